@@ -1,0 +1,49 @@
+"""attar turns something large into something small that does the same job, and measures how much was kept."""
+
+from typing import TYPE_CHECKING
+
+from attar.core.errors import InputError as InputError
+from attar.core.lazy import lazily
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from attar.core.runtime import Engine as Engine
+    from attar.core.score import Score as Score
+    from attar.images.artefact import CondensedImages as CondensedImages
+    from attar.images.condense.coresets import ClassMean as ClassMean
+    from attar.images.condense.coresets import Herding as Herding
+    from attar.images.condense.coresets import KCenter as KCenter
+    from attar.images.condense.coresets import KMeans as KMeans
+    from attar.images.condense.coresets import Random as Random
+    from attar.images.condense.datadam import DataDAM as DataDAM
+    from attar.images.condense.dm import DM as DM
+    from attar.images.networks import Architecture as Architecture
+    from attar.images.sources import load as load
+    from attar.images.training import Protocol as Protocol
+    from attar.verbs import condense as condense
+    from attar.verbs import evaluate as evaluate
+    from attar.verbs import open_artefact as open_artefact
+
+# Torch takes a second or two to import, so each name brings its module when it is first used.
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "Architecture": "attar.images.networks",
+        "ClassMean": "attar.images.condense.coresets",
+        "CondensedImages": "attar.images.artefact",
+        "DM": "attar.images.condense.dm",
+        "DataDAM": "attar.images.condense.datadam",
+        "Engine": "attar.core.runtime",
+        "Herding": "attar.images.condense.coresets",
+        "KCenter": "attar.images.condense.coresets",
+        "KMeans": "attar.images.condense.coresets",
+        "Protocol": "attar.images.training",
+        "Random": "attar.images.condense.coresets",
+        "Score": "attar.core.score",
+        "condense": "attar.verbs",
+        "evaluate": "attar.verbs",
+        "load": "attar.images.sources",
+        "open_artefact": "attar.verbs",
+    },
+)

@@ -1,0 +1,257 @@
+"""The run loop under every method: build, step, checkpoint, resume, result.
+
+A run folder is its own record: `run/settings.json` says what is being made, `run/checkpoint.safetensors` holds the
+state and every generator, `run/metrics.jsonl` the curve, and the finished artefact lies beside them. A killed run
+loses at most one checkpoint interval, and ends in the same bytes as one that never stopped.
+"""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Protocol, Self, TypeVar
+
+from torch import Tensor
+
+from attar.core import store
+from attar.core.errors import InputError, Interrupted
+from attar.core.progress import Line, MetricsLog, metrics_log
+from attar.core.runtime import Runtime
+from attar.core.settings import Settings, difference
+from attar.core.state import pack, unpack
+
+Metrics = Mapping[str, Tensor | float]
+
+LOGGED_STEPS = 500
+"""About how many points a curve has."""
+
+
+class Source(Protocol):
+    """What a method is given to make smaller."""
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for the same data, and for no other."""
+
+
+class Artefact(Protocol):
+    """What a method makes."""
+
+    def save(self, folder: Path) -> None:
+        """Write it to a folder."""
+
+
+A = TypeVar("A", bound=Artefact, covariant=True)
+
+
+class Method(Protocol[A]):
+    """What the engine asks of a method: settings that build a state, step it, and read the result off."""
+
+    name: str
+
+    @property
+    def total_steps(self) -> int:
+        """How many steps a run takes."""
+
+    def resolve(self, source: Any, runtime: Runtime) -> Self:
+        """The same settings with everything left open filled in from the data."""
+
+    def work(self, source: Any) -> float:
+        """About how many multiply-adds the run takes, which decides whether compiling pays."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as plain values."""
+
+    def build(self, source: Any, runtime: Runtime) -> Any:
+        """The state before the first step; the same each time for the same source and seed."""
+
+    def step(self, state: Any, runtime: Runtime) -> Metrics:
+        """One update, in place."""
+
+    def result(self, state: Any, runtime: Runtime) -> A:
+        """What the state has become."""
+
+    def load(self, folder: Path) -> A:
+        """Read a finished result back."""
+
+
+def run(method: Method[A], source: Source, runtime: Runtime, *, out: Path | None = None, title: str = "", wait: bool = False) -> A:
+    """Run a method to its end, from wherever an earlier run in the same folder stopped.
+
+    Args:
+        method: Resolved settings (see `Method.resolve`).
+        source: What the method works on.
+        runtime: The machine and the seed.
+        out: The run folder; None keeps everything in memory, and nothing can be resumed.
+        title: What the progress line calls it.
+        wait: Wait for another process that is at work in the folder, instead of refusing.
+
+    Raises:
+        InputError: The folder holds another run, a damaged checkpoint, or cannot be written; or the loss diverged.
+        Interrupted: Stopped by Ctrl-C or SIGTERM, after a checkpoint was written.
+    """
+    with ExitStack() as stack:
+        folder = RunFolder.open(out, method, source, runtime, stack, wait=wait) if out else None
+        if folder and folder.finished:
+            return method.load(folder.path)
+        state = method.build(source, runtime)
+        done = folder.restore(state, runtime) if folder else 0
+        log = stack.enter_context(metrics_log(folder and folder.inner, since=done, tensorboard=runtime.engine.tensorboard))
+        line = stack.enter_context(Line(title or method.name, method.total_steps, quiet=runtime.engine.quiet))
+        _loop(method, state, runtime, folder, log, line, done)
+        artefact = method.result(state, runtime)
+        if folder:
+            artefact.save(folder.path)
+            folder.finish()
+            # What is handed on, and scored, is what a later reader will find.
+            return method.load(folder.path)
+        return artefact
+
+
+def _loop(
+    method: Method[A], state: Any, runtime: Runtime, folder: "RunFolder | None", log: MetricsLog, line: Line, done: int
+) -> None:
+    total, every = method.total_steps, math.ceil(method.total_steps / LOGGED_STEPS)
+    saved = time.monotonic()
+    with _stop_requests() as stop:
+        for step in range(done + 1, total + 1):
+            metrics = method.step(state, runtime)
+            line.at(step)
+            if step % every == 0 or step == total:
+                values = {name: float(value) for name, value in metrics.items()}
+                _check_finite(values, step)
+                log.write(step, values)
+                line.show(values)
+            due = time.monotonic() - saved >= runtime.engine.checkpoint_seconds
+            if folder and step < total and (due or stop.is_set()):
+                folder.checkpoint(step, state, runtime)
+                saved = time.monotonic()
+            if stop.is_set():
+                raise Interrupted(f"stopped after step {step} of {total}")
+
+
+def _check_finite(metrics: dict[str, float], step: int) -> None:
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise InputError(f"{name} became {value} at step {step}; try a smaller learning rate (--lr).")
+
+
+@contextmanager
+def _stop_requests() -> Iterator[threading.Event]:
+    """Turn Ctrl-C and SIGTERM into a request that is met between two steps; a second Ctrl-C stops at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def request(number: int, frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class RunFolder:
+    """One run on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.inner = path / "run"
+        self._settings = self.inner / "settings.json"
+        self._checkpoint = self.inner / "checkpoint.safetensors"
+
+    @classmethod
+    def open(cls, path: Path, method: Method[A], source: Source, runtime: Runtime, stack: ExitStack, *, wait: bool) -> Self:
+        """Lock the folder and see that what it holds, if anything, is this very run.
+
+        Raises:
+            InputError: Someone else's files, another run, another process at work, or no permission.
+        """
+        folder = cls(path)
+        wanted = {
+            "method": method.name,
+            "settings": method.to_json(),
+            "seed": runtime.seed,
+            "data": source.fingerprint,
+        }
+        if path.exists() and not folder._settings.exists() and _foreign(path):
+            raise InputError(f"{path} is not empty and holds no run of attar's; choose another --out.")
+        store.make_folder(folder.inner)
+        stack.enter_context(store.locked(folder.inner, wait=wait))
+        if folder._settings.exists():
+            folder._check_same(wanted)
+        else:
+            store.write_json(folder._settings, wanted)
+        return folder
+
+    def _check_same(self, wanted: dict[str, Any]) -> None:
+        there = store.read_json(self._settings)
+        if not isinstance(there, dict):
+            raise InputError(f"{self._settings} is damaged; choose another --out, or delete {self.path}.")
+        changes = difference({k: v for k, v in there.items() if k != "finished"}, wanted)
+        if changes:
+            text = "; ".join(changes)
+            raise InputError(f"{self.path} holds a run with other settings ({text}); choose another --out, or delete it.")
+
+    @property
+    def finished(self) -> bool:
+        """Whether the artefact is complete."""
+        return bool(store.read_json(self._settings).get("finished"))
+
+    def checkpoint(self, step: int, state: Any, runtime: Runtime) -> None:
+        """Save everything the rest of the run depends on."""
+        tensors, plain = pack(state)
+        generators = {f"generator/{name}": value for name, value in runtime.generator.state_dict().items()}
+        store.write_tensors(self._checkpoint, {**tensors, **generators}, {"step": step, "state": plain})
+
+    def restore(self, state: Any, runtime: Runtime) -> int:
+        """Bring a freshly built state to the last checkpoint; return its step, 0 when there is none.
+
+        Raises:
+            InputError: The checkpoint is damaged, altered, or of another version of the method.
+        """
+        if not self._checkpoint.exists():
+            return 0
+        try:
+            tensors, plain = store.read_tensors(self._checkpoint)
+            prefix = "generator/"
+            generators = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+            kept = {name: t for name, t in tensors.items() if not name.startswith(prefix)}
+            unpack(state, (kept, plain["state"]))
+            runtime.generator.load_state_dict(generators)
+        except InputError as error:
+            raise InputError(f"{error} Delete that file to start this run anew.") from None
+        except (KeyError, TypeError, ValueError, RuntimeError):
+            raise InputError(f"{self._checkpoint} does not fit this run; delete it to start anew.") from None
+        return int(plain["step"])
+
+    def finish(self) -> None:
+        """Mark the run as complete and drop its checkpoint."""
+        store.write_json(self._settings, {**store.read_json(self._settings), "finished": True})
+        store.remove(self._checkpoint)
+
+
+def _foreign(path: Path) -> bool:
+    return path.is_file() or any(child.name != "run" for child in path.iterdir())
+
+
+def resolved_json(method: Settings) -> str:
+    """The settings of a run on one line, as printed at its start."""
+
+    def flat(values: dict[str, Any]) -> Iterator[str]:
+        for name, value in values.items():
+            if isinstance(value, dict):
+                yield from flat(value)
+            else:
+                yield f"{name} {value}"
+
+    return " · ".join(flat(method.to_json()))

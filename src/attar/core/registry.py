@@ -1,0 +1,94 @@
+"""Every method by name: its verb, where it lives, one line, and its paper. Read without importing a method."""
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+from attar.core.errors import InputError, unknown
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Where a method comes from."""
+
+    authors: str
+    title: str
+    venue: str
+    year: int
+    arxiv: str = ""
+
+    def bibtex(self, key: str) -> str:
+        """A BibTeX entry."""
+        lines = {"title": f"{{{self.title}}}", "author": self.authors, "booktitle": self.venue, "year": str(self.year)}
+        if self.arxiv:
+            lines |= {"eprint": self.arxiv, "archivePrefix": "arXiv"}
+        body = ",\n".join(f"  {name} = {{{value}}}" for name, value in lines.items())
+        return f"@inproceedings{{{key},\n{body}\n}}"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One method as the command line knows it."""
+
+    name: str
+    verb: str
+    module: str
+    settings: str
+    summary: str
+    paper: Paper | None = None
+    extra: str = ""
+
+    def load(self) -> Any:
+        """Import the one module of this method and return its settings class.
+
+        Raises:
+            InputError: What it builds on is not installed.
+        """
+        try:
+            return getattr(importlib.import_module(self.module), self.settings)
+        except ModuleNotFoundError as error:
+            if not self.extra or (error.name or "").startswith("attar"):
+                raise
+            raise InputError(f"{self.name} needs {error.name}: pip install 'attar[{self.extra}]'.") from None
+
+
+_CONDENSE = "attar.images.condense"
+_K_CENTER = Paper("Sener, Ozan and Savarese, Silvio", "Active Learning for Convolutional Neural Networks: A Core-Set Approach", "ICLR", 2018, "1708.00489")
+_HERDING = Paper("Welling, Max", "Herding Dynamical Weights to Learn", "ICML", 2009)
+_K_MEANS = Paper("Cui, Justin and Wang, Ruochen and Si, Si and Hsieh, Cho-Jui", "DC-BENCH: Dataset Condensation Benchmark", "NeurIPS", 2022, "2207.09639")
+_DM = Paper("Zhao, Bo and Bilen, Hakan", "Dataset Condensation with Distribution Matching", "WACV", 2023, "2110.04181")
+_DATADAM = Paper(
+    "Sajedi, Ahmad and Khaki, Samir and Amjadian, Ehsan and Liu, Lucy Z. and Lawryshyn, Yuri A. and Plataniotis, Konstantinos N.",
+    "DataDAM: Efficient Dataset Distillation with Attention Matching",
+    "ICCV",
+    2023,
+    "2310.00093",
+)
+
+METHODS = {
+    entry.name: entry
+    for entry in [
+        Entry("random", "condense", f"{_CONDENSE}.coresets", "Random", "real images drawn at random: the floor"),
+        Entry("class-mean", "condense", f"{_CONDENSE}.coresets", "ClassMean", "the average image of each class"),
+        Entry("herding", "condense", f"{_CONDENSE}.coresets", "Herding", "real images whose mean embedding follows the class's", _HERDING),
+        Entry("k-center", "condense", f"{_CONDENSE}.coresets", "KCenter", "real images that cover the class's embeddings", _K_CENTER),
+        Entry("k-means", "condense", f"{_CONDENSE}.coresets", "KMeans", "cluster centres of each class, in pixels or embeddings", _K_MEANS),
+        Entry("dm", "condense", f"{_CONDENSE}.dm", "DM", "match mean embeddings of random networks", _DM),
+        Entry("datadam", "condense", f"{_CONDENSE}.datadam", "DataDAM", "match where random networks look, and mean embeddings", _DATADAM),
+    ]
+}  # fmt: skip
+
+
+def find(name: str, verb: str | None = None) -> Entry:
+    """The entry of a method.
+
+    Raises:
+        InputError: No method of that name, or it belongs to another verb.
+    """
+    name = name.replace("_", "-")
+    if name not in METHODS:
+        raise unknown("method", name, [n for n, entry in METHODS.items() if verb in (None, entry.verb)])
+    entry = METHODS[name]
+    if verb not in (None, entry.verb):
+        raise InputError(f"{name} is used with `attar {entry.verb}`, not `attar {verb}`.")
+    return entry

@@ -1,0 +1,182 @@
+"""The machine under a run: device, precision, compilation and generators, so that no method asks for them itself."""
+
+import copy
+import ctypes
+import math
+import shutil
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, Literal
+
+import torch
+
+from attar.core.errors import InputError
+from attar.core.seeds import Generators
+from attar.core.settings import Range, Settings
+
+COMPILE_WORTH_IT = 1e13
+"""Multiply-adds in a run from which half a minute of compiling pays on a CPU. A count and not a clock, so that the
+choice, and with it every byte of the result, is the same each time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine(Settings):
+    """How a run uses the machine. None of it belongs to the science, and every verb shares it."""
+
+    device: str = "auto"
+    """Where tensors live: cpu, cuda, cuda:1, mps, or auto for a GPU when there is one."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of passes that need no gradient (auto: bfloat16 where the hardware multiplies it natively)."""
+    train_precision: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of passes with a gradient: networks in training, and the synthetic images."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """torch.compile: auto compiles long runs where a compiler is found."""
+    checkpoint_seconds: Annotated[float, Range(0)] = 20.0
+    """Seconds between checkpoints: what a killed run can lose. 0 saves after every step."""
+    deterministic: bool = False
+    """Same bytes from the same seed on a GPU too, at some cost in speed. On a CPU it is always so."""
+    tensorboard: bool = False
+    """Also write the metrics for TensorBoard (needs the tensorboard package)."""
+    quiet: bool = False
+    """Print nothing but errors."""
+
+
+class Runtime:
+    """An engine brought to life for one run with one seed."""
+
+    def __init__(self, engine: Engine | None = None, seed: int = 0, *, say: Callable[[str], None] | None = None) -> None:
+        self.engine = engine or Engine()
+        self.seed = seed
+        self.device = _device(self.engine.device)
+        self.generator = Generators(seed)
+        self.say = say or (lambda line: None)
+        self._compiles = False
+        if self.device.type == "cpu":
+            _keep_freed_memory()
+        if self.device.type == "cuda":
+            torch.use_deterministic_algorithms(self.engine.deterministic, warn_only=True)
+
+    def with_seed(self, seed: int) -> "Runtime":
+        """The same machine with the generators of another seed."""
+        other = copy.copy(self)
+        other.seed, other.generator = seed, Generators(seed)
+        return other
+
+    def plan(self, multiply_adds: float) -> None:
+        """Say how much work the run is in all, which decides whether compiling pays."""
+        wanted = self.engine.compile == "on" or (self.engine.compile == "auto" and multiply_adds > COMPILE_WORTH_IT)
+        self._compiles = wanted and self._can_compile()
+
+    @property
+    def compiles(self) -> bool:
+        """Whether `compiled` compiles."""
+        return self._compiles
+
+    @property
+    def forward_dtype(self) -> torch.dtype:
+        """The precision of passes without a gradient."""
+        if self.engine.precision != "auto":
+            return getattr(torch, self.engine.precision)
+        if self.device.type == "cuda":
+            return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+        # Uncompiled, a CPU loses more in casting between layers than it gains in multiplying.
+        return torch.bfloat16 if self._compiles and _multiplies_bfloat16() else torch.float32
+
+    def autocast(self, *, training: bool = False) -> AbstractContextManager[Any]:
+        """Mixed precision as the engine has it, for passes with or without a gradient."""
+        dtype = getattr(torch, self.engine.train_precision) if training else self.forward_dtype
+        if dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=dtype)
+
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function compiled for fixed shapes if that pays, else as it is; an error in compiling is not fatal."""
+        if not self._compiles:
+            return function
+        fast: Callable[..., Any] | None = torch.compile(function, dynamic=False)
+
+        def call(*args: Any) -> Any:
+            nonlocal fast
+            if fast is None:
+                return function(*args)
+            try:
+                return fast(*args)
+            except Exception as error:  # whatever the compiler trips over, eager mode computes the same
+                if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                    raise
+                fast, self._compiles = None, False
+                self.say(f"torch.compile failed ({type(error).__name__}); going on without it.")
+                return function(*args)
+
+        return call
+
+    def images_at_once(self, shape: tuple[int, int, int]) -> int:
+        """How many images to push through a network together: all on a GPU, what stays in cache on a CPU."""
+        if self.device.type != "cpu":
+            return sys.maxsize
+        at_32_pixels = (64 if self.forward_dtype == torch.bfloat16 else 32) if self._compiles else 16
+        return max(1, math.ceil(at_32_pixels * 1024 / (shape[1] * shape[2])))
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """The layout of image tensors: uncompiled, a CPU is twice as fast with channels last."""
+        fast_last = self.device.type == "cpu" and not self._compiles
+        return torch.channels_last if fast_last else torch.contiguous_format
+
+    def describe(self) -> dict[str, Any]:
+        """What a card says of the machine: versions and hardware, no names and no times."""
+        import platform
+
+        from attar import __version__
+
+        gpu = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None
+        return {
+            "attar": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "device": gpu or platform.machine() + " CPU",
+            "threads": torch.get_num_threads(),
+            "forward_precision": str(self.forward_dtype).removeprefix("torch."),
+            "train_precision": self.engine.train_precision,
+            "compiled": self._compiles,
+        }
+
+    def _can_compile(self) -> bool:
+        if self.device.type == "cpu" and not any(map(shutil.which, ("g++", "c++", "clang++"))):
+            self.say("no C++ compiler found, so nothing is compiled (on Debian: apt install g++).")
+            return False
+        return True
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device {name!r} is not to be had here ({reason}); try --device cpu.") from None
+    return device
+
+
+@cache
+def _keep_freed_memory() -> None:
+    """Have glibc reuse large blocks instead of unmapping them: handing the pages back and faulting them in again at
+    every step takes half of an eager step's time."""
+    with suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        trim_threshold, mmap_threshold = -1, -3
+        mallopt(trim_threshold, 2**31 - 1)
+        for size in (2**30, 2**25):  # older versions take 32 MB at most
+            if mallopt(mmap_threshold, size):
+                break
+
+
+def _multiplies_bfloat16() -> bool:
+    amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    avx = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return bool(amx() or avx())

@@ -1,0 +1,76 @@
+"""One measurement: a value with its unit, its spread and how many values it is the mean of."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Score:
+    """A measured mean.
+
+    `spread` is the population standard deviation of the `n` values, as the field's tables print it.
+    """
+
+    value: float
+    unit: str = "%"
+    better: Literal["higher", "lower"] = "higher"
+    spread: float = 0.0
+    n: int = 1
+
+    @classmethod
+    def of(cls, values: Sequence[float], unit: str = "%", better: Literal["higher", "lower"] = "higher") -> "Score":
+        """The score of repeated measurements."""
+        return cls(statistics.fmean(values), unit, better, statistics.pstdev(values), len(values))
+
+    def __str__(self) -> str:
+        return f"{self.value:.1f} ± {self.spread:.1f} {self.unit}"
+
+
+def kept(score: Score, full: Score, *, chance: float = 0.0) -> float:
+    """How much of the full-size score is kept, in per cent; above chance when `chance` is given."""
+    if full.value == chance:
+        return math.nan
+    return 100 * (score.value - chance) / (full.value - chance)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A difference of two means with its 95 % confidence interval."""
+
+    difference: float
+    low: float
+    high: float
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the two means differ at the 95 % level."""
+        return self.low > 0 or self.high < 0
+
+    def __str__(self) -> str:
+        return f"{self.difference:+.1f} [{self.low:+.1f}, {self.high:+.1f}]"
+
+
+def welch(first: Sequence[float], second: Sequence[float]) -> Interval:
+    """The mean of `first` minus that of `second`, with Welch's 95 % interval for unequal variances.
+
+    A side with a single value has no spread of its own and is given the other's.
+    """
+    from scipy import stats
+
+    difference = statistics.fmean(first) - statistics.fmean(second)
+    variances = [statistics.variance(side) if len(side) > 1 else math.nan for side in (first, second)]
+    known = [v for v in variances if not math.isnan(v)]
+    if not known:
+        return Interval(difference, -math.inf, math.inf)
+    terms = [(known[0] if math.isnan(v) else v) / len(side) for v, side in zip(variances, (first, second), strict=True)]
+    freedoms = [max(len(side) - 1, 0) for side in (first, second)]
+    error = math.sqrt(sum(terms))
+    if error == 0:
+        return Interval(difference, difference, difference)
+    weights = [term**2 / freedom for term, freedom in zip(terms, freedoms, strict=True) if freedom]
+    degrees = sum(terms) ** 2 / sum(weights) if all(freedoms) else max(freedoms)
+    margin = float(stats.t.ppf(0.975, degrees)) * error
+    return Interval(difference, difference - margin, difference + margin)

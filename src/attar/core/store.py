@@ -1,0 +1,145 @@
+"""Files that are either whole or not there, that hold nothing executable, and that notice when they were changed."""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attar.core.errors import InputError
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file atomically: a reader, or a run killed at any moment, sees the old bytes or the new ones."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with draft.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}.") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write readable JSON atomically, with its keys in the order given."""
+    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        InputError: The file is missing or is no JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing.") from None
+    except (UnicodeDecodeError, json.JSONDecodeError):
+        raise InputError(f"{path} is damaged: not JSON.") from None
+
+
+def digest_of(tensors: dict[str, Tensor], plain: Any) -> str:
+    """A fingerprint of named tensors and plain values: names, types, shapes and bytes."""
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(json.dumps(plain, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+    return digest.hexdigest()
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], plain: Any) -> str:
+    """Write tensors and plain values to one safetensors file, and return their digest, which it also holds."""
+    from safetensors.torch import save
+
+    digest = digest_of(tensors, plain)
+    # One metadata entry: the format does not keep the order of several, and the same run must give the same bytes.
+    header = {"attar": json.dumps({"digest": digest, "plain": plain}, sort_keys=True)}
+    write_bytes(path, save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, header))
+    return digest
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
+    """Read what `write_tensors` wrote.
+
+    Raises:
+        InputError: The file is missing, truncated, altered, a pickle, or not one of attar's.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise InputError(f"{path} is missing.")
+    with path.open("rb") as file:
+        if file.read(2) in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+            raise InputError(f"{path} is a pickle, which can run code when read; attar reads safetensors only.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get("attar", "null"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
+        raise InputError(f"{path} is damaged or truncated: {error}.") from None
+    if header is None:
+        raise InputError(f"{path} was not written by attar: it carries no settings.")
+    if digest_of(tensors, header["plain"]) != header["digest"]:
+        raise InputError(f"{path} was altered after it was written: its contents do not match its digest.")
+    return tensors, header["plain"]
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder that can be written to, or say in the first second that it cannot."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".{os.getpid()}.tmp"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"cannot write to {path}: {error.strerror}.") from error
+
+
+@contextmanager
+def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold a folder against other processes; the lock goes when the process does, however it ends."""
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"another process is working in {folder.parent}; wait for it, or choose another --out.") from None
+        yield
+
+
+def cache_folder() -> Path:
+    """Where trained networks and ceilings are kept between runs: `$ATTAR_CACHE`, or the user's cache folder."""
+    base = os.environ.get("ATTAR_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "attar"
+    folder = Path(base)
+    make_folder(folder)
+    return folder
+
+
+def copy_files(source: Path, target: Path, names: list[str]) -> None:
+    """Copy named files and folders, each file atomically."""
+    for name in names:
+        origin = source / name
+        for path in sorted(origin.rglob("*")) if origin.is_dir() else [origin]:
+            if path.is_file():
+                place = target / path.relative_to(source)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                write_bytes(place, path.read_bytes())
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,279 @@
+"""A condensed image set on disk and in memory.
+
+`images.safetensors` is the truth: pixels as learned (float32 network input) or as they were (uint8 real images), and
+labels, hard or soft. `artefact.json` says where it came from, `whitening.safetensors` holds the ZCA matrices if there
+are any; `README.md`, `preview.png` and the 8-bit parquet export are for looking at it, and for `datasets`.
+"""
+
+import dataclasses
+import io
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from attar.core import store
+from attar.core.errors import InputError
+from attar.core.runtime import Runtime
+from attar.images.preview import preview
+from attar.images.sources import ImageSource
+from attar.images.whiten import Transform, Whitening
+
+SCHEMA = 1
+EXPORT = "data/train-00000-of-00001.parquet"
+FILES = ["images.safetensors", "whitening.safetensors", "artefact.json", "README.md", "preview.png", EXPORT]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a condensed set came from."""
+
+    source: str
+    fingerprint: str
+    full_images: int
+    full_bytes: int
+    method: str
+    settings: dict[str, Any]
+    seed: int
+    split: str
+    statistics: str
+    machine: dict[str, Any]
+
+    @classmethod
+    def of(cls, source: ImageSource, method: Any, runtime: Runtime) -> Self:
+        """The origin of what `method` makes of `source`."""
+        pixels = len(source.train) * math.prod(source.shape)
+        return cls(
+            source=source.name,
+            fingerprint=source.fingerprint,
+            full_images=len(source.train),
+            full_bytes=pixels + 8 * len(source.train),
+            method=method.name,
+            settings=method.to_json(),
+            seed=runtime.seed,
+            split=source.split,
+            statistics=source.statistics,
+            machine=runtime.describe(),
+        )
+
+
+@dataclass(frozen=True)
+class CondensedImages:
+    """A few images per class that stand for many."""
+
+    images: Tensor
+    """`[image, channel, height, width]`: float32 network input as learned, or uint8 pixels of real images."""
+    labels: Int[Tensor, " image"] | Float[Tensor, "image classes"]
+    """Class numbers, or soft labels."""
+    classes: tuple[str, ...]
+    transform: Transform
+    """How real pixels become network input, and back."""
+    flips: bool
+    """Whether a mirrored image keeps its label."""
+    origin: Origin
+    lr: float | None = None
+    """The step size to train with, where the method learned one."""
+    folder: Path | None = field(default=None, compare=False)
+    """Where it was last saved."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        _, channels, height, width = self.images.shape
+        return channels, height, width
+
+    @property
+    def targets(self) -> Int[Tensor, " image"] | Float[Tensor, "image classes"]:
+        """What a network is trained to answer."""
+        return self.labels
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of images and labels."""
+        return store.digest_of({"images": self.images, "labels": self.labels}, list(self.classes))
+
+    @property
+    def bytes(self) -> int:
+        """Size of the file that training needs: images, labels, and its header."""
+        from safetensors.torch import save
+
+        if self.folder is not None:
+            return (self.folder / "images.safetensors").stat().st_size
+        return len(save({"images": self.images.contiguous(), "labels": self.labels}))
+
+    @cached_property
+    def network_input(self) -> Float[Tensor, "image channel height width"]:
+        """All images as network input."""
+        return self.transform.forward(self.images) if self.images.dtype == torch.uint8 else self.images
+
+    def inputs(self, rows: Int[Tensor, " batch"], device: torch.device | str = "cpu") -> Tensor:
+        """Images of these rows as network input."""
+        return self.network_input[rows].to(device)
+
+    @cached_property
+    def pixels(self) -> np.ndarray:
+        """All images as 8-bit pixels for looking at, `[image, height, width, channel]`; learned values are clipped."""
+        if self.images.dtype == torch.uint8:
+            return self.images.permute(0, 2, 3, 1).numpy()
+        pictures = self.transform.inverse(self.images).clamp(0, 1).mul(255).round().byte()
+        return pictures.permute(0, 2, 3, 1).numpy()
+
+    def save(self, folder: str | Path) -> "CondensedImages":
+        """Write it to a folder, every file whole or not at all; return it as saved there."""
+        folder = Path(folder)
+        store.make_folder(folder / "data")
+        tensors = {"images": self.images, "labels": self.labels}
+        digest = store.write_tensors(folder / "images.safetensors", tensors, {"schema": SCHEMA})
+        if self.transform.whitening is not None:
+            matrices = {f.name: getattr(self.transform.whitening, f.name) for f in dataclasses.fields(Whitening)}
+            store.write_tensors(folder / "whitening.safetensors", matrices, {"schema": SCHEMA})
+        store.write_bytes(folder / EXPORT, self._parquet())
+        store.write_bytes(folder / "preview.png", preview(self.pixels, self._hard_labels(), self.classes))
+        store.write_bytes(folder / "README.md", card(self).encode())
+        facts = {
+            "schema": SCHEMA,
+            "digest": digest,
+            "classes": list(self.classes),
+            "mean": list(self.transform.mean),
+            "std": list(self.transform.std),
+            "whitened": self.transform.whitening is not None,
+            "flips": self.flips,
+            "lr": self.lr,
+            "origin": dataclasses.asdict(self.origin),
+        }
+        facts["facts_digest"] = store.digest_of({}, facts)
+        store.write_json(folder / "artefact.json", facts)
+        return dataclasses.replace(self, folder=folder)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "CondensedImages":
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: Not an artefact, or truncated, altered, a pickle, or of a newer schema.
+        """
+        folder = Path(folder)
+        if not (folder / "artefact.json").is_file():
+            unfinished = (folder / "run" / "settings.json").is_file()
+            hint = "; its run is unfinished, resume it with the same command" if unfinished else ""
+            raise InputError(f"{folder} holds no condensed set (no artefact.json){hint}.")
+        facts = store.read_json(folder / "artefact.json")
+        _check_facts(facts, folder)
+        tensors, _ = store.read_tensors(folder / "images.safetensors")
+        if store.digest_of(tensors, {"schema": SCHEMA}) != facts["digest"]:
+            raise InputError(f"{folder / 'images.safetensors'} is not the file that artefact.json describes.")
+        whitening = None
+        if facts["whitened"]:
+            whitening = Whitening(**store.read_tensors(folder / "whitening.safetensors")[0])
+        return cls(
+            images=tensors["images"],
+            labels=tensors["labels"],
+            classes=tuple(facts["classes"]),
+            transform=Transform(tuple(facts["mean"]), tuple(facts["std"]), whitening),
+            flips=facts["flips"],
+            origin=Origin(**facts["origin"]),
+            lr=facts["lr"],
+            folder=folder,
+        )
+
+    def _hard_labels(self) -> np.ndarray:
+        return (self.labels if self.labels.ndim == 1 else self.labels.argmax(dim=1)).numpy()
+
+    def _parquet(self) -> bytes:
+        """PNG images and labels with the note by which `datasets` knows their types."""
+        import json
+
+        import pyarrow
+        from pyarrow import parquet
+
+        features: dict[str, Any] = {"image": {"_type": "Image"}, "label": {"names": list(self.classes), "_type": "ClassLabel"}}
+        cells = [{"bytes": _png(image), "path": None} for image in self.pixels]
+        kind = pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()})
+        columns = {"image": pyarrow.array(cells, kind), "label": pyarrow.array(self._hard_labels())}
+        if self.labels.ndim == 2:
+            columns["soft_label"] = pyarrow.array(self.labels.tolist(), pyarrow.list_(pyarrow.float32()))
+            features["soft_label"] = {"feature": {"dtype": "float32", "_type": "Value"}, "_type": "List"}
+        table = pyarrow.table(columns)
+        note = json.dumps({"info": {"features": features}})
+        sink = io.BytesIO()
+        parquet.write_table(table.replace_schema_metadata({"huggingface": note}), sink)
+        return sink.getvalue()
+
+
+def card(small: CondensedImages) -> str:
+    """The README of an artefact, in the form the hub reads."""
+    origin = small.origin
+    ipc = len(small.labels) / len(small.classes)
+    settings = "\n".join(f"| {name} | {value} |" for name, value in _flat(origin.settings))
+    machine = ", ".join(f"{name} {value}" for name, value in origin.machine.items())
+    space = "8-bit pixels of real images" if small.images.dtype == torch.uint8 else "float32 network input, as learned"
+    return f"""---
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: {EXPORT}
+task_categories:
+- image-classification
+tags:
+- dataset-distillation
+- attar
+---
+# {origin.source}, condensed by {origin.method}
+
+{len(small.labels)} images ({ipc:g} per class) that stand for {origin.full_images:,}.
+
+![preview](preview.png)
+
+The parquet file holds them in 8 bits, for viewing. Train on `images.safetensors` ({space}):
+
+```python
+import attar
+
+small = attar.open_artefact(".")
+print(attar.evaluate(small, "{origin.source}"))
+```
+
+| setting | value |
+|---|---|
+{settings}
+| seed | {origin.seed} |
+
+Normalised with mean {small.transform.mean} and spread {small.transform.std} per channel ({origin.statistics}){
+        ", then ZCA-whitened" if small.transform.whitening else ""
+    }. Split: {origin.split}. Data fingerprint: `{origin.fingerprint}`.
+
+Made with: {machine}.
+"""
+
+
+def _flat(values: dict[str, Any]) -> list[tuple[str, Any]]:
+    rows = []
+    for name, value in values.items():
+        rows += _flat(value) if isinstance(value, dict) else [(name, value)]
+    return rows
+
+
+def _check_facts(facts: Any, folder: Path) -> None:
+    path = folder / "artefact.json"
+    if not isinstance(facts, dict) or "facts_digest" not in facts:
+        raise InputError(f"{path} is damaged: it is not an artefact's description.")
+    if facts.get("schema", 0) > SCHEMA:
+        raise InputError(f"{path} has schema {facts['schema']}; this attar reads up to {SCHEMA}. Upgrade attar.")
+    rest = {name: value for name, value in facts.items() if name != "facts_digest"}
+    if store.digest_of({}, rest) != facts["facts_digest"]:
+        raise InputError(f"{path} was altered after it was written: its contents do not match its digest.")
+
+
+def _png(image: np.ndarray) -> bytes:
+    from PIL import Image
+
+    sink = io.BytesIO()
+    Image.fromarray(image.squeeze(2) if image.shape[2] == 1 else image).save(sink, "PNG")
+    return sink.getvalue()

@@ -1,0 +1,160 @@
+"""Differentiable Siamese augmentation (DSA), the augmentation that the field's numbers rest on.
+
+Zhao and Bilen, Dataset Condensation with Differentiable Siamese Augmentation, ICML 2021, arXiv:2102.08259.
+
+A *draw* says what happens to each image. In distillation every class has one draw, shared by its real and synthetic
+images; in training every mini-batch has one operation, with parameters of its own for each image.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cache
+from typing import get_args, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from attar.core.errors import unknown
+
+Images = Float[Tensor, "batch channel height width"]
+Operation = Literal["color", "crop", "cutout", "flip", "scale", "rotate"]
+OPERATIONS: tuple[Operation, ...] = get_args(Operation)
+
+BRIGHTNESS, SATURATION, CONTRAST = 1.0, 2.0, 0.5
+CROP, CUTOUT, FLIP = 0.125, 0.5, 0.5
+SCALE, ROTATE = 1.2, 15.0
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What is done to each image: which operation, and its parameters as three numbers in [0, 1)."""
+
+    operation: Int[Tensor, " batch"]
+    uniform: Float[Tensor, "batch 3"]
+    only: int | None = None
+    """The one operation of the whole batch, where it is known to be one."""
+
+    def repeat(self, rows: Int[Tensor, " images"]) -> "Draw":
+        """The draws of these rows: `draw.repeat(labels)` gives each image the draw of its class."""
+        return Draw(self.operation[rows], self.uniform[rows], self.only)
+
+
+@cache
+def strategy(text: str) -> tuple[Operation, ...]:
+    """The operations named by a string such as `color_crop_cutout_flip_scale_rotate`; none for "none".
+
+    Raises:
+        InputError: A word that names no operation.
+    """
+    if text in ("", "none"):
+        return ()
+    for word in text.split("_"):
+        if word not in OPERATIONS:
+            raise unknown("augmentation", word, OPERATIONS)
+    return tuple(word for word in text.split("_"))  # type: ignore[misc]
+
+
+def default_strategy(flips: bool) -> str:
+    """The field's default string; without flips for digits, which mirrored are no digits."""
+    return "_".join(name for name in OPERATIONS if flips or name != "flip")
+
+
+def draw_each(count: int, operations: tuple[Operation, ...], generator: torch.Generator) -> Draw:
+    """One operation and one set of parameters for each of `count` classes."""
+    choice = torch.randint(len(operations), (count,), generator=generator)
+    numbers = torch.tensor([OPERATIONS.index(name) for name in operations])
+    return Draw(numbers[choice], torch.rand(count, 3, generator=generator))
+
+
+def draw_batch(count: int, operations: tuple[Operation, ...], generator: torch.Generator) -> Draw:
+    """One operation for a mini-batch, with parameters for each of its `count` images."""
+    choice = int(torch.randint(len(operations), (), generator=generator))
+    number = OPERATIONS.index(operations[choice])
+    return Draw(torch.full((count,), number), torch.rand(count, 3, generator=generator), number)
+
+
+def augment(images: Images, draw: Draw, *, align_corners: bool = False) -> Images:
+    """Apply a draw to images in network space.
+
+    Args:
+        images: Normalised images.
+        draw: One row per image.
+        align_corners: Whether scale and rotate place the corner pixels' centres, instead of their outer edges, at
+            the corners of the sampling grid. DM's code relied on a torch that did; later code does not.
+    """
+    if draw.only is not None:
+        return _apply(draw.only, images, draw.uniform.to(images), align_corners)
+    uniform = draw.uniform.to(images)
+    present = draw.operation.unique().tolist()
+    if len(present) == 1:
+        return _apply(present[0], images, uniform, align_corners)
+    pieces, places = [], []
+    for number in present:
+        rows = torch.nonzero(draw.operation == number).flatten().to(images.device)
+        pieces.append(_apply(number, images[rows], uniform[rows], align_corners))
+        places.append(rows)
+    back = torch.cat(places).argsort()
+    return torch.cat(pieces)[back]
+
+
+def _apply(number: int, images: Images, uniform: Float[Tensor, "batch 3"], align_corners: bool) -> Images:
+    name = OPERATIONS[number]
+    if name in ("scale", "rotate"):
+        theta = _scaling(uniform) if name == "scale" else _rotation(uniform)
+        grid = F.affine_grid(theta, list(images.shape), align_corners=align_corners)
+        return F.grid_sample(images, grid, align_corners=align_corners)
+    simple = {"color": color, "crop": crop, "cutout": cutout, "flip": flip}
+    return simple[name](images, uniform)
+
+
+def color(images: Images, uniform: Float[Tensor, "batch 3"]) -> Images:
+    """Brightness, saturation, contrast, in this order."""
+    bright, saturate, contrast = uniform.view(-1, 3, 1, 1, 1).unbind(dim=1)
+    images = images + (bright - 0.5) * BRIGHTNESS
+    grey = images.mean(dim=1, keepdim=True)
+    images = (images - grey) * (saturate * SATURATION) + grey
+    mean = images.mean(dim=(1, 2, 3), keepdim=True)
+    return (images - mean) * (contrast + CONTRAST) + mean
+
+
+def crop(images: Images, uniform: Float[Tensor, "batch 3"]) -> Images:
+    """Shift by whole pixels in both axes, filling with zero: up to an eighth of the side."""
+    height, width = images.shape[-2:]
+    reach = int(height * CROP + 0.5), int(width * CROP + 0.5)
+    down, right = ((uniform[:, axis] * (2 * reach[axis] + 1)).long() for axis in (0, 1))
+    padded = F.pad(images, (reach[1], reach[1], reach[0], reach[0]))
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)
+    return windows[torch.arange(len(images), device=images.device), :, down, right]
+
+
+def cutout(images: Images, uniform: Float[Tensor, "batch 3"]) -> Images:
+    """Set a square of half the side to zero, centred anywhere, clipped at the borders."""
+    keep = torch.ones((), device=images.device, dtype=torch.bool)
+    for axis, side in enumerate(images.shape[-2:]):
+        size = int(side * CUTOUT + 0.5)
+        centre = (uniform[:, axis, None] * (side + 1 - size % 2)).long()
+        places = torch.arange(side, device=images.device)
+        inside = (places >= centre - size // 2) & (places < centre - size // 2 + size)
+        keep = keep & (inside[:, :, None] if axis == 0 else inside[:, None, :])
+    return images * ~keep.unsqueeze(1)
+
+
+def flip(images: Images, uniform: Float[Tensor, "batch 3"]) -> Images:
+    """Mirror left and right, half of the time."""
+    mirrored = (uniform[:, 0] < FLIP).view(-1, 1, 1, 1)
+    return torch.where(mirrored, images.flip(3), images)
+
+
+def _scaling(uniform: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch 2 3"]:
+    """Stretch both axes independently by 1/1.2 to 1.2; below one zooms in."""
+    factors = uniform[:, :2] * (SCALE - 1 / SCALE) + 1 / SCALE
+    return F.pad(torch.diag_embed(factors), (0, 1))
+
+
+def _rotation(uniform: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch 2 3"]:
+    """Turn by up to 15 degrees."""
+    angle = (uniform[:, 0] - 0.5) * 2 * math.radians(ROTATE)
+    rows = [torch.stack([angle.cos(), -angle.sin()], dim=1), torch.stack([angle.sin(), angle.cos()], dim=1)]
+    return F.pad(torch.stack(rows, dim=1), (0, 1))

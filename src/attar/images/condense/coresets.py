@@ -1,0 +1,271 @@
+"""Real images chosen class by class, and two averages: the floor that every condensing method has to leave behind.
+
+Random selection; herding (Welling, ICML 2009); greedy K-center (Sener and Savarese, ICLR 2018, arXiv:1708.00489);
+k-means in pixels or embeddings (DC-BENCH, Cui et al., NeurIPS 2022, arXiv:2207.09639); the class mean, which the
+published tables leave out and which nearly matches short runs of DM at one image per class.
+Embeddings are those before the linear layer of a network trained on all images: the papers do not say which.
+"""
+
+from abc import abstractmethod
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from attar.core.engine import Metrics
+from attar.core.errors import InputError
+from attar.core.runtime import Runtime
+from attar.core.settings import Range, Settings
+from attar.images.artefact import CondensedImages, Origin
+from attar.images.networks import Architecture
+from attar.images.sources import ImageSource
+from attar.images.training import PROTOCOLS, Protocol, trained
+
+Features = Float[Tensor, "image features"]
+
+
+@dataclass
+class Selection:
+    """Chosen images, class after class."""
+
+    images: Tensor
+    source: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coreset(Settings):
+    """What the selections share: everything happens in `build`, and there is nothing to step."""
+
+    ipc: Annotated[int, Range(1)] = 10
+    """Images per class."""
+
+    name = "coreset"
+
+    @abstractmethod
+    def select(self, source: ImageSource, runtime: Runtime) -> Tensor:
+        """The images, `[class * ipc, channel, height, width]`: uint8 or float pixels, as the source holds them."""
+
+    def resolve(self, source: ImageSource, runtime: Runtime) -> Self:
+        """Nothing is left open but a network's depth, filled in where there is one."""
+        return self
+
+    def work(self, source: ImageSource) -> float:
+        """Nothing worth compiling."""
+        return 0.0
+
+    @property
+    def total_steps(self) -> int:
+        """None."""
+        return 0
+
+    def build(self, source: ImageSource, runtime: Runtime) -> Selection:
+        """Choose."""
+        return Selection(self.select(source, runtime), source)
+
+    def step(self, state: Selection, runtime: Runtime) -> Metrics:
+        """There is no step."""
+        raise NotImplementedError
+
+    def result(self, state: Selection, runtime: Runtime) -> CondensedImages:
+        """The chosen images with their classes; averages, which are no 8-bit pixels, as network input."""
+        images, source = state.images, state.source
+        if images.dtype != torch.uint8:
+            images = source.transform.forward(images)
+        labels = torch.arange(len(source.classes)).repeat_interleave(self.ipc)
+        origin = Origin.of(source, self, runtime)
+        return CondensedImages(images, labels, source.classes, source.transform, source.flips, origin)
+
+    def load(self, folder: Path) -> CondensedImages:
+        """Read a finished selection."""
+        return CondensedImages.load(folder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingCoreset(Coreset):
+    """A selection by the embeddings of a network trained on all images."""
+
+    architecture: Architecture = field(default_factory=Architecture)
+    """The network."""
+    protocol: Protocol = PROTOCOLS["ceiling"]
+    """How it is trained."""
+
+    def resolve(self, source: ImageSource, runtime: Runtime) -> Self:
+        """Fill in the network's depth."""
+        return replace(self, architecture=self.architecture.resolve(source.shape))
+
+    @abstractmethod
+    def choose(self, features: Features, generator: torch.Generator) -> Int[Tensor, " ipc"]:
+        """The places, among one class's embeddings, of the images to take."""
+
+    def select(self, source: ImageSource, runtime: Runtime) -> Tensor:
+        """Train or find the network, embed each class, choose."""
+        check_enough_images(self.ipc, source)
+        network = trained(source, self.architecture, runtime, self.protocol).network
+        generator = runtime.generator("choice")
+        chosen = [rows[self.choose(embed(network, source, rows, runtime), generator)] for rows in source.rows_of]
+        return source.train.pixels[torch.cat(chosen)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Random(Coreset):
+    """Real images drawn at random, without replacement: the floor.
+
+    Prefer it to nothing; anything here should beat it. Shown in every table of the field since Zhao et al., DC,
+    ICLR 2021, arXiv:2006.05929.
+    """
+
+    name = "random"
+
+    def select(self, source: ImageSource, runtime: Runtime) -> Tensor:
+        """Draw."""
+        check_enough_images(self.ipc, source)
+        return source.train.pixels[draw_rows(source.rows_of, self.ipc, runtime.generator("choice"))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassMean(Coreset):
+    """The average image of each class: one image, no learning.
+
+    Prefer it at one image per class when a second is too long to wait; with more, use k-means, of which it is the
+    case of one cluster. In no published table.
+    """
+
+    ipc: Annotated[int, Range(1, 1)] = 1
+    """Images per class; a class has one mean."""
+
+    name = "class-mean"
+
+    def select(self, source: ImageSource, runtime: Runtime) -> Tensor:
+        """Average."""
+        return torch.stack([_unit_pixels(source, rows).mean(dim=0) for rows in source.rows_of])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Herding(EmbeddingCoreset):
+    """Real images whose mean embedding follows the class's (Welling, Herding Dynamical Weights to Learn, ICML 2009).
+
+    Prefer it when the condensed images must be real ones, at up to ten per class.
+    """
+
+    name = "herding"
+
+    def choose(self, features: Features, generator: torch.Generator) -> Int[Tensor, " ipc"]:
+        """Follow the mean."""
+        return herding(features, self.ipc)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KCenter(EmbeddingCoreset):
+    """Real images that cover a class's embeddings: each next one is the farthest from those taken.
+
+    Sener and Savarese, Active Learning for CNNs: A Core-Set Approach, ICLR 2018, arXiv:1708.00489. It picks
+    outliers, so from about ten per class on, random selection is often better; here because the tables have it.
+    """
+
+    name = "k-center"
+
+    def choose(self, features: Features, generator: torch.Generator) -> Int[Tensor, " ipc"]:
+        """Cover."""
+        return k_center(features, self.ipc)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KMeans(EmbeddingCoreset):
+    """Cluster centres of each class: averages of pixels, or the real images nearest to centres of embeddings.
+
+    The strongest simple rival of DC-BENCH (Cui et al., NeurIPS 2022, arXiv:2207.09639) is `space="embedding"`.
+    """
+
+    space: Literal["embedding", "pixel"] = "embedding"
+    """What is clustered; centres of pixels are themselves the images, centres of embeddings name the nearest real one."""
+
+    name = "k-means"
+
+    def select(self, source: ImageSource, runtime: Runtime) -> Tensor:
+        """Cluster."""
+        if self.space == "embedding":
+            return super().select(source, runtime)
+        check_enough_images(self.ipc, source)
+        generator = runtime.generator("choice")
+        pixels = [_unit_pixels(source, rows) for rows in source.rows_of]
+        return torch.cat([k_means(p.flatten(1), self.ipc, generator).view(-1, *source.shape) for p in pixels])
+
+    def choose(self, features: Features, generator: torch.Generator) -> Int[Tensor, " ipc"]:
+        """The real images nearest to the centres, each taken once."""
+        return nearest(features, k_means(features, self.ipc, generator))
+
+
+def herding(features: Features, count: int) -> Int[Tensor, " count"]:
+    """Herding: step t takes the i not yet taken that minimises ‖t·m - Σ taken - zᵢ‖, m the mean of all z."""
+    mean, total = features.mean(dim=0), torch.zeros_like(features[0])
+    taken: list[int] = []
+    for t in range(1, count + 1):
+        distances = (t * mean - total - features).norm(dim=1)
+        distances[taken] = torch.inf
+        taken.append(int(distances.argmin()))
+        total = total + features[taken[-1]]
+    return torch.tensor(taken)
+
+
+def k_center(features: Features, count: int) -> Int[Tensor, " count"]:
+    """Greedy K-center: the embedding nearest to the mean, then always the one farthest from those taken."""
+    taken = [int((features - features.mean(dim=0)).norm(dim=1).argmin())]
+    gaps = (features - features[taken[0]]).norm(dim=1)
+    while len(taken) < count:
+        gaps[taken] = -torch.inf
+        taken.append(int(gaps.argmax()))
+        gaps = torch.minimum(gaps, (features - features[taken[-1]]).norm(dim=1))
+    return torch.tensor(taken)
+
+
+def k_means(features: Features, count: int, generator: torch.Generator) -> Float[Tensor, "count features"]:
+    """Centres by scikit-learn's k-means++ and Lloyd."""
+    import sklearn.cluster
+
+    seed = int(torch.randint(2**31, (), generator=generator))
+    model = sklearn.cluster.KMeans(count, n_init=3, random_state=seed).fit(features.double().numpy())
+    return torch.from_numpy(model.cluster_centers_).to(features)
+
+
+def nearest(features: Features, centres: Float[Tensor, "count features"]) -> Int[Tensor, " count"]:
+    """For each centre in turn the nearest embedding that no centre before it has taken."""
+    distances = torch.cdist(centres, features)
+    taken: list[int] = []
+    for row in distances:
+        row[taken] = torch.inf
+        taken.append(int(row.argmin()))
+    return torch.tensor(taken)
+
+
+@torch.inference_mode()
+def embed(network: Any, source: ImageSource, rows: Int[Tensor, " image"], runtime: Runtime) -> Features:
+    """Embeddings of training images."""
+    parts = rows.split(min(runtime.images_at_once(source.shape), 4096))
+    return torch.cat([network.embed(source.inputs(part, runtime.device)).float().cpu() for part in parts])
+
+
+def draw_rows(rows_of: tuple[Tensor, ...], count: int, generator: torch.Generator) -> Int[Tensor, " row"]:
+    """`count` different training rows of each class, or all of a smaller class, class after class."""
+    return torch.cat([rows[torch.randperm(len(rows), generator=generator)[:count]] for rows in rows_of])
+
+
+def check_enough_images(ipc: int, source: ImageSource) -> None:
+    """Refuse to choose more images than the smallest class has."""
+    fewest, name = min((len(rows), name) for rows, name in zip(source.rows_of, source.classes, strict=True))
+    if ipc > fewest:
+        raise InputError(
+            f"ipc is {ipc}, but class {name!r} of {source.name} has {fewest} images. "
+            f"Start a learning method from noise (--start noise), or ask for {fewest} or fewer."
+        )
+
+
+CORESETS: dict[str, type[Coreset]] = {c.name: c for c in (Random, ClassMean, Herding, KCenter, KMeans)}
+
+
+def _unit_pixels(source: ImageSource, rows: Tensor) -> Float[Tensor, "image channel height width"]:
+    """Pixels in [0, 1]."""
+    pixels = source.train.pixels[rows]
+    return pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels

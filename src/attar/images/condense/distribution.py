@@ -1,0 +1,220 @@
+"""What distribution matching shares: class means of views of random networks, and one pixel step per network.
+
+A *view* is what a method looks at in a network's features, one vector per image; DM looks at the embedding, DataDAM
+also at the spatial attention of every block. Only the sum of each view over each class is kept, so memory does not
+grow with the number of real images.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from attar.core.engine import Metrics
+from attar.core.runtime import Runtime
+from attar.core.settings import Range, Settings
+from attar.core.state import rebuilt
+from attar.images.artefact import CondensedImages, Origin
+from attar.images.augment import Draw, augment, default_strategy, draw_each, strategy
+from attar.images.condense.coresets import CORESETS, check_enough_images, draw_rows
+from attar.images.networks import Architecture, mixes_images, multiply_adds, redraw_
+from attar.images.sources import ImageSource
+
+Views = list[Float[Tensor, "image view"]]
+ClassMeans = list[Float[Tensor, "class view"]]
+
+
+@dataclass
+class Condensing:
+    """The synthetic images on their way, and the network that is drawn anew for every step."""
+
+    images: Tensor
+    optimizer: torch.optim.SGD
+    labels: Tensor = rebuilt()
+    source: Any = rebuilt()
+    network: nn.Module = rebuilt()
+    views: Callable[[Tensor], Views] = rebuilt()
+    """Views of a batch, for the gradient."""
+    real_views: Callable[[Tensor], Views] = rebuilt()
+    """The same without a gradient, in the precision of passes that need none."""
+    at_once: int = rebuilt()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistributionMatching(Settings):
+    """Settings and loop that DM and its descendants share."""
+
+    ipc: Annotated[int, Range(1)] = 10
+    """Synthetic images per class."""
+    steps: Annotated[int, Range(1)] | None = None
+    """Pixel updates, each with a network of its own; 1,000 on a CPU and 10,000 on a GPU unless given."""
+    lr: Annotated[float, Range(0)] | None = None
+    """Step size on normalised pixels; 1 up to 50 images per class, 10 above, unless given."""
+    real_batch: Annotated[int, Range(1)] | None = None
+    """Real images per class and step; 64 on a CPU and 256 on a GPU unless given."""
+    start: Literal["real", "noise", "class-mean", "herding", "k-center", "k-means"] = "real"
+    """What the synthetic images are before the first step."""
+    architecture: Architecture = field(default_factory=Architecture)
+    """The network whose features are matched."""
+    augmentation: str | None = None
+    """DSA operations joined by underscores, or none; the field's six (five for digits) unless given."""
+    siamese: bool = True
+    """Whether real and synthetic images of a class are augmented alike."""
+    align_corners: bool = False
+    """Corner convention of scale and rotate (see attar.images.augment)."""
+    momentum: Annotated[float, Range(0, 1)] = 0.5
+    """Momentum of the pixel updates."""
+    zca: bool = False
+    """Whether images are ZCA-whitened (ε = 0.1), fitted once on the real training images."""
+
+    name = "distribution-matching"
+
+    @abstractmethod
+    def views(self, maps: list[Tensor], embedding: Tensor) -> Views:
+        """What is compared, from a network's maps `[image, filter, height, width]` and embedding `[image, feature]`."""
+
+    @abstractmethod
+    def terms(self, real: ClassMeans, synthetic: ClassMeans) -> dict[str, Float[Tensor, ""]]:
+        """The loss, under `"loss"`, and its parts."""
+
+    def resolve(self, source: ImageSource, runtime: Runtime) -> Self:
+        """Fill in what was left open from image size, ipc and device."""
+        on_gpu = runtime.device.type != "cpu"
+        augmentation = default_strategy(source.flips) if self.augmentation is None else self.augmentation
+        strategy(augmentation)
+        if self.start not in ("noise", "class-mean"):
+            check_enough_images(self.ipc, source)
+        return replace(
+            self,
+            steps=self.steps or (10_000 if on_gpu else 1_000),
+            lr=self.lr if self.lr is not None else (1.0 if self.ipc <= 50 else 10.0),
+            real_batch=self.real_batch or (256 if on_gpu else 64),
+            augmentation=augmentation,
+            architecture=self.architecture.resolve(source.shape),
+        )
+
+    @property
+    def total_steps(self) -> int:
+        """Pixel updates in all."""
+        assert self.steps is not None, "resolve the settings first"
+        return self.steps
+
+    def work(self, source: ImageSource) -> float:
+        """Multiply-adds of the whole run: one pass of real images, three passes' worth of synthetic ones."""
+        assert self.real_batch is not None, "resolve the settings first"
+        network = self.architecture.build(source.shape, len(source.classes), torch.Generator())
+        images = sum(min(self.real_batch, len(rows)) for rows in source.rows_of) + 3 * self.ipc * len(source.classes)
+        return float(multiply_adds(network, source.shape)) * images * self.total_steps
+
+    def build(self, source: ImageSource, runtime: Runtime) -> Condensing:
+        """Synthetic images at their start, and a network to be drawn anew."""
+        if self.zca:
+            source = source.whitened()
+        images = self._start(source, runtime).to(runtime.device).requires_grad_()
+        assert self.lr is not None, "resolve the settings first"
+        network = self.architecture.build(source.shape, len(source.classes), torch.Generator())
+        network.to(runtime.device, memory_format=runtime.memory_format).train().requires_grad_(False)
+
+        def views(batch: Tensor) -> Views:
+            with runtime.autocast(training=True):
+                maps, embedding = network.features(batch)
+            return self.views([m.float() for m in maps], embedding.float())
+
+        def real_views(batch: Tensor) -> Views:
+            with runtime.autocast():
+                maps, embedding = network.features(batch)
+            return self.views([m.float() for m in maps], embedding.float())
+
+        return Condensing(
+            images=images,
+            optimizer=torch.optim.SGD([images], self.lr, momentum=self.momentum),
+            labels=torch.arange(len(source.classes)).repeat_interleave(self.ipc),
+            source=source,
+            network=network,
+            views=runtime.compiled(views),
+            real_views=runtime.compiled(real_views),
+            # Batch statistics are over all classes at once, so a network that mixes images sees them all together.
+            at_once=2**31 if mixes_images(network) else runtime.images_at_once(source.shape),
+        )
+
+    def step(self, state: Condensing, runtime: Runtime) -> Metrics:
+        """Draw a network, match class means once, update the pixels."""
+        redraw_(state.network, runtime.generator("network", str(runtime.device)))
+        assert self.real_batch is not None
+        rows = draw_rows(state.source.rows_of, self.real_batch, runtime.generator("batches"))
+        real_draw, synthetic_draw = self._draws(len(state.source.classes), runtime)
+        with torch.no_grad():
+            real = self._real_means(state, rows, real_draw, runtime)
+        synthetic = self._synthetic_means(state, synthetic_draw, runtime)
+        terms = self.terms(real, synthetic)
+        state.optimizer.zero_grad(set_to_none=True)
+        terms["loss"].backward()
+        state.optimizer.step()
+        return {name: value.detach() for name, value in terms.items()}
+
+    def result(self, state: Condensing, runtime: Runtime) -> CondensedImages:
+        """The synthetic images as they are now."""
+        source, images = state.source, state.images.detach().cpu().clone()
+        origin = Origin.of(source, self, runtime)
+        return CondensedImages(images, state.labels, source.classes, source.transform, source.flips, origin)
+
+    def load(self, folder: Path) -> CondensedImages:
+        """Read a finished set."""
+        return CondensedImages.load(folder)
+
+    def _start(self, source: ImageSource, runtime: Runtime) -> Float[Tensor, "image channel height width"]:
+        if self.start == "noise":
+            shape = (self.ipc * len(source.classes), *source.shape)
+            return torch.randn(shape, generator=runtime.generator("start"))
+        if self.start == "real":
+            return source.inputs(draw_rows(source.rows_of, self.ipc, runtime.generator("start")))
+        pixels = CORESETS[self.start](ipc=self.ipc).resolve(source, runtime).select(source, runtime)
+        return source.transform.forward(pixels)
+
+    def _draws(self, classes: int, runtime: Runtime) -> tuple[Draw | None, Draw | None]:
+        """One augmentation per class: the same for real and synthetic images, unless told otherwise."""
+        operations = strategy(self.augmentation or "none")
+        if not operations:
+            return None, None
+        real = draw_each(classes, operations, runtime.generator("augment"))
+        return real, real if self.siamese else draw_each(classes, operations, runtime.generator("augment"))
+
+    def _real_means(self, state: Condensing, rows: Tensor, draw: Draw | None, runtime: Runtime) -> ClassMeans:
+        labels = state.source.targets[rows]
+        parts = zip(rows.split(state.at_once), labels.split(state.at_once), strict=True)
+        batches = ((state.source.inputs(part, runtime.device), wanted) for part, wanted in parts)
+        return self._means(batches, state.real_views, labels, len(state.source.classes), draw, runtime)
+
+    def _synthetic_means(self, state: Condensing, draw: Draw | None, runtime: Runtime) -> ClassMeans:
+        batches = zip(state.images.split(state.at_once), state.labels.split(state.at_once), strict=True)
+        return self._means(batches, state.views, state.labels, len(state.source.classes), draw, runtime)
+
+    def _means(
+        self, batches: Any, views: Callable[[Tensor], Views], labels: Tensor, classes: int, draw: Draw | None, runtime: Runtime
+    ) -> ClassMeans:
+        """Class means of every view, a cache-full of images at a time."""
+        sums: list[Tensor] = []
+        for images, wanted in batches:
+            if draw is not None:
+                images = augment(images, draw.repeat(wanted), align_corners=self.align_corners)
+            seen = views(images.contiguous(memory_format=runtime.memory_format))
+            sums = sums or [view.new_zeros(classes, view.shape[1]) for view in seen]
+            rows = wanted.to(runtime.device)
+            sums = [total.index_add(0, rows, view) for total, view in zip(sums, seen, strict=True)]
+        counts = class_counts(labels, classes).to(runtime.device)
+        return [total / counts.unsqueeze(1) for total in sums]
+
+
+def class_counts(labels: Int[Tensor, " image"], classes: int) -> Float[Tensor, " class"]:
+    """How many images each class has in a batch."""
+    return torch.bincount(labels, minlength=classes).float()
+
+
+def squared_distance(first: Float[Tensor, "class view"], second: Float[Tensor, "class view"]) -> Float[Tensor, ""]:
+    """Σ over classes of ‖first - second‖²: summed over features, not averaged."""
+    return (first - second).square().sum()

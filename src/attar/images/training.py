@@ -1,0 +1,332 @@
+"""Train a network on images: the one loop under evaluation, embeddings and full-data ceilings.
+
+A protocol says how; `TrainNetwork` is a method like any other, one mini-batch a step, so that a long training can be
+killed and resumed and its network is an artefact found again by the fingerprint of its data.
+"""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Protocol as Interface, Self
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from attar.core import engine, store
+from attar.core.engine import Metrics
+from attar.core.errors import unknown
+from attar.core.runtime import Engine, Runtime
+from attar.core.seeds import derived_seed
+from attar.core.settings import Range, Settings
+from attar.core.state import rebuilt
+from attar.images.augment import augment, default_strategy, draw_batch, strategy
+from attar.images.networks import Architecture, mixes_images, multiply_adds, redraw_
+from attar.images.sources import ImageSource, Split
+from attar.images.whiten import Transform
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol(Settings):
+    """How a network is trained: SGD with cross-entropy, the step size cut once, DSA on every batch."""
+
+    name: str
+    """What the protocol is called in scores and cards."""
+    epochs: Annotated[int, Range(1)]
+    """Passes over the training images."""
+    batch: Annotated[int, Range(1)] = 256
+    """Images per step, or all of a smaller set."""
+    lr: Annotated[float, Range(0)] = 0.01
+    """Step size."""
+    momentum: Annotated[float, Range(0, 1)] = 0.9
+    """Momentum; it starts again from zero when the step size is cut, as in the field's code."""
+    weight_decay: Annotated[float, Range(0)] = 5e-4
+    """Weight decay."""
+    cut_after: Annotated[float, Range(0, 1)] = 0.5
+    """Share of the epochs after which the step size is multiplied by a tenth."""
+    augmented: bool = True
+    """Whether every batch goes through DSA."""
+    align_corners: bool = False
+    """DSA's corner convention (see `augment`)."""
+
+    @property
+    def cut_epoch(self) -> int:
+        """The first epoch with the smaller step size: E//2 + 2, the field's script cutting after epoch E//2 + 1."""
+        return int(self.epochs * self.cut_after) + 2
+
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol(name="field", epochs=1000),
+        Protocol(name="quick", epochs=200),
+        Protocol(name="ceiling", epochs=30, batch=64),
+        Protocol(name="dc", epochs=300, augmented=False),
+        Protocol(name="datadam", epochs=1801, batch=64),
+    )
+}
+"""`field`: DM's and DSA's evaluation (the papers' 1,000 epochs; the scripts run one more). `quick`: the same, shorter.
+`ceiling`: all the real data. `dc`: gradient matching without DSA. `datadam`: the released DataDAM script's."""
+
+
+def protocol_named(name: "str | Protocol") -> Protocol:
+    """A protocol by name.
+
+    Raises:
+        InputError: No such protocol.
+    """
+    if isinstance(name, Protocol):
+        return name
+    if name not in PROTOCOLS:
+        raise unknown("protocol", name, PROTOCOLS)
+    return PROTOCOLS[name]
+
+
+class Examples(Interface):
+    """What a network can be trained on: an `ImageSource`, or a condensed set."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+
+    @property
+    def flips(self) -> bool:
+        """Whether a mirrored image keeps its label."""
+
+    @property
+    def targets(self) -> Int[Tensor, " image"] | Float[Tensor, "image classes"]:
+        """Hard labels, or soft ones."""
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for the same examples."""
+
+    def inputs(self, rows: Int[Tensor, " batch"], device: torch.device | str = "cpu") -> Tensor:
+        """Network input of these rows."""
+
+
+@dataclass
+class Training:
+    """A network on its way: its parameters, its optimiser, and where in which shuffled pass it is."""
+
+    network: nn.Module
+    optimizer: torch.optim.SGD
+    order: Tensor
+    done: int = 0
+    examples: Any = rebuilt(default=None)
+    loss: Callable[[Tensor, Tensor], Tensor] = rebuilt(default=None)
+    at_once: int = rebuilt(default=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainNetwork(Settings):
+    """Train one of the field's networks on labelled images."""
+
+    architecture: Architecture = field(default_factory=Architecture)
+    """What is trained."""
+    protocol: Protocol = PROTOCOLS["ceiling"]
+    """How."""
+    images: int = 0
+    """How many images there are to train on; filled in from the data."""
+
+    name = "train-network"
+
+    def resolve(self, source: Examples, runtime: Runtime | None = None) -> Self:
+        """Fill in depth and set size from the data."""
+        architecture = self.architecture.resolve(source.shape)
+        return type(self)(architecture=architecture, protocol=self.protocol, images=len(source.targets))
+
+    def work(self, source: Examples) -> float:
+        """A forward pass and two of its size back, for every image of every epoch."""
+        network = self.architecture.build(source.shape, len(source.classes), torch.Generator())
+        return 3.0 * multiply_adds(network, source.shape) * self.images * self.protocol.epochs
+
+    @property
+    def batches(self) -> int:
+        """Steps per epoch."""
+        return math.ceil(self.images / self.protocol.batch)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps in all."""
+        return self.protocol.epochs * self.batches
+
+    def build(self, source: Examples, runtime: Runtime) -> Training:
+        """A network with fresh parameters."""
+        network = self.architecture.build(source.shape, len(source.classes), runtime.generator("network"))
+        return self.build_with(network, source, runtime)
+
+    def build_with(self, network: nn.Module, source: Examples, runtime: Runtime) -> Training:
+        """The same for a network of the caller's own."""
+        network.to(runtime.device, memory_format=runtime.memory_format).train()
+        at_once = len(source.targets) if mixes_images(network) else runtime.images_at_once(source.shape)
+
+        def loss(images: Tensor, targets: Tensor) -> Tensor:
+            with runtime.autocast(training=True):
+                logits = network(images)
+            return F.cross_entropy(logits.float(), targets, reduction="sum")
+
+        return Training(
+            network=network,
+            optimizer=_optimizer(network, self.protocol),
+            order=torch.arange(self.images),
+            examples=source,
+            loss=runtime.compiled(loss),
+            at_once=at_once,
+        )
+
+    def restart(self, state: Training, runtime: Runtime) -> None:
+        """Begin again with fresh parameters in the same place, so that compiled code keeps serving."""
+        redraw_(state.network, runtime.generator("network"))
+        state.network.train()
+        state.optimizer.state.clear()
+        state.optimizer.param_groups[0]["lr"] = self.protocol.lr
+        state.done = 0
+
+    def step(self, state: Training, runtime: Runtime) -> Metrics:
+        """One mini-batch; an image's gradient is summed a cache-full of images at a time."""
+        epoch, batch = divmod(state.done, self.batches)
+        if batch == 0:
+            state.order = torch.randperm(self.images, generator=runtime.generator("shuffle"))
+            if epoch + 1 == self.protocol.cut_epoch:
+                state.optimizer.param_groups[0]["lr"] = self.protocol.lr * 0.1
+                state.optimizer.state.clear()
+        rows = state.order[batch * self.protocol.batch :][: self.protocol.batch]
+        images = self._augmented(state.examples.inputs(rows, runtime.device), state.examples, runtime)
+        images = images.contiguous(memory_format=runtime.memory_format)
+        targets = state.examples.targets[rows].to(runtime.device)
+        state.optimizer.zero_grad(set_to_none=True)
+        total = images.new_zeros(())
+        for part, wanted in zip(images.split(state.at_once), targets.split(state.at_once), strict=True):
+            loss = state.loss(part, wanted) / len(rows)
+            loss.backward()
+            total += loss.detach()
+        state.optimizer.step()
+        state.done += 1
+        return {"loss": total}
+
+    def _augmented(self, images: Tensor, examples: Examples, runtime: Runtime) -> Tensor:
+        if not self.protocol.augmented:
+            return images
+        operations = strategy(default_strategy(examples.flips))
+        draw = draw_batch(len(images), operations, runtime.generator("augment"))
+        return augment(images, draw, align_corners=self.protocol.align_corners)
+
+    def result(self, state: Training, runtime: Runtime) -> "TrainedNetwork":
+        """The trained network."""
+        return TrainedNetwork(state.network.eval(), self, state.examples.shape, state.examples.classes)
+
+    def load(self, folder: Path) -> "TrainedNetwork":
+        """Read a trained network."""
+        return TrainedNetwork.load(folder)
+
+
+def _optimizer(network: nn.Module, protocol: Protocol) -> torch.optim.SGD:
+    return torch.optim.SGD(
+        network.parameters(), protocol.lr, momentum=protocol.momentum, weight_decay=protocol.weight_decay
+    )
+
+
+@dataclass
+class TrainedNetwork:
+    """A network of the field with its parameters, on disk as safetensors."""
+
+    network: nn.Module
+    method: TrainNetwork
+    shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+
+    def save(self, folder: Path) -> None:
+        """Write it to a folder."""
+        plain = {"settings": self.method.to_json(), "shape": list(self.shape), "classes": list(self.classes)}
+        store.write_tensors(folder / "network.safetensors", self.network.state_dict(), plain)
+
+    @classmethod
+    def load(cls, folder: Path) -> "TrainedNetwork":
+        """Read what `save` wrote."""
+        tensors, plain = store.read_tensors(folder / "network.safetensors")
+        method, shape = TrainNetwork.from_json(plain["settings"]), tuple(plain["shape"])
+        network = method.architecture.build(shape, len(plain["classes"]), torch.Generator())
+        network.load_state_dict(tensors)
+        return cls(network.eval(), method, shape, tuple(plain["classes"]))
+
+
+def trainings(
+    method: TrainNetwork,
+    examples: Examples,
+    runtime: Runtime,
+    *,
+    repeats: int,
+    build: Callable[[int], nn.Module] | None = None,
+) -> Iterator[nn.Module]:
+    """Networks trained one after another on the same examples; the i-th from the i-th seed, whatever the examples.
+
+    Args:
+        method: Resolved settings.
+        examples: What to train on.
+        runtime: The machine and the seed from which the repeats' seeds come.
+        repeats: How many networks.
+        build: The user's own network for a seed, in place of the method's architecture.
+    """
+    state = None
+    for repeat in range(repeats):
+        turn = runtime.with_seed(derived_seed(runtime.seed, f"repeat {repeat}"))
+        if build is not None:
+            state = method.build_with(build(turn.seed), examples, turn)
+        elif state is None:
+            state = method.build(examples, turn)
+        else:
+            method.restart(state, turn)
+        for _ in range(method.total_steps):
+            method.step(state, turn)
+        yield state.network.eval()
+
+
+@torch.inference_mode()
+def accuracy(network: nn.Module, split: Split, transform: Transform, runtime: Runtime) -> float:
+    """Per cent of a split that a network labels rightly, in float32; only one number leaves the device."""
+    right = torch.zeros((), dtype=torch.long, device=runtime.device)
+    at_once = min(runtime.images_at_once(split.pixels.shape), 4096)
+    for rows in torch.arange(len(split)).split(at_once):
+        images = transform.forward(split.pixels[rows].to(runtime.device))
+        logits = network(images.contiguous(memory_format=runtime.memory_format))
+        right += (logits.argmax(dim=1) == split.labels[rows].to(runtime.device)).sum()
+    return 100 * right.item() / len(split)
+
+
+def seconds_for(method: TrainNetwork, examples: Examples, runtime: Runtime, *, tried: int = 3) -> float:
+    """About how long a training would take, from timing a few of its steps."""
+    trial = runtime.with_seed(runtime.seed)
+    state = method.build(examples, trial)
+    method.step(state, trial)
+    start = time.perf_counter()
+    for _ in range(tried):
+        method.step(state, trial)
+    return (time.perf_counter() - start) / tried * method.total_steps
+
+
+def network_folder(method: TrainNetwork, source: ImageSource, seed: int) -> Path:
+    """Where the cache keeps, or would keep, this network trained on this data."""
+    key = json.dumps([method.to_json(), source.fingerprint, seed], sort_keys=True)
+    return store.cache_folder() / "networks" / hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
+
+
+def trained(source: ImageSource, architecture: Architecture, runtime: Runtime, protocol: Protocol) -> TrainedNetwork:
+    """A network trained on all of a source: from the cache, or trained now and kept there (resumable)."""
+    method = TrainNetwork(architecture=architecture, protocol=protocol).resolve(source)
+    folder = network_folder(method, source, runtime.seed)
+    store.make_folder(folder)
+    machine = Runtime(Engine(**{**runtime.engine.__dict__, "tensorboard": False}), runtime.seed, say=runtime.say)
+    machine.plan(method.work(source))
+    network = engine.run(method, source, machine, out=folder, title="training on all images", wait=True)
+    network.network.to(runtime.device, memory_format=runtime.memory_format)
+    return network

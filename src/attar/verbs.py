@@ -1,0 +1,72 @@
+"""What each verb does: the Python face and the command line call the same functions."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from attar.core import engine as core
+from attar.core.runtime import Engine, Runtime
+from attar.images.artefact import CondensedImages
+from attar.images.score import Evaluation
+from attar.images.score import evaluate as evaluate_images
+from attar.images.sources import load
+
+Say = Callable[[str], None]
+
+
+def condense(
+    data: Any,
+    method: Any,
+    *,
+    out: str | Path | None = None,
+    seed: int = 0,
+    engine: Engine | None = None,
+    say: Say | None = None,
+) -> CondensedImages:
+    """Turn a labelled data set into a few samples per class.
+
+    Args:
+        data: A source, or anything `attar.load` takes.
+        method: Settings of a method, such as `attar.DataDAM(ipc=10)`.
+        out: Folder for the artefact. An unfinished run found there is resumed, a finished one is read.
+            None keeps everything in memory.
+        seed: Seed of every generator in the run.
+        engine: How to use the machine.
+        say: Told what happens, a line at a time; silent by default.
+
+    Raises:
+        InputError: Data, settings or folder are not usable; nothing is lost.
+        Interrupted: Stopped by Ctrl-C or SIGTERM; the same call goes on where it stopped.
+    """
+    source = load(data)
+    runtime = Runtime(engine, seed, say=say)
+    method = method.resolve(source, runtime)
+    runtime.plan(method.work(source))
+    runtime.say(str(source))
+    runtime.say(f"{method.name} · {core.resolved_json(method)}")
+    return core.run(method, source, runtime, out=Path(out) if out else None)
+
+
+def evaluate(small: CondensedImages | str | Path, data: Any, **settings: Any) -> Evaluation:
+    """Train fresh networks on a condensed set and test them on the real test images.
+
+    Args:
+        small: The condensed set, or its folder.
+        data: A source, or anything `attar.load` takes.
+        settings: Those of `attar.images.score.evaluate`: networks, repeats, protocol, ceiling, seed, engine.
+
+    Raises:
+        InputError: The folder holds no condensed set, or it does not belong to the data.
+    """
+    if not isinstance(small, CondensedImages):
+        small = open_artefact(small)
+    return evaluate_images(small, load(data), **settings)
+
+
+def open_artefact(folder: str | Path) -> CondensedImages:
+    """Read a condensed set from its folder.
+
+    Raises:
+        InputError: It holds none, or a truncated or altered one.
+    """
+    return CondensedImages.load(folder)
