@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
 from torch import Tensor
 
@@ -29,6 +29,7 @@ LOGGED_STEPS = 500
 """About how many points a curve has."""
 
 
+@runtime_checkable
 class Source(Protocol):
     """What a method is given to make smaller."""
 
@@ -37,16 +38,21 @@ class Source(Protocol):
         """The same for the same data, and for no other."""
 
 
+@runtime_checkable
 class Artefact(Protocol):
     """What a method makes."""
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path) -> Any:
         """Write it to a folder."""
+
+    def picture(self) -> bytes | None:
+        """A PNG to look at while it is being made, if it can be looked at."""
 
 
 A = TypeVar("A", bound=Artefact, covariant=True)
 
 
+@runtime_checkable
 class Method(Protocol[A]):
     """What the engine asks of a method: settings that build a state, step it, and read the result off."""
 
@@ -128,7 +134,10 @@ def _loop(
             due = time.monotonic() - saved >= runtime.engine.checkpoint_seconds
             if folder and step < total and (due or stop.is_set()):
                 folder.checkpoint(step, state, runtime)
+                folder.show(method.result(state, runtime))
                 saved = time.monotonic()
+            if folder and runtime.engine.snapshots and step % math.ceil(total / runtime.engine.snapshots) == 0:
+                method.result(state, runtime).save(folder.snapshot(step))
             if stop.is_set():
                 raise Interrupted(f"stopped after step {step} of {total}")
 
@@ -187,6 +196,7 @@ class RunFolder:
             raise InputError(f"{path} is not empty and holds no run of attar's; choose another --out.")
         store.make_folder(folder.inner)
         stack.enter_context(store.locked(folder.inner, wait=wait))
+        store.sweep(path)
         if folder._settings.exists():
             folder._check_same(wanted)
         else:
@@ -212,6 +222,16 @@ class RunFolder:
         tensors, plain = pack(state)
         generators = {f"generator/{name}": value for name, value in runtime.generator.state_dict().items()}
         store.write_tensors(self._checkpoint, {**tensors, **generators}, {"step": step, "state": plain})
+
+    def show(self, artefact: Artefact) -> None:
+        """Leave a picture of how far the run has come."""
+        picture = artefact.picture()
+        if picture is not None:
+            store.write_bytes(self.path / "preview.png", picture)
+
+    def snapshot(self, step: int) -> Path:
+        """Where the artefact as it is after a step is kept."""
+        return self.inner / "snapshots" / f"step-{step:06d}"
 
     def restore(self, state: Any, runtime: Runtime) -> int:
         """Bring a freshly built state to the last checkpoint; return its step, 0 when there is none.

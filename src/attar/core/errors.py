@@ -4,8 +4,11 @@ import difflib
 from collections.abc import Iterable
 
 
-class InputError(ValueError):
-    """Bad input: what was wrong, where, and what would be right. The command prints it and returns 2."""
+class InputError(Exception):
+    """Bad input: what was wrong, where, and what would be right. The command prints it and returns 2.
+
+    Not a ValueError, which the command-line parser would dress up as its own.
+    """
 
 
 class Interrupted(KeyboardInterrupt):

@@ -36,6 +36,8 @@ class Engine(Settings):
     """torch.compile: auto compiles long runs where a compiler is found."""
     checkpoint_seconds: Annotated[float, Range(0)] = 20.0
     """Seconds between checkpoints: what a killed run can lose. 0 saves after every step."""
+    snapshots: Annotated[int, Range(0)] = 0
+    """How many evenly spaced states of the artefact to keep below run/snapshots, for choosing among them later."""
     deterministic: bool = False
     """Same bytes from the same seed on a GPU too, at some cost in speed. On a CPU it is always so."""
     tensorboard: bool = False

@@ -88,9 +88,9 @@ def _check(name: str, value: Any, hint: Any) -> None:
             if isinstance(note, Range) and value is not None:
                 _check_range(name, value, note)
     if get_origin(hint) in (typing.Union, types.UnionType):
-        choices = [option for option in get_args(hint) if get_origin(option) is Literal]
-        if value is not None and choices and len(get_args(hint)) == 2:
-            _check(name, value, choices[0])
+        options = [option for option in get_args(hint) if option is not type(None)]
+        if value is not None and len(options) == 1:
+            _check(name, value, options[0])
     elif get_origin(hint) is Literal and value not in get_args(hint):
         raise unknown(name, str(value), [str(option) for option in get_args(hint)])
 

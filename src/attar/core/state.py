@@ -110,6 +110,8 @@ def _nested(path: str, tensors: dict[str, Tensor], plain: dict[str, Any]) -> dic
 def _load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
     fresh = optimizer.state_dict()
     for group, values in zip(fresh["param_groups"], saved["param_groups"].values(), strict=True):
-        group.update({key: value for key, value in values.items() if key != "params"})
+        for key in values.keys() - {"params"}:
+            # Adam's betas are a pair, which the path names have turned into a dictionary.
+            group[key] = tuple(values[key].values()) if isinstance(values[key], dict) else values[key]
     fresh["state"] = {int(index): values for index, values in saved.get("state", {}).items()}
     optimizer.load_state_dict(fresh)

@@ -34,6 +34,12 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
+def sweep(folder: Path) -> None:
+    """Remove the drafts of writes that a kill cut off."""
+    for draft in folder.rglob(".*.tmp"):
+        draft.unlink(missing_ok=True)
+
+
 def read_json(path: Path) -> Any:
     """Read JSON.
 
@@ -81,7 +87,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
     if not path.is_file():
         raise InputError(f"{path} is missing.")
     with path.open("rb") as file:
-        if file.read(2) in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+        start = file.read(9)
+        # A safetensors file begins with the length of its header, which may look like a pickle's mark; then comes "{".
+        if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05") and start[8:] != b"{":
             raise InputError(f"{path} is a pickle, which can run code when read; attar reads safetensors only.")
     try:
         with safe_open(path, framework="pt") as file:

@@ -5,6 +5,7 @@ labels, hard or soft. `artefact.json` says where it came from, `whitening.safete
 are any; `README.md`, `preview.png` and the 8-bit parquet export are for looking at it, and for `datasets`.
 """
 
+import builtins
 import dataclasses
 import io
 import math
@@ -134,7 +135,7 @@ class CondensedImages:
             matrices = {f.name: getattr(self.transform.whitening, f.name) for f in dataclasses.fields(Whitening)}
             store.write_tensors(folder / "whitening.safetensors", matrices, {"schema": SCHEMA})
         store.write_bytes(folder / EXPORT, self._parquet())
-        store.write_bytes(folder / "preview.png", preview(self.pixels, self._hard_labels(), self.classes))
+        store.write_bytes(folder / "preview.png", self.picture())
         store.write_bytes(folder / "README.md", card(self).encode())
         facts = {
             "schema": SCHEMA,
@@ -182,10 +183,14 @@ class CondensedImages:
             folder=folder,
         )
 
+    def picture(self) -> builtins.bytes:
+        """The preview, as PNG."""
+        return preview(self.pixels, self._hard_labels(), self.classes)
+
     def _hard_labels(self) -> np.ndarray:
         return (self.labels if self.labels.ndim == 1 else self.labels.argmax(dim=1)).numpy()
 
-    def _parquet(self) -> bytes:
+    def _parquet(self) -> builtins.bytes:
         """PNG images and labels with the note by which `datasets` knows their types."""
         import json
 

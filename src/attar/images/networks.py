@@ -164,7 +164,7 @@ def redraw_(network: nn.Module, generator: torch.Generator) -> None:
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             bound = 1 / math.sqrt(module.weight[0].numel())
-            for parameter in filter(None.__ne__, (module.weight, module.bias)):
+            for parameter in module.parameters(recurse=False):
                 parameter.uniform_(-bound, bound, generator=generator)
         elif isinstance(module, (nn.GroupNorm, nn.LayerNorm, nn.BatchNorm2d)):
             module.weight.fill_(1)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from attar.core.errors import InputError
 Batch = Float[Tensor, "batch channel height width"] | UInt8[Tensor, "batch channel height width"]
 
 
+@runtime_checkable
 class Pixels(Protocol):
     """Images by row number, all of one shape: uint8, or float32 in [0, 1]."""
 

@@ -1,5 +1,6 @@
 """Labelled images from wherever they are: scikit-learn's digits, a parquet file, a folder of pictures, two arrays."""
 
+import bisect
 import dataclasses
 import hashlib
 import json
@@ -86,7 +87,9 @@ class ImageSource:
     def fingerprint(self) -> str:
         """A digest of every pixel and label, and of how they are normalised."""
         digest = hashlib.blake2b(digest_size=16)
-        digest.update(json.dumps([self.classes, self.transform.mean, self.transform.std, self.prepared is not None]).encode())
+        sizes = [*self.shape, len(self.train), len(self.test)]
+        normalised = [self.transform.mean, self.transform.std, self.prepared is not None]
+        digest.update(json.dumps([self.classes, *normalised, sizes]).encode())
         for split in (self.train, self.test):
             digest.update(split.labels.numpy().tobytes())
             for piece in _raw_bytes(split.pixels):
@@ -209,31 +212,35 @@ def _parquet(name: str, files: list[Path], size: int | None, memory: float) -> L
     if "train" not in groups:
         groups = {"train": files}
     tables = {part: _parquet_rows(paths) for part, paths in groups.items()}
-    encoded, labels, names = tables["train"]
+    _, labels, names, _ = tables["train"]
     classes = names or tuple(str(value) for value in sorted(set(labels)))
-    numbers = {value: value if names else index for index, value in enumerate(sorted(set(labels)))}
+    numbers = {value: index for index, value in enumerate(range(len(names)) if names else sorted(set(labels)))}
     shape = None
     splits: dict[str, Split] = {}
-    for part, (encoded, labels, _) in tables.items():
-        where = _row_namer(groups[part][0])
+    for part, (encoded, labels, _, where) in tables.items():
+        if not labels:
+            raise InputError(f"{groups[part][0]} has no rows.")
         strange = next((row for row, label in enumerate(labels) if label not in numbers), None)
-        if strange is not None and not (names and 0 <= labels[strange] < len(names)):
-            raise InputError(f"{where(strange)} has label {labels[strange]}, a class that the training images lack.")
+        if strange is not None:
+            lack = f"but the file names {len(names)} classes" if names else "a class that the training images lack"
+            raise InputError(f"{where(strange)} has label {labels[strange]}, {lack}.")
         shape = shape or _shape_of(encoded, size, where)
-        numbered = torch.tensor([numbers.get(label, label) for label in labels])
+        numbered = torch.tensor([numbers[label] for label in labels])
         splits[part] = Split(_hold(encoded, shape, size, memory, where), numbered)
     return name, splits["train"], splits.get("test"), classes
 
 
-def _parquet_rows(files: list[Path]) -> tuple[list[bytes], list[int], tuple[str, ...] | None]:
-    """Encoded images, labels and class names of a split's files."""
+def _parquet_rows(files: list[Path]) -> tuple[list[bytes], list[int], tuple[str, ...] | None, Any]:
+    """Encoded images, labels and class names of a split's files, and a function that names a row's place in them."""
     import pyarrow
     from pyarrow import parquet
 
     encoded: list[bytes] = []
     labels: list[int] = []
+    starts: list[int] = []
     names = None
     for file in files:
+        starts.append(len(labels))
         try:
             table = parquet.read_table(file)
         except (pyarrow.ArrowInvalid, OSError) as error:
@@ -249,7 +256,7 @@ def _parquet_rows(files: list[Path]) -> tuple[list[bytes], list[int], tuple[str,
             raise InputError(f"row {missing} of {file} has no label.")
         labels += numbers
         encoded += [_image_bytes(cell, file, row) for row, cell in enumerate(table.column(image).to_pylist())]
-    return encoded, labels, names
+    return encoded, labels, names, _row_namer(files, starts)
 
 
 def _column(table: Any, wanted: Sequence[str], file: Path) -> str:
@@ -276,8 +283,12 @@ def _image_bytes(cell: Any, file: Path, row: int) -> bytes:
     return data
 
 
-def _row_namer(file: Path) -> Any:
-    return lambda row: f"row {row} of {file}"
+def _row_namer(files: list[Path], starts: list[int]) -> Any:
+    def where(row: int) -> str:
+        file = bisect.bisect_right(starts, row) - 1
+        return f"row {row - starts[file]} of {files[file]}"
+
+    return where
 
 
 def _folder(name: str, path: Path, size: int | None, memory: float) -> Loaded:
@@ -321,6 +332,8 @@ def _from_arrays(data: Any) -> Loaded:
         raise InputError(f"data is a {type(data).__name__}; give a name, a path, or a pair (images, labels).")
     pairs = data if isinstance(data[0], (tuple, list)) and len(data[0]) == 2 else (data,)
     raw = [(_array_pixels(images), _array_labels(labels, len(images))) for images, labels in pairs]
+    if raw[0][0].shape != raw[-1][0].shape:
+        raise InputError(f"training images have shape {raw[0][0].shape}, test images {raw[-1][0].shape}; give both alike.")
     values = raw[0][1].unique()
     splits = []
     for pixels, labels in raw:
@@ -335,6 +348,8 @@ def _array_pixels(images: Any) -> InMemory:
     tensor = torch.as_tensor(np.asarray(images) if not isinstance(images, Tensor) else images)
     if tensor.ndim == 3:
         tensor = tensor.unsqueeze(1)
+    if len(tensor) == 0:
+        raise InputError("there are no images.")
     if tensor.ndim != 4 or not (tensor.shape[1] in (1, 3) or tensor.shape[3] in (1, 3)):
         raise InputError(f"images have shape {tuple(tensor.shape)}; give [image, height, width] with 1 or 3 channels.")
     if tensor.shape[1] not in (1, 3):
@@ -367,12 +382,12 @@ def _numeric(labels: Any) -> bool:
 
 
 def _split(whole: Split, seed: int) -> tuple[Split, Split]:
-    """Stratified 80/20."""
+    """Stratified 80/20, with a test image at least of every class that has two."""
     generator = torch.Generator().manual_seed(derived_seed(seed, "split"))
     testing = torch.zeros(len(whole), dtype=torch.bool)
     for label in whole.labels.unique():
         rows = torch.nonzero(whole.labels == label).flatten()
-        testing[rows[torch.randperm(len(rows), generator=generator)[: len(rows) // 5]]] = True
+        testing[rows[torch.randperm(len(rows), generator=generator)[: max(len(rows) // 5, int(len(rows) > 1))]]] = True
     return _rows(whole, ~testing), _rows(whole, testing)
 
 

@@ -4,6 +4,7 @@ A protocol says how; `TrainNetwork` is a method like any other, one mini-batch a
 killed and resumed and its network is an artefact found again by the fingerprint of its data.
 """
 
+import copy
 import hashlib
 import json
 import math
@@ -11,7 +12,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Protocol as Interface, Self
+from typing import Annotated, Any, Self, runtime_checkable
+from typing import Protocol as Interface
 
 import torch
 import torch.nn.functional as F
@@ -87,6 +89,7 @@ def protocol_named(name: "str | Protocol") -> Protocol:
     return PROTOCOLS[name]
 
 
+@runtime_checkable
 class Examples(Interface):
     """What a network can be trained on: an `ImageSource`, or a condensed set."""
 
@@ -223,7 +226,7 @@ class TrainNetwork(Settings):
 
     def result(self, state: Training, runtime: Runtime) -> "TrainedNetwork":
         """The trained network."""
-        return TrainedNetwork(state.network.eval(), self, state.examples.shape, state.examples.classes)
+        return TrainedNetwork(copy.deepcopy(state.network).eval(), self, state.examples.shape, state.examples.classes)
 
     def load(self, folder: Path) -> "TrainedNetwork":
         """Read a trained network."""
@@ -249,6 +252,9 @@ class TrainedNetwork:
         """Write it to a folder."""
         plain = {"settings": self.method.to_json(), "shape": list(self.shape), "classes": list(self.classes)}
         store.write_tensors(folder / "network.safetensors", self.network.state_dict(), plain)
+
+    def picture(self) -> None:
+        """A network has none."""
 
     @classmethod
     def load(cls, folder: Path) -> "TrainedNetwork":

@@ -118,7 +118,7 @@ def spatial_attention(
     Returns:
         `[image, height * width]`; an all-zero map stays zero, with a finite gradient.
     """
-    strength = features.abs()
+    strength = features.abs().to(torch.promote_types(features.dtype, torch.float32))
     if norm in ("l2", "l1"):
         # These norms forget the scale, and activations to the fourth power overflow half precision from 16 on.
         strength = strength / strength.detach().amax(dim=(1, 2, 3), keepdim=True).clamp_min(1e-8)

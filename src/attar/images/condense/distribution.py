@@ -25,8 +25,8 @@ from attar.images.condense.coresets import CORESETS, check_enough_images, draw_r
 from attar.images.networks import Architecture, mixes_images, multiply_adds, redraw_
 from attar.images.sources import ImageSource
 
-Views = list[Float[Tensor, "image view"]]
-ClassMeans = list[Float[Tensor, "class view"]]
+Views = list[Float[Tensor, "image _view"]]
+ClassMeans = list[Float[Tensor, "class _view"]]
 
 
 @dataclass

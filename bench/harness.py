@@ -1,0 +1,124 @@
+"""What the speed scripts share: the same images for both sides, and a process of its own for each measurement.
+
+Each side is timed in its own process because attar's Runtime changes how the C library hands memory back, for the
+whole process, and that alone makes eager code faster.
+"""
+
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attar.images.sources import ImageSource, load
+
+RESULTS = Path(__file__).parent / "results"
+CLASSES, SIDE = 10, 32
+
+
+def write_images(folder: Path, per_class: int, testing: int) -> str:
+    """Put 8-bit images of CIFAR-10 (or random ones of its shape) where every worker finds them; say which they are."""
+    generator = torch.Generator().manual_seed(0)
+    root = os.environ.get("ATTAR_DATA")
+    if root:
+        source = load(Path(root) / "cifar10")
+        picks = [rows[torch.randperm(len(rows), generator=generator)[:per_class]] for rows in source.rows_of]
+        test_rows = torch.randperm(len(source.test), generator=generator)[:testing]
+        train, labels = source.train.pixels[torch.cat(picks)], source.train.labels[torch.cat(picks)]
+        test, test_labels = source.test.pixels[test_rows], source.test.labels[test_rows]
+    else:
+        train, labels = _random(per_class * CLASSES, generator)
+        test, test_labels = _random(testing, generator)
+    arrays = {"train": train, "labels": labels, "test": test, "test_labels": test_labels}
+    np.savez(folder / "images.npz", **{name: tensor.numpy() for name, tensor in arrays.items()})
+    return "CIFAR-10" if root else "random images of CIFAR-10's shape"
+
+
+def _random(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    images = torch.randint(256, (count, 3, SIDE, SIDE), dtype=torch.uint8, generator=generator)
+    return images, torch.arange(CLASSES).repeat_interleave(-(-count // CLASSES))[:count]
+
+
+def read_source(folder: str) -> ImageSource:
+    """The images as a source, normalised as the field does CIFAR-10."""
+    arrays = np.load(Path(folder) / "images.npz")
+    pairs = ((arrays["train"], arrays["labels"]), (arrays["test"], arrays["test_labels"]))
+    return load(pairs, statistics="cifar10")
+
+
+def in_own_process(script: str, worker: str, folder: Path, **settings: Any) -> Any:
+    """Run one worker of a script in a fresh process and return what it reports."""
+    # Compiled code is cached below the folder, so that the first process to compile starts cold.
+    environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(folder / "compiled")}
+    given = json.dumps({"folder": str(folder), **settings})
+    command = [sys.executable, script, "--worker", worker, given]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def run_worker(workers: dict[str, Callable[..., Any]]) -> bool:
+    """In a process started by `in_own_process`: do the work, print the report."""
+    if sys.argv[1:2] != ["--worker"]:
+        return False
+    print(json.dumps(workers[sys.argv[2]](**json.loads(sys.argv[3]))))
+    return True
+
+
+def seconds_each(step: Callable[[], Any], warm_up: int, steps: int) -> tuple[float, list[float]]:
+    """Seconds of the first call, and of each of `steps` calls after the warm-up."""
+    taken = []
+    for _ in range(warm_up + steps):
+        start = time.perf_counter()
+        step()
+        taken.append(time.perf_counter() - start)
+    return taken[0], taken[warm_up:]
+
+
+def timed(step: Callable[[], Any], warm_up: int, steps: int) -> dict[str, float]:
+    """Median seconds of a step, what the first took above that (compiling), and the process's peak memory."""
+    first, taken = seconds_each(step, max(warm_up, 1), steps)
+    median = statistics.median(taken)
+    return {"seconds": median, "first_extra_seconds": first - median, "peak_mb": peak_mb()}
+
+
+def peak_mb() -> float:
+    """The most memory this process has held so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers were measured on: no names, no dates."""
+    return {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "threads": torch.get_num_threads(),
+        "cpu": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        "amx": bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()),
+    }
+
+
+def record(name: str, result: dict[str, Any]) -> None:
+    """Write a result file."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / name
+    path.write_text(json.dumps(rounded(result), indent=2) + "\n")
+    print(f"recorded in {path}")
+
+
+def rounded(value: Any) -> Any:
+    """The same with every float at four significant digits."""
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    return [rounded(item) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,5 @@
+"""`python -m attar` is `attar`."""
+
+from attar.cli import main
+
+main()

@@ -1,0 +1,291 @@
+"""Tables of methods under one protocol: condensed, scored, compared with random selection, beside the papers' figures.
+
+Each cell is a run folder and a score kept beside it, so a table that was stopped goes on where it was.
+"""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.table import Table as Grid
+
+from attar.core import store
+from attar.core.errors import InputError, unknown
+from attar.core.runtime import Engine, Runtime
+from attar.core.score import Interval, Score, kept, welch
+from attar.core.seeds import derived_seed
+from attar.images.artefact import CondensedImages
+from attar.images.condense.coresets import ClassMean, Herding, KCenter, KMeans, Random
+from attar.images.condense.datadam import DataDAM
+from attar.images.condense.dm import DM
+from attar.images.networks import Architecture
+from attar.images.score import full_score, train_and_test
+from attar.images.sources import ImageSource, Split, held_out, load
+from attar.images.training import PROTOCOLS, Protocol
+from attar.verbs import condense
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: a method, how many sets are condensed, and how many networks are trained on each."""
+
+    label: str
+    settings: Callable[[int], Any]
+    """The method for a number of images per class."""
+    sets: int
+    networks: int
+    most: int = 10**9
+    """The largest ipc the row has."""
+    chosen: bool = False
+    """Whether the iterate is chosen on held-out training images, beside the last one."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a table holds."""
+
+    data: str
+    ipcs: tuple[int, ...]
+    rows: tuple[Row, ...]
+    protocol: str
+    architecture: Architecture
+    about: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measured line."""
+
+    label: str
+    ipc: int
+    values: tuple[tuple[float, ...], ...]
+    """Test accuracy in per cent, by condensed set and network."""
+    bytes: int
+    seconds: float
+    """Seconds of condensing one set."""
+
+    @property
+    def by_set(self) -> list[float]:
+        """The mean accuracy of each set, the unit of comparison."""
+        return [statistics.fmean(values) for values in self.values]
+
+    @property
+    def score(self) -> Score:
+        """Over all sets and networks, as the field prints it."""
+        return Score.of([value for values in self.values for value in values])
+
+
+def digits_rows(steps: int) -> tuple[Row, ...]:
+    """Every method on digits; learning methods with so many steps."""
+    return (
+        Row("random", lambda ipc: Random(ipc=ipc), sets=8, networks=1),
+        Row("class mean", lambda ipc: ClassMean(ipc=ipc), sets=1, networks=3, most=1),
+        Row("herding", lambda ipc: Herding(ipc=ipc), sets=1, networks=3),
+        Row("K-center", lambda ipc: KCenter(ipc=ipc), sets=1, networks=3),
+        Row("k-means, pixels", lambda ipc: KMeans(ipc=ipc, space="pixel"), sets=1, networks=3),
+        Row("k-means, embeddings", lambda ipc: KMeans(ipc=ipc), sets=1, networks=3),
+        Row("DM", lambda ipc: DM(ipc=ipc, steps=steps), sets=3, networks=1),
+        Row("DataDAM", lambda ipc: DataDAM(ipc=ipc, steps=steps), sets=3, networks=1),
+    )
+
+
+def cifar_rows(steps: int, sets: int, networks: int) -> tuple[Row, ...]:
+    """The rivals of the published tables on CIFAR-10."""
+    return (
+        Row("random", lambda ipc: Random(ipc=ipc), sets=sets, networks=networks),
+        Row("class mean", lambda ipc: ClassMean(ipc=ipc), sets=1, networks=networks, most=1),
+        Row("DM", lambda ipc: DM(ipc=ipc, steps=steps), sets=sets, networks=networks, chosen=True),
+        Row("DataDAM", lambda ipc: DataDAM(ipc=ipc, steps=steps), sets=sets, networks=networks, chosen=True),
+    )
+
+
+NAMES = {"class mean": "class-mean", "K-center": "k-center", "DM": "dm", "DataDAM": "datadam", "full data": "whole"}
+
+
+def command(
+    table: Literal["digits", "cifar10"] = "digits",
+    data: str | None = None,
+    out: Path | None = None,
+    ipc: tuple[int, ...] | None = None,
+    steps: int | None = None,
+    sets: int = 3,
+    networks: int = 3,
+    protocol: str | None = None,
+    ceiling: Literal["auto", "run", "skip"] = "auto",
+    engine: Engine = Engine(),  # noqa: B008
+) -> None:
+    """Measure a table of methods under one protocol, beside the published figures where there are any.
+
+    Args:
+        table: digits (ships with scikit-learn; minutes) or cifar10 (needs --data; hours on a CPU).
+        data: Where the data is, for tables that are not bundled.
+        out: Folder for the runs and table.json; runs/bench-TABLE unless given. A stopped table goes on there.
+        ipc: Images per class.
+        steps: Steps of the learning methods.
+        sets: Condensed sets per cell (cifar10).
+        networks: Networks per set (cifar10).
+        protocol: How networks are trained; quick for digits and field for cifar10 unless given.
+        ceiling: The score of all the data: auto trains it when that takes under ten minutes.
+        engine: How the machine is used.
+    """
+    if min((*(ipc or (1,)), sets, networks, steps or 1)) < 1:
+        raise InputError("ipc, steps, sets and networks must be at least 1.")
+    if table == "digits":
+        about = "ConvNet of depth 2; scored after 200 epochs, where the field's protocol trains for 1,000"
+        plan = Plan("digits", ipc or (1, 10), digits_rows(steps or 100), protocol or "quick", Architecture(), about)
+    else:
+        if data is None:
+            raise InputError("the cifar10 table needs --data, a folder of CIFAR-10 as parquet files.")
+        about = "ConvNet of depth 3, instance normalisation, a JPEG copy of CIFAR-10 if that is what the folder holds"
+        rows = cifar_rows(steps or 2000, sets, networks)
+        plan = Plan(data, ipc or (1,), rows, protocol or "field", Architecture(), about)
+    if plan.protocol not in PROTOCOLS:
+        raise unknown("protocol", plan.protocol, PROTOCOLS)
+    run(plan, table, out or Path("runs") / f"bench-{table}", ceiling, engine)
+
+
+def run(plan: Plan, name: str, out: Path, ceiling: Literal["auto", "run", "skip"], engine: Engine) -> None:
+    """Measure every cell, print the table, write `table.json`."""
+    source, console = load(plan.data), Console(soft_wrap=True, highlight=False)
+    store.make_folder(out)
+    protocol = PROTOCOLS[plan.protocol]
+    console.print(str(source))
+    console.print(f"{protocol.name} protocol: {protocol.epochs} epochs. {plan.about}.")
+    start = time.perf_counter()
+    full = full_score(source, plan.architecture, 3, ceiling, Runtime(engine, say=console.print))
+    full_seconds = time.perf_counter() - start
+    cells = []
+    for ipc in plan.ipcs:
+        for row in plan.rows:
+            if ipc <= row.most:
+                cells += measure(row, ipc, source, plan, out, engine)
+    measured = table(cells, full, full_seconds, source, name)
+    console.print(measured)
+    console.print("± over sets and networks; seconds of one set; 95 % intervals by Welch over condensed sets.")
+    facts = {
+        "data": source.name,
+        "fingerprint": source.fingerprint,
+        "protocol": protocol.to_json(),
+        "architecture": plan.architecture.resolve(source.shape).to_json(),
+        "machine": Runtime(engine).describe(),
+        "full": dataclasses.asdict(full) if full else None,
+        "cells": [dataclasses.asdict(cell) for cell in cells],
+    }
+    store.write_json(out / "table.json", facts)
+    console.print(f"figures: {out / 'table.json'}; each set with its picture and card: {out}/METHOD-IPC-SEED")
+
+
+def measure(row: Row, ipc: int, source: ImageSource, plan: Plan, out: Path, engine: Engine) -> list[Cell]:
+    """The cell of a row, and for rows that choose an iterate the one chosen as well."""
+    data = source.without(held_out(source, 0)) if row.chosen else source
+    last, chosen, seconds = [], [], []
+    small = None
+    for seed in range(row.sets):
+        folder = out / f"{row.label.replace(', ', '-').replace(' ', '-').lower()}-{ipc}-{seed}"
+        start = time.perf_counter()
+        machine = dataclasses.replace(engine, snapshots=4) if row.chosen else engine
+        small = condense(data, row.settings(ipc), out=folder, seed=seed, engine=machine)
+        seconds.append(_remembered(folder / "run" / "seconds.json", lambda s=start: time.perf_counter() - s))
+        last.append(tested(folder, small, source, plan, row.networks, engine))
+        if row.chosen:
+            best = choose(folder, source, plan, engine)
+            chosen.append(tested(best, CondensedImages.load(best), source, plan, row.networks, engine))
+    assert small is not None
+    cells = [Cell(row.label, ipc, tuple(last), small.bytes, statistics.fmean(seconds))]
+    if row.chosen:
+        label = f"{row.label}, iterate chosen on held-out images"
+        cells.append(Cell(label, ipc, tuple(chosen), small.bytes, statistics.fmean(seconds)))
+    return cells
+
+
+def tested(
+    folder: Path, small: CondensedImages, source: ImageSource, plan: Plan, networks: int, engine: Engine
+) -> tuple[float, ...]:
+    """Test accuracies of a set's networks; the i-th network of the j-th set has the same seed for every method."""
+    seed = derived_seed(small.origin.seed, "evaluation")
+    protocol = PROTOCOLS[plan.protocol]
+
+    def fresh() -> list[float]:
+        return train_and_test(small, source, plan.architecture, protocol, networks, Runtime(engine, seed))
+
+    return tuple(_remembered(_score_file(folder, protocol, networks), fresh))
+
+
+def choose(folder: Path, source: ImageSource, plan: Plan, engine: Engine) -> Path:
+    """The snapshot of a run with the best accuracy on held-out training images (never the test set)."""
+    rows = held_out(source, 0)
+    judged = dataclasses.replace(source, test=Split(_picked(source, rows), source.train.labels[rows]))
+    protocol = Protocol(name="choice", epochs=300)
+    best, best_value = folder, -1.0
+    for snapshot in sorted((folder / "run" / "snapshots").iterdir()):
+        small = CondensedImages.load(snapshot)
+
+        def fresh(small: CondensedImages = small) -> list[float]:
+            return train_and_test(small, judged, plan.architecture, protocol, 2, Runtime(engine, 1))
+
+        value = statistics.fmean(_remembered(_score_file(snapshot, protocol, 2), fresh))
+        if value > best_value:
+            best, best_value = snapshot, value
+    return best
+
+
+def table(cells: list[Cell], full: Score | None, full_seconds: float, source: ImageSource, name: str) -> Grid:
+    """The table as people read it."""
+    from attar.bench.published import published
+
+    grid = Grid(title=None, show_edge=False, pad_edge=False)
+    headings = ("per class", "method", "accuracy %", "over random", "kept", "bytes", "seconds", "published %")
+    for heading in headings:
+        grid.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=True)
+    pixels = len(source.train) * (source.train.pixels[source.rows_of[0][:1]].numel() + 8)
+    known = published(name, cells[0].ipc) if cells else {}
+    whole = f"{known['whole'].value:.1f}" if "whole" in known else ""
+    accuracy = f"{full.value:.1f} ± {full.spread:.1f}" if full else "not trained"
+    grid.add_row("all", "full data", accuracy, "", "100.0" if full else "", f"{pixels:,}", f"{full_seconds:.1f}", whole)
+    for ipc in sorted({cell.ipc for cell in cells}):
+        grid.add_section()
+        here = [cell for cell in cells if cell.ipc == ipc]
+        random = next((cell for cell in here if cell.label == "random"), None)
+        known = published(name, ipc)
+        for cell in here:
+            paper = known.get(NAMES.get(cell.label, cell.label))
+            grid.add_row(
+                str(ipc),
+                cell.label,
+                f"{cell.score.value:.1f} ± {cell.score.spread:.1f}",
+                str(over(cell, random)) if random and cell is not random else "",
+                f"{kept(cell.score, full):.1f}" if full else "",
+                f"{cell.bytes:,}",
+                f"{cell.seconds:.1f}",
+                f"{paper.value:.1f} ± {paper.spread:.1f}" if paper and paper.spread else "",
+            )
+    return grid
+
+
+def over(cell: Cell, random: Cell) -> Interval:
+    """How far a cell lies above random selection, with sets as the unit where there are several."""
+    several = len(cell.values) > 1
+    return welch(cell.by_set if several else list(cell.values[0]), random.by_set)
+
+
+def _picked(source: ImageSource, rows: Any) -> Any:
+    from attar.images.pixels import InMemory
+
+    return InMemory(source.train.pixels[rows])
+
+
+def _score_file(folder: Path, protocol: Protocol, networks: int) -> Path:
+    inside = folder / "run" if (folder / "run").is_dir() else folder
+    return inside / f"score-{protocol.name}-{networks}.json"
+
+
+def _remembered(file: Path, measure: Callable[[], Any]) -> Any:
+    """A measurement made once and kept beside the run."""
+    if not file.exists():
+        store.write_json(file, measure())
+    return store.read_json(file)

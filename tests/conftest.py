@@ -1,0 +1,65 @@
+"""What every test may use: a cache of its own, the digits, and a small set of coloured shapes."""
+
+import pytest
+import torch
+
+import attar
+from attar.core.runtime import Engine, Runtime
+from attar.images.sources import ImageSource
+
+
+@pytest.fixture(scope="session", autouse=True)
+def offline_with_a_cache_of_its_own(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ATTAR_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hub")))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setenv("HF_DATASETS_OFFLINE", "1")
+        yield
+
+
+@pytest.fixture(scope="session")
+def digits() -> ImageSource:
+    return attar.load("digits")
+
+
+@pytest.fixture(scope="session")
+def few_digits(digits) -> ImageSource:
+    """Twelve training images of each digit, and all the test images."""
+    return digits.subset(torch.cat([rows[:12] for rows in digits.rows_of]))
+
+
+@pytest.fixture(scope="session")
+def shapes() -> ImageSource:
+    """Discs, squares and stripes in colour, 3×16×16: 20 of each to train on and 8 to test on."""
+    generator = torch.Generator().manual_seed(0)
+    return attar.load((draw_shapes(20, generator), draw_shapes(8, generator)))
+
+
+def draw_shapes(count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """`count` uint8 images of each of three classes, and their labels."""
+    down, right = torch.meshgrid(torch.arange(16), torch.arange(16), indexing="ij")
+    disc = (down - 8) ** 2 + (right - 8) ** 2 < 25
+    square = ((down - 8).abs() < 4) & ((right - 8).abs() < 4)
+    masks = torch.stack([disc, square, right % 4 < 2]).float().repeat_interleave(count, dim=0).unsqueeze(1)
+    colours = 0.4 + 0.6 * torch.rand(3 * count, 3, 1, 1, generator=generator)
+    noise = 0.2 * torch.rand(3 * count, 3, 16, 16, generator=generator)
+    pixels = ((masks * colours * 0.8 + noise) * 255).byte()
+    return pixels, torch.arange(3).repeat_interleave(count)
+
+
+@pytest.fixture(scope="session")
+def engine() -> Engine:
+    """Plain float32 on a CPU."""
+    return Engine(device="cpu", compile="off", quiet=True)
+
+
+@pytest.fixture
+def runtime(engine) -> Runtime:
+    """A machine with seed 0, its generators untouched."""
+    return Runtime(engine, 0)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)

@@ -1,0 +1,194 @@
+"""Runs on disk: folders that are somebody else's, damaged checkpoints, interruption, and SIGKILL at any moment."""
+
+import hashlib
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+
+import pytest
+
+import attar
+from attar.core import store
+from attar.core.errors import InputError, Interrupted
+from attar.core.runtime import Engine
+from attar.images.networks import Architecture
+
+SETTINGS = {"ipc": 1, "steps": 5, "real_batch": 4, "architecture": Architecture(width=8)}
+EVERY_STEP = Engine(device="cpu", checkpoint_seconds=0, quiet=True)
+
+
+@pytest.fixture
+def method():
+    return attar.DM(**SETTINGS)
+
+
+@pytest.fixture
+def stopped(method, digits, tmp_path, monkeypatch):
+    """A run folder whose run was stopped after its second step."""
+    interrupt_at(monkeypatch, 2)
+    with pytest.raises(Interrupted, match="stopped after step 2 of 5"):
+        attar.condense(digits, method, out=tmp_path / "run", engine=EVERY_STEP)
+    monkeypatch.undo()
+    return tmp_path / "run"
+
+
+def interrupt_at(monkeypatch, step):
+    real, taken = attar.DM.step, 0
+
+    def interrupted(self, state, runtime):
+        nonlocal taken
+        taken += 1
+        if taken == step:
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(self, state, runtime)
+
+    monkeypatch.setattr(attar.DM, "step", interrupted)
+
+
+def resume(method, digits, folder):
+    return attar.condense(digits, method, out=folder, engine=EVERY_STEP)
+
+
+def test_ctrl_c_finishes_the_step_saves_and_can_be_resumed(stopped, method, digits, tmp_path):
+    whole = attar.condense(digits, method, out=tmp_path / "whole", engine=EVERY_STEP)
+    assert resume(method, digits, stopped).fingerprint == whole.fingerprint
+
+
+def test_the_handlers_of_before_are_put_back(method, digits):
+    before = signal.getsignal(signal.SIGINT)
+    attar.condense(digits, method, engine=EVERY_STEP)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_it_runs_outside_the_main_thread_too(method, digits):
+    found = []
+    thread = threading.Thread(target=lambda: found.append(attar.condense(digits, method, engine=EVERY_STEP)))
+    thread.start()
+    thread.join()
+    assert len(found) == 1
+
+
+def test_other_settings_are_refused_and_nothing_is_lost(stopped, digits):
+    before = (stopped / "run" / "checkpoint.safetensors").read_bytes()
+    with pytest.raises(InputError) as error:
+        attar.condense(digits, attar.DM(**{**SETTINGS, "steps": 6}), out=stopped, engine=EVERY_STEP)
+    assert str(error.value) == (
+        f"{stopped} holds a run with other settings (steps: 5 there, 6 asked); choose another --out, or delete it."
+    )
+    assert (stopped / "run" / "checkpoint.safetensors").read_bytes() == before
+
+
+def test_another_seed_or_other_data_is_another_run(stopped, method, digits, few_digits):
+    with pytest.raises(InputError, match="seed: 0 there, 1 asked"):
+        attar.condense(digits, method, out=stopped, seed=1, engine=EVERY_STEP)
+    with pytest.raises(InputError, match=f"data: {digits.fingerprint} there"):
+        attar.condense(few_digits, method, out=stopped, engine=EVERY_STEP)
+
+
+def test_a_folder_with_other_files_is_left_alone(method, digits, tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(InputError, match=r"is not empty and holds no run of attar's; choose another --out\."):
+        resume(method, digits, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_folder_that_cannot_be_made_is_refused(method, digits, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"cannot write to .*file/run/run: Not a directory\."):
+        resume(method, digits, tmp_path / "file" / "run")
+
+
+def test_a_run_at_work_is_not_disturbed(stopped, method, digits):
+    with store.locked(stopped / "run"), pytest.raises(InputError, match="another process is working in"):
+        resume(method, digits, stopped)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "tampered", "pickle", "empty"])
+def test_a_damaged_checkpoint_is_refused_with_the_way_out(damage, stopped, method, digits):
+    checkpoint = stopped / "run" / "checkpoint.safetensors"
+    whole = checkpoint.read_bytes()
+    tampered = bytearray(whole)
+    tampered[-3] ^= 1
+    checkpoint.write_bytes(
+        {"truncated": whole[:-10], "tampered": bytes(tampered), "pickle": pickle.dumps({"step": 1}), "empty": b""}[damage]
+    )
+    with pytest.raises(InputError, match=r"checkpoint\.safetensors .*Delete that file to start this run anew\."):
+        resume(method, digits, stopped)
+    checkpoint.unlink()
+    assert resume(method, digits, stopped).images.shape == (10, 1, 8, 8)
+
+
+def test_damaged_run_settings_are_refused(stopped, method, digits):
+    (stopped / "run" / "settings.json").write_text("{")
+    with pytest.raises(InputError, match=r"settings\.json is damaged"):
+        resume(method, digits, stopped)
+
+
+def test_divergence_stops_the_run_with_advice(digits, tmp_path):
+    wild = attar.DM(**{**SETTINGS, "lr": 1e30, "steps": 20})
+    with pytest.raises(InputError, match=r"became (nan|inf) at step \d+; try a smaller learning rate \(--lr\)\."):
+        attar.condense(digits, wild, out=tmp_path, engine=EVERY_STEP)
+
+
+def test_snapshots_are_kept_when_asked(method, digits, tmp_path):
+    attar.condense(digits, method, out=tmp_path, engine=Engine(device="cpu", snapshots=2, quiet=True))
+    kept = sorted(path.name for path in (tmp_path / "run" / "snapshots").iterdir())
+    assert kept == ["step-000003"]
+    assert attar.open_artefact(tmp_path / "run" / "snapshots" / "step-000003").images.shape == (10, 1, 8, 8)
+
+
+def test_the_curve_is_json_lines_with_both_terms(digits, tmp_path):
+    attar.condense(digits, attar.DataDAM(**SETTINGS), out=tmp_path, engine=EVERY_STEP)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5]
+    assert {"loss", "sam", "mmd"} <= set(lines[0])
+
+
+def test_tensorboard_is_written_when_asked(method, digits, tmp_path):
+    attar.condense(digits, method, out=tmp_path, engine=Engine(device="cpu", tensorboard=True, quiet=True))
+    assert list((tmp_path / "run" / "tensorboard").glob("events*"))
+
+
+KILLING = textwrap.dedent(
+    """
+    import os, random, signal, sys, time
+    import attar.images.condense.dm, attar.verbs, sklearn.datasets, tyro, attar.images.preview, pyarrow.parquet
+    from attar.cli import main
+
+    folder, kills = sys.argv[1], 0
+    command = ["condense", "dm", "--ipc", "2", "--steps", "60", "--real-batch", "8", "--width", "16",
+               "--checkpoint-seconds", "0", "--device", "cpu", "--quiet", "--out", folder]
+    moment = random.Random(0)
+    while kills < 20:
+        child = os.fork()
+        if child == 0:
+            sys.stdout = open(os.devnull, "w")
+            main(command)
+            os._exit(0)
+        time.sleep(moment.uniform(0.0, 0.5))
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        kills += 1
+    main(command)
+    """
+)
+
+
+def test_sigkill_at_twenty_random_moments_ends_in_the_same_bytes(tmp_path):
+    for name in ("killed", "whole"):
+        script = KILLING if name == "killed" else KILLING.replace("kills < 20", "False")
+        subprocess.run([sys.executable, "-c", script, str(tmp_path / name)], check=True, capture_output=True)
+    digests = [
+        {
+            str(path.relative_to(tmp_path / name)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in (tmp_path / name).rglob("*")
+            if path.is_file() and path.name != "lock"
+        }
+        for name in ("killed", "whole")
+    ]
+    assert digests[0] == digests[1]
