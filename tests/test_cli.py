@@ -1,0 +1,165 @@
+"""The command from outside: what it prints, what it refuses, in one line and with exit code 2."""
+
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from attar.cli import main
+
+CHEAP = ["--steps", "2", "--real-batch", "2", "--width", "8", "--device", "cpu", "--quiet"]
+
+
+def refusal(capsys, *arguments):
+    """The one line that the command prints when it refuses."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    assert stop.value.code == 2
+    printed = capsys.readouterr().err.splitlines()
+    assert printed[-1].startswith("attar: ")
+    assert not any(line.startswith("Traceback") for line in printed)
+    return printed[-1]
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Two classes of ten 8×8 pictures."""
+    noise = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "farm" / name).mkdir(parents=True)
+        for index in range(10):
+            pixels = noise.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "farm" / name / f"{index}.png")
+    return tmp_path / "farm"
+
+
+def test_help_takes_less_than_a_second():
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-m", "attar", "--help"], capture_output=True, text=True, check=True)
+    assert "condense METHOD" in done.stdout
+    assert time.perf_counter() - start < 1.0
+
+
+def test_a_refusal_is_one_line_and_exit_code_2_in_a_real_process():
+    done = subprocess.run([sys.executable, "-m", "attar", "condense", "datadan"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == (
+        "attar: unknown method 'datadan'; did you mean 'datadam'? "
+        "Known: class-mean, datadam, dm, herding, k-center, k-means, random.\n"
+    )
+
+
+def test_help_needs_no_torch():
+    code = "import sys; from attar.cli import main; main(['methods']); main(['--help']); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_methods_and_cite_read_the_registry(capsys):
+    main(["methods"])
+    assert "match mean embeddings of random networks" in capsys.readouterr().out
+    main(["cite", "datadam"])
+    assert "eprint = {2310.00093}" in capsys.readouterr().out
+
+
+def test_data_says_what_it_holds(capsys):
+    main(["data", "digits"])
+    assert "1,297 training and 500 test images, 10 classes, 1×8×8" in capsys.readouterr().out
+
+
+def test_condense_then_evaluate(tmp_path, capsys):
+    out = tmp_path / "run"
+    main(["condense", "datadam", "--data", "digits", "--ipc", "1", "--out", str(out), *CHEAP])
+    assert "10 images" in capsys.readouterr().out
+    assert (out / "preview.png").exists()
+    main(["evaluate", str(out), "--repeats", "1", "--protocol", "quick", "--ceiling", "skip", "--networks", "mlp:width=8"])
+    assert "% from 10 images" in capsys.readouterr().out
+
+
+def test_a_folder_of_pictures_can_be_condensed(pictures, tmp_path, capsys):
+    main(["condense", "dm", "--data", str(pictures), "--ipc", "1", "--out", str(tmp_path / "run"), *CHEAP])
+    assert "2 images" in capsys.readouterr().out
+
+
+def test_a_published_cell_is_a_starting_point(tmp_path):
+    import json
+
+    arguments = ["--paper", "cifar10", "--variant", "released", "--ipc", "1", "--out", str(tmp_path / "run")]
+    main(["condense", "datadam", *arguments, *CHEAP, "--norm", "instance"])
+    settings = json.loads((tmp_path / "run" / "run" / "settings.json").read_text())["settings"]
+    assert (settings["power"], settings["ipc"], settings["steps"]) == (1.0, 1, 2)
+    assert settings["architecture"]["norm"] == "instance"
+
+
+def test_unknown_names_are_refused_with_the_nearest_right_one(capsys, tmp_path):
+    assert "did you mean 'condense'?" in refusal(capsys, "condens", "dm")
+    assert "did you mean 'convnet'?" in refusal(capsys, "condense", "dm", "--network", "convnt")
+    assert "did you mean 'digits'?" in refusal(capsys, "condense", "dm", "--data", "digit", "--out", tmp_path / "x")
+    assert "did you mean 'cifar10'?" in refusal(capsys, "condense", "dm", "--paper", "cifar-10")
+    assert "did you mean 'flip'?" in refusal(capsys, "condense", "dm", "--augmentation", "flipp", "--out", tmp_path / "x")
+    assert "did you mean 'quick'?" in refusal(capsys, "bench", "digits", "--protocol", "quik", "--out", tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_ipc_must_be_at_least_one_and_at_most_the_smallest_class(capsys, tmp_path, pictures):
+    assert refusal(capsys, "condense", "dm", "--ipc", 0) == "attar: ipc is 0; it must be at least 1."
+    line = refusal(capsys, "condense", "dm", "--data", pictures, "--ipc", 9, "--out", tmp_path / "x")
+    assert line == (
+        "attar: ipc is 9, but class 'cat' of farm has 8 images. "
+        "Start a learning method from noise (--start noise), or ask for 8 or fewer."
+    )
+
+
+def test_undecodable_pictures_are_named(capsys, pictures, tmp_path):
+    (pictures / "dog" / "3.png").write_bytes(b"not a picture")
+    line = refusal(capsys, "condense", "dm", "--data", pictures, "--out", tmp_path / "x")
+    assert "dog/3.png cannot be decoded as an image" in line
+
+
+def test_pictures_of_different_sizes_need_a_size(capsys, pictures, tmp_path):
+    Image.new("RGB", (12, 9)).save(pictures / "dog" / "3.png")
+    line = refusal(capsys, "condense", "dm", "--data", pictures, "--out", tmp_path / "x")
+    assert "images differ in size" in line
+    assert "--size 8" in line
+    main(["data", str(pictures), "--size", "8"])
+    assert "3×8×8" in capsys.readouterr().out
+
+
+def test_one_class_only_is_refused(capsys, pictures, tmp_path):
+    for path in (pictures / "dog").iterdir():
+        path.unlink()
+    line = refusal(capsys, "condense", "dm", "--data", pictures, "--out", tmp_path / "x")
+    assert line == "attar: farm has one class only; condensing a labelled set needs two or more."
+
+
+def test_an_unwritable_folder_is_refused(capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    line = refusal(capsys, "condense", "random", "--out", tmp_path / "file" / "run")
+    assert line.endswith("Not a directory.")
+
+
+def test_an_existing_run_with_other_settings_is_kept(capsys, tmp_path):
+    main(["condense", "random", "--ipc", "1", "--out", str(tmp_path / "run"), "--quiet"])
+    before = (tmp_path / "run" / "images.safetensors").read_bytes()
+    line = refusal(capsys, "condense", "random", "--ipc", 2, "--out", tmp_path / "run")
+    assert "holds a run with other settings (ipc: 1 there, 2 asked)" in line
+    assert (tmp_path / "run" / "images.safetensors").read_bytes() == before
+
+
+def test_what_is_no_artefact_cannot_be_evaluated(capsys, tmp_path):
+    assert "holds no condensed set" in refusal(capsys, "evaluate", tmp_path)
+
+
+def test_a_truncated_artefact_is_refused(capsys, tmp_path):
+    main(["condense", "random", "--ipc", "1", "--out", str(tmp_path / "run"), "--quiet"])
+    images = tmp_path / "run" / "images.safetensors"
+    images.write_bytes(images.read_bytes()[:-5])
+    assert "images.safetensors is damaged or truncated" in refusal(capsys, "evaluate", tmp_path / "run")
+
+
+def test_a_device_that_is_not_there_is_refused(capsys, tmp_path):
+    line = refusal(capsys, "condense", "dm", "--device", "cuda:77", "--out", tmp_path / "x")
+    assert "device 'cuda:77' is not to be had here" in line
