@@ -43,7 +43,9 @@ class Draw:
 class ConvNet(nn.Module):
     """Blocks of convolution, norm, in-place ReLU and pooling in one sequence; answers with embedding and logits."""
 
-    def __init__(self, norm: str = "instance", classes: int = 10, width: int = 128, depth: int = 3, side: int = 32) -> None:
+    def __init__(
+        self, norm: str = "instance", classes: int = 10, width: int = 128, depth: int = 3, side: int = 32
+    ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for channels in [3] + [width] * (depth - 1):
@@ -111,7 +113,7 @@ class Distillation:
         return loss + FACTOR * task_balance * self._gap(real_embedding, synthetic_embedding)
 
     def _network(self, parameters: Iterable[Tensor] | None) -> ConvNet:
-        network = ConvNet(self.norm, self.classes, side=self.images.shape[-1])
+        network = ConvNet(self.norm, self.classes, self.images.shape[-1])
         network.train()
         for parameter in network.parameters():
             parameter.requires_grad = False
@@ -146,7 +148,7 @@ class Training:
     """The script's evaluation: a network trained on a condensed set through a DataLoader."""
 
     def __init__(self, images: Images, labels: Labels, *, batch: int = 256, norm: str = "instance") -> None:
-        self.network = ConvNet(norm, side=images.shape[-1])
+        self.network = ConvNet(norm, int(labels.max()) + 1, images.shape[-1])
         self.loader = DataLoader(TensorDataset(images, labels), batch_size=batch, shuffle=True)
         self.criterion = nn.CrossEntropyLoss()
         self.optimizer = self._optimizer(0.01)

@@ -18,6 +18,15 @@ def offline_with_a_cache_of_its_own(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Tensors here are small, and threads that wait for each other on a busy machine are slower than one alone."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def digits() -> ImageSource:
     return attar.load("digits")

@@ -6,6 +6,7 @@ help is quick.
 
 import sys
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -84,7 +85,7 @@ def _condense(arguments: list[str]) -> None:
     default = _paper_settings(entry.name, settings, preset, rest) if preset else settings()
 
     def condense(
-        method: settings = default,
+        method: settings = default,  # type: ignore[valid-type]
         data: str = "digits",
         out: Path | None = None,
         seed: int = 0,
@@ -141,7 +142,7 @@ def _paper_settings(name: str, settings: Any, preset: dict[str, str], rest: list
     variants = {"variant": preset["variant"]} if "variant" in preset else {}
     if variants and preset["variant"] not in ("paper", "released"):
         raise unknown("variant", preset["variant"], ["paper", "released"])
-    ipc = next((value for flag, value in zip(rest, rest[1:], strict=False) if flag == "--ipc"), "10")
+    ipc = next((value for flag, value in pairwise(rest) if flag == "--ipc"), "10")
     if not ipc.isdigit() or ipc == "0":
         raise InputError(f"ipc is {ipc}; it must be at least 1.")
     try:
@@ -193,13 +194,23 @@ def _evaluate(arguments: list[str]) -> None:
         small, how = open_artefact(folder), protocol_named(protocol)
         if data is None and small.origin.source != "digits":
             raise InputError(f"{folder} was condensed from {small.origin.source!r}, which is not bundled; give --data.")
-        source = load(data or small.origin.source, size=size, memory=memory, seed=small.origin.seed, statistics=statistics)
+        source = load(
+            data or small.origin.source, size=size, memory=memory, seed=small.origin.seed, statistics=statistics
+        )
         say = _speaker(engine.quiet)
         if source.fingerprint != small.origin.fingerprint and small.origin.settings.get("zca") is not True:
             say(f"note: {source.name} is not, pixel for pixel, the data that {folder} was condensed from.")
         result = run(
-            small, source, networks=networks, repeats=repeats, protocol=how, ceiling=ceiling, seed=seed, engine=engine, say=say
-        )  # fmt: skip
+            small,
+            source,
+            networks=networks,
+            repeats=repeats,
+            protocol=how,
+            ceiling=ceiling,
+            seed=seed,
+            engine=engine,
+            say=say,
+        )
         print(result)
         if json is not None:
             write_json(json, result.to_json())
@@ -267,7 +278,8 @@ def _bench(arguments: list[str]) -> None:
 
     from attar.bench.tables import command
 
-    command.__annotations__["table"] = tyro.conf.Positional[command.__annotations__["table"]]
+    hints = command.__annotations__
+    hints["table"] = tyro.conf.Positional.__class_getitem__(hints["table"])
     _parse(command, "attar bench", arguments)
 
 

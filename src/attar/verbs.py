@@ -44,7 +44,8 @@ def condense(
     runtime.plan(method.work(source))
     runtime.say(str(source))
     runtime.say(f"{method.name} · {core.resolved_json(method)}")
-    return core.run(method, source, runtime, out=Path(out) if out else None)
+    small: CondensedImages = core.run(method, source, runtime, out=Path(out) if out else None)
+    return small
 
 
 def evaluate(small: CondensedImages | str | Path, data: Any, **settings: Any) -> Evaluation:

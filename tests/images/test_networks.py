@@ -171,6 +171,14 @@ def test_redrawing_keeps_addresses_and_changes_every_weight(generator):
             assert not torch.equal(parameter, value)
 
 
+def test_the_same_seed_draws_the_same_network_whatever_its_layout_in_memory():
+    first, last = build((3, 8, 8), width=4, seed=1), build((3, 8, 8), width=4, seed=2)
+    last.to(memory_format=torch.channels_last)
+    for network in (first, last):
+        redraw_(network, torch.Generator().manual_seed(3))
+    torch.testing.assert_close(last.state_dict(), first.state_dict(), rtol=0, atol=0)
+
+
 def test_a_layer_without_a_bias_is_redrawn_too(generator):
     layer = nn.Conv2d(3, 4, 3, bias=False)
     before = layer.weight.detach().clone()

@@ -1,0 +1,1 @@
+"""The table runner and the papers' numbers as data."""

@@ -24,8 +24,9 @@ from attar.images.condense.coresets import ClassMean, Herding, KCenter, KMeans, 
 from attar.images.condense.datadam import DataDAM
 from attar.images.condense.dm import DM
 from attar.images.networks import Architecture
+from attar.images.pixels import InMemory, Split
 from attar.images.score import full_score, train_and_test
-from attar.images.sources import ImageSource, Split, held_out, load
+from attar.images.sources import ImageSource, held_out, load
 from attar.images.training import PROTOCOLS, Protocol
 from attar.verbs import condense
 
@@ -187,10 +188,9 @@ def measure(row: Row, ipc: int, source: ImageSource, plan: Plan, out: Path, engi
     small = None
     for seed in range(row.sets):
         folder = out / f"{row.label.replace(', ', '-').replace(' ', '-').lower()}-{ipc}-{seed}"
-        start = time.perf_counter()
         machine = dataclasses.replace(engine, snapshots=4) if row.chosen else engine
         small = condense(data, row.settings(ipc), out=folder, seed=seed, engine=machine)
-        seconds.append(_remembered(folder / "run" / "seconds.json", lambda s=start: time.perf_counter() - s))
+        seconds.append(store.read_json(folder / "run" / "seconds.json"))
         last.append(tested(folder, small, source, plan, row.networks, engine))
         if row.chosen:
             best = choose(folder, source, plan, engine)
@@ -219,7 +219,7 @@ def tested(
 def choose(folder: Path, source: ImageSource, plan: Plan, engine: Engine) -> Path:
     """The snapshot of a run with the best accuracy on held-out training images (never the test set)."""
     rows = held_out(source, 0)
-    judged = dataclasses.replace(source, test=Split(_picked(source, rows), source.train.labels[rows]))
+    judged = dataclasses.replace(source, test=Split(InMemory(source.train.pixels[rows]), source.train.labels[rows]))
     protocol = Protocol(name="choice", epochs=300)
     best, best_value = folder, -1.0
     for snapshot in sorted((folder / "run" / "snapshots").iterdir()):
@@ -271,12 +271,6 @@ def over(cell: Cell, random: Cell) -> Interval:
     """How far a cell lies above random selection, with sets as the unit where there are several."""
     several = len(cell.values) > 1
     return welch(cell.by_set if several else list(cell.values[0]), random.by_set)
-
-
-def _picked(source: ImageSource, rows: Any) -> Any:
-    from attar.images.pixels import InMemory
-
-    return InMemory(source.train.pixels[rows])
 
 
 def _score_file(folder: Path, protocol: Protocol, networks: int) -> Path:

@@ -84,7 +84,9 @@ class Method(Protocol[A]):
         """Read a finished result back."""
 
 
-def run(method: Method[A], source: Source, runtime: Runtime, *, out: Path | None = None, title: str = "", wait: bool = False) -> A:
+def run(
+    method: Method[A], source: Source, runtime: Runtime, *, out: Path | None = None, title: str = "", wait: bool = False
+) -> A:
     """Run a method to its end, from wherever an earlier run in the same folder stopped.
 
     Args:
@@ -105,7 +107,9 @@ def run(method: Method[A], source: Source, runtime: Runtime, *, out: Path | None
             return method.load(folder.path)
         state = method.build(source, runtime)
         done = folder.restore(state, runtime) if folder else 0
-        log = stack.enter_context(metrics_log(folder and folder.inner, since=done, tensorboard=runtime.engine.tensorboard))
+        log = stack.enter_context(
+            metrics_log(folder.inner if folder else None, since=done, tensorboard=runtime.engine.tensorboard)
+        )
         line = stack.enter_context(Line(title or method.name, method.total_steps, quiet=runtime.engine.quiet))
         _loop(method, state, runtime, folder, log, line, done)
         artefact = method.result(state, runtime)
@@ -177,9 +181,12 @@ class RunFolder:
         self.inner = path / "run"
         self._settings = self.inner / "settings.json"
         self._checkpoint = self.inner / "checkpoint.safetensors"
+        self._since = time.monotonic()
 
     @classmethod
-    def open(cls, path: Path, method: Method[A], source: Source, runtime: Runtime, stack: ExitStack, *, wait: bool) -> Self:
+    def open(
+        cls, path: Path, method: Method[A], source: Source, runtime: Runtime, stack: ExitStack, *, wait: bool
+    ) -> Self:
         """Lock the folder and see that what it holds, if anything, is this very run.
 
         Raises:
@@ -210,7 +217,9 @@ class RunFolder:
         changes = difference({k: v for k, v in there.items() if k != "finished"}, wanted)
         if changes:
             text = "; ".join(changes)
-            raise InputError(f"{self.path} holds a run with other settings ({text}); choose another --out, or delete it.")
+            raise InputError(
+                f"{self.path} holds a run with other settings ({text}); choose another --out, or delete it."
+            )
 
     @property
     def finished(self) -> bool:
@@ -221,7 +230,8 @@ class RunFolder:
         """Save everything the rest of the run depends on."""
         tensors, plain = pack(state)
         generators = {f"generator/{name}": value for name, value in runtime.generator.state_dict().items()}
-        store.write_tensors(self._checkpoint, {**tensors, **generators}, {"step": step, "state": plain})
+        facts = {"step": step, "seconds": self._seconds(), "state": plain}
+        store.write_tensors(self._checkpoint, {**tensors, **generators}, facts)
 
     def show(self, artefact: Artefact) -> None:
         """Leave a picture of how far the run has come."""
@@ -252,12 +262,18 @@ class RunFolder:
             raise InputError(f"{error} Delete that file to start this run anew.") from None
         except (KeyError, TypeError, ValueError, RuntimeError):
             raise InputError(f"{self._checkpoint} does not fit this run; delete it to start anew.") from None
+        self._since -= plain["seconds"]
         return int(plain["step"])
 
     def finish(self) -> None:
-        """Mark the run as complete and drop its checkpoint."""
+        """Mark the run as complete, note how long it took in all, and drop its checkpoint."""
+        store.write_json(self.inner / "seconds.json", self._seconds())
         store.write_json(self._settings, {**store.read_json(self._settings), "finished": True})
         store.remove(self._checkpoint)
+
+    def _seconds(self) -> float:
+        """Seconds of work so far, those before a kill included up to its last checkpoint."""
+        return round(time.monotonic() - self._since, 3)
 
 
 def _foreign(path: Path) -> bool:

@@ -52,31 +52,49 @@ class Entry:
             raise InputError(f"{self.name} needs {error.name}: pip install 'attar[{self.extra}]'.") from None
 
 
-_CONDENSE = "attar.images.condense"
-_K_CENTER = Paper("Sener, Ozan and Savarese, Silvio", "Active Learning for Convolutional Neural Networks: A Core-Set Approach", "ICLR", 2018, "1708.00489")
+_K_CENTER = Paper(
+    "Sener, Ozan and Savarese, Silvio",
+    "Active Learning for Convolutional Neural Networks: A Core-Set Approach",
+    "ICLR",
+    2018,
+    "1708.00489",
+)
 _HERDING = Paper("Welling, Max", "Herding Dynamical Weights to Learn", "ICML", 2009)
-_K_MEANS = Paper("Cui, Justin and Wang, Ruochen and Si, Si and Hsieh, Cho-Jui", "DC-BENCH: Dataset Condensation Benchmark", "NeurIPS", 2022, "2207.09639")
+_K_MEANS = Paper(
+    "Cui, Justin and Wang, Ruochen and Si, Si and Hsieh, Cho-Jui",
+    "DC-BENCH: Dataset Condensation Benchmark",
+    "NeurIPS",
+    2022,
+    "2207.09639",
+)
 _DM = Paper("Zhao, Bo and Bilen, Hakan", "Dataset Condensation with Distribution Matching", "WACV", 2023, "2110.04181")
 _DATADAM = Paper(
-    "Sajedi, Ahmad and Khaki, Samir and Amjadian, Ehsan and Liu, Lucy Z. and Lawryshyn, Yuri A. and Plataniotis, Konstantinos N.",
+    "Sajedi, Ahmad and Khaki, Samir and Amjadian, Ehsan and Liu, Lucy Z. and Lawryshyn, Yuri A. "
+    "and Plataniotis, Konstantinos N.",
     "DataDAM: Efficient Dataset Distillation with Attention Matching",
     "ICCV",
     2023,
     "2310.00093",
 )
 
+
+def _condense(name: str, home: str, summary: str, paper: Paper | None = None) -> Entry:
+    module, settings = home.split(":")
+    return Entry(name, "condense", f"attar.images.condense.{module}", settings, summary, paper)
+
+
 METHODS = {
     entry.name: entry
     for entry in [
-        Entry("random", "condense", f"{_CONDENSE}.coresets", "Random", "real images drawn at random: the floor"),
-        Entry("class-mean", "condense", f"{_CONDENSE}.coresets", "ClassMean", "the average image of each class"),
-        Entry("herding", "condense", f"{_CONDENSE}.coresets", "Herding", "real images whose mean embedding follows the class's", _HERDING),
-        Entry("k-center", "condense", f"{_CONDENSE}.coresets", "KCenter", "real images that cover the class's embeddings", _K_CENTER),
-        Entry("k-means", "condense", f"{_CONDENSE}.coresets", "KMeans", "cluster centres of each class, in pixels or embeddings", _K_MEANS),
-        Entry("dm", "condense", f"{_CONDENSE}.dm", "DM", "match mean embeddings of random networks", _DM),
-        Entry("datadam", "condense", f"{_CONDENSE}.datadam", "DataDAM", "match where random networks look, and mean embeddings", _DATADAM),
+        _condense("random", "coresets:Random", "real images drawn at random: the floor"),
+        _condense("class-mean", "coresets:ClassMean", "the average image of each class"),
+        _condense("herding", "coresets:Herding", "real images whose mean embedding follows the class's", _HERDING),
+        _condense("k-center", "coresets:KCenter", "real images that cover the class's embeddings", _K_CENTER),
+        _condense("k-means", "coresets:KMeans", "cluster centres of each class, in pixels or embeddings", _K_MEANS),
+        _condense("dm", "dm:DM", "match mean embeddings of random networks", _DM),
+        _condense("datadam", "datadam:DataDAM", "match where random networks look, and mean embeddings", _DATADAM),
     ]
-}  # fmt: skip
+}
 
 
 def find(name: str, verb: str | None = None) -> Entry:

@@ -12,6 +12,7 @@ from functools import cache
 from typing import Annotated, Any, Literal
 
 import torch
+from torch import nn
 
 from attar.core.errors import InputError
 from attar.core.seeds import Generators
@@ -20,6 +21,9 @@ from attar.core.settings import Range, Settings
 COMPILE_WORTH_IT = 1e13
 """Multiply-adds in a run from which half a minute of compiling pays on a CPU. A count and not a clock, so that the
 choice, and with it every byte of the result, is the same each time."""
+
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +53,9 @@ class Engine(Settings):
 class Runtime:
     """An engine brought to life for one run with one seed."""
 
-    def __init__(self, engine: Engine | None = None, seed: int = 0, *, say: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, engine: Engine | None = None, seed: int = 0, *, say: Callable[[str], None] | None = None
+    ) -> None:
         self.engine = engine or Engine()
         self.seed = seed
         self.device = _device(self.engine.device)
@@ -81,7 +87,7 @@ class Runtime:
     def forward_dtype(self) -> torch.dtype:
         """The precision of passes without a gradient."""
         if self.engine.precision != "auto":
-            return getattr(torch, self.engine.precision)
+            return _DTYPES[self.engine.precision]
         if self.device.type == "cuda":
             return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
         # Uncompiled, a CPU loses more in casting between layers than it gains in multiplying.
@@ -89,7 +95,7 @@ class Runtime:
 
     def autocast(self, *, training: bool = False) -> AbstractContextManager[Any]:
         """Mixed precision as the engine has it, for passes with or without a gradient."""
-        dtype = getattr(torch, self.engine.train_precision) if training else self.forward_dtype
+        dtype = _DTYPES[self.engine.train_precision] if training else self.forward_dtype
         if dtype == torch.float32:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=dtype)
@@ -127,6 +133,10 @@ class Runtime:
         """The layout of image tensors: uncompiled, a CPU is twice as fast with channels last."""
         fast_last = self.device.type == "cpu" and not self._compiles
         return torch.channels_last if fast_last else torch.contiguous_format
+
+    def place(self, network: nn.Module) -> nn.Module:
+        """Move a network to the device, in the device's layout."""
+        return network.to(self.device).to(memory_format=self.memory_format)  # type: ignore[call-overload]
 
     def describe(self) -> dict[str, Any]:
         """What a card says of the machine: versions and hardware, no names and no times."""
@@ -167,8 +177,10 @@ def _device(name: str) -> torch.device:
 
 @cache
 def _keep_freed_memory() -> None:
-    """Have glibc reuse large blocks instead of unmapping them: handing the pages back and faulting them in again at
-    every step takes half of an eager step's time."""
+    """Have glibc reuse large blocks instead of unmapping them.
+
+    Handing the pages back and faulting them in again at every step takes half of an eager step's time.
+    """
     with suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
         trim_threshold, mmap_threshold = -1, -3

@@ -23,6 +23,7 @@ class Generators:
         self._made: dict[tuple[str, str], torch.Generator] = {}
 
     def __call__(self, purpose: str, device: str = "cpu") -> torch.Generator:
+        """The generator of a purpose on a device."""
         key = (purpose, device)
         if key not in self._made:
             generator = torch.Generator(device)

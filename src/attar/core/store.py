@@ -122,7 +122,9 @@ def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(f"another process is working in {folder.parent}; wait for it, or choose another --out.") from None
+            raise InputError(
+                f"another process is working in {folder.parent}; wait for it, or choose another --out."
+            ) from None
         yield
 
 

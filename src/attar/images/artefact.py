@@ -197,7 +197,10 @@ class CondensedImages:
         import pyarrow
         from pyarrow import parquet
 
-        features: dict[str, Any] = {"image": {"_type": "Image"}, "label": {"names": list(self.classes), "_type": "ClassLabel"}}
+        features: dict[str, Any] = {
+            "image": {"_type": "Image"},
+            "label": {"names": list(self.classes), "_type": "ClassLabel"},
+        }
         cells = [{"bytes": _png(image), "path": None} for image in self.pixels]
         kind = pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()})
         columns = {"image": pyarrow.array(cells, kind), "label": pyarrow.array(self._hard_labels())}

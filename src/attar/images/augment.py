@@ -9,7 +9,7 @@ images; in training every mini-batch has one operation, with parameters of its o
 import math
 from dataclasses import dataclass
 from functools import cache
-from typing import get_args, Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F

@@ -108,7 +108,9 @@ class ConvNet(nn.Module):
             if settings.pooling != "none":
                 height, width = height // 2, width // 2
         if min(height, width) < 1:
-            raise InputError(f"depth {depth} is too deep for {shape[2]}×{shape[1]} images; the last map would be empty.")
+            raise InputError(
+                f"depth {depth} is too deep for {shape[2]}×{shape[1]} images; the last map would be empty."
+            )
         self.pool = {"avg": nn.AvgPool2d(2), "max": nn.MaxPool2d(2), "none": nn.Identity()}[settings.pooling]
         self.classifier = nn.Linear(channels * height * width, classes)
 
@@ -165,7 +167,9 @@ def redraw_(network: nn.Module, generator: torch.Generator) -> None:
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             bound = 1 / math.sqrt(module.weight[0].numel())
             for parameter in module.parameters(recurse=False):
-                parameter.uniform_(-bound, bound, generator=generator)
+                # Drawn in the order of the indices: `uniform_` goes by memory, which channels last has in another.
+                drawn = torch.empty_like(parameter, memory_format=torch.contiguous_format)
+                parameter.copy_(drawn.uniform_(-bound, bound, generator=generator))
         elif isinstance(module, (nn.GroupNorm, nn.LayerNorm, nn.BatchNorm2d)):
             module.weight.fill_(1)
             module.bias.fill_(0)
@@ -258,5 +262,10 @@ def _norm(name: str, filters: int, height: int, width: int) -> nn.Module:
 
 
 def _activation(name: str) -> nn.Module:
-    makers = {"relu": nn.ReLU, "leakyrelu": lambda: nn.LeakyReLU(0.01), "sigmoid": nn.Sigmoid, "swish": nn.SiLU}
+    makers: dict[str, Callable[[], nn.Module]] = {
+        "relu": nn.ReLU,
+        "leakyrelu": lambda: nn.LeakyReLU(0.01),
+        "sigmoid": nn.Sigmoid,
+        "swish": nn.SiLU,
+    }
     return makers[name]()

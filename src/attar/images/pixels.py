@@ -22,7 +22,9 @@ Batch = Float[Tensor, "batch channel height width"] | UInt8[Tensor, "batch chann
 class Pixels(Protocol):
     """Images by row number, all of one shape: uint8, or float32 in [0, 1]."""
 
-    shape: tuple[int, int, int]
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
 
     def __len__(self) -> int:
         """How many images there are."""
@@ -64,6 +66,17 @@ class Encoded:
 
     def __getitem__(self, rows: Int[Tensor, " batch"]) -> UInt8[Tensor, "batch channel height width"]:
         return decode_all(self.files, rows.tolist(), self.shape, self.size, self.where)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and their labels."""
+
+    pixels: Pixels
+    labels: Int[Tensor, " image"]
+
+    def __len__(self) -> int:
+        return len(self.labels)
 
 
 def decode_all(

@@ -75,7 +75,8 @@ class Evaluation:
         if row.full is not None:
             text += f"; all {self.full_images:,}: {row.full}; kept {row.kept:.1f} %"
         share = 100 * self.bytes / self.full_bytes
-        return f"{text} ({self.bytes:,} bytes, {share:.2g} % of the full set; {row.protocol} protocol, {row.score.n} networks)"
+        size = f"{self.bytes:,} bytes, {share:.2g} % of the full set"
+        return f"{text} ({size}; {row.protocol} protocol, {row.score.n} networks)"
 
     def to_json(self) -> dict[str, object]:
         """Plain values."""

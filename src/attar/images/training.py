@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Self, runtime_checkable
@@ -29,7 +29,8 @@ from attar.core.settings import Range, Settings
 from attar.core.state import rebuilt
 from attar.images.augment import augment, default_strategy, draw_batch, strategy
 from attar.images.networks import Architecture, mixes_images, multiply_adds, redraw_
-from attar.images.sources import ImageSource, Split
+from attar.images.pixels import Split
+from attar.images.sources import ImageSource
 from attar.images.whiten import Transform
 
 
@@ -170,7 +171,7 @@ class TrainNetwork(Settings):
 
     def build_with(self, network: nn.Module, source: Examples, runtime: Runtime) -> Training:
         """The same for a network of the caller's own."""
-        network.to(runtime.device, memory_format=runtime.memory_format).train()
+        runtime.place(network).train()
         at_once = len(source.targets) if mixes_images(network) else runtime.images_at_once(source.shape)
 
         def loss(images: Tensor, targets: Tensor) -> Tensor:
@@ -334,5 +335,5 @@ def trained(source: ImageSource, architecture: Architecture, runtime: Runtime, p
     machine = Runtime(Engine(**{**runtime.engine.__dict__, "tensorboard": False}), runtime.seed, say=runtime.say)
     machine.plan(method.work(source))
     network = engine.run(method, source, machine, out=folder, title="training on all images", wait=True)
-    network.network.to(runtime.device, memory_format=runtime.memory_format)
+    runtime.place(network.network)
     return network

@@ -1,0 +1,1 @@
+"""Ways to make a few images stand for many, one paper a file."""

@@ -180,7 +180,7 @@ class KMeans(EmbeddingCoreset):
     """
 
     space: Literal["embedding", "pixel"] = "embedding"
-    """What is clustered; centres of pixels are themselves the images, centres of embeddings name the nearest real one."""
+    """What is clustered: centres of pixels are themselves the images, centres of embeddings name the nearest real."""
 
     name = "k-means"
 

@@ -150,4 +150,4 @@ def _power(values: Tensor, power: float) -> Tensor:
     if power in (2, 4):
         squares = values * values
         return squares if power == 2 else squares * squares
-    return values.pow(power)
+    return torch.pow(values, power)

@@ -118,7 +118,7 @@ class DistributionMatching(Settings):
         images = self._start(source, runtime).to(runtime.device).requires_grad_()
         assert self.lr is not None, "resolve the settings first"
         network = self.architecture.build(source.shape, len(source.classes), torch.Generator())
-        network.to(runtime.device, memory_format=runtime.memory_format).train().requires_grad_(False)
+        runtime.place(network).train().requires_grad_(False)
 
         def views(batch: Tensor) -> Views:
             with runtime.autocast(training=True):
@@ -195,7 +195,13 @@ class DistributionMatching(Settings):
         return self._means(batches, state.views, state.labels, len(state.source.classes), draw, runtime)
 
     def _means(
-        self, batches: Any, views: Callable[[Tensor], Views], labels: Tensor, classes: int, draw: Draw | None, runtime: Runtime
+        self,
+        batches: Any,
+        views: Callable[[Tensor], Views],
+        labels: Tensor,
+        classes: int,
+        draw: Draw | None,
+        runtime: Runtime,
     ) -> ClassMeans:
         """Class means of every view, a cache-full of images at a time."""
         sums: list[Tensor] = []
