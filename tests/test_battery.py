@@ -161,7 +161,9 @@ def test_the_artefact_loads_and_can_be_trained_on(method, digits, tmp_path):
     assert loaded.fingerprint == small.fingerprint
     assert loaded.labels.tolist() == sorted(loaded.labels.tolist())
     assert len(loaded.labels) == method.ipc * 10
-    report = attar.evaluate(loaded, digits, networks=[SMALL], repeats=1, protocol=BRIEF, ceiling="skip", engine=EVERY_STEP)
+    report = attar.evaluate(
+        loaded, digits, networks=[SMALL], repeats=1, protocol=BRIEF, ceiling="skip", engine=EVERY_STEP
+    )
     assert 0 <= report.networks[0].score.value <= 100
 
 

@@ -54,7 +54,9 @@ def test_a_refusal_is_one_line_and_exit_code_2_in_a_real_process():
 
 
 def test_help_needs_no_torch():
-    code = "import sys; from attar.cli import main; main(['methods']); main(['--help']); assert 'torch' not in sys.modules"
+    code = (
+        "import sys; from attar.cli import main; main(['methods']); main(['--help']); assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
@@ -75,7 +77,20 @@ def test_condense_then_evaluate(tmp_path, capsys):
     main(["condense", "datadam", "--data", "digits", "--ipc", "1", "--out", str(out), *CHEAP])
     assert "10 images" in capsys.readouterr().out
     assert (out / "preview.png").exists()
-    main(["evaluate", str(out), "--repeats", "1", "--protocol", "quick", "--ceiling", "skip", "--networks", "mlp:width=8"])
+    main(
+        [
+            "evaluate",
+            str(out),
+            "--repeats",
+            "1",
+            "--protocol",
+            "quick",
+            "--ceiling",
+            "skip",
+            "--networks",
+            "mlp:width=8",
+        ]
+    )
     assert "% from 10 images" in capsys.readouterr().out
 
 
@@ -99,7 +114,9 @@ def test_unknown_names_are_refused_with_the_nearest_right_one(capsys, tmp_path):
     assert "did you mean 'convnet'?" in refusal(capsys, "condense", "dm", "--network", "convnt")
     assert "did you mean 'digits'?" in refusal(capsys, "condense", "dm", "--data", "digit", "--out", tmp_path / "x")
     assert "did you mean 'cifar10'?" in refusal(capsys, "condense", "dm", "--paper", "cifar-10")
-    assert "did you mean 'flip'?" in refusal(capsys, "condense", "dm", "--augmentation", "flipp", "--out", tmp_path / "x")
+    assert "did you mean 'flip'?" in refusal(
+        capsys, "condense", "dm", "--augmentation", "flipp", "--out", tmp_path / "x"
+    )
     assert "did you mean 'quick'?" in refusal(capsys, "bench", "digits", "--protocol", "quik", "--out", tmp_path / "x")
     assert not (tmp_path / "x").exists()
 

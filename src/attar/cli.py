@@ -152,10 +152,12 @@ def _paper_settings(name: str, settings: Any, preset: dict[str, str], rest: list
 
 
 def _evaluate(arguments: list[str]) -> None:
+    from tyro.conf import Positional
+
     from attar.core.runtime import Engine
 
     def evaluate(
-        folder: "tyro.conf.Positional[Path]",
+        folder: Positional[Path],
         data: str | None = None,
         networks: tuple[str, ...] = ("convnet",),
         repeats: int = 5,
@@ -215,9 +217,6 @@ def _evaluate(arguments: list[str]) -> None:
         if json is not None:
             write_json(json, result.to_json())
 
-    import tyro
-
-    evaluate.__annotations__["folder"] = tyro.conf.Positional[Path]
     _parse(evaluate, "attar evaluate", arguments)
 
 
@@ -243,8 +242,10 @@ def _cite(arguments: list[str]) -> None:
 
 
 def _data(arguments: list[str]) -> None:
+    from tyro.conf import Positional
+
     def data(
-        data: "tyro.conf.Positional[str]" = "digits",
+        data: Positional[str] = "digits",
         size: int | None = None,
         memory: float = 4.0,
         seed: int = 0,
@@ -267,19 +268,12 @@ def _data(arguments: list[str]) -> None:
         for name, rows in zip(source.classes, source.rows_of, strict=True):
             print(f"  {name:<24} {len(rows):,} training images")
 
-    import tyro
-
-    data.__annotations__["data"] = tyro.conf.Positional[str]
     _parse(data, "attar data", arguments)
 
 
 def _bench(arguments: list[str]) -> None:
-    import tyro
-
     from attar.bench.tables import command
 
-    hints = command.__annotations__
-    hints["table"] = tyro.conf.Positional.__class_getitem__(hints["table"])
     _parse(command, "attar bench", arguments)
 
 

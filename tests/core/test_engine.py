@@ -115,7 +115,9 @@ def test_a_damaged_checkpoint_is_refused_with_the_way_out(damage, stopped, metho
     tampered = bytearray(whole)
     tampered[-3] ^= 1
     checkpoint.write_bytes(
-        {"truncated": whole[:-10], "tampered": bytes(tampered), "pickle": pickle.dumps({"step": 1}), "empty": b""}[damage]
+        {"truncated": whole[:-10], "tampered": bytes(tampered), "pickle": pickle.dumps({"step": 1}), "empty": b""}[
+            damage
+        ]
     )
     with pytest.raises(InputError, match=r"checkpoint\.safetensors .*Delete that file to start this run anew\."):
         resume(method, digits, stopped)

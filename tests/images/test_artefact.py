@@ -160,8 +160,10 @@ def test_the_preview_has_a_row_for_a_class_and_a_column_for_an_image(classes, ip
 
 def test_the_preview_beside_the_set_is_that_picture(small, tmp_path):
     small.save(tmp_path)
-    assert (tmp_path / "preview.png").read_bytes() == small.picture() == preview(
-        small.pixels, small.labels.numpy(), small.classes
+    assert (
+        (tmp_path / "preview.png").read_bytes()
+        == small.picture()
+        == preview(small.pixels, small.labels.numpy(), small.classes)
     )
 
 
@@ -199,8 +201,7 @@ def test_an_unfinished_run_is_refused_with_what_to_do(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "settings.json").write_text("{}")
     assert refusal_of(tmp_path) == (
-        f"{tmp_path} holds no condensed set (no artefact.json); "
-        "its run is unfinished, resume it with the same command."
+        f"{tmp_path} holds no condensed set (no artefact.json); its run is unfinished, resume it with the same command."
     )
 
 
@@ -240,9 +241,7 @@ def test_a_pickle_is_refused_without_being_read(writer, small, tmp_path):
         file.write_bytes(pickle.dumps(Dangerous()))
     else:
         torch.save({"images": Dangerous()}, file, _use_new_zipfile_serialization=writer == "torch")
-    assert refusal_of(tmp_path) == (
-        f"{file} is a pickle, which can run code when read; attar reads safetensors only."
-    )
+    assert refusal_of(tmp_path) == (f"{file} is a pickle, which can run code when read; attar reads safetensors only.")
 
 
 def test_safetensors_of_somebody_else_are_refused(small, tmp_path):

@@ -53,7 +53,7 @@ def color_as_loops(image, u):
 def crop_as_loops(image, u):
     _, height, width = image.shape
     reach = [int(0.125 * side + 0.5) for side in (height, width)]
-    shift = [int(math.floor(float(u[axis]) * (2 * reach[axis] + 1))) - reach[axis] for axis in (0, 1)]
+    shift = [math.floor(float(u[axis]) * (2 * reach[axis] + 1)) - reach[axis] for axis in (0, 1)]
     out = torch.zeros_like(image)
     for i in range(height):
         for j in range(width):
@@ -78,7 +78,11 @@ def cutout_as_loops(image, u):
 
 
 def flip_as_loops(image, u):
-    return torch.stack([image[:, :, image.shape[2] - 1 - j] for j in range(image.shape[2])], dim=2) if u[0] < 0.5 else image
+    return (
+        torch.stack([image[:, :, image.shape[2] - 1 - j] for j in range(image.shape[2])], dim=2)
+        if u[0] < 0.5
+        else image
+    )
 
 
 def resampled_as_loops(image, theta, align_corners):
@@ -313,8 +317,7 @@ def test_digits_are_not_flipped_by_default():
     [
         (
             "crop_colour",
-            "unknown augmentation 'colour'; did you mean 'color'? "
-            "Known: color, crop, cutout, flip, rotate, scale.",
+            "unknown augmentation 'colour'; did you mean 'color'? Known: color, crop, cutout, flip, rotate, scale.",
         ),
         ("blur", "unknown augmentation 'blur'; Known: color, crop, cutout, flip, rotate, scale."),
     ],

@@ -109,7 +109,9 @@ def test_instance_norm_uses_the_statistics_of_one_image_and_channel(generator):
     torch.testing.assert_close(network.blocks[0][1](x), (x - mean) / (variance + 1e-5).sqrt())
 
 
-@pytest.mark.parametrize("norm, mixes", [("none", False), ("instance", False), ("layer", False), ("group", False), ("batch", True)])
+@pytest.mark.parametrize(
+    "norm, mixes", [("none", False), ("instance", False), ("layer", False), ("group", False), ("batch", True)]
+)
 def test_only_batch_norm_mixes_images(norm, mixes, generator):
     network = build((3, 8, 8), width=4, norm=norm)
     images = torch.randn(5, 3, 8, 8, generator=generator)

@@ -207,7 +207,9 @@ def test_bytes_that_are_no_image_are_refused_with_their_row(broken, tmp_path):
     for part in (0, 1):
         write_parquet(tmp_path / f"train-{part}.parquet", images[10 * part : 10 * part + 10], [0, 1] * 5)
     file = tmp_path / f"train-{broken // 10}.parquet"
-    assert refusal_of(tmp_path) == f"row {broken % 10} of {file} cannot be decoded as an image (UnidentifiedImageError)."
+    assert (
+        refusal_of(tmp_path) == f"row {broken % 10} of {file} cannot be decoded as an image (UnidentifiedImageError)."
+    )
 
 
 def test_a_truncated_image_is_refused_with_its_row(tmp_path):
@@ -238,7 +240,9 @@ def test_a_parquet_file_of_another_form_is_refused(table, sentence, tmp_path):
 
 def test_a_file_that_is_no_parquet_is_refused(tmp_path):
     (tmp_path / "fake.parquet").write_bytes(b"nothing of the kind")
-    assert refusal_of(tmp_path / "fake.parquet").startswith(f"{tmp_path / 'fake.parquet'} is no readable parquet file (")
+    assert refusal_of(tmp_path / "fake.parquet").startswith(
+        f"{tmp_path / 'fake.parquet'} is no readable parquet file ("
+    )
     (tmp_path / "images.csv").write_text("a,b")
     assert refusal_of(tmp_path / "images.csv") == (
         f"{tmp_path / 'images.csv'} is no parquet file; give a .parquet file, a folder, or 'digits'."

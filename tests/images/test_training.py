@@ -63,7 +63,7 @@ def plain_training(network, images, targets, protocol, generators):
     sgd = {"momentum": protocol.momentum, "weight_decay": protocol.weight_decay}
     optimizer = torch.optim.SGD(network.parameters(), protocol.lr, **sgd)
     losses = []
-    for epoch in range(1, protocol.epochs + 1):
+    for epoch in range(protocol.epochs):
         if epoch == int(protocol.epochs * protocol.cut_after) + 2:
             optimizer = torch.optim.SGD(network.parameters(), protocol.lr / 10, **sgd)
         for rows in torch.randperm(len(images), generator=generators("shuffle")).split(protocol.batch):
@@ -75,7 +75,9 @@ def plain_training(network, images, targets, protocol, generators):
     return losses
 
 
-@pytest.mark.parametrize("architecture", [NARROW, Architecture(width=8, norm="batch"), Architecture(network="mlp", width=8)])
+@pytest.mark.parametrize(
+    "architecture", [NARROW, Architecture(width=8, norm="batch"), Architecture(network="mlp", width=8)]
+)
 @pytest.mark.parametrize("epochs", [3, 6])
 def test_training_is_the_protocol_in_plain_torch(epochs, architecture, shapes, engine):
     protocol = dataclasses.replace(PLAIN, epochs=epochs, lr=0.02)
@@ -178,7 +180,9 @@ def test_the_i_th_network_starts_alike_whatever_the_examples(shapes, engine):
 
 def test_networks_of_ones_own_are_trained_from_their_seeds(shapes, engine):
     def build(seed):
-        return from_factory(lambda shape, classes: nn.Sequential(nn.Flatten(), nn.Linear(768, classes)), (3, 16, 16), 3, seed)
+        return from_factory(
+            lambda shape, classes: nn.Sequential(nn.Flatten(), nn.Linear(768, classes)), (3, 16, 16), 3, seed
+        )
 
     method = TrainNetwork(protocol=dataclasses.replace(PLAIN, lr=0.0)).resolve(shapes)
     networks = list(trainings(method, shapes, Runtime(engine, 2), repeats=2, build=build))
@@ -195,7 +199,11 @@ def test_accuracy_is_the_share_of_right_answers(digits, runtime):
     for row in range(100):
         image = digits.transform.forward(digits.test.pixels[torch.tensor([row])])
         right += int(network(image).argmax()) == int(digits.test.labels[row])
-    few = dataclasses.replace(digits.test, pixels=attar.images.sources.InMemory(digits.test.pixels.tensor[:100]), labels=digits.test.labels[:100])
+    few = dataclasses.replace(
+        digits.test,
+        pixels=attar.images.sources.InMemory(digits.test.pixels.tensor[:100]),
+        labels=digits.test.labels[:100],
+    )
     assert accuracy(network, few, digits.transform, runtime) == right
     assert 0 < right < 100
 

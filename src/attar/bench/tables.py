@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table as Grid
+from tyro.conf import Positional
 
 from attar.core import store
 from attar.core.errors import InputError, unknown
@@ -109,7 +110,7 @@ NAMES = {"class mean": "class-mean", "K-center": "k-center", "DM": "dm", "DataDA
 
 
 def command(
-    table: Literal["digits", "cifar10"] = "digits",
+    table: Positional[Literal["digits", "cifar10"]] = "digits",
     data: str | None = None,
     out: Path | None = None,
     ipc: tuple[int, ...] | None = None,

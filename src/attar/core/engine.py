@@ -204,9 +204,10 @@ class RunFolder:
         store.make_folder(folder.inner)
         stack.enter_context(store.locked(folder.inner, wait=wait))
         store.sweep(path)
-        if folder._settings.exists():
+        if folder._checkpoint.exists() or (folder._settings.exists() and folder.finished):
             folder._check_same(wanted)
-        else:
+        else:  # nothing to lose: a run that was refused or killed before its first checkpoint
+            store.remove(folder.inner / "snapshots")
             store.write_json(folder._settings, wanted)
         return folder
 
@@ -224,7 +225,8 @@ class RunFolder:
     @property
     def finished(self) -> bool:
         """Whether the artefact is complete."""
-        return bool(store.read_json(self._settings).get("finished"))
+        settings = store.read_json(self._settings)
+        return isinstance(settings, dict) and bool(settings.get("finished"))
 
     def checkpoint(self, step: int, state: Any, runtime: Runtime) -> None:
         """Save everything the rest of the run depends on."""

@@ -4,7 +4,6 @@ import copy
 import ctypes
 import math
 import shutil
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
@@ -122,10 +121,13 @@ class Runtime:
         return call
 
     def images_at_once(self, shape: tuple[int, int, int]) -> int:
-        """How many images to push through a network together: all on a GPU, what stays in cache on a CPU."""
+        """How many images to push through a network together: what fills a GPU, what stays in cache on a CPU."""
         if self.device.type != "cpu":
-            return sys.maxsize
-        at_32_pixels = (64 if self.forward_dtype == torch.bfloat16 else 32) if self._compiles else 16
+            at_32_pixels = 4096
+        elif self._compiles:
+            at_32_pixels = 64 if self.forward_dtype == torch.bfloat16 else 32
+        else:
+            at_32_pixels = 16
         return max(1, math.ceil(at_32_pixels * 1024 / (shape[1] * shape[2])))
 
     @property

@@ -91,6 +91,8 @@ def _check(name: str, value: Any, hint: Any) -> None:
         options = [option for option in get_args(hint) if option is not type(None)]
         if value is not None and len(options) == 1:
             _check(name, value, options[0])
+    elif hint is int and (not isinstance(value, int) or isinstance(value, bool)):
+        raise InputError(f"{name} is {value}; it must be a whole number.")
     elif get_origin(hint) is Literal and value not in get_args(hint):
         raise unknown(name, str(value), [str(option) for option in get_args(hint)])
 

@@ -109,7 +109,8 @@ def _nested(path: str, tensors: dict[str, Tensor], plain: dict[str, Any]) -> dic
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
     fresh = optimizer.state_dict()
-    for group, values in zip(fresh["param_groups"], saved["param_groups"].values(), strict=True):
+    for index, group in enumerate(fresh["param_groups"]):
+        values = saved["param_groups"][str(index)]
         for key in values.keys() - {"params"}:
             # Adam's betas are a pair, which the path names have turned into a dictionary.
             group[key] = tuple(values[key].values()) if isinstance(values[key], dict) else values[key]

@@ -99,7 +99,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
         raise InputError(f"{path} is damaged or truncated: {error}.") from None
     if header is None:
         raise InputError(f"{path} was not written by attar: it carries no settings.")
-    if digest_of(tensors, header["plain"]) != header["digest"]:
+    if not isinstance(header, dict) or digest_of(tensors, header.get("plain")) != header.get("digest"):
         raise InputError(f"{path} was altered after it was written: its contents do not match its digest.")
     return tensors, header["plain"]
 

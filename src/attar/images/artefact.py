@@ -131,9 +131,10 @@ class CondensedImages:
         store.make_folder(folder / "data")
         tensors = {"images": self.images, "labels": self.labels}
         digest = store.write_tensors(folder / "images.safetensors", tensors, {"schema": SCHEMA})
+        whitening = None
         if self.transform.whitening is not None:
             matrices = {f.name: getattr(self.transform.whitening, f.name) for f in dataclasses.fields(Whitening)}
-            store.write_tensors(folder / "whitening.safetensors", matrices, {"schema": SCHEMA})
+            whitening = store.write_tensors(folder / "whitening.safetensors", matrices, {"schema": SCHEMA})
         store.write_bytes(folder / EXPORT, self._parquet())
         store.write_bytes(folder / "preview.png", self.picture())
         store.write_bytes(folder / "README.md", card(self).encode())
@@ -143,7 +144,7 @@ class CondensedImages:
             "classes": list(self.classes),
             "mean": list(self.transform.mean),
             "std": list(self.transform.std),
-            "whitened": self.transform.whitening is not None,
+            "whitening": whitening,
             "flips": self.flips,
             "lr": self.lr,
             "origin": dataclasses.asdict(self.origin),
@@ -170,8 +171,11 @@ class CondensedImages:
         if store.digest_of(tensors, {"schema": SCHEMA}) != facts["digest"]:
             raise InputError(f"{folder / 'images.safetensors'} is not the file that artefact.json describes.")
         whitening = None
-        if facts["whitened"]:
-            whitening = Whitening(**store.read_tensors(folder / "whitening.safetensors")[0])
+        if facts["whitening"]:
+            matrices, _ = store.read_tensors(folder / "whitening.safetensors")
+            if store.digest_of(matrices, {"schema": SCHEMA}) != facts["whitening"]:
+                raise InputError(f"{folder / 'whitening.safetensors'} is not the file that artefact.json describes.")
+            whitening = Whitening(**matrices)
         return cls(
             images=tensors["images"],
             labels=tensors["labels"],

@@ -83,7 +83,19 @@ class ImageSource:
         """Training images of these rows as network input, `[batch, channel, height, width]`."""
         if self.prepared is not None:
             return self.prepared[rows].to(device)
-        return self.transform.forward(self.train.pixels[rows].to(device))
+        return self.transform.forward(self._resident(str(device))[rows].to(device))
+
+    def _resident(self, device: str) -> Pixels:
+        """The training pixels, in the device's own memory if they are in memory at all."""
+        if device == "cpu" or not isinstance(self.train.pixels, InMemory):
+            return self.train.pixels
+        if device not in self._copies:
+            self._copies[device] = InMemory(self.train.pixels.tensor.to(device))
+        return self._copies[device]
+
+    @cached_property
+    def _copies(self) -> dict[str, InMemory]:
+        return {}
 
     def whitened(self, epsilon: float = 0.1) -> "ImageSource":
         """The same source with ZCA whitening fitted on its training images, which are whitened once and kept."""
@@ -136,6 +148,8 @@ def load(
         return data
     if statistics is not None and statistics not in (*STATISTICS, "measured"):
         raise unknown("statistics", statistics, [*STATISTICS, "measured"])
+    if size is not None and not (isinstance(data, (str, Path)) and Path(data).exists()):
+        raise InputError("size scales pictures read from files; scale arrays yourself, and digits are 8×8.")
     if isinstance(data, (str, Path)):
         name, train, test, classes = read(str(data), size, memory)
     else:
@@ -144,8 +158,11 @@ def load(
     if test is None:
         train, test, split = *_split(train, seed), f"80/20 by seed {seed}"
     _check_classes(name, train, classes)
+    asked = statistics is not None
     statistics = statistics or (name if name in STATISTICS else "measured")
     if statistics != "measured" and len(STATISTICS[statistics][0]) != train.pixels.shape[0]:
+        if asked:
+            raise InputError(f"the {statistics} statistics do not fit images of {train.pixels.shape[0]} channels.")
         statistics = "measured"
     mean, std = STATISTICS[statistics] if statistics != "measured" else _measure(train.pixels)
     flips = not any(name.startswith(digits) for digits in DIGIT_SETS)

@@ -59,7 +59,7 @@ class Protocol(Settings):
 
     @property
     def cut_epoch(self) -> int:
-        """The first epoch with the smaller step size: E//2 + 2, the field's script cutting after epoch E//2 + 1."""
+        """The first epoch, counted from zero, with the smaller step size: the field's script cuts after E//2 + 1."""
         return int(self.epochs * self.cut_after) + 2
 
 
@@ -166,8 +166,10 @@ class TrainNetwork(Settings):
 
     def build(self, source: Examples, runtime: Runtime) -> Training:
         """A network with fresh parameters."""
-        network = self.architecture.build(source.shape, len(source.classes), runtime.generator("network"))
-        return self.build_with(network, source, runtime)
+        network = self.architecture.build(source.shape, len(source.classes), torch.Generator())
+        state = self.build_with(network, source, runtime)
+        redraw_(network, runtime.generator("network", str(runtime.device)))
+        return state
 
     def build_with(self, network: nn.Module, source: Examples, runtime: Runtime) -> Training:
         """The same for a network of the caller's own."""
@@ -190,7 +192,7 @@ class TrainNetwork(Settings):
 
     def restart(self, state: Training, runtime: Runtime) -> None:
         """Begin again with fresh parameters in the same place, so that compiled code keeps serving."""
-        redraw_(state.network, runtime.generator("network"))
+        redraw_(state.network, runtime.generator("network", str(runtime.device)))
         state.network.train()
         state.optimizer.state.clear()
         state.optimizer.param_groups[0]["lr"] = self.protocol.lr
@@ -201,7 +203,7 @@ class TrainNetwork(Settings):
         epoch, batch = divmod(state.done, self.batches)
         if batch == 0:
             state.order = torch.randperm(self.images, generator=runtime.generator("shuffle"))
-            if epoch + 1 == self.protocol.cut_epoch:
+            if epoch == self.protocol.cut_epoch:
                 state.optimizer.param_groups[0]["lr"] = self.protocol.lr * 0.1
                 state.optimizer.state.clear()
         rows = state.order[batch * self.protocol.batch :][: self.protocol.batch]

@@ -89,6 +89,8 @@ class DistributionMatching(Settings):
         strategy(augmentation)
         if self.start not in ("noise", "class-mean"):
             check_enough_images(self.ipc, source)
+        if self.start in CORESETS:
+            CORESETS[self.start](ipc=self.ipc)  # refuses what it cannot start
         return replace(
             self,
             steps=self.steps or (10_000 if on_gpu else 1_000),

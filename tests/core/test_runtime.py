@@ -1,0 +1,163 @@
+import dataclasses
+import shutil
+
+import pytest
+import torch
+
+from attar.core import runtime as machine
+from attar.core.errors import InputError
+from attar.core.runtime import COMPILE_WORTH_IT, Engine, Runtime
+
+CPU = Engine(device="cpu", quiet=True)
+
+
+def compiling(say=None):
+    """A runtime that compiles."""
+    runtime = Runtime(dataclasses.replace(CPU, compile="on"), say=say)
+    runtime.plan(0)
+    return runtime
+
+
+@pytest.fixture
+def compiler_there(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+
+
+@pytest.mark.parametrize(
+    "setting, work, compiles",
+    [
+        ("auto", COMPILE_WORTH_IT * 2, True),
+        ("auto", COMPILE_WORTH_IT / 2, False),
+        ("on", 0.0, True),
+        ("off", COMPILE_WORTH_IT * 2, False),
+    ],
+)
+def test_only_long_runs_are_compiled_unless_told_otherwise(setting, work, compiles, compiler_there):
+    runtime = Runtime(dataclasses.replace(CPU, compile=setting))
+    runtime.plan(work)
+    assert runtime.compiles is compiles
+
+
+def test_without_a_compiler_nothing_is_compiled_and_it_says_so(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    said = []
+    assert not compiling(said.append).compiles
+    assert said == ["no C++ compiler found, so nothing is compiled (on Debian: apt install g++)."]
+
+
+def test_a_function_that_is_not_compiled_is_the_function_itself():
+    runtime = Runtime(CPU)
+    assert runtime.compiled(abs) is abs
+
+
+@pytest.mark.parametrize("where", ["torch._dynamo.exc", "torch._inductor.exc"])
+def test_an_error_in_compiling_falls_back_to_the_plain_function(where, compiler_there, monkeypatch):
+    class CompilerError(Exception):
+        pass
+
+    CompilerError.__module__ = where
+    tries = []
+
+    def broken(function, **options):
+        def call(*arguments):
+            tries.append(arguments)
+            raise CompilerError
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", broken)
+    said = []
+    runtime = compiling(said.append)
+    double = runtime.compiled(lambda x: 2 * x)
+    assert [double(1), double(2), double(3)] == [2, 4, 6]
+    assert tries == [(1,)]
+    assert said == ["torch.compile failed (CompilerError); going on without it."]
+    assert not runtime.compiles
+
+
+def test_an_error_of_the_function_itself_is_not_swallowed(compiler_there, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda function, **options: function)
+
+    def fail(x):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        compiling().compiled(fail)(1)
+
+
+def test_compiled_functions_are_called_while_they_work(compiler_there, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda function, **options: lambda x: ("compiled", function(x)))
+    assert compiling().compiled(lambda x: x + 1)(1) == ("compiled", 2)
+
+
+# Precision.
+
+
+def test_a_cpu_without_compilation_computes_in_float32():
+    runtime = Runtime(CPU)
+    assert runtime.forward_dtype == torch.float32
+    with runtime.autocast(), runtime.autocast(training=True):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_compiled_cpu_computes_in_bfloat16_where_the_hardware_does(native, compiler_there, monkeypatch):
+    monkeypatch.setattr(machine, "_multiplies_bfloat16", lambda: native)
+    assert compiling().forward_dtype == (torch.bfloat16 if native else torch.float32)
+
+
+def test_precisions_asked_for_are_used_with_and_without_a_gradient():
+    runtime = Runtime(dataclasses.replace(CPU, precision="bfloat16"))
+    for training, dtype in ((False, torch.bfloat16), (True, torch.float32)):
+        with runtime.autocast(training=training):
+            assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+    trained = Runtime(dataclasses.replace(CPU, train_precision="bfloat16"))
+    with trained.autocast(training=True):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
+
+
+# The rest of the machine.
+
+
+def test_a_device_that_is_not_there_is_refused():
+    with pytest.raises(InputError) as refusal:
+        Runtime(dataclasses.replace(CPU, device="abacus"))
+    text = str(refusal.value)
+    assert text.startswith("device 'abacus' is not to be had here (")
+    assert text.endswith("); try --device cpu.")
+    assert "\n" not in text
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_is_refused_where_there_is_none_and_auto_does_without():
+    with pytest.raises(InputError, match=r"^device 'cuda' is not to be had here \(.*\); try --device cpu\.$"):
+        Runtime(dataclasses.replace(CPU, device="cuda"))
+    assert Runtime(Engine()).device == torch.device("cpu")
+
+
+def test_fewer_large_images_go_at_once_than_small_ones():
+    runtime = Runtime(CPU)
+    counts = [runtime.images_at_once((3, side, side)) for side in (8, 32, 64, 512)]
+    assert counts == [256, 16, 4, 1]
+
+
+def test_another_seed_has_generators_of_its_own_on_the_same_machine():
+    runtime = Runtime(CPU, 1)
+    other = runtime.with_seed(2)
+    assert (other.seed, runtime.seed) == (2, 1)
+    assert other.device == runtime.device
+    assert runtime.with_seed(1).generator("x").initial_seed() == runtime.generator("x").initial_seed()
+    assert other.generator("x").initial_seed() != runtime.generator("x").initial_seed()
+
+
+def test_it_describes_itself_in_plain_values():
+    facts = Runtime(CPU).describe()
+    assert facts["torch"] == torch.__version__
+    assert (facts["forward_precision"], facts["train_precision"], facts["compiled"]) == ("float32", "float32", False)
+    assert all(isinstance(value, (str, int, bool)) for value in facts.values())
+
+
+def test_engine_settings_out_of_range_are_refused():
+    with pytest.raises(InputError) as refusal:
+        Engine(checkpoint_seconds=-1)
+    assert str(refusal.value) == "checkpoint_seconds is -1; it must be at least 0."
