@@ -79,6 +79,7 @@ def compare(folder: Path, real_batch: int, args: argparse.Namespace) -> dict[str
         "seconds_of_each_process": seconds,
         "peak_mb": {side: max(report["peak_mb"] for report in reports) for side, reports in rounds.items()},
         "compile_seconds": rounds["attar"][0]["first_extra_seconds"],
+        "graph_breaks": rounds["attar"][0]["graph_breaks"],
         "convolutions": rounds["attar"][-1]["convolutions"],
         "convolution_share": statistics.median(sum(r["convolutions"].values()) / r["seconds"] for r in rounds["attar"]),
     }
@@ -91,10 +92,12 @@ def describe_check(check: dict[str, Any]) -> str:
 
 def describe(real_batch: int, row: dict[str, Any]) -> str:
     seconds, peak = row["seconds"], row["peak_mb"]
+    breaks = f"; NOT WHOLLY COMPILED, {row['graph_breaks']} graph breaks" if row["graph_breaks"] else ""
     return (
         f"real batch {real_batch}: rival {seconds['rival']:.3f} s, attar {seconds['attar']:.3f} s, "
         f"ratio {row['ratio']:.2f} (target {row['target']}); peak {peak['rival']:.0f} and {peak['attar']:.0f} MB; "
-        f"compiling {row['compile_seconds']:.0f} s; convolutions {100 * row['convolution_share']:.0f} % of attar's step"
+        f"compiling {row['compile_seconds']:.0f} s; "
+        f"convolutions {100 * row['convolution_share']:.0f} % of attar's step{breaks}"
     )
 
 
@@ -109,6 +112,8 @@ def time_attar(folder: str, real_batch: int, power: float, steps: int) -> dict[s
     source, runtime = harness.read_source(folder), Runtime(ENGINES["default"])
     method, state = attar_on(source, real_batch, power, runtime)
     report: dict[str, Any] = harness.timed(lambda: float(method.step(state, runtime)["loss"]), warm_up=3, steps=steps)
+    # Any break means that part of the step ran uncompiled, and the time says little about attar.
+    report["graph_breaks"] = sum(torch._dynamo.utils.counters["graph_break"].values())
     report["convolutions"] = convolution_seconds(state, real_batch, runtime, steps)
     return report
 
@@ -161,10 +166,9 @@ def convolution_seconds(state: Condensing, real_batch: int, runtime: Runtime, st
 
     def compiled(*, training: bool) -> Callable[..., list[Tensor]]:
         def convolve(inputs: list[Tensor]) -> list[Tensor]:
-            with runtime.autocast(training=training):
-                return [layer(x) for layer, x in zip(layers, inputs, strict=True)]
+            return [layer(x) for layer, x in zip(layers, inputs, strict=True)]
 
-        return runtime.compiled(convolve)
+        return runtime.compiled(convolve, training=training)
 
     def inputs(count: int, dtype: torch.dtype) -> list[Tensor]:
         sides = [harness.SIDE // 2**block for block in range(len(layers))]

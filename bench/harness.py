@@ -58,8 +58,9 @@ def read_source(folder: str) -> ImageSource:
 
 def in_own_process(script: str, worker: str, folder: Path, **settings: Any) -> Any:
     """Run one worker of a script in a fresh process and return what it reports."""
-    # Compiled code is cached below the folder, so that the first process to compile starts cold.
-    environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(folder / "compiled")}
+    # A cache of compiled code for each worker and its settings, so that the first of several rounds starts cold.
+    cache = folder / "-".join([worker, *map(str, settings.values())])
+    environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(cache)}
     given = json.dumps({"folder": str(folder), **settings})
     command = [sys.executable, script, "--worker", worker, given]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)

@@ -43,9 +43,7 @@ class Draw:
 class ConvNet(nn.Module):
     """Blocks of convolution, norm, in-place ReLU and pooling in one sequence; answers with embedding and logits."""
 
-    def __init__(
-        self, norm: str = "instance", classes: int = 10, width: int = 128, depth: int = 3, side: int = 32
-    ) -> None:
+    def __init__(self, norm: str, classes: int, side: int, *, width: int = 128, depth: int = 3) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for channels in [3] + [width] * (depth - 1):

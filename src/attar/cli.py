@@ -177,7 +177,7 @@ def _evaluate(arguments: list[str]) -> None:
             data: The data it was condensed from; left out, the bundled set it names.
             networks: Kinds of networks, such as convnet, mlp, convnet:norm=batch,width=64.
             repeats: Networks of each kind.
-            protocol: How they are trained: field (1,000 epochs), quick (200), datadam, dc.
+            protocol: How they are trained: field (1,000 epochs), quick (100), datadam, dc.
             ceiling: The score of all the data: auto trains it when that takes under ten minutes.
             seed: The repeats' seeds come from it, the same for every set.
             size: Side in pixels that pictures were scaled to.

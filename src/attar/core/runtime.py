@@ -94,29 +94,38 @@ class Runtime:
 
     def autocast(self, *, training: bool = False) -> AbstractContextManager[Any]:
         """Mixed precision as the engine has it, for passes with or without a gradient."""
-        dtype = _DTYPES[self.engine.train_precision] if training else self.forward_dtype
-        if dtype == torch.float32:
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=dtype)
+        dtype = self._dtype(training)
+        return nullcontext() if dtype == torch.float32 else torch.autocast(self.device.type, dtype=dtype)
 
-    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function compiled for fixed shapes if that pays, else as it is; an error in compiling is not fatal."""
-        if not self._compiles:
+    def _dtype(self, training: bool) -> torch.dtype:
+        return _DTYPES[self.engine.train_precision] if training else self.forward_dtype
+
+    def compiled(self, function: Callable[..., Any], *, training: bool = False) -> Callable[..., Any]:
+        """The function in the precision of passes with or without a gradient, compiled for fixed shapes if that pays.
+
+        An error in compiling is not fatal: the function goes on as it is, and that is said.
+        """
+        fast: Callable[..., Any] | None = None
+        if self._compiles:
+            # A table of many runs compiles the same function for each; past its limit torch quietly stops compiling.
+            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 512)
+            fast = torch.compile(function, dynamic=False)
+        elif self._dtype(training) == torch.float32:
             return function
-        fast: Callable[..., Any] | None = torch.compile(function, dynamic=False)
 
         def call(*args: Any) -> Any:
             nonlocal fast
-            if fast is None:
-                return function(*args)
-            try:
-                return fast(*args)
-            except Exception as error:  # whatever the compiler trips over, eager mode computes the same
-                if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-                    raise
-                fast, self._compiles = None, False
-                self.say(f"torch.compile failed ({type(error).__name__}); going on without it.")
-                return function(*args)
+            with self.autocast(training=training):  # outside, where it does not break the compiled graph
+                if fast is None:
+                    return function(*args)
+                try:
+                    return fast(*args)
+                except Exception as error:  # whatever the compiler trips over, eager mode computes the same
+                    if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                        raise
+                    fast, self._compiles = None, False
+                    self.say(f"torch.compile failed ({type(error).__name__}); going on without it.")
+                    return function(*args)
 
         return call
 

@@ -67,13 +67,14 @@ PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
         Protocol(name="field", epochs=1000),
-        Protocol(name="quick", epochs=200),
+        Protocol(name="quick", epochs=100, lr=0.1),
         Protocol(name="ceiling", epochs=30, batch=64),
         Protocol(name="dc", epochs=300, augmented=False),
         Protocol(name="datadam", epochs=1801, batch=64),
     )
 }
-"""`field`: DM's and DSA's evaluation (the papers' 1,000 epochs; the scripts run one more). `quick`: the same, shorter.
+"""`field`: DM's and DSA's evaluation (the papers' 1,000 epochs; the scripts run one more). `quick`: a tenth of
+the epochs at ten times the step size, which on digits ends where `field` does.
 `ceiling`: all the real data. `dc`: gradient matching without DSA. `datadam`: the released DataDAM script's."""
 
 
@@ -177,16 +178,14 @@ class TrainNetwork(Settings):
         at_once = len(source.targets) if mixes_images(network) else runtime.images_at_once(source.shape)
 
         def loss(images: Tensor, targets: Tensor) -> Tensor:
-            with runtime.autocast(training=True):
-                logits = network(images)
-            return F.cross_entropy(logits.float(), targets, reduction="sum")
+            return F.cross_entropy(network(images).float(), targets, reduction="sum")
 
         return Training(
             network=network,
             optimizer=_optimizer(network, self.protocol),
             order=torch.arange(self.images),
             examples=source,
-            loss=runtime.compiled(loss),
+            loss=runtime.compiled(loss, training=True),
             at_once=at_once,
         )
 

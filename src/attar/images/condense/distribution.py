@@ -123,13 +123,7 @@ class DistributionMatching(Settings):
         runtime.place(network).train().requires_grad_(False)
 
         def views(batch: Tensor) -> Views:
-            with runtime.autocast(training=True):
-                maps, embedding = network.features(batch)
-            return self.views([m.float() for m in maps], embedding.float())
-
-        def real_views(batch: Tensor) -> Views:
-            with runtime.autocast():
-                maps, embedding = network.features(batch)
+            maps, embedding = network.features(batch)
             return self.views([m.float() for m in maps], embedding.float())
 
         return Condensing(
@@ -138,8 +132,8 @@ class DistributionMatching(Settings):
             labels=torch.arange(len(source.classes)).repeat_interleave(self.ipc),
             source=source,
             network=network,
-            views=runtime.compiled(views),
-            real_views=runtime.compiled(real_views),
+            views=runtime.compiled(views, training=True),
+            real_views=runtime.compiled(views),
             # Batch statistics are over all classes at once, so a network that mixes images sees them all together.
             at_once=2**31 if mixes_images(network) else runtime.images_at_once(source.shape),
         )
