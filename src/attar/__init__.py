@@ -4,8 +4,7 @@ from typing import TYPE_CHECKING
 
 from attar.core.errors import InputError as InputError
 from attar.core.lazy import lazily
-
-__version__ = "0.1.0"
+from attar.core.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from attar.core.runtime import Engine as Engine

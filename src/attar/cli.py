@@ -52,7 +52,7 @@ def _dispatch(arguments: list[str]) -> None:
         print(USAGE, end="")
         return
     if arguments[0] == "--version":
-        from attar import __version__
+        from attar.core.version import __version__
 
         print(f"attar {__version__}")
         return

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 from tyro.conf import Positional
 
+from attar.bench.published import datasets, published
 from attar.core import store
 from attar.core.errors import InputError, unknown
 from attar.core.runtime import Engine, Runtime
@@ -138,7 +139,9 @@ def command(
     if min((*(ipc or (1,)), sets, networks, steps or 1)) < 1:
         raise InputError("ipc, steps, sets and networks must be at least 1.")
     if table == "digits":
-        about = "ConvNet of depth 2; scored after 100 epochs at ten times the step size, where the field trains for 1,000"
+        about = (
+            "ConvNet of depth 2; scored after 100 epochs at ten times the step size, where the field trains for 1,000"
+        )
         plan = Plan("digits", ipc or (1, 10), digits_rows(steps or 120), protocol or "quick", Architecture(), about)
     else:
         if data is None:
@@ -237,24 +240,21 @@ def choose(folder: Path, source: ImageSource, plan: Plan, engine: Engine) -> Pat
 
 def table(cells: list[Cell], full: Score | None, full_seconds: float, source: ImageSource, name: str) -> Grid:
     """The table as people read it."""
-    from attar.bench.published import published
-
     grid = Grid(title=None, show_edge=False, pad_edge=False)
     headings = ("per class", "method", "accuracy %", "over random", "kept", "bytes", "seconds", "published %")
     for heading in headings:
         grid.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=True)
-    pixels = len(source.train) * (source.train.pixels[source.rows_of[0][:1]].numel() + 8)
-    papers = dict.fromkeys((cell.ipc for cell in cells), {}) if name == "digits" else {}
-    papers = papers or {cell.ipc: published(name, cell.ipc) for cell in cells}
-    known = papers[cells[0].ipc]
+    known = published(name, cells[0].ipc) if name in datasets() else {}
     whole = f"{known['whole'].value:.1f}" if "whole" in known else ""
     accuracy = f"{full.value:.1f} ± {full.spread:.1f}" if full else "not trained"
-    grid.add_row("all", "full data", accuracy, "", "100.0" if full else "", f"{pixels:,}", f"{full_seconds:.1f}", whole)
+    grid.add_row(
+        "all", "full data", accuracy, "", "100.0" if full else "", f"{source.bytes:,}", f"{full_seconds:.1f}", whole
+    )
     for ipc in sorted({cell.ipc for cell in cells}):
         grid.add_section()
         here = [cell for cell in cells if cell.ipc == ipc]
         random = next((cell for cell in here if cell.label == "random"), None)
-        known = papers[ipc]
+        known = published(name, ipc) if name in datasets() else {}
         for cell in here:
             paper = known.get(NAMES.get(cell.label, cell.label))
             grid.add_row(

@@ -16,6 +16,7 @@ from torch import nn
 from attar.core.errors import InputError
 from attar.core.seeds import Generators
 from attar.core.settings import Range, Settings
+from attar.core.version import __version__
 
 COMPILE_WORTH_IT = 1e13
 """Multiply-adds in a run from which half a minute of compiling pays on a CPU. A count and not a clock, so that the
@@ -152,8 +153,6 @@ class Runtime:
     def describe(self) -> dict[str, Any]:
         """What a card says of the machine: versions and hardware, no names and no times."""
         import platform
-
-        from attar import __version__
 
         gpu = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None
         return {

@@ -8,7 +8,6 @@ are any; `README.md`, `preview.png` and the 8-bit parquet export are for looking
 import builtins
 import dataclasses
 import io
-import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -49,12 +48,11 @@ class Origin:
     @classmethod
     def of(cls, source: ImageSource, method: Any, runtime: Runtime) -> Self:
         """The origin of what `method` makes of `source`."""
-        pixels = len(source.train) * math.prod(source.shape)
         return cls(
             source=source.name,
             fingerprint=source.fingerprint,
             full_images=len(source.train),
-            full_bytes=pixels + 8 * len(source.train),
+            full_bytes=source.bytes,
             method=method.name,
             settings=method.to_json(),
             seed=runtime.seed,

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -55,6 +56,11 @@ class ImageSource:
     def shape(self) -> tuple[int, int, int]:
         """Channels, height, width."""
         return self.train.pixels.shape
+
+    @property
+    def bytes(self) -> int:
+        """Size of the training set, stored as a condensed one of real images is: 8-bit pixels, 8-byte labels."""
+        return len(self.train) * (math.prod(self.shape) + 8)
 
     @property
     def targets(self) -> Int[Tensor, " image"]:

@@ -73,9 +73,9 @@ PROTOCOLS = {
         Protocol(name="datadam", epochs=1801, batch=64),
     )
 }
-"""`field`: DM's and DSA's evaluation (the papers' 1,000 epochs; the scripts run one more). `quick`: a tenth of
-the epochs at ten times the step size, which on digits ends where `field` does.
-`ceiling`: all the real data. `dc`: gradient matching without DSA. `datadam`: the released DataDAM script's."""
+"""`field`: DM's and DSA's evaluation (the papers' 1,000 epochs; the scripts run one more). `quick`: a tenth of the
+epochs at ten times the step size. `ceiling`: all the real data. `dc`: gradient matching without DSA. `datadam`: the
+released DataDAM script's."""
 
 
 def protocol_named(name: "str | Protocol") -> Protocol:
