@@ -16,7 +16,7 @@ demo: .venv/.user
 	@ls runs/demo/datadam-10-0/preview.png runs/demo/datadam-10-0/README.md
 
 test: check
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 check: .venv/.dev
 	$(BIN)/ruff check .

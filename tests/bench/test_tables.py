@@ -22,6 +22,7 @@ ENGINE = Engine(device="cpu", quiet=True)
 @pytest.fixture
 def plan(monkeypatch):
     monkeypatch.setitem(PROTOCOLS, "brief", Protocol(name="brief", epochs=2))
+    monkeypatch.setattr(tables, "CHOICE", Protocol(name="choice", epochs=2))
     return Plan("digits", (1,), (), "brief", SMALL, "")
 
 

@@ -33,6 +33,10 @@ from attar.images.training import PROTOCOLS, Protocol
 from attar.verbs import condense
 
 
+CHOICE = Protocol(name="choice", epochs=300)
+"""How snapshots are judged on held-out images: long enough to rank them."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One line of a table: a method, how many sets are condensed, and how many networks are trained on each."""
@@ -224,15 +228,14 @@ def choose(folder: Path, source: ImageSource, plan: Plan, engine: Engine) -> Pat
     """The snapshot of a run with the best accuracy on held-out training images (never the test set)."""
     rows = held_out(source, 0)
     judged = dataclasses.replace(source, test=Split(InMemory(source.train.pixels[rows]), source.train.labels[rows]))
-    protocol = Protocol(name="choice", epochs=300)
     best, best_value = folder, -1.0
     for snapshot in sorted((folder / "run" / "snapshots").iterdir()):
         small = CondensedImages.load(snapshot)
 
         def fresh(small: CondensedImages = small) -> list[float]:
-            return train_and_test(small, judged, plan.architecture, protocol, 2, Runtime(engine, 1))
+            return train_and_test(small, judged, plan.architecture, CHOICE, 2, Runtime(engine, 1))
 
-        value = statistics.fmean(_remembered(_score_file(snapshot, protocol, 2), fresh))
+        value = statistics.fmean(_remembered(_score_file(snapshot, CHOICE, 2), fresh))
         if value > best_value:
             best, best_value = snapshot, value
     return best

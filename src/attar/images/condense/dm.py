@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attar.core.errors import unknown
+from attar.images.augment import default_strategy
 from attar.images.condense.distribution import ClassMeans, DistributionMatching, Views, squared_distance
 
 
@@ -18,7 +19,8 @@ from attar.images.condense.distribution import ClassMeans, DistributionMatching,
 class DM(DistributionMatching):
     """Match mean embeddings of random networks (Zhao and Bilen, WACV 2023, arXiv:2110.04181).
 
-    L(S) = E_θ Σ_c ‖ mean ψ_θ(A(real_c)) - mean ψ_θ(A(synthetic_c)) ‖²   (eq. 4), ψ the flattened last pooled map.
+    L(S) = E_θ Σ_c ‖ mean ψ_θ(A(real_c)) - mean ψ_θ(A(synthetic_c)) ‖², ψ_θ the flattened last pooled map of a
+    network with random parameters θ, A one DSA draw per class.
     """
 
     name = "dm"
@@ -43,8 +45,8 @@ class DM(DistributionMatching):
             raise unknown("data set of DM's table", data, known)
         return cls(
             ipc=ipc,
-            steps=10_000 if data == "tiny-imagenet" else 20_000,  # section 4.1; the script runs one more
+            steps=10_000 if data == "tiny-imagenet" else 20_000,  # the paper; the script runs one more
             lr=10.0 if data == "cifar10" and ipc >= 100 else 1.0,  # the repository's readme: 1 for CIFAR-100 up to 125
-            real_batch=256,  # section 4.1
-            augmentation="color_crop_cutout_flip_scale_rotate".replace("_flip", "" if data == "mnist" else "_flip"),
+            real_batch=256,  # the script's default
+            augmentation=default_strategy(flips=data != "mnist"),  # the script's strategy, without flips for digits
         )
