@@ -23,4 +23,5 @@ def small_transformer(shape: tuple[int, int, int], classes: int) -> torch.nn.Mod
 digits = attar.load("digits")
 small = attar.condense(digits, attar.DM(ipc=1, steps=50), out="runs/ten-digits")
 protocol = attar.Protocol(name="short", epochs=60)
-print(attar.evaluate(small, digits, networks=["convnet", small_transformer], repeats=2, protocol=protocol, ceiling="skip"))
+networks = ["convnet", small_transformer]
+print(attar.evaluate(small, digits, networks=networks, repeats=2, protocol=protocol, ceiling="skip"))

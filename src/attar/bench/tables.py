@@ -32,7 +32,6 @@ from attar.images.sources import ImageSource, held_out, load
 from attar.images.training import PROTOCOLS, Protocol
 from attar.verbs import condense
 
-
 CHOICE = Protocol(name="choice", epochs=300)
 """How snapshots are judged on held-out images: long enough to rank them."""
 
