@@ -123,6 +123,7 @@ def command(
     networks: int = 3,
     protocol: str | None = None,
     ceiling: Literal["auto", "run", "skip"] = "auto",
+    record: Path | None = None,
     engine: Engine = Engine(),  # noqa: B008
 ) -> None:
     """Measure a table of methods under one protocol, beside the published figures where there are any.
@@ -137,6 +138,7 @@ def command(
         networks: Networks per set (cifar10).
         protocol: How networks are trained; quick for digits and field for cifar10 unless given.
         ceiling: The score of all the data: auto trains it when that takes under ten minutes.
+        record: A file to write the figures to as well, such as bench/results/cifar10.json.
         engine: How the machine is used.
     """
     if min((*(ipc or (1,)), sets, networks, steps or 1)) < 1:
@@ -154,11 +156,13 @@ def command(
         plan = Plan(data, ipc or (1,), rows, protocol or "field", Architecture(), about)
     if plan.protocol not in PROTOCOLS:
         raise unknown("protocol", plan.protocol, PROTOCOLS)
-    run(plan, table, out or Path("runs") / f"bench-{table}", ceiling, engine)
+    facts = run(plan, table, out or Path("runs") / f"bench-{table}", ceiling, engine)
+    if record is not None:
+        store.write_json(record, facts)
 
 
-def run(plan: Plan, name: str, out: Path, ceiling: Literal["auto", "run", "skip"], engine: Engine) -> None:
-    """Measure every cell, print the table, write `table.json`."""
+def run(plan: Plan, name: str, out: Path, ceiling: Literal["auto", "run", "skip"], engine: Engine) -> dict[str, Any]:
+    """Measure every cell, print the table, write `table.json` and return what it holds."""
     source, console = load(plan.data), Console(soft_wrap=True, highlight=False)
     store.make_folder(out)
     protocol = PROTOCOLS[plan.protocol]
@@ -186,6 +190,7 @@ def run(plan: Plan, name: str, out: Path, ceiling: Literal["auto", "run", "skip"
     }
     store.write_json(out / "table.json", facts)
     console.print(f"figures: {out / 'table.json'}; each set with its picture and card: {out}/METHOD-IPC-SEED")
+    return facts
 
 
 def measure(row: Row, ipc: int, source: ImageSource, plan: Plan, out: Path, engine: Engine) -> list[Cell]:
