@@ -126,7 +126,7 @@ def evaluate(
     scores = []
     for name, kind in zip(names, kinds, strict=True):
         values = train_and_test(small, source, kind, protocol, repeats, Runtime(engine, seed, say=say))
-        full = None if ceiling == "skip" else full_score(source, kind, repeats, ceiling, Runtime(engine, seed, say=say))
+        full = full_score(source, kind, repeats, ceiling, Runtime(engine, seed, say=say))
         chance = 100 * float(torch.bincount(source.test.labels).max()) / len(source.test)
         scores.append(NetworkScore(name, protocol.name, Score.of(values), tuple(values), full, chance))
     origin = small.origin
@@ -158,6 +158,8 @@ def full_score(
 
     Under `auto` a training of more than ten minutes in all is not started: what it would take is said instead.
     """
+    if ceiling == "skip":
+        return None
     repeats = min(repeats, 3)
     protocol = PROTOCOLS["ceiling"]
     method, build = _method(kind, protocol, source)
