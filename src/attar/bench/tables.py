@@ -95,8 +95,8 @@ def digits_rows(steps: int) -> tuple[Row, ...]:
         Row("K-center", lambda ipc: KCenter(ipc=ipc), sets=1, networks=3),
         Row("k-means, pixels", lambda ipc: KMeans(ipc=ipc, space="pixel"), sets=1, networks=3),
         Row("k-means, embeddings", lambda ipc: KMeans(ipc=ipc), sets=1, networks=3),
-        Row("DM", lambda ipc: DM(ipc=ipc, steps=steps), sets=3, networks=2),
-        Row("DataDAM", lambda ipc: DataDAM(ipc=ipc, steps=steps), sets=3, networks=2),
+        Row("DM", lambda ipc: DM(ipc=ipc, steps=steps), sets=4, networks=2),
+        Row("DataDAM", lambda ipc: DataDAM(ipc=ipc, steps=steps), sets=4, networks=2),
     )
 
 
