@@ -17,7 +17,7 @@ from tyro.conf import Positional
 
 from attar.bench.published import datasets, published
 from attar.core import store
-from attar.core.errors import InputError, unknown
+from attar.core.errors import InputError
 from attar.core.runtime import Engine, Runtime
 from attar.core.score import Interval, Score, kept, welch
 from attar.core.seeds import derived_seed
@@ -29,7 +29,7 @@ from attar.images.networks import Architecture
 from attar.images.pixels import InMemory, Split
 from attar.images.score import full_score, train_and_test
 from attar.images.sources import ImageSource, held_out, load
-from attar.images.training import PROTOCOLS, Protocol
+from attar.images.training import PROTOCOLS, Protocol, protocol_named
 from attar.verbs import condense
 
 CHOICE = Protocol(name="choice", epochs=300)
@@ -154,8 +154,7 @@ def command(
         about = "ConvNet of depth 3, instance normalisation, a JPEG copy of CIFAR-10 if that is what the folder holds"
         rows = cifar_rows(steps or 2000, sets, networks)
         plan = Plan(data, ipc or (1,), rows, protocol or "field", Architecture(), about)
-    if plan.protocol not in PROTOCOLS:
-        raise unknown("protocol", plan.protocol, PROTOCOLS)
+    protocol_named(plan.protocol)
     facts = run(plan, table, out or Path("runs") / f"bench-{table}", ceiling, engine)
     if record is not None:
         store.write_json(record, facts)

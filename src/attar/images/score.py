@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from attar.core.errors import InputError
 from attar.core.runtime import Engine, Runtime
 from attar.core.score import Score, kept
 from attar.core.seeds import derived_seed
@@ -115,8 +116,6 @@ def evaluate(
     """
     protocol = protocol_named(protocol)
     if small.classes != source.classes or small.shape != source.shape:
-        from attar.core.errors import InputError
-
         raise InputError(
             f"the condensed set has {len(small.classes)} classes of {small.shape}, "
             f"but {source.name} has {len(source.classes)} of {source.shape}; give the data it was condensed from."

@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Self, runtime_checkable
 from typing import Protocol as Interface
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from attar.core import engine, store
 from attar.core.engine import Metrics
 from attar.core.errors import unknown
-from attar.core.runtime import Engine, Runtime
+from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed
 from attar.core.settings import Range, Settings
 from attar.core.state import rebuilt
@@ -333,7 +333,7 @@ def trained(source: ImageSource, architecture: Architecture, runtime: Runtime, p
     method = TrainNetwork(architecture=architecture, protocol=protocol).resolve(source)
     folder = network_folder(method, source, runtime.seed)
     store.make_folder(folder)
-    machine = Runtime(Engine(**{**runtime.engine.__dict__, "tensorboard": False}), runtime.seed, say=runtime.say)
+    machine = Runtime(replace(runtime.engine, tensorboard=False), runtime.seed, say=runtime.say)
     machine.plan(method.work(source))
     network = engine.run(method, source, machine, out=folder, title="training on all images", wait=True)
     runtime.place(network.network)
