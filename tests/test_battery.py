@@ -76,6 +76,27 @@ def test_another_seed_gives_another_set(method, digits):
     assert one.fingerprint != two.fingerprint or method.name == "class-mean"
 
 
+def test_each_class_may_have_its_own_number_of_images(method, digits, tmp_path, monkeypatch):
+    if method.name == "class-mean":
+        pytest.skip("a class has one mean")
+    method = dataclasses.replace(method, ipc=(3, 1, 2, 2, 2, 2, 2, 2, 2, 4))
+    small = attar.condense(digits, method, out=tmp_path / "whole", engine=EVERY_STEP)
+    assert torch.bincount(small.labels).tolist() == list(method.ipc)
+    assert small.labels.tolist() == sorted(small.labels.tolist())
+    report = attar.evaluate(
+        small, digits, networks=[SMALL], repeats=1, protocol=BRIEF, ceiling="skip", beside="skip", engine=EVERY_STEP
+    )
+    assert report.images == 22
+    if method.total_steps:
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            die_at(patch, method, 4)
+            attar.condense(digits, method, out=tmp_path / "killed", engine=EVERY_STEP)
+        attar.condense(digits, method, out=tmp_path / "killed", engine=EVERY_STEP)
+        assert artefact_bytes(tmp_path / "killed") == artefact_bytes(tmp_path / "whole")
+    settings = json.loads((tmp_path / "whole" / "run" / "settings.json").read_text())["settings"]
+    assert type(method).from_json(settings).ipc == method.ipc
+
+
 @pytest.mark.parametrize("step", [1, 4, 6])
 def test_killed_and_resumed_equals_uninterrupted(method, step, digits, tmp_path, monkeypatch):
     if method.total_steps == 0:
@@ -162,7 +183,7 @@ def test_the_artefact_loads_and_can_be_trained_on(method, digits, tmp_path):
     assert loaded.labels.tolist() == sorted(loaded.labels.tolist())
     assert len(loaded.labels) == method.ipc * 10
     report = attar.evaluate(
-        loaded, digits, networks=[SMALL], repeats=1, protocol=BRIEF, ceiling="skip", engine=EVERY_STEP
+        loaded, digits, networks=[SMALL], repeats=1, protocol=BRIEF, ceiling="skip", beside="skip", engine=EVERY_STEP
     )
     assert 0 <= report.networks[0].score.value <= 100
 

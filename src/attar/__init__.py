@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from attar.images.networks import Architecture as Architecture
     from attar.images.sources import load as load
     from attar.images.training import Protocol as Protocol
+    from attar.verbs import compare as compare
     from attar.verbs import condense as condense
     from attar.verbs import evaluate as evaluate
     from attar.verbs import open_artefact as open_artefact
@@ -40,6 +41,7 @@ __getattr__, __dir__ = lazily(
         "Protocol": "attar.images.training",
         "Random": "attar.images.condense.coresets",
         "Score": "attar.core.score",
+        "compare": "attar.verbs",
         "condense": "attar.verbs",
         "evaluate": "attar.verbs",
         "load": "attar.images.sources",

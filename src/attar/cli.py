@@ -6,10 +6,14 @@ registry names the one method. Torch comes late, so that help is quick.
 
 import importlib
 import keyword
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 
 from attar.core.errors import InputError, Interrupted, unknown
+from attar.core.launcher import rank
 
 VERBS = {
     "condense": ("METHOD --data DATA", "a labelled image set into a few images per class"),
@@ -44,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; exit with 2 and one line on bad input, 130 when interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        _dispatch(arguments)
+        with _one_voice():
+            _dispatch(arguments)
     except InputError as error:
         _complain(str(error))
         sys.exit(2)
@@ -72,8 +77,19 @@ def _dispatch(arguments: list[str]) -> None:
     importlib.import_module(f"attar.commands.{module}").main(rest)
 
 
+@contextmanager
+def _one_voice() -> Iterator[None]:
+    """Of several processes on one run, only the first prints results."""
+    if rank() == 0:
+        yield
+        return
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+        yield
+
+
 def _complain(text: str) -> None:
-    print(f"attar: {text}", file=sys.stderr)
+    if rank() == 0:
+        print(f"attar: {text}", file=sys.stderr)
 
 
 def _quoted(arguments: list[str]) -> str:

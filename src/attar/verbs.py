@@ -1,17 +1,20 @@
 """What each verb does: the Python face and the command line call the same functions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from attar.core import engine as core
 from attar.core.runtime import Engine, Runtime
 from attar.images.artefact import CondensedImages
+from attar.images.compare import Comparison
+from attar.images.compare import compare as compare_images
 from attar.images.score import Evaluation
 from attar.images.score import evaluate as evaluate_images
 from attar.images.sources import load
 
 Say = Callable[[str], None]
+Small = CondensedImages | str | Path
 
 
 def condense(
@@ -48,20 +51,37 @@ def condense(
     return small
 
 
-def evaluate(small: CondensedImages | str | Path, data: Any, **settings: Any) -> Evaluation:
+def evaluate(small: Small | Sequence[Small], data: Any, **settings: Any) -> Evaluation:
     """Train fresh networks on a condensed set and test them on the real test images.
 
     Args:
-        small: The condensed set, or its folder.
+        small: The condensed set, or its folder; or several by the same method with other seeds.
         data: A source, or anything `attar.load` takes.
-        settings: Those of `attar.images.score.evaluate`: networks, repeats, protocol, ceiling, seed, engine.
+        settings: Those of `attar.images.score.evaluate`: networks, repeats, protocol, ceiling, beside, seed, engine.
 
     Raises:
         InputError: The folder holds no condensed set, or it does not belong to the data.
     """
-    if not isinstance(small, CondensedImages):
-        small = open_artefact(small)
-    return evaluate_images(small, load(data), **settings)
+    several = [small] if isinstance(small, (CondensedImages, str, Path)) else list(small)
+    return evaluate_images(_opened(several), load(data), **settings)
+
+
+def compare(sets: Sequence[Small], data: Any, **settings: Any) -> Comparison:
+    """Evaluate condensed sets with the same networks and seeds: rows of methods, columns of networks, differences.
+
+    Args:
+        sets: Condensed sets or their folders; those that differ only in their seed make one row.
+        data: A source, or anything `attar.load` takes.
+        settings: Those of `attar.images.compare.compare`: networks, repeats, protocol, ceiling, beside, seed, engine.
+
+    Raises:
+        InputError: A folder holds no condensed set, or one does not belong to the data.
+    """
+    return compare_images(_opened(sets), load(data), **settings)
+
+
+def _opened(sets: Sequence[Small]) -> list[CondensedImages]:
+    return [small if isinstance(small, CondensedImages) else open_artefact(small) for small in sets]
 
 
 def open_artefact(folder: str | Path) -> CondensedImages:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from attar.core.score import Interval, Score, kept, welch
+from attar.core.score import Interval, Score, Spread, kept, paired, welch
 
 
 def test_a_score_is_the_mean_with_its_population_spread():
@@ -74,3 +74,34 @@ def test_an_interval_excludes_zero_or_not(low, high, excludes):
 
 def test_an_interval_reads_as_in_a_table():
     assert str(Interval(1.234, -0.5, 2.96)) == "+1.2 [-0.5, +3.0]"
+
+
+def test_paired_interval_is_students():
+    first, second = [3.0, 5.0, 7.5], [1.0, 2.0, 6.0]
+    interval = paired(first, second)
+    expected = stats.ttest_rel(first, second).confidence_interval()
+    assert interval.difference == pytest.approx(6.5 / 3)
+    assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_one_pair_has_no_interval():
+    assert paired([2.0], [1.0]) == Interval(1.0, -math.inf, math.inf)
+
+
+def test_unequal_pairs_are_a_mistake_of_ours():
+    with pytest.raises(ValueError, match="zip"):
+        paired([1.0], [1.0, 2.0])
+
+
+def test_spread_between_sets_comes_apart_from_spread_between_networks():
+    generator = np.random.default_rng(0)
+    sets = generator.normal(50, 3, size=(4000, 1))
+    spread = Spread.of((sets + generator.normal(0, 2, size=(4000, 5))).tolist())
+    assert spread.sets == pytest.approx(3, rel=0.05)
+    assert spread.networks == pytest.approx(2, rel=0.05)
+
+
+def test_spread_of_one_set_or_one_network_each():
+    assert Spread.of([[1.0, 3.0]]) == Spread(None, math.sqrt(2))
+    assert Spread.of([[1.0], [3.0]]) == Spread(math.sqrt(2), None)
+    assert Spread.of([[1.0, 3.0], [3.0, 1.0]]).sets == 0

@@ -22,12 +22,17 @@ class Outer(Settings):
     weight: Annotated[float, Range(high=0.5)] = 0.0
     mode: Literal["slow", "fast"] | None = None
     names: tuple[str, ...] = ("a", "b")
+    sizes: Annotated[int, Range(1)] | tuple[Annotated[int, Range(1)], ...] = 1
     inner: Inner = field(default_factory=Inner)
 
 
 @pytest.mark.parametrize(
     "settings",
-    [Outer(), Outer(count=7, weight=-3.25, mode="fast", names=(), inner=Inner(depth=3, kind="fancy"))],
+    [
+        Outer(),
+        Outer(sizes=(3, 1, 2)),
+        Outer(count=7, weight=-3.25, mode="fast", names=(), inner=Inner(depth=3, kind="fancy")),
+    ],
 )
 def test_settings_are_the_same_after_a_trip_through_json(settings):
     assert Outer.from_json(json.loads(json.dumps(settings.to_json()))) == settings
@@ -54,11 +59,18 @@ def test_settings_left_out_of_json_have_their_defaults():
         (lambda: Inner(depth=13), "depth is 13; it must be from 1 to 12."),
         (lambda: Inner(kind="fanci"), "unknown kind 'fanci'; did you mean 'fancy'? Known: fancy, plain."),
         (lambda: Outer(mode="fats"), "unknown mode 'fats'; did you mean 'fast'? Known: fast, slow."),
+        (lambda: Outer(sizes=0), "sizes is 0; it must be at least 1."),
+        (lambda: Outer(sizes=2.5), "sizes is 2.5; it must be a whole number."),
+        (lambda: Outer(sizes=None), "sizes is None; it must be a whole number."),
+        (lambda: Outer(sizes=(3, 0)), "number 2 of sizes is 0; it must be at least 1."),
+        (lambda: Outer(sizes=(3, True)), "number 2 of sizes is True; it must be a whole number."),
+        (lambda: Outer(sizes=[3, 2]), "sizes is [3, 2]; it must be a tuple."),
+        (lambda: Outer(names="a"), "names is a; it must be a tuple."),
         (lambda: replace(Outer(), count=-1), "count is -1; it must be at least 1."),
         (lambda: Outer.from_json({"inner": {"depth": 40}}), "depth is 40; it must be from 1 to 12."),
         (
             lambda: Outer.from_json({"coumt": 3}),
-            "unknown setting of Outer 'coumt'; did you mean 'count'? Known: count, inner, mode, names, weight.",
+            "unknown setting of Outer 'coumt'; did you mean 'count'? Known: count, inner, mode, names, sizes, weight.",
         ),
     ],
 )

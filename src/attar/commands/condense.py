@@ -1,6 +1,6 @@
 """`attar condense METHOD`: a labelled data set into a few samples per class."""
 
-from itertools import pairwise
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,8 @@ def main(arguments: list[str]) -> None:
 
         say = speaker(engine.quiet)
         source = reading.load(data, seed)
-        folder = out or Path("runs") / f"{entry.name}-{source.name}-{method.ipc}-seed{seed}"  # type: ignore[attr-defined]
+        ipc = method.ipc if isinstance(method.ipc, int) else "mixed"  # type: ignore[attr-defined]
+        folder = out or Path("runs") / f"{entry.name}-{source.name}-{ipc}-seed{seed}"
         small = run(source, method, out=folder, seed=seed, engine=engine, say=say)
         share = 100 * small.bytes / small.origin.full_bytes
         print(f"{folder}: {len(small.labels)} images, {small.bytes:,} bytes ({share:.2g} % of the full set)")
@@ -78,10 +79,22 @@ def _paper_settings(name: str, settings: Any, preset: dict[str, str], rest: list
     variants = {"variant": preset["variant"]} if "variant" in preset else {}
     if variants and preset["variant"] not in ("paper", "released"):
         raise unknown("variant", preset["variant"], ["paper", "released"])
-    ipc = next((value for flag, value in pairwise(rest) if flag == "--ipc"), "10")
-    if not ipc.isdigit() or ipc == "0":
-        raise InputError(f"ipc is {ipc}; it must be at least 1.")
+    ipc = _ipc_words(rest) or ["10"]
+    if len(ipc) > 1:
+        raise InputError("a cell of a published table has one ipc for all classes; give one number, or no --paper.")
+    if not ipc[0].isdigit() or ipc[0] == "0":
+        raise InputError(f"ipc is {ipc[0]}; it must be at least 1.")
     try:
-        return settings.paper(preset["paper"], ipc=int(ipc), **variants)
+        return settings.paper(preset["paper"], ipc=int(ipc[0]), **variants)
     except TypeError:
         raise InputError(f"{name} has one published variant only; leave out --variant.") from None
+
+
+def _ipc_words(words: list[str]) -> list[str]:
+    """The numbers that follow `--ipc`, or stand behind its equals sign."""
+    for place, word in enumerate(words):
+        if word.startswith("--ipc="):
+            return [word.removeprefix("--ipc=")]
+        if word == "--ipc":
+            return list(takewhile(lambda value: not value.startswith("--"), words[place + 1 :]))
+    return []

@@ -1,10 +1,14 @@
-"""`attar evaluate FOLDER`: what fresh networks learn from a condensed set."""
+"""`attar evaluate FOLDER ...`: what fresh networks learn from a condensed set, or from several side by side."""
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from attar.commands.shared import Reading, at_least_one, parse, speaker
 from attar.core.errors import InputError
+
+if TYPE_CHECKING:
+    from attar.images.artefact import CondensedImages
+    from attar.images.sources import ImageSource
 
 
 def main(arguments: list[str]) -> None:
@@ -14,12 +18,13 @@ def main(arguments: list[str]) -> None:
     from attar.core.runtime import Engine
 
     def evaluate(
-        folder: Positional[Path],
+        folders: Positional[tuple[str, ...]],
         data: str | None = None,
         networks: tuple[str, ...] = ("convnet",),
         repeats: int = 5,
         protocol: str = "field",
         ceiling: Literal["auto", "run", "skip"] = "auto",
+        beside: Literal["auto", "run", "skip"] = "auto",
         seed: int = 0,
         reading: Reading = Reading(),  # noqa: B008
         json: Path | None = None,
@@ -27,44 +32,58 @@ def main(arguments: list[str]) -> None:
     ) -> None:
         """Train fresh networks on a condensed set and test them on the real test images.
 
+        With several folders, those that differ only in the seed are repeats of one row; rows are compared in pairs.
+
         Args:
-            folder: The condensed set.
-            data: The data it was condensed from; left out, the bundled set it names.
-            networks: Kinds of networks, such as convnet, mlp, convnet:norm=batch,width=64.
-            repeats: Networks of each kind.
+            folders: Condensed sets.
+            data: The data they were condensed from; left out, the bundled set they name.
+            networks: Kinds of networks, such as convnet, resnet18, convnet:norm=batch,width=64, transformers:FOLDER.
+            repeats: Networks of each kind on each set.
             protocol: How they are trained: field (1,000 epochs), quick (100), datadam, dc.
             ceiling: The score of all the data: auto trains it when that takes under ten minutes.
+            beside: What a score is read with (no augmentation, hard labels, random images): auto as for the ceiling.
             seed: The repeats' seeds come from it, the same for every set.
             reading: How pictures are read.
             json: File to write the scores to as well.
             engine: How the machine is used.
         """
         from attar.core.store import write_json
-        from attar.images.score import evaluate as run
+        from attar.images.compare import compare
         from attar.images.training import protocol_named
         from attar.verbs import open_artefact
 
         at_least_one(repeats=repeats)
-        small, how = open_artefact(folder), protocol_named(protocol)
-        if data is None and small.origin.source != "digits":
-            raise InputError(f"{folder} was condensed from {small.origin.source!r}, which is not bundled; give --data.")
-        source = reading.load(data or small.origin.source, small.origin.seed)
+        if not folders:
+            raise InputError("give the folder of a condensed set.")
+        how = protocol_named(protocol)
+        sets = [open_artefact(folder) for folder in folders]
         say = speaker(engine.quiet)
-        if source.fingerprint != small.origin.fingerprint and small.origin.settings.get("zca") is not True:
-            say(f"note: {source.name} is not, pixel for pixel, the data that {folder} was condensed from.")
-        result = run(
-            small,
-            source,
-            networks=networks,
-            repeats=repeats,
-            protocol=how,
-            ceiling=ceiling,
-            seed=seed,
-            engine=engine,
-            say=say,
-        )
-        print(result)
+        source = _source(sets, data, reading)
+        for folder, small in zip(folders, sets, strict=True):
+            if source.fingerprint != small.origin.fingerprint and small.origin.settings.get("zca") is not True:
+                say(f"note: {source.name} is not, pixel for pixel, the data that {folder} was condensed from.")
+        settings: dict[str, Any] = {
+            "networks": networks,
+            "repeats": repeats,
+            "protocol": how,
+            "ceiling": ceiling,
+            "beside": beside,
+            "seed": seed,
+            "engine": engine,
+            "say": say,
+        }
+        result = compare(sets, source, **settings)
+        only = result.rows[0].evaluation if len(result.rows) == 1 else None
+        print(only or result)
         if json is not None:
-            write_json(json, result.to_json())
+            write_json(json, (only or result).to_json())
 
     parse(evaluate, "attar evaluate", arguments)
+
+
+def _source(sets: "list[CondensedImages]", data: str | None, reading: Reading) -> "ImageSource":
+    """The data that was asked for, or the bundled data that the sets name."""
+    origin = sets[0].origin
+    if data is None and origin.source != "digits":
+        raise InputError(f"this was condensed from {origin.source!r}, which is not bundled; give --data.")
+    return reading.load(data or origin.source, origin.seed)

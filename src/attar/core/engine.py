@@ -18,9 +18,10 @@ from torch import Tensor
 
 from attar.core import store
 from attar.core.errors import InputError, Interrupted
+from attar.core.memory import PeakMemory
 from attar.core.progress import Line, MetricsLog, metrics_log
 from attar.core.runtime import Runtime
-from attar.core.settings import Settings, difference
+from attar.core.settings import Settings, difference, flat
 from attar.core.state import pack, unpack
 
 Metrics = Mapping[str, Tensor | float]
@@ -102,20 +103,22 @@ def run(
         Interrupted: Stopped by Ctrl-C or SIGTERM, after a checkpoint was written.
     """
     with ExitStack() as stack:
-        folder = RunFolder.open(out, method, source, runtime, stack, wait=wait) if out else None
-        if folder and folder.finished:
+        processes = runtime.processes
+        folder = RunFolder(out, runtime) if out else None
+        if folder and processes.once(lambda: folder.open(method, source, runtime, stack, wait=wait)):
             return method.load(folder.path)
         state = method.build(source, runtime)
         done = folder.restore(state, runtime) if folder else 0
+        written = folder if processes.first else None
         log = stack.enter_context(
-            metrics_log(folder.inner if folder else None, since=done, tensorboard=runtime.engine.tensorboard)
+            metrics_log(written.inner if written else None, since=done, tensorboard=runtime.engine.tensorboard)
         )
-        line = stack.enter_context(Line(title or method.name, method.total_steps, quiet=runtime.engine.quiet))
-        _loop(method, state, runtime, folder, log, line, done)
+        quiet = runtime.engine.quiet or not processes.first
+        line = stack.enter_context(Line(title or method.name, method.total_steps, quiet=quiet))
+        _loop(method, state, runtime, written, log, line, done)
         artefact = method.result(state, runtime)
         if folder:
-            artefact.save(folder.path)
-            folder.finish()
+            processes.once(lambda: folder.finish(artefact))
             # What is handed on, and scored, is what a later reader will find.
             return method.load(folder.path)
         return artefact
@@ -135,14 +138,17 @@ def _loop(
                 _check_finite(values, step)
                 log.write(step, values)
                 line.show(values)
+                if folder:
+                    folder.memory.look()
             due = time.monotonic() - saved >= runtime.engine.checkpoint_seconds
-            if folder and step < total and (due or stop.is_set()):
+            stopping = runtime.processes.any(stop.is_set())
+            if folder and step < total and (due or stopping):
                 folder.checkpoint(step, state, runtime)
                 folder.show(method.result(state, runtime))
                 saved = time.monotonic()
             if folder and runtime.engine.snapshots and step % math.ceil(total / runtime.engine.snapshots) == 0:
                 method.result(state, runtime).save(folder.snapshot(step))
-            if stop.is_set():
+            if stopping:
                 raise Interrupted(f"stopped after step {step} of {total}")
 
 
@@ -176,40 +182,37 @@ def _stop_requests() -> Iterator[threading.Event]:
 class RunFolder:
     """One run on disk."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, runtime: Runtime) -> None:
         self.path = path
+        self.memory = PeakMemory(runtime.device)
         self.inner = path / "run"
         self._settings = self.inner / "settings.json"
         self._checkpoint = self.inner / "checkpoint.safetensors"
         self._since = time.monotonic()
 
-    @classmethod
-    def open(
-        cls, path: Path, method: Method[A], source: Source, runtime: Runtime, stack: ExitStack, *, wait: bool
-    ) -> Self:
-        """Lock the folder and see that what it holds, if anything, is this very run.
+    def open(self, method: Method[A], source: Source, runtime: Runtime, stack: ExitStack, *, wait: bool) -> bool:
+        """Lock the folder, see that what it holds, if anything, is this very run, and tell whether that is finished.
 
         Raises:
             InputError: Someone else's files, another run, another process at work, or no permission.
         """
-        folder = cls(path)
         wanted = {
             "method": method.name,
             "settings": method.to_json(),
             "seed": runtime.seed,
             "data": source.fingerprint,
         }
-        if path.exists() and not folder._settings.exists() and _foreign(path):
-            raise InputError(f"{path} is not empty and holds no run of attar's; choose another --out.")
-        store.make_folder(folder.inner)
-        stack.enter_context(store.locked(folder.inner, wait=wait))
-        store.sweep(path)
-        if folder._checkpoint.exists() or (folder._settings.exists() and folder.finished):
-            folder._check_same(wanted)
+        if self.path.exists() and not self._settings.exists() and _foreign(self.path):
+            raise InputError(f"{self.path} is not empty and holds no run of attar's; choose another --out.")
+        store.make_folder(self.inner)
+        stack.enter_context(store.locked(self.inner, wait=wait))
+        store.sweep(self.path)
+        if self._checkpoint.exists() or (self._settings.exists() and self.finished):
+            self._check_same(wanted)
         else:  # nothing to lose: a run that was refused or killed before its first checkpoint
-            store.remove(folder.inner / "snapshots")
-            store.write_json(folder._settings, wanted)
-        return folder
+            store.remove(self.inner / "snapshots")
+            store.write_json(self._settings, wanted)
+        return self.finished
 
     def _check_same(self, wanted: dict[str, Any]) -> None:
         there = store.read_json(self._settings)
@@ -232,7 +235,7 @@ class RunFolder:
         """Save everything the rest of the run depends on."""
         tensors, plain = pack(state)
         generators = {f"generator/{name}": value for name, value in runtime.generator.state_dict().items()}
-        facts = {"step": step, "seconds": self._seconds(), "state": plain}
+        facts = {"step": step, "seconds": self._seconds(), "memory": self.memory.bytes, "state": plain}
         store.write_tensors(self._checkpoint, {**tensors, **generators}, facts)
 
     def show(self, artefact: Artefact) -> None:
@@ -259,17 +262,21 @@ class RunFolder:
             generators = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
             kept = {name: t for name, t in tensors.items() if not name.startswith(prefix)}
             unpack(state, (kept, plain["state"]))
-            runtime.generator.load_state_dict(generators)
+            runtime.restore_generators(generators)
         except InputError as error:
             raise InputError(f"{error} Delete that file to start this run anew.") from None
         except (KeyError, TypeError, ValueError, RuntimeError):
             raise InputError(f"{self._checkpoint} does not fit this run; delete it to start anew.") from None
         self._since -= plain["seconds"]
+        self.memory.bytes = plain["memory"]
         return int(plain["step"])
 
-    def finish(self) -> None:
-        """Mark the run as complete, note how long it took in all, and drop its checkpoint."""
+    def finish(self, artefact: Artefact) -> None:
+        """Write the artefact, mark the run as complete, note what it cost, and drop its checkpoint."""
+        artefact.save(self.path)
         store.write_json(self.inner / "seconds.json", self._seconds())
+        self.memory.look()
+        store.write_json(self.inner / "cost.json", {"seconds": self._seconds(), "peak_memory": self.memory.bytes})
         store.write_json(self._settings, {**store.read_json(self._settings), "finished": True})
         store.remove(self._checkpoint)
 
@@ -284,12 +291,4 @@ def _foreign(path: Path) -> bool:
 
 def resolved_json(method: Settings) -> str:
     """The settings of a run on one line, as printed at its start."""
-
-    def flat(values: dict[str, Any]) -> Iterator[str]:
-        for name, value in values.items():
-            if isinstance(value, dict):
-                yield from flat(value)
-            else:
-                yield f"{name} {value}"
-
-    return " · ".join(flat(method.to_json()))
+    return " · ".join(f"{name} {value}" for name, value in flat(method.to_json()))

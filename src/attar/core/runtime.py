@@ -11,9 +11,11 @@ from functools import cache
 from typing import Annotated, Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from attar.core import processes
 from attar.core.errors import InputError
+from attar.core.processes import ALONE, Processes
 from attar.core.seeds import Generators
 from attar.core.settings import Range, Settings
 from attar.core.version import __version__
@@ -31,7 +33,7 @@ class Engine(Settings):
     """How a run uses the machine. None of it belongs to the science, and every verb shares it."""
 
     device: str = "auto"
-    """Where tensors live: cpu, cuda, cuda:1, mps, or auto for a GPU when there is one."""
+    """Where tensors live: cpu, cuda, cuda:1, mps, or auto for a GPU when there is one (each process its own)."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of passes that need no gradient (auto: bfloat16 where the hardware multiplies it natively)."""
     train_precision: Literal["float32", "bfloat16"] = "float32"
@@ -59,8 +61,11 @@ class Runtime:
         self.engine = engine or Engine()
         self.seed = seed
         self.device = _device(self.engine.device)
+        self.processes: Processes = processes.current(cpu=self.device.type == "cpu")
+        if self.device.type == "cuda" and self.processes.count > 1:
+            self.device = torch.device("cuda", torch.cuda.current_device())
         self.generator = Generators(seed)
-        self.say = say or (lambda line: None)
+        self.say = say if say and self.processes.first else (lambda line: None)
         self._compiles = False
         if self.device.type == "cpu":
             _keep_freed_memory()
@@ -72,6 +77,17 @@ class Runtime:
         other = copy.copy(self)
         other.seed, other.generator = seed, Generators(seed)
         return other
+
+    def alone(self) -> "Runtime":
+        """The same machine for work that this process does by itself, whatever the others do."""
+        other = self.with_seed(self.seed)
+        other.processes = ALONE
+        return other
+
+    def restore_generators(self, states: dict[str, Tensor]) -> None:
+        """Put the generators back where a checkpoint has them, a GPU's on the GPU that this process has now."""
+        here = {name.replace(f"@{_any_gpu(name)}", f"@{self.device}"): state for name, state in states.items()}
+        self.generator.load_state_dict(here)
 
     def plan(self, multiply_adds: float) -> None:
         """Say how much work the run is in all, which decides whether compiling pays."""
@@ -171,6 +187,11 @@ class Runtime:
             self.say("no C++ compiler found, so nothing is compiled (on Debian: apt install g++).")
             return False
         return True
+
+
+def _any_gpu(name: str) -> str:
+    device = name.rsplit("@", 1)[1]
+    return device if device.startswith("cuda") else "no GPU"
 
 
 def _device(name: str) -> torch.device:

@@ -37,6 +37,31 @@ def kept(score: Score, full: Score, *, chance: float = 0.0) -> float:
 
 
 @dataclass(frozen=True)
+class Spread:
+    """How repeated measurements vary: between sets, and between the networks trained on one set."""
+
+    sets: float | None
+    """Standard deviation between sets, what their networks contribute to it taken off; None for a single set."""
+    networks: float | None
+    """Standard deviation between networks on the same set; None for one network a set."""
+
+    @classmethod
+    def of(cls, values: Sequence[Sequence[float]]) -> "Spread":
+        """From values by set and network: σ²_sets = variance of the sets' means - σ²_networks / networks per set.
+
+        The usual estimates of a one-way analysis of variance, without bias and cut off at zero.
+        """
+        inside = [statistics.variance(by_network) for by_network in values if len(by_network) > 1]
+        networks = statistics.fmean(inside) if inside else None
+        sets = None
+        if len(values) > 1:
+            between = statistics.variance([statistics.fmean(by_network) for by_network in values])
+            share = (networks or 0.0) * statistics.fmean([1 / len(by_network) for by_network in values])
+            sets = math.sqrt(max(between - share, 0.0))
+        return cls(sets, None if networks is None else math.sqrt(networks))
+
+
+@dataclass(frozen=True)
 class Interval:
     """A difference of two means with its 95 % confidence interval."""
 
@@ -74,3 +99,20 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Interval:
     degrees = sum(terms) ** 2 / sum(weights) if all(freedoms) else max(freedoms)
     margin = float(stats.t.ppf(0.975, degrees)) * error
     return Interval(difference, difference - margin, difference + margin)
+
+
+def paired(first: Sequence[float], second: Sequence[float]) -> Interval:
+    """The mean of `first` minus `second`, measured in pairs (the same seeds), with Student's 95 % interval.
+
+    Raises:
+        ValueError: Unequally many values.
+    """
+    from scipy import stats
+
+    differences = [one - other for one, other in zip(first, second, strict=True)]
+    mean = statistics.fmean(differences)
+    if len(differences) == 1:
+        return Interval(mean, -math.inf, math.inf)
+    error = statistics.stdev(differences) / math.sqrt(len(differences))
+    margin = float(stats.t.ppf(0.975, len(differences) - 1)) * error
+    return Interval(mean, mean - margin, mean + margin)

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import types
 import typing
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self, get_args, get_origin, get_type_hints
 
@@ -53,6 +54,15 @@ class Settings:
         return cls(**{name: _typed(value, hints[name]) for name, value in values.items()})
 
 
+def flat(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Settings by name, those of nested settings in their place."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from flat(value)
+        else:
+            yield name, value
+
+
 def difference(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
     """The settings that differ, as `name: there -> here`."""
     found = []
@@ -88,13 +98,29 @@ def _check(name: str, value: Any, hint: Any) -> None:
             if isinstance(note, Range) and value is not None:
                 _check_range(name, value, note)
     if get_origin(hint) in (typing.Union, types.UnionType):
-        options = [option for option in get_args(hint) if option is not type(None)]
-        if value is not None and len(options) == 1:
-            _check(name, value, options[0])
+        if value is not None or type(None) not in get_args(hint):
+            _check(name, value, _meant(value, get_args(hint)))
+    elif get_origin(hint) is tuple:
+        _check_tuple(name, value, get_args(hint))
     elif hint is int and (not isinstance(value, int) or isinstance(value, bool)):
         raise InputError(f"{name} is {value}; it must be a whole number.")
     elif get_origin(hint) is Literal and value not in get_args(hint):
         raise unknown(name, str(value), [str(option) for option in get_args(hint)])
+
+
+def _meant(value: Any, options: tuple[Any, ...]) -> Any:
+    """Which option of a union a value is meant for, where its kind tells: the tuple, or the one that is none."""
+    several = isinstance(value, (tuple, list))
+    fitting = [option for option in options if (get_origin(option) is tuple) == several and option is not type(None)]
+    return fitting[0] if len(fitting) == 1 else Any
+
+
+def _check_tuple(name: str, value: Any, items: tuple[Any, ...]) -> None:
+    if not isinstance(value, tuple):
+        raise InputError(f"{name} is {value}; it must be a tuple.")
+    if items[1:] == (...,):
+        for number, item in enumerate(value, start=1):
+            _check(f"number {number} of {name}", item, items[0])
 
 
 def _check_range(name: str, value: Any, allowed: Range) -> None:

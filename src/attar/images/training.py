@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Self, runtime_checkable
@@ -270,30 +270,32 @@ class TrainedNetwork:
 
 def trainings(
     method: TrainNetwork,
-    examples: Examples,
+    examples: Examples | Callable[[int], Examples],
     runtime: Runtime,
     *,
-    repeats: int,
+    repeats: int | Sequence[int],
     build: Callable[[int], nn.Module] | None = None,
 ) -> Iterator[nn.Module]:
-    """Networks trained one after another on the same examples; the i-th from the i-th seed, whatever the examples.
+    """Networks trained one after another; the i-th from the i-th seed, whatever the examples.
 
     Args:
         method: Resolved settings.
-        examples: What to train on.
+        examples: What to train on, or a function that gives the i-th network's examples, all equally many.
         runtime: The machine and the seed from which the repeats' seeds come.
-        repeats: How many networks.
+        repeats: How many networks, or which.
         build: The user's own network for a seed, in place of the method's architecture.
     """
     state = None
-    for repeat in range(repeats):
+    each = examples if callable(examples) else lambda repeat: examples
+    for repeat in range(repeats) if isinstance(repeats, int) else repeats:
         turn = runtime.with_seed(derived_seed(runtime.seed, f"repeat {repeat}"))
         if build is not None:
-            state = method.build_with(build(turn.seed), examples, turn)
+            state = method.build_with(build(turn.seed), each(repeat), turn)
         elif state is None:
-            state = method.build(examples, turn)
+            state = method.build(each(repeat), turn)
         else:
             method.restart(state, turn)
+            state.examples = each(repeat)
         for _ in range(method.total_steps):
             method.step(state, turn)
         yield state.network.eval()
@@ -333,7 +335,7 @@ def trained(source: ImageSource, architecture: Architecture, runtime: Runtime, p
     method = TrainNetwork(architecture=architecture, protocol=protocol).resolve(source)
     folder = network_folder(method, source, runtime.seed)
     store.make_folder(folder)
-    machine = Runtime(replace(runtime.engine, tensorboard=False), runtime.seed, say=runtime.say)
+    machine = Runtime(replace(runtime.engine, tensorboard=False), runtime.seed, say=runtime.say).alone()
     machine.plan(method.work(source))
     network = engine.run(method, source, machine, out=folder, title="training on all images", wait=True)
     runtime.place(network.network)

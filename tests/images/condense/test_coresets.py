@@ -5,7 +5,18 @@ import torch
 
 import attar
 from attar.core.errors import InputError
-from attar.images.condense.coresets import CORESETS, draw_rows, embed, herding, k_center, k_means, nearest
+from attar.images.condense.coresets import (
+    CORESETS,
+    draw_rows,
+    embed,
+    herding,
+    k_center,
+    k_means,
+    labels_of,
+    nearest,
+    per_class,
+    proportional,
+)
 from attar.images.networks import Architecture
 from attar.images.training import Protocol, trained
 
@@ -125,6 +136,69 @@ def test_every_row_is_drawn_sometimes(generator):
     assert torch.bincount(seen).sub(100).abs().max() < 40
 
 
+# A number for each class.
+
+
+def test_one_number_stands_for_every_class():
+    assert per_class(3, 4) == (3, 3, 3, 3)
+    assert per_class((3, 1, 2), 3) == (3, 1, 2)
+    assert labels_of((3, 1, 2), 3).tolist() == [0, 0, 0, 1, 2, 2]
+    assert torch.equal(labels_of(2, 5), torch.arange(5).repeat_interleave(2))
+
+
+@pytest.mark.parametrize("method", [attar.Random, attar.DM])
+def test_the_same_number_for_each_class_is_that_number(method, few_digits, engine):
+    brief = {"steps": 2, "real_batch": 4, "architecture": SMALL["architecture"]} if method is attar.DM else {}
+    one, each = (attar.condense(few_digits, method(ipc=ipc, **brief), engine=engine) for ipc in (2, (2,) * 10))
+    assert one.fingerprint == each.fingerprint
+
+
+@pytest.mark.parametrize(
+    "sizes, ipc, shares",
+    [
+        ((60, 30, 10), 10, (18, 9, 3)),
+        ((50, 50), 3, (3, 3)),
+        ((1000, 10), 10, (19, 1)),  # 19.8 and 0.2, which is raised to one
+        ((100, 5, 5, 1), 2, (5, 1, 1, 1)),  # 7.2 and thrice below one
+        ((3, 2, 2), 2, (2, 2, 2)),  # 2.57, 1.71 and 1.71: both thirds go to the larger remainders
+        ((7, 7, 7), 1, (1, 1, 1)),
+        ((5, 5, 4), 3, (3, 3, 3)),
+        ((4, 4, 4, 2), 1, (1, 1, 1, 1)),
+    ],
+)
+def test_shares_follow_the_sizes_of_the_classes(sizes, ipc, shares):
+    labels = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+    pair = (torch.zeros(len(labels), 4, 4, dtype=torch.uint8), labels)
+    assert proportional(attar.load((pair, pair)), ipc) == shares
+
+
+def test_shares_add_up_and_never_ask_for_more_than_there_is(generator):
+    for _ in range(50):
+        sizes = torch.randint(1, 60, (7,), generator=generator)
+        labels = torch.arange(7).repeat_interleave(sizes)
+        pair = (torch.zeros(len(labels), 2, 2, dtype=torch.uint8), labels)
+        ipc = int(torch.randint(1, int(sizes.sum()) // 7 + 1, (), generator=generator))
+        shares = torch.tensor(proportional(attar.load((pair, pair)), ipc))
+        assert shares.sum() == 7 * ipc
+        assert shares.min() >= 1
+        assert (shares <= sizes).all()
+        assert (shares[:, None] >= shares)[sizes[:, None] > sizes].all()
+
+
+def test_a_hundred_of_one_class_and_one_of_another_are_condensed_and_scored(digits, engine):
+    uneven = digits.subset(torch.cat([rows[: 100 if label < 5 else 1] for label, rows in enumerate(digits.rows_of)]))
+    shares = proportional(uneven, 4)
+    assert shares == (7,) * 5 + (1,) * 5
+    settings = attar.DM(ipc=shares, steps=3, real_batch=16, architecture=SMALL["architecture"])
+    small = attar.condense(uneven, settings, engine=engine)
+    assert torch.bincount(small.labels).tolist() == list(shares)
+    for label, rows in enumerate(uneven.rows_of[5:], start=5):
+        # Of one real image all 16 of the batch are that one; it cannot be drawn twice.
+        assert len(draw_rows((rows,), 16, torch.Generator())) == 1, label
+    report = attar.evaluate(small, uneven, repeats=1, protocol="quick", ceiling="skip", engine=engine)
+    assert report.networks[0].score.value > 30
+
+
 # Refusals.
 
 
@@ -135,7 +209,24 @@ def test_more_images_than_the_smallest_class_has_are_refused(name, few_digits, e
         attar.condense(fewer, coreset(name, 8), engine=engine)
     assert str(refusal.value) == (
         "ipc is 8, but class '4' of digits has 7 images. "
-        "Start a learning method from noise (--start noise), or ask for 7 or fewer."
+        "Start a learning method from noise (--start noise), ask for 7 or fewer, or give a number per class."
+    )
+
+
+def test_the_class_that_lacks_most_is_named_with_its_own_number(few_digits, engine):
+    fewer = few_digits.without(few_digits.rows_of[4][:5])
+    wanted = (12,) * 3 + (13,) + (9,) + (12,) * 5
+    with pytest.raises(InputError, match=r"^ipc is 9, but class '4' of digits has 7 images\."):
+        attar.condense(fewer, attar.Random(ipc=wanted), engine=engine)
+
+
+@pytest.mark.parametrize("numbers", [(), (1,) * 9, (1,) * 11])
+@pytest.mark.parametrize("method", [attar.Random, attar.Herding, attar.KMeans, attar.DM])
+def test_numbers_for_other_than_the_classes_there_are_are_refused(method, numbers, few_digits, engine):
+    with pytest.raises(InputError) as refusal:
+        attar.condense(few_digits, method(ipc=numbers), engine=engine)
+    assert str(refusal.value) == (
+        f"ipc has {len(numbers)} numbers for 10 classes; give one for all, or one for each class."
     )
 
 

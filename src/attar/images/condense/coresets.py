@@ -25,6 +25,8 @@ from attar.images.sources import ImageSource
 from attar.images.training import PROTOCOLS, Protocol, trained
 
 Features = Float[Tensor, "image features"]
+Ipc = Annotated[int, Range(1)] | tuple[Annotated[int, Range(1)], ...]
+"""Images per class: one number for all classes, or one for each."""
 
 
 @dataclass
@@ -39,17 +41,18 @@ class Selection:
 class Coreset(Settings):
     """What the selections share: everything happens in `build`, and there is nothing to step."""
 
-    ipc: Annotated[int, Range(1)] = 10
-    """Images per class."""
+    ipc: Ipc = 10
+    """Images per class: one number for all, or one for each class in turn."""
 
     name = "coreset"
 
     @abstractmethod
     def select(self, source: ImageSource, runtime: Runtime) -> Tensor:
-        """The images, `[class * ipc, channel, height, width]`: uint8 or float pixels, as the source holds them."""
+        """The images, `[image, channel, height, width]`, class after class: uint8 or float pixels, as the source's."""
 
     def resolve(self, source: ImageSource, runtime: Runtime) -> Self:
         """Nothing is left open but a network's depth, filled in where there is one."""
+        per_class(self.ipc, len(source.classes))
         return self
 
     def work(self, source: ImageSource) -> float:
@@ -74,7 +77,7 @@ class Coreset(Settings):
         images, source = state.images, state.source
         if images.dtype != torch.uint8:
             images = source.transform.forward(images)
-        labels = torch.arange(len(source.classes)).repeat_interleave(self.ipc)
+        labels = labels_of(self.ipc, len(source.classes))
         origin = Origin.of(source, self, runtime)
         return CondensedImages(images, labels, source.classes, source.transform, source.flips, origin)
 
@@ -94,10 +97,10 @@ class EmbeddingCoreset(Coreset):
 
     def resolve(self, source: ImageSource, runtime: Runtime) -> Self:
         """Fill in the network's depth."""
-        return replace(self, architecture=self.architecture.resolve(source.shape))
+        return replace(super().resolve(source, runtime), architecture=self.architecture.resolve(source.shape))
 
     @abstractmethod
-    def choose(self, features: Features, generator: torch.Generator) -> Int[Tensor, " ipc"]:
+    def choose(self, features: Features, count: int, generator: torch.Generator) -> Int[Tensor, " {count}"]:
         """The places, among one class's embeddings, of the images to take."""
 
     def select(self, source: ImageSource, runtime: Runtime) -> Tensor:
@@ -105,7 +108,10 @@ class EmbeddingCoreset(Coreset):
         check_enough_images(self.ipc, source)
         network = trained(source, self.architecture, runtime, self.protocol).network
         generator = runtime.generator("choice")
-        chosen = [rows[self.choose(embed(network, source, rows, runtime), generator)] for rows in source.rows_of]
+        chosen = [
+            rows[self.choose(embed(network, source, rows, runtime), count, generator)]
+            for rows, count in zip(source.rows_of, per_class(self.ipc, len(source.classes)), strict=True)
+        ]
         return source.train.pixels[torch.cat(chosen)]
 
 
@@ -152,9 +158,9 @@ class Herding(EmbeddingCoreset):
 
     name = "herding"
 
-    def choose(self, features: Features, generator: torch.Generator) -> Int[Tensor, " ipc"]:
+    def choose(self, features: Features, count: int, generator: torch.Generator) -> Int[Tensor, " {count}"]:
         """Follow the mean."""
-        return herding(features, self.ipc)
+        return herding(features, count)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,9 +173,9 @@ class KCenter(EmbeddingCoreset):
 
     name = "k-center"
 
-    def choose(self, features: Features, generator: torch.Generator) -> Int[Tensor, " ipc"]:
+    def choose(self, features: Features, count: int, generator: torch.Generator) -> Int[Tensor, " {count}"]:
         """Cover."""
-        return k_center(features, self.ipc)
+        return k_center(features, count)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,12 +196,15 @@ class KMeans(EmbeddingCoreset):
             return super().select(source, runtime)
         check_enough_images(self.ipc, source)
         generator = runtime.generator("choice")
-        pixels = [_unit_pixels(source, rows) for rows in source.rows_of]
-        return torch.cat([k_means(p.flatten(1), self.ipc, generator).view(-1, *source.shape) for p in pixels])
+        centres = [
+            k_means(_unit_pixels(source, rows).flatten(1), count, generator)
+            for rows, count in zip(source.rows_of, per_class(self.ipc, len(source.classes)), strict=True)
+        ]
+        return torch.cat(centres).view(-1, *source.shape)
 
-    def choose(self, features: Features, generator: torch.Generator) -> Int[Tensor, " ipc"]:
+    def choose(self, features: Features, count: int, generator: torch.Generator) -> Int[Tensor, " {count}"]:
         """The real images nearest to the centres, each taken once."""
-        return nearest(features, k_means(features, self.ipc, generator))
+        return nearest(features, k_means(features, count, generator))
 
 
 def herding(features: Features, count: int) -> Int[Tensor, " count"]:
@@ -247,18 +256,59 @@ def embed(network: Any, source: ImageSource, rows: Int[Tensor, " image"], runtim
     return torch.cat([network.embed(source.inputs(part, runtime.device)).float().cpu() for part in parts])
 
 
-def draw_rows(rows_of: tuple[Tensor, ...], count: int, generator: torch.Generator) -> Int[Tensor, " row"]:
+def draw_rows(rows_of: tuple[Tensor, ...], count: Ipc, generator: torch.Generator) -> Int[Tensor, " row"]:
     """`count` different training rows of each class, or all of a smaller class, class after class."""
-    return torch.cat([rows[torch.randperm(len(rows), generator=generator)[:count]] for rows in rows_of])
+    counts = per_class(count, len(rows_of))
+    draws = zip(rows_of, counts, strict=True)
+    return torch.cat([rows[torch.randperm(len(rows), generator=generator)[:wanted]] for rows, wanted in draws])
 
 
-def check_enough_images(ipc: int, source: ImageSource) -> None:
-    """Refuse to choose more images than the smallest class has."""
-    fewest, name = min((len(rows), name) for rows, name in zip(source.rows_of, source.classes, strict=True))
-    if ipc > fewest:
+def per_class(ipc: Ipc, classes: int) -> tuple[int, ...]:
+    """The number of images of each of so many classes.
+
+    Raises:
+        InputError: Numbers for more or fewer classes.
+    """
+    if isinstance(ipc, int):
+        return (ipc,) * classes
+    if len(ipc) != classes:
+        raise InputError(f"ipc has {len(ipc)} numbers for {classes} classes; give one for all, or one for each class.")
+    return ipc
+
+
+def labels_of(ipc: Ipc, classes: int) -> Int[Tensor, " image"]:
+    """The labels of a condensed set, class after class."""
+    return torch.arange(classes).repeat_interleave(torch.tensor(per_class(ipc, classes)))
+
+
+def proportional(source: ImageSource, ipc: int) -> tuple[int, ...]:
+    """Images per class in proportion to what each class has, for imbalanced data: `ipc` on average, at least one each.
+
+    By largest remainders, the earlier class first among equal ones; whoever would get less than one gets one, and the
+    others share the rest. `DM(ipc=proportional(source, 10))` keeps the balance of the training set, where a plain
+    `DM(ipc=10)` gives a class of ten images as many as a class of a thousand.
+    """
+    sizes = [len(rows) for rows in source.rows_of]
+    sharing, images = list(range(len(sizes))), ipc * len(sizes)
+    while small := [c for c in sharing if images * sizes[c] < sum(sizes[other] for other in sharing)]:
+        sharing, images = [c for c in sharing if c not in small], images - len(small)
+    together = sum(sizes[c] for c in sharing)
+    counts = [images * size // together if c in sharing else 1 for c, size in enumerate(sizes)]
+    by_remainder = sorted(sharing, key=lambda c: -(images * sizes[c] % together))
+    for c in by_remainder[: ipc * len(sizes) - sum(counts)]:
+        counts[c] += 1
+    return tuple(counts)
+
+
+def check_enough_images(ipc: Ipc, source: ImageSource) -> None:
+    """Refuse to choose more images than a class has."""
+    wanted = per_class(ipc, len(source.classes))
+    sizes = zip(source.rows_of, wanted, source.classes, strict=True)
+    _, have, count, name = min((len(rows) - count, len(rows), count, name) for rows, count, name in sizes)
+    if count > have:
         raise InputError(
-            f"ipc is {ipc}, but class {name!r} of {source.name} has {fewest} images. "
-            f"Start a learning method from noise (--start noise), or ask for {fewest} or fewer."
+            f"ipc is {count}, but class {name!r} of {source.name} has {have} images. "
+            f"Start a learning method from noise (--start noise), ask for {have} or fewer, or give a number per class."
         )
 
 

@@ -16,12 +16,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attar.core.engine import Metrics
+from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.settings import Range, Settings
 from attar.core.state import rebuilt
 from attar.images.artefact import CondensedImages, Origin
 from attar.images.augment import Draw, augment, default_strategy, draw_each, strategy
-from attar.images.condense.coresets import CORESETS, check_enough_images, draw_rows
+from attar.images.condense.coresets import CORESETS, Ipc, check_enough_images, draw_rows, labels_of, per_class
 from attar.images.networks import Architecture, mixes_images, multiply_adds, redraw_
 from attar.images.sources import ImageSource
 
@@ -36,6 +37,8 @@ class Condensing:
     images: Tensor
     optimizer: torch.optim.SGD
     labels: Tensor = rebuilt()
+    mine: Any = rebuilt()
+    """The synthetic images, as an index, whose classes this process works on."""
     source: Any = rebuilt()
     network: nn.Module = rebuilt()
     views: Callable[[Tensor], Views] = rebuilt()
@@ -49,12 +52,12 @@ class Condensing:
 class DistributionMatching(Settings):
     """Settings and loop that DM and its descendants share."""
 
-    ipc: Annotated[int, Range(1)] = 10
-    """Synthetic images per class."""
+    ipc: Ipc = 10
+    """Synthetic images per class: one number for all, or one for each class in turn."""
     steps: Annotated[int, Range(1)] | None = None
     """Pixel updates, each with a network of its own; 1,000 on a CPU and 10,000 on a GPU unless given."""
     lr: Annotated[float, Range(0)] | None = None
-    """Step size on normalised pixels; 1 up to 50 images per class, 10 above, unless given."""
+    """Step size on normalised pixels; 1, and 10 where every class has more than 50 images, unless given."""
     real_batch: Annotated[int, Range(1)] | None = None
     """Real images per class and step; 64 on a CPU and 256 on a GPU unless given."""
     start: Literal["real", "noise", "class-mean", "herding", "k-center", "k-means"] = "real"
@@ -87,6 +90,7 @@ class DistributionMatching(Settings):
         on_gpu = runtime.device.type != "cpu"
         augmentation = default_strategy(source.flips) if self.augmentation is None else self.augmentation
         strategy(augmentation)
+        fewest = min(per_class(self.ipc, len(source.classes)))
         if self.start not in ("noise", "class-mean"):
             check_enough_images(self.ipc, source)
         if self.start in CORESETS:
@@ -94,7 +98,7 @@ class DistributionMatching(Settings):
         return replace(
             self,
             steps=self.steps or (10_000 if on_gpu else 1_000),
-            lr=self.lr if self.lr is not None else (1.0 if self.ipc <= 50 else 10.0),
+            lr=self.lr if self.lr is not None else (1.0 if fewest <= 50 else 10.0),
             real_batch=self.real_batch or (256 if on_gpu else 64),
             augmentation=augmentation,
             architecture=self.architecture.resolve(source.shape),
@@ -110,7 +114,8 @@ class DistributionMatching(Settings):
         """Multiply-adds of the whole run: one pass of real images, three passes' worth of synthetic ones."""
         assert self.real_batch is not None, "resolve the settings first"
         network = self.architecture.build(source.shape, len(source.classes), torch.Generator())
-        images = sum(min(self.real_batch, len(rows)) for rows in source.rows_of) + 3 * self.ipc * len(source.classes)
+        images = sum(min(self.real_batch, len(rows)) for rows in source.rows_of)
+        images += 3 * sum(per_class(self.ipc, len(source.classes)))
         return float(multiply_adds(network, source.shape)) * images * self.total_steps
 
     def build(self, source: ImageSource, runtime: Runtime) -> Condensing:
@@ -121,6 +126,8 @@ class DistributionMatching(Settings):
         assert self.lr is not None, "resolve the settings first"
         network = self.architecture.build(source.shape, len(source.classes), torch.Generator())
         runtime.place(network).train().requires_grad_(False)
+        labels = labels_of(self.ipc, len(source.classes))
+        self._check_processes(network, source, runtime)
 
         def views(batch: Tensor) -> Views:
             maps, embedding = network.features(batch)
@@ -129,7 +136,8 @@ class DistributionMatching(Settings):
         return Condensing(
             images=images,
             optimizer=torch.optim.SGD([images], self.lr, momentum=self.momentum),
-            labels=torch.arange(len(source.classes)).repeat_interleave(self.ipc),
+            labels=labels,
+            mine=_of_these_classes(labels, runtime),
             source=source,
             network=network,
             views=runtime.compiled(views, training=True),
@@ -150,8 +158,11 @@ class DistributionMatching(Settings):
         terms = self.terms(real, synthetic)
         state.optimizer.zero_grad(set_to_none=True)
         terms["loss"].backward()
+        assert state.images.grad is not None
+        # The pixels of classes that other processes work on have a zero here, so the sum is the whole gradient.
+        runtime.processes.sum_(state.images.grad)
         state.optimizer.step()
-        return {name: value.detach() for name, value in terms.items()}
+        return {name: runtime.processes.sum_(value.detach()) for name, value in terms.items()}
 
     def result(self, state: Condensing, runtime: Runtime) -> CondensedImages:
         """The synthetic images as they are now."""
@@ -165,7 +176,7 @@ class DistributionMatching(Settings):
 
     def _start(self, source: ImageSource, runtime: Runtime) -> Float[Tensor, "image channel height width"]:
         if self.start == "noise":
-            shape = (self.ipc * len(source.classes), *source.shape)
+            shape = (len(labels_of(self.ipc, len(source.classes))), *source.shape)
             return torch.randn(shape, generator=runtime.generator("start"))
         if self.start == "real":
             return source.inputs(draw_rows(source.rows_of, self.ipc, runtime.generator("start")))
@@ -181,14 +192,16 @@ class DistributionMatching(Settings):
         return real, real if self.siamese else draw_each(classes, operations, runtime.generator("augment"))
 
     def _real_means(self, state: Condensing, rows: Tensor, draw: Draw | None, runtime: Runtime) -> ClassMeans:
+        rows = rows[_of_these_classes(state.source.targets[rows], runtime)]
         labels = state.source.targets[rows]
         parts = zip(rows.split(state.at_once), labels.split(state.at_once), strict=True)
         batches = ((state.source.inputs(part, runtime.device), wanted) for part, wanted in parts)
         return self._means(batches, state.real_views, labels, len(state.source.classes), draw, runtime)
 
     def _synthetic_means(self, state: Condensing, draw: Draw | None, runtime: Runtime) -> ClassMeans:
-        batches = zip(state.images.split(state.at_once), state.labels.split(state.at_once), strict=True)
-        return self._means(batches, state.views, state.labels, len(state.source.classes), draw, runtime)
+        images, labels = state.images[state.mine], state.labels[state.mine]
+        batches = zip(images.split(state.at_once), labels.split(state.at_once), strict=True)
+        return self._means(batches, state.views, labels, len(state.source.classes), draw, runtime)
 
     def _means(
         self,
@@ -199,7 +212,7 @@ class DistributionMatching(Settings):
         draw: Draw | None,
         runtime: Runtime,
     ) -> ClassMeans:
-        """Class means of every view, a cache-full of images at a time."""
+        """Means of every view, a cache-full of images at a time, over the classes this process works on."""
         sums: list[Tensor] = []
         for images, wanted in batches:
             if draw is not None:
@@ -209,7 +222,24 @@ class DistributionMatching(Settings):
             rows = wanted.to(runtime.device)
             sums = [total.index_add(0, rows, view) for total, view in zip(sums, seen, strict=True)]
         counts = class_counts(labels, classes).to(runtime.device)
-        return [total / counts.unsqueeze(1) for total in sums]
+        processes = runtime.processes
+        return [(total / counts.unsqueeze(1))[processes.rank :: processes.count] for total in sums]
+
+    def _check_processes(self, network: nn.Module, source: ImageSource, runtime: Runtime) -> None:
+        count = runtime.processes.count
+        if count > 1 and mixes_images(network):
+            raise InputError(
+                f"batch norm needs all classes in one batch, so {count} processes cannot share them; "
+                "use --norm instance, or one process."
+            )
+        if count > len(source.classes):
+            raise InputError(f"{count} processes are too many to share {len(source.classes)} classes.")
+
+
+def _of_these_classes(labels: Int[Tensor, " image"], runtime: Runtime) -> Any:
+    """An index of the images whose classes this process works on; a plain slice where that is all of them."""
+    rank, count = runtime.processes.rank, runtime.processes.count
+    return slice(None) if count == 1 else torch.nonzero(labels % count == rank).flatten()
 
 
 def class_counts(labels: Int[Tensor, " image"], classes: int) -> Float[Tensor, " class"]:
