@@ -290,7 +290,7 @@ def test_an_architecture_is_written_in_one_word():
 @pytest.mark.parametrize(
     "text, sentence",
     [
-        ("convnt", "unknown network 'convnt'; did you mean 'convnet'? Known: convnet, mlp."),
+        ("convnt", "unknown network 'convnt'; did you mean 'convnet'? Known: alexnet, convnet, lenet, mlp, resnet18, resnet18-ap, vgg11, vit."),
         (
             "convnet:norn=batch",
             "unknown option of convnet 'norn'; did you mean 'norm'? Known: activation, depth, norm, pooling, width.",
@@ -304,7 +304,7 @@ def test_an_architecture_is_written_in_one_word():
         ("convnet:depth=13", "depth is 13; it must be from 1 to 12."),
         (
             "convnet:norm=bach",
-            "unknown norm 'bach'; did you mean 'batch'? Known: batch, group, instance, layer, none.",
+            "unknown norm 'bach'; did you mean 'batch'? Known: auto, batch, group, instance, layer, none.",
         ),
     ],
 )

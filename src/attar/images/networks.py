@@ -3,64 +3,105 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal, get_type_hints
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from attar.core.errors import InputError, unknown
 from attar.core.seeds import derived_seed
 from attar.core.settings import Range, Settings
+from attar.images.blocks import Network, Norm, Shape
+from attar.images.classics import VGG11, AlexNet, LeNet, ResNet18, ViT
+from attar.images.convnet import MLP, ConvNet
 
-Images = Float[Tensor, "batch channel height width"]
-Logits = Float[Tensor, "batch classes"]
-Embeddings = Float[Tensor, "batch features"]
-Maps = Float[Tensor, "batch filters map_height map_width"]
-
-NETWORKS = ("convnet", "mlp")
+NETWORKS = ("convnet", "mlp", "alexnet", "vgg11", "resnet18", "resnet18-ap", "lenet", "vit")
+DEFAULT_WIDTH = {"convnet": 128, "mlp": 128, "resnet18": 64, "resnet18-ap": 64, "vit": 192}
+"""Networks that come in several widths, and the field's."""
+DEFAULT_NORM: dict[str, Norm] = {
+    "convnet": "instance",
+    "alexnet": "none",
+    "vgg11": "instance",
+    "resnet18": "instance",
+    "resnet18-ap": "instance",
+}
+"""Networks that come with several norms, and the field's."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture(Settings):
-    """A network of the field by name."""
+    """A network of the field by name.
+
+    Batch normalisation needs the images of all classes in one batch when a set is condensed, so memory then grows with
+    the number of classes; with the other norms images pass a cache-full at a time.
+    """
 
     network: str = "convnet"
-    """Network: convnet (blocks of 3×3 convolution, norm, activation, pooling) or mlp (two hidden layers)."""
-    norm: Literal["none", "batch", "layer", "instance", "group"] = "instance"
-    """Normalisation in the ConvNet (instance: group norm with one channel a group; group: four groups)."""
-    width: Annotated[int, Range(1)] = 128
-    """Filters per convolution, or units per hidden layer."""
+    """Network: convnet, mlp (two hidden layers), alexnet, vgg11, resnet18, resnet18-ap, lenet, vit."""
+    norm: Literal["auto", "none", "batch", "layer", "instance", "group"] = "auto"
+    """Normalisation (instance: group norm with one channel a group; group: four groups); auto: the field's, which is
+    instance in convnet, vgg11 and resnet18, none in alexnet."""
+    width: Annotated[int, Range(1)] | None = None
+    """Filters per convolution, units per hidden layer, or features; the field's unless given (convnet and mlp: 128)."""
     depth: Annotated[int, Range(1, 12)] | None = None
-    """ConvNet blocks; by image side unless given: 2 up to 16 pixels, 3 at 32, 4 at 64, 5 at 128."""
+    """Blocks of convnet or vit; convnet's by image side unless given: 2 up to 16 pixels, 3 at 32, 4 at 64, 5 at 128."""
     activation: Literal["relu", "leakyrelu", "sigmoid", "swish"] = "relu"
-    """Activation."""
+    """Activation (the ViT's is its own)."""
     pooling: Literal["avg", "max", "none"] = "avg"
-    """Pooling after each block, 2×2."""
+    """The ConvNet's pooling after each block, 2×2."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.network not in NETWORKS:
-            raise unknown("network", self.network, NETWORKS)
+        name = self.network
+        if name not in NETWORKS:
+            raise unknown("network", name, NETWORKS)
+        if name not in DEFAULT_NORM and self.norm not in ("auto", "none"):
+            raise InputError(f"norm is {self.norm}, but {name} has no norm to choose; leave it out.")
+        if name not in DEFAULT_WIDTH and self.width is not None:
+            raise InputError(f"width is {self.width}, but {name} comes in one width; leave it out.")
+        if name not in ("convnet", "vit") and self.depth is not None:
+            raise InputError(f"depth is {self.depth}, but {name} comes in one depth; leave it out.")
+        if name != "convnet" and self.pooling != "avg":
+            raise InputError(f"pooling is {self.pooling}, but only the convnet's can be chosen; leave it out.")
 
-    def resolve(self, shape: tuple[int, int, int]) -> "Architecture":
-        """The same with its depth filled in from the image shape."""
-        from dataclasses import replace
+    def resolve(self, shape: Shape) -> "Architecture":
+        """The same with norm, width and depth filled in."""
+        depths = {"convnet": max(2, round(math.log2(min(shape[1:]))) - 2), "vit": 6}
+        return replace(
+            self,
+            norm=DEFAULT_NORM.get(self.network, "none") if self.norm == "auto" else self.norm,
+            width=self.width or DEFAULT_WIDTH.get(self.network),
+            depth=self.depth or depths.get(self.network),
+        )
 
-        side = min(shape[1:])
-        return replace(self, depth=self.depth or max(2, round(math.log2(side)) - 2))
+    def build(self, shape: Shape, classes: int, generator: torch.Generator) -> Network:
+        """A network with fresh parameters for images of this shape `(channels, height, width)`.
 
-    def build(self, shape: tuple[int, int, int], classes: int, generator: torch.Generator) -> "ConvNet | MLP":
-        """A network with fresh parameters for images of this shape `(channels, height, width)`."""
+        Raises:
+            InputError: Images too small for it.
+        """
         with torch.random.fork_rng(devices=[]):
-            network: ConvNet | MLP
-            if self.network == "mlp":
-                network = MLP(shape, classes, self.width, self.activation)
-            else:
-                network = ConvNet(shape, classes, self.resolve(shape))
+            network = self.resolve(shape)._build(shape, classes)
         redraw_(network, generator)
         return network
+
+    def _build(self, shape: Shape, classes: int) -> Network:
+        norm, width, depth, activation = self.norm, self.width or 0, self.depth or 0, self.activation
+        assert norm != "auto"
+        makers: dict[str, Callable[[], Network]] = {
+            "convnet": lambda: ConvNet(
+                shape, classes, width=width, depth=depth, norm=norm, activation=activation, pooling=self.pooling
+            ),
+            "mlp": lambda: MLP(shape, classes, width=width, activation=activation),
+            "alexnet": lambda: AlexNet(shape, classes, norm=norm, activation=activation),
+            "vgg11": lambda: VGG11(shape, classes, norm=norm, activation=activation),
+            "resnet18": lambda: ResNet18(shape, classes, width=width, norm=norm, activation=activation, pooled=False),
+            "resnet18-ap": lambda: ResNet18(shape, classes, width=width, norm=norm, activation=activation, pooled=True),
+            "lenet": lambda: LeNet(shape, classes, activation=activation),
+            "vit": lambda: ViT(shape, classes, width=width, depth=depth),
+        }
+        return makers[self.network]()
 
 
 def parse(text: str) -> Architecture:
@@ -82,81 +123,6 @@ def parse(text: str) -> Architecture:
     return Architecture.from_json({"network": name, **options})
 
 
-class ConvNet(nn.Module):
-    """The field's ConvNet: `depth` blocks of 3×3 convolution, norm, activation and 2×2 pooling, then a linear layer.
-
-    One-channel images of 28×28 are padded to 32×32 in the first block, as in the field's code (which pads every
-    one-channel image by two pixels more, whatever its size; at 8×8 that would add more border than picture).
-    """
-
-    def __init__(self, shape: tuple[int, int, int], classes: int, settings: Architecture) -> None:
-        super().__init__()
-        channels, height, width = shape
-        depth = settings.depth or 3
-        self.blocks = nn.ModuleList()
-        for block in range(depth):
-            padding = 3 if block == 0 and (channels, height, width) == (1, 28, 28) else 1
-            height, width = height + 2 * padding - 2, width + 2 * padding - 2
-            filters = settings.width
-            layers = [
-                nn.Conv2d(channels, filters, 3, padding=padding),
-                _norm(settings.norm, filters, height, width),
-                _activation(settings.activation),
-            ]
-            self.blocks.append(nn.Sequential(*layers))
-            channels = filters
-            if settings.pooling != "none":
-                height, width = height // 2, width // 2
-        if min(height, width) < 1:
-            raise InputError(
-                f"depth {depth} is too deep for {shape[2]}×{shape[1]} images; the last map would be empty."
-            )
-        self.pool = {"avg": nn.AvgPool2d(2), "max": nn.MaxPool2d(2), "none": nn.Identity()}[settings.pooling]
-        self.classifier = nn.Linear(channels * height * width, classes)
-
-    def features(self, images: Images) -> tuple[list[Maps], Embeddings]:
-        """The map after each block's activation, before pooling, and the flattened output of the last pooling."""
-        maps, x = [], images
-        for block in self.blocks:
-            x = block(x)
-            maps.append(x)
-            x = self.pool(x)
-        return maps, x.flatten(1)
-
-    def embed(self, images: Images) -> Embeddings:
-        """What the linear layer sees."""
-        return self.features(images)[1]
-
-    def forward(self, images: Images) -> Logits:
-        """Logits."""
-        return self.classifier(self.embed(images))
-
-
-class MLP(nn.Module):
-    """Two hidden layers on flattened pixels."""
-
-    def __init__(self, shape: tuple[int, int, int], classes: int, width: int, activation: str) -> None:
-        super().__init__()
-        self.hidden = nn.ModuleList([nn.Linear(math.prod(shape), width), nn.Linear(width, width)])
-        self.activation = _activation(activation)
-        self.classifier = nn.Linear(width, classes)
-
-    def features(self, images: Images) -> tuple[list[Maps], Embeddings]:
-        """No maps: an MLP sees nothing in a place."""
-        return [], self.embed(images)
-
-    def embed(self, images: Images) -> Embeddings:
-        """What the last linear layer sees."""
-        x = images.flatten(1)
-        for layer in self.hidden:
-            x = self.activation(layer(x))
-        return x
-
-    def forward(self, images: Images) -> Logits:
-        """Logits."""
-        return self.classifier(self.embed(images))
-
-
 @torch.no_grad()
 def redraw_(network: nn.Module, generator: torch.Generator) -> None:
     """Draw every parameter anew, in place, from PyTorch's default initialiser: U(±1/√fan_in), norms at one and zero.
@@ -175,6 +141,8 @@ def redraw_(network: nn.Module, generator: torch.Generator) -> None:
             module.bias.fill_(0)
             if isinstance(module, nn.BatchNorm2d):
                 module.reset_running_stats()
+        elif isinstance(module, Network):
+            module.redraw_own_(generator)
         elif next(module.parameters(recurse=False), None) is not None:
             raise TypeError(f"cannot draw a {type(module).__name__} anew; give a function that builds the network")
 
@@ -184,10 +152,10 @@ def mixes_images(network: nn.Module) -> bool:
     return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
 
 
-Factory = Callable[[tuple[int, int, int], int], nn.Module]
+Factory = Callable[[Shape, int], nn.Module]
 
 
-def from_factory(factory: Factory, shape: tuple[int, int, int], classes: int, seed: int) -> nn.Module:
+def from_factory(factory: Factory, shape: Shape, classes: int, seed: int) -> nn.Module:
     """A user's own network, `factory(shape, classes)`, its initialisation seeded without touching the global seed."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derived_seed(seed, "network"))
@@ -227,15 +195,15 @@ def parameter_count(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def multiply_adds(network: nn.Module, shape: tuple[int, int, int]) -> int:
+def multiply_adds(network: nn.Module, shape: Shape) -> int:
     """Multiply-adds of one image's forward pass, in convolutions and linear layers."""
     total = 0
 
     def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal total
-        places = output[0, 0].numel() if isinstance(module, nn.Conv2d) else 1
         assert isinstance(module, (nn.Conv2d, nn.Linear))
-        total += module.weight.numel() * places
+        outputs = module.out_channels if isinstance(module, nn.Conv2d) else module.out_features
+        total += module.weight.numel() * output[0].numel() // outputs
 
     layers = [module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
     handles = [layer.register_forward_hook(count) for layer in layers]
@@ -246,26 +214,3 @@ def multiply_adds(network: nn.Module, shape: tuple[int, int, int]) -> int:
     for handle in handles:
         handle.remove()
     return total
-
-
-def _norm(name: str, filters: int, height: int, width: int) -> nn.Module:
-    if name == "group" and filters % 4:
-        raise InputError(f"group norm has 4 groups, which {filters} filters do not divide into; give a multiple of 4.")
-    makers: dict[str, Callable[[], nn.Module]] = {
-        "none": nn.Identity,
-        "batch": lambda: nn.BatchNorm2d(filters),
-        "layer": lambda: nn.LayerNorm([filters, height, width]),
-        "instance": lambda: nn.GroupNorm(filters, filters),
-        "group": lambda: nn.GroupNorm(4, filters),
-    }
-    return makers[name]()
-
-
-def _activation(name: str) -> nn.Module:
-    makers: dict[str, Callable[[], nn.Module]] = {
-        "relu": nn.ReLU,
-        "leakyrelu": lambda: nn.LeakyReLU(0.01),
-        "sigmoid": nn.Sigmoid,
-        "swish": nn.SiLU,
-    }
-    return makers[name]()

@@ -21,7 +21,8 @@ from attar.core.runtime import Engine, Runtime
 from attar.core.score import Score, Spread, kept
 from attar.core.seeds import derived_seed
 from attar.images.artefact import CondensedImages, Origin
-from attar.images.networks import Architecture, Factory, from_factory, parse
+from attar.images.networks import Architecture, Factory, from_factory
+from attar.images.pretrained import network_named
 from attar.images.sources import ImageSource
 from attar.images.training import (
     PROTOCOLS,
@@ -351,11 +352,6 @@ def full_score(source: ImageSource, kind: Kind, repeats: int, ceiling: When, run
         network = trained(source, kind, runtime.with_seed(seeds[repeat]), protocol).network
         values.append(accuracy(network, source.test, source.transform, runtime))
     return Score.of(processes.collect(values))
-
-
-def network_named(name: str) -> Architecture | Factory:
-    """A network by name."""
-    return parse(name)
 
 
 def _method(
