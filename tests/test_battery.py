@@ -29,6 +29,8 @@ CHEAP = {
     "k-means": {"ipc": 2, "architecture": SMALL, "protocol": BRIEF},
     "dm": {"ipc": 2, "steps": 6, "real_batch": 4, "architecture": SMALL},
     "datadam": {"ipc": 2, "steps": 6, "real_batch": 4, "architecture": dataclasses.replace(SMALL, norm="batch")},
+    "atom": {"ipc": 2, "steps": 6, "real_batch": 4, "architecture": SMALL},
+    "rded": {"ipc": 2, "candidates": 20, "labels": "teacher", "architecture": SMALL, "protocol": BRIEF},
 }
 EVERY_STEP = Engine(device="cpu", checkpoint_seconds=0, quiet=True)
 
@@ -174,6 +176,17 @@ def test_more_images_than_the_smallest_class_has_are_refused(method, digits):
         pytest.skip("it makes one image of however many there are")
     with pytest.raises(InputError, match=r"ipc is 2, but class '7' of digits has 1 images\."):
         attar.condense(few, method, engine=EVERY_STEP)
+
+
+@pytest.mark.parametrize("numbers", [(), (1,) * 9, (1,) * 11])
+def test_numbers_for_other_than_its_classes_are_refused(method, numbers, digits):
+    if method.name == "class-mean":
+        pytest.skip("a class has one mean")
+    with pytest.raises(InputError) as refusal:
+        attar.condense(digits, dataclasses.replace(method, ipc=numbers), engine=EVERY_STEP)
+    assert str(refusal.value) == (
+        f"ipc has {len(numbers)} numbers for 10 classes; give one for all, or one for each class."
+    )
 
 
 def test_the_artefact_loads_and_can_be_trained_on(method, digits, tmp_path):

@@ -49,7 +49,7 @@ def test_a_refusal_is_one_line_and_exit_code_2_in_a_real_process():
     assert done.stdout == ""
     assert done.stderr == (
         "attar: unknown method 'datadan'; did you mean 'datadam'? "
-        "Known: class-mean, datadam, dm, herding, k-center, k-means, random.\n"
+        "Known: atom, class-mean, datadam, dm, herding, k-center, k-means, random, rded.\n"
     )
 
 
@@ -126,8 +126,48 @@ def test_ipc_must_be_at_least_one_and_at_most_the_smallest_class(capsys, tmp_pat
     line = refusal(capsys, "condense", "dm", "--data", pictures, "--ipc", 9, "--out", tmp_path / "x")
     assert line == (
         "attar: ipc is 9, but class 'cat' of farm has 8 images. "
-        "Start a learning method from noise (--start noise), or ask for 8 or fewer."
+        "Start a learning method from noise (--start noise), ask for 8 or fewer, or give a number per class."
     )
+
+
+def test_a_number_for_each_class_is_given_in_a_row(pictures, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    main(["condense", "dm", "--data", str(pictures), "--ipc", "3", "1", *CHEAP])
+    assert "runs/dm-farm-mixed-seed0: 4 images" in capsys.readouterr().out
+    line = refusal(capsys, "condense", "dm", "--data", pictures, "--ipc", 3, 2, *CHEAP)
+    assert "holds a run with other settings (ipc: [3, 1] there, [3, 2] asked)" in line
+
+
+def test_numbers_that_fit_no_classes_are_refused(capsys, tmp_path, pictures):
+    line = refusal(capsys, "condense", "dm", "--data", pictures, "--ipc", 3, 0, "--out", tmp_path / "x")
+    assert line == "attar: number 2 of ipc is 0; it must be at least 1."
+    line = refusal(capsys, "condense", "dm", "--data", pictures, "--ipc", 3, 2, 1, "--out", tmp_path / "x")
+    assert line == "attar: ipc has 3 numbers for 2 classes; give one for all, or one for each class."
+    line = refusal(capsys, "condense", "dm", "--data", pictures, "--paper", "cifar10", "--ipc", 3, 2)
+    assert line == ("attar: a cell of a published table has one ipc for all classes; give one number, or no --paper.")
+
+
+def test_a_published_cell_is_that_of_the_ipc_however_it_is_written(tmp_path):
+    import json
+
+    for name, words in (("one", ["--ipc", "100"]), ("two", ["--ipc=100"])):
+        arguments = ["--paper", "cifar10", *words, "--start", "noise", "--out", str(tmp_path / name)]
+        main(["condense", "dm", *arguments, *CHEAP])
+        settings = json.loads((tmp_path / name / "run" / "settings.json").read_text())["settings"]
+        assert (settings["ipc"], settings["lr"]) == (100, 10.0)
+
+
+def test_a_name_of_the_hub_is_refused_in_one_line_without_the_hub(capsys, tmp_path):
+    line = refusal(capsys, "condense", "dm", "--data", "user/name:small", "--out", tmp_path / "x")
+    assert line.startswith("attar: unknown data 'user/name:small': no file or folder here, and from the hub: ")
+    assert not (tmp_path / "x").exists()
+
+
+def test_data_above_the_budget_says_that_it_stays_on_disk(capsys, pictures):
+    main(["data", str(pictures), "--memory", "0"])
+    printed = capsys.readouterr().out
+    assert "0.0 GB once decoded: left on disk, and decoded batch by batch" in printed
+    assert "8 training images, 2 to test on" in printed
 
 
 def test_undecodable_pictures_are_named(capsys, pictures, tmp_path):

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from attar.core.runtime import Engine as Engine
     from attar.core.score import Score as Score
     from attar.images.artefact import CondensedImages as CondensedImages
+    from attar.images.condense.atom import ATOM as ATOM
     from attar.images.condense.coresets import ClassMean as ClassMean
     from attar.images.condense.coresets import Herding as Herding
     from attar.images.condense.coresets import KCenter as KCenter
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from attar.images.condense.coresets import Random as Random
     from attar.images.condense.datadam import DataDAM as DataDAM
     from attar.images.condense.dm import DM as DM
+    from attar.images.condense.rded import RDED as RDED
     from attar.images.networks import Architecture as Architecture
     from attar.images.sources import load as load
     from attar.images.training import Protocol as Protocol
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
+        "ATOM": "attar.images.condense.atom",
         "Architecture": "attar.images.networks",
         "ClassMean": "attar.images.condense.coresets",
         "CondensedImages": "attar.images.artefact",
@@ -39,6 +42,7 @@ __getattr__, __dir__ = lazily(
         "KCenter": "attar.images.condense.coresets",
         "KMeans": "attar.images.condense.coresets",
         "Protocol": "attar.images.training",
+        "RDED": "attar.images.condense.rded",
         "Random": "attar.images.condense.coresets",
         "Score": "attar.core.score",
         "compare": "attar.verbs",

@@ -290,7 +290,11 @@ def test_an_architecture_is_written_in_one_word():
 @pytest.mark.parametrize(
     "text, sentence",
     [
-        ("convnt", "unknown network 'convnt'; did you mean 'convnet'? Known: alexnet, convnet, lenet, mlp, resnet18, resnet18-ap, vgg11, vit."),
+        (
+            "convnt",
+            "unknown network 'convnt'; did you mean 'convnet'? "
+            "Known: alexnet, convnet, lenet, mlp, resnet18, resnet18-ap, vgg11, vit.",
+        ),
         (
             "convnet:norn=batch",
             "unknown option of convnet 'norn'; did you mean 'norm'? Known: activation, depth, norm, pooling, width.",

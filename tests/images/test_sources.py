@@ -1,6 +1,3 @@
-import io
-import json
-
 import numpy as np
 import pyarrow
 import pytest
@@ -12,48 +9,7 @@ import attar
 from attar.core.errors import InputError
 from attar.images.pixels import Encoded, InMemory
 from attar.images.sources import STATISTICS, held_out
-
-
-def refusal_of(data, **options):
-    with pytest.raises(InputError) as refusal:
-        attar.load(data, **options)
-    return str(refusal.value)
-
-
-def pictures(count, shape=(8, 8, 3), seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (count, *shape), dtype=np.uint8)
-
-
-def png(array):
-    sink = io.BytesIO()
-    Image.fromarray(array).save(sink, "PNG")
-    return sink.getvalue()
-
-
-def all_pixels(split):
-    return split.pixels[torch.arange(len(split))]
-
-
-def write_parquet(path, images, labels, names=None, columns=("image", "label")):
-    """A parquet file as `datasets` writes it."""
-    cells = [{"bytes": image if isinstance(image, bytes) else png(image), "path": None} for image in images]
-    kind = pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()})
-    table = pyarrow.table({columns[0]: pyarrow.array(cells, kind), columns[1]: pyarrow.array(labels)})
-    if names:
-        note = {"info": {"features": {columns[1]: {"names": names, "_type": "ClassLabel"}}}}
-        table = table.replace_schema_metadata({"huggingface": json.dumps(note)})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    parquet.write_table(table, path)
-    return path
-
-
-def write_folder(root, **classes):
-    for name, images in classes.items():
-        (root / name).mkdir(parents=True)
-        for number, image in enumerate(images):
-            Image.fromarray(image).save(root / name / f"{number:03d}.png")
-    return root
-
+from picture_files import all_pixels, pictures, png, refusal_of, write_folder, write_parquet
 
 # Digits.
 
@@ -224,8 +180,8 @@ def test_a_truncated_image_is_refused_with_its_row(tmp_path):
     [
         ({"image": [b"x"], "number": [1]}, "{file} has no column 'label'; it has image, number."),
         ({"picture": [b"x"], "label": [1]}, "{file} has no column 'image'; it has picture, label."),
-        ({"image": [b"x"], "label": [1.5]}, "column 'label' of {file} holds double, not integers."),
-        ({"image": [b"x"], "label": ["cat"]}, "column 'label' of {file} holds string, not integers."),
+        ({"image": [b"x"], "label": [1.5]}, "column 'label' of {file} holds double, not integers or names."),
+        ({"image": [b"x"], "label": [True]}, "column 'label' of {file} holds bool, not integers or names."),
         ({"image": [b"x", b"x"], "label": [1, None]}, "row 1 of {file} has no label."),
         ({"image": [b"x", b"x"], "label": [1, -1]}, "row 1 of {file} has no label."),
         ({"image": [b"x", None], "label": [1, 0]}, "row 1 of {file} holds no image bytes."),
@@ -303,6 +259,120 @@ def test_a_size_takes_the_middle_square(tmp_path):
     np.testing.assert_array_equal(all_pixels(source.train)[0].permute(1, 2, 0).numpy(), pictures(1)[0])
 
 
+def test_a_class_that_is_not_tested_is_told(tmp_path):
+    write_folder(tmp_path / "train", cat=pictures(3), dog=pictures(3), emu=pictures(3))
+    write_folder(tmp_path / "val", cat=pictures(3), emu=pictures(2))
+    source = attar.load(tmp_path)
+    assert source.untested == ("dog",)
+    assert source.test.labels.tolist() == [0, 0, 0, 2, 2]
+    assert str(source).endswith("split given; no test images of dog")
+
+
+def test_classes_that_only_the_test_folder_has_are_refused(tmp_path):
+    write_folder(tmp_path / "train", cat=pictures(3), dog=pictures(3))
+    write_folder(tmp_path / "test", cat=pictures(3), emu=pictures(2), fox=pictures(2))
+    assert refusal_of(tmp_path) == (
+        f"{tmp_path / 'test'} has pictures of 'emu', 'fox', which {tmp_path / 'train'} lacks; "
+        "it needs folders of the same names."
+    )
+
+
+def test_a_test_folder_without_folders_of_classes_is_refused(tmp_path):
+    write_folder(tmp_path / "train", cat=pictures(3), dog=pictures(3))
+    write_folder(tmp_path, val=pictures(3))
+    assert refusal_of(tmp_path) == f"{tmp_path / 'val'} has no pictures by class; it needs folders of the same names."
+
+
+def test_what_is_no_picture_and_what_is_hidden_is_passed_over(tmp_path):
+    write_folder(tmp_path, cat=pictures(5), dog=pictures(5))
+    wanted = attar.load(tmp_path, memory=0).fingerprint
+    write_folder(tmp_path, **{".trash": pictures(3)})
+    write_folder(tmp_path / "cat", **{".thumbnails": pictures(3)})
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes").mkdir()
+    for place in (".DS_Store", "cat/.DS_Store", "cat/._000.png", "cat/labels.csv", "notes/read.me", "dog/000.png.txt"):
+        (tmp_path / place).write_bytes(b"nothing to see")
+    source = attar.load(tmp_path, memory=0)
+    assert (source.classes, source.fingerprint) == (("cat", "dog"), wanted)
+
+
+def test_pictures_may_lie_deeper_in_the_folder_of_their_class(tmp_path):
+    images = pictures(6)
+    write_folder(tmp_path / "train" / "cat", images=images[:3])
+    write_folder(tmp_path / "train" / "dog", images=images[3:])
+    source = attar.load(tmp_path)
+    assert source.classes == ("cat", "dog")
+    assert len(source.train) + len(source.test) == 6
+
+
+TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
+"""How an upright picture has to be turned (Image.Transpose) to be one of this orientation, by what EXIF calls it."""
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("ending", ["jpg", "png"])
+def test_pictures_stand_as_the_camera_was_held(orientation, ending, tmp_path):
+    upright = Image.fromarray(np.kron(pictures(1, (2, 3, 3))[0], np.ones((8, 8, 1), np.uint8)))
+    held = upright.transpose(Image.Transpose(TURNS[orientation])) if orientation > 1 else upright
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        for number in range(2):
+            held.save(tmp_path / label / f"{number}.{ending}", exif=exif)
+    source = attar.load(tmp_path)
+    assert source.shape == (3, 16, 24)
+    difference = all_pixels(source.train)[0].permute(1, 2, 0).int() - torch.tensor(np.array(upright)).int()
+    assert difference.abs().float().mean() < (20 if ending == "jpg" else 1e-9)
+
+
+def test_grey_palette_and_transparent_pictures_mix_with_colours(tmp_path):
+    image = Image.fromarray(pictures(1)[0])
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "dog").mkdir()
+    for number, mode in enumerate(["L", "P", "RGB", "RGBA", "1", "LA", "CMYK"]):
+        image.convert(mode).save(tmp_path / "cat" / f"{number}.{'jpg' if mode == 'CMYK' else 'png'}")
+    image.convert("P").save(tmp_path / "dog" / "0.png", transparency=bytes(range(256)))
+    image.convert("P").save(tmp_path / "dog" / "1.gif")
+    grey = pictures(1, (8, 8))[0]
+    Image.fromarray(grey.astype(np.uint16) << 8).save(tmp_path / "dog" / "2.png")
+    source = attar.load(tmp_path)
+    assert source.shape == (3, 8, 8)
+    both = torch.cat([all_pixels(source.train), all_pixels(source.test)]).permute(0, 2, 3, 1).flatten(1).tolist()
+    sixteen_bits = np.repeat(grey[..., None], 3, axis=2)
+    for expected in (np.array(image), np.array(image.convert("L").convert("RGB")), sixteen_bits):
+        assert expected.reshape(-1).tolist() in both
+
+
+def test_a_first_class_in_black_and_white_does_not_take_the_colours_of_the_others(tmp_path):
+    write_folder(tmp_path, old=pictures(40, (8, 8)), young=pictures(40))
+    assert attar.load(tmp_path).shape == (3, 8, 8)
+
+
+@pytest.mark.parametrize("side", [128, 224])
+def test_pictures_of_all_sizes_are_condensed_at_a_size(side, tmp_path, runtime, engine):
+    sizes = [(side + 30, side + 60), (2 * side, side), (side // 2, 90), (side, side)]
+    for part, count in (("train", 4), ("val", 1)):
+        for label in ("cat", "dog"):
+            (tmp_path / part / label).mkdir(parents=True)
+            for number, (height, width) in enumerate(sizes[:count]):
+                image = Image.fromarray(pictures(1, (height, width, 3), seed=number)[0])
+                image.save(tmp_path / part / label / f"{number}.jpg")
+    source = attar.load(tmp_path, size=side, memory=0)
+    assert (source.shape, source.split) == ((3, side, side), "given")
+    method = attar.DM(ipc=1, steps=2, real_batch=2, architecture=attar.Architecture(width=8))
+    assert method.resolve(source, runtime).architecture.depth == {128: 5, 224: 6}[side]
+    small = attar.condense(source, method, engine=engine)
+    assert small.images.shape == (2, 3, side, side)
+    assert small.images.isfinite().all()
+
+
+def test_a_size_or_a_budget_below_nothing_is_refused(tmp_path):
+    write_folder(tmp_path, cat=pictures(3), dog=pictures(3))
+    assert refusal_of(tmp_path, size=0) == "size is 0; it must be at least 1."
+    assert refusal_of(tmp_path, memory=-1) == "memory is -1; it must be at least 0."
+
+
 def test_a_folder_without_pictures_is_refused(tmp_path):
     (tmp_path / "cat").mkdir()
     assert refusal_of(tmp_path) == f"{tmp_path} holds no parquet file and no folder of pictures for each class."
@@ -331,13 +401,15 @@ def test_pixels_decoded_when_drawn_are_the_same(form, size, tmp_path):
 
 def test_an_undecodable_image_is_named_by_its_own_row_when_it_is_drawn(tmp_path):
     images = [png(image) for image in pictures(20)]
-    file = write_parquet(tmp_path / "pets.parquet", images, [0, 1] * 10)
-    source = attar.load(file, memory=0)
-    row = int(torch.nonzero(source.train.labels == 1)[3])
-    place = images.index(source.train.pixels.files[row])
-    source.train.pixels.files[row] = b"spoilt"
-    with pytest.raises(InputError, match=f"row {place} of "):
+    whole = attar.load(write_parquet(tmp_path / "whole.parquet", images, [0, 1] * 10), memory=0)
+    row = int(torch.nonzero(whole.train.labels == 1)[3])
+    place = int(whole.train.pixels.rows[row])
+    images[place] = b"spoilt"
+    file = write_parquet(tmp_path / "spoilt.parquet", images, [0, 1] * 10)
+    source = attar.load(file, memory=0, statistics="cifar10")
+    with pytest.raises(InputError) as refusal:
         source.inputs(torch.tensor([row]))
+    assert str(refusal.value) == f"row {place} of {file} cannot be decoded as an image (UnidentifiedImageError)."
 
 
 # Statistics.

@@ -37,7 +37,8 @@ def main(arguments: list[str]) -> None:
 
         Args:
             method: Settings of the method. `--paper cifar10 [--variant released]` starts from a published table's.
-            data: digits, a parquet file or folder in Hugging Face form, or a folder of pictures per class.
+            data: digits, a parquet file or folder in Hugging Face form, a folder of pictures per class, or a name on
+                the hub: user/name, or user/name:configuration.
             out: Folder for the artefact; an unfinished run there is resumed. runs/METHOD-DATA-IPC unless given.
             seed: Seed of every generator in the run.
             reading: How pictures are read.

@@ -19,7 +19,11 @@ class Reading(Settings):
     size: int | None = None
     """Side in pixels to scale every picture to."""
     memory: float = 4.0
-    """Budget in GB for decoded pixels; a larger set is decoded batch by batch."""
+    """Budget in GB for decoded pixels; a larger set stays on disk and is decoded batch by batch."""
+    image: str | None = None
+    """The column of the images, in parquet files and data sets of the hub; image, img or images unless given."""
+    label: str | None = None
+    """The column of the labels; label, labels or fine_label unless given."""
     statistics: str | None = None
     """Channel statistics by name (cifar10, ...), or measured."""
 
@@ -27,7 +31,7 @@ class Reading(Settings):
         """The source; the seed draws the 80/20 split of a set without test images."""
         from attar.images.sources import load
 
-        return load(data, size=self.size, memory=self.memory, seed=seed, statistics=self.statistics)
+        return load(data, seed=seed, **self.to_json())
 
 
 def parse(function: Callable[..., None], name: str, arguments: list[str]) -> None:

@@ -76,6 +76,21 @@ _DATADAM = Paper(
     2023,
     "2310.00093",
 )
+_ATOM = Paper(
+    "Khaki, Samir and Sajedi, Ahmad and Wang, Kai and Liu, Lucy Z. and Lawryshyn, Yuri A. "
+    "and Plataniotis, Konstantinos N.",
+    "ATOM: Attention Mixer for Efficient Dataset Distillation",
+    "CVPR workshop",
+    2024,
+    "2405.01373",
+)
+_RDED = Paper(
+    "Sun, Peng and Shi, Bei and Yu, Daiwei and Lin, Tao",
+    "On the Diversity and Realism of Distilled Dataset: An Efficient Dataset Distillation Paradigm",
+    "CVPR",
+    2024,
+    "2312.03526",
+)
 
 
 def _condense(name: str, home: str, summary: str, paper: Paper | None = None) -> Entry:
@@ -93,6 +108,8 @@ METHODS = {
         _condense("k-means", "coresets:KMeans", "cluster centres of each class, in pixels or embeddings", _K_MEANS),
         _condense("dm", "dm:DM", "match mean embeddings of random networks", _DM),
         _condense("datadam", "datadam:DataDAM", "match where random networks look, and mean embeddings", _DATADAM),
+        _condense("atom", "atom:ATOM", "match where random networks look, and which features answer", _ATOM),
+        _condense("rded", "rded:RDED", "real crops that a trained network finds typical, tiled", _RDED),
     ]
 }
 

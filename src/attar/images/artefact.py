@@ -1,8 +1,9 @@
 """A condensed image set on disk and in memory.
 
 `images.safetensors` is the truth: pixels as learned (float32 network input) or as they were (uint8 real images), and
-labels, hard or soft. `artefact.json` says where it came from, `whitening.safetensors` holds the ZCA matrices if there
-are any; `README.md`, `preview.png` and the 8-bit parquet export are for looking at it, and for `datasets`.
+labels, hard or soft. `artefact.json` says where it came from, `whitening.safetensors` holds the ZCA matrices and
+`teacher/network.safetensors` the network that labels, if there are any; `README.md`, `preview.png` and the 8-bit
+parquet export are for looking at it, and for `datasets`.
 """
 
 import builtins
@@ -23,11 +24,21 @@ from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.images.preview import preview
 from attar.images.sources import ImageSource
+from attar.images.training import TrainedNetwork
 from attar.images.whiten import Transform, Whitening
 
 SCHEMA = 1
 EXPORT = "data/train-00000-of-00001.parquet"
-FILES = ["images.safetensors", "whitening.safetensors", "artefact.json", "README.md", "preview.png", EXPORT]
+TEACHER = "teacher"
+FILES = [
+    "images.safetensors",
+    "whitening.safetensors",
+    f"{TEACHER}/network.safetensors",
+    "artefact.json",
+    "README.md",
+    "preview.png",
+    EXPORT,
+]
 
 
 @dataclass(frozen=True)
@@ -78,6 +89,8 @@ class CondensedImages:
     origin: Origin
     lr: float | None = None
     """The step size to train with, where the method learned one."""
+    teacher: TrainedNetwork | None = None
+    """A network whose answers are the labels, where the set carries one: a student learns them for augmented images."""
     folder: Path | None = field(default=None, compare=False)
     """Where it was last saved."""
 
@@ -99,12 +112,21 @@ class CondensedImages:
 
     @property
     def bytes(self) -> int:
-        """Size of the file that training needs: images, labels, and its header."""
+        """Size of the files that training needs: images, labels, their header, and the teacher if it labels."""
         from safetensors.torch import save
 
         if self.folder is not None:
-            return (self.folder / "images.safetensors").stat().st_size
-        return len(save({"images": self.images.contiguous(), "labels": self.labels}))
+            files = [self.folder / "images.safetensors", self.folder / TEACHER / "network.safetensors"]
+            return sum(file.stat().st_size for file in files if file.exists())
+        tensors = {"images": self.images, "labels": self.labels}
+        weights = self.teacher.network.state_dict() if self.teacher else {}
+        files = [{name: tensor.contiguous() for name, tensor in part.items()} for part in (tensors, weights) if part]
+        return sum(len(save(file)) for file in files)
+
+    @property
+    def tiles(self) -> int:
+        """Of how many pictures a side an image is put together."""
+        return int(self.origin.settings.get("factor") or 1)
 
     @cached_property
     def network_input(self) -> Float[Tensor, "image channel height width"]:
@@ -133,6 +155,10 @@ class CondensedImages:
         if self.transform.whitening is not None:
             matrices = {f.name: getattr(self.transform.whitening, f.name) for f in dataclasses.fields(Whitening)}
             whitening = store.write_tensors(folder / "whitening.safetensors", matrices, {"schema": SCHEMA})
+        teacher = None
+        if self.teacher is not None:
+            store.make_folder(folder / TEACHER)
+            teacher = self.teacher.save(folder / TEACHER)
         store.write_bytes(folder / EXPORT, self._parquet())
         store.write_bytes(folder / "preview.png", self.picture())
         store.write_bytes(folder / "README.md", card(self).encode())
@@ -145,6 +171,7 @@ class CondensedImages:
             "whitening": whitening,
             "flips": self.flips,
             "lr": self.lr,
+            "teacher": teacher,
             "origin": dataclasses.asdict(self.origin),
         }
         facts["facts_digest"] = store.digest_of({}, facts)
@@ -174,6 +201,9 @@ class CondensedImages:
             if store.digest_of(matrices, {"schema": SCHEMA}) != facts["whitening"]:
                 raise InputError(f"{folder / 'whitening.safetensors'} is not the file that artefact.json describes.")
             whitening = Whitening(**matrices)
+        teacher = None
+        if facts.get("teacher"):
+            teacher = TrainedNetwork.load(folder / TEACHER, digest=facts["teacher"])
         return cls(
             images=tensors["images"],
             labels=tensors["labels"],
@@ -182,6 +212,7 @@ class CondensedImages:
             flips=facts["flips"],
             origin=Origin(**facts["origin"]),
             lr=facts["lr"],
+            teacher=teacher,
             folder=folder,
         )
 

@@ -265,16 +265,8 @@ def measure_beside(
     """
     if when == "skip":
         return ()
-    bare = dataclasses.replace(protocol, name=f"{protocol.name}, not augmented", augmented=False)
-    ways: list[tuple[str, CondensedImages | Callable[[int], CondensedImages], Protocol]] = []
-    if protocol.augmented:
-        ways.append(("without augmentation", small, bare))
-    if small.labels.ndim == 2:
-        ways.append(("with hard labels", dataclasses.replace(small, labels=small.labels.argmax(dim=1)), protocol))
-    ways.append(("random, as many images", _random(small, source, 1.0, runtime), protocol))
-    factor = _real_images_per_image(small, source)
-    if factor > 1:
-        ways.append(("random, as many bytes", _random(small, source, factor, runtime), protocol))
+    ways = _ways(small, source, protocol, runtime)
+    factor = max(1.0, _real_images_per_image(small, source))
     estimate = seconds * (len(ways) - 1 + factor)
     if when == "auto" and runtime.processes.any(estimate > LONG):
         runtime.say(
@@ -288,6 +280,28 @@ def measure_beside(
         one = images(0) if callable(images) else images
         found.append(Beside(label, Score.of(values), len(one.labels), one.bytes))
     return tuple(found)
+
+
+def _ways(
+    small: CondensedImages, source: ImageSource, protocol: Protocol, runtime: Runtime
+) -> list[tuple[str, CondensedImages | Callable[[int], CondensedImages], Protocol]]:
+    """Labels, images and protocols of everything that stands beside a score."""
+    ways: list[tuple[str, CondensedImages | Callable[[int], CondensedImages], Protocol]] = []
+    taught = protocol.target == "teacher"
+    stored = dataclasses.replace(protocol, name=f"{protocol.name}, stored labels", target="label")
+    if protocol.augmented:
+        bare = dataclasses.replace(protocol, name=f"{protocol.name}, not augmented", augmented=False, mix="none")
+        ways.append(("without augmentation", small, bare))
+    if taught or small.labels.ndim == 2:
+        hard = small.labels if small.labels.ndim == 1 else small.labels.argmax(dim=1)
+        ways.append(("with hard labels", dataclasses.replace(small, labels=hard), stored))
+    teacher = ", same teacher" if taught else ""
+    ways.append((f"random, as many images{teacher}", _random(small, source, 1.0, runtime), protocol))
+    factor = _real_images_per_image(small, source)
+    if factor > 1:
+        labelled = ", hard labels" if taught else ""
+        ways.append((f"random, as many bytes{labelled}", _random(small, source, factor, runtime), stored))
+    return ways
 
 
 def _real_images_per_image(small: CondensedImages, source: ImageSource) -> float:
@@ -313,7 +327,8 @@ def _random(
         pixels = source.train.pixels[rows]
         images = pixels if pixels.dtype == torch.uint8 else small.transform.forward(pixels)
         origin: Origin = dataclasses.replace(small.origin, method="random", settings={})
-        return CondensedImages(images, source.train.labels[rows], small.classes, small.transform, small.flips, origin)
+        labels, teacher = source.train.labels[rows], small.teacher if factor == 1 else None
+        return CondensedImages(images, labels, small.classes, small.transform, small.flips, origin, teacher=teacher)
 
     return draw
 

@@ -6,7 +6,6 @@ import json
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,8 +14,8 @@ from torch import Tensor
 
 from attar.core.errors import InputError, unknown
 from attar.core.seeds import derived_seed
-from attar.images.pixels import Encoded, InMemory, Pixels, Split
-from attar.images.readers import from_arrays, read
+from attar.images.pixels import Form, InMemory, Pixels, Split, portions
+from attar.images.readers import read
 from attar.images.whiten import Transform, fit_zca
 
 STATISTICS = {
@@ -33,6 +32,9 @@ STATISTICS = {
 DIGIT_SETS = ("digits", "mnist", "svhn")
 """Sets whose images mean something else when mirrored, so that no augmentation flips them."""
 
+MEASURED = 10_000
+"""Images, evenly spaced, on which the statistics of a set above the memory budget are measured."""
+
 
 @dataclass(frozen=True)
 class ImageSource:
@@ -44,7 +46,8 @@ class ImageSource:
     test: Split
     transform: Transform
     statistics: str = "measured"
-    """Whose channel statistics the transform uses: a name of `STATISTICS`, or "measured" on the training images."""
+    """Whose channel statistics the transform uses: a name of `STATISTICS`, or "measured" on the training images (and
+    on how many, where not on all)."""
     split: str = "given"
     """How train and test came apart: "given", or "80/20 by seed N"."""
     flips: bool = True
@@ -72,16 +75,31 @@ class ImageSource:
         """The rows of the training set by class."""
         return tuple(torch.nonzero(self.train.labels == label).flatten() for label in range(len(self.classes)))
 
+    @property
+    def streamed(self) -> bool:
+        """Whether the training images are above the memory budget, and decoded each time they are drawn."""
+        return not isinstance(self.train.pixels, InMemory)
+
+    @property
+    def untested(self) -> tuple[str, ...]:
+        """The classes without a test image."""
+        counts = torch.bincount(self.test.labels, minlength=len(self.classes)).tolist()
+        return tuple(name for name, count in zip(self.classes, counts, strict=True) if not count)
+
     @cached_property
     def fingerprint(self) -> str:
-        """A digest of every pixel and label, and of how they are normalised."""
+        """A digest of every pixel and label, and of how they are normalised.
+
+        Above the memory budget it is made of the pictures as they are encoded, so that none has to be decoded for it.
+        It knows nothing of where files lie.
+        """
         digest = hashlib.blake2b(digest_size=16)
         sizes = [*self.shape, len(self.train), len(self.test)]
         normalised = [self.transform.mean, self.transform.std, self.prepared is not None]
         digest.update(json.dumps([self.classes, *normalised, sizes]).encode())
         for split in (self.train, self.test):
             digest.update(split.labels.numpy().tobytes())
-            for piece in _raw_bytes(split.pixels):
+            for piece in split.pixels.content():
                 digest.update(piece)
         return digest.hexdigest()
 
@@ -104,7 +122,17 @@ class ImageSource:
         return {}
 
     def whitened(self, epsilon: float = 0.1) -> "ImageSource":
-        """The same source with ZCA whitening fitted on its training images, which are whitened once and kept."""
+        """The same source with ZCA whitening fitted on its training images, which are whitened once and kept.
+
+        Raises:
+            InputError: They are above the memory budget.
+        """
+        if self.streamed:
+            gigabytes = 4 * len(self.train) * math.prod(self.shape) / 1e9
+            raise InputError(
+                f"whitening keeps all images of {self.name} in memory ({gigabytes:.1f} GB), and they are above the "
+                "budget; raise --memory, or leave out --zca."
+            )
         rows = torch.arange(len(self.train))
         images = self.inputs(rows)
         transform = dataclasses.replace(self.transform, whitening=fit_zca(images, epsilon))
@@ -119,9 +147,8 @@ class ImageSource:
 
     def subset(self, rows: Int[Tensor, " row"]) -> "ImageSource":
         """The same source with only these training rows, test set and statistics as they were."""
-        train = Split(InMemory(self.train.pixels[rows]), self.train.labels[rows])
         prepared = self.prepared[rows] if self.prepared is not None else None
-        return dataclasses.replace(self, train=train, prepared=prepared)
+        return dataclasses.replace(self, train=self.train.select(rows), prepared=prepared)
 
     def __str__(self) -> str:
         channels, height, width = self.shape
@@ -129,50 +156,72 @@ class ImageSource:
             f"{self.name}: {len(self.train):,} training and {len(self.test):,} test images, "
             f"{len(self.classes)} classes, {channels}×{height}×{width}, "
             f"statistics {self.statistics}, split {self.split}"
-        )
+        ) + self._without_tests()
+
+    def _without_tests(self) -> str:
+        missing = self.untested
+        named = ", ".join(missing) if len(missing) <= 5 else f"{len(missing)} classes"
+        return f"; no test images of {named}" if missing else ""
 
 
 def load(
-    data: Any, *, size: int | None = None, memory: float = 4.0, seed: int = 0, statistics: str | None = None
+    data: Any,
+    *,
+    size: int | None = None,
+    memory: float = 4.0,
+    seed: int = 0,
+    statistics: str | None = None,
+    image: str | None = None,
+    label: str | None = None,
 ) -> ImageSource:
     """Load labelled images.
 
     Args:
         data: `"digits"` (scikit-learn's), a parquet file or a folder of them in Hugging Face form, a folder of
-            pictures with one folder per class (below `train/` and `test/` or not), or arrays: `(images, labels)`
-            or `((images, labels), (test_images, test_labels))`.
+            pictures with one folder per class (below `train/` and `test/` or not), a folder that a data set was saved
+            to, a data set of the Hugging Face hub (`"user/name"`, or `"user/name:configuration"`), a
+            `datasets.Dataset` or `DatasetDict`, or arrays: `(images, labels)` or
+            `((images, labels), (test_images, test_labels))`.
         size: Side in pixels to which the middle square of every picture is scaled.
-        memory: Budget in GB for decoded pixels; a larger set is decoded batch by batch.
+        memory: Budget in GB for decoded pixels; a larger set is left on disk and decoded batch by batch. (Of parquet
+            files above it the images are copied, still encoded, to the cache folder.)
         seed: Draws the stratified 80/20 split of a set that has no test images.
         statistics: A name of `STATISTICS`, or "measured". By default the field's for a set of the field's name
             and number of channels, measured on the training images otherwise.
+        image: The column of the images, in parquet files and data sets; image, img or images unless given.
+        label: The column of the labels; label, labels or fine_label unless given.
 
     Raises:
-        InputError: Unknown data, undecodable or unequal images, labels that are missing or no integers, one class.
+        InputError: Unknown data, undecodable or unequal images, labels that are missing or neither integers nor
+            names, one class.
     """
     if isinstance(data, ImageSource):
         return data
     if statistics is not None and statistics not in (*STATISTICS, "measured"):
         raise unknown("statistics", statistics, [*STATISTICS, "measured"])
-    if size is not None and not (isinstance(data, (str, Path)) and Path(data).exists()):
-        raise InputError("size scales pictures read from files; scale arrays yourself, and digits are 8×8.")
-    if isinstance(data, (str, Path)):
-        name, train, test, classes = read(str(data), size, memory)
-    else:
-        name, train, test, classes = from_arrays(data)
+    name, train, test, classes = read(data, Form(size=size, memory=memory, image=image, label=label))
     split = "given"
     if test is None:
         train, test, split = *_split(train, seed), f"80/20 by seed {seed}"
     _check_classes(name, train, classes)
-    asked = statistics is not None
-    statistics = statistics or (name if name in STATISTICS else "measured")
-    if statistics != "measured" and len(STATISTICS[statistics][0]) != train.pixels.shape[0]:
-        if asked:
-            raise InputError(f"the {statistics} statistics do not fit images of {train.pixels.shape[0]} channels.")
-        statistics = "measured"
-    mean, std = STATISTICS[statistics] if statistics != "measured" else _measure(train.pixels)
+    transform, statistics = _normalisation(name, train.pixels, statistics)
     flips = not any(name.startswith(digits) for digits in DIGIT_SETS)
-    return ImageSource(name, classes, train, test, Transform(mean, std), statistics, split, flips)
+    return ImageSource(name, classes, train, test, transform, statistics, split, flips)
+
+
+def _normalisation(name: str, pixels: Pixels, asked: str | None) -> tuple[Transform, str]:
+    """The statistics asked for, the field's for this name, or measured ones; and whose they are."""
+    whose = asked or (name if name in STATISTICS else "measured")
+    if whose != "measured":
+        mean, std = STATISTICS[whose]
+        if len(mean) == pixels.shape[0]:
+            return Transform(mean, std), whose
+        if asked:
+            raise InputError(f"the {asked} statistics do not fit images of {pixels.shape[0]} channels.")
+    rows = torch.arange(len(pixels))
+    if isinstance(pixels, InMemory) or len(rows) <= MEASURED:
+        return _measured(pixels, rows), "measured"
+    return _measured(pixels, rows[:MEASURED] * len(rows) // MEASURED), f"measured on {MEASURED:,} images"
 
 
 def held_out(source: ImageSource, seed: int, share: float = 0.1) -> Int[Tensor, " row"]:
@@ -191,18 +240,7 @@ def _split(whole: Split, seed: int) -> tuple[Split, Split]:
     for label in whole.labels.unique():
         rows = torch.nonzero(whole.labels == label).flatten()
         testing[rows[torch.randperm(len(rows), generator=generator)[: max(len(rows) // 5, int(len(rows) > 1))]]] = True
-    return _rows(whole, ~testing), _rows(whole, testing)
-
-
-def _rows(split: Split, mask: Tensor) -> Split:
-    rows = torch.nonzero(mask).flatten()
-    if isinstance(split.pixels, Encoded):
-        files: Any = [split.pixels.files[row] for row in rows.tolist()]
-        original, numbers = split.pixels.where, rows.tolist()
-        pixels: Pixels = dataclasses.replace(split.pixels, files=files, where=lambda row: original(numbers[row]))
-    else:
-        pixels = InMemory(split.pixels[rows])
-    return Split(pixels, split.labels[rows])
+    return whole.select(torch.nonzero(~testing).flatten()), whole.select(torch.nonzero(testing).flatten())
 
 
 def _check_classes(name: str, train: Split, classes: tuple[str, ...]) -> None:
@@ -213,23 +251,14 @@ def _check_classes(name: str, train: Split, classes: tuple[str, ...]) -> None:
         raise InputError(f"class {classes[int(counts.argmin())]!r} of {name} has no training images.")
 
 
-def _measure(pixels: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Channel mean and spread of the training pixels, in [0, 1], rounded as the field prints them."""
+def _measured(pixels: Pixels, rows: Int[Tensor, " row"]) -> Transform:
+    """Channel mean and spread of these pixels, in [0, 1], rounded as the field prints them."""
     count, total, square = 0, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
-    for rows in torch.arange(len(pixels)).split(4096):
-        batch = pixels[rows]
+    for part in portions(rows, pixels.shape):
+        batch = pixels[part]
         values = batch.double() / (255 if batch.dtype == torch.uint8 else 1)
         count += values[:, 0].numel()
         total, square = total + values.sum(dim=(0, 2, 3)), square + values.square().sum(dim=(0, 2, 3))
     mean = total / count
     std = (square / count - mean.square()).clamp_min(0).sqrt().clamp_min(1e-4)
-    return tuple(round(float(m), 4) for m in mean), tuple(round(float(s), 4) for s in std)
-
-
-def _raw_bytes(pixels: Pixels) -> Any:
-    if isinstance(pixels, Encoded):
-        for file in pixels.files:
-            yield file if isinstance(file, bytes) else f"{file} {file.stat().st_size}".encode()
-    else:
-        for rows in torch.arange(len(pixels)).split(8192):
-            yield pixels[rows].contiguous().numpy().tobytes()
+    return Transform(tuple(round(float(m), 4) for m in mean), tuple(round(float(s), 4) for s in std))

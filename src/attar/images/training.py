@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Self, runtime_checkable
+from typing import Annotated, Any, Literal, Self, runtime_checkable
 from typing import Protocol as Interface
 
 import torch
@@ -22,12 +22,13 @@ from torch import Tensor, nn
 
 from attar.core import engine, store
 from attar.core.engine import Metrics
-from attar.core.errors import unknown
+from attar.core.errors import InputError, unknown
 from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed
 from attar.core.settings import Range, Settings
 from attar.core.state import rebuilt
 from attar.images.augment import augment, default_strategy, draw_batch, strategy
+from attar.images.crops import crop_and_flip, cutmix, mixup, shuffle_tiles
 from attar.images.networks import Architecture, mixes_images, multiply_adds, redraw_
 from attar.images.pixels import Split
 from attar.images.sources import ImageSource
@@ -36,7 +37,7 @@ from attar.images.whiten import Transform
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol(Settings):
-    """How a network is trained: SGD with cross-entropy, the step size cut once, DSA on every batch."""
+    """How a network is trained: SGD with cross-entropy, the step size cut once, DSA on every batch, unless said."""
 
     name: str
     """What the protocol is called in scores and cards."""
@@ -53,14 +54,34 @@ class Protocol(Settings):
     cut_after: Annotated[float, Range(0, 1)] = 0.5
     """Share of the epochs after which the step size is multiplied by a tenth."""
     augmented: bool = True
-    """Whether every batch goes through DSA."""
+    """Whether every batch is augmented."""
+    augmentation: Literal["dsa", "crop", "tiles"] = "dsa"
+    """DSA; random resized crops and flips; or RDED's, which shuffles tiles and then crops no less than one of them."""
     align_corners: bool = False
     """DSA's corner convention (see `augment`)."""
+    mix: Literal["none", "cutmix", "mixup"] = "none"
+    """How images of a batch are mixed, and stored labels with them."""
+    target: Literal["label", "teacher"] = "label"
+    """What a network learns: the stored labels by cross-entropy, or what a teacher that comes with the set says of
+    every augmented image, by KL divergence (no factor τ²)."""
+    temperature: Annotated[float, Range(0.01)] = 20.0
+    """τ of a teacher's labels, in logits."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """SGD, or AdamW with weight decay on matrices and kernels only."""
+    schedule: Literal["cut", "cosine", "half-cosine"] = "cut"
+    """The step size: cut once; a cosine to zero over the epochs; or half of that way, as in RDED's code."""
 
     @property
     def cut_epoch(self) -> int:
         """The first epoch, counted from zero, with the smaller step size: the field's script cuts after E//2 + 1."""
         return int(self.epochs * self.cut_after) + 2
+
+    def lr_at(self, epoch: int) -> float:
+        """The step size of an epoch, counted from zero."""
+        if self.schedule == "cut":
+            return self.lr * (0.1 if epoch >= self.cut_epoch else 1.0)
+        way = epoch / self.epochs * (0.5 if self.schedule == "half-cosine" else 1.0)
+        return self.lr * 0.5 * (1 + math.cos(math.pi * way))
 
 
 PROTOCOLS = {
@@ -71,11 +92,23 @@ PROTOCOLS = {
         Protocol(name="ceiling", epochs=30, batch=64),
         Protocol(name="dc", epochs=300, augmented=False),
         Protocol(name="datadam", epochs=1801, batch=64),
+        Protocol(
+            name="rded",
+            epochs=300,
+            batch=50,
+            lr=1e-3,
+            weight_decay=0.01,
+            augmentation="tiles",
+            mix="cutmix",
+            target="teacher",
+            optimizer="adamw",
+            schedule="half-cosine",
+        ),
     )
 }
 """`field`: DM's and DSA's evaluation (the papers' 1,000 epochs; the scripts run one more). `quick`: a tenth of the
 epochs at ten times the step size. `ceiling`: all the real data. `dc`: gradient matching without DSA. `datadam`: the
-released DataDAM script's."""
+released DataDAM script's. `rded`: the released RDED scripts', at their batch for ten images per class."""
 
 
 def protocol_named(name: "str | Protocol") -> Protocol:
@@ -124,10 +157,11 @@ class Training:
     """A network on its way: its parameters, its optimiser, and where in which shuffled pass it is."""
 
     network: nn.Module
-    optimizer: torch.optim.SGD
+    optimizer: torch.optim.Optimizer
     order: Tensor
     done: int = 0
     examples: Any = rebuilt(default=None)
+    teacher: nn.Module | None = rebuilt(default=None)
     loss: Callable[[Tensor, Tensor], Tensor] = rebuilt(default=None)
     at_once: int = rebuilt(default=0)
 
@@ -178,13 +212,17 @@ class TrainNetwork(Settings):
         at_once = len(source.targets) if mixes_images(network) else runtime.images_at_once(source.shape)
 
         def loss(images: Tensor, targets: Tensor) -> Tensor:
-            return F.cross_entropy(network(images).float(), targets, reduction="sum")
+            logits = network(images).float()
+            if self.protocol.target == "teacher":
+                return distillation_loss(logits, targets, self.protocol.temperature)
+            return F.cross_entropy(logits, targets, reduction="sum")
 
         return Training(
             network=network,
             optimizer=_optimizer(network, self.protocol),
             order=torch.arange(self.images),
             examples=source,
+            teacher=_teacher(source, runtime) if self.protocol.target == "teacher" else None,
             loss=runtime.compiled(loss, training=True),
             at_once=at_once,
         )
@@ -194,21 +232,17 @@ class TrainNetwork(Settings):
         redraw_(state.network, runtime.generator("network", str(runtime.device)))
         state.network.train()
         state.optimizer.state.clear()
-        state.optimizer.param_groups[0]["lr"] = self.protocol.lr
         state.done = 0
 
     def step(self, state: Training, runtime: Runtime) -> Metrics:
         """One mini-batch; an image's gradient is summed a cache-full of images at a time."""
         epoch, batch = divmod(state.done, self.batches)
         if batch == 0:
-            state.order = torch.randperm(self.images, generator=runtime.generator("shuffle"))
-            if epoch == self.protocol.cut_epoch:
-                state.optimizer.param_groups[0]["lr"] = self.protocol.lr * 0.1
-                state.optimizer.state.clear()
+            self._begin_epoch(epoch, state, runtime)
         rows = state.order[batch * self.protocol.batch :][: self.protocol.batch]
         images = self._augmented(state.examples.inputs(rows, runtime.device), state.examples, runtime)
+        images, targets = self._targeted(images, rows, state, runtime)
         images = images.contiguous(memory_format=runtime.memory_format)
-        targets = state.examples.targets[rows].to(runtime.device)
         state.optimizer.zero_grad(set_to_none=True)
         total = images.new_zeros(())
         for part, wanted in zip(images.split(state.at_once), targets.split(state.at_once), strict=True):
@@ -219,9 +253,38 @@ class TrainNetwork(Settings):
         state.done += 1
         return {"loss": total}
 
+    def _begin_epoch(self, epoch: int, state: Training, runtime: Runtime) -> None:
+        state.order = torch.randperm(self.images, generator=runtime.generator("shuffle"))
+        for group in state.optimizer.param_groups:
+            group["lr"] = self.protocol.lr_at(epoch)
+        if self.protocol.schedule == "cut" and epoch == self.protocol.cut_epoch:
+            state.optimizer.state.clear()
+
+    def _targeted(self, images: Tensor, rows: Tensor, state: Training, runtime: Runtime) -> tuple[Tensor, Tensor]:
+        """The images, mixed if asked, and what the network is to answer."""
+        partner, share = None, 1.0
+        if self.protocol.mix != "none":
+            mix = cutmix if self.protocol.mix == "cutmix" else mixup
+            images, partner, share = mix(images, runtime.generator("mix"))
+        if state.teacher is not None:
+            with torch.no_grad():
+                parts = [state.teacher(part).float() for part in images.split(state.at_once)]
+            return images, torch.cat(parts)
+        targets = state.examples.targets[rows].to(runtime.device)
+        if partner is not None:
+            if targets.ndim == 1:
+                targets = F.one_hot(targets, len(state.examples.classes)).float()
+            targets = share * targets + (1 - share) * targets[partner.to(runtime.device)]
+        return images, targets
+
     def _augmented(self, images: Tensor, examples: Examples, runtime: Runtime) -> Tensor:
         if not self.protocol.augmented:
             return images
+        if self.protocol.augmentation != "dsa":
+            tiles = getattr(examples, "tiles", 1) if self.protocol.augmentation == "tiles" else 1
+            images = shuffle_tiles(images, tiles, runtime.generator("augment"))
+            smallest = 1 / tiles if self.protocol.augmentation == "tiles" else 0.08
+            return crop_and_flip(images, runtime.generator("augment"), smallest=smallest, flips=examples.flips)
         operations = strategy(default_strategy(examples.flips))
         draw = draw_batch(len(images), operations, runtime.generator("augment"))
         return augment(images, draw, align_corners=self.protocol.align_corners)
@@ -235,10 +298,30 @@ class TrainNetwork(Settings):
         return TrainedNetwork.load(folder)
 
 
-def _optimizer(network: nn.Module, protocol: Protocol) -> torch.optim.SGD:
-    return torch.optim.SGD(
-        network.parameters(), protocol.lr, momentum=protocol.momentum, weight_decay=protocol.weight_decay
-    )
+def _optimizer(network: nn.Module, protocol: Protocol) -> torch.optim.Optimizer:
+    if protocol.optimizer == "sgd":
+        return torch.optim.SGD(
+            network.parameters(), protocol.lr, momentum=protocol.momentum, weight_decay=protocol.weight_decay
+        )
+    matrices = [parameter for parameter in network.parameters() if parameter.ndim > 1]
+    others = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
+    groups: list[dict[str, Any]] = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, protocol.lr, weight_decay=protocol.weight_decay)
+
+
+def _teacher(examples: Examples, runtime: Runtime) -> nn.Module:
+    carried = getattr(examples, "teacher", None)
+    if carried is None:
+        raise InputError("this protocol learns from a teacher, but the set carries none; take another --protocol.")
+    return runtime.place(copy.deepcopy(carried.network)).eval().requires_grad_(False)
+
+
+def distillation_loss(
+    logits: Float[Tensor, "batch classes"], teacher: Float[Tensor, "batch classes"], temperature: float
+) -> Float[Tensor, ""]:
+    """Σ over the batch of KL(softmax(teacher / τ) ‖ softmax(logits / τ)), without the factor τ² (SRe2L, RDED)."""
+    wanted = F.log_softmax(teacher / temperature, dim=1)
+    return F.kl_div(F.log_softmax(logits / temperature, dim=1), wanted, reduction="sum", log_target=True)
 
 
 @dataclass
@@ -250,18 +333,25 @@ class TrainedNetwork:
     shape: tuple[int, int, int]
     classes: tuple[str, ...]
 
-    def save(self, folder: Path) -> None:
-        """Write it to a folder."""
+    def save(self, folder: Path) -> str:
+        """Write it to a folder; return its digest."""
         plain = {"settings": self.method.to_json(), "shape": list(self.shape), "classes": list(self.classes)}
-        store.write_tensors(folder / "network.safetensors", self.network.state_dict(), plain)
+        return store.write_tensors(folder / "network.safetensors", self.network.state_dict(), plain)
 
     def picture(self) -> None:
         """A network has none."""
 
     @classmethod
-    def load(cls, folder: Path) -> "TrainedNetwork":
-        """Read what `save` wrote."""
-        tensors, plain = store.read_tensors(folder / "network.safetensors")
+    def load(cls, folder: Path, *, digest: str | None = None) -> "TrainedNetwork":
+        """Read what `save` wrote, and see that it is the file of that digest.
+
+        Raises:
+            InputError: The file is missing, damaged, or another one.
+        """
+        path = folder / "network.safetensors"
+        tensors, plain = store.read_tensors(path)
+        if digest is not None and store.digest_of(tensors, plain) != digest:
+            raise InputError(f"{path} is not the file that artefact.json describes.")
         method, shape = TrainNetwork.from_json(plain["settings"]), tuple(plain["shape"])
         network = method.architecture.build(shape, len(plain["classes"]), torch.Generator())
         network.load_state_dict(tensors)

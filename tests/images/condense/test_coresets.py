@@ -220,16 +220,6 @@ def test_the_class_that_lacks_most_is_named_with_its_own_number(few_digits, engi
         attar.condense(fewer, attar.Random(ipc=wanted), engine=engine)
 
 
-@pytest.mark.parametrize("numbers", [(), (1,) * 9, (1,) * 11])
-@pytest.mark.parametrize("method", [attar.Random, attar.Herding, attar.KMeans, attar.DM])
-def test_numbers_for_other_than_the_classes_there_are_are_refused(method, numbers, few_digits, engine):
-    with pytest.raises(InputError) as refusal:
-        attar.condense(few_digits, method(ipc=numbers), engine=engine)
-    assert str(refusal.value) == (
-        f"ipc has {len(numbers)} numbers for 10 classes; give one for all, or one for each class."
-    )
-
-
 def test_a_class_has_one_mean():
     with pytest.raises(InputError) as refusal:
         attar.ClassMean(ipc=2)

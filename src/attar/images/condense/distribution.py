@@ -50,7 +50,12 @@ class Condensing:
 
 @dataclass(frozen=True, kw_only=True)
 class DistributionMatching(Settings):
-    """Settings and loop that DM and its descendants share."""
+    """Settings and loop that DM and its descendants share.
+
+    Memory grows with the synthetic images and their optimiser, and neither with the number of steps nor with that of
+    real images: of these a few are seen at a time, and only sums are kept. Batch norm is the exception: it needs the
+    real images of all classes in one batch.
+    """
 
     ipc: Ipc = 10
     """Synthetic images per class: one number for all, or one for each class in turn."""

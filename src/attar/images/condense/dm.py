@@ -13,6 +13,7 @@ from torch import Tensor
 from attar.core.errors import unknown
 from attar.images.augment import default_strategy
 from attar.images.condense.distribution import ClassMeans, DistributionMatching, Views, squared_distance
+from attar.images.networks import Architecture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,4 +50,5 @@ class DM(DistributionMatching):
             lr=10.0 if data == "cifar10" and ipc >= 100 else 1.0,  # the repository's readme: 1 for CIFAR-100 up to 125
             real_batch=256,  # the script's default
             augmentation=default_strategy(flips=data != "mnist"),  # the script's strategy, without flips for digits
+            architecture=Architecture(norm="instance", width=128),  # the script's default network
         )

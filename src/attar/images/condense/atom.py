@@ -1,0 +1,97 @@
+"""ATOM: match where random networks look and which of their features answer, and what they embed at the end.
+
+Worth trying over DataDAM at few images per class and with batch norm, at the same cost; with instance norm at one
+image per class DM, DataDAM and ATOM tie.
+Khaki, Sajedi, Wang, Liu, Lawryshyn and Plataniotis, ATOM: Attention Mixer for Efficient Dataset Distillation, CVPR
+2024 workshop on dataset distillation, arXiv:2405.01373. The authors have released no code and no sets, so nothing here
+could be checked against theirs: what the paper's figure does not show is DataDAM's, and named as such below.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal, Self
+
+from jaxtyping import Float
+from torch import Tensor
+
+from attar.core.errors import InputError, unknown
+from attar.core.settings import Range
+from attar.images.condense.datadam import DataDAM, MapNorm, Maps, attention_energy, map_distance, pooled, unit
+from attar.images.condense.distribution import ClassMeans, Views, squared_distance
+
+SPATIAL, CHANNEL = (1,), (2, 3)
+"""What each view pools away: the filters, or the places."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ATOM(DataDAM):
+    """Match spatial and channel attention and mean embeddings (Khaki et al., CVPR workshop 2024, arXiv:2405.01373).
+
+    L(S) = scale · (w_s L_s + w_c L_c + λ L_MMD). L_s is DataDAM's term (its `attention_weight` is w_s); L_c is the same
+    with each block's maps summed over places, one value per filter. The two differ in size - with instance norm L_s is
+    five to seven times L_c - so equal weights are not equal influence: both terms are logged.
+    """
+
+    channel_power: Annotated[float, Range(0.1, 16)] = 4.0
+    """Power of the activations in channel attention; with instance norm a power of 1 all but switches it off."""
+    channel_weight: Annotated[float, Range(0)] = 1.0
+    """Weight of the channel term; 0 leaves DataDAM. The figure shows a plain sum."""
+
+    name = "atom"
+
+    def views(self, maps: list[Tensor], embedding: Tensor) -> Views:
+        """Spatial attention of all blocks but the last, their channel attention, then the embedding."""
+        spatial, channel = [], []
+        for features in maps[:-1]:
+            energy = attention_energy(features, power=self.power, norm=self.map_norm)
+            if self.attention_weight:
+                spatial.append(unit(pooled(energy, SPATIAL, self.map_pooling), self.map_norm))
+            if self.channel_weight:
+                if self.channel_power != self.power:
+                    energy = attention_energy(features, power=self.channel_power, norm=self.map_norm)
+                channel.append(unit(pooled(energy, CHANNEL, self.map_pooling), self.map_norm))
+        return [*spatial, *channel, embedding]
+
+    def terms(self, real: ClassMeans, synthetic: ClassMeans) -> dict[str, Float[Tensor, ""]]:
+        """L_s, L_c, L_MMD and their weighted sum."""
+        assert self.mmd_weight is not None, "resolve the settings first"
+        mmd = squared_distance(real[-1], synthetic[-1])
+        distances = [
+            map_distance(first, second, self.distance) for first, second in zip(real[:-1], synthetic[:-1], strict=True)
+        ]
+        kinds = bool(self.attention_weight) + bool(self.channel_weight)
+        blocks = len(distances) // max(kinds, 1)
+        split = blocks if self.attention_weight else 0
+        spatial, channel = (sum(part, mmd.new_zeros(())) for part in (distances[:split], distances[split:]))
+        attention = self.attention_weight * spatial + self.channel_weight * channel
+        return {"loss": self.scale * (attention + self.mmd_weight * mmd), "sam": spatial, "cam": channel, "mmd": mmd}
+
+    @classmethod
+    def paper(cls, data: str, *, ipc: int, variant: Literal["paper", "released"] = "paper") -> Self:
+        """The settings of one cell of the paper's table.
+
+        Data sets, augmentation and whitening are the paper's; steps, step size, powers, λ and batch are DataDAM's, and
+        not verified for ATOM.
+
+        Raises:
+            InputError: A data set the paper does not have, or the released variant, which does not exist.
+        """
+        known = ("cifar10", "cifar100", "tiny-imagenet")
+        if data not in known:
+            raise unknown("data set of ATOM's table", data, known)
+        if variant == "released":
+            raise InputError("ATOM's authors have released no code; there is only the paper's variant.")
+        return super().paper(data, ipc=ipc)
+
+
+def channel_attention(
+    features: Maps, *, power: float = 4.0, pooling: Literal["sum", "max"] = "sum", norm: MapNorm = "l2"
+) -> Float[Tensor, "image filter"]:
+    """Attention of each image: Σ_places |f|^p of each filter, as a vector, normalised per image.
+
+    Args:
+        features: A block's maps after its activation.
+        power: p.
+        pooling: Sum or maximum over places.
+        norm: Unit L2 or L1 length, division by the squared L2 norm, or none.
+    """
+    return unit(pooled(attention_energy(features, power=power, norm=norm), CHANNEL, pooling), norm)

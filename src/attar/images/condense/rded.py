@@ -1,0 +1,229 @@
+"""RDED: crops of real images that a trained network finds most typical of their class, several to an image.
+
+The strong rival without any optimisation: prefer it at 64 pixels and more, and wherever a method that learns pixels
+would take hours. Most of its strength on large images is in its labels, which are a teacher's; so compare it with
+random real images that have the same labels, which `attar evaluate` shows beside it.
+Sun, Shi, Yu and Lin, On the Diversity and Realism of Distilled Dataset: An Efficient Dataset Distillation Paradigm,
+CVPR 2024, arXiv:2312.03526. Settings are those of the released scripts.
+"""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from attar.core.errors import InputError, unknown
+from attar.core.runtime import Runtime
+from attar.core.settings import Range
+from attar.images.artefact import CondensedImages, Origin
+from attar.images.condense.coresets import Coreset, Selection, check_enough_images, labels_of, per_class
+from attar.images.crops import draw_boxes
+from attar.images.networks import Architecture
+from attar.images.sources import ImageSource
+from attar.images.training import PROTOCOLS, Protocol, TrainedNetwork, trained
+
+Patches = Float[Tensor, "patch channel patch_height patch_width"]
+
+LARGE_SIDE = 128
+"""Image side from which four crops share an image: the scripts do so for ImageNet and its subsets."""
+
+
+@dataclass
+class Tiled(Selection):
+    """Images put together, with their labels and who labels."""
+
+    labels: Tensor
+    teacher: TrainedNetwork
+
+
+@dataclass(frozen=True, kw_only=True)
+class RDED(Coreset):
+    """Tile the crops of real images that an observer finds typical (Sun et al., CVPR 2024, arXiv:2312.03526).
+
+    Of each class `candidates` images are drawn, and `crops` random crops of each scored by the observer's
+    cross-entropy with the true class. The best crop of each image stays, and of those the factor² · ipc best, shrunk
+    and put together factor by factor. The observer is also the teacher: with `labels="teacher"` it goes along with
+    the set, and the `rded` protocol has students learn its answers.
+    """
+
+    factor: Annotated[int, Range(1)] | None = None
+    """Crops a side in an image; 1 below 128 pixels and 2 from there on, unless given (as in the scripts)."""
+    candidates: Annotated[int, Range(1)] = 300
+    """Images drawn of each class, or all of a smaller one; the scripts' `mipc`."""
+    crops: Annotated[int, Range(1)] = 5
+    """Random crops of each of them; the scripts' `num_crop`."""
+    smallest_crop: Annotated[float, Range(0.001, 1)] = 0.08
+    """Smallest share of an image's area in a crop, which is square."""
+    labels: Literal["hard", "soft", "teacher"] = "soft"
+    """Class numbers; the observer's probabilities, averaged over an image's crops (the paper's region-level labels,
+    which its code lacks); or class numbers and the observer itself, for the `rded` protocol (the code's way)."""
+    observer: str | None = None
+    """Folder of a trained network to observe with, in place of training one."""
+    architecture: Architecture = field(default_factory=lambda: Architecture(norm="batch"))
+    """The observer, where it is trained."""
+    protocol: Protocol = PROTOCOLS["ceiling"]
+    """How it is trained."""
+
+    name = "rded"
+
+    def resolve(self, source: ImageSource, runtime: Runtime) -> Self:
+        """Fill in the number of crops an image and the observer's depth."""
+        factor = self.factor or (2 if min(source.shape[1:]) >= LARGE_SIDE else 1)
+        if any(side % factor for side in source.shape[1:]):
+            height, width = source.shape[1:]
+            raise InputError(f"factor is {factor}, which does not divide images of {width}×{height}.")
+        architecture = self.architecture.resolve(source.shape)
+        settings = replace(super().resolve(source, runtime), factor=factor, architecture=architecture)
+        check_enough_images(self.ipc, source)
+        for name, rows, count in zip(
+            source.classes, source.rows_of, per_class(self.ipc, len(source.classes)), strict=True
+        ):
+            wanted, looked_at = count * factor**2, min(self.candidates, len(rows))
+            if wanted > looked_at:
+                raise InputError(
+                    f"class {name!r} needs {wanted} crops, {factor}×{factor} for each image, but of only {looked_at} "
+                    "images one crop each is taken; lower --ipc or --factor, or raise --candidates."
+                )
+        return settings
+
+    def build(self, source: ImageSource, runtime: Runtime) -> Tiled:
+        """Observe every class, choose, put together."""
+        assert self.factor is not None, "resolve the settings first"
+        observer = self._observer(source, runtime)
+        images, soft = [], []
+        for label, (rows, count) in enumerate(
+            zip(source.rows_of, per_class(self.ipc, len(source.classes)), strict=True)
+        ):
+            order = torch.randperm(len(rows), generator=runtime.generator("choice"))
+            patches, logits = self._best_crops(observer.network, source, rows[order[: self.candidates]], label, runtime)
+            chosen = most_typical(logits, label, count * self.factor**2)
+            images.append(tiled(patches[chosen], self.factor))
+            # Tile k of image i is crop k · count + i, so the best crops are spread over the images.
+            soft.append(logits[chosen].softmax(dim=1).view(self.factor**2, count, -1).mean(dim=0))
+        pixels = torch.cat(images).mul(255).round().clamp(0, 255).byte()
+        labels = torch.cat(soft) if self.labels == "soft" else labels_of(self.ipc, len(source.classes))
+        return Tiled(pixels, source, labels, observer)
+
+    def result(self, state: Any, runtime: Runtime) -> CondensedImages:
+        """The images as 8-bit pixels, with their labels."""
+        source = state.source
+        teacher = state.teacher if self.labels == "teacher" else None
+        origin = Origin.of(source, self, runtime)
+        return CondensedImages(
+            state.images, state.labels, source.classes, source.transform, source.flips, origin, teacher=teacher
+        )
+
+    def select(self, source: ImageSource, runtime: Runtime) -> Tensor:
+        """The images alone."""
+        return self.build(source, runtime).images
+
+    def _observer(self, source: ImageSource, runtime: Runtime) -> TrainedNetwork:
+        if self.observer is None:
+            return trained(source, self.architecture, runtime, self.protocol)
+        found = TrainedNetwork.load(Path(self.observer))
+        if found.classes != source.classes or found.shape != source.shape:
+            raise InputError(
+                f"the network in {self.observer} was trained on {len(found.classes)} classes of {found.shape}, "
+                f"but {source.name} has {len(source.classes)} of {source.shape}."
+            )
+        runtime.place(found.network)
+        return found
+
+    def _best_crops(
+        self, observer: nn.Module, source: ImageSource, rows: Int[Tensor, " row"], label: int, runtime: Runtime
+    ) -> tuple[Patches, Float[Tensor, "patch class"]]:
+        """The most typical crop of each image, in [0, 1] and a tile's size, with the observer's logits."""
+        assert self.factor is not None
+        size = source.shape[1] // self.factor, source.shape[2] // self.factor
+        best, answers = [], []
+        for part in rows.split(max(1, runtime.images_at_once(source.shape) // self.crops)):
+            pixels = source.train.pixels[part]
+            unit = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
+            boxes = draw_boxes(
+                len(part) * self.crops,
+                runtime.generator("crops"),
+                smallest=self.smallest_crop,
+                aspect=1.0,
+                oblong=source.shape[2] / source.shape[1],
+            )
+            patches = cut(unit.repeat_interleave(self.crops, dim=0), boxes, size)
+            logits = observe(observer, patches, source, runtime)
+            first = most_typical_of_each(logits, label, self.crops)
+            best.append(patches[first])
+            answers.append(logits[first])
+        return torch.cat(best), torch.cat(answers)
+
+    @classmethod
+    def paper(cls, data: str, *, ipc: int) -> Self:
+        """The settings of one cell of the paper's tables with a ConvNet or ResNet-18 as observer and student.
+
+        Raises:
+            InputError: A data set the scripts do not have.
+        """
+        known = ("cifar10", "cifar100", "tiny-imagenet", "imagenette", "imagewoof", "imagenet")
+        if data not in known:
+            raise unknown("data set of RDED's tables", data, known)
+        return cls(
+            ipc=ipc,
+            factor=2 if data.startswith("image") else 1,  # the scripts, like the next three
+            candidates=300,
+            crops=5,
+            labels="teacher",
+        )
+
+
+def cut(
+    images: Float[Tensor, "patch channel height width"], boxes: Float[Tensor, "patch 4"], size: tuple[int, int]
+) -> Patches:
+    """A box of each image, to the pixel, scaled to a size with smoothing."""
+    height, width = images.shape[2:]
+    patches = []
+    for image, (left, top, right, bottom) in zip(images, boxes.tolist(), strict=True):
+        x, y = round(left * width), round(top * height)
+        piece = image[:, y : max(round(bottom * height), y + 1), x : max(round(right * width), x + 1)]
+        same = piece.shape[1:] == size
+        patches.append(piece if same else _scaled(piece, size))
+    return torch.stack(patches)
+
+
+@torch.inference_mode()
+def observe(
+    observer: nn.Module, patches: Patches, source: ImageSource, runtime: Runtime
+) -> Float[Tensor, "patch class"]:
+    """The observer's logits of patches, each in the middle of an otherwise empty (zero) network input."""
+    images = source.transform.forward(patches)
+    height, width = (full - part for full, part in zip(source.shape[1:], patches.shape[2:], strict=True))
+    images = F.pad(images, (width // 2, width - width // 2, height // 2, height - height // 2))
+    images = images.to(runtime.device).contiguous(memory_format=runtime.memory_format)
+    return observer(images).float().cpu()
+
+
+def most_typical_of_each(logits: Float[Tensor, "patch class"], label: int, crops: int) -> Int[Tensor, " image"]:
+    """For each image, with so many crops one after the other, the crop of the lowest cross-entropy."""
+    losses = realism_loss(logits, label).view(-1, crops)
+    return losses.argmin(dim=1) + torch.arange(len(losses)) * crops
+
+
+def most_typical(logits: Float[Tensor, "patch class"], label: int, count: int) -> Int[Tensor, " {count}"]:
+    """The patches of the lowest cross-entropy, lowest first."""
+    return realism_loss(logits, label).argsort(stable=True)[:count]
+
+
+def realism_loss(logits: Float[Tensor, "patch class"], label: int) -> Float[Tensor, " patch"]:
+    """Cross-entropy of each patch with its class: the negative of the paper's realism score."""
+    return F.cross_entropy(logits, torch.full((len(logits),), label), reduction="none")
+
+
+def tiled(patches: Patches, factor: int) -> Float[Tensor, "image channel height width"]:
+    """Put factor² patches into each image: the first n patches in the first tile of n images, and so on."""
+    grid = patches.unflatten(0, (factor, factor, -1))
+    return torch.cat([torch.cat(list(row), dim=3) for row in grid], dim=2)
+
+
+def _scaled(piece: Float[Tensor, "channel _height _width"], size: tuple[int, int]) -> Float[Tensor, "channel _h _w"]:
+    scaled = F.interpolate(piece.unsqueeze(0), size=size, mode="bilinear", antialias=True)
+    return scaled[0].clamp(0, 1)
