@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from attar.verbs import compare as compare
     from attar.verbs import condense as condense
     from attar.verbs import evaluate as evaluate
+    from attar.verbs import import_set as import_set
     from attar.verbs import open_artefact as open_artefact
 
 # Torch takes a second or two to import, so each name brings its module when it is first used.
@@ -48,6 +49,7 @@ __getattr__, __dir__ = lazily(
         "compare": "attar.verbs",
         "condense": "attar.verbs",
         "evaluate": "attar.verbs",
+        "import_set": "attar.verbs",
         "load": "attar.images.sources",
         "open_artefact": "attar.verbs",
     },

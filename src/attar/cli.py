@@ -21,6 +21,8 @@ VERBS = {
     "methods": ("", "what there is, one line each"),
     "data": ("DATA", "what a data set holds, as attar reads it"),
     "cite": ("METHOD", "the paper, as BibTeX"),
+    "import": ("FILE --data DATA", "a released set (.pt, pictures) into an artefact"),
+    "push": ("FOLDER user/name", "an artefact to the hub"),
     "bench": ("TABLE", "a table of methods, measured beside the published figures"),
 }
 """Verb: what follows it, and what it does. Its code is `attar.commands.VERB`."""

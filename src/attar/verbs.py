@@ -6,9 +6,11 @@ from typing import Any
 
 from attar.core import engine as core
 from attar.core.runtime import Engine, Runtime
+from attar.images import hub
 from attar.images.artefact import CondensedImages
 from attar.images.compare import Comparison
 from attar.images.compare import compare as compare_images
+from attar.images.importing import import_set as import_images
 from attar.images.score import Evaluation
 from attar.images.score import evaluate as evaluate_images
 from attar.images.sources import load
@@ -85,9 +87,29 @@ def _opened(sets: Sequence[Small]) -> list[CondensedImages]:
 
 
 def open_artefact(folder: str | Path) -> CondensedImages:
-    """Read a condensed set from its folder.
+    """Read a condensed set from its folder, or from the hub where `user/name` is no folder here.
 
     Raises:
         InputError: It holds none, or a truncated or altered one.
     """
+    if not Path(folder).exists() and hub.looks_like_one(str(folder)):
+        folder = hub.pull(str(folder))
     return CondensedImages.load(folder)
+
+
+def import_set(
+    files: Sequence[str | Path], data: Any, *, out: str | Path | None = None, **settings: Any
+) -> CondensedImages:
+    """Make an artefact of a condensed set that others have released as tensors or pictures.
+
+    Args:
+        files: The file, or images and labels apart, or a folder of pictures per class.
+        data: What it was condensed from: a source, or anything `attar.load` takes.
+        out: Folder for the artefact; None keeps it in memory.
+        settings: Those of `attar.images.importing.import_set`: which, whitened, labels, lr.
+
+    Raises:
+        InputError: Something that is not known, does not fit the data, or holds more than tensors.
+    """
+    small = import_images([Path(file) for file in files], load(data), **settings)
+    return small if out is None else small.save(out)

@@ -294,7 +294,23 @@ def table(**columns):
             {"size": 8},
             "size scales encoded pictures, and dataset, train holds numbers; scale them yourself.",
         ),
-        (table(image=[b"x", b"y"], label=[0, 1]), {}, None),
+        (
+            table(image=[[[0.5]], [[float("nan")]]], label=[0, 1]),
+            {},
+            "row 1 of dataset, train has pixels that are not finite (NaN or infinite).",
+        ),
+        (
+            datasets.DatasetDict(
+                train=table(image=[[[0, 1]], [[0, 1]]], label=[0, 1]), test=table(image=[[[0], [1]]], label=[0])
+            ),
+            {},
+            "images of dataset, test differ in size; bring them to one size yourself.",
+        ),
+        (
+            table(image=[b"x", b"y"], label=[0, 1]),
+            {},
+            "row 0 of dataset, train cannot be decoded as an image (UnidentifiedImageError).",
+        ),
         (table(image=[], label=[]), {}, None),
         (
             datasets.DatasetDict(a=encoded(PICTURES, NUMBERS), b=encoded(PICTURES, NUMBERS)),

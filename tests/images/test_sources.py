@@ -251,6 +251,23 @@ def test_pictures_of_different_sizes_are_refused_unless_a_size_is_given(tmp_path
     assert attar.load(tmp_path, size=6).shape == (3, 6, 6)
 
 
+@pytest.mark.parametrize("memory", [4.0, 0.0])
+@pytest.mark.parametrize("form", ["folder", "parquet"])
+def test_test_pictures_of_another_size_are_refused_unless_a_size_is_given(form, memory, tmp_path):
+    train, test = pictures(4, (8, 8, 3)), pictures(4, (9, 10, 3))
+    if form == "folder":
+        write_folder(tmp_path / "train", cat=train[:2], dog=train[2:])
+        write_folder(tmp_path / "test", cat=test[:2], dog=test[2:])
+        first = tmp_path / "test" / "cat" / "000.png"
+    else:
+        write_parquet(tmp_path / "train.parquet", train, [0, 1, 0, 1])
+        first = f"row 0 of {write_parquet(tmp_path / 'test.parquet', test, [0, 1, 0, 1])}"
+    assert refusal_of(tmp_path, memory=memory) == (
+        f"training images are 8×8, and {first} is 10×9. Bring them to one size with --size 8."
+    )
+    assert attar.load(tmp_path, size=7, memory=memory).shape == (3, 7, 7)
+
+
 def test_a_size_takes_the_middle_square(tmp_path):
     wide = np.zeros((8, 16, 3), dtype=np.uint8)
     wide[:, 4:12] = pictures(1)[0]

@@ -187,6 +187,32 @@ def test_the_second_opening_reads_no_image_for_its_fingerprint(form, tmp_path, c
     assert load_streamed(path, seed=2).fingerprint != first
 
 
+def test_each_column_of_a_file_has_a_fingerprint_of_its_own(tmp_path, cache):
+    columns = {"one": [png(image) for image in IMAGES], "two": [png(255 - image) for image in IMAGES]}
+    parquet.write_table(pyarrow.table(columns | {"label": LABELS}), tmp_path / "pets.parquet")
+    one, two, again = (load_streamed(tmp_path / "pets.parquet", image=name) for name in ("one", "two", "one"))
+    assert one.fingerprint == again.fingerprint != two.fingerprint
+
+
+@pytest.mark.parametrize("form", ["parquet", "saved"])
+def test_files_that_rows_only_name_are_read_each_time(form, tmp_path, cache):
+    import datasets
+
+    folder = write_folder(tmp_path, pets=IMAGES) / "pets"
+    cells = [{"bytes": None, "path": str(folder / f"{number:03d}.png")} for number in range(20)]
+    path = tmp_path / "data"
+    if form == "saved":
+        datasets.Dataset.from_dict({"image": cells, "label": LABELS}).save_to_disk(path)
+    else:
+        path.mkdir()
+        parquet.write_table(pyarrow.table({"image": cells, "label": LABELS}), path / "train.parquet")
+    first = load_streamed(path).fingerprint
+    before = (folder / "007.png").stat()
+    (folder / "007.png").write_bytes(png(255 - IMAGES[7]))
+    os.utime(folder / "007.png", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert load_streamed(path).fingerprint != first
+
+
 def test_a_file_that_was_changed_is_read_again(tmp_path, cache):
     folder = write_folder(tmp_path / "pets", cat=IMAGES[:10], dog=IMAGES[10:])
     first = load_streamed(folder).fingerprint
@@ -204,6 +230,26 @@ def test_a_damaged_memory_is_no_reason_to_stop(tmp_path, cache):
     memory.write_bytes(memory.read_bytes()[:-5])
     assert load_streamed(folder).fingerprint == first
     assert store.read_tensors(memory)[0]["digests"].shape == (20, 16)
+
+
+@pytest.mark.parametrize("form", ["folder", "parquet", "dataset"])
+def test_several_threads_read_what_one_reads(form, tmp_path, cache, monkeypatch):
+    import datasets
+
+    images, labels = pictures(300), [0] * 150 + [1] * 150
+    if form == "folder":
+        data = write_folder(tmp_path / "pets", cat=images[:150], dog=images[150:])
+    elif form == "parquet":
+        data = write_parquet(tmp_path / "pets.parquet", images, labels)
+    else:
+        data = datasets.Dataset.from_dict({"image": [png(image) for image in images], "label": labels})
+    alone = attar.load(data, memory=0)
+    wanted, fingerprint = all_pixels(alone.train), alone.fingerprint
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    for memory in (4.0, 0.0):
+        assert torch.equal(all_pixels(attar.load(data, memory=memory).train), wanted)
+    shutil.rmtree(cache / "digests", ignore_errors=True)
+    assert attar.load(data, memory=0).fingerprint == fingerprint
 
 
 # Methods on sets above the budget.

@@ -1,5 +1,6 @@
 """`attar evaluate FOLDER ...`: what fresh networks learn from a condensed set, or from several side by side."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -8,6 +9,7 @@ from attar.core.errors import InputError
 
 if TYPE_CHECKING:
     from attar.images.artefact import CondensedImages
+    from attar.images.score import Evaluation
     from attar.images.sources import ImageSource
 
 
@@ -74,6 +76,9 @@ def main(arguments: list[str]) -> None:
         }
         result = compare(sets, source, **settings)
         only = result.rows[0].evaluation if len(result.rows) == 1 else None
+        for row in result.rows:
+            for index, small in enumerate(row.sets):
+                _remember(small, row.evaluation.of_set(index))
         print(only or result)
         if json is not None:
             write_json(json, (only or result).to_json())
@@ -87,3 +92,11 @@ def _source(sets: "list[CondensedImages]", data: str | None, reading: Reading) -
     if data is None and origin.source != "digits":
         raise InputError(f"this was condensed from {origin.source!r}, which is not bundled; give --data.")
     return reading.load(data or origin.source, origin.seed)
+
+
+def _remember(small: "CondensedImages", evaluation: "Evaluation") -> None:
+    """Keep the scores with the set, where it may be written to."""
+    from attar.images.card import remember_scores
+
+    if small.folder is not None and os.access(small.folder, os.W_OK):
+        remember_scores(small.folder, evaluation)

@@ -22,6 +22,7 @@ from torch import Tensor
 from attar.core import store
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
+from attar.images.card import card, remembered_scores
 from attar.images.preview import preview
 from attar.images.sources import ImageSource
 from attar.images.training import TrainedNetwork
@@ -120,8 +121,13 @@ class CondensedImages:
             return sum(file.stat().st_size for file in files if file.exists())
         tensors = {"images": self.images, "labels": self.labels}
         weights = self.teacher.network.state_dict() if self.teacher else {}
-        files = [{name: tensor.contiguous() for name, tensor in part.items()} for part in (tensors, weights) if part]
-        return sum(len(save(file)) for file in files)
+        parts = [part for part in (tensors, weights) if part]
+        return sum(len(save({name: tensor.contiguous() for name, tensor in part.items()})) for part in parts)
+
+    @property
+    def hard_labels(self) -> Int[Tensor, " image"]:
+        """The class of each image; of soft labels the most probable."""
+        return self.labels if self.labels.ndim == 1 else self.labels.argmax(dim=1)
 
     @property
     def tiles(self) -> int:
@@ -161,7 +167,6 @@ class CondensedImages:
             teacher = self.teacher.save(folder / TEACHER)
         store.write_bytes(folder / EXPORT, self._parquet())
         store.write_bytes(folder / "preview.png", self.picture())
-        store.write_bytes(folder / "README.md", card(self).encode())
         facts = {
             "schema": SCHEMA,
             "digest": digest,
@@ -176,7 +181,34 @@ class CondensedImages:
         }
         facts["facts_digest"] = store.digest_of({}, facts)
         store.write_json(folder / "artefact.json", facts)
-        return dataclasses.replace(self, folder=folder)
+        saved = dataclasses.replace(self, folder=folder)
+        saved.write_card(folder)
+        return saved
+
+    def write_card(self, folder: Path) -> None:
+        """Write its README, with the scores that lie beside it."""
+        store.write_bytes(folder / "README.md", card(self, EXPORT, remembered_scores(folder)).encode())
+
+    def export(self, folder: str | Path) -> Path:
+        """Write 8-bit pictures, one folder per class, for tools that want files; `attar.load` reads them too.
+
+        Raises:
+            InputError: The folder holds something already.
+        """
+        folder = Path(folder)
+        if folder.exists() and any(folder.iterdir()):
+            raise InputError(f"{folder} is not empty; choose another folder.")
+        for number, (image, label) in enumerate(zip(self.pixels, self.hard_labels.tolist(), strict=True)):
+            place = folder / "train" / self.classes[label].replace("/", "-")
+            place.mkdir(parents=True, exist_ok=True)
+            store.write_bytes(place / f"{number:05d}.png", _png(image))
+        return folder
+
+    def to_hub(self, name: str, *, private: bool = False, token: str | None = None, message: str | None = None) -> str:
+        """Upload it to the Hugging Face hub as `user/name`; return its address (see `attar.images.hub.push`)."""
+        from attar.images.hub import push
+
+        return push(self, name, private=private, token=token, message=message)
 
     @classmethod
     def load(cls, folder: str | Path) -> "CondensedImages":
@@ -218,10 +250,7 @@ class CondensedImages:
 
     def picture(self) -> builtins.bytes:
         """The preview, as PNG."""
-        return preview(self.pixels, self._hard_labels(), self.classes)
-
-    def _hard_labels(self) -> np.ndarray:
-        return (self.labels if self.labels.ndim == 1 else self.labels.argmax(dim=1)).numpy()
+        return preview(self.pixels, self.hard_labels.numpy(), self.classes)
 
     def _parquet(self) -> builtins.bytes:
         """PNG images and labels with the note by which `datasets` knows their types."""
@@ -236,7 +265,7 @@ class CondensedImages:
         }
         cells = [{"bytes": _png(image), "path": None} for image in self.pixels]
         kind = pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()})
-        columns = {"image": pyarrow.array(cells, kind), "label": pyarrow.array(self._hard_labels())}
+        columns = {"image": pyarrow.array(cells, kind), "label": pyarrow.array(self.hard_labels.numpy())}
         if self.labels.ndim == 2:
             columns["soft_label"] = pyarrow.array(self.labels.tolist(), pyarrow.list_(pyarrow.float32()))
             features["soft_label"] = {"feature": {"dtype": "float32", "_type": "Value"}, "_type": "List"}
@@ -245,60 +274,6 @@ class CondensedImages:
         sink = io.BytesIO()
         parquet.write_table(table.replace_schema_metadata({"huggingface": note}), sink)
         return sink.getvalue()
-
-
-def card(small: CondensedImages) -> str:
-    """The README of an artefact, in the form the hub reads."""
-    origin = small.origin
-    ipc = len(small.labels) / len(small.classes)
-    settings = "\n".join(f"| {name} | {value} |" for name, value in _flat(origin.settings))
-    machine = ", ".join(f"{name} {value}" for name, value in origin.machine.items())
-    space = "8-bit pixels of real images" if small.images.dtype == torch.uint8 else "float32 network input, as learned"
-    return f"""---
-configs:
-- config_name: default
-  data_files:
-  - split: train
-    path: {EXPORT}
-task_categories:
-- image-classification
-tags:
-- dataset-distillation
-- attar
----
-# {origin.source}, condensed by {origin.method}
-
-{len(small.labels)} images ({ipc:g} per class) that stand for {origin.full_images:,}.
-
-![preview](preview.png)
-
-The parquet file holds them in 8 bits, for viewing. Train on `images.safetensors` ({space}):
-
-```python
-import attar
-
-small = attar.open_artefact(".")
-print(attar.evaluate(small, "{origin.source}"))
-```
-
-| setting | value |
-|---|---|
-{settings}
-| seed | {origin.seed} |
-
-Normalised with mean {small.transform.mean} and spread {small.transform.std} per channel ({origin.statistics}){
-        ", then ZCA-whitened" if small.transform.whitening else ""
-    }. Split: {origin.split}. Data fingerprint: `{origin.fingerprint}`.
-
-Made with: {machine}.
-"""
-
-
-def _flat(values: dict[str, Any]) -> list[tuple[str, Any]]:
-    rows = []
-    for name, value in values.items():
-        rows += _flat(value) if isinstance(value, dict) else [(name, value)]
-    return rows
 
 
 def _check_facts(facts: Any, folder: Path) -> None:

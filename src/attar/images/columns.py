@@ -38,7 +38,7 @@ class Part:
     """What the integers stand for, if that is said."""
     where: Callable[[int], str]
     pixels: Callable[[Shape | None], Pixels]
-    """Reads the pixels, of the shape that is given or of the first one's."""
+    """Reads the pixels, of a shape that is given, or all of the first one's."""
 
 
 def assemble(name: str, train: Part, test: Part | None) -> Loaded:
@@ -135,15 +135,13 @@ def _parquet_part(files: list[Path], form: Form) -> Part:
         names = names or _class_names(schema, label)
         starts.append(len(labels))
         labels += _label_values(values, label, str(file))
-    where = Cells(None, files, starts).where
 
-    def pixels(shape: Shape | None) -> Pixels:
-        head = shape or shape_of(_head(files, column), form)
-        column_of_all = _images(files, column, in_memory=form.holds(len(labels), head))
-        pictures = Cells(column_of_all, files, starts)
-        return hold(pictures, shape or shape_of(pictures, form), form)
+    def pixels(like: Shape | None) -> Pixels:
+        shape = like or shape_of(_head(files, column), form)
+        cells = _images(files, column, in_memory=form.holds(len(labels), shape))
+        return hold(Cells(cells, column, files, starts), form, like)
 
-    return Part(str(files[0]), labels, names, where, pixels)
+    return Part(str(files[0]), labels, names, Cells(None, column, files, starts).where, pixels)
 
 
 def _head(files: list[Path], column: str) -> Cells:
@@ -153,7 +151,7 @@ def _head(files: list[Path], column: str) -> Cells:
     for file in files:
         with _readable(file):
             for batch in batches(file, column):
-                return Cells(pyarrow.chunked_array([batch.column(0)]), [file], [0])
+                return Cells(pyarrow.chunked_array([batch.column(0)]), column, [file], [0])
     raise AssertionError("files without rows were refused with their labels")
 
 
@@ -266,10 +264,10 @@ def _dataset_part(dataset: Any, name: str, form: Form) -> Part:
     images = dataset.select_columns([image])
     pictures = Rows(images.with_format("arrow"), name)
 
-    def pixels(shape: Shape | None) -> Pixels:
+    def pixels(like: Shape | None) -> Pixels:
         if _holds_numbers(dataset, image, name):
-            return _hold_numbers(images.with_format("numpy"), image, name, form)
-        return hold(pictures, shape or shape_of(pictures, form), form)
+            return _hold_numbers(images.with_format("numpy"), image, name, form, like)
+        return hold(pictures, form, like)
 
     return Part(name, labels, tuple(names) if names else None, pictures.where, pixels)
 
@@ -287,12 +285,12 @@ def _holds_numbers(dataset: Any, image: str, name: str) -> bool:
     raise InputError(f"column {image!r} of {name} holds {kind}, not images.")
 
 
-def _hold_numbers(dataset: Any, column: str, name: str, form: Form) -> Pixels:
+def _hold_numbers(dataset: Any, column: str, name: str, form: Form, like: Shape | None) -> Pixels:
     if form.size is not None:
         raise InputError(f"size scales encoded pictures, and {name} holds numbers; scale them yourself.")
     rows = torch.arange(len(dataset))
     _, channels, height, width = _numbers(dataset, column, [0], name).shape
-    images = Numbers(dataset, column, rows, (channels, height, width), name)
+    images = Numbers(dataset, column, rows, like or (channels, height, width), name)
     if not form.holds(len(rows), images.shape):
         return images
     return InMemory(torch.cat([images[part] for part in portions(rows, images.shape)]))
@@ -338,6 +336,9 @@ def _numbers(dataset: Any, column: str, rows: list[int], name: str) -> Batch:
         if values.min() < 0 or values.max() > 255:
             raise InputError(f"pixels of {name} run from {values.min()} to {values.max()}; give 0 to 255.")
         values = values.astype(np.uint8)
+    if not np.isfinite(values).all():
+        row = rows[int(np.flatnonzero(~np.isfinite(values).reshape(len(rows), -1).all(axis=1))[0])]
+        raise InputError(f"row {row} of {name} has pixels that are not finite (NaN or infinite).")
     return from_numbers(values)
 
 

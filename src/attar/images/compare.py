@@ -28,8 +28,13 @@ class Row:
     """One method with its settings, and what was learned from its sets."""
 
     label: str
-    seeds: tuple[int, ...]
+    sets: tuple[CondensedImages, ...]
     evaluation: Evaluation
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Those of the sets."""
+        return tuple(small.origin.seed for small in self.sets)
 
 
 @dataclass(frozen=True)
@@ -151,7 +156,7 @@ def compare(
             engine=engine,
             say=say,
         )
-        rows.append(Row(label, tuple(small.origin.seed for small in members), result))
+        rows.append(Row(label, tuple(members), result))
     return Comparison(tuple(rows))
 
 

@@ -140,8 +140,24 @@ def portions(rows: Int[Tensor, " row"], shape: tuple[int, int, int]) -> tuple[In
     return rows.split(max(1, PORTION // math.prod(shape)))
 
 
-def hold(pictures: Pictures, shape: tuple[int, int, int], form: Form) -> InMemory | Encoded:
-    """Decode pictures into memory, or leave them where they are if that would be above the budget."""
+def hold(pictures: Pictures, form: Form, like: tuple[int, int, int] | None = None) -> InMemory | Encoded:
+    """Decode pictures into memory, or leave them where they are if that would be above the budget.
+
+    Args:
+        pictures: All of one size, or to be brought to one.
+        form: The budget, and the size.
+        like: The shape that other images of the set have; that of the first picture unless given.
+
+    Raises:
+        InputError: A picture that cannot be decoded, or of another size.
+    """
+    found = shape_of(pictures, form)
+    shape = like or found
+    if shape[1:] != found[1:]:
+        raise InputError(
+            f"training images are {shape[2]}×{shape[1]}, and {pictures.where(0)} is {found[2]}×{found[1]}. "
+            f"Bring them to one size with --size {min(shape[1:])}."
+        )
     rows = torch.arange(len(pictures))
     if form.holds(len(rows), shape):
         return InMemory(decode_all(pictures, rows.tolist(), shape, form.size))

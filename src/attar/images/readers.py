@@ -13,7 +13,7 @@ from torch import Tensor
 
 from attar.core.errors import InputError
 from attar.images.columns import TEST_NAMES, field_name, from_dataset, from_disk, from_hub, from_parquet, is_dataset
-from attar.images.pixels import Form, InMemory, Loaded, Split, from_numbers, hold, shape_of
+from attar.images.pixels import Form, InMemory, Loaded, Split, from_numbers, hold
 from attar.images.streaming import Files
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff")
@@ -81,28 +81,28 @@ def _folder(name: str, path: Path, form: Form) -> Loaded:
     found = _pictures_by_class(top)
     if not found:
         raise InputError(f"{path} holds no parquet file and no folder of pictures for each class.")
-    classes = tuple(found)
-    train = _read_pictures(top, found, classes, None, form)
-    if test is None:
-        return name, train, None, classes
-    tested = _pictures_by_class(test)
-    strange = [label for label in tested if label not in found]
+    tested = _pictures_by_class(test) if test else {}
+    if test:
+        _check_test_classes(test, tested, top, found)
+    numbers = {label: number for number, label in enumerate(found)}
+    train = _read_pictures(top, found, numbers, form)
+    return name, train, _read_pictures(test, tested, numbers, form, train) if test else None, tuple(found)
+
+
+def _check_test_classes(test: Path, tested: dict[str, list[str]], top: Path, found: dict[str, list[str]]) -> None:
+    """Refuse classes that nothing was trained on; those that nothing is tested on are told by the source."""
+    strange = ", ".join(repr(label) for label in tested if label not in found)
     if strange or not tested:
-        what = f"pictures of {', '.join(map(repr, strange))}, which {top} lacks" if strange else "no pictures by class"
+        what = f"pictures of {strange}, which {top} lacks" if strange else "no pictures by class"
         raise InputError(f"{test} has {what}; it needs folders of the same names.")
-    return name, train, _read_pictures(test, tested, classes, train.pixels.shape, form), classes
 
 
 def _read_pictures(
-    folder: Path,
-    found: dict[str, list[str]],
-    classes: tuple[str, ...],
-    shape: tuple[int, int, int] | None,
-    form: Form,
+    folder: Path, found: dict[str, list[str]], numbers: dict[str, int], form: Form, like: Split | None = None
 ) -> Split:
     pictures = Files(folder, [name for names in found.values() for name in names])
-    labels = [classes.index(label) for label, names in found.items() for _ in names]
-    return Split(hold(pictures, shape or shape_of(pictures, form), form), torch.tensor(labels))
+    labels = [numbers[label] for label, names in found.items() for _ in names]
+    return Split(hold(pictures, form, like.pixels.shape if like else None), torch.tensor(labels))
 
 
 def _pictures_by_class(folder: Path) -> dict[str, list[str]]:

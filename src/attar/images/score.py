@@ -87,6 +87,14 @@ class NetworkScore:
         """The mean of each set's networks."""
         return [statistics.fmean(values) for values in self.values]
 
+    def of_set(self, index: int) -> "NetworkScore":
+        """The same of one of the sets; what stands beside was measured with the first."""
+        values = (self.values[index],)
+        beside = self.beside if index == 0 else ()
+        return dataclasses.replace(
+            self, score=Score.of(values[0]), spread=Spread.of(values), values=values, beside=beside
+        )
+
     def to_json(self) -> dict[str, object]:
         """Plain values, with what was kept."""
         return {**dataclasses.asdict(self), "kept": self.kept, "kept_above_chance": self.kept_above_chance}
@@ -116,6 +124,10 @@ class Evaluation:
             cost += f"condensed in {self.condensing_seconds:,.1f} s"
             cost += f" with {self.condensing_memory / 1e9:.2g} GB, " if self.condensing_memory else ", "
         return "\n".join([*lines, f"{cost}scored in {self.seconds:,.1f} s"])
+
+    def of_set(self, index: int) -> "Evaluation":
+        """The same of one of the sets."""
+        return dataclasses.replace(self, networks=tuple(network.of_set(index) for network in self.networks))
 
     def _lines(self, row: NetworkScore) -> list[str]:
         prefix = f"{row.network}: " if len(self.networks) > 1 else ""
@@ -293,8 +305,7 @@ def _ways(
         bare = dataclasses.replace(protocol, name=f"{protocol.name}, not augmented", augmented=False, mix="none")
         ways.append(("without augmentation", small, bare))
     if taught or small.labels.ndim == 2:
-        hard = small.labels if small.labels.ndim == 1 else small.labels.argmax(dim=1)
-        ways.append(("with hard labels", dataclasses.replace(small, labels=hard), stored))
+        ways.append(("with hard labels", dataclasses.replace(small, labels=small.hard_labels), stored))
     teacher = ", same teacher" if taught else ""
     ways.append((f"random, as many images{teacher}", _random(small, source, 1.0, runtime), protocol))
     factor = _real_images_per_image(small, source)
@@ -313,8 +324,8 @@ def _random(
     small: CondensedImages, source: ImageSource, factor: float, runtime: Runtime
 ) -> Callable[[int], CondensedImages]:
     """Real images drawn at random for each repeat: by class as many as the set has, times a factor."""
-    hard = small.labels if small.labels.ndim == 1 else small.labels.argmax(dim=1)
-    counts = [max(1, int(factor * count)) for count in torch.bincount(hard, minlength=len(small.classes)).tolist()]
+    have = torch.bincount(small.hard_labels, minlength=len(small.classes)).tolist()
+    counts = [max(1, int(factor * count)) for count in have]
 
     def draw(repeat: int) -> CondensedImages:
         generator = torch.Generator().manual_seed(derived_seed(runtime.seed, f"random {repeat}"))

@@ -9,6 +9,7 @@ deleted at any time.
 
 import bisect
 import hashlib
+import math
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
@@ -62,22 +63,25 @@ class Pictures(ABC):
     @cached_property
     def digests(self) -> UInt8[Tensor, "picture 16"]:
         """A digest of the bytes of every picture, computed once and remembered in the cache folder."""
-        stamp = self.stamp
-        path = store.cache_folder() / "digests" / f"{stamp}.safetensors"
-        if stamp is not None and path.exists():
+        memory = store.cache_folder() / "digests" / f"{self.stamp}.safetensors" if self.stamp else None
+        if memory and memory.exists():
             with suppress(InputError):  # a damaged memory is no reason to stop
-                tensors, _ = store.read_tensors(path)
-                return tensors["digests"]
+                return store.read_tensors(memory)[0]["digests"]
         parts = in_threads(self._hash, list(range(len(self))))
         digests = torch.frombuffer(bytearray(b"".join(parts)), dtype=torch.uint8).view(-1, 16)
-        if stamp is not None:
-            store.make_folder(path.parent)
-            store.write_tensors(path, {"digests": digests}, {})
+        if memory:
+            store.make_folder(memory.parent)
+            store.write_tensors(memory, {"digests": digests}, {})
         return digests
 
     def _hash(self, rows: list[int]) -> bytes:
-        contents = (data if isinstance(data, bytes) else data.read_bytes() for data in self.read(rows))
+        contents = (data if isinstance(data, bytes) else _bytes_of(data) for data in self.read(rows))
         return b"".join(hashlib.blake2b(content, digest_size=16).digest() for content in contents)
+
+    @cached_property
+    def _self_contained(self) -> bool:
+        """Whether pictures are read from where the rows are, and not from files which those only name."""
+        return isinstance(self.read([0])[0], bytes)
 
 
 @dataclass(frozen=True)
@@ -108,18 +112,19 @@ class Files(Pictures):
 class Cells(Pictures):
     """The image column of parquet files, one after the other."""
 
-    column: Any
+    cells: Any
     """A pyarrow.ChunkedArray of bytes, or of structs of bytes and a path."""
+    column: str
     files: list[Path]
     starts: list[int]
     """The first row of each file."""
 
     def __len__(self) -> int:
-        return len(self.column)
+        return len(self.cells)
 
     def read(self, rows: list[int]) -> list[Picture]:
         """Bytes, from wherever Arrow has them."""
-        return [encoded(self.column[row].as_py(), self.files[self._file(row)].parent, self.where(row)) for row in rows]
+        return [encoded(self.cells[row].as_py(), self.files[self._file(row)].parent, self.where(row)) for row in rows]
 
     def where(self, row: int) -> str:
         """The row within its file."""
@@ -131,8 +136,8 @@ class Cells(Pictures):
 
     @cached_property
     def stamp(self) -> str | None:
-        """Of the parquet files."""
-        return stamp_of(self.files)
+        """Of the parquet files, unless those name other files."""
+        return stamp_of(self.files, self.column) if self._self_contained else None
 
 
 @dataclass(frozen=True)
@@ -157,9 +162,9 @@ class Rows(Pictures):
 
     @cached_property
     def stamp(self) -> str | None:
-        """Of its Arrow files and of how rows were chosen from them; None for one in memory."""
+        """Of its Arrow files and of how rows were chosen from them, unless there are none or they name other files."""
         files = [Path(file["filename"]) for file in self.dataset.cache_files]
-        return stamp_of(files, self.dataset._fingerprint) if files else None
+        return stamp_of(files, self.dataset._fingerprint) if files and self._self_contained else None
 
 
 def encoded(cell: Any, beside: Path, where: str) -> Picture:
@@ -176,10 +181,21 @@ def encoded(cell: Any, beside: Path, where: str) -> Picture:
     return data
 
 
+def _bytes_of(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{file} cannot be read ({error.strerror}).") from None
+
+
 def in_threads(work: Callable[[list[int]], R], rows: list[int]) -> list[R]:
-    """Give rows to all cores, `AT_ONCE` at a time; the results in the order of the rows."""
-    parts = [rows[start : start + AT_ONCE] for start in range(0, len(rows), AT_ONCE)]
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+    """Give rows to all cores, at most `AT_ONCE` at a time; the results in the order of the rows."""
+    threads = torch.get_num_threads()
+    size = max(1, min(AT_ONCE, math.ceil(len(rows) / threads)))
+    parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+    if len(parts) == 1 or threads == 1:
+        return [work(part) for part in parts]
+    with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(work, parts))
 
 

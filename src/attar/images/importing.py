@@ -1,0 +1,194 @@
+"""Condensed sets that others have released, made into artefacts.
+
+| released by | what lies there | recognised by |
+|---|---|---|
+| DC, DSA, DM, DataDAM | one `.pt`: `{"data": [[images, labels], ...], "accs_all_exps": ...}` | the key `data` |
+| DCC, IDC | one `.pt`: `[images, labels]` | a pair of tensors |
+| MTT, TESLA, FTD, DATM | `images_best.pt`, `labels_best.pt` (numbers or rows of logits), `lr_best.pt` | files apart |
+| SRe2L, CDA, RDED | a folder of pictures per class | a folder |
+| anybody | `.safetensors` or `.npz` with `images` and `labels` | the two names |
+
+Tensors are network input: normalised with the statistics of the data, and whitened where the authors did so. A `.pt`
+is a pickle, so it is read with torch's `weights_only` and may hold tensors and plain numbers only; anything else is
+refused before it can run.
+"""
+
+import pickle
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attar.core.errors import InputError
+from attar.core.runtime import Engine, Runtime
+from attar.core.settings import Settings
+from attar.images.artefact import CondensedImages, Origin
+from attar.images.pixels import Form
+from attar.images.readers import read
+from attar.images.sources import ImageSource
+from attar.images.whiten import Transform
+
+
+@dataclass(frozen=True, kw_only=True)
+class Import(Settings):
+    """How a released set is to be understood."""
+
+    which: int = -1
+    """Which of several sets in a file; the last unless given."""
+    whitened: Literal["no", "normalised", "raw"] = "no"
+    """ZCA (ε = 0.1): fitted on normalised images, as DataDAM's and ATOM's, or on raw pixels, as MTT's."""
+    labels: Literal["auto", "logits", "probabilities"] = "auto"
+    """What rows of numbers in place of class numbers are; auto: probabilities where every row sums to one."""
+    lr: float | None = None
+    """The step size to train with, where the authors learned one and it lies in no file."""
+
+    name = "import"
+
+
+def import_set(files: Sequence[Path], source: ImageSource, **settings: Any) -> CondensedImages:
+    """Make an artefact of a released set.
+
+    Args:
+        files: One file, or images, labels and step size apart in this order, or a folder of pictures per class.
+        source: The data it was condensed from, with the statistics that its authors used.
+        settings: Those of `Import`.
+
+    Raises:
+        InputError: Something that is not known, does not fit the data, or holds more than tensors.
+    """
+    how = Import(**settings)
+    if not files:
+        raise InputError("give the file of a released set.")
+    for file in files:
+        if not file.exists():
+            raise InputError(f"{file} is missing.")
+    kind, images, labels, lr = _pictures(files[0], source) if files[0].is_dir() else _tensors(files, how)
+    source = _whitened(source, how)
+    _check(images, source)
+    origin = replace(Origin.of(source, how, Runtime(Engine(device="cpu"))), method=f"import:{kind}")
+    return CondensedImages(
+        images=images if images.dtype == torch.uint8 else images.detach().float().contiguous(),
+        labels=_labels(labels, len(images), source, how),
+        classes=source.classes,
+        transform=source.transform,
+        flips=source.flips,
+        origin=origin,
+        lr=lr if how.lr is None else how.lr,
+    )
+
+
+def _tensors(files: Sequence[Path], how: Import) -> tuple[str, Tensor, Tensor, float | None]:
+    """Kind, images, labels and step size of a set in files of numbers."""
+    found = [_read(file) for file in files]
+    if len(files) > 1:
+        if not all(isinstance(part, Tensor) for part in found):
+            raise InputError("several files are images, labels and a step size apart, each one tensor.")
+        lr = float(found[2].flatten()[0]) if len(found) > 2 else None
+        return "files", found[0], found[1], lr
+    (held,) = found
+    if isinstance(held, dict) and "data" in held:
+        sets = held["data"]
+        if not isinstance(sets, list) or not -len(sets) <= how.which < len(sets):
+            count = len(sets) if isinstance(sets, list) else 0
+            raise InputError(f"{files[0]} holds {count} sets; which is {how.which}.")
+        return "experiments", *_pair(sets[how.which], files[0]), None
+    if isinstance(held, dict) and {"images", "labels"} <= set(held):
+        return "named", *_pair([held["images"], held["labels"]], files[0]), None
+    return "pair", *_pair(held, files[0]), None
+
+
+def _pair(held: Any, file: Path) -> tuple[Tensor, Tensor]:
+    if isinstance(held, (list, tuple)) and len(held) == 2 and all(isinstance(part, Tensor) for part in held):
+        return held[0], held[1]
+    raise InputError(f"{file} holds a {type(held).__name__}, not images and labels; give the labels' file as well.")
+
+
+def _read(file: Path) -> Any:
+    """What a file holds: tensors, and lists, dictionaries and numbers around them."""
+    if file.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(file)
+        except SafetensorError as error:
+            raise InputError(f"{file} is damaged or truncated: {error}.") from None
+    if file.suffix == ".npz":
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+        except (ValueError, OSError, TypeError) as error:
+            raise InputError(f"{file} holds no plain arrays ({str(error).splitlines()[0]}).") from None
+    try:
+        # The scripts of DC and DM keep accuracies beside their images, as numpy's own numbers.
+        with torch.serialization.safe_globals(_numpy_numbers()), warnings.catch_warnings(action="ignore"):
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise InputError(
+            f"{file} holds more than tensors and numbers, which could run code when read; it was not read."
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        raise InputError(f"{file} cannot be read ({str(error).splitlines()[0]}).") from None
+
+
+def _numpy_numbers() -> list[Any]:
+    """Numpy's own numbers under their new name and their old one."""
+    make = np.float64(0).__reduce__()[0]
+    kinds = [np.dtypes.Float64DType, np.dtypes.Float32DType, np.dtypes.Int64DType]
+    return [make, (make, "numpy.core.multiarray.scalar"), np.dtype, *kinds]
+
+
+def _pictures(folder: Path, source: ImageSource) -> tuple[str, Tensor, Tensor, float | None]:
+    """A folder of pictures per class: matched to the classes by name, or by order where the names are others."""
+    side = source.shape[1] if source.shape[1] == source.shape[2] else None
+    _, train, _, classes = read(folder, Form(size=side))
+    if len(classes) != len(source.classes):
+        raise InputError(f"{folder} has {len(classes)} classes, but {source.name} has {len(source.classes)}.")
+    labels = train.labels
+    if set(classes) == set(source.classes):
+        labels = torch.tensor([source.classes.index(name) for name in classes])[labels]
+    order = labels.argsort(stable=True)
+    pixels = train.pixels[order]
+    if pixels.shape[1] == 3 and source.shape[0] == 1:
+        pixels = pixels.float().mean(dim=1, keepdim=True).round().byte()
+    return "pictures", pixels, labels[order], None
+
+
+def _whitened(source: ImageSource, how: Import) -> ImageSource:
+    """The source with the transform that the authors trained under."""
+    if how.whitened == "no":
+        return source
+    if how.whitened == "raw":
+        channels = source.shape[0]
+        source = replace(source, transform=Transform((0.0,) * channels, (1.0,) * channels))
+    return source.whitened()
+
+
+def _check(images: Tensor, source: ImageSource) -> None:
+    if images.ndim != 4 or tuple(images.shape[1:]) != source.shape:
+        raise InputError(f"the images have shape {tuple(images.shape)}, but those of {source.name} are {source.shape}.")
+    if images.dtype != torch.uint8 and not images.isfinite().all():
+        raise InputError("the images have values that are not finite (NaN or infinite).")
+
+
+def _labels(labels: Tensor, images: int, source: ImageSource, how: Import) -> Tensor:
+    """Class numbers as integers, or probabilities."""
+    classes = len(source.classes)
+    if labels.ndim == 2 and labels.shape == (images, classes) and classes > 1:
+        rows = labels.detach().float()
+        sums_to_one = bool((rows.sum(dim=1) - 1).abs().max() < 1e-3) and bool(rows.min() >= 0)
+        probabilities = how.labels == "probabilities" or (how.labels == "auto" and sums_to_one)
+        return rows if probabilities else rows.softmax(dim=1)
+    if labels.numel() != images:
+        raise InputError(f"there are {images} images but labels of shape {tuple(labels.shape)}.")
+    numbers = labels.detach().flatten().long()
+    if not torch.equal(numbers.to(labels.dtype), labels.detach().flatten()):
+        raise InputError("labels are neither class numbers nor one row of numbers per class.")
+    if int(numbers.min()) < 0 or int(numbers.max()) >= classes:
+        raise InputError(f"labels run from {int(numbers.min())} to {int(numbers.max())}; {source.name} has {classes}.")
+    return numbers
