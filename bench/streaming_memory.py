@@ -1,12 +1,13 @@
 """What condensing a set far above the memory budget holds in memory, and how that grows with images and with steps.
 
     python bench/streaming_memory.py --quick    # does it run
-    python bench/streaming_memory.py            # 1 and 3 GB of encoded images, 10 and 60 steps; some minutes
+    python bench/streaming_memory.py            # 1 and 3 GB of encoded images, 10 and 60 steps, twice; some minutes
 
 Parquet files of PNG images are written below a temporary folder by repeating what is in $ATTAR_DATA/tiny-imagenet-43,
 or random images without it, and DM condenses each in a process of its own. What counts is anonymous memory, RssAnon of
-/proc/self/status: pages of mapped files can be dropped at any time and are not the process's own. The numbers go to
-bench/results/streaming_memory.json.
+/proc/self/status: pages of mapped files can be dropped at any time and are not the process's own. The highest is told
+for opening (where parquet is copied, if it is the first time), for the fingerprint, and for building and stepping. The
+numbers go to bench/results/streaming_memory.json.
 """
 
 import argparse
@@ -47,42 +48,44 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a small run that records nothing")
     parser.add_argument("--gigabytes", type=float, nargs=2, default=[1.0, 3.0], help="encoded bytes of the two sets")
     parser.add_argument("--steps", type=int, nargs=2, default=[10, 60], help="steps of the two runs")
+    parser.add_argument("--rounds", type=int, default=2, help="times that everything is run, from an empty cache each")
     args = parser.parse_args()
     if args.quick:
-        args.gigabytes, args.steps = [0.02, 0.06], [1, 3]
-    few, many = args.steps
+        args.gigabytes, args.steps, args.rounds = [0.02, 0.06], [1, 3], 1
     small, large = args.gigabytes
+    few, many = args.steps
+    cases = [(small, few), (large, few), (large, many)]
+    rounds = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        os.environ["ATTAR_CACHE"] = str(folder / "cache")
-        _check_room(folder, 2 * (small + large))
+        _check_room(folder, (1 + args.rounds) * (small + large))
         images = [write_set(folder / f"{size:g}", size) for size in args.gigabytes]
         memory = 0.001 if args.quick else MEMORY
-        runs = [
-            harness.in_own_process(__file__, "condense", folder / f"{size:g}", steps=steps, memory=memory)
-            for size, steps in ((small, few), (large, few), (large, many))
-        ]
-    for run in runs:
-        print(describe(run), flush=True)
+        for number in range(args.rounds):
+            os.environ["ATTAR_CACHE"] = str(folder / f"cache-{number}")
+            rounds.append([])
+            for size, steps in cases:
+                place = folder / f"{size:g}"
+                run = harness.in_own_process(__file__, "condense", place, steps=steps, memory=memory)
+                rounds[-1].append(run)
+                print(describe(run), flush=True)
     if not args.quick:
         setting = {"images": images[0], "format": "PNG in parquet", "ipc": 1, "network": "ConvNet D4 W32 instance norm"}
-        harness.record(
-            "streaming_memory.json",
-            {"machine": harness.machine(), "setting": setting, "target_mb": TARGET, "runs": runs, "grows": grows(runs)},
-        )
+        result = {"machine": harness.machine(), "setting": setting, "target_mb": TARGET, "rounds": rounds}
+        harness.record("streaming_memory.json", result | {"condensing_grows_mb": [grows(runs) for runs in rounds]})
 
 
 def grows(runs: list[dict[str, Any]]) -> dict[str, float]:
-    """Megabytes of anonymous memory that more images and more steps add."""
-    fewer_images, few_steps, many_steps = (run["peak_anonymous_mb"] for run in runs)
+    """Megabytes of anonymous memory that more images and more steps add while condensing."""
+    fewer_images, few_steps, many_steps = (run["peak_anonymous_mb"]["condensing"] for run in runs)
     return {"with_images": few_steps - fewer_images, "with_steps": many_steps - few_steps}
 
 
 def describe(run: dict[str, Any]) -> str:
+    peaks = ", ".join(f"{phase} {peak:.0f}" for phase, peak in run["peak_anonymous_mb"].items())
     return (
         f"{run['encoded_gb']:.2g} GB encoded ({run['images']:,} images, {run['decoded_gb']:.2g} GB decoded), "
-        f"{run['steps']} steps: at most {run['peak_anonymous_mb']:.0f} MB of its own, {run['steps_per_second']:.2f} "
-        f"steps/s; opened in {run['opening_seconds']:.0f} s, fingerprint in {run['fingerprint_seconds']:.0f} s"
+        f"{run['steps']} steps: MB of its own at most: {peaks}; {run['steps_per_second']:.2f} steps/s; opened in {run['opening_seconds']:.0f} s, fingerprint in {run['fingerprint_seconds']:.0f} s"
     )
 
 
@@ -133,12 +136,15 @@ def _check_room(folder: Path, gigabytes: float) -> None:
 
 def condense(folder: str, steps: int, memory: float) -> dict[str, Any]:
     """Open a set and take some steps of DM, and report time and memory."""
-    with peak_anonymous_mb() as peak:
-        start = time.perf_counter()
+    peaks: dict[str, float] = {}
+    start = time.perf_counter()
+    with peak_anonymous_mb(peaks, "opening"):
         source = load(folder, memory=memory)
-        opened = time.perf_counter()
+    opened = time.perf_counter()
+    with peak_anonymous_mb(peaks, "fingerprint"):
         _ = source.fingerprint
-        fingerprinted = time.perf_counter()
+    fingerprinted = time.perf_counter()
+    with peak_anonymous_mb(peaks, "condensing"):
         runtime = Runtime(Engine(device="cpu", compile="off"))
         method = DM(ipc=1, steps=steps, real_batch=16, architecture=Architecture(width=32)).resolve(source, runtime)
         state = method.build(source, runtime)
@@ -153,7 +159,7 @@ def condense(folder: str, steps: int, memory: float) -> dict[str, Any]:
         "images": len(source.train),
         "steps": steps,
         "budget_gb": memory,
-        "peak_anonymous_mb": peak[0],
+        "peak_anonymous_mb": peaks,
         "peak_resident_mb": harness.peak_mb(),
         "opening_seconds": opened - start,
         "fingerprint_seconds": fingerprinted - opened,
@@ -162,18 +168,19 @@ def condense(folder: str, steps: int, memory: float) -> dict[str, Any]:
 
 
 @contextmanager
-def peak_anonymous_mb() -> Iterator[list[float]]:
-    """The most anonymous memory this process has from here to the end of the block, looked at all the time."""
-    peak, done = [0.0], threading.Event()
+def peak_anonymous_mb(peaks: dict[str, float], phase: str) -> Iterator[None]:
+    """Note under a phase's name the most anonymous memory that the process has in it, looked at all the time."""
+    done = threading.Event()
+    peaks[phase] = anonymous_mb()
 
     def watch() -> None:
         while not done.wait(0.005):
-            peak[0] = max(peak[0], anonymous_mb())
+            peaks[phase] = max(peaks[phase], anonymous_mb())
 
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        yield peak
+        yield
     finally:
         done.set()
         watcher.join()

@@ -189,7 +189,7 @@ def test_sigkill_at_twenty_random_moments_ends_in_the_same_bytes(tmp_path):
         {
             str(path.relative_to(tmp_path / name)): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in (tmp_path / name).rglob("*")
-            if path.is_file() and path.name not in ("lock", "seconds.json", "cost.json")
+            if path.is_file() and path.name not in ("lock", "cost.json")
         }
         for name in ("killed", "whole")
     ]

@@ -4,10 +4,12 @@ Each cell is a run folder and a score kept beside it, so a table that was stoppe
 """
 
 import dataclasses
+import re
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,13 +20,16 @@ from tyro.conf import Positional
 from attar.bench.published import datasets, published
 from attar.core import store
 from attar.core.errors import InputError
+from attar.core.fleet import Task, run_all
 from attar.core.runtime import Engine, Runtime
 from attar.core.score import Interval, Score, kept, welch
 from attar.core.seeds import derived_seed
 from attar.images.artefact import CondensedImages
+from attar.images.condense.atom import ATOM
 from attar.images.condense.coresets import ClassMean, Herding, KCenter, KMeans, Random
 from attar.images.condense.datadam import DataDAM
 from attar.images.condense.dm import DM
+from attar.images.condense.rded import RDED
 from attar.images.networks import Architecture
 from attar.images.pixels import InMemory, Split
 from attar.images.score import full_score, train_and_test
@@ -62,6 +67,22 @@ class Plan:
     architecture: Architecture
     about: str
 
+    @property
+    def grid(self) -> list[tuple[Row, int]]:
+        """Every row with every number of images per class that it has."""
+        return [(row, ipc) for ipc in self.ipcs for row in self.rows if ipc <= row.most]
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Who does the work: this process, or so many workers of Ray, or a cluster."""
+
+    workers: int = 1
+    address: str | None = None
+
+
+ALONE = Fleet()
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -97,6 +118,8 @@ def digits_rows(steps: int) -> tuple[Row, ...]:
         Row("k-means, embeddings", lambda ipc: KMeans(ipc=ipc), sets=1, networks=3),
         Row("DM", lambda ipc: DM(ipc=ipc, steps=steps), sets=4, networks=2),
         Row("DataDAM", lambda ipc: DataDAM(ipc=ipc, steps=steps), sets=4, networks=2),
+        Row("ATOM", lambda ipc: ATOM(ipc=ipc, steps=steps), sets=4, networks=2),
+        Row("RDED", lambda ipc: RDED(ipc=ipc), sets=4, networks=2),
     )
 
 
@@ -107,10 +130,13 @@ def cifar_rows(steps: int, sets: int, networks: int) -> tuple[Row, ...]:
         Row("class mean", lambda ipc: ClassMean(ipc=ipc), sets=1, networks=networks, most=1),
         Row("DM", lambda ipc: DM(ipc=ipc, steps=steps), sets=sets, networks=networks, chosen=True),
         Row("DataDAM", lambda ipc: DataDAM(ipc=ipc, steps=steps), sets=sets, networks=networks, chosen=True),
+        Row("ATOM", lambda ipc: ATOM(ipc=ipc, steps=steps), sets=sets, networks=networks, chosen=True),
+        Row("RDED", lambda ipc: RDED(ipc=ipc), sets=sets, networks=networks),
     )
 
 
-NAMES = {"class mean": "class-mean", "K-center": "k-center", "DM": "dm", "DataDAM": "datadam", "full data": "whole"}
+NAMES = {"class mean": "class-mean", "full data": "whole"}
+"""Rows whose published name is not their label in lower case."""
 
 
 def command(
@@ -124,6 +150,8 @@ def command(
     protocol: str | None = None,
     ceiling: Literal["auto", "run", "skip"] = "auto",
     record: Path | None = None,
+    workers: int = 1,
+    address: str | None = None,
     engine: Engine = Engine(),  # noqa: B008
 ) -> None:
     """Measure a table of methods under one protocol, beside the published figures where there are any.
@@ -139,10 +167,12 @@ def command(
         protocol: How networks are trained; quick for digits and field for cifar10 unless given.
         ceiling: The score of all the data: auto trains it when that takes under ten minutes.
         record: A file to write the figures to as well, such as bench/results/cifar10.json.
+        workers: Sets condensed and scored at once, by Ray.
+        address: A Ray cluster to work on.
         engine: How the machine is used.
     """
-    if min((*(ipc or (1,)), sets, networks, steps or 1)) < 1:
-        raise InputError("ipc, steps, sets and networks must be at least 1.")
+    if min((*(ipc or (1,)), sets, networks, steps or 1, workers)) < 1:
+        raise InputError("ipc, steps, sets, networks and workers must be at least 1.")
     if table == "digits":
         about = (
             "ConvNet of depth 2; scored after 100 epochs at ten times the step size, where the field trains for 1,000"
@@ -155,12 +185,15 @@ def command(
         rows = cifar_rows(steps or 2000, sets, networks)
         plan = Plan(data, ipc or (1,), rows, protocol or "field", Architecture(), about)
     protocol_named(plan.protocol)
-    facts = run(plan, table, out or Path("runs") / f"bench-{table}", ceiling, engine)
+    fleet = Fleet(workers, address)
+    facts = run(plan, table, out or Path("runs") / f"bench-{table}", ceiling, engine, fleet)
     if record is not None:
         store.write_json(record, facts)
 
 
-def run(plan: Plan, name: str, out: Path, ceiling: Literal["auto", "run", "skip"], engine: Engine) -> dict[str, Any]:
+def run(
+    plan: Plan, name: str, out: Path, ceiling: Literal["auto", "run", "skip"], engine: Engine, fleet: Fleet = ALONE
+) -> dict[str, Any]:
     """Measure every cell, print the table, write `table.json` and return what it holds."""
     source, console = load(plan.data), Console(soft_wrap=True, highlight=False)
     store.make_folder(out)
@@ -170,11 +203,10 @@ def run(plan: Plan, name: str, out: Path, ceiling: Literal["auto", "run", "skip"
     start = time.perf_counter()
     full = full_score(source, plan.architecture, 3, ceiling, Runtime(engine, say=console.print))
     full_seconds = time.perf_counter() - start
-    cells = []
-    for ipc in plan.ipcs:
-        for row in plan.rows:
-            if ipc <= row.most:
-                cells += measure(row, ipc, source, plan, out, engine)
+    if fleet != ALONE:
+        send_out(plan, source, out, engine, fleet, console.print)
+    # What the workers have made is found in its folders, and what is not there is made now.
+    cells = [cell for row, ipc in plan.grid for cell in measure(row, ipc, source, plan, out, engine)]
     measured = table(cells, full, full_seconds, source, name)
     console.print(measured)
     console.print("± over sets and networks; seconds of one set; 95 % intervals by Welch over condensed sets.")
@@ -192,25 +224,63 @@ def run(plan: Plan, name: str, out: Path, ceiling: Literal["auto", "run", "skip"
     return facts
 
 
+def send_out(
+    plan: Plan, source: ImageSource, out: Path, engine: Engine, fleet: Fleet, say: Callable[[str], None]
+) -> None:
+    """Have a fleet condense and score every set of the table, each in its own folder."""
+    tasks = [
+        Task(
+            f"{row.label}, {ipc} per class, seed {seed}", partial(_set_of, plan, row, ipc, seed, out.resolve(), engine)
+        )
+        for row, ipc in plan.grid
+        for seed in range(row.sets)
+    ]
+    gpus = 1.0 if Runtime(engine).device.type == "cuda" else 0.0
+    run_all(tasks, workers=fleet.workers, address=fleet.address, gpus=gpus, say=say)
+
+
+def _set_of(plan: Plan, row: Row, ipc: int, seed: int, out: Path, engine: Engine) -> None:
+    """One set on a worker, which keeps its source from task to task."""
+    measure_set(row, ipc, seed, _source(plan.data), plan, out, dataclasses.replace(engine, quiet=True))
+
+
+@cache
+def _source(data: str) -> ImageSource:
+    return load(data)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One condensed set: what its networks score, and those of the chosen iterate where one is chosen."""
+
+    last: tuple[float, ...]
+    chosen: tuple[float, ...] | None
+    bytes: int
+    seconds: float
+
+
+def measure_set(row: Row, ipc: int, seed: int, source: ImageSource, plan: Plan, out: Path, engine: Engine) -> Measured:
+    """Condense and score one set, or find it in its folder."""
+    data = source.without(held_out(source, 0)) if row.chosen else source
+    folder = out / f"{_folder_name(row.label)}-{ipc}-{seed}"
+    machine = dataclasses.replace(engine, snapshots=4) if row.chosen else engine
+    small = condense(data, row.settings(ipc), out=folder, seed=seed, engine=machine)
+    last = tested(folder, small, source, plan, row.networks, engine)
+    chosen = None
+    if row.chosen:
+        best = choose(folder, source, plan, engine)
+        chosen = tested(best, CondensedImages.load(best), source, plan, row.networks, engine)
+    return Measured(last, chosen, small.bytes, store.read_json(folder / "run" / "cost.json")["seconds"])
+
+
 def measure(row: Row, ipc: int, source: ImageSource, plan: Plan, out: Path, engine: Engine) -> list[Cell]:
     """The cell of a row, and for rows that choose an iterate the one chosen as well."""
-    data = source.without(held_out(source, 0)) if row.chosen else source
-    last, chosen, seconds = [], [], []
-    small = None
-    for seed in range(row.sets):
-        folder = out / f"{row.label.replace(', ', '-').replace(' ', '-').lower()}-{ipc}-{seed}"
-        machine = dataclasses.replace(engine, snapshots=4) if row.chosen else engine
-        small = condense(data, row.settings(ipc), out=folder, seed=seed, engine=machine)
-        seconds.append(store.read_json(folder / "run" / "seconds.json"))
-        last.append(tested(folder, small, source, plan, row.networks, engine))
-        if row.chosen:
-            best = choose(folder, source, plan, engine)
-            chosen.append(tested(best, CondensedImages.load(best), source, plan, row.networks, engine))
-    assert small is not None
-    cells = [Cell(row.label, ipc, tuple(last), small.bytes, statistics.fmean(seconds))]
+    sets = [measure_set(row, ipc, seed, source, plan, out, engine) for seed in range(row.sets)]
+    size, seconds = sets[-1].bytes, statistics.fmean(each.seconds for each in sets)
+    cells = [Cell(row.label, ipc, tuple(each.last for each in sets), size, seconds)]
     if row.chosen:
         label = f"{row.label}, iterate chosen on held-out images"
-        cells.append(Cell(label, ipc, tuple(chosen), small.bytes, statistics.fmean(seconds)))
+        cells.append(Cell(label, ipc, tuple(each.chosen or () for each in sets), size, seconds))
     return cells
 
 
@@ -224,7 +294,7 @@ def tested(
     def fresh() -> list[float]:
         return train_and_test(small, source, plan.architecture, protocol, networks, Runtime(engine, seed))
 
-    return tuple(_remembered(_score_file(folder, protocol, networks), fresh))
+    return tuple(_remembered(_score_file(folder, protocol, networks, plan.architecture), fresh))
 
 
 def choose(folder: Path, source: ImageSource, plan: Plan, engine: Engine) -> Path:
@@ -238,7 +308,7 @@ def choose(folder: Path, source: ImageSource, plan: Plan, engine: Engine) -> Pat
         def fresh(small: CondensedImages = small) -> list[float]:
             return train_and_test(small, judged, plan.architecture, CHOICE, 2, Runtime(engine, 1))
 
-        value = statistics.fmean(_remembered(_score_file(snapshot, CHOICE, 2), fresh))
+        value = statistics.fmean(_remembered(_score_file(snapshot, CHOICE, 2, plan.architecture), fresh))
         if value > best_value:
             best, best_value = snapshot, value
     return best
@@ -262,7 +332,7 @@ def table(cells: list[Cell], full: Score | None, full_seconds: float, source: Im
         random = next((cell for cell in here if cell.label == "random"), None)
         known = published(name, ipc) if name in datasets() else {}
         for cell in here:
-            paper = known.get(NAMES.get(cell.label, cell.label))
+            paper = known.get(NAMES.get(cell.label, cell.label.lower()))
             grid.add_row(
                 str(ipc),
                 cell.label,
@@ -282,9 +352,16 @@ def over(cell: Cell, random: Cell) -> Interval:
     return welch(cell.by_set if several else list(cell.values[0]), random.by_set)
 
 
-def _score_file(folder: Path, protocol: Protocol, networks: int) -> Path:
+def _folder_name(label: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
+
+
+def _score_file(folder: Path, protocol: Protocol, networks: int, architecture: Architecture) -> Path:
+    """By protocol and number of networks, and by what the architecture has that the field's does not."""
     inside = folder / "run" if (folder / "run").is_dir() else folder
-    return inside / f"score-{protocol.name}-{networks}.json"
+    usual = Architecture().to_json()
+    other = [f"{name}-{value}" for name, value in architecture.to_json().items() if value != usual[name]]
+    return inside / f"{'-'.join(['score', protocol.name, str(networks), *other])}.json"
 
 
 def _remembered(file: Path, measure: Callable[[], Any]) -> Any:

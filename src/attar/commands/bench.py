@@ -1,10 +1,30 @@
-"""`attar bench TABLE`: measured beside published."""
+"""`attar bench TABLE`: measured beside published. Only the table that is named gets imported."""
+
+import importlib
 
 from attar.commands.shared import parse
+from attar.core.errors import unknown
+
+TABLES = {
+    "digits": ("attar.bench.tables", "every method on scikit-learn's digits; minutes"),
+    "cifar10": ("attar.bench.tables", "the published tables' rivals on CIFAR-10; needs --data, hours on a CPU"),
+    "grid": ("attar.bench.grid", "any methods by images per class and seed, on any data"),
+    "continual": ("attar.bench.continual", "class-incremental learning with condensed sets as memory"),
+    "search": ("attar.bench.search", "architecture search with condensed sets as proxies"),
+}
 
 
 def main(arguments: list[str]) -> None:
     """Parse the words after the verb and do it."""
-    from attar.bench.tables import command
-
-    parse(command, "attar bench", arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: attar bench TABLE ...\n\ntables:")
+        for name, (_, what) in TABLES.items():
+            print(f"  {name:<12}{what}")
+        print("\nAll settings of a table: attar bench TABLE --help")
+        return
+    table, *rest = arguments
+    if table not in TABLES:
+        raise unknown("table", table, TABLES)
+    home = TABLES[table][0]
+    words = arguments if home == "attar.bench.tables" else rest
+    parse(importlib.import_module(home).command, f"attar bench {table}", words)

@@ -274,7 +274,6 @@ class RunFolder:
     def finish(self, artefact: Artefact) -> None:
         """Write the artefact, mark the run as complete, note what it cost, and drop its checkpoint."""
         artefact.save(self.path)
-        store.write_json(self.inner / "seconds.json", self._seconds())
         self.memory.look()
         store.write_json(self.inner / "cost.json", {"seconds": self._seconds(), "peak_memory": self.memory.bytes})
         store.write_json(self._settings, {**store.read_json(self._settings), "finished": True})

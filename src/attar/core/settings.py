@@ -54,6 +54,13 @@ class Settings:
         return cls(**{name: _typed(value, hints[name]) for name, value in values.items()})
 
 
+def words(text: str) -> tuple[str, dict[str, str]]:
+    """A name and its options: `convnet:norm=batch,width=64`."""
+    name, _, rest = text.partition(":")
+    pairs = [item.partition("=") for item in rest.split(",") if item]
+    return name, {key: value for key, _, value in pairs}
+
+
 def flat(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Settings by name, those of nested settings in their place."""
     for name, value in values.items():

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from attar.core.errors import InputError, unknown
 from attar.core.seeds import derived_seed
-from attar.core.settings import Range, Settings
+from attar.core.settings import Range, Settings, words
 from attar.images.blocks import Network, Norm, Shape
 from attar.images.classics import VGG11, AlexNet, LeNet, ResNet18, ViT
 from attar.images.convnet import MLP, ConvNet
@@ -110,10 +110,9 @@ def parse(text: str) -> Architecture:
     Raises:
         InputError: An unknown network, option or value.
     """
-    name, _, rest = text.partition(":")
+    name, given = words(text)
     options: dict[str, str | int] = {}
-    for item in filter(None, rest.split(",")):
-        key, _, value = item.partition("=")
+    for key, value in given.items():
         if key == "network" or key not in get_type_hints(Architecture):
             raise unknown(f"option of {name}", key, [k for k in get_type_hints(Architecture) if k != "network"])
         try:

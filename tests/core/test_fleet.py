@@ -1,0 +1,82 @@
+"""Many runs at once: results in order, failures apart, and a killed worker's task taken over."""
+
+import os
+import signal
+from functools import partial
+
+import pytest
+
+from attar.core.errors import InputError, Interrupted
+from attar.core.fleet import Task, run_all
+
+
+def squared(number):
+    return number**2
+
+
+def refuses():
+    raise InputError("no such data.")
+
+
+def kills_its_worker_once(marker):
+    """Dies by SIGKILL the first time, and works the second."""
+    if not marker.exists():
+        marker.write_text(str(os.getpid()))
+        os.kill(os.getpid(), signal.SIGKILL)
+    return int(marker.read_text()) != os.getpid()
+
+
+def test_results_come_in_the_order_of_the_tasks():
+    said = []
+    assert run_all([Task(f"t{n}", partial(squared, n)) for n in (3, 1, 2)], say=said.append) == [9, 1, 4]
+    assert said[0].startswith("1 of 3: t3 done")
+
+
+def test_one_that_cannot_be_done_is_told_when_the_others_are(tmp_path):
+    made = []
+    tasks = [Task("bad", refuses), Task("good", lambda: made.append(1))]
+    with pytest.raises(InputError) as refusal:
+        run_all(tasks)
+    assert str(refusal.value) == "1 of 2 could not be done, the others are kept. bad: no such data."
+    assert made == [1]
+
+
+def test_a_mistake_of_ours_is_not_hidden():
+    with pytest.raises(ZeroDivisionError):
+        run_all([Task("broken", lambda: 1 // 0)])
+
+
+def test_ctrl_c_says_how_far_it_came():
+    def interrupt():
+        raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted, match="stopped with 1 of 3 done"):
+        run_all([Task("one", partial(squared, 1)), Task("two", interrupt), Task("three", refuses)])
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::ResourceWarning")
+def test_three_workers_do_the_same_and_outlive_one_that_is_killed(tmp_path):
+    pytest.importorskip("ray", reason="ray is not installed")
+    numbers = [Task(f"t{n}", partial(squared, n)) for n in range(4)]
+    tasks = [*numbers, Task("dies", partial(kills_its_worker_once, tmp_path / "pid")), Task("bad", refuses)]
+    said = []
+    with pytest.raises(InputError, match="1 of 6 could not be done, the others are kept"):
+        run_all(tasks, workers=3, say=said.append)
+    assert len(said) == 6
+    assert (tmp_path / "pid").exists()
+    assert run_all(tasks[:5], workers=3) == [0, 1, 4, 9, True]
+
+
+def test_without_ray_it_says_what_to_install(monkeypatch):
+    import builtins
+
+    real = builtins.__import__
+
+    def without(name, *rest, **more):
+        if name == "ray":
+            raise ModuleNotFoundError("No module named 'ray'", name="ray")
+        return real(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(InputError, match=r"several workers need ray: pip install 'attar\[cluster\]'"):
+        run_all([Task("one", partial(squared, 1))], workers=2)
