@@ -85,7 +85,8 @@ def describe(run: dict[str, Any]) -> str:
     peaks = ", ".join(f"{phase} {peak:.0f}" for phase, peak in run["peak_anonymous_mb"].items())
     return (
         f"{run['encoded_gb']:.2g} GB encoded ({run['images']:,} images, {run['decoded_gb']:.2g} GB decoded), "
-        f"{run['steps']} steps: MB of its own at most: {peaks}; {run['steps_per_second']:.2f} steps/s; opened in {run['opening_seconds']:.0f} s, fingerprint in {run['fingerprint_seconds']:.0f} s"
+        f"{run['steps']} steps: at most, in MB of its own, {peaks}; {run['steps_per_second']:.2f} steps/s; "
+        f"opened in {run['opening_seconds']:.0f} s, fingerprint in {run['fingerprint_seconds']:.0f} s"
     )
 
 

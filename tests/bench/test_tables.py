@@ -51,7 +51,7 @@ def test_the_chosen_iterate_is_one_of_the_snapshots_chosen_without_the_test_set(
     last, chosen = measure(row, 1, few_digits, plan, tmp_path, ENGINE)
     assert (last.label, chosen.label) == ("DM", "DM, iterate chosen on held-out images")
     seen = []
-    monkeypatch.setattr(tables, "_remembered", lambda file, fresh: fresh())
+    monkeypatch.setattr(tables.store, "remembered", lambda file, fresh: fresh())
     monkeypatch.setattr(tables, "train_and_test", lambda small, source, *rest: seen.append(source.test) or [1.0])
     assert choose(tmp_path / "dm-1-0", few_digits, plan, ENGINE).parent.name == "snapshots"
     assert all(torch.equal(split.labels, few_digits.train.labels[held_out(few_digits, 0)]) for split in seen)

@@ -63,6 +63,18 @@ def datasets() -> list[str]:
     return sorted({table["data"] for table in _file()["tables"]})
 
 
+def downstream(use: str, data: str) -> dict[str, float]:
+    """What papers print for a downstream use of condensed sets (`"continual"`, `"architecture_search"`), by method.
+
+    Where several tables have a method, the first: for continual learning that after five steps.
+    """
+    found: dict[str, float] = {}
+    for table in _file()[use]:
+        if table["data"] == data:
+            found = {**table["methods"], **found}
+    return found
+
+
 @cache
 def _file() -> Any:
     return json.loads(PATH.read_text())

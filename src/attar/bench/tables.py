@@ -21,6 +21,7 @@ from attar.bench.published import datasets, published
 from attar.core import store
 from attar.core.errors import InputError
 from attar.core.fleet import Task, run_all
+from attar.core.progress import as_text
 from attar.core.runtime import Engine, Runtime
 from attar.core.score import Interval, Score, kept, welch
 from attar.core.seeds import derived_seed
@@ -31,7 +32,6 @@ from attar.images.condense.datadam import DataDAM
 from attar.images.condense.dm import DM
 from attar.images.condense.rded import RDED
 from attar.images.networks import Architecture
-from attar.images.pixels import InMemory, Split
 from attar.images.score import full_score, train_and_test
 from attar.images.sources import ImageSource, held_out, load
 from attar.images.training import PROTOCOLS, Protocol, protocol_named
@@ -208,7 +208,7 @@ def run(
     # What the workers have made is found in its folders, and what is not there is made now.
     cells = [cell for row, ipc in plan.grid for cell in measure(row, ipc, source, plan, out, engine)]
     measured = table(cells, full, full_seconds, source, name)
-    console.print(measured)
+    console.print(as_text(measured))
     console.print("± over sets and networks; seconds of one set; 95 % intervals by Welch over condensed sets.")
     facts = {
         "data": source.name,
@@ -294,13 +294,13 @@ def tested(
     def fresh() -> list[float]:
         return train_and_test(small, source, plan.architecture, protocol, networks, Runtime(engine, seed))
 
-    return tuple(_remembered(_score_file(folder, protocol, networks, plan.architecture), fresh))
+    return tuple(store.remembered(_score_file(folder, protocol, networks, plan.architecture), fresh))
 
 
 def choose(folder: Path, source: ImageSource, plan: Plan, engine: Engine) -> Path:
     """The snapshot of a run with the best accuracy on held-out training images (never the test set)."""
     rows = held_out(source, 0)
-    judged = dataclasses.replace(source, test=Split(InMemory(source.train.pixels[rows]), source.train.labels[rows]))
+    judged = dataclasses.replace(source, test=source.train.select(rows))
     best, best_value = folder, -1.0
     for snapshot in sorted((folder / "run" / "snapshots").iterdir()):
         small = CondensedImages.load(snapshot)
@@ -308,7 +308,7 @@ def choose(folder: Path, source: ImageSource, plan: Plan, engine: Engine) -> Pat
         def fresh(small: CondensedImages = small) -> list[float]:
             return train_and_test(small, judged, plan.architecture, CHOICE, 2, Runtime(engine, 1))
 
-        value = statistics.fmean(_remembered(_score_file(snapshot, CHOICE, 2, plan.architecture), fresh))
+        value = statistics.fmean(store.remembered(_score_file(snapshot, CHOICE, 2, plan.architecture), fresh))
         if value > best_value:
             best, best_value = snapshot, value
     return best
@@ -362,10 +362,3 @@ def _score_file(folder: Path, protocol: Protocol, networks: int, architecture: A
     usual = Architecture().to_json()
     other = [f"{name}-{value}" for name, value in architecture.to_json().items() if value != usual[name]]
     return inside / f"{'-'.join(['score', protocol.name, str(networks), *other])}.json"
-
-
-def _remembered(file: Path, measure: Callable[[], Any]) -> Any:
-    """A measurement made once and kept beside the run."""
-    if not file.exists():
-        store.write_json(file, measure())
-    return store.read_json(file)

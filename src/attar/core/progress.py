@@ -1,5 +1,6 @@
 """Progress where people look: a line on the terminal, JSON lines on disk, TensorBoard if asked. Silent by default."""
 
+import io
 import json
 import sys
 from collections.abc import Iterator
@@ -7,13 +8,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 
 def console() -> Console:
     """Standard error, where progress goes, so that standard output holds results only."""
     return Console(file=sys.stderr, highlight=False, soft_wrap=True)
+
+
+def as_text(table: RenderableType) -> str:
+    """A table as wide as it needs to be, whatever the terminal: nobody wants numbers cut off."""
+    sink = io.StringIO()
+    Console(file=sink, width=500, highlight=False).print(table)
+    return "\n".join(line.rstrip() for line in sink.getvalue().rstrip().splitlines())
 
 
 class Line:

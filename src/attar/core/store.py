@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,15 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path} is missing.") from None
     except (UnicodeDecodeError, json.JSONDecodeError):
         raise InputError(f"{path} is damaged: not JSON.") from None
+
+
+def remembered(path: Path | None, measure: Callable[[], Any]) -> Any:
+    """A measurement of plain values made once and kept in a file, or made now where there is no file to be."""
+    if path is None:
+        return measure()
+    if not path.exists():
+        write_json(path, measure())
+    return read_json(path)
 
 
 def digest_of(tensors: dict[str, Tensor], plain: Any) -> str:

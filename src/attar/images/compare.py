@@ -5,14 +5,13 @@ sees its images in the same order, so two rows are compared in pairs, which take
 """
 
 import dataclasses
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from rich.console import Console
 from rich.table import Table
 
 from attar.core.errors import InputError
+from attar.core.progress import as_text
 from attar.core.runtime import Engine
 from attar.core.score import Interval, paired, welch
 from attar.core.settings import flat
@@ -66,10 +65,7 @@ class Comparison:
             result = row.evaluation
             cells = [self._cell(place, network) for network in range(len(names))]
             grid.add_row(row.label, f"{result.images:,}", f"{result.bytes:,}", *cells)
-        sink = io.StringIO()
-        Console(file=sink, width=500, highlight=False).print(grid)
-        table = "\n".join(line.rstrip() for line in sink.getvalue().rstrip().splitlines())
-        return f"{table}\n{self._note()}"
+        return f"{as_text(grid)}\n{self._note()}"
 
     def _cell(self, row: int, network: int) -> str:
         score = self.rows[row].evaluation.networks[network].score

@@ -365,6 +365,7 @@ def trainings(
     *,
     repeats: int | Sequence[int],
     build: Callable[[int], nn.Module] | None = None,
+    steps: int | None = None,
 ) -> Iterator[nn.Module]:
     """Networks trained one after another; the i-th from the i-th seed, whatever the examples.
 
@@ -374,6 +375,7 @@ def trainings(
         runtime: The machine and the seed from which the repeats' seeds come.
         repeats: How many networks, or which.
         build: The user's own network for a seed, in place of the method's architecture.
+        steps: Stop after so many mini-batches, in place of the protocol's epochs.
     """
     state = None
     each = examples if callable(examples) else lambda repeat: examples
@@ -386,7 +388,7 @@ def trainings(
         else:
             method.restart(state, turn)
             state.examples = each(repeat)
-        for _ in range(method.total_steps):
+        for _ in range(method.total_steps if steps is None else steps):
             method.step(state, turn)
         yield state.network.eval()
 

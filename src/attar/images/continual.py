@@ -1,0 +1,189 @@
+"""Class-incremental learning with condensed sets as the memory: what condensing is good for when classes come in turn.
+
+At each step some new classes are condensed, from their data alone; what was remembered before is never touched. A
+fresh network is then trained on the whole memory and tested on all classes seen so far (GDumb's way: Prabhu et al.,
+ECCV 2020). Protocol, class orders and budgets of DM (Zhao and Bilen, WACV 2023, arXiv:2110.04181).
+"""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from attar.core import engine as core
+from attar.core import store
+from attar.core.errors import InputError
+from attar.core.runtime import Engine, Runtime
+from attar.core.score import Score
+from attar.core.settings import Range, Settings
+from attar.images.artefact import CondensedImages
+from attar.images.networks import Architecture
+from attar.images.pixels import Split
+from attar.images.score import train_and_test
+from attar.images.sources import ImageSource
+from attar.images.training import PROTOCOLS, Protocol
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContinualLearning(Settings):
+    """How classes come and how often it is repeated."""
+
+    steps: Annotated[int, Range(1)] = 5
+    """Into how many equal steps the classes are divided."""
+    orders: Annotated[int, Range(1)] = 5
+    """Orders of the classes; the i-th is drawn from seed i."""
+    networks: Annotated[int, Range(1)] = 3
+    """Networks trained on each memory."""
+    architecture: Architecture = Architecture()  # noqa: RUF009
+    """What is trained."""
+    protocol: Protocol = PROTOCOLS["field"]
+    """How."""
+
+    @classmethod
+    def paper(cls, *, steps: int = 5) -> Self:
+        """DM's and DataDAM's figures on CIFAR-100: 5 or 10 steps, 5 orders, 3 networks, 20 images per class."""
+        return cls(steps=steps, orders=5, networks=3, protocol=PROTOCOLS["field"])
+
+
+@dataclass(frozen=True)
+class Continual:
+    """What was remembered after each step."""
+
+    seen: tuple[int, ...]
+    """Number of classes seen after each step."""
+    values: tuple[tuple[tuple[float, ...], ...], ...]
+    """Test accuracy in per cent on those classes, by order, step and network."""
+    images: int
+    """Images in the memory at the end."""
+
+    def after(self, step: int) -> Score:
+        """The score after a step, counted from zero, over orders and networks."""
+        return Score.of([value for order in self.values for value in order[step]])
+
+    @property
+    def final(self) -> Score:
+        """The score on all classes."""
+        return self.after(len(self.seen) - 1)
+
+    @property
+    def final_by_order(self) -> list[float]:
+        """The mean final accuracy of each order."""
+        return [statistics.fmean(order[-1]) for order in self.values]
+
+
+def learn(
+    method: Any,
+    source: ImageSource,
+    settings: ContinualLearning,
+    *,
+    out: Path | None = None,
+    engine: Engine | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Continual:
+    """Let the classes come in turn, condense each step's, and test what the memory teaches.
+
+    Args:
+        method: Settings of a condensing method; its ipc is the budget of every class.
+        source: All the data.
+        settings: How.
+        out: Folder for memories and scores; what is finished there is not done again. None keeps all in memory.
+        engine: How to use the machine.
+        say: Told what happens.
+
+    Raises:
+        InputError: Steps that do not divide the classes, a method that whitens, or what condensing refuses.
+    """
+    classes = len(source.classes)
+    if classes % settings.steps:
+        raise InputError(f"{settings.steps} steps do not divide {classes} classes equally.")
+    if getattr(method, "zca", False):
+        raise InputError("whitening is fitted on all classes, which a step does not have; leave out --zca.")
+    size, values, images = classes // settings.steps, [], 0
+    for order in range(settings.orders):
+        come = class_order(classes, order)
+        memory: list[CondensedImages] = []
+        accuracies = []
+        for step in range(settings.steps):
+            folder = out / f"order-{order}" / f"step-{step}" if out else None
+            new = come[step * size : (step + 1) * size]
+            memory.append(_condensed(method, of_classes(source, new), order, folder, engine))
+            whole = merged(memory, come, source)
+            seen = come[: (step + 1) * size]
+            images = len(whole.labels)
+            fresh = partial(_tested, whole, source, seen, settings, order, engine)
+            accuracies.append(tuple(store.remembered(folder and folder / "run" / _score_name(settings), fresh)))
+            if say:
+                say(f"order {order}, {len(seen)} classes: {statistics.fmean(accuracies[-1]):.1f} %")
+        values.append(tuple(accuracies))
+    return Continual(tuple(size * (step + 1) for step in range(settings.steps)), tuple(values), images)
+
+
+def class_order(classes: int, seed: int) -> Int[Tensor, " class"]:
+    """The order in which classes come: numpy's old generator, as in DM's script, so that orders are the papers'."""
+    return torch.from_numpy(np.random.RandomState(seed).permutation(classes))
+
+
+def of_classes(source: ImageSource, wanted: Int[Tensor, " class"]) -> ImageSource:
+    """The part of a source with these classes, numbered in this order; its normalisation stays that of the whole."""
+
+    def part(split: Split) -> Split:
+        rows = torch.nonzero(torch.isin(split.labels, wanted)).flatten()
+        numbers = torch.full((len(source.classes),), -1).index_put((wanted,), torch.arange(len(wanted)))
+        chosen = split.select(rows)
+        return replace(chosen, labels=numbers[chosen.labels])
+
+    names = tuple(source.classes[label] for label in wanted.tolist())
+    return replace(source, classes=names, train=part(source.train), test=part(source.test), prepared=None)
+
+
+def merged(memory: Sequence[CondensedImages], come: Int[Tensor, " class"], source: ImageSource) -> CondensedImages:
+    """The memories of all steps as one set, its labels in the numbering of the whole data."""
+    labels, start = [], 0
+    for small in memory:
+        numbers = come[start : start + len(small.classes)]
+        start += len(small.classes)
+        if small.labels.ndim == 1:
+            labels.append(numbers[small.labels])
+        else:
+            labels.append(small.labels.new_zeros(len(small.labels), len(source.classes)))
+            labels[-1][:, numbers] = small.labels
+    images = torch.cat([small.images for small in memory])
+    return replace(
+        memory[0], images=images, labels=torch.cat(labels), classes=source.classes, teacher=None, folder=None
+    )
+
+
+def _condensed(
+    method: Any, part: ImageSource, seed: int, folder: Path | None, engine: Engine | None
+) -> CondensedImages:
+    runtime = Runtime(engine, seed)
+    resolved = method.resolve(part, runtime)
+    runtime.plan(resolved.work(part))
+    small: CondensedImages = core.run(resolved, part, runtime, out=folder)
+    return small
+
+
+def _tested(
+    memory: CondensedImages,
+    source: ImageSource,
+    seen: Int[Tensor, " class"],
+    settings: ContinualLearning,
+    order: int,
+    engine: Engine | None,
+) -> list[float]:
+    """Test accuracy on the classes seen so far; the network answers with all of them, as in the papers."""
+    rows = torch.nonzero(torch.isin(source.test.labels, seen)).flatten()
+    judged = replace(source, test=source.test.select(rows))
+    runtime = Runtime(engine, order)
+    return train_and_test(memory, judged, settings.architecture, settings.protocol, settings.networks, runtime)
+
+
+def _score_name(settings: ContinualLearning) -> str:
+    return f"seen-{settings.protocol.name}-{settings.networks}.json"

@@ -1,0 +1,250 @@
+"""Architecture search with a condensed set as proxy: does training on it rank networks as all the data would?
+
+The 720 ConvNets of DC's search space; proxies, early stopping and the measures of DM (arXiv:2110.04181), DataDAM
+(arXiv:2310.00093) and DC (arXiv:2006.05929): the accuracy of the network that the proxy holds best, and Spearman's ρ
+between validation accuracies on proxy and whole set, over the networks that the proxy ranks highest.
+"""
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import torch
+
+from attar.core import store
+from attar.core.errors import InputError
+from attar.core.runtime import Engine, Runtime
+from attar.core.seeds import derived_seed
+from attar.core.settings import Range, Settings
+from attar.images.artefact import CondensedImages
+from attar.images.networks import Architecture, parameter_count
+from attar.images.pixels import Split
+from attar.images.sources import ImageSource, held_out
+from attar.images.training import Protocol, TrainNetwork, accuracy, trainings
+
+WIDTHS, DEPTHS = (32, 64, 128, 256), (1, 2, 3, 4)
+NORMS = ("none", "batch", "layer", "instance", "group")
+ACTIVATIONS, POOLINGS = ("sigmoid", "relu", "leakyrelu"), ("none", "max", "avg")
+
+WHOLE, EARLY = "all the data", "early stopping"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchitectureSearch(Settings):
+    """Which networks are tried, and how long each is trained."""
+
+    sampled: Annotated[int, Range(1, 720)] = 24
+    """Networks drawn from the 720."""
+    runs: Annotated[int, Range(1)] = 1
+    """Trainings of each network, of which the mean counts."""
+    batch: Annotated[int, Range(1)] = 250
+    """Images per step."""
+    proxy_epochs: Annotated[int, Range(1)] = 200
+    """Epochs on a proxy; early stopping takes as many steps on all the data."""
+    whole_epochs: Annotated[int, Range(1)] = 20
+    """Epochs on all the data."""
+
+    @classmethod
+    def paper(cls) -> Self:
+        """DM's and DataDAM's scale: all 720, five runs, 100 epochs on all of CIFAR-10, 50 images per class."""
+        return cls(sampled=720, runs=5, whole_epochs=100)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What one way of training thinks of every network."""
+
+    way: str
+    validation: tuple[float, ...]
+    """Mean accuracy on held-out training images, in per cent, by network."""
+    test: tuple[float, ...]
+    """The same on test images; reported, never chosen by."""
+    seconds: float
+    images: int
+    """Images that have to be stored."""
+
+    def best(self, whole: "Judgement") -> float:
+        """Test accuracy, trained on all the data, of the network that this way holds best."""
+        return whole.test[max(range(len(self.validation)), key=self.validation.__getitem__)]
+
+    def correlation(self, whole: "Judgement", share: float = 1.0, count: int | None = None) -> float | None:
+        """Spearman's ρ with all the data, over the top share (or number) of networks by this way's ranking.
+
+        None below three networks, or where one side ranks them all alike.
+        """
+        from scipy import stats
+
+        kept = count or max(1, round(share * len(self.validation)))
+        top = sorted(range(len(self.validation)), key=lambda place: -self.validation[place])[:kept]
+        mine, theirs = ([judged.validation[place] for place in top] for judged in (self, whole))
+        if len(top) < 3 or len(set(mine)) == 1 or len(set(theirs)) == 1:
+            return None
+        return float(stats.spearmanr(mine, theirs).statistic)
+
+
+def grid() -> list[Architecture]:
+    """The 720 networks."""
+    return [
+        Architecture(width=width, depth=depth, norm=norm, activation=activation, pooling=pooling)  # type: ignore[arg-type]
+        for width, depth, norm, activation, pooling in itertools.product(WIDTHS, DEPTHS, NORMS, ACTIVATIONS, POOLINGS)
+    ]
+
+
+def buildable(source: ImageSource) -> list[Architecture]:
+    """Those of the 720 that images of this size leave something to see."""
+    found = []
+    for architecture in grid():
+        try:
+            with torch.device("meta"):
+                narrow = replace(architecture, width=4)
+                parameter_count(narrow._build(source.shape, 2))
+        except InputError:
+            continue
+        found.append(architecture)
+    return found
+
+
+def sample(architectures: list[Architecture], count: int, seed: int) -> list[Architecture]:
+    """So many of them, in the order of the grid."""
+    generator = torch.Generator().manual_seed(derived_seed(seed, "architectures"))
+    chosen = torch.randperm(len(architectures), generator=generator)[:count].sort().values
+    return [architectures[place] for place in chosen.tolist()]
+
+
+def search(
+    proxies: Mapping[str, Callable[[ImageSource], CondensedImages]],
+    source: ImageSource,
+    settings: ArchitectureSearch,
+    *,
+    seed: int = 0,
+    out: Path | None = None,
+    engine: Engine | None = None,
+    say: Callable[[str], None] | None = None,
+) -> list[Judgement]:
+    """Judge networks by every proxy, by early stopping and by all the data.
+
+    Args:
+        proxies: By name, what makes a condensed set of the training data, of which a tenth has been held out.
+        source: All the data.
+        settings: How.
+        seed: Draws the networks, the held-out tenth and every training.
+        out: Folder for what was measured; what is there is not measured again. None keeps it in memory.
+        engine: How to use the machine.
+        say: Told what happens.
+
+    Returns:
+        The judgements of the proxies, of early stopping, and of all the data, in this order.
+    """
+    fitting = buildable(source)
+    architectures = sample(fitting, min(settings.sampled, len(fitting)), seed)
+    if say and len(fitting) < 720:
+        say(f"{720 - len(fitting)} of the 720 networks are too deep for images of this size and are left out.")
+    rows = held_out(source, seed)
+    validation = source.train.select(rows)
+    rest = source.without(rows)
+    judge = _Judge(rest, validation, settings, Runtime(engine, seed), out, say or (lambda line: None))
+    found = []
+    steps = 0
+    for name, make in proxies.items():
+        small = make(rest)
+        protocol = _protocol("proxy", settings.proxy_epochs, settings)
+        steps = TrainNetwork(protocol=protocol).resolve(small).total_steps
+        found.append(judge(name, architectures, small, protocol, None))
+    early = _protocol("early", settings.proxy_epochs, settings)
+    if steps:
+        found.append(judge(EARLY, architectures, rest, early, steps))
+    whole = _protocol("whole", settings.whole_epochs, settings)
+    return [*found, judge(WHOLE, architectures, rest, replace(whole, augmented=False), None)]
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """Trains every network one way, and remembers how it did."""
+
+    rest: ImageSource
+    validation: Split
+    settings: ArchitectureSearch
+    runtime: Runtime
+    out: Path | None
+    say: Callable[[str], None]
+
+    def __call__(
+        self,
+        way: str,
+        architectures: list[Architecture],
+        examples: CondensedImages | ImageSource,
+        protocol: Protocol,
+        steps: int | None,
+    ) -> Judgement:
+        start = [self._remembered(way, one, examples, protocol, steps) for one in architectures]
+        mean = [[sum(run[part] for run in runs) / len(runs) for runs in start] for part in ("validation", "test")]
+        seconds = sum(run["seconds"] for runs in start for run in runs)
+        self.say(f"{way}: {len(architectures)} networks, {seconds:,.0f} s")
+        return Judgement(way, tuple(mean[0]), tuple(mean[1]), seconds, len(examples.targets))
+
+    def _remembered(
+        self,
+        way: str,
+        architecture: Architecture,
+        examples: CondensedImages | ImageSource,
+        protocol: Protocol,
+        steps: int | None,
+    ) -> list[dict[str, float]]:
+        words = "-".join(str(value) for value in architecture.to_json().values())
+        file = None
+        if self.out is not None:
+            place = self.out / way.replace(" ", "-")
+            store.make_folder(place)
+            file = place / f"{words}-{protocol.epochs}-{self.settings.runs}.json"
+        measured: list[dict[str, float]] = store.remembered(
+            file, lambda: [self._run(architecture, examples, protocol, steps, run) for run in range(self.settings.runs)]
+        )
+        return measured
+
+    def _run(
+        self,
+        architecture: Architecture,
+        examples: CondensedImages | ImageSource,
+        protocol: Protocol,
+        steps: int | None,
+        run: int,
+    ) -> dict[str, float]:
+        start = time.perf_counter()
+        method = TrainNetwork(architecture=architecture, protocol=protocol).resolve(examples)
+        self.runtime.plan(method.work(examples))
+        (network,) = trainings(method, examples, self.runtime, repeats=[run], steps=steps)
+        transform = self.rest.transform
+        found = {
+            "validation": accuracy(network, self.validation, transform, self.runtime),
+            "test": accuracy(network, self.rest.test, transform, self.runtime),
+        }
+        return {**found, "seconds": round(time.perf_counter() - start, 3)}
+
+
+def _protocol(name: str, epochs: int, settings: ArchitectureSearch) -> Protocol:
+    return Protocol(name=name, epochs=epochs, batch=settings.batch)
+
+
+def summary(judgements: list[Judgement]) -> list[dict[str, Any]]:
+    """The papers' measures of every way, as plain values."""
+    *_, whole = judgements
+    count = len(whole.validation)
+    return [
+        {
+            "way": judged.way,
+            "best": judged.best(whole),
+            "rho_all": judged.correlation(whole),
+            "rho_top_20": judged.correlation(whole, 0.2),
+            "rho_top_5": judged.correlation(whole, 0.05),
+            "rho_top_10_networks": judged.correlation(whole, count=min(10, count)),
+            "minutes": judged.seconds / 60,
+            "images": judged.images,
+            "networks": count,
+            "top_5": math.ceil(0.05 * count),
+        }
+        for judged in judgements
+    ]
