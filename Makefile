@@ -6,7 +6,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo test check clean
+.PHONY: demo test check docs clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.user
@@ -41,5 +41,9 @@ check: .venv/.dev
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
+docs: .venv/.dev
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
+	@echo docs/_build/index.html
+
 clean:
-	rm -rf .venv runs
+	rm -rf .venv runs docs/_build docs/methods docs/_verbs.md

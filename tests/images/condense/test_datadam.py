@@ -3,13 +3,13 @@ import json
 import pytest
 import torch
 import torch.nn.functional as F
-from matching_reference import ENGINE, begin, mmd_by_class
 
 import attar
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.images.condense.datadam import map_distance, spatial_attention
 from attar.images.networks import Architecture
+from matching_reference import ENGINE, begin, mmd_by_class
 
 NARROW = Architecture(width=8)
 BATCH_NORM = Architecture(width=8, norm="batch")

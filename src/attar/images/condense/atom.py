@@ -86,7 +86,7 @@ class ATOM(DataDAM):
 def channel_attention(
     features: Maps, *, power: float = 4.0, pooling: Literal["sum", "max"] = "sum", norm: MapNorm = "l2"
 ) -> Float[Tensor, "image filter"]:
-    """Attention of each image: Σ_places |f|^p of each filter, as a vector, normalised per image.
+    """Attention of each image: ``Σ_places |f|^p`` of each filter, as a vector, normalised per image.
 
     Args:
         features: A block's maps after its activation.

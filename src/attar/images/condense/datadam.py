@@ -108,7 +108,7 @@ class DataDAM(DistributionMatching):
 def spatial_attention(
     features: Maps, *, power: float = 4.0, pooling: Literal["sum", "max"] = "sum", norm: MapNorm = "l2"
 ) -> Float[Tensor, "image places"]:
-    """Attention of each image: Σ_filters |f|^p at each place, as a vector, normalised per image.
+    """Attention of each image: ``Σ_filters |f|^p`` at each place, as a vector, normalised per image.
 
     Args:
         features: A block's maps after its activation.

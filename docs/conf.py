@@ -1,0 +1,20 @@
+"""How the documentation is built: `make docs`."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
+project = "attar"
+author = "attar's authors"
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "method_pages"]
+exclude_patterns = ["_build", "demo.png"]
+myst_enable_extensions = ["colon_fence", "fieldlist"]
+myst_heading_anchors = 3
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"
+autodoc_default_options = {"members": True, "undoc-members": False}
+html_theme = "furo"
+html_title = "attar"
+html_static_path: list[str] = []
+nitpicky = False
