@@ -17,4 +17,4 @@ autodoc_default_options = {"members": True, "undoc-members": False}
 html_theme = "furo"
 html_title = "attar"
 html_static_path: list[str] = []
-nitpicky = False
+highlight_language = "none"

@@ -14,7 +14,8 @@ ALLOWED = {
     "images": {"core", "images"},
     "verbs": {"core", "images"},
     "bench": {"core", "images", "verbs", "bench"},
-    "commands": {"core", "images", "verbs", "bench", "commands"},
+    "reporting": {"core", "images", "bench", "reporting"},
+    "commands": {"core", "images", "verbs", "bench", "reporting", "commands"},
     "cli": {"core"},
 }
 

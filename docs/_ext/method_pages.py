@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import json
+import re
 import textwrap
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -75,11 +76,16 @@ def _settings(settings: Any) -> str:
 
 
 def _short(kind: str) -> str:
-    return kind.replace("typing.", "").replace("attar.images.networks.", "").replace("attar.images.training.", "")
+    """A type as a person would write it."""
+    kind = re.sub(r"\b(typing|attar\.[a-z.]+)\.", "", kind)
+    kind = re.sub(r"^Optional\[(.*)\]$", r"\1, or nothing", kind)
+    return kind.replace("Union[int, tuple[int, ...]]", "int, or tuple[int, ...]")
 
 
 def _default(field: Any) -> str:
     value = field.default if field.default is not dataclasses.MISSING else field.default_factory()
+    if value is None:
+        return "–"
     return value.name if hasattr(value, "name") else "the field's" if dataclasses.is_dataclass(value) else str(value)
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from attar.images.networks import Architecture as Architecture
     from attar.images.sources import load as load
     from attar.images.training import Protocol as Protocol
+    from attar.reporting.page import report as report
     from attar.verbs import compare as compare
     from attar.verbs import condense as condense
     from attar.verbs import evaluate as evaluate
@@ -52,5 +53,6 @@ __getattr__, __dir__ = lazily(
         "import_set": "attar.verbs",
         "load": "attar.images.sources",
         "open_artefact": "attar.verbs",
+        "report": "attar.reporting.page",
     },
 )

@@ -22,6 +22,7 @@ VERBS = {
     "data": ("DATA", "what a data set holds, as attar reads it"),
     "cite": ("METHOD", "the paper, as BibTeX"),
     "import": ("FILE --data DATA", "a released set (.pt, pictures) into an artefact"),
+    "report": ("FOLDER", "everything below a folder, as one static page"),
     "push": ("FOLDER user/name", "an artefact to the hub"),
     "bench": ("TABLE", "a table of methods, measured beside the published figures"),
 }

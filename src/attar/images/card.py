@@ -49,7 +49,7 @@ tags:
 ---
 # {origin.source}, condensed by {origin.method}
 
-{len(small.labels)} images ({_per_class(small)}) that stand for {origin.full_images:,}: {small.bytes:,} bytes, \
+{len(small.labels)} images ({per_class(small)}) that stand for {origin.full_images:,}: {small.bytes:,} bytes, \
 {share:.2g} % of the full set.
 {_labels(small)}
 
@@ -67,7 +67,7 @@ print(attar.evaluate(small, "{origin.source}"))
 ## How it was made
 
 ```
-{_command(small)}
+{command(small)}
 ```
 
 | setting | value |
@@ -110,7 +110,8 @@ def remembered_scores(folder: Path) -> list[dict[str, Any]]:
     return [row for row in scores if isinstance(row, dict) and "score" in row] if isinstance(scores, list) else []
 
 
-def _per_class(small: "CondensedImages") -> str:
+def per_class(small: "CondensedImages") -> str:
+    """How many images a class has, in words."""
     counts = torch.bincount(small.hard_labels, minlength=len(small.classes))
     low, high = int(counts.min()), int(counts.max())
     return f"{low} per class" if low == high else f"{low} to {high} per class"
@@ -144,7 +145,7 @@ def _score_table(scores: list[dict[str, Any]]) -> str:
     return "\n".join([*lines, ""])
 
 
-def _command(small: "CondensedImages") -> str:
+def command(small: "CondensedImages") -> str:
     """The command that makes it again; nested settings are flags like any other."""
     origin = small.origin
     words = ["attar", "condense", origin.method, "--data", origin.source]

@@ -1,0 +1,1 @@
+"""One static page about everything below a folder."""
