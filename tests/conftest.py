@@ -1,5 +1,10 @@
 """What every test may use: a cache of its own, the digits, and a small set of coloured shapes."""
 
+import os
+
+# Read when the hub's library is first imported, which collecting the tests already does.
+os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
+
 import pytest
 import torch
 
@@ -13,8 +18,6 @@ def offline_with_a_cache_of_its_own(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ATTAR_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hub")))
-        patch.setenv("HF_HUB_OFFLINE", "1")
-        patch.setenv("HF_DATASETS_OFFLINE", "1")
         yield
 
 

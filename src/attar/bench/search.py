@@ -31,7 +31,7 @@ def command(
 ) -> None:
     """Rank networks by training them on condensed sets, and see whether all the data ranks them so.
 
-    The papers' scale: --data CIFAR-10 --ipc 50 --sampled 720 --runs 5 --whole-epochs 100.
+    The papers' scale: --data CIFAR-10 --ipc 50 --sampled 720 --runs 5 --proxy-epochs 200 --whole-epochs 100.
 
     Args:
         data: Anything that `attar data` reads.

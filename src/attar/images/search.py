@@ -43,7 +43,7 @@ class ArchitectureSearch(Settings):
     """Trainings of each network, of which the mean counts."""
     batch: Annotated[int, Range(1)] = 250
     """Images per step."""
-    proxy_epochs: Annotated[int, Range(1)] = 200
+    proxy_epochs: Annotated[int, Range(1)] = 60
     """Epochs on a proxy; early stopping takes as many steps on all the data."""
     whole_epochs: Annotated[int, Range(1)] = 20
     """Epochs on all the data."""
@@ -51,7 +51,7 @@ class ArchitectureSearch(Settings):
     @classmethod
     def paper(cls) -> Self:
         """DM's and DataDAM's scale: all 720, five runs, 100 epochs on all of CIFAR-10, 50 images per class."""
-        return cls(sampled=720, runs=5, whole_epochs=100)
+        return cls(sampled=720, runs=5, proxy_epochs=200, whole_epochs=100)
 
 
 @dataclass(frozen=True)
