@@ -31,7 +31,8 @@ class Published:
     """What other papers print for the same cell, where they differ."""
 
     def __str__(self) -> str:
-        return f"{self.value:.1f}" if self.spread is None else f"{self.value:.1f} ± {self.spread:.1f}"
+        text = f"{self.value:.1f}" if self.spread is None else f"{self.value:.1f} ± {self.spread:.1f}"
+        return f"{text} (not verified)" if "not verified" in self.note else text
 
 
 def published(data: str, ipc: int, network: str = "convnet") -> dict[str, Published]:

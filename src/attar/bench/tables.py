@@ -341,7 +341,7 @@ def table(cells: list[Cell], full: Score | None, full_seconds: float, source: Im
                 f"{kept(cell.score, full):.1f}" if full else "",
                 f"{cell.bytes:,}",
                 f"{cell.seconds:.1f}",
-                f"{paper.value:.1f} ± {paper.spread:.1f}" if paper and paper.spread else "",
+                str(paper) if paper else "",
             )
     return grid
 
