@@ -78,6 +78,7 @@ def test_the_command_pushes_and_evaluate_takes_a_name(small, hub, capsys):
     words = "--networks mlp:width=4 --repeats 1 --protocol quick --ceiling skip --beside skip --quiet"
     main(["evaluate", "ada/two", *words.split()])
     assert "from 20 images" in capsys.readouterr().out
+    assert not (hub.folder / "ada/two" / "scores.json").exists()
 
 
 def test_the_card_is_one_the_hub_reads(small):

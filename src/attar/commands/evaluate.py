@@ -59,6 +59,7 @@ def main(arguments: list[str]) -> None:
             raise InputError("give the folder of a condensed set.")
         how = protocol_named(protocol)
         sets = [open_artefact(folder) for folder in folders]
+        local = {Path(folder) for folder in folders}  # what came from the hub lies in its cache, which is not ours
         say = speaker(engine.quiet)
         source = _source(sets, data, reading)
         for folder, small in zip(folders, sets, strict=True):
@@ -78,7 +79,8 @@ def main(arguments: list[str]) -> None:
         only = result.rows[0].evaluation if len(result.rows) == 1 else None
         for row in result.rows:
             for index, small in enumerate(row.sets):
-                _remember(small, row.evaluation.of_set(index))
+                if small.folder in local:
+                    _remember(small.folder, row.evaluation.of_set(index))
         print(only or result)
         if json is not None:
             write_json(json, (only or result).to_json())
@@ -94,9 +96,9 @@ def _source(sets: "list[CondensedImages]", data: str | None, reading: Reading) -
     return reading.load(data or origin.source, origin.seed)
 
 
-def _remember(small: "CondensedImages", evaluation: "Evaluation") -> None:
+def _remember(folder: Path, evaluation: "Evaluation") -> None:
     """Keep the scores with the set, where it may be written to."""
     from attar.images.card import remember_scores
 
-    if small.folder is not None and os.access(small.folder, os.W_OK):
-        remember_scores(small.folder, evaluation)
+    if os.access(folder, os.W_OK):
+        remember_scores(folder, evaluation)
