@@ -93,7 +93,7 @@ def open_artefact(folder: str | Path) -> CondensedImages:
         InputError: It holds none, or a truncated or altered one.
     """
     if not Path(folder).exists() and hub.looks_like_one(str(folder)):
-        folder = hub.pull(str(folder))
+        return CondensedImages.from_hub(str(folder))
     return CondensedImages.load(folder)
 
 

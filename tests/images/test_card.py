@@ -5,7 +5,7 @@ import json
 
 import attar
 from attar.cli import main
-from attar.images.card import remember_scores, remembered_scores
+from attar.images.card import remembered_scores
 from attar.images.networks import Architecture
 from attar.images.score import evaluate
 from attar.images.training import Protocol
@@ -45,9 +45,9 @@ def test_scores_are_kept_and_shown_and_replaced_by_newer_ones(digits, engine, tm
     small = made(digits, engine, tmp_path, ipc=2)
     for epochs in (1, 2):
         result = evaluate(small, digits, protocol=Protocol(name="brief", epochs=epochs), engine=engine, **SETTINGS)
-        remember_scores(tmp_path, result)
+        small.remember([row.to_json() for row in result.networks])
     other = evaluate(small, digits, protocol=Protocol(name="other", epochs=1), engine=engine, **SETTINGS)
-    remember_scores(tmp_path, other)
+    small.remember([row.to_json() for row in other.networks])
     assert [row["protocol"] for row in remembered_scores(tmp_path)] == ["brief", "other"]
     score = result.networks[0].score
     assert (

@@ -9,7 +9,6 @@ from attar.core.errors import InputError
 
 if TYPE_CHECKING:
     from attar.images.artefact import CondensedImages
-    from attar.images.score import Evaluation
     from attar.images.sources import ImageSource
 
 
@@ -79,8 +78,8 @@ def main(arguments: list[str]) -> None:
         only = result.rows[0].evaluation if len(result.rows) == 1 else None
         for row in result.rows:
             for index, small in enumerate(row.sets):
-                if small.folder in local:
-                    _remember(small.folder, row.evaluation.of_set(index))
+                if small.folder in local and os.access(small.folder, os.W_OK):
+                    small.remember([score.to_json() for score in row.evaluation.of_set(index).networks])
         print(only or result)
         if json is not None:
             write_json(json, (only or result).to_json())
@@ -94,11 +93,3 @@ def _source(sets: "list[CondensedImages]", data: str | None, reading: Reading) -
     if data is None and origin.source != "digits":
         raise InputError(f"this was condensed from {origin.source!r}, which is not bundled; give --data.")
     return reading.load(data or origin.source, origin.seed)
-
-
-def _remember(folder: Path, evaluation: "Evaluation") -> None:
-    """Keep the scores with the set, where it may be written to."""
-    from attar.images.card import remember_scores
-
-    if os.access(folder, os.W_OK):
-        remember_scores(folder, evaluation)

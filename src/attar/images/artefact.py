@@ -9,6 +9,7 @@ parquet export are for looking at it, and for `datasets`.
 import builtins
 import dataclasses
 import io
+import tempfile
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +23,8 @@ from torch import Tensor
 from attar.core import store
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
-from attar.images.card import card, remembered_scores
+from attar.images.card import SCORES, card, remembered_scores
+from attar.images.hub import pull, push
 from attar.images.preview import preview
 from attar.images.sources import ImageSource
 from attar.images.training import TrainedNetwork
@@ -189,6 +191,18 @@ class CondensedImages:
         """Write its README, with the scores that lie beside it."""
         store.write_bytes(folder / "README.md", card(self, EXPORT, remembered_scores(folder)).encode())
 
+    def remember(self, scores: list[dict[str, Any]]) -> None:
+        """Keep scores beside a saved set, in place of older ones of the same networks, and write them on its card.
+
+        Args:
+            scores: As `NetworkScore.to_json` gives them.
+        """
+        assert self.folder is not None, "save it first"
+        replaced = {(row["network"], row["protocol"]) for row in scores}
+        kept = [row for row in remembered_scores(self.folder) if (row["network"], row["protocol"]) not in replaced]
+        store.write_json(self.folder / SCORES, [*kept, *scores])
+        self.write_card(self.folder)
+
     def export(self, folder: str | Path) -> Path:
         """Write 8-bit pictures, one folder per class, for tools that want files; `attar.load` reads them too.
 
@@ -205,10 +219,22 @@ class CondensedImages:
         return folder
 
     def to_hub(self, name: str, *, private: bool = False, token: str | None = None, message: str | None = None) -> str:
-        """Upload it to the Hugging Face hub as `user/name`; return its address (see `attar.images.hub.push`)."""
-        from attar.images.hub import push
+        """Upload it to the Hugging Face hub as `user/name`, without the run that made it; return its address.
 
-        return push(self, name, private=private, token=token, message=message)
+        Args:
+            name: `user/name`; made if it is not there.
+            private: Whether only its owner sees it.
+            token: Of the account; the one that `hf auth login` has left, unless given.
+            message: What the commit says.
+
+        Raises:
+            InputError: A name that is none, no token, no connection; nothing is changed here.
+        """
+        message = message or f"{self.origin.source}, condensed by {self.origin.method}"
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = self.folder or self.save(scratch).folder
+            assert folder is not None
+            return push(folder, [*FILES, SCORES], name, private=private, token=token, message=message)
 
     @classmethod
     def load(cls, folder: str | Path) -> "CondensedImages":
@@ -247,6 +273,15 @@ class CondensedImages:
             teacher=teacher,
             folder=folder,
         )
+
+    @classmethod
+    def from_hub(cls, name: str, *, revision: str | None = None) -> Self:
+        """Read one from the Hugging Face hub, or from the hub's cache.
+
+        Raises:
+            InputError: No such data set there, or no connection and none in the cache.
+        """
+        return cls.load(pull(name, [*FILES, SCORES], revision=revision))
 
     def picture(self) -> builtins.bytes:
         """The preview, as PNG."""

@@ -2,7 +2,7 @@
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -10,22 +10,21 @@ from attar.core import store
 from attar.core.errors import InputError
 from attar.core.settings import flat
 
-if TYPE_CHECKING:
-    from attar.images.artefact import CondensedImages
-    from attar.images.score import Evaluation
-
 SCORES = "scores.json"
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 """The hub's words for how many rows there are."""
 
+Condensed = Any
+"""A `CondensedImages`, which itself imports this file."""
 
-def card(small: "CondensedImages", export: str, scores: list[dict[str, Any]]) -> str:
+
+def card(small: Condensed, export: str, scores: list[dict[str, Any]]) -> str:
     """The README of an artefact.
 
     Args:
         small: The condensed set.
         export: Where its parquet file lies.
-        scores: What `remember_scores` has kept.
+        scores: What `remembered_scores` finds beside it.
     """
     origin = small.origin
     settings = "\n".join(f"| {name} | {value} |" for name, value in flat(origin.settings))
@@ -85,22 +84,6 @@ The images derive from {origin.source}; the terms of that data set hold for them
 """
 
 
-def remember_scores(folder: Path, evaluation: "Evaluation") -> None:
-    """Keep an evaluation beside the artefact, in place of older scores of the same networks, and on its card.
-
-    Raises:
-        InputError: The folder holds no condensed set.
-    """
-    from attar.images.artefact import CondensedImages
-
-    small = CondensedImages.load(folder)
-    fresh = [row.to_json() for row in evaluation.networks]
-    replaced = {(row["network"], row["protocol"]) for row in fresh}
-    kept = [row for row in remembered_scores(folder) if (row["network"], row["protocol"]) not in replaced]
-    store.write_json(folder / SCORES, [*kept, *fresh])
-    small.write_card(folder)
-
-
 def remembered_scores(folder: Path) -> list[dict[str, Any]]:
     """The scores beside an artefact; none if there are none, or none that can be read."""
     try:
@@ -110,21 +93,21 @@ def remembered_scores(folder: Path) -> list[dict[str, Any]]:
     return [row for row in scores if isinstance(row, dict) and "score" in row] if isinstance(scores, list) else []
 
 
-def per_class(small: "CondensedImages") -> str:
+def per_class(small: Condensed) -> str:
     """How many images a class has, in words."""
     counts = torch.bincount(small.hard_labels, minlength=len(small.classes))
     low, high = int(counts.min()), int(counts.max())
     return f"{low} per class" if low == high else f"{low} to {high} per class"
 
 
-def _labels(small: "CondensedImages") -> str:
+def _labels(small: Condensed) -> str:
     text = "Labels: class numbers." if small.labels.ndim == 1 else "Labels: probabilities of every class."
     if small.teacher is not None:
         text += " The network in `teacher/` answers for augmented images; its bytes are counted."
     return text if small.lr is None else f"{text} Learned step size: {small.lr:g}."
 
 
-def _space(small: "CondensedImages") -> str:
+def _space(small: Condensed) -> str:
     return "8-bit pixels of real images" if small.images.dtype == torch.uint8 else "float32 network input, as learned"
 
 
@@ -145,7 +128,7 @@ def _score_table(scores: list[dict[str, Any]]) -> str:
     return "\n".join([*lines, ""])
 
 
-def command(small: "CondensedImages") -> str:
+def command(small: Condensed) -> str:
     """The command that makes it again; nested settings are flags like any other."""
     origin = small.origin
     words = ["attar", "condense", origin.method, "--data", origin.source]

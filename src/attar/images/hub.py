@@ -1,62 +1,39 @@
-"""Artefacts to and from the Hugging Face hub."""
+"""Files to and from the Hugging Face hub, and in one line what went wrong there."""
 
 import re
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from attar.core.errors import InputError
-from attar.images.artefact import FILES, CondensedImages
-from attar.images.card import SCORES
 
 NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 R = TypeVar("R")
 
 
-def push(
-    small: CondensedImages, name: str, *, private: bool = False, token: str | None = None, message: str | None = None
-) -> str:
-    """Upload an artefact as a data set of the hub, without the run that made it.
-
-    Args:
-        small: A condensed set, saved or not.
-        name: `user/name`; made if it is not there.
-        private: Whether only its owner sees it.
-        token: Of the account; the one that `hf auth login` has left, unless given.
-        message: What the commit says.
-
-    Returns:
-        Its address.
+def push(folder: Path, files: list[str], name: str, *, private: bool, token: str | None, message: str) -> str:
+    """Upload files of a folder as a data set of the hub, which is made if it is not there; return its address.
 
     Raises:
-        InputError: A name that is none, no token, no connection; nothing is changed here.
+        InputError: A name that is none, no token, no connection.
     """
     from huggingface_hub import HfApi
 
     _check(name)
     api = HfApi(token=token)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = small.folder or Path(scratch)
-        if small.folder is None:
-            small.save(folder)
 
-        def upload() -> str:
-            address = api.create_repo(name, repo_type="dataset", private=private, exist_ok=True)
-            api.upload_folder(
-                repo_id=name,
-                repo_type="dataset",
-                folder_path=folder,
-                allow_patterns=[*FILES, SCORES],
-                commit_message=message or f"{small.origin.source}, condensed by {small.origin.method}",
-            )
-            return str(address)
+    def upload() -> str:
+        address = api.create_repo(name, repo_type="dataset", private=private, exist_ok=True)
+        api.upload_folder(
+            repo_id=name, repo_type="dataset", folder_path=folder, allow_patterns=files, commit_message=message
+        )
+        return str(address)
 
-        return _spoken(name, upload)
+    return _spoken(name, upload)
 
 
-def pull(name: str, *, revision: str | None = None) -> Path:
-    """Download an artefact from the hub, or find it in the hub's cache.
+def pull(name: str, files: list[str], *, revision: str | None = None) -> Path:
+    """Download files of a data set of the hub, or find them in the hub's cache.
 
     Raises:
         InputError: No such data set there, or no connection and none in the cache.
@@ -66,7 +43,6 @@ def pull(name: str, *, revision: str | None = None) -> Path:
     _check(name)
 
     def download() -> Path:
-        files = [*FILES, SCORES]
         return Path(snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=files))
 
     return _spoken(name, download)
