@@ -275,7 +275,7 @@ class CondensedImages:
         )
 
     @classmethod
-    def from_hub(cls, name: str, *, revision: str | None = None) -> Self:
+    def from_hub(cls, name: str, *, revision: str | None = None) -> "CondensedImages":
         """Read one from the Hugging Face hub, or from the hub's cache.
 
         Raises:
