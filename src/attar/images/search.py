@@ -37,7 +37,7 @@ WHOLE, EARLY = "all the data", "early stopping"
 class ArchitectureSearch(Settings):
     """Which networks are tried, and how long each is trained."""
 
-    sampled: Annotated[int, Range(1, 720)] = 24
+    sampled: Annotated[int, Range(1, 720)] = 12
     """Networks drawn from the 720."""
     runs: Annotated[int, Range(1)] = 1
     """Trainings of each network, of which the mean counts."""
