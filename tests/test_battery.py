@@ -30,6 +30,24 @@ CHEAP = {
     "dm": {"ipc": 2, "steps": 6, "real_batch": 4, "architecture": SMALL},
     "datadam": {"ipc": 2, "steps": 6, "real_batch": 4, "architecture": dataclasses.replace(SMALL, norm="batch")},
     "atom": {"ipc": 2, "steps": 6, "real_batch": 4, "architecture": SMALL},
+    "dc": {
+        "ipc": 2,
+        "start": "real",
+        "networks": 3,
+        "matches": 2,
+        "epochs": 1,
+        "real_batch": 4,
+        "architecture": SMALL,
+    },
+    "dsa": {
+        "ipc": 2,
+        "networks": 3,
+        "matches": 2,
+        "epochs": 1,
+        "real_batch": 4,
+        "architecture": dataclasses.replace(SMALL, norm="batch"),
+    },
+    "dcc": {"ipc": 2, "networks": 2, "matches": 3, "epochs": 1, "real_batch": 4, "architecture": SMALL},
     "rded": {"ipc": 2, "candidates": 20, "labels": "teacher", "architecture": SMALL, "protocol": BRIEF},
 }
 EVERY_STEP = Engine(device="cpu", checkpoint_seconds=0, quiet=True)

@@ -49,7 +49,7 @@ def test_a_refusal_is_one_line_and_exit_code_2_in_a_real_process():
     assert done.stdout == ""
     assert done.stderr == (
         "attar: unknown method 'datadan'; did you mean 'datadam'? "
-        "Known: atom, class-mean, datadam, dm, herding, k-center, k-means, random, rded.\n"
+        "Known: atom, class-mean, datadam, dc, dcc, dm, dsa, herding, k-center, k-means, random, rded.\n"
     )
 
 

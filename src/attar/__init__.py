@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from attar.images.condense.coresets import KMeans as KMeans
     from attar.images.condense.coresets import Random as Random
     from attar.images.condense.datadam import DataDAM as DataDAM
+    from attar.images.condense.dc import DC as DC
+    from attar.images.condense.dcc import DCC as DCC
     from attar.images.condense.dm import DM as DM
+    from attar.images.condense.dsa import DSA as DSA
     from attar.images.condense.rded import RDED as RDED
     from attar.images.networks import Architecture as Architecture
     from attar.images.sources import load as load
@@ -37,6 +40,9 @@ __getattr__, __dir__ = lazily(
         "Architecture": "attar.images.networks",
         "ClassMean": "attar.images.condense.coresets",
         "CondensedImages": "attar.images.artefact",
+        "DC": "attar.images.condense.dc",
+        "DCC": "attar.images.condense.dcc",
+        "DSA": "attar.images.condense.dsa",
         "DM": "attar.images.condense.dm",
         "DataDAM": "attar.images.condense.datadam",
         "Engine": "attar.core.runtime",

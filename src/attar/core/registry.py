@@ -68,6 +68,27 @@ _K_MEANS = Paper(
     "2207.09639",
 )
 _DM = Paper("Zhao, Bo and Bilen, Hakan", "Dataset Condensation with Distribution Matching", "WACV", 2023, "2110.04181")
+_DC = Paper(
+    "Zhao, Bo and Mopuri, Konda Reddy and Bilen, Hakan",
+    "Dataset Condensation with Gradient Matching",
+    "ICLR",
+    2021,
+    "2006.05929",
+)
+_DSA = Paper(
+    "Zhao, Bo and Bilen, Hakan",
+    "Dataset Condensation with Differentiable Siamese Augmentation",
+    "ICML",
+    2021,
+    "2102.08259",
+)
+_DCC = Paper(
+    "Lee, Saehyung and Chun, Sanghyuk and Jung, Sangwon and Yun, Sangdoo and Yoon, Sungroh",
+    "Dataset Condensation with Contrastive Signals",
+    "ICML",
+    2022,
+    "2202.02916",
+)
 _DATADAM = Paper(
     "Sajedi, Ahmad and Khaki, Samir and Amjadian, Ehsan and Liu, Lucy Z. and Lawryshyn, Yuri A. "
     "and Plataniotis, Konstantinos N.",
@@ -109,6 +130,9 @@ METHODS = {
         _condense("dm", "dm:DM", "match mean embeddings of random networks", _DM),
         _condense("datadam", "datadam:DataDAM", "match where random networks look, and mean embeddings", _DATADAM),
         _condense("atom", "atom:ATOM", "match where random networks look, and which features answer", _ATOM),
+        _condense("dc", "dc:DC", "match the gradients of class after class", _DC),
+        _condense("dsa", "dsa:DSA", "the same, real and synthetic images augmented alike", _DSA),
+        _condense("dcc", "dcc:DCC", "match the gradient of all classes together", _DCC),
         _condense("rded", "rded:RDED", "real crops that a trained network finds typical, tiled", _RDED),
     ]
 }

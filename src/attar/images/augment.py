@@ -68,6 +68,16 @@ def draw_each(count: int, operations: tuple[Operation, ...], generator: torch.Ge
     return Draw(numbers[choice], torch.rand(count, 3, generator=generator))
 
 
+def draw_pair(
+    classes: int, operations: tuple[Operation, ...], generator: torch.Generator, *, siamese: bool = True
+) -> tuple[Draw | None, Draw | None]:
+    """What happens to the real and to the synthetic images of each class: the same, if siamese; nothing without any."""
+    if not operations:
+        return None, None
+    real = draw_each(classes, operations, generator)
+    return real, real if siamese else draw_each(classes, operations, generator)
+
+
 def draw_batch(count: int, operations: tuple[Operation, ...], generator: torch.Generator) -> Draw:
     """One operation for a mini-batch, with parameters for each of its `count` images."""
     choice = int(torch.randint(len(operations), (), generator=generator))

@@ -285,7 +285,7 @@ class TrainNetwork(Settings):
             images = shuffle_tiles(images, tiles, runtime.generator("augment"))
             smallest = 1 / tiles if self.protocol.augmentation == "tiles" else 0.08
             return crop_and_flip(images, runtime.generator("augment"), smallest=smallest, flips=examples.flips)
-        operations = strategy(default_strategy(examples.flips))
+        operations = strategy(getattr(examples, "augmentation", None) or default_strategy(examples.flips))
         draw = draw_batch(len(images), operations, runtime.generator("augment"))
         return augment(images, draw, align_corners=self.protocol.align_corners)
 

@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 import torch
 from jaxtyping import Float, Int
@@ -20,9 +20,10 @@ from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.settings import Range, Settings
 from attar.core.state import rebuilt
-from attar.images.artefact import CondensedImages, Origin
-from attar.images.augment import Draw, augment, default_strategy, draw_each, strategy
-from attar.images.condense.coresets import CORESETS, Ipc, check_enough_images, draw_rows, labels_of, per_class
+from attar.images.artefact import CondensedImages
+from attar.images.augment import Draw, augment, default_strategy, draw_pair, strategy
+from attar.images.condense.coresets import Ipc, draw_rows, labels_of, per_class
+from attar.images.condense.starts import Start, check_start, learned, start_images
 from attar.images.networks import Architecture, mixes_images, multiply_adds, redraw_
 from attar.images.sources import ImageSource
 
@@ -65,7 +66,7 @@ class DistributionMatching(Settings):
     """Step size on normalised pixels; 1, and 10 where every class has more than 50 images, unless given."""
     real_batch: Annotated[int, Range(1)] | None = None
     """Real images per class and step; 64 on a CPU and 256 on a GPU unless given."""
-    start: Literal["real", "noise", "class-mean", "herding", "k-center", "k-means"] = "real"
+    start: Start = "real"
     """What the synthetic images are before the first step."""
     architecture: Architecture = field(default_factory=Architecture)
     """The network whose features are matched."""
@@ -96,10 +97,7 @@ class DistributionMatching(Settings):
         augmentation = default_strategy(source.flips) if self.augmentation is None else self.augmentation
         strategy(augmentation)
         fewest = min(per_class(self.ipc, len(source.classes)))
-        if self.start not in ("noise", "class-mean"):
-            check_enough_images(self.ipc, source)
-        if self.start in CORESETS:
-            CORESETS[self.start](ipc=self.ipc)  # refuses what it cannot start
+        check_start(self.start, self.ipc, source)
         return replace(
             self,
             steps=self.steps or (10_000 if on_gpu else 1_000),
@@ -127,7 +125,7 @@ class DistributionMatching(Settings):
         """Synthetic images at their start, and a network to be drawn anew."""
         if self.zca:
             source = source.whitened()
-        images = self._start(source, runtime).to(runtime.device).requires_grad_()
+        images = start_images(self.start, self.ipc, source, runtime).to(runtime.device).requires_grad_()
         assert self.lr is not None, "resolve the settings first"
         network = self.architecture.build(source.shape, len(source.classes), torch.Generator())
         runtime.place(network).train().requires_grad_(False)
@@ -156,7 +154,12 @@ class DistributionMatching(Settings):
         redraw_(state.network, runtime.generator("network", str(runtime.device)))
         assert self.real_batch is not None
         rows = draw_rows(state.source.rows_of, self.real_batch, runtime.generator("batches"))
-        real_draw, synthetic_draw = self._draws(len(state.source.classes), runtime)
+        real_draw, synthetic_draw = draw_pair(
+            len(state.source.classes),
+            strategy(self.augmentation or "none"),
+            runtime.generator("augment"),
+            siamese=self.siamese,
+        )
         with torch.no_grad():
             real = self._real_means(state, rows, real_draw, runtime)
         synthetic = self._synthetic_means(state, synthetic_draw, runtime)
@@ -171,30 +174,11 @@ class DistributionMatching(Settings):
 
     def result(self, state: Condensing, runtime: Runtime) -> CondensedImages:
         """The synthetic images as they are now."""
-        source, images = state.source, state.images.detach().cpu().clone()
-        origin = Origin.of(source, self, runtime)
-        return CondensedImages(images, state.labels, source.classes, source.transform, source.flips, origin)
+        return learned(state.images, state.labels, state.source, self, runtime)
 
     def load(self, folder: Path) -> CondensedImages:
         """Read a finished set."""
         return CondensedImages.load(folder)
-
-    def _start(self, source: ImageSource, runtime: Runtime) -> Float[Tensor, "image channel height width"]:
-        if self.start == "noise":
-            shape = (len(labels_of(self.ipc, len(source.classes))), *source.shape)
-            return torch.randn(shape, generator=runtime.generator("start"))
-        if self.start == "real":
-            return source.inputs(draw_rows(source.rows_of, self.ipc, runtime.generator("start")))
-        pixels = CORESETS[self.start](ipc=self.ipc).resolve(source, runtime).select(source, runtime)
-        return source.transform.forward(pixels)
-
-    def _draws(self, classes: int, runtime: Runtime) -> tuple[Draw | None, Draw | None]:
-        """One augmentation per class: the same for real and synthetic images, unless told otherwise."""
-        operations = strategy(self.augmentation or "none")
-        if not operations:
-            return None, None
-        real = draw_each(classes, operations, runtime.generator("augment"))
-        return real, real if self.siamese else draw_each(classes, operations, runtime.generator("augment"))
 
     def _real_means(self, state: Condensing, rows: Tensor, draw: Draw | None, runtime: Runtime) -> ClassMeans:
         rows = rows[_of_these_classes(state.source.targets[rows], runtime)]

@@ -1,0 +1,46 @@
+"""DC: move a few images until they pull at a network's weights in the direction in which the whole class pulls.
+
+The method with which data set condensation began, and the one to compare with. Prefer DSA, which adds augmentation, and
+DCC where classes look alike.
+Zhao, Mopuri and Bilen, Dataset Condensation with Gradient Matching, ICLR 2021, arXiv:2006.05929.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+from attar.core.errors import unknown
+from attar.images.condense.gradient import GradientMatching
+from attar.images.condense.starts import Start
+
+DATA = ("mnist", "fashion-mnist", "svhn", "cifar10", "cifar100")
+"""Data sets of the released scripts' tables."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DC(GradientMatching):
+    """Match gradients class by class (Zhao, Mopuri and Bilen, ICLR 2021, arXiv:2006.05929).
+
+    L(S) = E_θ Σ_c D(∇_θ CE(f_θ(S_c), c), ∇_θ CE(f_θ(T_c), c)), θ along the training of a network on S, and D the sum of
+    1 - cosine over the rows of its weights. The paper starts from noise and does not augment.
+    """
+
+    start: Start = "noise"
+    """What the synthetic images are before the first step."""
+
+    name = "dc"
+
+    @classmethod
+    def paper(cls, data: str, *, ipc: int) -> Self:
+        """The settings of one cell of the released scripts' table.
+
+        Raises:
+            InputError: A data set they do not have.
+        """
+        if data not in DATA:
+            raise unknown(f"data set of {cls.__name__}'s table", data, DATA)
+        return cls(ipc=ipc, networks=1000, real_batch=256, augmentation=cls.published_augmentation(data))
+
+    @classmethod
+    def published_augmentation(cls, data: str) -> str:
+        """The augmentation of the released commands: none."""
+        return "none"

@@ -1,0 +1,458 @@
+"""What gradient matching shares: gradients of class batches, their row-wise distance, and the loop of networks.
+
+A network is drawn, matched, trained a little on the synthetic images, matched again, and so on; then the next one is
+drawn. To match is to move the pixels so that they pull at the network's weights in the direction of real images. Which
+classes pull together is the method's: each alone (DC, DSA), or all at once (DCC).
+Zhao, Mopuri and Bilen, Dataset Condensation with Gradient Matching, ICLR 2021, arXiv:2006.05929.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.func import functional_call, grad, grad_and_value
+
+from attar.core.engine import Metrics
+from attar.core.runtime import Runtime
+from attar.core.settings import Range, Settings
+from attar.core.state import rebuilt
+from attar.images.artefact import CondensedImages
+from attar.images.augment import Draw, augment, draw_pair, strategy
+from attar.images.condense.coresets import Ipc, draw_rows, labels_of, per_class
+from attar.images.condense.starts import Start, check_start, learned, start_images
+from attar.images.networks import Architecture, mixes_images, multiply_adds
+from attar.images.sources import ImageSource
+from attar.images.training import Protocol, Training, TrainNetwork
+
+Images = Float[Tensor, "image channel height width"]
+Weights = dict[str, Tensor]
+"""Parameters, or their gradients, by name."""
+Metric = Literal["layerwise", "mse", "cos"]
+
+LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
+"""Matching steps per network, and epochs of training between them, by images per class: DC's code."""
+STATISTICS_IMAGES = 16
+"""Real images of each class from which batch norm takes its statistics before every match."""
+SECOND_ORDER_IMAGES = 256
+"""Images of 32×32 whose second-order graph is held at once: about 2 GB with the field's ConvNet."""
+
+
+@dataclass
+class Matching:
+    """The synthetic images on their way, and the network that learns from them."""
+
+    images: Tensor
+    optimizer: torch.optim.SGD
+    network: nn.Module
+    done: int = 0
+    labels: Tensor = rebuilt(default=None)
+    source: Any = rebuilt(default=None)
+    training: Training = rebuilt(default=None)
+    trainer: TrainNetwork = rebuilt(default=None)
+    gradient: Callable[..., Weights] = rebuilt(default=None)
+    """Gradient of a weighted sum of losses, in the precision of passes that are not differentiated further."""
+    matched: Callable[..., tuple[Tensor, Tensor]] = rebuilt(default=None)
+    """Image gradient of the distance from a real gradient, and the distance."""
+    pulled: Callable[..., Tensor] = rebuilt(default=None)
+    """Image gradient of the product of the weight gradient with a given direction."""
+    at_once: int = rebuilt(default=0)
+
+
+@dataclass
+class Synthetic:
+    """The synthetic images as a thing to train on, now as they are."""
+
+    state: Matching
+    augmentation: str
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        return self.state.source.shape
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return self.state.source.classes
+
+    @property
+    def flips(self) -> bool:
+        """Whether a mirrored image keeps its label."""
+        return self.state.source.flips
+
+    @property
+    def targets(self) -> Int[Tensor, " image"]:
+        """Hard labels."""
+        return self.state.labels
+
+    @property
+    def fingerprint(self) -> str:
+        """None: they change with every step."""
+        return ""
+
+    def inputs(self, rows: Int[Tensor, " batch"], device: torch.device | str = "cpu") -> Tensor:
+        """Images of these rows."""
+        return self.state.images.detach()[rows]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientMatching(Settings):
+    """Settings and loop that DC and its descendants share.
+
+    A step is one match: where the network is new it is drawn, else it is trained on the synthetic images first. Memory
+    is that of the second-order graph of one class, or of `SECOND_ORDER_IMAGES` images where classes pull together.
+    """
+
+    ipc: Ipc = 10
+    """Synthetic images per class: one number for all, or one for each class in turn."""
+    networks: Annotated[int, Range(1)] | None = None
+    """Networks in all; unless given 1,000 on a GPU, and on a CPU as many as make 1,000 matching steps."""
+    matches: Annotated[int, Range(1)] | None = None
+    """Matching steps with each network; as in the code unless given: one per image of a class."""
+    epochs: Annotated[int, Range(0)] | None = None
+    """Epochs that a network trains on the synthetic images between two of them; as in the code unless given."""
+    lr: Annotated[float, Range(0)] = 0.1
+    """Step size on normalised pixels."""
+    momentum: Annotated[float, Range(0, 1)] = 0.5
+    """Momentum of the pixel updates."""
+    network_lr: Annotated[float, Range(0)] = 0.01
+    """Step size of the networks, which train by plain SGD."""
+    network_batch: Annotated[int, Range(1)] = 256
+    """Synthetic images in a batch of that training."""
+    real_batch: Annotated[int, Range(1)] | None = None
+    """Real images per class and match; 64 on a CPU and 256 on a GPU unless given."""
+    start: Start = "real"
+    """What the synthetic images are before the first step."""
+    metric: Metric = "layerwise"
+    """Distance of gradients: row by row of every weight, squared over all parameters, or one cosine over all."""
+    relative_epsilon: bool = False
+    """Whether the 10⁻⁶ in the cosine is a share of the lengths; in the code it is absolute, and with well-trained
+    networks, whose gradients are short, it makes aligned rows look unaligned."""
+    architecture: Architecture = field(default_factory=Architecture)
+    """The networks whose gradients are matched."""
+    augmentation: str | None = None
+    """DSA operations joined by underscores, or none."""
+    siamese: bool = True
+    """Whether real and synthetic images of a class are augmented alike."""
+
+    name = "gradient-matching"
+
+    def groups(self, done: int, classes: int, runtime: Runtime) -> list[list[int]]:
+        """Which classes pull together at this match: here each alone.
+
+        Args:
+            done: Matches made before.
+            classes: How many there are.
+            runtime: Draws, where there is something to draw.
+        """
+        return [[label] for label in range(classes)]
+
+    def loops(self, ipc: int) -> tuple[int, int]:
+        """Matching steps per network, and epochs between them, for so many images per class."""
+        return LOOPS.get(ipc, (ipc, max(1, round(500 / ipc))))
+
+    def resolve(self, source: ImageSource, runtime: Runtime) -> Self:
+        """Fill in what was left open from image size, ipc and device."""
+        on_gpu = runtime.device.type != "cpu"
+        strategy(self.augmentation or "none")
+        check_start(self.start, self.ipc, source)
+        matches, epochs = self.loops(max(per_class(self.ipc, len(source.classes))))
+        matches = self.matches or matches
+        return replace(
+            self,
+            matches=matches,
+            epochs=epochs if self.epochs is None else self.epochs,
+            networks=self.networks or (1000 if on_gpu else max(1, round(1000 / matches))),
+            real_batch=self.real_batch or (256 if on_gpu else 64),
+            augmentation=self.augmentation or "none",
+            architecture=self.architecture.resolve(source.shape),
+        )
+
+    @property
+    def total_steps(self) -> int:
+        """Matching steps in all."""
+        assert self.networks is not None and self.matches is not None, "resolve the settings first"
+        return self.networks * self.matches
+
+    def work(self, source: ImageSource) -> float:
+        """Multiply-adds of the whole run: real gradients, second-order ones, and the training between."""
+        assert self.real_batch is not None and self.epochs is not None, "resolve the settings first"
+        network = self.architecture.build(source.shape, len(source.classes), torch.Generator())
+        synthetic = sum(per_class(self.ipc, len(source.classes)))
+        images = 3 * sum(min(self.real_batch, len(rows)) for rows in source.rows_of) + 9 * synthetic
+        images += 3 * synthetic * self.epochs
+        return float(multiply_adds(network, source.shape)) * images * self.total_steps
+
+    def build(self, source: ImageSource, runtime: Runtime) -> Matching:
+        """Synthetic images at their start, and a network to be drawn."""
+        images = start_images(self.start, self.ipc, source, runtime).to(runtime.device).requires_grad_()
+        network = self.architecture.build(source.shape, len(source.classes), torch.Generator())
+        state = Matching(
+            images=images,
+            optimizer=torch.optim.SGD([images], self.lr, momentum=self.momentum),
+            network=network,
+            labels=labels_of(self.ipc, len(source.classes)),
+            source=source,
+            at_once=runtime.images_at_once(source.shape),
+        )
+        examples = Synthetic(state, self.augmentation or "none")
+        state.trainer = TrainNetwork(architecture=self.architecture, protocol=self._protocol).resolve(examples)
+        state.training = state.trainer.build_with(network, examples, runtime)
+        state.gradient = runtime.compiled(partial(weight_gradient, network))
+        distance = partial(gradient_distance, metric=self.metric, relative=self.relative_epsilon)
+        state.matched = runtime.compiled(partial(image_gradient, network, distance), training=True)
+        state.pulled = runtime.compiled(partial(pulled_gradient, network), training=True)
+        return state
+
+    @property
+    def _protocol(self) -> Protocol:
+        """How a network trains between two matches: plain SGD at one step size."""
+        return Protocol(
+            name="between matches",
+            epochs=max(self.epochs or 0, 1),
+            batch=self.network_batch,
+            lr=self.network_lr,
+            momentum=0.0,
+            weight_decay=0.0,
+            cut_after=1.0,
+            augmented=self.augmentation != "none",
+        )
+
+    def step(self, state: Matching, runtime: Runtime) -> Metrics:
+        """Draw or train the network, match once, update the pixels."""
+        assert self.matches is not None and self.real_batch is not None
+        if state.done % self.matches == 0:
+            state.trainer.restart(state.training, runtime)
+        elif self.epochs:
+            self._train(state, runtime)
+        freeze_statistics(state, runtime)
+        classes = len(state.source.classes)
+        rows = draw_rows(state.source.rows_of, self.real_batch, runtime.generator("batches"))
+        operations = strategy(self.augmentation or "none")
+        draws = draw_pair(classes, operations, runtime.generator("augment"), siamese=self.siamese)
+        groups = self.groups(state.done, classes, runtime)
+        state.images.grad = torch.zeros_like(state.images)
+        mine = [groups[index] for index in runtime.processes.share(len(groups))]
+        loss = sum((self._match(group, rows, draws, state, runtime) for group in mine), state.images.new_zeros(()))
+        runtime.processes.sum_(state.images.grad)
+        state.optimizer.step()
+        state.done += 1
+        return {"loss": runtime.processes.sum_(loss)}
+
+    def result(self, state: Matching, runtime: Runtime) -> CondensedImages:
+        """The synthetic images as they are now."""
+        return learned(state.images, state.labels, state.source, self, runtime)
+
+    def load(self, folder: Path) -> CondensedImages:
+        """Read a finished set."""
+        return CondensedImages.load(folder)
+
+    def _train(self, state: Matching, runtime: Runtime) -> None:
+        """Train the network for some epochs on the synthetic images as they are now."""
+        state.network.train()
+        state.training.done = 0
+        for _ in range(state.trainer.total_steps):
+            state.trainer.step(state.training, runtime)
+
+    def _match(
+        self,
+        group: list[int],
+        rows: Int[Tensor, " row"],
+        draws: tuple[Draw | None, Draw | None],
+        state: Matching,
+        runtime: Runtime,
+    ) -> Float[Tensor, ""]:
+        """The distance of a group's gradients; its image gradient is added to `state.images.grad`."""
+        weights, others = self._split(state.network)
+        wanted = torch.tensor(group)
+        rows = rows[torch.isin(state.source.targets[rows], wanted)]
+        labels = state.source.targets[rows]
+        parts = zip(rows.split(state.at_once), labels.split(state.at_once), strict=True)
+        batches = [(state.source.inputs(part, runtime.device), of) for part, of in parts]
+        with torch.no_grad():
+            real = self._gradient(state, weights, others, batches, labels, draws[0], runtime)
+        images = state.images.detach().requires_grad_()
+        mine = torch.nonzero(torch.isin(state.labels, wanted)).flatten()
+        labels = state.labels[mine]
+        share = class_shares(labels).to(images)
+        seen = self._augmented(images[mine], labels, draws[1], runtime)
+        limit = max(1, int(SECOND_ORDER_IMAGES * 1024 / (images.shape[2] * images.shape[3])))
+        if len(mine) <= limit:
+            pull, loss = state.matched(seen.detach(), labels.to(runtime.device), share, weights, others, real)
+        else:
+            pull, loss = self._match_by_parts(seen.detach(), labels, share, weights, others, real, state, limit)
+        seen.backward(pull)
+        assert images.grad is not None and state.images.grad is not None
+        state.images.grad += images.grad
+        return loss.detach()
+
+    def _match_by_parts(
+        self,
+        images: Images,
+        labels: Int[Tensor, " image"],
+        share: Float[Tensor, " image"],
+        weights: Weights,
+        others: Weights,
+        real: Weights,
+        state: Matching,
+        limit: int,
+    ) -> tuple[Images, Float[Tensor, ""]]:
+        """The same in the memory of `limit` images: the whole gradient, what the distance wants of it, its parts."""
+        labels = labels.to(images.device)
+        parts = list(zip(images.split(limit), labels.split(limit), share.split(limit), strict=True))
+        total: Weights = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+        for part in parts:
+            found = weight_gradient(state.network, *part, weights, others)
+            total = {name: total[name] + found[name] for name in total}
+        distance = partial(gradient_distance, real, metric=self.metric, relative=self.relative_epsilon)
+        direction, loss = grad_and_value(distance)(total)
+        return torch.cat([state.pulled(*part, weights, others, direction) for part in parts]), loss
+
+    def _gradient(
+        self,
+        state: Matching,
+        weights: Weights,
+        others: Weights,
+        batches: list[tuple[Tensor, Tensor]],
+        labels: Int[Tensor, " image"],
+        draw: Draw | None,
+        runtime: Runtime,
+    ) -> Weights:
+        """Gradient of the mean over classes of their mean losses, a cache-full of images at a time."""
+        share = class_shares(labels).to(state.images).split(state.at_once)
+        total: Weights = {}
+        for (images, of), part in zip(batches, share, strict=True):
+            images = self._augmented(images, of, draw, runtime)
+            found = state.gradient(images, of.to(runtime.device), part, weights, others)
+            total = {name: total[name] + value if total else value for name, value in found.items()}
+        return total
+
+    def _augmented(self, images: Images, labels: Int[Tensor, " image"], draw: Draw | None, runtime: Runtime) -> Images:
+        if draw is not None:
+            images = augment(images, draw.repeat(labels))
+        return images.contiguous(memory_format=runtime.memory_format)
+
+    def _split(self, network: nn.Module) -> tuple[Weights, Weights]:
+        """The parameters whose gradients are compared, and all else the network holds.
+
+        Row by row nothing of one dimension counts, so its gradient need not be taken.
+        """
+        weights = {
+            name: parameter.detach()
+            for name, parameter in network.named_parameters()
+            if parameter.ndim > 1 or self.metric != "layerwise"
+        }
+        others = {name: value.detach() for name, value in [*network.named_parameters(), *network.named_buffers()]}
+        return weights, {name: value for name, value in others.items() if name not in weights}
+
+
+def weight_gradient(
+    network: nn.Module,
+    images: Images,
+    labels: Int[Tensor, " image"],
+    share: Float[Tensor, " image"],
+    weights: Weights,
+    others: Weights,
+) -> Weights:
+    """Gradient in `weights` of Σ shareᵢ · cross-entropy(image i)."""
+
+    def loss(weights: Weights) -> Float[Tensor, ""]:
+        logits = functional_call(network, {**weights, **others}, (images,))
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return (share * F.cross_entropy(logits, labels, reduction="none")).sum()
+
+    return grad(loss)(weights)
+
+
+def image_gradient(
+    network: nn.Module,
+    distance: Callable[[Weights, Weights], Float[Tensor, ""]],
+    images: Images,
+    labels: Int[Tensor, " image"],
+    share: Float[Tensor, " image"],
+    weights: Weights,
+    others: Weights,
+    real: Weights,
+) -> tuple[Images, Float[Tensor, ""]]:
+    """Gradient in the images of the distance between their weight gradient and the real one; and that distance.
+
+    Both derivatives are taken inside one function, which a compiler can take whole: it refuses the second derivative of
+    a module that it has compiled.
+    """
+
+    def loss(images: Images) -> Float[Tensor, ""]:
+        return distance(real, weight_gradient(network, images, labels, share, weights, others))
+
+    return grad_and_value(loss)(images)
+
+
+def pulled_gradient(
+    network: nn.Module,
+    images: Images,
+    labels: Int[Tensor, " image"],
+    share: Float[Tensor, " image"],
+    weights: Weights,
+    others: Weights,
+    direction: Weights,
+) -> Images:
+    """Gradient in the images of the product of their weight gradient with a direction."""
+
+    def product(images: Images) -> Float[Tensor, ""]:
+        found = weight_gradient(network, images, labels, share, weights, others)
+        return torch.stack([(found[name] * direction[name]).sum() for name in found]).sum()
+
+    return grad(product)(images)
+
+
+def gradient_distance(
+    real: Weights, synthetic: Weights, *, metric: Metric = "layerwise", relative: bool = False
+) -> Float[Tensor, ""]:
+    """How far two gradients point apart (Zhao et al., arXiv:2006.05929, equations 9 and 10).
+
+    Args:
+        real: Gradients by parameter.
+        synthetic: The same.
+        metric: `layerwise` sums 1 - cosine over the rows of every parameter of two dimensions or more, one row per
+            output (of a convolution, a row is one filter), and leaves vectors out; `mse` is the sum of squared
+            differences of all parameters; `cos` one minus one cosine over all of them.
+        relative: Whether the 10⁻⁶ that keeps the cosine finite is taken of the lengths.
+    """
+    pairs = [(real[name], synthetic[name]) for name in synthetic]
+    if metric == "layerwise":
+        rows = [(a.flatten(1), b.flatten(1)) for a, b in pairs if a.ndim > 1]
+        return torch.stack([_row_distance(a, b, relative) for a, b in rows]).sum()
+    first, second = (torch.cat([pair[side].flatten() for pair in pairs]) for side in (0, 1))
+    if metric == "mse":
+        return (first - second).square().sum()
+    return _row_distance(first.unsqueeze(0), second.unsqueeze(0), relative)
+
+
+def _row_distance(a: Float[Tensor, "row entry"], b: Float[Tensor, "row entry"], relative: bool) -> Float[Tensor, ""]:
+    lengths = a.norm(dim=1) * b.norm(dim=1)
+    floor = 1e-6 * lengths + torch.finfo(lengths.dtype).tiny if relative else 1e-6
+    return (1 - (a * b).sum(dim=1) / (lengths + floor)).sum()
+
+
+def class_shares(labels: Int[Tensor, " image"]) -> Float[Tensor, " image"]:
+    """What each image counts for in the mean over classes of the mean over a class."""
+    counts = torch.bincount(labels)
+    return 1 / (counts[labels] * (counts > 0).sum()).double()
+
+
+@torch.no_grad()
+def freeze_statistics(state: Matching, runtime: Runtime) -> None:
+    """Let batch norm, where there is some, take its statistics from real images of all classes, and keep them."""
+    if not mixes_images(state.network):
+        return
+    rows = draw_rows(state.source.rows_of, STATISTICS_IMAGES, runtime.generator("statistics"))
+    images = state.source.inputs(rows, runtime.device).contiguous(memory_format=runtime.memory_format)
+    state.network.train()(images)
+    for module in state.network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
