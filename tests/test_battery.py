@@ -16,11 +16,23 @@ from attar.core.errors import InputError
 from attar.core.registry import METHODS
 from attar.core.runtime import Engine
 from attar.images.artefact import FILES
+from attar.images.condense.ast import SMOOTH
+from attar.images.experts import Experts
 from attar.images.networks import Architecture
 from attar.images.training import Protocol
 
 SMALL = Architecture(width=8)
 BRIEF = Protocol(name="brief", epochs=2)
+FEW = Experts(experts=2)
+TRAJECTORY = {
+    "ipc": 2,
+    "steps": 6,
+    "student_steps": 3,
+    "last_start": 2,
+    "zca": True,
+    "architecture": SMALL,
+    "experts": FEW,
+}
 CHEAP = {
     "random": {"ipc": 2},
     "class-mean": {"ipc": 1},
@@ -48,6 +60,12 @@ CHEAP = {
         "architecture": dataclasses.replace(SMALL, norm="batch"),
     },
     "dcc": {"ipc": 2, "networks": 2, "matches": 3, "epochs": 1, "real_batch": 4, "architecture": SMALL},
+    "mtt": TRAJECTORY,
+    "tesla": {**TRAJECTORY, "assigned_labels": True},
+    "ftd": {**TRAJECTORY, "experts": dataclasses.replace(FEW, flat_radius=0.01)},
+    "datm": TRAJECTORY,
+    "ast": {**TRAJECTORY, "experts": dataclasses.replace(SMOOTH, experts=2)},
+    "edf": {**TRAJECTORY, "refresh": 2, "dropout": 0.25},
     "rded": {"ipc": 2, "candidates": 20, "labels": "teacher", "architecture": SMALL, "protocol": BRIEF},
 }
 EVERY_STEP = Engine(device="cpu", checkpoint_seconds=0, quiet=True)
@@ -101,8 +119,10 @@ def test_each_class_may_have_its_own_number_of_images(method, digits, tmp_path, 
         pytest.skip("a class has one mean")
     method = dataclasses.replace(method, ipc=(3, 1, 2, 2, 2, 2, 2, 2, 2, 4))
     small = attar.condense(digits, method, out=tmp_path / "whole", engine=EVERY_STEP)
-    assert torch.bincount(small.labels).tolist() == list(method.ipc)
-    assert small.labels.tolist() == sorted(small.labels.tolist())
+    assert len(small.labels) == sum(method.ipc)
+    if small.labels.ndim == 1:  # a soft label may say another class than the one its image started from
+        assert torch.bincount(small.labels).tolist() == list(method.ipc)
+        assert small.labels.tolist() == sorted(small.labels.tolist())
     report = attar.evaluate(
         small, digits, networks=[SMALL], repeats=1, protocol=BRIEF, ceiling="skip", beside="skip", engine=EVERY_STEP
     )
@@ -211,7 +231,7 @@ def test_the_artefact_loads_and_can_be_trained_on(method, digits, tmp_path):
     small = attar.condense(digits, method, out=tmp_path, engine=EVERY_STEP)
     loaded = attar.open_artefact(tmp_path)
     assert loaded.fingerprint == small.fingerprint
-    assert loaded.labels.tolist() == sorted(loaded.labels.tolist())
+    assert loaded.labels.ndim == 2 or loaded.labels.tolist() == sorted(loaded.labels.tolist())
     assert len(loaded.labels) == method.ipc * 10
     report = attar.evaluate(
         loaded, digits, networks=[SMALL], repeats=1, protocol=BRIEF, ceiling="skip", beside="skip", engine=EVERY_STEP

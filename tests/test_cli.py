@@ -49,7 +49,8 @@ def test_a_refusal_is_one_line_and_exit_code_2_in_a_real_process():
     assert done.stdout == ""
     assert done.stderr == (
         "attar: unknown method 'datadan'; did you mean 'datadam'? "
-        "Known: atom, class-mean, datadam, dc, dcc, dm, dsa, herding, k-center, k-means, random, rded.\n"
+        "Known: ast, atom, class-mean, datadam, datm, dc, dcc, dm, dsa, edf, ftd, herding, k-center, k-means, mtt, "
+        "random, rded, tesla.\n"
     )
 
 

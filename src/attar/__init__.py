@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from attar.core.runtime import Engine as Engine
     from attar.core.score import Score as Score
     from attar.images.artefact import CondensedImages as CondensedImages
+    from attar.images.condense.ast import AST as AST
     from attar.images.condense.atom import ATOM as ATOM
     from attar.images.condense.coresets import ClassMean as ClassMean
     from attar.images.condense.coresets import Herding as Herding
@@ -17,11 +18,16 @@ if TYPE_CHECKING:
     from attar.images.condense.coresets import KMeans as KMeans
     from attar.images.condense.coresets import Random as Random
     from attar.images.condense.datadam import DataDAM as DataDAM
+    from attar.images.condense.datm import DATM as DATM
     from attar.images.condense.dc import DC as DC
     from attar.images.condense.dcc import DCC as DCC
     from attar.images.condense.dm import DM as DM
     from attar.images.condense.dsa import DSA as DSA
+    from attar.images.condense.edf import EDF as EDF
+    from attar.images.condense.ftd import FTD as FTD
+    from attar.images.condense.mtt import MTT as MTT
     from attar.images.condense.rded import RDED as RDED
+    from attar.images.condense.tesla import TESLA as TESLA
     from attar.images.networks import Architecture as Architecture
     from attar.images.sources import load as load
     from attar.images.training import Protocol as Protocol
@@ -43,6 +49,12 @@ __getattr__, __dir__ = lazily(
         "DC": "attar.images.condense.dc",
         "DCC": "attar.images.condense.dcc",
         "DSA": "attar.images.condense.dsa",
+        "MTT": "attar.images.condense.mtt",
+        "TESLA": "attar.images.condense.tesla",
+        "FTD": "attar.images.condense.ftd",
+        "DATM": "attar.images.condense.datm",
+        "AST": "attar.images.condense.ast",
+        "EDF": "attar.images.condense.edf",
         "DM": "attar.images.condense.dm",
         "DataDAM": "attar.images.condense.datadam",
         "Engine": "attar.core.runtime",

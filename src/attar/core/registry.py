@@ -105,6 +105,49 @@ _ATOM = Paper(
     2024,
     "2405.01373",
 )
+_MTT = Paper(
+    "Cazenavette, George and Wang, Tongzhou and Torralba, Antonio and Efros, Alexei A. and Zhu, Jun-Yan",
+    "Dataset Distillation by Matching Training Trajectories",
+    "CVPR",
+    2022,
+    "2203.11932",
+)
+_TESLA = Paper(
+    "Cui, Justin and Wang, Ruochen and Si, Si and Hsieh, Cho-Jui",
+    "Scaling Up Dataset Distillation to ImageNet-1K with Constant Memory",
+    "ICML",
+    2023,
+    "2211.10586",
+)
+_FTD = Paper(
+    "Du, Jiawei and Jiang, Yidi and Tan, Vincent Y. F. and Zhou, Joey Tianyi and Li, Haizhou",
+    "Minimizing the Accumulated Trajectory Error to Improve Dataset Distillation",
+    "CVPR",
+    2023,
+    "2211.11004",
+)
+_DATM = Paper(
+    "Guo, Ziyao and Wang, Kai and Cazenavette, George and Li, Hui and Zhang, Kaipeng and You, Yang",
+    "Towards Lossless Dataset Distillation via Difficulty-Aligned Trajectory Matching",
+    "ICLR",
+    2024,
+    "2310.05773",
+)
+_AST = Paper(
+    "Shen, Jiyuan and Yang, Wenzhuo and Lam, Kwok-Yan",
+    "AST: Effective Dataset Distillation through Alignment with Smooth and High-Quality Expert Trajectories",
+    "arXiv",
+    2023,
+    "2310.10541",
+)
+_EDF = Paper(
+    "Wang, Kai and Li, Zekai and Cheng, Zhi-Qi and Khaki, Samir and Sajedi, Ahmad and Vedantam, Ramakrishna "
+    "and Plataniotis, Konstantinos N. and Hauptmann, Alexander and You, Yang",
+    "Emphasizing Discriminative Features for Dataset Distillation in Complex Scenarios",
+    "CVPR",
+    2025,
+    "2410.17193",
+)
 _RDED = Paper(
     "Sun, Peng and Shi, Bei and Yu, Daiwei and Lin, Tao",
     "On the Diversity and Realism of Distilled Dataset: An Efficient Dataset Distillation Paradigm",
@@ -133,6 +176,12 @@ METHODS = {
         _condense("dc", "dc:DC", "match the gradients of class after class", _DC),
         _condense("dsa", "dsa:DSA", "the same, real and synthetic images augmented alike", _DSA),
         _condense("dcc", "dcc:DCC", "match the gradient of all classes together", _DCC),
+        _condense("mtt", "mtt:MTT", "train a student as far in a few steps as experts go in epochs", _MTT),
+        _condense("tesla", "tesla:TESLA", "the same by a truncated gradient, with labels from experts", _TESLA),
+        _condense("ftd", "ftd:FTD", "the same with experts in flat minima", _FTD),
+        _condense("datm", "datm:DATM", "the same with learned soft labels, early or late on the experts' way", _DATM),
+        _condense("ast", "ast:AST", "the same with smooth experts, matched on the way too", _AST),
+        _condense("edf", "edf:EDF", "the same with more on the pixels that tell classes apart", _EDF),
         _condense("rded", "rded:RDED", "real crops that a trained network finds typical, tiled", _RDED),
     ]
 }

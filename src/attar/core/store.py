@@ -113,6 +113,46 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
     return tensors, header["plain"]
 
 
+def write_rows(path: Path, rows: Tensor, plain: dict[str, Any]) -> None:
+    """Write a tensor of which `Rows` can read one row at a time, each with a digest of its own."""
+    digests = [digest_of({"row": row}, None) for row in rows]
+    write_tensors(path, {"rows": rows}, {**plain, "digests": digests})
+
+
+class Rows:
+    """Rows of a tensor on disk, read one at a time and checked as they are read."""
+
+    def __init__(self, path: Path) -> None:
+        """Open what `write_rows` wrote.
+
+        Raises:
+            InputError: The file is missing, truncated, a pickle, or not one of attar's.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        self.path = path
+        if not path.is_file():
+            raise InputError(f"{path} is missing.")
+        try:
+            with safe_open(path, framework="pt") as file:
+                self.plain = json.loads((file.metadata() or {}).get("attar", "null"))["plain"]
+                self.shape = tuple(file.get_slice("rows").get_shape())
+        except (SafetensorError, json.JSONDecodeError, OSError, TypeError, KeyError):
+            raise InputError(f"{path} is damaged or truncated, or not one of attar's.") from None
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, index: int) -> Tensor:
+        from safetensors import safe_open
+
+        with safe_open(self.path, framework="pt") as file:
+            row: Tensor = file.get_slice("rows")[index]
+        if digest_of({"row": row}, None) != self.plain["digests"][index]:
+            raise InputError(f"{self.path} was altered after it was written: row {index} does not match its digest.")
+        return row
+
+
 def make_folder(path: Path) -> None:
     """Make a folder that can be written to, or say in the first second that it cannot."""
     try:

@@ -121,8 +121,12 @@ class ImageSource:
     def _copies(self) -> dict[str, InMemory]:
         return {}
 
-    def whitened(self, epsilon: float = 0.1) -> "ImageSource":
+    def whitened(self, epsilon: float = 0.1, *, raw: bool = False) -> "ImageSource":
         """The same source with ZCA whitening fitted on its training images, which are whitened once and kept.
+
+        Args:
+            epsilon: What is added to the eigenvalues of the covariance.
+            raw: Whether pixels in [0, 1] are whitened (MTT and its descendants), instead of normalised ones (DataDAM).
 
         Raises:
             InputError: They are above the memory budget.
@@ -133,9 +137,10 @@ class ImageSource:
                 f"whitening keeps all images of {self.name} in memory ({gigabytes:.1f} GB), and they are above the "
                 "budget; raise --memory, or leave out --zca."
             )
-        rows = torch.arange(len(self.train))
-        images = self.inputs(rows)
-        transform = dataclasses.replace(self.transform, whitening=fit_zca(images, epsilon))
+        channels = self.shape[0]
+        plain = Transform((0.0,) * channels, (1.0,) * channels) if raw else self.transform
+        images = plain.forward(self.train.pixels[torch.arange(len(self.train))])
+        transform = dataclasses.replace(plain, whitening=fit_zca(images, epsilon))
         assert transform.whitening is not None
         return dataclasses.replace(self, transform=transform, prepared=transform.whitening.forward(images))
 

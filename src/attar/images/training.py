@@ -432,3 +432,23 @@ def trained(source: ImageSource, architecture: Architecture, runtime: Runtime, p
     network = engine.run(method, source, machine, out=folder, title="training on all images", wait=True)
     runtime.place(network.network)
     return network
+
+
+def found_or_trained(
+    folder: str | None, source: ImageSource, architecture: Architecture, runtime: Runtime, protocol: Protocol
+) -> TrainedNetwork:
+    """The network that lies in a folder, or one trained on all of a source.
+
+    Raises:
+        InputError: The folder holds none, or one of other classes or image size.
+    """
+    if folder is None:
+        return trained(source, architecture, runtime, protocol)
+    found = TrainedNetwork.load(Path(folder))
+    if found.classes != source.classes or found.shape != source.shape:
+        raise InputError(
+            f"the network in {folder} was trained on {len(found.classes)} classes of {found.shape}, "
+            f"but {source.name} has {len(source.classes)} of {source.shape}."
+        )
+    runtime.place(found.network)
+    return found

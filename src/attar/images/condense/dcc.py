@@ -22,8 +22,8 @@ class DCC(DSA):
     """Match gradients of all classes at once (Lee et al., ICML 2022, arXiv:2202.02916).
 
     L(S) = D(mean_c ∇CE(f_θ(A_c S_c), c), mean_c ∇CE(f_θ(A_c T_c), c)): DC's and DSA's distance with the sum over
-    classes inside. A warm-up matches class by class: with the first `warmup_networks` networks, in each of them for the first
-    `warmup_matches` matches. The paper calls it DSAC with augmentation (here the default) and DCC without
+    classes inside. A warm-up matches class by class: with the first `warmup_networks` networks, in each of them for
+    the first `warmup_matches` matches. The paper calls it DSAC with augmentation (here the default) and DCC without
     (`augmentation="none"`). As in its code, networks train between matches at one image per class too.
     """
 

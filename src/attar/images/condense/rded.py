@@ -8,7 +8,6 @@ CVPR 2024, arXiv:2312.03526. Settings are those of the released scripts.
 """
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import torch
@@ -24,7 +23,7 @@ from attar.images.condense.coresets import Coreset, Selection, check_enough_imag
 from attar.images.crops import draw_boxes
 from attar.images.networks import Architecture
 from attar.images.sources import ImageSource
-from attar.images.training import PROTOCOLS, Protocol, TrainedNetwork, trained
+from attar.images.training import PROTOCOLS, Protocol, TrainedNetwork, found_or_trained
 
 Patches = Float[Tensor, "patch channel patch_height patch_width"]
 
@@ -93,7 +92,7 @@ class RDED(Coreset):
     def build(self, source: ImageSource, runtime: Runtime) -> Tiled:
         """Observe every class, choose, put together."""
         assert self.factor is not None, "resolve the settings first"
-        observer = self._observer(source, runtime)
+        observer = found_or_trained(self.observer, source, self.architecture, runtime, self.protocol)
         images, soft = [], []
         for label, (rows, count) in enumerate(
             zip(source.rows_of, per_class(self.ipc, len(source.classes)), strict=True)
@@ -120,18 +119,6 @@ class RDED(Coreset):
     def select(self, source: ImageSource, runtime: Runtime) -> Tensor:
         """The images alone."""
         return self.build(source, runtime).images
-
-    def _observer(self, source: ImageSource, runtime: Runtime) -> TrainedNetwork:
-        if self.observer is None:
-            return trained(source, self.architecture, runtime, self.protocol)
-        found = TrainedNetwork.load(Path(self.observer))
-        if found.classes != source.classes or found.shape != source.shape:
-            raise InputError(
-                f"the network in {self.observer} was trained on {len(found.classes)} classes of {found.shape}, "
-                f"but {source.name} has {len(source.classes)} of {source.shape}."
-            )
-        runtime.place(found.network)
-        return found
 
     def _best_crops(
         self, observer: nn.Module, source: ImageSource, rows: Int[Tensor, " row"], label: int, runtime: Runtime

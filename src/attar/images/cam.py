@@ -1,0 +1,157 @@
+"""Where a classifier looks: class activation maps of any network, by hooks.
+
+Grad-CAM (Selvaraju et al., ICCV 2017, arXiv:1610.02391) is deterministic and the default. SmoothGrad-CAM++ (Omeiza et
+al., arXiv:1908.01224) averages over noisy copies of the image; it is here because released code uses it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from attar.core.errors import InputError, unknown
+
+Images = Float[Tensor, "image channel height width"]
+Maps = Float[Tensor, "image map_height map_width"]
+Features = Float[Tensor, "image filter map_height map_width"]
+
+
+def grad_cam(network: nn.Module, images: Images, classes: Int[Tensor, " image"], layer: str | None = None) -> Maps:
+    """Grad-CAM: ReLU(Σ_k w_k A_k), w_k the mean over places of ∂ logit / ∂A_k, from 0 to 1 in each image.
+
+    Args:
+        network: Any classifier; it is evaluated, and left as it was.
+        images: Network input.
+        classes: Of which class each map is.
+        layer: The module whose output A is; the last of more than one place unless given (see `last_maps`).
+
+    Returns:
+        Maps at the layer's own resolution.
+    """
+    features, slopes = _features_and_slopes(network, images, classes, layer or last_maps(network, images[:1]))
+    weights = slopes.mean(dim=(2, 3), keepdim=True)
+    return unit_range((weights * features).sum(dim=1).relu())
+
+
+def smooth_grad_cam_pp(
+    network: nn.Module,
+    images: Images,
+    classes: Int[Tensor, " image"],
+    generator: torch.Generator,
+    layer: str | None = None,
+    *,
+    copies: int = 4,
+    spread: float = 0.3,
+) -> Maps:
+    """SmoothGrad-CAM++ as the torchcam package has it.
+
+    With g² and g³ averaged over noisy copies, a_k = g² / (2 g² + Σ_places A_k g³ + 10⁻⁸), A of the clean image;
+    w_k = Σ_places a_k ReLU(g_k), and the map is ReLU(Σ_k w_k A_k), both with g and A of the last noisy copy.
+
+    Args:
+        network: Any classifier.
+        images: Network input.
+        classes: Of which class each map is.
+        generator: Draws the noise.
+        layer: As for `grad_cam`.
+        copies: Noisy copies.
+        spread: The noise's standard deviation, in network input.
+    """
+    layer = layer or last_maps(network, images[:1])
+    clean, _ = _features_and_slopes(network, images, classes, layer)
+    second, third = torch.zeros_like(clean), torch.zeros_like(clean)
+    noisy, slopes = clean, clean
+    for _ in range(copies):
+        noise = spread * torch.randn(images.shape, generator=generator).to(images)
+        noisy, slopes = _features_and_slopes(network, images + noise, classes, layer)
+        second, third = second + slopes**2 / copies, third + slopes**3 / copies
+    share = second / (2 * second + (clean * third).sum(dim=(2, 3), keepdim=True) + 1e-8)
+    weights = (share * slopes.relu()).sum(dim=(2, 3), keepdim=True)
+    return unit_range((weights * noisy).sum(dim=1).relu())
+
+
+def unit_range(maps: Maps) -> Maps:
+    """Each map from 0 to 1; one that is the same everywhere becomes 0."""
+    lowest = maps.amin(dim=(1, 2), keepdim=True)
+    raised = maps - lowest
+    return raised / (raised.amax(dim=(1, 2), keepdim=True) + 1e-8)
+
+
+def resized(maps: Maps, height: int, width: int) -> Float[Tensor, "image height width"]:
+    """Maps at another resolution, bilinearly."""
+    scaled = F.interpolate(maps.unsqueeze(1), size=(height, width), mode="bilinear", align_corners=False)
+    return scaled.squeeze(1)
+
+
+@torch.no_grad()
+def last_maps(network: nn.Module, images: Images) -> str:
+    """The name of the last module whose output is a map of several filters and of more than one place.
+
+    Raises:
+        InputError: There is none, as in an MLP.
+    """
+    found: list[str] = []
+
+    def note(name: str) -> object:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
+            if isinstance(output, Tensor) and output.ndim == 4 and output.shape[2] * output.shape[3] > 1:
+                found.append(name)
+
+        return hook
+
+    # Modules that were called with a map, in the order in which they were done.
+    handles = [m.register_forward_hook(note(n)) for n, m in network.named_modules() if n and not _pools(m)]
+    with _evaluated(network):
+        network(images)
+    for handle in handles:
+        handle.remove()
+    if not found:
+        raise InputError(
+            f"{type(network).__name__} has no convolutional maps to look at; take a convolutional network."
+        )
+    return found[-1]
+
+
+def _pools(module: nn.Module) -> bool:
+    return isinstance(module, (nn.AvgPool2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.Dropout))
+
+
+def _features_and_slopes(
+    network: nn.Module, images: Images, classes: Int[Tensor, " image"], layer: str
+) -> tuple[Features, Features]:
+    """A layer's output, and the slope in it of each image's logit of its class."""
+    modules = dict(network.named_modules())
+    if layer not in modules:
+        raise unknown("layer", layer, [name for name in modules if name])
+    kept: list[Tensor] = []
+
+    def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        leaf = output.detach().requires_grad_()
+        kept.append(leaf)
+        return leaf.clone()  # what follows may work in place
+
+    handle = modules[layer].register_forward_hook(keep)
+    try:
+        with _evaluated(network), torch.enable_grad():
+            logits = network(images)
+            # Images do not see each other, so one sum has the slopes of all.
+            wanted = logits.gather(1, classes.to(logits.device).unsqueeze(1)).sum()
+            (slopes,) = torch.autograd.grad(wanted, kept[-1])
+    finally:
+        handle.remove()
+    return kept[-1].detach(), slopes
+
+
+@contextmanager
+def _evaluated(network: nn.Module) -> Iterator[None]:
+    """The network as in evaluation, and afterwards as it was."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -1,0 +1,168 @@
+"""AST: trajectory matching with experts that are better and yet smooth, and students that are held to the whole way.
+
+Worth trying where MTT's experts are too weak: momentum makes them better, a warm-up and a gradient penalty keep them
+followable. Its start from clusters of experts' answers alone is worth some points over random images.
+Shen, Yang and Lam, AST: Effective Dataset Distillation through Alignment with Smooth and High-Quality Expert
+Trajectories, arXiv:2310.10541. The paper's text could not be read: everything here is from its code, where that differs
+from what was meant it says so.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, Self
+
+import torch
+from torch import Tensor
+
+from attar.core.errors import InputError
+from attar.core.runtime import Runtime
+from attar.core.settings import Range
+from attar.images.condense.adjoint import Waypoint
+from attar.images.condense.coresets import check_enough_images, k_means, nearest, per_class
+from attar.images.condense.mtt import MTT
+from attar.images.condense.starts import Start
+from attar.images.condense.trajectory import Distilling, Images, LabelLogits, expert_logits, published
+from attar.images.experts import Experts
+from attar.images.flat import FlatNetwork, Vector
+from attar.images.sources import ImageSource
+
+SMOOTH = Experts(
+    expert_lr=0.003,
+    expert_momentum=0.9,
+    expert_decay=1e-3,
+    expert_cut_epoch=27,
+    smooth_penalty=2.0,
+    smooth_warm_up=True,
+)
+PUBLISHED = Experts(**{**SMOOTH.to_json(), "experts": 100, "expert_epochs": 50})
+
+TABLE: dict[tuple[str, int], dict[str, Any]] = {
+    ("cifar10", 10): {"student_steps": 30, "last_start": 20, "lr": 100, "lr_lr": 1e-6, "zca": True, "start": "real"},
+    ("cifar100", 1): {"student_steps": 20, "span": 3, "last_start": 20, "lr": 1000, "zca": True},
+    ("cifar100", 10): {"student_steps": 20, "last_start": 30, "lr": 1000, "batch": 128, "balanced": False},
+    ("cifar100", 50): {
+        "student_steps": 80,
+        "last_start": 40,
+        "lr": 1000,
+        "batch": 700,
+        "middle": "none",
+        "balanced": False,
+        "perturbation": 0.0,
+    },
+    ("tiny-imagenet", 1): {
+        "student_steps": 10,
+        "last_start": 10,
+        "lr": 1e4,
+        "lr_lr": 1e-4,
+        "start": "real",
+        "balanced": False,
+    },
+}
+"""The README (CIFAR-100 at 1) and the author's scripts; which of them made the paper's table is not known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AST(MTT):
+    """Align with smooth and good experts (Shen, Yang and Lam, arXiv:2310.10541).
+
+    Students move with momentum; their loss is balanced over start epochs, b(t) = log₅(t - h + 8) from h = ⌊T⁺/2⌋ on and
+    1 / log₅(h - t + 8) before; they set out from perturbed parameters; and they are matched in the middle as well,
+    after ⌊T/M⌋ m steps with the expert m epochs on.
+    """
+
+    start: Literal[Start, "representative"] = "representative"  # type: ignore[assignment]
+    """What the synthetic images are before the first step; representative: real ones nearest to the centres of an
+    expert's answers."""
+    clusters: Annotated[int, Range(1)] | None = None
+    """Centres per class; one per image unless given. The code has 10 at any ipc, and so no image at all at one per
+    class; here a number that does not divide ipc is refused."""
+    student_momentum: Annotated[float, Range(0, 1)] = 0.9
+    """Momentum of the student."""
+    middle: Literal["none", "equal", "rising"] = "equal"
+    """Matching on the way: not, each as much as the end (`agg`), or the m-th of M by m/M (`adaptive`)."""
+    balanced: bool = True
+    """Whether the student's loss is balanced over start epochs."""
+    perturbation: Annotated[float, Range(0)] = 1.0
+    """a: each kernel W becomes W + a d ⊙ W, d a random direction of length one."""
+    experts: Experts = field(default_factory=lambda: SMOOTH)
+    """How experts are trained, and where they lie."""
+
+    name = "ast"
+
+    def resolve(self, source: ImageSource, runtime: Runtime) -> Self:
+        """Fill in what was left open.
+
+        Raises:
+            InputError: Clusters that do not divide the images per class.
+        """
+        counts = per_class(self.ipc, len(source.classes))
+        if self.start == "representative":
+            check_enough_images(self.ipc, source)
+            if self.clusters and any(count % self.clusters for count in counts):
+                raise InputError(f"clusters is {self.clusters}, which does not divide ipc {self.ipc}.")
+        return super().resolve(source, runtime)
+
+    def initial(self, state: Distilling, runtime: Runtime) -> tuple[Images, LabelLogits | None]:
+        """Real images that represent what an expert answers to each class."""
+        if self.start != "representative":
+            return super().initial(state, runtime)
+        generator = runtime.generator("start")
+        expert = int(torch.randint(len(state.pool), (), generator=generator))
+        chosen = []
+        for rows, count in zip(state.source.rows_of, per_class(self.ipc, len(state.source.classes)), strict=True):
+            answers = expert_logits(state.source.inputs(rows), expert, state, runtime)
+            chosen.append(rows[representative(answers, count, self.clusters or count, generator)])
+        return state.source.inputs(torch.cat(chosen)), None
+
+    def departure(self, vector: Vector, state: Distilling, runtime: Runtime) -> Vector:
+        """Perturbed kernels."""
+        return perturbed(vector, state.flat, self.perturbation, runtime.generator("perturbation"))
+
+    def waypoints(self, state: Distilling, expert: int, epoch: int, runtime: Runtime) -> dict[int, Waypoint]:
+        """The end, and the epochs between."""
+        points = super().waypoints(state, expert, epoch, runtime)
+        if self.middle != "none":
+            for m in range(1, self.span):
+                weight = 1.0 if self.middle == "equal" else m / self.span
+                target = state.pool.vector(expert, epoch + m, runtime.device)
+                points.setdefault(self.student_steps // self.span * m, Waypoint(target, weight))
+        return points
+
+    def scale(self, epoch: int) -> float:
+        """b(t), where the loss is balanced."""
+        assert self.last_start is not None
+        return balance(epoch, self.last_start) if self.balanced else 1.0
+
+    @classmethod
+    def paper(cls, data: str, *, ipc: int) -> Self:
+        """The settings of one of the author's scripts.
+
+        Raises:
+            InputError: A cell that there is no script for.
+        """
+        return cls(ipc=ipc, steps=5000, experts=PUBLISHED, **published(TABLE, data, ipc, "AST"))
+
+
+def balance(epoch: int, last_start: int) -> float:
+    """AST's factor on a student's loss: below one early, where gradients are large, and above one late."""
+    half = last_start // 2
+    return math.log(epoch - half + 8, 5) if epoch >= half else 1 / math.log(half - epoch + 8, 5)
+
+
+def perturbed(vector: Vector, flat: FlatNetwork, strength: float, generator: torch.Generator) -> Vector:
+    """Every convolution's weights W as W + strength · d ⊙ W, d Gaussian and of length one over the whole tensor."""
+    if strength == 0:
+        return vector
+    pieces = []
+    for piece in flat.parameters(vector).values():
+        if piece.ndim == 4:
+            drawn = torch.randn(piece.shape, generator=generator).to(piece)
+            piece = piece + strength * drawn / drawn.norm() * piece
+        pieces.append(piece.flatten())
+    return torch.cat(pieces)
+
+
+def representative(answers: Tensor, count: int, clusters: int, generator: torch.Generator) -> Tensor:
+    """The places of the images nearest to the centres of a class's answers, each taken once: equally many a centre."""
+    centres = k_means(answers, clusters, generator)
+    return nearest(answers, centres.repeat_interleave(count // clusters, dim=0))

@@ -1,0 +1,376 @@
+"""What trajectory matching shares: a student sets out from where an expert was, and has to arrive where it went.
+
+Each step takes an expert and a start epoch, trains a student from the expert's parameters on the synthetic images, and
+moves the images (the step size, soft labels) so that it ends nearer to the expert's parameters some epochs later. The
+methods differ in their experts, in where students set out, in what counts of where they arrive, and in the labels.
+Cazenavette, Wang, Torralba, Efros and Zhu, Dataset Distillation by Matching Training Trajectories, CVPR 2022,
+arXiv:2203.11932.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from attar.core.engine import Metrics
+from attar.core.errors import InputError, unknown
+from attar.core.runtime import Runtime
+from attar.core.settings import Range, Settings
+from attar.core.state import rebuilt
+from attar.images.artefact import CondensedImages
+from attar.images.augment import default_strategy, draw_batch, strategy
+from attar.images.condense.adjoint import Batch, Matched, Student, Task, Way, Waypoint, match
+from attar.images.condense.coresets import Ipc, labels_of, per_class
+from attar.images.condense.starts import Start, check_start, learned, start_images
+from attar.images.experts import Experts, Pool, flat_network, open_experts
+from attar.images.flat import FlatNetwork, Vector
+from attar.images.networks import Architecture, multiply_adds
+from attar.images.sources import ImageSource
+
+Images = Float[Tensor, "image channel height width"]
+LabelLogits = Float[Tensor, "image classes"]
+
+LATEST_START = {1: 5, 10: 20, 50: 40}
+"""Up to which epoch students set out, by images per class: few images can only teach what experts learn early."""
+
+
+@dataclass
+class Distilling:
+    """The synthetic images on their way, with what is learned beside them."""
+
+    images: Tensor
+    lr: Tensor
+    """β, or its logarithm where that is what is learned."""
+    label_logits: Tensor | None
+    optimizers: dict[str, torch.optim.SGD]
+    average: Tensor | None
+    order: Tensor
+    """The experts of this round, shuffled."""
+    extra: dict[str, Tensor] = field(default_factory=dict)
+    """What a method remembers besides."""
+    done: int = 0
+    labels: Tensor = rebuilt(default=None)
+    source: Any = rebuilt(default=None)
+    pool: Pool = rebuilt(default=None)
+    observer: Any = rebuilt(default=None)
+    """A network that looks at the images, where a method has one."""
+    flat: FlatNetwork = rebuilt(default=None)
+    student: Student = rebuilt(default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrajectoryMatching(Settings):
+    """Settings and loop that MTT and its descendants share.
+
+    Memory is that of one student step's second-order graph and a parameter vector for each of its steps.
+    """
+
+    ipc: Ipc = 10
+    """Synthetic images per class: one number for all, or one for each class in turn."""
+    steps: Annotated[int, Range(1)] | None = None
+    """Students in all, with an update of the images each; 5,000 on a GPU and 300 on a CPU unless given."""
+    student_steps: Annotated[int, Range(0)] = 20
+    """T: training steps of a student on the synthetic images."""
+    span: Annotated[int, Range(1)] = 2
+    """M: epochs of the expert that a student has to cover."""
+    first_start: Annotated[int, Range(0)] = 0
+    """T⁻: the first epoch from which students set out."""
+    last_start: Annotated[int, Range(1)] | None = None
+    """T⁺: students set out before this epoch; 5 below ten images per class, 20 below fifty, then 40 unless given."""
+    grow_from: Annotated[int, Range(1)] | None = None
+    """The bound on start epochs with which to begin; `last_start` unless given."""
+    grow_over: Annotated[int, Range(1)] = 1000
+    """Steps over which it grows to `last_start`."""
+    batch: Annotated[int, Range(1)] | None = None
+    """Synthetic images in a student's step; all of them unless given."""
+    lr: Annotated[float, Range(0)] = 100.0
+    """Step size on pixels; 10² to 10⁴ is usual, for the loss is divided by a large norm."""
+    momentum: Annotated[float, Range(0, 1)] = 0.5
+    """Momentum of images and step size."""
+    student_momentum: Annotated[float, Range(0, 1)] = 0.0
+    """Momentum of the student."""
+    student_lr: Annotated[float, Range(0)] | None = None
+    """β at the start; the experts' step size unless given."""
+    lr_lr: Annotated[float, Range(0)] = 1e-5
+    """Step size on β."""
+    learn_lr: Literal["plain", "log", "clamped", "off"] = "plain"
+    """Whether β is learned as it is (and may turn negative, as in the code), as its logarithm, not below 10⁻⁶,
+    or not at all."""
+    gradient: Way = "adjoint"
+    """How students are differentiated: exactly in the memory of one step, exactly with the whole graph, or TESLA's."""
+    labels: Literal["hard", "soft"] = "hard"
+    """Classes, or label logits that are learned from what experts answer."""
+    label_lr: Annotated[float, Range(0)] = 2.0
+    """Step size on label logits."""
+    label_momentum: Annotated[float, Range(0, 1)] = 0.9
+    """Their momentum."""
+    gate: Annotated[float, Range(0)] | None = None
+    """A loss above which nothing is updated; none unless given."""
+    average: Annotated[float, Range(0, 1)] | None = None
+    """Decay of a moving average of the images, which then is the result; none unless given."""
+    start: Start = "real"
+    """What the synthetic images are before the first step."""
+    zca: bool = False
+    """Whether images are ZCA-whitened (ε = 0.1, of pixels in [0, 1]), fitted once on the real training images."""
+    architecture: Architecture = field(default_factory=Architecture)
+    """The network of experts and students."""
+    augmentation: str | None = None
+    """DSA operations of experts and students, joined by underscores, or none; the field's six (five for digits)
+    unless given."""
+    experts: Experts = field(default_factory=Experts)
+    """How experts are trained, and where they lie."""
+
+    name = "trajectory-matching"
+
+    # What a method may see differently.
+
+    @property
+    def drop(self) -> float:
+        """Share of the parameters, those that came nearest, that do not count: none."""
+        return 0.0
+
+    def initial(self, state: Distilling, runtime: Runtime) -> tuple[Images, LabelLogits | None]:
+        """Images to start from, and label logits where labels are soft: what experts that are right answer."""
+        images = start_images(self.start, self.ipc, state.source, runtime)
+        return images, expert_labels(images, state, runtime) if self.labels == "soft" else None
+
+    def departure(self, vector: Vector, state: Distilling, runtime: Runtime) -> Vector:
+        """Where a student sets out from, given where the expert was: there."""
+        return vector
+
+    def waypoints(self, state: Distilling, expert: int, epoch: int, runtime: Runtime) -> dict[int, Waypoint]:
+        """What a student has to reach after how many steps: the expert, `span` epochs later, at its end."""
+        target = state.pool.vector(expert, epoch + self.span, runtime.device)
+        return {self.student_steps: Waypoint(target)}
+
+    def scale(self, epoch: int) -> float:
+        """What a student's loss is multiplied by when it sets out from an epoch: nothing."""
+        return 1.0
+
+    def targets(self, state: Distilling, expert: int, epoch: int, runtime: Runtime) -> Tensor:
+        """What students learn: the classes, or the label logits as they are."""
+        return state.labels.to(runtime.device) if state.label_logits is None else state.label_logits
+
+    def prepare(self, state: Distilling, runtime: Runtime) -> None:
+        """What has to be done before a step: nothing."""
+
+    def corrected(self, found: Matched, state: Distilling, runtime: Runtime) -> Images:
+        """The images' gradient as it is used: unchanged."""
+        return found.images
+
+    # The loop.
+
+    def resolve(self, source: ImageSource, runtime: Runtime) -> Self:
+        """Fill in what was left open from image size, ipc and device.
+
+        Raises:
+            InputError: Start epochs that leave nothing to draw, or experts that are not trained long enough.
+        """
+        on_gpu = runtime.device.type != "cpu"
+        augmentation = default_strategy(source.flips) if self.augmentation is None else self.augmentation
+        strategy(augmentation)
+        if self.start in START_NAMES:
+            check_start(self.start, self.ipc, source)
+        fewest = min(per_class(self.ipc, len(source.classes)))
+        last = self.last_start or LATEST_START[max(n for n in LATEST_START if n <= max(fewest, 1))]
+        if self.first_start >= last:
+            raise InputError(f"first_start is {self.first_start}, but students set out before epoch {last}.")
+        needed = last - 1 + self.span
+        epochs = self.experts.expert_epochs or needed
+        if epochs < needed:
+            raise InputError(f"expert_epochs is {epochs}, but students follow experts up to epoch {needed}.")
+        count = self.experts.experts or (100 if on_gpu else 10)
+        return replace(
+            self,
+            steps=self.steps or (5000 if on_gpu else 300),
+            last_start=last,
+            batch=self.batch or sum(per_class(self.ipc, len(source.classes))),
+            student_lr=self.experts.expert_lr if self.student_lr is None else self.student_lr,
+            augmentation=augmentation,
+            architecture=self.architecture.resolve(source.shape),
+            experts=replace(self.experts, experts=count, expert_epochs=epochs),
+        )
+
+    @property
+    def total_steps(self) -> int:
+        """Students in all."""
+        assert self.steps is not None, "resolve the settings first"
+        return self.steps
+
+    def work(self, source: ImageSource) -> float:
+        """Multiply-adds of the students: a gradient on the way out, a second derivative on the way back."""
+        assert self.batch is not None, "resolve the settings first"
+        network = self.architecture.build(source.shape, len(source.classes), torch.Generator())
+        images = min(self.batch, sum(per_class(self.ipc, len(source.classes)))) * self.student_steps
+        return 12.0 * multiply_adds(network, source.shape) * images * self.total_steps
+
+    def build(self, source: ImageSource, runtime: Runtime) -> Distilling:
+        """Experts, found or trained; synthetic images at their start; a student."""
+        assert self.experts.expert_epochs is not None and self.student_lr is not None, "resolve the settings first"
+        if self.zca:
+            source = source.whitened(raw=True)
+        pool = open_experts(
+            source,
+            self.architecture,
+            self.augmentation or "none",
+            self.experts,
+            self.experts.expert_epochs,
+            runtime,
+        )
+        flat = flat_network(self.architecture, source, runtime)
+        lr = math.log(self.student_lr) if self.learn_lr == "log" else self.student_lr
+        state = Distilling(
+            images=torch.empty(0),
+            lr=torch.tensor(lr, device=runtime.device).requires_grad_(),
+            label_logits=None,
+            optimizers={},
+            average=None,
+            order=torch.arange(len(pool)),
+            labels=labels_of(self.ipc, len(source.classes)),
+            source=source,
+            pool=pool,
+            flat=flat,
+        )
+        images, logits = self.initial(state, runtime)
+        state.images = images.to(runtime.device).clone().requires_grad_()
+        state.label_logits = None if logits is None else logits.to(runtime.device).clone().requires_grad_()
+        state.average = None if self.average is None else state.images.detach().clone()
+        state.optimizers = self._optimizers(state)
+        at_once = runtime.images_at_once(source.shape)
+        state.student = Student(flat, runtime, soft=logits is not None, at_once=at_once)
+        return state
+
+    def _optimizers(self, state: Distilling) -> dict[str, torch.optim.SGD]:
+        found = {"images": torch.optim.SGD([state.images], self.lr, momentum=self.momentum)}
+        if self.learn_lr != "off":
+            found["lr"] = torch.optim.SGD([state.lr], self.lr_lr, momentum=self.momentum)
+        if state.label_logits is not None and self.labels == "soft":
+            found["labels"] = torch.optim.SGD([state.label_logits], self.label_lr, momentum=self.label_momentum)
+        return found
+
+    def step(self, state: Distilling, runtime: Runtime) -> Metrics:
+        """Send out one student, and update images, step size and labels by how near it came."""
+        self.prepare(state, runtime)
+        turn = state.done % len(state.order)
+        if turn == 0:
+            state.order = torch.randperm(len(state.order), generator=runtime.generator("experts"))
+        expert, epoch = int(state.order[turn]), self._epoch(state, runtime)
+        start = self.departure(state.pool.vector(expert, epoch, runtime.device), state, runtime)
+        task = Task(
+            start=start,
+            batches=list(self._batches(len(state.images), runtime)),
+            waypoints=self.waypoints(state, expert, epoch, runtime),
+            momentum=self.student_momentum,
+            scale=self.scale(epoch),
+            drop=self.drop,
+        )
+        targets = self.targets(state, expert, epoch, runtime)
+        lr = state.lr.detach().exp() if self.learn_lr == "log" else state.lr.detach()
+        found = match(state.student, state.images, targets, lr, task, self.gradient)
+        if self.gate is None or float(found.loss) <= self.gate:
+            self._update(state, found, lr, runtime)
+        state.done += 1
+        return {"loss": found.loss, "student_lr": lr, "epoch": float(epoch)}
+
+    def _epoch(self, state: Distilling, runtime: Runtime) -> int:
+        """A start epoch, uniform below a bound that may grow."""
+        assert self.last_start is not None
+        bound = self.last_start
+        if self.grow_from is not None:
+            bound = min(bound, self.grow_from + (bound - self.grow_from) * state.done // self.grow_over)
+        bound = max(bound, self.first_start + 1)
+        return int(torch.randint(self.first_start, bound, (), generator=runtime.generator("epochs")))
+
+    def _batches(self, images: int, runtime: Runtime) -> Iterator[Batch]:
+        """Which images each of a student's steps sees, and how: shuffled passes over all, cut into batches."""
+        assert self.batch is not None
+        operations, queue = strategy(self.augmentation or "none"), list[Tensor]()
+        for _ in range(self.student_steps):
+            if not queue:
+                order = torch.randperm(images, generator=runtime.generator("batches"))
+                queue = list(order.split(self.batch))
+            rows = queue.pop()
+            draw = draw_batch(len(rows), operations, runtime.generator("augment")) if operations else None
+            yield Batch(rows, draw)
+
+    def _update(self, state: Distilling, found: Matched, lr: Tensor, runtime: Runtime) -> None:
+        state.images.grad = self.corrected(found, state, runtime)
+        state.lr.grad = found.lr * lr if self.learn_lr == "log" else found.lr
+        if state.label_logits is not None:
+            state.label_logits.grad = found.targets
+        for optimizer in state.optimizers.values():
+            optimizer.step()
+        if self.learn_lr == "clamped":
+            with torch.no_grad():
+                state.lr.clamp_min_(1e-6)
+        if state.average is not None and self.average is not None:
+            state.average.lerp_(state.images.detach(), 1 - self.average)
+
+    def result(self, state: Distilling, runtime: Runtime) -> CondensedImages:
+        """The images as they are now, with labels and step size."""
+        labels = state.labels if state.label_logits is None else state.label_logits.detach().softmax(dim=1).cpu()
+        lr = float(state.lr.detach().exp() if self.learn_lr == "log" else state.lr.detach())
+        images = state.images if state.average is None else state.average
+        return learned(images, labels, state.source, self, runtime, lr=lr)
+
+    def load(self, folder: Path) -> CondensedImages:
+        """Read a finished set."""
+        return CondensedImages.load(folder)
+
+
+START_NAMES = ("real", "noise", "class-mean", "herding", "k-center", "k-means")
+
+
+@torch.no_grad()
+def expert_logits(images: Images, expert: int, state: Distilling, runtime: Runtime) -> LabelLogits:
+    """What an expert, fully trained, answers."""
+    vector = state.pool.vector(expert, state.pool.epochs, runtime.device)
+    parts = images.split(runtime.images_at_once(state.source.shape))
+    found = [state.flat.logits(vector, part.to(runtime.device)).float().cpu() for part in parts]
+    return torch.cat(found)
+
+
+def expert_labels(images: Images, state: Distilling, runtime: Runtime) -> LabelLogits:
+    """Of each image the mean logits of the experts that classify it rightly; of all of them where none does."""
+    answers = torch.stack([expert_logits(images, expert, state, runtime) for expert in range(len(state.pool))])
+    right = (answers.argmax(dim=2) == state.labels).float()
+    right = torch.where(right.sum(dim=0) > 0, right, torch.ones_like(right))
+    return (answers * right.unsqueeze(2)).sum(dim=0) / right.sum(dim=0).unsqueeze(1)
+
+
+def recognised(state: Distilling, ipc: Ipc, runtime: Runtime) -> Int[Tensor, " image"]:
+    """Training rows of each class, in random order, that the first expert classifies rightly, then the next ones."""
+    chosen = []
+    for label, (rows, count) in enumerate(
+        zip(state.source.rows_of, per_class(ipc, len(state.source.classes)), strict=True)
+    ):
+        left = rows[torch.randperm(len(rows), generator=runtime.generator("start"))]
+        taken = left[:0]
+        for expert in range(len(state.pool)):
+            answers = expert_logits(state.source.inputs(left), expert, state, runtime).argmax(dim=1)
+            taken, left = torch.cat([taken, left[answers == label]]), left[answers != label]
+            if len(taken) >= count:
+                break
+        chosen.append(torch.cat([taken, left])[:count])
+    return torch.cat(chosen)
+
+
+def published(table: dict[tuple[str, int], dict[str, Any]], data: str, ipc: int, method: str) -> dict[str, Any]:
+    """The settings of a cell of a published table.
+
+    Raises:
+        InputError: A data set, or a number of images per class, that it does not have.
+    """
+    known = sorted({name for name, _ in table})
+    if data not in known:
+        raise unknown(f"data set of {method}'s table", data, known)
+    numbers = sorted(number for name, number in table if name == data)
+    if ipc not in numbers:
+        have = ", ".join(map(str, numbers))
+        raise InputError(f"{method}'s table has {data} at {have} images per class, not at {ipc}.")
+    return table[data, ipc]

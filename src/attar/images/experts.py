@@ -1,0 +1,481 @@
+"""Experts: networks trained on all the data, with their parameters kept after every epoch.
+
+Trajectory matching compares a student's parameters with theirs. Training them costs more than anything else, so they
+are trained once, lie in the cache (or a folder of the user's), and serve every method with the same data and network.
+Plain experts are MTT's (Cazenavette et al., CVPR 2022, arXiv:2203.11932); flat ones FTD's (Du et al., CVPR 2023,
+arXiv:2211.11004, with GSAM of Zhuang et al., ICLR 2022, arXiv:2203.08065); smooth ones AST's (Shen et al.,
+arXiv:2310.10541).
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.func import grad, grad_and_value, vmap
+
+from attar.core import engine, store
+from attar.core.engine import Metrics
+from attar.core.errors import InputError
+from attar.core.fleet import Task, run_all
+from attar.core.runtime import Engine, Runtime
+from attar.core.settings import Range, Settings, difference
+from attar.core.state import rebuilt
+from attar.images.augment import augment, draw_batch, strategy
+from attar.images.flat import FlatNetwork, Images, Vector
+from attar.images.networks import Architecture, mixes_images, multiply_adds, redraw_
+from attar.images.sources import ImageSource
+
+TOGETHER = 10
+"""Experts that a GPU trains in one pass; a CPU takes them one after another."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experts(Settings):
+    """How experts are trained, and where they lie."""
+
+    experts: Annotated[int, Range(1)] | None = None
+    """How many; 100 on a GPU and 10 on a CPU unless given."""
+    expert_epochs: Annotated[int, Range(1)] | None = None
+    """Epochs that each is trained; unless given, as far as the method looks at them."""
+    expert_folder: str | None = None
+    """Where they lie, or are to lie; the cache unless given."""
+    expert_seed: int = 0
+    """The seed of the first; the same for every run, so that runs with other seeds share them."""
+    expert_lr: Annotated[float, Range(0)] = 0.01
+    """Step size."""
+    expert_momentum: Annotated[float, Range(0, 1)] = 0.0
+    """Momentum; none in MTT, so that a student can follow."""
+    expert_decay: Annotated[float, Range(0)] = 0.0
+    """Weight decay."""
+    expert_batch: Annotated[int, Range(1)] = 256
+    """Real images per step."""
+    expert_cut_epoch: Annotated[int, Range(1)] | None = None
+    """The first epoch, counted from zero, with a smaller step size and a new momentum; none unless given."""
+    expert_cut: Annotated[float, Range(0, 1)] = 0.6
+    """What the step size is multiplied by from there on."""
+    flat_radius: Annotated[float, Range(0)] = 0.0
+    """ρ of adaptive GSAM, which seeks flat minima; 0 is plain SGD."""
+    flat_gap: Annotated[float, Range(0)] = 0.3
+    """α of GSAM: how much of the gradient across the perturbed one is taken off."""
+    smooth_penalty: Annotated[float, Range(0)] = 0.0
+    """λ of AST's gradient penalty, which holds ‖∂Σ logits/∂pixel‖ over the channels at one."""
+    smooth_warm_up: bool = False
+    """AST's clipping loss: the loss is multiplied by 0.5, 0.55, ... in the first ten epochs."""
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """What an expert's parameters depend on: all but how many there are, how long, and where."""
+        apart = ("experts", "expert_epochs", "expert_folder")
+        return {name: value for name, value in self.to_json().items() if name not in apart}
+
+    def lr_at(self, epoch: int) -> float:
+        """The step size of an epoch, counted from zero."""
+        cut = self.expert_cut_epoch is not None and epoch >= self.expert_cut_epoch
+        return self.expert_lr * (self.expert_cut if cut else 1.0)
+
+    def loss_scale(self, epoch: int) -> float:
+        """What the loss of an epoch is multiplied by."""
+        return min(1.0, 0.5 + 0.05 * epoch) if self.smooth_warm_up else 1.0
+
+
+@dataclass
+class Travelling:
+    """Experts on their way."""
+
+    vectors: Float[Tensor, "expert parameter"]
+    velocities: Float[Tensor, "expert parameter"]
+    trajectories: Float[Tensor, "expert checkpoint parameter"]
+    order: Int[Tensor, "expert image"]
+    done: int = 0
+    source: Any = rebuilt(default=None)
+    gradient: Callable[..., tuple[Tensor, Tensor]] = rebuilt(default=None)
+    at_once: int = rebuilt(default=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainExperts(Settings):
+    """Train some experts side by side, each with draws of its own, a mini-batch of each a step.
+
+    An expert is the same whichever others are trained with it, up to the order of summation.
+    """
+
+    experts: Experts = field(default_factory=Experts)
+    """How."""
+    architecture: Architecture = field(default_factory=Architecture)
+    """What."""
+    augmentation: str = "none"
+    """DSA operations, one for each mini-batch."""
+    epochs: Annotated[int, Range(1)] = 1
+    """How long."""
+    first: Annotated[int, Range(0)] = 0
+    """The number of the first of them."""
+    together: Annotated[int, Range(1)] = 1
+    """How many."""
+    images: int = 0
+    """Training images; filled in from the data."""
+
+    name = "train-experts"
+
+    def resolve(self, source: ImageSource, runtime: Runtime) -> Self:
+        """Fill in depth and set size."""
+        return dataclasses.replace(
+            self, images=len(source.targets), architecture=self.architecture.resolve(source.shape)
+        )
+
+    @property
+    def batches(self) -> int:
+        """Steps per epoch."""
+        return -(-self.images // self.experts.expert_batch)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps in all."""
+        return self.epochs * self.batches
+
+    def work(self, source: ImageSource) -> float:
+        """Multiply-adds: a pass forward and two back, twice for flat experts, thrice for smooth ones."""
+        network = self.architecture.build(source.shape, len(source.classes), torch.Generator())
+        passes = 3.0 * (1 + (self.experts.flat_radius > 0) + 2 * (self.experts.smooth_penalty > 0))
+        return passes * multiply_adds(network, source.shape) * self.images * self.epochs * self.together
+
+    @property
+    def numbers(self) -> range:
+        """The numbers of these experts."""
+        return range(self.first, self.first + self.together)
+
+    def build(self, source: ImageSource, runtime: Runtime) -> Travelling:
+        """Fresh networks."""
+        flat = flat_network(self.architecture, source, runtime)
+        starts = []
+        for number in self.numbers:
+            redraw_(flat.network, runtime.generator(f"network {number}", str(runtime.device)))
+            starts.append(flat.vector())
+        vectors = torch.stack(starts)
+        trajectories = vectors.new_zeros(self.together, self.epochs + 1, flat.length)
+        trajectories[:, 0] = vectors
+        found = partial(loss_gradient, flat, self.experts.smooth_penalty)
+        several = self.together > 1
+        return Travelling(
+            vectors=vectors,
+            velocities=torch.zeros_like(vectors),
+            trajectories=trajectories,
+            order=torch.zeros(self.together, self.images, dtype=torch.long),
+            source=source,
+            gradient=runtime.compiled(vmap(found, in_dims=(0, 0, 0, 0, None)) if several else found, training=True),
+            at_once=2**31 if several else runtime.images_at_once(source.shape),
+        )
+
+    def step(self, state: Travelling, runtime: Runtime) -> Metrics:
+        """One mini-batch of each."""
+        epoch, batch = divmod(state.done, self.batches)
+        if batch == 0:
+            self._begin_epoch(epoch, state, runtime)
+        rows = state.order[:, batch * self.experts.expert_batch :][:, : self.experts.expert_batch]
+        shown = [self._shown(number, of, state, runtime) for number, of in zip(self.numbers, rows, strict=True)]
+        plain, seen, labels = (torch.stack(parts) for parts in zip(*shown, strict=True))
+        gradient = partial(self._gradient, state, plain, seen, labels, self.experts.loss_scale(epoch))
+        direction, loss = flat_direction(
+            state.vectors, gradient, radius=self.experts.flat_radius, gap=self.experts.flat_gap
+        )
+        direction = direction + self.experts.expert_decay * state.vectors
+        state.velocities = self.experts.expert_momentum * state.velocities + direction
+        state.vectors = state.vectors - self.experts.lr_at(epoch) * state.velocities
+        state.done += 1
+        if state.done % self.batches == 0:
+            state.trajectories[:, epoch + 1] = state.vectors
+        return {"loss": loss.mean()}
+
+    def _begin_epoch(self, epoch: int, state: Travelling, runtime: Runtime) -> None:
+        orders = [torch.randperm(self.images, generator=runtime.generator(f"shuffle {n}")) for n in self.numbers]
+        state.order = torch.stack(orders)
+        if epoch == self.experts.expert_cut_epoch:
+            state.velocities = torch.zeros_like(state.velocities)
+
+    def _shown(
+        self, number: int, rows: Int[Tensor, " batch"], state: Travelling, runtime: Runtime
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Images as they are, as an expert sees them, and their labels."""
+        plain = state.source.inputs(rows, runtime.device)
+        operations, seen = strategy(self.augmentation), plain
+        if operations:
+            seen = augment(plain, draw_batch(len(rows), operations, runtime.generator(f"augment {number}")))
+        return plain, seen, state.source.targets[rows].to(runtime.device)
+
+    def _gradient(
+        self, state: Travelling, plain: Tensor, seen: Tensor, labels: Tensor, scale: float, vectors: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Mean gradient and loss of each expert at these parameters: all experts at once, or a cache-full of images."""
+        weight = torch.tensor(scale / seen.shape[1], dtype=vectors.dtype, device=vectors.device)
+        if self.together > 1:
+            found: tuple[Tensor, Tensor] = state.gradient(vectors, plain, seen, labels, weight)
+            return found
+        total, loss = torch.zeros_like(vectors), vectors.new_zeros(1)
+        for part in torch.arange(seen.shape[1]).split(state.at_once):
+            one, value = state.gradient(vectors[0], plain[0, part], seen[0, part], labels[0, part], weight)
+            total, loss = total + one, loss + value
+        return total, loss
+
+    def result(self, state: Travelling, runtime: Runtime) -> "Trajectories":
+        """The way so far."""
+        return Trajectories(state.trajectories.cpu(), self)
+
+    def load(self, folder: Path) -> "Trajectories":
+        """What was trained stays on disk; this says only that it is there."""
+        return Trajectories(None, self)
+
+
+@dataclass
+class Trajectories:
+    """Experts' parameters after every epoch."""
+
+    vectors: Float[Tensor, "expert checkpoint parameter"] | None
+    method: TrainExperts
+
+    def save(self, folder: Path) -> None:
+        """One file for each expert."""
+        assert self.vectors is not None
+        for number, vectors in zip(self.method.numbers, self.vectors, strict=True):
+            store.write_rows(folder / f"expert-{number:03d}.safetensors", vectors, {"number": number})
+
+    def picture(self) -> None:
+        """There is none."""
+
+
+@dataclass
+class Pool:
+    """Trained experts on disk, of which a method draws one and two of its checkpoints for each student."""
+
+    files: tuple[store.Rows, ...]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @cached_property
+    def epochs(self) -> int:
+        """How long the shortest of them is."""
+        return min(len(file) for file in self.files) - 1
+
+    def vector(self, expert: int, epoch: int, device: torch.device | str = "cpu") -> Vector:
+        """An expert's parameters after so many epochs."""
+        return self.files[expert][epoch].to(device)
+
+
+def flat_network(architecture: Architecture, source: ImageSource, runtime: Runtime) -> FlatNetwork:
+    """A network as a function of its parameters.
+
+    Raises:
+        InputError: It has batch norm, whose statistics are no parameters.
+    """
+    network = architecture.build(source.shape, len(source.classes), torch.Generator())
+    if mixes_images(network):
+        raise InputError(
+            "trajectories are of parameters, and batch norm's statistics are none; use --norm instance, layer or group."
+        )
+    runtime.place(network).train()
+    return FlatNetwork(network)
+
+
+def loss_gradient(
+    flat: FlatNetwork,
+    penalty: float,
+    vector: Vector,
+    plain: Images,
+    seen: Images,
+    labels: Int[Tensor, " image"],
+    weight: Float[Tensor, ""],
+) -> tuple[Vector, Float[Tensor, ""]]:
+    """Gradient and value of weight · Σ cross-entropy, with AST's penalty on the images as they are."""
+
+    def loss(vector: Vector) -> Float[Tensor, ""]:
+        logits = flat.logits(vector, seen)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        entropy = weight * F.cross_entropy(logits, labels, reduction="sum")
+        return entropy + gradient_penalty(flat, vector, plain, penalty, weight) if penalty else entropy
+
+    gradient, value = grad_and_value(loss)(vector)
+    return gradient, value
+
+
+def gradient_penalty(
+    flat: FlatNetwork, vector: Vector, images: Images, penalty: float, weight: Float[Tensor, ""]
+) -> Float[Tensor, ""]:
+    """AST's penalty: weight · λ · Σ over images of the mean over pixels of (‖∂Σ logits/∂pixel‖ - 1)².
+
+    The norm runs over the colour channels, pixel by pixel; the released code has no other definition.
+    """
+    slopes = grad(lambda x: flat.logits(vector, x).sum())(images)
+    return weight * penalty * (slopes.norm(dim=1) - 1).square().mean(dim=(1, 2)).sum()
+
+
+def flat_direction(
+    vectors: Float[Tensor, "expert parameter"],
+    gradient: Callable[[Tensor], tuple[Tensor, Tensor]],
+    *,
+    radius: float,
+    gap: float,
+) -> tuple[Float[Tensor, "expert parameter"], Float[Tensor, " expert"]]:
+    """The direction of adaptive GSAM, and the loss: g_p - α g_⊥, with g_p the gradient at θ + ε.
+
+    ε = ρ θ² g / ‖ |θ| g ‖, and g_⊥ is what of g lies across g_p. Without a radius it is the gradient itself.
+    """
+    g, loss = gradient(vectors)
+    if radius == 0:
+        return g, loss
+    reach = (vectors.abs() * g).norm(dim=1, keepdim=True) + 1e-12
+    perturbed, _ = gradient(vectors + radius * vectors.square() * g / reach)
+    length, other = g.norm(dim=1, keepdim=True), perturbed.norm(dim=1, keepdim=True)
+    cosine = (g * perturbed).sum(dim=1, keepdim=True) / (length * other + 1e-12)
+    across = g - cosine * length * perturbed / (other + 1e-12)
+    return perturbed - gap * across, loss
+
+
+def open_experts(
+    source: ImageSource,
+    architecture: Architecture,
+    augmentation: str,
+    experts: Experts,
+    epochs: int,
+    runtime: Runtime,
+    *,
+    workers: int = 1,
+    address: str | None = None,
+) -> Pool:
+    """Experts for these data: found, or trained now and kept.
+
+    Args:
+        source: The data, whitened if the method whitens.
+        architecture: The network.
+        augmentation: What they see.
+        experts: How they are trained and how many.
+        epochs: How long at least.
+        runtime: The machine; the experts' seed is their own.
+        workers: How many to train at once, by Ray.
+        address: A Ray cluster to train them on.
+
+    Raises:
+        InputError: The folder holds experts of other data or another network, or a file of theirs is torn.
+    """
+    assert experts.experts is not None, "resolve the settings first"
+    folder = _folder(source, architecture, augmentation, experts)
+    store.make_folder(folder)
+    runtime.processes.once(partial(_write_card, folder, source, architecture, augmentation, experts))
+    method = TrainExperts(
+        experts=dataclasses.replace(experts, experts=None, expert_epochs=None, expert_folder=None),
+        architecture=architecture,
+        augmentation=augmentation,
+        epochs=epochs,
+        together=1 if runtime.device.type == "cpu" else TOGETHER,
+    )
+    missing = [number for number in range(experts.experts) if number not in _found(folder, epochs)]
+    if missing:
+        runtime.say(f"{experts.experts} experts of {epochs} epochs: {len(missing)} to train, kept in {folder}")
+    tasks = [
+        Task(f"experts {group[0]} to {group[-1]}", partial(_train, method, group, source, folder, runtime.engine))
+        for group in _groups(missing, method.together)
+    ]
+    for_this_process = [tasks[i] for i in runtime.processes.share(len(tasks))]
+    run_all(for_this_process, workers=workers, address=address, say=runtime.say)
+    runtime.processes.any(False)  # until the others are done as well
+    found = _found(folder, epochs)
+    return Pool(tuple(found[number] for number in range(experts.experts)))
+
+
+def _groups(numbers: Sequence[int], together: int) -> list[list[int]]:
+    """Numbers that follow each other, so many at a time."""
+    groups: list[list[int]] = []
+    for number in numbers:
+        if groups and len(groups[-1]) < together and number == groups[-1][-1] + 1:
+            groups[-1].append(number)
+        else:
+            groups.append([number])
+    return groups
+
+
+def _train(method: TrainExperts, group: list[int], source: ImageSource, folder: Path, settings: Engine) -> None:
+    """Train a group in a run folder of its own, resuming one that was stopped."""
+    quiet = dataclasses.replace(settings, tensorboard=False, snapshots=0)
+    machine = Runtime(quiet, method.experts.expert_seed).alone()
+    method = dataclasses.replace(method, first=group[0], together=len(group)).resolve(source, machine)
+    machine.plan(method.work(source))
+    place = folder / f"{group[0]:03d}-{group[-1]:03d}-epochs-{method.epochs}"
+    engine.run(method, source, machine, out=place, title=f"expert {group[0]}", wait=True)
+
+
+def _found(folder: Path, epochs: int) -> dict[int, store.Rows]:
+    """Experts that are long enough, by number."""
+    found: dict[int, store.Rows] = {}
+    for path in sorted(folder.glob("*/expert-*.safetensors")):
+        rows = store.Rows(path)
+        if len(rows) > epochs:
+            found.setdefault(int(path.stem.split("-")[1]), rows)
+    return found
+
+
+def _folder(source: ImageSource, architecture: Architecture, augmentation: str, experts: Experts) -> Path:
+    if experts.expert_folder is not None:
+        return Path(experts.expert_folder)
+    key = json.dumps(_facts(source, architecture, augmentation, experts), sort_keys=True)
+    return store.cache_folder() / "experts" / hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
+
+
+def _facts(source: ImageSource, architecture: Architecture, augmentation: str, experts: Experts) -> dict[str, Any]:
+    """What experts are of, and how they came to be."""
+    return {
+        "data": source.fingerprint,
+        "network": architecture.to_json(),
+        "augmentation": augmentation,
+        "training": experts.how,
+    }
+
+
+def _write_card(
+    folder: Path, source: ImageSource, architecture: Architecture, augmentation: str, experts: Experts
+) -> None:
+    """Say what lies in the folder; refuse one that holds experts of something else.
+
+    Raises:
+        InputError: It does, or what says so is damaged.
+    """
+    facts = _facts(source, architecture, augmentation, experts)
+    path = folder / "experts.json"
+    if path.exists():
+        there = store.read_json(path)
+        changes = difference(there, facts) if isinstance(there, dict) else ["experts.json is damaged"]
+        if changes:
+            raise InputError(f"{folder} holds other experts ({'; '.join(changes)}); choose another --expert-folder.")
+        return
+    if any(folder.glob("*/expert-*.safetensors")):
+        raise InputError(f"{path} is missing, so nobody knows of what data the experts beside it are.")
+    how = "\n".join(f"| {name} | {value} |" for name, value in experts.how.items())
+    text = (
+        f"# Experts on {source.name}\n\nNetworks ({architecture.network}) trained on all of {source.name}, their "
+        f"parameters kept after every epoch, for trajectory matching. One file each: row 0 is the start, row k what "
+        f"epoch k left. Augmentation: {augmentation}.\n\n| setting | value |\n|---|---|\n{how}\n"
+    )
+    store.write_bytes(folder / "README.md", text.encode())
+    store.write_json(path, facts)
+
+
+def smoothness(vectors: Float[Tensor, "checkpoint parameter"]) -> dict[str, float]:
+    """How smooth a trajectory is: mean relative displacement per epoch, its spread, and mean angle between two.
+
+    AST's claim is about these: its warm-up shortens the first displacement, its penalty evens them out.
+    """
+    moves = vectors[1:] - vectors[:-1]
+    sizes = moves.norm(dim=1) / vectors[:-1].norm(dim=1)
+    angles = torch.cosine_similarity(moves[1:], moves[:-1], dim=1).clamp(-1, 1).acos().rad2deg()
+    return {
+        "first": float(sizes[0]),
+        "displacement": float(sizes.mean()),
+        "spread": float(sizes.std(correction=0)),
+        "angle": float(angles.mean()) if len(angles) else 0.0,
+    }
