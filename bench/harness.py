@@ -75,6 +75,43 @@ def run_worker(workers: dict[str, Callable[..., Any]]) -> bool:
     return True
 
 
+def in_turns(
+    script: str, folder: Path, sides: dict[str, tuple[str, dict[str, Any]]], rounds: int, *, against: str = "rival"
+) -> dict[str, Any]:
+    """Time sides in turn, each time in a process of its own: medians, the ratio to one of them, the highest peaks.
+
+    Args:
+        script: Holds the workers.
+        folder: Where the images lie.
+        sides: By name, the worker and its settings; what a worker returns has seconds, first_extra_seconds, peak_mb.
+        rounds: How often each has its turn.
+        against: The side that the others are compared with.
+    """
+    reports: dict[str, list[Any]] = {side: [] for side in sides}
+    for _ in range(rounds):
+        for side, (worker, settings) in sides.items():
+            reports[side].append(in_own_process(script, worker, folder, **settings))
+    seconds = {side: [report["seconds"] for report in rows] for side, rows in reports.items()}
+    middle = {side: statistics.median(values) for side, values in seconds.items()}
+    return {
+        "ratio": {side: middle[against] / middle[side] for side in sides if side != against},
+        "seconds": middle,
+        "seconds_of_each_process": seconds,
+        "peak_mb": {side: max(report["peak_mb"] for report in rows) for side, rows in reports.items()},
+        "held_mb": {side: max(report.get("held_mb", 0.0) for report in rows) for side, rows in reports.items()},
+        "compile_seconds": {side: reports[side][0]["first_extra_seconds"] for side in sides if side != against},
+    }
+
+
+def described(name: str, row: dict[str, Any]) -> str:
+    """One line about what `in_turns` found."""
+    sides = ", ".join(
+        f"{side} {row['seconds'][side]:.3f} s and {row['peak_mb'][side]:.0f} MB" for side in row["seconds"]
+    )
+    ratios = ", ".join(f"{side} {ratio:.2f}x" for side, ratio in row["ratio"].items())
+    return f"{name}: {sides}; {ratios}"
+
+
 def seconds_each(step: Callable[[], Any], warm_up: int, steps: int) -> tuple[float, list[float]]:
     """Seconds of the first call, and of each of `steps` calls after the warm-up."""
     taken = []

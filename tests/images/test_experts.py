@@ -216,3 +216,23 @@ def test_batch_norm_is_refused(few_digits):
     method = attar.MTT(architecture=Architecture(width=8, norm="batch"), experts=Experts(experts=1))
     with pytest.raises(InputError, match="batch norm's statistics are none; use --norm instance"):
         attar.condense(few_digits, method, engine=ENGINE)
+
+
+def test_the_command_trains_experts_that_methods_find(tmp_path, capsys, monkeypatch, digits):
+    from attar.cli import main
+
+    words = ["--experts", "2", "--expert-epochs", "3", "--width", "8", "--expert-folder", str(tmp_path), "--quiet"]
+    main(["train", "experts", *words])
+    out = capsys.readouterr().out
+    assert "2 experts of 3 epochs" in out and "per epoch they move by" in out
+    monkeypatch.setattr(TrainExperts, "build", lambda *a: pytest.fail("trained again"))
+    found = Experts(experts=2, expert_folder=str(tmp_path))
+    method = attar.MTT(ipc=1, steps=1, student_steps=1, last_start=2, architecture=Architecture(width=8), experts=found)
+    attar.condense(digits, method, engine=ENGINE)
+
+
+def test_what_cannot_be_trained_is_refused():
+    from attar.cli import main
+
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", "teachers"])

@@ -264,6 +264,15 @@ class Pool:
         """How long the shortest of them is."""
         return min(len(file) for file in self.files) - 1
 
+    def smoothness(self) -> str:
+        """How smooth the trajectories are, in a line."""
+        every = [smoothness(torch.stack([self.vector(e, k) for k in range(self.epochs + 1)])) for e in range(len(self))]
+        mean = {name: sum(one[name] for one in every) / len(every) for name in every[0]}
+        return (
+            f"per epoch they move by {100 * mean['displacement']:.2f} ± {100 * mean['spread']:.2f} % of their length "
+            f"({100 * mean['first']:.2f} % in the first), and turn by {mean['angle']:.0f}°"
+        )
+
     def vector(self, expert: int, epoch: int, device: torch.device | str = "cpu") -> Vector:
         """An expert's parameters after so many epochs."""
         return self.files[expert][epoch].to(device)

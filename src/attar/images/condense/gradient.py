@@ -56,7 +56,7 @@ class Matching:
     training: Training = rebuilt(default=None)
     trainer: TrainNetwork = rebuilt(default=None)
     gradient: Callable[..., Weights] = rebuilt(default=None)
-    """Gradient of a weighted sum of losses, in the precision of passes that are not differentiated further."""
+    """Gradient of a weighted sum of losses."""
     matched: Callable[..., tuple[Tensor, Tensor]] = rebuilt(default=None)
     """Image gradient of the distance from a real gradient, and the distance."""
     pulled: Callable[..., Tensor] = rebuilt(default=None)
@@ -204,7 +204,7 @@ class GradientMatching(Settings):
         examples = Synthetic(state, self.augmentation or "none")
         state.trainer = TrainNetwork(architecture=self.architecture, protocol=self._protocol).resolve(examples)
         state.training = state.trainer.build_with(network, examples, runtime)
-        state.gradient = runtime.compiled(partial(weight_gradient, network))
+        state.gradient = runtime.compiled(partial(weight_gradient, network), training=True)
         distance = partial(gradient_distance, metric=self.metric, relative=self.relative_epsilon)
         state.matched = runtime.compiled(partial(image_gradient, network, distance), training=True)
         state.pulled = runtime.compiled(partial(pulled_gradient, network), training=True)

@@ -1,0 +1,95 @@
+"""Kernel velocity: how fast a network's tangent kernel turns while it trains on a condensed set.
+
+With J_t the derivative of a network's answers to some probe images in its parameters, K_t = J_t J_tᵀ is its empirical
+tangent kernel, S(t, t') = 1 - tr(K_t K_t'ᵀ) / (‖K_t‖ ‖K_t'‖) the distance of two kernels, and v(t) = S(t, t + Δt) / Δt
+the velocity. Fort et al., Deep Learning versus Kernel Learning, NeurIPS 2020, arXiv:2010.15110. DCC's paper uses a
+kernel velocity to tell how its loss trains; that it is this one could not be verified.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.func import jacrev, vmap
+
+from attar.core.errors import InputError
+from attar.core.runtime import Runtime
+from attar.core.seeds import derived_seed
+from attar.images.artefact import CondensedImages
+from attar.images.flat import FlatNetwork, Images, Vector
+from attar.images.networks import Architecture, mixes_images
+from attar.images.sources import ImageSource
+from attar.images.training import Protocol, TrainNetwork
+
+Kernel = Float[Tensor, "answer answer"]
+PROBES = 50
+"""Images of the test set in whose answers the kernel is taken."""
+
+
+def tangent_kernel(flat: FlatNetwork, vector: Vector, probes: Images) -> Kernel:
+    """K = J Jᵀ, over all logits of all probe images."""
+
+    def answers(vector: Vector, image: Tensor) -> Tensor:
+        return flat.logits(vector, image.unsqueeze(0)).squeeze(0)
+
+    slopes = vmap(jacrev(answers), in_dims=(None, 0))(vector, probes).flatten(0, 1)
+    return slopes @ slopes.T
+
+
+def kernel_distance(first: Kernel, second: Kernel) -> Float[Tensor, ""]:
+    """S = 1 - tr(K K'ᵀ) / (‖K‖ ‖K'‖): 0 for kernels that differ in scale only."""
+    return 1 - (first * second).sum() / (first.norm() * second.norm())
+
+
+def kernel_velocity(
+    small: CondensedImages,
+    source: ImageSource,
+    architecture: Architecture,
+    protocol: Protocol,
+    epochs: Sequence[int],
+    runtime: Runtime,
+    *,
+    probes: int = PROBES,
+) -> list[float]:
+    """The velocity at each of some epochs of training on a condensed set: the kernel's distance from the next one's, by epoch.
+
+    Args:
+        small: The condensed set.
+        source: Where the probe images come from: test images drawn at random.
+        architecture: The network, without batch norm.
+        protocol: How it is trained; only as far as the epochs go.
+        epochs: When to look, rising.
+        runtime: The machine and the seed.
+        probes: How many images.
+
+    Raises:
+        InputError: Batch norm, whose statistics are no parameters.
+    """
+    generator = torch.Generator().manual_seed(derived_seed(runtime.seed, "probes"))
+    rows = torch.randperm(len(source.test), generator=generator)[:probes]
+    images = small.transform.forward(source.test.pixels[rows]).to(runtime.device)
+    last = max(epochs) + 1
+    method = TrainNetwork(architecture=architecture, protocol=replace(protocol, epochs=max(protocol.epochs, last)))
+    method = method.resolve(small)
+    state = method.build(small, runtime)
+    if mixes_images(state.network):
+        raise InputError("a tangent kernel is of parameters, and batch norm's statistics are none; use another norm.")
+    kernels: dict[int, Kernel] = {}
+    wanted = {epoch + after for epoch in epochs for after in (0, 1)}
+    for epoch in range(last + 1):
+        if epoch in wanted:
+            kernels[epoch] = _kernel_now(state.network, images)
+        if epoch < last:
+            for _ in range(method.batches):
+                method.step(state, runtime)
+    return [float(kernel_distance(kernels[epoch], kernels[epoch + 1])) for epoch in epochs]
+
+
+def _kernel_now(network: torch.nn.Module, images: Images) -> Kernel:
+    """The kernel of a network in training, which goes on as it was."""
+    flat = FlatNetwork(network)
+    kernel = tangent_kernel(flat, flat.vector(), images)
+    network.requires_grad_(True)
+    return kernel
