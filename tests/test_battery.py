@@ -14,8 +14,9 @@ from attar.cli import main
 from attar.core.engine import RunFolder
 from attar.core.errors import InputError
 from attar.core.registry import METHODS
-from attar.core.runtime import Engine
+from attar.core.runtime import Engine, Runtime
 from attar.images.artefact import FILES
+from attar.images.captions import TinyClip
 from attar.images.condense.ast import SMOOTH
 from attar.images.experts import Experts
 from attar.images.networks import Architecture
@@ -32,6 +33,14 @@ TRAJECTORY = {
     "zca": True,
     "architecture": SMALL,
     "experts": FEW,
+}
+RECOVERY = {
+    "ipc": 2,
+    "iterations": 3,
+    "block": 4,
+    "start": "real",
+    "architecture": dataclasses.replace(SMALL, norm="batch"),
+    "protocol": BRIEF,
 }
 CHEAP = {
     "random": {"ipc": 2},
@@ -66,6 +75,23 @@ CHEAP = {
     "datm": TRAJECTORY,
     "ast": {**TRAJECTORY, "experts": dataclasses.replace(SMOOTH, experts=2)},
     "edf": {**TRAJECTORY, "refresh": 2, "dropout": 0.25},
+    "sre2l": RECOVERY,
+    "cda": RECOVERY,
+    "relabel": {
+        "ipc": 2,
+        "teachers": 2,
+        "architecture": SMALL,
+        "protocol": BRIEF,
+    },
+    "hello": {
+        "ipc": 2,
+        "candidates": 20,
+        "fit_steps": 6,
+        "rank": 2,
+        "tiny": TinyClip(clip_width=16, clip_layers=1, clip_epochs=1),
+        "architecture": SMALL,
+        "protocol": BRIEF,
+    },
     "rded": {"ipc": 2, "candidates": 20, "labels": "teacher", "architecture": SMALL, "protocol": BRIEF},
 }
 EVERY_STEP = Engine(device="cpu", checkpoint_seconds=0, quiet=True)
@@ -127,7 +153,7 @@ def test_each_class_may_have_its_own_number_of_images(method, digits, tmp_path, 
         small, digits, networks=[SMALL], repeats=1, protocol=BRIEF, ceiling="skip", beside="skip", engine=EVERY_STEP
     )
     assert report.images == 22
-    if method.total_steps:
+    if method.resolve(digits, Runtime(EVERY_STEP)).total_steps:
         with monkeypatch.context() as patch, pytest.raises(Killed):
             die_at(patch, method, 4)
             attar.condense(digits, method, out=tmp_path / "killed", engine=EVERY_STEP)
@@ -139,7 +165,7 @@ def test_each_class_may_have_its_own_number_of_images(method, digits, tmp_path, 
 
 @pytest.mark.parametrize("step", [1, 4, 6])
 def test_killed_and_resumed_equals_uninterrupted(method, step, digits, tmp_path, monkeypatch):
-    if method.total_steps == 0:
+    if method.resolve(digits, Runtime(EVERY_STEP)).total_steps == 0:
         pytest.skip("nothing to interrupt: it has no steps of its own")
     attar.condense(digits, method, out=tmp_path / "whole", engine=EVERY_STEP)
     with monkeypatch.context() as patch, pytest.raises(Killed):

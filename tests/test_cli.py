@@ -49,8 +49,8 @@ def test_a_refusal_is_one_line_and_exit_code_2_in_a_real_process():
     assert done.stdout == ""
     assert done.stderr == (
         "attar: unknown method 'datadan'; did you mean 'datadam'? "
-        "Known: ast, atom, class-mean, datadam, datm, dc, dcc, dm, dsa, edf, ftd, herding, k-center, k-means, mtt, "
-        "random, rded, tesla.\n"
+        "Known: ast, atom, cda, class-mean, datadam, datm, dc, dcc, dm, dsa, edf, ftd, hello, herding, k-center, "
+        "k-means, mtt, random, rded, relabel, sre2l, tesla.\n"
     )
 
 
@@ -221,3 +221,31 @@ def test_a_truncated_artefact_is_refused(capsys, tmp_path):
 def test_a_device_that_is_not_there_is_refused(capsys, tmp_path):
     line = refusal(capsys, "condense", "dm", "--device", "cuda:77", "--out", tmp_path / "x")
     assert "device 'cuda:77' is not to be had here" in line
+
+
+def test_label_then_evaluate_from_what_was_stored(tmp_path, capsys):
+    out, small = str(tmp_path / "set"), ["--width", "8", "--device", "cpu", "--quiet"]
+    recovery = ["--ipc", "1", "--iterations", "2", "--epochs", "1", *small]
+    main(["condense", "sre2l", "--data", "digits", "--out", out, *recovery])
+    main(["label", out, "--epochs", "2", "--format", "int4", "--device", "cpu", "--quiet"])
+    printed = capsys.readouterr().out
+    assert f"{out}: labels of 2 epochs" in printed
+    assert "9 each" in printed
+    assert printed.splitlines()[-1] == f"score:   attar evaluate {out} --data digits --protocol sre2l"
+    main(
+        [
+            *("evaluate", out, "--data", "digits", "--protocol", "sre2l", "--repeats", "1", "--ceiling", "skip"),
+            *("--beside", "skip", "--networks", "mlp:width=8", "--device", "cpu", "--quiet"),
+        ]
+    )
+    assert "% from 10 images (sre2l protocol, 1 networks)" in capsys.readouterr().out
+    line = refusal(capsys, "label", out, "--epochs", 3, "--device", "cpu", "--quiet")
+    assert "holds a run with other settings (epochs: 2 there, 3 asked" in line
+
+
+def test_labels_need_a_teacher(tmp_path, capsys):
+    out = tmp_path / "set"
+    main(["condense", "random", "--data", "digits", "--ipc", "1", "--out", str(out), "--quiet"])
+    assert refusal(capsys, "label", out) == (
+        "attar: the set carries no teacher; name one (--teacher), or give the data to train one (--data)."
+    )

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from attar.images.artefact import CondensedImages as CondensedImages
     from attar.images.condense.ast import AST as AST
     from attar.images.condense.atom import ATOM as ATOM
+    from attar.images.condense.cda import CDA as CDA
     from attar.images.condense.coresets import ClassMean as ClassMean
     from attar.images.condense.coresets import Herding as Herding
     from attar.images.condense.coresets import KCenter as KCenter
@@ -25,9 +26,13 @@ if TYPE_CHECKING:
     from attar.images.condense.dsa import DSA as DSA
     from attar.images.condense.edf import EDF as EDF
     from attar.images.condense.ftd import FTD as FTD
+    from attar.images.condense.hello import HeLlO as HeLlO
     from attar.images.condense.mtt import MTT as MTT
     from attar.images.condense.rded import RDED as RDED
+    from attar.images.condense.relabel import Relabelled as Relabelled
+    from attar.images.condense.sre2l import SRe2L as SRe2L
     from attar.images.condense.tesla import TESLA as TESLA
+    from attar.images.labels import StoreLabels as StoreLabels
     from attar.images.networks import Architecture as Architecture
     from attar.images.sources import load as load
     from attar.images.training import Protocol as Protocol
@@ -36,6 +41,7 @@ if TYPE_CHECKING:
     from attar.verbs import condense as condense
     from attar.verbs import evaluate as evaluate
     from attar.verbs import import_set as import_set
+    from attar.verbs import label as label
     from attar.verbs import open_artefact as open_artefact
 
 # Torch takes a second or two to import, so each name brings its module when it is first used.
@@ -43,6 +49,7 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "ATOM": "attar.images.condense.atom",
+        "CDA": "attar.images.condense.cda",
         "Architecture": "attar.images.networks",
         "ClassMean": "attar.images.condense.coresets",
         "CondensedImages": "attar.images.artefact",
@@ -58,17 +65,22 @@ __getattr__, __dir__ = lazily(
         "DM": "attar.images.condense.dm",
         "DataDAM": "attar.images.condense.datadam",
         "Engine": "attar.core.runtime",
+        "HeLlO": "attar.images.condense.hello",
         "Herding": "attar.images.condense.coresets",
         "KCenter": "attar.images.condense.coresets",
         "KMeans": "attar.images.condense.coresets",
         "Protocol": "attar.images.training",
         "RDED": "attar.images.condense.rded",
+        "Relabelled": "attar.images.condense.relabel",
+        "SRe2L": "attar.images.condense.sre2l",
         "Random": "attar.images.condense.coresets",
         "Score": "attar.core.score",
+        "StoreLabels": "attar.images.labels",
         "compare": "attar.verbs",
         "condense": "attar.verbs",
         "evaluate": "attar.verbs",
         "import_set": "attar.verbs",
+        "label": "attar.verbs",
         "load": "attar.images.sources",
         "open_artefact": "attar.verbs",
         "report": "attar.reporting.page",

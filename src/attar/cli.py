@@ -18,6 +18,8 @@ from attar.core.launcher import rank
 VERBS = {
     "condense": ("METHOD --data DATA", "a labelled image set into a few images per class"),
     "evaluate": ("FOLDER --data DATA", "train fresh networks on a condensed set, test them on real images"),
+    "label": ("FOLDER", "store a teacher's answers to many views of a condensed set"),
+    "train": ("experts --data DATA", "what other methods build on: experts for trajectory matching"),
     "methods": ("", "what there is, one line each"),
     "data": ("DATA", "what a data set holds, as attar reads it"),
     "cite": ("METHOD", "the paper, as BibTeX"),

@@ -1,6 +1,7 @@
 """What each verb does: the Python face and the command line call the same functions."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,17 @@ from attar.core import engine as core
 from attar.core.runtime import Engine, Runtime
 from attar.images import hub
 from attar.images.artefact import CondensedImages
+from attar.images.augment import default_strategy
 from attar.images.compare import Comparison
 from attar.images.compare import compare as compare_images
+from attar.images.experts import Experts, Pool, open_experts
 from attar.images.importing import import_set as import_images
+from attar.images.labels import LABELS, StoreLabels
+from attar.images.networks import Architecture
 from attar.images.score import Evaluation
 from attar.images.score import evaluate as evaluate_images
 from attar.images.sources import load
+from attar.images.training import PROTOCOLS, trained
 
 Say = Callable[[str], None]
 Small = CondensedImages | str | Path
@@ -51,6 +57,46 @@ def condense(
     runtime.say(f"{method.name} · {core.resolved_json(method)}")
     small: CondensedImages = core.run(method, source, runtime, out=Path(out) if out else None)
     return small
+
+
+def label(
+    small: Small,
+    method: StoreLabels | None = None,
+    *,
+    data: Any = None,
+    architecture: Architecture | None = None,
+    seed: int = 0,
+    engine: Engine | None = None,
+    say: Say | None = None,
+) -> CondensedImages:
+    """Store soft labels beside a condensed set: a teacher's answers to many views of every image.
+
+    Args:
+        small: The condensed set, saved, or its folder. Labels that were begun there are gone on with.
+        method: How many, in which form, and whose, such as `StoreLabels(epochs=300, format="int8")`.
+        data: What a teacher is trained on where neither set nor method has one.
+        architecture: What is trained; a ConvNet with batch norm unless given.
+        seed: Draws the views.
+        engine: How to use the machine.
+        say: Told what happens.
+
+    Raises:
+        InputError: No set, no teacher, or other labels than were begun there.
+        Interrupted: Stopped by Ctrl-C or SIGTERM; the same call goes on where it stopped.
+    """
+    (opened,), method = _opened([small]), method or StoreLabels()
+    runtime = Runtime(engine, seed, say=say)
+    asked = opened
+    if opened.teacher is None and method.teacher is None and data is not None:
+        network = architecture or Architecture(norm="batch")
+        asked = replace(opened, teacher=trained(load(data), network, runtime, PROTOCOLS["ceiling"]))
+    method = method.resolve(asked, runtime)
+    runtime.say(f"{method.name} · {core.resolved_json(method)}")
+    assert opened.folder is not None, "resolve refuses what is not saved"
+    core.run(method, asked, runtime, out=opened.folder / LABELS, title="storing labels")
+    labelled = CondensedImages.load(opened.folder)
+    labelled.write_card(opened.folder)
+    return labelled
 
 
 def evaluate(small: Small | Sequence[Small], data: Any, **settings: Any) -> Evaluation:
@@ -113,3 +159,47 @@ def import_set(
     """
     small = import_images([Path(file) for file in files], load(data), **settings)
     return small if out is None else small.save(out)
+
+
+def train_experts(
+    data: Any,
+    experts: Experts | None = None,
+    *,
+    architecture: Architecture | None = None,
+    augmentation: str | None = None,
+    zca: bool = False,
+    workers: int = 1,
+    address: str | None = None,
+    engine: Engine | None = None,
+    say: Say | None = None,
+) -> Pool:
+    """Train experts for trajectory matching, or find them; 50 epochs each unless they say otherwise.
+
+    Args:
+        data: A source, or anything `attar.load` takes.
+        experts: How they are trained, how many, and where they lie.
+        architecture: The network; the field's ConvNet unless given.
+        augmentation: DSA operations joined by underscores, or none; the field's unless given.
+        zca: Whether images are whitened.
+        workers: How many are trained at once, by Ray.
+        address: A Ray cluster to train them on.
+        engine: How to use the machine.
+        say: Told what happens.
+
+    Raises:
+        InputError: The folder holds experts of other data or another network, or a torn file.
+    """
+    source, runtime = load(data), Runtime(engine, say=say)
+    source = source.whitened(raw=True) if zca else source
+    experts = experts or Experts()
+    many = experts.experts or (100 if runtime.device.type != "cpu" else 10)
+    return open_experts(
+        source,
+        (architecture or Architecture()).resolve(source.shape),
+        default_strategy(source.flips) if augmentation is None else augmentation,
+        replace(experts, experts=many),
+        experts.expert_epochs or 50,
+        runtime,
+        workers=workers,
+        address=address,
+    )

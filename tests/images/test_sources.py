@@ -572,3 +572,46 @@ def test_unknown_statistics_are_refused():
     assert refusal_of("digits", statistics="cifar") == (
         f"unknown statistics 'cifar'; did you mean 'cifar10'? Known: {known}."
     )
+
+
+# Some of the classes.
+
+
+def test_chosen_classes_are_numbered_in_the_order_given(digits):
+    part = digits.with_classes([7, 2])
+    assert part.classes == ("7", "2")
+    for number, label in enumerate((7, 2)):
+        rows = part.rows_of[number]
+        assert torch.equal(part.train.pixels[rows], digits.train.pixels[digits.rows_of[label]])
+        assert torch.equal(
+            all_pixels(part.test.select(torch.nonzero(part.test.labels == number).flatten())),
+            all_pixels(digits.test.select(torch.nonzero(digits.test.labels == label).flatten())),
+        )
+    assert part.transform is digits.transform
+
+
+def test_all_classes_in_their_order_are_the_source_itself(digits):
+    assert digits.with_classes(range(10)).fingerprint == digits.fingerprint
+
+
+def test_chosen_classes_of_whitened_images_stay_whitened(digits):
+    white = digits.whitened()
+    part = white.with_classes([3, 1])
+    rows = part.rows_of[0]
+    assert part.prepared is not None
+    assert torch.equal(part.inputs(rows), white.inputs(digits.rows_of[3]))
+
+
+@pytest.mark.parametrize(
+    "labels, sentence",
+    [
+        ([], "none of the classes of digits was asked for; give one or more."),
+        ([1, 10], "digits has no class 10; give numbers from 0 to 9."),
+        ([1, -1], "digits has no class -1; give numbers from 0 to 9."),
+        ([4, 1, 4], "class 4 (4) is asked for twice; give each class once."),
+    ],
+)
+def test_classes_that_cannot_be_chosen_are_refused(labels, sentence, digits):
+    with pytest.raises(InputError) as refusal:
+        digits.with_classes(labels)
+    assert str(refusal.value) == sentence

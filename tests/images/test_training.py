@@ -291,5 +291,5 @@ def test_an_unknown_protocol_is_refused():
     with pytest.raises(InputError) as refusal:
         protocol_named("feild")
     assert str(refusal.value) == (
-        "unknown protocol 'feild'; did you mean 'field'? Known: ceiling, datadam, dc, field, quick, rded."
+        "unknown protocol 'feild'; did you mean 'field'? Known: ceiling, datadam, dc, field, hello, quick, rded, sre2l."
     )

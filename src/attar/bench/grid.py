@@ -3,7 +3,7 @@
 import json
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal
 
 from attar.bench.tables import Fleet, Plan, Row, run
 from attar.core import store
@@ -11,7 +11,7 @@ from attar.core.errors import InputError, unknown
 from attar.core.registry import find
 from attar.core.runtime import Engine
 from attar.core.settings import Settings, words
-from attar.images.networks import Architecture, parse
+from attar.images.networks import parse
 from attar.images.training import protocol_named
 
 
@@ -50,7 +50,7 @@ def command(
     if min((*ipc, sets, networks, workers)) < 1:
         raise InputError("ipc, sets, networks and workers must be at least 1.")
     protocol_named(protocol)
-    rows = tuple(Row(text, partial(method_named, text), sets, networks, most=_most(text)) for text in methods)
+    rows = tuple(row_named(text, sets, networks) for text in methods)
     about = f"{architecture}; {sets} sets of {networks} networks"
     plan = Plan(data, ipc, rows, protocol, parse(architecture), about)
     facts = run(plan, data, out or Path("runs") / "grid", ceiling, engine, Fleet(workers, address))
@@ -58,26 +58,39 @@ def command(
         store.write_json(record, facts)
 
 
+def row_named(text: str, sets: int, networks: int) -> Row:
+    """The line of a method with settings after a colon.
+
+    Raises:
+        InputError: As `method_named`.
+    """
+    return Row(text, partial(method_named, text), sets, networks, most=_most(text))
+
+
 def method_named(text: str, ipc: int) -> Any:
     """A method by name, with settings after a colon: `datadam:power=1,norm=batch`.
 
-    Settings of the network are given like those of the method.
+    Settings of its network and its experts are given like those of the method, and what is not given stays as the
+    method has it.
 
     Raises:
         InputError: A method or a setting that is not there, or a value out of its range.
     """
     name, given = words(text)
     settings = find(name, "condense").load()
-    own = [key for key in settings.__dataclass_fields__ if key not in ("architecture", "protocol", "ipc")]
-    network = list(get_type_hints(Architecture)) if "architecture" in settings.__dataclass_fields__ else []
+    usual = {key: getattr(settings(), key) for key in settings.__dataclass_fields__ if key not in ("protocol", "ipc")}
+    parts = {key: value for key, value in usual.items() if isinstance(value, Settings)}
+    homes = {key: part for part, value in parts.items() for key in value.to_json()}
+    own = [key for key in usual if key not in parts]
     values: dict[str, Any] = {"ipc": ipc}
-    nested: dict[str, Any] = {}
     for key, value in given.items():
-        if key not in (*own, *network):
-            raise unknown(f"setting of {name}", key, [*own, *network])
-        (values if key in own else nested)[key] = _value(value)
-    if nested:
-        values["architecture"] = nested
+        if key in own:
+            values[key] = _value(value)
+        elif key in homes:
+            part = homes[key]
+            values[part] = {**values.get(part, parts[part].to_json()), key: _value(value)}
+        else:
+            raise unknown(f"setting of {name}", key, [*own, *homes])
     made: Settings = settings.from_json(values)
     return made
 

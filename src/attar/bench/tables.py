@@ -26,16 +26,32 @@ from attar.core.runtime import Engine, Runtime
 from attar.core.score import Interval, Score, kept, welch
 from attar.core.seeds import derived_seed
 from attar.images.artefact import CondensedImages
+from attar.images.condense.ast import AST, SMOOTH
 from attar.images.condense.atom import ATOM
+from attar.images.condense.cda import CDA
 from attar.images.condense.coresets import ClassMean, Herding, KCenter, KMeans, Random
 from attar.images.condense.datadam import DataDAM
+from attar.images.condense.datm import DATM
+from attar.images.condense.dc import DC
+from attar.images.condense.dcc import DCC
 from attar.images.condense.dm import DM
+from attar.images.condense.dsa import DSA
+from attar.images.condense.edf import EDF
+from attar.images.condense.ftd import FTD
+from attar.images.condense.hello import HeLlO
+from attar.images.condense.mtt import MTT
 from attar.images.condense.rded import RDED
+from attar.images.condense.relabel import Relabelled
+from attar.images.condense.sre2l import SRe2L
+from attar.images.condense.tesla import TESLA
+from attar.images.experts import Experts
 from attar.images.networks import Architecture
 from attar.images.score import full_score, train_and_test
 from attar.images.sources import ImageSource, held_out, load
 from attar.images.training import PROTOCOLS, Protocol, protocol_named
 from attar.verbs import condense
+
+Labels = Literal["hard", "soft", "taught"]
 
 CHOICE = Protocol(name="choice", epochs=300)
 """How snapshots are judged on held-out images: long enough to rank them."""
@@ -54,13 +70,19 @@ class Row:
     """The largest ipc the row has."""
     chosen: bool = False
     """Whether the iterate is chosen on held-out training images, beside the last one."""
+    labels: Labels = "hard"
+    """What networks learn: classes, one soft label an image, or what a network says of every augmented image."""
+    protocol: str | None = None
+    """How networks are trained, where it is not the table's protocol."""
+    least: int = 1
+    """The smallest ipc the row has."""
 
 
 @dataclass(frozen=True)
 class Plan:
     """What a table holds."""
 
-    data: str
+    data: str | ImageSource
     ipcs: tuple[int, ...]
     rows: tuple[Row, ...]
     protocol: str
@@ -70,7 +92,7 @@ class Plan:
     @property
     def grid(self) -> list[tuple[Row, int]]:
         """Every row with every number of images per class that it has."""
-        return [(row, ipc) for ipc in self.ipcs for row in self.rows if ipc <= row.most]
+        return [(row, ipc) for ipc in self.ipcs for row in self.rows if row.least <= ipc <= row.most]
 
 
 @dataclass(frozen=True)
@@ -95,6 +117,8 @@ class Cell:
     bytes: int
     seconds: float
     """Seconds of condensing one set."""
+    labels: Labels = "hard"
+    """What its networks learned."""
 
     @property
     def by_set(self) -> list[float]:
@@ -119,8 +143,59 @@ def digits_rows(steps: int) -> tuple[Row, ...]:
         Row("DM", lambda ipc: DM(ipc=ipc, steps=steps), sets=4, networks=2),
         Row("DataDAM", lambda ipc: DataDAM(ipc=ipc, steps=steps), sets=4, networks=2),
         Row("ATOM", lambda ipc: ATOM(ipc=ipc, steps=steps), sets=4, networks=2),
-        Row("RDED", lambda ipc: RDED(ipc=ipc), sets=4, networks=2),
+        Row("RDED", lambda ipc: RDED(ipc=ipc), sets=4, networks=2, labels="soft"),
     )
+
+
+def family_rows(steps: int, sets: int, networks: int, experts: Experts) -> tuple[Row, ...]:
+    """Every family, those that learn from soft labels and from a teacher kept apart: what `digits-all` holds.
+
+    Args:
+        steps: Of the learning methods; matches of gradients, half as many students, three times as many iterations.
+        sets: Condensed sets per cell of the learning methods.
+        networks: Networks per set.
+        experts: How the experts of trajectory matching are trained.
+    """
+
+    def row(label: str, settings: Callable[[int], Any], **others: Any) -> Row:
+        return Row(label, settings, sets, networks, **others)
+
+    def taught(label: str, settings: Callable[[int], Any], protocol: str = "rded") -> Row:
+        return row(label, settings, labels="taught", protocol=protocol)
+
+    def matches(ipc: int) -> dict[str, Any]:
+        return {"networks": max(1, steps // (1 if ipc == 1 else ipc))}
+
+    dcc_loops: dict[str, Any] = {"networks": max(1, steps // 10), "matches": 10, "epochs": 5}
+    students: dict[str, Any] = {"steps": max(1, steps // 2), "student_steps": 20, "last_start": 20, "lr_lr": 1e-4}
+    flat = dataclasses.replace(experts, flat_radius=0.01)
+    smooth = Experts(**{**SMOOTH.to_json(), "experts": experts.experts, "expert_epochs": experts.expert_epochs})
+    recover: dict[str, Any] = {"iterations": 3 * steps}
+    untouched: dict[str, Any] = {"start": "real", "iterations": 1, "image_lr": 0.0, "rounding": "nearest"}
+    return (
+        row("DC", lambda ipc: DC(ipc=ipc, start="real", **matches(ipc))),
+        row("DSA", lambda ipc: DSA(ipc=ipc, **matches(ipc))),
+        row("DSA, DCC's loops", lambda ipc: DSA(ipc=ipc, **dcc_loops), most=1),
+        row("DCC", lambda ipc: DCC(ipc=ipc, networks=max(1, steps // 10))),
+        row("MTT", lambda ipc: MTT(ipc=ipc, lr=_pixel_lr(ipc), experts=experts, **students)),
+        row("TESLA", lambda ipc: TESLA(ipc=ipc, lr=_pixel_lr(ipc), experts=experts, **students)),
+        row("FTD", lambda ipc: FTD(ipc=ipc, lr=_pixel_lr(ipc), experts=flat, **students)),
+        row("AST", lambda ipc: AST(ipc=ipc, lr=_pixel_lr(ipc), experts=smooth, student_lr=0.01, **students)),
+        row("relabelled random", lambda ipc: Relabelled(ipc=ipc), labels="soft"),
+        row("relabelled k-means", lambda ipc: Relabelled(ipc=ipc, images="k-means", space="pixel"), labels="soft"),
+        row("DATM", lambda ipc: DATM(ipc=ipc, lr=_pixel_lr(ipc), experts=flat, **students), labels="soft"),
+        row("EDF", lambda ipc: EDF(ipc=ipc, lr=_pixel_lr(ipc), experts=flat, **students), labels="soft"),
+        taught("random, taught", lambda ipc: SRe2L(ipc=ipc, **untouched)),
+        taught("RDED, taught", lambda ipc: RDED(ipc=ipc, labels="teacher")),
+        taught("SRe2L", lambda ipc: SRe2L(ipc=ipc, **recover)),
+        taught("CDA", lambda ipc: CDA(ipc=ipc, **recover)),
+        taught("HeLlO", lambda ipc: HeLlO(ipc=ipc), protocol="hello"),
+    )
+
+
+def _pixel_lr(ipc: int) -> float:
+    """Step size on pixels of trajectory matching on digits."""
+    return 10.0 if ipc == 1 else 50.0
 
 
 def cifar_rows(steps: int, sets: int, networks: int) -> tuple[Row, ...]:
@@ -135,12 +210,21 @@ def cifar_rows(steps: int, sets: int, networks: int) -> tuple[Row, ...]:
     )
 
 
-NAMES = {"class mean": "class-mean", "full data": "whole"}
+DIGIT_EXPERTS = Experts(experts=5, expert_epochs=21, expert_lr=0.05, expert_batch=64)
+"""Experts that learn digits in so few epochs; the field's step size and batch are for sets forty times as large."""
+KINDS: tuple[Labels, ...] = ("hard", "soft", "taught")
+"""The order in which rows stand; what learns from other labels is not to be compared."""
+NAMES = {
+    "class mean": "class-mean",
+    "full data": "whole",
+    "relabelled random": "relabel",
+    "relabelled k-means": "relabel",
+}
 """Rows whose published name is not their label in lower case."""
 
 
 def command(
-    table: Positional[Literal["digits", "cifar10"]] = "digits",
+    table: Positional[Literal["digits", "digits-all", "cifar10"]] = "digits",
     data: str | None = None,
     out: Path | None = None,
     ipc: tuple[int, ...] | None = None,
@@ -157,13 +241,14 @@ def command(
     """Measure a table of methods under one protocol, beside the published figures where there are any.
 
     Args:
-        table: digits (ships with scikit-learn; minutes) or cifar10 (needs --data; hours on a CPU).
+        table: digits (ships with scikit-learn; minutes), digits-all (every family; an hour), or cifar10 (needs --data;
+            hours on a CPU).
         data: Where the data is, for tables that are not bundled.
         out: Folder for the runs and table.json; runs/bench-TABLE unless given. A stopped table goes on there.
         ipc: Images per class.
         steps: Steps of the learning methods.
-        sets: Condensed sets per cell (cifar10).
-        networks: Networks per set (cifar10).
+        sets: Condensed sets per cell (digits-all, cifar10).
+        networks: Networks per set (digits-all, cifar10).
         protocol: How networks are trained; quick for digits and field for cifar10 unless given.
         ceiling: The score of all the data: auto trains it when that takes under ten minutes.
         record: A file to write the figures to as well, such as bench/results/cifar10.json.
@@ -173,11 +258,15 @@ def command(
     """
     if min((*(ipc or (1,)), sets, networks, steps or 1, workers)) < 1:
         raise InputError("ipc, steps, sets, networks and workers must be at least 1.")
-    if table == "digits":
+    if table != "cifar10":
         about = (
             "ConvNet of depth 2; scored after 100 epochs at ten times the step size, where the field trains for 1,000"
         )
-        plan = Plan("digits", ipc or (1, 10), digits_rows(steps or 120), protocol or "quick", Architecture(), about)
+        rows = digits_rows(steps or 120)
+        if table == "digits-all":
+            about += "; what is taught by a network learns for 300 epochs by RDED's protocol, HeLlO's by its own"
+            rows += family_rows(steps or 120, sets, networks, DIGIT_EXPERTS)
+        plan = Plan("digits", ipc or (1, 10), rows, protocol or "quick", Architecture(), about)
     else:
         if data is None:
             raise InputError("the cifar10 table needs --data, a folder of CIFAR-10 as parquet files.")
@@ -245,7 +334,7 @@ def _set_of(plan: Plan, row: Row, ipc: int, seed: int, out: Path, engine: Engine
 
 
 @cache
-def _source(data: str) -> ImageSource:
+def _source(data: str | ImageSource) -> ImageSource:
     return load(data)
 
 
@@ -265,11 +354,11 @@ def measure_set(row: Row, ipc: int, seed: int, source: ImageSource, plan: Plan, 
     folder = out / f"{_folder_name(row.label)}-{ipc}-{seed}"
     machine = dataclasses.replace(engine, snapshots=4) if row.chosen else engine
     small = condense(data, row.settings(ipc), out=folder, seed=seed, engine=machine)
-    last = tested(folder, small, source, plan, row.networks, engine)
+    last = tested(folder, small, source, plan, row, engine)
     chosen = None
     if row.chosen:
         best = choose(folder, source, plan, engine)
-        chosen = tested(best, CondensedImages.load(best), source, plan, row.networks, engine)
+        chosen = tested(best, CondensedImages.load(best), source, plan, row, engine)
     return Measured(last, chosen, small.bytes, store.read_json(folder / "run" / "cost.json")["seconds"])
 
 
@@ -277,19 +366,19 @@ def measure(row: Row, ipc: int, source: ImageSource, plan: Plan, out: Path, engi
     """The cell of a row, and for rows that choose an iterate the one chosen as well."""
     sets = [measure_set(row, ipc, seed, source, plan, out, engine) for seed in range(row.sets)]
     size, seconds = sets[-1].bytes, statistics.fmean(each.seconds for each in sets)
-    cells = [Cell(row.label, ipc, tuple(each.last for each in sets), size, seconds)]
+    cells = [Cell(row.label, ipc, tuple(each.last for each in sets), size, seconds, row.labels)]
     if row.chosen:
         label = f"{row.label}, iterate chosen on held-out images"
-        cells.append(Cell(label, ipc, tuple(each.chosen or () for each in sets), size, seconds))
+        cells.append(Cell(label, ipc, tuple(each.chosen or () for each in sets), size, seconds, row.labels))
     return cells
 
 
 def tested(
-    folder: Path, small: CondensedImages, source: ImageSource, plan: Plan, networks: int, engine: Engine
+    folder: Path, small: CondensedImages, source: ImageSource, plan: Plan, row: Row, engine: Engine
 ) -> tuple[float, ...]:
     """Test accuracies of a set's networks; the i-th network of the j-th set has the same seed for every method."""
     seed = derived_seed(small.origin.seed, "evaluation")
-    protocol = PROTOCOLS[plan.protocol]
+    protocol, networks = PROTOCOLS[row.protocol or plan.protocol], row.networks
 
     def fresh() -> list[float]:
         return train_and_test(small, source, plan.architecture, protocol, networks, Runtime(engine, seed))
@@ -317,24 +406,36 @@ def choose(folder: Path, source: ImageSource, plan: Plan, engine: Engine) -> Pat
 def table(cells: list[Cell], full: Score | None, full_seconds: float, source: ImageSource, name: str) -> Grid:
     """The table as people read it."""
     grid = Grid(title=None, show_edge=False, pad_edge=False)
-    headings = ("per class", "method", "accuracy %", "over random", "kept", "bytes", "seconds", "published %")
+    headings = ("per class", "labels", "method", "accuracy %", "over random", "kept", "bytes", "seconds", "published %")
     for heading in headings:
-        grid.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=True)
+        grid.add_column(heading, justify="left" if heading in ("labels", "method") else "right", no_wrap=True)
     known = published(name, cells[0].ipc) if name in datasets() else {}
     whole = f"{known['whole'].value:.1f}" if "whole" in known else ""
     accuracy = f"{full.value:.1f} ± {full.spread:.1f}" if full else "not trained"
     grid.add_row(
-        "all", "full data", accuracy, "", "100.0" if full else "", f"{source.bytes:,}", f"{full_seconds:.1f}", whole
+        "all",
+        "hard",
+        "full data",
+        accuracy,
+        "",
+        "100.0" if full else "",
+        f"{source.bytes:,}",
+        f"{full_seconds:.1f}",
+        whole,
     )
     for ipc in sorted({cell.ipc for cell in cells}):
-        grid.add_section()
         here = [cell for cell in cells if cell.ipc == ipc]
         random = next((cell for cell in here if cell.label == "random"), None)
         known = published(name, ipc) if name in datasets() else {}
-        for cell in here:
+        before = None
+        for cell in sorted(here, key=lambda cell: KINDS.index(cell.labels)):
+            if cell.labels != before:
+                grid.add_section()
+            before = cell.labels
             paper = known.get(NAMES.get(cell.label, cell.label.lower()))
             grid.add_row(
                 str(ipc),
+                cell.labels,
                 cell.label,
                 f"{cell.score.value:.1f} ± {cell.score.spread:.1f}",
                 str(over(cell, random)) if random and cell is not random else "",

@@ -7,9 +7,12 @@ from attar.core.errors import unknown
 
 TABLES = {
     "digits": ("attar.bench.tables", "every method on scikit-learn's digits; minutes"),
+    "digits-all": ("attar.bench.tables", "every family of methods on digits, by what networks learn from; an hour"),
     "cifar10": ("attar.bench.tables", "the published tables' rivals on CIFAR-10; needs --data, hours on a CPU"),
     "grid": ("attar.bench.grid", "any methods by images per class and seed, on any data"),
     "continual": ("attar.bench.continual", "class-incremental learning with condensed sets as memory"),
+    "velocity": ("attar.bench.velocity", "how fast the tangent kernel turns in training on condensed sets"),
+    "comp-dd": ("attar.bench.comp_dd", "classes that are easy and hard to look at, and what condensing keeps of each"),
     "search": ("attar.bench.search", "architecture search with condensed sets as proxies"),
 }
 

@@ -155,6 +155,27 @@ _RDED = Paper(
     2024,
     "2312.03526",
 )
+_HELLO = Paper(
+    "Yu, Ruonan and Liu, Songhua and Chen, Zigeng and Ye, Jingwen and Wang, Xinchao",
+    "Heavy Labels Out! Dataset Distillation with Label Space Lightening",
+    "ICCV",
+    2025,
+    "2408.08201",
+)
+_SRE2L = Paper(
+    "Yin, Zeyuan and Xing, Eric and Shen, Zhiqiang",
+    "Squeeze, Recover and Relabel: Dataset Condensation at ImageNet Scale From A New Perspective",
+    "NeurIPS",
+    2023,
+    "2306.13092",
+)
+_CDA = Paper(
+    "Yin, Zeyuan and Shen, Zhiqiang",
+    "Dataset Distillation via Curriculum Data Synthesis in Large Data Era",
+    "TMLR",
+    2024,
+    "2311.18838",
+)
 
 
 def _condense(name: str, home: str, summary: str, paper: Paper | None = None) -> Entry:
@@ -183,6 +204,10 @@ METHODS = {
         _condense("ast", "ast:AST", "the same with smooth experts, matched on the way too", _AST),
         _condense("edf", "edf:EDF", "the same with more on the pixels that tell classes apart", _EDF),
         _condense("rded", "rded:RDED", "real crops that a trained network finds typical, tiled", _RDED),
+        _condense("hello", "hello:HeLlO", "the same with a small projector that labels, in place of labels", _HELLO),
+        _condense("sre2l", "sre2l:SRe2L", "images from what a trained network's batch norm remembers", _SRE2L),
+        _condense("cda", "cda:CDA", "the same, from whole views to small crops", _CDA),
+        _condense("relabel", "relabel:Relabelled", "real images with the mean answers of trained networks"),
     ]
 }
 

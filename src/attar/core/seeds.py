@@ -4,8 +4,11 @@ Nothing in attar seeds globally or looks at the clock: whoever draws is handed a
 """
 
 import hashlib
+import math
 
+import numpy as np
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -13,6 +16,25 @@ def derived_seed(seed: int, purpose: str) -> int:
     """A 63-bit seed for one purpose, unrelated to that of any other purpose or seed."""
     digest = hashlib.blake2b(f"{seed}/{purpose}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
+
+
+def uniform(seed: int, purpose: str, *shape: int) -> Float[Tensor, "..."]:
+    """Uniform numbers in [0, 1) that depend on nothing but seed and purpose, whatever was drawn before.
+
+    For what is drawn again instead of being stored: they are made of the plain output of Philox, a counter-based
+    generator whose numbers no version of NumPy may change, so that they are the same anywhere.
+    """
+    bits = _philox(seed, purpose, math.prod(shape)) >> np.uint64(40)
+    return torch.from_numpy(bits.astype(np.float32) * np.float32(2**-24)).view(shape)
+
+
+def permutation(seed: int, purpose: str, count: int) -> Int[Tensor, " {count}"]:
+    """A random order of so many things, drawn in the same way."""
+    return torch.from_numpy(_philox(seed, purpose, count).argsort(kind="stable"))
+
+
+def _philox(seed: int, purpose: str, count: int) -> np.ndarray:
+    return np.random.Philox(key=derived_seed(seed, purpose)).random_raw(count)
 
 
 class Generators:

@@ -2,8 +2,8 @@
 
 `images.safetensors` is the truth: pixels as learned (float32 network input) or as they were (uint8 real images), and
 labels, hard or soft. `artefact.json` says where it came from, `whitening.safetensors` holds the ZCA matrices and
-`teacher/network.safetensors` the network that labels, if there are any; `README.md`, `preview.png` and the 8-bit
-parquet export are for looking at it, and for `datasets`.
+`teacher/` the network or the projector that labels, if there are any; `labels/` is put beside them by `attar label`;
+`README.md`, `preview.png` and the 8-bit parquet export are for looking at it, and for `datasets`.
 """
 
 import builtins
@@ -25,9 +25,12 @@ from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.images.card import SCORES, card, remembered_scores
 from attar.images.hub import pull, push
+from attar.images.labels import FILES as LABEL_FILES
+from attar.images.labels import LABELS, SoftLabels, stored_labels
 from attar.images.preview import preview
+from attar.images.projector import FILES as TEACHER_FILES
+from attar.images.projector import Teacher, load_teacher
 from attar.images.sources import ImageSource
-from attar.images.training import TrainedNetwork
 from attar.images.whiten import Transform, Whitening
 
 SCHEMA = 1
@@ -36,7 +39,7 @@ TEACHER = "teacher"
 FILES = [
     "images.safetensors",
     "whitening.safetensors",
-    f"{TEACHER}/network.safetensors",
+    *(f"{TEACHER}/{name}" for name in TEACHER_FILES),
     "artefact.json",
     "README.md",
     "preview.png",
@@ -92,8 +95,11 @@ class CondensedImages:
     origin: Origin
     lr: float | None = None
     """The step size to train with, where the method learned one."""
-    teacher: TrainedNetwork | None = None
-    """A network whose answers are the labels, where the set carries one: a student learns them for augmented images."""
+    teacher: Teacher | None = None
+    """A network or projector whose answers are the labels, where the set carries one: a student learns them for
+    augmented images."""
+    soft: SoftLabels | None = None
+    """Labels stored for many views of every image, where they lie beside it: students learn from them."""
     folder: Path | None = field(default=None, compare=False)
     """Where it was last saved."""
 
@@ -115,16 +121,18 @@ class CondensedImages:
 
     @property
     def bytes(self) -> int:
-        """Size of the files that training needs: images, labels, their header, and the teacher if it labels."""
+        """Size of the files that training may need: images, labels and their header, teacher, and stored labels."""
         from safetensors.torch import save
 
+        stored = self.soft.bytes if self.soft else 0
         if self.folder is not None:
-            files = [self.folder / "images.safetensors", self.folder / TEACHER / "network.safetensors"]
-            return sum(file.stat().st_size for file in files if file.exists())
+            files = ["images.safetensors", *(f"{TEACHER}/{name}" for name in TEACHER_FILES)]
+            places = [self.folder / name for name in files]
+            return stored + sum(place.stat().st_size for place in places if place.exists())
         tensors = {"images": self.images, "labels": self.labels}
-        weights = self.teacher.network.state_dict() if self.teacher else {}
-        parts = [part for part in (tensors, weights) if part]
-        return sum(len(save({name: tensor.contiguous() for name, tensor in part.items()})) for part in parts)
+        parts = [tensors, *(self.teacher.parts if self.teacher else [])]
+        sizes = (len(save({name: tensor.contiguous() for name, tensor in part.items()})) for part in parts)
+        return stored + sum(sizes)
 
     @property
     def hard_labels(self) -> Int[Tensor, " image"]:
@@ -183,7 +191,11 @@ class CondensedImages:
         }
         facts["facts_digest"] = store.digest_of({}, facts)
         store.write_json(folder / "artefact.json", facts)
+        if self.soft is not None and self.soft.folder != folder / LABELS:
+            self.soft.save(folder / LABELS)
         saved = dataclasses.replace(self, folder=folder)
+        if self.soft is not None:
+            saved = dataclasses.replace(saved, soft=stored_labels(saved))
         saved.write_card(folder)
         return saved
 
@@ -234,7 +246,7 @@ class CondensedImages:
         with tempfile.TemporaryDirectory() as scratch:
             folder = self.folder or self.save(scratch).folder
             assert folder is not None
-            return push(folder, [*FILES, SCORES], name, private=private, token=token, message=message)
+            return push(folder, [*FILES, *LABEL_FILES, SCORES], name, private=private, token=token, message=message)
 
     @classmethod
     def load(cls, folder: str | Path) -> "CondensedImages":
@@ -261,8 +273,8 @@ class CondensedImages:
             whitening = Whitening(**matrices)
         teacher = None
         if facts.get("teacher"):
-            teacher = TrainedNetwork.load(folder / TEACHER, digest=facts["teacher"])
-        return cls(
+            teacher = load_teacher(folder / TEACHER, digest=facts["teacher"], classes=facts["classes"])
+        small = cls(
             images=tensors["images"],
             labels=tensors["labels"],
             classes=tuple(facts["classes"]),
@@ -273,6 +285,7 @@ class CondensedImages:
             teacher=teacher,
             folder=folder,
         )
+        return dataclasses.replace(small, soft=stored_labels(small))
 
     @classmethod
     def from_hub(cls, name: str, *, revision: str | None = None) -> "CondensedImages":
@@ -281,7 +294,7 @@ class CondensedImages:
         Raises:
             InputError: No such data set there, or no connection and none in the cache.
         """
-        return cls.load(pull(name, [*FILES, SCORES], revision=revision))
+        return cls.load(pull(name, [*FILES, *LABEL_FILES, SCORES], revision=revision))
 
     def picture(self) -> builtins.bytes:
         """The preview, as PNG."""

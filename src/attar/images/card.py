@@ -103,7 +103,9 @@ def per_class(small: Condensed) -> str:
 def _labels(small: Condensed) -> str:
     text = "Labels: class numbers." if small.labels.ndim == 1 else "Labels: probabilities of every class."
     if small.teacher is not None:
-        text += " The network in `teacher/` answers for augmented images; its bytes are counted."
+        text += " " + small.teacher.note(len(small.labels))
+    if small.soft is not None:
+        text += " " + small.soft.note()
     return text if small.lr is None else f"{text} Learned step size: {small.lr:g}."
 
 

@@ -25,7 +25,6 @@ from attar.core.score import Score
 from attar.core.settings import Range, Settings
 from attar.images.artefact import CondensedImages
 from attar.images.networks import Architecture
-from attar.images.pixels import Split
 from attar.images.score import train_and_test
 from attar.images.sources import ImageSource
 from attar.images.training import PROTOCOLS, Protocol
@@ -113,7 +112,7 @@ def learn(
         for step in range(settings.steps):
             folder = out / f"order-{order}" / f"step-{step}" if out else None
             new = come[step * size : (step + 1) * size]
-            memory.append(_condensed(method, of_classes(source, new), order, folder, engine))
+            memory.append(_condensed(method, source.with_classes(new.tolist()), order, folder, engine))
             whole = merged(memory, come, source)
             seen = come[: (step + 1) * size]
             images = len(whole.labels)
@@ -128,19 +127,6 @@ def learn(
 def class_order(classes: int, seed: int) -> Int[Tensor, " class"]:
     """The order in which classes come: numpy's old generator, as in DM's script, so that orders are the papers'."""
     return torch.from_numpy(np.random.RandomState(seed).permutation(classes))
-
-
-def of_classes(source: ImageSource, wanted: Int[Tensor, " class"]) -> ImageSource:
-    """The part of a source with these classes, numbered in this order; its normalisation stays that of the whole."""
-
-    def part(split: Split) -> Split:
-        rows = torch.nonzero(torch.isin(split.labels, wanted)).flatten()
-        numbers = torch.full((len(source.classes),), -1).index_put((wanted,), torch.arange(len(wanted)))
-        chosen = split.select(rows)
-        return replace(chosen, labels=numbers[chosen.labels])
-
-    names = tuple(source.classes[label] for label in wanted.tolist())
-    return replace(source, classes=names, train=part(source.train), test=part(source.test), prepared=None)
 
 
 def merged(memory: Sequence[CondensedImages], come: Int[Tensor, " class"], source: ImageSource) -> CondensedImages:

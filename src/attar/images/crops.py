@@ -37,7 +37,20 @@ def draw_boxes(
         aspect: Largest ratio of width to height, in pixels, and of height to width; 1 for squares.
         oblong: The image's own width over its height.
     """
-    area, ratio, left, top = torch.rand(4, count, TRIES, generator=generator)
+    uniform = torch.rand(4, count, TRIES, generator=generator)
+    return boxes_from(uniform, smallest=smallest, largest=largest, aspect=aspect, oblong=oblong)
+
+
+def boxes_from(
+    uniform: Float[Tensor, "4 batch tries"],
+    *,
+    smallest: float = 0.08,
+    largest: float = 1.0,
+    aspect: float = 4 / 3,
+    oblong: float = 1.0,
+) -> Boxes:
+    """The boxes that given uniform numbers make: area, aspect and place of each try (see `draw_boxes`)."""
+    area, ratio, left, top = uniform
     area = smallest + (largest - smallest) * area
     ratio = torch.exp((2 * ratio - 1) * math.log(aspect)) / oblong
     width, height = (area * ratio).sqrt(), (area / ratio).sqrt()

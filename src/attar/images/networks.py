@@ -151,6 +151,12 @@ def mixes_images(network: nn.Module) -> bool:
     return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
 
 
+def norms_of(network: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    """The batch-norm layers of a network that remember statistics, in the order of its modules."""
+    layers = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    return [layer for layer in layers if layer.running_mean is not None]
+
+
 Factory = Callable[[Shape, int], nn.Module]
 
 

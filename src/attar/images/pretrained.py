@@ -51,6 +51,24 @@ def transformers_classifier(name: str, *, pretrained: bool = False) -> Factory:
     return build
 
 
+def labelling_classifier(name: str, shape: Shape, classes: int | None = None) -> nn.Module:
+    """A trained classifier of `transformers`, with its own head, for data whose classes are those of that head.
+
+    Args:
+        name: `transformers:` and a folder or a name on the hub.
+        shape: Of the images.
+        classes: How many the data have, where they have to be as many.
+
+    Raises:
+        InputError: No such model, or one of another number of classes.
+    """
+    name = name.removeprefix(PREFIX)
+    known = _config(_library(), name, pretrained=True).num_labels
+    if classes is not None and known != classes:
+        raise InputError(f"{name} tells {known} classes apart, but the data have {classes}; take one trained on them.")
+    return Classifier(name, shape, known, pretrained=True).eval()
+
+
 class Classifier(nn.Module):
     """A classifier of `transformers` that takes images and gives logits.
 

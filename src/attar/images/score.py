@@ -299,18 +299,21 @@ def _ways(
 ) -> list[tuple[str, CondensedImages | Callable[[int], CondensedImages], Protocol]]:
     """Labels, images and protocols of everything that stands beside a score."""
     ways: list[tuple[str, CondensedImages | Callable[[int], CondensedImages], Protocol]] = []
-    taught = protocol.target == "teacher"
     stored = dataclasses.replace(protocol, name=f"{protocol.name}, stored labels", target="label")
-    if protocol.augmented:
+    others = protocol
+    if protocol.target == "stored":  # they belong to these very images; of others their teacher is asked, if it is here
+        asked = small.soft is not None and small.teacher is not None and small.soft.are_of(small.teacher)
+        others = dataclasses.replace(protocol, target="teacher") if asked else stored
+    if protocol.augmented and protocol.target != "stored":
         bare = dataclasses.replace(protocol, name=f"{protocol.name}, not augmented", augmented=False, mix="none")
         ways.append(("without augmentation", small, bare))
-    if taught or small.labels.ndim == 2:
+    if protocol.target != "label" or small.labels.ndim == 2:
         ways.append(("with hard labels", dataclasses.replace(small, labels=small.hard_labels), stored))
-    teacher = ", same teacher" if taught else ""
-    ways.append((f"random, as many images{teacher}", _random(small, source, 1.0, runtime), protocol))
+    teacher = ", same teacher" if others.target == "teacher" else ""
+    ways.append((f"random, as many images{teacher}", _random(small, source, 1.0, runtime), others))
     factor = _real_images_per_image(small, source)
     if factor > 1:
-        labelled = ", hard labels" if taught else ""
+        labelled = ", hard labels" if protocol.target != "label" else ""
         ways.append((f"random, as many bytes{labelled}", _random(small, source, factor, runtime), stored))
     return ways
 

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -155,6 +156,25 @@ class ImageSource:
         prepared = self.prepared[rows] if self.prepared is not None else None
         return dataclasses.replace(self, train=self.train.select(rows), prepared=prepared)
 
+    def with_classes(self, labels: Sequence[int]) -> "ImageSource":
+        """The same source with only these classes, numbered in this order; its normalisation stays that of the whole.
+
+        Raises:
+            InputError: No class, one that it does not have, or the same one twice.
+        """
+        _check_labels(labels, self)
+        numbers = torch.full((len(self.classes),), -1)
+        numbers[list(labels)] = torch.arange(len(labels))
+
+        def part(split: Split) -> Split:
+            chosen = split.select(torch.nonzero(numbers[split.labels] >= 0).flatten())
+            return dataclasses.replace(chosen, labels=numbers[chosen.labels])
+
+        rows = torch.nonzero(numbers[self.train.labels] >= 0).flatten()
+        prepared = self.prepared[rows] if self.prepared is not None else None
+        names = tuple(self.classes[label] for label in labels)
+        return dataclasses.replace(self, classes=names, train=part(self.train), test=part(self.test), prepared=prepared)
+
     def __str__(self) -> str:
         channels, height, width = self.shape
         return (
@@ -246,6 +266,17 @@ def _split(whole: Split, seed: int) -> tuple[Split, Split]:
         rows = torch.nonzero(whole.labels == label).flatten()
         testing[rows[torch.randperm(len(rows), generator=generator)[: max(len(rows) // 5, int(len(rows) > 1))]]] = True
     return whole.select(torch.nonzero(~testing).flatten()), whole.select(torch.nonzero(testing).flatten())
+
+
+def _check_labels(labels: Sequence[int], source: ImageSource) -> None:
+    """Refuse what is no choice of a source's classes."""
+    if not labels:
+        raise InputError(f"none of the classes of {source.name} was asked for; give one or more.")
+    for place, label in enumerate(labels):
+        if not 0 <= label < len(source.classes):
+            raise InputError(f"{source.name} has no class {label}; give numbers from 0 to {len(source.classes) - 1}.")
+        if label in labels[:place]:
+            raise InputError(f"class {label} ({source.classes[label]}) is asked for twice; give each class once.")
 
 
 def _check_classes(name: str, train: Split, classes: tuple[str, ...]) -> None:

@@ -61,11 +61,15 @@ class Protocol(Settings):
     """DSA's corner convention (see `augment`)."""
     mix: Literal["none", "cutmix", "mixup"] = "none"
     """How images of a batch are mixed, and stored labels with them."""
-    target: Literal["label", "teacher"] = "label"
-    """What a network learns: the stored labels by cross-entropy, or what a teacher that comes with the set says of
-    every augmented image, by KL divergence (no factor τ²)."""
+    target: Literal["label", "teacher", "stored"] = "label"
+    """What a network learns: the set's labels by cross-entropy; what a teacher that comes with the set says of every
+    augmented image; or what one has said, from labels stored for many views, whose augmentation and mix are theirs."""
+    distance: Literal["kl", "mse"] = "kl"
+    """From a teacher's answers: KL divergence at temperature τ (no factor τ²), or the mean squared error of logits."""
     temperature: Annotated[float, Range(0.01)] = 20.0
     """τ of a teacher's labels, in logits."""
+    label_weight: Annotated[float, Range(0)] = 0.0
+    """Weight of the cross-entropy with the stored labels, mixed as their images are, beside a teacher's answers."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """SGD, or AdamW with weight decay on matrices and kernels only."""
     schedule: Literal["cut", "cosine", "half-cosine"] = "cut"
@@ -104,11 +108,39 @@ PROTOCOLS = {
             optimizer="adamw",
             schedule="half-cosine",
         ),
+        Protocol(
+            name="sre2l",
+            epochs=300,
+            batch=128,
+            lr=1e-3,
+            weight_decay=0.01,
+            augmentation="crop",
+            mix="cutmix",
+            target="stored",
+            optimizer="adamw",
+            schedule="cosine",
+        ),
+        Protocol(
+            name="hello",
+            epochs=300,
+            batch=100,
+            lr=1e-3,
+            weight_decay=0.01,
+            augmentation="tiles",
+            mix="cutmix",
+            target="teacher",
+            distance="mse",
+            label_weight=0.1,
+            optimizer="adamw",
+            schedule="half-cosine",
+        ),
     )
 }
 """`field`: DM's and DSA's evaluation (the papers' 1,000 epochs; the scripts run one more). `quick`: a tenth of the
 epochs at ten times the step size. `ceiling`: all the real data. `dc`: gradient matching without DSA. `datadam`: the
-released DataDAM script's. `rded`: the released RDED scripts', at their batch for ten images per class."""
+released DataDAM script's. `rded`: the released RDED scripts', at their batch for ten images per class. `sre2l`: from
+stored labels, as CDA's authors evaluate (SRe2L's batch is 1,024). `hello`: `rded` by squared error of logits, with a
+tenth of the stored labels' cross-entropy (a weight that is ours)."""
 
 
 def protocol_named(name: "str | Protocol") -> Protocol:
@@ -162,6 +194,8 @@ class Training:
     done: int = 0
     examples: Any = rebuilt(default=None)
     teacher: nn.Module | None = rebuilt(default=None)
+    stored: Any = rebuilt(default=None)
+    """The stored labels of the epoch, where there are some."""
     loss: Callable[[Tensor, Tensor], Tensor] = rebuilt(default=None)
     at_once: int = rebuilt(default=0)
 
@@ -213,10 +247,12 @@ class TrainNetwork(Settings):
 
         def loss(images: Tensor, targets: Tensor) -> Tensor:
             logits = network(images).float()
-            if self.protocol.target == "teacher":
-                return distillation_loss(logits, targets, self.protocol.temperature)
+            if self.protocol.target != "label":
+                return self._taught_loss(logits, targets)
             return F.cross_entropy(logits, targets, reduction="sum")
 
+        if self.protocol.target == "stored":
+            _stored_labels(source)
         return Training(
             network=network,
             optimizer=_optimizer(network, self.protocol),
@@ -226,6 +262,18 @@ class TrainNetwork(Settings):
             loss=runtime.compiled(loss, training=True),
             at_once=at_once,
         )
+
+    def _taught_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The distance from a teacher's answers, and that from the stored labels where they are beside them."""
+        protocol = self.protocol
+        answers = targets[:, 0] if protocol.label_weight else targets
+        if protocol.distance == "mse":
+            loss = squared_error(logits, answers)
+        else:
+            loss = distillation_loss(logits, answers, protocol.temperature)
+        if protocol.label_weight:
+            loss = loss + protocol.label_weight * F.cross_entropy(logits, targets[:, 1], reduction="sum")
+        return loss
 
     def restart(self, state: Training, runtime: Runtime) -> None:
         """Begin again with fresh parameters in the same place, so that compiled code keeps serving."""
@@ -240,8 +288,11 @@ class TrainNetwork(Settings):
         if batch == 0:
             self._begin_epoch(epoch, state, runtime)
         rows = state.order[batch * self.protocol.batch :][: self.protocol.batch]
-        images = self._augmented(state.examples.inputs(rows, runtime.device), state.examples, runtime)
-        images, targets = self._targeted(images, rows, state, runtime)
+        if self.protocol.target == "stored":
+            images, targets = self._from_stored(epoch, rows, state, runtime)
+        else:
+            images = self._augmented(state.examples.inputs(rows, runtime.device), state.examples, runtime)
+            images, targets = self._targeted(images, rows, state, runtime)
         images = images.contiguous(memory_format=runtime.memory_format)
         state.optimizer.zero_grad(set_to_none=True)
         total = images.new_zeros(())
@@ -260,22 +311,35 @@ class TrainNetwork(Settings):
         if self.protocol.schedule == "cut" and epoch == self.protocol.cut_epoch:
             state.optimizer.state.clear()
 
+    def _from_stored(self, epoch: int, rows: Tensor, state: Training, runtime: Runtime) -> tuple[Tensor, Tensor]:
+        """The images as the teacher saw them in this epoch, and what it answered (the labels, mixed alike, second)."""
+        labels = _stored_labels(state.examples)
+        if state.stored is None or state.stored.labels is not labels or state.stored.number != epoch % labels.epochs:
+            state.stored = labels.epoch(epoch, state.examples)
+        images = state.stored.views.shown(state.examples.inputs, rows, runtime.device)
+        answers = state.stored.answers(rows).to(runtime.device)
+        if not self.protocol.label_weight:
+            return images, answers
+        targets = state.stored.mixed(state.examples.targets, rows, state.examples.shape[1:]).to(runtime.device)
+        return images, torch.stack([answers, targets], dim=1)
+
     def _targeted(self, images: Tensor, rows: Tensor, state: Training, runtime: Runtime) -> tuple[Tensor, Tensor]:
-        """The images, mixed if asked, and what the network is to answer."""
+        """The images, mixed if asked, and what the network is to answer (a teacher's answers first, labels second)."""
         partner, share = None, 1.0
         if self.protocol.mix != "none":
             mix = cutmix if self.protocol.mix == "cutmix" else mixup
             images, partner, share = mix(images, runtime.generator("mix"))
         if state.teacher is not None:
             with torch.no_grad():
-                parts = [state.teacher(part).float() for part in images.split(state.at_once)]
-            return images, torch.cat(parts)
+                answers = torch.cat([state.teacher(part).float() for part in images.split(state.at_once)])
+            if not self.protocol.label_weight:
+                return images, answers
         targets = state.examples.targets[rows].to(runtime.device)
+        if targets.ndim == 1 and (partner is not None or state.teacher is not None):
+            targets = F.one_hot(targets, len(state.examples.classes)).float()
         if partner is not None:
-            if targets.ndim == 1:
-                targets = F.one_hot(targets, len(state.examples.classes)).float()
             targets = share * targets + (1 - share) * targets[partner.to(runtime.device)]
-        return images, targets
+        return images, targets if state.teacher is None else torch.stack([answers, targets], dim=1)
 
     def _augmented(self, images: Tensor, examples: Examples, runtime: Runtime) -> Tensor:
         if not self.protocol.augmented:
@@ -313,7 +377,19 @@ def _teacher(examples: Examples, runtime: Runtime) -> nn.Module:
     carried = getattr(examples, "teacher", None)
     if carried is None:
         raise InputError("this protocol learns from a teacher, but the set carries none; take another --protocol.")
+    if carried.classes != examples.classes:
+        raise InputError(f"the teacher tells other classes apart than the {len(examples.classes)} that it is to label.")
     return runtime.place(copy.deepcopy(carried.network)).eval().requires_grad_(False)
+
+
+def _stored_labels(examples: Examples) -> Any:
+    found = getattr(examples, "soft", None)
+    if found is None:
+        raise InputError(
+            "this protocol learns from stored labels, but there are none beside the set; store some (attar label), or "
+            "take another --protocol."
+        )
+    return found
 
 
 def distillation_loss(
@@ -322,6 +398,11 @@ def distillation_loss(
     """Σ over the batch of KL(softmax(teacher / τ) ‖ softmax(logits / τ)), without the factor τ² (SRe2L, RDED)."""
     wanted = F.log_softmax(teacher / temperature, dim=1)
     return F.kl_div(F.log_softmax(logits / temperature, dim=1), wanted, reduction="sum", log_target=True)
+
+
+def squared_error(logits: Float[Tensor, "batch classes"], teacher: Float[Tensor, "batch classes"]) -> Float[Tensor, ""]:
+    """Σ over the batch of the mean over classes of (logit - teacher's)²."""
+    return (logits - teacher).square().mean(dim=1).sum()
 
 
 @dataclass
@@ -337,6 +418,15 @@ class TrainedNetwork:
         """Write it to a folder; return its digest."""
         plain = {"settings": self.method.to_json(), "shape": list(self.shape), "classes": list(self.classes)}
         return store.write_tensors(folder / "network.safetensors", self.network.state_dict(), plain)
+
+    @property
+    def parts(self) -> list[dict[str, Tensor]]:
+        """What goes along with a set that it labels, file by file."""
+        return [self.network.state_dict()]
+
+    def note(self, images: int) -> str:
+        """What a card says of it."""
+        return "The network in `teacher/` answers for augmented images; its bytes are counted."
 
     def picture(self) -> None:
         """A network has none."""
@@ -416,7 +506,7 @@ def seconds_for(method: TrainNetwork, examples: Examples, runtime: Runtime, *, t
     return (time.perf_counter() - start) / tried * method.total_steps
 
 
-def network_folder(method: TrainNetwork, source: ImageSource, seed: int) -> Path:
+def network_folder(method: Settings, source: ImageSource, seed: int) -> Path:
     """Where the cache keeps, or would keep, this network trained on this data."""
     key = json.dumps([method.to_json(), source.fingerprint, seed], sort_keys=True)
     return store.cache_folder() / "networks" / hashlib.blake2b(key.encode(), digest_size=16).hexdigest()

@@ -53,7 +53,7 @@ def kernel_velocity(
     *,
     probes: int = PROBES,
 ) -> list[float]:
-    """The velocity at each of some epochs of training on a condensed set: the kernel's distance from the next one's, by epoch.
+    """The velocity at each of some epochs of training on a condensed set: how far the kernel is from the next one's.
 
     Args:
         small: The condensed set.

@@ -204,7 +204,7 @@ class KMeans(EmbeddingCoreset):
         check_enough_images(self.ipc, source)
         generator = runtime.generator("choice")
         centres = [
-            k_means(_unit_pixels(source, _fitting(source, rows, generator)).flatten(1), count, generator)
+            k_means(unit_pixels(source, _fitting(source, rows, generator)).flatten(1), count, generator)
             for rows, count in zip(source.rows_of, per_class(self.ipc, len(source.classes)), strict=True)
         ]
         return torch.cat(centres).view(-1, *source.shape)
@@ -319,6 +319,12 @@ def check_enough_images(ipc: Ipc, source: ImageSource) -> None:
         )
 
 
+def unit_pixels(source: ImageSource, rows: Tensor) -> Float[Tensor, "image channel height width"]:
+    """Pixels in [0, 1]."""
+    pixels = source.train.pixels[rows]
+    return pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
+
+
 CORESETS: dict[str, type[Coreset]] = {c.name: c for c in (Random, ClassMean, Herding, KCenter, KMeans)}
 
 
@@ -327,7 +333,7 @@ def _mean_pixels(source: ImageSource, rows: Tensor) -> Float[Tensor, "channel he
     mean, seen = torch.zeros(source.shape), 0
     for part in portions(rows, source.shape):
         seen += len(part)
-        mean += (_unit_pixels(source, part).mean(dim=0) - mean) * (len(part) / seen)
+        mean += (unit_pixels(source, part).mean(dim=0) - mean) * (len(part) / seen)
     return mean
 
 
@@ -335,9 +341,3 @@ def _fitting(source: ImageSource, rows: Tensor, generator: torch.Generator) -> T
     """These rows, or as many of them, drawn at random, as can be clustered in memory."""
     most = CLUSTERED // math.prod(source.shape)
     return rows if len(rows) <= most else rows[torch.randperm(len(rows), generator=generator)[:most]]
-
-
-def _unit_pixels(source: ImageSource, rows: Tensor) -> Float[Tensor, "image channel height width"]:
-    """Pixels in [0, 1]."""
-    pixels = source.train.pixels[rows]
-    return pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels

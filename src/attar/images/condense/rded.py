@@ -19,13 +19,15 @@ from attar.core.errors import InputError, unknown
 from attar.core.runtime import Runtime
 from attar.core.settings import Range
 from attar.images.artefact import CondensedImages, Origin
-from attar.images.condense.coresets import Coreset, Selection, check_enough_images, labels_of, per_class
+from attar.images.condense.coresets import Coreset, Selection, check_enough_images, labels_of, per_class, unit_pixels
 from attar.images.crops import draw_boxes
 from attar.images.networks import Architecture
 from attar.images.sources import ImageSource
 from attar.images.training import PROTOCOLS, Protocol, TrainedNetwork, found_or_trained
 
 Patches = Float[Tensor, "patch channel patch_height patch_width"]
+Places = tuple[Int[Tensor, " _patch"], Float[Tensor, "_patch 4"]]
+"""Of which image each patch is, and of which part of it."""
 
 LARGE_SIDE = 128
 """Image side from which four crops share an image: the scripts do so for ImageNet and its subsets."""
@@ -37,6 +39,8 @@ class Tiled(Selection):
 
     labels: Tensor
     teacher: TrainedNetwork
+    places: list[Places]
+    """Of each class the crops it is put together of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,19 +97,21 @@ class RDED(Coreset):
         """Observe every class, choose, put together."""
         assert self.factor is not None, "resolve the settings first"
         observer = found_or_trained(self.observer, source, self.architecture, runtime, self.protocol)
-        images, soft = [], []
+        images, soft, places = [], [], []
         for label, (rows, count) in enumerate(
             zip(source.rows_of, per_class(self.ipc, len(source.classes)), strict=True)
         ):
             order = torch.randperm(len(rows), generator=runtime.generator("choice"))
-            patches, logits = self._best_crops(observer.network, source, rows[order[: self.candidates]], label, runtime)
+            looked = rows[order[: self.candidates]]
+            patches, logits, boxes = self._best_crops(observer.network, source, looked, label, runtime)
             chosen = most_typical(logits, label, count * self.factor**2)
+            places.append((looked[chosen], boxes[chosen]))
             images.append(tiled(patches[chosen], self.factor))
             # Tile k of image i is crop k · count + i, so the best crops are spread over the images.
             soft.append(logits[chosen].softmax(dim=1).view(self.factor**2, count, -1).mean(dim=0))
         pixels = torch.cat(images).mul(255).round().clamp(0, 255).byte()
         labels = torch.cat(soft) if self.labels == "soft" else labels_of(self.ipc, len(source.classes))
-        return Tiled(pixels, source, labels, observer)
+        return Tiled(pixels, source, labels, observer, places)
 
     def result(self, state: Any, runtime: Runtime) -> CondensedImages:
         """The images as 8-bit pixels, with their labels."""
@@ -122,14 +128,13 @@ class RDED(Coreset):
 
     def _best_crops(
         self, observer: nn.Module, source: ImageSource, rows: Int[Tensor, " row"], label: int, runtime: Runtime
-    ) -> tuple[Patches, Float[Tensor, "patch class"]]:
-        """The most typical crop of each image, in [0, 1] and a tile's size, with the observer's logits."""
+    ) -> tuple[Patches, Float[Tensor, "patch class"], Float[Tensor, "patch 4"]]:
+        """The most typical crop of each image, in [0, 1] and a tile's size, with the observer's logits and its box."""
         assert self.factor is not None
         size = source.shape[1] // self.factor, source.shape[2] // self.factor
-        best, answers = [], []
+        best, answers, found = [], [], []
         for part in rows.split(max(1, runtime.images_at_once(source.shape) // self.crops)):
-            pixels = source.train.pixels[part]
-            unit = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
+            unit = unit_pixels(source, part)
             boxes = draw_boxes(
                 len(part) * self.crops,
                 runtime.generator("crops"),
@@ -142,7 +147,8 @@ class RDED(Coreset):
             first = most_typical_of_each(logits, label, self.crops)
             best.append(patches[first])
             answers.append(logits[first])
-        return torch.cat(best), torch.cat(answers)
+            found.append(boxes[first])
+        return torch.cat(best), torch.cat(answers), torch.cat(found)
 
     @classmethod
     def paper(cls, data: str, *, ipc: int) -> Self:

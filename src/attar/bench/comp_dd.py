@@ -1,0 +1,234 @@
+"""`attar bench comp-dd`: what methods keep of classes that are easy to look at, and of those that are hard.
+
+Comp-DD's way (Wang, Li et al., CVPR 2025, arXiv:2410.17193) on any data: a classifier's maps say how little of its
+pictures each class fills; the easiest and the hardest classes make a subset each, on which methods are measured.
+"""
+
+import dataclasses
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from attar.bench.grid import row_named
+from attar.bench.tables import Cell, Plan, run
+from attar.core import store
+from attar.core.errors import InputError, unknown
+from attar.core.progress import as_text
+from attar.core.runtime import Engine, Runtime
+from attar.core.score import Score, kept, welch
+from attar.images import comp_dd
+from attar.images.complexity import ClassComplexity, Looking, class_complexity, classifier_of, select
+from attar.images.networks import parse
+from attar.images.pretrained import PREFIX
+from attar.images.sources import ImageSource, load
+from attar.images.training import protocol_named, trained
+
+HALVES = ("easy", "hard")
+METHODS = ("random", *(f"{name}:steps=100,student_steps=5" for name in ("mtt", "datm", "edf")))
+"""The paper's rivals and its method. Half of the digits makes three steps an epoch, so that students take few."""
+
+
+def command(
+    data: str = "digits",
+    size: int | None = None,
+    methods: tuple[str, ...] = METHODS,
+    classes: int = 5,
+    ipc: tuple[int, ...] = (1,),
+    sets: int = 3,
+    networks: int = 2,
+    pool: tuple[str, ...] | None = None,
+    category: str | None = None,
+    scorer: str = "convnet:norm=batch",
+    scorer_protocol: str = "ceiling",
+    looking: Looking = Looking(),  # noqa: B008
+    architecture: str = "convnet",
+    protocol: str = "quick",
+    ceiling: Literal["auto", "run", "skip"] = "auto",
+    seed: int = 0,
+    out: Path | None = None,
+    record: Path | None = None,
+    engine: Engine = Engine(),  # noqa: B008
+) -> None:
+    """Find the classes that are easy and hard to look at, and measure methods on each half.
+
+    The paper's scale: --data IMAGENET --size 128 --category bird --methods random mtt datm edf --ipc 1 10 50
+    --protocol field, with the methods' published settings.
+
+    Args:
+        data: Anything that `attar data` reads.
+        size: Side in pixels to which every picture is scaled (Comp-DD: 128).
+        methods: Methods with settings of their own, such as edf:steps=200.
+        classes: Easy classes, and as many hard ones (Comp-DD: 10).
+        ipc: Images per class.
+        sets: Condensed sets per cell, each with a seed of its own.
+        networks: Networks per set.
+        pool: Names of the classes to choose among, best of one kind; all of them unless given.
+        category: One of Comp-DD's categories, for ImageNet's 1,000 classes: its lists instead of scores.
+        scorer: The network that looks: trained here if an architecture (resnet18:norm=batch), or the folder of a
+            trained one, or transformers:NAME.
+        scorer_protocol: How it is trained.
+        looking: Which map it gives, and what of it counts.
+        architecture: What is trained on the sets.
+        protocol: How.
+        ceiling: The score of all the data of a half: auto trains it when that takes under ten minutes.
+        seed: Of the scorer.
+        out: Folder for the runs and comp-dd.json; runs/comp-dd unless given. A stopped table goes on there.
+        record: A file to write the figures to as well.
+        engine: How the machine is used.
+    """
+    if not methods or min((*ipc, classes, sets, networks)) < 1:
+        raise InputError("give one method or more; ipc, classes, sets and networks must be at least 1.")
+    protocol_named(protocol)
+    rows, kind = tuple(row_named(text, sets, networks) for text in methods), parse(architecture)
+    source, console = load(data, size=size), Console(soft_wrap=True, highlight=False)
+    folder = out or Path("runs") / "comp-dd"
+    store.make_folder(folder)
+    console.print(str(source))
+    if category is not None:
+        how, halves = {"category": category}, listed(source, category)
+    else:
+        among = labels_of(source, pool)
+        select(dict.fromkeys(among, 0.0), classes)  # too few are refused before a network is trained
+        runtime = Runtime(engine, seed, say=console.print)
+        measured, how = measure(source, scorer, scorer_protocol, looking, folder, runtime)
+        halves = halved(source, measured, among, classes)
+        console.print(as_text(complexity_table(measured, halves)))
+    facts = {}
+    for name, half in halves.items():
+        console.print(f"\n{name}: {half}")
+        plan = Plan(half.source, ipc, rows, protocol, kind, f"{architecture}; {sets} sets of {networks} networks")
+        facts[name] = {**half.to_json(), **run(plan, half.source.name, folder / name, ceiling, engine)}
+    console.print(as_text(table(facts)))
+    console.print("hard - easy: accuracy, with 95 % intervals by Welch over condensed sets.")
+    whole = {"data": source.name, "fingerprint": source.fingerprint, **how, **facts}
+    store.write_json(folder / "comp-dd.json", whole)
+    if record is not None:
+        store.write_json(record, whole)
+
+
+@dataclass(frozen=True)
+class Half:
+    """Classes of one difficulty."""
+
+    source: ImageSource
+    """Their images."""
+    numbers: tuple[int, ...]
+    """What numbers they have in the whole data."""
+    complexity: float
+    """The mean complexity of their images, in per cent."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"numbers": list(self.numbers), "classes": list(self.source.classes), "complexity": self.complexity}
+
+    def __str__(self) -> str:
+        return f"{', '.join(self.source.classes)} (complexity {self.complexity:.1f} %)"
+
+
+def measure(
+    source: ImageSource, scorer: str, protocol: str, looking: Looking, folder: Path, runtime: Runtime
+) -> tuple[ClassComplexity, dict[str, Any]]:
+    """The complexity of every image, by a network that is read or trained, kept in the folder; and how it came about.
+
+    Raises:
+        InputError: No such network.
+    """
+    named = scorer.startswith(PREFIX) or Path(scorer).is_dir()
+    network = scorer if named else trained(source, parse(scorer), runtime, protocol_named(protocol))
+    module = classifier_of(network, source)
+    how = {"scorer": scorer, "looking": looking.to_json(), "seed": runtime.seed}
+    key = store.digest_of(module.state_dict(), {**how, "data": source.fingerprint})
+
+    def fresh() -> dict[str, Any]:
+        found = class_complexity(source, module, runtime=runtime, **looking.to_json())
+        return {"layer": found.looking.layer, "images": found.images.tolist()}
+
+    found = store.remembered(folder / f"complexity-{key}.json", fresh)
+    looking = dataclasses.replace(looking, layer=found["layer"])
+    measured = ClassComplexity(torch.tensor(found["images"]), source.targets, source.classes, looking)
+    by_class = dict(zip(source.classes, measured.by_class, strict=True))
+    return measured, {**how, "looking": looking.to_json(), "complexity": by_class}
+
+
+def labels_of(source: ImageSource, pool: tuple[str, ...] | None) -> list[int]:
+    """The numbers of the classes to choose among.
+
+    Raises:
+        InputError: A name that is no class.
+    """
+    for name in pool or ():
+        if name not in source.classes:
+            raise unknown("class", name, source.classes)
+    return [label for label, name in enumerate(source.classes) if pool is None or name in pool]
+
+
+def halved(source: ImageSource, measured: ClassComplexity, among: list[int], classes: int) -> dict[str, Half]:
+    """The easiest and the hardest classes of a pool."""
+    scores = measured.by_class
+    halves = {}
+    for name, labels in zip(HALVES, select({label: scores[label] for label in among}, classes), strict=True):
+        part = dataclasses.replace(source.with_classes(labels), name=f"{source.name}, {name}")
+        halves[name] = Half(part, labels, 100 * statistics.fmean(scores[label] for label in labels))
+    return halves
+
+
+def listed(source: ImageSource, category: str) -> dict[str, Half]:
+    """The published easy and hard classes of a category, with their published complexity.
+
+    Raises:
+        InputError: No such category, or a source that is not ImageNet.
+    """
+    known = comp_dd.statistics(category)
+    halves = {}
+    for name, complexity in zip(HALVES, known.complexity, strict=True):
+        part = comp_dd.subset(source, f"{category}-{name}", twice="last")
+        halves[name] = Half(part, comp_dd.numbers(f"{category}-{name}", twice="last"), complexity)
+    return halves
+
+
+def complexity_table(measured: ClassComplexity, halves: dict[str, Half]) -> Table:
+    """Every class with its complexity, hardest first."""
+    grid = Table(show_edge=False, pad_edge=False)
+    for heading in ("class", "complexity %", "images", "flat maps", "half"):
+        grid.add_column(heading, justify="left" if heading in ("class", "half") else "right", no_wrap=True)
+    counts, flat = (
+        torch.bincount(labels, minlength=len(measured.classes)).tolist()
+        for labels in (measured.labels, measured.labels[measured.undefined])
+    )
+    scores = measured.by_class
+    for label in sorted(range(len(scores)), key=lambda label: (-scores[label], label)):
+        where = next((name for name, half in halves.items() if label in half.numbers), "")
+        grid.add_row(
+            measured.classes[label], f"{100 * scores[label]:.1f}", f"{counts[label]:,}", f"{flat[label]:,}", where
+        )
+    return grid
+
+
+def table(facts: dict[str, Any]) -> Table:
+    """Both halves side by side."""
+    grid = Table(show_edge=False, pad_edge=False)
+    for heading in ("per class", "method", "easy %", "hard %", "hard - easy", "easy kept", "hard kept"):
+        grid.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=True)
+    full = {name: Score(**facts[name]["full"]) if facts[name]["full"] else None for name in HALVES}
+    easy, hard = (str(full[name] or "not trained").removesuffix(" %") for name in HALVES)
+    grid.add_row("all", "full data", easy, hard, "", *("100.0" if full[name] else "" for name in HALVES))
+    cells = [[Cell(**cell) for cell in facts[name]["cells"]] for name in HALVES]
+    for easier, harder in zip(*cells, strict=True):
+        scores = (easier.score, harder.score)
+        grid.add_row(
+            str(easier.ipc),
+            easier.label,
+            *(f"{score.value:.1f} ± {score.spread:.1f}" for score in scores),
+            str(welch(harder.by_set, easier.by_set)),
+            *(_kept(score, full[name]) for score, name in zip(scores, HALVES, strict=True)),
+        )
+    return grid
+
+
+def _kept(score: Score, full: Score | None) -> str:
+    return f"{kept(score, full):.1f}" if full else ""

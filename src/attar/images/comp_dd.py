@@ -1,0 +1,139 @@
+"""Comp-DD: sixteen ten-class subsets of ImageNet-1K, easy and hard ones of eight categories, and other known subsets.
+
+For judging methods where the object fills little of the frame. Compare easy with hard inside a category only: easy
+insects are harder than hard cars. With 500 test images a subset tells two points apart, not one; and categories are
+loose (fish has a platypus, easy cars a grille).
+Wang, Li et al., Emphasizing Discriminative Features for Dataset Distillation in Complex Scenarios, CVPR 2025,
+arXiv:2410.17193.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from attar.core.errors import InputError, unknown
+from attar.images.sources import ImageSource
+
+PATH = Path(__file__).with_name("comp_dd.json")
+IMAGENET = 1000
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What the paper's repository says of a category, easy and hard."""
+
+    images: tuple[int, int]
+    """Training images."""
+    complexity: tuple[float, float]
+    """Mean complexity in per cent."""
+
+
+def names() -> list[str]:
+    """The sixteen subsets of Comp-DD, `bird-easy` to `music-hard`."""
+    return list(_file()["subsets"])
+
+
+def categories() -> list[str]:
+    """The eight categories."""
+    return list(_file()["statistics"])
+
+
+def other_names() -> list[str]:
+    """Other ten-class subsets in use: `imagenette`, `imagewoof`, ..."""
+    return list(_file()["others"])
+
+
+def ids(name: str) -> tuple[int, ...]:
+    """The ImageNet-1K numbers of a subset's classes as published, in the order of its labels.
+
+    Those of `music-hard` have 420 twice (see `repeated`).
+
+    Raises:
+        InputError: No such subset.
+    """
+    file = _file()
+    if name in file["others"]:
+        return tuple(file["others"][name])
+    if name not in file["subsets"]:
+        raise unknown("subset of ImageNet", name, [*names(), *other_names()])
+    return tuple(number for number, _ in file["subsets"][name])
+
+
+def class_names(name: str) -> tuple[str, ...]:
+    """The names of a Comp-DD subset's classes, in the order of its labels.
+
+    Raises:
+        InputError: No such subset.
+    """
+    if name not in names():
+        raise unknown("subset of Comp-DD", name, names())
+    return tuple(label for _, label in _file()["subsets"][name])
+
+
+def repeated(name: str) -> tuple[int, ...]:
+    """Classes that a published list has more than once: banjo (420) in `music-hard`, and no other.
+
+    Raises:
+        InputError: No such subset.
+    """
+    listed = ids(name)
+    return tuple(sorted({number for number in listed if listed.count(number) > 1}))
+
+
+def statistics(category: str) -> Statistics:
+    """What is published of a category.
+
+    Raises:
+        InputError: No such category.
+    """
+    if category not in categories():
+        raise unknown("category of Comp-DD", category, categories())
+    found = _file()["statistics"][category]
+    return Statistics(tuple(found["images"]), tuple(found["complexity"]))
+
+
+def numbers(name: str, *, twice: Literal["refuse", "last"] = "refuse") -> tuple[int, ...]:
+    """The ImageNet-1K numbers of a subset's classes, each once, in the order of its labels.
+
+    Args:
+        name: One of `names` or `other_names`.
+        twice: What of a class that the published list has twice, as `music-hard` has banjo: refuse, or keep its last
+            place as the released loader does, which leaves nine classes. Which class was meant is not known.
+
+    Raises:
+        InputError: No such subset, or a class that is listed twice.
+    """
+    listed = ids(name)
+    if repeated(name) and twice == "refuse":
+        raise InputError(
+            f"the published list of {name} has class {repeated(name)[0]} twice, so there are "
+            f"{len(set(listed))} classes; take them as they are with twice='last'."
+        )
+    return tuple(number for place, number in enumerate(listed) if number not in listed[place + 1 :])
+
+
+def subset(source: ImageSource, name: str, *, twice: Literal["refuse", "last"] = "refuse") -> ImageSource:
+    """A subset of ImageNet-1K, its classes numbered in the order of the list.
+
+    Args:
+        source: All thousand classes, numbered as usual (the order of their WordNet numbers).
+        name: One of `names` or `other_names`.
+        twice: As for `numbers`.
+
+    Raises:
+        InputError: Another source, no such subset, or a class that is listed twice.
+    """
+    wanted = numbers(name, twice=twice)
+    if len(source.classes) != IMAGENET:
+        raise InputError(
+            f"{source.name} has {len(source.classes)} classes; {name} is chosen among ImageNet's {IMAGENET:,}, "
+            "in their usual order."
+        )
+    return replace(source.with_classes(wanted), name=name)
+
+
+@cache
+def _file() -> Any:
+    return json.loads(PATH.read_text())

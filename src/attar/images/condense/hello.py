@@ -1,0 +1,353 @@
+"""HeLlO: in place of gigabytes of soft labels, a projector of a megabyte or two that labels while a student trains.
+
+The images are RDED's. The projector is a frozen image encoder with low-rank deltas, fitted on the real images to the
+mean answer of weak teachers, which are one network at several stages of its training. Prefer it where labels outweigh
+images, which on a thousand classes they do forty times over; a set that keeps them all still scores higher at 50 images
+a class and more.
+Yu, Liu, Chen, Ye and Wang, Heavy Labels Out! Dataset Distillation with Label Space Lightening, ICCV 2025,
+arXiv:2408.08201. No code was released; what no source says is marked as ours.
+"""
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from attar.core.engine import Metrics
+from attar.core.errors import InputError, unknown
+from attar.core.runtime import Runtime
+from attar.core.settings import Range
+from attar.core.state import rebuilt
+from attar.images.artefact import CondensedImages, Origin
+from attar.images.blocks import Logits
+from attar.images.captions import CAPTION, TinyClip
+from attar.images.condense.coresets import labels_of, unit_pixels
+from attar.images.condense.rded import RDED, Patches, Places, cut, tiled
+from attar.images.crops import crop_and_flip
+from attar.images.encoders import Encoder, Head, encoder_for
+from attar.images.lowrank import Factors, Form, Storage, adapt_, layers_of
+from attar.images.networks import Architecture
+from attar.images.projector import Base, HeadKind, Labeller, Projector, match_
+from attar.images.sources import ImageSource
+from attar.images.stages import spaced, stage_name, trained_stages
+from attar.images.training import squared_error
+
+MATCHED = 512
+"""Real images on which scale and offset are matched before the fit."""
+FITTED = 1000
+"""Mini-batches of the fit at least, where nothing is given."""
+
+
+@dataclass
+class Fitting:
+    """A projector on its way, and the images, which may be updated after it."""
+
+    factors: Factors
+    optimizer: torch.optim.AdamW
+    order: Tensor
+    images: Tensor
+    patches: Tensor
+    """Those of the class at work, in [0, 1]."""
+    patch_optimizer: torch.optim.Adam
+    wanted: Tensor
+    """What the encoder sees in their originals."""
+    done: int = 0
+    labeller: Labeller = rebuilt(default=None)
+    teachers: list[nn.Module] = rebuilt(default_factory=list)
+    source: Any = rebuilt(default=None)
+    places: list[Places] = rebuilt(default_factory=list)
+    encoder: Encoder = rebuilt(default=None)
+    head: Tensor = rebuilt(default=None)
+    base: Base = rebuilt(default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeLlO(RDED):
+    """Carry a small projector that labels, in place of the labels (Yu et al., ICCV 2025, arXiv:2408.08201).
+
+    The encoder gets low-rank deltas on its linear layers and convolutions, the head of class features one of its own;
+    one factor of each starts at zero, so the fit starts at CLIP's zero-shot classifier. The `hello` protocol has
+    students learn the projector's logits. The paper's encoder is CLIP's ResNet-50; `transformers` has the ViTs.
+    """
+
+    labels: Literal["teacher"] = "teacher"
+    """Class numbers, and the projector."""
+    encoder: str = "tiny"
+    """The encoder: a CLIP by its folder or its name on the hub; the folder of a network trained here; or tiny, a small
+    CLIP trained on these data, which goes along with the set and is counted."""
+    tiny: TinyClip = field(default_factory=TinyClip)
+    """The small CLIP."""
+    head: HeadKind = "text"
+    """Class features: of captions, computed again by whoever reads the set; the same, stored (for the day when a
+    tokenizer changes); or the mean of each class's images, for what CLIP does not know."""
+    caption: str = CAPTION
+    """What is said of an image, `{name}` standing for its class (ours)."""
+    adapted: str | None = None
+    """The encoder's layers that get a delta, as a regular expression; unless given, all linear layers and convolutions
+    but those that look at pixels. (The paper adapts the 3×3 convolutions of a ResNet's stages.)"""
+    rank: Annotated[int, Range(0)] = 8
+    """Rank of the encoder's deltas; 0 for none."""
+    head_rank: Annotated[int, Range(0)] | None = None
+    """Rank of the head's delta; 64 for up to 100 classes and 128 for more, but at most one a class, unless given."""
+    convolution: Form = "loralib"
+    """Form of a convolution's delta (see attar.images.lowrank); the paper's counts are those of loralib's."""
+    storage: Storage = "float16"
+    """How factors are stored."""
+    stages: tuple[Annotated[int, Range(1)], ...] | None = None
+    """Epochs of the teacher's training after which it is a weak teacher; nine, evenly spaced, unless given. The last
+    one is also the observer."""
+    fit_steps: Annotated[int, Range(0)] | None = None
+    """Mini-batches of the fit; those of 10 epochs, and 1,000 at least, unless given (ours)."""
+    fit_batch: Annotated[int, Range(1)] = 64
+    """Real images in each (ours)."""
+    fit_lr: Annotated[float, Range(0)] = 2e-3
+    """Step size of AdamW, which falls to zero along a cosine (ours)."""
+    fit_crop: Annotated[float, Range(0.001, 1)] = 0.5
+    """Smallest share of an image's area in a crop that is fitted; what students see at least (ours)."""
+    fit_label_weight: Annotated[float, Range(0)] = 0.1
+    """Weight λ of the cross-entropy with the labels, beside the squared error from the teachers (ours)."""
+    image_steps: Annotated[int, Range(0)] = 0
+    """Steps by which the patches of each class are then moved to where the encoder sees in them what it saw before
+    they were scaled down; 0 leaves them. The paper gains 0.1 points."""
+    image_lr: Annotated[float, Range(0)] = 0.01
+    """Step size of those, of Adam, on pixels in [0, 1] (ours)."""
+    updated: int = 0
+    """Classes whose patches are moved; filled in from the data."""
+
+    name = "hello"
+
+    def resolve(self, source: ImageSource, runtime: Runtime) -> Self:
+        """Fill in ranks, stages and steps."""
+        settings, classes = super().resolve(source, runtime), len(source.classes)
+        if source.transform.whitening is not None:
+            raise InputError("a projector sees images that are not whitened; leave out the whitening.")
+        epochs = self.protocol.epochs
+        stages = self.stages or spaced(9, epochs)
+        if max(stages) > epochs:
+            raise InputError(f"stages has {max(stages)}, but the teacher is trained for {epochs} epochs (--epochs).")
+        batches = math.ceil(len(source.targets) / self.fit_batch)
+        return replace(
+            settings,
+            stages=stages,
+            head_rank=min(64 if classes <= 100 else 128, classes) if self.head_rank is None else self.head_rank,
+            fit_steps=max(10 * batches, FITTED) if self.fit_steps is None else self.fit_steps,
+            updated=classes if self.image_steps and settings.factor != 1 else 0,
+        )
+
+    @property
+    def total_steps(self) -> int:
+        """Mini-batches of the fit, then updates of every class."""
+        assert self.fit_steps is not None, "resolve the settings first"
+        return self.fit_steps + self.image_steps * self.updated
+
+    def build(self, source: ImageSource, runtime: Runtime) -> Fitting:  # type: ignore[override]
+        """RDED's images, the teachers, and a projector that does what the encoder did."""
+        assert self.stages is not None and self.factor is not None, "resolve the settings first"
+        found = trained_stages(source, self.architecture, runtime, self.protocol, self.stages)
+        last = found.folder / stage_name(max(self.stages)) if found.folder else None
+        watched = replace(self, observer=self.observer or str(last))
+        mosaic = RDED.build(watched, source, runtime)
+        encoder = encoder_for(self.encoder, source, self.tiny, self.caption, runtime)
+        head, base = self._head(encoder, source, runtime)
+        labeller = Labeller(encoder.look, copy.deepcopy(encoder.tower), head, scale=encoder.scale)
+        factors = self._factors(labeller, runtime)
+        runtime.place(labeller)
+        largest = max(len(rows) for rows, _ in mosaic.places) if self.updated else 0
+        size = [side // self.factor for side in source.shape[1:]]
+        patches = torch.zeros(largest, source.shape[0], *size, device=runtime.device).requires_grad_()
+        state = Fitting(
+            factors=factors,
+            optimizer=torch.optim.AdamW(factors.values(), self.fit_lr, weight_decay=0.0),
+            order=torch.arange(len(source.targets)),
+            images=mosaic.images,
+            patches=patches,
+            patch_optimizer=torch.optim.Adam([patches], self.image_lr),
+            wanted=torch.zeros(largest, head.shape[1], device=runtime.device),
+            labeller=labeller,
+            teachers=[network.network for network in found.networks.values()],
+            source=source,
+            places=mosaic.places,
+            encoder=encoder,
+            head=head,
+            base=base,
+        )
+        self._match(state, runtime)
+        return state
+
+    def _head(self, encoder: Encoder, source: ImageSource, runtime: Runtime) -> tuple[Head, Base]:
+        """Class features as a reader will have them, and what the projector is built on."""
+        mean = self.head == "mean"
+        head = encoder.mean_head(source, runtime) if mean else encoder.text_head(self.caption, source.classes)
+        base = Base(
+            encoder=self.encoder,
+            weights=encoder.digest,
+            head=self.head,
+            caption=self.caption,
+            words="" if mean else encoder.words(self.caption, source.classes),
+            classes=source.classes,
+            shape=source.shape,
+            mean=source.transform.mean,
+            std=source.transform.std,
+        )
+        return head if self.head == "text" else head.half().float(), base
+
+    def _factors(self, labeller: Labeller, runtime: Runtime) -> Factors:
+        """All that is learned: low-rank factors, the scale, and the offset."""
+        assert self.head_rank is not None
+        layers = layers_of(labeller.encoder, self.adapted) if self.rank else []
+        ranks = {f"encoder.{layer}": self.rank for layer in layers} | {"head": self.head_rank}
+        factors = adapt_(labeller, ranks, self.convolution, runtime.generator("factors"))
+        plain = {"scale": labeller.scale, "offset": labeller.offset}
+        return factors | {name: value.requires_grad_() for name, value in plain.items()}
+
+    @torch.no_grad()
+    def _match(self, state: Fitting, runtime: Runtime) -> None:
+        """Give the projector the spread and the mean of the teachers' logits."""
+        rows = torch.randperm(len(state.order), generator=runtime.generator("match"))[:MATCHED]
+        parts = [state.source.inputs(part, runtime.device) for part in rows.split(self.fit_batch)]
+        ours = torch.cat([state.labeller(part) for part in parts])
+        match_(state.labeller, ours, torch.cat([mean_answer(state.teachers, part) for part in parts]))
+
+    def step(self, state: Fitting, runtime: Runtime) -> Metrics:  # type: ignore[override]
+        """One mini-batch of real images for the projector; after the last of them, one update of a class's patches."""
+        assert self.fit_steps is not None
+        fitting = state.done < self.fit_steps
+        metrics = self._fit(state, runtime) if fitting else self._update(state.done - self.fit_steps, state, runtime)
+        state.done += 1
+        return metrics
+
+    def _fit(self, state: Fitting, runtime: Runtime) -> Metrics:
+        assert self.fit_steps is not None
+        batch = state.done % math.ceil(len(state.order) / self.fit_batch)
+        if batch == 0:
+            state.order = torch.randperm(len(state.order), generator=runtime.generator("shuffle"))
+        for group in state.optimizer.param_groups:
+            group["lr"] = self.fit_lr * 0.5 * (1 + math.cos(math.pi * state.done / self.fit_steps))
+        rows = state.order[batch * self.fit_batch :][: self.fit_batch]
+        images = state.source.inputs(rows, runtime.device)
+        images = crop_and_flip(images, runtime.generator("augment"), smallest=self.fit_crop, flips=state.source.flips)
+        images = images.contiguous(memory_format=runtime.memory_format)
+        with torch.no_grad():
+            wanted = mean_answer(state.teachers, images)
+        with runtime.autocast(training=True):
+            logits = state.labeller(images)
+        labels = state.source.targets[rows].to(runtime.device)
+        terms = fitting_loss(logits.float(), wanted, labels, self.fit_label_weight)
+        state.optimizer.zero_grad(set_to_none=True)
+        terms["loss"].backward()
+        state.optimizer.step()
+        return {name: value.detach() for name, value in terms.items()}
+
+    def _update(self, number: int, state: Fitting, runtime: Runtime) -> Metrics:
+        """One step for the patches of one class; they go into the images when the last is done."""
+        label, turn = divmod(number, self.image_steps)
+        rows, boxes = state.places[label]
+        see = self._sight(state, runtime)
+        if turn == 0:
+            self._begin(rows, boxes, see, state, runtime)
+        patches = state.patches[: len(rows)]
+        loss = lost_detail(see, patches, state.wanted[: len(rows)], state.source.shape[1:])
+        state.patch_optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        state.patch_optimizer.step()
+        with torch.no_grad():
+            state.patches.clamp_(0, 1)
+        if turn == self.image_steps - 1:
+            assert self.factor is not None
+            mine = labels_of(self.ipc, len(state.places)) == label
+            state.images[mine] = tiled(patches.detach().cpu(), self.factor).mul(255).round().byte()
+        return {"loss": loss.detach()}
+
+    @torch.no_grad()
+    def _begin(
+        self,
+        rows: Int[Tensor, " patch"],
+        boxes: Float[Tensor, "patch 4"],
+        see: Callable[[Tensor], Tensor],
+        state: Fitting,
+        runtime: Runtime,
+    ) -> None:
+        """A class's patches scaled down, and what the encoder sees in them before."""
+        unit, (height, width) = unit_pixels(state.source, rows), state.source.shape[1:]
+        size = state.patches.shape[2], state.patches.shape[3]
+        state.patches[: len(rows)] = cut(unit, boxes, size).to(runtime.device)
+        state.wanted[: len(rows)] = see(cut(unit, boxes, (height, width)).to(runtime.device))
+        state.patch_optimizer.state.clear()
+
+    def _sight(self, state: Fitting, runtime: Runtime) -> Callable[[Tensor], Tensor]:
+        """From pixels in [0, 1] to what the fitted encoder makes of them."""
+
+        def see(pixels: Tensor) -> Tensor:
+            images = state.source.transform.forward(pixels).contiguous(memory_format=runtime.memory_format)
+            return state.labeller.encoder(state.labeller.look(images)).float()
+
+        return see
+
+    def result(self, state: Fitting, runtime: Runtime) -> CondensedImages:  # type: ignore[override]
+        """The images as 8-bit pixels with their classes, and the projector."""
+        source = state.source
+        projector = Projector.of(state.encoder, state.base, state.factors, state.head, self.storage)
+        labels, origin = labels_of(self.ipc, len(source.classes)), Origin.of(source, self, runtime)
+        return CondensedImages(
+            state.images.clone(), labels, source.classes, source.transform, source.flips, origin, teacher=projector
+        )
+
+    def load(self, folder: Path) -> CondensedImages:
+        """Read a finished set."""
+        return CondensedImages.load(folder)
+
+    @classmethod
+    def paper(cls, data: str, *, ipc: int) -> Self:
+        """The settings of one cell of the paper's tables, as far as they are known.
+
+        Raises:
+            InputError: A data set the tables do not have.
+        """
+        head_ranks = {"imagenet-100": 64, "imagenet": 128}
+        if data not in head_ranks:
+            raise unknown("data set of HeLlO's tables", data, head_ranks)
+        return cls(
+            ipc=ipc,
+            factor=2,
+            candidates=300,
+            crops=5,
+            rank=8,
+            head_rank=head_ranks[data],
+            encoder="openai/clip-vit-base-patch32",  # the paper's is CLIP's ResNet-50, which transformers lacks
+            architecture=Architecture(network="resnet18", norm="batch"),  # nine checkpoints of one, which is not said
+        )
+
+
+def mean_answer(teachers: list[nn.Module], images: Float[Tensor, "batch channel height width"]) -> Logits:
+    """The mean of the teachers' logits (how the paper joins them was not found)."""
+    return torch.stack([teacher(images).float() for teacher in teachers]).mean(dim=0)
+
+
+def fitting_loss(
+    logits: Logits, teachers: Logits, labels: Int[Tensor, " batch"], label_weight: float
+) -> dict[str, Float[Tensor, ""]]:
+    """MSE(logits, teachers') + λ · cross-entropy with the labels, and both by themselves."""
+    error, entropy = squared_error(logits, teachers) / len(logits), F.cross_entropy(logits, labels)
+    return {"loss": error + label_weight * entropy, "squared_error": error, "cross_entropy": entropy}
+
+
+def lost_detail(
+    see: Callable[[Tensor], Tensor], patches: Patches, wanted: Float[Tensor, "patch feature"], size: tuple[int, int]
+) -> Float[Tensor, ""]:
+    """MSE between what an encoder sees in patches scaled up to a size and what it saw in them at first.
+
+    Args:
+        see: From pixels in [0, 1] to features.
+        patches: Scaled down.
+        wanted: The features of the patches before.
+        size: Theirs before, height and width.
+    """
+    large = F.interpolate(patches, size=size, mode="bilinear")
+    return F.mse_loss(see(large), wanted)

@@ -1,0 +1,101 @@
+"""Relabelled real images: chosen without learning, with the mean answers of several trained networks as labels.
+
+The rival that is left out of most tables, and that many methods do not beat: on small images above all, a good part
+of what condensing gains comes from soft labels, whoever's images they are on. Prefer it as the first thing to try, and
+read every method with soft labels beside it. That soft labels matter more than images is shown by Qin, Deng and
+Alvarez-Melis, A Label is Worth A Thousand Images in Dataset Distillation, NeurIPS 2024, arXiv:2406.10485.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal, Self
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from attar.core.runtime import Runtime
+from attar.core.seeds import derived_seed
+from attar.core.settings import Range
+from attar.images.artefact import CondensedImages
+from attar.images.condense.coresets import CORESETS, Coreset, Selection, check_enough_images
+from attar.images.networks import Architecture
+from attar.images.sources import ImageSource
+from attar.images.training import PROTOCOLS, Protocol, trained
+
+
+@dataclass
+class Answered(Selection):
+    """Chosen images with their labels."""
+
+    labels: Float[Tensor, "image classes"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relabelled(Coreset):
+    """Choose real images, and label each with the mean probabilities that networks trained on all the data give it.
+
+    The label of an image x is Σ_t softmax(z_t(x) / τ) / T over T teachers, which differ in their seeds alone. It may
+    say another class than the one that x was chosen for.
+    """
+
+    images: Literal["random", "class-mean", "herding", "k-means"] = "random"
+    """How images are chosen, as by the method of that name."""
+    space: Literal["embedding", "pixel"] = "embedding"
+    """What k-means clusters."""
+    teachers: Annotated[int, Range(1)] = 3
+    """T: how many networks answer."""
+    label_temperature: Annotated[float, Range(0.01)] = 1.0
+    """τ: above one the answers are less sure."""
+    architecture: Architecture = field(default_factory=Architecture)
+    """The teachers, and the network in whose embeddings images are chosen."""
+    protocol: Protocol = PROTOCOLS["ceiling"]
+    """How they are trained."""
+
+    name = "relabel"
+
+    def resolve(self, source: ImageSource, runtime: Runtime) -> Self:
+        """Fill in the networks' depth; refuse what cannot be chosen."""
+        settings = replace(super().resolve(source, runtime), architecture=self.architecture.resolve(source.shape))
+        settings._selection()
+        if self.images != "class-mean":
+            check_enough_images(self.ipc, source)
+        return settings
+
+    def build(self, source: ImageSource, runtime: Runtime) -> Answered:
+        """Choose, train the teachers or find them, ask them."""
+        images = self.select(source, runtime)
+        answers = self._asked(source.transform.forward(images), source, runtime)
+        return Answered(images, source, answers)
+
+    def select(self, source: ImageSource, runtime: Runtime) -> Tensor:
+        """What the method of that name chooses."""
+        return self._selection().select(source, runtime)
+
+    def _selection(self) -> Coreset:
+        """The method that chooses, with as many of these settings as it has."""
+        kind = CORESETS[self.images]
+        names = [name for name in ("ipc", "space", "architecture", "protocol") if name in kind.__dataclass_fields__]
+        settings: dict[str, Any] = {name: getattr(self, name) for name in names}
+        return kind(**settings)
+
+    def _asked(self, images: Tensor, source: ImageSource, runtime: Runtime) -> Float[Tensor, "image classes"]:
+        """The teachers' mean probabilities."""
+        total = torch.zeros(len(images), len(source.classes))
+        for teacher in range(self.teachers):
+            turn = runtime.with_seed(derived_seed(runtime.seed, f"teacher {teacher}"))
+            network = trained(source, self.architecture, turn, self.protocol).network
+            total += (logits_of(network, images, source, runtime) / self.label_temperature).softmax(dim=1)
+        return total / self.teachers
+
+    def result(self, state: Any, runtime: Runtime) -> CondensedImages:
+        """The chosen images with the answers as labels."""
+        return replace(super().result(state, runtime), labels=state.labels)
+
+
+@torch.inference_mode()
+def logits_of(
+    network: nn.Module, images: Tensor, source: ImageSource, runtime: Runtime
+) -> Float[Tensor, "image classes"]:
+    """What a network answers, a few images at a time."""
+    parts = images.split(runtime.images_at_once(source.shape))
+    return torch.cat([network(part.to(runtime.device)).float().cpu() for part in parts])

@@ -1,0 +1,426 @@
+"""SRe2L: squeeze a data set into a trained network, then recover images from what its batch norm remembers.
+
+Prefer it where a step over all real images is out of reach: once the network is trained no real image is seen again,
+and the work for a class does not grow with the data. On small images it is weak: real ones drawn at random with the
+same teacher's labels are better there, and `attar evaluate` shows them beside it. Its students learn from the teacher
+(`--protocol rded`) or from labels stored for many views (`attar label`, then `--protocol sre2l`).
+Yin, Xing and Shen, Squeeze, Recover and Relabel: Dataset Condensation at ImageNet Scale From A New Perspective,
+NeurIPS 2023, arXiv:2306.13092. Settings are those of the released scripts.
+"""
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from attar.core.engine import Metrics
+from attar.core.errors import InputError, unknown
+from attar.core.runtime import Runtime
+from attar.core.seeds import uniform
+from attar.core.settings import Range, Settings
+from attar.core.state import rebuilt
+from attar.images.artefact import CondensedImages, Origin
+from attar.images.condense.coresets import Ipc, check_enough_images, draw_rows, labels_of, per_class
+from attar.images.condense.recover import (
+    UNIFORMS,
+    Scale,
+    Watch,
+    check_norms,
+    mean_length,
+    seen_through,
+    total_variation,
+    view_from,
+)
+from attar.images.networks import Architecture, multiply_adds
+from attar.images.pretrained import PREFIX, labelling_classifier
+from attar.images.sources import ImageSource
+from attar.images.training import PROTOCOLS, Protocol, TrainedNetwork, found_or_trained
+
+CROPPED_SIDE = 64
+"""Image side from which views are crops: the scripts have them for Tiny-ImageNet and ImageNet, and none for CIFAR."""
+
+BETAS = (0.5, 0.9)
+"""Adam's; the scripts'."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Images of different classes that are recovered together: their batch statistics are one."""
+
+    number: int
+    rows: Int[Tensor, " image"]
+    """Their places in the result."""
+
+
+@dataclass
+class Recovering:
+    """The images of the blocks at work, and those that are done."""
+
+    images: Tensor
+    optimizer: torch.optim.Adam
+    finished: Tensor
+    """All images as 8-bit pixels; empty where they are still to come."""
+    done: int = 0
+    source: Any = rebuilt(default=None)
+    starts: Tensor | None = rebuilt(default=None)
+    """The training row that each image starts from, where it starts from a real one."""
+    plan: list[list[Block]] = rebuilt(default_factory=list)
+    """Blocks that are recovered at once, in their turn."""
+    labels: Tensor = rebuilt(default=None)
+    loss: Callable[..., tuple[Tensor, Tensor, Tensor]] = rebuilt(default=None)
+    """The loss of blocks summed, and its two main parts."""
+    watch: Watch = rebuilt(default=None)
+    teacher: TrainedNetwork | None = rebuilt(default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SRe2L(Settings):
+    """Recover images that a trained network is sure of and that its batch norm takes for real ones (NeurIPS 2023).
+
+    Images are made in blocks, one of each of up to `block` classes, each block from noise by `iterations` steps of
+    Adam on random views: CE + α Σ_l k_l (‖v_l - RV_l‖ + ‖μ_l - RM_l‖), with v, μ the statistics of what the l-th batch
+    norm sees in the block, and RV, RM what it remembers of the real images. One crop, flip and roll serve the whole
+    block. The last iterate counts; it is stored in 8 bits. Memory is that of one block, and of the pixels made.
+    """
+
+    ipc: Ipc = 10
+    """Synthetic images per class: one number for all, or one for each class in turn."""
+    iterations: Annotated[int, Range(1)] | None = None
+    """Steps for each block; 4,000 on a GPU and 500 on a CPU unless given."""
+    block: Annotated[int, Range(1)] = 100
+    """Images in a block, all of different classes; of fewer classes one each."""
+    image_lr: Annotated[float, Range(0)] = 0.25
+    """Step size on normalised pixels, which falls to zero by a cosine within each block."""
+    statistics_weight: Annotated[float, Range(0)] = 0.01
+    """α, weight of the batch-norm term. The scripts have 0.01 to 1: the norms are sums over a teacher's channels."""
+    first_weight: Annotated[float, Range(0)] = 10.0
+    """k of the first batch norm; the others have one."""
+    bn_scale: Scale = "sum"
+    """The norms as they are and summed over layers (the papers' way); or averaged over layers after division by
+    √channels, or by the norms of what the layer remembers, so that one α serves all teachers."""
+    crop: Literal["auto", "on", "off"] = "auto"
+    """Whether views are random resized crops; auto: from 64 pixels on."""
+    smallest_crop: Annotated[float, Range(0.001, 1)] = 0.08
+    """Smallest share of an image's area in a crop."""
+    jitter: int | None = None
+    """Greatest shift of a view in pixels, which is rolled by it in both directions; an eighth of the side unless
+    given."""
+    jitter_from: int = 0
+    """Least shift; below zero the other way."""
+    variation_weight: Annotated[float, Range(0)] = 0.0
+    """Weight of the total variation; none in every released recipe."""
+    length_weight: Annotated[float, Range(0)] = 0.0
+    """Weight of the images' mean length ‖x‖₂; none in every released recipe."""
+    start: Literal["noise", "real"] = "noise"
+    """What images are before the first step: standard normal, or real ones drawn at random."""
+    rounding: Literal["down", "nearest"] = "down"
+    """How learned values become 8-bit pixels: cut off, as in the scripts, or rounded."""
+    labels: Literal["hard", "teacher"] = "teacher"
+    """Class numbers alone, or with the teacher itself, for protocols that learn from one."""
+    blocks_at_once: Annotated[int, Range(1)] | None = None
+    """Blocks recovered side by side, each with statistics and views of its own; one on a CPU, and as many as fill a
+    GPU, unless given. Processes share them."""
+    teacher: str | None = None
+    """Folder of a trained network, or transformers:NAME_OR_FOLDER of a classifier of these very classes; one is
+    trained unless given."""
+    architecture: Architecture = field(default_factory=lambda: Architecture(norm="batch"))
+    """The teacher, where it is trained; it needs batch norm."""
+    protocol: Protocol = PROTOCOLS["ceiling"]
+    """How it is trained."""
+    classes: int = 0
+    """How many classes there are; filled in from the data."""
+
+    name = "sre2l"
+
+    def smallest_at(self, iteration: int) -> float:
+        """The smallest share of the area in a crop at an iteration of a block, counted from zero: always the same."""
+        return self.smallest_crop
+
+    def resolve(self, source: ImageSource, runtime: Runtime) -> Self:
+        """Fill in what was left open from image size and device.
+
+        Raises:
+            InputError: A teacher without batch norm or that cannot go along, or images that have no pixel range.
+        """
+        on_gpu = runtime.device.type != "cpu"
+        per_class(self.ipc, len(source.classes))
+        if self.start == "real":
+            check_enough_images(self.ipc, source)
+        if source.transform.whitening is not None:
+            raise InputError(f"{self.name} holds pixels in their range, which whitening hides; give data without it.")
+        side = min(source.shape[1:])
+        jitter = max(side // 8, self.jitter_from) if self.jitter is None else self.jitter
+        if jitter < self.jitter_from:
+            raise InputError(f"jitter is {jitter}, but shifts begin with jitter_from, {self.jitter_from}.")
+        architecture = self.architecture.resolve(source.shape)
+        self._check_teacher(architecture, source)
+        together = runtime.images_at_once(source.shape) // min(self.block, len(source.classes)) if on_gpu else 1
+        return replace(
+            self,
+            iterations=self.iterations or (4000 if on_gpu else 500),
+            crop=("on" if side >= CROPPED_SIDE else "off") if self.crop == "auto" else self.crop,
+            jitter=jitter,
+            blocks_at_once=self.blocks_at_once or max(1, together),
+            architecture=architecture,
+            classes=len(source.classes),
+        )
+
+    def _check_teacher(self, architecture: Architecture, source: ImageSource) -> None:
+        """Refuse in the first second what is not known to fit only after hours of training."""
+        if self.teacher is None:
+            check_norms(architecture.build(source.shape, len(source.classes), torch.Generator()))
+        elif self.teacher.startswith(PREFIX) and self.labels == "teacher":
+            raise InputError(
+                f"labels is teacher, but only attar's own networks go along with a set; with {self.teacher} take "
+                "--labels hard, and store its answers by `attar label --teacher`."
+            )
+
+    @property
+    def plan(self) -> list[list[Block]]:
+        """The blocks in order, image after image of the classes: those together that are recovered at once."""
+        assert self.classes and self.blocks_at_once is not None, "resolve the settings first"
+        counts = torch.tensor(per_class(self.ipc, self.classes))
+        first = counts.cumsum(0) - counts
+        parts = [(first[counts > index] + index).split(self.block) for index in range(int(counts.max()))]
+        blocks = [Block(number, rows) for number, rows in enumerate(rows for part in parts for rows in part)]
+        groups: list[list[Block]] = []
+        for _, alike in groupby(blocks, key=lambda block: len(block.rows)):
+            several = list(alike)
+            at_once = self.blocks_at_once
+            groups += [several[place : place + at_once] for place in range(0, len(several), at_once)]
+        return groups
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all blocks."""
+        assert self.iterations is not None, "resolve the settings first"
+        return len(self.plan) * self.iterations
+
+    def work(self, source: ImageSource) -> float:
+        """Multiply-adds of the whole run: a pass forward and one back to the pixels."""
+        assert self.iterations is not None, "resolve the settings first"
+        network = self.architecture.build(source.shape, len(source.classes), torch.Generator())
+        images = sum(per_class(self.ipc, len(source.classes)))
+        return 2.0 * multiply_adds(network, source.shape) * images * self.iterations
+
+    def build(self, source: ImageSource, runtime: Runtime) -> Recovering:
+        """Squeeze: find or train the teacher; no image yet."""
+        network, carried = self._squeezed(source, runtime)
+        plan, labels = self.plan, labels_of(self.ipc, len(source.classes))
+        largest = max(sum(len(block.rows) for block in group) for group in plan)
+        images = torch.zeros(largest, *source.shape, device=runtime.device).requires_grad_()
+        real = self.start == "real"
+        watch = Watch(network, first=self.first_weight, scale=self.bn_scale)
+        return Recovering(
+            images=images,
+            optimizer=torch.optim.Adam([images], self.image_lr, betas=BETAS),
+            finished=torch.zeros(len(labels), *source.shape, dtype=torch.uint8),
+            source=source,
+            starts=draw_rows(source.rows_of, self.ipc, runtime.generator("start")) if real else None,
+            plan=plan,
+            labels=labels,
+            loss=runtime.compiled(self._loss(network, watch, runtime), training=True),
+            watch=watch,
+            teacher=carried,
+        )
+
+    def _squeezed(self, source: ImageSource, runtime: Runtime) -> tuple[nn.Module, TrainedNetwork | None]:
+        """A frozen copy of the teacher to be watched, and the teacher itself where it can go along."""
+        carried = None
+        if self.teacher is not None and self.teacher.startswith(PREFIX):
+            network = labelling_classifier(self.teacher, source.shape, len(source.classes))
+        else:
+            carried = found_or_trained(self.teacher, source, self.architecture, runtime, self.protocol)
+            network = copy.deepcopy(carried.network)
+        return runtime.place(network).eval().requires_grad_(False), carried
+
+    def _loss(self, network: nn.Module, watch: Watch, runtime: Runtime) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
+        """The loss of images of some blocks, seen through a view each."""
+
+        def loss(images: Tensor, rows: Tensor, columns: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            groups = len(rows)
+            seen = seen_through(images, rows, columns).contiguous(memory_format=runtime.memory_format)
+            logits = network(seen).float()
+            sure = F.cross_entropy(logits, labels) * groups
+            alike = watch.taken().sum()
+            total = sure + self.statistics_weight * alike
+            if self.variation_weight or self.length_weight:
+                total = total + sum(self._prior(part) for part in seen.chunk(groups))
+            return total, sure, alike
+
+        return loss
+
+    def _prior(self, images: Tensor) -> Float[Tensor, ""]:
+        """What images of one block are like, whatever the network."""
+        return self.variation_weight * total_variation(images) + self.length_weight * mean_length(images)
+
+    def step(self, state: Recovering, runtime: Runtime) -> Metrics:
+        """One view of every block at work, one step of Adam, pixels back into their range."""
+        assert self.iterations is not None, "resolve the settings first"
+        turn, iteration = divmod(state.done, self.iterations)
+        blocks = state.plan[turn]
+        if iteration == 0:
+            self._begin(blocks, state, runtime)
+        state.optimizer.param_groups[0]["lr"] = (
+            self.image_lr * 0.5 * (1 + math.cos(math.pi * iteration / self.iterations))
+        )
+        state.images.grad = torch.zeros_like(state.images)
+        terms = self._terms(blocks, iteration, state, runtime)
+        # The pixels of blocks that other processes work on have a zero here, so the sum is the whole gradient.
+        runtime.processes.sum_(state.images.grad)
+        state.optimizer.step()
+        with torch.no_grad():
+            state.images.clamp_(*_pixel_range(state.source, runtime))
+        state.done += 1
+        if state.done % self.iterations == 0:
+            state.finished[torch.cat([block.rows for block in blocks])] = self._pixels(blocks, state)
+        values = runtime.processes.sum_(terms) / len(blocks)
+        return dict(zip(("loss", "cross_entropy", "statistics"), values, strict=True))
+
+    def _begin(self, blocks: list[Block], state: Recovering, runtime: Runtime) -> None:
+        """Images at their start, and an optimiser that remembers nothing."""
+        images = [self._start(block, state, runtime) for block in blocks]
+        with torch.no_grad():
+            state.images.zero_()
+            state.images[: sum(map(len, images))] = torch.cat(images).to(runtime.device)
+        state.optimizer.state.clear()
+
+    def _start(self, block: Block, state: Recovering, runtime: Runtime) -> Tensor:
+        if state.starts is not None:
+            found: Tensor = state.source.inputs(state.starts[block.rows])
+            return found
+        return torch.randn(len(block.rows), *state.source.shape, generator=runtime.generator("start"))
+
+    def _terms(self, blocks: list[Block], iteration: int, state: Recovering, runtime: Runtime) -> Float[Tensor, "3"]:
+        """The loss and its parts, summed over this process's blocks; their gradient goes to the images."""
+        mine = list(runtime.processes.share(len(blocks)))
+        if not mine:
+            return torch.zeros(3, device=runtime.device)
+        views = [self._view(blocks[place].number, iteration, state, runtime) for place in mine]
+        rows, columns = (torch.stack(parts).to(runtime.device) for parts in zip(*views, strict=True))
+        labels = torch.cat([state.labels[blocks[place].rows] for place in mine]).to(runtime.device)
+        size = len(blocks[0].rows)
+        images = state.images[: size * len(blocks)]
+        if len(mine) < len(blocks):
+            images = images.unflatten(0, (len(blocks), size))[mine].flatten(0, 1)
+        state.watch.groups = len(mine)
+        terms = state.loss(images, rows, columns, labels)
+        terms[0].backward()
+        return torch.stack([term.detach() for term in terms])
+
+    def _view(self, block: int, iteration: int, state: Recovering, runtime: Runtime) -> tuple[Tensor, Tensor]:
+        """The view of a block at an iteration, the same whatever is recovered beside it."""
+        assert self.jitter is not None
+        size = state.source.shape[1:]
+        view = view_from(
+            uniform(runtime.seed, f"view {block} {iteration}", UNIFORMS),
+            size,
+            smallest=self.smallest_at(iteration) if self.crop == "on" else 1.0,
+            flips=state.source.flips,
+            jitter=(self.jitter_from, self.jitter),
+        )
+        return view.matrices(size)
+
+    def _pixels(self, blocks: list[Block], state: Recovering) -> Tensor:
+        """The blocks at work as 8-bit pixels."""
+        images = state.images.detach()[: sum(len(block.rows) for block in blocks)]
+        values = state.source.transform.inverse(images).clamp(0, 1).mul(255)
+        return (values.round() if self.rounding == "nearest" else values).byte().cpu()
+
+    def result(self, state: Recovering, runtime: Runtime) -> CondensedImages:
+        """The images so far, with their classes, and their teacher if it goes along."""
+        assert self.iterations is not None
+        images, source = state.finished.clone(), state.source
+        turn, iteration = divmod(state.done, self.iterations)
+        if iteration:
+            images[torch.cat([block.rows for block in state.plan[turn]])] = self._pixels(state.plan[turn], state)
+        teacher = state.teacher if self.labels == "teacher" else None
+        origin = Origin.of(source, self, runtime)
+        return CondensedImages(
+            images, state.labels, source.classes, source.transform, source.flips, origin, teacher=teacher
+        )
+
+    def load(self, folder: Path) -> CondensedImages:
+        """Read a finished set."""
+        return CondensedImages.load(folder)
+
+    @classmethod
+    def paper(cls, data: str, *, ipc: int) -> Self:
+        """The settings of one cell of the paper's tables, with a ResNet-18 as teacher.
+
+        Raises:
+            InputError: A data set the scripts do not have.
+        """
+        return cls(ipc=ipc, **recipe(SCRIPTS, data, "SRe2L"))
+
+
+def _squeeze(epochs: int, lr: float, weight_decay: float) -> Protocol:
+    """How the papers train a teacher, but for the first epochs' growing step size."""
+    return Protocol(
+        name="squeeze",
+        epochs=epochs,
+        lr=lr,
+        weight_decay=weight_decay,
+        augmentation="crop",
+        schedule="cosine",
+    )
+
+
+_RESNET = Architecture(network="resnet18", norm="batch")
+CIFAR: dict[str, Any] = {
+    "image_lr": 0.25,
+    "statistics_weight": 0.01,
+    "iterations": 1000,
+    "jitter": 4,
+    "crop": "off",
+    "architecture": _RESNET,
+    "protocol": _squeeze(200, 0.1, 5e-4),
+}
+"""The CIFAR-100 script's; CIFAR-10 has none and takes these in later tables."""
+TINY: dict[str, Any] = {
+    "image_lr": 0.1,
+    "statistics_weight": 1.0,
+    "iterations": 4000,
+    "jitter": 4,
+    "jitter_from": -4,
+    "crop": "on",
+    "architecture": _RESNET,
+    "protocol": _squeeze(50, 0.2, 1e-4),
+}
+IMAGENET: dict[str, Any] = {
+    "image_lr": 0.25,
+    "statistics_weight": 0.01,
+    "iterations": 4000,
+    "jitter": 32,
+    "crop": "on",
+    "architecture": _RESNET,
+    "protocol": _squeeze(90, 0.1, 1e-4),
+}
+"""The script takes a ResNet-18 that others have trained for 90 epochs."""
+SCRIPTS = {"cifar10": CIFAR, "cifar100": CIFAR, "tiny-imagenet": TINY, "imagenet": IMAGENET}
+
+
+def recipe(table: dict[str, dict[str, Any]], data: str, method: str) -> dict[str, Any]:
+    """The settings that a method's scripts have for a data set.
+
+    Raises:
+        InputError: They have none.
+    """
+    if data not in table:
+        raise unknown(f"data set of {method}'s tables", data, table)
+    return table[data]
+
+
+def _pixel_range(source: ImageSource, runtime: Runtime) -> tuple[Tensor, Tensor]:
+    """Black and white as network input, by channel."""
+    ends = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(-1, source.shape[0], -1, -1)
+    black, white = source.transform.forward(ends).to(runtime.device)
+    return black, white

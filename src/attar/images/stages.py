@@ -1,0 +1,120 @@
+"""A network at several stages of one training: the weak teachers of methods that learn from more than the last."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Self
+
+from torch import Tensor
+
+from attar.core import engine, store
+from attar.core.engine import Metrics
+from attar.core.runtime import Runtime
+from attar.core.settings import Range, Settings
+from attar.images.networks import Architecture
+from attar.images.sources import ImageSource
+from attar.images.training import Protocol, TrainedNetwork, Training, TrainNetwork, network_folder
+
+
+@dataclass
+class Staged:
+    """A training on its way, and the parameters it had after some epochs."""
+
+    training: Training
+    kept: dict[str, dict[str, Tensor]]
+
+
+@dataclass
+class Stages:
+    """The network after each of some epochs."""
+
+    networks: dict[int, TrainedNetwork]
+    folder: Path | None = None
+
+    def save(self, folder: Path) -> None:
+        """Each in a folder of its own."""
+        for epoch, network in self.networks.items():
+            store.make_folder(folder / stage_name(epoch))
+            network.save(folder / stage_name(epoch))
+
+    def picture(self) -> None:
+        """Networks have none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainStages(Settings):
+    """Train a network and keep it as it is after some epochs; no longer than the last of them."""
+
+    training: TrainNetwork = field(default_factory=TrainNetwork)
+    """What is trained, and how."""
+    stages: tuple[Annotated[int, Range(1)], ...] = (1,)
+    """The epochs, counted from one."""
+
+    name = "train-stages"
+
+    def resolve(self, source: ImageSource, runtime: Runtime) -> Self:
+        """Fill in depth and set size from the data."""
+        return replace(self, training=self.training.resolve(source))
+
+    @property
+    def total_steps(self) -> int:
+        """Steps up to the last stage."""
+        return max(self.stages) * self.training.batches
+
+    def work(self, source: ImageSource) -> float:
+        """As much of the training as there is."""
+        return self.training.work(source) * max(self.stages) / self.training.protocol.epochs
+
+    def build(self, source: ImageSource, runtime: Runtime) -> Staged:
+        """A network with fresh parameters, which stand for every stage until it comes."""
+        training = self.training.build(source, runtime)
+        return Staged(training, {str(epoch): _parameters(training) for epoch in self.stages})
+
+    def step(self, state: Staged, runtime: Runtime) -> Metrics:
+        """One mini-batch."""
+        metrics = self.training.step(state.training, runtime)
+        epoch, more = divmod(state.training.done, self.training.batches)
+        if not more and epoch in self.stages:
+            state.kept[str(epoch)] = _parameters(state.training)
+        return metrics
+
+    def result(self, state: Staged, runtime: Runtime) -> Stages:
+        """The networks so far."""
+        networks = {}
+        for epoch in self.stages:
+            networks[epoch] = self.training.result(state.training, runtime)
+            networks[epoch].network.load_state_dict(state.kept[str(epoch)])
+        return Stages(networks)
+
+    def load(self, folder: Path) -> Stages:
+        """Read trained networks."""
+        return Stages({epoch: TrainedNetwork.load(folder / stage_name(epoch)) for epoch in self.stages}, folder)
+
+
+def stage_name(epoch: int) -> str:
+    """The folder of a stage."""
+    return f"epoch-{epoch:04d}"
+
+
+def spaced(count: int, epochs: int) -> tuple[int, ...]:
+    """Up to so many epochs, evenly spaced, the last one among them."""
+    return tuple(sorted({max(1, round(epochs * number / count)) for number in range(1, count + 1)}))
+
+
+def trained_stages(
+    source: ImageSource, architecture: Architecture, runtime: Runtime, protocol: Protocol, stages: tuple[int, ...]
+) -> Stages:
+    """A network at stages of its training on all of a source: from the cache, or trained now and kept (resumable)."""
+    training = TrainNetwork(architecture=architecture, protocol=protocol)
+    method = TrainStages(training=training, stages=stages).resolve(source, runtime)
+    folder = network_folder(method, source, runtime.seed)
+    store.make_folder(folder)
+    machine = Runtime(replace(runtime.engine, tensorboard=False, snapshots=0), runtime.seed, say=runtime.say).alone()
+    machine.plan(method.work(source))
+    found = engine.run(method, source, machine, out=folder, title="training weak teachers", wait=True)
+    for network in found.networks.values():
+        runtime.place(network.network)
+    return found
+
+
+def _parameters(training: Training) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in training.network.state_dict().items()}
