@@ -1,6 +1,11 @@
-"""Make the methods' pictures: ten digits per class (one for the class mean), as the documentation shows them."""
+"""Make the methods' pictures: ten digits per class (one for the class mean), as the documentation shows them.
+
+Of all methods, or of those that are named.
+"""
 
 import io
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
@@ -9,15 +14,30 @@ import attar
 from attar.core.engine import resolved_json
 from attar.core.registry import METHODS
 from attar.core.runtime import Engine
+from attar.images.condense.ast import SMOOTH
+from attar.images.experts import Experts
 
-STEPS = {"dm": 200, "datadam": 200, "atom": 200}
+EXPERTS = Experts(experts=3, expert_epochs=12, expert_lr=0.05, expert_batch=64)
+TRAJECTORY = {"steps": 40, "student_steps": 15, "last_start": 10, "lr": 50.0, "lr_lr": 1e-4, "experts": EXPERTS}
+BRIEF = {
+    "dm": {"steps": 200},
+    "datadam": {"steps": 200},
+    "atom": {"steps": 200},
+    "dc": {"networks": 10},
+    "dsa": {"networks": 10},
+    "dcc": {"networks": 10},
+    "ast": {**TRAJECTORY, "experts": replace(SMOOTH, experts=3, expert_epochs=12)},
+    "sre2l": {"iterations": 300},
+    "cda": {"iterations": 300},
+    **dict.fromkeys(("mtt", "tesla", "ftd", "datm", "edf"), TRAJECTORY),
+}
 
 for name, entry in METHODS.items():
-    settings = {"ipc": 1 if name == "class-mean" else 10}
-    if name in STEPS:
-        settings["steps"] = STEPS[name]
+    if sys.argv[1:] and name not in sys.argv[1:]:
+        continue
+    settings = {"ipc": 1 if name == "class-mean" else 10, **BRIEF.get(name, {})}
     method = entry.load()(**settings)
     small = attar.condense("digits", method, engine=Engine(quiet=True))
     picture = Image.open(io.BytesIO(small.picture())).quantize(32)
     picture.save(Path(__file__).parent / "previews" / f"{name}.png", optimize=True)
-    print(name, resolved_json(method))
+    print(name, resolved_json(method), flush=True)

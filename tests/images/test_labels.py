@@ -331,6 +331,19 @@ def test_a_teacher_of_ones_own_or_one_trained_on_the_data_will_do(digits, shapes
         attar.label(bare, attar.StoreLabels(**settings), engine=ENGINE)
 
 
+def test_a_classifier_of_transformers_may_answer(digits, tmp_path):
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    sizes = {"embedding_size": 4, "hidden_sizes": [4, 8], "depths": [1, 1], "layer_type": "basic", "num_labels": 10}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        transformers.ResNetForImageClassification(transformers.ResNetConfig(**sizes)).save_pretrained(tmp_path / "net")
+    bare = attar.condense(digits, attar.Random(ipc=1), out=tmp_path / "set", engine=ENGINE)
+    teacher = f"transformers:{tmp_path / 'net'}"
+    small = attar.label(bare, attar.StoreLabels(epochs=1, teacher=teacher), engine=ENGINE)
+    assert small.teacher is None
+    assert small.soft.epoch(0, small).answers(torch.arange(10)).shape == (10, 10)
+
+
 def test_batch_statistics_may_answer(saved, digits, tmp_path):
     running, batch = (labelled(saved, format="float32", teacher_bn=kind, together=8) for kind in ("running", "batch"))
     rows = torch.arange(20)
@@ -390,8 +403,10 @@ def test_beside_it_stand_hard_labels_and_random_images_with_the_same_teacher(sav
     small = labelled(saved)
     how = dataclasses.replace(PROTOCOLS["sre2l"], epochs=2)
     settings = {"networks": [SMALL], "repeats": 1, "protocol": how, "ceiling": "skip", "beside": "run"}
-    labels = [other.label for other in evaluate(small, digits, **settings, engine=ENGINE).networks[0].beside]
-    assert labels == [
+    beside = evaluate(small, digits, **settings, engine=ENGINE).networks[0].beside
+    assert beside[0].bytes == small.bytes - small.soft.bytes
+    assert [other.label for other in beside] == [
+        "with its teacher asked anew",
         "with hard labels",
         "random, as many images, same teacher",
         "random, as many bytes, hard labels",

@@ -304,6 +304,8 @@ def _ways(
     if protocol.target == "stored":  # they belong to these very images; of others their teacher is asked, if it is here
         asked = small.soft is not None and small.teacher is not None and small.soft.are_of(small.teacher)
         others = dataclasses.replace(protocol, target="teacher") if asked else stored
+        if asked:
+            ways.append(("with its teacher asked anew", dataclasses.replace(small, soft=None), others))
     if protocol.augmented and protocol.target != "stored":
         bare = dataclasses.replace(protocol, name=f"{protocol.name}, not augmented", augmented=False, mix="none")
         ways.append(("without augmentation", small, bare))

@@ -78,6 +78,8 @@ class Recovering:
     loss: Callable[..., tuple[Tensor, Tensor, Tensor]] = rebuilt(default=None)
     """The loss of blocks summed, and its two main parts."""
     watch: Watch = rebuilt(default=None)
+    ends: tuple[Tensor, Tensor] = rebuilt(default=None)
+    """Black and white as network input."""
     teacher: TrainedNetwork | None = rebuilt(default=None)
 
 
@@ -229,6 +231,7 @@ class SRe2L(Settings):
             labels=labels,
             loss=runtime.compiled(self._loss(network, watch, runtime), training=True),
             watch=watch,
+            ends=_pixel_range(source, runtime),
             teacher=carried,
         )
 
@@ -272,13 +275,15 @@ class SRe2L(Settings):
         state.optimizer.param_groups[0]["lr"] = (
             self.image_lr * 0.5 * (1 + math.cos(math.pi * iteration / self.iterations))
         )
-        state.images.grad = torch.zeros_like(state.images)
+        state.optimizer.zero_grad(set_to_none=True)
         terms = self._terms(blocks, iteration, state, runtime)
+        if state.images.grad is None:
+            state.images.grad = torch.zeros_like(state.images)
         # The pixels of blocks that other processes work on have a zero here, so the sum is the whole gradient.
         runtime.processes.sum_(state.images.grad)
         state.optimizer.step()
         with torch.no_grad():
-            state.images.clamp_(*_pixel_range(state.source, runtime))
+            state.images.clamp_(*state.ends)
         state.done += 1
         if state.done % self.iterations == 0:
             state.finished[torch.cat([block.rows for block in blocks])] = self._pixels(blocks, state)
@@ -420,7 +425,7 @@ def recipe(table: dict[str, dict[str, Any]], data: str, method: str) -> dict[str
 
 
 def _pixel_range(source: ImageSource, runtime: Runtime) -> tuple[Tensor, Tensor]:
-    """Black and white as network input, by channel."""
+    """Black and white as network input, a value for each channel."""
     ends = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(-1, source.shape[0], -1, -1)
     black, white = source.transform.forward(ends).to(runtime.device)
     return black, white
