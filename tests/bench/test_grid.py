@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from attar.bench import grid, tables
-from attar.bench.grid import method_named
+from attar.bench.grid import method_named, row_named
 from attar.core.errors import InputError
 from attar.core.runtime import Engine
 from attar.images.condense.datadam import DataDAM
@@ -47,6 +47,11 @@ def test_what_is_not_given_of_networks_and_experts_stays_the_methods_own():
     usual = DATM(ipc=1)
     assert made.architecture == dataclasses.replace(usual.architecture, width=4)
     assert made.experts == dataclasses.replace(usual.experts, experts=2, expert_epochs=3)
+
+
+def test_a_line_says_what_labels_its_sets_have():
+    assert [row_named(text, 1, 1).labels for text in ("dm", "datm", "datm:labels=hard")] == ["hard", "soft", "hard"]
+    assert (row_named("class-mean", 1, 1).most, row_named("dm", 1, 1).most) == (1, 10**9)
 
 
 @pytest.mark.parametrize(

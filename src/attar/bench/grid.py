@@ -64,7 +64,9 @@ def row_named(text: str, sets: int, networks: int) -> Row:
     Raises:
         InputError: As `method_named`.
     """
-    return Row(text, partial(method_named, text), sets, networks, most=_most(text))
+    most = _most(text)
+    soft = getattr(method_named(text, 1), "labels", "hard") == "soft"
+    return Row(text, partial(method_named, text), sets, networks, most, labels="soft" if soft else "hard")
 
 
 def method_named(text: str, ipc: int) -> Any:

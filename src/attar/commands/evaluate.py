@@ -40,7 +40,8 @@ def main(arguments: list[str]) -> None:
             data: The data they were condensed from; left out, the bundled set they name.
             networks: Kinds of networks, such as convnet, resnet18, convnet:norm=batch,width=64, transformers:FOLDER.
             repeats: Networks of each kind on each set.
-            protocol: How they are trained: field (1,000 epochs), quick (100), datadam, dc.
+            protocol: How they are trained: field (1,000 epochs), quick (100), datadam, dc; on a teacher's answers rded
+                and hello, on stored ones sre2l.
             ceiling: The score of all the data: auto trains it when that takes under ten minutes.
             beside: What a score is read with (no augmentation, hard labels, random images): auto as for the ceiling.
             seed: The repeats' seeds come from it, the same for every set.

@@ -127,6 +127,13 @@ def test_experts_take_turns_in_a_new_order_each_round(few_digits):
     assert len(set(map(tuple, rounds))) > 1
 
 
+def test_a_student_takes_no_more_steps_than_the_expert_did(few_digits, digits, runtime):
+    taken = [attar.MTT(ipc=1).resolve(source, runtime).student_steps for source in (few_digits, digits)]
+    assert taken == [2, 12]  # one batch of 120 images an epoch, and six of 1,297, over two epochs
+    small = condensed(few_digits, attar.MTT(ipc=1, steps=20, experts=Experts(experts=1), architecture=SMALL))
+    assert small.images.isfinite().all()
+
+
 def test_a_student_sees_every_image_before_any_again(few_digits):
     method, _, runtime = built(few_digits, attar.MTT(**{**BRIEF, "student_steps": 6}, batch=8))
     batches = list(method._batches(20, runtime))

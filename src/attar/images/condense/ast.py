@@ -121,6 +121,7 @@ class AST(MTT):
     def waypoints(self, state: Distilling, expert: int, epoch: int, runtime: Runtime) -> dict[int, Waypoint]:
         """The end, and the epochs between."""
         points = super().waypoints(state, expert, epoch, runtime)
+        assert self.student_steps is not None, "resolve the settings first"
         if self.middle != "none":
             for m in range(1, self.span):
                 weight = 1.0 if self.middle == "equal" else m / self.span

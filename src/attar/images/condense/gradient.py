@@ -56,7 +56,9 @@ class Matching:
     training: Training = rebuilt(default=None)
     trainer: TrainNetwork = rebuilt(default=None)
     gradient: Callable[..., Weights] = rebuilt(default=None)
-    """Gradient of a weighted sum of losses."""
+    """Gradient of a weighted sum of losses. Of real images it is not differentiated further, so it is in the precision
+    of passes that are not; in bfloat16 that moves the pixels' gradient by 3 to 6 %, another draw of real images by 60
+    to 100 %."""
     matched: Callable[..., tuple[Tensor, Tensor]] = rebuilt(default=None)
     """Image gradient of the distance from a real gradient, and the distance."""
     pulled: Callable[..., Tensor] = rebuilt(default=None)
@@ -204,7 +206,7 @@ class GradientMatching(Settings):
         examples = Synthetic(state, self.augmentation or "none")
         state.trainer = TrainNetwork(architecture=self.architecture, protocol=self._protocol).resolve(examples)
         state.training = state.trainer.build_with(network, examples, runtime)
-        state.gradient = runtime.compiled(partial(weight_gradient, network), training=True)
+        state.gradient = runtime.compiled(partial(weight_gradient, network))
         distance = partial(gradient_distance, metric=self.metric, relative=self.relative_epsilon)
         state.matched = runtime.compiled(partial(image_gradient, network, distance), training=True)
         state.pulled = runtime.compiled(partial(pulled_gradient, network), training=True)

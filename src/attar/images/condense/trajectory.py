@@ -74,8 +74,9 @@ class TrajectoryMatching(Settings):
     """Synthetic images per class: one number for all, or one for each class in turn."""
     steps: Annotated[int, Range(1)] | None = None
     """Students in all, with an update of the images each; 5,000 on a GPU and 300 on a CPU unless given."""
-    student_steps: Annotated[int, Range(0)] = 20
-    """T: training steps of a student on the synthetic images."""
+    student_steps: Annotated[int, Range(0)] | None = None
+    """T: training steps of a student on the synthetic images; 20, but no more than the expert took over the span, so
+    that a student on small data does not overshoot, unless given."""
     span: Annotated[int, Range(1)] = 2
     """M: epochs of the expert that a student has to cover."""
     first_start: Annotated[int, Range(0)] = 0
@@ -146,6 +147,7 @@ class TrajectoryMatching(Settings):
     def waypoints(self, state: Distilling, expert: int, epoch: int, runtime: Runtime) -> dict[int, Waypoint]:
         """What a student has to reach after how many steps: the expert, `span` epochs later, at its end."""
         target = state.pool.vector(expert, epoch + self.span, runtime.device)
+        assert self.student_steps is not None, "resolve the settings first"
         return {self.student_steps: Waypoint(target)}
 
     def scale(self, epoch: int) -> float:
@@ -185,9 +187,11 @@ class TrajectoryMatching(Settings):
         if epochs < needed:
             raise InputError(f"expert_epochs is {epochs}, but students follow experts up to epoch {needed}.")
         count = self.experts.experts or (100 if on_gpu else 10)
+        taken = self.span * -(-len(source.train) // self.experts.expert_batch)
         return replace(
             self,
             steps=self.steps or (5000 if on_gpu else 300),
+            student_steps=min(20, taken) if self.student_steps is None else self.student_steps,
             last_start=last,
             batch=self.batch or sum(per_class(self.ipc, len(source.classes))),
             student_lr=self.experts.expert_lr if self.student_lr is None else self.student_lr,
@@ -204,7 +208,7 @@ class TrajectoryMatching(Settings):
 
     def work(self, source: ImageSource) -> float:
         """Multiply-adds of the students: a gradient on the way out, a second derivative on the way back."""
-        assert self.batch is not None, "resolve the settings first"
+        assert self.batch is not None and self.student_steps is not None, "resolve the settings first"
         network = self.architecture.build(source.shape, len(source.classes), torch.Generator())
         images = min(self.batch, sum(per_class(self.ipc, len(source.classes)))) * self.student_steps
         return 12.0 * multiply_adds(network, source.shape) * images * self.total_steps
@@ -288,7 +292,7 @@ class TrajectoryMatching(Settings):
 
     def _batches(self, images: int, runtime: Runtime) -> Iterator[Batch]:
         """Which images each of a student's steps sees, and how: shuffled passes over all, cut into batches."""
-        assert self.batch is not None
+        assert self.batch is not None and self.student_steps is not None
         operations, queue = strategy(self.augmentation or "none"), list[Tensor]()
         for _ in range(self.student_steps):
             if not queue:

@@ -1,0 +1,80 @@
+"""Draw accuracy against bytes from the recorded table of all families on digits."""
+
+import json
+import statistics
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("svg")
+from matplotlib import pyplot
+
+DOCS = Path(__file__).parent
+STYLE = {"hard": ("o", "#1b6ca8"), "soft": ("s", "#c8553d"), "taught": ("^", "#588157")}
+WORDS = {"hard": "classes", "soft": "one soft label an image", "taught": "what a network says of every view"}
+
+
+def main() -> None:
+    """Write docs/accuracy_bytes.svg."""
+    facts = json.loads((DOCS.parent / "bench" / "results" / "digits_all.json").read_text())
+    matplotlib.rcParams.update({"font.size": 8, "svg.hashsalt": "attar", "svg.fonttype": "none"})
+    figure, panels = pyplot.subplots(1, 2, figsize=(11, 5.2), sharey=False)
+    for panel, ipc in zip(panels, (1, 10), strict=True):
+        cells = [cell for cell in facts["cells"] if cell["ipc"] == ipc]
+        points = [(cell["bytes"], mean_of(cell), cell) for cell in cells]
+        for kind, (marker, colour) in STYLE.items():
+            here = [(size, score) for size, score, cell in points if cell["labels"] == kind]
+            panel.scatter(*zip(*here, strict=True), marker=marker, color=colour, s=26, label=WORDS[kind], zorder=3)
+        annotate(panel, points)
+        panel.axhline(facts["full"]["value"], color="#999999", linewidth=0.8, linestyle="--")
+        panel.text(
+            0.01,
+            facts["full"]["value"],
+            "all the data (93,384 bytes)",
+            color="#777777",
+            va="bottom",
+            transform=panel.get_yaxis_transform(),
+        )
+        panel.set(
+            xscale="log",
+            xlabel="bytes that training needs, labels and teachers included",
+            title=f"{ipc} image{'s' if ipc > 1 else ''} per class",
+        )
+        panel.margins(x=0.2, y=0.08)
+        panel.grid(color="#eeeeee", zorder=0)
+        for side in ("top", "right"):
+            panel.spines[side].set_visible(False)
+    panels[0].set_ylabel("test accuracy, %")
+    panels[0].legend(title="networks learn", frameon=False, loc="lower right")
+    figure.tight_layout()
+    figure.savefig(DOCS / "accuracy_bytes.svg", metadata={"Date": None})
+
+
+def mean_of(cell: dict) -> float:
+    """Mean accuracy of a cell."""
+    return statistics.fmean(value for values in cell["values"] for value in values)
+
+
+def annotate(panel: pyplot.Axes, points: list) -> None:
+    """Names beside the points of equal size, spread so that none lies on another."""
+    by_size: dict[int, list] = {}
+    for size, score, cell in points:
+        by_size.setdefault(round(size, -2), []).append((score, size, cell))
+    low, high = min(p[1] for p in points), max(p[1] for p in points)
+    gap = (high - low) / 38
+    for column in by_size.values():
+        place = -float("inf")
+        for score, size, cell in sorted(column, key=lambda entry: entry[0]):
+            place = max(score, place + gap)
+            panel.annotate(
+                cell["label"],
+                (size, score),
+                (size * 1.05, place),
+                va="center",
+                color=STYLE[cell["labels"]][1],
+                fontsize=7,
+            )
+
+
+if __name__ == "__main__":
+    main()
