@@ -62,7 +62,7 @@ def breeds(whole: ImageSource, name: str) -> ImageSource:
 
 def methods(ipc: int, width: int, *, quick: bool) -> list[str]:
     """Every method with as many matches: one by one with DC's own loops, then all with DCC's."""
-    count = 2 if quick else 400 if ipc == 1 else 100
+    count = 2 if quick else 200 if ipc == 1 else 100
     loops = (10, 5) if ipc == 1 else (10, 50)
     theirs = f"networks={max(1, count // loops[0])},matches={loops[0]},epochs={loops[1]},width={width}"
     found = ["random", *(["class-mean"] if ipc == 1 else [])]

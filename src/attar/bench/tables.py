@@ -151,9 +151,10 @@ def family_rows(steps: int, sets: int, networks: int, experts: Experts) -> tuple
     """Every family, those that learn from soft labels and from a teacher kept apart: what `digits-all` holds.
 
     Args:
-        steps: Of the learning methods; matches of gradients, half as many students, three times as many iterations.
+        steps: Of the learning methods; as many matches of gradients at one image per class and half as many at more,
+            a fifth as many students, three times as many iterations.
         sets: Condensed sets per cell of the learning methods.
-        networks: Networks per set.
+        networks: Networks per set; one where a network teaches, which takes three times as many epochs.
         experts: How the experts of trajectory matching are trained.
     """
 
@@ -161,13 +162,13 @@ def family_rows(steps: int, sets: int, networks: int, experts: Experts) -> tuple
         return Row(label, settings, sets, networks, **others)
 
     def taught(label: str, settings: Callable[[int], Any], protocol: str = "rded") -> Row:
-        return row(label, settings, labels="taught", protocol=protocol)
+        return Row(label, settings, sets, 1, labels="taught", protocol=protocol)
 
     def matches(ipc: int) -> dict[str, Any]:
-        return {"networks": max(1, steps // (1 if ipc == 1 else ipc))}
+        return {"networks": max(1, steps // (1 if ipc == 1 else 2 * ipc))}
 
     dcc_loops: dict[str, Any] = {"networks": max(1, steps // 10), "matches": 10, "epochs": 5}
-    students: dict[str, Any] = {"steps": max(1, steps // 2), "student_steps": 20, "last_start": 20, "lr_lr": 1e-4}
+    students: dict[str, Any] = {"steps": max(1, steps // 5), "student_steps": 20, "last_start": 20, "lr_lr": 1e-4}
     flat = dataclasses.replace(experts, flat_radius=0.01)
     smooth = Experts(**{**SMOOTH.to_json(), "experts": experts.experts, "expert_epochs": experts.expert_epochs})
     recover: dict[str, Any] = {"iterations": 3 * steps}
@@ -176,7 +177,7 @@ def family_rows(steps: int, sets: int, networks: int, experts: Experts) -> tuple
         row("DC", lambda ipc: DC(ipc=ipc, start="real", **matches(ipc))),
         row("DSA", lambda ipc: DSA(ipc=ipc, **matches(ipc))),
         row("DSA, DCC's loops", lambda ipc: DSA(ipc=ipc, **dcc_loops), most=1),
-        row("DCC", lambda ipc: DCC(ipc=ipc, networks=max(1, steps // 10))),
+        row("DCC", lambda ipc: DCC(ipc=ipc, networks=max(1, steps // (10 if ipc == 1 else 2 * ipc)))),
         row("MTT", lambda ipc: MTT(ipc=ipc, lr=_pixel_lr(ipc), experts=experts, **students)),
         row("TESLA", lambda ipc: TESLA(ipc=ipc, lr=_pixel_lr(ipc), experts=experts, **students)),
         row("FTD", lambda ipc: FTD(ipc=ipc, lr=_pixel_lr(ipc), experts=flat, **students)),
@@ -189,7 +190,7 @@ def family_rows(steps: int, sets: int, networks: int, experts: Experts) -> tuple
         taught("RDED, taught", lambda ipc: RDED(ipc=ipc, labels="teacher")),
         taught("SRe2L", lambda ipc: SRe2L(ipc=ipc, **recover)),
         taught("CDA", lambda ipc: CDA(ipc=ipc, **recover)),
-        taught("HeLlO", lambda ipc: HeLlO(ipc=ipc), protocol="hello"),
+        taught("HeLlO", lambda ipc: HeLlO(ipc=ipc, fit_steps=3 * steps), protocol="hello"),
     )
 
 
