@@ -32,6 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a small run that records nothing")
     parser.add_argument("--out", type=Path, default=Path("runs") / "fine-grained", help="where the runs go")
+    parser.add_argument("--groups", nargs="+", choices=list(BREEDS), default=list(BREEDS), help="which classes")
     parser.add_argument("--ipc", type=int, nargs="+", default=[1, 10], help="images per class")
     parser.add_argument("--sets", type=int, default=4, help="condensed sets per cell")
     parser.add_argument("--networks", type=int, default=3, help="networks per set")
@@ -42,7 +43,7 @@ def main() -> None:
     whole = load(Path(root) / "tiny-imagenet-43", size=32)
     width, sets = (8, 1) if args.quick else (32, args.sets)
     found: dict[str, Any] = {}
-    for name in BREEDS:
+    for name in args.groups:
         source = breeds(whole, name)
         for ipc in args.ipc:
             rows = tuple(row_named(text, sets, args.networks) for text in methods(ipc, width, quick=args.quick))

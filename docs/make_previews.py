@@ -17,20 +17,21 @@ from attar.core.runtime import Engine
 from attar.images.condense.ast import SMOOTH
 from attar.images.experts import Experts
 
-EXPERTS = Experts(experts=3, expert_epochs=12, expert_lr=0.05, expert_batch=64)
-TRAJECTORY = {"steps": 40, "student_steps": 15, "last_start": 10, "lr": 50.0, "lr_lr": 1e-4, "experts": EXPERTS}
+EXPERTS = Experts(experts=2, expert_epochs=8, expert_lr=0.05, expert_batch=64)
+TRAJECTORY = {"steps": 15, "student_steps": 10, "last_start": 6, "lr": 50.0, "lr_lr": 1e-4, "experts": EXPERTS}
+MATCHES = {"networks": 5, "epochs": 10}
 BRIEF = {
     "dm": {"steps": 200},
     "datadam": {"steps": 200},
     "atom": {"steps": 200},
-    "dc": {"networks": 10},
-    "dsa": {"networks": 10},
-    "dcc": {"networks": 10},
-    "ast": {**TRAJECTORY, "experts": replace(SMOOTH, experts=3, expert_epochs=12)},
+    "ast": {**TRAJECTORY, "experts": replace(SMOOTH, experts=2, expert_epochs=8)},
     "sre2l": {"iterations": 300},
     "cda": {"iterations": 300},
+    "hello": {"fit_steps": 50},
+    **dict.fromkeys(("dc", "dsa", "dcc"), MATCHES),
     **dict.fromkeys(("mtt", "tesla", "ftd", "datm", "edf"), TRAJECTORY),
 }
+"""So few steps that all pictures are there in some minutes."""
 
 for name, entry in METHODS.items():
     if sys.argv[1:] and name not in sys.argv[1:]:

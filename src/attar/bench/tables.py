@@ -151,8 +151,8 @@ def family_rows(steps: int, sets: int, networks: int, experts: Experts) -> tuple
     """Every family, those that learn from soft labels and from a teacher kept apart: what `digits-all` holds.
 
     Args:
-        steps: Of the learning methods; as many matches of gradients at one image per class and half as many at more,
-            a fifth as many students, three times as many iterations.
+        steps: Of the learning methods: as many matches of gradients and students at one image per class, half and a
+            fifth as many at more; three times as many iterations.
         sets: Condensed sets per cell of the learning methods.
         networks: Networks per set; one where a network teaches, which takes three times as many epochs.
         experts: How the experts of trajectory matching are trained.
@@ -167,8 +167,11 @@ def family_rows(steps: int, sets: int, networks: int, experts: Experts) -> tuple
     def matches(ipc: int) -> dict[str, Any]:
         return {"networks": max(1, steps // (1 if ipc == 1 else 2 * ipc))}
 
+    def students(ipc: int) -> dict[str, Any]:
+        count = {"steps": max(1, steps // (1 if ipc == 1 else 5)), "student_steps": 20}
+        return {**count, "last_start": 20, "lr": 10.0 if ipc == 1 else 50.0, "lr_lr": 1e-4}
+
     dcc_loops: dict[str, Any] = {"networks": max(1, steps // 10), "matches": 10, "epochs": 5}
-    students: dict[str, Any] = {"steps": max(1, steps // 5), "student_steps": 20, "last_start": 20, "lr_lr": 1e-4}
     flat = dataclasses.replace(experts, flat_radius=0.01)
     smooth = Experts(**{**SMOOTH.to_json(), "experts": experts.experts, "expert_epochs": experts.expert_epochs})
     recover: dict[str, Any] = {"iterations": 3 * steps}
@@ -178,25 +181,20 @@ def family_rows(steps: int, sets: int, networks: int, experts: Experts) -> tuple
         row("DSA", lambda ipc: DSA(ipc=ipc, **matches(ipc))),
         row("DSA, DCC's loops", lambda ipc: DSA(ipc=ipc, **dcc_loops), most=1),
         row("DCC", lambda ipc: DCC(ipc=ipc, networks=max(1, steps // (10 if ipc == 1 else 2 * ipc)))),
-        row("MTT", lambda ipc: MTT(ipc=ipc, lr=_pixel_lr(ipc), experts=experts, **students)),
-        row("TESLA", lambda ipc: TESLA(ipc=ipc, lr=_pixel_lr(ipc), experts=experts, **students)),
-        row("FTD", lambda ipc: FTD(ipc=ipc, lr=_pixel_lr(ipc), experts=flat, **students)),
-        row("AST", lambda ipc: AST(ipc=ipc, lr=_pixel_lr(ipc), experts=smooth, student_lr=0.01, **students)),
+        row("MTT", lambda ipc: MTT(ipc=ipc, experts=experts, **students(ipc))),
+        row("TESLA", lambda ipc: TESLA(ipc=ipc, experts=experts, **students(ipc))),
+        row("FTD", lambda ipc: FTD(ipc=ipc, experts=flat, **students(ipc))),
+        row("AST", lambda ipc: AST(ipc=ipc, experts=smooth, student_lr=0.01, **students(ipc))),
         row("relabelled random", lambda ipc: Relabelled(ipc=ipc), labels="soft"),
         row("relabelled k-means", lambda ipc: Relabelled(ipc=ipc, images="k-means", space="pixel"), labels="soft"),
-        row("DATM", lambda ipc: DATM(ipc=ipc, lr=_pixel_lr(ipc), experts=flat, **students), labels="soft"),
-        row("EDF", lambda ipc: EDF(ipc=ipc, lr=_pixel_lr(ipc), experts=flat, **students), labels="soft"),
+        row("DATM", lambda ipc: DATM(ipc=ipc, experts=flat, **students(ipc)), labels="soft"),
+        row("EDF", lambda ipc: EDF(ipc=ipc, experts=flat, **students(ipc)), labels="soft"),
         taught("random, taught", lambda ipc: SRe2L(ipc=ipc, **untouched)),
         taught("RDED, taught", lambda ipc: RDED(ipc=ipc, labels="teacher")),
         taught("SRe2L", lambda ipc: SRe2L(ipc=ipc, **recover)),
         taught("CDA", lambda ipc: CDA(ipc=ipc, **recover)),
         taught("HeLlO", lambda ipc: HeLlO(ipc=ipc, fit_steps=3 * steps), protocol="hello"),
     )
-
-
-def _pixel_lr(ipc: int) -> float:
-    """Step size on pixels of trajectory matching on digits."""
-    return 10.0 if ipc == 1 else 50.0
 
 
 def cifar_rows(steps: int, sets: int, networks: int) -> tuple[Row, ...]:
