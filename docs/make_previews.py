@@ -24,12 +24,13 @@ BRIEF = {
     "dm": {"steps": 200},
     "datadam": {"steps": 200},
     "atom": {"steps": 200},
-    "ast": {**TRAJECTORY, "experts": replace(SMOOTH, experts=2, expert_epochs=8)},
+    "ftd": {**TRAJECTORY, "lr": 10.0, "lr_lr": 1e-6},
+    "ast": {**TRAJECTORY, "lr_lr": 1e-7, "student_lr": 0.002, "experts": replace(SMOOTH, experts=2, expert_epochs=8)},
     "sre2l": {"iterations": 300},
     "cda": {"iterations": 300},
     "hello": {"fit_steps": 50},
     **dict.fromkeys(("dc", "dsa", "dcc"), MATCHES),
-    **dict.fromkeys(("mtt", "tesla", "ftd", "datm", "edf"), TRAJECTORY),
+    **dict.fromkeys(("mtt", "tesla", "datm", "edf"), TRAJECTORY),
 }
 """So few steps that all pictures are there in some minutes."""
 

@@ -35,7 +35,7 @@ def test_every_method_has_its_page(name, site):
     entry = METHODS[name]
     page = text_of(site / "methods" / f"{name}.html")
     settings = entry.load()
-    assert f"attar condense {name}" in page
+    assert f"attar {entry.verb} {name}" in page
     for field in settings.__dataclass_fields__:
         assert field in page
     if entry.paper:

@@ -12,10 +12,13 @@ ROOT = Path(attar.__file__).parent
 ALLOWED = {
     "core": {"core"},
     "images": {"core", "images"},
-    "verbs": {"core", "images"},
+    "graphs": {"core", "graphs"},
+    "mixtures": {"core", "mixtures"},
+    "convolution": {"core", "images", "convolution"},  # a network's layers are measured on images
+    "verbs": {"core", "images"},  # other kinds by name, when they are named
     "bench": {"core", "images", "verbs", "bench"},
     "reporting": {"core", "images", "bench", "reporting"},
-    "commands": {"core", "images", "verbs", "bench", "reporting", "commands"},
+    "commands": {"core", "images", "graphs", "verbs", "bench", "reporting", "commands"},
     "cli": {"core"},
 }
 

@@ -17,6 +17,13 @@ from attar.core.score import Score
 DOCS = Path(__file__).parents[1]
 RESULTS = DOCS.parent / "bench" / "results"
 TABLES = ("digits", "cifar10")
+SHOWN = {
+    "images": "Digits, one row per class,",
+    "graphs": "Generated graphs, one row per class,",
+    "mixtures": "A mixture before and after,",
+    "convolution": "The layers of a network",
+}
+"""What a method's picture shows, by the kind of thing it makes smaller."""
 LABELS = NAMES | {"k-means, pixels": "k-means", "k-means, embeddings": "k-means"}
 """Rows of the recorded tables whose label is not the method's name in lower case."""
 
@@ -43,9 +50,11 @@ def page(entry: Entry) -> str:
     settings = entry.load()
     module = inspect.getmodule(settings)
     assert module is not None
-    parts = [f"# {settings.__name__}", f"`attar condense {entry.name}` · {entry.summary}", _preview(entry)]
+    parts = [f"# {settings.__name__}", f"`attar {entry.verb} {entry.name}` · {entry.summary}", _preview(entry)]
     parts += [_prose(settings), "## When to use it", _prose(module), "## Settings", _settings(settings)]
-    parts += [_presets(settings), "## Figures", _figures(entry), _paper(entry)]
+    parts += [_presets(entry, settings)]
+    parts += ["## Figures", _figures(entry)] if entry.kind == "images" else []
+    parts += [_paper(entry)]
     parts += [f"Source: `src/{module.__name__.replace('.', '/')}.py`."]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -61,7 +70,7 @@ def _prose(thing: Any) -> str:
 def _preview(entry: Entry) -> str:
     if not (DOCS / "previews" / f"{entry.name}.png").exists():
         return ""
-    return f"![Digits by {entry.name}: one row per class.](../previews/{entry.name}.png)"
+    return f"![{SHOWN[entry.kind]} by {entry.name}.](../previews/{entry.name}.png)"
 
 
 def _settings(settings: Any) -> str:
@@ -101,10 +110,11 @@ def _sentence(settings: Any, name: str) -> str:
     return ""
 
 
-def _presets(settings: Any) -> str:
+def _presets(entry: Entry, settings: Any) -> str:
     if not hasattr(settings, "paper"):
         return ""
-    command = f"`{settings.__name__}.paper(data, ipc=...)`, or `--paper DATA` on the command line"
+    count = "gpc" if entry.kind == "graphs" else "ipc"
+    command = f"`{settings.__name__}.paper(data, {count}=...)`, or `--paper DATA` on the command line"
     return f"## Published settings\n\n{command}. {_prose(settings.paper).splitlines()[0]}"
 
 

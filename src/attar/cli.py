@@ -16,7 +16,8 @@ from attar.core.errors import InputError, Interrupted, unknown
 from attar.core.launcher import rank
 
 VERBS = {
-    "condense": ("METHOD --data DATA", "a labelled image set into a few images per class"),
+    "condense": ("METHOD --data DATA", "labelled images or graphs into a few per class"),
+    "compress": ("METHOD --data DATA", "a mixture into fewer components, convolutions into fewer bytes"),
     "evaluate": ("FOLDER --data DATA", "train fresh networks on a condensed set, test them on real images"),
     "label": ("FOLDER", "store a teacher's answers to many views of a condensed set"),
     "train": ("experts --data DATA", "what other methods build on: experts for trajectory matching"),

@@ -1,11 +1,14 @@
 """What each verb does: the Python face and the command line call the same functions."""
 
+import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from attar.core import engine as core
+from attar.core import store
+from attar.core.errors import InputError
 from attar.core.runtime import Engine, Runtime
 from attar.images import hub
 from attar.images.artefact import CondensedImages
@@ -16,13 +19,23 @@ from attar.images.experts import Experts, Pool, open_experts
 from attar.images.importing import import_set as import_images
 from attar.images.labels import LABELS, StoreLabels
 from attar.images.networks import Architecture
-from attar.images.score import Evaluation
-from attar.images.score import evaluate as evaluate_images
 from attar.images.sources import load
 from attar.images.training import PROTOCOLS, trained
 
 Say = Callable[[str], None]
-Small = CondensedImages | str | Path
+Small = Any
+"""What a method made, or the folder it lies in."""
+
+ARTEFACTS = {
+    "images": "attar.images.artefact:CondensedImages",
+    "graphs": "attar.graphs.artefact:CondensedGraphs",
+    "mixture": "attar.mixtures.artefact:ReducedMixture",
+    "convolution": "attar.convolution.artefact:ConvolutionPlan",
+}
+"""What `artefact.json` calls its kind, and where that is read."""
+
+SCORED = {"images", "graphs"}
+"""Kinds on which fresh networks are trained; what was compressed in closed form is measured when it is made."""
 
 
 def condense(
@@ -33,11 +46,11 @@ def condense(
     seed: int = 0,
     engine: Engine | None = None,
     say: Say | None = None,
-) -> CondensedImages:
+) -> Any:
     """Turn a labelled data set into a few samples per class.
 
     Args:
-        data: A source, or anything `attar.load` takes.
+        data: A source, or anything `attar.load` takes; for a method of graphs what `attar.graphs.load` takes.
         method: Settings of a method, such as `attar.DataDAM(ipc=10)`.
         out: Folder for the artefact. An unfinished run found there is resumed, a finished one is read.
             None keeps everything in memory.
@@ -49,14 +62,52 @@ def condense(
         InputError: Data, settings or folder are not usable; nothing is lost.
         Interrupted: Stopped by Ctrl-C or SIGTERM; the same call goes on where it stopped.
     """
-    source = load(data)
+    source = importlib.import_module(f"attar.{kind_of(method)}.sources").load(data)
     runtime = Runtime(engine, seed, say=say)
     method = method.resolve(source, runtime)
     runtime.plan(method.work(source))
     runtime.say(str(source))
     runtime.say(f"{method.name} · {core.resolved_json(method)}")
-    small: CondensedImages = core.run(method, source, runtime, out=Path(out) if out else None)
-    return small
+    return core.run(method, source, runtime, out=Path(out) if out else None)
+
+
+def compress(
+    data: Any,
+    method: Any,
+    *,
+    out: str | Path | None = None,
+    seed: int = 0,
+    engine: Engine | None = None,
+    say: Say | None = None,
+) -> Any:
+    """Make a mixture or the convolutions of a network smaller in closed form.
+
+    Args:
+        data: What the method reads by name (see its `open`), or what it compresses.
+        method: Settings of a method, such as `attar.mixtures.OGGMR(n_components=10)`.
+        out: Folder for the artefact; None keeps it in memory.
+        seed: Seed of every generator.
+        engine: How to use the machine.
+        say: Told what happens.
+
+    Raises:
+        InputError: Data, settings or folder are not usable.
+    """
+    runtime = Runtime(engine, seed, say=say)
+    source = method.open(data) if isinstance(data, (str, Path)) else data
+    runtime.say(str(source))
+    runtime.say(f"{method.name} · {core.resolved_json(method)}")
+    made = method.compress(source, runtime)
+    return made if out is None else made.save(Path(out))
+
+
+def kind_of(method: Any) -> str:
+    """The folder of attar that a method, or what it is made from, lives in."""
+    homes = [kind.__module__.split(".") for kind in type(method).__mro__]
+    found = [home[1] for home in homes if home[0] == "attar" and home[1] != "core"]
+    if not found:
+        raise InputError(f"{type(method).__name__} is no method of attar's, nor made from one.")
+    return found[0]
 
 
 def label(
@@ -99,22 +150,28 @@ def label(
     return labelled
 
 
-def evaluate(small: Small | Sequence[Small], data: Any, **settings: Any) -> Evaluation:
-    """Train fresh networks on a condensed set and test them on the real test images.
+def evaluate(small: Small | Sequence[Small], data: Any, **settings: Any) -> Any:
+    """Train fresh networks on a condensed set and test them on real data.
 
     Args:
         small: The condensed set, or its folder; or several by the same method with other seeds.
-        data: A source, or anything `attar.load` takes.
-        settings: Those of `attar.images.score.evaluate`: networks, repeats, protocol, ceiling, beside, seed, engine.
+        data: A source, or anything `attar.load` takes; for graphs what `attar.graphs.load` takes.
+        settings: Those of `attar.images.score.evaluate` (networks, repeats, protocol, ceiling, beside, seed, engine),
+            or of `attar.graphs.score.evaluate`.
 
     Raises:
         InputError: The folder holds no condensed set, or it does not belong to the data.
     """
-    several = [small] if isinstance(small, (CondensedImages, str, Path)) else list(small)
-    return evaluate_images(_opened(several), load(data), **settings)
+    sets = _opened(list(small) if isinstance(small, (list, tuple)) else [small])
+    kinds = {kind_of(one) for one in sets}
+    if len(kinds) != 1 or not kinds <= SCORED:
+        raise InputError(f"give condensed sets of one kind; these are of {', '.join(sorted(kinds)) or 'none'}.")
+    (kind,) = kinds
+    source = importlib.import_module(f"attar.{kind}.sources").load(data)
+    return importlib.import_module(f"attar.{kind}.score").evaluate(sets, source, **settings)
 
 
-def compare(sets: Sequence[Small], data: Any, **settings: Any) -> Comparison:
+def compare(sets: Sequence[CondensedImages | str | Path], data: Any, **settings: Any) -> Comparison:
     """Evaluate condensed sets with the same networks and seeds: rows of methods, columns of networks, differences.
 
     Args:
@@ -128,19 +185,24 @@ def compare(sets: Sequence[Small], data: Any, **settings: Any) -> Comparison:
     return compare_images(_opened(sets), load(data), **settings)
 
 
-def _opened(sets: Sequence[Small]) -> list[CondensedImages]:
-    return [small if isinstance(small, CondensedImages) else open_artefact(small) for small in sets]
+def _opened(sets: Sequence[Small]) -> list[Any]:
+    return [open_artefact(small) if isinstance(small, (str, Path)) else small for small in sets]
 
 
-def open_artefact(folder: str | Path) -> CondensedImages:
-    """Read a condensed set from its folder, or from the hub where `user/name` is no folder here.
+def open_artefact(folder: str | Path) -> Any:
+    """Read what a method made from its folder; a condensed image set also from the hub, where `user/name` is no folder.
 
     Raises:
         InputError: It holds none, or a truncated or altered one.
     """
     if not Path(folder).exists() and hub.looks_like_one(str(folder)):
         return CondensedImages.from_hub(str(folder))
-    return CondensedImages.load(folder)
+    facts = store.read_json(Path(folder) / "artefact.json") if (Path(folder) / "artefact.json").is_file() else None
+    kind = facts.get("kind", "images") if isinstance(facts, dict) else "images"
+    if kind not in ARTEFACTS:
+        raise InputError(f"{folder} holds a {kind!r}, which this version of attar does not know.")
+    home, name = ARTEFACTS[kind].split(":")
+    return getattr(importlib.import_module(home), name).load(folder)
 
 
 def import_set(

@@ -173,6 +173,7 @@ def family_rows(steps: int, sets: int, networks: int, experts: Experts) -> tuple
 
     dcc_loops: dict[str, Any] = {"networks": max(1, steps // 10), "matches": 10, "epochs": 5}
     flat = dataclasses.replace(experts, flat_radius=0.01)
+    gentle = {"student_lr": 0.002, "lr_lr": 1e-7}  # with momentum a step counts tenfold
     smooth = Experts(**{**SMOOTH.to_json(), "experts": experts.experts, "expert_epochs": experts.expert_epochs})
     recover: dict[str, Any] = {"iterations": 3 * steps}
     untouched: dict[str, Any] = {"start": "real", "iterations": 1, "image_lr": 0.0, "rounding": "nearest"}
@@ -184,7 +185,7 @@ def family_rows(steps: int, sets: int, networks: int, experts: Experts) -> tuple
         row("MTT", lambda ipc: MTT(ipc=ipc, experts=experts, **students(ipc))),
         row("TESLA", lambda ipc: TESLA(ipc=ipc, experts=experts, **students(ipc))),
         row("FTD", lambda ipc: FTD(ipc=ipc, experts=flat, **students(ipc))),
-        row("AST", lambda ipc: AST(ipc=ipc, experts=smooth, student_lr=0.01, **students(ipc))),
+        row("AST", lambda ipc: AST(ipc=ipc, experts=smooth, **{**students(ipc), **gentle})),
         row("relabelled random", lambda ipc: Relabelled(ipc=ipc), labels="soft"),
         row("relabelled k-means", lambda ipc: Relabelled(ipc=ipc, images="k-means", space="pixel"), labels="soft"),
         row("DATM", lambda ipc: DATM(ipc=ipc, experts=flat, **students(ipc)), labels="soft"),

@@ -38,6 +38,11 @@ class Entry:
     paper: Paper | None = None
     extra: str = ""
 
+    @property
+    def kind(self) -> str:
+        """What it makes smaller, by the folder it lives in: images, graphs, mixtures, convolution."""
+        return self.module.split(".")[1]
+
     def load(self) -> Any:
         """Import the one module of this method and return its settings class.
 

@@ -63,7 +63,7 @@ TABLE: dict[tuple[str, int], dict[str, Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class AST(MTT):
-    """Align with smooth and good experts (Shen, Yang and Lam, arXiv:2310.10541).
+    """Align with smooth and good experts (Shen, Yang and Lam, arXiv 2023, arXiv:2310.10541).
 
     Students move with momentum; their loss is balanced over start epochs, b(t) = log₅(t - h + 8) from h = ⌊T⁺/2⌋ on and
     1 / log₅(h - t + 8) before; they set out from perturbed parameters; and they are matched in the middle as well,

@@ -18,7 +18,7 @@ Curriculum = Literal["step", "linear", "cosine", "constant", "reverse"]
 
 @dataclass(frozen=True, kw_only=True)
 class CDA(SRe2L):
-    """Recover images like SRe2L, through crops that start whole and may become ever smaller (TMLR 2024).
+    """Recover images like SRe2L, through crops that start whole and may shrink (TMLR 2024, arXiv:2311.18838).
 
     Only the lower bound of a crop's area moves, from one to `smallest_crop` over the first `milestone` of a block's
     iterations; areas are uniform between it and one. As the step size falls too, the outline is learned in large

@@ -85,7 +85,7 @@ class Recovering:
 
 @dataclass(frozen=True, kw_only=True)
 class SRe2L(Settings):
-    """Recover images that a trained network is sure of and that its batch norm takes for real ones (NeurIPS 2023).
+    """Recover images that a trained network and its batch norm take for real (NeurIPS 2023, arXiv:2306.13092).
 
     Images are made in blocks, one of each of up to `block` classes, each block from noise by `iterations` steps of
     Adam on random views: CE + α Σ_l k_l (‖v_l - RV_l‖ + ‖μ_l - RM_l‖), with v, μ the statistics of what the l-th batch
