@@ -40,7 +40,8 @@ def main() -> None:
             xlabel="bytes that training needs, labels and teachers included",
             title=f"{ipc} image{'s' if ipc > 1 else ''} per class",
         )
-        panel.margins(x=0.2, y=0.08)
+        panel.set_xlim(min(point[0] for point in points) / 16, max(point[0] for point in points) * 2)
+        panel.margins(y=0.08)
         panel.grid(color="#eeeeee", zorder=0)
         for side in ("top", "right"):
             panel.spines[side].set_visible(False)
@@ -56,24 +57,37 @@ def mean_of(cell: dict) -> float:
 
 
 def annotate(panel: pyplot.Axes, points: list) -> None:
-    """Names beside the points of equal size, spread so that none lies on another."""
-    by_size: dict[int, list] = {}
+    """Names beside the points: those of soft labels to the right, others to the left, none on another."""
+    columns: dict[tuple, list] = {}
     for size, score, cell in points:
-        by_size.setdefault(round(size, -2), []).append((score, size, cell))
-    low, high = min(p[1] for p in points), max(p[1] for p in points)
-    gap = (high - low) / 38
-    for column in by_size.values():
-        place = -float("inf")
-        for score, size, cell in sorted(column, key=lambda entry: entry[0]):
-            place = max(score, place + gap)
+        columns.setdefault((cell["labels"], round(size, -2)), []).append((score, size, cell))
+    scores = [score for _, score, _ in points]
+    gap = (max(scores) - min(scores)) / 34
+    for (kind, _), column in columns.items():
+        column.sort(key=lambda entry: entry[0])
+        right = kind == "soft"
+        for place, (score, size, cell) in zip(spread([entry[0] for entry in column], gap), column, strict=True):
             panel.annotate(
                 cell["label"],
                 (size, score),
-                (size * 1.05, place),
+                (size * (1.22 if right else 1 / 1.22), place),
                 va="center",
-                color=STYLE[cell["labels"]][1],
+                ha="left" if right else "right",
+                color=STYLE[kind][1],
                 fontsize=7,
+                arrowprops={"arrowstyle": "-", "color": STYLE[kind][1], "linewidth": 0.4, "shrinkA": 0, "shrinkB": 2},
             )
+
+
+def spread(places: list[float], gap: float) -> list[float]:
+    """Rising places moved as little as need be until none is nearer than the gap to the next."""
+    groups: list[tuple[float, int]] = []  # centre, number
+    for place in places:
+        groups.append((place, 1))
+        while len(groups) > 1 and groups[-1][0] - groups[-2][0] < gap * (groups[-1][1] + groups[-2][1]) / 2:
+            (first, many), (second, more) = groups[-2:]
+            groups[-2:] = [((first * many + second * more) / (many + more), many + more)]
+    return [centre + gap * (index - (many - 1) / 2) for centre, many in groups for index in range(many)]
 
 
 if __name__ == "__main__":

@@ -173,7 +173,7 @@ def family_rows(steps: int, sets: int, networks: int, experts: Experts) -> tuple
 
     dcc_loops: dict[str, Any] = {"networks": max(1, steps // 10), "matches": 10, "epochs": 5}
     flat = dataclasses.replace(experts, flat_radius=0.01)
-    gentle = {"student_lr": 0.002, "lr_lr": 1e-7}  # with momentum a step counts tenfold
+    gentle = {"student_lr": 0.002, "lr_lr": 1e-7, "lr": 10.0}  # with momentum a step counts tenfold
     smooth = Experts(**{**SMOOTH.to_json(), "experts": experts.experts, "expert_epochs": experts.expert_epochs})
     recover: dict[str, Any] = {"iterations": 3 * steps}
     untouched: dict[str, Any] = {"start": "real", "iterations": 1, "image_lr": 0.0, "rounding": "nearest"}
@@ -183,7 +183,7 @@ def family_rows(steps: int, sets: int, networks: int, experts: Experts) -> tuple
         row("DSA, DCC's loops", lambda ipc: DSA(ipc=ipc, **dcc_loops), most=1),
         row("DCC", lambda ipc: DCC(ipc=ipc, networks=max(1, steps // (10 if ipc == 1 else 2 * ipc)))),
         row("MTT", lambda ipc: MTT(ipc=ipc, experts=experts, **students(ipc))),
-        row("TESLA", lambda ipc: TESLA(ipc=ipc, experts=experts, **students(ipc))),
+        row("TESLA", lambda ipc: TESLA(ipc=ipc, experts=experts, **{**students(ipc), "lr": 10.0})),
         row("FTD", lambda ipc: FTD(ipc=ipc, experts=flat, **students(ipc))),
         row("AST", lambda ipc: AST(ipc=ipc, experts=smooth, **{**students(ipc), **gentle})),
         row("relabelled random", lambda ipc: Relabelled(ipc=ipc), labels="soft"),
