@@ -40,7 +40,7 @@ def test_every_method_has_its_page(name, site):
         assert field in page
     if entry.paper:
         assert entry.paper.title in page
-    assert (DOCS / "previews" / f"{name}.png").exists(), "run docs/make_previews.py"
+    assert entry.verb == "distill" or (DOCS / "previews" / f"{name}.png").exists(), "run docs/make_previews.py"
 
 
 def test_every_setting_is_explained(site):

@@ -15,7 +15,8 @@ ALLOWED = {
     "graphs": {"core", "graphs"},
     "mixtures": {"core", "mixtures"},
     "convolution": {"core", "images", "convolution"},  # a network's layers are measured on images
-    "verbs": {"core", "images"},  # other kinds by name, when they are named
+    "classifiers": {"core", "images", "classifiers"},
+    "verbs": {"core", "images", "classifiers"},  # other kinds by name, when they are named
     "bench": {"core", "images", "verbs", "bench"},
     "reporting": {"core", "images", "bench", "reporting"},
     "commands": {"core", "images", "graphs", "verbs", "bench", "reporting", "commands"},

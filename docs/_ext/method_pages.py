@@ -22,6 +22,7 @@ SHOWN = {
     "graphs": "Generated graphs, one row per class,",
     "mixtures": "A mixture before and after,",
     "convolution": "The layers of a network",
+    "classifiers": "A student",
 }
 """What a method's picture shows, by the kind of thing it makes smaller."""
 LABELS = NAMES | {"k-means, pixels": "k-means", "k-means, embeddings": "k-means"}

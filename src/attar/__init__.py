@@ -7,6 +7,20 @@ from attar.core.lazy import lazily
 from attar.core.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from attar.classifiers.alone import Alone as Alone
+    from attar.classifiers.artefact import DistilledClassifier as DistilledClassifier
+    from attar.classifiers.attention import AttentionTransfer as AttentionTransfer
+    from attar.classifiers.crd import CRD as CRD
+    from attar.classifiers.dhkd import DHKD as DHKD
+    from attar.classifiers.discovery import Discover as Discover
+    from attar.classifiers.dist import DIST as DIST
+    from attar.classifiers.dkd import DKD as DKD
+    from attar.classifiers.fitnets import FitNets as FitNets
+    from attar.classifiers.kd import KD as KD
+    from attar.classifiers.nd import ND as ND
+    from attar.classifiers.reviewkd import ReviewKD as ReviewKD
+    from attar.classifiers.rkd import RKD as RKD
+    from attar.classifiers.skd import SubclassKD as SubclassKD
     from attar.core.runtime import Engine as Engine
     from attar.core.score import Score as Score
     from attar.images.artefact import CondensedImages as CondensedImages
@@ -38,7 +52,9 @@ if TYPE_CHECKING:
     from attar.images.training import Protocol as Protocol
     from attar.reporting.page import report as report
     from attar.verbs import compare as compare
+    from attar.verbs import compress as compress
     from attar.verbs import condense as condense
+    from attar.verbs import distill as distill
     from attar.verbs import evaluate as evaluate
     from attar.verbs import import_set as import_set
     from attar.verbs import label as label
@@ -48,6 +64,20 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
+        "Alone": "attar.classifiers.alone",
+        "AttentionTransfer": "attar.classifiers.attention",
+        "CRD": "attar.classifiers.crd",
+        "DHKD": "attar.classifiers.dhkd",
+        "DIST": "attar.classifiers.dist",
+        "DKD": "attar.classifiers.dkd",
+        "Discover": "attar.classifiers.discovery",
+        "DistilledClassifier": "attar.classifiers.artefact",
+        "FitNets": "attar.classifiers.fitnets",
+        "KD": "attar.classifiers.kd",
+        "ND": "attar.classifiers.nd",
+        "RKD": "attar.classifiers.rkd",
+        "ReviewKD": "attar.classifiers.reviewkd",
+        "SubclassKD": "attar.classifiers.skd",
         "ATOM": "attar.images.condense.atom",
         "CDA": "attar.images.condense.cda",
         "Architecture": "attar.images.networks",
@@ -77,7 +107,9 @@ __getattr__, __dir__ = lazily(
         "Score": "attar.core.score",
         "StoreLabels": "attar.images.labels",
         "compare": "attar.verbs",
+        "compress": "attar.verbs",
         "condense": "attar.verbs",
+        "distill": "attar.verbs",
         "evaluate": "attar.verbs",
         "import_set": "attar.verbs",
         "label": "attar.verbs",

@@ -18,6 +18,7 @@ from attar.core.launcher import rank
 VERBS = {
     "condense": ("METHOD --data DATA", "labelled images or graphs into a few per class"),
     "compress": ("METHOD --data DATA", "a mixture into fewer components, convolutions into fewer bytes"),
+    "distill": ("METHOD --teacher TEACHER --data DATA", "a trained classifier into a student"),
     "evaluate": ("FOLDER --data DATA", "train fresh networks on a condensed set, test them on real images"),
     "label": ("FOLDER", "store a teacher's answers to many views of a condensed set"),
     "train": ("experts --data DATA", "what other methods build on: experts for trajectory matching"),

@@ -6,6 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
+from attar.classifiers.artefact import DistilledClassifier
+from attar.classifiers.distillation import Distillation
+from attar.classifiers.distillation import distill as distill_classifier
+from attar.classifiers.teacher import teacher_named
 from attar.core import engine as core
 from attar.core import store
 from attar.core.errors import InputError
@@ -29,13 +35,14 @@ Small = Any
 ARTEFACTS = {
     "images": "attar.images.artefact:CondensedImages",
     "graphs": "attar.graphs.artefact:CondensedGraphs",
+    "classifier": "attar.classifiers.artefact:DistilledClassifier",
     "mixture": "attar.mixtures.artefact:ReducedMixture",
     "convolution": "attar.convolution.artefact:ConvolutionPlan",
 }
 """What `artefact.json` calls its kind, and where that is read."""
 
-SCORED = {"images", "graphs"}
-"""Kinds on which fresh networks are trained; what was compressed in closed form is measured when it is made."""
+SCORED = {"images": "images", "graphs": "graphs", "classifiers": "images"}
+"""Kinds that can be measured anew, and whose sources that takes; what was compressed is measured when it is made."""
 
 
 def condense(
@@ -101,6 +108,41 @@ def compress(
     return made if out is None else made.save(Path(out))
 
 
+def distill(
+    data: Any,
+    method: Distillation,
+    *,
+    teacher: nn.Module | str | Path | None = None,
+    student: nn.Module | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    engine: Engine | None = None,
+    say: Say | None = None,
+) -> DistilledClassifier:
+    """Distill a classifier into a smaller one.
+
+    Args:
+        data: A source, or anything `attar.load` takes.
+        method: Settings of a method, such as `attar.KD(student="convnet:norm=batch,width=16")`.
+        teacher: A module, the folder of a trained network, `transformers:NAME`, or a network by name that is trained
+            here (and kept in the cache). A ConvNet with batch norm unless given; a student alone needs none.
+        student: A module of your own, in place of the method's; it is left as it is.
+        out: Folder for the student. An unfinished run found there is resumed, a finished one is read.
+        seed: Seed of every generator in the run; the teacher's is 0.
+        engine: How to use the machine.
+        say: Told what happens.
+
+    Raises:
+        InputError: Teacher, student, data and settings do not fit one another; nothing is lost.
+        Interrupted: Stopped by Ctrl-C or SIGTERM; the same call goes on where it stopped.
+    """
+    source, runtime = load(data), Runtime(engine, seed, say=say)
+    found = teacher if isinstance(teacher, nn.Module) else None
+    if found is None and (method.needs_teacher or teacher is not None):
+        found = teacher_named(str(teacher or "convnet:norm=batch"), source, runtime.with_seed(0))
+    return distill_classifier(source, method, found, student, runtime, Path(out) if out else None)
+
+
 def kind_of(method: Any) -> str:
     """The folder of attar that a method, or what it is made from, lives in."""
     homes = [kind.__module__.split(".") for kind in type(method).__mro__]
@@ -164,10 +206,10 @@ def evaluate(small: Small | Sequence[Small], data: Any, **settings: Any) -> Any:
     """
     sets = _opened(list(small) if isinstance(small, (list, tuple)) else [small])
     kinds = {kind_of(one) for one in sets}
-    if len(kinds) != 1 or not kinds <= SCORED:
+    if len(kinds) != 1 or not kinds <= SCORED.keys():
         raise InputError(f"give condensed sets of one kind; these are of {', '.join(sorted(kinds)) or 'none'}.")
     (kind,) = kinds
-    source = importlib.import_module(f"attar.{kind}.sources").load(data)
+    source = importlib.import_module(f"attar.{SCORED[kind]}.sources").load(data)
     return importlib.import_module(f"attar.{kind}.score").evaluate(sets, source, **settings)
 
 

@@ -21,9 +21,11 @@ def test_every_entry_is_a_method_of_its_name(name):
         "condense": ("build", "step", "result", "resolve", "work", "load", "total_steps"),
         "compress": ("open", "compress"),
     }
+    parts["distill"] = parts["condense"]
     for part in parts[entry.verb]:
         assert hasattr(settings, part)
-    assert entry.kind in {"condense": ("images", "graphs"), "compress": ("mixtures", "convolution")}[entry.verb]
+    kinds = {"condense": ("images", "graphs"), "compress": ("mixtures", "convolution"), "distill": ("classifiers",)}
+    assert entry.kind in kinds[entry.verb]
 
 
 @pytest.mark.parametrize("name", [name for name, entry in METHODS.items() if entry.paper and entry.paper.arxiv])
@@ -31,7 +33,7 @@ def test_the_docstring_of_a_method_names_its_paper(name):
     entry = METHODS[name]
     assert f"arXiv:{entry.paper.arxiv}" in entry.load().__doc__
     assert f"arXiv:{entry.paper.arxiv}" in importlib.import_module(entry.module).__doc__
-    assert re.fullmatch(r"\d{4}\.\d{5}", entry.paper.arxiv)
+    assert re.fullmatch(r"\d{4}\.\d{4,5}", entry.paper.arxiv)
 
 
 @pytest.mark.parametrize("name", [name for name, entry in METHODS.items() if entry.paper])

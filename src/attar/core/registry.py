@@ -182,10 +182,98 @@ _CDA = Paper(
     "2311.18838",
 )
 
+_KD = Paper(
+    "Hinton, Geoffrey and Vinyals, Oriol and Dean, Jeff",
+    "Distilling the Knowledge in a Neural Network",
+    "arXiv",
+    2015,
+    "1503.02531",
+)
+_DKD = Paper(
+    "Zhao, Borui and Cui, Quan and Song, Renjie and Qiu, Yiyu and Liang, Jiajun",
+    "Decoupled Knowledge Distillation",
+    "CVPR",
+    2022,
+    "2203.08679",
+)
+_DIST = Paper(
+    "Huang, Tao and You, Shan and Wang, Fei and Qian, Chen and Xu, Chang",
+    "Knowledge Distillation from A Stronger Teacher",
+    "NeurIPS",
+    2022,
+    "2205.10536",
+)
+_FITNETS = Paper(
+    "Romero, Adriana and Ballas, Nicolas and Kahou, Samira Ebrahimi and Chassang, Antoine and Gatta, "
+    "Carlo and Bengio, Yoshua",
+    "FitNets: Hints for Thin Deep Nets",
+    "ICLR",
+    2015,
+    "1412.6550",
+)
+_ATTENTION = Paper(
+    "Zagoruyko, Sergey and Komodakis, Nikos",
+    "Paying More Attention to Attention: Improving the Performance of Convolutional Neural Networks via "
+    "Attention Transfer",
+    "ICLR",
+    2017,
+    "1612.03928",
+)
+_RKD = Paper(
+    "Park, Wonpyo and Kim, Dongju and Lu, Yan and Cho, Minsu",
+    "Relational Knowledge Distillation",
+    "CVPR",
+    2019,
+    "1904.05068",
+)
+_CRD = Paper(
+    "Tian, Yonglong and Krishnan, Dilip and Isola, Phillip",
+    "Contrastive Representation Distillation",
+    "ICLR",
+    2020,
+    "1910.10699",
+)
+_REVIEWKD = Paper(
+    "Chen, Pengguang and Liu, Shu and Zhao, Hengshuang and Jia, Jiaya",
+    "Distilling Knowledge via Knowledge Review",
+    "CVPR",
+    2021,
+    "2104.09044",
+)
+_SKD = Paper(
+    "Sajedi, Ahmad and Lawryshyn, Yuri A. and Plataniotis, Konstantinos N.",
+    "Subclass Knowledge Distillation with Known Subclass Labels",
+    "IVMSP",
+    2022,
+    "2207.08063",
+)
+_DISCOVERY = Paper(
+    "Müller, Rafael and Kornblith, Simon and Hinton, Geoffrey", "Subclass Distillation", "arXiv", 2020, "2002.03936"
+)
+_ND = Paper(
+    "Wang, Yuzhu and Cheng, Lechao and Duan, Manni and Wang, Yongheng and Feng, Zunlei and Kong, Shu",
+    "Improving Knowledge Distillation via Regularizing Feature Norm and Direction",
+    "arXiv",
+    2023,
+    "2305.17007",
+)
+_DHKD = Paper(
+    "Yang, Penghui and Zong, Chen-Chen and Huang, Sheng-Jun and Feng, Lei and An, Bo",
+    "Dual-Head Knowledge Distillation: Enhancing Logits Utilization with an Auxiliary Head",
+    "KDD",
+    2025,
+    "2411.08937",
+)
+
 
 def _condense(name: str, home: str, summary: str, paper: Paper | None = None) -> Entry:
     module, settings = home.split(":")
     return Entry(name, "condense", f"attar.images.condense.{module}", settings, summary, paper)
+
+
+def _distill(name: str, home: str, summary: str, paper: Paper | None = None) -> Entry:
+    module, settings = home.split(":")
+    return Entry(name, "distill", f"attar.classifiers.{module}", settings, summary, paper)
 
 
 METHODS = {
@@ -213,6 +301,19 @@ METHODS = {
         _condense("sre2l", "sre2l:SRe2L", "images from what a trained network's batch norm remembers", _SRE2L),
         _condense("cda", "cda:CDA", "the same, from whole views to small crops", _CDA),
         _condense("relabel", "relabel:Relabelled", "real images with the mean answers of trained networks"),
+        _distill("alone", "alone:Alone", "the student on the labels, which every teacher has to beat"),
+        _distill("kd", "kd:KD", "a teacher's softened answers beside the labels", _KD),
+        _distill("dkd", "dkd:DKD", "the right class and the ranking of the others, weighed apart", _DKD),
+        _distill("dist", "dist:DIST", "answers correlated with the teacher's", _DIST),
+        _distill("fitnets", "fitnets:FitNets", "what a layer of the teacher gives, through a regressor", _FITNETS),
+        _distill("attention", "attention:AttentionTransfer", "where the teacher looks, stage by stage", _ATTENTION),
+        _distill("rkd", "rkd:RKD", "the teacher's distances and angles between samples", _RKD),
+        _distill("crd", "crd:CRD", "embeddings told apart by the teacher's, among thousands", _CRD),
+        _distill("reviewkd", "reviewkd:ReviewKD", "the teacher's stages, handed from deep to shallow", _REVIEWKD),
+        _distill("skd", "skd:SubclassKD", "answers about subclasses, where classes are few", _SKD),
+        _distill("discover", "discovery:Discover", "a teacher of subclasses that it finds by itself", _DISCOVERY),
+        _distill("nd", "nd:ND", "features as long as the teacher's, towards its class means", _ND),
+        _distill("dhkd", "dhkd:DHKD", "raw logits on a second head that is thrown away", _DHKD),
     ]
 }
 

@@ -1,0 +1,1 @@
+"""Classifiers into smaller ones: what a student learns from its teacher."""

@@ -1,0 +1,68 @@
+"""AT: a student should look where its teacher looks.
+
+Cheap, and needs no connector, as maps of channels' powers have no channels. It falls below the plain student where the
+two networks are of different kinds.
+Zagoruyko and Komodakis, Paying More Attention to Attention, ICLR 2017, arXiv:1612.03928.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from attar.classifiers.distillation import Batch, Distillation, Distilling, Terms
+from attar.classifiers.fitnets import AnyMaps, Maps
+from attar.classifiers.kd import Scalar
+from attar.core.settings import Range
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionTransfer(Distillation):
+    """Look where the teacher looks (Zagoruyko and Komodakis, ICLR 2017, arXiv:1612.03928).
+
+    L = CE + β Σ_stages ‖ A_s - A_t ‖², A the normalised map of summed powers of channels.
+    """
+
+    weight: Annotated[float, Range(0)] = 1000.0
+    """β, for the mean over elements; the paper's form wants one that is smaller by far."""
+    power: Annotated[float, Range(0.01)] = 2.0
+    """Of the channels."""
+    form: Literal["released", "paper"] = "released"
+    """The mean over elements of the squared difference, or the Euclidean distance."""
+
+    name = "attention"
+    uses_stages = True
+
+    def terms(self, batch: Batch, state: Distilling) -> Terms:
+        """The stages' distances together."""
+        pairs = zip(batch.student.stages, batch.teacher.stages, strict=True)
+        losses = [attention_loss(given, wanted, power=self.power, form=self.form) for given, wanted in pairs]
+        return {"attention": self.weight * torch.stack(losses).sum()}
+
+
+def attention_map(maps: Maps, power: float = 2.0) -> Float[Tensor, "sample place"]:
+    """The mean over channels of |f|^p at every place, at length one: channels' scale and order do not matter."""
+    return F.normalize(maps.abs().pow(power).mean(dim=1).flatten(1), dim=1)
+
+
+def attention_loss(
+    student: AnyMaps, teacher: AnyMaps, *, power: float = 2.0, form: Literal["released", "paper"] = "released"
+) -> Scalar:
+    """How far two attention maps are apart, the larger pooled to the size of the smaller.
+
+    Args:
+        student: Maps of a stage of the student.
+        teacher: Maps of the same stage of the teacher.
+        power: Of the channels.
+        form: The mean over all elements of the squared difference, for which the field's weight of 1,000 is meant; or
+            the paper's Euclidean distance, averaged over samples.
+    """
+    size = (min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3]))
+    given = attention_map(F.adaptive_avg_pool2d(student, size), power)
+    wanted = attention_map(F.adaptive_avg_pool2d(teacher.detach(), size), power)
+    if form == "released":
+        return (given - wanted).square().mean()
+    return (given - wanted).norm(dim=1).mean()

@@ -1,0 +1,183 @@
+"""CRD: a student's embedding of a sample should be told apart, among thousands of others', by its teacher's.
+
+Both networks' embeddings of every sample are remembered, so memory grows with the data set and not with the batch.
+Tian, Krishnan and Isola, Contrastive Representation Distillation, ICLR 2020, arXiv:1910.10699.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any, Self
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from attar.classifiers.distillation import Batch, Distillation, Distilling, Terms
+from attar.classifiers.kd import Scalar, kd_loss
+from attar.classifiers.watched import Answers
+from attar.core.runtime import Runtime
+from attar.core.seeds import derived_seed
+from attar.core.settings import Range
+from attar.core.state import rebuilt
+
+Unit = Float[Tensor, "sample feature"]
+Rows = Int[Tensor, " sample"]
+Drawn = Int[Tensor, "sample negative"]
+GATHER_ABOVE = 32
+"""From so many times the candidates on, it is quicker to read out theirs than to multiply by all that is remembered."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CRD(Distillation):
+    """Tell a sample's embedding apart by the teacher's (Tian, Krishnan and Isola, ICLR 2020, arXiv:1910.10699).
+
+    L = CE + w L_crd: in both directions, a sample's remembered embedding among K of samples of other classes.
+    """
+
+    weight: Annotated[float, Range(0)] = 0.8
+    """Weight of the contrast."""
+    features: Annotated[int, Range(2)] = 128
+    """Size of the embeddings."""
+    negatives: Annotated[int, Range(1)] = 1024
+    """K (the paper's 16,384 reads half a gigabyte a step and direction)."""
+    contrast_temperature: Annotated[float, Range(0.001)] = 0.07
+    """τ."""
+    memory_momentum: Annotated[float, Range(0, 1)] = 0.5
+    """How much of what was remembered stays."""
+    teacher_weight: Annotated[float, Range(0)] = 0.0
+    """Weight of the teacher's softened answers beside it (1 for CRD+KD)."""
+    temperature: Annotated[float, Range(0.01)] = 4.0
+    """T of those."""
+
+    name = "crd"
+
+    def connectors(self, student: Answers, teacher: Answers) -> dict[str, nn.Module]:
+        """Both networks' maps to the embedding; both are learned."""
+        sides = {"student": student, "teacher": teacher}
+        return {name: Embed(said.embedding.shape[1], self.features) for name, said in sides.items()}
+
+    def remember(self, state: Distilling, runtime: Runtime) -> "Memory":
+        """A place for every sample."""
+        memory = Memory.fresh(self.images, self.features, runtime.generator("memory"))
+        return memory.to(runtime.device)
+
+    def terms(self, batch: Batch, state: Distilling) -> Terms:
+        """The contrast; what was said is remembered after the step's gradient is taken."""
+        given = state.parts["student"](batch.student.embedding)
+        wanted = state.parts["teacher"](batch.teacher.embedding)
+        labels = state.pair.source.targets
+        draw = torch.Generator().manual_seed(derived_seed(state.done, "negatives"))
+        drawn = draw_negatives(labels, batch.rows, self.negatives, draw)
+        rows = batch.rows.to(given.device)
+        loss = crd_loss(
+            given, wanted, rows, drawn.to(given.device), state.memory, temperature=self.contrast_temperature
+        )
+        state.memory.said = rows, given.detach(), wanted.detach()
+        terms = {"contrast": self.weight * loss}
+        if self.teacher_weight:
+            answers = kd_loss(batch.student.logits, batch.teacher.logits, self.temperature)
+            terms["teacher"] = self.teacher_weight * answers
+        return terms
+
+    def descend(self, terms: Terms, state: Distilling) -> Tensor:
+        """The gradient; then the memory moves."""
+        loss = super().descend(terms, state)
+        state.memory.remember(*state.memory.said, self.memory_momentum)
+        return loss
+
+
+class Embed(nn.Linear):
+    """A linear map to unit length."""
+
+    def forward(self, features: Float[Tensor, "sample input"]) -> Unit:
+        """The embedding of pooled features."""
+        return F.normalize(super().forward(features), dim=1)
+
+
+@dataclass
+class Memory:
+    """What both networks last said of every sample, and the constants Z by which scores are divided."""
+
+    student: Float[Tensor, "example feature"]
+    teacher: Float[Tensor, "example feature"]
+    constants: Float[Tensor, "2"]
+    """Of the student's and the teacher's anchors; negative until the first batch has set them."""
+    said: Any = rebuilt(default=None)
+    """Rows and embeddings of this step, which are yet to be remembered."""
+
+    @classmethod
+    def fresh(cls, examples: int, features: int, generator: torch.Generator) -> Self:
+        """Uniform in ±1 / √(features / 3)."""
+        bound = 1 / math.sqrt(features / 3)
+        banks = [torch.empty(examples, features).uniform_(-bound, bound, generator=generator) for _ in range(2)]
+        return cls(banks[0], banks[1], torch.full((2,), -1.0))
+
+    def to(self, device: torch.device) -> Self:
+        """The same on a device."""
+        return type(self)(self.student.to(device), self.teacher.to(device), self.constants.to(device))
+
+    @torch.no_grad()
+    def remember(self, rows: Rows, student: Unit, teacher: Unit, momentum: float = 0.5) -> None:
+        """Move what is remembered of these samples towards what was just said, and back to unit length."""
+        for bank, said in ((self.student, student), (self.teacher, teacher)):
+            bank[rows] = F.normalize(momentum * bank[rows] + (1 - momentum) * said, dim=1)
+
+
+def contrast(scores: Float[Tensor, "sample candidate"], negatives: int, examples: int) -> Scalar:
+    """-log h(positive) - Σ log(1 - h(negative)) with h(g) = g / (g + K / N), averaged over samples; positive first.
+
+    Args:
+        scores: g = exp(⟨anchor, remembered⟩ / τ) / Z of the positive, then of K negatives.
+        negatives: K.
+        examples: N, how many samples are remembered.
+    """
+    noise = negatives / examples
+    positive, others = scores[:, 0], scores[:, 1:]
+    return (torch.log1p(noise / positive) + torch.log1p(others / noise).sum(dim=1)).mean()
+
+
+def crd_loss(
+    student: Unit, teacher: Unit, rows: Rows, drawn: Drawn, memory: Memory, *, temperature: float = 0.07
+) -> Scalar:
+    """Both directions: the student among what the teacher said of others, and the teacher among what the student said.
+
+    Args:
+        student: Its embeddings of the batch.
+        teacher: The teacher's, through a map that is learned as well.
+        rows: Which samples they are.
+        drawn: For each, the numbers of K samples of other classes.
+        memory: What was said before; its constants are set by the first batch. What is said now is to be remembered
+            by the caller, after this.
+        temperature: τ.
+    """
+    examples, negatives = len(memory.student), drawn.shape[1]
+    candidates = torch.cat([rows[:, None], drawn], dim=1)
+    total = student.new_zeros(())
+    for direction, (anchor, bank) in enumerate(((student, memory.teacher), (teacher, memory.student))):
+        scores = products(anchor, bank, candidates).div(temperature).exp()
+        if memory.constants[direction] < 0:
+            memory.constants[direction] = examples * scores.detach().mean()
+        total = total + contrast(scores / memory.constants[direction].clone(), negatives, examples)
+    return total
+
+
+def products(
+    anchor: Unit, bank: Float[Tensor, "example feature"], candidates: Tensor
+) -> Float[Tensor, "sample candidate"]:
+    """⟨anchor, bank[candidate]⟩: of all that is remembered where that is less work than reading the candidates out."""
+    if len(bank) <= GATHER_ABOVE * candidates.shape[1]:
+        return (anchor @ bank.T).gather(1, candidates)
+    return torch.einsum("sf,scf->sc", anchor, bank[candidates])
+
+
+def draw_negatives(labels: Int[Tensor, " example"], rows: Rows, many: int, generator: torch.Generator) -> Drawn:
+    """For each of some samples the numbers of others, of other classes, with replacement."""
+    order = labels.argsort(stable=True)
+    counts = labels.bincount()
+    ends = counts.cumsum(0)
+    mine = labels[rows]
+    others = (len(labels) - counts[mine])[:, None]
+    place = (torch.rand(len(rows), many, generator=generator, dtype=torch.float64) * others).long()
+    start = (ends - counts)[mine][:, None]
+    return order[place + (place >= start) * counts[mine][:, None]]

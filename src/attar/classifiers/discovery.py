@@ -1,0 +1,76 @@
+"""A teacher that finds subclasses by itself: samples of one batch are kept from all answering alike.
+
+For SKD where only classes are labelled: train this, and give its folder as the teacher (`attar distill skd --no-known
+--teacher FOLDER`). Batches should be large, since what is kept apart are the samples of one.
+Müller, Kornblith and Hinton, Subclass Distillation, arXiv:2002.03936.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from attar.classifiers.distillation import Batch, Distillation
+from attar.classifiers.subclasses import Grouping, SubclassLogits
+from attar.core.settings import Range
+from attar.images.sources import ImageSource
+
+EPSILON = 1e-9
+"""Added to a variance before its root is taken; the notebook's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Discover(Distillation):
+    """Find subclasses while learning classes (Müller, Kornblith and Hinton, arXiv 2020, arXiv:2002.03936).
+
+    L = CE(Z, y) + β L_neg, Z_c the log of the summed exponentials of a class's `subclasses` logits.
+    """
+
+    student: str = "convnet:norm=batch"
+    """The network: it is to become a teacher."""
+    batch: Annotated[int, Range(2)] = 256
+    """Images per step."""
+    subclasses: Annotated[int, Range(1)] = 5
+    """Subclasses of each class."""
+    beta: Annotated[float, Range(0)] = 1.0
+    """β."""
+    contrast: Annotated[float, Range(0.01)] = 1.0
+    """τ."""
+
+    name = "discover"
+    needs_teacher = False
+
+    def outputs(self, source: ImageSource) -> int:
+        """One for every subclass."""
+        return self.subclasses * len(source.classes)
+
+    def grouping_of(self, outputs: int) -> Grouping:
+        """The first so many logits are the first class's, and so on."""
+        return Grouping(tuple(number // self.subclasses for number in range(outputs)))
+
+    def group_of(self, outputs: int) -> tuple[int, ...]:
+        """The class of each logit."""
+        return self.grouping_of(outputs).group
+
+    def label_term(self, batch: Batch) -> Float[Tensor, ""]:
+        """The class's cross-entropy, and what keeps samples apart."""
+        logits = batch.student.logits
+        classes = self.grouping_of(logits.shape[1]).class_logits(logits)
+        labels = F.cross_entropy(classes, batch.labels, label_smoothing=self.smoothing)
+        return self.label_weight * labels + self.beta * decorrelation(logits, self.contrast)
+
+
+def decorrelation(logits: SubclassLogits, temperature: float = 1.0) -> Float[Tensor, ""]:
+    """L_neg, by which a teacher discovers subclasses: samples of a batch should differ in how they order them.
+
+    With v_i a sample's logits at mean zero and variance one, over S subclasses and B samples, it is
+    mean_i log Σ_i' exp(⟨v_i, v_i'⟩ / (τ S)) - 1 / τ - log B: never positive, zero where all samples are alike.
+    """
+    samples, subclasses = logits.shape
+    centred = logits - logits.mean(dim=1, keepdim=True)
+    rows = centred / (logits.var(dim=1, keepdim=True, correction=0) + EPSILON).sqrt()
+    alike = rows @ rows.T / (temperature * subclasses)
+    return alike.logsumexp(dim=1).mean() - 1 / temperature - math.log(samples)

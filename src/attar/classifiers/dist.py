@@ -1,0 +1,57 @@
+"""DIST: a student's answers should be correlated with its teacher's, within each sample and within each class.
+
+Correlation asks for less than equal probabilities, which suits a student much smaller than its teacher, or one trained
+in another way.
+Huang, You, Wang, Qian and Xu, Knowledge Distillation from A Stronger Teacher, NeurIPS 2022, arXiv:2205.10536.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from attar.classifiers.distillation import Batch, Distillation, Distilling, Terms
+from attar.classifiers.kd import Logits, Scalar
+from attar.core.settings import Range
+
+EPSILON = 1e-8
+
+
+@dataclass(frozen=True, kw_only=True)
+class DIST(Distillation):
+    """Correlate answers with the teacher's (Huang et al., NeurIPS 2022, arXiv:2205.10536).
+
+    L = CE + w_b τ² (1 - mean_i corr(q_i, p_i)) + w_w τ² (1 - mean_c corr(q_·c, p_·c)).
+    """
+
+    between_weight: Annotated[float, Range(0)] = 1.0
+    """Weight of the correlation over classes, sample by sample."""
+    within_weight: Annotated[float, Range(0)] = 1.0
+    """Weight of the correlation over samples, class by class."""
+    temperature: Annotated[float, Range(0.01)] = 1.0
+    """τ."""
+
+    name = "dist"
+
+    def terms(self, batch: Batch, state: Distilling) -> Terms:
+        """Both correlations."""
+        between, within = dist_losses(batch.student.logits, batch.teacher.logits, self.temperature)
+        return {"between": self.between_weight * between, "within": self.within_weight * within}
+
+
+def correlation(first: Float[Tensor, "row value"], second: Float[Tensor, "row value"]) -> Float[Tensor, " row"]:
+    """Pearson's correlation of two rows of values, row by row; invariant to positive affine maps of either row."""
+    first = first - first.mean(dim=1, keepdim=True)
+    second = second - second.mean(dim=1, keepdim=True)
+    return F.cosine_similarity(first, second, dim=1, eps=EPSILON)
+
+
+def dist_losses(student: Logits, teacher: Logits, temperature: float = 1.0) -> tuple[Scalar, Scalar]:
+    """τ² (1 - mean over samples of corr(q_i, p_i)), and τ² (1 - mean over classes of corr(q_·c, p_·c))."""
+    given = F.softmax(student / temperature, dim=1)
+    wanted = F.softmax(teacher.detach() / temperature, dim=1)
+    between = 1 - correlation(given, wanted).mean()
+    within = 1 - correlation(given.T, wanted.T).mean()
+    return temperature**2 * between, temperature**2 * within

@@ -1,0 +1,390 @@
+"""The loop that all distillation of classifiers shares: one student, a teacher's answers, SGD on a sum of terms.
+
+A method says what its terms are, and which modules it learns beside the student; those are checkpointed with the
+student and dropped from the result. What a teacher says of a view that comes again is computed once.
+"""
+
+import copy
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from attar.classifiers.artefact import DistilledClassifier, Origin
+from attar.classifiers.teacher import AnswersOfViews, accuracy_on_classes
+from attar.classifiers.views import View, order_of
+from attar.classifiers.watched import Answers, Watched
+from attar.core import engine, store
+from attar.core.engine import Metrics
+from attar.core.errors import InputError
+from attar.core.runtime import Runtime
+from attar.core.seeds import derived_seed
+from attar.core.settings import Range, Settings
+from attar.core.state import rebuilt
+from attar.images.networks import Architecture, multiply_adds, parse
+from attar.images.pretrained import PREFIX, network_named
+from attar.images.sources import ImageSource
+
+Terms = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What a student is made from: labelled images, a teacher of their classes, and the student if it is given."""
+
+    source: ImageSource
+    teacher: nn.Module | None = None
+    student: nn.Module | None = None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of the images, the teacher's parameters and those a given student begins with."""
+        tensors: dict[str, Tensor] = {}
+        for name, network in (("teacher", self.teacher), ("student", self.student)):
+            if network is not None:
+                tensors |= {f"{name}/{key}": value for key, value in network.state_dict().items()}
+        return store.digest_of(tensors, {"data": self.source.fingerprint})
+
+    @property
+    def name(self) -> str:
+        """The data's."""
+        return self.source.name
+
+    def __str__(self) -> str:
+        return str(self.source)
+
+
+@dataclass
+class Batch:
+    """One step's samples, and what both networks say of them."""
+
+    student: Answers
+    teacher: Answers
+    labels: Int[Tensor, " sample"]
+    rows: Int[Tensor, " sample"]
+    """Which training images they are."""
+    warm: float
+    """How much a term counts that is warmed up: min(1, epoch / warm-up), epochs from one."""
+
+
+@dataclass
+class Distilling:
+    """A student on its way, and what is learned and remembered beside it."""
+
+    student: nn.Module
+    parts: nn.ModuleDict
+    """Connectors and further heads; dropped in the end."""
+    optimizer: torch.optim.Optimizer
+    memory: Any = None
+    """A dataclass of tensors, where the method remembers something."""
+    done: int = 0
+    pair: Pair = rebuilt(default=None)
+    watched: Watched = rebuilt(default=None)
+    answers: AnswersOfViews | None = rebuilt(default=None)
+    order: Tensor = rebuilt(default=None)
+    view: View = rebuilt(default=None)
+
+    def learned(self) -> Iterator[nn.Parameter]:
+        """Parameters of the student, then of its connectors."""
+        yield from self.student.parameters()
+        yield from self.parts.parameters()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distillation(Settings):
+    """Settings and loop of the methods that distill a classifier into a student."""
+
+    student: str = "convnet:norm=batch,width=16"
+    """The student: a network by name (convnet:norm=batch,width=16, resnet18, transformers:FOLDER)."""
+    epochs: Annotated[int, Range(1)] = 60
+    """Passes over the training images (the field's tables: 240)."""
+    batch: Annotated[int, Range(2)] = 64
+    """Images per step."""
+    lr: Annotated[float, Range(0)] = 0.05
+    """SGD's step size."""
+    momentum: Annotated[float, Range(0, 1)] = 0.9
+    """Its momentum."""
+    nesterov: bool = False
+    """Whether that is Nesterov's."""
+    weight_decay: Annotated[float, Range(0)] = 5e-4
+    """Its weight decay."""
+    cuts: tuple[float, ...] = (0.625, 0.75, 0.875)
+    """Shares of the epochs after which the step size is divided by ten."""
+    shift: Annotated[int, Range(0)] | None = None
+    """Pixels by which a view is moved at most; an eighth of the side unless given, as the field has it at 32 pixels."""
+    flips: Literal["auto", "on", "off"] = "auto"
+    """Whether views are mirrored; auto: where the data say that a mirrored image keeps its label."""
+    views: Annotated[int, Range(0)] = 0
+    """How many views of each image there are, for which the teacher's answers are stored; 0 for a new one an epoch, and
+    a teacher that answers anew."""
+    label_weight: Annotated[float, Range(0)] = 1.0
+    """Weight of the cross-entropy with the labels."""
+    smoothing: Annotated[float, Range(0, 1)] = 0.0
+    """How much of a label is spread over all classes."""
+    warm_up: Annotated[float, Range(0, 1)] = 1 / 12
+    """Share of the epochs over which a method's terms are warmed up, where it has such."""
+    student_layers: tuple[str, ...] = ()
+    """Modules of the student whose outputs are its stages, shallow to deep; attar's own networks show theirs."""
+    teacher_layers: tuple[str, ...] = ()
+    """The teacher's, as many."""
+    images: int = 0
+    """How many there are to train on; filled in from the data."""
+
+    name = "distillation"
+    needs_teacher = True
+    uses_stages = False
+    """Whether the method looks at maps, which are stored only where they fit."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if list(self.cuts) != sorted(self.cuts) or any(not 0 < cut <= 1 for cut in self.cuts):
+            raise InputError(f"cuts are {self.cuts}; they must rise from above 0 to at most 1.")
+
+    # ------------------------------------------------------------------------------------------ what a method fills in
+
+    def terms(self, batch: Batch, state: Distilling) -> Terms:
+        """The method's terms, weighed, that are added to the labels'."""
+        return {}
+
+    def connectors(self, student: Answers, teacher: Answers) -> dict[str, nn.Module]:
+        """The modules that are learned beside the student, made by what the two networks say of two images."""
+        return {}
+
+    def remember(self, state: Distilling, runtime: Runtime) -> Any:
+        """What the method remembers, before the first step."""
+        return None
+
+    def label_term(self, batch: Batch) -> Float[Tensor, ""]:
+        """The labels' cross-entropy, weighed."""
+        return self.label_weight * F.cross_entropy(batch.student.logits, batch.labels, label_smoothing=self.smoothing)
+
+    def outputs(self, source: ImageSource) -> int:
+        """How many logits the student has."""
+        return len(source.classes)
+
+    def descend(self, terms: Terms, state: Distilling) -> Tensor:
+        """The gradient of the sum; the loss."""
+        loss = torch.stack(list(terms.values())).sum()
+        loss.backward()
+        return loss.detach()
+
+    # --------------------------------------------------------------------------------------------------------- the run
+
+    def resolve(self, pair: Pair, runtime: Runtime) -> Self:
+        """Fill in what was left open.
+
+        Raises:
+            InputError: A student that is not there, or does not fit the images.
+        """
+        side = min(pair.source.shape[1:])
+        flips = pair.source.flips if self.flips == "auto" else self.flips == "on"
+        given = {"shift": side // 8 if self.shift is None else self.shift, "flips": "on" if flips else "off"}
+        if pair.student is None and not self.student.startswith(PREFIX):
+            parse(self.student)
+        return dataclasses.replace(self, images=len(pair.source.train), **given)  # type: ignore[arg-type]
+
+    @property
+    def batches(self) -> int:
+        """Steps per epoch; a last batch of one image, which batch norm cannot take, is left out."""
+        return self.images // self.batch + (self.images % self.batch > 1)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps in all."""
+        return self.epochs * self.batches
+
+    def work(self, pair: Pair) -> float:
+        """Three passes of the student and one of the teacher, of every image of every epoch."""
+        student = multiply_adds(self._student(pair, torch.Generator()), pair.source.shape)
+        teacher = 0 if pair.teacher is None else multiply_adds(pair.teacher, pair.source.shape)
+        return float(3 * student + teacher) * self.images * self.epochs
+
+    def _student(self, pair: Pair, generator: torch.Generator) -> nn.Module:
+        if pair.student is not None:
+            return copy.deepcopy(pair.student)
+        kind = network_named(self.student)
+        if isinstance(kind, Architecture):
+            return kind.build(pair.source.shape, self.outputs(pair.source), generator)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+            return kind(pair.source.shape, self.outputs(pair.source))
+
+    def build(self, pair: Pair, runtime: Runtime) -> Distilling:
+        """A fresh student, its connectors, and the teacher's answers.
+
+        Raises:
+            InputError: Teacher and student do not fit the data or one another.
+        """
+        student = runtime.place(self._student(pair, runtime.generator("network"))).train()
+        watched = Watched(student, self.student_layers)
+        mine = watched.tried(pair.source.shape, runtime.device)
+        answers, theirs = None, mine
+        if pair.teacher is not None and self.needs_teacher:
+            teacher = runtime.place(copy.deepcopy(pair.teacher)).eval().requires_grad_(False)
+            answers = AnswersOfViews(Watched(teacher, self.teacher_layers), pair.source, self, runtime)
+            theirs = answers.watched.tried(pair.source.shape, runtime.device)
+        self.check(mine, theirs, pair.source)
+        parts = nn.ModuleDict(_seeded(lambda: self.connectors(mine, theirs), runtime)).to(runtime.device).train()
+        state = Distilling(student, parts, torch.optim.SGD([nn.Parameter(torch.zeros(()))]), pair=pair, watched=watched)
+        state.optimizer = torch.optim.SGD(
+            state.learned(), self.lr, self.momentum, weight_decay=self.weight_decay, nesterov=self.nesterov
+        )
+        state.answers = answers
+        state.memory = self.remember(state, runtime)
+        return state
+
+    def check(self, student: Answers, teacher: Answers, source: ImageSource) -> None:
+        """See that the two networks tell the classes of the data apart.
+
+        Raises:
+            InputError: One of them does not.
+        """
+        for who, answers in (("student", student), ("teacher", teacher)):
+            if answers.logits.shape[1] != self.outputs(source):
+                raise InputError(
+                    f"the {who} gives {answers.logits.shape[1]} logits, but {source.name} has "
+                    f"{self.outputs(source)} classes."
+                )
+            if not answers.logits.isfinite().all():
+                raise InputError(f"the {who}'s logits for a black image are not finite.")
+        if self.uses_stages and len(student.stages) != len(teacher.stages):
+            raise InputError(
+                f"the student shows {len(student.stages)} stages and the teacher {len(teacher.stages)}; name as many "
+                "layers of each (--student-layers, --teacher-layers)."
+            )
+        if self.uses_stages and not student.stages:
+            raise InputError(f"{self.name} compares maps; name layers (--student-layers, --teacher-layers).")
+
+    def step(self, state: Distilling, runtime: Runtime) -> Metrics:
+        """One mini-batch."""
+        epoch, number = divmod(state.done, self.batches)
+        if number == 0 or state.order is None:
+            self._begin_epoch(epoch, state, runtime)
+        rows = state.order[number * self.batch :][: self.batch]
+        source = state.pair.source
+        images = state.view.shown(source.inputs(rows, runtime.device), rows)
+        images = images.contiguous(memory_format=runtime.memory_format)
+        with runtime.autocast(training=True), self._drawing(state, runtime):
+            said = state.watched(images)
+        warm = min(1.0, (epoch + 1) / max(self.warm_up * self.epochs, 1.0))
+        batch = Batch(
+            student=said,
+            teacher=state.answers(images, rows, self.view_of(epoch)) if state.answers else said,
+            labels=source.targets[rows].to(runtime.device),
+            rows=rows,
+            warm=warm,
+        )
+        state.optimizer.zero_grad(set_to_none=True)
+        terms = {"labels": self.label_term(batch)} if self.label_weight else {}
+        with self._drawing(state, runtime, "terms"):
+            terms |= self.terms(batch, state)
+        loss = self.descend(terms, state)
+        state.optimizer.step()
+        state.done += 1
+        return {"loss": loss, **{name: term.detach() for name, term in terms.items()}}
+
+    @contextmanager
+    def _drawing(self, state: Distilling, runtime: Runtime, what: str = "student") -> Iterator[None]:
+        """PyTorch's global generator, from which dropout draws, seeded by the step and left as it was."""
+        gpus = [runtime.device] if runtime.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=gpus):
+            torch.random.manual_seed(derived_seed(runtime.seed, f"{what} {state.done}"))
+            yield
+
+    def view_of(self, epoch: int) -> int:
+        """The number of the view in which an epoch sees the images."""
+        return epoch % self.views if self.views else epoch
+
+    def _begin_epoch(self, epoch: int, state: Distilling, runtime: Runtime) -> None:
+        state.order = order_of(runtime.seed, epoch, self.images)
+        state.view = self.drawn_view(self.view_of(epoch), runtime.seed)
+        for group in state.optimizer.param_groups:
+            group["lr"] = self.lr * 0.1 ** sum(epoch >= cut * self.epochs for cut in self.cuts)
+
+    def drawn_view(self, number: int, seed: int) -> View:
+        """The view of a number. With stored views it does not depend on the seed, so that students share them."""
+        assert self.shift is not None, "resolve the settings first"
+        return View.drawn(0 if self.views else seed, number, self.images, shift=self.shift, flips=self.flips == "on")
+
+    def result(self, state: Distilling, runtime: Runtime) -> DistilledClassifier:
+        """The student as it is now."""
+        teacher = state.answers.watched.network if state.answers else None
+        return DistilledClassifier(
+            network=copy.deepcopy(state.student).eval(),
+            student=None if state.pair.student is not None else self.student,
+            classes=state.pair.source.classes,
+            shape=state.pair.source.shape,
+            transform=state.pair.source.transform,
+            group=self.group_of(self.outputs(state.pair.source)),
+            origin=Origin.of(state.pair, self, runtime, state.student, teacher),
+        )
+
+    def group_of(self, outputs: int) -> tuple[int, ...] | None:
+        """The class of each logit, where those are subclasses."""
+        return None
+
+    def load(self, folder: Path) -> DistilledClassifier:
+        """Read a finished student."""
+        return DistilledClassifier.load(folder)
+
+
+@dataclass(frozen=True)
+class OfOwnModule:
+    """A method whose student is a module of the caller's own, which alone can build it again."""
+
+    method: Distillation
+    module: nn.Module
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.method, name)
+
+    def load(self, folder: Path) -> DistilledClassifier:
+        """Read a finished student."""
+        return DistilledClassifier.load(folder, build=lambda: copy.deepcopy(self.module))
+
+
+def distill(
+    source: ImageSource,
+    method: Distillation,
+    teacher: nn.Module | None,
+    student: nn.Module | None,
+    runtime: Runtime,
+    out: Path | None = None,
+) -> DistilledClassifier:
+    """Distill a teacher into a student, and score both on the test images, once, at the end.
+
+    Raises:
+        InputError: Teacher, student, data and settings do not fit one another.
+        Interrupted: Stopped; the same call goes on.
+    """
+    pair = Pair(source, teacher, student)
+    method = method.resolve(pair, runtime)
+    runtime.plan(method.work(pair))
+    runtime.say(str(source))
+    runtime.say(f"{method.name} · {engine.resolved_json(method)}")
+    run: Any = method if student is None else OfOwnModule(method, student)
+    made: DistilledClassifier = engine.run(run, pair, runtime, out=out)
+    if made.scores:
+        return made
+    how: Any = {"group": made.group, "known": made.labels_are_subclasses}
+    scores = {"student": accuracy_on_classes(made.network, source, runtime, **how)}
+    if teacher is not None:
+        scores["teacher"] = accuracy_on_classes(teacher, source, runtime, **how if method.needs_teacher else {})
+        scores["kept"] = 100 * scores["student"] / scores["teacher"] if scores["teacher"] else float("nan")
+    made = dataclasses.replace(made, scores=scores)
+    return made if out is None else made.save(out)
+
+
+def _seeded(build: Any, runtime: Runtime) -> Any:
+    """What a function builds with PyTorch's global generator, seeded without touching it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=runtime.generator("connectors"))))
+        return build()

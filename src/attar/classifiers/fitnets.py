@@ -1,0 +1,103 @@
+"""FitNets: a layer of the student, through a regressor, should give what a layer of the teacher gives.
+
+The oldest of the feature losses. It can hurt where the two networks are of different kinds.
+Romero, Ballas, Kahou, Chassang, Gatta and Bengio, FitNets: Hints for Thin Deep Nets, ICLR 2015, arXiv:1412.6550.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from attar.classifiers.distillation import Batch, Distillation, Distilling, Terms
+from attar.classifiers.kd import Scalar, kd_loss
+from attar.classifiers.watched import Answers
+from attar.core.errors import InputError
+from attar.core.settings import Range
+
+Maps = Float[Tensor, "sample channel height width"]
+AnyMaps = Float[Tensor, "sample _ _ _"]
+"""Maps of any layer: two of them need not be of one shape."""
+MapShape = tuple[int, int, int]
+"""Channels, height, width."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitNets(Distillation):
+    """Give what a layer of the teacher gives (Romero et al., ICLR 2015, arXiv:1412.6550).
+
+    L = CE + β mean (R(f_s) - f_t)², jointly as in the CRD benchmark, or the hint first and then KD, as in the paper.
+    """
+
+    weight: Annotated[float, Range(0)] = 100.0
+    """β."""
+    stage: int = 1
+    """Which stage is the hint, counted from 0."""
+    hint_share: Annotated[float, Range(0, 1)] = 0.0
+    """Share of the epochs in which the hint alone is learned, before labels and teacher (the paper's two stages); 0 for
+    all at once."""
+    teacher_weight: Annotated[float, Range(0)] = 0.0
+    """Weight of the teacher's softened answers beside the hint, or after it."""
+    temperature: Annotated[float, Range(0.01)] = 4.0
+    """T of those."""
+
+    name = "fitnets"
+    uses_stages = True
+
+    def connectors(self, student: Answers, teacher: Answers) -> dict[str, nn.Module]:
+        """The regressor of the hint.
+
+        Raises:
+            InputError: No such stage, or sizes that it cannot join.
+        """
+        if not -len(student.shapes) <= self.stage < len(student.shapes):
+            raise InputError(f"stage is {self.stage}, but there are {len(student.shapes)} stages, counted from 0.")
+        return {"regressor": Regressor(student.shapes[self.stage], teacher.shapes[self.stage])}
+
+    def hinting(self, state: Distilling) -> bool:
+        """Whether the run is still in its first stage."""
+        return state.done < self.hint_share * self.total_steps
+
+    def terms(self, batch: Batch, state: Distilling) -> Terms:
+        """The hint, and the teacher's answers where they are asked for."""
+        given = state.parts["regressor"](batch.student.stages[self.stage])
+        terms = {"hint": self.weight * hint_loss(given, batch.teacher.stages[self.stage])}
+        if self.hint_share and not self.hinting(state):
+            terms = {}
+        if self.teacher_weight and not self.hinting(state):
+            answers = kd_loss(batch.student.logits, batch.teacher.logits, self.temperature)
+            terms["teacher"] = self.teacher_weight * answers
+        return terms
+
+    def descend(self, terms: Terms, state: Distilling) -> Tensor:
+        """The hint alone in the first stage."""
+        return super().descend({"hint": terms["hint"]} if self.hinting(state) else terms, state)
+
+
+class Regressor(nn.Sequential):
+    """The student's maps at the teacher's size: a convolution by their sizes, batch norm, ReLU.
+
+    A larger or equal student is convolved without padding by a kernel of 1 + the difference, one of twice the size with
+    stride 2, and one of half the size is deconvolved (the convention of the CRD benchmark).
+    """
+
+    def __init__(self, student: MapShape, teacher: MapShape) -> None:
+        (have, height, width), (want, high, wide) = student, teacher
+        if (height, width) == (2 * high, 2 * wide):
+            change: nn.Module = nn.Conv2d(have, want, 3, stride=2, padding=1)
+        elif (2 * height, 2 * width) == (high, wide):
+            change = nn.ConvTranspose2d(have, want, 4, stride=2, padding=1)
+        elif height >= high and width >= wide:
+            change = nn.Conv2d(have, want, (1 + height - high, 1 + width - wide))
+        else:
+            raise InputError(
+                f"the student's hint is {height}×{width}, the teacher's {high}×{wide}; choose layers of one size, of "
+                "half or of twice the size, or a larger one of the student."
+            )
+        super().__init__(change, nn.BatchNorm2d(want), nn.ReLU(inplace=True))
+
+
+def hint_loss(regressed: Maps, teacher: Maps) -> Scalar:
+    """The mean squared error of all elements."""
+    return (regressed - teacher.detach()).square().mean()

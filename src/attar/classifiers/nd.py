@@ -1,0 +1,189 @@
+"""ND: a student's features should point to their class's mean in the teacher, and be no shorter than the teacher's.
+
+An addition to any other loss (KD++, DKD++, ReviewKD++), for the price of one product a sample.
+Wang, Cheng, Duan, Wang, Feng and Kong, Improving Knowledge Distillation via Regularizing Feature Norm and Direction,
+arXiv:2305.17007.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from attar.classifiers.dist import DIST
+from attar.classifiers.distillation import Batch, Distillation, Distilling, Terms
+from attar.classifiers.dkd import DKD
+from attar.classifiers.kd import KD, Scalar
+from attar.classifiers.reviewkd import ReviewKD
+from attar.classifiers.watched import Answers, Watched
+from attar.core.errors import InputError
+from attar.core.runtime import Runtime
+from attar.core.settings import Range
+
+Embedding = Float[Tensor, "sample feature"]
+Labels = Int[Tensor, " sample"]
+EPSILON = 1e-12
+
+
+@dataclass(frozen=True, kw_only=True)
+class ND(Distillation):
+    """Turn and lengthen features towards the teacher's class means (Wang et al., arXiv 2023, arXiv:2305.17007).
+
+    L = CE + λ w(e) L_base + λ_nd L_nd: KD++, DKD++, DIST++ and ReviewKD++ by `base`, or the direction alone. ND is not
+    warmed up. Class means are taken over the training images as they are, the teacher in evaluation (the released code
+    has augmented ones).
+    """
+
+    base: Literal["kd", "dkd", "dist", "reviewkd", "none"] = "kd"
+    """What it is added to."""
+    base_weight: Annotated[float, Range(0)] = 1.0
+    """λ (for dkd of both its parts)."""
+    direction_weight: Annotated[float, Range(0)] = 1.0
+    """λ_nd (0.5 to 4 by pair in the paper)."""
+    temperature: Annotated[float, Range(0.01)] = 4.0
+    """T of kd and dkd (1 on ImageNet)."""
+    alpha: Annotated[float, Range(0)] = 1.0
+    """DKD's α."""
+    beta: Annotated[float, Range(0)] = 8.0
+    """DKD's β."""
+    projector_dropout: Annotated[float, Range(0, 1)] = 0.5
+    """Dropout before the projector, where features have other sizes."""
+    centred: bool = False
+    """Whether the mean of the class means is taken off first; an experiment of ours."""
+
+    name = "nd"
+
+    @property
+    def uses_stages(self) -> bool:  # type: ignore[override]
+        """Where the base does."""
+        return self.base == "reviewkd"
+
+    @property
+    def added_to(self) -> Distillation | None:
+        """The base with these settings."""
+        shared = {name: getattr(self, name) for name in Distillation.__dataclass_fields__}
+        if self.base == "kd":
+            return KD(**{**shared, "label_weight": 0.0}, teacher_weight=self.base_weight, temperature=self.temperature)
+        if self.base == "dkd":
+            return DKD(**shared, alpha=self.alpha, beta=self.beta, temperature=self.temperature)
+        if self.base == "dist":
+            return DIST(**shared)
+        return ReviewKD(**shared) if self.base == "reviewkd" else None
+
+    def connectors(self, student: Answers, teacher: Answers) -> dict[str, nn.Module]:
+        """The base's, and a projector where sizes differ."""
+        parts = {} if self.added_to is None else self.added_to.connectors(student, teacher)
+        have, want = student.embedding.shape[1], teacher.embedding.shape[1]
+        return parts | ({} if have == want else {"projector": Projector(have, want, self.projector_dropout)})
+
+    def remember(self, state: Distilling, runtime: Runtime) -> "Directions":
+        """The class means' directions, in one pass of the teacher."""
+        if state.answers is None:
+            raise InputError("nd needs a teacher, whose class means the student turns to.")
+        source, device = state.pair.source, runtime.device
+        parts = torch.arange(self.images).split(256)
+        batches = ((source.inputs(rows, device), source.targets[rows]) for rows in parts)
+        return self.directions(state.answers.watched, batches, len(source.classes))
+
+    @torch.no_grad()
+    def directions(self, teacher: Watched, batches: Iterable[tuple[Any, Tensor]], classes: int) -> "Directions":
+        """The same from batches of inputs and labels."""
+        means = None
+        for inputs, labels in batches:
+            said = teacher(inputs).embedding.float()
+            means = means or ClassMeans.empty(classes, said.shape[1])
+            means.add(said.cpu(), labels.cpu())
+            device = said.device
+        if means is None:
+            raise InputError("there is nothing to take class means of.")
+        return Directions(means.directions(centred=self.centred).to(device))
+
+    def terms(self, batch: Batch, state: Distilling) -> Terms:
+        """The base's terms, warmed up, and the direction's."""
+        found = {} if self.added_to is None else self.added_to.terms(batch, state)
+        already = self.base in ("dkd", "reviewkd")  # which warm up by themselves
+        weight = (1.0 if already else batch.warm) * (1.0 if self.base == "kd" else self.base_weight)
+        terms = {name: weight * term for name, term in found.items()}
+        features = batch.student.embedding
+        if "projector" in state.parts:
+            features = state.parts["projector"](features)
+        loss = nd_loss(features, batch.teacher.embedding, batch.labels, state.memory.units)
+        return {**terms, "direction": self.direction_weight * loss}
+
+
+@dataclass
+class Directions:
+    """What ND remembers: a unit vector for every class."""
+
+    units: Tensor
+
+
+class Projector(nn.Sequential):
+    """The student's features at the teacher's size, for the loss alone: batch norm, dropout, a linear map."""
+
+    def __init__(self, student: int, teacher: int, dropout: float = 0.5) -> None:
+        super().__init__(nn.BatchNorm1d(student), nn.Dropout(dropout), nn.Linear(student, teacher))
+
+
+def nd_loss(
+    student: Embedding, teacher: Embedding, labels: Labels, directions: Float[Tensor, "classes feature"]
+) -> Scalar:
+    """1 - ⟨g, e_y⟩ / max(‖g‖, ‖f_t‖), averaged over samples: from 0 to 2.
+
+    While g is shorter than the teacher's feature its gradient is the constant -e_y / ‖f_t‖, which lengthens it towards
+    its class; beyond that the loss is 1 - cos(g, e_y), which turns it and leaves its length alone.
+
+    Args:
+        student: The student's features g, before its last layer, through a `Projector` where sizes differ.
+        teacher: The teacher's features f_t of the same samples.
+        labels: The classes y.
+        directions: Unit vectors e (see `ClassMeans.directions`).
+    """
+    longest = torch.maximum(student.norm(dim=1), teacher.detach().norm(dim=1)).clamp(min=EPSILON)
+    return (1 - (student * directions[labels]).sum(dim=1) / longest).mean()
+
+
+@dataclass
+class ClassMeans:
+    """The mean feature of each class, gathered in one pass."""
+
+    sums: Float[Tensor, "classes feature"]
+    counts: Int[Tensor, " classes"]
+
+    @classmethod
+    def empty(cls, classes: int, features: int) -> Self:
+        """Nothing gathered yet; sums are kept in double precision."""
+        return cls(torch.zeros(classes, features, dtype=torch.float64), torch.zeros(classes, dtype=torch.long))
+
+    def add(self, features: Embedding, labels: Labels) -> None:
+        """Gather a batch."""
+        self.sums.index_add_(0, labels, features.double())
+        self.counts += torch.bincount(labels, minlength=len(self.counts))
+
+    def means(self) -> Float[Tensor, "classes feature"]:
+        """The means, as raw as the features.
+
+        Raises:
+            InputError: A class of which nothing was gathered.
+        """
+        if not self.counts.all():
+            missing = (self.counts == 0).nonzero().flatten().tolist()
+            raise InputError(f"no sample of class {', '.join(map(str, missing))}: its mean feature cannot be taken.")
+        return self.sums / self.counts[:, None]
+
+    def directions(self, *, centred: bool = False) -> Float[Tensor, "classes feature"]:
+        """The means at length one; less their own mean first, where asked (an experiment of ours).
+
+        Raises:
+            InputError: A class without samples, or whose mean is zero.
+        """
+        means = self.means()
+        means = means - means.mean(dim=0) if centred else means
+        lengths = means.norm(dim=1)
+        if (lengths < EPSILON).any():
+            raise InputError(f"the mean feature of class {int(lengths.argmin())} is zero; it has no direction.")
+        return F.normalize(means, dim=1).float()

@@ -1,0 +1,132 @@
+"""ReviewKD: every stage of a student learns from the teacher's stages up to its own, deep ones handed down to shallow.
+
+The strongest of the feature losses in the field's tables, at the price of a fusion module as large as a small student.
+Chen, Liu, Zhao and Jia, Distilling Knowledge via Knowledge Review, CVPR 2021, arXiv:2104.09044.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attar.classifiers.distillation import Batch, Distillation, Distilling, Terms
+from attar.classifiers.fitnets import AnyMaps, Maps, MapShape
+from attar.classifiers.kd import Scalar
+from attar.classifiers.watched import Answers
+from attar.core.settings import Range
+
+MOST_CHANNELS = 512
+POOLS = (4, 2, 1)
+"""Sides to which maps are pooled for the comparison at several scales, each with half the weight of the last."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReviewKD(Distillation):
+    """Review the teacher's stages, from deep to shallow (Chen et al., CVPR 2021, arXiv:2104.09044).
+
+    L = CE + λ w(e) Σ_levels HCL(fused student, teacher), w(e) = min(1, e / warm-up). The authors compare with the
+    teacher's maps before their last activation: name such layers (`teacher_layers`); attar's own networks show theirs
+    after it.
+    """
+
+    weight: Annotated[float, Range(0)] = 1.0
+    """λ (0.6 to 8 by pair on CIFAR-100; 1 on ImageNet)."""
+    pooled: bool = True
+    """Whether the features before the last layer are reviewed as one more stage of one place."""
+
+    name = "reviewkd"
+    uses_stages = True
+
+    def stages(self, answers: Answers) -> list[Tensor]:
+        """The maps that are compared."""
+        return [*answers.stages, answers.embedding[:, :, None, None]] if self.pooled else answers.stages
+
+    def connectors(self, student: Answers, teacher: Answers) -> dict[str, nn.Module]:
+        """The fusions."""
+        return {"review": Review(*([shape_of(maps) for maps in self.stages(said)] for said in (student, teacher)))}
+
+    def terms(self, batch: Batch, state: Distilling) -> Terms:
+        """The review, warmed up."""
+        fused = state.parts["review"](self.stages(batch.student))
+        return {"review": self.weight * batch.warm * review_loss(fused, self.stages(batch.teacher))}
+
+
+class Fusion(nn.Module):
+    """ABF: one stage of the student, joined by learned attention with what came down from the deeper stages."""
+
+    def __init__(self, channels: int, middle: int, wanted: int, *, first: bool) -> None:
+        super().__init__()
+        self.reduce = nn.Sequential(nn.Conv2d(channels, middle, 1, bias=False), nn.BatchNorm2d(middle))
+        self.expand = nn.Sequential(nn.Conv2d(middle, wanted, 3, padding=1, bias=False), nn.BatchNorm2d(wanted))
+        self.attend = None if first else nn.Sequential(nn.Conv2d(2 * middle, 2, 1), nn.Sigmoid())
+        for layer in (self.reduce, self.expand):
+            nn.init.kaiming_uniform_(next(layer.parameters()), a=1)
+
+    def forward(self, maps: AnyMaps, handed: AnyMaps | None, size: tuple[int, int]) -> tuple[AnyMaps, AnyMaps]:
+        """What is compared with the teacher's stage of this size, and what is handed on to the next stage."""
+        reduced = self.reduce(maps)
+        if self.attend is not None and handed is not None:
+            handed = F.interpolate(handed, size=reduced.shape[2:], mode="nearest")
+            weights = self.attend(torch.cat([reduced, handed], dim=1))
+            reduced = reduced * weights[:, :1] + handed * weights[:, 1:]
+        if tuple(reduced.shape[2:]) != size:
+            reduced = F.interpolate(reduced, size=size, mode="nearest")
+        return self.expand(reduced), reduced
+
+
+class Review(nn.Module):
+    """The fusions of all stages.
+
+    Args:
+        student: Shapes of the student's stages, shallow to deep; the last may be the pooled features, one by one.
+        teacher: Shapes of the teacher's, as many.
+    """
+
+    def __init__(self, student: Sequence[MapShape], teacher: Sequence[MapShape]) -> None:
+        super().__init__()
+        middle = min(MOST_CHANNELS, student[-1][0])
+        self.sizes = [(height, width) for _, height, width in reversed(teacher)]
+        pairs = list(zip(reversed(student), reversed(teacher), strict=True))
+        self.fusions = nn.ModuleList(
+            Fusion(have[0], middle, want[0], first=index == 0) for index, (have, want) in enumerate(pairs)
+        )
+
+    def forward(self, stages: Sequence[Tensor]) -> list[Tensor]:
+        """What each stage gives for its comparison, shallow to deep."""
+        found, handed = [], None
+        for fusion, maps, size in zip(self.fusions, reversed(stages), self.sizes, strict=True):
+            out, handed = fusion(maps, handed, size)
+            found.append(out)
+        return found[::-1]
+
+
+def shape_of(maps: AnyMaps) -> MapShape:
+    """Channels, height and width."""
+    return maps.shape[1], maps.shape[2], maps.shape[3]
+
+
+def pool_weights(side: int) -> dict[int, float]:
+    """The weights of a comparison at several scales: the maps themselves 1, then 1/2, 1/4, ... for smaller sides."""
+    used = [pool for pool in POOLS if pool < side]
+    return {side: 1.0} | {pool: 0.5 ** (index + 1) for index, pool in enumerate(used)}
+
+
+def hierarchical_loss(student: Maps, teacher: Maps) -> Scalar:
+    """HCL: the weighted mean, over scales, of the mean squared error of pooled maps."""
+    weights = pool_weights(student.shape[2])
+    total = student.new_zeros(())
+    for side, weight in weights.items():
+        given, wanted = student, teacher.detach()
+        if side != student.shape[2]:
+            given, wanted = F.adaptive_avg_pool2d(given, side), F.adaptive_avg_pool2d(wanted, side)
+        total = total + weight * F.mse_loss(given, wanted)
+    return total / sum(weights.values())
+
+
+def review_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Scalar:
+    """The sum of `hierarchical_loss` over stages."""
+    losses = [hierarchical_loss(given, wanted) for given, wanted in zip(student, teacher, strict=True)]
+    return torch.stack(losses).sum()

@@ -1,0 +1,182 @@
+"""What a teacher says: computed for the batch, or looked up where it has said it of the same view before."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from attar.classifiers.artefact import DistilledClassifier
+from attar.classifiers.subclasses import Grouping
+from attar.classifiers.watched import Answers, Watched
+from attar.core import store
+from attar.core.errors import InputError
+from attar.core.runtime import Runtime
+from attar.images.networks import parse
+from attar.images.pretrained import PREFIX, labelling_classifier
+from attar.images.sources import ImageSource
+from attar.images.training import TrainedNetwork, protocol_named, trained
+
+MOST_STORED = 2e9
+"""Bytes of answers that are kept in memory; above them the teacher answers anew."""
+
+
+class AnswersOfViews:
+    """A teacher's answers to numbered views of the training images.
+
+    Logits and embeddings of stored views lie in the cache folder under the fingerprints of teacher and data, so that
+    the next student finds them.
+
+    Args:
+        watched: The teacher.
+        source: The images.
+        method: Settings that say which views there are (`Distillation`).
+        runtime: The machine.
+    """
+
+    def __init__(self, watched: Watched, source: ImageSource, method: Any, runtime: Runtime) -> None:
+        self.watched, self.source, self.method, self.runtime = watched, source, method, runtime
+        self.stored: dict[int, Answers] = {}
+        self._answer = runtime.compiled(watched)
+        self._key: str | None = None
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor, rows: Int[Tensor, " sample"], view: int) -> Answers:
+        """The answers to these images, which are those rows in that view."""
+        if not self.method.views or not self.fits:
+            return self._said(images)
+        if view not in self.stored:
+            self.stored[view] = self._found(view)
+        return self._moved(self.stored[view].rows(rows))
+
+    @property
+    def fits(self) -> bool:
+        """Whether the answers to all views may be kept in memory."""
+        if not self.method.uses_stages:
+            return True
+        one = self.watched.tried(self.source.shape, self.runtime.device)
+        numbers = sum(part[0].numel() for part in (one.logits, one.embedding, *one.stages))
+        return 4.0 * numbers * self.method.images * self.method.views <= MOST_STORED
+
+    def _moved(self, answers: Answers) -> Answers:
+        device = self.runtime.device
+        stages = [stage.to(device) for stage in answers.stages]
+        return Answers(answers.logits.to(device), answers.embedding.to(device), stages)
+
+    def _said(self, images: Float[Tensor, "sample channel height width"]) -> Answers:
+        found = self._answer(images)
+        return Answers(found.logits.float(), found.embedding.float(), [stage.float() for stage in found.stages])
+
+    def _found(self, view: int) -> Answers:
+        if self.method.uses_stages:
+            return self._all(view)
+        path = store.cache_folder() / "teachers" / self.key / f"view-{view}.safetensors"
+        if path.exists():
+            try:
+                tensors, _ = store.read_tensors(path)
+                return Answers(tensors["logits"], tensors["embedding"], [])
+            except (InputError, KeyError):
+                pass  # torn or altered: made again
+        answers = self._all(view)
+        store.make_folder(path.parent)
+        store.write_tensors(path, {"logits": answers.logits, "embedding": answers.embedding}, {})
+        return answers
+
+    @property
+    def key(self) -> str:
+        """Tells apart teachers, data, precision and views."""
+        if self._key is None:
+            method = self.method
+            facts = [self.source.fingerprint, method.shift, method.flips, str(self.runtime.forward_dtype)]
+            self._key = store.digest_of(self.watched.network.state_dict(), facts)
+        return self._key
+
+    def _all(self, number: int) -> Answers:
+        """One pass over all images in a view."""
+        view, parts = self.method.drawn_view(number, self.runtime.seed), []
+        at_once = max(self.runtime.images_at_once(self.source.shape), 64)
+        for rows in torch.arange(self.method.images).split(at_once):
+            images = view.shown(self.source.inputs(rows, self.runtime.device), rows)
+            parts.append(self._said(images.contiguous(memory_format=self.runtime.memory_format)))
+        stages = [torch.cat([part.stages[index].cpu() for part in parts]) for index in range(len(parts[0].stages))]
+        if not self.method.uses_stages:
+            stages = []
+        return Answers(
+            torch.cat([part.logits.cpu() for part in parts]),
+            torch.cat([part.embedding.cpu() for part in parts]),
+            stages,
+        )
+
+
+def teacher_named(text: str, source: ImageSource, runtime: Runtime, protocol: str = "ceiling") -> nn.Module:
+    """A teacher: the folder of a trained network or student, `transformers:NAME`, or an architecture, trained here.
+
+    A network that is trained here lies in the cache afterwards.
+
+    Args:
+        text: The folder or name.
+        source: The images and classes that it is to know.
+        runtime: The machine, and the seed of a training.
+        protocol: How it is trained.
+
+    Raises:
+        InputError: Nothing of that name, a pickle, or a network of other classes or images.
+    """
+    folder = Path(text)
+    if folder.is_file():
+        raise InputError(
+            f"{text} is a file; a teacher is a folder that attar or transformers wrote, or a network by name."
+        )
+    if (folder / "artefact.json").is_file():
+        student = DistilledClassifier.load(folder)
+        _check_same(student.classes, student.shape, source, text)
+        return student.network
+    if (folder / "network.safetensors").is_file():
+        trained_network = TrainedNetwork.load(folder)
+        _check_same(trained_network.classes, trained_network.shape, source, text)
+        return trained_network.network
+    if text.startswith(PREFIX) or (folder / "config.json").is_file():
+        return labelling_classifier(text, source.shape, len(source.classes))
+    if folder.is_dir():
+        raise InputError(f"{text} holds no network that is safe to read (safetensors); pickles are not opened.")
+    return trained(source, parse(text), runtime, protocol_named(protocol)).network
+
+
+def _check_same(classes: tuple[str, ...], shape: tuple[int, int, int], source: ImageSource, text: str) -> None:
+    if classes != source.classes or shape != source.shape:
+        raise InputError(
+            f"the teacher in {text} knows {len(classes)} classes of {shape} images, but {source.name} has "
+            f"{len(source.classes)} of {source.shape}."
+        )
+
+
+@torch.no_grad()
+def accuracy_on_classes(
+    network: nn.Module,
+    source: ImageSource,
+    runtime: Runtime,
+    group: tuple[int, ...] | None = None,
+    *,
+    known: bool = True,
+) -> float:
+    """Per cent of the test images whose class is found.
+
+    Args:
+        network: Gives a logit for every label of the data, or for every subclass.
+        source: The images.
+        runtime: The machine.
+        group: The class of every logit, where those are subclasses.
+        known: Whether the data's labels are those subclasses, or the classes.
+    """
+    right, grouping = 0, None if group is None else Grouping(group)
+    network = runtime.place(copy.deepcopy(network)).eval()
+    labels = source.test.labels if grouping is None or not known else grouping.labels(source.test.labels)
+    for rows in torch.arange(len(source.test)).split(512):
+        images = source.transform.forward(source.test.pixels[rows].to(runtime.device))
+        found = network(images)
+        logits = getattr(found, "logits", found)
+        logits = logits if grouping is None else grouping.class_logits(logits)
+        right += int((logits.argmax(dim=1).cpu() == labels[rows]).sum())
+    return 100 * right / len(source.test)

@@ -1,0 +1,292 @@
+"""The loop under all distillation: seeds, kills, resumption, cached teachers, limits that tie methods together."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from torch import nn
+
+import attar
+from attar.classifiers.alone import Alone
+from attar.classifiers.attention import AttentionTransfer
+from attar.classifiers.crd import CRD
+from attar.classifiers.dhkd import DHKD
+from attar.classifiers.discovery import Discover
+from attar.classifiers.dist import DIST
+from attar.classifiers.distillation import Distillation, Pair
+from attar.classifiers.dkd import DKD
+from attar.classifiers.fitnets import FitNets
+from attar.classifiers.kd import KD
+from attar.classifiers.nd import ND
+from attar.classifiers.reviewkd import ReviewKD
+from attar.classifiers.rkd import RKD
+from attar.classifiers.skd import SubclassKD
+from attar.classifiers.teacher import accuracy_on_classes, teacher_named
+from attar.cli import main
+from attar.core.errors import InputError
+from attar.core.registry import METHODS
+from attar.core.runtime import Engine, Runtime
+from attar.core.score import paired
+from attar.images.networks import Architecture
+
+EVERY_STEP = Engine(device="cpu", checkpoint_seconds=0, quiet=True)
+QUIET = Engine(device="cpu", quiet=True)
+TINY = {"student": "convnet:norm=batch,width=4", "epochs": 3, "batch": 50}
+PARITY = (0, 1) * 5
+CHEAP = {
+    "alone": Alone(**TINY),
+    "kd": KD(**TINY, views=2),
+    "dkd": DKD(**TINY),
+    "dist": DIST(**TINY),
+    "fitnets": FitNets(**TINY, hint_share=0.5, teacher_weight=1.0),
+    "attention": AttentionTransfer(**TINY, views=1),
+    "rkd": RKD(**TINY),
+    "crd": CRD(**TINY, negatives=20, features=8),
+    "reviewkd": ReviewKD(**TINY),
+    "skd": SubclassKD(**TINY, group=PARITY),
+    "discover": Discover(**TINY, subclasses=2),
+    "nd": ND(**TINY, base="reviewkd"),
+    "dhkd": DHKD(**TINY),
+}
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.fixture(scope="module")
+def teacher(digits):
+    architecture = Architecture(norm="batch", width=8)
+    return architecture.build(digits.shape, 10, torch.Generator().manual_seed(3)).eval()
+
+
+@pytest.fixture(scope="module")
+def trained_teacher(digits):
+    return teacher_named("convnet:norm=batch,width=32", digits, Runtime(QUIET))
+
+
+@pytest.fixture(params=sorted(CHEAP))
+def method(request):
+    return CHEAP[request.param]
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_every_method_is_here():
+    assert set(CHEAP) == {name for name, entry in METHODS.items() if entry.kind == "classifiers"}
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(method, few_digits, teacher, tmp_path):
+    for name, seed in (("one", 3), ("two", 3), ("three", 4)):
+        attar.distill(few_digits, method, teacher=teacher, out=tmp_path / name, seed=seed, engine=EVERY_STEP)
+    one, two, three = (files(tmp_path / name) for name in ("one", "two", "three"))
+    assert one == two
+    assert one["student.safetensors"] != three["student.safetensors"]
+
+
+@pytest.mark.parametrize("step", [1, 5])
+def test_killed_and_resumed_equals_uninterrupted(method, step, few_digits, teacher, tmp_path, monkeypatch):
+    attar.distill(few_digits, method, teacher=teacher, out=tmp_path / "whole", engine=EVERY_STEP)
+    real, taken = type(method).step, 0
+
+    def dying(self, state, runtime):
+        nonlocal taken
+        taken += 1
+        found = real(self, state, runtime)
+        if taken == step:
+            raise Killed
+        return found
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(type(method), "step", dying)
+        attar.distill(few_digits, method, teacher=teacher, out=tmp_path / "killed", engine=EVERY_STEP)
+    attar.distill(few_digits, method, teacher=teacher, out=tmp_path / "killed", engine=EVERY_STEP)
+    assert files(tmp_path / "killed") == files(tmp_path / "whole")
+
+
+def test_a_finished_student_is_read_and_answers_as_before(method, few_digits, teacher, tmp_path, monkeypatch):
+    first = attar.distill(few_digits, method, teacher=teacher, out=tmp_path, engine=QUIET)
+    monkeypatch.setattr(type(method), "step", lambda *a: pytest.fail("ran again"))
+    again = attar.distill(few_digits, method, teacher=teacher, out=tmp_path, engine=QUIET)
+    opened = attar.open_artefact(tmp_path)
+    images = few_digits.inputs(torch.arange(5))
+    assert torch.equal(first.logits(images), again.logits(images))
+    assert torch.equal(first.logits(images), opened.logits(images))
+    assert opened.scores == first.scores
+    assert opened.network.state_dict().keys() == opened.network.state_dict().keys()
+    assert "accuracy" not in str(attar.evaluate(tmp_path, few_digits))
+
+
+def test_settings_survive_json(method, few_digits, teacher, runtime):
+    resolved = method.resolve(Pair(few_digits, teacher), runtime)
+    for settings in (method, resolved):
+        assert type(method).from_json(json.loads(json.dumps(settings.to_json()))) == settings
+
+
+def test_the_student_has_no_more_parameters_than_alone(method, few_digits, teacher):
+    if method.name == "discover":
+        pytest.skip("it has a logit for every subclass")
+    alone = attar.distill(few_digits, CHEAP["alone"], engine=QUIET)
+    made = attar.distill(few_digits, method, teacher=teacher, engine=QUIET)
+    assert made.origin.student == alone.origin.student
+
+
+def test_a_weight_of_nothing_is_the_student_alone(few_digits, teacher):
+    alone = attar.distill(few_digits, Alone(**TINY), engine=QUIET)
+    for method in (
+        KD(**TINY, label_weight=1.0, teacher_weight=0.0),
+        DHKD(**TINY, alpha=0.0),
+        ND(**TINY, base="none", direction_weight=0.0, projector_dropout=0.0),
+        SubclassKD(**TINY, alpha=0.0),
+    ):
+        made = attar.distill(few_digits, method, teacher=teacher, engine=QUIET)
+        for name, value in alone.network.state_dict().items():
+            assert torch.allclose(made.network.state_dict()[name].double(), value.double(), atol=1e-6), method.name
+
+
+def test_nd_without_a_direction_is_its_base(few_digits, teacher):
+    kd = attar.distill(few_digits, KD(**TINY, label_weight=1.0, teacher_weight=1.0, warm_up=0.0), teacher=teacher)
+    nd = attar.distill(few_digits, ND(**TINY, direction_weight=0.0, warm_up=0.0), teacher=teacher)
+    for name, value in kd.network.state_dict().items():
+        assert torch.allclose(nd.network.state_dict()[name].double(), value.double(), atol=1e-6)
+
+
+def test_stored_answers_are_those_a_teacher_gives_anew(few_digits, teacher, monkeypatch):
+    stored = attar.distill(few_digits, KD(**TINY, views=2), teacher=teacher, engine=QUIET)
+    monkeypatch.setattr("attar.classifiers.teacher.AnswersOfViews.fits", property(lambda self: False))
+    anew = attar.distill(few_digits, KD(**TINY, views=2), teacher=teacher, engine=QUIET)
+    for name, value in stored.network.state_dict().items():
+        assert torch.allclose(anew.network.state_dict()[name].double(), value.double(), atol=1e-5)
+
+
+def test_a_torn_file_of_answers_is_made_again(few_digits, teacher, tmp_path, monkeypatch):
+    monkeypatch.setenv("ATTAR_CACHE", str(tmp_path))
+    first = attar.distill(few_digits, KD(**TINY, views=1), teacher=teacher, engine=QUIET)
+    (found,) = tmp_path.rglob("view-0.safetensors")
+    found.write_bytes(found.read_bytes()[:100])
+    again = attar.distill(few_digits, KD(**TINY, views=1), teacher=teacher, engine=QUIET)
+    assert torch.equal(first.network.classifier.weight, again.network.classifier.weight)
+
+
+def test_modules_of_ones_own_are_left_as_they_were(few_digits, tmp_path):
+    def network(width):
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10))
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        teacher, student = network(30), network(6)
+    before = [parameter.clone() for parameter in (*teacher.parameters(), *student.parameters())]
+    made = attar.distill(few_digits, KD(**TINY), teacher=teacher, student=student, out=tmp_path, engine=QUIET)
+    for parameter, old in zip((*teacher.parameters(), *student.parameters()), before, strict=True):
+        assert torch.equal(parameter, old)
+        assert parameter.requires_grad
+    with pytest.raises(InputError, match="is a module of its maker's own; give build="):
+        attar.open_artefact(tmp_path)
+    read = type(made).load(tmp_path, build=lambda: network(6))
+    images = few_digits.inputs(torch.arange(3))
+    assert torch.equal(read.logits(images), made.logits(images))
+
+
+def test_a_teacher_helps(few_digits, trained_teacher):
+    """The claim, small: 120 digits, a student of 374 parameters, five seeds, the same schedule."""
+    settings = {"student": "convnet:norm=batch,width=4", "epochs": 60}
+    found = {}
+    for method in (Alone(**settings), KD(**settings, views=4)):
+        found[method.name] = [
+            attar.distill(few_digits, method, teacher=trained_teacher, seed=seed, engine=QUIET).scores["student"]
+            for seed in range(5)
+        ]
+    assert paired(found["kd"], found["alone"]).low > 0
+
+
+def test_subclasses_are_scored_as_classes(few_digits, trained_teacher):
+    method = SubclassKD(student="convnet:norm=batch,width=4", epochs=60, group=PARITY)
+    made = attar.distill(few_digits, method, teacher=trained_teacher, engine=QUIET)
+    assert made.logits(few_digits.inputs(torch.arange(2))).shape == (2, 2)
+    assert made.scores["student"] > 75
+    assert accuracy_on_classes(made.network, few_digits, Runtime(QUIET)) < made.scores["student"]
+    assert attar.evaluate(made, few_digits).students[0].bits > 0
+
+
+def test_a_teacher_finds_subclasses_and_teaches_them(few_digits, digits, tmp_path):
+    halves = [(split.pixels[torch.arange(len(split))], split.labels % 2) for split in (digits.train, digits.test)]
+    parity = attar.load(tuple(halves))
+    used = {}
+    for beta in (0.0, 1.0):
+        finder = Discover(student="convnet:norm=batch,width=8", epochs=20, beta=beta)
+        teacher = attar.distill(parity, finder, out=tmp_path / str(beta), engine=QUIET)
+        with torch.no_grad():
+            said = teacher.network(parity.inputs(torch.arange(1000))).softmax(dim=1).mean(dim=0)
+        used[beta] = float(torch.special.entr(said).sum().exp())
+        assert teacher.scores["student"] > 85
+    assert used[1.0] > used[0.0] + 1
+    method = SubclassKD(student="convnet:norm=batch,width=4", epochs=3, known=False)
+    made = attar.distill(parity, method, teacher=tmp_path / "1.0", engine=QUIET)
+    assert made.group == (0,) * 5 + (1,) * 5
+    assert made.logits(parity.inputs(torch.arange(2))).shape == (2, 2)
+    assert attar.evaluate(made, parity).students[0].accuracy == made.scores["student"]
+
+
+def test_from_the_command_line(capsys, tmp_path):
+    words = ["distill", "dkd", "--student", "convnet:norm=batch,width=4", "--teacher", "convnet:norm=batch,width=8"]
+    main([*words, "--data", "digits", "--epochs", "2", "--out", str(tmp_path / "run"), "--cuts", "0.5", "--quiet"])
+    told = capsys.readouterr().out
+    assert "student: 374 parameters" in told
+    assert "kept: " in told
+    main(["evaluate", str(tmp_path / "run")])
+    assert "% of its teacher" in capsys.readouterr().out
+
+
+class Wrong(nn.Module):
+    def __init__(self, outputs, value=0.0):
+        super().__init__()
+        self.head, self.value = nn.Linear(64, outputs), value
+
+    def forward(self, images):
+        return self.head(images.flatten(1)) + self.value
+
+
+@pytest.mark.parametrize(
+    "method, teacher, words",
+    [
+        (KD(**TINY), Wrong(7), "the teacher gives 7 logits, but digits has 10 classes"),
+        (KD(**TINY), Wrong(10, float("nan")), "the teacher's logits for a black image are not finite"),
+        (KD(**TINY), "nowhere", "unknown network 'nowhere'"),
+        (FitNets(**TINY), Wrong(10), "the student shows 2 stages and the teacher 0"),
+        (FitNets(**TINY, stage=5), None, "stage is 5, but there are 2 stages"),
+        (FitNets(**TINY, student_layers=("blocks.7",)), None, "unknown module 'blocks.7'; did you mean 'blocks."),
+        (SubclassKD(**TINY, group=(0, 1)), None, "group names 2 classes for the 10 labels"),
+        (SubclassKD(**TINY, group=(0, 2) * 5), None, "class 1 has no subclass"),
+        (SubclassKD(**TINY, known=False), Wrong(7), "the teacher's 7 logits cannot be shared out among 10 classes"),
+        (Alone(**{**TINY, "student": "convnt"}), None, "did you mean 'convnet'"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_loses_nothing(method, teacher, words, few_digits, tmp_path):
+    with pytest.raises(InputError, match=words):
+        attar.distill(few_digits, method, teacher=teacher or "convnet:norm=batch,width=8", out=tmp_path, engine=QUIET)
+    assert not (tmp_path / "artefact.json").exists()
+
+
+def test_teachers_that_are_files_pickles_or_of_other_classes_are_refused(few_digits, shapes, tmp_path):
+    (tmp_path / "teacher.pt").write_bytes(b"pickle")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "pytorch_model.bin").write_bytes(b"pickle")
+    for name, words in (("teacher.pt", "is a file"), ("folder", "holds no network that is safe to read")):
+        with pytest.raises(InputError, match=words):
+            attar.distill(few_digits, CHEAP["kd"], teacher=tmp_path / name, engine=QUIET)
+    attar.distill(shapes, dataclasses.replace(CHEAP["alone"], batch=20), out=tmp_path / "other", engine=QUIET)
+    with pytest.raises(InputError, match=r"knows 3 classes of \(3, 16, 16\) images, but digits has 10"):
+        attar.distill(few_digits, CHEAP["kd"], teacher=tmp_path / "other", engine=QUIET)
+
+
+def test_cuts_must_rise():
+    with pytest.raises(InputError, match="they must rise"):
+        Alone(cuts=(0.7, 0.5))
+
+
+def test_a_last_batch_of_one_image_is_left_out():
+    assert dataclasses.replace(Distillation(batch=50), images=101).batches == 2
+    assert dataclasses.replace(Distillation(batch=50), images=102).batches == 3

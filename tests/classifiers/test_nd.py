@@ -1,0 +1,90 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from attar.classifiers.nd import ClassMeans, Projector, nd_loss
+from attar.core.errors import InputError
+
+
+@pytest.fixture
+def batch():
+    draw = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(6, 5, generator=draw, dtype=torch.float64) for _ in range(2))
+    directions = F.normalize(torch.randn(3, 5, generator=draw, dtype=torch.float64), dim=1)
+    return student, teacher, torch.tensor([0, 1, 2, 0, 1, 2]), directions
+
+
+def test_a_short_teacher_leaves_the_cosine(batch):
+    student, teacher, labels, directions = batch
+    student.requires_grad_()
+    loss = nd_loss(student, 1e-6 * teacher, labels, directions)
+    loss.backward()
+    cosine = F.cosine_similarity(student, directions[labels]).detach()
+    assert torch.isclose(loss, (1 - cosine).mean(), atol=1e-12)
+    assert (student.grad * student.detach()).sum(dim=1).abs().max() < 1e-12
+
+
+def test_a_long_teacher_pulls_along_the_class_with_constant_force(batch):
+    student, teacher, labels, directions = batch
+    teacher = 1e3 * teacher
+    student.requires_grad_()
+    nd_loss(student, teacher, labels, directions).backward()
+    pull = -directions[labels] / (6 * teacher.norm(dim=1, keepdim=True))
+    assert torch.allclose(student.grad, pull, atol=1e-15)
+
+
+def test_its_range(batch):
+    _, teacher, labels, directions = batch
+    length = 2 * teacher.norm(dim=1, keepdim=True)
+    assert nd_loss(length * directions[labels], teacher, labels, directions).abs() < 1e-12
+    assert torch.isclose(nd_loss(-length * directions[labels], teacher, labels, directions), torch.tensor(2.0).double())
+
+
+def test_it_is_the_loop_over_samples(batch):
+    student, teacher, labels, directions = batch
+    each = [
+        1 - float(g @ directions[y]) / max(float(g.norm()), float(f.norm()))
+        for g, f, y in zip(student, teacher, labels.tolist(), strict=True)
+    ]
+    assert torch.isclose(nd_loss(student, teacher, labels, directions), torch.tensor(sum(each) / 6).double())
+    order = torch.tensor([3, 1, 5, 0, 2, 4])
+    assert torch.isclose(
+        nd_loss(student[order], teacher[order], labels[order], directions),
+        nd_loss(student, teacher, labels, directions),
+    )
+
+
+def test_dead_features_are_no_division_by_zero(batch):
+    _, _, labels, directions = batch
+    dead = torch.zeros(6, 5, dtype=torch.float64, requires_grad=True)
+    nd_loss(dead, torch.zeros_like(dead), labels, directions).backward()
+    assert dead.grad.isfinite().all()
+
+
+def test_means_gathered_batch_by_batch_are_the_means():
+    draw = torch.Generator().manual_seed(2)
+    features, labels = torch.randn(40, 5, generator=draw), torch.arange(40) % 3
+    gathered = ClassMeans.empty(3, 5)
+    for rows in torch.arange(40).split(7):
+        gathered.add(features[rows], labels[rows])
+    wanted = torch.stack([features[labels == label].double().mean(dim=0) for label in range(3)])
+    assert torch.allclose(gathered.means(), wanted, atol=1e-12)
+    assert torch.allclose(gathered.directions().norm(dim=1), torch.ones(3), atol=1e-6)
+    scaled = ClassMeans.empty(3, 5)
+    scaled.add(9 * features, labels)
+    assert torch.allclose(scaled.directions(), gathered.directions(), atol=1e-6)
+    assert torch.allclose(gathered.directions(centred=True), F.normalize(wanted - wanted.mean(0), dim=1).float())
+
+
+def test_a_class_without_samples_or_direction_is_refused():
+    gathered = ClassMeans.empty(3, 2)
+    gathered.add(torch.tensor([[1.0, 0.0], [0.0, 0.0]]), torch.tensor([0, 2]))
+    with pytest.raises(InputError, match=r"^no sample of class 1: its mean feature cannot be taken\.$"):
+        gathered.means()
+    gathered.add(torch.ones(1, 2), torch.tensor([1]))
+    with pytest.raises(InputError, match=r"^the mean feature of class 2 is zero; it has no direction\.$"):
+        gathered.directions()
+
+
+def test_a_projector_changes_the_size():
+    assert Projector(4, 9)(torch.randn(3, 4)).shape == (3, 9)

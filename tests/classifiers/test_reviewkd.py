@@ -1,0 +1,46 @@
+import pytest
+import torch
+
+from attar.classifiers.reviewkd import Review, hierarchical_loss, pool_weights, review_loss
+
+
+def test_weights_of_the_scales():
+    assert pool_weights(8) == {8: 1.0, 4: 0.5, 2: 0.25, 1: 0.125}
+    assert pool_weights(4) == {4: 1.0, 2: 0.5, 1: 0.25}
+    assert pool_weights(1) == {1: 1.0}
+
+
+def test_the_loss_of_a_constant_difference_is_its_square_at_every_scale():
+    maps = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert hierarchical_loss(maps, maps) == 0
+    assert torch.isclose(hierarchical_loss(maps + 3, maps), torch.tensor(9.0))
+
+
+def test_a_difference_that_pools_away_counts_once():
+    maps = torch.zeros(1, 1, 4, 4)
+    board = (torch.arange(4)[:, None] + torch.arange(4)) % 2 * 2.0 - 1
+    assert torch.isclose(hierarchical_loss(board.expand(1, 1, 4, 4), maps), torch.tensor(1 / 1.75))
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_every_stage_comes_out_in_the_teachers_shape(pooled):
+    student = [(8, 16, 16), (16, 8, 8), (32, 4, 4)] + [(32, 1, 1)] * pooled
+    teacher = [(12, 32, 32), (24, 16, 16), (48, 8, 8)] + [(48, 1, 1)] * pooled
+    review = Review(student, teacher)
+    draw = torch.Generator().manual_seed(0)
+    outs = review([torch.randn(2, *shape, generator=draw) for shape in student])
+    assert [tuple(out.shape[1:]) for out in outs] == teacher
+    wanted = [torch.randn(2, *shape, generator=draw) for shape in teacher]
+    review_loss(outs, wanted).backward()
+    assert all(parameter.grad is not None for parameter in review.parameters())
+
+
+def test_a_shallow_stage_hears_of_the_deep_ones():
+    shapes = [(4, 8, 8), (8, 4, 4)]
+    review = Review(shapes, shapes).eval()
+    maps = [torch.randn(1, *shape, generator=torch.Generator().manual_seed(3)) for shape in shapes]
+    before = review(maps)
+    after = review([maps[0], maps[1] + 1])
+    assert not torch.allclose(before[0], after[0])
+    shallow = review([maps[0] + 1, maps[1]])
+    assert torch.equal(before[1], shallow[1])

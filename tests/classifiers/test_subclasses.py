@@ -1,0 +1,89 @@
+import math
+
+import pytest
+import torch
+
+from attar.classifiers.subclasses import Grouping, label_bits, soft_bits, subclasses_from_votes
+from attar.core.errors import InputError
+
+RAGGED = Grouping((0, 1, 0, 1, 1, 2))
+
+
+def logits(seed, samples=8, subclasses=6):
+    draw = torch.Generator().manual_seed(seed)
+    return 2 * torch.randn(samples, subclasses, generator=draw, dtype=torch.float64)
+
+
+def summed(probabilities, grouping):
+    owners = torch.tensor(grouping.group)
+    return torch.stack([probabilities[:, owners == c].sum(dim=1) for c in range(grouping.classes)], dim=1)
+
+
+def test_class_probabilities_are_sums_of_the_subclasses():
+    a = logits(0)
+    assert torch.allclose(RAGGED.class_logits(a).softmax(dim=1), summed(a.softmax(dim=1), RAGGED), atol=1e-12)
+
+
+def test_the_class_is_not_always_that_of_the_best_subclass():
+    a = torch.tensor([[2.0, 2.0, 2.5]])
+    assert Grouping((0, 0, 1)).class_logits(a).argmax() == 0
+    assert a.argmax() == 2
+
+
+def test_a_bias_by_size_makes_classes_begin_alike():
+    assert torch.allclose(RAGGED.class_logits(RAGGED.bias()[None]).softmax(dim=1), torch.full((1, 3), 1 / 3))
+
+
+def test_soft_bits_are_the_entropy_within_classes_and_bounded():
+    a = logits(3, samples=20)
+    p = a.softmax(dim=1)
+    big = summed(p, RAGGED)[:, torch.tensor(RAGGED.group)]
+    within = -(p * (p / big).log2()).sum(dim=1).mean()
+    assert math.isclose(soft_bits(a, RAGGED), float(within), abs_tol=1e-12)
+    assert 0 <= soft_bits(a, RAGGED) <= math.log2(3)
+    assert math.isclose(soft_bits(torch.zeros(2, 4), Grouping((0, 0, 1, 1))), 1.0)
+
+
+def test_label_bits_of_mhists_votes():
+    counts = [537, 497, 302, 209, 151, 106, 154, 219]
+    votes = torch.repeat_interleave(torch.arange(8), torch.tensor(counts))
+    for edges, bits in [((6,), 0.9330), ((7,), 0.9319), ((7, 6), 1.5756), ((7, 6, 5), 1.9204)]:
+        subclasses, grouping = subclasses_from_votes(votes, 7, edges)
+        assert math.isclose(label_bits(subclasses, grouping), bits, abs_tol=1e-4)
+        assert torch.equal(grouping.labels(subclasses), (votes >= 4).long())
+
+
+def test_levels_go_from_easy_to_hard():
+    subclasses, grouping = subclasses_from_votes(torch.tensor([0, 1, 2, 3, 4, 5, 6, 7]), 7, (7, 6, 5))
+    assert subclasses.tolist() == [0, 1, 2, 3, 7, 6, 5, 4]
+    assert grouping.sizes == [4, 4]
+
+
+@pytest.mark.parametrize(
+    "votes, annotators, edges, words",
+    [
+        ([1], 6, (), "a majority needs an odd number"),
+        ([8], 7, (), "votes go from 8 to 8, with 7 annotators"),
+        ([1], 7, (4,), "must fall from at most 7 to at least 5"),
+        ([1], 7, (6, 7), "must fall"),
+    ],
+)
+def test_votes_that_make_no_sense_are_refused(votes, annotators, edges, words):
+    with pytest.raises(InputError, match=words):
+        subclasses_from_votes(torch.tensor(votes), annotators, edges)
+
+
+@pytest.mark.parametrize(
+    "members, words",
+    [
+        ([[0, 1], [1, 2]], "subclass 1 is in more than one class"),
+        ([[0], []], "a class has no subclass"),
+        ([[0], [2]], "subclass 1 is in no class"),
+    ],
+)
+def test_groups_that_overlap_are_empty_or_leave_one_out_are_refused(members, words):
+    with pytest.raises(InputError, match=words):
+        Grouping.of(members)
+    assert Grouping.of([[2, 0], [1]]).group == (0, 1, 0)
+    with pytest.raises(InputError, match="class 1 has no subclass"):
+        Grouping((0, 2))
