@@ -182,6 +182,27 @@ _CDA = Paper(
     "2311.18838",
 )
 
+_GSTAM = Paper(
+    "Rasti-Meymandi, Arash and Sajedi, Ahmad and Xu, Zhaopan and Plataniotis, Konstantinos N.",
+    "GSTAM: Efficient Graph Distillation with Structural Attention-Matching",
+    "ECCV workshop",
+    2024,
+    "2408.16871",
+)
+_DOSCOND = Paper(
+    "Jin, Wei and Tang, Xianfeng and Jiang, Haoming and Li, Zheng and Zhang, Danqing and Tang, Jiliang and Yin, Bing",
+    "Condensing Graphs via One-Step Gradient Matching",
+    "KDD",
+    2022,
+    "2206.07746",
+)
+_CPO = Paper(
+    "Amer, Hossam and Salamah, Ahmed H. and Sajedi, Ahmad and Yang, En-hui",
+    "High Performance Convolution Using Sparsity and Patterns for Inference in Deep Convolutional Neural Networks",
+    "arXiv",
+    2021,
+    "2104.08314",
+)
 _KD = Paper(
     "Hinton, Geoffrey and Vinyals, Oriol and Dean, Jeff",
     "Distilling the Knowledge in a Neural Network",
@@ -271,6 +292,16 @@ def _condense(name: str, home: str, summary: str, paper: Paper | None = None) ->
     return Entry(name, "condense", f"attar.images.condense.{module}", settings, summary, paper)
 
 
+def _graphs(name: str, home: str, summary: str, paper: Paper | None = None) -> Entry:
+    module, settings = home.split(":")
+    return Entry(name, "condense", f"attar.graphs.{module}", settings, summary, paper)
+
+
+def _compress(name: str, home: str, summary: str, paper: Paper | None = None) -> Entry:
+    module, settings = home.split(":")
+    return Entry(name, "compress", f"attar.{module}", settings, summary, paper)
+
+
 def _distill(name: str, home: str, summary: str, paper: Paper | None = None) -> Entry:
     module, settings = home.split(":")
     return Entry(name, "distill", f"attar.classifiers.{module}", settings, summary, paper)
@@ -301,6 +332,17 @@ METHODS = {
         _condense("sre2l", "sre2l:SRe2L", "images from what a trained network's batch norm remembers", _SRE2L),
         _condense("cda", "cda:CDA", "the same, from whole views to small crops", _CDA),
         _condense("relabel", "relabel:Relabelled", "real images with the mean answers of trained networks"),
+        _graphs("gstam", "gstam:GSTAM", "match which channels of random graph networks answer together", _GSTAM),
+        _graphs("doscond", "doscond:DosCond", "match gradients at random graph networks, edges as coins", _DOSCOND),
+        _graphs("graph-start", "coresets:GraphStart", "the real graphs that the learning methods start from"),
+        _graphs("graph-random", "coresets:GraphRandom", "real graphs drawn at random, of their own sizes: the floor"),
+        _graphs(
+            "graph-herding", "coresets:GraphHerding", "real graphs whose mean embedding follows the class's", _HERDING
+        ),
+        _graphs("graph-k-center", "coresets:GraphKCenter", "real graphs that cover the class's embeddings", _K_CENTER),
+        _compress(
+            "conv", "convolution.command:CompressConvolution", "each convolution by the fastest of seven ways", _CPO
+        ),
         _distill("alone", "alone:Alone", "the student on the labels, which every teacher has to beat"),
         _distill("kd", "kd:KD", "a teacher's softened answers beside the labels", _KD),
         _distill("dkd", "dkd:DKD", "the right class and the ranking of the others, weighed apart", _DKD),

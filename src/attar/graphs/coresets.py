@@ -1,0 +1,215 @@
+"""Real graphs chosen class by class: the floor that every method that learns graphs has to leave behind.
+
+Random selection; the very graphs that the learning methods start from; herding (Welling, ICML 2009); greedy K-center
+(Sener and Savarese, ICLR 2018, arXiv:1708.00489). Embeddings are the readout, before the linear head, of a GCN trained
+on all training graphs.
+"""
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from attar.core.engine import Metrics
+from attar.core.runtime import Runtime
+from attar.core.settings import Settings
+from attar.graphs.artefact import CondensedGraphs, Origin
+from attar.graphs.networks import Architecture, GraphNetwork
+from attar.graphs.sources import GraphSource, Rows
+from attar.graphs.starts import Counts, Sized, check_enough_graphs, labels_of, per_class
+from attar.graphs.synthetic import started
+from attar.graphs.training import TESTED_AT_ONCE, Protocol, trained
+
+Embeddings = Float[Tensor, "graph channel"]
+
+EMBEDDING = Protocol(name="embedding", epochs=50)
+"""How the network is trained that graphs are chosen by; the papers do not say."""
+
+
+@dataclass
+class Chosen:
+    """A finished selection."""
+
+    small: Any
+
+
+class Selection(Settings):
+    """What the selections share: everything happens in `build`, and there is nothing to step."""
+
+    @abstractmethod
+    def select(self, source: GraphSource, runtime: Runtime) -> CondensedGraphs:
+        """The graphs, class after class."""
+
+    def work(self, source: GraphSource) -> float:
+        """Nothing worth compiling."""
+        return 0.0
+
+    @property
+    def total_steps(self) -> int:
+        """None."""
+        return 0
+
+    def build(self, source: GraphSource, runtime: Runtime) -> Chosen:
+        """Choose."""
+        return Chosen(self.select(source, runtime))
+
+    def step(self, state: Chosen, runtime: Runtime) -> Metrics:
+        """There is no step."""
+        raise NotImplementedError
+
+    def result(self, state: Chosen, runtime: Runtime) -> CondensedGraphs:
+        """The chosen graphs."""
+        small: CondensedGraphs = state.small
+        return small
+
+    def load(self, folder: Path) -> CondensedGraphs:
+        """Read a finished selection."""
+        return CondensedGraphs.load(folder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphStart(Sized, Selection):
+    """The real graphs that the learning methods start from with the same seed: what they have to improve on.
+
+    In DosCond's code, the performance before optimising. Prefer it to nothing; it is the fair zero of any comparison.
+    """
+
+    name = "graph-start"
+
+    def select(self, source: GraphSource, runtime: Runtime) -> CondensedGraphs:
+        """Start, and stop there."""
+        return started(self.begin(source, runtime), per_class(self.gpc, source), source, self, runtime)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphCoreset(Counts, Selection):
+    """Real graphs of their own sizes."""
+
+    @abstractmethod
+    def rows(self, source: GraphSource, counts: tuple[int, ...], runtime: Runtime) -> list[Rows]:
+        """The rows to take, by class."""
+
+    def resolve(self, source: GraphSource, runtime: Runtime) -> Self:
+        """Fill in what was left open.
+
+        Raises:
+            InputError: More graphs than a class has.
+        """
+        made = super().resolve(source, runtime)
+        check_enough_graphs(made.gpc, source)
+        return made
+
+    def select(self, source: GraphSource, runtime: Runtime) -> CondensedGraphs:
+        """Take them."""
+        counts = per_class(self.gpc, source)
+        graphs = source.train.select(torch.cat(self.rows(source, counts, runtime)))
+        padded = graphs.padded()
+        return CondensedGraphs(
+            feat=padded.features,
+            adjacency=padded.adjacency.bool(),
+            sizes=graphs.sizes,
+            labels=labels_of(counts),
+            classes=source.classes,
+            origin=Origin.of(source, self, runtime),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphRandom(GraphCoreset):
+    """Real graphs drawn at random, without replacement, with all their nodes: the floor."""
+
+    name = "graph-random"
+
+    def rows(self, source: GraphSource, counts: tuple[int, ...], runtime: Runtime) -> list[Rows]:
+        """Draw."""
+        generator = runtime.generator("choice")
+        return [
+            rows[torch.randperm(len(rows), generator=generator)[:count]]
+            for rows, count in zip(source.rows_of, counts, strict=True)
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingCoreset(GraphCoreset):
+    """A selection by the embeddings of a network trained on all training graphs."""
+
+    architecture: Architecture = field(default_factory=Architecture)
+    """The network."""
+    protocol: Protocol = EMBEDDING
+    """How it is trained; the same network serves every selection with the same seed."""
+
+    @abstractmethod
+    def choose(self, embeddings: Embeddings, count: int) -> Int[Tensor, " {count}"]:
+        """The places, among one class's embeddings, of the graphs to take."""
+
+    def rows(self, source: GraphSource, counts: tuple[int, ...], runtime: Runtime) -> list[Rows]:
+        """Train or find the network, embed each class, choose."""
+        found = trained(source, self.architecture, self.protocol, runtime, seed=runtime.seed)
+        assert found is not None, "it had all the time there is"
+        return [
+            rows[self.choose(embed(found.network, source, rows, runtime), count)]
+            for rows, count in zip(source.rows_of, counts, strict=True)
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphHerding(EmbeddingCoreset):
+    """Real graphs whose mean embedding follows the class's (Welling, Herding Dynamical Weights to Learn, ICML 2009).
+
+    Prefer it when the graphs must be real ones, at up to ten per class.
+    """
+
+    name = "graph-herding"
+
+    def choose(self, embeddings: Embeddings, count: int) -> Int[Tensor, " {count}"]:
+        """Follow the mean."""
+        return herding(embeddings, count)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphKCenter(EmbeddingCoreset):
+    """Real graphs that cover a class's embeddings: each next one is the farthest from those taken.
+
+    Sener and Savarese, Active Learning for CNNs: A Core-Set Approach, ICLR 2018, arXiv:1708.00489. With one graph a
+    class it is herding.
+    """
+
+    name = "graph-k-center"
+
+    def choose(self, embeddings: Embeddings, count: int) -> Int[Tensor, " {count}"]:
+        """Cover."""
+        return k_center(embeddings, count)
+
+
+def herding(embeddings: Embeddings, count: int) -> Int[Tensor, " {count}"]:
+    """Herding: always the i not yet taken that minimises ‖m - (Σ taken + eᵢ) / (k + 1)‖, m the mean of all."""
+    mean, total = embeddings.mean(dim=0), torch.zeros_like(embeddings[0])
+    taken: list[int] = []
+    for k in range(count):
+        distances = (mean - (total + embeddings) / (k + 1)).norm(dim=1)
+        distances[taken] = torch.inf
+        taken.append(int(distances.argmin()))
+        total = total + embeddings[taken[-1]]
+    return torch.tensor(taken)
+
+
+def k_center(embeddings: Embeddings, count: int) -> Int[Tensor, " {count}"]:
+    """Greedy K-center: the embedding nearest to the mean, then always the one farthest from those taken."""
+    taken = [int((embeddings - embeddings.mean(dim=0)).norm(dim=1).argmin())]
+    gaps = (embeddings - embeddings[taken[0]]).norm(dim=1)
+    while len(taken) < count:
+        gaps[taken] = -torch.inf
+        taken.append(int(gaps.argmax()))
+        gaps = torch.minimum(gaps, (embeddings - embeddings[taken[-1]]).norm(dim=1))
+    return torch.tensor(taken)
+
+
+@torch.no_grad()
+def embed(network: GraphNetwork, source: GraphSource, rows: Rows, runtime: Runtime) -> Embeddings:
+    """The readout of training graphs."""
+    parts = rows.split(TESTED_AT_ONCE)
+    return torch.cat([network.embed(source.train.joined(part, runtime.device)).cpu() for part in parts])

@@ -1,0 +1,262 @@
+"""Methods compared over repeated stratified cross-validation: the same folds, starts and networks for all of them.
+
+On sets of a few hundred graphs one split tells nothing: on MUTAG's 19 test graphs a method may gain ten points by luck.
+Scores of overlapping training sets are not independent either, so the interval of a paired difference is widened as
+Nadeau and Bengio (Machine Learning, 2003) showed: its variance is (1/J + test/train) s², J the number of differences.
+"""
+
+import dataclasses
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from attar.core import engine as core
+from attar.core import store
+from attar.core.errors import InputError
+from attar.core.progress import as_text
+from attar.core.runtime import Engine, Runtime
+from attar.core.score import Interval
+from attar.core.seeds import derived_seed
+from attar.core.settings import difference
+from attar.graphs.artefact import CondensedGraphs
+from attar.graphs.networks import network_named
+from attar.graphs.sources import GraphSource
+from attar.graphs.training import Protocol, protocol_named, train_on_condensed, trained
+
+Correction = Literal["nadeau-bengio", "none"]
+When = Literal["last", "chosen"]
+WHOLE = "whole set"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method over all folds of all repeats, fold after fold."""
+
+    method: str
+    chosen: tuple[float, ...]
+    """Test scores, in per cent, at the epochs with the best validation scores."""
+    last: tuple[float, ...]
+    """Test scores at the last epochs."""
+    seconds: float
+    """Of condensing one set, on average."""
+    bytes: float
+    """Of one set, on average."""
+
+    def scores(self, when: When) -> tuple[float, ...]:
+        """Those of the last or of the chosen epochs."""
+        return self.last if when == "last" else self.chosen
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """What came of a comparison."""
+
+    source: str
+    rows: tuple[Row, ...]
+    folds: int
+    repeats: int
+    network: str
+    protocol: str
+    correction: Correction
+    test_to_train: float
+    """Test graphs over training graphs of a fold."""
+
+    def row(self, method: str) -> Row:
+        """The row of a method."""
+        return next(row for row in self.rows if row.method == method)
+
+    def gain(self, method: str, over: str, when: When = "last") -> Interval:
+        """How much better a method is than another, fold by fold."""
+        ratio = self.test_to_train if self.correction == "nadeau-bengio" else 0.0
+        return corrected_interval(self.row(method).scores(when), self.row(over).scores(when), ratio)
+
+    def best_rival(self, method: str, when: When = "last") -> str:
+        """The method with the highest mean but this one; a network trained on the whole set is no rival."""
+        others = [row for row in self.rows if row.method not in (method, WHOLE)]
+        return max(others, key=lambda row: statistics.fmean(row.scores(when))).method
+
+    def __str__(self) -> str:
+        from rich.table import Table
+
+        first = self.rows[0].method
+        title = f"{self.source}: {self.repeats} × {self.folds} folds, {self.network}, {self.protocol} protocol"
+        table = Table(title=title, title_justify="left")
+        for column in (
+            "method",
+            "last epoch",
+            "chosen epoch",
+            f"last, minus {first}",
+            f"chosen, minus {first}",
+            "s",
+            "kB",
+        ):
+            table.add_column(column, justify="left" if column == "method" else "right")
+        for row in self.rows:
+            gains = [
+                str(self.gain(row.method, first, when)) if row.method != first else "" for when in ("last", "chosen")
+            ]
+            means = [f"{statistics.fmean(v):.1f} ± {statistics.pstdev(v):.1f}" for v in (row.last, row.chosen)]
+            table.add_row(row.method, *means, *gains, f"{row.seconds:.1f}", f"{row.bytes / 1000:.1f}")
+        return as_text(table)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, with each method's gain over the first."""
+        first = self.rows[0].method
+        rows = [
+            {
+                **dataclasses.asdict(row),
+                "gain_last": dataclasses.asdict(self.gain(row.method, first)),
+                "gain_chosen": dataclasses.asdict(self.gain(row.method, first, "chosen")),
+            }
+            for row in self.rows
+        ]
+        return {**dataclasses.asdict(self), "rows": rows}
+
+
+def corrected_interval(first: Sequence[float], second: Sequence[float], test_to_train: float) -> Interval:
+    """The mean of `first` minus `second`, in pairs, with the 95 % interval of Nadeau and Bengio's corrected t test.
+
+    Args:
+        first: Scores by fold.
+        second: Those of the other, for the same folds.
+        test_to_train: Test graphs over training graphs; 0 leaves Student's interval.
+
+    Raises:
+        ValueError: Unequally many scores.
+    """
+    from scipy import stats
+
+    gaps = [one - other for one, other in zip(first, second, strict=True)]
+    mean = statistics.fmean(gaps)
+    if len(gaps) == 1:
+        return Interval(mean, -math.inf, math.inf)
+    error = statistics.stdev(gaps) * math.sqrt(1 / len(gaps) + test_to_train)
+    margin = float(stats.t.ppf(0.975, len(gaps) - 1)) * error
+    return Interval(mean, mean - margin, mean + margin)
+
+
+def cross_validate(
+    methods: Mapping[str, Any] | Sequence[Any],
+    source: GraphSource,
+    *,
+    folds: int = 10,
+    repeats: int = 3,
+    network: str = "gcn",
+    protocol: str | Protocol = "field",
+    whole: bool = False,
+    correction: Correction = "nadeau-bengio",
+    seed: int = 0,
+    out: str | Path | None = None,
+    keep: bool = False,
+    engine: Engine | None = None,
+    say: Callable[[str], None] | None = None,
+) -> CrossValidation:
+    """Condense every fold by every method, train a network on each set, and compare.
+
+    Args:
+        methods: Settings by the name that the table gives them, or settings; the first is what the others are compared
+            with (`GraphStart`, say).
+        source: The graphs; its own split does not matter.
+        folds: Folds; one tests, one chooses, the rest are condensed.
+        repeats: How often the graphs are dealt out anew.
+        network: What is trained.
+        protocol: How.
+        whole: Whether networks are trained on the whole training folds too.
+        correction: How the interval allows for overlapping folds.
+        seed: The repeats take this seed and the following.
+        out: Folder in which every finished set and score is kept, so that the same call goes on where it stopped.
+        keep: Whether condensed sets stay there after they have been scored.
+        engine: How to use the machine.
+        say: Told what happens.
+
+    Raises:
+        InputError: Unusable settings, or `out` holds another comparison.
+    """
+    named = dict(methods) if isinstance(methods, Mapping) else {method.name: method for method in methods}
+    if not named:
+        raise InputError("there is no method to compare.")
+    how, folder = protocol_named(protocol), Path(out) if out is not None else None
+    asked = {"content": source.content, "folds": folds, "network": network, "protocol": how.to_json()}
+    seeds = [seed + repeat for repeat in range(repeats)]
+    rows = []
+    for name, method in [*named.items(), *([(WHOLE, None)] if whole else [])]:
+        parts = []
+        for number in seeds:
+            place = folder / name.replace(" ", "-") / f"seed{number}" if folder else None
+            told = {**asked, "seed": number, "method": method.to_json() if method else WHOLE}
+            runtime = Runtime(engine, number, say=say)
+            runtime.say(f"{source.name} · {name} · seed {number}")
+            measure = partial(_one_repeat, method, source, folds, network, how, runtime, place)
+            parts.append(_remembered(place, told, measure))
+            if place is not None and not keep:
+                for fold in range(folds):
+                    store.remove(place / f"fold{fold}")
+        rows.append(_row(name, parts))
+    tested = source.fold(0, folds=folds, seed=seed)
+    ratio = len(tested.rows[2]) / len(tested.rows[0])
+    return CrossValidation(source.name, tuple(rows), folds, repeats, network, how.name, correction, ratio)
+
+
+def _one_repeat(
+    method: Any, source: GraphSource, folds: int, network: str, protocol: Protocol, runtime: Runtime, place: Path | None
+) -> dict[str, Any]:
+    """Every fold condensed, then a network on each: scores by fold, seconds and bytes."""
+    parts = [source.fold(fold, folds=folds, seed=runtime.seed) for fold in range(folds)]
+    seeds = [derived_seed(runtime.seed, f"fold {fold}") for fold in range(folds)]
+    kind = network_named(network)
+    if method is None:
+        whole = [trained(part, kind, protocol, runtime, seed=own) for part, own in zip(parts, seeds, strict=True)]
+        outcomes, seconds, sizes = [one.outcome for one in whole if one], [0.0] * folds, [part.bytes for part in parts]
+    else:
+        made = [
+            _condensed(method, part, runtime, place / f"fold{i}" if place else None) for i, part in enumerate(parts)
+        ]
+        sets, seconds = [small for small, _ in made], [took for _, took in made]
+        outcomes = train_on_condensed(list(zip(sets, parts, strict=True)), kind, protocol, seeds, runtime)
+        sizes = [small.bytes for small in sets]
+    return {
+        "chosen": [outcome.chosen for outcome in outcomes],
+        "last": [outcome.last for outcome in outcomes],
+        "seconds": seconds,
+        "bytes": sizes,
+    }
+
+
+def _condensed(method: Any, source: GraphSource, runtime: Runtime, place: Path | None) -> tuple[CondensedGraphs, float]:
+    """A condensed set and the seconds it took."""
+    began, own = time.monotonic(), runtime.with_seed(runtime.seed)
+    resolved = method.resolve(source, own)
+    small: CondensedGraphs = core.run(resolved, source, own, out=place)
+    if place is None:
+        return small, time.monotonic() - began
+    return small, float(store.read_json(place / "run" / "cost.json")["seconds"])
+
+
+def _remembered(place: Path | None, told: dict[str, Any], measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What was measured for the same question before, or is now."""
+    if place is None:
+        return measure()
+    file = place / "scores.json"
+    if file.exists():
+        kept: dict[str, Any] = store.read_json(file)
+        changes = difference(kept["asked"], told)
+        if changes:
+            raise InputError(f"{file} is of another comparison ({'; '.join(changes)}); choose another --out.")
+        return kept
+    store.make_folder(place)
+    found = {"asked": told, **measure()}
+    store.write_json(file, found)
+    return found
+
+
+def _row(name: str, parts: Sequence[dict[str, Any]]) -> Row:
+    def together(key: str) -> list[float]:
+        return [value for part in parts for value in part[key]]
+
+    chosen, last = tuple(together("chosen")), tuple(together("last"))
+    return Row(name, chosen, last, statistics.fmean(together("seconds")), statistics.fmean(together("bytes")))

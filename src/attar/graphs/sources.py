@@ -1,0 +1,297 @@
+"""Labelled sets of graphs, split for training, choosing and testing.
+
+`train` is what is condensed. `validation` is what anything may be chosen by, such as the epoch to stop at. `test` is
+read once. Of a set that came without a split, a fifth is for testing and a tenth of the rest for choosing, by class and
+by seed; or one of k folds each.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from attar.core.errors import InputError, unknown
+from attar.core.seeds import derived_seed
+from attar.graphs.collection import GraphCollection
+from attar.graphs.motifs import motifs
+from attar.graphs.ogb import MOLECULES, PARTS, download, find_ogb, read_ogb
+from attar.graphs.tu import RawSet, find_tu, read_tu
+
+Rows = Int[Tensor, " _row"]
+Metric = Literal["accuracy", "roc-auc"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """How training, validation and test graphs came apart."""
+
+    kind: Literal["given", "80/20", "fold"]
+    seed: int = 0
+    fold: int = 0
+    folds: int = 0
+
+    def __str__(self) -> str:
+        if self.kind == "fold":
+            return f"fold {self.fold + 1} of {self.folds} by seed {self.seed}"
+        return "given" if self.kind == "given" else f"80/20 by seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class GraphSource:
+    """A labelled set of graphs."""
+
+    name: str
+    classes: tuple[str, ...]
+    graphs: GraphCollection
+    """All of them, as they were read."""
+    rows: tuple[Rows, Rows, Rows]
+    """Which are for training, validation and testing."""
+    split: Split
+    metric: Metric = "accuracy"
+    given: tuple[Rows, Rows, Rows] | None = None
+    """The split that the set came with."""
+    attributes: tuple[int, ...] = ()
+    """Columns of the features that are measured numbers, and not marks of a kind of node."""
+
+    @cached_property
+    def standardised(self) -> GraphCollection:
+        """All graphs, measured columns with mean 0 and spread 1 over the nodes of the training graphs."""
+        if not self.attributes:
+            return self.graphs
+        columns, features = list(self.attributes), self.graphs.features.clone()
+        seen = self.graphs.select(self.rows[0]).features[:, columns]
+        spread = seen.std(dim=0, correction=0).clamp_min(1e-6)
+        features[:, columns] = (features[:, columns] - seen.mean(dim=0)) / spread
+        return dataclasses.replace(self.graphs, features=features)
+
+    @cached_property
+    def train(self) -> GraphCollection:
+        """The graphs that are condensed."""
+        return self.standardised.select(self.rows[0])
+
+    @cached_property
+    def validation(self) -> GraphCollection:
+        """The graphs by which an epoch is chosen."""
+        return self.standardised.select(self.rows[1])
+
+    @cached_property
+    def test(self) -> GraphCollection:
+        """The graphs that are read once."""
+        return self.standardised.select(self.rows[2])
+
+    @property
+    def features(self) -> int:
+        """Numbers that a node has."""
+        return self.graphs.features.shape[1]
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that a network answers: one a class, or a single one where it is scored by ROC-AUC."""
+        return 1 if self.metric == "roc-auc" else len(self.classes)
+
+    @property
+    def bytes(self) -> int:
+        """Size of the training graphs, stored as an artefact stores graphs."""
+        return self.train.bytes
+
+    @cached_property
+    def rows_of(self) -> tuple[Rows, ...]:
+        """The rows of the training graphs by class."""
+        return tuple(torch.nonzero(self.train.labels == label).flatten() for label in range(len(self.classes)))
+
+    @cached_property
+    def content(self) -> str:
+        """A digest of all graphs with their labels, however they are split."""
+        digest = hashlib.blake2b(digest_size=16)
+        graphs = self.graphs
+        sizes = [len(graphs.features), graphs.features.shape[1], graphs.edges.shape[1], len(graphs)]
+        digest.update(json.dumps([self.classes, self.metric, sizes]).encode())
+        for tensor in (graphs.features, graphs.edges, graphs.sizes, graphs.labels):
+            digest.update(tensor.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of all graphs and of how they are split."""
+        digest = hashlib.blake2b(self.content.encode(), digest_size=16)
+        for rows in self.rows:
+            digest.update(rows.numpy().tobytes() + b"/")
+        return digest.hexdigest()
+
+    def at(self, split: Split) -> Self:
+        """The same graphs, split in another way.
+
+        Raises:
+            InputError: A given split of a set that came without one, or more folds than a class has graphs.
+        """
+        if split == self.split:
+            return self
+        if split.kind == "given":
+            if self.given is None:
+                raise InputError(f"{self.name} came without a split of its own.")
+            return dataclasses.replace(self, rows=self.given, split=split)
+        rows = _fold(self, split) if split.kind == "fold" else _by_fifths(self.graphs.labels, split.seed)
+        return dataclasses.replace(self, rows=rows, split=split)
+
+    def fold(self, fold: int, *, folds: int = 10, seed: int = 0) -> Self:
+        """Fold number `fold` of a stratified cross-validation: it is for testing, the next for choosing, the rest to
+        train on.
+
+        Raises:
+            InputError: Fewer than three folds, or more than a class has graphs.
+        """  # noqa: D205
+        return self.at(Split("fold", seed, fold, folds))
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{len(r):,} {n}" for r, n in zip(self.rows, ("training", "validation", "test"), strict=True))
+        sizes = self.graphs.sizes.float()
+        return (
+            f"{self.name}: {parts} graphs, {len(self.classes)} classes, {float(sizes.mean()):.1f} nodes on average and "
+            f"{int(sizes.max())} at most, {self.features} features a node, split {self.split}"
+        )
+
+
+def load(data: Any, *, seed: int = 0) -> GraphSource:
+    """Load labelled graphs.
+
+    Args:
+        data: `"motifs"` (drawn, not downloaded); the folder of a TU set, or `folder/NAME`; a molecule set of OGB by
+            name (`"ogbg-molhiv"`) or its folder; or a data set or list of PyTorch Geometric's `Data` with `x`,
+            `edge_index` and `y` (without `x`, the degree is the feature).
+        seed: Draws the split of a set that came without one: a fifth for testing, a tenth of the rest for choosing.
+
+    Returns:
+        A source whose features are one-hot marks of a kind of node, then measured attributes, if there are any; or
+        one-hot degrees.
+
+    Raises:
+        InputError: Nothing known by that name, torn files, values that are no numbers, or one class.
+    """
+    if isinstance(data, GraphSource):
+        return data
+    raw, given = _read(data)
+    metric: Metric = "roc-auc" if given and len(raw.classes) == 2 else "accuracy"
+    _check_classes(raw)
+    train, validation, test = (given[part] for part in PARTS) if given else _by_fifths(raw.graphs.labels, seed)
+    rows = train, validation, test
+    source = GraphSource(
+        name=raw.name,
+        classes=raw.classes,
+        graphs=raw.graphs,
+        rows=rows,
+        split=Split("given") if given else Split("80/20", seed),
+        metric=metric,
+        given=rows if given else None,
+        attributes=raw.attributes,
+    )
+    _check_training(source)
+    return source
+
+
+def _read(data: Any) -> tuple[RawSet, dict[str, Tensor] | None]:
+    if not isinstance(data, (str, Path)):
+        return _from_pyg(data), None
+    if data == "motifs":
+        return motifs(), None
+    path = Path(data)
+    found = find_tu(path)
+    if found is not None:
+        return read_tu(*found), None
+    if find_ogb(path):
+        return read_ogb(path)
+    if str(data).startswith("ogbg-"):
+        return read_ogb(download(str(data)))
+    if path.exists():
+        raise InputError(f"{data} is no set of graphs: it holds no NAME_A.txt, and no raw/num-node-list.csv.gz.")
+    raise unknown("set of graphs", str(data), ["motifs", *MOLECULES], hint="Or give the folder of a TU set.")
+
+
+def _from_pyg(data: Any) -> RawSet:
+    """Graphs of PyTorch Geometric as one collection."""
+    from attar.graphs.tu import one_hot_degrees
+
+    data = list(data) if isinstance(data, Iterable) else []
+    if not data or not all(hasattr(one, "edge_index") for one in data):
+        raise InputError("give graphs as a name, a folder, or a sequence of torch_geometric.data.Data.")
+    for number, one in enumerate(data):
+        if one.y is None or one.y.numel() != 1 or one.num_nodes == 0:
+            raise InputError(f"graph {number} has no single label y, or no nodes.")
+    sizes = torch.tensor([one.num_nodes for one in data])
+    starts = sizes.cumsum(0) - sizes
+    edges = torch.cat([one.edge_index + start for one, start in zip(data, starts, strict=True)], dim=1)
+    classes, labels = torch.stack([one.y.reshape(()) for one in data]).unique(return_inverse=True)
+    bare = GraphCollection.of(torch.zeros(int(sizes.sum()), 0), edges, sizes, labels)
+    features = one_hot_degrees(bare) if data[0].x is None else torch.cat([one.x.float() for one in data])
+    if not features.isfinite().all():
+        raise InputError("a node's features hold values that are no numbers.")
+    names = tuple(f"{value:g}" for value in classes.tolist())
+    return RawSet("graphs", names, GraphCollection(features, bare.edges, bare.sizes, bare.labels))
+
+
+def _by_fifths(labels: Tensor, seed: int) -> tuple[Rows, Rows, Rows]:
+    """By class: a fifth for testing, a tenth of the rest for choosing; one of each where the class has three."""
+    generator = torch.Generator().manual_seed(derived_seed(seed, "split"))
+    parts: tuple[list[Tensor], ...] = ([], [], [])
+    for label in labels.unique():
+        rows = torch.nonzero(labels == label).flatten()
+        rows = rows[torch.randperm(len(rows), generator=generator)]
+        testing = max(len(rows) // 5, int(len(rows) > 1))
+        choosing = max((len(rows) - testing) // 10, int(len(rows) > 2))
+        cuts = rows.split([testing, choosing, len(rows) - testing - choosing])
+        for part, cut in zip(parts, (cuts[2], cuts[1], cuts[0]), strict=True):
+            part.append(cut)
+    train, validation, test = (torch.cat(part).sort().values for part in parts)
+    return train, validation, test
+
+
+def _fold(source: GraphSource, split: Split) -> tuple[Rows, Rows, Rows]:
+    folds = stratified_folds(source.graphs.labels, split.folds, split.seed, source.classes)
+    if not 0 <= split.fold < split.folds:
+        raise InputError(f"fold is {split.fold}; it must be from 0 to {split.folds - 1}.")
+    test, validation = folds[split.fold], folds[(split.fold + 1) % split.folds]
+    rest = [rows for rows in folds if rows is not test and rows is not validation]
+    return torch.cat(rest).sort().values, validation, test
+
+
+def stratified_folds(
+    labels: Int[Tensor, " graph"], folds: int, seed: int, classes: Sequence[str] | None = None
+) -> list[Rows]:
+    """Rows dealt out class after class, so that no two folds differ by more than one graph of a class.
+
+    Raises:
+        InputError: Fewer than three folds, or more than a class has graphs.
+    """
+    if folds < 3:
+        raise InputError(f"folds is {folds}; it must be at least 3, to test, to choose, and to train on the rest.")
+    counts = torch.bincount(labels)
+    if int(counts.min()) < folds:
+        fewest = int(counts.argmin())
+        name = classes[fewest] if classes else fewest
+        raise InputError(f"folds is {folds}, but class {name!r} has {int(counts.min())} graphs; ask for fewer.")
+    generator = torch.Generator().manual_seed(derived_seed(seed, "folds"))
+    order = []
+    for label in range(len(counts)):
+        rows = torch.nonzero(labels == label).flatten()
+        order.append(rows[torch.randperm(len(rows), generator=generator)])
+    dealt = torch.cat(order)
+    return [dealt[fold::folds].sort().values for fold in range(folds)]
+
+
+def _check_classes(raw: RawSet) -> None:
+    if len(raw.classes) < 2:
+        raise InputError(f"{raw.name} has one class only; condensing a labelled set needs two or more.")
+
+
+def _check_training(source: GraphSource) -> None:
+    for part, rows in zip(("training", "validation", "test"), source.rows, strict=True):
+        counts = torch.bincount(source.graphs.labels[rows], minlength=len(source.classes))
+        if int(counts.min()) == 0 and (part == "training" or source.metric == "roc-auc"):
+            raise InputError(f"class {source.classes[int(counts.argmin())]!r} of {source.name} has no {part} graphs.")

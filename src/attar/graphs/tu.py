@@ -1,0 +1,164 @@
+"""Reads the text files of a TU set (Morris et al., ICML workshop 2020, arXiv:2007.08663), and nothing that was cached.
+
+`NAME_A.txt` has an edge a line, `NAME_graph_indicator.txt` the graph of every node, `NAME_graph_labels.txt` the class
+of every graph, all counted from one; `NAME_node_labels.txt` and `NAME_node_attributes.txt` may be there.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from attar.core.errors import InputError
+from attar.graphs.collection import GraphCollection
+
+MOST_DEGREES = 64
+"""Columns for degrees, where nodes have neither labels nor attributes; larger degrees share the last."""
+
+
+@dataclass(frozen=True)
+class RawSet:
+    """A labelled set of graphs as it was read."""
+
+    name: str
+    classes: tuple[str, ...]
+    graphs: GraphCollection
+    attributes: tuple[int, ...] = ()
+    """Columns of the features that are measured numbers, and not marks of a kind of node."""
+
+
+def find_tu(path: Path) -> tuple[Path, str] | None:
+    """The folder of a set's text files and the set's name, where a path leads to one: its folder, the one above its
+    `raw`, or `folder/NAME` for files called NAME_A.txt.
+
+    Raises:
+        InputError: A folder of several sets.
+    """  # noqa: D205
+    if (path.parent / f"{path.name}_A.txt").is_file():
+        return path.parent, path.name
+    for folder in (path, path / "raw"):
+        found = sorted(file.name.removesuffix("_A.txt") for file in folder.glob("*_A.txt"))
+        if len(found) > 1:
+            raise InputError(f"{path} holds several TU sets ({', '.join(found)}); name one: {folder / found[0]}.")
+        if found:
+            return folder, found[0]
+    below = sorted(child.name for child in path.iterdir() if child.is_dir()) if path.is_dir() else []
+    sets = [name for name in below if find_tu(path / name)]
+    if sets:
+        raise InputError(f"{path} holds several TU sets ({', '.join(sets)}); name one: {path / sets[0]}.")
+    return None
+
+
+def read_tu(folder: Path, name: str) -> RawSet:
+    """Read one set.
+
+    Raises:
+        InputError: A file is missing, torn or malformed, or the files disagree about how many nodes there are.
+    """
+    indicator = _column(folder / f"{name}_graph_indicator.txt")
+    answers = _column(folder / f"{name}_graph_labels.txt")
+    graphs, nodes = len(answers), len(indicator)
+    if nodes == 0 or indicator.min() < 1 or indicator.max() > graphs:
+        raise InputError(
+            f"{folder / f'{name}_graph_indicator.txt'} names graphs up to {indicator.max(initial=0)}, but "
+            f"{name}_graph_labels.txt has {graphs} lines; one of them is torn."
+        )
+    order = np.argsort(indicator, kind="stable")
+    place = np.empty(nodes, dtype=np.int64)
+    place[order] = np.arange(nodes)
+    sizes = np.bincount(indicator - 1, minlength=graphs)
+    if sizes.min() == 0:
+        raise InputError(f"graph {sizes.argmin() + 1} of {name} has no nodes; a file may be torn.")
+    edges = _edges(folder / f"{name}_A.txt", indicator)
+    classes, labels = np.unique(answers, return_inverse=True)
+    bare = GraphCollection.of(
+        torch.zeros(nodes, 0),
+        torch.from_numpy(place[edges].T.copy()),
+        torch.from_numpy(sizes),
+        torch.from_numpy(labels),
+    )
+    marks = _node_labels(folder / f"{name}_node_labels.txt", nodes, order)
+    measured = _node_attributes(folder / f"{name}_node_attributes.txt", nodes, order)
+    parts = [part for part in (marks, measured) if part is not None] or [one_hot_degrees(bare)]
+    width, columns = sum(part.shape[1] for part in parts), measured.shape[1] if measured is not None else 0
+    return RawSet(
+        name,
+        tuple(str(value) for value in classes),
+        GraphCollection(torch.cat(parts, dim=1), bare.edges, bare.sizes, bare.labels),
+        tuple(range(width - columns, width)),
+    )
+
+
+def one_hot_degrees(graphs: GraphCollection) -> Float[Tensor, "node degree"]:
+    """One column for each degree that occurs, up to `MOST_DEGREES`."""
+    degrees = graphs.degrees.clamp_max(MOST_DEGREES)
+    return torch.eye(int(degrees.max()) + 1)[degrees]
+
+
+def _edges(path: Path, indicator: np.ndarray) -> np.ndarray:
+    """`[edge, 2]`, nodes counted from zero."""
+    edges = _table(path, np.int64)
+    if edges.size and edges.shape[1] != 2:
+        raise InputError(f"{path} has {edges.shape[1]} numbers a line; an edge is two nodes.")
+    edges = edges.reshape(-1, 2)
+    outside = (edges < 1) | (edges > len(indicator))
+    if outside.any():
+        line = int(np.nonzero(outside.any(axis=1))[0][0]) + 1
+        raise InputError(
+            f"line {line} of {path} names node {edges[line - 1].max()}, but there are {len(indicator)} nodes; "
+            "one of the files is torn."
+        )
+    edges = edges - 1
+    across = indicator[edges[:, 0]] != indicator[edges[:, 1]]
+    if across.any():
+        raise InputError(f"line {int(np.nonzero(across)[0][0]) + 1} of {path} joins nodes of two graphs.")
+    return edges
+
+
+def _node_labels(path: Path, nodes: int, order: np.ndarray) -> Tensor | None:
+    """One-hot, a block of columns for each column of the file."""
+    if not path.exists():
+        return None
+    table = _of_every_node(path, _table(path, np.int64), nodes)[order]
+    blocks = [np.unique(column, return_inverse=True) for column in table.T]
+    return torch.cat([torch.eye(len(values))[torch.from_numpy(numbers)] for values, numbers in blocks], dim=1)
+
+
+def _node_attributes(path: Path, nodes: int, order: np.ndarray) -> Tensor | None:
+    if not path.exists():
+        return None
+    table = _of_every_node(path, _table(path, np.float64), nodes)
+    strange = ~np.isfinite(table)
+    if strange.any():
+        line = int(np.nonzero(strange.any(axis=1))[0][0]) + 1
+        raise InputError(f"line {line} of {path} holds {table[line - 1][strange[line - 1]][0]}; it must be a number.")
+    return torch.from_numpy(table[order]).float()
+
+
+def _of_every_node(path: Path, table: np.ndarray, nodes: int) -> np.ndarray:
+    if len(table) != nodes:
+        raise InputError(f"{path} has {len(table)} lines for {nodes} nodes; one of the files is torn.")
+    return table
+
+
+def _column(path: Path) -> np.ndarray:
+    table = _table(path, np.int64)
+    if table.size and table.shape[1] != 1:
+        raise InputError(f"{path} has {table.shape[1]} numbers a line; it must be one.")
+    return table.reshape(-1)
+
+
+def _table(path: Path, kind: type) -> np.ndarray:
+    """Numbers with commas between them, a row a line."""
+    if not path.is_file():
+        raise InputError(f"{path} is missing.")
+    try:
+        lines = [line for line in path.read_text().splitlines() if line.strip()]
+        if not lines:
+            return np.empty((0, 1), dtype=kind)
+        return np.loadtxt(lines, dtype=kind, delimiter=",", ndmin=2)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is damaged or truncated: {error}.") from None

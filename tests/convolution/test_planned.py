@@ -1,0 +1,84 @@
+import copy
+import io
+
+import pytest
+import torch
+from torch import nn
+
+from attar.convolution import METHODS
+from attar.convolution.planned import PlannedConv2d, with_methods
+from attar.core.errors import InputError
+
+
+def network(generator):
+    with torch.random.fork_rng():
+        torch.manual_seed(int(torch.randint(1000, (), generator=generator)))
+        return nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 9, 3, stride=2, bias=False), nn.ReLU()
+        )
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_a_planned_network_computes_the_same(method, draw, generator):
+    plain, images = network(generator), draw.normal(2, 3, 9, 9)
+    planned = with_methods(plain, {"2": method})
+    with torch.inference_mode():
+        torch.testing.assert_close(planned(images), plain(images), rtol=1e-4, atol=1e-5)
+    assert isinstance(planned[2], PlannedConv2d)
+    assert list(planned.state_dict()) == list(plain.state_dict())
+    assert f"method={method}" in repr(planned)
+
+
+def test_the_network_itself_stays(generator):
+    plain = network(generator).train()
+    with_methods(plain, {"0": "direct"})
+    assert type(plain[0]) is nn.Conv2d
+    assert plain.training and plain[0].weight.requires_grad
+
+
+def test_new_weights_are_packed_anew(draw, generator):
+    planned, images = with_methods(network(generator), {"0": "direct", "2": "cpo"}), draw.normal(1, 3, 7, 7)
+    with torch.no_grad():
+        planned(images)
+        other = network(generator)
+        planned.load_state_dict(other.state_dict())
+        torch.testing.assert_close(planned(images), other(images), rtol=1e-4, atol=1e-5)
+        planned[0].weight.mul_(2)
+        other[0].weight.mul_(2)
+        torch.testing.assert_close(planned(images), other(images), rtol=1e-4, atol=1e-5)
+
+
+def test_it_can_be_copied_and_stored(draw, generator):
+    planned, images = with_methods(network(generator), {"0": "direct", "2": "packed"}), draw.normal(1, 3, 7, 7)
+    with torch.no_grad():
+        wanted = planned(images)
+        assert torch.equal(copy.deepcopy(planned)(images), wanted)
+        sink = io.BytesIO()
+        torch.save(planned, sink)
+        sink.seek(0)
+        assert torch.equal(torch.load(sink, weights_only=False)(images), wanted)
+
+
+def test_what_the_method_is_not_for_goes_through_pytorch(draw, generator):
+    plain = network(generator)
+    planned, images = with_methods(plain, {"0": "direct"}), draw.normal(1, 3, 7, 7)
+    asked = images.clone().requires_grad_()
+    planned(asked).sum().backward()
+    wanted = images.clone().requires_grad_()
+    plain(wanted).sum().backward()
+    torch.testing.assert_close(asked.grad, wanted.grad)
+    torch.testing.assert_close(copy.deepcopy(planned).double()(images.double()), plain.double()(images.double()))
+    assert planned(images[0]).shape == plain.float()(images[0]).shape
+
+
+def test_a_network_that_is_one_convolution(draw):
+    layer = nn.Conv2d(2, 3, 3)
+    planned, image = with_methods(layer, {"": "direct"}), draw.normal(1, 2, 5, 5)
+    torch.testing.assert_close(planned(image), layer(image), rtol=1e-4, atol=1e-5)
+
+
+def test_a_layer_that_is_not_there_is_refused(generator):
+    with pytest.raises(InputError, match="the network has no convolution '1'; the plan is of another network"):
+        with_methods(network(generator), {"1": "direct"})
+    with pytest.raises(InputError, match="unknown method of convolution"):
+        with_methods(network(generator), {"0": "fast"})
