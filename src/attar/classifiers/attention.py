@@ -5,18 +5,23 @@ two networks are of different kinds.
 Zagoruyko and Komodakis, Paying More Attention to Attention, ICLR 2017, arXiv:1612.03928.
 """
 
+import dataclasses
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from attar.classifiers.distillation import Batch, Distillation, Distilling, Terms
+from attar.classifiers.distillation import Batch, Distillation, Distilling, Pair, Terms
 from attar.classifiers.fitnets import AnyMaps, Maps
 from attar.classifiers.kd import Scalar
+from attar.core.runtime import Runtime
 from attar.core.settings import Range
+
+USUAL = 1000.0
+"""β of the field's tables, at 32 pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +31,9 @@ class AttentionTransfer(Distillation):
     L = CE + β Σ_stages ‖ A_s - A_t ‖², A the normalised map of summed powers of channels.
     """
 
-    weight: Annotated[float, Range(0)] = 1000.0
-    """β, for the mean over elements; the paper's form wants one that is smaller by far."""
+    weight: Annotated[float, Range(0)] | None = None
+    """β, for the mean over elements; unless given, the field's 1,000 at 32 pixels, in proportion to an image's pixels
+    (of a map of length one the fewer elements are the larger). The paper's form wants a smaller one by far."""
     power: Annotated[float, Range(0.01)] = 2.0
     """Of the channels."""
     form: Literal["released", "paper"] = "released"
@@ -36,11 +42,18 @@ class AttentionTransfer(Distillation):
     name = "attention"
     uses_stages = True
 
+    def resolve(self, pair: Pair, runtime: Runtime) -> Self:
+        """Fill in β."""
+        _, height, width = pair.source.shape
+        usual = USUAL * height * width / 32**2
+        return dataclasses.replace(super().resolve(pair, runtime), weight=usual if self.weight is None else self.weight)
+
     def terms(self, batch: Batch, state: Distilling) -> Terms:
         """The stages' distances together."""
         pairs = zip(batch.student.stages, batch.teacher.stages, strict=True)
         losses = [attention_loss(given, wanted, power=self.power, form=self.form) for given, wanted in pairs]
-        return {"attention": self.weight * torch.stack(losses).sum()}
+        weight = USUAL if self.weight is None else self.weight
+        return {"attention": weight * torch.stack(losses).sum()}
 
 
 def attention_map(maps: Maps, power: float = 2.0) -> Float[Tensor, "sample place"]:

@@ -4,6 +4,7 @@ Both networks' embeddings of every sample are remembered, so memory grows with t
 Tian, Krishnan and Isola, Contrastive Representation Distillation, ICLR 2020, arXiv:1910.10699.
 """
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from attar.classifiers.distillation import Batch, Distillation, Distilling, Terms
+from attar.classifiers.distillation import Batch, Distillation, Distilling, Pair, Terms
 from attar.classifiers.kd import Scalar, kd_loss
 from attar.classifiers.watched import Answers
 from attar.core.runtime import Runtime
@@ -39,8 +40,8 @@ class CRD(Distillation):
     """Weight of the contrast."""
     features: Annotated[int, Range(2)] = 128
     """Size of the embeddings."""
-    negatives: Annotated[int, Range(1)] = 1024
-    """K (the paper's 16,384 reads half a gigabyte a step and direction)."""
+    negatives: Annotated[int, Range(1)] | None = None
+    """K; a quarter of the images, and at most 4,096, unless given (the paper's 16,384 are a third of CIFAR-100)."""
     contrast_temperature: Annotated[float, Range(0.001)] = 0.07
     """τ."""
     memory_momentum: Annotated[float, Range(0, 1)] = 0.5
@@ -51,6 +52,11 @@ class CRD(Distillation):
     """T of those."""
 
     name = "crd"
+
+    def resolve(self, pair: Pair, runtime: Runtime) -> Self:
+        """Fill in K."""
+        usual = max(1, min(len(pair.source.train) // 4, 4096))
+        return dataclasses.replace(super().resolve(pair, runtime), negatives=self.negatives or usual)
 
     def connectors(self, student: Answers, teacher: Answers) -> dict[str, nn.Module]:
         """Both networks' maps to the embedding; both are learned."""
@@ -67,6 +73,7 @@ class CRD(Distillation):
         given = state.parts["student"](batch.student.embedding)
         wanted = state.parts["teacher"](batch.teacher.embedding)
         labels = state.pair.source.targets
+        assert self.negatives is not None, "resolve the settings first"
         draw = torch.Generator().manual_seed(derived_seed(state.done, "negatives"))
         drawn = draw_negatives(labels, batch.rows, self.negatives, draw)
         rows = batch.rows.to(given.device)

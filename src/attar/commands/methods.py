@@ -13,4 +13,4 @@ def list_methods(verb: str | None) -> None:
     for entry in METHODS.values():
         if verb in (None, entry.verb):
             paper = f"{entry.paper.venue} {entry.paper.year}" if entry.paper else ""
-            print(f"  {entry.name:<12} {entry.verb:<10} {entry.summary:<60} {paper}".rstrip())
+            print(f"  {entry.name:<14} {entry.verb:<10} {entry.summary:<64} {paper}".rstrip())

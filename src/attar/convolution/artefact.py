@@ -1,0 +1,264 @@
+"""What planning a network leaves: the choice for every layer with what was measured, the whole, and the weights.
+
+`artefact.json` is the plan; `network.safetensors` holds the weights of the network it is of, so that it can be applied
+again; `README.md` and `preview.png` are for looking at it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+from rich.table import Table
+from torch import Tensor, nn
+
+from attar.convolution.picture import picture
+from attar.convolution.planned import with_methods
+from attar.convolution.timing import Median
+from attar.core import store
+from attar.core.errors import InputError
+from attar.core.progress import as_text
+
+SCHEMA = 1
+WEIGHTS = "network.safetensors"
+
+
+@dataclass(frozen=True)
+class LayerChoice:
+    """One layer: how it is convolved, why, and what was measured."""
+
+    name: str
+    """Of the module in the network."""
+    kind: str
+    """Channels, kernel, stride, padding."""
+    shape: tuple[int, ...]
+    """Channels, height and width of its input."""
+    density: float
+    """Mean share of non-zeros in its input."""
+    method: str
+    reason: str
+    milliseconds: Mapping[str, Median] = field(default_factory=dict)
+    """Of every method, on the calibration images, with intervals."""
+    ratio: Median | None = None
+    """Times that PyTorch's convolution takes longer than the best method, in pairs on held-out images."""
+    bytes: Mapping[str, int] = field(default_factory=dict)
+    """Of the lowered or compressed map of one image, by method."""
+    difference: float | None = None
+    """Largest absolute difference from PyTorch's output on a calibration batch."""
+
+    @classmethod
+    def dense(
+        cls,
+        name: str,
+        layer: nn.Conv2d,
+        shape: tuple[int, ...],
+        density: float,
+        reason: str,
+        milliseconds: Mapping[str, Median] | None = None,
+        sizes: Mapping[str, int] | None = None,
+        ratio: Median | None = None,
+    ) -> Self:
+        """A layer that stays as it is."""
+        measured = (milliseconds or {}, ratio, sizes or {})
+        return cls(name, _described(layer), shape, density, "dense", reason, *measured)
+
+    @classmethod
+    def switched(
+        cls,
+        name: str,
+        layer: nn.Conv2d,
+        shape: tuple[int, ...],
+        density: float,
+        method: str,
+        ratio: Median,
+        difference: float,
+        milliseconds: Mapping[str, Median],
+        sizes: Mapping[str, int],
+    ) -> Self:
+        """A layer that gains."""
+        reason = f"{ratio.value:.2f} times faster"
+        return cls(name, _described(layer), shape, density, method, reason, milliseconds, ratio, sizes, difference)
+
+    def called(self, name: str, density: float) -> Self:
+        """The same choice for another layer of this shape and density."""
+        if name == self.name:
+            return self
+        return replace(self, name=name, density=density, reason=f"{self.reason} (measured on {self.name})")
+
+    def line(self) -> str:
+        """One line for people who wait."""
+        return f"{self.name}: {self.kind}, density {self.density:.2f}: {self.method} ({self.reason})"
+
+
+@dataclass(frozen=True)
+class WholeNetwork:
+    """The planned network against the network it was made from, on held-out images."""
+
+    images: int
+    batch: int
+    difference: float
+    """Largest absolute difference of an output."""
+    largest: float
+    """Largest absolute output, to compare it with."""
+    agreeing: int
+    """Images with the same largest output."""
+    layout: str
+    """The layout of memory in which PyTorch is faster."""
+    dense: Median
+    """Milliseconds of a batch."""
+    planned: Median
+    ratio: Median
+    """Times that the network takes longer than its planned copy, in pairs."""
+
+    def __str__(self) -> str:
+        return (
+            f"whole network: {self.ratio} times faster ({self.planned} ms a batch of {self.batch}, "
+            f"dense {self.dense} ms in {self.layout}); max |difference| {self.difference:.2g} of outputs up to "
+            f"{self.largest:.3g}; {self.agreeing} of {self.images} predictions equal"
+        )
+
+
+@dataclass(frozen=True)
+class ConvolutionPlan:
+    """Which convolutions of a network are done how."""
+
+    layers: tuple[LayerChoice, ...]
+    whole: WholeNetwork
+    settings: Mapping[str, Any]
+    machine: Mapping[str, Any]
+    weights: Mapping[str, Tensor]
+    """The parameters and buffers of the network."""
+    described: Any = None
+    """What `network.safetensors` says of the network, where it is one of attar's."""
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    """Data, method, seed, where they are known."""
+
+    def apply(self, network: nn.Module) -> nn.Module:
+        """A copy of a network with this plan's weights, convolving as planned, for inference.
+
+        Raises:
+            InputError: Its layers are others.
+        """
+        planned = with_methods(network, self.methods)
+        try:
+            planned.load_state_dict(dict(self.weights))
+        except RuntimeError as error:
+            raise InputError(f"the plan is of another network: {str(error).splitlines()[-1].strip()}") from None
+        return planned
+
+    @property
+    def methods(self) -> dict[str, str]:
+        """The layers that are switched, and to what."""
+        return {layer.name: layer.method for layer in self.layers if layer.method != "dense"}
+
+    def table(self) -> Table:
+        """A row for every layer: what it is, milliseconds of every method, and the choice."""
+        names = list(dict.fromkeys(name for layer in self.layers for name in layer.milliseconds))
+        table = Table("layer", "convolution", "map", "density", *(f"{name} ms" for name in names), "choice", "why")
+        for layer in self.layers:
+            times = (f"{layer.milliseconds[name].value:.3g}" if name in layer.milliseconds else "" for name in names)
+            size = "×".join(map(str, layer.shape[1:]))
+            sure = f" [{layer.ratio.low:.2f}, {layer.ratio.high:.2f}]" if layer.ratio else ""
+            table.add_row(
+                layer.name, layer.kind, size, f"{layer.density:.2f}", *times, layer.method, f"{layer.reason}{sure}"
+            )
+        return table
+
+    def __str__(self) -> str:
+        switched = len(self.methods)
+        words = f"{switched} of {len(self.layers)} convolutions switched"
+        return f"{as_text(self.table())}\n{words}; {self.whole}"
+
+    def picture(self) -> bytes | None:
+        """Time ratios layer by layer as PNG; None where matplotlib is not installed."""
+        return picture(self.layers)
+
+    def save(self, folder: str | Path) -> Self:
+        """Write it to a folder, every file whole or not at all."""
+        folder = Path(folder)
+        store.make_folder(folder)
+        digest = store.write_tensors(folder / WEIGHTS, dict(self.weights), self.described)
+        facts: dict[str, Any] = {
+            "kind": "convolution",
+            "schema": SCHEMA,
+            "digest": digest,
+            "layers": [asdict(layer) for layer in self.layers],
+            "whole": asdict(self.whole),
+            "settings": dict(self.settings),
+            "machine": dict(self.machine),
+            "origin": dict(self.origin),
+        }
+        facts["facts_digest"] = store.digest_of({}, facts)
+        store.write_json(folder / "artefact.json", facts)
+        drawn = self.picture()
+        if drawn is not None:
+            store.write_bytes(folder / "preview.png", drawn)
+        store.write_bytes(folder / "README.md", self._card(drawn is not None).encode())
+        return self
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: No plan, or truncated, altered, or of a newer schema.
+        """
+        folder = Path(folder)
+        path = folder / "artefact.json"
+        facts = store.read_json(path)
+        if not isinstance(facts, dict) or facts.get("kind") != "convolution":
+            raise InputError(f"{path} describes no plan of convolutions.")
+        if facts.get("schema", 0) > SCHEMA:
+            raise InputError(f"{path} has schema {facts['schema']}; this attar reads up to {SCHEMA}. Upgrade attar.")
+        rest = {name: value for name, value in facts.items() if name != "facts_digest"}
+        if store.digest_of({}, rest) != facts.get("facts_digest"):
+            raise InputError(f"{path} was altered after it was written: its contents do not match its digest.")
+        weights, described = store.read_tensors(folder / WEIGHTS)
+        if store.digest_of(weights, described) != facts["digest"]:
+            raise InputError(f"{folder / WEIGHTS} is not the file that artefact.json describes.")
+        layers = tuple(LayerChoice(**_read_layer(layer)) for layer in facts["layers"])
+        whole = WholeNetwork(**{**facts["whole"], **_medians(facts["whole"], ("dense", "planned", "ratio"))})
+        return cls(layers, whole, facts["settings"], facts["machine"], weights, described, facts["origin"])
+
+    def _card(self, drawn: bool) -> str:
+        settings = "\n".join(f"| {name} | {value} |" for name, value in {**self.origin, **self.settings}.items())
+        machine = ", ".join(f"{name} {value}" for name, value in self.machine.items())
+        shown = "![time ratios](preview.png)\n\n" if drawn else ""
+        return f"""# A plan of convolutions
+
+{shown}```
+{self}
+```
+
+Apply it again to the network it is of; `network.safetensors` holds the weights:
+
+```python
+from attar.convolution import ConvolutionPlan
+
+planned = ConvolutionPlan.load(".").apply(network)
+```
+
+| setting | value |
+|---|---|
+{settings}
+
+Measured with: {machine}.
+"""
+
+
+def _described(layer: nn.Conv2d) -> str:
+    kernel, stride = ("×".join(map(str, pair)) for pair in (layer.kernel_size, layer.stride))
+    padding = layer.padding if isinstance(layer.padding, str) else "×".join(map(str, layer.padding))
+    text = f"{layer.in_channels}→{layer.out_channels}, {kernel}"
+    text += f", stride {stride}" if layer.stride != (1, 1) else ""
+    return text + (f", padding {padding}" if layer.padding not in ((0, 0), "valid") else "")
+
+
+def _read_layer(facts: dict[str, Any]) -> dict[str, Any]:
+    times = {name: Median(**median) for name, median in facts["milliseconds"].items()}
+    gain = {"ratio": Median(**facts["ratio"])} if facts["ratio"] else {}
+    return {**facts, "milliseconds": times, **gain, "shape": tuple(facts["shape"])}
+
+
+def _medians(facts: dict[str, Any], names: tuple[str, ...]) -> dict[str, Median]:
+    return {name: Median(**facts[name]) for name in names}

@@ -1,0 +1,56 @@
+"""Every way of convolving by name, and one call for a single convolution."""
+
+from torch import Tensor
+
+from attar.convolution.cpo import CPOConvolution
+from attar.convolution.cps import CPSConvolution
+from attar.convolution.dense import Dense
+from attar.convolution.direct import Direct
+from attar.convolution.geometry import Geometry, Pair
+from attar.convolution.im2col import Im2col
+from attar.convolution.interface import Convolution
+from attar.convolution.mec import MEC
+from attar.convolution.packed import Packed
+from attar.core.errors import unknown
+
+METHODS: dict[str, type[Convolution]] = {
+    kind.name: kind for kind in (Dense, Packed, Im2col, MEC, CPOConvolution, CPSConvolution, Direct)
+}
+"""PyTorch's own first."""
+
+
+def method_named(name: str) -> type[Convolution]:
+    """A way of convolving.
+
+    Raises:
+        InputError: There is none of that name.
+    """
+    if name not in METHODS:
+        raise unknown("method of convolution", name, METHODS)
+    return METHODS[name]
+
+
+def convolve(
+    activation: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    stride: int | Pair = 1,
+    padding: int | Pair = 0,
+    method: str = "direct",
+) -> Tensor:
+    """What `torch.nn.functional.conv2d` gives, by any method. To convolve often, prepare the method once instead.
+
+    Args:
+        activation: `[image, channel, height, width]`, float32 on the CPU.
+        weight: `[filter, channel, kernel height, kernel width]`.
+        bias: `[filter]`.
+        stride: Pixels from one window to the next, down and right.
+        padding: Rows and columns of zeros on each side.
+        method: dense, packed, im2col, mec, cpo, cps or direct.
+
+    Raises:
+        InputError: Wrong shapes or types, NaN or infinities, an unknown method.
+    """
+    geometry = Geometry.of_weight(weight, stride=stride, padding=padding)
+    return method_named(method).prepare(weight, bias, geometry)(activation)

@@ -1,0 +1,126 @@
+"""Build `sparse.cpp` once with the compiler of the machine, keep the library in attar's cache, and load it.
+
+One library for each of AVX-512, AVX2 and plain processors; which one is loaded is decided when attar runs, so that a
+cache may be shared. It uses the OpenMP threads that PyTorch has started, instead of a second set beside them.
+"""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from attar.core import store
+from attar.core.errors import InputError
+
+SOURCE = Path(__file__).with_name("sparse.cpp")
+FLAGS = {
+    "AVX512": ("-march=skylake-avx512", "-mprefer-vector-width=512"),
+    "AVX2": ("-march=haswell",),
+}
+"""What each kind of processor, as PyTorch calls it, is compiled for; any other as its compiler has it."""
+PATIENCE = 120
+"""Seconds that a compiler may take."""
+
+
+class Shape(ctypes.Structure):
+    """The struct of the same name in `sparse.cpp`."""
+
+    _fields_ = [
+        (name, ctypes.c_int32)
+        for name in (
+            *("images", "channels", "height", "width", "filters", "out_height", "out_width"),
+            *("kernel_height", "kernel_width", "stride_down", "stride_right", "pad_down", "pad_right"),
+            *("slab", "slabs", "vectors", "blocks", "tile", "threads"),
+        )
+    ]
+
+
+@dataclass(frozen=True)
+class Library:
+    """The compiled kernel, or why there is none."""
+
+    functions: Any
+    why: str = ""
+
+
+@lru_cache
+def library() -> Library:
+    """The kernel for this processor: from the cache, or compiled now (a second or two)."""
+    compiler = find_compiler()
+    if compiler is None:
+        return Library(None, "no C++ compiler was found (on Debian: apt install g++)")
+    try:
+        return Library(_load(build(compiler, capability(), store.cache_folder() / "kernels")))
+    except (InputError, OSError, subprocess.SubprocessError) as error:
+        return Library(None, f"the C++ compiler did not build the kernel ({_last_line(error)})")
+
+
+def find_compiler() -> list[str] | None:
+    """The C++ compiler that `$CXX` names, or the first that there is."""
+    asked = shlex.split(os.environ.get("CXX", ""))
+    for words in (asked, ["g++"], ["c++"], ["clang++"]):
+        if words and shutil.which(words[0]):
+            return words
+    return None
+
+
+def capability() -> str:
+    """AVX512, AVX2, or something else, as PyTorch finds the processor."""
+    return torch.backends.cpu.get_cpu_capability()
+
+
+def build(compiler: list[str], kind: str, folder: Path) -> Path:
+    """Compile the kernel for a kind of processor unless the folder has it.
+
+    Raises:
+        subprocess.SubprocessError: The compiler failed, or took too long.
+    """
+    flags = ["-std=c++17", "-O3", "-fPIC", "-ffp-contract=fast", *FLAGS.get(kind, ())]
+    threads = _openmp()
+    key = [SOURCE.read_bytes(), *(word.encode() for word in (*compiler, *flags, str(threads), platform.machine()))]
+    path = folder / f"sparse-{hashlib.blake2b(b'/'.join(key), digest_size=12).hexdigest()}.so"
+    if path.exists():
+        return path
+    store.make_folder(folder)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        part, whole = Path(scratch) / "sparse.o", Path(scratch) / "sparse.so"
+        _run([*compiler, *flags, *(["-fopenmp"] if threads else []), "-c", str(SOURCE), "-o", str(part)])
+        _run([*compiler, "-shared", str(part), *([str(threads)] if threads else []), "-o", str(whole)])
+        whole.replace(path)
+    return path
+
+
+def _openmp() -> Path | None:
+    """The OpenMP library that this process has loaded with PyTorch; without it the kernel runs on one thread."""
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        return None
+    files = {line.split(maxsplit=5)[-1] for line in maps.read_text().splitlines() if "/" in line}
+    return next((Path(file) for file in sorted(files) if Path(file).name.startswith("libgomp")), None)
+
+
+def _load(path: Path) -> Any:
+    functions = ctypes.CDLL(str(path))
+    functions.convolve.argtypes = [ctypes.POINTER(Shape), *[ctypes.c_void_p] * 7]
+    functions.convolve.restype = functions.lanes.restype = ctypes.c_int
+    return functions
+
+
+def _run(command: list[str]) -> None:
+    subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE)
+
+
+def _last_line(error: BaseException) -> str:
+    """What is worth telling of a failure."""
+    said = str(getattr(error, "stderr", None) or error).splitlines()
+    return next((line.strip() for line in said if "error" in line.lower()), said[0] if said else type(error).__name__)

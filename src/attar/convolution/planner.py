@@ -1,0 +1,266 @@
+"""Choose for every convolution of a network how it is done, by timing all ways on images that the network sees.
+
+The paper's offline selection: each layer keeps what is fastest on calibration images. Here the choice is confirmed on
+held-out images, in pairs with PyTorch's convolution in the better of its two layouts, and a layer is switched only
+where the whole interval of the ratio lies above the margin. Pointwise layers need no lowering and stay as they are.
+Amer, Salamah, Sajedi and Yang, arXiv:2104.08314.
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from attar.convolution.artefact import ConvolutionPlan, LayerChoice, WholeNetwork
+from attar.convolution.dense import FORMATS, Dense
+from attar.convolution.geometry import Geometry
+from attar.convolution.interface import Compiled, Convolution
+from attar.convolution.methods import method_named
+from attar.convolution.planned import with_methods
+from attar.convolution.timing import Median, machine, ratio, seconds_in_turns
+from attar.core.errors import InputError
+
+RIVALS = ("packed", "im2col", "mec", "cpo", "cps", "direct")
+"""What is timed against PyTorch's convolution unless said."""
+TOLERANCE = 1e-3
+"""Largest difference from PyTorch's convolution, over the largest output, beyond which a method is not chosen."""
+
+Images = Float[Tensor, "image channel height width"]
+Say = Callable[[str], None]
+
+
+@dataclass
+class Planner:
+    """How layers are measured, and what was measured so far."""
+
+    methods: Sequence[str] = RIVALS
+    batch: int = 1
+    runs: int = 31
+    margin: float = 0.05
+    say: Say = lambda line: None
+    seen: dict[Any, LayerChoice] = field(default_factory=dict)
+    """Measured layers by shape and mean density in per cent; layers alike are measured once."""
+    said: set[str] = field(default_factory=set)
+    """What there was to say of backends."""
+
+    @torch.inference_mode()
+    def layer(self, name: str, network: nn.Module, layer: nn.Conv2d, images: Tensor, held_out: Tensor) -> LayerChoice:
+        """Measure one layer and choose."""
+        calls = _inputs(network, layer, images[: self.batch])
+        excuse = _excuse(layer, calls)
+        inputs = calls if excuse else self._batches(network, layer, images)
+        density = _density(inputs)
+        excuse = excuse or _no_zeros(inputs, density)
+        if excuse:
+            return LayerChoice.dense(name, layer, _shape(calls), density, excuse)
+        key = (Geometry.of_layer(layer), _shape(inputs), layer.bias is None, round(100 * density))
+        if key not in self.seen:
+            self.seen[key] = self._measure(name, layer, inputs, self._batches(network, layer, held_out))
+        return self.seen[key].called(name, density)
+
+    def _batches(self, network: nn.Module, layer: nn.Conv2d, images: Images) -> list[Tensor]:
+        """What the layer sees of each batch of images; a last one that is smaller is left out."""
+        whole = len(images) // self.batch * self.batch
+        return [call for part in images[:whole].split(self.batch) for call in _inputs(network, layer, part)]
+
+    def _measure(self, name: str, layer: nn.Conv2d, inputs: list[Tensor], others: list[Tensor]) -> LayerChoice:
+        given = (layer.weight, layer.bias, Geometry.of_layer(layer))
+        dense: dict[str, Convolution] = {f"dense, {layout}": Dense.prepare(*given, layout=layout) for layout in FORMATS}
+        rivals = {method: method_named(method).prepare(*given) for method in self.methods}
+        self._say_backends(rivals)
+        wanted = dense["dense, nchw"](inputs[0])
+        worst = {method: _difference(rival(inputs[0]), wanted) for method, rival in rivals.items()}
+        allowed = TOLERANCE * float(wanted.abs().max())
+        trusted = {method: rival for method, rival in rivals.items() if worst[method] <= allowed}
+        medians = _milliseconds(self._seconds({**dense, **trusted}, inputs))
+        sizes = {method: rival.bytes(inputs[0]) // self.batch for method, rival in rivals.items()}
+        facts = (name, layer, _shape(inputs), _density(inputs))
+        if not trusted:
+            return LayerChoice.dense(*facts, "no method gives its output", medians, sizes)
+        usual, best = (min(some, key=lambda method: medians[method].value) for some in (dense, trusted))
+        again = self._seconds({"dense": dense[usual], "best": trusted[best]}, others)
+        gain = ratio(again["dense"], again["best"])
+        if gain.low > 1 + self.margin:
+            return LayerChoice.switched(*facts, best, gain, worst[best], medians, sizes)
+        verdict = "no method is faster" if gain.value <= 1 else f"{best} is not surely {100 * self.margin:g} % faster"
+        return LayerChoice.dense(*facts, verdict, medians, sizes, gain)
+
+    def _seconds(self, methods: dict[str, Convolution], inputs: list[Tensor]) -> dict[str, list[float]]:
+        """Time methods in turns; the sparse ones are given channels last, as the planned network has them."""
+        ordered = {layout: [x.contiguous(memory_format=form) for x in inputs] for layout, form in FORMATS.items()}
+
+        def call(method: Convolution) -> Callable[[int], Tensor]:
+            maps = ordered[method.layout if isinstance(method, Dense) else "channels-last"]
+            return lambda run: method(maps[run % len(maps)])
+
+        return seconds_in_turns({name: call(method) for name, method in methods.items()}, self.runs)
+
+    def _say_backends(self, methods: dict[str, Convolution]) -> None:
+        notes = {method.backend.note for method in methods.values() if isinstance(method, Compiled)}
+        for note in sorted(notes - self.said - {""}):
+            self.say(note)
+        self.said |= notes
+
+
+@torch.no_grad()
+def plan(
+    network: nn.Module,
+    images: Tensor,
+    *,
+    held_out: Tensor | None = None,
+    methods: Sequence[str] = RIVALS,
+    batch: int = 1,
+    runs: int = 31,
+    margin: float = 0.05,
+    say: Say = lambda line: None,
+) -> tuple[nn.Module, ConvolutionPlan]:
+    """Plan a network: measure its convolutions, switch those that gain, and compare the result with the network.
+
+    Args:
+        network: Any module with `nn.Conv2d` layers that takes images, on the CPU. It is not changed.
+        images: Calibration images as network input, `[image, channel, height, width]`.
+        held_out: Images on which choices are confirmed and the whole is compared; every second calibration image
+            unless given.
+        methods: What is timed against PyTorch's convolution.
+        batch: Images of a call.
+        runs: How often everything is timed; medians of fewer than 30 are refused.
+        margin: Gain, as a share, that is demanded of a layer.
+        say: Told what happens.
+
+    Returns:
+        A copy of the network for inference, and the plan it follows.
+
+    Raises:
+        InputError: No image, no convolution, an unknown method, or settings out of range.
+    """
+    images, held_out = (images[::2], images[1::2]) if held_out is None else (images, held_out)
+    _check(images, held_out, methods, batch, runs)
+    network = copy.deepcopy(network).eval()
+    layers = {name: layer for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d)}
+    if not layers:
+        raise InputError("the network has no convolution (nn.Conv2d), so there is nothing to plan.")
+    planner, choices = Planner(methods, batch, runs, margin, say), []
+    for name, layer in layers.items():
+        choices.append(planner.layer(name, network, layer, images, held_out))
+        say(choices[-1].line())
+    planned = with_methods(network, {choice.name: choice.method for choice in choices if choice.method != "dense"})
+    whole = compare(network, planned, held_out, batch=batch, runs=runs)
+    settings = {"methods": list(methods), "batch": batch, "runs": runs, "margin": margin}
+    weights = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+    return planned, ConvolutionPlan(tuple(choices), whole, settings, machine(), weights)
+
+
+@torch.inference_mode()
+def compare(network: nn.Module, planned: nn.Module, images: Images, *, batch: int = 1, runs: int = 31) -> WholeNetwork:
+    """Outputs and times of a network, in the better of PyTorch's layouts, and of its planned copy."""
+    parts = images.split(batch)
+    wanted, made = (torch.cat([run(part) for part in parts]) for run in (network, planned))
+    full = [part for part in parts if len(part) == batch]
+
+    def call(module: nn.Module, layout: str) -> Callable[[int], Tensor]:
+        ordered = [part.contiguous(memory_format=FORMATS[layout]) for part in full]
+        return lambda run: module(ordered[run % len(ordered)])
+
+    calls = {layout: call(_laid_out(network, form), layout) for layout, form in FORMATS.items()}
+    seconds = seconds_in_turns({**calls, "planned": call(planned, "channels-last")}, runs)
+    medians = _milliseconds(seconds)
+    layout = min(calls, key=lambda name: medians[name].value)
+    return WholeNetwork(
+        images=len(images),
+        batch=batch,
+        difference=_difference(made, wanted),
+        largest=float(wanted.abs().max()),
+        agreeing=int((made.flatten(1).argmax(dim=1) == wanted.flatten(1).argmax(dim=1)).sum()),
+        layout=layout,
+        dense=medians[layout],
+        planned=medians["planned"],
+        ratio=ratio(seconds[layout], seconds["planned"]),
+    )
+
+
+def _check(images: Tensor, held_out: Tensor, methods: Sequence[str], batch: int, runs: int) -> None:
+    for method in methods:
+        method_named(method)
+    for some in (images, held_out):
+        if some.ndim != 4 or some.dtype != torch.float32:
+            kind = str(some.dtype).removeprefix("torch.")
+            raise InputError(f"the images are {kind} with {some.ndim} axes; they must be float32 with four.")
+    if batch < 1 or runs < 30:
+        raise InputError(f"batch is {batch} and runs {runs}; they must be at least 1 and 30.")
+    fewest = min(len(images), len(held_out))
+    if fewest < batch:
+        raise InputError(f"{fewest} images to choose or to confirm on are fewer than a batch of {batch}; give more.")
+    if not methods or "dense" in methods:
+        raise InputError("methods are what is timed against dense: one or more of the others.")
+
+
+def _excuse(layer: nn.Conv2d, calls: list[Tensor]) -> str:
+    """Why a layer stays as it is, whatever is in its input; empty if nothing speaks against it."""
+    reasons = {
+        "it is pointwise: there is nothing to lower": layer.kernel_size == (1, 1),
+        f"it has {layer.groups} groups": layer.groups != 1,
+        "it is dilated": any(step != 1 for step in layer.dilation),
+        f"it pads with {layer.padding_mode}, not with zeros": layer.padding_mode != "zeros",
+        f"it is a {type(layer).__name__}, no plain Conv2d": type(layer) is not nn.Conv2d,
+        "it has hooks": bool(layer._forward_hooks or layer._forward_pre_hooks),
+        "its padding differs from side to side": layer.padding == "same" and any(k % 2 == 0 for k in layer.kernel_size),
+        "no image reaches it": not calls,
+        "it is called on maps of several sizes": len({call.shape for call in calls}) > 1,
+        "its weights or its input are no float32": any(
+            tensor.dtype != torch.float32 for tensor in (layer.weight, *calls)
+        ),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")
+
+
+def _inputs(network: nn.Module, layer: nn.Conv2d, images: Images) -> list[Tensor]:
+    """What one layer is given while the network sees these images."""
+    with _recorded(layer) as calls:
+        network(images)
+    return calls
+
+
+@contextmanager
+def _recorded(layer: nn.Conv2d) -> Iterator[list[Tensor]]:
+    calls: list[Tensor] = []
+    hook = layer.register_forward_pre_hook(lambda module, given: calls.append(given[0].detach().clone()))
+    try:
+        yield calls
+    finally:
+        hook.remove()
+
+
+def _no_zeros(inputs: list[Tensor], density: float) -> str:
+    """Why zeros in a layer's input, if it has any, are no ReLU's; empty if they may be."""
+    if min(float(x.min()) for x in inputs) < 0:
+        return "it is not fed by a ReLU: its input has negative values"
+    return "its input has no zeros" if density == 1 else ""
+
+
+def _shape(inputs: list[Tensor]) -> tuple[int, ...]:
+    """Channels, height and width of a layer's input; none where no image reaches it."""
+    return tuple(inputs[0].shape[1:]) if inputs else ()
+
+
+@torch.inference_mode(False)  # parameters of a kind with the planned copy's: inference tensors are a little faster
+def _laid_out(network: nn.Module, form: torch.memory_format) -> nn.Module:
+    return copy.deepcopy(network).to(memory_format=form)  # type: ignore[call-overload]
+
+
+def _milliseconds(seconds: dict[str, list[float]]) -> dict[str, Median]:
+    return {name: Median.of([1e3 * second for second in taken]) for name, taken in seconds.items()}
+
+
+def _density(inputs: list[Tensor]) -> float:
+    """Mean share of non-zeros."""
+    total = sum(x.numel() for x in inputs)
+    return sum(int(x.count_nonzero()) for x in inputs) / total if total else 0.0
+
+
+def _difference(one: Tensor, other: Tensor) -> float:
+    return float((one - other).abs().max())

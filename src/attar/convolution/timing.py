@@ -1,0 +1,88 @@
+"""Timing of calls that take turns: medians, and the ratio of two of them, with intervals that no outlier moves."""
+
+import platform
+import random
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+WARM_UP = 3
+"""Untimed calls of each before the first timed one: compiling, packing and first touches of memory."""
+
+
+@dataclass(frozen=True)
+class Median:
+    """A median with the 95 % interval that two order statistics give, whatever the distribution."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Median":
+        """The median of measurements; below six of them the interval is that of all numbers above zero."""
+        from scipy import stats
+
+        ordered = sorted(values)
+        rank = int(stats.binom.ppf(0.025, len(ordered), 0.5))
+        low, high = (ordered[rank - 1], ordered[-rank]) if rank else (0.0, float("inf"))
+        return cls(statistics.median(ordered), low, high, len(ordered))
+
+    def __str__(self) -> str:
+        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
+
+
+def ratio(rival: Sequence[float], ours: Sequence[float]) -> Median:
+    """How many times longer the rival takes, pair by pair."""
+    return Median.of([theirs / own for theirs, own in zip(rival, ours, strict=True)])
+
+
+def seconds_in_turns(calls: Mapping[str, Callable[[int], Any]], runs: int) -> dict[str, list[float]]:
+    """Seconds of every call in every run, by name.
+
+    Each run calls all of them once, in an order of its own (the same each time), so that a slow moment of the machine,
+    or a cache that the call before has left cold, falls on all alike.
+
+    Args:
+        calls: What is timed; it is given the number of the run.
+        runs: How often.
+    """
+    names = list(calls)
+    for name in names:
+        for turn in range(WARM_UP):
+            calls[name](turn)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for run in range(runs):
+        for name in random.Random(run).sample(names, len(names)):
+            start = time.perf_counter()
+            calls[name](run)
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def machine() -> dict[str, Any]:
+    """What times depend on: processor, vector instructions, threads, and whether denormal numbers count as zero."""
+    return {
+        "cpu": _cpu_model(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "flush_to_zero": bool((torch.full((64,), 1e-38) * 1e-2 == 0).all()),
+        "torch": torch.__version__,
+    }
+
+
+def _cpu_model() -> str:
+    facts = Path("/proc/cpuinfo")
+    if not facts.exists():
+        return platform.processor() or platform.machine()
+    lines = (line.partition(":") for line in facts.read_text().splitlines())
+    found = {name.strip(): value.strip() for name, _, value in lines}
+    words = [found.get("model name", platform.machine())]
+    words += [f"{name} {found[name]}" for name in ("cpu family", "model", "stepping") if name in found]
+    return ", ".join(words)
