@@ -14,7 +14,6 @@ import dataclasses
 import json
 import os
 import statistics
-import time
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +50,6 @@ def main() -> None:
     found: dict[str, Any] = {}
     for name, method in rows.items():
         method = dataclasses.replace(method, **settings)
-        start = time.perf_counter()
         folder = args.out / args.data / name.replace(" ", "-").replace(",", "")
         made = [
             attar.distill(source, method, teacher=teacher, out=folder / str(seed), seed=seed, engine=Engine(quiet=True))
@@ -59,20 +57,22 @@ def main() -> None:
         ]
         found[name] = {
             "values": [student.scores["student"] for student in made],
-            "seconds": round((time.perf_counter() - start) / len(made), 1),
+            "seconds": round(statistics.fmean(seconds(folder / str(seed)) for seed in seeds), 1),
             "settings": method.to_json(),
         }
         print(name, found[name]["values"], flush=True)
     Console(soft_wrap=True).print(as_text(table(found)))
     print(f"teacher {made[0].scores['teacher']:.1f} %: {made[0].origin.teacher}; student {made[0].origin.student}")
     if not args.quick:
-        facts = {
-            "teacher": made[0].scores["teacher"],
-            "sizes": json.loads(json.dumps(dataclasses.asdict(made[0].origin))),
-        }
-        sizes = {who: facts["sizes"][who] for who in ("teacher", "student")}
-        record = {"machine": harness.machine(), "teacher": facts["teacher"], "sizes": sizes, "rows": found}
+        origin = dataclasses.asdict(made[0].origin)
+        sizes = {who: origin[who] for who in ("teacher", "student")}
+        record = {"machine": harness.machine(), "teacher": made[0].scores["teacher"], "sizes": sizes, "rows": found}
         harness.record(f"distillation_{args.data}.json", record)
+
+
+def seconds(folder: Path) -> float:
+    """What a run took, wherever it was stopped in between."""
+    return json.loads((folder / "run" / "cost.json").read_text())["seconds"]
 
 
 def digits(args: argparse.Namespace) -> tuple[ImageSource, torch.nn.Module, dict[str, Any]]:
