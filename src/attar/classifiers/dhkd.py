@@ -9,7 +9,7 @@ KDD 2025, arXiv:2411.08937.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from attar.classifiers.distillation import Batch, Distillation, Distilling, Terms
 from attar.classifiers.kd import Logits, Scalar
+from attar.classifiers.schedules import row_of, schedule
 from attar.classifiers.watched import Answers
 from attar.core.settings import Range
 
@@ -78,6 +79,25 @@ class DHKD(Distillation):
         for parameter, gradient in zip(learned, aligned(main, other, shared=self.alignment == "backbone"), strict=True):
             parameter.grad = gradient
         return (terms["labels"] + terms["teacher"]).detach()
+
+    @classmethod
+    def paper(cls, data: str) -> Self:
+        """The settings of the authors' two example commands; those of other pairs are not known.
+
+        Args:
+            data: cifar100 (resnet32x4 to shufflenetv2) or imagenet (resnet34 to resnet18).
+
+        Raises:
+            InputError: Another data set.
+        """
+        rows: dict[str, dict[str, Any]] = {
+            "cifar100": schedule("resnet32x4-shufflenetv2"),
+            "imagenet": {
+                **schedule("imagenet"),
+                **{"batch": 128, "lr": 0.1, "alpha": 0.1, "head": "linear", "alignment": "off", "stop_at": 0.5},
+            },
+        }
+        return cls(**row_of(rows, data, "DHKD"))
 
 
 class AuxiliaryHead(nn.Sequential):

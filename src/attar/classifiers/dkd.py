@@ -6,7 +6,7 @@ Zhao, Cui, Song, Qiu and Liang, Decoupled Knowledge Distillation, CVPR 2022, arX
 """
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Self
 
 import torch
 import torch.nn.functional as F
@@ -15,10 +15,29 @@ from torch import Tensor
 
 from attar.classifiers.distillation import Batch, Distillation, Distilling, Terms
 from attar.classifiers.kd import Logits
+from attar.classifiers.schedules import row_of, schedule
 from attar.core.settings import Range
 
 Each = Float[Tensor, " sample"]
 Labels = Int[Tensor, " sample"]
+
+
+BETA = {
+    "resnet56-resnet20": 2.0,
+    "resnet110-resnet32": 2.0,
+    "resnet32x4-resnet8x4": 8.0,
+    "vgg13-vgg8": 6.0,
+    "wrn40_2-wrn16_2": 6.0,
+    "wrn40_2-wrn40_1": 6.0,
+    "vgg13-mobilenetv2": 6.0,
+    "resnet50-mobilenetv2": 8.0,
+    "resnet32x4-shufflenetv1": 8.0,
+    "resnet32x4-shufflenetv2": 8.0,
+    "wrn40_2-shufflenetv1": 8.0,
+    "resnet34-resnet18": 0.5,
+    "resnet50-mobilenetv1": 2.0,
+}
+"""β by pair; the last two on ImageNet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +61,19 @@ class DKD(Distillation):
         student, teacher = batch.student.logits, batch.teacher.logits
         weights = {"temperature": self.temperature, "alpha": self.alpha, "beta": self.beta}
         return {"teacher": batch.warm * dkd_loss(student, teacher, batch.labels, **weights)}
+
+    @classmethod
+    def paper(cls, pair: str) -> Self:
+        """The settings of one cell of the paper's tables.
+
+        Args:
+            pair: Teacher and student, such as resnet56-resnet20.
+
+        Raises:
+            InputError: A pair that the tables do not have.
+        """
+        on_imagenet = schedule(pair)["epochs"] == 100
+        return cls(**schedule(pair), beta=row_of(BETA, pair, "DKD"), temperature=1.0 if on_imagenet else 4.0)
 
 
 def decoupled(student: Logits, teacher: Logits, labels: Labels, temperature: float = 4.0) -> tuple[Each, Each, Each]:

@@ -8,13 +8,14 @@ arXiv:2403.01427.
 """
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any, Self
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from attar.classifiers.distillation import Batch, Distillation, Distilling, Terms
+from attar.classifiers.schedules import row_of, schedule
 from attar.core.settings import Range
 
 Logits = Float[Tensor, "sample classes"]
@@ -48,6 +49,24 @@ class KD(Distillation):
         if self.standardise:
             student, teacher = standardised(student), standardised(teacher)
         return {"teacher": self.teacher_weight * kd_loss(student, teacher, self.temperature)}
+
+    @classmethod
+    def paper(cls, data: str) -> Self:
+        """The settings of the field's tables.
+
+        Args:
+            data: cifar100 or imagenet; of the former also cifar100-standardised (Sun et al.).
+
+        Raises:
+            InputError: Another data set.
+        """
+        rows: dict[str, dict[str, Any]] = {
+            "cifar100": {},
+            "cifar100-standardised": {"standardise": True, "temperature": 2.0, "teacher_weight": 9.0},
+            "imagenet": {"label_weight": 0.5, "teacher_weight": 0.5, "temperature": 1.0},
+        }
+        found = row_of(rows, data, "KD")
+        return cls(**schedule(data.partition("-")[0]), **found)
 
 
 def kd_loss(student: Logits, teacher: Logits, temperature: float = 4.0) -> Scalar:

@@ -19,14 +19,30 @@ from attar.classifiers.distillation import Batch, Distillation, Distilling, Term
 from attar.classifiers.dkd import DKD
 from attar.classifiers.kd import KD, Scalar
 from attar.classifiers.reviewkd import ReviewKD
+from attar.classifiers.schedules import row_of, schedule
 from attar.classifiers.watched import Answers, Watched
-from attar.core.errors import InputError
+from attar.core.errors import InputError, unknown
 from attar.core.runtime import Runtime
 from attar.core.settings import Range
 
 Embedding = Float[Tensor, "sample feature"]
 Labels = Int[Tensor, " sample"]
 EPSILON = 1e-12
+
+
+Base = Literal["kd", "dkd", "dist", "reviewkd", "none"]
+WEIGHTS: dict[str, dict[str, tuple[float, ...]]] = {
+    "resnet56-resnet20": {"kd": (1, 2), "dkd": (2.5, 4, 3.5), "dist": (2, 1), "reviewkd": (1.2, 1)},
+    "resnet32x4-resnet8x4": {"kd": (3.5, 2), "dkd": (2, 8, 0.5), "dist": (1.5, 4), "reviewkd": (8, 1)},
+    "wrn40_2-wrn40_1": {"kd": (1, 1.5), "dkd": (1, 6, 1), "dist": (2.5, 3), "reviewkd": (5, 4)},
+    "resnet50-mobilenetv2": {"kd": (3, 0.5), "dkd": (0.5, 8, 1), "dist": (7, 1), "reviewkd": (6, 2)},
+    "resnet32x4-shufflenetv1": {"kd": (2.5, 1.5), "dkd": (0.5, 8, 4), "dist": (2.5, 3), "reviewkd": (7, 1)},
+    "resnet32x4-shufflenetv2": {"kd": (4, 0.5), "dkd": (0.5, 6, 0.5), "dist": (3, 4), "reviewkd": (8, 1.5)},
+    "resnet34-resnet18": {"kd": (2.5, 1), "dkd": (0.8, 0.5, 1), "reviewkd": (1, 3)},
+    "resnet50-mobilenetv1": {"kd": (4, 1), "dkd": (0.8, 1, 1), "reviewkd": (8, 4)},
+}
+"""Weights of the base (of dkd α and β) and of ND by pair; the last two on ImageNet, where a script has (6, 1) for the
+last cell."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +54,7 @@ class ND(Distillation):
     has augmented ones).
     """
 
-    base: Literal["kd", "dkd", "dist", "reviewkd", "none"] = "kd"
+    base: Base = "kd"
     """What it is added to."""
     base_weight: Annotated[float, Range(0)] = 1.0
     """λ (for dkd of both its parts)."""
@@ -113,6 +129,31 @@ class ND(Distillation):
             features = state.parts["projector"](features)
         loss = nd_loss(features, batch.teacher.embedding, batch.labels, state.memory.units)
         return {**terms, "direction": self.direction_weight * loss}
+
+    @classmethod
+    def paper(cls, pair: str, base: Base = "kd") -> Self:
+        """The settings of one cell of the paper's tables; on CIFAR-100 with batches of 128 and Nesterov's momentum.
+
+        Args:
+            pair: Teacher and student, such as resnet56-resnet20.
+            base: kd, dkd, dist (CIFAR-100 only) or reviewkd.
+
+        Raises:
+            InputError: A pair or base that the tables do not have.
+        """
+        given, row = dict(schedule(pair)), row_of(WEIGHTS, pair, "ND")
+        if base not in row:
+            raise unknown(f"base in ND's table of {pair}", base, row)
+        on_imagenet = given["epochs"] == 100
+        if not on_imagenet:
+            given |= {"batch": 128, "lr": 0.02 if given["lr"] == 0.01 else 0.1}
+        given |= {"nesterov": True, "warm_up": 0.05 if on_imagenet else 20 / 240}
+        given["temperature"] = 1.0 if on_imagenet else 4.0
+        if base == "dkd":
+            alpha, beta, direction = row[base]
+            return cls(**given, base=base, alpha=alpha, beta=beta, direction_weight=direction)
+        weight, direction = row[base]
+        return cls(**given, base=base, base_weight=weight, direction_weight=direction)
 
 
 @dataclass

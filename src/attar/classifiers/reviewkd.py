@@ -6,7 +6,7 @@ Chen, Liu, Zhao and Jia, Distilling Knowledge via Knowledge Review, CVPR 2021, a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Self
 
 import torch
 import torch.nn.functional as F
@@ -15,12 +15,27 @@ from torch import Tensor, nn
 from attar.classifiers.distillation import Batch, Distillation, Distilling, Terms
 from attar.classifiers.fitnets import AnyMaps, Maps, MapShape
 from attar.classifiers.kd import Scalar
+from attar.classifiers.schedules import row_of, schedule
 from attar.classifiers.watched import Answers
 from attar.core.settings import Range
 
 MOST_CHANNELS = 512
 POOLS = (4, 2, 1)
 """Sides to which maps are pooled for the comparison at several scales, each with half the weight of the last."""
+
+
+WEIGHT = {
+    "wrn40_2-wrn16_2": 5.0,
+    "wrn40_2-wrn40_1": 5.0,
+    "resnet32x4-resnet8x4": 5.0,
+    "resnet32x4-shufflenetv1": 5.0,
+    "resnet32x4-shufflenetv2": 8.0,
+    "resnet56-resnet20": 0.6,
+    "resnet110-resnet32": 1.0,
+    "resnet34-resnet18": 1.0,
+    "resnet50-mobilenetv1": 1.0,
+}
+"""λ by pair; the last two on ImageNet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +67,21 @@ class ReviewKD(Distillation):
         """The review, warmed up."""
         fused = state.parts["review"](self.stages(batch.student))
         return {"review": self.weight * batch.warm * review_loss(fused, self.stages(batch.teacher))}
+
+    @classmethod
+    def paper(cls, pair: str) -> Self:
+        """The settings of one cell of the paper's tables; on CIFAR-100 batches of 128, step size 0.1 and Nesterov.
+
+        Args:
+            pair: Teacher and student, such as resnet56-resnet20.
+
+        Raises:
+            InputError: A pair that the tables do not have.
+        """
+        given = dict(schedule(pair))
+        if given["epochs"] == 240:
+            given |= {"batch": 128, "lr": 2 * given["lr"], "nesterov": True}
+        return cls(**given, weight=row_of(WEIGHT, pair, "ReviewKD"))
 
 
 class Fusion(nn.Module):

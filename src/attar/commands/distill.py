@@ -1,9 +1,11 @@
 """`attar distill METHOD`: a trained classifier into a student."""
 
 from pathlib import Path
+from typing import Any
 
 from attar.commands.methods import list_methods
 from attar.commands.shared import Reading, parse, speaker
+from attar.core.errors import InputError
 from attar.core.registry import find
 
 
@@ -18,7 +20,7 @@ def main(arguments: list[str]) -> None:
         return
     entry = find(arguments[0], "distill")
     settings = entry.load()
-    default = settings()
+    default, rest = _started(entry.name, settings, arguments[1:])
 
     from attar.core.runtime import Engine
 
@@ -34,7 +36,7 @@ def main(arguments: list[str]) -> None:
         """Distill a classifier into a smaller one.
 
         Args:
-            method: Settings of the method.
+            method: Settings of the method. `--paper resnet56-resnet20` (or cifar100) starts from a published table's.
             data: digits, a parquet file or folder, a folder of pictures per class, or a name on the hub.
             teacher: The folder of a trained network, transformers:NAME, or a network by name, which is trained here
                 and kept; convnet:norm=batch unless given.
@@ -50,4 +52,15 @@ def main(arguments: list[str]) -> None:
         print(run(source, method, teacher=teacher, out=folder, seed=seed, engine=engine, say=speaker(engine.quiet)))
         print(f"saved: {folder}")
 
-    parse(distill, f"attar distill {entry.name}", arguments[1:])
+    parse(distill, f"attar distill {entry.name}", rest)
+
+
+def _started(name: str, settings: Any, words: list[str]) -> tuple[Any, list[str]]:
+    """The settings to start from, and the words without `--paper ROW`."""
+    if "--paper" not in words:
+        return settings(), words
+    place = words.index("--paper")
+    if not hasattr(settings, "paper"):
+        raise InputError(f"{name} has no published settings; leave out --paper.")
+    row = words[place + 1] if place + 1 < len(words) else ""
+    return settings.paper(row), [*words[:place], *words[place + 2 :]]
