@@ -7,14 +7,8 @@ from attar.core.errors import InputError
 
 def test_cells_of_the_papers():
     kd = attar.KD.paper("cifar100")
-    assert (kd.epochs, kd.batch, kd.lr, kd.label_weight, kd.teacher_weight, kd.temperature) == (
-        240,
-        64,
-        0.05,
-        0.1,
-        0.9,
-        4,
-    )
+    assert (kd.epochs, kd.batch, kd.lr) == (240, 64, 0.05)
+    assert (kd.label_weight, kd.teacher_weight, kd.temperature) == (0.1, 0.9, 4)
     assert [round(cut * 240) for cut in kd.cuts] == [150, 180, 210]
     assert attar.KD.paper("imagenet").temperature == 1
     assert attar.DKD.paper("resnet32x4-shufflenetv2").lr == 0.01
