@@ -1,4 +1,4 @@
-"""Make the methods' pictures: ten digits per class (one for the class mean), as the documentation shows them.
+"""Make the methods' pictures, as the documentation shows them: of digits ten per class (one for the class mean).
 
 Of all methods, or of those that are named.
 """
@@ -7,6 +7,7 @@ import io
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -33,13 +34,44 @@ BRIEF = {
     **dict.fromkeys(("mtt", "tesla", "datm", "edf"), TRAJECTORY),
 }
 """So few steps that all pictures are there in some minutes."""
+QUIET = Engine(quiet=True)
+
+
+def of_images(name: str, kind: Any) -> tuple[Any, bytes]:
+    """Digits."""
+    method = kind(**{"ipc": 1 if name == "class-mean" else 10, **BRIEF.get(name, {})})
+    return method, attar.condense("digits", method, engine=QUIET).picture()
+
+
+def of_graphs(name: str, kind: Any) -> tuple[Any, bytes]:
+    """Drawn graphs."""
+    learned = {"steps": 300} if name in ("gstam", "doscond") else {}
+    method = kind(gpc=4, **learned)
+    return method, attar.condense("motifs", method, engine=QUIET).picture()
+
+
+def of_mixtures(name: str, kind: Any) -> tuple[Any, bytes]:
+    """The digits' mixture of 40, or the one in one dimension for what tries every partition."""
+    method = kind(n_components=5 if name == "brute-force" else 10)
+    data = "standard-1d" if name == "brute-force" else "digits"
+    return method, attar.compress(data, method, engine=QUIET).picture()
+
+
+def of_convolutions(name: str, kind: Any) -> tuple[Any, bytes]:
+    """A small network of digits."""
+    method = kind(network="convnet:norm=none,pooling=max,width=64", epochs=5)
+    return method, attar.compress("digits", method, engine=QUIET).picture()
+
+
+MAKERS = {"images": of_images, "graphs": of_graphs, "mixtures": of_mixtures, "convolution": of_convolutions}
 
 for name, entry in METHODS.items():
     if sys.argv[1:] and name not in sys.argv[1:]:
         continue
-    settings = {"ipc": 1 if name == "class-mean" else 10, **BRIEF.get(name, {})}
-    method = entry.load()(**settings)
-    small = attar.condense("digits", method, engine=Engine(quiet=True))
-    picture = Image.open(io.BytesIO(small.picture())).quantize(32)
+    made = MAKERS.get(entry.kind)
+    if made is None:
+        continue
+    method, picture = made(name, entry.load())
+    picture = Image.open(io.BytesIO(picture)).convert("RGB").quantize(32)
     picture.save(Path(__file__).parent / "previews" / f"{name}.png", optimize=True)
     print(name, resolved_json(method), flush=True)

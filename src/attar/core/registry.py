@@ -196,6 +196,56 @@ _DOSCOND = Paper(
     2022,
     "2206.07746",
 )
+_OGGMR = Paper(
+    "Sajedi, Ahmad and Lawryshyn, Yuri A. and Plataniotis, Konstantinos N.",
+    "A New Probabilistic Distance Metric With Application in Gaussian Mixture Reduction",
+    "ICASSP",
+    2023,
+    "2306.07309",
+)
+_RUNNALLS = Paper(
+    "Runnalls, Andrew R.",
+    "Kullback-Leibler Approach to Gaussian Mixture Reduction",
+    "IEEE TAES",
+    2007,
+)
+_SALMOND = Paper(
+    "Salmond, David J.",
+    "Mixture Reduction Algorithms for Target Tracking in Clutter",
+    "SPIE",
+    1990,
+)
+_WEST = Paper(
+    "West, Mike",
+    "Approximating Posterior Distributions by Mixtures",
+    "JRSS B",
+    1993,
+)
+_WILLIAMS = Paper(
+    "Williams, Jason L. and Maybeck, Peter S.",
+    "Cost-Function-Based Gaussian Mixture Reduction for Target Tracking",
+    "FUSION",
+    2003,
+)
+_GMRC = Paper(
+    "Schieferdecker, Dennis and Huber, Marco F.",
+    "Gaussian Mixture Reduction via Clustering",
+    "FUSION",
+    2009,
+)
+_COWA = Paper(
+    "Chen, Huimin and Chang, Kuo-Chu and Smith, Christopher",
+    "Constraint Optimized Weight Adaptation for Gaussian Mixture Reduction",
+    "SPIE",
+    2010,
+)
+_CTDGMR = Paper(
+    "Zhang, Qiong and Zhang, Archer Gong and Chen, Jiahua",
+    "Gaussian Mixture Reduction with Composite Transportation Divergence",
+    "arXiv",
+    2020,
+    "2002.08410",
+)
 _CPO = Paper(
     "Amer, Hossam and Salamah, Ahmed H. and Sajedi, Ahmad and Yang, En-hui",
     "High Performance Convolution Using Sparsity and Patterns for Inference in Deep Convolutional Neural Networks",
@@ -340,6 +390,24 @@ METHODS = {
             "graph-herding", "coresets:GraphHerding", "real graphs whose mean embedding follows the class's", _HERDING
         ),
         _graphs("graph-k-center", "coresets:GraphKCenter", "real graphs that cover the class's embeddings", _K_CENTER),
+        _compress(
+            "oggmr", "mixtures.oggmr:OGGMR", "merge by distance to the original, then optimise everything", _OGGMR
+        ),
+        _compress(
+            "runnalls", "mixtures.runnalls:Runnalls", "merge by a bound on the KL divergence; the fast one", _RUNNALLS
+        ),
+        _compress("salmond", "mixtures.salmond:Salmond", "merge the pair whose means lie closest", _SALMOND),
+        _compress("west", "mixtures.west:West", "merge the lightest component with its nearest", _WEST),
+        _compress(
+            "williams", "mixtures.williams:Williams", "merge by integral squared error, then optimise it", _WILLIAMS
+        ),
+        _compress("gmrc", "mixtures.gmrc:GMRC", "k-means of components by KL, then least squared error", _GMRC),
+        _compress("cowa", "mixtures.cowa:COWA", "West's merging with best weights after each merge", _COWA),
+        _compress("ctdgmr", "mixtures.ctdgmr:CTDGMR", "least cost of moving components: KL, W2, ISE, CS", _CTDGMR),
+        _compress("direct", "mixtures.direct:Direct", "least ISE, NISE or Cauchy-Schwarz from several starts"),
+        _compress(
+            "brute-force", "mixtures.brute_force:BruteForce", "every partition into merged groups, up to 12 components"
+        ),
         _compress(
             "conv", "convolution.command:CompressConvolution", "each convolution by the fastest of seven ways", _CPO
         ),

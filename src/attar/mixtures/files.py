@@ -1,0 +1,79 @@
+"""A mixture in a file: safetensors, or JSON that a person can write."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attar.core import store
+from attar.core.errors import InputError, unknown
+from attar.mixtures.mixture import COVARIANCES, GaussianMixture
+
+ENDINGS = (".safetensors", ".json")
+NAMES = ("weights", "means", "covariances")
+
+
+def write_mixture(path: Path, mixture: GaussianMixture) -> None:
+    """Write a mixture in the format that the file's ending names.
+
+    Raises:
+        InputError: Another ending.
+    """
+    _check_ending(path)
+    if path.suffix == ".json":
+        values: dict[str, Any] = {name: tensor.detach().tolist() for name, tensor in mixture.tensors().items()}
+        store.write_json(path, {"covariance_type": mixture.covariance_type, **values})
+    else:
+        store.write_tensors(path, mixture.tensors(), {"covariance_type": mixture.covariance_type})
+
+
+def read_mixture(path: Path) -> GaussianMixture:
+    """Read what `write_mixture` wrote, or files of the same form by other hands.
+
+    Raises:
+        InputError: A file that is missing, damaged, a pickle, or holds no mixture.
+    """
+    _check_ending(path)
+    values, kind = _read_json(path) if path.suffix == ".json" else _read_safetensors(path)
+    missing = [name for name in NAMES if name not in values]
+    if missing:
+        raise InputError(f"{path} has no {', '.join(missing)}; a mixture has {', '.join(NAMES)} and covariance_type.")
+    if kind not in COVARIANCES:
+        raise unknown(f"covariance_type of {path}", str(kind), COVARIANCES)
+    try:
+        return GaussianMixture(values["weights"], values["means"], values["covariances"], kind)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _check_ending(path: Path) -> None:
+    if path.suffix not in ENDINGS:
+        raise InputError(f"{path} must end in {' or '.join(ENDINGS)} to be a mixture's file.")
+
+
+def _read_json(path: Path) -> tuple[dict[str, Any], Any]:
+    values = store.read_json(path)
+    if not isinstance(values, dict):
+        raise InputError(f"{path} holds no mixture: weights, means, covariances and covariance_type by name.")
+    return values, values.get("covariance_type", "full")
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Any]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = file.metadata() or {}
+            ours = "attar" in facts and "covariance_type" in (json.loads(facts["attar"]).get("plain") or {})
+            tensors = {} if ours else {name: file.get_tensor(name) for name in NAMES if name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, json.JSONDecodeError):
+        ours, facts, tensors = True, {}, {}  # the store says what is wrong with it
+    if ours:
+        tensors, plain = store.read_tensors(path)
+        return tensors, plain.get("covariance_type")
+    for name, tensor in tensors.items():
+        if not torch.is_floating_point(tensor):
+            raise InputError(f"{path}: {name} has the type {tensor.dtype}; a mixture has floating-point numbers.")
+    return tensors, facts.get("covariance_type", "full")

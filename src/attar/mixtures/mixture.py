@@ -1,0 +1,306 @@
+"""A Gaussian mixture: weights, means, and covariances of scikit-learn's four kinds, with any batch dimensions in front.
+
+Everything is a tensor and stays differentiable. float64 unless asked otherwise: the distances of nearly equal mixtures
+are differences of nearly equal numbers.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Self, cast
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from attar.core import store
+from attar.core.errors import InputError, unknown
+
+CovarianceType = Literal["full", "tied", "diag", "spherical"]
+COVARIANCES = {"full": "n d d", "tied": "d d", "diag": "n d", "spherical": "n"}
+"""The shape of `covariances` after the batch dimensions, n components in d dimensions, by type."""
+
+ROUNDING = 1e-5
+"""How far from 1 weights may sum: what is left of single precision after a thousand components."""
+
+Values = Tensor | np.ndarray | Sequence[Any] | float
+
+
+class GaussianMixture:
+    """f(x) = Σ_i w_i N(x; μ_i, S_i).
+
+    Attributes:
+        weights: `[*batch, n]`, non-negative, each mixture's summing to 1.
+        means: `[*batch, n, d]`.
+        covariances: `[*batch, n, d, d]` full, `[*batch, d, d]` tied, `[*batch, n, d]` diag, `[*batch, n]` spherical.
+        covariance_type: Which of the four.
+    """
+
+    def __init__(
+        self,
+        weights: Values,
+        means: Values,
+        covariances: Values,
+        covariance_type: str = "full",
+        *,
+        dtype: torch.dtype = torch.float64,
+        check: bool = True,
+    ) -> None:
+        """Take tensors (gradients go through), arrays or lists.
+
+        Args:
+            weights: See above, like the next two.
+            means: A list of numbers is that of a mixture in one dimension.
+            covariances: In one dimension, variances of a `full` mixture may come as a list of numbers.
+            covariance_type: full, tied, diag or spherical.
+            dtype: What they are turned into.
+            check: Off for parameters that are right by construction, as an optimiser's are.
+
+        Raises:
+            InputError: Shapes that do not fit, NaN, a negative weight, weights that do not sum to 1, or a covariance
+                that is not symmetric and positive definite, with the number of its component.
+        """
+        if covariance_type not in COVARIANCES:
+            raise unknown("covariance_type", covariance_type, COVARIANCES)
+        self.weights, self.means, self.covariances = (_tensor(v, dtype) for v in (weights, means, covariances))
+        self.covariance_type = cast(CovarianceType, covariance_type)
+        if self.means.ndim == 1 and self.weights.ndim == 1:
+            self.means = self.means.unsqueeze(-1)
+            if covariance_type == "full" and self.covariances.ndim == 1:
+                self.covariances = self.covariances[:, None, None]
+            elif covariance_type == "diag" and self.covariances.ndim == 1:
+                self.covariances = self.covariances[:, None]
+            elif covariance_type == "tied" and self.covariances.ndim == 0:
+                self.covariances = self.covariances[None, None]
+        if check:
+            _check_shapes(self)
+            _check_weights(self.weights)
+            _check_finite(self)
+            _check_covariances(self)
+
+    @property
+    def n_components(self) -> int:
+        """Components n."""
+        return int(self.means.shape[-2])
+
+    @property
+    def dimension(self) -> int:
+        """Dimension d of the space."""
+        return int(self.means.shape[-1])
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """Dimensions in front of the components: none for a single mixture."""
+        return tuple(self.weights.shape[:-1])
+
+    @property
+    def parameters(self) -> int:
+        """Stored numbers of one mixture; of a symmetric matrix, those on and below the diagonal."""
+        n, d = self.n_components, self.dimension
+        matrix = d * (d + 1) // 2
+        return n + n * d + {"full": n * matrix, "tied": matrix, "diag": n * d, "spherical": n}[self.covariance_type]
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of the parameters."""
+        return store.digest_of(self.tensors(), {"covariance_type": self.covariance_type})
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The parameters by name."""
+        return {"weights": self.weights, "means": self.means, "covariances": self.covariances}
+
+    def __getitem__(self, index: Any) -> "GaussianMixture":
+        """One mixture, or some, of a batch."""
+        if not self.batch_shape:
+            raise InputError("this is a single mixture, not a batch; take components with .select([0, 1]).")
+        return self._with(self.weights[index], self.means[index], self.covariances[index])
+
+    def select(self, components: Sequence[int] | Tensor) -> "GaussianMixture":
+        """Some components of a single mixture, their weights scaled to sum to 1."""
+        index = torch.as_tensor(components, dtype=torch.long)
+        weights = self.weights[index]
+        kept = self.covariances if self.covariance_type == "tied" else self.covariances[index]
+        return self._with(weights / weights.sum(), self.means[index], kept)
+
+    def full(self) -> "GaussianMixture":
+        """The same mixture with a full covariance for every component."""
+        shape = (*self.means.shape, self.dimension)
+        covariances = self.covariances
+        if self.covariance_type == "tied":
+            covariances = covariances.unsqueeze(-3).expand(shape)
+        elif self.covariance_type == "diag":
+            covariances = torch.diag_embed(covariances)
+        elif self.covariance_type == "spherical":
+            covariances = torch.diag_embed(covariances.unsqueeze(-1).expand(self.means.shape))
+        return GaussianMixture(self.weights, self.means, covariances, dtype=self.means.dtype, check=False)
+
+    def plain(self) -> "GaussianMixture":
+        """The same numbers in double precision on the CPU, without gradients."""
+        tensors = (tensor.detach().cpu().double() for tensor in self.tensors().values())
+        weights, means, covariances = tensors
+        return GaussianMixture(weights, means, covariances, self.covariance_type, check=False)
+
+    def mean(self) -> Float[Tensor, "*batch dimension"]:
+        """Mean of the whole mixture."""
+        return torch.einsum("...n,...nd->...d", self.weights, self.means)
+
+    def covariance(self) -> Float[Tensor, "*batch dimension dimension"]:
+        """Covariance of the whole mixture, within components and between them."""
+        away = self.means - self.mean().unsqueeze(-2)
+        between = torch.einsum("...n,...nd,...ne->...de", self.weights, away, away)
+        return torch.einsum("...n,...nde->...de", self.weights, self.full().covariances) + between
+
+    def affine(self, matrix: Float[Tensor, "image dimension"], shift: Float[Tensor, " image"]) -> Self:
+        """The mixture of y = A x + b, with full covariances."""
+        full = self.full()
+        means = full.means @ matrix.T + shift
+        return type(self)(self.weights, means, matrix @ full.covariances @ matrix.T, dtype=means.dtype, check=False)
+
+    def log_prob(self, points: Float[Tensor, "point dimension"]) -> Float[Tensor, "*batch point"]:
+        """Log density of a mixture, or of each of a batch, at some points."""
+        if points.shape[-1] != self.dimension:
+            raise InputError(f"the points have {points.shape[-1]} dimensions, the mixture has {self.dimension}.")
+        full = self.full()
+        factor = torch.linalg.cholesky(full.covariances).unsqueeze(-4)
+        away = points.unsqueeze(-2) - full.means.unsqueeze(-3)
+        white = torch.linalg.solve_triangular(factor, away.unsqueeze(-1), upper=False).squeeze(-1)
+        log_root = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        gauss = -0.5 * (white.square().sum(-1) + self.dimension * float(np.log(2 * np.pi))) - log_root
+        return torch.logsumexp(gauss + self.weights.log().unsqueeze(-2), dim=-1)
+
+    def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "count dimension"]:
+        """So many points of a single mixture."""
+        full = self.full()
+        chosen = torch.multinomial(full.weights.detach(), count, replacement=True, generator=generator)
+        noise = torch.randn(count, self.dimension, dtype=full.means.dtype, generator=generator)
+        factor = torch.linalg.cholesky(full.covariances)[chosen]
+        return full.means[chosen] + (factor @ noise.unsqueeze(-1)).squeeze(-1)
+
+    def save(self, path: str | Path) -> None:
+        """Write it to a .safetensors or a .json file."""
+        from attar.mixtures.files import write_mixture
+
+        write_mixture(Path(path), self)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "GaussianMixture":
+        """Read it from a .safetensors or .json file with weights, means, covariances and covariance_type.
+
+        Raises:
+            InputError: A file that is missing, damaged or holds something else.
+        """
+        from attar.mixtures.files import read_mixture
+
+        return read_mixture(Path(path))
+
+    @classmethod
+    def from_sklearn(cls, model: Any) -> "GaussianMixture":
+        """That of a fitted scikit-learn GaussianMixture or BayesianGaussianMixture."""
+        from attar.mixtures.convert import from_sklearn
+
+        return from_sklearn(model)
+
+    def to_sklearn(self, *, bayesian: bool = False) -> Any:
+        """A fitted scikit-learn GaussianMixture, or BayesianGaussianMixture, with these parameters."""
+        from attar.mixtures.convert import to_sklearn
+
+        return to_sklearn(self, bayesian=bayesian)
+
+    @classmethod
+    def from_torch(cls, distribution: torch.distributions.MixtureSameFamily) -> "GaussianMixture":
+        """That of a `torch.distributions.MixtureSameFamily` of normal distributions."""
+        from attar.mixtures.convert import from_torch
+
+        return from_torch(distribution)
+
+    def to_torch(self) -> torch.distributions.MixtureSameFamily:
+        """The same as a `torch.distributions.MixtureSameFamily`."""
+        from attar.mixtures.convert import to_torch
+
+        return to_torch(self)
+
+    def _with(self, weights: Tensor, means: Tensor, covariances: Tensor) -> "GaussianMixture":
+        kind = self.covariance_type
+        return GaussianMixture(weights, means, covariances, kind, dtype=means.dtype, check=False)
+
+    def __repr__(self) -> str:
+        batch = f", batch {self.batch_shape}" if self.batch_shape else ""
+        return f"GaussianMixture({self.n_components} components, {self.dimension}-D, {self.covariance_type}{batch})"
+
+
+def _tensor(values: Values, dtype: torch.dtype) -> Tensor:
+    if isinstance(values, Tensor):
+        return values.to(dtype)
+    try:
+        return torch.as_tensor(np.asarray(values, dtype=float)).to(dtype)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"weights, means and covariances must be numbers in regular arrays: {error}.") from None
+
+
+def _check_shapes(f: GaussianMixture) -> None:
+    if f.weights.ndim < 1 or f.means.ndim < 2 or 0 in f.means.shape:
+        shapes = f"{tuple(f.weights.shape)} and {tuple(f.means.shape)}"
+        raise InputError(f"weights and means have shapes {shapes}; they must be [*batch, n] and [*batch, n, d].")
+    batch, (n, d) = f.means.shape[:-2], f.means.shape[-2:]
+    sizes = {"n": n, "d": d}
+    wanted = (*batch, *(sizes[axis] for axis in COVARIANCES[f.covariance_type].split()))
+    if f.weights.shape != (*batch, n):
+        raise InputError(f"weights have shape {tuple(f.weights.shape)}; with these means it must be {(*batch, n)}.")
+    if f.covariances.shape != wanted:
+        raise InputError(
+            f"covariances have shape {tuple(f.covariances.shape)}; {f.covariance_type} ones of {n} components "
+            f"in {d} dimensions have {wanted}."
+        )
+
+
+def _check_finite(f: GaussianMixture) -> None:
+    for name, values in f.tensors().items():
+        wrong = (~values.detach().isfinite()).nonzero()
+        if len(wrong):
+            place = wrong[0].tolist()
+            raise InputError(f"{name}{place} is {values.detach()[tuple(place)].item()}; every number must be finite.")
+
+
+def _check_weights(weights: Tensor) -> None:
+    weights = weights.detach()
+    if weights.isnan().any():
+        return  # said by the check for finite numbers
+    wrong = (weights < 0).nonzero()
+    if len(wrong):
+        place = wrong[0].tolist()
+        raise InputError(f"weights{place} is {weights[tuple(place)].item():g}; weights must not be negative.")
+    total = weights.sum(-1)
+    if ((total - 1).abs() > ROUNDING).any():
+        worst = total.flatten()[(total - 1).abs().argmax()]
+        raise InputError(f"the weights sum to {worst.item():g}; they must sum to 1.")
+
+
+def _check_covariances(f: GaussianMixture) -> None:
+    values = f.covariances.detach()
+    if f.covariance_type in ("diag", "spherical"):
+        wrong = (values <= 0).nonzero()
+        if len(wrong):
+            place = wrong[0].tolist()
+            at = place[len(f.batch_shape)]
+            raise InputError(f"the variance of component {at} is {values[tuple(place)].item():g}; it must be positive.")
+        return
+    scale = values.diagonal(dim1=-2, dim2=-1).abs().amax(-1)
+    uneven = (values - values.mT).abs().amax((-2, -1)) > 1e3 * torch.finfo(values.dtype).eps * scale
+    if uneven.any():
+        raise InputError(f"the covariance of {_place(f, uneven)} is not symmetric.")
+    factor, failed = torch.linalg.cholesky_ex(values)
+    # A pivot is the variance of a coordinate given those before it: zero, or not, beside the coordinate's own.
+    pivots, own = factor.diagonal(dim1=-2, dim2=-1).square(), values.diagonal(dim1=-2, dim2=-1)
+    singular = (pivots <= 4 * f.dimension * torch.finfo(values.dtype).eps * own).any(-1)
+    bad = (failed != 0) | singular
+    if bad.any():
+        raise InputError(
+            f"the covariance of {_place(f, bad)} is not positive definite; check it, or fit with a larger reg_covar."
+        )
+
+
+def _place(f: GaussianMixture, wrong: Tensor) -> str:
+    *batch, last = wrong.reshape(wrong.shape or (1,)).nonzero()[0].tolist()
+    if f.covariance_type == "tied":
+        return f"mixture {[*batch, last]}" if f.batch_shape else "the tied mixture"
+    return f"component {last}" + (f" of mixture {batch}" if batch else "")

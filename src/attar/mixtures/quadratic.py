@@ -1,0 +1,109 @@
+"""The best weights for fixed Gaussians: a convex quadratic programme, solved exactly by an active set.
+
+With H_ij = <φ_i,φ_j> and h_i = <f,φ_i>, ISE = wᵀ H w - 2 hᵀ w + <f,f>. Weights must stay non-negative: without that,
+the least ISE can be reached by no density.
+"""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from attar.mixtures.gaussians import Gaussians, log_self, log_table
+from attar.mixtures.mixture import GaussianMixture
+
+Vector = Float[np.ndarray, " component"]
+Family = Literal["rho", "nise", "ise"]
+"""Criteria with the same minimum: of the angle, chord and Cauchy-Schwarz; of NISE and Tanimoto; of the ISE."""
+
+
+def best_weights(f: GaussianMixture, g: GaussianMixture, family: Family = "ise") -> GaussianMixture:
+    """The mixture g with the weights that bring it closest to f, its Gaussians unchanged.
+
+    ISE over the simplex is one quadratic programme. The angle does not see a mixture's length, so its minimum is the
+    projection of f onto the cone of the Gaussians, scaled. NISE = 1 - 2 hᵀw / (a + wᵀHw) is a ratio, and Dinkelbach's
+    iteration turns it into a few programmes.
+
+    Args:
+        f: The original.
+        g: A reduced mixture.
+        family: What to minimise.
+    """
+    weights = solve_weights(Gaussians.of(f), Gaussians.of(g), family)
+    return GaussianMixture(torch.from_numpy(weights), g.means, g.covariances, g.covariance_type, check=False)
+
+
+def solve_weights(f: Gaussians, g: Gaussians, family: Family = "ise") -> Vector:
+    """The weights of `best_weights`."""
+    scale = float(log_self(f).max())
+    gram = np.exp(log_table(g, g) - scale)
+    target = np.exp(log_table(g, f) - scale) @ f.weights
+    if family == "rho" and target.max() > 0:
+        weights = nonnegative_minimum(gram, target)
+        return weights / weights.sum()
+    weights = simplex_minimum(gram, target)
+    if family == "nise":
+        energy = float(f.weights @ np.exp(log_table(f, f) - scale) @ f.weights)
+        for _ in range(30):
+            ratio = (target @ weights) / (energy + weights @ gram @ weights)
+            if ratio <= 0:
+                break
+            fresh = simplex_minimum(gram, target / (2 * ratio))
+            if np.abs(fresh - weights).max() < 1e-14:
+                break
+            weights = fresh
+    return weights
+
+
+def simplex_minimum(gram: Float[np.ndarray, "component component"], target: Vector) -> Vector:
+    """The least wᵀ H w - 2 hᵀ w over w ≥ 0, Σ w = 1."""
+    start = np.zeros(len(target))
+    start[int((gram.diagonal() - 2 * target).argmin())] = 1.0
+    return _active_set(gram, target, start, total=True)
+
+
+def nonnegative_minimum(gram: Float[np.ndarray, "component component"], target: Vector) -> Vector:
+    """The least wᵀ H w - 2 hᵀ w over w ≥ 0, non-negative least squares as Lawson and Hanson solve it."""
+    return _active_set(gram, target, np.zeros(len(target)), total=False)
+
+
+def _active_set(gram: np.ndarray, target: Vector, weights: Vector, *, total: bool) -> Vector:
+    """Free one weight at a time, the one that gains most, and step back to the boundary when others turn negative."""
+    free = weights > 0
+    tolerance = 1e-12 * max(float(np.abs(target).max()), float(gram.diagonal().max()))
+    for _ in range(20 * len(weights)):
+        gain = target - gram @ weights
+        level = gain[free].mean() if total else 0.0
+        gain = np.where(free, -np.inf, gain - level)
+        best = int(gain.argmax())
+        if gain[best] <= tolerance:
+            break
+        free[best] = True
+        while free.any():
+            wanted = _on_face(gram, target, free, total=total)
+            if (wanted[free] > 0).all():
+                weights = wanted
+                break
+            leaving = free & (wanted <= 0)
+            steps = weights[leaving] / np.maximum(weights[leaving] - wanted[leaving], np.finfo(float).tiny)
+            weights = weights + steps.min() * (wanted - weights)
+            free &= weights > 1e-15
+            weights = np.where(free, weights, 0.0)
+            if not free[best] and not total:
+                break
+    return weights / weights.sum() if total else weights
+
+
+def _on_face(gram: np.ndarray, target: Vector, free: np.ndarray, *, total: bool) -> Vector:
+    """The unconstrained minimum in the free weights; least squares, because equal Gaussians make H singular."""
+    size = int(free.sum())
+    matrix, right = gram[np.ix_(free, free)], target[free]
+    if total:
+        edge = np.full((size, 1), gram.diagonal().max())  # a row of ones, on the scale of the others
+        matrix = np.block([[matrix, edge], [edge.T, np.zeros((1, 1))]])
+        right = np.append(right, edge[0, 0])
+    solution = np.linalg.lstsq(matrix, right, rcond=1e-14)[0][:size]
+    wanted = np.zeros(len(target))
+    wanted[free] = solution
+    return wanted

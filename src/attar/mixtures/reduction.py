@@ -1,0 +1,118 @@
+"""What all reducers share: the settings that the command knows, and the result.
+
+A reducer is settings with a `search`; `reduce` checks, times and labels what it finds.
+"""
+
+import time
+from abc import abstractmethod
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from attar.core.errors import InputError
+from attar.core.runtime import Runtime
+from attar.core.seeds import Generators
+from attar.core.settings import Range, Settings
+from attar.mixtures.artefact import Origin, ReducedMixture
+from attar.mixtures.distances import distance
+from attar.mixtures.greedy import Merged
+from attar.mixtures.mixture import GaussianMixture
+from attar.mixtures.sources import MixtureSource, load
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """A mixture of fewer components, and how it came about."""
+
+    mixture: GaussianMixture
+    """With full covariances, whatever the original's: merged components have no other kind."""
+    assignment: Int[Tensor, " component"]
+    """For each original component, the one it was merged into before anything was optimised."""
+    trace: tuple[float, ...]
+    """What the method itself looks at, step by step: costs of merges or distances after them, then an optimiser's
+    values."""
+    evaluations: int
+    """Candidate pairs, partitions or parameter values that were tried."""
+    seconds: float = 0.0
+    """Wall time."""
+
+    def distance(self, original: GaussianMixture, kind: str = "angle") -> float:
+        """How far it is from the original, in any kind of `attar.mixtures.distances`."""
+        return float(distance(original, self.mixture, kind))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reducer(Settings):
+    """Settings that every reducer has, and what the command asks of it."""
+
+    n_components: Annotated[int, Range(1)] = 10
+    """Components to leave."""
+    fit_components: Annotated[int, Range(1)] = 40
+    """Components of the mixture that is fitted first, where the data is a table of samples."""
+
+    name = "reducer"
+
+    @abstractmethod
+    def search(self, f: GaussianMixture, generators: Generators) -> Reduction:
+        """Find the reduced mixture of a checked one with more components than asked for."""
+
+    def check(self, f: GaussianMixture) -> None:
+        """Refuse what the method cannot do, before the work begins."""
+
+    def reduce(self, f: GaussianMixture, *, seed: int = 0) -> Reduction:
+        """A mixture of `n_components` in place of f, which is returned as it is where it has no more than that.
+
+        Args:
+            f: A single mixture.
+            seed: Seed of every random start.
+
+        Raises:
+            InputError: A batch, or fewer components than asked for.
+        """
+        if f.batch_shape:
+            raise InputError(f"this is a batch of mixtures, {f.batch_shape}; reduce them one by one: f[0], f[1].")
+        if self.n_components > f.n_components:
+            raise InputError(
+                f"n_components is {self.n_components}, but the mixture has {f.n_components}; ask for that or fewer."
+            )
+        start = time.perf_counter()
+        if self.n_components == f.n_components:
+            found = Reduction(f.plain(), torch.arange(f.n_components), (), 0)
+        else:
+            self.check(f)
+            found = self.search(f.plain(), Generators(seed))
+        return replace(found, seconds=time.perf_counter() - start)
+
+    def open(self, data: str) -> MixtureSource:
+        """Read what the command's --data names: a mixture, or a table of samples to fit one to.
+
+        Raises:
+            InputError: Nothing of the sort is there.
+        """
+        return load(data, fit_components=self.fit_components)
+
+    def compress(self, source: MixtureSource, runtime: Runtime) -> ReducedMixture:
+        """Reduce the mixture of a source.
+
+        Raises:
+            InputError: It has fewer components than asked for.
+        """
+        found = self.reduce(source.mixture, seed=runtime.seed)
+        origin = Origin(source.name, source.fingerprint, self.name, self.to_json(), runtime.seed, runtime.describe())
+        return ReducedMixture(
+            found.mixture, source.mixture, found.assignment, found.trace, found.evaluations, found.seconds, origin
+        )
+
+
+def reduction_of(merging: Merged) -> Reduction:
+    """What a search by merging found."""
+    return Reduction(
+        merging.components.mixture(),
+        torch.from_numpy(merging.labels.astype(np.int64)),
+        tuple(merging.trace),
+        merging.evaluations,
+    )

@@ -1,0 +1,132 @@
+import json
+import sys
+
+import pytest
+import torch
+
+from attar import verbs
+from attar.core.errors import InputError
+from attar.mixtures import METHODS, OGGMR, GaussianMixture, ReducedMixture, Runnalls, random_mixture
+from attar.mixtures.preview import preview
+
+
+def made(runtime, data="standard-1d", **settings):
+    method = Runnalls(**{"n_components": 5, **settings})
+    return method.compress(method.open(data), runtime)
+
+
+def test_it_comes_back_as_it_went(runtime, tmp_path):
+    small = made(runtime)
+    saved = small.save(tmp_path / "small")
+    back = ReducedMixture.load(tmp_path / "small")
+    assert saved.folder == back.folder == tmp_path / "small"
+    assert back.mixture.fingerprint == small.mixture.fingerprint
+    assert back.original.fingerprint == small.original.fingerprint == small.origin.fingerprint
+    assert torch.equal(back.assignment, small.assignment)
+    for name in ("trace", "evaluations", "seconds", "origin"):
+        assert getattr(back, name) == getattr(small, name)
+    assert back.distance("nise") == pytest.approx(0.027716, abs=1e-5)
+
+
+def test_everything_but_the_clock_is_the_same_each_time(runtime, tmp_path):
+    for name in ("one", "two"):
+        made(runtime).save(tmp_path / name)
+    files = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert files == ["README.md", "artefact.json", "mixture.safetensors", "preview.png", "timing.json"]
+    for name in set(files) - {"timing.json"}:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_it_says_what_was_kept(runtime):
+    lines = str(made(runtime)).splitlines()
+    assert lines[0] == "5 of 10 components in 1-D by runnalls: 120 bytes, 50.0 % of the original's"
+    assert lines[1] == "distance: angle 0.23578 (15.01 % of a right angle), nise 0.027716, ise 0.026635"
+    assert lines[2].startswith("75 evaluations in ")
+
+
+def test_the_files_say_where_it_came_from(runtime, tmp_path):
+    made(runtime).save(tmp_path)
+    facts = json.loads((tmp_path / "artefact.json").read_text())
+    assert (facts["kind"], facts["origin"]["method"], facts["origin"]["seed"]) == ("mixture", "runnalls", 0)
+    card = (tmp_path / "README.md").read_text()
+    assert "5 Gaussians in 1 dimensions that stand for 10" in card
+    assert "| n_components | 5 |" in card
+
+
+def test_an_artefact_can_be_reduced_further(runtime, tmp_path):
+    made(runtime).save(tmp_path)
+    again = made(runtime, str(tmp_path), n_components=2)
+    assert (again.original.n_components, again.mixture.n_components) == (5, 2)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_makes_one(name, runtime, tmp_path):
+    method = METHODS[name](n_components=6)
+    small = method.compress(method.open("standard-1d"), runtime).save(tmp_path)
+    assert ReducedMixture.load(tmp_path).origin.settings == method.to_json() == small.origin.settings
+
+
+def spoil(folder, how):
+    if how == "facts":
+        facts = json.loads((folder / "artefact.json").read_text())
+        facts["evaluations"] += 1
+        (folder / "artefact.json").write_text(json.dumps(facts))
+    elif how == "tensors":
+        raw = bytearray((folder / "mixture.safetensors").read_bytes())
+        raw[-1] ^= 1
+        (folder / "mixture.safetensors").write_bytes(bytes(raw))
+    elif how == "truncated":
+        (folder / "mixture.safetensors").write_bytes((folder / "mixture.safetensors").read_bytes()[:200])
+    elif how == "other":
+        random_mixture(2, 1, torch.Generator().manual_seed(0)).save(folder / "mixture.safetensors")
+    elif how == "images":
+        (folder / "artefact.json").write_text('{"schema": 1, "facts_digest": ""}')
+    elif how == "list":
+        (folder / "artefact.json").write_text("[]")
+    else:
+        (folder / "artefact.json").unlink()
+
+
+@pytest.mark.parametrize(
+    "how, sentence",
+    [
+        ("facts", "artefact.json was altered"),
+        ("tensors", "mixture.safetensors was altered"),
+        ("truncated", "mixture.safetensors is damaged or truncated"),
+        ("other", "is not the file that artefact.json describes"),
+        ("images", "describes images, not a reduced mixture"),
+        ("list", "not an artefact's description"),
+        ("gone", "holds no reduced mixture"),
+    ],
+)
+def test_a_spoilt_artefact_is_refused(how, sentence, runtime, tmp_path):
+    made(runtime).save(tmp_path)
+    spoil(tmp_path, how)
+    with pytest.raises(InputError, match=sentence):
+        ReducedMixture.load(tmp_path)
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 5])
+def test_both_mixtures_are_drawn_in_any_dimension(dimension):
+    f = random_mixture(6, dimension, torch.Generator().manual_seed(0))
+    picture = preview(f, Runnalls(n_components=3).reduce(f).mixture)
+    assert picture.startswith(b"\x89PNG")
+
+
+def test_every_covariance_type_is_drawn():
+    f = GaussianMixture([0.5, 0.5], [[0.0, 0.0], [1.0, 1.0]], [1.0, 2.0], "spherical")
+    assert preview(f, f.select([0])).startswith(b"\x89PNG")
+
+
+def test_without_matplotlib_there_is_no_picture(runtime, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    small = made(runtime).save(tmp_path)
+    assert small.picture() is None
+    assert not (tmp_path / "preview.png").exists()
+    assert "preview.png" not in (tmp_path / "README.md").read_text()
+
+
+def test_the_verb_makes_one(tmp_path):
+    small = verbs.compress("standard-1d", OGGMR(n_components=5), out=tmp_path)
+    assert small.distance() == pytest.approx(0.011589 * torch.pi / 2, abs=2e-6)
+    assert verbs.open_artefact(tmp_path).mixture.fingerprint == small.mixture.fingerprint
