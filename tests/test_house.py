@@ -13,13 +13,14 @@ ALLOWED = {
     "core": {"core"},
     "images": {"core", "images"},
     "graphs": {"core", "graphs"},
+    "language": {"core", "language"},
     "mixtures": {"core", "mixtures"},
     "convolution": {"core", "images", "convolution"},  # a network's layers are measured on images
     "classifiers": {"core", "images", "classifiers"},
     "verbs": {"core", "images", "classifiers"},  # other kinds by name, when they are named
     "bench": {"core", "images", "verbs", "bench"},
     "reporting": {"core", "images", "bench", "reporting"},
-    "commands": {"core", "images", "graphs", "verbs", "bench", "reporting", "commands"},
+    "commands": {"core", "images", "graphs", "language", "verbs", "bench", "reporting", "commands"},
     "cli": {"core"},
 }
 

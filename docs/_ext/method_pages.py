@@ -23,6 +23,7 @@ SHOWN = {
     "mixtures": "A mixture before and after,",
     "convolution": "The layers of a network",
     "classifiers": "A student",
+    "language": "A student",
 }
 """What a method's picture shows, by the kind of thing it makes smaller."""
 LABELS = NAMES | {"k-means, pixels": "k-means", "k-means, embeddings": "k-means"}

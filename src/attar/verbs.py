@@ -35,6 +35,7 @@ Small = Any
 ARTEFACTS = {
     "images": "attar.images.artefact:CondensedImages",
     "graphs": "attar.graphs.artefact:CondensedGraphs",
+    "language": "attar.language.artefact:DistilledLanguageModel",
     "classifier": "attar.classifiers.artefact:DistilledClassifier",
     "mixture": "attar.mixtures.artefact:ReducedMixture",
     "convolution": "attar.convolution.artefact:ConvolutionPlan",

@@ -24,7 +24,11 @@ def test_every_entry_is_a_method_of_its_name(name):
     parts["distill"] = parts["condense"]
     for part in parts[entry.verb]:
         assert hasattr(settings, part)
-    kinds = {"condense": ("images", "graphs"), "compress": ("mixtures", "convolution"), "distill": ("classifiers",)}
+    kinds = {
+        "condense": ("images", "graphs"),
+        "compress": ("mixtures", "convolution"),
+        "distill": ("classifiers", "language"),
+    }
     assert entry.kind in kinds[entry.verb]
 
 

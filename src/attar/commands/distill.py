@@ -1,5 +1,6 @@
 """`attar distill METHOD`: a trained classifier into a student."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,14 @@ def main(arguments: list[str]) -> None:
     entry = find(arguments[0], "distill")
     settings = entry.load()
     default, rest = _started(entry.name, settings, arguments[1:])
+
+    face = _language if entry.kind == "language" else _classifier
+    parse(face(entry.name, default), f"attar distill {entry.name}", rest)
+
+
+def _classifier(name: str, default: Any) -> Callable[..., None]:
+    """The command of a method that distills classifiers."""
+    settings = type(default)
 
     from attar.core.runtime import Engine
 
@@ -48,11 +57,49 @@ def main(arguments: list[str]) -> None:
         from attar.verbs import distill as run
 
         source = reading.load(data, seed)
-        folder = out or Path("runs") / f"{entry.name}-{source.name}-seed{seed}"
+        folder = out or Path("runs") / f"{name}-{source.name}-seed{seed}"
         print(run(source, method, teacher=teacher, out=folder, seed=seed, engine=engine, say=speaker(engine.quiet)))
         print(f"saved: {folder}")
 
-    parse(distill, f"attar distill {entry.name}", rest)
+    return distill
+
+
+def _language(name: str, default: Any) -> Callable[..., None]:
+    """The command that distills language models."""
+    from attar.core.runtime import Engine
+
+    settings = type(default)
+
+    def distill(
+        method: settings = default,  # type: ignore[valid-type]
+        data: str = "phrases",
+        teacher: str | None = None,
+        tokenizer: str | None = None,
+        answers: int = 32,
+        out: Path | None = None,
+        seed: int = 0,
+        engine: Engine = Engine(),  # noqa: B008
+    ) -> None:
+        """Distill a causal language model into a smaller one.
+
+        Args:
+            method: Settings of the method.
+            data: phrases (generated), a file of JSON lines or of text, a folder of such, or a name on the hub.
+            teacher: A causal model of transformers: its folder, or its name on the hub; left out, a student alone.
+            tokenizer: A tokenizer's folder or name, where no model brings one.
+            answers: Test prompts that both answer for ROUGE-L, length, repetition and excess error.
+            out: Folder for the student; an unfinished run there is resumed. runs/language-DATA-seedN unless given.
+            seed: Seed of every generator in the run.
+            engine: How the machine is used.
+        """
+        from attar.language.verbs import distill as run
+
+        folder = out or Path("runs") / f"{name}-{Path(data).stem}-seed{seed}"
+        given: dict[str, Any] = {"teacher": teacher, "tokenizer": tokenizer, "answers": answers, "seed": seed}
+        print(run(data, method, out=folder, engine=engine, say=speaker(engine.quiet), **given))
+        print(f"saved: {folder}")
+
+    return distill
 
 
 def _started(name: str, settings: Any, words: list[str]) -> tuple[Any, list[str]]:

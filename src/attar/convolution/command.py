@@ -21,8 +21,8 @@ from attar.core.settings import Range, Settings
 class CompressConvolution(Settings):
     """Choose for every convolution of a trained network the fastest of seven ways, dense and sparse.
 
-    Amer, Salamah, Sajedi and Yang, arXiv 2021, arXiv:2104.08314, with a sparse kernel of attar's own among the choices. Nothing is
-    lost: the network that comes out computes what went in.
+    Amer, Salamah, Sajedi and Yang, arXiv 2021, arXiv:2104.08314, with a sparse kernel of attar's own among the choices.
+    Nothing is lost: the network that comes out computes what went in.
     """
 
     network: str = "convnet:norm=none,pooling=max"

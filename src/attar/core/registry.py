@@ -328,6 +328,14 @@ _ND = Paper(
     2023,
     "2305.17007",
 )
+_REVISION = Paper(
+    "Liu, Xiaoyu and Zhang, Yun and Li, Wei and Li, Simiao and Huang, Xudong and Chen, Hanting and Tang, Yehui "
+    "and Hu, Jie and Xiong, Zhiwei and Wang, Yunhe",
+    "Multi-Granularity Semantic Revision for Large Language Model Distillation",
+    "arXiv",
+    2024,
+    "2407.10068",
+)
 _DHKD = Paper(
     "Yang, Penghui and Zong, Chen-Chen and Huang, Sheng-Jun and Feng, Lei and An, Bo",
     "Dual-Head Knowledge Distillation: Enhancing Logits Utilization with an Auxiliary Head",
@@ -423,6 +431,15 @@ METHODS = {
         _distill("skd", "skd:SubclassKD", "answers about subclasses, where classes are few", _SKD),
         _distill("discover", "discovery:Discover", "a teacher of subclasses that it finds by itself", _DISCOVERY),
         _distill("nd", "nd:ND", "features as long as the teacher's, towards its class means", _ND),
+        Entry(
+            "language",
+            "distill",
+            "attar.language.distillation",
+            "DistillLanguage",
+            "language models: by token, span and corrected answer",
+            _REVISION,
+            "transformers",
+        ),
         _distill("dhkd", "dhkd:DHKD", "raw logits on a second head that is thrown away", _DHKD),
     ]
 }

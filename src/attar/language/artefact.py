@@ -1,0 +1,239 @@
+"""A distilled language model on disk and in memory: a folder that transformers opens, and what attar knows of it."""
+
+import dataclasses
+import hashlib
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import nn
+
+from attar.core import store
+from attar.core.errors import InputError
+from attar.core.runtime import Runtime
+from attar.core.settings import flat
+from attar.language import hub
+from attar.language.generation import Sampling, Voice, generate
+from attar.language.models import causal_model, silent, stops_of, tokenizer_of
+
+SCHEMA = 1
+KIND = "language"
+DRAFT = ".draft-"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a student came from."""
+
+    source: str
+    fingerprint: str
+    method: str
+    settings: dict[str, Any]
+    seed: int
+    parameters: int
+    teacher_parameters: int | None
+    max_length: int
+    machine: dict[str, Any]
+
+    @classmethod
+    def of(cls, pair: Any, method: Any, runtime: Runtime, student: nn.Module) -> Self:
+        """The origin of what `method` makes of a `LanguagePair`."""
+        return cls(
+            source=pair.name,
+            fingerprint=pair.fingerprint,
+            method=method.name,
+            settings=method.to_json(),
+            seed=runtime.seed,
+            parameters=parameter_count(student),
+            teacher_parameters=None if pair.teacher is None else parameter_count(pair.teacher),
+            max_length=method.max_length,
+            machine=runtime.describe(),
+        )
+
+
+@dataclass(frozen=True)
+class DistilledLanguageModel:
+    """A causal model of transformers and its tokenizer, without what was learned beside it."""
+
+    make: Callable[[], nn.Module] = field(repr=False, compare=False)
+    """Gives the model: training need not copy it whenever somebody looks."""
+    tokenizer: Any
+    origin: Origin
+    scores: dict[str, Any] = field(default_factory=dict)
+    """Measures on the test part by who: `student`, `teacher`; and `kept`, the teacher's perplexity over the student's
+    in per cent."""
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The model, in evaluation mode."""
+        return self.make().eval()
+
+    def answer(self, prompt: str, *, tokens: int | None = None, seed: int = 0, temperature: float = 1.0) -> str:
+        """What it says after a prompt.
+
+        Args:
+            prompt: Text.
+            tokens: How many at most; what its training length leaves unless given.
+            seed: Of the draws.
+            temperature: 0 for the most probable token each time.
+        """
+        ids = list(self.tokenizer(prompt)["input_ids"])
+        most = tokens or max(1, self.origin.max_length - len(ids))
+        device = next(self.model.parameters()).device
+        voice = Voice(
+            self.model, len(self.tokenizer), stops_of(self.model, self.tokenizer), Sampling(temperature=temperature)
+        )
+        (said,) = generate(voice, [ids], [most], torch.Generator(device).manual_seed(seed))
+        return str(self.tokenizer.decode(said, skip_special_tokens=True))
+
+    def save(self, folder: str | Path) -> "DistilledLanguageModel":
+        """Write it to a folder, every file whole or not at all, in the form that `from_pretrained` reads."""
+        folder = Path(folder)
+        store.make_folder(folder)
+        for left_by_a_kill in folder.glob(f"{DRAFT}*"):
+            store.remove(left_by_a_kill)
+        with tempfile.TemporaryDirectory(prefix=DRAFT, dir=folder) as draft, silent():
+            self.model.save_pretrained(draft, safe_serialization=True)  # type: ignore[operator]
+            self.tokenizer.save_pretrained(draft)
+            names = sorted(path.name for path in Path(draft).iterdir())
+            digests = {name: _digest(Path(draft) / name) for name in names if name.endswith(".safetensors")}
+            for name in names:
+                (Path(draft) / name).replace(folder / name)
+        facts = {
+            "kind": KIND,
+            "schema": SCHEMA,
+            "digests": digests,
+            "files": names,
+            "origin": dataclasses.asdict(self.origin),
+            "scores": self.scores,
+        }
+        store.write_json(folder / "artefact.json", facts)
+        store.write_bytes(folder / "README.md", self.card().encode())
+        return self
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "DistilledLanguageModel":
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: No student there, or a damaged or altered one.
+        """
+        folder = Path(folder)
+        facts = store.read_json(folder / "artefact.json") if (folder / "artefact.json").is_file() else None
+        if not isinstance(facts, dict) or facts.get("kind") != KIND:
+            raise InputError(f"{folder} holds no distilled language model.")
+        if facts["schema"] > SCHEMA:
+            raise InputError(f"{folder} was written by a newer attar; update it.")
+        for name, digest in facts["digests"].items():
+            if not (folder / name).is_file():
+                raise InputError(f"{folder / name} is missing.")
+            if _digest(folder / name) != digest:
+                raise InputError(f"{folder / name} was altered after it was written: it does not match its digest.")
+        model = causal_model(folder)
+        return cls(lambda: model, tokenizer_of(folder), Origin(**facts["origin"]), facts["scores"])
+
+    def to_hub(self, name: str, *, private: bool = False, token: str | None = None, message: str | None = None) -> str:
+        """Upload it to the Hugging Face hub as a model; return its address.
+
+        Args:
+            name: user/name; made if it is not there.
+            private: Let only its owner see it.
+            token: Of the account; the one that `hf auth login` has left, unless given.
+            message: What the commit says.
+
+        Raises:
+            InputError: A name that is none, no token, no connection.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save(folder)
+            files = sorted(path.name for path in Path(folder).iterdir() if path.is_file())
+            said = message or f"A student by {self.origin.method}"
+            return hub.push(Path(folder), files, name, private=private, token=token, message=said)
+
+    def picture(self) -> None:
+        """A language model has none."""
+
+    def card(self) -> str:
+        """Its README, in the form the hub reads."""
+        origin = self.origin
+        settings = "\n".join(f"| {name} | {value} |" for name, value in flat(origin.settings))
+        machine = ", ".join(f"{name} {value}" for name, value in origin.machine.items())
+        return f"""---
+library_name: transformers
+pipeline_tag: text-generation
+tags:
+- knowledge-distillation
+- attar
+---
+# A student of {origin.source}
+
+{self}
+
+```python
+import attar.language as language
+
+student = language.DistilledLanguageModel.load("FOLDER")
+print(student.answer("..."))
+```
+
+`transformers.AutoModelForCausalLM.from_pretrained` opens the folder as well.
+{_score_table(self.scores)}
+## How it was made
+
+| setting | value |
+|---|---|
+{settings}
+| seed | {origin.seed} |
+
+Made with: {machine}. Data fingerprint: `{origin.fingerprint}`.
+"""
+
+    def __str__(self) -> str:
+        lines = [f"student: {self.origin.parameters:,} parameters{_told(self.scores.get('student'))}"]
+        if self.origin.teacher_parameters is not None:
+            lines.append(f"teacher: {self.origin.teacher_parameters:,} parameters{_told(self.scores.get('teacher'))}")
+        if "kept" in self.scores:
+            lines.append(f"kept: {self.scores['kept']:.1f} % (the teacher's perplexity over the student's)")
+        return "\n".join(lines)
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Parameters, tied ones once, and none of adapters, which are merged in the end."""
+    return sum(parameter.numel() for name, parameter in model.named_parameters() if "lora_" not in name)
+
+
+def _told(scores: dict[str, Any] | None) -> str:
+    if not scores:
+        return ""
+    words = [f"cross-entropy {scores['cross_entropy']:.4f} nats"]
+    if "rouge_l" in scores:
+        words.append(f"ROUGE-L {scores['rouge_l']:.1f}")
+    return ", " + ", ".join(words)
+
+
+def _score_table(scores: dict[str, Any]) -> str:
+    rows = {who: found for who, found in scores.items() if isinstance(found, dict)}
+    if not rows:
+        return ""
+    columns = list(next(iter(rows.values())))
+    lines = [
+        "",
+        "| |" + "|".join(column.replace("_", " ") for column in columns) + "|",
+        "|---" * (len(columns) + 1) + "|",
+    ]
+    for who, found in rows.items():
+        cells = "|".join(f"{found[c]:.4g}" if isinstance(found.get(c), (int, float)) else "–" for c in columns)
+        lines.append(f"| {who} |{cells}|")
+    return "\n".join([*lines, ""])
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while block := file.read(2**22):
+            digest.update(block)
+    return digest.hexdigest()

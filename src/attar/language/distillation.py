@@ -1,0 +1,291 @@
+"""Distil a causal language model into a smaller one: what is learned from, token by token and answer by answer.
+
+Begin with plain forward divergence on the references and the right step size; it is hard to beat. A student that will
+write long answers gains from its own (schedule), corrected where they go wrong (corrections). Clipping the teacher and
+the spans are the finer two of the three levels of the multi-granularity paper; each can be used alone.
+Liu, Zhang, Li, Li, Huang, Chen, Tang, Hu, Xiong and Wang, Multi-Granularity Semantic Revision for Large Language Model
+Distillation, arXiv:2407.10068. Its sizes and steps are not published in full: see each setting.
+"""
+
+import copy
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import torch
+from torch import nn
+
+from attar.core.engine import Metrics
+from attar.core.errors import InputError, unknown
+from attar.core.runtime import Runtime
+from attar.core.seeds import permutation
+from attar.core.settings import Range, Settings
+from attar.language.artefact import DistilledLanguageModel, Origin, parameter_count
+from attar.language.clipping import Clipping
+from attar.language.correction import Correction
+from attar.language.divergences import Objective
+from attar.language.generation import Sampling, Voice
+from attar.language.models import Lora, causal_model, fresh_model, is_fresh, stops_of, with_lora
+from attar.language.objective import Loss, Spans, check_clipping, seeded_globally
+from attar.language.pair import LanguagePair
+from attar.language.policy import Policy, Rollouts
+from attar.language.presets import BASELINES, FAMILIES, FULL, SCRIPTS
+from attar.language.schedules import Answers, Schedule, Scheduled
+from attar.language.steps import Distilling, descend, end_epoch, finished, validation_loss
+from attar.language.tokens import Tokeniser
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillLanguage(Settings):
+    """Distil a causal language model (Liu et al., arXiv 2024, arXiv:2407.10068, and the methods that it builds on).
+
+    L = a CE(references) + b D(p ‖ q) + c spans, with D on the references or on the student's own, corrected answers,
+    and p the whole of the teacher's distribution or its dense part.
+    """
+
+    student: str = "gpt2:layers=1,width=64"
+    """The student: a folder, a name on the hub, or a fresh model by kind and sizes (gpt2:layers=1,width=64,heads=2)."""
+    epochs: Annotated[int, Range(1)] = 10
+    """Passes over the training rows."""
+    batch: Annotated[int, Range(1)] = 16
+    """Sequences per step."""
+    micro: Annotated[int, Range(1)] | None = None
+    """Sequences per pass through the models, whose gradients are added up; all of a step unless given."""
+    lr: Annotated[float, Range(0)] | None = None
+    """AdamW's step size at the start: 5e-4 for a trained student unless given, 2e-3 for a fresh one."""
+    weight_decay: Annotated[float, Range(0)] = 1e-2
+    """Its weight decay."""
+    warm_up: Annotated[float, Range(0, 1)] = 0.0
+    """Share of the steps over which the step size grows; afterwards it falls to 0 along a cosine."""
+    clip_norm: Annotated[float, Range(0)] = 1.0
+    """Length to which gradients are cut; 0 for not at all."""
+    max_length: Annotated[int, Range(2)] | None = None
+    """Tokens of a prompt and its response; 512, or what both models can read, unless given."""
+    max_prompt: Annotated[int, Range(1)] | None = None
+    """Of a prompt, whose beginning is cut off; half of that unless given."""
+    context: Annotated[int, Range(0)] = 16
+    """Tokens of plain text before a block of it, which are its prompt."""
+    objective: Objective = field(default_factory=Objective)
+    clipping: Clipping = field(default_factory=Clipping)
+    spans: Spans = field(default_factory=Spans)
+    correction: Correction = field(default_factory=Correction)
+    schedule: Schedule = field(default_factory=Schedule)
+    sampling: Sampling = field(default_factory=Sampling)
+    policy: Policy = field(default_factory=Policy)
+    lora: Lora = field(default_factory=Lora)
+    select: Literal["last", "loss", "rouge"] = "last"
+    """Which epoch is kept: the last, or the best by validation cross-entropy or by ROUGE-L of the student's answers."""
+    validation_rows: Annotated[int, Range(1)] = 256
+    """Validation rows on which the cross-entropy is measured after an epoch."""
+    validation_answers: Annotated[int, Range(1)] = 32
+    """Prompts that are answered for ROUGE-L."""
+    rows: int = 0
+    """Training rows; filled in from the data."""
+
+    name = "language"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        kind, own = self.objective.divergence, self.schedule.schedule not in ("off-policy", "teacher")
+        check_clipping(self.objective, self.clipping)
+        if self.correction.corrections and not own:
+            raise InputError(
+                f"corrections are of the student's answers, and the schedule {self.schedule.schedule} has none; take "
+                "--schedule on-policy, mixed or adaptive."
+            )
+        if kind == "none" and own and not self.spans.span_weight:
+            raise InputError(
+                f"the schedule {self.schedule.schedule} asks a teacher about the student's answers, but --divergence "
+                "none compares nothing there."
+            )
+        if kind == "policy" and (self.schedule.schedule != "off-policy" or self.spans.span_weight):
+            raise InputError("--divergence policy draws answers of its own; leave out --schedule and --span-weight.")
+        if kind == "policy" and (self.sampling.temperature != 1 or self.sampling.nucleus != 1):
+            raise InputError(
+                "--divergence policy weighs answers by their probability; leave temperature and nucleus at 1."
+            )
+        if not self.objective.label_weight and kind == "none" and not self.spans.span_weight:
+            raise InputError("nothing is learned from: --label-weight is 0, and so is every other term.")
+
+    @classmethod
+    def of(cls, **settings: Any) -> Self:
+        """Settings by their own names, wherever they are nested.
+
+        `DistillLanguage.of(divergence="jsd", corrections=1, schedule="mixed", epochs=3)`
+
+        Raises:
+            InputError: A name that is none, or a value out of its range.
+        """
+        kinds = {f.name: f.default_factory for f in dataclasses.fields(cls)}
+        groups: dict[str, Any] = {name: kind for name, kind in kinds.items() if kind is not dataclasses.MISSING}
+        homes = {f.name: group for group, kind in groups.items() for f in dataclasses.fields(kind)}
+        own = [name for name in kinds if name not in groups]
+        outer: dict[str, Any] = {}
+        inner: dict[str, dict[str, Any]] = {}
+        for name, value in settings.items():
+            if name in homes:
+                inner.setdefault(homes[name], {})[name] = value
+            elif name in own:
+                outer[name] = value
+            else:
+                raise unknown(f"setting of {cls.__name__}", name, [*own, *homes])
+        return cls(**outer, **{group: groups[group](**found) for group, found in inner.items()})
+
+    @classmethod
+    def baseline(cls, name: str, **settings: Any) -> Self:
+        """A method of the field: sft, seqkd, kd, imitkd, gkd, distillm, minillm; or full, with all three levels.
+
+        Raises:
+            InputError: Another name.
+        """
+        if name not in BASELINES:
+            raise unknown("method", name, BASELINES)
+        return cls.of(**{**BASELINES[name], **settings})
+
+    @classmethod
+    def paper(cls, family: str, **settings: Any) -> Self:
+        """All three levels with the scripts' settings for a family of students: gpt2-0.1b, opt, openllama2-3b, ...
+
+        Raises:
+            InputError: Another family.
+        """
+        if family not in FAMILIES:
+            raise unknown("family of students", family, FAMILIES)
+        return cls.of(**{**FULL, **SCRIPTS, **FAMILIES[family], **settings})
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether a teacher is asked anything."""
+        compares = self.objective.divergence != "none" and self.objective.teacher_weight > 0
+        return compares or self.spans.span_weight > 0 or self.schedule.schedule == "teacher"
+
+    # --------------------------------------------------------------------------------------------------------- the run
+
+    def resolve(self, pair: LanguagePair, runtime: Runtime) -> Self:
+        """Fill in what was left open.
+
+        Raises:
+            InputError: No teacher where one is asked, lengths that the models cannot read, or nothing to learn from.
+        """
+        if self.needs_teacher and pair.teacher is None:
+            raise InputError(f"--divergence {self.objective.divergence} compares with a teacher; give one (--teacher).")
+        longest = self.max_length or min(512, pair.longest)
+        if longest > pair.longest:
+            raise InputError(f"max_length is {longest}, but the models read {pair.longest} tokens at most.")
+        prompt = self.max_prompt or max(1, longest // 2)
+        if prompt >= longest:
+            raise InputError(f"max_prompt is {prompt}, which leaves nothing of {longest} tokens for a response.")
+        fresh = pair.student is None and is_fresh(self.student)
+        given = dataclasses.replace(
+            self, max_length=longest, max_prompt=prompt, lr=self.lr if self.lr is not None else 2e-3 if fresh else 5e-4
+        )
+        return dataclasses.replace(given, rows=len(pair.tokens("train", given.tokeniser(pair))))
+
+    def tokeniser(self, pair: LanguagePair) -> Tokeniser:
+        """How the pair's text becomes tokens."""
+        assert self.max_length is not None and self.max_prompt is not None, "resolve the settings first"
+        return Tokeniser(
+            pair.tokenizer, self.max_length, self.max_prompt, self.context, self.spans.chunk(), self.spans.span_length
+        )
+
+    @property
+    def batches(self) -> int:
+        """Steps per epoch."""
+        return math.ceil(self.rows / self.batch)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps in all."""
+        return self.epochs * self.batches
+
+    def work(self, pair: LanguagePair) -> float:
+        """Three passes of the student and one of the teacher for every token; compiling never pays for ragged text."""
+        student = parameter_count(self._student(pair, torch.Generator()))
+        teacher = 0 if pair.teacher is None else parameter_count(pair.teacher)
+        return float(3 * student + teacher) * (self.max_length or 0) * self.rows * self.epochs
+
+    def _student(self, pair: LanguagePair, generator: torch.Generator) -> nn.Module:
+        if pair.student is not None:
+            return copy.deepcopy(pair.student)
+        if is_fresh(self.student):
+            assert self.max_length is not None
+            return fresh_model(self.student, pair.tokenizer, self.max_length, generator)
+        return causal_model(self.student, to_train=True)
+
+    def build(self, pair: LanguagePair, runtime: Runtime) -> Distilling:
+        """The student as it starts, the optimiser, and the data as tokens."""
+        device = runtime.device
+        student = with_lora(self._student(pair, runtime.generator("network")), self.lora, runtime.generator("adapters"))
+        student = student.to(device).train()
+        teacher = None if pair.teacher is None else pair.teacher.to(device)
+        loss = Loss(self.objective, self.clipping, self.spans, pair.words)
+        with seeded_globally(runtime.generator("clipping"), device):
+            network = loss.network_for()
+        network = None if network is None else network.to(device)
+        learned = {name: parameter for name, parameter in student.named_parameters() if parameter.requires_grad}
+        assert self.max_length is not None
+        groups: list[dict[str, Any]] = [{"params": list(learned.values())}]
+        if network is not None:
+            groups.append({"params": list(network.parameters()), "weight_decay": 0.0})
+        by = self.tokeniser(pair)
+        voice = Voice(student, pair.words, stops_of(student, pair.tokenizer), self.sampling)
+        policy = self.objective.divergence == "policy"
+        return Distilling(
+            learned=learned,  # type: ignore[arg-type]
+            network=network if network is not None else nn.Module(),
+            optimizer=torch.optim.AdamW(groups, self._rates()[0], weight_decay=self.weight_decay),
+            schedule=Scheduled.start(self.schedule, self.rows, self.max_length),
+            rollouts=Rollouts.empty(self.policy, self.max_length) if policy else None,
+            best={} if self.select == "last" else {name: value.detach().clone() for name, value in learned.items()},
+            student=student,
+            teacher=teacher,
+            pair=pair,
+            tokens=pair.tokens("train", by),
+            loss=dataclasses.replace(loss, network=network),
+            answers=Answers(voice, teacher, by, self.schedule, self.correction, self.sampling, runtime.autocast),
+        )
+
+    def step(self, state: Distilling, runtime: Runtime) -> Metrics:
+        """One batch."""
+        epoch, number = divmod(state.done, self.batches)
+        if state.done == 0 and self.schedule.schedule == "adaptive":
+            state.schedule.validated(validation_loss(self, state, runtime), self.schedule)
+        if number == 0 or state.order is None:
+            state.order = permutation(runtime.seed, f"epoch {epoch}", self.rows)
+        rows = state.order[number * self.batch :][: self.batch].tolist()
+        for group, start in zip(state.optimizer.param_groups, self._rates(), strict=False):
+            group["lr"] = start * self.pace(state.done)
+        state.optimizer.zero_grad(set_to_none=True)
+        with seeded_globally(runtime.generator("dropout"), runtime.device):
+            metrics = descend(self, rows, state, runtime)
+        if self.clip_norm:
+            nn.utils.clip_grad_norm_(list(state.learned.values()), self.clip_norm)
+        state.optimizer.step()
+        state.done += 1
+        if number + 1 == self.batches:
+            end_epoch(self, state, runtime)
+        return metrics if state.validation is None else {**metrics, "validation": state.validation}
+
+    def _rates(self) -> tuple[float, float]:
+        """Step sizes of the student and of the clipping's network."""
+        assert self.lr is not None, "resolve the settings first"
+        return self.lr, self.clipping.clip_lr
+
+    def pace(self, done: int) -> float:
+        """The share of the step size at a step: up over the warm-up, then down along a cosine."""
+        warm = round(self.warm_up * self.total_steps)
+        if done < warm:
+            return (done + 1) / warm
+        return 0.5 * (1 + math.cos(math.pi * (done - warm) / max(1, self.total_steps - warm)))
+
+    def result(self, state: Distilling, runtime: Runtime) -> DistilledLanguageModel:
+        """The student as it is now, or as it was after its best epoch; made when it is first looked at."""
+        origin = Origin.of(state.pair, self, runtime, state.student)
+        return DistilledLanguageModel(partial(finished, state), state.pair.tokenizer, origin)
+
+    def load(self, folder: Path) -> DistilledLanguageModel:
+        """Read a finished student."""
+        return DistilledLanguageModel.load(folder)

@@ -1,0 +1,355 @@
+"""Every loss on next-token distributions at once, token by token in chunks, with its gradient in closed form.
+
+    L = a Σ -log q(y) + b Σ D(p, q) + c Σ ‖p_i ⊙ p_{i+1} - q_i ⊙ q_{i+1}‖²
+
+over the tokens that count, the last sum over neighbours in one span. Nothing of size (tokens × vocabulary) is kept
+beside the logits and the one gradient in them: a chunk's distributions are made in float32, used for all terms, and
+dropped.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from attar.core.errors import InputError
+from attar.language.clipping import Clipping, QuantileNetwork, bound_slopes, clipped, features
+from attar.language.divergences import Objective, Tokens, Words, forward_kl
+
+Logits = Float[Tensor, "sequence token word"]
+TeacherLogits = Float[Tensor, "teacher_sequence teacher_token teacher_word"]
+Bounds = Float[Tensor, "place 2"]
+"""The upper and the lower quantile of each place."""
+Labels = Int[Tensor, "sequence token"]
+Scalar = Float[Tensor, ""]
+
+UNCOUNTED = -100
+"""The label of a token that is not learned from."""
+
+CHUNK = 2**22
+"""Logits in a chunk: what a dozen float32 copies of stay below 0.25 GB."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where in a batch of logits the counted tokens are foretold."""
+
+    rows: Int[Tensor, " place"]
+    """Of the logits, sequences put one after the other; rising."""
+    targets: Int[Tensor, " place"]
+    """The tokens that stand there."""
+    joined: Bool[Tensor, " place"]
+    """Whether a token and the next one that counts are neighbours in one span."""
+
+    @classmethod
+    def of(cls, labels: Labels, spans: Labels | None = None) -> "Places":
+        """From labels, `UNCOUNTED` where nothing is learned, and from the number of each token's span, -1 for none.
+
+        The first token of a sequence is foretold by nothing and never counts.
+        """
+        counted = labels[:, 1:] != UNCOUNTED
+        row, column = counted.nonzero(as_tuple=True)
+        joined = torch.zeros_like(counted)
+        if spans is not None:
+            inside = spans[:, 1:] >= 0
+            joined[:, :-1] = (counted & inside)[:, :-1] & counted[:, 1:] & (spans[:, 1:-1] == spans[:, 2:])
+        return cls(row * labels.shape[1] + column, labels[:, 1:][counted], joined[counted])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What is added up, and how much each counts; a weight is for all tokens, or one for each."""
+
+    labels: float | Tokens = 0.0
+    """a: of the labels' cross-entropy."""
+    teacher: float | Tokens = 0.0
+    """b: of the divergence."""
+    spans: float = 0.0
+    """c: of a pair of neighbours."""
+    floor: float = 0.0
+    """Of the kept mass's shortfall, per token."""
+    objective: Objective = field(default_factory=Objective)
+    clipping: Clipping = field(default_factory=Clipping)
+
+    @property
+    def compares(self) -> bool:
+        """Whether the teacher is asked at all."""
+        return self._wants(self.teacher) or self.spans != 0
+
+    @staticmethod
+    def _wants(weight: float | Tensor) -> bool:
+        return isinstance(weight, Tensor) or weight != 0
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What was added up, unweighed."""
+
+    labels: Scalar
+    teacher: Scalar
+    spans: Scalar
+    mass: Scalar
+    """Kept of the teacher's distributions."""
+
+
+def chunked_loss(
+    student: Logits,
+    teacher: TeacherLogits | None,
+    places: Places,
+    terms: Terms,
+    *,
+    bounds: Bounds | None = None,
+    words: int | None = None,
+    chunk: int | None = None,
+) -> tuple[Scalar, Sums]:
+    """The weighed sum of all terms, differentiable in the student's logits and the bounds; and the sums.
+
+    Args:
+        student: Logits, in float64, float32, bfloat16 or float16; the gradient has their type, sums are float32.
+        teacher: TeacherLogits, nothing of which is differentiated.
+        places: Which of them count.
+        terms: Weights and settings.
+        bounds: Quantiles of each place, for a learned mask.
+        words: Size of the vocabulary; further columns are padding. All of them, unless given.
+        chunk: Tokens at a time; as many as have about four million logits, unless given.
+
+    Raises:
+        InputError: Logits that are not numbers, widths or shapes that do not fit, a label outside the vocabulary.
+    """
+    known = min(student.shape[-1], teacher.shape[-1] if teacher is not None else student.shape[-1])
+    words = words or known
+    _check(student, teacher, places, terms, words, known)
+    flat = student.reshape(-1, student.shape[-1])
+    other = None if teacher is None else teacher.detach().reshape(-1, teacher.shape[-1])
+    size = chunk or max(1, CHUNK // words)
+    loss, sums = _ChunkedLoss.apply(flat, bounds, other, places, terms, words, size)
+    return loss, Sums(*sums.unbind())
+
+
+def _check(student: Tensor, teacher: Tensor | None, places: Places, terms: Terms, words: int, known: int) -> None:
+    if terms.compares and teacher is None:
+        raise InputError("a divergence from the teacher is asked for, but no teacher's logits are given.")
+    if teacher is not None and teacher.shape[:-1] != student.shape[:-1]:
+        raise InputError(
+            f"the teacher's logits are for {list(teacher.shape[:-1])} tokens, the student's for "
+            f"{list(student.shape[:-1])}."
+        )
+    if known < words or (teacher is not None and teacher.shape[-1] != student.shape[-1] and words > known):
+        raise InputError(f"the vocabulary has {words} tokens, but there are logits for {known} only.")
+    if len(places) and int(places.targets.max()) >= words:
+        raise InputError(f"a label is token {int(places.targets.max())}, but the vocabulary has {words}.")
+
+
+class _ChunkedLoss(torch.autograd.Function):
+    """Value and gradient in one pass over the chunks."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        student: Tensor,
+        bounds: Tensor | None,
+        teacher: Tensor | None,
+        places: Places,
+        terms: Terms,
+        words: int,
+        size: int,
+    ) -> tuple[Tensor, Tensor]:
+        wanted = ctx.needs_input_grad[0]
+        exact = torch.float64 if student.dtype == torch.float64 else torch.float32
+        gradient = torch.zeros_like(student) if wanted else None
+        by_bounds = torch.zeros_like(bounds) if bounds is not None and ctx.needs_input_grad[1] else None
+        loss = torch.zeros((), dtype=exact, device=student.device)
+        sums = torch.zeros(4, dtype=exact, device=student.device)
+        finite = torch.ones(2, dtype=torch.bool, device=student.device)
+        for start in range(0, len(places), size):
+            one = _Chunk(start, min(start + size, len(places)), student, teacher, places, terms, words, exact, finite)
+            loss += one.labels(sums) + one.divergence(sums, bounds, by_bounds) + one.spans(sums)
+            if gradient is not None:
+                one.write(gradient)
+        for who, fine in zip(("student", "teacher"), finite.tolist(), strict=True):
+            if not fine:
+                raise InputError(f"the {who}'s logits hold NaN or infinity; see to the {who}, or to its precision.")
+        ctx.gradient, ctx.by_bounds = gradient, by_bounds
+        ctx.mark_non_differentiable(sums)
+        return loss, sums
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, by_loss: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        gradient, by_bounds = ctx.gradient, ctx.by_bounds
+        ctx.gradient = ctx.by_bounds = None  # the one buffer is handed on, not copied
+        assert gradient is not None or by_bounds is not None, "this loss goes backward once"
+        gradient = None if gradient is None else gradient.mul_(by_loss)
+        by_bounds = None if by_bounds is None else by_bounds.mul_(by_loss)
+        return gradient, by_bounds, None, None, None, None, None
+
+
+class _Chunk:
+    """The distributions of some places, and of the one after them where spans are compared."""
+
+    def __init__(
+        self,
+        start: int,
+        stop: int,
+        student: Tensor,
+        teacher: Tensor | None,
+        places: Places,
+        terms: Terms,
+        words: int,
+        exact: torch.dtype,
+        finite: Bool[Tensor, "2"],
+    ) -> None:
+        self.terms, self.words, self.own = terms, words, slice(start, stop)
+        self.count = stop - start
+        self.rows = places.rows[start : min(stop + (terms.spans != 0), len(places))]
+        self.targets = places.targets[self.own]
+        self.joined = places.joined[start : start + len(self.rows) - 1]
+        self.log_q = _log_probabilities(student, self.rows, words, exact)
+        finite[0] &= ~self.log_q[:, 0].isnan().any()
+        self.q = self.log_q.exp()
+        if terms.compares and teacher is not None:
+            self.log_p = _log_probabilities(teacher, self.rows, words, exact)
+            finite[1] &= ~self.log_p[:, 0].isnan().any()
+            self.p = self.log_p.exp()
+        self.slope = torch.zeros_like(self.q)
+
+    def labels(self, sums: Tensor) -> Tensor | float:
+        """The labels' cross-entropy."""
+        weight = self.terms.labels
+        value = -self.log_q[: self.count].gather(1, self.targets.unsqueeze(1)).squeeze(1)
+        sums[0] += value.sum()
+        if not Terms._wants(weight):
+            return 0.0
+        weight = self._of(weight)
+        self.slope[: self.count].scatter_add_(1, self.targets.unsqueeze(1), -weight.unsqueeze(1))
+        return (weight * value).sum()
+
+    def divergence(self, sums: Tensor, bounds: Tensor | None, by_bounds: Tensor | None) -> Tensor | float:
+        """The divergence from the teacher, or from what is kept of it."""
+        if not Terms._wants(self.terms.teacher):
+            return 0.0
+        terms, own = self.terms, slice(0, self.count)
+        weight = self._of(terms.teacher)
+        log_p, p, log_q = self.log_p[own], self.p[own], self.log_q[own]
+        found = None
+        if terms.clipping.clip != "none":
+            at = None if bounds is None else bounds[self.own]
+            found = clipped(log_p, p, self.targets, terms.clipping, at)
+        log_kept, kept = (log_p, p) if found is None else (found.log_p, found.p)
+        value, slope = terms.objective.measure(log_kept, kept, log_q, self.q[own])
+        self.slope[own] += slope.mul_(weight.unsqueeze(1))
+        sums[1] += value.sum()
+        sums[3] += found.mass.sum() if found is not None else self.count
+        loss = (weight * value).sum()
+        if found is not None and bounds is not None:
+            soft = found.soft or found
+            loss = loss + terms.floor * torch.relu(terms.clipping.mass_floor - soft.mass).sum()
+            if by_bounds is not None:
+                by_bounds[self.own] = bound_slopes(found, p, log_q, weight, terms.clipping, terms.floor).to(
+                    by_bounds.dtype
+                )
+        return loss
+
+    def spans(self, sums: Tensor) -> Tensor | float:
+        """The squared distance of products of neighbours' probabilities."""
+        if self.terms.spans == 0 or len(self.rows) < 2:
+            return 0.0
+        product = self.q[:-1] * self.q[1:]
+        gap = product - self.p[:-1] * self.p[1:]
+        gap.mul_(self.joined.unsqueeze(1))
+        value = gap.square().sum()
+        sums[2] += value
+        by_both = product.mul_(gap).mul_(2 * self.terms.spans)
+        self.slope[:-1] += by_both
+        self.slope[1:] += by_both
+        return self.terms.spans * value
+
+    def write(self, gradient: Tensor) -> None:
+        """Add the gradient in the logits."""
+        found = torch.addcmul(self.slope, self.q, self.slope.sum(dim=1, keepdim=True), value=-1)
+        gradient[:, : self.words].index_add_(0, self.rows, found.to(gradient.dtype))
+
+    def _of(self, weight: float | Tensor) -> Tensor:
+        if isinstance(weight, Tensor):
+            return weight[self.own].to(self.q.dtype)
+        return self.q.new_full((self.count,), weight)
+
+
+def _log_probabilities(
+    logits: Float[Tensor, "row column"], rows: Int[Tensor, " token"], words: int, exact: torch.dtype
+) -> Words:
+    return torch.log_softmax(logits[rows, :words].to(exact), dim=1)
+
+
+@torch.no_grad()
+def learned_bounds(
+    student: Logits, teacher: TeacherLogits, places: Places, network: QuantileNetwork, clipping: Clipping, words: int
+) -> Bounds:
+    """The quantiles of each place, with a gradient in the network's parameters alone."""
+    seen = []
+    one, other = (x.reshape(-1, x.shape[-1]) for x in (student, teacher))
+    size = max(1, CHUNK // words)
+    exact = next(network.parameters()).dtype
+    for rows in places.rows.split(size):
+        log_p, log_q = (_log_probabilities(x, rows, words, exact) for x in (other, one))
+        seen.append(features(log_p, log_q, clipping.seen))
+    with torch.enable_grad():
+        bounds: Tensor = network(torch.cat(seen))
+    return bounds
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How two models' distributions differ at some places."""
+
+    divergence: Float[Tensor, " place"]
+    """KL(p ‖ q)."""
+    choice: Int[Tensor, " place"]
+    """The teacher's most probable token, or one that was drawn from it."""
+
+
+@torch.no_grad()
+def compared(
+    student: Logits,
+    teacher: TeacherLogits,
+    places: Places,
+    *,
+    words: int,
+    draw: torch.Generator | None = None,
+) -> Comparison:
+    """How far the student is from the teacher at each place, and what the teacher would have said there.
+
+    Args:
+        student: Logits.
+        teacher: Logits.
+        places: Which of them.
+        words: Size of the vocabulary.
+        draw: Draws the teacher's token; its most probable one is taken without.
+    """
+    found = []
+    one, other = (x.reshape(-1, x.shape[-1]) for x in (student, teacher))
+    for rows in places.rows.split(max(1, CHUNK // words)):
+        log_p, log_q = (_log_probabilities(x, rows, words, torch.float32) for x in (other, one))
+        p, q = log_p.exp(), log_q.exp()
+        choice = p.argmax(dim=1) if draw is None else torch.multinomial(p, 1, generator=draw).squeeze(1)
+        found.append((forward_kl(log_p, p, log_q, q)[0], choice))
+    if not found:
+        return Comparison(student.new_zeros(0), places.targets.new_zeros(0))
+    divergences, choices = zip(*found, strict=True)
+    return Comparison(torch.cat(divergences), torch.cat(choices))
+
+
+@torch.no_grad()
+def log_probabilities(logits: Logits, places: Places, *, words: int) -> Float[Tensor, " place"]:
+    """What a model gives to the token at each place."""
+    flat, size = logits.reshape(-1, logits.shape[-1]), max(1, CHUNK // words)
+    found = [
+        _log_probabilities(flat, rows, words, torch.float32).gather(1, targets.unsqueeze(1)).squeeze(1)
+        for rows, targets in zip(places.rows.split(size), places.targets.split(size), strict=True)
+    ]
+    return torch.cat(found) if found else logits.new_zeros(0)

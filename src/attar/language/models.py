@@ -1,0 +1,268 @@
+"""Causal language models and tokenizers: from a folder or the hub, fresh by name, as adapters; never from a pickle."""
+
+import difflib
+import re
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import torch
+from torch import nn
+
+from attar.core.errors import InputError, unknown
+from attar.core.settings import Range, Settings, words
+
+END = "<|endoftext|>"
+PAD = "<|pad|>"
+SIZES = {"layers": "num_hidden_layers", "width": "hidden_size", "heads": "num_attention_heads"}
+FRESH = re.compile(r"[a-z][\w-]*:(?:\w+=\d+)(?:,\w+=\d+)*")
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lora(Settings):
+    """Train low-rank additions to the student's matrices alone (Hu et al., ICLR 2022, arXiv:2106.09685)."""
+
+    lora_rank: Annotated[int, Range(0)] = 0
+    """Their rank; 0 trains all parameters."""
+    lora_alpha: Annotated[int, Range(0)] = 16
+    """α: what is added is scaled by α over the rank."""
+    lora_dropout: Annotated[float, Range(0, 1)] = 0.0
+    """Dropout on their input."""
+    lora_targets: tuple[str, ...] = ()
+    """Names of the modules; peft's choice for the family unless given."""
+
+
+def is_fresh(name: str) -> bool:
+    """Whether a name describes a model that is yet to be trained, such as gpt2:layers=1,width=64."""
+    return FRESH.fullmatch(name) is not None
+
+
+def check_fresh(name: str) -> None:
+    """See that a description can be built.
+
+    Raises:
+        InputError: An unknown kind of model, or an unknown size.
+    """
+    transformers = _library()
+    kind, options = words(name)
+    if kind not in transformers.CONFIG_MAPPING:
+        near = difflib.get_close_matches(kind, transformers.CONFIG_MAPPING, n=3)
+        raise unknown(
+            "kind of model", kind, {*near, "gpt2", "llama", "opt", "qwen2"}, hint="And what transformers has."
+        )
+    for option in options:
+        if option not in SIZES:
+            raise unknown(f"size of {kind}", option, SIZES)
+
+
+def fresh_model(name: str, tokenizer: Any, positions: int, generator: torch.Generator) -> nn.Module:
+    """A causal model by kind and sizes, with random parameters: gpt2:layers=1,width=64,heads=2.
+
+    Args:
+        name: A kind that transformers knows, and its sizes: 2 layers, width 64 and a head per 32 unless given.
+        tokenizer: Gives the vocabulary and its end.
+        positions: The longest sequence it shall read.
+        generator: Draws the parameters.
+
+    Raises:
+        InputError: An unknown kind or size, one that transformers refuses, or no causal language model.
+    """
+    transformers = _library()
+    check_fresh(name)
+    kind, options = words(name)
+    sizes = {"layers": 2, "width": 64} | {key: int(value) for key, value in options.items()}
+    sizes.setdefault("heads", max(1, sizes["width"] // 32))
+    facts = {SIZES[key]: value for key, value in sizes.items()}
+    facts |= {"vocab_size": len(tokenizer), "max_position_embeddings": positions}
+    facts |= {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    facts["pad_token_id"] = tokenizer.pad_token_id
+    usual = transformers.CONFIG_MAPPING[kind]()
+    for inner in ("intermediate_size", "ffn_dim"):
+        if isinstance(getattr(usual, inner, None), int):
+            facts[inner] = 4 * sizes["width"]
+    if hasattr(usual, "num_key_value_heads"):
+        facts["num_key_value_heads"] = sizes["heads"]
+    if hasattr(usual, "word_embed_proj_dim"):
+        facts["word_embed_proj_dim"] = sizes["width"]
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        try:
+            made: nn.Module = transformers.AutoModelForCausalLM.from_config(type(usual)(**facts))
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{name} cannot be built as a causal model ({_first_line(error)}).") from None
+    return made
+
+
+def causal_model(name: str | Path, *, to_train: bool = False) -> nn.Module:
+    """A trained causal model from a folder or the hub, from safetensors alone.
+
+    Args:
+        name: The folder, or user/name.
+        to_train: Whether its parameters shall be float32, whatever they are there.
+
+    Raises:
+        InputError: No such model, no causal one, or one that there is only as a pickle.
+    """
+    transformers = _library()
+    folder = Path(name)
+    if folder.is_dir():
+        _refuse_pickles(folder)
+    model: nn.Module = _fetched(
+        str(name),
+        "causal language model",
+        lambda: transformers.AutoModelForCausalLM.from_pretrained(
+            str(name), use_safetensors=True, dtype=torch.float32 if to_train else "auto"
+        ),
+    )
+    return model
+
+
+def tokenizer_of(name: str | Path) -> Any:
+    """The tokenizer in a folder or on the hub.
+
+    Raises:
+        InputError: There is none.
+    """
+    transformers = _library()
+    return _fetched(str(name), "tokenizer", lambda: transformers.AutoTokenizer.from_pretrained(str(name)))
+
+
+def tokenizer_beside(model: nn.Module) -> Any:
+    """The tokenizer where a model was loaded from; None if there is none."""
+    home = getattr(getattr(model, "config", None), "_name_or_path", "")
+    if not home:
+        return None
+    try:
+        return tokenizer_of(home)
+    except InputError:
+        return None
+
+
+def byte_tokenizer(texts: Iterable[str], vocabulary: int = 512) -> Any:
+    """A byte-level BPE tokenizer, learned from texts: every byte is a token, so that nothing is unknown.
+
+    Args:
+        texts: To learn merges from.
+        vocabulary: How many tokens, the 256 bytes and two marks (end, padding) included.
+
+    Raises:
+        InputError: A vocabulary too small for the bytes.
+    """
+    import tokenizers
+
+    transformers = _library()
+    if vocabulary < 258:
+        raise InputError(f"vocabulary is {vocabulary}; bytes and marks alone are 258.")
+    made = tokenizers.Tokenizer(tokenizers.models.BPE())
+    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[END, PAD],
+        initial_alphabet=sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    made.train_from_iterator(texts, trainer)
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=made, eos_token=END, bos_token=END, pad_token=PAD, clean_up_tokenization_spaces=False
+    )
+
+
+def with_lora(model: nn.Module, lora: Lora, generator: torch.Generator) -> nn.Module:
+    """The model with adapters, which alone are trained; itself, if the rank is 0.
+
+    Raises:
+        InputError: Peft is not installed, or knows no modules of this family and none are named.
+    """
+    if lora.lora_rank == 0:
+        return model
+    try:
+        import peft
+    except ModuleNotFoundError:
+        raise InputError("--lora-rank needs peft: pip install 'attar[transformers]'.") from None
+    config = peft.LoraConfig(
+        r=lora.lora_rank,
+        lora_alpha=lora.lora_alpha,
+        lora_dropout=lora.lora_dropout,
+        target_modules=list(lora.lora_targets) or None,
+        fan_in_fan_out=getattr(model.config, "model_type", "") == "gpt2",  # whose matrices lie the other way round
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers in its former way
+                return peft.get_peft_model(model, config)
+        except ValueError as error:
+            raise InputError(f"adapters do not fit the student ({_first_line(error)}); see --lora-targets.") from None
+
+
+def merged(model: nn.Module) -> nn.Module:
+    """The model with what its adapters have learned added to its matrices; itself, if it has none."""
+    return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model  # type: ignore[operator]
+
+
+def longest_input(*models: nn.Module | None) -> int:
+    """How many tokens all of them can read."""
+    limits = [getattr(model.config, "max_position_embeddings", None) for model in models if model is not None]
+    return min((limit for limit in limits if isinstance(limit, int)), default=2**20)
+
+
+def stops_of(model: nn.Module, tokenizer: Any) -> tuple[int, ...]:
+    """The tokens after which a text has ended: the tokenizer's, and all that the model's generation settings name."""
+    named = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    found = {tokenizer.eos_token_id, *(named if isinstance(named, (list, tuple)) else [named])}
+    return tuple(sorted(token for token in found if token is not None and token < len(tokenizer)))
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Without transformers' progress bars."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _refuse_pickles(folder: Path) -> None:
+    if any(folder.glob("*.safetensors")):
+        return
+    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
+    if pickles:
+        raise InputError(
+            f"{folder} holds only a pickle ({pickles[0]}), which can run code when read; save the model as safetensors."
+        )
+    raise InputError(f"{folder} holds no model.safetensors.")
+
+
+def _fetched(name: str, what: str, fetch: Callable[[], R]) -> R:
+    """What a folder or the hub holds under a name."""
+    try:
+        with silent():
+            return fetch()
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{name!r} is no {what} in a folder or on the hub ({_first_line(error)}).") from None
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def _library() -> Any:
+    try:
+        import transformers
+    except ModuleNotFoundError:
+        raise InputError("language models need transformers: pip install 'attar[transformers]'.") from None
+    return transformers

@@ -1,0 +1,126 @@
+"""What a student is made from: a teacher, the student as it is, and data, in one vocabulary."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from attar.core import store
+from attar.core.errors import InputError
+from attar.language.artefact import DistilledLanguageModel
+from attar.language.models import (
+    byte_tokenizer,
+    causal_model,
+    check_fresh,
+    is_fresh,
+    longest_input,
+    tokenizer_beside,
+    tokenizer_of,
+)
+from attar.language.sources import TextSource
+from attar.language.tokens import Tokeniser, Tokens
+from attar.language.vocabulary import check_same, shared_words
+
+Model = nn.Module | DistilledLanguageModel | str | Path | None
+
+VOCABULARY = 512
+"""Tokens of the tokenizer that is learned from the data where no model brings one."""
+
+
+@dataclass(frozen=True)
+class LanguagePair:
+    """Teacher, student and data."""
+
+    data: TextSource
+    tokenizer: Any
+    """Of transformers; of both models."""
+    teacher: nn.Module | None = None
+    student: nn.Module | None = None
+    """Trained or given; None for a fresh one, which the method describes."""
+    _read: dict[Any, Tokens] = field(default_factory=dict, compare=False, repr=False)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of the data, the tokenizer, the teacher's parameters and those that a given student begins with."""
+        tensors: dict[str, torch.Tensor] = {}
+        for name, model in (("teacher", self.teacher), ("student", self.student)):
+            if model is not None:
+                tensors |= {f"{name}/{key}": value for key, value in model.state_dict().items()}
+        return store.digest_of(tensors, {"data": self.data.fingerprint, "tokens": self.tokenizer.get_vocab()})
+
+    @property
+    def name(self) -> str:
+        """The data's."""
+        return self.data.name
+
+    @cached_property
+    def words(self) -> int:
+        """The size of the vocabulary.
+
+        Raises:
+            InputError: A model has fewer logits.
+        """
+        return shared_words(self.tokenizer, teacher=self.teacher, student=self.student)
+
+    @property
+    def longest(self) -> int:
+        """How many tokens teacher and student can read."""
+        return longest_input(self.teacher, self.student)
+
+    def tokens(self, part: str, by: Tokeniser) -> Tokens:
+        """A part of the data as tokens, read once."""
+        key = (part, by.max_length, by.max_prompt, by.context, by.chunker, by.span_length)
+        if key not in self._read:
+            self._read[key] = by.read(self.data, part)
+        return self._read[key]
+
+    def __str__(self) -> str:
+        return str(self.data)
+
+
+def paired(data: TextSource, teacher: Model, student: Model, tokenizer: Any = None) -> LanguagePair:
+    """Open what names a teacher and a student, and see that they have one vocabulary.
+
+    Args:
+        data: Text.
+        teacher: A model, the folder of one, or a name on the hub; None for none.
+        student: The same; None, or a description such as gpt2:layers=1,width=64, for a fresh one.
+        tokenizer: Where no model brings its own: a tokenizer of transformers, its folder, or its name on the hub. Where
+            there is none at all, a byte-level one is learned from the data.
+
+    Raises:
+        InputError: No such model, only a pickle of it, or another vocabulary.
+    """
+    if isinstance(student, str) and is_fresh(student):
+        check_fresh(student)
+        student = None
+    one, other = _opened(teacher, "teacher"), _opened(student, "student", to_train=True)
+    if isinstance(tokenizer, (str, Path)):
+        tokenizer = tokenizer_of(tokenizer)
+    check_same(one[1], other[1])
+    check_same(one[1] or other[1], tokenizer)
+    found = next((given for given in (one[1], other[1], tokenizer) if given is not None), None)
+    if found is None:
+        if one[0] is not None or other[0] is not None:
+            raise InputError("the model brings no tokenizer; give it (tokenizer=), since its tokens are not known.")
+        found = byte_tokenizer(data.texts(), VOCABULARY)
+    pair = LanguagePair(data, found, one[0], other[0])
+    assert pair.words
+    return pair
+
+
+def _opened(model: Model, who: str, *, to_train: bool = False) -> tuple[nn.Module | None, Any]:
+    if model is None:
+        return None, None
+    if isinstance(model, DistilledLanguageModel):
+        return model.model, model.tokenizer
+    if isinstance(model, nn.Module):
+        if not hasattr(model, "config"):
+            raise InputError(f"the {who} is a {type(model).__name__}; give a causal model of transformers.")
+        return model, tokenizer_beside(model)
+    if is_fresh(str(model)):
+        raise InputError(f"the {who} is {str(model)!r}, which is yet to be trained; train it first: language.train.")
+    return causal_model(model, to_train=to_train), tokenizer_of(model)

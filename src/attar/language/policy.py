@@ -1,0 +1,178 @@
+"""MiniLLM: the reverse divergence of whole answers, by policy gradient.
+
+The student answers, now and then led by the teacher: tokens come from p̃ = α p + (1 - α) q, and are weighed by
+w = q / p̃. Each token is rewarded with r_t = log p(y_t) - log q(y_t), and pushed by what comes after it, per token:
+
+    A_t = Σ_{k>t} γ^{k-t-1} r_k / Σ_{k>t} γ^{k-t-1}
+    L = -mean w min(ρ A, clip(ρ, 1 - ε, 1 + ε) A) + mean w KL(q ‖ p) + label_weight · CE(references),   ρ = q / q_old
+
+The second term is the reward of the token itself, in closed form over the vocabulary.
+Gu, Dong, Wei and Huang, MiniLLM: Knowledge Distillation of Large Language Models, ICLR 2024, arXiv:2306.08543.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from attar.core.settings import Range, Settings
+from attar.language.correction import Contexts
+from attar.language.generation import Probabilities, Reader, Voice, answering, generate
+from attar.language.losses import Places, log_probabilities
+from attar.language.tokens import Batch
+
+PerToken = Float[Tensor, "answer token"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy(Settings):
+    """MiniLLM's own settings."""
+
+    rollouts: Annotated[int, Range(1)] = 256
+    """Answers that are drawn together."""
+    rollout_epochs: Annotated[int, Range(1)] = 4
+    """How often they are gone through before new ones are drawn."""
+    teacher_share: Annotated[float, Range(0, 1)] = 0.2
+    """α: how much of the teacher is mixed into the distribution that is drawn from."""
+    reward_scale: Annotated[float, Range(0)] = 0.5
+    """What rewards are multiplied by."""
+    discount: Annotated[float, Range(0, 1)] = 0.95
+    """γ, per token."""
+    ratio_clip: Annotated[float, Range(0, 1)] = 0.2
+    """ε: how far the ratio of new and old probability counts."""
+
+
+@dataclass
+class Rollouts:
+    """Answers drawn together, and what they are weighed by."""
+
+    ids: Int[Tensor, "answer token"]
+    prompts: Int[Tensor, " answer"]
+    lengths: Int[Tensor, " answer"]
+    old: PerToken
+    """log q of each token when it was drawn; 0 where nothing counts."""
+    advantage: PerToken
+    weight: PerToken
+    """w."""
+    reward: float = 0.0
+    """Mean reward of a token, before it is scaled."""
+
+    @classmethod
+    def empty(cls, policy: Policy, longest: int) -> "Rollouts":
+        """Room for so many."""
+        count = policy.rollouts
+        numbers, none = torch.zeros(count, dtype=torch.long), torch.zeros(count, longest)
+        ids = torch.zeros(count, longest, dtype=torch.int32)
+        return cls(ids, numbers, numbers.clone(), none, none.clone(), none.clone())
+
+    def batch(self, rows: Tensor) -> Batch:
+        """Some of the answers."""
+        whole = Batch(self.ids[rows].long(), self.prompts[rows], self.lengths[rows])
+        return whole.rows(slice(None))
+
+    def at(self, values: PerToken, rows: Tensor, places: Places, width: int) -> Float[Tensor, " place"]:
+        """What belongs to the places of some of the answers, `width` tokens wide."""
+        # A place is the row of logits before its token.
+        return values[rows, :width].reshape(-1)[places.rows.cpu() + 1].to(places.rows.device)
+
+
+def advantages(rewards: PerToken, counted: Bool[Tensor, "answer token"], discount: float) -> PerToken:
+    """A_t: the discounted mean of the rewards after each token, 0 for the last."""
+    found = torch.zeros_like(rewards)
+    total, weight = torch.zeros(len(rewards)).to(rewards), torch.zeros(len(rewards)).to(rewards)
+    for column in range(rewards.shape[1] - 1, -1, -1):
+        inside = counted[:, column].to(rewards.dtype)
+        found[:, column] = inside * total / weight.clamp(min=1e-12)
+        total = inside * (rewards[:, column] + discount * total) + (1 - inside) * total
+        weight = inside * (1 + discount * weight) + (1 - inside) * weight
+    return found
+
+
+def push(
+    log_q: Float[Tensor, " place"],
+    old: Float[Tensor, " place"],
+    advantage: Float[Tensor, " place"],
+    weight: Float[Tensor, " place"],
+    clip: float,
+) -> tuple[Float[Tensor, " place"], Float[Tensor, ""]]:
+    """How strongly each token's log q is pushed up, and the clipped objective.
+
+    The gradient of -w min(ρ A, clip(ρ) A) is -w ρ A ∇log q where ρ A is the smaller one, and 0 elsewhere.
+    """
+    ratio = (log_q - old).exp()
+    plain, cut = ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage
+    return torch.where(plain <= cut, weight * plain, 0.0), -(weight * torch.minimum(plain, cut)).sum()
+
+
+class _Led:
+    """The student's distribution with some of the teacher's mixed in."""
+
+    def __init__(self, teacher: Voice, prompts: list[list[int]], share: float) -> None:
+        self.teacher, self.share, self.prompts = teacher, share, prompts
+        self.reader: Reader | None = None
+
+    def __call__(self, reader: Reader, p: Probabilities) -> Probabilities:
+        if self.reader is None:
+            self.reader = Reader(self.teacher.model, self.prompts)
+        else:
+            assert reader.last is not None
+            self.reader.go_on(reader.last)
+        return torch.lerp(p, self.teacher.probabilities(self.reader.logits), self.share)
+
+
+@torch.no_grad()
+def collect(
+    rollouts: Rollouts,
+    student: Voice,
+    teacher: nn.Module,
+    batches: list[tuple[list[list[int]], list[int]]],
+    policy: Policy,
+    generator: torch.Generator,
+    context: Contexts,
+) -> None:
+    """Fill the rollouts anew.
+
+    Args:
+        rollouts: What is filled, in place.
+        student: Answers.
+        teacher: Leads and rewards.
+        batches: Prompts with the tokens that each answer may have; as many as there are rollouts in all.
+        policy: Settings.
+        generator: Draws tokens.
+        context: The precision of passes without a gradient.
+    """
+    place, rewards = 0, []
+    lead = Voice(teacher, student.words, student.stops, student.sampling)
+    for prompts, limits in batches:
+        with context(), answering(student.model, teacher):
+            said = generate(student, prompts, limits, generator, also=_Led(lead, prompts, policy.teacher_share))
+            batch = Batch.of(prompts, said).to(next(student.model.parameters()).device)
+            one, other = (
+                model(input_ids=batch.ids, attention_mask=batch.mask.long()).logits
+                for model in (student.model, teacher)
+            )
+        places = Places.of(batch.labels)
+        log_q, log_p = (log_probabilities(logits, places, words=student.words) for logits in (one, other))
+        share = torch.tensor(policy.teacher_share, device=log_q.device)
+        led = torch.logaddexp(log_p + share.log(), log_q + (-share).log1p())
+        reward, rows, width = log_p - log_q, slice(place, place + len(batch)), batch.ids.shape[1]
+        rollouts.ids[rows, :width] = batch.ids.cpu().int()
+        rollouts.prompts[rows], rollouts.lengths[rows] = batch.prompts.cpu(), batch.lengths.cpu()
+        counted = (batch.labels != -100).cpu()
+        counted[:, 0] = False
+        by_token = _spread(policy.reward_scale * reward, places, counted)
+        rollouts.old[rows, :width] = _spread(log_q, places, counted)
+        rollouts.weight[rows, :width] = _spread((log_q - led).exp(), places, counted)
+        rollouts.advantage[rows, :width] = advantages(by_token, counted, policy.discount)
+        rewards.append(reward)
+        place += len(batch)
+    rollouts.reward = float(torch.cat(rewards).mean())
+
+
+def _spread(values: Float[Tensor, " place"], places: Places, counted: Tensor) -> PerToken:
+    """Values of places, each in the column of its token."""
+    found = torch.zeros(counted.shape)
+    found.view(-1)[places.rows.cpu() + 1] = values.float().cpu()
+    return found

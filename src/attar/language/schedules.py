@@ -1,0 +1,236 @@
+"""Whose answers the teacher is asked about: the references, the student's, its own, or what was stored of them.
+
+off-policy keeps the references. on-policy has the student answer whole batches, with probability λ (Agarwal et al.,
+On-Policy Distillation of Language Models, ICLR 2024, arXiv:2306.13649); mixed has it answer single prompts with
+probability λ (Lin et al., Autoregressive Knowledge Distillation through Imitation Learning, EMNLP 2020,
+arXiv:2009.07253). teacher puts the teacher's answers in place of the references (Kim and Rush, Sequence-Level
+Knowledge Distillation, EMNLP 2016, arXiv:1606.07947). adaptive starts off-policy, lets more of the student in whenever
+the validation loss does not fall, and keeps its answers for later (Ko et al., DistiLLM, ICML 2024, arXiv:2402.03898).
+"""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from attar.core.settings import Range, Settings
+from attar.language.correction import Contexts, Correction, correct
+from attar.language.generation import Sampling, Voice, generate
+from attar.language.tokens import Batch, Tokeniser
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule(Settings):
+    """Whose answers are learned from."""
+
+    schedule: Literal["off-policy", "on-policy", "mixed", "adaptive", "teacher"] = "off-policy"
+    """The references; batches or single answers by the student; DistiLLM's growing share with a buffer; the teacher."""
+    student_share: Annotated[float, Range(0, 1)] | None = None
+    """λ of on-policy (1 unless given) and of mixed (0.5 unless given)."""
+    threshold: Annotated[float, Range(0, 1)] = 0.0
+    """φ at the start, the adaptive share of the student's answers (0.2 in the scripts for larger students)."""
+    threshold_step: Annotated[float, Range(0, 1)] = 0.1
+    """How much φ grows when the validation loss is no longer below the one of before."""
+    tolerance: Annotated[float, Range(0)] = 0.1
+    """By how much it has to be above it (0.2 in the scripts for larger students)."""
+    capacity: Annotated[int, Range(1)] = 1000
+    """Answers that the buffer holds."""
+
+    @property
+    def share(self) -> float:
+        """λ."""
+        return (0.5 if self.schedule == "mixed" else 1.0) if self.student_share is None else self.student_share
+
+
+@dataclass
+class Store:
+    """Answers kept for later, the oldest given up first."""
+
+    ids: Int[Tensor, "answer token"]
+    prompts: Int[Tensor, " answer"]
+    lengths: Int[Tensor, " answer"]
+    """0 where there is none yet."""
+    put_in: int = 0
+
+    @classmethod
+    def empty(cls, capacity: int, longest: int) -> "Store":
+        """One without an answer."""
+        counts = torch.zeros(capacity, dtype=torch.long)
+        return cls(torch.zeros(capacity, longest, dtype=torch.int32), counts, counts.clone())
+
+    @property
+    def filled(self) -> int:
+        """How many answers there are."""
+        return int((self.lengths > 0).sum())
+
+    def put(self, batch: Batch, rows: Sequence[int] | None = None) -> None:
+        """Keep the answers of a batch, in the rows given or the next ones."""
+        width, capacity = batch.ids.shape[1], len(self.lengths)
+        for number in range(len(batch)):
+            row = rows[number] if rows is not None else self.put_in % capacity
+            self.ids[row, :width] = batch.ids[number].int()
+            self.prompts[row], self.lengths[row] = batch.prompts[number], batch.lengths[number]
+            self.put_in += 1
+
+    def rows(self, rows: Sequence[int] | Int[Tensor, " row"], by: Tokeniser) -> Batch:
+        """Some of the answers."""
+        rows = torch.as_tensor(rows)
+        kept = Batch(self.ids[rows].long(), self.prompts[rows], self.lengths[rows])
+        return by.batch(kept.prompt_ids, kept.response_ids)
+
+
+@dataclass
+class Scheduled:
+    """What a schedule remembers."""
+
+    threshold: float
+    """φ."""
+    reference: float | None = None
+    """The validation loss that a new one is held against."""
+    store: Store | None = None
+
+    @classmethod
+    def start(cls, schedule: Schedule, examples: int, longest: int) -> "Scheduled":
+        """Before the first step."""
+        sizes = {"adaptive": schedule.capacity, "teacher": examples}
+        kept = sizes.get(schedule.schedule)
+        return cls(schedule.threshold, store=None if kept is None else Store.empty(kept, longest))
+
+    def validated(self, loss: float, schedule: Schedule) -> None:
+        """Hear of the validation loss after an epoch; the first is the one before training."""
+        if self.reference is None:
+            self.reference = loss
+        elif loss >= self.reference + schedule.tolerance:
+            self.threshold = min(1.0, self.threshold + schedule.threshold_step)
+            self.reference = loss
+
+
+def choice(draw: float, threshold: float, progress: float, *, full: bool) -> Literal["fresh", "stored", "data"]:
+    """Where the adaptive schedule takes a batch from.
+
+    Args:
+        draw: r, uniform from 0 to 1.
+        threshold: φ.
+        progress: The share of all steps that is done: fewer and fewer answers are fresh.
+        full: Whether the buffer is.
+    """
+    if draw < threshold * (1 - progress) or (draw < threshold and not full):
+        return "fresh"
+    return "stored" if draw < threshold else "data"
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A batch that a divergence is taken on."""
+
+    batch: Batch
+    origin: Literal["data", "fresh", "stored", "mixed", "teacher"]
+    corrected: float | None = None
+    """The share of the student's answers that were corrected, where it has answered."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Student and teacher, ready to answer prompts."""
+
+    student: Voice
+    teacher: nn.Module | None
+    by: Tokeniser
+    schedule: Schedule
+    correction: Correction
+    sampling: Sampling
+    context: Contexts = nullcontext
+
+    def draw(
+        self,
+        reference: Batch,
+        rows: Sequence[int],
+        memory: Scheduled,
+        progress: float,
+        coin: torch.Generator,
+        generator: torch.Generator,
+    ) -> Drawn:
+        """The batch that the schedule wants in place of the references, or the references.
+
+        Args:
+            reference: The references, on the CPU.
+            rows: Which training rows they are.
+            memory: What the schedule remembers; answers are added to it.
+            progress: The share of all steps that is done.
+            coin: Draws whose answers; on the CPU.
+            generator: Draws tokens; on the device of the models.
+        """
+        kind, share = self.schedule.schedule, self.schedule.share
+        if kind == "teacher":
+            return Drawn(self._by_teacher(reference, rows, memory, generator), "teacher")
+        if kind == "on-policy":
+            return self._fresh(reference, generator) if _toss(coin) < share else Drawn(reference, "data")
+        if kind == "mixed":
+            return self._mixed(reference, torch.rand(len(reference), generator=coin) < share, generator)
+        if kind == "adaptive":
+            store = memory.store
+            assert store is not None
+            full = store.filled == len(store.lengths)
+            origin = choice(_toss(coin), memory.threshold, progress, full=full)
+            if origin == "fresh":
+                drawn = self._fresh(reference, generator)
+                store.put(drawn.batch)
+                return drawn
+            if origin == "stored":
+                picks = torch.randint(store.filled, (len(reference),), generator=coin)
+                return Drawn(store.rows(picks, self.by), "stored")
+        return Drawn(reference, "data")
+
+    def limits(self, prompts: Sequence[Sequence[int]]) -> list[int]:
+        """How many tokens each answer may have."""
+        most = self.sampling.new_tokens or self.by.max_length
+        return [max(1, min(most, self.by.max_length - len(prompt))) for prompt in prompts]
+
+    def answered(self, prompts: Sequence[Sequence[int]], generator: torch.Generator) -> tuple[list[list[int]], float]:
+        """The student's answers, corrected if they are to be; and the share that was."""
+        limits = self.limits(prompts)
+        with self.context():
+            said = generate(self.student, prompts, limits, generator)
+        if not self.correction.corrections or self.teacher is None:
+            return said, 0.0
+        said, changed = correct(
+            self.student, self.teacher, prompts, said, limits, self.correction, generator, context=self.context
+        )
+        return said, sum(changed) / max(len(changed), 1)
+
+    def _fresh(self, reference: Batch, generator: torch.Generator) -> Drawn:
+        prompts = reference.prompt_ids
+        said, corrected = self.answered(prompts, generator)
+        return Drawn(self.by.batch(prompts, said), "fresh", corrected)
+
+    def _mixed(self, reference: Batch, mine: Tensor, generator: torch.Generator) -> Drawn:
+        prompts, answers = reference.prompt_ids, reference.response_ids
+        asked = mine.nonzero().flatten().tolist()
+        if not asked:
+            return Drawn(reference, "data")
+        said, corrected = self.answered([prompts[row] for row in asked], generator)
+        for row, answer in zip(asked, said, strict=True):
+            answers[row] = answer
+        return Drawn(self.by.batch(prompts, answers), "mixed", corrected)
+
+    def _by_teacher(
+        self, reference: Batch, rows: Sequence[int], memory: Scheduled, generator: torch.Generator
+    ) -> Batch:
+        assert self.teacher is not None
+        store = memory.store
+        assert store is not None
+        new = [number for number, row in enumerate(rows) if store.lengths[row] == 0]
+        if new:
+            prompts = [reference.prompt_ids[number] for number in new]
+            with self.context():
+                said = generate(replace(self.student, model=self.teacher), prompts, self.limits(prompts), generator)
+            store.put(Batch.of(prompts, said), [rows[number] for number in new])
+        return store.rows(list(rows), self.by)
+
+
+def _toss(coin: torch.Generator) -> float:
+    return float(torch.rand((), generator=coin))

@@ -1,0 +1,253 @@
+"""Text to learn from: prompts with responses, conversations, or plain text, from files, the hub, or Python."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from attar.core.errors import InputError
+from attar.language.phrases import drawn
+
+Form = Literal["pair", "chat", "text"]
+SPLITS = ("train", "validation", "test")
+ANSWERS = ("completion", "response", "output", "answer")
+SUFFIXES = (".jsonl", ".json", ".txt", ".md", ".parquet")
+PHRASES = {"train": 600, "validation": 100, "test": 100}
+
+
+@dataclass(frozen=True)
+class TextSource:
+    """Rows of text in three parts; whatever is chosen is chosen on `validation`, and `test` is read once."""
+
+    name: str
+    form: Form
+    """pair: `prompt` and `response`. chat: `messages`, the last of which is the response. text: `text`."""
+    train: Any
+    """A `datasets.Dataset`, as are the others."""
+    validation: Any
+    test: Any
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of all rows and their parts."""
+        digest = hashlib.blake2b(digest_size=16)
+        for split in SPLITS:
+            digest.update(split.encode())
+            for row in getattr(self, split):
+                digest.update(json.dumps(row, sort_keys=True).encode())
+        return digest.hexdigest()
+
+    def texts(self) -> list[str]:
+        """What the training rows say, to learn a tokenizer from."""
+        found = []
+        for row in self.train:
+            if self.form == "chat":
+                found += [message["content"] for message in row["messages"]]
+            else:
+                found += [row["text"]] if self.form == "text" else [row["prompt"] + row["response"]]
+        return found
+
+    def __str__(self) -> str:
+        what = {"pair": "prompts with responses", "chat": "conversations", "text": "texts"}[self.form]
+        return (
+            f"{self.name}: {len(self.train):,} {what} to train on, {len(self.validation):,} for validation, "
+            f"{len(self.test):,} for testing"
+        )
+
+
+def load(data: Any = "phrases", *, validation: int | None = None, test: int | None = None) -> TextSource:
+    """Read text to learn from.
+
+    Args:
+        data: `phrases`; a JSON lines, JSON, parquet or text file; a folder of such files, whose parts may be called
+            train, validation and test; user/name[:configuration] on the hub; a `datasets.Dataset` or `DatasetDict`; or
+            a list of rows or texts. Rows have `prompt` and `completion` (or response, output, answer), `instruction`,
+            `input` and `output`, `messages`, or `text`.
+        validation: How many rows, the first ones, are for validation where the data have no such part; a tenth unless
+            given. A single text is cut by characters.
+        test: How many, the last ones, are for testing; a tenth unless given.
+
+    Raises:
+        InputError: No such file, a line that is no JSON, rows of another form, or too few of them.
+    """
+    if isinstance(data, TextSource):
+        return data
+    name, parts = _read(data)
+    if "train" not in parts:
+        raise InputError(f"{name} has no part called train; it has {', '.join(parts) or 'none'}.")
+    form = _form(parts["train"], name)
+    rows = {part: _standard(found, form, name) for part, found in parts.items()}
+    if form == "text":
+        rows = _cut_single_text(rows, validation, test)
+    tenth = max(1, len(rows["train"]) // 10)
+    for part, wanted, first in (("validation", validation, True), ("test", test, False)):
+        if part not in rows:
+            count = tenth if wanted is None else wanted
+            rows["train"], rows[part] = _taken(rows["train"], count, first=first, name=name, part=part)
+    empty = [part for part in SPLITS if not len(rows[part])]
+    if empty:
+        raise InputError(f"{name} has no rows for {empty[0]}; give at least three rows, or parts of their own.")
+    return TextSource(name, form, *(_dataset(rows[part]) for part in SPLITS))
+
+
+def _read(data: Any) -> tuple[str, dict[str, Any]]:
+    if isinstance(data, (str, Path)):
+        if str(data) == "phrases":
+            return "phrases", {part: drawn(count, part) for part, count in PHRASES.items()}
+        path = Path(data)
+        if path.is_dir():
+            return path.name, _folder(path)
+        if path.is_file():
+            return path.stem, {"train": _file(path)}
+        return str(data).split("/")[-1].replace(":", "-"), _hub(str(data))
+    if isinstance(data, dict):  # a DatasetDict is one
+        return "data", {("validation" if part == "valid" else part): found for part, found in data.items()}
+    if hasattr(data, "column_names") or isinstance(data, Sequence):
+        return "data", {"train": data}
+    raise InputError(f"text cannot be read from a {type(data).__name__}; give a path, a datasets.Dataset, or rows.")
+
+
+def _folder(path: Path) -> dict[str, Any]:
+    files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES and not file.name.startswith("README"))
+    if not files:
+        raise InputError(f"{path} holds no {', '.join(SUFFIXES)} file.")
+    named = {file.stem.replace("valid", "validation") if file.stem == "valid" else file.stem: file for file in files}
+    if "train" in named:
+        return {part: _file(named[part]) for part in SPLITS if part in named}
+    parts: dict[str, list[Any]] = {part: [] for part in SPLITS}
+    for file in files:  # of each its own tenths, since a file is often a task of its own
+        rows = _file(file)
+        tenth = max(1, len(rows) // 10) if len(rows) > 2 else 0
+        parts["validation"] += rows[:tenth]
+        parts["train"] += rows[tenth : len(rows) - tenth]
+        parts["test"] += rows[len(rows) - tenth :]
+    return {part: rows for part, rows in parts.items() if rows}
+
+
+def _file(path: Path) -> list[Any]:
+    if path.suffix not in SUFFIXES:
+        raise InputError(f"{path} is no text to learn from; give a {', '.join(SUFFIXES)} file.")
+    if path.suffix == ".parquet":
+        from pyarrow import ArrowInvalid, parquet
+
+        try:
+            return list(parquet.read_table(path).to_pylist())
+        except ArrowInvalid:
+            raise InputError(f"{path} is damaged: not parquet.") from None
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is no UTF-8 text.") from None
+    if path.suffix in (".txt", ".md"):
+        return [{"text": text}]
+    return _json(text, path)
+
+
+def _json(text: str, path: Path) -> list[Any]:
+    if path.suffix == ".json" and text.lstrip().startswith("["):
+        try:
+            return list(json.loads(text))
+        except json.JSONDecodeError as error:
+            raise InputError(f"line {error.lineno} of {path} is no JSON ({error.msg}).") from None
+    rows = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                raise InputError(f"line {number} of {path} is no JSON ({error.msg}).") from None
+    return rows
+
+
+def _hub(name: str) -> dict[str, Any]:
+    home, _, configuration = name.partition(":")
+    if home.count("/") != 1 or home.startswith((".", "/")):
+        raise InputError(f"there is no file or folder {name}, and it is no user/name on the hub.")
+    import datasets
+
+    try:
+        found = datasets.load_dataset(home, configuration or None)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise InputError(f"{name!r} is no data set on the hub ({reason}).") from None
+    return dict(found)
+
+
+def _form(rows: Any, name: str) -> Form:
+    first = next(iter(rows), None)
+    if first is None:
+        raise InputError(f"{name} is empty.")
+    if isinstance(first, str) or (isinstance(first, dict) and set(first) >= {"text"}):
+        return "text"
+    if isinstance(first, dict) and ("messages" in first or isinstance(first.get("prompt"), list)):
+        return "chat"
+    if isinstance(first, dict) and ("instruction" in first or ("prompt" in first and _answer_of(first) is not None)):
+        return "pair"
+    columns = ", ".join(first) if isinstance(first, dict) else type(first).__name__
+    raise InputError(
+        f"the first row of {name} has {columns}; rows have prompt and completion, instruction and output, messages, or "
+        "text."
+    )
+
+
+def _standard(rows: Any, form: Form, name: str) -> list[dict[str, Any]]:
+    found = []
+    for number, row in enumerate(rows, start=1):
+        try:
+            found.append(_one(row, form))
+        except (KeyError, TypeError, IndexError):
+            raise InputError(f"row {number} of {name} is not of the form of the first, {form}.") from None
+    return found
+
+
+def _one(row: Any, form: Form) -> dict[str, Any]:
+    if form == "text":
+        return {"text": _text(row if isinstance(row, str) else row["text"])}
+    if form == "chat":
+        turns = row["messages"] if "messages" in row else [*row["prompt"], *row[_answer_of(row)]]
+        messages = [{"role": _text(turn["role"]), "content": _text(turn["content"])} for turn in turns]
+        if messages[-1]["role"] != "assistant":
+            raise TypeError("the last turn is not the assistant's")
+        return {"messages": messages}
+    answer = _text(row[_answer_of(row)])
+    if "prompt" in row:
+        return {"prompt": _text(row["prompt"]), "response": answer}
+    more = f"### Input:\n{row['input']}\n\n" if row.get("input") else ""
+    return {"prompt": f"### Instruction:\n{_text(row['instruction'])}\n\n{more}### Response:\n", "response": answer}
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _answer_of(row: dict[str, Any]) -> Any:
+    return next((column for column in ANSWERS if column in row), None)
+
+
+def _cut_single_text(
+    rows: dict[str, list[dict[str, Any]]], validation: int | None, test: int | None
+) -> dict[str, list[dict[str, Any]]]:
+    """One long text in three by its characters, where there is but one: the beginning, the middle, the end."""
+    if set(rows) != {"train"} or len(rows["train"]) != 1:
+        return rows
+    text = rows["train"][0]["text"]
+    first, last = (len(text) // 10 if wanted is None else wanted for wanted in (validation, test))
+    parts = {"validation": text[:first], "train": text[first : len(text) - last], "test": text[len(text) - last :]}
+    return {part: [{"text": found}] for part, found in parts.items() if found}
+
+
+def _taken(rows: list[Any], count: int, *, first: bool, name: str, part: str) -> tuple[list[Any], list[Any]]:
+    if not 0 < count < len(rows):
+        raise InputError(f"{count} of the {len(rows)} rows of {name} are asked for {part}; leave some to train on.")
+    return (rows[count:], rows[:count]) if first else (rows[: len(rows) - count], rows[len(rows) - count :])
+
+
+def _dataset(rows: list[dict[str, Any]]) -> Any:
+    import datasets
+
+    return datasets.Dataset.from_list(rows)

@@ -1,0 +1,231 @@
+"""One step of distillation: a batch drawn as the schedule wants it, its loss pass by pass, and the end of an epoch."""
+
+import copy
+import dataclasses
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attar.core.processes import Processes
+from attar.core.runtime import Runtime
+from attar.core.seeds import permutation
+from attar.core.state import rebuilt
+from attar.language.evaluation import cross_entropy, measured
+from attar.language.generation import answering
+from attar.language.losses import Places, Terms, chunked_loss, log_probabilities
+from attar.language.models import merged
+from attar.language.objective import Counts, Loss, Parts
+from attar.language.pair import LanguagePair
+from attar.language.policy import Rollouts, collect, push
+from attar.language.schedules import Answers, Scheduled
+from attar.language.tokens import Batch, Tokens
+
+Method = Any
+"""A `DistillLanguage`, which itself imports this file."""
+
+Shown = dict[str, Tensor | float]
+
+
+@dataclass
+class Distilling:
+    """A student on its way, and what is learned and remembered beside it."""
+
+    learned: dict[str, Tensor]
+    """The student's parameters that are trained."""
+    network: nn.Module
+    """The clipping's; dropped in the end."""
+    optimizer: torch.optim.Optimizer
+    schedule: Scheduled
+    rollouts: Rollouts | None
+    best: dict[str, Tensor]
+    """The parameters of the best epoch so far, where one is chosen."""
+    best_score: float | None = None
+    validation: float | None = None
+    """The last validation cross-entropy."""
+    done: int = 0
+    student: nn.Module = rebuilt(default=None)
+    teacher: nn.Module | None = rebuilt(default=None)
+    pair: LanguagePair = rebuilt(default=None)
+    tokens: Tokens = rebuilt(default=None)
+    loss: Loss = rebuilt(default=None)
+    answers: Answers = rebuilt(default=None)
+    order: Tensor | None = rebuilt(default=None)
+
+
+def descend(method: Method, rows: list[int], state: Distilling, runtime: Runtime) -> Shown:
+    """The gradient of one step, on some rows; what is to be shown of it."""
+    reference = state.tokens.batch(rows)
+    by = _descend_by_policy if state.rollouts is not None else _descend_by_schedule
+    shown = by(method, rows, reference, state, runtime)
+    if runtime.processes.count > 1:
+        for parameter in (*state.learned.values(), *state.network.parameters()):
+            parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            runtime.processes.sum_(parameter.grad)
+    return shown
+
+
+def _descend_by_schedule(
+    method: Method, rows: list[int], reference: Batch, state: Distilling, runtime: Runtime
+) -> Shown:
+    generator = runtime.generator("answers", str(runtime.device))
+    drawn = state.answers.draw(
+        reference, rows, state.schedule, state.done / method.total_steps, runtime.generator("schedule"), generator
+    )
+    alone = drawn.origin in ("data", "teacher")
+    shown = add_gradient(drawn.batch, Parts(labels=alone), method.micro, state, runtime)
+    if not alone and method.objective.label_weight:
+        _add(shown, add_gradient(reference, Parts(teacher=False), method.micro, state, runtime))
+    if method.schedule.schedule == "adaptive":
+        shown["threshold"] = state.schedule.threshold
+    return shown if drawn.corrected is None else {**shown, "corrected": drawn.corrected}
+
+
+def add_gradient(batch: Batch, parts: Parts, micro: int | None, state: Distilling, runtime: Runtime) -> Shown:
+    """Add the gradient of a batch's loss to what there is, pass by pass, the passes shared among processes."""
+    processes = runtime.processes
+    micros = list(_cut(batch, micro or math.ceil(len(batch) / processes.count)))
+    places = [Places.of(one.labels, one.spans) for one in micros]
+    counts, compares = Counts.of(places), parts.teacher and state.loss.needs_teacher
+    found: list[Shown] = []
+    for number in processes.share(len(micros)):
+        student, teacher = _logits(micros[number], state, runtime, teacher=compares)
+        loss, shown = state.loss(student, teacher, _moved(places[number], runtime.device), counts, parts)
+        loss.backward()
+        found.append(dict(shown))
+    return _together(found, processes)
+
+
+def _descend_by_policy(method: Method, rows: list[int], reference: Batch, state: Distilling, runtime: Runtime) -> Shown:
+    """A step of MiniLLM: some of the rollouts, and the references beside them."""
+    rollouts, policy = state.rollouts, method.policy
+    assert rollouts is not None
+    per_round = math.ceil(policy.rollouts / method.batch)
+    if state.done % (per_round * policy.rollout_epochs) == 0:
+        _draw_rollouts(method, state, runtime)
+    number, place = divmod(state.done, per_round)
+    order = permutation(runtime.seed, f"rollouts {number}", policy.rollouts)
+    picked = order[place * method.batch :][: method.batch]
+    count = Counts.of([Places.of(rollouts.batch(picked).labels)]).tokens
+    some = picked.split(method.micro or math.ceil(method.batch / runtime.processes.count))
+    found = [_push_some(method, some[n], count, state, runtime) for n in runtime.processes.share(len(some))]
+    shown = {**_together(found, runtime.processes), "reward": rollouts.reward}
+    if method.objective.label_weight:
+        _add(shown, add_gradient(reference, Parts(teacher=False), method.micro, state, runtime))
+    return shown
+
+
+def _push_some(method: Method, rows: Tensor, count: float, state: Distilling, runtime: Runtime) -> Shown:
+    """The gradient on some of the rollouts of a step, which have `count` tokens together."""
+    rollouts, policy, words = state.rollouts, method.policy, state.loss.words
+    assert rollouts is not None
+    batch = rollouts.batch(rows)
+    here, width = Places.of(batch.labels), batch.ids.shape[1]
+    places = _moved(here, runtime.device)
+    student, teacher = _logits(batch, state, runtime, teacher=True)
+    log_q = log_probabilities(student.detach(), places, words=words)
+    old, advantage, weight = (
+        rollouts.at(values, rows, places, width) for values in (rollouts.old, rollouts.advantage, rollouts.weight)
+    )
+    strength, objective = push(log_q, old, advantage, weight, policy.ratio_clip)
+    single = dataclasses.replace(method.objective, divergence="reverse")
+    terms = Terms(labels=strength / count, teacher=method.objective.teacher_weight * weight / count, objective=single)
+    loss, sums = chunked_loss(student, teacher, places, terms, words=words)
+    loss.backward()
+    reverse = loss.detach() + (strength * log_q).sum() / count  # of which the first term is no more than a direction
+    return {"loss": objective / count + reverse, "policy": objective / count, "teacher": sums.teacher / count}
+
+
+def _draw_rollouts(method: Method, state: Distilling, runtime: Runtime) -> None:
+    """New answers, to prompts drawn from the training rows."""
+    assert state.rollouts is not None
+    assert state.teacher is not None
+    picks = torch.randint(len(state.tokens), (method.policy.rollouts,), generator=runtime.generator("prompts")).tolist()
+    batches = []
+    for start in range(0, len(picks), method.batch):
+        prompts = state.tokens.batch(picks[start : start + method.batch]).prompt_ids
+        batches.append((prompts, state.answers.limits(prompts)))
+    generator = runtime.generator("answers", str(runtime.device))
+    collect(state.rollouts, state.answers.student, state.teacher, batches, method.policy, generator, runtime.autocast)
+
+
+def end_epoch(method: Method, state: Distilling, runtime: Runtime) -> None:
+    """Validate, where somebody wants to know: the schedule, or the choice of an epoch."""
+    adaptive = method.schedule.schedule == "adaptive"
+    if method.select == "last" and not adaptive:
+        return
+    state.validation = validation_loss(method, state, runtime)
+    if adaptive:
+        state.schedule.validated(state.validation, method.schedule)
+    if method.select == "last":
+        return
+    score = -state.validation if method.select == "loss" else _validation_rouge(method, state, runtime)
+    if state.best_score is None or score > state.best_score:
+        state.best_score = score
+        for name, value in state.learned.items():
+            state.best[name].copy_(value.detach())
+
+
+def validation_loss(method: Method, state: Distilling, runtime: Runtime) -> float:
+    """Cross-entropy on the validation rows, in nats per token."""
+    tokens = state.pair.tokens("validation", state.tokens.by)
+    rows = range(min(len(tokens), method.validation_rows))
+    return cross_entropy(state.student, tokens, rows, state.pair.words, context=runtime.autocast)
+
+
+def _validation_rouge(method: Method, state: Distilling, runtime: Runtime) -> float:
+    tokens = state.pair.tokens("validation", state.tokens.by)
+    rows = range(min(len(tokens), method.validation_answers))
+    found = measured(state.answers.student, tokens, rows, answers=len(rows), context=runtime.autocast)
+    assert found.rouge_l is not None
+    return found.rouge_l.value
+
+
+def finished(state: Distilling) -> nn.Module:
+    """A copy of the student with the parameters that were chosen, adapters merged."""
+    student = copy.deepcopy(state.student)
+    if state.best_score is not None:
+        parameters = dict(student.named_parameters())
+        with torch.no_grad():
+            for name, value in state.best.items():
+                parameters[name].copy_(value)
+    return merged(student).cpu().eval()
+
+
+def _logits(batch: Batch, state: Distilling, runtime: Runtime, *, teacher: bool) -> tuple[Tensor, Tensor | None]:
+    batch = batch.to(runtime.device)
+    given = {"input_ids": batch.ids, "attention_mask": batch.mask.long(), "use_cache": False}
+    with runtime.autocast(training=True):
+        mine = state.student(**given).logits
+    if not teacher:
+        return mine, None
+    assert state.teacher is not None
+    with torch.no_grad(), answering(state.teacher), runtime.autocast():
+        return mine, state.teacher(**given).logits
+
+
+def _cut(batch: Batch, size: int) -> Iterator[Batch]:
+    for start in range(0, len(batch), size):
+        yield batch.rows(slice(start, start + size))
+
+
+def _moved(places: Places, device: torch.device) -> Places:
+    return Places(*(getattr(places, field.name).to(device) for field in dataclasses.fields(places)))
+
+
+def _together(found: list[Shown], processes: Processes) -> Shown:
+    """What the passes of a step have shown, those of other processes too."""
+    if processes.count > 1:
+        found = [{name: float(value) for name, value in one.items()} for one in found]
+    total: Shown = {}
+    for one in processes.collect(found):
+        _add(total, one)
+    return total
+
+
+def _add(total: Shown, more: Shown) -> None:
+    for name, value in more.items():
+        total[name] = total[name] + value if name in total else value

@@ -1,0 +1,228 @@
+"""Text as tokens: prompts and responses cut to length, and batches of them, masked by length and never by a token."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from attar.core.errors import InputError
+from attar.language.chunkers import NONE, Chunker, token_spans
+from attar.language.losses import UNCOUNTED
+from attar.language.sources import TextSource
+
+Ids = Int[Tensor, "sequence token"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sequences of tokens, prompt first, padded on the right."""
+
+    ids: Ids
+    prompts: Int[Tensor, " sequence"]
+    """Tokens of each that are its prompt."""
+    lengths: Int[Tensor, " sequence"]
+    """Tokens of each in all."""
+    spans: Ids | None = None
+    """The number of the span that a token lies in."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def mask(self) -> Bool[Tensor, "sequence token"]:
+        """Which tokens there are."""
+        return torch.arange(self.ids.shape[1], device=self.ids.device) < self.lengths.unsqueeze(1)
+
+    @property
+    def labels(self) -> Ids:
+        """The responses' tokens; `UNCOUNTED` elsewhere."""
+        inside = torch.arange(self.ids.shape[1], device=self.ids.device) >= self.prompts.unsqueeze(1)
+        return self.ids.masked_fill(~(self.mask & inside), UNCOUNTED)
+
+    @property
+    def prompt_ids(self) -> list[list[int]]:
+        """The prompts."""
+        return [row[:end] for row, end in zip(self.ids.tolist(), self.prompts.tolist(), strict=True)]
+
+    @property
+    def response_ids(self) -> list[list[int]]:
+        """The responses."""
+        ends = zip(self.ids.tolist(), self.prompts.tolist(), self.lengths.tolist(), strict=True)
+        return [row[start:end] for row, start, end in ends]
+
+    def rows(self, rows: slice | Sequence[int] | Tensor) -> "Batch":
+        """Some of the sequences, as wide as the longest of them."""
+        lengths = self.lengths[rows]
+        widest = int(lengths.max()) if len(lengths) else 0
+        spans = None if self.spans is None else self.spans[rows, :widest]
+        return Batch(self.ids[rows, :widest], self.prompts[rows], lengths, spans)
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same elsewhere."""
+        spans = None if self.spans is None else self.spans.to(device)
+        return Batch(self.ids.to(device), self.prompts.to(device), self.lengths.to(device), spans)
+
+    @classmethod
+    def of(
+        cls,
+        prompts: Sequence[Sequence[int]],
+        responses: Sequence[Sequence[int]],
+        spans: Sequence[Sequence[int]] | None = None,
+        *,
+        pad: int = 0,
+    ) -> "Batch":
+        """From lists: prompts, responses, and the responses' spans."""
+        lengths = [len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True)]
+        widest = max(lengths, default=0)
+        ids = torch.full((len(prompts), widest), pad, dtype=torch.long)
+        inside = None if spans is None else torch.full_like(ids, NONE)
+        for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
+            ids[row, : lengths[row]] = torch.tensor([*prompt, *response], dtype=torch.long)
+            if inside is not None and spans is not None:
+                inside[row, len(prompt) : lengths[row]] = torch.tensor(spans[row], dtype=torch.long)
+        return cls(ids, torch.tensor([len(p) for p in prompts]), torch.tensor(lengths), inside)
+
+
+@dataclass(frozen=True)
+class Tokeniser:
+    """How text becomes tokens."""
+
+    tokenizer: Any
+    """Of transformers."""
+    max_length: int
+    """Tokens of a prompt and its response together."""
+    max_prompt: int
+    """Of a prompt, whose beginning is cut off."""
+    context: int
+    """Tokens of plain text that stand before a block of it, and are not learned from again."""
+    chunker: Chunker | None = None
+    span_length: int = 8
+
+    @property
+    def pad(self) -> int:
+        """What fills a row; masks go by lengths, so any token will do."""
+        pad = self.tokenizer.pad_token_id
+        return int(pad if pad is not None else self.tokenizer.eos_token_id or 0)
+
+    def read(self, source: TextSource, part: str) -> "Tokens":
+        """A part of the data as tokens, through `datasets`.
+
+        Raises:
+            InputError: Nothing in it that could be learned from.
+        """
+        rows = getattr(source, part)
+        code = {"pair": self._pairs, "chat": self._chats, "text": self._texts}[source.form]
+        import datasets
+
+        numbers = datasets.Sequence(datasets.Value("int64"))
+        with _without_bars():
+            found = rows.map(
+                code,
+                batched=True,
+                remove_columns=rows.column_names,
+                keep_in_memory=True,
+                load_from_cache_file=False,
+                features=datasets.Features({"prompt": numbers, "response": numbers, "spans": numbers}),
+                new_fingerprint=f"{source.fingerprint}{part}",
+            )
+        if not len(found):
+            raise InputError(f"{source.name} has nothing to learn from in its part {part}: no response has a token.")
+        return Tokens(found, self)
+
+    def spans(self, response: Sequence[int]) -> list[int]:
+        """The number of the span that each token of a response lies in."""
+        assert self.chunker is not None
+        return token_spans(response, self.tokenizer, self.chunker, self.span_length)
+
+    def batch(self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]) -> Batch:
+        """Prompts and responses as a batch, responses in spans where there is a chunker."""
+        spans = None if self.chunker is None else [self.spans(response) for response in responses]
+        return Batch.of(prompts, responses, spans, pad=self.pad)
+
+    def _coded(self, text: str, *, special: bool) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
+
+    def _columns(self, pairs: Iterable[tuple[list[int], list[int]]]) -> dict[str, list[Any]]:
+        columns: dict[str, list[Any]] = {"prompt": [], "response": [], "spans": []}
+        for prompt, response in pairs:
+            prompt = prompt[-min(self.max_prompt, self.max_length - 1) :] if prompt else prompt
+            response = response[: self.max_length - len(prompt)]
+            if len(response) > (not prompt):  # a token that nothing stands before cannot be foretold
+                columns["prompt"].append(prompt)
+                columns["response"].append(response)
+                columns["spans"].append(self.spans(response) if self.chunker is not None else [])
+        return columns
+
+    def _end(self) -> list[int]:
+        end = self.tokenizer.eos_token_id
+        return [] if end is None else [end]
+
+    def _prompt(self, text: str, *, special: bool) -> list[int]:
+        ids = self._coded(text, special=special)
+        return ids[:-1] if ids[-1:] == self._end() and ids else ids
+
+    def _response(self, text: str) -> list[int]:
+        """A response, with the end that it may bring along."""
+        return self._coded(text.removesuffix(self.tokenizer.eos_token or "\0"), special=False) + self._end()
+
+    def _pairs(self, rows: Mapping[str, Any]) -> dict[str, list[Any]]:
+        texts = zip(rows["prompt"], rows["response"], strict=True)
+        return self._columns((self._prompt(one, special=True), self._response(other)) for one, other in texts)
+
+    def _chats(self, rows: Mapping[str, Any]) -> dict[str, list[Any]]:
+        return self._columns(self._conversation(messages) for messages in rows["messages"])
+
+    def _conversation(self, messages: list[dict[str, str]]) -> tuple[list[int], list[int]]:
+        *before, last = messages
+        if self.tokenizer.chat_template is None:
+            turns = "".join(f"{turn['role']}: {turn['content']}\n" for turn in before)
+            return self._prompt(f"{turns}assistant: ", special=True), self._response(last["content"])
+        prompt = self.tokenizer.apply_chat_template(before, tokenize=False, add_generation_prompt=True)
+        whole = self.tokenizer.apply_chat_template(messages, tokenize=False)
+        if not whole.startswith(prompt):  # a template that opens a turn in another way than it writes one
+            return self._prompt(prompt, special=False), self._response(last["content"])
+        return self._prompt(prompt, special=False), self._coded(whole.removeprefix(prompt), special=False)
+
+    def _texts(self, rows: Mapping[str, Any]) -> dict[str, list[Any]]:
+        """Texts one after the other, in blocks: the tokens before a block are its prompt, but are not learned twice."""
+        stream = [token for text in rows["text"] for token in (*self._coded(text, special=False), *self._end())]
+        stream = stream[: len(stream) - len(self._end())]
+        context = min(self.context, self.max_length - 1)
+        fresh = self.max_length - max(context, 1)
+        starts = range(min(1, len(stream)), len(stream), fresh)
+        return self._columns((stream[max(0, s - max(context, 1)) : s], stream[s : s + fresh]) for s in starts)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A part of the data as tokens."""
+
+    rows: Any
+    """A `datasets.Dataset` of prompt, response and spans."""
+    by: Tokeniser
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, rows: Sequence[int]) -> Batch:
+        """Some of the sequences."""
+        found = self.rows[list(rows)]
+        spans = None if self.by.chunker is None else found["spans"]
+        return Batch.of(found["prompt"], found["response"], spans, pad=self.by.pad)
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    import datasets
+
+    shown = datasets.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()

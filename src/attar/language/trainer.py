@@ -1,0 +1,254 @@
+"""Distillation inside a trainer of transformers, or of TRL: `class Mine(DistillationMixin, transformers.Trainer)`.
+
+The loop, its checkpoints and its logs are the trainer's, and its checkpoints are pickles in part; for checkpoints that
+resume to the same bytes use `attar.language.distill`. What the mixin adds to a checkpoint is the clipping's network; a
+schedule's buffer starts anew.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attar.core import store
+from attar.core.errors import InputError
+from attar.language.distillation import DistillLanguage
+from attar.language.generation import Voice
+from attar.language.losses import UNCOUNTED, Places
+from attar.language.models import longest_input, stops_of, tokenizer_beside
+from attar.language.objective import Counts, Loss, Parts
+from attar.language.schedules import Answers, Scheduled
+from attar.language.tokens import Batch, Tokeniser
+from attar.language.vocabulary import check_same, shared_words, width
+
+NETWORK = "attar_clipping.safetensors"
+"""Where a checkpoint keeps the clipping's network."""
+
+
+class DistillationMixin:
+    """Adds a teacher to a trainer of causal models.
+
+    The data are the trainer's: batches with input_ids, labels (-100 where nothing is learned) and, if padded,
+    attention_mask. Evaluation stays the references' cross-entropy, which DistiLLM's schedule listens to.
+
+    Args:
+        args: The trainer's.
+        teacher: A causal model of transformers, of the student's vocabulary. It is moved to the trainer's device.
+        distillation: Settings; its objective, clipping, spans, schedule, correction and sampling are used, and the rest
+            (epochs, step size, adapters) is the trainer's. Plain forward divergence beside the labels unless given.
+        kwargs: The trainer's. `processing_class`, the tokenizer, is needed for spans and for the student's answers.
+
+    Raises:
+        InputError: Another vocabulary, no tokenizer where one is needed, a policy gradient, or a learned mask on
+        several
+            processes.
+    """
+
+    def __init__(
+        self, *args: Any, teacher: nn.Module, distillation: DistillLanguage | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        trainer: Any = self
+        method = distillation or DistillLanguage()
+        self.distillation = method
+        tokenizer = getattr(trainer, "processing_class", None)
+        student = trainer.accelerator.unwrap_model(trainer.model)
+        words = _words(tokenizer, teacher, student)
+        self.teacher = teacher.to(trainer.args.device).eval().requires_grad_(False)
+        self._check(tokenizer, trainer.accelerator.num_processes)
+        loss = Loss(method.objective, method.clipping, method.spans, words)
+        network = loss.network_for()
+        self.quantiles = None if network is None else network.to(trainer.args.device)
+        self.loss = Loss(method.objective, method.clipping, method.spans, words, self.quantiles)
+        longest = method.max_length or min(512, longest_input(teacher, student))
+        prompt = method.max_prompt or longest // 2
+        self.by = Tokeniser(tokenizer, longest, prompt, method.context, method.spans.chunk(), method.spans.span_length)
+        self.scheduled = Scheduled.start(method.schedule, 0, longest)
+        self.coin = torch.Generator().manual_seed(trainer.args.seed)
+        self.draws = torch.Generator(trainer.args.device).manual_seed(trainer.args.seed)
+        self.seen: dict[str, list[float]] = {}
+
+    def _check(self, tokenizer: Any, processes: int) -> None:
+        method = self.distillation
+        own = method.schedule.schedule != "off-policy"
+        if method.objective.divergence == "policy" or method.schedule.schedule == "teacher":
+            raise InputError("policy gradients and the teacher's answers are not for trainers; use language.distill.")
+        if tokenizer is None and (own or method.spans.span_weight):
+            raise InputError("spans and the student's answers need the tokenizer: give the trainer processing_class=.")
+        if method.clipping.clip == "learned" and processes > 1:
+            raise InputError("a learned mask is for one process; use clip='top-p' on several.")
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
+        """The trainer's, which learns the clipping's network too."""
+        parent: Any = super()
+        optimizer = parent.create_optimizer(*args, **kwargs)
+        if self.quantiles is not None:
+            network, parameters = self.quantiles, list(self.quantiles.parameters())
+            known = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+            if id(parameters[0]) not in known:
+                rate = self.distillation.clipping.clip_lr
+                optimizer.add_param_group({"params": parameters, "lr": rate, "weight_decay": 0.0})
+                # The trainer clears the gradients of its model alone.
+                optimizer.register_step_post_hook(lambda *_: network.zero_grad())
+        return optimizer
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: Mapping[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """The distillation loss in training, the trainer's own in evaluation.
+
+        Args:
+            model: The student, wrapped as the trainer has it.
+            inputs: A batch.
+            return_outputs: Whether to give the student's outputs too.
+            num_items_in_batch: Labels in all batches whose gradients are added up, where the trainer counts them.
+        """
+        parent: Any = super()
+        if not model.training:
+            return parent.compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        trainer: Any = self
+        trainer.loss_is_scaled_for_ga = num_items_in_batch is not None
+        labels = inputs["labels"]
+        reference = Places.of(labels)
+        total = None if num_items_in_batch is None else float(num_items_in_batch)
+        share = 1.0 if total is None else len(reference) / max(total, 1.0)
+        drawn = self._drawn(model, inputs)
+        outputs = None
+        if drawn is None:
+            places = Places.of(labels, self._spans(inputs))
+            loss, outputs = self._loss(model, _without_labels(inputs), places, share, Parts())
+        else:
+            batch = drawn.to(labels.device)
+            given = {"input_ids": batch.ids, "attention_mask": batch.mask.long()}
+            loss, _ = self._loss(model, given, Places.of(batch.labels, batch.spans), share, Parts(labels=False))
+            if self.distillation.objective.label_weight or return_outputs:
+                parts = Parts(teacher=False)
+                more, outputs = self._loss(model, _without_labels(inputs), reference, share, parts)
+                loss = loss + more
+        if total is not None and getattr(trainer.args, "average_tokens_across_devices", False):
+            loss = loss * trainer.accelerator.num_processes
+        return (loss, outputs) if return_outputs else loss
+
+    def _loss(
+        self, model: nn.Module, given: dict[str, Any], places: Places, share: float, parts: Parts
+    ) -> tuple[Tensor, Any]:
+        """A mean over these tokens, which are a share of all whose gradients are added up."""
+        trainer: Any = self
+        outputs = model(**given)
+        said = None
+        if parts.teacher and self.loss.needs_teacher:
+            with torch.no_grad(), trainer.accelerator.autocast():
+                said = self.teacher(**given).logits
+        if share == 0:  # a batch without a label among others that have some
+            return outputs.logits.sum() * 0, outputs
+        own = Counts.of([places])
+        loss, shown = self.loss(outputs.logits, said, places, Counts(own.tokens / share, own.pairs / share), parts)
+        for name, value in shown.items():
+            if name != "loss":
+                self.seen.setdefault(name, []).append(float(value) / share)
+        return loss, outputs
+
+    def _drawn(self, model: nn.Module, inputs: Mapping[str, Any]) -> Batch | None:
+        """What the schedule has in place of the batch; None for the batch itself."""
+        method, trainer = self.distillation, self._trainer
+        if method.schedule.schedule == "off-policy":
+            return None
+        student = trainer.accelerator.unwrap_model(model)
+        voice = Voice(student, self.loss.words, stops_of(student, self.by.tokenizer), method.sampling)
+        answers = Answers(
+            voice,
+            self.teacher,
+            self.by,
+            method.schedule,
+            method.correction,
+            method.sampling,
+            trainer.accelerator.autocast,
+        )
+        progress = trainer.state.global_step / max(trainer.state.max_steps, 1)
+        drawn = answers.draw(self._batch(inputs), [], self.scheduled, progress, self.coin, self.draws)
+        if drawn.corrected is not None:
+            self.seen.setdefault("corrected", []).append(drawn.corrected)
+        return None if drawn.origin == "data" else drawn.batch
+
+    @property
+    def _trainer(self) -> Any:
+        return self
+
+    def _batch(self, inputs: Mapping[str, Any]) -> Batch:
+        """A trainer's batch as prompts and responses, wherever it is padded."""
+        ids, labels = inputs["input_ids"].cpu(), inputs["labels"].cpu()
+        mask = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"])).cpu().bool()
+        prompts, responses = [], []
+        for row, label, inside in zip(ids, labels, mask, strict=True):
+            tokens, counted = row[inside].tolist(), (label[inside] != UNCOUNTED).nonzero().flatten().tolist()
+            start = max(1, counted[0]) if counted else len(tokens)
+            prompts.append(tokens[:start])
+            responses.append(tokens[start : counted[-1] + 1] if counted else [])
+        return Batch.of(prompts, responses, pad=self.by.pad)
+
+    def _spans(self, inputs: Mapping[str, Any]) -> Tensor | None:
+        """The number of the span of each counted token."""
+        if self.by.chunker is None:
+            return None
+        found = torch.full_like(inputs["labels"], -1)
+        for row, label in enumerate(inputs["labels"]):
+            places = (label != UNCOUNTED).nonzero().flatten()
+            spans = self.by.spans(inputs["input_ids"][row, places].tolist())
+            found[row, places] = torch.tensor(spans, dtype=found.dtype, device=found.device)
+        return found
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """The trainer's evaluation, of which the adaptive schedule hears."""
+        parent: Any = super()
+        metrics = parent.evaluate(*args, **kwargs)
+        loss = metrics.get(f"{kwargs.get('metric_key_prefix', 'eval')}_loss")
+        if self.distillation.schedule.schedule == "adaptive" and loss is not None:
+            self.scheduled.validated(float(loss), self.distillation.schedule)
+        return metrics
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """The trainer's log, with the parts of the loss since the last one."""
+        parent: Any = super()
+        if "loss" in logs:
+            logs = {**logs, **{name: sum(values) / len(values) for name, values in self.seen.items()}}
+            self.seen.clear()
+        parent.log(logs, *args, **kwargs)
+
+    def save_model(self, output_dir: str | None = None, *args: Any, **kwargs: Any) -> None:
+        """The trainer's, and the clipping's network beside it."""
+        parent: Any = super()
+        parent.save_model(output_dir, *args, **kwargs)
+        if self.quantiles is not None:
+            folder = Path(output_dir or self._trainer.args.output_dir)
+            store.write_tensors(folder / NETWORK, self.quantiles.state_dict(), {})
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, *args: Any, **kwargs: Any) -> None:
+        parent: Any = super()
+        parent._load_from_checkpoint(resume_from_checkpoint, *args, **kwargs)
+        saved = Path(resume_from_checkpoint) / NETWORK
+        if self.quantiles is not None and saved.is_file():
+            self.quantiles.load_state_dict(store.read_tensors(saved)[0])
+
+
+def _words(tokenizer: Any, teacher: nn.Module, student: nn.Module) -> int:
+    """The size of the vocabulary: the tokenizer's, or what both models have."""
+    if tokenizer is not None:
+        check_same(tokenizer_beside(teacher), tokenizer)
+        return shared_words(tokenizer, teacher=teacher, student=student)
+    one, other = width(teacher), width(student)
+    if one != other:
+        raise InputError(
+            f"the teacher has logits for {one} tokens and the student for {other}; give the trainer processing_class=, "
+            "whose tokens say where padding begins, or models of one vocabulary."
+        )
+    return one
+
+
+def _without_labels(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in inputs.items() if name != "labels"}

@@ -1,0 +1,205 @@
+"""The Python face: distil, train and evaluate language models."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from attar.core import engine as core
+from attar.core.errors import InputError
+from attar.core.runtime import Engine, Runtime
+from attar.language.artefact import DistilledLanguageModel
+from attar.language.distillation import DistillLanguage
+from attar.language.evaluation import AT, Measures, measured
+from attar.language.generation import Sampling, Voice
+from attar.language.models import is_fresh, stops_of
+from attar.language.pair import LanguagePair, Model, paired
+from attar.language.rouge import Stem
+from attar.language.sources import load
+from attar.language.tokens import Tokeniser
+
+Say = Callable[[str], None]
+
+
+def distill(
+    data: Any = "phrases",
+    method: DistillLanguage | None = None,
+    *,
+    teacher: Model = None,
+    student: Model = None,
+    tokenizer: Any = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    engine: Engine | None = None,
+    say: Say | None = None,
+    answers: int = 32,
+) -> DistilledLanguageModel:
+    """Distil a causal language model into a smaller one, and measure both on the test part, once, at the end.
+
+    Args:
+        data: A source, or anything `attar.language.load` takes.
+        method: Settings; `DistillLanguage()` unless given.
+        teacher: A causal model of transformers, a distilled one, the folder of either, or a name on the hub.
+        student: The same, in place of the method's; it is left as it is.
+        tokenizer: Where no model brings one: a tokenizer of transformers, its folder or its name on the hub.
+        out: Folder for the student. An unfinished run found there is resumed, a finished one is read.
+        seed: Seed of every generator in the run.
+        engine: How to use the machine.
+        say: Told what happens, a line at a time; silent by default.
+        answers: Test prompts that both answer for ROUGE-L, length, repetition and the excess error; 0 for none.
+
+    Raises:
+        InputError: Teacher, student, data and settings do not fit one another; nothing is lost.
+        Interrupted: Stopped by Ctrl-C or SIGTERM; the same call goes on where it stopped.
+    """
+    method, runtime = method or DistillLanguage(), Runtime(engine, seed, say=say)
+    if isinstance(student, (str, Path)):
+        method, student = dataclasses.replace(method, student=str(student)), None
+    if student is None and not is_fresh(method.student):
+        student = method.student
+    pair = paired(load(data), teacher, student, tokenizer)
+    method = method.resolve(pair, runtime)
+    runtime.plan(0)  # text is ragged: what is compiled for one length would be compiled again for the next
+    runtime.say(str(pair))
+    runtime.say(f"{method.name} · {core.resolved_json(method)}")
+    folder = None if out is None else Path(out)
+    made: DistilledLanguageModel = core.run(method, pair, runtime, out=folder)
+    if made.scores:
+        return made
+    scores = runtime.processes.once(lambda: _scores(made.model, pair, method, runtime, answers))
+    scored = dataclasses.replace(made, scores=scores)
+    if folder is not None:
+        runtime.processes.once(lambda: scored.save(folder))
+    return scored
+
+
+def train(
+    data: Any = "phrases",
+    model: str = "gpt2:layers=4,width=128",
+    *,
+    tokenizer: Any = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    engine: Engine | None = None,
+    say: Say | None = None,
+    answers: int = 32,
+    **settings: Any,
+) -> DistilledLanguageModel:
+    """Train a causal language model on the references alone: a teacher, or the student that distillation has to beat.
+
+    Args:
+        data: A source, or anything `attar.language.load` takes.
+        model: A fresh model by kind and sizes, a folder, or a name on the hub.
+        tokenizer: As for `distill`; learned from the data where there is none.
+        out: Folder, resumed and read as by `distill`.
+        seed: Seed of every generator in the run.
+        engine: How to use the machine.
+        say: Told what happens.
+        answers: Test prompts that it answers.
+        settings: Of `DistillLanguage`, by their own names: epochs, lr, batch, max_length, select, ...
+
+    Raises:
+        InputError: Model, data and settings do not fit one another.
+    """
+    method = DistillLanguage.of(**{"divergence": "none", "student": model, **settings})
+    return distill(data, method, tokenizer=tokenizer, out=out, seed=seed, engine=engine, say=say, answers=answers)
+
+
+def evaluate(
+    model: Model,
+    data: Any = "phrases",
+    *,
+    teacher: Model = None,
+    tokenizer: Any = None,
+    part: str = "test",
+    rows: int | None = None,
+    answers: int = 64,
+    seeds: Sequence[int] = (10, 20, 30, 40, 50),
+    max_length: int | None = None,
+    max_prompt: int | None = None,
+    context: int = 16,
+    sampling: Sampling | None = None,
+    stem: Stem | None = None,
+    error_at: int = AT,
+    engine: Engine | None = None,
+) -> Measures:
+    """Measure a language model on data.
+
+    Args:
+        model: A distilled model, a causal model of transformers, a folder, or a name on the hub.
+        data: A source, or anything `attar.language.load` takes.
+        teacher: For the excess error; it has the same vocabulary.
+        tokenizer: Where the model brings none.
+        part: test, validation or train.
+        rows: How many rows the cross-entropy is measured on, the first ones; all unless given.
+        answers: How many prompts it answers; 0 for none.
+        seeds: One round of answers for each (the field's five).
+        max_length: Tokens of a prompt and its response; 512, or what the model reads, unless given.
+        max_prompt: Of a prompt; half of that unless given.
+        context: Tokens of plain text that are a block's prompt.
+        sampling: How it answers; at temperature 1 unless given.
+        stem: For ROUGE-L: `attar.language.porter()` for the field's numbers, words as they are unless given.
+        error_at: After how many tokens the excess error is read.
+        engine: How to use the machine.
+
+    Raises:
+        InputError: No such model or data, or they do not fit one another.
+    """
+    if model is None:
+        raise InputError("evaluate needs a model.")
+    if part not in ("train", "validation", "test"):
+        raise InputError(f"part is {part!r}; it must be train, validation or test.")
+    pair, runtime = paired(load(data), teacher, model, tokenizer), Runtime(engine)
+    longest = max_length or min(512, pair.longest)
+    if longest > pair.longest:
+        raise InputError(f"max_length is {longest}, but the models read {pair.longest} tokens at most.")
+    by = Tokeniser(pair.tokenizer, longest, max_prompt or max(1, longest // 2), context)
+    return _measured(pair.student, pair, by, part, rows, answers, seeds, sampling, stem, error_at, runtime)
+
+
+def _scores(
+    model: nn.Module, pair: LanguagePair, method: DistillLanguage, runtime: Runtime, answers: int
+) -> dict[str, Any]:
+    """Both on the test part; and the teacher's perplexity over the student's."""
+    by = method.tokeniser(pair)
+    common = ("test", None, answers, (10,), method.sampling, None, AT, runtime)
+    mine = _measured(model, pair, by, *common)
+    if pair.teacher is None:
+        return {"student": mine.to_json()}
+    teachers = _measured(pair.teacher, dataclasses.replace(pair, teacher=None), by, *common)
+    kept = 100 * teachers.perplexity / mine.perplexity
+    return {"student": mine.to_json(), "teacher": teachers.to_json(), "kept": kept}
+
+
+def _measured(
+    model: nn.Module | None,
+    pair: LanguagePair,
+    by: Tokeniser,
+    part: str,
+    rows: int | None,
+    answers: int,
+    seeds: Sequence[int],
+    sampling: Sampling | None,
+    stem: Stem | None,
+    at: int,
+    runtime: Runtime,
+) -> Measures:
+    assert model is not None
+    tokens = pair.tokens(part, by)
+    here = model.to(runtime.device)
+    teacher = None if pair.teacher is None else pair.teacher.to(runtime.device).eval()
+    voice = Voice(here, pair.words, stops_of(here, pair.tokenizer), sampling or Sampling())
+    count = len(tokens) if rows is None else min(rows, len(tokens))
+    return measured(
+        voice,
+        tokens,
+        range(count),
+        answers=min(answers, count),
+        seeds=seeds,
+        teacher=teacher,
+        stem=stem,
+        at=at,
+        context=runtime.autocast,
+    )

@@ -1,0 +1,58 @@
+"""One vocabulary for teacher and student: what counts as the same, and what is cut off.
+
+A model may have more logits than its tokenizer has tokens, padded to a round number, and two of one family may be
+padded differently. The policy: the tokens must be the same, under the same numbers; logits beyond the tokenizer's are
+padding and are left out for both models, in losses and in sampling; a model with fewer logits than there are tokens is
+refused.
+"""
+
+from typing import Any
+
+from torch import nn
+
+from attar.core.errors import InputError
+
+
+def width(model: nn.Module) -> int:
+    """How many logits a causal model gives."""
+    head = getattr(model, "get_output_embeddings", lambda: None)()
+    weight = getattr(head, "weight", None)
+    return int(weight.shape[0] if weight is not None else model.config.vocab_size)  # type: ignore[union-attr, arg-type]
+
+
+def shared_words(tokenizer: Any, **models: nn.Module | None) -> int:
+    """The size of the vocabulary, to which logits are cut.
+
+    Args:
+        tokenizer: Of both models.
+        models: By what they are called: teacher, student.
+
+    Raises:
+        InputError: A model has fewer logits than the tokenizer has tokens.
+    """
+    words = len(tokenizer)
+    for who, model in models.items():
+        if model is not None and width(model) < words:
+            raise InputError(
+                f"the {who} has logits for {width(model)} tokens, but the tokenizer has {words}; teacher and student "
+                "need one vocabulary: take models of one family."
+            )
+    return words
+
+
+def check_same(teacher: Any, student: Any) -> None:
+    """See that two tokenizers give the same numbers to the same tokens.
+
+    Raises:
+        InputError: They do not.
+    """
+    if teacher is None or student is None:
+        return
+    one, other = teacher.get_vocab(), student.get_vocab()
+    if one == other:
+        return
+    changed = sorted(token for token in {*one, *other} if one.get(token) != other.get(token))
+    raise InputError(
+        f"teacher and student disagree in vocabulary: {len(one)} and {len(other)} tokens, {len(changed)} of them "
+        f"different, the first {changed[0]!r}; take models of one family."
+    )

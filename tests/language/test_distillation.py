@@ -1,0 +1,293 @@
+"""The house's battery for language models: same seed same bytes, killed equals uninterrupted, settings survive."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+import torch
+
+import attar.language as language
+from attar.core.engine import RunFolder
+from attar.core.errors import InputError
+from attar.core.runtime import Engine, Runtime
+from attar.core.score import paired as paired_interval
+from attar.language.correction import Correction, correct
+from attar.language.distillation import DistillLanguage
+from attar.language.generation import Voice, generate
+from attar.language.losses import Places, log_probabilities
+from attar.language.pair import paired
+from attar.language.tokens import Batch, Tokeniser
+
+SMALL = {"student": "gpt2:layers=1,width=16,heads=2", "epochs": 2, "batch": 16, "max_length": 96, "new_tokens": 6}
+KINDS = {
+    "sft": {"divergence": "none"},
+    "forward": {"label_weight": 0.5, "micro": 6},
+    "jsd mixed": {"divergence": "jsd", "schedule": "mixed", "corrections": 1},
+    "seqkd": {"divergence": "none", "schedule": "teacher"},
+    "all levels": {
+        "clip": "learned",
+        "span_weight": 1.0,
+        "corrections": 1,
+        "schedule": "adaptive",
+        "threshold": 0.8,
+        "capacity": 20,
+        "select": "rouge",
+        "validation_answers": 4,
+    },
+    "adapters": {"lora_rank": 2, "lora_dropout": 0.1, "select": "loss"},
+    "policy": {"divergence": "policy", "rollouts": 16, "rollout_epochs": 2},
+}
+EVERY_STEP = Engine(device="cpu", checkpoint_seconds=0, quiet=True)
+
+
+class Killed(BaseException):
+    """Ends a run as abruptly as an exception can."""
+
+
+@pytest.fixture(params=sorted(KINDS))
+def method(request):
+    return DistillLanguage.of(**SMALL, **KINDS[request.param])
+
+
+@pytest.fixture
+def run(source, teacher, tokenizer):
+    def distilled(method, out=None, **settings):
+        settings = {"teacher": teacher, "tokenizer": tokenizer, "engine": EVERY_STEP, "answers": 0, **settings}
+        return language.distill(source, method, out=out, **settings)
+
+    return distilled
+
+
+def artefact_bytes(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
+
+
+def die_at(monkeypatch, step):
+    real, taken = DistillLanguage.step, 0
+
+    def dying(self, state, runtime):
+        nonlocal taken
+        taken += 1
+        metrics = real(self, state, runtime)
+        if taken == step:
+            raise Killed
+        return metrics
+
+    monkeypatch.setattr(DistillLanguage, "step", dying)
+
+
+@pytest.mark.parametrize("step", [2, 4])
+def test_killed_and_resumed_equals_uninterrupted(method, step, run, tmp_path, monkeypatch):
+    whole = run(method, tmp_path / "whole")
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        die_at(patch, step)
+        run(method, tmp_path / "killed")
+    assert not (tmp_path / "killed" / "artefact.json").exists()
+    restored = []
+    real = RunFolder.restore
+    monkeypatch.setattr(RunFolder, "restore", lambda *a: restored.append(real(*a)) or restored[-1])
+    run(method, tmp_path / "killed")
+    assert restored == [step - 1]
+    assert artefact_bytes(tmp_path / "killed") == artefact_bytes(tmp_path / "whole")
+    curves = [(tmp_path / name / "run" / "metrics.jsonl").read_text() for name in ("killed", "whole")]
+    assert curves[0] == curves[1]
+    assert math.isfinite(whole.scores["student"]["cross_entropy"])
+
+
+def test_another_seed_gives_another_student(run):
+    method = DistillLanguage.of(**SMALL)
+    one, other = (next(iter(run(method, seed=seed).model.parameters())) for seed in (0, 1))
+    assert not torch.equal(one, other)
+
+
+def test_a_finished_run_is_read_and_not_repeated(run, tmp_path, monkeypatch):
+    method = DistillLanguage.of(**SMALL)
+    first = run(method, tmp_path)
+    monkeypatch.setattr(DistillLanguage, "build", lambda *a: pytest.fail("ran again"))
+    again = run(method, tmp_path)
+    assert again.scores == first.scores
+    with pytest.raises(InputError, match="holds a run with other settings"):
+        run(dataclasses.replace(method, batch=8), tmp_path)
+
+
+def test_settings_survive_json(method, source, teacher, tokenizer, runtime):
+    resolved = method.resolve(paired(source, teacher, None, tokenizer), runtime)
+    assert resolved.total_steps == 6
+    for settings in (method, resolved):
+        assert DistillLanguage.from_json(json.loads(json.dumps(settings.to_json()))) == settings
+
+
+def test_settings_survive_the_command_line(method, capsys):
+    import tyro
+
+    words = []
+    for name, value in flat(method.to_json()):
+        flag = "--" + name.replace("_", "-")
+        if value is None or value == []:
+            continue
+        words += [flag if value else flag.replace("--", "--no-", 1)] if isinstance(value, bool) else [flag, str(value)]
+    found = []
+
+    def distill(method: DistillLanguage = DistillLanguage()):  # noqa: B008
+        found.append(method)
+
+    tyro.cli(distill, args=words, config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes))
+    assert found == [method]
+
+
+def flat(values):
+    for name, value in values.items():
+        yield from flat(value) if isinstance(value, dict) else [(name, value)]
+
+
+@pytest.fixture(scope="module")
+def trained(source, tokenizer, engine):
+    """A teacher of the forty rows."""
+    return language.train(
+        source,
+        "gpt2:layers=1,width=48",
+        tokenizer=tokenizer,
+        engine=engine,
+        answers=0,
+        **{"epochs": 12, "lr": 5e-3, "batch": 8, "max_length": 96},
+    )
+
+
+def test_training_learns(trained, tokenizer):
+    assert trained.scores["student"]["cross_entropy"] < 0.75 * math.log(len(tokenizer))
+
+
+def test_a_teacher_that_has_seen_more_helps(source, engine, tokenizer):
+    """Ten rows, and a teacher of six hundred: forward KL beats the labels in cross-entropy on new rows, run by run."""
+    few = language.load({"train": list(source.train)[:10], "validation": list(source.test), "test": list(source.test)})
+    common = {"student": "gpt2:layers=1,width=32", "epochs": 20, "batch": 5, "max_length": 96, "lr": 5e-3}
+    wide = language.train(
+        "phrases",
+        "gpt2:layers=1,width=64",
+        tokenizer=tokenizer,
+        engine=engine,
+        answers=0,
+        **{"epochs": 2, "lr": 5e-3, "batch": 16, "max_length": 96},
+    )
+    found = {}
+    for name, settings in {"labels": {"divergence": "none"}, "forward": {"label_weight": 0.0}}.items():
+        method = DistillLanguage.of(**common, **settings)
+        found[name] = [
+            language.distill(few, method, teacher=wide, engine=engine, seed=seed, answers=0).scores["student"][
+                "cross_entropy"
+            ]
+            for seed in range(3)
+        ]
+    gain = paired_interval(found["forward"], found["labels"])
+    assert gain.high < 0
+
+
+def test_corrected_answers_are_nearer_to_the_teacher_s(source, trained, student, tokenizer):
+    """The teacher gives the tokens of corrected answers more than those of raw ones, prompt by prompt."""
+    prompts = Tokeniser(tokenizer, 96, 48, 8).read(source, "train").batch(range(40)).prompt_ids
+    voice, generator = Voice(student, len(tokenizer), (tokenizer.eos_token_id,)), torch.Generator().manual_seed(0)
+    said = generate(voice, prompts, [8] * 40, generator)
+    better, changed = correct(voice, trained.model, prompts, said, [8] * 40, Correction(corrections=3), generator)
+    likely = []
+    for answers in (said, better):
+        batch = Batch.of(prompts, answers)
+        places = Places.of(batch.labels)
+        with torch.no_grad():
+            found = log_probabilities(trained.model(input_ids=batch.ids).logits, places, words=len(tokenizer))
+        row = places.rows // batch.ids.shape[1]
+        total = torch.zeros(40).index_add_(0, row, found)
+        likely.append((total / torch.bincount(row, minlength=40)).tolist())
+    assert all(changed)
+    assert paired_interval(likely[1], likely[0]).low > 0
+
+
+def test_a_run_shows_what_the_sheet_asks_for(run, tmp_path):
+    run(DistillLanguage.of(**SMALL, **KINDS["all levels"]), tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    shown = set().union(*lines)
+    assert {"loss", "labels", "teacher", "spans", "kept mass", "upper", "lower", "corrected", "threshold"} <= shown
+    assert len(lines) == 6
+
+
+def test_the_best_epoch_is_kept(source, tokenizer, engine):
+    """At a step size that undoes what was learned, the choice by loss is no worse on validation than the last."""
+    settings = {**SMALL, "lr": 0.08, "epochs": 4, "divergence": "none"}
+    found = []
+    for select in ("last", "loss"):
+        made = language.distill(
+            source, DistillLanguage.of(**settings, select=select), tokenizer=tokenizer, engine=engine, answers=0
+        )
+        measured = language.evaluate(made, source, part="validation", answers=0, max_length=96, engine=engine)
+        found.append(measured.cross_entropy.value)
+    assert found[1] <= found[0]
+
+
+def test_the_step_size_rises_and_falls_to_nothing():
+    method = DistillLanguage.of(epochs=10, batch=1, warm_up=0.2)
+    method = dataclasses.replace(method, rows=1)
+    pace = [method.pace(step) for step in range(10)]
+    assert pace[:3] == [0.5, 1.0, 1.0]
+    assert pace[2:] == sorted(pace[2:], reverse=True)
+    assert method.pace(10) == pytest.approx(0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"corrections": 1}, "corrections are of the student's answers, and the schedule off-policy has none"),
+        ({"divergence": "none", "schedule": "mixed"}, "--divergence none compares nothing there"),
+        ({"divergence": "policy", "schedule": "mixed"}, "--divergence policy draws answers of its own"),
+        ({"divergence": "policy", "temperature": 0.5}, "leave temperature and nucleus at 1"),
+        ({"divergence": "jsd", "clip": "top-p"}, "clip is top-p, which goes with --divergence forward, not jsd"),
+        ({"divergence": "none", "label_weight": 0.0}, "nothing is learned from: --label-weight is 0"),
+        ({"beta": 2.0}, "beta is 2.0; it must be from 0 to 1."),
+        ({"divergence": "kl"}, "unknown divergence 'kl'"),
+        ({"batches": 2}, "unknown setting of DistillLanguage 'batches'; did you mean 'batch'?"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(settings, sentence):
+    with pytest.raises(InputError) as refusal:
+        DistillLanguage.of(**settings)
+    assert sentence in str(refusal.value)
+
+
+def test_what_does_not_fit_the_models_is_refused_and_nothing_is_lost(run, source, tokenizer, tmp_path, engine):
+    with pytest.raises(InputError, match="--divergence forward compares with a teacher; give one"):
+        run(DistillLanguage.of(**SMALL), teacher=None)
+    with pytest.raises(InputError, match="max_length is 200, but the models read 96 tokens at most"):
+        run(DistillLanguage.of(**{**SMALL, "max_length": 200}), tmp_path / "run")
+    with pytest.raises(InputError, match="max_prompt is 96, which leaves nothing of 96 tokens"):
+        run(DistillLanguage.of(**SMALL, max_prompt=96))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_teacher_of_no_numbers_is_refused(run, teacher):
+    import copy
+
+    broken = copy.deepcopy(teacher)
+    with torch.no_grad():
+        broken.transformer.wte.weight[7] = math.nan
+    with pytest.raises(InputError, match="the teacher's logits hold NaN or infinity"):
+        run(DistillLanguage.of(**SMALL), teacher=broken)
+
+
+@pytest.mark.parametrize("kind", ["forward", "all levels", "jsd mixed", "policy"])
+def test_several_processes_share_the_passes_of_a_step(kind, source, teacher, tokenizer):
+    """What two processes have, added up, is the gradient of one alone."""
+    from attar.core.processes import Processes
+    from attar.language.steps import descend
+
+    pair = paired(source, teacher, None, tokenizer)
+    method = DistillLanguage.of(**{**SMALL, **KINDS[kind], "micro": 4}).resolve(pair, Runtime(EVERY_STEP))
+    grads = []
+    for rank, count in ((0, 1), (0, 2), (1, 2)):
+        runtime = Runtime(EVERY_STEP)
+        runtime.processes = Processes()
+        runtime.processes.rank, runtime.processes.count = rank, count
+        state = method.build(pair, runtime)
+        state.student.eval()
+        descend(method, list(range(14)), state, runtime)
+        learned = [*state.learned.values(), *state.network.parameters()]
+        grads.append(torch.cat([parameter.grad.flatten() for parameter in learned]))
+    torch.testing.assert_close(grads[0], grads[1] + grads[2], rtol=1e-4, atol=1e-6)

@@ -1,0 +1,85 @@
+import math
+
+import pytest
+import torch
+
+from attar.core.errors import InputError
+from attar.language.evaluation import cross_entropy, divergence_by_position, excess_error, measured, repetition
+from attar.language.generation import Voice
+from attar.language.tokens import Tokeniser
+
+
+@pytest.fixture
+def tokens(source, tokenizer):
+    return Tokeniser(tokenizer, 96, 48, 8).read(source, "test")
+
+
+@pytest.fixture
+def voice(student, tokenizer):
+    return Voice(student, len(tokenizer), (tokenizer.eos_token_id,))
+
+
+def test_cross_entropy_is_what_transformers_says(student, tokens, tokenizer):
+    batch = tokens.batch(range(8))
+    with torch.no_grad():
+        theirs = student(input_ids=batch.ids, attention_mask=batch.mask.long(), labels=batch.labels).loss
+    ours = cross_entropy(student, tokens, range(8), len(tokenizer))
+    assert ours == pytest.approx(float(theirs), rel=1e-5)
+
+
+def test_a_model_that_knows_nothing_has_the_logarithm_of_the_words(bigram, tokens):
+    assert cross_entropy(bigram([[1 / 300] * 300] * 300), tokens, range(4), 300) == pytest.approx(
+        math.log(300), rel=1e-5
+    )
+
+
+def test_repetition_is_the_share_of_runs_had_before():
+    assert repetition("a b c d") == repetition("") == repetition("a b c") == 0
+    assert repetition("a b c d a b c d") == pytest.approx(1 / 5)
+    assert repetition("x " * 10) == pytest.approx(6 / 7)
+
+
+def test_the_excess_error_grows_with_what_goes_wrong_on_the_own_prefixes():
+    led = torch.tensor([1.0, 1.0, 1.0])
+    assert excess_error(led, led).tolist() == [0, 0, 0]
+    assert excess_error(torch.tensor([1.0, 2.0, 3.0, 9.0]), led).tolist() == [0, 50, 100]
+
+
+def test_divergences_are_put_in_their_positions(bigram):
+    student, teacher = bigram([[0.5, 0.5], [0.5, 0.5]]), bigram([[0.9, 0.1], [0.5, 0.5]])
+    found = divergence_by_position(Voice(student, 2, ()), teacher, [[0], [1, 1]], [[0, 1], [0, 1, 1]])
+    apart = 0.9 * math.log(1.8) + 0.1 * math.log(0.2)
+    torch.testing.assert_close(found, torch.tensor([apart / 2, apart, 0.0]))
+
+
+def test_all_measures_of_a_model(voice, teacher, tokens):
+    found = measured(voice, tokens, range(8), answers=4, seeds=(1, 2), teacher=teacher, at=3)
+    assert found.rouge_l.n == found.excess_error.n == 2
+    assert 0 <= found.rouge_l.value <= 100
+    assert found.length_ratio.value > 0
+    assert set(found.to_json()) == {
+        "cross_entropy",
+        "perplexity",
+        "rouge_l",
+        "length_ratio",
+        "repetition",
+        "excess_error",
+    }
+    assert "ROUGE-L" in str(found)
+    assert found.perplexity == pytest.approx(math.exp(found.cross_entropy.value))
+
+
+def test_a_teacher_has_no_excess_error_against_itself(voice, student, tokens):
+    found = measured(voice, tokens, range(4), answers=2, teacher=student)
+    assert math.isnan(found.excess_error.value) or abs(found.excess_error.value) < 1e-3
+
+
+def test_without_answers_there_is_the_cross_entropy_alone(voice, tokens):
+    found = measured(voice, tokens, range(8), answers=0)
+    assert found.rouge_l is None
+    assert "ROUGE" not in str(found)
+
+
+def test_a_model_of_no_numbers_is_refused(bigram, tokens):
+    with pytest.raises(InputError, match="the logits of the model hold NaN"):
+        cross_entropy(bigram([[float("nan")] * 300] * 300), tokens, range(4), 300)

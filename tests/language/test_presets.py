@@ -1,0 +1,33 @@
+import pytest
+
+from attar.core.errors import InputError
+from attar.language.distillation import DistillLanguage
+from attar.language.presets import BASELINES, FAMILIES
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_of_the_scripts_is_a_method(family):
+    method = DistillLanguage.paper(family)
+    assert (method.max_length, method.max_prompt, method.clip_norm, method.warm_up) == (512, 256, 1.0, 0.0)
+    assert method.correction.corrections == 1
+    assert method.clipping.clip == "learned"
+    assert method.spans.span_weight == method.objective.label_weight == method.objective.teacher_weight == 1.0
+
+
+def test_families_differ_as_the_scripts_do():
+    large = DistillLanguage.paper("openllama2-3b")
+    assert (large.schedule.threshold, large.schedule.tolerance, large.lora.lora_rank > 0) == (0.2, 0.2, True)
+    assert DistillLanguage.paper("opt").lr == 5e-5
+    assert DistillLanguage.paper("gpt2-0.7b", epochs=3).epochs == 3
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_every_method_of_the_field_is_a_setting(name):
+    assert DistillLanguage.baseline(name).name == "language"
+
+
+def test_other_names_are_refused():
+    with pytest.raises(InputError, match="unknown method 'gdk'; did you mean 'gkd'"):
+        DistillLanguage.baseline("gdk")
+    with pytest.raises(InputError, match="unknown family of students 'gpt2'"):
+        DistillLanguage.paper("gpt2")

@@ -1,0 +1,152 @@
+import json
+
+import pytest
+
+from attar.core.errors import InputError
+from attar.language.sources import load
+
+
+def lines(path, rows):
+    path.write_text("\n".join(json.dumps(row) for row in rows) + "\n")
+    return path
+
+
+PAIRS = [{"prompt": f"say {n}: ", "completion": f"{n}"} for n in range(20)]
+
+
+def test_the_data_at_hand_is_the_same_each_time():
+    one, other = load("phrases"), load()
+    assert one.fingerprint == other.fingerprint
+    assert [len(one.train), len(one.validation), len(one.test)] == [600, 100, 100]
+    assert str(one) == "phrases: 600 prompts with responses to train on, 100 for validation, 100 for testing"
+
+
+@pytest.mark.parametrize("answer", ["completion", "response", "output", "answer"])
+def test_json_lines_by_path(tmp_path, answer):
+    source = load(lines(tmp_path / "few.jsonl", [{"prompt": "p", answer: f"r{n}"} for n in range(20)]))
+    assert source.form == "pair"
+    assert source.name == "few"
+    assert list(source.validation["response"]) == ["r0", "r1"]
+    assert list(source.test["response"]) == ["r18", "r19"]
+    assert source.train[0] == {"prompt": "p", "response": "r2"}
+
+
+def test_the_first_rows_are_for_validation_as_many_as_are_asked(tmp_path):
+    source = load(lines(tmp_path / "few.jsonl", PAIRS), validation=5, test=1)
+    assert [len(source.validation), len(source.train), len(source.test)] == [5, 14, 1]
+
+
+def test_instructions_become_prompts():
+    rows = [{"instruction": "Add.", "input": "1 2", "output": "3"}, {"instruction": "Hi.", "input": "", "output": "Ho"}]
+    source = load({"train": rows, "validation": rows, "test": rows})
+    assert list(source.train["prompt"]) == [
+        "### Instruction:\nAdd.\n\n### Input:\n1 2\n\n### Response:\n",
+        "### Instruction:\nHi.\n\n### Response:\n",
+    ]
+
+
+def test_conversations_in_both_ways_of_writing_them():
+    turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
+    one = load([{"messages": turns}] * 3)
+    other = load([{"prompt": turns[:1], "completion": turns[1:]}] * 3)
+    assert one.form == other.form == "chat"
+    assert one.fingerprint == other.fingerprint
+    assert one.texts() == ["hi", "ho"]
+
+
+def test_one_text_is_cut_in_three_by_its_characters(tmp_path):
+    (tmp_path / "play.txt").write_text("abcdefghij" * 10)
+    source = load(tmp_path / "play.txt")
+    assert [len(part[0]["text"]) for part in (source.validation, source.train, source.test)] == [10, 80, 10]
+    assert source.form == "text"
+
+
+def test_texts_may_be_rows():
+    source = load(["one", "two", "three"])
+    assert list(source.train["text"]) == ["two"]
+
+
+def test_a_folder_of_tasks_gives_a_tenth_of_each(tmp_path):
+    for name in ("a", "b"):
+        lines(tmp_path / f"{name}.jsonl", [{"prompt": name, "completion": str(n)} for n in range(10)])
+    source = load(tmp_path)
+    assert list(source.validation["prompt"]) == ["a", "b"]
+    assert list(source.test["response"]) == ["9", "9"]
+    assert len(source.train) == 16
+
+
+def test_a_folder_with_parts_keeps_them(tmp_path):
+    for name, count in (("train", 6), ("valid", 2), ("test", 3)):
+        lines(tmp_path / f"{name}.jsonl", PAIRS[:count])
+    source = load(tmp_path)
+    assert [len(source.train), len(source.validation), len(source.test)] == [6, 2, 3]
+
+
+def test_data_sets_of_datasets_and_parquet(tmp_path):
+    import datasets
+
+    table = datasets.Dataset.from_list(PAIRS)
+    assert load(table).fingerprint == load(datasets.DatasetDict({"train": table})).fingerprint
+    table.to_parquet(tmp_path / "few.parquet")
+    assert load(tmp_path / "few.parquet").fingerprint == load(table).fingerprint
+
+
+def test_the_fingerprint_knows_rows_and_parts():
+    assert load(PAIRS).fingerprint == load(list(PAIRS)).fingerprint
+    assert load(PAIRS).fingerprint != load(PAIRS[::-1]).fingerprint
+    assert load(PAIRS).fingerprint != load(PAIRS, validation=3).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        ([], "data is empty."),
+        (PAIRS[:2], "1 of the 1 rows of data are asked for test; leave some to train on."),
+        (
+            [{"question": "q"}] * 3,
+            "the first row of data has question; rows have prompt and completion, instruction and output, messages, or "
+            "text.",
+        ),
+        ([*PAIRS, {"prompt": "p"}], "row 21 of data is not of the form of the first, pair."),
+        ([*PAIRS, {"prompt": "p", "completion": 3}], "row 21 of data is not of the form of the first, pair."),
+        (
+            [{"messages": [{"role": "user", "content": "hi"}]}] * 3,
+            "row 1 of data is not of the form of the first, chat.",
+        ),
+        ({"test": PAIRS}, "data has no part called train; it has test."),
+        (3, "text cannot be read from a int; give a path, a datasets.Dataset, or rows."),
+    ],
+)
+def test_bad_rows_are_refused(rows, sentence):
+    with pytest.raises(InputError) as refusal:
+        load(rows)
+    assert str(refusal.value) == sentence
+
+
+def test_bad_files_are_refused(tmp_path):
+    (tmp_path / "few.jsonl").write_text('{"prompt": "p", "completion": "c"}\n{oops\n')
+    with pytest.raises(InputError, match=r"line 2 of .*few.jsonl is no JSON"):
+        load(tmp_path / "few.jsonl")
+    (tmp_path / "list.json").write_text('[{"text": "a"},\n oops]')
+    with pytest.raises(InputError, match=r"line 2 of .*list.json is no JSON"):
+        load(tmp_path / "list.json")
+    (tmp_path / "picture.png").write_text("")
+    with pytest.raises(InputError, match="is no text to learn from"):
+        load(tmp_path / "picture.png")
+    (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="is no UTF-8 text"):
+        load(tmp_path / "bytes.txt")
+    (tmp_path / "bad.parquet").write_bytes(b"nothing")
+    with pytest.raises(InputError, match="is damaged: not parquet"):
+        load(tmp_path / "bad.parquet")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"holds no \.jsonl"):
+        load(tmp_path / "empty")
+    with pytest.raises(
+        InputError, match=r"there is no file or folder missing\.jsonl, and it is no user/name on the hub"
+    ):
+        load("missing.jsonl")
+    with pytest.raises(InputError, match="is no data set on the hub"):
+        load("nobody/nothing-of-this-name")
+    with pytest.raises(InputError, match="30 of the 20 rows of data are asked for validation; leave some to train on"):
+        load(PAIRS, validation=30)

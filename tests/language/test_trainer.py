@@ -1,0 +1,171 @@
+import copy
+import json
+
+import pytest
+import torch
+import transformers
+
+import attar.language as language
+from attar.core.errors import InputError
+from attar.language.models import fresh_model
+from attar.language.objective import distillation_loss
+from attar.language.tokens import Tokeniser
+
+
+class Trainer(language.DistillationMixin, transformers.Trainer):
+    pass
+
+
+@pytest.fixture
+def rows(source, tokenizer):
+    """Rows as trainers have them, already padded, with labels."""
+    batch = Tokeniser(tokenizer, 96, 48, 8).read(source, "train").batch(range(16))
+    return [
+        {"input_ids": ids, "labels": labels, "attention_mask": mask.long()}
+        for ids, labels, mask in zip(batch.ids, batch.labels, batch.mask, strict=True)
+    ]
+
+
+@pytest.fixture
+def trainer(student, teacher, tokenizer, rows, tmp_path):
+    def made(method=None, *, teacher=teacher, processing_class=tokenizer, **arguments):
+        settings = {
+            "output_dir": str(tmp_path),
+            "report_to": "none",
+            "use_cpu": True,
+            "max_steps": 2,
+            "per_device_train_batch_size": 4,
+            "logging_steps": 1,
+            "save_steps": 1,
+            "disable_tqdm": True,
+            **arguments,
+        }
+        return Trainer(
+            model=copy.deepcopy(student),
+            args=transformers.TrainingArguments(**settings),
+            train_dataset=rows,
+            eval_dataset=rows[:4],
+            processing_class=processing_class,
+            teacher=copy.deepcopy(teacher),
+            distillation=None if method is None else language.DistillLanguage.of(**method),
+        )
+
+    return made
+
+
+def collated(rows):
+    return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def test_the_loss_is_the_function_s(trainer, rows, student, teacher):
+    mine = trainer({"divergence": "jsd", "beta": 0.3})
+    mine.model.train()
+    for module in mine.model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    inputs = collated(rows[:3])
+    objective = language.Objective(divergence="jsd", beta=0.3)
+    given = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+    expected = distillation_loss(
+        student(**given).logits, teacher(**given).logits, inputs["labels"], objective=objective
+    )
+    torch.testing.assert_close(mine.compute_loss(mine.model, inputs), expected)
+    # As one of two micro-batches: half of the labels are here.
+    count = int((inputs["labels"][:, 1:] != -100).sum())
+    half = mine.compute_loss(mine.model, inputs, num_items_in_batch=2 * count)
+    torch.testing.assert_close(half, expected / 2)
+    _, outputs = mine.compute_loss(mine.model, inputs, return_outputs=True)
+    assert outputs.logits.shape[:2] == inputs["labels"].shape
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        None,
+        {"clip": "learned", "span_weight": 1.0},
+        {"schedule": "on-policy", "corrections": 1, "new_tokens": 4, "max_length": 96},
+        {"schedule": "mixed", "label_weight": 0.0, "new_tokens": 4, "max_length": 96},
+        {"schedule": "adaptive", "threshold": 1.0, "capacity": 8, "new_tokens": 4, "max_length": 96},
+    ],
+)
+def test_it_trains_logs_and_saves(method, trainer, tmp_path):
+    mine = trainer(method)
+    before = [parameter.clone() for parameter in mine.model.parameters()]
+    mine.train()
+    assert any(not torch.equal(*pair) for pair in zip(before, mine.model.parameters(), strict=True))
+    shown = set().union(*mine.state.log_history)
+    assert {"loss", "teacher"} <= shown
+    if method and "clip" in method:
+        assert {"spans", "kept mass", "upper"} <= shown
+        assert (tmp_path / "checkpoint-1" / "attar_clipping.safetensors").exists()
+    if method and "corrections" in method:
+        assert "corrected" in shown
+    mine.evaluate()
+    if method and method.get("schedule") == "adaptive":
+        assert mine.scheduled.reference == pytest.approx(mine.state.log_history[-1]["eval_loss"])
+
+
+def test_a_checkpoint_of_the_trainer_s_is_gone_on_with(trainer, tmp_path):
+    whole = trainer({"clip": "learned"}, max_steps=3, seed=1)
+    whole.train()
+    network = [parameter.clone() for parameter in whole.quantiles.parameters()]
+    again = trainer({"clip": "learned"}, max_steps=3, seed=1)
+    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert again.state.global_step == 3
+    for one, other in ((network, again.quantiles.parameters()), (whole.model.parameters(), again.model.parameters())):
+        assert all(torch.equal(*pair) for pair in zip(one, other, strict=True))
+
+
+def test_gradient_accumulation_is_one_large_batch(trainer):
+    found = []
+    for size, steps in ((8, 1), (2, 4)):
+        mine = trainer(
+            {"span_weight": 1.0}, per_device_train_batch_size=size, gradient_accumulation_steps=steps, max_steps=1
+        )
+        for module in mine.model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        mine.train()
+        logs = json.loads(json.dumps(mine.state.log_history))
+        found.append(next(line["grad_norm"] for line in logs if "grad_norm" in line))
+    assert found[0] == pytest.approx(found[1], rel=5e-3)
+
+
+def test_padding_on_the_left_changes_nothing(trainer, rows):
+    mine = trainer()
+    inputs = collated(rows[:2])
+    batch = mine._batch(inputs)
+    moved = {name: value.clone() for name, value in inputs.items()}
+    for row, length in enumerate(inputs["attention_mask"].sum(1).tolist()):
+        shift = inputs["input_ids"].shape[1] - length
+        moved = {
+            name: value.index_copy(0, torch.tensor([row]), value[row].roll(shift)[None])
+            for name, value in moved.items()
+        }
+    again = mine._batch(moved)
+    assert batch.prompt_ids == again.prompt_ids
+    assert batch.response_ids == again.response_ids
+
+
+def test_what_cannot_be_is_refused(trainer, source, tokenizer):
+    with pytest.raises(InputError, match=r"use language\.distill"):
+        trainer({"divergence": "policy"})
+    with pytest.raises(InputError, match="need the tokenizer: give the trainer processing_class="):
+        trainer({"span_weight": 1.0}, processing_class=None)
+    wide = fresh_model("gpt2:layers=1,width=16", tokenizer, 96, torch.Generator())
+    wide.resize_token_embeddings(310, mean_resizing=False)
+    assert trainer(teacher=wide).loss.words == 300
+    with pytest.raises(InputError, match="the teacher has logits for 310 tokens and the student for 300"):
+        trainer(teacher=wide, processing_class=None)
+
+
+def test_a_batch_without_a_label_is_refused_alone_and_nothing_beside_others(trainer, rows):
+    mine = trainer()
+    mine.model.train()
+    inputs = collated(rows[:2])
+    inputs["labels"] = torch.full_like(inputs["labels"], -100)
+    with pytest.raises(InputError, match="a batch holds no token to learn from"):
+        mine.compute_loss(mine.model, inputs)
+    loss = mine.compute_loss(mine.model, inputs, num_items_in_batch=20)
+    assert loss == 0
+    loss.backward()
