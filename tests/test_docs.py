@@ -12,9 +12,8 @@ from attar.core.registry import METHODS
 
 DOCS = Path(__file__).parents[1] / "docs"
 BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```", re.DOTALL | re.MULTILINE)
-RUN = [
-    DOCS / f"{page}.md" for page in ("tutorial", "data", "sharing", "distillation", "graphs", "mixtures", "convolution")
-]
+PAGES = ("tutorial", "data", "sharing", "distillation", "language", "graphs", "mixtures", "convolution")
+RUN = [DOCS / f"{page}.md" for page in PAGES]
 
 
 @pytest.fixture(scope="module")
