@@ -35,6 +35,7 @@ KINDS = {
         "select": "rouge",
         "validation_answers": 4,
     },
+    "corpus": {"corpus_weight": 0.5, "teacher_weight": 0.5},
     "adapters": {"lora_rank": 2, "lora_dropout": 0.1, "select": "loss"},
     "policy": {"divergence": "policy", "rollouts": 16, "rollout_epochs": 2},
 }
@@ -54,6 +55,8 @@ def method(request):
 def run(source, teacher, tokenizer):
     def distilled(method, out=None, **settings):
         settings = {"teacher": teacher, "tokenizer": tokenizer, "engine": EVERY_STEP, "answers": 0, **settings}
+        if method.objective.corpus_weight != 1:
+            settings["corpus"] = ["once upon a time " * 20] * 5
         return language.distill(source, method, out=out, **settings)
 
     return distilled
@@ -93,6 +96,13 @@ def test_killed_and_resumed_equals_uninterrupted(method, step, run, tmp_path, mo
     curves = [(tmp_path / name / "run" / "metrics.jsonl").read_text() for name in ("killed", "whole")]
     assert curves[0] == curves[1]
     assert math.isfinite(whole.scores["student"]["cross_entropy"])
+
+
+def test_further_text_is_learned_too(run, tmp_path):
+    run(DistillLanguage.of(**SMALL, **KINDS["corpus"]), tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert {"corpus", "labels", "teacher"} <= set(lines[0])
+    assert lines[-1]["corpus"] < lines[0]["corpus"]
 
 
 def test_another_seed_gives_another_student(run):

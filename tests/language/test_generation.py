@@ -3,6 +3,7 @@ import torch
 
 from attar.core.errors import InputError
 from attar.language.generation import Reader, Sampling, Voice, accepted, generate
+from attar.language.models import fresh_model
 
 SURE = [[0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [1, 0, 0, 0]]
 
@@ -62,6 +63,26 @@ def test_prompts_of_other_lengths_change_nothing(student, tokenizer):
                 reader.go_on([token] * count)
             short = [*short, token]
             whole = student(input_ids=torch.tensor([short])).logits[:, -1]
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "opt", "qwen2"])
+def test_the_most_probable_words_are_those_that_transformers_finds(kind, tokenizer, generator):
+    model = fresh_model(f"{kind}:layers=2,width=32,heads=2", tokenizer, 64, generator).eval()
+    for parameter in model.parameters():
+        parameter.data.mul_(3)  # so that no two words are nearly as probable
+    prompts = [tokenizer(text)["input_ids"] for text in ("Answer who", "Tell as past: the old heron", "on")]
+    greedy = voice(model, len(tokenizer), stops=(), temperature=0)
+    ours = generate(greedy, prompts, [8, 8, 8], generator)
+    for prompt, said in zip(prompts, ours, strict=True):
+        theirs = model.generate(
+            torch.tensor([prompt]),
+            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+            do_sample=False,
+            max_new_tokens=8,
+            eos_token_id=[],
+            pad_token_id=1,
+        )
+        assert said == theirs[0, len(prompt) :].tolist()
 
 
 def test_a_model_is_put_back_in_its_mode(student, tokenizer, generator):

@@ -125,6 +125,13 @@ def test_adapters_on_modules_that_are_not_there_are_refused(student, generator):
         with_lora(copy.deepcopy(student), Lora(lora_rank=2, lora_targets=("nowhere",)), generator)
 
 
+def test_no_torchvision_is_imported():
+    """One that was built for another torch breaks every model of transformers."""
+    import sys
+
+    assert "torchvision" not in sys.modules
+
+
 def test_a_text_ends_with_any_of_the_ends_that_a_model_knows(student, tokenizer):
     import copy
 

@@ -1,4 +1,6 @@
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -80,6 +82,14 @@ def test_a_folder_with_parts_keeps_them(tmp_path):
         lines(tmp_path / f"{name}.jsonl", PAIRS[:count])
     source = load(tmp_path)
     assert [len(source.train), len(source.validation), len(source.test)] == [6, 2, 3]
+
+
+def test_real_instructions_are_read():
+    if "ATTAR_DATA" not in os.environ:
+        pytest.skip("ATTAR_DATA does not say where real data are")
+    source = load(Path(os.environ["ATTAR_DATA"]) / "t0-instructions")
+    assert (source.form, len(source.train), len(source.validation), len(source.test)) == ("pair", 1920, 240, 240)
+    assert source.train[0]["response"].endswith("<|endoftext|>")
 
 
 def test_data_sets_of_datasets_and_parquet(tmp_path):

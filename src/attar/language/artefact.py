@@ -193,7 +193,8 @@ Made with: {machine}. Data fingerprint: `{origin.fingerprint}`.
 """
 
     def __str__(self) -> str:
-        lines = [f"student: {self.origin.parameters:,} parameters{_told(self.scores.get('student'))}"]
+        who = "model" if self.origin.teacher_parameters is None else "student"
+        lines = [f"{who}: {self.origin.parameters:,} parameters{_told(self.scores.get('student'))}"]
         if self.origin.teacher_parameters is not None:
             lines.append(f"teacher: {self.origin.teacher_parameters:,} parameters{_told(self.scores.get('teacher'))}")
         if "kept" in self.scores:

@@ -69,13 +69,21 @@ class DistillLanguage(Settings):
     context: Annotated[int, Range(0)] = 16
     """Tokens of plain text before a block of it, which are its prompt."""
     objective: Objective = field(default_factory=Objective)
+    """Which divergence, and the weights of labels and of the teacher (`divergence`, `label_weight`, ...)."""
     clipping: Clipping = field(default_factory=Clipping)
+    """Which part of the teacher's distribution is learned from (`clip`, `top_k`, `clip_mass`, ...)."""
     spans: Spans = field(default_factory=Spans)
+    """Weight and make of the spans (`span_weight`, `chunker`, ...)."""
     correction: Correction = field(default_factory=Correction)
+    """How often the student's answers are corrected, and how (`corrections`, ...)."""
     schedule: Schedule = field(default_factory=Schedule)
+    """Whose answers are learned from (`schedule`, `student_share`, `threshold`, ...)."""
     sampling: Sampling = field(default_factory=Sampling)
+    """How the student answers (`temperature`, `nucleus`, ...)."""
     policy: Policy = field(default_factory=Policy)
+    """MiniLLM's policy gradient, where that is the divergence."""
     lora: Lora = field(default_factory=Lora)
+    """Low-rank additions in place of the whole student (`lora_rank`, ...)."""
     select: Literal["last", "loss", "rouge"] = "last"
     """Which epoch is kept: the last, or the best by validation cross-entropy or by ROUGE-L of the student's answers."""
     validation_rows: Annotated[int, Range(1)] = 256
@@ -203,7 +211,7 @@ class DistillLanguage(Settings):
 
     def work(self, pair: LanguagePair) -> float:
         """Three passes of the student and one of the teacher for every token; compiling never pays for ragged text."""
-        student = parameter_count(self._student(pair, torch.Generator()))
+        student = parameter_count(pair.student or self._student(pair, torch.Generator()))
         teacher = 0 if pair.teacher is None else parameter_count(pair.teacher)
         return float(3 * student + teacher) * (self.max_length or 0) * self.rows * self.epochs
 
@@ -244,6 +252,7 @@ class DistillLanguage(Settings):
             teacher=teacher,
             pair=pair,
             tokens=pair.tokens("train", by),
+            corpus=None if pair.corpus is None else pair.tokens("corpus", by),
             loss=dataclasses.replace(loss, network=network),
             answers=Answers(voice, teacher, by, self.schedule, self.correction, self.sampling, runtime.autocast),
         )

@@ -32,6 +32,9 @@ class Objective(Settings):
     """Weight of the references' cross-entropy."""
     teacher_weight: Annotated[float, Range(0)] = 1.0
     """Weight of the divergence from the teacher."""
+    corpus_weight: Annotated[float, Range(0)] = 1.0
+    """Weight of the cross-entropy on further text, where that is given (corpus): what DistiLLM and MiniLLM (0.5) keep a
+    student from forgetting by."""
 
     divergence: Literal[
         "none", "forward", "reverse", "symmetric", "jsd", "tvd", "skew-forward", "skew-reverse", "policy"

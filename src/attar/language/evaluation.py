@@ -168,7 +168,7 @@ def measured(
         voice: The model, and how it is sampled.
         tokens: The rows.
         rows: On which of them the cross-entropy is measured.
-        answers: To how many of those it answers; 0 measures no answers.
+        answers: To how many of those it answers; 0 measures no answers. References are cut to what an answer may have.
         seeds: One round of answers for each.
         teacher: For the excess error.
         stem: For ROUGE-L.
@@ -182,10 +182,11 @@ def measured(
         return found
     batch, by = tokens.batch(asked), tokens.by
     prompts, tokenizer = batch.prompt_ids, by.tokenizer
-    references = [tokenizer.decode(ids, skip_special_tokens=True) for ids in batch.response_ids]
     limits = [max(1, by.max_length - len(prompt)) for prompt in prompts]
     if voice.sampling.new_tokens:
         limits = [min(limit, voice.sampling.new_tokens) for limit in limits]
+    cut = (ids[:limit] for ids, limit in zip(batch.response_ids, limits, strict=True))
+    references = [tokenizer.decode(ids, skip_special_tokens=True) for ids in cut]
     rouge, ratio, repeats, errors = [], [], [], []
     for seed in seeds:
         said = _said(voice, prompts, limits, seed, context)

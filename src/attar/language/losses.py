@@ -28,8 +28,8 @@ Scalar = Float[Tensor, ""]
 UNCOUNTED = -100
 """The label of a token that is not learned from."""
 
-CHUNK = 2**22
-"""Logits in a chunk: what a dozen float32 copies of stay below 0.25 GB."""
+IN_CACHE, ON_GPU = 2**18, 2**22
+"""Logits in a chunk: what stays in a processor's cache, a dozen float32 copies included, and what occupies a GPU."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def chunked_loss(
         terms: Weights and settings.
         bounds: Quantiles of each place, for a learned mask.
         words: Size of the vocabulary; further columns are padding. All of them, unless given.
-        chunk: Tokens at a time; as many as have about four million logits, unless given.
+        chunk: Tokens at a time; as many as the machine likes unless given (see `tokens_at_once`).
 
     Raises:
         InputError: Logits that are not numbers, widths or shapes that do not fit, a label outside the vocabulary.
@@ -126,9 +126,14 @@ def chunked_loss(
     _check(student, teacher, places, terms, words, known)
     flat = student.reshape(-1, student.shape[-1])
     other = None if teacher is None else teacher.detach().reshape(-1, teacher.shape[-1])
-    size = chunk or max(1, CHUNK // words)
+    size = chunk or tokens_at_once(student.device, words)
     loss, sums = _ChunkedLoss.apply(flat, bounds, other, places, terms, words, size)
     return loss, Sums(*sums.unbind())
+
+
+def tokens_at_once(device: torch.device, words: int) -> int:
+    """How many tokens' distributions are made together."""
+    return max(1, (IN_CACHE if device.type == "cpu" else ON_GPU) // words)
 
 
 def _check(student: Tensor, teacher: Tensor | None, places: Places, terms: Terms, words: int, known: int) -> None:
@@ -293,7 +298,7 @@ def learned_bounds(
     """The quantiles of each place, with a gradient in the network's parameters alone."""
     seen = []
     one, other = (x.reshape(-1, x.shape[-1]) for x in (student, teacher))
-    size = max(1, CHUNK // words)
+    size = tokens_at_once(student.device, words)
     exact = next(network.parameters()).dtype
     for rows in places.rows.split(size):
         log_p, log_q = (_log_probabilities(x, rows, words, exact) for x in (other, one))
@@ -333,7 +338,7 @@ def compared(
     """
     found = []
     one, other = (x.reshape(-1, x.shape[-1]) for x in (student, teacher))
-    for rows in places.rows.split(max(1, CHUNK // words)):
+    for rows in places.rows.split(tokens_at_once(student.device, words)):
         log_p, log_q = (_log_probabilities(x, rows, words, torch.float32) for x in (other, one))
         p, q = log_p.exp(), log_q.exp()
         choice = p.argmax(dim=1) if draw is None else torch.multinomial(p, 1, generator=draw).squeeze(1)
@@ -347,7 +352,7 @@ def compared(
 @torch.no_grad()
 def log_probabilities(logits: Logits, places: Places, *, words: int) -> Float[Tensor, " place"]:
     """What a model gives to the token at each place."""
-    flat, size = logits.reshape(-1, logits.shape[-1]), max(1, CHUNK // words)
+    flat, size = logits.reshape(-1, logits.shape[-1]), tokens_at_once(logits.device, words)
     found = [
         _log_probabilities(flat, rows, words, torch.float32).gather(1, targets.unsqueeze(1)).squeeze(1)
         for rows, targets in zip(places.rows.split(size), places.targets.split(size), strict=True)

@@ -75,6 +75,8 @@ class Parts:
 
     labels: bool = True
     teacher: bool = True
+    corpus: bool = False
+    """Whether the labels are those of further text, with a weight of their own."""
 
 
 @dataclass(frozen=True)
@@ -112,13 +114,14 @@ class Loss:
         """
         compares = parts.teacher and self.needs_teacher
         divergence = compares and self.objective.divergence != "none" and self.objective.teacher_weight > 0
-        pairs = max(counts.pairs, 1)
+        pairs, objective = max(counts.pairs, 1), self.objective
+        by_labels = objective.corpus_weight if parts.corpus else objective.label_weight
         terms = Terms(
-            labels=self.objective.label_weight / counts.tokens if parts.labels else 0.0,
-            teacher=self.objective.teacher_weight / counts.tokens if divergence else 0.0,
+            labels=by_labels / counts.tokens if parts.labels else 0.0,
+            teacher=objective.teacher_weight / counts.tokens if divergence else 0.0,
             spans=self.spans.span_weight / pairs if compares else 0.0,
             floor=self.clipping.floor_weight / counts.tokens if divergence else 0.0,
-            objective=self.objective,
+            objective=objective,
             clipping=self.clipping,
         )
         bounds = None
@@ -130,7 +133,7 @@ class Loss:
         )
         shown = {}
         if parts.labels:
-            shown["labels"] = sums.labels / counts.tokens
+            shown["corpus" if parts.corpus else "labels"] = sums.labels / counts.tokens
         if divergence:
             shown["teacher"] = sums.teacher / counts.tokens
         if divergence and self.clipping.clip != "none":

@@ -40,6 +40,8 @@ class LanguagePair:
     teacher: nn.Module | None = None
     student: nn.Module | None = None
     """Trained or given; None for a fresh one, which the method describes."""
+    corpus: TextSource | None = None
+    """Further text, whose cross-entropy is added."""
     _read: dict[Any, Tokens] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
@@ -49,7 +51,8 @@ class LanguagePair:
         for name, model in (("teacher", self.teacher), ("student", self.student)):
             if model is not None:
                 tensors |= {f"{name}/{key}": value for key, value in model.state_dict().items()}
-        return store.digest_of(tensors, {"data": self.data.fingerprint, "tokens": self.tokenizer.get_vocab()})
+        sources = {"data": self.data.fingerprint, "corpus": self.corpus and self.corpus.fingerprint}
+        return store.digest_of(tensors, {**sources, "tokens": self.tokenizer.get_vocab()})
 
     @property
     def name(self) -> str:
@@ -71,17 +74,20 @@ class LanguagePair:
         return longest_input(self.teacher, self.student)
 
     def tokens(self, part: str, by: Tokeniser) -> Tokens:
-        """A part of the data as tokens, read once."""
+        """A part of the data as tokens, read once; `corpus` is the further text."""
         key = (part, by.max_length, by.max_prompt, by.context, by.chunker, by.span_length)
         if key not in self._read:
-            self._read[key] = by.read(self.data, part)
+            further = self.corpus if part == "corpus" else None
+            self._read[key] = by.read(further, "train") if further is not None else by.read(self.data, part)
         return self._read[key]
 
     def __str__(self) -> str:
         return str(self.data)
 
 
-def paired(data: TextSource, teacher: Model, student: Model, tokenizer: Any = None) -> LanguagePair:
+def paired(
+    data: TextSource, teacher: Model, student: Model, tokenizer: Any = None, corpus: TextSource | None = None
+) -> LanguagePair:
     """Open what names a teacher and a student, and see that they have one vocabulary.
 
     Args:
@@ -90,6 +96,7 @@ def paired(data: TextSource, teacher: Model, student: Model, tokenizer: Any = No
         student: The same; None, or a description such as gpt2:layers=1,width=64, for a fresh one.
         tokenizer: Where no model brings its own: a tokenizer of transformers, its folder, or its name on the hub. Where
             there is none at all, a byte-level one is learned from the data.
+        corpus: Further text.
 
     Raises:
         InputError: No such model, only a pickle of it, or another vocabulary.
@@ -107,7 +114,7 @@ def paired(data: TextSource, teacher: Model, student: Model, tokenizer: Any = No
         if one[0] is not None or other[0] is not None:
             raise InputError("the model brings no tokenizer; give it (tokenizer=), since its tokens are not known.")
         found = byte_tokenizer(data.texts(), VOCABULARY)
-    pair = LanguagePair(data, found, one[0], other[0])
+    pair = LanguagePair(data, found, one[0], other[0], corpus)
     assert pair.words
     return pair
 
@@ -122,5 +129,8 @@ def _opened(model: Model, who: str, *, to_train: bool = False) -> tuple[nn.Modul
             raise InputError(f"the {who} is a {type(model).__name__}; give a causal model of transformers.")
         return model, tokenizer_beside(model)
     if is_fresh(str(model)):
-        raise InputError(f"the {who} is {str(model)!r}, which is yet to be trained; train it first: language.train.")
+        raise InputError(
+            f"the {who} is {str(model)!r}, which is yet to be trained; train it first, by language.train, or by "
+            f"attar distill language --divergence none --student {model}."
+        )
     return causal_model(model, to_train=to_train), tokenizer_of(model)

@@ -34,7 +34,8 @@ BASELINES: dict[str, dict[str, Any]] = {
     "distillm": {"divergence": "skew-reverse", "skew": 0.1, "label_weight": 0.0, "schedule": "adaptive"},
     "minillm": {
         "divergence": "policy",
-        "label_weight": 0.5,
+        "label_weight": 0.5,  # of the pre-training text, for which references stand in where there is no corpus
+        "corpus_weight": 0.5,
         "lr": 5e-6,
         "batch": 16,
         "rollouts": 256,

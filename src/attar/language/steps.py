@@ -51,6 +51,7 @@ class Distilling:
     teacher: nn.Module | None = rebuilt(default=None)
     pair: LanguagePair = rebuilt(default=None)
     tokens: Tokens = rebuilt(default=None)
+    corpus: Tokens | None = rebuilt(default=None)
     loss: Loss = rebuilt(default=None)
     answers: Answers = rebuilt(default=None)
     order: Tensor | None = rebuilt(default=None)
@@ -61,6 +62,10 @@ def descend(method: Method, rows: list[int], state: Distilling, runtime: Runtime
     reference = state.tokens.batch(rows)
     by = _descend_by_policy if state.rollouts is not None else _descend_by_schedule
     shown = by(method, rows, reference, state, runtime)
+    if state.corpus is not None and method.objective.corpus_weight:
+        picks = torch.randint(len(state.corpus), (len(rows),), generator=runtime.generator("corpus")).tolist()
+        parts = Parts(teacher=False, corpus=True)
+        _add(shown, add_gradient(state.corpus.batch(picks), parts, method.micro, state, runtime))
     if runtime.processes.count > 1:
         for parameter in (*state.learned.values(), *state.network.parameters()):
             parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad

@@ -30,6 +30,7 @@ def distill(
     teacher: Model = None,
     student: Model = None,
     tokenizer: Any = None,
+    corpus: Any = None,
     out: str | Path | None = None,
     seed: int = 0,
     engine: Engine | None = None,
@@ -44,6 +45,7 @@ def distill(
         teacher: A causal model of transformers, a distilled one, the folder of either, or a name on the hub.
         student: The same, in place of the method's; it is left as it is.
         tokenizer: Where no model brings one: a tokenizer of transformers, its folder or its name on the hub.
+        corpus: Further text, read as data are: its cross-entropy is added, so that the student forgets less.
         out: Folder for the student. An unfinished run found there is resumed, a finished one is read.
         seed: Seed of every generator in the run.
         engine: How to use the machine.
@@ -59,7 +61,7 @@ def distill(
         method, student = dataclasses.replace(method, student=str(student)), None
     if student is None and not is_fresh(method.student):
         student = method.student
-    pair = paired(load(data), teacher, student, tokenizer)
+    pair = paired(load(data), teacher, student, tokenizer, None if corpus is None else load(corpus))
     method = method.resolve(pair, runtime)
     runtime.plan(0)  # text is ragged: what is compiled for one length would be compiled again for the next
     runtime.say(str(pair))
