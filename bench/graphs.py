@@ -60,7 +60,9 @@ def main() -> None:
                 setting = {
                     key: str(value) for key, value in vars(args).items() if key not in ("out", "record", "quick")
                 }
-                harness.record(args.record, {"machine": harness.machine(), "setting": setting, "cells": cells})
+                harness.record(
+                    args.record, {"machine": harness.machine(), "setting": setting, "cells": cells}, beside=True
+                )
 
 
 def compare(name: str, gpc: int, args: argparse.Namespace) -> CrossValidation:

@@ -145,10 +145,14 @@ def machine() -> dict[str, Any]:
     }
 
 
-def record(name: str, result: dict[str, Any]) -> None:
-    """Write a result file."""
+def record(name: str, result: dict[str, Any], *, beside: bool = False) -> None:
+    """Write a result file; `beside`: what it holds of other parts and cells stays, down to the second level."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / name
+    if beside and path.exists():
+        before = json.loads(path.read_text())
+        both = {key: value | result[key] for key, value in before.items() if isinstance(result.get(key), dict)}
+        result = before | result | both
     path.write_text(json.dumps(rounded(result), indent=2) + "\n")
     print(f"recorded in {path}")
 

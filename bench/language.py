@@ -83,7 +83,7 @@ def main() -> None:
     found = {"table": table, "memory": memory, "again": again}[args.what](args)
     if args.record:
         setting = {name: str(value) for name, value in vars(args).items() if name not in ("out", "record", "quick")}
-        harness.record(args.record, {"machine": harness.machine(), "setting": setting, **found})
+        harness.record(args.record, {"machine": harness.machine(), "setting": setting, **found}, beside=True)
 
 
 # ----------------------------------------------------------------------------------------------------------- the table
@@ -101,7 +101,7 @@ def table(args: argparse.Namespace) -> dict[str, Any]:
             cells[name][row] = [student(name, row, seed, source, teacher, args) for seed in args.seeds]
             print(said(row, cells[name]), flush=True)
         if args.record:  # as it stands, so that a long table can be read on the way
-            harness.record(args.record, {"machine": harness.machine(), "cells": cells})
+            harness.record(args.record, {"machine": harness.machine(), "cells": cells}, beside=True)
     return {"cells": cells}
 
 

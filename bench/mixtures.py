@@ -6,7 +6,8 @@
     python bench/mixtures.py tracking            # what a reducer is worth in a tracker
     python bench/mixtures.py --record            # all of it, into bench/results/mixtures.json
 
-Give parts by name, or none for all. Timed parts run in processes of their own. Without --record nothing is written.
+Give parts by name, or none for all; what is recorded of other parts stays. Timed parts run in processes of their own.
+Without --record nothing is written.
 """
 
 import argparse
@@ -68,8 +69,8 @@ def main() -> None:
     for name in args.parts or PARTS:
         print(f"-- {name}", flush=True)
         result[name] = PARTS[name](args)
-    if args.record and not args.quick:
-        harness.record("mixtures.json", result)
+        if args.record and not args.quick:
+            harness.record("mixtures.json", result, beside=True)
 
 
 # ------------------------------------------------------------------------------------------------- the greedy stage

@@ -1,10 +1,14 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from attar.convolution import planner
-from attar.convolution.planner import RIVALS, plan
-from attar.convolution.timing import seconds_in_turns
+from attar.convolution.artefact import LayerChoice
+from attar.convolution.planned import PlannedConv2d
+from attar.convolution.planner import RIVALS, compare, plan
+from attar.convolution.timing import Median, seconds_in_turns
 from attar.core.errors import InputError
 
 
@@ -100,6 +104,37 @@ def test_a_layer_is_switched_where_the_whole_interval_is_above_the_margin(net, i
     assert (layer.method, layer.reason) == ("dense", "no method is faster")
     script_times(monkeypatch, FAST | {"best": 0.96})
     assert plan(net, images, methods=("direct",))[1].layers[1].reason == "direct is not surely 5 % faster"
+
+
+def test_what_does_not_make_the_whole_faster_is_withdrawn_the_smallest_gain_first(net, images, monkeypatch):
+    tried = []
+
+    def compared(network, planned, *given, **settings):
+        tried.append(sorted(name for name, layer in planned.named_modules() if isinstance(layer, PlannedConv2d)))
+        whole = compare(network, planned, *given, **settings)
+        slow = Median(0.9, 0.8, 1.0, 31)
+        return replace(whole, ratio=slow if len(tried) < sure else Median(1.2, 1.1, 1.3, 31))
+
+    monkeypatch.setattr(planner, "compare", compared)
+    monkeypatch.setattr(LayerChoice, "saved", property(lambda choice: {"second": 1.0, "last": 2.0}[choice.name]))
+    for sure, left in ((1, ["last", "second"]), (2, ["last"]), (3, [])):
+        script_times(monkeypatch, FAST)
+        tried.clear()
+        said = []
+        planned, made = plan(net, images, methods=("direct",), say=said.append)
+        assert tried == [["last", "second"], ["last"], []][:sure]
+        assert sorted(made.methods) == left
+        assert made.whole.ratio.value == 1.2
+        assert sum(line.endswith("(direct gains alone, the whole network does not)") for line in said) == sure - 1
+        assert all(layer.ratio.value == 2.0 for layer in made.layers if layer.name in ("second", "last"))
+        with torch.inference_mode():
+            torch.testing.assert_close(made.apply(net)(images), planned(images), rtol=0, atol=0)
+
+
+def test_a_gain_is_weighed_in_milliseconds():
+    times = {"dense, nchw": Median(4.0, 4.0, 4.0, 31), "dense, channels-last": Median(3.0, 3.0, 3.0, 31)}
+    choice = LayerChoice.dense("one", nn.Conv2d(3, 3, 3), (3, 8, 8), 0.1, "", times, ratio=Median(1.5, 1.4, 1.6, 31))
+    assert choice.saved == pytest.approx(1.0)
 
 
 def test_the_fastest_on_calibration_images_is_what_is_confirmed(net, images, monkeypatch):

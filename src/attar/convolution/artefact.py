@@ -85,6 +85,16 @@ class LayerChoice:
             return self
         return replace(self, name=name, density=density, reason=f"{self.reason} (measured on {self.name})")
 
+    def withdrawn(self) -> Self:
+        """The same layer left dense after all; what was measured of it stays."""
+        return replace(self, method="dense", reason=f"{self.method} gains alone, the whole network does not")
+
+    @property
+    def saved(self) -> float:
+        """Milliseconds that a switched layer gains on a batch."""
+        usual = min(taken.value for name, taken in self.milliseconds.items() if name.startswith("dense"))
+        return usual * (1 - 1 / self.ratio.value) if self.ratio else 0.0
+
     def line(self) -> str:
         """One line for people who wait."""
         return f"{self.name}: {self.kind}, density {self.density:.2f}: {self.method} ({self.reason})"
