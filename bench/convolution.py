@@ -2,7 +2,7 @@
 
     python bench/convolution.py --quick                          # does it run
     python bench/convolution.py                                  # all three parts, one thread: some minutes
-    python bench/convolution.py --threads 2 --record bench/results/convolution.json
+    python bench/convolution.py --threads 2 --record convolution.json
     python bench/convolution.py --parts networks --epochs 10     # networks trained for longer
 
 `layers`: the shapes of Inception-v3 with all their filters, random maps of several densities. Every method is timed in
@@ -15,7 +15,6 @@ digits without it), planned, and compared with themselves; and how their real ma
 """
 
 import argparse
-import json
 import math
 import os
 import tempfile
@@ -86,7 +85,7 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), help="what is trained and planned")
     parser.add_argument("--epochs", type=int, default=6, help="of their training")
     parser.add_argument("--images", type=int, default=20_000, help="training images")
-    parser.add_argument("--record", type=Path, help="a file for the results")
+    parser.add_argument("--record", metavar="FILE.json", help="result file below bench/results")
     args = parser.parse_args()
     layers, densities = LAYERS, DENSITIES
     if args.quick:
@@ -111,9 +110,7 @@ def main() -> None:
                 key = f"{words_}, {threads} threads"
                 result[key] = {"accuracy": score, **time_network(key, network, source, max(args.runs, 31))}
     if args.record and not args.quick:
-        args.record.parent.mkdir(parents=True, exist_ok=True)
-        args.record.write_text(json.dumps(harness.rounded(result), indent=2) + "\n")
-        print(f"recorded in {args.record}")
+        harness.record(args.record, result, beside=True)
 
 
 @torch.inference_mode()
