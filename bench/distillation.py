@@ -3,10 +3,12 @@
     python bench/distillation.py --quick                        # does it run
     python bench/distillation.py                                # digits, recorded in distillation_digits.json
     ATTAR_DATA=... python bench/distillation.py --data cifar10  # recorded in distillation_cifar10.json
+    python bench/distillation.py --sweep                        # step sizes, in distillation_digits_sweep.json
 
 One teacher, trained here; students on the same images, by the same schedule and with the same seeds for every method,
 so that differences are paired by seed. Of the digits there are 300 training images, so that there is something to learn
-from a teacher of all of them; subclasses are the ten digits of two classes, odd and even.
+from a teacher of all of them; subclasses are the ten digits of two classes, odd and even. The sweep has the losses of
+DHKD's first figure, on one head and on two, each at four step sizes, with the rank of the classifier.
 """
 
 import argparse
@@ -24,6 +26,8 @@ from rich.table import Table
 
 import attar
 from attar.classifiers.distillation import Distillation
+from attar.classifiers.sp import SP
+from attar.classifiers.sweep import HEADS, RATES, sweep
 from attar.classifiers.teacher import teacher_named
 from attar.core.progress import as_text
 from attar.core.runtime import Engine, Runtime
@@ -32,6 +36,7 @@ from attar.images.sources import ImageSource
 
 PARITY = (0, 1) * 5
 ALONE = "student alone"
+LONGER = "student alone, twice as long"
 KD = "KD"
 
 
@@ -43,13 +48,18 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=None, help="students per method (digits 5, cifar10 3)")
     parser.add_argument("--epochs", type=int, default=None, help="of the students")
     parser.add_argument("--only", nargs="+", help="rows")
+    parser.add_argument("--sweep", action="store_true", help="step sizes of one head and of two")
     args = parser.parse_args()
     source, teacher, settings = digits(args) if args.data == "digits" else cifar10(args)
     seeds = range(1 if args.quick else args.seeds or (5 if args.data == "digits" else 3))
+    if args.sweep:
+        swept(args, source, teacher, settings, seeds)
+        return
     rows = {name: method for name, method in methods(args.data).items() if not args.only or name in args.only}
     found: dict[str, Any] = {}
     for name, method in rows.items():
-        method = dataclasses.replace(method, **settings)
+        twice = {"epochs": 2 * settings["epochs"]} if name == LONGER else {}
+        method = dataclasses.replace(method, **settings | twice)
         folder = args.out / args.data / name.replace(" ", "-").replace(",", "")
         made = [
             attar.distill(source, method, teacher=teacher, out=folder / str(seed), seed=seed, engine=Engine(quiet=True))
@@ -68,6 +78,22 @@ def main() -> None:
         sizes = {who: origin[who] for who in ("teacher", "student")}
         record = {"machine": harness.machine(), "teacher": made[0].scores["teacher"], "sizes": sizes, "rows": found}
         harness.record(f"distillation_{args.data}.json", record)
+
+
+def swept(
+    args: argparse.Namespace, source: ImageSource, teacher: torch.nn.Module, settings: dict[str, Any], seeds: range
+) -> None:
+    """The same losses at several step sizes."""
+    rows = {name: method for name, method in HEADS.items() if not args.only or name in args.only}
+    folder = args.out / args.data / "sweep"
+    rates = RATES[::3] if args.quick else RATES
+    found = sweep(source, teacher, rows, rates=rates, seeds=seeds, out=folder, engine=Engine(quiet=True), **settings)
+    print(found)
+    if {"KD", "DHKD"} <= set(found.cells):
+        told = ", ".join(f"{gap} at {rate:g}" for gap, rate in zip(found.against("DHKD", "KD"), rates, strict=True))
+        print(f"DHKD over KD: {told}")
+    if not args.quick:
+        harness.record(f"distillation_{args.data}_sweep.json", {"machine": harness.machine(), **found.to_json()})
 
 
 def seconds(folder: Path) -> float:
@@ -109,6 +135,7 @@ def methods(data: str) -> dict[str, Distillation]:
     found = {
         ALONE: attar.Alone(),
         "label smoothing": attar.Alone(smoothing=0.1),
+        LONGER: attar.Alone(),
         KD: attar.KD(),
         "KD, standardised": attar.KD(standardise=True, temperature=2.0, teacher_weight=9.0),
         "KD, both weights 1": attar.KD(label_weight=1.0, teacher_weight=1.0),
@@ -118,6 +145,7 @@ def methods(data: str) -> dict[str, Distillation]:
         "FitNets, then KD": attar.FitNets(hint_share=0.3, teacher_weight=0.9, label_weight=0.1),
         "attention": attar.AttentionTransfer(),
         "RKD": attar.RKD(),
+        "SP": SP(),
         "CRD": attar.CRD(),
         "CRD + KD": attar.CRD(teacher_weight=1.0),
         "ReviewKD": attar.ReviewKD(),

@@ -16,8 +16,8 @@ import harness
 import torch
 
 import attar
-from attar.classifiers.distillation import Pair
 from attar.classifiers.nd import nd_loss
+from attar.classifiers.pair import Pair
 from attar.core.runtime import Engine, Runtime
 from attar.images.networks import Architecture
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from attar.classifiers.reviewkd import ReviewKD as ReviewKD
     from attar.classifiers.rkd import RKD as RKD
     from attar.classifiers.skd import SubclassKD as SubclassKD
+    from attar.classifiers.sp import SP as SP
     from attar.core.runtime import Engine as Engine
     from attar.core.score import Score as Score
     from attar.images.artefact import CondensedImages as CondensedImages
@@ -78,6 +79,7 @@ __getattr__, __dir__ = lazily(
         "RKD": "attar.classifiers.rkd",
         "ReviewKD": "attar.classifiers.reviewkd",
         "SubclassKD": "attar.classifiers.skd",
+        "SP": "attar.classifiers.sp",
         "ATOM": "attar.images.condense.atom",
         "CDA": "attar.images.condense.cda",
         "Architecture": "attar.images.networks",

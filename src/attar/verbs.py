@@ -13,10 +13,10 @@ from attar.classifiers.distillation import Distillation
 from attar.classifiers.distillation import distill as distill_classifier
 from attar.classifiers.teacher import teacher_named
 from attar.core import engine as core
-from attar.core import store
+from attar.core import hub, store
+from attar.core.artefact import ARTEFACT, kind_in
 from attar.core.errors import InputError
 from attar.core.runtime import Engine, Runtime
-from attar.images import hub
 from attar.images.artefact import CondensedImages
 from attar.images.augment import default_strategy
 from attar.images.compare import Comparison
@@ -42,7 +42,7 @@ ARTEFACTS = {
 }
 """What `artefact.json` calls its kind, and where that is read."""
 
-SCORED = {"images": "images", "graphs": "graphs", "classifiers": "images"}
+SCORED = {"images": "images", "graphs": "graphs", "classifiers": "images", "language": "language"}
 """Kinds that can be measured anew, and whose sources that takes; what was compressed is measured when it is made."""
 
 
@@ -194,24 +194,36 @@ def label(
 
 
 def evaluate(small: Small | Sequence[Small], data: Any, **settings: Any) -> Any:
-    """Train fresh networks on a condensed set and test them on real data.
+    """Train fresh networks on a condensed set and test them on real data; or test students.
 
     Args:
-        small: The condensed set, or its folder; or several by the same method with other seeds.
-        data: A source, or anything `attar.load` takes; for graphs what `attar.graphs.load` takes.
+        small: The condensed set or the student, or its folder; or several by the same method with other seeds.
+        data: A source, or anything `attar.load` takes; for graphs what `attar.graphs.load` takes, for students that
+            write what `attar.language.load` takes.
         settings: Those of `attar.images.score.evaluate` (networks, repeats, protocol, ceiling, beside, seed, engine),
-            or of `attar.graphs.score.evaluate`.
+            of `attar.graphs.score.evaluate`, of `attar.classifiers.score.evaluate` (engine), or of
+            `attar.language.score.evaluate` (repeats, seed, answers, teacher, stem, engine).
 
     Raises:
-        InputError: The folder holds no condensed set, or it does not belong to the data.
+        InputError: The folder holds nothing that can be measured anew, or it does not belong to the data.
     """
     sets = _opened(list(small) if isinstance(small, (list, tuple)) else [small])
-    kinds = {kind_of(one) for one in sets}
-    if len(kinds) != 1 or not kinds <= SCORED.keys():
-        raise InputError(f"give condensed sets of one kind; these are of {', '.join(sorted(kinds)) or 'none'}.")
-    (kind,) = kinds
+    kind = scored_kind(sets)
     source = importlib.import_module(f"attar.{SCORED[kind]}.sources").load(data)
     return importlib.import_module(f"attar.{kind}.score").evaluate(sets, source, **settings)
+
+
+def scored_kind(sets: Sequence[Any]) -> str:
+    """The one kind of what shall be measured anew.
+
+    Raises:
+        InputError: Several kinds, or one that is measured when it is made.
+    """
+    kinds = {kind_of(one) for one in sets}
+    if len(kinds) != 1 or not kinds <= SCORED.keys():
+        found = ", ".join(sorted(kinds)) or "none"
+        raise InputError(f"give condensed sets, or students, of one kind; these are of {found}.")
+    return kinds.pop()
 
 
 def compare(sets: Sequence[CondensedImages | str | Path], data: Any, **settings: Any) -> Comparison:
@@ -233,19 +245,23 @@ def _opened(sets: Sequence[Small]) -> list[Any]:
 
 
 def open_artefact(folder: str | Path) -> Any:
-    """Read what a method made from its folder; a condensed image set also from the hub, where `user/name` is no folder.
+    """Read what a method made, of any kind, from its folder; or from the hub, where `user/name` is no folder.
+
+    Of a data set and a model of the same name on the hub, the data set is read; `from_hub` of the artefact's class
+    reads the other.
 
     Raises:
-        InputError: It holds none, or a truncated or altered one.
+        InputError: It holds none, or a truncated or altered one; or the hub has none, or cannot be reached.
     """
-    if not Path(folder).exists() and hub.looks_like_one(str(folder)):
-        return CondensedImages.from_hub(str(folder))
-    facts = store.read_json(Path(folder) / "artefact.json") if (Path(folder) / "artefact.json").is_file() else None
-    kind = facts.get("kind", "images") if isinstance(facts, dict) else "images"
+    name = str(folder)
+    remote = not Path(folder).exists() and hub.looks_like_one(name)
+    path = (hub.find(name, ARTEFACT) if remote else Path(folder)) / ARTEFACT
+    kind = (kind_in(store.read_json(path)) if path.is_file() else None) or "images"
     if kind not in ARTEFACTS:
         raise InputError(f"{folder} holds a {kind!r}, which this version of attar does not know.")
-    home, name = ARTEFACTS[kind].split(":")
-    return getattr(importlib.import_module(home), name).load(folder)
+    home, title = ARTEFACTS[kind].split(":")
+    made = getattr(importlib.import_module(home), title)
+    return made.from_hub(name) if remote else made.load(folder)
 
 
 def import_set(

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from attar.classifiers.dhkd import AuxiliaryHead, aligned, binary_kl, binary_kl_norm, log_cosh
+from attar.classifiers.dhkd import AuxiliaryHead, aligned, binary_kl, binary_kl_norm, log_cosh, squared_error
 from attar.classifiers.kd import kd_loss
 
 
@@ -40,6 +40,8 @@ def test_hot_limits_are_an_eighth_of_the_squared_error(pair):
     limit = (pair[0] - pair[1]).square().sum(dim=1).mean() / 8
     for loss in (binary_kl, binary_kl_norm):
         assert torch.isclose(loss(*pair, 500.0), limit, rtol=1e-4)
+    assert torch.isclose(squared_error(*pair), limit)
+    assert torch.isclose(squared_error(*pair, classes="mean"), limit / 4)
 
 
 def test_a_cold_limit_is_the_absolute_error(pair):
@@ -80,6 +82,35 @@ def test_a_gradient_against_the_main_one_is_projected():
     rest = torch.cat([(total[0] - main[0]).flatten(), total[2] - main[2]])
     assert flat @ rest >= -1e-5
     assert torch.equal(total[1], other[1])
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_what_is_left_of_the_other_gradient_is_not_against_the_main_one(shared):
+    draw = torch.Generator().manual_seed(2)
+    for _ in range(20):
+        both = [torch.randn(7, generator=draw, dtype=torch.float64) for _ in range(2)]
+        own, second = torch.randn(3, generator=draw, dtype=torch.float64), torch.ones(2, dtype=torch.float64)
+        total = aligned([both[0], own, None], [both[1], None, second], shared=shared)
+        kept_main = both[0] if shared else torch.cat([both[0], own])
+        rest = total[0] - both[0] if shared else torch.cat([total[0] - both[0], total[1] - own])
+        assert kept_main @ rest >= -1e-10
+        if both[0] @ both[1] >= 0:
+            assert torch.equal(total[0], both[0] + both[1])
+            assert torch.equal(total[1], own)
+        assert not shared or torch.equal(total[1], own)
+
+
+def test_tied_heads_are_a_single_head():
+    draw = torch.Generator().manual_seed(3)
+    features, teacher = torch.randn(5, 8, generator=draw), torch.randn(5, 3, generator=draw)
+    kept, second = torch.nn.Linear(8, 3), AuxiliaryHead(8, 3, hidden=None)
+    second[0].load_state_dict(kept.state_dict())
+    gradients = []
+    for head in (kept, second):
+        seen = features.clone().requires_grad_()
+        binary_kl_norm(head(seen), teacher).backward()
+        gradients.append(seen.grad)
+    assert torch.equal(*gradients)
 
 
 def test_gradients_that_agree_are_added():

@@ -1,7 +1,9 @@
 """The loop under all distillation: seeds, kills, resumption, cached teachers, limits that tie methods together."""
 
+import copy
 import dataclasses
 import json
+import math
 
 import pytest
 import torch
@@ -14,15 +16,18 @@ from attar.classifiers.crd import CRD
 from attar.classifiers.dhkd import DHKD
 from attar.classifiers.discovery import Discover
 from attar.classifiers.dist import DIST
-from attar.classifiers.distillation import Distillation, Pair
+from attar.classifiers.distillation import Distillation
 from attar.classifiers.dkd import DKD
 from attar.classifiers.fitnets import FitNets
 from attar.classifiers.kd import KD
 from attar.classifiers.nd import ND
+from attar.classifiers.pair import Pair
 from attar.classifiers.reviewkd import ReviewKD
 from attar.classifiers.rkd import RKD
 from attar.classifiers.skd import SubclassKD
+from attar.classifiers.sp import SP
 from attar.classifiers.teacher import accuracy_on_classes, teacher_named
+from attar.classifiers.watched import Watched
 from attar.cli import main
 from attar.core.errors import InputError
 from attar.core.registry import METHODS
@@ -42,9 +47,10 @@ CHEAP = {
     "fitnets": FitNets(**TINY, hint_share=0.5, teacher_weight=1.0),
     "attention": AttentionTransfer(**TINY, views=1),
     "rkd": RKD(**TINY),
+    "sp": SP(**TINY),
     "crd": CRD(**TINY, negatives=20, features=8),
     "reviewkd": ReviewKD(**TINY),
-    "skd": SubclassKD(**TINY, group=PARITY),
+    "skd": SubclassKD(**TINY, group=PARITY, optimizer="adam", images_in="easy-to-hard", head_share=0.4),
     "discover": Discover(**TINY, subclasses=2),
     "nd": ND(**TINY, base="reviewkd"),
     "dhkd": DHKD(**TINY),
@@ -147,6 +153,78 @@ def test_a_weight_of_nothing_is_the_student_alone(few_digits, teacher):
             assert torch.allclose(made.network.state_dict()[name].double(), value.double(), atol=1e-6), method.name
 
 
+def test_an_auxiliary_head_without_weight_leaves_the_student_bit_for_bit(few_digits, teacher):
+    alone = attar.distill(few_digits, Alone(**TINY), engine=QUIET)
+    made = attar.distill(few_digits, DHKD(**TINY, alpha=0.0), teacher=teacher, engine=QUIET)
+    half = attar.distill(few_digits, DHKD(**TINY, stop_at=0.0), teacher=teacher, engine=QUIET)
+    for name, value in alone.network.state_dict().items():
+        assert torch.equal(made.network.state_dict()[name], value)
+        assert torch.equal(half.network.state_dict()[name], value)
+
+
+def test_a_head_that_has_done_its_work_no_longer_changes(few_digits, teacher, runtime):
+    method = DHKD(**TINY, stop_at=0.5).resolve(Pair(few_digits, teacher), runtime)
+    state = method.build(Pair(few_digits, teacher), runtime)
+    for _ in range(method.total_steps // 2 + 1):
+        method.step(state, runtime)
+    head = [parameter.clone() for parameter in state.parts.parameters()]
+    method.step(state, runtime)
+    assert all(torch.equal(one, two) for one, two in zip(head, state.parts.parameters(), strict=True))
+
+
+def test_a_long_gradient_is_cut(few_digits, teacher, runtime):
+    for clip in (1e-3, 1e6):
+        method = KD(**TINY, clip=clip).resolve(Pair(few_digits, teacher), runtime)
+        state = method.build(Pair(few_digits, teacher), runtime)
+        method.step(state, runtime)
+        length = torch.stack([p.grad.norm() for p in state.learned() if p.grad is not None]).norm().item()
+        assert length <= clip * 1.001
+        assert clip > 1 or length > 0.99 * clip
+
+
+def test_adam_is_torchs(few_digits, teacher, runtime):
+    method = KD(**TINY, optimizer="adam", lr=1e-3, momentum=0.8).resolve(Pair(few_digits, teacher), runtime)
+    state = method.build(Pair(few_digits, teacher), runtime)
+    assert isinstance(state.optimizer, torch.optim.Adam)
+    assert state.optimizer.param_groups[0]["betas"] == (0.8, 0.999)
+    with pytest.raises(InputError, match="nesterov goes with SGD"):
+        KD(optimizer="adam", nesterov=True)
+
+
+def test_a_warm_up_from_zero_leaves_the_first_epoch_to_the_labels(few_digits, teacher, runtime):
+    found = {}
+    for start in (0, 1):
+        method = DKD(**TINY, warm_up=1.0, warm_from=start).resolve(Pair(few_digits, teacher), runtime)
+        state = method.build(Pair(few_digits, teacher), runtime)
+        found[start] = float(method.step(state, runtime)["teacher"])
+    assert found[0] == 0 < found[1]
+
+
+def test_the_last_layer_may_learn_alone_at_first(few_digits, teacher, runtime):
+    method = SubclassKD(**TINY, group=PARITY, head_share=0.4, even_start=True)
+    method = method.resolve(Pair(few_digits, teacher), runtime)
+    state = method.build(Pair(few_digits, teacher), runtime)
+    first = copy.deepcopy(dict(state.student.named_parameters()))
+    assert torch.allclose(first["classifier.bias"], torch.full((10,), -math.log(5)))
+    for share in (0.4, 1.0):
+        while state.done < share * method.total_steps:
+            method.step(state, runtime)
+        now = dict(state.student.named_parameters())
+        changed = {name for name, value in now.items() if not torch.equal(value, first[name])}
+        assert "classifier.weight" in changed
+        assert (len(changed) == 2) == (share < 1)
+
+
+def test_maps_before_the_last_activation_have_a_name(few_digits, teacher):
+    network = Architecture(norm="batch", width=8).build((1, 8, 8), 10, torch.Generator().manual_seed(3)).eval()
+    images, last = few_digits.inputs(torch.arange(4)), "blocks.1.2"
+    after, before = (Watched(network, [prefix + last])(images).stages[0] for prefix in ("", "input:"))
+    assert torch.equal(before.relu(), after)
+    assert (before < 0).any()
+    named = {"student_layers": ("blocks.0", last), "teacher_layers": ("input:blocks.0.2", f"input:{last}")}
+    attar.distill(few_digits, ReviewKD(**TINY, **named), teacher=teacher, engine=QUIET)
+
+
 def test_nd_without_a_direction_is_its_base(few_digits, teacher):
     kd = attar.distill(few_digits, KD(**TINY, label_weight=1.0, teacher_weight=1.0, warm_up=0.0), teacher=teacher)
     nd = attar.distill(few_digits, ND(**TINY, direction_weight=0.0, warm_up=0.0), teacher=teacher)
@@ -207,8 +285,13 @@ def test_subclasses_are_scored_as_classes(few_digits, trained_teacher):
     made = attar.distill(few_digits, method, teacher=trained_teacher, engine=QUIET)
     assert made.logits(few_digits.inputs(torch.arange(2))).shape == (2, 2)
     assert made.scores["student"] > 75
+    assert 0 < made.scores["teacher_bits"] < made.scores["teacher_bits_softened"] < math.log2(5)
+    assert math.isclose(made.scores["label_bits"], math.log2(5), abs_tol=1e-6)
     assert accuracy_on_classes(made.network, few_digits, Runtime(QUIET)) < made.scores["student"]
-    assert attar.evaluate(made, few_digits).students[0].bits > 0
+    told = attar.evaluate(made, few_digits).students[0]
+    assert told.bits > 0
+    assert told.accuracy == made.scores["student"]
+    assert min(told.f1, told.auc, told.macro_f1) > 75
 
 
 def test_a_teacher_finds_subclasses_and_teaches_them(few_digits, digits, tmp_path):
@@ -222,6 +305,11 @@ def test_a_teacher_finds_subclasses_and_teaches_them(few_digits, digits, tmp_pat
             said = teacher.network(parity.inputs(torch.arange(1000))).softmax(dim=1).mean(dim=0)
         used[beta] = float(torch.special.entr(said).sum().exp())
         assert teacher.scores["student"] > 85
+    with torch.no_grad():
+        cluster = teacher.network(parity.inputs(torch.arange(1000))).argmax(dim=1)
+    hidden = digits.targets[:1000]
+    counts = torch.zeros(10, 10).index_put_((cluster, hidden), torch.ones(1000), accumulate=True)
+    assert counts.max(dim=1).values.sum() / 1000 > 1 / 5 + 0.1
     assert used[1.0] > used[0.0] + 1
     method = SubclassKD(student="convnet:norm=batch,width=4", epochs=3, known=False)
     made = attar.distill(parity, method, teacher=tmp_path / "1.0", engine=QUIET)
@@ -240,6 +328,15 @@ def test_from_the_command_line(capsys, tmp_path):
     assert "% of its teacher" in capsys.readouterr().out
 
 
+def test_cross_entropy_for_a_divergence_moves_a_student_alike(few_digits, teacher):
+    made = [
+        attar.distill(few_digits, SubclassKD(**TINY, group=PARITY, divergence=name), teacher=teacher, engine=QUIET)
+        for name in ("kl", "ce")
+    ]
+    for name, value in made[0].network.state_dict().items():
+        assert torch.allclose(made[1].network.state_dict()[name].double(), value.double(), atol=1e-5)
+
+
 class Wrong(nn.Module):
     def __init__(self, outputs, value=0.0):
         super().__init__()
@@ -249,12 +346,22 @@ class Wrong(nn.Module):
         return self.head(images.flatten(1)) + self.value
 
 
+class Seldom(Wrong):
+    """Answers black images only."""
+
+    def forward(self, images):
+        return super().forward(images) + torch.where(images.abs().sum() > 0, float("nan"), 0.0)
+
+
 @pytest.mark.parametrize(
     "method, teacher, words",
     [
         (KD(**TINY), Wrong(7), "the teacher gives 7 logits, but digits has 10 classes"),
         (KD(**TINY), Wrong(10, float("nan")), "the teacher's logits for a black image are not finite"),
         (KD(**TINY), "nowhere", "unknown network 'nowhere'"),
+        (KD(**TINY), nn.Linear(7, 10), r"the teacher takes no images of 1×8×8 \(mat1 and mat2"),
+        (KD(**TINY, views=1), Seldom(10), "the teacher's logits for training image 0 are not finite"),
+        (DHKD(**TINY, label_weight=0.0, alpha=0.0), None, "nothing is left for the student to learn from"),
         (FitNets(**TINY), Wrong(10), "the student shows 2 stages and the teacher 0"),
         (FitNets(**TINY, stage=5), None, "stage is 5, but there are 2 stages"),
         (FitNets(**TINY, student_layers=("blocks.7",)), None, "unknown module 'blocks.7'; did you mean 'blocks."),
@@ -274,7 +381,11 @@ def test_teachers_that_are_files_pickles_or_of_other_classes_are_refused(few_dig
     (tmp_path / "teacher.pt").write_bytes(b"pickle")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "pytorch_model.bin").write_bytes(b"pickle")
-    for name, words in (("teacher.pt", "is a file"), ("folder", "holds no network that is safe to read")):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "pytorch_model.bin").write_bytes(b"pickle")
+    (tmp_path / "model" / "config.json").write_text('{"model_type": "resnet"}')
+    unsafe = "holds no network that is safe to read"
+    for name, words in (("teacher.pt", "is a file"), ("folder", unsafe), ("model", unsafe)):
         with pytest.raises(InputError, match=words):
             attar.distill(few_digits, CHEAP["kd"], teacher=tmp_path / name, engine=QUIET)
     attar.distill(shapes, dataclasses.replace(CHEAP["alone"], batch=20), out=tmp_path / "other", engine=QUIET)

@@ -2,8 +2,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from attar.classifiers.dkd import decoupled, dkd_loss
-from attar.classifiers.kd import kd_loss
+from attar.classifiers.dkd import DKD, decoupled, dkd_loss
+from attar.classifiers.kd import kd_loss, standardised
+from attar.classifiers.trainer import plain_loss
+from attar.classifiers.watched import Answers
 
 
 @pytest.fixture
@@ -26,9 +28,25 @@ def test_weights_by_sample_give_kd_back(batch):
     assert torch.isclose(dkd_loss(student, teacher, labels, beta=1 - right), kd_loss(student, teacher), atol=1e-12)
 
 
-def test_a_match_costs_nothing(batch):
+def test_a_match_costs_nothing_and_pulls_nowhere(batch):
     student, _, labels = batch
-    assert dkd_loss(student, student, labels).abs() < 1e-12
+    moved = student.clone().requires_grad_()
+    loss = dkd_loss(moved, student, labels)
+    loss.backward()
+    assert loss.abs() < 1e-12
+    assert moved.grad.abs().max() < 1e-12
+
+
+def test_standardised_logits_forget_scale_and_shift(batch):
+    student, teacher, labels = batch
+    found = [
+        plain_loss(DKD(standardise=True), Answers(z, z, []), Answers(teacher, teacher, []), labels)
+        for z in (student, 3 * student + 2)
+    ]
+    hard = [F.cross_entropy(z, labels) for z in (student, 3 * student + 2)]
+    assert torch.isclose(found[0] - hard[0], found[1] - hard[1], atol=1e-5)
+    wanted = dkd_loss(standardised(student), standardised(teacher), labels)
+    assert torch.isclose(found[0] - hard[0], wanted)
 
 
 def test_two_classes_have_nothing_to_rank(batch):

@@ -20,5 +20,8 @@ def test_sizes_that_no_regressor_joins_are_refused():
 
 def test_the_loss_is_the_mean_over_all_elements():
     maps = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    own = maps.clone().requires_grad_()
+    hint_loss(own, maps).backward()
+    assert own.grad.abs().max() == 0
     assert hint_loss(maps, maps) == 0
     assert torch.isclose(hint_loss(maps + 2, maps), torch.tensor(4.0))

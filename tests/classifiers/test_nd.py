@@ -2,8 +2,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from attar.classifiers.nd import ClassMeans, Projector, nd_loss
+import attar
+from attar.classifiers.kd import KD
+from attar.classifiers.nd import ND, ClassMeans, Projector, nd_loss
+from attar.classifiers.pair import Pair
+from attar.classifiers.teacher import teacher_named
+from attar.classifiers.watched import Watched
 from attar.core.errors import InputError
+from attar.core.runtime import Runtime
 
 
 @pytest.fixture
@@ -31,6 +37,9 @@ def test_a_long_teacher_pulls_along_the_class_with_constant_force(batch):
     nd_loss(student, teacher, labels, directions).backward()
     pull = -directions[labels] / (6 * teacher.norm(dim=1, keepdim=True))
     assert torch.allclose(student.grad, pull, atol=1e-15)
+    moved = student.detach() - 0.1 * student.grad
+    raised = ((moved - student.detach()) * directions[labels]).sum(dim=1)
+    assert torch.allclose(raised, 0.1 / (6 * teacher.norm(dim=1)), atol=1e-15)
 
 
 def test_its_range(batch):
@@ -52,6 +61,50 @@ def test_it_is_the_loop_over_samples(batch):
         nd_loss(student[order], teacher[order], labels[order], directions),
         nd_loss(student, teacher, labels, directions),
     )
+
+
+def test_mixed_labels_mix_the_means(batch):
+    student, teacher, labels, _ = batch
+    means = torch.randn(3, 5, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    certain = F.one_hot(labels, 3).double()
+    plain = nd_loss(student, teacher, labels, F.normalize(means, dim=1))
+    assert torch.isclose(nd_loss(student, teacher, certain, means), plain, atol=1e-12)
+    halves = (certain + certain.roll(1, dims=0)) / 2
+    mixed = F.normalize((means[labels] + means[labels.roll(1)]) / 2, dim=1)
+    wanted = (1 - (student * mixed).sum(dim=1) / torch.maximum(student.norm(dim=1), teacher.norm(dim=1))).mean()
+    assert torch.isclose(nd_loss(student, teacher, halves, means), wanted, atol=1e-12)
+
+
+def test_features_turn_to_the_class_and_grow_to_the_teachers_length(few_digits, digits, engine):
+    """The paper's two aims, small: by KD++ features lie closer to their class's mean than by KD, and are no shorter."""
+    teacher = teacher_named("convnet:norm=batch,width=16", digits, Runtime(engine))
+    images, labels = few_digits.inputs(torch.arange(120)), few_digits.targets
+    with torch.no_grad():
+        theirs = Watched(teacher.eval())(images).embedding
+    means = ClassMeans.empty(10, theirs.shape[1])
+    means.add(theirs, labels)
+    settings = {"student": "convnet:norm=batch,width=16", "epochs": 15, "batch": 40}
+    cosines, lengths = {}, {}
+    for name, method in (("kd", KD(**settings)), ("nd", ND(**settings, direction_weight=4.0))):
+        made = attar.distill(few_digits, method, teacher=teacher, engine=engine)
+        with torch.no_grad():
+            mine = Watched(made.network)(images).embedding
+        cosines[name] = float(F.cosine_similarity(mine, means.directions()[labels]).mean())
+        lengths[name] = float((mine.norm(dim=1) / theirs.norm(dim=1)).mean())
+    assert cosines["nd"] > cosines["kd"] + 0.02
+    assert lengths["nd"] > 0.9
+
+
+def test_class_means_of_views_are_others(few_digits, digits, engine):
+    teacher = teacher_named("convnet:norm=batch,width=16", digits, Runtime(engine))
+    settings = {"student": "convnet:norm=batch,width=4", "epochs": 1, "batch": 40}
+    units = []
+    for means_of in ("images", "views"):
+        runtime = Runtime(engine, 0)
+        method = ND(**settings, means_of=means_of).resolve(Pair(few_digits, teacher), runtime)
+        units.append(method.build(Pair(few_digits, teacher), runtime).memory.units)
+    assert not torch.allclose(*units)
+    assert (units[0] * units[1]).sum(dim=1).min() > 0.5
 
 
 def test_dead_features_are_no_division_by_zero(batch):

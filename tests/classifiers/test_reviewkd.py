@@ -12,7 +12,11 @@ def test_weights_of_the_scales():
 
 def test_the_loss_of_a_constant_difference_is_its_square_at_every_scale():
     maps = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    assert hierarchical_loss(maps, maps) == 0
+    own = maps.clone().requires_grad_()
+    loss = hierarchical_loss(own, maps)
+    loss.backward()
+    assert loss.item() == 0
+    assert own.grad.abs().max() == 0
     assert torch.isclose(hierarchical_loss(maps + 3, maps), torch.tensor(9.0))
 
 

@@ -38,6 +38,15 @@ def test_scale_shift_and_rotation_do_not_matter():
         assert loss(student, teacher) > 1e-3
 
 
+def test_a_match_pulls_nowhere():
+    student = embedding(0, 6, 5).requires_grad_()
+    for loss in (distance_loss, angle_loss):
+        value = loss(student, student.detach())
+        (slope,) = torch.autograd.grad(value, student)
+        assert value < 1e-12
+        assert slope.abs().max() < 1e-12
+
+
 def test_samples_that_are_the_same_have_a_gradient():
     student = embedding(0, 6, 5)
     student[1] = student[0]

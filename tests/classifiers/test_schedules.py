@@ -17,7 +17,17 @@ def test_cells_of_the_papers():
     nd = attar.ND.paper("resnet56-resnet20")
     assert (nd.base_weight, nd.direction_weight, nd.lr, nd.batch, nd.nesterov) == (1, 2, 0.1, 128, True)
     assert attar.ND.paper("resnet34-resnet18", "dkd").alpha == 0.8
+    assert (nd.warm_from, nd.means_of) == (0, "views")
+    assert attar.ND.paper("resnet101-resnet18").direction_weight == 4
+    assert attar.ND.paper("vit_b-resnet18").epochs == 100
     assert attar.DHKD.paper("imagenet").stop_at == 0.5
+    assert attar.CRD.paper("cifar100").negatives == 16384
+    assert attar.CRD.paper("cifar100-kd").teacher_weight == 1
+    assert attar.AttentionTransfer.paper("cifar100").weight == 1000
+    assert attar.FitNets.paper("cifar100").weight == 100
+    assert (attar.RKD.paper("cifar100").distance_weight, attar.RKD.paper("cifar100").angle_weight) == (25, 50)
+    assert attar.DIST.paper("cifar100").between_weight == 2
+    assert attar.DIST.paper("imagenet").epochs == 100
 
 
 @pytest.mark.parametrize(
@@ -38,5 +48,5 @@ def test_from_the_command_line(capsys, tmp_path):
     main(["distill", "dkd", "--paper", "resnet56-resnet20", *words])
     assert "beta 2.0" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        main(["distill", "rkd", "--paper", "cifar100", *words])
-    assert "rkd has no published settings" in capsys.readouterr().err
+        main(["distill", "alone", "--paper", "cifar100", *words])
+    assert "alone has no published settings" in capsys.readouterr().err

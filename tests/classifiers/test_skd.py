@@ -1,9 +1,12 @@
 import torch
 import torch.nn.functional as F
 
+from attar.classifiers.discovery import Discover
 from attar.classifiers.kd import kd_loss
-from attar.classifiers.skd import subclass_loss
+from attar.classifiers.skd import SubclassKD, subclass_loss
 from attar.classifiers.subclasses import Grouping
+from attar.classifiers.trainer import plain_loss
+from attar.classifiers.watched import Answers
 
 RAGGED = Grouping((0, 1, 0, 1, 1, 2))
 
@@ -32,7 +35,7 @@ def test_one_subclass_a_class_is_plain_kd():
     student, teacher = logits(0), logits(1)
     alone = Grouping(tuple(range(6)))
     assert torch.allclose(alone.class_logits(student), student, atol=1e-12)
-    assert torch.isclose(subclass_loss(student, teacher), kd_loss(student, teacher), atol=1e-12)
+    assert torch.equal(subclass_loss(student, teacher), kd_loss(student, teacher))
 
 
 def test_cross_entropy_differs_by_the_teachers_entropy_alone():
@@ -50,6 +53,29 @@ def test_one_class_of_everything_has_nothing_to_learn():
     loss.backward()
     assert loss.abs() < 1e-12
     assert a.grad.abs().max() < 1e-12
+
+
+def test_a_teachers_option_adds_the_classes_cross_entropy():
+    a, labels = logits(0), torch.tensor([0, 1, 2, 3, 4, 5, 0, 1])
+    said = Answers(a, a, [])
+    method = SubclassKD(group=RAGGED.group, hard="subclass", alpha=0.0, class_weight=0.5)
+    over = F.cross_entropy(RAGGED.class_logits(a), RAGGED.labels(labels))
+    assert torch.isclose(plain_loss(method, said, said, labels), F.cross_entropy(a, labels) + 0.5 * over)
+
+
+def test_a_constant_added_to_all_logits_changes_nothing():
+    student, teacher, labels = logits(0), logits(1), torch.tensor([0, 1, 2, 3, 4, 5, 0, 1])
+    method = SubclassKD(group=RAGGED.group)
+    found = [plain_loss(method, Answers(a, a, []), Answers(teacher, a, []), labels) for a in (student, student + 7)]
+    assert torch.isclose(*found, atol=1e-12)
+
+
+def test_settings_of_the_notebook():
+    mnist = SubclassKD.paper("mnist-2x5")
+    assert (mnist.optimizer, mnist.lr, mnist.batch, mnist.epochs) == ("adam", 1e-3, 256, 12)
+    assert (mnist.alpha, mnist.temperature, mnist.shift) == (0.5, 4, 0)
+    assert round(SubclassKD.paper("mhist").head_share * 35) == 10
+    assert Discover.paper("mnist-2x5").beta == 1
 
 
 def test_the_gradient_of_the_class_loss_in_subclass_logits():

@@ -3,7 +3,15 @@ import math
 import pytest
 import torch
 
-from attar.classifiers.subclasses import Grouping, label_bits, soft_bits, subclasses_from_votes
+from attar.classifiers.subclasses import (
+    Grouping,
+    clustered,
+    information,
+    label_bits,
+    soft_bits,
+    subclasses_from_votes,
+    votes_in,
+)
 from attar.core.errors import InputError
 
 RAGGED = Grouping((0, 1, 0, 1, 1, 2))
@@ -51,6 +59,54 @@ def test_label_bits_of_mhists_votes():
         subclasses, grouping = subclasses_from_votes(votes, 7, edges)
         assert math.isclose(label_bits(subclasses, grouping), bits, abs_tol=1e-4)
         assert torch.equal(grouping.labels(subclasses), (votes >= 4).long())
+
+
+def test_levels_of_agreement_have_names():
+    votes = torch.arange(8)
+    for name, edges in (("two", (6,)), ("every", (7, 6, 5))):
+        by_name, by_edges = (subclasses_from_votes(votes, 7, given) for given in (name, edges))
+        assert torch.equal(by_name[0], by_edges[0])
+        assert by_name[1] == by_edges[1]
+    with pytest.raises(InputError, match="unknown levels of agreement 'all'"):
+        subclasses_from_votes(votes, 7, "all")
+
+
+def test_both_measures_together():
+    a, labels = logits(0), torch.tensor([0, 1, 2, 3, 4, 5, 0, 1])
+    told = information(a, RAGGED, 4.0, labels)
+    assert told.soft == soft_bits(a, RAGGED)
+    assert told.softened == soft_bits(a / 4, RAGGED)
+    assert told.label == label_bits(labels, RAGGED)
+    assert information(a, RAGGED).label is None
+
+
+def test_clusters_within_a_class_are_its_subclasses():
+    centres = torch.tensor([[0.0, 0.0], [0.0, 9.0], [9.0, 0.0], [9.0, 9.0]])
+    truth = torch.arange(40) % 4
+    points = centres[truth] + 0.1 * torch.randn(40, 2, generator=torch.Generator().manual_seed(0))
+    found, grouping = clustered(points, truth // 2, 2)
+    assert grouping.group == (0, 0, 1, 1)
+    assert torch.equal(grouping.labels(found), truth // 2)
+    assert all(len(found[truth == number].unique()) == 1 for number in range(4))
+    with pytest.raises(InputError, match="class 0 has 1 samples, which make no 2 subclasses"):
+        clustered(points[:3], torch.tensor([0, 1, 1]), 2)
+
+
+HEADER = "Image Name,Majority Vote Label,Number of Annotators who Selected SSA (Out of 7),Partition"
+
+
+def test_votes_are_read_from_a_table(tmp_path):
+    table = tmp_path / "annotations.csv"
+    table.write_text(f"{HEADER}\na.png,SSA,6,train\nb.png,HP,1,test\n")
+    assert votes_in(table) == {"a.png": 6, "b.png": 1}
+    assert votes_in(table, partition="test") == {"b.png": 1}
+    with pytest.raises(InputError, match=r"unknown column of annotations\.csv 'votes'"):
+        votes_in(table, columns=("Image Name", "votes", "Partition"))
+    table.write_text(f"{HEADER}\na.png,SSA,many,train\n")
+    with pytest.raises(InputError, match="votes that are no whole numbers"):
+        votes_in(table)
+    with pytest.raises(InputError, match="is missing"):
+        votes_in(tmp_path / "none.csv")
 
 
 def test_levels_go_from_easy_to_hard():

@@ -5,10 +5,19 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from attar.classifiers.attention import AttentionTransfer
 from attar.classifiers.crd import CRD
+from attar.classifiers.dhkd import DHKD, binary_kl_norm
+from attar.classifiers.dist import DIST
+from attar.classifiers.dkd import DKD
+from attar.classifiers.fitnets import FitNets
 from attar.classifiers.kd import KD, kd_loss
 from attar.classifiers.nd import ND
-from attar.classifiers.trainer import DistillationMixin, plain_loss
+from attar.classifiers.reviewkd import ReviewKD
+from attar.classifiers.rkd import RKD
+from attar.classifiers.skd import SubclassKD
+from attar.classifiers.sp import SP
+from attar.classifiers.trainer import BESIDE, DistillationMixin, plain_loss
 from attar.classifiers.watched import Watched
 from attar.core.errors import InputError
 
@@ -93,3 +102,283 @@ def test_a_plain_loop_has_a_plain_loss(few_digits):
     assert torch.isclose(loss, own)
     with pytest.raises(InputError, match="nd learns or remembers something beside the student"):
         plain_loss(ND(), student, teacher, labels)
+
+
+# --------------------------------------------------------------------------------------------------------------- text
+
+
+WORDS, CLASSES = 40, 4
+
+
+class Sentences(torch.utils.data.Dataset):
+    """Of 5 to 9 words, with padding; the class is the first word's quarter of the dictionary."""
+
+    def __init__(self, count=48):
+        draw = torch.Generator().manual_seed(0)
+        self.words = torch.randint(1, WORDS, (count, 9), generator=draw)
+        self.lengths = torch.randint(5, 10, (count,), generator=draw)
+
+    def __len__(self):
+        return len(self.words)
+
+    def __getitem__(self, row):
+        mask = torch.arange(9) < self.lengths[row]
+        return {
+            "input_ids": self.words[row] * mask,
+            "attention_mask": mask.long(),
+            "token_type_ids": torch.zeros(9, dtype=torch.long),
+            "labels": int(self.words[row, 0]) * CLASSES // WORDS,
+        }
+
+
+def batch_of(sentences, many=8):
+    rows = [sentences[row] for row in range(many)]
+    named = {name: torch.stack([row[name] for row in rows]) for name in rows[0] if name != "labels"}
+    return named, torch.tensor([row["labels"] for row in rows])
+
+
+def text_classifier(family, width, layers=2):
+    sizes = {"vocab_size": WORDS, "num_labels": CLASSES, "pad_token_id": 0}
+    heads = {"num_hidden_layers": layers, "num_attention_heads": 2, "intermediate_size": 2 * width}
+    made = {
+        "bert": lambda: transformers.BertForSequenceClassification(
+            transformers.BertConfig(**sizes, **heads, hidden_size=width)
+        ),
+        "distilbert": lambda: transformers.DistilBertForSequenceClassification(
+            transformers.DistilBertConfig(**sizes, dim=width, n_layers=layers, n_heads=2, hidden_dim=2 * width)
+        ),
+        "gpt2": lambda: transformers.GPT2ForSequenceClassification(
+            transformers.GPT2Config(**sizes, n_embd=width, n_layer=layers, n_head=2, n_positions=16)
+        ),
+        "llama": lambda: transformers.LlamaForSequenceClassification(
+            transformers.LlamaConfig(**sizes, **heads, hidden_size=width)
+        ),
+    }
+    with torch.random.fork_rng():
+        torch.manual_seed(width)
+        return made[family]()
+
+
+def text_trainer(method, folder, student=None, teacher=None, **settings):
+    arguments = transformers.TrainingArguments(
+        output_dir=str(folder), report_to=[], use_cpu=True, disable_tqdm=True, **{"save_strategy": "no"} | settings
+    )
+    return DistillingTrainer(
+        model=student or text_classifier("distilbert", 8, 1),
+        teacher=teacher or text_classifier("bert", 16),
+        method=method,
+        args=arguments,
+        train_dataset=Sentences(),
+        eval_dataset=Sentences(8),
+    )
+
+
+def parameters(network):
+    return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert", "gpt2", "llama"])
+def test_a_classifier_of_text_shows_what_its_last_layer_saw(family):
+    network = text_classifier(family, 16).eval()
+    named, _ = batch_of(Sentences())
+    watched = Watched(network)
+    said = watched(named)
+    if family == "distilbert":
+        del named["token_type_ids"]
+    assert torch.equal(said.logits, network(**named).logits)
+    assert said.embedding.shape == (8, 16)
+    assert torch.allclose(watched.head(said.embedding), said.logits, atol=1e-6)
+
+
+LAYERS = {"student_layers": ("distilbert.transformer.layer.0",), "teacher_layers": ("bert.encoder.layer.1",)}
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        KD(),
+        DKD(standardise=True),
+        DIST(),
+        RKD(),
+        SP(),
+        ND(),
+        DHKD(),
+        SubclassKD(group=(0, 0, 1, 1)),
+        FitNets(**LAYERS, stage=0, hint_share=0.5, teacher_weight=1.0),
+        AttentionTransfer(**LAYERS),
+        ReviewKD(**LAYERS),
+    ],
+    ids=lambda method: method.name,
+)
+def test_a_student_of_text_learns_from_a_teacher_of_another_family(method, tmp_path):
+    made = text_trainer(method, tmp_path, max_steps=4, per_device_train_batch_size=16, learning_rate=1e-2)
+    first, taught = parameters(made.model).clone(), parameters(made._teacher.network).clone()
+    made.train()
+    assert not torch.equal(parameters(made.model), first)
+    assert torch.equal(parameters(made._teacher.network), taught)
+    assert made.evaluate()["eval_loss"] > 0
+    assert made.predict(Sentences(8)).predictions.shape == (8, CLASSES)
+
+
+def test_a_plain_loop_has_it_for_text_too():
+    teacher, student = text_classifier("llama", 16).eval(), text_classifier("gpt2", 8)
+    named, labels = batch_of(Sentences())
+    optimizer, losses = torch.optim.AdamW(student.parameters(), lr=1e-2), []
+    seen, wanted = Watched(student), Watched(teacher)
+    for _ in range(15):
+        with torch.no_grad():
+            answers = wanted(named)
+        loss = plain_loss(KD(label_weight=0.5, teacher_weight=0.5), seen(named), answers, labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_padding_says_nothing_to_maps():
+    named, _ = batch_of(Sentences())
+    maps = Watched(text_classifier("bert", 16).eval(), ["bert.encoder.layer.0"])(named).stages[0]
+    assert maps.shape == (8, 16, 9, 1)
+    assert not maps.transpose(1, 2)[named["attention_mask"] == 0].any()
+    assert maps.transpose(1, 2)[named["attention_mask"] == 1].any()
+
+
+def test_a_teacher_comes_from_a_folder_and_not_from_a_pickle(tmp_path):
+    teacher = text_classifier("bert", 16).eval()
+    teacher.save_pretrained(tmp_path / "teacher")
+    made = text_trainer(KD(), tmp_path, teacher=tmp_path / "teacher")
+    named, _ = batch_of(Sentences())
+    with torch.no_grad():
+        assert torch.equal(made._teacher(named).logits, teacher(**named).logits)
+    (tmp_path / "teacher" / "model.safetensors").unlink()
+    torch.save(teacher.state_dict(), tmp_path / "teacher" / "pytorch_model.bin")
+    with pytest.raises(InputError, match="holds no network that is safe to read"):
+        text_trainer(KD(), tmp_path, teacher=tmp_path / "teacher")
+    text_classifier("bert", 16).bert.save_pretrained(tmp_path / "body")
+    with pytest.raises(InputError, match="is a BertModel; a teacher here classifies images or texts"):
+        text_trainer(KD(), tmp_path, teacher=tmp_path / "body")
+    with pytest.raises(InputError, match="'nowhere' is no classifier in a folder or on the hub"):
+        text_trainer(KD(), tmp_path, teacher="nowhere")
+
+
+# ------------------------------------------------------------------------------------- what a loss cannot do by itself
+
+
+def test_gradients_are_aligned_there_too(few_digits, tmp_path):
+    made = trainer(few_digits, DHKD(label_weight=1.0), tmp_path)
+    images, labels = few_digits.inputs(torch.arange(8)), few_digits.targets[:8]
+    model = made.model.train()
+    inputs = {"pixel_values": images, "labels": labels}
+    made.compute_loss(model, inputs)  # builds the second head
+    found = {}
+    for alignment in ("off", "on"):
+        made.method = DHKD(alignment=alignment)
+        model.zero_grad()
+        made._state.parts.zero_grad()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            loss = made.compute_loss(model, inputs)
+        loss.backward()
+        found[alignment] = (loss.item(), [parameter.grad.clone() for parameter in model.parameters()])
+    assert found["on"][0] == pytest.approx(found["off"][0], rel=1e-5)
+    assert any(not torch.allclose(a, b) for a, b in zip(found["on"][1], found["off"][1], strict=True))
+
+
+def test_dhkd_counts_in_a_plain_loss(few_digits):
+    networks = [classifier(width).eval() for width in (4, 8)]
+    images, labels = few_digits.inputs(torch.arange(8)), few_digits.targets[:8]
+    student, teacher = (Watched(network)(images) for network in networks)
+    method = DHKD(head="shared", alignment="off", stop_at=0.5)
+    own = F.cross_entropy(student.logits, labels)
+    assert torch.isclose(
+        plain_loss(method, student, teacher, labels), own + binary_kl_norm(student.logits, teacher.logits)
+    )
+    assert torch.isclose(plain_loss(method, student, teacher, labels, progress=0.5), own)
+
+
+def test_accumulated_batches_count_as_one(tmp_path):
+    """Two batches of eight, accumulated, move a student as one of sixteen does."""
+    moved = []
+    for settings in ({"per_device_train_batch_size": 16}, {"per_device_train_batch_size": 8}):
+        steps = 16 // settings["per_device_train_batch_size"]
+        student = text_classifier("llama", 8, 1)
+        made = text_trainer(
+            KD(), tmp_path, student, max_steps=1, gradient_accumulation_steps=steps, max_grad_norm=0.0,
+            optim="sgd", learning_rate=0.1, lr_scheduler_type="constant", **settings,
+        )  # fmt: skip
+        first = parameters(student).clone()
+        made.train()
+        moved.append(parameters(student) - first)
+    assert torch.allclose(*moved, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", [DHKD(), ND()], ids=lambda method: method.name)
+def test_what_is_learned_beside_the_student_is_in_the_checkpoint(method, tmp_path):
+    settings = {"per_device_train_batch_size": 16, "learning_rate": 1e-2, "save_strategy": "steps", "save_steps": 2}
+    whole = text_trainer(method, tmp_path, text_classifier("distilbert", 8, 1), max_steps=4, **settings)
+    whole.train()
+    assert (tmp_path / "checkpoint-2" / BESIDE).exists()
+    again = text_trainer(method, tmp_path, text_classifier("distilbert", 8, 1), max_steps=4, **settings)
+    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert torch.allclose(parameters(again._state.parts), parameters(whole._state.parts), atol=1e-6)
+    assert torch.allclose(parameters(again.model), parameters(whole.model), atol=1e-6)
+    other = text_trainer(KD(), tmp_path, max_steps=4, **settings)
+    with pytest.raises(InputError, match=f"is a checkpoint of {method.name}, not of kd"):
+        other._resumed = tmp_path / "checkpoint-2"
+        other._begin(other.model, batch_of(Sentences())[0])
+
+
+@pytest.mark.parametrize("method", [RKD(), DHKD()], ids=lambda method: method.name)
+def test_a_last_batch_of_one_has_its_label(method, tmp_path):
+    made = text_trainer(method, tmp_path, num_train_epochs=1, per_device_train_batch_size=47)
+    assert made.train().training_loss > 0
+    with pytest.raises(InputError, match=f"{method.name} compares the samples of a batch"):
+        text_trainer(method, tmp_path, max_steps=1, per_device_train_batch_size=1).train()
+
+
+class Blind(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(1, CLASSES)
+
+    def forward(self, input_ids):
+        return self.head(input_ids[:, :1].float()) * float("nan")
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (
+            lambda folder: text_trainer(KD(), folder, teacher=Blind(), max_steps=1).train(),
+            "the teacher's logits for the",
+        ),
+        (lambda folder: text_trainer(FitNets(), folder, max_steps=1).train(), "fitnets compares maps; name layers"),
+        (
+            lambda folder: text_trainer(SubclassKD(group=(0, 1)), folder, max_steps=1).train(),
+            "group names 2 classes for 4 logits",
+        ),
+        (
+            lambda folder: text_trainer(KD(student_layers=("distilbert.layer.0",)), folder, max_steps=1).train(),
+            r"unknown module 'distilbert\.layer\.0'; did you mean 'distilbert",
+        ),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(call, words, tmp_path):
+    with pytest.raises(InputError, match=words):
+        call(tmp_path)
+
+
+def test_empty_batches_are_refused(few_digits, tmp_path):
+    made = trainer(few_digits, KD(), tmp_path)
+    for inputs in ({"pixel_values": few_digits.inputs(torch.arange(2))}, {"labels": torch.zeros(0, dtype=torch.long)}):
+        with pytest.raises(InputError, match="a batch is empty or has no labels"):
+            made.compute_loss(made.model, inputs)
+    nothing = Watched(classifier(4).eval())(few_digits.inputs(torch.arange(2))).rows(torch.arange(0))
+    with pytest.raises(InputError, match=r"^the batch is empty\.$"):
+        plain_loss(KD(), nothing, nothing, torch.zeros(0, dtype=torch.long))
+    whole = Watched(classifier(4).eval())(few_digits.inputs(torch.arange(2)))
+    with pytest.raises(InputError, match="the batch has one sample, and rkd compares two"):
+        plain_loss(RKD(), whole.rows(torch.tensor([0])), whole.rows(torch.tensor([0])), torch.tensor([0]))
+    with pytest.raises(InputError, match="dhkd aligns gradients, which no loss can"):
+        plain_loss(DHKD(head="shared"), whole, whole, torch.tensor([0, 1]))

@@ -32,7 +32,11 @@ def test_it_comes_back_from_its_folder(made, tmp_path):
     assert all(torch.equal(loaded.weights[name], tensor) for name, tensor in made.weights.items())
     facts = json.loads((tmp_path / "artefact.json").read_text())
     assert facts["kind"] == "convolution"
-    assert (tmp_path / "README.md").read_text().startswith("# A plan of convolutions")
+    card = (tmp_path / "README.md").read_text()
+    assert card.startswith(
+        "---\nlibrary_name: attar\ntags:\n- sparse-convolution\n- attar\n---\n# A plan of convolutions"
+    )
+    assert "| data | digits |\n| runs | 31 |\n" in card
 
 
 def test_it_can_be_applied_again(made, tmp_path, draw):
@@ -88,10 +92,10 @@ def test_a_damaged_plan_is_refused(made, tmp_path):
     with pytest.raises(InputError, match="has schema 9; this attar reads up to 1"):
         ConvolutionPlan.load(tmp_path)
     path.write_text(json.dumps({"kind": "mixture"}))
-    with pytest.raises(InputError, match="describes no plan of convolutions"):
+    with pytest.raises(InputError, match="holds 'mixture', not 'convolution'"):
         ConvolutionPlan.load(tmp_path)
     path.unlink()
-    with pytest.raises(InputError, match="is missing"):
+    with pytest.raises(InputError, match=r"holds no plan of convolutions \(no artefact\.json\)"):
         ConvolutionPlan.load(tmp_path)
 
 

@@ -10,8 +10,9 @@ from PIL import Image
 
 import attar
 from attar.core import store
+from attar.core.card import EXPORT
 from attar.core.errors import InputError
-from attar.images.artefact import EXPORT, FILES, CondensedImages, Origin
+from attar.images.artefact import FILES, CondensedImages, Origin
 from attar.images.preview import preview
 
 TEACHER_FILES = {name for name in FILES if name.startswith("teacher/")}

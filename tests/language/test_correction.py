@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from attar.language.correction import KEEP, Correction, correct, error_places
-from attar.language.generation import Voice
+from attar.language.generation import Voice, generate
 
 # Tokens 0 and 1, and 2, the end. The teacher goes 0 -> 0 -> ... ; the student goes 0 -> 1 -> 1 -> ... but not always.
 TEACHER = [[0.8, 0.1, 0.1], [0.1, 0.7, 0.2], [1 / 3] * 3]
@@ -47,6 +47,16 @@ def test_an_answer_that_the_teacher_would_give_stays(bigram):
     model = bigram(STUDENT)
     answers = [[1, 1, 1, 1]]  # the most probable token each time
     assert corrected(model, bigram(STUDENT), answers) == (answers, [False])
+
+
+def test_of_identical_models_no_answer_changes_whatever_was_drawn(student, tokenizer, bigram):
+    answers = [[0, 1, 0, 0, 1, 2], [2], [0, 0]]
+    assert corrected(bigram(STUDENT), bigram(STUDENT), answers) == (answers, [False] * 3)
+    voice, generator = Voice(student, len(tokenizer), (tokenizer.eos_token_id,)), torch.Generator().manual_seed(0)
+    prompts, limits = [[5, 6, 7], [8]], [12, 20]
+    said = generate(voice, prompts, limits, generator)
+    settings = Correction(corrections=2)
+    assert correct(voice, student, prompts, said, limits, settings, generator) == (said, [False] * 2)
 
 
 def test_no_corrections_leave_the_answers(bigram):

@@ -233,6 +233,14 @@ def test_the_best_epoch_is_kept(source, tokenizer, engine):
     assert found[1] <= found[0]
 
 
+def test_a_number_of_steps_takes_the_place_of_epochs(run, tmp_path):
+    """Four steps are an epoch of three and a begun one, which is chosen from as well."""
+    run(DistillLanguage.of(**{**SMALL, "epochs": 9}, steps=4, select="loss"), tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert len(lines) == 4
+    assert lines[3]["validation"] != lines[2]["validation"]
+
+
 def test_the_step_size_rises_and_falls_to_nothing():
     method = DistillLanguage.of(epochs=10, batch=1, warm_up=0.2)
     method = dataclasses.replace(method, rows=1)

@@ -4,8 +4,16 @@ import pytest
 import torch
 
 from attar.core.errors import InputError
-from attar.language.evaluation import cross_entropy, divergence_by_position, excess_error, measured, repetition
+from attar.language.evaluation import (
+    Measures,
+    cross_entropy,
+    divergence_by_position,
+    excess_error,
+    measured,
+    repetition,
+)
 from attar.language.generation import Voice
+from attar.language.sources import load
 from attar.language.tokens import Tokeniser
 
 
@@ -67,6 +75,33 @@ def test_all_measures_of_a_model(voice, teacher, tokens):
     }
     assert "ROUGE-L" in str(found)
     assert found.perplexity == pytest.approx(math.exp(found.cross_entropy.value))
+
+
+def test_an_answer_is_held_against_all_its_references(bigram, tokenizer):
+    """A chain that says one thing: of two references it is the other, and the length is that of the first."""
+    one, other, end = tokenizer("xy")["input_ids"], tokenizer("ab")["input_ids"], tokenizer.eos_token_id
+    assert len(one) == len(other) == 2
+    rows = [[1e-9] * 300 for _ in range(300)]
+    for now, after in zip((tokenizer("?")["input_ids"][0], *other), (*other, end), strict=True):
+        rows[now][after] = 1.0
+    found = {}
+    for name, output in {"one": "xy xy", "both": ["xy xy", "ab"]}.items():
+        data = [{"prompt": "?", "output": output}] * 3
+        tokens = Tokeniser(tokenizer, 96, 48, 8).read(load({"train": data, "validation": data, "test": data}), "test")
+        found[name] = measured(Voice(bigram(rows), 300, (end,)), tokens, range(3), answers=3)
+    assert (found["one"].rouge_l.value, found["both"].rouge_l.value) == (0, 100)
+    assert found["one"].length_ratio == found["both"].length_ratio
+    assert found["both"].length_ratio.value == 0.5
+
+
+def test_pooled_measures_are_means_with_their_spread(voice, tokens):
+    models = [measured(voice, tokens, rows, answers=2) for rows in (range(4), range(4, 8))]
+    entropies = [measures.cross_entropy.value for measures in models]
+    pooled = Measures.pooled(models)
+    assert pooled.cross_entropy.value == pytest.approx(sum(entropies) / 2)
+    assert (pooled.cross_entropy.n, pooled.rouge_l.n, pooled.excess_error) == (2, 2, None)
+    assert Measures.pooled(models[:1]) is models[0]
+    assert f"± {pooled.cross_entropy.spread:.4f} nats" in str(pooled)
 
 
 def test_a_teacher_has_no_excess_error_against_itself(voice, student, tokens):

@@ -128,8 +128,13 @@ def test_adapters_on_modules_that_are_not_there_are_refused(student, generator):
 def test_no_torchvision_is_imported():
     """One that was built for another torch breaks every model of transformers."""
     import sys
+    import tomllib
+    from pathlib import Path
 
     assert "torchvision" not in sys.modules
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *(one for extra in project["optional-dependencies"].values() for one in extra)]
+    assert not [one for one in wanted if "torchvision" in one]
 
 
 def test_a_text_ends_with_any_of_the_ends_that_a_model_knows(student, tokenizer):

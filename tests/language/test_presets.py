@@ -26,8 +26,23 @@ def test_every_method_of_the_field_is_a_setting(name):
     assert DistillLanguage.baseline(name).name == "language"
 
 
+def test_a_method_of_the_field_takes_the_scripts_of_a_family():
+    found = DistillLanguage.paper("openllama2-3b", "distillm", epochs=2)
+    assert (found.objective.divergence, found.objective.label_weight) == ("skew-reverse", 0.0)
+    assert (found.schedule.schedule, found.schedule.threshold, found.lr, found.epochs) == ("adaptive", 0.2, 5e-4, 2)
+    assert (found.correction.corrections, found.select) == (0, "rouge")
+
+
+def test_minillm_has_steps_unless_epochs_are_asked_for():
+    found = DistillLanguage.baseline("minillm")
+    assert (found.total_steps, found.lr, found.batch) == (5000, 5e-6, 16)
+    assert DistillLanguage.baseline("minillm", epochs=3).steps is None
+
+
 def test_other_names_are_refused():
     with pytest.raises(InputError, match="unknown method 'gdk'; did you mean 'gkd'"):
         DistillLanguage.baseline("gdk")
     with pytest.raises(InputError, match="unknown family of students 'gpt2'"):
         DistillLanguage.paper("gpt2")
+    with pytest.raises(InputError, match="unknown method 'gdk'"):
+        DistillLanguage.paper("opt", "gdk")

@@ -47,6 +47,17 @@ def test_instructions_become_prompts():
     ]
 
 
+def test_of_several_references_the_first_is_the_response():
+    rows = [{"prompt": "p", "output": ["a", "b"]}, {"prompt": "p", "output": ["c"]}, {"prompt": "p", "output": "d"}]
+    source = load({"train": rows, "validation": rows[1:], "test": rows[:2]})
+    assert list(source.train["response"]) == ["a", "c", "d"]
+    assert list(source.train["others"]) == [["b"], [], []]
+    assert source.validation.column_names == ["prompt", "response"]
+    assert source.fingerprint != load({"train": rows, "validation": rows[1:], "test": rows[1:]}).fingerprint
+    with pytest.raises(InputError, match="row 2 of data is not of the form of the first, pair"):
+        load({"train": rows, "validation": rows, "test": [rows[0], {"prompt": "p", "output": []}]})
+
+
 def test_conversations_in_both_ways_of_writing_them():
     turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
     one = load([{"messages": turns}] * 3)

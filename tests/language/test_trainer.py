@@ -159,6 +159,21 @@ def test_what_cannot_be_is_refused(trainer, source, tokenizer):
         trainer(teacher=wide, processing_class=None)
 
 
+def test_packed_rows_are_learned_from_but_not_answered(trainer, rows):
+    """Two sequences in one row, as trainers free of padding have them: the first token of each is not learned."""
+    some = [{name: value[row["attention_mask"].bool()] for name, value in row.items()} for row in rows[:2]]
+    packed = {name: torch.cat([row[name] for row in some])[None] for name in ("input_ids", "labels")}
+    packed["position_ids"] = torch.cat([torch.arange(len(row["input_ids"])) for row in some])[None]
+    for settings in ({}, {"schedule": "on-policy", "new_tokens": 4, "max_length": 96}):
+        mine = trainer(settings)
+        mine.model.train()
+        if settings:
+            with pytest.raises(InputError, match=r"rows hold several of them \(packed, or free of padding\)"):
+                mine.compute_loss(mine.model, packed)
+        else:
+            assert mine.compute_loss(mine.model, packed).isfinite()
+
+
 def test_a_batch_without_a_label_is_refused_alone_and_nothing_beside_others(trainer, rows):
     mine = trainer()
     mine.model.train()

@@ -1,8 +1,97 @@
+import copy
+import json
+import math
+
 import pytest
 import torch
 
 import attar.language as language
+from attar.cli import main
 from attar.core.errors import InputError
+
+TINY = ["--student", "gpt2:layers=1,width=16,heads=2", "--max-length", "96", "--answers", "0", "--quiet"]
+
+
+@pytest.fixture
+def home(source, teacher, tokenizer, tmp_path):
+    """A teacher's folder, data and further text, as files."""
+    teacher.save_pretrained(tmp_path / "teacher")
+    tokenizer.save_pretrained(tmp_path / "teacher")
+    (tmp_path / "rows").mkdir()
+    for part in ("train", "validation", "test"):
+        lines = [json.dumps(row) for row in getattr(source, part)]
+        (tmp_path / "rows" / f"{part}.jsonl").write_text("\n".join(lines))
+    (tmp_path / "book.txt").write_text("once upon a time there was a fox " * 40)
+    return tmp_path
+
+
+def command(home, *words, teacher="teacher"):
+    main(["distill", "language", "--data", str(home / "rows"), "--teacher", str(home / teacher), *TINY, *words])
+
+
+def refused(capsys, home, *words, **names):
+    """The one line with which the command refuses, exit code 2; there is no student then."""
+    with pytest.raises(SystemExit) as stop:
+        command(home, "--out", str(home / "run"), *words, **names)
+    assert stop.value.code == 2
+    assert not (home / "run" / "artefact.json").exists()
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def test_the_command_distils_with_further_text_as_python_does(home, engine, capsys):
+    words = ["--epochs", "1", "--corpus", str(home / "book.txt"), "--corpus-weight", "0.5"]
+    command(home, *words, "--out", str(home / "run"))
+    assert "student: " in capsys.readouterr().out
+    lines = [json.loads(line) for line in (home / "run" / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert all("corpus" in line for line in lines)
+    method = language.DistillLanguage.of(
+        student="gpt2:layers=1,width=16,heads=2", epochs=1, max_length=96, corpus_weight=0.5
+    )
+    given = {"teacher": home / "teacher", "corpus": home / "book.txt", "engine": engine, "answers": 0}
+    made = language.distill(home / "rows", method, **given)
+    known = language.DistilledLanguageModel.load(home / "run")
+    assert all(torch.equal(*pair) for pair in zip(made.model.parameters(), known.model.parameters(), strict=True))
+    without = language.distill(home / "rows", method, **{**given, "corpus": None})
+    assert not all(torch.equal(*pair) for pair in zip(made.model.parameters(), without.model.parameters(), strict=True))
+
+
+def test_the_command_starts_from_a_method_and_from_scripts(home, capsys):
+    def settings(*words, out):
+        command(home, *words, "--steps", "1", "--new-tokens", "4", "--max-prompt", "48", "--out", str(home / out))
+        return language.DistilledLanguageModel.load(home / out).origin.settings
+
+    gkd = settings("--baseline", "gkd", "--batch", "4", out="gkd")
+    assert (gkd["objective"]["divergence"], gkd["schedule"]["schedule"]) == ("jsd", "on-policy")
+    both = ("--baseline", "distillm", "--paper", "gpt2-0.7b", "--validation-answers", "2", "--batch", "8")
+    scripts = settings(*both, out="scripts")
+    assert (scripts["objective"]["divergence"], scripts["lr"], scripts["select"]) == ("skew-reverse", 1e-4, "rouge")
+    assert "did you mean 'gkd'?" in refused(capsys, home, "--baseline", "gdk")
+    with pytest.raises(SystemExit):
+        main(["distill", "kd", "--baseline", "gkd"])
+    assert capsys.readouterr().err == "attar: kd is one method; leave out --baseline.\n"
+
+
+def test_the_command_refuses_in_a_line_what_it_cannot_use(home, teacher, tokenizer, capsys):
+    broken = copy.deepcopy(teacher)
+    with torch.no_grad():
+        broken.transformer.wte.weight[7] = math.nan
+    stranger = language.byte_tokenizer(["zzz qqq"] * 9, 300)
+    for name, model, words in (("broken", broken, tokenizer), ("stranger", teacher, stranger)):
+        model.save_pretrained(home / name)
+        words.save_pretrained(home / name)
+    teacher.config.save_pretrained(home / "pickle")
+    torch.save(teacher.state_dict(), home / "pickle" / "pytorch_model.bin")
+    assert "the teacher's logits hold NaN or infinity" in refused(capsys, home, teacher="broken")
+    assert "holds only a pickle (pytorch_model.bin)" in refused(capsys, home, teacher="pickle")
+    line = refused(capsys, home, "--student", str(home / "stranger"))
+    assert "teacher and student disagree in vocabulary: 300 and" in line
+    empty = [json.dumps({"prompt": "say: ", "completion": ""})] * 9
+    (home / "empty.jsonl").write_text("\n".join(empty))
+    bare = language.byte_tokenizer(["x"], 300)
+    bare.eos_token = None
+    bare.save_pretrained(home / "teacher")
+    line = refused(capsys, home, "--data", str(home / "empty.jsonl"))
+    assert "has nothing to learn from in its part train: no response has a token" in line
 
 
 def test_names_come_from_the_package():

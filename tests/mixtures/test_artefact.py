@@ -49,6 +49,9 @@ def test_the_files_say_where_it_came_from(runtime, tmp_path):
     facts = json.loads((tmp_path / "artefact.json").read_text())
     assert (facts["kind"], facts["origin"]["method"], facts["origin"]["seed"]) == ("mixture", "runnalls", 0)
     card = (tmp_path / "README.md").read_text()
+    assert card.startswith(
+        "---\nlibrary_name: attar\ntags:\n- gaussian-mixture\n- attar\n---\n# standard-1d, reduced by"
+    )
     assert "5 Gaussians in 1 dimensions that stand for 10" in card
     assert "| n_components | 5 |" in card
 
@@ -94,7 +97,7 @@ def spoil(folder, how):
         ("tensors", "mixture.safetensors was altered"),
         ("truncated", "mixture.safetensors is damaged or truncated"),
         ("other", "is not the file that artefact.json describes"),
-        ("images", "describes images, not a reduced mixture"),
+        ("images", "holds 'images', not 'mixture'"),
         ("list", "not an artefact's description"),
         ("gone", "holds no reduced mixture"),
     ],

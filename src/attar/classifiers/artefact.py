@@ -11,17 +11,20 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attar.classifiers.subclasses import Grouping
+from attar.core import artefact as core
 from attar.core import store
+from attar.core.card import made, model_header
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
-from attar.core.settings import flat
 from attar.images.networks import Architecture, multiply_adds, parameter_count
 from attar.images.pretrained import network_named
-from attar.images.whiten import Transform
+from attar.images.whiten import Transform, Whitening
 
 SCHEMA = 1
+KIND = "classifier"
 WEIGHTS = "student.safetensors"
-FILES = [WEIGHTS, "artefact.json", "README.md"]
+WHITENING = "whitening.safetensors"
+"""Beside it, where its images are whitened."""
 Build = Callable[[], nn.Module]
 
 
@@ -40,36 +43,22 @@ class Size:
 
 
 @dataclass(frozen=True)
-class Origin:
+class Origin(core.Origin):
     """Where a student came from."""
 
-    source: str
-    fingerprint: str
-    method: str
-    settings: dict[str, Any]
-    seed: int
     student: Size
     teacher: Size | None
-    machine: dict[str, Any]
 
     @classmethod
     def of(cls, pair: Any, method: Any, runtime: Runtime, student: nn.Module, teacher: nn.Module | None) -> Self:
         """The origin of what `method` makes of a `Pair`."""
         shape = pair.source.shape
-        return cls(
-            source=pair.source.name,
-            fingerprint=pair.source.fingerprint,
-            method=method.name,
-            settings=method.to_json(),
-            seed=runtime.seed,
-            student=Size.of(student, shape),
-            teacher=None if teacher is None else Size.of(teacher, shape),
-            machine=runtime.describe(),
-        )
+        large = None if teacher is None else Size.of(teacher, shape)
+        return cls.made(pair.source, method, runtime, student=Size.of(student, shape), teacher=large)
 
 
 @dataclass(frozen=True)
-class DistilledClassifier:
+class DistilledClassifier(core.Shareable):
     """A student, without what was learned beside it."""
 
     network: nn.Module
@@ -84,6 +73,14 @@ class DistilledClassifier:
     scores: dict[str, Any] = field(default_factory=dict)
     """Accuracies on the test images, in per cent: `student`, `teacher`, `kept`."""
 
+    repo_type = "model"
+    files = (WEIGHTS, WHITENING, core.ARTEFACT, core.CARD)
+
+    @property
+    def title(self) -> str:
+        """What it is, in a few words."""
+        return f"A student of {self.origin.source}, by {self.origin.method}"
+
     @property
     def labels_are_subclasses(self) -> bool:
         """Whether the data's labels are what its logits stand for (and not classes over subclasses that it found)."""
@@ -96,32 +93,29 @@ class DistilledClassifier:
         found = getattr(found, "logits", found)
         return found if self.group is None else Grouping(self.group).class_logits(found)
 
-    def save(self, folder: str | Path) -> "DistilledClassifier":
+    def save(self, folder: str | Path) -> Self:
         """Write it to a folder, every file whole or not at all."""
         folder = Path(folder)
         store.make_folder(folder)
-        if self.transform.whitening is not None:
-            raise InputError("a student of whitened images cannot be saved; distill on images as they are.")
+        whitening = self.transform.whitening
         digest = store.write_tensors(folder / WEIGHTS, self.network.state_dict(), {"schema": SCHEMA})
         facts = {
-            "kind": "classifier",
-            "schema": SCHEMA,
             "digest": digest,
             "student": self.student,
             "classes": list(self.classes),
             "shape": list(self.shape),
             "mean": list(self.transform.mean),
             "std": list(self.transform.std),
+            "whitening": None if whitening is None else store.write_tensors(folder / WHITENING, vars(whitening), None),
             "group": None if self.group is None else list(self.group),
             "origin": dataclasses.asdict(self.origin),
             "scores": self.scores,
         }
-        store.write_json(folder / "artefact.json", facts)
-        store.write_bytes(folder / "README.md", self.card().encode())
+        core.write_facts(folder, KIND, SCHEMA, facts, card=self.card())
         return self
 
     @classmethod
-    def load(cls, folder: str | Path, *, build: Build | None = None) -> "DistilledClassifier":
+    def load(cls, folder: str | Path, *, build: Build | None = None) -> Self:
         """Read what `save` wrote.
 
         Args:
@@ -132,18 +126,14 @@ class DistilledClassifier:
             InputError: No student there, a damaged file, or one whose network only its caller can build.
         """
         folder = Path(folder)
-        facts = store.read_json(folder / "artefact.json") if (folder / "artefact.json").is_file() else None
-        if not isinstance(facts, dict) or facts.get("kind") != "classifier":
-            raise InputError(f"{folder} holds no distilled classifier.")
-        if facts["schema"] > SCHEMA:
-            raise InputError(f"{folder} was written by a newer attar; update it.")
-        tensors, _ = store.read_tensors(folder / WEIGHTS)
-        if store.digest_of(tensors, {"schema": SCHEMA}) != facts["digest"]:
-            raise InputError(f"{folder / WEIGHTS} is not the file that artefact.json describes.")
+        facts = core.read_facts(folder, KIND, SCHEMA, "distilled classifier", sealed=False)
+        tensors, _ = core.read_tensors(folder / WEIGHTS, facts["digest"])
         shape, group = tuple(facts["shape"]), facts["group"]
         outputs = len(facts["classes"]) if group is None else len(group)
         network = build() if build else _built(facts["student"], shape, outputs, folder)
         network.load_state_dict(tensors)
+        whitened = facts.get("whitening")
+        whitening = Whitening(**core.read_tensors(folder / WHITENING, whitened)[0]) if whitened else None
         origin = {**facts["origin"]}
         origin["student"] = Size(**origin["student"])
         origin["teacher"] = None if origin["teacher"] is None else Size(**origin["teacher"])
@@ -152,7 +142,7 @@ class DistilledClassifier:
             student=facts["student"],
             classes=tuple(facts["classes"]),
             shape=shape,
-            transform=Transform(tuple(facts["mean"]), tuple(facts["std"]), None),
+            transform=Transform(tuple(facts["mean"]), tuple(facts["std"]), whitening),
             group=None if group is None else tuple(group),
             origin=Origin(**origin),
             scores=facts["scores"],
@@ -163,16 +153,8 @@ class DistilledClassifier:
 
     def card(self) -> str:
         """Its README."""
-        origin = self.origin
-        settings = "\n".join(f"| {name} | {value} |" for name, value in flat(origin.settings))
-        return f"""---
-library_name: attar
-pipeline_tag: image-classification
-tags:
-- knowledge-distillation
-- attar
----
-# A student of {origin.source}, by {origin.method}
+        return f"""{model_header("knowledge-distillation", pipeline="image-classification")}
+# {self.title}
 
 {self}
 
@@ -183,19 +165,14 @@ student = attar.open_artefact("FOLDER")
 logits = student.logits(student.transform.forward(pixels))  # pixels: uint8, {list(self.shape)} each
 ```
 
-| setting | value |
-|---|---|
-{settings}
-| seed | {origin.seed} |
+{made(self.origin)}
 """
 
     def __str__(self) -> str:
-        lines = [f"student: {_told(self.origin.student)}{_percent(self.scores.get('student'))}"]
-        if self.origin.teacher is not None:
-            lines.append(f"teacher: {_told(self.origin.teacher)}{_percent(self.scores.get('teacher'))}")
-        if "kept" in self.scores:
-            lines.append(f"kept: {self.scores['kept']:.1f} %")
-        return "\n".join(lines)
+        sizes = {"student": self.origin.student, "teacher": self.origin.teacher}
+        told = [f"{who}: {_told(size)}{_percent(self.scores.get(who))}" for who, size in sizes.items() if size]
+        kept = [f"kept: {self.scores['kept']:.1f} %"] if "kept" in self.scores else []
+        return "\n".join([*told, *kept])
 
 
 def _told(size: Size) -> str:

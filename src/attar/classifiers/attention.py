@@ -14,9 +14,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from attar.classifiers.distillation import Batch, Distillation, Distilling, Pair, Terms
+from attar.classifiers.distillation import Distillation
 from attar.classifiers.fitnets import AnyMaps, Maps
 from attar.classifiers.kd import Scalar
+from attar.classifiers.pair import Batch, Distilling, Pair, Terms
+from attar.classifiers.schedules import row_of, schedule
 from attar.core.runtime import Runtime
 from attar.core.settings import Range
 
@@ -54,6 +56,18 @@ class AttentionTransfer(Distillation):
         losses = [attention_loss(given, wanted, power=self.power, form=self.form) for given, wanted in pairs]
         weight = USUAL if self.weight is None else self.weight
         return {"attention": weight * torch.stack(losses).sum()}
+
+    @classmethod
+    def paper(cls, data: str) -> Self:
+        """The settings of CRD's benchmark.
+
+        Args:
+            data: cifar100.
+
+        Raises:
+            InputError: Another data set.
+        """
+        return cls(**schedule(data), **row_of({"cifar100": {"weight": USUAL}}, data, "AT"))
 
 
 def attention_map(maps: Maps, power: float = 2.0) -> Float[Tensor, "sample place"]:

@@ -14,8 +14,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from attar.classifiers.distillation import Batch, Distillation, Distilling, Pair, Terms
+from attar.classifiers.distillation import Distillation
 from attar.classifiers.kd import Scalar, kd_loss
+from attar.classifiers.pair import Batch, Distilling, Pair, Terms
+from attar.classifiers.schedules import row_of, schedule
 from attar.classifiers.watched import Answers
 from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed
@@ -92,6 +94,20 @@ class CRD(Distillation):
         loss = super().descend(terms, state)
         state.memory.remember(*state.memory.said, self.memory_momentum)
         return loss
+
+    @classmethod
+    def paper(cls, data: str) -> Self:
+        """The settings of its own benchmark.
+
+        Args:
+            data: cifar100, or cifar100-kd (beside a teacher's answers of weight 1).
+
+        Raises:
+            InputError: Another data set.
+        """
+        rows: dict[str, dict[str, Any]] = {"cifar100": {}, "cifar100-kd": {"teacher_weight": 1.0}}
+        row = row_of(rows, data, "CRD")
+        return cls(**schedule("cifar100"), negatives=16384, **row)
 
 
 class Embed(nn.Linear):

@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from attar.classifiers.distillation import Batch, Distillation, Distilling, Terms
+from attar.classifiers.distillation import Distillation
 from attar.classifiers.kd import Logits, Scalar
+from attar.classifiers.pair import Batch, Distilling, Terms
 from attar.classifiers.schedules import row_of, schedule
 from attar.classifiers.watched import Answers
 from attar.core.settings import Range
@@ -36,8 +37,9 @@ class DHKD(Distillation):
     """Weight α (0.1 on ImageNet): the loss is a sum over classes."""
     temperature: Annotated[float, Range(0.01)] = 2.0
     """τ."""
-    loss: Literal["norm", "binary"] = "norm"
-    """BinaryKL-Norm, or BinaryKL."""
+    loss: Literal["norm", "binary", "squared"] = "norm"
+    """BinaryKL-Norm; BinaryKL; or the limit of both for τ → ∞, an eighth of the squared error of logits (Ba and
+    Caruana, NeurIPS 2014, arXiv:1312.6184), which is the plain rival."""
     head: Literal["nonlinear", "linear", "shared"] = "nonlinear"
     """The auxiliary head; shared: the kept one, which is the paper's counter-example."""
     alignment: Literal["on", "off", "backbone"] = "on"
@@ -59,26 +61,29 @@ class DHKD(Distillation):
 
     def terms(self, batch: Batch, state: Distilling) -> Terms:
         """The loss of the auxiliary head."""
-        if not self.alpha or state.done >= self.stop_at * self.total_steps:
+        if not self.alpha or batch.progress >= self.stop_at:
             return {}
         said = batch.student
         logits = said.logits if self.head == "shared" else state.parts["head"](said.embedding)
+        wanted = batch.teacher.logits
+        if self.loss == "squared":
+            return {"teacher": self.alpha * squared_error(logits, wanted, self.class_reduction)}
         distance = binary_kl_norm if self.loss == "norm" else binary_kl
-        found = distance(logits, batch.teacher.logits, self.temperature, self.class_reduction)
-        return {"teacher": self.alpha * found}
+        return {"teacher": self.alpha * distance(logits, wanted, self.temperature, self.class_reduction)}
 
-    def descend(self, terms: Terms, state: Distilling) -> Tensor:
-        """The two gradients, aligned if they are to be."""
+    def total(self, terms: Terms, state: Distilling) -> Scalar:
+        """The sum of the terms, in value; in gradient that of both, aligned if they are to be."""
         if self.alignment == "off" or len(terms) < 2:
-            return super().descend(terms, state)
+            return super().total(terms, state)
         learned = list(state.learned())
         main, other = (
             torch.autograd.grad(terms[name], learned, retain_graph=name == "labels", allow_unused=True)
             for name in ("labels", "teacher")
         )
-        for parameter, gradient in zip(learned, aligned(main, other, shared=self.alignment == "backbone"), strict=True):
-            parameter.grad = gradient
-        return (terms["labels"] + terms["teacher"]).detach()
+        gradients = aligned(main, other, shared=self.alignment == "backbone")
+        pairs = zip(learned, gradients, strict=True)
+        carrier = torch.stack([(p * g).sum() for p, g in pairs if g is not None]).sum()
+        return (terms["labels"] + terms["teacher"]).detach() + (carrier - carrier.detach())
 
     @classmethod
     def paper(cls, data: str) -> Self:
@@ -137,6 +142,11 @@ def binary_kl_norm(student: Logits, teacher: Logits, temperature: float = 2.0, c
     of the squared error, for τ → 0 half of τ times the absolute one.
     """
     return temperature**2 * _over_classes(log_cosh((student - teacher.detach()) / (2 * temperature)), classes)
+
+
+def squared_error(student: Logits, teacher: Logits, classes: Reduction = "sum") -> Scalar:
+    """Σ_c (a_c - t_c)² / 8, averaged over samples: what both become for τ → ∞."""
+    return _over_classes((student - teacher.detach()).square() / 8, classes)
 
 
 def aligned(

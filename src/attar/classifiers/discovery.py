@@ -7,13 +7,15 @@ Müller, Kornblith and Hinton, Subclass Distillation, arXiv:2002.03936.
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any, Self
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from attar.classifiers.distillation import Batch, Distillation
+from attar.classifiers.distillation import Distillation
+from attar.classifiers.pair import Batch
+from attar.classifiers.schedules import row_of
 from attar.classifiers.subclasses import Grouping, SubclassLogits
 from attar.core.settings import Range
 from attar.images.sources import ImageSource
@@ -61,6 +63,19 @@ class Discover(Distillation):
         classes = self.grouping_of(logits.shape[1]).class_logits(logits)
         labels = F.cross_entropy(classes, batch.labels, label_smoothing=self.smoothing)
         return self.label_weight * labels + self.beta * decorrelation(logits, self.contrast)
+
+    @classmethod
+    def paper(cls, data: str) -> Self:
+        """The settings of the authors' notebook.
+
+        Args:
+            data: mnist-2x5 (digits below five, and the others).
+
+        Raises:
+            InputError: Another data set.
+        """
+        adam: dict[str, Any] = {"optimizer": "adam", "lr": 1e-3, "weight_decay": 0.0, "cuts": (), "epochs": 12}
+        return cls(**row_of({"mnist-2x5": {**adam, "shift": 0, "flips": "off"}}, data, "subclass discovery"))
 
 
 def decorrelation(logits: SubclassLogits, temperature: float = 1.0) -> Float[Tensor, ""]:

@@ -9,7 +9,6 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -19,83 +18,19 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attar.classifiers.artefact import DistilledClassifier, Origin
+from attar.classifiers.pair import Batch, Distilling, Pair, Terms
 from attar.classifiers.teacher import AnswersOfViews, accuracy_on_classes
 from attar.classifiers.views import View, order_of
 from attar.classifiers.watched import Answers, Watched
-from attar.core import engine, store
+from attar.core import engine
 from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed
 from attar.core.settings import Range, Settings
-from attar.core.state import rebuilt
 from attar.images.networks import Architecture, multiply_adds, parse
 from attar.images.pretrained import PREFIX, network_named
 from attar.images.sources import ImageSource
-
-Terms = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Pair:
-    """What a student is made from: labelled images, a teacher of their classes, and the student if it is given."""
-
-    source: ImageSource
-    teacher: nn.Module | None = None
-    student: nn.Module | None = None
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """A digest of the images, the teacher's parameters and those a given student begins with."""
-        tensors: dict[str, Tensor] = {}
-        for name, network in (("teacher", self.teacher), ("student", self.student)):
-            if network is not None:
-                tensors |= {f"{name}/{key}": value for key, value in network.state_dict().items()}
-        return store.digest_of(tensors, {"data": self.source.fingerprint})
-
-    @property
-    def name(self) -> str:
-        """The data's."""
-        return self.source.name
-
-    def __str__(self) -> str:
-        return str(self.source)
-
-
-@dataclass
-class Batch:
-    """One step's samples, and what both networks say of them."""
-
-    student: Answers
-    teacher: Answers
-    labels: Int[Tensor, " sample"]
-    rows: Int[Tensor, " sample"]
-    """Which training images they are."""
-    warm: float
-    """How much a term counts that is warmed up: min(1, epoch / warm-up), epochs from one."""
-
-
-@dataclass
-class Distilling:
-    """A student on its way, and what is learned and remembered beside it."""
-
-    student: nn.Module
-    parts: nn.ModuleDict
-    """Connectors and further heads; dropped in the end."""
-    optimizer: torch.optim.Optimizer
-    memory: Any = None
-    """A dataclass of tensors, where the method remembers something."""
-    done: int = 0
-    pair: Pair = rebuilt(default=None)
-    watched: Watched = rebuilt(default=None)
-    answers: AnswersOfViews | None = rebuilt(default=None)
-    order: Tensor = rebuilt(default=None)
-    view: View = rebuilt(default=None)
-
-    def learned(self) -> Iterator[nn.Parameter]:
-        """Parameters of the student, then of its connectors."""
-        yield from self.student.parameters()
-        yield from self.parts.parameters()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,14 +43,18 @@ class Distillation(Settings):
     """Passes over the training images (the field's tables: 240)."""
     batch: Annotated[int, Range(2)] = 64
     """Images per step."""
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    """The field's SGD; or Adam, which wants a far smaller step size (1e-3)."""
     lr: Annotated[float, Range(0)] = 0.05
-    """SGD's step size."""
+    """Its step size."""
     momentum: Annotated[float, Range(0, 1)] = 0.9
-    """Its momentum."""
+    """SGD's momentum, or Adam's β₁."""
     nesterov: bool = False
-    """Whether that is Nesterov's."""
+    """Whether SGD's is Nesterov's."""
     weight_decay: Annotated[float, Range(0)] = 5e-4
-    """Its weight decay."""
+    """Weight decay, added to the gradient."""
+    clip: Annotated[float, Range(0)] | None = None
+    """Norm to which a longer gradient of all that is learned is cut; not at all unless given."""
     cuts: tuple[float, ...] = (0.625, 0.75, 0.875)
     """Shares of the epochs after which the step size is divided by ten."""
     shift: Annotated[int, Range(0)] | None = None
@@ -131,8 +70,11 @@ class Distillation(Settings):
     """How much of a label is spread over all classes."""
     warm_up: Annotated[float, Range(0, 1)] = 1 / 12
     """Share of the epochs over which a method's terms are warmed up, where it has such."""
+    warm_from: Annotated[int, Range(0, 1)] = 1
+    """Number of the first epoch in that warm-up: 1, or 0, which leaves its terms out (as in ND's scripts)."""
     student_layers: tuple[str, ...] = ()
-    """Modules of the student whose outputs are its stages, shallow to deep; attar's own networks show theirs."""
+    """Modules of the student whose outputs are its stages, shallow to deep, or their inputs (input:NAME, such as the
+    last activation of a block, for maps before it); attar's own networks show theirs."""
     teacher_layers: tuple[str, ...] = ()
     """The teacher's, as many."""
     images: int = 0
@@ -142,11 +84,15 @@ class Distillation(Settings):
     needs_teacher = True
     uses_stages = False
     """Whether the method looks at maps, which are stored only where they fit."""
+    compares_samples = False
+    """Whether a batch has to have two samples, which it compares."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if list(self.cuts) != sorted(self.cuts) or any(not 0 < cut <= 1 for cut in self.cuts):
             raise InputError(f"cuts are {self.cuts}; they must rise from above 0 to at most 1.")
+        if self.nesterov and (self.optimizer == "adam" or not self.momentum):
+            raise InputError("nesterov goes with SGD and a momentum above 0; leave it out.")
 
     # ------------------------------------------------------------------------------------------ what a method fills in
 
@@ -170,11 +116,33 @@ class Distillation(Settings):
         """How many logits the student has."""
         return len(source.classes)
 
+    def loss_terms(self, batch: Batch, state: Distilling) -> Terms:
+        """All terms of a step: the labels', where they count, and the method's."""
+        return ({"labels": self.label_term(batch)} if self.label_weight else {}) | self.terms(batch, state)
+
+    def total(self, terms: Terms, state: Distilling) -> Float[Tensor, ""]:
+        """The sum; what a method does to gradients is in the gradient of this number.
+
+        Raises:
+            InputError: There is nothing to sum.
+        """
+        if not terms:
+            raise InputError(f"nothing is left for the student to learn from; give a term of {self.name} a weight.")
+        return torch.stack(list(terms.values())).sum()
+
     def descend(self, terms: Terms, state: Distilling) -> Tensor:
         """The gradient of the sum; the loss."""
-        loss = torch.stack(list(terms.values())).sum()
+        loss = self.total(terms, state)
         loss.backward()
         return loss.detach()
+
+    def order(self, epoch: int, source: ImageSource, seed: int) -> Int[Tensor, " image"]:
+        """The images of an epoch, in order."""
+        return order_of(seed, epoch, self.images)
+
+    def further_scores(self, teacher: nn.Module, source: ImageSource, runtime: Runtime) -> dict[str, float]:
+        """What else is known of a teacher when its student is done."""
+        return {}
 
     # --------------------------------------------------------------------------------------------------------- the run
 
@@ -182,8 +150,12 @@ class Distillation(Settings):
         """Fill in what was left open.
 
         Raises:
-            InputError: A student that is not there, or does not fit the images.
+            InputError: A student that is not there, or a network that does not take the images.
         """
+        for who, network in (("teacher", pair.teacher), ("student", pair.student)):
+            if network is not None:
+                device = next(network.parameters()).device
+                Watched(network).tried(pair.source.shape, device, who)
         side = min(pair.source.shape[1:])
         flips = pair.source.flips if self.flips == "auto" else self.flips == "on"
         given = {"shift": side // 8 if self.shift is None else self.shift, "flips": "on" if flips else "off"}
@@ -225,24 +197,30 @@ class Distillation(Settings):
         """
         student = runtime.place(self._student(pair, runtime.generator("network"))).train()
         watched = Watched(student, self.student_layers)
-        mine = watched.tried(pair.source.shape, runtime.device)
+        mine = watched.tried(pair.source.shape, runtime.device, "student")
         answers, theirs = None, mine
         if pair.teacher is not None and self.needs_teacher:
             teacher = runtime.place(copy.deepcopy(pair.teacher)).eval().requires_grad_(False)
             answers = AnswersOfViews(Watched(teacher, self.teacher_layers), pair.source, self, runtime)
-            theirs = answers.watched.tried(pair.source.shape, runtime.device)
+            theirs = answers.watched.tried(pair.source.shape, runtime.device, "teacher")
         self.check(mine, theirs, pair.source)
         parts = nn.ModuleDict(_seeded(lambda: self.connectors(mine, theirs), runtime)).to(runtime.device).train()
         state = Distilling(student, parts, torch.optim.SGD([nn.Parameter(torch.zeros(()))]), pair=pair, watched=watched)
-        state.optimizer = torch.optim.SGD(
-            state.learned(), self.lr, self.momentum, weight_decay=self.weight_decay, nesterov=self.nesterov
-        )
+        state.optimizer = self._optimizer(state)
         state.answers = answers
         state.memory = self.remember(state, runtime)
         return state
 
+    def _optimizer(self, state: Distilling) -> torch.optim.Optimizer:
+        if self.optimizer == "adam":
+            betas = (self.momentum, 0.999)
+            return torch.optim.Adam(state.learned(), self.lr, betas=betas, weight_decay=self.weight_decay)
+        return torch.optim.SGD(
+            state.learned(), self.lr, self.momentum, weight_decay=self.weight_decay, nesterov=self.nesterov
+        )
+
     def check(self, student: Answers, teacher: Answers, source: ImageSource) -> None:
-        """See that the two networks tell the classes of the data apart.
+        """See that the two networks tell the classes of the data apart, and show the maps that are compared.
 
         Raises:
             InputError: One of them does not.
@@ -255,13 +233,24 @@ class Distillation(Settings):
                 )
             if not answers.logits.isfinite().all():
                 raise InputError(f"the {who}'s logits for a black image are not finite.")
-        if self.uses_stages and len(student.stages) != len(teacher.stages):
+        self.check_pair(student, teacher)
+
+    def check_pair(self, student: Answers, teacher: Answers) -> None:
+        """See that the method has what it compares: as many maps of both networks, where it looks at maps.
+
+        Raises:
+            InputError: It has not.
+        """
+        if not self.uses_stages:
+            return
+        if len(student.stages) != len(teacher.stages):
             raise InputError(
                 f"the student shows {len(student.stages)} stages and the teacher {len(teacher.stages)}; name as many "
                 "layers of each (--student-layers, --teacher-layers)."
             )
-        if self.uses_stages and not student.stages:
+        if not student.stages:
             raise InputError(f"{self.name} compares maps; name layers (--student-layers, --teacher-layers).")
+        _ = student.shapes, teacher.shapes
 
     def step(self, state: Distilling, runtime: Runtime) -> Metrics:
         """One mini-batch."""
@@ -274,19 +263,20 @@ class Distillation(Settings):
         images = images.contiguous(memory_format=runtime.memory_format)
         with runtime.autocast(training=True), self._drawing(state, runtime):
             said = state.watched(images)
-        warm = min(1.0, (epoch + 1) / max(self.warm_up * self.epochs, 1.0))
         batch = Batch(
             student=said,
             teacher=state.answers(images, rows, self.view_of(epoch)) if state.answers else said,
             labels=source.targets[rows].to(runtime.device),
             rows=rows,
-            warm=warm,
+            warm=min(1.0, (epoch + self.warm_from) / max(self.warm_up * self.epochs, 1.0)),
+            progress=state.done / self.total_steps,
         )
         state.optimizer.zero_grad(set_to_none=True)
-        terms = {"labels": self.label_term(batch)} if self.label_weight else {}
         with self._drawing(state, runtime, "terms"):
-            terms |= self.terms(batch, state)
+            terms = self.loss_terms(batch, state)
         loss = self.descend(terms, state)
+        if self.clip is not None:
+            torch.nn.utils.clip_grad_norm_(list(state.learned()), self.clip)
         state.optimizer.step()
         state.done += 1
         return {"loss": loss, **{name: term.detach() for name, term in terms.items()}}
@@ -304,7 +294,7 @@ class Distillation(Settings):
         return epoch % self.views if self.views else epoch
 
     def _begin_epoch(self, epoch: int, state: Distilling, runtime: Runtime) -> None:
-        state.order = order_of(runtime.seed, epoch, self.images)
+        state.order = self.order(epoch, state.pair.source, runtime.seed)
         state.view = self.drawn_view(self.view_of(epoch), runtime.seed)
         for group in state.optimizer.param_groups:
             group["lr"] = self.lr * 0.1 ** sum(epoch >= cut * self.epochs for cut in self.cuts)
@@ -379,6 +369,7 @@ def distill(
     if teacher is not None:
         scores["teacher"] = accuracy_on_classes(teacher, source, runtime, **how if method.needs_teacher else {})
         scores["kept"] = 100 * scores["student"] / scores["teacher"] if scores["teacher"] else float("nan")
+        scores |= method.further_scores(teacher, source, runtime)
     made = dataclasses.replace(made, scores=scores)
     return made if out is None else made.save(out)
 

@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from attar.classifiers.distillation import Batch, Distillation, Distilling, Terms
-from attar.classifiers.kd import Logits
+from attar.classifiers.distillation import Distillation
+from attar.classifiers.kd import Logits, standardised
+from attar.classifiers.pair import Batch, Distilling, Terms
 from attar.classifiers.schedules import row_of, schedule
 from attar.core.settings import Range
 
@@ -52,13 +53,17 @@ class DKD(Distillation):
     beta: Annotated[float, Range(0)] = 8.0
     """Weight β of the ranking of the others (2 to 8 by pair on CIFAR-100; 0.5 and 2 on ImageNet)."""
     temperature: Annotated[float, Range(0.01)] = 4.0
-    """T (1 on ImageNet)."""
+    """T (1 on ImageNet; 2 with standardised logits)."""
+    standardise: bool = False
+    """Whether logits are brought to mean zero and deviation one first (Sun et al., CVPR 2024, arXiv:2403.01427)."""
 
     name = "dkd"
 
     def terms(self, batch: Batch, state: Distilling) -> Terms:
         """Both parts, warmed up."""
         student, teacher = batch.student.logits, batch.teacher.logits
+        if self.standardise:
+            student, teacher = standardised(student), standardised(teacher)
         weights = {"temperature": self.temperature, "alpha": self.alpha, "beta": self.beta}
         return {"teacher": batch.warm * dkd_loss(student, teacher, batch.labels, **weights)}
 

@@ -5,13 +5,15 @@ Romero, Ballas, Kahou, Chassang, Gatta and Bengio, FitNets: Hints for Thin Deep 
 """
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Self
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from attar.classifiers.distillation import Batch, Distillation, Distilling, Terms
+from attar.classifiers.distillation import Distillation
 from attar.classifiers.kd import Scalar, kd_loss
+from attar.classifiers.pair import Batch, Distilling, Terms
+from attar.classifiers.schedules import row_of, schedule
 from attar.classifiers.watched import Answers
 from attar.core.errors import InputError
 from attar.core.settings import Range
@@ -55,24 +57,36 @@ class FitNets(Distillation):
             raise InputError(f"stage is {self.stage}, but there are {len(student.shapes)} stages, counted from 0.")
         return {"regressor": Regressor(student.shapes[self.stage], teacher.shapes[self.stage])}
 
-    def hinting(self, state: Distilling) -> bool:
+    def hinting(self, batch: Batch) -> bool:
         """Whether the run is still in its first stage."""
-        return state.done < self.hint_share * self.total_steps
+        return batch.progress < self.hint_share
 
     def terms(self, batch: Batch, state: Distilling) -> Terms:
         """The hint, and the teacher's answers where they are asked for."""
-        given = state.parts["regressor"](batch.student.stages[self.stage])
-        terms = {"hint": self.weight * hint_loss(given, batch.teacher.stages[self.stage])}
-        if self.hint_share and not self.hinting(state):
-            terms = {}
-        if self.teacher_weight and not self.hinting(state):
+        terms, hinting = {}, self.hinting(batch)
+        if hinting or not self.hint_share:
+            given = state.parts["regressor"](batch.student.stages[self.stage])
+            terms["hint"] = self.weight * hint_loss(given, batch.teacher.stages[self.stage])
+        if self.teacher_weight and not hinting:
             answers = kd_loss(batch.student.logits, batch.teacher.logits, self.temperature)
             terms["teacher"] = self.teacher_weight * answers
         return terms
 
-    def descend(self, terms: Terms, state: Distilling) -> Tensor:
+    def loss_terms(self, batch: Batch, state: Distilling) -> Terms:
         """The hint alone in the first stage."""
-        return super().descend({"hint": terms["hint"]} if self.hinting(state) else terms, state)
+        return self.terms(batch, state) if self.hinting(batch) else super().loss_terms(batch, state)
+
+    @classmethod
+    def paper(cls, data: str) -> Self:
+        """The settings of CRD's benchmark: the hint is the second of three stages.
+
+        Args:
+            data: cifar100.
+
+        Raises:
+            InputError: Another data set.
+        """
+        return cls(**schedule(data), **row_of({"cifar100": {}}, data, "FitNets"))
 
 
 class Regressor(nn.Sequential):

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from attar.classifiers.distillation import Batch, Distillation, Distilling, Terms
+from attar.classifiers.distillation import Distillation
+from attar.classifiers.pair import Batch, Distilling, Terms
 from attar.classifiers.schedules import row_of, schedule
 from attar.core.settings import Range
 

@@ -15,9 +15,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attar.classifiers.dist import DIST
-from attar.classifiers.distillation import Batch, Distillation, Distilling, Terms
+from attar.classifiers.distillation import Distillation
 from attar.classifiers.dkd import DKD
 from attar.classifiers.kd import KD, Scalar
+from attar.classifiers.pair import Batch, Distilling, Terms
 from attar.classifiers.reviewkd import ReviewKD
 from attar.classifiers.schedules import row_of, schedule
 from attar.classifiers.watched import Answers, Watched
@@ -27,6 +28,7 @@ from attar.core.settings import Range
 
 Embedding = Float[Tensor, "sample feature"]
 Labels = Int[Tensor, " sample"]
+Mixed = Float[Tensor, "sample classes"]
 EPSILON = 1e-12
 
 
@@ -39,10 +41,15 @@ WEIGHTS: dict[str, dict[str, tuple[float, ...]]] = {
     "resnet32x4-shufflenetv1": {"kd": (2.5, 1.5), "dkd": (0.5, 8, 4), "dist": (2.5, 3), "reviewkd": (7, 1)},
     "resnet32x4-shufflenetv2": {"kd": (4, 0.5), "dkd": (0.5, 6, 0.5), "dist": (3, 4), "reviewkd": (8, 1.5)},
     "resnet34-resnet18": {"kd": (2.5, 1), "dkd": (0.8, 0.5, 1), "reviewkd": (1, 3)},
+    "resnet50-resnet18": {"kd": (4, 1), "dkd": (0.6, 0.5, 2), "reviewkd": (3, 2)},
+    "resnet101-resnet18": {"kd": (3.5, 4), "dkd": (0.8, 0.5, 1), "reviewkd": (3, 1)},
+    "resnet152-resnet18": {"kd": (4, 2), "dkd": (1, 1, 1), "reviewkd": (3, 1)},
+    "vit_s-resnet18": {"kd": (1.5, 1)},
+    "vit_b-resnet18": {"kd": (2, 1)},
     "resnet50-mobilenetv1": {"kd": (4, 1), "dkd": (0.8, 1, 1), "reviewkd": (8, 4)},
 }
-"""Weights of the base (of dkd α and β) and of ND by pair; the last two on ImageNet, where a script has (6, 1) for the
-last cell."""
+"""Weights of the base (of dkd α and β) and of ND by pair; those of ImageNet from resnet34 on. The authors' page has a
+direction of 2 for dkd from resnet101, and a script's body (6, 1) for the last cell."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +57,7 @@ class ND(Distillation):
     """Turn and lengthen features towards the teacher's class means (Wang et al., arXiv 2023, arXiv:2305.17007).
 
     L = CE + λ w(e) L_base + λ_nd L_nd: KD++, DKD++, DIST++ and ReviewKD++ by `base`, or the direction alone. ND is not
-    warmed up. Class means are taken over the training images as they are, the teacher in evaluation (the released code
-    has augmented ones).
+    warmed up. Class means are taken in one pass, the teacher in evaluation.
     """
 
     base: Base = "kd"
@@ -68,6 +74,9 @@ class ND(Distillation):
     """DKD's β."""
     projector_dropout: Annotated[float, Range(0, 1)] = 0.5
     """Dropout before the projector, where features have other sizes."""
+    means_of: Literal["images", "views"] = "images"
+    """Whether class means are of the training images as they are, or of one view of each (the released code has them
+    augmented)."""
     centred: bool = False
     """Whether the mean of the class means is taken off first; an experiment of ours."""
 
@@ -101,8 +110,9 @@ class ND(Distillation):
         if state.answers is None:
             raise InputError("nd needs a teacher, whose class means the student turns to.")
         source, device = state.pair.source, runtime.device
-        parts = torch.arange(self.images).split(256)
-        batches = ((source.inputs(rows, device), source.targets[rows]) for rows in parts)
+        parts, view = torch.arange(self.images).split(256), self.drawn_view(0, runtime.seed)
+        moved = view.shown if self.means_of == "views" else lambda images, rows: images
+        batches = ((moved(source.inputs(rows, device), rows), source.targets[rows]) for rows in parts)
         return self.directions(state.answers.watched, batches, len(source.classes))
 
     @torch.no_grad()
@@ -132,7 +142,10 @@ class ND(Distillation):
 
     @classmethod
     def paper(cls, pair: str, base: Base = "kd") -> Self:
-        """The settings of one cell of the paper's tables; on CIFAR-100 with batches of 128 and Nesterov's momentum.
+        """The settings of one cell of the paper's tables, as its scripts have them.
+
+        Those have Nesterov's momentum, on CIFAR-100 batches of 128, epochs counted from 0 in the warm-up, and class
+        means of augmented images.
 
         Args:
             pair: Teacher and student, such as resnet56-resnet20.
@@ -147,7 +160,7 @@ class ND(Distillation):
         on_imagenet = given["epochs"] == 100
         if not on_imagenet:
             given |= {"batch": 128, "lr": 0.02 if given["lr"] == 0.01 else 0.1}
-        given |= {"nesterov": True, "warm_up": 0.05 if on_imagenet else 20 / 240}
+        given |= {"nesterov": True, "warm_up": 0.05 if on_imagenet else 20 / 240, "warm_from": 0, "means_of": "views"}
         given["temperature"] = 1.0 if on_imagenet else 4.0
         if base == "dkd":
             alpha, beta, direction = row[base]
@@ -171,7 +184,7 @@ class Projector(nn.Sequential):
 
 
 def nd_loss(
-    student: Embedding, teacher: Embedding, labels: Labels, directions: Float[Tensor, "classes feature"]
+    student: Embedding, teacher: Embedding, labels: Labels | Mixed, directions: Float[Tensor, "classes feature"]
 ) -> Scalar:
     """1 - ⟨g, e_y⟩ / max(‖g‖, ‖f_t‖), averaged over samples: from 0 to 2.
 
@@ -181,11 +194,15 @@ def nd_loss(
     Args:
         student: The student's features g, before its last layer, through a `Projector` where sizes differ.
         teacher: The teacher's features f_t of the same samples.
-        labels: The classes y.
-        directions: Unit vectors e (see `ClassMeans.directions`).
+        labels: The classes y; or, where images are mixed, each class's share, by which class means are mixed too.
+        directions: Unit vectors e (see `ClassMeans.directions`); for mixed labels the class means themselves.
     """
+    if labels.is_floating_point():
+        units = F.normalize(labels.to(directions.dtype) @ directions, dim=1)
+    else:
+        units = directions[labels]
     longest = torch.maximum(student.norm(dim=1), teacher.detach().norm(dim=1)).clamp(min=EPSILON)
-    return (1 - (student * directions[labels]).sum(dim=1) / longest).mean()
+    return (1 - (student * units).sum(dim=1) / longest).mean()
 
 
 @dataclass

@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attar.classifiers.distillation import Batch, Distillation, Distilling, Terms
+from attar.classifiers.distillation import Distillation
 from attar.classifiers.fitnets import AnyMaps, Maps, MapShape
 from attar.classifiers.kd import Scalar
+from attar.classifiers.pair import Batch, Distilling, Terms
 from attar.classifiers.schedules import row_of, schedule
 from attar.classifiers.watched import Answers
 from attar.core.settings import Range

@@ -5,15 +5,17 @@ Park, Kim, Lu and Cho, Relational Knowledge Distillation, CVPR 2019, arXiv:1904.
 """
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Self
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from attar.classifiers.distillation import Batch, Distillation, Distilling, Terms
+from attar.classifiers.distillation import Distillation
 from attar.classifiers.kd import Scalar
+from attar.classifiers.pair import Batch, Distilling, Terms
+from attar.classifiers.schedules import row_of, schedule
 from attar.core.settings import Range
 
 Embedding = Float[Tensor, "sample feature"]
@@ -35,6 +37,7 @@ class RKD(Distillation):
     """Weight of angles of triples (2 there)."""
 
     name = "rkd"
+    compares_samples = True
 
     def terms(self, batch: Batch, state: Distilling) -> Terms:
         """Both relations."""
@@ -45,6 +48,18 @@ class RKD(Distillation):
         if self.angle_weight:
             terms["angle"] = self.angle_weight * angle_loss(given, wanted)
         return terms
+
+    @classmethod
+    def paper(cls, data: str) -> Self:
+        """The settings of CRD's benchmark.
+
+        Args:
+            data: cifar100.
+
+        Raises:
+            InputError: Another data set.
+        """
+        return cls(**schedule(data), **row_of({"cifar100": {}}, data, "RKD"))
 
 
 def distances(embedding: Embedding) -> Float[Tensor, "sample sample"]:

@@ -29,13 +29,23 @@ IMAGENET: dict[str, Any] = {
     "warm_up": 0.01,
 }
 """Views there are random resized crops in the papers; here they are shifts, which a preset cannot mend."""
+IMAGENET_PAIRS = (
+    "resnet34-resnet18",
+    "resnet50-resnet18",
+    "resnet101-resnet18",
+    "resnet152-resnet18",
+    "vit_s-resnet18",
+    "vit_b-resnet18",
+    "resnet50-mobilenetv1",
+)
+"""Pairs of the papers' ImageNet tables; all others are of CIFAR-100."""
 LIGHT = ("mobilenet", "shufflenet")
 """Students whose step size is a fifth on CIFAR-100."""
 
 
 def schedule(pair: str) -> dict[str, Any]:
-    """The schedule of a pair `teacher-student`: of ImageNet for resnet34-resnet18 and resnet50-mobilenetv1."""
-    if pair in ("resnet34-resnet18", "resnet50-mobilenetv1", "imagenet"):
+    """The schedule of a pair `teacher-student`: of ImageNet where its tables have the pair, else of CIFAR-100."""
+    if pair in (*IMAGENET_PAIRS, "imagenet"):
         return IMAGENET
     light = pair.rpartition("-")[2].startswith(LIGHT)
     return {**CIFAR100, "lr": 0.01} if light else CIFAR100

@@ -8,18 +8,23 @@ arXiv:2207.08063. Discovery: Müller, Kornblith and Hinton, Subclass Distillatio
 The papers' text could not be read; which hard label the student has is a setting, and the class is the default.
 """
 
+import copy
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
+import torch
 import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
-from attar.classifiers.distillation import Batch, Distillation, Distilling, Pair, Terms
+from attar.classifiers.curriculum import easy_to_hard, levels_of_subclasses
+from attar.classifiers.distillation import Distillation
 from attar.classifiers.kd import Scalar, kd_loss
-from attar.classifiers.subclasses import Grouping, SubclassLogits
-from attar.classifiers.watched import last_linear
+from attar.classifiers.pair import Batch, Distilling, Pair, Terms
+from attar.classifiers.schedules import row_of
+from attar.classifiers.subclasses import Grouping, SubclassLogits, information
+from attar.classifiers.watched import Answers, last_linear
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.settings import Range
@@ -47,6 +52,20 @@ class SubclassKD(Distillation):
     """T."""
     hard: Literal["class", "subclass", "none"] = "class"
     """What the hard label is."""
+    class_weight: Annotated[float, Range(0)] = 0.0
+    """Weight of the class's cross-entropy beside the subclass's, where that is the hard label (a teacher's option)."""
+    divergence: Literal["kl", "ce"] = "kl"
+    """Whether a match costs nothing, or the teacher's entropy; the gradient is the same."""
+    images_in: Literal["random", "easy-to-hard"] = "random"
+    """In which order images come: all in every epoch; or first the first subclass of each class, then one more after
+    equal times, which for levels of annotators' agreement goes from easy to hard."""
+    hard_from: Annotated[float, Range(0, 1)] = 0.5
+    """Share of the epochs after which all subclasses are in."""
+    even_start: bool = False
+    """Whether a student's last layer begins with -log of each subclass's number of siblings, so that classes of any
+    size are alike at first."""
+    head_share: Annotated[float, Range(0, 1)] = 0.0
+    """Share of the epochs in which the last layer alone learns (for a student that is trained before)."""
     level: Literal["subclass", "class"] = "subclass"
     """What the teacher's answers are about; class: the rival that sees class logits alone, softened at T."""
 
@@ -75,6 +94,8 @@ class SubclassKD(Distillation):
             raise InputError(f"group names {Grouping(group).classes} classes; {pair.source.name} has {labels}.")
         if not self.known and self.hard == "subclass":
             raise InputError("subclasses that the teacher has found are no labels; take --hard class or none.")
+        if not self.known and self.images_in == "easy-to-hard":
+            raise InputError("subclasses that the teacher has found are no levels; take --images-in random.")
         Grouping(group)
         return dataclasses.replace(super().resolve(pair, runtime), group=group)
 
@@ -90,7 +111,11 @@ class SubclassKD(Distillation):
         if self.hard == "class":
             logits = self.grouping.class_logits(logits)
             labels = self.grouping.labels(labels) if self.known else labels
-        return (1 - self.alpha) * F.cross_entropy(logits, labels, label_smoothing=self.smoothing)
+        found = F.cross_entropy(logits, labels, label_smoothing=self.smoothing)
+        if self.hard == "subclass" and self.class_weight:
+            over = self.grouping.class_logits(logits)
+            found = found + self.class_weight * F.cross_entropy(over, self.grouping.labels(labels))
+        return (1 - self.alpha) * found
 
     def terms(self, batch: Batch, state: Distilling) -> Terms:
         """α of the divergence."""
@@ -98,9 +123,78 @@ class SubclassKD(Distillation):
             return {}
         student, teacher = batch.student.logits, batch.teacher.logits
         if self.level == "subclass":
-            return {"teacher": self.alpha * subclass_loss(student, teacher, self.temperature)}
+            entropy = self.divergence == "ce"
+            return {"teacher": self.alpha * subclass_loss(student, teacher, self.temperature, entropy=entropy)}
         over = [self.grouping.class_logits(logits) for logits in (student, teacher)]
         return {"teacher": self.alpha * kd_loss(over[0], over[1], self.temperature)}
+
+    def check_pair(self, student: Answers, teacher: Answers) -> None:
+        """See that every logit has its class.
+
+        Raises:
+            InputError: The group names another number of subclasses.
+        """
+        if student.logits.shape[1] != len(self.group):
+            raise InputError(f"group names {len(self.group)} classes for {student.logits.shape[1]} logits.")
+        super().check_pair(student, teacher)
+
+    def build(self, pair: Pair, runtime: Runtime) -> Distilling:
+        """A fresh student; its last layer begins as it is to."""
+        state = super().build(pair, runtime)
+        bias = last_linear(state.student).bias
+        if self.even_start:
+            if bias is None:
+                raise InputError("the student's last layer has no bias to begin with; leave out --even-start.")
+            with torch.no_grad():
+                bias.copy_(self.grouping.bias())
+        return state
+
+    def order(self, epoch: int, source: ImageSource, seed: int) -> Int[Tensor, " image"]:
+        """At random, or from easy to hard."""
+        if self.images_in == "random":
+            return super().order(epoch, source, seed)
+        levels = levels_of_subclasses(source.targets, self.grouping)
+        return easy_to_hard(levels, epoch, self.epochs, share=self.hard_from, seed=seed)
+
+    def descend(self, terms: Terms, state: Distilling) -> Tensor:
+        """The gradient; of the last layer alone while it is to learn alone."""
+        loss = super().descend(terms, state)
+        if state.done < self.head_share * self.total_steps:
+            head = {id(parameter) for parameter in last_linear(state.student).parameters()}
+            for parameter in state.student.parameters():
+                parameter.grad = parameter.grad if id(parameter) in head else None
+        return loss
+
+    @torch.no_grad()
+    def further_scores(self, teacher: nn.Module, source: ImageSource, runtime: Runtime) -> dict[str, float]:
+        """Bits a sample that the teacher says beyond classes, of the training images; and that their labels do."""
+        network = runtime.place(copy.deepcopy(teacher)).eval()
+        parts = torch.arange(self.images).split(512)
+        found = [network(source.inputs(rows, runtime.device)) for rows in parts]
+        logits = torch.cat([getattr(said, "logits", said).float().cpu() for said in found])
+        told = information(logits, self.grouping, self.temperature, source.targets if self.known else None)
+        scores = {"teacher_bits": told.soft, "teacher_bits_softened": told.softened}
+        return scores if told.label is None else {**scores, "label_bits": told.label}
+
+    @classmethod
+    def paper(cls, data: str) -> Self:
+        """The settings of Müller's notebook, and of the first author's course (not those of the papers: unread).
+
+        Args:
+            data: mnist-2x5 (digits below five, and the others), mnist (ten classes of one subclass each) or mhist (with
+                a pretrained student, whose last layer learns first; `group` as the votes are cut).
+
+        Raises:
+            InputError: Another data set.
+        """
+        plain: dict[str, Any] = {"optimizer": "adam", "lr": 1e-3, "weight_decay": 0.0, "cuts": (), "shift": 0}
+        mnist: dict[str, Any] = {**plain, "batch": 256, "epochs": 12, "flips": "off"}
+        rows: dict[str, dict[str, Any]] = {
+            "mnist-2x5": {**mnist, "group": (0,) * 5 + (1,) * 5},
+            "mnist": mnist,
+            "mhist": {**plain, "batch": 32, "epochs": 35, "cuts": (10 / 35,), "head_share": 10 / 35, "flips": "on"},
+        }
+        return cls(**row_of(rows, data, "SKD"))
 
 
 def _shared_out(pair: Pair, classes: int) -> tuple[int, ...]:
@@ -118,7 +212,7 @@ def subclass_loss(
 
     At T = 1 it is the divergence over classes and, weighed by the teacher's P_c, that within each class.
     """
-    wanted = F.log_softmax(teacher.detach() / temperature, dim=1)
-    given = F.log_softmax(student / temperature, dim=1)
-    distance = -given if entropy else wanted - given
-    return temperature**2 * (wanted.exp() * distance).sum(dim=1).mean()
+    if not entropy:
+        return kd_loss(student, teacher, temperature)
+    wanted = F.softmax(teacher.detach() / temperature, dim=1)
+    return -(temperature**2) * (wanted * F.log_softmax(student / temperature, dim=1)).sum(dim=1).mean()

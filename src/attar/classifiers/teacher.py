@@ -103,8 +103,12 @@ class AnswersOfViews:
         stages = [torch.cat([part.stages[index].cpu() for part in parts]) for index in range(len(parts[0].stages))]
         if not self.method.uses_stages:
             stages = []
+        logits = torch.cat([part.logits.cpu() for part in parts])
+        if not logits.isfinite().all():
+            row = int((~logits.isfinite().all(dim=1)).nonzero()[0])
+            raise InputError(f"the teacher's logits for training image {row} are not finite.")
         return Answers(
-            torch.cat([part.logits.cpu() for part in parts]),
+            logits,
             torch.cat([part.embedding.cpu() for part in parts]),
             stages,
         )
@@ -138,10 +142,46 @@ def teacher_named(text: str, source: ImageSource, runtime: Runtime, protocol: st
         _check_same(trained_network.classes, trained_network.shape, source, text)
         return trained_network.network
     if text.startswith(PREFIX) or (folder / "config.json").is_file():
+        _check_safe(Path(text.removeprefix(PREFIX)))
         return labelling_classifier(text, source.shape, len(source.classes))
     if folder.is_dir():
-        raise InputError(f"{text} holds no network that is safe to read (safetensors); pickles are not opened.")
+        _check_safe(folder)
+        raise InputError(f"{text} holds a safetensors file, but no config.json or artefact.json that says of what.")
     return trained(source, parse(text), runtime, protocol_named(protocol)).network
+
+
+def classifier_named(text: str) -> nn.Module:
+    """A trained classifier of `transformers`, of images or of text, with its own head and its own inputs.
+
+    Args:
+        text: A folder or a name on the hub, `transformers:` before it or not.
+
+    Raises:
+        InputError: `transformers` is not installed, there is no such model, its weights are a pickle, or it is no
+            classifier.
+    """
+    try:
+        import transformers
+    except ModuleNotFoundError:
+        raise InputError("classifiers by name need transformers: pip install 'attar[transformers]'.") from None
+    name = text.removeprefix(PREFIX)
+    _check_safe(Path(name))
+    try:
+        known = transformers.AutoConfig.from_pretrained(name).architectures or ["an unnamed network"]
+        if not known[0].endswith(("ForImageClassification", "ForSequenceClassification")):
+            raise InputError(f"{name!r} is a {known[0]}; a teacher here classifies images or texts.")
+        network = getattr(transformers, known[0]).from_pretrained(name, use_safetensors=True)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise InputError(f"{name!r} is no classifier in a folder or on the hub ({reason}).") from None
+    assert isinstance(network, nn.Module)
+    return network.eval()
+
+
+def _check_safe(folder: Path) -> None:
+    """Of a folder: that there is something in it that is no pickle."""
+    if folder.is_dir() and not any(folder.glob("*.safetensors")):
+        raise InputError(f"{folder} holds no network that is safe to read (safetensors); pickles are not opened.")
 
 
 def _check_same(classes: tuple[str, ...], shape: tuple[int, int, int], source: ImageSource, text: str) -> None:
@@ -152,7 +192,6 @@ def _check_same(classes: tuple[str, ...], shape: tuple[int, int, int], source: I
         )
 
 
-@torch.no_grad()
 def accuracy_on_classes(
     network: nn.Module,
     source: ImageSource,
@@ -161,7 +200,21 @@ def accuracy_on_classes(
     *,
     known: bool = True,
 ) -> float:
-    """Per cent of the test images whose class is found.
+    """Per cent of the test images whose class is found; arguments as in `class_logits_of`."""
+    logits, labels = class_logits_of(network, source, runtime, group, known=known)
+    return 100 * int((logits.argmax(dim=1) == labels).sum()) / len(labels)
+
+
+@torch.no_grad()
+def class_logits_of(
+    network: nn.Module,
+    source: ImageSource,
+    runtime: Runtime,
+    group: tuple[int, ...] | None = None,
+    *,
+    known: bool = True,
+) -> tuple[Float[Tensor, "sample classes"], Int[Tensor, " sample"]]:
+    """Class logits of the test images, and their classes.
 
     Args:
         network: Gives a logit for every label of the data, or for every subclass.
@@ -170,13 +223,12 @@ def accuracy_on_classes(
         group: The class of every logit, where those are subclasses.
         known: Whether the data's labels are those subclasses, or the classes.
     """
-    right, grouping = 0, None if group is None else Grouping(group)
+    parts, grouping = [], None if group is None else Grouping(group)
     network = runtime.place(copy.deepcopy(network)).eval()
     labels = source.test.labels if grouping is None or not known else grouping.labels(source.test.labels)
     for rows in torch.arange(len(source.test)).split(512):
         images = source.transform.forward(source.test.pixels[rows].to(runtime.device))
         found = network(images)
         logits = getattr(found, "logits", found)
-        logits = logits if grouping is None else grouping.class_logits(logits)
-        right += int((logits.argmax(dim=1).cpu() == labels[rows]).sum())
-    return 100 * right / len(source.test)
+        parts.append((logits if grouping is None else grouping.class_logits(logits)).float().cpu())
+    return torch.cat(parts), labels

@@ -1,50 +1,71 @@
-"""Distillation inside a `transformers.Trainer`: its loop, its checkpoints, a method's terms.
+"""Distillation inside a `transformers.Trainer`, or in a loop of one's own, of classifiers of images or of text.
 
     class DistillingTrainer(DistillationMixin, Trainer): ...
     DistillingTrainer(model=student, teacher=teacher, method=KD(), args=..., train_dataset=...).train()
 
-Checkpoints are the Trainer's own, which are pickles in part; connectors that a method learns beside the student are in
-its optimiser but in no checkpoint, so a run with connectors begins them anew when it is resumed. For checkpoints that
-go on in the same bytes use `attar.distill`.
+Checkpoints are the Trainer's own, which are pickles in part; what a method learns beside the student lies in each of
+them in a safetensors file of its own, and is read when the Trainer goes on. For checkpoints without pickles, which go
+on in the same bytes, use `attar.distill`.
 """
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from attar.classifiers.distillation import Batch, Distillation, Distilling
-from attar.classifiers.nd import ND
+from attar.classifiers.distillation import Distillation
+from attar.classifiers.nd import ND, Directions
+from attar.classifiers.pair import Batch, Distilling
+from attar.classifiers.teacher import classifier_named
 from attar.classifiers.watched import Answers, Watched
+from attar.core import store
 from attar.core.errors import InputError
+from attar.images.networks import mixes_images
+
+BESIDE = "attar-beside.safetensors"
+"""In a checkpoint of the Trainer: connectors, further heads, class directions."""
 
 
 class DistillationMixin:
     """Adds a teacher's terms to the loss of a Trainer of classifiers of images or of text.
 
     Args:
-        teacher: A classifier of the same inputs and labels; it is put in evaluation and learns nothing.
-        method: Settings of a method; its weights and temperature count, its schedule is the Trainer's.
+        teacher: A classifier of the same inputs and labels, or the folder or hub name of one of `transformers`; of text
+            it reads the student's tokens. It is put in evaluation and learns nothing.
+        method: Settings of a method; its weights and temperature count, its schedule is the Trainer's. Where it
+            compares samples, or learns something with batch norm, a last batch of one has the labels' term alone.
 
     Raises:
-        InputError: A method that has to know which samples a batch holds (crd), or networks that do not fit.
+        InputError: A method that has to know which samples a batch holds (crd), batches of one for one that compares
+            samples, or networks that do not fit.
     """
 
-    def __init__(self, *args: Any, teacher: nn.Module, method: Distillation, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, teacher: nn.Module | str | Path, method: Distillation, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if method.name == "crd":
             raise InputError("crd remembers samples by number, which a Trainer does not tell; use attar.distill.")
         self.method = method
-        self._teacher = Watched(teacher.eval().requires_grad_(False), method.teacher_layers)
+        network = teacher if isinstance(teacher, nn.Module) else classifier_named(str(teacher))
+        self._teacher = Watched(network.eval().requires_grad_(False), method.teacher_layers)
         self._student: Watched | None = None
         self._state: Distilling | None = None
+        self._resumed: Path | None = None
+        self._cleared_at = -1
+        # The loss is a mean over a batch, which the Trainer has to divide where it accumulates several.
+        self.model_accepts_loss_kwargs = self.loss_is_scaled_for_ga = False
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The labels' term and the method's; outputs are logits in a dictionary."""
-        labels = inputs["labels"]
-        named = {name: value for name, value in inputs.items() if name != "labels"}
+        """The labels' term and the method's; outputs are logits in a dictionary.
+
+        Raises:
+            InputError: An empty batch, one without labels, or networks that do not fit.
+        """
+        if "labels" not in inputs or not len(inputs["labels"]):
+            raise InputError("a batch is empty or has no labels (`labels`), from which the student is to learn.")
+        labels, named = inputs["labels"], _without_labels(inputs)
         if self._state is None:
             self._begin(model, named)
         assert self._student is not None
@@ -53,21 +74,22 @@ class DistillationMixin:
         with torch.no_grad():
             wanted = self._teacher(named)
         batch = self._batch(self._student(named), wanted, labels)
-        terms = {"labels": self.method.label_term(batch)} if self.method.label_weight else {}
-        if model.training:
-            terms |= self.method.terms(batch, self._state)
+        if model.training and not (len(labels) == 1 and self._needs_two):
+            self._clear()
+            loss = self.method.total(self.method.loss_terms(batch, self._state), self._state)
             self._state.done += 1
-        loss = torch.stack(list(terms.values())).sum()
+        else:
+            loss = self.method.label_term(batch)
         return (loss, {"logits": batch.student.logits}) if return_outputs else loss
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
         """The Trainer's, with what the method learns beside the student."""
         optimizer = super().create_optimizer(*args, **kwargs)  # type: ignore[misc]
+        self._cleared_at = -1
         if self._state is None:
             found = next(iter(self.get_train_dataloader()))  # type: ignore[attr-defined]
             device = next(self.model.parameters()).device  # type: ignore[attr-defined]
-            named = {name: value.to(device) for name, value in found.items() if name != "labels"}
-            self._begin(self.model, named)  # type: ignore[attr-defined]
+            self._begin(self.model, {name: t.to(device) for name, t in _without_labels(found).items()})  # type: ignore[attr-defined]
         assert self._state is not None
         parts = list(self._state.parts.parameters())
         if parts:
@@ -76,51 +98,136 @@ class DistillationMixin:
 
     def _begin(self, model: nn.Module, named: dict[str, Tensor]) -> None:
         student = Watched(getattr(model, "module", model), self.method.student_layers)
-        device = next(model.parameters()).device
+        device, training = next(model.parameters()).device, model.training
         self._teacher.network.to(device)
+        model.eval()
         with torch.no_grad():
             mine, theirs = student(named), self._teacher(named)
-        if mine.logits.shape[1:] != theirs.logits.shape[1:]:
-            raise InputError(
-                f"the student gives {mine.logits.shape[1]} logits and the teacher {theirs.logits.shape[1]}."
-            )
+        model.train(training)
+        self._check(mine, theirs)
         parts = nn.ModuleDict(self.method.connectors(mine, theirs)).to(device)
         self._student = student
         self._state = Distilling(student.network, parts, torch.optim.SGD([torch.zeros((), requires_grad=True)]))
         if isinstance(self.method, ND):
             self._state.memory = self.method.directions(self._teacher, self._labelled(device), mine.logits.shape[1])
+        if self._needs_two and self.args.per_device_train_batch_size == 1:  # type: ignore[attr-defined]
+            raise InputError(f"{self.method.name} compares the samples of a batch; take batches of two or more.")
+        if self._resumed is not None:
+            self._restore(self._resumed)
+
+    @property
+    def _needs_two(self) -> bool:
+        assert self._state is not None
+        return self.method.compares_samples or mixes_images(self._state.parts)
+
+    def _clear(self) -> None:
+        """Forget the gradients of what is learned beside the student: the Trainer does so for its model alone."""
+        trainer: Any = self
+        if self._cleared_at != trainer.state.global_step and self._state is not None:
+            self._state.parts.zero_grad()
+            self._cleared_at = trainer.state.global_step
+
+    def _check(self, student: Answers, teacher: Answers) -> None:
+        if student.logits.shape[1:] != teacher.logits.shape[1:]:
+            raise InputError(_other_classes(student, teacher))
+        for who, answers in (("student", student), ("teacher", teacher)):
+            if not answers.logits.isfinite().all():
+                raise InputError(f"the {who}'s logits for the first batch are not finite.")
+        self.method.check_pair(student, teacher)
 
     def _labelled(self, device: torch.device) -> Any:
         for found in self.get_train_dataloader():  # type: ignore[attr-defined]
-            named = {name: value.to(device) for name, value in found.items()}
-            yield {name: value for name, value in named.items() if name != "labels"}, named["labels"]
+            yield {name: t.to(device) for name, t in _without_labels(found).items()}, found["labels"].to(device)
 
     def _batch(self, student: Answers, teacher: Answers, labels: Tensor) -> Batch:
         trainer: Any = self
-        steps = max(trainer.state.max_steps, 1) * max(self.method.warm_up, 1e-9)
-        warm = min(1.0, (trainer.state.global_step + 1) / steps)
-        teacher = Answers(teacher.logits.float(), teacher.embedding.float(), teacher.stages)
-        return Batch(student, teacher, labels, torch.arange(len(labels)), warm)
+        total, done = max(trainer.state.max_steps, 1), trainer.state.global_step
+        warm = min(1.0, (done + self.method.warm_from) / (total * max(self.method.warm_up, 1e-9)))
+        teacher = Answers(teacher.logits.float(), teacher.embedding.float(), [m.float() for m in teacher.stages])
+        return Batch(student, teacher, labels, torch.arange(len(labels)), warm, done / total)
+
+    # ------------------------------------------------------------------------------------------------- killed, resumed
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """The Trainer's, and what is learned beside the student."""
+        super()._save_checkpoint(*args, **kwargs)  # type: ignore[misc]
+        trainer: Any = self
+        folder = Path(trainer.args.output_dir) / f"checkpoint-{trainer.state.global_step}"
+        if self._state is None or not trainer.args.should_save or not folder.is_dir():
+            return
+        tensors = {f"parts/{name}": value for name, value in self._state.parts.state_dict().items()}
+        if isinstance(self._state.memory, Directions):
+            tensors["directions"] = self._state.memory.units
+        if tensors:
+            store.write_tensors(folder / BESIDE, tensors, {"method": self.method.name})
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, *args: Any, **kwargs: Any) -> None:
+        """The Trainer's, and what is learned beside the student: now, or when it is built."""
+        super()._load_from_checkpoint(resume_from_checkpoint, *args, **kwargs)  # type: ignore[misc]
+        self._resumed = Path(resume_from_checkpoint)
+        if self._state is not None:
+            self._restore(self._resumed)
+
+    def _restore(self, folder: Path) -> None:
+        assert self._state is not None
+        self._resumed = None
+        if not (folder / BESIDE).is_file():
+            return
+        tensors, facts = store.read_tensors(folder / BESIDE)
+        if facts.get("method") != self.method.name:
+            raise InputError(f"{folder} is a checkpoint of {facts.get('method')}, not of {self.method.name}.")
+        parts = {name.removeprefix("parts/"): t for name, t in tensors.items() if name.startswith("parts/")}
+        try:
+            self._state.parts.load_state_dict(parts)
+        except RuntimeError:
+            raise InputError(f"{folder / BESIDE} is of other networks or settings; begin anew.") from None
+        if "directions" in tensors:
+            device = next(self._state.student.parameters()).device
+            self._state.memory = Directions(tensors["directions"].to(device))
 
 
 def plain_loss(
-    method: Distillation, student: Answers, teacher: Answers, labels: Tensor, *, warm: float = 1.0
+    method: Distillation,
+    student: Answers,
+    teacher: Answers,
+    labels: Tensor,
+    *,
+    warm: float = 1.0,
+    progress: float = 0.0,
 ) -> Tensor:
     """The whole loss of a method without connectors or memory, for a training loop of one's own.
 
     Args:
-        method: Settings of such a method: kd, dkd, dist, rkd, attention, or dhkd with a shared head.
+        method: Settings of such a method: kd, dkd, dist, rkd, sp, attention, skd, or dhkd with a shared head and
+            without alignment.
         student: What `Watched(student)` says of a batch.
         teacher: What `Watched(teacher)` says of it.
         labels: Its labels.
         warm: How much a term counts that is warmed up.
+        progress: Share of the run that lies behind.
 
     Raises:
-        InputError: A method that learns or remembers something beside the student.
+        InputError: An empty batch, networks that do not fit, or a method that learns or remembers something beside the
+            student, or changes gradients.
     """
+    if len(labels) <= method.compares_samples:
+        what = "is empty" if not len(labels) else f"has one sample, and {method.name} compares two"
+        raise InputError(f"the batch {what}.")
+    if student.logits.shape != teacher.logits.shape:
+        raise InputError(_other_classes(student, teacher))
+    method.check_pair(student, teacher)
     if method.connectors(student, teacher) or type(method).remember is not Distillation.remember:
         raise InputError(f"{method.name} learns or remembers something beside the student; use attar.distill.")
-    batch = Batch(student, teacher, labels, torch.arange(len(labels)), warm)
+    if getattr(method, "alignment", "off") != "off":
+        raise InputError(f"{method.name} aligns gradients, which no loss can; take alignment='off', or attar.distill.")
+    batch = Batch(student, teacher, labels, torch.arange(len(labels)), warm, progress)
     state = Distilling(nn.Identity(), nn.ModuleDict(), torch.optim.SGD([torch.zeros((), requires_grad=True)]))
-    terms = {"labels": method.label_term(batch), **method.terms(batch, state)}
-    return torch.stack(list(terms.values())).sum()
+    return method.total(method.loss_terms(batch, state), state)
+
+
+def _without_labels(inputs: Any) -> dict[str, Tensor]:
+    return {name: value for name, value in inputs.items() if name != "labels"}
+
+
+def _other_classes(student: Answers, teacher: Answers) -> str:
+    return f"the student gives {student.logits.shape[1]} logits and the teacher {teacher.logits.shape[1]}."

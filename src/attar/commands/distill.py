@@ -75,6 +75,7 @@ def _language(name: str, default: Any) -> Callable[..., None]:
         data: str = "phrases",
         teacher: str | None = None,
         tokenizer: str | None = None,
+        corpus: str | None = None,
         answers: int = 32,
         out: Path | None = None,
         seed: int = 0,
@@ -83,10 +84,13 @@ def _language(name: str, default: Any) -> Callable[..., None]:
         """Distill a causal language model into a smaller one.
 
         Args:
-            method: Settings of the method.
+            method: Settings of the method. `--baseline gkd` starts from a method of the field (sft, seqkd, kd, imitkd,
+                gkd, distillm, minillm, full), `--paper gpt2-0.1b` from the released scripts for a family of students.
             data: phrases (generated), a file of JSON lines or of text, a folder of such, or a name on the hub.
             teacher: A causal model of transformers: its folder, or its name on the hub; left out, a student alone.
             tokenizer: A tokenizer's folder or name, where no model brings one.
+            corpus: Further text, read as data are, whose cross-entropy is added (`--corpus-weight`), so that the
+                student forgets less.
             answers: Test prompts that both answer for ROUGE-L, length, repetition and excess error.
             out: Folder for the student; an unfinished run there is resumed. runs/language-DATA-seedN unless given.
             seed: Seed of every generator in the run.
@@ -95,19 +99,31 @@ def _language(name: str, default: Any) -> Callable[..., None]:
         from attar.language.verbs import distill as run
 
         folder = out or Path("runs") / f"{name}-{Path(data).stem}-seed{seed}"
-        given: dict[str, Any] = {"teacher": teacher, "tokenizer": tokenizer, "answers": answers, "seed": seed}
-        print(run(data, method, out=folder, engine=engine, say=speaker(engine.quiet), **given))
+        given: dict[str, Any] = {"teacher": teacher, "tokenizer": tokenizer, "corpus": corpus, "answers": answers}
+        print(run(data, method, out=folder, seed=seed, engine=engine, say=speaker(engine.quiet), **given))
         print(f"saved: {folder}")
 
     return distill
 
 
 def _started(name: str, settings: Any, words: list[str]) -> tuple[Any, list[str]]:
-    """The settings to start from, and the words without `--paper ROW`."""
-    if "--paper" not in words:
-        return settings(), words
-    place = words.index("--paper")
-    if not hasattr(settings, "paper"):
+    """The settings to start from, and the words without `--paper ROW` and `--baseline METHOD`."""
+    row, words = _taken("--paper", words)
+    method, words = _taken("--baseline", words)
+    if row is not None and not hasattr(settings, "paper"):
         raise InputError(f"{name} has no published settings; leave out --paper.")
-    row = words[place + 1] if place + 1 < len(words) else ""
-    return settings.paper(row), [*words[:place], *words[place + 2 :]]
+    if method is not None and not hasattr(settings, "baseline"):
+        raise InputError(f"{name} is one method; leave out --baseline.")
+    if method is not None:
+        # Epochs that are asked for take the place of a method's own number of steps.
+        epochs = {"epochs": settings().epochs} if any(word.split("=")[0] == "--epochs" for word in words) else {}
+        return settings.baseline(method, **epochs) if row is None else settings.paper(row, method, **epochs), words
+    return settings() if row is None else settings.paper(row), words
+
+
+def _taken(flag: str, words: list[str]) -> tuple[str | None, list[str]]:
+    """What follows a flag, and the words without both; None where it is not there."""
+    if flag not in words:
+        return None, words
+    place = words.index(flag)
+    return "".join(words[place + 1 : place + 2]), [*words[:place], *words[place + 2 :]]

@@ -15,12 +15,16 @@ from torch import Tensor, nn
 from attar.convolution.picture import picture
 from attar.convolution.planned import with_methods
 from attar.convolution.timing import Median
+from attar.core import artefact as core
 from attar.core import store
+from attar.core.card import machine_line, model_header, settings_table
 from attar.core.errors import InputError
 from attar.core.progress import as_text
 
 SCHEMA = 1
+KIND = "convolution"
 WEIGHTS = "network.safetensors"
+PICTURE = "preview.png"
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,7 @@ class WholeNetwork:
 
 
 @dataclass(frozen=True)
-class ConvolutionPlan:
+class ConvolutionPlan(core.Shareable):
     """Which convolutions of a network are done how."""
 
     layers: tuple[LayerChoice, ...]
@@ -142,6 +146,14 @@ class ConvolutionPlan:
     """What `network.safetensors` says of the network, where it is one of attar's."""
     origin: Mapping[str, Any] = field(default_factory=dict)
     """Data, method, seed, where they are known."""
+
+    repo_type = "model"
+    files = (WEIGHTS, core.ARTEFACT, PICTURE, core.CARD)
+
+    @property
+    def title(self) -> str:
+        """What it is, in a few words."""
+        return "A plan of convolutions"
 
     def apply(self, network: nn.Module) -> nn.Module:
         """A copy of a network with this plan's weights, convolving as planned, for inference.
@@ -188,9 +200,7 @@ class ConvolutionPlan:
         folder = Path(folder)
         store.make_folder(folder)
         digest = store.write_tensors(folder / WEIGHTS, dict(self.weights), self.described)
-        facts: dict[str, Any] = {
-            "kind": "convolution",
-            "schema": SCHEMA,
+        facts = {
             "digest": digest,
             "layers": [asdict(layer) for layer in self.layers],
             "whole": asdict(self.whole),
@@ -198,12 +208,10 @@ class ConvolutionPlan:
             "machine": dict(self.machine),
             "origin": dict(self.origin),
         }
-        facts["facts_digest"] = store.digest_of({}, facts)
-        store.write_json(folder / "artefact.json", facts)
         drawn = self.picture()
         if drawn is not None:
-            store.write_bytes(folder / "preview.png", drawn)
-        store.write_bytes(folder / "README.md", self._card(drawn is not None).encode())
+            store.write_bytes(folder / PICTURE, drawn)
+        core.write_facts(folder, KIND, SCHEMA, facts, card=self._card(drawn is not None))
         return self
 
     @classmethod
@@ -214,27 +222,16 @@ class ConvolutionPlan:
             InputError: No plan, or truncated, altered, or of a newer schema.
         """
         folder = Path(folder)
-        path = folder / "artefact.json"
-        facts = store.read_json(path)
-        if not isinstance(facts, dict) or facts.get("kind") != "convolution":
-            raise InputError(f"{path} describes no plan of convolutions.")
-        if facts.get("schema", 0) > SCHEMA:
-            raise InputError(f"{path} has schema {facts['schema']}; this attar reads up to {SCHEMA}. Upgrade attar.")
-        rest = {name: value for name, value in facts.items() if name != "facts_digest"}
-        if store.digest_of({}, rest) != facts.get("facts_digest"):
-            raise InputError(f"{path} was altered after it was written: its contents do not match its digest.")
-        weights, described = store.read_tensors(folder / WEIGHTS)
-        if store.digest_of(weights, described) != facts["digest"]:
-            raise InputError(f"{folder / WEIGHTS} is not the file that artefact.json describes.")
+        facts = core.read_facts(folder, KIND, SCHEMA, "plan of convolutions")
+        weights, described = core.read_tensors(folder / WEIGHTS, facts["digest"])
         layers = tuple(LayerChoice(**_read_layer(layer)) for layer in facts["layers"])
         whole = WholeNetwork(**{**facts["whole"], **_medians(facts["whole"], ("dense", "planned", "ratio"))})
         return cls(layers, whole, facts["settings"], facts["machine"], weights, described, facts["origin"])
 
     def _card(self, drawn: bool) -> str:
-        settings = "\n".join(f"| {name} | {value} |" for name, value in {**self.origin, **self.settings}.items())
-        machine = ", ".join(f"{name} {value}" for name, value in self.machine.items())
-        shown = "![time ratios](preview.png)\n\n" if drawn else ""
-        return f"""# A plan of convolutions
+        shown = f"![time ratios]({PICTURE})\n\n" if drawn else ""
+        return f"""{model_header("sparse-convolution")}
+# {self.title}
 
 {shown}```
 {self}
@@ -248,11 +245,9 @@ from attar.convolution import ConvolutionPlan
 planned = ConvolutionPlan.load(".").apply(network)
 ```
 
-| setting | value |
-|---|---|
-{settings}
+{settings_table({**self.origin, **self.settings})}
 
-Measured with: {machine}.
+Measured with: {machine_line(self.machine)}.
 """
 
 

@@ -297,6 +297,13 @@ _RKD = Paper(
     2019,
     "1904.05068",
 )
+_SP = Paper(
+    "Tung, Frederick and Mori, Greg",
+    "Similarity-Preserving Knowledge Distillation",
+    "ICCV",
+    2019,
+    "1907.09682",
+)
 _CRD = Paper(
     "Tian, Yonglong and Krishnan, Dilip and Isola, Phillip",
     "Contrastive Representation Distillation",
@@ -426,6 +433,7 @@ METHODS = {
         _distill("fitnets", "fitnets:FitNets", "what a layer of the teacher gives, through a regressor", _FITNETS),
         _distill("attention", "attention:AttentionTransfer", "where the teacher looks, stage by stage", _ATTENTION),
         _distill("rkd", "rkd:RKD", "the teacher's distances and angles between samples", _RKD),
+        _distill("sp", "sp:SP", "which samples the teacher finds alike", _SP),
         _distill("crd", "crd:CRD", "embeddings told apart by the teacher's, among thousands", _CRD),
         _distill("reviewkd", "reviewkd:ReviewKD", "the teacher's stages, handed from deep to shallow", _REVIEWKD),
         _distill("skd", "skd:SubclassKD", "answers about subclasses, where classes are few", _SKD),

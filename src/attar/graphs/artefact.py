@@ -8,7 +8,6 @@ came from; `README.md`, `preview.png` and the parquet export are for looking at 
 import builtins
 import dataclasses
 import importlib
-import io
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,10 +17,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from attar.core import artefact as core
 from attar.core import store
+from attar.core.card import EXPORT, SCORES
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
-from attar.graphs.card import SCORES, card, remembered_scores
+from attar.graphs.card import card
 from attar.graphs.collection import GraphCollection
 from attar.graphs.preview import preview
 from attar.graphs.sources import GraphSource, Split
@@ -29,48 +30,30 @@ from attar.graphs.structures import PaddedGraphs
 
 SCHEMA = 1
 KIND = "graphs"
-EXPORT = "data/train-00000-of-00001.parquet"
 FILES = ["graphs.safetensors", "logits.safetensors", "artefact.json", "README.md", "preview.png", EXPORT]
 
 
 @dataclass(frozen=True)
-class Origin:
-    """Where a condensed set came from."""
+class Origin(core.Origin):
+    """Where a condensed set came from; its fingerprint is of the graphs and their split."""
 
-    source: str
     content: str
     """Digest of all its graphs, however split."""
-    fingerprint: str
-    """Digest of the graphs and their split."""
     full_graphs: int
     full_bytes: int
-    method: str
-    settings: dict[str, Any]
-    seed: int
     split: Split
     metric: str
-    machine: dict[str, Any]
 
     @classmethod
     def of(cls, source: GraphSource, method: Any, runtime: Runtime) -> Self:
         """The origin of what `method` makes of `source`."""
-        return cls(
-            source=source.name,
-            content=source.content,
-            fingerprint=source.fingerprint,
-            full_graphs=len(source.train),
-            full_bytes=source.bytes,
-            method=method.name,
-            settings=method.to_json(),
-            seed=runtime.seed,
-            split=source.split,
-            metric=source.metric,
-            machine=runtime.describe(),
-        )
+        facts = {"content": source.content, "split": source.split, "metric": source.metric}
+        sizes = {"full_graphs": len(source.train), "full_bytes": source.bytes}
+        return cls.made(source, method, runtime, **facts, **sizes)
 
 
 @dataclass(frozen=True)
-class CondensedGraphs:
+class CondensedGraphs(core.CondensedSet):
     """A few graphs per class that stand for many."""
 
     feat: Float[Tensor, "graph node feature"]
@@ -86,6 +69,8 @@ class CondensedGraphs:
     """What the edges were decided by, where they were learned: there is an edge where this is above zero."""
     folder: Path | None = field(default=None, compare=False)
     """Where it was last saved."""
+
+    files = (*FILES, SCORES)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -114,7 +99,7 @@ class CondensedGraphs:
             return (self.folder / "graphs.safetensors").stat().st_size
         return len(save(self._tensors()))
 
-    def save(self, folder: str | Path) -> "CondensedGraphs":
+    def save(self, folder: str | Path) -> Self:
         """Write it to a folder, every file whole or not at all; return it as saved there."""
         folder = Path(folder)
         store.make_folder(folder / "data")
@@ -125,35 +110,30 @@ class CondensedGraphs:
         store.write_bytes(folder / EXPORT, self._parquet())
         store.write_bytes(folder / "preview.png", self.picture())
         facts = {
-            "kind": KIND,
-            "schema": SCHEMA,
             "digest": digest,
             "logits": logits,
             "classes": list(self.classes),
             "origin": dataclasses.asdict(self.origin),
         }
-        facts["facts_digest"] = store.digest_of({}, facts)
-        store.write_json(folder / "artefact.json", facts)
+        core.write_facts(folder, KIND, SCHEMA, facts)
         saved = dataclasses.replace(self, folder=folder)
         saved.write_card(folder)
         return saved
 
     @classmethod
-    def load(cls, folder: str | Path) -> "CondensedGraphs":
+    def load(cls, folder: str | Path) -> Self:
         """Read what `save` wrote.
 
         Raises:
             InputError: Not a condensed set of graphs, or truncated, altered, a pickle, or of a newer schema.
         """
         folder = Path(folder)
-        if not (folder / "artefact.json").is_file():
-            unfinished = (folder / "run" / "settings.json").is_file()
-            hint = "; its run is not finished: the same command goes on with it" if unfinished else ""
-            raise InputError(f"{folder} holds no condensed set (no artefact.json){hint}.")
-        facts = store.read_json(folder / "artefact.json")
-        _check_facts(facts, folder)
-        graphs = _graphs(_checked(folder / "graphs.safetensors", facts["digest"]))
-        logits = _checked(folder / "logits.safetensors", facts["logits"])["logits"] if facts["logits"] else None
+        facts = core.read_facts(folder, KIND, SCHEMA, "condensed set")
+        tensors, _ = core.read_tensors(folder / "graphs.safetensors", facts["digest"])
+        graphs, logits = _graphs(tensors), None
+        if facts["logits"]:
+            learned, _ = core.read_tensors(folder / "logits.safetensors", facts["logits"])
+            logits = learned["logits"]
         padded = graphs.padded()
         origin = {**facts["origin"], "split": Split(**facts["origin"]["split"])}
         return cls(
@@ -187,21 +167,9 @@ class CondensedGraphs:
             found.append(data.Data(x=one.features, edge_index=one.edges, y=one.labels, num_nodes=len(one.features)))
         return found
 
-    def write_card(self, folder: Path) -> None:
-        """Write its README, with the scores that lie beside it."""
-        store.write_bytes(folder / "README.md", card(self, EXPORT, remembered_scores(folder)).encode())
-
-    def remember(self, scores: list[dict[str, Any]]) -> None:
-        """Keep scores beside a saved set, in place of older ones of the same networks, and write them on its card.
-
-        Args:
-            scores: As `NetworkScore.to_json` gives them.
-        """
-        assert self.folder is not None, "save it first"
-        replaced = {(row["network"], row["protocol"]) for row in scores}
-        kept = [row for row in remembered_scores(self.folder) if (row["network"], row["protocol"]) not in replaced]
-        store.write_json(self.folder / SCORES, [*kept, *scores])
-        self.write_card(self.folder)
+    def card(self, scores: list[dict[str, Any]]) -> str:
+        """Its README."""
+        return card(self, scores)
 
     def __str__(self) -> str:
         low, high = int(self.sizes.min()), int(self.sizes.max())
@@ -221,10 +189,7 @@ class CondensedGraphs:
 
     def _parquet(self) -> builtins.bytes:
         """A row a graph, in the columns that graph sets have on the hub, with a note by which `datasets` knows them."""
-        import json
-
         import pyarrow
-        from pyarrow import parquet
 
         whole = [self.graphs.select(torch.tensor([row])) for row in range(len(self))]
         rows = pyarrow.list_(pyarrow.list_(pyarrow.float32()))
@@ -246,32 +211,9 @@ class CondensedGraphs:
             "num_nodes": {"dtype": "int64", "_type": "Value"},
             "label": {"names": list(self.classes), "_type": "ClassLabel"},
         }
-        note = json.dumps({"info": {"features": features}})
-        sink = io.BytesIO()
-        parquet.write_table(pyarrow.table(columns).replace_schema_metadata({"huggingface": note}), sink)
-        return sink.getvalue()
+        return core.parquet(columns, features)
 
 
 def _graphs(tensors: dict[str, Tensor]) -> GraphCollection:
     edges = tensors["edges"].long()
     return GraphCollection.of(tensors["features"], edges, tensors["sizes"], tensors["labels"])
-
-
-def _checked(path: Path, digest: str) -> dict[str, Tensor]:
-    tensors, _ = store.read_tensors(path)
-    if store.digest_of(tensors, {"schema": SCHEMA}) != digest:
-        raise InputError(f"{path} is not the file that artefact.json describes.")
-    return tensors
-
-
-def _check_facts(facts: Any, folder: Path) -> None:
-    path = folder / "artefact.json"
-    if not isinstance(facts, dict) or "facts_digest" not in facts:
-        raise InputError(f"{path} is damaged: it is not an artefact's description.")
-    if facts.get("kind") != KIND:
-        raise InputError(f"{folder} holds {facts.get('kind', 'images')!r}, not graphs.")
-    if facts.get("schema", 0) > SCHEMA:
-        raise InputError(f"{path} has schema {facts['schema']}; this attar reads up to {SCHEMA}. Upgrade attar.")
-    rest = {name: value for name, value in facts.items() if name != "facts_digest"}
-    if store.digest_of({}, rest) != facts["facts_digest"]:
-        raise InputError(f"{path} was altered after it was written: its contents do not match its digest.")

@@ -9,7 +9,6 @@ labels, hard or soft. `artefact.json` says where it came from, `whitening.safete
 import builtins
 import dataclasses
 import io
-import tempfile
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,11 +19,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from attar.core import artefact as core
 from attar.core import store
+from attar.core.card import EXPORT, SCORES
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
-from attar.images.card import SCORES, card, remembered_scores
-from attar.images.hub import pull, push
+from attar.images.card import card
 from attar.images.labels import FILES as LABEL_FILES
 from attar.images.labels import LABELS, SoftLabels, stored_labels
 from attar.images.preview import preview
@@ -34,7 +34,7 @@ from attar.images.sources import ImageSource
 from attar.images.whiten import Transform, Whitening
 
 SCHEMA = 1
-EXPORT = "data/train-00000-of-00001.parquet"
+KIND = "images"
 TEACHER = "teacher"
 FILES = [
     "images.safetensors",
@@ -48,39 +48,30 @@ FILES = [
 
 
 @dataclass(frozen=True)
-class Origin:
+class Origin(core.Origin):
     """Where a condensed set came from."""
 
-    source: str
-    fingerprint: str
     full_images: int
     full_bytes: int
-    method: str
-    settings: dict[str, Any]
-    seed: int
     split: str
     statistics: str
-    machine: dict[str, Any]
 
     @classmethod
     def of(cls, source: ImageSource, method: Any, runtime: Runtime) -> Self:
         """The origin of what `method` makes of `source`."""
-        return cls(
-            source=source.name,
-            fingerprint=source.fingerprint,
+        return cls.made(
+            source,
+            method,
+            runtime,
             full_images=len(source.train),
             full_bytes=source.bytes,
-            method=method.name,
-            settings=method.to_json(),
-            seed=runtime.seed,
             split=source.split,
             statistics=source.statistics,
-            machine=runtime.describe(),
         )
 
 
 @dataclass(frozen=True)
-class CondensedImages:
+class CondensedImages(core.CondensedSet):
     """A few images per class that stand for many."""
 
     images: Tensor
@@ -102,6 +93,8 @@ class CondensedImages:
     """Labels stored for many views of every image, where they lie beside it: students learn from them."""
     folder: Path | None = field(default=None, compare=False)
     """Where it was last saved."""
+
+    files = (*FILES, *LABEL_FILES, SCORES)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -161,7 +154,7 @@ class CondensedImages:
         pictures = self.transform.inverse(self.images).clamp(0, 1).mul(255).round().byte()
         return pictures.permute(0, 2, 3, 1).numpy()
 
-    def save(self, folder: str | Path) -> "CondensedImages":
+    def save(self, folder: str | Path) -> Self:
         """Write it to a folder, every file whole or not at all; return it as saved there."""
         folder = Path(folder)
         store.make_folder(folder / "data")
@@ -178,7 +171,6 @@ class CondensedImages:
         store.write_bytes(folder / EXPORT, self._parquet())
         store.write_bytes(folder / "preview.png", self.picture())
         facts = {
-            "schema": SCHEMA,
             "digest": digest,
             "classes": list(self.classes),
             "mean": list(self.transform.mean),
@@ -189,8 +181,7 @@ class CondensedImages:
             "teacher": teacher,
             "origin": dataclasses.asdict(self.origin),
         }
-        facts["facts_digest"] = store.digest_of({}, facts)
-        store.write_json(folder / "artefact.json", facts)
+        core.write_facts(folder, KIND, SCHEMA, facts)
         if self.soft is not None and self.soft.folder != folder / LABELS:
             self.soft.save(folder / LABELS)
         saved = dataclasses.replace(self, folder=folder)
@@ -199,21 +190,9 @@ class CondensedImages:
         saved.write_card(folder)
         return saved
 
-    def write_card(self, folder: Path) -> None:
-        """Write its README, with the scores that lie beside it."""
-        store.write_bytes(folder / "README.md", card(self, EXPORT, remembered_scores(folder)).encode())
-
-    def remember(self, scores: list[dict[str, Any]]) -> None:
-        """Keep scores beside a saved set, in place of older ones of the same networks, and write them on its card.
-
-        Args:
-            scores: As `NetworkScore.to_json` gives them.
-        """
-        assert self.folder is not None, "save it first"
-        replaced = {(row["network"], row["protocol"]) for row in scores}
-        kept = [row for row in remembered_scores(self.folder) if (row["network"], row["protocol"]) not in replaced]
-        store.write_json(self.folder / SCORES, [*kept, *scores])
-        self.write_card(self.folder)
+    def card(self, scores: list[dict[str, Any]]) -> str:
+        """Its README."""
+        return card(self, scores)
 
     def export(self, folder: str | Path) -> Path:
         """Write 8-bit pictures, one folder per class, for tools that want files; `attar.load` reads them too.
@@ -230,46 +209,19 @@ class CondensedImages:
             store.write_bytes(place / f"{number:05d}.png", _png(image))
         return folder
 
-    def to_hub(self, name: str, *, private: bool = False, token: str | None = None, message: str | None = None) -> str:
-        """Upload it to the Hugging Face hub as `user/name`, without the run that made it; return its address.
-
-        Args:
-            name: `user/name`; made if it is not there.
-            private: Whether only its owner sees it.
-            token: Of the account; the one that `hf auth login` has left, unless given.
-            message: What the commit says.
-
-        Raises:
-            InputError: A name that is none, no token, no connection; nothing is changed here.
-        """
-        message = message or f"{self.origin.source}, condensed by {self.origin.method}"
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = self.folder or self.save(scratch).folder
-            assert folder is not None
-            return push(folder, [*FILES, *LABEL_FILES, SCORES], name, private=private, token=token, message=message)
-
     @classmethod
-    def load(cls, folder: str | Path) -> "CondensedImages":
+    def load(cls, folder: str | Path) -> Self:
         """Read what `save` wrote.
 
         Raises:
             InputError: Not an artefact, or truncated, altered, a pickle, or of a newer schema.
         """
         folder = Path(folder)
-        if not (folder / "artefact.json").is_file():
-            unfinished = (folder / "run" / "settings.json").is_file()
-            hint = "; its run is unfinished, resume it with the same command" if unfinished else ""
-            raise InputError(f"{folder} holds no condensed set (no artefact.json){hint}.")
-        facts = store.read_json(folder / "artefact.json")
-        _check_facts(facts, folder)
-        tensors, _ = store.read_tensors(folder / "images.safetensors")
-        if store.digest_of(tensors, {"schema": SCHEMA}) != facts["digest"]:
-            raise InputError(f"{folder / 'images.safetensors'} is not the file that artefact.json describes.")
+        facts = core.read_facts(folder, KIND, SCHEMA, "condensed set")
+        tensors, _ = core.read_tensors(folder / "images.safetensors", facts["digest"])
         whitening = None
         if facts["whitening"]:
-            matrices, _ = store.read_tensors(folder / "whitening.safetensors")
-            if store.digest_of(matrices, {"schema": SCHEMA}) != facts["whitening"]:
-                raise InputError(f"{folder / 'whitening.safetensors'} is not the file that artefact.json describes.")
+            matrices, _ = core.read_tensors(folder / "whitening.safetensors", facts["whitening"])
             whitening = Whitening(**matrices)
         teacher = None
         if facts.get("teacher"):
@@ -287,25 +239,13 @@ class CondensedImages:
         )
         return dataclasses.replace(small, soft=stored_labels(small))
 
-    @classmethod
-    def from_hub(cls, name: str, *, revision: str | None = None) -> "CondensedImages":
-        """Read one from the Hugging Face hub, or from the hub's cache.
-
-        Raises:
-            InputError: No such data set there, or no connection and none in the cache.
-        """
-        return cls.load(pull(name, [*FILES, *LABEL_FILES, SCORES], revision=revision))
-
     def picture(self) -> builtins.bytes:
         """The preview, as PNG."""
         return preview(self.pixels, self.hard_labels.numpy(), self.classes)
 
     def _parquet(self) -> builtins.bytes:
         """PNG images and labels with the note by which `datasets` knows their types."""
-        import json
-
         import pyarrow
-        from pyarrow import parquet
 
         features: dict[str, Any] = {
             "image": {"_type": "Image"},
@@ -317,22 +257,7 @@ class CondensedImages:
         if self.labels.ndim == 2:
             columns["soft_label"] = pyarrow.array(self.labels.tolist(), pyarrow.list_(pyarrow.float32()))
             features["soft_label"] = {"feature": {"dtype": "float32", "_type": "Value"}, "_type": "List"}
-        table = pyarrow.table(columns)
-        note = json.dumps({"info": {"features": features}})
-        sink = io.BytesIO()
-        parquet.write_table(table.replace_schema_metadata({"huggingface": note}), sink)
-        return sink.getvalue()
-
-
-def _check_facts(facts: Any, folder: Path) -> None:
-    path = folder / "artefact.json"
-    if not isinstance(facts, dict) or "facts_digest" not in facts:
-        raise InputError(f"{path} is damaged: it is not an artefact's description.")
-    if facts.get("schema", 0) > SCHEMA:
-        raise InputError(f"{path} has schema {facts['schema']}; this attar reads up to {SCHEMA}. Upgrade attar.")
-    rest = {name: value for name, value in facts.items() if name != "facts_digest"}
-    if store.digest_of({}, rest) != facts["facts_digest"]:
-        raise InputError(f"{path} was altered after it was written: its contents do not match its digest.")
+        return core.parquet(columns, features)
 
 
 def _png(image: np.ndarray) -> bytes:

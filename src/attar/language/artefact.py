@@ -12,11 +12,11 @@ from typing import Any, Self
 import torch
 from torch import nn
 
+from attar.core import artefact as core
 from attar.core import store
+from attar.core.card import made, model_header, score_table
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
-from attar.core.settings import flat
-from attar.language import hub
 from attar.language.generation import Sampling, Voice, generate
 from attar.language.models import causal_model, silent, stops_of, tokenizer_of
 
@@ -26,37 +26,28 @@ DRAFT = ".draft-"
 
 
 @dataclass(frozen=True)
-class Origin:
+class Origin(core.Origin):
     """Where a student came from."""
 
-    source: str
-    fingerprint: str
-    method: str
-    settings: dict[str, Any]
-    seed: int
     parameters: int
     teacher_parameters: int | None
     max_length: int
-    machine: dict[str, Any]
 
     @classmethod
     def of(cls, pair: Any, method: Any, runtime: Runtime, student: nn.Module) -> Self:
         """The origin of what `method` makes of a `LanguagePair`."""
-        return cls(
-            source=pair.name,
-            fingerprint=pair.fingerprint,
-            method=method.name,
-            settings=method.to_json(),
-            seed=runtime.seed,
+        return cls.made(
+            pair,
+            method,
+            runtime,
             parameters=parameter_count(student),
             teacher_parameters=None if pair.teacher is None else parameter_count(pair.teacher),
             max_length=method.max_length,
-            machine=runtime.describe(),
         )
 
 
 @dataclass(frozen=True)
-class DistilledLanguageModel:
+class DistilledLanguageModel(core.Shareable):
     """A causal model of transformers and its tokenizer, without what was learned beside it."""
 
     make: Callable[[], nn.Module] = field(repr=False, compare=False)
@@ -66,6 +57,19 @@ class DistilledLanguageModel:
     scores: dict[str, Any] = field(default_factory=dict)
     """Measures on the test part by who: `student`, `teacher`; and `kept`, the teacher's perplexity over the student's
     in per cent."""
+
+    repo_type = "model"
+    files = (core.ARTEFACT, core.CARD)
+
+    @property
+    def title(self) -> str:
+        """What it is, in a few words."""
+        return f"A student of {self.origin.source}"
+
+    @classmethod
+    def files_in(cls, folder: Path) -> list[str]:
+        """Its files by name, those of transformers among them."""
+        return [*_facts(folder)["files"], *cls.files]
 
     @cached_property
     def model(self) -> nn.Module:
@@ -90,7 +94,7 @@ class DistilledLanguageModel:
         (said,) = generate(voice, [ids], [most], torch.Generator(device).manual_seed(seed))
         return str(self.tokenizer.decode(said, skip_special_tokens=True))
 
-    def save(self, folder: str | Path) -> "DistilledLanguageModel":
+    def save(self, folder: str | Path) -> Self:
         """Write it to a folder, every file whole or not at all, in the form that `from_pretrained` reads."""
         folder = Path(folder)
         store.make_folder(folder)
@@ -104,30 +108,23 @@ class DistilledLanguageModel:
             for name in names:
                 (Path(draft) / name).replace(folder / name)
         facts = {
-            "kind": KIND,
-            "schema": SCHEMA,
             "digests": digests,
             "files": names,
             "origin": dataclasses.asdict(self.origin),
             "scores": self.scores,
         }
-        store.write_json(folder / "artefact.json", facts)
-        store.write_bytes(folder / "README.md", self.card().encode())
+        core.write_facts(folder, KIND, SCHEMA, facts, card=self.card())
         return self
 
     @classmethod
-    def load(cls, folder: str | Path) -> "DistilledLanguageModel":
+    def load(cls, folder: str | Path) -> Self:
         """Read what `save` wrote.
 
         Raises:
             InputError: No student there, or a damaged or altered one.
         """
         folder = Path(folder)
-        facts = store.read_json(folder / "artefact.json") if (folder / "artefact.json").is_file() else None
-        if not isinstance(facts, dict) or facts.get("kind") != KIND:
-            raise InputError(f"{folder} holds no distilled language model.")
-        if facts["schema"] > SCHEMA:
-            raise InputError(f"{folder} was written by a newer attar; update it.")
+        facts = _facts(folder)
         for name, digest in facts["digests"].items():
             if not (folder / name).is_file():
                 raise InputError(f"{folder / name} is missing.")
@@ -136,40 +133,13 @@ class DistilledLanguageModel:
         model = causal_model(folder)
         return cls(lambda: model, tokenizer_of(folder), Origin(**facts["origin"]), facts["scores"])
 
-    def to_hub(self, name: str, *, private: bool = False, token: str | None = None, message: str | None = None) -> str:
-        """Upload it to the Hugging Face hub as a model; return its address.
-
-        Args:
-            name: user/name; made if it is not there.
-            private: Let only its owner see it.
-            token: Of the account; the one that `hf auth login` has left, unless given.
-            message: What the commit says.
-
-        Raises:
-            InputError: A name that is none, no token, no connection.
-        """
-        with tempfile.TemporaryDirectory() as folder:
-            self.save(folder)
-            files = sorted(path.name for path in Path(folder).iterdir() if path.is_file())
-            said = message or f"A student by {self.origin.method}"
-            return hub.push(Path(folder), files, name, private=private, token=token, message=said)
-
     def picture(self) -> None:
         """A language model has none."""
 
     def card(self) -> str:
         """Its README, in the form the hub reads."""
-        origin = self.origin
-        settings = "\n".join(f"| {name} | {value} |" for name, value in flat(origin.settings))
-        machine = ", ".join(f"{name} {value}" for name, value in origin.machine.items())
-        return f"""---
-library_name: transformers
-pipeline_tag: text-generation
-tags:
-- knowledge-distillation
-- attar
----
-# A student of {origin.source}
+        return f"""{model_header("knowledge-distillation", library="transformers", pipeline="text-generation")}
+# {self.title}
 
 {self}
 
@@ -184,12 +154,7 @@ print(student.answer("..."))
 {_score_table(self.scores)}
 ## How it was made
 
-| setting | value |
-|---|---|
-{settings}
-| seed | {origin.seed} |
-
-Made with: {machine}. Data fingerprint: `{origin.fingerprint}`.
+{made(self.origin)}
 """
 
     def __str__(self) -> str:
@@ -200,6 +165,10 @@ Made with: {machine}. Data fingerprint: `{origin.fingerprint}`.
         if "kept" in self.scores:
             lines.append(f"kept: {self.scores['kept']:.1f} % (the teacher's perplexity over the student's)")
         return "\n".join(lines)
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    return core.read_facts(folder, KIND, SCHEMA, "distilled language model", sealed=False)
 
 
 def parameter_count(model: nn.Module) -> int:
@@ -218,18 +187,13 @@ def _told(scores: dict[str, Any] | None) -> str:
 
 def _score_table(scores: dict[str, Any]) -> str:
     rows = {who: found for who, found in scores.items() if isinstance(found, dict)}
-    if not rows:
-        return ""
-    columns = list(next(iter(rows.values())))
-    lines = [
-        "",
-        "| |" + "|".join(column.replace("_", " ") for column in columns) + "|",
-        "|---" * (len(columns) + 1) + "|",
-    ]
-    for who, found in rows.items():
-        cells = "|".join(f"{found[c]:.4g}" if isinstance(found.get(c), (int, float)) else "–" for c in columns)
-        lines.append(f"| {who} |{cells}|")
-    return "\n".join([*lines, ""])
+    columns = list(next(iter(rows.values()), {}))
+    cells = [[who, *(_cell(found.get(column)) for column in columns)] for who, found in rows.items()]
+    return score_table(["", *(column.replace("_", " ") for column in columns)], cells)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, (int, float)) else "–"
 
 
 def _digest(path: Path) -> str:

@@ -4,7 +4,9 @@ For an answer y to a prompt x with the student's distributions q_i and the teach
 
     d_i = KL(p_i ‖ q_i),    j = argmax d_i over i with y_i ≠ t_i,    t_i = argmax_v p_i(v),
 
-and y' = [y_<j, t_j], continued by the student. An answer in which every token is the teacher's choice stays as it is.
+and y' = [y_<j, t_j], continued by the student. An answer in which every token is the teacher's choice stays as it is,
+and so does one whose other tokens the two models find equally probable: where d_i = 0 there is nothing to correct.
+The direction of d_i and the greedy t_i are this file's choices, and so is that the next error may lie anywhere.
 Liu et al., Multi-Granularity Semantic Revision for Large Language Model Distillation, arXiv:2407.10068.
 
 The prefix is read again for the second half, in one pass: keeping its cache saves that pass alone, not the tokens that
@@ -48,7 +50,7 @@ def error_places(
     answer: Int[Tensor, " place"],
     answers: int,
 ) -> Int[Tensor, " answer"]:
-    """Which place of each answer is its error: the largest divergence among tokens that are not the teacher's.
+    """Which place of each answer is its error: the largest divergence, above 0, among tokens not the teacher's.
 
     Args:
         divergence: d_i.
@@ -63,7 +65,7 @@ def error_places(
     apart = torch.where(said != choice, divergence, -torch.inf)
     worst = torch.full((answers,), -torch.inf, device=apart.device, dtype=apart.dtype)
     worst.scatter_reduce_(0, answer, apart, "amax")
-    is_worst = (apart == worst[answer]) & (apart > -torch.inf)
+    is_worst = (apart == worst[answer]) & (apart > 0)
     number = torch.arange(len(apart), device=apart.device)
     first = torch.full((answers,), len(apart), device=apart.device)
     first.scatter_reduce_(0, answer, torch.where(is_worst, number, len(apart)), "amin")

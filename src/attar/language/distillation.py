@@ -32,7 +32,7 @@ from attar.language.models import Lora, causal_model, fresh_model, is_fresh, sto
 from attar.language.objective import Loss, Spans, check_clipping, seeded_globally
 from attar.language.pair import LanguagePair
 from attar.language.policy import Policy, Rollouts
-from attar.language.presets import BASELINES, FAMILIES, FULL, SCRIPTS
+from attar.language.presets import BASELINES, FAMILIES, SCRIPTS
 from attar.language.schedules import Answers, Schedule, Scheduled
 from attar.language.steps import Distilling, descend, end_epoch, finished, validation_loss
 from attar.language.tokens import Tokeniser
@@ -50,6 +50,8 @@ class DistillLanguage(Settings):
     """The student: a folder, a name on the hub, or a fresh model by kind and sizes (gpt2:layers=1,width=64,heads=2)."""
     epochs: Annotated[int, Range(1)] = 10
     """Passes over the training rows."""
+    steps: Annotated[int, Range(1)] | None = None
+    """Steps in all, in place of whole epochs."""
     batch: Annotated[int, Range(1)] = 16
     """Sequences per step."""
     micro: Annotated[int, Range(1)] | None = None
@@ -149,20 +151,23 @@ class DistillLanguage(Settings):
         Raises:
             InputError: Another name.
         """
-        if name not in BASELINES:
-            raise unknown("method", name, BASELINES)
-        return cls.of(**{**BASELINES[name], **settings})
+        return cls.of(**_chosen(name, {}, settings))
 
     @classmethod
-    def paper(cls, family: str, **settings: Any) -> Self:
-        """All three levels with the scripts' settings for a family of students: gpt2-0.1b, opt, openllama2-3b, ...
+    def paper(cls, family: str, method: str = "full", **settings: Any) -> Self:
+        """The released scripts' settings for a family of students: gpt2-0.1b, opt, openllama2-3b, ...
+
+        Args:
+            family: The students.
+            method: What they learn by: all three levels, or a method of the field as `baseline` knows it.
+            settings: Changes.
 
         Raises:
-            InputError: Another family.
+            InputError: Another family or method.
         """
         if family not in FAMILIES:
             raise unknown("family of students", family, FAMILIES)
-        return cls.of(**{**FULL, **SCRIPTS, **FAMILIES[family], **settings})
+        return cls.of(**_chosen(method, {**SCRIPTS, **FAMILIES[family]}, settings))
 
     @property
     def needs_teacher(self) -> bool:
@@ -207,13 +212,13 @@ class DistillLanguage(Settings):
     @property
     def total_steps(self) -> int:
         """Steps in all."""
-        return self.epochs * self.batches
+        return self.steps or self.epochs * self.batches
 
     def work(self, pair: LanguagePair) -> float:
         """Three passes of the student and one of the teacher for every token; compiling never pays for ragged text."""
         student = parameter_count(pair.student or self._student(pair, torch.Generator()))
         teacher = 0 if pair.teacher is None else parameter_count(pair.teacher)
-        return float(3 * student + teacher) * (self.max_length or 0) * self.rows * self.epochs
+        return float(3 * student + teacher) * (self.max_length or 0) * self.batch * self.total_steps
 
     def _student(self, pair: LanguagePair, generator: torch.Generator) -> nn.Module:
         if pair.student is not None:
@@ -274,7 +279,7 @@ class DistillLanguage(Settings):
             nn.utils.clip_grad_norm_(list(state.learned.values()), self.clip_norm)
         state.optimizer.step()
         state.done += 1
-        if number + 1 == self.batches:
+        if number + 1 == self.batches or state.done == self.total_steps:
             end_epoch(self, state, runtime)
         return metrics if state.validation is None else {**metrics, "validation": state.validation}
 
@@ -298,3 +303,13 @@ class DistillLanguage(Settings):
     def load(self, folder: Path) -> DistilledLanguageModel:
         """Read a finished student."""
         return DistilledLanguageModel.load(folder)
+
+
+def _chosen(name: str, scripts: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """A method of the field, on what scripts share, with some changes; epochs that are asked for replace its steps."""
+    if name not in BASELINES:
+        raise unknown("method", name, BASELINES)
+    found = {**scripts, **BASELINES[name]}
+    if "epochs" in settings:
+        found.pop("steps", None)
+    return {**found, **settings}

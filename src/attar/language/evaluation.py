@@ -43,9 +43,9 @@ class Measures:
     cross_entropy: Score
     """Nats per token of the references."""
     rouge_l: Score | None = None
-    """F-measure × 100, mean over answers; over seeds."""
+    """F-measure × 100, the best over a prompt's references; mean over answers, and over seeds."""
     length_ratio: Score | None = None
-    """Words of the answers over words of the references."""
+    """Words of the answers over words of the (first) references."""
     repetition: Score | None = None
     """Per cent of four-word runs that the same answer has already had."""
     excess_error: Score | None = None
@@ -65,16 +65,34 @@ class Measures:
                 found[name] = score.value
         return found
 
+    @classmethod
+    def pooled(cls, several: Sequence["Measures"]) -> "Measures":
+        """Means over models, each with their spread; of a single one what it has."""
+        if len(several) == 1:
+            return several[0]
+        found = {}
+        for name in vars(several[0]):
+            scores = [getattr(measures, name) for measures in several]
+            if None not in scores:
+                found[name] = Score.of([score.value for score in scores], scores[0].unit, scores[0].better)
+        return cls(**found)
+
     def __str__(self) -> str:
-        lines = [f"cross-entropy {self.cross_entropy.value:.4f} nats a token, perplexity {self.perplexity:.2f}"]
+        lines = [f"cross-entropy {told(self.cross_entropy, 4)} nats a token, perplexity {self.perplexity:.2f}"]
         if self.rouge_l is not None and self.length_ratio is not None and self.repetition is not None:
             lines.append(
-                f"ROUGE-L {self.rouge_l}; length {self.length_ratio.value:.2f} of the references'; "
-                f"{self.repetition.value:.1f} % repeated"
+                f"ROUGE-L {self.rouge_l}; length {told(self.length_ratio, 2)} of the references'; "
+                f"{told(self.repetition, 1)} % repeated"
             )
         if self.excess_error is not None:
             lines.append(f"excess error on its own answers {self.excess_error}")
         return "\n".join(lines)
+
+
+def told(score: Score, digits: int) -> str:
+    """A value, with its spread where it is the mean of several."""
+    spread = f" ± {score.spread:.{digits}f}" if score.n > 1 else ""
+    return f"{score.value:.{digits}f}{spread}"
 
 
 @torch.no_grad()
@@ -185,14 +203,16 @@ def measured(
     limits = [max(1, by.max_length - len(prompt)) for prompt in prompts]
     if voice.sampling.new_tokens:
         limits = [min(limit, voice.sampling.new_tokens) for limit in limits]
-    cut = (ids[:limit] for ids, limit in zip(batch.response_ids, limits, strict=True))
-    references = [tokenizer.decode(ids, skip_special_tokens=True) for ids in cut]
+    known = zip(tokens.references(asked), limits, strict=True)
+    references = [
+        [tokenizer.decode(ids[:limit], skip_special_tokens=True) for ids in several] for several, limit in known
+    ]
     rouge, ratio, repeats, errors = [], [], [], []
     for seed in seeds:
         said = _said(voice, prompts, limits, seed, context)
         texts = [tokenizer.decode(ids, skip_special_tokens=True) for ids in said]
-        rouge.append(100 * statistics.fmean(rouge_l(t, [r], stem) for t, r in zip(texts, references, strict=True)))
-        lengths = [sum(len(text.split()) for text in group) for group in (texts, references)]
+        rouge.append(100 * statistics.fmean(rouge_l(t, r, stem) for t, r in zip(texts, references, strict=True)))
+        lengths = [sum(len(text.split()) for text in group) for group in (texts, [first for first, *_ in references])]
         ratio.append(lengths[0] / max(lengths[1], 1))
         repeats.append(100 * statistics.fmean(map(repetition, texts)))
         if teacher is not None:

@@ -30,8 +30,9 @@ class Spans(Settings):
     """Whether neighbours within a phrase shall be as related as the teacher has them."""
 
     span_weight: Annotated[float, Range(0)] = 0.0
-    """Weight of ‖p_i ⊙ p_{i+1} - q_i ⊙ q_{i+1}‖², p and q of two tokens that follow each other in one span. It is far
-    smaller than a divergence, unless both models are sure of one token twice; the curve shows it."""
+    """Weight of ‖p_i ⊙ p_{i+1} - q_i ⊙ q_{i+1}‖², p and q of two tokens that follow each other in one span; the square
+    is this file's choice, since the paper's measure could not be read. It is far smaller than a divergence, unless both
+    models are sure of one token twice; the curve shows it."""
     chunker: str = "phrases"
     """Where phrases begin and end: phrases (punctuation and stop words part them), windows:N, nltk, spacy."""
     span_length: Annotated[int, Range(1)] = 8

@@ -5,7 +5,14 @@ from typing import Any
 FULL = {"corrections": 1, "schedule": "adaptive", "clip": "learned", "span_weight": 1.0, "select": "rouge"}
 """All three levels of the multi-granularity paper, on the data of DistiLLM's schedule."""
 
-SCRIPTS = {"max_length": 512, "max_prompt": 256, "weight_decay": 1e-2, "clip_norm": 1.0, "warm_up": 0.0}
+SCRIPTS = {
+    "max_length": 512,
+    "max_prompt": 256,
+    "weight_decay": 1e-2,
+    "clip_norm": 1.0,
+    "warm_up": 0.0,
+    "select": "rouge",
+}
 """What all of DistiLLM's scripts share; the step size falls along a cosine to 0."""
 
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -30,6 +37,7 @@ BASELINES: dict[str, dict[str, Any]] = {
     "seqkd": {"divergence": "none", "schedule": "teacher"},
     "kd": {"divergence": "forward", "label_weight": 0.0},
     "imitkd": {"divergence": "forward", "label_weight": 0.0, "schedule": "mixed", "student_share": 0.5},
+    # DistiLLM's code has β = 0.1 here: 0.9 of its mixture is the student's.
     "gkd": {"divergence": "jsd", "beta": 0.5, "label_weight": 0.0, "schedule": "on-policy", "student_share": 0.5},
     "distillm": {"divergence": "skew-reverse", "skew": 0.1, "label_weight": 0.0, "schedule": "adaptive"},
     "minillm": {
@@ -38,6 +46,7 @@ BASELINES: dict[str, dict[str, Any]] = {
         "corpus_weight": 0.5,
         "lr": 5e-6,
         "batch": 16,
+        "steps": 5000,
         "rollouts": 256,
         "rollout_epochs": 4,
         "reward_scale": 0.5,

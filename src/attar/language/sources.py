@@ -24,7 +24,8 @@ class TextSource:
 
     name: str
     form: Form
-    """pair: `prompt` and `response`. chat: `messages`, the last of which is the response. text: `text`."""
+    """pair: `prompt` and `response`, and `others` where some prompts have further references. chat: `messages`, the
+    last of which is the response. text: `text`."""
     train: Any
     """A `datasets.Dataset`, as are the others."""
     validation: Any
@@ -65,7 +66,8 @@ def load(data: Any = "phrases", *, validation: int | None = None, test: int | No
         data: `phrases`; a JSON lines, JSON, parquet or text file; a folder of such files, whose parts may be called
             train, validation and test; user/name[:configuration] on the hub; a `datasets.Dataset` or `DatasetDict`; or
             a list of rows or texts. Rows have `prompt` and `completion` (or response, output, answer), `instruction`,
-            `input` and `output`, `messages`, or `text`.
+            `input` and `output`, `messages`, or `text`. Where a prompt has a list of responses, the first is learned
+            from, and answers are held against all.
         validation: How many rows, the first ones, are for validation where the data have no such part; a tenth unless
             given. A single text is cut by characters.
         test: How many, the last ones, are for testing; a tenth unless given.
@@ -212,11 +214,13 @@ def _one(row: Any, form: Form) -> dict[str, Any]:
         if messages[-1]["role"] != "assistant":
             raise TypeError("the last turn is not the assistant's")
         return {"messages": messages}
-    answer = _text(row[_answer_of(row)])
+    answer = row[_answer_of(row)]
+    first, *others = map(_text, answer if isinstance(answer, list) and answer else [answer])
+    given = {"response": first, "others": others} if others else {"response": first}
     if "prompt" in row:
-        return {"prompt": _text(row["prompt"]), "response": answer}
+        return {"prompt": _text(row["prompt"]), **given}
     more = f"### Input:\n{row['input']}\n\n" if row.get("input") else ""
-    return {"prompt": f"### Instruction:\n{_text(row['instruction'])}\n\n{more}### Response:\n", "response": answer}
+    return {"prompt": f"### Instruction:\n{_text(row['instruction'])}\n\n{more}### Response:\n", **given}
 
 
 def _text(value: Any) -> str:
@@ -250,4 +254,6 @@ def _taken(rows: list[Any], count: int, *, first: bool, name: str, part: str) ->
 def _dataset(rows: list[dict[str, Any]]) -> Any:
     import datasets
 
+    if any("others" in row for row in rows):
+        rows = [{"others": [], **row} for row in rows]
     return datasets.Dataset.from_list(rows)

@@ -119,6 +119,7 @@ class Tokeniser:
         import datasets
 
         numbers = datasets.Sequence(datasets.Value("int64"))
+        columns = {"prompt": numbers, "response": numbers, "spans": numbers, "others": datasets.Sequence(numbers)}
         with _without_bars():
             found = rows.map(
                 code,
@@ -126,7 +127,7 @@ class Tokeniser:
                 remove_columns=rows.column_names,
                 keep_in_memory=True,
                 load_from_cache_file=False,
-                features=datasets.Features({"prompt": numbers, "response": numbers, "spans": numbers}),
+                features=datasets.Features(columns),
                 new_fingerprint=f"{source.fingerprint}{part}",
             )
         if not len(found):
@@ -146,15 +147,18 @@ class Tokeniser:
     def _coded(self, text: str, *, special: bool) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
 
-    def _columns(self, pairs: Iterable[tuple[list[int], list[int]]]) -> dict[str, list[Any]]:
-        columns: dict[str, list[Any]] = {"prompt": [], "response": [], "spans": []}
-        for prompt, response in pairs:
+    def _columns(self, rows: Iterable[tuple[list[int], list[int], list[list[int]]]]) -> dict[str, list[Any]]:
+        """Prompts, responses and further references, cut to length."""
+        columns: dict[str, list[Any]] = {"prompt": [], "response": [], "spans": [], "others": []}
+        for prompt, response, others in rows:
             prompt = prompt[-min(self.max_prompt, self.max_length - 1) :] if prompt else prompt
-            response = response[: self.max_length - len(prompt)]
+            room = self.max_length - len(prompt)
+            response = response[:room]
             if len(response) > (not prompt):  # a token that nothing stands before cannot be foretold
                 columns["prompt"].append(prompt)
                 columns["response"].append(response)
                 columns["spans"].append(self.spans(response) if self.chunker is not None else [])
+                columns["others"].append([other[:room] for other in others])
         return columns
 
     def _end(self) -> list[int]:
@@ -170,11 +174,14 @@ class Tokeniser:
         return self._coded(text.removesuffix(self.tokenizer.eos_token or "\0"), special=False) + self._end()
 
     def _pairs(self, rows: Mapping[str, Any]) -> dict[str, list[Any]]:
-        texts = zip(rows["prompt"], rows["response"], strict=True)
-        return self._columns((self._prompt(one, special=True), self._response(other)) for one, other in texts)
+        further = rows["others"] if "others" in rows else [[]] * len(rows["prompt"])
+        return self._columns(
+            (self._prompt(prompt, special=True), self._response(response), list(map(self._response, others)))
+            for prompt, response, others in zip(rows["prompt"], rows["response"], further, strict=True)
+        )
 
     def _chats(self, rows: Mapping[str, Any]) -> dict[str, list[Any]]:
-        return self._columns(self._conversation(messages) for messages in rows["messages"])
+        return self._columns((*self._conversation(messages), []) for messages in rows["messages"])
 
     def _conversation(self, messages: list[dict[str, str]]) -> tuple[list[int], list[int]]:
         *before, last = messages
@@ -194,7 +201,7 @@ class Tokeniser:
         context = min(self.context, self.max_length - 1)
         fresh = self.max_length - max(context, 1)
         starts = range(min(1, len(stream)), len(stream), fresh)
-        return self._columns((stream[max(0, s - max(context, 1)) : s], stream[s : s + fresh]) for s in starts)
+        return self._columns((stream[max(0, s - max(context, 1)) : s], stream[s : s + fresh], []) for s in starts)
 
 
 @dataclass(frozen=True)
@@ -202,7 +209,7 @@ class Tokens:
     """A part of the data as tokens."""
 
     rows: Any
-    """A `datasets.Dataset` of prompt, response and spans."""
+    """A `datasets.Dataset` of prompt, response, spans and other references."""
     by: Tokeniser
 
     def __len__(self) -> int:
@@ -213,6 +220,12 @@ class Tokens:
         found = self.rows[list(rows)]
         spans = None if self.by.chunker is None else found["spans"]
         return Batch.of(found["prompt"], found["response"], spans, pad=self.by.pad)
+
+    def references(self, rows: Sequence[int]) -> list[list[list[int]]]:
+        """All that an answer to each prompt is held against, the response first."""
+        found = self.rows[list(rows)]
+        pairs = zip(found["response"], found["others"], strict=True)
+        return [[response, *others] for response, others in pairs]
 
 
 @contextmanager

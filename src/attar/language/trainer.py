@@ -31,7 +31,8 @@ class DistillationMixin:
     """Adds a teacher to a trainer of causal models.
 
     The data are the trainer's: batches with input_ids, labels (-100 where nothing is learned) and, if padded,
-    attention_mask. Evaluation stays the references' cross-entropy, which DistiLLM's schedule listens to.
+    attention_mask; rows packed with several sequences off-policy alone. Evaluation stays the references' cross-entropy,
+    which DistiLLM's schedule listens to.
 
     Args:
         args: The trainer's.
@@ -42,8 +43,7 @@ class DistillationMixin:
 
     Raises:
         InputError: Another vocabulary, no tokenizer where one is needed, a policy gradient, or a learned mask on
-        several
-            processes.
+            several processes; in training, packed rows where the student shall answer.
     """
 
     def __init__(
@@ -140,6 +140,7 @@ class DistillationMixin:
     ) -> tuple[Tensor, Any]:
         """A mean over these tokens, which are a share of all whose gradients are added up."""
         trainer: Any = self
+        given = {**given, "use_cache": False}
         outputs = model(**given)
         said = None
         if parts.teacher and self.loss.needs_teacher:
@@ -159,6 +160,11 @@ class DistillationMixin:
         method, trainer = self.distillation, self._trainer
         if method.schedule.schedule == "off-policy":
             return None
+        if _packed(inputs):
+            raise InputError(
+                f"the schedule {method.schedule.schedule} has the student answer prompts, but rows hold several of "
+                "them (packed, or free of padding); leave them apart, or take schedule='off-policy'."
+            )
         student = trainer.accelerator.unwrap_model(model)
         voice = Voice(student, self.loss.words, stops_of(student, self.by.tokenizer), method.sampling)
         answers = Answers(
@@ -248,6 +254,12 @@ def _words(tokenizer: Any, teacher: nn.Module, student: nn.Module) -> int:
             "whose tokens say where padding begins, or models of one vocabulary."
         )
     return one
+
+
+def _packed(inputs: Mapping[str, Any]) -> bool:
+    """Whether a row holds several sequences, whose positions begin anew."""
+    positions = inputs.get("position_ids")
+    return positions is not None and "attention_mask" not in inputs and bool((positions[:, 1:] == 0).any())
 
 
 def _without_labels(inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,11 +13,12 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from attar.core.artefact import Origin
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.seeds import Generators
 from attar.core.settings import Range, Settings
-from attar.mixtures.artefact import Origin, ReducedMixture
+from attar.mixtures.artefact import ReducedMixture
 from attar.mixtures.distances import distance
 from attar.mixtures.greedy import Merged
 from attar.mixtures.mixture import GaussianMixture
@@ -102,7 +103,7 @@ class Reducer(Settings):
             InputError: It has fewer components than asked for.
         """
         found = self.reduce(source.mixture, seed=runtime.seed)
-        origin = Origin(source.name, source.fingerprint, self.name, self.to_json(), runtime.seed, runtime.describe())
+        origin = Origin.made(source, self, runtime)
         return ReducedMixture(
             found.mixture, source.mixture, found.assignment, found.trace, found.evaluations, found.seconds, origin
         )

@@ -12,10 +12,11 @@ from PIL import Image
 
 from attar.bench.tables import Cell
 from attar.core import store
+from attar.core.card import remembered_scores
 from attar.core.errors import InputError
 from attar.core.settings import flat
 from attar.images.artefact import CondensedImages
-from attar.images.card import command, per_class, remembered_scores
+from attar.images.card import command, per_class
 
 GAP = 1
 """Pixels between pictures in a strip."""

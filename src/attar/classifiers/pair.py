@@ -1,0 +1,83 @@
+"""What the distillation of a classifier holds: its two networks and data, a step's samples, and what is learned."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from attar.classifiers.teacher import AnswersOfViews
+from attar.classifiers.views import View
+from attar.classifiers.watched import Answers, Watched
+from attar.core import store
+from attar.core.state import rebuilt
+from attar.images.sources import ImageSource
+
+Terms = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What a student is made from: labelled images, a teacher of their classes, and the student if it is given."""
+
+    source: ImageSource
+    teacher: nn.Module | None = None
+    student: nn.Module | None = None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of the images, the teacher's parameters and those a given student begins with."""
+        tensors: dict[str, Tensor] = {}
+        for name, network in (("teacher", self.teacher), ("student", self.student)):
+            if network is not None:
+                tensors |= {f"{name}/{key}": value for key, value in network.state_dict().items()}
+        return store.digest_of(tensors, {"data": self.source.fingerprint})
+
+    @property
+    def name(self) -> str:
+        """The data's."""
+        return self.source.name
+
+    def __str__(self) -> str:
+        return str(self.source)
+
+
+@dataclass
+class Batch:
+    """One step's samples, and what both networks say of them."""
+
+    student: Answers
+    teacher: Answers
+    labels: Int[Tensor, " sample"]
+    rows: Int[Tensor, " sample"]
+    """Which training images they are."""
+    warm: float
+    """How much a term counts that is warmed up: min(1, epoch / warm-up)."""
+    progress: float = 0.0
+    """Share of the run that lies behind this step."""
+
+
+@dataclass
+class Distilling:
+    """A student on its way, and what is learned and remembered beside it."""
+
+    student: nn.Module
+    parts: nn.ModuleDict
+    """Connectors and further heads; dropped in the end."""
+    optimizer: torch.optim.Optimizer
+    memory: Any = None
+    """A dataclass of tensors, where the method remembers something."""
+    done: int = 0
+    pair: Pair = rebuilt(default=None)
+    watched: Watched = rebuilt(default=None)
+    answers: AnswersOfViews | None = rebuilt(default=None)
+    order: Tensor = rebuilt(default=None)
+    view: View = rebuilt(default=None)
+
+    def learned(self) -> Iterator[nn.Parameter]:
+        """Parameters of the student, then of its connectors."""
+        yield from self.student.parameters()
+        yield from self.parts.parameters()

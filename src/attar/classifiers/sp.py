@@ -1,0 +1,67 @@
+"""SP: samples that a teacher finds alike should be alike to its student.
+
+No connector is needed, since maps are compared with maps of the same network only: channels and places may differ. A
+rival of rkd, at the price of one product of a batch with itself.
+Tung and Mori, Similarity-Preserving Knowledge Distillation, ICCV 2019, arXiv:1907.09682.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Self
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from attar.classifiers.distillation import Distillation
+from attar.classifiers.kd import Scalar
+from attar.classifiers.pair import Batch, Distilling, Terms
+from attar.classifiers.schedules import row_of, schedule
+from attar.core.settings import Range
+
+Features = Float[Tensor, "sample *place"]
+OtherFeatures = Float[Tensor, "sample *other"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SP(Distillation):
+    """Keep which samples are alike (Tung and Mori, ICCV 2019, arXiv:1907.09682).
+
+    L = CE + γ ‖G_s - G_t‖² / B², on the maps of the last stage; of two networks without stages, on the features before
+    the last layer.
+    """
+
+    weight: Annotated[float, Range(0)] = 3000.0
+    """γ (CRD's benchmark)."""
+
+    name = "sp"
+    compares_samples = True
+
+    def terms(self, batch: Batch, state: Distilling) -> Terms:
+        """The similarities' distance."""
+        said = batch.student, batch.teacher
+        staged = all(answers.stages for answers in said)
+        given, wanted = (answers.stages[-1] if staged else answers.embedding for answers in said)
+        return {"similarity": self.weight * similarity_loss(given, wanted)}
+
+    @classmethod
+    def paper(cls, data: str) -> Self:
+        """The settings of CRD's benchmark.
+
+        Args:
+            data: cifar100.
+
+        Raises:
+            InputError: Another data set.
+        """
+        return cls(**schedule(data), **row_of({"cifar100": {}}, data, "SP"))
+
+
+def similarities(features: Features) -> Float[Tensor, "sample sample"]:
+    """G: the products of all pairs of samples, each row at length one; the scale of features does not matter."""
+    flat = features.flatten(1)
+    return F.normalize(flat @ flat.T, dim=1)
+
+
+def similarity_loss(student: Features, teacher: OtherFeatures) -> Scalar:
+    """‖G_s - G_t‖² / B², the squared Frobenius norm over the squared number of samples."""
+    return (similarities(student) - similarities(teacher.detach())).square().mean()

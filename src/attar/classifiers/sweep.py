@@ -1,0 +1,168 @@
+"""Whether labels and a teacher's raw logits pull one classifier apart: the same losses at several step sizes.
+
+DHKD's first figure has cross-entropy and BinaryKL on one head worse than either alone, and two heads best. That is so
+where the step is long, and may not be where it is short, so one step size shows nothing (Yang, Zong, Huang, Feng and
+An, KDD 2025, arXiv:2411.08937). Beside each accuracy stands the geometry that is to collapse (`diagnosis`).
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from attar.classifiers.alone import Alone
+from attar.classifiers.dhkd import DHKD
+from attar.classifiers.diagnosis import Diagnosis, diagnose
+from attar.classifiers.distillation import Distillation, distill
+from attar.classifiers.kd import KD
+from attar.core.errors import InputError
+from attar.core.runtime import Engine, Runtime
+from attar.core.score import Interval, Score, paired
+from attar.images.sources import ImageSource
+
+RATES = (0.01, 0.02, 0.05, 0.1)
+ONE, TWO = DHKD(head="shared", alignment="off"), DHKD(alignment="off")
+HEADS: dict[str, Distillation] = {
+    "CE": Alone(),
+    "KD": KD(),
+    "squared logits": replace(ONE, loss="squared", label_weight=0.0),
+    "BinaryKL": replace(ONE, loss="binary", label_weight=0.0),
+    "BinaryKL-Norm": replace(ONE, label_weight=0.0),
+    "CE + BinaryKL, one head": replace(ONE, loss="binary"),
+    "CE + BinaryKL-Norm, one head": ONE,
+    "CE + BinaryKL, two heads": replace(TWO, loss="binary"),
+    "CE + BinaryKL-Norm, two heads": TWO,
+    "DHKD": DHKD(),
+}
+"""The paper's first figure, its direct ablations, and the rivals that are cheap: the label's term, the teacher's, both
+on one head and on two, and with aligned gradients."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One loss at one step size, by seed."""
+
+    values: tuple[float, ...]
+    """Accuracies on the test images, in per cent; a run that diverged has that of guessing."""
+    diagnoses: tuple[Diagnosis, ...]
+    """Geometries on the training images, of the runs that did not."""
+
+    @property
+    def score(self) -> Score:
+        """The mean accuracy."""
+        return Score.of(list(self.values))
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Losses by step sizes."""
+
+    rates: tuple[float, ...]
+    cells: Mapping[str, tuple[Cell, ...]]
+    """By name, a cell for every rate."""
+
+    def against(self, name: str, rival: str) -> list[Interval]:
+        """Differences of a loss from another, paired by seed, for every rate.
+
+        Raises:
+            InputError: A name that was not swept.
+        """
+        for wanted in (name, rival):
+            if wanted not in self.cells:
+                raise InputError(f"{wanted!r} was not swept; there are {', '.join(self.cells)}.")
+        pairs = zip(self.cells[name], self.cells[rival], strict=True)
+        return [paired(list(one.values), list(other.values)) for one, other in pairs]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "rates": list(self.rates),
+            "rows": {name: [asdict(cell) for cell in row] for name, row in self.cells.items()},
+        }
+
+    def __str__(self) -> str:
+        width = max(len(name) for name in self.cells)
+        lines = [f"{'accuracy %':<{width}}" + "".join(f"{f'lr {rate:g}':>16}" for rate in self.rates)]
+        for name, row in self.cells.items():
+            lines.append(f"{name:<{width}}" + "".join(f"{_told(cell):>16}" for cell in row))
+        lines.append("effective rank of the classifier")
+        for name, row in self.cells.items():
+            lines.append(f"{name:<{width}}" + "".join(f"{_rank(cell):>16}" for cell in row))
+        return "\n".join(lines)
+
+
+def sweep(
+    source: ImageSource,
+    teacher: nn.Module,
+    rows: Mapping[str, Distillation] = HEADS,
+    *,
+    rates: Sequence[float] = RATES,
+    seeds: Sequence[int] = (0, 1, 2),
+    out: Path | None = None,
+    engine: Engine | None = None,
+    **settings: Any,
+) -> Sweep:
+    """Distill by every loss at every step size with every seed.
+
+    Args:
+        source: The images.
+        teacher: Of all students.
+        rows: Methods by name.
+        rates: Step sizes.
+        seeds: Of students; the same for all, so that differences are paired.
+        out: Folder of the runs; what is finished there is read.
+        engine: How to use the machine.
+        settings: Of all methods, such as `student` and `epochs`.
+
+    Raises:
+        InputError: No rates, seeds or rows, or settings that do not fit.
+    """
+    if not (rows and rates and seeds):
+        raise InputError("a sweep needs a row, a rate and a seed or more of each.")
+    cells: dict[str, tuple[Cell, ...]] = {}
+    for name, method in rows.items():
+        row = []
+        for rate in rates:
+            given = replace(method, **settings, lr=rate)
+            folder = None if out is None else out / name.replace(",", "").replace(" ", "-") / f"lr-{rate:g}"
+            found = [_run(source, given, teacher, seed, folder, engine) for seed in seeds]
+            row.append(Cell(tuple(value for value, _ in found), tuple(told for _, told in found if told is not None)))
+        cells[name] = tuple(row)
+    return Sweep(tuple(rates), cells)
+
+
+def _run(
+    source: ImageSource,
+    method: Distillation,
+    teacher: nn.Module,
+    seed: int,
+    folder: Path | None,
+    engine: Engine | None,
+) -> tuple[float, Diagnosis | None]:
+    """The accuracy of one student, and its geometry; that of guessing, and none, where the loss diverged."""
+    runtime = Runtime(engine, seed)
+    try:
+        made = distill(source, method, teacher, None, runtime, folder and folder / str(seed))
+    except InputError as error:
+        if " became " not in str(error):  # what the engine says of a loss that is no longer a number
+            raise
+        return 100 / len(source.classes), None
+    rows = torch.arange(len(source.train))[:5000]
+    batches = [(source.inputs(part), source.targets[part]) for part in rows.split(512)]
+    try:
+        told = diagnose(made.network.cpu(), batches, len(source.classes))
+    except InputError:
+        told = None
+    return made.scores["student"], told
+
+
+def _told(cell: Cell) -> str:
+    return f"{statistics.fmean(cell.values):.1f} ± {statistics.pstdev(cell.values):.1f}"
+
+
+def _rank(cell: Cell) -> str:
+    return f"{statistics.fmean(d.rank for d in cell.diagnoses):.1f}" if cell.diagnoses else "diverged"

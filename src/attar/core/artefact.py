@@ -1,0 +1,227 @@
+"""What all artefacts share: where they came from, `artefact.json`, and the way to the hub and back."""
+
+import io
+import json
+import tempfile
+from abc import abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from torch import Tensor
+
+from attar.core import hub, store
+from attar.core.card import remember_scores, remembered_scores
+from attar.core.errors import InputError
+from attar.core.runtime import Runtime
+
+ARTEFACT = "artefact.json"
+CARD = "README.md"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an artefact came from."""
+
+    source: str
+    fingerprint: str
+    method: str
+    settings: dict[str, Any]
+    seed: int
+    machine: dict[str, Any]
+
+    @classmethod
+    def made(cls, source: Any, method: Any, runtime: Runtime, **more: Any) -> Self:
+        """The origin of what `method` makes of `source`.
+
+        Args:
+            source: Has a name and a fingerprint.
+            method: Resolved settings.
+            runtime: The machine and the seed.
+            more: What the kind of artefact tells besides.
+        """
+        return cls(
+            source=source.name,
+            fingerprint=source.fingerprint,
+            method=method.name,
+            settings=method.to_json(),
+            seed=runtime.seed,
+            machine=runtime.describe(),
+            **more,
+        )
+
+
+class Shareable:
+    """An artefact that goes to the Hugging Face hub and comes back, without the run that made it."""
+
+    repo_type: ClassVar[hub.RepoType]
+    files: ClassVar[tuple[str, ...]]
+    """Its files, by name or pattern; it need not have them all."""
+    folder: Path | None = None
+    """Where it was last saved, for kinds that remember."""
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """What it is, in a few words."""
+
+    @abstractmethod
+    def save(self, folder: str | Path) -> Self:
+        """Write it to a folder."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what `save` wrote."""
+
+    @classmethod
+    def files_in(cls, folder: Path) -> list[str]:
+        """The files of the artefact whose `artefact.json` lies in a folder, by name or pattern."""
+        return list(cls.files)
+
+    def to_hub(self, name: str, *, private: bool = False, token: str | None = None, message: str | None = None) -> str:
+        """Upload it to the Hugging Face hub as `user/name`, without the run that made it; return its address.
+
+        Args:
+            name: `user/name`; made if it is not there.
+            private: Whether only its owner sees it.
+            token: Of the account; the one that `hf auth login` has left, unless given.
+            message: What the commit says.
+
+        Raises:
+            InputError: A name that is none, no token, no connection; nothing is changed here.
+        """
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = self.folder
+            if folder is None:
+                folder = Path(scratch)
+                self.save(folder)
+            return hub.push(
+                folder,
+                self.files_in(folder),
+                name,
+                repo_type=self.repo_type,
+                private=private,
+                token=token,
+                message=message or self.title,
+            )
+
+    @classmethod
+    def from_hub(cls, name: str, *, revision: str | None = None) -> Self:
+        """Read one from the Hugging Face hub, or from the hub's cache.
+
+        Args:
+            name: `user/name`.
+            revision: A branch, a tag or a commit; the newest unless given.
+
+        Raises:
+            InputError: No such artefact there, or no connection and none in the cache.
+        """
+        described = hub.pull(name, [ARTEFACT], repo_type=cls.repo_type, revision=revision)
+        return cls.load(hub.pull(name, cls.files_in(described), repo_type=cls.repo_type, revision=revision))
+
+
+class CondensedSet(Shareable):
+    """A data set made small: its card shows the scores that lie beside it."""
+
+    repo_type = "dataset"
+    origin: Any
+
+    @property
+    def title(self) -> str:
+        """What it is, in a few words."""
+        return f"{self.origin.source}, condensed by {self.origin.method}"
+
+    @abstractmethod
+    def card(self, scores: list[dict[str, Any]]) -> str:
+        """Its README."""
+
+    def write_card(self, folder: Path) -> None:
+        """Write its README, with the scores that lie beside it."""
+        store.write_bytes(folder / CARD, self.card(remembered_scores(folder)).encode())
+
+    def remember(self, scores: list[dict[str, Any]]) -> None:
+        """Keep scores beside a saved set, in place of older ones of the same networks, and write them on its card.
+
+        Args:
+            scores: As `NetworkScore.to_json` gives them.
+        """
+        assert self.folder is not None, "save it first"
+        remember_scores(self.folder, scores)
+        self.write_card(self.folder)
+
+
+def write_facts(folder: Path, kind: str, schema: int, facts: dict[str, Any], *, card: str | None = None) -> None:
+    """Write `artefact.json` (the kind, the version of its form, what there is to say, a digest of that) and the card.
+
+    Args:
+        folder: Where.
+        kind: Of artefact.
+        schema: The version of the form that this kind's facts have.
+        facts: Plain values.
+        card: The README, unless it is written apart.
+    """
+    facts = {"kind": kind, "schema": schema, **facts}
+    store.write_json(folder / ARTEFACT, {**facts, "facts_digest": store.digest_of({}, facts)})
+    if card is not None:
+        store.write_bytes(folder / CARD, card.encode())
+
+
+def read_facts(folder: Path, kind: str, schema: int, what: str, *, sealed: bool = True) -> dict[str, Any]:
+    """Read what `write_facts` wrote.
+
+    Args:
+        folder: Where the artefact lies.
+        kind: What it must be.
+        schema: The newest form that can be read.
+        what: What to call it where there is none.
+        sealed: Whether it must carry its digest, as all do that are written now; the first students had none.
+
+    Raises:
+        InputError: There is none, or another kind, a newer schema, or a damaged or altered file.
+    """
+    path = folder / ARTEFACT
+    if not path.is_file():
+        unfinished = (folder / "run" / "settings.json").is_file()
+        hint = "; its run is unfinished, resume it with the same command" if unfinished else ""
+        raise InputError(f"{folder} holds no {what} (no {ARTEFACT}){hint}.")
+    facts = store.read_json(path)
+    found = kind_in(facts)
+    if found is not None and found != kind:
+        raise InputError(f"{folder} holds {found!r}, not {kind!r}.")
+    if not isinstance(facts, dict) or (sealed and "facts_digest" not in facts):
+        raise InputError(f"{path} is damaged: it is not an artefact's description.")
+    if facts.get("schema", 0) > schema:
+        raise InputError(f"{path} has schema {facts['schema']}; this attar reads up to {schema}. Upgrade attar.")
+    digest = facts.pop("facts_digest", None)
+    if digest is not None and store.digest_of({}, facts) != digest:
+        raise InputError(f"{path} was altered after it was written: its contents do not match its digest.")
+    return facts
+
+
+def kind_in(facts: Any) -> str | None:
+    """The kind of artefact that a description is of; none if it is no description."""
+    return str(facts.get("kind", "images")) if isinstance(facts, dict) else None
+
+
+def read_tensors(path: Path, digest: str) -> tuple[dict[str, Tensor], Any]:
+    """Read tensors, and the plain values beside them, from a file that `artefact.json` knows by its digest.
+
+    Raises:
+        InputError: The file is missing, damaged, or another one.
+    """
+    tensors, plain = store.read_tensors(path)
+    if store.digest_of(tensors, plain) != digest:
+        raise InputError(f"{path} is not the file that {ARTEFACT} describes.")
+    return tensors, plain
+
+
+def parquet(columns: dict[str, Any], features: dict[str, Any]) -> bytes:
+    """Columns of pyarrow as a parquet file, with the note by which `datasets` knows their types."""
+    import pyarrow
+    from pyarrow.parquet import write_table
+
+    note = json.dumps({"info": {"features": features}})
+    sink = io.BytesIO()
+    write_table(pyarrow.table(columns).replace_schema_metadata({"huggingface": note}), sink)
+    return sink.getvalue()
