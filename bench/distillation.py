@@ -26,7 +26,6 @@ from rich.table import Table
 
 import attar
 from attar.classifiers.distillation import Distillation
-from attar.classifiers.sp import SP
 from attar.classifiers.sweep import HEADS, RATES, sweep
 from attar.classifiers.teacher import teacher_named
 from attar.core.progress import as_text
@@ -77,7 +76,7 @@ def main() -> None:
         origin = dataclasses.asdict(made[0].origin)
         sizes = {who: origin[who] for who in ("teacher", "student")}
         record = {"machine": harness.machine(), "teacher": made[0].scores["teacher"], "sizes": sizes, "rows": found}
-        harness.record(f"distillation_{args.data}.json", record)
+        harness.record(f"distillation_{args.data}.json", record, beside=True)
 
 
 def swept(
@@ -140,12 +139,13 @@ def methods(data: str) -> dict[str, Distillation]:
         "KD, standardised": attar.KD(standardise=True, temperature=2.0, teacher_weight=9.0),
         "KD, both weights 1": attar.KD(label_weight=1.0, teacher_weight=1.0),
         "DKD": attar.DKD(),
+        "DKD, β 8": attar.DKD(beta=8.0),
         "DIST": attar.DIST(),
         "FitNets": attar.FitNets(),
         "FitNets, then KD": attar.FitNets(hint_share=0.3, teacher_weight=0.9, label_weight=0.1),
         "attention": attar.AttentionTransfer(),
         "RKD": attar.RKD(),
-        "SP": SP(),
+        "SP": attar.SP(),
         "CRD": attar.CRD(),
         "CRD + KD": attar.CRD(teacher_weight=1.0),
         "ReviewKD": attar.ReviewKD(),

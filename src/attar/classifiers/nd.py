@@ -70,7 +70,7 @@ class ND(Distillation):
     """T of kd and dkd (1 on ImageNet)."""
     alpha: Annotated[float, Range(0)] = 1.0
     """DKD's α."""
-    beta: Annotated[float, Range(0)] = 8.0
+    beta: Annotated[float, Range(0)] = 2.0
     """DKD's β."""
     projector_dropout: Annotated[float, Range(0, 1)] = 0.5
     """Dropout before the projector, where features have other sizes."""
