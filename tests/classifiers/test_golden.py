@@ -45,7 +45,7 @@ def losses():
     return {
         "kd": kd_loss(student, teacher),
         "kd, standardised": kd_loss(standardised(student), standardised(teacher), 2.0),
-        "dkd": dkd_loss(student, teacher, labels),
+        "dkd": dkd_loss(student, teacher, labels, beta=8.0),
         "dist, between": between,
         "dist, within": within,
         "fitnets": hint_loss(maps, others),

@@ -102,7 +102,7 @@ def dkd_loss(
     *,
     temperature: float = 4.0,
     alpha: float = 1.0,
-    beta: float | Each = 8.0,
+    beta: float | Each = 2.0,
 ) -> Float[Tensor, ""]:
     """T² (α TCKD + β NCKD), averaged over samples; β = 1 - p_y of each sample gives KD back."""
     target, rest, _ = decoupled(student, teacher, labels, temperature)
