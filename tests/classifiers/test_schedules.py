@@ -1,8 +1,14 @@
+import dataclasses
+
 import pytest
+import torch
 
 import attar
+from attar.classifiers.schedules import CIFAR100_PAIRS, IMAGENET_PAIRS, schedule, student_of, teacher_of
+from attar.classifiers.watched import BEFORE
 from attar.cli import main
 from attar.core.errors import InputError
+from attar.images.networks import parse
 
 
 def test_cells_of_the_papers():
@@ -30,12 +36,42 @@ def test_cells_of_the_papers():
     assert attar.DIST.paper("imagenet").epochs == 100
 
 
+@pytest.mark.parametrize("pair", CIFAR100_PAIRS)
+def test_every_pair_of_the_benchmark_can_be_built(pair):
+    teacher, student = teacher_of(pair), student_of(pair)
+    assert schedule(pair)["student"] == parse(student).network
+    assert parse(teacher).resolve((3, 32, 32)).norm == "batch"
+    assert (teacher, student) == tuple(f"{name}-bn" if "vgg" in name else name for name in pair.split("-"))
+
+
+def test_of_imagenets_pairs_those_are_built_that_are_known_here():
+    assert {student_of(pair) for pair in IMAGENET_PAIRS} == {"resnet18:norm=batch", None}
+    assert {teacher_of(pair) for pair in IMAGENET_PAIRS} == {"resnet50", None}
+    assert teacher_of("cifar100") is student_of("cifar100") is None
+
+
+def test_a_pair_brings_its_student():
+    kd = attar.KD.paper("resnet56-resnet20")
+    assert (kd.student, kd.label_weight, kd.lr) == ("resnet20", 0.1, 0.05)
+    assert attar.KD.paper("cifar100").student == attar.KD().student
+    light = attar.RKD.paper("vgg13-mobilenetv2")
+    assert (light.student, light.lr) == ("mobilenetv2", 0.01)
+    assert attar.CRD.paper("vgg13-vgg8").student == "vgg8-bn"
+    assert attar.DHKD.paper("cifar100").student == "shufflenetv2"
+    review = attar.ReviewKD.paper("wrn40_2-wrn16_2")
+    assert (review.student, review.teacher_layers, review.student_layers) == ("wrn16_2", (BEFORE,), ())
+    assert attar.ND.paper("resnet56-resnet20", "reviewkd").teacher_layers == (BEFORE,)
+    assert attar.ND.paper("resnet56-resnet20").teacher_layers == ()
+
+
 @pytest.mark.parametrize(
     "call, words",
     [
         (lambda: attar.DKD.paper("resnet56-resnet2"), "did you mean 'resnet56-resnet20'"),
         (lambda: attar.ND.paper("resnet34-resnet18", "dist"), "unknown base in ND's table of resnet34-resnet18 'dist'"),
         (lambda: attar.KD.paper("cifar10"), "unknown pair of KD's table 'cifar10'"),
+        (lambda: attar.KD.paper("resnet56-resnet2"), "did you mean 'resnet56-resnet20'"),
+        (lambda: attar.DHKD.paper("resnet56-resnet20"), "unknown pair of DHKD's table"),
     ],
 )
 def test_cells_that_are_not_there(call, words):
@@ -45,8 +81,27 @@ def test_cells_that_are_not_there(call, words):
 
 def test_from_the_command_line(capsys, tmp_path):
     words = ["--data", "digits", "--teacher", "convnet:norm=batch,width=8", "--out", str(tmp_path), "--epochs", "1"]
-    main(["distill", "dkd", "--paper", "resnet56-resnet20", *words])
+    main(["distill", "dkd", "--paper", "resnet56-resnet20", *words, "--student", "mlp:width=8"])
     assert "beta 2.0" in capsys.readouterr().err
+    assert attar.open_artefact(tmp_path).student == "mlp:width=8"
     with pytest.raises(SystemExit):
         main(["distill", "alone", "--paper", "cifar100", *words])
     assert "alone has no published settings" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method, pair", [("reviewkd", "resnet56-resnet20"), ("fitnets", "vgg13-vgg8")])
+def test_a_pairs_networks_fit_one_another_stage_by_stage(method, pair, shapes, engine):
+    settings = {"reviewkd": attar.ReviewKD, "fitnets": attar.FitNets}[method].paper(pair)
+    few = shapes.subset(torch.cat([rows[:2] for rows in shapes.rows_of]))
+    draw = torch.Generator().manual_seed(0)
+    teacher = parse(teacher_of(pair)).build(few.shape, len(few.classes), draw)
+    made = attar.distill(few, dataclasses.replace(settings, epochs=1), teacher=teacher, engine=engine)
+    assert made.student == student_of(pair)
+
+
+def test_the_command_begins_from_the_pairs_networks(capsys):
+    with pytest.raises(SystemExit):
+        main(["distill", "kd", "--paper", "resnet32x4-resnet8x4", "--help"])
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "(default: resnet32x4)" in shown
+    assert "(default: resnet8x4)" in shown

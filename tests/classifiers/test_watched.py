@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from attar.classifiers.watched import Watched, last_linear
+from attar.classifiers.watched import BEFORE, Watched, last_linear
 from attar.core.errors import InputError
-from attar.images.networks import Architecture
+from attar.images.networks import Architecture, parse
 
 
 def images():
@@ -47,6 +47,23 @@ def test_any_other_is_watched_and_left_as_it_was():
 def test_names_of_layers_win_over_asking():
     said = Watched(own(), ["blocks.1"])(images())
     assert said.shapes == [(4, 4, 4)]
+
+
+def test_a_network_of_the_benchmark_shows_its_stages_before_their_activation():
+    network = parse("resnet8").build((1, 8, 8), 5, torch.Generator().manual_seed(1)).eval()
+    after, before = Watched(network)(images()), Watched(network, [BEFORE])(images())
+    for active, linear in zip(after.stages, before.stages, strict=True):
+        assert linear.min() < 0
+        assert torch.equal(linear.relu(), active)
+    assert torch.equal(after.embedding, before.embedding)
+    assert torch.equal(after.logits, before.logits)
+
+
+def test_one_that_cannot_tell_shows_them_as_they_are_and_a_foreign_one_is_refused():
+    said = Watched(own(), [BEFORE])(images())
+    assert said.shapes == [(4, 8, 8), (4, 4, 4)]
+    with pytest.raises(InputError, match="before-activation is for attar's own networks; name layers of this one"):
+        Watched(Foreign(), [BEFORE])
 
 
 def test_what_it_cannot_show_is_refused():

@@ -103,6 +103,19 @@ def test_a_wrong_option_is_refused(text, sentence):
     assert str(refusal.value).startswith(sentence)
 
 
+def test_weights_in_a_pickle_are_refused(tmp_path):
+    config = transformers.ResNetConfig(embedding_size=4, hidden_sizes=[4, 8], depths=[1, 1], layer_type="basic")
+    model = transformers.ResNetForImageClassification(config)
+    config.save_pretrained(tmp_path)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(InputError) as refusal:
+        from_factory(transformers_classifier(str(tmp_path), pretrained=True), (3, 16, 16), 5, seed=0)
+    sentence = str(refusal.value)
+    assert sentence.startswith(f"{str(tmp_path)!r} has no weights as safetensors, and pickles are not opened (")
+    assert "\n" not in sentence
+    from_factory(transformers_classifier(str(tmp_path)), (3, 16, 16), 5, seed=0)  # fresh ones need no weights
+
+
 def test_a_model_that_is_not_there_and_one_that_sees_nothing_are_refused(tmp_path):
     with pytest.raises(InputError, match="is no image classifier in a folder or on the hub"):
         from_factory(transformers_classifier(str(tmp_path)), (3, 16, 16), 5, seed=0)

@@ -100,14 +100,15 @@ class CRD(Distillation):
         """The settings of its own benchmark.
 
         Args:
-            data: cifar100, or cifar100-kd (beside a teacher's answers of weight 1).
+            data: cifar100, or cifar100-kd (beside a teacher's answers of weight 1), or a pair of the benchmark, whose
+                student is then taken.
 
         Raises:
-            InputError: Another data set.
+            InputError: Another data set or pair.
         """
         rows: dict[str, dict[str, Any]] = {"cifar100": {}, "cifar100-kd": {"teacher_weight": 1.0}}
         row = row_of(rows, data, "CRD")
-        return cls(**schedule("cifar100"), negatives=16384, **row)
+        return cls(**schedule(data), negatives=16384, **row)
 
 
 class Embed(nn.Linear):

@@ -102,7 +102,7 @@ class DHKD(Distillation):
                 **{"batch": 128, "lr": 0.1, "alpha": 0.1, "head": "linear", "alignment": "off", "stop_at": 0.5},
             },
         }
-        return cls(**row_of(rows, data, "DHKD"))
+        return cls(**row_of(rows, data, "DHKD", any_pair=False))
 
 
 class AuxiliaryHead(nn.Sequential):

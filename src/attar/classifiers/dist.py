@@ -48,10 +48,11 @@ class DIST(Distillation):
         """The settings of the authors' tables.
 
         Args:
-            data: cifar100 (both weights 2, as their code is said to have them; not verified) or imagenet.
+            data: cifar100 (both weights 2, as their code is said to have them; not verified), a pair of its benchmark,
+                whose student is then taken, or imagenet.
 
         Raises:
-            InputError: Another data set.
+            InputError: Another data set or pair.
         """
         rows: dict[str, dict[str, Any]] = {"cifar100": {"between_weight": 2.0, "within_weight": 2.0}, "imagenet": {}}
         return cls(**schedule(data), **row_of(rows, data, "DIST"))

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from attar.classifiers.artefact import DistilledClassifier, Origin
 from attar.classifiers.pair import Batch, Distilling, Pair, Terms
+from attar.classifiers.schedules import teacher_of
 from attar.classifiers.teacher import AnswersOfViews, accuracy_on_classes
 from attar.classifiers.views import View, order_of
 from attar.classifiers.watched import Answers, Watched
@@ -82,6 +83,7 @@ class Distillation(Settings):
 
     name = "distillation"
     needs_teacher = True
+    teacher_of = staticmethod(teacher_of)
     uses_stages = False
     """Whether the method looks at maps, which are stored only where they fit."""
     compares_samples = False

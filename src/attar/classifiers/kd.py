@@ -56,10 +56,11 @@ class KD(Distillation):
         """The settings of the field's tables.
 
         Args:
-            data: cifar100 or imagenet; of the former also cifar100-standardised (Sun et al.).
+            data: cifar100 or imagenet; of the former also cifar100-standardised (Sun et al.), or a pair of its
+                benchmark, such as resnet56-resnet20, whose student is then taken.
 
         Raises:
-            InputError: Another data set.
+            InputError: Another data set or pair.
         """
         rows: dict[str, dict[str, Any]] = {
             "cifar100": {},
@@ -67,7 +68,7 @@ class KD(Distillation):
             "imagenet": {"label_weight": 0.5, "teacher_weight": 0.5, "temperature": 1.0},
         }
         found = row_of(rows, data, "KD")
-        return cls(**schedule(data.partition("-")[0]), **found)
+        return cls(**schedule(data), **found)
 
 
 def kd_loss(student: Logits, teacher: Logits, temperature: float = 4.0) -> Scalar:

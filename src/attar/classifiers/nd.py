@@ -21,7 +21,7 @@ from attar.classifiers.kd import KD, Scalar
 from attar.classifiers.pair import Batch, Distilling, Terms
 from attar.classifiers.reviewkd import ReviewKD
 from attar.classifiers.schedules import row_of, schedule
-from attar.classifiers.watched import Answers, Watched
+from attar.classifiers.watched import BEFORE, Answers, Watched
 from attar.core.errors import InputError, unknown
 from attar.core.runtime import Runtime
 from attar.core.settings import Range
@@ -165,6 +165,8 @@ class ND(Distillation):
         if base == "dkd":
             alpha, beta, direction = row[base]
             return cls(**given, base=base, alpha=alpha, beta=beta, direction_weight=direction)
+        if base == "reviewkd":
+            given["teacher_layers"] = (BEFORE,)
         weight, direction = row[base]
         return cls(**given, base=base, base_weight=weight, direction_weight=direction)
 

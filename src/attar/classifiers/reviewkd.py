@@ -17,7 +17,7 @@ from attar.classifiers.fitnets import AnyMaps, Maps, MapShape
 from attar.classifiers.kd import Scalar
 from attar.classifiers.pair import Batch, Distilling, Terms
 from attar.classifiers.schedules import row_of, schedule
-from attar.classifiers.watched import Answers
+from attar.classifiers.watched import BEFORE, Answers
 from attar.core.settings import Range
 
 MOST_CHANNELS = 512
@@ -44,8 +44,8 @@ class ReviewKD(Distillation):
     """Review the teacher's stages, from deep to shallow (Chen et al., CVPR 2021, arXiv:2104.09044).
 
     L = CE + λ w(e) Σ_levels HCL(fused student, teacher), w(e) = min(1, e / warm-up). The authors compare with the
-    teacher's maps before their last activation: name such layers (`teacher_layers`); attar's own networks show theirs
-    after it.
+    teacher's maps before their last activation: name such layers (`teacher_layers`), or `before-activation`, by which
+    attar's own networks of the benchmark show theirs; left out, they are those after it.
     """
 
     weight: Annotated[float, Range(0)] = 1.0
@@ -73,6 +73,8 @@ class ReviewKD(Distillation):
     def paper(cls, pair: str) -> Self:
         """The settings of one cell of the paper's tables; on CIFAR-100 batches of 128, step size 0.1 and Nesterov.
 
+        The teacher's maps are those before their last activation.
+
         Args:
             pair: Teacher and student, such as resnet56-resnet20.
 
@@ -82,7 +84,7 @@ class ReviewKD(Distillation):
         given = dict(schedule(pair))
         if given["epochs"] == 240:
             given |= {"batch": 128, "lr": 2 * given["lr"], "nesterov": True}
-        return cls(**given, weight=row_of(WEIGHT, pair, "ReviewKD"))
+        return cls(**given, teacher_layers=(BEFORE,), weight=row_of(WEIGHT, pair, "ReviewKD"))
 
 
 class Fusion(nn.Module):

@@ -48,10 +48,10 @@ class SP(Distillation):
         """The settings of CRD's benchmark.
 
         Args:
-            data: cifar100.
+            data: cifar100, or a pair of its benchmark, whose student is then taken.
 
         Raises:
-            InputError: Another data set.
+            InputError: Another data set or pair.
         """
         return cls(**schedule(data), **row_of({"cifar100": {}}, data, "SP"))
 

@@ -20,6 +20,8 @@ from attar.images.blocks import Network
 Images = Float[Tensor, "sample channel height width"]
 INPUT = "input:"
 """Before a module's name: what goes into it, and not what comes out."""
+BEFORE = "before-activation"
+"""Instead of names: the stages of attar's own networks before their last activation, of those that can show them so."""
 
 
 @dataclass
@@ -59,15 +61,16 @@ class Watched:
         network: A classifier that gives logits, or an output of `transformers` that has them.
         layers: Names of the modules whose outputs are its stages, or `input:NAME` for what goes into one, such as the
             last activation of a block; left out, those of attar's own networks after each of their stages, and none of
-            any other network.
+            any other network. `before-activation` alone: those of attar's own before their last activation; after it
+            where they cannot be told apart.
 
     Raises:
         InputError: A name that it does not have, or no linear layer at its end.
     """
 
     def __init__(self, network: nn.Module, layers: Sequence[str] = ()) -> None:
-        self.network, self.layers = network, list(layers)
-        self.asked = isinstance(network, Network) and not layers
+        self.network, self.layers = network, _named(network, layers)
+        self.asked = isinstance(network, Network) and not self.layers
         for name in self.layers:  # a name that is not there is refused now, and not in the first step
             _module(network, name)
         self.head = None if self.asked else last_linear(network)
@@ -131,6 +134,15 @@ def seen(network: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Tensor
                 handle = module.register_forward_hook(_keep_output(found, name))
             hooks.callback(handle.remove)
         yield found
+
+
+def _named(network: nn.Module, layers: Sequence[str]) -> list[str]:
+    """The layers one by one."""
+    if list(layers) != [BEFORE]:
+        return list(layers)
+    if not isinstance(network, Network):
+        raise InputError(f"{BEFORE} is for attar's own networks; name layers of this one, such as input:NAME.")
+    return [f"{INPUT}{name}" for name in network.before_activation]
 
 
 def _keep_input(found: dict[str, Tensor], name: str) -> Callable[..., None]:

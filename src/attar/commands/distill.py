@@ -22,13 +22,15 @@ def main(arguments: list[str]) -> None:
     entry = find(arguments[0], "distill")
     settings = entry.load()
     default, rest = _started(entry.name, settings, arguments[1:])
+    if entry.kind == "language":
+        face = _language(entry.name, default)
+    else:
+        face = _classifier(entry.name, default, _taken("--paper", arguments)[0])
+    parse(face, f"attar distill {entry.name}", rest)
 
-    face = _language if entry.kind == "language" else _classifier
-    parse(face(entry.name, default), f"attar distill {entry.name}", rest)
 
-
-def _classifier(name: str, default: Any) -> Callable[..., None]:
-    """The command of a method that distills classifiers."""
+def _classifier(name: str, default: Any, row: str | None) -> Callable[..., None]:
+    """The command of a method that distills classifiers, from a published table's row or none."""
     settings = type(default)
 
     from attar.core.runtime import Engine
@@ -36,7 +38,7 @@ def _classifier(name: str, default: Any) -> Callable[..., None]:
     def distill(
         method: settings = default,  # type: ignore[valid-type]
         data: str = "digits",
-        teacher: str | None = None,
+        teacher: str | None = None if row is None else settings.teacher_of(row),
         out: Path | None = None,
         seed: int = 0,
         reading: Reading = Reading(),  # noqa: B008
@@ -45,10 +47,11 @@ def _classifier(name: str, default: Any) -> Callable[..., None]:
         """Distill a classifier into a smaller one.
 
         Args:
-            method: Settings of the method. `--paper resnet56-resnet20` (or cifar100) starts from a published table's.
+            method: Settings of the method. `--paper resnet56-resnet20` (or cifar100) starts from a published table's,
+                with the networks of the pair unless others are given.
             data: digits, a parquet file or folder, a folder of pictures per class, or a name on the hub.
             teacher: The folder of a trained network, transformers:NAME, or a network by name, which is trained here
-                and kept; convnet:norm=batch unless given.
+                and kept; unless given that of the pair of `--paper`, or convnet:norm=batch.
             out: Folder for the student; an unfinished run there is resumed. runs/METHOD-DATA-seedN unless given.
             seed: Seed of every generator in the run.
             reading: How pictures are read.

@@ -12,11 +12,18 @@ from torch import Tensor, nn
 from attar.core.errors import InputError, unknown
 from attar.core.seeds import derived_seed
 from attar.core.settings import Range, Settings, words
-from attar.images.blocks import Network, Norm, Shape
+from attar.images.blocks import Network, Norm, Shape, draw_uniform_
 from attar.images.classics import VGG11, AlexNet, LeNet, ResNet18, ViT
 from attar.images.convnet import MLP, ConvNet
+from attar.images.mobile import MOBILES
+from attar.images.resnets import RESNETS
+from attar.images.vgg import VGGS
 
-NETWORKS = ("convnet", "mlp", "alexnet", "vgg11", "resnet18", "resnet18-ap", "lenet", "vit")
+BENCHMARK: dict[str, Callable[[Shape, int], Network]] = {**RESNETS, **VGGS, **MOBILES}
+"""Networks of CIFAR-100's distillation benchmark (Tian, Krishnan and Isola, ICLR 2020, arXiv:1910.10699), by name."""
+SMALLEST = 8
+"""Pixels a side from which those take images."""
+NETWORKS = ("convnet", "mlp", "alexnet", "vgg11", "resnet18", "resnet18-ap", "lenet", "vit", *BENCHMARK)
 DEFAULT_WIDTH = {"convnet": 128, "mlp": 128, "resnet18": 64, "resnet18-ap": 64, "vit": 192}
 """Networks that come in several widths, and the field's."""
 DEFAULT_NORM: dict[str, Norm] = {
@@ -25,6 +32,7 @@ DEFAULT_NORM: dict[str, Norm] = {
     "vgg11": "instance",
     "resnet18": "instance",
     "resnet18-ap": "instance",
+    **dict.fromkeys(BENCHMARK, "batch"),
 }
 """Networks that come with several norms, and the field's."""
 
@@ -38,16 +46,18 @@ class Architecture(Settings):
     """
 
     network: str = "convnet"
-    """Network: convnet, mlp (two hidden layers), alexnet, vgg11, resnet18, resnet18-ap, lenet, vit."""
+    """Network: convnet, mlp (two hidden layers), alexnet, vgg11, resnet18, resnet18-ap, lenet, vit; of the distillation
+    benchmark resnet8 to resnet110, resnet8x4, resnet32x4, resnet50, wrn16_1, wrn16_2, wrn40_1, wrn40_2, vgg8-bn to
+    vgg19-bn, mobilenetv2, shufflenetv1, shufflenetv2."""
     norm: Literal["auto", "none", "batch", "layer", "instance", "group"] = "auto"
     """Normalisation (instance: group norm with one channel a group; group: four groups); auto: the field's, which is
-    instance in convnet, vgg11 and resnet18, none in alexnet."""
+    instance in convnet, vgg11 and resnet18, none in alexnet; the benchmark's networks have batch only."""
     width: Annotated[int, Range(1)] | None = None
     """Filters per convolution, units per hidden layer, or features; the field's unless given (convnet and mlp: 128)."""
     depth: Annotated[int, Range(1, 12)] | None = None
     """Blocks of convnet or vit; convnet's by image side unless given: 2 up to 16 pixels, 3 at 32, 4 at 64, 5 at 128."""
     activation: Literal["relu", "leakyrelu", "sigmoid", "swish"] = "relu"
-    """Activation (the ViT's is its own)."""
+    """Activation (the ViT's is its own; the benchmark's networks have relu only)."""
     pooling: Literal["avg", "max", "none"] = "avg"
     """The ConvNet's pooling after each block, 2×2."""
 
@@ -56,6 +66,10 @@ class Architecture(Settings):
         name = self.network
         if name not in NETWORKS:
             raise unknown("network", name, NETWORKS)
+        if name in BENCHMARK and self.norm not in ("auto", "batch"):
+            raise InputError(f"norm is {self.norm}, but {name} comes with batch norm; leave it out.")
+        if name in BENCHMARK and self.activation != "relu":
+            raise InputError(f"activation is {self.activation}, but {name} comes with ReLU; leave it out.")
         if name not in DEFAULT_NORM and self.norm not in ("auto", "none"):
             raise InputError(f"norm is {self.norm}, but {name} has no norm to choose; leave it out.")
         if name not in DEFAULT_WIDTH and self.width is not None:
@@ -89,6 +103,11 @@ class Architecture(Settings):
     def _build(self, shape: Shape, classes: int) -> Network:
         norm, width, depth, activation = self.norm, self.width or 0, self.depth or 0, self.activation
         assert norm != "auto"
+        if self.network in BENCHMARK:
+            if min(shape[1:]) < SMALLEST:
+                size = f"{shape[2]}×{shape[1]}"
+                raise InputError(f"{self.network} needs images of {SMALLEST} pixels a side or more; these are {size}.")
+            return BENCHMARK[self.network](shape, classes)
         makers: dict[str, Callable[[], Network]] = {
             "convnet": lambda: ConvNet(
                 shape, classes, width=width, depth=depth, norm=norm, activation=activation, pooling=self.pooling
@@ -124,17 +143,14 @@ def parse(text: str) -> Architecture:
 
 @torch.no_grad()
 def redraw_(network: nn.Module, generator: torch.Generator) -> None:
-    """Draw every parameter anew, in place, from PyTorch's default initialiser: U(±1/√fan_in), norms at one and zero.
+    """Draw every parameter anew, in place: U(±1/√fan_in) as PyTorch does, or as a network has it; norms one and zero.
 
     In place, because addresses stay the same for compiled code, and building modules costs more than filling them.
     """
+    draw_ = network.draw_layer_ if isinstance(network, Network) else draw_uniform_
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
-            bound = 1 / math.sqrt(module.weight[0].numel())
-            for parameter in module.parameters(recurse=False):
-                # Drawn in the order of the indices: `uniform_` goes by memory, which channels last has in another.
-                drawn = torch.empty_like(parameter, memory_format=torch.contiguous_format)
-                parameter.copy_(drawn.uniform_(-bound, bound, generator=generator))
+            draw_(module, generator)
         elif isinstance(module, (nn.GroupNorm, nn.LayerNorm, nn.BatchNorm2d)):
             module.weight.fill_(1)
             module.bias.fill_(0)

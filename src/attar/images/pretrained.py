@@ -84,12 +84,7 @@ class Classifier(nn.Module):
         self.channels, self.side = shape[0], None
         if pretrained:
             self.channels, self.side = getattr(config, "num_channels", 3), _side(config)
-            self.model = _fetched(
-                name,
-                lambda: transformers.AutoModelForImageClassification.from_pretrained(
-                    name, num_labels=classes, ignore_mismatched_sizes=True
-                ),
-            )
+            self.model = _weighed(transformers, name, classes)
             return
         config.num_labels = classes
         _fit(config, shape)
@@ -146,10 +141,27 @@ def _config(transformers: Any, name: str, *, pretrained: bool) -> Any:
     return _fetched(name, lambda: transformers.AutoConfig.from_pretrained(name))
 
 
+def _weighed(transformers: Any, name: str, classes: int) -> Any:
+    """A model with its weights, whose configuration is known to be there."""
+    kind = transformers.AutoModelForImageClassification
+    settings = {"num_labels": classes, "ignore_mismatched_sizes": True, "use_safetensors": True}
+    try:
+        return kind.from_pretrained(name, **settings)
+    except OSError as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise InputError(f"{name!r} has no weights as safetensors, and pickles are not opened ({reason}).") from None
+    except ValueError as error:
+        raise _no_classifier(name, error) from None
+
+
 def _fetched(name: str, fetch: Any) -> Any:
     """What a folder or the hub holds under a name."""
     try:
         return fetch()
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise InputError(f"{name!r} is no image classifier in a folder or on the hub ({reason}).") from None
+        raise _no_classifier(name, error) from None
+
+
+def _no_classifier(name: str, error: Exception) -> InputError:
+    reason = str(error).splitlines()[0].rstrip(".")
+    return InputError(f"{name!r} is no image classifier in a folder or on the hub ({reason}).")
