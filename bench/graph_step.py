@@ -68,7 +68,8 @@ def main() -> None:
                 print(f"{harness.described(cell, cells[cell])} (target {TARGET})", flush=True)
     if not args.quick:
         setting = {"network": "GCN, 3 layers of 128", "real_batch": 256, "power": 2, "form": "released"}
-        harness.record("graph_step.json", {"machine": harness.machine(), "setting": setting, "cells": cells})
+        result = {"machine": harness.machine(), "setting": setting, "cells": cells}
+        harness.record("graph_step.json", result, beside=True)
 
 
 # ------------------------------------------------------------------------------------------- in processes of their own
