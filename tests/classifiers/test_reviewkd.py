@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from attar.classifiers.reviewkd import Review, hierarchical_loss, pool_weights, review_loss
+from attar.classifiers.reviewkd import Review, fused_channels, hierarchical_loss, pool_weights, review_loss
 
 
 def test_weights_of_the_scales():
@@ -48,3 +48,18 @@ def test_a_shallow_stage_hears_of_the_deep_ones():
     assert not torch.allclose(before[0], after[0])
     shallow = review([maps[0] + 1, maps[1]])
     assert torch.equal(before[1], shallow[1])
+
+
+@pytest.mark.parametrize(
+    ("student", "channels"),
+    [
+        ([(64, 8, 8), (64, 1, 1)], 64),
+        ([(464, 4, 4), (1024, 1, 1)], 512),
+        ([(80, 2, 2), (1280, 1, 1)], 512),
+        ([(16, 8, 8), (16 * 4 * 4, 1, 1)], 16),
+        ([(1024, 4, 4)], 512),
+        ([(24, 4, 4)], 24),
+    ],
+)
+def test_fusions_are_as_wide_as_the_last_stage_unless_it_is_a_map_laid_flat(student, channels):
+    assert fused_channels(student) == channels

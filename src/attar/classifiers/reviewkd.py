@@ -120,7 +120,7 @@ class Review(nn.Module):
 
     def __init__(self, student: Sequence[MapShape], teacher: Sequence[MapShape]) -> None:
         super().__init__()
-        middle = min(MOST_CHANNELS, student[-1][0])
+        middle = fused_channels(student)
         self.sizes = [(height, width) for _, height, width in reversed(teacher)]
         pairs = list(zip(reversed(student), reversed(teacher), strict=True))
         self.fusions = nn.ModuleList(
@@ -139,6 +139,20 @@ class Review(nn.Module):
 def shape_of(maps: AnyMaps) -> MapShape:
     """Channels, height and width."""
     return maps.shape[1], maps.shape[2], maps.shape[3]
+
+
+def fused_channels(student: Sequence[MapShape]) -> int:
+    """Channels within the fusions: those of the student's last stage, 512 at most.
+
+    Pooled features count as such a stage, a map laid flat does not: its channels would be the map's times its places,
+    and the fusions many times the student.
+    """
+    *maps, last = student
+    if maps and last[1:] == (1, 1):
+        channels, height, width = maps[-1]
+        if channels < last[0] <= channels * height * width and last[0] % channels == 0:
+            return min(MOST_CHANNELS, channels)
+    return min(MOST_CHANNELS, last[0])
 
 
 def pool_weights(side: int) -> dict[int, float]:
