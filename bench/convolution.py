@@ -37,7 +37,7 @@ from attar.convolution.storage import compression_ratios, words
 from attar.convolution.timing import Median, machine, ratio, seconds_in_turns
 from attar.core.progress import as_text
 from attar.core.runtime import Engine, Runtime
-from attar.images.networks import parse
+from attar.images.networks.architecture import parse
 from attar.images.sources import ImageSource, load
 from attar.images.training import PROTOCOLS, accuracy, trained
 

@@ -22,11 +22,11 @@ from torch import Tensor
 
 from attar.core.runtime import Engine, Runtime
 from attar.core.seeds import Generators
-from attar.images.augment import OPERATIONS, draw_each, strategy
 from attar.images.condense.coresets import draw_rows
 from attar.images.condense.datadam import DataDAM
 from attar.images.condense.distribution import Condensing
 from attar.images.sources import ImageSource
+from attar.images.views.augment import OPERATIONS, draw_each, strategy
 
 IPC = 10
 TARGETS = {64: 3.5, 256: 6.0}

@@ -19,7 +19,7 @@ import attar
 from attar.classifiers.nd import nd_loss
 from attar.classifiers.pair import Pair
 from attar.core.runtime import Engine, Runtime
-from attar.images.networks import Architecture
+from attar.images.networks.architecture import Architecture
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ import harness
 from attar.bench.grid import row_named
 from attar.bench.tables import Plan, run
 from attar.core.runtime import Engine
-from attar.images.networks import Architecture
+from attar.images.networks.architecture import Architecture
 from attar.images.sources import ImageSource, load
 
 BREEDS = {

@@ -23,14 +23,14 @@ from torch import Tensor
 
 from attar.core.runtime import Engine, Runtime
 from attar.core.seeds import Generators
-from attar.images.augment import OPERATIONS, Draw, draw_pair
 from attar.images.condense.adjoint import Batch, Student, Task, Waypoint, match
 from attar.images.condense.coresets import draw_rows
 from attar.images.condense.dsa import DSA
 from attar.images.condense.gradient import Matching
 from attar.images.experts import Experts, TrainExperts, flat_network
-from attar.images.networks import Architecture
+from attar.images.networks.architecture import Architecture
 from attar.images.sources import ImageSource
+from attar.images.views.augment import OPERATIONS, Draw, draw_pair
 
 IPC, LR = 10, 0.01
 ENGINES = {

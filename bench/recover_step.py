@@ -24,7 +24,7 @@ from attar.core.runtime import Engine, Runtime
 from attar.core.seeds import uniform
 from attar.images.condense.recover import UNIFORMS, View, view_from
 from attar.images.condense.sre2l import Recovering, SRe2L
-from attar.images.networks import Architecture, norms_of
+from attar.images.networks.architecture import Architecture, norms_of
 from attar.images.sources import ImageSource
 from attar.images.training import TrainedNetwork, TrainNetwork
 

@@ -32,7 +32,7 @@ from pyarrow import parquet
 
 from attar.core.runtime import Engine, Runtime
 from attar.images.condense.dm import DM
-from attar.images.networks import Architecture
+from attar.images.networks.architecture import Architecture
 from attar.images.sources import load
 
 MEMORY = 0.5

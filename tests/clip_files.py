@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from attar.images.captions import library, word_tokenizer
+from attar.images.labels.captions import library, word_tokenizer
 
 
 def save_clip(folder: Path, captions: list[str], *, seed: int = 0) -> str:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from attar.core.runtime import Engine, Runtime
-from attar.images.augment import Draw, augment, draw_each, strategy
 from attar.images.condense.coresets import draw_rows
-from attar.images.networks import redraw_
+from attar.images.networks.architecture import redraw_
+from attar.images.views.augment import Draw, augment, draw_each, strategy
 
 ENGINE = Engine(device="cpu", compile="off", quiet=True)
 

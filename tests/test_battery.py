@@ -16,10 +16,10 @@ from attar.core.errors import InputError
 from attar.core.registry import METHODS
 from attar.core.runtime import Engine, Runtime
 from attar.images.artefact import FILES
-from attar.images.captions import TinyClip
 from attar.images.condense.ast import SMOOTH
 from attar.images.experts import Experts
-from attar.images.networks import Architecture
+from attar.images.labels.captions import TinyClip
+from attar.images.networks.architecture import Architecture
 from attar.images.training import Protocol
 
 SMALL = Architecture(width=8)

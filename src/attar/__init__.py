@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from attar.images.condense.relabel import Relabelled as Relabelled
     from attar.images.condense.sre2l import SRe2L as SRe2L
     from attar.images.condense.tesla import TESLA as TESLA
-    from attar.images.labels import StoreLabels as StoreLabels
-    from attar.images.networks import Architecture as Architecture
+    from attar.images.labels.stored import StoreLabels as StoreLabels
+    from attar.images.networks.architecture import Architecture as Architecture
     from attar.images.sources import load as load
     from attar.images.training import Protocol as Protocol
     from attar.reporting.page import report as report
@@ -82,7 +82,7 @@ __getattr__, __dir__ = lazily(
         "SP": "attar.classifiers.sp",
         "ATOM": "attar.images.condense.atom",
         "CDA": "attar.images.condense.cda",
-        "Architecture": "attar.images.networks",
+        "Architecture": "attar.images.networks.architecture",
         "ClassMean": "attar.images.condense.coresets",
         "CondensedImages": "attar.images.artefact",
         "DC": "attar.images.condense.dc",
@@ -107,7 +107,7 @@ __getattr__, __dir__ = lazily(
         "SRe2L": "attar.images.condense.sre2l",
         "Random": "attar.images.condense.coresets",
         "Score": "attar.core.score",
-        "StoreLabels": "attar.images.labels",
+        "StoreLabels": "attar.images.labels.stored",
         "compare": "attar.verbs",
         "compress": "attar.verbs",
         "condense": "attar.verbs",

@@ -18,15 +18,15 @@ from attar.core.artefact import ARTEFACT, kind_in
 from attar.core.errors import InputError
 from attar.core.runtime import Engine, Runtime
 from attar.images.artefact import CondensedImages
-from attar.images.augment import default_strategy
 from attar.images.compare import Comparison
 from attar.images.compare import compare as compare_images
 from attar.images.experts import Experts, Pool, open_experts
 from attar.images.importing import import_set as import_images
-from attar.images.labels import LABELS, StoreLabels
-from attar.images.networks import Architecture
+from attar.images.labels.stored import LABELS, StoreLabels
+from attar.images.networks.architecture import Architecture
 from attar.images.sources import load
 from attar.images.training import PROTOCOLS, trained
+from attar.images.views.augment import default_strategy
 
 Say = Callable[[str], None]
 Small = Any

@@ -11,7 +11,7 @@ from attar.cli import main
 from attar.core.errors import InputError
 from attar.core.runtime import Engine, Runtime
 from attar.images.complexity import ClassComplexity, Looking, class_complexity, select
-from attar.images.networks import Architecture
+from attar.images.networks.architecture import Architecture
 from attar.images.training import PROTOCOLS, Protocol, trained
 
 ENGINE = Engine(device="cpu", compile="off", quiet=True)

@@ -17,7 +17,7 @@ from attar.core.runtime import Engine
 from attar.images.condense.datadam import DataDAM
 from attar.images.condense.datm import DATM
 from attar.images.condense.rded import RDED
-from attar.images.networks import Architecture
+from attar.images.networks.architecture import Architecture
 from attar.images.training import PROTOCOLS, Protocol
 
 ENGINE = Engine(device="cpu", quiet=True, checkpoint_seconds=0)

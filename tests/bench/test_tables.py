@@ -11,7 +11,7 @@ from attar.core.runtime import Engine
 from attar.core.score import Score
 from attar.images.condense.coresets import Random
 from attar.images.condense.dm import DM
-from attar.images.networks import Architecture
+from attar.images.networks.architecture import Architecture
 from attar.images.sources import held_out
 from attar.images.training import PROTOCOLS, Protocol
 

@@ -3,7 +3,7 @@ import torch
 
 from attar.classifiers.diagnosis import diagnose, geometry
 from attar.core.errors import InputError
-from attar.images.networks import Architecture
+from attar.images.networks.architecture import Architecture
 
 
 def simplex(classes):

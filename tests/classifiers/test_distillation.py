@@ -33,7 +33,7 @@ from attar.core.errors import InputError
 from attar.core.registry import METHODS
 from attar.core.runtime import Engine, Runtime
 from attar.core.score import paired
-from attar.images.networks import Architecture
+from attar.images.networks.architecture import Architecture
 
 EVERY_STEP = Engine(device="cpu", checkpoint_seconds=0, quiet=True)
 QUIET = Engine(device="cpu", quiet=True)

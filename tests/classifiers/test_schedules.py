@@ -8,7 +8,7 @@ from attar.classifiers.schedules import CIFAR100_PAIRS, IMAGENET_PAIRS, schedule
 from attar.classifiers.watched import BEFORE
 from attar.cli import main
 from attar.core.errors import InputError
-from attar.images.networks import parse
+from attar.images.networks.architecture import parse
 
 
 def test_cells_of_the_papers():

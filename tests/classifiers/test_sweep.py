@@ -8,7 +8,7 @@ from attar.classifiers.dhkd import DHKD
 from attar.classifiers.sweep import HEADS, Cell, Sweep, sweep
 from attar.core.errors import InputError
 from attar.core.runtime import Engine
-from attar.images.networks import Architecture
+from attar.images.networks.architecture import Architecture
 
 QUIET = Engine(device="cpu", quiet=True)
 SMALL = {"student": "convnet:norm=batch,width=4", "epochs": 2, "batch": 60}

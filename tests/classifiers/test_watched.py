@@ -4,7 +4,7 @@ from torch import nn
 
 from attar.classifiers.watched import BEFORE, Watched, last_linear
 from attar.core.errors import InputError
-from attar.images.networks import Architecture, parse
+from attar.images.networks.architecture import Architecture, parse
 
 
 def images():

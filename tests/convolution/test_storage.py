@@ -7,7 +7,7 @@ import torch
 from attar.convolution.geometry import Geometry
 from attar.convolution.storage import Bitmask, compression_ratios, csc16_bytes, cscc_words, words
 from attar.core.score import paired
-from attar.images.networks import parse
+from attar.images.networks.architecture import parse
 from attar.images.training import PROTOCOLS, trained
 
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from attar.core.errors import InputError
 from attar.images.cam import grad_cam, last_maps, resized, smooth_grad_cam_pp, unit_range
-from attar.images.networks import Architecture
+from attar.images.networks.architecture import Architecture
 
 CLASSES = torch.tensor([2, 0, 1, 2])
 

@@ -6,7 +6,7 @@ import json
 import attar
 from attar.cli import main
 from attar.core.card import remembered_scores
-from attar.images.networks import Architecture
+from attar.images.networks.architecture import Architecture
 from attar.images.score import evaluate
 from attar.images.training import Protocol
 

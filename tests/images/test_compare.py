@@ -8,7 +8,7 @@ import pytest
 import attar
 from attar.core.errors import InputError
 from attar.images.compare import compare, difference
-from attar.images.networks import Architecture
+from attar.images.networks.architecture import Architecture
 from attar.images.training import Protocol
 
 TINY = Architecture(width=8)

@@ -11,7 +11,7 @@ from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.images.cam import grad_cam, resized, unit_range
 from attar.images.complexity import class_complexity, complexity, select
-from attar.images.networks import Architecture
+from attar.images.networks.architecture import Architecture
 from attar.images.training import Protocol, trained
 
 BRIEF = Protocol(name="brief", epochs=2)

@@ -12,7 +12,7 @@ from attar.cli import main
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.images.continual import ContinualLearning, class_order, learn, merged
-from attar.images.networks import Architecture
+from attar.images.networks.architecture import Architecture
 from attar.images.score import train_and_test
 from attar.images.training import Protocol
 

@@ -19,8 +19,8 @@ from attar.images.experts import (
     open_experts,
     smoothness,
 )
-from attar.images.flat import FlatNetwork
-from attar.images.networks import Architecture
+from attar.images.networks.architecture import Architecture
+from attar.images.networks.flat import FlatNetwork
 
 ENGINE = Engine(device="cpu", compile="off", quiet=True)
 SMALL = Architecture(width=8, norm="instance", depth=2)

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 import attar
 from attar.cli import main
 from attar.core.errors import InputError
-from attar.images.whiten import fit_zca
+from attar.images.data.whiten import fit_zca
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import torch
 import attar
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
-from attar.images.networks import Architecture
+from attar.images.networks.architecture import Architecture
 from attar.images.score import evaluate, measure_beside, train_and_test
 from attar.images.training import Protocol
 

@@ -7,7 +7,7 @@ from pyarrow import parquet
 
 import attar
 from attar.core.errors import InputError
-from attar.images.pixels import Encoded, InMemory
+from attar.images.data.pixels import Encoded, InMemory
 from attar.images.sources import STATISTICS, held_out
 from picture_files import all_pixels, pictures, png, refusal_of, write_folder, write_parquet
 

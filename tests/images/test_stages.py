@@ -1,6 +1,6 @@
 import torch
 
-from attar.images.networks import Architecture
+from attar.images.networks.architecture import Architecture
 from attar.images.stages import spaced, trained_stages
 from attar.images.training import Protocol, TrainNetwork, trained
 

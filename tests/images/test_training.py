@@ -10,7 +10,7 @@ from attar.core import engine as core
 from attar.core.errors import InputError
 from attar.core.runtime import Engine, Runtime
 from attar.core.seeds import Generators, derived_seed
-from attar.images.networks import Architecture, from_factory
+from attar.images.networks.architecture import Architecture, from_factory
 from attar.images.training import (
     PROTOCOLS,
     Protocol,

@@ -5,8 +5,8 @@ import attar
 from attar.cli import main
 from attar.core.errors import InputError
 from attar.core.runtime import Engine, Runtime
-from attar.images.flat import FlatNetwork
-from attar.images.networks import Architecture
+from attar.images.networks.architecture import Architecture
+from attar.images.networks.flat import FlatNetwork
 from attar.images.training import Protocol
 from attar.images.velocity import kernel_distance, kernel_velocity, tangent_kernel
 

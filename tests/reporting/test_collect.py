@@ -10,7 +10,7 @@ from PIL import Image
 
 import attar
 from attar.core.errors import InputError
-from attar.images.networks import Architecture
+from attar.images.networks.architecture import Architecture
 from attar.reporting.collect import collect, curves, strips
 
 DM = {"ipc": 2, "steps": 6, "real_batch": 4, "architecture": Architecture(width=4)}

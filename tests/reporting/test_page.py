@@ -16,7 +16,7 @@ import pytest
 import attar
 from attar.cli import main
 from attar.core.errors import InputError
-from attar.images.networks import Architecture
+from attar.images.networks.architecture import Architecture
 from attar.reporting.collect import collect
 from attar.reporting.page import page
 

@@ -21,10 +21,10 @@ from attar.core.errors import InputError, unknown
 from attar.core.progress import as_text
 from attar.core.runtime import Engine, Runtime
 from attar.core.score import Score, kept, welch
-from attar.images import comp_dd
 from attar.images.complexity import ClassComplexity, Looking, class_complexity, classifier_of, select
-from attar.images.networks import parse
-from attar.images.pretrained import PREFIX
+from attar.images.data import comp_dd
+from attar.images.networks.architecture import parse
+from attar.images.networks.pretrained import PREFIX
 from attar.images.sources import ImageSource, load
 from attar.images.training import protocol_named, trained
 

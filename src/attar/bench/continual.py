@@ -15,7 +15,7 @@ from attar.core.progress import as_text
 from attar.core.runtime import Engine, Runtime
 from attar.core.score import paired
 from attar.images.continual import Continual, ContinualLearning, learn
-from attar.images.networks import parse
+from attar.images.networks.architecture import parse
 from attar.images.sources import load
 from attar.images.training import protocol_named
 

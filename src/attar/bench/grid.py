@@ -11,7 +11,7 @@ from attar.core.errors import InputError, unknown
 from attar.core.registry import find
 from attar.core.runtime import Engine
 from attar.core.settings import Settings, words
-from attar.images.networks import parse
+from attar.images.networks.architecture import parse
 from attar.images.training import protocol_named
 
 

@@ -16,9 +16,9 @@ from attar.core import store
 from attar.core.card import made, model_header
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
-from attar.images.networks import Architecture, multiply_adds, parameter_count
-from attar.images.pretrained import network_named
-from attar.images.whiten import Transform, Whitening
+from attar.images.data.whiten import Transform, Whitening
+from attar.images.networks.architecture import Architecture, multiply_adds, parameter_count
+from attar.images.networks.pretrained import network_named
 
 SCHEMA = 1
 KIND = "classifier"

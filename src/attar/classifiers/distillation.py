@@ -29,8 +29,8 @@ from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed
 from attar.core.settings import Range, Settings
-from attar.images.networks import Architecture, multiply_adds, parse
-from attar.images.pretrained import PREFIX, network_named
+from attar.images.networks.architecture import Architecture, multiply_adds, parse
+from attar.images.networks.pretrained import PREFIX, network_named
 from attar.images.sources import ImageSource
 
 

@@ -7,7 +7,7 @@ networks attar builds ResNet-18 and ResNet-50, the others come as modules, or by
 from typing import Any
 
 from attar.core.errors import unknown
-from attar.images.networks import NETWORKS
+from attar.images.networks.architecture import NETWORKS
 
 CIFAR100: dict[str, Any] = {
     "epochs": 240,

@@ -14,8 +14,8 @@ from attar.classifiers.watched import Answers, Watched
 from attar.core import store
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
-from attar.images.networks import parse
-from attar.images.pretrained import PREFIX, labelling_classifier
+from attar.images.networks.architecture import parse
+from attar.images.networks.pretrained import PREFIX, labelling_classifier
 from attar.images.sources import ImageSource
 from attar.images.training import TrainedNetwork, protocol_named, trained
 

@@ -21,7 +21,7 @@ from attar.classifiers.teacher import classifier_named
 from attar.classifiers.watched import Answers, Watched
 from attar.core import store
 from attar.core.errors import InputError
-from attar.images.networks import mixes_images
+from attar.images.networks.architecture import mixes_images
 
 BESIDE = "attar-beside.safetensors"
 """In a checkpoint of the Trainer: connectors, further heads, class directions."""

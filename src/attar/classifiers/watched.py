@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attar.core.errors import InputError, unknown
-from attar.images.blocks import Network
+from attar.images.networks.blocks import Network
 
 Images = Float[Tensor, "sample channel height width"]
 INPUT = "input:"

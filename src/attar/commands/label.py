@@ -10,8 +10,8 @@ def main(arguments: list[str]) -> None:
     from tyro.conf import Positional
 
     from attar.core.runtime import Engine
-    from attar.images.labels import StoreLabels
-    from attar.images.networks import Architecture
+    from attar.images.labels.stored import StoreLabels
+    from attar.images.networks.architecture import Architecture
 
     def label(
         folder: Positional[Path],

@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> None:
 
     from attar.core.runtime import Engine
     from attar.images.experts import Experts
-    from attar.images.networks import Architecture
+    from attar.images.networks.architecture import Architecture
 
     def train(
         data: str = "digits",

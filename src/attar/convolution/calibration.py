@@ -33,7 +33,7 @@ def network_of(words: str, source: Any, runtime: Runtime, epochs: int | None) ->
     Raises:
         InputError: Unknown words, an empty folder, or a network of other images.
     """
-    from attar.images.networks import Architecture, parse
+    from attar.images.networks.architecture import Architecture, parse
     from attar.images.training import PROTOCOLS, found_or_trained
 
     folder = words if Path(words).is_dir() else None

@@ -25,13 +25,13 @@ from attar.core.card import EXPORT, SCORES
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.images.card import card
-from attar.images.labels import FILES as LABEL_FILES
-from attar.images.labels import LABELS, SoftLabels, stored_labels
+from attar.images.data.whiten import Transform, Whitening
+from attar.images.labels.projector import FILES as TEACHER_FILES
+from attar.images.labels.projector import Teacher, load_teacher
+from attar.images.labels.stored import FILES as LABEL_FILES
+from attar.images.labels.stored import LABELS, SoftLabels, stored_labels
 from attar.images.preview import preview
-from attar.images.projector import FILES as TEACHER_FILES
-from attar.images.projector import Teacher, load_teacher
 from attar.images.sources import ImageSource
-from attar.images.whiten import Transform, Whitening
 
 SCHEMA = 1
 KIND = "images"

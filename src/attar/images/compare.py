@@ -16,7 +16,7 @@ from attar.core.runtime import Engine
 from attar.core.score import Interval, paired, welch
 from attar.core.settings import flat
 from attar.images.artefact import CondensedImages
-from attar.images.networks import Architecture, Factory
+from attar.images.networks.architecture import Architecture, Factory
 from attar.images.score import Evaluation, NetworkScore, When, evaluate
 from attar.images.sources import ImageSource
 from attar.images.training import Protocol

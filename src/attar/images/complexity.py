@@ -22,7 +22,7 @@ from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed
 from attar.core.settings import Range, Settings
 from attar.images.cam import Images, Maps, grad_cam, last_maps, resized, smooth_grad_cam_pp
-from attar.images.pretrained import PREFIX, labelling_classifier
+from attar.images.networks.pretrained import PREFIX, labelling_classifier
 from attar.images.sources import ImageSource
 from attar.images.training import TrainedNetwork
 

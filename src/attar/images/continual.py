@@ -24,7 +24,7 @@ from attar.core.runtime import Engine, Runtime
 from attar.core.score import Score
 from attar.core.settings import Range, Settings
 from attar.images.artefact import CondensedImages
-from attar.images.networks import Architecture
+from attar.images.networks.architecture import Architecture
 from attar.images.score import train_and_test
 from attar.images.sources import ImageSource
 from attar.images.training import PROTOCOLS, Protocol

@@ -29,10 +29,10 @@ from attar.core.fleet import Task, run_all
 from attar.core.runtime import Engine, Runtime
 from attar.core.settings import Range, Settings, difference
 from attar.core.state import rebuilt
-from attar.images.augment import augment, draw_batch, strategy
-from attar.images.flat import FlatNetwork, Images, Vector
-from attar.images.networks import Architecture, mixes_images, multiply_adds, redraw_
+from attar.images.networks.architecture import Architecture, mixes_images, multiply_adds, redraw_
+from attar.images.networks.flat import FlatNetwork, Images, Vector
 from attar.images.sources import ImageSource
+from attar.images.views.augment import augment, draw_batch, strategy
 
 TOGETHER = 10
 """Experts that a GPU trains in one pass; a CPU takes them one after another."""

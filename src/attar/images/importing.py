@@ -28,10 +28,10 @@ from attar.core.errors import InputError
 from attar.core.runtime import Engine, Runtime
 from attar.core.settings import Settings
 from attar.images.artefact import CondensedImages, Origin
-from attar.images.pixels import Form
-from attar.images.readers import read
+from attar.images.data.pixels import Form
+from attar.images.data.readers import read
+from attar.images.data.whiten import Transform
 from attar.images.sources import ImageSource
-from attar.images.whiten import Transform
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,8 +21,8 @@ from attar.core.runtime import Engine, Runtime
 from attar.core.score import Score, Spread, kept
 from attar.core.seeds import derived_seed
 from attar.images.artefact import CondensedImages, Origin
-from attar.images.networks import Architecture, Factory, from_factory
-from attar.images.pretrained import network_named
+from attar.images.networks.architecture import Architecture, Factory, from_factory
+from attar.images.networks.pretrained import network_named
 from attar.images.sources import ImageSource
 from attar.images.training import (
     PROTOCOLS,

@@ -21,8 +21,8 @@ from attar.core.runtime import Engine, Runtime
 from attar.core.seeds import derived_seed
 from attar.core.settings import Range, Settings
 from attar.images.artefact import CondensedImages
-from attar.images.networks import Architecture, parameter_count
-from attar.images.pixels import Split
+from attar.images.data.pixels import Split
+from attar.images.networks.architecture import Architecture, parameter_count
 from attar.images.sources import ImageSource, held_out
 from attar.images.training import Protocol, TrainNetwork, accuracy, trainings
 

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from attar.core.errors import InputError, unknown
 from attar.core.seeds import derived_seed
-from attar.images.pixels import Form, InMemory, Pixels, Split, portions
-from attar.images.readers import read
-from attar.images.whiten import Transform, fit_zca
+from attar.images.data.pixels import Form, InMemory, Pixels, Split, portions
+from attar.images.data.readers import read
+from attar.images.data.whiten import Transform, fit_zca
 
 STATISTICS = {
     "mnist": ((0.1307,), (0.3081,)),

@@ -10,7 +10,7 @@ from attar.core import engine, store
 from attar.core.engine import Metrics
 from attar.core.runtime import Runtime
 from attar.core.settings import Range, Settings
-from attar.images.networks import Architecture
+from attar.images.networks.architecture import Architecture
 from attar.images.sources import ImageSource
 from attar.images.training import Protocol, TrainedNetwork, Training, TrainNetwork, network_folder
 

@@ -27,12 +27,12 @@ from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed
 from attar.core.settings import Range, Settings
 from attar.core.state import rebuilt
-from attar.images.augment import augment, default_strategy, draw_batch, strategy
-from attar.images.crops import crop_and_flip, cutmix, mixup, shuffle_tiles
-from attar.images.networks import Architecture, mixes_images, multiply_adds, redraw_
-from attar.images.pixels import Split
+from attar.images.data.pixels import Split
+from attar.images.data.whiten import Transform
+from attar.images.networks.architecture import Architecture, mixes_images, multiply_adds, redraw_
 from attar.images.sources import ImageSource
-from attar.images.whiten import Transform
+from attar.images.views.augment import augment, default_strategy, draw_batch, strategy
+from attar.images.views.crops import crop_and_flip, cutmix, mixup, shuffle_tiles
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,8 +18,8 @@ from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed
 from attar.images.artefact import CondensedImages
-from attar.images.flat import FlatNetwork, Images, Vector
-from attar.images.networks import Architecture, mixes_images
+from attar.images.networks.architecture import Architecture, mixes_images
+from attar.images.networks.flat import FlatNetwork, Images, Vector
 from attar.images.sources import ImageSource
 from attar.images.training import Protocol, TrainNetwork
 

@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from attar.core.runtime import Engine, Runtime
-from attar.images.augment import OPERATIONS, draw_batch
 from attar.images.condense.adjoint import Batch, Student, Task, Waypoint, distance, match, with_drop
-from attar.images.flat import FlatNetwork
-from attar.images.networks import Architecture
+from attar.images.networks.architecture import Architecture
+from attar.images.networks.flat import FlatNetwork
+from attar.images.views.augment import OPERATIONS, draw_batch
 
 ENGINE = Engine(device="cpu", compile="off", quiet=True)
 

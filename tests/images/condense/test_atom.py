@@ -10,7 +10,7 @@ from attar.core.runtime import Runtime
 from attar.images.condense.atom import CHANNEL, channel_attention
 from attar.images.condense.datadam import attention_energy, pooled, spatial_attention
 from attar.images.condense.distribution import class_counts
-from attar.images.networks import Architecture
+from attar.images.networks.architecture import Architecture
 from matching_reference import ENGINE, begin, mmd_by_class
 
 NARROW = Architecture(width=8)

@@ -8,7 +8,7 @@ import attar
 from attar.core.errors import InputError
 from attar.core.runtime import Engine
 from attar.images.condense.cda import smallest_crop
-from attar.images.networks import Architecture
+from attar.images.networks.architecture import Architecture
 from attar.images.training import Protocol
 
 SMALL = Architecture(width=8, norm="batch")

@@ -17,7 +17,7 @@ from attar.images.condense.coresets import (
     per_class,
     proportional,
 )
-from attar.images.networks import Architecture
+from attar.images.networks.architecture import Architecture
 from attar.images.training import Protocol, trained
 
 POINTS = torch.tensor([[0.0], [1.0], [2.0], [10.0]])

@@ -8,7 +8,7 @@ import attar
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.images.condense.datadam import map_distance, spatial_attention
-from attar.images.networks import Architecture
+from attar.images.networks.architecture import Architecture
 from matching_reference import ENGINE, begin, mmd_by_class
 
 NARROW = Architecture(width=8)

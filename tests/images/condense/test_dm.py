@@ -7,7 +7,7 @@ import attar
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.images.condense.distribution import class_counts, squared_distance
-from attar.images.networks import Architecture
+from attar.images.networks.architecture import Architecture
 from matching_reference import ENGINE, begin, mmd_by_class
 
 NARROW = Architecture(width=8)

@@ -7,7 +7,7 @@ import attar
 from attar.core.runtime import Engine, Runtime
 from attar.images.condense.edf import TABLE, pixel_weights
 from attar.images.experts import Experts
-from attar.images.networks import Architecture
+from attar.images.networks.architecture import Architecture
 from attar.images.training import PROTOCOLS, trained
 
 ENGINE = Engine(device="cpu", compile="off", quiet=True)

@@ -9,7 +9,6 @@ from torch.func import functional_call
 import attar
 from attar.core.errors import InputError
 from attar.core.runtime import Engine, Runtime
-from attar.images.augment import OPERATIONS, Draw, augment, draw_pair, strategy
 from attar.images.condense.coresets import draw_rows
 from attar.images.condense.gradient import (
     class_shares,
@@ -18,9 +17,10 @@ from attar.images.condense.gradient import (
     pulled_gradient,
     weight_gradient,
 )
-from attar.images.networks import Architecture, redraw_
+from attar.images.networks.architecture import Architecture, redraw_
 from attar.images.score import train_and_test
 from attar.images.training import PROTOCOLS
+from attar.images.views.augment import OPERATIONS, Draw, augment, draw_pair, strategy
 
 SMALL = Architecture(width=8)
 ENGINE = Engine(device="cpu", compile="off", quiet=True)

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 import attar
 from attar.core.errors import InputError
 from attar.core.runtime import Engine, Runtime
-from attar.images.captions import TinyClip
 from attar.images.condense.hello import fitting_loss, lost_detail, mean_answer
-from attar.images.networks import Architecture
+from attar.images.labels.captions import TinyClip
+from attar.images.networks.architecture import Architecture
 from attar.images.score import train_and_test
 from attar.images.training import PROTOCOLS, Protocol, TrainNetwork, accuracy, trained
 

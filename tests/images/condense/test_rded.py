@@ -8,7 +8,7 @@ import attar
 from attar.core.errors import InputError
 from attar.core.runtime import Engine, Runtime
 from attar.images.condense.rded import cut, most_typical, most_typical_of_each, realism_loss, tiled
-from attar.images.networks import Architecture
+from attar.images.networks.architecture import Architecture
 from attar.images.score import evaluate, train_and_test
 from attar.images.training import PROTOCOLS, Protocol, TrainNetwork, distillation_loss, trained, trainings
 

@@ -5,7 +5,7 @@ import attar
 from attar.core.errors import InputError
 from attar.core.runtime import Engine, Runtime
 from attar.core.seeds import derived_seed
-from attar.images.networks import Architecture
+from attar.images.networks.architecture import Architecture
 from attar.images.score import train_and_test
 from attar.images.training import Protocol, trained
 

@@ -19,7 +19,7 @@ from attar.images.condense.recover import (
     total_variation,
     view_from,
 )
-from attar.images.networks import Architecture, norms_of
+from attar.images.networks.architecture import Architecture, norms_of
 from attar.images.score import train_and_test
 from attar.images.training import PROTOCOLS, Protocol, trained
 

@@ -11,7 +11,7 @@ from attar.images.condense.ast import balance, perturbed, representative
 from attar.images.condense.datm import TABLE as DATM_TABLE
 from attar.images.condense.trajectory import recognised
 from attar.images.experts import Experts
-from attar.images.networks import Architecture
+from attar.images.networks.architecture import Architecture
 
 ENGINE = Engine(device="cpu", compile="off", quiet=True)
 SMALL = Architecture(width=8)

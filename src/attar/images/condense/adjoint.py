@@ -23,8 +23,8 @@ from torch import Tensor
 from torch.func import grad, grad_and_value
 
 from attar.core.runtime import Runtime
-from attar.images.augment import Draw, augment
-from attar.images.flat import FlatNetwork, Images, Vector
+from attar.images.networks.flat import FlatNetwork, Images, Vector
+from attar.images.views.augment import Draw, augment
 
 Targets = Int[Tensor, " image"] | Float[Tensor, "image classes"]
 """Class numbers, or the logits of soft labels."""

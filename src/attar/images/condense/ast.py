@@ -23,7 +23,7 @@ from attar.images.condense.mtt import MTT
 from attar.images.condense.starts import Start
 from attar.images.condense.trajectory import Distilling, Images, LabelLogits, expert_logits, published
 from attar.images.experts import Experts
-from attar.images.flat import FlatNetwork, Vector
+from attar.images.networks.flat import FlatNetwork, Vector
 from attar.images.sources import ImageSource
 
 SMOOTH = Experts(

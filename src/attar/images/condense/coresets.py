@@ -21,8 +21,8 @@ from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.settings import Range, Settings
 from attar.images.artefact import CondensedImages, Origin
-from attar.images.networks import Architecture
-from attar.images.pixels import portions
+from attar.images.data.pixels import portions
+from attar.images.networks.architecture import Architecture
 from attar.images.sources import ImageSource
 from attar.images.training import PROTOCOLS, Protocol, trained
 

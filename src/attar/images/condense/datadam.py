@@ -16,7 +16,7 @@ from attar.core.errors import unknown
 from attar.core.runtime import Runtime
 from attar.core.settings import Range
 from attar.images.condense.distribution import ClassMeans, DistributionMatching, Views, squared_distance
-from attar.images.networks import Architecture
+from attar.images.networks.architecture import Architecture
 from attar.images.sources import ImageSource
 
 Maps = Float[Tensor, "image filter height width"]

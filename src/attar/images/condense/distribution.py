@@ -21,11 +21,11 @@ from attar.core.runtime import Runtime
 from attar.core.settings import Range, Settings
 from attar.core.state import rebuilt
 from attar.images.artefact import CondensedImages
-from attar.images.augment import Draw, augment, default_strategy, draw_pair, strategy
 from attar.images.condense.coresets import Ipc, draw_rows, labels_of, per_class
 from attar.images.condense.starts import Start, check_start, learned, start_images
-from attar.images.networks import Architecture, mixes_images, multiply_adds, redraw_
+from attar.images.networks.architecture import Architecture, mixes_images, multiply_adds, redraw_
 from attar.images.sources import ImageSource
+from attar.images.views.augment import Draw, augment, default_strategy, draw_pair, strategy
 
 Views = list[Float[Tensor, "image _view"]]
 ClassMeans = list[Float[Tensor, "class _view"]]
@@ -75,7 +75,7 @@ class DistributionMatching(Settings):
     siamese: bool = True
     """Whether real and synthetic images of a class are augmented alike."""
     align_corners: bool = False
-    """Corner convention of scale and rotate (see attar.images.augment)."""
+    """Corner convention of scale and rotate (see attar.images.views.augment)."""
     momentum: Annotated[float, Range(0, 1)] = 0.5
     """Momentum of the pixel updates."""
     zca: bool = False

@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attar.core.errors import unknown
-from attar.images.augment import default_strategy
 from attar.images.condense.distribution import ClassMeans, DistributionMatching, Views, squared_distance
-from attar.images.networks import Architecture
+from attar.images.networks.architecture import Architecture
+from attar.images.views.augment import default_strategy
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from attar.core.runtime import Runtime
-from attar.images.augment import default_strategy
 from attar.images.condense.dc import DC
 from attar.images.condense.starts import Start
 from attar.images.sources import ImageSource
+from attar.images.views.augment import default_strategy
 
 MIRRORED = ("fashion-mnist", "cifar10", "cifar100")
 """Data sets of the table whose images keep their class when mirrored."""

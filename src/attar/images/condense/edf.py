@@ -19,7 +19,7 @@ from attar.images.cam import grad_cam, resized, smooth_grad_cam_pp
 from attar.images.condense.adjoint import Matched
 from attar.images.condense.datm import DATM, EXPERTS
 from attar.images.condense.trajectory import Distilling, Images, LabelLogits, published
-from attar.images.networks import Architecture
+from attar.images.networks.architecture import Architecture
 from attar.images.sources import ImageSource
 from attar.images.training import PROTOCOLS, found_or_trained
 

@@ -23,12 +23,12 @@ from attar.core.runtime import Runtime
 from attar.core.settings import Range, Settings
 from attar.core.state import rebuilt
 from attar.images.artefact import CondensedImages
-from attar.images.augment import Draw, augment, draw_pair, strategy
 from attar.images.condense.coresets import Ipc, draw_rows, labels_of, per_class
 from attar.images.condense.starts import Start, check_start, learned, start_images
-from attar.images.networks import Architecture, mixes_images, multiply_adds
+from attar.images.networks.architecture import Architecture, mixes_images, multiply_adds
 from attar.images.sources import ImageSource
 from attar.images.training import Protocol, Training, TrainNetwork
+from attar.images.views.augment import Draw, augment, draw_pair, strategy
 
 Images = Float[Tensor, "image channel height width"]
 Weights = dict[str, Tensor]

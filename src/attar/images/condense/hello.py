@@ -25,18 +25,18 @@ from attar.core.runtime import Runtime
 from attar.core.settings import Range
 from attar.core.state import rebuilt
 from attar.images.artefact import CondensedImages, Origin
-from attar.images.blocks import Logits
-from attar.images.captions import CAPTION, TinyClip
 from attar.images.condense.coresets import labels_of, unit_pixels
 from attar.images.condense.rded import RDED, Patches, Places, cut, tiled
-from attar.images.crops import crop_and_flip
-from attar.images.encoders import Encoder, Head, encoder_for
-from attar.images.lowrank import Factors, Form, Storage, adapt_, layers_of
-from attar.images.networks import Architecture
-from attar.images.projector import Base, HeadKind, Labeller, Projector, match_
+from attar.images.labels.captions import CAPTION, TinyClip
+from attar.images.labels.encoders import Encoder, Head, encoder_for
+from attar.images.labels.lowrank import Factors, Form, Storage, adapt_, layers_of
+from attar.images.labels.projector import Base, HeadKind, Labeller, Projector, match_
+from attar.images.networks.architecture import Architecture
+from attar.images.networks.blocks import Logits
 from attar.images.sources import ImageSource
 from attar.images.stages import spaced, stage_name, trained_stages
 from attar.images.training import squared_error
+from attar.images.views.crops import crop_and_flip
 
 MATCHED = 512
 """Real images on which scale and offset are matched before the fit."""
@@ -96,7 +96,7 @@ class HeLlO(RDED):
     head_rank: Annotated[int, Range(0)] | None = None
     """Rank of the head's delta; 64 for up to 100 classes and 128 for more, but at most one a class, unless given."""
     convolution: Form = "loralib"
-    """Form of a convolution's delta (see attar.images.lowrank); the paper's counts are those of loralib's."""
+    """Form of a convolution's delta (see attar.images.labels.lowrank); the paper's counts are those of loralib's."""
     storage: Storage = "float16"
     """How factors are stored."""
     stages: tuple[Annotated[int, Range(1)], ...] | None = None

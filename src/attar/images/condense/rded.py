@@ -20,10 +20,10 @@ from attar.core.runtime import Runtime
 from attar.core.settings import Range
 from attar.images.artefact import CondensedImages, Origin
 from attar.images.condense.coresets import Coreset, Selection, check_enough_images, labels_of, per_class, unit_pixels
-from attar.images.crops import draw_boxes
-from attar.images.networks import Architecture
+from attar.images.networks.architecture import Architecture
 from attar.images.sources import ImageSource
 from attar.images.training import PROTOCOLS, Protocol, TrainedNetwork, found_or_trained
+from attar.images.views.crops import draw_boxes
 
 Patches = Float[Tensor, "patch channel patch_height patch_width"]
 Places = tuple[Int[Tensor, " _patch"], Float[Tensor, "_patch 4"]]

@@ -13,8 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attar.core.errors import InputError
-from attar.images.crops import TRIES, boxes_from
-from attar.images.networks import norms_of
+from attar.images.networks.architecture import norms_of
+from attar.images.views.crops import TRIES, boxes_from
 
 Images = Float[Tensor, "image channel height width"]
 Scale = Literal["sum", "channel", "layer"]

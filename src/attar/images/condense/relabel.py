@@ -18,7 +18,7 @@ from attar.core.seeds import derived_seed
 from attar.core.settings import Range
 from attar.images.artefact import CondensedImages
 from attar.images.condense.coresets import CORESETS, Coreset, Selection, check_enough_images
-from attar.images.networks import Architecture
+from attar.images.networks.architecture import Architecture
 from attar.images.sources import ImageSource
 from attar.images.training import PROTOCOLS, Protocol, trained
 

@@ -39,8 +39,8 @@ from attar.images.condense.recover import (
     total_variation,
     view_from,
 )
-from attar.images.networks import Architecture, multiply_adds
-from attar.images.pretrained import PREFIX, labelling_classifier
+from attar.images.networks.architecture import Architecture, multiply_adds
+from attar.images.networks.pretrained import PREFIX, labelling_classifier
 from attar.images.sources import ImageSource
 from attar.images.training import PROTOCOLS, Protocol, TrainedNetwork, found_or_trained
 

@@ -23,14 +23,14 @@ from attar.core.runtime import Runtime
 from attar.core.settings import Range, Settings
 from attar.core.state import rebuilt
 from attar.images.artefact import CondensedImages
-from attar.images.augment import default_strategy, draw_batch, strategy
 from attar.images.condense.adjoint import Batch, Matched, Student, Task, Way, Waypoint, match
 from attar.images.condense.coresets import Ipc, labels_of, per_class
 from attar.images.condense.starts import Start, check_start, learned, start_images
 from attar.images.experts import Experts, Pool, flat_network, open_experts
-from attar.images.flat import FlatNetwork, Vector
-from attar.images.networks import Architecture, multiply_adds
+from attar.images.networks.architecture import Architecture, multiply_adds
+from attar.images.networks.flat import FlatNetwork, Vector
 from attar.images.sources import ImageSource
+from attar.images.views.augment import default_strategy, draw_batch, strategy
 
 Images = Float[Tensor, "image channel height width"]
 LabelLogits = Float[Tensor, "image classes"]

@@ -1,0 +1,367 @@
+"""Soft labels stored for many views of every image, so that training needs no teacher: SRe2L's relabelling.
+
+What an image looked like when the teacher was asked is drawn again from seed and epoch, never stored, and a row belongs
+to an epoch and an image, never to a batch: students may take any batch size, order and number of epochs.
+The way of storing is FKD's (Shen and Xing, A Fast Knowledge Distillation Framework, ECCV 2022, arXiv:2112.01528) as
+SRe2L uses it (Yin, Xing and Shen, NeurIPS 2023, arXiv:2306.13092), with less to store.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from attar.core import store
+from attar.core.engine import Metrics
+from attar.core.errors import InputError
+from attar.core.runtime import Runtime
+from attar.core.seeds import permutation
+from attar.core.settings import Range, Settings
+from attar.core.state import rebuilt
+from attar.images.labels.formats import MOST_CLASSES, Format, Parts, Tail, bytes_per_row, decode, encode
+from attar.images.networks.architecture import norms_of
+from attar.images.networks.pretrained import PREFIX, labelling_classifier
+from attar.images.training import TrainedNetwork
+from attar.images.views.epochs import Mix, Views, draw_views, own_share
+
+SCHEMA = 1
+LABELS = "labels"
+"""The folder of a set's labels."""
+FACTS = "labels.json"
+FILES = [f"{LABELS}/{FACTS}", f"{LABELS}/epoch-*.safetensors"]
+"""What there is in it, as patterns."""
+
+Labelled = Any
+"""A `CondensedImages`, which itself imports this file."""
+
+
+def shard_name(epoch: int) -> str:
+    """The file of an epoch."""
+    return f"epoch-{epoch:05d}.safetensors"
+
+
+@dataclass
+class Labelling:
+    """Which epochs are done, by the digests of their files; the files themselves are on disk."""
+
+    digests: dict[str, str]
+    done: int = 0
+    small: Labelled = rebuilt(default=None)
+    answer: Callable[[Tensor], Tensor] = rebuilt(default=None)
+    """A teacher's logits of a batch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreLabels(Settings):
+    """Ask a teacher about every image of a set, once an epoch, each time in another view, and store the answers."""
+
+    epochs: Annotated[int, Range(1)] = 300
+    """Epochs of answers; students that learn for longer begin again with the first."""
+    format: Format = "int8"
+    """How logits are stored: int8 is as good as float32, int4 nearly; top-k keeps the largest, hard the class."""
+    top: Annotated[int, Range(1)] = 10
+    """k of top-k."""
+    tail: Tail = "renorm"
+    """What classes outside the top k share: nothing, the rest evenly, or each as much as the least inside."""
+    mix: Mix = "cutmix"
+    """How images are mixed before the teacher sees them."""
+    smallest_crop: Annotated[float, Range(0.001, 1)] = 0.08
+    """Smallest share of an image's area in a crop."""
+    teacher_bn: Literal["running", "batch"] = "running"
+    """What the teacher's batch norm goes by: what it remembers, or the images asked about together (as SRe2L's CIFAR
+    script does, and CV-DD on purpose)."""
+    together: Annotated[int, Range(2)] = 128
+    """Images asked about together under `teacher_bn="batch"`, in random order."""
+    teacher: str | None = None
+    """Folder of a trained network, or transformers:NAME_OR_FOLDER; the set's own unless given."""
+    teacher_digest: str = ""
+    """Digest of the teacher's weights; filled in."""
+
+    name = "labels"
+
+    def resolve(self, source: Labelled, runtime: Runtime) -> Self:
+        """Fill in who the teacher is.
+
+        Raises:
+            InputError: A set that is not on disk, no teacher or one of other classes, or more of the largest logits
+                than there are.
+        """
+        if source.folder is None:
+            raise InputError("labels are stored beside the set they belong to; save it first.")
+        if len(source.classes) > MOST_CLASSES:
+            raise InputError(f"labels can be stored of up to {MOST_CLASSES:,} classes.")
+        if self.format == "top-k" and self.top > len(source.classes):
+            raise InputError(f"top is {self.top}, but there are {len(source.classes)} classes.")
+        network = self._network(source)
+        if self.teacher_bn == "batch" and not norms_of(network):
+            raise InputError("teacher_bn is batch, but the teacher has no batch norm; leave it out.")
+        return replace(self, teacher_digest=_digest(network, source.classes))
+
+    @property
+    def total_steps(self) -> int:
+        """An epoch a step."""
+        return self.epochs
+
+    def work(self, source: Labelled) -> float:
+        """Nothing worth compiling."""
+        return 0.0
+
+    def views(self, epoch: int, seed: int, source: Any) -> Views:
+        """How the images of a set are seen in an epoch."""
+        return draw_views(
+            seed,
+            epoch,
+            len(source.targets),
+            source.shape[1:],
+            mix=self.mix,
+            smallest=self.smallest_crop,
+            flips=source.flips,
+        )
+
+    def build(self, source: Labelled, runtime: Runtime) -> Labelling:
+        """The teacher; nothing asked yet."""
+        network = runtime.place(copy.deepcopy(self._network(source))).eval().requires_grad_(False)
+        if self.teacher_bn == "batch":
+            for layer in norms_of(network):
+                layer.running_mean, layer.running_var, layer.track_running_stats = None, None, False
+        digests = {str(epoch): "" for epoch in range(self.epochs)}
+
+        def answer(images: Tensor) -> Tensor:
+            return network(images.contiguous(memory_format=runtime.memory_format)).float()
+
+        return Labelling(digests, small=source, answer=answer)
+
+    def _network(self, source: Labelled) -> nn.Module:
+        if self.teacher is not None and self.teacher.startswith(PREFIX):
+            return labelling_classifier(self.teacher, source.shape, len(source.classes))
+        teacher = source.teacher if self.teacher is None else TrainedNetwork.load(Path(self.teacher))
+        if teacher is None:
+            raise InputError(
+                "the set carries no teacher; name one (--teacher), or give the data to train one (--data)."
+            )
+        if teacher.classes != source.classes:
+            raise InputError(
+                f"the teacher tells other classes apart than the {len(source.classes)} that it is to label."
+            )
+        network: nn.Module = teacher.network
+        return network
+
+    @torch.inference_mode()
+    def step(self, state: Labelling, runtime: Runtime) -> Metrics:
+        """Ask about every image in the next epoch's view, and write the answers to a file of their own."""
+        small, epoch = state.small, state.done
+        folder = small.folder / LABELS
+        if epoch == 0 and runtime.processes.first:
+            _clear(folder)
+        views = self.views(epoch, runtime.seed, small)
+        order, parts = self._portions(epoch, small, runtime)
+        answers = [state.answer(views.shown(small.inputs, rows, runtime.device)).cpu() for rows in parts]
+        logits = torch.cat(answers)[order.argsort()]
+        encoded, plain = encode(logits, self.format, top=self.top), {"epoch": epoch, "format": self.format}
+        place = folder / shard_name(epoch)
+        state.digests[str(epoch)] = runtime.processes.once(lambda: store.write_tensors(place, encoded, plain))
+        state.done += 1
+        agreed = logits.argmax(dim=1) == small.hard_labels
+        return {"agreement": agreed.float().mean(), "sureness": logits.softmax(dim=1).amax(dim=1).mean()}
+
+    def _portions(self, epoch: int, small: Labelled, runtime: Runtime) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The order in which images are asked about, and those asked about together."""
+        count = len(small.targets)
+        if self.teacher_bn == "running":
+            order = torch.arange(count)
+            return order, order.split(runtime.images_at_once(small.shape))
+        order = permutation(runtime.seed, f"together {epoch}", count)
+        parts = order.split(self.together)
+        if len(parts) > 1 and len(parts[-1]) == 1:  # one image has no statistics
+            parts = (*parts[:-2], torch.cat(parts[-2:]))
+        return order, parts
+
+    def result(self, state: Labelling, runtime: Runtime) -> "SoftLabels":
+        """The labels so far."""
+        small, done = state.small, [state.digests[str(epoch)] for epoch in range(state.done)]
+        return SoftLabels(
+            method=self,
+            seed=runtime.seed,
+            images=len(small.targets),
+            classes=len(small.classes),
+            fingerprint=small.fingerprint,
+            digests=tuple(done),
+            folder=small.folder / LABELS,
+        )
+
+    def load(self, folder: Path) -> "SoftLabels":
+        """Read finished labels."""
+        return SoftLabels.load(folder)
+
+
+@dataclass
+class StoredEpoch:
+    """The labels of one epoch, and the views that they belong to."""
+
+    labels: "SoftLabels"
+    number: int
+    views: Views
+    parts: Parts
+
+    def answers(self, rows: Int[Tensor, " batch"]) -> Float[Tensor, "batch classes"]:
+        """The teacher's logits of these rows."""
+        how = self.labels.method
+        return decode(
+            {name: part[rows] for name, part in self.parts.items()}, how.format, self.labels.classes, tail=how.tail
+        )
+
+    def mixed(
+        self, targets: Tensor, rows: Int[Tensor, " batch"], size: tuple[int, int]
+    ) -> Float[Tensor, "batch classes"]:
+        """The set's own labels of these rows, mixed as their images are."""
+        if targets.ndim == 1:
+            targets = F.one_hot(targets, self.labels.classes).float()
+        if self.views.partner is None:
+            return targets[rows]
+        share = own_share(self.views, size)[rows].unsqueeze(1)
+        return share * targets[rows] + (1 - share) * targets[self.views.partner[rows]]
+
+
+@dataclass(frozen=True)
+class SoftLabels:
+    """Labels of every image of a set in many epochs, on disk; an epoch is read when it is asked for."""
+
+    method: StoreLabels
+    seed: int
+    images: int
+    classes: int
+    fingerprint: str
+    """Of the set they belong to."""
+    digests: tuple[str, ...]
+    """Of the file of each epoch."""
+    folder: Path = field(compare=False)
+
+    @property
+    def epochs(self) -> int:
+        """How many there are."""
+        return len(self.digests)
+
+    @property
+    def bytes_per_label(self) -> int:
+        """What a label of one image in one epoch takes."""
+        return bytes_per_row(self.method.format, self.classes, self.method.top)
+
+    @cached_property
+    def bytes(self) -> int:
+        """What all files take that training needs."""
+        names = [FACTS, *(shard_name(epoch) for epoch in range(self.epochs))]
+        return sum((self.folder / name).stat().st_size for name in names)
+
+    def epoch(self, number: int, source: Any) -> StoredEpoch:
+        """The labels and views of the epoch of this number, from the first again when there are no more.
+
+        Args:
+            number: Counted from zero.
+            source: The set they belong to.
+
+        Raises:
+            InputError: Their file is missing, damaged, or another one.
+        """
+        stored = number % self.epochs
+        path = self.folder / shard_name(stored)
+        parts, plain = store.read_tensors(path)
+        if store.digest_of(parts, plain) != self.digests[stored]:
+            raise InputError(f"{path} is not the file that {FACTS} describes.")
+        return StoredEpoch(self, stored, self.method.views(stored, self.seed, source), parts)
+
+    def are_of(self, teacher: Any) -> bool:
+        """Whether they are the answers of this teacher."""
+        return _digest(teacher.network, teacher.classes) == self.method.teacher_digest
+
+    def note(self) -> str:
+        """What a card says of them."""
+        return (
+            f"`{LABELS}/` holds a teacher's answers to {self.epochs} views of every image ({self.method.format}, "
+            f"{self.bytes_per_label:,} bytes each); they are counted."
+        )
+
+    def picture(self) -> None:
+        """Labels have none."""
+
+    def save(self, folder: Path) -> str:
+        """Write them to a folder, where the files of the epochs may be already; return their digest."""
+        if folder != self.folder:
+            store.make_folder(folder)
+            store.copy_files(self.folder, folder, [shard_name(epoch) for epoch in range(self.epochs)])
+        facts = {
+            "schema": SCHEMA,
+            "settings": self.method.to_json(),
+            "seed": self.seed,
+            "images": self.images,
+            "classes": self.classes,
+            "fingerprint": self.fingerprint,
+            "teacher": self.method.teacher_digest,
+            "bytes_per_label": self.bytes_per_label,
+            "label_bytes": self.bytes_per_label * self.images * self.epochs,
+            "digests": list(self.digests),
+        }
+        digest = store.digest_of({}, facts)
+        store.write_json(folder / FACTS, {**facts, "facts_digest": digest})
+        return digest
+
+    @classmethod
+    def load(cls, folder: Path, *, of: str | None = None) -> "SoftLabels":
+        """Read what `save` wrote; the epochs are read later.
+
+        Args:
+            folder: Where they lie.
+            of: The fingerprint of the set that they should belong to.
+
+        Raises:
+            InputError: They are damaged, altered, of another set or a newer schema, or an epoch is missing.
+        """
+        path = folder / FACTS
+        facts = store.read_json(path)
+        if not isinstance(facts, dict) or "facts_digest" not in facts:
+            raise InputError(f"{path} is damaged: it is not the description of stored labels.")
+        if facts.get("schema", 0) > SCHEMA:
+            raise InputError(f"{path} has schema {facts['schema']}; this attar reads up to {SCHEMA}. Upgrade attar.")
+        rest = {name: value for name, value in facts.items() if name != "facts_digest"}
+        if store.digest_of({}, rest) != facts["facts_digest"]:
+            raise InputError(f"{path} was altered after it was written: its contents do not match its digest.")
+        if of is not None and facts["fingerprint"] != of:
+            raise InputError(f"the labels in {folder} belong to another set; delete them, and store them anew.")
+        for epoch in range(len(facts["digests"])):
+            if not (folder / shard_name(epoch)).is_file():
+                raise InputError(f"{folder / shard_name(epoch)} is missing.")
+        return cls(
+            method=StoreLabels.from_json(facts["settings"]),
+            seed=facts["seed"],
+            images=facts["images"],
+            classes=facts["classes"],
+            fingerprint=facts["fingerprint"],
+            digests=tuple(facts["digests"]),
+            folder=folder,
+        )
+
+
+def stored_labels(small: Labelled) -> SoftLabels | None:
+    """The finished labels that lie beside a saved set, if there are any.
+
+    Raises:
+        InputError: They are damaged, or another set's.
+    """
+    folder = small.folder / LABELS
+    return SoftLabels.load(folder, of=small.fingerprint) if (folder / FACTS).is_file() else None
+
+
+def _digest(network: nn.Module, classes: Sequence[str]) -> str:
+    return store.digest_of(network.state_dict(), list(classes))
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier run, whose settings are no longer known, has left."""
+    for shard in folder.glob("epoch-*.safetensors"):
+        store.remove(shard)

@@ -1,0 +1,237 @@
+"""The field's networks, built from a few words and drawn anew in place; features of any other network by hooks."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal, get_type_hints
+
+import torch
+from torch import Tensor, nn
+
+from attar.core.errors import InputError, unknown
+from attar.core.seeds import derived_seed
+from attar.core.settings import Range, Settings, words
+from attar.images.networks.blocks import Network, Norm, Shape, draw_uniform_
+from attar.images.networks.classics import VGG11, AlexNet, LeNet, ResNet18, ViT
+from attar.images.networks.convnet import MLP, ConvNet
+from attar.images.networks.mobile import MOBILES
+from attar.images.networks.resnets import RESNETS
+from attar.images.networks.vgg import VGGS
+
+BENCHMARK: dict[str, Callable[[Shape, int], Network]] = {**RESNETS, **VGGS, **MOBILES}
+"""Networks of CIFAR-100's distillation benchmark (Tian, Krishnan and Isola, ICLR 2020, arXiv:1910.10699), by name."""
+SMALLEST = 8
+"""Pixels a side from which those take images."""
+NETWORKS = ("convnet", "mlp", "alexnet", "vgg11", "resnet18", "resnet18-ap", "lenet", "vit", *BENCHMARK)
+DEFAULT_WIDTH = {"convnet": 128, "mlp": 128, "resnet18": 64, "resnet18-ap": 64, "vit": 192}
+"""Networks that come in several widths, and the field's."""
+DEFAULT_NORM: dict[str, Norm] = {
+    "convnet": "instance",
+    "alexnet": "none",
+    "vgg11": "instance",
+    "resnet18": "instance",
+    "resnet18-ap": "instance",
+    **dict.fromkeys(BENCHMARK, "batch"),
+}
+"""Networks that come with several norms, and the field's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture(Settings):
+    """A network of the field by name.
+
+    Batch normalisation needs the images of all classes in one batch when a set is condensed, so memory then grows with
+    the number of classes; with the other norms images pass a cache-full at a time.
+    """
+
+    network: str = "convnet"
+    """Network: convnet, mlp (two hidden layers), alexnet, vgg11, resnet18, resnet18-ap, lenet, vit; of the distillation
+    benchmark resnet8 to resnet110, resnet8x4, resnet32x4, resnet50, wrn16_1, wrn16_2, wrn40_1, wrn40_2, vgg8-bn to
+    vgg19-bn, mobilenetv2, shufflenetv1, shufflenetv2."""
+    norm: Literal["auto", "none", "batch", "layer", "instance", "group"] = "auto"
+    """Normalisation (instance: group norm with one channel a group; group: four groups); auto: the field's, which is
+    instance in convnet, vgg11 and resnet18, none in alexnet; the benchmark's networks have batch only."""
+    width: Annotated[int, Range(1)] | None = None
+    """Filters per convolution, units per hidden layer, or features; the field's unless given (convnet and mlp: 128)."""
+    depth: Annotated[int, Range(1, 12)] | None = None
+    """Blocks of convnet or vit; convnet's by image side unless given: 2 up to 16 pixels, 3 at 32, 4 at 64, 5 at 128."""
+    activation: Literal["relu", "leakyrelu", "sigmoid", "swish"] = "relu"
+    """Activation (the ViT's is its own; the benchmark's networks have relu only)."""
+    pooling: Literal["avg", "max", "none"] = "avg"
+    """The ConvNet's pooling after each block, 2×2."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        name = self.network
+        if name not in NETWORKS:
+            raise unknown("network", name, NETWORKS)
+        if name in BENCHMARK and self.norm not in ("auto", "batch"):
+            raise InputError(f"norm is {self.norm}, but {name} comes with batch norm; leave it out.")
+        if name in BENCHMARK and self.activation != "relu":
+            raise InputError(f"activation is {self.activation}, but {name} comes with ReLU; leave it out.")
+        if name not in DEFAULT_NORM and self.norm not in ("auto", "none"):
+            raise InputError(f"norm is {self.norm}, but {name} has no norm to choose; leave it out.")
+        if name not in DEFAULT_WIDTH and self.width is not None:
+            raise InputError(f"width is {self.width}, but {name} comes in one width; leave it out.")
+        if name not in ("convnet", "vit") and self.depth is not None:
+            raise InputError(f"depth is {self.depth}, but {name} comes in one depth; leave it out.")
+        if name != "convnet" and self.pooling != "avg":
+            raise InputError(f"pooling is {self.pooling}, but only the convnet's can be chosen; leave it out.")
+
+    def resolve(self, shape: Shape) -> "Architecture":
+        """The same with norm, width and depth filled in."""
+        depths = {"convnet": max(2, round(math.log2(min(shape[1:]))) - 2), "vit": 6}
+        return replace(
+            self,
+            norm=DEFAULT_NORM.get(self.network, "none") if self.norm == "auto" else self.norm,
+            width=self.width or DEFAULT_WIDTH.get(self.network),
+            depth=self.depth or depths.get(self.network),
+        )
+
+    def build(self, shape: Shape, classes: int, generator: torch.Generator) -> Network:
+        """A network with fresh parameters for images of this shape `(channels, height, width)`.
+
+        Raises:
+            InputError: Images too small for it.
+        """
+        with torch.random.fork_rng(devices=[]):
+            network = self.resolve(shape)._build(shape, classes)
+        redraw_(network, generator)
+        return network
+
+    def _build(self, shape: Shape, classes: int) -> Network:
+        norm, width, depth, activation = self.norm, self.width or 0, self.depth or 0, self.activation
+        assert norm != "auto"
+        if self.network in BENCHMARK:
+            if min(shape[1:]) < SMALLEST:
+                size = f"{shape[2]}×{shape[1]}"
+                raise InputError(f"{self.network} needs images of {SMALLEST} pixels a side or more; these are {size}.")
+            return BENCHMARK[self.network](shape, classes)
+        makers: dict[str, Callable[[], Network]] = {
+            "convnet": lambda: ConvNet(
+                shape, classes, width=width, depth=depth, norm=norm, activation=activation, pooling=self.pooling
+            ),
+            "mlp": lambda: MLP(shape, classes, width=width, activation=activation),
+            "alexnet": lambda: AlexNet(shape, classes, norm=norm, activation=activation),
+            "vgg11": lambda: VGG11(shape, classes, norm=norm, activation=activation),
+            "resnet18": lambda: ResNet18(shape, classes, width=width, norm=norm, activation=activation, pooled=False),
+            "resnet18-ap": lambda: ResNet18(shape, classes, width=width, norm=norm, activation=activation, pooled=True),
+            "lenet": lambda: LeNet(shape, classes, activation=activation),
+            "vit": lambda: ViT(shape, classes, width=width, depth=depth),
+        }
+        return makers[self.network]()
+
+
+def parse(text: str) -> Architecture:
+    """An architecture in one word: `convnet`, `convnet:norm=batch,width=64`.
+
+    Raises:
+        InputError: An unknown network, option or value.
+    """
+    name, given = words(text)
+    options: dict[str, str | int] = {}
+    for key, value in given.items():
+        if key == "network" or key not in get_type_hints(Architecture):
+            raise unknown(f"option of {name}", key, [k for k in get_type_hints(Architecture) if k != "network"])
+        try:
+            options[key] = int(value) if key in ("width", "depth") else value
+        except ValueError:
+            raise InputError(f"{key} is {value!r}; it must be a whole number.") from None
+    return Architecture.from_json({"network": name, **options})
+
+
+@torch.no_grad()
+def redraw_(network: nn.Module, generator: torch.Generator) -> None:
+    """Draw every parameter anew, in place: U(±1/√fan_in) as PyTorch does, or as a network has it; norms one and zero.
+
+    In place, because addresses stay the same for compiled code, and building modules costs more than filling them.
+    """
+    draw_ = network.draw_layer_ if isinstance(network, Network) else draw_uniform_
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            draw_(module, generator)
+        elif isinstance(module, (nn.GroupNorm, nn.LayerNorm, nn.BatchNorm2d)):
+            module.weight.fill_(1)
+            module.bias.fill_(0)
+            if isinstance(module, nn.BatchNorm2d):
+                module.reset_running_stats()
+        elif isinstance(module, Network):
+            module.redraw_own_(generator)
+        elif next(module.parameters(recurse=False), None) is not None:
+            raise TypeError(f"cannot draw a {type(module).__name__} anew; give a function that builds the network")
+
+
+def mixes_images(network: nn.Module) -> bool:
+    """Whether one image's features depend on the others in the batch, as with batch normalisation in training."""
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
+
+
+def norms_of(network: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    """The batch-norm layers of a network that remember statistics, in the order of its modules."""
+    layers = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    return [layer for layer in layers if layer.running_mean is not None]
+
+
+Factory = Callable[[Shape, int], nn.Module]
+
+
+def from_factory(factory: Factory, shape: Shape, classes: int, seed: int) -> nn.Module:
+    """A user's own network, `factory(shape, classes)`, its initialisation seeded without touching the global seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derived_seed(seed, "network"))
+        network = factory(shape, classes)
+    if not isinstance(network, nn.Module):
+        raise InputError(f"{factory!r} returned a {type(network).__name__}, not a torch.nn.Module.")
+    return network
+
+
+@contextmanager
+def captured(network: nn.Module, names: list[str]) -> Iterator[dict[str, Tensor]]:
+    """Collect the outputs of named modules of any network, by forward hooks: `{"layer1.0": tensor, ...}`.
+
+    Raises:
+        InputError: A name the network does not have.
+    """
+    modules = dict(network.named_modules())
+    outputs: dict[str, Tensor] = {}
+    for name in names:
+        if name not in modules:
+            raise unknown("module", name, [known for known in modules if known])
+
+    def keep(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        # A copy, because an in-place activation that follows would overwrite what the hook saw.
+        return lambda module, inputs, output: outputs.__setitem__(name, output.clone())
+
+    handles = [modules[name].register_forward_hook(keep(name)) for name in names]
+    try:
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def parameter_count(network: nn.Module) -> int:
+    """How many numbers the network learns."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def multiply_adds(network: nn.Module, shape: Shape) -> int:
+    """Multiply-adds of one image's forward pass, in convolutions and linear layers."""
+    total = 0
+
+    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal total
+        assert isinstance(module, (nn.Conv2d, nn.Linear))
+        outputs = module.out_channels if isinstance(module, nn.Conv2d) else module.out_features
+        total += module.weight.numel() * output[0].numel() // outputs
+
+    layers = [module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
+    handles = [layer.register_forward_hook(count) for layer in layers]
+    training = network.training
+    with torch.no_grad():
+        network.eval()(torch.zeros(1, *shape, device=next(network.parameters()).device))
+    network.train(training)
+    for handle in handles:
+        handle.remove()
+    return total

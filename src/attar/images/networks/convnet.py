@@ -1,0 +1,77 @@
+"""The field's own networks: the ConvNet on which nearly every published number rests, and an MLP."""
+
+import math
+
+from torch import nn
+
+from attar.core.errors import InputError
+from attar.images.networks.blocks import (
+    Activation,
+    Embeddings,
+    Images,
+    Maps,
+    Network,
+    Norm,
+    Shape,
+    activation_layer,
+    is_padded_digit,
+    norm_layer,
+)
+
+
+class ConvNet(Network):
+    """`depth` blocks of 3×3 convolution, norm, activation and 2×2 pooling, then a linear layer.
+
+    One-channel images of 28×28 are padded to 32×32 in the first block, as in the field's code.
+    """
+
+    def __init__(
+        self, shape: Shape, classes: int, *, width: int, depth: int, norm: Norm, activation: Activation, pooling: str
+    ) -> None:
+        super().__init__()
+        channels, height, width_left = shape
+        self.blocks = nn.ModuleList()
+        for block in range(depth):
+            padding = 3 if block == 0 and is_padded_digit(shape) else 1
+            height, width_left = height + 2 * padding - 2, width_left + 2 * padding - 2
+            layers = [
+                nn.Conv2d(channels, width, 3, padding=padding),
+                norm_layer(norm, width, height, width_left),
+                activation_layer(activation),
+            ]
+            self.blocks.append(nn.Sequential(*layers))
+            channels = width
+            if pooling != "none":
+                height, width_left = height // 2, width_left // 2
+        if min(height, width_left) < 1:
+            raise InputError(
+                f"depth {depth} is too deep for {shape[2]}×{shape[1]} images; the last map would be empty."
+            )
+        self.pool = {"avg": nn.AvgPool2d(2), "max": nn.MaxPool2d(2), "none": nn.Identity()}[pooling]
+        self.classifier = nn.Linear(channels * height * width_left, classes)
+
+    def features(self, images: Images) -> tuple[list[Maps], Embeddings]:
+        """The map after each block's activation, before pooling, and the flattened output of the last pooling."""
+        maps, x = [], images
+        for block in self.blocks:
+            x = block(x)
+            maps.append(x)
+            x = self.pool(x)
+        return maps, x.flatten(1)
+
+
+class MLP(Network):
+    """Two hidden layers on flattened pixels."""
+
+    def __init__(self, shape: Shape, classes: int, *, width: int, activation: Activation) -> None:
+        super().__init__()
+        self.hidden = nn.ModuleList([nn.Linear(math.prod(shape), width), nn.Linear(width, width)])
+        self.activation = activation_layer(activation)
+        self.classifier = nn.Linear(width, classes)
+
+    def features(self, images: Images) -> tuple[list[Maps], Embeddings]:
+        """No maps, for an MLP sees nothing in a place; and what the last linear layer sees."""
+        x = images.flatten(1)
+        for layer in self.hidden:
+            x = self.activation(layer(x))
+        return [], x

@@ -1,0 +1,127 @@
+"""Views of a whole epoch that are never stored, because they can be drawn again: crop, flip, and what is mixed in.
+
+Every number comes from seed and epoch alone, so whoever has a set and these two sees each image as the teacher saw it
+when its label was made, in whatever order and batches. The partner of an image is its place in a random order of the
+whole set, and not of a batch.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from attar.core.seeds import permutation, uniform
+from attar.images.views.crops import TRIES, Boxes, boxes_from, resized_crop
+
+Images = Float[Tensor, "batch channel height width"]
+Rows = Int[Tensor, " batch"]
+Mix = Literal["none", "cutmix", "mixup"]
+
+MIXUP = 0.8
+"""α of Mixup's Beta(α, α), as in SRe2L's code."""
+
+
+@dataclass(frozen=True)
+class Views:
+    """What happens to every image of a set in one epoch."""
+
+    boxes: Boxes
+    flipped: Bool[Tensor, " image"] | None
+    partner: Int[Tensor, " image"] | None = None
+    """Whose view is mixed into an image's."""
+    share: Float[Tensor, " image"] | None = None
+    """Mixup: what an image keeps."""
+    pasted: Int[Tensor, "image 4"] | None = None
+    """CutMix: the box, in pixels, that is its partner's."""
+
+    def shown(self, inputs: Callable[[Tensor, torch.device], Tensor], rows: Rows, device: torch.device) -> Images:
+        """Some images as they are seen.
+
+        Args:
+            inputs: Network input of rows on a device.
+            rows: Which images.
+            device: Where.
+        """
+        images = self._cropped(inputs, rows, device)
+        if self.partner is None:
+            return images
+        others = self._cropped(inputs, self.partner[rows], device)
+        if self.share is not None:
+            return torch.lerp(others, images, self.share[rows].to(device).view(-1, 1, 1, 1))
+        assert self.pasted is not None
+        return torch.where(_inside(self.pasted[rows].to(device), images), others, images)
+
+    def _cropped(self, inputs: Callable[[Tensor, torch.device], Tensor], rows: Rows, device: torch.device) -> Images:
+        flipped = None if self.flipped is None else self.flipped[rows]
+        return resized_crop(inputs(rows, device), self.boxes[rows], flipped=flipped)
+
+
+def draw_views(
+    seed: int,
+    epoch: int,
+    count: int,
+    size: tuple[int, int],
+    *,
+    mix: Mix = "cutmix",
+    smallest: float = 0.08,
+    flips: bool = True,
+) -> Views:
+    """The views of an epoch, the same each time.
+
+    Args:
+        seed: Of all epochs.
+        epoch: Counted from zero.
+        count: Images in the set.
+        size: Their height and width.
+        mix: Whether a box of a partner is pasted into each image, or an average taken.
+        smallest: Smallest share of the area in a crop.
+        flips: Whether half of the images are mirrored.
+    """
+    boxes = boxes_from(uniform(seed, f"boxes {epoch}", 4, count, TRIES), smallest=smallest, oblong=size[1] / size[0])
+    flipped = uniform(seed, f"flips {epoch}", count) < 0.5 if flips else None
+    if mix == "none":
+        return Views(boxes, flipped)
+    partner = permutation(seed, f"partners {epoch}", count)
+    mixing = uniform(seed, f"mixing {epoch}", 3, count)
+    if mix == "mixup":
+        return Views(boxes, flipped, partner, share=_beta(mixing[0]))
+    return Views(boxes, flipped, partner, pasted=_pasted(mixing, size))
+
+
+def _beta(quantiles: Float[Tensor, " image"]) -> Float[Tensor, " image"]:
+    """Draws of Beta(α, α) from uniform ones."""
+    from scipy.special import betaincinv
+
+    return torch.from_numpy(betaincinv(MIXUP, MIXUP, quantiles.double().numpy())).float()
+
+
+def _pasted(uniforms: Float[Tensor, "3 image"], size: tuple[int, int]) -> Int[Tensor, "image 4"]:
+    """A box for each image: of area 1 - λ with λ uniform, centred anywhere, clipped (Yun et al., arXiv:1905.04899)."""
+    side = (1 - uniforms[0]).sqrt()
+    edges = []
+    for place, length in zip(uniforms[1:], size, strict=True):
+        centre, half = (place * length).long(), (side * length).long() // 2
+        edges += [(centre - half).clamp_min(0), (centre + half).clamp_max(length)]
+    top, bottom, left, right = edges
+    return torch.stack([left, top, right, bottom], dim=1)
+
+
+def _inside(boxes: Int[Tensor, "batch 4"], images: Images) -> Bool[Tensor, "batch 1 height width"]:
+    """Where the boxes are."""
+    height, width = images.shape[2:]
+    left, top, right, bottom = boxes.unsqueeze(2).unbind(dim=1)
+    across, down = (torch.arange(length, device=images.device) for length in (width, height))
+    columns, rows = (across >= left) & (across < right), (down >= top) & (down < bottom)
+    return (rows.unsqueeze(2) & columns.unsqueeze(1)).unsqueeze(1)
+
+
+def own_share(views: Views, size: tuple[int, int]) -> Float[Tensor, " image"]:
+    """How much of what is seen is an image's own."""
+    if views.pasted is not None:
+        left, top, right, bottom = views.pasted.unbind(dim=1)
+        return 1 - (right - left) * (bottom - top) / math.prod(size)
+    return torch.ones(len(views.boxes)) if views.share is None else views.share

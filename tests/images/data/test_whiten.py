@@ -1,0 +1,93 @@
+import pytest
+import torch
+
+from attar.images.data.whiten import Transform, fit_zca
+
+
+@pytest.fixture
+def images(generator):
+    """Correlated images: 300 of 2×3×4, in float64."""
+    mixing = torch.randn(24, 24, dtype=torch.float64, generator=generator)
+    return (torch.randn(300, 24, dtype=torch.float64, generator=generator) @ mixing + 1).view(300, 2, 3, 4)
+
+
+@pytest.mark.parametrize("epsilon", [0.1, 1.0])
+def test_whitening_shrinks_each_eigenvalue_to_its_share(images, epsilon):
+    values, vectors = torch.linalg.eigh(images.flatten(1).T.cov())
+    white = fit_zca(images, epsilon).forward(images).flatten(1)
+    in_eigenbasis = vectors.T @ white.T.cov() @ vectors
+    torch.testing.assert_close(in_eigenbasis, torch.diag(values / (values + epsilon)))
+    torch.testing.assert_close(white.mean(dim=0), torch.zeros(24, dtype=torch.float64))
+
+
+def test_the_inverse_undoes_whitening(images):
+    whitening = fit_zca(images)
+    torch.testing.assert_close(whitening.inverse(whitening.forward(images)), images)
+
+
+def test_it_also_undoes_it_on_images_it_was_not_fitted_to(images, generator):
+    whitening = fit_zca(images)
+    others = torch.randn(5, 2, 3, 4, dtype=torch.float64, generator=generator)
+    torch.testing.assert_close(whitening.inverse(whitening.forward(others)), others)
+
+
+def test_whitening_is_symmetric_so_that_images_stay_images(images):
+    whitening = fit_zca(images)
+    torch.testing.assert_close(whitening.forward_matrix, whitening.forward_matrix.T)
+
+
+def test_it_agrees_with_kornia(images):
+    try:
+        from kornia.enhance import ZCAWhitening
+    except (ImportError, Warning) as trouble:
+        pytest.skip(f"kornia does not import cleanly: {trouble}")
+    theirs = ZCAWhitening(dim=0, eps=0.1, unbiased=True).fit(images)
+    torch.testing.assert_close(fit_zca(images, 0.1).forward(images), theirs(images))
+
+
+def test_more_pixels_than_images_is_no_difficulty(images):
+    whitening = fit_zca(images[:10])
+    assert whitening.forward(images[:10]).isfinite().all()
+    torch.testing.assert_close(whitening.inverse(whitening.forward(images)), images)
+
+
+# From pixels and back.
+
+
+def test_network_input_is_normalised_by_channel():
+    pixels = torch.tensor([0.0, 0.5, 1.0]).view(1, 1, 1, 3)
+    images = Transform((0.5,), (0.25,)).forward(pixels)
+    torch.testing.assert_close(images, torch.tensor([-2.0, 0.0, 2.0]).view(1, 1, 1, 3))
+
+
+def test_bytes_and_floats_of_the_same_picture_give_the_same_input(generator):
+    pixels = torch.randint(256, (4, 3, 5, 5), dtype=torch.uint8, generator=generator)
+    transform = Transform((0.4, 0.5, 0.6), (0.2, 0.3, 0.25))
+    torch.testing.assert_close(transform.forward(pixels), transform.forward(pixels.float() / 255))
+
+
+@pytest.mark.parametrize("whitened", [False, True])
+def test_every_byte_survives_the_way_there_and_back(whitened, generator):
+    pixels = torch.randint(256, (200, 3, 4, 4), dtype=torch.uint8, generator=generator)
+    transform = Transform((0.4, 0.5, 0.6), (0.2, 0.3, 0.25))
+    if whitened:
+        transform = Transform(transform.mean, transform.std, fit_zca(transform.forward(pixels)))
+    back = transform.inverse(transform.forward(pixels))
+    assert torch.equal(back.mul(255).round().byte(), pixels)
+
+
+def test_whitening_comes_after_normalisation(generator):
+    pixels = torch.rand(50, 1, 4, 4, generator=generator)
+    plain = Transform((0.5,), (0.3,))
+    whitening = fit_zca(plain.forward(pixels))
+    both = Transform((0.5,), (0.3,), whitening)
+    torch.testing.assert_close(both.forward(pixels), whitening.forward(plain.forward(pixels)))
+
+
+def test_a_source_is_whitened_by_its_training_images_alone(few_digits):
+    source = few_digits.whitened()
+    rows = torch.arange(len(few_digits.train))
+    wanted = fit_zca(few_digits.inputs(rows), 0.1).forward(few_digits.inputs(rows))
+    torch.testing.assert_close(source.inputs(rows), wanted)
+    torch.testing.assert_close(source.transform.forward(few_digits.train.pixels[rows]), wanted, rtol=1e-4, atol=1e-4)
+    assert source.fingerprint != few_digits.fingerprint

@@ -1,0 +1,127 @@
+"""What every network of the distillation benchmark must do, and how layers are drawn."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from attar.classifiers.watched import BEFORE, Watched
+from attar.core.errors import InputError
+from attar.images.networks.architecture import BENCHMARK, Architecture, mixes_images, multiply_adds, parse, redraw_
+from attar.images.networks.blocks import HeStaged, Staged, draw_uniform_
+
+
+def build(name, shape=(3, 8, 8), classes=5, seed=0):
+    return parse(name).build(shape, classes, torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("name", BENCHMARK)
+def test_gradients_reach_the_pixels_through_maps_and_embedding(name, generator):
+    model = build(name).eval()
+    images = torch.randn(2, 3, 8, 8, generator=generator, requires_grad=True)
+    maps, embedding = model.features(images)
+    assert isinstance(model, Staged)
+    assert torch.equal(model.classifier(embedding), model(images))
+    for value in [*maps, embedding]:
+        (gradient,) = torch.autograd.grad(value.square().sum(), images, retain_graph=True)
+        assert gradient.isfinite().all()
+        assert gradient.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", BENCHMARK)
+def test_it_trains_on_grey_images_of_any_shape(name, generator):
+    model = build(name, (1, 11, 8), 3).train()
+    images = torch.randn(3, 1, 11, 8, generator=generator)
+    nn.functional.cross_entropy(model(images), torch.tensor([0, 1, 2])).backward()
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in model.parameters())
+    assert mixes_images(model)
+    assert multiply_adds(model, (1, 11, 8)) > 0
+
+
+@pytest.mark.parametrize("name", BENCHMARK)
+def test_a_seed_draws_every_parameter_and_another_draws_others(name):
+    first, other = (build(name, seed=seed).state_dict() for seed in (0, 1))
+    again = build(name, seed=1)
+    with torch.no_grad():
+        for parameter in again.parameters():
+            parameter.add_(7)
+    redraw_(again, torch.Generator().manual_seed(0))
+    assert all(torch.equal(first[key], value) for key, value in again.state_dict().items())
+    drawn = [key for key in first if first[key].flatten()[:9].unique().numel() > 2]
+    assert {key for key in first if key.endswith("weight") and first[key].ndim > 1} <= set(drawn)
+    assert not any(torch.equal(first[key], other[key]) for key in drawn)
+
+
+@pytest.mark.parametrize("name", BENCHMARK)
+def test_stages_are_found_by_name_and_before_their_activation(name, generator):
+    model = build(name).eval()
+    images = torch.randn(2, 3, 8, 8, generator=generator)
+    maps, embedding = model.features(images)
+    by_name = Watched(model, [f"stages.{number}" for number in range(len(maps))])(images)
+    assert all(torch.equal(given, wanted) for given, wanted in zip(by_name.stages, maps, strict=True))
+    assert torch.equal(by_name.embedding, embedding)
+    before = Watched(model, [BEFORE])(images).stages
+    assert [stage.shape for stage in before] == [stage.shape for stage in maps]
+    assert torch.equal(before[-1].relu(), maps[-1]) == (name != "mobilenetv2")  # whose maps are linear
+    same = [torch.equal(given, wanted) for given, wanted in zip(before, maps, strict=True)]
+    assert all(same) if name in ("mobilenetv2", "shufflenetv2") else not any(same)
+
+
+@pytest.mark.parametrize("name", ["resnet20", "wrn16_1", "vgg8-bn", "mobilenetv2", "shufflenetv1", "shufflenetv2"])
+def test_images_below_eight_pixels_are_refused(name):
+    with pytest.raises(InputError) as refusal:
+        build(name, (1, 7, 9))
+    assert str(refusal.value) == f"{name} needs images of 8 pixels a side or more; these are 9×7."
+
+
+@pytest.mark.parametrize(
+    "settings, sentence",
+    [
+        ({"network": "resnet20", "norm": "instance"}, "norm is instance, but resnet20 comes with batch norm;"),
+        ({"network": "vgg8-bn", "norm": "none"}, "norm is none, but vgg8-bn comes with batch norm;"),
+        ({"network": "wrn16_2", "activation": "swish"}, "activation is swish, but wrn16_2 comes with ReLU;"),
+        ({"network": "resnet8x4", "width": 8}, "width is 8, but resnet8x4 comes in one width;"),
+        ({"network": "mobilenetv2", "depth": 8}, "depth is 8, but mobilenetv2 comes in one depth;"),
+    ],
+)
+def test_what_such_a_network_does_not_have_is_refused(settings, sentence):
+    with pytest.raises(InputError) as refusal:
+        Architecture(**settings)
+    assert str(refusal.value) == f"{sentence} leave it out."
+
+
+def test_batch_norm_may_be_said():
+    assert parse("resnet20:norm=batch").resolve((3, 8, 8)) == parse("resnet20").resolve((3, 8, 8))
+
+
+class Head(HeStaged):
+    head_spread = 0.01
+
+
+@pytest.mark.parametrize("groups", [1, 64])
+def test_convolutions_of_he_have_the_spread_of_their_fan_out(groups, generator):
+    layer = nn.Conv2d(64, 128, 3, groups=groups)
+    HeStaged().draw_layer_(layer, generator)
+    wanted = math.sqrt(2 / (128 * 9))
+    assert layer.weight.std().item() == pytest.approx(wanted, rel=0.1)
+    assert layer.weight.abs().max() > 2.5 * wanted  # no uniform distribution
+    assert not layer.bias.any()
+
+
+def test_a_last_layer_is_drawn_as_pytorch_does_or_with_a_given_spread(generator):
+    layer = nn.Linear(400, 300)
+    HeStaged().draw_layer_(layer, generator)
+    assert 0.045 < layer.weight.abs().max() <= 0.05
+    assert layer.bias.any()
+    Head().draw_layer_(layer, generator)
+    assert layer.weight.std().item() == pytest.approx(0.01, rel=0.02)
+    assert not layer.bias.any()
+
+
+def test_a_draw_does_not_depend_on_the_layout_in_memory():
+    plain, other = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    for draw_ in (draw_uniform_, HeStaged().draw_layer_):
+        for layer in (plain, other):
+            draw_(layer, torch.Generator().manual_seed(0))
+        assert torch.equal(plain.weight, other.weight)
