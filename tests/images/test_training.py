@@ -141,6 +141,21 @@ def test_the_last_batch_of_a_pass_is_kept_though_smaller(shapes):
     assert (method.batches, method.total_steps) == (4, 12)
 
 
+@pytest.mark.parametrize(("norm", "steps"), [("batch", [0, 2]), ("instance", [0, 1, 2, 3])])
+def test_a_last_batch_of_one_image_has_no_statistics_to_take(norm, steps, few_digits, engine):
+    runtime, architecture = Runtime(engine, 0), Architecture(width=8, norm=norm)
+    protocol = dataclasses.replace(PLAIN, epochs=2, batch=len(few_digits.train) - 1)
+    method = TrainNetwork(architecture=architecture, protocol=protocol).resolve(few_digits, runtime)
+    state = method.build(few_digits, runtime)
+    seen = []
+    for number in range(method.total_steps):
+        before = parameters(state.network)
+        method.step(state, runtime)
+        changed = any(not torch.equal(before[name], value) for name, value in parameters(state.network).items())
+        seen += [number] * changed
+    assert seen == steps
+
+
 def test_augmentation_changes_the_batches(shapes, engine):
     plain = TrainNetwork(architecture=NARROW, protocol=PLAIN)
     augmented = TrainNetwork(architecture=NARROW, protocol=dataclasses.replace(PLAIN, augmented=True))

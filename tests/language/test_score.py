@@ -136,3 +136,11 @@ def test_the_data_at_hand_need_no_name_and_others_do(students, engine, tmp_path,
     assert stop.value.code == 2
     told = "attar: this was made from 'data', which is not bundled; give --data."
     assert capsys.readouterr().err.splitlines()[-1] == told
+
+
+def test_text_of_the_same_name_is_told_from_the_students_own(students, tmp_path, capsys):
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps({"text": f"other text {n}"}) + "\n" for n in range(30)))
+    main(["evaluate", str(students["a"]), "--data", str(tmp_path / "data.jsonl"), "--answers", "0"])
+    told = capsys.readouterr()
+    assert "note: data is not, row for row, the text of student of data." in told.err + told.out
+    assert "kept" not in told.out

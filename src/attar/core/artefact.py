@@ -189,8 +189,24 @@ def read_facts(folder: Path, kind: str, schema: int, what: str, *, sealed: bool 
     found = kind_in(facts)
     if found is not None and found != kind:
         raise InputError(f"{folder} holds {found!r}, not {kind!r}.")
+    return unsealed(facts, path, schema, "an artefact's description", sealed=sealed)
+
+
+def unsealed(facts: Any, path: Path, schema: int, what: str, *, sealed: bool = True) -> dict[str, Any]:
+    """What a description says, without its digest, which is checked.
+
+    Args:
+        facts: What was read.
+        path: The file it was read from.
+        schema: The newest form that can be read.
+        what: What the file should be.
+        sealed: Whether it must carry its digest.
+
+    Raises:
+        InputError: A newer schema, or a damaged or altered file.
+    """
     if not isinstance(facts, dict) or (sealed and "facts_digest" not in facts):
-        raise InputError(f"{path} is damaged: it is not an artefact's description.")
+        raise InputError(f"{path} is damaged: it is not {what}.")
     if facts.get("schema", 0) > schema:
         raise InputError(f"{path} has schema {facts['schema']}; this attar reads up to {schema}. Upgrade attar.")
     digest = facts.pop("facts_digest", None)

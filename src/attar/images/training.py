@@ -283,11 +283,17 @@ class TrainNetwork(Settings):
         state.done = 0
 
     def step(self, state: Training, runtime: Runtime) -> Metrics:
-        """One mini-batch; an image's gradient is summed a cache-full of images at a time."""
+        """One mini-batch; an image's gradient is summed a cache-full of images at a time.
+
+        A last batch of a single image, which has no statistics, is left out where the network takes any.
+        """
         epoch, batch = divmod(state.done, self.batches)
         if batch == 0:
             self._begin_epoch(epoch, state, runtime)
         rows = state.order[batch * self.protocol.batch :][: self.protocol.batch]
+        if batch and len(rows) == 1 and mixes_images(state.network):
+            state.done += 1
+            return {}
         if self.protocol.target == "stored":
             images, targets = self._from_stored(epoch, rows, state, runtime)
         else:

@@ -32,6 +32,8 @@ class Origin(core.Origin):
     parameters: int
     teacher_parameters: int | None
     max_length: int
+    content: str | None = None
+    """The data's own fingerprint; the first students had none."""
 
     @classmethod
     def of(cls, pair: Any, method: Any, runtime: Runtime, student: nn.Module) -> Self:
@@ -43,6 +45,7 @@ class Origin(core.Origin):
             parameters=parameter_count(student),
             teacher_parameters=None if pair.teacher is None else parameter_count(pair.teacher),
             max_length=method.max_length,
+            content=pair.data.fingerprint,
         )
 
 

@@ -137,6 +137,8 @@ def evaluate(
     }
     rows = []
     for name, alike in _rows(students).items():
+        if any(student.origin.content not in (None, source.fingerprint) for student in alike):
+            runtime.say(f"note: {source.name} is not, row for row, the text of {name}.")
         runtime.say(f"measuring {name}")
         scores = runtime.processes.once(partial(_scores, alike, source, teacher, asked))
         rows.append(Row(name, tuple(scores)))
@@ -153,7 +155,8 @@ def _score(student: DistilledLanguageModel, source: TextSource, teacher: Model, 
     method = DistillLanguage.from_json(student.origin.settings)
     lengths = {name: getattr(method, name) for name in LENGTHS}
     found = measure(student, source, teacher=teacher, sampling=method.sampling, **lengths, **asked)
-    theirs = student.scores.get("teacher", {}).get("perplexity") if student.origin.source == source.name else None
+    same = student.origin.source == source.name and student.origin.content in (None, source.fingerprint)
+    theirs = student.scores.get("teacher", {}).get("perplexity") if same else None
     if teacher is not None:
         alone = {"tokenizer": student.tokenizer, "engine": asked["engine"], "answers": 0}
         theirs = measure(teacher, source, **lengths, **alone).perplexity

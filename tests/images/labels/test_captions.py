@@ -1,4 +1,5 @@
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from attar.images.labels.captions import (
     tiny_clip,
     word_tokenizer,
 )
+from clip_files import save_clip
 
 BRIEF = TinyClip(clip_width=16, clip_layers=1, clip_epochs=1)
 
@@ -80,6 +82,14 @@ def test_what_is_no_clip_is_refused_in_one_line(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "vit"}')
     with pytest.raises(InputError, match="is no CLIP in a folder or on the hub \\(it is a vit\\)"):
         clip_named(str(tmp_path))
+
+
+def test_a_clip_that_is_a_pickle_is_not_opened(tmp_path):
+    folder = Path(save_clip(tmp_path / "clip", ["a photo of a cat"]))
+    torch.save({}, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(InputError, match="is no CLIP in a folder or on the hub"):
+        clip_named(str(folder))
 
 
 def test_a_width_that_heads_do_not_divide_is_refused():

@@ -318,7 +318,7 @@ def clip_named(name: str) -> Clip:
         config = transformers.AutoConfig.from_pretrained(name)
         if config.model_type != "clip":
             raise ValueError(f"it is a {config.model_type}")
-        model = transformers.CLIPModel.from_pretrained(name, config=config, dtype=torch.float32)
+        model = transformers.CLIPModel.from_pretrained(name, config=config, dtype=torch.float32, use_safetensors=True)
         return Clip(model.eval(), transformers.AutoTokenizer.from_pretrained(name))
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0].rstrip(".")

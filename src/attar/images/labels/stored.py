@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attar.core import store
+from attar.core.artefact import unsealed
 from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
@@ -323,14 +324,7 @@ class SoftLabels:
             InputError: They are damaged, altered, of another set or a newer schema, or an epoch is missing.
         """
         path = folder / FACTS
-        facts = store.read_json(path)
-        if not isinstance(facts, dict) or "facts_digest" not in facts:
-            raise InputError(f"{path} is damaged: it is not the description of stored labels.")
-        if facts.get("schema", 0) > SCHEMA:
-            raise InputError(f"{path} has schema {facts['schema']}; this attar reads up to {SCHEMA}. Upgrade attar.")
-        rest = {name: value for name, value in facts.items() if name != "facts_digest"}
-        if store.digest_of({}, rest) != facts["facts_digest"]:
-            raise InputError(f"{path} was altered after it was written: its contents do not match its digest.")
+        facts = unsealed(store.read_json(path), path, SCHEMA, "the description of stored labels")
         if of is not None and facts["fingerprint"] != of:
             raise InputError(f"the labels in {folder} belong to another set; delete them, and store them anew.")
         for epoch in range(len(facts["digests"])):
