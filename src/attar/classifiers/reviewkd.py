@@ -162,14 +162,18 @@ def pool_weights(side: int) -> dict[int, float]:
 
 
 def hierarchical_loss(student: Maps, teacher: Maps) -> Scalar:
-    """HCL: the weighted mean, over scales, of the mean squared error of pooled maps."""
+    """HCL: the weighted mean, over scales, of the mean squared error of pooled maps.
+
+    Where sides divide, the maps of a scale are pooled from those of the last: the same means, of fewer numbers.
+    """
     weights = pool_weights(student.shape[2])
+    whole = found = (student, teacher.detach())
     total = student.new_zeros(())
     for side, weight in weights.items():
-        given, wanted = student, teacher.detach()
         if side != student.shape[2]:
-            given, wanted = F.adaptive_avg_pool2d(given, side), F.adaptive_avg_pool2d(wanted, side)
-        total = total + weight * F.mse_loss(given, wanted)
+            divides = all(length % side == 0 for length in found[0].shape[2:])
+            found = tuple(F.adaptive_avg_pool2d(maps, side) for maps in (found if divides else whole))
+        total = total + weight * F.mse_loss(*found)
     return total / sum(weights.values())
 
 
