@@ -167,13 +167,14 @@ def hierarchical_loss(student: Maps, teacher: Maps) -> Scalar:
     Where sides divide, the maps of a scale are pooled from those of the last: the same means, of fewer numbers.
     """
     weights = pool_weights(student.shape[2])
-    whole = found = (student, teacher.detach())
+    given, wanted = student, teacher.detach()
     total = student.new_zeros(())
     for side, weight in weights.items():
         if side != student.shape[2]:
-            divides = all(length % side == 0 for length in found[0].shape[2:])
-            found = tuple(F.adaptive_avg_pool2d(maps, side) for maps in (found if divides else whole))
-        total = total + weight * F.mse_loss(*found)
+            if any(length % side for length in given.shape[2:]):
+                given, wanted = student, teacher.detach()
+            given, wanted = F.adaptive_avg_pool2d(given, side), F.adaptive_avg_pool2d(wanted, side)
+        total = total + weight * F.mse_loss(given, wanted)
     return total / sum(weights.values())
 
 
