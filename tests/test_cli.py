@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attar.cli import main
+from attar.cli import VERBS, main, usage
 from attar.core.registry import METHODS
 
 CHEAP = ["--steps", "2", "--real-batch", "2", "--width", "8", "--device", "cpu", "--quiet"]
@@ -52,9 +52,25 @@ def test_a_refusal_is_one_line_and_exit_code_2_in_a_real_process():
     assert done.stderr == (f"attar: unknown method 'datadan'; did you mean 'datadam'? Known: {', '.join(known)}.\n")
 
 
+def test_what_follows_a_verb_stands_apart_from_what_it_does():
+    lines = usage().split("verbs:\n")[1].split("\n\n")[0].splitlines()
+    starts = {line.index(VERBS[line.split()[0]][1]) for line in lines}
+    assert len(starts) == 1
+    assert all(line[:start].endswith("  ") for line in lines for start in starts)
+
+
+def test_sentences_of_several_lines_flow_in_help(capsys):
+    with pytest.raises(SystemExit):
+        main(["distill", "kd", "--help"])
+    words = capsys.readouterr().out.replace("│", " ").split("\n")
+    lines = [" ".join(line.split()) for line in words]
+    assert "a network by name, which is trained here and kept;" in lines  # an argument's
+    assert not {"and", "that", "kept"} & set(lines)
+
+
 def test_help_needs_no_torch():
     code = (
-        "import sys; from attar.cli import main; main(['methods']); main(['--help']); assert 'torch' not in sys.modules"
+        "import sys; from attar.cli import VERBS, main, usage; main(['methods']); main(['--help']); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 

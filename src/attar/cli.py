@@ -18,8 +18,8 @@ from attar.core.launcher import rank
 VERBS = {
     "condense": ("METHOD --data DATA", "labelled images or graphs into a few per class"),
     "compress": ("METHOD --data DATA", "a mixture into fewer components, convolutions into fewer bytes"),
-    "distill": ("METHOD --teacher TEACHER --data DATA", "a trained classifier into a student"),
-    "evaluate": ("FOLDER --data DATA", "train fresh networks on a condensed set, test them on real images"),
+    "distill": ("METHOD --teacher TEACHER --data DATA", "a classifier or a language model into a student"),
+    "evaluate": ("FOLDER --data DATA", "train fresh networks on a condensed set and test them; or test a student"),
     "label": ("FOLDER", "store a teacher's answers to many views of a condensed set"),
     "train": ("experts --data DATA", "what other methods build on: experts for trajectory matching"),
     "methods": ("", "what there is, one line each"),
@@ -40,7 +40,9 @@ FIRST = """first:
 
 def usage() -> str:
     """What `attar --help` prints."""
-    verbs = "\n".join(f"  {f'{verb} {words}':<30}{what}" for verb, (words, what) in VERBS.items())
+    lines = {f"{verb} {words}": what for verb, (words, what) in VERBS.items()}
+    width = max(map(len, lines)) + 2
+    verbs = "\n".join(f"  {line:<{width}}{what}" for line, what in lines.items())
     return f"""usage: attar VERB ... [--help]
 
 attar turns something large into something small that does the same job, and measures how much was kept.

@@ -1,5 +1,8 @@
 """What the commands share: settings from words, and where lines go."""
 
+import functools
+import inspect
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,8 +41,20 @@ def parse(function: Callable[..., None], name: str, arguments: list[str]) -> Non
     """Call a function with the settings that the words after the verb name."""
     import tyro
 
+    _join_lines()
+    function.__doc__ = re.sub(r"\n {8,}", " ", inspect.cleandoc(function.__doc__ or ""))
     config = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
     tyro.cli(function, prog=name, args=arguments, config=config)
+
+
+@functools.cache
+def _join_lines() -> None:
+    """Let the sentences of settings flow: tyro joins their lines before it takes the indentation off."""
+    from tyro import _strings
+
+    join = getattr(_strings, "remove_single_line_breaks", None)
+    if join is not None:
+        _strings.remove_single_line_breaks = lambda text: join(inspect.cleandoc(text))
 
 
 def at_least_one(**values: int) -> None:
