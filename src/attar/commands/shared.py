@@ -42,7 +42,8 @@ def parse(function: Callable[..., None], name: str, arguments: list[str]) -> Non
     import tyro
 
     _join_lines()
-    function.__doc__ = re.sub(r"\n {8,}", " ", inspect.cleandoc(function.__doc__ or ""))
+    for told in (function, inspect.unwrap(function)):
+        told.__doc__ = re.sub(r"\n {8,}", " ", inspect.cleandoc(told.__doc__ or ""))
     config = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
     tyro.cli(function, prog=name, args=arguments, config=config)
 
