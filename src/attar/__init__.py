@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from attar.classifiers.alone import Alone as Alone
     from attar.classifiers.artefact import DistilledClassifier as DistilledClassifier
     from attar.classifiers.attention import AttentionTransfer as AttentionTransfer
+    from attar.classifiers.cc import CC as CC
     from attar.classifiers.crd import CRD as CRD
     from attar.classifiers.dhkd import DHKD as DHKD
     from attar.classifiers.discovery import Discover as Discover
@@ -18,10 +19,13 @@ if TYPE_CHECKING:
     from attar.classifiers.fitnets import FitNets as FitNets
     from attar.classifiers.kd import KD as KD
     from attar.classifiers.nd import ND as ND
+    from attar.classifiers.nst import NST as NST
+    from attar.classifiers.pkt import PKT as PKT
     from attar.classifiers.reviewkd import ReviewKD as ReviewKD
     from attar.classifiers.rkd import RKD as RKD
     from attar.classifiers.skd import SubclassKD as SubclassKD
     from attar.classifiers.sp import SP as SP
+    from attar.classifiers.vid import VID as VID
     from attar.core.runtime import Engine as Engine
     from attar.core.score import Score as Score
     from attar.images.artefact import CondensedImages as CondensedImages
@@ -67,6 +71,7 @@ __getattr__, __dir__ = lazily(
     {
         "Alone": "attar.classifiers.alone",
         "AttentionTransfer": "attar.classifiers.attention",
+        "CC": "attar.classifiers.cc",
         "CRD": "attar.classifiers.crd",
         "DHKD": "attar.classifiers.dhkd",
         "DIST": "attar.classifiers.dist",
@@ -76,10 +81,13 @@ __getattr__, __dir__ = lazily(
         "FitNets": "attar.classifiers.fitnets",
         "KD": "attar.classifiers.kd",
         "ND": "attar.classifiers.nd",
+        "NST": "attar.classifiers.nst",
+        "PKT": "attar.classifiers.pkt",
         "RKD": "attar.classifiers.rkd",
         "ReviewKD": "attar.classifiers.reviewkd",
         "SubclassKD": "attar.classifiers.skd",
         "SP": "attar.classifiers.sp",
+        "VID": "attar.classifiers.vid",
         "ATOM": "attar.images.condense.atom",
         "CDA": "attar.images.condense.cda",
         "Architecture": "attar.images.networks.architecture",

@@ -12,21 +12,24 @@ from torch import nn
 import attar
 from attar.classifiers.alone import Alone
 from attar.classifiers.attention import AttentionTransfer
+from attar.classifiers.cc import CC
 from attar.classifiers.crd import CRD
 from attar.classifiers.dhkd import DHKD
 from attar.classifiers.discovery import Discover
 from attar.classifiers.dist import DIST
-from attar.classifiers.distillation import Distillation
 from attar.classifiers.dkd import DKD
 from attar.classifiers.fitnets import FitNets
 from attar.classifiers.kd import KD
 from attar.classifiers.nd import ND
+from attar.classifiers.nst import NST
 from attar.classifiers.pair import Pair
+from attar.classifiers.pkt import PKT
 from attar.classifiers.reviewkd import ReviewKD
 from attar.classifiers.rkd import RKD
 from attar.classifiers.skd import SubclassKD
 from attar.classifiers.sp import SP
 from attar.classifiers.teacher import accuracy_on_classes, teacher_named
+from attar.classifiers.vid import VID
 from attar.classifiers.watched import Watched
 from attar.cli import main
 from attar.core.errors import InputError
@@ -48,6 +51,10 @@ CHEAP = {
     "attention": AttentionTransfer(**TINY, views=1),
     "rkd": RKD(**TINY),
     "sp": SP(**TINY),
+    "pkt": PKT(**TINY),
+    "vid": VID(**TINY),
+    "cc": CC(**TINY, features=8),
+    "nst": NST(**TINY),
     "crd": CRD(**TINY, negatives=20, features=8),
     "reviewkd": ReviewKD(**TINY),
     "skd": SubclassKD(**TINY, group=PARITY, optimizer="adam", images_in="easy-to-hard", head_share=0.4),
@@ -55,6 +62,9 @@ CHEAP = {
     "nd": ND(**TINY, base="reviewkd"),
     "dhkd": DHKD(**TINY),
 }
+
+ALTERED = {"smallest_crop": 0.3, "flips": "on", "turns": True, "mixup": 0.8, "cutmix": 1.0}
+RECIPE = {"optimizer": "adamw", "lr": 2e-3, "schedule": "cosine", "lr_warm_up": 0.5, "smoothing": 0.1}
 
 
 class Killed(BaseException):
@@ -111,6 +121,25 @@ def test_killed_and_resumed_equals_uninterrupted(method, step, few_digits, teach
         attar.distill(few_digits, method, teacher=teacher, out=tmp_path / "killed", engine=EVERY_STEP)
     attar.distill(few_digits, method, teacher=teacher, out=tmp_path / "killed", engine=EVERY_STEP)
     assert files(tmp_path / "killed") == files(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("views", [0, 2])
+def test_so_does_a_run_of_mixed_crops_by_adamw_and_a_cosine(views, few_digits, teacher, tmp_path, monkeypatch):
+    method, real = ND(**TINY, **ALTERED, **RECIPE, views=views), ND.step
+    for name in ("whole", "again"):
+        attar.distill(few_digits, method, teacher=teacher, out=tmp_path / name, engine=EVERY_STEP)
+
+    def dying(self, state, runtime):
+        found = real(self, state, runtime)
+        if state.done == 5:
+            raise Killed
+        return found
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(ND, "step", dying)
+        attar.distill(few_digits, method, teacher=teacher, out=tmp_path / "killed", engine=EVERY_STEP)
+    attar.distill(few_digits, method, teacher=teacher, out=tmp_path / "killed", engine=EVERY_STEP)
+    assert files(tmp_path / "killed") == files(tmp_path / "whole") == files(tmp_path / "again")
 
 
 def test_a_finished_student_is_read_and_answers_as_before(method, few_digits, teacher, tmp_path, monkeypatch):
@@ -187,8 +216,6 @@ def test_adam_is_torchs(few_digits, teacher, runtime):
     state = method.build(Pair(few_digits, teacher), runtime)
     assert isinstance(state.optimizer, torch.optim.Adam)
     assert state.optimizer.param_groups[0]["betas"] == (0.8, 0.999)
-    with pytest.raises(InputError, match="nesterov goes with SGD"):
-        KD(optimizer="adam", nesterov=True)
 
 
 def test_a_warm_up_from_zero_leaves_the_first_epoch_to_the_labels(few_digits, teacher, runtime):
@@ -238,6 +265,68 @@ def test_stored_answers_are_those_a_teacher_gives_anew(few_digits, teacher, monk
     anew = attar.distill(few_digits, KD(**TINY, views=2), teacher=teacher, engine=QUIET)
     for name, value in stored.network.state_dict().items():
         assert torch.allclose(anew.network.state_dict()[name].double(), value.double(), atol=1e-5)
+
+
+def test_so_are_those_to_mixed_crops(few_digits, teacher, runtime):
+    said = []
+    for views in (0, 2):
+        method = KD(**TINY, **ALTERED, views=views).resolve(Pair(few_digits, teacher), runtime)
+        state = method.build(Pair(few_digits, teacher), runtime)
+        view, rows = method.drawn_view(1, few_digits, 0), torch.tensor([3, 80, 41])
+        said.append(state.answers(view.seen(few_digits.inputs, rows, runtime.device), rows, 1).logits)
+    torch.testing.assert_close(*said)
+    other = dataclasses.replace(method, mixup=0.7)
+    assert state.answers.key != type(state.answers)(state.watched, few_digits, other, runtime).key
+    one, two = (type(state.answers)(state.answers.watched, few_digits, m, runtime).key for m in (method, other))
+    assert one == state.answers.key != two
+
+
+def test_labels_of_mixed_images_are_shares_of_classes(few_digits, teacher, runtime):
+    method = Alone(**TINY, mixup=1.0, smoothing=0.2).resolve(Pair(few_digits), runtime)
+    state = method.build(Pair(few_digits), runtime)
+    first = copy.deepcopy(state.student).train()
+    told = method.step(state, runtime)["labels"]
+    rows = state.order[:50]
+    mixing, targets = state.view.mixing, few_digits.targets
+    logits = first(state.view.seen(few_digits.inputs, rows, runtime.device))
+    terms = [
+        nn.functional.cross_entropy(logits, labels, label_smoothing=0.2, reduction="none")
+        for labels in (targets[rows], targets[mixing.partner[rows]])
+    ]
+    share = mixing.share[rows]
+    assert torch.isclose(told, (share * terms[0] + (1 - share) * terms[1]).mean(), atol=1e-5)
+
+
+def test_adamw_spares_biases_and_norms_and_the_step_size_rises_and_falls(few_digits, teacher, runtime):
+    method = KD(**TINY, **RECIPE, weight_decay=0.05).resolve(Pair(few_digits, teacher), runtime)
+    state = method.build(Pair(few_digits, teacher), runtime)
+    assert isinstance(state.optimizer, torch.optim.AdamW)
+    wide, flat = state.optimizer.param_groups
+    assert (wide["weight_decay"], flat["weight_decay"]) == (0.05, 0)
+    assert min(parameter.ndim for parameter in wide["params"]) > 1 == max(p.ndim for p in flat["params"])
+    assert len(wide["params"]) + len(flat["params"]) == len(list(state.learned()))
+    rates = []
+    while state.done < method.total_steps:
+        method.step(state, runtime)
+        rates.append(wide["lr"])
+    cosine = [(1 + math.cos(math.pi * epoch / 3)) / 2 for epoch in range(3)]
+    wanted = [2e-3 * rise * fall for rise, fall in zip((2 / 3, 1, 1), cosine, strict=True)]
+    assert rates[:: method.batches] == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(
+    "kind, settings, sentence",
+    [
+        (DKD, {"mixup": 0.8}, "dkd needs one class for each image; leave out mixup and cutmix."),
+        (CRD, {"cutmix": 1.0}, "crd needs one class for each image; leave out mixup and cutmix."),
+        (SubclassKD, {"mixup": 0.8}, "skd needs one class for each image; leave out mixup and cutmix."),
+        (ND, {"mixup": 0.8, "base": "dkd"}, "nd needs one class for each image; leave out mixup and cutmix."),
+    ],
+)
+def test_a_method_that_needs_one_class_for_an_image_refuses_mixed_ones(kind, settings, sentence):
+    with pytest.raises(InputError) as refusal:
+        kind(**settings)
+    assert str(refusal.value) == sentence
 
 
 def test_a_torn_file_of_answers_is_made_again(few_digits, teacher, tmp_path, monkeypatch):
@@ -391,13 +480,3 @@ def test_teachers_that_are_files_pickles_or_of_other_classes_are_refused(few_dig
     attar.distill(shapes, dataclasses.replace(CHEAP["alone"], batch=20), out=tmp_path / "other", engine=QUIET)
     with pytest.raises(InputError, match=r"knows 3 classes of \(3, 16, 16\) images, but digits has 10"):
         attar.distill(few_digits, CHEAP["kd"], teacher=tmp_path / "other", engine=QUIET)
-
-
-def test_cuts_must_rise():
-    with pytest.raises(InputError, match="they must rise"):
-        Alone(cuts=(0.7, 0.5))
-
-
-def test_a_last_batch_of_one_image_is_left_out():
-    assert dataclasses.replace(Distillation(batch=50), images=101).batches == 2
-    assert dataclasses.replace(Distillation(batch=50), images=102).batches == 3

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from attar.classifiers.attention import attention_loss
+from attar.classifiers.cc import kernel_loss, neighbour_loss
 from attar.classifiers.crd import Memory, crd_loss
 from attar.classifiers.dhkd import binary_kl, binary_kl_norm
 from attar.classifiers.discovery import decorrelation
@@ -18,11 +19,14 @@ from attar.classifiers.dkd import dkd_loss
 from attar.classifiers.fitnets import hint_loss
 from attar.classifiers.kd import kd_loss, standardised
 from attar.classifiers.nd import nd_loss
+from attar.classifiers.nst import nst_loss
+from attar.classifiers.pkt import pkt_loss
 from attar.classifiers.reviewkd import review_loss
 from attar.classifiers.rkd import angle_loss, distance_loss
 from attar.classifiers.skd import subclass_loss
 from attar.classifiers.sp import similarity_loss
 from attar.classifiers.subclasses import Grouping, soft_bits
+from attar.classifiers.vid import vid_loss
 
 RECORDED = Path(__file__).with_name("golden.json")
 
@@ -53,6 +57,11 @@ def losses():
         "rkd, distances": distance_loss(student, teacher),
         "rkd, angles": angle_loss(student, teacher),
         "sp": similarity_loss(maps, others),
+        "pkt": pkt_loss(student, teacher),
+        "vid": vid_loss(maps, torch.tensor([0.5, 1.0, 2.0]), others),
+        "cc, neighbours": neighbour_loss(student, teacher),
+        "cc, kernel": kernel_loss(student, teacher),
+        "nst": nst_loss(maps, others),
         "crd": crd_loss(*sides, torch.arange(6), drawn, memory),
         "reviewkd": review_loss([maps], [others]),
         "skd": subclass_loss(student, teacher),

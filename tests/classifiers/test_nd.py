@@ -1,11 +1,14 @@
+import dataclasses
+
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 import attar
 from attar.classifiers.kd import KD
 from attar.classifiers.nd import ND, ClassMeans, Projector, nd_loss
-from attar.classifiers.pair import Pair
+from attar.classifiers.pair import Batch, Pair
 from attar.classifiers.teacher import teacher_named
 from attar.classifiers.watched import Watched
 from attar.core.errors import InputError
@@ -107,6 +110,43 @@ def test_class_means_of_views_are_others(few_digits, digits, engine):
     assert (units[0] * units[1]).sum(dim=1).min() > 0.5
 
 
+def test_class_means_are_mixed_as_images_are(few_digits, digits, engine, runtime):
+    teacher = teacher_named("convnet:norm=batch,width=16", digits, Runtime(engine))
+    pair = Pair(few_digits, teacher)
+    method = ND(student="convnet:norm=batch,width=16", batch=40, mixup=0.8).resolve(pair, runtime)
+    state = method.build(pair, runtime)
+    with torch.no_grad():
+        theirs = Watched(teacher.eval())(few_digits.inputs(torch.arange(120))).embedding
+    means = torch.stack([theirs[few_digits.targets == label].mean(dim=0) for label in range(10)])
+    assert torch.allclose(state.memory.means, means, atol=1e-4)
+    student = state.student.train()
+    view, rows = method.drawn_view(0, few_digits, 0), torch.arange(0, 120, 3)
+    images, shares = view.seen(few_digits.inputs, rows, runtime.device), view.labels(few_digits.targets, rows, 10)
+    said, wanted = Watched(student)(images), state.answers(images, rows, 0)
+    found = method.terms(Batch(said, wanted, shares, rows, warm=1.0), state)["direction"]
+    assert torch.isclose(found, nd_loss(said.embedding, wanted.embedding, shares, means), atol=1e-5)
+    assert method.step(state, runtime)["direction"].isfinite()
+
+
+def test_deit_answers_by_both_heads_and_shows_its_distillation_token(shapes, engine):
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    sizes = {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = transformers.DeiTConfig(**sizes, image_size=16, patch_size=8, num_labels=3)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        student = transformers.DeiTForImageClassificationWithTeacher(config)
+    said = Watched(student.eval())(shapes.inputs(torch.arange(4)))
+    by_token = student.distillation_classifier(said.embedding)
+    whole = student.deit(shapes.inputs(torch.arange(4))).last_hidden_state
+    assert torch.allclose(said.embedding, whole[:, 1])
+    assert torch.allclose(said.logits, (by_token + student.cls_classifier(whole[:, 0])) / 2, atol=1e-6)
+    recipe = dataclasses.replace(ND.paper("regnety160-deit_b"), epochs=2, batch=20)
+    made = attar.distill(shapes, recipe, teacher="convnet:norm=batch,width=8", student=student, engine=engine)
+    before, after = (dict(network.named_parameters()) for network in (student, made.network))
+    assert not torch.equal(before["distillation_classifier.weight"], after["distillation_classifier.weight"])
+    assert not torch.equal(before["cls_classifier.weight"], after["cls_classifier.weight"])
+
+
 def test_dead_features_are_no_division_by_zero(batch):
     _, _, labels, directions = batch
     dead = torch.zeros(6, 5, dtype=torch.float64, requires_grad=True)
@@ -141,3 +181,30 @@ def test_a_class_without_samples_or_direction_is_refused():
 
 def test_a_projector_changes_the_size():
     assert Projector(4, 9)(torch.randn(3, 4)).shape == (3, 9)
+
+
+def test_means_come_back_for_the_same_teacher_and_preprocessing_alone(tmp_path):
+    teacher, seen = nn.Linear(3, 2), {"short side": 800, "mean": [0.5]}
+    features, labels = torch.randn(9, 2, generator=torch.Generator().manual_seed(0)), torch.arange(9) % 3
+    gathered, path = ClassMeans.empty(3, 2), tmp_path / "means.safetensors"
+    gathered.add(features[:5], labels[:5])
+    gathered.save(path, teacher, seen)
+    again = ClassMeans.load(path, teacher, seen)
+    for means in (gathered, again):
+        means.add(features[5:], labels[5:])
+    assert torch.equal(again.means(), gathered.means())
+    words = r"means\.safetensors holds class means of another teacher or preprocessing; gather them anew\.$"
+    with pytest.raises(InputError, match=words):
+        ClassMeans.load(path, teacher, {**seen, "short side": 640})
+    with torch.no_grad():
+        teacher.weight[0, 0] += 1e-3
+    with pytest.raises(InputError, match=words):
+        ClassMeans.load(path, teacher, seen)
+
+
+def test_what_has_no_class_is_left_out_and_what_has_a_wrong_one_refused():
+    gathered = ClassMeans.empty(2, 2)
+    gathered.add(torch.tensor([[1.0, 0.0], [9.0, 9.0], [0.0, 2.0]]).requires_grad_(), torch.tensor([0, -1, 1]))
+    assert gathered.means().tolist() == [[1, 0], [0, 2]]
+    with pytest.raises(InputError, match=r"^label 2 is of none of 2 classes, numbered from 0\.$"):
+        gathered.add(torch.ones(1, 2), torch.tensor([2]))

@@ -39,6 +39,11 @@ def test_every_stage_comes_out_in_the_teachers_shape(pooled):
     assert all(parameter.grad is not None for parameter in review.parameters())
 
 
+def test_fusions_are_as_wide_as_asked():
+    shapes = [(8, 4, 4), (8, 1, 1)]
+    assert [fusion.reduce[0].out_channels for fusion in Review(shapes, shapes, 5).fusions] == [5, 5]
+
+
 def test_a_shallow_stage_hears_of_the_deep_ones():
     shapes = [(4, 8, 8), (8, 4, 4)]
     review = Review(shapes, shapes).eval()

@@ -4,7 +4,15 @@ import pytest
 import torch
 
 import attar
-from attar.classifiers.schedules import CIFAR100_PAIRS, IMAGENET_PAIRS, schedule, student_of, teacher_of
+from attar.classifiers.schedules import (
+    CIFAR100_PAIRS,
+    DEIT_PAIRS,
+    IMAGENET_PAIRS,
+    schedule,
+    step_share,
+    student_of,
+    teacher_of,
+)
 from attar.classifiers.watched import BEFORE
 from attar.cli import main
 from attar.core.errors import InputError
@@ -44,10 +52,45 @@ def test_every_pair_of_the_benchmark_can_be_built(pair):
     assert (teacher, student) == tuple(f"{name}-bn" if "vgg" in name else name for name in pair.split("-"))
 
 
-def test_of_imagenets_pairs_those_are_built_that_are_known_here():
-    assert {student_of(pair) for pair in IMAGENET_PAIRS} == {"resnet18:norm=batch", None}
-    assert {teacher_of(pair) for pair in IMAGENET_PAIRS} == {"resnet50", None}
+def test_every_pair_of_imagenets_can_be_built_but_for_regnet():
+    assert {student_of(pair) for pair in IMAGENET_PAIRS} == {"resnet18-imagenet", "mobilenetv1"}
+    deep = {f"resnet{depth}-imagenet" for depth in (34, 50, 101, 152)}
+    assert {teacher_of(pair) for pair in IMAGENET_PAIRS} == {*deep, "vit_s16", "vit_b16"}
+    for pair in IMAGENET_PAIRS:
+        assert parse(teacher_of(pair)).network == teacher_of(pair)
+        assert schedule(pair)["student"] == parse(student_of(pair)).network
+        assert (schedule(pair)["smallest_crop"], schedule(pair)["flips"]) == (0.08, "on")
+    assert [(teacher_of(pair), student_of(pair)) for pair in DEIT_PAIRS] == [(None, "vit_b16")]
     assert teacher_of("cifar100") is student_of("cifar100") is None
+
+
+def test_imagenets_rows_hold_for_its_pairs():
+    kd = attar.KD.paper("resnet34-resnet18")
+    assert (kd.student, kd.temperature, kd.label_weight, kd.smallest_crop) == ("resnet18-imagenet", 1, 0.5, 0.08)
+    assert attar.DIST.paper("resnet50-mobilenetv1").student == "mobilenetv1"
+    assert attar.DHKD.paper("imagenet").student == "resnet18-imagenet"
+    review = attar.ReviewKD.paper("resnet34-resnet18")
+    assert (review.student_layers, review.teacher_layers) == ((BEFORE,), (BEFORE,))
+    assert attar.ND.paper("resnet50-mobilenetv1", "reviewkd").student_layers == (BEFORE,)
+
+
+def test_deits_recipe():
+    nd = attar.ND.paper("regnety160-deit_b")
+    assert (nd.epochs, nd.batch, nd.optimizer, nd.schedule, nd.lr) == (300, 2048, "adamw", "cosine", 2e-3)
+    assert (nd.mixup, nd.cutmix, nd.smoothing, nd.smallest_crop) == (0.8, 1.0, 0.1, 0.08)
+    assert (nd.base_weight, nd.direction_weight, nd.temperature, nd.nesterov) == (0.5, 1.5, 1.0, False)
+    assert [round(share * 300) for share in (nd.lr_warm_up, nd.warm_up)] == [5, 5]
+    assert nd.student == "vit_b16"
+
+
+def test_the_step_size_falls_at_cuts_or_by_a_cosine_after_its_rise():
+    steps = {"cuts": (0.5, 0.75), "cosine": False, "warm_up": 0.0}
+    assert [step_share(epoch, 8, **steps) for epoch in (0, 3, 4, 5, 6, 7)] == [1, 1, 0.1, 0.1, 0.1**2, 0.1**2]
+    cosine = {"cuts": (0.5,), "cosine": True, "warm_up": 0.0}
+    assert [step_share(epoch, 8, **cosine) for epoch in (0, 4)] == pytest.approx([1, 0.5])
+    assert step_share(8, 8, **cosine) == pytest.approx(0)
+    rising = [step_share(epoch, 8, **{**steps, "warm_up": 0.5}) for epoch in range(4)]
+    assert rising == [0.25, 0.5, 0.75, 1]
 
 
 def test_a_pair_brings_its_student():

@@ -74,7 +74,10 @@ def test_settings_of_the_notebook():
     mnist = SubclassKD.paper("mnist-2x5")
     assert (mnist.optimizer, mnist.lr, mnist.batch, mnist.epochs) == ("adam", 1e-3, 256, 12)
     assert (mnist.alpha, mnist.temperature, mnist.shift) == (0.5, 4, 0)
-    assert round(SubclassKD.paper("mhist").head_share * 35) == 10
+    mhist = SubclassKD.paper("mhist")
+    assert round(mhist.head_share * 35) == round(mhist.cuts[0] * 35) == 10
+    assert (mhist.keep, mnist.keep) == ("f1", "last")
+    assert (mhist.turns, mnist.turns) == (True, False)
     assert Discover.paper("mnist-2x5").beta == 1
 
 

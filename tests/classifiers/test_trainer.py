@@ -6,20 +6,27 @@ import torch.nn.functional as F
 from torch import nn
 
 from attar.classifiers.attention import AttentionTransfer
-from attar.classifiers.crd import CRD
+from attar.classifiers.cc import CC
+from attar.classifiers.crd import CRD, Memory
 from attar.classifiers.dhkd import DHKD, binary_kl_norm
 from attar.classifiers.dist import DIST
 from attar.classifiers.dkd import DKD
 from attar.classifiers.fitnets import FitNets
 from attar.classifiers.kd import KD, kd_loss
 from attar.classifiers.nd import ND
+from attar.classifiers.nst import NST
+from attar.classifiers.numbered import ROW
+from attar.classifiers.pkt import PKT
 from attar.classifiers.reviewkd import ReviewKD
 from attar.classifiers.rkd import RKD
 from attar.classifiers.skd import SubclassKD
 from attar.classifiers.sp import SP
 from attar.classifiers.trainer import BESIDE, DistillationMixin, plain_loss
+from attar.classifiers.vid import VID
 from attar.classifiers.watched import Watched
 from attar.core.errors import InputError
+from attar.core.seeds import derived_seed
+from attar.core.state import pack
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
@@ -85,8 +92,6 @@ def test_it_trains(method, few_digits, tmp_path):
 
 
 def test_what_a_trainer_cannot_do_is_refused(few_digits, tmp_path):
-    with pytest.raises(InputError, match="crd remembers samples by number"):
-        trainer(few_digits, CRD(), tmp_path)
     wrong = classifier(8)
     wrong.classifier[1] = nn.Linear(16, 7)
     with pytest.raises(InputError, match="the student gives 10 logits and the teacher 7"):
@@ -159,7 +164,7 @@ def text_classifier(family, width, layers=2):
         return made[family]()
 
 
-def text_trainer(method, folder, student=None, teacher=None, **settings):
+def text_trainer(method, folder, student=None, teacher=None, samples=None, **settings):
     arguments = transformers.TrainingArguments(
         output_dir=str(folder), report_to=[], use_cpu=True, disable_tqdm=True, **{"save_strategy": "no"} | settings
     )
@@ -168,7 +173,7 @@ def text_trainer(method, folder, student=None, teacher=None, **settings):
         teacher=teacher or text_classifier("bert", 16),
         method=method,
         args=arguments,
-        train_dataset=Sentences(),
+        train_dataset=Sentences() if samples is None else samples,
         eval_dataset=Sentences(8),
     )
 
@@ -201,12 +206,17 @@ LAYERS = {"student_layers": ("distilbert.transformer.layer.0",), "teacher_layers
         DIST(),
         RKD(),
         SP(),
+        PKT(),
+        CC(),
+        CRD(features=8),
         ND(),
         DHKD(),
         SubclassKD(group=(0, 0, 1, 1)),
         FitNets(**LAYERS, stage=0, hint_share=0.5, teacher_weight=1.0),
         AttentionTransfer(**LAYERS),
         ReviewKD(**LAYERS),
+        VID(**LAYERS),
+        NST(**LAYERS),
     ],
     ids=lambda method: method.name,
 )
@@ -313,9 +323,10 @@ def test_accumulated_batches_count_as_one(tmp_path):
     assert torch.allclose(*moved, atol=1e-6)
 
 
-@pytest.mark.parametrize("method", [DHKD(), ND()], ids=lambda method: method.name)
+@pytest.mark.parametrize("method", [DHKD(), ND(), CRD(features=8)], ids=lambda method: method.name)
 def test_what_is_learned_beside_the_student_is_in_the_checkpoint(method, tmp_path):
     settings = {"per_device_train_batch_size": 16, "learning_rate": 1e-2, "save_strategy": "steps", "save_steps": 2}
+    settings |= {"logging_steps": 1}
     whole = text_trainer(method, tmp_path, text_classifier("distilbert", 8, 1), max_steps=4, **settings)
     whole.train()
     assert (tmp_path / "checkpoint-2" / BESIDE).exists()
@@ -323,10 +334,70 @@ def test_what_is_learned_beside_the_student_is_in_the_checkpoint(method, tmp_pat
     again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     assert torch.allclose(parameters(again._state.parts), parameters(whole._state.parts), atol=1e-6)
     assert torch.allclose(parameters(again.model), parameters(whole.model), atol=1e-6)
+    losses = [[row["loss"] for row in made.state.log_history if "loss" in row] for made in (whole, again)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+    memories = [pack(made._state.memory)[0] for made in (whole, again)]
+    assert all(torch.allclose(value, memories[1][name], atol=1e-6) for name, value in memories[0].items())
     other = text_trainer(KD(), tmp_path, max_steps=4, **settings)
     with pytest.raises(InputError, match=f"is a checkpoint of {method.name}, not of kd"):
         other._resumed = tmp_path / "checkpoint-2"
         other._begin(other.model, batch_of(Sentences())[0])
+
+
+# ------------------------------------------------------------------------------------- samples that are remembered
+
+
+def test_what_is_remembered_of_samples_is_what_was_said_of_them(few_digits, tmp_path):
+    """After one epoch each sample was seen once; those that an epoch leaves out are as they were drawn."""
+    made = trainer(
+        few_digits, CRD(features=8, negatives=20), tmp_path, num_train_epochs=1,
+        per_device_train_batch_size=50, dataloader_drop_last=True, learning_rate=0.0,
+    )  # fmt: skip
+    made.train()
+    memory = made._state.memory
+    assert torch.equal(memory.labels, few_digits.targets)
+    fresh = Memory.fresh(120, 8, torch.Generator().manual_seed(derived_seed(made.args.seed, "memory")))
+    images = few_digits.inputs(torch.arange(120))
+    with torch.no_grad():
+        said = made._state.parts["teacher"](made._teacher(images).embedding)
+    moved = F.normalize((fresh.teacher + said) / 2, dim=1)
+    seen = torch.isclose(memory.teacher, moved, atol=1e-5).all(dim=1)
+    assert seen.sum() == 100
+    assert torch.equal(memory.teacher[~seen], fresh.teacher[~seen])
+    assert (memory.constants > 0).all()
+
+
+def test_a_data_set_with_columns_too_many_is_numbered_too(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    rows = [Sentences()[row] for row in range(48)]
+    columns = {name: [row[name] if name == "labels" else row[name].tolist() for row in rows] for name in rows[0]}
+    table = datasets.Dataset.from_dict({**columns, "source": ["a book"] * 48})
+    settings = {"max_steps": 3, "per_device_train_batch_size": 16, "learning_rate": 1e-2, "logging_steps": 1}
+    losses = []
+    for samples in (Sentences(), table):
+        made = text_trainer(CRD(features=8), tmp_path, text_classifier("distilbert", 8, 1), samples=samples, **settings)
+        made.train()
+        losses.append([row["loss"] for row in made.state.log_history if "loss" in row])
+        assert ROW not in next(iter(made.get_eval_dataloader()))
+        assert made.predict(table).predictions.shape == (48, CLASSES)
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+
+
+class Stream(torch.utils.data.IterableDataset):
+    def __iter__(self):
+        return iter(Sentences())
+
+
+def test_samples_without_numbers_and_several_processes_are_refused(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match=r"^Stream has no numbered samples; give a data set with a length\.$"):
+        text_trainer(CRD(), tmp_path, samples=Stream(), max_steps=1)
+    made = text_trainer(CRD(), tmp_path)
+    named, labels = batch_of(Sentences())
+    with pytest.raises(InputError, match="a batch does not tell which samples it holds"):
+        made.compute_loss(made.model.train(), {**named, "labels": labels})
+    monkeypatch.setattr(transformers.TrainingArguments, "world_size", 2)
+    with pytest.raises(InputError, match=r"^crd remembers samples in one process, and there are 2\.$"):
+        text_trainer(CRD(), tmp_path)
 
 
 @pytest.mark.parametrize("method", [RKD(), DHKD()], ids=lambda method: method.name)

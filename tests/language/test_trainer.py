@@ -10,6 +10,7 @@ from attar.core.errors import InputError
 from attar.language.models import fresh_model
 from attar.language.objective import distillation_loss
 from attar.language.tokens import Tokeniser
+from attar.language.trainer import _last_answer
 
 
 class Trainer(language.DistillationMixin, transformers.Trainer):
@@ -116,6 +117,26 @@ def test_a_checkpoint_of_the_trainer_s_is_gone_on_with(trainer, tmp_path):
         assert all(torch.equal(*pair) for pair in zip(one, other, strict=True))
 
 
+def test_what_a_schedule_remembers_is_gone_on_with_too(trainer, tmp_path):
+    method = {"schedule": "adaptive", "threshold": 0.5, "capacity": 8, "new_tokens": 4, "max_length": 96}
+    whole = trainer(method, max_steps=4, save_steps=2)
+    whole.train()
+    again = trainer(method, max_steps=4, save_steps=2)
+    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert all(torch.equal(*pair) for pair in zip(whole.model.parameters(), again.model.parameters(), strict=True))
+    assert torch.equal(whole.scheduled.store.ids, again.scheduled.store.ids)
+
+
+def test_the_schedule_hears_of_the_mean_of_several_sets_and_of_no_test(trainer, rows):
+    mine = trainer({"schedule": "adaptive"})
+    found = mine.evaluate({"one": rows[:4], "other": rows[4:6]})
+    expected = (found["eval_one_loss"] + found["eval_other_loss"]) / 2
+    assert mine.scheduled.reference == pytest.approx(expected)
+    again = trainer({"schedule": "adaptive"})
+    again.evaluate(rows[:4], metric_key_prefix="test")
+    assert again.scheduled.reference is None
+
+
 def test_gradient_accumulation_is_one_large_batch(trainer):
     found = []
     for size, steps in ((8, 1), (2, 4)):
@@ -150,6 +171,8 @@ def test_padding_on_the_left_changes_nothing(trainer, rows):
 def test_what_cannot_be_is_refused(trainer, source, tokenizer):
     with pytest.raises(InputError, match=r"use language\.distill"):
         trainer({"divergence": "policy"})
+    with pytest.raises(InputError, match="leave out loss_type, label_smoothing_factor"):
+        trainer(label_smoothing_factor=0.1)
     with pytest.raises(InputError, match="need the tokenizer: give the trainer processing_class="):
         trainer({"span_weight": 1.0}, processing_class=None)
     wide = fresh_model("gpt2:layers=1,width=16", tokenizer, 96, torch.Generator())
@@ -157,6 +180,28 @@ def test_what_cannot_be_is_refused(trainer, source, tokenizer):
     assert trainer(teacher=wide).loss.words == 300
     with pytest.raises(InputError, match="the teacher has logits for 310 tokens and the student for 300"):
         trainer(teacher=wide, processing_class=None)
+
+
+def test_rows_longer_than_answers_may_be_are_refused(trainer, rows):
+    mine = trainer({"schedule": "on-policy", "max_length": 16})
+    mine.model.train()
+    with pytest.raises(InputError, match=r"a row has \d+ tokens, but the student's answers end at 16"):
+        mine.compute_loss(mine.model, collated(rows[:2]))
+
+
+@pytest.mark.parametrize(
+    ("counted", "place"),
+    [
+        ([False, False, True, True, False], (2, 4)),
+        ([False, True, False, True, True], (3, 5)),
+        ([True, True, True, True, True, True], (3, 6)),
+        ([True, True], (1, 2)),
+        ([True], (1, 1)),
+        ([False, False], (2, 2)),
+    ],
+)
+def test_the_last_answer_is_what_is_learned_in_one_piece(counted, place):
+    assert _last_answer(counted, context=3) == place
 
 
 def test_packed_rows_are_learned_from_but_not_answered(trainer, rows):

@@ -54,7 +54,7 @@ class Origin(core.Origin):
         """The origin of what `method` makes of a `Pair`."""
         shape = pair.source.shape
         large = None if teacher is None else Size.of(teacher, shape)
-        return cls.made(pair.source, method, runtime, student=Size.of(student, shape), teacher=large)
+        return cls.made(pair.data, method, runtime, student=Size.of(student, shape), teacher=large)
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ class DistilledClassifier(core.Shareable):
     """The class of each logit, where those are subclasses."""
     origin: Origin
     scores: dict[str, Any] = field(default_factory=dict)
-    """Accuracies on the test images, in per cent: `student`, `teacher`, `kept`."""
+    """Accuracies on the test images, in per cent: `student`, `teacher`, `kept`; where an epoch was chosen, `epoch` and,
+    of training images held out, `held_out_accuracy` or `held_out_f1`."""
 
     repo_type = "model"
     files = (WEIGHTS, WHITENING, core.ARTEFACT, core.CARD)
@@ -172,7 +173,7 @@ logits = student.logits(student.transform.forward(pixels))  # pixels: uint8, {li
         sizes = {"student": self.origin.student, "teacher": self.origin.teacher}
         told = [f"{who}: {_told(size)}{_percent(self.scores.get(who))}" for who, size in sizes.items() if size]
         kept = [f"kept: {self.scores['kept']:.1f} %"] if "kept" in self.scores else []
-        return "\n".join([*told, *kept])
+        return "\n".join([*told, *kept, *_chosen(self.scores, self.origin.settings)])
 
 
 def _told(size: Size) -> str:
@@ -181,6 +182,15 @@ def _told(size: Size) -> str:
 
 def _percent(value: float | None) -> str:
     return "" if value is None else f", {value:.1f} % of the test images right"
+
+
+def _chosen(scores: dict[str, Any], settings: dict[str, Any]) -> list[str]:
+    """Which epoch was kept, where it was chosen."""
+    if "epoch" not in scores:
+        return []
+    by = {"accuracy": "right", "f1": "F1"}[settings["keep"]]
+    found = scores[f"held_out_{settings['keep']}"]
+    return [f"epoch {scores['epoch']} of {settings['epochs']}: {found:.1f} % {by} on training images held out"]
 
 
 def _built(student: str | None, shape: tuple[int, int, int], outputs: int, folder: Path) -> nn.Module:

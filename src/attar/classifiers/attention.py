@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attar.classifiers.distillation import Distillation
-from attar.classifiers.fitnets import AnyMaps, Maps
+from attar.classifiers.fitnets import AnyMaps, Maps, at_one_size
 from attar.classifiers.kd import Scalar
 from attar.classifiers.pair import Batch, Distilling, Pair, Terms
 from attar.classifiers.schedules import row_of, schedule
@@ -87,9 +87,7 @@ def attention_loss(
         form: The mean over all elements of the squared difference, for which the field's weight of 1,000 is meant; or
             the paper's Euclidean distance, averaged over samples.
     """
-    size = (min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3]))
-    given = attention_map(F.adaptive_avg_pool2d(student, size), power)
-    wanted = attention_map(F.adaptive_avg_pool2d(teacher.detach(), size), power)
+    given, wanted = (attention_map(maps, power) for maps in at_one_size(student, teacher.detach()))
     if form == "released":
         return (given - wanted).square().mean()
     return (given - wanted).norm(dim=1).mean()

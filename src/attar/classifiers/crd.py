@@ -54,11 +54,17 @@ class CRD(Distillation):
     """T of those."""
 
     name = "crd"
+    hard_labels = True
 
     def resolve(self, pair: Pair, runtime: Runtime) -> Self:
         """Fill in K."""
-        usual = max(1, min(len(pair.source.train) // 4, 4096))
-        return dataclasses.replace(super().resolve(pair, runtime), negatives=self.negatives or usual)
+        found = super().resolve(pair, runtime)
+        return found.of(found.images)
+
+    def of(self, images: int) -> Self:
+        """The same for so many samples, with K filled in."""
+        usual = max(1, min(images // 4, 4096))
+        return dataclasses.replace(self, images=images, negatives=self.negatives or usual)
 
     def connectors(self, student: Answers, teacher: Answers) -> dict[str, nn.Module]:
         """Both networks' maps to the embedding; both are learned."""
@@ -68,16 +74,15 @@ class CRD(Distillation):
     def remember(self, state: Distilling, runtime: Runtime) -> "Memory":
         """A place for every sample."""
         memory = Memory.fresh(self.images, self.features, runtime.generator("memory"))
-        return memory.to(runtime.device)
+        return memory.of(state.pair.source.targets).to(runtime.device)
 
     def terms(self, batch: Batch, state: Distilling) -> Terms:
         """The contrast; what was said is remembered after the step's gradient is taken."""
         given = state.parts["student"](batch.student.embedding)
         wanted = state.parts["teacher"](batch.teacher.embedding)
-        labels = state.pair.source.targets
         assert self.negatives is not None, "resolve the settings first"
         draw = torch.Generator().manual_seed(derived_seed(state.done, "negatives"))
-        drawn = draw_negatives(labels, batch.rows, self.negatives, draw)
+        drawn = draw_negatives(state.memory.labels, batch.rows, self.negatives, draw)
         rows = batch.rows.to(given.device)
         loss = crd_loss(
             given, wanted, rows, drawn.to(given.device), state.memory, temperature=self.contrast_temperature
@@ -92,7 +97,7 @@ class CRD(Distillation):
     def descend(self, terms: Terms, state: Distilling) -> Tensor:
         """The gradient; then the memory moves."""
         loss = super().descend(terms, state)
-        state.memory.remember(*state.memory.said, self.memory_momentum)
+        state.memory.settle(self.memory_momentum)
         return loss
 
     @classmethod
@@ -127,6 +132,8 @@ class Memory:
     teacher: Float[Tensor, "example feature"]
     constants: Float[Tensor, "2"]
     """Of the student's and the teacher's anchors; negative until the first batch has set them."""
+    labels: Rows = rebuilt(default=None)
+    """The classes of the samples, from others of which negatives are drawn; on the CPU."""
     said: Any = rebuilt(default=None)
     """Rows and embeddings of this step, which are yet to be remembered."""
 
@@ -137,9 +144,21 @@ class Memory:
         banks = [torch.empty(examples, features).uniform_(-bound, bound, generator=generator) for _ in range(2)]
         return cls(banks[0], banks[1], torch.full((2,), -1.0))
 
+    def of(self, labels: Rows) -> Self:
+        """The same of samples of these classes."""
+        return dataclasses.replace(self, labels=labels)
+
     def to(self, device: torch.device) -> Self:
         """The same on a device."""
-        return type(self)(self.student.to(device), self.teacher.to(device), self.constants.to(device))
+        banks = self.student.to(device), self.teacher.to(device)
+        return type(self)(*banks, self.constants.to(device), self.labels)
+
+    def settle(self, momentum: float = 0.5) -> None:
+        """Remember what was said in this step, whose gradient has been taken."""
+        if self.said is not None:
+            rows, student, teacher = self.said
+            self.remember(rows, student, teacher, momentum)
+            self.said = None
 
     @torch.no_grad()
     def remember(self, rows: Rows, student: Unit, teacher: Unit, momentum: float = 0.5) -> None:

@@ -98,7 +98,7 @@ class DHKD(Distillation):
         rows: dict[str, dict[str, Any]] = {
             "cifar100": schedule("resnet32x4-shufflenetv2"),
             "imagenet": {
-                **schedule("imagenet"),
+                **schedule("resnet34-resnet18"),
                 **{"batch": 128, "lr": 0.1, "alpha": 0.1, "head": "linear", "alignment": "off", "stop_at": 0.5},
             },
         }

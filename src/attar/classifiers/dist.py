@@ -48,8 +48,8 @@ class DIST(Distillation):
         """The settings of the authors' tables.
 
         Args:
-            data: cifar100 (both weights 2, as their code is said to have them; not verified), a pair of its benchmark,
-                whose student is then taken, or imagenet.
+            data: cifar100 (both weights 2, as their code is said to have them; not verified) or imagenet, or a pair of
+                their tables, whose student is then taken.
 
         Raises:
             InputError: Another data set or pair.

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -19,67 +19,36 @@ from torch import Tensor, nn
 
 from attar.classifiers.artefact import DistilledClassifier, Origin
 from attar.classifiers.pair import Batch, Distilling, Pair, Terms
+from attar.classifiers.recipe import Recipe
 from attar.classifiers.schedules import teacher_of
+from attar.classifiers.selection import Best, parted, score_held_out
 from attar.classifiers.teacher import AnswersOfViews, accuracy_on_classes
-from attar.classifiers.views import View, order_of
+from attar.classifiers.views import order_of
 from attar.classifiers.watched import Answers, Watched
 from attar.core import engine
 from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed
-from attar.core.settings import Range, Settings
+from attar.core.settings import Range
 from attar.images.networks.architecture import Architecture, multiply_adds, parse
 from attar.images.networks.pretrained import PREFIX, network_named
 from attar.images.sources import ImageSource
 
 
 @dataclass(frozen=True, kw_only=True)
-class Distillation(Settings):
+class Distillation(Recipe):
     """Settings and loop of the methods that distill a classifier into a student."""
 
-    student: str = "convnet:norm=batch,width=16"
-    """The student: a network by name (convnet:norm=batch,width=16, resnet18, transformers:FOLDER)."""
-    epochs: Annotated[int, Range(1)] = 60
-    """Passes over the training images (the field's tables: 240)."""
-    batch: Annotated[int, Range(2)] = 64
-    """Images per step."""
-    optimizer: Literal["sgd", "adam"] = "sgd"
-    """The field's SGD; or Adam, which wants a far smaller step size (1e-3)."""
-    lr: Annotated[float, Range(0)] = 0.05
-    """Its step size."""
-    momentum: Annotated[float, Range(0, 1)] = 0.9
-    """SGD's momentum, or Adam's β₁."""
-    nesterov: bool = False
-    """Whether SGD's is Nesterov's."""
-    weight_decay: Annotated[float, Range(0)] = 5e-4
-    """Weight decay, added to the gradient."""
-    clip: Annotated[float, Range(0)] | None = None
-    """Norm to which a longer gradient of all that is learned is cut; not at all unless given."""
-    cuts: tuple[float, ...] = (0.625, 0.75, 0.875)
-    """Shares of the epochs after which the step size is divided by ten."""
-    shift: Annotated[int, Range(0)] | None = None
-    """Pixels by which a view is moved at most; an eighth of the side unless given, as the field has it at 32 pixels."""
-    flips: Literal["auto", "on", "off"] = "auto"
-    """Whether views are mirrored; auto: where the data say that a mirrored image keeps its label."""
-    views: Annotated[int, Range(0)] = 0
-    """How many views of each image there are, for which the teacher's answers are stored; 0 for a new one an epoch, and
-    a teacher that answers anew."""
     label_weight: Annotated[float, Range(0)] = 1.0
     """Weight of the cross-entropy with the labels."""
     smoothing: Annotated[float, Range(0, 1)] = 0.0
     """How much of a label is spread over all classes."""
-    warm_up: Annotated[float, Range(0, 1)] = 1 / 12
-    """Share of the epochs over which a method's terms are warmed up, where it has such."""
-    warm_from: Annotated[int, Range(0, 1)] = 1
-    """Number of the first epoch in that warm-up: 1, or 0, which leaves its terms out (as in ND's scripts)."""
     student_layers: tuple[str, ...] = ()
     """Modules of the student whose outputs are its stages, shallow to deep, or their inputs (input:NAME, such as the
     last activation of a block, for maps before it); attar's own networks show theirs."""
     teacher_layers: tuple[str, ...] = ()
     """The teacher's, as many."""
-    images: int = 0
-    """How many there are to train on; filled in from the data."""
 
     name = "distillation"
     needs_teacher = True
@@ -88,13 +57,13 @@ class Distillation(Settings):
     """Whether the method looks at maps, which are stored only where they fit."""
     compares_samples = False
     """Whether a batch has to have two samples, which it compares."""
+    hard_labels = False
+    """Whether the method needs one class for each image, which a mixed one has not."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if list(self.cuts) != sorted(self.cuts) or any(not 0 < cut <= 1 for cut in self.cuts):
-            raise InputError(f"cuts are {self.cuts}; they must rise from above 0 to at most 1.")
-        if self.nesterov and (self.optimizer == "adam" or not self.momentum):
-            raise InputError("nesterov goes with SGD and a momentum above 0; leave it out.")
+        if self.hard_labels and (self.mixup or self.cutmix):
+            raise InputError(f"{self.name} needs one class for each image; leave out mixup and cutmix.")
 
     # ------------------------------------------------------------------------------------------ what a method fills in
 
@@ -148,6 +117,16 @@ class Distillation(Settings):
 
     # --------------------------------------------------------------------------------------------------------- the run
 
+    def trained_on(self, pair: Pair, runtime: Runtime) -> Pair:
+        """The pair without the training images on which an epoch is chosen.
+
+        Raises:
+            InputError: A share that holds nothing out, or leaves nothing of a class.
+        """
+        if self.keep == "last":
+            return pair
+        return dataclasses.replace(pair, source=parted(pair.source, self.held_out, runtime.seed), whole=pair.source)
+
     def resolve(self, pair: Pair, runtime: Runtime) -> Self:
         """Fill in what was left open.
 
@@ -158,22 +137,9 @@ class Distillation(Settings):
             if network is not None:
                 device = next(network.parameters()).device
                 Watched(network).tried(pair.source.shape, device, who)
-        side = min(pair.source.shape[1:])
-        flips = pair.source.flips if self.flips == "auto" else self.flips == "on"
-        given = {"shift": side // 8 if self.shift is None else self.shift, "flips": "on" if flips else "off"}
         if pair.student is None and not self.student.startswith(PREFIX):
             parse(self.student)
-        return dataclasses.replace(self, images=len(pair.source.train), **given)  # type: ignore[arg-type]
-
-    @property
-    def batches(self) -> int:
-        """Steps per epoch; a last batch of one image, which batch norm cannot take, is left out."""
-        return self.images // self.batch + (self.images % self.batch > 1)
-
-    @property
-    def total_steps(self) -> int:
-        """Steps in all."""
-        return self.epochs * self.batches
+        return self.fitted_to(self.trained_on(pair, runtime).source)
 
     def work(self, pair: Pair) -> float:
         """Three passes of the student and one of the teacher, of every image of every epoch."""
@@ -197,6 +163,7 @@ class Distillation(Settings):
         Raises:
             InputError: Teacher and student do not fit the data or one another.
         """
+        pair = self.trained_on(pair, runtime)
         student = runtime.place(self._student(pair, runtime.generator("network"))).train()
         watched = Watched(student, self.student_layers)
         mine = watched.tried(pair.source.shape, runtime.device, "student")
@@ -208,18 +175,11 @@ class Distillation(Settings):
         self.check(mine, theirs, pair.source)
         parts = nn.ModuleDict(_seeded(lambda: self.connectors(mine, theirs), runtime)).to(runtime.device).train()
         state = Distilling(student, parts, torch.optim.SGD([nn.Parameter(torch.zeros(()))]), pair=pair, watched=watched)
-        state.optimizer = self._optimizer(state)
+        state.optimizer = self.optimizer_of(list(state.learned()))
         state.answers = answers
+        state.best = None if self.keep == "last" else Best(copy.deepcopy(student))
         state.memory = self.remember(state, runtime)
         return state
-
-    def _optimizer(self, state: Distilling) -> torch.optim.Optimizer:
-        if self.optimizer == "adam":
-            betas = (self.momentum, 0.999)
-            return torch.optim.Adam(state.learned(), self.lr, betas=betas, weight_decay=self.weight_decay)
-        return torch.optim.SGD(
-            state.learned(), self.lr, self.momentum, weight_decay=self.weight_decay, nesterov=self.nesterov
-        )
 
     def check(self, student: Answers, teacher: Answers, source: ImageSource) -> None:
         """See that the two networks tell the classes of the data apart, and show the maps that are compared.
@@ -261,16 +221,16 @@ class Distillation(Settings):
             self._begin_epoch(epoch, state, runtime)
         rows = state.order[number * self.batch :][: self.batch]
         source = state.pair.source
-        images = state.view.shown(source.inputs(rows, runtime.device), rows)
+        images = state.view.seen(source.inputs, rows, runtime.device)
         images = images.contiguous(memory_format=runtime.memory_format)
         with runtime.autocast(training=True), self._drawing(state, runtime):
             said = state.watched(images)
         batch = Batch(
             student=said,
             teacher=state.answers(images, rows, self.view_of(epoch)) if state.answers else said,
-            labels=source.targets[rows].to(runtime.device),
+            labels=state.view.labels(source.targets, rows, len(source.classes)).to(runtime.device),
             rows=rows,
-            warm=min(1.0, (epoch + self.warm_from) / max(self.warm_up * self.epochs, 1.0)),
+            warm=self.warmth(epoch),
             progress=state.done / self.total_steps,
         )
         state.optimizer.zero_grad(set_to_none=True)
@@ -281,6 +241,10 @@ class Distillation(Settings):
             torch.nn.utils.clip_grad_norm_(list(state.learned()), self.clip)
         state.optimizer.step()
         state.done += 1
+        if state.best is not None and state.done % self.batches == 0:
+            source, group = state.pair.source, self.group_of(self.outputs(state.pair.source))
+            found = score_held_out(state.student, source, runtime, group, self.keep)
+            state.best.see(state.student, epoch + 1, found)
         return {"loss": loss, **{name: term.detach() for name, term in terms.items()}}
 
     @contextmanager
@@ -291,32 +255,24 @@ class Distillation(Settings):
             torch.random.manual_seed(derived_seed(runtime.seed, f"{what} {state.done}"))
             yield
 
-    def view_of(self, epoch: int) -> int:
-        """The number of the view in which an epoch sees the images."""
-        return epoch % self.views if self.views else epoch
-
     def _begin_epoch(self, epoch: int, state: Distilling, runtime: Runtime) -> None:
         state.order = self.order(epoch, state.pair.source, runtime.seed)
-        state.view = self.drawn_view(self.view_of(epoch), runtime.seed)
+        state.view = self.drawn_view(self.view_of(epoch), state.pair.source, runtime.seed)
         for group in state.optimizer.param_groups:
-            group["lr"] = self.lr * 0.1 ** sum(epoch >= cut * self.epochs for cut in self.cuts)
-
-    def drawn_view(self, number: int, seed: int) -> View:
-        """The view of a number. With stored views it does not depend on the seed, so that students share them."""
-        assert self.shift is not None, "resolve the settings first"
-        return View.drawn(0 if self.views else seed, number, self.images, shift=self.shift, flips=self.flips == "on")
+            group["lr"] = self.lr_at(epoch)
 
     def result(self, state: Distilling, runtime: Runtime) -> DistilledClassifier:
-        """The student as it is now."""
+        """The student as it is now, or as it was after its best epoch."""
         teacher = state.answers.watched.network if state.answers else None
         return DistilledClassifier(
-            network=copy.deepcopy(state.student).eval(),
+            network=copy.deepcopy(state.kept).eval(),
             student=None if state.pair.student is not None else self.student,
             classes=state.pair.source.classes,
             shape=state.pair.source.shape,
             transform=state.pair.source.transform,
             group=self.group_of(self.outputs(state.pair.source)),
             origin=Origin.of(state.pair, self, runtime, state.student, teacher),
+            scores={} if state.best is None else state.best.told(self.keep),
         )
 
     def group_of(self, outputs: int) -> tuple[int, ...] | None:
@@ -364,7 +320,7 @@ def distill(
     runtime.say(f"{method.name} · {engine.resolved_json(method)}")
     run: Any = method if student is None else OfOwnModule(method, student)
     made: DistilledClassifier = engine.run(run, pair, runtime, out=out)
-    if made.scores:
+    if "student" in made.scores:
         return made
     how: Any = {"group": made.group, "known": made.labels_are_subclasses}
     scores = {"student": accuracy_on_classes(made.network, source, runtime, **how)}
@@ -372,7 +328,7 @@ def distill(
         scores["teacher"] = accuracy_on_classes(teacher, source, runtime, **how if method.needs_teacher else {})
         scores["kept"] = 100 * scores["student"] / scores["teacher"] if scores["teacher"] else float("nan")
         scores |= method.further_scores(teacher, source, runtime)
-    made = dataclasses.replace(made, scores=scores)
+    made = dataclasses.replace(made, scores=scores | made.scores)
     return made if out is None else made.save(out)
 
 

@@ -59,6 +59,7 @@ class DKD(Distillation):
     """Whether logits are brought to mean zero and deviation one first (Sun et al., CVPR 2024, arXiv:2403.01427)."""
 
     name = "dkd"
+    hard_labels = True
 
     def terms(self, batch: Batch, state: Distilling) -> Terms:
         """Both parts, warmed up."""

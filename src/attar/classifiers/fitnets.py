@@ -7,6 +7,7 @@ Romero, Ballas, Kahou, Chassang, Gatta and Bengio, FitNets: Hints for Thin Deep 
 from dataclasses import dataclass
 from typing import Annotated, Self
 
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -115,3 +116,11 @@ class Regressor(nn.Sequential):
 def hint_loss(regressed: Maps, teacher: Maps) -> Scalar:
     """The mean squared error of all elements."""
     return (regressed - teacher.detach()).square().mean()
+
+
+def at_one_size(student: AnyMaps, teacher: AnyMaps) -> tuple[AnyMaps, AnyMaps]:
+    """Both maps, the larger average-pooled to the height and width of the smaller."""
+    if student.shape[2:] == teacher.shape[2:]:
+        return student, teacher
+    size = (min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3]))
+    return F.adaptive_avg_pool2d(student, size), F.adaptive_avg_pool2d(teacher, size)

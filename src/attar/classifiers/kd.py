@@ -56,8 +56,8 @@ class KD(Distillation):
         """The settings of the field's tables.
 
         Args:
-            data: cifar100 or imagenet; of the former also cifar100-standardised (Sun et al.), or a pair of its
-                benchmark, such as resnet56-resnet20, whose student is then taken.
+            data: cifar100 or imagenet; of the former also cifar100-standardised (Sun et al.); or a pair of their
+                tables, such as resnet56-resnet20 or resnet34-resnet18, whose student is then taken.
 
         Raises:
             InputError: Another data set or pair.

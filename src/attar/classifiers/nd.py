@@ -1,12 +1,14 @@
 """ND: a student's features should point to their class's mean in the teacher, and be no shorter than the teacher's.
 
-An addition to any other loss (KD++, DKD++, ReviewKD++), for the price of one product a sample.
+An addition to any other loss (KD++, DKD++, ReviewKD++), for the price of one product a sample. In a detector of one's
+own: `attar.classifiers.proposals`.
 Wang, Cheng, Duan, Wang, Feng and Kong, Improving Knowledge Distillation via Regularizing Feature Norm and Direction,
 arXiv:2305.17007.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import torch
@@ -20,8 +22,9 @@ from attar.classifiers.dkd import DKD
 from attar.classifiers.kd import KD, Scalar
 from attar.classifiers.pair import Batch, Distilling, Terms
 from attar.classifiers.reviewkd import ReviewKD
-from attar.classifiers.schedules import row_of, schedule
+from attar.classifiers.schedules import DEIT_PAIRS, IMAGENET_PAIRS, row_of, schedule
 from attar.classifiers.watched import BEFORE, Answers, Watched
+from attar.core import store
 from attar.core.errors import InputError, unknown
 from attar.core.runtime import Runtime
 from attar.core.settings import Range
@@ -47,9 +50,10 @@ WEIGHTS: dict[str, dict[str, tuple[float, ...]]] = {
     "vit_s-resnet18": {"kd": (1.5, 1)},
     "vit_b-resnet18": {"kd": (2, 1)},
     "resnet50-mobilenetv1": {"kd": (4, 1), "dkd": (0.8, 1, 1), "reviewkd": (8, 4)},
+    "regnety160-deit_b": {"kd": (0.5, 1.5)},
 }
-"""Weights of the base (of dkd α and β) and of ND by pair; those of ImageNet from resnet34 on. The authors' page has a
-direction of 2 for dkd from resnet101, and a script's body (6, 1) for the last cell."""
+"""Weights of the base (of dkd α and β) and of ND by pair; those of ImageNet from resnet34 on, the last one DeiT's. The
+authors' page has a direction of 2 for dkd from resnet101, and a script's body (6, 1) for reviewkd to mobilenetv1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +92,11 @@ class ND(Distillation):
         return self.base == "reviewkd"
 
     @property
+    def hard_labels(self) -> bool:  # type: ignore[override]
+        """Where the base does: of mixed images the class means are mixed as their labels are."""
+        return self.base == "dkd"
+
+    @property
     def added_to(self) -> Distillation | None:
         """The base with these settings."""
         shared = {name: getattr(self, name) for name in Distillation.__dataclass_fields__}
@@ -110,7 +119,7 @@ class ND(Distillation):
         if state.answers is None:
             raise InputError("nd needs a teacher, whose class means the student turns to.")
         source, device = state.pair.source, runtime.device
-        parts, view = torch.arange(self.images).split(256), self.drawn_view(0, runtime.seed)
+        parts, view = torch.arange(self.images).split(256), self.drawn_view(0, source, runtime.seed)
         moved = view.shown if self.means_of == "views" else lambda images, rows: images
         batches = ((moved(source.inputs(rows, device), rows), source.targets[rows]) for rows in parts)
         return self.directions(state.answers.watched, batches, len(source.classes))
@@ -126,7 +135,8 @@ class ND(Distillation):
             device = said.device
         if means is None:
             raise InputError("there is nothing to take class means of.")
-        return Directions(means.directions(centred=self.centred).to(device))
+        units, lengths = means.directions(centred=self.centred), means.means(centred=self.centred).norm(dim=1)
+        return Directions(units.to(device), lengths.float().to(device))
 
     def terms(self, batch: Batch, state: Distilling) -> Terms:
         """The base's terms, warmed up, and the direction's."""
@@ -137,7 +147,8 @@ class ND(Distillation):
         features = batch.student.embedding
         if "projector" in state.parts:
             features = state.parts["projector"](features)
-        loss = nd_loss(features, batch.teacher.embedding, batch.labels, state.memory.units)
+        known = state.memory.means if batch.labels.is_floating_point() else state.memory.units
+        loss = nd_loss(features, batch.teacher.embedding, batch.labels, known)
         return {**terms, "direction": self.direction_weight * loss}
 
     @classmethod
@@ -145,7 +156,8 @@ class ND(Distillation):
         """The settings of one cell of the paper's tables, as its scripts have them.
 
         Those have Nesterov's momentum, on CIFAR-100 batches of 128, epochs counted from 0 in the warm-up, and class
-        means of augmented images.
+        means of augmented images. Of regnety160-deit_b only epochs, batch and weights are known: the rest is DeiT's,
+        with the temperature of the other ImageNet rows.
 
         Args:
             pair: Teacher and student, such as resnet56-resnet20.
@@ -157,16 +169,18 @@ class ND(Distillation):
         given, row = dict(schedule(pair)), row_of(WEIGHTS, pair, "ND")
         if base not in row:
             raise unknown(f"base in ND's table of {pair}", base, row)
-        on_imagenet = given["epochs"] == 100
-        if not on_imagenet:
+        if given["epochs"] == 240:
             given |= {"batch": 128, "lr": 0.02 if given["lr"] == 0.01 else 0.1}
-        given |= {"nesterov": True, "warm_up": 0.05 if on_imagenet else 20 / 240, "warm_from": 0, "means_of": "views"}
-        given["temperature"] = 1.0 if on_imagenet else 4.0
+        elif pair not in DEIT_PAIRS:
+            given["warm_up"] = 0.05
+        given |= {"nesterov": pair not in DEIT_PAIRS, "warm_from": 0, "means_of": "views"}
+        given["temperature"] = 4.0 if given["epochs"] == 240 else 1.0
         if base == "dkd":
             alpha, beta, direction = row[base]
             return cls(**given, base=base, alpha=alpha, beta=beta, direction_weight=direction)
         if base == "reviewkd":
             given["teacher_layers"] = (BEFORE,)
+            given["student_layers"] = (BEFORE,) if pair in IMAGENET_PAIRS else ()
         weight, direction = row[base]
         return cls(**given, base=base, base_weight=weight, direction_weight=direction)
 
@@ -176,6 +190,13 @@ class Directions:
     """What ND remembers: a unit vector for every class."""
 
     units: Tensor
+    lengths: Tensor
+    """Those of the class means, which are mixed where images are."""
+
+    @property
+    def means(self) -> Tensor:
+        """The class means."""
+        return self.units * self.lengths[:, None]
 
 
 class Projector(nn.Sequential):
@@ -199,17 +220,24 @@ def nd_loss(
         labels: The classes y; or, where images are mixed, each class's share, by which class means are mixed too.
         directions: Unit vectors e (see `ClassMeans.directions`); for mixed labels the class means themselves.
     """
+    return nd_losses(student, teacher, labels, directions).mean()
+
+
+def nd_losses(
+    student: Embedding, teacher: Embedding, labels: Labels | Mixed, directions: Float[Tensor, "classes feature"]
+) -> Float[Tensor, " sample"]:
+    """The same of each sample."""
     if labels.is_floating_point():
         units = F.normalize(labels.to(directions.dtype) @ directions, dim=1)
     else:
         units = directions[labels]
     longest = torch.maximum(student.norm(dim=1), teacher.detach().norm(dim=1)).clamp(min=EPSILON)
-    return (1 - (student * units).sum(dim=1) / longest).mean()
+    return 1 - (student * units).sum(dim=1) / longest
 
 
 @dataclass
 class ClassMeans:
-    """The mean feature of each class, gathered in one pass."""
+    """The mean feature of each class, gathered in one pass, which may stop and go on."""
 
     sums: Float[Tensor, "classes feature"]
     counts: Int[Tensor, " classes"]
@@ -219,13 +247,45 @@ class ClassMeans:
         """Nothing gathered yet; sums are kept in double precision."""
         return cls(torch.zeros(classes, features, dtype=torch.float64), torch.zeros(classes, dtype=torch.long))
 
+    @torch.no_grad()
     def add(self, features: Embedding, labels: Labels) -> None:
-        """Gather a batch."""
-        self.sums.index_add_(0, labels, features.double())
+        """Gather a batch of any size; what has a label below zero is left out.
+
+        Raises:
+            InputError: A label that is of no class.
+        """
+        known = labels >= 0
+        features, labels = features[known].double().cpu(), labels[known].cpu()
+        if len(labels) and int(labels.max()) >= len(self.counts):
+            raise InputError(f"label {int(labels.max())} is of none of {len(self.counts)} classes, numbered from 0.")
+        self.sums.index_add_(0, labels, features)
         self.counts += torch.bincount(labels, minlength=len(self.counts))
 
-    def means(self) -> Float[Tensor, "classes feature"]:
-        """The means, as raw as the features.
+    def save(self, path: str | Path, teacher: nn.Module, preprocessing: Any) -> None:
+        """Write what was gathered to a safetensors file, with a digest of what it was gathered by.
+
+        Args:
+            path: The file.
+            teacher: Whose features they are.
+            preprocessing: What images go through before it, as plain values: sizes, mean and spread, augmentation.
+        """
+        made_by = store.digest_of(teacher.state_dict(), preprocessing)
+        store.write_tensors(Path(path), {"sums": self.sums, "counts": self.counts}, {"made_by": made_by})
+
+    @classmethod
+    def load(cls, path: str | Path, teacher: nn.Module, preprocessing: Any) -> Self:
+        """Read what `save` wrote, by the same teacher and preprocessing.
+
+        Raises:
+            InputError: No such file, a damaged one, or one of another teacher or preprocessing.
+        """
+        tensors, facts = store.read_tensors(Path(path))
+        if facts.get("made_by") != store.digest_of(teacher.state_dict(), preprocessing):
+            raise InputError(f"{path} holds class means of another teacher or preprocessing; gather them anew.")
+        return cls(tensors["sums"], tensors["counts"])
+
+    def means(self, *, centred: bool = False) -> Float[Tensor, "classes feature"]:
+        """The means, as raw as the features; less their own mean, where asked (an experiment of ours).
 
         Raises:
             InputError: A class of which nothing was gathered.
@@ -233,16 +293,16 @@ class ClassMeans:
         if not self.counts.all():
             missing = (self.counts == 0).nonzero().flatten().tolist()
             raise InputError(f"no sample of class {', '.join(map(str, missing))}: its mean feature cannot be taken.")
-        return self.sums / self.counts[:, None]
+        means = self.sums / self.counts[:, None]
+        return means - means.mean(dim=0) if centred else means
 
     def directions(self, *, centred: bool = False) -> Float[Tensor, "classes feature"]:
-        """The means at length one; less their own mean first, where asked (an experiment of ours).
+        """The means at length one.
 
         Raises:
             InputError: A class without samples, or whose mean is zero.
         """
-        means = self.means()
-        means = means - means.mean(dim=0) if centred else means
+        means = self.means(centred=centred)
         lengths = means.norm(dim=1)
         if (lengths < EPSILON).any():
             raise InputError(f"the mean feature of class {int(lengths.argmin())} is zero; it has no direction.")

@@ -6,11 +6,11 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Int
 from torch import Tensor, nn
 
+from attar.classifiers.selection import Best
 from attar.classifiers.teacher import AnswersOfViews
-from attar.classifiers.views import View
+from attar.classifiers.views import Labels, Rows, View
 from attar.classifiers.watched import Answers, Watched
 from attar.core import store
 from attar.core.state import rebuilt
@@ -26,6 +26,8 @@ class Pair:
     source: ImageSource
     teacher: nn.Module | None = None
     student: nn.Module | None = None
+    whole: ImageSource | None = None
+    """All the data, where training images are held out of `source`."""
 
     @cached_property
     def fingerprint(self) -> str:
@@ -35,6 +37,11 @@ class Pair:
             if network is not None:
                 tensors |= {f"{name}/{key}": value for key, value in network.state_dict().items()}
         return store.digest_of(tensors, {"data": self.source.fingerprint})
+
+    @property
+    def data(self) -> ImageSource:
+        """The data as they were given."""
+        return self.source if self.whole is None else self.whole
 
     @property
     def name(self) -> str:
@@ -51,13 +58,16 @@ class Batch:
 
     student: Answers
     teacher: Answers
-    labels: Int[Tensor, " sample"]
-    rows: Int[Tensor, " sample"]
+    labels: Labels
+    rows: Rows
     """Which training images they are."""
     warm: float
     """How much a term counts that is warmed up: min(1, epoch / warm-up)."""
     progress: float = 0.0
     """Share of the run that lies behind this step."""
+
+    def __post_init__(self) -> None:
+        self.student, self.teacher = _in_full(self.student), _in_full(self.teacher)
 
 
 @dataclass
@@ -71,13 +81,27 @@ class Distilling:
     memory: Any = None
     """A dataclass of tensors, where the method remembers something."""
     done: int = 0
+    best: Best | None = None
+    """The student of the best epoch so far, where not the last one is kept."""
     pair: Pair = rebuilt(default=None)
     watched: Watched = rebuilt(default=None)
     answers: AnswersOfViews | None = rebuilt(default=None)
     order: Tensor = rebuilt(default=None)
     view: View = rebuilt(default=None)
 
+    @property
+    def kept(self) -> nn.Module:
+        """The student that is to be kept: the best so far, or as it is now."""
+        return self.best.network if self.best and self.best.epoch else self.student
+
     def learned(self) -> Iterator[nn.Parameter]:
         """Parameters of the student, then of its connectors."""
         yield from self.student.parameters()
         yield from self.parts.parameters()
+
+
+def _in_full(answers: Answers) -> Answers:
+    """The same in single precision or better: under autocast a network answers in less, and connectors do not."""
+    tensors = [answers.logits, answers.embedding, *answers.stages]
+    logits, embedding, *stages = [tensor.float() if tensor.itemsize < 4 else tensor for tensor in tensors]
+    return Answers(logits, embedding, stages)

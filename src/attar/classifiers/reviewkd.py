@@ -52,6 +52,9 @@ class ReviewKD(Distillation):
     """λ (0.6 to 8 by pair on CIFAR-100; 1 on ImageNet)."""
     pooled: bool = True
     """Whether the features before the last layer are reviewed as one more stage of one place."""
+    fusion_channels: Annotated[int, Range(1)] | None = None
+    """Channels within the fusions; the authors', unless given: as many as the student's last features, 512 at most
+    (where those are a map laid flat, as many as the map)."""
 
     name = "reviewkd"
     uses_stages = True
@@ -62,7 +65,8 @@ class ReviewKD(Distillation):
 
     def connectors(self, student: Answers, teacher: Answers) -> dict[str, nn.Module]:
         """The fusions."""
-        return {"review": Review(*([shape_of(maps) for maps in self.stages(said)] for said in (student, teacher)))}
+        mine, theirs = ([shape_of(maps) for maps in self.stages(said)] for said in (student, teacher))
+        return {"review": Review(mine, theirs, self.fusion_channels)}
 
     def terms(self, batch: Batch, state: Distilling) -> Terms:
         """The review, warmed up."""
@@ -73,7 +77,7 @@ class ReviewKD(Distillation):
     def paper(cls, pair: str) -> Self:
         """The settings of one cell of the paper's tables; on CIFAR-100 batches of 128, step size 0.1 and Nesterov.
 
-        The teacher's maps are those before their last activation.
+        The teacher's maps are those before their last activation; on ImageNet the student's too.
 
         Args:
             pair: Teacher and student, such as resnet56-resnet20.
@@ -84,6 +88,8 @@ class ReviewKD(Distillation):
         given = dict(schedule(pair))
         if given["epochs"] == 240:
             given |= {"batch": 128, "lr": 2 * given["lr"], "nesterov": True}
+        else:
+            given["student_layers"] = (BEFORE,)
         return cls(**given, teacher_layers=(BEFORE,), weight=row_of(WEIGHT, pair, "ReviewKD"))
 
 
@@ -116,11 +122,12 @@ class Review(nn.Module):
     Args:
         student: Shapes of the student's stages, shallow to deep; the last may be the pooled features, one by one.
         teacher: Shapes of the teacher's, as many.
+        channels: Within the fusions; those of `fused_channels` unless given.
     """
 
-    def __init__(self, student: Sequence[MapShape], teacher: Sequence[MapShape]) -> None:
+    def __init__(self, student: Sequence[MapShape], teacher: Sequence[MapShape], channels: int | None = None) -> None:
         super().__init__()
-        middle = fused_channels(student)
+        middle = channels or fused_channels(student)
         self.sizes = [(height, width) for _, height, width in reversed(teacher)]
         pairs = list(zip(reversed(student), reversed(teacher), strict=True))
         self.fusions = nn.ModuleList(

@@ -1,9 +1,10 @@
-"""The field's two schedules, on which every published table of distilled classifiers rests, and its pairs of networks.
+"""The field's schedules, on which every published table of distilled classifiers rests, and its pairs of networks.
 
-CIFAR-100: the CRD benchmark's 240 epochs, and its networks, which attar builds by name. ImageNet: 100 epochs; of its
-networks attar builds ResNet-18 and ResNet-50, the others come as modules, or by `transformers:`.
+CIFAR-100: the CRD benchmark's 240 epochs. ImageNet: 100 epochs, or DeiT's 300 for a transformer. All networks of those
+pairs are built by name but RegNet, which comes as a module, or by `transformers:`.
 """
 
+import math
 from typing import Any
 
 from attar.core.errors import unknown
@@ -27,9 +28,30 @@ IMAGENET: dict[str, Any] = {
     "momentum": 0.9,
     "weight_decay": 1e-4,
     "cuts": (0.3, 0.6, 0.9),
+    "smallest_crop": 0.08,
+    "flips": "on",
     "warm_up": 0.01,
 }
-"""Views there are random resized crops in the papers; here they are shifts, which a preset cannot mend."""
+"""Crops are of the pictures as they were read, which are as large as what the networks see; the papers' are of larger
+ones."""
+DEIT: dict[str, Any] = {
+    "epochs": 300,
+    "batch": 2048,
+    "optimizer": "adamw",
+    "lr": 5e-4 * 2048 / 512,
+    "weight_decay": 0.05,
+    "schedule": "cosine",
+    "lr_warm_up": 5 / 300,
+    "smallest_crop": 0.08,
+    "flips": "on",
+    "mixup": 0.8,
+    "cutmix": 1.0,
+    "smoothing": 0.1,
+    "warm_up": 5 / 300,
+}
+"""Touvron, Cord, Douze, Massa, Sablayrolles and Jégou, Training Data-Efficient Image Transformers, ICML 2021,
+arXiv:2012.12877; without their RandAugment, erased boxes, repeated images, dropped blocks and the cosine's floor, which
+attar does not have. The warm-up of terms is as long as that of the step size: ND's is not known."""
 CIFAR100_PAIRS = (
     "wrn40_2-wrn16_2",
     "wrn40_2-wrn40_1",
@@ -55,19 +77,28 @@ IMAGENET_PAIRS = (
     "vit_b-resnet18",
     "resnet50-mobilenetv1",
 )
-"""Pairs of the papers' ImageNet tables; all others are of CIFAR-100."""
+"""Pairs of the papers' ImageNet tables."""
+DEIT_PAIRS = ("regnety160-deit_b",)
+"""Those by DeiT's schedule; all others are of CIFAR-100."""
 LIGHT = ("mobilenet", "shufflenet")
 """Students whose step size is a fifth on CIFAR-100."""
-SPELLED = {"vgg8": "vgg8-bn", "vgg13": "vgg13-bn", "resnet18": "resnet18:norm=batch"}
+SPELLED = {"vgg8": "vgg8-bn", "vgg13": "vgg13-bn"}
 """Networks of the tables that have another name here."""
+SPELLED_ON_IMAGENET = {
+    **{f"resnet{depth}": f"resnet{depth}-imagenet" for depth in (18, 34, 50, 101, 152)},
+    **{"vit_s": "vit_s16", "vit_b": "vit_b16", "deit_b": "vit_b16"},
+}
+"""Those of ImageNet's; DeiT-B is ViT-B/16 (for its distillation token see the docs)."""
 
 
 def schedule(pair: str) -> dict[str, Any]:
-    """The schedule of a pair `teacher-student`: of ImageNet where its tables have the pair, else of CIFAR-100.
+    """The schedule of a pair `teacher-student`: of ImageNet or DeiT where their tables have it, else of CIFAR-100.
 
     With it comes the student, where attar builds it.
     """
     student = {} if student_of(pair) is None else {"student": student_of(pair)}
+    if pair in DEIT_PAIRS:
+        return {**DEIT, **student}
     if pair in (*IMAGENET_PAIRS, "imagenet"):
         return {**IMAGENET, **student}
     light = pair.rpartition("-")[2].startswith(LIGHT)
@@ -85,10 +116,28 @@ def student_of(pair: str) -> str | None:
 
 
 def _network(pair: str, place: int) -> str | None:
-    if pair not in (*CIFAR100_PAIRS, *IMAGENET_PAIRS):
+    if pair not in (*CIFAR100_PAIRS, *IMAGENET_PAIRS, *DEIT_PAIRS):
         return None
-    name = pair.split("-")[place]
-    return SPELLED.get(name, name if name in NETWORKS else None)
+    name, spelled = pair.split("-")[place], SPELLED if pair in CIFAR100_PAIRS else SPELLED_ON_IMAGENET
+    return spelled.get(name, name if name in NETWORKS else None)
+
+
+def step_share(epoch: int, epochs: int, *, cuts: tuple[float, ...], cosine: bool, warm_up: float) -> float:
+    """How much of the step size an epoch has, of its rise and its fall: min(1, (e + 1) / W), times the fall.
+
+    That is 10⁻ᵏ after k cuts, or (1 + cos π e / E) / 2 (Loshchilov and Hutter, SGDR, ICLR 2017, arXiv:1608.03983).
+
+    Args:
+        epoch: e, from 0 on.
+        epochs: E.
+        cuts: Shares of E after which there is a cut.
+        cosine: Whether it falls so, and not by cuts.
+        warm_up: W as a share of E.
+    """
+    rise = min(1.0, (epoch + 1) / max(warm_up * epochs, 1.0))
+    if cosine:
+        return rise * (1 + math.cos(math.pi * epoch / epochs)) / 2
+    return rise * 0.1 ** sum(epoch >= cut * epochs for cut in cuts)
 
 
 def row_of(table: dict[str, Any], pair: str, what: str, *, any_pair: bool = True) -> Any:
@@ -98,12 +147,14 @@ def row_of(table: dict[str, Any], pair: str, what: str, *, any_pair: bool = True
         table: Rows by pair, or by data set.
         pair: A pair, or a data set.
         what: Whose table it is.
-        any_pair: Whether the row of CIFAR-100 holds for every pair of its benchmark.
+        any_pair: Whether the rows of CIFAR-100 and of ImageNet hold for every pair of theirs.
 
     Raises:
         InputError: A pair that it does not have.
     """
-    known = {**dict.fromkeys(CIFAR100_PAIRS, table["cifar100"]), **table} if any_pair and "cifar100" in table else table
+    pairs = {"cifar100": CIFAR100_PAIRS, "imagenet": IMAGENET_PAIRS} if any_pair else {}
+    whole = {pair: table[data] for data, many in pairs.items() if data in table for pair in many}
+    known = {**whole, **table}
     if pair not in known:
         raise unknown(f"pair of {what}'s table", pair, known)
     return known[pair]

@@ -122,16 +122,23 @@ def detection(
     logits: Float[Tensor, "sample classes"], labels: Int[Tensor, " sample"]
 ) -> tuple[float, float | None, float | None]:
     """Macro F1; of two classes also F1 and AUC of the second, the rare one by custom (MHIST: SSA). All in per cent."""
-    from sklearn.metrics import f1_score, roc_auc_score
+    from sklearn.metrics import roc_auc_score
+
+    macro, f1 = f1_scores(logits, labels)
+    if f1 is None or len(labels.unique()) < 2:
+        return macro, f1, None
+    margin = (logits[:, 1] - logits[:, 0]).numpy()
+    return macro, f1, 100 * float(roc_auc_score(labels.numpy(), margin))
+
+
+def f1_scores(logits: Float[Tensor, "sample classes"], labels: Int[Tensor, " sample"]) -> tuple[float, float | None]:
+    """The mean over classes of F1; of two classes also that of the second. Both in per cent."""
+    from sklearn.metrics import f1_score
 
     found, right = logits.argmax(dim=1).numpy(), labels.numpy()
     macro = 100 * float(f1_score(right, found, average="macro", zero_division=0.0))
-    if logits.shape[1] != 2:
-        return macro, None, None
-    f1 = 100 * float(f1_score(right, found, zero_division=0.0))
-    margin = (logits[:, 1] - logits[:, 0]).numpy()
-    auc = 100 * float(roc_auc_score(right, margin)) if len(set(right.tolist())) == 2 else None
-    return macro, f1, auc
+    second = 100 * float(f1_score(right, found, zero_division=0.0)) if logits.shape[1] == 2 else None
+    return macro, second
 
 
 def _geometry(student: DistilledClassifier, labelled: Any) -> Diagnosis:

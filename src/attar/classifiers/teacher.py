@@ -89,16 +89,16 @@ class AnswersOfViews:
         """Tells apart teachers, data, precision and views."""
         if self._key is None:
             method = self.method
-            facts = [self.source.fingerprint, method.shift, method.flips, str(self.runtime.forward_dtype)]
+            facts = [self.source.fingerprint, method.what_views_do, str(self.runtime.forward_dtype)]
             self._key = store.digest_of(self.watched.network.state_dict(), facts)
         return self._key
 
     def _all(self, number: int) -> Answers:
         """One pass over all images in a view."""
-        view, parts = self.method.drawn_view(number, self.runtime.seed), []
+        view, parts = self.method.drawn_view(number, self.source, self.runtime.seed), []
         at_once = max(self.runtime.images_at_once(self.source.shape), 64)
         for rows in torch.arange(self.method.images).split(at_once):
-            images = view.shown(self.source.inputs(rows, self.runtime.device), rows)
+            images = view.seen(self.source.inputs, rows, self.runtime.device)
             parts.append(self._said(images.contiguous(memory_format=self.runtime.memory_format)))
         stages = [torch.cat([part.stages[index].cpu() for part in parts]) for index in range(len(parts[0].stages))]
         if not self.method.uses_stages:

@@ -3,9 +3,9 @@
     class DistillingTrainer(DistillationMixin, Trainer): ...
     DistillingTrainer(model=student, teacher=teacher, method=KD(), args=..., train_dataset=...).train()
 
-Checkpoints are the Trainer's own, which are pickles in part; what a method learns beside the student lies in each of
-them in a safetensors file of its own, and is read when the Trainer goes on. For checkpoints without pickles, which go
-on in the same bytes, use `attar.distill`.
+Checkpoints are the Trainer's own, which are pickles in part; what a method learns or remembers beside the student lies
+in each of them in a safetensors file of its own, and is read when the Trainer goes on. For checkpoints without pickles,
+which go on in the same bytes, use `attar.distill`.
 """
 
 from pathlib import Path
@@ -14,17 +14,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from attar.classifiers.crd import CRD, Memory
 from attar.classifiers.distillation import Distillation
-from attar.classifiers.nd import ND, Directions
+from attar.classifiers.nd import ND
+from attar.classifiers.numbered import ROW, Numbered, WithRows
 from attar.classifiers.pair import Batch, Distilling
 from attar.classifiers.teacher import classifier_named
 from attar.classifiers.watched import Answers, Watched
 from attar.core import store
 from attar.core.errors import InputError
+from attar.core.seeds import derived_seed
+from attar.core.state import pack, unpack
 from attar.images.networks.architecture import mixes_images
 
 BESIDE = "attar-beside.safetensors"
-"""In a checkpoint of the Trainer: connectors, further heads, class directions."""
+"""In a checkpoint of the Trainer: connectors, further heads, class directions, memories."""
 
 
 class DistillationMixin:
@@ -35,17 +39,17 @@ class DistillationMixin:
             it reads the student's tokens. It is put in evaluation and learns nothing.
         method: Settings of a method; its weights and temperature count, its schedule is the Trainer's. Where it
             compares samples, or learns something with batch norm, a last batch of one has the labels' term alone.
+            Where it remembers samples (crd), those of the training set bring their numbers, and its labels are read
+            once.
 
     Raises:
-        InputError: A method that has to know which samples a batch holds (crd), batches of one for one that compares
-            samples, or networks that do not fit.
+        InputError: Training samples without numbers, or several processes, for a method that remembers samples; batches
+            of one for one that compares samples; or networks that do not fit.
     """
 
     def __init__(self, *args: Any, teacher: nn.Module | str | Path, method: Distillation, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if method.name == "crd":
-            raise InputError("crd remembers samples by number, which a Trainer does not tell; use attar.distill.")
-        self.method = method
+        self.method = self._numbered(method) if isinstance(method, CRD) else method
         network = teacher if isinstance(teacher, nn.Module) else classifier_named(str(teacher))
         self._teacher = Watched(network.eval().requires_grad_(False), method.teacher_layers)
         self._student: Watched | None = None
@@ -54,6 +58,21 @@ class DistillationMixin:
         self._cleared_at = -1
         # The loss is a mean over a batch, which the Trainer has to divide where it accumulates several.
         self.model_accepts_loss_kwargs = self.loss_is_scaled_for_ga = False
+
+    def _numbered(self, method: CRD) -> CRD:
+        """Let training samples bring their numbers; the method for as many."""
+        trainer: Any = self
+        if trainer.args.world_size > 1:
+            raise InputError(f"crd remembers samples in one process, and there are {trainer.args.world_size}.")
+        if trainer.train_dataset is None:
+            return method
+        trainer.train_dataset = Numbered(trainer.train_dataset)
+        return method.of(len(trainer.train_dataset))
+
+    def _get_collator_with_removed_columns(self, *args: Any, **kwargs: Any) -> Any:
+        """The Trainer's, which drops what the model does not take; numbers of samples are handed on."""
+        collate = super()._get_collator_with_removed_columns(*args, **kwargs)  # type: ignore[misc]
+        return WithRows(collate) if isinstance(self.method, CRD) else collate
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -65,7 +84,7 @@ class DistillationMixin:
         """
         if "labels" not in inputs or not len(inputs["labels"]):
             raise InputError("a batch is empty or has no labels (`labels`), from which the student is to learn.")
-        labels, named = inputs["labels"], _without_labels(inputs)
+        labels, named = inputs["labels"], _model_inputs(inputs)
         if self._state is None:
             self._begin(model, named)
         assert self._student is not None
@@ -73,14 +92,23 @@ class DistillationMixin:
         self._teacher.network.to(labels.device)
         with torch.no_grad():
             wanted = self._teacher(named)
-        batch = self._batch(self._student(named), wanted, labels)
+        batch = self._batch(self._student(named), wanted, labels, inputs.get(ROW))
         if model.training and not (len(labels) == 1 and self._needs_two):
+            if isinstance(self.method, CRD) and ROW not in inputs:
+                raise InputError("a batch does not tell which samples it holds; take the Trainer's own data loader.")
             self._clear()
             loss = self.method.total(self.method.loss_terms(batch, self._state), self._state)
             self._state.done += 1
         else:
             loss = self.method.label_term(batch)
         return (loss, {"logits": batch.student.logits}) if return_outputs else loss
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        """The Trainer's; what was said of samples is remembered when the gradient has been taken."""
+        loss = super().training_step(*args, **kwargs)  # type: ignore[misc]
+        if self._state is not None and isinstance(self.method, CRD):
+            self._state.memory.settle(self.method.memory_momentum)
+        return loss
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
         """The Trainer's, with what the method learns beside the student."""
@@ -89,7 +117,7 @@ class DistillationMixin:
         if self._state is None:
             found = next(iter(self.get_train_dataloader()))  # type: ignore[attr-defined]
             device = next(self.model.parameters()).device  # type: ignore[attr-defined]
-            self._begin(self.model, {name: t.to(device) for name, t in _without_labels(found).items()})  # type: ignore[attr-defined]
+            self._begin(self.model, {name: t.to(device) for name, t in _model_inputs(found).items()})  # type: ignore[attr-defined]
         assert self._state is not None
         parts = list(self._state.parts.parameters())
         if parts:
@@ -110,6 +138,8 @@ class DistillationMixin:
         self._state = Distilling(student.network, parts, torch.optim.SGD([torch.zeros((), requires_grad=True)]))
         if isinstance(self.method, ND):
             self._state.memory = self.method.directions(self._teacher, self._labelled(device), mine.logits.shape[1])
+        if isinstance(self.method, CRD):
+            self._state.memory = self._memory(self.method, device)
         if self._needs_two and self.args.per_device_train_batch_size == 1:  # type: ignore[attr-defined]
             raise InputError(f"{self.method.name} compares the samples of a batch; take batches of two or more.")
         if self._resumed is not None:
@@ -137,32 +167,38 @@ class DistillationMixin:
 
     def _labelled(self, device: torch.device) -> Any:
         for found in self.get_train_dataloader():  # type: ignore[attr-defined]
-            yield {name: t.to(device) for name, t in _without_labels(found).items()}, found["labels"].to(device)
+            yield {name: t.to(device) for name, t in _model_inputs(found).items()}, found["labels"].to(device)
 
-    def _batch(self, student: Answers, teacher: Answers, labels: Tensor) -> Batch:
+    def _memory(self, method: CRD, device: torch.device) -> Memory | None:
+        trainer: Any = self
+        if trainer.train_dataset is None:  # it is only to evaluate
+            return None
+        draw = torch.Generator().manual_seed(derived_seed(trainer.args.seed, "memory"))
+        labels = trainer.train_dataset.labels(self._get_collator_with_removed_columns(trainer.data_collator))
+        return Memory.fresh(method.images, method.features, draw).of(labels).to(device)
+
+    def _batch(self, student: Answers, teacher: Answers, labels: Tensor, rows: Tensor | None) -> Batch:
         trainer: Any = self
         total, done = max(trainer.state.max_steps, 1), trainer.state.global_step
         warm = min(1.0, (done + self.method.warm_from) / (total * max(self.method.warm_up, 1e-9)))
-        teacher = Answers(teacher.logits.float(), teacher.embedding.float(), [m.float() for m in teacher.stages])
-        return Batch(student, teacher, labels, torch.arange(len(labels)), warm, done / total)
+        rows = torch.arange(len(labels)) if rows is None else rows.cpu()
+        return Batch(student, teacher, labels, rows, warm, done / total)
 
     # ------------------------------------------------------------------------------------------------- killed, resumed
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        """The Trainer's, and what is learned beside the student."""
+        """The Trainer's, and what is learned or remembered beside the student."""
         super()._save_checkpoint(*args, **kwargs)  # type: ignore[misc]
         trainer: Any = self
         folder = Path(trainer.args.output_dir) / f"checkpoint-{trainer.state.global_step}"
         if self._state is None or not trainer.args.should_save or not folder.is_dir():
             return
-        tensors = {f"parts/{name}": value for name, value in self._state.parts.state_dict().items()}
-        if isinstance(self._state.memory, Directions):
-            tensors["directions"] = self._state.memory.units
+        tensors, plain = pack(self._beside())
         if tensors:
-            store.write_tensors(folder / BESIDE, tensors, {"method": self.method.name})
+            store.write_tensors(folder / BESIDE, tensors, {"method": self.method.name, "plain": plain})
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, *args: Any, **kwargs: Any) -> None:
-        """The Trainer's, and what is learned beside the student: now, or when it is built."""
+        """The Trainer's, and what lies beside the student: now, or when it is built."""
         super()._load_from_checkpoint(resume_from_checkpoint, *args, **kwargs)  # type: ignore[misc]
         self._resumed = Path(resume_from_checkpoint)
         if self._state is not None:
@@ -176,14 +212,17 @@ class DistillationMixin:
         tensors, facts = store.read_tensors(folder / BESIDE)
         if facts.get("method") != self.method.name:
             raise InputError(f"{folder} is a checkpoint of {facts.get('method')}, not of {self.method.name}.")
-        parts = {name.removeprefix("parts/"): t for name, t in tensors.items() if name.startswith("parts/")}
+        beside = self._beside()
         try:
-            self._state.parts.load_state_dict(parts)
-        except RuntimeError:
-            raise InputError(f"{folder / BESIDE} is of other networks or settings; begin anew.") from None
-        if "directions" in tensors:
-            device = next(self._state.student.parameters()).device
-            self._state.memory = Directions(tensors["directions"].to(device))
+            unpack(beside, (tensors, facts["plain"]))
+        except (KeyError, TypeError, RuntimeError):
+            raise InputError(f"{folder / BESIDE} is of other networks, data or settings; begin anew.") from None
+        self._state.done = beside["done"]
+
+    def _beside(self) -> dict[str, Any]:
+        """What lies beside the student in a checkpoint."""
+        assert self._state is not None
+        return {"parts": self._state.parts, "memory": self._state.memory, "done": self._state.done}
 
 
 def plain_loss(
@@ -225,8 +264,8 @@ def plain_loss(
     return method.total(method.loss_terms(batch, state), state)
 
 
-def _without_labels(inputs: Any) -> dict[str, Tensor]:
-    return {name: value for name, value in inputs.items() if name != "labels"}
+def _model_inputs(inputs: Any) -> dict[str, Tensor]:
+    return {name: value for name, value in inputs.items() if name not in ("labels", ROW)}
 
 
 def _other_classes(student: Answers, teacher: Answers) -> str:

@@ -53,9 +53,10 @@ def _join_lines() -> None:
     """Let the sentences of settings flow: tyro joins their lines before it takes the indentation off."""
     from tyro import _strings
 
-    join = getattr(_strings, "remove_single_line_breaks", None)
+    name = "remove_single_line_breaks"
+    join = getattr(_strings, name, None)
     if join is not None:
-        _strings.remove_single_line_breaks = lambda text: join(inspect.cleandoc(text))
+        setattr(_strings, name, lambda text: join(inspect.cleandoc(text)))
 
 
 def at_least_one(**values: int) -> None:

@@ -304,6 +304,35 @@ _SP = Paper(
     2019,
     "1907.09682",
 )
+_PKT = Paper(
+    "Passalis, Nikolaos and Tefas, Anastasios",
+    "Learning Deep Representations with Probabilistic Knowledge Transfer",
+    "ECCV",
+    2018,
+    "1803.10837",
+)
+_VID = Paper(
+    "Ahn, Sungsoo and Hu, Shell Xu and Damianou, Andreas and Lawrence, Neil D. and Dai, Zhenwen",
+    "Variational Information Distillation for Knowledge Transfer",
+    "CVPR",
+    2019,
+    "1904.05835",
+)
+_CC = Paper(
+    "Peng, Baoyun and Jin, Xiao and Liu, Jiaheng and Zhou, Shunfeng and Wu, Yichao and Liu, Yu and Li, Dongsheng "
+    "and Zhang, Zhaoning",
+    "Correlation Congruence for Knowledge Distillation",
+    "ICCV",
+    2019,
+    "1904.01802",
+)
+_NST = Paper(
+    "Huang, Zehao and Wang, Naiyan",
+    "Like What You Like: Knowledge Distill via Neuron Selectivity Transfer",
+    "arXiv",
+    2017,
+    "1707.01219",
+)
 _CRD = Paper(
     "Tian, Yonglong and Krishnan, Dilip and Isola, Phillip",
     "Contrastive Representation Distillation",
@@ -434,6 +463,10 @@ METHODS = {
         _distill("attention", "attention:AttentionTransfer", "where the teacher looks, stage by stage", _ATTENTION),
         _distill("rkd", "rkd:RKD", "the teacher's distances and angles between samples", _RKD),
         _distill("sp", "sp:SP", "which samples the teacher finds alike", _SP),
+        _distill("pkt", "pkt:PKT", "how likely samples are to be alike, as the teacher has it", _PKT),
+        _distill("vid", "vid:VID", "the teacher's stages, guessed with a variance for each channel", _VID),
+        _distill("cc", "cc:CC", "how samples are correlated, by neighbours or by a kernel", _CC),
+        _distill("nst", "nst:NST", "how the patterns of channels are spread, stage by stage", _NST),
         _distill("crd", "crd:CRD", "embeddings told apart by the teacher's, among thousands", _CRD),
         _distill("reviewkd", "reviewkd:ReviewKD", "the teacher's stages, handed from deep to shallow", _REVIEWKD),
         _distill("skd", "skd:SubclassKD", "answers about subclasses, where classes are few", _SKD),

@@ -1,8 +1,8 @@
-"""Distillation inside a trainer of transformers, or of TRL: `class Mine(DistillationMixin, transformers.Trainer)`.
+"""Distillation inside a trainer of transformers, or of TRL: `class Mine(DistillationMixin, trl.SFTTrainer)`.
 
 The loop, its checkpoints and its logs are the trainer's, and its checkpoints are pickles in part; for checkpoints that
-resume to the same bytes use `attar.language.distill`. What the mixin adds to a checkpoint is the clipping's network; a
-schedule's buffer starts anew.
+resume to the same bytes use `attar.language.distill`. What the mixin adds to a checkpoint is the clipping's network,
+and what the schedule remembers: its threshold, its buffer and its generators.
 """
 
 from collections.abc import Mapping
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from attar.core import store
 from attar.core.errors import InputError
+from attar.core.state import pack, unpack
 from attar.language.distillation import DistillLanguage
 from attar.language.generation import Voice
 from attar.language.losses import UNCOUNTED, Places
@@ -26,13 +27,20 @@ from attar.language.vocabulary import check_same, shared_words, width
 NETWORK = "attar_clipping.safetensors"
 """Where a checkpoint keeps the clipping's network."""
 
+SCHEDULE = "attar_schedule.safetensors"
+"""Where it keeps what the schedule remembers; on several processes that of the first."""
+
 
 class DistillationMixin:
     """Adds a teacher to a trainer of causal models.
 
     The data are the trainer's: batches with input_ids, labels (-100 where nothing is learned) and, if padded,
-    attention_mask; rows packed with several sequences off-policy alone. Evaluation stays the references' cross-entropy,
-    which DistiLLM's schedule listens to.
+    attention_mask; rows packed with several sequences off-policy alone. Where the student answers, it answers the last
+    turn whose tokens are learned, and text that is learned from its start after `context` tokens. Evaluation stays the
+    references' cross-entropy, which DistiLLM's schedule listens to; of several sets, to the mean.
+
+    Logs have the parts of the loss. Of TRL's own measures the token count is kept in training, the others (entropy,
+    accuracy) come with evaluation. The balancing loss of a mixture of experts is not added.
 
     Args:
         args: The trainer's.
@@ -42,8 +50,9 @@ class DistillationMixin:
         kwargs: The trainer's. `processing_class`, the tokenizer, is needed for spans and for the student's answers.
 
     Raises:
-        InputError: Another vocabulary, no tokenizer where one is needed, a policy gradient, or a learned mask on
-            several processes; in training, packed rows where the student shall answer.
+        InputError: Another vocabulary, no tokenizer where one is needed, a policy gradient, a learned mask on several
+            processes, packed rows where the student shall answer, or another loss asked of the trainer; in training,
+            packed rows that the trainer's settings do not tell of, and rows beyond `max_length`, where it shall answer.
     """
 
     def __init__(
@@ -62,7 +71,8 @@ class DistillationMixin:
         network = loss.network_for()
         self.quantiles = None if network is None else network.to(trainer.args.device)
         self.loss = Loss(method.objective, method.clipping, method.spans, words, self.quantiles)
-        longest = method.max_length or min(512, longest_input(teacher, student))
+        cut = getattr(trainer.args, "max_length", None) or 512  # where TRL cuts rows
+        longest = method.max_length or min(cut, longest_input(teacher, student))
         prompt = method.max_prompt or longest // 2
         self.by = Tokeniser(tokenizer, longest, prompt, method.context, method.spans.chunk(), method.spans.span_length)
         self.scheduled = Scheduled.start(method.schedule, 0, longest)
@@ -70,15 +80,33 @@ class DistillationMixin:
         self.draws = torch.Generator(trainer.args.device).manual_seed(trainer.args.seed)
         self.seen: dict[str, list[float]] = {}
 
+    @property
+    def _own(self) -> bool:
+        """Whether the student's answers are learned from."""
+        return self.distillation.schedule.schedule != "off-policy"
+
     def _check(self, tokenizer: Any, processes: int) -> None:
-        method = self.distillation
-        own = method.schedule.schedule != "off-policy"
+        method, own, trainer = self.distillation, self._own, self._trainer
         if method.objective.divergence == "policy" or method.schedule.schedule == "teacher":
             raise InputError("policy gradients and the teacher's answers are not for trainers; use language.distill.")
         if tokenizer is None and (own or method.spans.span_weight):
             raise InputError("spans and the student's answers need the tokenizer: give the trainer processing_class=.")
         if method.clipping.clip == "learned" and processes > 1:
             raise InputError("a learned mask is for one process; use clip='top-p' on several.")
+        if own and (getattr(trainer.args, "packing", False) or getattr(trainer.args, "padding_free", False)):
+            raise self._packed_rows()
+        other = getattr(trainer.args, "loss_type", "nll") != "nll" or trainer.args.label_smoothing_factor > 0
+        if other or getattr(trainer, "compute_loss_func", None) is not None:
+            raise InputError(
+                "the loss is the distillation's, with plain cross-entropy beside it; leave out loss_type, "
+                "label_smoothing_factor and compute_loss_func."
+            )
+
+    def _packed_rows(self) -> InputError:
+        return InputError(
+            f"the schedule {self.distillation.schedule.schedule} has the student answer prompts, but rows hold several "
+            "of them (packed, or free of padding); leave them apart, or take schedule='off-policy'."
+        )
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
         """The trainer's, which learns the clipping's network too."""
@@ -114,6 +142,7 @@ class DistillationMixin:
             return parent.compute_loss(model, inputs, return_outputs, num_items_in_batch)
         trainer: Any = self
         trainer.loss_is_scaled_for_ga = num_items_in_batch is not None
+        self._count(inputs)
         labels = inputs["labels"]
         reference = Places.of(labels)
         total = None if num_items_in_batch is None else float(num_items_in_batch)
@@ -158,13 +187,10 @@ class DistillationMixin:
     def _drawn(self, model: nn.Module, inputs: Mapping[str, Any]) -> Batch | None:
         """What the schedule has in place of the batch; None for the batch itself."""
         method, trainer = self.distillation, self._trainer
-        if method.schedule.schedule == "off-policy":
+        if not self._own:
             return None
         if _packed(inputs):
-            raise InputError(
-                f"the schedule {method.schedule.schedule} has the student answer prompts, but rows hold several of "
-                "them (packed, or free of padding); leave them apart, or take schedule='off-policy'."
-            )
+            raise self._packed_rows()
         student = trainer.accelerator.unwrap_model(model)
         voice = Voice(student, self.loss.words, stops_of(student, self.by.tokenizer), method.sampling)
         answers = Answers(
@@ -186,16 +212,29 @@ class DistillationMixin:
     def _trainer(self) -> Any:
         return self
 
+    def _count(self, inputs: Mapping[str, Any]) -> None:
+        """Count tokens where TRL's trainers report them."""
+        trainer = self._trainer
+        if hasattr(trainer, "_total_train_tokens"):
+            tokens = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"])).sum()
+            trainer._total_train_tokens += int(trainer.accelerator.gather(tokens).sum())
+            trainer._metrics["train"]["num_tokens"] = [trainer._total_train_tokens]
+
     def _batch(self, inputs: Mapping[str, Any]) -> Batch:
         """A trainer's batch as prompts and responses, wherever it is padded."""
         ids, labels = inputs["input_ids"].cpu(), inputs["labels"].cpu()
         mask = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"])).cpu().bool()
         prompts, responses = [], []
         for row, label, inside in zip(ids, labels, mask, strict=True):
-            tokens, counted = row[inside].tolist(), (label[inside] != UNCOUNTED).nonzero().flatten().tolist()
-            start = max(1, counted[0]) if counted else len(tokens)
+            tokens = row[inside].tolist()
+            if len(tokens) > self.by.max_length:
+                raise InputError(
+                    f"a row has {len(tokens)} tokens, but the student's answers end at {self.by.max_length}; give "
+                    "DistillLanguage.of(max_length=...) the length that the trainer cuts its rows to."
+                )
+            start, stop = _last_answer((label[inside] != UNCOUNTED).tolist(), self.by.context)
             prompts.append(tokens[:start])
-            responses.append(tokens[start : counted[-1] + 1] if counted else [])
+            responses.append(tokens[start:stop])
         return Batch.of(prompts, responses, pad=self.by.pad)
 
     def _spans(self, inputs: Mapping[str, Any]) -> Tensor | None:
@@ -209,13 +248,16 @@ class DistillationMixin:
             found[row, places] = torch.tensor(spans, dtype=found.dtype, device=found.device)
         return found
 
-    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+    def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> Any:
         """The trainer's evaluation, of which the adaptive schedule hears."""
         parent: Any = super()
-        metrics = parent.evaluate(*args, **kwargs)
-        loss = metrics.get(f"{kwargs.get('metric_key_prefix', 'eval')}_loss")
-        if self.distillation.schedule.schedule == "adaptive" and loss is not None:
-            self.scheduled.validated(float(loss), self.distillation.schedule)
+        metrics = parent.evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        given = self._trainer.eval_dataset if eval_dataset is None else eval_dataset
+        names = [f"eval_{name}_loss" for name in given] if isinstance(given, dict) else ["eval_loss"]
+        losses = [float(metrics[name]) for name in names if name in metrics]
+        # Called anew for each of several sets, under longer names, and by users for sets that nothing is chosen by.
+        if metric_key_prefix == "eval" and losses and self.distillation.schedule.schedule == "adaptive":
+            self.scheduled.validated(sum(losses) / len(losses), self.distillation.schedule)
         return metrics
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
@@ -226,20 +268,31 @@ class DistillationMixin:
             self.seen.clear()
         parent.log(logs, *args, **kwargs)
 
-    def save_model(self, output_dir: str | None = None, *args: Any, **kwargs: Any) -> None:
-        """The trainer's, and the clipping's network beside it."""
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """The trainer's, and the clipping's network beside it; in a checkpoint, the schedule's memory too."""
         parent: Any = super()
-        parent.save_model(output_dir, *args, **kwargs)
+        parent.save_model(output_dir, _internal_call)
+        folder = Path(output_dir or self._trainer.args.output_dir)
         if self.quantiles is not None:
-            folder = Path(output_dir or self._trainer.args.output_dir)
             store.write_tensors(folder / NETWORK, self.quantiles.state_dict(), {})
+        # In a checkpoint's folder alone: a model that is given away shall not carry the prompts of its training along.
+        if self._own and _internal_call and output_dir is not None and self._trainer.args.should_save:
+            store.write_tensors(folder / SCHEDULE, *pack(self._memory()))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, *args: Any, **kwargs: Any) -> None:
         parent: Any = super()
         parent._load_from_checkpoint(resume_from_checkpoint, *args, **kwargs)
-        saved = Path(resume_from_checkpoint) / NETWORK
-        if self.quantiles is not None and saved.is_file():
-            self.quantiles.load_state_dict(store.read_tensors(saved)[0])
+        network, schedule = (Path(resume_from_checkpoint) / name for name in (NETWORK, SCHEDULE))
+        if self.quantiles is not None and network.is_file():
+            self.quantiles.load_state_dict(store.read_tensors(network)[0])
+        if self._own and schedule.is_file():
+            memory = self._memory()
+            unpack(memory, store.read_tensors(schedule))
+            self.coin.set_state(memory["coin"])
+            self.draws.set_state(memory["draws"])
+
+    def _memory(self) -> dict[str, Any]:
+        return {"scheduled": self.scheduled, "coin": self.coin.get_state(), "draws": self.draws.get_state()}
 
 
 def _words(tokenizer: Any, teacher: nn.Module, student: nn.Module) -> int:
@@ -264,3 +317,12 @@ def _packed(inputs: Mapping[str, Any]) -> bool:
 
 def _without_labels(inputs: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in inputs.items() if name != "labels"}
+
+
+def _last_answer(counted: list[bool], context: int) -> tuple[int, int]:
+    """Where the last tokens begin and end that are learned in one piece; a whole text has some context before it."""
+    if True not in counted:
+        return len(counted), len(counted)
+    stop = len(counted) - counted[::-1].index(True)
+    start = next((place for place in range(stop, 0, -1) if not counted[place - 1]), 0)
+    return start or max(1, min(context, stop - 1)), stop

@@ -293,9 +293,11 @@ def test_an_architecture_is_written_in_one_word():
         (
             "convnt",
             "unknown network 'convnt'; did you mean 'convnet'? "
-            "Known: alexnet, convnet, lenet, mlp, mobilenetv2, resnet110, resnet14, resnet18, resnet18-ap, resnet20, "
-            "resnet32, resnet32x4, resnet44, resnet50, resnet56, resnet8, resnet8x4, shufflenetv1, shufflenetv2, "
-            "vgg11, vgg11-bn, vgg13-bn, vgg16-bn, vgg19-bn, vgg8-bn, vit, wrn16_1, wrn16_2, wrn40_1, wrn40_2.",
+            "Known: alexnet, convnet, lenet, mlp, mobilenetv1, mobilenetv2, resnet101-imagenet, resnet110, resnet14, "
+            "resnet152-imagenet, resnet18, resnet18-ap, resnet18-imagenet, resnet20, resnet32, resnet32x4, "
+            "resnet34-imagenet, resnet44, resnet50, resnet50-imagenet, resnet56, resnet8, resnet8x4, shufflenetv1, "
+            "shufflenetv2, vgg11, vgg11-bn, vgg13-bn, vgg16-bn, vgg19-bn, vgg8-bn, vit, vit_b16, vit_s16, wrn16_1, "
+            "wrn16_2, wrn40_1, wrn40_2.",
         ),
         (
             "convnet:norn=batch",

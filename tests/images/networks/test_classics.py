@@ -6,7 +6,8 @@ import torch
 import attar
 from attar.core.errors import InputError
 from attar.images.networks.architecture import (
-    BENCHMARK,
+    IMAGENET,
+    TABLES,
     Architecture,
     mixes_images,
     multiply_adds,
@@ -19,7 +20,7 @@ from attar.images.networks.blocks import Network
 from attar.images.score import evaluate
 from attar.images.training import Protocol
 
-NETWORKS = [name for name in ALL if name not in BENCHMARK]  # those are asked the same in test_blocks
+NETWORKS = [name for name in ALL if name not in TABLES]  # those are asked the same in test_blocks
 CIFAR = (3, 32, 32)
 SMALLEST = {"lenet": 16}
 
@@ -156,6 +157,24 @@ def test_what_a_network_does_not_have_is_refused(settings, sentence):
     with pytest.raises(InputError) as refusal:
         Architecture(**settings)
     assert str(refusal.value) == sentence
+
+
+@pytest.mark.parametrize("name, count, width", [("vit_s16", 22_050_664, 384), ("vit_b16", 86_567_656, 768)])
+def test_vits_of_patches_of_16_pixels_are_imagenets(name, count, width):
+    with torch.device("meta"):
+        network = IMAGENET[name]((3, 224, 224), 1000).eval()
+        maps, embedding = network.features(torch.zeros(1, 3, 224, 224))
+    assert parameter_count(network) == count
+    assert [tuple(m.shape[1:]) for m in maps] == [(width, 14, 14)] * 12
+    assert embedding.shape == (1, width)
+    assert network.blocks[0].heads == width // 64
+
+
+def test_a_vit_of_patches_needs_one_and_takes_several():
+    with torch.no_grad():
+        assert build("vit_s16", (1, 32, 48), 3).features(torch.zeros(2, 1, 32, 48))[0][0].shape == (2, 384, 2, 3)
+    with pytest.raises(InputError, match=r"^vit_s16 needs images of 16 pixels a side or more; these are 8×8\.$"):
+        build("vit_s16", (1, 8, 8))
 
 
 def test_a_vit_of_a_width_without_three_heads_is_refused():

@@ -1,10 +1,10 @@
-"""MobileNetV2 and ShuffleNets: sizes to the parameter, and the blocks' arithmetic."""
+"""MobileNets and ShuffleNets: sizes to the parameter, and the blocks' arithmetic."""
 
 import pytest
 import torch
 from torch import nn
 
-from attar.images.networks.architecture import multiply_adds, parameter_count, parse
+from attar.images.networks.architecture import IMAGENET, multiply_adds, parameter_count, parse
 from attar.images.networks.mobile import ChannelShuffle, HalvingUnit, InvertedResidual, ShuffleBlock, SplitUnit
 
 CIFAR = (3, 32, 32)
@@ -25,6 +25,19 @@ def test_sizes_are_those_of_the_benchmarks(name, count, millions, shapes, featur
     maps, embedding = network.features(torch.zeros(1, *CIFAR))
     assert [tuple(m.shape[1:]) for m in maps] == shapes
     assert embedding.shape == (1, features)
+
+
+def test_mobilenetv1_is_imagenets():
+    with torch.device("meta"):
+        network = IMAGENET["mobilenetv1"]((3, 224, 224), 1000).eval()
+        maps, embedding = network.features(torch.zeros(1, 3, 224, 224))
+    assert parameter_count(network) == 4_231_976
+    assert round(multiply_adds(network, (3, 224, 224)) / 1e9, 2) == 0.57
+    assert [tuple(m.shape[1:]) for m in maps] == [(128, 56, 56), (256, 28, 28), (512, 14, 14), (1024, 7, 7)]
+    assert embedding.shape == (1, 1024)
+    grouped = [m for m in network.modules() if isinstance(m, nn.Conv2d) and m.groups > 1]
+    assert len(grouped) == 13
+    assert all(m.groups == m.in_channels == m.out_channels for m in grouped)
 
 
 def test_a_shuffle_deals_the_groups_out_and_another_gathers_them():

@@ -38,6 +38,12 @@ def test_a_fresh_model_is_built_for_the_data(vit_folder, resnet_folder, shape):
         assert network.training
 
 
+def test_patches_are_those_of_the_configuration_where_it_names_the_datas_size(vit_folder):
+    for side, patch in ((16, 4), (32, 4), (48, 6)):
+        network = from_factory(transformers_classifier(vit_folder), (3, side, side), 5, seed=0)
+        assert network.model.config.patch_size == patch
+
+
 def test_the_seed_alone_decides_the_parameters(vit_folder):
     torch.manual_seed(3)
     state = torch.get_rng_state()

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import attar
-from attar.images.networks.architecture import multiply_adds, parameter_count, parse
+from attar.images.networks.architecture import IMAGENET, multiply_adds, parameter_count, parse
 from attar.images.networks.resnets import PreactivationBlock
 from attar.images.score import evaluate
 from attar.images.training import Protocol
@@ -46,6 +46,34 @@ def test_resnet50_is_imagenets_on_large_images():
     assert parameter_count(network) == 25_557_032
     maps, _ = network.features(torch.zeros(1, 3, 160, 160))
     assert [m.shape[2] for m in maps] == [40, 20, 10, 5]
+
+
+@pytest.mark.parametrize(
+    "name, count, billions",
+    [
+        ("resnet18-imagenet", 11_689_512, 1.81),
+        ("resnet34-imagenet", 21_797_672, 3.66),
+        ("resnet50-imagenet", 25_557_032, 4.09),
+        ("resnet101-imagenet", 44_549_160, 7.80),
+        ("resnet152-imagenet", 60_192_808, 11.51),
+    ],
+)
+def test_imagenets_have_their_sizes_and_four_stages(name, count, billions):
+    with torch.device("meta"):
+        network = IMAGENET[name]((3, 224, 224), 1000).eval()
+        maps, embedding = network.features(torch.zeros(1, 3, 224, 224))
+    assert parameter_count(network) == count
+    assert round(multiply_adds(network, (3, 224, 224)) / 1e9, 2) == billions
+    wide = 1 if name in ("resnet18-imagenet", "resnet34-imagenet") else 4
+    assert [tuple(m.shape[1:]) for m in maps] == [(64 * wide * 2**s, 56 // 2**s, 56 // 2**s) for s in range(4)]
+    assert embedding.shape == (1, 512 * wide)
+    deep = [key for key, m in network.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+    assert f"resnet{len([key for key in deep if 'shortcut' not in key])}-imagenet" == name
+
+
+def test_their_stem_is_imagenets_on_small_images_too():
+    maps, _ = build("resnet18-imagenet", (3, 64, 64)).features(torch.zeros(1, 3, 64, 64))
+    assert [m.shape[2] for m in maps] == [16, 8, 4, 2]
 
 
 @pytest.mark.parametrize(

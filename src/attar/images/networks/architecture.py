@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Literal, get_type_hints
 
 import torch
@@ -15,15 +16,26 @@ from attar.core.settings import Range, Settings, words
 from attar.images.networks.blocks import Network, Norm, Shape, draw_uniform_
 from attar.images.networks.classics import VGG11, AlexNet, LeNet, ResNet18, ViT
 from attar.images.networks.convnet import MLP, ConvNet
-from attar.images.networks.mobile import MOBILES
-from attar.images.networks.resnets import RESNETS
+from attar.images.networks.mobile import MOBILES, MobileNetV1
+from attar.images.networks.resnets import IMAGENET_RESNETS, RESNETS
 from attar.images.networks.vgg import VGGS
 
 BENCHMARK: dict[str, Callable[[Shape, int], Network]] = {**RESNETS, **VGGS, **MOBILES}
 """Networks of CIFAR-100's distillation benchmark (Tian, Krishnan and Isola, ICLR 2020, arXiv:1910.10699), by name."""
-SMALLEST = 8
-"""Pixels a side from which those take images."""
-NETWORKS = ("convnet", "mlp", "alexnet", "vgg11", "resnet18", "resnet18-ap", "lenet", "vit", *BENCHMARK)
+PATCH = 16
+IMAGENET: dict[str, Callable[[Shape, int], Network]] = {
+    **IMAGENET_RESNETS,
+    "mobilenetv1": MobileNetV1,
+    "vit_s16": partial(ViT, width=384, depth=12, heads=6, widening=4, patch=PATCH),
+    "vit_b16": partial(ViT, width=768, depth=12, heads=12, widening=4, patch=PATCH),
+}
+"""Networks of the distillation papers' ImageNet tables, by name."""
+TABLES = {**BENCHMARK, **IMAGENET}
+NORMED = [name for name in TABLES if not name.startswith("vit")]
+"""Those with batch norm and ReLU."""
+SMALLEST = {"vit_s16": PATCH, "vit_b16": PATCH}
+"""Pixels a side from which networks of tables take images, where not from 8 on."""
+NETWORKS = ("convnet", "mlp", "alexnet", "vgg11", "resnet18", "resnet18-ap", "lenet", "vit", *TABLES)
 DEFAULT_WIDTH = {"convnet": 128, "mlp": 128, "resnet18": 64, "resnet18-ap": 64, "vit": 192}
 """Networks that come in several widths, and the field's."""
 DEFAULT_NORM: dict[str, Norm] = {
@@ -32,7 +44,7 @@ DEFAULT_NORM: dict[str, Norm] = {
     "vgg11": "instance",
     "resnet18": "instance",
     "resnet18-ap": "instance",
-    **dict.fromkeys(BENCHMARK, "batch"),
+    **dict.fromkeys(NORMED, "batch"),
 }
 """Networks that come with several norms, and the field's."""
 
@@ -48,16 +60,17 @@ class Architecture(Settings):
     network: str = "convnet"
     """Network: convnet, mlp (two hidden layers), alexnet, vgg11, resnet18, resnet18-ap, lenet, vit; of the distillation
     benchmark resnet8 to resnet110, resnet8x4, resnet32x4, resnet50, wrn16_1, wrn16_2, wrn40_1, wrn40_2, vgg8-bn to
-    vgg19-bn, mobilenetv2, shufflenetv1, shufflenetv2."""
+    vgg19-bn, mobilenetv2, shufflenetv1, shufflenetv2; of ImageNet's tables resnet18-imagenet to resnet152-imagenet,
+    mobilenetv1, vit_s16, vit_b16."""
     norm: Literal["auto", "none", "batch", "layer", "instance", "group"] = "auto"
     """Normalisation (instance: group norm with one channel a group; group: four groups); auto: the field's, which is
-    instance in convnet, vgg11 and resnet18, none in alexnet; the benchmark's networks have batch only."""
+    instance in convnet, vgg11 and resnet18, none in alexnet; networks of the tables have batch only."""
     width: Annotated[int, Range(1)] | None = None
     """Filters per convolution, units per hidden layer, or features; the field's unless given (convnet and mlp: 128)."""
     depth: Annotated[int, Range(1, 12)] | None = None
     """Blocks of convnet or vit; convnet's by image side unless given: 2 up to 16 pixels, 3 at 32, 4 at 64, 5 at 128."""
     activation: Literal["relu", "leakyrelu", "sigmoid", "swish"] = "relu"
-    """Activation (the ViT's is its own; the benchmark's networks have relu only)."""
+    """Activation (the ViT's is its own; networks of the tables have relu only)."""
     pooling: Literal["avg", "max", "none"] = "avg"
     """The ConvNet's pooling after each block, 2×2."""
 
@@ -66,9 +79,9 @@ class Architecture(Settings):
         name = self.network
         if name not in NETWORKS:
             raise unknown("network", name, NETWORKS)
-        if name in BENCHMARK and self.norm not in ("auto", "batch"):
+        if name in NORMED and self.norm not in ("auto", "batch"):
             raise InputError(f"norm is {self.norm}, but {name} comes with batch norm; leave it out.")
-        if name in BENCHMARK and self.activation != "relu":
+        if name in NORMED and self.activation != "relu":
             raise InputError(f"activation is {self.activation}, but {name} comes with ReLU; leave it out.")
         if name not in DEFAULT_NORM and self.norm not in ("auto", "none"):
             raise InputError(f"norm is {self.norm}, but {name} has no norm to choose; leave it out.")
@@ -103,11 +116,12 @@ class Architecture(Settings):
     def _build(self, shape: Shape, classes: int) -> Network:
         norm, width, depth, activation = self.norm, self.width or 0, self.depth or 0, self.activation
         assert norm != "auto"
-        if self.network in BENCHMARK:
-            if min(shape[1:]) < SMALLEST:
+        if self.network in TABLES:
+            smallest = SMALLEST.get(self.network, 8)
+            if min(shape[1:]) < smallest:
                 size = f"{shape[2]}×{shape[1]}"
-                raise InputError(f"{self.network} needs images of {SMALLEST} pixels a side or more; these are {size}.")
-            return BENCHMARK[self.network](shape, classes)
+                raise InputError(f"{self.network} needs images of {smallest} pixels a side or more; these are {size}.")
+            return TABLES[self.network](shape, classes)
         makers: dict[str, Callable[[], Network]] = {
             "convnet": lambda: ConvNet(
                 shape, classes, width=width, depth=depth, norm=norm, activation=activation, pooling=self.pooling

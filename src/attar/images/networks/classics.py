@@ -211,22 +211,43 @@ class LeNet(Network):
 
 
 class ViT(Network):
-    """A small vision transformer: eight by eight patches, a class token, learned places, norms before each half-block.
+    """A vision transformer: patches, a class token, learned places, norms before each half-block, no dropout.
 
-    The papers that transfer to a ViT do not say which. This one has attar's own sizes: 192 features, 6 blocks, 3
-    heads, twice as many hidden features, no dropout.
+    The papers that transfer to a small ViT do not say which. `vit` has attar's own sizes: eight by eight patches, 192
+    features, 6 blocks, 3 heads, twice as many hidden features. `vit_s16` and `vit_b16` have those of ImageNet's
+    tables, in patches of 16 pixels (Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021, arXiv:2010.11929;
+    the small one is Touvron et al.'s, arXiv:2012.12877).
+
+    Args:
+        shape: Of the images.
+        classes: How many.
+        width: Features.
+        depth: Blocks.
+        heads: Of the attention.
+        widening: Hidden features of a block, in widths.
+        patch: Side of a patch, in pixels; an eighth of the image's unless given.
     """
 
-    def __init__(self, shape: Shape, classes: int, *, width: int, depth: int) -> None:
+    def __init__(
+        self,
+        shape: Shape,
+        classes: int,
+        *,
+        width: int,
+        depth: int,
+        heads: int = 3,
+        widening: int = 2,
+        patch: int | None = None,
+    ) -> None:
         super().__init__()
         channels, height, width_px = shape
-        side = max(1, min(height, width_px) // 8)
-        if width % 3:
-            raise InputError(f"a ViT of width {width} does not divide into 3 heads; give a multiple of 3.")
+        side = patch or max(1, min(height, width_px) // 8)
+        if width % heads:
+            raise InputError(f"a ViT of width {width} does not divide into {heads} heads; give a multiple of {heads}.")
         self.patches = nn.Conv2d(channels, width, side, side)
         self.token = nn.Parameter(torch.zeros(1, 1, width))
         self.places = nn.Parameter(torch.zeros(1, 1 + (height // side) * (width_px // side), width))
-        self.blocks = nn.ModuleList([TransformerBlock(width, heads=3) for _ in range(depth)])
+        self.blocks = nn.ModuleList([TransformerBlock(width, heads, widening) for _ in range(depth)])
         self.norm = nn.LayerNorm(width)
         self.classifier = nn.Linear(width, classes)
 
@@ -250,13 +271,14 @@ class ViT(Network):
 class TransformerBlock(nn.Module):
     """Self-attention and two linear layers, each on what a layer norm makes of its input, which is added back."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, widening: int) -> None:
         super().__init__()
         self.heads = heads
         self.first_norm, self.second_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.queries_keys_values = nn.Linear(width, 3 * width)
         self.mix = nn.Linear(width, width)
-        self.hidden = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        hidden = widening * width
+        self.hidden = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
     def forward(self, tokens: Tokens) -> Tokens:
         """One block."""

@@ -1,10 +1,11 @@
-"""Networks for small machines, at the sizes of the tables of distilled classifiers: MobileNetV2, ShuffleNet V1 and V2.
+"""Networks for small machines, at the sizes of the tables of distilled classifiers: MobileNets and ShuffleNets.
 
+Howard et al., MobileNets, arXiv:1704.04861.
 Sandler, Howard, Zhu, Zhmoginov and Chen, MobileNetV2, CVPR 2018, arXiv:1801.04381.
 Zhang, Zhou, Lin and Sun, ShuffleNet, CVPR 2018, arXiv:1707.01083.
 Ma, Zhang, Zheng and Sun, ShuffleNet V2, ECCV 2018, arXiv:1807.11164.
-The papers' networks halve an ImageNet picture five times; these halve one of 32 pixels four or three times. Where the
-benchmark departs from a paper otherwise, the docstring says so.
+The papers' networks halve an ImageNet picture five times, as MobileNetV1 does here; the others halve one of 32 pixels
+four or three times. Where the benchmark departs from a paper otherwise, the docstring says so.
 """
 
 from collections.abc import Callable
@@ -27,6 +28,36 @@ def _normed(
 
 
 # ------------------------------------------------------------------------------------------------------------ MobileNet
+
+
+class MobileNetV1(Staged):
+    """Thirteen blocks of a 3×3 convolution in each channel and a 1×1 one, from 32 to 1024 filters; ImageNet's tables'.
+
+    The first convolution and block are the stem; each stage halves its map at its beginning. All is drawn as PyTorch
+    draws it.
+    """
+
+    rows = (((128, 2), (128, 1)), ((256, 2), (256, 1)), ((512, 2), *((512, 1),) * 5), ((1024, 2), (1024, 1)))
+    """By stage: filters and stride of each block."""
+
+    def __init__(self, shape: Shape, classes: int) -> None:
+        super().__init__()
+        self.stem, channels = nn.Sequential(*_normed(shape[0], 32, 3, stride=2), *_separable(32, 64)), 64
+        self.stages = nn.ModuleList()
+        for row in self.rows:
+            blocks = nn.Sequential()
+            for filters, stride in row:
+                blocks.append(nn.Sequential(*_separable(channels, filters, stride=stride)))
+                channels = filters
+            self.stages.append(blocks)
+        self.last = nn.Identity()
+        self.classifier = nn.Linear(channels, classes)
+        self.before_activation = tuple(f"stages.{stage}.{len(row) - 1}.5" for stage, row in enumerate(self.rows))
+
+
+def _separable(channels: int, filters: int, *, stride: int = 1) -> list[nn.Module]:
+    """A convolution in each channel, which has the stride, and one across them; each with batch norm and ReLU."""
+    return [*_normed(channels, channels, 3, stride=stride, groups=channels), *_normed(channels, filters)]
 
 
 class MobileNetV2(HeStaged):
@@ -207,4 +238,4 @@ MOBILES: dict[str, Callable[[Shape, int], Network]] = {
     "shufflenetv1": ShuffleNetV1,
     "shufflenetv2": ShuffleNetV2,
 }
-"""By name."""
+"""By name; of CIFAR-100's benchmark."""

@@ -72,9 +72,9 @@ def labelling_classifier(name: str, shape: Shape, classes: int | None = None) ->
 class Classifier(nn.Module):
     """A classifier of `transformers` that takes images and gives logits.
 
-    Number of channels and classes follow the data. A fresh model whose configuration names an image size is built for
-    the size of the data, with eight by eight patches if it has patches; a pretrained one gets its images scaled to the
-    size it knows, and one channel repeated to three.
+    Number of channels and classes follow the data. A fresh model whose configuration names another image size than the
+    data's is built for theirs, with eight by eight patches if it has patches; a pretrained one gets its images scaled
+    to the size it knows, and one channel repeated to three.
     """
 
     def __init__(self, name: str, shape: Shape, classes: int, *, pretrained: bool) -> None:
@@ -116,7 +116,7 @@ def _fit(config: Any, shape: Shape) -> None:
     """Bring a configuration to the data's channels and size."""
     if hasattr(config, "num_channels"):
         config.num_channels = shape[0]
-    if hasattr(config, "image_size"):
+    if hasattr(config, "image_size") and config.image_size != min(shape[1:]):
         config.image_size = min(shape[1:])
         if isinstance(getattr(config, "patch_size", None), int):
             config.patch_size = max(1, min(shape[1:]) // 8)

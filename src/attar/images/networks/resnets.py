@@ -1,4 +1,4 @@
-"""Residual networks for small images, as the tables of distilled classifiers have them: ResNet, WideResNet, ResNet-50.
+"""Residual networks of the tables of distilled classifiers: CIFAR's ResNet, WideResNet and ResNet-50; ImageNet's five.
 
 He, Zhang, Ren and Sun, Deep Residual Learning for Image Recognition, CVPR 2016, arXiv:1512.03385.
 Zagoruyko and Komodakis, Wide Residual Networks, BMVC 2016, arXiv:1605.07146.
@@ -94,27 +94,43 @@ class PreactivationBlock(nn.Module):
         return y + (x if self.shortcut is None else self.shortcut(active))
 
 
-class ResNet50(HeStaged):
-    """A stem and four stages of 3, 4, 6 and 3 bottlenecks, with 256, 512, 1024 and 2048 filters.
+class FourStages(HeStaged):
+    """ImageNet's ResNet: a stem, and four stages of basic blocks with 64 to 512 filters, or bottlenecks of 256 to 2048.
 
-    Small images get a 3×3 stem without pooling, as in the benchmark; from 160 pixels on ImageNet's 7×7 stem of stride 2
-    with max-pooling.
+    The stem is 7×7 of stride 2 with max-pooling; or, for ResNet-50 on images below 160 pixels, 3×3 without pooling, as
+    in CIFAR-100's benchmark. Bottlenecks have their stride in the 3×3 convolution.
+
+    Args:
+        shape: Of the images.
+        classes: How many.
+        counts: Blocks of each stage.
+        bottlenecks: Whether stages are made of those.
+        large_from: Image side from which the stem is the large one.
     """
 
-    def __init__(self, shape: Shape, classes: int) -> None:
+    def __init__(
+        self,
+        shape: Shape,
+        classes: int,
+        *,
+        counts: tuple[int, int, int, int] = (3, 4, 6, 3),
+        bottlenecks: bool = True,
+        large_from: int = 0,
+    ) -> None:
         super().__init__()
-        if min(shape[1:]) >= LARGE_SIDE:
+        if min(shape[1:]) >= large_from:
             first = nn.Conv2d(shape[0], 64, 7, 2, padding=3, bias=False)
             self.stem = nn.Sequential(first, nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, padding=1))
         else:
             self.stem = nn.Sequential(_convolution(shape[0], 64), nn.BatchNorm2d(64), nn.ReLU())
         self.stages = nn.ModuleList()
-        channels, counts = 64, (3, 4, 6, 3)
+        channels, widening = 64, 4 if bottlenecks else 1
+        make: Callable[..., nn.Module] = Bottleneck if bottlenecks else _basic
         for stage, count in enumerate(counts):
             blocks = nn.Sequential()
-            for block in range(count):
-                blocks.append(Bottleneck(channels, 64 * 2**stage, stride=2 if stage > 0 and block == 0 else 1))
-                channels = 4 * 64 * 2**stage
+            for number in range(count):
+                blocks.append(make(channels, 64 * 2**stage, stride=2 if stage > 0 and number == 0 else 1))
+                channels = widening * 64 * 2**stage
             self.stages.append(blocks)
         self.last = nn.Identity()
         self.classifier = nn.Linear(channels, classes)
@@ -147,6 +163,11 @@ class Bottleneck(nn.Module):
         return self.activation(self.layers(x) + self.shortcut(x))
 
 
+def _basic(channels: int, filters: int, *, stride: int) -> BasicBlock:
+    halved = stride > 1  # the size does not matter to batch norm
+    return BasicBlock(channels, filters, (0, 0), halved=halved, pooled=False, norm="batch", act=nn.ReLU())
+
+
 def _convolution(channels: int, filters: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(channels, filters, 3, stride, padding=1, bias=False)
 
@@ -154,7 +175,15 @@ def _convolution(channels: int, filters: int, stride: int = 1) -> nn.Conv2d:
 RESNETS: dict[str, Callable[[Shape, int], Network]] = {
     **{f"resnet{depth}": partial(ResNet, depth=depth, filters=NARROW) for depth in (8, 14, 20, 32, 44, 56, 110)},
     **{f"resnet{depth}x4": partial(ResNet, depth=depth, filters=WIDE) for depth in (8, 32)},
-    "resnet50": ResNet50,
+    "resnet50": partial(FourStages, large_from=LARGE_SIDE),
     **{f"wrn{depth}_{k}": partial(WideResNet, depth=depth, widening=k) for depth in (16, 40) for k in (1, 2)},
 }
 """By name: the number of layers, and how many times as wide."""
+IMAGENET_RESNETS: dict[str, Callable[[Shape, int], Network]] = {
+    "resnet18-imagenet": partial(FourStages, counts=(2, 2, 2, 2), bottlenecks=False),
+    "resnet34-imagenet": partial(FourStages, counts=(3, 4, 6, 3), bottlenecks=False),
+    "resnet50-imagenet": partial(FourStages, counts=(3, 4, 6, 3)),
+    "resnet101-imagenet": partial(FourStages, counts=(3, 4, 23, 3)),
+    "resnet152-imagenet": partial(FourStages, counts=(3, 8, 36, 3)),
+}
+"""By name; with ImageNet's stem whatever the images."""

@@ -53,7 +53,7 @@ class Views:
         if self.share is not None:
             return torch.lerp(others, images, self.share[rows].to(device).view(-1, 1, 1, 1))
         assert self.pasted is not None
-        return torch.where(_inside(self.pasted[rows].to(device), images), others, images)
+        return torch.where(inside(self.pasted[rows].to(device), images), others, images)
 
     def _cropped(self, inputs: Callable[[Tensor, torch.device], Tensor], rows: Rows, device: torch.device) -> Images:
         flipped = None if self.flipped is None else self.flipped[rows]
@@ -88,19 +88,22 @@ def draw_views(
     partner = permutation(seed, f"partners {epoch}", count)
     mixing = uniform(seed, f"mixing {epoch}", 3, count)
     if mix == "mixup":
-        return Views(boxes, flipped, partner, share=_beta(mixing[0]))
-    return Views(boxes, flipped, partner, pasted=_pasted(mixing, size))
+        return Views(boxes, flipped, partner, share=beta_from(mixing[0]))
+    return Views(boxes, flipped, partner, pasted=pasted_from(mixing, size))
 
 
-def _beta(quantiles: Float[Tensor, " image"]) -> Float[Tensor, " image"]:
+def beta_from(quantiles: Float[Tensor, " image"], alpha: float = MIXUP) -> Float[Tensor, " image"]:
     """Draws of Beta(α, α) from uniform ones."""
     from scipy.special import betaincinv
 
-    return torch.from_numpy(betaincinv(MIXUP, MIXUP, quantiles.double().numpy())).float()
+    return torch.from_numpy(betaincinv(alpha, alpha, quantiles.double().numpy())).float()
 
 
-def _pasted(uniforms: Float[Tensor, "3 image"], size: tuple[int, int]) -> Int[Tensor, "image 4"]:
-    """A box for each image: of area 1 - λ with λ uniform, centred anywhere, clipped (Yun et al., arXiv:1905.04899)."""
+def pasted_from(uniforms: Float[Tensor, "3 image"], size: tuple[int, int]) -> Int[Tensor, "image 4"]:
+    """A box for each image: of area 1 - λ, centred anywhere, clipped (Yun et al., arXiv:1905.04899).
+
+    λ is the first of the three numbers, which is uniform in the paper; the others are the centre's.
+    """
     side = (1 - uniforms[0]).sqrt()
     edges = []
     for place, length in zip(uniforms[1:], size, strict=True):
@@ -110,7 +113,7 @@ def _pasted(uniforms: Float[Tensor, "3 image"], size: tuple[int, int]) -> Int[Te
     return torch.stack([left, top, right, bottom], dim=1)
 
 
-def _inside(boxes: Int[Tensor, "batch 4"], images: Images) -> Bool[Tensor, "batch 1 height width"]:
+def inside(boxes: Int[Tensor, "batch 4"], images: Images) -> Bool[Tensor, "batch 1 height width"]:
     """Where the boxes are."""
     height, width = images.shape[2:]
     left, top, right, bottom = boxes.unsqueeze(2).unbind(dim=1)

@@ -1,0 +1,51 @@
+"""ND in a detector of one's own: class means and the loss over its proposals, and the published weights.
+
+There is no detector here. Features are what the box head has of a proposal before its last layers (1,024 numbers), and
+classes are those of the objects and the background: 81 on COCO. `ClassMeans` gathers the teacher's, batch by batch.
+Wang, Cheng, Duan, Wang, Feng and Kong, Improving Knowledge Distillation via Regularizing Feature Norm and Direction,
+arXiv:2305.17007.
+"""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from attar.classifiers.kd import Scalar
+from attar.classifiers.nd import EPSILON, Embedding, Labels, nd_losses
+
+DETECTION: dict[str, dict[str, tuple[float, float]]] = {
+    "resnet101-resnet18": {"kd": (1.0, 1.5), "reviewkd": (1.2, 1.5)},
+    "resnet101-resnet50": {"kd": (1.0, 1.0), "reviewkd": (1.4, 1.0)},
+    "resnet50-mobilenetv2": {"kd": (1.0, 1.0), "reviewkd": (2.2, 1.5)},
+}
+"""Weights of the base and of ND on COCO, by backbones of teacher and student (Faster R-CNN with FPN): L = L_detector +
+λ L_base + λ_nd L_nd, at temperature 1. The scripts take batches of 8 images and 180,000 steps of 0.01, divided by ten
+after 120,000 and 160,000, and class means of 30,000 iterations; that of mobilenetv2 says 30,010 steps."""
+
+
+def proposal_loss(
+    student: Embedding,
+    teacher: Embedding,
+    labels: Labels,
+    directions: Float[Tensor, "classes feature"],
+    *,
+    background: int | None = None,
+    background_weight: float = 1.0,
+) -> Scalar:
+    """ND's loss, averaged over the proposals of a batch; those with a label below zero do not count.
+
+    Zero where none counts. Most proposals are background, which the released code weighs like any other class.
+
+    Args:
+        student: The student's features, through a `Projector` where sizes differ.
+        teacher: The teacher's features of the same proposals.
+        labels: Their classes; below zero for a proposal that is left out.
+        directions: A unit vector for every class, the background among them (`ClassMeans.directions`).
+        background: Which class that is, where it is to weigh otherwise (80 in detectron2's numbering of COCO).
+        background_weight: How much a proposal of it counts in the average, where others count 1.
+    """
+    known = labels >= 0
+    weights = student.new_ones(len(labels))
+    if background is not None:
+        weights = weights.masked_fill(labels == background, background_weight)
+    losses = nd_losses(student[known], teacher[known], labels[known], directions)
+    return (weights[known] * losses).sum() / weights[known].sum().clamp(min=EPSILON)

@@ -1,0 +1,103 @@
+"""VID: a student's maps should tell as much as can be told of its teacher's, channel by channel.
+
+A regressor guesses the teacher's maps, and says by a variance of each channel how far to trust the guess, so channels
+that the student cannot know cost little. A rival of fitnets and reviewkd whose channels weigh themselves.
+Ahn, Hu, Damianou, Lawrence and Dai, Variational Information Distillation for Knowledge Transfer, CVPR 2019,
+arXiv:1904.05835.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any, Self
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from attar.classifiers.distillation import Distillation
+from attar.classifiers.fitnets import AnyMaps, Maps, at_one_size
+from attar.classifiers.kd import Scalar
+from attar.classifiers.pair import Batch, Distilling, Terms
+from attar.classifiers.schedules import row_of, schedule
+from attar.classifiers.watched import Answers
+from attar.core.settings import Range
+
+FIRST_VARIANCE = 5.0
+"""Of every channel, before the first step (the authors' code)."""
+EPSILON = 1e-5
+"""The least variance (the authors' code)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VID(Distillation):
+    """Tell as much as can be told of the teacher's maps (Ahn et al., CVPR 2019, arXiv:1904.05835).
+
+    L = CE + w Σ_stages mean ½ ((μ(s) - t)² / σ² + log σ²), μ(s) a learned guess of the teacher's maps and σ² a learned
+    variance of each channel: up to a constant, a bound on the information that the two maps share.
+    """
+
+    weight: Annotated[float, Range(0)] = 1.0
+    """w (CRD's benchmark)."""
+
+    name = "vid"
+    uses_stages = True
+
+    def connectors(self, student: Answers, teacher: Answers) -> dict[str, nn.Module]:
+        """The Gaussians, one a stage."""
+        pairs = zip(student.shapes, teacher.shapes, strict=True)
+        return {"gaussians": nn.ModuleList(Gaussian(have, want) for (have, *_), (want, *_) in pairs)}
+
+    def terms(self, batch: Batch, state: Distilling) -> Terms:
+        """What the guesses of all stages cost."""
+        gaussians: Any = state.parts["gaussians"]
+        losses = []
+        for gaussian, *both in zip(gaussians, batch.student.stages, batch.teacher.stages, strict=True):
+            maps, wanted = at_one_size(*both)
+            losses.append(vid_loss(gaussian(maps), gaussian.variance, wanted))
+        return {"information": self.weight * torch.stack(losses).sum()}
+
+    @classmethod
+    def paper(cls, data: str) -> Self:
+        """The settings of CRD's benchmark.
+
+        Args:
+            data: cifar100, or a pair of its benchmark, whose student is then taken.
+
+        Raises:
+            InputError: Another data set or pair.
+        """
+        return cls(**schedule(data), **row_of({"cifar100": {}}, data, "VID"))
+
+
+class Gaussian(nn.Module):
+    """q(t | s) = N(μ(s), σ²): the mean by three convolutions place by place, the variance of a channel everywhere."""
+
+    def __init__(self, student: int, teacher: int) -> None:
+        super().__init__()
+        self.mean = nn.Sequential(
+            nn.Conv2d(student, teacher, 1, bias=False),
+            nn.ReLU(),
+            nn.Conv2d(teacher, teacher, 1, bias=False),
+            nn.ReLU(),
+            nn.Conv2d(teacher, teacher, 1, bias=False),
+        )
+        self.scale = nn.Parameter(torch.full((teacher,), math.log(math.expm1(FIRST_VARIANCE - EPSILON))))
+
+    @property
+    def variance(self) -> Float[Tensor, " channel"]:
+        """σ² = log(1 + e^a) + ε."""
+        return F.softplus(self.scale) + EPSILON
+
+    def forward(self, maps: AnyMaps) -> AnyMaps:
+        """μ(s)."""
+        return self.mean(maps)
+
+
+def vid_loss(mean: Maps, variance: Float[Tensor, " channel"], teacher: Maps) -> Scalar:
+    """-log q(t | s) without its constant ½ log 2π: the mean over all elements of ½ ((μ - t)² / σ² + log σ²).
+
+    For the guess μ it is least where σ² is a channel's mean squared error.
+    """
+    variance = variance[:, None, None]
+    return ((mean - teacher.detach()).square() / variance + variance.log()).mean() / 2
