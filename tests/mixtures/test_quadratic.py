@@ -67,3 +67,11 @@ def test_no_other_weights_are_closer(family, generator):
     assert (g.weights >= 0).all()
     assert float(g.weights.sum()) == pytest.approx(1)
     assert with_zeros < 5
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_where_it_starts_does_not_matter(seed):
+    _, _, gram, right = programme(seed)
+    cold = simplex_minimum(gram, right)
+    for start in (np.full(8, 1 / 8), np.random.default_rng(seed).dirichlet(np.ones(8)), np.eye(8)[3], cold):
+        np.testing.assert_allclose(simplex_minimum(gram, right, start), cold, atol=1e-12)

@@ -17,7 +17,8 @@ from attar.core import artefact as core
 from attar.core import store
 from attar.core.card import machine_line, model_header, settings_table
 from attar.mixtures.distances import distance
-from attar.mixtures.mixture import CovarianceType, GaussianMixture
+from attar.mixtures.mixture import GaussianMixture
+from attar.mixtures.parameters import CovarianceType
 from attar.mixtures.preview import preview
 
 SCHEMA = 1

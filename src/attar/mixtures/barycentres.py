@@ -96,7 +96,7 @@ def _least_cost(f: GaussianMixture, plan: Plan, cost: GaussianCost, start: Gauss
         vector = torch.from_numpy(point.copy()).requires_grad_()
         loss = (plan * _overlap_costs(f, *gaussians(vector), cost)).sum() / scale
         (slope,) = torch.autograd.grad(loss, vector)
-        return finite_or_far(loss, slope)
+        return finite_or_far(float(loss.detach()), slope.numpy())
 
     full = start.full()
     factor = torch.linalg.cholesky(full.covariances)

@@ -6,10 +6,13 @@ Chen, Chang and Smith, Constraint Optimized Weight Adaptation for Gaussian Mixtu
 
 from dataclasses import dataclass
 
+import numpy as np
+from jaxtyping import Float
+
 from attar.core.seeds import Generators
-from attar.mixtures.gaussians import Gaussians
+from attar.mixtures.gaussians import Gaussians, log_self, log_table
 from attar.mixtures.mixture import GaussianMixture
-from attar.mixtures.quadratic import solve_weights
+from attar.mixtures.quadratic import simplex_minimum
 from attar.mixtures.reduction import Reducer, Reduction, reduction_of
 from attar.mixtures.west import Near, merge_lightest
 
@@ -29,10 +32,37 @@ class COWA(Reducer):
     def search(self, f: GaussianMixture, generators: Generators) -> Reduction:
         """Merge and adapt until enough are gone."""
         original = Gaussians.of(f)
-        merging = merge_lightest(
-            original,
-            self.n_components,
-            near=self.near,
-            adapt=lambda parts: solve_weights(original, parts, "ise"),
-        )
-        return reduction_of(merging)
+        adapt = Adaptation(original)
+        return reduction_of(merge_lightest(original, self.n_components, near=self.near, adapt=adapt))
+
+
+class Adaptation:
+    """H1 and H2 v while components merge, each time with one new row, and the best weights from those before the merge.
+
+    Args:
+        f: The original components.
+    """
+
+    def __init__(self, f: Gaussians) -> None:
+        self.f, self.scale = f, float(log_self(f).max())
+        self.gram = self._overlaps(f, f)
+        self.target = self.gram @ f.weights
+
+    def __call__(self, parts: Gaussians, merged: int, gone: int) -> Float[np.ndarray, " component"]:
+        """The weights of what is left after a merge.
+
+        Args:
+            parts: What is left.
+            merged: Where the merged component is.
+            gone: Where the one that was merged into it has been.
+        """
+        left = np.delete(np.arange(len(self.target)), gone)
+        self.gram, self.target = self.gram[left[:, None], left], self.target[left]
+        new = parts.take([merged])
+        self.gram[merged] = self.gram[:, merged] = self._overlaps(new, parts)[0]
+        self.target[merged] = self._overlaps(new, self.f)[0] @ self.f.weights
+        return simplex_minimum(self.gram, self.target, parts.weights)
+
+    def _overlaps(self, first: Gaussians, second: Gaussians) -> Float[np.ndarray, "first second"]:
+        overlaps: np.ndarray = np.exp(log_table(first, second) - self.scale)
+        return overlaps

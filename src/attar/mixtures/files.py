@@ -1,4 +1,4 @@
-"""A mixture in a file: safetensors, or JSON that a person can write."""
+"""A mixture in a file: safetensors, or JSON that a person can write. `GaussianMixture` has the methods."""
 
 import json
 from pathlib import Path
@@ -9,28 +9,28 @@ from torch import Tensor
 
 from attar.core import store
 from attar.core.errors import InputError, unknown
-from attar.mixtures.mixture import COVARIANCES, GaussianMixture
+from attar.mixtures.parameters import COVARIANCES, Parameters
 
 ENDINGS = (".safetensors", ".json")
 NAMES = ("weights", "means", "covariances")
 
 
-def write_mixture(path: Path, mixture: GaussianMixture) -> None:
-    """Write a mixture in the format that the file's ending names.
+def write_parameters(path: Path, tensors: dict[str, Tensor], covariance_type: str) -> None:
+    """Write a mixture's tensors in the format that the file's ending names.
 
     Raises:
         InputError: Another ending.
     """
     _check_ending(path)
     if path.suffix == ".json":
-        values: dict[str, Any] = {name: tensor.detach().tolist() for name, tensor in mixture.tensors().items()}
-        store.write_json(path, {"covariance_type": mixture.covariance_type, **values})
+        values: dict[str, Any] = {name: tensor.detach().tolist() for name, tensor in tensors.items()}
+        store.write_json(path, {"covariance_type": covariance_type, **values})
     else:
-        store.write_tensors(path, mixture.tensors(), {"covariance_type": mixture.covariance_type})
+        store.write_tensors(path, tensors, {"covariance_type": covariance_type})
 
 
-def read_mixture(path: Path) -> GaussianMixture:
-    """Read what `write_mixture` wrote, or files of the same form by other hands.
+def read_parameters(path: Path) -> Parameters:
+    """Read what `write_parameters` wrote, or files of the same form by other hands; the numbers are not checked.
 
     Raises:
         InputError: A file that is missing, damaged, a pickle, or holds no mixture.
@@ -42,10 +42,7 @@ def read_mixture(path: Path) -> GaussianMixture:
         raise InputError(f"{path} has no {', '.join(missing)}; a mixture has {', '.join(NAMES)} and covariance_type.")
     if kind not in COVARIANCES:
         raise unknown(f"covariance_type of {path}", str(kind), COVARIANCES)
-    try:
-        return GaussianMixture(values["weights"], values["means"], values["covariances"], kind)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+    return Parameters(values["weights"], values["means"], values["covariances"], kind)
 
 
 def _check_ending(path: Path) -> None:

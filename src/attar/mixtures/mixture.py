@@ -6,7 +6,7 @@ are differences of nearly equal numbers.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -14,16 +14,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attar.core import store
-from attar.core.errors import InputError, unknown
-
-CovarianceType = Literal["full", "tied", "diag", "spherical"]
-COVARIANCES = {"full": "n d d", "tied": "d d", "diag": "n d", "spherical": "n"}
-"""The shape of `covariances` after the batch dimensions, n components in d dimensions, by type."""
-
-ROUNDING = 1e-5
-"""How far from 1 weights may sum: what is left of single precision after a thousand components."""
-
-Values = Tensor | np.ndarray | Sequence[Any] | float
+from attar.core.errors import InputError
+from attar.mixtures.convert import from_sklearn, from_torch, to_sklearn, to_torch
+from attar.mixtures.files import read_parameters, write_parameters
+from attar.mixtures.parameters import COVARIANCES as COVARIANCES
+from attar.mixtures.parameters import CovarianceType, Values, as_tensor, check_parameters, check_type
 
 
 class GaussianMixture:
@@ -60,9 +55,8 @@ class GaussianMixture:
             InputError: Shapes that do not fit, NaN, a negative weight, weights that do not sum to 1, or a covariance
                 that is not symmetric and positive definite, with the number of its component.
         """
-        if covariance_type not in COVARIANCES:
-            raise unknown("covariance_type", covariance_type, COVARIANCES)
-        self.weights, self.means, self.covariances = (_tensor(v, dtype) for v in (weights, means, covariances))
+        check_type(covariance_type)
+        self.weights, self.means, self.covariances = (as_tensor(v, dtype) for v in (weights, means, covariances))
         self.covariance_type = cast(CovarianceType, covariance_type)
         if self.means.ndim == 1 and self.weights.ndim == 1:
             self.means = self.means.unsqueeze(-1)
@@ -73,10 +67,7 @@ class GaussianMixture:
             elif covariance_type == "tied" and self.covariances.ndim == 0:
                 self.covariances = self.covariances[None, None]
         if check:
-            _check_shapes(self)
-            _check_weights(self.weights)
-            _check_finite(self)
-            _check_covariances(self)
+            check_parameters(self.weights, self.means, self.covariances, covariance_type)
 
     @property
     def n_components(self) -> int:
@@ -178,9 +169,7 @@ class GaussianMixture:
 
     def save(self, path: str | Path) -> None:
         """Write it to a .safetensors or a .json file."""
-        from attar.mixtures.files import write_mixture
-
-        write_mixture(Path(path), self)
+        write_parameters(Path(path), self.tensors(), self.covariance_type)
 
     @classmethod
     def load(cls, path: str | Path) -> "GaussianMixture":
@@ -189,35 +178,47 @@ class GaussianMixture:
         Raises:
             InputError: A file that is missing, damaged or holds something else.
         """
-        from attar.mixtures.files import read_mixture
-
-        return read_mixture(Path(path))
+        parameters = read_parameters(Path(path))
+        try:
+            return GaussianMixture(*parameters)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
 
     @classmethod
     def from_sklearn(cls, model: Any) -> "GaussianMixture":
-        """That of a fitted scikit-learn GaussianMixture or BayesianGaussianMixture."""
-        from attar.mixtures.convert import from_sklearn
+        """That of a fitted scikit-learn GaussianMixture or BayesianGaussianMixture.
 
-        return from_sklearn(model)
+        Raises:
+            InputError: It is not fitted, or no mixture.
+        """
+        return GaussianMixture(*from_sklearn(model))
 
     def to_sklearn(self, *, bayesian: bool = False) -> Any:
-        """A fitted scikit-learn GaussianMixture, or BayesianGaussianMixture, with these parameters."""
-        from attar.mixtures.convert import to_sklearn
+        """A fitted scikit-learn GaussianMixture, or BayesianGaussianMixture, that predicts with these parameters.
 
-        return to_sklearn(self, bayesian=bayesian)
+        Raises:
+            InputError: A batch of mixtures.
+        """
+        if self.batch_shape:
+            raise InputError("scikit-learn knows no batches of mixtures; convert them one by one.")
+        weights, means, covariances = (tensor.numpy() for tensor in self.plain().tensors().values())
+        return to_sklearn(weights, means, covariances, self.covariance_type, bayesian=bayesian)
 
     @classmethod
     def from_torch(cls, distribution: torch.distributions.MixtureSameFamily) -> "GaussianMixture":
-        """That of a `torch.distributions.MixtureSameFamily` of normal distributions."""
-        from attar.mixtures.convert import from_torch
+        """That of a `MixtureSameFamily` of Normal, Independent(Normal) or MultivariateNormal.
 
-        return from_torch(distribution)
+        Raises:
+            InputError: Components of another family.
+        """
+        return GaussianMixture(*from_torch(distribution))
 
     def to_torch(self) -> torch.distributions.MixtureSameFamily:
-        """The same as a `torch.distributions.MixtureSameFamily`."""
-        from attar.mixtures.convert import to_torch
-
-        return to_torch(self)
+        """As a `MixtureSameFamily`: of MultivariateNormal, or of Independent(Normal) where covariances are diagonal."""
+        if self.covariance_type in ("diag", "spherical"):
+            variances = self.full().covariances.diagonal(dim1=-2, dim2=-1)
+            return to_torch(self.weights, self.means, variances)
+        return to_torch(self.weights, self.means, self.full().covariances)
 
     def _with(self, weights: Tensor, means: Tensor, covariances: Tensor) -> "GaussianMixture":
         kind = self.covariance_type
@@ -226,81 +227,3 @@ class GaussianMixture:
     def __repr__(self) -> str:
         batch = f", batch {self.batch_shape}" if self.batch_shape else ""
         return f"GaussianMixture({self.n_components} components, {self.dimension}-D, {self.covariance_type}{batch})"
-
-
-def _tensor(values: Values, dtype: torch.dtype) -> Tensor:
-    if isinstance(values, Tensor):
-        return values.to(dtype)
-    try:
-        return torch.as_tensor(np.asarray(values, dtype=float)).to(dtype)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"weights, means and covariances must be numbers in regular arrays: {error}.") from None
-
-
-def _check_shapes(f: GaussianMixture) -> None:
-    if f.weights.ndim < 1 or f.means.ndim < 2 or 0 in f.means.shape:
-        shapes = f"{tuple(f.weights.shape)} and {tuple(f.means.shape)}"
-        raise InputError(f"weights and means have shapes {shapes}; they must be [*batch, n] and [*batch, n, d].")
-    batch, (n, d) = f.means.shape[:-2], f.means.shape[-2:]
-    sizes = {"n": n, "d": d}
-    wanted = (*batch, *(sizes[axis] for axis in COVARIANCES[f.covariance_type].split()))
-    if f.weights.shape != (*batch, n):
-        raise InputError(f"weights have shape {tuple(f.weights.shape)}; with these means it must be {(*batch, n)}.")
-    if f.covariances.shape != wanted:
-        raise InputError(
-            f"covariances have shape {tuple(f.covariances.shape)}; {f.covariance_type} ones of {n} components "
-            f"in {d} dimensions have {wanted}."
-        )
-
-
-def _check_finite(f: GaussianMixture) -> None:
-    for name, values in f.tensors().items():
-        wrong = (~values.detach().isfinite()).nonzero()
-        if len(wrong):
-            place = wrong[0].tolist()
-            raise InputError(f"{name}{place} is {values.detach()[tuple(place)].item()}; every number must be finite.")
-
-
-def _check_weights(weights: Tensor) -> None:
-    weights = weights.detach()
-    if weights.isnan().any():
-        return  # said by the check for finite numbers
-    wrong = (weights < 0).nonzero()
-    if len(wrong):
-        place = wrong[0].tolist()
-        raise InputError(f"weights{place} is {weights[tuple(place)].item():g}; weights must not be negative.")
-    total = weights.sum(-1)
-    if ((total - 1).abs() > ROUNDING).any():
-        worst = total.flatten()[(total - 1).abs().argmax()]
-        raise InputError(f"the weights sum to {worst.item():g}; they must sum to 1.")
-
-
-def _check_covariances(f: GaussianMixture) -> None:
-    values = f.covariances.detach()
-    if f.covariance_type in ("diag", "spherical"):
-        wrong = (values <= 0).nonzero()
-        if len(wrong):
-            place = wrong[0].tolist()
-            at = place[len(f.batch_shape)]
-            raise InputError(f"the variance of component {at} is {values[tuple(place)].item():g}; it must be positive.")
-        return
-    scale = values.diagonal(dim1=-2, dim2=-1).abs().amax(-1)
-    uneven = (values - values.mT).abs().amax((-2, -1)) > 1e3 * torch.finfo(values.dtype).eps * scale
-    if uneven.any():
-        raise InputError(f"the covariance of {_place(f, uneven)} is not symmetric.")
-    factor, failed = torch.linalg.cholesky_ex(values)
-    # A pivot is the variance of a coordinate given those before it: zero, or not, beside the coordinate's own.
-    pivots, own = factor.diagonal(dim1=-2, dim2=-1).square(), values.diagonal(dim1=-2, dim2=-1)
-    singular = (pivots <= 4 * f.dimension * torch.finfo(values.dtype).eps * own).any(-1)
-    bad = (failed != 0) | singular
-    if bad.any():
-        raise InputError(
-            f"the covariance of {_place(f, bad)} is not positive definite; check it, or fit with a larger reg_covar."
-        )
-
-
-def _place(f: GaussianMixture, wrong: Tensor) -> str:
-    *batch, last = wrong.reshape(wrong.shape or (1,)).nonzero()[0].tolist()
-    if f.covariance_type == "tied":
-        return f"mixture {[*batch, last]}" if f.batch_shape else "the tied mixture"
-    return f"component {last}" + (f" of mixture {batch}" if batch else "")

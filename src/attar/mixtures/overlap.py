@@ -1,18 +1,109 @@
 """The log overlaps of all pairs with their derivatives in closed form, for optimisers that ask thousands of times.
 
-Same numbers as `attar.mixtures.distances.log_overlap`, several times faster for small Gaussians on a CPU, in double
-precision, and differentiable once.
+Same numbers as `attar.mixtures.distances.log_overlap`, many times faster for small Gaussians, in double precision. With
+R = S + T, y = m - μ and x = R⁻¹ y, the log of o = N(μ; m, R) is -½ (yᵀ R⁻¹ y + log |R| + d log 2π), and
+
+    ∂ log o / ∂μ = x = -∂ log o / ∂m        ∂ log o / ∂S = ∂ log o / ∂T = ½ (x xᵀ - R⁻¹)
+
+One sweep of [[R, y], [yᵀ, 0]] gives all that is in there. Pairs lie along the last two axes, so that a step of it is
+one vector operation over all of them.
 """
 
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from attar.mixtures.gaussians import LOG_2PI, at_once
+
+Pairs = Float[np.ndarray, "row column"]
+Work = Float[np.ndarray, "size size row column"]
+
+CELLS = 2**12
+"""Numbers worked on in one operation, where there is a choice: what fits the cache nearest to the processor."""
+
+
+def bordered(
+    means: Float[np.ndarray, "dimension component"], covariances: Float[np.ndarray, "dimension dimension component"]
+) -> Float[np.ndarray, "size size component"]:
+    """Gaussians as matrices [[S, μ], [μᵀ, 0]], two of which have all that an overlap needs."""
+    d, count = means.shape
+    matrices = np.zeros((d + 1, d + 1, count))
+    matrices[:d, :d] = covariances
+    matrices[d, :d] = matrices[:d, d] = means
+    return matrices
+
+
+def log_overlaps(
+    rows: Float[np.ndarray, "size size row"], columns: Float[np.ndarray, "size size column"]
+) -> tuple[Pairs, Work]:
+    """Log overlaps of every row with every column, both `bordered`, and what the sweep leaves of them."""
+    d = len(rows) - 1
+    negative = rows.copy()
+    negative[d] *= -1
+    negative[:d, d] *= -1
+    work = negative[..., None] + columns[:, :, None]
+    determinants = np.empty(work.shape[2:])
+    tall = max(at_once(d) // work.shape[3], 1)
+    for start in range(0, work.shape[2], tall):
+        some = slice(start, start + tall)
+        determinants[some] = sweep(work[:, :, some])
+    return 0.5 * (work[d, d] - determinants - d * LOG_2PI), work
+
+
+def slopes_of_rows(
+    work: Work, slopes: Pairs
+) -> tuple[Float[np.ndarray, "row dimension"], Float[np.ndarray, "row dimension dimension"]]:
+    """Derivatives for the means and covariances of the rows: ∂/∂μ = Σ s x and ∂/∂S = ½ Σ s (x xᵀ - R⁻¹) over columns.
+
+    Args:
+        work: What the sweep left.
+        slopes: Derivatives s for the log overlaps.
+    """
+    d = len(work) - 1
+    summed = np.einsum("abrc,rc->rab", work, slopes)
+    solved = work[d, :d].swapaxes(0, 1)
+    of_covariances = (solved * slopes[:, None]) @ solved.swapaxes(1, 2)
+    of_covariances += summed[:, :d, :d]  # -R⁻¹, on the diagonal and below
+    of_covariances *= 0.5
+    below, before = below_diagonal(d)
+    of_covariances[:, before, below] = of_covariances[:, below, before]
+    return summed[:, d, :d], of_covariances
+
+
+def sweep(work: Work) -> Pairs:
+    """The sweep operator on all but the last pivot, in place, on the lower triangle.
+
+    Of ``[[R, ·], [yᵀ, 0]]`` it leaves ``[[-R⁻¹, ·], [(R⁻¹y)ᵀ, -yᵀR⁻¹y]]``, and returns log |R|. Rows are worked on
+    together where pairs are few: the calls would cost more than the arithmetic, also of what lies above the diagonal.
+    """
+    size, pairs = len(work), work[0, 0].size
+    tall = min(max(CELLS // pairs, 1), size)
+    column, factors, product = np.empty_like(work[0]), np.empty_like(work[0]), np.empty_like(work[:tall])
+    pivots = np.empty_like(work[:-1, 0])
+    for k in range(size - 1):
+        column[:k], column[k:] = work[k, :k], work[k:, k]
+        pivots[k] = column[k]
+        np.divide(column, pivots[k], out=factors)
+        for start in range(0, size, tall):
+            end = min(start + tall, size)
+            some = product[: end - start, :end]
+            np.multiply(factors[start:end, None], column[:end], out=some)
+            np.subtract(work[start:end, :end], some, out=work[start:end, :end])
+        work[k, :k], work[k:, k] = factors[:k], factors[k:]
+        np.divide(-1.0, pivots[k], out=work[k, k])
+    logs: Pairs = np.log(pivots).sum(axis=0)
+    return logs
+
+
+@cache
+def below_diagonal(dimension: int) -> tuple[Int[np.ndarray, " entry"], Int[np.ndarray, " entry"]]:
+    """Rows and columns of a matrix's entries below the diagonal, row after row."""
+    return np.tril_indices(dimension, -1)
 
 
 def log_overlap(
@@ -21,81 +112,31 @@ def log_overlap(
     second_means: Float[Tensor, "second dimension"],
     second_covariances: Float[Tensor, "second dimension dimension"],
 ) -> Float[Tensor, "first second"]:
-    """Log overlaps of unit-weight Gaussians, every first with every second."""
+    """Log overlaps of unit-weight Gaussians, every first with every second, as tensors; differentiable once."""
     logs: Tensor = _LogOverlap.apply(first_means, first_covariances, second_means, second_covariances)
     return logs
 
 
 class _LogOverlap(torch.autograd.Function):
-    """With x = R⁻¹(μ - m) and R = S + T: ∂/∂μ = -x = -∂/∂m, ∂/∂S = ∂/∂T = ½ (x xᵀ - R⁻¹)."""
-
     @staticmethod
     def forward(ctx: Any, *gaussians: Tensor) -> Tensor:
         means, covariances, other_means, other_covariances = (_last(tensor) for tensor in gaussians)
-        d, n, m = len(means), means.shape[1], other_means.shape[1]
-        logs, solved, inverses = np.empty((n, m)), np.empty((d, n, m)), np.empty((d, d, n, m))
-        tall = max(at_once(d) // m, 1)
-        for start in range(0, n, tall):
-            rows = slice(start, min(start + tall, n))
-            work = np.empty((d + 1, d + 1, rows.stop - rows.start, m))
-            for i in range(d):
-                for j in range(i + 1):
-                    np.add(covariances[i, j, rows, None], other_covariances[i, j], out=work[i, j])
-                np.subtract(means[i, rows, None], other_means[i], out=work[d, i])
-            work[d, d] = 0
-            with np.errstate(all="ignore"):  # a line search may go where a covariance overflows: it is told NaN
-                determinants = sweep(work)
-                logs[rows] = 0.5 * (work[d, d] - determinants - d * LOG_2PI)
-            solved[:, rows] = work[d, :d]
-            inverses[:, :, rows] = work[:d, :d]
-        ctx.solved, ctx.inverses = solved, inverses
+        with np.errstate(all="ignore"):  # a line search may go where a covariance overflows: it is told NaN
+            logs, ctx.work = log_overlaps(bordered(means, covariances), bordered(other_means, other_covariances))
         return torch.from_numpy(logs)
 
     @staticmethod
     @once_differentiable
     @np.errstate(all="ignore")
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
-        slope, solved, inverses = slopes[0].numpy(), ctx.solved, ctx.inverses
-        d = len(solved)
-        weighted = solved * slope
-        of_means: list[Tensor | None] = [None, None]
-        of_covariances: list[Tensor | None] = [None, None]
-        for side, axis, sign in ((0, 1, -1.0), (1, 0, 1.0)):
-            if ctx.needs_input_grad[2 * side]:
-                of_means[side] = torch.from_numpy(sign * weighted.sum(axis=1 + axis).T)
-            if ctx.needs_input_grad[2 * side + 1]:
-                subscripts = ("nm,nm->n", "nm,nm->m")[axis == 0]
-                summed = np.empty((solved.shape[2 - axis], d, d))
-                for i in range(d):
-                    for j in range(i + 1):
-                        # sweep leaves -R⁻¹ below the diagonal
-                        both = np.einsum(subscripts, weighted[i], solved[j])
-                        both += np.einsum(subscripts, slope, inverses[i, j])
-                        summed[:, i, j] = summed[:, j, i] = 0.5 * both
-                of_covariances[side] = torch.from_numpy(summed)
-        return of_means[0], of_covariances[0], of_means[1], of_covariances[1]
-
-
-def sweep(work: Float[np.ndarray, "size size *pair"]) -> Float[np.ndarray, "*pair"]:
-    """The sweep operator on all but the last pivot, in place, on the lower triangle.
-
-    Of ``[[R, ·], [yᵀ, 0]]`` it leaves ``[[-R⁻¹, ·], [(R⁻¹y)ᵀ, -yᵀR⁻¹y]]``, and returns log |R|.
-    """
-    size = len(work)
-    column, factors, product = np.empty_like(work[0]), np.empty_like(work[0]), np.empty_like(work[0])
-    logs = np.zeros_like(work[0, 0])
-    for k in range(size - 1):
-        column[:k], column[k:] = work[k, :k], work[k:, k]
-        logs += np.log(column[k])
-        inverse = 1.0 / column[k]
-        np.multiply(column, inverse, out=factors)
-        for i in range(size):
-            if i != k:
-                np.multiply(column[: i + 1], factors[i], out=product[: i + 1])
-                np.subtract(work[i, : i + 1], product[: i + 1], out=work[i, : i + 1])
-        work[k, :k], work[k + 1 :, k] = factors[:k], factors[k + 1 :]
-        np.negative(inverse, out=work[k, k])
-    return logs
+        work, slope = ctx.work, slopes[0].numpy()
+        found: list[Tensor | None] = [None] * 4
+        if any(ctx.needs_input_grad[:2]):
+            found[:2] = map(torch.from_numpy, slopes_of_rows(work, slope))
+        if any(ctx.needs_input_grad[2:]):
+            of_means, of_covariances = slopes_of_rows(work.swapaxes(2, 3), slope.T)
+            found[2:] = torch.from_numpy(-of_means), torch.from_numpy(of_covariances)
+        return tuple(found)
 
 
 def _last(tensor: Tensor) -> np.ndarray:

@@ -8,12 +8,13 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from attar.mixtures.gaussians import Gaussians, log_self, log_table
 from attar.mixtures.mixture import GaussianMixture
 
 Vector = Float[np.ndarray, " component"]
+Free = Bool[np.ndarray, " component"]
 Family = Literal["rho", "nise", "ise"]
 """Criteria with the same minimum: of the angle, chord and Cauchy-Schwarz; of NISE and Tanimoto; of the ISE."""
 
@@ -56,21 +57,33 @@ def solve_weights(f: Gaussians, g: Gaussians, family: Family = "ise") -> Vector:
     return weights
 
 
-def simplex_minimum(gram: Float[np.ndarray, "component component"], target: Vector) -> Vector:
-    """The least wᵀ H w - 2 hᵀ w over w ≥ 0, Σ w = 1."""
-    start = np.zeros(len(target))
-    start[int((gram.diagonal() - 2 * target).argmin())] = 1.0
-    return _active_set(gram, target, start, total=True)
+def simplex_minimum(
+    gram: Float[np.ndarray, "component component"], target: Vector, start: Vector | None = None
+) -> Vector:
+    """The least wᵀ H w - 2 hᵀ w over w ≥ 0, Σ w = 1.
+
+    Args:
+        gram: H.
+        target: h.
+        start: Weights not far from the best, from where few steps are left; the best corner unless given.
+    """
+    if start is None:
+        weights = np.zeros(len(target))
+        weights[int((gram.diagonal() - 2 * target).argmin())] = 1.0
+        free = weights > 0
+    else:
+        weights, free = _on_its_face(gram, target, start, start > 0, total=True)
+    return _active_set(gram, target, weights, free, total=True)
 
 
 def nonnegative_minimum(gram: Float[np.ndarray, "component component"], target: Vector) -> Vector:
     """The least wᵀ H w - 2 hᵀ w over w ≥ 0, non-negative least squares as Lawson and Hanson solve it."""
-    return _active_set(gram, target, np.zeros(len(target)), total=False)
+    nothing = np.zeros(len(target))
+    return _active_set(gram, target, nothing, nothing > 0, total=False)
 
 
-def _active_set(gram: np.ndarray, target: Vector, weights: Vector, *, total: bool) -> Vector:
+def _active_set(gram: np.ndarray, target: Vector, weights: Vector, free: Free, *, total: bool) -> Vector:
     """Free one weight at a time, the one that gains most, and step back to the boundary when others turn negative."""
-    free = weights > 0
     tolerance = 1e-12 * max(float(np.abs(target).max()), float(gram.diagonal().max()))
     for _ in range(20 * len(weights)):
         gain = target - gram @ weights
@@ -79,23 +92,25 @@ def _active_set(gram: np.ndarray, target: Vector, weights: Vector, *, total: boo
         best = int(gain.argmax())
         if gain[best] <= tolerance:
             break
-        free[best] = True
-        while free.any():
-            wanted = _on_face(gram, target, free, total=total)
-            if (wanted[free] > 0).all():
-                weights = wanted
-                break
-            leaving = free & (wanted <= 0)
-            steps = weights[leaving] / np.maximum(weights[leaving] - wanted[leaving], np.finfo(float).tiny)
-            weights = weights + steps.min() * (wanted - weights)
-            free &= weights > 1e-15
-            weights = np.where(free, weights, 0.0)
-            if not free[best] and not total:
-                break
+        weights, free = _on_its_face(gram, target, weights, free | (np.arange(len(free)) == best), total=total)
     return weights / weights.sum() if total else weights
 
 
-def _on_face(gram: np.ndarray, target: Vector, free: np.ndarray, *, total: bool) -> Vector:
+def _on_its_face(gram: np.ndarray, target: Vector, weights: Vector, free: Free, *, total: bool) -> tuple[Vector, Free]:
+    """The least with some weights free, the others zero; those that would turn negative on the way are let go."""
+    while free.any():
+        wanted = _least(gram, target, free, total=total)
+        if (wanted[free] > 0).all():
+            return wanted, free
+        leaving = free & (wanted <= 0)
+        steps = weights[leaving] / np.maximum(weights[leaving] - wanted[leaving], np.finfo(float).tiny)
+        weights = weights + steps.min() * (wanted - weights)
+        free = free & (weights > 1e-15)
+        weights = np.where(free, weights, 0.0)
+    return weights, free
+
+
+def _least(gram: np.ndarray, target: Vector, free: Free, *, total: bool) -> Vector:
     """The unconstrained minimum in the free weights; least squares, because equal Gaussians make H singular."""
     size = int(free.sum())
     matrix, right = gram[np.ix_(free, free)], target[free]

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from attar.core.errors import InputError
-from attar.mixtures.files import ENDINGS, read_mixture
+from attar.mixtures.artefact import ReducedMixture
+from attar.mixtures.files import ENDINGS
 from attar.mixtures.mixture import GaussianMixture
 
 TABLES = (".npy", ".csv", ".parquet")
@@ -59,8 +60,6 @@ def load(data: Any, *, fit_components: int = 40) -> MixtureSource:
         return MixtureSource(digits_mixture(), "digits", "fitted to two principal components of 1,797 digits")
     path = Path(data)
     if (path / "artefact.json").is_file():
-        from attar.mixtures.artefact import ReducedMixture
-
         return MixtureSource(ReducedMixture.load(path).mixture, path.name, "a reduced mixture")
     if not path.is_file():
         raise InputError(
@@ -68,7 +67,7 @@ def load(data: Any, *, fit_components: int = 40) -> MixtureSource:
             f"{' or '.join(ENDINGS)} files, samples in {', '.join(TABLES)}."
         )
     if path.suffix in ENDINGS:
-        return MixtureSource(read_mixture(path), path.stem, "as in the file")
+        return MixtureSource(GaussianMixture.load(path), path.stem, "as in the file")
     if path.suffix not in TABLES:
         raise InputError(f"{path} must end in one of {', '.join((*ENDINGS, *TABLES))}.")
     return _of_samples(read_table(path), path.stem, fit_components)

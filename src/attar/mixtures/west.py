@@ -44,7 +44,7 @@ def merge_lightest(
     *,
     near: Near = "ise",
     enhanced: bool = True,
-    adapt: Callable[[Gaussians], np.ndarray] | None = None,
+    adapt: Callable[[Gaussians, int, int], np.ndarray] | None = None,
 ) -> Merged:
     """Merge one component after another into its nearest.
 
@@ -53,7 +53,8 @@ def merge_lightest(
         n_components: How many to leave.
         near: See `West`.
         enhanced: See `West`.
-        adapt: Gives new weights to what is left after each merge.
+        adapt: Gives new weights to what is left after each merge, whose places it is told: where the merged component
+            now is, and where the one that is gone was.
     """
     parts, labels = f, np.arange(len(f))
     trace, evaluations = [], 0
@@ -71,7 +72,7 @@ def merge_lightest(
         parts.put(i, merge)
         labels = np.where(labels == j, i, labels - (labels > j))
         if adapt is not None:
-            parts = Gaussians(adapt(parts), parts.means, parts.covariances, parts.log_determinants)
+            parts = Gaussians(adapt(parts, i, j), parts.means, parts.covariances, parts.log_determinants)
     return Merged(parts, labels, trace, evaluations)
 
 
