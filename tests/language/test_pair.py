@@ -1,3 +1,6 @@
+import copy
+import functools
+
 import pytest
 import torch
 from torch import nn
@@ -44,3 +47,11 @@ def test_what_does_not_fit_is_refused(source, teacher, student, tokenizer, tmp_p
         words.save_pretrained(tmp_path / name)
     with pytest.raises(InputError, match="teacher and student disagree in vocabulary: 300 and 259 tokens"):
         paired(source, tmp_path / "one", tmp_path / "two")
+
+
+def test_a_student_with_a_trainers_forward_is_refused(source, teacher, student, tokenizer):
+    replaced = copy.deepcopy(student)
+    replaced.forward = functools.partial(type(student).forward, replaced)
+    paired(source, replaced, None, tokenizer)
+    with pytest.raises(InputError, match="a trainer has replaced the student's forward; save the model"):
+        paired(source, teacher, replaced, tokenizer)

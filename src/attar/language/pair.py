@@ -99,7 +99,7 @@ def paired(
         corpus: Further text.
 
     Raises:
-        InputError: No such model, only a pickle of it, or another vocabulary.
+        InputError: No such model, only a pickle of it, another vocabulary, or a student with a trainer's forward.
     """
     if isinstance(student, str) and is_fresh(student):
         check_fresh(student)
@@ -127,6 +127,9 @@ def _opened(model: Model, who: str, *, to_train: bool = False) -> tuple[nn.Modul
     if isinstance(model, nn.Module):
         if not hasattr(model, "config"):
             raise InputError(f"the {who} is a {type(model).__name__}; give a causal model of transformers.")
+        if to_train and any("forward" in vars(module) for module in model.modules()):
+            # A copy would run on the parameters of the original.
+            raise InputError(f"a trainer has replaced the {who}'s forward; save the model, and give its folder.")
         return model, tokenizer_beside(model)
     if is_fresh(str(model)):
         raise InputError(
