@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from attar.classifiers.artefact import DistilledClassifier, Origin
 from attar.classifiers.pair import Batch, Distilling, Pair, Terms
 from attar.classifiers.recipe import Recipe
-from attar.classifiers.schedules import teacher_of
+from attar.classifiers.schedules import row_of, schedule, teacher_of
 from attar.classifiers.selection import Best, parted, score_held_out
 from attar.classifiers.teacher import AnswersOfViews, accuracy_on_classes
 from attar.classifiers.views import order_of
@@ -282,6 +282,23 @@ class Distillation(Recipe):
     def load(self, folder: Path) -> DistilledClassifier:
         """Read a finished student."""
         return DistilledClassifier.load(folder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InBenchmark(Distillation):
+    """A method of CRD's benchmark, whose defaults are its settings there, for all pairs alike."""
+
+    @classmethod
+    def paper(cls, data: str) -> Self:
+        """The settings of CRD's benchmark.
+
+        Args:
+            data: cifar100, or a pair of its benchmark, whose student is then taken.
+
+        Raises:
+            InputError: Another data set or pair.
+        """
+        return cls(**schedule(data), **row_of({"cifar100": {}}, data, cls.__name__))
 
 
 @dataclass(frozen=True)

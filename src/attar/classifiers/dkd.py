@@ -16,7 +16,7 @@ from torch import Tensor
 from attar.classifiers.distillation import Distillation
 from attar.classifiers.kd import Logits, standardised
 from attar.classifiers.pair import Batch, Distilling, Terms
-from attar.classifiers.schedules import row_of, schedule
+from attar.classifiers.schedules import of_imagenet, row_of, schedule
 from attar.core.settings import Range
 
 Each = Float[Tensor, " sample"]
@@ -79,8 +79,8 @@ class DKD(Distillation):
         Raises:
             InputError: A pair that the tables do not have.
         """
-        on_imagenet = schedule(pair)["epochs"] == 100
-        return cls(**schedule(pair), beta=row_of(BETA, pair, "DKD"), temperature=1.0 if on_imagenet else 4.0)
+        temperature = 1.0 if of_imagenet(pair) else 4.0
+        return cls(**schedule(pair), beta=row_of(BETA, pair, "DKD"), temperature=temperature)
 
 
 def decoupled(student: Logits, teacher: Logits, labels: Labels, temperature: float = 4.0) -> tuple[Each, Each, Each]:

@@ -5,16 +5,15 @@ Romero, Ballas, Kahou, Chassang, Gatta and Bengio, FitNets: Hints for Thin Deep 
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Self
+from typing import Annotated
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from attar.classifiers.distillation import Distillation
+from attar.classifiers.distillation import InBenchmark
 from attar.classifiers.kd import Scalar, kd_loss
 from attar.classifiers.pair import Batch, Distilling, Terms
-from attar.classifiers.schedules import row_of, schedule
 from attar.classifiers.watched import Answers
 from attar.core.errors import InputError
 from attar.core.settings import Range
@@ -27,7 +26,7 @@ MapShape = tuple[int, int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitNets(Distillation):
+class FitNets(InBenchmark):
     """Give what a layer of the teacher gives (Romero et al., ICLR 2015, arXiv:1412.6550).
 
     L = CE + β mean (R(f_s) - f_t)², jointly as in the CRD benchmark, or the hint first and then KD, as in the paper.
@@ -36,7 +35,7 @@ class FitNets(Distillation):
     weight: Annotated[float, Range(0)] = 100.0
     """β."""
     stage: int = 1
-    """Which stage is the hint, counted from 0."""
+    """Which stage is the hint, counted from 0; in CRD's benchmark the second of three."""
     hint_share: Annotated[float, Range(0, 1)] = 0.0
     """Share of the epochs in which the hint alone is learned, before labels and teacher (the paper's two stages); 0 for
     all at once."""
@@ -76,18 +75,6 @@ class FitNets(Distillation):
     def loss_terms(self, batch: Batch, state: Distilling) -> Terms:
         """The hint alone in the first stage."""
         return self.terms(batch, state) if self.hinting(batch) else super().loss_terms(batch, state)
-
-    @classmethod
-    def paper(cls, data: str) -> Self:
-        """The settings of CRD's benchmark: the hint is the second of three stages.
-
-        Args:
-            data: cifar100, or a pair of its benchmark, whose student is then taken.
-
-        Raises:
-            InputError: Another data set or pair.
-        """
-        return cls(**schedule(data), **row_of({"cifar100": {}}, data, "FitNets"))
 
 
 class Regressor(nn.Sequential):

@@ -22,7 +22,7 @@ from attar.classifiers.dkd import DKD
 from attar.classifiers.kd import KD, Scalar
 from attar.classifiers.pair import Batch, Distilling, Terms
 from attar.classifiers.reviewkd import ReviewKD
-from attar.classifiers.schedules import DEIT_PAIRS, IMAGENET_PAIRS, row_of, schedule
+from attar.classifiers.schedules import DEIT_PAIRS, IMAGENET_PAIRS, of_imagenet, row_of, schedule
 from attar.classifiers.watched import BEFORE, Answers, Watched
 from attar.core import store
 from attar.core.errors import InputError, unknown
@@ -169,12 +169,12 @@ class ND(Distillation):
         given, row = dict(schedule(pair)), row_of(WEIGHTS, pair, "ND")
         if base not in row:
             raise unknown(f"base in ND's table of {pair}", base, row)
-        if given["epochs"] == 240:
+        if not of_imagenet(pair):
             given |= {"batch": 128, "lr": 0.02 if given["lr"] == 0.01 else 0.1}
         elif pair not in DEIT_PAIRS:
             given["warm_up"] = 0.05
         given |= {"nesterov": pair not in DEIT_PAIRS, "warm_from": 0, "means_of": "views"}
-        given["temperature"] = 4.0 if given["epochs"] == 240 else 1.0
+        given["temperature"] = 1.0 if of_imagenet(pair) else 4.0
         if base == "dkd":
             alpha, beta, direction = row[base]
             return cls(**given, base=base, alpha=alpha, beta=beta, direction_weight=direction)

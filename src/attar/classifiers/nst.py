@@ -6,18 +6,17 @@ Huang and Wang, Like What You Like: Knowledge Distill via Neuron Selectivity Tra
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Self
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from attar.classifiers.distillation import Distillation
+from attar.classifiers.distillation import InBenchmark
 from attar.classifiers.fitnets import AnyMaps, Maps, at_one_size
 from attar.classifiers.kd import Scalar
 from attar.classifiers.pair import Batch, Distilling, Terms
-from attar.classifiers.schedules import row_of, schedule
 from attar.core.settings import Range
 
 Patterns = Float[Tensor, "sample channel place"]
@@ -25,7 +24,7 @@ OtherPatterns = Float[Tensor, "sample other place"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class NST(Distillation):
+class NST(InBenchmark):
     """Select what the teacher selects (Huang and Wang, arXiv 2017, arXiv:1707.01219).
 
     L = CE + w Σ_stages MMD²(x, y), x and y the student's and the teacher's channels as patterns of length one over
@@ -43,18 +42,6 @@ class NST(Distillation):
         pairs = zip(batch.student.stages, batch.teacher.stages, strict=True)
         losses = [nst_loss(given, wanted) for given, wanted in pairs]
         return {"selectivity": self.weight * torch.stack(losses).sum()}
-
-    @classmethod
-    def paper(cls, data: str) -> Self:
-        """The settings of CRD's benchmark.
-
-        Args:
-            data: cifar100, or a pair of its benchmark, whose student is then taken.
-
-        Raises:
-            InputError: Another data set or pair.
-        """
-        return cls(**schedule(data), **row_of({"cifar100": {}}, data, "NST"))
 
 
 def nst_loss(student: AnyMaps, teacher: AnyMaps) -> Scalar:

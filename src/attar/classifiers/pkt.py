@@ -6,17 +6,16 @@ Passalis and Tefas, Learning Deep Representations with Probabilistic Knowledge T
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Self
+from typing import Annotated
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from attar.classifiers.distillation import Distillation
+from attar.classifiers.distillation import InBenchmark
 from attar.classifiers.kd import Scalar
 from attar.classifiers.pair import Batch, Distilling, Terms
 from attar.classifiers.rkd import Embedding, OtherEmbedding
-from attar.classifiers.schedules import row_of, schedule
 from attar.core.settings import Range
 
 EPSILON = 1e-7
@@ -24,7 +23,7 @@ EPSILON = 1e-7
 
 
 @dataclass(frozen=True, kw_only=True)
-class PKT(Distillation):
+class PKT(InBenchmark):
     """Keep who is likely to be alike (Passalis and Tefas, ECCV 2018, arXiv:1803.10837).
 
     L = CE + w mean_ij P_t(j|i) log (P_t(j|i) / P_s(j|i)), on the features before the last layer, where P(j|i) is the
@@ -41,18 +40,6 @@ class PKT(Distillation):
     def terms(self, batch: Batch, state: Distilling) -> Terms:
         """The divergence of the batch's distributions."""
         return {"probabilities": self.weight * pkt_loss(batch.student.embedding, batch.teacher.embedding)}
-
-    @classmethod
-    def paper(cls, data: str) -> Self:
-        """The settings of CRD's benchmark.
-
-        Args:
-            data: cifar100, or a pair of its benchmark, whose student is then taken.
-
-        Raises:
-            InputError: Another data set or pair.
-        """
-        return cls(**schedule(data), **row_of({"cifar100": {}}, data, "PKT"))
 
 
 def probabilities(embedding: Embedding) -> Float[Tensor, "sample sample"]:

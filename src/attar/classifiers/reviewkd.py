@@ -16,7 +16,7 @@ from attar.classifiers.distillation import Distillation
 from attar.classifiers.fitnets import AnyMaps, Maps, MapShape
 from attar.classifiers.kd import Scalar
 from attar.classifiers.pair import Batch, Distilling, Terms
-from attar.classifiers.schedules import row_of, schedule
+from attar.classifiers.schedules import of_imagenet, row_of, schedule
 from attar.classifiers.watched import BEFORE, Answers
 from attar.core.settings import Range
 
@@ -86,10 +86,10 @@ class ReviewKD(Distillation):
             InputError: A pair that the tables do not have.
         """
         given = dict(schedule(pair))
-        if given["epochs"] == 240:
-            given |= {"batch": 128, "lr": 2 * given["lr"], "nesterov": True}
-        else:
+        if of_imagenet(pair):
             given["student_layers"] = (BEFORE,)
+        else:
+            given |= {"batch": 128, "lr": 2 * given["lr"], "nesterov": True}
         return cls(**given, teacher_layers=(BEFORE,), weight=row_of(WEIGHT, pair, "ReviewKD"))
 
 

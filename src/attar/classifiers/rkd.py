@@ -5,17 +5,16 @@ Park, Kim, Lu and Cho, Relational Knowledge Distillation, CVPR 2019, arXiv:1904.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Self
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from attar.classifiers.distillation import Distillation
+from attar.classifiers.distillation import InBenchmark
 from attar.classifiers.kd import Scalar
 from attar.classifiers.pair import Batch, Distilling, Terms
-from attar.classifiers.schedules import row_of, schedule
 from attar.core.settings import Range
 
 Embedding = Float[Tensor, "sample feature"]
@@ -25,7 +24,7 @@ SMALLEST = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
-class RKD(Distillation):
+class RKD(InBenchmark):
     """Keep the teacher's distances and angles (Park et al., CVPR 2019, arXiv:1904.05068).
 
     L = CE + w_d L_distance + w_a L_angle, on the features before the last layer.
@@ -48,18 +47,6 @@ class RKD(Distillation):
         if self.angle_weight:
             terms["angle"] = self.angle_weight * angle_loss(given, wanted)
         return terms
-
-    @classmethod
-    def paper(cls, data: str) -> Self:
-        """The settings of CRD's benchmark.
-
-        Args:
-            data: cifar100, or a pair of its benchmark, whose student is then taken.
-
-        Raises:
-            InputError: Another data set or pair.
-        """
-        return cls(**schedule(data), **row_of({"cifar100": {}}, data, "RKD"))
 
 
 def distances(embedding: Embedding) -> Float[Tensor, "sample sample"]:

@@ -97,12 +97,15 @@ def schedule(pair: str) -> dict[str, Any]:
     With it comes the student, where attar builds it.
     """
     student = {} if student_of(pair) is None else {"student": student_of(pair)}
-    if pair in DEIT_PAIRS:
-        return {**DEIT, **student}
-    if pair in (*IMAGENET_PAIRS, "imagenet"):
-        return {**IMAGENET, **student}
+    if of_imagenet(pair):
+        return {**(DEIT if pair in DEIT_PAIRS else IMAGENET), **student}
     light = pair.rpartition("-")[2].startswith(LIGHT)
     return {**CIFAR100, **({"lr": 0.01} if light else {}), **student}
+
+
+def of_imagenet(pair: str) -> bool:
+    """Whether a pair, or a data set, is of ImageNet's tables; all others are of CIFAR-100's."""
+    return pair in (*IMAGENET_PAIRS, *DEIT_PAIRS, "imagenet")
 
 
 def teacher_of(pair: str) -> str | None:

@@ -6,16 +6,15 @@ Tung and Mori, Similarity-Preserving Knowledge Distillation, ICCV 2019, arXiv:19
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Self
+from typing import Annotated
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from attar.classifiers.distillation import Distillation
+from attar.classifiers.distillation import InBenchmark
 from attar.classifiers.kd import Scalar
 from attar.classifiers.pair import Batch, Distilling, Terms
-from attar.classifiers.schedules import row_of, schedule
 from attar.core.settings import Range
 
 Features = Float[Tensor, "sample *place"]
@@ -23,7 +22,7 @@ OtherFeatures = Float[Tensor, "sample *other"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SP(Distillation):
+class SP(InBenchmark):
     """Keep which samples are alike (Tung and Mori, ICCV 2019, arXiv:1907.09682).
 
     L = CE + γ ‖G_s - G_t‖² / B², on the maps of the last stage; of two networks without stages, on the features before
@@ -42,18 +41,6 @@ class SP(Distillation):
         staged = all(answers.stages for answers in said)
         given, wanted = (answers.stages[-1] if staged else answers.embedding for answers in said)
         return {"similarity": self.weight * similarity_loss(given, wanted)}
-
-    @classmethod
-    def paper(cls, data: str) -> Self:
-        """The settings of CRD's benchmark.
-
-        Args:
-            data: cifar100, or a pair of its benchmark, whose student is then taken.
-
-        Raises:
-            InputError: Another data set or pair.
-        """
-        return cls(**schedule(data), **row_of({"cifar100": {}}, data, "SP"))
 
 
 def similarities(features: Features) -> Float[Tensor, "sample sample"]:

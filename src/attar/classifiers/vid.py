@@ -8,18 +8,17 @@ arXiv:1904.05835.
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from attar.classifiers.distillation import Distillation
+from attar.classifiers.distillation import InBenchmark
 from attar.classifiers.fitnets import AnyMaps, Maps, at_one_size
 from attar.classifiers.kd import Scalar
 from attar.classifiers.pair import Batch, Distilling, Terms
-from attar.classifiers.schedules import row_of, schedule
 from attar.classifiers.watched import Answers
 from attar.core.settings import Range
 
@@ -30,7 +29,7 @@ EPSILON = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True)
-class VID(Distillation):
+class VID(InBenchmark):
     """Tell as much as can be told of the teacher's maps (Ahn et al., CVPR 2019, arXiv:1904.05835).
 
     L = CE + w Σ_stages mean ½ ((μ(s) - t)² / σ² + log σ²), μ(s) a learned guess of the teacher's maps and σ² a learned
@@ -56,18 +55,6 @@ class VID(Distillation):
             maps, wanted = at_one_size(*both)
             losses.append(vid_loss(gaussian(maps), gaussian.variance, wanted))
         return {"information": self.weight * torch.stack(losses).sum()}
-
-    @classmethod
-    def paper(cls, data: str) -> Self:
-        """The settings of CRD's benchmark.
-
-        Args:
-            data: cifar100, or a pair of its benchmark, whose student is then taken.
-
-        Raises:
-            InputError: Another data set or pair.
-        """
-        return cls(**schedule(data), **row_of({"cifar100": {}}, data, "VID"))
 
 
 class Gaussian(nn.Module):

@@ -21,11 +21,9 @@ def main(arguments: list[str]) -> None:
         return
     entry = find(arguments[0], "distill")
     settings = entry.load()
-    default, rest = _started(entry.name, settings, arguments[1:])
-    if entry.kind == "language":
-        face = _language(entry.name, default)
-    else:
-        face = _classifier(entry.name, default, _taken("--paper", arguments)[0])
+    row, rest = _taken("--paper", arguments[1:])
+    default, rest = _started(entry.name, settings, row, rest)
+    face = _language(entry.name, default) if entry.kind == "language" else _classifier(entry.name, default, row)
     parse(face, f"attar distill {entry.name}", rest)
 
 
@@ -109,9 +107,8 @@ def _language(name: str, default: Any) -> Callable[..., None]:
     return distill
 
 
-def _started(name: str, settings: Any, words: list[str]) -> tuple[Any, list[str]]:
-    """The settings to start from, and the words without `--paper ROW` and `--baseline METHOD`."""
-    row, words = _taken("--paper", words)
+def _started(name: str, settings: Any, row: str | None, words: list[str]) -> tuple[Any, list[str]]:
+    """The settings to start from, those of a published row if any, and the words without `--baseline METHOD`."""
     method, words = _taken("--baseline", words)
     if row is not None and not hasattr(settings, "paper"):
         raise InputError(f"{name} has no published settings; leave out --paper.")
