@@ -14,6 +14,7 @@ from attar.classifiers.views import View
 from attar.core.errors import InputError
 from attar.core.settings import Range, Settings
 from attar.images.sources import ImageSource
+from attar.images.training import adamw
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,10 +111,7 @@ class Recipe(Settings):
         if self.optimizer == "adam":
             return torch.optim.Adam(learned, self.lr, betas=betas, weight_decay=self.weight_decay)
         if self.optimizer == "adamw":
-            wide = [parameter for parameter in learned if parameter.ndim > 1]
-            flat = [parameter for parameter in learned if parameter.ndim <= 1]
-            groups = [{"params": wide, "weight_decay": self.weight_decay}, {"params": flat, "weight_decay": 0.0}]
-            return torch.optim.AdamW([group for group in groups if group["params"]], self.lr, betas=betas)
+            return adamw(learned, self.lr, weight_decay=self.weight_decay, betas=betas)
         return torch.optim.SGD(learned, self.lr, self.momentum, weight_decay=self.weight_decay, nesterov=self.nesterov)
 
     def lr_at(self, epoch: int) -> float:

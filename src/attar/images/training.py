@@ -373,10 +373,21 @@ def _optimizer(network: nn.Module, protocol: Protocol) -> torch.optim.Optimizer:
         return torch.optim.SGD(
             network.parameters(), protocol.lr, momentum=protocol.momentum, weight_decay=protocol.weight_decay
         )
-    matrices = [parameter for parameter in network.parameters() if parameter.ndim > 1]
-    others = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
+    return adamw(list(network.parameters()), protocol.lr, weight_decay=protocol.weight_decay)
+
+
+def adamw(
+    parameters: Sequence[nn.Parameter],
+    lr: float,
+    *,
+    weight_decay: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+) -> torch.optim.AdamW:
+    """AdamW whose weight decay spares biases and norms."""
+    matrices = [parameter for parameter in parameters if parameter.ndim > 1]
+    others = [parameter for parameter in parameters if parameter.ndim <= 1]
     groups: list[dict[str, Any]] = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, protocol.lr, weight_decay=protocol.weight_decay)
+    return torch.optim.AdamW(groups, lr, betas=betas, weight_decay=weight_decay)
 
 
 def _teacher(examples: Examples, runtime: Runtime) -> nn.Module:
