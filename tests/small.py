@@ -1,0 +1,364 @@
+"""Every method once, with settings and data so small that it runs in about a second.
+
+The battery (`tests/test_promises.py`) and the recorder (`bench/same_bytes.py`) read this table: a new method joins both
+by one line here. Settings are plain values, as `Settings.from_json` reads them, and say themselves what a method's own
+defaults could say otherwise.
+"""
+
+import contextlib
+import functools
+import importlib
+from typing import Any
+
+Table = dict[str, dict[str, Any]]
+
+NETWORK = {"width": 8, "norm": "auto"}
+BATCH_NORM = {"width": 8, "norm": "batch"}
+BRIEF = {"name": "brief", "epochs": 2, "batch": 256}
+
+AUXILIARY = {"architecture": NETWORK, "protocol": BRIEF}
+
+PICKED = {"ipc": 2, "observer": AUXILIARY}
+MATCHED = {"ipc": 2, "steps": 6, "real_batch": 4, "architecture": NETWORK}
+GRADIENTS = {
+    "ipc": 2,
+    "network_draws": 2,
+    "matches": 2,
+    "network_epochs": 1,
+    "real_batch": 4,
+    "architecture": NETWORK,
+}
+TRAJECTORY = {
+    "ipc": 2,
+    "steps": 6,
+    "student_steps": 3,
+    "last_start": 2,
+    "zca": True,
+    "architecture": NETWORK,
+    "experts": {"experts": 2, "flat_radius": 0.0},
+}
+SMOOTH = {
+    "experts": 2,
+    "expert_lr": 0.003,
+    "expert_momentum": 0.9,
+    "expert_decay": 1e-3,
+    "expert_cut_epoch": 27,
+    "smooth_penalty": 2.0,
+    "smooth_warm_up": True,
+}
+RECOVERED = {
+    "ipc": 2,
+    "block_steps": 3,
+    "block": 4,
+    "start": "real",
+    "teacher": {"architecture": BATCH_NORM, "protocol": BRIEF},
+}
+LEARNED_GRAPHS = {"gpc": 2, "steps": 6, "real_batch": 4, "drop_at": 3, "architecture": {"width": 8}}
+PICKED_GRAPHS = {
+    "gpc": 2,
+    "observer": {"architecture": {"width": 8}, "protocol": {"name": "brief", "epochs": 2}},
+}
+STUDENT = {"student": "convnet:norm=batch,width=4", "epochs": 3, "batch": 50}
+PARITY = [0, 1] * 5
+WRITER = {"student": "gpt2:layers=1,width=16,heads=2", "epochs": 2, "batch": 16, "max_length": 96}
+SHORT = {"new_tokens": 6}
+
+IMAGES: Table = {
+    "random": {"ipc": 2},
+    "class-mean": {"ipc": 1},
+    "herding": PICKED,
+    "k-center": PICKED,
+    "k-means": PICKED,
+    "dm": MATCHED,
+    "datadam": {**MATCHED, "architecture": BATCH_NORM},
+    "atom": MATCHED,
+    "dc": {**GRADIENTS, "start": "real"},
+    "dsa": {**GRADIENTS, "architecture": BATCH_NORM},
+    "dcc": {**GRADIENTS, "matches": 3},
+    "mtt": TRAJECTORY,
+    "tesla": {**TRAJECTORY, "assigned_labels": True},
+    "ftd": {**TRAJECTORY, "experts": {"experts": 2, "flat_radius": 0.01}},
+    "datm": TRAJECTORY,
+    "ast": {**TRAJECTORY, "experts": SMOOTH},
+    "edf": {**TRAJECTORY, "refresh": 2, "dropout": 0.25},
+    "rded": {**PICKED, "candidates": 10, "labels": "teacher"},
+    "hello": {
+        **PICKED,
+        "candidates": 10,
+        "fit_steps": 6,
+        "rank": 2,
+        "tiny": {"clip_width": 16, "clip_layers": 1, "clip_epochs": 1},
+    },
+    "sre2l": RECOVERED,
+    "cda": RECOVERED,
+    "relabel": {"ipc": 2, "teacher": AUXILIARY, "teachers": 2},
+}
+GRAPHS: Table = {
+    "gstam": LEARNED_GRAPHS,
+    "doscond": {**LEARNED_GRAPHS, "outer": 2, "inner": 1},
+    "graph-start": {"gpc": 2},
+    "graph-random": {"gpc": 2},
+    "graph-herding": PICKED_GRAPHS,
+    "graph-k-center": PICKED_GRAPHS,
+}
+MIXTURES: Table = {
+    "oggmr": {"n_components": 5},
+    "runnalls": {"n_components": 5},
+    "salmond": {"n_components": 5},
+    "west": {"n_components": 5},
+    "williams": {"n_components": 5},
+    "gmrc": {"n_components": 5},
+    "cowa": {"n_components": 5},
+    "ctdgmr": {"n_components": 5},
+    "direct": {"n_components": 5},
+    "brute-force": {"n_components": 7},
+}
+CONVOLUTION: Table = {
+    "conv": {
+        "network": "convnet:norm=none,pooling=none,width=8,depth=2",
+        "epochs": 1,
+        "images": 8,
+        "methods": ["cpo", "direct"],
+    },
+}
+CLASSIFIERS: Table = {
+    "alone": STUDENT,
+    "kd": {**STUDENT, "views": 2},
+    "dkd": STUDENT,
+    "dist": STUDENT,
+    "fitnets": {**STUDENT, "hint_share": 0.5, "teacher_weight": 1.0},
+    "attention": {**STUDENT, "views": 1},
+    "rkd": STUDENT,
+    "sp": STUDENT,
+    "pkt": STUDENT,
+    "vid": STUDENT,
+    "cc": {**STUDENT, "features": 8},
+    "nst": STUDENT,
+    "crd": {**STUDENT, "negatives": 20, "features": 8},
+    "reviewkd": STUDENT,
+    "skd": {**STUDENT, "group": PARITY, "optimizer": "adam", "images_in": "easy-to-hard", "head_share": 0.4},
+    "discover": {**STUDENT, "subclasses": 2},
+    "nd": {**STUDENT, "base": "reviewkd"},
+    "dhkd": STUDENT,
+}
+LANGUAGE: Table = {
+    "language": {**WRITER, "objective": {"label_weight": 0.5}, "micro": 6},
+}
+BY_KIND = {
+    "images": IMAGES,
+    "graphs": GRAPHS,
+    "mixtures": MIXTURES,
+    "convolution": CONVOLUTION,
+    "classifiers": CLASSIFIERS,
+    "language": LANGUAGE,
+}
+SMALL: Table = {name: settings for methods in BY_KIND.values() for name, settings in methods.items()}
+"""A line for each method."""
+
+VARIANTS: Table = {
+    "random/one number a class": {"ipc": [3, 1, 2, 2, 2, 2, 2, 2, 2, 4]},
+    "k-means/pixels": {**PICKED, "space": "pixel"},
+    "dm/noise": {**MATCHED, "start": "noise"},
+    "dm/one number a class": {**MATCHED, "ipc": [3, 1, 2, 2, 2, 2, 2, 2, 2, 4]},
+    "datadam/whitened": {**MATCHED, "zca": True, "distance": "angular"},
+    "dc/noise": {**GRADIENTS, "start": "noise", "metric": "mse"},
+    "mtt/soft labels": {**TRAJECTORY, "zca": False, "labels": "soft", "start": "noise"},
+    "tesla/whole gradient": {**TRAJECTORY, "gradient": "adjoint"},
+    "datm/gated": {**TRAJECTORY, "grow_from": 1, "grow_over": 3, "gate": 1.0},
+    "rded/soft": {**PICKED, "candidates": 10},
+    "sre2l/noise": {**RECOVERED, "start": "noise", "labels": "hard"},
+    "relabel/herding": {"ipc": 2, "teacher": AUXILIARY, "chosen_by": "herding", "teachers": 1},
+    "gstam/released": {**LEARNED_GRAPHS, "start": "noise", "synthetic_map": "released"},
+    "doscond/continuous": {**LEARNED_GRAPHS, "adjacency": "continuous"},
+    "oggmr/starts": {"n_components": 5, "starts": 4, "criterion": "nise", "weights_qp": True},
+    "ctdgmr/em": {"n_components": 5, "cost": "w2", "start": "em", "regularisation": 0.1},
+    "direct/samples": {"n_components": 5, "criterion": "cauchy_schwarz", "start_from": ["k-means", "em"]},
+    "nd/mixed crops": {
+        **STUDENT,
+        "smallest_crop": 0.3,
+        "flips": "on",
+        "turns": True,
+        "mixup": 0.8,
+        "cutmix": 1.0,
+        "optimizer": "adamw",
+        "lr": 2e-3,
+        "schedule": "cosine",
+        "lr_warm_up": 0.5,
+        "smoothing": 0.1,
+    },
+    "kd/best epoch": {**STUDENT, "keep": "accuracy", "held_out": 0.2},
+    "fitnets/hints throughout": STUDENT,
+    "language/sft": {**WRITER, "objective": {"divergence": "none"}},
+    "language/jsd mixed": {
+        **WRITER,
+        "objective": {"divergence": "jsd"},
+        "schedule": {"answers_by": "mixed"},
+        "correction": {"corrections": 1},
+        "sampling": SHORT,
+    },
+    "language/seqkd": {
+        **WRITER,
+        "objective": {"divergence": "none"},
+        "schedule": {"answers_by": "teacher"},
+        "sampling": SHORT,
+    },
+    "language/all levels": {
+        **WRITER,
+        "clipping": {"teacher_clip": "learned"},
+        "spans": {"span_weight": 1.0},
+        "correction": {"corrections": 1},
+        "schedule": {"answers_by": "adaptive", "init_threshold": 0.8, "capacity": 20},
+        "sampling": SHORT,
+        "select": "rouge",
+        "validation_answers": 4,
+    },
+    "language/corpus": {**WRITER, "objective": {"corpus_weight": 0.5, "teacher_weight": 0.5}},
+    "language/adapters": {**WRITER, "lora": {"lora_rank": 2, "lora_dropout": 0.1}, "select": "loss"},
+    "language/policy": {
+        **WRITER,
+        "objective": {"divergence": "policy"},
+        "policy": {"rollouts": 16, "rollout_epochs": 2},
+        "sampling": SHORT,
+    },
+}
+"""Further settings of a method, by `method/what is other`."""
+
+
+def method_name(entry: str) -> str:
+    """The method of an entry of either table."""
+    return entry.partition("/")[0]
+
+
+def kind_of(entry: str) -> str:
+    """What the method makes smaller."""
+    return next(kind for kind, methods in BY_KIND.items() if method_name(entry) in methods)
+
+
+def method_of(entry: str, settings: dict[str, Any] | None = None) -> Any:
+    """The settings of an entry; or of its method, from plain values."""
+    from attar.core.registry import METHODS
+
+    plain = settings or {**SMALL, **VARIANTS}[entry]
+    return METHODS[method_name(entry)].load().from_json(plain)
+
+
+@functools.cache
+def data_of(kind: str) -> Any:
+    """The small data of a kind."""
+    return DATA[kind]()
+
+
+def images() -> Any:
+    """Twelve training images of each digit, and all the test images."""
+    import torch
+
+    import attar
+
+    digits = attar.load("digits")
+    return digits.subset(torch.cat([rows[:12] for rows in digits.rows_of]))
+
+
+def graphs() -> Any:
+    """Twelve training graphs of each of the two classes of `motifs`; validation and test as they are."""
+    import dataclasses
+
+    import torch
+
+    from attar.graphs.sources import load
+
+    motifs = load("motifs")
+    train = motifs.rows[0]
+    labels = motifs.graphs.labels[train]
+    rows = torch.cat([train[labels == label][:12] for label in range(2)])
+    return dataclasses.replace(motifs, rows=(rows, *motifs.rows[1:]))
+
+
+def mixtures() -> Any:
+    """Ten Gaussians in one dimension."""
+    from attar.mixtures.sources import load
+
+    return load("standard-1d")
+
+
+def language() -> Any:
+    """Forty prompts with responses to learn from, and eight of either other part."""
+    from attar.language.phrases import drawn
+    from attar.language.sources import load
+
+    parts = {part: drawn(count, part) for part, count in {"train": 40, "validation": 8, "test": 8}.items()}
+    return load({part: list(rows) for part, rows in parts.items()})
+
+
+DATA = {
+    "images": images,
+    "graphs": graphs,
+    "mixtures": mixtures,
+    "convolution": images,
+    "classifiers": images,
+    "language": language,
+}
+
+
+@functools.cache
+def classifier() -> Any:
+    """A network of the digits that was never trained, for a teacher."""
+    import torch
+
+    from attar.images.networks.architecture import Architecture
+
+    source = data_of("images")
+    return Architecture(norm="batch", width=8).build(source.shape, 10, torch.Generator().manual_seed(3)).eval()
+
+
+@functools.cache
+def tokenizer() -> Any:
+    """Three hundred tokens, learned from the small text."""
+    from attar.language.models import byte_tokenizer
+
+    return byte_tokenizer(data_of("language").texts(), 300)
+
+
+@functools.cache
+def writer() -> Any:
+    """A language model that was never trained, for a teacher."""
+    import torch
+
+    from attar.language.models import fresh_model
+
+    return fresh_model("gpt2:layers=2,width=32,heads=2", tokenizer(), 96, torch.Generator().manual_seed(1)).eval()
+
+
+def given_to(method: Any, kind: str) -> dict[str, Any]:
+    """What a verb is given beside data and method: a teacher, and what goes with it."""
+    if kind == "classifiers":
+        return {"teacher": classifier()}
+    if kind != "language":
+        return {}
+    further = {} if method.objective.corpus_weight == 1 else {"corpus": ["once upon a time " * 20] * 5}
+    return {"teacher": writer(), "tokenizer": tokenizer(), "answers": 0, **further}
+
+
+HOMES = {
+    "images": ["attar.verbs:condense"],
+    "graphs": ["attar.verbs:condense"],
+    "mixtures": ["attar.verbs:compress"],
+    "convolution": ["attar.verbs:compress"],
+    "classifiers": ["attar.verbs:distill"],
+    "language": ["attar.language.verbs:distill", "attar.verbs:distill"],
+}
+"""Where the verb of a kind is; the recorder also asks older checkouts."""
+
+
+def verb_of(kind: str) -> Any:
+    """What makes a kind smaller."""
+    for home in HOMES[kind]:
+        module, _, name = home.partition(":")
+        with contextlib.suppress(ImportError, AttributeError):
+            return getattr(importlib.import_module(module), name)
+    raise ImportError(f"none of {', '.join(HOMES[kind])}")
+
+
+def run(method: Any, kind: str, *, data: Any = None, **settings: Any) -> Any:
+    """Run a method of a kind, on its small data unless others are given; further settings go to the verb."""
+    source = data_of(kind) if data is None else data
+    return verb_of(kind)(source, method, **given_to(method, kind), **settings)

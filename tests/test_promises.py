@@ -1,0 +1,131 @@
+"""What every method of every kind must do; a method joins by its line in `small.py`."""
+
+import json
+import shutil
+
+import pytest
+
+import attar
+import small
+from attar.cli import main
+from attar.core.errors import InputError
+from attar.core.flags import flags_of, words_of
+from attar.core.registry import METHODS
+from promises import (
+    SEED_FREE,
+    arriving,
+    everything_in,
+    files_of,
+    hub,
+    idle,
+    killed_and_resumed,
+    scenario_of,
+)
+
+DATA = {
+    "images": "digits",
+    "graphs": "motifs",
+    "mixtures": "standard-1d",
+    "convolution": "digits",
+    "classifiers": "digits",
+    "language": "phrases",
+}
+"""What a command reads, by kind."""
+TEACHERS = {"classifiers": "alone", "language": "language"}
+"""Whose student is a command's teacher, by kind."""
+
+
+@pytest.fixture(scope="module", params=small.SMALL)
+def scenario(request, tmp_path_factory):
+    """Of every method."""
+    return scenario_of(request.param, tmp_path_factory)
+
+
+@pytest.fixture(scope="module", params=[*small.SMALL, *small.VARIANTS])
+def any_scenario(request, tmp_path_factory):
+    """Of every method, and of further settings of some."""
+    return scenario_of(request.param, tmp_path_factory)
+
+
+@pytest.fixture
+def method(scenario):
+    return scenario.method
+
+
+def test_every_method_has_its_line():
+    assert set(small.SMALL) == {name for name, entry in METHODS.items() if entry.verb != "train"}
+    assert {small.method_name(entry) for entry in small.VARIANTS} <= set(METHODS)
+
+
+def test_it_opens_as_it_was_saved(any_scenario, tmp_path):
+    attar.open_artefact(any_scenario.whole).save(tmp_path)
+    assert files_of(tmp_path) == files_of(any_scenario.whole)
+
+
+def test_the_same_seed_gives_the_same_bytes(any_scenario):
+    assert any_scenario.bytes_of(any_scenario.run("again")) == any_scenario.bytes_of(any_scenario.whole)
+
+
+def test_another_seed_gives_another_artefact(scenario):
+    one, other = (scenario.tensors_in(folder) for folder in (scenario.whole, scenario.run("other", seed=1)))
+    assert (one == other) == (scenario.entry in SEED_FREE)
+
+
+def test_killed_midway_and_resumed_it_ends_in_the_same_bytes(any_scenario):
+    if not any_scenario.steps:
+        pytest.skip("nothing to interrupt: it has no steps of its own")
+    killed = killed_and_resumed(any_scenario, "killed midway", any_scenario.steps // 2 + 1)
+    any_scenario.assert_alike(killed, any_scenario.whole)
+
+
+@pytest.mark.parametrize("when", ["first", "last"])
+def test_so_it_does_when_killed_in_its_first_or_last_step(scenario, when):
+    if not scenario.steps:
+        pytest.skip("nothing to interrupt: it has no steps of its own")
+    killed = killed_and_resumed(scenario, f"killed {when}", 1 if when == "first" else scenario.steps)
+    scenario.assert_alike(killed, scenario.whole)
+
+
+def test_a_finished_run_is_read_and_not_repeated(scenario, method):
+    before = everything_in(scenario.whole)
+    with idle(method):
+        scenario.run("whole")
+    assert everything_in(scenario.whole) == before
+
+
+def test_another_run_in_its_folder_is_refused_and_nothing_is_lost(scenario, method):
+    before = everything_in(scenario.whole)
+    with idle(method), pytest.raises(InputError, match=r"holds a run with other settings \(seed: 0 there, 1 asked\)"):
+        scenario.run("whole", seed=1)
+    assert everything_in(scenario.whole) == before
+
+
+def test_a_folder_with_files_of_others_is_refused_and_left_as_it_is(scenario, method, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with idle(method), pytest.raises(InputError, match="is not empty and holds no run of attar's"):
+        scenario.run(tmp_path)
+    assert everything_in(tmp_path) == {"notes.txt": b"mine"}
+
+
+def test_settings_survive_json(any_scenario):
+    for settings in any_scenario.told_and_filled_in:
+        assert type(settings).from_json(json.loads(json.dumps(settings.to_json()))) == settings
+
+
+def test_settings_survive_the_command_line(any_scenario, tmp_path, tmp_path_factory):
+    method, kind = any_scenario.method, any_scenario.kind
+    words = [METHODS[method.name].verb, method.name, *words_of(flags_of(type(method)), method), "--data", DATA[kind]]
+    if kind in TEACHERS:
+        words += ["--teacher", str(scenario_of(TEACHERS[kind], tmp_path_factory).whole)]
+    with arriving(method) as found:
+        main([*words, "--out", str(tmp_path / "out"), "--device", "cpu", "--quiet"])
+    assert found == [method]
+
+
+def test_its_files_alone_go_to_the_hub(scenario, tmp_path):
+    shutil.copytree(scenario.whole, tmp_path / "made")
+    (tmp_path / "made" / "notes.txt").write_text("mine")
+    with hub() as found:
+        attar.open_artefact(tmp_path / "made").to_hub("ada/small")
+    assert found.names == ["ada/small"]
+    assert found.files == files_of(scenario.whole).keys()
