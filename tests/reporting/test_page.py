@@ -1,39 +1,41 @@
-"""The page: whole, escaped, self-contained; and in a browser it sorts, filters, compares, and fits a phone."""
+"""The page: whole, escaped, self-contained; and in a browser it sorts, filters, unfolds, compares, and fits a phone."""
 
 import base64
 import dataclasses
+import hashlib
 import json
+import re
 import shutil
-import socket
-import subprocess
-import time
-import urllib.error
-import urllib.request
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
 import attar
 from attar.cli import main
+from attar.core.artefact import Picture, Shown
+from attar.core.cell import Beside, Cell
 from attar.core.errors import InputError
-from attar.images.networks.architecture import Architecture
+from attar.core.score import Score
 from attar.reporting.collect import collect
 from attar.reporting.page import page
 
 EMPTY = {"meta", "input", "img", "br", "line", "polyline"}
-EVIL = "<script>alert('x')</script>"
+EVIL = "<script>alert('x')</script>\"'><img src=x onerror=alert(1)>"
 
 
 class Balance(HTMLParser):
-    """Every element is closed, in order."""
+    """Every element is closed, in order; nothing comes from elsewhere, and nothing runs but the page's own script."""
 
     def __init__(self):
         super().__init__()
-        self.open, self.links = [], []
+        self.open, self.links, self.attributes, self.names = [], [], set(), []
 
     def handle_starttag(self, tag, attributes):
         if tag not in EMPTY:
             self.open.append(tag)
+        self.names.append(tag)
+        self.attributes |= {name for name, _ in attributes}
         self.links += [value for name, value in attributes if name in ("src", "href") and value]
 
     def handle_startendtag(self, tag, attributes):
@@ -43,58 +45,133 @@ class Balance(HTMLParser):
         assert self.open.pop() == tag
 
 
-@pytest.fixture(scope="module")
-def folder(digits, engine, tmp_path_factory):
-    """Three runs and a table."""
-    top = tmp_path_factory.mktemp("runs")
-    snapped = dataclasses.replace(engine, snapshots=3)
-    settings = {"steps": 6, "real_batch": 4, "architecture": Architecture(width=4)}
-    for seed in (0, 1):
-        out = top / f"dm-{seed}"
-        attar.condense(digits, attar.DM(ipc=1, lr=seed + 0.5, **settings), out=out, seed=seed, engine=snapped)
-    attar.condense(digits, attar.Random(ipc=12), out=top / "random", engine=engine)
-    score = {"value": 80.0, "unit": "%", "better": "higher", "spread": 1.5, "n": 5}
-    for name, value in (("dm-0", 61.5), ("dm-1", 70.0)):
-        row = {"network": "convnet", "protocol": "field", "score": {**score, "value": value}, "kept": value}
-        (top / name / "scores.json").write_text(json.dumps([row]))
-    cells = [
-        {"label": name, "ipc": 1, "values": [[value], [value + 1]], "bytes": 9, "seconds": 1.0}
-        for name, value in (("random", 14), ("DM", 26))
-    ]
-    table = {"data": "cifar10", "protocol": {"name": "field"}, "full": None, "cells": cells}
-    (top / "table.json").write_text(json.dumps(table))
-    return top
+def parsed(text):
+    parser = Balance()
+    parser.feed(text)
+    assert parser.open == []
+    return parser
+
+
+def assert_harmless(text):
+    parser = parsed(text)
+    assert parser.names.count("script") == 2
+    assert parser.names.count("style") == 1
+    assert not [name for name in parser.attributes if name.startswith("on") or name == "style"]
+    assert all(link.startswith(("data:image/png;base64,", "#")) for link in parser.links)
 
 
 def test_it_is_whole_and_needs_nothing_else(folder):
     text = page(collect(folder))
-    parser = Balance()
-    parser.feed(text)
-    assert parser.open == []
-    assert all(link.startswith(("data:", "#")) for link in parser.links)
+    assert_harmless(text)
     assert "http" not in text.replace("http-equiv", "")
 
 
-def test_it_shows_runs_scores_tables_and_curves(folder):
+def test_the_policy_allows_the_pages_own_script_and_style_only(folder):
     text = page(collect(folder))
-    for expected in ("61.5 ± 1.5", "10 of 12 a class are shown", "26.0 ± 0.8", "step 6", "Best of 2", "70.0 %"):
-        assert expected in text or expected in text.replace(",", "")
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]+)"', text)[1]
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    own = {
+        f"{name}-src": re.search(f"<{name}>(.*?)</{name}>", text, re.DOTALL)[1].encode() for name in ("script", "style")
+    }
+    hashes = {
+        name: f"'sha256-{base64.b64encode(hashlib.sha256(code).digest()).decode()}'" for name, code in own.items()
+    }
+    assert {name: rules[name] for name in hashes} == hashes
+    assert (rules["default-src"], rules["img-src"]) == ("'none'", "data:")
 
 
-def test_names_cannot_become_code(folder):
+def test_a_score_stands_with_its_best_rival_and_in_full_with_all(folder):
+    text = page(collect(folder))
+    overview, details = text.split("<section class='method'>", 1)
+    assert "66.5 ± 6.4<small class='ahead'>random, as many bytes: 99.7 %</small>" in overview
+    assert "<small class=''>all the data: 98.0 %</small>" in overview
+    for other in ("no augmentation", "always guessing", "random, as many bytes"):
+        assert f"<span class='with'>{other}</span>" in details
+    assert "5,000" in details
+
+
+def test_a_rival_that_does_worse_is_not_told_apart(folder):
     found = collect(folder)
-    evil = dataclasses.replace(
-        found.runs[0],
-        name=EVIL,
-        data=EVIL,
-        command=EVIL,
-        settings={EVIL: EVIL},
-        curves={EVIL: ((1, 1.0), (2, 2.0))},
-        strips=(dataclasses.replace(found.runs[0].strips[0], label=EVIL),),
+    section = found.sections[0]
+    cell = dataclasses.replace(section.runs[0].scores[0], beside=(Beside("a rival", Score(12.0)),))
+    run = dataclasses.replace(section.runs[0], scores=(cell,))
+    rows = (dataclasses.replace(section.rows[0], runs=(run,)),)
+    text = page(dataclasses.replace(found, sections=(dataclasses.replace(section, rows=rows),)))
+    assert "<small class=''>a rival: 12.0 %</small>" in text
+
+
+def test_it_shows_tables_and_curves_and_pictures(folder):
+    text = page(collect(folder))
+    for expected in ("10 of 12 a class are shown", "26.5 ± 0.7", "step 6", "+12.0", "▸ unfolds the seeds"):
+        assert expected in text
+
+
+def test_every_kind_has_a_section(every_kind):
+    text = page(collect(every_kind))
+    assert_harmless(text)
+    for expected in (
+        'Labelled images <span class="quiet">into a few images per class',
+        "5 of 10 components",
+        " of 2 switched",
+        "blocks.0.0",
+        "multiply-adds an image",
+        "its teacher",
+        "cross-entropy",
+        "nodes of a graph",
+    ):
+        assert expected in text
+
+
+def test_nothing_in_a_file_can_become_code(folder):
+    found = collect(folder)
+    section = found.sections[0]
+    run = section.runs[0]
+    origin = dataclasses.replace(
+        run.origin, source=EVIL, method=EVIL, fingerprint=EVIL, settings={EVIL: EVIL}, machine={"device": EVIL}
     )
-    text = page(dataclasses.replace(found, folder=EVIL, runs=(evil,), skipped=((EVIL, EVIL),)))
-    assert EVIL not in text
-    Balance().feed(text)
+    cell = Cell(Score(1.0, EVIL), column=EVIL, protocol=EVIL, full=Score(2.0, EVIL), whole=EVIL, chance=1.0)
+    cell = dataclasses.replace(cell, further={EVIL: cell}, beside=(Beside(EVIL, Score(3.0, EVIL)),))
+    picture = Picture(EVIL, run.shown.pictures[0].png, 1, 2, 8)
+    shown = Shown(
+        size=EVIL,
+        facts={EVIL: EVIL},
+        table=((EVIL, "b"), (EVIL, EVIL)),
+        text=EVIL,
+        pictures=(picture, Picture(EVIL, EVIL.encode())),
+        snapshots=(picture,),
+    )
+    evil = dataclasses.replace(
+        run,
+        name=EVIL,
+        origin=origin,
+        shown=shown,
+        scores=(cell,),
+        commands=(EVIL, EVIL),
+        curves={EVIL: ((1, 1.0), (2, 2.0))},
+        number=0,
+    )
+    kind = dataclasses.replace(section.kind, name=EVIL, holds=EVIL, makes=EVIL)
+    rows = tuple(dataclasses.replace(row, runs=(evil, evil), differs=EVIL) for row in section.rows)
+    sections = (dataclasses.replace(section, kind=kind, rows=rows),)
+    table = dataclasses.replace(found.tables[0], name=EVIL, data=EVIL, protocol=EVIL)
+    cells = tuple(dataclasses.replace(one, label=EVIL) for one in table.cells)
+    tables = (dataclasses.replace(table, cells=cells),)
+    told = ((EVIL, EVIL),)
+    text = page(dataclasses.replace(found, folder=EVIL, sections=sections, tables=tables, skipped=told))
+    assert_harmless(text)
+    assert "<script>alert" not in text
+    assert "<img src=x" not in text
+
+
+@pytest.mark.parametrize("n", [EVIL, [1], {"a": 1}, float("nan"), 1.5])
+def test_the_number_of_values_of_a_score_is_a_number_or_left_out(n, folder, tmp_path):
+    top = Path(shutil.copytree(folder, tmp_path / "runs"))
+    row = {"network": "convnet", "protocol": "field", "score": {"value": 81.23, "spread": 1.0, "n": n}}
+    (top / "dm-0" / "scores.json").write_text(json.dumps([row]))
+    text = page(collect(top))
+    assert_harmless(text)
+    assert "81.2" not in text.split('id="curves"')[0].split("<h3>dm")[0]
+    assert "dm-0/scores.json" in text
 
 
 def test_settings_that_differ_are_marked(folder):
@@ -112,66 +189,19 @@ def test_the_command_writes_it(folder, tmp_path, capsys):
         attar.report(tmp_path / "empty")
 
 
-class Browser:
-    """Headless Chromium, spoken to as WebDriver has it."""
-
-    def __init__(self, driver, chromium, scratch):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.process = subprocess.Popen([driver, f"--port={self.port}", "--silent"], stdout=subprocess.DEVNULL)
-        quiet = ["--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update"]
-        arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-sync", *quiet]
-        arguments.append(f"--user-data-dir={scratch}")
-        options = {"binary": chromium, "args": arguments}
-        wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                session = self.ask("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})
-                break
-            except (urllib.error.URLError, ConnectionError):
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.1)
-        self.base = f"/session/{session['sessionId']}"
-
-    def ask(self, verb, path, body=None):
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}{path}",
-            method=verb,
-            data=json.dumps(body or {}).encode() if verb == "POST" else None,
-            headers={"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.loads(answer.read())["value"]
-
-    def run(self, script):
-        return self.ask("POST", f"{self.base}/execute/sync", {"script": script, "args": []})
-
-    def size(self, width, height=900):
-        self.ask("POST", f"{self.base}/window/rect", {"width": width, "height": height})
-
-    def close(self):
-        self.ask("DELETE", self.base)
-        self.process.terminate()
-        self.process.wait()
-
-
 @pytest.fixture(scope="module")
-def browser(folder, tmp_path_factory):
-    driver, chromium = shutil.which("chromedriver"), shutil.which("chromium")
-    if not driver or not chromium:
-        pytest.skip("no chromium and chromedriver here: apt install chromium chromium-driver")
-    browser = Browser(driver, chromium, tmp_path_factory.mktemp("chromium"))
-    path = attar.report(folder)
-    browser.ask("POST", f"{browser.base}/url", {"url": path.resolve().as_uri()})
-    yield browser
-    browser.close()
+def written(folder):
+    return attar.report(folder)
 
 
-ORDER = """return [...document.querySelectorAll('#comparison tbody tr')]
-    .filter(row => !row.hidden).map(row => row.cells[1].innerText)"""
+@pytest.fixture
+def browser(browse, written):
+    return browse(written)
+
+
+ORDER = """return [...document.querySelectorAll('.overview tbody')]
+    .filter(body => !body.hidden).map(body => body.querySelector('[data-runs]').dataset.label)"""
+ONE, SLOW = "dm lr 1.0", "dm lr 0.5"
 
 
 def click(heading):
@@ -179,38 +209,66 @@ def click(heading):
 
 
 def test_it_loads_without_a_complaint(browser):
-    log = browser.ask("POST", f"{browser.base}/se/log", {"type": "browser"})
-    assert [entry for entry in log if entry["level"] == "SEVERE"] == []
-    assert browser.run("return document.querySelectorAll('section.run').length") == 3
-    assert browser.run("return [...document.images].every(i => i.complete && i.naturalWidth > 0)")
+    assert browser.complaints() == []
+    assert browser.run("return document.querySelectorAll('details.run').length") == 4
+    unfold = "document.querySelectorAll('details').forEach(d => d.open = true);"
+    assert browser.run(unfold + "return [...document.images].every(i => i.complete && i.naturalWidth > 0)")
+
+
+def test_a_script_that_got_in_would_not_run(written, tmp_path, browse):
+    text = written.read_text().replace(
+        "<main>", "<main><script>document.title = 'taken'</script><b onclick='x()'>b</b>"
+    )
+    (tmp_path / "page.html").write_text(text)
+    browser = browse(tmp_path / "page.html")
+    assert browser.run("return document.title") != "taken"
+    assert any("Content Security Policy" in complaint for complaint in browser.complaints())
 
 
 def test_headings_sort_numbers_as_numbers_and_missing_ones_last(browser):
-    assert browser.run(click("accuracy") + ORDER) == ["dm-1", "dm-0", "random"]
-    assert browser.run(click("accuracy") + ORDER) == ["dm-0", "dm-1", "random"]
-    assert browser.run("return document.querySelector('[aria-sort=ascending] button').innerText").startswith("accuracy")
-    assert browser.run(click("run") + ORDER) == ["dm-0", "dm-1", "random"]
+    down, up = (browser.run(click("convnet") + ORDER) for _ in range(2))
+    assert down == [ONE, SLOW, "random"]
+    assert up == [SLOW, ONE, "random"]
+    assert browser.run("return document.querySelector('[aria-sort=ascending] button').innerText").startswith("convnet")
 
 
-def test_the_filter_hides_what_does_not_fit(browser):
+def test_the_filter_hides_what_does_not_fit(written, browse, folder, tmp_path):
+    top = Path(shutil.copytree(folder, tmp_path / "runs"))
+    for number in range(4):
+        attar.condense("digits", attar.Random(ipc=number + 1), out=top / f"random-{number}")
+    browser = browse(attar.report(top))
     fill = "const f = document.getElementById('filter'); f.value = '{}'; f.dispatchEvent(new Event('input'));"
-    assert browser.run(fill.format("dm, seed 1") + ORDER) == ["dm-1"]
-    assert len(browser.run(fill.format("") + ORDER)) == 3
+    assert browser.run(fill.format("dm, seed 1") + ORDER) == [ONE]
+    assert len(browser.run(fill.format("") + ORDER)) == 7
+
+
+SEEDS = "return [...document.querySelectorAll('tr.seed')].filter(row => row.offsetParent).length"
+
+
+def test_a_method_unfolds_to_its_seeds(browser):
+    assert browser.run(SEEDS) == 0
+    assert browser.run("document.querySelector('.fold input').click();" + SEEDS) == 2
+
+
+def test_a_link_unfolds_the_run_that_it_leads_to(browser):
+    leads = "document.querySelector('tr.seed:last-child a').click();"
+    browser.run(leads)
+    assert browser.run("return document.querySelectorAll('details.run')[1].open") is True
 
 
 def test_the_slider_shows_one_step_at_a_time(browser):
     script = """const time = document.querySelector('.time'), slider = time.querySelector('input');
     slider.value = 0; slider.dispatchEvent(new Event('input'));
     return [time.querySelectorAll('figure.shown').length, time.querySelector('output').textContent];"""
-    assert browser.run(script) == [1, "2"]
+    assert browser.run(script) == [1, "step 2"]
 
 
-def test_ticked_runs_stand_side_by_side(browser):
-    script = """const ticks = document.querySelectorAll('[data-run][type=checkbox]');
+def test_ticked_rows_stand_side_by_side_with_all_their_seeds(browser):
+    script = """const ticks = document.querySelectorAll('tr.method [data-runs]');
     for (const tick of [...ticks].slice(0, 2)) tick.click();
-    const side = document.getElementById('together');
-    return [side.hidden, side.querySelectorAll('#beside > div').length, side.querySelectorAll('polyline').length];"""
-    assert browser.run(script) == [False, 2, 2]
+    const side = document.querySelector('.together'), count = (what) => side.querySelectorAll(what).length;
+    return [side.hidden, count('.beside > div'), count('.linear polyline')];"""
+    assert browser.run(script) == [False, 2, 3]
 
 
 def test_a_curve_can_be_logarithmic_and_tells_its_values(browser):
@@ -222,30 +280,43 @@ def test_a_curve_can_be_logarithmic_and_tells_its_values(browser):
     assert browser.run(script) == [1, "logarithmic", "step 6"]
 
 
+SMALL = """return [...document.querySelectorAll('button, summary, .tick, .fold, input[type=search]')]
+    .filter(e => e.offsetParent && e.getBoundingClientRect().height < 39).length"""
+OVERFLOW = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+
 @pytest.mark.parametrize("width", [500, 1280])
 def test_nothing_sticks_out_of_the_page(width, browser):
     browser.size(width)
-    overflow = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
-    assert browser.run(overflow) <= 0
-    small = """return [...document.querySelectorAll('button, summary, .tick, input[type=search]')]
-    .filter(e => e.offsetParent && e.getBoundingClientRect().height < 39).length"""
-    assert browser.run(small) == 0
+    assert browser.run(OVERFLOW) <= 0
+    assert browser.run(SMALL) == 0
 
 
-def test_a_phone_sees_all_of_it_and_a_picture_can_be_taken(browser):
-    metrics = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
-    command = {"cmd": "Emulation.setDeviceMetricsOverride", "params": metrics}
-    browser.ask("POST", f"{browser.base}/goog/cdp/execute", command)
-    assert browser.run("return window.innerWidth") == 390
-    assert browser.run("return document.documentElement.scrollWidth") <= 390
-    assert base64.b64decode(browser.ask("GET", f"{browser.base}/screenshot"))[:4] == b"\x89PNG"
-    browser.ask(
-        "POST", f"{browser.base}/goog/cdp/execute", {"cmd": "Emulation.clearDeviceMetricsOverride", "params": {}}
-    )
+def test_a_phone_sees_all_of_every_kind_and_where_there_is_more_to_the_side(every_kind, browse):
+    browser = browse(attar.report(every_kind))
+    browser.as_phone(360)
+    browser.run("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert browser.run("return window.innerWidth") == 360
+    assert browser.run(OVERFLOW) <= 0
+    assert browser.run(SMALL) == 0
+    hints = """const boxes = [...document.querySelectorAll('.scroll')].filter(b => b.scrollWidth > b.clientWidth + 1);
+    return [boxes.length > 0, boxes.every(b => b.nextElementSibling.offsetParent)]"""
+    assert browser.run(hints) == [True, True]
+    assert browser.picture()[:4] == b"\x89PNG"
+    browser.as_desk()
+    assert browser.complaints() == []
+
+
+def test_it_reads_without_its_script(written, tmp_path, browse):
+    (tmp_path / "page.html").write_text(re.sub(r"<script>.*?</script>", "", written.read_text(), flags=re.DOTALL))
+    browser = browse(tmp_path / "page.html")
+    assert browser.run("return [...document.querySelectorAll('.scripted')].every(e => !e.offsetParent)")
+    assert browser.run("document.querySelector('.fold input').click();" + SEEDS) == 2
+    assert browser.run("return [...document.querySelectorAll('.time figure')].every(e => e.offsetParent)")
 
 
 def test_dark_is_dark(browser):
-    scheme = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
-    browser.ask("POST", f"{browser.base}/goog/cdp/execute", {"cmd": "Emulation.setEmulatedMedia", "params": scheme})
+    browser.tell("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
     colour = browser.run("return getComputedStyle(document.body).backgroundColor")
+    browser.tell("Emulation.setEmulatedMedia", features=[])
     assert max(int(part) for part in colour.removeprefix("rgb(").removesuffix(")").split(",")) < 60

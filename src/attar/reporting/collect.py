@@ -1,90 +1,26 @@
-"""Find what lies below a folder: condensed sets with their runs, tables of methods, and what cannot be read."""
+"""Find what lies below a folder: artefacts of every kind with their runs, tables of methods, and what is left out."""
 
-import io
 import json
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
-from attar.bench.tables import Cell
-from attar.core import store
-from attar.core.card import remembered_scores
+from attar.core.artefact import ARTEFACT, Origin
+from attar.core.cell import Cell
 from attar.core.errors import InputError
-from attar.core.settings import flat
-from attar.images.artefact import CondensedImages
-from attar.images.card import command, per_class
+from attar.core.kinds import Kind, kind_in, kinds
+from attar.core.provenance import Call
+from attar.core.scores import SCORES
+from attar.reporting import side
+from attar.reporting.rows import Run, Section, column_of, sections_of
+from attar.reporting.side import Told
+from attar.reporting.tables import Table, read_table
 
-GAP = 1
-"""Pixels between pictures in a strip."""
-
-
-@dataclass(frozen=True)
-class Scored:
-    """One score of a set."""
-
-    network: str
-    protocol: str
-    value: float
-    spread: float
-    n: int
-    kept: float | None = None
-    kept_above_chance: float | None = None
-
-
-@dataclass(frozen=True)
-class Strip:
-    """Pictures of one class side by side, as PNG."""
-
-    label: str
-    png: bytes
-    shown: int
-    total: int
-
-
-@dataclass(frozen=True)
-class Run:
-    """A condensed set and what is known of its making."""
-
-    name: str
-    method: str
-    data: str
-    per_class: str
-    seed: int
-    images: int
-    size: int
-    """Bytes of the files that training needs."""
-    share: float
-    """Per cent of the full set's bytes."""
-    settings: dict[str, Any]
-    machine: dict[str, Any]
-    command: str
-    side: int
-    strips: tuple[Strip, ...]
-    scores: tuple[Scored, ...] = ()
-    seconds: float | None = None
-    memory: int | None = None
-    curves: dict[str, tuple[tuple[int, float], ...]] = field(default_factory=dict)
-    snapshots: tuple[tuple[int, bytes], ...] = ()
-
-    @property
-    def best(self) -> Scored | None:
-        """The score it is sorted by: its first."""
-        return self.scores[0] if self.scores else None
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of methods, as `attar bench` writes it."""
-
-    name: str
-    data: str
-    protocol: str
-    full: float | None
-    cells: tuple[Cell, ...]
+TABLE = "table.json"
+LONGEST = 300
+"""Letters of a reason that are shown."""
 
 
 @dataclass(frozen=True)
@@ -92,166 +28,123 @@ class Found:
     """Everything below a folder."""
 
     folder: str
-    runs: tuple[Run, ...]
+    sections: tuple[Section, ...]
     tables: tuple[Table, ...]
     skipped: tuple[tuple[str, str], ...]
     """What could not be shown, and why."""
 
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """All artefacts, as they are numbered on the page."""
+        return tuple(run for section in self.sections for run in section.runs)
 
-def collect(folder: Path, *, images: int = 10) -> Found:
+
+def collect(folder: Path, *, images: int = 10, page: Path | None = None) -> Found:
     """Read everything below a folder.
 
     Args:
         folder: Where runs lie.
-        images: Pictures of a class that are shown at most.
+        images: Things of a class that are pictured at most.
+        page: Where the page will lie, from where commands find the artefacts; in the folder unless given.
 
     Raises:
         InputError: There is no such folder, or nothing of attar's in it.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder.")
-    runs, tables, skipped = [], [], []
+    runs: list[tuple[Kind, Run]] = []
+    tables: list[Table] = []
+    told: Told = []
     for path in _candidates(folder):
         name = str(path.relative_to(folder))
         try:
-            if path.name == "table.json":
-                tables.append(_table(path, name))
+            if path.name == TABLE:
+                tables.append(read_table(path, name))
             else:
-                runs.append(_run(path.parent, str(path.parent.relative_to(folder)), images))
+                runs.append(_run(path.parent, str(path.parent.relative_to(folder)), images, page or folder, told))
         except InputError as error:
-            skipped.append((name, str(error)))
-    for settings in sorted(folder.rglob("run/settings.json")):
-        place = settings.parents[1]
-        if not (place / "artefact.json").exists() and not (place / "network.safetensors").exists():
-            skipped.append((str(place.relative_to(folder)), "its run is unfinished; the same command goes on."))
-    if not runs and not tables and not skipped:
-        raise InputError(f"{folder} holds nothing to report: no condensed set, and no table of attar bench.")
-    return Found(str(folder), tuple(runs), tuple(tables), tuple(skipped))
+            told.append((name, str(error)))
+        except Exception as error:  # whatever a file of somebody's, or another package's kind, comes up with
+            told.append((name, f"it cannot be shown: {type(error).__name__}: {error}"[:LONGEST]))
+    told += _unfinished(folder)
+    if not runs and not tables and not told:
+        raise InputError(f"{folder} holds nothing to report: no artefact, and no table of attar bench.")
+    order = list(kinds())
+    runs.sort(key=lambda found: order.index(found[0].name))
+    return Found(str(folder), sections_of(runs), tuple(tables), tuple(told))
 
 
 def _candidates(folder: Path) -> Iterator[Path]:
     """Artefacts and tables, but not the snapshots within runs."""
-    for path in sorted([*folder.rglob("artefact.json"), *folder.rglob("table.json")]):
+    for path in sorted([*folder.rglob(ARTEFACT), *folder.rglob(TABLE)]):
         if "snapshots" not in path.relative_to(folder).parts:
             yield path
 
 
-def _run(folder: Path, name: str, images: int) -> Run:
-    small = CondensedImages.load(folder)
-    cost = _cost(folder)
-    origin = small.origin
-    return Run(
+def _unfinished(folder: Path) -> Iterator[tuple[str, str]]:
+    for settings in sorted(folder.rglob("run/settings.json")):
+        place = settings.parents[1]
+        if not (place / ARTEFACT).exists() and not any(place.glob("*.safetensors")):
+            yield str(place.relative_to(folder)), "its run is unfinished; the same command goes on."
+
+
+def _run(folder: Path, name: str, images: int, page: Path, told: Told) -> tuple[Kind, Run]:
+    """An artefact with what lies beside it.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    kind = kind_in(folder)
+    if kind is None:
+        raise InputError(f"{folder / ARTEFACT} is damaged: it is not an artefact's description.")
+    made = kind.load(folder)
+    shown, origin = made.shown(images), _origin(made)
+    place = Path(os.path.relpath(folder.resolve(), page.resolve()))
+    seconds, memory = side.cost(folder / "run" / "cost.json", f"{name}/run/cost.json", told)
+    run = Run(
         name=name,
-        method=origin.method,
-        data=origin.source,
-        per_class=per_class(small),
-        seed=origin.seed,
-        images=len(small.labels),
-        size=small.bytes,
-        share=100 * small.bytes / origin.full_bytes if origin.full_bytes else 0.0,
-        settings=dict(flat(origin.settings)),
-        machine=origin.machine,
-        command=command(small),
-        side=small.shape[1],
-        strips=tuple(strips(small, images)),
-        scores=tuple(_scores(folder)),
-        seconds=cost.get("seconds"),
-        memory=cost.get("peak_memory"),
-        curves=curves(folder / "run" / "metrics.jsonl"),
-        snapshots=tuple(_snapshots(folder)),
+        place=place,
+        origin=origin,
+        shown=shown,
+        scores=_scores(shown.scores, side.scores(folder, f"{name}/{SCORES}", told)),
+        commands=_commands(origin, str(place)),
+        seconds=seconds,
+        memory=memory,
+        curves=side.curves(folder / "run" / "metrics.jsonl", f"{name}/run/metrics.jsonl", told),
     )
+    return kind, run
 
 
-def strips(small: CondensedImages, images: int) -> Iterator[Strip]:
-    """A strip of pictures for every class."""
-    labels = small.hard_labels.numpy()
-    for number, name in enumerate(small.classes):
-        rows = np.nonzero(labels == number)[0]
-        if len(rows):
-            yield Strip(name, _side_by_side(small.pixels[rows[:images]]), min(len(rows), images), len(rows))
+def _scores(at_once: tuple[Cell, ...], beside: tuple[Cell, ...]) -> tuple[Cell, ...]:
+    """What lies beside an artefact, and of what was measured at once the rest."""
+    known = {column_of(cell) for cell in beside}
+    return (*beside, *(cell for cell in at_once if column_of(cell) not in known))
 
 
-def _side_by_side(pixels: np.ndarray) -> bytes:
-    """`[image, height, width, channel]` as one PNG."""
-    count, height, width, channels = pixels.shape
-    sheet = np.zeros((height, count * (width + GAP) - GAP, 4), dtype=np.uint8)
-    for place, image in enumerate(pixels):
-        left = place * (width + GAP)
-        sheet[:, left : left + width, :3] = image if channels == 3 else np.repeat(image, 3, axis=2)
-        sheet[:, left : left + width, 3] = 255
-    return png(sheet)
+def _origin(made: Any) -> Origin:
+    """Where an artefact came from, in values of the right types whatever its file says."""
+    found = made.origin
+    if found is None:
+        settings, machine = (getattr(made, name, {}) for name in ("settings", "machine"))
+        return Origin("", "", str(made.title), _names(settings), 0, _names(machine))
+    call = found.call if isinstance(getattr(found, "call", None), dict) else None
+    source, fingerprint, method = (side.text(value) for value in (found.source, found.fingerprint, found.method))
+    settings, machine = _names(found.settings), _names(found.machine)
+    return Origin(source, fingerprint, method, settings, side.whole(found.seed), machine, call=call)
 
 
-def png(pixels: np.ndarray) -> bytes:
-    """`[height, width, channel]` as PNG."""
-    sink = io.BytesIO()
-    Image.fromarray(pixels).save(sink, "PNG", optimize=True)
-    return sink.getvalue()
+def _names(values: Any) -> dict[str, Any]:
+    return json.loads(json.dumps(dict(values), default=str)) if hasattr(values, "keys") else {}
 
 
-def _snapshots(folder: Path) -> Iterator[tuple[int, bytes]]:
-    """What the set looked like after so many steps: up to five pictures of up to ten classes."""
-    for place in sorted((folder / "run" / "snapshots").glob("step-*")):
-        try:
-            small = CondensedImages.load(place)
-        except InputError:
-            continue
-        rows = [Image.open(io.BytesIO(strip.png)) for strip in strips(small, 5)][:10]
-        width, height = max(row.width for row in rows), rows[0].height + GAP
-        sheet = Image.new("RGBA", (width, height * len(rows) - GAP))
-        for number, row in enumerate(rows):
-            sheet.paste(row, (0, number * height))
-        yield int(place.name.removeprefix("step-")), png(np.asarray(sheet))
-
-
-def curves(file: Path) -> dict[str, tuple[tuple[int, float], ...]]:
-    """Every logged metric by step; lines that a kill cut off are left out."""
-    found: dict[str, list[tuple[int, float]]] = {}
-    for line in file.read_text().splitlines() if file.exists() else ():
-        try:
-            values = json.loads(line)
-            step = int(values.pop("step"))
-        except (json.JSONDecodeError, KeyError, TypeError, ValueError):
-            continue
-        for name, value in values.items():
-            found.setdefault(name, []).append((step, float(value)))
-    return {name: tuple(points) for name, points in found.items() if len(points) > 1}
-
-
-def _scores(folder: Path) -> Iterator[Scored]:
-    """Scores that `attar evaluate` left with the set, and those of a table's run."""
-    for row in remembered_scores(folder):
-        score = row["score"]
-        given = (row.get("kept"), row.get("kept_above_chance"))
-        yield Scored(row["network"], row["protocol"], score["value"], score["spread"], score["n"], *given)
-    for file in sorted((folder / "run").glob("score-*.json")):
-        values = _plain(file)
-        if isinstance(values, list) and values:
-            _, protocol, _, *architecture = file.stem.split("-")
-            network = "convnet" + (f" ({'-'.join(architecture)})" if architecture else "")
-            yield Scored(network, protocol, float(np.mean(values)), float(np.std(values)), len(values))
-
-
-def _cost(folder: Path) -> dict[str, Any]:
-    cost = _plain(folder / "run" / "cost.json")
-    return cost if isinstance(cost, dict) else {}
-
-
-def _plain(file: Path) -> Any:
+def _commands(origin: Origin, place: str) -> tuple[str, ...]:
+    """The command that was given, and the one that takes all settings from the artefact; none of older ones."""
+    if origin.call is None:
+        return ()
     try:
-        return store.read_json(file)
-    except InputError:
-        return None
-
-
-def _table(file: Path, name: str) -> Table:
-    facts = store.read_json(file)
-    try:
-        cells = tuple(
-            Cell(cell["label"], cell["ipc"], tuple(map(tuple, cell["values"])), cell["bytes"], cell["seconds"])
-            for cell in facts["cells"]
-        )
-        full = facts["full"]["value"] if facts.get("full") else None
-        return Table(name, facts["data"], facts["protocol"]["name"], full, cells)
-    except (KeyError, TypeError):
-        raise InputError(f"{file} is no table of attar bench.") from None
+        call = Call(**origin.call)
+        command = call.command(origin.method, origin.seed)
+        known = "" if origin.method.startswith("import:") else call.again(place)
+    except (InputError, AttributeError, KeyError, TypeError, ValueError):
+        return ()
+    return tuple(filter(None, (command, known))) if command else ()

@@ -1,0 +1,136 @@
+"""Files beside an artefact, read by type: what is odd in them is told and left out, and the rest is shown."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from attar.core.cell import Cell, Measure
+from attar.core.scores import SCORES, scores_in
+
+Points = tuple[tuple[int, float], ...]
+Told = list[tuple[str, str]]
+"""What is left out, and why: the file, and a sentence."""
+LARGEST = 1e12
+"""Beyond it a measured number says nothing, and sums of several could overflow."""
+MOST_POINTS = 600
+"""Of a curve: as many as a chart has pixels."""
+
+
+def plain(file: Path, name: str, told: Told) -> Any:
+    """What a JSON file holds; None where there is none, or nothing that can be read."""
+    if not file.exists():
+        return None
+    try:
+        return json.loads(file.read_text())
+    except (OSError, RecursionError, ValueError):  # not UTF-8 and not JSON are both ValueErrors
+        told.append((name, "it cannot be read as JSON, and is left out."))
+        return None
+
+
+def number(value: Any) -> float | None:
+    """A finite number of a size that can be shown; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if -LARGEST <= value <= LARGEST else None
+
+
+def curves(file: Path, name: str, told: Told) -> dict[str, Points]:
+    """Every logged metric by step. The last line of a run that was killed may be cut off; other odd lines are told."""
+    if not file.exists():
+        return {}
+    *lines, rest = file.read_bytes().split(b"\n")
+    found: dict[str, dict[int, float]] = {}
+    odd = 0
+    for line in [*lines, rest]:
+        read = _logged(line)
+        odd += (read is None or None in read[1].values()) and line is not rest
+        for metric, value in (read[1] if read else {}).items():
+            if read is not None and value is not None:
+                found.setdefault(metric, {})[read[0]] = value
+    if odd:
+        told.append((name, f"{odd:,} of {len(lines):,} lines are not numbers by step; what is not is left out."))
+    return {metric: _thinned(sorted(points.items())) for metric, points in found.items() if len(points) > 1}
+
+
+def _logged(line: bytes) -> tuple[int, dict[str, float | None]] | None:
+    """A step and its metrics, None for those that are no numbers; None for a line that is no such thing."""
+    try:
+        values = json.loads(line)
+    except (RecursionError, ValueError):
+        return None
+    step = number(values.pop("step", None)) if isinstance(values, dict) else None
+    return None if step is None else (int(step), {metric: number(value) for metric, value in values.items()})
+
+
+def _thinned(points: list[tuple[int, float]]) -> Points:
+    """At most so many of them, evenly, with the first and the last."""
+    if len(points) <= MOST_POINTS:
+        return tuple(points)
+    places = (round(place * (len(points) - 1) / (MOST_POINTS - 1)) for place in range(MOST_POINTS))
+    return tuple(points[place] for place in places)
+
+
+def cost(file: Path, name: str, told: Told) -> tuple[float | None, int | None]:
+    """Seconds that a run took, and the most memory in bytes."""
+    facts = plain(file, name, told)
+    if facts is None:
+        return None, None
+    given = facts if isinstance(facts, dict) else {"seconds": facts}
+    seconds, memory = number(given.get("seconds")), number(given.get("peak_memory"))
+    if any(
+        given.get(key) is not None and read is None for key, read in (("seconds", seconds), ("peak_memory", memory))
+    ):
+        told.append((name, "it does not say in numbers what the run took, and is left out."))
+    return seconds, None if memory is None else int(memory)
+
+
+def scores(folder: Path, name: str, told: Told) -> tuple[Cell, ...]:
+    """Scores that lie beside an artefact, with all that they are read with; and those of a table's run."""
+    entries = plain(folder / SCORES, name, told)
+    given = entries.get("scores") if isinstance(entries, dict) else entries
+    found = [cell for cell in scores_in(folder) if _measured(cell)] if given is not None else []
+    missing = len(given) - len(found) if isinstance(given, list) else int(entries is not None)
+    if missing:
+        told.append(
+            (name, f"{missing:,} of its entries {'is no score' if missing == 1 else 'are no scores'}; left out.")
+        )
+    return (*found, *_of_tables(folder / "run"))
+
+
+def _measured(cell: Cell) -> bool:
+    """Whether all that is shown of it are numbers that can be shown."""
+    shown = [cell.score, *(other.score for other in cell.read_with)]
+    values = [*(score.value for score in shown), *(score.spread or 0.0 for score in shown)]
+    values += [end for score in shown for end in score.interval or ()]
+    values += [value for value in (cell.kept, cell.kept_above_chance) if value is not None]
+    return all(number(value) is not None for value in values)
+
+
+def _of_tables(folder: Path) -> Iterator[Cell]:
+    """Scores that `attar bench` kept in a run: a list of accuracies, named by protocol, number and network."""
+    for file in sorted(folder.glob("score-*-*.json")):
+        values = plain(file, "", [])
+        accuracies = [number(value) for value in values] if isinstance(values, list) else []
+        known = [value for value in accuracies if value is not None]
+        if known and len(known) == len(accuracies):
+            _, protocol, _, *architecture = file.stem.split("-")
+            network = f"convnet ({'-'.join(architecture)})" if architecture else "convnet"
+            measure = Measure.of([known])
+            yield Cell(measure.score, measure.values, column=network, protocol=protocol)
+
+
+def text(value: Any) -> str:
+    """Any value of JSON as text."""
+    if isinstance(value, str):
+        return value
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str)
+    except (RecursionError, ValueError):
+        return "?"
+
+
+def whole(value: Any) -> int:
+    """A whole number; 0 for anything else."""
+    known = number(value)
+    return 0 if known is None else int(known)
