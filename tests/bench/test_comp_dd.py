@@ -119,8 +119,8 @@ def test_the_tables_read_as_they_should(digits):
         return {"cells": [cell], "full": score}
 
     grid = comp_dd.table({"easy": facts(60.0, 62.0, 80.0), "hard": {**facts(40.0, 42.0, 80.0), "full": None}})
-    assert list(grid.columns[2].cells) == ["80.0 ± 0.0", "61.0 ± 1.0"]
-    assert list(grid.columns[3].cells) == ["not trained", "41.0 ± 1.0"]
+    assert list(grid.columns[2].cells) == ["80.0 ± 0.0", "61.0 ± 1.4"]
+    assert list(grid.columns[3].cells) == ["not trained", "41.0 ± 1.4"]
     assert list(grid.columns[4].cells)[1].startswith("-20.0 [")
     assert list(grid.columns[5].cells) == ["100.0", "76.2"]
     assert list(grid.columns[6].cells) == ["", ""]

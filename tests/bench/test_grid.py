@@ -18,7 +18,7 @@ from attar.images.condense.datadam import DataDAM
 from attar.images.condense.datm import DATM
 from attar.images.condense.rded import RDED
 from attar.images.networks.architecture import Architecture
-from attar.images.training import PROTOCOLS, Protocol
+from attar.images.training import PROTOCOLS, Auxiliary, Protocol
 
 ENGINE = Engine(device="cpu", quiet=True, checkpoint_seconds=0)
 METHODS = ("random", "dm:steps=4,real_batch=2,width=4", "datadam:steps=4,real_batch=2,width=4")
@@ -42,7 +42,9 @@ def test_a_method_is_named_with_its_settings_and_its_networks():
 
 
 def test_what_is_not_given_of_networks_and_experts_stays_the_methods_own():
-    assert method_named("rded:width=8", 1) == RDED(ipc=1, architecture=Architecture(norm="batch", width=8))
+    assert method_named("rded:observer.width=8", 1) == RDED(
+        ipc=1, observer=Auxiliary(architecture=Architecture(norm="batch", width=8))
+    )
     made = method_named("datm:experts=2,expert_epochs=3,width=4", 1)
     usual = DATM(ipc=1)
     assert made.architecture == dataclasses.replace(usual.architecture, width=4)

@@ -1,9 +1,67 @@
 """What is said of students beyond their accuracy."""
 
 import numpy as np
+import pytest
 import torch
 
+import attar
 from attar.classifiers.score import detection
+from attar.core.errors import InputError
+from attar.core.runtime import Engine
+from attar.core.scores import scores_in
+
+ENGINE = Engine(device="cpu", compile="off", quiet=True)
+
+
+@pytest.fixture(scope="module")
+def students(digits, tmp_path_factory):
+    """Folders of two seeds of one method, and of another."""
+    home = tmp_path_factory.mktemp("students")
+    kd = attar.KD(student="convnet:norm=batch,width=4", epochs=1)
+    alone = attar.Alone(student="convnet:norm=batch,width=4", epochs=1)
+    teacher = attar.distill(digits, attar.Alone(student="convnet:norm=batch,width=8", epochs=2), engine=ENGINE).network
+    for name, method, seed in (("a", kd, 0), ("b", kd, 1), ("alone", alone, 0)):
+        beside = {} if method is alone else {"teacher": teacher}
+        attar.distill(digits, method, out=home / name, seed=seed, engine=ENGINE, **beside)
+    return home
+
+
+def test_a_student_is_read_with_its_teacher_and_what_else_was_measured(students, digits):
+    found = attar.evaluate(students / "a", digits, engine=ENGINE)
+    (cell,) = found.networks
+    made = attar.open_artefact(students / "a").scores
+    assert cell.score.value == pytest.approx(made["student"])
+    assert cell.full.value == made["teacher"]
+    assert cell.kept == pytest.approx(made["kept"])
+    assert {"macro F1", "effective rank of the classifier"} <= set(cell.further)
+    assert f"beside it, its teacher: {made['teacher']:.1f} %" in str(found)
+
+
+def test_seeds_are_one_row_and_methods_several(students, digits):
+    found = attar.evaluate([students / name for name in ("a", "alone", "b")], digits, engine=ENGINE)
+    assert [(row.label, row.seeds) for row in found.rows] == [("kd", (0, 1)), ("alone", (0,))]
+    kd, alone = (row.cells[0] for row in found.rows)
+    assert (kd.score.n, alone.score.n, alone.score.spread) == (2, 1, None)
+    assert alone.kept is None
+    assert "beside kd, accuracy: macro F1: " in str(found)
+
+
+def test_scores_of_students_are_kept_and_stand_on_their_cards(students, digits):
+    from attar.cli import main
+
+    main(["evaluate", str(students / "a"), str(students / "b"), "--data", "digits", "--quiet"])
+    for name in "ab":
+        (cell,) = scores_in(students / name)
+        assert len(cell.values) == 1
+        text = (students / name / "README.md").read_text()
+        assert f"| **accuracy** |  | {cell.score} | 1 |" in text
+        assert f"| beside it, its teacher |  | {cell.full} |" in text
+        assert attar.open_artefact(students / name).scores
+
+
+def test_a_student_of_other_data_is_refused(students, shapes):
+    with pytest.raises(InputError, match="the student knows 10 classes"):
+        attar.evaluate(students / "a", shapes, engine=ENGINE)
 
 
 def test_two_classes_have_an_f1_and_a_curve():

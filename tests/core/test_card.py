@@ -1,30 +1,22 @@
-"""Headers, tables, commands and scores of cards."""
+"""Headers, tables and scores of cards."""
 
 import pytest
 import torch
 from huggingface_hub import DatasetCard, ModelCard
 
-from attar.core import store
-from attar.core.artefact import Origin
 from attar.core.card import (
     EXPORT,
-    cell,
-    command,
     dataset_header,
+    escaped,
     machine_line,
     model_header,
     per_class,
-    remember_scores,
-    remembered_scores,
+    score_table,
     settings_table,
     table,
 )
-
-SCORE = {"value": 71.24, "spread": 2.0, "n": 3}
-
-
-def row(network, protocol="field", value=1.0):
-    return {"network": network, "protocol": protocol, "score": {**SCORE, "value": value}}
+from attar.core.cell import Beside, Cell, Measure
+from attar.core.score import Score
 
 
 @pytest.mark.parametrize("rows, size", [(999, "n<1K"), (1_000, "1K<n<10K"), (2_000_000, "n>1M")])
@@ -37,6 +29,11 @@ def test_the_hub_reads_the_header_of_a_data_set(rows, size):
         "size_categories": [size],
         "tags": ["dataset-distillation", "attar"],
     }
+
+
+@pytest.mark.parametrize("title", ["a: b", "- {x}", "# no comment", "'quoted\"", "two | words", "*", "null"])
+def test_any_title_is_a_title(title):
+    assert DatasetCard(dataset_header(title, "graph-ml", 9)).data.pretty_name == title
 
 
 def test_the_hub_reads_the_header_of_a_model():
@@ -58,28 +55,33 @@ def test_tables_are_markdown_and_nested_settings_stand_in_their_place():
     assert machine_line({"torch": "2.13", "threads": 1}) == "torch 2.13, threads 1"
 
 
-def test_a_command_has_a_flag_for_every_setting_that_is_not_left_open():
-    settings = {"ipc": (1, 2), "zca": False, "siamese": True, "lr": None, "architecture": {"norm_kind": "two words"}}
-    origin = Origin("digits", "f", "dm", settings, 3, {})
-    assert command("condense", origin) == (
-        "attar condense dm --data digits --ipc 1 2 --no-zca --siamese --norm-kind 'two words' --seed 3"
+def test_nothing_in_a_cell_ends_it():
+    assert escaped("a|b\nc <script>") == "a\\|b c &lt;script>"
+    assert escaped("a\\|b") == "a\\\\\\|b"
+    assert table(("x|y",), [("a|b",)]) == "| x\\|y |\n|---|\n| a\\|b |"
+
+
+def test_below_a_score_stands_what_it_is_read_with():
+    """B4: 97.5 is read with random images of as many bytes, which have 99.7."""
+    cell = Cell.of(
+        [[97.0, 98.0]],
+        column="convnet",
+        protocol="field",
+        full=Score(99.9),
+        whole="all 1,297",
+        chance=10.0,
+        further={"at the last look": Measure.of([[50.0]])},
+        beside=(Beside("random, as many bytes", Score(99.7, spread=0.1, n=2), 40, 3000),),
     )
-
-
-def test_scores_replace_older_ones_of_the_same_network_and_protocol(tmp_path):
-    assert remembered_scores(tmp_path) == []
-    remember_scores(tmp_path, [row("convnet"), row("mlp")])
-    remember_scores(tmp_path, [row("convnet", value=2.0), row("convnet", "quick")])
-    assert remembered_scores(tmp_path) == [row("mlp"), row("convnet", value=2.0), row("convnet", "quick")]
-    store.write_json(tmp_path / "scores.json", {"network": "mlp"})
-    assert remembered_scores(tmp_path) == []
-    store.write_json(tmp_path / "scores.json", [1, {"network": "mlp"}, row("mlp")])
-    assert remembered_scores(tmp_path) == [row("mlp")]
-
-
-def test_a_cell_shows_the_spread_or_a_dash():
-    assert cell(SCORE) == "71.2 ± 2.0"
-    assert cell(None) == "–"
+    lines = score_table([cell], 2888).strip().splitlines()[2:]
+    assert lines == [
+        "| **convnet** | field | 97.5 ± 0.7 % | 2 | 2,888 | 97.6 %, above chance 97.3 % |",
+        "| beside it, at the last look |  | 50.0 % | 1 |  |  |",
+        "| beside it, all 1,297 |  | 99.9 % | 1 |  |  |",
+        "| beside it, always guessing |  | 10.0 % | 1 |  |  |",
+        "| beside it, random, as many bytes |  | 99.7 ± 0.1 % | 2 | 3,000 |  |",
+    ]
+    assert score_table([]) == ""
 
 
 def test_samples_of_a_class_in_figures():

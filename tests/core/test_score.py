@@ -8,16 +8,25 @@ from scipy import stats
 from attar.core.score import Interval, Score, Spread, kept, paired, welch
 
 
-def test_a_score_is_the_mean_with_its_population_spread():
+def test_a_score_is_the_mean_with_its_sample_deviation():
     values = [90.0, 92.0, 97.0]
     score = Score.of(values)
     assert (score.value, score.n) == (93.0, 3)
-    assert score.spread == pytest.approx(np.std(values))
-    assert str(score) == "93.0 ± 2.9 %"
+    assert score.spread == pytest.approx(np.std(values, ddof=1))
+    assert str(score) == "93.0 ± 3.6 %"
 
 
 def test_a_single_value_has_no_spread():
-    assert Score.of([3.0], unit="dB", better="lower") == Score(3.0, "dB", "lower", 0.0, 1)
+    score = Score.of([3.0], unit="dB", better="lower")
+    assert score == Score(3.0, "dB", "lower", None, 1)
+    assert str(score) == "3.0 dB"
+
+
+def test_a_unit_has_its_decimals():
+    assert str(Score.of([4.5, 4.7], "nats", "lower")) == "4.6000 ± 0.1414 nats"
+    assert str(Score(0.0123456, "")) == "0.01235"
+    assert str(Score(1.21, "×", interval=(1.1, 1.333))) == "1.21 [1.10, 1.33] ×"
+    assert Interval(0.5, 0.25, 0.75).told("rad") == "+0.50000 [+0.25000, +0.75000]"
 
 
 @pytest.mark.parametrize(
@@ -29,7 +38,13 @@ def test_what_is_kept_is_the_share_above_chance(value, full, chance, share):
 
 
 def test_nothing_can_be_kept_of_a_score_at_chance():
-    assert math.isnan(kept(Score(10.0), Score(10.0), chance=10.0))
+    assert kept(Score(10.0), Score(10.0), chance=10.0) is None
+    assert kept(Score(0.0), Score(0.0)) is None
+    assert kept(Score(9.0), Score(8.0), chance=10.0) is None
+
+
+def test_of_what_should_be_small_no_share_is_kept():
+    assert kept(Score(5.0, "nats", "lower"), Score(4.0, "nats", "lower")) is None
 
 
 @pytest.mark.parametrize("sizes", [(5, 5), (3, 20), (2, 2), (10, 4)])
@@ -85,7 +100,10 @@ def test_paired_interval_is_students():
 
 
 def test_one_pair_has_no_interval():
-    assert paired([2.0], [1.0]) == Interval(1.0, -math.inf, math.inf)
+    alone = paired([2.0], [1.0])
+    assert alone == Interval(1.0, -math.inf, math.inf)
+    assert str(alone) == "+1.0"
+    assert alone.to_json() == {"difference": 1.0, "low": None, "high": None}
 
 
 def test_unequal_pairs_are_a_mistake_of_ours():

@@ -8,7 +8,7 @@ from attar.core import engine as core
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.graphs.coresets import GraphRandom, GraphStart
-from attar.graphs.score import evaluate
+from attar.graphs.score import CHOSEN, evaluate
 from attar.graphs.sources import load
 from attar.graphs.training import Protocol
 from graphs.helpers import ENGINE, NARROW
@@ -32,21 +32,51 @@ def scored(small, source, **settings):
 def test_a_score_has_both_epochs_and_survives_json(motifs):
     report = scored(condensed(GraphStart(gpc=3), motifs), motifs)
     row = report.networks[0]
-    assert (row.score.n, row.last.n, row.chance, row.metric) == (2, 2, 50, "accuracy")
+    chosen = row.further[CHOSEN]
+    assert (row.score.n, chosen.score.n, row.chance, row.score.unit) == (2, 2, 50, "%")
     assert row.score.value == pytest.approx(sum(row.values[0]) / 2)
-    assert row.last.value == pytest.approx(sum(row.last_values[0]) / 2)
-    assert (report.graphs, report.full_graphs) == (6, 288)
-    assert "at the last epoch from 6 graphs" in str(report)
-    assert "best validation score" in str(report)
-    assert json.loads(json.dumps(report.to_json()))["networks"][0]["last"]["n"] == 2
+    assert chosen.score.value == pytest.approx(sum(chosen.values[0]) / 2)
+    assert (report.count, report.rows[0].full_count) == (6, 288)
+    assert f"{row.score} from 6 graphs" in str(report)
+    assert f"best validation score: {chosen.score}" in str(report)
+    assert "always guessing: 50.0 %" in str(report)
+    facts = json.loads(json.dumps(report.to_json(), allow_nan=False))
+    assert facts["rows"][0]["columns"][0]["further"][CHOSEN]["n"] == 2
 
 
 def test_the_same_seed_gives_the_same_scores_whatever_stands_beside(motifs):
     one, two = (condensed(GraphStart(gpc=3), motifs, seed) for seed in (0, 1))
-    together = scored([one, two], motifs)
+    together = scored([two, one], motifs)
     alone = scored(two, motifs)
-    assert together.of_set(1).networks[0].last_values == alone.networks[0].last_values
+    assert together.rows[0].seeds == (0, 1)
+    assert together.of_set(1).networks[0].values == alone.networks[0].values
     assert together.of_set(1).networks[0].score == alone.networks[0].score
+    assert together.of_set(1).networks[0].further == alone.networks[0].further
+
+
+def test_methods_are_rows_that_are_compared_in_pairs(motifs):
+    sets = [condensed(method, motifs, seed) for method in (GraphStart(gpc=3), GraphRandom(gpc=3)) for seed in (0, 1)]
+    table = scored(sets, motifs)
+    assert [row.label for row in table.rows] == ["graph-start", "graph-random"]
+    assert table.difference(1).unit == "sets in pairs"
+    assert table.difference(1, measure=CHOSEN).unit == "sets in pairs"
+    assert "beside graph-random, gcn: at the epoch with the best validation score: " in str(table)
+
+
+def test_networks_are_told_and_every_epoch_is_shown(motifs, monkeypatch):
+    """G4."""
+    from attar.graphs import score
+
+    seen, said = [], []
+    real = score.train_on_condensed
+
+    def watching(*args, watch):
+        return real(*args, watch=lambda taken: seen.append(taken) or watch(taken))
+
+    monkeypatch.setattr(score, "train_on_condensed", watching)
+    row = scored(condensed(GraphStart(gpc=3), motifs), motifs, say=said.append).networks[0]
+    assert seen[-1] == 2 * BRIEF.epochs
+    assert f"gcn on graph-start: network 2 of 2, {row.values[0][1]:.1f} %" in said
 
 
 def test_every_set_is_tested_on_the_split_that_it_was_made_with(motifs, monkeypatch):
@@ -55,7 +85,9 @@ def test_every_set_is_tested_on_the_split_that_it_was_made_with(motifs, monkeypa
     fold = motifs.fold(1, folds=4, seed=3)
     small, seen = condensed(GraphStart(gpc=3), fold), []
     real = score.train_on_condensed
-    monkeypatch.setattr(score, "train_on_condensed", lambda jobs, *a: seen.extend(s for _, s in jobs) or real(jobs, *a))
+    monkeypatch.setattr(
+        score, "train_on_condensed", lambda jobs, *a, **k: seen.extend(s for _, s in jobs) or real(jobs, *a, **k)
+    )
     scored(small, motifs)
     assert {source.fingerprint for source in seen} == {fold.fingerprint}
 
@@ -70,7 +102,7 @@ def test_other_data_of_the_same_form_is_said(motifs):
 def test_the_score_of_all_the_data_is_remembered(motifs, monkeypatch):
     small = condensed(GraphRandom(gpc=3), motifs)
     first = scored(small, motifs, ceiling="run").networks[0]
-    assert first.kept == pytest.approx(100 * first.last.value / first.full.value)
+    assert first.kept == pytest.approx(100 * first.score.value / first.full.value)
     monkeypatch.setattr("attar.graphs.training._train_alone", lambda *a, **k: pytest.fail("trained again"))
     assert scored(small, motifs, ceiling="auto").networks[0].full == first.full
 
@@ -88,14 +120,14 @@ def test_molecules_are_scored_by_ranking(motifs):
     source = dataclasses.replace(motifs, metric="roc-auc")
     report = scored(condensed(GraphStart(gpc=3), source), source)
     row = report.networks[0]
-    assert (row.metric, row.score.unit, row.chance) == ("roc-auc", "% AUC", 50)
+    assert (row.score.unit, row.further[CHOSEN].score.unit, row.chance) == ("% AUC", "% AUC", 50)
 
 
 def test_networks_of_every_kind_are_tried(motifs):
     small = condensed(GraphStart(gpc=2), motifs)
     names = ("gcn:width=8", "gin:width=8", "gat:width=8", "sage:width=8,pooling=sum")
     report = scored(small, motifs, networks=names, repeats=1)
-    assert [row.network for row in report.networks] == list(names)
+    assert report.columns == names
 
 
 def test_what_does_not_fit_is_refused(motifs):
@@ -115,4 +147,4 @@ def test_a_saved_set_knows_what_it_cost(motifs, tmp_path):
     runtime = Runtime(ENGINE)
     method = GraphStart(gpc=2).resolve(motifs, runtime)
     small = core.run(method, motifs, runtime, out=tmp_path)
-    assert "condensed in" in str(scored(small, load("motifs", seed=4)))
+    assert "made in" in str(scored(small, load("motifs", split_seed=4)))

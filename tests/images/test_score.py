@@ -28,10 +28,11 @@ def score(small, source, engine, **settings):
 
 
 def test_a_set_scores_the_same_alone_and_among_others(small, digits, engine):
+    again = attar.condense(digits, attar.DM(ipc=2, steps=2, real_batch=4, architecture=TINY), seed=5, engine=engine)
     other = attar.condense(digits, attar.Random(ipc=2), seed=5, engine=engine)
-    alone, both = (score(sets, digits, engine).networks[0] for sets in (small, [small, other]))
-    assert both.values[0] == alone.values[0]
-    assert len(both.values) == 2
+    alone, several = score(small, digits, engine), score([other, again, small], digits, engine)
+    assert [(row.label, row.seeds) for row in several.rows] == [("random", (5,)), ("dm", (0, 5))]
+    assert several.rows[1].cells[0].values[0] == alone.networks[0].values[0]
 
 
 def test_beside_a_score_stand_no_augmentation_and_random_images(small, digits, engine):
@@ -39,8 +40,8 @@ def test_beside_a_score_stand_no_augmentation_and_random_images(small, digits, e
     labels = [other.label for other in row.beside]
     assert labels == ["without augmentation", "random, as many images", "random, as many bytes"]
     bare, as_many, as_heavy = row.beside
-    assert (bare.images, as_many.images) == (20, 20)
-    assert as_heavy.images > as_many.images
+    assert (bare.count, as_many.count) == (20, 20)
+    assert as_heavy.count > as_many.count
     assert as_heavy.bytes <= small.bytes
     assert as_heavy.bytes + 10 * (64 + 8) > small.bytes - 500  # not one image per class more, headers aside
 
@@ -64,7 +65,7 @@ def test_random_images_keep_the_classes_shares(digits, runtime):
     keep = torch.cat([torch.arange(3), torch.arange(3, 30, 3)])
     uneven = dataclasses.replace(uneven, images=uneven.images[keep], labels=uneven.labels[keep])
     found = measure_beside(uneven, digits, TINY, BRIEF, 1, "run", 0.0, runtime)
-    assert found[1].images == 3 + 9
+    assert found[1].count == 3 + 9
 
 
 def test_what_takes_long_is_said_and_not_started(small, digits, engine):
@@ -87,14 +88,52 @@ def test_the_text_says_what_was_kept_and_what_it_cost(digits, engine, tmp_path):
     assert "kept" in text
     assert "above chance" in text
     assert "beside it, random, as many images" in text
-    assert "of the full set; condensed in" in text
+    assert "beside it, always guessing: 10.2 %" in text
+    assert "of the whole; made in" in text
     assert "GB, scored in" in text
 
 
 def test_scores_survive_json(small, digits, engine):
-    facts = score([small, small], digits, engine).to_json()
-    assert json.loads(json.dumps(facts)) == facts | {"networks": json.loads(json.dumps(facts["networks"]))}
-    assert facts["networks"][0]["spread"]["sets"] == 0
+    report = score([small, small], digits, engine, beside="run")
+    assert report.networks[0].spread.sets == 0
+    facts = json.loads(json.dumps(report.to_json(), allow_nan=False))
+    (row,) = facts["rows"]
+    assert [other["label"] for other in row["columns"][0]["beside"]][-1] == "random, as many bytes"
+    assert (row["count"], row["full_count"]) == (20, 1297)
+
+
+def test_networks_are_told_as_they_finish(small, digits, engine):
+    """G4."""
+    said = []
+    row = score(small, digits, engine, beside="run", say=said.append).networks[0]
+    assert said[:2] == [f"convnet on dm: network {n} of 2, {row.values[0][n - 1]:.1f} %" for n in (1, 2)]
+    assert f"beside it, without augmentation: network 2 of 2, {row.beside[0].score.value:.1f} %"[:48] in said[3]
+
+
+def test_a_line_on_the_terminal_shows_every_mini_batch(small, digits, engine, monkeypatch):
+    """G4."""
+    from attar.images import score as module
+
+    lines = []
+
+    class Line:
+        def __init__(self, title, total, *, quiet):
+            self.told = (title, total, quiet, [])
+            lines.append(self.told)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *exception):
+            pass
+
+        def at(self, step):
+            self.told[3].append(step)
+
+    monkeypatch.setattr(module, "Line", Line)
+    score(small, digits, dataclasses.replace(engine, quiet=False))
+    assert [(title, total, quiet) for title, total, quiet, _ in lines] == [("convnet on dm", 6, False)]
+    assert lines[0][3] == [1, 2, 3, 4, 5, 6]
 
 
 def test_each_network_may_have_a_set_of_its_own(digits, runtime):

@@ -15,12 +15,12 @@ from rich.console import Console
 from rich.table import Table
 
 from attar.bench.grid import row_named
-from attar.bench.tables import Cell, Plan, run
+from attar.bench.tables import Cell, Plan, run, share
 from attar.core import store
 from attar.core.errors import InputError, unknown
 from attar.core.progress import as_text
 from attar.core.runtime import Engine, Runtime
-from attar.core.score import Score, kept, welch
+from attar.core.score import Score, welch
 from attar.images.complexity import ClassComplexity, Looking, class_complexity, classifier_of, select
 from attar.images.data import comp_dd
 from attar.images.networks.architecture import parse
@@ -215,7 +215,7 @@ def table(facts: dict[str, Any]) -> Table:
     for heading in ("per class", "method", "easy %", "hard %", "hard - easy", "easy kept", "hard kept"):
         grid.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=True)
     full = {name: Score(**facts[name]["full"]) if facts[name]["full"] else None for name in HALVES}
-    easy, hard = (str(full[name] or "not trained").removesuffix(" %") for name in HALVES)
+    easy, hard = (getattr(full[name], "number", "not trained") for name in HALVES)
     grid.add_row("all", "full data", easy, hard, "", *("100.0" if full[name] else "" for name in HALVES))
     cells = [[Cell(**cell) for cell in facts[name]["cells"]] for name in HALVES]
     for easier, harder in zip(*cells, strict=True):
@@ -223,12 +223,8 @@ def table(facts: dict[str, Any]) -> Table:
         grid.add_row(
             str(easier.ipc),
             easier.label,
-            *(f"{score.value:.1f} ± {score.spread:.1f}" for score in scores),
+            *(score.number for score in scores),
             str(welch(harder.by_set, easier.by_set)),
-            *(_kept(score, full[name]) for score, name in zip(scores, HALVES, strict=True)),
+            *(share(score, full[name]) for score, name in zip(scores, HALVES, strict=True)),
         )
     return grid
-
-
-def _kept(score: Score, full: Score | None) -> str:
-    return f"{kept(score, full):.1f}" if full else ""

@@ -94,7 +94,5 @@ def table(results: dict[str, Continual], data: str) -> Table:
         scores = [result.after(step) for step in range(len(result.seen))]
         over = "" if result is first else str(paired(result.final_by_order, first.final_by_order))
         printed = known.get(text.partition(":")[0])
-        grid.add_row(
-            text, *(f"{s.value:.1f} ± {s.spread:.1f}" for s in scores), over, f"{printed:.1f}" if printed else ""
-        )
+        grid.add_row(text, *(s.number for s in scores), over, f"{printed:.1f}" if printed else "")
     return grid

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from attar.bench.tables import Fleet, Plan, Row, run
 from attar.core import store
 from attar.core.errors import InputError, unknown
+from attar.core.flags import flags_of
 from attar.core.registry import find
 from attar.core.runtime import Engine
 from attar.core.settings import Settings, words
@@ -72,27 +73,24 @@ def row_named(text: str, sets: int, networks: int) -> Row:
 def method_named(text: str, ipc: int) -> Any:
     """A method by name, with settings after a colon: `datadam:power=1,norm=batch`.
 
-    Settings of its network and its experts are given like those of the method, and what is not given stays as the
-    method has it.
+    Settings of its network and its experts are given like those of the method, those of a network beside it with its
+    role in front (`herding:observer.width=8`); what is not given stays as the method has it.
 
     Raises:
         InputError: A method or a setting that is not there, or a value out of its range.
     """
     name, given = words(text)
     settings = find(name, "condense").load()
-    usual = {key: getattr(settings(), key) for key in settings.__dataclass_fields__ if key not in ("protocol", "ipc")}
-    parts = {key: value for key, value in usual.items() if isinstance(value, Settings)}
-    homes = {key: part for part, value in parts.items() for key in value.to_json()}
-    own = [key for key in usual if key not in parts]
-    values: dict[str, Any] = {"ipc": ipc}
+    places = {flag.name[2:].replace("-", "_"): flag.path for flag in flags_of(settings) if flag.name != "--ipc"}
+    values = settings().to_json() | {"ipc": ipc}
     for key, value in given.items():
-        if key in own:
-            values[key] = _value(value)
-        elif key in homes:
-            part = homes[key]
-            values[part] = {**values.get(part, parts[part].to_json()), key: _value(value)}
-        else:
-            raise unknown(f"setting of {name}", key, [*own, *homes])
+        if key not in places:
+            raise unknown(f"setting of {name}", key, places)
+        *homes, last = places[key]
+        place = values
+        for home in homes:
+            place = place[home]
+        place[last] = _value(value)
     made: Settings = settings.from_json(values)
     return made
 

@@ -165,29 +165,29 @@ def family_rows(steps: int, sets: int, networks: int, experts: Experts) -> tuple
         return Row(label, settings, sets, 1, labels="taught", protocol=protocol)
 
     def matches(ipc: int) -> dict[str, Any]:
-        return {"networks": max(1, steps // (1 if ipc == 1 else 2 * ipc))}
+        return {"network_draws": max(1, steps // (1 if ipc == 1 else 2 * ipc))}
 
     def students(ipc: int) -> dict[str, Any]:
         count = {"steps": max(1, steps // (1 if ipc == 1 else 5)), "student_steps": 20}
         return {**count, "last_start": 20, "lr": 10.0 if ipc == 1 else 50.0, "lr_lr": 1e-4}
 
-    dcc_loops: dict[str, Any] = {"networks": max(1, steps // 10), "matches": 10, "epochs": 5}
+    dcc_loops: dict[str, Any] = {"network_draws": max(1, steps // 10), "matches": 10, "network_epochs": 5}
     flat = dataclasses.replace(experts, flat_radius=0.01)
     gentle = {"student_lr": 0.002, "lr_lr": 1e-7, "lr": 10.0}  # with momentum a step counts tenfold
     smooth = Experts(**{**SMOOTH.to_json(), "experts": experts.experts, "expert_epochs": experts.expert_epochs})
-    recover: dict[str, Any] = {"iterations": 3 * steps}
-    untouched: dict[str, Any] = {"start": "real", "iterations": 1, "image_lr": 0.0, "rounding": "nearest"}
+    recover: dict[str, Any] = {"block_steps": 3 * steps}
+    untouched: dict[str, Any] = {"start": "real", "block_steps": 1, "image_lr": 0.0, "rounding": "nearest"}
     return (
         row("DC", lambda ipc: DC(ipc=ipc, start="real", **matches(ipc))),
         row("DSA", lambda ipc: DSA(ipc=ipc, **matches(ipc))),
         row("DSA, DCC's loops", lambda ipc: DSA(ipc=ipc, **dcc_loops), most=1),
-        row("DCC", lambda ipc: DCC(ipc=ipc, networks=max(1, steps // (10 if ipc == 1 else 2 * ipc)))),
+        row("DCC", lambda ipc: DCC(ipc=ipc, network_draws=max(1, steps // (10 if ipc == 1 else 2 * ipc)))),
         row("MTT", lambda ipc: MTT(ipc=ipc, experts=experts, **students(ipc))),
         row("TESLA", lambda ipc: TESLA(ipc=ipc, experts=experts, **{**students(ipc), "lr": 10.0})),
         row("FTD", lambda ipc: FTD(ipc=ipc, experts=flat, **students(ipc))),
         row("AST", lambda ipc: AST(ipc=ipc, experts=smooth, **{**students(ipc), **gentle})),
         row("relabelled random", lambda ipc: Relabelled(ipc=ipc), labels="soft"),
-        row("relabelled k-means", lambda ipc: Relabelled(ipc=ipc, images="k-means", space="pixel"), labels="soft"),
+        row("relabelled k-means", lambda ipc: Relabelled(ipc=ipc, chosen_by="k-means", space="pixel"), labels="soft"),
         row("DATM", lambda ipc: DATM(ipc=ipc, experts=flat, **students(ipc)), labels="soft"),
         row("EDF", lambda ipc: EDF(ipc=ipc, experts=flat, **students(ipc)), labels="soft"),
         taught("random, taught", lambda ipc: SRe2L(ipc=ipc, **untouched)),
@@ -403,7 +403,7 @@ def choose(folder: Path, source: ImageSource, plan: Plan, engine: Engine) -> Pat
     return best
 
 
-def table(cells: list[Cell], full: Score | None, full_seconds: float, source: ImageSource, name: str) -> Grid:
+def table(cells: list[Cell], full: Score | None, full_seconds: float | None, source: ImageSource, name: str) -> Grid:
     """The table as people read it."""
     grid = Grid(title=None, show_edge=False, pad_edge=False)
     headings = ("per class", "labels", "method", "accuracy %", "over random", "kept", "bytes", "seconds", "published %")
@@ -411,7 +411,7 @@ def table(cells: list[Cell], full: Score | None, full_seconds: float, source: Im
         grid.add_column(heading, justify="left" if heading in ("labels", "method") else "right", no_wrap=True)
     known = published(name, cells[0].ipc) if name in datasets() else {}
     whole = f"{known['whole'].value:.1f}" if "whole" in known else ""
-    accuracy = f"{full.value:.1f} ± {full.spread:.1f}" if full else "not trained"
+    accuracy = full.number if full else "not trained"
     grid.add_row(
         "all",
         "hard",
@@ -420,7 +420,7 @@ def table(cells: list[Cell], full: Score | None, full_seconds: float, source: Im
         "",
         "100.0" if full else "",
         f"{source.bytes:,}",
-        f"{full_seconds:.1f}",
+        "" if full_seconds is None else f"{full_seconds:.1f}",
         whole,
     )
     for ipc in sorted({cell.ipc for cell in cells}):
@@ -437,14 +437,20 @@ def table(cells: list[Cell], full: Score | None, full_seconds: float, source: Im
                 str(ipc),
                 cell.labels,
                 cell.label,
-                f"{cell.score.value:.1f} ± {cell.score.spread:.1f}",
+                cell.score.number,
                 str(over(cell, random)) if random and cell is not random else "",
-                f"{kept(cell.score, full):.1f}" if full else "",
+                share(cell.score, full),
                 f"{cell.bytes:,}",
                 f"{cell.seconds:.1f}",
                 str(paper) if paper else "",
             )
     return grid
+
+
+def share(score: Score, full: Score | None) -> str:
+    """What is kept of the full-data score, in figures; nothing where that is not known."""
+    found = kept(score, full) if full else None
+    return "" if found is None else f"{found:.1f}"
 
 
 def over(cell: Cell, random: Cell) -> Interval:

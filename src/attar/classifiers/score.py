@@ -1,7 +1,9 @@
 """What a student keeps, read anew from its folder: accuracy, F1, geometry, and the bits of subclasses."""
 
+import math
+import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,110 +14,116 @@ from attar.classifiers.artefact import DistilledClassifier
 from attar.classifiers.diagnosis import Diagnosis, diagnose
 from attar.classifiers.subclasses import Grouping, information
 from attar.classifiers.teacher import class_logits_of
+from attar.core.cell import Cell, Measure
 from attar.core.errors import InputError
-from attar.core.runtime import Engine, Runtime
-from attar.core.score import Score
+from attar.core.evaluation import Evaluation, Row
+from attar.core.rows import rows_of
+from attar.core.runtime import Runtime
+from attar.core.score import Better, Score, kept
 from attar.images.sources import ImageSource
+from attar.images.splits import own_split
 
 MOST_DIAGNOSED = 5000
 """Training images on which the geometry is read."""
+GEOMETRY: dict[str, tuple[str, str, Better]] = {
+    "within": ("NC1, within / between classes", "", "lower"),
+    "lengths": ("NC2, spread of the means' lengths", "", "lower"),
+    "angles": ("NC2, cosines off by", "", "lower"),
+    "duality": ("NC3, means and weights apart", "", "lower"),
+    "disagreement": ("NC4, nearest mean differs", "%", "lower"),
+    "rank": ("effective rank of the classifier", "", "higher"),
+}
+"""What a `Diagnosis` measures, in words, with its unit and which way is better."""
 
 
-@dataclass(frozen=True)
-class StudentScore:
-    """One student on the test images."""
-
-    name: str
-    accuracy: float
-    teacher: float | None
-    """The teacher's, as it was measured when the student was made."""
-    macro_f1: float
-    """The mean over classes of F1, in per cent."""
-    f1: float | None
-    """Of two classes: F1 of the second one, in per cent."""
-    auc: float | None
-    """Of two classes: the area under the curve of its probability, in per cent."""
-    diagnosis: Diagnosis
-    bits: float | None
-    """Bits a sample that its answers about subclasses say beyond those about classes."""
-    label_bits: float | None
-    """Bits a sample that the labels say so, where they are subclasses."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Students by one method with different seeds, or by several."""
-
-    students: tuple[StudentScore, ...]
-
-    @property
-    def score(self) -> Score:
-        """Their mean accuracy."""
-        return Score.of([student.accuracy for student in self.students])
-
-    def to_json(self) -> list[dict[str, Any]]:
-        """Plain values."""
-        return [asdict(student) for student in self.students]
-
-    def __str__(self) -> str:
-        lines = []
-        for student in self.students:
-            kept = f", {100 * student.accuracy / student.teacher:.1f} % of its teacher" if student.teacher else ""
-            bits = "" if student.bits is None else f"\n  subclasses say {student.bits:.3f} bits more a sample"
-            bits += "" if student.label_bits is None else f", their labels {student.label_bits:.3f}"
-            second = "" if student.f1 is None else f", of the second class {student.f1:.1f} %, AUC {student.auc:.1f} %"
-            told = f"  macro F1 {student.macro_f1:.1f} %{second}"
-            lines += [f"{student.name}: {student.accuracy:.1f} %{kept}", told, f"  {student.diagnosis}{bits}"]
-        return "\n".join(lines + ([f"mean: {self.score}"] if len(self.students) > 1 else []))
-
-
-def evaluate(
-    students: Sequence[DistilledClassifier], source: ImageSource, *, engine: Engine | None = None, **others: Any
-) -> Evaluation:
+def measure(students: Sequence[DistilledClassifier], source: ImageSource, runtime: Runtime) -> Evaluation:
     """Test students on the real test images, and read their geometry on the training images.
 
     Args:
-        students: By one method, or by several.
+        students: By one method, or by several; those that differ only in their seed make one row.
         source: The data.
-        engine: How to use the machine.
-        others: Settings of sets' evaluation, which students have no use for.
+        runtime: The machine.
 
     Raises:
-        InputError: A student of other classes or images.
+        InputError: No student, or one of other classes or images.
     """
-    runtime = Runtime(engine)
-    return Evaluation(tuple(_scored(student, source, runtime) for student in students))
+    start = time.perf_counter()
+    for student in students:
+        if student.classes != source.classes or student.shape != source.shape:
+            raise InputError(
+                f"the student knows {len(student.classes)} classes of {student.shape} images, but {source.name} has "
+                f"{len(source.classes)} of {source.shape}."
+            )
+    rows = []
+    for label, members in rows_of(students):
+        found = []
+        for number, student in enumerate(members, start=1):
+            found.append(_scored(student, source, runtime))
+            runtime.say(f"{label}: student {number} of {len(members)}, {found[-1]['accuracy'][0]:.1f} %")
+        small, large = members[0].origin.student, members[0].origin.teacher
+        sizes = {"count": small.parameters, "full_count": large and large.parameters}
+        rows.append(Row.of(label, members, [_cell(members, found, source)], **sizes))
+    return Evaluation(tuple(rows), "parameters", "students", seconds=round(time.perf_counter() - start, 3))
 
 
-def _scored(student: DistilledClassifier, source: ImageSource, runtime: Runtime) -> StudentScore:
-    if student.classes != source.classes or student.shape != source.shape:
-        raise InputError(
-            f"the student knows {len(student.classes)} classes of {student.shape} images, but {source.name} has "
-            f"{len(source.classes)} of {source.shape}."
-        )
-    source = replace(source, transform=student.transform, prepared=None)
+Found = dict[str, tuple[float, str, Better]]
+"""Measured values of one student with their units and which way is better, by name."""
+
+
+def _cell(students: Sequence[DistilledClassifier], found: Sequence[Found], source: ImageSource) -> Cell:
+    """The accuracy of students that differ in their seed alone, with the other measures and their teachers."""
+    together = {
+        name: Measure.of([[one[name][0]] for one in found], unit, better)
+        for name, (_, unit, better) in found[0].items()
+        if all(name in one for one in found)
+    }
+    accuracies = together.pop("accuracy")
+    teachers = [student.scores.get("teacher") for student in students]
+    known = [value for value in teachers if value is not None]
+    return Cell(
+        accuracies.score,
+        accuracies.values,
+        column="accuracy",
+        full=Score.of(known) if known else None,
+        whole="its teacher",
+        chance=100 * float(torch.bincount(source.test.labels).max()) / len(source.test),
+        kept_by_set=tuple(
+            kept(Score(student), Score(teacher)) if teacher else None
+            for student, teacher in zip(accuracies.by_set, teachers, strict=True)
+        ),
+        further=together,
+    )
+
+
+def _scored(student: DistilledClassifier, source: ImageSource, runtime: Runtime) -> Found:
+    """What one student scores on the test images, its geometry, and what its subclasses say."""
+    source = replace(own_split(student, source, runtime), transform=student.transform, prepared=None)
     known = student.labels_are_subclasses
     logits, labels = class_logits_of(student.network, source, runtime, student.group, known=known)
     rows = torch.arange(len(source.train))[:: -(-len(source.train) // MOST_DIAGNOSED)]
     labelled = [(source.inputs(part, runtime.device), source.targets[part]) for part in rows.split(512)]
-    bits = label_bits = None
+    macro, f1, auc = detection(logits, labels)
+    accuracy = 100 * int((logits.argmax(dim=1) == labels).sum()) / len(labels)
+    found: dict[str, tuple[float | None, str, Better]] = {
+        "accuracy": (accuracy, "%", "higher"),
+        "macro F1": (macro, "%", "higher"),
+        "F1 of the second class": (f1, "%", "higher"),
+        "AUC of the second class": (auc, "%", "higher"),
+    }
     if student.group is not None:
         with torch.no_grad():
             said = torch.cat([student.network(images).cpu() for images, _ in labelled])
         told = information(said, Grouping(student.group), labels=source.targets[rows] if known else None)
-        bits, label_bits = told.soft, told.label
-    macro, f1, auc = detection(logits, labels)
-    return StudentScore(
-        name=student.origin.method,
-        accuracy=100 * int((logits.argmax(dim=1) == labels).sum()) / len(labels),
-        teacher=student.scores.get("teacher"),
-        macro_f1=macro,
-        f1=f1,
-        auc=auc,
-        diagnosis=_geometry(student, labelled),
-        bits=bits,
-        label_bits=label_bits,
-    )
+        found["bits that subclasses add a sample"] = (told.soft, "bits", "higher")
+        found["bits that their labels add"] = (told.label, "bits", "higher")
+    geometry = _geometry(student, labelled)
+    for name, (meaning, unit, better) in GEOMETRY.items():
+        found[meaning] = (getattr(geometry, name), unit, better)
+    return {
+        name: (value, unit, better)
+        for name, (value, unit, better) in found.items()
+        if value is not None and math.isfinite(value)
+    }
 
 
 def detection(

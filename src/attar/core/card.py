@@ -1,19 +1,18 @@
 """What the cards of artefacts share: headers that the hub reads, tables, the command that makes it again, scores."""
 
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from attar.core import store
-from attar.core.errors import InputError
+from attar.core.cell import Cell
+from attar.core.provenance import ARTEFACT, Call
+from attar.core.score import Score
+from attar.core.scores import SCORES as SCORES
 from attar.core.settings import flat
 
-SCORES = "scores.json"
 EXPORT = "data/train-00000-of-00001.parquet"
 """Where the parquet file of a condensed set lies."""
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
@@ -28,21 +27,18 @@ def dataset_header(title: str, task: str, rows: int) -> str:
         task: The hub's word for what it is for.
         rows: How many samples there are.
     """
-    return f"""---
-pretty_name: {title}
-configs:
-- config_name: default
-  data_files:
-  - split: train
-    path: {EXPORT}
-task_categories:
-- {task}
-size_categories:
-- {next((name for most, name in SIZES if rows < most), "n>1M")}
-tags:
-- dataset-distillation
-- attar
----"""
+    from huggingface_hub import DatasetCardData
+
+    size = next((name for most, name in SIZES if rows < most), "n>1M")
+    files = [{"split": "train", "path": EXPORT}]
+    data = DatasetCardData(
+        pretty_name=title,
+        configs=[{"config_name": "default", "data_files": files}],
+        task_categories=[task],
+        size_categories=[size],
+        tags=["dataset-distillation", "attar"],
+    )
+    return _header(data)
 
 
 def model_header(tag: str, *, library: str = "attar", pipeline: str | None = None) -> str:
@@ -53,8 +49,13 @@ def model_header(tag: str, *, library: str = "attar", pipeline: str | None = Non
         library: What opens it.
         pipeline: The hub's word for what it is for, if there is one.
     """
-    task = f"pipeline_tag: {pipeline}\n" if pipeline else ""
-    return f"---\nlibrary_name: {library}\n{task}tags:\n- {tag}\n- attar\n---"
+    from huggingface_hub import ModelCardData
+
+    return _header(ModelCardData(library_name=library, pipeline_tag=pipeline, tags=[tag, "attar"]))
+
+
+def _header(data: Any) -> str:
+    return f"---\n{data.to_yaml(line_break=chr(10)).strip()}\n---"
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -64,13 +65,34 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def _row(cells: Sequence[Any]) -> str:
-    return "| " + " | ".join(map(str, cells)) + " |"
+    return "| " + " | ".join(map(escaped, cells)) + " |"
 
 
-def score_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table with an empty line before and after it; nothing where there are no scores."""
-    rows = list(rows)
-    return f"\n{table(columns, rows)}\n" if rows else ""
+def escaped(text: Any) -> str:
+    """Text for a line or a cell of Markdown: on one line, with nothing that ends a cell or begins a tag."""
+    line = " ".join(str(text).split())
+    return line.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+
+
+def score_table(cells: Sequence[Cell], size: int | None = None) -> str:
+    """Scores, each with what it is read with below it; nothing where there are none.
+
+    Args:
+        cells: The scores.
+        size: Bytes of the artefact, where they are counted.
+    """
+    rows: list[tuple[str, ...]] = []
+    for cell in cells:
+        above = cell.kept_above_chance
+        kept = "" if cell.kept is None else f"{cell.kept:.1f} %"
+        kept += "" if above is None else f", above chance {above:.1f} %"
+        rows.append((f"**{cell.column}**", cell.protocol, str(cell.score), *_sized(cell.score, size), kept))
+        rows += [(f"beside it, {o.label}", "", str(o.score), *_sized(o.score, o.bytes), "") for o in cell.read_with]
+    return f"\n{table(('', 'protocol', 'score', 'values', 'bytes', 'kept'), rows)}\n" if rows else ""
+
+
+def _sized(score: Score, size: int | None) -> tuple[str, str]:
+    return str(score.n), "" if size is None else f"{size:,}"
 
 
 def settings_table(settings: Mapping[str, Any], **more: Any) -> str:
@@ -84,64 +106,42 @@ def machine_line(machine: Mapping[str, Any]) -> str:
 
 
 def made(origin: Any) -> str:
-    """How a student was made: its settings, the machine, and the data by its fingerprint."""
-    return f"""{settings_table(origin.settings, seed=origin.seed)}
+    """How a student was made: the command, its settings, the machine, and the data by its fingerprint."""
+    return f"""{commands(origin)}{settings_table(origin.settings, seed=origin.seed)}
 
 Made with: {machine_line(origin.machine)}. Data fingerprint: `{origin.fingerprint}`."""
 
 
-def made_again(how: str, origin: Any) -> str:
-    """How a condensed set was made: the command, and all settings."""
+def made_again(origin: Any) -> str:
+    """How an artefact was made: the commands that make it again, and all settings."""
     return f"""## How it was made
 
+{commands(origin)}{settings_table(origin.settings, seed=origin.seed)}"""
+
+
+def commands(origin: Any) -> str:
+    """The command that was given, and the one that takes every setting from beside the card; nothing of older ones."""
+    if origin.call is None:
+        return ""
+    call = Call(**origin.call)
+    command = call.command(origin.method, origin.seed)
+    released = origin.method.partition("import:")[2]
+    if released:
+        told = f"\n\n```\n{command}\n```" if command else ""
+        return f"Imported from a released file ({released}).{told}\n\n"
+    if not command:
+        return ""
+    return f"""```
+{command}
 ```
-{how}
+
+The same with every setting as it was, whatever the defaults are by then:
+
+```
+{call.again(ARTEFACT)}
 ```
 
-{settings_table(origin.settings, seed=origin.seed)}"""
-
-
-def command(verb: str, origin: Any) -> str:
-    """The command that makes it again; nested settings are flags like any other.
-
-    Args:
-        verb: What `attar` is asked to do.
-        origin: An `attar.core.artefact.Origin`.
-    """
-    words = ["attar", verb, origin.method, "--data", origin.source]
-    for name, value in flat(origin.settings):
-        words += _flag(name, value)
-    return shlex.join([*words, "--seed", str(origin.seed)])
-
-
-def _flag(name: str, value: Any) -> list[str]:
-    flag = "--" + name.replace("_", "-")
-    if value is None:
-        return []
-    if isinstance(value, bool):
-        return [flag if value else flag.replace("--", "--no-", 1)]
-    return [flag, *map(str, value)] if isinstance(value, (list, tuple)) else [flag, str(value)]
-
-
-def remembered_scores(folder: Path) -> list[dict[str, Any]]:
-    """The scores beside an artefact; none if there are none, or none that can be read."""
-    try:
-        scores = store.read_json(folder / SCORES)
-    except InputError:
-        return []
-    return [row for row in scores if isinstance(row, dict) and "score" in row] if isinstance(scores, list) else []
-
-
-def remember_scores(folder: Path, scores: list[dict[str, Any]]) -> None:
-    """Keep scores beside an artefact, in place of older ones of the same networks and protocols."""
-    replaced = {(row["network"], row["protocol"]) for row in scores}
-    kept = [row for row in remembered_scores(folder) if (row["network"], row["protocol"]) not in replaced]
-    store.write_json(folder / SCORES, [*kept, *scores])
-
-
-def cell(score: dict[str, Any] | None) -> str:
-    """A score with its spread; a dash where there is none."""
-    return f"{score['value']:.1f} ± {score['spread']:.1f}" if score else "–"
+"""
 
 
 def per_class(labels: Int[Tensor, " sample"], classes: int) -> str:

@@ -6,33 +6,57 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+Better = Literal["higher", "lower"]
+DECIMALS = {"nats": 4, "rad": 5, "×": 2, "bits": 3, "ms": 3}
+"""Decimals that are shown, by unit; one for all others, and four significant digits where there is no unit."""
+
 
 @dataclass(frozen=True)
 class Score:
-    """A measured mean.
-
-    `spread` is the population standard deviation of the `n` values, as the field's tables print it.
-    """
+    """A measured mean."""
 
     value: float
     unit: str = "%"
-    better: Literal["higher", "lower"] = "higher"
-    spread: float = 0.0
+    better: Better = "higher"
+    spread: float | None = None
+    """Sample standard deviation of the `n` values (divided by n - 1); None for a single value, which has none."""
     n: int = 1
+    interval: tuple[float, float] | None = None
+    """The 95 % interval, where the measurement brings its own."""
 
     @classmethod
-    def of(cls, values: Sequence[float], unit: str = "%", better: Literal["higher", "lower"] = "higher") -> "Score":
+    def of(cls, values: Sequence[float], unit: str = "%", better: Better = "higher") -> "Score":
         """The score of repeated measurements."""
-        return cls(statistics.fmean(values), unit, better, statistics.pstdev(values), len(values))
+        spread = statistics.stdev(values) if len(values) > 1 else None
+        return cls(statistics.fmean(values), unit, better, spread, len(values))
+
+    @property
+    def number(self) -> str:
+        """The value with its spread or its interval, without its unit."""
+        text = shown(self.value, self.unit)
+        if self.spread is not None:
+            text += f" ± {shown(self.spread, self.unit)}"
+        if self.interval is not None:
+            low, high = (shown(end, self.unit) for end in self.interval)
+            text += f" [{low}, {high}]"
+        return text
 
     def __str__(self) -> str:
-        return f"{self.value:.1f} ± {self.spread:.1f} {self.unit}"
+        return f"{self.number} {self.unit}".rstrip()
 
 
-def kept(score: Score, full: Score, *, chance: float = 0.0) -> float:
-    """How much of the full-size score is kept, in per cent; above chance when `chance` is given."""
-    if full.value == chance:
-        return math.nan
+def shown(value: float, unit: str = "%", *, sign: str = "") -> str:
+    """A value in as many decimals as its unit has."""
+    return f"{value:{sign}.{DECIMALS.get(unit, 1)}f}" if unit else f"{value:{sign}.4g}"
+
+
+def kept(score: Score, full: Score, *, chance: float = 0.0) -> float | None:
+    """How much of the full-size score is kept, in per cent; above chance when `chance` is given.
+
+    None where nothing can be kept: the full-size score is not above chance, or less is better.
+    """
+    if score.better == "lower" or not full.value > chance:
+        return None
     return 100 * (score.value - chance) / (full.value - chance)
 
 
@@ -74,8 +98,19 @@ class Interval:
         """Whether the two means differ at the 95 % level."""
         return self.low > 0 or self.high < 0
 
+    def told(self, unit: str = "%") -> str:
+        """In as many decimals as the unit has; two single values have a difference and no interval."""
+        text = shown(self.difference, unit, sign="+")
+        if not math.isfinite(self.low) or not math.isfinite(self.high):
+            return text
+        return f"{text} [{shown(self.low, unit, sign='+')}, {shown(self.high, unit, sign='+')}]"
+
+    def to_json(self) -> dict[str, float | None]:
+        """Plain values; an end that is not finite is null."""
+        return {name: value if math.isfinite(value) else None for name, value in vars(self).items()}
+
     def __str__(self) -> str:
-        return f"{self.difference:+.1f} [{self.low:+.1f}, {self.high:+.1f}]"
+        return self.told()
 
 
 def welch(first: Sequence[float], second: Sequence[float]) -> Interval:

@@ -1,25 +1,25 @@
 """What a condensed set of graphs says of itself: a README in the form the hub reads, with its scores."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from attar.core import card as core
+from attar.core.cell import Cell
 
 Condensed = Any
 """A `CondensedGraphs`, which itself imports this file."""
 
-COLUMNS = ("network", "protocol", "chosen epoch", "last epoch", "networks", "all the data, last epoch")
 
-
-def card(small: Condensed, scores: list[dict[str, Any]]) -> str:
+def card(small: Condensed, scores: Sequence[Cell]) -> str:
     """The README of an artefact, with the scores that lie beside it."""
     origin, per_class = small.origin, core.per_class(small.labels, len(small.classes))
     return f"""{core.dataset_header(small.title, "graph-ml", len(small))}
-# {small.title}
+# {core.escaped(small.title)}
 
 {small} and {per_class} a class stand for {origin.full_graphs:,}. Every node has {small.feat.shape[2]} features.
 
 ![preview](preview.png)
-{core.score_table(COLUMNS, map(_score_row, scores))}
+{core.score_table(scores, small.bytes)}
 The parquet file is for viewing. Train on `graphs.safetensors`, or on what it gives PyTorch Geometric:
 
 ```python
@@ -29,7 +29,7 @@ small = attar.open_artefact(".")
 loader = small.to_pyg()
 ```
 
-{core.made_again(core.command("condense", origin), origin)}
+{core.made_again(origin)}
 
 Split: {origin.split}. Scored by {origin.metric}. Data fingerprint: `{origin.fingerprint}`.
 
@@ -37,8 +37,3 @@ Made with: {core.machine_line(origin.machine)}.
 
 The graphs derive from {origin.source}; the terms of that data set hold for them too.
 """
-
-
-def _score_row(row: dict[str, Any]) -> tuple[Any, ...]:
-    score, last, full = row["score"], row["last"], row.get("full")
-    return row["network"], row["protocol"], core.cell(score), core.cell(last), score["n"], core.cell(full)

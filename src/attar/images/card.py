@@ -1,31 +1,31 @@
 """What an artefact says of itself: a README in the form the hub reads, with its scores where there are any."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from attar.core import card as core
+from attar.core.cell import Cell
 
 Condensed = Any
 """A `CondensedImages`, which itself imports this file."""
 
-COLUMNS = ("network", "protocol", "accuracy %", "networks", "kept %", "all the data %")
 
-
-def card(small: Condensed, scores: list[dict[str, Any]]) -> str:
+def card(small: Condensed, scores: Sequence[Cell]) -> str:
     """The README of an artefact, with the scores that lie beside it."""
     origin = small.origin
     share = 100 * small.bytes / origin.full_bytes if origin.full_bytes else 0.0
     whitened = ", then ZCA-whitened" if small.transform.whitening else ""
     return f"""{core.dataset_header(small.title, "image-classification", len(small.labels))}
-# {small.title}
+# {core.escaped(small.title)}
 
 {len(small.labels)} images ({per_class(small)}) that stand for {origin.full_images:,}: {small.bytes:,} bytes, \
 {share:.2g} % of the full set.
 {_labels(small)}
 
 ![preview](preview.png)
-{core.score_table(COLUMNS, map(_score_row, scores))}
+{core.score_table(scores, small.bytes)}
 The parquet file holds the images in 8 bits, for viewing. Train on `images.safetensors` ({_space(small)}):
 
 ```python
@@ -35,7 +35,7 @@ small = attar.open_artefact(".")
 print(attar.evaluate(small, "{origin.source}"))
 ```
 
-{core.made_again(command(small), origin)}
+{core.made_again(origin)}
 
 Normalised with mean {small.transform.mean} and spread {small.transform.std} per channel \
 ({origin.statistics}){whitened}.
@@ -63,18 +63,3 @@ def _labels(small: Condensed) -> str:
 
 def _space(small: Condensed) -> str:
     return "8-bit pixels of real images" if small.images.dtype == torch.uint8 else "float32 network input, as learned"
-
-
-def _score_row(row: dict[str, Any]) -> tuple[Any, ...]:
-    score, full = row["score"], row.get("full")
-    kept = f"{row['kept']:.1f}" if row.get("kept") is not None else "–"
-    whole = f"{full['value']:.1f}" if full else "–"
-    return row["network"], row["protocol"], core.cell(score), score["n"], kept, whole
-
-
-def command(small: Condensed) -> str:
-    """The command that makes it again, or where it was imported from."""
-    kind = small.origin.method
-    if kind.startswith("import:"):
-        return f"imported from a released file ({kind.removeprefix('import:')})"
-    return core.command("condense", small.origin)

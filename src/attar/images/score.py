@@ -6,24 +6,27 @@ augmentation and with hard labels, and real images drawn at random, as many as i
 
 import dataclasses
 import math
-import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from attar.core import store
+from attar.core.cell import Beside, Cell
 from attar.core.errors import InputError
+from attar.core.evaluation import Evaluation, Row
+from attar.core.progress import Line
+from attar.core.rows import rows_of
 from attar.core.runtime import Engine, Runtime
-from attar.core.score import Score, Spread, kept
+from attar.core.score import Score
 from attar.core.seeds import derived_seed
 from attar.images.artefact import CondensedImages, Origin
 from attar.images.networks.architecture import Architecture, Factory, from_factory
 from attar.images.networks.pretrained import network_named
+from attar.images.scoring import Scoring
 from attar.images.sources import ImageSource
+from attar.images.splits import own_split
 from attar.images.training import (
     PROTOCOLS,
     Protocol,
@@ -38,178 +41,106 @@ from attar.images.training import (
 
 When = Literal["auto", "run", "skip"]
 Kind = Architecture | Factory
-Values = tuple[tuple[float, ...], ...]
 
 LONG = 600.0
 """Seconds above which nothing is started unasked."""
-
-
-@dataclass(frozen=True)
-class Beside:
-    """What the same networks learn in another way, to read a score with."""
-
-    label: str
-    score: Score
-    images: int
-    bytes: int
-
-
-@dataclass(frozen=True)
-class NetworkScore:
-    """What one kind of network learns from a condensed set."""
-
-    network: str
-    protocol: str
-    score: Score
-    """Over all sets and networks, as the field prints it."""
-    spread: Spread
-    """The same, between sets apart from between networks."""
-    values: Values
-    """Test accuracy in per cent by set and network; the i-th network comes from the same seed whatever the set."""
-    full: Score | None
-    """The same networks trained on all the data, where that is known."""
-    chance: float
-    """Per cent of the test images that always guessing the largest class gets right."""
-    beside: tuple[Beside, ...] = ()
-
-    @property
-    def kept(self) -> float | None:
-        """Accuracy over that of all the data, in per cent."""
-        return None if self.full is None else kept(self.score, self.full)
-
-    @property
-    def kept_above_chance(self) -> float | None:
-        """The same, counted from what guessing gives."""
-        return None if self.full is None else kept(self.score, self.full, chance=self.chance)
-
-    @property
-    def by_set(self) -> list[float]:
-        """The mean of each set's networks."""
-        return [statistics.fmean(values) for values in self.values]
-
-    def of_set(self, index: int) -> "NetworkScore":
-        """The same of one of the sets; what stands beside was measured with the first."""
-        values = (self.values[index],)
-        beside = self.beside if index == 0 else ()
-        return dataclasses.replace(
-            self, score=Score.of(values[0]), spread=Spread.of(values), values=values, beside=beside
-        )
-
-    def to_json(self) -> dict[str, object]:
-        """Plain values, with what was kept."""
-        return {**dataclasses.asdict(self), "kept": self.kept, "kept_above_chance": self.kept_above_chance}
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The scores of a condensed set, or of several by the same method, one per kind of network, with their cost."""
-
-    networks: tuple[NetworkScore, ...]
-    images: int
-    bytes: int
-    full_images: int
-    full_bytes: int
-    seconds: float
-    """Spent on training and testing."""
-    condensing_seconds: float | None = None
-    """Spent on condensing one set, where its run is at hand."""
-    condensing_memory: int | None = None
-    """The most memory that took, in bytes."""
-
-    def __str__(self) -> str:
-        lines = [line for network in self.networks for line in self._lines(network)]
-        share = 100 * self.bytes / self.full_bytes
-        cost = f"{self.bytes:,} bytes, {share:.2g} % of the full set; "
-        if self.condensing_seconds is not None:
-            cost += f"condensed in {self.condensing_seconds:,.1f} s"
-            cost += f" with {self.condensing_memory / 1e9:.2g} GB, " if self.condensing_memory else ", "
-        return "\n".join([*lines, f"{cost}scored in {self.seconds:,.1f} s"])
-
-    def of_set(self, index: int) -> "Evaluation":
-        """The same of one of the sets."""
-        return dataclasses.replace(self, networks=tuple(network.of_set(index) for network in self.networks))
-
-    def _lines(self, row: NetworkScore) -> list[str]:
-        prefix = f"{row.network}: " if len(self.networks) > 1 else ""
-        line = f"{prefix}{row.score} from {self.images:,} images"
-        if row.full is not None:
-            line += f"; all {self.full_images:,}: {row.full}; "
-            line += f"kept {row.kept:.1f} %, above chance {row.kept_above_chance:.1f} %"
-        lines = [f"{line} ({_of(row)})"]
-        lines += [f"  beside it, {other.label}: {other.score} ({other.bytes:,} bytes)" for other in row.beside]
-        return lines
-
-    def to_json(self) -> dict[str, object]:
-        """Plain values."""
-        return {**dataclasses.asdict(self), "networks": [network.to_json() for network in self.networks]}
-
-
-def _of(row: NetworkScore) -> str:
-    """How many sets and networks a score is of, and how each of them varies."""
-    sets, networks = len(row.values), sum(map(len, row.values))
-    text = f"{row.protocol} protocol, {networks} networks"
-    if sets > 1:
-        text += f" on {sets} sets; sets vary by {row.spread.sets:.1f}"
-        text += f", networks by {row.spread.networks:.1f}" if row.spread.networks is not None else ""
-    return text
 
 
 def evaluate(
     small: CondensedImages | Sequence[CondensedImages],
     source: ImageSource,
     *,
-    networks: Sequence[str | Architecture | Factory] = ("convnet",),
-    repeats: int = 5,
-    protocol: str | Protocol = "field",
-    ceiling: When = "auto",
-    beside: When = "auto",
     seed: int = 0,
     engine: Engine | None = None,
     say: Callable[[str], None] | None = None,
+    **settings: Any,
 ) -> Evaluation:
-    """Train fresh networks on a condensed set and test them on the real test images.
+    """Train fresh networks on condensed sets and test them on the real test images.
 
     Args:
-        small: The condensed set, or several by the same method with other seeds.
+        small: A condensed set, or several; those that differ only in their seed make one row.
         source: Where the test images come from.
-        networks: Names (`convnet`, `convnet:norm=batch`, `resnet18`), architectures, or functions
-            `(shape, classes) -> torch.nn.Module` for networks of one's own.
-        repeats: Networks of each kind on each set.
-        protocol: How they are trained: a name of `PROTOCOLS`, or a protocol.
-        ceiling: What to do about the score of all the data: `auto` takes it from the cache, or trains when that
-            takes less than ten minutes; `run` trains in any case; `skip` leaves it out.
-        beside: The same about what a score is read with: no augmentation, hard labels, random real images.
         seed: The repeats' seeds come from it, the same for every set.
         engine: How to use the machine.
         say: Told what happens.
+        settings: Those of `attar.images.scoring.Scoring`.
 
     Raises:
         InputError: Unknown network or protocol, or a set of other classes or shape than the source.
     """
     sets = [small] if isinstance(small, CondensedImages) else list(small)
-    protocol = protocol_named(protocol)
+    return measure(sets, source, Scoring.from_names(**settings), Runtime(engine, seed, say=say))
+
+
+def measure(sets: Sequence[CondensedImages], source: ImageSource, how: Scoring, runtime: Runtime) -> Evaluation:
+    """The same by settings: a row for each method, a column for each kind of network.
+
+    Args:
+        sets: Condensed sets, each tested on the split that it was made with.
+        source: Where the test images come from.
+        how: The networks, how they are trained, and what is measured beside them. What stands beside a score is
+            measured unasked only where there is a single row.
+        runtime: The machine and the seed.
+
+    Raises:
+        InputError: As `evaluate`.
+    """
+    start = time.perf_counter()
+    how = dataclasses.replace(how, protocol=protocol_named(how.protocol))
     _check(sets, source)
-    kinds = [network_named(network) if isinstance(network, str) else network for network in networks]
-    names = [network if isinstance(network, str) else _name(network) for network in networks]
-    runtime, start = Runtime(engine, seed, say=say), time.perf_counter()
-    scores = []
-    for name, kind in zip(names, kinds, strict=True):
-        began = time.perf_counter()
-        values = tuple(
-            tuple(train_and_test(one, source, kind, protocol, repeats, runtime.with_seed(seed))) for one in sets
+    grouped = rows_of(sets, lambda small: {"images": len(small.labels)})
+    if len(grouped) > 1 and how.beside == "auto":
+        how = dataclasses.replace(how, beside="skip")
+    rows = []
+    for label, members in grouped:
+        first, sources = members[0], [own_split(one, source, runtime) for one in members]
+        cells = [_cell(label, network, members, sources, how, runtime) for network in how.networks]
+        rows.append(
+            Row.of(
+                label,
+                members,
+                cells,
+                count=len(first.labels),
+                bytes=first.bytes,
+                full_count=first.origin.full_images,
+                full_bytes=first.origin.full_bytes,
+            )
         )
-        took = (time.perf_counter() - began) / len(sets)
-        others = measure_beside(sets[0], source, kind, protocol, repeats, beside, took, runtime.with_seed(seed))
-        full = full_score(source, kind, repeats, ceiling, runtime.with_seed(seed))
-        score = Score.of([value for by_network in values for value in by_network])
-        chance = 100 * float(torch.bincount(source.test.labels).max()) / len(source.test)
-        scores.append(NetworkScore(name, protocol.name, score, Spread.of(values), values, full, chance, others))
-    first, seconds = sets[0], time.perf_counter() - start
-    sizes = (len(first.labels), first.bytes, first.origin.full_images, first.origin.full_bytes)
-    return Evaluation(tuple(scores), *sizes, round(seconds, 3), *_condensing_cost(sets))
+    return Evaluation(tuple(rows), "images", seconds=round(time.perf_counter() - start, 3))
 
 
-def _check(sets: list[CondensedImages], source: ImageSource) -> None:
+def _cell(
+    label: str,
+    network: Any,
+    sets: Sequence[CondensedImages],
+    sources: Sequence[ImageSource],
+    how: Scoring,
+    runtime: Runtime,
+) -> Cell:
+    """What one kind of network learns from the sets of a row, and what that is read with."""
+    kind = network_named(network) if isinstance(network, str) else network
+    name, source = network if isinstance(network, str) else _name(network), sources[0]
+    began, values = time.perf_counter(), []
+    for number, (one, its_own) in enumerate(zip(sets, sources, strict=True), start=1):
+        title = f"{name} on {label}" + (f", set {number} of {len(sets)}" if len(sets) > 1 else "")
+        given = (how.protocol, how.repeats, runtime.with_seed(runtime.seed))
+        values.append(train_and_test(one, its_own, kind, *given, title=title))
+    took = (time.perf_counter() - began) / len(sets)
+    beside = measure_beside(
+        sets[0], source, kind, how.protocol, how.repeats, how.beside, took, runtime.with_seed(runtime.seed)
+    )
+    return Cell.of(
+        values,
+        column=name,
+        protocol=how.protocol.name,
+        full=full_score(source, kind, how.repeats, how.ceiling, runtime.with_seed(runtime.seed)),
+        whole=f"all {sets[0].origin.full_images:,}",
+        chance=100 * float(torch.bincount(source.test.labels).max()) / len(source.test),
+        beside=beside,
+    )
+
+
+def _check(sets: Sequence[CondensedImages], source: ImageSource) -> None:
     if not sets:
         raise InputError("there is no condensed set to evaluate.")
     for small in sets:
@@ -220,15 +151,6 @@ def _check(sets: list[CondensedImages], source: ImageSource) -> None:
             )
 
 
-def _condensing_cost(sets: list[CondensedImages]) -> tuple[float | None, int | None]:
-    """Seconds a set, and the most memory, where the runs are at hand."""
-    files = [small.folder / "run" / "cost.json" for small in sets if small.folder is not None]
-    costs = [store.read_json(file) for file in files if file.exists()]
-    memory = [cost["peak_memory"] for cost in costs if cost["peak_memory"]]
-    seconds = statistics.fmean(cost["seconds"] for cost in costs) if costs else None
-    return seconds, max(memory, default=None)
-
-
 def train_and_test(
     small: CondensedImages | Callable[[int], CondensedImages],
     source: ImageSource,
@@ -236,10 +158,12 @@ def train_and_test(
     protocol: Protocol,
     repeats: int,
     runtime: Runtime,
+    *,
+    title: str = "",
 ) -> list[float]:
     """Test accuracies, in per cent, of fresh networks trained on a condensed set, or each on a set of its own.
 
-    Several processes share the networks.
+    Several processes share the networks. Where there is a title, a line shows how far they are, and each is told.
     """
     first = small(0) if callable(small) else small
     if first.lr is not None:
@@ -248,8 +172,12 @@ def train_and_test(
     mine = runtime.processes.share(repeats)
     if build is None:
         runtime.plan(len(mine) * method.work(first))
-    networks = trainings(method, small, runtime, repeats=mine, build=build)
-    tested = [accuracy(network, source.test, first.transform, runtime) for network in networks]
+    quiet, tested = not title or runtime.engine.quiet or not runtime.processes.first, []
+    with Line(title, len(mine) * method.total_steps, quiet=quiet) as line:
+        for network in trainings(method, small, runtime, repeats=mine, build=build, watch=line.at):
+            tested.append(accuracy(network, source.test, first.transform, runtime))
+            if title:
+                runtime.say(f"{title}: network {len(tested)} of {len(mine)}, {tested[-1]:.1f} %")
     return runtime.processes.collect(tested)
 
 
@@ -288,7 +216,8 @@ def measure_beside(
         return ()
     found = []
     for label, images, how in ways:
-        values = train_and_test(images, source, kind, how, repeats, runtime.with_seed(runtime.seed))
+        title = f"beside it, {label}"
+        values = train_and_test(images, source, kind, how, repeats, runtime.with_seed(runtime.seed), title=title)
         one = images(0) if callable(images) else images
         found.append(Beside(label, Score.of(values), len(one.labels), one.bytes))
     return tuple(found)

@@ -4,26 +4,37 @@ Each student is measured as it was made: with its own lengths, and answering as 
 in their seed alone are repeats of one row.
 """
 
-import dataclasses
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import itertools
+import math
+import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from attar.core.cell import Cell, Measure
 from attar.core.errors import InputError
-from attar.core.runtime import Engine, Runtime
+from attar.core.evaluation import Evaluation, Row
+from attar.core.rows import rows_of
+from attar.core.runtime import Runtime
 from attar.core.score import Score
-from attar.core.settings import flat
 from attar.language.artefact import DistilledLanguageModel
 from attar.language.distillation import DistillLanguage
-from attar.language.evaluation import Measures, told
+from attar.language.evaluation import Measures
 from attar.language.models import causal_model
 from attar.language.pair import Model
 from attar.language.rouge import porter
+from attar.language.scoring import Scoring
 from attar.language.sources import TextSource
-from attar.language.verbs import evaluate as measure
+from attar.language.verbs import evaluate
 
+FURTHER = {
+    "rouge_l": "ROUGE-L",
+    "length_ratio": "length of the references'",
+    "repetition": "repeated",
+    "excess_error": "excess error on its own answers",
+}
+"""What the cross-entropy is read with, in words."""
 ROUND = 10
 """Seeds of the rounds of answers lie so far apart: 10, 20, 30, 40, 50, as the field has them."""
 
@@ -31,148 +42,82 @@ LENGTHS = ("max_length", "max_prompt", "context")
 """What a student's text is cut to, as its settings have it."""
 
 
-@dataclass(frozen=True)
-class StudentScore:
-    """One student on the test part."""
-
-    seed: int
-    """Of the run that made it."""
-    parameters: int
-    measures: Measures
-    kept: float | None
-    """The teacher's perplexity over the student's, in per cent, where the teacher's is known."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {"seed": self.seed, "parameters": self.parameters, "kept": self.kept, **self.measures.to_json()}
-
-
-@dataclass(frozen=True)
-class Row:
-    """Students that differ in their seed alone."""
-
-    name: str
-    """What tells them from other rows."""
-    students: tuple[StudentScore, ...]
-
-    @property
-    def measures(self) -> Measures:
-        """Means over the students, each with their spread; of a student alone, over its rounds of answers."""
-        return Measures.pooled([student.measures for student in self.students])
-
-    @property
-    def kept(self) -> Score | None:
-        """The mean of what they keep."""
-        found = [student.kept for student in self.students if student.kept is not None]
-        return Score.of(found) if found else None
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, each measure with its unit, its spread and how many values it is the mean of."""
-        scores = {name: score and dataclasses.asdict(score) for name, score in vars(self.measures).items()}
-        return {"name": self.name, **scores, "students": [student.to_json() for student in self.students]}
-
-    def __str__(self) -> str:
-        many = f", {len(self.students)} seeds" if len(self.students) > 1 else ""
-        lines = [f"{self.name}{many}: {self.measures}"]
-        if self.kept is not None:
-            lines.append(f"kept: {told(self.kept, 1)} % (the teacher's perplexity over the student's)")
-        return "\n  ".join("\n".join(lines).splitlines())
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Students by one method with different seeds, or by several."""
-
-    data: str
-    rows: tuple[Row, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {"data": self.data, "rows": [row.to_json() for row in self.rows]}
-
-    def __str__(self) -> str:
-        return "\n".join(map(str, self.rows))
-
-
-def evaluate(
-    students: Sequence[DistilledLanguageModel],
-    source: TextSource,
-    *,
-    repeats: int = 5,
-    seed: int = 0,
-    answers: int = 64,
-    teacher: Model = None,
-    stem: Literal["none", "porter"] = "none",
-    engine: Engine | None = None,
-    say: Callable[[str], None] | None = None,
+def measure(
+    students: Sequence[DistilledLanguageModel], source: TextSource, how: Scoring, runtime: Runtime
 ) -> Evaluation:
     """Measure students on the test part of some data.
 
     Args:
-        students: By one method with different seeds, or by several.
+        students: By one method, or by several; those that differ only in their seed make one row.
         source: The data.
-        repeats: Rounds of answers.
-        seed: What the rounds' own seeds are counted from: 10, 20, ... beyond it.
-        answers: How many test prompts each student answers in a round; 0 for the cross-entropy alone.
-        teacher: For the excess error, and for what is kept of it on these data; a causal model of the same vocabulary.
-        stem: How ROUGE-L's words are shortened; porter, as the field's scorer has it, needs NLTK.
-        engine: How to use the machine.
-        say: Told what happens.
+        how: Rounds of answers, how many in each, the teacher, and how ROUGE-L's words are shortened.
+        runtime: The machine, and the seed from which the rounds' own are counted: 10, 20, ... beyond it.
 
     Raises:
-        InputError: A teacher of another vocabulary, or data that the students cannot read.
+        InputError: No student, a teacher of another vocabulary, or data that the students cannot read.
     """
-    if repeats < 1 or answers < 0:
-        wrong = f"repeats is {repeats}; it must be at least 1" if repeats < 1 else f"answers is {answers}, below 0"
-        raise InputError(f"{wrong}.")
     if not students:
         raise InputError("there is no student to evaluate.")
-    runtime = Runtime(engine, seed, say=say)
+    start, teacher = time.perf_counter(), how.teacher
     teacher = causal_model(teacher) if isinstance(teacher, (str, Path)) else teacher
     asked = {
-        "answers": answers,
-        "seeds": [seed + ROUND * number for number in range(1, repeats + 1)],
-        "stem": porter() if stem == "porter" else None,
-        "engine": engine,
+        "answers": how.answers,
+        "seeds": [runtime.seed + ROUND * number for number in range(1, how.repeats + 1)],
+        "stem": porter() if how.stem == "porter" else None,
+        "engine": runtime.engine,
     }
     rows = []
-    for name, alike in _rows(students).items():
+    for label, alike in rows_of(students, lambda one: {"of": one.origin.source, "data": one.origin.fingerprint}):
         if any(student.origin.content not in (None, source.fingerprint) for student in alike):
-            runtime.say(f"note: {source.name} is not, row for row, the text of {name}.")
-        runtime.say(f"measuring {name}")
-        scores = runtime.processes.once(partial(_scores, alike, source, teacher, asked))
-        rows.append(Row(name, tuple(scores)))
-    return Evaluation(source.name, tuple(rows))
+            runtime.say(f"note: {source.name} is not, row for row, the text of {label}.")
+        scored = []
+        for number, student in enumerate(alike, start=1):
+            runtime.say(f"measuring {label}, student {number} of {len(alike)}")
+            scored.append(runtime.processes.once(partial(_score, student, source, teacher, asked)))
+        sizes = {"count": alike[0].origin.parameters, "full_count": alike[0].origin.teacher_parameters}
+        rows.append(Row.of(label, alike, [_cell(scored)], **sizes))
+    seconds = round(time.perf_counter() - start, 3)
+    return Evaluation(tuple(rows), "parameters", "students", "rounds of answers", seconds)
 
 
-def _scores(
-    students: Sequence[DistilledLanguageModel], source: TextSource, teacher: Model, asked: dict[str, Any]
-) -> list[StudentScore]:
-    return [_score(student, source, teacher, asked) for student in students]
+Scored = tuple[Measures, float | None]
+"""What was measured of a student, and its teacher's cross-entropy where that is known."""
 
 
-def _score(student: DistilledLanguageModel, source: TextSource, teacher: Model, asked: dict[str, Any]) -> StudentScore:
+def _cell(scored: Sequence[Scored]) -> Cell:
+    """The cross-entropy of students that differ in their seed alone, with all that it is to be read with."""
+    several = [measures for measures, _ in scored]
+    teachers = [theirs for _, theirs in scored]
+    known = [value for value in teachers if value is not None]
+    further = {"perplexity": Measure.of([[one.perplexity] for one in several], "", "lower")}
+    for name, word in FURTHER.items():
+        score = getattr(several[0], name)
+        values = [one.rounds.get(name, ()) for one in several]
+        if score is not None and all(values) and all(map(math.isfinite, itertools.chain(*values))):
+            further[word] = Measure.of(values, score.unit, score.better)
+    return Cell.of(
+        [[one.cross_entropy.value] for one in several],
+        "nats",
+        "lower",
+        column="cross-entropy",
+        full=Score.of(known, "nats", "lower") if known else None,
+        whole="its teacher",
+        kept_by_set=tuple(
+            None if theirs is None else 100 * math.exp(theirs) / one.perplexity
+            for one, theirs in zip(several, teachers, strict=True)
+        ),
+        further=further,
+    )
+
+
+def _score(student: DistilledLanguageModel, source: TextSource, teacher: Model, asked: dict[str, Any]) -> Scored:
+    """One student as it was made: with its own lengths, and answering as it answered then."""
     method = DistillLanguage.from_json(student.origin.settings)
     lengths = {name: getattr(method, name) for name in LENGTHS}
-    found = measure(student, source, teacher=teacher, sampling=method.sampling, **lengths, **asked)
+    found = evaluate(student, source, teacher=teacher, sampling=method.sampling, **lengths, **asked)
     same = student.origin.source == source.name and student.origin.content in (None, source.fingerprint)
-    theirs = student.scores.get("teacher", {}).get("perplexity") if same else None
+    theirs = student.scores.get("teacher", {}).get("cross_entropy") if same else None
     if teacher is not None:
         alone = {"tokenizer": student.tokenizer, "engine": asked["engine"], "answers": 0}
-        theirs = measure(teacher, source, **lengths, **alone).perplexity
-    kept = None if theirs is None else 100 * theirs / found.perplexity
-    return StudentScore(student.origin.seed, student.origin.parameters, found, kept)
-
-
-def _rows(students: Sequence[DistilledLanguageModel]) -> dict[str, list[DistilledLanguageModel]]:
-    """Students that differ in their seed alone, by what tells them from the others: the settings that are not alike."""
-    facts = [
-        {"source": s.origin.source, "fingerprint": s.origin.fingerprint, **dict(flat(s.origin.settings))}
-        for s in students
-    ]
-    apart = [name for name in facts[0] if len({str(fact.get(name)) for fact in facts}) > 1]
-    rows: dict[str, list[DistilledLanguageModel]] = {}
-    for student, fact in zip(students, facts, strict=True):
-        what = [f"student of {student.origin.source}", *(f"{name} {fact.get(name)}" for name in apart)]
-        rows.setdefault(", ".join(what), []).append(student)
-    return rows
+        theirs = evaluate(teacher, source, **lengths, **alone).cross_entropy.value
+    return found, theirs

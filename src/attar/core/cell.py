@@ -1,0 +1,225 @@
+"""One score with all that it is read with: further measures, the whole, what guessing gives, and its rivals."""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self, cast
+
+from attar.core.score import Better, Score, Spread, kept
+
+Values = tuple[tuple[float, ...], ...]
+"""By artefact and repeat."""
+Plain = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One measured quantity."""
+
+    score: Score
+    """Over all artefacts and repeats, as the field prints it."""
+    values: Values = ()
+    """By artefact and repeat; empty where only the score was kept."""
+
+    @classmethod
+    def of(cls, values: Sequence[Sequence[float]], unit: str = "%", better: Better = "higher", **more: Any) -> Self:
+        """From values by artefact and repeat."""
+        several = tuple(map(tuple, values))
+        return cls(Score.of([value for row in several for value in row], unit, better), several, **more)
+
+    @property
+    def spread(self) -> Spread:
+        """How the values vary between artefacts, apart from how they vary between repeats."""
+        return Spread.of(self.values)
+
+    @property
+    def by_set(self) -> list[float]:
+        """The mean of each artefact's repeats."""
+        return [statistics.fmean(values) for values in self.values]
+
+    def of_set(self, index: int) -> Self:
+        """The same of one of the artefacts."""
+        if len(self.values) <= 1:
+            return self
+        own = self.values[index]
+        return replace(self, score=Score.of(own, self.score.unit, self.score.better), values=(own,))
+
+    def to_json(self) -> Plain:
+        """Plain values."""
+        return {**score_json(self.score), "values": [[_finite(value) for value in row] for row in self.values]}
+
+    @classmethod
+    def from_json(cls, facts: Any) -> "Measure":
+        """The inverse.
+
+        Raises:
+            ValueError: Something else than numbers.
+        """
+        rows = facts.get("values") or []
+        return Measure(score_from(facts), tuple(tuple(map(_number, row)) for row in rows))
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A rival measured in the same way, to read a score with."""
+
+    label: str
+    score: Score
+    count: int | None = None
+    """How many samples, or whatever counts the size of an artefact, the rival has."""
+    bytes: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.label}: {self.score}" + (f" ({self.bytes:,} bytes)" if self.bytes is not None else "")
+
+
+@dataclass(frozen=True)
+class Cell(Measure):
+    """What one kind of network learns, or what else a column stands for, with all that it is read with."""
+
+    column: str = ""
+    """The network, or what is measured: `convnet`, `accuracy`, `angle`."""
+    protocol: str = ""
+    """How networks were trained."""
+    full: Score | None = None
+    """The same of what it was made from, where that is known."""
+    whole: str = "all the data"
+    """What `full` is the score of."""
+    chance: float | None = None
+    """What always guessing the largest class gets."""
+    kept_by_set: tuple[float | None, ...] = ()
+    """What each artefact keeps, where each has a whole of its own, such as its teacher."""
+    further: Mapping[str, Measure] = field(default_factory=dict)
+    """What else was measured of the same networks, by name."""
+    beside: tuple[Beside, ...] = ()
+    """Rivals, measured beside the first artefact."""
+
+    @property
+    def kept(self) -> float | None:
+        """The share of the whole's score, in per cent."""
+        known = [one for one in self.kept_by_set if one is not None]
+        if known:
+            return statistics.fmean(known)
+        return None if self.full is None else kept(self.score, self.full)
+
+    @property
+    def kept_above_chance(self) -> float | None:
+        """The same, counted from what guessing gives."""
+        if self.full is None or self.chance is None:
+            return None
+        return kept(self.score, self.full, chance=self.chance)
+
+    def of_set(self, index: int) -> Self:
+        """The same of one of the artefacts; what stands beside was measured with the first."""
+        return replace(
+            super().of_set(index),
+            kept_by_set=self.kept_by_set[index : index + 1],
+            further={name: measure.of_set(index) for name, measure in self.further.items()},
+            beside=self.beside if index == 0 else (),
+        )
+
+    def to_json(self) -> Plain:
+        """Plain values, with what was kept; what is not finite is null."""
+        beside = [{**vars(other), "score": score_json(other.score)} for other in self.beside]
+        return {
+            "column": self.column,
+            "protocol": self.protocol,
+            **super().to_json(),
+            "full": self.full and score_json(self.full),
+            "whole": self.whole,
+            "kept": _finite(self.kept),
+            "kept_above_chance": _finite(self.kept_above_chance),
+            "chance": _finite(self.chance),
+            "further": {name: measure.to_json() for name, measure in self.further.items()},
+            "beside": beside,
+        }
+
+    @classmethod
+    def from_json(cls, facts: Any) -> "Cell":
+        """The inverse.
+
+        Raises:
+            ValueError: Something else than a score.
+        """
+        measure = Measure.from_json(facts)
+        others = [
+            Beside(_text(one["label"]), score_from(one["score"]), _count(one.get("count")), _count(one.get("bytes")))
+            for one in facts.get("beside") or []
+        ]
+        more = (facts.get("further") or {}).items()
+        return cls(
+            measure.score,
+            measure.values,
+            column=_text(facts["column"]),
+            protocol=_text(facts.get("protocol") or ""),
+            full=score_from(facts["full"]) if facts.get("full") else None,
+            whole=_text(facts.get("whole") or cls.whole),
+            chance=None if facts.get("chance") is None else _number(facts["chance"]),
+            kept_by_set=() if facts.get("kept") is None else (_number(facts["kept"]),),
+            further={_text(name): Measure.from_json(one) for name, one in more if one.get("value") is not None},
+            beside=tuple(others),
+        )
+
+    @property
+    def with_it(self) -> str:
+        """The further measures in one line."""
+        return "; ".join(f"{name}: {measure.score}" for name, measure in self.further.items())
+
+    @property
+    def rivals(self) -> list[Beside]:
+        """What the score is held against: the whole, guessing, and what stands beside."""
+        found = [Beside(self.whole, self.full)] if self.full is not None else []
+        found += [Beside("always guessing", Score(self.chance, self.score.unit))] if self.chance is not None else []
+        return [*found, *self.beside]
+
+    @property
+    def read_with(self) -> list[Beside]:
+        """All that the score is read with: further measures, and the rivals."""
+        return [*(Beside(name, measure.score) for name, measure in self.further.items()), *self.rivals]
+
+
+def score_json(score: Score) -> Plain:
+    """A score as plain values; what is not finite is null."""
+    facts = {"value": _finite(score.value), "unit": score.unit, "better": score.better}
+    facts |= {"spread": _finite(score.spread), "n": score.n}
+    return facts if score.interval is None else {**facts, "interval": [_finite(end) for end in score.interval]}
+
+
+def score_from(facts: Any) -> Score:
+    """The inverse.
+
+    Raises:
+        ValueError: Something else than numbers.
+    """
+    better = facts.get("better", "higher")
+    if better not in ("higher", "lower"):
+        raise ValueError(better)
+    count, spread, interval = _count(facts.get("n", 1)) or 1, facts.get("spread"), facts.get("interval")
+    known = None if spread is None or count == 1 else _number(spread)
+    ends = (_number(interval[0]), _number(interval[1])) if interval else None
+    return Score(_number(facts["value"]), _text(facts.get("unit", "%")), cast("Better", better), known, count, ends)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is no number")
+    return float(value)
+
+
+def _count(value: Any) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{value!r} is no count")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is no text")
+    return value
