@@ -53,10 +53,10 @@ def methods(*, quick: bool) -> list[str]:
         "random",
         "class-mean",
         f"dm:steps={2 * steps}{width}",
-        f"dsa:networks={steps},matches=1{width}",
-        f"dcc:networks={max(1, steps // 10)},matches=10,epochs=5{width}",
+        f"dsa:network_draws={steps},matches=1{width}",
+        f"dcc:network_draws={max(1, steps // 10)},matches=10,network_epochs=5{width}",
         f"mtt:{students}",
-        f"sre2l:iterations={3 * steps},labels=hard{narrow}",
+        f"sre2l:block_steps={3 * steps},labels=hard{narrow}",
         f"relabel:teachers=1{narrow}",
     ]
 

@@ -30,7 +30,7 @@ from attar.classifiers.sweep import HEADS, RATES, sweep
 from attar.classifiers.teacher import teacher_named
 from attar.core.progress import as_text
 from attar.core.runtime import Engine, Runtime
-from attar.core.score import paired
+from attar.core.score import Score, paired
 from attar.images.sources import ImageSource
 
 PARITY = (0, 1) * 5
@@ -152,7 +152,7 @@ def methods(data: str) -> dict[str, Distillation]:
         "PKT": attar.PKT(),
         "VID": attar.VID(),
         "CC": attar.CC(),
-        "CC, kernel": attar.CC(form="kernel"),
+        "CC, kernel": attar.CC(congruence="kernel"),
         "NST": attar.NST(),
         "CRD": attar.CRD(),
         "CRD + KD": attar.CRD(teacher_weight=1.0),
@@ -168,9 +168,9 @@ def methods(data: str) -> dict[str, Distillation]:
     }
     if data == "digits":
         found |= {
-            "two classes": attar.SubclassKD(**subclass, alpha=0.0),
+            "two classes": attar.SubclassKD(**subclass, teacher_weight=0.0),
             "two classes, class KD": attar.SubclassKD(**subclass, level="class"),
-            "subclass labels": attar.SubclassKD(**subclass, alpha=0.0, hard="subclass"),
+            "subclass labels": attar.SubclassKD(**subclass, teacher_weight=0.0, hard="subclass"),
             "SKD": attar.SubclassKD(**subclass),
         }
     return found
@@ -182,11 +182,10 @@ def table(found: dict[str, Any]) -> Table:
     alone, kd = (found.get(name, {}).get("values") for name in (ALONE, KD))
     for name, row in found.items():
         values, two = row["values"], name.startswith(("two classes", "subclass", "SKD"))
-        spread = statistics.pstdev(values)
         against = found.get("two classes", {}).get("values") if two else alone
         rival = found.get("subclass labels", {}).get("values") if two else kd
         cells = [str(paired(values, other)) if other and other is not values else "" for other in (against, rival)]
-        shown.add_row(name, f"{statistics.fmean(values):.1f} ± {spread:.1f}", *cells, f"{row['seconds']:.1f}")
+        shown.add_row(name, Score.of(values).number, *cells, f"{row['seconds']:.1f}")
     return shown
 
 

@@ -65,10 +65,10 @@ def methods(ipc: int, width: int, *, quick: bool) -> list[str]:
     """Every method with as many matches: one by one with DC's own loops, then all with DCC's."""
     count = 2 if quick else 200 if ipc == 1 else 100
     loops = (10, 5) if ipc == 1 else (10, 50)
-    theirs = f"networks={max(1, count // loops[0])},matches={loops[0]},epochs={loops[1]},width={width}"
+    theirs = f"network_draws={max(1, count // loops[0])},matches={loops[0]},network_epochs={loops[1]},width={width}"
     found = ["random", *(["class-mean"] if ipc == 1 else [])]
     if ipc == 1:
-        found += [f"dsa:networks={count},matches=1,epochs=0,width={width}"]
+        found += [f"dsa:network_draws={count},matches=1,network_epochs=0,width={width}"]
     found += [f"dc:{theirs},start=real", f"dsa:{theirs}", f"dcc:{theirs},augmentation=none", f"dcc:{theirs}"]
     return found
 

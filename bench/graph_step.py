@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def time_attar(folder: str, name: str, gpc: int, steps: int) -> dict[str, Any]:
-    return timed(GSTAM(gpc=gpc, form="released"), named(name), steps)
+    return timed(GSTAM(gpc=gpc, synthetic_map="released"), named(name), steps)
 
 
 def time_doscond(folder: str, name: str, gpc: int, steps: int) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def time_doscond(folder: str, name: str, gpc: int, steps: int) -> dict[str, Any]
 
 
 def time_rival(folder: str, name: str, gpc: int, steps: int, by_products: bool) -> dict[str, Any]:
-    method, state, _ = begun(GSTAM(gpc=gpc, form="released"), named(name))
+    method, state, _ = begun(GSTAM(gpc=gpc, synthetic_map="released"), named(name))
     rival = Restatement(method, state, by_products=by_products)
     return harness.timed(lambda: rival.step(rival.drawn()), warm_up=3, steps=steps)
 
@@ -96,8 +96,8 @@ def timed(method: GraphMatching, source: GraphSource, steps: int) -> dict[str, A
 
 def check(folder: str, name: str, gpc: int) -> dict[str, float]:
     """Relative errors of attar's loss and gradients in its first step against the rival's."""
-    method, state, runtime = begun(GSTAM(gpc=gpc, form="released"), named(name))
-    _, twin, other = begun(GSTAM(gpc=gpc, form="released"), named(name))
+    method, state, runtime = begun(GSTAM(gpc=gpc, synthetic_map="released"), named(name))
+    _, twin, other = begun(GSTAM(gpc=gpc, synthetic_map="released"), named(name))
     rival = Restatement(method, twin)
     rival.network.redraw(other)
     rows = method.draw_real(twin, other).rows

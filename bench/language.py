@@ -38,18 +38,18 @@ from attar.language.models import fresh_model, stops_of
 from attar.language.sources import TextSource
 
 ENGINE = Engine(device="cpu", quiet=True)
-OWN = {"divergence": "forward", "schedule": "adaptive", "threshold": 0.5}
+OWN = {"divergence": "forward", "answers_by": "adaptive", "init_threshold": 0.5}
 ROWS: dict[str, dict[str, Any]] = {
     "sft": {"divergence": "none"},
     "forward": {"divergence": "forward"},
     "reverse": {"divergence": "reverse"},
-    "jsd 0.5": {"divergence": "jsd", "beta": 0.5},
+    "jsd 0.5": {"divergence": "jsd", "jsd_beta": 0.5},
     "skew forward": {"divergence": "skew-forward"},
     "skew reverse": {"divergence": "skew-reverse"},
     "forward, own answers": OWN,
     "+ SCRG": {**OWN, "corrections": 1},
-    "+ DAC-KL": {**OWN, "corrections": 1, "clip": "learned"},
-    "+ span": {**OWN, "corrections": 1, "clip": "learned", "span_weight": 1.0},
+    "+ DAC-KL": {**OWN, "corrections": 1, "teacher_clip": "learned"},
+    "+ span": {**OWN, "corrections": 1, "teacher_clip": "learned", "span_weight": 1.0},
 }
 BEFORE = dict.fromkeys(ROWS, "sft") | dict(zip(list(ROWS)[6:], ["forward", *list(ROWS)[6:-1]], strict=True))
 MEASURES = ("cross_entropy", "rouge_l", "length_ratio", "repetition", "excess_error", "own_divergence")
@@ -228,7 +228,7 @@ def memory(args: argparse.Namespace) -> dict[str, Any]:
     found = {}
     for clip in ("none", "learned"):
         bounds = torch.tensor([[0.95, 0.0]]).repeat(args.tokens, 1).requires_grad_() if clip == "learned" else None
-        terms = Terms(labels=1.0, teacher=1.0, spans=1.0, floor=1.0, clipping=Clipping(clip=clip))
+        terms = Terms(labels=1.0, teacher=1.0, spans=1.0, floor=1.0, clipping=Clipping(teacher_clip=clip))
         student_logits.grad = None
         before, peak, stop = anonymous_bytes() or 0, [0], threading.Event()
 

@@ -95,9 +95,9 @@ def main() -> None:
 
 
 def method_of(*, on: bool, batch: int, new_tokens: int) -> language.DistillLanguage:
-    own: dict[str, Any] = {"schedule": "on-policy", "new_tokens": new_tokens} if on else {}
+    own: dict[str, Any] = {"answers_by": "on-policy", "new_tokens": new_tokens} if on else {}
     return language.DistillLanguage.of(
-        divergence="jsd", beta=BETA, label_weight=0.0, batch=batch, lr=1e-3, **LENGTHS, **own
+        divergence="jsd", jsd_beta=BETA, label_weight=0.0, batch=batch, lr=1e-3, **LENGTHS, **own
     )
 
 
@@ -165,7 +165,7 @@ def step(folder: str, side: str, *, on: bool, steps: int, batch: int, new_tokens
 
 def trainer(side: str, folder: str, pair: LanguagePair, method: language.DistillLanguage, steps: int) -> Any:
     """A trainer of transformers or of TRL, with attar's loss or with TRL's own."""
-    on, new_tokens = method.schedule.schedule == "on-policy", method.sampling.new_tokens
+    on, new_tokens = method.schedule.answers_by == "on-policy", method.sampling.new_tokens
     rows = rows_of(pair.tokens("train", method.tokeniser(pair)))
     settings: dict[str, Any] = {
         "output_dir": f"{folder}/out",
@@ -229,7 +229,7 @@ def losses(folder: str, batch: int) -> dict[str, float]:
 def by_function(pair: LanguagePair, batch: Batch) -> float:
     given = {"input_ids": batch.ids, "attention_mask": batch.mask.long()}
     student, teacher = (model(**given).logits for model in (pair.student, pair.teacher))
-    objective = language.Objective(divergence="jsd", beta=BETA, label_weight=0.0)
+    objective = language.Objective(divergence="jsd", jsd_beta=BETA, label_weight=0.0)
     return float(language.distillation_loss(student, teacher, batch.labels, objective=objective))
 
 
@@ -264,7 +264,7 @@ def heads_and_states(tokens: int, words: int) -> tuple[torch.Tensor, ...]:
 
 def chunked_by_attar(student: Any, head: Any, teacher: Any, other: Any) -> tuple[torch.Tensor, int]:
     labels = torch.zeros(student.shape[:2], dtype=torch.long)
-    objective = language.Objective(divergence="jsd", beta=BETA, label_weight=0.0)
+    objective = language.Objective(divergence="jsd", jsd_beta=BETA, label_weight=0.0)
     return language.distillation_loss(student @ head.T, teacher @ other.T, labels, objective=objective), 3
 
 

@@ -120,7 +120,7 @@ def gradient_rival(source: ImageSource, real_batch: int) -> rival_matching.Gradi
 def gradient_attar(source: ImageSource, real_batch: int, engine: str) -> tuple[DSA, Matching, Runtime]:
     """A run whose every step is the first with a network, so that no training is timed."""
     runtime = Runtime(ENGINES[engine])
-    method = DSA(ipc=IPC, real_batch=real_batch, networks=1000, matches=1).resolve(source, runtime)
+    method = DSA(ipc=IPC, real_batch=real_batch, network_draws=1000, matches=1).resolve(source, runtime)
     runtime.plan(1e15)
     return method, method.build(source, runtime), runtime
 

@@ -26,7 +26,7 @@ from attar.images.condense.recover import UNIFORMS, View, view_from
 from attar.images.condense.sre2l import Recovering, SRe2L
 from attar.images.networks.architecture import Architecture, norms_of
 from attar.images.sources import ImageSource
-from attar.images.training import TrainedNetwork, TrainNetwork
+from attar.images.training import Auxiliary, TrainedNetwork, TrainNetwork
 
 TARGET = 1.5
 CLASSES = 100
@@ -156,7 +156,8 @@ def hundred_classes(folder: str) -> ImageSource:
 def attar_on(folder: str, runtime: Runtime) -> tuple[SRe2L, Recovering]:
     source = hundred_classes(folder)
     settings = {"image_lr": LR, "statistics_weight": STATISTICS_WEIGHT, "first_weight": FIRST_WEIGHT, "jitter": JITTER}
-    method = SRe2L(ipc=1, iterations=ITERATIONS, crop="on", teacher=folder, **settings).resolve(source, runtime)
+    teacher = Auxiliary(folder=folder)
+    method = SRe2L(ipc=1, block_steps=ITERATIONS, crop="on", teacher=teacher, **settings).resolve(source, runtime)
     runtime.plan(method.work(source))
     return method, method.build(source, runtime)
 

@@ -13,9 +13,9 @@ ways = {
     "labels alone": {"divergence": "none"},
     "forward KL": {},
     "all three levels": {
-        "schedule": "mixed",  # half of the prompts are answered by the student,
+        "answers_by": "mixed",  # half of the prompts are answered by the student,
         "corrections": 1,  # its answers corrected where they part most from the teacher's,
-        "clip": "learned",  # the teacher's distribution cut to its dense part,
+        "teacher_clip": "learned",  # the teacher's distribution cut to its dense part,
         "span_weight": 1.0,  # and neighbours within a phrase related as the teacher has them
         "new_tokens": 24,
     },

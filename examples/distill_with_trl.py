@@ -33,7 +33,7 @@ def rows(part: datasets.Dataset) -> datasets.Dataset:
 trainer = Trainer(
     model=student.model,
     teacher=teacher.model,
-    distillation=language.DistillLanguage.of(divergence="jsd", beta=0.5, schedule="mixed", new_tokens=24),
+    distillation=language.DistillLanguage.of(divergence="jsd", jsd_beta=0.5, answers_by="mixed", new_tokens=24),
     args=trl.SFTConfig(
         "runs/trl",
         max_steps=30,

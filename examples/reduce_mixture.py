@@ -13,7 +13,7 @@ fitted = GaussianMixture(n_components=40, reg_covar=1e-3, random_state=0).fit(po
 
 methods = {
     "runnalls": Runnalls(),
-    "williams, pairs": Williams(cost="local", optimise=False),
+    "williams, pairs": Williams(merge_cost="local", optimise=False),
     "oggmr, merging": OGGMR(optimise=False),
     "oggmr": OGGMR(),
     "oggmr, 3 starts": OGGMR(starts=3),

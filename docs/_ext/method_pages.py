@@ -1,16 +1,15 @@
-"""One page per method, made from its registry entry, its docstrings, its settings, and the recorded figures."""
+"""One page per method, made from the registry's data, its docstrings, and the recorded figures."""
 
-import dataclasses
 import inspect
 import json
-import re
 import textwrap
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from attar.bench.published import datasets, published
 from attar.bench.tables import NAMES
 from attar.cli import VERBS, usage
+from attar.core.kinds import kind_named
 from attar.core.registry import METHODS, Entry
 from attar.core.score import Score
 
@@ -53,7 +52,7 @@ def page(entry: Entry) -> str:
     module = inspect.getmodule(settings)
     assert module is not None
     parts = [f"# {settings.__name__}", f"`attar {entry.verb} {entry.name}` · {entry.summary}", _preview(entry)]
-    parts += [_prose(settings), "## When to use it", _prose(module), "## Settings", _settings(settings)]
+    parts += [_prose(settings), "## When to use it", _prose(module), "## Settings", _settings(entry)]
     parts += [_presets(entry, settings)]
     parts += ["## Figures", _figures(entry)] if entry.kind == "images" else []
     parts += [_paper(entry)]
@@ -75,48 +74,22 @@ def _preview(entry: Entry) -> str:
     return f"![{SHOWN[entry.kind]} by {entry.name}.](../previews/{entry.name}.png)"
 
 
-def _settings(settings: Any) -> str:
-    lines = ["| setting | type | default | what it is |", "|---|---|---|---|"]
-    hints = get_type_hints(settings)
-    for field in dataclasses.fields(settings):
-        kind = getattr(hints[field.name], "__name__", None) or str(hints[field.name])
-        kind = str(hints[field.name]) if "[" in str(hints[field.name]) or "|" in str(hints[field.name]) else kind
-        cells = [f"`{field.name}`", f"`{_short(kind)}`", f"`{_default(field)}`", _sentence(settings, field.name)]
+def _settings(entry: Entry) -> str:
+    """All settings as they stand in the registry's data, those that one changes first at the top."""
+    lines = ["| setting | flag | type | unless given | what it is |", "|---|---|---|---|---|"]
+    for flag in entry.flags:
+        default = "–" if flag.default == "nothing" else f"`{flag.default}`"
+        cells = [f"`{flag.setting}`", f"`{flag.flag}`", flag.type, default, flag.sentence]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines)
-
-
-def _short(kind: str) -> str:
-    """A type as a person would write it."""
-    kind = re.sub(r"\b(typing|attar\.[a-z.]+)\.", "", kind)
-    kind = re.sub(r"^Optional\[(.*)\]$", r"\1, or nothing", kind)
-    return kind.replace("Union[int, tuple[int, ...]]", "int, or tuple[int, ...]")
-
-
-def _default(field: Any) -> str:
-    value = field.default if field.default is not dataclasses.MISSING else field.default_factory()
-    if value is None:
-        return "–"
-    return value.name if hasattr(value, "name") else "the field's" if dataclasses.is_dataclass(value) else str(value)
-
-
-def _sentence(settings: Any, name: str) -> str:
-    """The sentence under a field, wherever in the family the field is."""
-    for kind in settings.__mro__:
-        if name in getattr(kind, "__annotations__", {}):
-            lines = inspect.getsource(kind).splitlines()
-            start = next(i for i, line in enumerate(lines) if line.strip().startswith(f"{name}:"))
-            text = "\n".join(lines[start + 1 :])
-            if text.lstrip().startswith('"""'):
-                return " ".join(text.split('"""')[1].split())
-    return ""
 
 
 def _presets(entry: Entry, settings: Any) -> str:
     if not hasattr(settings, "paper"):
         return ""
-    count = "gpc" if entry.kind == "graphs" else "ipc"
-    command = f"`{settings.__name__}.paper(data, {count}=...)`, or `--paper DATA` on the command line"
+    size = kind_named(entry.kind).size
+    count = f", {size}=..." if size in inspect.signature(settings.paper).parameters else ""
+    command = f"`{settings.__name__}.paper(name{count})`, or `--paper NAME` on the command line"
     return f"## Published settings\n\n{command}. {_prose(settings.paper).splitlines()[0]}"
 
 
@@ -146,8 +119,7 @@ def _row(cell: dict[str, Any], name: str, facts: dict[str, Any], entry: Entry) -
 def _score(cell: dict[str, Any] | None) -> str:
     if cell is None:
         return ""
-    score = Score.of([value for values in cell["values"] for value in values])
-    return f"{score.value:.1f} ± {score.spread:.1f}"
+    return Score.of([value for values in cell["values"] for value in values]).number
 
 
 def _paper(entry: Entry) -> str:
