@@ -1,8 +1,8 @@
-"""The checker of shapes and types in the test run (see addopts in pyproject.toml): beartype with three allowances.
+"""The checker of shapes and types in the test run (see addopts in pyproject.toml): beartype with four allowances.
 
 jaxtyping decorates methods one at a time, and beartype knows `Self` only in classes that it decorates whole. An int
-is good enough for a float, as everywhere in Python. And settings, whose fields are keywords, check themselves: what
-they say about a wrong value is for people, and tested.
+is good enough for a float, as everywhere in Python. And settings, whose fields are keywords, check themselves, as the
+verbs do: what they say about a wrong value is for people, and tested.
 """
 
 import inspect
@@ -15,7 +15,7 @@ _beartype = beartype(conf=BeartypeConf(hint_overrides=FrozenDict({Self: Any}), i
 
 
 def check(function: Callable[..., Any]) -> Callable[..., Any]:
-    if function.__name__ == "__init__" and _takes_only_keywords(function):
+    if function.__module__ == "attar.verbs" or (function.__name__ == "__init__" and _takes_only_keywords(function)):
         return function
     return _beartype(function)
 

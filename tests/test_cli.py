@@ -1,8 +1,11 @@
 """The command from outside: what it prints, what it refuses, in one line and with exit code 2."""
 
+import json
+import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,11 +64,11 @@ def test_what_follows_a_verb_stands_apart_from_what_it_does():
 
 def test_sentences_of_several_lines_flow_in_help(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    with pytest.raises(SystemExit):
-        main(["distill", "kd", "--help"])
-    printed = capsys.readouterr().out.replace("│", " ").replace("|", " ")
-    lines = [" ".join(line.split()) for line in printed.split("\n")]
-    assert any("trained here and kept;" in line for line in lines)  # the lines of an argument's sentence
+    main(["distill", "kd", "--help"])
+    printed = capsys.readouterr().out.splitlines()
+    assert max(map(len, printed)) <= 80
+    lines = [" ".join(line.split()) for line in printed]
+    assert any("which is trained here and kept" in line for line in lines)  # an argument's sentence of several lines
     assert not {"and", "that", "kept"} & set(lines)
 
 
@@ -86,6 +89,45 @@ def test_methods_and_cite_read_the_registry(capsys):
 def test_data_says_what_it_holds(capsys):
     main(["data", "digits"])
     assert "1,297 training and 500 test images, 10 classes, 1×8×8" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "data, words",
+    [
+        ("digits", "1,297 training and 500 test images"),
+        ("motifs", "144 training graphs, 16 to validate and 40 to test on"),
+        ("phrases", "600 prompts with responses to train on"),
+        ("standard-1d", "10 components in 1-D"),
+        ("mixture.json", "2 components in 1-D"),
+        ("samples.csv", "fitted to 30 samples"),
+        ("rows.jsonl", "10 prompts with responses to train on"),
+    ],
+)
+def test_data_of_every_kind_are_described(data, words, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    mixture = {"weights": [0.5, 0.5], "means": [[0.0], [1.0]], "covariances": [[[1.0]], [[2.0]]]}
+    (tmp_path / "mixture.json").write_text(json.dumps(mixture))
+    (tmp_path / "samples.csv").write_text("\n".join(f"{number * 0.1}" for number in range(30)))
+    rows = [json.dumps({"prompt": f"say {number}", "completion": str(number)}) for number in range(12)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    flags = ["--fit-components", "2"] if data == "samples.csv" else []
+    main(["data", data, *flags])
+    assert words in capsys.readouterr().out
+
+
+def test_one_name_of_two_kinds_is_told_apart(capsys):
+    main(["data", "digits", "--kind", "mixtures"])
+    assert "40 components in 2-D" in capsys.readouterr().out
+    assert "unknown kind 'mixture'" in refusal(capsys, "data", "digits", "--kind", "mixture")
+
+
+def test_a_set_of_graphs_is_known_by_its_form(capsys):
+    home = Path(os.environ.get("ATTAR_DATA", "nowhere")) / "tu"
+    found = next(iter(sorted(home.glob("MUTAG*"))), None)
+    if found is None:
+        pytest.skip("no TU set is at hand: set ATTAR_DATA")
+    main(["data", str(found)])
+    assert "2 classes" in capsys.readouterr().out
 
 
 def test_condense_then_evaluate(tmp_path, capsys):
@@ -240,20 +282,20 @@ def test_a_device_that_is_not_there_is_refused(capsys, tmp_path):
 
 def test_label_then_evaluate_from_what_was_stored(tmp_path, capsys):
     out, small = str(tmp_path / "set"), ["--width", "8", "--device", "cpu", "--quiet"]
-    recovery = ["--ipc", "1", "--iterations", "2", "--epochs", "1", *small]
+    recovery = ["--ipc", "1", "--block-steps", "2", "--teacher.epochs", "1", "--teacher.width", "8", *small[2:]]
     main(["condense", "sre2l", "--data", "digits", "--out", out, *recovery])
     main(["label", out, "--epochs", "2", "--format", "int4", "--device", "cpu", "--quiet"])
     printed = capsys.readouterr().out
     assert f"{out}: labels of 2 epochs" in printed
     assert "9 each" in printed
-    assert printed.splitlines()[-1] == f"score:   attar evaluate {out} --data digits --protocol sre2l"
+    assert printed.splitlines()[-1] == f"score:   attar evaluate {out} --protocol sre2l"
     main(
         [
             *("evaluate", out, "--data", "digits", "--protocol", "sre2l", "--repeats", "1", "--ceiling", "skip"),
             *("--beside", "skip", "--networks", "mlp:width=8", "--device", "cpu", "--quiet"),
         ]
     )
-    assert "% from 10 images (sre2l protocol, 1 networks)" in capsys.readouterr().out
+    assert "% from 10 images (sre2l protocol, 1 network)" in capsys.readouterr().out
     line = refusal(capsys, "label", out, "--epochs", 3, "--device", "cpu", "--quiet")
     assert "holds a run with other settings (epochs: 2 there, 3 asked" in line
 

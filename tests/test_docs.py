@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from attar.core.flags import flags_of
 from attar.core.registry import METHODS
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -37,11 +38,13 @@ def test_every_method_has_its_page(name, site):
     page = text_of(site / "methods" / f"{name}.html")
     settings = entry.load()
     assert f"attar {entry.verb} {name}" in page
-    for field in settings.__dataclass_fields__:
-        assert field in page
+    for flag in flags_of(settings):
+        assert ".".join(flag.path) in page
     if entry.paper:
         assert entry.paper.title in page
-    assert entry.verb == "distill" or (DOCS / "previews" / f"{name}.png").exists(), "run docs/make_previews.py"
+    assert entry.verb in ("distill", "train") or (DOCS / "previews" / f"{name}.png").exists(), (
+        "run docs/make_previews.py"
+    )
 
 
 def test_every_setting_is_explained(site):

@@ -2,42 +2,103 @@
 
 import ast
 import inspect
+import re
 from pathlib import Path
 
 import pytest
 
 import attar
+from attar.core.kinds import built_in
 
 ROOT = Path(attar.__file__).parent
-ALLOWED = {
-    "core": {"core"},
-    "images": {"core", "images"},
-    "graphs": {"core", "graphs"},
-    "language": {"core", "language"},
-    "mixtures": {"core", "mixtures"},
-    "convolution": {"core", "images", "convolution"},  # a network's layers are measured on images
-    "classifiers": {"core", "images", "classifiers"},
-    "verbs": {"core", "images", "classifiers"},  # other kinds by name, when they are named
-    "bench": {"core", "images", "verbs", "bench"},
-    "reporting": {"core", "images", "bench", "reporting"},
-    "commands": {"core", "images", "graphs", "language", "verbs", "bench", "reporting", "commands"},
-    "cli": {"core"},
+FILES = sorted(ROOT.rglob("*.py"))
+KINDS = built_in()
+LAYERS = {
+    "core": set(),
+    "verbs": {"core"},
+    "bench": {"core", "verbs", *KINDS},
+    "reporting": {"core", "bench"},
+    "commands": {"core", "verbs", "bench", "reporting"},
+    "cli": {"core", "commands"},
+    "__main__": {"cli"},
+    "__init__": {"core"},
 }
+"""What each part may import besides itself; a kind says so in its declaration."""
+BY_NAME = {"core/kinds.py", "core/lazy.py", "cli.py"}
+"""Files that import modules of attar by names that are found at run time."""
+NAMES_KINDS = {"core/kinds.py"}
+"""Files outside the kinds that name one."""
+
+
+def part_of(path):
+    """The folder below `attar`, or the module in it, that a file belongs to."""
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def allowed(part):
+    """What a part may import; of an unknown one nothing is known."""
+    if part in KINDS:
+        return {"core", part, *KINDS[part].imports}
+    return {part, *LAYERS[part]}
 
 
 def imports(path):
-    """The parts of attar that a file imports, wherever in it."""
+    """Modules of attar that a file imports, wherever in it, by their whole names."""
+    package = ["attar", *path.relative_to(ROOT).with_suffix("").parts[:-1]]
     for node in ast.walk(ast.parse(path.read_text())):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
-        yield from (name.split(".")[1] for name in names if name.startswith("attar."))
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "attar")
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            if module == "attar":
+                yield from (f"attar.{alias.name}" for alias in node.names)
+            elif module.startswith("attar."):
+                yield module
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+def named_at_run_time(path):
+    """The first arguments of calls that import by name."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and node.args:
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if called in ("import_module", "__import__"):
+                yield node.args[0]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_point_one_way(path):
-    part = path.relative_to(ROOT).parts[0].removesuffix(".py")
-    if part in ALLOWED:
-        assert set(imports(path)) <= ALLOWED[part]
+    part = part_of(path)
+    assert part in KINDS or part in LAYERS, f"{part} is neither a kind nor a layer that the house knows"
+    assert {name.split(".")[1] for name in imports(path)} <= allowed(part)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_modules_of_attar_are_imported_by_name_in_three_files_only(path):
+    if str(path.relative_to(ROOT)) in BY_NAME:
+        return
+    for name in named_at_run_time(path):
+        assert isinstance(name, ast.Constant) and not name.value.startswith("attar"), ast.unparse(name)
+
+
+def test_every_folder_is_a_kind_or_a_layer():
+    folders = {path.name for path in ROOT.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert folders - {"core", "commands", "reporting", "bench"} == set(KINDS)
+
+
+def test_no_file_outside_the_kinds_names_one():
+    words = re.compile(rf"\b({'|'.join(name for name in KINDS if name != 'images')})\b")
+    outside = [path for path in FILES if part_of(path) not in KINDS and part_of(path) != "bench"]
+    naming = {str(path.relative_to(ROOT)) for path in outside if words.search(path.read_text())}
+    assert naming <= NAMES_KINDS
+
+
+def test_kinds_import_one_another_in_no_circle():
+    done: set[str] = set()
+    while len(done) < len(KINDS):
+        ready = {name for name, kind in KINDS.items() if set(kind.imports) <= done} - done
+        assert ready, f"{set(KINDS) - done} import one another"
+        done |= ready
 
 
 @pytest.mark.parametrize(
@@ -49,5 +110,5 @@ def test_public_names_are_documented(name):
 
 def test_the_readme_draws_every_folder_and_file():
     readme = (ROOT.parents[1] / "README.md").read_text()
-    missing = [path.name for path in ROOT.rglob("*.py") if path.name not in readme and path.name[0] != "_"]
+    missing = [path.name for path in FILES if path.name not in readme and path.name[0] != "_"]
     assert not missing

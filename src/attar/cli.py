@@ -15,13 +15,15 @@ from pathlib import Path
 from attar.core.errors import InputError, Interrupted, unknown
 from attar.core.launcher import rank
 
+MAKING = ("condense", "compress", "distill", "train")
+"""Verbs that make something by a method; they have one face."""
 VERBS = {
-    "condense": ("METHOD --data DATA", "labelled images or graphs into a few per class"),
-    "compress": ("METHOD --data DATA", "a mixture into fewer components, convolutions into fewer bytes"),
-    "distill": ("METHOD --teacher TEACHER --data DATA", "a classifier or a language model into a student"),
-    "evaluate": ("FOLDER --data DATA", "train fresh networks on a condensed set and test them; or test a student"),
+    "condense": ("METHOD --data DATA", "a labelled data set into a few samples per class"),
+    "compress": ("METHOD --data DATA", "a mixture or a network's convolutions into fewer bytes"),
+    "distill": ("METHOD --teacher TEACHER --data DATA", "a trained model into a smaller one, the student"),
+    "evaluate": ("FOLDER", "train fresh networks on a condensed set and test them; or test a student"),
     "label": ("FOLDER", "store a teacher's answers to many views of a condensed set"),
-    "train": ("experts --data DATA", "what other methods build on: experts for trajectory matching"),
+    "train": ("METHOD --data DATA", "what other methods build on: experts for trajectory matching"),
     "methods": ("", "what there is, one line each"),
     "data": ("DATA", "what a data set holds, as attar reads it"),
     "cite": ("METHOD", "the paper, as BibTeX"),
@@ -30,7 +32,7 @@ VERBS = {
     "push": ("FOLDER user/name", "an artefact to the hub"),
     "bench": ("TABLE", "a table of methods, measured beside the published figures"),
 }
-"""Verb: what follows it, and what it does. Its code is `attar.commands.VERB`."""
+"""Verb: what follows it, and what it does. Its code is `attar.commands.VERB`, or `attar.commands.making`."""
 
 FIRST = """first:
   attar condense datadam --data digits --ipc 10 --out runs/digits
@@ -43,6 +45,8 @@ def usage() -> str:
     lines = {f"{verb} {words}": what for verb, (words, what) in VERBS.items()}
     width = max(map(len, lines)) + 2
     verbs = "\n".join(f"  {line:<{width}}{what}" for line, what in lines.items())
+    longest = max(len(verb) for verb in MAKING)
+    held = "\n".join(f"  {verb:<{longest}}  {_holding(verb)}" for verb in MAKING)
     return f"""usage: attar VERB ... [--help]
 
 attar turns something large into something small that does the same job, and measures how much was kept.
@@ -50,7 +54,17 @@ attar turns something large into something small that does the same job, and mea
 verbs:
 {verbs}
 
+what there are methods for:
+{held}
+
 {FIRST}"""
+
+
+def _holding(verb: str) -> str:
+    """What a verb works on, kind by kind."""
+    from attar.core.kinds import built_in
+
+    return ", ".join(kind.holds for kind in built_in().values() if verb in kind.tasks)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -82,6 +96,9 @@ def _dispatch(arguments: list[str]) -> None:
     verb, *rest = arguments
     if verb not in VERBS:
         raise unknown("verb", verb, VERBS)
+    if verb in MAKING:
+        importlib.import_module("attar.commands.making").main(verb, rest)
+        return
     module = f"{verb}_" if keyword.iskeyword(verb) else verb
     importlib.import_module(f"attar.commands.{module}").main(rest)
 

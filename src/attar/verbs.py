@@ -1,247 +1,341 @@
-"""What each verb does: the Python face and the command line call the same functions."""
+"""What each verb does, for every kind: the Python face and the command line call the same functions."""
 
-import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from torch import nn
-
-from attar.classifiers.artefact import DistilledClassifier
-from attar.classifiers.distillation import Distillation
-from attar.classifiers.distillation import distill as distill_classifier
-from attar.classifiers.teacher import teacher_named
-from attar.core import engine as core
-from attar.core import hub, store
-from attar.core.artefact import ARTEFACT, kind_in
+from attar.core import hub
+from attar.core.artefact import ARTEFACT, Shareable
+from attar.core.engine import Artefact, Method
 from attar.core.errors import InputError
-from attar.core.runtime import Engine, Runtime
-from attar.images.artefact import CondensedImages
-from attar.images.compare import Comparison
-from attar.images.compare import compare as compare_images
-from attar.images.experts import Experts, Pool, open_experts
-from attar.images.importing import import_set as import_images
-from attar.images.labels.stored import LABELS, StoreLabels
-from attar.images.networks.architecture import Architecture
-from attar.images.sources import load
-from attar.images.training import PROTOCOLS, trained
-from attar.images.views.augment import default_strategy
+from attar.core.kinds import Kind, built_in, imported, kind_for, kind_in, kind_of, kinds
+from attar.core.machine import Engine
+from attar.core.provenance import Call
+from attar.core.runtime import Runtime
+from attar.core.tasks import Reading, Task
 
+A = TypeVar("A", bound=Artefact)
 Say = Callable[[str], None]
 Small = Any
 """What a method made, or the folder it lies in."""
 
-ARTEFACTS = {
-    "images": "attar.images.artefact:CondensedImages",
-    "graphs": "attar.graphs.artefact:CondensedGraphs",
-    "language": "attar.language.artefact:DistilledLanguageModel",
-    "classifier": "attar.classifiers.artefact:DistilledClassifier",
-    "mixture": "attar.mixtures.artefact:ReducedMixture",
-    "convolution": "attar.convolution.artefact:ConvolutionPlan",
-}
-"""What `artefact.json` calls its kind, and where that is read."""
-
-SCORED = {"images": "images", "graphs": "graphs", "classifiers": "images", "language": "language"}
-"""Kinds that can be measured anew, and whose sources that takes; what was compressed is measured when it is made."""
-
 
 def condense(
     data: Any,
-    method: Any,
+    method: Method[A],
     *,
+    reading: Reading | None = None,
     out: str | Path | None = None,
     seed: int = 0,
     engine: Engine | None = None,
     say: Say | None = None,
-) -> Any:
+) -> A:
     """Turn a labelled data set into a few samples per class.
 
     Args:
-        data: A source, or anything `attar.load` takes; for a method of graphs what `attar.graphs.load` takes.
+        data: A source, or anything that the kind's own `load` takes: of images `attar.load`.
         method: Settings of a method, such as `attar.DataDAM(ipc=10)`.
+        reading: How data are read that are no source yet; as usual unless given.
         out: Folder for the artefact. An unfinished run found there is resumed, a finished one is read.
             None keeps everything in memory.
-        seed: Seed of every generator in the run.
+        seed: Seed of every generator in the run; the split of data without test samples has one of its own (reading).
         engine: How to use the machine.
         say: Told what happens, a line at a time; silent by default.
 
     Raises:
-        InputError: Data, settings or folder are not usable; nothing is lost.
+        InputError: A method of another verb, or data, settings or folder are not usable; nothing is lost.
         Interrupted: Stopped by Ctrl-C or SIGTERM; the same call goes on where it stopped.
     """
-    source = importlib.import_module(f"attar.{kind_of(method)}.sources").load(data)
-    runtime = Runtime(engine, seed, say=say)
-    method = method.resolve(source, runtime)
-    runtime.plan(method.work(source))
-    runtime.say(str(source))
-    runtime.say(f"{method.name} · {core.resolved_json(method)}")
-    return core.run(method, source, runtime, out=Path(out) if out else None)
+    made: A = run("condense", data, method, reading=reading, out=out, seed=seed, engine=engine, say=say)
+    return made
 
 
 def compress(
     data: Any,
-    method: Any,
+    method: Method[A],
     *,
+    reading: Reading | None = None,
     out: str | Path | None = None,
     seed: int = 0,
     engine: Engine | None = None,
     say: Say | None = None,
-) -> Any:
-    """Make a mixture or the convolutions of a network smaller in closed form.
+) -> A:
+    """Make a mixture, or a network's convolutions, smaller.
 
     Args:
-        data: What the method reads by name (see its `open`), or what it compresses.
-        method: Settings of a method, such as `attar.mixtures.OGGMR(n_components=10)`.
-        out: Folder for the artefact; None keeps it in memory.
+        data: A source, or anything that the kind's own `load` takes.
+        method: Settings of a method, which say of what kind they are.
+        reading: How data are read that are no source yet; as usual unless given.
+        out: Folder for the artefact, as for `condense`.
         seed: Seed of every generator.
         engine: How to use the machine.
         say: Told what happens.
 
     Raises:
-        InputError: Data, settings or folder are not usable.
+        InputError: A method of another verb, or data, settings or folder are not usable; nothing is lost.
+        Interrupted: Stopped; the same call goes on where it stopped.
     """
-    runtime = Runtime(engine, seed, say=say)
-    source = method.open(data) if isinstance(data, (str, Path)) else data
-    runtime.say(str(source))
-    runtime.say(f"{method.name} · {core.resolved_json(method)}")
-    made = method.compress(source, runtime)
-    return made if out is None else made.save(Path(out))
+    made: A = run("compress", data, method, reading=reading, out=out, seed=seed, engine=engine, say=say)
+    return made
 
 
 def distill(
     data: Any,
-    method: Distillation,
+    method: Method[A],
     *,
-    teacher: nn.Module | str | Path | None = None,
-    student: nn.Module | None = None,
+    teacher: Any = None,
+    student: Any = None,
+    reading: Reading | None = None,
     out: str | Path | None = None,
     seed: int = 0,
     engine: Engine | None = None,
     say: Say | None = None,
-) -> DistilledClassifier:
-    """Distill a classifier into a smaller one.
+    **beside: Any,
+) -> A:
+    """Distill a trained model into a smaller one.
 
     Args:
-        data: A source, or anything `attar.load` takes.
+        data: A source, or anything that the kind's own `load` takes: of images `attar.load`.
         method: Settings of a method, such as `attar.KD(student="convnet:norm=batch,width=16")`.
-        teacher: A module, the folder of a trained network, `transformers:NAME`, or a network by name that is trained
-            here (and kept in the cache). A ConvNet with batch norm unless given; a student alone needs none.
+        teacher: A module, or what names one: the folder of a trained model, a name on the hub, or a network by name
+            that is trained here and kept in the cache. A student alone needs none.
         student: A module of your own, in place of the method's; it is left as it is.
-        out: Folder for the student. An unfinished run found there is resumed, a finished one is read.
-        seed: Seed of every generator in the run; the teacher's is 0.
+        reading: How data are read that are no source yet; as usual unless given.
+        out: Folder for the student, as for `condense`.
+        seed: Seed of every generator in the run; that of a teacher that is trained here is 0.
         engine: How to use the machine.
         say: Told what happens.
+        beside: What else stands beside the method: the settings of the kind's task (`tokenizer`, `corpus`, ...).
 
     Raises:
-        InputError: Teacher, student, data and settings do not fit one another; nothing is lost.
-        Interrupted: Stopped by Ctrl-C or SIGTERM; the same call goes on where it stopped.
+        InputError: A method of another verb, or teacher, student, data and settings do not fit one another.
+        Interrupted: Stopped; the same call goes on where it stopped.
     """
-    source, runtime = load(data), Runtime(engine, seed, say=say)
-    found = teacher if isinstance(teacher, nn.Module) else None
-    if found is None and (method.needs_teacher or teacher is not None):
-        found = teacher_named(str(teacher or "convnet:norm=batch"), source, runtime.with_seed(0))
-    return distill_classifier(source, method, found, student, runtime, Path(out) if out else None)
-
-
-def kind_of(method: Any) -> str:
-    """The folder of attar that a method, or what it is made from, lives in."""
-    homes = [kind.__module__.split(".") for kind in type(method).__mro__]
-    found = [home[1] for home in homes if home[0] == "attar" and home[1] != "core"]
-    if not found:
-        raise InputError(f"{type(method).__name__} is no method of attar's, nor made from one.")
-    return found[0]
+    task = kind_for(method, "distill").task("distill").from_names(teacher=teacher, module=student, **beside)
+    made: A = run("distill", data, method, task=task, reading=reading, out=out, seed=seed, engine=engine, say=say)
+    return made
 
 
 def label(
     small: Small,
-    method: StoreLabels | None = None,
+    method: Any = None,
     *,
-    data: Any = None,
-    architecture: Architecture | None = None,
     seed: int = 0,
     engine: Engine | None = None,
     say: Say | None = None,
-) -> CondensedImages:
-    """Store soft labels beside a condensed set: a teacher's answers to many views of every image.
+    **beside: Any,
+) -> Any:
+    """Store soft labels beside a condensed set: a teacher's answers to many views of every sample.
 
     Args:
         small: The condensed set, saved, or its folder. Labels that were begun there are gone on with.
-        method: How many, in which form, and whose, such as `StoreLabels(epochs=300, format="int8")`.
-        data: What a teacher is trained on where neither set nor method has one.
-        architecture: What is trained; a ConvNet with batch norm unless given.
+        method: How many, in which form, and whose, such as `attar.StoreLabels(epochs=300, format="int8")`.
         seed: Draws the views.
         engine: How to use the machine.
         say: Told what happens.
+        beside: `data` and `network`: what a teacher is trained on, and which, where neither set nor method has one.
 
     Raises:
         InputError: No set, no teacher, or other labels than were begun there.
-        Interrupted: Stopped by Ctrl-C or SIGTERM; the same call goes on where it stopped.
+        Interrupted: Stopped; the same call goes on where it stopped.
     """
-    (opened,), method = _opened([small]), method or StoreLabels()
-    runtime = Runtime(engine, seed, say=say)
-    asked = opened
-    if opened.teacher is None and method.teacher is None and data is not None:
-        network = architecture or Architecture(norm="batch")
-        asked = replace(opened, teacher=trained(load(data), network, runtime, PROTOCOLS["ceiling"]))
-    method = method.resolve(asked, runtime)
-    runtime.say(f"{method.name} · {core.resolved_json(method)}")
-    assert opened.folder is not None, "resolve refuses what is not saved"
-    core.run(method, asked, runtime, out=opened.folder / LABELS, title="storing labels")
-    labelled = CondensedImages.load(opened.folder)
-    labelled.write_card(opened.folder)
-    return labelled
+    (opened,) = _opened([small])
+    method = method or _only_method(kind_of(opened), "label")()
+    task = kind_for(method, "label").task("label").from_names(**beside)
+    return run("label", opened, method, task=task, seed=seed, engine=engine, say=say)
 
 
-def evaluate(small: Small | Sequence[Small], data: Any, **settings: Any) -> Any:
-    """Train fresh networks on a condensed set and test them on real data; or test students.
+def import_set(
+    files: Sequence[str | Path],
+    data: Any,
+    *,
+    reading: Reading | None = None,
+    out: str | Path | None = None,
+    kind: str = "",
+    **settings: Any,
+) -> Any:
+    """Make an artefact of a condensed set that others have released as tensors or pictures.
 
     Args:
-        small: The condensed set or the student, or its folder; or several by the same method with other seeds.
-        data: A source, or anything `attar.load` takes; for graphs what `attar.graphs.load` takes, for students that
-            write what `attar.language.load` takes.
-        settings: Those of `attar.images.score.evaluate` (networks, repeats, protocol, ceiling, beside, seed, engine),
-            of `attar.graphs.score.evaluate`, of `attar.classifiers.score.evaluate` (engine), or of
-            `attar.language.score.evaluate` (repeats, seed, answers, teacher, stem, engine).
+        files: The file, or images and labels apart, or a folder of pictures per class.
+        data: What it was condensed from: a source, or anything that the kind's `load` takes.
+        reading: How data are read that are no source yet; as usual unless given.
+        out: Folder for the artefact; None keeps it in memory.
+        kind: What the set is of; the one kind with released sets unless given.
+        settings: Those of the kind's import: of images which, whitened, labels, lr.
+
+    Raises:
+        InputError: Something that is not known, does not fit the data, or holds more than tensors.
+    """
+    held = kind_with("import", kind)
+    task = held.task("import").from_names(files=tuple(Path(file).expanduser() for file in files))
+    method = _only_method(held, "import")(**settings)
+    return run("import", data, method, task=task, reading=reading, out=out)
+
+
+def train(
+    data: Any,
+    method: Any,
+    *,
+    reading: Reading | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    engine: Engine | None = None,
+    say: Say | None = None,
+    **beside: Any,
+) -> Any:
+    """Train what other methods build on, such as experts for trajectory matching; or find it.
+
+    Args:
+        data: A source, or anything that the kind's own `load` takes.
+        method: Settings, such as `attar.Experts(experts=100)`.
+        reading: How data are read that are no source yet; as usual unless given.
+        out: Folder for it; the cache unless given.
+        seed: Not used by experts, whose seed is their own.
+        engine: How to use the machine.
+        say: Told what happens.
+        beside: What stands beside the method: of experts network, augmentation, zca, workers and address.
+
+    Raises:
+        InputError: The folder holds something of other data or another network, or a torn file.
+    """
+    task = kind_for(method, "train").task("train").from_names(**beside)
+    return run("train", data, method, task=task, reading=reading, out=out, seed=seed, engine=engine, say=say)
+
+
+def run(
+    verb: str,
+    data: Any,
+    method: Any,
+    *,
+    task: Task | None = None,
+    reading: Reading | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    engine: Engine | None = None,
+    say: Say | None = None,
+    call: Call | None = None,
+) -> Any:
+    """What every verb with a method does: kind, source, what stands beside the method, engine.
+
+    Args:
+        verb: What is done.
+        data: A source, or what the reading takes.
+        method: Settings.
+        task: What stands beside the method; as usual unless given.
+        reading: How data are read; as usual unless given.
+        out: The run folder; None keeps everything in memory.
+        seed: Seed of every generator.
+        engine: How to use the machine.
+        say: Told what happens.
+        call: What was asked for, where that is known better than from these arguments.
+
+    Raises:
+        InputError: A method of another verb, or anything that cannot be used.
+    """
+    kind = kind_for(method, verb)
+    task, reading = task or kind.task(verb)(), reading or kind.read()()
+    call = call or Call.of(verb, kind.name, data, reading, task, method)
+    runtime = Runtime(engine, seed, say=say, call=call)
+    source = task.source(data, reading)
+    return task.run(method, source, runtime, kind=kind, out=Path(out).expanduser() if out else None)
+
+
+def evaluate(
+    small: Small | Sequence[Small],
+    data: Any = None,
+    *,
+    reading: Reading | None = None,
+    seed: int = 0,
+    engine: Engine | None = None,
+    say: Say | None = None,
+    **settings: Any,
+) -> Any:
+    """Measure anew what methods made: fresh networks trained on condensed sets, students on test data.
+
+    Args:
+        small: An artefact or its folder, or several of one kind. Those that differ only in their seed make one row.
+        data: A source, or anything that the kind's own `load` takes; what the artefact was made from unless given.
+        reading: How data are read that are no source yet; as they were read when it was made unless given.
+        seed: The repeats' seeds come from it.
+        engine: How to use the machine.
+        say: Told what happens.
+        settings: Of the kind's `Scoring`: of images networks, repeats, protocol, ceiling, beside.
 
     Raises:
         InputError: The folder holds nothing that can be measured anew, or it does not belong to the data.
     """
-    sets = _opened(list(small) if isinstance(small, (list, tuple)) else [small])
-    kind = scored_kind(sets)
-    source = importlib.import_module(f"attar.{SCORED[kind]}.sources").load(data)
-    return importlib.import_module(f"attar.{kind}.score").evaluate(sets, source, **settings)
+    several = list(small) if isinstance(small, (list, tuple)) else [small]
+    artefacts = _opened(several)
+    kind = one_kind(artefacts)
+    scoring = kind.scores().from_names(**settings)
+    source = None
+    if scoring.reads:
+        data = data_of(artefacts, kind) if data is None else data
+        source = (reading or reading_of(artefacts[0], kind)).load(data)
+    return scoring.measure(artefacts, source, Runtime(engine, seed, say=say))
 
 
-def scored_kind(sets: Sequence[Any]) -> str:
-    """The one kind of what shall be measured anew.
-
-    Raises:
-        InputError: Several kinds, or one that is measured when it is made.
-    """
-    kinds = {kind_of(one) for one in sets}
-    if len(kinds) != 1 or not kinds <= SCORED.keys():
-        found = ", ".join(sorted(kinds)) or "none"
-        raise InputError(f"give condensed sets, or students, of one kind; these are of {found}.")
-    return kinds.pop()
-
-
-def compare(sets: Sequence[CondensedImages | str | Path], data: Any, **settings: Any) -> Comparison:
-    """Evaluate condensed sets with the same networks and seeds: rows of methods, columns of networks, differences.
+def compare(sets: Sequence[Small], data: Any = None, **settings: Any) -> Any:
+    """Evaluate condensed sets of images with the same networks and seeds, a row for each method.
 
     Args:
         sets: Condensed sets or their folders; those that differ only in their seed make one row.
         data: A source, or anything `attar.load` takes.
-        settings: Those of `attar.images.compare.compare`: networks, repeats, protocol, ceiling, beside, seed, engine.
+        settings: Those of `evaluate`.
 
     Raises:
         InputError: A folder holds no condensed set, or one does not belong to the data.
     """
-    return compare_images(_opened(sets), load(data), **settings)
+    return evaluate(list(sets), data, **settings)
 
 
-def _opened(sets: Sequence[Small]) -> list[Any]:
-    return [open_artefact(small) if isinstance(small, (str, Path)) else small for small in sets]
+def one_kind(artefacts: Sequence[Any]) -> Kind:
+    """The one kind of what shall be measured anew.
+
+    Raises:
+        InputError: None, several kinds, or one that is measured when it is made.
+    """
+    found = {kind.name: kind for kind in map(kind_of, artefacts)}
+    if len(found) != 1:
+        raise InputError(f"give artefacts of one kind; these are of {', '.join(sorted(found)) or 'none'}.")
+    (kind,) = found.values()
+    kind.scores()
+    return kind
+
+
+def data_of(artefacts: Sequence[Any], kind: Kind) -> Any:
+    """What artefacts were made from, where that can be found again.
+
+    Raises:
+        InputError: It is not bundled, and nothing lies where it was.
+    """
+    for origin in (one.origin for one in artefacts):
+        asked = (origin.call or {}).get("data") or origin.source
+        if asked != kind.bundled and not Path(asked).exists() and not hub.looks_like_one(asked):
+            raise InputError(f"this was made from {origin.source!r}, which is not at hand; give --data.")
+    origin = artefacts[0].origin
+    return (origin.call or {}).get("data") or origin.source
+
+
+def reading_of(artefact: Any, kind: Kind) -> Any:
+    """How the data were read that an artefact was made from."""
+    call = artefact.origin.call if artefact.origin else None
+    return kind.read().from_json((call or {}).get("reading") or {})
+
+
+def kind_with(verb: str, name: str = "") -> Kind:
+    """The kind of a name that has a verb; the one kind that has it, where there is no name.
+
+    Raises:
+        InputError: No such kind, or several.
+    """
+    having = {kind.name: kind for kind in kinds().values() if verb in kind.tasks}
+    if name in having:
+        return having[name]
+    if name or len(having) != 1:
+        raise InputError(f"`attar {verb}` is for {', '.join(having)}; say which.")
+    return next(iter(having.values()))
 
 
 def open_artefact(folder: str | Path) -> Any:
@@ -255,72 +349,15 @@ def open_artefact(folder: str | Path) -> Any:
     """
     name = str(folder)
     remote = not Path(folder).exists() and hub.looks_like_one(name)
-    path = (hub.find(name, ARTEFACT) if remote else Path(folder)) / ARTEFACT
-    kind = (kind_in(store.read_json(path)) if path.is_file() else None) or "images"
-    if kind not in ARTEFACTS:
-        raise InputError(f"{folder} holds a {kind!r}, which this version of attar does not know.")
-    home, title = ARTEFACTS[kind].split(":")
-    made = getattr(importlib.import_module(home), title)
-    return made.from_hub(name) if remote else made.load(folder)
+    path = hub.find(name, ARTEFACT) if remote else Path(folder).expanduser()
+    made: type[Shareable] = (kind_in(path) or next(iter(built_in().values()))).made
+    return made.from_hub(name) if remote else made.load(path)
 
 
-def import_set(
-    files: Sequence[str | Path], data: Any, *, out: str | Path | None = None, **settings: Any
-) -> CondensedImages:
-    """Make an artefact of a condensed set that others have released as tensors or pictures.
-
-    Args:
-        files: The file, or images and labels apart, or a folder of pictures per class.
-        data: What it was condensed from: a source, or anything `attar.load` takes.
-        out: Folder for the artefact; None keeps it in memory.
-        settings: Those of `attar.images.importing.import_set`: which, whitened, labels, lr.
-
-    Raises:
-        InputError: Something that is not known, does not fit the data, or holds more than tensors.
-    """
-    small = import_images([Path(file) for file in files], load(data), **settings)
-    return small if out is None else small.save(out)
+def _opened(several: Sequence[Small]) -> list[Any]:
+    return [open_artefact(small) if isinstance(small, (str, Path)) else small for small in several]
 
 
-def train_experts(
-    data: Any,
-    experts: Experts | None = None,
-    *,
-    architecture: Architecture | None = None,
-    augmentation: str | None = None,
-    zca: bool = False,
-    workers: int = 1,
-    address: str | None = None,
-    engine: Engine | None = None,
-    say: Say | None = None,
-) -> Pool:
-    """Train experts for trajectory matching, or find them; 50 epochs each unless they say otherwise.
-
-    Args:
-        data: A source, or anything `attar.load` takes.
-        experts: How they are trained, how many, and where they lie.
-        architecture: The network; the field's ConvNet unless given.
-        augmentation: DSA operations joined by underscores, or none; the field's unless given.
-        zca: Whether images are whitened.
-        workers: How many are trained at once, by Ray.
-        address: A Ray cluster to train them on.
-        engine: How to use the machine.
-        say: Told what happens.
-
-    Raises:
-        InputError: The folder holds experts of other data or another network, or a torn file.
-    """
-    source, runtime = load(data), Runtime(engine, say=say)
-    source = source.whitened(raw=True) if zca else source
-    experts = experts or Experts()
-    many = experts.experts or (100 if runtime.device.type != "cpu" else 10)
-    return open_experts(
-        source,
-        (architecture or Architecture()).resolve(source.shape),
-        default_strategy(source.flips) if augmentation is None else augmentation,
-        replace(experts, experts=many),
-        experts.expert_epochs or 50,
-        runtime,
-        workers=workers,
-        address=address,
-    )
+def _only_method(kind: Kind, verb: str) -> Any:
+    """The settings class of the one method of a verb that names none."""
+    return imported(kind.task(verb).usual, kind.extra)

@@ -32,7 +32,7 @@ def test_a_student_of_whitened_images_brings_the_whitening(few_digits, engine, t
     torch.testing.assert_close(shown, whitened.transform.forward(pixels), rtol=0, atol=0)
     assert not torch.allclose(shown, few_digits.transform.forward(pixels))
     assert torch.equal(again.logits(shown), made.logits(shown))
-    assert attar.evaluate(again, few_digits).students[0].accuracy == made.scores["student"]
+    assert attar.evaluate(again, few_digits).networks[0].score.value == made.scores["student"]
     (tmp_path / "whitening.safetensors").unlink()
     with pytest.raises(InputError, match="is missing"):
         DistilledClassifier.load(tmp_path)
@@ -54,7 +54,7 @@ def test_a_damaged_one_is_refused(small, tmp_path):
     path = tmp_path / "artefact.json"
     facts = json.loads(path.read_text())
     for change, words in (
-        ({"kind": "graphs"}, "holds 'graphs', not 'classifier'"),
+        ({"kind": "graphs"}, "holds 'graphs', not 'classifiers'"),
         ({"schema": 9}, "has schema 9; this attar reads up to 1"),
         ({"classes": []}, "was altered after it was written"),
     ):

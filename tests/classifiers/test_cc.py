@@ -76,7 +76,7 @@ def test_neighbours_learn_an_embedding_of_both_networks_and_the_kernel_none():
         "student": (128, 4),
         "teacher": (128, 7),
     }
-    loss = plain_loss(CC(form="kernel", label_weight=0.0), *said, torch.zeros(6).long())
+    loss = plain_loss(CC(congruence="kernel", label_weight=0.0), *said, torch.zeros(6).long())
     assert torch.isclose(loss, 100 * kernel_loss(said[0].embedding, said[1].embedding))
     with pytest.raises(InputError, match="cc learns or remembers something beside the student"):
         plain_loss(CC(), *said, torch.zeros(6).long())
@@ -84,7 +84,7 @@ def test_neighbours_learn_an_embedding_of_both_networks_and_the_kernel_none():
 
 @pytest.mark.parametrize("form, weight", [("neighbours", 0.02), ("kernel", 100.0)])
 def test_it_lowers_its_term_by_the_weight_of_its_form(form, weight, few_digits, tmp_path):
-    method = CC(form=form, student="convnet:norm=batch,width=4", epochs=20)
+    method = CC(congruence=form, student="convnet:norm=batch,width=4", epochs=20)
     teacher = Architecture(norm="batch", width=8).build((1, 8, 8), 10, torch.Generator().manual_seed(3)).eval()
     made = attar.distill(few_digits, method, teacher=teacher, out=tmp_path, engine=QUIET)
     curve = [json.loads(line)["correlation"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
@@ -94,10 +94,10 @@ def test_it_lowers_its_term_by_the_weight_of_its_form(form, weight, few_digits, 
 
 def test_what_it_cannot_be_told_is_refused():
     assert CC.paper("cifar100").weight == CC.paper("resnet50-vgg8").weight == 0.02
-    assert CC.paper("cifar100").form == "neighbours"
+    assert CC.paper("cifar100").congruence == "neighbours"
     with pytest.raises(InputError, match="unknown pair of CC's table 'cifar10'"):
         CC.paper("cifar10")
-    with pytest.raises(InputError, match="unknown form 'kernle'; did you mean 'kernel'"):
-        CC(form="kernle")
+    with pytest.raises(InputError, match="unknown congruence 'kernle'; did you mean 'kernel'"):
+        CC(congruence="kernle")
     with pytest.raises(InputError, match="taylor_order is 0; it must be at least 1"):
         CC(taylor_order=0)

@@ -143,8 +143,7 @@ def test_a_pairs_networks_fit_one_another_stage_by_stage(method, pair, shapes, e
 
 
 def test_the_command_begins_from_the_pairs_networks(capsys):
-    with pytest.raises(SystemExit):
-        main(["distill", "kd", "--paper", "resnet32x4-resnet8x4", "--help"])
-    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    main(["distill", "kd", "--paper", "resnet32x4-resnet8x4", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
     assert "(default: resnet32x4)" in shown
     assert "(default: resnet8x4)" in shown

@@ -58,7 +58,7 @@ def test_one_class_of_everything_has_nothing_to_learn():
 def test_a_teachers_option_adds_the_classes_cross_entropy():
     a, labels = logits(0), torch.tensor([0, 1, 2, 3, 4, 5, 0, 1])
     said = Answers(a, a, [])
-    method = SubclassKD(group=RAGGED.group, hard="subclass", alpha=0.0, class_weight=0.5)
+    method = SubclassKD(group=RAGGED.group, hard="subclass", teacher_weight=0.0, class_weight=0.5)
     over = F.cross_entropy(RAGGED.class_logits(a), RAGGED.labels(labels))
     assert torch.isclose(plain_loss(method, said, said, labels), F.cross_entropy(a, labels) + 0.5 * over)
 
@@ -73,12 +73,12 @@ def test_a_constant_added_to_all_logits_changes_nothing():
 def test_settings_of_the_notebook():
     mnist = SubclassKD.paper("mnist-2x5")
     assert (mnist.optimizer, mnist.lr, mnist.batch, mnist.epochs) == ("adam", 1e-3, 256, 12)
-    assert (mnist.alpha, mnist.temperature, mnist.shift) == (0.5, 4, 0)
+    assert (mnist.teacher_weight, mnist.temperature, mnist.shift) == (0.5, 4, 0)
     mhist = SubclassKD.paper("mhist")
     assert round(mhist.head_share * 35) == round(mhist.cuts[0] * 35) == 10
     assert (mhist.keep, mnist.keep) == ("f1", "last")
     assert (mhist.turns, mnist.turns) == (True, False)
-    assert Discover.paper("mnist-2x5").beta == 1
+    assert Discover.paper("mnist-2x5").contrast_weight == 1
 
 
 def test_the_gradient_of_the_class_loss_in_subclass_logits():

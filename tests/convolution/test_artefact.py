@@ -7,6 +7,7 @@ from torch import nn
 
 from attar.convolution.artefact import ConvolutionPlan, LayerChoice, WholeNetwork
 from attar.convolution.timing import Median
+from attar.core.artefact import write_facts
 from attar.core.errors import InputError
 
 NETWORK = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Conv2d(3, 4, 3, stride=2, padding=1))
@@ -22,11 +23,11 @@ def made():
     )
     whole = WholeNetwork(10, 1, 1e-6, 2.0, 10, "nchw", times["dense, nchw"], times["direct"], gain)
     weights = {name: tensor.clone() for name, tensor in NETWORK.state_dict().items()}
-    return ConvolutionPlan((first, second), whole, {"runs": 31}, {"threads": 1}, weights, origin={"data": "digits"})
+    return ConvolutionPlan((first, second), whole, {"runs": 31}, {"threads": 1}, weights)
 
 
 def test_it_comes_back_from_its_folder(made, tmp_path):
-    assert made.save(tmp_path) is made
+    assert made.save(tmp_path).folder == tmp_path
     loaded = ConvolutionPlan.load(tmp_path)
     assert replace(loaded, weights={}) == replace(made, weights={})
     assert all(torch.equal(loaded.weights[name], tensor) for name, tensor in made.weights.items())
@@ -36,7 +37,19 @@ def test_it_comes_back_from_its_folder(made, tmp_path):
     assert card.startswith(
         "---\nlibrary_name: attar\ntags:\n- sparse-convolution\n- attar\n---\n# A plan of convolutions"
     )
-    assert "| data | digits |\n| runs | 31 |\n" in card
+    assert "| runs | 31 |\n" in card
+
+
+def test_where_it_came_from_is_read_in_its_older_form_too(made, tmp_path):
+    older = {"data": "digits", "fingerprint": "ab", "seed": 3, "method": "conv", "network": "vgg11"}
+    made.save(tmp_path)
+    facts = json.loads((tmp_path / "artefact.json").read_text())
+    plain = {name: value for name, value in facts.items() if name not in ("kind", "schema", "facts_digest")}
+    write_facts(tmp_path, "convolution", 1, {**plain, "origin": older})
+    origin = ConvolutionPlan.load(tmp_path).origin
+    assert (origin.source, origin.fingerprint, origin.seed, origin.method) == ("digits", "ab", 3, "conv")
+    assert origin.settings == {"network": "vgg11", "runs": 31}
+    assert (origin.machine, origin.call) == ({"threads": 1}, None)
 
 
 def test_it_can_be_applied_again(made, tmp_path, draw):

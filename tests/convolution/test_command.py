@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
+import attar
 from attar.convolution import CompressConvolution, ConvolutionPlan
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
@@ -14,55 +17,71 @@ def method():
     return CompressConvolution(network=SMALL, epochs=1, images=8, methods=("cpo", "direct"))
 
 
+def planned(method, source, runtime):
+    return attar.compress(source, method, seed=runtime.seed, engine=runtime.engine)
+
+
+def stop_at(number, step, method, state, runtime):
+    """A step, or Ctrl-C in place of one."""
+    if state.done == number:
+        raise KeyboardInterrupt
+    return step(method, state, runtime)
+
+
 @pytest.fixture
 def source(digits):
     return digits.subset(torch.cat([rows[:12] for rows in digits.rows_of]))
 
 
 def test_a_network_is_trained_planned_and_saved(method, source, runtime, tmp_path):
-    made = method.compress(source, runtime)
+    made = planned(method, source, runtime)
     assert [layer.name for layer in made.layers] == ["blocks.0.0", "blocks.1.0"]
     assert made.layers[0].reason == "it is not fed by a ReLU: its input has negative values"
     assert set(made.layers[1].milliseconds) == {"dense, nchw", "dense, channels-last", "cpo", "direct"}
     assert made.whole.agreeing == made.whole.images == 8
-    assert made.origin["network"] == SMALL
+    assert made.origin.settings["network"] == SMALL
     made.save(tmp_path)
     network = TrainedNetwork.load(tmp_path).network
-    planned = ConvolutionPlan.load(tmp_path).apply(network)
+    copy = ConvolutionPlan.load(tmp_path).apply(network)
     images = source.inputs(torch.arange(9))
     with torch.inference_mode():
-        torch.testing.assert_close(planned(images), network(images), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(copy(images), network(images), rtol=1e-4, atol=1e-5)
 
 
 def test_the_network_of_a_folder_is_planned(method, source, runtime, tmp_path):
-    first = method.compress(source, runtime)
+    first = planned(method, source, runtime)
     first.save(tmp_path)
-    again = CompressConvolution(network=str(tmp_path), images=8, methods=("direct",)).compress(source, runtime)
+    again = planned(CompressConvolution(network=str(tmp_path), images=8, methods=("direct",)), source, runtime)
     assert all(torch.equal(again.weights[name], tensor) for name, tensor in first.weights.items())
 
 
 def test_the_same_seed_draws_the_same_images(method, source, runtime):
     densities = [
-        [layer.density for layer in method.compress(source, Runtime(runtime.engine, seed)).layers] for seed in (0, 0)
+        [layer.density for layer in planned(method, source, Runtime(runtime.engine, seed)).layers] for seed in (0, 0)
     ]
     assert densities[0] == densities[1]
 
 
-def test_data_is_opened_as_images_are(method):
-    source = method.open("digits")
-    assert source.name == "digits"
-    assert "1,297 training" in str(source)
-    with pytest.raises(InputError):
-        method.open("no-such-place")
+def test_a_plan_goes_on_with_the_layer_at_which_it_was_stopped(method, source, runtime, tmp_path, monkeypatch):
+    measured, real = [], CompressConvolution.step
+    engine = replace(runtime.engine, checkpoint_seconds=0)
+    with pytest.raises(KeyboardInterrupt):
+        monkeypatch.setattr(CompressConvolution, "step", lambda self, state, r: stop_at(1, real, self, state, r))
+        attar.compress(source, method, out=tmp_path, engine=engine)
+    monkeypatch.setattr(CompressConvolution, "step", lambda *given: measured.append(given[1].done) or real(*given))
+    made = attar.compress(source, method, out=tmp_path, engine=engine)
+    assert measured == [1, 2]
+    assert len(made.layers) == 2
+    assert made.whole is not None
 
 
 def test_what_cannot_be_planned_is_refused(source, runtime, tmp_path):
     with pytest.raises(InputError, match="holds no trained network"):
-        CompressConvolution(network=str(tmp_path)).compress(source, runtime)
+        planned(CompressConvolution(network=str(tmp_path)), source, runtime)
     with pytest.raises(InputError, match="unknown network 'convnett'"):
-        CompressConvolution(network="convnett").compress(source, runtime)
+        planned(CompressConvolution(network="convnett"), source, runtime)
     with pytest.raises(InputError, match="images is 121, but digits has 120 training images; ask for fewer"):
-        CompressConvolution(network=SMALL, epochs=1, images=121).compress(source, runtime)
+        planned(CompressConvolution(network=SMALL, epochs=1, images=121), source, runtime)
 
 
 @pytest.mark.parametrize(

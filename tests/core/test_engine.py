@@ -133,7 +133,7 @@ def test_damaged_run_settings_are_refused(stopped, method, digits):
 
 def test_divergence_stops_the_run_with_advice(digits, tmp_path):
     wild = attar.DM(**{**SETTINGS, "lr": 1e30, "steps": 20})
-    with pytest.raises(InputError, match=r"became (nan|inf) at step \d+; try a smaller learning rate \(--lr\)\."):
+    with pytest.raises(InputError, match=r"became (nan|inf) at step \d+; try a smaller step size \(--lr\)\."):
         attar.condense(digits, wild, out=tmp_path, engine=EVERY_STEP)
 
 

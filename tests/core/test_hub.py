@@ -204,7 +204,7 @@ def test_the_command_pushes_and_evaluate_takes_a_name(small, hub, capsys):
 @pytest.mark.parametrize(
     "make, words, said",
     [
-        (student, "", "alone: "),
+        (student, "", "accuracy: "),
         (condensed_graphs, "--networks gcn:width=8 --repeats 1 --protocol quick --ceiling skip", "from 2 graphs"),
     ],
 )
@@ -287,7 +287,7 @@ def test_a_data_set_and_a_model_may_bear_one_name(engine, hub, small):
 
 def test_another_kind_of_that_name_is_refused(engine, hub):
     mixture(None, engine).to_hub("ada/five")
-    with pytest.raises(InputError, match="holds 'mixture', not 'classifier'"):
+    with pytest.raises(InputError, match="holds 'mixtures', not 'classifiers'"):
         attar.DistilledClassifier.from_hub("ada/five")
 
 

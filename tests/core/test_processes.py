@@ -74,7 +74,7 @@ def test_two_processes_share_the_networks_of_an_evaluation(tmp_path, digits):
     small = attar.condense(digits, attar.Random(ipc=1), out=tmp_path / "set", engine=Engine(quiet=True))
     words = "--networks mlp:width=8 --repeats 3 --protocol quick --ceiling skip --beside skip --device cpu"
     launch("evaluate", tmp_path / "set", *words.split(), "--json", tmp_path / "scores.json")
-    two = json.loads((tmp_path / "scores.json").read_text())["networks"][0]["values"]
+    two = json.loads((tmp_path / "scores.json").read_text())["rows"][0]["columns"][0]["values"]
     engine = Engine(device="cpu", quiet=True)
     one = attar.evaluate(
         small,

@@ -1,13 +1,27 @@
 import importlib
+import importlib.util
+import json
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
+from attar.core import registry
 from attar.core.errors import InputError
-from attar.core.registry import METHODS, Entry, Paper, find
+from attar.core.kinds import BUILT_IN, built_in, verb_of
+from attar.core.registry import METHODS, Entry, Paper, entry_of, find, methods
 from attar.core.settings import Settings
+
+_SPEC = importlib.util.spec_from_file_location("write_methods", Path(__file__).parents[2] / "docs" / "write_methods.py")
+WRITER = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(WRITER)
+
+
+PARTS = ("build", "step", "result", "resolve", "total_steps")
+"""What a method has that the engine runs."""
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -17,19 +31,26 @@ def test_every_entry_is_a_method_of_its_name(name):
     assert issubclass(settings, Settings)
     assert settings.name == entry.name == name
     assert settings.__module__ == entry.module
-    parts = {
-        "condense": ("build", "step", "result", "resolve", "work", "load", "total_steps"),
-        "compress": ("open", "compress"),
-    }
-    parts["distill"] = parts["condense"]
-    for part in parts[entry.verb]:
+    assert settings.kind == entry.kind
+    assert entry.verb == verb_of(settings)
+    assert entry.verb in built_in()[entry.kind].tasks
+    for part in PARTS if entry.verb != "train" else ():
         assert hasattr(settings, part)
-    kinds = {
-        "condense": ("images", "graphs"),
-        "compress": ("mixtures", "convolution"),
-        "distill": ("classifiers", "language"),
-    }
-    assert entry.kind in kinds[entry.verb]
+
+
+@pytest.mark.parametrize("kind", BUILT_IN)
+def test_settings_in_words_are_those_of_the_classes(kind):
+    """After a change of settings: python docs/write_methods.py."""
+    text = WRITER.file_of(kind).read_text(encoding="utf-8")
+    assert WRITER.written(json.loads(text)) == text, "run docs/write_methods.py"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_shows_six_settings_first_at_most(name):
+    entry = METHODS[name]
+    assert 1 <= len(entry.everyday) <= 6
+    assert entry.flags[: len(entry.everyday)] == entry.everyday
+    assert all(flag.sentence for flag in entry.flags)
 
 
 @pytest.mark.parametrize("name", [name for name, entry in METHODS.items() if entry.paper and entry.paper.arxiv])
@@ -50,15 +71,19 @@ def test_the_docstring_of_a_method_names_venue_and_year(name):
 def test_a_summary_is_one_short_line(name):
     summary = METHODS[name].summary
     assert "\n" not in summary
-    assert len(summary) <= 70
+    assert len(summary) <= 62, "lists of methods fit 80 columns, and 100 with papers"
     assert not summary.endswith(".")
+    assert not summary.startswith("the same"), "it is read alone"
 
 
 def test_the_registry_is_read_without_importing_a_method():
     program = """
 import sys
-import attar.core.registry
-print([name for name in sys.modules if name == "torch" or name.startswith("attar.") and ".core" not in name])
+from attar.core.registry import METHODS, find, methods
+find("dm"), methods(), METHODS["kd"].flags
+print([name for name in sys.modules if name in ("torch", "numpy", "tyro")
+       or name.startswith("attar.") and not name.startswith("attar.core") and not name.endswith(".kind")
+       and name.count(".") > 1])
 """
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout == "[]\n"
@@ -111,3 +136,84 @@ def test_a_paper_is_a_bibtex_entry():
         "}"
     )
     assert "eprint" not in Paper("A", "T", "V", 2000).bibtex("a2000")
+
+
+def test_methods_are_listed_by_kind_and_verb():
+    assert methods() == METHODS
+    assert {entry.kind for entry in methods("graphs").values()} == {"graphs"}
+    assert {entry.verb for entry in methods(verb="distill").values()} == {"distill"}
+    assert set(methods("images", "train")) == {"experts"}
+    assert methods("graphs", "distill") == {}
+
+
+def test_there_is_nothing_else_that_is_made_when_asked_for():
+    with pytest.raises(AttributeError, match="has no attribute 'NONSENSE'"):
+        registry.NONSENSE  # noqa: B018
+
+
+@dataclass(frozen=True, kw_only=True)
+class Foreign(Settings):
+    """Choose images by their names."""
+
+    ipc: int = 1
+    """Images per class."""
+    order: str = "alphabet"
+    """Which names come first."""
+
+    name = "by-name"
+    kind = "images"
+    everyday = ("order",)
+
+
+class Point:
+    """An entry point, as `importlib.metadata` has them."""
+
+    def __init__(self, name, found):
+        self.name, self.value, self.found = name, f"foreign:{name}", found
+
+    def load(self):
+        if isinstance(self.found, Exception):
+            raise self.found
+        return self.found
+
+
+@pytest.fixture
+def foreign(monkeypatch):
+    """Give the registry entry points of other packages."""
+
+    def give(*points):
+        monkeypatch.setattr(registry, "entry_points", lambda group: points if group == registry.GROUP else ())
+        registry._further.cache_clear()
+
+    yield give
+    registry._further.cache_clear()
+
+
+def test_a_method_of_another_package_joins_by_its_class_or_an_entry(foreign):
+    foreign(
+        Point("by-name", Foreign), Point("other", Entry("other", "condense", "foreign", "Other", "x", kind="images"))
+    )
+    entry = find("by_name", "condense")
+    assert entry == methods("images")["by-name"] == entry_of(Foreign)
+    assert (entry.verb, entry.kind, entry.summary, entry.paper) == (
+        "condense",
+        "images",
+        "Choose images by their names",
+        None,
+    )
+    assert [(flag.flag, flag.everyday) for flag in entry.flags] == [("--order", True), ("--ipc", False)]
+    assert entry.load() is Foreign
+    assert list(methods())[-2:] == ["by-name", "other"]
+    assert "by-name" not in METHODS
+
+
+def test_a_name_of_attar_cannot_be_taken(foreign):
+    foreign(Point("dm", Entry("dm", "condense", "foreign", "DM", "another")))
+    assert methods()["dm"] is find("dm") is METHODS["dm"]
+
+
+def test_a_package_that_is_broken_is_left_out_and_said(foreign):
+    foreign(Point("broken", ImportError("no such module")), Point("by-name", Foreign))
+    with pytest.warns(UserWarning, match="the method broken .foreign:broken. could not be read: no such module"):
+        assert "by-name" in methods()
+    assert find("dm").verb == "condense"

@@ -7,6 +7,7 @@ import torch
 
 from attar.core import engine as core
 from attar.core import store
+from attar.core.cell import Cell, Measure
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.graphs.artefact import FILES, CondensedGraphs
@@ -90,12 +91,13 @@ def test_datasets_opens_the_export(learned, tmp_path):
 def test_the_card_tells_how_it_was_made_and_what_it_scores(learned, tmp_path):
     saved = learned.save(tmp_path)
     text = (tmp_path / "README.md").read_text()
-    assert "attar condense gstam --data motifs --gpc 2" in text
     assert "path: data/train-00000-of-00001.parquet" in text
     assert "| power | 2.0 |" in text
-    row = {"value": 71.24, "spread": 2.0, "n": 3}
-    saved.remember([{"network": "gcn", "protocol": "quick", "score": row, "last": {**row, "value": 69}, "full": None}])
-    assert "| gcn | quick | 71.2 ± 2.0 | 69.0 ± 2.0 | 3 | – |" in (tmp_path / "README.md").read_text()
+    chosen = Measure.of([[70.0, 74.0]])
+    saved.remember([Cell.of([[68.0, 70.0]], column="gcn", protocol="quick", further={"at the best epoch": chosen})])
+    text = (tmp_path / "README.md").read_text()
+    assert f"| **gcn** | quick | 69.0 ± 1.4 % | 2 | {saved.bytes:,} |  |" in text
+    assert "| beside it, at the best epoch |  | 72.0 ± 2.8 % | 2 |  |  |" in text
 
 
 @pytest.mark.parametrize("name", ["graphs.safetensors", "logits.safetensors", "artefact.json"])

@@ -6,7 +6,16 @@ import torch
 from attar.core import engine as core
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
-from attar.graphs.coresets import GraphHerding, GraphKCenter, GraphRandom, GraphStart, embed, herding, k_center
+from attar.graphs.coresets import (
+    GraphHerding,
+    GraphKCenter,
+    GraphRandom,
+    GraphStart,
+    Observer,
+    embed,
+    herding,
+    k_center,
+)
 from attar.graphs.training import Protocol, trained
 from graphs.helpers import ENGINE, NARROW
 
@@ -54,7 +63,7 @@ def test_all_of_them_are_taken_once(points):
 
 @pytest.mark.parametrize("method", [GraphRandom, GraphHerding, GraphKCenter])
 def test_chosen_graphs_are_real_ones_of_their_class_and_size(method, few):
-    settings = {} if method is GraphRandom else {"architecture": NARROW, "protocol": BRIEF}
+    settings = {} if method is GraphRandom else {"observer": Observer(architecture=NARROW, protocol=BRIEF)}
     small = chosen(method(gpc=(3, 2), **settings), few)
     assert small.labels.tolist() == [0, 0, 0, 1, 1]
     assert small.logits is None

@@ -186,7 +186,7 @@ def test_distances_are_their_definitions(generator):
     "settings",
     [
         {},
-        {"form": "released", "power": 4.0},
+        {"synthetic_map": "released", "power": 4.0},
         {"class_agnostic": True},
         {"gpc": (2, 4)},
         {"attention": "channels", "per_layer": True},
@@ -223,7 +223,7 @@ def plain_loss(method, state, runtime):
             of_set = []
             for h in layers:
                 h = h**method.power
-                if graphs is fake and method.form == "released":
+                if graphs is fake and method.synthetic_map == "released":
                     h = h.sum(dim=0)
                 elif graphs is real:
                     h = h[graphs.mask]
@@ -326,7 +326,7 @@ def test_every_line_of_the_scripts_survives_json(data):
     for gpc in LINES[data][2]:
         method = GSTAM.paper(data, gpc=gpc, variant="released")
         assert GSTAM.from_json(json.loads(json.dumps(method.to_json()))) == method
-        assert method.form == "released"
+        assert method.synthetic_map == "released"
 
 
 def test_a_line_of_the_scripts():
@@ -350,7 +350,7 @@ def test_what_the_scripts_do_not_have_is_refused(data, gpc, wrong):
 
 
 @pytest.mark.parametrize(
-    ("settings", "wrong"), [({"power": 0.5}, "power is 0.5"), ({"form": "old"}, "unknown form 'old'")]
+    ("settings", "wrong"), [({"power": 0.5}, "power is 0.5"), ({"synthetic_map": "old"}, "unknown synthetic_map 'old'")]
 )
 def test_impossible_settings_are_refused(settings, wrong):
     with pytest.raises(InputError, match=wrong):

@@ -17,7 +17,7 @@ def test_the_parts_are_apart_whole_and_stratified(motifs):
 
 
 def test_another_seed_splits_otherwise_and_says_so(motifs):
-    other = load("motifs", seed=1)
+    other = load("motifs", split_seed=1)
     assert other.fingerprint != motifs.fingerprint
     assert other.content == motifs.content
     assert other.at(motifs.split).fingerprint == motifs.fingerprint
@@ -67,7 +67,7 @@ def test_measured_attributes_are_standardised_on_the_training_graphs():
     assert abs(train[:, 3].std(correction=0) - 1) < 1e-3
     assert torch.equal(train[:, :3].sum(dim=1), torch.ones(len(train)))
     assert proteins.test.features[:, 3].mean().abs() > 1e-4
-    assert proteins.content == load(tu_folder("PROTEINS"), seed=5).content
+    assert proteins.content == load(tu_folder("PROTEINS"), split_seed=5).content
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ def test_datasets_opens_the_folder_with_its_class_names(everything, tmp_path):
 
 def test_the_export_is_itself_a_source(small, tmp_path):
     small.save(tmp_path)
-    source = attar.load(tmp_path / EXPORT, seed=1)
+    source = attar.load(tmp_path / EXPORT, split_seed=1)
     assert source.classes == small.classes
     assert source.shape == small.shape
 

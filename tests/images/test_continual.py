@@ -14,7 +14,7 @@ from attar.core.runtime import Runtime
 from attar.images.continual import ContinualLearning, class_order, learn, merged
 from attar.images.networks.architecture import Architecture
 from attar.images.score import train_and_test
-from attar.images.training import Protocol
+from attar.images.training import Auxiliary, Protocol
 
 TINY = Architecture(width=4)
 BRIEF = Protocol(name="brief", epochs=3, lr=0.05)
@@ -87,11 +87,11 @@ def test_accuracy_is_over_the_classes_seen_and_falls_as_they_grow(digits, engine
 
 def test_herding_trains_its_network_on_the_new_classes_only(digits, engine, monkeypatch):
     seen = []
-    import attar.images.condense.coresets as coresets
-
-    real = coresets.trained
-    monkeypatch.setattr(coresets, "trained", lambda source, *a: seen.append(source.classes) or real(source, *a))
-    method = attar.Herding(ipc=1, architecture=TINY, protocol=BRIEF)
+    real = Auxiliary.found
+    monkeypatch.setattr(
+        Auxiliary, "found", lambda self, source, *a: seen.append(source.classes) or real(self, source, *a)
+    )
+    method = attar.Herding(ipc=1, observer=Auxiliary(architecture=TINY, protocol=BRIEF))
     learn(method, digits, settings(orders=1, networks=1), engine=engine)
     assert [len(classes) for classes in seen] == [2] * 5
 

@@ -221,7 +221,17 @@ def test_batch_norm_is_refused(few_digits):
 def test_the_command_trains_experts_that_methods_find(tmp_path, capsys, monkeypatch, digits):
     from attar.cli import main
 
-    words = ["--experts", "2", "--expert-epochs", "3", "--width", "8", "--expert-folder", str(tmp_path), "--quiet"]
+    words = [
+        "--experts",
+        "2",
+        "--expert-epochs",
+        "3",
+        "--network",
+        "convnet:width=8",
+        "--expert-folder",
+        str(tmp_path),
+        "--quiet",
+    ]
     main(["train", "experts", *words])
     out = capsys.readouterr().out
     assert "2 experts of 3 epochs" in out and "per epoch they move by" in out

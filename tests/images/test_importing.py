@@ -104,7 +104,7 @@ def test_an_imported_set_is_an_artefact_like_any_other(images, shapes, tmp_path,
     small = attar.import_set([tmp_path / "set.pt"], shapes, out=tmp_path / "out")
     loaded = attar.open_artefact(tmp_path / "out")
     assert loaded.fingerprint == small.fingerprint
-    assert "imported from a released file (pair)" in (tmp_path / "out" / "README.md").read_text()
+    assert "Imported from a released file (pair)" in (tmp_path / "out" / "README.md").read_text()
     attar.evaluate(
         loaded,
         shapes,

@@ -88,7 +88,7 @@ def test_labels_of_any_integers_are_numbered_in_order():
 def test_without_test_images_a_fifth_of_each_class_is_set_aside_by_the_seed():
     images = pictures(100)
     labels = [0] * 60 + [1] * 40
-    first, again, other = (attar.load((images, labels), seed=seed) for seed in (1, 1, 2))
+    first, again, other = (attar.load((images, labels), split_seed=seed) for seed in (1, 1, 2))
     assert torch.bincount(first.train.labels).tolist() == [48, 32]
     assert torch.bincount(first.test.labels).tolist() == [12, 8]
     assert (first.split, other.split) == ("80/20 by seed 1", "80/20 by seed 2")
@@ -222,7 +222,7 @@ def test_a_folder_with_train_and_test_is_split_as_given(test_name, tmp_path):
 
 def test_a_folder_of_classes_alone_is_split_by_the_seed(tmp_path):
     write_folder(tmp_path, cat=pictures(10), dog=pictures(20, seed=1))
-    source = attar.load(tmp_path, seed=3)
+    source = attar.load(tmp_path, split_seed=3)
     assert source.split == "80/20 by seed 3"
     assert torch.bincount(source.train.labels).tolist() == [8, 16]
     assert torch.bincount(source.test.labels).tolist() == [2, 4]

@@ -44,7 +44,9 @@ def test_mid_ranks_count_what_is_more_probable():
     torch.testing.assert_close(mid_ranks(p), torch.tensor([[0.9, 0.25, 0.65]]))
 
 
-@pytest.mark.parametrize("setting", [{"clip": "top-k", "top_k": 9}, {"clip": "top-p", "clip_mass": 1.0}])
+@pytest.mark.parametrize(
+    "setting", [{"teacher_clip": "top-k", "top_k": 9}, {"teacher_clip": "top-p", "clip_mass": 1.0}]
+)
 def test_keeping_everything_is_the_forward_divergence(setting, batch):
     whole = chunked_loss(*batch, Terms(teacher=1.0))[0]
     torch.testing.assert_close(dac(*batch, Clipping(**setting)), whole)
@@ -53,12 +55,12 @@ def test_keeping_everything_is_the_forward_divergence(setting, batch):
 def test_wide_quantiles_are_the_forward_divergence(batch):
     bounds = torch.tensor([[2.0, -1.0]], dtype=torch.float64).expand(6, 2)
     whole = chunked_loss(*batch, Terms(teacher=1.0))[0]
-    torch.testing.assert_close(dac(*batch, Clipping(clip="learned"), bounds), whole)
+    torch.testing.assert_close(dac(*batch, Clipping(teacher_clip="learned"), bounds), whole)
 
 
 def test_top_k_and_top_p_keep_the_head_and_the_label():
     p = torch.tensor([[0.05, 0.5, 0.3, 0.15]], dtype=torch.float64)
-    for setting in ({"clip": "top-k", "top_k": 2}, {"clip": "top-p", "clip_mass": 0.75}):
+    for setting in ({"teacher_clip": "top-k", "top_k": 2}, {"teacher_clip": "top-p", "clip_mass": 0.75}):
         found = clipped(p.log(), p, torch.tensor([0]), Clipping(**setting), None)
         torch.testing.assert_close(found.p, torch.tensor([[0.05, 0.5, 0.3, 0.0]], dtype=torch.float64) / 0.85)
         torch.testing.assert_close(found.mass, torch.tensor([0.85], dtype=torch.float64))
@@ -66,7 +68,7 @@ def test_top_k_and_top_p_keep_the_head_and_the_label():
 
 def test_the_learned_mask_is_its_definition(batch):
     student, teacher, places = batch
-    clipping = Clipping(clip="learned", softness=0.1, mass_floor=0.9)
+    clipping = Clipping(teacher_clip="learned", softness=0.1, mass_floor=0.9)
     bounds = torch.linspace(0.3, 0.9, 6, dtype=torch.float64)
     bounds = torch.stack([bounds, 0.1 * bounds], dim=1)
     free = [x.clone().requires_grad_() for x in (student, bounds)]
@@ -84,7 +86,7 @@ def test_the_learned_mask_is_its_definition(batch):
 def test_finite_differences_agree(batch, differences):
     student, teacher, places = batch
     bounds = torch.tensor([[0.8, 0.1]], dtype=torch.float64).repeat(6, 1)
-    clipping = Clipping(clip="learned", softness=0.1)
+    clipping = Clipping(teacher_clip="learned", softness=0.1)
     free = [x.clone().requires_grad_() for x in (student, bounds)]
     dac(free[0], teacher, places, clipping, free[1]).backward()
     by_student = differences(lambda x: dac(x, teacher, places, clipping, bounds), student)
@@ -97,7 +99,7 @@ def test_a_hard_mask_has_the_soft_one_s_gradient_in_its_bounds(batch):
     grads, values = [], []
     for hard in (False, True):
         bounds = torch.tensor([[0.6, 0.1]], dtype=torch.float64).repeat(6, 1).requires_grad_()
-        loss = dac(student, teacher, places, Clipping(clip="learned", hard=hard, softness=0.1), bounds)
+        loss = dac(student, teacher, places, Clipping(teacher_clip="learned", hard_clip=hard, softness=0.1), bounds)
         loss.backward()
         grads.append(bounds.grad)
         values.append(loss.item())
@@ -113,24 +115,26 @@ def test_a_hard_mask_costs_at_least_what_lies_outside_it(batch):
             one = Places(places.rows[row : row + 1], places.targets[row : row + 1], places.joined[:1])
             bounds = torch.tensor([[quantile, 0.0]], dtype=torch.float64)
             log_p = teacher[0, row].log_softmax(0)[None]
-            kept = clipped(log_p, log_p.exp(), one.targets, Clipping(clip="learned", hard=True), bounds).p > 0
+            kept = (
+                clipped(log_p, log_p.exp(), one.targets, Clipping(teacher_clip="learned", hard_clip=True), bounds).p > 0
+            )
             outside = -student[0, row].softmax(0)[kept[0]].sum().log()
-            loss = dac(student, teacher, one, Clipping(clip="learned", hard=True), bounds, floor=0.0)
+            loss = dac(student, teacher, one, Clipping(teacher_clip="learned", hard_clip=True), bounds, floor=0.0)
             assert loss >= outside - 1e-12
-            assert dac(student, teacher, one, Clipping(clip="learned"), bounds, floor=0.0) >= 0
+            assert dac(student, teacher, one, Clipping(teacher_clip="learned"), bounds, floor=0.0) >= 0
 
 
 def test_keeping_one_token_costs_its_own_cross_entropy(batch):
     student, teacher, _ = batch
     first = int(teacher[0, 2].argmax())
     one = Places(torch.tensor([2]), torch.tensor([first]), torch.tensor([False]))
-    loss = dac(student, teacher, one, Clipping(clip="top-k", top_k=1))
+    loss = dac(student, teacher, one, Clipping(teacher_clip="top-k", top_k=1))
     torch.testing.assert_close(loss, -student[0, 2].log_softmax(0)[first])
 
 
 def test_the_network_begins_wide_and_learns(batch):
     student, teacher, places = batch
-    clipping = Clipping(clip="learned")
+    clipping = Clipping(teacher_clip="learned")
     torch.manual_seed(0)
     network = QuantileNetwork(clipping, 9).double()
     bounds = learned_bounds(student, teacher, places, network, clipping, 9)
@@ -141,7 +145,7 @@ def test_the_network_begins_wide_and_learns(batch):
 
 
 def test_the_lower_quantile_stays_below_the_upper():
-    network = QuantileNetwork(Clipping(clip="learned"), 9)
+    network = QuantileNetwork(Clipping(teacher_clip="learned"), 9)
     with torch.no_grad():
         network[3].weight.mul_(1e3)
     upper, lower = network(torch.randn(50, 20)).unbind(1)
@@ -157,14 +161,16 @@ def test_what_the_network_sees_are_numbers_even_where_words_cannot_come():
 
 def test_a_clipped_teacher_goes_with_the_forward_divergence_alone():
     with pytest.raises(InputError) as refusal:
-        check_clipping(Objective(divergence="reverse"), Clipping(clip="top-k"))
+        check_clipping(Objective(divergence="reverse"), Clipping(teacher_clip="top-k"))
     assert str(refusal.value) == (
-        "clip is top-k, which goes with --divergence forward, not reverse: the others are infinite, or mean something "
-        "else, where the teacher is cut off."
+        "teacher_clip is top-k, which goes with --divergence forward, not reverse: the others are infinite, or mean "
+        "something else, where the teacher is cut off."
     )
 
 
 def test_a_learned_mask_needs_its_network(batch):
     student, teacher, _ = batch
     with pytest.raises(InputError, match="QuantileNetwork go together"):
-        distillation_loss(student, teacher, torch.ones(1, 7, dtype=torch.long), clipping=Clipping(clip="learned"))
+        distillation_loss(
+            student, teacher, torch.ones(1, 7, dtype=torch.long), clipping=Clipping(teacher_clip="learned")
+        )

@@ -62,15 +62,15 @@ def test_slopes_give_the_gradient_in_the_logits(kind, logits):
 
 def test_jsd_is_symmetric_at_one_half(logits):
     teacher, student = logits
-    both = (value(*pair, divergence="jsd", beta=0.5) for pair in ((teacher, student), (student, teacher)))
+    both = (value(*pair, divergence="jsd", jsd_beta=0.5) for pair in ((teacher, student), (student, teacher)))
     torch.testing.assert_close(*both)
 
 
 @pytest.mark.parametrize(("beta", "limit"), [(1e-6, "forward"), (1 - 1e-6, "reverse")])
 def test_jsd_over_its_weight_tends_to_either_divergence(beta, limit, logits):
-    found = value(*logits, divergence="jsd", beta=beta) / min(beta, 1 - beta)
+    found = value(*logits, divergence="jsd", jsd_beta=beta) / min(beta, 1 - beta)
     torch.testing.assert_close(found, value(*logits, divergence=limit), rtol=1e-3, atol=0)
-    ends = value(*logits, divergence="jsd", beta=float(round(beta)))
+    ends = value(*logits, divergence="jsd", jsd_beta=float(round(beta)))
     torch.testing.assert_close(ends, value(*logits, divergence=limit))
 
 

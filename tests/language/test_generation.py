@@ -41,8 +41,8 @@ def test_the_nucleus_and_the_temperature_shape_what_is_drawn(bigram):
     logits = torch.tensor([[0.1, 0.2, 0.3, 0.4]]).log()
     model = bigram(SURE)
     torch.testing.assert_close(voice(model, nucleus=0.6).probabilities(logits), torch.tensor([[0, 0, 3 / 7, 4 / 7]]))
-    assert voice(model, temperature=0).probabilities(logits).tolist() == [[0, 0, 0, 1]]
-    hot = voice(model, temperature=2.0).probabilities(logits)
+    assert voice(model, sampling_temperature=0).probabilities(logits).tolist() == [[0, 0, 0, 1]]
+    hot = voice(model, sampling_temperature=2.0).probabilities(logits)
     flat = torch.tensor([[0.1, 0.2, 0.3, 0.4]]).sqrt()
     torch.testing.assert_close(hot, flat / flat.sum())
     assert voice(model, words=3).probabilities(logits).shape == (1, 3)
@@ -71,7 +71,7 @@ def test_the_most_probable_words_are_those_that_transformers_finds(kind, tokeniz
     for parameter in model.parameters():
         parameter.data.mul_(3)  # so that no two words are nearly as probable
     prompts = [tokenizer(text)["input_ids"] for text in ("Answer who", "Tell as past: the old heron", "on")]
-    greedy = voice(model, len(tokenizer), stops=(), temperature=0)
+    greedy = voice(model, len(tokenizer), stops=(), sampling_temperature=0)
     ours = generate(greedy, prompts, [8, 8, 8], generator)
     for prompt, said in zip(prompts, ours, strict=True):
         theirs = model.generate(

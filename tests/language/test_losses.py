@@ -41,7 +41,7 @@ def test_the_first_token_is_foretold_by_nothing():
 @pytest.mark.parametrize("chunk", [1, 2, 4, 100])
 def test_all_terms_at_once_are_their_sum_whatever_the_chunks(chunk, models):
     student, teacher = models
-    terms = Terms(labels=0.3, teacher=0.7, spans=5.0, objective=Objective(divergence="jsd", beta=0.2))
+    terms = Terms(labels=0.3, teacher=0.7, spans=5.0, objective=Objective(divergence="jsd", jsd_beta=0.2))
     free = student.clone().requires_grad_()
     loss, sums = chunked_loss(free, teacher, Places.of(LABELS, SPANS), terms, chunk=chunk)
     loss.backward()
@@ -102,7 +102,7 @@ def test_spans_of_one_token_and_matched_models_have_no_loss_and_no_gradient(mode
 def test_numbering_the_vocabulary_anew_changes_nothing(models):
     order = torch.tensor([3, 0, 4, 1, 2])
     places = Places.of(LABELS, SPANS)
-    for terms in (Terms(spans=1.0), Terms(teacher=1.0, clipping=Clipping(clip="top-p", clip_mass=0.7))):
+    for terms in (Terms(spans=1.0), Terms(teacher=1.0, clipping=Clipping(teacher_clip="top-p", clip_mass=0.7))):
         targets = torch.argsort(order)[places.targets]
         there = Places(places.rows, targets, places.joined)
         one, other = (
@@ -238,7 +238,7 @@ def test_nothing_as_large_as_the_logits_is_made_but_their_gradient(clip, generat
     student, teacher = (torch.randn(1, tokens + 1, words, generator=generator) for _ in range(2))
     student.requires_grad_()
     labels = torch.randint(words, (1, tokens + 1), generator=generator)
-    terms = Terms(labels=1.0, teacher=1.0, spans=1.0, floor=1.0, clipping=Clipping(clip=clip))
+    terms = Terms(labels=1.0, teacher=1.0, spans=1.0, floor=1.0, clipping=Clipping(teacher_clip=clip))
     bounds = torch.full((tokens, 2), 0.5) if clip == "learned" else None
     places = Places.of(labels, torch.zeros_like(labels))
     with Largest() as watch:

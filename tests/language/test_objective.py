@@ -31,7 +31,7 @@ def test_it_is_the_mean_over_counted_tokens_and_pairs(batch):
 @pytest.mark.parametrize("clip", ["none", "learned"])
 def test_passes_add_up_to_one_large_one(clip, batch):
     student, teacher, labels, spans = batch
-    clipping = Clipping(clip=clip)
+    clipping = Clipping(teacher_clip=clip)
     network = QuantileNetwork(clipping, 9).double() if clip == "learned" else None
     loss = Loss(Objective(), clipping, Spans(span_weight=1.0), 9, network)
     grads = []
@@ -58,7 +58,7 @@ def test_labels_alone_need_no_teacher(batch):
 
 def test_what_is_shown_are_the_parts(batch):
     student, teacher, labels, spans = batch
-    clipping = Clipping(clip="learned")
+    clipping = Clipping(teacher_clip="learned")
     loss = Loss(Objective(), clipping, Spans(span_weight=1.0), 9, QuantileNetwork(clipping, 9).double())
     places = Places.of(labels, spans)
     _, shown = loss(student, teacher, places, Counts.of([places]), Parts())

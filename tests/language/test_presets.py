@@ -8,15 +8,15 @@ from attar.language.presets import BASELINES, FAMILIES
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_of_the_scripts_is_a_method(family):
     method = DistillLanguage.paper(family)
-    assert (method.max_length, method.max_prompt, method.clip_norm, method.warm_up) == (512, 256, 1.0, 0.0)
+    assert (method.max_length, method.max_prompt, method.clip_norm, method.lr_warm_up) == (512, 256, 1.0, 0.0)
     assert method.correction.corrections == 1
-    assert method.clipping.clip == "learned"
+    assert method.clipping.teacher_clip == "learned"
     assert method.spans.span_weight == method.objective.label_weight == method.objective.teacher_weight == 1.0
 
 
 def test_families_differ_as_the_scripts_do():
     large = DistillLanguage.paper("openllama2-3b")
-    assert (large.schedule.threshold, large.schedule.tolerance, large.lora.lora_rank > 0) == (0.2, 0.2, True)
+    assert (large.schedule.init_threshold, large.schedule.loss_tolerance, large.lora.lora_rank > 0) == (0.2, 0.2, True)
     assert DistillLanguage.paper("opt").lr == 5e-5
     assert DistillLanguage.paper("gpt2-0.7b", epochs=3).epochs == 3
 
@@ -29,7 +29,8 @@ def test_every_method_of_the_field_is_a_setting(name):
 def test_a_method_of_the_field_takes_the_scripts_of_a_family():
     found = DistillLanguage.paper("openllama2-3b", "distillm", epochs=2)
     assert (found.objective.divergence, found.objective.label_weight) == ("skew-reverse", 0.0)
-    assert (found.schedule.schedule, found.schedule.threshold, found.lr, found.epochs) == ("adaptive", 0.2, 5e-4, 2)
+    assert (found.schedule.answers_by, found.schedule.init_threshold) == ("adaptive", 0.2)
+    assert (found.lr, found.epochs) == (5e-4, 2)
     assert (found.correction.corrections, found.select) == (0, "rouge")
 
 

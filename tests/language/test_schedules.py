@@ -31,7 +31,7 @@ def test_off_policy_keeps_the_references(asked, reference):
 
 
 def test_on_policy_lets_the_student_answer_all(asked, reference):
-    drawn, _ = asked(reference, schedule="on-policy")
+    drawn, _ = asked(reference, answers_by="on-policy")
     assert drawn.origin == "fresh"
     assert drawn.batch.prompt_ids == reference.prompt_ids
     assert drawn.batch.response_ids != reference.response_ids
@@ -39,14 +39,14 @@ def test_on_policy_lets_the_student_answer_all(asked, reference):
 
 
 def test_on_policy_by_share_is_whole_batches(asked, reference):
-    origins = [asked(reference, seed=seed, schedule="on-policy", student_share=0.5)[0].origin for seed in range(20)]
+    origins = [asked(reference, seed=seed, answers_by="on-policy", student_share=0.5)[0].origin for seed in range(20)]
     assert set(origins) == {"fresh", "data"}
 
 
 def test_mixed_answers_some_prompts_and_keeps_the_other_references(asked, reference):
     kept = 0
     for seed in range(6):
-        drawn, _ = asked(reference, seed=seed, schedule="mixed")
+        drawn, _ = asked(reference, seed=seed, answers_by="mixed")
         assert drawn.batch.prompt_ids == reference.prompt_ids
         pairs = zip(drawn.batch.response_ids, reference.response_ids, strict=True)
         kept += sum(one == other for one, other in pairs)
@@ -54,18 +54,18 @@ def test_mixed_answers_some_prompts_and_keeps_the_other_references(asked, refere
 
 
 def test_the_teacher_answers_once_and_is_remembered(asked, reference):
-    first, memory = asked(reference, schedule="teacher", seed=0)
-    again, _ = asked(reference, schedule="teacher", seed=1, memory=memory)
+    first, memory = asked(reference, answers_by="teacher", seed=0)
+    again, _ = asked(reference, answers_by="teacher", seed=1, memory=memory)
     assert first.origin == "teacher"
     assert first.batch.response_ids == again.batch.response_ids != reference.response_ids
-    other, _ = asked(reference, schedule="teacher", seed=1, memory=memory, rows=[4, 5, 6])
+    other, _ = asked(reference, answers_by="teacher", seed=1, memory=memory, rows=[4, 5, 6])
     assert other.batch.response_ids != first.batch.response_ids
 
 
 def test_corrections_are_counted(asked, reference):
-    drawn, _ = asked(reference, schedule="on-policy", corrections=1)
+    drawn, _ = asked(reference, answers_by="on-policy", corrections=1)
     assert drawn.corrected == 1.0  # an untrained student hardly says what the teacher would
-    assert asked(reference, schedule="on-policy")[0].corrected == 0.0
+    assert asked(reference, answers_by="on-policy")[0].corrected == 0.0
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_the_adaptive_rule(draw, threshold, progress, full, wanted):
 
 
 def test_adaptive_fills_its_store_and_then_draws_from_it(asked, reference):
-    settings = {"schedule": "adaptive", "threshold": 1.0, "capacity": 6}
+    settings = {"answers_by": "adaptive", "init_threshold": 1.0, "capacity": 6}
     memory = Scheduled.start(Schedule(**settings), 10, 24)
     origins = []
     for seed in range(12):
@@ -96,7 +96,7 @@ def test_adaptive_fills_its_store_and_then_draws_from_it(asked, reference):
 
 
 def test_the_threshold_grows_when_the_loss_does_not_fall():
-    schedule = Schedule(schedule="adaptive", capacity=1)
+    schedule = Schedule(answers_by="adaptive", capacity=1)
     memory = Scheduled.start(schedule, 1, 4)
     found = []
     for loss in (3.0, 2.0, 3.05, 3.1, 3.15, 3.2):
@@ -118,5 +118,5 @@ def test_a_store_gives_up_the_oldest(tokenizer):
 
 
 def test_shares_by_schedule():
-    assert [Schedule(schedule=name).share for name in ("on-policy", "mixed")] == [1.0, 0.5]
-    assert Schedule(schedule="mixed", student_share=0.2).share == 0.2
+    assert [Schedule(answers_by=name).share for name in ("on-policy", "mixed")] == [1.0, 0.5]
+    assert Schedule(answers_by="mixed", student_share=0.2).share == 0.2

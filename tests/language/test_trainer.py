@@ -59,13 +59,13 @@ def collated(rows):
 
 
 def test_the_loss_is_the_function_s(trainer, rows, student, teacher):
-    mine = trainer({"divergence": "jsd", "beta": 0.3})
+    mine = trainer({"divergence": "jsd", "jsd_beta": 0.3})
     mine.model.train()
     for module in mine.model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
     inputs = collated(rows[:3])
-    objective = language.Objective(divergence="jsd", beta=0.3)
+    objective = language.Objective(divergence="jsd", jsd_beta=0.3)
     given = {name: inputs[name] for name in ("input_ids", "attention_mask")}
     expected = distillation_loss(
         student(**given).logits, teacher(**given).logits, inputs["labels"], objective=objective
@@ -83,10 +83,10 @@ def test_the_loss_is_the_function_s(trainer, rows, student, teacher):
     "method",
     [
         None,
-        {"clip": "learned", "span_weight": 1.0},
-        {"schedule": "on-policy", "corrections": 1, "new_tokens": 4, "max_length": 96},
-        {"schedule": "mixed", "label_weight": 0.0, "new_tokens": 4, "max_length": 96},
-        {"schedule": "adaptive", "threshold": 1.0, "capacity": 8, "new_tokens": 4, "max_length": 96},
+        {"teacher_clip": "learned", "span_weight": 1.0},
+        {"answers_by": "on-policy", "corrections": 1, "new_tokens": 4, "max_length": 96},
+        {"answers_by": "mixed", "label_weight": 0.0, "new_tokens": 4, "max_length": 96},
+        {"answers_by": "adaptive", "init_threshold": 1.0, "capacity": 8, "new_tokens": 4, "max_length": 96},
     ],
 )
 def test_it_trains_logs_and_saves(method, trainer, tmp_path):
@@ -96,21 +96,21 @@ def test_it_trains_logs_and_saves(method, trainer, tmp_path):
     assert any(not torch.equal(*pair) for pair in zip(before, mine.model.parameters(), strict=True))
     shown = set().union(*mine.state.log_history)
     assert {"loss", "teacher"} <= shown
-    if method and "clip" in method:
+    if method and "teacher_clip" in method:
         assert {"spans", "kept mass", "upper"} <= shown
         assert (tmp_path / "checkpoint-1" / "attar_clipping.safetensors").exists()
     if method and "corrections" in method:
         assert "corrected" in shown
     mine.evaluate()
-    if method and method.get("schedule") == "adaptive":
+    if method and method.get("answers_by") == "adaptive":
         assert mine.scheduled.reference == pytest.approx(mine.state.log_history[-1]["eval_loss"])
 
 
 def test_a_checkpoint_of_the_trainer_s_is_gone_on_with(trainer, tmp_path):
-    whole = trainer({"clip": "learned"}, max_steps=3, seed=1)
+    whole = trainer({"teacher_clip": "learned"}, max_steps=3, seed=1)
     whole.train()
     network = [parameter.clone() for parameter in whole.quantiles.parameters()]
-    again = trainer({"clip": "learned"}, max_steps=3, seed=1)
+    again = trainer({"teacher_clip": "learned"}, max_steps=3, seed=1)
     again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     assert again.state.global_step == 3
     for one, other in ((network, again.quantiles.parameters()), (whole.model.parameters(), again.model.parameters())):
@@ -118,7 +118,7 @@ def test_a_checkpoint_of_the_trainer_s_is_gone_on_with(trainer, tmp_path):
 
 
 def test_what_a_schedule_remembers_is_gone_on_with_too(trainer, tmp_path):
-    method = {"schedule": "adaptive", "threshold": 0.5, "capacity": 8, "new_tokens": 4, "max_length": 96}
+    method = {"answers_by": "adaptive", "init_threshold": 0.5, "capacity": 8, "new_tokens": 4, "max_length": 96}
     whole = trainer(method, max_steps=4, save_steps=2)
     whole.train()
     again = trainer(method, max_steps=4, save_steps=2)
@@ -128,11 +128,11 @@ def test_what_a_schedule_remembers_is_gone_on_with_too(trainer, tmp_path):
 
 
 def test_the_schedule_hears_of_the_mean_of_several_sets_and_of_no_test(trainer, rows):
-    mine = trainer({"schedule": "adaptive"})
+    mine = trainer({"answers_by": "adaptive"})
     found = mine.evaluate({"one": rows[:4], "other": rows[4:6]})
     expected = (found["eval_one_loss"] + found["eval_other_loss"]) / 2
     assert mine.scheduled.reference == pytest.approx(expected)
-    again = trainer({"schedule": "adaptive"})
+    again = trainer({"answers_by": "adaptive"})
     again.evaluate(rows[:4], metric_key_prefix="test")
     assert again.scheduled.reference is None
 
@@ -183,7 +183,7 @@ def test_what_cannot_be_is_refused(trainer, source, tokenizer):
 
 
 def test_rows_longer_than_answers_may_be_are_refused(trainer, rows):
-    mine = trainer({"schedule": "on-policy", "max_length": 16})
+    mine = trainer({"answers_by": "on-policy", "max_length": 16})
     mine.model.train()
     with pytest.raises(InputError, match=r"a row has \d+ tokens, but the student's answers end at 16"):
         mine.compute_loss(mine.model, collated(rows[:2]))
@@ -209,7 +209,7 @@ def test_packed_rows_are_learned_from_but_not_answered(trainer, rows):
     some = [{name: value[row["attention_mask"].bool()] for name, value in row.items()} for row in rows[:2]]
     packed = {name: torch.cat([row[name] for row in some])[None] for name in ("input_ids", "labels")}
     packed["position_ids"] = torch.cat([torch.arange(len(row["input_ids"])) for row in some])[None]
-    for settings in ({}, {"schedule": "on-policy", "new_tokens": 4, "max_length": 96}):
+    for settings in ({}, {"answers_by": "on-policy", "new_tokens": 4, "max_length": 96}):
         mine = trainer(settings)
         mine.model.train()
         if settings:

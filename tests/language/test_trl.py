@@ -119,7 +119,7 @@ def in_training(trainer):
     ],
 )
 def test_the_loss_is_over_the_tokens_that_trl_counts(data, settings, masked, trainer, student, teacher):
-    mine = trainer({"divergence": "jsd", "beta": 0.3}, data=data, dropout=False, **settings)
+    mine = trainer({"divergence": "jsd", "jsd_beta": 0.3}, data=data, dropout=False, **settings)
     inputs = first_batch(mine)
     labels, given = inputs["labels"], {name: inputs[name] for name in ("input_ids", "attention_mask")}
     inside = inputs["attention_mask"].bool()
@@ -128,7 +128,7 @@ def test_the_loss_is_over_the_tokens_that_trl_counts(data, settings, masked, tra
         text = mine.processing_class.decode(labels[0][labels[0] != -100])
         assert text.count(mine.processing_class.eos_token) == (2 if data == "long chat" else 1)
         assert "user" not in text
-    objective = language.Objective(divergence="jsd", beta=0.3)
+    objective = language.Objective(divergence="jsd", jsd_beta=0.3)
     expected = distillation_loss(student(**given).logits, teacher(**given).logits, labels, objective=objective)
     torch.testing.assert_close(mine.compute_loss(in_training(mine), inputs), expected)
 
@@ -153,15 +153,15 @@ def test_rows_free_of_padding_give_the_same_loss(trainer):
 def test_packed_rows_are_not_answered(settings, trainer):
     length = {"max_length": None} if "padding_free" in settings else {}
     with pytest.raises(InputError, match=r"rows hold several of them \(packed, or free of padding\)"):
-        trainer({"schedule": "mixed", **ANSWERS}, **length, **settings)
+        trainer({"answers_by": "mixed", **ANSWERS}, **length, **settings)
 
 
 @pytest.mark.parametrize(
     ("method", "settings"),
     [
-        ({"clip": "learned", "span_weight": 1.0}, {"data": "long chat", "assistant_only_loss": True}),
-        ({"schedule": "mixed", "corrections": 1, **ANSWERS}, {"bf16": True, "gradient_accumulation_steps": 2}),
-        ({"schedule": "adaptive", "threshold": 1.0, "capacity": 8, **ANSWERS}, {"data": "text"}),
+        ({"teacher_clip": "learned", "span_weight": 1.0}, {"data": "long chat", "assistant_only_loss": True}),
+        ({"answers_by": "mixed", "corrections": 1, **ANSWERS}, {"bf16": True, "gradient_accumulation_steps": 2}),
+        ({"answers_by": "adaptive", "init_threshold": 1.0, "capacity": 8, **ANSWERS}, {"data": "text"}),
     ],
 )
 def test_it_trains_logs_and_evaluates(method, settings, trainer):
@@ -174,14 +174,14 @@ def test_it_trains_logs_and_evaluates(method, settings, trainer):
     evaluated = [line for line in mine.state.log_history if "eval_loss" in line]
     assert {"eval_entropy", "eval_mean_token_accuracy"} <= set(evaluated[0])
     assert evaluated[0]["eval_num_tokens"] == lines[0]["num_tokens"] < lines[1]["num_tokens"]
-    if method and method.get("schedule") == "adaptive":
+    if method and method.get("answers_by") == "adaptive":
         assert mine.scheduled.reference == pytest.approx(evaluated[0]["eval_loss"])
         assert mine.scheduled.store.filled
 
 
 def test_the_student_answers_as_it_would_outside(trainer, tokenizer, student):
     """Through the forward that TRL patches, and with activations that are checkpointed."""
-    mine = trainer({"schedule": "on-policy", "new_tokens": 6, "max_length": 96})
+    mine = trainer({"answers_by": "on-policy", "new_tokens": 6, "max_length": 96})
     model, inputs = in_training(mine), first_batch(mine)
     drawn = mine._drawn(model, inputs)
     assert model.training
@@ -194,7 +194,7 @@ def test_the_student_answers_as_it_would_outside(trainer, tokenizer, student):
 
 
 def test_of_a_conversation_the_last_turn_is_answered_and_of_a_text_what_follows_the_context(trainer, tokenizer):
-    method = {"schedule": "mixed", "context": 5, "new_tokens": 4}
+    method = {"answers_by": "mixed", "context": 5, "new_tokens": 4}
     mine = trainer(method, data="long chat", assistant_only_loss=True)
     batch = mine._batch(first_batch(mine))
     for prompt, response in zip(batch.prompt_ids, batch.response_ids, strict=True):
@@ -210,7 +210,7 @@ def test_of_a_conversation_the_last_turn_is_answered_and_of_a_text_what_follows_
 
 def test_a_checkpoint_is_gone_on_with(trainer, tmp_path):
     """The clipping's network, and the schedule's buffer and generators, come back."""
-    method = {"clip": "learned", "schedule": "adaptive", "threshold": 0.7, "capacity": 8, **ANSWERS}
+    method = {"teacher_clip": "learned", "answers_by": "adaptive", "init_threshold": 0.7, "capacity": 8, **ANSWERS}
     settings = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2, "seed": 1}
     whole = trainer(method, **settings)
     whole.train()
@@ -248,7 +248,7 @@ def test_gradient_accumulation_is_one_large_batch(trainer):
 def test_adapters_of_peft_are_trained_alone(trainer):
     peft = pytest.importorskip("peft")
     adapters = peft.LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True, task_type="CAUSAL_LM")
-    mine = trainer({"schedule": "on-policy", **ANSWERS}, peft_config=adapters, max_steps=1)
+    mine = trainer({"answers_by": "on-policy", **ANSWERS}, peft_config=adapters, max_steps=1)
     before = {name: value.clone() for name, value in mine.model.state_dict().items()}
     mine.train()
     moved = {name for name, value in mine.model.state_dict().items() if not torch.equal(value, before[name])}
@@ -259,7 +259,7 @@ def test_adapters_of_peft_are_trained_alone(trainer):
 def test_another_loss_and_rows_that_leave_no_room_are_refused(trainer):
     with pytest.raises(InputError, match="leave out loss_type"):
         trainer(loss_type="dft")
-    short = trainer({"schedule": "on-policy", "max_length": 12})
+    short = trainer({"answers_by": "on-policy", "max_length": 12})
     with pytest.raises(InputError, match=r"a row has \d+ tokens, but the student's answers end at 12"):
         short.compute_loss(in_training(short), first_batch(short))
 
@@ -284,7 +284,7 @@ def test_gkd_s_loss_is_the_same_function(beta, divergence, gkd):
     for mine in (True, False):
         student = logits[0].clone().requires_grad_()
         if mine:
-            objective = language.Objective(divergence=divergence, beta=beta, label_weight=0.0)
+            objective = language.Objective(divergence=divergence, jsd_beta=beta, label_weight=0.0)
             loss = distillation_loss(student, logits[1], labels, objective=objective)
         else:
             loss = gkd.GKDTrainer.generalized_jsd_loss(student[:, :-1], logits[1, :, :-1], labels[:, 1:], beta)
@@ -302,13 +302,13 @@ def test_the_chunked_loss_of_trl_s_distillation_trainer_is_the_same_function(tok
     hidden = [model.base_model(ids).last_hidden_state[:, 4:-1] for model in (student, teacher)]
     heads = [model.get_output_embeddings().weight for model in (student, teacher)]
     theirs, *_ = chunked(*hidden, *heads, torch.ones(2, 7), 0.5)
-    objective = language.Objective(divergence="jsd", beta=0.5, label_weight=0.0)
+    objective = language.Objective(divergence="jsd", jsd_beta=0.5, label_weight=0.0)
     mine = distillation_loss(student(ids).logits, teacher(ids).logits, labels, objective=objective)
     torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-7)
 
 
 def test_a_step_of_gkd_s_trainer_off_policy_is_the_mixin_s(gkd, trainer, tokenizer, student, teacher, tmp_path):
-    mine = trainer({"divergence": "jsd", "beta": 0.5, "label_weight": 0.0}, dropout=False, max_steps=1)
+    mine = trainer({"divergence": "jsd", "jsd_beta": 0.5, "label_weight": 0.0}, dropout=False, max_steps=1)
     settings = {name: getattr(mine.args, name) for name in ("report_to", "use_cpu", "bf16", "disable_tqdm")}
     theirs = gkd.GKDTrainer(
         model=copy.deepcopy(student),

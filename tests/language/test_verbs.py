@@ -61,7 +61,7 @@ def test_the_command_starts_from_a_method_and_from_scripts(home, capsys):
         return language.DistilledLanguageModel.load(home / out).origin.settings
 
     gkd = settings("--baseline", "gkd", "--batch", "4", out="gkd")
-    assert (gkd["objective"]["divergence"], gkd["schedule"]["schedule"]) == ("jsd", "on-policy")
+    assert (gkd["objective"]["divergence"], gkd["schedule"]["answers_by"]) == ("jsd", "on-policy")
     both = ("--baseline", "distillm", "--paper", "gpt2-0.7b", "--validation-answers", "2", "--batch", "8")
     scripts = settings(*both, out="scripts")
     assert (scripts["objective"]["divergence"], scripts["lr"], scripts["select"]) == ("skew-reverse", 1e-4, "rouge")

@@ -5,8 +5,9 @@ from attar.mixtures.direct import Direct
 
 
 def test_the_best_of_its_starts_counts(standard):
-    each = [Direct(n_components=3, starts=(start,)).reduce(standard) for start in ("runnalls", "williams", "k-means")]
-    best = Direct(n_components=3, starts=("runnalls", "williams", "k-means")).reduce(standard)
+    starts = ("runnalls", "williams", "k-means")
+    each = [Direct(n_components=3, start_from=(start,)).reduce(standard) for start in starts]
+    best = Direct(n_components=3, start_from=starts).reduce(standard)
     assert best.distance(standard, "nise") == min(one.distance(standard, "nise") for one in each)
 
 
@@ -20,7 +21,7 @@ def test_each_criterion_is_least_in_its_own_measure(criterion, standard):
 
 
 def test_an_unknown_start_is_refused():
-    with pytest.raises(InputError, match="unknown number 2 of starts 'kmeans'; did you mean 'k-means'"):
-        Direct(starts=("em", "kmeans"))
-    with pytest.raises(InputError, match="starts is empty; name at least one of runnalls, williams, k-means, em"):
-        Direct(starts=())
+    with pytest.raises(InputError, match="unknown number 2 of start_from 'kmeans'; did you mean 'k-means'"):
+        Direct(start_from=("em", "kmeans"))
+    with pytest.raises(InputError, match="start_from is empty; name at least one of runnalls, williams, k-means, em"):
+        Direct(start_from=())

@@ -35,7 +35,7 @@ GREEDY = {
     "enhanced-west": West,
     "runnalls": Runnalls,
     "gmrc-clusters": lambda **settings: GMRC(optimise=False, **settings),
-    "williams-local": lambda **settings: Williams(cost="local", optimise=False, **settings),
+    "williams-local": lambda **settings: Williams(merge_cost="local", optimise=False, **settings),
     "williams-global": lambda **settings: Williams(optimise=False, **settings),
     "oggmr-greedy": lambda **settings: OGGMR(optimise=False, **settings),
     "brute-force": BruteForce,
@@ -288,7 +288,7 @@ def test_digits(method, of_ten, of_twenty):
 def test_optimising_the_digits_about_halves_what_is_left():
     f = digits_mixture()
     runnalls = Runnalls(n_components=10).reduce(f).distance(f, "nise")
-    direct = Direct(n_components=10, starts=("runnalls",)).reduce(f).distance(f, "nise")
+    direct = Direct(n_components=10, start_from=("runnalls",)).reduce(f).distance(f, "nise")
     ours = OGGMR(n_components=10).reduce(f).distance(f, "nise")
     assert direct == pytest.approx(0.0280, rel=0.1)
     assert max(direct, ours) < 0.65 * runnalls

@@ -18,7 +18,9 @@ def test_the_local_cost_is_the_error_of_one_merge(standard):
 
 
 def test_the_first_merge_of_both_is_the_same(spread):
-    local, whole = (Williams(n_components=24, cost=cost, optimise=False).reduce(spread) for cost in ("local", "global"))
+    local, whole = (
+        Williams(n_components=24, merge_cost=cost, optimise=False).reduce(spread) for cost in ("local", "global")
+    )
     assert torch.equal(local.assignment, whole.assignment)
 
 
@@ -40,6 +42,6 @@ def test_the_error_in_matrices(standard):
 
 
 def test_optimising_from_the_local_start_works_too(standard):
-    found = Williams(n_components=5, cost="local").reduce(standard)
+    found = Williams(n_components=5, merge_cost="local").reduce(standard)
     assert isinstance(found.mixture, GaussianMixture)
     assert found.distance(standard, "ise") == pytest.approx(0.000170, abs=1e-6)

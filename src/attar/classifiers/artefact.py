@@ -1,7 +1,7 @@
 """A distilled student on disk and in memory: its parameters, where it came from, and what it scored."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -13,15 +13,17 @@ from torch import Tensor, nn
 from attar.classifiers.subclasses import Grouping
 from attar.core import artefact as core
 from attar.core import store
-from attar.core.card import made, model_header
+from attar.core.card import SCORES, escaped, made, model_header, score_table
+from attar.core.cell import Cell
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
+from attar.core.score import Score
 from attar.images.data.whiten import Transform, Whitening
 from attar.images.networks.architecture import Architecture, multiply_adds, parameter_count
 from attar.images.networks.pretrained import network_named
 
 SCHEMA = 1
-KIND = "classifier"
+KIND = "classifiers"
 WEIGHTS = "student.safetensors"
 WHITENING = "whitening.safetensors"
 """Beside it, where its images are whitened."""
@@ -73,9 +75,12 @@ class DistilledClassifier(core.Shareable):
     scores: dict[str, Any] = field(default_factory=dict)
     """Accuracies on the test images, in per cent: `student`, `teacher`, `kept`; where an epoch was chosen, `epoch` and,
     of training images held out, `held_out_accuracy` or `held_out_f1`."""
+    folder: Path | None = field(default=None, compare=False)
+    """Where it was last saved."""
 
+    kind = KIND
     repo_type = "model"
-    files = (WEIGHTS, WHITENING, core.ARTEFACT, core.CARD)
+    files = (WEIGHTS, WHITENING, core.ARTEFACT, core.CARD, SCORES)
 
     @property
     def title(self) -> str:
@@ -95,7 +100,7 @@ class DistilledClassifier(core.Shareable):
         return found if self.group is None else Grouping(self.group).class_logits(found)
 
     def save(self, folder: str | Path) -> Self:
-        """Write it to a folder, every file whole or not at all."""
+        """Write it to a folder, every file whole or not at all; return it as saved there."""
         folder = Path(folder)
         store.make_folder(folder)
         whitening = self.transform.whitening
@@ -112,8 +117,10 @@ class DistilledClassifier(core.Shareable):
             "origin": dataclasses.asdict(self.origin),
             "scores": self.scores,
         }
-        core.write_facts(folder, KIND, SCHEMA, facts, card=self.card())
-        return self
+        core.write_facts(folder, KIND, SCHEMA, facts)
+        saved = dataclasses.replace(self, folder=folder)
+        saved.write_card(folder)
+        return saved
 
     @classmethod
     def load(cls, folder: str | Path, *, build: Build | None = None) -> Self:
@@ -147,15 +154,26 @@ class DistilledClassifier(core.Shareable):
             group=None if group is None else tuple(group),
             origin=Origin(**origin),
             scores=facts["scores"],
+            folder=folder,
         )
 
-    def picture(self) -> None:
-        """A student has none."""
+    def shown(self, images: int = 10) -> core.Shown:
+        """How large the student and its teacher are, and what both score."""
+        student, teacher = self.origin.student, self.origin.teacher
+        facts = {who: _told(size) for who, size in (("student", student), ("teacher", teacher)) if size}
+        chosen = _chosen(self.scores, self.origin.settings)
+        return core.Shown(
+            size=f"{student.parameters:,} parameters",
+            count=student.parameters,
+            share=100 * student.parameters / teacher.parameters if teacher else None,
+            facts={**facts, **({"kept": chosen[0]} if chosen else {}), "classes": str(len(self.classes))},
+            scores=tuple(_measured(self.scores)),
+        )
 
-    def card(self) -> str:
+    def card(self, scores: list[Cell]) -> str:
         """Its README."""
         return f"""{model_header("knowledge-distillation", pipeline="image-classification")}
-# {self.title}
+# {escaped(self.title)}
 
 {self}
 
@@ -165,7 +183,7 @@ import attar
 student = attar.open_artefact("FOLDER")
 logits = student.logits(student.transform.forward(pixels))  # pixels: uint8, {list(self.shape)} each
 ```
-
+{score_table(scores)}
 {made(self.origin)}
 """
 
@@ -178,6 +196,13 @@ logits = student.logits(student.transform.forward(pixels))  # pixels: uint8, {li
 
 def _told(size: Size) -> str:
     return f"{size.parameters:,} parameters, {size.multiply_adds:,} multiply-adds an image"
+
+
+def _measured(scores: dict[str, Any]) -> Iterator[Cell]:
+    """The accuracy on the test images, held against the teacher's, as a score."""
+    if "student" in scores:
+        full = Score(scores["teacher"]) if "teacher" in scores else None
+        yield Cell(Score(scores["student"]), column="accuracy", full=full, whole="its teacher")
 
 
 def _percent(value: float | None) -> str:

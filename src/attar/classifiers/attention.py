@@ -34,12 +34,13 @@ class AttentionTransfer(Distillation):
     """
 
     weight: Annotated[float, Range(0)] | None = None
-    """β, for the mean over elements; unless given, the field's 1,000 at 32 pixels, in proportion to an image's pixels
-    (of a map of length one the fewer elements are the larger). The paper's form wants a smaller one by far."""
+    """Weight of the method's term, β, for the mean over elements; unless given, the field's 1,000 at 32 pixels, in
+    proportion to an image's pixels (of a map of length one the fewer elements are the larger). The paper's form wants
+    a smaller one by far."""
     power: Annotated[float, Range(0.01)] = 2.0
-    """Of the channels."""
+    """Power p of the activations, channel by channel."""
     form: Literal["released", "paper"] = "released"
-    """The mean over elements of the squared difference, or the Euclidean distance."""
+    """Form of the loss: the mean over elements of the squared difference, or the paper's Euclidean distance."""
 
     name = "attention"
     uses_stages = True

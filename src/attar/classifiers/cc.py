@@ -9,6 +9,7 @@ arXiv:1904.01802.
 import dataclasses
 import math
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Literal, Self
 
 import torch
@@ -26,7 +27,7 @@ from attar.core.runtime import Runtime
 from attar.core.settings import Range
 
 USUAL = {"neighbours": 0.02, "kernel": 100.0}
-"""Weights by form."""
+"""Weights by what is kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,19 +39,21 @@ class CC(Distillation):
     its Taylor series (`kernel`).
     """
 
-    form: Literal["neighbours", "kernel"] = "neighbours"
-    """What CRD's benchmark has, for which its weight and its table are; or the paper's kernel, which needs no
-    embedding. With neighbours both embeddings are learned, and nothing keeps them from shrinking together."""
+    congruence: Literal["neighbours", "kernel"] = "neighbours"
+    """Of what correlations are kept: of neighbours, as CRD's benchmark has it, for which its weight and its table are;
+    or of all pairs by the paper's kernel, which needs no embedding. With neighbours both embeddings are learned, and
+    nothing keeps them from shrinking together."""
     weight: Annotated[float, Range(0)] | None = None
-    """w; unless given, the benchmark's 0.02 for neighbours, and 100 for the kernel (a re-implementation's on CIFAR-10;
-    the paper's own could not be verified)."""
+    """Weight of the method's term, w; unless given, the benchmark's 0.02 for neighbours, and 100 for the kernel (a
+    re-implementation's on CIFAR-10; the paper's own could not be verified)."""
     features: Annotated[int, Range(1)] = 128
-    """Size of the neighbours' embeddings."""
+    """Size of the embeddings, of neighbours."""
     gamma: Annotated[float, Range(0)] = 0.4
     """γ of the kernel exp(-γ ‖x - y‖²) (not verified in the paper)."""
     taylor_order: Annotated[int, Range(1)] = 2
     """Order of the kernel's Taylor series (not verified in the paper)."""
 
+    moved = MappingProxyType({"form": "congruence"})
     name = "cc"
     compares_samples = True
 
@@ -60,11 +63,11 @@ class CC(Distillation):
 
     @property
     def _weight(self) -> float:
-        return USUAL[self.form] if self.weight is None else self.weight
+        return USUAL[self.congruence] if self.weight is None else self.weight
 
     def connectors(self, student: Answers, teacher: Answers) -> dict[str, nn.Module]:
         """Both networks' embeddings, for neighbours."""
-        if self.form == "kernel":
+        if self.congruence == "kernel":
             return {}
         sides = {"student": student, "teacher": teacher}
         return {name: nn.Linear(said.embedding.shape[1], self.features) for name, said in sides.items()}
@@ -72,7 +75,7 @@ class CC(Distillation):
     def terms(self, batch: Batch, state: Distilling) -> Terms:
         """The correlations' difference."""
         given, wanted = batch.student.embedding, batch.teacher.embedding
-        if self.form == "kernel":
+        if self.congruence == "kernel":
             loss = kernel_loss(given, wanted, gamma=self.gamma, order=self.taylor_order)
         else:
             loss = neighbour_loss(state.parts["student"](given), state.parts["teacher"](wanted))

@@ -39,19 +39,19 @@ class CRD(Distillation):
     """
 
     weight: Annotated[float, Range(0)] = 0.8
-    """Weight of the contrast."""
+    """Weight of the method's term, the contrast."""
     features: Annotated[int, Range(2)] = 128
     """Size of the embeddings."""
     negatives: Annotated[int, Range(1)] | None = None
     """K; a quarter of the images, and at most 4,096, unless given (the paper's 16,384 are a third of CIFAR-100)."""
     contrast_temperature: Annotated[float, Range(0.001)] = 0.07
-    """τ."""
+    """Temperature τ of the contrast."""
     memory_momentum: Annotated[float, Range(0, 1)] = 0.5
     """How much of what was remembered stays."""
     teacher_weight: Annotated[float, Range(0)] = 0.0
-    """Weight of the teacher's softened answers beside it (1 for CRD+KD)."""
+    """Weight of the teacher's answers beside the contrast (1 for CRD+KD)."""
     temperature: Annotated[float, Range(0.01)] = 4.0
-    """T of those."""
+    """Temperature that softens answers, T."""
 
     name = "crd"
     hard_labels = True

@@ -9,6 +9,7 @@ KDD 2025, arXiv:2411.08937.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 import torch
@@ -33,10 +34,10 @@ class DHKD(Distillation):
     L = CE(z, y) + α L(a, t), z the kept head's logits and a the auxiliary head's; L is BinaryKL-Norm, or BinaryKL.
     """
 
-    alpha: Annotated[float, Range(0)] = 1.0
-    """Weight α (0.1 on ImageNet): the loss is a sum over classes."""
+    teacher_weight: Annotated[float, Range(0)] = 1.0
+    """Weight of the teacher's answers, α, on the auxiliary head (0.1 on ImageNet): the loss is a sum over classes."""
     temperature: Annotated[float, Range(0.01)] = 2.0
-    """τ."""
+    """Temperature that softens answers, τ."""
     loss: Literal["norm", "binary", "squared"] = "norm"
     """BinaryKL-Norm; BinaryKL; or the limit of both for τ → ∞, an eighth of the squared error of logits (Ba and
     Caruana, NeurIPS 2014, arXiv:1312.6184), which is the plain rival."""
@@ -46,10 +47,11 @@ class DHKD(Distillation):
     """Whether the part of α's gradient that is against the labels' is taken out of it: measured over all parameters (as
     released, which also makes the kept head's step longer), or over those that both losses reach."""
     class_reduction: Literal["sum", "mean"] = "sum"
-    """Over classes."""
+    """Whether the loss is a sum or a mean over classes."""
     stop_at: Annotated[float, Range(0, 1)] = 1.0
     """Share of the epochs after which α is 0 (half in the ImageNet script)."""
 
+    moved = MappingProxyType({"alpha": "teacher_weight"})
     name = "dhkd"
 
     def connectors(self, student: Answers, teacher: Answers) -> dict[str, nn.Module]:
@@ -61,15 +63,15 @@ class DHKD(Distillation):
 
     def terms(self, batch: Batch, state: Distilling) -> Terms:
         """The loss of the auxiliary head."""
-        if not self.alpha or batch.progress >= self.stop_at:
+        if not self.teacher_weight or batch.progress >= self.stop_at:
             return {}
         said = batch.student
         logits = said.logits if self.head == "shared" else state.parts["head"](said.embedding)
         wanted = batch.teacher.logits
         if self.loss == "squared":
-            return {"teacher": self.alpha * squared_error(logits, wanted, self.class_reduction)}
+            return {"teacher": self.teacher_weight * squared_error(logits, wanted, self.class_reduction)}
         distance = binary_kl_norm if self.loss == "norm" else binary_kl
-        return {"teacher": self.alpha * distance(logits, wanted, self.temperature, self.class_reduction)}
+        return {"teacher": self.teacher_weight * distance(logits, wanted, self.temperature, self.class_reduction)}
 
     def total(self, terms: Terms, state: Distilling) -> Scalar:
         """The sum of the terms, in value; in gradient that of both, aligned if they are to be."""
@@ -99,7 +101,14 @@ class DHKD(Distillation):
             "cifar100": schedule("resnet32x4-shufflenetv2"),
             "imagenet": {
                 **schedule("resnet34-resnet18"),
-                **{"batch": 128, "lr": 0.1, "alpha": 0.1, "head": "linear", "alignment": "off", "stop_at": 0.5},
+                **{
+                    "batch": 128,
+                    "lr": 0.1,
+                    "teacher_weight": 0.1,
+                    "head": "linear",
+                    "alignment": "off",
+                    "stop_at": 0.5,
+                },
             },
         }
         return cls(**row_of(rows, data, "DHKD", any_pair=False))

@@ -7,6 +7,7 @@ Müller, Kornblith and Hinton, Subclass Distillation, arXiv:2002.03936.
 
 import math
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Any, Self
 
 import torch.nn.functional as F
@@ -32,16 +33,17 @@ class Discover(Distillation):
     """
 
     student: str = "convnet:norm=batch"
-    """The network: it is to become a teacher."""
+    """The student: the network that is to become a teacher."""
     batch: Annotated[int, Range(2)] = 256
-    """Images per step."""
+    """Batch size: images per step."""
     subclasses: Annotated[int, Range(1)] = 5
     """Subclasses of each class."""
-    beta: Annotated[float, Range(0)] = 1.0
-    """β."""
-    contrast: Annotated[float, Range(0.01)] = 1.0
-    """τ."""
+    contrast_weight: Annotated[float, Range(0)] = 1.0
+    """Weight β of the contrast, which keeps samples apart."""
+    contrast_temperature: Annotated[float, Range(0.01)] = 1.0
+    """Temperature τ of the contrast."""
 
+    moved = MappingProxyType({"beta": "contrast_weight", "contrast": "contrast_temperature"})
     name = "discover"
     needs_teacher = False
 
@@ -62,7 +64,7 @@ class Discover(Distillation):
         logits = batch.student.logits
         classes = self.grouping_of(logits.shape[1]).class_logits(logits)
         labels = F.cross_entropy(classes, batch.labels, label_smoothing=self.smoothing)
-        return self.label_weight * labels + self.beta * decorrelation(logits, self.contrast)
+        return self.label_weight * labels + self.contrast_weight * decorrelation(logits, self.contrast_temperature)
 
     @classmethod
     def paper(cls, data: str) -> Self:

@@ -33,7 +33,7 @@ class DIST(Distillation):
     within_weight: Annotated[float, Range(0)] = 1.0
     """Weight of the correlation over samples, class by class."""
     temperature: Annotated[float, Range(0.01)] = 1.0
-    """τ."""
+    """Temperature that softens answers, τ."""
 
     name = "dist"
     compares_samples = True

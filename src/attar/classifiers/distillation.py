@@ -9,7 +9,6 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Self
 
 import torch
@@ -22,10 +21,9 @@ from attar.classifiers.pair import Batch, Distilling, Pair, Terms
 from attar.classifiers.recipe import Recipe
 from attar.classifiers.schedules import row_of, schedule, teacher_of
 from attar.classifiers.selection import Best, parted, score_held_out
-from attar.classifiers.teacher import AnswersOfViews, accuracy_on_classes
+from attar.classifiers.teacher import AnswersOfViews
 from attar.classifiers.views import order_of
 from attar.classifiers.watched import Answers, Watched
-from attar.core import engine
 from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
@@ -51,6 +49,7 @@ class Distillation(Recipe):
     """The teacher's, as many."""
 
     name = "distillation"
+    kind = "classifiers"
     needs_teacher = True
     teacher_of = staticmethod(teacher_of)
     uses_stages = False
@@ -279,10 +278,6 @@ class Distillation(Recipe):
         """The class of each logit, where those are subclasses."""
         return None
 
-    def load(self, folder: Path) -> DistilledClassifier:
-        """Read a finished student."""
-        return DistilledClassifier.load(folder)
-
 
 @dataclass(frozen=True, kw_only=True)
 class InBenchmark(Distillation):
@@ -299,54 +294,6 @@ class InBenchmark(Distillation):
             InputError: Another data set or pair.
         """
         return cls(**schedule(data), **row_of({"cifar100": {}}, data, cls.__name__))
-
-
-@dataclass(frozen=True)
-class OfOwnModule:
-    """A method whose student is a module of the caller's own, which alone can build it again."""
-
-    method: Distillation
-    module: nn.Module
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.method, name)
-
-    def load(self, folder: Path) -> DistilledClassifier:
-        """Read a finished student."""
-        return DistilledClassifier.load(folder, build=lambda: copy.deepcopy(self.module))
-
-
-def distill(
-    source: ImageSource,
-    method: Distillation,
-    teacher: nn.Module | None,
-    student: nn.Module | None,
-    runtime: Runtime,
-    out: Path | None = None,
-) -> DistilledClassifier:
-    """Distill a teacher into a student, and score both on the test images, once, at the end.
-
-    Raises:
-        InputError: Teacher, student, data and settings do not fit one another.
-        Interrupted: Stopped; the same call goes on.
-    """
-    pair = Pair(source, teacher, student)
-    method = method.resolve(pair, runtime)
-    runtime.plan(method.work(pair))
-    runtime.say(str(source))
-    runtime.say(f"{method.name} · {engine.resolved_json(method)}")
-    run: Any = method if student is None else OfOwnModule(method, student)
-    made: DistilledClassifier = engine.run(run, pair, runtime, out=out)
-    if "student" in made.scores:
-        return made
-    how: Any = {"group": made.group, "known": made.labels_are_subclasses}
-    scores = {"student": accuracy_on_classes(made.network, source, runtime, **how)}
-    if teacher is not None:
-        scores["teacher"] = accuracy_on_classes(teacher, source, runtime, **how if method.needs_teacher else {})
-        scores["kept"] = 100 * scores["student"] / scores["teacher"] if scores["teacher"] else float("nan")
-        scores |= method.further_scores(teacher, source, runtime)
-    made = dataclasses.replace(made, scores=scores | made.scores)
-    return made if out is None else made.save(out)
 
 
 def _seeded(build: Any, runtime: Runtime) -> Any:

@@ -54,7 +54,7 @@ class DKD(Distillation):
     """Weight β of the ranking of the others: 2 to 8 by pair on CIFAR-100, 0.5 and 2 on ImageNet. At 8 the gradient is
     some thirty times that of the labels, and a small student may not survive the field's step size."""
     temperature: Annotated[float, Range(0.01)] = 4.0
-    """T (1 on ImageNet; 2 with standardised logits)."""
+    """Temperature that softens answers, T (1 on ImageNet; 2 with standardised logits)."""
     standardise: bool = False
     """Whether logits are brought to mean zero and deviation one first (Sun et al., CVPR 2024, arXiv:2403.01427)."""
 

@@ -33,16 +33,16 @@ class FitNets(InBenchmark):
     """
 
     weight: Annotated[float, Range(0)] = 100.0
-    """β."""
+    """Weight of the method's term, β."""
     stage: int = 1
     """Which stage is the hint, counted from 0; in CRD's benchmark the second of three."""
     hint_share: Annotated[float, Range(0, 1)] = 0.0
     """Share of the epochs in which the hint alone is learned, before labels and teacher (the paper's two stages); 0 for
     all at once."""
     teacher_weight: Annotated[float, Range(0)] = 0.0
-    """Weight of the teacher's softened answers beside the hint, or after it."""
+    """Weight of the teacher's answers beside the hint, or after it."""
     temperature: Annotated[float, Range(0.01)] = 4.0
-    """T of those."""
+    """Temperature that softens answers, T."""
 
     name = "fitnets"
     uses_stages = True

@@ -38,7 +38,7 @@ class KD(Distillation):
     teacher_weight: Annotated[float, Range(0)] = 0.9
     """Weight of the teacher's answers (0.5 on ImageNet; 9 with standardised logits)."""
     temperature: Annotated[float, Range(0.01)] = 4.0
-    """T (1 on ImageNet; 2 with standardised logits)."""
+    """Temperature that softens answers, T (1 on ImageNet; 2 with standardised logits)."""
     standardise: bool = False
     """Whether logits are brought to mean zero and deviation one first (Sun et al., CVPR 2024, arXiv:2403.01427)."""
 

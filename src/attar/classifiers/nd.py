@@ -67,15 +67,15 @@ class ND(Distillation):
     base: Base = "kd"
     """What it is added to."""
     base_weight: Annotated[float, Range(0)] = 1.0
-    """λ (for dkd of both its parts)."""
+    """Weight λ of that (for dkd of both its parts)."""
     direction_weight: Annotated[float, Range(0)] = 1.0
-    """λ_nd (0.5 to 4 by pair in the paper)."""
+    """Weight λ_nd of feature norm and direction (0.5 to 4 by pair in the paper)."""
     temperature: Annotated[float, Range(0.01)] = 4.0
-    """T of kd and dkd (1 on ImageNet)."""
+    """Temperature that softens answers, T, in kd and dkd (1 on ImageNet)."""
     alpha: Annotated[float, Range(0)] = 1.0
-    """DKD's α."""
+    """Weight α of the right class, in dkd."""
     beta: Annotated[float, Range(0)] = 2.0
-    """DKD's β."""
+    """Weight β of the ranking of the others, in dkd."""
     projector_dropout: Annotated[float, Range(0, 1)] = 0.5
     """Dropout before the projector, where features have other sizes."""
     means_of: Literal["images", "views"] = "images"

@@ -32,7 +32,7 @@ class NST(InBenchmark):
     """
 
     weight: Annotated[float, Range(0)] = 50.0
-    """w (CRD's benchmark)."""
+    """Weight of the method's term, w (CRD's benchmark)."""
 
     name = "nst"
     uses_stages = True

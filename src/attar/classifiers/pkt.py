@@ -31,8 +31,8 @@ class PKT(InBenchmark):
     """
 
     weight: Annotated[float, Range(0)] = 30000.0
-    """w, for the mean over all pairs of a batch, the sample with itself among them (CRD's benchmark, whose batches are
-    of 64; in a batch of an eighth of that the mean is about eight times as large)."""
+    """Weight of the method's term, w, for the mean over all pairs of a batch, the sample with itself among them (CRD's
+    benchmark, whose batches are of 64; in a batch of an eighth of that the mean is about eight times as large)."""
 
     name = "pkt"
     compares_samples = True

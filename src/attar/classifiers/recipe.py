@@ -12,7 +12,7 @@ from attar.classifiers.schedules import step_share
 from attar.classifiers.selection import Keep
 from attar.classifiers.views import View
 from attar.core.errors import InputError
-from attar.core.settings import Range, Settings
+from attar.core.settings import Hidden, Range, Settings
 from attar.images.sources import ImageSource
 from attar.images.training import adamw
 
@@ -24,22 +24,22 @@ class Recipe(Settings):
     student: str = "convnet:norm=batch,width=16"
     """The student: a network by name (convnet:norm=batch,width=16, resnet18, transformers:FOLDER)."""
     epochs: Annotated[int, Range(1)] = 60
-    """Passes over the training images (the field's tables: 240)."""
+    """Passes over the training data (the field's tables: 240)."""
     keep: Keep = "last"
     """Which epoch's student is kept: the last one's; or the best one's on held-out training images, by accuracy or by
     F1 (of the second of two classes; else the mean over classes), and of equals the later."""
     held_out: Annotated[float, Range(0, 1)] = 0.1
     """Share of each class's training images that are held out for that choice; none where the last one's is kept."""
     batch: Annotated[int, Range(2)] = 64
-    """Images per step."""
+    """Batch size: images per step."""
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
-    """The field's SGD; or Adam or AdamW, which want a far smaller step size (1e-3)."""
+    """Optimiser: the field's SGD; or Adam or AdamW, which want a far smaller step size (1e-3)."""
     lr: Annotated[float, Range(0)] = 0.05
-    """Its step size."""
+    """Step size."""
     momentum: Annotated[float, Range(0, 1)] = 0.9
-    """SGD's momentum, or Adam's β₁."""
+    """Momentum of SGD, or Adam's β₁."""
     nesterov: bool = False
-    """Whether SGD's is Nesterov's."""
+    """Whether SGD's momentum is Nesterov's."""
     weight_decay: Annotated[float, Range(0)] = 5e-4
     """Weight decay, added to the gradient; AdamW takes it off parameters themselves, and spares biases and norms."""
     clip: Annotated[float, Range(0)] | None = None
@@ -49,14 +49,14 @@ class Recipe(Settings):
     cuts: tuple[float, ...] = (0.625, 0.75, 0.875)
     """Shares of the epochs after which the step size is divided by ten, where it falls in steps."""
     lr_warm_up: Annotated[float, Range(0, 1)] = 0.0
-    """Share of the epochs over which the step size rises first, in a straight line."""
+    """Share of the run over which the step size rises first, epoch by epoch in a straight line."""
     shift: Annotated[int, Range(0)] | None = None
     """Pixels by which a view is moved at most; an eighth of the side unless given, as the field has it at 32 pixels."""
     flips: Literal["auto", "on", "off"] = "auto"
     """Whether views are mirrored; auto: where the data say that a mirrored image keeps its label."""
     smallest_crop: Annotated[float, Range(0.01, 1)] | None = None
-    """Smallest share of an image in a random resized crop, which takes the place of the shift (ImageNet's papers:
-    0.08); no such crops unless given."""
+    """Smallest share of an image's area in a crop, which is resized and takes the place of the shift (ImageNet's
+    papers: 0.08); no such crops unless given."""
     turns: bool = False
     """Whether views are turned by quarters too, as tissue has no upper side; with flips a square's eight symmetries."""
     mixup: Annotated[float, Range(0)] = 0.0
@@ -70,7 +70,7 @@ class Recipe(Settings):
     """Share of the epochs over which a method's terms are warmed up, where it has such."""
     warm_from: Annotated[int, Range(0, 1)] = 1
     """Number of the first epoch in that warm-up: 1, or 0, which leaves its terms out (as in ND's scripts)."""
-    images: int = 0
+    images: Annotated[int, Hidden()] = 0
     """How many there are to train on; filled in from the data."""
 
     def __post_init__(self) -> None:

@@ -49,7 +49,7 @@ class ReviewKD(Distillation):
     """
 
     weight: Annotated[float, Range(0)] = 1.0
-    """λ (0.6 to 8 by pair on CIFAR-100; 1 on ImageNet)."""
+    """Weight of the method's term, λ (0.6 to 8 by pair on CIFAR-100; 1 on ImageNet)."""
     pooled: bool = True
     """Whether the features before the last layer are reviewed as one more stage of one place."""
     fusion_channels: Annotated[int, Range(1)] | None = None

@@ -11,6 +11,7 @@ The papers' text could not be read; which hard label the student has is a settin
 import copy
 import dataclasses
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 import torch
@@ -46,16 +47,17 @@ class SubclassKD(Distillation):
     known: bool = True
     """Whether the data's labels are the subclasses; else they are the classes, and the teacher has found subclasses of
     its own (`discover`)."""
-    alpha: Annotated[float, Range(0, 1)] = 0.5
-    """Weight of what the teacher says; the hard label has the rest."""
+    teacher_weight: Annotated[float, Range(0, 1)] = 0.5
+    """Weight of the teacher's answers, α; the hard label has 1 - α."""
     temperature: Annotated[float, Range(0.01)] = 4.0
-    """T."""
+    """Temperature that softens answers, T."""
     hard: Literal["class", "subclass", "none"] = "class"
     """What the hard label is."""
     class_weight: Annotated[float, Range(0)] = 0.0
     """Weight of the class's cross-entropy beside the subclass's, where that is the hard label (a teacher's option)."""
-    divergence: Literal["kl", "ce"] = "kl"
-    """Whether a match costs nothing, or the teacher's entropy; the gradient is the same."""
+    teacher_loss: Literal["kl", "ce"] = "kl"
+    """Loss on the teacher's answers: the divergence from them (kl), or the cross-entropy with them (ce), which is
+    larger by their entropy and has the same gradient."""
     images_in: Literal["random", "easy-to-hard"] = "random"
     """In which order images come: all in every epoch; or first the first subclass of each class, then one more after
     equal times, which for levels of annotators' agreement goes from easy to hard."""
@@ -69,6 +71,7 @@ class SubclassKD(Distillation):
     level: Literal["subclass", "class"] = "subclass"
     """What the teacher's answers are about; class: the rival that sees class logits alone, softened at T."""
 
+    moved = MappingProxyType({"alpha": "teacher_weight", "divergence": "teacher_loss"})
     name = "skd"
     hard_labels = True
 
@@ -116,18 +119,18 @@ class SubclassKD(Distillation):
         if self.hard == "subclass" and self.class_weight:
             over = self.grouping.class_logits(logits)
             found = found + self.class_weight * F.cross_entropy(over, self.grouping.labels(labels))
-        return (1 - self.alpha) * found
+        return (1 - self.teacher_weight) * found
 
     def terms(self, batch: Batch, state: Distilling) -> Terms:
         """α of the divergence."""
-        if not self.alpha:
+        if not self.teacher_weight:
             return {}
         student, teacher = batch.student.logits, batch.teacher.logits
         if self.level == "subclass":
-            entropy = self.divergence == "ce"
-            return {"teacher": self.alpha * subclass_loss(student, teacher, self.temperature, entropy=entropy)}
+            entropy = self.teacher_loss == "ce"
+            return {"teacher": self.teacher_weight * subclass_loss(student, teacher, self.temperature, entropy=entropy)}
         over = [self.grouping.class_logits(logits) for logits in (student, teacher)]
-        return {"teacher": self.alpha * kd_loss(over[0], over[1], self.temperature)}
+        return {"teacher": self.teacher_weight * kd_loss(over[0], over[1], self.temperature)}
 
     def check_pair(self, student: Answers, teacher: Answers) -> None:
         """See that every logit has its class.

@@ -30,7 +30,7 @@ class SP(InBenchmark):
     """
 
     weight: Annotated[float, Range(0)] = 3000.0
-    """γ (CRD's benchmark)."""
+    """Weight of the method's term, γ (CRD's benchmark)."""
 
     name = "sp"
     compares_samples = True

@@ -17,8 +17,10 @@ from torch import nn
 from attar.classifiers.alone import Alone
 from attar.classifiers.dhkd import DHKD
 from attar.classifiers.diagnosis import Diagnosis, diagnose
-from attar.classifiers.distillation import Distillation, distill
+from attar.classifiers.distillation import Distillation
 from attar.classifiers.kd import KD
+from attar.classifiers.kind import KIND
+from attar.classifiers.tasks import Distill, Teacher
 from attar.core.errors import InputError
 from attar.core.runtime import Engine, Runtime
 from attar.core.score import Interval, Score, paired
@@ -146,7 +148,8 @@ def _run(
     """The accuracy of one student, and its geometry; that of guessing, and none, where the loss diverged."""
     runtime = Runtime(engine, seed)
     try:
-        made = distill(source, method, teacher, None, runtime, folder and folder / str(seed))
+        task = Distill(teacher=Teacher(network=teacher))
+        made = task.run(method, source, runtime, kind=KIND, out=folder and folder / str(seed))
     except InputError as error:
         if " became " not in str(error):  # what the engine says of a loss that is no longer a number
             raise
@@ -161,7 +164,7 @@ def _run(
 
 
 def _told(cell: Cell) -> str:
-    return f"{statistics.fmean(cell.values):.1f} ± {statistics.pstdev(cell.values):.1f}"
+    return cell.score.number
 
 
 def _rank(cell: Cell) -> str:

@@ -17,7 +17,7 @@ from attar.core.runtime import Runtime
 from attar.images.networks.architecture import parse
 from attar.images.networks.pretrained import PREFIX, labelling_classifier
 from attar.images.sources import ImageSource
-from attar.images.training import TrainedNetwork, protocol_named, trained
+from attar.images.training import Protocol, TrainedNetwork, protocol_named, trained
 
 MOST_STORED = 2e9
 """Bytes of answers that are kept in memory; above them the teacher answers anew."""
@@ -114,7 +114,7 @@ class AnswersOfViews:
         )
 
 
-def teacher_named(text: str, source: ImageSource, runtime: Runtime, protocol: str = "ceiling") -> nn.Module:
+def teacher_named(text: str, source: ImageSource, runtime: Runtime, protocol: str | Protocol = "ceiling") -> nn.Module:
     """A teacher: the folder of a trained network or student, `transformers:NAME`, or an architecture, trained here.
 
     A network that is trained here lies in the cache afterwards.

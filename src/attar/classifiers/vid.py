@@ -37,7 +37,7 @@ class VID(InBenchmark):
     """
 
     weight: Annotated[float, Range(0)] = 1.0
-    """w (CRD's benchmark)."""
+    """Weight of the method's term, w (CRD's benchmark)."""
 
     name = "vid"
     uses_stages = True

@@ -1,9 +1,12 @@
 """`attar bench TABLE`: measured beside published. Only the table that is named gets imported."""
 
-import importlib
+import functools
+import inspect
+import re
+from collections.abc import Callable
 
-from attar.commands.shared import parse
 from attar.core.errors import unknown
+from attar.core.kinds import imported
 
 TABLES = {
     "digits": ("attar.bench.tables", "every method on scikit-learn's digits; minutes"),
@@ -30,4 +33,26 @@ def main(arguments: list[str]) -> None:
         raise unknown("table", table, TABLES)
     home = TABLES[table][0]
     words = arguments if home == "attar.bench.tables" else rest
-    parse(importlib.import_module(home).command, f"attar bench {table}", words)
+    _parse(imported(f"{home}:command"), f"attar bench {table}", words)
+
+
+def _parse(function: Callable[..., None], name: str, arguments: list[str]) -> None:
+    """Call a function with the settings that the words after the table's name give."""
+    import tyro
+
+    _join_lines()
+    for told in (function, inspect.unwrap(function)):
+        told.__doc__ = re.sub(r"\n {8,}", " ", inspect.cleandoc(told.__doc__ or ""))
+    config = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
+    tyro.cli(function, prog=name, args=arguments, config=config)
+
+
+@functools.cache
+def _join_lines() -> None:
+    """Let the sentences of settings flow: tyro joins their lines before it takes the indentation off."""
+    from tyro import _strings
+
+    name = "remove_single_line_breaks"
+    join = getattr(_strings, name, None)
+    if join is not None:
+        setattr(_strings, name, lambda text: join(inspect.cleandoc(text)))

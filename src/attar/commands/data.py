@@ -1,32 +1,65 @@
-"""`attar data DATA`: what a data set holds, as attar reads it."""
+"""`attar data DATA`: what a data set holds, as attar reads it, whatever kind it is of."""
 
-from attar.commands.shared import Reading, parse
+from dataclasses import dataclass
+
+from attar.commands.making import HELP
+from attar.core.errors import InputError
+from attar.core.flags import parse
+from attar.core.help import settings_help
+from attar.core.kinds import Kind, built_in, kinds
+from attar.core.settings import Settings
+
+USAGE = "usage: attar data DATA [--kind KIND] ..."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given(Settings):
+    """What is read."""
+
+    data: str = "digits"
+    """What there is to read."""
+    kind: str = ""
+    """What it holds, where that cannot be told: a name of `attar methods`."""
 
 
 def main(arguments: list[str]) -> None:
     """Parse the words after the verb and do it."""
-    from tyro.conf import Positional
+    wanted = _kind_named_in(arguments)
+    if any(word in HELP for word in arguments):
+        readings = {f"how {kind.holds} are read": kind.read() for kind in _readers()}
+        print(settings_help(USAGE, {"settings": Given, **readings}))
+        return
+    name = next((word for word in arguments if not word.startswith("--")), Given().data)
+    kind = wanted or kind_of_data(name)
+    parts = {"given": Given(), "reading": kind.read()()}
+    read = parse(parts, arguments, program="attar data", positional=("data",))
+    print(read["reading"].describe(read["reading"].load(read["given"].data)))
 
-    def data(
-        data: Positional[str] = "digits",
-        reading: Reading = Reading(),  # noqa: B008
-        seed: int = 0,
-    ) -> None:
-        """Say what a data set holds, as attar reads it.
 
-        Args:
-            data: digits, a parquet file or folder in Hugging Face form, a folder of pictures per class, or a name on
-                the hub: user/name, or user/name:configuration.
-            reading: How pictures are read.
-            seed: Draws the 80/20 split of a set without test images.
-        """
-        source = reading.load(data, seed)
-        print(source)
-        print(f"mean {source.transform.mean}, spread {source.transform.std}, fingerprint {source.fingerprint}")
-        if source.streamed:
-            print(f"{source.bytes / 1e9:.1f} GB once decoded: left on disk, and decoded batch by batch")
-        tested = source.test.labels.bincount(minlength=len(source.classes)).tolist()
-        for name, rows, test_images in zip(source.classes, source.rows_of, tested, strict=True):
-            print(f"  {name:<24} {len(rows):,} training images, {test_images:,} to test on")
+def kind_of_data(data: str) -> Kind:
+    """The kind that reads some data: that whose bundled data are named, or the first that knows the form.
 
-    parse(data, "attar data", arguments)
+    Args:
+        data: A name, a file or a folder.
+    """
+    for kind in kinds().values():
+        if data == kind.bundled or kind.recognises(data):
+            return kind
+    return next(iter(built_in().values()))
+
+
+def _kind_named_in(words: list[str]) -> Kind | None:
+    for place, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name == "--kind":
+            wanted = value if equals else "".join(words[place + 1 : place + 2])
+            found = kinds().get(wanted)
+            if found is None:
+                raise InputError(f"unknown kind {wanted!r}. Known: {', '.join(kinds())}.")
+            return found
+    return None
+
+
+def _readers() -> list[Kind]:
+    """One kind of all that read alike."""
+    return list({kind.reading: kind for kind in reversed(kinds().values())}.values())[::-1]

@@ -1,40 +1,53 @@
 """`attar import FILE`: a released condensed set into an artefact."""
 
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
-from attar.commands.shared import Reading, parse
+from attar.commands.making import HELP, finish
+from attar.core.flags import parse
+from attar.core.help import settings_help
+from attar.core.kinds import imported
+from attar.core.machine import Engine
+from attar.core.settings import Settings
+
+USAGE = "usage: attar import FILE... --data DATA [--out FOLDER] ..."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given(Settings):
+    """What is imported, and where to."""
+
+    files: tuple[Path, ...]
+    """One .pt, .npz or .safetensors, or images, labels and step size apart, or a folder of pictures."""
+    data: str
+    """What it was condensed from."""
+    out: Path | None = None
+    """Folder for the artefact; runs/import-NAME unless given."""
+    kind: str = ""
+    """What the set is of; images unless given."""
+    seed: int = 0
+    """Kept with the set."""
 
 
 def main(arguments: list[str]) -> None:
     """Parse the words after the verb and do it."""
-    from tyro.conf import Positional
+    from attar.verbs import kind_with
 
-    from attar.images.importing import Import
+    kind = kind_with("import", _kind_in(arguments))
+    task = kind.task("import")
+    parts = {"given": Given, "method": imported(task.usual), "reading": kind.read()(), "engine": Engine()}
+    if not arguments or any(word in HELP for word in arguments):
+        titles = ("settings", "how it is understood", "how data are read", "how the machine is used")
+        print(settings_help(USAGE, dict(zip(titles, parts.values(), strict=True))))
+        return
+    read = parse(parts, arguments, program="attar import", positional=("files",))
+    given = read["given"]
+    files = tuple(file.expanduser() for file in given.files)
+    out = given.out or Path("runs") / f"import-{files[0].stem if files else 'set'}"
+    finish("import", kind, {**read, "given": replace(given, out=out), "task": task(files=files)}, given.data)
 
-    def import_released(
-        files: Positional[tuple[Path, ...]],
-        data: str,
-        out: Path | None = None,
-        how: Import = Import(),  # noqa: B008
-        reading: Reading = Reading(),  # noqa: B008
-        seed: int = 0,
-    ) -> None:
-        """Make an artefact of a condensed set that others have released.
 
-        Args:
-            files: One .pt, .npz or .safetensors, or images, labels and step size apart, or a folder of pictures.
-            data: What it was condensed from.
-            out: Folder for the artefact; runs/import-NAME unless given.
-            how: What the numbers mean.
-            reading: How the data's pictures are read; --statistics are those that the authors used.
-            seed: Draws the 80/20 split of data without test images.
-        """
-        from attar.verbs import import_set
-
-        folder = out or Path("runs") / f"import-{files[0].stem if files else 'set'}"
-        small = import_set(files, reading.load(data, seed), out=folder, **how.to_json())
-        print(f"{folder}: {len(small.labels)} images, {small.bytes:,} bytes ({small.origin.method})")
-        print(f"picture: {folder / 'preview.png'}")
-        print(f"score:   attar evaluate {folder} --data {data}")
-
-    parse(import_released, "attar import", arguments)
+def _kind_in(words: list[str]) -> str:
+    """What follows `--kind`."""
+    return next((value for flag, value in pairwise(words) if flag == "--kind"), "")

@@ -1,50 +1,51 @@
-"""`attar label FOLDER`: store a teacher's answers to many views of every image beside a condensed set."""
+"""`attar label FOLDER`: store a teacher's answers to many views of every sample beside a condensed set."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from attar.commands.shared import Reading, parse, speaker
+from attar.commands.making import HELP, speaker
+from attar.core.flags import parse
+from attar.core.help import settings_help
+from attar.core.kinds import BUILT_IN, imported, kind_in, kind_named
+from attar.core.machine import Engine
+from attar.core.settings import Settings
+
+USAGE = "usage: attar label FOLDER [--epochs N] [--teacher TEACHER | --data DATA] ..."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given(Settings):
+    """What is labelled."""
+
+    folder: Path
+    """The condensed set; labels that were begun there are gone on with."""
+    seed: int = 0
+    """Draws the views."""
 
 
 def main(arguments: list[str]) -> None:
     """Parse the words after the verb and do it."""
-    from tyro.conf import Positional
+    folder = next((Path(word).expanduser() for word in arguments if not word.startswith("--")), Path())
+    kind = kind_in(folder) or kind_named(BUILT_IN[0])
+    task = kind.task("label")
+    method = imported(task.usual, kind.extra)
+    if not arguments or any(word in HELP for word in arguments):
+        print(settings_help(USAGE, {"settings": method, "the teacher": task, "how the machine is used": Engine}))
+        return
+    parts = {"given": Given, "method": method, "task": task, "engine": Engine()}
+    read = parse(parts, arguments, program="attar label", positional=("folder",))
+    given, engine = read["given"], read["engine"]
 
-    from attar.core.runtime import Engine
-    from attar.images.labels.stored import StoreLabels
-    from attar.images.networks.architecture import Architecture
+    from attar.verbs import run
 
-    def label(
-        folder: Positional[Path],
-        data: str | None = None,
-        how: StoreLabels = StoreLabels(),  # noqa: B008
-        architecture: Architecture = Architecture(norm="batch"),  # noqa: B008
-        seed: int = 0,
-        reading: Reading = Reading(),  # noqa: B008
-        engine: Engine = Engine(),  # noqa: B008
-    ) -> None:
-        """Store soft labels below the folder of a condensed set; an unfinished run there is resumed.
-
-        Args:
-            folder: The condensed set.
-            data: What a teacher is trained on where neither the set nor --teacher brings one.
-            how: How many labels, in which form, and whose.
-            architecture: The teacher, where it is trained.
-            seed: Draws the views.
-            reading: How the data's pictures are read.
-            engine: How the machine is used.
-        """
-        from attar.verbs import label as store
-
-        source = reading.load(data, seed) if data else None
-        small = store(
-            folder, how, data=source, architecture=architecture, seed=seed, engine=engine, say=speaker(engine.quiet)
-        )
-        assert small.soft is not None
-        size, images = small.soft.bytes, small.bytes - small.soft.bytes
-        print(
-            f"{folder}: labels of {small.soft.epochs} epochs, {size:,} bytes, {small.soft.bytes_per_label:,} each; "
-            f"all else {images:,} bytes"
-        )
-        print(f"score:   attar evaluate {folder} --data {data or small.origin.source} --protocol sre2l")
-
-    parse(label, "attar label", arguments)
+    made = run(
+        "label",
+        given.folder,
+        read["method"],
+        task=read["task"],
+        seed=given.seed,
+        engine=engine,
+        say=speaker(engine.quiet),
+    )
+    for line in read["task"].told(made, given.folder):
+        print(line)

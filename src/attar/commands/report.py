@@ -1,25 +1,36 @@
 """`attar report FOLDER`: everything below a folder, as one static page."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from attar.commands.shared import at_least_one, parse
+from attar.commands.making import HELP
+from attar.core.flags import parse
+from attar.core.help import settings_help
+from attar.core.settings import Range, Settings
+
+USAGE = "usage: attar report FOLDER [--out FILE] ..."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given(Settings):
+    """What is reported."""
+
+    folder: Path
+    """Where runs lie."""
+    out: Path | None = None
+    """The file; report.html in the folder unless given."""
+    images: Annotated[int, Range(1)] = 10
+    """Pictures of a class that are shown at most."""
 
 
 def main(arguments: list[str]) -> None:
     """Parse the words after the verb and do it."""
-    from tyro.conf import Positional
+    if not arguments or any(word in HELP for word in arguments):
+        print(settings_help(USAGE, {"settings": Given}))
+        return
+    given = parse({"given": Given}, arguments, program="attar report", positional=("folder",))["given"]
 
-    def report(folder: Positional[Path], out: Path | None = None, images: int = 10) -> None:
-        """Write one page with pictures, curves, scores and tables; it needs no network and no server.
+    from attar.reporting.page import report
 
-        Args:
-            folder: Where runs lie.
-            out: The file; report.html in the folder unless given.
-            images: Pictures of a class that are shown at most.
-        """
-        from attar.reporting.page import report as write
-
-        at_least_one(images=images)
-        print(write(folder, out=out, images=images))
-
-    parse(report, "attar report", arguments)
+    print(report(given.folder.expanduser(), out=given.out, images=given.images))

@@ -4,7 +4,7 @@
 again; `README.md` and `preview.png` are for looking at it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -17,7 +17,8 @@ from attar.convolution.planned import with_methods
 from attar.convolution.timing import Median
 from attar.core import artefact as core
 from attar.core import store
-from attar.core.card import machine_line, model_header, settings_table
+from attar.core.card import SCORES, machine_line, made_again, model_header, score_table, settings_table
+from attar.core.cell import Cell
 from attar.core.errors import InputError
 from attar.core.progress import as_text
 
@@ -83,6 +84,13 @@ class LayerChoice:
         reason = f"{ratio.value:.2f} times faster"
         return cls(name, _described(layer), shape, density, method, reason, milliseconds, ratio, sizes, difference)
 
+    @classmethod
+    def from_json(cls, facts: Mapping[str, Any]) -> Self:
+        """The inverse of `dataclasses.asdict`."""
+        times = {name: Median(**median) for name, median in facts["milliseconds"].items()}
+        gain = Median(**facts["ratio"]) if facts["ratio"] else None
+        return cls(**{**facts, "milliseconds": times, "ratio": gain, "shape": tuple(facts["shape"])})
+
     def called(self, name: str, density: float) -> Self:
         """The same choice for another layer of this shape and density."""
         if name == self.name:
@@ -124,6 +132,11 @@ class WholeNetwork:
     ratio: Median
     """Times that the network takes longer than its planned copy, in pairs."""
 
+    @classmethod
+    def from_json(cls, facts: Mapping[str, Any]) -> Self:
+        """The inverse of `dataclasses.asdict`."""
+        return cls(**{**facts, **{name: Median(**facts[name]) for name in ("dense", "planned", "ratio")}})
+
     def __str__(self) -> str:
         return (
             f"whole network: {self.ratio} times faster ({self.planned} ms a batch of {self.batch}, "
@@ -137,18 +150,22 @@ class ConvolutionPlan(core.Shareable):
     """Which convolutions of a network are done how."""
 
     layers: tuple[LayerChoice, ...]
-    whole: WholeNetwork
+    whole: WholeNetwork | None
+    """None until all layers are done."""
     settings: Mapping[str, Any]
     machine: Mapping[str, Any]
     weights: Mapping[str, Tensor]
     """The parameters and buffers of the network."""
     described: Any = None
     """What `network.safetensors` says of the network, where it is one of attar's."""
-    origin: Mapping[str, Any] = field(default_factory=dict)
-    """Data, method, seed, where they are known."""
+    origin: core.Origin | None = None
+    """Where it came from; None of a network that was planned in Python without a run."""
+    folder: Path | None = field(default=None, compare=False)
+    """Where it was last saved."""
 
+    kind = KIND
     repo_type = "model"
-    files = (WEIGHTS, core.ARTEFACT, PICTURE, core.CARD)
+    files = (WEIGHTS, core.ARTEFACT, PICTURE, core.CARD, SCORES)
 
     @property
     def title(self) -> str:
@@ -175,44 +192,76 @@ class ConvolutionPlan(core.Shareable):
 
     def table(self) -> Table:
         """A row for every layer: what it is, milliseconds of every method, and the choice."""
+        heads, *rows = self._rows()
+        table = Table(*heads)
+        for row in rows:
+            table.add_row(*row)
+        return table
+
+    def _rows(self) -> Iterator[tuple[str, ...]]:
         names = list(dict.fromkeys(name for layer in self.layers for name in layer.milliseconds))
-        table = Table("layer", "convolution", "map", "density", *(f"{name} ms" for name in names), "choice", "why")
+        yield "layer", "convolution", "map", "density", *(f"{name} ms" for name in names), "choice", "why"
         for layer in self.layers:
             times = (f"{layer.milliseconds[name].value:.3g}" if name in layer.milliseconds else "" for name in names)
             size = "×".join(map(str, layer.shape[1:]))
             sure = f" [{layer.ratio.low:.2f}, {layer.ratio.high:.2f}]" if layer.ratio else ""
-            table.add_row(
-                layer.name, layer.kind, size, f"{layer.density:.2f}", *times, layer.method, f"{layer.reason}{sure}"
-            )
-        return table
+            yield layer.name, layer.kind, size, f"{layer.density:.2f}", *times, layer.method, f"{layer.reason}{sure}"
+
+    @property
+    def summary(self) -> str:
+        """What is switched, and what that gives; the table of layers is on the card."""
+        switched = [f"  {layer.line()}" for layer in self.layers if layer.method != "dense"]
+        return "\n".join([self._switched, *switched, self._compared])
+
+    @property
+    def _switched(self) -> str:
+        return f"{len(self.methods)} of {len(self.layers)} convolutions switched"
+
+    @property
+    def _compared(self) -> str:
+        return str(self.whole or "the whole network is not yet compared")
 
     def __str__(self) -> str:
-        switched = len(self.methods)
-        words = f"{switched} of {len(self.layers)} convolutions switched"
-        return f"{as_text(self.table())}\n{words}; {self.whole}"
+        return f"{as_text(self.table())}\n{self._switched}; {self._compared}"
 
     def picture(self) -> bytes | None:
         """Time ratios layer by layer as PNG; None where matplotlib is not installed."""
         return picture(self.layers)
 
+    def shown(self, images: int = 10) -> core.Shown:
+        """How much faster the whole network is, and the table of layers."""
+        from attar.convolution.scoring import Scoring
+
+        drawn = self.picture()
+        return core.Shown(
+            size=f"{len(self.methods)} of {len(self.layers)} switched",
+            count=len(self.methods),
+            facts={} if self.whole else {"whole network": "not yet compared"},
+            scores=Scoring().measure([self], None, None).rows[0].cells if self.whole else (),
+            table=list(self._rows()),
+            pictures=() if drawn is None else (core.Picture("", drawn),),
+        )
+
     def save(self, folder: str | Path) -> Self:
-        """Write it to a folder, every file whole or not at all."""
+        """Write it to a folder, every file whole or not at all; return it as saved there."""
         folder = Path(folder)
         store.make_folder(folder)
         digest = store.write_tensors(folder / WEIGHTS, dict(self.weights), self.described)
         facts = {
             "digest": digest,
             "layers": [asdict(layer) for layer in self.layers],
-            "whole": asdict(self.whole),
+            "whole": asdict(self.whole) if self.whole else None,
             "settings": dict(self.settings),
             "machine": dict(self.machine),
-            "origin": dict(self.origin),
+            "origin": asdict(self.origin) if self.origin else None,
         }
         drawn = self.picture()
         if drawn is not None:
             store.write_bytes(folder / PICTURE, drawn)
-        core.write_facts(folder, KIND, SCHEMA, facts, card=self._card(drawn is not None))
-        return self
+        core.write_facts(folder, KIND, SCHEMA, facts)
+        saved = replace(self, folder=folder)
+        saved.write_card(folder)
+        return saved
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -224,11 +273,14 @@ class ConvolutionPlan(core.Shareable):
         folder = Path(folder)
         facts = core.read_facts(folder, KIND, SCHEMA, "plan of convolutions")
         weights, described = core.read_tensors(folder / WEIGHTS, facts["digest"])
-        layers = tuple(LayerChoice(**_read_layer(layer)) for layer in facts["layers"])
-        whole = WholeNetwork(**{**facts["whole"], **_medians(facts["whole"], ("dense", "planned", "ratio"))})
-        return cls(layers, whole, facts["settings"], facts["machine"], weights, described, facts["origin"])
+        layers = tuple(LayerChoice.from_json(layer) for layer in facts["layers"])
+        whole = WholeNetwork.from_json(facts["whole"]) if facts["whole"] else None
+        settings, machine = facts["settings"], facts["machine"]
+        return cls(layers, whole, settings, machine, weights, described, _origin(facts), folder)
 
-    def _card(self, drawn: bool) -> str:
+    def card(self, scores: list[Cell]) -> str:
+        """Its README."""
+        drawn = self.folder is not None and (self.folder / PICTURE).exists()
         shown = f"![time ratios]({PICTURE})\n\n" if drawn else ""
         return f"""{model_header("sparse-convolution")}
 # {self.title}
@@ -244,11 +296,14 @@ from attar.convolution import ConvolutionPlan
 
 planned = ConvolutionPlan.load(".").apply(network)
 ```
-
-{settings_table({**self.origin, **self.settings})}
+{score_table(scores)}
+{self._how()}
 
 Measured with: {machine_line(self.machine)}.
 """
+
+    def _how(self) -> str:
+        return made_again(self.origin) if self.origin else settings_table(self.settings)
 
 
 def _described(layer: nn.Conv2d) -> str:
@@ -259,11 +314,14 @@ def _described(layer: nn.Conv2d) -> str:
     return text + (f", padding {padding}" if layer.padding not in ((0, 0), "valid") else "")
 
 
-def _read_layer(facts: dict[str, Any]) -> dict[str, Any]:
-    times = {name: Median(**median) for name, median in facts["milliseconds"].items()}
-    gain = {"ratio": Median(**facts["ratio"])} if facts["ratio"] else {}
-    return {**facts, "milliseconds": times, **gain, "shape": tuple(facts["shape"])}
-
-
-def _medians(facts: dict[str, Any], names: tuple[str, ...]) -> dict[str, Median]:
-    return {name: Median(**facts[name]) for name in names}
+def _origin(facts: dict[str, Any]) -> core.Origin | None:
+    """Where a plan came from; the first plans had data, fingerprint, seed and network side by side."""
+    known = facts["origin"]
+    if not known:
+        return None
+    if "source" in known:
+        return core.Origin(**known)
+    settings = {"network": known.get("network"), **facts["settings"]}
+    names = ("data", "fingerprint", "method", "seed")
+    source, fingerprint, method, seed = (known.get(name) for name in names)
+    return core.Origin(source or "", fingerprint or "", method or "conv", settings, seed or 0, facts["machine"])

@@ -1,4 +1,4 @@
-"""The planner as a command: `attar compress conv --data DATA --network NETWORK`.
+"""The planner as a method: `attar compress conv --data DATA --network NETWORK`.
 
 For a ReLU network that runs on CPUs as it is, and has to be faster without becoming another one. It pays where maps are
 small or mostly zero; the plan says by how much, and what stays dense and why.
@@ -6,15 +6,43 @@ Amer, Salamah, Sajedi and Yang, High Performance Convolution Using Sparsity and 
 Convolutional Neural Networks, arXiv:2104.08314.
 """
 
-from dataclasses import dataclass, replace
-from typing import Annotated, Any
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any, Self
+
+import torch
+from torch import Tensor, nn
 
 from attar.convolution import calibration
-from attar.convolution.artefact import ConvolutionPlan
+from attar.convolution.artefact import ConvolutionPlan, LayerChoice, WholeNetwork
 from attar.convolution.methods import method_named
-from attar.convolution.planner import RIVALS, plan
+from attar.convolution.planner import RIVALS, Planner, check, confirmed, convolutions, weights_of
+from attar.convolution.timing import machine
+from attar.core.artefact import Origin
+from attar.core.engine import Metrics
 from attar.core.runtime import Runtime
-from attar.core.settings import Range, Settings
+from attar.core.settings import Hidden, Range, Settings
+from attar.core.state import rebuilt
+
+
+@dataclass
+class Planning:
+    """What was chosen so far, as JSON, layer by layer; then the whole network."""
+
+    choices: dict[str, str]
+    whole: str = ""
+    done: int = 0
+    network: nn.Module = rebuilt(default=None)
+    described: Any = rebuilt(default=None)
+    images: Tensor = rebuilt(default=None)
+    held_out: Tensor = rebuilt(default=None)
+    planner: Planner = rebuilt(default=None)
+    source: Any = rebuilt(default=None)
+
+    @property
+    def chosen(self) -> list[LayerChoice]:
+        """The layers that are done."""
+        return [LayerChoice.from_json(json.loads(text)) for text in self.choices.values() if text]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,36 +54,84 @@ class CompressConvolution(Settings):
     """
 
     network: str = "convnet:norm=none,pooling=max"
-    """What is planned: a network of the field by its words, trained on the data, or the folder of a trained one."""
+    """The network, by words, which is then trained on the data; or the folder of a trained one."""
     epochs: Annotated[int, Range(1)] | None = None
-    """Epochs of that training; those of the full-data protocol (30) unless given."""
+    """Passes over the training data, where the network is trained here; as many as a ceiling's (30) unless given."""
     images: Annotated[int, Range(1)] = 64
     """Training images on which methods are timed, and as many test images on which the choice is confirmed."""
     batch: Annotated[int, Range(1)] = 1
-    """Images of a call; times are those of a whole batch."""
+    """Batch size of a call, in images; times are those of a whole batch."""
     runs: Annotated[int, Range(30)] = 31
     """How often each method is timed on each layer."""
     margin: Annotated[float, Range(0)] = 0.05
     """Gain, as a share, that a layer must surely have to be switched."""
     methods: tuple[str, ...] = RIVALS
     """What is timed against PyTorch's convolution: packed, im2col, mec, cpo, cps, direct."""
+    layers: Annotated[int, Hidden()] = 0
+    """Convolutions of the network; filled in from it."""
 
     name = "conv"
+    kind = "convolution"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for method in self.methods:
             method_named(method)
 
-    def open(self, data: str) -> Any:
-        """The images, as `attar.load` takes them."""
-        return calibration.read(data)
+    def resolve(self, source: Any, runtime: Runtime) -> Self:
+        """Train or find the network, and count its convolutions.
 
-    def compress(self, source: Any, runtime: Runtime) -> ConvolutionPlan:
-        """Train or find the network, and plan it."""
+        Raises:
+            InputError: Unknown words, an empty folder, or a network without convolutions.
+        """
+        network, _ = calibration.network_of(self.network, source, runtime, self.epochs)
+        return replace(self, layers=len(convolutions(network)))
+
+    @property
+    def total_steps(self) -> int:
+        """A layer a step, and one for the whole network."""
+        return self.layers + 1
+
+    def build(self, source: Any, runtime: Runtime) -> Planning:
+        """The network, and the images on which it is measured."""
         network, described = calibration.network_of(self.network, source, runtime, self.epochs)
         images, held_out = calibration.calibration(source, self.images, runtime.generator("calibration"))
-        settings = {"methods": self.methods, "batch": self.batch, "runs": self.runs, "margin": self.margin}
-        _, made = plan(network, images, held_out=held_out, say=runtime.say, **settings)  # type: ignore[arg-type]
-        origin = {"data": source.name, "fingerprint": source.fingerprint, "seed": runtime.seed}
-        return replace(made, described=described, origin={**origin, "method": self.name, "network": self.network})
+        check(images, held_out, self.methods, self.batch, self.runs)
+        return Planning(
+            choices=dict.fromkeys(convolutions(network), ""),
+            network=network,
+            described=described,
+            images=images,
+            held_out=held_out,
+            planner=Planner(self.methods, self.batch, self.runs, self.margin, runtime.say),
+            source=source,
+        )
+
+    @torch.no_grad()
+    def step(self, state: Planning, runtime: Runtime) -> Metrics:
+        """Choose for the next layer; at last compare the whole, and withdraw what does not gain."""
+        if state.done < self.layers:
+            name = list(state.choices)[state.done]
+            layer = convolutions(state.network)[name]
+            choices = [state.planner.layer(name, state.network, layer, state.images, state.held_out)]
+            runtime.say(choices[0].line())
+        else:
+            choices = state.chosen
+            _, whole = confirmed(state.network, choices, state.held_out, self.batch, self.runs, runtime.say)
+            state.whole = json.dumps(asdict(whole))
+        state.choices |= {choice.name: json.dumps(asdict(choice)) for choice in choices}
+        state.done += 1
+        return {"switched": float(sum(choice.method != "dense" for choice in state.chosen))}
+
+    def result(self, state: Planning, runtime: Runtime) -> ConvolutionPlan:
+        """The plan as far as it goes."""
+        settings = {"methods": list(self.methods), "batch": self.batch, "runs": self.runs, "margin": self.margin}
+        return ConvolutionPlan(
+            layers=tuple(state.chosen),
+            whole=WholeNetwork.from_json(json.loads(state.whole)) if state.whole else None,
+            settings=settings,
+            machine=machine(),
+            weights=weights_of(state.network),
+            described=state.described,
+            origin=Origin.made(state.source, self, runtime),
+        )

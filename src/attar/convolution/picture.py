@@ -50,7 +50,7 @@ def picture(layers: Any) -> bytes | None:
         axes.spines[side].set_visible(False)
     figure.tight_layout()
     sink = io.BytesIO()
-    figure.savefig(sink, format="png", metadata={"Software": None})
+    figure.savefig(sink, format="png", metadata={"Software": None}, bbox_inches="tight")
     return sink.getvalue()
 
 

@@ -143,22 +143,35 @@ def plan(
         InputError: No image, no convolution, an unknown method, or settings out of range.
     """
     images, held_out = (images[::2], images[1::2]) if held_out is None else (images, held_out)
-    _check(images, held_out, methods, batch, runs)
+    check(images, held_out, methods, batch, runs)
     network = copy.deepcopy(network).eval()
+    planner, choices = Planner(methods, batch, runs, margin, say), []
+    for name, layer in convolutions(network).items():
+        choices.append(planner.layer(name, network, layer, images, held_out))
+        say(choices[-1].line())
+    planned, whole = confirmed(network, choices, held_out, batch, runs, say)
+    settings = {"methods": list(methods), "batch": batch, "runs": runs, "margin": margin}
+    return planned, ConvolutionPlan(tuple(choices), whole, settings, machine(), weights_of(network))
+
+
+def convolutions(network: nn.Module) -> dict[str, nn.Conv2d]:
+    """The convolutions of a network by name.
+
+    Raises:
+        InputError: It has none.
+    """
     layers = {name: layer for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d)}
     if not layers:
         raise InputError("the network has no convolution (nn.Conv2d), so there is nothing to plan.")
-    planner, choices = Planner(methods, batch, runs, margin, say), []
-    for name, layer in layers.items():
-        choices.append(planner.layer(name, network, layer, images, held_out))
-        say(choices[-1].line())
-    planned, whole = _confirmed(network, choices, held_out, batch, runs, say)
-    settings = {"methods": list(methods), "batch": batch, "runs": runs, "margin": margin}
-    weights = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
-    return planned, ConvolutionPlan(tuple(choices), whole, settings, machine(), weights)
+    return layers
 
 
-def _confirmed(
+def weights_of(network: nn.Module) -> dict[str, Tensor]:
+    """A copy of a network's parameters and buffers."""
+    return {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+
+
+def confirmed(
     network: nn.Module, choices: list[LayerChoice], held_out: Images, batch: int, runs: int, say: Say
 ) -> tuple[nn.Module, WholeNetwork]:
     """The planned copy, after withdrawing (in `choices`) the switches that do not make the whole surely faster."""
@@ -201,7 +214,12 @@ def compare(network: nn.Module, planned: nn.Module, images: Images, *, batch: in
     )
 
 
-def _check(images: Tensor, held_out: Tensor, methods: Sequence[str], batch: int, runs: int) -> None:
+def check(images: Tensor, held_out: Tensor, methods: Sequence[str], batch: int, runs: int) -> None:
+    """Refuse images and settings with which nothing can be timed.
+
+    Raises:
+        InputError: Too few images, another type, or settings out of range.
+    """
     for method in methods:
         method_named(method)
     for some in (images, held_out):

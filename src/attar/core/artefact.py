@@ -4,18 +4,22 @@ import io
 import json
 import tempfile
 from abc import abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
 from attar.core import hub, store
-from attar.core.card import remember_scores, remembered_scores
+from attar.core.cell import Cell
 from attar.core.errors import InputError
+from attar.core.kinds import kind_named
+from attar.core.provenance import ARTEFACT as ARTEFACT
 from attar.core.runtime import Runtime
+from attar.core.scores import keep_scores, scores_in
+from attar.core.settings import plain
 
-ARTEFACT = "artefact.json"
 CARD = "README.md"
 
 
@@ -29,6 +33,8 @@ class Origin:
     settings: dict[str, Any]
     seed: int
     machine: dict[str, Any]
+    call: dict[str, Any] | None = field(default=None, kw_only=True)
+    """What was asked for, as `attar.core.provenance.Call` has it; None of older artefacts."""
 
     @classmethod
     def made(cls, source: Any, method: Any, runtime: Runtime, **more: Any) -> Self:
@@ -44,16 +50,58 @@ class Origin:
             source=source.name,
             fingerprint=source.fingerprint,
             method=method.name,
-            settings=method.to_json(),
+            settings=plain(method),
             seed=runtime.seed,
             machine=runtime.describe(),
+            call=runtime.call.to_json() if runtime.call else None,
             **more,
         )
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Something drawn, of one artefact."""
+
+    label: str
+    """What is in it; empty of a picture of the whole."""
+    png: bytes
+    shown: int = 1
+    """How many things are in it."""
+    total: int = 1
+    """How many there are."""
+    side: int = 0
+    """Pixels of one thing's side where it is small, to be enlarged with sharp edges; 0 of a drawing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """What a page shows of an artefact, whatever its kind. All of it is optional."""
+
+    size: str = ""
+    """How many of what it holds, in words: "20 images, 2 per class"."""
+    count: int | None = None
+    """The number by which sizes are compared."""
+    bytes: int | None = None
+    share: float | None = None
+    """Per cent of what it was made from."""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """What else there is to say, by what it is called."""
+    scores: tuple[Cell, ...] = ()
+    """What was measured when it was made; a score of the same column that lies beside it goes before."""
+    table: Sequence[Sequence[str]] = ()
+    """A table of its parts: what stands above the columns, and the rows."""
+    text: str = ""
+    """Lines that keep their form."""
+    pictures: tuple[Picture, ...] = ()
+    snapshots: tuple[Picture, ...] = ()
+    """What it looked like on the way, in order."""
 
 
 class Shareable:
     """An artefact that goes to the Hugging Face hub and comes back, without the run that made it."""
 
+    kind: ClassVar[str]
+    """The kind that it is of."""
     repo_type: ClassVar[hub.RepoType]
     files: ClassVar[tuple[str, ...]]
     """Its files, by name or pattern; it need not have them all."""
@@ -64,6 +112,39 @@ class Shareable:
     @abstractmethod
     def title(self) -> str:
         """What it is, in a few words."""
+
+    @property
+    def summary(self) -> str:
+        """What came out, for the terminal."""
+        return str(self)
+
+    def picture(self) -> bytes | None:
+        """What it looks like, as PNG; None of what cannot be drawn."""
+        return None
+
+    def shown(self, images: int = 10) -> Shown:
+        """What the report shows of it: its summary and its picture, unless its kind knows better.
+
+        Args:
+            images: Things of a class that are pictured at most.
+        """
+        drawn = self.picture()
+        pictures = () if drawn is None else (Picture("", drawn),)
+        return Shown(text=self.summary, bytes=getattr(self, "bytes", None), pictures=pictures)
+
+    @abstractmethod
+    def card(self, scores: list[Cell]) -> str:
+        """Its README, with its scores."""
+
+    def write_card(self, folder: Path) -> None:
+        """Write its README, with the scores that lie beside it."""
+        store.write_bytes(folder / CARD, self.card(scores_in(folder)).encode())
+
+    def remember(self, scores: list[Cell]) -> None:
+        """Keep scores beside a saved artefact, in place of older ones of the same columns, and write its card anew."""
+        assert self.folder is not None, "save it first"
+        keep_scores(self.folder, scores)
+        self.write_card(self.folder)
 
     @abstractmethod
     def save(self, folder: str | Path) -> Self:
@@ -122,7 +203,7 @@ class Shareable:
 
 
 class CondensedSet(Shareable):
-    """A data set made small: its card shows the scores that lie beside it."""
+    """A data set made small."""
 
     repo_type = "dataset"
     origin: Any
@@ -132,39 +213,18 @@ class CondensedSet(Shareable):
         """What it is, in a few words."""
         return f"{self.origin.source}, condensed by {self.origin.method}"
 
-    @abstractmethod
-    def card(self, scores: list[dict[str, Any]]) -> str:
-        """Its README."""
 
-    def write_card(self, folder: Path) -> None:
-        """Write its README, with the scores that lie beside it."""
-        store.write_bytes(folder / CARD, self.card(remembered_scores(folder)).encode())
-
-    def remember(self, scores: list[dict[str, Any]]) -> None:
-        """Keep scores beside a saved set, in place of older ones of the same networks, and write them on its card.
-
-        Args:
-            scores: As `NetworkScore.to_json` gives them.
-        """
-        assert self.folder is not None, "save it first"
-        remember_scores(self.folder, scores)
-        self.write_card(self.folder)
-
-
-def write_facts(folder: Path, kind: str, schema: int, facts: dict[str, Any], *, card: str | None = None) -> None:
-    """Write `artefact.json` (the kind, the version of its form, what there is to say, a digest of that) and the card.
+def write_facts(folder: Path, kind: str, schema: int, facts: dict[str, Any]) -> None:
+    """Write `artefact.json`: the kind, the version of its form, what there is to say, and a digest of that.
 
     Args:
         folder: Where.
         kind: Of artefact.
         schema: The version of the form that this kind's facts have.
         facts: Plain values.
-        card: The README, unless it is written apart.
     """
     facts = {"kind": kind, "schema": schema, **facts}
     store.write_json(folder / ARTEFACT, {**facts, "facts_digest": store.digest_of({}, facts)})
-    if card is not None:
-        store.write_bytes(folder / CARD, card.encode())
 
 
 def read_facts(folder: Path, kind: str, schema: int, what: str, *, sealed: bool = True) -> dict[str, Any]:
@@ -187,7 +247,7 @@ def read_facts(folder: Path, kind: str, schema: int, what: str, *, sealed: bool 
         raise InputError(f"{folder} holds no {what} (no {ARTEFACT}){hint}.")
     facts = store.read_json(path)
     found = kind_in(facts)
-    if found is not None and found != kind:
+    if found is not None and found != kind and found not in kind_named(kind).was:
         raise InputError(f"{folder} holds {found!r}, not {kind!r}.")
     return unsealed(facts, path, schema, "an artefact's description", sealed=sealed)
 
@@ -213,6 +273,17 @@ def unsealed(facts: Any, path: Path, schema: int, what: str, *, sealed: bool = T
     if digest is not None and store.digest_of({}, facts) != digest:
         raise InputError(f"{path} was altered after it was written: its contents do not match its digest.")
     return facts
+
+
+def seconds_of(folder: Path, older: str = "") -> float | None:
+    """How many seconds a run took, from its cost; None where that is not at hand.
+
+    Args:
+        folder: Of the artefact.
+        older: The file in which earlier versions kept it.
+    """
+    places = [folder / "run" / "cost.json", *([folder / older] if older else [])]
+    return next((store.read_cost(place)["seconds"] for place in places if place.is_file()), None)
 
 
 def kind_in(facts: Any) -> str | None:

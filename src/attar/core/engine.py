@@ -9,7 +9,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar, runtime_checkable
@@ -18,16 +18,20 @@ from torch import Tensor
 
 from attar.core import store
 from attar.core.errors import InputError, Interrupted
+from attar.core.flags import flags_of
+from attar.core.kinds import kind_of
 from attar.core.memory import PeakMemory
 from attar.core.progress import Line, MetricsLog, metrics_log
 from attar.core.runtime import Runtime
-from attar.core.settings import Settings, difference, flat
+from attar.core.settings import Settings, difference, flat, plain
 from attar.core.state import pack, unpack
 
 Metrics = Mapping[str, Tensor | float]
 
 LOGGED_STEPS = 500
 """About how many points a curve has."""
+NOT_COMPARED = ("finished", "call")
+"""What may differ between a run and its resumption: how it was asked for is no part of what is made."""
 
 
 @runtime_checkable
@@ -61,16 +65,10 @@ class Method(Protocol[A]):
 
     @property
     def total_steps(self) -> int:
-        """How many steps a run takes."""
+        """How many steps a run takes; none where everything happens in `build`."""
 
     def resolve(self, source: Any, runtime: Runtime) -> Self:
         """The same settings with everything left open filled in from the data."""
-
-    def work(self, source: Any) -> float:
-        """About how many multiply-adds the run takes, which decides whether compiling pays."""
-
-    def to_json(self) -> dict[str, Any]:
-        """The settings as plain values."""
 
     def build(self, source: Any, runtime: Runtime) -> Any:
         """The state before the first step; the same each time for the same source and seed."""
@@ -81,12 +79,27 @@ class Method(Protocol[A]):
     def result(self, state: Any, runtime: Runtime) -> A:
         """What the state has become."""
 
-    def load(self, folder: Path) -> A:
-        """Read a finished result back."""
+
+def work_of(method: Any, source: Any) -> float:
+    """About how many multiply-adds a run takes, which decides whether compiling pays; none where a method does not say.
+
+    Args:
+        method: Resolved settings; `work(source)` says it.
+        source: What the method works on.
+    """
+    return float(method.work(source)) if hasattr(method, "work") else 0.0
 
 
 def run(
-    method: Method[A], source: Source, runtime: Runtime, *, out: Path | None = None, title: str = "", wait: bool = False
+    method: Method[A],
+    source: Source,
+    runtime: Runtime,
+    *,
+    out: Path | None = None,
+    title: str = "",
+    wait: bool = False,
+    load: Callable[[Path], Any] | None = None,
+    score: Callable[[Any], Any] | None = None,
 ) -> A:
     """Run a method to its end, from wherever an earlier run in the same folder stopped.
 
@@ -97,18 +110,23 @@ def run(
         out: The run folder; None keeps everything in memory, and nothing can be resumed.
         title: What the progress line calls it.
         wait: Wait for another process that is at work in the folder, instead of refusing.
+        load: Reads a finished result back; the method's own `load`, or that of its kind, unless given.
+        score: Gives the artefact with what was measured of it, once, before the run counts as finished.
 
     Raises:
         InputError: The folder holds another run, a damaged checkpoint, or cannot be written; or the loss diverged.
         Interrupted: Stopped by Ctrl-C or SIGTERM, after a checkpoint was written.
     """
+    load = load or getattr(method, "load", None) or kind_of(method).load
     with ExitStack() as stack:
         processes = runtime.processes
         folder = RunFolder(out, runtime) if out else None
         if folder and processes.once(lambda: folder.open(method, source, runtime, stack, wait=wait)):
-            return method.load(folder.path)
+            return load(folder.path)
         state = method.build(source, runtime)
         done = folder.restore(state, runtime) if folder else 0
+        if done:
+            runtime.say(f"going on at step {done + 1:,} of {method.total_steps:,}.")
         written = folder if processes.first else None
         log = stack.enter_context(
             metrics_log(written.inner if written else None, since=done, tensorboard=runtime.engine.tensorboard)
@@ -117,11 +135,12 @@ def run(
         line = stack.enter_context(Line(title or method.name, method.total_steps, quiet=quiet))
         _loop(method, state, runtime, written, log, line, done)
         artefact = method.result(state, runtime)
-        if folder:
-            processes.once(lambda: folder.finish(artefact))
-            # What is handed on, and scored, is what a later reader will find.
-            return method.load(folder.path)
-        return artefact
+        if folder is None:
+            return score(artefact) if score else artefact
+        if score and written:
+            written.checkpoint(method.total_steps, state, runtime)
+        processes.once(lambda: folder.finish(artefact, load, score))
+        return load(folder.path)
 
 
 def _loop(
@@ -135,7 +154,7 @@ def _loop(
             line.at(step)
             if step % every == 0 or step == total:
                 values = {name: float(value) for name, value in metrics.items()}
-                _check_finite(values, step)
+                _check_finite(values, step, method)
                 log.write(step, values)
                 line.show(values)
                 if folder:
@@ -148,14 +167,22 @@ def _loop(
                 saved = time.monotonic()
             if folder and runtime.engine.snapshots and step % math.ceil(total / runtime.engine.snapshots) == 0:
                 method.result(state, runtime).save(folder.snapshot(step))
-            if stopping:
+            if stopping and step < total:
                 raise Interrupted(f"stopped after step {step} of {total}")
 
 
-def _check_finite(metrics: dict[str, float], step: int) -> None:
+def _check_finite(metrics: dict[str, float], step: int, method: Any) -> None:
     for name, value in metrics.items():
         if not math.isfinite(value):
-            raise InputError(f"{name} became {value} at step {step}; try a smaller learning rate (--lr).")
+            sizes = _step_sizes(method)
+            advice = f"; try a smaller step size ({', '.join(sizes)})" if sizes else ""
+            raise InputError(f"{name} became {value} at step {step}{advice}.")
+
+
+def _step_sizes(method: Any) -> list[str]:
+    """The method's own step sizes, as flags; those of networks beside it have a role."""
+    names = [flag.name for flag in flags_of(method)] if isinstance(method, Settings) else []
+    return [name for name in names if "lr" in name[2:].split("-") and "." not in name]
 
 
 @contextmanager
@@ -198,10 +225,11 @@ class RunFolder:
         """
         wanted = {
             "method": method.name,
-            "settings": method.to_json(),
+            "settings": plain(method),
             "seed": runtime.seed,
             "data": source.fingerprint,
         }
+        call = runtime.call.to_json() if runtime.call else None
         if self.path.exists() and not self._settings.exists() and _foreign(self.path):
             raise InputError(f"{self.path} is not empty and holds no run of attar's; choose another --out.")
         store.make_folder(self.inner)
@@ -211,14 +239,14 @@ class RunFolder:
             self._check_same(wanted)
         else:  # nothing to lose: a run that was refused or killed before its first checkpoint
             store.remove(self.inner / "snapshots")
-            store.write_json(self._settings, wanted)
+            store.write_json(self._settings, {**wanted, "call": call})
         return self.finished
 
     def _check_same(self, wanted: dict[str, Any]) -> None:
         there = store.read_json(self._settings)
         if not isinstance(there, dict):
             raise InputError(f"{self._settings} is damaged; choose another --out, or delete {self.path}.")
-        changes = difference({k: v for k, v in there.items() if k != "finished"}, wanted)
+        changes = difference({k: v for k, v in there.items() if k not in NOT_COMPARED}, wanted)
         if changes:
             text = "; ".join(changes)
             raise InputError(
@@ -271,11 +299,15 @@ class RunFolder:
         self.memory.bytes = plain["memory"]
         return int(plain["step"])
 
-    def finish(self, artefact: Artefact) -> None:
-        """Write the artefact, mark the run as complete, note what it cost, and drop its checkpoint."""
+    def finish(
+        self, artefact: Artefact, load: Callable[[Path], Any], score: Callable[[Any], Any] | None = None
+    ) -> None:
+        """Write the artefact, score it, mark the run as complete, note what it cost, and drop its checkpoint."""
         artefact.save(self.path)
         self.memory.look()
         store.write_json(self.inner / "cost.json", {"seconds": self._seconds(), "peak_memory": self.memory.bytes})
+        if score is not None:  # what is scored is what a later reader will find
+            score(load(self.path)).save(self.path)
         store.write_json(self._settings, {**store.read_json(self._settings), "finished": True})
         store.remove(self._checkpoint)
 
@@ -288,6 +320,6 @@ def _foreign(path: Path) -> bool:
     return path.is_file() or any(child.name != "run" for child in path.iterdir())
 
 
-def resolved_json(method: Settings) -> str:
+def resolved_json(method: Any) -> str:
     """The settings of a run on one line, as printed at its start."""
-    return " · ".join(f"{name} {value}" for name, value in flat(method.to_json()))
+    return " · ".join(f"{name} {value}" for name, value in flat(plain(method)))

@@ -38,7 +38,8 @@ class Line:
             TextColumn("{task.fields[speed]}"),
             TimeRemainingColumn(),
         ]
-        self._progress = Progress(*columns, console=screen, disable=quiet or not screen.is_terminal, transient=True)
+        self._shown = not quiet and screen.is_terminal
+        self._progress = Progress(*columns, console=screen, disable=not self._shown, transient=True)
         self._task = self._progress.add_task(title, total=total, loss="", speed="")
 
     def __enter__(self) -> "Line":
@@ -50,6 +51,8 @@ class Line:
 
     def at(self, step: int) -> None:
         """Move the bar."""
+        if not self._shown:
+            return
         task = self._progress.tasks[0]
         speed = f"{task.speed:.1f}/s" if task.speed else ""
         self._progress.update(self._task, completed=step, speed=speed)

@@ -6,19 +6,21 @@ import math
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from attar.core import processes
 from attar.core.errors import InputError
+from attar.core.machine import Engine as Engine
 from attar.core.processes import ALONE, Processes
 from attar.core.seeds import Generators
-from attar.core.settings import Range, Settings
 from attar.core.version import __version__
+
+if TYPE_CHECKING:
+    from attar.core.provenance import Call
 
 COMPILE_WORTH_IT = 1e13
 """Multiply-adds in a run from which half a minute of compiling pays on a CPU. A count and not a clock, so that the
@@ -28,38 +30,20 @@ choice, and with it every byte of the result, is the same each time."""
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Engine(Settings):
-    """How a run uses the machine. None of it belongs to the science, and every verb shares it."""
-
-    device: str = "auto"
-    """Where tensors live: cpu, cuda, cuda:1, mps, or auto for a GPU when there is one (each process its own)."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic of passes that need no gradient (auto: bfloat16 where the hardware multiplies it natively)."""
-    train_precision: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of passes with a gradient: networks in training, and the synthetic images."""
-    compile: Literal["auto", "on", "off"] = "auto"
-    """torch.compile: auto compiles long runs where a compiler is found."""
-    checkpoint_seconds: Annotated[float, Range(0)] = 20.0
-    """Seconds between checkpoints: what a killed run can lose. 0 saves after every step."""
-    snapshots: Annotated[int, Range(0)] = 0
-    """How many evenly spaced states of the artefact to keep below run/snapshots, for choosing among them later."""
-    deterministic: bool = False
-    """Same bytes from the same seed on a GPU too, at some cost in speed. On a CPU it is always so."""
-    tensorboard: bool = False
-    """Also write the metrics for TensorBoard (needs the tensorboard package)."""
-    quiet: bool = False
-    """Print nothing but errors."""
-
-
 class Runtime:
     """An engine brought to life for one run with one seed."""
 
     def __init__(
-        self, engine: Engine | None = None, seed: int = 0, *, say: Callable[[str], None] | None = None
+        self,
+        engine: Engine | None = None,
+        seed: int = 0,
+        *,
+        say: Callable[[str], None] | None = None,
+        call: "Call | None" = None,
     ) -> None:
         self.engine = engine or Engine()
         self.seed = seed
+        self.call = call
         self.device = _device(self.engine.device)
         self.processes: Processes = processes.current(cpu=self.device.type == "cpu")
         if self.device.type == "cuda" and self.processes.count > 1:

@@ -4,9 +4,10 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self, get_args, get_origin, get_type_hints
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
 
 from attar.core.errors import InputError, unknown
 
@@ -26,8 +27,28 @@ class Range:
         return f"from {self.low:g} to {self.high:g}"
 
 
+@dataclass(frozen=True)
+class Role:
+    """Marks settings of what stands beside a method: the field's name goes in front of their flags."""
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """Marks a setting that is filled in, from the data or by a run, and so is no flag."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """Marks a setting that takes an object in Python, and its name or folder on the command line."""
+
+
 class Settings:
     """What every settings dataclass inherits: range checks on construction, and JSON both ways."""
+
+    moved: ClassVar[Mapping[str, str | None]] = MappingProxyType({})
+    """Where settings of older files are now, by dotted names; None for one that is no setting any more."""
+    itself: ClassVar[str] = ""
+    """Of nested settings: the one that stands for all, where a single value is given."""
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self), include_extras=True).items():
@@ -40,18 +61,45 @@ class Settings:
         return {field.name: _plain(getattr(self, field.name)) for field in fields}
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Self:
-        """The inverse of `to_json`.
+    def from_names(cls, **values: Any) -> Self:
+        """Settings by name, lists as tuples.
 
         Raises:
             InputError: A name that is no setting, or a value out of its range.
         """
-        hints = get_type_hints(cls)
-        names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+        return cls.from_json(values)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """The inverse of `to_json`; older names are understood.
+
+        What nested settings leave out stays as it is in the class that they are nested in.
+
+        Raises:
+            InputError: A name that is no setting, or a value out of its range.
+        """
+        usual = {field.name: _default(field) for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        return cls(**cls._given(values, usual))
+
+    def changed_by(self, values: Mapping[str, Any]) -> Self:
+        """These settings with some of them as JSON has them."""
+        there = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
+        return type(self)(**there | self._given(values, there))
+
+    @classmethod
+    def _given(cls, values: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of fields that JSON names, where the others are as they are."""
+        values, hints = _renamed(dict(values), cls.moved), get_type_hints(cls)
         for name in values:
-            if name not in names:
-                raise unknown(f"setting of {cls.__name__}", name, names)
-        return cls(**{name: _typed(value, hints[name]) for name, value in values.items()})
+            if name not in there:
+                raise unknown(f"setting of {cls.__name__}", name, there)
+        return {name: _typed(value, hints[name], there[name]) for name, value in values.items()}
+
+
+def plain(settings: Any) -> dict[str, Any]:
+    """The settings of a dataclass as plain values, whether or not it is made from `Settings`."""
+    values: dict[str, Any] = settings.to_json() if hasattr(settings, "to_json") else Settings.to_json(settings)
+    return values
 
 
 def words(text: str) -> tuple[str, dict[str, str]]:
@@ -82,6 +130,28 @@ def difference(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
     return found
 
 
+def _renamed(values: dict[str, Any], moved: Mapping[str, str | None]) -> dict[str, Any]:
+    """Settings by their names of today."""
+    older = {name for name in moved.keys() & values.keys() if not _is_new(name, values[name], moved)}
+    if not older:
+        return values
+    found = {name: value for name, value in values.items() if name not in older}
+    for old, new in moved.items():
+        if old not in older or new is None:
+            continue
+        *homes, name = new.split(".")
+        place = found
+        for home in homes:
+            place = place.setdefault(home, {})
+        place.setdefault(name, values[old])
+    return found
+
+
+def _is_new(name: str, value: Any, moved: Mapping[str, str | None]) -> bool:
+    """Whether a name that is also that of a group of today holds that group already."""
+    return isinstance(value, (dict, Settings)) and str(moved[name]).startswith(f"{name}.")
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Settings):
         return value.to_json()
@@ -90,7 +160,16 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _typed(value: Any, hint: Any) -> Any:
+def _default(field: Any) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def _typed(value: Any, hint: Any, there: Any) -> Any:
+    """A value of JSON as a field holds it; nested settings on top of those that are there."""
+    if isinstance(value, dict) and isinstance(there, Settings):
+        return there.changed_by(value)
+    if isinstance(there, Settings) and there.itself and not isinstance(value, Settings):
+        return there.changed_by({there.itself: value})
     if isinstance(value, dict) and isinstance(hint, type) and issubclass(hint, Settings):
         return hint.from_json(value)
     if isinstance(value, list):

@@ -50,8 +50,23 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except FileNotFoundError:
         raise InputError(f"{path} is missing.") from None
-    except (UnicodeDecodeError, json.JSONDecodeError):
+    except (ValueError, RecursionError):  # no text, no JSON, a number of thousands of digits, or nested without end
         raise InputError(f"{path} is damaged: not JSON.") from None
+
+
+def read_cost(path: Path) -> dict[str, float | None]:
+    """What a run took, `seconds` and `peak_memory`; None for what is not there or is no number."""
+    try:
+        facts = read_json(path)
+    except InputError:
+        facts = None
+    known = facts if isinstance(facts, dict) else {}
+    return {name: _amount(known.get(name)) for name in ("seconds", "peak_memory")}
+
+
+def _amount(value: Any) -> float | None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if number and 0 <= value < 1e18 else None
 
 
 def remembered(path: Path | None, measure: Callable[[], Any]) -> Any:

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from attar.core import artefact as core
 from attar.core import store
-from attar.core.card import EXPORT, SCORES
+from attar.core.card import EXPORT, SCORES, per_class
+from attar.core.cell import Cell
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.graphs.card import card
@@ -70,6 +71,7 @@ class CondensedGraphs(core.CondensedSet):
     folder: Path | None = field(default=None, compare=False)
     """Where it was last saved."""
 
+    kind = KIND
     files = (*FILES, SCORES)
 
     def __len__(self) -> int:
@@ -151,6 +153,24 @@ class CondensedGraphs(core.CondensedSet):
         """The preview, as PNG."""
         return preview(self.graphs, self.classes)
 
+    def shown(self, images: int = 10) -> core.Shown:
+        """How many graphs of how many nodes, and the preview."""
+        full = self.origin.full_bytes
+        return core.Shown(
+            size=f"{len(self)} graphs, {per_class(self.labels, len(self.classes))} per class",
+            count=len(self),
+            bytes=self.bytes,
+            share=100 * self.bytes / full if full else None,
+            facts={
+                "made from": f"{self.origin.full_graphs:,} graphs, {full:,} bytes",
+                "nodes of a graph": _span(self.sizes),
+                "edges": f"{int(self.adjacency.sum()) // 2:,}",
+                "features of a node": f"{self.feat.shape[2]}",
+                "scored by": self.origin.metric,
+            },
+            pictures=(core.Picture("", self.picture()),),
+        )
+
     def to_pyg(self) -> list[Any]:
         """The graphs as `torch_geometric.data.Data(x, edge_index, y)`, isolated nodes included.
 
@@ -167,15 +187,13 @@ class CondensedGraphs(core.CondensedSet):
             found.append(data.Data(x=one.features, edge_index=one.edges, y=one.labels, num_nodes=len(one.features)))
         return found
 
-    def card(self, scores: list[dict[str, Any]]) -> str:
+    def card(self, scores: list[Cell]) -> str:
         """Its README."""
         return card(self, scores)
 
     def __str__(self) -> str:
-        low, high = int(self.sizes.min()), int(self.sizes.max())
-        nodes = f"{low} nodes" if low == high else f"{low} to {high} nodes"
         share = 100 * self.bytes / self.origin.full_bytes
-        return f"{len(self)} graphs of {nodes}, {self.bytes:,} bytes ({share:.2g} % of the full set)"
+        return f"{len(self)} graphs of {_span(self.sizes)} nodes, {self.bytes:,} bytes ({share:.2g} % of the full set)"
 
     def _tensors(self) -> dict[str, Tensor]:
         """As they are stored: each edge once, nodes numbered through the whole set."""
@@ -212,6 +230,11 @@ class CondensedGraphs(core.CondensedSet):
             "label": {"names": list(self.classes), "_type": "ClassLabel"},
         }
         return core.parquet(columns, features)
+
+
+def _span(sizes: Int[Tensor, " graph"]) -> str:
+    low, high = int(sizes.min()), int(sizes.max())
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def _graphs(tensors: dict[str, Tensor]) -> GraphCollection:

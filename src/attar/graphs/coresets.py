@@ -7,8 +7,8 @@ on all training graphs.
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Self
+from types import MappingProxyType
+from typing import Annotated, Any, Self
 
 import torch
 from jaxtyping import Float, Int
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from attar.core.engine import Metrics
 from attar.core.runtime import Runtime
-from attar.core.settings import Settings
+from attar.core.settings import Role, Settings
 from attar.graphs.artefact import CondensedGraphs, Origin
 from attar.graphs.networks import Architecture, GraphNetwork
 from attar.graphs.sources import GraphSource, Rows
@@ -30,6 +30,16 @@ EMBEDDING = Protocol(name="embedding", epochs=50)
 """How the network is trained that graphs are chosen by; the papers do not say."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Observer(Settings):
+    """A network that is trained on all training graphs, beside the method."""
+
+    architecture: Architecture = field(default_factory=Architecture)
+    """The network."""
+    protocol: Protocol = EMBEDDING
+    """How it is trained; the same network serves every selection with the same seed."""
+
+
 @dataclass
 class Chosen:
     """A finished selection."""
@@ -39,6 +49,8 @@ class Chosen:
 
 class Selection(Settings):
     """What the selections share: everything happens in `build`, and there is nothing to step."""
+
+    kind = "graphs"
 
     @abstractmethod
     def select(self, source: GraphSource, runtime: Runtime) -> CondensedGraphs:
@@ -65,10 +77,6 @@ class Selection(Settings):
         """The chosen graphs."""
         small: CondensedGraphs = state.small
         return small
-
-    def load(self, folder: Path) -> CondensedGraphs:
-        """Read a finished selection."""
-        return CondensedGraphs.load(folder)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,10 +145,10 @@ class GraphRandom(GraphCoreset):
 class EmbeddingCoreset(GraphCoreset):
     """A selection by the embeddings of a network trained on all training graphs."""
 
-    architecture: Architecture = field(default_factory=Architecture)
-    """The network."""
-    protocol: Protocol = EMBEDDING
-    """How it is trained; the same network serves every selection with the same seed."""
+    observer: Annotated[Observer, Role()] = Observer()
+    """The network whose embeddings are compared."""
+
+    moved = MappingProxyType({"architecture": "observer.architecture", "protocol": "observer.protocol"})
 
     @abstractmethod
     def choose(self, embeddings: Embeddings, count: int) -> Int[Tensor, " {count}"]:
@@ -148,7 +156,8 @@ class EmbeddingCoreset(GraphCoreset):
 
     def rows(self, source: GraphSource, counts: tuple[int, ...], runtime: Runtime) -> list[Rows]:
         """Train or find the network, embed each class, choose."""
-        found = trained(source, self.architecture, self.protocol, runtime, seed=runtime.seed)
+        observer = self.observer
+        found = trained(source, observer.architecture, observer.protocol, runtime, seed=runtime.seed)
         assert found is not None, "it had all the time there is"
         return [
             rows[self.choose(embed(found.network, source, rows, runtime), count)]

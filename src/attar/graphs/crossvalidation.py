@@ -20,7 +20,7 @@ from attar.core import store
 from attar.core.errors import InputError
 from attar.core.progress import as_text
 from attar.core.runtime import Engine, Runtime
-from attar.core.score import Interval
+from attar.core.score import Interval, Score
 from attar.core.seeds import derived_seed
 from attar.core.settings import difference
 from attar.graphs.artefact import CondensedGraphs
@@ -100,7 +100,7 @@ class CrossValidation:
             gains = [
                 str(self.gain(row.method, first, when)) if row.method != first else "" for when in ("last", "chosen")
             ]
-            means = [f"{statistics.fmean(v):.1f} ± {statistics.pstdev(v):.1f}" for v in (row.last, row.chosen)]
+            means = [Score.of(values).number for values in (row.last, row.chosen)]
             table.add_row(row.method, *means, *gains, f"{row.seconds:.1f}", f"{row.bytes / 1000:.1f}")
         return as_text(table)
 

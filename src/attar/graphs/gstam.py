@@ -7,6 +7,7 @@ workshop on dataset distillation 2024, arXiv:2408.16871.
 """
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 import torch
@@ -42,7 +43,7 @@ class GSTAM(GraphMatching):
     """Weight λ of the readout term."""
     power: Annotated[float, Range(1, 16)] = 2.0
     """Power p of the activations."""
-    form: Form = "consistent"
+    synthetic_map: Form = "consistent"
     """The synthetic side's map: over all nodes like the real side's, or as released, where the graphs of a class are
     added up node by node first, so that it depends on how their nodes are numbered."""
     attention: Attention = "pairs"
@@ -50,6 +51,7 @@ class GSTAM(GraphMatching):
     per_layer: bool = False
     """Whether each layer's error is relative to its own map, so that the largest does not drown the rest."""
 
+    moved = MappingProxyType({"form": "synthetic_map"})
     name = "gstam"
 
     def match(self, state: Learned, runtime: Runtime) -> dict[str, Tensor]:
@@ -59,7 +61,7 @@ class GSTAM(GraphMatching):
         with torch.no_grad():
             real, real_readout = self.look(state, batch.graphs, batch.counts, batch.node_counts)
         graphs, nodes, counts = self.sample(state, runtime), state.features.shape[1], self.groups(state.counts)
-        added_up = nodes if self.form == "released" else None
+        added_up = nodes if self.synthetic_map == "released" else None
         node_counts = tuple(nodes * count for count in counts)
         synthetic, readout = self.look(state, graphs, counts, node_counts, added_up=added_up)
         attended = map_distance(synthetic, real, self.distance, per_layer=self.per_layer)
@@ -114,7 +116,7 @@ class GSTAM(GraphMatching):
             power=power,
             theory_weight=1.0 if key == "molhiv" else 0.0,  # in the code for this set only
             class_agnostic=key == "molbace",  # in the code for this set and CIFAR10
-            form="released" if variant == "released" else "consistent",
+            synthetic_map="released" if variant == "released" else "consistent",
             architecture=Architecture(pooling=pooling),
         )
 

@@ -7,7 +7,6 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
@@ -79,21 +78,21 @@ class GraphMatching(Sized):
     """Settings and loop of the methods that learn graphs."""
 
     steps: Annotated[int, Range(1)] = 1000
-    """Iterations, each with a network of its own."""
+    """Steps in all, each with a network of its own."""
     lr_adjacency: Annotated[float, Range(0)] = 0.1
     """Adam's step size on the logits of edges."""
     lr_features: Annotated[float, Range(0)] = 0.01
     """Adam's step size on the features of nodes."""
     drop_at: Annotated[int, Range(0)] = 400
-    """After so many iterations both step sizes become a tenth and Adam starts anew; 0 for never."""
+    """After so many steps both step sizes become a tenth and Adam starts anew; 0 for never."""
     real_batch: Annotated[int, Range(1)] = 256
-    """Real graphs per class and step."""
+    """Real samples per class and step, which are graphs."""
     sparsity_weight: Annotated[float, Range(0)] = 0.1
     """Weight β of having more edges than the graphs at the start."""
     theory_weight: Annotated[float, Range(0)] = 0.0
     """Weight of the pooled features in DosCond's bound; 1 for ogbg-molhiv in the released scripts, 0 elsewhere."""
     distance: Distance = "mse"
-    """How what is matched is compared: squared error relative to the real one, 1 - cosine of everything together, or
+    """Distance between what is matched: squared error relative to the real one, 1 - cosine of everything together, or
     the authors' own, cosines piece by piece."""
     class_agnostic: bool = False
     """Whether all classes are matched together, as the released scripts do for ogbg-molbace and CIFAR10."""
@@ -107,6 +106,7 @@ class GraphMatching(Sized):
     """The network in which graphs are compared."""
 
     name = "graph-matching"
+    kind = "graphs"
 
     @abstractmethod
     def match(self, state: Learned, runtime: Runtime) -> dict[str, Tensor]:
@@ -167,10 +167,6 @@ class GraphMatching(Sized):
         edges = self.edge_logits(state).detach()
         logits = torch.logit(edges, eps=1e-6) if self.continuous else edges
         return condensed(state.features, symmetric(logits), state.labels, state.source, self, runtime)
-
-    def load(self, folder: Path) -> CondensedGraphs:
-        """Read a finished set."""
-        return CondensedGraphs.load(folder)
 
     # ------------------------------------------------------------------------------------------------ parts of a step
 

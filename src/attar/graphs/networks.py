@@ -41,13 +41,13 @@ class Architecture(Settings):
     kind: Literal["gcn", "gin", "gat", "sage"] = "gcn"
     """Its convolutions."""
     width: Annotated[int, Range(1)] = 128
-    """Channels d of every convolution."""
+    """Width of the network: channels d of every convolution."""
     depth: Annotated[int, Range(1)] = 3
-    """How many convolutions L."""
+    """Depth of the network: its convolutions L."""
     pooling: Pooling = "mean"
-    """How a graph's nodes become one vector."""
+    """How features are pooled: those of a graph's nodes into one vector."""
     norm: Literal["none", "instance", "batch"] = "none"
-    """What stands between a convolution and its ReLU: instance norm is over the nodes of a graph; batch norm, for
+    """Normalisation between a convolution and its ReLU: instance norm is over the nodes of a graph; batch norm, for
     matching only, uses the frozen statistics of some real graphs."""
 
     def build(self, features: int, outputs: int, generator: torch.Generator) -> "GraphNetwork":

@@ -159,14 +159,15 @@ class GraphSource:
         )
 
 
-def load(data: Any, *, seed: int = 0) -> GraphSource:
+def load(data: Any, *, split_seed: int = 0) -> GraphSource:
     """Load labelled graphs.
 
     Args:
         data: `"motifs"` (drawn, not downloaded); the folder of a TU set, or `folder/NAME`; a molecule set of OGB by
             name (`"ogbg-molhiv"`) or its folder; or a data set or list of PyTorch Geometric's `Data` with `x`,
             `edge_index` and `y` (without `x`, the degree is the feature).
-        seed: Draws the split of a set that came without one: a fifth for testing, a tenth of the rest for choosing.
+        split_seed: Draws the split of a set that came without one: a fifth for testing, a tenth of the rest for
+            choosing.
 
     Returns:
         A source whose features are one-hot marks of a kind of node, then measured attributes, if there are any; or
@@ -180,14 +181,14 @@ def load(data: Any, *, seed: int = 0) -> GraphSource:
     raw, given = _read(data)
     metric: Metric = "roc-auc" if given and len(raw.classes) == 2 else "accuracy"
     _check_classes(raw)
-    train, validation, test = (given[part] for part in PARTS) if given else _by_fifths(raw.graphs.labels, seed)
+    train, validation, test = (given[part] for part in PARTS) if given else _by_fifths(raw.graphs.labels, split_seed)
     rows = train, validation, test
     source = GraphSource(
         name=raw.name,
         classes=raw.classes,
         graphs=raw.graphs,
         rows=rows,
-        split=Split("given") if given else Split("80/20", seed),
+        split=Split("given") if given else Split("80/20", split_seed),
         metric=metric,
         given=rows if given else None,
         attributes=raw.attributes,

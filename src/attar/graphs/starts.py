@@ -56,7 +56,8 @@ class Sized(Counts):
     nodes: Annotated[int, Range(1)] | None = None
     """Nodes N of every graph; the mean of the training graphs unless given."""
     start: Literal["real", "noise"] = "real"
-    """What the graphs are before the first step: real ones of at most N nodes drawn at random, or uniform noise."""
+    """What the result is before the first step: real graphs of at most N nodes drawn at random, or uniform
+    noise."""
     fill: Literal["cut", "repeat"] = "cut"
     """Where a class has too few graphs of at most N nodes: take larger ones, of which the N nodes of highest degree
     are kept, or take those that fit more than once."""

@@ -93,6 +93,8 @@ def train_on_condensed(
     protocol: Protocol,
     seeds: Sequence[int],
     runtime: Runtime,
+    *,
+    watch: Callable[[int], None] = lambda taken: None,
 ) -> list[Outcome]:
     """A network on each of some condensed sets, with the source that tests it; sets of one shape are trained together.
 
@@ -102,18 +104,26 @@ def train_on_condensed(
         protocol: How it is trained.
         seeds: One for each set: of its network's parameters and the order of its graphs.
         runtime: The machine.
+        watch: Told how many epochs have been taken, by all networks together.
 
     Raises:
         InputError: Batch norm.
     """
     if architecture.norm == "batch":
         raise InputError("batch norm is for matching; evaluate with norm=none or norm=instance.")
+    taken = 0
     outcomes: dict[int, Outcome] = {}
+
+    def on(epochs: int) -> None:
+        nonlocal taken
+        taken += epochs
+        watch(taken)
+
     together: dict[tuple[int, ...], list[int]] = {}
     for number, (small, source) in enumerate(sets):
         if len(small) * int(small.sizes.max()) > WASTE * int(small.sizes.sum()):
             network = _seeded(architecture, source, seeds[number], runtime)
-            found = _train_alone(network, small.graphs, source, protocol, seeds[number], runtime)
+            found = _train_alone(network, small.graphs, source, protocol, seeds[number], runtime, on=on)
             assert found is not None, "it had all the time there is"
             outcomes[number] = found
         else:
@@ -123,7 +133,7 @@ def train_on_condensed(
         for start in range(0, len(numbers), AT_ONCE):
             part = numbers[start : start + AT_ONCE]
             several = _train_together(
-                [sets[n] for n in part], architecture, protocol, [seeds[n] for n in part], runtime
+                [sets[n] for n in part], architecture, protocol, [seeds[n] for n in part], runtime, on=on
             )
             outcomes |= dict(zip(part, several, strict=True))
     return [outcomes[number] for number in range(len(sets))]
@@ -135,7 +145,10 @@ def _train_together(
     protocol: Protocol,
     seeds: Sequence[int],
     runtime: Runtime,
+    *,
+    on: Callable[[int], None],
 ) -> list[Outcome]:
+    """Networks of one shape, an epoch of all at a time; `on` is told how many epochs that were."""
     smalls, sources = [small for small, _ in sets], [source for _, source in sets]
     networks = [_seeded(architecture, source, seed, runtime) for source, seed in zip(sources, seeds, strict=True)]
     generators = [_order(seed) for seed in seeds]
@@ -158,6 +171,7 @@ def _train_together(
             optimizer.param_groups[0]["lr"] *= 0.1
         if epoch % protocol.look_every == 0 or epoch == protocol.epochs:
             follow.look(parameters, epoch)
+        on(len(sets))
     return follow.outcomes(parameters, [source.test for source in sources])
 
 
@@ -290,6 +304,7 @@ def _train_alone(
     runtime: Runtime,
     *,
     most: float | None = None,
+    on: Callable[[int], None] = lambda epochs: None,
 ) -> Outcome | None:
     """Train one network on graphs without padding; None where the first epochs tell that it would take too long."""
     follow, generator = _Follow(network, [source.validation], source.metric, runtime), _order(seed)
@@ -309,6 +324,7 @@ def _train_alone(
             optimizer.param_groups[0]["lr"] *= 0.1
         if epoch % protocol.look_every == 0 or epoch == protocol.epochs:
             follow.look(_as_stack(network), epoch)
+        on(1)
     return follow.outcomes(_as_stack(network), [source.test])[0]
 
 

@@ -22,6 +22,7 @@ from torch import Tensor
 from attar.core import artefact as core
 from attar.core import store
 from attar.core.card import EXPORT, SCORES
+from attar.core.cell import Cell
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.images.card import card
@@ -31,6 +32,7 @@ from attar.images.labels.projector import Teacher, load_teacher
 from attar.images.labels.stored import FILES as LABEL_FILES
 from attar.images.labels.stored import LABELS, SoftLabels, stored_labels
 from attar.images.preview import preview
+from attar.images.shown import shown
 from attar.images.sources import ImageSource
 
 SCHEMA = 1
@@ -94,6 +96,7 @@ class CondensedImages(core.CondensedSet):
     folder: Path | None = field(default=None, compare=False)
     """Where it was last saved."""
 
+    kind = KIND
     files = (*FILES, *LABEL_FILES, SCORES)
 
     @property
@@ -154,6 +157,12 @@ class CondensedImages(core.CondensedSet):
         pictures = self.transform.inverse(self.images).clamp(0, 1).mul(255).round().byte()
         return pictures.permute(0, 2, 3, 1).numpy()
 
+    @property
+    def summary(self) -> str:
+        """How many images, how heavy, and what share of the full set that is."""
+        share = 100 * self.bytes / self.origin.full_bytes if self.origin.full_bytes else 0.0
+        return f"{len(self.labels)} images, {self.bytes:,} bytes ({share:.2g} % of the full set)"
+
     def save(self, folder: str | Path) -> Self:
         """Write it to a folder, every file whole or not at all; return it as saved there."""
         folder = Path(folder)
@@ -190,7 +199,7 @@ class CondensedImages(core.CondensedSet):
         saved.write_card(folder)
         return saved
 
-    def card(self, scores: list[dict[str, Any]]) -> str:
+    def card(self, scores: list[Cell]) -> str:
         """Its README."""
         return card(self, scores)
 
@@ -242,6 +251,10 @@ class CondensedImages(core.CondensedSet):
     def picture(self) -> builtins.bytes:
         """The preview, as PNG."""
         return preview(self.pixels, self.hard_labels.numpy(), self.classes)
+
+    def shown(self, images: int = 10) -> core.Shown:
+        """A strip of pictures for every class, and what came before."""
+        return shown(self, images)
 
     def _parquet(self) -> builtins.bytes:
         """PNG images and labels with the note by which `datasets` knows their types."""

@@ -71,6 +71,10 @@ class Experts(Settings):
     smooth_warm_up: bool = False
     """AST's clipping loss: the loss is multiplied by 0.5, 0.55, ... in the first ten epochs."""
 
+    name = "experts"
+    kind = "images"
+    verb = "train"
+
     @property
     def how(self) -> dict[str, Any]:
         """What an expert's parameters depend on: all but how many there are, how long, and where."""
@@ -464,6 +468,8 @@ def _write_card(
         return
     if any(folder.glob("*/expert-*.safetensors")):
         raise InputError(f"{path} is missing, so nobody knows of what data the experts beside it are.")
+    if any(folder.iterdir()):
+        raise InputError(f"{folder} is not empty and holds no experts of attar's; choose another folder.")
     how = "\n".join(f"| {name} | {value} |" for name, value in experts.how.items())
     text = (
         f"# Experts on {source.name}\n\nNetworks ({architecture.network}) trained on all of {source.name}, their "

@@ -13,25 +13,59 @@ is a pickle, so it is read with torch's `weights_only` and may hold tensors and 
 refused before it can run.
 """
 
+import hashlib
 import pickle
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from attar.core.engine import Metrics
 from attar.core.errors import InputError
-from attar.core.runtime import Engine, Runtime
+from attar.core.runtime import Runtime
 from attar.core.settings import Settings
+from attar.core.state import rebuilt
 from attar.images.artefact import CondensedImages, Origin
 from attar.images.data.pixels import Form
 from attar.images.data.readers import read
 from attar.images.data.whiten import Transform
 from attar.images.sources import ImageSource
+
+
+@dataclass(frozen=True)
+class Released:
+    """The files of a released set, and the data that it was condensed from."""
+
+    source: ImageSource
+    files: tuple[Path, ...]
+
+    @property
+    def name(self) -> str:
+        """The data's."""
+        return self.source.name
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of the data and of every file."""
+        digest = hashlib.blake2b(self.source.fingerprint.encode(), digest_size=16)
+        for file in self.files:
+            for path in sorted(file.rglob("*")) if file.is_dir() else [file]:
+                if path.is_file():
+                    digest.update(path.read_bytes())
+        return digest.hexdigest()
+
+
+@dataclass
+class Imported:
+    """A released set, read."""
+
+    small: CondensedImages = rebuilt()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,38 +82,58 @@ class Import(Settings):
     """The step size to train with, where the authors learned one and it lies in no file."""
 
     name = "import"
+    kind = "images"
+    verb = "import"
 
+    @property
+    def total_steps(self) -> int:
+        """None: the set is read in `build`."""
+        return 0
 
-def import_set(files: Sequence[Path], source: ImageSource, **settings: Any) -> CondensedImages:
-    """Make an artefact of a released set.
+    def resolve(self, released: Released, runtime: Runtime) -> Self:
+        """Nothing is left open.
 
-    Args:
-        files: One file, or images, labels and step size apart in this order, or a folder of pictures per class.
-        source: The data it was condensed from, with the statistics that its authors used.
-        settings: Those of `Import`.
+        Raises:
+            InputError: A file is missing.
+        """
+        if not released.files:
+            raise InputError("give the file of a released set.")
+        for file in released.files:
+            if not file.exists():
+                raise InputError(f"{file} is missing.")
+        return self
 
-    Raises:
-        InputError: Something that is not known, does not fit the data, or holds more than tensors.
-    """
-    how = Import(**settings)
-    if not files:
-        raise InputError("give the file of a released set.")
-    for file in files:
-        if not file.exists():
-            raise InputError(f"{file} is missing.")
-    kind, images, labels, lr = _pictures(files[0], source) if files[0].is_dir() else _tensors(files, how)
-    source = _whitened(source, how)
-    _check(images, source)
-    origin = replace(Origin.of(source, how, Runtime(Engine(device="cpu"))), method=f"import:{kind}")
-    return CondensedImages(
-        images=images if images.dtype == torch.uint8 else images.detach().float().contiguous(),
-        labels=_labels(labels, len(images), source, how),
-        classes=source.classes,
-        transform=source.transform,
-        flips=source.flips,
-        origin=origin,
-        lr=lr if how.lr is None else how.lr,
-    )
+    def build(self, released: Released, runtime: Runtime) -> Imported:
+        """Read the set.
+
+        Raises:
+            InputError: Something that is not known, does not fit the data, or holds more than tensors.
+        """
+        files, source = released.files, _whitened(released.source, self)
+        if files[0].is_dir():
+            kind, images, labels, lr = _pictures(files[0], released.source)
+        else:
+            kind, images, labels, lr = _tensors(files, self)
+        _check(images, source)
+        return Imported(
+            CondensedImages(
+                images=images if images.dtype == torch.uint8 else images.detach().float().contiguous(),
+                labels=_labels(labels, len(images), source, self),
+                classes=source.classes,
+                transform=source.transform,
+                flips=source.flips,
+                origin=replace(Origin.of(source, self, runtime), method=f"import:{kind}"),
+                lr=lr if self.lr is None else self.lr,
+            )
+        )
+
+    def step(self, state: Imported, runtime: Runtime) -> Metrics:
+        """There is no step."""
+        raise NotImplementedError
+
+    def result(self, state: Imported, runtime: Runtime) -> CondensedImages:
+        """The set."""
+        return state.small
 
 
 def _tensors(files: Sequence[Path], how: Import) -> tuple[str, Tensor, Tensor, float | None]:

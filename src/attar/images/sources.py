@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from attar.core.errors import InputError, unknown
 from attar.core.seeds import derived_seed
-from attar.images.data.pixels import Form, InMemory, Pixels, Split, portions
+from attar.images.data.pixels import Form, InMemory, Pixels, Split, joined, portions
 from attar.images.data.readers import read
 from attar.images.data.whiten import Transform, fit_zca
 
@@ -37,6 +37,9 @@ MEASURED = 10_000
 """Images, evenly spaced, on which the statistics of a set above the memory budget are measured."""
 
 
+Rows = Int[Tensor, " _row"]
+
+
 @dataclass(frozen=True)
 class ImageSource:
     """A labelled image data set, split for training and testing."""
@@ -55,6 +58,9 @@ class ImageSource:
     """Whether a mirrored image keeps its label."""
     prepared: Tensor | None = None
     """The training images as network input, where computing that for each batch would cost more (whitening)."""
+    rows: tuple[Rows, Rows] | None = field(default=None, compare=False)
+    """Which images of a set that came in one piece are for training and for testing; None where the split was given, or
+    where the source is a part."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -94,9 +100,23 @@ class ImageSource:
         Above the memory budget it is made of the pictures as they are encoded, so that none has to be decoded for it.
         It knows nothing of where files lie.
         """
+        return self._digest(self.transform, self.prepared is not None)
+
+    def is_of(self, fingerprint: str, transform: Transform) -> bool:
+        """Whether a fingerprint is of these very images in this very split, normalised as they are or by a transform.
+
+        Args:
+            fingerprint: As an artefact's origin keeps it.
+            transform: The artefact's.
+        """
+        if fingerprint == self.fingerprint:
+            return True
+        return fingerprint == self._digest(transform, transform.whitening is not None)
+
+    def _digest(self, transform: Transform, whitened: bool) -> str:
         digest = hashlib.blake2b(digest_size=16)
         sizes = [*self.shape, len(self.train), len(self.test)]
-        normalised = [self.transform.mean, self.transform.std, self.prepared is not None]
+        normalised = [transform.mean, transform.std, whitened]
         digest.update(json.dumps([self.classes, *normalised, sizes]).encode())
         for split in (self.train, self.test):
             digest.update(split.labels.numpy().tobytes())
@@ -154,7 +174,7 @@ class ImageSource:
     def subset(self, rows: Int[Tensor, " row"]) -> "ImageSource":
         """The same source with only these training rows, test set and statistics as they were."""
         prepared = self.prepared[rows] if self.prepared is not None else None
-        return dataclasses.replace(self, train=self.train.select(rows), prepared=prepared)
+        return dataclasses.replace(self, train=self.train.select(rows), prepared=prepared, rows=None)
 
     def with_classes(self, labels: Sequence[int]) -> "ImageSource":
         """The same source with only these classes, numbered in this order; its normalisation stays that of the whole.
@@ -173,7 +193,34 @@ class ImageSource:
         rows = torch.nonzero(numbers[self.train.labels] >= 0).flatten()
         prepared = self.prepared[rows] if self.prepared is not None else None
         names = tuple(self.classes[label] for label in labels)
-        return dataclasses.replace(self, classes=names, train=part(self.train), test=part(self.test), prepared=prepared)
+        return dataclasses.replace(
+            self, classes=names, train=part(self.train), test=part(self.test), prepared=prepared, rows=None
+        )
+
+    def at(self, split_seed: int) -> "ImageSource":
+        """The same images, split 80/20 by another seed, and normalised by the statistics of what is then for training.
+
+        Raises:
+            InputError: They came with a split of their own, or are a part of a source.
+        """
+        if self.rows is None:
+            raise InputError(f"{self.name} was not split by a seed, so it cannot be split by another.")
+        order = torch.cat(self.rows).argsort()
+        whole = Split(joined(self.train.pixels, self.test.pixels, order), _cat(self.train, self.test)[order])
+        train, test, rows = _split(whole, split_seed)
+        transform, statistics = self.transform, self.statistics
+        if statistics not in STATISTICS:
+            transform, statistics = _normalisation(self.name, train.pixels, "measured")
+        return dataclasses.replace(
+            self,
+            train=train,
+            test=test,
+            transform=transform,
+            statistics=statistics,
+            split=f"80/20 by seed {split_seed}",
+            prepared=None,
+            rows=rows,
+        )
 
     def __str__(self) -> str:
         channels, height, width = self.shape
@@ -194,7 +241,7 @@ def load(
     *,
     size: int | None = None,
     memory: float = 4.0,
-    seed: int = 0,
+    split_seed: int = 0,
     statistics: str | None = None,
     image: str | None = None,
     label: str | None = None,
@@ -210,7 +257,7 @@ def load(
         size: Side in pixels to which the middle square of every picture is scaled.
         memory: Budget in GB for decoded pixels; a larger set is left on disk and decoded batch by batch. (Of parquet
             files above it the images are copied, still encoded, to the cache folder.)
-        seed: Draws the stratified 80/20 split of a set that has no test images.
+        split_seed: Draws the stratified 80/20 split of a set that has no test images.
         statistics: A name of `STATISTICS`, or "measured". By default the field's for a set of the field's name
             and number of channels, measured on the training images otherwise.
         image: The column of the images, in parquet files and data sets; image, img or images unless given.
@@ -225,13 +272,14 @@ def load(
     if statistics is not None and statistics not in (*STATISTICS, "measured"):
         raise unknown("statistics", statistics, [*STATISTICS, "measured"])
     name, train, test, classes = read(data, Form(size=size, memory=memory, image=image, label=label))
-    split = "given"
+    split, rows = "given", None
     if test is None:
-        train, test, split = *_split(train, seed), f"80/20 by seed {seed}"
+        train, test, rows = _split(train, split_seed)
+        split = f"80/20 by seed {split_seed}"
     _check_classes(name, train, classes)
     transform, statistics = _normalisation(name, train.pixels, statistics)
     flips = not any(name.startswith(digits) for digits in DIGIT_SETS)
-    return ImageSource(name, classes, train, test, transform, statistics, split, flips)
+    return ImageSource(name, classes, train, test, transform, statistics, split, flips, rows=rows)
 
 
 def _normalisation(name: str, pixels: Pixels, asked: str | None) -> tuple[Transform, str]:
@@ -258,14 +306,19 @@ def held_out(source: ImageSource, seed: int, share: float = 0.1) -> Int[Tensor, 
     return torch.cat(picks).sort().values
 
 
-def _split(whole: Split, seed: int) -> tuple[Split, Split]:
-    """Stratified 80/20, with a test image at least of every class that has two."""
+def _split(whole: Split, seed: int) -> tuple[Split, Split, tuple[Rows, Rows]]:
+    """Stratified 80/20, with a test image at least of every class that has two; and which rows are in which part."""
     generator = torch.Generator().manual_seed(derived_seed(seed, "split"))
     testing = torch.zeros(len(whole), dtype=torch.bool)
     for label in whole.labels.unique():
         rows = torch.nonzero(whole.labels == label).flatten()
         testing[rows[torch.randperm(len(rows), generator=generator)[: max(len(rows) // 5, int(len(rows) > 1))]]] = True
-    return whole.select(torch.nonzero(~testing).flatten()), whole.select(torch.nonzero(testing).flatten())
+    train, test = torch.nonzero(~testing).flatten(), torch.nonzero(testing).flatten()
+    return whole.select(train), whole.select(test), (train, test)
+
+
+def _cat(train: Split, test: Split) -> Int[Tensor, " image"]:
+    return torch.cat([train.labels, test.labels])
 
 
 def _check_labels(labels: Sequence[int], source: ImageSource) -> None:

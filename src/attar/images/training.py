@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, runtime_checkable
+from typing import Annotated, Any, ClassVar, Literal, Self, runtime_checkable
 from typing import Protocol as Interface
 
 import torch
@@ -182,6 +182,38 @@ class Examples(Interface):
 
     def inputs(self, rows: Int[Tensor, " batch"], device: torch.device | str = "cpu") -> Tensor:
         """Network input of these rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Auxiliary(Settings):
+    """A network beside a method: one that lies in a folder, or one that is trained on all the data."""
+
+    folder: str | None = None
+    """A trained network, by its folder, in place of training one."""
+    architecture: Architecture = field(default_factory=Architecture)
+    """What is trained."""
+    protocol: Protocol = PROTOCOLS["ceiling"]
+    """How it is trained."""
+
+    itself: ClassVar[str] = "folder"
+
+    def resolve(self, shape: tuple[int, int, int]) -> Self:
+        """Fill in the network's depth."""
+        return replace(self, architecture=self.architecture.resolve(shape))
+
+    def found(self, source: ImageSource, runtime: Runtime) -> "TrainedNetwork":
+        """The network: from its folder, from the cache, or trained now and kept.
+
+        Raises:
+            InputError: The folder holds none, or one of other classes or image size.
+        """
+        return found_or_trained(self.folder, source, self.architecture, runtime, self.protocol)
+
+
+TRAINED = Auxiliary()
+"""The field's ConvNet, trained as a ceiling is."""
+BATCH_NORM = Auxiliary(architecture=Architecture(norm="batch"))
+"""One that remembers statistics of what it has seen."""
 
 
 @dataclass
@@ -473,6 +505,7 @@ def trainings(
     repeats: int | Sequence[int],
     build: Callable[[int], nn.Module] | None = None,
     steps: int | None = None,
+    watch: Callable[[int], None] = lambda taken: None,
 ) -> Iterator[nn.Module]:
     """Networks trained one after another; the i-th from the i-th seed, whatever the examples.
 
@@ -483,8 +516,9 @@ def trainings(
         repeats: How many networks, or which.
         build: The user's own network for a seed, in place of the method's architecture.
         steps: Stop after so many mini-batches, in place of the protocol's epochs.
+        watch: Told after every mini-batch how many have been taken, by all networks together.
     """
-    state = None
+    state, taken = None, 0
     each = examples if callable(examples) else lambda repeat: examples
     for repeat in range(repeats) if isinstance(repeats, int) else repeats:
         turn = runtime.with_seed(derived_seed(runtime.seed, f"repeat {repeat}"))
@@ -497,6 +531,8 @@ def trainings(
             state.examples = each(repeat)
         for _ in range(method.total_steps if steps is None else steps):
             method.step(state, turn)
+            taken += 1
+            watch(taken)
         yield state.network.eval()
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +14,11 @@ from torch import nn
 
 from attar.core import artefact as core
 from attar.core import store
-from attar.core.card import made, model_header, score_table
+from attar.core.card import SCORES, escaped, made, model_header, score_table, table
+from attar.core.cell import Cell, Measure
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
+from attar.core.score import Score
 from attar.language.generation import Sampling, Voice, generate
 from attar.language.models import causal_model, silent, stops_of, tokenizer_of
 
@@ -60,9 +62,12 @@ class DistilledLanguageModel(core.Shareable):
     scores: dict[str, Any] = field(default_factory=dict)
     """Measures on the test part by who: `student`, `teacher`; and `kept`, the teacher's perplexity over the student's
     in per cent."""
+    folder: Path | None = field(default=None, compare=False)
+    """Where it was last saved."""
 
+    kind = KIND
     repo_type = "model"
-    files = (core.ARTEFACT, core.CARD)
+    files = (core.ARTEFACT, core.CARD, SCORES)
 
     @property
     def title(self) -> str:
@@ -92,13 +97,16 @@ class DistilledLanguageModel(core.Shareable):
         most = tokens or max(1, self.origin.max_length - len(ids))
         device = next(self.model.parameters()).device
         voice = Voice(
-            self.model, len(self.tokenizer), stops_of(self.model, self.tokenizer), Sampling(temperature=temperature)
+            self.model,
+            len(self.tokenizer),
+            stops_of(self.model, self.tokenizer),
+            Sampling(sampling_temperature=temperature),
         )
         (said,) = generate(voice, [ids], [most], torch.Generator(device).manual_seed(seed))
         return str(self.tokenizer.decode(said, skip_special_tokens=True))
 
     def save(self, folder: str | Path) -> Self:
-        """Write it to a folder, every file whole or not at all, in the form that `from_pretrained` reads."""
+        """Write it to a folder, every file whole or not at all, as `from_pretrained` reads it; return it as saved."""
         folder = Path(folder)
         store.make_folder(folder)
         for left_by_a_kill in folder.glob(f"{DRAFT}*"):
@@ -116,8 +124,10 @@ class DistilledLanguageModel(core.Shareable):
             "origin": dataclasses.asdict(self.origin),
             "scores": self.scores,
         }
-        core.write_facts(folder, KIND, SCHEMA, facts, card=self.card())
-        return self
+        core.write_facts(folder, KIND, SCHEMA, facts)
+        saved = dataclasses.replace(self, folder=folder)
+        saved.write_card(folder)
+        return saved
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -134,15 +144,24 @@ class DistilledLanguageModel(core.Shareable):
             if _digest(folder / name) != digest:
                 raise InputError(f"{folder / name} was altered after it was written: it does not match its digest.")
         model = causal_model(folder)
-        return cls(lambda: model, tokenizer_of(folder), Origin(**facts["origin"]), facts["scores"])
+        return cls(lambda: model, tokenizer_of(folder), Origin(**facts["origin"]), facts["scores"], folder)
 
-    def picture(self) -> None:
-        """A language model has none."""
+    def shown(self, images: int = 10) -> core.Shown:
+        """How large the student and its teacher are, and what both score."""
+        student, teacher = self.origin.parameters, self.origin.teacher_parameters
+        sizes = {"student" if teacher else "model": student, "teacher": teacher}
+        return core.Shown(
+            size=f"{student:,} parameters",
+            count=student,
+            share=100 * student / teacher if teacher else None,
+            facts={who: f"{size:,} parameters{_told(self.scores.get(who))}" for who, size in sizes.items() if size},
+            scores=tuple(_as_scores(self.scores)),
+        )
 
-    def card(self) -> str:
+    def card(self, scores: list[Cell]) -> str:
         """Its README, in the form the hub reads."""
         return f"""{model_header("knowledge-distillation", library="transformers", pipeline="text-generation")}
-# {self.title}
+# {escaped(self.title)}
 
 {self}
 
@@ -154,7 +173,7 @@ print(student.answer("..."))
 ```
 
 `transformers.AutoModelForCausalLM.from_pretrained` opens the folder as well.
-{_score_table(self.scores)}
+{_measured(self.scores)}{score_table(scores)}
 ## How it was made
 
 {made(self.origin)}
@@ -179,6 +198,20 @@ def parameter_count(model: nn.Module) -> int:
     return sum(parameter.numel() for name, parameter in model.named_parameters() if "lora_" not in name)
 
 
+def _as_scores(scores: dict[str, Any]) -> Iterator[Cell]:
+    """The cross-entropy on the test part, held against the teacher's and read with ROUGE-L, as a score."""
+    student, teacher = scores.get("student"), scores.get("teacher")
+    if student:
+        yield Cell(
+            Score(student["cross_entropy"], "nats", "lower"),
+            column="cross-entropy",
+            full=Score(teacher["cross_entropy"], "nats", "lower") if teacher else None,
+            whole="its teacher",
+            kept_by_set=(scores.get("kept"),),
+            further={"ROUGE-L": Measure(Score(student["rouge_l"], "×100"))} if "rouge_l" in student else {},
+        )
+
+
 def _told(scores: dict[str, Any] | None) -> str:
     if not scores:
         return ""
@@ -188,11 +221,12 @@ def _told(scores: dict[str, Any] | None) -> str:
     return ", " + ", ".join(words)
 
 
-def _score_table(scores: dict[str, Any]) -> str:
+def _measured(scores: dict[str, Any]) -> str:
     rows = {who: found for who, found in scores.items() if isinstance(found, dict)}
     columns = list(next(iter(rows.values()), {}))
     cells = [[who, *(_cell(found.get(column)) for column in columns)] for who, found in rows.items()]
-    return score_table(["", *(column.replace("_", " ") for column in columns)], cells)
+    shown = table(["", *(column.replace("_", " ") for column in columns)], cells)
+    return f"\n{shown}\n" if rows else ""
 
 
 def _cell(value: Any) -> str:

@@ -63,7 +63,7 @@ def nltk_phrases() -> Chunker:
     Raises:
         InputError: NLTK or its data are missing.
     """
-    nltk = _plug_in("nltk")
+    nltk = _plug_in("nltk", lambda: importlib.import_module("nltk"))
     grammar = nltk.RegexpParser("NP: {<DT|PRP.*>?<JJ.*>*<NN.*>+}\nPP: {<IN><NP>}\nVP: {<MD>?<VB.*>+<RP>?}")
 
     def chunk(text: str) -> list[Span]:
@@ -90,15 +90,15 @@ def spacy_phrases(model: str = "en_core_web_sm") -> Chunker:
         InputError: SpaCy or the pipeline is missing.
     """
     try:
-        pipeline = _plug_in("spacy").load(model)
+        pipeline = _plug_in("spacy", lambda: importlib.import_module("spacy")).load(model)
     except OSError:
         raise InputError(f"spaCy's pipeline {model} is not there: python -m spacy download {model}.") from None
     return lambda text: [(chunk.start_char, chunk.end_char) for chunk in pipeline(text).noun_chunks]
 
 
-def _plug_in(name: str) -> Any:
+def _plug_in(name: str, load: Callable[[], Any]) -> Any:
     try:
-        return importlib.import_module(name)
+        return load()
     except ModuleNotFoundError:
         raise InputError(f"this chunker needs {name}: pip install {name}, or take --chunker phrases.") from None
 

@@ -12,6 +12,7 @@ inputs and softness of the network are not given there, and are this file's.
 
 import math
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 import torch
@@ -33,28 +34,40 @@ LOWEST = -50.0
 class Clipping(Settings):
     """Which part of the teacher's distribution is learned from."""
 
-    clip: Literal["none", "top-k", "top-p", "learned"] = "none"
-    """none: all of it. top-k, top-p: the most probable tokens by number or by mass. learned: as a network says."""
+    teacher_clip: Literal["none", "top-k", "top-p", "learned"] = "none"
+    """Which part of the teacher's distribution is learned from. none: all of it. top-k, top-p: the most probable tokens
+    by number or by mass. learned: between two quantiles that a network finds."""
     top_k: Annotated[int, Range(1)] = 64
     """How many tokens top-k keeps."""
     clip_mass: Annotated[float, Range(0, 1)] = 0.95
     """The mass that top-p keeps, and where the learned upper quantile starts."""
     softness: Annotated[float, Range(1e-6)] = 0.02
     """ε, how far from a quantile a token is half in."""
-    hard: bool = False
+    hard_clip: bool = False
     """Whether tokens are in or out, with the soft mask's gradient."""
-    head: Annotated[float, Range(0, 1)] = 0.2
-    """The largest share of u that l may be: how much of the head can be cut."""
+    clip_head: Annotated[float, Range(0, 1)] = 0.2
+    """How much of the head, the most probable tokens, can be cut: the largest share of the upper quantile u that the
+    lower one, l, may be."""
     seen: Annotated[int, Range(1)] = 64
     """m, how many of the teacher's most probable tokens the network sees, in both models' log-probabilities."""
-    clip_width: Annotated[int, Range(1)] = 128
-    """Its hidden units."""
-    clip_lr: Annotated[float, Range(0)] = 1e-3
-    """Its step size."""
+    quantile_width: Annotated[int, Range(1)] = 128
+    """Hidden units of that network."""
+    quantile_lr: Annotated[float, Range(0)] = 1e-3
+    """Step size of that network."""
     mass_floor: Annotated[float, Range(0, 1)] = 0.5
     """The kept mass below which a token is charged."""
     floor_weight: Annotated[float, Range(0)] = 1.0
-    """For each unit below it."""
+    """What a token is charged for each unit of mass below that."""
+
+    moved = MappingProxyType(
+        {
+            "clip": "teacher_clip",
+            "hard": "hard_clip",
+            "head": "clip_head",
+            "clip_width": "quantile_width",
+            "clip_lr": "quantile_lr",
+        }
+    )
 
 
 class QuantileNetwork(nn.Sequential):
@@ -63,9 +76,12 @@ class QuantileNetwork(nn.Sequential):
     def __init__(self, clipping: Clipping, words: int) -> None:
         inputs = 2 * min(clipping.seen, words) + 2
         super().__init__(
-            nn.LayerNorm(inputs), nn.Linear(inputs, clipping.clip_width), nn.GELU(), nn.Linear(clipping.clip_width, 2)
+            nn.LayerNorm(inputs),
+            nn.Linear(inputs, clipping.quantile_width),
+            nn.GELU(),
+            nn.Linear(clipping.quantile_width, 2),
         )
-        self.head_share = clipping.head
+        self.head_share = clipping.clip_head
         start = min(max(clipping.clip_mass, 1e-3), 1 - 1e-3)
         with torch.no_grad():
             last = self[3]
@@ -74,7 +90,7 @@ class QuantileNetwork(nn.Sequential):
             last.bias.copy_(torch.tensor([math.log(start / (1 - start)), -4.0]))
 
     def forward(self, features: Float[Tensor, "token feature"]) -> Bounds:
-        """The quantiles u = σ(o_1) and l = head · u · σ(o_2), so that l < u."""
+        """The quantiles u = σ(o_1) and l = clip_head · u · σ(o_2), so that l < u."""
         first, second = super().forward(features).sigmoid().unbind(dim=1)
         return torch.stack([first, self.head_share * first * second], dim=1)
 
@@ -120,10 +136,10 @@ def clipped(
     """
     kept = p >= p.amax(dim=1, keepdim=True)
     kept.scatter_(1, targets.unsqueeze(1), True)
-    if clipping.clip == "learned":
+    if clipping.teacher_clip == "learned":
         assert bounds is not None
         return _within_quantiles(log_p, p, kept, clipping, bounds)
-    if clipping.clip == "top-k":
+    if clipping.teacher_clip == "top-k":
         best = p.topk(min(clipping.top_k, p.shape[1]), dim=1).indices
         kept.scatter_(1, best, True)
     else:
@@ -139,7 +155,7 @@ def _within_quantiles(log_p: Words, p: Words, kept: Tensor, clipping: Clipping, 
     steep = log_mask.exp().div_(clipping.softness).masked_fill_(kept, 0.0)
     slopes = steep * torch.sigmoid(-above), -steep * torch.sigmoid(-below)
     soft = Clipped(*_renormalised(log_p + log_mask), slopes)
-    if not clipping.hard:
+    if not clipping.hard_clip:
         return soft
     inside = kept | ((ranks >= low) & (ranks <= u))
     return Clipped(*_renormalised(log_p.masked_fill(~inside, -math.inf)), soft=soft)

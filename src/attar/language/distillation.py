@@ -1,8 +1,8 @@
 """Distil a causal language model into a smaller one: what is learned from, token by token and answer by answer.
 
 Begin with plain forward divergence on the references and the right step size; it is hard to beat. A student that will
-write long answers gains from its own (schedule), corrected where they go wrong (corrections). Clipping the teacher and
-the spans are the finer two of the three levels of the multi-granularity paper; each can be used alone.
+write long answers gains from its own (answers_by), corrected where they go wrong (corrections). Clipping the teacher
+and the spans are the finer two of the three levels of the multi-granularity paper; each can be used alone.
 Liu, Zhang, Li, Li, Huang, Chen, Tang, Hu, Xiong and Wang, Multi-Granularity Semantic Revision for Large Language Model
 Distillation, arXiv:2407.10068. Its sizes and steps are not published in full: see each setting.
 """
@@ -12,7 +12,7 @@ import dataclasses
 import math
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 import torch
@@ -22,8 +22,8 @@ from attar.core.engine import Metrics
 from attar.core.errors import InputError, unknown
 from attar.core.runtime import Runtime
 from attar.core.seeds import permutation
-from attar.core.settings import Range, Settings
-from attar.language.artefact import DistilledLanguageModel, Origin, parameter_count
+from attar.core.settings import Hidden, Range, Settings
+from attar.language.artefact import DistilledLanguageModel, Origin
 from attar.language.clipping import Clipping
 from attar.language.correction import Correction
 from attar.language.divergences import Objective
@@ -49,19 +49,19 @@ class DistillLanguage(Settings):
     student: str = "gpt2:layers=1,width=64"
     """The student: a folder, a name on the hub, or a fresh model by kind and sizes (gpt2:layers=1,width=64,heads=2)."""
     epochs: Annotated[int, Range(1)] = 10
-    """Passes over the training rows."""
+    """Passes over the training data."""
     steps: Annotated[int, Range(1)] | None = None
     """Steps in all, in place of whole epochs."""
     batch: Annotated[int, Range(1)] = 16
-    """Sequences per step."""
+    """Batch size: sequences per step."""
     micro: Annotated[int, Range(1)] | None = None
     """Sequences per pass through the models, whose gradients are added up; all of a step unless given."""
     lr: Annotated[float, Range(0)] | None = None
-    """AdamW's step size at the start: 5e-4 for a trained student unless given, 2e-3 for a fresh one."""
+    """Step size of AdamW at the start: 5e-4 for a trained student unless given, 2e-3 for a fresh one."""
     weight_decay: Annotated[float, Range(0)] = 1e-2
-    """Its weight decay."""
-    warm_up: Annotated[float, Range(0, 1)] = 0.0
-    """Share of the steps over which the step size grows; afterwards it falls to 0 along a cosine."""
+    """Weight decay of AdamW."""
+    lr_warm_up: Annotated[float, Range(0, 1)] = 0.0
+    """Share of the run over which the step size rises first, step by step; afterwards it falls to 0 along a cosine."""
     clip_norm: Annotated[float, Range(0)] = 1.0
     """Length to which gradients are cut; 0 for not at all."""
     max_length: Annotated[int, Range(2)] | None = None
@@ -73,15 +73,15 @@ class DistillLanguage(Settings):
     objective: Objective = field(default_factory=Objective)
     """Which divergence, and the weights of labels and of the teacher (`divergence`, `label_weight`, ...)."""
     clipping: Clipping = field(default_factory=Clipping)
-    """Which part of the teacher's distribution is learned from (`clip`, `top_k`, `clip_mass`, ...)."""
+    """Which part of the teacher's distribution is learned from (`teacher_clip`, `top_k`, `clip_mass`, ...)."""
     spans: Spans = field(default_factory=Spans)
     """Weight and make of the spans (`span_weight`, `chunker`, ...)."""
     correction: Correction = field(default_factory=Correction)
     """How often the student's answers are corrected, and how (`corrections`, ...)."""
     schedule: Schedule = field(default_factory=Schedule)
-    """Whose answers are learned from (`schedule`, `student_share`, `threshold`, ...)."""
+    """Whose answers are learned from (`answers_by`, `student_share`, ...)."""
     sampling: Sampling = field(default_factory=Sampling)
-    """How the student answers (`temperature`, `nucleus`, ...)."""
+    """How the student answers (`sampling_temperature`, `nucleus`, ...)."""
     policy: Policy = field(default_factory=Policy)
     """MiniLLM's policy gradient, where that is the divergence."""
     lora: Lora = field(default_factory=Lora)
@@ -92,39 +92,41 @@ class DistillLanguage(Settings):
     """Validation rows on which the cross-entropy is measured after an epoch."""
     validation_answers: Annotated[int, Range(1)] = 32
     """Prompts that are answered for ROUGE-L."""
-    rows: int = 0
+    rows: Annotated[int, Hidden()] = 0
     """Training rows; filled in from the data."""
 
+    moved = MappingProxyType({"warm_up": "lr_warm_up"})
     name = "language"
+    kind = "language"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        kind, own = self.objective.divergence, self.schedule.schedule not in ("off-policy", "teacher")
+        kind, own = self.objective.divergence, self.schedule.answers_by not in ("off-policy", "teacher")
         check_clipping(self.objective, self.clipping)
         if self.correction.corrections and not own:
             raise InputError(
-                f"corrections are of the student's answers, and the schedule {self.schedule.schedule} has none; take "
-                "--schedule on-policy, mixed or adaptive."
+                f"corrections are of the student's answers, of which --answers-by {self.schedule.answers_by} has none; "
+                "take --answers-by on-policy, mixed or adaptive."
             )
         if kind == "none" and own and not self.spans.span_weight:
             raise InputError(
-                f"the schedule {self.schedule.schedule} asks a teacher about the student's answers, but --divergence "
+                f"--answers-by {self.schedule.answers_by} asks a teacher about the student's answers, but --divergence "
                 "none compares nothing there."
             )
-        if kind == "policy" and (self.schedule.schedule != "off-policy" or self.spans.span_weight):
-            raise InputError("--divergence policy draws answers of its own; leave out --schedule and --span-weight.")
-        if kind == "policy" and (self.sampling.temperature != 1 or self.sampling.nucleus != 1):
+        if kind == "policy" and (self.schedule.answers_by != "off-policy" or self.spans.span_weight):
+            raise InputError("--divergence policy draws answers of its own; leave out --answers-by and --span-weight.")
+        if kind == "policy" and (self.sampling.sampling_temperature != 1 or self.sampling.nucleus != 1):
             raise InputError(
-                "--divergence policy weighs answers by their probability; leave temperature and nucleus at 1."
+                "--divergence policy weighs answers by their probability; leave sampling_temperature and nucleus at 1."
             )
         if not self.objective.label_weight and kind == "none" and not self.spans.span_weight:
             raise InputError("nothing is learned from: --label-weight is 0, and so is every other term.")
 
     @classmethod
     def of(cls, **settings: Any) -> Self:
-        """Settings by their own names, wherever they are nested.
+        """Settings by their own names, wherever they are nested; older names are understood.
 
-        `DistillLanguage.of(divergence="jsd", corrections=1, schedule="mixed", epochs=3)`
+        `DistillLanguage.of(divergence="jsd", corrections=1, answers_by="mixed", epochs=3)`
 
         Raises:
             InputError: A name that is none, or a value out of its range.
@@ -133,9 +135,11 @@ class DistillLanguage(Settings):
         groups: dict[str, Any] = {name: kind for name, kind in kinds.items() if kind is not dataclasses.MISSING}
         homes = {f.name: group for group, kind in groups.items() for f in dataclasses.fields(kind)}
         own = [name for name in kinds if name not in groups]
+        newer = {old: new for one in (cls, *groups.values()) for old, new in one.moved.items() if new}
         outer: dict[str, Any] = {}
         inner: dict[str, dict[str, Any]] = {}
-        for name, value in settings.items():
+        for given, value in settings.items():
+            name = newer.get(given, given)
             if name in homes:
                 inner.setdefault(homes[name], {})[name] = value
             elif name in own:
@@ -173,7 +177,7 @@ class DistillLanguage(Settings):
     def needs_teacher(self) -> bool:
         """Whether a teacher is asked anything."""
         compares = self.objective.divergence != "none" and self.objective.teacher_weight > 0
-        return compares or self.spans.span_weight > 0 or self.schedule.schedule == "teacher"
+        return compares or self.spans.span_weight > 0 or self.schedule.answers_by == "teacher"
 
     # --------------------------------------------------------------------------------------------------------- the run
 
@@ -213,12 +217,6 @@ class DistillLanguage(Settings):
     def total_steps(self) -> int:
         """Steps in all."""
         return self.steps or self.epochs * self.batches
-
-    def work(self, pair: LanguagePair) -> float:
-        """Three passes of the student and one of the teacher for every token; compiling never pays for ragged text."""
-        student = parameter_count(pair.student or self._student(pair, torch.Generator()))
-        teacher = 0 if pair.teacher is None else parameter_count(pair.teacher)
-        return float(3 * student + teacher) * (self.max_length or 0) * self.batch * self.total_steps
 
     def _student(self, pair: LanguagePair, generator: torch.Generator) -> nn.Module:
         if pair.student is not None:
@@ -265,7 +263,7 @@ class DistillLanguage(Settings):
     def step(self, state: Distilling, runtime: Runtime) -> Metrics:
         """One batch."""
         epoch, number = divmod(state.done, self.batches)
-        if state.done == 0 and self.schedule.schedule == "adaptive":
+        if state.done == 0 and self.schedule.answers_by == "adaptive":
             state.schedule.validated(validation_loss(self, state, runtime), self.schedule)
         if number == 0 or state.order is None:
             state.order = permutation(runtime.seed, f"epoch {epoch}", self.rows)
@@ -286,11 +284,11 @@ class DistillLanguage(Settings):
     def _rates(self) -> tuple[float, float]:
         """Step sizes of the student and of the clipping's network."""
         assert self.lr is not None, "resolve the settings first"
-        return self.lr, self.clipping.clip_lr
+        return self.lr, self.clipping.quantile_lr
 
     def pace(self, done: int) -> float:
         """The share of the step size at a step: up over the warm-up, then down along a cosine."""
-        warm = round(self.warm_up * self.total_steps)
+        warm = round(self.lr_warm_up * self.total_steps)
         if done < warm:
             return (done + 1) / warm
         return 0.5 * (1 + math.cos(math.pi * (done - warm) / max(1, self.total_steps - warm)))
@@ -299,10 +297,6 @@ class DistillLanguage(Settings):
         """The student as it is now, or as it was after its best epoch; made when it is first looked at."""
         origin = Origin.of(state.pair, self, runtime, state.student)
         return DistilledLanguageModel(partial(finished, state), state.pair.tokenizer, origin)
-
-    def load(self, folder: Path) -> DistilledLanguageModel:
-        """Read a finished student."""
-        return DistilledLanguageModel.load(folder)
 
 
 def _chosen(name: str, scripts: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:

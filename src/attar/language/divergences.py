@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 import torch
@@ -29,9 +30,9 @@ class Objective(Settings):
     """What is learned from token by token: the labels, and which divergence from the teacher."""
 
     label_weight: Annotated[float, Range(0)] = 1.0
-    """Weight of the references' cross-entropy."""
+    """Weight of the cross-entropy with the labels, which are the references."""
     teacher_weight: Annotated[float, Range(0)] = 1.0
-    """Weight of the divergence from the teacher."""
+    """Weight of the teacher's answers: of the divergence from what it says, token by token."""
     corpus_weight: Annotated[float, Range(0)] = 1.0
     """Weight of the cross-entropy on further text, where that is given (corpus): what DistiLLM and MiniLLM (0.5) keep a
     student from forgetting by."""
@@ -39,21 +40,23 @@ class Objective(Settings):
     divergence: Literal[
         "none", "forward", "reverse", "symmetric", "jsd", "tvd", "skew-forward", "skew-reverse", "policy"
     ] = "forward"
-    """none: the references alone (supervised fine-tuning). forward: KL(p ‖ q). reverse: KL(q ‖ p). policy: MiniLLM's
-    policy gradient on the reverse one."""
-    beta: Annotated[float, Range(0, 1)] = 0.5
+    """Divergence from the teacher. none: the references alone (supervised fine-tuning). forward: KL(p ‖ q). reverse:
+    KL(q ‖ p). policy: MiniLLM's policy gradient on the reverse one."""
+    jsd_beta: Annotated[float, Range(0, 1)] = 0.5
     """β of the generalised Jensen-Shannon divergence: forward towards 0, reverse towards 1 (DistiLLM's code: 0.1)."""
     reverse_share: Annotated[float, Range(0, 1)] = 0.9
     """Share of the reverse divergence in the symmetric one."""
     skew: Annotated[float, Range(0, 1)] = 0.1
     """λ of the skew divergences, how much of the first distribution is mixed into the second."""
 
+    moved = MappingProxyType({"beta": "jsd_beta"})
+
     @property
     def measure(self) -> Measure:
         """The function."""
         assert self.divergence not in ("none", "policy"), "these compare no distributions"
         if self.divergence == "jsd":
-            return partial(jensen_shannon, beta=self.beta)
+            return partial(jensen_shannon, beta=self.jsd_beta)
         if self.divergence == "symmetric":
             return partial(symmetric, reverse_share=self.reverse_share)
         if self.divergence in ("skew-forward", "skew-reverse"):

@@ -11,9 +11,9 @@ from its teacher it is in what it says itself than in what the teacher says:
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -50,6 +50,8 @@ class Measures:
     """Per cent of four-word runs that the same answer has already had."""
     excess_error: Score | None = None
     """ExAccErr in per cent; needs a teacher."""
+    rounds: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """The same by round of answers, by name."""
 
     @property
     def perplexity(self) -> float:
@@ -57,42 +59,24 @@ class Measures:
         return math.exp(self.cross_entropy.value)
 
     def to_json(self) -> dict[str, float]:
-        """The means by name."""
+        """The means by name, without those that are not finite."""
         found = {"cross_entropy": self.cross_entropy.value, "perplexity": self.perplexity}
         for name in ("rouge_l", "length_ratio", "repetition", "excess_error"):
             score = getattr(self, name)
-            if score is not None:
+            if score is not None and math.isfinite(score.value):
                 found[name] = score.value
         return found
 
-    @classmethod
-    def pooled(cls, several: Sequence["Measures"]) -> "Measures":
-        """Means over models, each with their spread; of a single one what it has."""
-        if len(several) == 1:
-            return several[0]
-        found = {}
-        for name in vars(several[0]):
-            scores = [getattr(measures, name) for measures in several]
-            if None not in scores:
-                found[name] = Score.of([score.value for score in scores], scores[0].unit, scores[0].better)
-        return cls(**found)
-
     def __str__(self) -> str:
-        lines = [f"cross-entropy {told(self.cross_entropy, 4)} nats a token, perplexity {self.perplexity:.2f}"]
+        lines = [f"cross-entropy {self.cross_entropy} a token, perplexity {self.perplexity:.2f}"]
         if self.rouge_l is not None and self.length_ratio is not None and self.repetition is not None:
             lines.append(
-                f"ROUGE-L {self.rouge_l}; length {told(self.length_ratio, 2)} of the references'; "
-                f"{told(self.repetition, 1)} % repeated"
+                f"ROUGE-L {self.rouge_l}; length {self.length_ratio.number} of the references'; "
+                f"{self.repetition} repeated"
             )
         if self.excess_error is not None:
             lines.append(f"excess error on its own answers {self.excess_error}")
         return "\n".join(lines)
-
-
-def told(score: Score, digits: int) -> str:
-    """A value, with its spread where it is the mean of several."""
-    spread = f" ± {score.spread:.{digits}f}" if score.n > 1 else ""
-    return f"{score.value:.{digits}f}{spread}"
 
 
 @torch.no_grad()
@@ -220,12 +204,14 @@ def measured(
             own, other = (divergence_by_position(voice, teacher, prompts, x, context=context) for x in (said, led))
             curve = excess_error(own, other)
             errors.append(float(curve[min(at, len(curve) - 1)]))
+    several = {"rouge_l": rouge, "length_ratio": ratio, "repetition": repeats, "excess_error": errors}
     return replace(
         found,
         rouge_l=Score.of(rouge, "×100"),
         length_ratio=Score.of(ratio, "×"),
         repetition=Score.of(repeats, "%", "lower"),
         excess_error=Score.of(errors, "%", "lower") if errors else None,
+        rounds={name: tuple(values) for name, values in several.items() if values},
     )
 
 

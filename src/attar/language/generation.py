@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import torch
@@ -21,12 +22,15 @@ Probabilities = Float[Tensor, "sequence word"]
 class Sampling(Settings):
     """How a model answers."""
 
-    temperature: Annotated[float, Range(0)] = 1.0
-    """Of the softmax; 0 takes the most probable token. Losses are at temperature 1 whatever it is here."""
+    sampling_temperature: Annotated[float, Range(0)] = 1.0
+    """Temperature of the softmax that tokens are drawn from; 0 takes the most probable one. Losses are at temperature 1
+    whatever it is here."""
     nucleus: Annotated[float, Range(0, 1)] = 1.0
     """The mass of the most probable tokens that are drawn from (top-p)."""
     new_tokens: Annotated[int, Range(1)] | None = None
     """Tokens of an answer at most; what the length leaves unless given."""
+
+    moved = MappingProxyType({"temperature": "sampling_temperature"})
 
 
 @dataclass(frozen=True)
@@ -49,9 +53,9 @@ class Voice:
         logits = logits[:, : self.words].float()
         if logits.isnan().any():
             raise InputError("the logits of a model that generates hold NaN; see to the model, or to its precision.")
-        if self.sampling.temperature == 0:
+        if self.sampling.sampling_temperature == 0:
             return nn.functional.one_hot(logits.argmax(dim=1), self.words).float()
-        p = (logits / self.sampling.temperature).softmax(dim=1)
+        p = (logits / self.sampling.sampling_temperature).softmax(dim=1)
         if self.sampling.nucleus < 1:
             ordered, order = p.sort(dim=1, descending=True, stable=True)
             before = ordered.cumsum(dim=1) - ordered

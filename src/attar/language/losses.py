@@ -242,7 +242,7 @@ class _Chunk:
         weight = self._of(terms.teacher)
         log_p, p, log_q = self.log_p[own], self.p[own], self.log_q[own]
         found = None
-        if terms.clipping.clip != "none":
+        if terms.clipping.teacher_clip != "none":
             at = None if bounds is None else bounds[self.own]
             found = clipped(log_p, p, self.targets, terms.clipping, at)
         log_kept, kept = (log_p, p) if found is None else (found.log_p, found.p)

@@ -93,7 +93,7 @@ class Loss:
 
     def network_for(self) -> QuantileNetwork | None:
         """The network that a learned mask needs, drawn by PyTorch's global generator."""
-        return QuantileNetwork(self.clipping, self.words) if self.clipping.clip == "learned" else None
+        return QuantileNetwork(self.clipping, self.words) if self.clipping.teacher_clip == "learned" else None
 
     @property
     def needs_teacher(self) -> bool:
@@ -137,7 +137,7 @@ class Loss:
             shown["corpus" if parts.corpus else "labels"] = sums.labels / counts.tokens
         if divergence:
             shown["teacher"] = sums.teacher / counts.tokens
-        if divergence and self.clipping.clip != "none":
+        if divergence and self.clipping.teacher_clip != "none":
             shown["kept mass"] = sums.mass / counts.tokens
         if bounds is not None:
             shown |= dict(zip(("upper", "lower"), bounds.detach().sum(dim=0) / counts.tokens, strict=True))
@@ -166,7 +166,7 @@ def distillation_loss(
         labels: Token numbers, -100 where nothing is to be learned.
         objective: Weights of labels and teacher, and the divergence; forward beside the labels unless given.
         clipping: Which part of the teacher's distribution counts; all unless given.
-        network: `QuantileNetwork(clipping, words)`, for clip="learned": its parameters belong in the optimiser.
+        network: `QuantileNetwork(clipping, words)`, for teacher_clip="learned": its parameters belong in the optimiser.
         span_weight: Weight of the span term.
         spans: The number of the span each token lies in, -1 for none.
         words: Size of the vocabulary, where logits beyond it are padding.
@@ -175,9 +175,9 @@ def distillation_loss(
         InputError: Nothing to learn from, logits that are not numbers, or shapes that do not fit.
     """
     clipping = clipping or Clipping()
-    if (clipping.clip == "learned") != (network is not None):
+    if (clipping.teacher_clip == "learned") != (network is not None):
         raise InputError(
-            "clip='learned' and a QuantileNetwork go together: give network=QuantileNetwork(clipping, words)."
+            "teacher_clip='learned' and a QuantileNetwork go together: give network=QuantileNetwork(clipping, words)."
         )
     width = min(student.shape[-1], teacher.shape[-1] if teacher is not None else student.shape[-1])
     places = Places.of(labels, spans)
@@ -193,10 +193,10 @@ def check_clipping(objective: Objective, clipping: Clipping) -> None:
     Raises:
         InputError: It is another one.
     """
-    if clipping.clip != "none" and objective.divergence != "forward":
+    if clipping.teacher_clip != "none" and objective.divergence != "forward":
         raise InputError(
-            f"clip is {clipping.clip}, which goes with --divergence forward, not {objective.divergence}: the others "
-            "are infinite, or mean something else, where the teacher is cut off."
+            f"teacher_clip is {clipping.teacher_clip}, which goes with --divergence forward, not {objective.divergence}"
+            ": the others are infinite, or mean something else, where the teacher is cut off."
         )
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-FULL = {"corrections": 1, "schedule": "adaptive", "clip": "learned", "span_weight": 1.0, "select": "rouge"}
+FULL = {"corrections": 1, "answers_by": "adaptive", "teacher_clip": "learned", "span_weight": 1.0, "select": "rouge"}
 """All three levels of the multi-granularity paper, on the data of DistiLLM's schedule."""
 
 SCRIPTS = {
@@ -10,7 +10,7 @@ SCRIPTS = {
     "max_prompt": 256,
     "weight_decay": 1e-2,
     "clip_norm": 1.0,
-    "warm_up": 0.0,
+    "lr_warm_up": 0.0,
     "select": "rouge",
 }
 """What all of DistiLLM's scripts share; the step size falls along a cosine to 0."""
@@ -26,20 +26,26 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "micro": 8,
         "epochs": 10,
         "lora_rank": 16,  # the scripts train adapters; their rank could not be verified
-        "threshold": 0.2,
-        "tolerance": 0.2,
+        "init_threshold": 0.2,
+        "loss_tolerance": 0.2,
     },
 }
 """Students by family, from DistiLLM's scripts: the paper's own step sizes and epochs could not be verified."""
 
 BASELINES: dict[str, dict[str, Any]] = {
     "sft": {"divergence": "none"},
-    "seqkd": {"divergence": "none", "schedule": "teacher"},
+    "seqkd": {"divergence": "none", "answers_by": "teacher"},
     "kd": {"divergence": "forward", "label_weight": 0.0},
-    "imitkd": {"divergence": "forward", "label_weight": 0.0, "schedule": "mixed", "student_share": 0.5},
+    "imitkd": {"divergence": "forward", "label_weight": 0.0, "answers_by": "mixed", "student_share": 0.5},
     # DistiLLM's code has β = 0.1 here: 0.9 of its mixture is the student's.
-    "gkd": {"divergence": "jsd", "beta": 0.5, "label_weight": 0.0, "schedule": "on-policy", "student_share": 0.5},
-    "distillm": {"divergence": "skew-reverse", "skew": 0.1, "label_weight": 0.0, "schedule": "adaptive"},
+    "gkd": {
+        "divergence": "jsd",
+        "jsd_beta": 0.5,
+        "label_weight": 0.0,
+        "answers_by": "on-policy",
+        "student_share": 0.5,
+    },
+    "distillm": {"divergence": "skew-reverse", "skew": 0.1, "label_weight": 0.0, "answers_by": "adaptive"},
     "minillm": {
         "divergence": "policy",
         "label_weight": 0.5,  # of the pre-training text, for which references stand in where there is no corpus

@@ -11,6 +11,7 @@ the validation loss does not fall, and keeps its answers for later (Ko et al., D
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 import torch
@@ -27,23 +28,27 @@ from attar.language.tokens import Batch, Tokeniser
 class Schedule(Settings):
     """Whose answers are learned from."""
 
-    schedule: Literal["off-policy", "on-policy", "mixed", "adaptive", "teacher"] = "off-policy"
-    """The references; batches or single answers by the student; DistiLLM's growing share with a buffer; the teacher."""
+    answers_by: Literal["off-policy", "on-policy", "mixed", "adaptive", "teacher"] = "off-policy"
+    """Whose answers are learned from: the references; batches (on-policy) or single answers (mixed) by the student;
+    DistiLLM's growing share of the student's, with a buffer (adaptive); the teacher's."""
     student_share: Annotated[float, Range(0, 1)] | None = None
     """λ of on-policy (1 unless given) and of mixed (0.5 unless given)."""
-    threshold: Annotated[float, Range(0, 1)] = 0.0
+    init_threshold: Annotated[float, Range(0, 1)] = 0.0
     """φ at the start, the adaptive share of the student's answers (0.2 in the scripts for larger students)."""
     threshold_step: Annotated[float, Range(0, 1)] = 0.1
     """How much φ grows when the validation loss is no longer below the one of before."""
-    tolerance: Annotated[float, Range(0)] = 0.1
-    """By how much it has to be above it (0.2 in the scripts for larger students)."""
+    loss_tolerance: Annotated[float, Range(0)] = 0.1
+    """How much the validation loss has to be above the one of before for that (0.2 in the scripts for larger
+    students)."""
     capacity: Annotated[int, Range(1)] = 1000
     """Answers that the buffer holds."""
+
+    moved = MappingProxyType({"schedule": "answers_by", "threshold": "init_threshold", "tolerance": "loss_tolerance"})
 
     @property
     def share(self) -> float:
         """λ."""
-        return (0.5 if self.schedule == "mixed" else 1.0) if self.student_share is None else self.student_share
+        return (0.5 if self.answers_by == "mixed" else 1.0) if self.student_share is None else self.student_share
 
 
 @dataclass
@@ -97,14 +102,14 @@ class Scheduled:
     def start(cls, schedule: Schedule, examples: int, longest: int) -> "Scheduled":
         """Before the first step."""
         sizes = {"adaptive": schedule.capacity, "teacher": examples}
-        kept = sizes.get(schedule.schedule)
-        return cls(schedule.threshold, store=None if kept is None else Store.empty(kept, longest))
+        kept = sizes.get(schedule.answers_by)
+        return cls(schedule.init_threshold, store=None if kept is None else Store.empty(kept, longest))
 
     def validated(self, loss: float, schedule: Schedule) -> None:
         """Hear of the validation loss after an epoch; the first is the one before training."""
         if self.reference is None:
             self.reference = loss
-        elif loss >= self.reference + schedule.tolerance:
+        elif loss >= self.reference + schedule.loss_tolerance:
             self.threshold = min(1.0, self.threshold + schedule.threshold_step)
             self.reference = loss
 
@@ -164,7 +169,7 @@ class Answers:
             coin: Draws whose answers; on the CPU.
             generator: Draws tokens; on the device of the models.
         """
-        kind, share = self.schedule.schedule, self.schedule.share
+        kind, share = self.schedule.answers_by, self.schedule.share
         if kind == "teacher":
             return Drawn(self._by_teacher(reference, rows, memory, generator), "teacher")
         if kind == "on-policy":

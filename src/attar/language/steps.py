@@ -84,7 +84,7 @@ def _descend_by_schedule(
     shown = add_gradient(drawn.batch, Parts(labels=alone), method.micro, state, runtime)
     if not alone and method.objective.label_weight:
         _add(shown, add_gradient(reference, Parts(teacher=False), method.micro, state, runtime))
-    if method.schedule.schedule == "adaptive":
+    if method.schedule.answers_by == "adaptive":
         shown["threshold"] = state.schedule.threshold
     return shown if drawn.corrected is None else {**shown, "corrected": drawn.corrected}
 
@@ -159,7 +159,7 @@ def _draw_rollouts(method: Method, state: Distilling, runtime: Runtime) -> None:
 
 def end_epoch(method: Method, state: Distilling, runtime: Runtime) -> None:
     """Validate, where somebody wants to know: the schedule, or the choice of an epoch."""
-    adaptive = method.schedule.schedule == "adaptive"
+    adaptive = method.schedule.answers_by == "adaptive"
     if method.select == "last" and not adaptive:
         return
     state.validation = validation_loss(method, state, runtime)

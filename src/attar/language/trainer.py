@@ -83,16 +83,16 @@ class DistillationMixin:
     @property
     def _own(self) -> bool:
         """Whether the student's answers are learned from."""
-        return self.distillation.schedule.schedule != "off-policy"
+        return self.distillation.schedule.answers_by != "off-policy"
 
     def _check(self, tokenizer: Any, processes: int) -> None:
         method, own, trainer = self.distillation, self._own, self._trainer
-        if method.objective.divergence == "policy" or method.schedule.schedule == "teacher":
+        if method.objective.divergence == "policy" or method.schedule.answers_by == "teacher":
             raise InputError("policy gradients and the teacher's answers are not for trainers; use language.distill.")
         if tokenizer is None and (own or method.spans.span_weight):
             raise InputError("spans and the student's answers need the tokenizer: give the trainer processing_class=.")
-        if method.clipping.clip == "learned" and processes > 1:
-            raise InputError("a learned mask is for one process; use clip='top-p' on several.")
+        if method.clipping.teacher_clip == "learned" and processes > 1:
+            raise InputError("a learned mask is for one process; use teacher_clip='top-p' on several.")
         if own and (getattr(trainer.args, "packing", False) or getattr(trainer.args, "padding_free", False)):
             raise self._packed_rows()
         other = getattr(trainer.args, "loss_type", "nll") != "nll" or trainer.args.label_smoothing_factor > 0
@@ -104,8 +104,8 @@ class DistillationMixin:
 
     def _packed_rows(self) -> InputError:
         return InputError(
-            f"the schedule {self.distillation.schedule.schedule} has the student answer prompts, but rows hold several "
-            "of them (packed, or free of padding); leave them apart, or take schedule='off-policy'."
+            f"with answers_by {self.distillation.schedule.answers_by} the student answers prompts, but rows hold "
+            "several of them (packed, or free of padding); leave them apart, or take answers_by='off-policy'."
         )
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
@@ -116,7 +116,7 @@ class DistillationMixin:
             network, parameters = self.quantiles, list(self.quantiles.parameters())
             known = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
             if id(parameters[0]) not in known:
-                rate = self.distillation.clipping.clip_lr
+                rate = self.distillation.clipping.quantile_lr
                 optimizer.add_param_group({"params": parameters, "lr": rate, "weight_decay": 0.0})
                 # The trainer clears the gradients of its model alone.
                 optimizer.register_step_post_hook(lambda *_: network.zero_grad())
@@ -256,7 +256,7 @@ class DistillationMixin:
         names = [f"eval_{name}_loss" for name in given] if isinstance(given, dict) else ["eval_loss"]
         losses = [float(metrics[name]) for name in names if name in metrics]
         # Called anew for each of several sets, under longer names, and by users for sets that nothing is chosen by.
-        if metric_key_prefix == "eval" and losses and self.distillation.schedule.schedule == "adaptive":
+        if metric_key_prefix == "eval" and losses and self.distillation.schedule.answers_by == "adaptive":
             self.scheduled.validated(sum(losses) / len(losses), self.distillation.schedule)
         return metrics
 

@@ -7,17 +7,18 @@ from typing import Any
 
 from torch import nn
 
-from attar.core import engine as core
 from attar.core.errors import InputError
 from attar.core.runtime import Engine, Runtime
 from attar.language.artefact import DistilledLanguageModel
 from attar.language.distillation import DistillLanguage
 from attar.language.evaluation import AT, Measures, measured
 from attar.language.generation import Sampling, Voice
-from attar.language.models import is_fresh, stops_of
+from attar.language.kind import KIND
+from attar.language.models import stops_of
 from attar.language.pair import LanguagePair, Model, paired
 from attar.language.rouge import Stem
 from attar.language.sources import load
+from attar.language.tasks import Distill
 from attar.language.tokens import Tokeniser
 
 Say = Callable[[str], None]
@@ -56,25 +57,12 @@ def distill(
         InputError: Teacher, student, data and settings do not fit one another; nothing is lost.
         Interrupted: Stopped by Ctrl-C or SIGTERM; the same call goes on where it stopped.
     """
-    method, runtime = method or DistillLanguage(), Runtime(engine, seed, say=say)
-    if isinstance(student, (str, Path)):
-        method, student = dataclasses.replace(method, student=str(student)), None
-    if student is None and not is_fresh(method.student):
-        student = method.student
-    pair = paired(load(data), teacher, student, tokenizer, None if corpus is None else load(corpus))
-    method = method.resolve(pair, runtime)
-    runtime.plan(0)  # text is ragged: what is compiled for one length would be compiled again for the next
-    runtime.say(str(pair))
-    runtime.say(f"{method.name} · {core.resolved_json(method)}")
-    folder = None if out is None else Path(out)
-    made: DistilledLanguageModel = core.run(method, pair, runtime, out=folder)
-    if made.scores:
-        return made
-    scores = runtime.processes.once(lambda: _scores(made.model, pair, method, runtime, answers))
-    scored = dataclasses.replace(made, scores=scores)
-    if folder is not None:
-        runtime.processes.once(lambda: scored.save(folder))
-    return scored
+    task = Distill(teacher=teacher, module=student, tokenizer=tokenizer, corpus=corpus, answers=answers)
+    runtime, method = Runtime(engine, seed, say=say), method or DistillLanguage()
+    made: DistilledLanguageModel = task.run(
+        method, load(data), runtime, kind=KIND, out=Path(out).expanduser() if out else None
+    )
+    return made
 
 
 def train(
@@ -161,10 +149,10 @@ def evaluate(
     return _measured(pair.student, pair, by, part, rows, answers, seeds, sampling, stem, error_at, runtime)
 
 
-def _scores(
+def scores_of(
     model: nn.Module, pair: LanguagePair, method: DistillLanguage, runtime: Runtime, answers: int
 ) -> dict[str, Any]:
-    """Both on the test part; and the teacher's perplexity over the student's."""
+    """Measures of student and teacher on the test part; and the teacher's perplexity over the student's."""
     by = method.tokeniser(pair)
     common = ("test", None, answers, (10,), method.sampling, None, AT, runtime)
     mine = _measured(model, pair, by, *common)

@@ -1,31 +1,5 @@
 """Gaussian mixtures: distances between them in closed form, and reduction to fewer components."""
 
-from attar.mixtures.artefact import ReducedMixture as ReducedMixture
-from attar.mixtures.brute_force import BruteForce as BruteForce
-from attar.mixtures.cowa import COWA as COWA
-from attar.mixtures.ctdgmr import CTDGMR as CTDGMR
-from attar.mixtures.direct import Direct as Direct
-from attar.mixtures.distances import DIVERGENCES as DIVERGENCES
-from attar.mixtures.distances import KINDS as KINDS
-from attar.mixtures.distances import METRICS as METRICS
-from attar.mixtures.distances import distance as distance
-from attar.mixtures.distances import inner as inner
-from attar.mixtures.distances import log_inner as log_inner
-from attar.mixtures.distances import pairwise as pairwise
-from attar.mixtures.estimator import GaussianMixtureReducer as GaussianMixtureReducer
-from attar.mixtures.gmrc import GMRC as GMRC
-from attar.mixtures.merging import merge as merge
-from attar.mixtures.merging import merge_groups as merge_groups
-from attar.mixtures.methods import METHODS as METHODS
-from attar.mixtures.methods import reduce as reduce
-from attar.mixtures.mixture import GaussianMixture as GaussianMixture
-from attar.mixtures.oggmr import OGGMR as OGGMR
-from attar.mixtures.quadratic import best_weights as best_weights
-from attar.mixtures.reduction import Reduction as Reduction
-from attar.mixtures.runnalls import Runnalls as Runnalls
-from attar.mixtures.salmond import Salmond as Salmond
-from attar.mixtures.sources import load as load
-from attar.mixtures.sources import random_mixture as random_mixture
-from attar.mixtures.sources import standard_1d as standard_1d
-from attar.mixtures.west import West as West
-from attar.mixtures.williams import Williams as Williams
+from attar.core.lazy import lazily
+
+__getattr__, __dir__, __all__ = lazily(__name__)

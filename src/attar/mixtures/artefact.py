@@ -1,7 +1,7 @@
 """A reduced mixture on disk and in memory.
 
 `mixture.safetensors` holds the reduced mixture, the original, and which component went where; `artefact.json` says how
-it was made, `timing.json` how long that took, and `README.md` and `preview.png` are for looking at it.
+it was made, and `README.md` and `preview.png` are for looking at it.
 """
 
 import builtins
@@ -15,16 +15,18 @@ from torch import Tensor
 
 from attar.core import artefact as core
 from attar.core import store
-from attar.core.card import machine_line, model_header, settings_table
-from attar.mixtures.distances import distance
+from attar.core.card import SCORES, escaped, machine_line, made_again, model_header, score_table
+from attar.core.cell import Cell, Measure
+from attar.mixtures.distances import UNITS, distance
 from attar.mixtures.mixture import GaussianMixture
 from attar.mixtures.parameters import CovarianceType
 from attar.mixtures.preview import preview
 
 SCHEMA = 1
-KIND = "mixture"
+KIND = "mixtures"
 TENSORS = "mixture.safetensors"
 TIMING = "timing.json"
+"""How long it took, of artefacts that were made without a run folder."""
 PICTURE = "preview.png"
 SHOWN = ("angle", "nise", "ise")
 
@@ -41,14 +43,15 @@ class ReducedMixture(core.Shareable):
     """What the method looked at, step by step."""
     evaluations: int
     """Candidates that were tried."""
-    seconds: float
-    """Wall time of the reduction."""
+    seconds: float | None
+    """Wall time of the reduction, where it is known."""
     origin: core.Origin
     folder: Path | None = field(default=None, compare=False)
     """Where it was last saved."""
 
+    kind = KIND
     repo_type = "model"
-    files = (TENSORS, core.ARTEFACT, TIMING, PICTURE, core.CARD)
+    files = (TENSORS, core.ARTEFACT, PICTURE, core.CARD, SCORES)
 
     @property
     def title(self) -> str:
@@ -70,6 +73,7 @@ class ReducedMixture(core.Shareable):
         store.make_folder(folder)
         reduced, original = self.mixture.tensors(), self.original.tensors()
         tensors = {**reduced, **{f"original_{name}": tensor for name, tensor in original.items()}}
+        tensors = {name: tensor.clone() for name, tensor in tensors.items()}  # both may be one mixture
         tensors["assignment"] = self.assignment
         kinds = {"covariance_type": self.mixture.covariance_type, "original_type": self.original.covariance_type}
         digest = store.write_tensors(folder / TENSORS, tensors, kinds)
@@ -80,13 +84,13 @@ class ReducedMixture(core.Shareable):
             "distance": {kind: self.distance(kind) for kind in SHOWN},
             "origin": asdict(self.origin),
         }
-        # Apart from the rest, which is the same each time.
-        store.write_json(folder / TIMING, {"seconds": self.seconds})
         picture = self.picture()
         if picture is not None:
             store.write_bytes(folder / PICTURE, picture)
-        core.write_facts(folder, KIND, SCHEMA, facts, card=self._card(pictured=picture is not None))
-        return replace(self, folder=folder)
+        core.write_facts(folder, KIND, SCHEMA, facts)
+        saved = replace(self, folder=folder)
+        saved.write_card(folder)
+        return saved
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -100,14 +104,13 @@ class ReducedMixture(core.Shareable):
         tensors, kinds = core.read_tensors(folder / TENSORS, facts["digest"])
         reduced = _mixture(tensors, "", kinds["covariance_type"])
         original = _mixture(tensors, "original_", kinds["original_type"])
-        timing = folder / TIMING
         return cls(
             mixture=reduced,
             original=original,
             assignment=tensors["assignment"],
             trace=tuple(facts["trace"]),
             evaluations=facts["evaluations"],
-            seconds=float(store.read_json(timing)["seconds"]) if timing.is_file() else math.nan,
+            seconds=core.seconds_of(folder, TIMING),
             origin=core.Origin(**facts["origin"]),
             folder=folder,
         )
@@ -116,6 +119,25 @@ class ReducedMixture(core.Shareable):
         """Both mixtures as PNG; None where matplotlib is not installed."""
         return preview(self.original, self.mixture)
 
+    def shown(self, images: int = 10) -> core.Shown:
+        """Both mixtures, and how far they are apart."""
+        g, f = self.mixture, self.original
+        distances = {kind: Measure.of([[self.distance(kind)]], UNITS.get(kind, ""), "lower") for kind in SHOWN}
+        drawn = self.picture()
+        return core.Shown(
+            size=f"{g.n_components:,} of {f.n_components:,} components",
+            count=g.n_components,
+            bytes=self.bytes,
+            share=100 * g.parameters / f.parameters,
+            facts={
+                "dimension": f"{g.dimension}",
+                "covariances": g.covariance_type,
+                "candidates tried": f"{self.evaluations:,}",
+            },
+            scores=tuple(Cell(one.score, one.values, column=kind) for kind, one in distances.items()),
+            pictures=() if drawn is None else (core.Picture("", drawn),),
+        )
+
     def __str__(self) -> str:
         g, f = self.mixture, self.original
         share = 100 * g.parameters / f.parameters
@@ -123,7 +145,7 @@ class ReducedMixture(core.Shareable):
             f"{g.n_components} of {f.n_components} components in {g.dimension}-D by {self.origin.method}: "
             f"{self.bytes:,} bytes, {share:.1f} % of the original's\n"
             f"distance: {self._distances()}\n"
-            f"{self.evaluations:,} evaluations in {self.seconds:.2f} s"
+            f"{self.evaluations:,} evaluations{'' if self.seconds is None else f' in {self.seconds:.2f} s'}"
         )
 
     def _distances(self) -> str:
@@ -131,11 +153,13 @@ class ReducedMixture(core.Shareable):
         others = ", ".join(f"{kind} {self.distance(kind):.5g}" for kind in SHOWN[1:])
         return f"angle {angle:.5f} ({100 * angle / (math.pi / 2):.2f} % of a right angle), {others}"
 
-    def _card(self, *, pictured: bool) -> str:
+    def card(self, scores: list[Cell]) -> str:
+        """Its README."""
+        pictured = self.folder is not None and (self.folder / PICTURE).exists()
         origin, g, f = self.origin, self.mixture, self.original
         picture = f"![both mixtures]({PICTURE})\n\n" if pictured else ""
         return f"""{model_header("gaussian-mixture")}
-# {self.title}
+# {escaped(self.title)}
 
 {g.n_components} Gaussians in {g.dimension} dimensions that stand for {f.n_components}; {self._distances()}.
 
@@ -145,8 +169,8 @@ from attar.mixtures import ReducedMixture
 small = ReducedMixture.load(".")
 print(small.mixture.weights, small.distance("angle"))
 ```
-
-{settings_table(origin.settings, seed=origin.seed)}
+{score_table(scores, self.bytes)}
+{made_again(origin)}
 
 Fingerprint of the original: `{origin.fingerprint}`. Made with {machine_line(origin.machine)}.
 """

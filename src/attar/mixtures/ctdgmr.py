@@ -37,11 +37,11 @@ class CTDGMR(Reducer):
     regularisation: Annotated[float, Range(0)] = 0.0
     """Weight λ of the entropy, in units of the cost; 0 sends each component to one place."""
     start: Literal["k-means", "em", "runnalls"] = "k-means"
-    """Where to begin: clusters of samples, EM on samples, or Runnalls' result."""
+    """What the result is before the first step: clusters of samples, EM on samples, or Runnalls' result."""
     starts: Annotated[int, Range(1)] = 1
-    """How many drawn starts to take the best of."""
+    """How many starts to take the best of, where they are drawn."""
     rounds: Annotated[int, Range(1)] = 200
-    """Rounds of moving and merging at most."""
+    """Rounds at most, of moving and merging."""
     tolerance: Annotated[float, Range(0)] = 1e-9
     """Stop when the objective falls by less than this share."""
 

@@ -8,6 +8,7 @@ Hasanbelliu and Principe, Closed-Form Cauchy-Schwarz PDF Divergence for Mixture 
 """
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Literal, get_args
 
 from attar.core.errors import InputError
@@ -30,23 +31,24 @@ class Direct(Reducer):
     """Least ISE, NISE or Cauchy-Schwarz divergence by L-BFGS from several starts."""
 
     criterion: Literal["ise", "nise", "cauchy_schwarz"] = "nise"
-    """What to minimise."""
-    starts: tuple[Start, ...] = ("runnalls", "williams")
+    """Distance to the original that is made least."""
+    start_from: tuple[Start, ...] = ("runnalls", "williams")
     """Where to begin: Runnalls' merging, Williams' by pairs, clusters of samples, EM on them. The best end counts."""
     iterations: Annotated[int, Range(1)] = 2000
-    """Iterations at most, from each start."""
+    """Iterations of the optimiser at most, from each start."""
 
+    moved = MappingProxyType({**Reducer.moved, "starts": "start_from"})
     name = "direct"
 
     def __post_init__(self) -> None:
         """Check ranges, and that there is a start."""
         super().__post_init__()
-        if not self.starts:
-            raise InputError(f"starts is empty; name at least one of {', '.join(get_args(Start))}.")
+        if not self.start_from:
+            raise InputError(f"start_from is empty; name at least one of {', '.join(get_args(Start))}.")
 
     def search(self, f: GaussianMixture, generators: Generators) -> Reduction:
         """Minimise from each start."""
-        starts = [self._start(f, start, generators) for start in self.starts]
+        starts = [self._start(f, start, generators) for start in self.start_from]
         return best_of(f, starts, self.criterion, iterations=self.iterations)
 
     def _start(self, f: GaussianMixture, start: Start, generators: Generators) -> Reduction:

@@ -25,6 +25,8 @@ KINDS = METRICS + DIVERGENCES
 
 AT_ONCE = 2**24
 """Numbers in the matrices S_i + T_j that are held at a time: 128 MB in float64, gradients aside."""
+UNITS = {"angle": "rad"}
+"""Of distances, by kind; the others have none."""
 
 
 def distance(

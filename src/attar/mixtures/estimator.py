@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from attar.mixtures.methods import settings_of
 from attar.mixtures.reduction import Reducer
-from attar.mixtures.sources import load
+from attar.mixtures.sources import FITTED, load
 
 
 class GaussianMixtureReducer(BaseEstimator):  # type: ignore[misc]
@@ -19,7 +19,8 @@ class GaussianMixtureReducer(BaseEstimator):  # type: ignore[misc]
         n_components: Components to leave.
         method: A name of `attar.mixtures.METHODS`, or settings of one.
         random_state: Seed of random starts.
-        options: Settings of the method, such as `criterion="nise"`; they are parameters like the others.
+        options: Settings of the method, such as `criterion="nise"`, and `fit_components` of a mixture that is fitted to
+            samples; they are parameters like the others.
 
     Attributes:
         mixture_: The reduced mixture.
@@ -68,8 +69,9 @@ class GaussianMixtureReducer(BaseEstimator):  # type: ignore[misc]
         Raises:
             InputError: Settings or a mixture that cannot be used.
         """
-        settings = settings_of(self.method, self.n_components, self.options)
-        source = load(X, fit_components=settings.fit_components)
+        options = dict(self.options)
+        source = load(X, fit_components=options.pop("fit_components", FITTED))
+        settings = settings_of(self.method, self.n_components, options)
         found = settings.reduce(source.mixture, seed=self.random_state)
         self.reduction_, self.original_, self.mixture_ = found, source.mixture, found.mixture.full()
         fitted = self.mixture_.to_sklearn()

@@ -27,7 +27,7 @@ class GMRC(Reducer):
     """k-means of components by KL divergence, then least ISE (Schieferdecker and Huber, FUSION 2009)."""
 
     rounds: Annotated[int, Range(0)] = 100
-    """Rounds of k-means at most."""
+    """Rounds at most, of k-means."""
     optimise: bool = True
     """Whether all parameters are optimised for the ISE at the end."""
     iterations: Annotated[int, Range(1)] = 2000

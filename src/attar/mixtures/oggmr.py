@@ -43,7 +43,8 @@ class OGGMR(Reducer):
     """Pairs looked at before each merge, those of least Runnalls cost; 0 for all. Unless given: all up to 60
     components; beyond, 100 N / n with n of N components left, few while a merge costs little."""
     starts: Annotated[int, Range(1)] = 1
-    """Starts of the optimiser: own merging, Runnalls', Williams' by pairs, then k-means on samples, each drawn anew."""
+    """How many starts to take the best of: own merging, Runnalls', Williams' by pairs, then k-means on samples, each
+    drawn anew."""
     iterations: Annotated[int, Range(1)] = 2000
     """Iterations of the optimiser at most, from each start."""
     gradient_tolerance: Annotated[float, Range(0)] = 1e-8

@@ -6,7 +6,8 @@ A reducer is settings with a `search`; `reduce` checks, times and labels what it
 import time
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import Annotated
+from types import MappingProxyType
+from typing import Annotated, Self
 
 import numpy as np
 import torch
@@ -14,15 +15,17 @@ from jaxtyping import Int
 from torch import Tensor
 
 from attar.core.artefact import Origin
+from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.seeds import Generators
 from attar.core.settings import Range, Settings
+from attar.core.state import rebuilt
 from attar.mixtures.artefact import ReducedMixture
 from attar.mixtures.distances import distance
 from attar.mixtures.greedy import Merged
 from attar.mixtures.mixture import GaussianMixture
-from attar.mixtures.sources import MixtureSource, load
+from attar.mixtures.sources import MixtureSource
 
 
 @dataclass(frozen=True)
@@ -46,16 +49,24 @@ class Reduction:
         return float(distance(original, self.mixture, kind))
 
 
+@dataclass
+class Reducing:
+    """A mixture before and after; what was found is not kept, since it is one step."""
+
+    source: MixtureSource = rebuilt()
+    found: Reduction = rebuilt(default=None)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Reducer(Settings):
     """Settings that every reducer has, and what the command asks of it."""
 
     n_components: Annotated[int, Range(1)] = 10
     """Components to leave."""
-    fit_components: Annotated[int, Range(1)] = 40
-    """Components of the mixture that is fitted first, where the data is a table of samples."""
 
+    moved = MappingProxyType({"fit_components": None})  # it belongs to how a table is read
     name = "reducer"
+    kind = "mixtures"
 
     @abstractmethod
     def search(self, f: GaussianMixture, generators: Generators) -> Reduction:
@@ -76,10 +87,7 @@ class Reducer(Settings):
         """
         if f.batch_shape:
             raise InputError(f"this is a batch of mixtures, {f.batch_shape}; reduce them one by one: f[0], f[1].")
-        if self.n_components > f.n_components:
-            raise InputError(
-                f"n_components is {self.n_components}, but the mixture has {f.n_components}; ask for that or fewer."
-            )
+        self._check_count(f)
         start = time.perf_counter()
         if self.n_components == f.n_components:
             found = Reduction(f.plain(), torch.arange(f.n_components), (), 0)
@@ -88,24 +96,43 @@ class Reducer(Settings):
             found = self.search(f.plain(), Generators(seed))
         return replace(found, seconds=time.perf_counter() - start)
 
-    def open(self, data: str) -> MixtureSource:
-        """Read what the command's --data names: a mixture, or a table of samples to fit one to.
+    def _check_count(self, f: GaussianMixture) -> None:
+        if self.n_components > f.n_components:
+            raise InputError(
+                f"n_components is {self.n_components}, but the mixture has {f.n_components}; ask for that or fewer."
+            )
+
+    def resolve(self, source: MixtureSource, runtime: Runtime) -> Self:
+        """Nothing is left open.
 
         Raises:
-            InputError: Nothing of the sort is there.
+            InputError: More components are asked for than there are, or the method is not for so many.
         """
-        return load(data, fit_components=self.fit_components)
+        self._check_count(source.mixture)
+        if self.n_components < source.mixture.n_components:
+            self.check(source.mixture)
+        return self
 
-    def compress(self, source: MixtureSource, runtime: Runtime) -> ReducedMixture:
-        """Reduce the mixture of a source.
+    @property
+    def total_steps(self) -> int:
+        """A reduction is one step."""
+        return 1
 
-        Raises:
-            InputError: It has fewer components than asked for.
-        """
-        found = self.reduce(source.mixture, seed=runtime.seed)
-        origin = Origin.made(source, self, runtime)
+    def build(self, source: MixtureSource, runtime: Runtime) -> Reducing:
+        """The mixture as it is."""
+        return Reducing(source)
+
+    def step(self, state: Reducing, runtime: Runtime) -> Metrics:
+        """Reduce it."""
+        state.found = self.reduce(state.source.mixture, seed=runtime.seed)
+        return {"evaluations": float(state.found.evaluations)}
+
+    def result(self, state: Reducing, runtime: Runtime) -> ReducedMixture:
+        """The reduced mixture beside the original."""
+        found, original = state.found, state.source.mixture
+        origin = Origin.made(state.source, self, runtime)
         return ReducedMixture(
-            found.mixture, source.mixture, found.assignment, found.trace, found.evaluations, found.seconds, origin
+            found.mixture, original, found.assignment, found.trace, found.evaluations, found.seconds, origin
         )
 
 

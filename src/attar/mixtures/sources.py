@@ -18,6 +18,8 @@ from attar.mixtures.mixture import GaussianMixture
 
 TABLES = (".npy", ".csv", ".parquet")
 NAMED = ("digits", "standard-1d")
+FITTED = 40
+"""Components of a mixture that is fitted to samples, unless told."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class MixtureSource:
         return f"{self.name}: {f.n_components} components in {f.dimension}-D, {f.covariance_type}; {self.origin}"
 
 
-def load(data: Any, *, fit_components: int = 40) -> MixtureSource:
+def load(data: Any, *, fit_components: int = FITTED) -> MixtureSource:
     """Read, or fit, a mixture.
 
     Args:

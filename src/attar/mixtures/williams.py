@@ -6,6 +6,7 @@ Williams and Maybeck, Cost-Function-Based Gaussian Mixture Reduction for Target 
 """
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 import numpy as np
@@ -24,19 +25,20 @@ from attar.mixtures.reduction import Reducer, Reduction, reduction_of
 class Williams(Reducer):
     """Merge by integral squared error, then optimise it (Williams and Maybeck, FUSION 2003)."""
 
-    cost: Literal["local", "global"] = "global"
-    """ISE of a pair to its merge, or of the original to the whole mixture after the merge."""
+    merge_cost: Literal["local", "global"] = "global"
+    """Cost of a merge: the ISE of the pair to its merge, or of the original to the whole mixture after it."""
     optimise: bool = True
     """Whether all parameters are optimised at the end."""
     iterations: Annotated[int, Range(1)] = 2000
     """Iterations of the optimiser at most."""
 
+    moved = MappingProxyType({**Reducer.moved, "cost": "merge_cost"})
     name = "williams"
 
     def search(self, f: GaussianMixture, generators: Generators) -> Reduction:
         """Merge, then minimise the ISE by a quasi-Newton method."""
         parts = Gaussians.of(f)
-        if self.cost == "local":
+        if self.merge_cost == "local":
             found = reduction_of(merge_cheapest(parts, self.n_components, local_ise(parts)))
         else:
             found = reduction_of(merge_globally(parts, self.n_components, "ise"))

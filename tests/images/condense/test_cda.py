@@ -9,11 +9,12 @@ from attar.core.errors import InputError
 from attar.core.runtime import Engine
 from attar.images.condense.cda import smallest_crop
 from attar.images.networks.architecture import Architecture
-from attar.images.training import Protocol
+from attar.images.training import Auxiliary, Protocol
 
 SMALL = Architecture(width=8, norm="batch")
 ENGINE = Engine(device="cpu", compile="off", quiet=True)
-SETTINGS = {"ipc": 2, "iterations": 6, "architecture": SMALL, "protocol": Protocol(name="brief", epochs=3)}
+TEACHER = Auxiliary(architecture=SMALL, protocol=Protocol(name="brief", epochs=3))
+SETTINGS = {"ipc": 2, "block_steps": 6, "teacher": TEACHER}
 FALLING = ("step", "linear", "cosine")
 
 
@@ -22,7 +23,7 @@ def images(source, method):
 
 
 def bounds(curriculum, milestone=1.0, iterations=4000):
-    method = attar.CDA(curriculum=curriculum, milestone=milestone, iterations=iterations)
+    method = attar.CDA(curriculum=curriculum, milestone=milestone, block_steps=iterations)
     return [method.smallest_at(iteration) for iteration in range(iterations)]
 
 
@@ -68,7 +69,7 @@ def test_a_smaller_least_crop_moves_the_end_only():
 
 
 def test_the_curriculum_begins_again_in_every_block(digits, runtime, monkeypatch):
-    method = attar.CDA(**{**SETTINGS, "block": 5, "iterations": 3}).resolve(digits, runtime)
+    method = attar.CDA(**{**SETTINGS, "block": 5, "block_steps": 3}).resolve(digits, runtime)
     state, asked = method.build(digits, runtime), []
     real = attar.CDA.smallest_at
     monkeypatch.setattr(attar.CDA, "smallest_at", lambda self, i: asked.append(i) or real(self, i))
@@ -80,9 +81,9 @@ def test_the_curriculum_begins_again_in_every_block(digits, runtime, monkeypatch
 def test_published_cells_are_the_scripts():
     tiny, imagenet, larger = (attar.CDA.paper(name, ipc=50) for name in ("tiny-imagenet", "imagenet", "imagenet-21k"))
     assert all((c.curriculum, c.milestone, c.block, c.crop) == ("cosine", 1.0, 100, "on") for c in (tiny, imagenet))
-    assert (tiny.image_lr, tiny.statistics_weight, tiny.iterations, tiny.jitter_from) == (0.4, 0.05, 4000, 0)
+    assert (tiny.image_lr, tiny.statistics_weight, tiny.block_steps, tiny.jitter_from) == (0.4, 0.05, 4000, 0)
     assert (imagenet.image_lr, imagenet.statistics_weight, imagenet.jitter) == (0.25, 0.01, 32)
-    assert (larger.image_lr, larger.statistics_weight, larger.iterations) == (0.05, 0.25, 2000)
+    assert (larger.image_lr, larger.statistics_weight, larger.block_steps) == (0.05, 0.25, 2000)
     assert attar.CDA.paper("cifar100", ipc=1).crop == "on"
     with pytest.raises(InputError, match="unknown data set of CDA's tables"):
         attar.CDA.paper("digits", ipc=1)

@@ -18,10 +18,10 @@ from attar.images.condense.coresets import (
     proportional,
 )
 from attar.images.networks.architecture import Architecture
-from attar.images.training import Protocol, trained
+from attar.images.training import Auxiliary, Protocol
 
 POINTS = torch.tensor([[0.0], [1.0], [2.0], [10.0]])
-SMALL = {"architecture": Architecture(width=8), "protocol": Protocol(name="brief", epochs=1)}
+SMALL = {"observer": Auxiliary(architecture=Architecture(width=8), protocol=Protocol(name="brief", epochs=1))}
 EMBEDDING = ("herding", "k-center", "k-means")
 
 
@@ -117,7 +117,7 @@ def test_cluster_centres_of_pixels_are_network_input_with_the_mean_of_the_class(
 def test_embedding_choices_follow_the_embeddings_of_a_trained_network(few_digits, engine, runtime):
     settings = attar.Herding(ipc=3, **SMALL).resolve(few_digits, runtime)
     small = attar.condense(few_digits, settings, engine=engine)
-    network = trained(few_digits, settings.architecture, runtime, settings.protocol).network
+    network = settings.observer.found(few_digits, runtime).network
     for label, rows in enumerate(few_digits.rows_of):
         picks = rows[herding(embed(network, few_digits, rows, runtime), 3)]
         assert torch.equal(small.images[small.labels == label], few_digits.train.pixels[picks])
@@ -148,7 +148,7 @@ def test_one_number_stands_for_every_class():
 
 @pytest.mark.parametrize("method", [attar.Random, attar.DM])
 def test_the_same_number_for_each_class_is_that_number(method, few_digits, engine):
-    brief = {"steps": 2, "real_batch": 4, "architecture": SMALL["architecture"]} if method is attar.DM else {}
+    brief = {"steps": 2, "real_batch": 4, "architecture": SMALL["observer"].architecture} if method is attar.DM else {}
     one, each = (attar.condense(few_digits, method(ipc=ipc, **brief), engine=engine) for ipc in (2, (2,) * 10))
     assert one.fingerprint == each.fingerprint
 
@@ -189,7 +189,7 @@ def test_a_hundred_of_one_class_and_one_of_another_are_condensed_and_scored(digi
     uneven = digits.subset(torch.cat([rows[: 100 if label < 5 else 1] for label, rows in enumerate(digits.rows_of)]))
     shares = proportional(uneven, 4)
     assert shares == (7,) * 5 + (1,) * 5
-    settings = attar.DM(ipc=shares, steps=3, real_batch=16, architecture=SMALL["architecture"])
+    settings = attar.DM(ipc=shares, steps=3, real_batch=16, architecture=SMALL["observer"].architecture)
     small = attar.condense(uneven, settings, engine=engine)
     assert torch.bincount(small.labels).tolist() == list(shares)
     drawn = uneven.targets[draw_rows(uneven.rows_of, 16, torch.Generator())]
@@ -226,5 +226,5 @@ def test_a_class_has_one_mean():
 
 
 def test_settings_name_their_network(few_digits, runtime):
-    assert attar.Herding().resolve(few_digits, runtime).architecture.depth == 2
+    assert attar.Herding().resolve(few_digits, runtime).observer.architecture.depth == 2
     assert dataclasses.replace(attar.KMeans(), space="pixel").space == "pixel"

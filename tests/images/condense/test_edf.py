@@ -8,7 +8,7 @@ from attar.core.runtime import Engine, Runtime
 from attar.images.condense.edf import TABLE, pixel_weights
 from attar.images.experts import Experts
 from attar.images.networks.architecture import Architecture
-from attar.images.training import PROTOCOLS, trained
+from attar.images.training import PROTOCOLS, Auxiliary, trained
 
 ENGINE = Engine(device="cpu", compile="off", quiet=True)
 BRIEF = {
@@ -19,19 +19,14 @@ BRIEF = {
     "architecture": Architecture(width=8),
     "experts": Experts(experts=1),
     "refresh": 2,
+    "observer": Auxiliary(
+        architecture=Architecture(norm="batch"), protocol=dataclasses.replace(PROTOCOLS["ceiling"], epochs=2)
+    ),
 }
 
 
 def condensed(source, **settings):
     return attar.condense(source, attar.EDF(**{**BRIEF, **settings}), engine=ENGINE)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quickly():
-    """The observer trains for two epochs."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(PROTOCOLS, "ceiling", dataclasses.replace(PROTOCOLS["ceiling"], epochs=2))
-        yield
 
 
 def test_weights_are_one_below_the_mean_and_emphasis_plus_map_above():
@@ -56,7 +51,9 @@ def test_a_constant_map_and_no_dropout_are_datm(few_digits, monkeypatch):
         "attar.images.condense.edf.grad_cam", lambda network, images, classes: torch.zeros(len(images), 2, 2)
     )
     edf = condensed(few_digits, dropout=0.0)
-    datm = attar.condense(few_digits, attar.DATM(**{k: v for k, v in BRIEF.items() if k != "refresh"}), engine=ENGINE)
+    datm = attar.condense(
+        few_digits, attar.DATM(**{k: v for k, v in BRIEF.items() if k not in ("refresh", "observer")}), engine=ENGINE
+    )
     assert torch.equal(edf.images, datm.images)
 
 
@@ -99,4 +96,4 @@ def test_an_observer_of_other_classes_is_refused(few_digits, shapes, tmp_path):
     )
     other.save(tmp_path)
     with pytest.raises(attar.InputError, match=r"was trained on 3 classes of \(3, 16, 16\)"):
-        condensed(few_digits, observer=str(tmp_path))
+        condensed(few_digits, observer=Auxiliary(folder=str(tmp_path)))

@@ -24,7 +24,7 @@ from attar.images.views.augment import OPERATIONS, Draw, augment, draw_pair, str
 
 SMALL = Architecture(width=8)
 ENGINE = Engine(device="cpu", compile="off", quiet=True)
-BRIEF = {"ipc": 2, "networks": 1, "matches": 1, "epochs": 1, "real_batch": 6, "architecture": SMALL}
+BRIEF = {"ipc": 2, "network_draws": 1, "matches": 1, "network_epochs": 1, "real_batch": 6, "architecture": SMALL}
 ALIKE = {"start": "real", "augmentation": "none"}
 """What makes DC, DSA and DCC start and look the same."""
 
@@ -331,13 +331,13 @@ def condensed(source, method):
 
 
 def test_dsa_without_augmentation_is_dc(digits):
-    loops = {"networks": 2, "matches": 2}
+    loops = {"network_draws": 2, "matches": 2}
     sets = [condensed(digits, kind(**{**BRIEF, **loops, **ALIKE})) for kind in (attar.DC, attar.DSA)]
     assert torch.equal(sets[0].images, sets[1].images)
 
 
 def test_dcc_that_only_warms_up_is_dsa(digits):
-    loops = {"networks": 2, "matches": 3}
+    loops = {"network_draws": 2, "matches": 3}
     dcc = condensed(digits, attar.DCC(**{**BRIEF, **loops}, warmup_networks=2, warmup_matches=3))
     assert torch.equal(dcc.images, condensed(digits, attar.DSA(**{**BRIEF, **loops})).images)
 
@@ -357,7 +357,7 @@ def test_of_one_class_both_losses_are_the_same():
 
 
 def test_the_warm_up_is_class_by_class_and_then_it_is_over(digits, runtime):
-    method = attar.DCC(ipc=2, networks=8, matches=12).resolve(digits, runtime)
+    method = attar.DCC(ipc=2, network_draws=8, matches=12).resolve(digits, runtime)
     assert method.warmup_networks == 2
     sizes = [len(method.groups(done, 10, runtime)) for done in range(method.total_steps)]
     assert sizes == ([10] * 10 + [1] * 2) * 2 + [1] * 12 * 6
@@ -369,7 +369,7 @@ def test_the_warm_up_is_class_by_class_and_then_it_is_over(digits, runtime):
 @pytest.mark.parametrize("name, ipc, loops", [("DC", 1, (1, 1)), ("DCC", 1, (10, 5)), ("DSA", 50, (50, 10))])
 def test_the_loops_are_those_of_the_code(name, ipc, loops, digits, runtime):
     method = getattr(attar, name)(ipc=ipc).resolve(digits, runtime)
-    assert (method.matches, method.epochs) == loops
+    assert (method.matches, method.network_epochs) == loops
     assert attar.DC(ipc=25).loops(25) == (25, 20)
 
 
@@ -383,7 +383,7 @@ def test_presets_are_those_of_the_scripts():
 
 def test_a_warm_up_longer_than_the_run_is_refused(digits, runtime):
     with pytest.raises(InputError, match="warmup_networks is 5, but there are only 2 networks"):
-        attar.DCC(networks=2, warmup_networks=5).resolve(digits, runtime)
+        attar.DCC(network_draws=2, warmup_networks=5).resolve(digits, runtime)
 
 
 # Where the claim lives.
@@ -407,7 +407,7 @@ def alike():
 def test_where_classes_share_much_dc_falls_below_random_and_dcc_does_not(alike):
     """The paper's central claim, where the shared part is twelve times as long as what parts the classes."""
     network = Architecture(network="mlp", width=64)
-    loops = {"ipc": 1, "networks": 150, "matches": 1, "epochs": 0, "lr": 0.2, "architecture": network}
+    loops = {"ipc": 1, "network_draws": 150, "matches": 1, "network_epochs": 0, "lr": 0.2, "architecture": network}
 
     def score(method):
         small = condensed(alike, method)

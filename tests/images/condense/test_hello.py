@@ -11,17 +11,18 @@ from attar.images.condense.hello import fitting_loss, lost_detail, mean_answer
 from attar.images.labels.captions import TinyClip
 from attar.images.networks.architecture import Architecture
 from attar.images.score import train_and_test
-from attar.images.training import PROTOCOLS, Protocol, TrainNetwork, accuracy, trained
+from attar.images.training import PROTOCOLS, Auxiliary, Protocol, TrainNetwork, accuracy, trained
 
 ENGINE = Engine(device="cpu", compile="off", quiet=True)
 SMALL = Architecture(width=8, norm="batch")
 BRIEF = Protocol(name="brief", epochs=2)
+OBSERVER = Auxiliary(architecture=SMALL, protocol=BRIEF)
 TINY = TinyClip(clip_width=16, clip_layers=1, clip_epochs=1)
 
 
 def hello(**settings):
-    few = {"ipc": 1, "candidates": 20, "fit_steps": 3, "rank": 2, "tiny": TINY, "architecture": SMALL}
-    return attar.HeLlO(**{**few, "protocol": BRIEF, **settings})
+    few = {"ipc": 1, "candidates": 20, "fit_steps": 3, "rank": 2, "tiny": TINY, "observer": OBSERVER}
+    return attar.HeLlO(**{**few, **settings})
 
 
 # The fit.
@@ -43,9 +44,7 @@ def test_weak_teachers_answer_together(generator):
 
 def test_the_images_are_rdeds(digits):
     ours = attar.condense(digits, hello(ipc=2), engine=ENGINE)
-    theirs = attar.condense(
-        digits, attar.RDED(ipc=2, candidates=20, labels="hard", architecture=SMALL, protocol=BRIEF), engine=ENGINE
-    )
+    theirs = attar.condense(digits, attar.RDED(ipc=2, candidates=20, labels="hard", observer=OBSERVER), engine=ENGINE)
     assert torch.equal(ours.images, theirs.images)
     assert torch.equal(ours.labels, theirs.labels)
 
@@ -66,14 +65,14 @@ def labellers(digits, tmp_path_factory):
     train, test = (split.select(row) for split, row in zip((digits.train, digits.test), rows, strict=True))
     known = dataclasses.replace(digits, classes=digits.classes[:5], train=train, test=test)
     trained(known, Architecture(width=32, norm="batch"), runtime, PROTOCOLS["ceiling"]).save(folder)
-    teachers = {"architecture": Architecture(width=16, norm="batch"), "stages": (6, 12)}
-    teachers["protocol"] = Protocol(name="teachers", epochs=12, batch=64)
+    network, protocol = Architecture(width=16, norm="batch"), Protocol(name="teachers", epochs=12, batch=64)
+    teachers = {"observer": Auxiliary(architecture=network, protocol=protocol), "stages": (6, 12)}
     fits = {
         "nothing": {"rank": 0, "head_rank": 0, "fit_steps": 0},
         "head": {"rank": 0, "fit_steps": 200},
         "both": {"rank": 4, "fit_steps": 200},
     }
-    settings = {**teachers, "encoder": str(folder), "head": "mean", "fit_lr": 1e-2}
+    settings = {**teachers, "encoder": str(folder), "class_features": "mean", "fit_lr": 1e-2}
     return {name: attar.condense(digits, hello(**settings, **fit), engine=ENGINE) for name, fit in fits.items()}
 
 
@@ -192,8 +191,8 @@ def test_the_heads_rank_follows_the_classes(classes, rank, runtime):
 
 
 def test_nine_weak_teachers_end_with_the_training(digits, runtime):
-    resolved = hello(protocol=PROTOCOLS["ceiling"]).resolve(digits, runtime)
+    resolved = hello(observer=Auxiliary(architecture=SMALL)).resolve(digits, runtime)
     assert len(resolved.stages) == 9
     assert resolved.stages[-1] == 30
     with pytest.raises(InputError, match=r"stages has 31, but the teacher is trained for 30 epochs"):
-        hello(stages=(1, 31), protocol=PROTOCOLS["ceiling"]).resolve(digits, runtime)
+        hello(stages=(1, 31), observer=Auxiliary(architecture=SMALL)).resolve(digits, runtime)

@@ -10,15 +10,16 @@ from attar.core.runtime import Engine, Runtime
 from attar.images.condense.rded import cut, most_typical, most_typical_of_each, realism_loss, tiled
 from attar.images.networks.architecture import Architecture
 from attar.images.score import evaluate, train_and_test
-from attar.images.training import PROTOCOLS, Protocol, TrainNetwork, distillation_loss, trained, trainings
+from attar.images.training import PROTOCOLS, Auxiliary, Protocol, TrainNetwork, distillation_loss, trained, trainings
 
 SMALL = Architecture(width=8, norm="batch")
 BRIEF = Protocol(name="brief", epochs=3)
+OBSERVER = Auxiliary(architecture=SMALL, protocol=BRIEF)
 ENGINE = Engine(device="cpu", compile="off", quiet=True)
 
 
 def rded(**settings):
-    return attar.RDED(**{"ipc": 2, "candidates": 30, "architecture": SMALL, "protocol": BRIEF, **settings})
+    return attar.RDED(**{"ipc": 2, "candidates": 30, "observer": OBSERVER, **settings})
 
 
 @pytest.fixture(scope="module")
@@ -216,10 +217,10 @@ def test_published_cells_are_the_scripts():
 
 def test_an_observer_of_ones_own_is_read_from_its_folder(digits, shapes, tmp_path, runtime):
     trained(digits, SMALL, runtime, BRIEF).save(tmp_path)
-    own = attar.condense(digits, rded(observer=str(tmp_path)), engine=ENGINE)
+    own = attar.condense(digits, rded(observer=Auxiliary(folder=str(tmp_path))), engine=ENGINE)
     assert torch.equal(own.images, attar.condense(digits, rded(), engine=ENGINE).images)
     with pytest.raises(InputError, match="was trained on 10 classes of"):
-        attar.condense(shapes, rded(observer=str(tmp_path), factor=1), engine=ENGINE)
+        attar.condense(shapes, rded(observer=Auxiliary(folder=str(tmp_path)), factor=1), engine=ENGINE)
 
 
 @pytest.mark.parametrize(

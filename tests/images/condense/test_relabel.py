@@ -7,15 +7,16 @@ from attar.core.runtime import Engine, Runtime
 from attar.core.seeds import derived_seed
 from attar.images.networks.architecture import Architecture
 from attar.images.score import train_and_test
-from attar.images.training import Protocol, trained
+from attar.images.training import Auxiliary, Protocol, trained
 
 SMALL = Architecture(width=8)
 BRIEF = Protocol(name="brief", epochs=10, batch=64, lr=0.1, augmented=False)
+TEACHER = Auxiliary(architecture=SMALL, protocol=BRIEF)
 ENGINE = Engine(device="cpu", compile="off", quiet=True)
 
 
 def relabelled(source, seed=0, **settings):
-    settings = {"ipc": 2, "teachers": 2, "architecture": SMALL, "protocol": BRIEF, **settings}
+    settings = {"ipc": 2, "teachers": 2, "teacher": TEACHER, **settings}
     return attar.condense(source, attar.Relabelled(**settings), seed=seed, engine=ENGINE)
 
 
@@ -28,18 +29,20 @@ def teacher(source, runtime, number):
     "images, plain",
     [
         ("random", attar.Random(ipc=2)),
-        ("herding", attar.Herding(ipc=2, architecture=SMALL, protocol=BRIEF)),
-        ("k-means", attar.KMeans(ipc=2, architecture=SMALL, protocol=BRIEF)),
+        ("herding", attar.Herding(ipc=2, observer=TEACHER)),
+        ("k-means", attar.KMeans(ipc=2, observer=TEACHER)),
     ],
 )
 def test_images_are_those_of_the_method_of_that_name(images, plain, digits):
-    assert torch.equal(relabelled(digits, images=images).images, attar.condense(digits, plain, engine=ENGINE).images)
+    assert torch.equal(relabelled(digits, chosen_by=images).images, attar.condense(digits, plain, engine=ENGINE).images)
 
 
-@pytest.mark.parametrize("settings", [{"images": "class-mean", "ipc": 1}, {"images": "k-means", "space": "pixel"}])
+@pytest.mark.parametrize(
+    "settings", [{"chosen_by": "class-mean", "ipc": 1}, {"chosen_by": "k-means", "space": "pixel"}]
+)
 def test_averages_are_kept_as_network_input(settings, digits):
     small = relabelled(digits, **settings)
-    plain = attar.ClassMean() if settings["images"] == "class-mean" else attar.KMeans(ipc=2, space="pixel")
+    plain = attar.ClassMean() if settings["chosen_by"] == "class-mean" else attar.KMeans(ipc=2, space="pixel")
     assert torch.equal(small.images, attar.condense(digits, plain, engine=ENGINE).images)
     assert small.images.dtype == torch.float32
 
@@ -79,8 +82,8 @@ def test_soft_labels_teach_more_than_hard_ones(digits):
 @pytest.mark.parametrize(
     "settings, sentence",
     [
-        ({"images": "class-mean", "ipc": 2}, "ipc is 2; it must be from 1 to 1."),
-        ({"images": "kmeans"}, "did you mean 'k-means'"),
+        ({"chosen_by": "class-mean", "ipc": 2}, "ipc is 2; it must be from 1 to 1."),
+        ({"chosen_by": "kmeans"}, "did you mean 'k-means'"),
         ({"teachers": 0}, "teachers is 0; it must be at least 1."),
         ({"ipc": 200}, "ipc is 200, but class"),
     ],

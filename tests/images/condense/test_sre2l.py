@@ -21,16 +21,17 @@ from attar.images.condense.recover import (
 )
 from attar.images.networks.architecture import Architecture, norms_of
 from attar.images.score import train_and_test
-from attar.images.training import PROTOCOLS, Protocol, trained
+from attar.images.training import PROTOCOLS, Auxiliary, Protocol, trained
 
 SMALL = Architecture(width=8, norm="batch")
 BRIEF = Protocol(name="brief", epochs=10, batch=64, lr=0.1, augmented=False)
 """Ten epochs after which a teacher is right about 97 of 100 digits."""
+TEACHER = Auxiliary(architecture=SMALL, protocol=BRIEF)
 ENGINE = Engine(device="cpu", compile="off", quiet=True)
 
 
 def sre2l(**settings):
-    return attar.SRe2L(**{"ipc": 2, "iterations": 5, "architecture": SMALL, "protocol": BRIEF, **settings})
+    return attar.SRe2L(**{"ipc": 2, "block_steps": 5, "teacher": TEACHER, **settings})
 
 
 def recovering(method, source, runtime):
@@ -202,7 +203,7 @@ def test_total_variation_is_zero_on_flat_images_and_counts_four_directions():
 
 
 def test_without_the_term_and_without_views_cross_entropy_falls_to_nothing(digits, runtime):
-    settings = {"statistics_weight": 0.0, "jitter": 0, "crop": "off", "iterations": 60, "ipc": 1}
+    settings = {"statistics_weight": 0.0, "jitter": 0, "crop": "off", "block_steps": 60, "ipc": 1}
     method, state = recovering(sre2l(**settings), digits, runtime)
     losses = [float(method.step(state, runtime)["cross_entropy"]) for _ in range(60)]
     assert losses[-1] < 0.01
@@ -225,7 +226,7 @@ def test_images_stay_in_range_and_are_cut_off_to_bytes(digits, runtime):
 
 
 def test_the_step_size_falls_by_a_cosine_and_adam_forgets_between_blocks(digits, runtime):
-    method, state = recovering(sre2l(block=5, iterations=4, image_lr=0.2), digits, runtime)
+    method, state = recovering(sre2l(block=5, block_steps=4, image_lr=0.2), digits, runtime)
     rates, ages = [], []
     for _ in range(8):
         method.step(state, runtime)
@@ -238,7 +239,7 @@ def test_the_step_size_falls_by_a_cosine_and_adam_forgets_between_blocks(digits,
 def test_blocks_hold_different_classes_and_fill_the_set(digits, runtime):
     method = sre2l(ipc=(3, 1, 2, 2, 2, 2, 2, 2, 2, 4), block=4).resolve(digits, runtime)
     blocks = [block for group in method.plan for block in group]
-    labels = attar.condense(digits, dataclasses.replace(method, iterations=1), engine=ENGINE).labels
+    labels = attar.condense(digits, dataclasses.replace(method, block_steps=1), engine=ENGINE).labels
     assert [len(block.rows) for block in blocks] == [4, 4, 2, 4, 4, 1, 2, 1]
     assert sorted(torch.cat([block.rows for block in blocks]).tolist()) == list(range(22))
     assert all(len(labels[block.rows].unique()) == len(block.rows) for block in blocks)
@@ -273,7 +274,7 @@ def teacher_of(digits, runtime):
 def test_the_statistics_term_brings_statistics_nearer(digits, runtime):
     ends = []
     for weight in (0.0, 1.0):
-        method, state = recovering(sre2l(statistics_weight=weight, iterations=40, ipc=1), digits, runtime)
+        method, state = recovering(sre2l(statistics_weight=weight, block_steps=40, ipc=1), digits, runtime)
         gaps = [float(method.step(state, runtime.with_seed(0))["statistics"]) for _ in range(40)]
         ends.append(sum(gaps[-5:]) / 5)
     assert ends[1] < 0.7 * ends[0]
@@ -320,7 +321,12 @@ def resnet_folder(tmp_path_factory):
 
 
 def test_a_classifier_of_transformers_is_a_teacher(resnet_folder, shapes, digits):
-    settings = {"teacher": f"transformers:{resnet_folder}", "labels": "hard", "ipc": 1, "iterations": 2}
+    settings = {
+        "teacher": Auxiliary(folder=f"transformers:{resnet_folder}"),
+        "labels": "hard",
+        "ipc": 1,
+        "block_steps": 2,
+    }
     small = attar.condense(digits, sre2l(**settings), engine=ENGINE)
     assert small.images.shape == (10, 1, 8, 8)
     assert small.teacher is None
@@ -332,18 +338,18 @@ def test_a_classifier_of_transformers_is_a_teacher(resnet_folder, shapes, digits
 
 def test_a_teacher_is_read_from_its_folder(digits, runtime, tmp_path):
     teacher_of(digits, runtime).save(tmp_path)
-    own = attar.condense(digits, sre2l(teacher=str(tmp_path)), engine=ENGINE)
+    own = attar.condense(digits, sre2l(teacher=Auxiliary(folder=str(tmp_path))), engine=ENGINE)
     assert torch.equal(own.images, attar.condense(digits, sre2l(), engine=ENGINE).images)
 
 
 @pytest.mark.parametrize("architecture", [Architecture(width=8), Architecture(network="mlp")])
 def test_a_teacher_without_batch_norm_is_refused_before_it_is_trained(architecture, digits, monkeypatch):
-    monkeypatch.setattr("attar.images.condense.sre2l.found_or_trained", lambda *a: pytest.fail("trained"))
+    monkeypatch.setattr("attar.images.training.found_or_trained", lambda *a: pytest.fail("trained"))
     with pytest.raises(InputError) as refusal:
-        attar.condense(digits, sre2l(architecture=architecture), engine=ENGINE)
+        attar.condense(digits, sre2l(teacher=dataclasses.replace(TEACHER, architecture=architecture)), engine=ENGINE)
     assert str(refusal.value) == (
-        "the teacher has no batch norm, from whose statistics images are recovered; take one that has (--norm batch), "
-        "or a method that needs none, such as dm."
+        "the teacher has no batch norm, from whose statistics images are recovered; take one that has (--teacher.norm "
+        "batch), or a method that needs none, such as dm."
     )
 
 
@@ -356,16 +362,16 @@ def test_what_does_not_fit_is_refused(digits, runtime):
 
 def test_published_cells_are_the_scripts():
     tiny, cifar, imagenet = (attar.SRe2L.paper(name, ipc=50) for name in ("tiny-imagenet", "cifar100", "imagenet"))
-    assert (tiny.image_lr, tiny.statistics_weight, tiny.iterations, tiny.jitter_from, tiny.jitter) == (
+    assert (tiny.image_lr, tiny.statistics_weight, tiny.block_steps, tiny.jitter_from, tiny.jitter) == (
         0.1,
         1.0,
         4000,
         -4,
         4,
     )
-    assert (cifar.image_lr, cifar.statistics_weight, cifar.iterations, cifar.crop) == (0.25, 0.01, 1000, "off")
+    assert (cifar.image_lr, cifar.statistics_weight, cifar.block_steps, cifar.crop) == (0.25, 0.01, 1000, "off")
     assert (imagenet.block, imagenet.first_weight, imagenet.jitter, imagenet.smallest_crop) == (100, 10.0, 32, 0.08)
-    assert all(cell.architecture.norm == "batch" for cell in (tiny, cifar, imagenet))
+    assert all(cell.teacher.architecture.norm == "batch" for cell in (tiny, cifar, imagenet))
     with pytest.raises(InputError, match="unknown data set of SRe2L's tables 'mnist'"):
         attar.SRe2L.paper("mnist", ipc=1)
 

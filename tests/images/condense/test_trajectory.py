@@ -195,7 +195,10 @@ def test_balancing_is_another_step_size(few_digits):
     )
     faster = match(state.student, state.images, state.labels, torch.tensor(0.01 * factor), Task(start, batches, points))
     assert float(scaled.loss) == pytest.approx(float(faster.loss), rel=1e-5)
-    assert torch.allclose(scaled.images, faster.images, rtol=1e-3, atol=1e-9)
+    # Single precision rounds a sum to 1e-7 of its largest terms, so pixels near zero are held to that.
+    largest = float(faster.images.abs().max())
+    assert torch.allclose(scaled.images, faster.images, rtol=1e-3, atol=1e-6 * largest)
+    assert float((scaled.images - faster.images).norm() / faster.images.norm()) < 1e-5
 
 
 def test_only_kernels_are_perturbed_and_by_little(few_digits):

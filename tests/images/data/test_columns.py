@@ -137,7 +137,7 @@ def test_the_first_split_with_labels_is_tested_on():
     splits["test"] = encoded(PICTURES[:4], NUMBERS[:4])
     assert len(attar.load(datasets.DatasetDict(splits)).test) == 4
     del splits["test"], splits["validation"]
-    assert attar.load(datasets.DatasetDict(splits), seed=3).split == "80/20 by seed 3"
+    assert attar.load(datasets.DatasetDict(splits), split_seed=3).split == "80/20 by seed 3"
 
 
 def test_a_split_by_itself_is_the_training_set_whatever_it_is_called():

@@ -145,7 +145,7 @@ def test_the_fingerprint_of_a_folder_is_its_content_wherever_it_lies(tmp_path, c
     assert load_streamed(tmp_path / "far" / "pets").fingerprint == first
     folder.rename(tmp_path / "animals")
     assert load_streamed(tmp_path / "animals").fingerprint == first
-    assert load_streamed(tmp_path / "animals", seed=1).fingerprint != first
+    assert load_streamed(tmp_path / "animals", split_seed=1).fingerprint != first
     assert load_streamed(tmp_path / "animals", size=6).fingerprint != first
 
 
@@ -185,7 +185,7 @@ def test_the_second_opening_reads_no_image_for_its_fingerprint(form, tmp_path, c
     first = load_streamed(path).fingerprint
     unreadable()
     assert load_streamed(path).fingerprint == first
-    assert load_streamed(path, seed=2).fingerprint != first
+    assert load_streamed(path, split_seed=2).fingerprint != first
 
 
 def test_each_column_of_a_file_has_a_fingerprint_of_its_own(tmp_path, cache):

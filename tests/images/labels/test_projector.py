@@ -14,20 +14,21 @@ from attar.images.labels.encoders import Embedding, Look, encoder_for
 from attar.images.labels.lowrank import adapt_
 from attar.images.labels.projector import Labeller, Projector, label_bytes, match_
 from attar.images.networks.architecture import Architecture
-from attar.images.training import PROTOCOLS, Protocol, TrainNetwork, trained
+from attar.images.training import PROTOCOLS, Auxiliary, Protocol, TrainNetwork, trained
 from clip_files import save_clip
 
 ENGINE = Engine(device="cpu", compile="off", quiet=True)
 SMALL = Architecture(width=8, norm="batch")
 BRIEF = Protocol(name="brief", epochs=2)
+OBSERVER = Auxiliary(architecture=SMALL, protocol=BRIEF)
 TINY = TinyClip(clip_width=16, clip_layers=1, clip_epochs=1)
 NAMES = tuple("0123456789")
 BYTES = {"int8": 1, "float16": 2, "float32": 4}
 
 
 def hello(**settings):
-    few = {"ipc": 1, "candidates": 20, "fit_steps": 3, "rank": 2, "tiny": TINY, "architecture": SMALL}
-    return attar.HeLlO(**{**few, "protocol": BRIEF, **settings})
+    few = {"ipc": 1, "candidates": 20, "fit_steps": 3, "rank": 2, "tiny": TINY, "observer": OBSERVER}
+    return attar.HeLlO(**{**few, **settings})
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +158,7 @@ def test_an_encoder_that_everybody_has_is_named_and_not_stored(digits, images, c
 
 
 def test_a_stored_head_needs_no_words(digits, images, clip, tmp_path):
-    small = attar.condense(digits, hello(encoder=clip, head="text-stored"), engine=ENGINE)
+    small = attar.condense(digits, hello(encoder=clip, class_features="text-stored"), engine=ENGINE)
     plain = attar.condense(digits, hello(encoder=clip), engine=ENGINE)
     assert small.teacher.bytes == plain.teacher.bytes + 2 * 8 * 10
     assert small.teacher.tensors["head"].dtype == torch.float16

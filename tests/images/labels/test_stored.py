@@ -14,7 +14,7 @@ from attar.images.labels.formats import NEVER, bytes_per_row, decode, encode
 from attar.images.labels.stored import LABELS, SoftLabels, shard_name
 from attar.images.networks.architecture import Architecture
 from attar.images.score import evaluate, train_and_test
-from attar.images.training import PROTOCOLS, Protocol, TrainNetwork, trained
+from attar.images.training import PROTOCOLS, Auxiliary, Protocol, TrainNetwork, trained
 from attar.images.views.crops import resized_crop
 from attar.images.views.epochs import draw_views, own_share
 
@@ -28,7 +28,12 @@ FORMATS = ("float32", "float16", "int8", "int4", "top-k", "hard")
 @pytest.fixture(scope="module")
 def saved(digits, tmp_path_factory):
     """A function that saves a copy of one set that carries its teacher."""
-    settings = {"ipc": 2, "candidates": 20, "labels": "teacher", "architecture": SMALL, "protocol": BRIEF}
+    settings = {
+        "ipc": 2,
+        "candidates": 20,
+        "labels": "teacher",
+        "observer": Auxiliary(architecture=SMALL, protocol=BRIEF),
+    }
     small = attar.condense(digits, attar.RDED(**settings), engine=ENGINE)
     return lambda: small.save(tmp_path_factory.mktemp("set"))
 
@@ -324,7 +329,7 @@ def test_a_teacher_of_ones_own_or_one_trained_on_the_data_will_do(digits, shapes
     own = attar.label(bare, attar.StoreLabels(**settings), engine=ENGINE)
     assert own.soft.are_of(network)
     bare = attar.condense(digits, attar.Random(ipc=1), out=tmp_path / "two", engine=ENGINE)
-    found = attar.label(bare, attar.StoreLabels(epochs=1), data=digits, architecture=SMALL, engine=ENGINE)
+    found = attar.label(bare, attar.StoreLabels(epochs=1), data=digits, network=SMALL, engine=ENGINE)
     assert not found.soft.are_of(network)
     bare = attar.condense(shapes, attar.Random(ipc=1), out=tmp_path / "three", engine=ENGINE)
     with pytest.raises(InputError, match="tells other classes apart than the 3 that it is to label"):

@@ -83,7 +83,7 @@ def test_it_is_evaluated_with_by_name(resnet_folder, shapes, engine):
     how = Protocol(name="brief", epochs=3, lr=0.05)
     settings = {"repeats": 1, "protocol": how, "ceiling": "skip", "beside": "skip", "engine": engine}
     row = evaluate(small, shapes, networks=[f"transformers:{resnet_folder}"], **settings).networks[0]
-    assert row.network == f"transformers:{resnet_folder}"
+    assert row.column == f"transformers:{resnet_folder}"
     assert 0 <= row.score.value <= 100
 
 

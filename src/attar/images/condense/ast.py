@@ -71,8 +71,8 @@ class AST(MTT):
     """
 
     start: Literal[Start, "representative"] = "representative"  # type: ignore[assignment]
-    """What the synthetic images are before the first step; representative: real ones nearest to the centres of an
-    expert's answers."""
+    """What the result is before the first step: real images drawn at random (real), noise, or what a selection takes;
+    representative: real ones nearest to the centres of an expert's answers."""
     clusters: Annotated[int, Range(1)] | None = None
     """Centres per class; one per image unless given. The code has 10 at any ipc, and so no image at all at one per
     class; here a number that does not divide ipc is refused."""

@@ -21,7 +21,7 @@ class CDA(SRe2L):
     """Recover images like SRe2L, through crops that start whole and may shrink (TMLR 2024, arXiv:2311.18838).
 
     Only the lower bound of a crop's area moves, from one to `smallest_crop` over the first `milestone` of a block's
-    iterations; areas are uniform between it and one. As the step size falls too, the outline is learned in large
+    steps; areas are uniform between it and one. As the step size falls too, the outline is learned in large
     steps and what fills it in small ones. Random numbers are the same for every curriculum.
     """
 
@@ -29,7 +29,7 @@ class CDA(SRe2L):
     """How the bound falls: at once at the milestone, in a line, by half a cosine; or not at all (SRe2L), or the
     cosine the other way round (the paper's counter-example; its exact form there is not known)."""
     milestone: Annotated[float, Range(0, 1)] = 1.0
-    """Share of a block's iterations over which it does."""
+    """Share of a block's steps over which it does."""
     crop: Literal["auto", "on", "off"] = "on"
     """Whether views are random resized crops; auto: from 64 pixels on."""
 
@@ -37,8 +37,8 @@ class CDA(SRe2L):
 
     def smallest_at(self, iteration: int) -> float:
         """The bound at an iteration, which is counted anew in every block."""
-        assert self.iterations is not None, "resolve the settings first"
-        span = self.milestone * self.iterations
+        assert self.block_steps is not None, "resolve the settings first"
+        span = self.milestone * self.block_steps
         way = min(1.0, iteration / span) if span else 1.0
         return smallest_crop(self.curriculum, way, least=self.smallest_crop)
 
@@ -57,7 +57,7 @@ CURRICULA: dict[str, dict[str, Any]] = {
     "cifar100": CIFAR | {"crop": "on"},
     "tiny-imagenet": SCRIPTS["tiny-imagenet"] | {"image_lr": 0.4, "statistics_weight": 0.05, "jitter_from": 0},
     "imagenet": SCRIPTS["imagenet"],
-    "imagenet-21k": SCRIPTS["imagenet"] | {"image_lr": 0.05, "statistics_weight": 0.25, "iterations": 2000},
+    "imagenet-21k": SCRIPTS["imagenet"] | {"image_lr": 0.05, "statistics_weight": 0.25, "block_steps": 2000},
 }
 
 

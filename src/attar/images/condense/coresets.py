@@ -8,8 +8,8 @@ Embeddings are those before the linear layer of a network trained on all images:
 
 import math
 from abc import abstractmethod
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 import torch
@@ -19,12 +19,11 @@ from torch import Tensor
 from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
-from attar.core.settings import Range, Settings
+from attar.core.settings import Range, Role, Settings
 from attar.images.artefact import CondensedImages, Origin
 from attar.images.data.pixels import portions
-from attar.images.networks.architecture import Architecture
 from attar.images.sources import ImageSource
-from attar.images.training import PROTOCOLS, Protocol, trained
+from attar.images.training import TRAINED, Auxiliary
 
 Features = Float[Tensor, "image features"]
 Ipc = Annotated[int, Range(1)] | tuple[Annotated[int, Range(1)], ...]
@@ -50,6 +49,7 @@ class Coreset(Settings):
     """Images per class: one number for all, or one for each class in turn."""
 
     name = "coreset"
+    kind = "images"
 
     @abstractmethod
     def select(self, source: ImageSource, runtime: Runtime) -> Tensor:
@@ -86,23 +86,25 @@ class Coreset(Settings):
         origin = Origin.of(source, self, runtime)
         return CondensedImages(images, labels, source.classes, source.transform, source.flips, origin)
 
-    def load(self, folder: Path) -> CondensedImages:
-        """Read a finished selection."""
-        return CondensedImages.load(folder)
+
+OBSERVED = MappingProxyType(
+    {"observer": "observer.folder", "architecture": "observer.architecture", "protocol": "observer.protocol"}
+)
+"""Where an observer's settings were before they stood together."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddingCoreset(Coreset):
     """A selection by the embeddings of a network trained on all images."""
 
-    architecture: Architecture = field(default_factory=Architecture)
-    """The network."""
-    protocol: Protocol = PROTOCOLS["ceiling"]
-    """How it is trained."""
+    observer: Annotated[Auxiliary, Role()] = TRAINED
+    """The network whose embeddings are compared."""
+
+    moved = OBSERVED
 
     def resolve(self, source: ImageSource, runtime: Runtime) -> Self:
         """Fill in the network's depth."""
-        return replace(super().resolve(source, runtime), architecture=self.architecture.resolve(source.shape))
+        return replace(super().resolve(source, runtime), observer=self.observer.resolve(source.shape))
 
     @abstractmethod
     def choose(self, features: Features, count: int, generator: torch.Generator) -> Int[Tensor, " {count}"]:
@@ -111,7 +113,7 @@ class EmbeddingCoreset(Coreset):
     def select(self, source: ImageSource, runtime: Runtime) -> Tensor:
         """Train or find the network, embed each class, choose."""
         check_enough_images(self.ipc, source)
-        network = trained(source, self.architecture, runtime, self.protocol).network
+        network = self.observer.found(source, runtime).network
         generator = runtime.generator("choice")
         chosen = [
             rows[self.choose(embed(network, source, rows, runtime), count, generator)]
@@ -144,8 +146,8 @@ class ClassMean(Coreset):
     case of one cluster. In no published table.
     """
 
-    ipc: Annotated[int, Range(1, 1)] = 1
-    """Images per class; a class has one mean."""
+    ipc: Annotated[int, Range(1, 1)] | tuple[Annotated[int, Range(1, 1)], ...] = 1
+    """Images per class: one, as a class has one mean."""
 
     name = "class-mean"
 

@@ -45,7 +45,8 @@ class DataDAM(DistributionMatching):
     map_norm: MapNorm = "l2"
     """How a map is normalised; squared-l2 is what the released code calls Frobenius."""
     distance: Literal["squared", "absolute", "angular"] = "squared"
-    """Distance of mean maps; the last two stand unused in the released code, angular taken here as 1 - cosine."""
+    """Distance between what is matched, mean maps; the last two stand unused in the released code, angular taken here
+    as 1 - cosine."""
 
     name = "datadam"
 

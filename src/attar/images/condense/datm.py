@@ -64,9 +64,10 @@ class DATM(TrajectoryMatching):
     """
 
     labels: Literal["hard", "soft"] = "soft"
-    """Classes, or label logits that are learned from what experts answer."""
+    """Labels that the images get: classes, or logits that are learned from what experts answer."""
     start: Literal[Start, "recognised"] = "recognised"  # type: ignore[assignment]
-    """What the synthetic images are before the first step; recognised: real images that experts classify rightly."""
+    """What the result is before the first step: real images drawn at random (real), noise, or what a selection takes;
+    recognised: real images that experts classify rightly."""
     gate: Annotated[float, Range(0)] | None = 1.5
     """A loss above which nothing is updated; none unless given."""
     experts: Experts = field(default_factory=lambda: FLAT)

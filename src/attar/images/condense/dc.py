@@ -25,7 +25,7 @@ class DC(GradientMatching):
     """
 
     start: Start = "noise"
-    """What the synthetic images are before the first step."""
+    """What the result is before the first step: real images at random (real), noise, or what a selection takes."""
 
     name = "dc"
 
@@ -38,7 +38,7 @@ class DC(GradientMatching):
         """
         if data not in DATA:
             raise unknown(f"data set of {cls.__name__}'s table", data, DATA)
-        return cls(ipc=ipc, networks=1000, real_batch=256, augmentation=cls.published_augmentation(data))
+        return cls(ipc=ipc, network_draws=1000, real_batch=256, augmentation=cls.published_augmentation(data))
 
     @classmethod
     def published_augmentation(cls, data: str) -> str:

@@ -47,10 +47,10 @@ class DCC(DSA):
             InputError: A warm-up longer than the run.
         """
         settings = super().resolve(source, runtime)
-        assert settings.networks is not None
-        warmup = settings.networks // 4 if self.warmup_networks is None else self.warmup_networks
-        if warmup > settings.networks:
-            raise InputError(f"warmup_networks is {warmup}, but there are only {settings.networks} networks.")
+        assert settings.network_draws is not None
+        warmup = settings.network_draws // 4 if self.warmup_networks is None else self.warmup_networks
+        if warmup > settings.network_draws:
+            raise InputError(f"warmup_networks is {warmup}, but there are only {settings.network_draws} networks.")
         return replace(settings, warmup_networks=warmup, together=self.together or len(source.classes))
 
     def groups(self, done: int, classes: int, runtime: Runtime) -> list[list[int]]:

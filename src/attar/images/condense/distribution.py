@@ -8,7 +8,6 @@ grow with the number of real images.
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Annotated, Any, Self
 
 import torch
@@ -59,15 +58,15 @@ class DistributionMatching(Settings):
     """
 
     ipc: Ipc = 10
-    """Synthetic images per class: one number for all, or one for each class in turn."""
+    """Images per class: one number for all, or one for each class in turn."""
     steps: Annotated[int, Range(1)] | None = None
-    """Pixel updates, each with a network of its own; 1,000 on a CPU and 10,000 on a GPU unless given."""
+    """Steps in all, each with a network of its own; 1,000 on a CPU and 10,000 on a GPU unless given."""
     lr: Annotated[float, Range(0)] | None = None
     """Step size on normalised pixels; 1, and 10 where every class has more than 50 images, unless given."""
     real_batch: Annotated[int, Range(1)] | None = None
-    """Real images per class and step; 64 on a CPU and 256 on a GPU unless given."""
+    """Real samples per class and step; 64 on a CPU and 256 on a GPU unless given."""
     start: Start = "real"
-    """What the synthetic images are before the first step."""
+    """What the result is before the first step: real images at random (real), noise, or what a selection takes."""
     architecture: Architecture = field(default_factory=Architecture)
     """The network whose features are matched."""
     augmentation: str | None = None
@@ -82,6 +81,7 @@ class DistributionMatching(Settings):
     """Whether images are ZCA-whitened (ε = 0.1), fitted once on the real training images."""
 
     name = "distribution-matching"
+    kind = "images"
 
     @abstractmethod
     def views(self, maps: list[Tensor], embedding: Tensor) -> Views:
@@ -175,10 +175,6 @@ class DistributionMatching(Settings):
     def result(self, state: Condensing, runtime: Runtime) -> CondensedImages:
         """The synthetic images as they are now."""
         return learned(state.images, state.labels, state.source, self, runtime)
-
-    def load(self, folder: Path) -> CondensedImages:
-        """Read a finished set."""
-        return CondensedImages.load(folder)
 
     def _real_means(self, state: Condensing, rows: Tensor, draw: Draw | None, runtime: Runtime) -> ClassMeans:
         rows = rows[_of_these_classes(state.source.targets[rows], runtime)]

@@ -27,7 +27,7 @@ class DSA(DC):
     """
 
     start: Start = "real"
-    """What the synthetic images are before the first step."""
+    """What the result is before the first step: real images at random (real), noise, or what a selection takes."""
     augmentation: str | None = None
     """DSA operations joined by underscores, or none; the field's six (five for digits) unless given."""
 

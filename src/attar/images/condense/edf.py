@@ -7,6 +7,7 @@ arXiv:2410.17193.
 """
 
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 import torch
@@ -14,14 +15,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attar.core.runtime import Runtime
-from attar.core.settings import Range
+from attar.core.settings import Range, Role
 from attar.images.cam import grad_cam, resized, smooth_grad_cam_pp
 from attar.images.condense.adjoint import Matched
 from attar.images.condense.datm import DATM, EXPERTS
 from attar.images.condense.trajectory import Distilling, Images, LabelLogits, published
-from attar.images.networks.architecture import Architecture
 from attar.images.sources import ImageSource
-from attar.images.training import PROTOCOLS, found_or_trained
+from attar.images.training import BATCH_NORM, Auxiliary
 
 Maps = Float[Tensor, "image height width"]
 
@@ -103,11 +103,10 @@ class EDF(DATM):
     map_class: Literal["slot", "label"] = "slot"
     """Of which class: the one the image stands for, or the one its learned label names, as in the code. (The code also
     takes a number among ten classes for one among ImageNet's thousand; that is not offered.)"""
-    observer: str | None = None
-    """Folder of a trained network to make maps with, in place of training one."""
-    observer_architecture: Literal["convnet", "resnet18"] = "convnet"
-    """What is trained for it, with batch norm."""
+    observer: Annotated[Auxiliary, Role()] = BATCH_NORM
+    """The network that maps are made with; as wide as the method's own unless given."""
 
+    moved = MappingProxyType({"observer": "observer.folder", "observer_architecture": "observer.architecture.network"})
     name = "edf"
 
     @property
@@ -120,7 +119,10 @@ class EDF(DATM):
         """Fill in what was left open."""
         few = self.ipc if isinstance(self.ipc, int) else min(self.ipc, default=1)
         usual = 0.0 if few == 1 else 0.25 if few < 50 else 0.375
-        settings = super().resolve(source, runtime)
+        settings, observer = super().resolve(source, runtime), self.observer
+        if observer.architecture.width is None:
+            observer = replace(observer, architecture=replace(observer.architecture, width=settings.architecture.width))
+        settings = replace(settings, observer=observer)
         return replace(settings, dropout=usual if self.dropout is None else self.dropout)
 
     def initial(self, state: Distilling, runtime: Runtime) -> tuple[Images, LabelLogits | None]:
@@ -142,8 +144,7 @@ class EDF(DATM):
     def _maps(self, state: Distilling, runtime: Runtime) -> Maps:
         """Maps of the synthetic images as they are now."""
         if state.observer is None:
-            kind = Architecture(network=self.observer_architecture, norm="batch", width=self.architecture.width)
-            state.observer = found_or_trained(self.observer, state.source, kind, runtime, PROTOCOLS["ceiling"])
+            state.observer = self.observer.found(state.source, runtime)
         observer = state.observer.network
         images, classes = state.images.detach(), state.labels
         if self.map_class == "label" and state.label_logits is not None:

@@ -9,7 +9,7 @@ Zhao, Mopuri and Bilen, Dataset Condensation with Gradient Matching, ICLR 2021, 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 import torch
@@ -112,13 +112,13 @@ class GradientMatching(Settings):
     """
 
     ipc: Ipc = 10
-    """Synthetic images per class: one number for all, or one for each class in turn."""
-    networks: Annotated[int, Range(1)] | None = None
-    """Networks in all; unless given 1,000 on a GPU, and on a CPU as many as make 1,000 matching steps."""
+    """Images per class: one number for all, or one for each class in turn."""
+    network_draws: Annotated[int, Range(1)] | None = None
+    """Networks that are drawn in all; unless given 1,000 on a GPU, and on a CPU as many as make 1,000 matches."""
     matches: Annotated[int, Range(1)] | None = None
     """Matching steps with each network; as in the code unless given: one per image of a class."""
-    epochs: Annotated[int, Range(0)] | None = None
-    """Epochs that a network trains on the synthetic images between two of them; as in the code unless given."""
+    network_epochs: Annotated[int, Range(0)] | None = None
+    """Epochs that a network trains on the synthetic images between two matches; as in the code unless given."""
     lr: Annotated[float, Range(0)] = 0.1
     """Step size on normalised pixels."""
     momentum: Annotated[float, Range(0, 1)] = 0.5
@@ -128,9 +128,9 @@ class GradientMatching(Settings):
     network_batch: Annotated[int, Range(1)] = 256
     """Synthetic images in a batch of that training."""
     real_batch: Annotated[int, Range(1)] | None = None
-    """Real images per class and match; 64 on a CPU and 256 on a GPU unless given."""
+    """Real samples per class and step; 64 on a CPU and 256 on a GPU unless given."""
     start: Start = "real"
-    """What the synthetic images are before the first step."""
+    """What the result is before the first step: real images at random (real), noise, or what a selection takes."""
     metric: Metric = "layerwise"
     """Distance of gradients: row by row of every weight, squared over all parameters, or one cosine over all."""
     relative_epsilon: bool = False
@@ -143,7 +143,9 @@ class GradientMatching(Settings):
     siamese: bool = True
     """Whether real and synthetic images of a class are augmented alike."""
 
+    moved = MappingProxyType({"networks": "network_draws", "epochs": "network_epochs"})
     name = "gradient-matching"
+    kind = "images"
 
     def groups(self, done: int, classes: int, runtime: Runtime) -> list[list[int]]:
         """Which classes pull together at this match: here each alone.
@@ -169,8 +171,8 @@ class GradientMatching(Settings):
         return replace(
             self,
             matches=matches,
-            epochs=epochs if self.epochs is None else self.epochs,
-            networks=self.networks or (1000 if on_gpu else max(1, round(1000 / matches))),
+            network_epochs=epochs if self.network_epochs is None else self.network_epochs,
+            network_draws=self.network_draws or (1000 if on_gpu else max(1, round(1000 / matches))),
             real_batch=self.real_batch or (256 if on_gpu else 64),
             augmentation=self.augmentation or "none",
             architecture=self.architecture.resolve(source.shape),
@@ -179,16 +181,16 @@ class GradientMatching(Settings):
     @property
     def total_steps(self) -> int:
         """Matching steps in all."""
-        assert self.networks is not None and self.matches is not None, "resolve the settings first"
-        return self.networks * self.matches
+        assert self.network_draws is not None and self.matches is not None, "resolve the settings first"
+        return self.network_draws * self.matches
 
     def work(self, source: ImageSource) -> float:
         """Multiply-adds of the whole run: real gradients, second-order ones, and the training between."""
-        assert self.real_batch is not None and self.epochs is not None, "resolve the settings first"
+        assert self.real_batch is not None and self.network_epochs is not None, "resolve the settings first"
         network = self.architecture.build(source.shape, len(source.classes), torch.Generator())
         synthetic = sum(per_class(self.ipc, len(source.classes)))
         images = 3 * sum(min(self.real_batch, len(rows)) for rows in source.rows_of) + 9 * synthetic
-        images += 3 * synthetic * self.epochs
+        images += 3 * synthetic * self.network_epochs
         return float(multiply_adds(network, source.shape)) * images * self.total_steps
 
     def build(self, source: ImageSource, runtime: Runtime) -> Matching:
@@ -217,7 +219,7 @@ class GradientMatching(Settings):
         """How a network trains between two matches: plain SGD at one step size."""
         return Protocol(
             name="between matches",
-            epochs=max(self.epochs or 0, 1),
+            epochs=max(self.network_epochs or 0, 1),
             batch=self.network_batch,
             lr=self.network_lr,
             momentum=0.0,
@@ -231,7 +233,7 @@ class GradientMatching(Settings):
         assert self.matches is not None and self.real_batch is not None
         if state.done % self.matches == 0:
             state.trainer.restart(state.training, runtime)
-        elif self.epochs:
+        elif self.network_epochs:
             self._train(state, runtime)
         freeze_statistics(state, runtime)
         classes = len(state.source.classes)
@@ -250,10 +252,6 @@ class GradientMatching(Settings):
     def result(self, state: Matching, runtime: Runtime) -> CondensedImages:
         """The synthetic images as they are now."""
         return learned(state.images, state.labels, state.source, self, runtime)
-
-    def load(self, folder: Path) -> CondensedImages:
-        """Read a finished set."""
-        return CondensedImages.load(folder)
 
     def _train(self, state: Matching, runtime: Runtime) -> None:
         """Train the network for some epochs on the synthetic images as they are now."""

@@ -12,6 +12,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 import torch
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from attar.core.engine import Metrics
 from attar.core.errors import InputError, unknown
 from attar.core.runtime import Runtime
-from attar.core.settings import Range
+from attar.core.settings import Hidden, Range
 from attar.core.state import rebuilt
 from attar.images.artefact import CondensedImages, Origin
 from attar.images.condense.coresets import labels_of, unit_pixels
@@ -35,7 +36,7 @@ from attar.images.networks.architecture import Architecture
 from attar.images.networks.blocks import Logits
 from attar.images.sources import ImageSource
 from attar.images.stages import spaced, stage_name, trained_stages
-from attar.images.training import squared_error
+from attar.images.training import Auxiliary, squared_error
 from attar.images.views.crops import crop_and_flip
 
 MATCHED = 512
@@ -77,15 +78,15 @@ class HeLlO(RDED):
     """
 
     labels: Literal["teacher"] = "teacher"
-    """Class numbers, and the projector."""
+    """Labels that the images get: class numbers, and the projector."""
     encoder: str = "tiny"
     """The encoder: a CLIP by its folder or its name on the hub; the folder of a network trained here; or tiny, a small
     CLIP trained on these data, which goes along with the set and is counted."""
     tiny: TinyClip = field(default_factory=TinyClip)
     """The small CLIP."""
-    head: HeadKind = "text"
-    """Class features: of captions, computed again by whoever reads the set; the same, stored (for the day when a
-    tokenizer changes); or the mean of each class's images, for what CLIP does not know."""
+    class_features: HeadKind = "text"
+    """Class features of the head: those of captions, computed again by whoever reads the set; the same, stored (for the
+    day when a tokenizer changes); or the mean of each class's images, for what CLIP does not know."""
     caption: str = CAPTION
     """What is said of an image, `{name}` standing for its class (ours)."""
     adapted: str | None = None
@@ -116,10 +117,11 @@ class HeLlO(RDED):
     """Steps by which the patches of each class are then moved to where the encoder sees in them what it saw before
     they were scaled down; 0 leaves them. The paper gains 0.1 points."""
     image_lr: Annotated[float, Range(0)] = 0.01
-    """Step size of those, of Adam, on pixels in [0, 1] (ours)."""
-    updated: int = 0
+    """Step size on pixels of those, which are in [0, 1], of Adam (ours)."""
+    updated: Annotated[int, Hidden()] = 0
     """Classes whose patches are moved; filled in from the data."""
 
+    moved = MappingProxyType({**RDED.moved, "head": "class_features"})
     name = "hello"
 
     def resolve(self, source: ImageSource, runtime: Runtime) -> Self:
@@ -127,10 +129,12 @@ class HeLlO(RDED):
         settings, classes = super().resolve(source, runtime), len(source.classes)
         if source.transform.whitening is not None:
             raise InputError("a projector sees images that are not whitened; leave out the whitening.")
-        epochs = self.protocol.epochs
+        epochs = self.observer.protocol.epochs
         stages = self.stages or spaced(9, epochs)
         if max(stages) > epochs:
-            raise InputError(f"stages has {max(stages)}, but the teacher is trained for {epochs} epochs (--epochs).")
+            raise InputError(
+                f"stages has {max(stages)}, but the teacher is trained for {epochs} epochs (--observer.epochs)."
+            )
         batches = math.ceil(len(source.targets) / self.fit_batch)
         return replace(
             settings,
@@ -149,10 +153,12 @@ class HeLlO(RDED):
     def build(self, source: ImageSource, runtime: Runtime) -> Fitting:  # type: ignore[override]
         """RDED's images, the teachers, and a projector that does what the encoder did."""
         assert self.stages is not None and self.factor is not None, "resolve the settings first"
-        found = trained_stages(source, self.architecture, runtime, self.protocol, self.stages)
+        observer = self.observer
+        found = trained_stages(source, observer.architecture, runtime, observer.protocol, self.stages)
         assert found.folder is not None
         last = str(found.folder / stage_name(max(self.stages)))
-        mosaic = RDED.build(replace(self, observer=self.observer or last), source, runtime)
+        looking = replace(self, observer=replace(observer, folder=observer.folder or last))
+        mosaic = RDED.build(looking, source, runtime)
         encoder = encoder_for(self.encoder, source, self.tiny, self.caption, runtime)
         head, base = self._head(encoder, source, runtime)
         labeller = Labeller(encoder.look, copy.deepcopy(encoder.tower), head, scale=encoder.scale)
@@ -182,12 +188,12 @@ class HeLlO(RDED):
 
     def _head(self, encoder: Encoder, source: ImageSource, runtime: Runtime) -> tuple[Head, Base]:
         """Class features as a reader will have them, and what the projector is built on."""
-        mean = self.head == "mean"
+        mean = self.class_features == "mean"
         head = encoder.mean_head(source, runtime) if mean else encoder.text_head(self.caption, source.classes)
         base = Base(
             encoder=self.encoder,
             weights=encoder.digest,
-            head=self.head,
+            head=self.class_features,
             caption=self.caption,
             words="" if mean else encoder.words(self.caption, source.classes),
             classes=source.classes,
@@ -195,7 +201,7 @@ class HeLlO(RDED):
             mean=source.transform.mean,
             std=source.transform.std,
         )
-        return head if self.head == "text" else head.half().float(), base
+        return head if self.class_features == "text" else head.half().float(), base
 
     def _factors(self, labeller: Labeller, runtime: Runtime) -> Factors:
         """All that is learned: low-rank factors, the scale, and the offset."""
@@ -316,7 +322,8 @@ class HeLlO(RDED):
             rank=8,
             head_rank=head_ranks[data],
             encoder="openai/clip-vit-base-patch32",  # the paper's is CLIP's ResNet-50, which transformers lacks
-            architecture=Architecture(network="resnet18", norm="batch"),  # nine checkpoints of one, which is not said
+            # nine checkpoints of one, which is not said
+            observer=Auxiliary(architecture=Architecture(network="resnet18", norm="batch")),
         )
 
 

@@ -7,7 +7,7 @@ Sun, Shi, Yu and Lin, On the Diversity and Realism of Distilled Dataset: An Effi
 CVPR 2024, arXiv:2312.03526. Settings are those of the released scripts.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Self
 
 import torch
@@ -17,12 +17,19 @@ from torch import Tensor, nn
 
 from attar.core.errors import InputError, unknown
 from attar.core.runtime import Runtime
-from attar.core.settings import Range
+from attar.core.settings import Range, Role
 from attar.images.artefact import CondensedImages, Origin
-from attar.images.condense.coresets import Coreset, Selection, check_enough_images, labels_of, per_class, unit_pixels
-from attar.images.networks.architecture import Architecture
+from attar.images.condense.coresets import (
+    OBSERVED,
+    Coreset,
+    Selection,
+    check_enough_images,
+    labels_of,
+    per_class,
+    unit_pixels,
+)
 from attar.images.sources import ImageSource
-from attar.images.training import PROTOCOLS, Protocol, TrainedNetwork, found_or_trained
+from attar.images.training import BATCH_NORM, Auxiliary, TrainedNetwork
 from attar.images.views.crops import draw_boxes
 
 Patches = Float[Tensor, "patch channel patch_height patch_width"]
@@ -62,15 +69,13 @@ class RDED(Coreset):
     smallest_crop: Annotated[float, Range(0.001, 1)] = 0.08
     """Smallest share of an image's area in a crop, which is square."""
     labels: Literal["hard", "soft", "teacher"] = "soft"
-    """Class numbers; the observer's probabilities, averaged over an image's crops (the paper's region-level labels,
-    which its code lacks); or class numbers and the observer itself, for the `rded` protocol (the code's way)."""
-    observer: str | None = None
-    """Folder of a trained network to observe with, in place of training one."""
-    architecture: Architecture = field(default_factory=lambda: Architecture(norm="batch"))
-    """The observer, where it is trained."""
-    protocol: Protocol = PROTOCOLS["ceiling"]
-    """How it is trained."""
+    """Labels that the images get: class numbers; the observer's probabilities, averaged over an image's crops (the
+    paper's region-level labels, which its code lacks); or class numbers and the observer itself, for the `rded`
+    protocol (the code's way)."""
+    observer: Annotated[Auxiliary, Role()] = BATCH_NORM
+    """The network that finds crops typical."""
 
+    moved = OBSERVED
     name = "rded"
 
     def resolve(self, source: ImageSource, runtime: Runtime) -> Self:
@@ -79,8 +84,8 @@ class RDED(Coreset):
         if any(side % factor for side in source.shape[1:]):
             height, width = source.shape[1:]
             raise InputError(f"factor is {factor}, which does not divide images of {width}×{height}.")
-        architecture = self.architecture.resolve(source.shape)
-        settings = replace(super().resolve(source, runtime), factor=factor, architecture=architecture)
+        observer = self.observer.resolve(source.shape)
+        settings = replace(super().resolve(source, runtime), factor=factor, observer=observer)
         check_enough_images(self.ipc, source)
         for name, rows, count in zip(
             source.classes, source.rows_of, per_class(self.ipc, len(source.classes)), strict=True
@@ -96,7 +101,7 @@ class RDED(Coreset):
     def build(self, source: ImageSource, runtime: Runtime) -> Tiled:
         """Observe every class, choose, put together."""
         assert self.factor is not None, "resolve the settings first"
-        observer = found_or_trained(self.observer, source, self.architecture, runtime, self.protocol)
+        observer = self.observer.found(source, runtime)
         images, soft, places = [], [], []
         for label, (rows, count) in enumerate(
             zip(source.rows_of, per_class(self.ipc, len(source.classes)), strict=True)

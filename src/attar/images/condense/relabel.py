@@ -6,21 +6,22 @@ read every method with soft labels beside it. That soft labels matter more than 
 Alvarez-Melis, A Label is Worth A Thousand Images in Dataset Distillation, NeurIPS 2024, arXiv:2406.10485.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed
-from attar.core.settings import Range
+from attar.core.settings import Range, Role
 from attar.images.artefact import CondensedImages
 from attar.images.condense.coresets import CORESETS, Coreset, Selection, check_enough_images
-from attar.images.networks.architecture import Architecture
 from attar.images.sources import ImageSource
-from attar.images.training import PROTOCOLS, Protocol, trained
+from attar.images.training import TRAINED, Auxiliary
 
 
 @dataclass
@@ -38,26 +39,32 @@ class Relabelled(Coreset):
     say another class than the one that x was chosen for.
     """
 
-    images: Literal["random", "class-mean", "herding", "k-means"] = "random"
-    """How images are chosen, as by the method of that name."""
+    chosen_by: Literal["random", "class-mean", "herding", "k-means"] = "random"
+    """The method by which images are chosen."""
     space: Literal["embedding", "pixel"] = "embedding"
-    """What k-means clusters."""
+    """What is clustered, where images are chosen by k-means."""
     teachers: Annotated[int, Range(1)] = 3
     """T: how many networks answer."""
     label_temperature: Annotated[float, Range(0.01)] = 1.0
     """τ: above one the answers are less sure."""
-    architecture: Architecture = field(default_factory=Architecture)
-    """The teachers, and the network in whose embeddings images are chosen."""
-    protocol: Protocol = PROTOCOLS["ceiling"]
-    """How they are trained."""
+    teacher: Annotated[Auxiliary, Role()] = TRAINED
+    """What the teachers are; and the network in whose embeddings images are chosen."""
 
+    moved = MappingProxyType(
+        {"images": "chosen_by", "architecture": "teacher.architecture", "protocol": "teacher.protocol"}
+    )
     name = "relabel"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.teacher.folder is not None and self.teachers > 1:
+            raise InputError(f"one folder holds one teacher, not {self.teachers}; ask for --teachers 1.")
 
     def resolve(self, source: ImageSource, runtime: Runtime) -> Self:
         """Fill in the networks' depth; refuse what cannot be chosen."""
-        settings = replace(super().resolve(source, runtime), architecture=self.architecture.resolve(source.shape))
+        settings = replace(super().resolve(source, runtime), teacher=self.teacher.resolve(source.shape))
         settings._selection()
-        if self.images != "class-mean":
+        if self.chosen_by != "class-mean":
             check_enough_images(self.ipc, source)
         return settings
 
@@ -73,17 +80,16 @@ class Relabelled(Coreset):
 
     def _selection(self) -> Coreset:
         """The method that chooses, with as many of these settings as it has."""
-        kind = CORESETS[self.images]
-        names = [name for name in ("ipc", "space", "architecture", "protocol") if name in kind.__dataclass_fields__]
-        settings: dict[str, Any] = {name: getattr(self, name) for name in names}
-        return kind(**settings)
+        kind = CORESETS[self.chosen_by]
+        given: dict[str, Any] = {"ipc": self.ipc, "space": self.space, "observer": self.teacher}
+        return kind(**{name: value for name, value in given.items() if name in kind.__dataclass_fields__})
 
     def _asked(self, images: Tensor, source: ImageSource, runtime: Runtime) -> Float[Tensor, "image classes"]:
         """The teachers' mean probabilities."""
         total = torch.zeros(len(images), len(source.classes))
         for teacher in range(self.teachers):
             turn = runtime.with_seed(derived_seed(runtime.seed, f"teacher {teacher}"))
-            network = trained(source, self.architecture, turn, self.protocol).network
+            network = self.teacher.found(source, turn).network
             total += (logits_of(network, images, source, runtime) / self.label_temperature).softmax(dim=1)
         return total / self.teachers
 

@@ -11,9 +11,9 @@ NeurIPS 2023, arXiv:2306.13092. Settings are those of the released scripts.
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import groupby
-from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 import torch
@@ -25,7 +25,7 @@ from attar.core.engine import Metrics
 from attar.core.errors import InputError, unknown
 from attar.core.runtime import Runtime
 from attar.core.seeds import uniform
-from attar.core.settings import Range, Settings
+from attar.core.settings import Hidden, Range, Role, Settings
 from attar.core.state import rebuilt
 from attar.images.artefact import CondensedImages, Origin
 from attar.images.condense.coresets import Ipc, check_enough_images, draw_rows, labels_of, per_class
@@ -42,7 +42,7 @@ from attar.images.condense.recover import (
 from attar.images.networks.architecture import Architecture, multiply_adds
 from attar.images.networks.pretrained import PREFIX, labelling_classifier
 from attar.images.sources import ImageSource
-from attar.images.training import PROTOCOLS, Protocol, TrainedNetwork, found_or_trained
+from attar.images.training import BATCH_NORM, Auxiliary, Protocol, TrainedNetwork
 
 CROPPED_SIDE = 64
 """Image side from which views are crops: the scripts have them for Tiny-ImageNet and ImageNet, and none for CIFAR."""
@@ -87,20 +87,20 @@ class Recovering:
 class SRe2L(Settings):
     """Recover images that a trained network and its batch norm take for real (NeurIPS 2023, arXiv:2306.13092).
 
-    Images are made in blocks, one of each of up to `block` classes, each block from noise by `iterations` steps of
+    Images are made in blocks, one of each of up to `block` classes, each block from noise by `block_steps` steps of
     Adam on random views: CE + α Σ_l k_l (‖v_l - RV_l‖ + ‖μ_l - RM_l‖), with v, μ the statistics of what the l-th batch
     norm sees in the block, and RV, RM what it remembers of the real images. One crop, flip and roll serve the whole
     block. The last iterate counts; it is stored in 8 bits. Memory is that of one block, and of the pixels made.
     """
 
     ipc: Ipc = 10
-    """Synthetic images per class: one number for all, or one for each class in turn."""
-    iterations: Annotated[int, Range(1)] | None = None
+    """Images per class: one number for all, or one for each class in turn."""
+    block_steps: Annotated[int, Range(1)] | None = None
     """Steps for each block; 4,000 on a GPU and 500 on a CPU unless given."""
     block: Annotated[int, Range(1)] = 100
     """Images in a block, all of different classes; of fewer classes one each."""
     image_lr: Annotated[float, Range(0)] = 0.25
-    """Step size on normalised pixels, which falls to zero by a cosine within each block."""
+    """Step size on pixels, which are normalised; it falls to zero by a cosine within each block."""
     statistics_weight: Annotated[float, Range(0)] = 0.01
     """α, weight of the batch-norm term. The scripts have 0.01 to 1: the norms are sums over a teacher's channels."""
     first_weight: Annotated[float, Range(0)] = 10.0
@@ -122,25 +122,30 @@ class SRe2L(Settings):
     length_weight: Annotated[float, Range(0)] = 0.0
     """Weight of the images' mean length ‖x‖₂; none in every released recipe."""
     start: Literal["noise", "real"] = "noise"
-    """What images are before the first step: standard normal, or real ones drawn at random."""
+    """What the result is before the first step: standard normal noise, or real images drawn at random."""
     rounding: Literal["down", "nearest"] = "down"
     """How learned values become 8-bit pixels: cut off, as in the scripts, or rounded."""
     labels: Literal["hard", "teacher"] = "teacher"
-    """Class numbers alone, or with the teacher itself, for protocols that learn from one."""
+    """Labels that the images get: class numbers, alone or with the teacher itself, for protocols that learn from it."""
     blocks_at_once: Annotated[int, Range(1)] | None = None
     """Blocks recovered side by side, each with statistics and views of its own; one on a CPU, and as many as fill a
     GPU, unless given. Processes share them."""
-    teacher: str | None = None
-    """Folder of a trained network, or transformers:NAME_OR_FOLDER of a classifier of these very classes; one is
-    trained unless given."""
-    architecture: Architecture = field(default_factory=lambda: Architecture(norm="batch"))
-    """The teacher, where it is trained; it needs batch norm."""
-    protocol: Protocol = PROTOCOLS["ceiling"]
-    """How it is trained."""
-    classes: int = 0
+    teacher: Annotated[Auxiliary, Role()] = BATCH_NORM
+    """The network whose batch norm remembers the images: its folder may be transformers:NAME_OR_FOLDER of a classifier
+    of these very classes."""
+    classes: Annotated[int, Hidden()] = 0
     """How many classes there are; filled in from the data."""
 
+    moved = MappingProxyType(
+        {
+            "teacher": "teacher.folder",
+            "architecture": "teacher.architecture",
+            "protocol": "teacher.protocol",
+            "iterations": "block_steps",
+        }
+    )
     name = "sre2l"
+    kind = "images"
 
     def smallest_at(self, iteration: int) -> float:
         """The smallest share of the area in a crop at an iteration of a block, counted from zero: always the same."""
@@ -162,26 +167,26 @@ class SRe2L(Settings):
         jitter = max(side // 8, self.jitter_from) if self.jitter is None else self.jitter
         if jitter < self.jitter_from:
             raise InputError(f"jitter is {jitter}, but shifts begin with jitter_from, {self.jitter_from}.")
-        architecture = self.architecture.resolve(source.shape)
-        self._check_teacher(architecture, source)
+        teacher = self.teacher.resolve(source.shape)
+        self._check_teacher(teacher, source)
         together = runtime.images_at_once(source.shape) // min(self.block, len(source.classes)) if on_gpu else 1
         return replace(
             self,
-            iterations=self.iterations or (4000 if on_gpu else 500),
+            block_steps=self.block_steps or (4000 if on_gpu else 500),
             crop=("on" if side >= CROPPED_SIDE else "off") if self.crop == "auto" else self.crop,
             jitter=jitter,
             blocks_at_once=self.blocks_at_once or max(1, together),
-            architecture=architecture,
+            teacher=teacher,
             classes=len(source.classes),
         )
 
-    def _check_teacher(self, architecture: Architecture, source: ImageSource) -> None:
+    def _check_teacher(self, teacher: Auxiliary, source: ImageSource) -> None:
         """Refuse in the first second what is not known to fit only after hours of training."""
-        if self.teacher is None:
-            check_norms(architecture.build(source.shape, len(source.classes), torch.Generator()))
-        elif self.teacher.startswith(PREFIX) and self.labels == "teacher":
+        if teacher.folder is None:
+            check_norms(teacher.architecture.build(source.shape, len(source.classes), torch.Generator()))
+        elif teacher.folder.startswith(PREFIX) and self.labels == "teacher":
             raise InputError(
-                f"labels is teacher, but only attar's own networks go along with a set; with {self.teacher} take "
+                f"labels is teacher, but only attar's own networks go along with a set; with {teacher.folder} take "
                 "--labels hard, and store its answers by `attar label --teacher`."
             )
 
@@ -203,15 +208,15 @@ class SRe2L(Settings):
     @property
     def total_steps(self) -> int:
         """Steps of all blocks."""
-        assert self.iterations is not None, "resolve the settings first"
-        return len(self.plan) * self.iterations
+        assert self.block_steps is not None, "resolve the settings first"
+        return len(self.plan) * self.block_steps
 
     def work(self, source: ImageSource) -> float:
         """Multiply-adds of the whole run: a pass forward and one back to the pixels."""
-        assert self.iterations is not None, "resolve the settings first"
-        network = self.architecture.build(source.shape, len(source.classes), torch.Generator())
+        assert self.block_steps is not None, "resolve the settings first"
+        network = self.teacher.architecture.build(source.shape, len(source.classes), torch.Generator())
         images = sum(per_class(self.ipc, len(source.classes)))
-        return 2.0 * multiply_adds(network, source.shape) * images * self.iterations
+        return 2.0 * multiply_adds(network, source.shape) * images * self.block_steps
 
     def build(self, source: ImageSource, runtime: Runtime) -> Recovering:
         """Squeeze: find or train the teacher; no image yet."""
@@ -238,10 +243,11 @@ class SRe2L(Settings):
     def _squeezed(self, source: ImageSource, runtime: Runtime) -> tuple[nn.Module, TrainedNetwork | None]:
         """A frozen copy of the teacher to be watched, and the teacher itself where it can go along."""
         carried = None
-        if self.teacher is not None and self.teacher.startswith(PREFIX):
-            network = labelling_classifier(self.teacher, source.shape, len(source.classes))
+        folder = self.teacher.folder
+        if folder is not None and folder.startswith(PREFIX):
+            network = labelling_classifier(folder, source.shape, len(source.classes))
         else:
-            carried = found_or_trained(self.teacher, source, self.architecture, runtime, self.protocol)
+            carried = self.teacher.found(source, runtime)
             network = copy.deepcopy(carried.network)
         return runtime.place(network).eval().requires_grad_(False), carried
 
@@ -267,13 +273,13 @@ class SRe2L(Settings):
 
     def step(self, state: Recovering, runtime: Runtime) -> Metrics:
         """One view of every block at work, one step of Adam, pixels back into their range."""
-        assert self.iterations is not None, "resolve the settings first"
-        turn, iteration = divmod(state.done, self.iterations)
+        assert self.block_steps is not None, "resolve the settings first"
+        turn, iteration = divmod(state.done, self.block_steps)
         blocks = state.plan[turn]
         if iteration == 0:
             self._begin(blocks, state, runtime)
         state.optimizer.param_groups[0]["lr"] = (
-            self.image_lr * 0.5 * (1 + math.cos(math.pi * iteration / self.iterations))
+            self.image_lr * 0.5 * (1 + math.cos(math.pi * iteration / self.block_steps))
         )
         state.optimizer.zero_grad(set_to_none=True)
         terms = self._terms(blocks, iteration, state, runtime)
@@ -285,7 +291,7 @@ class SRe2L(Settings):
         with torch.no_grad():
             state.images.clamp_(*state.ends)
         state.done += 1
-        if state.done % self.iterations == 0:
+        if state.done % self.block_steps == 0:
             state.finished[torch.cat([block.rows for block in blocks])] = self._pixels(blocks, state)
         values = runtime.processes.sum_(terms) / len(blocks)
         return dict(zip(("loss", "cross_entropy", "statistics"), values, strict=True))
@@ -342,9 +348,9 @@ class SRe2L(Settings):
 
     def result(self, state: Recovering, runtime: Runtime) -> CondensedImages:
         """The images so far, with their classes, and their teacher if it goes along."""
-        assert self.iterations is not None
+        assert self.block_steps is not None
         images, source = state.finished.clone(), state.source
-        turn, iteration = divmod(state.done, self.iterations)
+        turn, iteration = divmod(state.done, self.block_steps)
         if iteration:
             images[torch.cat([block.rows for block in state.plan[turn]])] = self._pixels(state.plan[turn], state)
         teacher = state.teacher if self.labels == "teacher" else None
@@ -352,10 +358,6 @@ class SRe2L(Settings):
         return CondensedImages(
             images, state.labels, source.classes, source.transform, source.flips, origin, teacher=teacher
         )
-
-    def load(self, folder: Path) -> CondensedImages:
-        """Read a finished set."""
-        return CondensedImages.load(folder)
 
     @classmethod
     def paper(cls, data: str, *, ipc: int) -> Self:
@@ -383,31 +385,28 @@ _RESNET = Architecture(network="resnet18", norm="batch")
 CIFAR: dict[str, Any] = {
     "image_lr": 0.25,
     "statistics_weight": 0.01,
-    "iterations": 1000,
+    "block_steps": 1000,
     "jitter": 4,
     "crop": "off",
-    "architecture": _RESNET,
-    "protocol": _squeeze(200, 0.1, 5e-4),
+    "teacher": Auxiliary(architecture=_RESNET, protocol=_squeeze(200, 0.1, 5e-4)),
 }
 """The CIFAR-100 script's; CIFAR-10 has none and takes these in later tables."""
 TINY: dict[str, Any] = {
     "image_lr": 0.1,
     "statistics_weight": 1.0,
-    "iterations": 4000,
+    "block_steps": 4000,
     "jitter": 4,
     "jitter_from": -4,
     "crop": "on",
-    "architecture": _RESNET,
-    "protocol": _squeeze(50, 0.2, 1e-4),
+    "teacher": Auxiliary(architecture=_RESNET, protocol=_squeeze(50, 0.2, 1e-4)),
 }
 IMAGENET: dict[str, Any] = {
     "image_lr": 0.25,
     "statistics_weight": 0.01,
-    "iterations": 4000,
+    "block_steps": 4000,
     "jitter": 32,
     "crop": "on",
-    "architecture": _RESNET,
-    "protocol": _squeeze(90, 0.1, 1e-4),
+    "teacher": Auxiliary(architecture=_RESNET, protocol=_squeeze(90, 0.1, 1e-4)),
 }
 """The script takes a ResNet-18 that others have trained for 90 epochs."""
 SCRIPTS = {"cifar10": CIFAR, "cifar100": CIFAR, "tiny-imagenet": TINY, "imagenet": IMAGENET}

@@ -10,7 +10,6 @@ arXiv:2203.11932.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import torch
@@ -71,9 +70,9 @@ class TrajectoryMatching(Settings):
     """
 
     ipc: Ipc = 10
-    """Synthetic images per class: one number for all, or one for each class in turn."""
+    """Images per class: one number for all, or one for each class in turn."""
     steps: Annotated[int, Range(1)] | None = None
-    """Students in all, with an update of the images each; 5,000 on a GPU and 300 on a CPU unless given."""
+    """Steps in all, with a student and an update of the images each; 5,000 on a GPU and 300 on a CPU unless given."""
     student_steps: Annotated[int, Range(0)] | None = None
     """T: training steps of a student on the synthetic images; 20, but no more than the expert took over the span, so
     that a student on small data does not overshoot, unless given."""
@@ -88,7 +87,7 @@ class TrajectoryMatching(Settings):
     grow_over: Annotated[int, Range(1)] = 1000
     """Steps over which it grows to `last_start`."""
     batch: Annotated[int, Range(1)] | None = None
-    """Synthetic images in a student's step; all of them unless given."""
+    """Batch size of a student's steps, in synthetic images; all of them unless given."""
     lr: Annotated[float, Range(0)] = 100.0
     """Step size on pixels; 10² to 10⁴ is usual, for the loss is divided by a large norm."""
     momentum: Annotated[float, Range(0, 1)] = 0.5
@@ -105,7 +104,7 @@ class TrajectoryMatching(Settings):
     gradient: Way = "adjoint"
     """How students are differentiated: exactly in the memory of one step, exactly with the whole graph, or TESLA's."""
     labels: Literal["hard", "soft"] = "hard"
-    """Classes, or label logits that are learned from what experts answer."""
+    """Labels that the images get: classes, or logits that are learned from what experts answer."""
     label_lr: Annotated[float, Range(0)] = 2.0
     """Step size on label logits."""
     label_momentum: Annotated[float, Range(0, 1)] = 0.9
@@ -115,18 +114,19 @@ class TrajectoryMatching(Settings):
     average: Annotated[float, Range(0, 1)] | None = None
     """Decay of a moving average of the images, which then is the result; none unless given."""
     start: Start = "real"
-    """What the synthetic images are before the first step."""
+    """What the result is before the first step: real images at random (real), noise, or what a selection takes."""
     zca: bool = False
     """Whether images are ZCA-whitened (ε = 0.1, of pixels in [0, 1]), fitted once on the real training images."""
     architecture: Architecture = field(default_factory=Architecture)
     """The network of experts and students."""
     augmentation: str | None = None
-    """DSA operations of experts and students, joined by underscores, or none; the field's six (five for digits)
+    """DSA operations joined by underscores, or none, for experts and students alike; the field's six (five for digits)
     unless given."""
     experts: Experts = field(default_factory=Experts)
     """How experts are trained, and where they lie."""
 
     name = "trajectory-matching"
+    kind = "images"
 
     # What a method may see differently.
 
@@ -321,10 +321,6 @@ class TrajectoryMatching(Settings):
         lr = float(state.lr.detach().exp() if self.learn_lr == "log" else state.lr.detach())
         images = state.images if state.average is None else state.average
         return learned(images, labels, state.source, self, runtime, lr=lr)
-
-    def load(self, folder: Path) -> CondensedImages:
-        """Read a finished set."""
-        return CondensedImages.load(folder)
 
 
 START_NAMES = ("real", "noise", "class-mean", "herding", "k-center", "k-means")

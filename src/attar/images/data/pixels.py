@@ -116,6 +116,14 @@ class Encoded:
         yield self.pictures.digests[self.rows].numpy().tobytes()
 
 
+def joined(first: Any, second: Any, order: Int[Tensor, " image"]) -> Pixels:
+    """Two parts of the same images as one, in another order."""
+    if isinstance(first, InMemory):
+        return InMemory(torch.cat([first.tensor, second.tensor])[order])
+    whole: Pixels = replace(first, rows=torch.cat([first.rows, second.rows])[order])
+    return whole
+
+
 @dataclass(frozen=True)
 class Split:
     """Images and their labels."""

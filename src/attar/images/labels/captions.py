@@ -43,7 +43,7 @@ class TinyClip(Settings):
     """How a small CLIP is trained on the captions of a labelled set."""
 
     clip_width: Annotated[int, Range(8)] = 64
-    """Width of both towers and of what they have in common, a multiple of 8."""
+    """Width of the small CLIP: of both towers and of what they have in common, a multiple of 8."""
     clip_layers: Annotated[int, Range(1)] = 2
     """Transformer layers of each tower."""
     clip_epochs: Annotated[int, Range(1)] = 30
@@ -51,7 +51,7 @@ class TinyClip(Settings):
     clip_batch: Annotated[int, Range(2)] = 128
     """Images per step."""
     clip_lr: Annotated[float, Range(0)] = 2e-3
-    """Step size of AdamW, which falls to zero along a cosine."""
+    """Step size of the small CLIP's training by AdamW, which falls to zero along a cosine."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -118,7 +118,7 @@ class Encoder:
 
     def _reader(self) -> Clip:
         if self.clip is None:
-            raise InputError(f"the encoder in {self.name} reads no text; take its class means (--head mean).")
+            raise InputError(f"the encoder in {self.name} reads no text; take its class means (--class-features mean).")
         return self.clip
 
 

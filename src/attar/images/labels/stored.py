@@ -86,6 +86,8 @@ class StoreLabels(Settings):
     """Digest of the teacher's weights; filled in."""
 
     name = "labels"
+    kind = "images"
+    verb = "label"
 
     def resolve(self, source: Labelled, runtime: Runtime) -> Self:
         """Fill in who the teacher is.

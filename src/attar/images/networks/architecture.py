@@ -3,9 +3,9 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Annotated, Literal, get_type_hints
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
@@ -58,21 +58,21 @@ class Architecture(Settings):
     """
 
     network: str = "convnet"
-    """Network: convnet, mlp (two hidden layers), alexnet, vgg11, resnet18, resnet18-ap, lenet, vit; of the distillation
-    benchmark resnet8 to resnet110, resnet8x4, resnet32x4, resnet50, wrn16_1, wrn16_2, wrn40_1, wrn40_2, vgg8-bn to
-    vgg19-bn, mobilenetv2, shufflenetv1, shufflenetv2; of ImageNet's tables resnet18-imagenet to resnet152-imagenet,
-    mobilenetv1, vit_s16, vit_b16."""
+    """The network, by words: convnet, mlp (two hidden layers), alexnet, vgg11, resnet18, resnet18-ap, lenet, vit; or
+    one of the distillation papers' tables, such as resnet8x4, wrn40_2 or vit_s16 (see the page on distillation)."""
     norm: Literal["auto", "none", "batch", "layer", "instance", "group"] = "auto"
     """Normalisation (instance: group norm with one channel a group; group: four groups); auto: the field's, which is
     instance in convnet, vgg11 and resnet18, none in alexnet; networks of the tables have batch only."""
     width: Annotated[int, Range(1)] | None = None
-    """Filters per convolution, units per hidden layer, or features; the field's unless given (convnet and mlp: 128)."""
+    """Width of the network: filters per convolution, units per hidden layer, or features; the field's unless given
+    (convnet and mlp: 128)."""
     depth: Annotated[int, Range(1, 12)] | None = None
-    """Blocks of convnet or vit; convnet's by image side unless given: 2 up to 16 pixels, 3 at 32, 4 at 64, 5 at 128."""
+    """Depth of the network: blocks of convnet or vit; convnet's by image side unless given: 2 up to 16 pixels, 3 at 32,
+    4 at 64, 5 at 128."""
     activation: Literal["relu", "leakyrelu", "sigmoid", "swish"] = "relu"
     """Activation (the ViT's is its own; networks of the tables have relu only)."""
     pooling: Literal["avg", "max", "none"] = "avg"
-    """The ConvNet's pooling after each block, 2×2."""
+    """How features are pooled, 2×2, after each block of the ConvNet."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -145,9 +145,10 @@ def parse(text: str) -> Architecture:
     """
     name, given = words(text)
     options: dict[str, str | int] = {}
+    known = [field.name for field in fields(Architecture) if field.name != "network"]
     for key, value in given.items():
-        if key == "network" or key not in get_type_hints(Architecture):
-            raise unknown(f"option of {name}", key, [k for k in get_type_hints(Architecture) if k != "network"])
+        if key not in known:
+            raise unknown(f"option of {name}", key, known)
         try:
             options[key] = int(value) if key in ("width", "depth") else value
         except ValueError:

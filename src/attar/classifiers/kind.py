@@ -1,0 +1,17 @@
+"""Classifiers of images."""
+
+from attar.core.kinds import Kind
+
+KIND = Kind(
+    name="classifiers",
+    holds="image classifiers",
+    makes="a student",
+    artefact="attar.classifiers.artefact:DistilledClassifier",
+    reading="attar.images.reading:Reading",
+    tasks={"distill": "attar.classifiers.tasks:Distill"},
+    scoring="attar.classifiers.scoring:Scoring",
+    bundled="digits",
+    data="digits, a parquet file or folder, a folder of pictures per class, or a name on the hub",
+    was=("classifier",),
+    imports=("images",),
+)

@@ -1,0 +1,79 @@
+"""`attar VERB --settings FILE`: what an artefact, its run folder or a file of settings says of how it was made."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from attar.core.errors import InputError
+
+FLAG = "--settings"
+
+
+@dataclass(frozen=True)
+class Again:
+    """A method with its settings, and what stood around it."""
+
+    method: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    data: str | None = None
+    reading: Mapping[str, Any] = field(default_factory=dict)
+    task: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_again(verb: str, words: list[str]) -> tuple[Again | None, list[str]]:
+    """What `--settings FILE` at the front or anywhere behind says, if it is there, and the words without it.
+
+    Args:
+        verb: What is to be done.
+        words: The words after the verb.
+
+    Raises:
+        InputError: No such file, or one that says nothing of a method; or it was made by another verb.
+    """
+    place = next((number for number, word in enumerate(words) if word.split("=")[0] == FLAG), None)
+    if place is None:
+        return None, words
+    _, equals, value = words[place].partition("=")
+    if not equals and place + 1 == len(words):
+        raise InputError(f"{FLAG} needs a file: an artefact's folder, its artefact.json, or run/settings.json.")
+    path = Path(value if equals else words[place + 1]).expanduser()
+    rest = words[:place] + words[place + (1 if equals else 2) :]
+    again = _again(path, verb)
+    if rest and not rest[0].startswith("--"):
+        named = rest.pop(0)
+        if named.replace("_", "-") != again.method:
+            raise InputError(f"{path} is of {again.method}, not of {named}; leave out the method.")
+    return again, rest
+
+
+def _again(path: Path, verb: str) -> Again:
+    facts = _read(path / "artefact.json" if path.is_dir() else path)
+    known = facts.get("origin") or facts
+    call = known.get("call") or {}
+    if not isinstance(known, dict) or not isinstance(known.get("method"), str):
+        raise InputError(f"{path} does not say how anything was made; give an artefact, or its run/settings.json.")
+    if call.get("verb", verb) != verb:
+        raise InputError(f"{path} was made with `attar {call['verb']}`, not `attar {verb}`.")
+    return Again(
+        method=known["method"],
+        settings=known.get("settings") or {},
+        seed=int(known.get("seed") or 0),
+        data=call.get("data") or known.get("source"),
+        reading=call.get("reading") or {},
+        task=call.get("task") or {},
+    )
+
+
+def _read(path: Path) -> Any:
+    try:
+        facts = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing.") from None
+    except (OSError, UnicodeDecodeError, ValueError):
+        raise InputError(f"{path} is no file of settings: not JSON.") from None
+    if not isinstance(facts, dict):
+        raise InputError(f"{path} is no file of settings.")
+    return facts

@@ -1,0 +1,109 @@
+"""`attar VERB METHOD --data DATA`: the face of every verb that makes something by a method, for every kind."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from attar.commands.again import Again, read_again
+from attar.commands.presets import PRESETS, Started, started
+from attar.core.errors import InputError
+from attar.core.flags import parse, texts_of
+from attar.core.help import filled, method_help, verb_help
+from attar.core.kinds import Kind, kind_named
+from attar.core.machine import Engine
+from attar.core.provenance import Call, as_typed
+from attar.core.registry import Entry, find
+from attar.core.settings import Settings
+from attar.core.tasks import Task
+
+HELP = ("-h", "--help", "--help-all")
+GROUPS = ("what is given", "beside the method", "how data are read", "how the machine is used")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given(Settings):
+    """What every verb with a method is given."""
+
+    data: str | None = None
+    """What it is made from; the bundled data unless given."""
+    out: Path | None = None
+    """Folder for the artefact; an unfinished run there is resumed. runs/METHOD-DATA-SIZE-seedN unless given."""
+    seed: int = 0
+    """Seed of every generator in the run."""
+
+
+def main(verb: str, arguments: Sequence[str]) -> None:
+    """Parse the words after the verb and do it."""
+    if not arguments or arguments[0] in HELP:
+        print(verb_help(verb))
+        return
+    again, words = read_again(verb, list(arguments))
+    entry = find(again.method if again else words.pop(0), verb)
+    kind = kind_named(entry.kind)
+    wanted = [word for word in words if word in HELP]
+    if wanted and not again and not any(word.split("=")[0] in PRESETS for word in words):
+        print(help_of(entry, kind, everything="--help-all" in wanted))
+        return
+    start = started(entry, kind, [word for word in words if word not in HELP], again)
+    if wanted:
+        everyday = [flag.flag[2:] for flag in entry.everyday]
+        from_there = replace(entry, flags=texts_of(start.method, everyday))
+        print(help_of(from_there, kind, everything="--help-all" in wanted, task=start.task))
+        return
+    make(entry, kind, start, again or Again(entry.name))
+
+
+def help_of(entry: Entry, kind: Kind, *, everything: bool, task: Task | None = None) -> str:
+    """Help of a method; torch is not imported for it, unless a preset says what the defaults are."""
+    groups = dict(zip(GROUPS, (Given, task or kind.task(entry.verb), kind.read(), Engine), strict=True))
+    usage = "--data DATA [--out FOLDER] ..."
+    text = method_help(entry, groups, everything=everything, usage=usage, first=GROUPS[:2])
+    return f"{text}\n\n{filled(f'DATA: {kind.data}.')}" if kind.data else text
+
+
+def make(entry: Entry, kind: Kind, start: Started, again: Again) -> None:
+    """Parse the settings, run the method, and say what came out and how to go on."""
+    program = f"attar {entry.verb} {entry.name}"
+    parts = {
+        "given": Given(data=again.data, seed=again.seed),
+        "method": start.method,
+        "task": start.task,
+        "reading": kind.read().from_json(dict(again.reading)),
+        "engine": Engine(),
+    }
+    read = parse(parts, start.words, program=program)
+    given: Given = read["given"]
+    data = given.data or kind.bundled
+    if not data:
+        raise InputError(f"give --data: {kind.data}.")
+    finish(entry.verb, kind, read, data)
+
+
+def finish(verb: str, kind: Kind, read: Mapping[str, Any], data: str) -> None:
+    """Run a method as the words ask, and print what came out."""
+    from attar.verbs import run
+
+    given, method, task, reading, engine = (read[name] for name in ("given", "method", "task", "reading", "engine"))
+    call = Call.of(verb, kind.name, data, reading, task, method)
+    source = task.source(data, reading)
+    folder = given.out.expanduser() if given.out else task.place(default_folder(kind, method, source, given.seed))
+    how: dict[str, Any] = {"seed": given.seed, "engine": engine, "say": speaker(engine.quiet), "call": call}
+    made = run(verb, source, method, task=task, reading=reading, out=folder, **how)
+    for line in task.told(made, folder, "" if as_typed(data) == data else data):
+        print(line)
+
+
+def default_folder(kind: Kind, method: Any, source: Any, seed: int) -> Path:
+    """`runs/METHOD-DATA-SIZE-seedN`."""
+    size = getattr(method, kind.size, None) if kind.size else None
+    words = [method.name, source.name, *([] if size is None else ["mixed" if isinstance(size, tuple) else str(size)])]
+    return Path("runs") / "-".join([*words, f"seed{seed}"]).replace("/", "-")
+
+
+def speaker(quiet: bool) -> Callable[[str], None]:
+    """Where a verb says what happens: standard error, or nowhere."""
+    if quiet:
+        return lambda line: None
+    return lambda line: print(line, file=sys.stderr)

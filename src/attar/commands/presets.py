@@ -1,0 +1,111 @@
+"""What settings start from: the usual ones, a published table's cell, a method of the field, or a file."""
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any
+
+from attar.commands.again import Again
+from attar.core.errors import InputError, unknown
+from attar.core.kinds import Kind
+from attar.core.registry import Entry
+
+VARIANTS = ("paper", "released")
+PRESETS = ("--paper", "--variant", "--baseline")
+"""Flags that say what settings start from."""
+
+
+@dataclass(frozen=True)
+class Started:
+    """Settings before the flags, and the flags."""
+
+    method: Any
+    task: Any
+    words: list[str]
+
+
+def started(entry: Entry, kind: Kind, words: list[str], again: Again | None = None) -> Started:
+    """The settings to start from, and the words without `--paper`, `--variant` and `--baseline`.
+
+    Raises:
+        InputError: A preset that is not there.
+    """
+    settings, task = entry.load(), kind.task(entry.verb)
+    (paper, variant, baseline), words = _taken(PRESETS, words)
+    if again is not None:
+        return Started(settings.from_json(dict(again.settings)), task.from_json(dict(again.task)), words)
+    _check(entry, settings, paper, variant, baseline)
+    usual = task()
+    if paper is not None and hasattr(settings, "teacher_of"):
+        usual = usual.changed_by({"teacher": settings.teacher_of(paper)})
+    if paper is not None:
+        return Started(settings.paper(paper, **_wanted(settings, kind, words, variant, baseline)), usual, words)
+    return Started(
+        settings() if baseline is None else settings.baseline(baseline, **_epochs(settings, words)), usual, words
+    )
+
+
+def _check(entry: Entry, settings: Any, paper: str | None, variant: str | None, baseline: str | None) -> None:
+    if paper is not None and not hasattr(settings, "paper"):
+        raise InputError(f"{entry.name} has no published settings; leave out --paper.")
+    if baseline is not None and not hasattr(settings, "baseline"):
+        raise InputError(f"{entry.name} is one method; leave out --baseline.")
+    if variant is None:
+        return
+    if paper is None:
+        raise InputError("--variant goes with --paper, which names a data set of the paper's table.")
+    if variant not in VARIANTS:
+        raise unknown("variant", variant, VARIANTS)
+    if "variant" not in inspect.signature(settings.paper).parameters:
+        raise InputError(f"{entry.name} has one published variant only; leave out --variant.")
+
+
+def _wanted(settings: Any, kind: Kind, words: list[str], variant: str | None, baseline: str | None) -> dict[str, Any]:
+    """What the preset takes besides the name of a table."""
+    takes = inspect.signature(settings.paper).parameters
+    given: dict[str, Any] = {"variant": variant} if variant is not None else {}
+    if kind.size in takes:
+        given[kind.size] = _count(kind.size, words)
+    if baseline is not None and "method" in takes:
+        given |= {"method": baseline, **_epochs(settings, words)}
+    return given
+
+
+def _epochs(settings: Any, words: Sequence[str]) -> dict[str, Any]:
+    """Epochs that are asked for take the place of a method's own number of steps."""
+    return {"epochs": settings().epochs} if any(word.split("=")[0] == "--epochs" for word in words) else {}
+
+
+def _count(size: str, words: list[str]) -> int:
+    """How many of each class a published cell is for."""
+    found = _words_of(size, words) or ["10"]
+    if len(found) > 1:
+        raise InputError(f"a published table's cell has one {size} for all classes; give one number, or no --paper.")
+    if not found[0].isdigit() or found[0] == "0":
+        raise InputError(f"{size} is {found[0]}; it must be at least 1.")
+    return int(found[0])
+
+
+def _taken(flags: Sequence[str], words: list[str]) -> tuple[list[str | None], list[str]]:
+    """What follows some flags, and the words without them and that."""
+    found: dict[str, str] = {}
+    rest, following = [], iter(words)
+    for word in following:
+        name, equals, value = word.partition("=")
+        if name in flags:
+            found[name] = value if equals else next(following, "")
+        else:
+            rest.append(word)
+    return [found.get(flag) for flag in flags], rest
+
+
+def _words_of(setting: str, words: list[str]) -> list[str]:
+    """The words that follow `--setting`, or stand behind its equals sign."""
+    flag = f"--{setting}"
+    for place, word in enumerate(words):
+        if word.startswith(f"{flag}="):
+            return [word.removeprefix(f"{flag}=")]
+        if word == flag:
+            return list(takewhile(lambda value: not value.startswith("--"), words[place + 1 :]))
+    return []

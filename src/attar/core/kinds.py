@@ -1,0 +1,207 @@
+"""What a kind declares of itself, and the list of kinds. Read without importing torch, or a kind's own code.
+
+A kind is what somebody holds: labelled images, Gaussian mixtures, a language model. Its folder has a `kind.py` with one
+`KIND`, and all verbs, the report, the hub, the docs and the tests read that. Other packages declare theirs in the same
+way and name it as an entry point of the group `attar.kinds`.
+"""
+
+import importlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from attar.core.errors import InputError, unknown
+
+BUILT_IN = ("images", "graphs", "mixtures", "convolution", "classifiers", "language")
+GROUP = "attar.kinds"
+Ref = str
+"""`package.module:Name`, imported when it is asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """One kind, as `<kind>/kind.py` declares it."""
+
+    name: str
+    """The folder, the word in `artefact.json`, and the word on the command line."""
+    holds: str
+    """What one holds, in a few words: "labelled images"."""
+    makes: str
+    """What is made of it: "a few images per class"."""
+    artefact: Ref
+    """What a method makes: an `attar.core.artefact.Shareable`."""
+    reading: Ref
+    """How data are read: an `attar.core.tasks.Reading`; it may be another kind's."""
+    tasks: Mapping[str, Ref]
+    """Verb to the `attar.core.tasks.Task` that says what stands beside a method; the first is the kind's own verb."""
+    scoring: Ref = ""
+    """How an artefact is measured: an `attar.core.tasks.Scoring`; empty where nothing is measured anew."""
+    bundled: str = ""
+    """Data that are always at hand, by name."""
+    size: str = ""
+    """The setting that counts how much is left (`ipc`): it stands in folder names, and asks for a published cell."""
+    data: str = ""
+    """What `--data` takes, for help."""
+    forms: Ref = ""
+    """A function that tells whether a name, file or folder looks like data of this kind; it imports nothing heavy."""
+    methods: str = "methods.json"
+    """The file beside `kind.py` with the kind's methods in words."""
+    package: str = ""
+    """Where that file lies; `attar.NAME` unless given."""
+    was: tuple[str, ...] = ()
+    """Older words for it in `artefact.json`, which are still read."""
+    imports: tuple[str, ...] = ()
+    """Other kinds that it may import."""
+    extra: str = ""
+    """The extra that installs what it builds on, if there is one."""
+    words: Mapping[str, str] = field(default_factory=dict)
+    """Verb to a line about what it does with this kind, where the verb's own line says too little."""
+
+    @property
+    def home(self) -> str:
+        """The package that it lies in."""
+        return self.package or f"attar.{self.name}"
+
+    def load(self, folder: str | Path) -> Any:
+        """Read an artefact of this kind."""
+        return self.made.load(folder)
+
+    @property
+    def made(self) -> Any:
+        """The class of its artefacts."""
+        return imported(self.artefact, self.extra)
+
+    def read(self) -> Any:
+        """The class of its reading settings."""
+        return imported(self.reading, self.extra)
+
+    def recognises(self, data: str) -> bool:
+        """Whether a name, a file or a folder looks like data of this kind."""
+        return bool(self.forms) and bool(imported(self.forms)(data))
+
+    def task(self, verb: str) -> Any:
+        """The class of a verb's task.
+
+        Raises:
+            InputError: The verb means nothing to this kind.
+        """
+        if verb not in self.tasks:
+            raise InputError(f"`attar {verb}` is not for {self.holds}; they have {_verbs(self.tasks)}.")
+        return imported(self.tasks[verb], self.extra)
+
+    def scores(self) -> Any:
+        """The class of its scoring settings.
+
+        Raises:
+            InputError: There is nothing to measure anew.
+        """
+        if not self.scoring:
+            raise InputError(f"{self.makes} were measured when they were made; there is nothing to evaluate.")
+        return imported(self.scoring, self.extra)
+
+
+def imported(ref: Ref, extra: str = "", *, needed_by: str = "") -> Any:
+    """What a reference names.
+
+    Args:
+        ref: `package.module:Name`.
+        extra: The extra that installs what its module builds on, if there is one.
+        needed_by: Who asks, for the refusal; the name itself unless given.
+
+    Raises:
+        InputError: What it builds on is not installed.
+    """
+    module, _, name = ref.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        if not extra or (error.name or "").startswith("attar"):
+            raise
+        raise InputError(f"{needed_by or name} needs {error.name}: pip install 'attar[{extra}]'.") from None
+
+
+@cache
+def built_in() -> dict[str, Kind]:
+    """The kinds of attar itself, by name."""
+    return {name: imported(f"attar.{name}.kind:KIND") for name in BUILT_IN}
+
+
+def kinds() -> dict[str, Kind]:
+    """All kinds by name: attar's, and those of other packages."""
+    return {**built_in(), **_further()}
+
+
+@cache
+def _further() -> dict[str, Kind]:
+    return {point.name: point.load() for point in entry_points(group=GROUP)}
+
+
+def kind_named(word: str) -> Kind:
+    """The kind of a name, or of an older word for it. Other packages are asked only where attar has none.
+
+    Raises:
+        InputError: There is none.
+    """
+    for known in (built_in, _further):
+        for kind in known().values():
+            if word == kind.name or word in kind.was:
+                return kind
+    raise unknown("kind", word, kinds())
+
+
+def kind_of(thing: Any) -> Kind:
+    """The kind of a method or an artefact, which carries its name as `kind`.
+
+    Raises:
+        InputError: It carries none.
+    """
+    word = getattr(thing, "kind", None)
+    if not isinstance(word, str):
+        one = next(iter(built_in()))
+        raise InputError(f"{type(thing).__name__} does not say what it is for; give it a kind, such as kind = {one!r}.")
+    return kind_named(word)
+
+
+def verb_of(method: Any) -> str:
+    """The verb of a method: its own, or the first of its kind."""
+    return str(getattr(method, "verb", None) or next(iter(kind_of(method).tasks)))
+
+
+def kind_for(method: Any, verb: str) -> Kind:
+    """The kind of a method that is used with a verb.
+
+    Raises:
+        InputError: It is used with another verb, or is no method.
+    """
+    kind, own = kind_of(method), verb_of(method)
+    if own != verb:
+        name = getattr(method, "name", type(method).__name__)
+        raise InputError(f"{name} is used with `attar {own}`, not `attar {verb}`.")
+    return kind
+
+
+def kind_in(folder: Path) -> Kind | None:
+    """The kind of the artefact in a folder; None where there is no description that can be read.
+
+    Raises:
+        InputError: It is of a kind that nobody knows.
+    """
+    try:
+        facts = json.loads((folder / "artefact.json").read_text())
+    except (OSError, ValueError):
+        return None
+    if not isinstance(facts, dict):
+        return None
+    word = str(facts.get("kind", BUILT_IN[0]))
+    try:
+        return kind_named(word)
+    except InputError:
+        raise InputError(f"{folder} holds a {word!r}, which this version of attar does not know.") from None
+
+
+def _verbs(tasks: Iterable[str]) -> str:
+    return " and ".join(f"`attar {verb}`" for verb in tasks)

@@ -1,0 +1,122 @@
+"""What was asked for: the part of an artefact's origin from which the same command can be given again."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from attar.core.flags import flags_of, words_of
+from attar.core.kinds import imported, kind_named
+from attar.core.registry import methods
+from attar.core.settings import plain
+
+ARTEFACT = "artefact.json"
+"""The file beside an artefact that holds its origin."""
+SECRET = ("token",)
+"""Settings that are never written down."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One use of a verb. It is kept with what was made, and not compared when a run is resumed."""
+
+    verb: str
+    kind: str
+    data: str
+    """As it was typed; of an absolute path what leads there from the working directory, or its last name."""
+    named: bool = True
+    """Whether data were given by a name or a path, which a command can take, and not as an object."""
+    reading: Mapping[str, Any] = field(default_factory=dict)
+    """How the data were read, where that was not as usual."""
+    task: Mapping[str, Any] = field(default_factory=dict)
+    """What stood beside the method, where something did."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """The method's settings that were not the usual ones, before anything was filled in."""
+
+    @classmethod
+    def of(cls, verb: str, kind: str, data: Any, reading: Any, task: Any, method: Any) -> "Call":
+        """What was asked for, of data that are text, a path, or a source with a name."""
+        named = isinstance(data, (str, Path))
+        return cls(verb, kind, as_typed(data), named, unusual(reading), unusual(task), unusual(method))
+
+    def command(self, method: str, seed: int) -> str:
+        """The command that was given, with what it left to the defaults left out; empty where no command makes it.
+
+        Args:
+            method: Its name.
+            seed: That of the run.
+        """
+        known = methods(verb=self.verb)
+        if not self.named:
+            return ""
+        entry = known.get(method)
+        kind = kind_named(self.kind)
+        task, reading = kind.task(self.verb), kind.read()
+        if entry is None and not task.usual:
+            return ""
+        settings = entry.load() if entry else imported(task.usual)
+        words = ["attar", self.verb]
+        words += [method] if entry else [str(word) for word in self.task.get(task.positional, ())]
+        words += ["--data", self.data]
+        for group, given in ((settings, self.settings), (task, self.task), (reading, self.reading)):
+            words += words_of(flags_of(group), group.from_json(dict(given)), changed=True)
+        return shlex.join([*words, *(["--seed", str(seed)] if seed else [])])
+
+    def again(self, file: str) -> str:
+        """The command that takes method, settings and seed from a file, and the data as they were typed."""
+        return shlex.join(["attar", self.verb, "--settings", file, "--data", self.data])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def as_typed(data: Any) -> str:
+    """How data are written down: never an absolute path."""
+    if not isinstance(data, (str, Path)):
+        return str(getattr(data, "name", "") or type(data).__name__)
+    path = Path(data).expanduser()
+    if not path.is_absolute():
+        return str(data)
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else path.name
+
+
+def unusual(settings: Any) -> dict[str, Any]:
+    """The settings that are not the default's, as plain values; what is no plain value, and secrets, are left out."""
+    try:
+        usual = plain(type(settings)())
+    except TypeError:  # settings without defaults
+        usual = {}
+    return _differing(plain(settings), usual)
+
+
+def _differing(values: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that are not the usual ones, group by group."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if name in SECRET or value == usual.get(name, ...):
+            continue
+        known = usual.get(name)
+        if isinstance(value, dict):
+            inside = _differing(value, known if isinstance(known, dict) else {})
+            found |= {name: inside} if inside else {}
+        elif _is_plain(value):
+            found[name] = _written(value)
+    return found
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (bool, int, float, str, Path))
+
+
+def _written(value: Any) -> Any:
+    """A value as it is written down: paths as they are typed."""
+    if isinstance(value, (list, tuple)):
+        return [_written(item) for item in value]
+    if isinstance(value, Path) or (isinstance(value, str) and Path(value).is_absolute()):
+        return as_typed(value)
+    return value

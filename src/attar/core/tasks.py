@@ -1,0 +1,135 @@
+"""What stands around a method: how data are read, what is given beside it, and how what it makes is measured.
+
+Three settings classes that a kind names in its `kind.py`. None of them imports torch before it is used, so that help is
+quick.
+"""
+
+import os
+import shlex
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from attar.core.kinds import kind_of
+from attar.core.settings import Settings
+
+if TYPE_CHECKING:
+    from attar.core.evaluation import Evaluation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading(Settings):
+    """How data are read."""
+
+    @abstractmethod
+    def load(self, data: Any) -> Any:
+        """The source that data stand for; a source passes as it is.
+
+        Raises:
+            InputError: Nothing of the sort, or nothing that can be used.
+        """
+
+    def describe(self, source: Any) -> str:
+        """What a source holds, as `attar data` prints it."""
+        return str(source)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(Settings):
+    """What one verb does with one kind, around the run of a method."""
+
+    title: ClassVar[str] = ""
+    """What the progress line calls the run; the method's name unless given."""
+    usual: ClassVar[str] = ""
+    """The settings class of the verb's only method, as `package.module:Name`, where the verb names no method."""
+    positional: ClassVar[str] = ""
+    """The setting that is given without a flag, if there is one."""
+
+    def source(self, data: Any, reading: Reading) -> Any:
+        """What the method works on, or is made from."""
+        return reading.load(data)
+
+    def prepare(self, source: Any, method: Any, runtime: Any) -> tuple[Any, Any]:
+        """What the engine is given: a source with what stands beside it, and the method with what follows from that."""
+        return source, method
+
+    def run(self, method: Any, source: Any, runtime: Any, *, kind: Any, out: Path | None) -> Any:
+        """Make something of a source by a method: one run of the engine, unless the verb knows better."""
+        from attar.core.runs import carry_out
+
+        return carry_out(method, source, runtime, kind=kind, task=self, out=out)
+
+    def folder(self, source: Any, out: Path | None) -> Path | None:
+        """Where the run lies; `out` unless the verb has a place of its own."""
+        return out
+
+    def open(self, folder: Path, kind: Any) -> Any:
+        """Read what a finished run has left."""
+        return kind.load(folder)
+
+    def score(self, made: Any, work: Any, method: Any, runtime: Any) -> Any:
+        """The artefact with what was measured of it, once, before the run counts as finished."""
+        return made
+
+    @property
+    def scores(self) -> bool:
+        """Whether `score` measures anything."""
+        return type(self).score is not Task.score
+
+    def place(self, usual: Path) -> Path | None:
+        """The folder of a run, where none is named."""
+        return usual
+
+    def told(self, made: Any, folder: Path | None, data: str = "") -> list[str]:
+        """What the terminal says when a run is done: what was made, where, and how to go on.
+
+        Args:
+            made: What was made.
+            folder: Where.
+            data: What has to be named again for a score, since the artefact does not keep it.
+        """
+        lines = [f"{folder}: {made.summary}"]
+        if folder is not None and (folder / "preview.png").exists():
+            lines.append(f"picture: {folder / 'preview.png'}")
+        if kind_of(made).scoring:
+            words = ["attar", "evaluate", str(folder), *(["--data", data] if data else [])]
+            lines.append(f"score:   {shlex.join(words)}")
+        return lines
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scoring(Settings):
+    """How artefacts of a kind are measured anew."""
+
+    @property
+    def reads(self) -> bool:
+        """Whether that takes the data that they were made from."""
+        return True
+
+    def remember(self, artefacts: Sequence[Any], found: "Evaluation") -> None:
+        """Keep what was measured beside artefacts that lie in folders of one's own, and on their cards.
+
+        Args:
+            artefacts: Those of the evaluation's that may be written to.
+            found: What was measured.
+        """
+        for row in found.rows:
+            for index, one in enumerate(row.artefacts):
+                mine = any(one is other for other in artefacts)
+                if mine and one.folder is not None and os.access(one.folder, os.W_OK):
+                    one.remember(list(row.of_set(index).cells))
+
+    @abstractmethod
+    def measure(self, artefacts: Sequence[Any], source: Any, runtime: Any) -> "Evaluation":
+        """Rows × columns of scores: artefacts that differ in their seed alone are repeats of one row.
+
+        Args:
+            artefacts: Of one kind.
+            source: What they were made from; None where that is not read.
+            runtime: The machine and the seed.
+
+        Raises:
+            InputError: Artefacts and data do not fit one another.
+        """

@@ -1,0 +1,56 @@
+"""Which split of its data an artefact is tested on: the one that it was made with, and no other.
+
+Data that came without test images are split by a seed. Whoever is tested on another split than he was trained on is
+tested on his own training images, so the split is recognised by its fingerprint, and found again where it can be.
+"""
+
+from typing import Any
+
+from attar.core.errors import InputError
+from attar.core.runtime import Runtime
+from attar.images.sources import ImageSource
+
+BY_SEED = "80/20 by seed"
+
+
+def own_split(made: Any, source: ImageSource, runtime: Runtime) -> ImageSource:
+    """The source in the split that something was made with.
+
+    Args:
+        made: A condensed set or a student, with an origin and a transform.
+        source: The data that it is to be tested on.
+        runtime: Told where the data are others.
+
+    Raises:
+        InputError: The split of these data is another one, and cannot be found again.
+    """
+    origin = made.origin
+    if source.is_of(origin.fingerprint, made.transform):
+        return source
+    if source.rows is not None:
+        for seed in _seeds(made):
+            other = source.at(seed)
+            if other.is_of(origin.fingerprint, made.transform):
+                runtime.say(f"{origin.method} is tested on the split that it was made with ({other.split}).")
+                return other
+        if _split_of(origin).startswith(BY_SEED) or not _split_of(origin):
+            raise InputError(
+                f"{source.name} is split {source.split}, but what {origin.method} made comes from another split or "
+                "other images, so that test images may have been trained on; give the data as they were then, with "
+                "--split-seed."
+            )
+    runtime.say(f"note: {source.name} is not, pixel for pixel, the data that {origin.method} was given.")
+    return source
+
+
+def _split_of(origin: Any) -> str:
+    """How the data were split; students do not tell."""
+    return str(getattr(origin, "split", ""))
+
+
+def _seeds(made: Any) -> list[int]:
+    """The seeds that may have drawn the split: the one that is told, that of the run in older artefacts, and 0."""
+    told = _split_of(made.origin).removeprefix(BY_SEED).strip()
+    asked = ((made.origin.call or {}).get("reading") or {}).get("split_seed")
+    known = [int(told)] if told.isdigit() else []
+    return list(dict.fromkeys([*known, *([asked] if asked is not None else []), made.origin.seed, 0]))

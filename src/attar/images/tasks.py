@@ -1,0 +1,124 @@
+"""What stands beside methods of images that are no condensing: labels, experts, and sets that others have released."""
+
+import shlex
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from attar.core import tasks
+from attar.core.settings import Hidden, Range, Words
+
+
+@dataclass(frozen=True, kw_only=True)
+class Label(tasks.Task):
+    """Whose answers are stored, where neither the set nor the method brings a teacher."""
+
+    data: Annotated[Any, Words()] = None
+    """What a teacher is trained on where neither the set nor --teacher brings one."""
+    network: Annotated[Any, Words()] = "convnet:norm=batch"
+    """The network, by words, that such a teacher is."""
+
+    title = "storing labels"
+    usual = "attar.images.labels.stored:StoreLabels"
+
+    def source(self, data: Any, reading: tasks.Reading) -> Any:
+        """The condensed set."""
+        from attar.images.artefact import CondensedImages
+
+        return data if isinstance(data, CondensedImages) else CondensedImages.load(data)
+
+    def prepare(self, source: Any, method: Any, runtime: Any) -> tuple[Any, Any]:
+        """The set with a teacher, which is trained where there is none."""
+        if source.teacher is not None or method.teacher is not None or self.data is None:
+            return source, method
+        from attar.images.networks.architecture import parse
+        from attar.images.sources import load
+        from attar.images.training import PROTOCOLS, trained
+
+        network = parse(self.network) if isinstance(self.network, str) else self.network
+        return replace(source, teacher=trained(load(self.data), network, runtime, PROTOCOLS["ceiling"])), method
+
+    def folder(self, source: Any, out: Path | None) -> Path | None:
+        """Beside the set."""
+        from attar.images.labels.stored import LABELS
+
+        return source.folder and source.folder / LABELS
+
+    def told(self, made: Any, folder: Path | None, data: str = "") -> list[str]:
+        """How heavy the labels are, and how they are learned from."""
+        soft, rest = made.soft, made.bytes - made.soft.bytes
+        return [
+            f"{folder}: labels of {soft.epochs} epochs, {soft.bytes:,} bytes, {soft.bytes_per_label:,} each; "
+            f"all else {rest:,} bytes",
+            f"score:   {shlex.join(['attar', 'evaluate', str(folder), '--protocol', 'sre2l'])}",
+        ]
+
+    def open(self, folder: Path, kind: Any) -> Any:
+        """The set with its labels, which its card now tells of."""
+        labelled = kind.load(folder.parent)
+        labelled.write_card(folder.parent)
+        return labelled
+
+
+@dataclass(frozen=True, kw_only=True)
+class Import(tasks.Task):
+    """Which files hold a released set."""
+
+    files: Annotated[tuple[Path, ...], Hidden()] = ()
+    """One .pt, .npz or .safetensors, or images, labels and step size apart, or a folder of pictures."""
+
+    title = "importing"
+    usual = "attar.images.importing:Import"
+    positional = "files"
+
+    def prepare(self, source: Any, method: Any, runtime: Any) -> tuple[Any, Any]:
+        """The files and the data that they stand for."""
+        from attar.images.importing import Released
+
+        return Released(source, self.files), method
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(tasks.Task):
+    """Which network experts are, and what they see."""
+
+    network: Annotated[Any, Words()] = "convnet"
+    """The network, by words."""
+    augmentation: str | None = None
+    """DSA operations joined by underscores, or none; the field's six (five for digits) unless given."""
+    zca: bool = False
+    """Whether images are ZCA-whitened, as methods with --zca need it."""
+    workers: Annotated[int, Range(1)] = 1
+    """How many are trained at once on this machine, by Ray, on one core each."""
+    address: str | None = None
+    """A Ray cluster to train them on."""
+
+    def place(self, usual: Path) -> Path | None:
+        """The cache, in which every method finds them."""
+        return None
+
+    def told(self, made: Any, folder: Path | None, data: str = "") -> list[str]:
+        """Where the experts lie, and how smooth their trajectories are."""
+        where = made.files[0].path.parents[1]
+        return [f"{where}: {len(made)} experts of {made.epochs} epochs", made.smoothness()]
+
+    def run(self, method: Any, source: Any, runtime: Any, *, kind: Any, out: Path | None) -> Any:
+        """Each group of experts is a run of its own, below one folder that serves every method."""
+        from attar.images.experts import open_experts
+        from attar.images.networks.architecture import parse
+        from attar.images.views.augment import default_strategy
+
+        runtime.say(str(source))
+        source = source.whitened(raw=True) if self.zca else source
+        many = method.experts or (100 if runtime.device.type != "cpu" else 10)
+        folder = method.expert_folder if out is None else str(out)
+        return open_experts(
+            source,
+            (parse(self.network) if isinstance(self.network, str) else self.network).resolve(source.shape),
+            default_strategy(source.flips) if self.augmentation is None else self.augmentation,
+            replace(method, experts=many, expert_folder=folder),
+            method.expert_epochs or 50,
+            runtime,
+            workers=self.workers,
+            address=self.address,
+        )

@@ -1,0 +1,17 @@
+"""Causal language models."""
+
+from attar.core.kinds import Kind
+
+KIND = Kind(
+    name="language",
+    holds="causal language models",
+    makes="a student",
+    artefact="attar.language.artefact:DistilledLanguageModel",
+    reading="attar.language.reading:Reading",
+    forms="attar.language.reading:looks_like",
+    tasks={"distill": "attar.language.tasks:Distill"},
+    scoring="attar.language.scoring:Scoring",
+    bundled="phrases",
+    data="phrases (generated), a file of JSON lines or of text, a folder of such, or a name on the hub",
+    extra="transformers",
+)

@@ -1,0 +1,56 @@
+"""How text is read: settings, and what is told of a source."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from attar.core import tasks
+from attar.core.settings import Range
+
+if TYPE_CHECKING:
+    from attar.language.sources import TextSource
+
+SHOWN = 60
+"""Characters of a row that are told."""
+
+
+ENDINGS = (".jsonl", ".json", ".txt", ".md")
+
+
+def looks_like(data: str) -> bool:
+    """Whether a file or a folder is of text."""
+    path = Path(data)
+    if path.is_file():
+        return path.suffix in ENDINGS
+    return path.is_dir() and any(file.suffix in (".jsonl", ".txt") for file in path.iterdir())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading(tasks.Reading):
+    """How text is read."""
+
+    validation: Annotated[int, Range(1)] | None = None
+    """Rows for validation, the first ones, where the data have no such part; a tenth unless given."""
+    test: Annotated[int, Range(1)] | None = None
+    """Rows for testing, the last ones, where the data have no such part; a tenth unless given."""
+
+    def load(self, data: Any) -> "TextSource":
+        """The source that data stand for."""
+        from attar.language.sources import load
+
+        return load(data, validation=self.validation, test=self.test)
+
+    def describe(self, source: "TextSource") -> str:
+        """The parts, and how the first training rows begin."""
+        lines = [str(source), f"fingerprint {source.fingerprint}"]
+        first = source.train.select(range(min(3, len(source.train))))
+        return "\n".join([*lines, *(f"  {_beginning(row)}" for row in first)])
+
+
+def _beginning(row: Any) -> str:
+    if "messages" in row:
+        text = " / ".join(turn["content"] for turn in row["messages"])
+    else:
+        text = row["text"] if "text" in row else f"{row['prompt']} / {row['response']}"
+    text = " ".join(text.split())
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."

@@ -1,0 +1,54 @@
+"""How Gaussian mixtures are read: settings, and what is told of a source."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from attar.core import tasks
+from attar.core.settings import Range
+
+if TYPE_CHECKING:
+    from attar.mixtures.sources import MixtureSource
+
+
+NAMED = ("standard-1d",)
+ENDINGS = (".npy", ".csv")
+
+
+def looks_like(data: str) -> bool:
+    """Whether a name, a file or a folder is of a mixture, or of a table of samples."""
+    path = Path(data)
+    if data in NAMED or path.suffix in ENDINGS or (path / "mixture.safetensors").is_file():
+        return True
+    try:
+        start = path.read_bytes()[:4096] if path.suffix in (".json", ".safetensors") else b""
+    except OSError:
+        return False
+    return b'"covariances"' in start or b'"weights"' in start
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading(tasks.Reading):
+    """How mixtures are read."""
+
+    fit_components: Annotated[int, Range(1)] = 40
+    """Components of the mixture that is fitted first, where the data is a table of samples."""
+
+    def load(self, data: Any) -> "MixtureSource":
+        """The source that data stand for."""
+        from attar.mixtures.sources import load
+
+        return load(data, fit_components=self.fit_components)
+
+    def describe(self, source: "MixtureSource") -> str:
+        """The heaviest components, with their means."""
+        mixture, shown = source.mixture, 10
+        lines = [str(source), f"fingerprint {source.fingerprint}"]
+        heaviest = mixture.weights.argsort(descending=True)[:shown].tolist()
+        for number in heaviest:
+            mean = ", ".join(f"{value:.3g}" for value in mixture.means[number, :6].tolist())
+            more = ", ..." if mixture.dimension > 6 else ""
+            lines.append(f"  component {number:<4} weight {float(mixture.weights[number]):.4f}, mean ({mean}{more})")
+        if mixture.n_components > shown:
+            lines.append(f"  and {mixture.n_components - shown} lighter ones")
+        return "\n".join(lines)
