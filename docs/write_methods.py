@@ -7,6 +7,7 @@ A test compares; run this after a change of a setting, its default or its senten
 """
 
 import dataclasses
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,20 @@ def _method(facts: dict[str, Any]) -> dict[str, str]:
     settings = imported(facts["settings"], facts["extra"])
     flags = [_line(dataclasses.asdict(text)) for text in texts_of(settings, facts["everyday"])]
     lines = ",\n".join(f"      {flag}" for flag in flags)
-    values = {name: _line(value) for name, value in facts.items()} | {"flags": f"[\n{lines}\n    ]"}
+    values = {name: _line(value) for name, value in facts.items() if name != "presets"}
+    values |= {"presets": _line(presets_of(settings)), "flags": f"[\n{lines}\n    ]"}
     if facts["paper"]:
         values["paper"] = _object({name: _line(value) for name, value in facts["paper"].items()}, 2)
     return values
+
+
+def presets_of(settings: Any) -> list[str]:
+    """What settings may start from, as it is typed: `--paper NAME`, `--variant paper|released`, `--baseline NAME`."""
+    found = []
+    if hasattr(settings, "paper"):
+        takes = inspect.signature(settings.paper).parameters
+        found += ["--paper NAME", *(["--variant paper|released"] if "variant" in takes else [])]
+    return [*found, *(["--baseline NAME"] if hasattr(settings, "baseline") else [])]
 
 
 def _object(values: dict[str, str], depth: int) -> str:

@@ -111,6 +111,17 @@ def test_flags_overrule_what_a_file_says_and_out_is_not_taken(places, monkeypatc
     assert (settings["settings"]["ipc"], settings["settings"]["steps"], settings["seed"]) == (2, 2, 5)
 
 
+def test_an_older_artefact_is_made_again_with_the_split_that_its_seed_drew(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["condense", "graph-random", "--data", "motifs", "--gpc", "2", "--seed", "3"]
+    run(*words, "--split-seed", "3", "--out", "then")
+    facts = json.loads((tmp_path / "then" / "artefact.json").read_text())
+    del facts["origin"]["call"]
+    (tmp_path / "older.json").write_text(json.dumps(facts))
+    run("condense", "--settings", "older.json", "--out", "again")
+    assert tensors_in(tmp_path / "again", "graphs") == tensors_in(tmp_path / "then", "graphs")
+
+
 @pytest.mark.parametrize(
     "words, sentence",
     [

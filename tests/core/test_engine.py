@@ -1,5 +1,6 @@
 """Runs on disk: folders that are somebody else's, damaged checkpoints, interruption, and SIGKILL at any moment."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -194,3 +195,17 @@ def test_sigkill_at_twenty_random_moments_ends_in_the_same_bytes(tmp_path):
         for name in ("killed", "whole")
     ]
     assert digests[0] == digests[1]
+
+
+def test_a_run_that_an_earlier_version_began_is_gone_on_with(few_digits, tmp_path, engine):
+    method = attar.RDED(ipc=1, candidates=5, observer=attar.Auxiliary(architecture=attar.Architecture(width=4)))
+    made = attar.condense(few_digits, method, out=tmp_path, engine=engine)
+    file = tmp_path / "run" / "settings.json"
+    facts = json.loads(file.read_text())
+    observer = facts["settings"].pop("observer")
+    facts["settings"] |= {name: observer[name] for name in ("architecture", "protocol")} | {"observer": None}
+    older = {name: value for name, value in facts.items() if name not in ("call", "threads")}
+    file.write_text(json.dumps(older))
+    assert attar.condense(few_digits, method, out=tmp_path, engine=engine).fingerprint == made.fingerprint
+    with pytest.raises(InputError, match=r"holds a run with other settings \(ipc: 1 there, 2 asked\)"):
+        attar.condense(few_digits, dataclasses.replace(method, ipc=2), out=tmp_path, engine=engine)

@@ -21,6 +21,17 @@ class Again:
     data: str | None = None
     reading: Mapping[str, Any] = field(default_factory=dict)
     task: Mapping[str, Any] = field(default_factory=dict)
+    older: bool = False
+    """Whether it was made when one seed drew both the run and the split of the data."""
+
+    def read(self, usual: Any) -> Any:
+        """The reading settings that it was made with.
+
+        Args:
+            usual: Their class.
+        """
+        drawn = self.older and hasattr(usual(), "split_seed")
+        return usual.from_json({**self.reading, **({"split_seed": self.seed} if drawn else {})})
 
 
 def read_again(verb: str, words: list[str]) -> tuple[Again | None, list[str]]:
@@ -64,6 +75,7 @@ def _again(path: Path, verb: str) -> Again:
         data=call.get("data") or known.get("source"),
         reading=call.get("reading") or {},
         task=call.get("task") or {},
+        older=not call,
     )
 
 

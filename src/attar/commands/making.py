@@ -60,7 +60,9 @@ def help_of(entry: Entry, kind: Kind, *, everything: bool, task: Task | None = N
     groups = dict(zip(GROUPS, (Given, task or kind.task(entry.verb), kind.read(), Engine), strict=True))
     usage = "--data DATA [--out FOLDER] ..."
     text = method_help(entry, groups, everything=everything, usage=usage, first=GROUPS[:2])
-    return f"{text}\n\n{filled(f'DATA: {kind.data}.')}" if kind.data else text
+    starts = ", ".join([*entry.presets, "--settings FOLDER"])
+    notes = [f"settings start from: {starts} (the artefact of another run), or the defaults."]
+    return "\n\n".join([text, *map(filled, [*notes, *([f"DATA: {kind.data}."] if kind.data else [])])])
 
 
 def make(entry: Entry, kind: Kind, start: Started, again: Again) -> None:
@@ -70,7 +72,7 @@ def make(entry: Entry, kind: Kind, start: Started, again: Again) -> None:
         "given": Given(data=again.data, seed=again.seed),
         "method": start.method,
         "task": start.task,
-        "reading": kind.read().from_json(dict(again.reading)),
+        "reading": again.read(kind.read()),
         "engine": Engine(),
     }
     read = parse(parts, start.words, program=program)

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from attar.core import store
@@ -30,8 +31,8 @@ Metrics = Mapping[str, Tensor | float]
 
 LOGGED_STEPS = 500
 """About how many points a curve has."""
-NOT_COMPARED = ("finished", "call")
-"""What may differ between a run and its resumption: how it was asked for is no part of what is made."""
+NOT_COMPARED = ("finished", "call", "threads")
+"""What may differ between a run and its resumption: how it was asked for, and on how many threads it runs."""
 
 
 @runtime_checkable
@@ -236,22 +237,26 @@ class RunFolder:
         stack.enter_context(store.locked(self.inner, wait=wait))
         store.sweep(self.path)
         if self._checkpoint.exists() or (self._settings.exists() and self.finished):
-            self._check_same(wanted)
+            self._check_same(wanted, method, runtime)
         else:  # nothing to lose: a run that was refused or killed before its first checkpoint
             store.remove(self.inner / "snapshots")
-            store.write_json(self._settings, {**wanted, "call": call})
+            store.write_json(self._settings, {**wanted, "call": call, "threads": torch.get_num_threads()})
         return self.finished
 
-    def _check_same(self, wanted: dict[str, Any]) -> None:
+    def _check_same(self, wanted: dict[str, Any], method: Any, runtime: Runtime) -> None:
         there = store.read_json(self._settings)
         if not isinstance(there, dict):
             raise InputError(f"{self._settings} is damaged; choose another --out, or delete {self.path}.")
-        changes = difference({k: v for k, v in there.items() if k not in NOT_COMPARED}, wanted)
+        known = {name: value for name, value in there.items() if name not in NOT_COMPARED}
+        changes = difference(known | {"settings": _in_names_of_today(known.get("settings"), method)}, wanted)
         if changes:
             text = "; ".join(changes)
             raise InputError(
                 f"{self.path} holds a run with other settings ({text}); choose another --out, or delete it."
             )
+        threads, now = there.get("threads"), torch.get_num_threads()
+        if threads not in (None, now) and not there.get("finished") and runtime.device.type == "cpu":
+            runtime.say(f"note: this run began with {threads} threads and goes on with {now}; its bytes may differ.")
 
     @property
     def finished(self) -> bool:
@@ -314,6 +319,16 @@ class RunFolder:
     def _seconds(self) -> float:
         """Seconds of work so far, those before a kill included up to its last checkpoint."""
         return round(time.monotonic() - self._since, 3)
+
+
+def _in_names_of_today(settings: Any, method: Any) -> Any:
+    """The settings of a run that an earlier version may have begun; as they are where they cannot be read."""
+    if not isinstance(settings, dict) or not isinstance(method, Settings):
+        return settings
+    try:
+        return plain(type(method).from_json(settings))
+    except (InputError, TypeError):
+        return settings
 
 
 def _foreign(path: Path) -> bool:

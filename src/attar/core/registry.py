@@ -66,6 +66,8 @@ class Entry:
     """What it has in common with some of its kind: "gradient matching"."""
     flags: tuple[FlagText, ...] = ()
     """Its settings in words."""
+    presets: tuple[str, ...] = ()
+    """What its settings may start from, as it is typed: `--paper NAME`."""
 
     @property
     def everyday(self) -> tuple[FlagText, ...]:
@@ -170,6 +172,7 @@ def _table(kind: str, home: str, file: str) -> Iterator[Entry]:
             kind=kind,
             family=facts.get("family", ""),
             flags=tuple(FlagText(**flag) for flag in facts.get("flags", [])),
+            presets=tuple(facts.get("presets", [])),
         )
 
 
