@@ -15,7 +15,9 @@ from typing import Any
 from attar.bench.tables import KINDS, Cell, over, share
 from attar.bench.tables import table as grid
 from attar.core.card import table
+from attar.core.kinds import kind_named
 from attar.core.progress import as_text
+from attar.core.registry import METHODS
 from attar.core.score import Interval, Score, paired
 from attar.graphs.crossvalidation import corrected_interval
 from attar.images.sources import load
@@ -160,7 +162,18 @@ def graphs() -> str:
     return table(("data, per class", *heads), rows)
 
 
+def families() -> str:
+    """All methods by what one holds and how they go about it."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for entry in METHODS.values():
+        place = (kind_named(entry.kind).holds, entry.verb, entry.family)
+        groups.setdefault(place, []).append(f"`{entry.name}`")
+    rows = [(holds, f"`attar {verb}`", family, " ".join(names)) for (holds, verb, family), names in groups.items()]
+    return table(("what one holds", "verb", "family", "methods"), rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
+    "methods": families,
     "digits": digits,
     "digits-all": leagues,
     "cifar10": cifar10,

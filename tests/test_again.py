@@ -6,8 +6,10 @@ import shlex
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+import attar
 from attar.cli import main
 from attar.core.errors import InputError
 from attar.core.kinds import built_in
@@ -165,6 +167,17 @@ def test_quotes_reading_and_the_whole_name_survive_in_the_command(tmp_path, monk
     assert command == "attar condense random --data 'my farm' --ipc 1 --size 4 --split-seed 2"
     run(*shlex.split(command)[1:], "--out", tmp_path / "again")
     assert tensors_in(tmp_path / "again", "images") == tensors_in(folder, "images")
+
+
+def test_a_source_that_was_loaded_by_name_is_written_down_by_it(digits, engine, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = attar.condense(attar.load("digits", statistics="mnist"), attar.Random(ipc=1), out="made", engine=engine)
+    card = (tmp_path / "made" / "README.md").read_text()
+    assert "\nattar condense random --data digits --ipc 1 --statistics mnist\n" in card
+    run(*shlex.split("condense --settings made --out again"))
+    assert attar.open_artefact("again").fingerprint == made.fingerprint
+    part = attar.condense(digits.subset(torch.arange(200)), attar.Random(ipc=1), engine=engine)
+    assert part.origin.call["named"] is False
 
 
 def test_a_call_without_a_command_prints_none():

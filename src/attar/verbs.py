@@ -10,7 +10,7 @@ from attar.core.engine import Artefact, Method
 from attar.core.errors import InputError
 from attar.core.kinds import Kind, built_in, imported, kind_for, kind_in, kind_of, kinds
 from attar.core.machine import Engine
-from attar.core.provenance import Call
+from attar.core.provenance import Call, asked_for
 from attar.core.runtime import Runtime
 from attar.core.tasks import Reading, Task
 
@@ -234,8 +234,9 @@ def run(
         InputError: A method of another verb, or anything that cannot be used.
     """
     kind = kind_for(method, verb)
-    task, reading = task or kind.task(verb)(), reading or kind.read()()
-    call = call or Call.of(verb, kind.name, data, reading, task, method)
+    name, known = asked_for(data)
+    task, reading = task or kind.task(verb)(), reading or kind.read().from_json(known)
+    call = call or Call.of(verb, kind.name, name, reading, task, method)
     runtime = Runtime(engine, seed, say=say, call=call)
     source = task.source(data, reading)
     return task.run(method, source, runtime, kind=kind, out=Path(out).expanduser() if out else None)

@@ -4,15 +4,16 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from attar.core.flags import flags_of, words_of
 from attar.core.kinds import imported, kind_named
-from attar.core.registry import methods
+from attar.core.registry import registered
 from attar.core.settings import plain
 
 ARTEFACT = "artefact.json"
 """The file beside an artefact that holds its origin."""
+S = TypeVar("S")
 SECRET = ("token",)
 """Settings that are never written down."""
 
@@ -47,11 +48,9 @@ class Call:
             method: Its name.
             seed: That of the run.
         """
-        known = methods(verb=self.verb)
         if not self.named:
             return ""
-        entry = known.get(method)
-        kind = kind_named(self.kind)
+        entry, kind = registered(method, self.verb), kind_named(self.kind)
         task, reading = kind.task(self.verb), kind.read()
         if entry is None and not task.usual:
             return ""
@@ -70,6 +69,25 @@ class Call:
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
+
+
+def asked(source: S, data: Any, **reading: Any) -> S:
+    """A source that remembers by which name and settings it was read; copies and parts of it do not.
+
+    Args:
+        source: What was read.
+        data: What was given; only text and paths are remembered.
+        reading: Settings of the kind's reading.
+    """
+    if isinstance(data, (str, Path)):
+        object.__setattr__(source, "_asked", (data, reading))
+    return source
+
+
+def asked_for(source: Any) -> tuple[Any, dict[str, Any]]:
+    """By which name and settings a source was read; itself, and none, where it does not remember."""
+    found: tuple[Any, dict[str, Any]] = getattr(source, "_asked", (source, {}))
+    return found
 
 
 def as_typed(data: Any) -> str:

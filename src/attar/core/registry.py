@@ -104,6 +104,12 @@ def find(name: str, verb: str | None = None) -> Entry:
     return entry
 
 
+def registered(name: str, verb: str) -> Entry | None:
+    """The entry of a method, if it has one. Other packages are asked only where attar has none of the name."""
+    entry = _built_in().get(name) or _further().get(name)
+    return entry if entry and entry.verb == verb else None
+
+
 def entry_of(settings: Any) -> Entry:
     """The entry of a settings class that carries its facts itself.
 

@@ -19,6 +19,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from attar.core.errors import InputError, unknown
+from attar.core.provenance import asked
 from attar.core.seeds import derived_seed
 from attar.graphs.collection import GraphCollection
 from attar.graphs.motifs import motifs
@@ -194,7 +195,7 @@ def load(data: Any, *, split_seed: int = 0) -> GraphSource:
         attributes=raw.attributes,
     )
     _check_training(source)
-    return source
+    return asked(source, data, split_seed=split_seed)
 
 
 def _read(data: Any) -> tuple[RawSet, dict[str, Tensor] | None]:

@@ -14,6 +14,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from attar.core.errors import InputError, unknown
+from attar.core.provenance import asked
 from attar.core.seeds import derived_seed
 from attar.images.data.pixels import Form, InMemory, Pixels, Split, joined, portions
 from attar.images.data.readers import read
@@ -277,9 +278,12 @@ def load(
         train, test, rows = _split(train, split_seed)
         split = f"80/20 by seed {split_seed}"
     _check_classes(name, train, classes)
+    wanted = statistics
     transform, statistics = _normalisation(name, train.pixels, statistics)
     flips = not any(name.startswith(digits) for digits in DIGIT_SETS)
-    return ImageSource(name, classes, train, test, transform, statistics, split, flips, rows=rows)
+    source = ImageSource(name, classes, train, test, transform, statistics, split, flips, rows=rows)
+    reading = {"size": size, "memory": memory, "split_seed": split_seed, "image": image, "label": label}
+    return asked(source, data, statistics=wanted, **reading)
 
 
 def _normalisation(name: str, pixels: Pixels, asked: str | None) -> tuple[Transform, str]:

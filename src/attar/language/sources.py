@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from attar.core.errors import InputError
+from attar.core.provenance import asked
 from attar.language.phrases import drawn
 
 Form = Literal["pair", "chat", "text"]
@@ -92,7 +93,8 @@ def load(data: Any = "phrases", *, validation: int | None = None, test: int | No
     empty = [part for part in SPLITS if not len(rows[part])]
     if empty:
         raise InputError(f"{name} has no rows for {empty[0]}; give at least three rows, or parts of their own.")
-    return TextSource(name, form, *(_dataset(rows[part]) for part in SPLITS))
+    source = TextSource(name, form, *(_dataset(rows[part]) for part in SPLITS))
+    return asked(source, data, validation=validation, test=test)
 
 
 def _read(data: Any) -> tuple[str, dict[str, Any]]:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from attar.core.errors import InputError
+from attar.core.provenance import asked
 from attar.mixtures.artefact import ReducedMixture
 from attar.mixtures.files import ENDINGS
 from attar.mixtures.mixture import GaussianMixture
@@ -56,6 +57,10 @@ def load(data: Any, *, fit_components: int = FITTED) -> MixtureSource:
         return data
     if not isinstance(data, (str, Path)):
         return _of_object(data, fit_components)
+    return asked(_named(data, fit_components), data, fit_components=fit_components)
+
+
+def _named(data: str | Path, fit_components: int) -> MixtureSource:
     if data == "standard-1d":
         return MixtureSource(standard_1d(), "standard-1d", "the usual one-dimensional test")
     if data == "digits":
