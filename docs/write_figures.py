@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from attar.bench.tables import KINDS, Cell, over, share
+from attar.bench.tables import KINDS, QUICKLY, Cell, over, share
 from attar.bench.tables import table as grid
 from attar.core.card import table
 from attar.core.kinds import kind_named
@@ -48,7 +48,7 @@ def digits() -> str:
     facts = recorded("digits")
     cells = [Cell(**{**vars(cell), "labels": "soft" if cell.label == "RDED" else "hard"}) for cell in cells_of(facts)]
     source, full = load("digits"), Score(**facts["full"])
-    protocol = f"{facts['protocol']['name']} protocol: {facts['protocol']['epochs']} epochs. ConvNet of depth 2."
+    protocol = f"{facts['protocol']['name']} protocol: {facts['protocol']['epochs']} epochs. {QUICKLY}."
     foot = "± over sets and networks; seconds of one set; 95 % intervals by Welch over condensed sets."
     return "\n".join(["```", str(source), protocol, as_text(grid(cells, full, None, source, "digits")), foot, "```"])
 
