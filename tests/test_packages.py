@@ -134,6 +134,21 @@ def test_another_verb_is_refused_with_the_right_one(method):
     assert str(refusal.value) == "commonest is used with `attar condense`, not `attar distill`."
 
 
+def test_a_package_that_does_not_load_is_left_out(tmp_path, monkeypatch):
+    facts = tmp_path / "broken-1.0.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    lines = ["[attar.kinds]", "gone = broken.kind:KIND", "images = wordlists.kind:KIND"]
+    (facts / "entry_points.txt").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(tmp_path)
+    forget()
+    with pytest.warns(UserWarning, match=r"the kind gone \(broken.kind:KIND\) could not be read: No module named"):
+        assert set(kinds.kinds()) == {*kinds.built_in(), "words"}
+    assert kinds.kinds()["images"].holds == "labelled images"
+    monkeypatch.undo()
+    forget()
+
+
 def test_without_the_package_its_artefact_is_named(made, monkeypatch):
     monkeypatch.setattr(kinds, "_further", dict)
     with pytest.raises(InputError, match="holds a 'words', which this version of attar does not know"):

@@ -7,6 +7,7 @@ way and name it as an entry point of the group `attar.kinds`.
 
 import importlib
 import json
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -137,7 +138,17 @@ def kinds() -> dict[str, Kind]:
 
 @cache
 def _further() -> dict[str, Kind]:
-    return {point.name: point.load() for point in entry_points(group=GROUP)}
+    """Those of other packages. One that does not load is left out with a warning, and none takes a name of attar's."""
+    found = {}
+    for point in entry_points(group=GROUP):
+        try:
+            kind = point.load()
+        except Exception as error:  # whatever another package trips over
+            warnings.warn(f"the kind {point.name} ({point.value}) could not be read: {error}", stacklevel=2)
+            continue
+        if isinstance(kind, Kind) and kind.name not in BUILT_IN:
+            found[kind.name] = kind
+    return found
 
 
 def kind_named(word: str) -> Kind:
