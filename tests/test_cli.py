@@ -55,6 +55,13 @@ def test_a_refusal_is_one_line_and_exit_code_2_in_a_real_process():
     assert done.stderr == (f"attar: unknown method 'datadan'; did you mean 'datadam'? Known: {', '.join(known)}.\n")
 
 
+def test_a_closed_pipe_ends_quietly():
+    command = f"{sys.executable} -m attar methods | head -n 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "Labelled images: attar condense\n"
+
+
 def test_what_follows_a_verb_stands_apart_from_what_it_does():
     lines = usage().split("verbs:\n")[1].split("\n\n")[0].splitlines()
     starts = {line.index(VERBS[line.split()[0]][1]) for line in lines}

@@ -73,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         with _one_voice():
             _dispatch(arguments)
+            sys.stdout.flush()
     except InputError as error:
         _complain(str(error))
         sys.exit(2)
@@ -82,6 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         _complain("interrupted.")
         sys.exit(130)
+    except BrokenPipeError:  # whoever read has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
 
 
 def _dispatch(arguments: list[str]) -> None:

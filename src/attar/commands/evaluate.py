@@ -72,6 +72,6 @@ def _help(words: list[str]) -> str:
     named = kind_in(Path(folder)) if folder else None
     shown: list[Kind] = [named] if named else [kind for kind in kinds().values() if kind.scoring]
     groups: dict[str, Any] = {"what is measured": Given}
-    groups |= {f"how {kind.makes} of {kind.holds} are scored": kind.scores() for kind in shown}
+    groups |= {f"how it is scored ({kind.holds})": kind.scores() for kind in shown}
     reading = (named or next(iter(built_in().values()))).read()
     return settings_help(USAGE, {**groups, "how data are read": reading, "how the machine is used": Engine})

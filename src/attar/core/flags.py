@@ -303,7 +303,7 @@ def _words(flag: Flag, value: Any) -> list[str]:
 
 def _text(flag: Flag, everyday: bool) -> FlagText:
     words, default = type_words(flag.hint), default_words(flag.default)
-    if _takes_none(flag.hint) and default != "nothing":
+    if _takes_none(flag.hint) and default != "nothing" and _bare(flag.hint) is not Any:
         words += ", or None"
     return FlagText(flag.name, ".".join(flag.path), words, default, flag.sentence, everyday)
 
