@@ -87,8 +87,13 @@ def test_strips_hold_the_pictures_of_a_class_and_say_how_many_there_are(folder):
 def test_commands_lead_from_the_page_to_the_artefact(every_kind, tmp_path):
     run = next(run for run in collect(every_kind, page=every_kind.parent / "pages").runs if run.name == "runnalls")
     assert run.place == Path("..") / every_kind.name / "runnalls"
-    # Data that were given as an object have no name that a command could take.
-    assert run.commands == ()
+    assert run.commands == (
+        "attar compress runnalls --data standard-1d --n-components 5",
+        f"attar compress --settings ../{every_kind.name}/runnalls --data standard-1d",
+    )
+    # Parts of a source, which were given as an object, have no name that a command could take.
+    part = next(run for run in collect(every_kind).runs if run.name == "dm")
+    assert part.commands == ()
 
 
 def test_the_command_that_was_given_and_the_one_with_every_setting(runs):
