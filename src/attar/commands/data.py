@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from attar.commands.making import HELP
+from attar.commands.presets import taken
 from attar.core.errors import InputError
 from attar.core.flags import parse
 from attar.core.help import settings_help
@@ -49,15 +50,10 @@ def kind_of_data(data: str) -> Kind:
 
 
 def _kind_named_in(words: list[str]) -> Kind | None:
-    for place, word in enumerate(words):
-        name, equals, value = word.partition("=")
-        if name == "--kind":
-            wanted = value if equals else "".join(words[place + 1 : place + 2])
-            found = kinds().get(wanted)
-            if found is None:
-                raise InputError(f"unknown kind {wanted!r}. Known: {', '.join(kinds())}.")
-            return found
-    return None
+    (wanted,), _ = taken(("--kind",), words)
+    if wanted is not None and wanted not in kinds():
+        raise InputError(f"unknown kind {wanted!r}. Known: {', '.join(kinds())}.")
+    return None if wanted is None else kinds()[wanted]
 
 
 def _readers() -> list[Kind]:

@@ -1,10 +1,10 @@
 """`attar import FILE`: a released condensed set into an artefact."""
 
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 
 from attar.commands.making import HELP, finish
+from attar.commands.presets import taken
 from attar.core.flags import parse
 from attar.core.help import settings_help
 from attar.core.kinds import imported
@@ -34,7 +34,8 @@ def main(arguments: list[str]) -> None:
     """Parse the words after the verb and do it."""
     from attar.verbs import kind_with
 
-    kind = kind_with("import", _kind_in(arguments))
+    (wanted,), _ = taken(("--kind",), arguments)
+    kind = kind_with("import", wanted or "")
     task = kind.task("import")
     parts = {"given": Given, "method": imported(task.usual), "reading": kind.read()(), "engine": Engine()}
     if not arguments or any(word in HELP for word in arguments):
@@ -46,8 +47,3 @@ def main(arguments: list[str]) -> None:
     files = tuple(file.expanduser() for file in given.files)
     out = given.out or Path("runs") / f"import-{files[0].stem if files else 'set'}"
     finish("import", kind, {**read, "given": replace(given, out=out), "task": task(files=files)}, given.data)
-
-
-def _kind_in(words: list[str]) -> str:
-    """What follows `--kind`."""
-    return next((value for flag, value in pairwise(words) if flag == "--kind"), "")

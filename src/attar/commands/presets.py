@@ -32,7 +32,7 @@ def started(entry: Entry, kind: Kind, words: list[str], again: Again | None = No
         InputError: A preset that is not there.
     """
     settings, task = entry.load(), kind.task(entry.verb)
-    (paper, variant, baseline), words = _taken(PRESETS, words)
+    (paper, variant, baseline), words = taken(PRESETS, words)
     if again is not None:
         return Started(settings.from_json(dict(again.settings)), task.from_json(dict(again.task)), words)
     _check(entry, settings, paper, variant, baseline)
@@ -87,7 +87,7 @@ def _count(size: str, words: list[str]) -> int:
     return int(found[0])
 
 
-def _taken(flags: Sequence[str], words: list[str]) -> tuple[list[str | None], list[str]]:
+def taken(flags: Sequence[str], words: list[str]) -> tuple[list[str | None], list[str]]:
     """What follows some flags, and the words without them and that."""
     found: dict[str, str] = {}
     rest, following = [], iter(words)

@@ -9,7 +9,7 @@ import importlib
 import json
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -59,8 +59,6 @@ class Kind:
     """Other kinds that it may import."""
     extra: str = ""
     """The extra that installs what it builds on, if there is one."""
-    words: Mapping[str, str] = field(default_factory=dict)
-    """Verb to a line about what it does with this kind, where the verb's own line says too little."""
 
     @property
     def home(self) -> str:
