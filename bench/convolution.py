@@ -38,8 +38,10 @@ from attar.convolution.timing import Median, machine, ratio, seconds_in_turns
 from attar.core.progress import as_text
 from attar.core.runtime import Engine, Runtime
 from attar.images.networks.architecture import parse
+from attar.images.protocols import PROTOCOLS
+from attar.images.repeats import accuracy
 from attar.images.sources import ImageSource, load
-from attar.images.training import PROTOCOLS, accuracy, trained
+from attar.images.trained import trained
 
 DENSITIES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 """The sheet's to .5; two more to find where a layer breaks even."""

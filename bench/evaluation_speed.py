@@ -24,8 +24,10 @@ from torch import Tensor
 from attar.core.runtime import Engine, Runtime
 from attar.images.artefact import CondensedImages
 from attar.images.condense.coresets import Random
+from attar.images.protocols import Protocol
+from attar.images.repeats import accuracy, trainings
 from attar.images.sources import ImageSource
-from attar.images.training import Protocol, TrainNetwork, accuracy, trainings
+from attar.images.training import TrainNetwork
 
 IPC, TEST_IMAGES = 10, 2000
 TARGET = 2.0

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from attar.core.runtime import Engine, Runtime
 from attar.core.seeds import Generators
+from attar.images import layout
 from attar.images.condense.adjoint import Batch, Student, Task, Waypoint, match
 from attar.images.condense.coresets import draw_rows
 from attar.images.condense.dsa import DSA
@@ -213,7 +214,7 @@ def trajectory_attar(source: ImageSource, engine: str) -> tuple[Student, Tensor,
     runtime = Runtime(ENGINES[engine])
     runtime.plan(1e15)
     flat = flat_network(Architecture().resolve(source.shape), source, runtime)
-    student = Student(flat, runtime, soft=False, at_once=runtime.images_at_once(source.shape))
+    student = Student(flat, runtime, soft=False, at_once=layout.at_once(source.shape, runtime))
     images, labels = condensed(source)
     return student, images, labels, *ends(flat.length)
 

@@ -26,7 +26,8 @@ from attar.images.condense.recover import UNIFORMS, View, view_from
 from attar.images.condense.sre2l import Recovering, SRe2L
 from attar.images.networks.architecture import Architecture, norms_of
 from attar.images.sources import ImageSource
-from attar.images.training import Auxiliary, TrainedNetwork, TrainNetwork
+from attar.images.trained import Auxiliary
+from attar.images.training import TrainedNetwork, TrainNetwork
 
 TARGET = 1.5
 CLASSES = 100

@@ -47,9 +47,9 @@ from attar.images.condense.tesla import TESLA as TESLA
 from attar.images.experts import Experts as Experts
 from attar.images.labels.stored import StoreLabels as StoreLabels
 from attar.images.networks.architecture import Architecture as Architecture
+from attar.images.protocols import Protocol as Protocol
 from attar.images.sources import load as load
-from attar.images.training import Auxiliary as Auxiliary
-from attar.images.training import Protocol as Protocol
+from attar.images.trained import Auxiliary as Auxiliary
 from attar.reporting.page import report as report
 from attar.verbs import compare as compare
 from attar.verbs import compress as compress

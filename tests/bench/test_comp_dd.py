@@ -12,7 +12,8 @@ from attar.core.errors import InputError
 from attar.core.runtime import Engine, Runtime
 from attar.images.complexity import ClassComplexity, Looking, class_complexity, select
 from attar.images.networks.architecture import Architecture
-from attar.images.training import PROTOCOLS, Protocol, trained
+from attar.images.protocols import PROTOCOLS, Protocol
+from attar.images.trained import trained
 
 ENGINE = Engine(device="cpu", compile="off", quiet=True)
 SCORER = "convnet:width=4,norm=batch"

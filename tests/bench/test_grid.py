@@ -18,7 +18,8 @@ from attar.images.condense.datadam import DataDAM
 from attar.images.condense.datm import DATM
 from attar.images.condense.rded import RDED
 from attar.images.networks.architecture import Architecture
-from attar.images.training import PROTOCOLS, Auxiliary, Protocol
+from attar.images.protocols import PROTOCOLS, Protocol
+from attar.images.trained import Auxiliary
 
 ENGINE = Engine(device="cpu", quiet=True, checkpoint_seconds=0)
 METHODS = ("random", "dm:steps=4,real_batch=2,width=4", "datadam:steps=4,real_batch=2,width=4")

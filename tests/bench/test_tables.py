@@ -12,8 +12,8 @@ from attar.core.score import Score
 from attar.images.condense.coresets import Random
 from attar.images.condense.dm import DM
 from attar.images.networks.architecture import Architecture
+from attar.images.protocols import PROTOCOLS, Protocol
 from attar.images.sources import held_out
-from attar.images.training import PROTOCOLS, Protocol
 
 SMALL = Architecture(width=8)
 ENGINE = Engine(device="cpu", quiet=True)

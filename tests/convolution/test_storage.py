@@ -8,7 +8,8 @@ from attar.convolution.geometry import Geometry
 from attar.convolution.storage import Bitmask, compression_ratios, csc16_bytes, cscc_words, words
 from attar.core.score import paired
 from attar.images.networks.architecture import parse
-from attar.images.training import PROTOCOLS, trained
+from attar.images.protocols import PROTOCOLS
+from attar.images.trained import trained
 
 
 def scattered(height, width, count, draw):

@@ -135,12 +135,6 @@ def test_a_gpu_is_refused_where_there_is_none_and_auto_does_without():
     assert Runtime(Engine()).device == torch.device("cpu")
 
 
-def test_fewer_large_images_go_at_once_than_small_ones():
-    runtime = Runtime(CPU)
-    counts = [runtime.images_at_once((3, side, side)) for side in (8, 32, 64, 512)]
-    assert counts == [256, 16, 4, 1]
-
-
 def test_another_seed_has_generators_of_its_own_on_the_same_machine():
     runtime = Runtime(CPU, 1)
     other = runtime.with_seed(2)

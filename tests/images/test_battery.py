@@ -9,7 +9,7 @@ import attar
 import small
 from attar.core.errors import InputError
 from attar.images.networks.architecture import Architecture
-from attar.images.training import Protocol
+from attar.images.protocols import Protocol
 from promises import EVERY_STEP, killed_and_resumed, scenario_of
 
 NUMBERS = (3, 1, 2, 2, 2, 2, 2, 2, 2, 4)

@@ -7,8 +7,8 @@ import pytest
 import attar
 from attar.core.errors import InputError
 from attar.images.networks.architecture import Architecture
+from attar.images.protocols import Protocol
 from attar.images.score import evaluate
-from attar.images.training import Protocol
 
 TINY = Architecture(width=8)
 BRIEFLY = {"protocol": Protocol(name="brief", epochs=3, lr=0.05), "ceiling": "skip"}

@@ -9,10 +9,12 @@ from torch import nn
 import attar
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
+from attar.images import layout
 from attar.images.cam import grad_cam, resized, unit_range
 from attar.images.complexity import class_complexity, complexity, select
 from attar.images.networks.architecture import Architecture
-from attar.images.training import Protocol, trained
+from attar.images.protocols import Protocol
+from attar.images.trained import trained
 
 BRIEF = Protocol(name="brief", epochs=2)
 SMALL = Architecture(width=8, norm="batch")
@@ -124,7 +126,7 @@ def test_images_are_those_of_plain_maps_of_the_predicted_class(few_digits, obser
 def test_how_many_go_together_is_no_matter(kind, digits, observer, runtime, monkeypatch):
     few = digits.subset(torch.arange(40))
     found = class_complexity(few, observer, runtime=runtime, kind=kind)
-    monkeypatch.setattr(Runtime, "images_at_once", lambda *a: 7)
+    monkeypatch.setattr(layout, "at_once", lambda *a: 7)
     other = class_complexity(few, observer, runtime=runtime, kind=kind)
     torch.testing.assert_close(other.images, found.images)
 

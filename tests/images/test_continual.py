@@ -13,8 +13,9 @@ from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.images.continual import ContinualLearning, class_order, learn, merged
 from attar.images.networks.architecture import Architecture
+from attar.images.protocols import Protocol
 from attar.images.score import train_and_test
-from attar.images.training import Auxiliary, Protocol
+from attar.images.trained import Auxiliary
 
 TINY = Architecture(width=4)
 BRIEF = Protocol(name="brief", epochs=3, lr=0.05)

@@ -10,8 +10,8 @@ import attar
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.images.networks.architecture import Architecture
+from attar.images.protocols import Protocol
 from attar.images.score import evaluate, measure_beside, train_and_test
-from attar.images.training import Protocol
 
 TINY = Architecture(width=8)
 BRIEF = Protocol(name="brief", epochs=3, lr=0.05)

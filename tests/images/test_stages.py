@@ -1,8 +1,10 @@
 import torch
 
 from attar.images.networks.architecture import Architecture
+from attar.images.protocols import Protocol
 from attar.images.stages import spaced, trained_stages
-from attar.images.training import Protocol, TrainNetwork, trained
+from attar.images.trained import trained
+from attar.images.training import TrainNetwork
 
 SMALL = Architecture(width=8, norm="batch")
 

@@ -10,18 +10,13 @@ from attar.core import engine as core
 from attar.core.errors import InputError
 from attar.core.runtime import Engine, Runtime
 from attar.core.seeds import Generators, derived_seed
+from attar.core.training import network_folder
+from attar.images import layout
 from attar.images.networks.architecture import Architecture, from_factory
-from attar.images.training import (
-    PROTOCOLS,
-    Protocol,
-    TrainedNetwork,
-    TrainNetwork,
-    accuracy,
-    network_folder,
-    protocol_named,
-    trained,
-    trainings,
-)
+from attar.images.protocols import PROTOCOLS, Protocol, protocol_named
+from attar.images.repeats import accuracy, trainings
+from attar.images.trained import trained
+from attar.images.training import TrainedNetwork, TrainNetwork
 
 NARROW = Architecture(width=8)
 PLAIN = Protocol(name="plain", epochs=3, batch=16, augmented=False)
@@ -116,7 +111,7 @@ def test_certain_soft_labels_are_hard_labels(few_digits, engine, generator):
 def test_a_gradient_gathered_in_parts_is_the_whole_gradient(at_once, shapes, engine, monkeypatch):
     method = TrainNetwork(architecture=NARROW, protocol=dataclasses.replace(PLAIN, epochs=1, augmented=True))
     whole, losses = train(method, shapes, Runtime(engine, 1))
-    monkeypatch.setattr(Runtime, "images_at_once", lambda self, shape: at_once)
+    monkeypatch.setattr(layout, "at_once", lambda *a: at_once)
     parts, again = train(method, shapes, Runtime(engine, 1))
     assert (whole.at_once, parts.at_once) == (64, at_once)
     assert again == pytest.approx(losses, rel=1e-5)
@@ -126,7 +121,7 @@ def test_a_gradient_gathered_in_parts_is_the_whole_gradient(at_once, shapes, eng
 def test_batch_statistics_are_those_of_the_whole_batch(shapes, engine, monkeypatch):
     method = TrainNetwork(architecture=Architecture(width=8, norm="batch"), protocol=PLAIN)
     whole, _ = train(method, shapes, Runtime(engine, 1))
-    monkeypatch.setattr(Runtime, "images_at_once", lambda self, shape: 2)
+    monkeypatch.setattr(layout, "at_once", lambda *a: 2)
     parts, _ = train(method, shapes, Runtime(engine, 1))
     assert_same(parts.network, whole.network, rtol=0, atol=0)
 
@@ -226,7 +221,7 @@ def test_accuracy_is_the_share_of_right_answers(digits, runtime):
 def test_accuracy_does_not_depend_on_how_many_images_go_at_once(digits, runtime, monkeypatch):
     network = NARROW.build((1, 8, 8), 10, torch.Generator().manual_seed(3)).eval()
     whole = accuracy(network, digits.test, digits.transform, runtime)
-    monkeypatch.setattr(Runtime, "images_at_once", lambda self, shape: 7)
+    monkeypatch.setattr(layout, "at_once", lambda *a: 7)
     assert accuracy(network, digits.test, digits.transform, runtime) == whole
 
 

@@ -7,7 +7,7 @@ from attar.core.errors import InputError
 from attar.core.runtime import Engine, Runtime
 from attar.images.networks.architecture import Architecture
 from attar.images.networks.flat import FlatNetwork
-from attar.images.training import Protocol
+from attar.images.protocols import Protocol
 from attar.images.velocity import kernel_distance, kernel_velocity, tangent_kernel
 
 ENGINE = Engine(device="cpu", compile="off", quiet=True)

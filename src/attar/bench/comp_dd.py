@@ -25,8 +25,9 @@ from attar.images.complexity import ClassComplexity, Looking, class_complexity, 
 from attar.images.data import comp_dd
 from attar.images.networks.architecture import parse
 from attar.images.networks.pretrained import PREFIX
+from attar.images.protocols import protocol_named
 from attar.images.sources import ImageSource, load
-from attar.images.training import protocol_named, trained
+from attar.images.trained import trained
 
 HALVES = ("easy", "hard")
 METHODS = ("random", *(f"{name}:steps=100,student_steps=5" for name in ("mtt", "datm", "edf")))

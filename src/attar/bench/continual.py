@@ -16,8 +16,8 @@ from attar.core.runtime import Engine, Runtime
 from attar.core.score import paired
 from attar.images.continual import Continual, ContinualLearning, learn
 from attar.images.networks.architecture import parse
+from attar.images.protocols import protocol_named
 from attar.images.sources import load
-from attar.images.training import protocol_named
 
 
 def command(

@@ -13,7 +13,7 @@ from attar.core.registry import find
 from attar.core.runtime import Engine
 from attar.core.settings import Settings, words
 from attar.images.networks.architecture import parse
-from attar.images.training import protocol_named
+from attar.images.protocols import protocol_named
 
 
 def command(

@@ -46,9 +46,9 @@ from attar.images.condense.sre2l import SRe2L
 from attar.images.condense.tesla import TESLA
 from attar.images.experts import Experts
 from attar.images.networks.architecture import Architecture
+from attar.images.protocols import PROTOCOLS, Protocol, protocol_named
 from attar.images.score import full_score, train_and_test
 from attar.images.sources import ImageSource, held_out, load
-from attar.images.training import PROTOCOLS, Protocol, protocol_named
 from attar.verbs import condense
 
 Labels = Literal["hard", "soft", "taught"]

@@ -12,8 +12,8 @@ from attar.core.progress import as_text
 from attar.core.runtime import Engine, Runtime
 from attar.core.seeds import derived_seed
 from attar.images.networks.architecture import parse
+from attar.images.protocols import protocol_named
 from attar.images.sources import load
-from attar.images.training import protocol_named
 from attar.images.velocity import PROBES, kernel_velocity
 from attar.verbs import open_artefact
 

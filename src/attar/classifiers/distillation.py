@@ -29,6 +29,7 @@ from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed
 from attar.core.settings import Range
+from attar.images import layout
 from attar.images.networks.architecture import Architecture, multiply_adds, parse
 from attar.images.networks.pretrained import PREFIX, network_named
 from attar.images.sources import ImageSource
@@ -163,12 +164,12 @@ class Distillation(Recipe):
             InputError: Teacher and student do not fit the data or one another.
         """
         pair = self.trained_on(pair, runtime)
-        student = runtime.place(self._student(pair, runtime.generator("network"))).train()
+        student = layout.place(self._student(pair, runtime.generator("network")), runtime).train()
         watched = Watched(student, self.student_layers)
         mine = watched.tried(pair.source.shape, runtime.device, "student")
         answers, theirs = None, mine
         if pair.teacher is not None and self.needs_teacher:
-            teacher = runtime.place(copy.deepcopy(pair.teacher)).eval().requires_grad_(False)
+            teacher = layout.place(copy.deepcopy(pair.teacher), runtime).eval().requires_grad_(False)
             answers = AnswersOfViews(Watched(teacher, self.teacher_layers), pair.source, self, runtime)
             theirs = answers.watched.tried(pair.source.shape, runtime.device, "teacher")
         self.check(mine, theirs, pair.source)
@@ -221,7 +222,7 @@ class Distillation(Recipe):
         rows = state.order[number * self.batch :][: self.batch]
         source = state.pair.source
         images = state.view.seen(source.inputs, rows, runtime.device)
-        images = images.contiguous(memory_format=runtime.memory_format)
+        images = layout.ordered(images, runtime)
         with runtime.autocast(training=True), self._drawing(state, runtime):
             said = state.watched(images)
         batch = Batch(

@@ -13,8 +13,8 @@ from attar.classifiers.selection import Keep
 from attar.classifiers.views import View
 from attar.core.errors import InputError
 from attar.core.settings import Hidden, Range, Settings
+from attar.core.training import adamw
 from attar.images.sources import ImageSource
-from attar.images.training import adamw
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,6 +29,7 @@ from attar.classifiers.watched import Answers, last_linear
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.settings import Range
+from attar.images import layout
 from attar.images.sources import ImageSource
 
 
@@ -172,7 +173,7 @@ class SubclassKD(Distillation):
     @torch.no_grad()
     def further_scores(self, teacher: nn.Module, source: ImageSource, runtime: Runtime) -> dict[str, float]:
         """Bits a sample that the teacher says beyond classes, of the training images; and that their labels do."""
-        network = runtime.place(copy.deepcopy(teacher)).eval()
+        network = layout.place(copy.deepcopy(teacher), runtime).eval()
         parts = torch.arange(len(source.train)).split(512)
         found = [network(source.inputs(rows, runtime.device)) for rows in parts]
         logits = torch.cat([getattr(said, "logits", said).float().cpu() for said in found])

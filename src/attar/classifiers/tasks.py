@@ -30,7 +30,7 @@ class Teacher(Settings):
         from torch import nn
 
         from attar.classifiers.teacher import teacher_named
-        from attar.images.training import PROTOCOLS
+        from attar.images.protocols import PROTOCOLS
 
         if isinstance(self.network, nn.Module):
             return self.network

@@ -14,10 +14,13 @@ from attar.classifiers.watched import Answers, Watched
 from attar.core import store
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
+from attar.images import layout
 from attar.images.networks.architecture import parse
 from attar.images.networks.pretrained import PREFIX, labelling_classifier
+from attar.images.protocols import Protocol, protocol_named
 from attar.images.sources import ImageSource
-from attar.images.training import Protocol, TrainedNetwork, protocol_named, trained
+from attar.images.trained import trained
+from attar.images.training import TrainedNetwork
 
 MOST_STORED = 2e9
 """Bytes of answers that are kept in memory; above them the teacher answers anew."""
@@ -96,10 +99,10 @@ class AnswersOfViews:
     def _all(self, number: int) -> Answers:
         """One pass over all images in a view."""
         view, parts = self.method.drawn_view(number, self.source, self.runtime.seed), []
-        at_once = max(self.runtime.images_at_once(self.source.shape), 64)
+        at_once = max(layout.at_once(self.source.shape, self.runtime), 64)
         for rows in torch.arange(self.method.images).split(at_once):
             images = view.seen(self.source.inputs, rows, self.runtime.device)
-            parts.append(self._said(images.contiguous(memory_format=self.runtime.memory_format)))
+            parts.append(self._said(layout.ordered(images, self.runtime)))
         stages = [torch.cat([part.stages[index].cpu() for part in parts]) for index in range(len(parts[0].stages))]
         if not self.method.uses_stages:
             stages = []
@@ -224,7 +227,7 @@ def class_logits_of(
         known: Whether the data's labels are those subclasses, or the classes.
     """
     parts, grouping = [], None if group is None else Grouping(group)
-    network = runtime.place(copy.deepcopy(network)).eval()
+    network = layout.place(copy.deepcopy(network), runtime).eval()
     labels = source.test.labels if grouping is None or not known else grouping.labels(source.test.labels)
     for rows in torch.arange(len(source.test)).split(512):
         images = source.transform.forward(source.test.pixels[rows].to(runtime.device))

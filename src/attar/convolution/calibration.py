@@ -34,7 +34,8 @@ def network_of(words: str, source: Any, runtime: Runtime, epochs: int | None) ->
         InputError: Unknown words, an empty folder, or a network of other images.
     """
     from attar.images.networks.architecture import Architecture, parse
-    from attar.images.training import PROTOCOLS, found_or_trained
+    from attar.images.protocols import PROTOCOLS
+    from attar.images.trained import found_or_trained
 
     folder = words if Path(words).is_dir() else None
     if folder is not None and not (Path(folder) / NETWORK).is_file():

@@ -236,12 +236,12 @@ class RunFolder:
         store.make_folder(self.inner)
         stack.enter_context(store.locked(self.inner, wait=wait))
         store.sweep(self.path)
-        if self._checkpoint.exists() or (self._settings.exists() and self.finished):
+        if self._checkpoint.exists() or finished(self.path):
             self._check_same(wanted, method, runtime)
         else:  # nothing to lose: a run that was refused or killed before its first checkpoint
             store.remove(self.inner / "snapshots")
             store.write_json(self._settings, {**wanted, "call": call, "threads": torch.get_num_threads()})
-        return self.finished
+        return finished(self.path)
 
     def _check_same(self, wanted: dict[str, Any], method: Any, runtime: Runtime) -> None:
         there = store.read_json(self._settings)
@@ -257,12 +257,6 @@ class RunFolder:
         threads, now = there.get("threads"), torch.get_num_threads()
         if threads not in (None, now) and not there.get("finished") and runtime.device.type == "cpu":
             runtime.say(f"note: this run began with {threads} threads and goes on with {now}; its bytes may differ.")
-
-    @property
-    def finished(self) -> bool:
-        """Whether the artefact is complete."""
-        settings = store.read_json(self._settings)
-        return isinstance(settings, dict) and bool(settings.get("finished"))
 
     def checkpoint(self, step: int, state: Any, runtime: Runtime) -> None:
         """Save everything the rest of the run depends on."""
@@ -319,6 +313,13 @@ class RunFolder:
     def _seconds(self) -> float:
         """Seconds of work so far, those before a kill included up to its last checkpoint."""
         return round(time.monotonic() - self._since, 3)
+
+
+def finished(path: Path) -> bool:
+    """Whether a folder holds a run that is complete."""
+    settings = path / "run" / "settings.json"
+    facts = store.read_json(settings) if settings.exists() else None
+    return isinstance(facts, dict) and bool(facts.get("finished"))
 
 
 def _in_names_of_today(settings: Any, method: Any) -> Any:

@@ -2,7 +2,6 @@
 
 import copy
 import ctypes
-import math
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -10,7 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from attar.core import processes
 from attar.core.errors import InputError
@@ -129,26 +128,6 @@ class Runtime:
                     return function(*args)
 
         return call
-
-    def images_at_once(self, shape: tuple[int, int, int]) -> int:
-        """How many images to push through a network together: what fills a GPU, what stays in cache on a CPU."""
-        if self.device.type != "cpu":
-            at_32_pixels = 4096
-        elif self._compiles:
-            at_32_pixels = 64 if self.forward_dtype == torch.bfloat16 else 32
-        else:
-            at_32_pixels = 16
-        return max(1, math.ceil(at_32_pixels * 1024 / (shape[1] * shape[2])))
-
-    @property
-    def memory_format(self) -> torch.memory_format:
-        """The layout of image tensors: uncompiled, a CPU is twice as fast with channels last."""
-        fast_last = self.device.type == "cpu" and not self._compiles
-        return torch.channels_last if fast_last else torch.contiguous_format
-
-    def place(self, network: nn.Module) -> nn.Module:
-        """Move a network to the device, in the device's layout."""
-        return network.to(self.device).to(memory_format=self.memory_format)  # type: ignore[call-overload]
 
     def describe(self) -> dict[str, Any]:
         """What a card says of the machine: versions and hardware, no names and no times."""

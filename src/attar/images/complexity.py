@@ -21,6 +21,7 @@ from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed
 from attar.core.settings import Range, Settings
+from attar.images import layout
 from attar.images.cam import Images, Maps, grad_cam, last_maps, resized, smooth_grad_cam_pp
 from attar.images.networks.pretrained import PREFIX, labelling_classifier
 from attar.images.sources import ImageSource
@@ -107,16 +108,16 @@ def class_complexity(
         InputError: An unknown setting or layer, a network without maps, or one whose outputs are not the classes.
     """
     runtime, looking = runtime or Runtime(), Looking.from_json(settings)
-    classifier = runtime.place(classifier_of(network, source)).eval().requires_grad_(False)
+    classifier = layout.place(classifier_of(network, source), runtime).eval().requires_grad_(False)
     first = source.inputs(torch.tensor([0]), runtime.device)
     if looking.target == "label":
         outputs = _outputs(outputs, source, classifier, first)
     looking = replace(looking, layer=looking.layer or last_maps(classifier, first))
     # Noise is drawn for an image by itself, so that it does not depend on which others are beside it.
-    at_once = runtime.images_at_once(source.shape) if looking.kind == "grad-cam" else 1
+    at_once = layout.at_once(source.shape, runtime) if looking.kind == "grad-cam" else 1
     found = []
     for rows in torch.arange(len(source.train)).split(at_once):
-        images = source.inputs(rows, runtime.device).contiguous(memory_format=runtime.memory_format)
+        images = layout.ordered(source.inputs(rows, runtime.device), runtime)
         classes = _targets(source.targets[rows], outputs, looking, classifier, images)
         found.append(_of_images(images, classes, rows, looking, classifier, runtime).cpu())
     measured = ClassComplexity(torch.cat(found), source.targets, source.classes, looking)

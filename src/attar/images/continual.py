@@ -25,9 +25,9 @@ from attar.core.score import Score
 from attar.core.settings import Range, Settings
 from attar.images.artefact import CondensedImages
 from attar.images.networks.architecture import Architecture
+from attar.images.protocols import PROTOCOLS, Protocol
 from attar.images.score import train_and_test
 from attar.images.sources import ImageSource
-from attar.images.training import PROTOCOLS, Protocol
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,6 @@ arXiv:2310.10541).
 """
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -22,13 +20,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.func import grad, grad_and_value, vmap
 
-from attar.core import engine, store
+from attar.core import store
 from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.fleet import Task, run_all
 from attar.core.runtime import Engine, Runtime
 from attar.core.settings import Range, Settings, difference
 from attar.core.state import rebuilt
+from attar.core.training import after_cuts, cache_place, made_in, next_rows
+from attar.images import layout
 from attar.images.networks.architecture import Architecture, mixes_images, multiply_adds, redraw_
 from attar.images.networks.flat import FlatNetwork, Images, Vector
 from attar.images.sources import ImageSource
@@ -83,8 +83,8 @@ class Experts(Settings):
 
     def lr_at(self, epoch: int) -> float:
         """The step size of an epoch, counted from zero."""
-        cut = self.expert_cut_epoch is not None and epoch >= self.expert_cut_epoch
-        return self.expert_lr * (self.expert_cut if cut else 1.0)
+        cuts = [] if self.expert_cut_epoch is None else [self.expert_cut_epoch]
+        return self.expert_lr * after_cuts(epoch, cuts, self.expert_cut)
 
     def loss_scale(self, epoch: int) -> float:
         """What the loss of an epoch is multiplied by."""
@@ -175,15 +175,18 @@ class TrainExperts(Settings):
             order=torch.zeros(self.together, self.images, dtype=torch.long),
             source=source,
             gradient=runtime.compiled(vmap(found, in_dims=(0, 0, 0, 0, None)) if several else found, training=True),
-            at_once=2**31 if several else runtime.images_at_once(source.shape),
+            at_once=2**31 if several else layout.at_once(source.shape, runtime),
         )
 
     def step(self, state: Travelling, runtime: Runtime) -> Metrics:
         """One mini-batch of each."""
         epoch, batch = divmod(state.done, self.batches)
-        if batch == 0:
-            self._begin_epoch(epoch, state, runtime)
-        rows = state.order[:, batch * self.experts.expert_batch :][:, : self.experts.expert_batch]
+        if batch == 0 and epoch == self.experts.expert_cut_epoch:
+            state.velocities = torch.zeros_like(state.velocities)
+        rows = [
+            next_rows(order, state.done, self.experts.expert_batch, runtime.generator(f"shuffle {number}"))
+            for number, order in zip(self.numbers, state.order, strict=True)
+        ]
         shown = [self._shown(number, of, state, runtime) for number, of in zip(self.numbers, rows, strict=True)]
         plain, seen, labels = (torch.stack(parts) for parts in zip(*shown, strict=True))
         gradient = partial(self._gradient, state, plain, seen, labels, self.experts.loss_scale(epoch))
@@ -197,12 +200,6 @@ class TrainExperts(Settings):
         if state.done % self.batches == 0:
             state.trajectories[:, epoch + 1] = state.vectors
         return {"loss": loss.mean()}
-
-    def _begin_epoch(self, epoch: int, state: Travelling, runtime: Runtime) -> None:
-        orders = [torch.randperm(self.images, generator=runtime.generator(f"shuffle {n}")) for n in self.numbers]
-        state.order = torch.stack(orders)
-        if epoch == self.experts.expert_cut_epoch:
-            state.velocities = torch.zeros_like(state.velocities)
 
     def _shown(
         self, number: int, rows: Int[Tensor, " batch"], state: Travelling, runtime: Runtime
@@ -293,7 +290,7 @@ def flat_network(architecture: Architecture, source: ImageSource, runtime: Runti
         raise InputError(
             "trajectories are of parameters, and batch norm's statistics are none; use --norm instance, layer or group."
         )
-    runtime.place(network).train()
+    layout.place(network, runtime).train()
     return FlatNetwork(network)
 
 
@@ -415,12 +412,10 @@ def _groups(numbers: Sequence[int], together: int) -> list[list[int]]:
 
 def _train(method: TrainExperts, group: list[int], source: ImageSource, folder: Path, settings: Engine) -> None:
     """Train a group in a run folder of its own, resuming one that was stopped."""
-    quiet = dataclasses.replace(settings, tensorboard=False, snapshots=0)
-    machine = Runtime(quiet, method.experts.expert_seed).alone()
+    machine = Runtime(settings, method.experts.expert_seed)
     method = dataclasses.replace(method, first=group[0], together=len(group)).resolve(source, machine)
-    machine.plan(method.work(source))
     place = folder / f"{group[0]:03d}-{group[-1]:03d}-epochs-{method.epochs}"
-    engine.run(method, source, machine, out=place, title=f"expert {group[0]}", wait=True)
+    made_in(place, method, source, machine, title=f"expert {group[0]}")
 
 
 def _found(folder: Path, epochs: int) -> dict[int, store.Rows]:
@@ -436,8 +431,7 @@ def _found(folder: Path, epochs: int) -> dict[int, store.Rows]:
 def _folder(source: ImageSource, architecture: Architecture, augmentation: str, experts: Experts) -> Path:
     if experts.expert_folder is not None:
         return Path(experts.expert_folder)
-    key = json.dumps(_facts(source, architecture, augmentation, experts), sort_keys=True)
-    return store.cache_folder() / "experts" / hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
+    return cache_place("experts", _facts(source, architecture, augmentation, experts))
 
 
 def _facts(source: ImageSource, architecture: Architecture, augmentation: str, experts: Experts) -> dict[str, Any]:

@@ -21,29 +21,20 @@ from attar.core.rows import rows_of
 from attar.core.runtime import Engine, Runtime
 from attar.core.score import Score
 from attar.core.seeds import derived_seed
+from attar.core.training import LONG, ceiling_starts
 from attar.images.artefact import CondensedImages, Origin
 from attar.images.networks.architecture import Architecture, Factory, from_factory
 from attar.images.networks.pretrained import network_named
+from attar.images.protocols import PROTOCOLS, Protocol, protocol_named
+from attar.images.repeats import accuracy, trainings
 from attar.images.scoring import Scoring
 from attar.images.sources import ImageSource
 from attar.images.splits import own_split
-from attar.images.training import (
-    PROTOCOLS,
-    Protocol,
-    TrainNetwork,
-    accuracy,
-    network_folder,
-    protocol_named,
-    seconds_for,
-    trained,
-    trainings,
-)
+from attar.images.trained import trained
+from attar.images.training import TrainNetwork
 
 When = Literal["auto", "run", "skip"]
 Kind = Architecture | Factory
-
-LONG = 600.0
-"""Seconds above which nothing is started unasked."""
 
 
 def evaluate(
@@ -297,16 +288,9 @@ def full_score(source: ImageSource, kind: Kind, repeats: int, ceiling: When, run
         return Score.of(processes.collect([accuracy(n, source.test, source.transform, runtime) for n in networks]))
     assert isinstance(kind, Architecture)
     seeds = [derived_seed(runtime.seed, f"full {repeat}") for repeat in range(repeats)]
-    folders = [network_folder(method, source, seed) for seed in seeds]
-    missing = processes.once(lambda: sum(not (folder / "network.safetensors").exists() for folder in folders))
-    if missing and ceiling == "auto":
-        seconds = processes.once(lambda: missing * seconds_for(method, source, runtime))
-        if seconds > LONG:
-            runtime.say(
-                f"no full-data ceiling: training {missing} networks on all {len(source.train):,} images would take "
-                f"about {seconds / 60:.0f} minutes here; start it with --ceiling run, and it is kept for next time."
-            )
-            return None
+    what = f"all {len(source.train):,} images"
+    if ceiling == "auto" and not ceiling_starts(method, source, seeds, runtime, what=what):
+        return None
     values = []
     for repeat in mine:
         network = trained(source, kind, runtime.with_seed(seeds[repeat]), protocol).network

@@ -23,8 +23,10 @@ from attar.core.settings import Range, Settings
 from attar.images.artefact import CondensedImages
 from attar.images.data.pixels import Split
 from attar.images.networks.architecture import Architecture, parameter_count
+from attar.images.protocols import Protocol
+from attar.images.repeats import accuracy, trainings
 from attar.images.sources import ImageSource, held_out
-from attar.images.training import Protocol, TrainNetwork, accuracy, trainings
+from attar.images.training import TrainNetwork
 
 WIDTHS, DEPTHS = (32, 64, 128, 256), (1, 2, 3, 4)
 NORMS = ("none", "batch", "layer", "instance", "group")

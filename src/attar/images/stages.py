@@ -6,13 +6,16 @@ from typing import Annotated, Self
 
 from torch import Tensor
 
-from attar.core import engine, store
+from attar.core import store
 from attar.core.engine import Metrics
 from attar.core.runtime import Runtime
 from attar.core.settings import Range, Settings
+from attar.core.training import cached
+from attar.images import layout
 from attar.images.networks.architecture import Architecture
+from attar.images.protocols import Protocol
 from attar.images.sources import ImageSource
-from attar.images.training import Protocol, TrainedNetwork, Training, TrainNetwork, network_folder
+from attar.images.training import TrainedNetwork, Training, TrainNetwork
 
 
 @dataclass
@@ -106,13 +109,9 @@ def trained_stages(
     """A network at stages of its training on all of a source: from the cache, or trained now and kept (resumable)."""
     training = TrainNetwork(architecture=architecture, protocol=protocol)
     method = TrainStages(training=training, stages=stages).resolve(source, runtime)
-    folder = network_folder(method, source, runtime.seed)
-    store.make_folder(folder)
-    machine = Runtime(replace(runtime.engine, tensorboard=False, snapshots=0), runtime.seed, say=runtime.say).alone()
-    machine.plan(method.work(source))
-    found = engine.run(method, source, machine, out=folder, title="training weak teachers", wait=True)
+    found = cached(method, source, runtime, title="training weak teachers")
     for network in found.networks.values():
-        runtime.place(network.network)
+        layout.place(network.network, runtime)
     return found
 
 

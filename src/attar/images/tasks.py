@@ -32,8 +32,9 @@ class Label(tasks.Task):
         if source.teacher is not None or method.teacher is not None or self.data is None:
             return source, method
         from attar.images.networks.architecture import parse
+        from attar.images.protocols import PROTOCOLS
         from attar.images.sources import load
-        from attar.images.training import PROTOCOLS, trained
+        from attar.images.trained import trained
 
         network = parse(self.network) if isinstance(self.network, str) else self.network
         return replace(source, teacher=trained(load(self.data), network, runtime, PROTOCOLS["ceiling"])), method

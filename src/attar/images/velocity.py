@@ -20,8 +20,9 @@ from attar.core.seeds import derived_seed
 from attar.images.artefact import CondensedImages
 from attar.images.networks.architecture import Architecture, mixes_images
 from attar.images.networks.flat import FlatNetwork, Images, Vector
+from attar.images.protocols import Protocol
 from attar.images.sources import ImageSource
-from attar.images.training import Protocol, TrainNetwork
+from attar.images.training import TrainNetwork
 
 Kernel = Float[Tensor, "answer answer"]
 PROBES = 50

@@ -9,7 +9,8 @@ from attar.core.errors import InputError
 from attar.core.runtime import Engine
 from attar.images.condense.cda import smallest_crop
 from attar.images.networks.architecture import Architecture
-from attar.images.training import Auxiliary, Protocol
+from attar.images.protocols import Protocol
+from attar.images.trained import Auxiliary
 
 SMALL = Architecture(width=8, norm="batch")
 ENGINE = Engine(device="cpu", compile="off", quiet=True)

@@ -18,7 +18,8 @@ from attar.images.condense.coresets import (
     proportional,
 )
 from attar.images.networks.architecture import Architecture
-from attar.images.training import Auxiliary, Protocol
+from attar.images.protocols import Protocol
+from attar.images.trained import Auxiliary
 
 POINTS = torch.tensor([[0.0], [1.0], [2.0], [10.0]])
 SMALL = {"observer": Auxiliary(architecture=Architecture(width=8), protocol=Protocol(name="brief", epochs=1))}

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 import attar
 from attar.core.errors import InputError
-from attar.core.runtime import Runtime
+from attar.images import layout
 from attar.images.condense.datadam import map_distance, spatial_attention
 from attar.images.networks.architecture import Architecture
 from matching_reference import ENGINE, begin, mmd_by_class
@@ -262,7 +262,7 @@ def test_showing_every_synthetic_image_twice_halves_each_gradient(architecture, 
 @pytest.mark.parametrize("at_once", [1, 5])
 def test_the_loss_and_its_gradient_do_not_depend_on_how_many_images_go_at_once(at_once, shapes, monkeypatch):
     whole = begin(datadam(ipc=3), shapes)
-    monkeypatch.setattr(Runtime, "images_at_once", lambda self, shape: at_once)
+    monkeypatch.setattr(layout, "at_once", lambda *a: at_once)
     parts = begin(datadam(ipc=3), shapes)
     assert parts.step()["loss"].item() == pytest.approx(whole.step()["loss"].item(), rel=1e-5)
     torch.testing.assert_close(parts.state.images.grad, whole.state.images.grad, rtol=1e-3, atol=1e-4)

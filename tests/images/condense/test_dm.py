@@ -5,7 +5,7 @@ import torch
 
 import attar
 from attar.core.errors import InputError
-from attar.core.runtime import Runtime
+from attar.images import layout
 from attar.images.condense.distribution import class_counts, squared_distance
 from attar.images.networks.architecture import Architecture
 from matching_reference import ENGINE, begin, mmd_by_class
@@ -69,7 +69,7 @@ def test_a_class_smaller_than_the_batch_is_averaged_over_what_it_has(shapes):
 @pytest.mark.parametrize("at_once", [1, 4, 7])
 def test_the_loss_and_its_gradient_do_not_depend_on_how_many_images_go_at_once(at_once, shapes, monkeypatch):
     whole = begin(dm(ipc=3), shapes)
-    monkeypatch.setattr(Runtime, "images_at_once", lambda self, shape: at_once)
+    monkeypatch.setattr(layout, "at_once", lambda *a: at_once)
     parts = begin(dm(ipc=3), shapes)
     assert (whole.state.at_once, parts.state.at_once) == (64, at_once)
     assert parts.step()["loss"].item() == pytest.approx(whole.step()["loss"].item(), rel=1e-5)
@@ -78,7 +78,7 @@ def test_the_loss_and_its_gradient_do_not_depend_on_how_many_images_go_at_once(a
 
 def test_a_network_that_mixes_images_sees_them_all_together(shapes, monkeypatch):
     whole = begin(dm(architecture=BATCH_NORM), shapes).step()["loss"]
-    monkeypatch.setattr(Runtime, "images_at_once", lambda self, shape: 2)
+    monkeypatch.setattr(layout, "at_once", lambda *a: 2)
     assert begin(dm(architecture=BATCH_NORM), shapes).step()["loss"] == whole
 
 

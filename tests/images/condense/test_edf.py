@@ -8,7 +8,8 @@ from attar.core.runtime import Engine, Runtime
 from attar.images.condense.edf import TABLE, pixel_weights
 from attar.images.experts import Experts
 from attar.images.networks.architecture import Architecture
-from attar.images.training import PROTOCOLS, Auxiliary, trained
+from attar.images.protocols import PROTOCOLS
+from attar.images.trained import Auxiliary, trained
 
 ENGINE = Engine(device="cpu", compile="off", quiet=True)
 BRIEF = {

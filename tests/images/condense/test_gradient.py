@@ -18,8 +18,8 @@ from attar.images.condense.gradient import (
     weight_gradient,
 )
 from attar.images.networks.architecture import Architecture, redraw_
+from attar.images.protocols import PROTOCOLS
 from attar.images.score import train_and_test
-from attar.images.training import PROTOCOLS
 from attar.images.views.augment import OPERATIONS, Draw, augment, draw_pair, strategy
 
 SMALL = Architecture(width=8)

@@ -10,8 +10,11 @@ from attar.core.runtime import Engine, Runtime
 from attar.images.condense.hello import fitting_loss, lost_detail, mean_answer
 from attar.images.labels.captions import TinyClip
 from attar.images.networks.architecture import Architecture
+from attar.images.protocols import PROTOCOLS, Protocol
+from attar.images.repeats import accuracy
 from attar.images.score import train_and_test
-from attar.images.training import PROTOCOLS, Auxiliary, Protocol, TrainNetwork, accuracy, trained
+from attar.images.trained import Auxiliary, trained
+from attar.images.training import TrainNetwork
 
 ENGINE = Engine(device="cpu", compile="off", quiet=True)
 SMALL = Architecture(width=8, norm="batch")

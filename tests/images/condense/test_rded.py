@@ -9,8 +9,12 @@ from attar.core.errors import InputError
 from attar.core.runtime import Engine, Runtime
 from attar.images.condense.rded import cut, most_typical, most_typical_of_each, realism_loss, tiled
 from attar.images.networks.architecture import Architecture
+from attar.images.protocols import PROTOCOLS, Protocol
+from attar.images.repeats import trainings
 from attar.images.score import evaluate, train_and_test
-from attar.images.training import PROTOCOLS, Auxiliary, Protocol, TrainNetwork, distillation_loss, trained, trainings
+from attar.images.targets import distillation_loss
+from attar.images.trained import Auxiliary, trained
+from attar.images.training import TrainNetwork
 
 SMALL = Architecture(width=8, norm="batch")
 BRIEF = Protocol(name="brief", epochs=3)

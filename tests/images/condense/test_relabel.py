@@ -6,8 +6,9 @@ from attar.core.errors import InputError
 from attar.core.runtime import Engine, Runtime
 from attar.core.seeds import derived_seed
 from attar.images.networks.architecture import Architecture
+from attar.images.protocols import Protocol
 from attar.images.score import train_and_test
-from attar.images.training import Auxiliary, Protocol, trained
+from attar.images.trained import Auxiliary, trained
 
 SMALL = Architecture(width=8)
 BRIEF = Protocol(name="brief", epochs=10, batch=64, lr=0.1, augmented=False)

@@ -20,8 +20,9 @@ from attar.images.condense.recover import (
     view_from,
 )
 from attar.images.networks.architecture import Architecture, norms_of
+from attar.images.protocols import PROTOCOLS, Protocol
 from attar.images.score import train_and_test
-from attar.images.training import PROTOCOLS, Auxiliary, Protocol, trained
+from attar.images.trained import Auxiliary, trained
 
 SMALL = Architecture(width=8, norm="batch")
 BRIEF = Protocol(name="brief", epochs=10, batch=64, lr=0.1, augmented=False)
@@ -344,7 +345,7 @@ def test_a_teacher_is_read_from_its_folder(digits, runtime, tmp_path):
 
 @pytest.mark.parametrize("architecture", [Architecture(width=8), Architecture(network="mlp")])
 def test_a_teacher_without_batch_norm_is_refused_before_it_is_trained(architecture, digits, monkeypatch):
-    monkeypatch.setattr("attar.images.training.found_or_trained", lambda *a: pytest.fail("trained"))
+    monkeypatch.setattr("attar.images.trained.found_or_trained", lambda *a: pytest.fail("trained"))
     with pytest.raises(InputError) as refusal:
         attar.condense(digits, sre2l(teacher=dataclasses.replace(TEACHER, architecture=architecture)), engine=ENGINE)
     assert str(refusal.value) == (

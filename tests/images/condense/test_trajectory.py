@@ -277,8 +277,8 @@ def test_settings_that_leave_nothing_to_match_are_refused(few_digits):
 
 
 def test_matching_trajectories_beats_the_images_it_started_from(digits):
+    from attar.images.protocols import PROTOCOLS
     from attar.images.score import train_and_test
-    from attar.images.training import PROTOCOLS
 
     network = Architecture(width=16)
     settings = {

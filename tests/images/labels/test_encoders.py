@@ -7,7 +7,8 @@ from attar.images.data.whiten import Transform
 from attar.images.labels.captions import CAPTION, TinyClip, captions_of, library
 from attar.images.labels.encoders import Look, encoder_for, open_encoder
 from attar.images.networks.architecture import Architecture
-from attar.images.training import Protocol, trained
+from attar.images.protocols import Protocol
+from attar.images.trained import trained
 from clip_files import save_clip
 
 BRIEF = TinyClip(clip_width=16, clip_layers=1, clip_epochs=1)

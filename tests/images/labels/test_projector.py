@@ -14,7 +14,9 @@ from attar.images.labels.encoders import Embedding, Look, encoder_for
 from attar.images.labels.lowrank import adapt_
 from attar.images.labels.projector import Labeller, Projector, label_bytes, match_
 from attar.images.networks.architecture import Architecture
-from attar.images.training import PROTOCOLS, Auxiliary, Protocol, TrainNetwork, trained
+from attar.images.protocols import PROTOCOLS, Protocol
+from attar.images.trained import Auxiliary, trained
+from attar.images.training import TrainNetwork
 from clip_files import save_clip
 
 ENGINE = Engine(device="cpu", compile="off", quiet=True)

@@ -13,8 +13,10 @@ from attar.core.seeds import permutation
 from attar.images.labels.formats import NEVER, bytes_per_row, decode, encode
 from attar.images.labels.stored import LABELS, SoftLabels, shard_name
 from attar.images.networks.architecture import Architecture
+from attar.images.protocols import PROTOCOLS, Protocol
 from attar.images.score import evaluate, train_and_test
-from attar.images.training import PROTOCOLS, Auxiliary, Protocol, TrainNetwork, trained
+from attar.images.trained import Auxiliary, trained
+from attar.images.training import TrainNetwork
 from attar.images.views.crops import resized_crop
 from attar.images.views.epochs import draw_views, own_share
 

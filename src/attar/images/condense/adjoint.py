@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.func import grad, grad_and_value
 
 from attar.core.runtime import Runtime
+from attar.images import layout
 from attar.images.networks.flat import FlatNetwork, Images, Vector
 from attar.images.views.augment import Draw, augment
 
@@ -108,7 +109,7 @@ class Student:
         chosen = images[batch.rows]
         if batch.draw is not None:
             chosen = augment(chosen, batch.draw)
-        return chosen.contiguous(memory_format=self.runtime.memory_format)
+        return layout.ordered(chosen, self.runtime)
 
     def _weight(self, images: Images, scale: float) -> Float[Tensor, ""]:
         return torch.tensor(scale / len(images), dtype=images.dtype, device=images.device)

@@ -6,11 +6,11 @@ Yin and Shen, Dataset Distillation via Curriculum Data Synthesis in Large Data E
 Settings are those of the released scripts; there the milestone is zero unless given, which is SRe2L.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 from attar.core.settings import Range
+from attar.core.training import half_cosine
 from attar.images.condense.sre2l import CIFAR, SCRIPTS, SRe2L, recipe
 
 Curriculum = Literal["step", "linear", "cosine", "constant", "reverse"]
@@ -68,7 +68,7 @@ def smallest_crop(curriculum: Curriculum, way: float, *, least: float) -> float:
     falling = {
         "step": 1.0 if way < 1 else 0.0,
         "linear": 1 - way,
-        "cosine": (1 + math.cos(math.pi * way)) / 2,
-        "reverse": (1 - math.cos(math.pi * way)) / 2,
+        "cosine": half_cosine(way),
+        "reverse": 1 - half_cosine(way),
     }
     return least + (1 - least) * falling[curriculum]

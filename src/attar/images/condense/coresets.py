@@ -20,10 +20,11 @@ from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.settings import Range, Role, Settings
+from attar.images import layout
 from attar.images.artefact import CondensedImages, Origin
 from attar.images.data.pixels import portions
 from attar.images.sources import ImageSource
-from attar.images.training import TRAINED, Auxiliary
+from attar.images.trained import TRAINED, Auxiliary
 
 Features = Float[Tensor, "image features"]
 Ipc = Annotated[int, Range(1)] | tuple[Annotated[int, Range(1)], ...]
@@ -261,7 +262,7 @@ def nearest(features: Features, centres: Float[Tensor, "count features"]) -> Int
 @torch.inference_mode()
 def embed(network: Any, source: ImageSource, rows: Int[Tensor, " image"], runtime: Runtime) -> Features:
     """Embeddings of training images."""
-    parts = rows.split(min(runtime.images_at_once(source.shape), 4096))
+    parts = rows.split(min(layout.at_once(source.shape, runtime), 4096))
     return torch.cat([network.embed(source.inputs(part, runtime.device)).float().cpu() for part in parts])
 
 

@@ -19,6 +19,7 @@ from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.settings import Range, Settings
 from attar.core.state import rebuilt
+from attar.images import layout
 from attar.images.artefact import CondensedImages
 from attar.images.condense.coresets import Ipc, draw_rows, labels_of, per_class
 from attar.images.condense.starts import Start, check_start, learned, start_images
@@ -128,7 +129,7 @@ class DistributionMatching(Settings):
         images = start_images(self.start, self.ipc, source, runtime).to(runtime.device).requires_grad_()
         assert self.lr is not None, "resolve the settings first"
         network = self.architecture.build(source.shape, len(source.classes), torch.Generator())
-        runtime.place(network).train().requires_grad_(False)
+        layout.place(network, runtime).train().requires_grad_(False)
         labels = labels_of(self.ipc, len(source.classes))
         self._check_processes(network, source, runtime)
 
@@ -146,7 +147,7 @@ class DistributionMatching(Settings):
             views=runtime.compiled(views, training=True),
             real_views=runtime.compiled(views),
             # Batch statistics are over all classes at once, so a network that mixes images sees them all together.
-            at_once=2**31 if mixes_images(network) else runtime.images_at_once(source.shape),
+            at_once=2**31 if mixes_images(network) else layout.at_once(source.shape, runtime),
         )
 
     def step(self, state: Condensing, runtime: Runtime) -> Metrics:
@@ -202,7 +203,7 @@ class DistributionMatching(Settings):
         for images, wanted in batches:
             if draw is not None:
                 images = augment(images, draw.repeat(wanted), align_corners=self.align_corners)
-            seen = views(images.contiguous(memory_format=runtime.memory_format))
+            seen = views(layout.ordered(images, runtime))
             sums = sums or [view.new_zeros(classes, view.shape[1]) for view in seen]
             rows = wanted.to(runtime.device)
             sums = [total.index_add(0, rows, view) for total, view in zip(sums, seen, strict=True)]

@@ -16,12 +16,13 @@ from torch import Tensor
 
 from attar.core.runtime import Runtime
 from attar.core.settings import Range, Role
+from attar.images import layout
 from attar.images.cam import grad_cam, resized, smooth_grad_cam_pp
 from attar.images.condense.adjoint import Matched
 from attar.images.condense.datm import DATM, EXPERTS
 from attar.images.condense.trajectory import Distilling, Images, LabelLogits, published
 from attar.images.sources import ImageSource
-from attar.images.training import BATCH_NORM, Auxiliary
+from attar.images.trained import BATCH_NORM, Auxiliary
 
 Maps = Float[Tensor, "image height width"]
 
@@ -149,7 +150,7 @@ class EDF(DATM):
         images, classes = state.images.detach(), state.labels
         if self.map_class == "label" and state.label_logits is not None:
             classes = state.label_logits.detach().argmax(dim=1).cpu()
-        parts = zip(*(x.split(runtime.images_at_once(state.source.shape)) for x in (images, classes)), strict=True)
+        parts = zip(*(x.split(layout.at_once(state.source.shape, runtime)) for x in (images, classes)), strict=True)
         if self.maps == "smooth":
             generator = runtime.generator("maps")
             found = [smooth_grad_cam_pp(observer, pixels, of, generator) for pixels, of in parts]

@@ -22,12 +22,14 @@ from attar.core.engine import Metrics
 from attar.core.runtime import Runtime
 from attar.core.settings import Range, Settings
 from attar.core.state import rebuilt
+from attar.images import layout
 from attar.images.artefact import CondensedImages
 from attar.images.condense.coresets import Ipc, draw_rows, labels_of, per_class
 from attar.images.condense.starts import Start, check_start, learned, start_images
 from attar.images.networks.architecture import Architecture, mixes_images, multiply_adds
+from attar.images.protocols import Protocol
 from attar.images.sources import ImageSource
-from attar.images.training import Protocol, Training, TrainNetwork
+from attar.images.training import Training, TrainNetwork
 from attar.images.views.augment import Draw, augment, draw_pair, strategy
 
 Images = Float[Tensor, "image channel height width"]
@@ -203,7 +205,7 @@ class GradientMatching(Settings):
             network=network,
             labels=labels_of(self.ipc, len(source.classes)),
             source=source,
-            at_once=runtime.images_at_once(source.shape),
+            at_once=layout.at_once(source.shape, runtime),
         )
         examples = Synthetic(state, self.augmentation or "none")
         state.trainer = TrainNetwork(architecture=self.architecture, protocol=self._protocol).resolve(examples)
@@ -336,7 +338,7 @@ class GradientMatching(Settings):
     def _augmented(self, images: Images, labels: Int[Tensor, " image"], draw: Draw | None, runtime: Runtime) -> Images:
         if draw is not None:
             images = augment(images, draw.repeat(labels))
-        return images.contiguous(memory_format=runtime.memory_format)
+        return layout.ordered(images, runtime)
 
     def _split(self, network: nn.Module) -> tuple[Weights, Weights]:
         """The parameters whose gradients are compared, and all else the network holds.
@@ -451,7 +453,7 @@ def freeze_statistics(state: Matching, runtime: Runtime) -> None:
     if not mixes_images(state.network):
         return
     rows = draw_rows(state.source.rows_of, STATISTICS_IMAGES, runtime.generator("statistics"))
-    images = state.source.inputs(rows, runtime.device).contiguous(memory_format=runtime.memory_format)
+    images = layout.ordered(state.source.inputs(rows, runtime.device), runtime)
     state.network.train()(images)
     for module in state.network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):

@@ -25,6 +25,8 @@ from attar.core.errors import InputError, unknown
 from attar.core.runtime import Runtime
 from attar.core.settings import Hidden, Range
 from attar.core.state import rebuilt
+from attar.core.training import half_cosine, next_rows, set_lr
+from attar.images import layout
 from attar.images.artefact import CondensedImages, Origin
 from attar.images.condense.coresets import labels_of, unit_pixels
 from attar.images.condense.rded import RDED, Patches, Places, cut, tiled
@@ -36,7 +38,8 @@ from attar.images.networks.architecture import Architecture
 from attar.images.networks.blocks import Logits
 from attar.images.sources import ImageSource
 from attar.images.stages import spaced, stage_name, trained_stages
-from attar.images.training import Auxiliary, squared_error
+from attar.images.targets import squared_error
+from attar.images.trained import Auxiliary
 from attar.images.views.crops import crop_and_flip
 
 MATCHED = 512
@@ -163,7 +166,7 @@ class HeLlO(RDED):
         head, base = self._head(encoder, source, runtime)
         labeller = Labeller(encoder.look, copy.deepcopy(encoder.tower), head, scale=encoder.scale)
         factors = self._factors(labeller, runtime)
-        runtime.place(labeller)
+        layout.place(labeller, runtime)
         largest = max(len(rows) for rows, _ in mosaic.places) if self.updated else 0
         size = [side // self.factor for side in source.shape[1:]]
         patches = torch.zeros(largest, source.shape[0], *size, device=runtime.device).requires_grad_()
@@ -230,15 +233,11 @@ class HeLlO(RDED):
 
     def _fit(self, state: Fitting, runtime: Runtime) -> Metrics:
         assert self.fit_steps is not None
-        batch = state.done % math.ceil(len(state.order) / self.fit_batch)
-        if batch == 0:
-            state.order = torch.randperm(len(state.order), generator=runtime.generator("shuffle"))
-        for group in state.optimizer.param_groups:
-            group["lr"] = self.fit_lr * 0.5 * (1 + math.cos(math.pi * state.done / self.fit_steps))
-        rows = state.order[batch * self.fit_batch :][: self.fit_batch]
+        set_lr(state.optimizer, self.fit_lr * half_cosine(state.done, self.fit_steps))
+        rows = next_rows(state.order, state.done, self.fit_batch, runtime.generator("shuffle"))
         images = state.source.inputs(rows, runtime.device)
         images = crop_and_flip(images, runtime.generator("augment"), smallest=self.fit_crop, flips=state.source.flips)
-        images = images.contiguous(memory_format=runtime.memory_format)
+        images = layout.ordered(images, runtime)
         with torch.no_grad():
             wanted = mean_answer(state.teachers, images)
         with runtime.autocast(training=True):
@@ -290,7 +289,7 @@ class HeLlO(RDED):
         """From pixels in [0, 1] to what the fitted encoder makes of them."""
 
         def see(pixels: Tensor) -> Tensor:
-            images = state.source.transform.forward(pixels).contiguous(memory_format=runtime.memory_format)
+            images = layout.ordered(state.source.transform.forward(pixels), runtime)
             return state.labeller.encoder(state.labeller.look(images)).float()
 
         return see

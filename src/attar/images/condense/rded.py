@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from attar.core.errors import InputError, unknown
 from attar.core.runtime import Runtime
 from attar.core.settings import Range, Role
+from attar.images import layout
 from attar.images.artefact import CondensedImages, Origin
 from attar.images.condense.coresets import (
     OBSERVED,
@@ -29,7 +30,8 @@ from attar.images.condense.coresets import (
     unit_pixels,
 )
 from attar.images.sources import ImageSource
-from attar.images.training import BATCH_NORM, Auxiliary, TrainedNetwork
+from attar.images.trained import BATCH_NORM, Auxiliary
+from attar.images.training import TrainedNetwork
 from attar.images.views.crops import draw_boxes
 
 Patches = Float[Tensor, "patch channel patch_height patch_width"]
@@ -138,7 +140,7 @@ class RDED(Coreset):
         assert self.factor is not None
         size = source.shape[1] // self.factor, source.shape[2] // self.factor
         best, answers, found = [], [], []
-        for part in rows.split(max(1, runtime.images_at_once(source.shape) // self.crops)):
+        for part in rows.split(max(1, layout.at_once(source.shape, runtime) // self.crops)):
             unit = unit_pixels(source, part)
             boxes = draw_boxes(
                 len(part) * self.crops,
@@ -196,7 +198,7 @@ def observe(
     images = source.transform.forward(patches)
     height, width = (full - part for full, part in zip(source.shape[1:], patches.shape[2:], strict=True))
     images = F.pad(images, (width // 2, width - width // 2, height // 2, height - height // 2))
-    images = images.to(runtime.device).contiguous(memory_format=runtime.memory_format)
+    images = layout.ordered(images.to(runtime.device), runtime)
     return observer(images).float().cpu()
 
 

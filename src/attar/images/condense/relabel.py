@@ -18,10 +18,11 @@ from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed
 from attar.core.settings import Range, Role
+from attar.images import layout
 from attar.images.artefact import CondensedImages
 from attar.images.condense.coresets import CORESETS, Coreset, Selection, check_enough_images
 from attar.images.sources import ImageSource
-from attar.images.training import TRAINED, Auxiliary
+from attar.images.trained import TRAINED, Auxiliary
 
 
 @dataclass
@@ -103,5 +104,5 @@ def logits_of(
     network: nn.Module, images: Tensor, source: ImageSource, runtime: Runtime
 ) -> Float[Tensor, "image classes"]:
     """What a network answers, a few images at a time."""
-    parts = images.split(runtime.images_at_once(source.shape))
+    parts = images.split(layout.at_once(source.shape, runtime))
     return torch.cat([network(part.to(runtime.device)).float().cpu() for part in parts])

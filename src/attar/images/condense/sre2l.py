@@ -9,7 +9,6 @@ NeurIPS 2023, arXiv:2306.13092. Settings are those of the released scripts.
 """
 
 import copy
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -27,6 +26,8 @@ from attar.core.runtime import Runtime
 from attar.core.seeds import uniform
 from attar.core.settings import Hidden, Range, Role, Settings
 from attar.core.state import rebuilt
+from attar.core.training import half_cosine, set_lr
+from attar.images import layout
 from attar.images.artefact import CondensedImages, Origin
 from attar.images.condense.coresets import Ipc, check_enough_images, draw_rows, labels_of, per_class
 from attar.images.condense.recover import (
@@ -41,8 +42,10 @@ from attar.images.condense.recover import (
 )
 from attar.images.networks.architecture import Architecture, multiply_adds
 from attar.images.networks.pretrained import PREFIX, labelling_classifier
+from attar.images.protocols import Protocol
 from attar.images.sources import ImageSource
-from attar.images.training import BATCH_NORM, Auxiliary, Protocol, TrainedNetwork
+from attar.images.trained import BATCH_NORM, Auxiliary
+from attar.images.training import TrainedNetwork
 
 CROPPED_SIDE = 64
 """Image side from which views are crops: the scripts have them for Tiny-ImageNet and ImageNet, and none for CIFAR."""
@@ -169,7 +172,7 @@ class SRe2L(Settings):
             raise InputError(f"jitter is {jitter}, but shifts begin with jitter_from, {self.jitter_from}.")
         teacher = self.teacher.resolve(source.shape)
         self._check_teacher(teacher, source)
-        together = runtime.images_at_once(source.shape) // min(self.block, len(source.classes)) if on_gpu else 1
+        together = layout.at_once(source.shape, runtime) // min(self.block, len(source.classes)) if on_gpu else 1
         return replace(
             self,
             block_steps=self.block_steps or (4000 if on_gpu else 500),
@@ -249,14 +252,14 @@ class SRe2L(Settings):
         else:
             carried = self.teacher.found(source, runtime)
             network = copy.deepcopy(carried.network)
-        return runtime.place(network).eval().requires_grad_(False), carried
+        return layout.place(network, runtime).eval().requires_grad_(False), carried
 
     def _loss(self, network: nn.Module, watch: Watch, runtime: Runtime) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
         """The loss of images of some blocks, seen through a view each."""
 
         def loss(images: Tensor, rows: Tensor, columns: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             groups = len(rows)
-            seen = seen_through(images, rows, columns).contiguous(memory_format=runtime.memory_format)
+            seen = layout.ordered(seen_through(images, rows, columns), runtime)
             logits = network(seen).float()
             sure = F.cross_entropy(logits, labels) * groups
             alike = watch.taken().sum()
@@ -278,9 +281,7 @@ class SRe2L(Settings):
         blocks = state.plan[turn]
         if iteration == 0:
             self._begin(blocks, state, runtime)
-        state.optimizer.param_groups[0]["lr"] = (
-            self.image_lr * 0.5 * (1 + math.cos(math.pi * iteration / self.block_steps))
-        )
+        set_lr(state.optimizer, self.image_lr * half_cosine(iteration, self.block_steps))
         state.optimizer.zero_grad(set_to_none=True)
         terms = self._terms(blocks, iteration, state, runtime)
         if state.images.grad is None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from attar.core.runtime import Runtime
+from attar.images import layout
 from attar.images.condense.adjoint import Matched, Way
 from attar.images.condense.mtt import MTT, PLAIN
 from attar.images.condense.trajectory import Distilling, Images, LabelLogits, published
@@ -64,7 +65,7 @@ class TESLA(MTT):
         """What students learn; assigned labels are assigned here."""
         if self.assigned_labels and state.label_logits is not None:
             vector = state.pool.vector(expert, epoch + self.span, runtime.device)
-            parts = state.images.detach().split(runtime.images_at_once(state.source.shape))
+            parts = state.images.detach().split(layout.at_once(state.source.shape, runtime))
             state.label_logits.copy_(torch.cat([state.flat.logits(vector, part) for part in parts]))
         return super().targets(state, expert, epoch, runtime)
 

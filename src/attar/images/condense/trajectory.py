@@ -21,6 +21,8 @@ from attar.core.errors import InputError, unknown
 from attar.core.runtime import Runtime
 from attar.core.settings import Range, Settings
 from attar.core.state import rebuilt
+from attar.core.training import next_rows
+from attar.images import layout
 from attar.images.artefact import CondensedImages
 from attar.images.condense.adjoint import Batch, Matched, Student, Task, Way, Waypoint, match
 from attar.images.condense.coresets import Ipc, labels_of, per_class
@@ -245,7 +247,7 @@ class TrajectoryMatching(Settings):
         state.label_logits = None if logits is None else logits.to(runtime.device).clone().requires_grad_()
         state.average = None if self.average is None else state.images.detach().clone()
         state.optimizers = self._optimizers(state)
-        at_once = runtime.images_at_once(source.shape)
+        at_once = layout.at_once(source.shape, runtime)
         state.student = Student(flat, runtime, soft=logits is not None, at_once=at_once)
         return state
 
@@ -260,10 +262,8 @@ class TrajectoryMatching(Settings):
     def step(self, state: Distilling, runtime: Runtime) -> Metrics:
         """Send out one student, and update images, step size and labels by how near it came."""
         self.prepare(state, runtime)
-        turn = state.done % len(state.order)
-        if turn == 0:
-            state.order = torch.randperm(len(state.order), generator=runtime.generator("experts"))
-        expert, epoch = int(state.order[turn]), self._epoch(state, runtime)
+        expert = int(next_rows(state.order, state.done, 1, runtime.generator("experts")))
+        epoch = self._epoch(state, runtime)
         start = self.departure(state.pool.vector(expert, epoch, runtime.device), state, runtime)
         task = Task(
             start=start,
@@ -330,7 +330,7 @@ START_NAMES = ("real", "noise", "class-mean", "herding", "k-center", "k-means")
 def expert_logits(images: Images, expert: int, state: Distilling, runtime: Runtime) -> LabelLogits:
     """What an expert, fully trained, answers."""
     vector = state.pool.vector(expert, state.pool.epochs, runtime.device)
-    parts = images.split(runtime.images_at_once(state.source.shape))
+    parts = images.split(layout.at_once(state.source.shape, runtime))
     found = [state.flat.logits(vector, part.to(runtime.device)).float().cpu() for part in parts]
     return torch.cat(found)
 

@@ -18,16 +18,16 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from attar.core import engine, store
+from attar.core import store
 from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed
 from attar.core.settings import Range, Settings
 from attar.core.state import rebuilt
+from attar.core.training import cached, half_cosine, next_rows, set_lr
 from attar.images.networks.blocks import Shape
 from attar.images.sources import ImageSource
-from attar.images.training import network_folder
 from attar.images.views.crops import crop_and_flip
 
 CAPTION = "a photo of a {name}"
@@ -201,12 +201,8 @@ class TrainClip(Settings):
 
     def step(self, state: Reading, runtime: Runtime) -> Metrics:
         """One mini-batch of images, and the captions of all classes."""
-        batch = state.done % self.batches
-        if batch == 0:
-            state.order = torch.randperm(self.images, generator=runtime.generator("shuffle"))
-        for group in state.optimizer.param_groups:
-            group["lr"] = self.how.clip_lr * 0.5 * (1 + math.cos(math.pi * state.done / self.total_steps))
-        rows = state.order[batch * self.how.clip_batch :][: self.how.clip_batch]
+        set_lr(state.optimizer, self.how.clip_lr * half_cosine(state.done, self.total_steps))
+        rows = next_rows(state.order, state.done, self.how.clip_batch, runtime.generator("shuffle"))
         images = state.source.inputs(rows, runtime.device)
         images = crop_and_flip(images, runtime.generator("augment"), smallest=0.5, flips=state.source.flips)
         seen = VisionTower(state.model)(squared(images, state.clip.side))
@@ -301,10 +297,7 @@ def squared(images: Float[Tensor, "image channel height width"], side: int) -> T
 def tiny_clip(source: ImageSource, how: TinyClip, caption: str, runtime: Runtime) -> Clip:
     """A small CLIP trained on a source: from the cache, or trained now and kept there (resumable)."""
     method = TrainClip(how=how, caption=caption).resolve(source, runtime)
-    folder = network_folder(method, source, runtime.seed)
-    store.make_folder(folder)
-    machine = Runtime(replace(runtime.engine, tensorboard=False, snapshots=0), runtime.seed, say=runtime.say).alone()
-    return engine.run(method, source, machine, out=folder, title="training a small CLIP", wait=True)
+    return cached(method, source, runtime, title="training a small CLIP")
 
 
 def clip_named(name: str) -> Clip:

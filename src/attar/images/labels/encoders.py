@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from attar.core import store
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
+from attar.images import layout
 from attar.images.data.whiten import Transform
 from attar.images.labels.captions import Clip, TinyClip, captions_of, clip_named, squared, tiny_clip
 from attar.images.networks.blocks import Network, Shape
@@ -110,7 +111,7 @@ class Encoder:
         tower = self.tower.to(runtime.device)
         means = []
         for rows in source.rows_of:
-            parts = rows.split(runtime.images_at_once(source.shape))
+            parts = rows.split(layout.at_once(source.shape, runtime))
             seen = [F.normalize(tower(self.look(source.inputs(p, runtime.device))).float(), dim=1) for p in parts]
             means.append(torch.cat(seen).mean(dim=0))
         self.tower.to("cpu")

@@ -26,6 +26,7 @@ from attar.core.runtime import Runtime
 from attar.core.seeds import permutation
 from attar.core.settings import Range, Settings
 from attar.core.state import rebuilt
+from attar.images import layout
 from attar.images.labels.formats import MOST_CLASSES, Format, Parts, Tail, bytes_per_row, decode, encode
 from attar.images.networks.architecture import norms_of
 from attar.images.networks.pretrained import PREFIX, labelling_classifier
@@ -130,14 +131,14 @@ class StoreLabels(Settings):
 
     def build(self, source: Labelled, runtime: Runtime) -> Labelling:
         """The teacher; nothing asked yet."""
-        network = runtime.place(copy.deepcopy(self._network(source))).eval().requires_grad_(False)
+        network = layout.place(copy.deepcopy(self._network(source)), runtime).eval().requires_grad_(False)
         if self.teacher_bn == "batch":
             for layer in norms_of(network):
                 layer.running_mean, layer.running_var, layer.track_running_stats = None, None, False
         digests = {str(epoch): "" for epoch in range(self.epochs)}
 
         def answer(images: Tensor) -> Tensor:
-            return network(images.contiguous(memory_format=runtime.memory_format)).float()
+            return network(layout.ordered(images, runtime)).float()
 
         return Labelling(digests, small=source, answer=answer)
 
@@ -179,7 +180,7 @@ class StoreLabels(Settings):
         count = len(small.targets)
         if self.teacher_bn == "running":
             order = torch.arange(count)
-            return order, order.split(runtime.images_at_once(small.shape))
+            return order, order.split(layout.at_once(small.shape, runtime))
         order = permutation(runtime.seed, f"together {epoch}", count)
         parts = order.split(self.together)
         if len(parts) > 1 and len(parts[-1]) == 1:  # one image has no statistics

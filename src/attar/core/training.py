@@ -1,0 +1,201 @@
+"""What trainings share: schedules, optimisers, the order of an epoch, the cache of trained networks, the gate to it.
+
+These are functions for the `build` and the `step` of any method that trains a network. A training that stands beside a
+run is a method too: `cached` makes it once, can be killed and resumed, and finds it again by what it depends on.
+"""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from attar.core import engine, store
+from attar.core.engine import Artefact, Method, Source
+from attar.core.runtime import Runtime
+
+A = TypeVar("A", bound=Artefact)
+
+LONG = 600.0
+"""Seconds above which nothing is started unasked."""
+
+
+# ----------------------------------------------------------------------- schedules: what a step size is multiplied by
+
+
+def half_cosine(done: float, total: float = 1.0) -> float:
+    """(1 + cos π d / D) / 2, which falls from 1 at the start to 0 at the end.
+
+    Loshchilov and Hutter, SGDR, ICLR 2017, arXiv:1608.03983, without its restarts.
+
+    Args:
+        done: d, the steps or epochs taken so far; or the share of the way.
+        total: D, all of them.
+    """
+    return 0.5 * (1 + math.cos(math.pi * done / total))
+
+
+def after_cuts(epoch: int, cuts: Sequence[float], factor: float = 0.1) -> float:
+    """The factor to the power of the cuts that are reached.
+
+    Args:
+        epoch: Counted from zero.
+        cuts: The first epoch after each cut.
+        factor: What each cut multiplies by.
+    """
+    return factor ** sum(epoch >= cut for cut in cuts)
+
+
+def warm_up(number: float, over: float) -> float:
+    """min(1, n / W), a rise in a straight line (Goyal et al., arXiv:1706.02677).
+
+    Args:
+        number: n, the number of the step or epoch, the first of which is 1.
+        over: W, how many of them the rise takes; up to 1 there is none.
+    """
+    return min(1.0, number / max(over, 1.0))
+
+
+# ----------------------------------------------------------------------------------------------------------- optimisers
+
+
+def set_lr(optimizer: torch.optim.Optimizer, *rates: float) -> None:
+    """Set the step size: one for all groups of parameters, or one for each."""
+    groups = optimizer.param_groups
+    for group, rate in zip(groups, rates if len(rates) > 1 else rates * len(groups), strict=True):
+        group["lr"] = rate
+
+
+def adamw(
+    parameters: Sequence[nn.Parameter],
+    lr: float,
+    *,
+    weight_decay: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+) -> torch.optim.AdamW:
+    """AdamW whose weight decay spares biases and norms, all parameters of a single axis.
+
+    Loshchilov and Hutter, Decoupled Weight Decay Regularization, ICLR 2019, arXiv:1711.05101.
+    """
+    matrices = [parameter for parameter in parameters if parameter.ndim > 1]
+    others = [parameter for parameter in parameters if parameter.ndim <= 1]
+    groups: list[dict[str, Any]] = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr, betas=betas, weight_decay=weight_decay)
+
+
+# --------------------------------------------------------------------------------------------------- order of an epoch
+
+
+def next_rows(order: Int[Tensor, " row"], done: int, batch: int, generator: torch.Generator) -> Int[Tensor, " batch"]:
+    """The rows of a step: every row once in each pass, in an order that is drawn when the pass begins.
+
+    The order is part of the method's state, which is all that a resumed training needs to go on with the same rows.
+
+    Args:
+        order: The order of the pass, which is written anew, in place, at its first step.
+        done: Steps taken so far.
+        batch: Rows of a step; the last one of a pass has what is left.
+        generator: Draws the order, on the CPU.
+    """
+    number = done % math.ceil(len(order) / batch)
+    if number == 0:
+        order.copy_(torch.randperm(len(order), generator=generator))
+    return order[number * batch :][:batch].clone()
+
+
+# ----------------------------------------------------------------------------------------- trainings beside a method
+
+
+def cache_place(group: str, facts: Any) -> Path:
+    """The folder of the cache for what depends on these plain values and on nothing else."""
+    key = json.dumps(facts, sort_keys=True)
+    return store.cache_folder() / group / hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
+
+
+def network_folder(method: Any, source: Source, seed: int) -> Path:
+    """Where the cache keeps, or would keep, what resolved settings make of a source with a seed."""
+    return cache_place("networks", [method.to_json(), source.fingerprint, seed])
+
+
+def cached(method: Method[A], source: Source, runtime: Runtime, *, title: str) -> A:
+    """What a method makes of a source with the seed of a run: from the cache, or made now and kept there."""
+    return made_in(network_folder(method, source, runtime.seed), method, source, runtime, title=title)
+
+
+def made_in(folder: Path, method: Method[A], source: Source, runtime: Runtime, *, title: str) -> A:
+    """What a method makes beside another, in a run folder of its own: read, or made now by this process alone.
+
+    Progress is shown, a killed training goes on where it stopped, and who comes second waits for the first.
+
+    Args:
+        folder: The run folder.
+        method: Resolved settings, with a `load` that reads what they make.
+        source: What they work on.
+        runtime: The machine, and the seed.
+        title: What the progress line calls it.
+
+    Raises:
+        InputError: The folder cannot be written to or holds something else, or the training diverged.
+        Interrupted: Stopped by Ctrl-C or SIGTERM.
+    """
+    store.make_folder(folder)
+    settings = replace(runtime.engine, tensorboard=False, snapshots=0)
+    machine = Runtime(settings, runtime.seed, say=runtime.say).alone()
+    machine.plan(engine.work_of(method, source))
+    return engine.run(method, source, machine, out=folder, title=title, wait=True)
+
+
+# ------------------------------------------------------------------------------------------------ the gate to long work
+
+
+def seconds_for(method: Method[Any], source: Source, runtime: Runtime, *, tried: int = 3) -> float:
+    """About how long a training takes, from the time of a few steps that are thrown away.
+
+    Args:
+        method: Resolved settings.
+        source: What they work on.
+        runtime: The machine and the seed.
+        tried: How many steps are timed, after one that is not. A training of no more steps counts as nothing.
+    """
+    if method.total_steps <= tried + 1:
+        return 0.0
+    trial = runtime.with_seed(runtime.seed)
+    state = method.build(source, trial)
+    method.step(state, trial)
+    start = time.perf_counter()
+    for _ in range(tried):
+        method.step(state, trial)
+    return (time.perf_counter() - start) / tried * method.total_steps
+
+
+def ceiling_starts(method: Method[Any], source: Source, seeds: Sequence[int], runtime: Runtime, *, what: str) -> bool:
+    """Whether networks may be trained on all the data unasked: those that the cache lacks take ten minutes at most.
+
+    Where they would take longer, that is said, and how to ask for them.
+
+    Args:
+        method: Resolved settings of the training.
+        source: The data.
+        seeds: One for each network.
+        runtime: The machine.
+        what: What they are trained on, as it is said.
+    """
+
+    def estimate() -> tuple[int, float]:
+        missing = sum(not engine.finished(network_folder(method, source, seed)) for seed in seeds)
+        return missing, missing * seconds_for(method, source, runtime) if missing else 0.0
+
+    missing, seconds = runtime.processes.once(estimate)
+    if seconds > LONG:
+        runtime.say(
+            f"no full-data ceiling: training {missing} networks on {what} would take about {seconds / 60:.0f} minutes "
+            "here; start it with --ceiling run, and it is kept for next time."
+        )
+    return seconds <= LONG

@@ -1,0 +1,75 @@
+"""Networks that stand beside a method: read from a folder, or trained on all the data once and kept in the cache."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar, Self
+
+from attar.core.errors import InputError
+from attar.core.runtime import Runtime
+from attar.core.settings import Settings
+from attar.core.training import cached
+from attar.images import layout
+from attar.images.networks.architecture import Architecture
+from attar.images.protocols import PROTOCOLS, Protocol
+from attar.images.sources import ImageSource
+from attar.images.training import TrainedNetwork, TrainNetwork
+
+
+@dataclass(frozen=True, kw_only=True)
+class Auxiliary(Settings):
+    """A network beside a method: one that lies in a folder, or one that is trained on all the data."""
+
+    folder: str | None = None
+    """A trained network, by its folder, in place of training one."""
+    architecture: Architecture = field(default_factory=Architecture)
+    """What is trained."""
+    protocol: Protocol = PROTOCOLS["ceiling"]
+    """How it is trained."""
+
+    itself: ClassVar[str] = "folder"
+
+    def resolve(self, shape: tuple[int, int, int]) -> Self:
+        """Fill in the network's depth."""
+        return replace(self, architecture=self.architecture.resolve(shape))
+
+    def found(self, source: ImageSource, runtime: Runtime) -> TrainedNetwork:
+        """The network: from its folder, from the cache, or trained now and kept.
+
+        Raises:
+            InputError: The folder holds none, or one of other classes or image size.
+        """
+        return found_or_trained(self.folder, source, self.architecture, runtime, self.protocol)
+
+
+TRAINED = Auxiliary()
+"""The field's ConvNet, trained as a ceiling is."""
+BATCH_NORM = Auxiliary(architecture=Architecture(norm="batch"))
+"""One that remembers statistics of what it has seen."""
+
+
+def trained(source: ImageSource, architecture: Architecture, runtime: Runtime, protocol: Protocol) -> TrainedNetwork:
+    """A network trained on all of a source: from the cache, or trained now and kept there (resumable)."""
+    method = TrainNetwork(architecture=architecture, protocol=protocol).resolve(source)
+    network = cached(method, source, runtime, title="training on all images")
+    layout.place(network.network, runtime)
+    return network
+
+
+def found_or_trained(
+    folder: str | None, source: ImageSource, architecture: Architecture, runtime: Runtime, protocol: Protocol
+) -> TrainedNetwork:
+    """The network that lies in a folder, or one trained on all of a source.
+
+    Raises:
+        InputError: The folder holds none, or one of other classes or image size.
+    """
+    if folder is None:
+        return trained(source, architecture, runtime, protocol)
+    found = TrainedNetwork.load(Path(folder))
+    if found.classes != source.classes or found.shape != source.shape:
+        raise InputError(
+            f"the network in {folder} was trained on {len(found.classes)} classes of {found.shape}, "
+            f"but {source.name} has {len(source.classes)} of {source.shape}."
+        )
+    layout.place(found.network, runtime)
+    return found
