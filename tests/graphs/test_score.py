@@ -70,8 +70,8 @@ def test_networks_are_told_and_every_epoch_is_shown(motifs, monkeypatch):
     seen, said = [], []
     real = score.train_on_condensed
 
-    def watching(*args, watch):
-        return real(*args, watch=lambda taken: seen.append(taken) or watch(taken))
+    def watching(*args, watch, tell):
+        return real(*args, watch=lambda taken: seen.append(taken) or watch(taken), tell=tell)
 
     monkeypatch.setattr(score, "train_on_condensed", watching)
     row = scored(condensed(GraphStart(gpc=3), motifs), motifs, say=said.append).networks[0]
@@ -103,17 +103,29 @@ def test_the_score_of_all_the_data_is_remembered(motifs, monkeypatch):
     small = condensed(GraphRandom(gpc=3), motifs)
     first = scored(small, motifs, ceiling="run").networks[0]
     assert first.kept == pytest.approx(100 * first.score.value / first.full.value)
-    monkeypatch.setattr("attar.graphs.training._train_alone", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr("attar.graphs.training.TrainGraphNetwork.step", lambda *a: pytest.fail("trained again"))
     assert scored(small, motifs, ceiling="auto").networks[0].full == first.full
 
 
 def test_a_ceiling_that_takes_long_is_named_and_not_trained(motifs, monkeypatch):
-    monkeypatch.setattr("attar.graphs.score.LONG", 1e-9)
+    monkeypatch.setattr("attar.core.training.LONG", 1e-9)
     said = []
     slow = dataclasses.replace(BRIEF, name="slow", epochs=9)
     report = scored(condensed(GraphRandom(gpc=3), motifs), motifs, ceiling="auto", protocol=slow, say=said.append)
     assert report.networks[0].full is None
-    assert any("ask with --ceiling run" in line for line in said)
+    assert any("training 2 networks on all 288 graphs would take about 0 minutes here" in line for line in said)
+    assert any("start it with --ceiling run, and it is kept for next time" in line for line in said)
+
+
+def test_networks_are_told_as_they_finish(motifs, monkeypatch):
+    """Those that are trained together at once, and not when all are done."""
+    monkeypatch.setattr("attar.graphs.training.AT_ONCE", 2)
+    said, told = [], []
+    monkeypatch.setattr("attar.core.progress.Line.at", lambda self, taken: told.append((taken, len(said))))
+    scored(condensed(GraphStart(gpc=3), motifs), motifs, repeats=4, say=said.append)
+    assert told[0] == (2, 0)
+    assert told[-1] == (4 * BRIEF.epochs, 2)
+    assert len(said) == 4
 
 
 def test_molecules_are_scored_by_ranking(motifs):

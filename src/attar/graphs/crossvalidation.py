@@ -18,7 +18,7 @@ from typing import Any, Literal
 from attar.core import engine as core
 from attar.core import store
 from attar.core.errors import InputError
-from attar.core.progress import as_text
+from attar.core.progress import Line, as_text
 from attar.core.runtime import Engine, Runtime
 from attar.core.score import Interval, Score
 from attar.core.seeds import derived_seed
@@ -211,13 +211,15 @@ def _one_repeat(
     kind = network_named(network)
     if method is None:
         whole = [trained(part, kind, protocol, runtime, seed=own) for part, own in zip(parts, seeds, strict=True)]
-        outcomes, seconds, sizes = [one.outcome for one in whole if one], [0.0] * folds, [part.bytes for part in parts]
+        outcomes, seconds, sizes = [one.outcome for one in whole], [0.0] * folds, [part.bytes for part in parts]
     else:
         made = [
             _condensed(method, part, runtime, place / f"fold{i}" if place else None) for i, part in enumerate(parts)
         ]
         sets, seconds = [small for small, _ in made], [took for _, took in made]
-        outcomes = train_on_condensed(list(zip(sets, parts, strict=True)), kind, protocol, seeds, runtime)
+        jobs, quiet = list(zip(sets, parts, strict=True)), runtime.engine.quiet
+        with Line(f"{network} on {method.name}", folds * protocol.epochs, quiet=quiet) as line:
+            outcomes = train_on_condensed(jobs, kind, protocol, seeds, runtime, watch=line.at)
         sizes = [small.bytes for small in sets]
     return {
         "chosen": [outcome.chosen for outcome in outcomes],

@@ -16,6 +16,7 @@ from torch import Tensor
 from attar.core.engine import Metrics
 from attar.core.runtime import Runtime
 from attar.core.settings import Range
+from attar.core.training import set_lr
 from attar.graphs.artefact import CondensedGraphs
 from attar.graphs.collection import GraphCollection
 from attar.graphs.networks import Architecture, redraw_
@@ -158,8 +159,7 @@ class GraphMatching(Sized):
         state.steps += 1
         if state.steps == self.drop_at:
             state.optimizer.state.clear()
-            for group in state.optimizer.param_groups:
-                group["lr"] *= DROP
+            set_lr(state.optimizer, self.lr_adjacency * DROP, self.lr_features * DROP)
         return {name: value.detach() for name, value in found.items()}
 
     def result(self, state: Learned, runtime: Runtime) -> CondensedGraphs:

@@ -6,6 +6,7 @@ as the field prints it, though the validation graphs outnumber the condensed one
 """
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -20,20 +21,25 @@ from attar.core.rows import rows_of
 from attar.core.runtime import Engine, Runtime
 from attar.core.score import Score
 from attar.core.seeds import derived_seed
+from attar.core.training import ceiling_starts
 from attar.graphs.artefact import CondensedGraphs
 from attar.graphs.networks import Architecture, network_named
 from attar.graphs.scoring import Scoring
 from attar.graphs.sources import GraphSource
-from attar.graphs.training import Protocol, protocol_named, train_on_condensed, trained
+from attar.graphs.training import (
+    Outcome,
+    Protocol,
+    TrainGraphNetwork,
+    protocol_named,
+    train_on_condensed,
+    trained,
+)
 
 When = Literal["auto", "run", "skip"]
 CHOSEN = "at the epoch with the best validation score"
 """The field's number, beside that of the last epoch."""
 UNITS = {"accuracy": "%", "roc-auc": "% AUC"}
 """Of scores, by metric."""
-
-LONG = 600.0
-"""Seconds above which nothing is started unasked."""
 
 
 def evaluate(
@@ -101,11 +107,13 @@ def _cell(
     name = network if isinstance(network, str) else network.kind
     source, unit = sets[0][1], UNITS[sets[0][1].metric]
     seeds = [derived_seed(runtime.seed, f"repeat {repeat}") for repeat in range(how.repeats)]
-    jobs = [pair for pair in sets for _ in seeds]
+    jobs, numbers = [pair for pair in sets for _ in seeds], itertools.count(1)
+
+    def tell(outcome: Outcome) -> None:
+        runtime.say(f"{name} on {label}: network {next(numbers)} of {len(jobs)}, {outcome.last:.1f} {unit}")
+
     with Line(f"{name} on {label}", len(jobs) * how.protocol.epochs, quiet=runtime.engine.quiet) as line:
-        found = train_on_condensed(jobs, kind, how.protocol, seeds * len(sets), runtime, watch=line.at)
-    for number, outcome in enumerate(found, start=1):
-        runtime.say(f"{name} on {label}: network {number} of {len(found)}, {outcome.last:.1f} {unit}")
+        found = train_on_condensed(jobs, kind, how.protocol, seeds * len(sets), runtime, watch=line.at, tell=tell)
     by_set = [found[start : start + how.repeats] for start in range(0, len(found), how.repeats)]
     chosen = [[outcome.chosen for outcome in outcomes] for outcomes in by_set]
     return Cell.of(
@@ -126,14 +134,11 @@ def full_score(
     """What the same networks learn from all training graphs, at the last epoch; None where that is not to be had."""
     if when == "skip":
         return None
-    values = []
-    for seed in seeds:
-        most = LONG / len(seeds) if when == "auto" else None
-        found = trained(source, kind, protocol, runtime, seed=seed, most=most)
-        if found is None:
-            runtime.say("the score of all the data would take more than ten minutes here; ask with --ceiling run.")
-            return None
-        values.append(found.outcome.last)
+    method = TrainGraphNetwork(architecture=kind, protocol=protocol).resolve(source)
+    what = f"all {len(source.train):,} graphs"
+    if when == "auto" and not ceiling_starts(method, source, seeds, runtime, what=what):
+        return None
+    values = [trained(source, kind, protocol, runtime, seed=seed).outcome.last for seed in seeds]
     return Score.of(values, UNITS[source.metric])
 
 

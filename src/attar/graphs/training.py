@@ -5,10 +5,11 @@ it reports is the epoch with the best validation score; the last epoch stands be
 """
 
 import copy
-import time
+import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Self
 
 import torch
 from jaxtyping import Float, Int
@@ -16,10 +17,12 @@ from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 
 from attar.core import store
+from attar.core.engine import Metrics
 from attar.core.errors import InputError, unknown
 from attar.core.runtime import Runtime
-from attar.core.seeds import derived_seed
 from attar.core.settings import Range, Settings
+from attar.core.state import rebuilt
+from attar.core.training import after_cuts, cached, next_rows, set_lr
 from attar.graphs.artefact import CondensedGraphs
 from attar.graphs.collection import GraphCollection
 from attar.graphs.networks import Architecture, GraphNetwork, classification_loss
@@ -51,6 +54,14 @@ class Protocol(Settings):
     """Graphs of a step."""
     look_every: Annotated[int, Range(1)] = 10
     """Epochs between two looks at the validation score; the field looks after each, which costs more than training."""
+
+    def lr_at(self, epoch: int) -> float:
+        """The step size of an epoch, counted from zero; that of a single epoch is not cut."""
+        return self.training_lr * after_cuts(epoch, [max(1, self.epochs // 2)])
+
+    def looks_after(self, epochs: int) -> bool:
+        """Whether the validation score is looked at after so many epochs."""
+        return epochs % self.look_every == 0 or epochs == self.epochs
 
 
 PROTOCOLS = {
@@ -95,6 +106,7 @@ def train_on_condensed(
     runtime: Runtime,
     *,
     watch: Callable[[int], None] = lambda taken: None,
+    tell: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
     """A network on each of some condensed sets, with the source that tests it; sets of one shape are trained together.
 
@@ -105,6 +117,7 @@ def train_on_condensed(
         seeds: One for each set: of its network's parameters and the order of its graphs.
         runtime: The machine.
         watch: Told how many epochs have been taken, by all networks together.
+        tell: Told what a network has come to, as soon as it is tested.
 
     Raises:
         InputError: Batch norm.
@@ -122,10 +135,9 @@ def train_on_condensed(
     together: dict[tuple[int, ...], list[int]] = {}
     for number, (small, source) in enumerate(sets):
         if len(small) * int(small.sizes.max()) > WASTE * int(small.sizes.sum()):
-            network = _seeded(architecture, source, seeds[number], runtime)
-            found = _train_alone(network, small.graphs, source, protocol, seeds[number], runtime, on=on)
-            assert found is not None, "it had all the time there is"
-            outcomes[number] = found
+            turn = runtime.with_seed(seeds[number])
+            outcomes[number] = _train_alone(small.graphs, source, architecture, protocol, turn, on=on)
+            tell(outcomes[number])
         else:
             shape = (len(small), source.features, source.outputs, int(small.sizes.max()) // SIZE_STEP)
             together.setdefault(shape, []).append(number)
@@ -135,7 +147,9 @@ def train_on_condensed(
             several = _train_together(
                 [sets[n] for n in part], architecture, protocol, [seeds[n] for n in part], runtime, on=on
             )
-            outcomes |= dict(zip(part, several, strict=True))
+            for number, outcome in zip(part, several, strict=True):
+                outcomes[number] = outcome
+                tell(outcome)
     return [outcomes[number] for number in range(len(sets))]
 
 
@@ -150,8 +164,9 @@ def _train_together(
 ) -> list[Outcome]:
     """Networks of one shape, an epoch of all at a time; `on` is told how many epochs that were."""
     smalls, sources = [small for small, _ in sets], [source for _, source in sets]
-    networks = [_seeded(architecture, source, seed, runtime) for source, seed in zip(sources, seeds, strict=True)]
-    generators = [_order(seed) for seed in seeds]
+    turns = [runtime.with_seed(seed) for seed in seeds]
+    networks = [_network(architecture, source, turn) for source, turn in zip(sources, turns, strict=True)]
+    generators = [turn.generator("order") for turn in turns]
     inputs = [tensor.to(runtime.device) for tensor in _stacked(smalls)]
     parameters, _ = stack_module_state(networks)
     network = copy.deepcopy(networks[0])
@@ -162,15 +177,14 @@ def _train_together(
 
     follow = _Follow(network, [source.validation for source in sources], sources[0].metric, runtime)
     optimizer = torch.optim.Adam(parameters.values(), protocol.training_lr)
-    for epoch in range(1, protocol.epochs + 1):
+    for epoch in range(protocol.epochs):
+        set_lr(optimizer, protocol.lr_at(epoch))
         for batch in _batches(inputs, protocol.batch, generators):
             optimizer.zero_grad(set_to_none=True)
             vmap(loss)(parameters, *batch).sum().backward()
             optimizer.step()
-        if epoch == protocol.epochs // 2:
-            optimizer.param_groups[0]["lr"] *= 0.1
-        if epoch % protocol.look_every == 0 or epoch == protocol.epochs:
-            follow.look(parameters, epoch)
+        if protocol.looks_after(epoch + 1):
+            follow.look(parameters, epoch + 1)
         on(len(sets))
     return follow.outcomes(parameters, [source.test for source in sources])
 
@@ -200,24 +214,35 @@ def _batches(inputs: Sequence[Tensor], size: int, generators: Sequence[torch.Gen
         yield [tensor[which.to(tensor.device), rows.to(tensor.device)] for tensor in inputs]
 
 
+@dataclass
 class _Follow:
     """Keeps the parameters of each network at its best validation score."""
 
-    def __init__(
-        self, network: GraphNetwork, validation: Sequence[GraphCollection], metric: Metric, runtime: Runtime
-    ) -> None:
-        self.network, self.metric, self.runtime = network, metric, runtime
-        self.validation = validation
-        self.best = [(-1.0, 0)] * len(validation)
-        self.kept: list[Parameters] = [{} for _ in validation]
+    network: GraphNetwork = rebuilt()
+    """One of them, whose place the parameters of all take."""
+    validation: Sequence[GraphCollection] = rebuilt()
+    """The graphs that each is looked at on."""
+    metric: Metric = rebuilt()
+    runtime: Runtime = rebuilt()
+    scores: list[float] = field(default_factory=list)
+    """The best so far."""
+    epochs: list[int] = field(default_factory=list)
+    """When that was."""
+    kept: list[Parameters] = field(default_factory=list)
+    """The parameters then."""
+
+    def __post_init__(self) -> None:
+        several, own = len(self.validation), dict(self.network.named_parameters())
+        self.scores, self.epochs = [-1.0] * several, [0] * several
+        self.kept = [{name: tensor.detach().clone() for name, tensor in own.items()} for _ in range(several)]
 
     def look(self, parameters: Parameters, epoch: int) -> None:
         """Look at all of them after an epoch."""
         for number, graphs in enumerate(self.validation):
             own = {name: tensor[number].detach() for name, tensor in parameters.items()}
             found = self._score(own, graphs)
-            if found > self.best[number][0]:
-                self.best[number] = found, epoch
+            if found > self.scores[number]:
+                self.scores[number], self.epochs[number] = found, epoch
                 self.kept[number] = {name: tensor.clone() for name, tensor in own.items()}
 
     def outcomes(self, parameters: Parameters, tests: Sequence[GraphCollection]) -> list[Outcome]:
@@ -225,8 +250,8 @@ class _Follow:
         found = []
         for number, graphs in enumerate(tests):
             own = {name: tensor[number].detach() for name, tensor in parameters.items()}
-            score, epoch = self.best[number]
-            found.append(Outcome(self._score(self.kept[number], graphs), self._score(own, graphs), score, epoch))
+            chosen, last = self._score(self.kept[number], graphs), self._score(own, graphs)
+            found.append(Outcome(chosen, last, self.scores[number], self.epochs[number]))
         return found
 
     def _score(self, parameters: Parameters, graphs: GraphCollection) -> float:
@@ -250,25 +275,135 @@ def measured(logits: Float[Tensor, "graph output"], labels: Int[Tensor, " graph"
     return 100 * float((logits.argmax(dim=1) == labels).float().mean())
 
 
+@dataclass
+class Training:
+    """A network on its way: its parameters, its optimiser, the order of the graphs, and what it was at its best."""
+
+    network: GraphNetwork
+    optimizer: torch.optim.Adam
+    order: Tensor
+    follow: _Follow
+    done: int = 0
+    graphs: GraphCollection = rebuilt(default=None)
+    source: Any = rebuilt(default=None)
+    whole: tuple[JoinedGraphs, Tensor] | None = rebuilt(default=None)
+    """All graphs and their labels, where they are one batch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainGraphNetwork(Settings):
+    """Train a network on graphs without padding, a mini-batch a step."""
+
+    architecture: Architecture = field(default_factory=Architecture)
+    """What is trained."""
+    protocol: Protocol = field(default_factory=Protocol)
+    """How."""
+    graphs: int = 0
+    """How many graphs there are to train on; filled in from the data."""
+
+    name = "train-graph-network"
+
+    def resolve(self, source: GraphSource, runtime: Runtime | None = None) -> Self:
+        """Fill in the size of the set."""
+        return replace(self, graphs=len(source.train))
+
+    @property
+    def batches(self) -> int:
+        """Steps per epoch."""
+        return math.ceil(self.graphs / self.protocol.batch)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps in all."""
+        return self.protocol.epochs * self.batches
+
+    def build(self, source: GraphSource, runtime: Runtime) -> Training:
+        """A network with fresh parameters, for all training graphs."""
+        return self.build_on(source.train, source, runtime)
+
+    def build_on(self, graphs: GraphCollection, source: GraphSource, runtime: Runtime) -> Training:
+        """The same for other graphs, of which the source only validates and tests."""
+        network = _network(self.architecture, source, runtime)
+        order = torch.arange(self.graphs)
+        return Training(
+            network=network,
+            optimizer=torch.optim.Adam(network.parameters(), self.protocol.training_lr),
+            order=order,
+            follow=_Follow(network, [source.validation], source.metric, runtime),
+            graphs=graphs,
+            source=source,
+            whole=_batch(graphs, order, runtime) if self.batches == 1 else None,
+        )
+
+    def step(self, state: Training, runtime: Runtime) -> Metrics:
+        """One mini-batch; after some epochs a look at the validation score."""
+        epoch, number = divmod(state.done, self.batches)
+        if number == 0:
+            set_lr(state.optimizer, self.protocol.lr_at(epoch))
+        rows = next_rows(state.order, state.done, self.protocol.batch, runtime.generator("order"))
+        batch, labels = state.whole or _batch(state.graphs, rows, runtime)
+        loss = classification_loss(state.network(batch), labels)
+        state.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        state.optimizer.step()
+        state.done += 1
+        if number + 1 == self.batches and self.protocol.looks_after(epoch + 1):
+            state.follow.look(_as_stack(state.network), epoch + 1)
+        return {"loss": loss.detach()}
+
+    def result(self, state: Training, runtime: Runtime) -> "Trained":
+        """The network as it is now, which is tested after the last step alone."""
+        found = Outcome(math.nan, math.nan, state.follow.scores[0], state.follow.epochs[0])
+        if state.done == self.total_steps:
+            (found,) = state.follow.outcomes(_as_stack(state.network), [state.source.test])
+        source = state.source
+        return Trained(copy.deepcopy(state.network), found, self, source.features, source.outputs)
+
+    def load(self, folder: Path) -> "Trained":
+        """Read a trained network."""
+        return Trained.load(folder)
+
+
 @dataclass(frozen=True)
 class Trained:
-    """A network trained on all the real graphs, and what it came to."""
+    """A network trained on graphs, and what it came to."""
 
     network: GraphNetwork
     """At the last epoch."""
     outcome: Outcome
+    method: TrainGraphNetwork
+    features: int
+    """Numbers of a node."""
+    outputs: int
+    """Logits of a graph."""
+
+    def save(self, folder: Path) -> str:
+        """Write it to a folder; return its digest."""
+        facts = {"settings": self.method.to_json(), "features": self.features, "outputs": self.outputs}
+        plain = {**facts, "outcome": vars(self.outcome)}
+        return store.write_tensors(folder / "network.safetensors", self.network.state_dict(), plain)
+
+    def picture(self) -> None:
+        """A network has none."""
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: The file is missing or damaged.
+        """
+        tensors, plain = store.read_tensors(folder / "network.safetensors")
+        method, sizes = TrainGraphNetwork.from_json(plain["settings"]), (plain["features"], plain["outputs"])
+        network = method.architecture.build(*sizes, torch.Generator())
+        network.load_state_dict(tensors)
+        return cls(network, Outcome(**plain["outcome"]), method, *sizes)
 
 
 def trained(
-    source: GraphSource,
-    architecture: Architecture,
-    protocol: Protocol,
-    runtime: Runtime,
-    *,
-    seed: int = 0,
-    most: float | None = None,
-) -> Trained | None:
-    """A network trained on all training graphs, from the cache where it was trained before.
+    source: GraphSource, architecture: Architecture, protocol: Protocol, runtime: Runtime, *, seed: int = 0
+) -> Trained:
+    """A network trained on all training graphs: from the cache, or trained now and kept there (resumable).
 
     Args:
         source: The graphs.
@@ -276,56 +411,30 @@ def trained(
         protocol: How it is trained.
         runtime: The machine.
         seed: Of parameters and order.
-        most: Seconds it may take; None for as many as it does.
-
-    Returns:
-        None where the first epochs tell that it would take longer.
     """
-    told = {"data": source.fingerprint, "network": architecture.to_json(), "protocol": protocol.to_json(), "seed": seed}
-    place = store.cache_folder() / f"graph-network-{store.digest_of({}, told)}.safetensors"
-    network = _seeded(architecture, source, seed, runtime)
-    if place.exists():
-        tensors, plain = store.read_tensors(place)
-        network.load_state_dict(tensors)
-        return Trained(network, Outcome(**plain))
-    outcome = _train_alone(network, source.train, source, protocol, seed, runtime, most=most)
-    if outcome is None:
-        return None
-    store.write_tensors(place, dict(network.state_dict()), vars(outcome))
-    return Trained(network, outcome)
+    method = TrainGraphNetwork(architecture=architecture, protocol=protocol).resolve(source)
+    found = cached(method, source, runtime.with_seed(seed), title="training on all graphs")
+    found.network.to(runtime.device)
+    return found
 
 
 def _train_alone(
-    network: GraphNetwork,
     graphs: GraphCollection,
     source: GraphSource,
+    architecture: Architecture,
     protocol: Protocol,
-    seed: int,
     runtime: Runtime,
     *,
-    most: float | None = None,
-    on: Callable[[int], None] = lambda epochs: None,
-) -> Outcome | None:
-    """Train one network on graphs without padding; None where the first epochs tell that it would take too long."""
-    follow, generator = _Follow(network, [source.validation], source.metric, runtime), _order(seed)
-    optimizer = torch.optim.Adam(network.parameters(), protocol.training_lr)
-    whole = _batch(graphs, torch.arange(len(graphs)), runtime) if len(graphs) <= protocol.batch else None
-    began = time.monotonic()
-    for epoch in range(1, protocol.epochs + 1):
-        for rows in torch.randperm(len(graphs), generator=generator).split(protocol.batch):
-            batch, labels = whole or _batch(graphs, rows, runtime)
-            loss = classification_loss(network(batch), labels)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-        if most is not None and epoch == 2 and (time.monotonic() - began) / 2 * protocol.epochs > most:
-            return None
-        if epoch == protocol.epochs // 2:
-            optimizer.param_groups[0]["lr"] *= 0.1
-        if epoch % protocol.look_every == 0 or epoch == protocol.epochs:
-            follow.look(_as_stack(network), epoch)
+    on: Callable[[int], None],
+) -> Outcome:
+    """One network on graphs without padding; `on` is told after each epoch."""
+    method = TrainGraphNetwork(architecture=architecture, protocol=protocol, graphs=len(graphs))
+    state = method.build_on(graphs, source, runtime)
+    for _ in range(protocol.epochs):
+        for _ in range(method.batches):
+            method.step(state, runtime)
         on(1)
-    return follow.outcomes(_as_stack(network), [source.test])[0]
+    return method.result(state, runtime).outcome
 
 
 def _as_stack(network: GraphNetwork) -> Parameters:
@@ -336,12 +445,6 @@ def _batch(graphs: GraphCollection, rows: Tensor, runtime: Runtime) -> tuple[Joi
     return graphs.joined(rows, runtime.device), graphs.labels[rows].to(runtime.device)
 
 
-def _seeded(architecture: Architecture, source: GraphSource, seed: int, runtime: Runtime) -> GraphNetwork:
+def _network(architecture: Architecture, source: GraphSource, runtime: Runtime) -> GraphNetwork:
     """A network whose parameters depend on the seed and on nothing else."""
-    generator = torch.Generator().manual_seed(derived_seed(seed, "network"))
-    return architecture.build(source.features, source.outputs, generator).to(runtime.device)
-
-
-def _order(seed: int) -> torch.Generator:
-    """Draws the order of a training set."""
-    return torch.Generator().manual_seed(derived_seed(seed, "order"))
+    return architecture.build(source.features, source.outputs, runtime.generator("network")).to(runtime.device)
