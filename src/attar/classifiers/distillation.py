@@ -29,6 +29,7 @@ from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed
 from attar.core.settings import Range
+from attar.core.training import set_lr
 from attar.images import layout
 from attar.images.networks.architecture import Architecture, multiply_adds, parse
 from attar.images.networks.pretrained import PREFIX, network_named
@@ -258,8 +259,7 @@ class Distillation(Recipe):
     def _begin_epoch(self, epoch: int, state: Distilling, runtime: Runtime) -> None:
         state.order = self.order(epoch, state.pair.source, runtime.seed)
         state.view = self.drawn_view(self.view_of(epoch), state.pair.source, runtime.seed)
-        for group in state.optimizer.param_groups:
-            group["lr"] = self.lr_at(epoch)
+        set_lr(state.optimizer, self.lr_at(epoch))
 
     def result(self, state: Distilling, runtime: Runtime) -> DistilledClassifier:
         """The student as it is now, or as it was after its best epoch."""

@@ -13,7 +13,7 @@ from attar.classifiers.selection import Keep
 from attar.classifiers.views import View
 from attar.core.errors import InputError
 from attar.core.settings import Hidden, Range, Settings
-from attar.core.training import adamw
+from attar.core.training import adamw, linear_rise
 from attar.images.sources import ImageSource
 
 
@@ -121,7 +121,7 @@ class Recipe(Settings):
 
     def warmth(self, epoch: int) -> float:
         """How much a term counts in an epoch that is warmed up."""
-        return min(1.0, (epoch + self.warm_from) / max(self.warm_up * self.epochs, 1.0))
+        return linear_rise(epoch + self.warm_from, self.warm_up * self.epochs)
 
     def view_of(self, epoch: int) -> int:
         """The number of the view in which an epoch sees the images."""

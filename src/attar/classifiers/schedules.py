@@ -4,10 +4,10 @@ CIFAR-100: the CRD benchmark's 240 epochs. ImageNet: 100 epochs, or DeiT's 300 f
 pairs are built by name but RegNet, which comes as a module, or by `transformers:`.
 """
 
-import math
 from typing import Any
 
 from attar.core.errors import unknown
+from attar.core.training import after_cuts, half_cosine, linear_rise
 from attar.images.networks.architecture import NETWORKS
 
 CIFAR100: dict[str, Any] = {
@@ -128,7 +128,7 @@ def _network(pair: str, place: int) -> str | None:
 def step_share(epoch: int, epochs: int, *, cuts: tuple[float, ...], cosine: bool, warm_up: float) -> float:
     """How much of the step size an epoch has, of its rise and its fall: min(1, (e + 1) / W), times the fall.
 
-    That is 10⁻ᵏ after k cuts, or (1 + cos π e / E) / 2 (Loshchilov and Hutter, SGDR, ICLR 2017, arXiv:1608.03983).
+    That is 10⁻ᵏ after k cuts, or half a cosine.
 
     Args:
         epoch: e, from 0 on.
@@ -137,10 +137,8 @@ def step_share(epoch: int, epochs: int, *, cuts: tuple[float, ...], cosine: bool
         cosine: Whether it falls so, and not by cuts.
         warm_up: W as a share of E.
     """
-    rise = min(1.0, (epoch + 1) / max(warm_up * epochs, 1.0))
-    if cosine:
-        return rise * (1 + math.cos(math.pi * epoch / epochs)) / 2
-    return rise * 0.1 ** sum(epoch >= cut * epochs for cut in cuts)
+    fall = half_cosine(epoch, epochs) if cosine else after_cuts(epoch, [cut * epochs for cut in cuts])
+    return linear_rise(epoch + 1, warm_up * epochs) * fall
 
 
 def row_of(table: dict[str, Any], pair: str, what: str, *, any_pair: bool = True) -> Any:

@@ -53,7 +53,7 @@ def after_cuts(epoch: int, cuts: Sequence[float], factor: float = 0.1) -> float:
     return factor ** sum(epoch >= cut for cut in cuts)
 
 
-def warm_up(number: float, over: float) -> float:
+def linear_rise(number: float, over: float) -> float:
     """min(1, n / W), a rise in a straight line (Goyal et al., arXiv:1706.02677).
 
     Args:

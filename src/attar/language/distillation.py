@@ -23,6 +23,7 @@ from attar.core.errors import InputError, unknown
 from attar.core.runtime import Runtime
 from attar.core.seeds import permutation
 from attar.core.settings import Hidden, Range, Settings
+from attar.core.training import half_cosine, linear_rise, set_lr
 from attar.language.artefact import DistilledLanguageModel, Origin
 from attar.language.clipping import Clipping
 from attar.language.correction import Correction
@@ -268,8 +269,8 @@ class DistillLanguage(Settings):
         if number == 0 or state.order is None:
             state.order = permutation(runtime.seed, f"epoch {epoch}", self.rows)
         rows = state.order[number * self.batch :][: self.batch].tolist()
-        for group, start in zip(state.optimizer.param_groups, self._rates(), strict=False):
-            group["lr"] = start * self.pace(state.done)
+        groups, pace = len(state.optimizer.param_groups), self.pace(state.done)
+        set_lr(state.optimizer, *(start * pace for start in self._rates()[:groups]))
         state.optimizer.zero_grad(set_to_none=True)
         with seeded_globally(runtime.generator("dropout"), runtime.device):
             metrics = descend(self, rows, state, runtime)
@@ -289,9 +290,7 @@ class DistillLanguage(Settings):
     def pace(self, done: int) -> float:
         """The share of the step size at a step: up over the warm-up, then down along a cosine."""
         warm = round(self.lr_warm_up * self.total_steps)
-        if done < warm:
-            return (done + 1) / warm
-        return 0.5 * (1 + math.cos(math.pi * (done - warm) / max(1, self.total_steps - warm)))
+        return linear_rise(done + 1, warm) * half_cosine(max(0, done - warm), max(1, self.total_steps - warm))
 
     def result(self, state: Distilling, runtime: Runtime) -> DistilledLanguageModel:
         """The student as it is now, or as it was after its best epoch; made when it is first looked at."""
