@@ -16,7 +16,8 @@ from attar.graphs.coresets import (
     herding,
     k_center,
 )
-from attar.graphs.training import Protocol, trained
+from attar.graphs.trained import trained
+from attar.graphs.training import Protocol
 from graphs.helpers import ENGINE, NARROW
 
 BRIEF = Protocol(name="brief", epochs=2)

@@ -103,7 +103,7 @@ def test_the_score_of_all_the_data_is_remembered(motifs, monkeypatch):
     small = condensed(GraphRandom(gpc=3), motifs)
     first = scored(small, motifs, ceiling="run").networks[0]
     assert first.kept == pytest.approx(100 * first.score.value / first.full.value)
-    monkeypatch.setattr("attar.graphs.training.TrainGraphNetwork.step", lambda *a: pytest.fail("trained again"))
+    monkeypatch.setattr("attar.graphs.trained.TrainGraphNetwork.step", lambda *a: pytest.fail("trained again"))
     assert scored(small, motifs, ceiling="auto").networks[0].full == first.full
 
 
@@ -119,7 +119,7 @@ def test_a_ceiling_that_takes_long_is_named_and_not_trained(motifs, monkeypatch)
 
 def test_networks_are_told_as_they_finish(motifs, monkeypatch):
     """Those that are trained together at once, and not when all are done."""
-    monkeypatch.setattr("attar.graphs.training.AT_ONCE", 2)
+    monkeypatch.setattr("attar.graphs.together.AT_ONCE", 2)
     said, told = [], []
     monkeypatch.setattr("attar.core.progress.Line.at", lambda self, taken: told.append((taken, len(said))))
     scored(condensed(GraphStart(gpc=3), motifs), motifs, repeats=4, say=said.append)

@@ -1,92 +1,24 @@
-import dataclasses
-import math
-import os
-import signal
-
 import pytest
 import torch
-import torch.nn.functional as F
 
-from attar.core import engine as core
-from attar.core.errors import InputError, Interrupted
+from attar.core.errors import InputError
 from attar.core.runtime import Runtime
-from attar.core.seeds import Generators
-from attar.graphs import training
-from attar.graphs.coresets import GraphRandom, GraphStart
-from attar.graphs.networks import Architecture
-from attar.graphs.training import (
-    Protocol,
-    TrainGraphNetwork,
-    measured,
-    protocol_named,
-    train_on_condensed,
-    trained,
-)
+from attar.graphs.training import Follow, Protocol, measured, protocol_named
 from graphs.helpers import ENGINE, NARROW
 
-BRIEF = Protocol(name="brief", epochs=30, training_lr=0.01, look_every=5)
+
+def test_the_step_size_is_cut_half_way_and_that_of_one_epoch_is_not():
+    assert [Protocol(epochs=5).lr_at(epoch) for epoch in range(5)] == [1e-3, 1e-3, 1e-4, 1e-4, 1e-4]
+    assert Protocol(epochs=1).lr_at(0) == 1e-3
 
 
-@pytest.fixture(scope="module")
-def starts(motifs):
-    return [condensed(GraphStart(gpc=4), motifs, seed) for seed in range(3)]
-
-
-def condensed(method, source, seed=0):
-    runtime = Runtime(ENGINE, seed)
-    return core.run(method.resolve(source, runtime), source, runtime)
-
-
-@pytest.mark.parametrize("kind", ["gcn", "gin", "gat", "sage"])
-def test_networks_together_learn_what_each_learns_alone(kind, starts, motifs):
-    architecture, runtime = dataclasses.replace(NARROW, kind=kind), Runtime(ENGINE)
-    pairs = [(small, motifs) for small in starts]
-    together = train_on_condensed(pairs, architecture, BRIEF, [0, 1, 2], runtime)
-    alone = [train_on_condensed([pair], architecture, BRIEF, [s], runtime)[0] for s, pair in enumerate(pairs)]
-    for one, other in zip(together, alone, strict=True):
-        assert one.last == pytest.approx(other.last, abs=2.6)  # two graphs of eighty on the edge
-        assert one.epoch in range(5, 31, 5)
-
-
-def test_padded_and_joined_training_are_the_same(motifs, monkeypatch):
-    small = condensed(GraphRandom(gpc=4), motifs)
-    runtime = Runtime(ENGINE)
-    padded = train_on_condensed([(small, motifs)], NARROW, BRIEF, [0], runtime)[0]
-    monkeypatch.setattr(training, "WASTE", 0)
-    joined = train_on_condensed([(small, motifs)], NARROW, BRIEF, [0], runtime)[0]
-    assert padded.last == pytest.approx(joined.last, abs=2.6)
-    assert padded.validation == pytest.approx(joined.validation, abs=3.2)
-
-
-def test_small_batches_go_through_all_graphs(starts, motifs, monkeypatch):
-    seen = []
-    real = training._batches
-
-    def spy(*args):
-        for batch in real(*args):
-            seen.append(batch[3].clone())
-            yield batch
-
-    monkeypatch.setattr(training, "_batches", spy)
-    protocol = Protocol(epochs=1, batch=3)
-    train_on_condensed([(small, motifs) for small in starts[:2]], NARROW, protocol, [0, 1], Runtime(ENGINE))
-    assert [tuple(batch.shape) for batch in seen] == [(2, 3), (2, 3), (2, 2)]
-    assert torch.cat(seen, dim=1).sum(dim=1).tolist() == [4, 4]
-
-
-def test_the_step_size_drops_half_way(starts, motifs, monkeypatch):
-    rates = []
-    real = torch.optim.Adam.step
-    monkeypatch.setattr(
-        torch.optim.Adam, "step", lambda self, *a: rates.append(self.param_groups[0]["lr"]) or real(self)
-    )
-    train_on_condensed([(starts[0], motifs)], NARROW, Protocol(epochs=4), [0], Runtime(ENGINE))
-    assert rates == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4])
+def test_the_validation_score_is_looked_at_now_and_then_and_in_the_end():
+    assert [epochs for epochs in range(1, 9) if Protocol(epochs=8, look_every=3).looks_after(epochs)] == [3, 6, 8]
 
 
 def test_the_chosen_epoch_is_the_first_with_the_best_validation_score(motifs):
     scores = iter([50.0, 70.0, 70.0, 60.0, 11.0, 22.0])
-    follow = training._Follow(NARROW.build(8, 2, torch.Generator()), [motifs.validation], "accuracy", Runtime(ENGINE))
+    follow = Follow(NARROW.build(8, 2, torch.Generator()), [motifs.validation], "accuracy", Runtime(ENGINE))
     follow._score = lambda parameters, graphs: next(scores)
     for epoch in range(1, 5):
         follow.look({"w": torch.tensor([[epoch]])}, epoch)
@@ -95,111 +27,12 @@ def test_the_chosen_epoch_is_the_first_with_the_best_validation_score(motifs):
     assert (outcome.chosen, outcome.last, outcome.validation, outcome.epoch) == (11.0, 22.0, 70.0, 2)
 
 
-def test_all_the_graphs_teach_more_than_guessing(motifs):
-    protocol = Protocol(name="brief", epochs=25, training_lr=0.01)
-    found = trained(motifs, Architecture(width=32), protocol, Runtime(ENGINE))
-    assert found.outcome.last > 65
-
-
-def network_of(folder):
-    return (folder / "network.safetensors").read_bytes()
-
-
-@pytest.mark.parametrize("batch", [64, 1000])
-def test_a_killed_training_ends_in_the_same_bytes(batch, motifs, tmp_path, monkeypatch):
-    """In several batches an epoch, and in one; killed before and after looks at the validation score."""
-    protocol = Protocol(name="killed", epochs=8, batch=batch, look_every=3)
-    method = TrainGraphNetwork(architecture=NARROW, protocol=protocol).resolve(motifs)
-    assert method.batches == math.ceil(288 / batch)
-    often, real = dataclasses.replace(ENGINE, checkpoint_seconds=0), TrainGraphNetwork.step
-    core.run(method, motifs, Runtime(ENGINE, 5), out=tmp_path / "whole")
-    for kill_at in (2, 4 * method.batches + 1, 7 * method.batches):
-
-        def dying(self, state, runtime, kill_at=kill_at):
-            if state.done == kill_at:
-                raise KeyboardInterrupt
-            return real(self, state, runtime)
-
-        monkeypatch.setattr(TrainGraphNetwork, "step", dying)
-        with pytest.raises(KeyboardInterrupt):
-            core.run(method, motifs, Runtime(often, 5), out=tmp_path / "killed")
-    monkeypatch.undo()
-    core.run(method, motifs, Runtime(often, 5), out=tmp_path / "killed")
-    assert network_of(tmp_path / "killed") == network_of(tmp_path / "whole")
-
-
-def test_a_training_that_is_cut_off_goes_on_in_the_cache(motifs, monkeypatch):
-    protocol, taken = Protocol(name="cut off", epochs=5), []
-    engine, real = dataclasses.replace(ENGINE, checkpoint_seconds=0), TrainGraphNetwork.step
-
-    def counted(self, state, runtime):
-        taken.append(state.done)
-        if len(taken) == 8:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return real(self, state, runtime)
-
-    monkeypatch.setattr(TrainGraphNetwork, "step", counted)
-    with pytest.raises(Interrupted, match="stopped after step 8 of 15"):
-        trained(motifs, NARROW, protocol, Runtime(engine))
-    first, again = (trained(motifs, NARROW, protocol, Runtime(engine)).outcome for _ in range(2))
-    assert taken == list(range(15))
-    assert first == again
-
-
-def test_a_network_on_all_graphs_is_trained_as_in_plain_torch(motifs):
-    protocol = Protocol(name="plain", epochs=4, look_every=2)
-    generators = Generators(3)
-    network = NARROW.build(motifs.features, motifs.outputs, generators("network"))
-    optimizer, validation, test = torch.optim.Adam(network.parameters(), 1e-3), [], []
-    for epoch in range(1, 5):
-        for rows in torch.randperm(288, generator=generators("order")).split(128):
-            optimizer.zero_grad()
-            F.cross_entropy(network(motifs.train.joined(rows)), motifs.train.labels[rows]).backward()
-            optimizer.step()
-        if epoch == 2:
-            optimizer.param_groups[0]["lr"] = 1e-4
-        if epoch % 2 == 0:
-            validation.append(share_right(network, motifs.validation))
-            test.append(share_right(network, motifs.test))
-    found = trained(motifs, NARROW, protocol, Runtime(ENGINE), seed=3)
-    torch.testing.assert_close(dict(found.network.state_dict()), dict(network.state_dict()), rtol=0, atol=0)
-    best = validation.index(max(validation))
-    assert vars(found.outcome) == {
-        "chosen": test[best],
-        "last": test[-1],
-        "validation": validation[best],
-        "epoch": 2 * best + 2,
-    }
-
-
-@torch.no_grad()
-def share_right(network, graphs):
-    return 100 * float((network(graphs.joined()).argmax(dim=1) == graphs.labels).float().mean())
-
-
-def test_the_test_graphs_are_asked_once(motifs, tmp_path, monkeypatch):
-    """However often the training is saved on its way."""
-    asked, real = [], training.answers
-
-    def spy(network, graphs, runtime):
-        asked.append(graphs is motifs.test)
-        return real(network, graphs, runtime)
-
-    monkeypatch.setattr(training, "answers", spy)
-    method = TrainGraphNetwork(architecture=NARROW, protocol=Protocol(epochs=4, look_every=2)).resolve(motifs)
-    often = dataclasses.replace(ENGINE, checkpoint_seconds=0)
-    core.run(method, motifs, Runtime(often), out=tmp_path)
-    assert asked == [False, False, True, True]  # the best epoch's parameters, and the last one's
-
-
 def test_measures(generator):
     labels = torch.tensor([0, 1, 1, 0])
     assert measured(torch.tensor([[2.0, 1], [0, 1], [1, 0], [3, 0]]), labels, "accuracy") == 75
     assert measured(torch.tensor([[0.1], [0.9], [0.3], [0.2]]), labels, "roc-auc") == 100
 
 
-def test_batch_norm_and_unknown_protocols_are_refused(starts, motifs):
-    with pytest.raises(InputError, match="batch norm is for matching"):
-        train_on_condensed([(starts[0], motifs)], Architecture(norm="batch"), BRIEF, [0], Runtime(ENGINE))
+def test_an_unknown_protocol_is_refused():
     with pytest.raises(InputError, match="unknown protocol 'fields'; did you mean 'field'"):
         protocol_named("fields")

@@ -22,7 +22,8 @@ from attar.graphs.networks import Architecture, GraphNetwork
 from attar.graphs.sources import GraphSource, Rows
 from attar.graphs.starts import Counts, Sized, check_enough_graphs, labels_of, per_class
 from attar.graphs.synthetic import started
-from attar.graphs.training import TESTED_AT_ONCE, Protocol, trained
+from attar.graphs.trained import trained
+from attar.graphs.training import TESTED_AT_ONCE, Protocol
 
 Embeddings = Float[Tensor, "graph channel"]
 

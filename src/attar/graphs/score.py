@@ -26,14 +26,9 @@ from attar.graphs.artefact import CondensedGraphs
 from attar.graphs.networks import Architecture, network_named
 from attar.graphs.scoring import Scoring
 from attar.graphs.sources import GraphSource
-from attar.graphs.training import (
-    Outcome,
-    Protocol,
-    TrainGraphNetwork,
-    protocol_named,
-    train_on_condensed,
-    trained,
-)
+from attar.graphs.together import train_on_condensed
+from attar.graphs.trained import TrainGraphNetwork, trained
+from attar.graphs.training import Outcome, Protocol, protocol_named
 
 When = Literal["auto", "run", "skip"]
 CHOSEN = "at the epoch with the best validation score"
