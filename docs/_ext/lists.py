@@ -3,7 +3,6 @@
 import ast
 from pathlib import Path
 
-from attar.cli import VERBS
 from attar.core.card import table
 from attar.core.kinds import Kind, built_in
 from attar.core.registry import METHODS, Entry
@@ -74,13 +73,6 @@ def _paper(entry: Entry) -> str:
         return ""
     first, *others = entry.paper.authors.split(" and ")[0].split(",")[0], *entry.paper.authors.split(" and ")[1:]
     return f"{first}{' et al.' if others else ''}, {entry.paper}"
-
-
-def commands() -> str:
-    """Every command and what it does."""
-    return table(
-        ("command", "what it does"), [(f"`attar {verb} {words}`", what) for verb, (words, what) in VERBS.items()]
-    )
 
 
 def house() -> str:
