@@ -48,7 +48,7 @@ def demo() -> str:
     source, full = load("digits"), Score(**facts["full"])
     protocol = f"{facts['protocol']['name']} protocol: {facts['protocol']['epochs']} epochs. {QUICKLY}."
     width = max(len(cell.label) for cell in cells)
-    printed = lines(cells, full, facts["full_seconds"], source, "digits", width)
+    printed = lines(cells, full, None, source, "digits", width)
     return "\n".join(["```text", str(source), protocol, *printed, FOOT, "```"])
 
 

@@ -336,7 +336,6 @@ def run(
         "architecture": plan.architecture.resolve(source.shape).to_json(),
         "machine": Runtime(engine).describe(),
         "full": dataclasses.asdict(full) if full else None,
-        "full_seconds": round(full_seconds, 1),
         "cells": [dataclasses.asdict(cell) for cell in cells],
     }
     store.write_json(out / "table.json", facts)
