@@ -214,6 +214,9 @@ def _of_images() -> Iterator[str]:
     yield f"random {one['random']}, class mean {one['class mean']}, DM {best}"
     yield f"K-center chooses reach {digits['K-center', 10].value:.1f}"
     yield f"({best})"
+    yield f"({digits['DSA', 1].value:.1f}, {digits['DCC', 1].value:.1f})"
+    names = {"SRe2L": "SRe2L", "CDA": "CDA", "RDED": "RDED, taught"}
+    yield ", ".join(f"{name} {digits[label, 10].value:.1f}" for name, label in names.items())
     cifar = {cell.label: cell.score for cell in cells_of(recorded("cifar10"))}
     known = published("cifar10", 1)
     printed = {name: f"{known[name.lower()].value:.1f}" for name in ("DM", "DataDAM")}

@@ -245,6 +245,12 @@ def _of_mixtures() -> Iterator[str]:
     share = facts["random"]["ctdgmr (ise)"]["oggmr, greedy only nearer"]["angle"]["share"]
     yield f"{100 * share:.0f} %"
     yield f"angle {facts['tracking']['oggmr']['angle']:.3f}"
+    lost = [facts["tracking"][name]["lost"] for name in ("oggmr", "oggmr, greedy only")]
+    yield f"in {lost[0]} of 24 flights, and its merged ones in {lost[1]}"
+    own = {"oggmr", "oggmr, 3 starts", "direct cs"}
+    others = [cell for name, cell in facts["random"].items() if name not in own]
+    shares = [100 * cell["oggmr nearer"]["angle"]["share"] for cell in others]
+    yield f"on {min(shares):.0f} to {max(shares):.0f} % of the mixtures"
 
 
 def _of_convolutions() -> Iterator[str]:
