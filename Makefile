@@ -10,7 +10,7 @@ export HF_HUB_OFFLINE = 1
 .DELETE_ON_ERROR:
 
 demo: .venv/.user
-	@$(BIN)/attar bench digits --out runs/demo
+	@$(BIN)/attar bench demo --out runs/demo
 	@echo
 	@echo "One set of the table, as a picture and with its card:"
 	@ls runs/demo/datadam-10-0/preview.png runs/demo/datadam-10-0/README.md

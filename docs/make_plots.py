@@ -1,23 +1,66 @@
-"""Draw accuracy against bytes from the recorded table of all families on digits."""
+"""Draw the pictures of README and the docs from the recorded tables on digits.
+
+    python docs/make_plots.py
+
+Writes `docs/demo.svg` (one image per class in three versions, which are made anew here) and `docs/accuracy_bytes.svg`.
+"""
 
 import json
 import statistics
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 
 matplotlib.use("svg")
 from matplotlib import pyplot
 
+import attar
+from attar.core.runtime import Engine
+from attar.core.score import Score
+
 DOCS = Path(__file__).parent
+RESULTS = DOCS.parent / "bench" / "results"
 STYLE = {"hard": ("o", "#1b6ca8"), "soft": ("s", "#c8553d"), "taught": ("^", "#588157")}
 WORDS = {"hard": "classes", "soft": "one soft label an image", "taught": "what a network says of every view"}
 
 
 def main() -> None:
-    """Write docs/accuracy_bytes.svg."""
-    facts = json.loads((DOCS.parent / "bench" / "results" / "digits_all.json").read_text())
+    """Write both pictures."""
     matplotlib.rcParams.update({"font.size": 8, "svg.hashsalt": "attar", "svg.fonttype": "none"})
+    draw_demo()
+    draw_accuracy()
+
+
+def draw_demo() -> None:
+    """Write docs/demo.svg: one image per class, each version with its score in the demo's table."""
+    facts = json.loads((RESULTS / "demo.json").read_text())
+    makers = {
+        "random": ("real images, drawn at random", attar.Random(ipc=1)),
+        "class mean": ("the mean of each class", attar.ClassMean(ipc=1)),
+        "DM": ("learned by DM", attar.DM(ipc=1, steps=40)),
+    }
+    figure, panels = pyplot.subplots(len(makers), 1, figsize=(9.6, 2.4))
+    for panel, (label, (words, method)) in zip(panels, makers.items(), strict=True):
+        small = attar.condense("digits", method, engine=Engine(quiet=True))
+        gap = np.full((8, 1), 255, dtype=np.uint8)
+        strip = np.hstack([side for image in small.pixels[..., 0] for side in (image, gap)])[:, :-1]
+        cell = next(cell for cell in facts["cells"] if (cell["label"], cell["ipc"]) == (label, 1))
+        score = Score.of([value for values in cell["values"] for value in values])
+        panel.imshow(strip.repeat(12, axis=0).repeat(12, axis=1), cmap="gray", vmin=0, vmax=255)
+        panel.set_axis_off()
+        panel.text(-0.02, 0.5, words, transform=panel.transAxes, ha="right", va="center", fontsize=10)
+        panel.text(1.02, 0.5, f"{score.number} %", transform=panel.transAxes, ha="left", va="center", fontsize=12)
+    full = Score(**facts["full"])
+    what = "Ten images instead of 1,297, and the test accuracy of networks that were trained on them"
+    figure.suptitle(f"{what} (all images: {full.number} %)", fontsize=10)
+    figure.subplots_adjust(left=0.24, right=0.86, top=0.86, bottom=0.02, hspace=0.16)
+    figure.savefig(DOCS / "demo.svg", metadata={"Date": None}, facecolor="white")
+
+
+def draw_accuracy() -> None:
+    """Write docs/accuracy_bytes.svg."""
+    facts = json.loads((RESULTS / "digits_all.json").read_text())
     figure, panels = pyplot.subplots(1, 2, figsize=(11, 5.2), sharey=False)
     for panel, ipc in zip(panels, (1, 10), strict=True):
         cells = [cell for cell in facts["cells"] if cell["ipc"] == ipc]

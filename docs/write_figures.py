@@ -1,41 +1,39 @@
-"""Fill the tables of README.md and of the pages with the figures that are recorded in `bench/results/`.
+"""Fill the tables of README.md and of the pages.
 
     python docs/write_figures.py
 
-A table stands between `<!-- figures: NAME -->` and `<!-- /figures -->`. A test compares, and sees that the figures in
-running text (`sentences`) are those that were recorded. Tables of speed, mixtures and convolutions are not filled yet.
+A table stands between `<!-- figures: NAME -->` and `<!-- /figures -->`. Figures come from `bench/results/`, lists of
+kinds, methods and files from attar itself. A test compares, and sees that the figures in running text (`sentences`) are
+those that were recorded.
 """
 
-import json
 import re
+import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from attar.bench.tables import KINDS, QUICKLY, Cell, over, share
-from attar.bench.tables import table as grid
+from attar.bench.published import published
+from attar.bench.tables import FOOT, KINDS, NAMES, QUICKLY, Cell, lines, over, share
 from attar.core.card import table
-from attar.core.kinds import kind_named
-from attar.core.progress import as_text
-from attar.core.registry import METHODS
 from attar.core.score import Interval, Score, paired
 from attar.graphs.crossvalidation import corrected_interval
 from attar.images.sources import load
 
 DOCS = Path(__file__).parent
-RESULTS = DOCS.parent / "bench" / "results"
-PAGES = (DOCS.parent / "README.md", DOCS / "choosing.md", DOCS / "measured.md")
-MARKED = re.compile(r"(<!-- figures: (.+?) -->\n).*?(\n<!-- /figures -->)", re.DOTALL)
+sys.path.insert(0, str(DOCS / "_ext"))
+
+import lists  # noqa: E402
+import speed  # noqa: E402
+from results import recorded  # noqa: E402
+
+PAGES = (DOCS.parent / "README.md", *sorted(DOCS.glob("[a-z]*.md")))
+MARKED = re.compile(r"(<!-- figures: (.+?) -->\n).*?(<!-- /figures -->)", re.DOTALL)
 LABELS = {"jsd 0.5": "JSD 0.5", "sft": "SFT"}
 """Rows of the language tables by another name."""
 TWO_CLASSES = ("two classes", "subclass", "SKD")
 """Beginnings of rows that are compared with other rows of two classes."""
-
-
-def recorded(name: str) -> dict[str, Any]:
-    """A file of `bench/results/`."""
-    facts: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
-    return facts
 
 
 def cells_of(facts: dict[str, Any]) -> list[Cell]:
@@ -43,14 +41,28 @@ def cells_of(facts: dict[str, Any]) -> list[Cell]:
     return [Cell(**{**cell, "values": tuple(map(tuple, cell["values"]))}) for cell in facts["cells"]]
 
 
-def digits() -> str:
+def demo() -> str:
     """What `make demo` prints."""
-    facts = recorded("digits")
-    cells = [Cell(**{**vars(cell), "labels": "soft" if cell.label == "RDED" else "hard"}) for cell in cells_of(facts)]
+    facts = recorded("demo")
+    cells = cells_of(facts)
     source, full = load("digits"), Score(**facts["full"])
     protocol = f"{facts['protocol']['name']} protocol: {facts['protocol']['epochs']} epochs. {QUICKLY}."
-    foot = "± over sets and networks; seconds of one set; 95 % intervals by Welch over condensed sets."
-    return "\n".join(["```", str(source), protocol, as_text(grid(cells, full, None, source, "digits")), foot, "```"])
+    width = max(len(cell.label) for cell in cells)
+    printed = lines(cells, full, None, source, "digits", width)
+    return "\n".join(["```text", str(source), protocol, *printed, FOOT, "```"])
+
+
+def five_rows() -> str:
+    """Five rows of the demo's table, at ten images per class."""
+    facts = recorded("demo")
+    cells = [cell for cell in cells_of(facts) if cell.ipc == 10]
+    random = next(cell for cell in cells if cell.label == "random")
+    full = Score(**facts["full"])
+    rows = [("all 1,297 images", full.number, "", f"{load('digits').bytes:,}")]
+    for cell in cells:
+        gain = "" if cell is random else str(over(cell, random))
+        rows.append((f"{cell.label}, 10 images per class", cell.score.number, gain, f"{cell.bytes:,}"))
+    return table(("networks are trained on", "test accuracy, %", "over random images [95 % interval]", "bytes"), rows)
 
 
 def leagues() -> str:
@@ -71,9 +83,6 @@ def leagues() -> str:
 
 def cifar10() -> str:
     """CIFAR-10, one image per class, beside the published figures."""
-    from attar.bench.published import published
-    from attar.bench.tables import NAMES
-
     known = published("cifar10", 1)
     rows = []
     for cell in cells_of(recorded("cifar10")):
@@ -162,19 +171,14 @@ def graphs() -> str:
     return table(("data, per class", *heads), rows)
 
 
-def families() -> str:
-    """All methods by what one holds and how they go about it."""
-    groups: dict[tuple[str, str, str], list[str]] = {}
-    for entry in METHODS.values():
-        place = (kind_named(entry.kind).holds, entry.verb, entry.family)
-        groups.setdefault(place, []).append(f"`{entry.name}`")
-    rows = [(holds, f"`attar {verb}`", family, " ".join(names)) for (holds, verb, family), names in groups.items()]
-    return table(("what one holds", "verb", "family", "methods"), rows)
-
-
 TABLES: dict[str, Callable[[], str]] = {
-    "methods": families,
-    "digits": digits,
+    **speed.TABLES,
+    "kinds": partial(lists.kinds, "docs/"),
+    "kinds of the docs": lists.kinds,
+    "methods": lists.all_methods,
+    "house": lists.house,
+    "demo": demo,
+    "five rows": five_rows,
     "digits-all": leagues,
     "cifar10": cifar10,
     "students of digits": students("digits"),
@@ -188,28 +192,116 @@ TABLES: dict[str, Callable[[], str]] = {
 
 def sentences() -> Iterator[tuple[str, str]]:
     """Figures in running text, by page: each must stand there as it was recorded."""
+    yield from speed.sentences()
+    yield from (("measured.md", text) for text in (*_of_images(), *_of_graphs(), *_of_students(), *_of_language()))
+    cells = cells_of(recorded("digits_all"))
+    taught = {cell.label: cell for cell in cells if (cell.ipc, cell.labels) == (10, "taught")}
+    for page in ("measured.md", "choosing.md", "numbers.md"):
+        yield page, taught["random, taught"].score.number
+    yield "numbers.md", taught["RDED, taught"].score.number
+    yield "choosing.md", taught["SRe2L"].score.number
+    easy = {cell.label: cell for cell in cells_of(recorded("comp_dd_tiny43")["easy"])}
+    scores = {name: f"{cell.score.value:.1f}" for name, cell in easy.items()}
+    datm, mtt = (next(score for name, score in scores.items() if name.startswith(method)) for method in ("datm", "mtt"))
+    yield "choosing.md", f"DATM {datm}, MTT {mtt}, random {scores['random']} %"
+    yield "numbers.md", f"{Score(**recorded('demo')['full']).number}"
+
+
+def _of_images() -> Iterator[str]:
+    digits = {(cell.label, cell.ipc): cell.score for cell in cells_of(recorded("digits_all"))}
+    one = {name: f"{digits[name, 1].value:.1f}" for name in ("random", "class mean")}
+    best = digits["DM", 1].number
+    yield f"random {one['random']}, class mean {one['class mean']}, DM {best}"
+    yield f"K-center chooses reach {digits['K-center', 10].value:.1f}"
+    yield f"({best})"
+    yield f"({digits['DSA', 1].value:.1f}, {digits['DCC', 1].value:.1f})"
+    names = {"SRe2L": "SRe2L", "CDA": "CDA", "RDED": "RDED, taught"}
+    yield ", ".join(f"{name} {digits[label, 10].value:.1f}" for name, label in names.items())
+    cifar = {cell.label: cell.score for cell in cells_of(recorded("cifar10"))}
+    known = published("cifar10", 1)
+    printed = {name: f"{known[name.lower()].value:.1f}" for name in ("DM", "DataDAM")}
+    yield f"DM {cifar['DM'].value:.1f} (published: {printed['DM']})"
+    yield f"DataDAM {cifar['DataDAM'].value:.1f} (published: {printed['DataDAM']}"
+    for name in ("DM", "DSA", "DCC", "MTT"):
+        yield f"({known[name.lower()].value:.1f}"
     for name in ("cifar_families", "atom_cifar10_subset"):
         for cell in cells_of(recorded(name)):
-            yield "measured.md", cell.score.number
+            yield cell.score.number
+    subset = {cell.label.split(":")[0].lower(): cell.by_set for cell in cells_of(recorded("atom_cifar10_subset"))}
+    yield str(paired(subset["atom"], subset["datadam"]))
     comp_dd = recorded("comp_dd_tiny43")
     for half in ("easy", "hard"):
+        yield f"all the data {comp_dd[half]['full']['value']:.1f} %"
         for cell in cells_of(comp_dd[half]):
-            yield "measured.md", cell.score.number
-    for cell in cells_of(recorded("fine_grained")["tables"]["dogs, 1"]):
-        yield "measured.md", cell.score.number
-    for row in recorded("continual_digits")["methods"].values():
-        last = [sum(order[-1]) / len(order[-1]) for order in row["values"]]
-        yield "measured.md", Score.of(last).number
-    best = next(cell for cell in cells_of(recorded("digits_all")) if (cell.label, cell.ipc) == ("DM", 1))
-    yield "measured.md", f"({best.score.number})"
-    yield "README.md", f"DM {best.score.number}"
+            yield cell.score.number
+    dogs = recorded("fine_grained")["tables"]["dogs, 1"]
+    yield f"all the data {dogs['full']['value']:.1f}"
+    for cell in cells_of(dogs):
+        yield cell.score.number
+    found = recorded("continual_digits")["methods"]
+    last = {name: [sum(order[-1]) / len(order[-1]) for order in row["values"]] for name, row in found.items()}
+    for values in last.values():
+        yield Score.of(values).number
+    yield str(paired(last["dm:steps=100"], last["random"]))
+    ranks = {row["way"].split(":")[0]: row["rho_all"] for row in recorded("search_digits")["rows"]}
+    names = {"random": "random", "DM": "dm", "DataDAM": "datadam", "as many steps on all the data": "early stopping"}
+    yield ", ".join(f"{name} {ranks[way]:.2f}" for name, way in names.items())
+
+
+def _of_graphs() -> Iterator[str]:
+    cell = recorded("graphs")["cells"]["NCI1, 10 per class"]
+    last = {row["method"]: row["last"] for row in cell["rows"]}
+    yield str(corrected_interval(last["doscond"], last["graph-start"], cell["test_to_train"]))
+
+
+def _of_students() -> Iterator[str]:
+    digits, cifar = (recorded(f"distillation_{name}")["rows"] for name in ("digits", "cifar10"))
+
+    def score(rows: dict[str, Any], label: str) -> str:
+        return f"{Score.of(rows[label]['values']).value:.1f}"
+
+    def gain(rows: dict[str, Any], label: str, rival: str) -> str:
+        return str(paired(rows[label]["values"], rows[rival]["values"]))
+
+    yield f"alone {score(digits, 'student alone')}, KD {score(digits, 'KD')} ({gain(digits, 'KD', 'student alone')})"
+    yield ", ".join(f"{name} {score(digits, name)}" for name in ("DKD", "DHKD", "KD++"))
+    plain = score(digits, "subclass labels")
+    yield f"SKD reaches {score(digits, 'SKD')}, and plain training on subclass labels {plain}"
+    yield gain(digits, "SKD", "subclass labels")
+    yield f"alone {score(cifar, 'student alone')}, " + ", ".join(
+        f"{name} {score(cifar, name)}" for name in ("KD", "DKD", "DHKD", "KD++")
+    )
+    yield f"{score(cifar, 'student alone, twice as long')} alone with twice the epochs"
+    for label in ("KD", "ReviewKD"):
+        yield gain(cifar, label, "student alone")
+    ranks = [
+        sum(one["rank"] for one in cell["diagnoses"]) / len(cell["diagnoses"])
+        for row in recorded("distillation_digits_sweep")["rows"].values()
+        for cell in row
+    ]
+    yield f"between {min(ranks):.1f} and {max(ranks):.1f}"
+    for name in ("digits", "cifar10"):
+        facts = recorded(f"distillation_{name}")
+        yield f"{facts['sizes']['teacher']['parameters']:,} parameters"
+        yield f"{facts['teacher']:.1f} %"
+
+
+def _of_language() -> Iterator[str]:
+    for name in ("tinyshakespeare", "t0-instructions"):
+        found = recorded("language")["cells"][name]
+        values = {row: [one["cross_entropy"] for one in found[row]] for row in ("forward", "sft")}
+        gain = paired(values["sft"], values["forward"])
+        yield f"{gain.difference:.2f} [{gain.low:.2f}, {gain.high:.2f}]"
+        gap = _mean(found["sft"], "cross_entropy") - found["teacher"]["cross_entropy"]
+        words = "of a gap of " if name == "tinyshakespeare" else "of "
+        yield f"{gain.difference:.2f}{' nats' if name == 'tinyshakespeare' else ''} {words}{gap:.2f}"
 
 
 def written(page: str) -> str:
     """A page with its tables as recorded."""
 
     def fill(found: re.Match[str]) -> str:
-        return f"{found[1]}{TABLES[found[2]]()}{found[3]}"
+        return f"{found[1]}{TABLES[found[2]]()}\n{found[3]}"
 
     return MARKED.sub(fill, page)
 

@@ -8,12 +8,16 @@ from pathlib import Path
 
 import pytest
 
+import attar
 from attar.core.flags import flags_of
 from attar.core.registry import METHODS
 
 DOCS = Path(__file__).parents[1] / "docs"
+README = DOCS.parent / "README.md"
 BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 PAGES = ("tutorial", "data", "sharing", "distillation", "language", "graphs", "mixtures", "convolution")
+CITED = {"cff-version", "message", "type", "title", "authors", "version", "license", "abstract", "keywords"}
+"""Keys of CITATION.cff that we use, all of the format's; one of more keys needs a look at the format."""
 RUN = [DOCS / f"{page}.md" for page in PAGES]
 
 
@@ -77,10 +81,52 @@ def test_the_code_of_a_page_runs_in_its_order(page, tmp_path):
 def test_the_readme_and_the_pages_name_only_verbs_that_there_are():
     from attar.cli import VERBS
 
-    for page in [DOCS.parent / "README.md", *DOCS.glob("[a-z]*.md")]:
+    for page in [README, *DOCS.glob("[a-z]*.md")]:
         blocks = "\n".join(re.findall(r"^```\w*\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE))
         for verb in re.findall(r"^attar (\w+)", blocks, re.MULTILINE):
             assert verb in VERBS, f"{page.name} names attar {verb}"
+
+
+def test_the_readme_is_a_first_screen():
+    lines = README.read_text().splitlines()
+    assert len(lines) <= 120
+    for language, code in BLOCK.findall(README.read_text()):
+        assert len([line for line in code.splitlines() if line]) == 6, f"the {language} snippet"
+    pictures = re.findall(r"!\[.*?\]\((.+?)\)", README.read_text())
+    assert len(pictures) == 1 and (DOCS.parent / pictures[0]).exists()
+
+
+@pytest.mark.parametrize("language", ["python", "bash"])
+def test_the_snippets_of_the_readme_run_as_typed(language, tmp_path):
+    (code,) = (code for name, code in BLOCK.findall(README.read_text()) if name == language)
+    typed = {"python": [sys.executable, "-c", code], "bash": ["bash", "-e", "-c", code]}
+    places = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(typed[language], cwd=tmp_path, env={**os.environ, **places}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "runs" in {path.name for path in tmp_path.iterdir()} and done.stdout
+
+
+def test_every_link_of_the_readme_leads_to_a_file():
+    for target in re.findall(r"\]\(([^)#]+)", README.read_text()):
+        assert (DOCS.parent / target).exists(), target
+
+
+def test_the_index_links_every_page():
+    text = (DOCS / "index.md").read_text()
+    for page in DOCS.glob("[a-z]*.md"):
+        assert page.stem == "index" or f"({page.name})" in text, page.name
+
+
+def test_how_to_cite_attar():
+    """CITATION.cff has what the Citation File Format 1.2.0 requires, and nothing that it does not know."""
+    yaml = pytest.importorskip("yaml", reason="pyyaml is not installed")
+    facts = yaml.safe_load((DOCS.parent / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= set(facts) <= CITED
+    assert facts["cff-version"] == "1.2.0" and facts["type"] == "software"
+    assert facts["version"] == attar.__version__ and facts["license"] == "Apache-2.0"
+    assert all(set(author) == {"name"} for author in facts["authors"])
+    assert len(facts["keywords"]) == len(set(facts["keywords"])) > 0
+    assert all(isinstance(facts[name], str) and facts[name] for name in ("title", "message", "abstract", "version"))
 
 
 def test_the_worked_example_keeps_the_promises(digits, engine, tmp_path):
@@ -88,8 +134,6 @@ def test_the_worked_example_keeps_the_promises(digits, engine, tmp_path):
     import json
 
     import torch
-
-    import attar
 
     spec = importlib.util.spec_from_file_location("new_method", DOCS.parent / "examples" / "new_method.py")
     module = importlib.util.module_from_spec(spec)

@@ -30,18 +30,14 @@ LABELS = NAMES | {"k-means, pixels": "k-means", "k-means, embeddings": "k-means"
 
 
 def write_pages(app: Any) -> None:
-    """Write `methods/NAME.md` for every method, their index, and the commands' page."""
+    """Write `methods/NAME.md` for every method, and the commands' table."""
     folder = DOCS / "methods"
     folder.mkdir(exist_ok=True)
     for stale in folder.glob("*.md"):
-        if stale.stem not in (*METHODS, "index"):
+        if stale.stem not in METHODS:
             stale.unlink()
     for entry in METHODS.values():
         _write(folder / f"{entry.name}.md", page(entry))
-    rows = "\n".join(f"| [{e.name}]({e.name}.md) | {e.summary} | {_cited(e)} |" for e in METHODS.values())
-    table = f"| method | what it does | paper |\n|---|---|---|\n{rows}"
-    tree = "```{toctree}\n:hidden:\n\n" + "\n".join(METHODS) + "\n```"
-    _write(folder / "index.md", f"# Methods\n\n{table}\n\n{tree}\n")
     verbs = "\n".join(f"| `attar {verb} {words}` | {what} |" for verb, (words, what) in VERBS.items())
     _write(DOCS / "_verbs.md", f"| command | what it does |\n|---|---|\n{verbs}\n\n```text\n{usage()}```\n")
 
@@ -58,10 +54,6 @@ def page(entry: Entry) -> str:
     parts += [_paper(entry)]
     parts += [f"Source: `src/{module.__name__.replace('.', '/')}.py`."]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _cited(entry: Entry) -> str:
-    return f"{entry.paper.authors.split(',')[0]} et al., {entry.paper.venue} {entry.paper.year}" if entry.paper else ""
 
 
 def _prose(thing: Any) -> str:

@@ -1,12 +1,13 @@
 """The table runner: cells are kept, compared with random by sets, and chosen iterates never see the test set."""
 
+import dataclasses
 import json
 
 import pytest
 import torch
 
 from attar.bench import tables
-from attar.bench.tables import Cell, Plan, Row, choose, measure, over, table
+from attar.bench.tables import Cell, Plan, Row, choose, lines, measure, over
 from attar.core.runtime import Engine
 from attar.core.score import Score
 from attar.images.condense.coresets import Random
@@ -73,6 +74,41 @@ def test_cells_are_compared_by_sets_and_single_sets_by_networks():
 
 def test_the_table_has_published_figures_beside_measured_ones(few_digits):
     cells = [Cell("random", 1, ((14.0,), (15.0,)), 1, 0.0), Cell("DM", 1, ((25.0,), (26.0,)), 1, 0.0)]
-    grid = table(cells, Score(80.0), 1.0, few_digits, "cifar10")
-    published = list(grid.columns[-1].cells)
-    assert published == ["84.8", "14.4 ± 2.0", "26.0 ± 0.8"]
+    rows = [line.split(" │ ") for line in lines(cells, Score(80.0), 1.0, few_digits, "cifar10", 6) if "│" in line]
+    assert [row[-1].strip() for row in rows] == ["published %", "84.8", "14.4 ± 2.0", "26.0 ± 0.8"]
+
+
+def test_a_table_without_published_figures_has_no_column_for_them(few_digits):
+    head = next(lines([], None, None, few_digits, "digits", 6))
+    assert "seconds" in head and "published" not in head
+
+
+def test_a_line_is_given_before_the_next_cell_is_measured(few_digits):
+    """So that each row is on the screen as soon as it is there."""
+    measured = []
+
+    def cells():
+        for label, values in (("random", ((50.0,), (52.0,))), ("DM", ((80.0,), (81.0,)))):
+            measured.append(label)
+            yield Cell(label, 1, values, 1, 0.0)
+
+    shown = lines(cells(), Score(98.0), 1.0, few_digits, "digits", 6)
+    first = next(line for line in shown if "random" in line and "over random" not in line)
+    assert measured == ["random"] and "51.0 ± 1.4" in first
+    assert "+29.5 [" in next(line for line in shown if "DM" in line)
+
+
+def test_rows_go_by_what_networks_learn_with_random_images_first():
+    def row(label, labels="hard"):
+        return Row(label, lambda ipc: Random(ipc=ipc), sets=1, networks=1, labels=labels)
+
+    plan = Plan("digits", (1, 10), (row("RDED", "soft"), row("DM"), row("random")), "quick", SMALL, "")
+    assert [(row.label, ipc) for row, ipc in plan.grid][:4] == [("random", 1), ("DM", 1), ("RDED", 1), ("random", 10)]
+
+
+def test_a_run_prints_every_row_and_keeps_it(plan, tmp_path, capsys):
+    rows = (Row("random", lambda ipc: Random(ipc=ipc), sets=2, networks=1),)
+    facts = tables.run(dataclasses.replace(plan, rows=rows), "digits", tmp_path, "skip", ENGINE)
+    printed = capsys.readouterr().out
+    assert "full data │  not trained" in printed and printed.count("random") == 2  # the heading, and the row
+    assert json.loads((tmp_path / "table.json").read_text())["cells"] == json.loads(json.dumps(facts["cells"]))

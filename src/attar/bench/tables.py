@@ -7,21 +7,19 @@ import dataclasses
 import re
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
-from rich.table import Table as Grid
 from tyro.conf import Positional
 
 from attar.bench.published import datasets, published
 from attar.core import store
 from attar.core.errors import InputError
 from attar.core.fleet import Task, run_all
-from attar.core.progress import as_text
 from attar.core.runtime import Engine, Runtime
 from attar.core.score import Interval, Score, kept, welch
 from attar.core.seeds import derived_seed
@@ -60,6 +58,9 @@ CHOICE = Protocol(name="choice", epochs=300)
 QUICKLY = "ConvNet of depth 2; scored after 100 epochs at ten times the step size, where the field trains for 1,000"
 """How the tables of digits are measured."""
 
+FOOT = "± over sets and networks; seconds of one set; 95 % intervals by Welch over condensed sets."
+"""What stands below a table."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -92,11 +93,14 @@ class Plan:
     protocol: str
     architecture: Architecture
     about: str
+    whole: int = 3
+    """Networks that are trained on all the data."""
 
     @property
     def grid(self) -> list[tuple[Row, int]]:
-        """Every row with every number of images per class that it has."""
-        return [(row, ipc) for ipc in self.ipcs for row in self.rows if row.least <= ipc <= row.most]
+        """Every row with every number of images per class that it has: by what networks learn, random images first."""
+        rows = sorted(self.rows, key=lambda row: (KINDS.index(row.labels), row.label != "random"))
+        return [(row, ipc) for ipc in self.ipcs for row in rows if row.least <= ipc <= row.most]
 
 
 @dataclass(frozen=True)
@@ -148,6 +152,17 @@ def digits_rows(steps: int) -> tuple[Row, ...]:
         Row("DataDAM", lambda ipc: DataDAM(ipc=ipc, steps=steps), sets=4, networks=2),
         Row("ATOM", lambda ipc: ATOM(ipc=ipc, steps=steps), sets=4, networks=2),
         Row("RDED", lambda ipc: RDED(ipc=ipc), sets=4, networks=2, labels="soft"),
+    )
+
+
+def demo_rows(steps: int) -> tuple[Row, ...]:
+    """The few rows of `make demo`, which takes two minutes: two learning methods, and what they have to beat."""
+    return (
+        Row("random", lambda ipc: Random(ipc=ipc), sets=10, networks=1),
+        Row("class mean", lambda ipc: ClassMean(ipc=ipc), sets=1, networks=3, most=1),
+        Row("K-center", lambda ipc: KCenter(ipc=ipc), sets=1, networks=3, least=10),
+        Row("DM", lambda ipc: DM(ipc=ipc, steps=steps), sets=4, networks=1),
+        Row("DataDAM", lambda ipc: DataDAM(ipc=ipc, steps=steps), sets=4, networks=1, least=10),
     )
 
 
@@ -225,10 +240,13 @@ NAMES = {
     "relabelled k-means": "relabel",
 }
 """Rows whose published name is not their label in lower case."""
+_HEADINGS = ("per class", "labels", "method", "accuracy %", "over random", "kept", "bytes", "seconds", "published %")
+_LEFT = ("labels", "method")
+"""Columns of words, which begin at the left."""
 
 
 def command(
-    table: Positional[Literal["digits", "digits-all", "cifar10"]] = "digits",
+    table: Positional[Literal["demo", "digits", "digits-all", "cifar10"]] = "digits",
     data: str | None = None,
     out: Path | None = None,
     ipc: tuple[int, ...] | None = None,
@@ -245,8 +263,8 @@ def command(
     """Measure a table of methods under one protocol, beside the published figures where there are any.
 
     Args:
-        table: digits (ships with scikit-learn; minutes), digits-all (every family; an hour), or cifar10 (needs --data;
-            hours on a CPU).
+        table: demo (a few methods on scikit-learn's digits; two minutes), digits (more of them; minutes), digits-all
+            (every family; an hour), or cifar10 (needs --data; hours on a CPU).
         data: Where the data is, for tables that are not bundled.
         out: Folder for the runs and table.json; runs/bench-TABLE unless given. A stopped table goes on there.
         ipc: Images per class.
@@ -262,7 +280,10 @@ def command(
     """
     if min((*(ipc or (1,)), sets, networks, steps or 1, workers)) < 1:
         raise InputError("ipc, steps, sets, networks and workers must be at least 1.")
-    if table != "cifar10":
+    if table == "demo":
+        rows = demo_rows(steps or 40)
+        plan = Plan("digits", ipc or (1, 10), rows, protocol or "quick", Architecture(), QUICKLY, whole=1)
+    elif table != "cifar10":
         about = QUICKLY
         rows = digits_rows(steps or 120)
         if table == "digits-all":
@@ -292,15 +313,22 @@ def run(
     console.print(str(source))
     console.print(f"{protocol.name} protocol: {protocol.epochs} epochs. {plan.about}.")
     start = time.perf_counter()
-    full = full_score(source, plan.architecture, 3, ceiling, Runtime(engine, say=console.print))
+    full = full_score(source, plan.architecture, plan.whole, ceiling, Runtime(engine, say=console.print))
     full_seconds = time.perf_counter() - start
     if fleet != ALONE:
         send_out(plan, source, out, engine, fleet, console.print)
     # What the workers have made is found in its folders, and what is not there is made now.
-    cells = [cell for row, ipc in plan.grid for cell in measure(row, ipc, source, plan, out, engine)]
-    measured = table(cells, full, full_seconds, source, name)
-    console.print(as_text(measured))
-    console.print("± over sets and networks; seconds of one set; 95 % intervals by Welch over condensed sets.")
+    cells: list[Cell] = []
+
+    def measured() -> Iterator[Cell]:
+        for row, ipc in plan.grid:
+            for cell in measure(row, ipc, source, plan, out, engine):
+                cells.append(cell)
+                yield cell
+
+    for line in lines(measured(), full, full_seconds, source, name, max(len(row.label) for row in plan.rows)):
+        console.print(line)
+    console.print(FOOT)
     facts = {
         "data": source.name,
         "fingerprint": source.fingerprint,
@@ -405,48 +433,58 @@ def choose(folder: Path, source: ImageSource, plan: Plan, engine: Engine) -> Pat
     return best
 
 
-def table(cells: list[Cell], full: Score | None, full_seconds: float | None, source: ImageSource, name: str) -> Grid:
-    """The table as people read it."""
-    grid = Grid(title=None, show_edge=False, pad_edge=False)
-    headings = ("per class", "labels", "method", "accuracy %", "over random", "kept", "bytes", "seconds", "published %")
-    for heading in headings:
-        grid.add_column(heading, justify="left" if heading in ("labels", "method") else "right", no_wrap=True)
-    known = published(name, cells[0].ipc) if name in datasets() else {}
-    whole = f"{known['whole'].value:.1f}" if "whole" in known else ""
-    accuracy = full.number if full else "not trained"
-    grid.add_row(
-        "all",
-        "hard",
-        "full data",
-        accuracy,
-        "",
-        "100.0" if full else "",
-        f"{source.bytes:,}",
-        "" if full_seconds is None else f"{full_seconds:.1f}",
-        whole,
-    )
-    for ipc in sorted({cell.ipc for cell in cells}):
-        here = [cell for cell in cells if cell.ipc == ipc]
-        random = next((cell for cell in here if cell.label == "random"), None)
-        known = published(name, ipc) if name in datasets() else {}
-        before = None
-        for cell in sorted(here, key=lambda cell: KINDS.index(cell.labels)):
-            if cell.labels != before:
-                grid.add_section()
-            before = cell.labels
-            paper = known.get(NAMES.get(cell.label, cell.label.lower()))
-            grid.add_row(
-                str(ipc),
-                cell.labels,
-                cell.label,
-                cell.score.number,
-                str(over(cell, random)) if random and cell is not random else "",
-                share(cell.score, full),
-                f"{cell.bytes:,}",
-                f"{cell.seconds:.1f}",
-                str(paper) if paper else "",
-            )
-    return grid
+def lines(
+    cells: Iterable[Cell], full: Score | None, full_seconds: float | None, source: ImageSource, name: str, width: int
+) -> Iterator[str]:
+    """The table as people read it, line by line: a cell is asked for when its line is, so it is shown once measured.
+
+    Args:
+        cells: In the order of `Plan.grid`.
+        full: The score of all the data.
+        full_seconds: How long that took.
+        source: The data.
+        name: The table's name, by which published figures are found.
+        width: Letters of the longest label.
+    """
+    widths = [len(_HEADINGS[0]), 6, max(width, 9), 12, 20, 5, 11, 7, 11]
+    columns = list(zip(_HEADINGS, widths, strict=True))[: None if name in datasets() else -1]
+
+    def line(values: Sequence[str]) -> str:
+        words = zip(values, columns, strict=False)
+        return " │ ".join(f"{word:{'<' if head in _LEFT else '>'}{wide}}" for word, (head, wide) in words).rstrip()
+
+    rule = "─┼─".join("─" * wide for _, wide in columns)
+    yield line([head for head, _ in columns])
+    yield rule
+    yield line(_whole(full, full_seconds, source, name))
+    before, random = None, None
+    for cell in cells:
+        if before is None or (cell.ipc, cell.labels) != (before.ipc, before.labels):
+            yield rule
+        if before is None or cell.ipc != before.ipc:
+            random = None
+        random = cell if cell.label == "random" else random
+        yield line(_measured(cell, random, full, name))
+        before = cell
+
+
+def _whole(full: Score | None, seconds: float | None, source: ImageSource, name: str) -> tuple[str, ...]:
+    """The line of all the data."""
+    known = [published(name, ipc) for ipc in (1, 10, 50)] if name in datasets() else []
+    papers = [cells["whole"] for cells in known if "whole" in cells]
+    accuracy, kept_share = (full.number, "100.0") if full else ("not trained", "")
+    took = "" if seconds is None else f"{seconds:.1f}"
+    paper = f"{papers[0].value:.1f}" if papers else ""
+    return ("all", "hard", "full data", accuracy, "", kept_share, f"{source.bytes:,}", took, paper)
+
+
+def _measured(cell: Cell, random: Cell | None, full: Score | None, name: str) -> tuple[str, ...]:
+    """The line of a cell."""
+    known = published(name, cell.ipc) if name in datasets() else {}
+    gain = str(over(cell, random)) if random and cell is not random else ""
+    sizes = (f"{cell.bytes:,}", f"{cell.seconds:.1f}")
+    paper = str(known.get(NAMES.get(cell.label, cell.label.lower()), ""))
+    return (str(cell.ipc), cell.labels, cell.label, cell.score.number, gain, share(cell.score, full), *sizes, paper)
 
 
 def share(score: Score, full: Score | None) -> str:

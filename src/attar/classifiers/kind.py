@@ -14,4 +14,5 @@ KIND = Kind(
     data="digits, a parquet file or folder, a folder of pictures per class, or a name on the hub",
     was=("classifier",),
     imports=("images",),
+    page="distillation",
 )

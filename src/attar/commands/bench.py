@@ -9,7 +9,8 @@ from attar.core.errors import unknown
 from attar.core.kinds import imported
 
 TABLES = {
-    "digits": ("attar.bench.tables", "every method on scikit-learn's digits; minutes"),
+    "demo": ("attar.bench.tables", "a few methods on scikit-learn's digits; two minutes"),
+    "digits": ("attar.bench.tables", "the fast methods on the same digits; minutes"),
     "digits-all": ("attar.bench.tables", "every family of methods on digits, by what networks learn from; an hour"),
     "cifar10": ("attar.bench.tables", "the published tables' rivals on CIFAR-10; needs --data, hours on a CPU"),
     "grid": ("attar.bench.grid", "any methods by images per class and seed, on any data"),

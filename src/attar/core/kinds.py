@@ -59,6 +59,8 @@ class Kind:
     """Other kinds that it may import."""
     extra: str = ""
     """The extra that installs what it builds on, if there is one."""
+    page: str = ""
+    """Its page in the documentation, `docs/PAGE.md`; `docs/NAME.md` unless given."""
 
     @property
     def home(self) -> str:

@@ -17,6 +17,7 @@ KIND = Kind(
     scoring="attar.images.scoring:Scoring",
     bundled="digits",
     size="ipc",
+    page="choosing",
     data="digits, a parquet file or folder in Hugging Face form, a folder of pictures per class, or a name on the hub: "
     "user/name, or user/name:configuration",
 )
