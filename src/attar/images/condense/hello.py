@@ -23,10 +23,11 @@ from torch import Tensor, nn
 from attar.core.engine import Metrics
 from attar.core.errors import InputError, unknown
 from attar.core.runtime import Runtime
+from attar.core.selection import labels_of
 from attar.core.settings import Hidden, Range
 from attar.core.state import rebuilt
 from attar.images.artefact import CondensedImages, Origin
-from attar.images.condense.coresets import labels_of, unit_pixels
+from attar.images.condense.coresets import unit_pixels
 from attar.images.condense.rded import RDED, Patches, Places, cut, tiled
 from attar.images.labels.captions import CAPTION, TinyClip
 from attar.images.labels.encoders import Encoder, Head, encoder_for
@@ -171,7 +172,7 @@ class HeLlO(RDED):
             factors=factors,
             optimizer=torch.optim.AdamW(factors.values(), self.fit_lr, weight_decay=0.0),
             order=torch.arange(len(source.targets)),
-            images=mosaic.images,
+            images=mosaic.chosen,
             patches=patches,
             patch_optimizer=torch.optim.Adam([patches], self.image_lr),
             wanted=torch.zeros(largest, head.shape[1], device=runtime.device),
@@ -220,7 +221,7 @@ class HeLlO(RDED):
         ours = torch.cat([state.labeller(part) for part in parts])
         match_(state.labeller, ours, torch.cat([mean_answer(state.teachers, part) for part in parts]))
 
-    def step(self, state: Fitting, runtime: Runtime) -> Metrics:  # type: ignore[override]
+    def step(self, state: Fitting, runtime: Runtime) -> Metrics:
         """One mini-batch of real images for the projector; after the last of them, one update of a class's patches."""
         assert self.fit_steps is not None
         fitting = state.done < self.fit_steps
@@ -295,7 +296,7 @@ class HeLlO(RDED):
 
         return see
 
-    def result(self, state: Fitting, runtime: Runtime) -> CondensedImages:  # type: ignore[override]
+    def result(self, state: Fitting, runtime: Runtime) -> CondensedImages:
         """The images as 8-bit pixels with their classes, and the projector."""
         source = state.source
         projector = Projector.of(state.encoder, state.base, state.factors, state.head, self.storage)

@@ -25,10 +25,11 @@ from attar.core.engine import Metrics
 from attar.core.errors import InputError, unknown
 from attar.core.runtime import Runtime
 from attar.core.seeds import uniform
+from attar.core.selection import PerClass, draw_rows, labels_of, per_class
 from attar.core.settings import Hidden, Range, Role, Settings
 from attar.core.state import rebuilt
 from attar.images.artefact import CondensedImages, Origin
-from attar.images.condense.coresets import Ipc, check_enough_images, draw_rows, labels_of, per_class
+from attar.images.condense.coresets import check_enough_images
 from attar.images.condense.recover import (
     UNIFORMS,
     Scale,
@@ -93,7 +94,7 @@ class SRe2L(Settings):
     block. The last iterate counts; it is stored in 8 bits. Memory is that of one block, and of the pixels made.
     """
 
-    ipc: Ipc = 10
+    ipc: PerClass = 10
     """Images per class: one number for all, or one for each class in turn."""
     block_steps: Annotated[int, Range(1)] | None = None
     """Steps for each block; 4,000 on a GPU and 500 on a CPU unless given."""
@@ -158,7 +159,7 @@ class SRe2L(Settings):
             InputError: A teacher without batch norm or that cannot go along, or images that have no pixel range.
         """
         on_gpu = runtime.device.type != "cpu"
-        per_class(self.ipc, len(source.classes))
+        per_class(self.ipc, len(source.classes), "ipc")
         if self.start == "real":
             check_enough_images(self.ipc, source)
         if source.transform.whitening is not None:
