@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from attar.core.engine import Metrics
 from attar.core.errors import InputError, unknown
@@ -292,6 +292,10 @@ class DistillLanguage(Settings):
         if done < warm:
             return (done + 1) / warm
         return 0.5 * (1 + math.cos(math.pi * (done - warm) / max(1, self.total_steps - warm)))
+
+    def learned(self, state: Distilling) -> dict[str, Tensor]:
+        """The student's weights that are learned; the artefact would have to copy them first."""
+        return dict(state.learned)
 
     def result(self, state: Distilling, runtime: Runtime) -> DistilledLanguageModel:
         """The student as it is now, or as it was after its best epoch; made when it is first looked at."""

@@ -29,6 +29,7 @@ from attar.core.state import rebuilt
 from attar.images.artefact import CondensedImages, Origin
 from attar.images.condense.coresets import unit_pixels
 from attar.images.condense.rded import RDED, Patches, Places, cut, tiled
+from attar.images.data.pixels import eight_bits
 from attar.images.labels.captions import CAPTION, TinyClip
 from attar.images.labels.encoders import Encoder, Head, encoder_for
 from attar.images.labels.lowrank import Factors, Form, Storage, adapt_, layers_of
@@ -268,7 +269,7 @@ class HeLlO(RDED):
         if turn == self.image_steps - 1:
             assert self.factor is not None
             mine = labels_of(self.ipc, len(state.places)) == label
-            state.images[mine] = tiled(patches.detach().cpu(), self.factor).mul(255).round().byte()
+            state.images[mine] = eight_bits(tiled(patches.detach().cpu(), self.factor))
         return {"loss": loss.detach()}
 
     @torch.no_grad()

@@ -21,6 +21,7 @@ from attar.core.selection import Chosen, labels_of, per_class, shuffled
 from attar.core.settings import Range, Role
 from attar.images.artefact import CondensedImages, Origin
 from attar.images.condense.coresets import OBSERVED, Coreset, check_enough_images, unit_pixels
+from attar.images.data.pixels import eight_bits
 from attar.images.sources import ImageSource
 from attar.images.training import BATCH_NORM, Auxiliary, TrainedNetwork
 from attar.images.views.crops import draw_boxes
@@ -106,7 +107,7 @@ class RDED(Coreset):
             images.append(tiled(patches[chosen], self.factor))
             # Tile k of image i is crop k · count + i, so the best crops are spread over the images.
             soft.append(logits[chosen].softmax(dim=1).view(self.factor**2, count, -1).mean(dim=0))
-        pixels = torch.cat(images).mul(255).round().clamp(0, 255).byte()
+        pixels = eight_bits(torch.cat(images))
         labels = torch.cat(soft) if self.labels == "soft" else labels_of(self.ipc, len(source.classes))
         return Tiled(pixels, source, labels, observer, places)
 

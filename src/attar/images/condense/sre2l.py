@@ -40,6 +40,7 @@ from attar.images.condense.recover import (
     total_variation,
     view_from,
 )
+from attar.images.data.pixels import eight_bits
 from attar.images.networks.architecture import Architecture, multiply_adds
 from attar.images.networks.pretrained import PREFIX, labelling_classifier
 from attar.images.sources import ImageSource
@@ -344,8 +345,7 @@ class SRe2L(Settings):
     def _pixels(self, blocks: list[Block], state: Recovering) -> Tensor:
         """The blocks at work as 8-bit pixels."""
         images = state.images.detach()[: sum(len(block.rows) for block in blocks)]
-        values = state.source.transform.inverse(images).clamp(0, 1).mul(255)
-        return (values.round() if self.rounding == "nearest" else values).byte().cpu()
+        return eight_bits(state.source.transform.inverse(images), rounded=self.rounding == "nearest").cpu()
 
     def result(self, state: Recovering, runtime: Runtime) -> CondensedImages:
         """The images so far, with their classes, and their teacher if it goes along."""
