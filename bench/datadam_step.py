@@ -22,7 +22,7 @@ from torch import Tensor
 
 from attar.core.runtime import Engine, Runtime
 from attar.core.seeds import Generators
-from attar.images.condense.coresets import draw_rows
+from attar.core.selection import draw_rows
 from attar.images.condense.datadam import DataDAM
 from attar.images.condense.distribution import Condensing
 from attar.images.sources import ImageSource

@@ -23,9 +23,9 @@ from torch import Tensor
 
 from attar.core.runtime import Engine, Runtime
 from attar.core.seeds import Generators
+from attar.core.selection import draw_rows
 from attar.images import layout
 from attar.images.condense.adjoint import Batch, Student, Task, Waypoint, match
-from attar.images.condense.coresets import draw_rows
 from attar.images.condense.dsa import DSA
 from attar.images.condense.gradient import Matching
 from attar.images.experts import Experts, TrainExperts, flat_network

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from attar.core.runtime import Engine, Runtime
-from attar.images.condense.coresets import draw_rows
+from attar.core.selection import draw_rows
 from attar.images.networks.architecture import redraw_
 from attar.images.views.augment import Draw, augment, draw_each, strategy
 

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from attar.core import hub
 from attar.core.artefact import ARTEFACT, Shareable
+from attar.core.divergence import told_by
 from attar.core.engine import Artefact, Method
 from attar.core.errors import InputError
 from attar.core.kinds import Kind, built_in, imported, kind_for, kind_in, kind_of, kinds
@@ -274,7 +275,8 @@ def evaluate(
     if scoring.reads:
         data = data_of(artefacts, kind) if data is None else data
         source = (reading or reading_of(artefacts[0], kind)).load(data)
-    return scoring.measure(artefacts, source, Runtime(engine, seed, say=say))
+    with told_by(scoring):
+        return scoring.measure(artefacts, source, Runtime(engine, seed, say=say))
 
 
 def compare(sets: Sequence[Small], data: Any = None, **settings: Any) -> Any:

@@ -1,5 +1,9 @@
 """Inside a Trainer of `transformers`: its loop, a method's terms, and what cannot be had there."""
 
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -26,7 +30,7 @@ from attar.classifiers.vid import VID
 from attar.classifiers.watched import Watched
 from attar.core.errors import InputError
 from attar.core.seeds import derived_seed
-from attar.core.state import pack
+from attar.core.state import pack, rebuilt
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
@@ -381,6 +385,45 @@ def test_a_data_set_with_columns_too_many_is_numbered_too(tmp_path):
         assert ROW not in next(iter(made.get_eval_dataloader()))
         assert made.predict(table).predictions.shape == (48, CLASSES)
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+
+
+@dataclass
+class Seen:
+    labels: torch.Tensor
+    times: torch.Tensor
+    rows: torch.Tensor = rebuilt(default=None)
+
+
+class Counting(KD):
+    """A method of somebody else's, which counts how often it has seen each sample."""
+
+    name = "counting"
+    remembers = remembers_rows = True
+
+    def memory_from(self, samples):
+        assert len(samples.labels()) == self.images == sum(len(labels) for _, labels in samples.batches(moved=False))
+        return Seen(samples.labels(), torch.zeros(self.images, dtype=torch.long))
+
+    def terms(self, batch, state):
+        state.memory.rows = batch.rows
+        return super().terms(batch, state)
+
+    def settle(self, state):
+        state.memory.times[state.memory.rows] += 1
+
+
+def test_a_trainer_asks_a_method_what_it_remembers_and_not_who_it_is(tmp_path):
+    made = text_trainer(Counting(), tmp_path, num_train_epochs=2, per_device_train_batch_size=16)
+    made.train()
+    assert made._state.memory.times.tolist() == [2] * len(Sentences())
+    assert made._state.memory.labels.tolist() == [sample["labels"] for sample in Sentences()]
+    named, labels = batch_of(Sentences())
+    said = Watched(text_classifier("distilbert", 8, 1))(named)
+    with pytest.raises(InputError, match=r"^counting learns or remembers something beside the student"):
+        plain_loss(Counting(), said, said, labels)
+    code = Path(inspect.getsourcefile(DistillationMixin)).read_text()
+    assert "isinstance(method" not in code
+    assert "isinstance(self.method" not in code
 
 
 class Stream(torch.utils.data.IterableDataset):

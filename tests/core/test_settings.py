@@ -54,6 +54,7 @@ def test_settings_left_out_of_json_have_their_defaults():
         (lambda: Outer(count=0), "count is 0; it must be at least 1."),
         (lambda: Outer(weight=0.6), "weight is 0.6; it must be at most 0.5."),
         (lambda: Outer(weight=math.nan), "weight is nan; it must be at most 0.5."),
+        (lambda: Outer(weight=-math.inf), "weight is -inf; it must be finite."),
         (lambda: Outer(count="many"), "count is many; it must be at least 1."),
         (lambda: Inner(depth=0), "depth is 0; it must be from 1 to 12."),
         (lambda: Inner(depth=13), "depth is 13; it must be from 1 to 12."),

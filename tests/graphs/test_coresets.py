@@ -6,16 +6,8 @@ import torch
 from attar.core import engine as core
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
-from attar.graphs.coresets import (
-    GraphHerding,
-    GraphKCenter,
-    GraphRandom,
-    GraphStart,
-    Observer,
-    embed,
-    herding,
-    k_center,
-)
+from attar.core.selection import herding
+from attar.graphs.coresets import GraphHerding, GraphKCenter, GraphRandom, GraphStart, Observer, embed
 from attar.graphs.trained import trained
 from attar.graphs.training import Protocol
 from graphs.helpers import ENGINE, NARROW
@@ -26,40 +18,6 @@ BRIEF = Protocol(name="brief", epochs=2)
 def chosen(method, source, seed=0):
     runtime = Runtime(ENGINE, seed)
     return core.run(method.resolve(source, runtime), source, runtime)
-
-
-@pytest.fixture
-def points(generator):
-    return torch.randn(20, 3, generator=generator)
-
-
-def test_herding_is_its_definition(points):
-    taken, mean = [], points.mean(dim=0)
-    for k in range(6):
-        errors = {
-            i: float((mean - (points[taken].sum(dim=0) + points[i]) / (k + 1)).norm())
-            for i in range(20)
-            if i not in taken
-        }
-        taken.append(min(errors, key=errors.get))
-    assert herding(points, 6).tolist() == taken
-
-
-def test_k_center_takes_the_farthest(points):
-    taken = k_center(points, 5)
-    assert int(taken[0]) == int((points - points.mean(dim=0)).norm(dim=1).argmin())
-    for k in range(1, 5):
-        gaps = torch.cdist(points, points[taken[:k]]).amin(dim=1)
-        assert int(taken[k]) == int(gaps.argmax())
-
-
-def test_with_one_graph_both_are_the_same(points):
-    assert herding(points, 1) == k_center(points, 1)
-
-
-def test_all_of_them_are_taken_once(points):
-    for choose in (herding, k_center):
-        assert sorted(choose(points, 20).tolist()) == list(range(20))
 
 
 @pytest.mark.parametrize("method", [GraphRandom, GraphHerding, GraphKCenter])

@@ -5,7 +5,7 @@ from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.graphs.coresets import GraphStart
 from attar.graphs.gstam import GSTAM
-from attar.graphs.starts import cut, mean_density, proportional
+from attar.graphs.starts import by_ratio, cut, mean_density
 from graphs.helpers import ENGINE
 
 
@@ -77,7 +77,7 @@ def test_the_density_of_noise_is_that_of_the_real_graphs(motifs):
     [([100, 50], 0.1, (10, 5)), ([100, 5], 0.1, (9, 1)), ([5, 5], 0.01, (1, 1)), ([60, 40, 7], 0.5, (30, 20, 3))],
 )
 def test_a_ratio_is_shared_out_by_class(sizes, ratio, counts):
-    assert proportional(sizes, ratio) == counts
+    assert by_ratio(sizes, ratio) == counts
 
 
 def test_a_ratio_takes_the_place_of_gpc(motifs):
@@ -92,7 +92,7 @@ def test_more_graphs_than_a_class_has_are_refused(motifs):
         begun(motifs, gpc=145)
     assert str(refusal.value) == (
         "gpc is 145, but class 'house' of motifs has 144 training graphs. "
-        "Start a learning method from noise (--start noise), or ask for 144 or fewer."
+        "Start a learning method from noise (--start noise), ask for 144 or fewer, or give a number per class."
     )
     assert len(begun(motifs, gpc=145, start="noise")[1].features) == 290
 

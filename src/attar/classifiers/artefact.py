@@ -88,6 +88,11 @@ class DistilledClassifier(core.Shareable):
         return f"A student of {self.origin.source}, by {self.origin.method}"
 
     @property
+    def learned(self) -> dict[str, Tensor]:
+        """Its weights, and what its norms remember."""
+        return dict(self.network.state_dict())
+
+    @property
     def labels_are_subclasses(self) -> bool:
         """Whether the data's labels are what its logits stand for (and not classes over subclasses that it found)."""
         return self.group is None or len(self.group) == len(self.classes)

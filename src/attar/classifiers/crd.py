@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from attar.classifiers.distillation import Distillation
 from attar.classifiers.kd import Scalar, kd_loss
-from attar.classifiers.pair import Batch, Distilling, Pair, Terms
+from attar.classifiers.pair import Batch, Distilling, Pair, Samples, Terms
 from attar.classifiers.schedules import row_of, schedule
 from attar.classifiers.watched import Answers
 from attar.core.runtime import Runtime
@@ -55,6 +55,7 @@ class CRD(Distillation):
 
     name = "crd"
     hard_labels = True
+    remembers = remembers_rows = True
 
     def resolve(self, pair: Pair, runtime: Runtime) -> Self:
         """Fill in K."""
@@ -64,17 +65,17 @@ class CRD(Distillation):
     def of(self, images: int) -> Self:
         """The same for so many samples, with K filled in."""
         usual = max(1, min(images // 4, 4096))
-        return dataclasses.replace(self, images=images, negatives=self.negatives or usual)
+        return dataclasses.replace(super().of(images), negatives=self.negatives or usual)
 
     def connectors(self, student: Answers, teacher: Answers) -> dict[str, nn.Module]:
         """Both networks' maps to the embedding; both are learned."""
         sides = {"student": student, "teacher": teacher}
         return {name: Embed(said.embedding.shape[1], self.features) for name, said in sides.items()}
 
-    def remember(self, state: Distilling, runtime: Runtime) -> "Memory":
+    def memory_from(self, samples: Samples) -> "Memory":
         """A place for every sample."""
-        memory = Memory.fresh(self.images, self.features, runtime.generator("memory"))
-        return memory.of(state.pair.source.targets).to(runtime.device)
+        memory = Memory.fresh(self.images, self.features, samples.generator())
+        return memory.of(samples.labels()).to(samples.device)
 
     def terms(self, batch: Batch, state: Distilling) -> Terms:
         """The contrast; what was said is remembered after the step's gradient is taken."""
@@ -94,11 +95,9 @@ class CRD(Distillation):
             terms["teacher"] = self.teacher_weight * answers
         return terms
 
-    def descend(self, terms: Terms, state: Distilling) -> Tensor:
-        """The gradient; then the memory moves."""
-        loss = super().descend(terms, state)
+    def settle(self, state: Distilling) -> None:
+        """Move the memory."""
         state.memory.settle(self.memory_momentum)
-        return loss
 
     @classmethod
     def paper(cls, data: str) -> Self:

@@ -73,9 +73,14 @@ class DHKD(Distillation):
         distance = binary_kl_norm if self.loss == "norm" else binary_kl
         return {"teacher": self.teacher_weight * distance(logits, wanted, self.temperature, self.class_reduction)}
 
+    @property
+    def changes_gradients(self) -> bool:
+        """Where they are aligned."""
+        return self.alignment != "off"
+
     def total(self, terms: Terms, state: Distilling) -> Scalar:
         """The sum of the terms, in value; in gradient that of both, aligned if they are to be."""
-        if self.alignment == "off" or len(terms) < 2:
+        if not self.changes_gradients or len(terms) < 2:
             return super().total(terms, state)
         learned = list(state.learned())
         main, other = (

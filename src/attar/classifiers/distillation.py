@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attar.classifiers.artefact import DistilledClassifier, Origin
-from attar.classifiers.pair import Batch, Distilling, Pair, Terms
+from attar.classifiers.pair import Batch, Distilling, Pair, Samples, Terms
 from attar.classifiers.recipe import Recipe
 from attar.classifiers.schedules import row_of, schedule, teacher_of
 from attar.classifiers.selection import Best, parted, score_held_out
@@ -60,6 +60,10 @@ class Distillation(Recipe):
     """Whether a batch has to have two samples, which it compares."""
     hard_labels = False
     """Whether the method needs one class for each image, which a mixed one has not."""
+    remembers = False
+    """Whether the method keeps something beside the student that it does not learn: see `memory_from`."""
+    remembers_rows = False
+    """Whether that is something of each sample, so that a batch has to tell which samples it holds."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,9 +80,21 @@ class Distillation(Recipe):
         """The modules that are learned beside the student, made by what the two networks say of two images."""
         return {}
 
-    def remember(self, state: Distilling, runtime: Runtime) -> Any:
-        """What the method remembers, before the first step."""
+    def of(self, images: int) -> Self:
+        """The same settings for so many samples."""
+        return dataclasses.replace(self, images=images)
+
+    def memory_from(self, samples: Samples) -> Any:
+        """What the method remembers before the first step: a dataclass of tensors, or nothing."""
         return None
+
+    def settle(self, state: Distilling) -> None:
+        """Remember what was said in a step, whose gradient has been taken."""
+
+    @property
+    def changes_gradients(self) -> bool:
+        """Whether a step's gradient is another one than that of the sum of its terms."""
+        return False
 
     def label_term(self, batch: Batch) -> Float[Tensor, ""]:
         """The labels' cross-entropy, weighed."""
@@ -179,7 +195,7 @@ class Distillation(Recipe):
         state.optimizer = self.optimizer_of(list(state.learned()))
         state.answers = answers
         state.best = None if self.keep == "last" else Best(copy.deepcopy(student))
-        state.memory = self.remember(state, runtime)
+        state.memory = self.memory_from(ImagesOfPair(self, state, runtime))
         return state
 
     def check(self, student: Answers, teacher: Answers, source: ImageSource) -> None:
@@ -238,6 +254,7 @@ class Distillation(Recipe):
         with self._drawing(state, runtime, "terms"):
             terms = self.loss_terms(batch, state)
         loss = self.descend(terms, state)
+        self.settle(state)
         if self.clip is not None:
             torch.nn.utils.clip_grad_norm_(list(state.learned()), self.clip)
         state.optimizer.step()
@@ -295,6 +312,30 @@ class InBenchmark(Distillation):
             InputError: Another data set or pair.
         """
         return cls(**schedule(data), **row_of({"cifar100": {}}, data, cls.__name__))
+
+
+class ImagesOfPair(Samples):
+    """The training images of a run of attar's own."""
+
+    def __init__(self, method: Distillation, state: Distilling, runtime: Runtime) -> None:
+        self.method, self.source, self.runtime = method, state.pair.source, runtime
+        self.teacher = state.answers.watched if state.answers else None
+        self.classes, self.device = len(self.source.classes), runtime.device
+
+    def labels(self) -> Int[Tensor, " image"]:
+        """The targets."""
+        return self.source.targets
+
+    def batches(self, *, moved: bool) -> Iterator[tuple[Any, Tensor]]:
+        """As they are, or in the view of the first epoch."""
+        view = self.method.drawn_view(0, self.source, self.runtime.seed) if moved else None
+        for rows in torch.arange(len(self.source.targets)).split(256):
+            images = self.source.inputs(rows, self.device)
+            yield (view.shown(images, rows) if view else images), self.source.targets[rows]
+
+    def generator(self) -> torch.Generator:
+        """The run's."""
+        return self.runtime.generator("memory")
 
 
 def _seeded(build: Any, runtime: Runtime) -> Any:

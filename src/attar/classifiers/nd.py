@@ -6,7 +6,6 @@ Wang, Cheng, Duan, Wang, Feng and Kong, Improving Knowledge Distillation via Reg
 arXiv:2305.17007.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -20,13 +19,12 @@ from attar.classifiers.dist import DIST
 from attar.classifiers.distillation import Distillation
 from attar.classifiers.dkd import DKD
 from attar.classifiers.kd import KD, Scalar
-from attar.classifiers.pair import Batch, Distilling, Terms
+from attar.classifiers.pair import Batch, Distilling, Samples, Terms
 from attar.classifiers.reviewkd import ReviewKD
 from attar.classifiers.schedules import DEIT_PAIRS, IMAGENET_PAIRS, of_imagenet, row_of, schedule
-from attar.classifiers.watched import BEFORE, Answers, Watched
+from attar.classifiers.watched import BEFORE, Answers
 from attar.core import store
 from attar.core.errors import InputError, unknown
-from attar.core.runtime import Runtime
 from attar.core.settings import Range
 
 Embedding = Float[Tensor, "sample feature"]
@@ -85,6 +83,7 @@ class ND(Distillation):
     """Whether the mean of the class means is taken off first; an experiment of ours."""
 
     name = "nd"
+    remembers = True
 
     @property
     def uses_stages(self) -> bool:  # type: ignore[override]
@@ -114,29 +113,20 @@ class ND(Distillation):
         have, want = student.embedding.shape[1], teacher.embedding.shape[1]
         return parts | ({} if have == want else {"projector": Projector(have, want, self.projector_dropout)})
 
-    def remember(self, state: Distilling, runtime: Runtime) -> "Directions":
-        """The class means' directions, in one pass of the teacher."""
-        if state.answers is None:
-            raise InputError("nd needs a teacher, whose class means the student turns to.")
-        source, device = state.pair.source, runtime.device
-        parts, view = torch.arange(self.images).split(256), self.drawn_view(0, source, runtime.seed)
-        moved = view.shown if self.means_of == "views" else lambda images, rows: images
-        batches = ((moved(source.inputs(rows, device), rows), source.targets[rows]) for rows in parts)
-        return self.directions(state.answers.watched, batches, len(source.classes))
-
     @torch.no_grad()
-    def directions(self, teacher: Watched, batches: Iterable[tuple[Any, Tensor]], classes: int) -> "Directions":
-        """The same from batches of inputs and labels."""
+    def memory_from(self, samples: Samples) -> "Directions":
+        """The class means' directions, in one pass of the teacher."""
+        if samples.teacher is None:
+            raise InputError("nd needs a teacher, whose class means the student turns to.")
         means = None
-        for inputs, labels in batches:
-            said = teacher(inputs).embedding.float()
-            means = means or ClassMeans.empty(classes, said.shape[1])
+        for inputs, labels in samples.batches(moved=self.means_of == "views"):
+            said = samples.teacher(inputs).embedding.float()
+            means = means or ClassMeans.empty(samples.classes, said.shape[1])
             means.add(said.cpu(), labels.cpu())
-            device = said.device
         if means is None:
             raise InputError("there is nothing to take class means of.")
         units, lengths = means.directions(centred=self.centred), means.means(centred=self.centred).norm(dim=1)
-        return Directions(units.to(device), lengths.float().to(device))
+        return Directions(units.to(samples.device), lengths.float().to(samples.device))
 
     def terms(self, batch: Batch, state: Distilling) -> Terms:
         """The base's terms, warmed up, and the direction's."""

@@ -1,5 +1,6 @@
 """What the distillation of a classifier holds: its two networks and data, a step's samples, and what is learned."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -68,6 +69,26 @@ class Batch:
 
     def __post_init__(self) -> None:
         self.student, self.teacher = _in_full(self.student), _in_full(self.teacher)
+
+
+class Samples(ABC):
+    """The training samples, as a method may look at them once before the first step."""
+
+    teacher: Watched | None
+    classes: int
+    device: torch.device
+
+    @abstractmethod
+    def labels(self) -> Labels:
+        """Of all samples, by number; on the CPU."""
+
+    @abstractmethod
+    def batches(self, *, moved: bool) -> Iterator[tuple[Any, Tensor]]:
+        """Inputs and labels of all samples once: as the student sees them at first, where they are `moved`."""
+
+    @abstractmethod
+    def generator(self) -> torch.Generator:
+        """For what is drawn before the first step."""
 
 
 @dataclass

@@ -21,7 +21,7 @@ from attar.classifiers.distillation import Distillation
 from attar.classifiers.kd import KD
 from attar.classifiers.kind import KIND
 from attar.classifiers.tasks import Distill, Teacher
-from attar.core.errors import InputError
+from attar.core.errors import Diverged, InputError
 from attar.core.runtime import Engine, Runtime
 from attar.core.score import Interval, Score, paired
 from attar.images.sources import ImageSource
@@ -150,9 +150,7 @@ def _run(
     try:
         task = Distill(teacher=Teacher(network=teacher))
         made = task.run(method, source, runtime, kind=KIND, out=folder and folder / str(seed))
-    except InputError as error:
-        if " became " not in str(error):  # what the engine says of a loss that is no longer a number
-            raise
+    except Diverged:
         return 100 / len(source.classes), None
     rows = torch.arange(len(source.train))[:5000]
     batches = [(source.inputs(part), source.targets[part]) for part in rows.split(512)]

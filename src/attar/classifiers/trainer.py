@@ -8,17 +8,16 @@ in each of them in a safetensors file of its own, and is read when the Trainer g
 which go on in the same bytes, use `attar.distill`.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from attar.classifiers.crd import CRD, Memory
 from attar.classifiers.distillation import Distillation
-from attar.classifiers.nd import ND
 from attar.classifiers.numbered import ROW, Numbered, WithRows
-from attar.classifiers.pair import Batch, Distilling
+from attar.classifiers.pair import Batch, Distilling, Samples
 from attar.classifiers.teacher import classifier_named
 from attar.classifiers.watched import Answers, Watched
 from attar.core import store
@@ -49,7 +48,7 @@ class DistillationMixin:
 
     def __init__(self, *args: Any, teacher: nn.Module | str | Path, method: Distillation, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.method = self._numbered(method) if isinstance(method, CRD) else method
+        self.method = self._numbered(method) if method.remembers_rows else method
         network = teacher if isinstance(teacher, nn.Module) else classifier_named(str(teacher))
         self._teacher = Watched(network.eval().requires_grad_(False), method.teacher_layers)
         self._student: Watched | None = None
@@ -59,11 +58,12 @@ class DistillationMixin:
         # The loss is a mean over a batch, which the Trainer has to divide where it accumulates several.
         self.model_accepts_loss_kwargs = self.loss_is_scaled_for_ga = False
 
-    def _numbered(self, method: CRD) -> CRD:
+    def _numbered(self, method: Distillation) -> Distillation:
         """Let training samples bring their numbers; the method for as many."""
         trainer: Any = self
         if trainer.args.world_size > 1:
-            raise InputError(f"crd remembers samples in one process, and there are {trainer.args.world_size}.")
+            processes = trainer.args.world_size
+            raise InputError(f"{method.name} remembers samples in one process, and there are {processes}.")
         if trainer.train_dataset is None:
             return method
         trainer.train_dataset = Numbered(trainer.train_dataset)
@@ -72,7 +72,7 @@ class DistillationMixin:
     def _get_collator_with_removed_columns(self, *args: Any, **kwargs: Any) -> Any:
         """The Trainer's, which drops what the model does not take; numbers of samples are handed on."""
         collate = super()._get_collator_with_removed_columns(*args, **kwargs)  # type: ignore[misc]
-        return WithRows(collate) if isinstance(self.method, CRD) else collate
+        return WithRows(collate) if self.method.remembers_rows else collate
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -94,7 +94,7 @@ class DistillationMixin:
             wanted = self._teacher(named)
         batch = self._batch(self._student(named), wanted, labels, inputs.get(ROW))
         if model.training and not (len(labels) == 1 and self._needs_two):
-            if isinstance(self.method, CRD) and ROW not in inputs:
+            if self.method.remembers_rows and ROW not in inputs:
                 raise InputError("a batch does not tell which samples it holds; take the Trainer's own data loader.")
             self._clear()
             loss = self.method.total(self.method.loss_terms(batch, self._state), self._state)
@@ -106,8 +106,8 @@ class DistillationMixin:
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         """The Trainer's; what was said of samples is remembered when the gradient has been taken."""
         loss = super().training_step(*args, **kwargs)  # type: ignore[misc]
-        if self._state is not None and isinstance(self.method, CRD):
-            self._state.memory.settle(self.method.memory_momentum)
+        if self._state is not None:
+            self.method.settle(self._state)
         return loss
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
@@ -136,10 +136,9 @@ class DistillationMixin:
         parts = nn.ModuleDict(self.method.connectors(mine, theirs)).to(device)
         self._student = student
         self._state = Distilling(student.network, parts, torch.optim.SGD([torch.zeros((), requires_grad=True)]))
-        if isinstance(self.method, ND):
-            self._state.memory = self.method.directions(self._teacher, self._labelled(device), mine.logits.shape[1])
-        if isinstance(self.method, CRD):
-            self._state.memory = self._memory(self.method, device)
+        if self.train_dataset is not None or not self.method.remembers_rows:  # type: ignore[attr-defined]
+            samples = SamplesOfTrainer(self, self._teacher, mine.logits.shape[1], device)
+            self._state.memory = self.method.memory_from(samples)
         if self._needs_two and self.args.per_device_train_batch_size == 1:  # type: ignore[attr-defined]
             raise InputError(f"{self.method.name} compares the samples of a batch; take batches of two or more.")
         if self._resumed is not None:
@@ -164,18 +163,6 @@ class DistillationMixin:
             if not answers.logits.isfinite().all():
                 raise InputError(f"the {who}'s logits for the first batch are not finite.")
         self.method.check_pair(student, teacher)
-
-    def _labelled(self, device: torch.device) -> Any:
-        for found in self.get_train_dataloader():  # type: ignore[attr-defined]
-            yield {name: t.to(device) for name, t in _model_inputs(found).items()}, found["labels"].to(device)
-
-    def _memory(self, method: CRD, device: torch.device) -> Memory | None:
-        trainer: Any = self
-        if trainer.train_dataset is None:  # it is only to evaluate
-            return None
-        draw = torch.Generator().manual_seed(derived_seed(trainer.args.seed, "memory"))
-        labels = trainer.train_dataset.labels(self._get_collator_with_removed_columns(trainer.data_collator))
-        return Memory.fresh(method.images, method.features, draw).of(labels).to(device)
 
     def _batch(self, student: Answers, teacher: Answers, labels: Tensor, rows: Tensor | None) -> Batch:
         trainer: Any = self
@@ -225,6 +212,28 @@ class DistillationMixin:
         return {"parts": self._state.parts, "memory": self._state.memory, "done": self._state.done}
 
 
+class SamplesOfTrainer(Samples):
+    """The training samples of a Trainer, which moves them as it likes."""
+
+    def __init__(self, trainer: Any, teacher: Watched, classes: int, device: torch.device) -> None:
+        self.trainer, self.teacher, self.classes, self.device = trainer, teacher, classes, device
+
+    def labels(self) -> Tensor:
+        """As its collator finds them; of samples that are numbered."""
+        collate = self.trainer._get_collator_with_removed_columns(self.trainer.data_collator)
+        return self.trainer.train_dataset.labels(collate)
+
+    def batches(self, *, moved: bool) -> Iterator[tuple[Any, Tensor]]:
+        """As its loader gives them."""
+        for found in self.trainer.get_train_dataloader():
+            inputs = {name: tensor.to(self.device) for name, tensor in _model_inputs(found).items()}
+            yield inputs, found["labels"].to(self.device)
+
+    def generator(self) -> torch.Generator:
+        """By the Trainer's seed."""
+        return torch.Generator().manual_seed(derived_seed(self.trainer.args.seed, "memory"))
+
+
 def plain_loss(
     method: Distillation,
     student: Answers,
@@ -255,9 +264,9 @@ def plain_loss(
     if student.logits.shape != teacher.logits.shape:
         raise InputError(_other_classes(student, teacher))
     method.check_pair(student, teacher)
-    if method.connectors(student, teacher) or type(method).remember is not Distillation.remember:
+    if method.connectors(student, teacher) or method.remembers:
         raise InputError(f"{method.name} learns or remembers something beside the student; use attar.distill.")
-    if getattr(method, "alignment", "off") != "off":
+    if method.changes_gradients:
         raise InputError(f"{method.name} aligns gradients, which no loss can; take alignment='off', or attar.distill.")
     batch = Batch(student, teacher, labels, torch.arange(len(labels)), warm, progress)
     state = Distilling(nn.Identity(), nn.ModuleDict(), torch.optim.SGD([torch.zeros((), requires_grad=True)]))

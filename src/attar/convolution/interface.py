@@ -20,6 +20,13 @@ class Convolution(ABC):
     name: ClassVar[str]
     """What it is called in plans and tables."""
     geometry: Geometry
+    layout: str = "channels-last"
+    """The layout of memory in which it takes an activation without copying it."""
+
+    @property
+    def note(self) -> str:
+        """Why it is not as fast as it could be here; empty where it is."""
+        return ""
 
     @classmethod
     @abstractmethod
@@ -58,6 +65,11 @@ class Compiled(Convolution):
     """A convolution whose loops run on what the machine has: a C++ compiler, Numba, or plain PyTorch."""
 
     backend: Backend
+
+    @property
+    def note(self) -> str:
+        """What there is to say about the backend."""
+        return self.backend.note
 
 
 def check_weight(weight: Tensor, bias: Tensor | None, geometry: Geometry) -> None:

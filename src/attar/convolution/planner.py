@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from attar.convolution.artefact import ConvolutionPlan, LayerChoice, WholeNetwork
 from attar.convolution.dense import FORMATS, Dense
 from attar.convolution.geometry import Geometry
-from attar.convolution.interface import Compiled, Convolution
+from attar.convolution.interface import Convolution
 from attar.convolution.methods import method_named
 from attar.convolution.planned import with_methods
 from attar.convolution.timing import Median, machine, ratio, seconds_in_turns
@@ -97,13 +97,13 @@ class Planner:
         ordered = {layout: [x.contiguous(memory_format=form) for x in inputs] for layout, form in FORMATS.items()}
 
         def call(method: Convolution) -> Callable[[int], Tensor]:
-            maps = ordered[method.layout if isinstance(method, Dense) else "channels-last"]
+            maps = ordered[method.layout]
             return lambda run: method(maps[run % len(maps)])
 
         return seconds_in_turns({name: call(method) for name, method in methods.items()}, self.runs)
 
     def _say_backends(self, methods: dict[str, Convolution]) -> None:
-        notes = {method.backend.note for method in methods.values() if isinstance(method, Compiled)}
+        notes = {method.note for method in methods.values()}
         for note in sorted(notes - self.said - {""}):
             self.say(note)
         self.said |= notes

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import tempfile
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -107,11 +108,18 @@ class Shareable:
     """Its files, by name or pattern; it need not have them all."""
     folder: Path | None = None
     """Where it was last saved, for kinds that remember."""
+    largest: ClassVar[float] = math.inf
+    """Beyond what size a learned value counts as diverged, where finite ones do at all."""
 
     @property
     @abstractmethod
     def title(self) -> str:
         """What it is, in a few words."""
+
+    @property
+    def learned(self) -> Mapping[str, Tensor]:
+        """Tensors that may have been learned by steps, by what they are called; none are saved that are not finite."""
+        return {}
 
     @property
     def summary(self) -> str:

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from attar.core import store
-from attar.core.errors import InputError, Interrupted
-from attar.core.flags import flags_of
+from attar.core.divergence import LARGEST, Unlogged, check_learned, check_metrics, named
+from attar.core.errors import Diverged, InputError, Interrupted
 from attar.core.kinds import kind_of
 from attar.core.memory import PeakMemory
 from attar.core.progress import Line, MetricsLog, metrics_log
@@ -115,7 +115,8 @@ def run(
         score: Gives the artefact with what was measured of it, once, before the run counts as finished.
 
     Raises:
-        InputError: The folder holds another run, a damaged checkpoint, or cannot be written; or the loss diverged.
+        InputError: The folder holds another run, a damaged checkpoint, or cannot be written.
+        Diverged: The loss, or what is learned, is no longer finite, or far too large; nothing of it was saved.
         Interrupted: Stopped by Ctrl-C or SIGTERM, after a checkpoint was written.
     """
     load = load or getattr(method, "load", None) or kind_of(method).load
@@ -135,7 +136,7 @@ def run(
         quiet = runtime.engine.quiet or not processes.first
         line = stack.enter_context(Line(title or method.name, method.total_steps, quiet=quiet))
         _loop(method, state, runtime, written, log, line, done)
-        artefact = method.result(state, runtime)
+        artefact = _checked_result(method, state, runtime, method.total_steps)
         if folder is None:
             return score(artefact) if score else artefact
         if score and written:
@@ -148,14 +149,17 @@ def _loop(
     method: Method[A], state: Any, runtime: Runtime, folder: "RunFolder | None", log: MetricsLog, line: Line, done: int
 ) -> None:
     total, every = method.total_steps, math.ceil(method.total_steps / LOGGED_STEPS)
-    saved = time.monotonic()
+    saved, unlogged = time.monotonic(), Unlogged()
     with _stop_requests() as stop:
         for step in range(done + 1, total + 1):
-            metrics = method.step(state, runtime)
+            metrics = _step(method, state, runtime, step)
             line.at(step)
-            if step % every == 0 or step == total:
+            if step % every and step != total:
+                unlogged.see(metrics)
+            else:
                 values = {name: float(value) for name, value in metrics.items()}
-                _check_finite(values, step, method)
+                unlogged.check(step, method)
+                check_metrics(values, step, method)
                 log.write(step, values)
                 line.show(values)
                 if folder:
@@ -163,27 +167,48 @@ def _loop(
             due = time.monotonic() - saved >= runtime.engine.checkpoint_seconds
             stopping = runtime.processes.any(stop.is_set())
             if folder and step < total and (due or stopping):
+                unlogged.check(step, method)
+                made = _checked_result(method, state, runtime, step)
                 folder.checkpoint(step, state, runtime)
-                folder.show(method.result(state, runtime))
+                folder.show(made)
                 saved = time.monotonic()
             if folder and runtime.engine.snapshots and step % math.ceil(total / runtime.engine.snapshots) == 0:
-                method.result(state, runtime).save(folder.snapshot(step))
+                _checked_result(method, state, runtime, step).save(folder.snapshot(step))
             if stopping and step < total:
                 raise Interrupted(f"stopped after step {step} of {total}")
 
 
-def _check_finite(metrics: dict[str, float], step: int, method: Any) -> None:
-    for name, value in metrics.items():
-        if not math.isfinite(value):
-            sizes = _step_sizes(method)
-            advice = f"; try a smaller step size ({', '.join(sizes)})" if sizes else ""
-            raise InputError(f"{name} became {value} at step {step}{advice}.")
+def _step(method: Method[A], state: Any, runtime: Runtime, step: int) -> Metrics:
+    """One step. Where it is refused for what the steps before have made of what is learned, that is said."""
+    try:
+        return method.step(state, runtime)
+    except Diverged as error:
+        raise named(error, step, method) from None
+    except InputError:
+        check_learned(_learned(method, state, method.result(state, runtime)), LARGEST, step - 1, method)
+        raise
 
 
-def _step_sizes(method: Any) -> list[str]:
-    """The method's own step sizes, as flags; those of networks beside it have a role."""
-    names = [flag.name for flag in flags_of(method)] if isinstance(method, Settings) else []
-    return [name for name in names if "lr" in name[2:].split("-") and "." not in name]
+def _checked_result(method: Method[A], state: Any, runtime: Runtime, step: int) -> A:
+    """What the state has become after a step, before any of it is written.
+
+    Raises:
+        Diverged: It is no longer finite, or far too large.
+    """
+    try:
+        artefact = method.result(state, runtime)
+    except Diverged as error:
+        raise named(error, step, method) from None
+    most = getattr(artefact, "largest", math.inf) if step else math.inf
+    check_learned(_learned(method, state, artefact), most, step, method)
+    return artefact
+
+
+def _learned(method: Any, state: Any, artefact: Any) -> Mapping[str, Tensor]:
+    """What a method has learned so far, by name: as it says itself, or as the artefact has it."""
+    if hasattr(method, "learned"):
+        return dict(method.learned(state))
+    return getattr(artefact, "learned", {})
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """What a person did wrong, said in one line. Our own mistakes stay assertions."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any, Self
 
 
 class InputError(Exception):
@@ -9,6 +10,23 @@ class InputError(Exception):
 
     Not a ValueError, which the command-line parser would dress up as its own.
     """
+
+
+class Diverged(InputError):  # noqa: N818
+    """A training whose loss, or what it learns, is no longer finite: what was, when, and which step sizes to lower."""
+
+    what: str = ""
+    """The message without the advice."""
+    flags: tuple[Any, ...] = ()
+    """The step sizes, as `attar.core.flags.Flag`."""
+
+    @classmethod
+    def of(cls, what: str, flags: Sequence[Any] = ()) -> Self:
+        """Say what became what, and advise to lower these step sizes, where there are some."""
+        names = ", ".join(dict.fromkeys(flag.name for flag in flags))
+        error = cls(f"{what}; try a smaller step size ({names})." if names else f"{what}.")
+        error.what, error.flags = what, tuple(flags)
+        return error
 
 
 class Interrupted(KeyboardInterrupt):

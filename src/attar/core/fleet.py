@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from attar.core.errors import InputError, Interrupted
+from attar.core.errors import Diverged, InputError, Interrupted
 
 RETRIES = 5
 """How often a task is given out again after its worker has died."""
@@ -58,20 +58,29 @@ def run_all(
 def _gather(tasks: Sequence[Task], outcomes: Iterator[tuple[int, Any]], say: Callable[[str], None]) -> list[Any]:
     """Results in the order of the tasks, from outcomes in the order of their end."""
     results: list[Any] = [None] * len(tasks)
-    failed, since = [], time.monotonic()
+    since = time.monotonic()
     try:
         for done, (number, outcome) in enumerate(outcomes, start=1):
             results[number] = outcome
-            if isinstance(outcome, InputError):
-                failed.append(f"{tasks[number].name}: {outcome}")
             state = "not done" if isinstance(outcome, InputError) else "done"
             say(f"{done} of {len(tasks)}: {tasks[number].name} {state} ({time.monotonic() - since:,.0f} s)")
     except KeyboardInterrupt:
         finished = sum(result is not None for result in results)
         raise Interrupted(f"stopped with {finished} of {len(tasks)} done") from None
+    failed = {task.name: result for task, result in zip(tasks, results, strict=True) if isinstance(result, InputError)}
     if failed:
-        raise InputError(f"{len(failed)} of {len(tasks)} could not be done, the others are kept. {' '.join(failed)}")
+        raise _together(failed, len(tasks))
     return results
+
+
+def _together(failed: dict[str, InputError], tasks: int) -> InputError:
+    """The refusals of some tasks as one; where all have diverged, with the step sizes once."""
+    what = f"{len(failed)} of {tasks} could not be done, the others are kept."
+    wild = [error for error in failed.values() if isinstance(error, Diverged)]
+    if len(wild) < len(failed):
+        return InputError(f"{what} {' '.join(f'{name}: {error}' for name, error in failed.items())}")
+    told = zip(failed, wild, strict=True)
+    return Diverged.of(f"{what} {'. '.join(f'{name}: {error.what}' for name, error in told)}", wild[0].flags)
 
 
 def _outcome(call: Callable[[], Any]) -> Any:

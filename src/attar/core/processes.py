@@ -79,10 +79,10 @@ class _Several(Processes):
             try:
                 outcome = [action(), None]
             except InputError as error:
-                outcome = [None, str(error)]
+                outcome = [None, error]
         dist.broadcast_object_list(outcome)
         if outcome[1] is not None:
-            raise InputError(outcome[1])
+            raise outcome[1]
         result: T = outcome[0]
         return result
 

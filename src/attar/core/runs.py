@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from attar.core import engine
+from attar.core.divergence import told_by
 from attar.core.kinds import Kind
 from attar.core.runtime import Runtime
 from attar.core.tasks import Task
@@ -21,20 +22,21 @@ def carry_out(method: Any, source: Any, runtime: Runtime, *, kind: Kind, task: T
         out: The run folder: an unfinished run there is resumed, a finished one read. None keeps everything in memory.
 
     Raises:
-        InputError: Data, settings or folder are not usable; nothing is lost.
+        InputError: Data, settings or folder are not usable, or the run diverged (`Diverged`); nothing is lost.
         Interrupted: Stopped by Ctrl-C or SIGTERM; the same call goes on where it stopped.
     """
-    work, method = task.prepare(source, method, runtime)
-    method = method.resolve(work, runtime)
-    runtime.plan(engine.work_of(method, work))
-    runtime.say(str(source))
-    runtime.say(f"{method.name} · {engine.resolved_json(method)}")
-    return engine.run(
-        method,
-        work,
-        runtime,
-        out=task.folder(source, out),
-        title=task.title,
-        load=lambda folder: task.open(folder, kind),
-        score=(lambda made: task.score(made, work, method, runtime)) if task.scores else None,
-    )
+    with told_by(method, task):
+        work, method = task.prepare(source, method, runtime)
+        method = method.resolve(work, runtime)
+        runtime.plan(engine.work_of(method, work))
+        runtime.say(str(source))
+        runtime.say(f"{method.name} · {engine.resolved_json(method)}")
+        return engine.run(
+            method,
+            work,
+            runtime,
+            out=task.folder(source, out),
+            title=task.title,
+            load=lambda folder: task.open(folder, kind),
+            score=(lambda made: task.score(made, work, method, runtime)) if task.scores else None,
+        )

@@ -21,6 +21,7 @@ from attar.core import artefact as core
 from attar.core import store
 from attar.core.card import EXPORT, SCORES, per_class
 from attar.core.cell import Cell
+from attar.core.divergence import LARGEST
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.graphs.card import card
@@ -73,6 +74,12 @@ class CondensedGraphs(core.CondensedSet):
 
     kind = KIND
     files = (*FILES, SCORES)
+    largest = LARGEST
+
+    @property
+    def learned(self) -> dict[str, Tensor]:
+        """Features, and what edges are decided by."""
+        return {"features": self.feat, **({} if self.logits is None else {"edge logits": self.logits})}
 
     def __len__(self) -> int:
         return len(self.labels)

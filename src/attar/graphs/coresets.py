@@ -8,24 +8,22 @@ on all training graphs.
 from abc import abstractmethod
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from attar.core.engine import Metrics
 from attar.core.runtime import Runtime
+from attar.core.selection import Features, Selection, draw_by_class, herding, k_center, labels_of
 from attar.core.settings import Role, Settings
 from attar.graphs.artefact import CondensedGraphs, Origin
 from attar.graphs.networks import Architecture, GraphNetwork
 from attar.graphs.sources import GraphSource, Rows
-from attar.graphs.starts import Counts, Sized, check_enough_graphs, labels_of, per_class
+from attar.graphs.starts import Counts, Sized, check_enough_graphs
 from attar.graphs.synthetic import started
 from attar.graphs.trained import trained
 from attar.graphs.training import TESTED_AT_ONCE, Protocol
-
-Embeddings = Float[Tensor, "graph channel"]
 
 EMBEDDING = Protocol(name="embedding", epochs=50)
 """How the network is trained that graphs are chosen by; the papers do not say."""
@@ -41,45 +39,6 @@ class Observer(Settings):
     """How it is trained; the same network serves every selection with the same seed."""
 
 
-@dataclass
-class Chosen:
-    """A finished selection."""
-
-    small: Any
-
-
-class Selection(Settings):
-    """What the selections share: everything happens in `build`, and there is nothing to step."""
-
-    kind = "graphs"
-
-    @abstractmethod
-    def select(self, source: GraphSource, runtime: Runtime) -> CondensedGraphs:
-        """The graphs, class after class."""
-
-    def work(self, source: GraphSource) -> float:
-        """Nothing worth compiling."""
-        return 0.0
-
-    @property
-    def total_steps(self) -> int:
-        """None."""
-        return 0
-
-    def build(self, source: GraphSource, runtime: Runtime) -> Chosen:
-        """Choose."""
-        return Chosen(self.select(source, runtime))
-
-    def step(self, state: Chosen, runtime: Runtime) -> Metrics:
-        """There is no step."""
-        raise NotImplementedError
-
-    def result(self, state: Chosen, runtime: Runtime) -> CondensedGraphs:
-        """The chosen graphs."""
-        small: CondensedGraphs = state.small
-        return small
-
-
 @dataclass(frozen=True, kw_only=True)
 class GraphStart(Sized, Selection):
     """The real graphs that the learning methods start from with the same seed: what they have to improve on.
@@ -91,7 +50,7 @@ class GraphStart(Sized, Selection):
 
     def select(self, source: GraphSource, runtime: Runtime) -> CondensedGraphs:
         """Start, and stop there."""
-        return started(self.begin(source, runtime), per_class(self.gpc, source), source, self, runtime)
+        return started(self.begin(source, runtime), self.counts(source), source, self, runtime)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,14 +73,14 @@ class GraphCoreset(Counts, Selection):
 
     def select(self, source: GraphSource, runtime: Runtime) -> CondensedGraphs:
         """Take them."""
-        counts = per_class(self.gpc, source)
+        counts = self.counts(source)
         graphs = source.train.select(torch.cat(self.rows(source, counts, runtime)))
         padded = graphs.padded()
         return CondensedGraphs(
             feat=padded.features,
             adjacency=padded.adjacency.bool(),
             sizes=graphs.sizes,
-            labels=labels_of(counts),
+            labels=labels_of(counts, len(counts)),
             classes=source.classes,
             origin=Origin.of(source, self, runtime),
         )
@@ -135,11 +94,7 @@ class GraphRandom(GraphCoreset):
 
     def rows(self, source: GraphSource, counts: tuple[int, ...], runtime: Runtime) -> list[Rows]:
         """Draw."""
-        generator = runtime.generator("choice")
-        return [
-            rows[torch.randperm(len(rows), generator=generator)[:count]]
-            for rows, count in zip(source.rows_of, counts, strict=True)
-        ]
+        return draw_by_class(source.rows_of, counts, runtime.generator("choice"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +107,7 @@ class EmbeddingCoreset(GraphCoreset):
     moved = MappingProxyType({"architecture": "observer.architecture", "protocol": "observer.protocol"})
 
     @abstractmethod
-    def choose(self, embeddings: Embeddings, count: int) -> Int[Tensor, " {count}"]:
+    def choose(self, embeddings: Features, count: int) -> Int[Tensor, " {count}"]:
         """The places, among one class's embeddings, of the graphs to take."""
 
     def rows(self, source: GraphSource, counts: tuple[int, ...], runtime: Runtime) -> list[Rows]:
@@ -175,7 +130,7 @@ class GraphHerding(EmbeddingCoreset):
 
     name = "graph-herding"
 
-    def choose(self, embeddings: Embeddings, count: int) -> Int[Tensor, " {count}"]:
+    def choose(self, embeddings: Features, count: int) -> Int[Tensor, " {count}"]:
         """Follow the mean."""
         return herding(embeddings, count)
 
@@ -190,36 +145,13 @@ class GraphKCenter(EmbeddingCoreset):
 
     name = "graph-k-center"
 
-    def choose(self, embeddings: Embeddings, count: int) -> Int[Tensor, " {count}"]:
+    def choose(self, embeddings: Features, count: int) -> Int[Tensor, " {count}"]:
         """Cover."""
         return k_center(embeddings, count)
 
 
-def herding(embeddings: Embeddings, count: int) -> Int[Tensor, " {count}"]:
-    """Herding: always the i not yet taken that minimises ‖m - (Σ taken + eᵢ) / (k + 1)‖, m the mean of all."""
-    mean, total = embeddings.mean(dim=0), torch.zeros_like(embeddings[0])
-    taken: list[int] = []
-    for k in range(count):
-        distances = (mean - (total + embeddings) / (k + 1)).norm(dim=1)
-        distances[taken] = torch.inf
-        taken.append(int(distances.argmin()))
-        total = total + embeddings[taken[-1]]
-    return torch.tensor(taken)
-
-
-def k_center(embeddings: Embeddings, count: int) -> Int[Tensor, " {count}"]:
-    """Greedy K-center: the embedding nearest to the mean, then always the one farthest from those taken."""
-    taken = [int((embeddings - embeddings.mean(dim=0)).norm(dim=1).argmin())]
-    gaps = (embeddings - embeddings[taken[0]]).norm(dim=1)
-    while len(taken) < count:
-        gaps[taken] = -torch.inf
-        taken.append(int(gaps.argmax()))
-        gaps = torch.minimum(gaps, (embeddings - embeddings[taken[-1]]).norm(dim=1))
-    return torch.tensor(taken)
-
-
 @torch.no_grad()
-def embed(network: GraphNetwork, source: GraphSource, rows: Rows, runtime: Runtime) -> Embeddings:
+def embed(network: GraphNetwork, source: GraphSource, rows: Rows, runtime: Runtime) -> Features:
     """The readout of training graphs."""
     parts = rows.split(TESTED_AT_ONCE)
     return torch.cat([network.embed(source.train.joined(part, runtime.device)).cpu() for part in parts])

@@ -15,13 +15,14 @@ from torch import Tensor
 
 from attar.core.engine import Metrics
 from attar.core.runtime import Runtime
+from attar.core.selection import draw_by_class, labels_of
 from attar.core.settings import Range
 from attar.core.training import set_lr
 from attar.graphs.artefact import CondensedGraphs
 from attar.graphs.collection import GraphCollection
 from attar.graphs.networks import Architecture, redraw_
 from attar.graphs.sources import GraphSource
-from attar.graphs.starts import Sized, labels_of, per_class
+from attar.graphs.starts import Sized
 from attar.graphs.structures import JoinedGraphs, PaddedGraphs
 from attar.graphs.synthetic import (
     Adjacency,
@@ -107,7 +108,6 @@ class GraphMatching(Sized):
     """The network in which graphs are compared."""
 
     name = "graph-matching"
-    kind = "graphs"
 
     @abstractmethod
     def match(self, state: Learned, runtime: Runtime) -> dict[str, Tensor]:
@@ -129,7 +129,7 @@ class GraphMatching(Sized):
 
     def build(self, source: GraphSource, runtime: Runtime) -> Learned:
         """Graphs at their start, and a network to be drawn anew."""
-        start, counts = self.begin(source, runtime), per_class(self.gpc, source)
+        start, counts = self.begin(source, runtime), self.counts(source)
         edges = start.adjacency if self.continuous else start_logits(start.adjacency, real=self.start == "real")
         features = start.features.clone().to(runtime.device).requires_grad_()
         edges = edges.clone().to(runtime.device).requires_grad_()
@@ -142,7 +142,7 @@ class GraphMatching(Sized):
             optimizer=torch.optim.Adam(groups),
             draws=0,
             steps=0,
-            labels=labels_of(counts),
+            labels=labels_of(counts, len(counts)),
             counts=counts,
             density=start.density,
             source=source,
@@ -175,7 +175,7 @@ class GraphMatching(Sized):
         if most is None and state.batch is not None:
             return state.batch
         wanted, generator = most or self.real_batch, runtime.generator("batches")
-        rows = [rows[torch.randperm(len(rows), generator=generator)[:wanted]] for rows in state.source.rows_of]
+        rows = draw_by_class(state.source.rows_of, wanted, generator)
         return self._batch(state.source, rows, runtime)
 
     def _batch(self, source: GraphSource, rows: Sequence[Tensor], runtime: Runtime) -> RealBatch:

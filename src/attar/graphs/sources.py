@@ -21,6 +21,7 @@ from torch import Tensor
 from attar.core.errors import InputError, unknown
 from attar.core.provenance import asked
 from attar.core.seeds import derived_seed
+from attar.core.selection import rows_by_class, shuffled
 from attar.graphs.collection import GraphCollection
 from attar.graphs.motifs import motifs
 from attar.graphs.ogb import MOLECULES, PARTS, download, find_ogb, read_ogb
@@ -106,7 +107,7 @@ class GraphSource:
     @cached_property
     def rows_of(self) -> tuple[Rows, ...]:
         """The rows of the training graphs by class."""
-        return tuple(torch.nonzero(self.train.labels == label).flatten() for label in range(len(self.classes)))
+        return rows_by_class(self.train.labels, range(len(self.classes)))
 
     @cached_property
     def content(self) -> str:
@@ -242,9 +243,8 @@ def _by_fifths(labels: Tensor, seed: int) -> tuple[Rows, Rows, Rows]:
     """By class: a fifth for testing, a tenth of the rest for choosing; one of each where the class has three."""
     generator = torch.Generator().manual_seed(derived_seed(seed, "split"))
     parts: tuple[list[Tensor], ...] = ([], [], [])
-    for label in labels.unique():
-        rows = torch.nonzero(labels == label).flatten()
-        rows = rows[torch.randperm(len(rows), generator=generator)]
+    for rows in rows_by_class(labels, labels.unique().tolist()):
+        rows = shuffled(rows, generator)
         testing = max(len(rows) // 5, int(len(rows) > 1))
         choosing = max((len(rows) - testing) // 10, int(len(rows) > 2))
         cuts = rows.split([testing, choosing, len(rows) - testing - choosing])
@@ -279,11 +279,7 @@ def stratified_folds(
         name = classes[fewest] if classes else fewest
         raise InputError(f"folds is {folds}, but class {name!r} has {int(counts.min())} graphs; ask for fewer.")
     generator = torch.Generator().manual_seed(derived_seed(seed, "folds"))
-    order = []
-    for label in range(len(counts)):
-        rows = torch.nonzero(labels == label).flatten()
-        order.append(rows[torch.randperm(len(rows), generator=generator)])
-    dealt = torch.cat(order)
+    dealt = torch.cat([shuffled(rows, generator) for rows in rows_by_class(labels, range(len(counts)))])
     return [dealt[fold::folds].sort().values for fold in range(folds)]
 
 

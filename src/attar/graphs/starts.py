@@ -4,17 +4,15 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Literal, Self
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
+from attar.core.selection import PerClass, check_enough, per_class, shuffled
 from attar.core.settings import Range, Settings
 from attar.graphs.collection import GraphCollection
 from attar.graphs.sources import GraphSource
-
-Gpc = Annotated[int, Range(1)] | tuple[Annotated[int, Range(1)], ...]
-"""Graphs per class: one number for all classes, or one for each."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,9 @@ class Start:
 class Counts(Settings):
     """How many graphs there are to be."""
 
-    gpc: Gpc = 10
+    kind = "graphs"
+
+    gpc: PerClass = 10
     """Graphs per class: one number for all, or one for each class in turn."""
     ratio: Annotated[float, Range(0, 1)] | None = None
     """Share r of the training graphs to have instead: max(⌊r·n⌋, 1) of a class, of the largest what is left of r·N."""
@@ -44,9 +44,17 @@ class Counts(Settings):
             InputError: Numbers for more or fewer classes than there are.
         """
         if self.ratio is not None:
-            return replace(self, gpc=proportional([len(rows) for rows in source.rows_of], self.ratio))
-        per_class(self.gpc, source)
+            return replace(self, gpc=by_ratio([len(rows) for rows in source.rows_of], self.ratio))
+        self.counts(source)
         return self
+
+    def counts(self, source: GraphSource) -> tuple[int, ...]:
+        """The number of graphs of each class.
+
+        Raises:
+            InputError: Numbers for more or fewer classes.
+        """
+        return per_class(self.gpc, len(source.classes), "gpc")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +85,7 @@ class Sized(Counts):
     def begin(self, source: GraphSource, runtime: Runtime) -> Start:
         """The graphs to start from; the same for every method with the same seed and numbers."""
         assert self.nodes is not None, "resolve the settings first"
-        counts, generator = per_class(self.gpc, source), runtime.generator("start")
+        counts, generator = self.counts(source), runtime.generator("start")
         if self.start == "real":
             return real_start(source, counts, self.nodes, self.fill, generator)
         shape = (sum(counts), self.nodes)
@@ -96,7 +104,7 @@ def real_start(
     """
     chosen = []
     for name, rows, count in zip(source.classes, source.rows_of, counts, strict=True):
-        rows = rows[torch.randperm(len(rows), generator=generator)]
+        rows = shuffled(rows, generator)
         fitting = source.train.sizes[rows] <= nodes
         small, large = rows[fitting], rows[~fitting]
         if fill == "cut":
@@ -131,26 +139,7 @@ def mean_density(graphs: GraphCollection, nodes: int) -> float:
     return small.edges.shape[1] / (len(small) * nodes**2)
 
 
-def per_class(gpc: Gpc, source: GraphSource) -> tuple[int, ...]:
-    """The number of graphs of each class.
-
-    Raises:
-        InputError: Numbers for more or fewer classes.
-    """
-    classes = len(source.classes)
-    if isinstance(gpc, int):
-        return (gpc,) * classes
-    if len(gpc) != classes:
-        raise InputError(f"gpc has {len(gpc)} numbers for {classes} classes; give one for all, or one for each class.")
-    return gpc
-
-
-def labels_of(counts: tuple[int, ...]) -> Int[Tensor, " graph"]:
-    """The labels of a condensed set, class after class."""
-    return torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
-
-
-def proportional(sizes: list[int], ratio: float) -> tuple[int, ...]:
+def by_ratio(sizes: list[int], ratio: float) -> tuple[int, ...]:
     """Graphs of each class by a ratio: max(⌊r·n⌋, 1), and for the largest class what is left of ⌊r·N⌋, one at least."""
     counts = [max(int(ratio * size), 1) for size in sizes]
     largest = sizes.index(max(sizes))
@@ -158,12 +147,6 @@ def proportional(sizes: list[int], ratio: float) -> tuple[int, ...]:
     return tuple(counts)
 
 
-def check_enough_graphs(gpc: Gpc, source: GraphSource) -> None:
+def check_enough_graphs(gpc: PerClass, source: GraphSource) -> None:
     """Refuse to choose more graphs than a class has."""
-    wanted = per_class(gpc, source)
-    for rows, count, name in zip(source.rows_of, wanted, source.classes, strict=True):
-        if count > len(rows):
-            raise InputError(
-                f"gpc is {count}, but class {name!r} of {source.name} has {len(rows)} training graphs. "
-                f"Start a learning method from noise (--start noise), or ask for {len(rows)} or fewer."
-            )
+    check_enough(gpc, source, setting="gpc", samples="training graphs")

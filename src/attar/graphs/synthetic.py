@@ -15,11 +15,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from attar.core.runtime import Runtime
+from attar.core.selection import labels_of
 from attar.core.state import rebuilt
 from attar.graphs.artefact import CondensedGraphs, Origin
 from attar.graphs.networks import GraphNetwork
 from attar.graphs.sources import GraphSource
-from attar.graphs.starts import Start, labels_of
+from attar.graphs.starts import Start
 from attar.graphs.structures import PaddedGraphs, Pooling
 
 Adjacency = Float[Tensor, "graph node node"]
@@ -132,7 +133,7 @@ def started(
     start: Start, counts: tuple[int, ...], source: GraphSource, method: Any, runtime: Runtime
 ) -> CondensedGraphs:
     """The graphs that learning starts from, as a condensed set."""
-    labels = labels_of(counts)
+    labels = labels_of(counts, len(counts))
     return CondensedGraphs(
         feat=start.features,
         adjacency=start.adjacency > 0.5,

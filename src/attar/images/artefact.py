@@ -23,6 +23,7 @@ from attar.core import artefact as core
 from attar.core import store
 from attar.core.card import EXPORT, SCORES
 from attar.core.cell import Cell
+from attar.core.divergence import LARGEST
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.images.card import card
@@ -98,6 +99,13 @@ class CondensedImages(core.CondensedSet):
 
     kind = KIND
     files = (*FILES, *LABEL_FILES, SCORES)
+    largest = LARGEST
+
+    @property
+    def learned(self) -> dict[str, Tensor]:
+        """Pixels, soft labels and step size; 8-bit pixels and class numbers are finite anyhow."""
+        lr = {} if self.lr is None else {"the learned step size": torch.tensor(self.lr)}
+        return {"pixels": self.images, "labels": self.labels, **lr}
 
     @property
     def shape(self) -> tuple[int, int, int]:

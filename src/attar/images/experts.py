@@ -241,6 +241,11 @@ class Trajectories:
     vectors: Float[Tensor, "expert checkpoint parameter"] | None
     method: TrainExperts
 
+    @property
+    def learned(self) -> dict[str, Tensor]:
+        """All parameters."""
+        return {} if self.vectors is None else {"parameters": self.vectors}
+
     def save(self, folder: Path) -> None:
         """One file for each expert."""
         assert self.vectors is not None

@@ -21,6 +21,7 @@ from attar.core.rows import rows_of
 from attar.core.runtime import Engine, Runtime
 from attar.core.score import Score
 from attar.core.seeds import derived_seed
+from attar.core.selection import draw_rows
 from attar.core.training import LONG, ceiling_starts
 from attar.images.artefact import CondensedImages, Origin
 from attar.images.networks.architecture import Architecture, Factory, from_factory
@@ -250,16 +251,11 @@ def _random(
 ) -> Callable[[int], CondensedImages]:
     """Real images drawn at random for each repeat: by class as many as the set has, times a factor."""
     have = torch.bincount(small.hard_labels, minlength=len(small.classes)).tolist()
-    counts = [max(1, int(factor * count)) for count in have]
+    counts = tuple(max(1, int(factor * count)) for count in have)
 
     def draw(repeat: int) -> CondensedImages:
         generator = torch.Generator().manual_seed(derived_seed(runtime.seed, f"random {repeat}"))
-        rows = torch.cat(
-            [
-                rows[torch.randperm(len(rows), generator=generator)[:count]]
-                for rows, count in zip(source.rows_of, counts, strict=True)
-            ]
-        )
+        rows = draw_rows(source.rows_of, counts, generator)
         pixels = source.train.pixels[rows]
         images = pixels if pixels.dtype == torch.uint8 else small.transform.forward(pixels)
         origin: Origin = dataclasses.replace(small.origin, method="random", settings={})

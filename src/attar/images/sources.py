@@ -16,6 +16,7 @@ from torch import Tensor
 from attar.core.errors import InputError, unknown
 from attar.core.provenance import asked
 from attar.core.seeds import derived_seed
+from attar.core.selection import draw_rows, rows_by_class, shuffled
 from attar.images.data.pixels import Form, InMemory, Pixels, Split, joined, portions
 from attar.images.data.readers import read
 from attar.images.data.whiten import Transform, fit_zca
@@ -81,7 +82,7 @@ class ImageSource:
     @cached_property
     def rows_of(self) -> tuple[Int[Tensor, " row"], ...]:
         """The rows of the training set by class."""
-        return tuple(torch.nonzero(self.train.labels == label).flatten() for label in range(len(self.classes)))
+        return rows_by_class(self.train.labels, range(len(self.classes)))
 
     @property
     def streamed(self) -> bool:
@@ -304,19 +305,16 @@ def _normalisation(name: str, pixels: Pixels, asked: str | None) -> tuple[Transf
 def held_out(source: ImageSource, seed: int, share: float = 0.1) -> Int[Tensor, " row"]:
     """A stratified share of the training rows, on which anything that is chosen is chosen."""
     generator = torch.Generator().manual_seed(derived_seed(seed, "held out"))
-    picks = [
-        rows[torch.randperm(len(rows), generator=generator)[: round(share * len(rows))]] for rows in source.rows_of
-    ]
-    return torch.cat(picks).sort().values
+    counts = tuple(round(share * len(rows)) for rows in source.rows_of)
+    return draw_rows(source.rows_of, counts, generator).sort().values
 
 
 def _split(whole: Split, seed: int) -> tuple[Split, Split, tuple[Rows, Rows]]:
     """Stratified 80/20, with a test image at least of every class that has two; and which rows are in which part."""
     generator = torch.Generator().manual_seed(derived_seed(seed, "split"))
     testing = torch.zeros(len(whole), dtype=torch.bool)
-    for label in whole.labels.unique():
-        rows = torch.nonzero(whole.labels == label).flatten()
-        testing[rows[torch.randperm(len(rows), generator=generator)[: max(len(rows) // 5, int(len(rows) > 1))]]] = True
+    for rows in rows_by_class(whole.labels, whole.labels.unique().tolist()):
+        testing[shuffled(rows, generator)[: max(len(rows) // 5, int(len(rows) > 1))]] = True
     train, test = torch.nonzero(~testing).flatten(), torch.nonzero(testing).flatten()
     return whole.select(train), whole.select(test), (train, test)
 

@@ -190,6 +190,11 @@ class TrainedNetwork:
         return store.write_tensors(folder / "network.safetensors", self.network.state_dict(), plain)
 
     @property
+    def learned(self) -> dict[str, Tensor]:
+        """Its weights, and what its norms remember."""
+        return dict(self.network.state_dict())
+
+    @property
     def parts(self) -> list[dict[str, Tensor]]:
         """What goes along with a set that it labels, file by file."""
         return [self.network.state_dict()]

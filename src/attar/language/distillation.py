@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from attar.core.engine import Metrics
 from attar.core.errors import InputError, unknown
@@ -291,6 +291,10 @@ class DistillLanguage(Settings):
         """The share of the step size at a step: up over the warm-up, then down along a cosine."""
         warm = round(self.lr_warm_up * self.total_steps)
         return linear_rise(done + 1, warm) * half_cosine(max(0, done - warm), max(1, self.total_steps - warm))
+
+    def learned(self, state: Distilling) -> dict[str, Tensor]:
+        """The student's weights that are learned; the artefact would have to copy them first."""
+        return dict(state.learned)
 
     def result(self, state: Distilling, runtime: Runtime) -> DistilledLanguageModel:
         """The student as it is now, or as it was after its best epoch; made when it is first looked at."""

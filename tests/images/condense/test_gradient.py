@@ -9,7 +9,7 @@ from torch.func import functional_call
 import attar
 from attar.core.errors import InputError
 from attar.core.runtime import Engine, Runtime
-from attar.images.condense.coresets import draw_rows
+from attar.core.selection import draw_rows
 from attar.images.condense.gradient import (
     class_shares,
     gradient_distance,

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
+from attar.core.selection import k_means, nearest, per_class
 from attar.core.settings import Range
 from attar.images.condense.adjoint import Waypoint
-from attar.images.condense.coresets import check_enough_images, k_means, nearest, per_class
+from attar.images.condense.coresets import check_enough_images
 from attar.images.condense.mtt import MTT
 from attar.images.condense.starts import Start
 from attar.images.condense.trajectory import Distilling, Images, LabelLogits, expert_logits, published
@@ -95,7 +96,7 @@ class AST(MTT):
         Raises:
             InputError: Clusters that do not divide the images per class.
         """
-        counts = per_class(self.ipc, len(source.classes))
+        counts = per_class(self.ipc, len(source.classes), "ipc")
         if self.start == "representative":
             check_enough_images(self.ipc, source)
             if self.clusters and any(count % self.clusters for count in counts):

@@ -16,37 +16,37 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from attar.core.engine import Metrics
-from attar.core.errors import InputError
 from attar.core.runtime import Runtime
-from attar.core.settings import Range, Role, Settings
+from attar.core.selection import (
+    Features,
+    PerClass,
+    Selection,
+    check_enough,
+    draw_rows,
+    herding,
+    k_center,
+    k_means,
+    labels_of,
+    nearest,
+    per_class,
+    shuffled,
+)
+from attar.core.settings import Range, Role
 from attar.images import layout
 from attar.images.artefact import CondensedImages, Origin
 from attar.images.data.pixels import portions
 from attar.images.sources import ImageSource
 from attar.images.trained import TRAINED, Auxiliary
 
-Features = Float[Tensor, "image features"]
-Ipc = Annotated[int, Range(1)] | tuple[Annotated[int, Range(1)], ...]
-"""Images per class: one number for all classes, or one for each."""
-
 CLUSTERED = 2**25
 """Pixel values of a class that are clustered at most: 0.3 GB in double precision."""
 
 
-@dataclass
-class Selection:
-    """Chosen images, class after class."""
-
-    images: Tensor
-    source: Any
-
-
 @dataclass(frozen=True, kw_only=True)
-class Coreset(Settings):
-    """What the selections share: everything happens in `build`, and there is nothing to step."""
+class Coreset(Selection):
+    """What the selections share: images that are chosen or averaged, and become a condensed set as they are."""
 
-    ipc: Ipc = 10
+    ipc: PerClass = 10
     """Images per class: one number for all, or one for each class in turn."""
 
     name = "coreset"
@@ -58,29 +58,12 @@ class Coreset(Settings):
 
     def resolve(self, source: ImageSource, runtime: Runtime) -> Self:
         """Nothing is left open but a network's depth, filled in where there is one."""
-        per_class(self.ipc, len(source.classes))
+        per_class(self.ipc, len(source.classes), "ipc")
         return self
 
-    def work(self, source: ImageSource) -> float:
-        """Nothing worth compiling."""
-        return 0.0
-
-    @property
-    def total_steps(self) -> int:
-        """None."""
-        return 0
-
-    def build(self, source: ImageSource, runtime: Runtime) -> Selection:
-        """Choose."""
-        return Selection(self.select(source, runtime), source)
-
-    def step(self, state: Selection, runtime: Runtime) -> Metrics:
-        """There is no step."""
-        raise NotImplementedError
-
-    def result(self, state: Selection, runtime: Runtime) -> CondensedImages:
+    def result(self, state: Any, runtime: Runtime) -> CondensedImages:
         """The chosen images with their classes; averages, which are no 8-bit pixels, as network input."""
-        images, source = state.images, state.source
+        images, source = state.chosen, state.source
         if images.dtype != torch.uint8:
             images = source.transform.forward(images)
         labels = labels_of(self.ipc, len(source.classes))
@@ -217,48 +200,6 @@ class KMeans(EmbeddingCoreset):
         return nearest(features, k_means(features, count, generator))
 
 
-def herding(features: Features, count: int) -> Int[Tensor, " count"]:
-    """Herding: step t takes the i not yet taken that minimises ‖t·m - Σ taken - zᵢ‖, m the mean of all z."""
-    mean, total = features.mean(dim=0), torch.zeros_like(features[0])
-    taken: list[int] = []
-    for t in range(1, count + 1):
-        distances = (t * mean - total - features).norm(dim=1)
-        distances[taken] = torch.inf
-        taken.append(int(distances.argmin()))
-        total = total + features[taken[-1]]
-    return torch.tensor(taken)
-
-
-def k_center(features: Features, count: int) -> Int[Tensor, " count"]:
-    """Greedy K-center: the embedding nearest to the mean, then always the one farthest from those taken."""
-    taken = [int((features - features.mean(dim=0)).norm(dim=1).argmin())]
-    gaps = (features - features[taken[0]]).norm(dim=1)
-    while len(taken) < count:
-        gaps[taken] = -torch.inf
-        taken.append(int(gaps.argmax()))
-        gaps = torch.minimum(gaps, (features - features[taken[-1]]).norm(dim=1))
-    return torch.tensor(taken)
-
-
-def k_means(features: Features, count: int, generator: torch.Generator) -> Float[Tensor, "count features"]:
-    """Centres by scikit-learn's k-means++ and Lloyd."""
-    import sklearn.cluster
-
-    seed = int(torch.randint(2**31, (), generator=generator))
-    model = sklearn.cluster.KMeans(count, n_init=3, random_state=seed).fit(features.double().numpy())
-    return torch.from_numpy(model.cluster_centers_).to(features)
-
-
-def nearest(features: Features, centres: Float[Tensor, "count features"]) -> Int[Tensor, " count"]:
-    """For each centre in turn the nearest embedding that no centre before it has taken."""
-    distances = torch.cdist(centres, features)
-    taken: list[int] = []
-    for row in distances:
-        row[taken] = torch.inf
-        taken.append(int(row.argmin()))
-    return torch.tensor(taken)
-
-
 @torch.inference_mode()
 def embed(network: Any, source: ImageSource, rows: Int[Tensor, " image"], runtime: Runtime) -> Features:
     """Embeddings of training images."""
@@ -266,60 +207,9 @@ def embed(network: Any, source: ImageSource, rows: Int[Tensor, " image"], runtim
     return torch.cat([network.embed(source.inputs(part, runtime.device)).float().cpu() for part in parts])
 
 
-def draw_rows(rows_of: tuple[Tensor, ...], count: Ipc, generator: torch.Generator) -> Int[Tensor, " row"]:
-    """`count` different training rows of each class, or all of a smaller class, class after class."""
-    counts = per_class(count, len(rows_of))
-    draws = zip(rows_of, counts, strict=True)
-    return torch.cat([rows[torch.randperm(len(rows), generator=generator)[:wanted]] for rows, wanted in draws])
-
-
-def per_class(ipc: Ipc, classes: int) -> tuple[int, ...]:
-    """The number of images of each of so many classes.
-
-    Raises:
-        InputError: Numbers for more or fewer classes.
-    """
-    if isinstance(ipc, int):
-        return (ipc,) * classes
-    if len(ipc) != classes:
-        raise InputError(f"ipc has {len(ipc)} numbers for {classes} classes; give one for all, or one for each class.")
-    return ipc
-
-
-def labels_of(ipc: Ipc, classes: int) -> Int[Tensor, " image"]:
-    """The labels of a condensed set, class after class."""
-    return torch.arange(classes).repeat_interleave(torch.tensor(per_class(ipc, classes)))
-
-
-def proportional(source: ImageSource, ipc: int) -> tuple[int, ...]:
-    """Images per class in proportion to what each class has, for imbalanced data: `ipc` on average, at least one each.
-
-    By largest remainders, the earlier class first among equal ones; whoever would get less than one gets one, and the
-    others share the rest. `DM(ipc=proportional(source, 10))` keeps the balance of the training set, where a plain
-    `DM(ipc=10)` gives a class of ten images as many as a class of a thousand.
-    """
-    sizes = [len(rows) for rows in source.rows_of]
-    sharing, images = list(range(len(sizes))), ipc * len(sizes)
-    while small := [c for c in sharing if images * sizes[c] < sum(sizes[other] for other in sharing)]:
-        sharing, images = [c for c in sharing if c not in small], images - len(small)
-    together = sum(sizes[c] for c in sharing)
-    counts = [images * size // together if c in sharing else 1 for c, size in enumerate(sizes)]
-    by_remainder = sorted(sharing, key=lambda c: -(images * sizes[c] % together))
-    for c in by_remainder[: ipc * len(sizes) - sum(counts)]:
-        counts[c] += 1
-    return tuple(counts)
-
-
-def check_enough_images(ipc: Ipc, source: ImageSource) -> None:
+def check_enough_images(ipc: PerClass, source: ImageSource) -> None:
     """Refuse to choose more images than a class has."""
-    wanted = per_class(ipc, len(source.classes))
-    sizes = zip(source.rows_of, wanted, source.classes, strict=True)
-    _, have, count, name = min((len(rows) - count, len(rows), count, name) for rows, count, name in sizes)
-    if count > have:
-        raise InputError(
-            f"ipc is {count}, but class {name!r} of {source.name} has {have} images. "
-            f"Start a learning method from noise (--start noise), ask for {have} or fewer, or give a number per class."
-        )
+    check_enough(ipc, source, setting="ipc", samples="images")
 
 
 def unit_pixels(source: ImageSource, rows: Tensor) -> Float[Tensor, "image channel height width"]:
@@ -343,4 +233,4 @@ def _mean_pixels(source: ImageSource, rows: Tensor) -> Float[Tensor, "channel he
 def _fitting(source: ImageSource, rows: Tensor, generator: torch.Generator) -> Tensor:
     """These rows, or as many of them, drawn at random, as can be clustered in memory."""
     most = CLUSTERED // math.prod(source.shape)
-    return rows if len(rows) <= most else rows[torch.randperm(len(rows), generator=generator)[:most]]
+    return rows if len(rows) <= most else shuffled(rows, generator)[:most]

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
+from attar.core.selection import PerClass, draw_rows, labels_of, per_class
 from attar.core.settings import Range, Settings
 from attar.core.state import rebuilt
 from attar.images import layout
 from attar.images.artefact import CondensedImages
-from attar.images.condense.coresets import Ipc, draw_rows, labels_of, per_class
 from attar.images.condense.starts import Start, check_start, learned, start_images
 from attar.images.networks.architecture import Architecture, mixes_images, multiply_adds, redraw_
 from attar.images.sources import ImageSource
@@ -58,7 +58,7 @@ class DistributionMatching(Settings):
     real images of all classes in one batch.
     """
 
-    ipc: Ipc = 10
+    ipc: PerClass = 10
     """Images per class: one number for all, or one for each class in turn."""
     steps: Annotated[int, Range(1)] | None = None
     """Steps in all, each with a network of its own; 1,000 on a CPU and 10,000 on a GPU unless given."""
@@ -97,7 +97,7 @@ class DistributionMatching(Settings):
         on_gpu = runtime.device.type != "cpu"
         augmentation = default_strategy(source.flips) if self.augmentation is None else self.augmentation
         strategy(augmentation)
-        fewest = min(per_class(self.ipc, len(source.classes)))
+        fewest = min(per_class(self.ipc, len(source.classes), "ipc"))
         check_start(self.start, self.ipc, source)
         return replace(
             self,

@@ -20,11 +20,11 @@ from torch.func import functional_call, grad, grad_and_value
 
 from attar.core.engine import Metrics
 from attar.core.runtime import Runtime
+from attar.core.selection import PerClass, draw_rows, labels_of, per_class
 from attar.core.settings import Range, Settings
 from attar.core.state import rebuilt
 from attar.images import layout
 from attar.images.artefact import CondensedImages
-from attar.images.condense.coresets import Ipc, draw_rows, labels_of, per_class
 from attar.images.condense.starts import Start, check_start, learned, start_images
 from attar.images.networks.architecture import Architecture, mixes_images, multiply_adds
 from attar.images.protocols import Protocol
@@ -113,7 +113,7 @@ class GradientMatching(Settings):
     is that of the second-order graph of one class, or of `SECOND_ORDER_IMAGES` images where classes pull together.
     """
 
-    ipc: Ipc = 10
+    ipc: PerClass = 10
     """Images per class: one number for all, or one for each class in turn."""
     network_draws: Annotated[int, Range(1)] | None = None
     """Networks that are drawn in all; unless given 1,000 on a GPU, and on a CPU as many as make 1,000 matches."""
@@ -168,7 +168,7 @@ class GradientMatching(Settings):
         on_gpu = runtime.device.type != "cpu"
         strategy(self.augmentation or "none")
         check_start(self.start, self.ipc, source)
-        matches, epochs = self.loops(max(per_class(self.ipc, len(source.classes))))
+        matches, epochs = self.loops(max(per_class(self.ipc, len(source.classes), "ipc")))
         matches = self.matches or matches
         return replace(
             self,

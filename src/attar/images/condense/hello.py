@@ -23,13 +23,15 @@ from torch import Tensor, nn
 from attar.core.engine import Metrics
 from attar.core.errors import InputError, unknown
 from attar.core.runtime import Runtime
+from attar.core.selection import labels_of
 from attar.core.settings import Hidden, Range
 from attar.core.state import rebuilt
 from attar.core.training import half_cosine, next_rows, set_lr
 from attar.images import layout
 from attar.images.artefact import CondensedImages, Origin
-from attar.images.condense.coresets import labels_of, unit_pixels
+from attar.images.condense.coresets import unit_pixels
 from attar.images.condense.rded import RDED, Patches, Places, cut, tiled
+from attar.images.data.pixels import eight_bits
 from attar.images.labels.captions import CAPTION, TinyClip
 from attar.images.labels.encoders import Encoder, Head, encoder_for
 from attar.images.labels.lowrank import Factors, Form, Storage, adapt_, layers_of
@@ -174,7 +176,7 @@ class HeLlO(RDED):
             factors=factors,
             optimizer=torch.optim.AdamW(factors.values(), self.fit_lr, weight_decay=0.0),
             order=torch.arange(len(source.targets)),
-            images=mosaic.images,
+            images=mosaic.chosen,
             patches=patches,
             patch_optimizer=torch.optim.Adam([patches], self.image_lr),
             wanted=torch.zeros(largest, head.shape[1], device=runtime.device),
@@ -223,7 +225,7 @@ class HeLlO(RDED):
         ours = torch.cat([state.labeller(part) for part in parts])
         match_(state.labeller, ours, torch.cat([mean_answer(state.teachers, part) for part in parts]))
 
-    def step(self, state: Fitting, runtime: Runtime) -> Metrics:  # type: ignore[override]
+    def step(self, state: Fitting, runtime: Runtime) -> Metrics:
         """One mini-batch of real images for the projector; after the last of them, one update of a class's patches."""
         assert self.fit_steps is not None
         fitting = state.done < self.fit_steps
@@ -266,7 +268,7 @@ class HeLlO(RDED):
         if turn == self.image_steps - 1:
             assert self.factor is not None
             mine = labels_of(self.ipc, len(state.places)) == label
-            state.images[mine] = tiled(patches.detach().cpu(), self.factor).mul(255).round().byte()
+            state.images[mine] = eight_bits(tiled(patches.detach().cpu(), self.factor))
         return {"loss": loss.detach()}
 
     @torch.no_grad()
@@ -294,7 +296,7 @@ class HeLlO(RDED):
 
         return see
 
-    def result(self, state: Fitting, runtime: Runtime) -> CondensedImages:  # type: ignore[override]
+    def result(self, state: Fitting, runtime: Runtime) -> CondensedImages:
         """The images as 8-bit pixels with their classes, and the projector."""
         source = state.source
         projector = Projector.of(state.encoder, state.base, state.factors, state.head, self.storage)

@@ -17,18 +17,12 @@ from torch import Tensor, nn
 
 from attar.core.errors import InputError, unknown
 from attar.core.runtime import Runtime
+from attar.core.selection import Chosen, labels_of, per_class, shuffled
 from attar.core.settings import Range, Role
 from attar.images import layout
 from attar.images.artefact import CondensedImages, Origin
-from attar.images.condense.coresets import (
-    OBSERVED,
-    Coreset,
-    Selection,
-    check_enough_images,
-    labels_of,
-    per_class,
-    unit_pixels,
-)
+from attar.images.condense.coresets import OBSERVED, Coreset, check_enough_images, unit_pixels
+from attar.images.data.pixels import eight_bits
 from attar.images.sources import ImageSource
 from attar.images.trained import BATCH_NORM, Auxiliary
 from attar.images.training import TrainedNetwork
@@ -43,7 +37,7 @@ LARGE_SIDE = 128
 
 
 @dataclass
-class Tiled(Selection):
+class Tiled(Chosen):
     """Images put together, with their labels and who labels."""
 
     labels: Tensor
@@ -108,15 +102,14 @@ class RDED(Coreset):
         for label, (rows, count) in enumerate(
             zip(source.rows_of, per_class(self.ipc, len(source.classes)), strict=True)
         ):
-            order = torch.randperm(len(rows), generator=runtime.generator("choice"))
-            looked = rows[order[: self.candidates]]
+            looked = shuffled(rows, runtime.generator("choice"))[: self.candidates]
             patches, logits, boxes = self._best_crops(observer.network, source, looked, label, runtime)
             chosen = most_typical(logits, label, count * self.factor**2)
             places.append((looked[chosen], boxes[chosen]))
             images.append(tiled(patches[chosen], self.factor))
             # Tile k of image i is crop k · count + i, so the best crops are spread over the images.
             soft.append(logits[chosen].softmax(dim=1).view(self.factor**2, count, -1).mean(dim=0))
-        pixels = torch.cat(images).mul(255).round().clamp(0, 255).byte()
+        pixels = eight_bits(torch.cat(images))
         labels = torch.cat(soft) if self.labels == "soft" else labels_of(self.ipc, len(source.classes))
         return Tiled(pixels, source, labels, observer, places)
 
@@ -126,12 +119,12 @@ class RDED(Coreset):
         teacher = state.teacher if self.labels == "teacher" else None
         origin = Origin.of(source, self, runtime)
         return CondensedImages(
-            state.images, state.labels, source.classes, source.transform, source.flips, origin, teacher=teacher
+            state.chosen, state.labels, source.classes, source.transform, source.flips, origin, teacher=teacher
         )
 
     def select(self, source: ImageSource, runtime: Runtime) -> Tensor:
         """The images alone."""
-        return self.build(source, runtime).images
+        return self.build(source, runtime).chosen
 
     def _best_crops(
         self, observer: nn.Module, source: ImageSource, rows: Int[Tensor, " row"], label: int, runtime: Runtime

@@ -17,16 +17,17 @@ from torch import Tensor, nn
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed
+from attar.core.selection import Chosen
 from attar.core.settings import Range, Role
 from attar.images import layout
 from attar.images.artefact import CondensedImages
-from attar.images.condense.coresets import CORESETS, Coreset, Selection, check_enough_images
+from attar.images.condense.coresets import CORESETS, Coreset, check_enough_images
 from attar.images.sources import ImageSource
 from attar.images.trained import TRAINED, Auxiliary
 
 
 @dataclass
-class Answered(Selection):
+class Answered(Chosen):
     """Chosen images with their labels."""
 
     labels: Float[Tensor, "image classes"]

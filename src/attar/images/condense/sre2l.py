@@ -24,12 +24,13 @@ from attar.core.engine import Metrics
 from attar.core.errors import InputError, unknown
 from attar.core.runtime import Runtime
 from attar.core.seeds import uniform
+from attar.core.selection import PerClass, draw_rows, labels_of, per_class
 from attar.core.settings import Hidden, Range, Role, Settings
 from attar.core.state import rebuilt
 from attar.core.training import half_cosine, set_lr
 from attar.images import layout
 from attar.images.artefact import CondensedImages, Origin
-from attar.images.condense.coresets import Ipc, check_enough_images, draw_rows, labels_of, per_class
+from attar.images.condense.coresets import check_enough_images
 from attar.images.condense.recover import (
     UNIFORMS,
     Scale,
@@ -40,6 +41,7 @@ from attar.images.condense.recover import (
     total_variation,
     view_from,
 )
+from attar.images.data.pixels import eight_bits
 from attar.images.networks.architecture import Architecture, multiply_adds
 from attar.images.networks.pretrained import PREFIX, labelling_classifier
 from attar.images.protocols import Protocol
@@ -96,7 +98,7 @@ class SRe2L(Settings):
     block. The last iterate counts; it is stored in 8 bits. Memory is that of one block, and of the pixels made.
     """
 
-    ipc: Ipc = 10
+    ipc: PerClass = 10
     """Images per class: one number for all, or one for each class in turn."""
     block_steps: Annotated[int, Range(1)] | None = None
     """Steps for each block; 4,000 on a GPU and 500 on a CPU unless given."""
@@ -161,7 +163,7 @@ class SRe2L(Settings):
             InputError: A teacher without batch norm or that cannot go along, or images that have no pixel range.
         """
         on_gpu = runtime.device.type != "cpu"
-        per_class(self.ipc, len(source.classes))
+        per_class(self.ipc, len(source.classes), "ipc")
         if self.start == "real":
             check_enough_images(self.ipc, source)
         if source.transform.whitening is not None:
@@ -344,8 +346,7 @@ class SRe2L(Settings):
     def _pixels(self, blocks: list[Block], state: Recovering) -> Tensor:
         """The blocks at work as 8-bit pixels."""
         images = state.images.detach()[: sum(len(block.rows) for block in blocks)]
-        values = state.source.transform.inverse(images).clamp(0, 1).mul(255)
-        return (values.round() if self.rounding == "nearest" else values).byte().cpu()
+        return eight_bits(state.source.transform.inverse(images), rounded=self.rounding == "nearest").cpu()
 
     def result(self, state: Recovering, runtime: Runtime) -> CondensedImages:
         """The images so far, with their classes, and their teacher if it goes along."""

@@ -7,15 +7,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attar.core.runtime import Runtime
+from attar.core.selection import PerClass, draw_rows, labels_of
 from attar.images.artefact import CondensedImages, Origin
-from attar.images.condense.coresets import CORESETS, Ipc, check_enough_images, draw_rows, labels_of
+from attar.images.condense.coresets import CORESETS, check_enough_images
 from attar.images.sources import ImageSource
 
 Start = Literal["real", "noise", "class-mean", "herding", "k-center", "k-means"]
 Images = Float[Tensor, "image channel height width"]
 
 
-def check_start(start: str, ipc: Ipc, source: ImageSource) -> None:
+def check_start(start: str, ipc: PerClass, source: ImageSource) -> None:
     """Refuse a start that these data cannot give.
 
     Raises:
@@ -27,7 +28,7 @@ def check_start(start: str, ipc: Ipc, source: ImageSource) -> None:
         CORESETS[start](ipc=ipc)  # refuses what it cannot start
 
 
-def start_images(start: str, ipc: Ipc, source: ImageSource, runtime: Runtime) -> Images:
+def start_images(start: str, ipc: PerClass, source: ImageSource, runtime: Runtime) -> Images:
     """Network input to start from, class after class: noise, real images drawn at random, or a selection of them."""
     if start == "noise":
         shape = (len(labels_of(ipc, len(source.classes))), *source.shape)

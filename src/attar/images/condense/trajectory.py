@@ -19,13 +19,13 @@ from torch import Tensor
 from attar.core.engine import Metrics
 from attar.core.errors import InputError, unknown
 from attar.core.runtime import Runtime
+from attar.core.selection import PerClass, labels_of, per_class
 from attar.core.settings import Range, Settings
 from attar.core.state import rebuilt
 from attar.core.training import next_rows
 from attar.images import layout
 from attar.images.artefact import CondensedImages
 from attar.images.condense.adjoint import Batch, Matched, Student, Task, Way, Waypoint, match
-from attar.images.condense.coresets import Ipc, labels_of, per_class
 from attar.images.condense.starts import Start, check_start, learned, start_images
 from attar.images.experts import Experts, Pool, flat_network, open_experts
 from attar.images.networks.architecture import Architecture, multiply_adds
@@ -71,7 +71,7 @@ class TrajectoryMatching(Settings):
     Memory is that of one student step's second-order graph and a parameter vector for each of its steps.
     """
 
-    ipc: Ipc = 10
+    ipc: PerClass = 10
     """Images per class: one number for all, or one for each class in turn."""
     steps: Annotated[int, Range(1)] | None = None
     """Steps in all, with a student and an update of the images each; 5,000 on a GPU and 300 on a CPU unless given."""
@@ -180,7 +180,7 @@ class TrajectoryMatching(Settings):
         strategy(augmentation)
         if self.start in START_NAMES:
             check_start(self.start, self.ipc, source)
-        fewest = min(per_class(self.ipc, len(source.classes)))
+        fewest = min(per_class(self.ipc, len(source.classes), "ipc"))
         last = self.last_start or LATEST_START[max(n for n in LATEST_START if n <= max(fewest, 1))]
         if self.first_start >= last:
             raise InputError(f"first_start is {self.first_start}, but students set out before epoch {last}.")
@@ -343,7 +343,7 @@ def expert_labels(images: Images, state: Distilling, runtime: Runtime) -> LabelL
     return (answers * right.unsqueeze(2)).sum(dim=0) / right.sum(dim=0).unsqueeze(1)
 
 
-def recognised(state: Distilling, ipc: Ipc, runtime: Runtime) -> Int[Tensor, " image"]:
+def recognised(state: Distilling, ipc: PerClass, runtime: Runtime) -> Int[Tensor, " image"]:
     """Training rows of each class, in random order, that the first expert classifies rightly, then the next ones."""
     chosen = []
     for label, (rows, count) in enumerate(

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, UInt8
 from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
-from attar.core.errors import InputError
+from attar.core.errors import Diverged, InputError
 from attar.core.settings import Range, Settings
 from attar.images.data.streaming import Picture, Pictures, in_threads
 
@@ -141,6 +141,18 @@ class Split:
 
 Loaded = tuple[str, Split, Split | None, tuple[str, ...]]
 """Name, training split, test split if there is one, class names."""
+
+
+def eight_bits(unit: Tensor, *, rounded: bool = True) -> Tensor:
+    """Pixels in [0, 1], others clipped to it, as 8-bit ones, which cannot say that they were no numbers.
+
+    Raises:
+        Diverged: Pixels that are no numbers.
+    """
+    if unit.isnan().any():
+        raise Diverged.of("pixels became nan")
+    values = unit.clamp(0, 1).mul(255)
+    return (values.round() if rounded else values).byte()
 
 
 def portions(rows: Int[Tensor, " row"], shape: tuple[int, int, int]) -> tuple[Int[Tensor, " portion"], ...]:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attar.core.errors import InputError
+from attar.core.errors import Diverged
 
 Logits = Float[Tensor, "row classes"]
 Format = Literal["float32", "float16", "int8", "int4", "top-k", "hard"]
@@ -47,11 +47,11 @@ def encode(logits: Logits, kind: Format, *, top: int = 10) -> Parts:
     Of the `top` largest, logarithms of probabilities are stored, so that what the others share is known.
 
     Raises:
-        InputError: Logits that are not finite, or too large for float16.
+        Diverged: Logits that are not finite, or too large for float16.
     """
     logits = logits.detach().float().cpu()
     if not logits.isfinite().all() or (kind not in ("float32", "hard") and float(logits.abs().max()) > 65_000):
-        raise InputError("the teacher's logits are not finite or too large for float16; its training has diverged.")
+        raise Diverged.of("the teacher's logits are not finite or too large for float16; its training has diverged")
     if kind == "float32":
         return {"logits": logits}
     if kind == "float16":

@@ -1,0 +1,117 @@
+"""Runs that diverge: what a method learns, or its loss, is no longer finite, or larger than anything it can mean.
+
+The step sizes in the refusal are flags of the method that was asked for, also where it is a network beside it that has
+diverged.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import is_dataclass
+from typing import Any
+
+from torch import Tensor
+
+from attar.core.errors import Diverged
+from attar.core.flags import Flag, flags_of, kind_of_type
+from attar.core.settings import Settings
+
+LARGEST = 1e6
+"""Learned pixels and features beyond this count as diverged; normalised ones are a few units large."""
+
+
+def step_sizes(settings: Any) -> list[Flag]:
+    """The step sizes among settings, or in a class of them; those of networks beside a method have a role."""
+    family = settings if isinstance(settings, type) else type(settings)
+    known = issubclass(family, Settings) and is_dataclass(family)
+    return [flag for flag in flags_of(settings) if _is_step_size(flag)] if known else []
+
+
+def diverged(what: str, method: Any) -> Diverged:
+    """The refusal of a run, with the method's own step sizes.
+
+    Args:
+        what: What became what, and when.
+        method: Settings.
+    """
+    return Diverged.of(what, [flag for flag in step_sizes(method) if "." not in flag.name])
+
+
+def named(error: Diverged, step: int, method: Any) -> Diverged:
+    """A refusal from within a step or a result, with the step and the method's own step sizes, where it names none."""
+    there = diverged(f"{error.what} at step {step}", method)
+    return there if there.flags and not error.flags else error
+
+
+@contextmanager
+def told_by(*settings: Any) -> Iterator[None]:
+    """Name the step sizes of whatever diverges within by the flags that these settings have for them."""
+    try:
+        yield
+    except Diverged as error:
+        if not error.flags:
+            raise
+        known = [flag for one in settings for flag in step_sizes(one)]
+        same = {(flag.owner, flag.path[-1]) for flag in error.flags}
+        raise Diverged.of(error.what, [flag for flag in known if (flag.owner, flag.path[-1]) in same]) from None
+
+
+class Unlogged:
+    """What is known of the metrics of steps that are not logged, without waiting for a GPU at each of them."""
+
+    def __init__(self) -> None:
+        self.zeros: dict[str, Any] = {}
+        """Of each metric a sum of zeros, which is no zero any more once the metric was not finite."""
+
+    def see(self, metrics: Mapping[str, Tensor | float]) -> None:
+        """Take note of a step."""
+        for name, value in metrics.items():
+            self.zeros[name] = self.zeros.get(name, 0.0) + value * 0
+
+    def check(self, step: int, method: Any) -> None:
+        """See that all were finite since the last look.
+
+        Raises:
+            Diverged: One was not.
+        """
+        for name, zero in self.zeros.items():
+            if float(zero) != 0:
+                raise diverged(f"{name} was infinite or no number before step {step}", method)
+        self.zeros = {}
+
+
+def check_metrics(metrics: Mapping[str, float], step: int, method: Any) -> None:
+    """See that metrics are finite.
+
+    Raises:
+        Diverged: One is not.
+    """
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise diverged(f"{name} became {value} at step {step}", method)
+
+
+def check_learned(learned: Mapping[str, Tensor], most: float, step: int, method: Any) -> None:
+    """See that what was learned is finite and not too large: one pass over each tensor.
+
+    Args:
+        learned: Tensors by what they are called.
+        most: The largest size of a value, infinite where any finite one may be.
+        step: After which.
+        method: Settings.
+
+    Raises:
+        Diverged: It is not.
+    """
+    for name, tensor in learned.items():
+        if not tensor.is_floating_point() or not tensor.numel():
+            continue
+        low, high = (float(end) for end in tensor.detach().aminmax())  # NaN is both, where there is one
+        largest = max(-low, high) if low == low else low
+        if not largest <= most or math.isinf(largest):
+            raise diverged(f"{name} became {largest:.3g} at step {step}", method)
+
+
+def _is_step_size(flag: Flag) -> bool:
+    words = flag.path[-1].split("_")
+    return "lr" in words and "warm" not in words and kind_of_type(flag.hint) == "number"
