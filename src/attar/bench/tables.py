@@ -178,7 +178,7 @@ def family_rows(steps: int, sets: int, networks: int, experts: Experts) -> tuple
     dcc_loops: dict[str, Any] = {"network_draws": max(1, steps // 10), "matches": 10, "network_epochs": 5}
     flat = dataclasses.replace(experts, flat_radius=0.01)
     gentle = {"student_lr": 0.002, "lr_lr": 1e-7, "lr": 10.0}  # with momentum a step counts tenfold
-    smooth = Experts(**{**SMOOTH.to_json(), "experts": experts.experts, "expert_epochs": experts.expert_epochs})
+    smooth = Experts(**{**SMOOTH.to_json(), "experts": experts.experts, "epochs": experts.epochs})
     recover: dict[str, Any] = {"block_steps": 3 * steps}
     untouched: dict[str, Any] = {"start": "real", "block_steps": 1, "image_lr": 0.0, "rounding": "nearest"}
     return (
@@ -214,7 +214,7 @@ def cifar_rows(steps: int, sets: int, networks: int) -> tuple[Row, ...]:
     )
 
 
-DIGIT_EXPERTS = Experts(experts=5, expert_epochs=21, expert_lr=0.05, expert_batch=64)
+DIGIT_EXPERTS = Experts(experts=5, epochs=21, lr=0.05, batch=64)
 """Experts that learn digits in so few epochs; the field's step size and batch are for sets forty times as large."""
 KINDS: tuple[Labels, ...] = ("hard", "soft", "taught")
 """The order in which rows stand; what learns from other labels is not to be compared."""

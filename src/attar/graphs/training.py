@@ -19,7 +19,7 @@ from attar.core import store
 from attar.core.errors import InputError, unknown
 from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed
-from attar.core.settings import Range, Settings
+from attar.core.settings import Hidden, Range, Settings
 from attar.graphs.artefact import CondensedGraphs
 from attar.graphs.collection import GraphCollection
 from attar.graphs.networks import Architecture, GraphNetwork, classification_loss
@@ -41,7 +41,7 @@ TESTED_AT_ONCE = 1024
 class Protocol(Settings):
     """How a network is trained."""
 
-    name: str = "own"
+    name: Annotated[str, Hidden()] = "own"
     """What tables call it."""
     epochs: Annotated[int, Range(1)] = 500
     """Passes over the set."""

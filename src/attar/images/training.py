@@ -25,7 +25,7 @@ from attar.core.engine import Metrics
 from attar.core.errors import InputError, unknown
 from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed
-from attar.core.settings import Range, Settings
+from attar.core.settings import Hidden, Range, Settings
 from attar.core.state import rebuilt
 from attar.images.data.pixels import Split
 from attar.images.data.whiten import Transform
@@ -39,7 +39,7 @@ from attar.images.views.crops import crop_and_flip, cutmix, mixup, shuffle_tiles
 class Protocol(Settings):
     """How a network is trained: SGD with cross-entropy, the step size cut once, DSA on every batch, unless said."""
 
-    name: str
+    name: Annotated[str, Hidden()]
     """What the protocol is called in scores and cards."""
     epochs: Annotated[int, Range(1)]
     """Passes over the training images."""

@@ -19,7 +19,7 @@ from torch import Tensor
 from attar.core.engine import Metrics
 from attar.core.errors import InputError, unknown
 from attar.core.runtime import Runtime
-from attar.core.settings import Range, Settings
+from attar.core.settings import Range, Role, Settings
 from attar.core.state import rebuilt
 from attar.images.artefact import CondensedImages
 from attar.images.condense.adjoint import Batch, Matched, Student, Task, Way, Waypoint, match
@@ -122,7 +122,7 @@ class TrajectoryMatching(Settings):
     augmentation: str | None = None
     """DSA operations joined by underscores, or none, for experts and students alike; the field's six (five for digits)
     unless given."""
-    experts: Experts = field(default_factory=Experts)
+    experts: Annotated[Experts, Role()] = field(default_factory=Experts)
     """How experts are trained, and where they lie."""
 
     name = "trajectory-matching"
@@ -183,21 +183,21 @@ class TrajectoryMatching(Settings):
         if self.first_start >= last:
             raise InputError(f"first_start is {self.first_start}, but students set out before epoch {last}.")
         needed = last - 1 + self.span
-        epochs = self.experts.expert_epochs or needed
+        epochs = self.experts.epochs or needed
         if epochs < needed:
-            raise InputError(f"expert_epochs is {epochs}, but students follow experts up to epoch {needed}.")
+            raise InputError(f"experts have {epochs} epochs, but students follow them up to epoch {needed}.")
         count = self.experts.experts or (100 if on_gpu else 10)
-        taken = self.span * -(-len(source.train) // self.experts.expert_batch)
+        taken = self.span * -(-len(source.train) // self.experts.batch)
         return replace(
             self,
             steps=self.steps or (5000 if on_gpu else 300),
             student_steps=min(20, taken) if self.student_steps is None else self.student_steps,
             last_start=last,
             batch=self.batch or sum(per_class(self.ipc, len(source.classes))),
-            student_lr=self.experts.expert_lr if self.student_lr is None else self.student_lr,
+            student_lr=self.experts.lr if self.student_lr is None else self.student_lr,
             augmentation=augmentation,
             architecture=self.architecture.resolve(source.shape),
-            experts=replace(self.experts, experts=count, expert_epochs=epochs),
+            experts=replace(self.experts, experts=count, epochs=epochs),
         )
 
     @property
@@ -215,7 +215,7 @@ class TrajectoryMatching(Settings):
 
     def build(self, source: ImageSource, runtime: Runtime) -> Distilling:
         """Experts, found or trained; synthetic images at their start; a student."""
-        assert self.experts.expert_epochs is not None and self.student_lr is not None, "resolve the settings first"
+        assert self.experts.epochs is not None and self.student_lr is not None, "resolve the settings first"
         if self.zca:
             source = source.whitened(raw=True)
         pool = open_experts(
@@ -223,7 +223,7 @@ class TrajectoryMatching(Settings):
             self.architecture,
             self.augmentation or "none",
             self.experts,
-            self.experts.expert_epochs,
+            self.experts.epochs,
             runtime,
         )
         flat = flat_network(self.architecture, source, runtime)
