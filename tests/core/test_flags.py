@@ -144,6 +144,11 @@ def test_every_type_is_read():
     )
 
 
+def test_none_is_a_value_where_a_setting_can_be_left_open():
+    assert made("--gate none")["method"].gate is made("--gate None")["method"].gate is None
+    assert made("--network none --out none")["method"] == Method(network="none", out=Path("none"))
+
+
 def test_values_of_one_level_are_checked_together():
     assert made("--lr 7 --epochs 8")["method"].training == Training(lr=7, epochs=8)
     assert refusal("--lr 7") == "lr is 7.0; it must be at most epochs, 3."
@@ -256,7 +261,7 @@ def test_settings_in_words_have_the_everyday_ones_first():
     assert [text.everyday for text in texts[:3]] == [True, True, False]
     known = {text.setting: (text.type, text.default) for text in texts}
     assert known["real_batch"] == ("whole number, at least 1", "nothing")
-    assert known["gate"] == ("number, at least 0, or None", "1.5")
+    assert known["gate"] == ("number, at least 0, or none", "1.5")
     assert known["siamese"] == ("yes or no", "yes")
     assert known["teacher.training.lr"] == ("number, at least 0", "0.2")
 

@@ -314,7 +314,8 @@ def _read(given: dict[str, tuple[Any, list[str]]]) -> dict[str, Any] | None:
     fields = {f"f{number}": hint for number, (hint, _) in enumerate(given.values())}
     made = dataclasses.make_dataclass("Given", [(field, _readable(hint)) for field, hint in fields.items()])
     words: list[str] = []
-    for field, (_, own) in zip(fields, given.values(), strict=True):
+    for field, (hint, own) in zip(fields, given.values(), strict=True):
+        own = ["None"] if own == ["none"] and _takes_none(hint) and not _takes_text(hint) else own
         words += [f"--{field}={own[0]}"] if len(own) == 1 else [f"--{field}", *own]
     try:
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
@@ -325,7 +326,7 @@ def _read(given: dict[str, tuple[Any, list[str]]]) -> dict[str, Any] | None:
 
 
 def _at_home(value: Any) -> Any:
-    """Paths with the home folder in place of `~`, which the shell leaves where it is quoted or behind an equals sign."""
+    """Paths with the home folder in place of `~`, which a shell leaves there behind an equals sign."""
     if isinstance(value, tuple):
         return tuple(map(_at_home, value))
     return value.expanduser() if isinstance(value, Path) else value
@@ -384,10 +385,11 @@ def _words(flag: Flag, value: Any) -> list[str]:
 
 
 def _text(flag: Flag, everyday: bool) -> FlagText:
-    words, default = type_words(flag.hint), default_words(flag.default)
-    if _takes_none(flag.hint) and default != "nothing" and _bare(flag.hint) is not Any:
-        words += ", or None"
-    return FlagText(flag.name, ".".join(flag.path), words, default, flag.sentence, everyday)
+    words, default, sentence = type_words(flag.hint), default_words(flag.default), flag.sentence
+    if default != "nothing":
+        sentence = sentence.replace("; none unless given", "")  # said where None is usual, and the class has another
+        words += ", or none" if _takes_none(flag.hint) and _bare(flag.hint) is not Any else ""
+    return FlagText(flag.name, ".".join(flag.path), words, default, sentence, everyday)
 
 
 def _flag_name(name: str) -> str:
@@ -450,6 +452,11 @@ def _range(hint: Any) -> Range | None:
 
 def _takes_none(hint: Any) -> bool:
     return type(None) in get_args(_bare(hint)) or _bare(hint) is Any
+
+
+def _takes_text(hint: Any) -> bool:
+    """Whether a type takes any word, or one of some words."""
+    return any(_bare(option) in (str, Any, Path) for option in _options(hint)) or bool(_choices(hint))
 
 
 def _takes_several(hint: Any) -> bool:

@@ -83,9 +83,9 @@ class TrajectoryMatching(Settings):
     last_start: Annotated[int, Range(1)] | None = None
     """T⁺: students set out before this epoch; 5 below ten images per class, 20 below fifty, then 40 unless given."""
     grow_from: Annotated[int, Range(1)] | None = None
-    """The bound on start epochs with which to begin; `last_start` unless given."""
+    """The bound on start epochs with which to begin; --last-start unless given."""
     grow_over: Annotated[int, Range(1)] = 1000
-    """Steps over which it grows to `last_start`."""
+    """Steps over which it grows to --last-start."""
     batch: Annotated[int, Range(1)] | None = None
     """Batch size of a student's steps, in synthetic images; all of them unless given."""
     lr: Annotated[float, Range(0)] = 100.0

@@ -79,7 +79,7 @@ class StoreLabels(Settings):
     """What the teacher's batch norm goes by: what it remembers, or the images asked about together (as SRe2L's CIFAR
     script does, and CV-DD on purpose)."""
     together: Annotated[int, Range(2)] = 128
-    """Images asked about together under `teacher_bn="batch"`, in random order."""
+    """Images asked about together where batch norm goes by the batch, in random order."""
     teacher: str | None = None
     """Folder of a trained network, or transformers:NAME_OR_FOLDER; the set's own unless given."""
     teacher_digest: Annotated[str, Hidden()] = ""
