@@ -48,7 +48,7 @@ def main() -> None:
 def methods(*, quick: bool) -> list[str]:
     """One of each family, and what they have to beat."""
     steps, width, narrow = (2, ",width=8", ",width=8") if quick else (60, "", ",width=32")
-    students = f"steps={max(1, steps // 3)},last_start=2,lr=100,lr_lr=1e-6,experts=2,expert_batch=64{width}"
+    students = f"steps={max(1, steps // 3)},last_start=2,lr=100,lr_lr=1e-6,experts=2,experts.batch=64{width}"
     return [
         "random",
         "class-mean",

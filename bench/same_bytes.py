@@ -157,7 +157,8 @@ def experts(folder: Path, renamed: Names) -> None:
 
     verb, word = (verbs.train_experts, "architecture") if hasattr(verbs, "train_experts") else (verbs.train, "network")
     for radius in (0.0, 0.01):
-        how = Experts(experts=2, expert_epochs=2, expert_folder=str(folder / f"radius-{radius}"), flat_radius=radius)
+        place = str(folder / f"radius-{radius}")  # names that both checkouts read
+        how = Experts.from_json({"experts": 2, "expert_epochs": 2, "expert_folder": place, "flat_radius": radius})
         verb(small.data_of("images"), how, **{word: Architecture(width=8)}, zca=True, engine=machine())
 
 
@@ -168,8 +169,8 @@ OTHERS = {
     "attar.train_experts": experts,
 }
 """Verbs that are no method; all of images."""
-LABELLED = dict.fromkeys(OTHERS, "random") | {"attar.label": "sre2l"}
-"""The method whose set they work on, where they do."""
+LABELLED = dict.fromkeys(OTHERS, "random") | {"attar.label": "sre2l", "attar.train_experts": "experts"}
+"""The method whose settings they have, or whose set they work on."""
 
 
 # ---------------------------------------------------------------------------------------------------- settings by name
@@ -260,7 +261,7 @@ class Compared:
     def values(self, name: str, key: str, old: Any, new: Any) -> None:
         """Compare plain values: what was said must still be said; more may be."""
         if isinstance(old, dict) and isinstance(new, dict):
-            old = self.in_new_words(old, new) if key.rpartition(".")[2] == "settings" else old
+            old = self.in_new_words(old, new) if key.rpartition(".")[2] in ("settings", "training") else old
             for inner, value in old.items():
                 self.values(name, f"{key}.{inner}".strip("."), value, new.get(inner, MISSING))
             for inner in new.keys() - old.keys():

@@ -18,7 +18,7 @@ from attar.core.runtime import Engine
 from attar.images.condense.ast import SMOOTH
 from attar.images.experts import Experts
 
-EXPERTS = Experts(experts=2, expert_epochs=8, expert_lr=0.05, expert_batch=64)
+EXPERTS = Experts(experts=2, epochs=8, lr=0.05, batch=64)
 TRAJECTORY = {"steps": 15, "student_steps": 10, "last_start": 6, "lr": 50.0, "lr_lr": 1e-4, "experts": EXPERTS}
 MATCHES = {"network_draws": 5, "network_epochs": 10}
 BRIEF = {
@@ -26,7 +26,7 @@ BRIEF = {
     "datadam": {"steps": 200},
     "atom": {"steps": 200},
     "ftd": {**TRAJECTORY, "lr": 10.0, "lr_lr": 1e-6},
-    "ast": {**TRAJECTORY, "lr_lr": 1e-7, "student_lr": 0.002, "experts": replace(SMOOTH, experts=2, expert_epochs=8)},
+    "ast": {**TRAJECTORY, "lr_lr": 1e-7, "student_lr": 0.002, "experts": replace(SMOOTH, experts=2, epochs=8)},
     "sre2l": {"block_steps": 300},
     "cda": {"block_steps": 300},
     "hello": {"fit_steps": 50},

@@ -2,6 +2,9 @@
 
     python docs/write_methods.py
 
+Those of verbs without a method are written into `verbs.json` beside them, those of the tables of `attar bench` into
+`src/attar/bench/tables.json`, in the same way.
+
 The other facts of these files (verb, settings class, summary, paper, extra, everyday settings) are written by hand.
 A test compares; run this after a change of a setting, its default or its sentence.
 """
@@ -14,13 +17,15 @@ from typing import Any
 
 from attar.core.flags import texts_of
 from attar.core.kinds import BUILT_IN, imported
+from attar.core.registry import FILE, USUAL
 
 HOME = Path(__file__).parents[1] / "src" / "attar"
 
 
-def file_of(kind: str) -> Path:
-    """The file of a kind's methods."""
-    return HOME / kind / "methods.json"
+def files() -> list[Path]:
+    """The files of all kinds, and that of `attar bench`."""
+    beside = [HOME / kind / name for kind in BUILT_IN for name in (FILE, USUAL)]
+    return [*(file for file in beside if file.exists()), HOME / "bench" / "tables.json"]
 
 
 def written(facts: dict[str, Any]) -> str:
@@ -29,12 +34,13 @@ def written(facts: dict[str, Any]) -> str:
 
 
 def _method(facts: dict[str, Any]) -> dict[str, str]:
-    settings = imported(facts["settings"], facts["extra"])
+    settings = imported(facts["settings"], facts.get("extra", ""))
     flags = [_line(dataclasses.asdict(text)) for text in texts_of(settings, facts["everyday"])]
     lines = ",\n".join(f"      {flag}" for flag in flags)
     values = {name: _line(value) for name, value in facts.items() if name != "presets"}
-    values |= {"presets": _line(presets_of(settings)), "flags": f"[\n{lines}\n    ]"}
-    if facts["paper"]:
+    values |= {"presets": _line(presets_of(settings))} if "presets" in facts else {}
+    values["flags"] = f"[\n{lines}\n    ]"
+    if facts.get("paper"):
         values["paper"] = _object({name: _line(value) for name, value in facts["paper"].items()}, 2)
     return values
 
@@ -60,6 +66,5 @@ def _line(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    for kind in BUILT_IN:
-        file = file_of(kind)
+    for file in files():
         file.write_text(written(json.loads(file.read_text(encoding="utf-8"))), encoding="utf-8")

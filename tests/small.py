@@ -39,10 +39,10 @@ TRAJECTORY = {
 }
 SMOOTH = {
     "experts": 2,
-    "expert_lr": 0.003,
-    "expert_momentum": 0.9,
-    "expert_decay": 1e-3,
-    "expert_cut_epoch": 27,
+    "lr": 0.003,
+    "momentum": 0.9,
+    "weight_decay": 1e-3,
+    "cut_epoch": 27,
     "smooth_penalty": 2.0,
     "smooth_warm_up": True,
 }

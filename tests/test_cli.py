@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attar.cli import VERBS, main, usage
+from attar.cli import main, usage
+from attar.commands.verbs import VERBS
 from attar.core.registry import METHODS
 
 CHEAP = ["--steps", "2", "--real-batch", "2", "--width", "8", "--device", "cpu", "--quiet"]
@@ -63,10 +64,12 @@ def test_a_closed_pipe_ends_quietly():
 
 
 def test_what_follows_a_verb_stands_apart_from_what_it_does():
-    lines = usage().split("verbs:\n")[1].split("\n\n")[0].splitlines()
-    starts = {line.index(VERBS[line.split()[0]][1]) for line in lines}
+    lines = [line for line in usage().splitlines() if line.strip() and line.split()[0] in VERBS]
+    told = [line for line in lines if line.endswith(VERBS[line.split()[0]][1])]
+    assert len(told) == len(VERBS)
+    starts = {line.index(VERBS[line.split()[0]][1]) for line in told}
     assert len(starts) == 1
-    assert all(line[:start].endswith("  ") for line in lines for start in starts)
+    assert all(line[:start].endswith("  ") for line in told for start in starts)
 
 
 def test_sentences_of_several_lines_flow_in_help(capsys, monkeypatch):
@@ -187,7 +190,8 @@ def test_unknown_names_are_refused_with_the_nearest_right_one(capsys, tmp_path):
 
 
 def test_ipc_must_be_at_least_one_and_at_most_the_smallest_class(capsys, tmp_path, pictures):
-    assert refusal(capsys, "condense", "dm", "--ipc", 0) == "attar: ipc is 0; it must be at least 1."
+    line = refusal(capsys, "condense", "dm", "--ipc", 0)
+    assert line == "attar: --ipc takes one or several whole numbers, each at least 1, not '0'."
     line = refusal(capsys, "condense", "dm", "--data", pictures, "--ipc", 9, "--out", tmp_path / "x")
     assert line == (
         "attar: ipc is 9, but class 'cat' of farm has 8 images. "
@@ -205,7 +209,7 @@ def test_a_number_for_each_class_is_given_in_a_row(pictures, tmp_path, capsys, m
 
 def test_numbers_that_fit_no_classes_are_refused(capsys, tmp_path, pictures):
     line = refusal(capsys, "condense", "dm", "--data", pictures, "--ipc", 3, 0, "--out", tmp_path / "x")
-    assert line == "attar: number 2 of ipc is 0; it must be at least 1."
+    assert line == "attar: --ipc takes one or several whole numbers, each at least 1, not '3 0'."
     line = refusal(capsys, "condense", "dm", "--data", pictures, "--ipc", 3, 2, 1, "--out", tmp_path / "x")
     assert line == "attar: ipc has 3 numbers for 2 classes; give one for all, or one for each class."
     line = refusal(capsys, "condense", "dm", "--data", pictures, "--paper", "cifar10", "--ipc", 3, 2)

@@ -79,7 +79,7 @@ def test_the_code_of_a_page_runs_in_its_order(page, tmp_path):
 
 
 def test_the_readme_and_the_pages_name_only_verbs_that_there_are():
-    from attar.cli import VERBS
+    from attar.commands.verbs import VERBS
 
     for page in [README, *DOCS.glob("[a-z]*.md")]:
         blocks = "\n".join(re.findall(r"^```\w*\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE))

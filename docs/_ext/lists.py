@@ -17,6 +17,8 @@ OTHER_FILES = {
     "core/glossary.json": "the sentence of every setting that several methods share",
     "images/data/comp_dd.json": "the published subsets of Comp-DD",
     "reporting/page.css": "the style of the report page",
+    "tables.json": "the tables of `attar bench` in words",
+    "verbs.json": "the verbs without a method in words",
     "reporting/page.js": "the few lines of script of the report page",
 }
 """Files that have no docstring, by their path or their name."""

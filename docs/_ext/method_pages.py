@@ -8,7 +8,8 @@ from typing import Any
 
 from attar.bench.published import datasets, published
 from attar.bench.tables import NAMES
-from attar.cli import VERBS, usage
+from attar.cli import usage
+from attar.commands.verbs import VERBS
 from attar.core.kinds import kind_named
 from attar.core.registry import METHODS, Entry
 from attar.core.score import Score

@@ -1,6 +1,6 @@
 """`attar VERB ...`: the command line, made from the settings' own types and sentences.
 
-Two stages: the table below names the one file of `attar.commands` that is imported, and for a verb with methods the
+Two stages: the table of verbs names the one file of `attar.commands` that is imported, and for a verb with methods the
 registry names the one method. Torch comes late, so that help is quick.
 """
 
@@ -12,50 +12,34 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
+from attar.commands.verbs import GROUPS, MAKING, VERBS
 from attar.core.errors import InputError, Interrupted, unknown
 from attar.core.launcher import rank
-
-MAKING = ("condense", "compress", "distill", "train")
-"""Verbs that make something by a method; they have one face."""
-VERBS = {
-    "condense": ("METHOD --data DATA", "a labelled data set into a few samples per class"),
-    "compress": ("METHOD --data DATA", "a mixture or a network's convolutions into fewer bytes"),
-    "distill": ("METHOD --teacher TEACHER --data DATA", "a trained model into a smaller one, the student"),
-    "evaluate": ("FOLDER", "train fresh networks on a condensed set and test them; or test a student"),
-    "label": ("FOLDER", "store a teacher's answers to many views of a condensed set"),
-    "train": ("METHOD --data DATA", "what other methods build on: experts for trajectory matching"),
-    "methods": ("", "what there is, one line each"),
-    "data": ("DATA", "what a data set holds, as attar reads it"),
-    "cite": ("METHOD", "the paper, as BibTeX"),
-    "import": ("FILE --data DATA", "a released set (.pt, pictures) into an artefact"),
-    "report": ("FOLDER", "everything below a folder, as one static page"),
-    "push": ("FOLDER user/name", "an artefact to the hub"),
-    "bench": ("TABLE", "a table of methods, measured beside the published figures"),
-}
-"""Verb: what follows it, and what it does. Its code is `attar.commands.VERB`, or `attar.commands.making`."""
 
 FIRST = """first:
   attar condense datadam --data digits --ipc 10 --out runs/digits
   attar evaluate runs/digits
+
+Help of anything: attar VERB --help, attar VERB METHOD --help
 """
 
 
 def usage() -> str:
     """What `attar --help` prints."""
-    lines = {f"{verb} {words}": what for verb, (words, what) in VERBS.items()}
-    width = max(map(len, lines)) + 2
-    verbs = "\n".join(f"  {line:<{width}}{what}" for line, what in lines.items())
+    width = max(len(f"{verb} {words}") for verb, (words, _) in VERBS.items()) + 2
+    groups = []
+    for title, verbs in GROUPS.items():
+        lines = [f"  {f'{verb} {VERBS[verb][0]}':<{width}}{VERBS[verb][1]}" for verb in verbs]
+        groups.append("\n".join([f"{title}:", *lines]))
     longest = max(len(verb) for verb in MAKING)
     held = "\n".join(f"  {verb:<{longest}}  {_holding(verb)}" for verb in MAKING)
+    shown = "\n\n".join([*groups, f"what there are methods for:\n{held}"])
     return f"""usage: attar VERB ... [--help]
 
-attar turns something large into something small that does the same job, and measures how much was kept.
+attar turns something large into something small that does the same job, and
+measures how much was kept.
 
-verbs:
-{verbs}
-
-what there are methods for:
-{held}
+{shown}
 
 {FIRST}"""
 
@@ -75,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _dispatch(arguments)
             sys.stdout.flush()
     except InputError as error:
-        _complain(str(error))
+        _complain(" ".join(line.strip() for line in str(error).splitlines()))
         sys.exit(2)
     except Interrupted as stop:
         _complain(f"{stop}; nothing is lost. To go on, run the same command again:\n  attar {_quoted(arguments)}")
@@ -92,19 +76,32 @@ def _dispatch(arguments: list[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage(), end="")
         return
-    if arguments[0] == "--version":
+    if arguments[0] in ("-V", "--version"):
         from attar.core.version import __version__
 
         print(f"attar {__version__}")
         return
     verb, *rest = arguments
     if verb not in VERBS:
-        raise unknown("verb", verb, VERBS)
+        raise _unknown(verb)
     if verb in MAKING:
         importlib.import_module("attar.commands.making").main(verb, rest)
         return
     module = f"{verb}_" if keyword.iskeyword(verb) else verb
     importlib.import_module(f"attar.commands.{module}").main(rest)
+
+
+def _unknown(word: str) -> InputError:
+    """The error for a word that is not a verb; where it is a method, with the verb that it goes with."""
+    from attar.core.flags import is_flag
+    from attar.core.registry import methods
+
+    if is_flag(word):
+        return InputError(f"a verb comes before {word}: {', '.join(VERBS)}. For help: attar --help")
+    entry = methods().get(word.replace("_", "-"))
+    if entry is not None:
+        return InputError(f"{word!r} is a method, not a verb: attar {entry.verb} {entry.name}")
+    return unknown("verb", word, VERBS)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from attar.core.artefact import ARTEFACT, Shareable
 from attar.core.divergence import told_by
 from attar.core.engine import Artefact, Method
 from attar.core.errors import InputError
-from attar.core.kinds import Kind, built_in, imported, kind_for, kind_in, kind_of, kinds
+from attar.core.kinds import Kind, built_in, imported, kind_for, kind_in, kind_of, kind_with
 from attar.core.machine import Engine
 from attar.core.provenance import Call, asked_for
 from attar.core.runtime import Runtime
@@ -325,20 +325,6 @@ def reading_of(artefact: Any, kind: Kind) -> Any:
     """How the data were read that an artefact was made from."""
     call = artefact.origin.call if artefact.origin else None
     return kind.read().from_json((call or {}).get("reading") or {})
-
-
-def kind_with(verb: str, name: str = "") -> Kind:
-    """The kind of a name that has a verb; the one kind that has it, where there is no name.
-
-    Raises:
-        InputError: No such kind, or several.
-    """
-    having = {kind.name: kind for kind in kinds().values() if verb in kind.tasks}
-    if name in having:
-        return having[name]
-    if name or len(having) != 1:
-        raise InputError(f"`attar {verb}` is for {', '.join(having)}; say which.")
-    return next(iter(having.values()))
 
 
 def open_artefact(folder: str | Path) -> Any:

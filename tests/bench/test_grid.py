@@ -46,10 +46,10 @@ def test_what_is_not_given_of_networks_and_experts_stays_the_methods_own():
     assert method_named("rded:observer.width=8", 1) == RDED(
         ipc=1, observer=Auxiliary(architecture=Architecture(norm="batch", width=8))
     )
-    made = method_named("datm:experts=2,expert_epochs=3,width=4", 1)
+    made = method_named("datm:experts=2,experts.epochs=3,width=4", 1)
     usual = DATM(ipc=1)
     assert made.architecture == dataclasses.replace(usual.architecture, width=4)
-    assert made.experts == dataclasses.replace(usual.experts, experts=2, expert_epochs=3)
+    assert made.experts == dataclasses.replace(usual.experts, experts=2, epochs=3)
 
 
 def test_a_line_says_what_labels_its_sets_have():

@@ -144,6 +144,11 @@ def test_every_type_is_read():
     )
 
 
+def test_none_is_a_value_where_a_setting_can_be_left_open():
+    assert made("--gate none")["method"].gate is made("--gate None")["method"].gate is None
+    assert made("--network none --out none")["method"] == Method(network="none", out=Path("none"))
+
+
 def test_values_of_one_level_are_checked_together():
     assert made("--lr 7 --epochs 8")["method"].training == Training(lr=7, epochs=8)
     assert refusal("--lr 7") == "lr is 7.0; it must be at most epochs, 3."
@@ -161,25 +166,48 @@ def test_words_without_a_flag_go_where_they_are_expected():
     assert parts["given"] == Given(folders=("a", "b"), data="d")
     with pytest.raises(InputError) as refused:
         parse({"given": Given}, [], program="attar evaluate", positional=("folders",))
-    assert str(refused.value) == "FOLDERS must be given: several texts. For help: attar evaluate --help"
+    assert str(refused.value) == "FOLDERS must be given. For help: attar evaluate --help"
 
 
 @pytest.mark.parametrize(
     "line, sentence",
     [
         ("--real-bach 3", "unknown flag --real-bach; did you mean '--real-batch'? All settings: @ --help-all"),
+        ("-real_batch 3", "unknown flag -real_batch; did you mean '--real-batch'? All settings: @ --help-all"),
+        ("—IPC 3", "unknown flag —IPC; did you mean '--ipc'? All settings: @ --help-all"),
+        ("--student.gate 3", "unknown flag --student.gate; did you mean '--gate'? All settings: @ --help-all"),
+        ("--hlep", "unknown flag --hlep; did you mean '--help'? All settings: @ --help-all"),
         ("--rows 3", "unknown flag --rows. All settings: @ --help-all"),
         ("--folder f", "unknown flag --folder. All settings: @ --help-all"),
         ("--no-start", "unknown flag --no-start; did you mean '--start'? All settings: @ --help-all"),
         ("--real-batch abc", "--real-batch takes a whole number, at least 1, not 'abc'."),
         ("--real-batch 1.5 --lr 1", "--real-batch takes a whole number, at least 1, not '1.5'."),
-        ("--real-batch --lr 1", "--real-batch needs a value: whole number, at least 1."),
-        ("--ipc", "--ipc needs a value: one or several whole numbers, each at least 1."),
+        ("--real-batch 0", "--real-batch takes a whole number, at least 1, not '0'."),
+        (f"--real-batch {'7x' * 99}", f"--real-batch takes a whole number, at least 1, not '{'7x' * 30}...'."),
+        (f"--real-batch {'7' * 9999}", f"--real-batch takes a whole number, at least 1, not '{'7' * 60}...'."),
+        ("--teacher.lr -1", "--teacher.lr takes a number, at least 0, not '-1'."),
+        ("--cuts 1 nan", "--cuts takes several numbers, not '1 nan'."),
+        ("--gate inf", "--gate takes a number, at least 0, not 'inf'."),
+        ("--ipc 3 0", "--ipc takes one or several whole numbers, each at least 1, not '3 0'."),
+        ("--real-batch --lr 1", "--real-batch needs a value, a whole number, at least 1."),
+        ("--out -x", "--out needs a value, a path. One that begins with a dash is given as --out=-x."),
+        ("--out=", "--out needs a value, a path, not an empty one."),
+        ("--ipc", "--ipc needs a value, one or several whole numbers, each at least 1."),
         ("--start nois", "--start takes real or noise, not 'nois'; did you mean 'noise'?"),
         ("--picks a c", "--picks takes any of a, b, not 'c'."),
-        ("--siamese=yes", "--siamese takes no value; say --siamese or --no-siamese."),
-        ("--real-batch 3 4", "'4' stands alone; a setting is given as --name value. For help: @ --help"),
-        ("--real-batch 0", "real_batch is 0; it must be at least 1."),
+        ("--siamese=yes", "--siamese takes no value, not 'yes'; say --siamese or --no-siamese."),
+        ("--siamese False", "--siamese takes no value, not 'False'; say --siamese or --no-siamese."),
+        ("--gate 1 --gate 2", "--gate is given twice; give it once."),
+        ("--siamese --no-siamese", "--siamese is given twice; give it once."),
+        ("--real-batch 3 4", "'4' belongs to no flag; a setting is given as --name value. For help: @ --help"),
+        (
+            "real-batch=4",
+            "'real-batch=4' belongs to no flag; did you mean '--real-batch'? A setting is given as --name value. "
+            "For help: @ --help",
+        ),
+        ("--ipc 0 --real-bach 3", "--ipc takes one or several whole numbers, each at least 1, not '0'."),
+        ("--real-bach 3 --ipc 0", "unknown flag --real-bach; did you mean '--real-batch'? All settings: @ --help-all"),
+        ("--ipc 0 --gate x", "--ipc takes one or several whole numbers, each at least 1, not '0'."),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(line, sentence, capsys):
@@ -194,6 +222,16 @@ def test_a_flag_of_a_role_is_found_by_its_own_name():
 @dataclass(frozen=True, kw_only=True)
 class OnlyTeacher(Settings):
     teacher: Annotated[Teacher, Role()] = Teacher()
+
+
+def test_a_path_begins_at_home(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert made("--out ~/x")["method"].out == Path("/home/ada/x")
+
+
+def test_flags_that_were_taken_before_may_have_been_meant():
+    with pytest.raises(InputError, match="did you mean '--paper'"):
+        parse({"method": Method()}, ["--papr", "x"], program="", others=("--paper",))
 
 
 def test_a_flag_of_two_groups_is_our_mistake():
@@ -223,7 +261,7 @@ def test_settings_in_words_have_the_everyday_ones_first():
     assert [text.everyday for text in texts[:3]] == [True, True, False]
     known = {text.setting: (text.type, text.default) for text in texts}
     assert known["real_batch"] == ("whole number, at least 1", "nothing")
-    assert known["gate"] == ("number, at least 0, or None", "1.5")
+    assert known["gate"] == ("number, at least 0, or none", "1.5")
     assert known["siamese"] == ("yes or no", "yes")
     assert known["teacher.training.lr"] == ("number, at least 0", "0.2")
 
@@ -238,13 +276,19 @@ def test_words_are_the_inverse():
     assert "--no-siamese" in short and "--out=--odd" in short and "--start" not in short
 
 
+def values_of(settings):
+    """The values of all settings that are flags."""
+    return {flag.name: flag.default for flag in flags_of(settings)}
+
+
 @pytest.mark.parametrize("entry", [*SMALL, *VARIANTS])
 def test_settings_of_a_method_survive_the_command_line(entry):
     method = method_of(entry)
     family = type(method)
     for start, changed in ((family(), True), (family(), False)):
         words = words_of(flags_of(start), method, changed=changed)
-        assert parse({"method": start}, words, program="")["method"] == method
+        made = parse({"method": start}, words, program="")["method"]
+        assert values_of(made) == values_of(method)
 
 
 def test_flags_need_neither_torch_nor_tyro():

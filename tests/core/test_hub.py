@@ -294,5 +294,5 @@ def test_another_kind_of_that_name_is_refused(engine, hub):
 def test_a_folder_that_is_none_is_not_looked_for_on_the_hub(hub, capsys):
     with pytest.raises(SystemExit):
         main(["push", "no/folder", "ada/x"])
-    assert capsys.readouterr().err.strip() == "attar: no/folder is no folder."
+    assert capsys.readouterr().err.strip() == "attar: no/folder is not a folder."
     assert hub.asked == []

@@ -1,4 +1,6 @@
 import dataclasses
+import hashlib
+import json
 
 import pytest
 import torch
@@ -54,7 +56,7 @@ def test_a_vector_is_the_networks_parameters_and_back(digits):
 
 
 def test_a_plain_expert_is_what_torchs_own_sgd_makes(few_digits):
-    experts = Experts(expert_batch=50, expert_momentum=0.9, expert_decay=1e-3, expert_cut_epoch=1, expert_cut=0.5)
+    experts = Experts(batch=50, momentum=0.9, weight_decay=1e-3, cut_epoch=1, cut=0.5)
     vectors = train(few_digits, experts)[0]
     runtime = Runtime(ENGINE)
     flat = flat_network(SMALL, few_digits, runtime)
@@ -140,7 +142,7 @@ def test_the_penalty_trains_through_second_derivatives_and_knows_no_labels(few_d
 def test_the_warm_up_is_a_scale_of_the_loss(few_digits):
     scales = [SMOOTH.loss_scale(epoch) for epoch in (0, 1, 9, 10, 30)]
     assert scales == pytest.approx([0.5, 0.55, 0.95, 1.0, 1.0])
-    halved = train(few_digits, Experts(expert_lr=0.005), epochs=1)
+    halved = train(few_digits, Experts(lr=0.005), epochs=1)
     warm = train(few_digits, Experts(smooth_warm_up=True), epochs=1)
     assert torch.allclose(halved, warm, atol=1e-6)
     assert smoothness(warm[0])["first"] < smoothness(train(few_digits, epochs=1)[0])["first"]
@@ -157,7 +159,7 @@ def test_smoothness_of_a_straight_way_is_even():
 
 
 def opened(source, folder=None, *, count=2, epochs=2, **settings):
-    experts = Experts(experts=count, expert_folder=None if folder is None else str(folder), **settings)
+    experts = Experts(experts=count, folder=None if folder is None else str(folder), **settings)
     return open_experts(source, SMALL, "none", experts, epochs, Runtime(ENGINE))
 
 
@@ -179,17 +181,38 @@ def test_a_checkpoint_is_a_copy_of_its_moment(few_digits, tmp_path):
     assert min(moves) > 0
 
 
+def in_older_words(folder):
+    """Write what says of experts how they were trained with the names that settings had."""
+    facts = json.loads((folder / "experts.json").read_text())
+    older = {new: old for old, new in Experts.moved.items()}
+    facts["training"] = {older.get(name, name): value for name, value in facts["training"].items()}
+    (folder / "experts.json").write_text(json.dumps(facts))
+    return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def test_experts_of_an_older_version_are_still_found(few_digits, tmp_path, monkeypatch):
+    opened(few_digits, tmp_path / "own", lr=0.05)
+    in_older_words(tmp_path / "own")
+    monkeypatch.setenv("ATTAR_CACHE", str(tmp_path / "cache"))
+    opened(few_digits, lr=0.05)
+    (usual,) = (tmp_path / "cache" / "experts").iterdir()
+    usual.rename(usual.with_name(in_older_words(usual)))
+    monkeypatch.setattr(TrainExperts, "build", lambda *a: pytest.fail("trained again"))
+    assert opened(few_digits, tmp_path / "own", lr=0.05).epochs == 2
+    assert opened(few_digits, lr=0.05).epochs == 2
+
+
 @pytest.mark.parametrize("what", ["network", "data", "training"])
 def test_experts_of_something_else_are_refused(what, few_digits, digits, tmp_path):
     opened(few_digits, tmp_path, count=1, epochs=1)
-    given = {"source": few_digits, "architecture": SMALL, "experts": Experts(experts=1, expert_folder=str(tmp_path))}
+    given = {"source": few_digits, "architecture": SMALL, "experts": Experts(experts=1, folder=str(tmp_path))}
     other = {
         "network": {"architecture": Architecture(width=16, norm="instance", depth=2)},
         "data": {"source": digits},
-        "training": {"experts": dataclasses.replace(given["experts"], expert_lr=0.1)},
+        "training": {"experts": dataclasses.replace(given["experts"], lr=0.1)},
     }[what]
     given |= other
-    with pytest.raises(InputError, match=r"holds other experts .*choose another --expert-folder"):
+    with pytest.raises(InputError, match=r"holds other experts .*choose another folder"):
         open_experts(given["source"], given["architecture"], "none", given["experts"], 1, Runtime(ENGINE))
 
 
@@ -224,11 +247,11 @@ def test_the_command_trains_experts_that_methods_find(tmp_path, capsys, monkeypa
     words = [
         "--experts",
         "2",
-        "--expert-epochs",
+        "--epochs",
         "3",
         "--network",
         "convnet:width=8",
-        "--expert-folder",
+        "--folder",
         str(tmp_path),
         "--quiet",
     ]
@@ -236,7 +259,7 @@ def test_the_command_trains_experts_that_methods_find(tmp_path, capsys, monkeypa
     out = capsys.readouterr().out
     assert "2 experts of 3 epochs" in out and "per epoch they move by" in out
     monkeypatch.setattr(TrainExperts, "build", lambda *a: pytest.fail("trained again"))
-    found = Experts(experts=2, expert_folder=str(tmp_path))
+    found = Experts(experts=2, folder=str(tmp_path))
     method = attar.MTT(ipc=1, steps=1, student_steps=1, last_start=2, architecture=Architecture(width=8), experts=found)
     attar.condense(digits, method, engine=ENGINE)
 

@@ -6,9 +6,9 @@ pictures each class fills; the easiest and the hardest classes make a subset eac
 
 import dataclasses
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from rich.console import Console
@@ -21,6 +21,7 @@ from attar.core.errors import InputError, unknown
 from attar.core.progress import as_text
 from attar.core.runtime import Engine, Runtime
 from attar.core.score import Score, welch
+from attar.core.settings import Range, Settings
 from attar.images.complexity import ClassComplexity, Looking, class_complexity, classifier_of, select
 from attar.images.data import comp_dd
 from attar.images.networks.architecture import parse
@@ -34,82 +35,87 @@ METHODS = ("random", *(f"{name}:steps=100,student_steps=5" for name in ("mtt", "
 """The paper's rivals and its method. Half of the digits makes three steps an epoch, so that students take few."""
 
 
-def command(
-    data: str = "digits",
-    size: int | None = None,
-    methods: tuple[str, ...] = METHODS,
-    classes: int = 5,
-    ipc: tuple[int, ...] = (1,),
-    sets: int = 3,
-    networks: int = 2,
-    pool: tuple[str, ...] | None = None,
-    category: str | None = None,
-    scorer: str = "convnet:norm=batch",
-    scorer_protocol: str = "ceiling",
-    looking: Looking = Looking(),  # noqa: B008
-    architecture: str = "convnet",
-    protocol: str = "quick",
-    ceiling: Literal["auto", "run", "skip"] = "auto",
-    seed: int = 0,
-    out: Path | None = None,
-    record: Path | None = None,
-    engine: Engine = Engine(),  # noqa: B008
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class CompDDTable(Settings):
     """Find the classes that are easy and hard to look at, and measure methods on each half.
 
     The paper's scale: --data IMAGENET --size 128 --category bird --methods random mtt datm edf --ipc 1 10 50
     --protocol field, with the methods' published settings.
-
-    Args:
-        data: Anything that `attar data` reads.
-        size: Side in pixels to which every picture is scaled (Comp-DD: 128).
-        methods: Methods with settings of their own, such as edf:steps=200.
-        classes: Easy classes, and as many hard ones (Comp-DD: 10).
-        ipc: Images per class.
-        sets: Condensed sets per cell, each with a seed of its own.
-        networks: Networks per set.
-        pool: Names of the classes to choose among, best of one kind; all of them unless given.
-        category: One of Comp-DD's categories, for ImageNet's 1,000 classes: its lists instead of scores.
-        scorer: The network that looks: trained here if an architecture (resnet18:norm=batch), or the folder of a
-            trained one, or transformers:NAME.
-        scorer_protocol: How it is trained.
-        looking: Which map it gives, and what of it counts.
-        architecture: What is trained on the sets.
-        protocol: How.
-        ceiling: The score of all the data of a half: auto trains it when that takes under ten minutes.
-        seed: Of the scorer.
-        out: Folder for the runs and comp-dd.json; runs/comp-dd unless given. A stopped table goes on there.
-        record: A file to write the figures to as well.
-        engine: How the machine is used.
     """
-    if not methods or min((*ipc, classes, sets, networks)) < 1:
-        raise InputError("give one method or more; ipc, classes, sets and networks must be at least 1.")
-    protocol_named(protocol)
-    rows, kind = tuple(row_named(text, sets, networks) for text in methods), parse(architecture)
-    source, console = load(data, size=size), Console(soft_wrap=True, highlight=False)
-    folder = out or Path("runs") / "comp-dd"
-    store.make_folder(folder)
-    console.print(str(source))
-    if category is not None:
-        how, halves = {"category": category}, listed(source, category)
-    else:
-        among = labels_of(source, pool)
-        select(dict.fromkeys(among, 0.0), classes)  # too few are refused before a network is trained
-        runtime = Runtime(engine, seed, say=console.print)
-        measured, how = measure(source, scorer, scorer_protocol, looking, folder, runtime)
-        halves = halved(source, measured, among, classes)
-        console.print(as_text(complexity_table(measured, halves)))
-    facts = {}
-    for name, half in halves.items():
-        console.print(f"\n{name}: {half}")
-        plan = Plan(half.source, ipc, rows, protocol, kind, f"{architecture}; {sets} sets of {networks} networks")
-        facts[name] = {**half.to_json(), **run(plan, half.source.name, folder / name, ceiling, engine)}
-    console.print(as_text(table(facts)))
-    console.print("hard - easy: accuracy, with 95 % intervals by Welch over condensed sets.")
-    whole = {"data": source.name, "fingerprint": source.fingerprint, **how, **facts}
-    store.write_json(folder / "comp-dd.json", whole)
-    if record is not None:
-        store.write_json(record, whole)
+
+    data: str = "digits"
+    """Anything that `attar data` reads."""
+    size: Annotated[int, Range(1)] | None = None
+    """Side in pixels to which every picture is scaled (Comp-DD: 128)."""
+    methods: tuple[str, ...] = METHODS
+    """Methods with settings of their own, such as edf:steps=200."""
+    classes: Annotated[int, Range(1)] = 5
+    """Easy classes, and as many hard ones (Comp-DD: 10)."""
+    ipc: tuple[Annotated[int, Range(1)], ...] = (1,)
+    """Images per class."""
+    sets: Annotated[int, Range(1)] = 3
+    """Condensed sets per cell, each with a seed of its own."""
+    networks: Annotated[int, Range(1)] = 2
+    """Networks per set."""
+    pool: tuple[str, ...] | None = None
+    """Names of the classes to choose among, best of one kind; all of them unless given."""
+    category: str | None = None
+    """One of Comp-DD's categories, for ImageNet's 1,000 classes: its lists instead of scores."""
+    scorer: str = "convnet:norm=batch"
+    """The network that looks: trained here if an architecture (resnet18:norm=batch), or the folder of a trained one, or
+    transformers:NAME."""
+    scorer_protocol: str = "ceiling"
+    """How the network that looks is trained."""
+    looking: Looking = field(default_factory=Looking)
+    """Which map it gives, and what of it counts."""
+    architecture: str = "convnet"
+    """What is trained on the sets."""
+    protocol: str = "quick"
+    """How networks are trained on them."""
+    ceiling: Literal["auto", "run", "skip"] = "auto"
+    """The score of all the data of a half: auto trains it when that takes under ten minutes."""
+    seed: int = 0
+    """Seed of the network that looks."""
+    out: Path | None = None
+    """Folder for the runs and comp-dd.json; runs/comp-dd unless given. A stopped table goes on there."""
+    record: Path | None = None
+    """A file to write the figures to as well."""
+
+    def measure(self, engine: Engine) -> None:
+        """Print the table, and write what it holds.
+
+        Args:
+            engine: How the machine is used.
+        """
+        if not self.methods:
+            raise InputError("--methods needs one method or more.")
+        protocol_named(self.protocol)
+        rows, kind = tuple(row_named(text, self.sets, self.networks) for text in self.methods), parse(self.architecture)
+        source, console = load(self.data, size=self.size), Console(soft_wrap=True, highlight=False)
+        folder = self.out or Path("runs") / "comp-dd"
+        store.make_folder(folder)
+        console.print(str(source))
+        if self.category is not None:
+            how, halves = {"category": self.category}, listed(source, self.category)
+        else:
+            among = labels_of(source, self.pool)
+            select(dict.fromkeys(among, 0.0), self.classes)  # too few are refused before a network is trained
+            runtime = Runtime(engine, self.seed, say=console.print)
+            measured, how = measure(source, self.scorer, self.scorer_protocol, self.looking, folder, runtime)
+            halves = halved(source, measured, among, self.classes)
+            console.print(as_text(complexity_table(measured, halves)))
+        facts = {}
+        for name, half in halves.items():
+            console.print(f"\n{name}: {half}")
+            about = f"{self.architecture}; {self.sets} sets of {self.networks} networks"
+            plan = Plan(half.source, self.ipc, rows, self.protocol, kind, about)
+            facts[name] = {**half.to_json(), **run(plan, half.source.name, folder / name, self.ceiling, engine)}
+        console.print(as_text(table(facts)))
+        console.print("hard - easy: accuracy, with 95 % intervals by Welch over condensed sets.")
+        whole = {"data": source.name, "fingerprint": source.fingerprint, **how, **facts}
+        store.write_json(folder / "comp-dd.json", whole)
+        if self.record is not None:
+            store.write_json(self.record, whole)
 
 
 @dataclass(frozen=True)

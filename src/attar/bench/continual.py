@@ -1,8 +1,9 @@
 """`attar bench continual`: methods as memories of class-incremental learning, beside the published figures."""
 
 import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -14,72 +15,77 @@ from attar.core.errors import InputError
 from attar.core.progress import as_text
 from attar.core.runtime import Engine, Runtime
 from attar.core.score import paired
+from attar.core.settings import Range, Settings
 from attar.images.continual import Continual, ContinualLearning, learn
 from attar.images.networks.architecture import parse
 from attar.images.protocols import protocol_named
 from attar.images.sources import load
 
 
-def command(
-    data: str = "digits",
-    methods: tuple[str, ...] = ("random", "herding", "dm:steps=100", "datadam:steps=100"),
-    ipc: int = 5,
-    steps: int = 5,
-    orders: int = 3,
-    networks: int = 1,
-    architecture: str = "convnet",
-    protocol: str = "quick",
-    out: Path | None = None,
-    record: Path | None = None,
-    engine: Engine = Engine(),  # noqa: B008
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class ContinualTable(Settings):
     """Let classes come in turn and compare what each method's memory keeps of them.
 
     The papers' scale: --data CIFAR-100 --ipc 20 --steps 5 (or 10) --orders 5 --networks 3 --protocol field.
-
-    Args:
-        data: Anything that `attar data` reads.
-        methods: Methods with settings of their own, such as dm:steps=200; differences are to the first.
-        ipc: Images per class in the memory.
-        steps: Equal steps in which the classes come.
-        orders: Orders of the classes.
-        networks: Networks trained on each memory.
-        architecture: What is trained.
-        protocol: How.
-        out: Folder for memories and scores; runs/continual unless given. A stopped table goes on there.
-        record: A file to write the figures to as well.
-        engine: How the machine is used.
     """
-    if not methods:
-        raise InputError("give one method or more.")
-    made = {text: method_named(text, ipc) for text in methods}
-    settings = ContinualLearning(
-        steps=steps,
-        orders=orders,
-        networks=networks,
-        architecture=parse(architecture),
-        protocol=protocol_named(protocol),
-    )
-    source, console = load(data), Console(soft_wrap=True, highlight=False)
-    folder = out or Path("runs") / "continual"
-    console.print(str(source))
-    results = {}
-    for text, method in made.items():
-        place = folder / text.replace(":", "-").replace(",", "-").replace("=", "-")
-        results[text] = learn(method, source, settings, out=place, engine=dataclasses.replace(engine, quiet=True))
-    console.print(as_text(table(results, source.name)))
-    console.print("± over orders and networks; differences to the first row in pairs of orders, 95 %.")
-    facts = {
-        "data": source.name,
-        "fingerprint": source.fingerprint,
-        "settings": {"ipc": ipc, **settings.to_json()},
-        "machine": Runtime(engine).describe(),
-        "methods": {text: dataclasses.asdict(result) for text, result in results.items()},
-    }
-    store.make_folder(folder)
-    store.write_json(folder / "continual.json", facts)
-    if record is not None:
-        store.write_json(record, facts)
+
+    data: str = "digits"
+    """Anything that `attar data` reads."""
+    methods: tuple[str, ...] = ("random", "herding", "dm:steps=100", "datadam:steps=100")
+    """Methods with settings of their own, such as dm:steps=200; differences are to the first."""
+    ipc: Annotated[int, Range(1)] = 5
+    """Images per class in the memory."""
+    steps: Annotated[int, Range(1)] = 5
+    """Equal steps in which the classes come."""
+    orders: Annotated[int, Range(1)] = 3
+    """Orders of the classes."""
+    networks: Annotated[int, Range(1)] = 1
+    """Networks trained on each memory."""
+    architecture: str = "convnet"
+    """The network, by words."""
+    protocol: str = "quick"
+    """How networks are trained on a memory."""
+    out: Path | None = None
+    """Folder for memories and scores; runs/continual unless given. A stopped table goes on there."""
+    record: Path | None = None
+    """A file to write the figures to as well."""
+
+    def measure(self, engine: Engine) -> None:
+        """Print the table, and write what it holds.
+
+        Args:
+            engine: How the machine is used.
+        """
+        if not self.methods:
+            raise InputError("--methods needs one method or more.")
+        made = {text: method_named(text, self.ipc) for text in self.methods}
+        settings = ContinualLearning(
+            steps=self.steps,
+            orders=self.orders,
+            networks=self.networks,
+            architecture=parse(self.architecture),
+            protocol=protocol_named(self.protocol),
+        )
+        source, console = load(self.data), Console(soft_wrap=True, highlight=False)
+        folder = self.out or Path("runs") / "continual"
+        console.print(str(source))
+        results = {}
+        for text, method in made.items():
+            place = folder / text.replace(":", "-").replace(",", "-").replace("=", "-")
+            results[text] = learn(method, source, settings, out=place, engine=dataclasses.replace(engine, quiet=True))
+        console.print(as_text(table(results, source.name)))
+        console.print("± over orders and networks; differences to the first row in pairs of orders, 95 %.")
+        facts = {
+            "data": source.name,
+            "fingerprint": source.fingerprint,
+            "settings": {"ipc": self.ipc, **settings.to_json()},
+            "machine": Runtime(engine).describe(),
+            "methods": {text: dataclasses.asdict(result) for text, result in results.items()},
+        }
+        store.make_folder(folder)
+        store.write_json(folder / "continual.json", facts)
+        if self.record is not None:
+            store.write_json(self.record, facts)
 
 
 def table(results: dict[str, Continual], data: str) -> Table:

@@ -1,9 +1,10 @@
 """A table of one's own: any methods with any settings, at any numbers of images per class, on any data."""
 
 import json
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from attar.bench.tables import Fleet, Plan, Row, run
 from attar.core import store
@@ -11,52 +12,56 @@ from attar.core.errors import InputError, unknown
 from attar.core.flags import flags_of
 from attar.core.registry import find
 from attar.core.runtime import Engine
-from attar.core.settings import Settings, words
+from attar.core.settings import Range, Settings, words
 from attar.images.networks.architecture import parse
 from attar.images.protocols import protocol_named
 
 
-def command(
-    data: str = "digits",
-    methods: tuple[str, ...] = ("random", "dm", "datadam"),
-    ipc: tuple[int, ...] = (1, 10),
-    sets: int = 3,
-    networks: int = 2,
-    architecture: str = "convnet",
-    protocol: str = "quick",
-    ceiling: Literal["auto", "run", "skip"] = "auto",
-    out: Path | None = None,
-    record: Path | None = None,
-    workers: int = 1,
-    address: str | None = None,
-    engine: Engine = Engine(),  # noqa: B008
-) -> None:
-    """Measure methods by images per class and seed, under one protocol.
+@dataclass(frozen=True, kw_only=True)
+class GridTable(Settings):
+    """Measure methods by images per class and seed, under one protocol."""
 
-    Args:
-        data: Anything that `attar data` reads.
-        methods: Methods with settings of their own, such as dm:steps=200,lr=2 or datadam:norm=batch.
-        ipc: Images per class.
-        sets: Condensed sets per cell, each with a seed of its own.
-        networks: Networks per set.
-        architecture: What is trained on them, such as convnet:norm=batch.
-        protocol: How networks are trained.
-        ceiling: The score of all the data: auto trains it when that takes under ten minutes.
-        out: Folder for the runs and table.json; runs/grid unless given. A stopped grid goes on there.
-        record: A file to write the figures to as well.
-        workers: Sets condensed and scored at once, by Ray.
-        address: A Ray cluster to work on.
-        engine: How the machine is used.
-    """
-    if min((*ipc, sets, networks, workers)) < 1:
-        raise InputError("ipc, sets, networks and workers must be at least 1.")
-    protocol_named(protocol)
-    rows = tuple(row_named(text, sets, networks) for text in methods)
-    about = f"{architecture}; {sets} sets of {networks} networks"
-    plan = Plan(data, ipc, rows, protocol, parse(architecture), about)
-    facts = run(plan, data, out or Path("runs") / "grid", ceiling, engine, Fleet(workers, address))
-    if record is not None:
-        store.write_json(record, facts)
+    data: str = "digits"
+    """Anything that `attar data` reads."""
+    methods: tuple[str, ...] = ("random", "dm", "datadam")
+    """Methods with settings of their own, such as dm:steps=200,lr=2 or datadam:norm=batch."""
+    ipc: tuple[Annotated[int, Range(1)], ...] = (1, 10)
+    """Images per class."""
+    sets: Annotated[int, Range(1)] = 3
+    """Condensed sets per cell, each with a seed of its own."""
+    networks: Annotated[int, Range(1)] = 2
+    """Networks per set."""
+    architecture: str = "convnet"
+    """What is trained on them, such as convnet:norm=batch."""
+    protocol: str = "quick"
+    """How networks are trained."""
+    ceiling: Literal["auto", "run", "skip"] = "auto"
+    """The score of all the data: auto trains it when that takes under ten minutes."""
+    out: Path | None = None
+    """Folder for the runs and table.json; runs/grid unless given. A stopped grid goes on there."""
+    record: Path | None = None
+    """A file to write the figures to as well."""
+    workers: Annotated[int, Range(1)] = 1
+    """Sets condensed and scored at once, by Ray."""
+    address: str | None = None
+    """A Ray cluster to work on."""
+
+    def measure(self, engine: Engine) -> None:
+        """Print the table, and write what it holds.
+
+        Args:
+            engine: How the machine is used.
+        """
+        if not self.methods or not self.ipc:
+            raise InputError("--methods and --ipc need one value or more.")
+        protocol_named(self.protocol)
+        rows = tuple(row_named(text, self.sets, self.networks) for text in self.methods)
+        about = f"{self.architecture}; {self.sets} sets of {self.networks} networks"
+        plan = Plan(self.data, self.ipc, rows, self.protocol, parse(self.architecture), about)
+        folder, fleet = self.out or Path("runs") / "grid", Fleet(self.workers, self.address)
+        facts = run(plan, self.data, folder, self.ceiling, engine, fleet)
+        if self.record is not None:
+            store.write_json(self.record, facts)
 
 
 def row_named(text: str, sets: int, networks: int) -> Row:

@@ -1,9 +1,10 @@
 """`attar bench search`: condensed sets as proxies of architecture search, beside the published figures."""
 
 import dataclasses
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -13,65 +14,72 @@ from attar.core import store
 from attar.core.errors import InputError
 from attar.core.progress import as_text
 from attar.core.runtime import Engine, Runtime
+from attar.core.settings import Range, Settings
 from attar.images.artefact import CondensedImages
 from attar.images.search import ArchitectureSearch, search, summary
 from attar.images.sources import ImageSource, load
 from attar.verbs import condense
 
 
-def command(
-    data: str = "digits",
-    methods: tuple[str, ...] = ("random", "dm:steps=100", "datadam:steps=100"),
-    ipc: int = 10,
-    settings: ArchitectureSearch = ArchitectureSearch(),  # noqa: B008
-    seed: int = 0,
-    out: Path | None = None,
-    record: Path | None = None,
-    engine: Engine = Engine(),  # noqa: B008
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class SearchTable(Settings):
     """Rank networks by training them on condensed sets, and see whether all the data ranks them so.
 
     The papers' scale: --data CIFAR-10 --ipc 50 --sampled 720 --runs 5 --proxy-epochs 200 --whole-epochs 100.
-
-    Args:
-        data: Anything that `attar data` reads.
-        methods: Proxies: methods with settings of their own, such as dm:steps=200.
-        ipc: Images per class in a proxy.
-        settings: Which networks, how long.
-        seed: Of everything.
-        out: Folder for sets and accuracies; runs/search unless given. A stopped search goes on there.
-        record: A file to write the figures to as well.
-        engine: How the machine is used.
     """
-    if not methods:
-        raise InputError("give one proxy or more.")
-    source, console = load(data), Console(soft_wrap=True, highlight=False)
-    folder = (out or Path("runs") / "search").resolve()
-    machine = dataclasses.replace(engine, quiet=True)
-    console.print(str(source))
 
-    def proxy(text: str, rest: ImageSource) -> CondensedImages:
-        place = folder / "sets" / text.replace(":", "-").replace(",", "-").replace("=", "-")
-        return condense(rest, method_named(text, ipc), out=place, seed=seed, engine=machine)
+    data: str = "digits"
+    """Anything that `attar data` reads."""
+    methods: tuple[str, ...] = ("random", "dm:steps=100", "datadam:steps=100")
+    """Proxies: methods with settings of their own, such as dm:steps=200."""
+    ipc: Annotated[int, Range(1)] = 10
+    """Images per class in a proxy."""
+    settings: ArchitectureSearch = field(default_factory=ArchitectureSearch)
+    """Which networks, how long."""
+    seed: int = 0
+    """Seed of sets and trainings."""
+    out: Path | None = None
+    """Folder for sets and accuracies; runs/search unless given. A stopped search goes on there."""
+    record: Path | None = None
+    """A file to write the figures to as well."""
 
-    proxies = {text: partial(proxy, text) for text in methods}
-    for text in methods:
-        method_named(text, ipc)
-    rows = summary(search(proxies, source, settings, seed=seed, out=folder, engine=machine, say=console.print))
-    console.print(as_text(table(rows)))
-    console.print(
-        "best: test accuracy, trained on all the data, of the network held best. ρ: Spearman's, with all the data."
-    )
-    facts: dict[str, Any] = {
-        "data": source.name,
-        "fingerprint": source.fingerprint,
-        "settings": {"ipc": ipc, "seed": seed, **settings.to_json()},
-        "machine": Runtime(engine).describe(),
-        "rows": rows,
-    }
-    store.write_json(folder / "search.json", facts)
-    if record is not None:
-        store.write_json(record, facts)
+    def measure(self, engine: Engine) -> None:
+        """Print the table, and write what it holds.
+
+        Args:
+            engine: How the machine is used.
+        """
+        if not self.methods:
+            raise InputError("--methods needs one method or more.")
+        source, console = load(self.data), Console(soft_wrap=True, highlight=False)
+        folder = (self.out or Path("runs") / "search").resolve()
+        machine = dataclasses.replace(engine, quiet=True)
+        console.print(str(source))
+
+        def proxy(text: str, rest: ImageSource) -> CondensedImages:
+            place = folder / "sets" / text.replace(":", "-").replace(",", "-").replace("=", "-")
+            return condense(rest, method_named(text, self.ipc), out=place, seed=self.seed, engine=machine)
+
+        proxies = {text: partial(proxy, text) for text in self.methods}
+        for text in self.methods:
+            method_named(text, self.ipc)
+        rows = summary(
+            search(proxies, source, self.settings, seed=self.seed, out=folder, engine=machine, say=console.print)
+        )
+        console.print(as_text(table(rows)))
+        console.print(
+            "best: test accuracy, trained on all the data, of the network held best. ρ: Spearman's, with all the data."
+        )
+        facts: dict[str, Any] = {
+            "data": source.name,
+            "fingerprint": source.fingerprint,
+            "settings": {"ipc": self.ipc, "seed": self.seed, **self.settings.to_json()},
+            "machine": Runtime(engine).describe(),
+            "rows": rows,
+        }
+        store.write_json(folder / "search.json", facts)
+        if self.record is not None:
+            store.write_json(self.record, facts)
 
 
 def table(rows: list[dict[str, Any]]) -> Table:

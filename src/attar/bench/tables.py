@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from rich.console import Console
-from tyro.conf import Positional
 
 from attar.bench.published import datasets, published
 from attar.core import store
@@ -23,6 +22,7 @@ from attar.core.fleet import Task, run_all
 from attar.core.runtime import Engine, Runtime
 from attar.core.score import Interval, Score, kept, welch
 from attar.core.seeds import derived_seed
+from attar.core.settings import Hidden, Range, Settings
 from attar.images.artefact import CondensedImages
 from attar.images.condense.ast import AST, SMOOTH
 from attar.images.condense.atom import ATOM
@@ -193,7 +193,7 @@ def family_rows(steps: int, sets: int, networks: int, experts: Experts) -> tuple
     dcc_loops: dict[str, Any] = {"network_draws": max(1, steps // 10), "matches": 10, "network_epochs": 5}
     flat = dataclasses.replace(experts, flat_radius=0.01)
     gentle = {"student_lr": 0.002, "lr_lr": 1e-7, "lr": 10.0}  # with momentum a step counts tenfold
-    smooth = Experts(**{**SMOOTH.to_json(), "experts": experts.experts, "expert_epochs": experts.expert_epochs})
+    smooth = Experts(**{**SMOOTH.to_json(), "experts": experts.experts, "epochs": experts.epochs})
     recover: dict[str, Any] = {"block_steps": 3 * steps}
     untouched: dict[str, Any] = {"start": "real", "block_steps": 1, "image_lr": 0.0, "rounding": "nearest"}
     return (
@@ -229,7 +229,7 @@ def cifar_rows(steps: int, sets: int, networks: int) -> tuple[Row, ...]:
     )
 
 
-DIGIT_EXPERTS = Experts(experts=5, expert_epochs=21, expert_lr=0.05, expert_batch=64)
+DIGIT_EXPERTS = Experts(experts=5, epochs=21, lr=0.05, batch=64)
 """Experts that learn digits in so few epochs; the field's step size and batch are for sets forty times as large."""
 KINDS: tuple[Labels, ...] = ("hard", "soft", "taught")
 """The order in which rows stand; what learns from other labels is not to be compared."""
@@ -245,62 +245,69 @@ _LEFT = ("labels", "method")
 """Columns of words, which begin at the left."""
 
 
-def command(
-    table: Positional[Literal["demo", "digits", "digits-all", "cifar10"]] = "digits",
-    data: str | None = None,
-    out: Path | None = None,
-    ipc: tuple[int, ...] | None = None,
-    steps: int | None = None,
-    sets: int = 3,
-    networks: int = 3,
-    protocol: str | None = None,
-    ceiling: Literal["auto", "run", "skip"] = "auto",
-    record: Path | None = None,
-    workers: int = 1,
-    address: str | None = None,
-    engine: Engine = Engine(),  # noqa: B008
-) -> None:
-    """Measure a table of methods under one protocol, beside the published figures where there are any.
+@dataclass(frozen=True, kw_only=True)
+class MethodsTable(Settings):
+    """Measure a table of methods under one protocol, beside the published figures where there are any."""
 
-    Args:
-        table: demo (a few methods on scikit-learn's digits; two minutes), digits (more of them; minutes), digits-all
-            (every family; an hour), or cifar10 (needs --data; hours on a CPU).
-        data: Where the data is, for tables that are not bundled.
-        out: Folder for the runs and table.json; runs/bench-TABLE unless given. A stopped table goes on there.
-        ipc: Images per class.
-        steps: Steps of the learning methods.
-        sets: Condensed sets per cell (digits-all, cifar10).
-        networks: Networks per set (digits-all, cifar10).
-        protocol: How networks are trained; quick for digits and field for cifar10 unless given.
-        ceiling: The score of all the data: auto trains it when that takes under ten minutes.
-        record: A file to write the figures to as well, such as bench/results/cifar10.json.
-        workers: Sets condensed and scored at once, by Ray.
-        address: A Ray cluster to work on.
-        engine: How the machine is used.
-    """
-    if min((*(ipc or (1,)), sets, networks, steps or 1, workers)) < 1:
-        raise InputError("ipc, steps, sets, networks and workers must be at least 1.")
-    if table == "demo":
-        rows = demo_rows(steps or 40)
-        plan = Plan("digits", ipc or (1, 10), rows, protocol or "quick", Architecture(), QUICKLY, whole=1)
-    elif table != "cifar10":
-        about = QUICKLY
-        rows = digits_rows(steps or 120)
-        if table == "digits-all":
-            about += "; what is taught by a network learns for 300 epochs by RDED's protocol, HeLlO's by its own"
-            rows += family_rows(steps or 120, sets, networks, DIGIT_EXPERTS)
-        plan = Plan("digits", ipc or (1, 10), rows, protocol or "quick", Architecture(), about)
-    else:
-        if data is None:
-            raise InputError("the cifar10 table needs --data, a folder of CIFAR-10 as parquet files.")
-        about = "ConvNet of depth 3, instance normalisation, a JPEG copy of CIFAR-10 if that is what the folder holds"
-        rows = cifar_rows(steps or 2000, sets, networks)
-        plan = Plan(data, ipc or (1,), rows, protocol or "field", Architecture(), about)
-    protocol_named(plan.protocol)
-    fleet = Fleet(workers, address)
-    facts = run(plan, table, out or Path("runs") / f"bench-{table}", ceiling, engine, fleet)
-    if record is not None:
-        store.write_json(record, facts)
+    table: Annotated[Literal["demo", "digits", "digits-all", "cifar10"], Hidden()] = "digits"
+    """Which of the tables."""
+    data: str | None = None
+    """A folder of CIFAR-10 as parquet files (cifar10)."""
+    out: Path | None = None
+    """Folder for the runs and table.json; runs/bench-TABLE unless given. A stopped table goes on there."""
+    ipc: tuple[Annotated[int, Range(1)], ...] | None = None
+    """Images per class; 1 for cifar10, and 1 and 10 for the others, unless given."""
+    steps: Annotated[int, Range(1)] | None = None
+    """Steps of the learning methods; 40 for demo, 120 for digits and 2,000 for cifar10 unless given."""
+    sets: Annotated[int, Range(1)] = 3
+    """Condensed sets per cell (digits-all, cifar10)."""
+    networks: Annotated[int, Range(1)] = 3
+    """Networks per set (digits-all, cifar10)."""
+    protocol: str | None = None
+    """How networks are trained; field for cifar10, and quick for the others, unless given."""
+    ceiling: Literal["auto", "run", "skip"] = "auto"
+    """The score of all the data: auto trains it when that takes under ten minutes."""
+    record: Path | None = None
+    """A file to write the figures to as well, such as bench/results/cifar10.json."""
+    workers: Annotated[int, Range(1)] = 1
+    """Sets condensed and scored at once, by Ray."""
+    address: str | None = None
+    """A Ray cluster to work on."""
+
+    def measure(self, engine: Engine) -> None:
+        """Print the table, and write what it holds.
+
+        Args:
+            engine: How the machine is used.
+        """
+        if self.table == "demo":
+            rows = demo_rows(self.steps or 40)
+            ipcs, protocol = self.ipc or (1, 10), self.protocol or "quick"
+            plan = Plan("digits", ipcs, rows, protocol, Architecture(), QUICKLY, whole=1)
+        elif self.table != "cifar10":
+            about = QUICKLY
+            rows = digits_rows(self.steps or 120)
+            if self.table == "digits-all":
+                about += "; what is taught by a network learns for 300 epochs by RDED's protocol, HeLlO's by its own"
+                rows += family_rows(self.steps or 120, self.sets, self.networks, DIGIT_EXPERTS)
+            plan = Plan("digits", self.ipc or (1, 10), rows, self.protocol or "quick", Architecture(), about)
+        else:
+            if self.data is None:
+                raise InputError("--data must be given: a folder of CIFAR-10 as parquet files.")
+            about = (
+                "ConvNet of depth 3, instance normalisation, a JPEG copy of CIFAR-10 if that is what the folder holds"
+            )
+            rows = cifar_rows(self.steps or 2000, self.sets, self.networks)
+            plan = Plan(self.data, self.ipc or (1,), rows, self.protocol or "field", Architecture(), about)
+        protocol_named(plan.protocol)
+        fleet = Fleet(self.workers, self.address)
+        facts = run(plan, self.table, self.out or Path("runs") / f"bench-{self.table}", self.ceiling, engine, fleet)
+        if self.record is not None:
+            store.write_json(self.record, facts)
+
+
+DEMO, DIGITS, DIGITS_ALL, CIFAR10 = (MethodsTable(table=name) for name in ("demo", "digits", "digits-all", "cifar10"))
+"""The tables, with their usual settings."""
 
 
 def run(

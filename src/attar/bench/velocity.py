@@ -1,7 +1,9 @@
 """`attar bench velocity`: how fast the tangent kernel turns while networks train on condensed sets, side by side."""
 
 import statistics
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from rich.console import Console
 from rich.table import Table as Grid
@@ -11,6 +13,7 @@ from attar.core.errors import InputError
 from attar.core.progress import as_text
 from attar.core.runtime import Engine, Runtime
 from attar.core.seeds import derived_seed
+from attar.core.settings import Range, Settings
 from attar.images.networks.architecture import parse
 from attar.images.protocols import protocol_named
 from attar.images.sources import load
@@ -20,54 +23,58 @@ from attar.verbs import open_artefact
 EPOCHS = (0, 1, 2, 5, 10, 20, 50)
 
 
-def command(
-    sets: tuple[str, ...],
-    data: str = "digits",
-    epochs: tuple[int, ...] = EPOCHS,
-    networks: int = 3,
-    probes: int = PROBES,
-    architecture: str = "convnet",
-    protocol: str = "dc",
-    record: Path | None = None,
-    engine: Engine = Engine(),  # noqa: B008
-) -> None:
-    """Measure the kernel velocity of training on condensed sets, such as one by DC and one by DCC.
+@dataclass(frozen=True, kw_only=True)
+class VelocityTable(Settings):
+    """Measure the kernel velocity of training on condensed sets, such as one by DC and one by DCC."""
 
-    Args:
-        sets: Folders of condensed sets.
-        data: The data they were condensed from; probe images are test images.
-        epochs: When to look.
-        networks: Networks trained on each set; the mean is shown.
-        probes: Images in whose answers the kernel is taken.
-        architecture: The network, without batch norm.
-        protocol: How it is trained.
-        record: A file to write the figures to as well.
-        engine: How the machine is used.
-    """
-    if min(networks, probes) < 1 or min(epochs, default=-1) < 0:
-        raise InputError("networks and probes must be at least 1, and epochs at least 0.")
-    source, how, kind = load(data), protocol_named(protocol), parse(architecture)
-    rows = {}
-    for name in sets:
-        small = open_artefact(name)
-        found = [
-            kernel_velocity(
-                small,
-                source,
-                kind,
-                how,
-                sorted(epochs),
-                Runtime(engine, derived_seed(0, f"velocity {network}")),
-                probes=probes,
-            )
-            for network in range(networks)
-        ]
-        rows[name] = [statistics.fmean(values) for values in zip(*found, strict=True)]
-    grid = Grid(title=None, show_edge=False, pad_edge=False)
-    for heading in ("set", *(f"epoch {epoch}" for epoch in sorted(epochs))):
-        grid.add_column(heading, justify="left" if heading == "set" else "right", no_wrap=True)
-    for name, values in rows.items():
-        grid.add_row(name, *(f"{value:.2g}" for value in values))
-    Console(soft_wrap=True, highlight=False).print(as_text(grid))
-    if record is not None:
-        store.write_json(record, {"epochs": sorted(epochs), "velocity": rows, "networks": networks, "probes": probes})
+    sets: tuple[str, ...]
+    """Folders of condensed sets."""
+    data: str = "digits"
+    """The data they were condensed from; probe images are test images."""
+    epochs: tuple[Annotated[int, Range(0)], ...] = EPOCHS
+    """When to look."""
+    networks: Annotated[int, Range(1)] = 3
+    """Networks trained on each set; the mean is shown."""
+    probes: Annotated[int, Range(1)] = PROBES
+    """Images in whose answers the kernel is taken."""
+    architecture: str = "convnet"
+    """The network, without batch norm."""
+    protocol: str = "dc"
+    """How it is trained."""
+    record: Path | None = None
+    """A file to write the figures to as well."""
+
+    def measure(self, engine: Engine) -> None:
+        """Print the table, and write what it holds.
+
+        Args:
+            engine: How the machine is used.
+        """
+        if not self.epochs:
+            raise InputError("--epochs needs one epoch or more.")
+        source, how, kind = load(self.data), protocol_named(self.protocol), parse(self.architecture)
+        rows = {}
+        for name in self.sets:
+            small = open_artefact(name)
+            found = [
+                kernel_velocity(
+                    small,
+                    source,
+                    kind,
+                    how,
+                    sorted(self.epochs),
+                    Runtime(engine, derived_seed(0, f"velocity {network}")),
+                    probes=self.probes,
+                )
+                for network in range(self.networks)
+            ]
+            rows[name] = [statistics.fmean(values) for values in zip(*found, strict=True)]
+        grid = Grid(title=None, show_edge=False, pad_edge=False)
+        for heading in ("set", *(f"epoch {epoch}" for epoch in sorted(self.epochs))):
+            grid.add_column(heading, justify="left" if heading == "set" else "right", no_wrap=True)
+        for name, values in rows.items():
+            grid.add_row(name, *(f"{value:.2g}" for value in values))
+        Console(soft_wrap=True, highlight=False).print(as_text(grid))
+        if self.record is not None:
+            how_many = {"networks": self.networks, "probes": self.probes}
+            store.write_json(self.record, {"epochs": sorted(self.epochs), "velocity": rows, **how_many})

@@ -48,7 +48,7 @@ class Distillation(Recipe):
     """Modules of the student whose outputs are its stages, shallow to deep, or their inputs (input:NAME, such as the
     last activation of a block, for maps before it); attar's own networks show theirs."""
     teacher_layers: tuple[str, ...] = ()
-    """The teacher's, as many."""
+    """Modules of the teacher, as many as of the student; attar's own networks show theirs."""
 
     name = "distillation"
     kind = "classifiers"

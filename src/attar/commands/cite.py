@@ -1,14 +1,25 @@
 """`attar cite METHOD ...`: the papers, as BibTeX."""
 
 from attar.core.errors import InputError
+from attar.core.flags import is_flag
+from attar.core.help import HELP
 from attar.core.registry import find
+
+USAGE = """usage: attar cite METHOD ...
+
+The papers of one or several methods, as BibTeX.
+
+All methods: attar methods"""
 
 
 def main(arguments: list[str]) -> None:
     """Parse the words after the verb and do it."""
-    if not arguments or any(word in ("-h", "--help", "--help-all") for word in arguments):
-        print("usage: attar cite METHOD ...")
+    if not arguments or any(word in HELP for word in arguments):
+        print(USAGE)
         return
+    for word in arguments:
+        if is_flag(word):
+            raise InputError(f"unknown flag {word}; `attar cite` takes names of methods. For help: attar cite --help")
     entries = [find(name) for name in arguments]
     for entry in entries:
         if entry.paper is None:

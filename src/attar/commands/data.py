@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 
-from attar.commands.making import HELP
 from attar.commands.presets import taken
-from attar.core.errors import InputError
-from attar.core.flags import parse
-from attar.core.help import settings_help
+from attar.core.errors import unknown
+from attar.core.flags import is_flag, parse
+from attar.core.help import EVERYTHING, HELP, settings_help
 from attar.core.kinds import Kind, built_in, kinds
 from attar.core.settings import Settings
 
 USAGE = "usage: attar data DATA [--kind KIND] ..."
+ABOUT = "Tell what a data set holds, as attar reads it: how many samples, of which size and classes, in which splits."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,42 +18,53 @@ class Given(Settings):
     """What is read."""
 
     data: str = "digits"
-    """What there is to read."""
+    """A name, a file or a folder, or a name on the hub."""
     kind: str = ""
-    """What it holds, where that cannot be told: a name of `attar methods`."""
+    """What it holds, where its form does not tell; a kind of `attar methods --help`."""
 
 
 def main(arguments: list[str]) -> None:
     """Parse the words after the verb and do it."""
-    wanted = _kind_named_in(arguments)
+    wanted = kind_named_in(arguments)
     if any(word in HELP for word in arguments):
-        readings = {f"how {kind.holds} are read": kind.read() for kind in _readers()}
-        print(settings_help(USAGE, {"settings": Given, **readings}))
+        print(_help(wanted, everything=EVERYTHING in arguments))
         return
-    name = next((word for word in arguments if not word.startswith("--")), Given().data)
-    kind = wanted or kind_of_data(name)
+    kind = wanted or kind_of_data([word for word in arguments if not is_flag(word)] or [Given().data])
     parts = {"given": Given(), "reading": kind.read()()}
     read = parse(parts, arguments, program="attar data", positional=("data",))
     print(read["reading"].describe(read["reading"].load(read["given"].data)))
 
 
-def kind_of_data(data: str) -> Kind:
+def kind_of_data(words: list[str]) -> Kind:
     """The kind that reads some data: that whose bundled data are named, or the first that knows the form.
 
     Args:
-        data: A name, a file or a folder.
+        words: Those among which the name, the file or the folder is.
     """
-    for kind in kinds().values():
-        if data == kind.bundled or kind.recognises(data):
-            return kind
+    for word in words:
+        for kind in kinds().values():
+            if word == kind.bundled or kind.recognises(word):
+                return kind
     return next(iter(built_in().values()))
 
 
-def _kind_named_in(words: list[str]) -> Kind | None:
+def kind_named_in(words: list[str]) -> Kind | None:
+    """The kind that `--kind` names, if it is there.
+
+    Raises:
+        InputError: There is none of the name.
+    """
     (wanted,), _ = taken(("--kind",), words)
     if wanted is not None and wanted not in kinds():
-        raise InputError(f"unknown kind {wanted!r}. Known: {', '.join(kinds())}.")
+        raise unknown("kind", wanted, kinds())
     return None if wanted is None else kinds()[wanted]
+
+
+def _help(kind: Kind | None, *, everything: bool) -> str:
+    readings = {f"how {one.holds} are read": one.read() for one in ([kind] if kind else _readers())}
+    first = ["what is read", *(readings if kind else ())]
+    groups = {"what is read": Given, **readings}
+    return settings_help(USAGE, groups, about=ABOUT, everything=everything, first=first, positional=("data",))
 
 
 def _readers() -> list[Kind]:

@@ -4,15 +4,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from attar.commands.making import HELP, speaker
+from attar.commands.making import MACHINE, READING, speaker
 from attar.core.errors import InputError
-from attar.core.flags import parse
-from attar.core.help import settings_help
+from attar.core.flags import is_flag, parse
+from attar.core.help import EVERYTHING, HELP, settings_help
 from attar.core.kinds import Kind, built_in, kind_in, kinds
 from attar.core.machine import Engine
 from attar.core.settings import Settings
 
-USAGE = "usage: attar evaluate FOLDER... [--data DATA] ..."
+USAGE = "usage: attar evaluate FOLDERS... [--data DATA] ..."
+ABOUT = (
+    "Measure what artefacts have kept: fresh networks are trained on condensed sets and tested, and everything else is "
+    "compared with what it was made from."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +40,7 @@ def main(arguments: list[str]) -> None:
         return
     folders = _folders(arguments)
     if not folders:
-        raise InputError("give the folder of a condensed set, or of a student.")
+        raise InputError("FOLDERS must be given, before the flags. For help: attar evaluate --help")
 
     from attar.core.runtime import Runtime
     from attar.core.store import write_json
@@ -48,6 +52,8 @@ def main(arguments: list[str]) -> None:
     parts = {"given": Given(), "scoring": kind.scores()(), "reading": reading, "engine": Engine()}
     read = parse(parts, arguments, program="attar evaluate", positional=("folders",))
     given, scoring, engine = read["given"], read["scoring"], read["engine"]
+    for late in given.folders[len(folders) :]:
+        raise InputError(f"{late!r} stands behind a flag; folders come first.")
     source = read["reading"].load(given.data or data_of(artefacts, kind)) if scoring.reads else None
     found = scoring.measure(artefacts, source, Runtime(engine, given.seed, say=speaker(engine.quiet)))
     scoring.remember([one for one, name in zip(artefacts, folders, strict=True) if Path(name).exists()], found)
@@ -60,7 +66,7 @@ def _folders(words: list[str]) -> list[str]:
     """The artefacts, which stand before every flag."""
     found: list[str] = []
     for word in words:
-        if word.startswith("--"):
+        if is_flag(word):
             break
         found.append(word)
     return found
@@ -71,7 +77,12 @@ def _help(words: list[str]) -> str:
     folder = next(iter(_folders(words)), "")
     named = kind_in(Path(folder)) if folder else None
     shown: list[Kind] = [named] if named else [kind for kind in kinds().values() if kind.scoring]
-    groups: dict[str, Any] = {"what is measured": Given}
-    groups |= {f"how it is scored ({kind.holds})": kind.scores() for kind in shown}
+    scoring = {f"how it is scored ({kind.holds})": kind.scores() for kind in shown}
     reading = (named or next(iter(built_in().values()))).read()
-    return settings_help(USAGE, {**groups, "how data are read": reading, "how the machine is used": Engine})
+    groups: dict[str, Any] = {"what is measured": Given, **scoring, READING: reading, MACHINE: Engine}
+    first = ["what is measured", *(scoring if named else ())]
+    notes = [] if named else ["Settings of one kind: attar evaluate FOLDER --help"]
+    everything = EVERYTHING in words
+    return settings_help(
+        USAGE, groups, about=ABOUT, everything=everything, first=first, positional=("folders",), notes=notes
+    )

@@ -3,15 +3,17 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from attar.commands.making import HELP, finish
-from attar.commands.presets import taken
+from attar.commands.data import kind_named_in
+from attar.commands.making import MACHINE, READING, finish
 from attar.core.flags import parse
-from attar.core.help import settings_help
-from attar.core.kinds import imported
+from attar.core.help import EVERYTHING, HELP, settings_help
+from attar.core.kinds import kind_with
 from attar.core.machine import Engine
+from attar.core.registry import usual
 from attar.core.settings import Settings
 
-USAGE = "usage: attar import FILE... --data DATA [--out FOLDER] ..."
+USAGE = "usage: attar import FILES... --data DATA [--out FOLDER] ..."
+ABOUT = "Turn a condensed set that others have released into an artefact, which can then be evaluated like any other."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,31 +21,31 @@ class Given(Settings):
     """What is imported, and where to."""
 
     files: tuple[Path, ...]
-    """One .pt, .npz or .safetensors, or images, labels and step size apart, or a folder of pictures."""
+    """One .pt, .npz or .safetensors; or images, labels and step size apart; or a folder of pictures."""
     data: str
-    """What it was condensed from."""
+    """The data that it was condensed from."""
     out: Path | None = None
     """Folder for the artefact; runs/import-NAME unless given."""
     kind: str = ""
     """What the set is of; images unless given."""
     seed: int = 0
-    """Kept with the set."""
+    """Seed that is kept with the set."""
 
 
 def main(arguments: list[str]) -> None:
     """Parse the words after the verb and do it."""
-    from attar.verbs import kind_with
-
-    (wanted,), _ = taken(("--kind",), arguments)
-    kind = kind_with("import", wanted or "")
+    wanted = kind_named_in(arguments)
+    kind = kind_with("import", wanted.name if wanted else "")
     task = kind.task("import")
-    parts = {"given": Given, "method": imported(task.usual), "reading": kind.read()(), "engine": Engine()}
+    released = usual(kind, "import")
     if not arguments or any(word in HELP for word in arguments):
-        titles = ("settings", "how it is understood", "how data are read", "how the machine is used")
-        print(settings_help(USAGE, dict(zip(titles, parts.values(), strict=True))))
+        titles = ("what is imported", "how it is understood", READING, MACHINE)
+        groups = dict(zip(titles, (Given, released.flags, kind.read(), Engine), strict=True))
+        first, everything = titles[:2], EVERYTHING in arguments
+        print(settings_help(USAGE, groups, about=ABOUT, everything=everything, first=first, positional=("files",)))
         return
+    parts = {"given": Given, "method": released.load(), "reading": kind.read()(), "engine": Engine()}
     read = parse(parts, arguments, program="attar import", positional=("files",))
     given = read["given"]
-    files = tuple(file.expanduser() for file in given.files)
-    out = given.out or Path("runs") / f"import-{files[0].stem if files else 'set'}"
-    finish("import", kind, {**read, "given": replace(given, out=out), "task": task(files=files)}, given.data)
+    out = given.out or Path("runs") / f"import-{given.files[0].stem if given.files else 'set'}"
+    finish("import", kind, {**read, "given": replace(given, out=out), "task": task(files=given.files)}, given.data)

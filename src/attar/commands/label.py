@@ -2,15 +2,18 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from attar.commands.making import HELP, speaker
-from attar.core.flags import parse
-from attar.core.help import settings_help
-from attar.core.kinds import BUILT_IN, imported, kind_in, kind_named
+from attar.commands.making import MACHINE, speaker
+from attar.core.flags import is_flag, parse
+from attar.core.help import EVERYTHING, HELP, settings_help
+from attar.core.kinds import BUILT_IN, kind_in, kind_named
 from attar.core.machine import Engine
+from attar.core.registry import usual
 from attar.core.settings import Settings
 
 USAGE = "usage: attar label FOLDER [--epochs N] [--teacher TEACHER | --data DATA] ..."
+ABOUT = "Store a teacher's answers to many views of every sample beside a condensed set; students then learn from them."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,19 +23,22 @@ class Given(Settings):
     folder: Path
     """The condensed set; labels that were begun there are gone on with."""
     seed: int = 0
-    """Draws the views."""
+    """Seed that draws the views."""
 
 
 def main(arguments: list[str]) -> None:
     """Parse the words after the verb and do it."""
-    folder = next((Path(word).expanduser() for word in arguments if not word.startswith("--")), Path())
+    folder = next((Path(word).expanduser() for word in arguments if not is_flag(word)), Path())
     kind = kind_in(folder) or kind_named(BUILT_IN[0])
     task = kind.task("label")
-    method = imported(task.usual, kind.extra)
+    labels = usual(kind, "label")
     if not arguments or any(word in HELP for word in arguments):
-        print(settings_help(USAGE, {"settings": method, "the teacher": task, "how the machine is used": Engine}))
+        first, everything = ["what is labelled", "the labels", "the teacher"], EVERYTHING in arguments
+        groups: dict[str, Any] = dict(zip(first, (Given, labels.everyday, task), strict=True))
+        groups |= {"further settings": tuple(flag for flag in labels.flags if not flag.everyday), MACHINE: Engine}
+        print(settings_help(USAGE, groups, about=ABOUT, everything=everything, first=first, positional=("folder",)))
         return
-    parts = {"given": Given, "method": method, "task": task, "engine": Engine()}
+    parts = {"given": Given, "method": labels.load(), "task": task, "engine": Engine()}
     read = parse(parts, arguments, program="attar label", positional=("folder",))
     given, engine = read["given"], read["engine"]
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from attar.commands.again import Again, read_again
 from attar.commands.presets import PRESETS, Started, started
+from attar.commands.verbs import VERBS
 from attar.core.errors import InputError
-from attar.core.flags import parse, texts_of
-from attar.core.help import filled, method_help, verb_help
+from attar.core.flags import FlagText, parse, texts_of
+from attar.core.help import EVERYTHING, HELP, method_help, verb_help
 from attar.core.kinds import Kind, kind_named
 from attar.core.machine import Engine
 from attar.core.provenance import Call, as_typed
@@ -18,8 +19,14 @@ from attar.core.registry import Entry, find
 from attar.core.settings import Settings
 from attar.core.tasks import Task
 
-HELP = ("-h", "--help", "--help-all")
-GROUPS = ("what is given", "beside the method", "how data are read", "how the machine is used")
+READING, MACHINE = "how data are read", "how the machine is used"
+GROUPS = ("data, folder and seed", "beside the method", READING, MACHINE)
+STARTS = {
+    "--paper": "published settings ({})",
+    "--baseline": "a method of the field ({})",
+    "--settings": "the settings of another run ({})",
+}
+"""What settings may start from, by the flag that says so; `--variant` stands beside `--paper`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +34,9 @@ class Given(Settings):
     """What every verb with a method is given."""
 
     data: str | None = None
-    """What it is made from; the bundled data unless given."""
+    """The data."""
     out: Path | None = None
-    """Folder for the artefact; an unfinished run there is resumed. runs/METHOD-DATA-SIZE-seedN unless given."""
+    """Folder for the artefact; an unfinished run there is resumed."""
     seed: int = 0
     """Seed of every generator in the run."""
 
@@ -37,32 +44,56 @@ class Given(Settings):
 def main(verb: str, arguments: Sequence[str]) -> None:
     """Parse the words after the verb and do it."""
     if not arguments or arguments[0] in HELP:
-        print(verb_help(verb))
+        print(verb_help(verb, VERBS[verb][1], everything=EVERYTHING in arguments))
         return
     again, words = read_again(verb, list(arguments))
     entry = find(again.method if again else words.pop(0), verb)
     kind = kind_named(entry.kind)
     wanted = [word for word in words if word in HELP]
     if wanted and not again and not any(word.split("=")[0] in PRESETS for word in words):
-        print(help_of(entry, kind, everything="--help-all" in wanted))
+        print(help_of(entry, kind, everything=EVERYTHING in wanted))
         return
     start = started(entry, kind, [word for word in words if word not in HELP], again)
     if wanted:
         everyday = [flag.flag[2:] for flag in entry.everyday]
         from_there = replace(entry, flags=texts_of(start.method, everyday))
-        print(help_of(from_there, kind, everything="--help-all" in wanted, task=start.task))
+        print(help_of(from_there, kind, everything=EVERYTHING in wanted, task=start.task))
         return
     make(entry, kind, start, again or Again(entry.name))
 
 
 def help_of(entry: Entry, kind: Kind, *, everything: bool, task: Task | None = None) -> str:
     """Help of a method; torch is not imported for it, unless a preset says what the defaults are."""
-    groups = dict(zip(GROUPS, (Given, task or kind.task(entry.verb), kind.read(), Engine), strict=True))
-    usage = "--data DATA [--out FOLDER] ..."
-    text = method_help(entry, groups, everything=everything, usage=usage, first=GROUPS[:2])
-    starts = ", ".join([*entry.presets, "--settings FOLDER"])
-    notes = [f"settings start from: {starts} (the artefact of another run), or the defaults."]
-    return "\n\n".join([text, *map(filled, [*notes, *([f"DATA: {kind.data}."] if kind.data else [])])])
+    beside = task or kind.task(entry.verb)
+    groups = dict(zip(GROUPS, (_given(entry, kind), beside, kind.read(), Engine), strict=True))
+    return method_help(entry, groups, everything=everything, first=GROUPS[:2], notes=[_starts(entry)])
+
+
+def _given(entry: Entry, kind: Kind) -> tuple[FlagText, ...]:
+    """What every verb with a method is given, with what that means for this one."""
+    texts = {text.flag: text for text in texts_of(Given)}
+    place = kind.task(entry.verb)().place(Path("runs") / "-".join([entry.name, "DATA", *_size(entry, kind), "seedN"]))
+    texts["--data"] = replace(
+        texts["--data"],
+        sentence=f"The data{f': {kind.data}' if kind.data else ''}.",
+        default=kind.bundled or "must be given",
+    )
+    texts["--out"] = replace(texts["--out"], default="nothing" if place is None else str(place))
+    return tuple(texts.values())
+
+
+def _size(entry: Entry, kind: Kind) -> list[str]:
+    return [kind.size.upper()] if any(flag.setting == kind.size for flag in entry.flags) else []
+
+
+def _starts(entry: Entry) -> str:
+    """What the settings of a method may start from."""
+    told: dict[str, list[str]] = {}
+    for preset in [*entry.presets, "--settings FOLDER"]:
+        flag = preset.split()[0]
+        told.setdefault("--paper" if flag == "--variant" else flag, []).append(preset)
+    starts = [STARTS[flag].format(" ".join(presets)) for flag, presets in told.items()]
+    return f"Start from {', or '.join([', '.join(starts[:-1]), starts[-1]] if starts[1:] else starts)}."
 
 
 def make(entry: Entry, kind: Kind, start: Started, again: Again) -> None:
@@ -75,11 +106,11 @@ def make(entry: Entry, kind: Kind, start: Started, again: Again) -> None:
         "reading": again.read(kind.read()),
         "engine": Engine(),
     }
-    read = parse(parts, start.words, program=program)
+    read = parse(parts, start.words, program=program, others=[*PRESETS, "--settings"])
     given: Given = read["given"]
     data = given.data or kind.bundled
     if not data:
-        raise InputError(f"give --data: {kind.data}.")
+        raise InputError(f"--data must be given: {kind.data}. For help: {program} --help")
     finish(entry.verb, kind, read, data)
 
 
@@ -90,7 +121,7 @@ def finish(verb: str, kind: Kind, read: Mapping[str, Any], data: str) -> None:
     given, method, task, reading, engine = (read[name] for name in ("given", "method", "task", "reading", "engine"))
     call = Call.of(verb, kind.name, data, reading, task, method)
     source = task.source(data, reading)
-    folder = given.out.expanduser() if given.out else task.place(default_folder(kind, method, source, given.seed))
+    folder = given.out or task.place(default_folder(kind, method, source, given.seed))
     how: dict[str, Any] = {"seed": given.seed, "engine": engine, "say": speaker(engine.quiet), "call": call}
     made = run(verb, source, method, task=task, reading=reading, out=folder, **how)
     for line in task.told(made, folder, "" if as_typed(data) == data else data):

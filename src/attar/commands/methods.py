@@ -1,27 +1,58 @@
 """`attar methods [KIND]`: what there is, by what one holds; `--json` for programs."""
 
-import dataclasses
 import json
+from difflib import get_close_matches
 
 from attar.core.errors import InputError
-from attar.core.help import methods_table
-from attar.core.kinds import kind_named, kinds
-from attar.core.registry import methods
+from attar.core.flags import is_flag
+from attar.core.help import HELP, method_line, methods_table
+from attar.core.kinds import kind_meant, kinds
+from attar.core.registry import Entry, methods
 
-USAGE = "usage: attar methods [KIND] [--json]"
+JSON = "--json"
+USAGE = "usage: attar methods [KIND | VERB | METHOD] [--json]"
+ABOUT = f"""{USAGE}
+
+All methods, one line each, by what you hold and by family: those of a kind or
+of a verb, or what one method is. {JSON} prints a list of objects for programs:
+name, kind, verb, family, summary, paper, module, settings and presets.
+
+kinds:"""
 
 
 def main(arguments: list[str]) -> None:
     """Parse the words after the verb and do it."""
-    if any(word in ("-h", "--help", "--help-all") for word in arguments):
-        print(f"{USAGE}\n\nkinds:")
-        print("\n".join(f"  {kind.name:<14}{kind.holds}" for kind in kinds().values()))
+    if any(word in HELP for word in arguments):
+        print("\n".join([ABOUT, *(f"  {kind.name:<14}{kind.holds}" for kind in kinds().values())]))
         return
-    words = [word for word in arguments if word != "--json"]
-    if len(words) > 1 or any(word.startswith("-") for word in words):
-        raise InputError(f"`attar methods` takes a kind, and --json; not {' '.join(words)!r}.")
-    kind = kind_named(words[0]).name if words else None
-    if "--json" in arguments:
-        print(json.dumps([dataclasses.asdict(entry) for entry in methods(kind).values()], ensure_ascii=False, indent=2))
+    words = [word for word in arguments if word != JSON]
+    for word in words:
+        if is_flag(word):
+            near = f"; did you mean {JSON!r}?" if "j" in word else "."
+            raise InputError(f"unknown flag {word}{near} For help: attar methods --help")
+    chosen = _chosen(" ".join(words))
+    if JSON in arguments:
+        print(json.dumps([entry.to_json() for entry in chosen.values()], ensure_ascii=False, indent=2))
+    elif words and list(chosen) == [words[0]]:
+        print(method_line(chosen[words[0]]))
     else:
-        print(methods_table(kind))
+        print(methods_table(chosen))
+
+
+def _chosen(word: str) -> dict[str, Entry]:
+    """The methods that a word is for: a kind's by its name or by what one holds, a verb's, or the one of that name.
+
+    Raises:
+        InputError: It is none of these.
+    """
+    known = methods()
+    if not word:
+        return known
+    if word in known:
+        return {word: known[word]}
+    found, kind = methods(verb=word), kind_meant(word)
+    if found or kind:
+        return found or methods(kind.name if kind else None)
+    near = get_close_matches(word, [*kinds(), *known, *dict.fromkeys(entry.verb for entry in known.values())], n=1)
+    guess = f"did you mean {near[0]!r}? " if near else ""
+    raise InputError(f"unknown kind, verb or method {word!r}; {guess}Kinds: {', '.join(kinds())}.")

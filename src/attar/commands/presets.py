@@ -8,6 +8,7 @@ from typing import Any
 
 from attar.commands.again import Again
 from attar.core.errors import InputError, unknown
+from attar.core.flags import is_flag
 from attar.core.kinds import Kind
 from attar.core.registry import Entry
 
@@ -83,20 +84,28 @@ def _count(size: str, words: list[str]) -> int:
     if len(found) > 1:
         raise InputError(f"a published table's cell has one {size} for all classes; give one number, or no --paper.")
     if not found[0].isdigit() or found[0] == "0":
-        raise InputError(f"{size} is {found[0]}; it must be at least 1.")
+        raise InputError(f"--{size} takes a whole number, at least 1, not {found[0]!r}.")
     return int(found[0])
 
 
 def taken(flags: Sequence[str], words: list[str]) -> tuple[list[str | None], list[str]]:
-    """What follows some flags, and the words without them and that."""
+    """What follows some flags, and the words without them and that.
+
+    Raises:
+        InputError: One has no value, or is given twice.
+    """
     found: dict[str, str] = {}
     rest, following = [], iter(words)
     for word in following:
         name, equals, value = word.partition("=")
-        if name in flags:
-            found[name] = value if equals else next(following, "")
-        else:
+        if name not in flags:
             rest.append(word)
+            continue
+        if name in found:
+            raise InputError(f"{name} is given twice; give it once.")
+        found[name] = value if equals else next(following, "")
+        if not found[name] or (is_flag(found[name]) and not equals):
+            raise InputError(f"{name} needs a value.")
     return [found.get(flag) for flag in flags], rest
 
 

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from attar.commands.making import HELP
 from attar.core.flags import parse
-from attar.core.help import settings_help
+from attar.core.help import HELP, settings_help
 from attar.core.settings import Range, Settings
 
 USAGE = "usage: attar report FOLDER [--out FILE] ..."
+ABOUT = "Write one static page about every artefact below a folder, with pictures, settings, costs and scores."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +27,10 @@ class Given(Settings):
 def main(arguments: list[str]) -> None:
     """Parse the words after the verb and do it."""
     if not arguments or any(word in HELP for word in arguments):
-        print(settings_help(USAGE, {"settings": Given}))
+        print(settings_help(USAGE, {"settings": Given}, about=ABOUT, positional=("folder",)))
         return
     given = parse({"given": Given}, arguments, program="attar report", positional=("folder",))["given"]
 
     from attar.reporting.page import report
 
-    print(report(given.folder.expanduser(), out=given.out, images=given.images))
+    print(report(given.folder, out=given.out, images=given.images))

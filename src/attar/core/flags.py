@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import inspect
 import io
+import math
 import types
 import typing
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -25,6 +26,8 @@ from attar.core.settings import Range, Settings
 from attar.core.settings import Role as Role
 from attar.core.settings import Words as Words
 
+DASHES = "-\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
+"""What a flag may begin with where somebody has copied it from a text: hyphens, dashes and the minus sign."""
 _TYPES = {int: "whole number", float: "number", bool: "yes or no", str: "text", Any: "text", Path: "path"}
 
 
@@ -84,6 +87,7 @@ def parse(
     *,
     program: str,
     positional: Sequence[str] = (),
+    others: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Settings from words.
 
@@ -92,20 +96,23 @@ def parse(
         arguments: The words.
         program: The command so far, `attar condense dm`, which errors name.
         positional: Settings that are given without their flag, in this order; the last may take several words.
+        others: Further flags that the program knows, for what may have been meant: `--paper`.
 
     Raises:
-        InputError: A flag that is not there, a value of another type or out of its range, or one that is missing.
+        InputError: A flag that is not there or is given twice, a value of another type or out of its range, or one
+            that is missing. Of several mistakes the first is told.
     """
     groups = {group: flags_of(settings) for group, settings in parts.items()}
     _assert_unique(flag for group in groups.values() for flag in group)
     flags = {flag.name: flag for group in groups.values() for flag in group}
-    names = [_flag_name(name) for name in positional]
-    given = _split(list(arguments), flags, names, program)
-    for flag in flags.values():
-        if flag.default is MISSING and flag.name not in given:
-            called = flag.name[2:].upper() if flag.name in names else flag.name
-            raise InputError(f"{called} must be given: {type_words(flag.hint)}. For help: {program} --help")
-    values = _values({name: (flags[name].hint, words) for name, words in given.items()})
+    line = _Line(program, flags, [_flag_name(name) for name in positional], others)
+    try:
+        line.split(list(arguments))
+    except InputError:
+        line.values()  # a mistake further left is told first
+        raise
+    values = line.values()
+    line.check_complete()
     return {
         group: _rebuilt(settings, {flag.path: values[flag.name] for flag in groups[group] if flag.name in values})
         for group, settings in parts.items()
@@ -126,8 +133,7 @@ def words_of(flags: Iterable[Flag], settings: Any, *, changed: bool = False) -> 
 def type_words(hint: Any) -> str:
     """A type in words: "whole number, at least 1"; "avg, max or none"."""
     options, note = _options(hint), _range(hint)
-    item = next((get_args(_bare(option))[0] for option in options if get_origin(_bare(option)) is tuple), None)
-    if item is not None:
+    for item in _items(hint):
         choices, note = _choices(item), _range(item)
         if choices:
             return f"any of {', '.join(map(str, choices))}"
@@ -144,8 +150,7 @@ def type_words(hint: Any) -> str:
 def kind_of_type(hint: Any) -> str:
     """A type in one or two words, without range and choices: what a flag of one name has everywhere."""
     options = [_bare(option) for option in _options(hint)]
-    if any(get_origin(option) is tuple for option in options):
-        item = next(get_args(option)[0] for option in options if get_origin(option) is tuple)
+    for item in _items(hint):
         return f"several: {kind_of_type(item)}"
     return "choice" if get_origin(options[0]) is Literal else type_words(options[0])
 
@@ -181,70 +186,123 @@ def _walk(settings: Any, prefix: str, path: tuple[str, ...]) -> Iterator[Flag]:
             yield Flag(_flag_name(name), place, hint, value, _sentence(family, field.name), _owner(family, field.name))
 
 
-def _split(words: list[str], flags: dict[str, Flag], positional: list[str], program: str) -> dict[str, list[str]]:
-    """The words that follow each flag; of a flag that is given twice the last ones."""
-    found: dict[str, list[str]] = {}
-    loose: list[str] = []
-    while words:
-        word = words.pop(0)
-        if not word.startswith("--"):
-            loose.append(word)
-            continue
-        name, equals, value = word.partition("=")
-        name, off = _known(name, flags, program)
-        if _is_bool(flags[name].hint):
-            if equals:
-                raise InputError(f"{name} takes no value; say {name} or --no-{name[2:]}.")
-            found[name] = [str(not off)]
-        else:
-            found[name] = [value] if equals else _taken(words, flags[name])
-    return found | _placed(loose, flags, positional, program)
+class _Line:
+    """The words of one command: which flags they give, and the mistakes in them."""
+
+    def __init__(self, program: str, flags: dict[str, Flag], positional: list[str], others: Sequence[str]) -> None:
+        self.program, self.flags, self.positional, self.others = program, flags, positional, others
+        self.given: dict[str, list[str]] = {}
+        """The words that each flag is given."""
+
+    def split(self, words: list[str]) -> None:
+        """Give each flag the words that follow it, and what stands alone to the positional ones."""
+        loose: list[str] = []
+        while words:
+            word = words.pop(0)
+            if not is_flag(word):
+                loose.append(word)
+                continue
+            before, equals, value = word.partition("=")
+            name, off = self.known(before)
+            if _is_bool(self.flags[name].hint):
+                self.check_bare(name, value if equals else next(iter(words), ""), bool(equals))
+                self.give(name, [str(not off)])
+            else:
+                self.give(name, [value] if equals else self.taken(words, self.flags[name]))
+        for name in self.positional:
+            if loose:
+                self.give(name, self.taken(loose, self.flags[name]))
+        if loose:
+            near = _nearest(loose[0].partition("=")[0], self.flags)
+            guess = f"did you mean {near!r}? A" if near else "a"
+            raise InputError(f"{loose[0]!r} belongs to no flag; {guess} setting is given as --name value.{self.help()}")
+
+    def give(self, name: str, words: list[str]) -> None:
+        """Note the words of a flag."""
+        if name in self.given:
+            raise InputError(f"{self.called(name)} is given twice; give it once.")
+        if "" in words and self.flags[name].default != "":
+            raise InputError(f"{self.called(name)} needs a value, {_article(self.flags[name].hint)}, not an empty one.")
+        self.given[name] = words
+
+    def known(self, given: str) -> tuple[str, bool]:
+        """The flag that is meant, and whether it is turned off."""
+        name = _flag_name(given[2:]) if given.startswith("--") else given
+        if name in self.flags:
+            return name, False
+        turned = f"--{name.removeprefix('--no-')}"
+        if name.startswith("--no-") and turned in self.flags and _is_bool(self.flags[turned].hint):
+            return turned, True
+        near = _nearest(given, [*self.flags, *self.others, "--help", "--help-all"])
+        guess = f"; did you mean {near!r}?" if near else "."
+        raise InputError(f"unknown flag {given}{guess} All settings: {self.program} --help-all")
+
+    def check_bare(self, name: str, value: str, equals: bool) -> None:
+        """Refuse a value for a flag that takes none."""
+        if equals or value.lower() in ("true", "false", "yes", "no", "on", "off"):
+            raise InputError(f"{name} takes no value, not {value!r}; say {name} or --no-{name[2:]}.")
+
+    def taken(self, words: list[str], flag: Flag) -> list[str]:
+        """Take what follows a flag from the front of the words."""
+        most = len(words) if _takes_several(flag.hint) else 1
+        count = 0
+        while count < min(most, len(words)) and not is_flag(words[count]):
+            count += 1
+        taken, words[:] = words[:count], words[count:]
+        if not taken and not all(get_origin(_bare(option)) is tuple for option in _options(flag.hint)):
+            dash = f" One that begins with a dash is given as {flag.name}={words[0]}." if words else ""
+            told = dash if words and not words[0].startswith("--") else ""
+            raise InputError(f"{flag.name} needs a value, {_article(flag.hint)}.{told}")
+        return taken
+
+    def values(self) -> dict[str, Any]:
+        """The values of the flags given so far, from the type of each and its words.
+
+        Raises:
+            InputError: One is of another type, or out of its range.
+        """
+        hints = {name: (self.flags[name].hint, words) for name, words in self.given.items()}
+        values = _read(hints)
+        for name, (hint, words) in hints.items():
+            found = values if values is not None else _read({name: (hint, words)})
+            if found is None or not _in_range(hint, found[name]):
+                raise _mistaken(self.called(name), hint, words)
+        return values or {}
+
+    def check_complete(self) -> None:
+        """Refuse a command without a flag that has no default."""
+        for name, flag in self.flags.items():
+            if flag.default is MISSING and name not in self.given:
+                raise InputError(f"{self.called(name)} must be given.{self.help()}")
+
+    def called(self, name: str) -> str:
+        """A flag as a person knows it: `FOLDER` where it is given without its name."""
+        return name[2:].upper() if name in self.positional else name
+
+    def help(self) -> str:
+        return f" For help: {self.program} --help"
 
 
-def _known(given: str, flags: dict[str, Flag], program: str) -> tuple[str, bool]:
-    """The flag that is meant, and whether it is turned off."""
-    name = _flag_name(given[2:])
-    if name in flags:
-        return name, False
-    turned = f"--{name.removeprefix('--no-')}"
-    if name.startswith("--no-") and turned in flags and _is_bool(flags[turned].hint):
-        return turned, True
-    inside = [known for known in flags if known.endswith(f".{name[2:]}")]
-    near = [*inside, *difflib.get_close_matches(name[2:], [known[2:] for known in flags], n=1)]
-    guess = f"; did you mean '--{near[0].removeprefix('--')}'?" if near else "."
-    raise InputError(f"unknown flag {given}{guess} All settings: {program} --help-all")
+def is_flag(word: str) -> bool:
+    """Whether a word is meant as a flag: it begins with a dash, and is no number."""
+    if word[:1] == "" or word[0] not in DASHES or word == "-":
+        return False
+    try:
+        float(word)
+    except ValueError:
+        return True
+    return False
 
 
-def _taken(words: list[str], flag: Flag) -> list[str]:
-    """Take what follows a flag from the front of the words."""
-    most = len(words) if _takes_several(flag.hint) else 1
-    count = 0
-    while count < min(most, len(words)) and not words[count].startswith("--"):
-        count += 1
-    taken, words[:] = words[:count], words[count:]
-    if not taken and not all(get_origin(_bare(option)) is tuple for option in _options(flag.hint)):
-        raise InputError(f"{flag.name} needs a value: {type_words(flag.hint)}.")
-    return taken
-
-
-def _placed(words: list[str], flags: dict[str, Flag], positional: list[str], program: str) -> dict[str, list[str]]:
-    """Words without a flag, by the settings that they are for."""
-    found, words = {}, list(words)
-    for name in positional:
-        if words:
-            found[name] = _taken(words, flags[name])
-    if words:
-        raise InputError(f"{words[0]!r} stands alone; a setting is given as --name value. For help: {program} --help")
-    return found
-
-
-def _values(given: dict[str, tuple[Any, list[str]]]) -> dict[str, Any]:
-    """The values of flags, from the type of each and its words."""
-    values = _read(given)
-    if values is None:
-        wrong = next(name for name in given if _read({name: given[name]}) is None)
-        raise _mistaken(wrong, *given[wrong])
-    return values
+def _nearest(given: str, flags: Iterable[str]) -> str | None:
+    """The flag that may have been meant, if there is one like it."""
+    names = {name[2:]: name for name in flags}
+    word = given.lstrip(DASHES).lower().replace("_", "-")
+    alike = [*difflib.get_close_matches(word, names, n=1)]
+    inside = [name for name in names if name.endswith(f".{word}")]
+    outside = [name for name in (word.rpartition(".")[2], word.removeprefix("no-")) if name in names]
+    found = [*([word] if word in names else []), *inside, *outside, *alike]
+    return names[found[0]] if found else None
 
 
 def _read(given: dict[str, tuple[Any, list[str]]]) -> dict[str, Any] | None:
@@ -256,14 +314,31 @@ def _read(given: dict[str, tuple[Any, list[str]]]) -> dict[str, Any] | None:
     fields = {f"f{number}": hint for number, (hint, _) in enumerate(given.values())}
     made = dataclasses.make_dataclass("Given", [(field, _readable(hint)) for field, hint in fields.items()])
     words: list[str] = []
-    for field, (_, own) in zip(fields, given.values(), strict=True):
+    for field, (hint, own) in zip(fields, given.values(), strict=True):
+        own = ["None"] if own == ["none"] and _takes_none(hint) and not _takes_text(hint) else own
         words += [f"--{field}={own[0]}"] if len(own) == 1 else [f"--{field}", *own]
     try:
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             read: Any = tyro.cli(made, args=words)
     except SystemExit:
         return None
-    return {name: getattr(read, field) for name, field in zip(given, fields, strict=True)}
+    return {name: _at_home(getattr(read, field)) for name, field in zip(given, fields, strict=True)}
+
+
+def _at_home(value: Any) -> Any:
+    """Paths with the home folder in place of `~`, which a shell leaves there behind an equals sign."""
+    if isinstance(value, tuple):
+        return tuple(map(_at_home, value))
+    return value.expanduser() if isinstance(value, Path) else value
+
+
+def _in_range(hint: Any, value: Any) -> bool:
+    """Whether a value, or each of several, is finite and within the range that its type has."""
+    allowed = _range(hint) or next((_range(item) for item in _items(hint)), None)
+    numbers = [one for one in (value if isinstance(value, tuple) else (value,)) if isinstance(one, (int, float))]
+    if any(isinstance(one, float) and not math.isfinite(one) for one in numbers):
+        return False
+    return allowed is None or all(allowed.low <= one <= allowed.high for one in numbers)
 
 
 def _mistaken(name: str, hint: Any, words: list[str]) -> InputError:
@@ -271,9 +346,17 @@ def _mistaken(name: str, hint: Any, words: list[str]) -> InputError:
     wrong = next((word for word in words if choices and word not in choices), " ".join(words))
     near = difflib.get_close_matches(wrong, choices, n=1, cutoff=0.5)
     guess = f"; did you mean {near[0]!r}?" if near else "."
-    wanted = type_words(hint)
-    article = "" if choices or wanted.startswith(("one ", "several", "text")) else "a "
-    return InputError(f"{name} takes {article}{wanted}, not {wrong!r}{guess}")
+    return InputError(f"{name} takes {_article(hint)}, not {_shortened(wrong)!r}{guess}")
+
+
+def _article(hint: Any) -> str:
+    """A type in words, as the object of a sentence."""
+    words = type_words(hint)
+    return words if _choices(hint) or words.startswith(("one ", "several", "text")) else f"a {words}"
+
+
+def _shortened(text: str, most: int = 60) -> str:
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def _rebuilt(settings: Any, given: dict[tuple[str, ...], Any]) -> Any:
@@ -298,14 +381,15 @@ def _words(flag: Flag, value: Any) -> list[str]:
         return [flag.name, *map(str, value)]
     plain = value is None or isinstance(value, (str, int, float, Path))
     text = str(value) if plain else f"<{type(value).__name__}>"
-    return [f"{flag.name}={text}"] if text.startswith("--") else [flag.name, text]
+    return [f"{flag.name}={text}"] if is_flag(text) else [flag.name, text]
 
 
 def _text(flag: Flag, everyday: bool) -> FlagText:
-    words, default = type_words(flag.hint), default_words(flag.default)
-    if _takes_none(flag.hint) and default != "nothing" and _bare(flag.hint) is not Any:
-        words += ", or None"
-    return FlagText(flag.name, ".".join(flag.path), words, default, flag.sentence, everyday)
+    words, default, sentence = type_words(flag.hint), default_words(flag.default), flag.sentence
+    if default != "nothing":
+        sentence = sentence.replace("; none unless given", "")  # said where None is usual, and the class has another
+        words += ", or none" if _takes_none(flag.hint) and _bare(flag.hint) is not Any else ""
+    return FlagText(flag.name, ".".join(flag.path), words, default, sentence, everyday)
 
 
 def _flag_name(name: str) -> str:
@@ -356,6 +440,11 @@ def _choices(hint: Any) -> tuple[Any, ...]:
     return get_args(bare) if get_origin(bare) is Literal else ()
 
 
+def _items(hint: Any) -> list[Any]:
+    """The types of what a tuple holds, for each tuple that a type may be."""
+    return [get_args(_bare(option))[0] for option in _options(hint) if get_origin(_bare(option)) is tuple]
+
+
 def _range(hint: Any) -> Range | None:
     notes = [note for option in (hint, *_options(hint)) for note in _notes(option)]
     return next((note for note in notes if isinstance(note, Range)), None)
@@ -363,6 +452,11 @@ def _range(hint: Any) -> Range | None:
 
 def _takes_none(hint: Any) -> bool:
     return type(None) in get_args(_bare(hint)) or _bare(hint) is Any
+
+
+def _takes_text(hint: Any) -> bool:
+    """Whether a type takes any word, or one of some words."""
+    return any(_bare(option) in (str, Any, Path) for option in _options(hint)) or bool(_choices(hint))
 
 
 def _takes_several(hint: Any) -> bool:

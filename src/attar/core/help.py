@@ -1,22 +1,53 @@
-"""Help as text: of a verb, of a method, and the list of methods. Made from data, without importing a method."""
+"""Help as text: of a verb, of a method, and the list of methods. Made from data, without importing a method.
 
+The first page of anything fits 40 lines of 80 columns; `--help-all` tells the rest.
+"""
+
+import re
 import shutil
 import textwrap
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from attar.core.flags import FlagText, texts_of
 from attar.core.kinds import kind_named
 from attar.core.registry import Entry, methods
 
+HELP = ("-h", "--help", "--help-all")
+EVERYTHING = "--help-all"
 WIDEST = 100
 """Longer lines are hard to read."""
+PAGE = 40
+"""Lines of a first page."""
+GROUPED = {"architecture": "network"}
+"""Groups of a method's settings that a person knows by another word."""
 
 
-def verb_help(verb: str, *, usage: str = "METHOD --data DATA [--out FOLDER] ...", width: int | None = None) -> str:
-    """What `attar condense` prints: the methods of a verb, by what one holds."""
-    lines = [f"usage: attar {verb} {usage}", "", *_by_kind(methods(verb=verb).values(), width or _width())]
-    return "\n".join([*lines, "", f"Settings of a method: attar {verb} METHOD --help"])
+def verb_help(
+    verb: str,
+    about: str = "",
+    *,
+    everything: bool = False,
+    usage: str = "METHOD --data DATA [--out FOLDER] ...",
+    width: int | None = None,
+) -> str:
+    """What `attar condense` prints: the methods of a verb, by what one holds.
+
+    Args:
+        verb: It.
+        about: What it does.
+        everything: What each method does (`--help-all`), even where that is longer than a page.
+        usage: What follows the verb.
+        width: Columns; the terminal's unless given.
+    """
+    width, known = width or _width(), methods(verb=verb).values()
+    first = [f"usage: attar {verb} {usage}", "", *([*_wrapped(_sentence(about), width), ""] if about else [])]
+    last = ["", f"Settings of a method: attar {verb} METHOD --help"]
+    lines = [*first, *_by_kind(known, width), *last]
+    if everything or len(lines) <= PAGE:
+        return "\n".join(lines)
+    return "\n".join([*first, *_names(known, width), *last, f"What each one does:   attar {verb} {EVERYTHING}"])
 
 
 def method_help(
@@ -26,69 +57,164 @@ def method_help(
     everything: bool,
     usage: str = "--data DATA [--out FOLDER] ...",
     first: Collection[str] = (),
+    notes: Sequence[str] = (),
     width: int | None = None,
 ) -> str:
     """What `attar condense dm --help` prints: what the method is, and its everyday settings or all of them.
 
     Args:
         entry: The method.
-        groups: Further settings by a title: a settings class, or settings.
+        groups: Further settings by a title: a settings class, settings, or their texts.
         everything: All settings (`--help-all`), or those that one changes first.
         usage: What follows the method's name.
         first: Titles of the groups that stand with the everyday settings as well.
+        notes: Sentences that follow.
         width: Columns; the terminal's unless given.
     """
     width = width or _width()
     command = f"attar {entry.verb} {entry.name}"
-    few = not everything and len(entry.everyday) < len(entry.flags)
-    shown = {"everyday settings" if few else "settings": entry.everyday if few else entry.flags}
-    shown |= {title: texts_of(group) for title, group in groups.items() if everything or title in first}
-    lines = [f"usage: {command} {usage}", "", *_wrapped(_about(entry), width), *_sections(shown, width)]
-    more = few or (not everything and any(title not in first for title in groups))
-    return "\n".join([*lines, "", f"All settings: {command} --help-all"] if more else lines)
+    shown = _own(entry, everything)
+    for title, group in groups.items():
+        if everything:
+            shown[title] = _texts(group)
+        elif title in first:
+            shown[title] = tuple(flag for flag in _texts(group) if "." not in flag.flag)
+    lines = [f"usage: {command} {usage}", "", *_wrapped(_about(entry), width)]
+    lines += _sections(shown, width, brief=not everything)
+    told = [line for note in notes for line in _wrapped(note, width)]
+    hidden = sum(map(len, map(_texts, groups.values()))) + len(entry.flags) > sum(map(len, shown.values()))
+    return "\n".join([*lines, *([""] if told or hidden else []), *told, *_rest(command, hidden)])
 
 
-def settings_help(usage: str, groups: Mapping[str, Any], *, width: int | None = None) -> str:
-    """What a verb without a method prints for `--help`: its usage line, and settings by group.
+def settings_help(
+    usage: str,
+    groups: Mapping[str, Any],
+    *,
+    about: str = "",
+    everything: bool = True,
+    first: Collection[str] = (),
+    positional: Collection[str] = (),
+    notes: Sequence[str] = (),
+    width: int | None = None,
+) -> str:
+    """What a verb without a method prints for `--help`: its usage line, what it does, and settings by group.
 
     Args:
         usage: The line itself.
-        groups: Settings classes, or settings, by a title.
+        groups: Settings classes, settings, or their texts, by a title.
+        about: What the verb does.
+        everything: All settings (`--help-all`), or those of some groups, and the others by name.
+        first: Titles of those groups.
+        positional: Settings that are given without their flag, by name.
+        notes: Sentences that follow.
         width: Columns; the terminal's unless given.
     """
-    shown = {title: texts_of(group) for title, group in groups.items()}
-    return "\n".join([usage, *_sections(shown, width or _width())])
+    width, texts = width or _width(), {title: _texts(group) for title, group in groups.items()}
+    shown = {title: flags for title, flags in texts.items() if everything or title in first}
+    lines = [usage, *(["", *_wrapped(_sentence(about), width)] if about else [])]
+    lines += _sections(
+        {title: _placed(flags, positional) for title, flags in shown.items()}, width, brief=not everything
+    )
+    others = {title: flags for title, flags in texts.items() if title not in shown and flags}
+    names = [f"{title}: {', '.join(flag.flag for flag in flags)}" for title, flags in others.items()]
+    told = [line for text in names for line in _wrapped(text, width, indent="  ")]
+    noted = [line for note in notes for line in _wrapped(note, width)]
+    command = " ".join(usage.split()[1:3])
+    more = [["", *part] for part in (told, [*noted, *_rest(command, bool(others))]) if part]
+    return "\n".join([*lines, *(line for part in more for line in part)])
 
 
-def methods_table(kind: str | None = None, *, width: int | None = None) -> str:
-    """What `attar methods` prints: every method with its paper, by what one holds."""
-    return "\n".join(_by_kind(methods(kind).values(), width or _width(WIDEST), papers=True))
+def methods_table(chosen: Mapping[str, Entry], *, width: int | None = None) -> str:
+    """What `attar methods` prints: methods, with their papers where there is room, by what one holds.
+
+    Args:
+        chosen: Them, by name.
+        width: Columns; the terminal's unless given.
+    """
+    width = width or _width(WIDEST)
+    lines = _by_kind(chosen.values(), width, papers=width >= WIDEST, verbs=True)
+    return "\n".join([*lines, "", "Help of a method: attar VERB METHOD --help. Its paper: attar cite METHOD"])
 
 
-def _sections(shown: Mapping[str, tuple[FlagText, ...]], width: int) -> Iterator[str]:
+def method_line(entry: Entry) -> str:
+    """What `attar methods dm` prints: what the method is, and where its help is."""
+    place = [kind_named(entry.kind).holds, *([entry.family] if entry.family else [])]
+    help_ = f"Help: attar {entry.verb} {entry.name} --help"
+    return "\n".join([*_wrapped(_about(entry), _width()), f"For {', '.join(place)}.", help_])
+
+
+def _own(entry: Entry, everything: bool) -> dict[str, tuple[FlagText, ...]]:
+    """A method's own settings by title: those that one changes first, then the others by what they belong to."""
+    if len(entry.everyday) == len(entry.flags):
+        return {"settings": entry.flags}
+    shown: dict[str, tuple[FlagText, ...]] = {"everyday settings": entry.everyday}
+    for flag in entry.flags if everything else ():
+        if not flag.everyday:
+            group, dot, _ = flag.setting.partition(".")
+            title = GROUPED.get(group, group).replace("_", " ") if dot else "further settings"
+            shown[title] = (*shown.get(title, ()), flag)
+    return shown
+
+
+def _texts(group: Any) -> tuple[FlagText, ...]:
+    """The settings of a group in words, where they are not that already."""
+    return group if isinstance(group, tuple) else texts_of(group)
+
+
+def _placed(flags: tuple[FlagText, ...], positional: Collection[str]) -> tuple[FlagText, ...]:
+    """Settings that are given without their flag as they stand in a usage line, before the others."""
+    alone = [replace(flag, flag=flag.flag[2:].upper()) for flag in flags if flag.setting in positional]
+    return (*alone, *(flag for flag in flags if flag.setting not in positional))
+
+
+def _rest(command: str, hidden: bool) -> list[str]:
+    return [f"All settings: {command} {EVERYTHING}"] if hidden else []
+
+
+def _sections(shown: Mapping[str, tuple[FlagText, ...]], width: int, *, brief: bool) -> Iterator[str]:
     """Settings by their titles, all in the same columns."""
     room = min(max((len(_written(flag)) for flags in shown.values() for flag in flags), default=0), 26)
     for title, flags in shown.items():
         yield from ["", f"{title}:"] if flags else []
         for flag in flags:
-            yield from _flag_lines(flag, width, room)
+            yield from _beside(_written(flag), _wrapped(_told(flag, brief), width - room - 4), room)
 
 
-def _flag_lines(flag: FlagText, width: int, room: int) -> Iterator[str]:
-    """A flag, and beside it what it takes, what it is unless given, and what it means."""
-    default = "" if flag.default == "nothing" else f" {_kept_together(f'(default: {flag.default})')}"
-    words = [*_wrapped(f"{flag.type}{default}", width - room - 4), *_wrapped(flag.sentence, width - room - 4)]
-    yield from _beside(_written(flag), words, room)
+def _told(flag: FlagText, brief: bool) -> str:
+    """What a setting means, what it takes, and what it is unless given."""
+    sentence, kind = flag.sentence, flag.type
+    if brief:
+        start, *others = re.split(r"(?<=[^.\s][\w)’'\]]\.)\s", sentence)
+        sentence = " ".join([start, *(other for other in others if "unless given" in other)])
+        kind = re.sub(r", (each )?at least [\d.e-]+", "", kind)
+    facts = [] if kind in ("text", "several texts", "yes or no") else [_kept_together(kind)]
+    facts += [] if flag.default in ("", "nothing") else [_kept_together(_default(flag))]
+    return f"{sentence} ({'; '.join(facts)})" if facts else sentence
 
 
-def _by_kind(entries: Iterable[Entry], width: int, *, papers: bool = False) -> Iterator[str]:
+def _default(flag: FlagText) -> str:
+    return flag.default if flag.default == "must be given" else f"default: {flag.default}"
+
+
+def _names(entries: Iterable[Entry], width: int) -> Iterator[str]:
+    """Methods by name alone, a line for each family."""
+    entries = list(entries)
+    room = max(len(entry.family) for entry in entries)
+    for number, ((kind,), own) in enumerate(_grouped(entries, "kind")):
+        yield from [""] * bool(number)
+        yield f"{_capital(kind_named(kind).holds)}:"
+        for (family,), members in _grouped(own, "family"):
+            names = ", ".join(entry.name for entry in members)
+            yield from _beside(family, _wrapped(names, width - room - 4), room)
+
+
+def _by_kind(entries: Iterable[Entry], width: int, *, papers: bool = False, verbs: bool = False) -> Iterator[str]:
     entries = list(entries)
     room = max((len(entry.name) for entry in entries), default=0)
     right = max((len(str(entry.paper or "")) for entry in entries), default=0) if papers else 0
     for number, ((kind, verb), own) in enumerate(_grouped(entries, "kind", "verb")):
-        holds = kind_named(kind).holds
         yield from [""] * bool(number)
-        yield f"{holds[0].upper()}{holds[1:]}{f': attar {verb}' if papers else ''}"
+        yield f"{_capital(kind_named(kind).holds)}{f': attar {verb}' if verbs else ''}"
         for (family,), members in _grouped(own, "family"):
             yield from [f" {family}"] * bool(family)
             for entry in members:
@@ -121,14 +247,23 @@ def _beside(left: str, right: list[str], room: int) -> Iterator[str]:
 
 
 def _about(entry: Entry) -> str:
-    about = f"{entry.summary[0].upper()}{entry.summary[1:]}."
+    about = _sentence(entry.summary)
     if entry.paper is None:
         return about
     people = entry.paper.authors.split(" and ")
     names = [person.split(",")[0] for person in people]
     who = " and ".join(names) if len(names) < 3 else f"{names[0]} et al."
-    where = f"{entry.paper}, arXiv:{entry.paper.arxiv}" if entry.paper.arxiv else str(entry.paper)
-    return f"{about} {who}, {entry.paper.title}, {where}."
+    where = [str(entry.paper.year)] if entry.paper.venue == "arXiv" else [str(entry.paper)]
+    where += [f"arXiv:{entry.paper.arxiv}"] if entry.paper.arxiv else []
+    return f"{about} {who}, {entry.paper.title}, {', '.join(where)}."
+
+
+def _sentence(text: str) -> str:
+    return f"{_capital(text.rstrip('.'))}."
+
+
+def _capital(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}"
 
 
 def _written(flag: FlagText) -> str:
@@ -141,13 +276,8 @@ def _kept_together(text: str) -> str:
     return text.replace(" ", "\xa0") if len(text) < 30 else text
 
 
-def filled(text: str) -> str:
-    """A sentence in lines no wider than the terminal."""
-    return "\n".join(_wrapped(text, _width()))
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+def _wrapped(text: str, width: int, indent: str = "") -> list[str]:
+    lines = textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
     return [line.replace("\xa0", " ") for line in lines]
 
 

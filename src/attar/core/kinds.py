@@ -164,6 +164,31 @@ def kind_named(word: str) -> Kind:
     raise unknown("kind", word, kinds())
 
 
+def kind_meant(word: str) -> Kind | None:
+    """The kind that a person means, by its name, one or many of it, or by what one holds: "graph", "labelled graphs".
+
+    None where a word means no kind, or several.
+    """
+    for known in (_by_name, _by_holding):
+        found = {kind.name: kind for kind in kinds().values() if _one(word) in known(kind)}
+        if len(found) == 1:
+            return next(iter(found.values()))
+    return None
+
+
+def _by_name(kind: Kind) -> set[str]:
+    return set(map(_one, (kind.name, kind.holds, *kind.was)))
+
+
+def _by_holding(kind: Kind) -> set[str]:
+    return {_one(word) for word in kind.holds.split() if len(word) > 2}
+
+
+def _one(word: str) -> str:
+    """A word as it is in the singular, and in small letters."""
+    return word.lower().removesuffix("s")
+
+
 def kind_of(thing: Any) -> Kind:
     """The kind of a method or an artefact, which carries its name as `kind`.
 
@@ -193,6 +218,22 @@ def kind_for(method: Any, verb: str) -> Kind:
         name = getattr(method, "name", type(method).__name__)
         raise InputError(f"{name} is used with `attar {own}`, not `attar {verb}`.")
     return kind
+
+
+def kind_with(verb: str, name: str = "") -> Kind:
+    """The kind of a name that has a verb; the one kind that has it, where there is no name.
+
+    Raises:
+        InputError: The kind does not have it; or there is no name, and several kinds do.
+    """
+    having = {kind.name: kind for kind in kinds().values() if verb in kind.tasks}
+    if name in having:
+        return having[name]
+    if name:
+        raise InputError(f"`attar {verb}` is for {', '.join(having)}, not for {name}.")
+    if len(having) != 1:
+        raise InputError(f"`attar {verb}` is for {', '.join(having)}; say for which with --kind.")
+    return next(iter(having.values()))
 
 
 def kind_in(folder: Path) -> Kind | None:

@@ -7,7 +7,7 @@ method is used. Other packages add methods by entry points of the group `attar.m
 import json
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -16,10 +16,11 @@ from typing import Any
 
 from attar.core.errors import InputError, unknown
 from attar.core.flags import FlagText, flags_of, texts_of
-from attar.core.kinds import BUILT_IN, imported, kind_named, kinds, verb_of
+from attar.core.kinds import BUILT_IN, Kind, imported, kind_named, kinds, verb_of
 
 GROUP = "attar.methods"
-FILE = "methods.json"
+FILE, USUAL = "methods.json", "verbs.json"
+"""Beside a kind: its methods, and what verbs without a method do."""
 SHOWN_FIRST = 6
 """Settings in the short help of a method that does not choose them."""
 
@@ -69,6 +70,24 @@ class Entry:
     presets: tuple[str, ...] = ()
     """What its settings may start from, as it is typed: `--paper NAME`."""
 
+    def to_json(self) -> dict[str, Any]:
+        """What `attar methods --json` tells of it; null for what is filled in by the method, or not there."""
+        flags = map(asdict, self.flags)
+        texts = [{**flag, "default": None if flag["default"] == "nothing" else flag["default"]} for flag in flags]
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "verb": self.verb,
+            "family": self.family,
+            "summary": self.summary,
+            "paper": asdict(self.paper) if self.paper else None,
+            "module": self.module,
+            "class": self.settings,
+            "extra": self.extra,
+            "settings": texts,
+            "presets": list(self.presets),
+        }
+
     @property
     def everyday(self) -> tuple[FlagText, ...]:
         """The settings that a person changes first."""
@@ -102,6 +121,16 @@ def find(name: str, verb: str | None = None) -> Entry:
     if verb not in (None, entry.verb):
         raise InputError(f"{name} is used with `attar {entry.verb}`, not `attar {verb}`.")
     return entry
+
+
+def usual(kind: Kind, verb: str) -> Entry:
+    """What a verb that names no method does with a kind: from data, or from the settings class that the task names."""
+    for entry in entries_in(kind.home, USUAL, kind.name):
+        if entry.verb == verb:
+            return entry
+    module, _, settings = kind.task(verb).usual.partition(":")
+    texts = texts_of(imported(kind.task(verb).usual, kind.extra))
+    return Entry(verb, verb, module, settings, "", kind=kind.name, extra=kind.extra, flags=texts)
 
 
 def registered(name: str, verb: str) -> Entry | None:
@@ -143,13 +172,13 @@ def __getattr__(name: str) -> Any:
 
 @cache
 def _built_in() -> dict[str, Entry]:
-    return {entry.name: entry for kind in BUILT_IN for entry in _table(kind, f"attar.{kind}", FILE)}
+    return {entry.name: entry for kind in BUILT_IN for entry in entries_in(f"attar.{kind}", FILE, kind)}
 
 
 @cache
 def _further() -> dict[str, Entry]:
     """The methods of other packages: beside their own kinds, and named one by one."""
-    tables = [_table(kind.name, kind.home, kind.methods) for kind in kinds().values() if kind.name not in BUILT_IN]
+    tables = [entries_in(kind.home, kind.methods, kind.name) for kind in kinds().values() if kind.name not in BUILT_IN]
     return {entry.name: entry for table in [*tables, _named()] for entry in table}
 
 
@@ -163,8 +192,14 @@ def _named() -> Iterator[Entry]:
             warnings.warn(f"the method {point.name} ({point.value}) could not be read: {error}", stacklevel=2)
 
 
-def _table(kind: str, home: str, file: str) -> Iterator[Entry]:
-    """The methods beside a kind, by the words of its file."""
+def entries_in(home: str, file: str, kind: str = "") -> Iterator[Entry]:
+    """What a file beside a package tells of methods, or of other things that have settings.
+
+    Args:
+        home: The package.
+        file: The file's name.
+        kind: The kind that the methods are for.
+    """
     for name, facts in _read(home, file).items():
         module, _, settings = facts["settings"].partition(":")
         yield Entry(

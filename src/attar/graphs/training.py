@@ -15,7 +15,7 @@ from torch.func import functional_call
 
 from attar.core.errors import unknown
 from attar.core.runtime import Runtime
-from attar.core.settings import Range, Settings
+from attar.core.settings import Hidden, Range, Settings
 from attar.core.state import rebuilt
 from attar.core.training import after_cuts
 from attar.graphs.collection import GraphCollection
@@ -32,7 +32,7 @@ TESTED_AT_ONCE = 1024
 class Protocol(Settings):
     """How a network is trained."""
 
-    name: str = "own"
+    name: Annotated[str, Hidden()] = "own"
     """What tables call it."""
     epochs: Annotated[int, Range(1)] = 500
     """Passes over the set."""

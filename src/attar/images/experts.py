@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Self
 
 import torch
@@ -44,23 +45,23 @@ class Experts(Settings):
 
     experts: Annotated[int, Range(1)] | None = None
     """How many; 100 on a GPU and 10 on a CPU unless given."""
-    expert_epochs: Annotated[int, Range(1)] | None = None
-    """Epochs that each is trained; unless given, as far as the method looks at them."""
-    expert_folder: str | None = None
+    epochs: Annotated[int, Range(1)] | None = None
+    """Passes over the training data of each; unless given, as many as the method looks at (attar train: 50)."""
+    folder: str | None = None
     """Where they lie, or are to lie; the cache unless given."""
-    expert_seed: int = 0
-    """The seed of the first; the same for every run, so that runs with other seeds share them."""
-    expert_lr: Annotated[float, Range(0)] = 0.01
+    first_seed: int = 0
+    """The seed of the first expert; the same for every run, so that runs with other seeds share them."""
+    lr: Annotated[float, Range(0)] = 0.01
     """Step size."""
-    expert_momentum: Annotated[float, Range(0, 1)] = 0.0
+    momentum: Annotated[float, Range(0, 1)] = 0.0
     """Momentum; none in MTT, so that a student can follow."""
-    expert_decay: Annotated[float, Range(0)] = 0.0
+    weight_decay: Annotated[float, Range(0)] = 0.0
     """Weight decay."""
-    expert_batch: Annotated[int, Range(1)] = 256
-    """Real images per step."""
-    expert_cut_epoch: Annotated[int, Range(1)] | None = None
+    batch: Annotated[int, Range(1)] = 256
+    """Batch size: real images per step."""
+    cut_epoch: Annotated[int, Range(1)] | None = None
     """The first epoch, counted from zero, with a smaller step size and a new momentum; none unless given."""
-    expert_cut: Annotated[float, Range(0, 1)] = 0.6
+    cut: Annotated[float, Range(0, 1)] = 0.6
     """What the step size is multiplied by from there on."""
     flat_radius: Annotated[float, Range(0)] = 0.0
     """ρ of adaptive GSAM, which seeks flat minima; 0 is plain SGD."""
@@ -74,17 +75,25 @@ class Experts(Settings):
     name = "experts"
     kind = "images"
     verb = "train"
+    itself = "experts"
+    moved = MappingProxyType(
+        {
+            **{f"expert_{name}": name for name in ("epochs", "folder", "lr", "momentum", "batch", "cut_epoch", "cut")},
+            "expert_seed": "first_seed",
+            "expert_decay": "weight_decay",
+        }
+    )
 
     @property
     def how(self) -> dict[str, Any]:
         """What an expert's parameters depend on: all but how many there are, how long, and where."""
-        apart = ("experts", "expert_epochs", "expert_folder")
+        apart = ("experts", "epochs", "folder")
         return {name: value for name, value in self.to_json().items() if name not in apart}
 
     def lr_at(self, epoch: int) -> float:
         """The step size of an epoch, counted from zero."""
-        cuts = [] if self.expert_cut_epoch is None else [self.expert_cut_epoch]
-        return self.expert_lr * after_cuts(epoch, cuts, self.expert_cut)
+        cuts = [] if self.cut_epoch is None else [self.cut_epoch]
+        return self.lr * after_cuts(epoch, cuts, self.cut)
 
     def loss_scale(self, epoch: int) -> float:
         """What the loss of an epoch is multiplied by."""
@@ -138,7 +147,7 @@ class TrainExperts(Settings):
     @property
     def batches(self) -> int:
         """Steps per epoch."""
-        return -(-self.images // self.experts.expert_batch)
+        return -(-self.images // self.experts.batch)
 
     @property
     def total_steps(self) -> int:
@@ -181,10 +190,10 @@ class TrainExperts(Settings):
     def step(self, state: Travelling, runtime: Runtime) -> Metrics:
         """One mini-batch of each."""
         epoch, batch = divmod(state.done, self.batches)
-        if batch == 0 and epoch == self.experts.expert_cut_epoch:
+        if batch == 0 and epoch == self.experts.cut_epoch:
             state.velocities = torch.zeros_like(state.velocities)
         rows = [
-            next_rows(order, state.done, self.experts.expert_batch, runtime.generator(f"shuffle {number}"))
+            next_rows(order, state.done, self.experts.batch, runtime.generator(f"shuffle {number}"))
             for number, order in zip(self.numbers, state.order, strict=True)
         ]
         shown = [self._shown(number, of, state, runtime) for number, of in zip(self.numbers, rows, strict=True)]
@@ -193,8 +202,8 @@ class TrainExperts(Settings):
         direction, loss = flat_direction(
             state.vectors, gradient, radius=self.experts.flat_radius, gap=self.experts.flat_gap
         )
-        direction = direction + self.experts.expert_decay * state.vectors
-        state.velocities = self.experts.expert_momentum * state.velocities + direction
+        direction = direction + self.experts.weight_decay * state.vectors
+        state.velocities = self.experts.momentum * state.velocities + direction
         state.vectors = state.vectors - self.experts.lr_at(epoch) * state.velocities
         state.done += 1
         if state.done % self.batches == 0:
@@ -384,7 +393,7 @@ def open_experts(
     store.make_folder(folder)
     runtime.processes.once(partial(_write_card, folder, source, architecture, augmentation, experts))
     method = TrainExperts(
-        experts=dataclasses.replace(experts, experts=None, expert_epochs=None, expert_folder=None),
+        experts=dataclasses.replace(experts, experts=None, epochs=None, folder=None),
         architecture=architecture,
         augmentation=augmentation,
         epochs=epochs,
@@ -417,7 +426,7 @@ def _groups(numbers: Sequence[int], together: int) -> list[list[int]]:
 
 def _train(method: TrainExperts, group: list[int], source: ImageSource, folder: Path, settings: Engine) -> None:
     """Train a group in a run folder of its own, resuming one that was stopped."""
-    machine = Runtime(settings, method.experts.expert_seed)
+    machine = Runtime(settings, method.experts.first_seed)
     method = dataclasses.replace(method, first=group[0], together=len(group)).resolve(source, machine)
     place = folder / f"{group[0]:03d}-{group[-1]:03d}-epochs-{method.epochs}"
     made_in(place, method, source, machine, title=f"expert {group[0]}")
@@ -434,9 +443,13 @@ def _found(folder: Path, epochs: int) -> dict[int, store.Rows]:
 
 
 def _folder(source: ImageSource, architecture: Architecture, augmentation: str, experts: Experts) -> Path:
-    if experts.expert_folder is not None:
-        return Path(experts.expert_folder)
-    return cache_place("experts", _facts(source, architecture, augmentation, experts))
+    if experts.folder is not None:
+        return Path(experts.folder)
+    facts = _facts(source, architecture, augmentation, experts)
+    names = {new: old for old, new in experts.moved.items()}
+    older = {**facts, "training": {names.get(name, name): value for name, value in experts.how.items()}}
+    usual, earlier = cache_place("experts", facts), cache_place("experts", older)
+    return earlier if earlier.exists() and not usual.exists() else usual
 
 
 def _facts(source: ImageSource, architecture: Architecture, augmentation: str, experts: Experts) -> dict[str, Any]:
@@ -447,6 +460,14 @@ def _facts(source: ImageSource, architecture: Architecture, augmentation: str, e
         "augmentation": augmentation,
         "training": experts.how,
     }
+
+
+def _in_words_of_today(facts: Any) -> Any:
+    """What an older version said of experts, with the names that their settings have now."""
+    training = facts.get("training") if isinstance(facts, dict) else None
+    if not isinstance(training, dict):
+        return facts
+    return {**facts, "training": {Experts.moved.get(name, name): value for name, value in training.items()}}
 
 
 def _write_card(
@@ -460,10 +481,10 @@ def _write_card(
     facts = _facts(source, architecture, augmentation, experts)
     path = folder / "experts.json"
     if path.exists():
-        there = store.read_json(path)
+        there = _in_words_of_today(store.read_json(path))
         changes = difference(there, facts) if isinstance(there, dict) else ["experts.json is damaged"]
         if changes:
-            raise InputError(f"{folder} holds other experts ({'; '.join(changes)}); choose another --expert-folder.")
+            raise InputError(f"{folder} holds other experts ({'; '.join(changes)}); choose another folder for them.")
         return
     if any(folder.glob("*/expert-*.safetensors")):
         raise InputError(f"{path} is missing, so nobody knows of what data the experts beside it are.")

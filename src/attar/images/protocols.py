@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from attar.core.errors import unknown
-from attar.core.settings import Range, Settings
+from attar.core.settings import Hidden, Range, Settings
 from attar.core.training import after_cuts, half_cosine
 
 
@@ -12,7 +12,7 @@ from attar.core.training import after_cuts, half_cosine
 class Protocol(Settings):
     """How a network is trained: SGD with cross-entropy, the step size cut once, DSA on every batch, unless said."""
 
-    name: str
+    name: Annotated[str, Hidden()]
     """What the protocol is called in scores and cards."""
     epochs: Annotated[int, Range(1)]
     """Passes over the training images."""

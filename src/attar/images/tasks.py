@@ -112,13 +112,13 @@ class Train(tasks.Task):
         runtime.say(str(source))
         source = source.whitened(raw=True) if self.zca else source
         many = method.experts or (100 if runtime.device.type != "cpu" else 10)
-        folder = method.expert_folder if out is None else str(out)
+        folder = method.folder if out is None else str(out)
         return open_experts(
             source,
             (parse(self.network) if isinstance(self.network, str) else self.network).resolve(source.shape),
             default_strategy(source.flips) if self.augmentation is None else self.augmentation,
-            replace(method, experts=many, expert_folder=folder),
-            method.expert_epochs or 50,
+            replace(method, experts=many, folder=folder),
+            method.epochs or 50,
             runtime,
             workers=self.workers,
             address=self.address,

@@ -29,8 +29,8 @@ class Schedule(Settings):
     """Whose answers are learned from."""
 
     answers_by: Literal["off-policy", "on-policy", "mixed", "adaptive", "teacher"] = "off-policy"
-    """Whose answers are learned from: the references; batches (on-policy) or single answers (mixed) by the student;
-    DistiLLM's growing share of the student's, with a buffer (adaptive); the teacher's."""
+    """Whose answers are learned from. off-policy: the references. on-policy and mixed: batches, or single answers, by
+    the student. adaptive: DistiLLM's growing share of the student's, with a buffer. teacher: the teacher's."""
     student_share: Annotated[float, Range(0, 1)] | None = None
     """λ of on-policy (1 unless given) and of mixed (0.5 unless given)."""
     init_threshold: Annotated[float, Range(0, 1)] = 0.0

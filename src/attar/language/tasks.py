@@ -22,7 +22,7 @@ class Distill(tasks.Task):
     """Further text, read as data are, whose cross-entropy is added (--corpus-weight), so that the student forgets
     less."""
     answers: Annotated[int, Range(0)] = 32
-    """Test prompts that are answered by both for ROUGE-L, length, repetition and the excess error; 0 for none."""
+    """Test prompts that are answered by both; 0 for none. They give ROUGE-L, length, repetition and excess error."""
 
     def prepare(self, source: Any, method: Any, runtime: Any) -> tuple[Any, Any]:
         """Teacher, student and data in one vocabulary; the method with the student that it is to train."""

@@ -21,7 +21,7 @@ BRIEF = {
     "student_steps": 4,
     "last_start": 3,
     "architecture": SMALL,
-    "experts": Experts(experts=2, expert_epochs=5),
+    "experts": Experts(experts=2, epochs=5),
 }
 PLAIN = {"start": "real", "clusters": None, "student_momentum": 0.0, "middle": "none", "balanced": False}
 """AST with everything off but its perturbation."""
@@ -108,7 +108,7 @@ def test_the_step_size_is_learned_as_asked(how, few_digits):
 def test_start_epochs_are_drawn_below_a_bound_that_grows(few_digits):
     grown = {"first_start": 2, "grow_from": 3, "grow_over": 10, "last_start": 8}
     method, state, runtime = built(few_digits, attar.DATM(**{**BRIEF, **grown, "experts": Experts(experts=1)}))
-    assert method.experts.expert_epochs == 9
+    assert method.experts.epochs == 9
     seen = {}
     for done in (0, 4, 10, 100):
         state.done = done
@@ -262,13 +262,13 @@ def test_published_cells_are_settings_and_others_are_refused(name):
 def test_every_cell_of_datms_configurations_fits_its_experts():
     for (data, ipc), cell in DATM_TABLE.items():
         method = attar.DATM.paper(data, ipc=ipc)
-        assert cell["last_start"] - 1 + method.span <= method.experts.expert_epochs
+        assert cell["last_start"] - 1 + method.span <= method.experts.epochs
 
 
 def test_settings_that_leave_nothing_to_match_are_refused(few_digits):
     with pytest.raises(InputError, match="first_start is 3, but students set out before epoch 3"):
         condensed(few_digits, attar.DATM(**BRIEF, first_start=3))
-    with pytest.raises(InputError, match="expert_epochs is 5, but students follow experts up to epoch 6"):
+    with pytest.raises(InputError, match="experts have 5 epochs, but students follow them up to epoch 6"):
         condensed(few_digits, attar.MTT(**{**BRIEF, "span": 4}))
     with pytest.raises(InputError, match="clusters is 3, which does not divide ipc 2"):
         condensed(few_digits, attar.AST(**BRIEF, clusters=3))
@@ -287,7 +287,7 @@ def test_matching_trajectories_beats_the_images_it_started_from(digits):
         "student_steps": 10,
         "lr": 20.0,
         "architecture": network,
-        "experts": Experts(experts=3, expert_lr=0.05, expert_batch=64),
+        "experts": Experts(experts=3, lr=0.05, batch=64),
     }
 
     def score(method):

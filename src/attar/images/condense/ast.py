@@ -17,7 +17,7 @@ from torch import Tensor
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.selection import k_means, nearest, per_class
-from attar.core.settings import Range
+from attar.core.settings import Range, Role
 from attar.images.condense.adjoint import Waypoint
 from attar.images.condense.coresets import check_enough_images
 from attar.images.condense.mtt import MTT
@@ -28,14 +28,14 @@ from attar.images.networks.flat import FlatNetwork, Vector
 from attar.images.sources import ImageSource
 
 SMOOTH = Experts(
-    expert_lr=0.003,
-    expert_momentum=0.9,
-    expert_decay=1e-3,
-    expert_cut_epoch=27,
+    lr=0.003,
+    momentum=0.9,
+    weight_decay=1e-3,
+    cut_epoch=27,
     smooth_penalty=2.0,
     smooth_warm_up=True,
 )
-PUBLISHED = Experts(**{**SMOOTH.to_json(), "experts": 100, "expert_epochs": 50})
+PUBLISHED = Experts(**{**SMOOTH.to_json(), "experts": 100, "epochs": 50})
 
 TABLE: dict[tuple[str, int], dict[str, Any]] = {
     ("cifar10", 10): {"student_steps": 30, "last_start": 20, "lr": 100, "lr_lr": 1e-6, "zca": True, "start": "real"},
@@ -85,7 +85,7 @@ class AST(MTT):
     """Whether the student's loss is balanced over start epochs."""
     perturbation: Annotated[float, Range(0)] = 1.0
     """a: each kernel W becomes W + a d ⊙ W, d a random direction of length one."""
-    experts: Experts = field(default_factory=lambda: SMOOTH)
+    experts: Annotated[Experts, Role()] = field(default_factory=lambda: SMOOTH)
     """How experts are trained, and where they lie."""
 
     name = "ast"

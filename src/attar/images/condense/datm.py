@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
 
 from attar.core.runtime import Runtime
-from attar.core.settings import Range
+from attar.core.settings import Range, Role
 from attar.images.condense.coresets import check_enough_images
 from attar.images.condense.ftd import FLAT
 from attar.images.condense.starts import Start
@@ -26,7 +26,7 @@ from attar.images.condense.trajectory import (
 from attar.images.experts import Experts
 from attar.images.sources import ImageSource
 
-EXPERTS = Experts(experts=100, expert_epochs=100, flat_radius=0.01, flat_gap=0.3)
+EXPERTS = Experts(experts=100, epochs=100, flat_radius=0.01, flat_gap=0.3)
 
 
 def _cell(
@@ -70,7 +70,7 @@ class DATM(TrajectoryMatching):
     recognised: real images that experts classify rightly."""
     gate: Annotated[float, Range(0)] | None = 1.5
     """A loss above which nothing is updated; none unless given."""
-    experts: Experts = field(default_factory=lambda: FLAT)
+    experts: Annotated[Experts, Role()] = field(default_factory=lambda: FLAT)
     """How experts are trained, and where they lie."""
 
     name = "datm"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Self
 
 from attar.core.runtime import Runtime
-from attar.core.settings import Range
+from attar.core.settings import Range, Role
 from attar.images.condense.mtt import MTT
 from attar.images.condense.trajectory import published
 from attar.images.experts import Experts
@@ -47,7 +47,7 @@ class FTD(MTT):
 
     average: Annotated[float, Range(0, 1)] | None = None
     """Decay of a moving average of the images, which then is the result; of about a tenth of the steps unless given."""
-    experts: Experts = field(default_factory=lambda: FLAT)
+    experts: Annotated[Experts, Role()] = field(default_factory=lambda: FLAT)
     """How experts are trained, and where they lie."""
 
     name = "ftd"
@@ -66,5 +66,5 @@ class FTD(MTT):
             InputError: A cell that the table does not have.
         """
         cell = published(TABLE, data, ipc, "FTD")
-        experts = Experts(experts=100, expert_epochs=50, flat_radius=0.01, flat_gap=GAP.get((data, ipc), 1.0))
+        experts = Experts(experts=100, epochs=50, flat_radius=0.01, flat_gap=GAP.get((data, ipc), 1.0))
         return cls(ipc=ipc, steps=5000, experts=experts, **cell)

@@ -141,7 +141,7 @@ class GradientMatching(Settings):
     architecture: Architecture = field(default_factory=Architecture)
     """The networks whose gradients are matched."""
     augmentation: str | None = None
-    """DSA operations joined by underscores, or none."""
+    """DSA operations joined by underscores, or none; none unless given."""
     siamese: bool = True
     """Whether real and synthetic images of a class are augmented alike."""
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 from attar.images.condense.trajectory import TrajectoryMatching, published
 from attar.images.experts import Experts
 
-PLAIN = Experts(experts=100, expert_epochs=50)
+PLAIN = Experts(experts=100, epochs=50)
 TABLE: dict[tuple[str, int], dict[str, Any]] = {
     ("cifar10", 1): {"student_steps": 50, "last_start": 2, "lr": 1e2, "lr_lr": 1e-7, "zca": True},
     ("cifar10", 10): {"student_steps": 30, "last_start": 20, "lr": 1e2, "student_lr": 0.001, "zca": True},

@@ -31,7 +31,7 @@ TABLE: dict[tuple[str, int], dict[str, Any]] = {
         "lr_lr": 1e-4,
         "batch": 100,
         "assigned_labels": True,
-        "experts": Experts(experts=50, expert_epochs=50),
+        "experts": Experts(experts=50, epochs=50),
     },
 }
 

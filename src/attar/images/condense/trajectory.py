@@ -20,7 +20,7 @@ from attar.core.engine import Metrics
 from attar.core.errors import InputError, unknown
 from attar.core.runtime import Runtime
 from attar.core.selection import PerClass, labels_of, per_class
-from attar.core.settings import Range, Settings
+from attar.core.settings import Range, Role, Settings
 from attar.core.state import rebuilt
 from attar.core.training import next_rows
 from attar.images import layout
@@ -85,9 +85,9 @@ class TrajectoryMatching(Settings):
     last_start: Annotated[int, Range(1)] | None = None
     """T⁺: students set out before this epoch; 5 below ten images per class, 20 below fifty, then 40 unless given."""
     grow_from: Annotated[int, Range(1)] | None = None
-    """The bound on start epochs with which to begin; `last_start` unless given."""
+    """The bound on start epochs with which to begin; --last-start unless given."""
     grow_over: Annotated[int, Range(1)] = 1000
-    """Steps over which it grows to `last_start`."""
+    """Steps over which it grows to --last-start."""
     batch: Annotated[int, Range(1)] | None = None
     """Batch size of a student's steps, in synthetic images; all of them unless given."""
     lr: Annotated[float, Range(0)] = 100.0
@@ -124,7 +124,7 @@ class TrajectoryMatching(Settings):
     augmentation: str | None = None
     """DSA operations joined by underscores, or none, for experts and students alike; the field's six (five for digits)
     unless given."""
-    experts: Experts = field(default_factory=Experts)
+    experts: Annotated[Experts, Role()] = field(default_factory=Experts)
     """How experts are trained, and where they lie."""
 
     name = "trajectory-matching"
@@ -185,21 +185,21 @@ class TrajectoryMatching(Settings):
         if self.first_start >= last:
             raise InputError(f"first_start is {self.first_start}, but students set out before epoch {last}.")
         needed = last - 1 + self.span
-        epochs = self.experts.expert_epochs or needed
+        epochs = self.experts.epochs or needed
         if epochs < needed:
-            raise InputError(f"expert_epochs is {epochs}, but students follow experts up to epoch {needed}.")
+            raise InputError(f"experts have {epochs} epochs, but students follow them up to epoch {needed}.")
         count = self.experts.experts or (100 if on_gpu else 10)
-        taken = self.span * -(-len(source.train) // self.experts.expert_batch)
+        taken = self.span * -(-len(source.train) // self.experts.batch)
         return replace(
             self,
             steps=self.steps or (5000 if on_gpu else 300),
             student_steps=min(20, taken) if self.student_steps is None else self.student_steps,
             last_start=last,
             batch=self.batch or sum(per_class(self.ipc, len(source.classes))),
-            student_lr=self.experts.expert_lr if self.student_lr is None else self.student_lr,
+            student_lr=self.experts.lr if self.student_lr is None else self.student_lr,
             augmentation=augmentation,
             architecture=self.architecture.resolve(source.shape),
-            experts=replace(self.experts, experts=count, expert_epochs=epochs),
+            experts=replace(self.experts, experts=count, epochs=epochs),
         )
 
     @property
@@ -217,7 +217,7 @@ class TrajectoryMatching(Settings):
 
     def build(self, source: ImageSource, runtime: Runtime) -> Distilling:
         """Experts, found or trained; synthetic images at their start; a student."""
-        assert self.experts.expert_epochs is not None and self.student_lr is not None, "resolve the settings first"
+        assert self.experts.epochs is not None and self.student_lr is not None, "resolve the settings first"
         if self.zca:
             source = source.whitened(raw=True)
         pool = open_experts(
@@ -225,7 +225,7 @@ class TrajectoryMatching(Settings):
             self.architecture,
             self.augmentation or "none",
             self.experts,
-            self.experts.expert_epochs,
+            self.experts.epochs,
             runtime,
         )
         flat = flat_network(self.architecture, source, runtime)

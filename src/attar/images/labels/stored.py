@@ -24,7 +24,7 @@ from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.seeds import permutation
-from attar.core.settings import Range, Settings
+from attar.core.settings import Hidden, Range, Settings
 from attar.core.state import rebuilt
 from attar.images import layout
 from attar.images.labels.formats import MOST_CLASSES, Format, Parts, Tail, bytes_per_row, decode, encode
@@ -80,10 +80,10 @@ class StoreLabels(Settings):
     """What the teacher's batch norm goes by: what it remembers, or the images asked about together (as SRe2L's CIFAR
     script does, and CV-DD on purpose)."""
     together: Annotated[int, Range(2)] = 128
-    """Images asked about together under `teacher_bn="batch"`, in random order."""
+    """Images asked about together where batch norm goes by the batch, in random order."""
     teacher: str | None = None
     """Folder of a trained network, or transformers:NAME_OR_FOLDER; the set's own unless given."""
-    teacher_digest: str = ""
+    teacher_digest: Annotated[str, Hidden()] = ""
     """Digest of the teacher's weights; filled in."""
 
     name = "labels"
