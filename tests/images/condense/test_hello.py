@@ -13,6 +13,7 @@ from attar.images.networks.architecture import Architecture
 from attar.images.protocols import PROTOCOLS, Protocol
 from attar.images.repeats import accuracy
 from attar.images.score import train_and_test
+from attar.images.targets import targeted, teacher_of
 from attar.images.trained import Auxiliary, trained
 from attar.images.training import TrainNetwork
 
@@ -158,7 +159,8 @@ def test_students_match_logits_and_a_tenth_of_the_labels(digits):
     method = TrainNetwork(architecture=SMALL, protocol=protocol).resolve(small)
     state = method.build(small, runtime)
     rows = torch.arange(10)
-    images, targets = method._targeted(small.network_input, rows, state, runtime)
+    beside = {"teacher": state.teacher, "at_once": state.at_once}
+    images, targets = targeted(small.network_input, rows, small, protocol, runtime, **beside)
     logits, answers = state.network(images), small.teacher.network(images)
     torch.testing.assert_close(targets[:, 0], answers)
     wanted = 10 * F.mse_loss(logits, answers) + 0.1 * F.cross_entropy(logits, small.labels, reduction="sum")
@@ -168,9 +170,9 @@ def test_students_match_logits_and_a_tenth_of_the_labels(digits):
 def test_mixed_images_have_mixed_labels_beside_the_answers(digits):
     small = attar.condense(digits, hello(), engine=ENGINE)
     runtime = Runtime(ENGINE, 0)
-    method = TrainNetwork(architecture=SMALL, protocol=PROTOCOLS["hello"]).resolve(small)
-    state = method.build(small, runtime)
-    images, targets = method._targeted(small.network_input, torch.arange(10), state, runtime)
+    teacher = teacher_of(small, runtime)
+    given = (small.network_input, torch.arange(10), small, PROTOCOLS["hello"], runtime)
+    images, targets = targeted(*given, teacher=teacher, at_once=4)
     torch.testing.assert_close(targets[:, 0], small.teacher.network(images))
     torch.testing.assert_close(targets[:, 1].sum(dim=1), torch.ones(10))
     assert ((targets[:, 1] > 0).sum(dim=1) <= 2).all()

@@ -12,7 +12,7 @@ from attar.images.networks.architecture import Architecture
 from attar.images.protocols import PROTOCOLS, Protocol
 from attar.images.repeats import trainings
 from attar.images.score import evaluate, train_and_test
-from attar.images.targets import distillation_loss
+from attar.images.targets import distillation_loss, targeted
 from attar.images.trained import Auxiliary, trained
 from attar.images.training import TrainNetwork
 
@@ -176,10 +176,8 @@ def test_adamw_spares_what_is_no_matrix(taught):
 
 def test_stored_labels_are_mixed_with_their_images(digits):
     small = attar.condense(digits, attar.Random(ipc=2), engine=ENGINE)
-    method = TrainNetwork(architecture=SMALL, protocol=Protocol(name="m", epochs=1, mix="mixup", augmented=False))
-    method, runtime = method.resolve(small), Runtime(ENGINE, 0)
-    state = method.build(small, runtime)
-    _, targets = method._targeted(small.network_input, torch.arange(20), state, runtime)
+    protocol = Protocol(name="m", epochs=1, mix="mixup")
+    _, targets = targeted(small.network_input, torch.arange(20), small, protocol, Runtime(ENGINE, 0))
     torch.testing.assert_close(targets.sum(dim=1), torch.ones(20))
     assert 0 < float((targets > 0).sum(dim=1).float().mean()) <= 2
 
