@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> None:
         print(_help(arguments))
         return
     folders = _folders(arguments)
-    if not folders:
+    if not all(folders) or not folders:
         raise InputError("FOLDERS must be given, before the flags. For help: attar evaluate --help")
 
     from attar.core.runtime import Runtime
