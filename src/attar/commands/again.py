@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from attar.core.errors import InputError
+from attar.core.flags import is_flag
 
 FLAG = "--settings"
 
@@ -48,12 +49,13 @@ def read_again(verb: str, words: list[str]) -> tuple[Again | None, list[str]]:
     if place is None:
         return None, words
     _, equals, value = words[place].partition("=")
-    if not equals and place + 1 == len(words):
+    given = value if equals else "".join(words[place + 1 : place + 2])
+    if not given or (is_flag(given) and not equals):
         raise InputError(f"{FLAG} needs a file: an artefact's folder, its artefact.json, or run/settings.json.")
-    path = Path(value if equals else words[place + 1]).expanduser()
+    path = Path(given).expanduser()
     rest = words[:place] + words[place + (1 if equals else 2) :]
     again = _again(path, verb)
-    if rest and not rest[0].startswith("--"):
+    if rest and not is_flag(rest[0]):
         named = rest.pop(0)
         if named.replace("_", "-") != again.method:
             raise InputError(f"{path} is of {again.method}, not of {named}; leave out the method.")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from attar.commands.presets import taken
 from attar.core.errors import unknown
-from attar.core.flags import is_flag, parse
+from attar.core.flags import at_home, is_flag, parse
 from attar.core.help import EVERYTHING, HELP, settings_help
 from attar.core.kinds import Kind, built_in, kinds
 from attar.core.settings import Settings
@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> None:
     if any(word in HELP for word in arguments):
         print(_help(wanted, everything=EVERYTHING in arguments))
         return
-    kind = wanted or kind_of_data([word for word in arguments if not is_flag(word)] or [Given().data])
+    kind = wanted or kind_of_data([at_home(word) for word in arguments if not is_flag(word)] or [Given().data])
     parts = {"given": Given(), "reading": kind.read()()}
     read = parse(parts, arguments, program="attar data", positional=("data",))
     print(read["reading"].describe(read["reading"].load(read["given"].data)))

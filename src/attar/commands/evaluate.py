@@ -6,7 +6,7 @@ from typing import Any
 
 from attar.commands.making import MACHINE, READING, speaker
 from attar.core.errors import InputError
-from attar.core.flags import is_flag, parse
+from attar.core.flags import at_home, is_flag, parse
 from attar.core.help import EVERYTHING, HELP, settings_help
 from attar.core.kinds import Kind, built_in, kind_in, kinds
 from attar.core.machine import Engine
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> None:
         print(_help(arguments))
         return
     folders = _folders(arguments)
-    if not folders:
+    if not all(folders) or not folders:
         raise InputError("FOLDERS must be given, before the flags. For help: attar evaluate --help")
 
     from attar.core.runtime import Runtime
@@ -68,7 +68,7 @@ def _folders(words: list[str]) -> list[str]:
     for word in words:
         if is_flag(word):
             break
-        found.append(word)
+        found.append(at_home(word))
     return found
 
 

@@ -47,5 +47,6 @@ def main(arguments: list[str]) -> None:
     parts = {"given": Given, "method": released.load(), "reading": kind.read()(), "engine": Engine()}
     read = parse(parts, arguments, program="attar import", positional=("files",))
     given = read["given"]
-    out = given.out or Path("runs") / f"import-{given.files[0].stem if given.files else 'set'}"
+    names = [file.name if file.is_dir() else file.stem for file in given.files]
+    out = given.out or Path("runs") / f"import-{next(iter(names), 'set')}"
     finish("import", kind, {**read, "given": replace(given, out=out), "task": task(files=given.files)}, given.data)

@@ -10,7 +10,7 @@ from attar.commands.again import Again, read_again
 from attar.commands.presets import PRESETS, Started, started
 from attar.commands.verbs import VERBS
 from attar.core.errors import InputError
-from attar.core.flags import FlagText, parse, texts_of
+from attar.core.flags import FlagText, is_flag, parse, texts_of
 from attar.core.help import EVERYTHING, HELP, method_help, verb_help
 from attar.core.kinds import Kind, kind_named
 from attar.core.machine import Engine
@@ -47,6 +47,8 @@ def main(verb: str, arguments: Sequence[str]) -> None:
         print(verb_help(verb, VERBS[verb][1], everything=EVERYTHING in arguments))
         return
     again, words = read_again(verb, list(arguments))
+    if again is None and (not words[0] or is_flag(words[0])):
+        raise InputError(f"METHOD must be given before {words[0] or repr('')}. All methods: attar {verb} --help")
     entry = find(again.method if again else words.pop(0), verb)
     kind = kind_named(entry.kind)
     wanted = [word for word in words if word in HELP]

@@ -322,13 +322,15 @@ def _read(given: dict[str, tuple[Any, list[str]]]) -> dict[str, Any] | None:
             read: Any = tyro.cli(made, args=words)
     except SystemExit:
         return None
-    return {name: _at_home(getattr(read, field)) for name, field in zip(given, fields, strict=True)}
+    return {name: at_home(getattr(read, field)) for name, field in zip(given, fields, strict=True)}
 
 
-def _at_home(value: Any) -> Any:
-    """Paths with the home folder in place of `~`, which a shell leaves there behind an equals sign."""
+def at_home(value: Any) -> Any:
+    """A path, or text that is one, with the home folder in place of `~`, which a shell leaves behind an equals sign."""
     if isinstance(value, tuple):
-        return tuple(map(_at_home, value))
+        return tuple(map(at_home, value))
+    if isinstance(value, str) and value.startswith("~/"):
+        return str(Path(value).expanduser())
     return value.expanduser() if isinstance(value, Path) else value
 
 

@@ -51,7 +51,7 @@ def _from_path(path: Path, form: Form) -> Loaded:
     if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
         return from_disk(path, form)
     files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
-    name = field_name(path.resolve().stem)
+    name = field_name(path.resolve().name if path.is_dir() else path.stem)
     if files:
         return from_parquet(name, files, form)
     _check_no_columns(f"{path} does", form)

@@ -1,0 +1,178 @@
+"""What a person mistypes: one line on standard error, which names what was wrong and what may have been meant."""
+
+import subprocess
+import sys
+
+import pytest
+
+import attar
+from attar.cli import main
+
+SEVERAL = "one or several whole numbers, each at least 1"
+MISTAKES = [
+    # Verbs and methods.
+    ("condens dm", "unknown verb 'condens'; did you mean 'condense'?"),
+    ("evalute runs/x", "unknown verb 'evalute'; did you mean 'evaluate'?"),
+    ("dm --ipc 1", "'dm' is a method, not a verb: attar condense dm"),
+    ("--ipc 10", "a verb comes before --ipc: condense, "),
+    ("condense datadan", "unknown method 'datadan'; did you mean 'datadam'?"),
+    ("distill dkdd", "unknown method 'dkdd'; did you mean 'dkd'?"),
+    ("compress ogmr", "unknown method 'ogmr'; did you mean 'oggmr'?"),
+    ("train expert", "unknown method 'expert'; did you mean 'experts'?"),
+    ("condense kd", "kd is used with `attar distill`, not `attar condense`."),
+    ("distill dm", "dm is used with `attar condense`, not `attar distill`."),
+    ("condense --ipc 10", "METHOD must be given before --ipc. All methods: attar condense --help"),
+    ("condense ''", "METHOD must be given before ''. All methods: attar condense --help"),
+    # Flags.
+    ("condense dm --stpes 10", "unknown flag --stpes; did you mean '--steps'?"),
+    ("condense dm --step 10", "unknown flag --step; did you mean '--steps'?"),
+    ("condense dm -ipc 10", "unknown flag -ipc; did you mean '--ipc'?"),
+    ("condense dm —ipc 10", "unknown flag —ipc; did you mean '--ipc'?"),
+    ("condense dm –-ipc=10", "unknown flag –-ipc; did you mean '--ipc'?"),
+    ("condense dm --IPC 10", "unknown flag --IPC; did you mean '--ipc'?"),
+    ("condense dm ipc=10", "'ipc=10' belongs to no flag; did you mean '--ipc'?"),
+    ("condense dm --teacher.lr 1", "unknown flag --teacher.lr; did you mean '--lr'?"),
+    ("condense mtt --expert-lr 1", "unknown flag --expert-lr; did you mean '--experts.lr'?"),
+    ("distill kd --teacher-epochs 1", "unknown flag --teacher-epochs; did you mean '--teacher.epochs'?"),
+    ("condense herding --observer.name x", "unknown flag --observer.name"),
+    ("condense dm --no-steps 3", "unknown flag --no-steps; did you mean '--steps'?"),
+    ("condense dm --papr cifar10", "unknown flag --papr; did you mean '--paper'?"),
+    ("condense dm --hepl", "unknown flag --hepl; did you mean '--help'?"),
+    ("condense dm --dat digits", "unknown flag --dat; did you mean '--data'?"),
+    ("condense dm --xyzzy", "unknown flag --xyzzy. All settings: attar condense dm --help-all"),
+    ("distill kd --temprature 4", "unknown flag --temprature; did you mean '--temperature'?"),
+    ("compress oggmr --criterium l2", "unknown flag --criterium; did you mean '--criterion'?"),
+    ("compress conv --run 40", "unknown flag --run; did you mean '--runs'?"),
+    ("condense gstam --gcp 2", "unknown flag --gcp; did you mean '--gpc'?"),
+    ("distill language --epoch 1", "unknown flag --epoch; did you mean '--epochs'?"),
+    # Values.
+    ("condense dm --ipc", f"--ipc needs a value, {SEVERAL}."),
+    ("condense dm --ipc --steps 2", f"--ipc needs a value, {SEVERAL}."),
+    ("condense dm --ipc=ten", f"--ipc takes {SEVERAL}, not 'ten'."),
+    ("condense dm --ipc 0", f"--ipc takes {SEVERAL}, not '0'."),
+    ("condense dm --ipc=", f"--ipc needs a value, {SEVERAL}, not an empty one."),
+    ("condense dm --ipc 1.5", f"--ipc takes {SEVERAL}, not '1.5'."),
+    ("condense dm --lr nan", "--lr takes a number, at least 0, not 'nan'."),
+    ("condense dm --lr inf", "--lr takes a number, at least 0, not 'inf'."),
+    ("condense dm --lr -1", "--lr takes a number, at least 0, not '-1'."),
+    ("condense dm --lr 1,5", "--lr takes a number, at least 0, not '1,5'."),
+    ("condense dm --steps 1e3", "--steps takes a whole number, at least 1, not '1e3'."),
+    ("condense dm --norm btach", "--norm takes auto, none, batch, layer, instance or group, not 'btach'; did you mean"),
+    ("condense dm --zca=maybe", "--zca takes no value, not 'maybe'; say --zca or --no-zca."),
+    ("condense dm --zca False", "--zca takes no value, not 'False'; say --zca or --no-zca."),
+    ("condense dm --data ''", "--data needs a value, text, not an empty one."),
+    ("condense dm --out -x", "--out needs a value, a path. One that begins with a dash is given as --out=-x."),
+    ("condense dm --ipc 1 --ipc 2", "--ipc is given twice; give it once."),
+    ("condense dm --zca --no-zca", "--zca is given twice; give it once."),
+    ("condense dm 10", "'10' belongs to no flag; a setting is given as --name value."),
+    ("condense mtt --experts.lr -1", "--experts.lr takes a number, at least 0, not '-1'."),
+    ("distill kd --teacher.epochs 0", "--teacher.epochs takes a whole number, at least 1, not '0'."),
+    ("compress oggmr --criterion agnle", "--criterion takes angle, chord, l2, "),
+    ("condense dm --device cuda:77 --steps 1 --out {empty}", "device 'cuda:77' is not to be had here"),
+    ("condense dm --checkpoint-seconds -1", "--checkpoint-seconds takes a number, at least 0, not '-1'."),
+    # Of two mistakes the first.
+    ("condense dm --ipc ten --stpes 3", f"--ipc takes {SEVERAL}, not 'ten'."),
+    ("condense dm --stpes 3 --ipc ten", "unknown flag --stpes; did you mean '--steps'?"),
+    ("condense dm --lr -1 --ipc ten", "--lr takes a number, at least 0, not '-1'."),
+    # Presets, and settings of other runs.
+    ("condense dm --paper", "--paper needs a value."),
+    ("condense dm --paper --ipc 1", "--paper needs a value."),
+    ("condense dm --paper cifar-10", "did you mean 'cifar10'?"),
+    ("condense dm --variant released", "--variant goes with --paper"),
+    ("condense random --paper cifar10", "random has no published settings; leave out --paper."),
+    ("condense datadam --paper cifar10 --variant relased", "unknown variant 'relased'; did you mean 'released'?"),
+    ("condense dm --baseline x", "dm is one method; leave out --baseline."),
+    ("condense dm --paper cifar10 --ipc 0", "--ipc takes a whole number, at least 1, not '0'."),
+    ("condense --settings", "--settings needs a file"),
+    ("condense --settings=", "--settings needs a file"),
+    ("condense --settings --ipc 1", "--settings needs a file"),
+    ("condense --settings {empty}/nothing.json", "is missing."),
+    # Verbs without a method.
+    ("evaluate --repeats 1", "FOLDERS must be given, before the flags. For help: attar evaluate --help"),
+    ("evaluate ''", "FOLDERS must be given, before the flags. For help: attar evaluate --help"),
+    ("evaluate {set} --repeats 0", "--repeats takes a whole number, at least 1, not '0'."),
+    ("evaluate {set} --protcol quick", "unknown flag --protcol; did you mean '--protocol'?"),
+    ("evaluate {set} --seed 1 {set}", "stands behind a flag; folders come first."),
+    ("evaluate {empty}", "holds no condensed set"),
+    ("label {set} --fromat int4", "unknown flag --fromat; did you mean '--format'?"),
+    ("label --epochs 2", "FOLDER must be given. For help: attar label --help"),
+    ("label {set} --format int5", "--format takes float32, float16, int8, int4, top-k or hard, not 'int5'; did you mean"),
+    ("report {empty} {empty}", "belongs to no flag"),
+    ("report --out x.html", "FOLDER must be given. For help: attar report --help"),
+    ("report {empty} --image 3", "unknown flag --image; did you mean '--images'?"),
+    ("report ''", "FOLDER needs a value, a path, not an empty one."),
+    ("push {set}", "NAME must be given. For help: attar push --help"),
+    ("push {empty}/nothing user/name", "is not a folder."),
+    ("push {set} user/name --privat", "unknown flag --privat; did you mean '--private'?"),
+    ("data digts", "did you mean 'digits'?"),
+    ("data digits --sise 8", "unknown flag --sise; did you mean '--size'?"),
+    ("data digits --kind grahps", "unknown kind 'grahps'; did you mean 'graphs'?"),
+    ("data digits --kind", "--kind needs a value."),
+    ("data digits motifs", "'motifs' belongs to no flag"),
+    ("import {empty}/x.pt", "--data must be given. For help: attar import --help"),
+    ("import --data digits", "FILES must be given. For help: attar import --help"),
+    ("import {empty}/x.pt --data digits --labels logit", "--labels takes auto, logits or probabilities, not 'logit'; did"),
+    ("import {empty}/x.pt --data digits --kind graphs", "`attar import` is for images, not for graphs."),
+    ("cite dmm", "unknown method 'dmm'; did you mean 'dm'?"),
+    ("cite --all", "unknown flag --all; `attar cite` takes names of methods."),
+    ("methods grahps", "unknown kind, verb or method 'grahps'; did you mean 'graphs'?"),
+    ("methods --jsno", "unknown flag --jsno; did you mean '--json'?"),
+    ("bench digit", "unknown table 'digit'; did you mean 'digits'?"),
+    ("bench --sets 3", "TABLE must be given before --sets: digits, "),
+    ("bench grid --metods dm", "unknown flag --metods; did you mean '--methods'?"),
+    ("bench grid --sets 0", "--sets takes a whole number, at least 1, not '0'."),
+    ("bench grid --methods dmm --out {empty}", "unknown method 'dmm'; did you mean 'dm'?"),
+    ("bench grid --methods", "--methods and --ipc need one value or more."),
+    ("bench digits --protocol quik --out {empty}", "unknown protocol 'quik'; did you mean 'quick'?"),
+    ("bench digits digits", "'digits' belongs to no flag"),
+    ("bench cifar10", "--data must be given: a folder of CIFAR-10 as parquet files."),
+    ("bench velocity --epochs 1", "--sets must be given. For help: attar bench velocity --help"),
+    ("bench comp-dd --kind smoth", "--kind takes grad-cam or smooth, not 'smoth'; did you mean 'smooth'?"),
+    ("bench continual --orders x", "--orders takes a whole number, at least 1, not 'x'."),
+    ("bench search --sampled 1000", "--sampled takes a whole number from 1 to 720, not '1000'."),
+]
+"""A command, and what its one line must say."""
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """A condensed set, and an empty folder."""
+    home = tmp_path_factory.mktemp("places")
+    (home / "empty").mkdir()
+    attar.condense("digits", attar.Random(ipc=1), out=home / "set", engine=attar.Engine(quiet=True))
+    return {"set": str(home / "set"), "empty": str(home / "empty")}
+
+
+@pytest.mark.parametrize("line, told", MISTAKES, ids=[line for line, _ in MISTAKES])
+def test_a_mistake_is_told_in_one_line(line, told, places, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = [word.format(**places) for word in line.replace("''", "\0").split()]
+    with pytest.raises(SystemExit) as stop:
+        main(["" if word == "\0" else word for word in words])
+    printed = capsys.readouterr()
+    assert stop.value.code == 2
+    assert printed.out == ""
+    assert printed.err.startswith("attar: ") and printed.err.count("\n") == 1
+    assert told in printed.err
+    assert list(tmp_path.iterdir()) == [], "nothing is made before a mistake is told"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["condense", "dm", "--stpes", "3"],
+        ["condense", "dm", "—ipc", "3"],
+        ["evaluate", "nowhere", "--seed", "x"],
+        ["report", "nowhere", "--images", "0"],
+        ["bench", "grid", "--lr", "1"],
+    ],
+    ids=" ".join,
+)
+def test_a_mistake_is_one_line_in_a_process_of_its_own(words):
+    done = subprocess.run([sys.executable, "-m", "attar", *words], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("attar: ") and done.stderr.count("\n") == 1
+
+
+def test_there_are_mistakes_of_every_kind():
+    assert len(MISTAKES) >= 100
