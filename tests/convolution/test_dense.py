@@ -18,10 +18,10 @@ def test_both_layouts_convolve(layout, draw, equals_conv2d):
 def test_weights_of_another_geometry_are_refused(draw):
     with pytest.raises(InputError) as refusal:
         Dense.prepare(draw.normal(3, 2, 3, 3), None, Geometry(2, 4, (3, 3)))
-    assert str(refusal.value) == "the weight is (3, 2, 3, 3), but the geometry asks for (4, 2, 3, 3)."
+    assert str(refusal.value) == "the weight has shape (3, 2, 3, 3); with this geometry it must be (4, 2, 3, 3)."
     with pytest.raises(InputError) as refusal:
         Dense.prepare(draw.normal(3, 2, 3, 3), draw.normal(4), Geometry(2, 3, (3, 3)))
-    assert str(refusal.value) == "the bias is (4,); it must have one value for each of 3 filters."
+    assert str(refusal.value) == "the bias has shape (4,); it must have 3 values, one per filter."
 
 
 def test_nan_passes_as_in_pytorch(draw):

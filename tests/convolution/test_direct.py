@@ -133,7 +133,7 @@ def test_without_a_compiler_it_runs_on_what_there_is_and_says_so(draw, monkeypat
     method = Direct.prepare(case.weight, case.bias, case.geometry)
     assert method.backend.name == "torch"
     assert method.backend.note.startswith("no C++ compiler was found; numba is not installed")
-    with pytest.raises(InputError, match=r"the kernel in C\+\+ is not to be had: no C\+\+ compiler was found\."):
+    with pytest.raises(InputError, match=r"the kernel in C\+\+ is not available: no C\+\+ compiler was found\."):
         Direct.prepare(case.weight, case.bias, case.geometry, backend="native")
 
 

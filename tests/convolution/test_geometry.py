@@ -19,7 +19,7 @@ def test_the_output_is_as_large_as_that_of_the_layer(stride, padding):
 def test_same_padding_of_an_even_kernel_is_refused():
     with pytest.raises(InputError) as refusal:
         Geometry.of_layer(nn.Conv2d(1, 1, 4, padding="same"))
-    assert str(refusal.value) == "padding='same' around a kernel of 4×4 is not the same on both sides."
+    assert str(refusal.value) == "padding='same' for a kernel of 4×4 is unequal on both sides; it must be equal."
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_values_that_are_not_finite_are_refused(value):
 
 @pytest.mark.parametrize("wrong", [{"channels": 0}, {"stride": (0, 1)}, {"padding": (-1, 0)}, {"kernel": (3, 0)}])
 def test_an_impossible_geometry_is_refused(wrong):
-    with pytest.raises(InputError, match="is no convolution; counts, kernel and stride are at least 1"):
+    with pytest.raises(InputError, match="is no convolution; counts, kernel and stride must be >= 1"):
         Geometry(**{"channels": 1, "filters": 1, "kernel": (3, 3), **wrong})
 
 

@@ -32,5 +32,6 @@ def test_what_would_take_for_ever_is_refused(n, groups, count, generator):
     with pytest.raises(InputError) as refusal:
         BruteForce(n_components=groups).reduce(random_mixture(n, 1, generator))
     assert str(refusal.value) == (
-        f"{n} components into {groups} are {count} partitions; brute force takes up to 12 components. Use oggmr."
+        f"{n} components into {groups} are {count} partitions; "
+        "brute-force takes at most 12 components and 2,000,000 partitions. Use oggmr."
     )

@@ -77,7 +77,7 @@ def test_an_unfitted_model_is_refused():
     with pytest.raises(InputError) as refusal:
         GaussianMixture.from_sklearn(Fitted(3))
     assert str(refusal.value) == (
-        "GaussianMixture has no weights_, means_, covariances_; give a fitted GaussianMixture of scikit-learn."
+        "GaussianMixture has no weights_, means_, covariances_. Give a fitted GaussianMixture of scikit-learn."
     )
 
 

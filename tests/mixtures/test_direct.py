@@ -23,5 +23,5 @@ def test_each_criterion_is_least_in_its_own_measure(criterion, standard):
 def test_an_unknown_start_is_refused():
     with pytest.raises(InputError, match="unknown number 2 of start_from 'kmeans'; did you mean 'k-means'"):
         Direct(start_from=("em", "kmeans"))
-    with pytest.raises(InputError, match="start_from is empty; name at least one of runnalls, williams, k-means, em"):
+    with pytest.raises(InputError, match=r"start_from is empty\. Name at least one of runnalls, williams, k-means, em"):
         Direct(start_from=())

@@ -257,7 +257,7 @@ def test_a_matrix_of_distances(generator):
 @pytest.mark.parametrize("kind", DIVERGENCES)
 def test_what_is_no_metric_is_refused_where_one_is_needed(kind, generator):
     f = random_mixture(2, 2, generator)
-    sentence = f"{kind} breaks the triangle inequality, and here a metric is needed: angle, chord, l2, sqrt_nise."
+    sentence = f"{kind} breaks the triangle inequality; a metric is needed here. Use angle, chord, l2, sqrt_nise."
     for call in (lambda: distance(f, f, kind, metric=True), lambda: pairwise([f, f], kind)):
         with pytest.raises(InputError) as refusal:
             call()
@@ -269,7 +269,7 @@ def test_wrong_names_and_spaces_are_refused(generator):
     f, g = random_mixture(2, 2, generator), random_mixture(2, 3, generator)
     with pytest.raises(InputError, match="unknown distance 'angel'; did you mean 'angle'"):
         check_kind("angel")
-    with pytest.raises(InputError, match="a mixture in 2 dimensions has no distance to one in 3"):
+    with pytest.raises(InputError, match="the mixtures have 2 and 3 dimensions; they must have equally many"):
         distance(f, g)
     with pytest.raises(InputError, match="only the angle is normalised"):
         distance(f, f, "nise", normalised=True)

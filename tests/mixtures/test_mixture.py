@@ -109,7 +109,7 @@ def test_gradients_go_through():
             MEANS,
             OF_TYPE["tied"],
             "full",
-            "covariances have shape (2, 2); full ones of 2 components in 2 dimensions have (2, 2, 2).",
+            "covariances have shape (2, 2); full covariances of 2 components in 2 dimensions must have (2, 2, 2).",
         ),
         ([1.0], MEANS, OF_TYPE["diag"], "diag", "weights have shape (1,); with these means it must be (2,)."),
         (

@@ -198,7 +198,7 @@ def test_more_components_than_there_are_is_refused(name, standard):
 
 def test_a_batch_is_refused(standard):
     batch = GaussianMixture(*(tensor.expand(3, *tensor.shape) for tensor in standard.tensors().values()))
-    with pytest.raises(InputError, match=r"batch of mixtures, \(3,\); reduce them one by one"):
+    with pytest.raises(InputError, match=r"batch of mixtures, \(3,\). Reduce them one by one"):
         Runnalls(n_components=5).reduce(batch)
 
 

@@ -79,14 +79,14 @@ def broken(points, tmp_path):
     "name, sentence",
     [
         ("hole.npy", "every number must be finite"),
-        ("few.npy", "few: 5 samples cannot be fitted by 40 components"),
-        ("cube.npy", r"samples of shape \(3, 100, 2\); they must be \[sample, dimension\]"),
+        ("few.npy", "few: 5 samples are too few for 40 components"),
+        ("cube.npy", r"samples have shape \(3, 100, 2\); they must be \[sample, dimension\]"),
         ("same.npy", "all samples are the same point"),
-        ("objects.npy", "objects.npy is no table of numbers"),
-        ("words.csv", "words.csv is no table of numbers"),
-        ("torn.parquet", "torn.parquet is no table of numbers"),
+        ("objects.npy", "objects.npy is not a table of numbers"),
+        ("words.csv", "words.csv is not a table of numbers"),
+        ("torn.parquet", "torn.parquet is not a table of numbers"),
         ("notes.txt", "must end in one of .safetensors, .json, .npy, .csv, .parquet"),
-        ("absent.npy", "is no file or artefact, and not one of digits, standard-1d"),
+        ("absent.npy", "is not a file, an artefact or one of digits, standard-1d"),
     ],
 )
 def test_what_is_no_mixture_and_no_table_is_refused(name, sentence, points, tmp_path):
@@ -96,7 +96,7 @@ def test_what_is_no_mixture_and_no_table_is_refused(name, sentence, points, tmp_
 
 
 def test_other_objects_are_refused():
-    with pytest.raises(InputError, match="dict is no mixture and no table of samples"):
+    with pytest.raises(InputError, match="dict is neither a mixture nor a table of samples"):
         load({})
 
 

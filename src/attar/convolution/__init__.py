@@ -1,4 +1,4 @@
-"""Convolution of sparse activations: CPO, CPS and a kernel of our own, their rivals, and a planner that chooses."""
+"""Convolution of sparse activations: CPO, CPS, our own kernel, rival methods, and a planner that selects among them."""
 
 from attar.core.lazy import lazily
 

@@ -1,7 +1,7 @@
-"""What planning a network leaves: the choice for every layer with what was measured, the whole, and the weights.
+"""The plan of a network: the choice for every layer with its measurements, the comparison of the whole, the weights.
 
-`artefact.json` is the plan; `network.safetensors` holds the weights of the network it is of, so that it can be applied
-again; `README.md` and `preview.png` are for looking at it.
+`artefact.json` is the plan. `network.safetensors` holds the weights of the network, so that the plan can be applied
+again. `README.md` and `preview.png` present the plan to readers.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,24 +30,24 @@ PICTURE = "preview.png"
 
 @dataclass(frozen=True)
 class LayerChoice:
-    """One layer: how it is convolved, why, and what was measured."""
+    """The choice for one layer: its method, the reason, and the measurements."""
 
     name: str
-    """Of the module in the network."""
+    """Name of the module in the network."""
     kind: str
-    """Channels, kernel, stride, padding."""
+    """Channels, kernel, stride and padding, as text."""
     shape: tuple[int, ...]
-    """Channels, height and width of its input."""
+    """Channels, height and width of the layer's input."""
     density: float
-    """Mean share of non-zeros in its input."""
+    """Mean share of non-zeros in the layer's input."""
     method: str
     reason: str
     milliseconds: Mapping[str, Median] = field(default_factory=dict)
-    """Of every method, on the calibration images, with intervals."""
+    """Time of every method on the calibration images, in milliseconds, with intervals."""
     ratio: Median | None = None
-    """Times that PyTorch's convolution takes longer than the best method, in pairs on held-out images."""
+    """Time of PyTorch's convolution divided by that of the best method, measured in pairs on held-out images."""
     bytes: Mapping[str, int] = field(default_factory=dict)
-    """Of the lowered or compressed map of one image, by method."""
+    """Bytes of the lowered or compressed map of one image, by method."""
     difference: float | None = None
     """Largest absolute difference from PyTorch's output on a calibration batch."""
 
@@ -63,7 +63,7 @@ class LayerChoice:
         sizes: Mapping[str, int] | None = None,
         ratio: Median | None = None,
     ) -> Self:
-        """A layer that stays as it is."""
+        """The choice for a layer that stays dense."""
         measured = (milliseconds or {}, ratio, sizes or {})
         return cls(name, _described(layer), shape, density, "dense", reason, *measured)
 
@@ -80,7 +80,7 @@ class LayerChoice:
         milliseconds: Mapping[str, Median],
         sizes: Mapping[str, int],
     ) -> Self:
-        """A layer that gains."""
+        """The choice for a layer that is switched to a faster method."""
         reason = f"{ratio.value:.2f} times faster"
         return cls(name, _described(layer), shape, density, method, reason, milliseconds, ratio, sizes, difference)
 
@@ -92,45 +92,45 @@ class LayerChoice:
         return cls(**{**facts, "milliseconds": times, "ratio": gain, "shape": tuple(facts["shape"])})
 
     def called(self, name: str, density: float) -> Self:
-        """The same choice for another layer of this shape and density."""
+        """This choice for another layer of the same shape and density."""
         if name == self.name:
             return self
         return replace(self, name=name, density=density, reason=f"{self.reason} (measured on {self.name})")
 
     def withdrawn(self) -> Self:
-        """The same layer left dense after all; what was measured of it stays."""
-        return replace(self, method="dense", reason=f"{self.method} gains alone, the whole network does not")
+        """The choice to leave this layer dense after all. Its measurements are kept."""
+        return replace(self, method="dense", reason=f"{self.method} is faster here, but the whole network is not")
 
     @property
     def saved(self) -> float:
-        """Milliseconds that a switched layer gains on a batch."""
+        """Milliseconds that switching the layer saves on a batch."""
         usual = min(taken.value for name, taken in self.milliseconds.items() if name.startswith("dense"))
         return usual * (1 - 1 / self.ratio.value) if self.ratio else 0.0
 
     def line(self) -> str:
-        """One line for people who wait."""
+        """The choice in one line, to print during planning."""
         return f"{self.name}: {self.kind}, density {self.density:.2f}: {self.method} ({self.reason})"
 
 
 @dataclass(frozen=True)
 class WholeNetwork:
-    """The planned network against the network it was made from, on held-out images."""
+    """A comparison of the planned network with the original network, on held-out images."""
 
     images: int
     batch: int
     difference: float
-    """Largest absolute difference of an output."""
+    """Largest absolute difference between two outputs."""
     largest: float
-    """Largest absolute output, to compare it with."""
+    """Largest absolute output, as the scale of the difference."""
     agreeing: int
-    """Images with the same largest output."""
+    """Number of images for which both networks predict the same class."""
     layout: str
-    """The layout of memory in which PyTorch is faster."""
+    """Memory layout in which PyTorch is faster."""
     dense: Median
-    """Milliseconds of a batch."""
+    """Time of the original network for a batch, in milliseconds; `planned` is that of the planned one."""
     planned: Median
     ratio: Median
-    """Times that the network takes longer than its planned copy, in pairs."""
+    """Time of the original network divided by that of its planned copy, measured in pairs."""
 
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> Self:
@@ -147,21 +147,21 @@ class WholeNetwork:
 
 @dataclass(frozen=True)
 class ConvolutionPlan(core.Shareable):
-    """Which convolutions of a network are done how."""
+    """The methods by which the convolutions of a network run."""
 
     layers: tuple[LayerChoice, ...]
     whole: WholeNetwork | None
-    """None until all layers are done."""
+    """Comparison of the whole network; None until all layers are done."""
     settings: Mapping[str, Any]
     machine: Mapping[str, Any]
     weights: Mapping[str, Tensor]
-    """The parameters and buffers of the network."""
+    """Parameters and buffers of the network."""
     described: Any = None
-    """What `network.safetensors` says of the network, where it is one of attar's."""
+    """Description of the network in `network.safetensors`, if it is a network of attar."""
     origin: core.Origin | None = None
-    """Where it came from; None of a network that was planned in Python without a run."""
+    """Origin of the plan; None if the network was planned in Python without a run."""
     folder: Path | None = field(default=None, compare=False)
-    """Where it was last saved."""
+    """Folder in which it was last saved."""
 
     kind = KIND
     repo_type = "model"
@@ -169,14 +169,14 @@ class ConvolutionPlan(core.Shareable):
 
     @property
     def title(self) -> str:
-        """What it is, in a few words."""
+        """A title of a few words."""
         return "A plan of convolutions"
 
     def apply(self, network: nn.Module) -> nn.Module:
-        """A copy of a network with this plan's weights, convolving as planned, for inference.
+        """A copy of a network for inference, with this plan's weights and methods.
 
         Raises:
-            InputError: Its layers are others.
+            InputError: The network's layers are not those of the plan.
         """
         planned = with_methods(network, self.methods)
         try:
@@ -187,11 +187,11 @@ class ConvolutionPlan(core.Shareable):
 
     @property
     def methods(self) -> dict[str, str]:
-        """The layers that are switched, and to what."""
+        """The switched layers by name, with their methods."""
         return {layer.name: layer.method for layer in self.layers if layer.method != "dense"}
 
     def table(self) -> Table:
-        """A row for every layer: what it is, milliseconds of every method, and the choice."""
+        """A table with a row for every layer: its convolution, milliseconds of every method, and the choice."""
         heads, *rows = self._rows()
         table = Table(*heads)
         for row in rows:
@@ -209,7 +209,7 @@ class ConvolutionPlan(core.Shareable):
 
     @property
     def summary(self) -> str:
-        """What is switched, and what that gives; the table of layers is on the card."""
+        """The switched layers and the comparison of the whole network. The table of layers is on the card."""
         switched = [f"  {layer.line()}" for layer in self.layers if layer.method != "dense"]
         return "\n".join([self._switched, *switched, self._compared])
 
@@ -219,31 +219,31 @@ class ConvolutionPlan(core.Shareable):
 
     @property
     def _compared(self) -> str:
-        return str(self.whole or "the whole network is not yet compared")
+        return str(self.whole or "the whole network has not been compared yet")
 
     def __str__(self) -> str:
         return f"{as_text(self.table())}\n{self._switched}; {self._compared}"
 
     def picture(self) -> bytes | None:
-        """Time ratios layer by layer as PNG; None where matplotlib is not installed."""
+        """A PNG of the time ratios layer by layer; None if matplotlib is not installed."""
         return picture(self.layers)
 
     def shown(self, images: int = 10) -> core.Shown:
-        """How much faster the whole network is, and the table of layers."""
+        """The time ratio of the whole network, and the table of layers."""
         from attar.convolution.scoring import Scoring
 
         drawn = self.picture()
         return core.Shown(
             size=f"{len(self.methods)} of {len(self.layers)} switched",
             count=len(self.methods),
-            facts={} if self.whole else {"whole network": "not yet compared"},
+            facts={} if self.whole else {"whole network": "not compared yet"},
             scores=Scoring().measure([self], None, None).rows[0].cells if self.whole else (),
             table=list(self._rows()),
             pictures=() if drawn is None else (core.Picture("", drawn),),
         )
 
     def save(self, folder: str | Path) -> Self:
-        """Write it to a folder, every file whole or not at all; return it as saved there."""
+        """Write the plan to a folder and return the saved copy. Each file is written whole or not at all."""
         folder = Path(folder)
         store.make_folder(folder)
         digest = store.write_tensors(folder / WEIGHTS, dict(self.weights), self.described)
@@ -268,7 +268,7 @@ class ConvolutionPlan(core.Shareable):
         """Read what `save` wrote.
 
         Raises:
-            InputError: No plan, or truncated, altered, or of a newer schema.
+            InputError: The folder does not hold a plan, or a file is truncated, altered, or of a newer schema.
         """
         folder = Path(folder)
         facts = core.read_facts(folder, KIND, SCHEMA, "plan of convolutions")
@@ -279,7 +279,7 @@ class ConvolutionPlan(core.Shareable):
         return cls(layers, whole, settings, machine, weights, described, _origin(facts), folder)
 
     def card(self, scores: list[Cell]) -> str:
-        """Its README."""
+        """The text of README.md."""
         drawn = self.folder is not None and (self.folder / PICTURE).exists()
         shown = f"![time ratios]({PICTURE})\n\n" if drawn else ""
         return f"""{model_header("sparse-convolution")}
@@ -289,7 +289,7 @@ class ConvolutionPlan(core.Shareable):
 {self}
 ```
 
-Apply it again to the network it is of; `network.safetensors` holds the weights:
+To apply the plan again, give it the same network; `network.safetensors` holds the weights:
 
 ```python
 from attar.convolution import ConvolutionPlan
@@ -315,7 +315,7 @@ def _described(layer: nn.Conv2d) -> str:
 
 
 def _origin(facts: dict[str, Any]) -> core.Origin | None:
-    """Where a plan came from; the first plans had data, fingerprint, seed and network side by side."""
+    """The origin of a plan. Early plans stored data, fingerprint, seed and network as separate fields."""
     known = facts["origin"]
     if not known:
         return None

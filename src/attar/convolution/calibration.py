@@ -1,4 +1,4 @@
-"""Where the planner's images and network come from: the one place at which convolutions meet labelled images."""
+"""The planner's images and network. Only this module of the package uses labelled images."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +14,10 @@ NETWORK = "network.safetensors"
 
 
 def read(data: str) -> Any:
-    """A labelled image set, as `attar.load` takes it.
+    """Read a labelled image set, given as for `attar.load`.
 
     Raises:
-        InputError: What it names is no image set.
+        InputError: The data is not an image set.
     """
     from attar.images.sources import load
 
@@ -25,13 +25,15 @@ def read(data: str) -> Any:
 
 
 def network_of(words: str, source: Any, runtime: Runtime, epochs: int | None) -> tuple[nn.Module, Any]:
-    """A network by its words, trained on a source (from the cache, or now), or one that lies in a folder.
+    """A network that is described in words and trained on a source, or a trained network in a folder.
+
+    A network that was trained before is taken from the cache.
 
     Returns:
-        The network on the CPU, and what a file of its weights says of it.
+        The network on the CPU, and its description for a file of its weights.
 
     Raises:
-        InputError: Unknown words, an empty folder, or a network of other images.
+        InputError: The words are unknown, the folder holds no network, or the network is for other images.
     """
     from attar.images.networks.architecture import Architecture, parse
     from attar.images.protocols import PROTOCOLS
@@ -39,7 +41,7 @@ def network_of(words: str, source: Any, runtime: Runtime, epochs: int | None) ->
 
     folder = words if Path(words).is_dir() else None
     if folder is not None and not (Path(folder) / NETWORK).is_file():
-        raise InputError(f"{folder} holds no trained network ({NETWORK}).")
+        raise InputError(f"{folder} holds no trained network ({NETWORK}). Give another --network.")
     architecture = Architecture() if folder is not None else parse(words)
     protocol = PROTOCOLS["ceiling"]
     protocol = protocol if epochs is None else replace(protocol, epochs=epochs)
@@ -49,10 +51,10 @@ def network_of(words: str, source: Any, runtime: Runtime, epochs: int | None) ->
 
 
 def calibration(source: Any, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Training images to choose on and test images to confirm on, drawn, as network input.
+    """Draw training images to select methods and test images to confirm them, as network input.
 
     Raises:
-        InputError: Fewer than so many of either.
+        InputError: There are fewer than `count` training or test images.
     """
     for split, name in ((source.train, "training"), (source.test, "test")):
         if len(split) < count:

@@ -1,6 +1,6 @@
-"""How CPO and CPS order the columns of a map, and which of their pointers they need not store.
+"""The order of a map's columns in CPO and CPS, and the pointers that they need not store.
 
-Amer, Salamah, Sajedi and Yang, arXiv:2104.08314; for any stride and padding by us.
+Amer, Salamah, Sajedi and Yang, arXiv:2104.08314. The extension to any stride and padding is ours.
 """
 
 import math
@@ -16,7 +16,7 @@ from attar.convolution.geometry import Geometry
 from attar.core.errors import unknown
 
 Trim = str
-"""Which types keep three pointers, not Ow + 1: "none", "npo" (of columns in one window, as the code), or "all"."""
+"""Types that keep three pointers instead of Ow + 1: "none", "npo" (columns in one window, as in the code), or "all"."""
 Pointers = Int[Tensor, "type window_and_one"]
 
 
@@ -24,23 +24,23 @@ Pointers = Int[Tensor, "type window_and_one"]
 class Columns:
     """The columns of a padded map in storage order: by type t, leftmost window s, and place.
 
-    Window s is columns [s·Sw, s·Sw + Kw). Column j lies in windows s_lo = max(0, ⌈(j - Kw + 1)/Sw⌉) to
-    s_hi = min(Ow - 1, ⌊j/Sw⌋); its type is t = s_hi - s_lo. Columns in no window, and those of the padding, are left
-    out.
+    Window s covers columns [s·Sw, s·Sw + Kw). Column j lies in windows s_lo = max(0, ⌈(j - Kw + 1)/Sw⌉) to
+    s_hi = min(Ow - 1, ⌊j/Sw⌋). Its type is t = s_hi - s_lo. Columns of the padding and columns in no window are not
+    stored.
     """
 
     order: Int[Tensor, " column"]
-    """Columns of the map without padding."""
+    """Numbers of the columns in the map without padding, in storage order."""
     local: Int[Tensor, " column"]
-    """j - s_lo·Sw, the kernel column that meets it in its leftmost window."""
+    """j - s_lo·Sw for each column: the kernel column that meets it in its leftmost window."""
     slot: Int[Tensor, " column"]
-    """t·Ow + s_lo."""
+    """t·Ow + s_lo for each column: the number of its type and leftmost window."""
     bounds: Int[Tensor, "type window_and_one"]
-    """Where in `order` the columns of type t and leftmost window s begin and end."""
+    """Places in `order` where the columns of type t and leftmost window s begin and end."""
 
     @property
     def arrays(self) -> tuple[Any, Any, Any]:
-        """Order, local and bounds as the compiled loops take them."""
+        """`order`, `local` and `bounds` as arrays for the compiled loops."""
         return self.order.numpy(), self.local.numpy(), self.bounds.numpy()
 
     @property
@@ -50,13 +50,13 @@ class Columns:
 
     @property
     def windows(self) -> int:
-        """Windows side by side, Ow."""
+        """The number of windows side by side, Ow."""
         return self.bounds.shape[1] - 1
 
 
 @lru_cache(maxsize=256)
 def columns_of(width: int, geometry: Geometry) -> Columns:
-    """The columns of maps so many pixels wide (without padding)."""
+    """The columns of maps of a width, which is given in pixels without padding."""
     kernel, step, padding = geometry.kernel[1], geometry.stride[1], geometry.padding[1]
     windows = (width + 2 * padding - kernel) // step + 1
     types = math.ceil(kernel / step)
@@ -77,16 +77,17 @@ def columns_of(width: int, geometry: Geometry) -> Columns:
 def pointer_words(width: int, geometry: Geometry, trim: Trim) -> int:
     """The number P of pointers of one channel.
 
-    With stride 1 it is (n - 1)(Ow + 1) + min(Ow + 1, 3) for `npo` and n > 1, and at most 3(n - 1) + Ow + 1 for `all`.
+    With stride 1 and n > 1, P is (n - 1)(Ow + 1) + min(Ow + 1, 3) for `npo`. For `all` it is at most
+    3(n - 1) + Ow + 1.
     """
     columns = columns_of(width, geometry)
     return sum(3 if cut else columns.windows + 1 for cut in trimmed_types(columns, trim))
 
 
 def trimmed_types(columns: Columns, trim: Trim) -> list[bool]:
-    """For each type whether three pointers tell all: only windows 0 and Ow - 1 - t have entries of type t.
+    """Whether three pointers suffice for each type, because only windows 0 and Ow - 1 - t have entries of type t.
 
-    With stride 1 that holds for every type but the last; with larger strides it has to be looked up.
+    With stride 1 this holds for every type but the last. With larger strides it has to be checked.
     """
     if trim not in ("none", "npo", "all"):
         raise unknown("trim", trim, ("none", "npo", "all"))
@@ -106,13 +107,13 @@ def _at_the_ends(bounds: Int[Tensor, " window_and_one"], kind: int) -> bool:
 
 
 def trim_pointers(pointers: Pointers, columns: Columns, trim: Trim) -> Int[Tensor, " word"]:
-    """The pointers of one channel as they are stored: of a trimmed type begin, end of window 0, and end."""
+    """The pointers of one channel in stored form. A trimmed type keeps its begin, the end of window 0, and its end."""
     pieces = (row[[0, 1, -1]] if cut else row for row, cut in zip(pointers, trimmed_types(columns, trim), strict=True))
     return torch.cat(list(pieces))
 
 
 def restore_pointers(stored: Int[Tensor, " word"], columns: Columns, trim: Trim) -> Pointers:
-    """The inverse of `trim_pointers`."""
+    """Restore the pointers of one channel: the inverse of `trim_pointers`."""
     rows, at, slots = [], 0, columns.windows + 1
     for kind, cut in enumerate(trimmed_types(columns, trim)):
         if cut:

@@ -1,7 +1,7 @@
 """The planner as a method: `attar compress conv --data DATA --network NETWORK`.
 
-For a ReLU network that runs on CPUs as it is, and has to be faster without becoming another one. It pays where maps are
-small or mostly zero; the plan says by how much, and what stays dense and why.
+Use it for a ReLU network that runs on CPUs and has to become faster without a change of its function. It pays if maps
+are small or mostly zero. The plan says by how much, which layers stay dense, and why.
 Amer, Salamah, Sajedi and Yang, High Performance Convolution Using Sparsity and Patterns for Inference in Deep
 Convolutional Neural Networks, arXiv:2104.08314.
 """
@@ -27,7 +27,7 @@ from attar.core.state import rebuilt
 
 @dataclass
 class Planning:
-    """What was chosen so far, as JSON, layer by layer; then the whole network."""
+    """The choices so far, layer by layer as JSON, then the comparison of the whole network."""
 
     choices: dict[str, str]
     whole: str = ""
@@ -41,34 +41,34 @@ class Planning:
 
     @property
     def chosen(self) -> list[LayerChoice]:
-        """The layers that are done."""
+        """The choices for the layers that are done."""
         return [LayerChoice.from_json(json.loads(text)) for text in self.choices.values() if text]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompressConvolution(Settings):
-    """Choose for every convolution of a trained network the fastest of seven ways, dense and sparse.
+    """Select the fastest of seven algorithms, dense and sparse, for every convolution of a trained network.
 
-    Amer, Salamah, Sajedi and Yang, arXiv 2021, arXiv:2104.08314, with a sparse kernel of attar's own among the choices.
-    Nothing is lost: the network that comes out computes what went in.
+    Amer, Salamah, Sajedi and Yang, arXiv 2021, arXiv:2104.08314. A sparse kernel of attar's own is among the choices.
+    Nothing is lost: the planned network computes the same function as the original network.
     """
 
     network: str = "convnet:norm=none,pooling=max"
-    """The network, by words, which is then trained on the data; or the folder of a trained one."""
+    """Description of a network in words, which is then trained on the data; or the folder of a trained network."""
     epochs: Annotated[int, Range(1)] | None = None
-    """Passes over the training data, where the network is trained here; as many as a ceiling's (30) unless given."""
+    """Number of epochs if the network is trained here. Default: 30, as for a ceiling."""
     images: Annotated[int, Range(1)] = 64
-    """Training images on which methods are timed, and as many test images on which the choice is confirmed."""
+    """Number of training images on which methods are timed, and of test images on which the choice is confirmed."""
     batch: Annotated[int, Range(1)] = 1
-    """Batch size of a call, in images; times are those of a whole batch."""
+    """Batch size of a call, in images. Times are those of a whole batch."""
     runs: Annotated[int, Range(30)] = 31
-    """How often each method is timed on each layer."""
+    """Number of times that each method is timed on each layer."""
     margin: Annotated[float, Range(0)] = 0.05
-    """Gain, as a share, that a layer must surely have to be switched."""
+    """Gain in speed, as a share, above which a layer's whole 95 % interval must lie for the layer to be switched."""
     methods: tuple[str, ...] = RIVALS
-    """What is timed against PyTorch's convolution: packed, im2col, mec, cpo, cps, direct."""
+    """Methods that are timed against PyTorch's convolution: packed, im2col, mec, cpo, cps, direct."""
     layers: Annotated[int, Hidden()] = 0
-    """Convolutions of the network; filled in from it."""
+    """Number of convolutions of the network; it is counted, not given."""
 
     name = "conv"
     kind = "convolution"
@@ -82,18 +82,18 @@ class CompressConvolution(Settings):
         """Train or find the network, and count its convolutions.
 
         Raises:
-            InputError: Unknown words, an empty folder, or a network without convolutions.
+            InputError: The words are unknown, the folder holds no network, or the network has no convolutions.
         """
         network, _ = calibration.network_of(self.network, source, runtime, self.epochs)
         return replace(self, layers=len(convolutions(network)))
 
     @property
     def total_steps(self) -> int:
-        """A layer a step, and one for the whole network."""
+        """The number of steps: one for each layer, and one for the whole network."""
         return self.layers + 1
 
     def build(self, source: Any, runtime: Runtime) -> Planning:
-        """The network, and the images on which it is measured."""
+        """The state before the first step: the network, and the images on which it is measured."""
         network, described = calibration.network_of(self.network, source, runtime, self.epochs)
         images, held_out = calibration.calibration(source, self.images, runtime.generator("calibration"))
         check(images, held_out, self.methods, self.batch, self.runs)
@@ -109,7 +109,7 @@ class CompressConvolution(Settings):
 
     @torch.no_grad()
     def step(self, state: Planning, runtime: Runtime) -> Metrics:
-        """Choose for the next layer; at last compare the whole, and withdraw what does not gain."""
+        """Select the method of the next layer. The last step compares the whole and withdraws useless switches."""
         if state.done < self.layers:
             name = list(state.choices)[state.done]
             layer = convolutions(state.network)[name]
@@ -124,7 +124,7 @@ class CompressConvolution(Settings):
         return {"switched": float(sum(choice.method != "dense" for choice in state.chosen))}
 
     def result(self, state: Planning, runtime: Runtime) -> ConvolutionPlan:
-        """The plan as far as it goes."""
+        """The plan of the layers that are done."""
         settings = {"methods": list(self.methods), "batch": self.batch, "runs": self.runs, "margin": self.margin}
         return ConvolutionPlan(
             layers=tuple(state.chosen),

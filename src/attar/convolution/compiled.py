@@ -1,4 +1,4 @@
-"""Which machinery runs the sparse loops: Numba where it is installed, plain PyTorch where not."""
+"""The backend of the sparse loops: Numba if it is installed, otherwise plain PyTorch."""
 
 import importlib
 import inspect
@@ -16,9 +16,9 @@ from attar.convolution import loops as plain
 from attar.core.errors import InputError, unknown
 
 BLOCK = 64
-"""Filters that one pass over the entries serves at most: an output of 17×17 places then fits the second-level cache."""
+"""Largest number of filters in one pass over the entries. An output of 17×17 then fits the second-level cache."""
 MATHS = {"contract", "reassoc", "arcp", "nsz"}
-"""Liberties that the compiler may take with sums. Not that nothing is NaN: packing looks for that."""
+"""Fast-math flags for the compiler. The flag that excludes NaN is missing, because packing looks for NaN."""
 LOOPS = ("encode_cpo", "multiply_cpo", "encode_cps", "multiply_cps", "pack_rows", "multiply_rows")
 
 Choice = Literal["auto", "numba", "torch"]
@@ -26,18 +26,18 @@ Choice = Literal["auto", "numba", "torch"]
 
 @dataclass(frozen=True)
 class Backend:
-    """What runs the loops, and what there is to say about it."""
+    """The backend that runs the loops, and a note about it."""
 
     name: str
     loops: Any = None
-    """The functions of `loops.py`, compiled; None for PyTorch."""
+    """Compiled functions of `loops.py`; None for PyTorch."""
     note: str = ""
-    """Why it is not the fastest one; empty where it is."""
+    """Reason why it is not the fastest backend; empty if it is."""
 
 
 @lru_cache
 def numba_loops() -> Any:
-    """The functions of `loops.py`, each compiled when first called; None where Numba is not installed."""
+    """The functions of `loops.py`, each compiled at its first call; None if Numba is not installed."""
     fresh = "numba" not in sys.modules
     try:
         numba = importlib.import_module("numba")
@@ -54,14 +54,14 @@ def numba_loops() -> Any:
 
 @contextmanager
 def _same_threads() -> Iterator[None]:
-    """Leave PyTorch its number of threads: where Numba starts its own, it sets that of the OpenMP both share."""
+    """Keep PyTorch's number of threads. Both share one OpenMP, and Numba changes its number when it starts threads."""
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
 
 
 def _with_threads(loop: Callable[..., Any], numba: Any) -> Callable[..., Any]:
-    """The loop on as many threads as PyTorch uses."""
+    """The loop, running on as many threads as PyTorch uses."""
 
     def call(*given: Any) -> Any:
         numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
@@ -71,9 +71,9 @@ def _with_threads(loop: Callable[..., Any], numba: Any) -> Callable[..., Any]:
 
 
 def _widest_registers(numba: Any) -> None:
-    """Have LLVM use registers of 512 bits where there are some; by itself it takes 256, a tenth slower here.
+    """Make LLVM use registers of 512 bits if the processor has them. By default it uses 256 bits, a tenth slower here.
 
-    It is a setting of the whole process, so it is left alone where somebody else has brought Numba in.
+    The setting applies to the whole process, so it is not changed if other code has imported Numba.
     """
     features = importlib.import_module("llvmlite.binding").get_host_cpu_features().flatten()
     if "+avx512f" in features and numba.config.CPU_FEATURES is None:
@@ -81,16 +81,16 @@ def _widest_registers(numba: Any) -> None:
 
 
 def _parallel(function: Callable[..., Any], prange: Any) -> Callable[..., Any]:
-    """The function with Numba's `prange`, without what a checker of types has wrapped around it."""
+    """The function with Numba's `prange`, without the wrapper of a type checker."""
     bare = inspect.unwrap(function)
     return types.FunctionType(bare.__code__, {**bare.__globals__, "prange": prange}, bare.__name__)
 
 
 def backend_of(choice: str) -> Backend:
-    """What runs CPO and CPS.
+    """The backend for CPO and CPS.
 
     Raises:
-        InputError: An unknown name, or Numba asked for and not installed.
+        InputError: The name is unknown, or is numba although Numba is not installed.
     """
     if choice not in ("auto", "numba", "torch"):
         raise unknown("backend", choice, ("auto", "numba", "torch"))
@@ -104,7 +104,7 @@ def backend_of(choice: str) -> Backend:
 
 
 def shares(filters: int) -> int:
-    """Into how many blocks filters are cut: as many for each thread, none above `BLOCK`."""
+    """Number of blocks into which filters are divided: equally many per thread, and no block above `BLOCK` filters."""
     threads = torch.get_num_threads()
     each = -(-filters // (BLOCK * threads))
     return min(each * threads, filters)

@@ -1,10 +1,10 @@
-"""CPO: every non-zero of a map once, grouped by how many of the windows side by side share its column.
+"""CPO: store every non-zero of a map once, grouped by the number of windows side by side that share its column.
 
-Worth trying where activations are sparse (a tenth or less) and maps small; it stores several times less than a lowered
-matrix. `Direct` is faster, and a bitmask smaller: both stand beside it in every table.
+Try it if activations are sparse (a density of a tenth or less) and maps are small. It stores several times less than a
+lowered matrix. `Direct` is faster and a bitmask is smaller; every table lists both beside it.
 Amer, Salamah, Sajedi and Yang, High Performance Convolution Using Sparsity and Patterns for Inference in Deep
-Convolutional Neural Networks, arXiv:2104.08314. The encoding follows the authors' code, for any stride; that the
-pointers of a channel run on through all types, where the code starts again at each, is ours.
+Convolutional Neural Networks, arXiv:2104.08314. The encoding follows the authors' code, extended to any stride. One
+thing is ours: the pointers of a channel count through all types. In the code they start again at each type.
 """
 
 from dataclasses import dataclass
@@ -25,26 +25,26 @@ Entries = Int[Tensor, " entry"]
 
 @dataclass(frozen=True)
 class CPO:
-    """One image. Channels without a non-zero are skipped altogether.
+    """One encoded image. Channels without a non-zero are not stored.
 
-    IN = i·Kw + (j - s_lo·Sw) and DA = X[i, j], rows i of the padded map from top to bottom within a column, columns in
-    the order of `Columns`; ptr[t, s] and ptr[t, s + 1] bound the entries of type t with leftmost window s.
+    IN = i·Kw + (j - s_lo·Sw) and DA = X[i, j]. Columns are in the order of `Columns`. Within a column the rows i of the
+    padded map go from top to bottom. ptr[t, s] and ptr[t, s + 1] bound the entries of type t with leftmost window s.
     """
 
     channels: Int[Tensor, " kept"]
-    """Which channels are kept."""
+    """Numbers of the channels that are stored."""
     pointers: Int[Tensor, "kept type window_and_one"]
-    """ptr of each kept channel, counted from its own first entry."""
+    """Pointers ptr of each stored channel, counted from its own first entry."""
     indices: Int[Tensor, " index"]
-    """IN, channel after channel."""
+    """Indices IN, channel after channel."""
     values: Float[Tensor, " entry"]
-    """DA."""
+    """Values DA, channel after channel."""
     shape: tuple[int, int, int]
     """Channels, height and width of the map."""
     geometry: Geometry
 
     def decode(self) -> Image:
-        """The map again; columns that no window sees are lost."""
+        """The decoded map. Columns in no window are lost."""
         channel, _, window, row, k = self.entries()
         (down, right), step = self.geometry.padding, self.geometry.stride[1]
         out = torch.zeros(self.shape, dtype=self.values.dtype)
@@ -52,7 +52,7 @@ class CPO:
         return out
 
     def entries(self) -> tuple[Entries, Entries, Entries, Entries, Entries]:
-        """Channel, type, leftmost window, row of the padded map, and kernel column in that window, of every entry."""
+        """Channel, type, leftmost window, row of the padded map, and kernel column in that window, for every entry."""
         kept, types, slots = self.pointers.shape
         counts = self.pointers.diff(dim=2).flatten()
         place = torch.arange(kept * types * (slots - 1)).repeat_interleave(counts)
@@ -62,11 +62,11 @@ class CPO:
         return channel, kind, window, self.indices // kernel, self.indices % kernel
 
     def words(self, trim: Trim = "npo") -> int:
-        """|ptr| + |IN| + |DA| over the kept channels, every number one word."""
+        """Number of words |ptr| + |IN| + |DA| of the stored channels; every number is one word."""
         return self._pointer_words(trim) + len(self.indices) + len(self.values)
 
     def bytes(self, trim: Trim = "npo") -> int:
-        """The same in bytes: values of 4, indices and pointers of 2 where they fit."""
+        """Number of bytes. A value takes 4; indices and pointers take 2 if they fit, otherwise 4."""
         index = index_bytes(self.shape[1], self.geometry)
         return index * (self._pointer_words(trim) + len(self.indices)) + 4 * len(self.values)
 
@@ -74,7 +74,10 @@ class CPO:
         return len(self.channels) * pointer_words(self.shape[2], self.geometry, trim)
 
     def multiply(self, weight: Weight) -> Float[Tensor, "filter out_height out_width"]:
-        """O[y, s + δ] += v K[l, k - δ·Sw] for δ = 0..t and every l with (i - l) divisible by Sh and y in the map."""
+        """Convolve one image with all filters.
+
+        O[y, s + δ] += v K[l, k - δ·Sw] for δ = 0..t and every l with (i - l) divisible by Sh and y in the map.
+        """
         down, right = self.geometry.output(*self.shape[1:])
         step_down, step_right = self.geometry.stride
         channel, kind, window, row, k = self.entries()
@@ -93,7 +96,7 @@ def encode(activation: Tensor, geometry: Geometry) -> CPO:
     """Encode one image `[channel, height, width]`.
 
     Raises:
-        InputError: NaN or infinities, other channels or type, a map smaller than the kernel.
+        InputError: A value is NaN or infinite, channels or type are wrong, or the map is smaller than the kernel.
     """
     geometry.check(activation[None])
     check_finite(activation)
@@ -112,13 +115,13 @@ def encode(activation: Tensor, geometry: Geometry) -> CPO:
 
 
 def index_bytes(height: int, geometry: Geometry) -> int:
-    """2 where every index of a channel fits in 16 bits; else 4."""
+    """Bytes of an index: 2 if every index of a channel fits in 16 bits, otherwise 4."""
     return 2 if (height + 2 * geometry.padding[0]) * geometry.kernel[1] < 2**16 else 4
 
 
 @dataclass(frozen=True)
 class CPOConvolution(Compiled):
-    """CPO for all filters: the innermost loop runs over them, weights `[C, Kh, Kw, Co]`, output `[Oh, Ow, Co]`."""
+    """CPO for all filters. The innermost loop runs over filters; weights `[C, Kh, Kw, Co]`, output `[Oh, Ow, Co]`."""
 
     weight: Weight
     kernel: Float[Tensor, "channel kernel_height kernel_width filter"]
@@ -133,14 +136,14 @@ class CPOConvolution(Compiled):
     def prepare(
         cls, weight: Tensor, bias: Tensor | None, geometry: Geometry, *, backend: str = "auto", trim: Trim = "npo"
     ) -> Self:
-        """Put the filters last."""
+        """Order the weights with the filters last."""
         check_weight(weight, bias, geometry)
         kernel = weight.detach().permute(1, 2, 3, 0).contiguous()
         bias = None if bias is None else bias.detach()
         return cls(weight.detach(), kernel, bias, geometry, backend_of(backend), trim)
 
     def run(self, activation: Maps) -> Outputs:
-        """Encode and multiply, image by image; the output lies channels last."""
+        """Encode and multiply, image by image. The output is channels last in memory."""
         out = filled_output(self.geometry, activation, self.bias)
         for image, product in zip(activation.contiguous(), out, strict=True):
             if self.backend.loops is None:
@@ -157,19 +160,19 @@ class CPOConvolution(Compiled):
         loops.multiply_cpo(*room, self.kernel.numpy(), product.numpy(), *place.stride, shares(place.filters))
 
     def bytes(self, activation: Tensor) -> int:
-        """Of the encoded images."""
+        """Bytes of the encoded images."""
         return sum(encode(image, self.geometry).bytes(self.trim) for image in activation)
 
 
 def filled_output(geometry: Geometry, activation: Maps, bias: Bias | None) -> Float[Tensor, "image row column filter"]:
-    """Outputs that hold the bias everywhere."""
+    """Outputs filled with the bias, or with zeros if there is none."""
     down, right = geometry.output(*activation.shape[2:])
     out = activation.new_empty(len(activation), down, right, geometry.filters)
     return out.zero_() if bias is None else out.copy_(bias)
 
 
 def arrays(image: Image, bounds: tuple[int, ...]) -> tuple[Any, Any, Any]:
-    """Room for ptr, IN and DA of every channel, were it dense; as much of it is used as there are non-zeros."""
+    """Uninitialised arrays for ptr, IN and DA, large enough for dense channels. Only the non-zeros' part is used."""
     channels, height, width = image.shape
     most = height * width + 1
     pointers = torch.empty(channels, *bounds, dtype=torch.int32)

@@ -1,9 +1,10 @@
-"""CPS: CPO with the indices of vertically adjacent non-zeros written as sets.
+"""CPS: CPO with the indices of vertically adjacent non-zeros stored as sets.
 
-Prefer CPO, unless non-zeros cluster in columns: on random maps of density .1 the sets save 1 % of the indices.
-Amer, Salamah, Sajedi and Yang, arXiv:2104.08314. The authors' words {base, mask} cannot be told from two plain
-indices; here a mask is written as its negative, or (packed) shares one word with its base. Bases are CPO's local
-indices, not the code's absolute ones, and the multiplication, of which no code is public, is CPO's on expanded sets.
+Prefer CPO, except if non-zeros cluster in columns. On random maps of density .1 the sets save 1 % of the indices.
+Amer, Salamah, Sajedi and Yang, arXiv:2104.08314. The authors' two words {base, mask} cannot be distinguished from two
+plain indices. Here a mask is stored as its negative, or (packed) shares one word with its base. Bases are CPO's local
+indices, not the absolute indices of the code. No code of the multiplication is public; here it is CPO's, on expanded
+sets.
 """
 
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from attar.convolution.geometry import Bias, Geometry, Maps, Outputs, Weight, no
 from attar.convolution.interface import Compiled, check_weight
 
 GROUP = 4
-"""Rows of a set."""
+"""Number of rows of a set."""
 Groups = Int[Tensor, " group"]
 
 
@@ -29,21 +30,21 @@ Groups = Int[Tensor, " group"]
 class CPS:
     """CPO's pointers and values, with fewer words for the indices.
 
-    A column falls into groups of four aligned rows of the padded map. A group with b non-zeros and first row i0 has
-    base = i0·Kw + (j - s_lo·Sw) and mask = Σ 2^(i mod 4), and is written
-    - as sets: b plain indices for b ≤ 2, the two words {base, -mask} for b ≥ 3, so that b words become min(b, 2);
+    A column is divided into groups of four aligned rows of the padded map. A group with b non-zeros and first row i0
+    has base = i0·Kw + (j - s_lo·Sw) and mask = Σ 2^(i mod 4). It is stored
+    - as a set: b plain indices for b ≤ 2, the two words {base, -mask} for b ≥ 3, so that b words become min(b, 2);
     - packed: one word, 16·base + mask.
     """
 
     order: CPO
-    """Channels, pointers and values; its indices are those of `words_of`, decoded."""
+    """Channels, pointers and values in CPO's form, without indices; `expand` restores them."""
     indices: Int[Tensor, " word"]
-    """The words, channel after channel."""
+    """Words of the indices, channel after channel."""
     packed: bool
 
     @classmethod
     def of(cls, encoded: CPO, *, packed: bool = False) -> Self:
-        """Rewrite the indices of an encoded image."""
+        """CPS of an image that is encoded by CPO: its indices are stored as sets."""
         kernel = encoded.geometry.kernel[1]
         _, group, mask, size = _groups(encoded)
         base = encoded.indices[group] - encoded.indices[group] // kernel % GROUP * kernel
@@ -56,7 +57,7 @@ class CPS:
         return cls(replace(encoded, indices=encoded.indices[:0]), word[~wide | (member < 2)], packed)
 
     def expand(self) -> CPO:
-        """CPO again: each set bit is a non-zero at row i0 + bit."""
+        """The image in CPO's form. Each bit that is set is a non-zero at row i0 + bit."""
         kernel = self.order.geometry.kernel[1]
         if self.packed:
             base, mask = self.indices // 2**GROUP, self.indices % 2**GROUP
@@ -68,27 +69,27 @@ class CPS:
         return replace(self.order, indices=(base[:, None] + kernel * torch.arange(GROUP))[bits.bool()])
 
     def decode(self) -> Image:
-        """The map again."""
+        """The decoded map."""
         return self.expand().decode()
 
     def words(self, trim: Trim = "npo") -> int:
-        """|ptr| + |IN| + |DA| over the kept channels, every number one word."""
+        """Number of words |ptr| + |IN| + |DA| of the stored channels; every number is one word."""
         return self.order.words(trim) + len(self.indices)
 
     def bytes(self, trim: Trim = "npo") -> int:
-        """The same in bytes: the sign or the mask takes bits from an index."""
+        """Number of bytes. The sign or the mask takes bits of an index."""
         order, room = self.order, 4 if self.packed else 1
         rows = order.shape[1] + 2 * order.geometry.padding[0]
         index = 2 if rows * order.geometry.kernel[1] < 2 ** (16 - room) else 4
         return order.bytes(trim) + index * len(self.indices)
 
     def multiply(self, weight: Weight) -> Float[Tensor, "filter out_height out_width"]:
-        """Expand, then as CPO."""
+        """Expand the sets, then convolve as CPO does."""
         return self.expand().multiply(weight)
 
 
 def _groups(encoded: CPO) -> tuple[Entries, Groups, Groups, Groups]:
-    """Of every group: its number (by entry), its first entry, its mask, and how many entries it has."""
+    """The number of each entry's group; then the first entry, the mask and the number of entries of each group."""
     channel, kind, window, row, k = encoded.entries()
     keys = torch.stack([channel, kind, window, k, row // GROUP])
     _, number, size = torch.unique_consecutive(keys, dim=1, return_inverse=True, return_counts=True)
@@ -100,7 +101,7 @@ def encode(activation: Tensor, geometry: Geometry, *, packed: bool = False) -> C
     """Encode one image `[channel, height, width]`.
 
     Raises:
-        InputError: NaN or infinities, other channels or type, a map smaller than the kernel.
+        InputError: A value is NaN or infinite, channels or type are wrong, or the map is smaller than the kernel.
     """
     return CPS.of(encode_cpo(activation, geometry), packed=packed)
 
@@ -130,14 +131,14 @@ class CPSConvolution(Compiled):
         packed: bool = False,
         trim: Trim = "npo",
     ) -> Self:
-        """Put the filters last."""
+        """Order the weights with the filters last."""
         check_weight(weight, bias, geometry)
         kernel = weight.detach().permute(1, 2, 3, 0).contiguous()
         bias = None if bias is None else bias.detach()
         return cls(weight.detach(), kernel, bias, geometry, backend_of(backend), packed, trim)
 
     def run(self, activation: Maps) -> Outputs:
-        """Encode and multiply, image by image; the output lies channels last."""
+        """Encode and multiply, image by image. The output is channels last in memory."""
         out = filled_output(self.geometry, activation, self.bias)
         for image, product in zip(activation.contiguous(), out, strict=True):
             if self.backend.loops is None:
@@ -156,5 +157,5 @@ class CPSConvolution(Compiled):
         loops.multiply_cps(*room, self.kernel.numpy(), product.numpy(), *steps)
 
     def bytes(self, activation: Tensor) -> int:
-        """Of the encoded images."""
+        """Bytes of the encoded images."""
         return sum(encode(image, self.geometry, packed=self.packed).bytes(self.trim) for image in activation)

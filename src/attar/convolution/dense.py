@@ -1,4 +1,4 @@
-"""PyTorch's own convolution (oneDNN on a CPU): direct, without a lowered matrix. What everything has to beat."""
+"""PyTorch's own convolution (oneDNN on a CPU): direct, without a lowered matrix. Every method is compared with it."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Self
@@ -16,7 +16,7 @@ FORMATS = {"nchw": torch.contiguous_format, "channels-last": torch.channels_last
 
 @dataclass(frozen=True)
 class Dense(Convolution):
-    """`conv2d` in one of PyTorch's two layouts of memory. It takes NaN as PyTorch does."""
+    """`conv2d` in one of PyTorch's two memory layouts. It accepts NaN, as PyTorch does."""
 
     weight: Weight
     bias: Bias | None
@@ -27,7 +27,7 @@ class Dense(Convolution):
 
     @classmethod
     def prepare(cls, weight: Tensor, bias: Tensor | None, geometry: Geometry, *, layout: str = "channels-last") -> Self:
-        """Lay the weights out as the activations will be."""
+        """Bring the weights into the memory layout of the activations."""
         check_weight(weight, bias, geometry)
         if layout not in FORMATS:
             raise unknown("layout", layout, FORMATS)
@@ -35,10 +35,10 @@ class Dense(Convolution):
         return cls(laid_out, None if bias is None else bias.detach(), geometry, layout)
 
     def run(self, activation: Maps) -> Outputs:
-        """Convolve; an activation in the other layout is brought into this one first."""
+        """Convolve. An activation in the other layout is converted first."""
         ordered = activation.contiguous(memory_format=FORMATS[self.layout])
         return F.conv2d(ordered, self.weight, self.bias, self.geometry.stride, self.geometry.padding)
 
     def bytes(self, activation: Tensor) -> int:
-        """None: there is no lowered matrix at all."""
+        """Zero bytes, because there is no lowered matrix."""
         return 0

@@ -1,8 +1,8 @@
-"""Direct: our own sparse convolution, which keeps output pixels in registers while the non-zeros of a row pass.
+"""Direct: our own sparse convolution, which keeps output pixels in registers while it reads the non-zeros of a row.
 
-The one to use: no lowered matrix, no output written more often than a kernel row and a slab of channels ask, and a
-fused multiply-add for every non-zero that a window sees. `sparse.cpp` says how. Where no C++ compiler is found it runs
-on Numba, and without that on plain PyTorch; the numbers are the same, the speed is not.
+This is the sparse method to use. It has no lowered matrix. It writes an output pixel once for each kernel row and slab
+of channels. It needs one fused multiply-add for every non-zero in a window. `sparse.cpp` explains the algorithm.
+Without a C++ compiler it runs on Numba, and without Numba on plain PyTorch, with the same results but more slowly.
 """
 
 import threading
@@ -22,32 +22,32 @@ from attar.convolution.storage import Bitmask
 from attar.core.errors import InputError, unknown
 
 MOST_VECTORS = 8
-"""Registers of filters that one output pixel holds at most."""
+"""Largest number of registers of filters for one output pixel."""
 WEIGHT_CACHE = 48 * 2**10
-"""Bytes of weights, those of one kernel row and one slab of channels, that should stay in the first-level cache."""
+"""Bytes of weights of one kernel row and one slab of channels; they should stay in the first-level cache."""
 OUTPUT_CACHE = 128 * 2**10
 """Bytes of output that should stay in the second-level cache."""
 ROOM = 2**24
-"""Bytes for packed values and their places, beyond which images are convolved a few at a time."""
+"""Bytes for packed values and their places. If they need more, images are convolved a few at a time."""
 FARTHEST = 2**31 - 1
-"""The farthest place that 32 bits can name."""
+"""Largest place that 32 bits can hold."""
 
 
 @dataclass(frozen=True)
 class Direct(Compiled):
-    """Sparse activation, dense kernel, output in registers; two-dimensional kernels of any size, stride and padding."""
+    """Convolution of a sparse activation with a dense kernel, for any two-dimensional size, stride and padding."""
 
     weight: Weight
     packed: Tensor
-    """Compiled C++: `[block, slab, row, column, channel of slab, filter of block]`; Numba: `[C, Kh, Kw, Co]`."""
+    """Weights. C++: `[block, slab, row, column, channel of slab, filter of block]`; others: `[C, Kh, Kw, Co]`."""
     bias: Float[Tensor, " padded_filter"] | None
-    """With C++, one value for each filter of every block, the filters that fill the last one included."""
+    """Bias. With C++ it has a value for each filter of every block, including the filters that fill the last block."""
     geometry: Geometry
     backend: Backend
     slab: int = 0
-    """Channels of a slab."""
+    """Number of channels of a slab."""
     vectors: int = 0
-    """Registers of an output pixel."""
+    """Number of registers of an output pixel."""
 
     name: ClassVar[str] = "direct"
 
@@ -58,11 +58,11 @@ class Direct(Compiled):
         Args:
             weight: `[filter, channel, kernel height, kernel width]`.
             bias: `[filter]`, or None.
-            geometry: Their convolution.
-            backend: native (compiled C++), numba, torch, or auto for the first of them that is there.
+            geometry: Geometry of the convolution.
+            backend: native (compiled C++), numba, torch, or auto for the first of them that is available.
 
         Raises:
-            InputError: The weight is of another geometry, or the backend is not to be had.
+            InputError: The weight does not fit the geometry, or the backend is not available.
         """
         check_weight(weight, bias, geometry)
         weight, bias = weight.detach(), None if bias is None else bias.detach()
@@ -83,7 +83,7 @@ class Direct(Compiled):
         return cls(weight, packed, padded, geometry, chosen, slab, vectors)
 
     def run(self, activation: Maps) -> Outputs:
-        """Pack and multiply; the output lies channels last."""
+        """Pack and multiply. The output is channels last in memory."""
         if self.backend.name == "native":
             return self._native(activation)
         out = filled_output(self.geometry, activation, self.bias)
@@ -101,7 +101,7 @@ class Direct(Compiled):
         down, right = place.output(height, width)
         out = activation.new_empty(images, down, right, place.filters)
         if width * self.packed.shape[4] * self.packed.shape[5] * 4 > FARTHEST:
-            raise InputError(f"the activation is {width} pixels wide, more than the kernel can index; cut it up.")
+            raise InputError(f"the activation is {width} pixels wide, more than the kernel can index. Divide it.")
         slabs = self.packed.shape[1]
         cells = slabs * height * (width * self.slab + 16)
         at_once = max(1, min(images, ROOM // (8 * cells)))
@@ -136,7 +136,7 @@ class Direct(Compiled):
         self.backend.loops.multiply_rows(*packed, self.packed.numpy(), product.numpy(), *steps)
 
     def _torch(self, image: Float[Tensor, "channel height width"], product: Tensor) -> None:
-        """The definition: O[y, x] += v K[l, k] wherever y·Sh + l = i and x·Sw + k = j."""
+        """Convolve by the definition: O[y, x] += v K[l, k] for all y·Sh + l = i and x·Sw + k = j."""
         check_finite(image)
         (step_down, step_right), (pad_down, pad_right) = self.geometry.stride, self.geometry.padding
         down, right, filters = product.shape
@@ -157,11 +157,11 @@ class Direct(Compiled):
                 flat.index_add_(0, y[at] * right + x[at], value[at, None] * self.packed[c[at], l, k])
 
     def bytes(self, activation: Tensor) -> int:
-        """Of a bitmask and the non-zeros, which is what packing reads off; see `workspace`."""
+        """Bytes of a bitmask and the non-zeros, which are the input of packing; see `workspace`."""
         return Bitmask.encode(activation).bytes
 
     def workspace(self, activation: Tensor) -> int:
-        """Bytes that packing touches while it runs: of every non-zero its value and place, and where pixels begin."""
+        """Bytes that packing writes: the value and place of every non-zero, and the place where each pixel begins."""
         images, channels, height, width = activation.shape
         slabs = -(-channels // self.slab) if self.slab else 1
         edges = width + 2 * self.geometry.padding[1] + 1
@@ -177,28 +177,28 @@ def _backend(choice: str) -> Backend:
     if built.functions is not None:
         return Backend("native", built.functions)
     if choice == "native":
-        raise InputError(f"the kernel in C++ is not to be had: {built.why}.")
+        raise InputError(f"the kernel in C++ is not available: {built.why}.")
     second = backend_of("auto")
     note = f"{built.why}, so the sparse kernel runs on Numba, at about a third of its speed."
     return Backend(second.name, second.loops, f"{built.why}; {second.note}" if second.note else note)
 
 
 def _vectors(filters: int, lanes: int) -> int:
-    """Registers for an output pixel: few left empty in the last block, and many filters for one broadcast value."""
+    """Number of registers for an output pixel: few stay empty in the last block, and each value serves many filters."""
     needed = -(-filters // lanes)
     cost = {n: -(-needed // n) * n * (1 + 1.5 / n) for n in range(1, min(needed, MOST_VECTORS) + 1)}
     return min(cost, key=lambda n: (cost[n], n))
 
 
 def _slab(geometry: Geometry, block_bytes: int) -> int:
-    """Channels of a slab: what fits the first-level cache, in sixteens, in slabs of about one size."""
+    """Number of channels of a slab: a multiple of 16 that fits the first-level cache, with slabs of similar size."""
     fitting = max(16, round(WEIGHT_CACHE / (geometry.kernel[1] * block_bytes * 16)) * 16)
     slabs = -(-geometry.channels // fitting)
     return -(-geometry.channels // (16 * slabs)) * 16
 
 
 def _tile(rows: int, row_bytes: int, blocks: int, threads: int) -> int:
-    """Output rows of a tile: what stays in cache, and at least two tasks for every thread if there are several."""
+    """Number of output rows of a tile. A tile fits the cache, and each of several threads gets at least two tasks."""
     tiles = max(1, -(-rows * row_bytes // OUTPUT_CACHE))
     if threads > 1:
         tiles = max(tiles, -(-2 * threads // blocks))
@@ -209,7 +209,7 @@ _own = threading.local()
 
 
 def _scratch(size: int) -> int:
-    """Address of memory of this thread that all layers share, and that only grows."""
+    """Address of scratch memory of this thread. All layers share it, and it only grows."""
     room: Tensor | None = getattr(_own, "room", None)
     if room is None or room.numel() < size:
         _own.room = room = torch.empty(size, dtype=torch.uint8)

@@ -1,4 +1,4 @@
-"""The shape of a convolution: channels, kernel, stride, zero padding; and what it makes of a map."""
+"""The geometry of a convolution (channels, kernel, stride, zero padding), and the size of its output."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -14,30 +14,30 @@ Outputs = Float[Tensor, "image filter out_height out_width"]
 Weight = Float[Tensor, "filter channel kernel_height kernel_width"]
 Bias = Float[Tensor, " filter"]
 Pair = tuple[int, int]
-"""Down and right."""
+"""Two numbers: down and right."""
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """A plain two-dimensional convolution, whatever the size of the map. Dilation and groups are not covered."""
+    """A plain two-dimensional convolution on maps of any size. Dilation and groups are not supported."""
 
     channels: int
     filters: int
     kernel: Pair
     stride: Pair = (1, 1)
     padding: Pair = (0, 0)
-    """Rows of zeros above and below, columns of zeros left and right. They are never stored anywhere."""
+    """Rows of zeros above and below, columns of zeros left and right. The zeros are never stored."""
 
     def __post_init__(self) -> None:
         if min(self.channels, self.filters, *self.kernel, *self.stride) < 1 or min(self.padding) < 0:
-            raise InputError(f"{self} is no convolution; counts, kernel and stride are at least 1, padding at least 0.")
+            raise InputError(f"{self} is no convolution; counts, kernel and stride must be >= 1, padding >= 0.")
 
     @classmethod
     def of_weight(cls, weight: Tensor, *, stride: int | Pair = 1, padding: int | Pair = 0) -> Self:
         """The convolution of a weight `[filter, channel, kernel height, kernel width]`.
 
         Raises:
-            InputError: The weight has another rank, or the geometry is impossible.
+            InputError: The weight does not have four axes, or the geometry is impossible.
         """
         if weight.ndim != 4:
             raise InputError(f"the weight has {weight.ndim} axes; it must be [filter, channel, height, width].")
@@ -46,13 +46,13 @@ class Geometry:
 
     @classmethod
     def of_layer(cls, layer: nn.Conv2d) -> Self:
-        """The convolution that a layer without groups and dilation does."""
+        """The convolution of a layer without groups and dilation."""
         padding = _padding_of(layer) if isinstance(layer.padding, str) else _pair(layer.padding)
         kernel, stride = _pair(layer.kernel_size), _pair(layer.stride)
         return cls(layer.in_channels, layer.out_channels, kernel, stride, padding)
 
     def output(self, height: int, width: int) -> Pair:
-        """Height and width of what comes out of a map.
+        """Height and width of the output for a map.
 
         Raises:
             InputError: The padded map is smaller than the kernel.
@@ -66,10 +66,11 @@ class Geometry:
         return down, right
 
     def check(self, activation: Tensor) -> None:
-        """Refuse what is no activation of this convolution.
+        """Refuse an activation that does not fit this convolution.
 
         Raises:
-            InputError: Another rank, other channels, no float32, not on the CPU, or smaller than the kernel.
+            InputError: The rank or the channels are wrong, or the activation is not float32, not on the CPU, or smaller
+                than the kernel.
         """
         if activation.ndim != 4:
             raise InputError(f"the activation has {activation.ndim} axes; it must be [image, channel, height, width].")
@@ -87,27 +88,27 @@ class Geometry:
 
 
 def check_finite(activation: Tensor) -> None:
-    """Refuse NaN and infinities; a sum tells, at a tenth of the cost of looking at every value.
+    """Refuse NaN and infinite values. It computes a sum first, which costs a tenth of a check of every value.
 
     Raises:
-        InputError: There are some.
+        InputError: A value is NaN or infinite.
     """
     if not activation.sum().isfinite() and not activation.isfinite().all():
         raise not_finite()
 
 
 def not_finite() -> InputError:
-    """The error for an activation with NaN or infinities in it."""
+    """The error for an activation with NaN or infinite values."""
     return InputError("the activation has NaN or infinite values; a sparse convolution needs finite ones.")
 
 
 def _padding_of(layer: nn.Conv2d) -> Pair:
-    """`"valid"` and `"same"` in numbers; a kernel of even size has no "same" with equal sides."""
+    """The paddings `"valid"` and `"same"` as numbers. For a kernel of even size, "same" has unequal sides."""
     if layer.padding == "valid":
         return (0, 0)
     down, right = _pair(layer.kernel_size)
     if down % 2 == 0 or right % 2 == 0:
-        raise InputError(f"padding='same' around a kernel of {down}×{right} is not the same on both sides.")
+        raise InputError(f"padding='same' for a kernel of {down}×{right} is unequal on both sides; it must be equal.")
     return down // 2, right // 2
 
 

@@ -14,7 +14,7 @@ from attar.convolution.interface import Lowering, check_weight
 
 @dataclass(frozen=True)
 class Im2col(Lowering):
-    """M (OhOw × C·Kh·Kw), row (y, x) the window at (y, x); O = M K. As PyTorch's `unfold` has it, transposed."""
+    """M is OhOw × C·Kh·Kw; its row (y, x) is the window at (y, x). O = M K. PyTorch's `unfold` gives M transposed."""
 
     kernel: Float[Tensor, "filter position"]
     bias: Float[Tensor, "filter 1"] | None
@@ -29,7 +29,7 @@ class Im2col(Lowering):
         return cls(weight.detach().flatten(1).contiguous(), None if bias is None else bias.detach()[:, None], geometry)
 
     def run(self, activation: Maps) -> Outputs:
-        """Lower, multiply."""
+        """Lower the map, then multiply."""
         place = self.geometry
         windows = F.unfold(activation, place.kernel, padding=place.padding, stride=place.stride)
         product = torch.matmul(self.kernel, windows)
@@ -38,6 +38,6 @@ class Im2col(Lowering):
         return product.unflatten(2, place.output(*activation.shape[2:]))
 
     def bytes(self, activation: Tensor) -> int:
-        """The lowered matrix of all images."""
+        """Bytes of the lowered matrix of all images."""
         down, right = self.geometry.output(*activation.shape[2:])
         return 4 * len(activation) * down * right * self.kernel.shape[1]

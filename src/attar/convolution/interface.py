@@ -1,4 +1,4 @@
-"""What every way of convolving offers: prepare the weights once, convolve, tell its bytes."""
+"""The interface of every convolution method: prepare the weights once, convolve, count the bytes of the lowered map."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar, Self
@@ -11,14 +11,14 @@ from attar.core.errors import InputError
 
 
 class Convolution(ABC):
-    """One convolution with its weights prepared: `method = Method.prepare(weight, bias, geometry)`, `method(x)`.
+    """One convolution with prepared weights: `method = Method.prepare(weight, bias, geometry)`, `method(x)`.
 
-    All methods give what `torch.nn.functional.conv2d` gives, up to the order of summation. They are for inference: no
-    gradient passes through them.
+    All methods give the result of `torch.nn.functional.conv2d`, up to the order of summation. They are for inference
+    only: no gradient passes through them.
     """
 
     name: ClassVar[str]
-    """What it is called in plans and tables."""
+    """Name of the method in plans and tables."""
     geometry: Geometry
     layout: str = "channels-last"
     """The layout of memory in which it takes an activation without copying it."""
@@ -31,38 +31,38 @@ class Convolution(ABC):
     @classmethod
     @abstractmethod
     def prepare(cls, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Self:
-        """Bring the weights into the order in which they will be read. The bias is added in the same pass."""
+        """Bring the weights into the order in which the method reads them. `run` adds the bias in the same pass."""
 
     @abstractmethod
     def run(self, activation: Maps) -> Outputs:
-        """Convolve an activation that was checked."""
+        """Convolve a checked activation."""
 
     @abstractmethod
     def bytes(self, activation: Tensor) -> int:
-        """Bytes of what stands between the activation and the multiplication: a lowered or a compressed map."""
+        """Bytes of the intermediate form of the activation: a lowered or a compressed map."""
 
     def __call__(self, activation: Tensor) -> Tensor:
-        """Convolve `[image, channel, height, width]`, in either layout of memory.
+        """Convolve `[image, channel, height, width]`, in either memory layout.
 
         Raises:
-            InputError: Wrong rank, channels or type, a map smaller than the kernel, NaN or infinities.
+            InputError: Rank, channels or type are wrong, the map is smaller than the kernel, or a value is not finite.
         """
         self.geometry.check(activation)
         return self.run(activation.detach())
 
 
 class Lowering(Convolution):
-    """A convolution that does not look at its activation's values, and so has to be told to refuse NaN."""
+    """A convolution that does not inspect the values of its activation, so NaN needs a check of its own."""
 
     def __call__(self, activation: Tensor) -> Tensor:
-        """Convolve `[image, channel, height, width]`."""
+        """Check the activation, its values included, and convolve `[image, channel, height, width]`."""
         self.geometry.check(activation)
         check_finite(activation)
         return self.run(activation.detach())
 
 
 class Compiled(Convolution):
-    """A convolution whose loops run on what the machine has: a C++ compiler, Numba, or plain PyTorch."""
+    """A convolution whose loops run on an available backend: compiled C++, Numba, or plain PyTorch."""
 
     backend: Backend
 
@@ -73,13 +73,13 @@ class Compiled(Convolution):
 
 
 def check_weight(weight: Tensor, bias: Tensor | None, geometry: Geometry) -> None:
-    """Refuse weights that are not those of the geometry.
+    """Refuse weights that do not fit the geometry.
 
     Raises:
-        InputError: Their shapes differ.
+        InputError: The shape of the weight or the bias is wrong.
     """
     wanted = (geometry.filters, geometry.channels, *geometry.kernel)
     if tuple(weight.shape) != wanted:
-        raise InputError(f"the weight is {tuple(weight.shape)}, but the geometry asks for {wanted}.")
+        raise InputError(f"the weight has shape {tuple(weight.shape)}; with this geometry it must be {wanted}.")
     if bias is not None and tuple(bias.shape) != wanted[:1]:
-        raise InputError(f"the bias is {tuple(bias.shape)}; it must have one value for each of {wanted[0]} filters.")
+        raise InputError(f"the bias has shape {tuple(bias.shape)}; it must have {wanted[0]} values, one per filter.")

@@ -1,7 +1,7 @@
 """The inner loops of CPO, CPS and the direct kernel in plain Python, for Numba to compile (`compiled.py`).
 
-Every function stands alone, because each is compiled by itself, and `prange` is a plain range until then. Parallel
-loops run over what nobody shares: channels when packing, blocks of filters or rows of output when multiplying.
+Every function is self-contained, because each is compiled separately. `prange` is a plain range until then. Parallel
+loops run over independent parts: channels for packing, blocks of filters or rows of output for multiplying.
 """
 
 import numpy as np
@@ -30,7 +30,7 @@ def encode_cpo(
     indices: Indices,
     values: Values,
 ) -> bool:
-    """Fill the three arrays of every channel; false where a value is not finite."""
+    """Fill the three arrays of every channel. Returns whether all values are finite."""
     channels, height, _ = image.shape
     types, slots = bounds.shape
     strange = np.zeros(channels, dtype=np.uint8)
@@ -61,7 +61,7 @@ def multiply_cpo(
     stride_right: int,
     parts: int,
 ) -> None:
-    """Add every entry to every output that sees it: entry, then kernel row, then window."""
+    """Add every entry to every output whose window contains it. Loops: entry, then kernel row, then window."""
     channels, types, slots = pointers.shape
     kernel_height, kernel_width, filters = kernel.shape[1:]
     for part in prange(parts):
@@ -96,7 +96,11 @@ def encode_cps(
     indices: Indices,
     values: Values,
 ) -> bool:
-    """The same with the indices of four rows at a time as a set; as many words as there are stay unwritten behind."""
+    """Fill the three arrays of every channel, with the indices of four rows at a time as a set.
+
+    `indices` has room for one word per value; the words behind the last set stay unwritten. Returns whether all values
+    are finite.
+    """
     channels, height, _ = image.shape
     types, slots = bounds.shape
     strange = np.zeros(channels, dtype=np.uint8)
@@ -142,7 +146,7 @@ def multiply_cps(
     packed: bool,
     parts: int,
 ) -> None:
-    """Expand a set of rows, then as CPO: up to four rows share the work on their column."""
+    """Expand each set of rows and multiply as CPO. Up to four rows share the work for their column."""
     channels, types, slots = pointers.shape
     kernel_height, kernel_width, filters = kernel.shape[1:]
     for part in prange(parts):
@@ -184,7 +188,7 @@ def pack_rows(
     places: Int32[np.ndarray, "height place"],
     values: Float32[np.ndarray, "height place"],
 ) -> bool:
-    """The non-zeros of every row one after the other, with their channels; false where a value is not finite."""
+    """Store the non-zeros of every row one after the other, with their channels. Returns whether all are finite."""
     height, width, channels = image.shape
     strange = np.zeros(height, dtype=np.uint8)
     for i in prange(height):
@@ -212,7 +216,7 @@ def multiply_rows(
     pad_down: int,
     pad_right: int,
 ) -> None:
-    """Output row by output row, so that it stays in cache: add every non-zero of the rows that it sees."""
+    """Add to each output row every non-zero of its input rows. One row at a time stays in cache."""
     height, width = starts.shape[0], starts.shape[1] - 1
     kernel_height, kernel_width, filters = kernel.shape[1:]
     for y in prange(out.shape[0]):

@@ -1,4 +1,4 @@
-"""MEC: lower the map along its width only; windows below one another are overlapping views of the same rows.
+"""MEC: lower the map along its width only. Windows below one another are overlapping views of the same rows.
 
 Cho and Brand, MEC: Memory-efficient Convolution for Deep Neural Network, ICML 2017, arXiv:1706.06873.
 """
@@ -15,15 +15,15 @@ from attar.convolution.geometry import Bias, Geometry, Maps, Outputs
 from attar.convolution.interface import Lowering, check_weight
 
 FOLDED_UP_TO = 100
-"""Widest output for which images are folded into one product (the paper's solution A). Recalled, not verified."""
+"""Largest output width for which images are folded into one product (the paper's solution A). Not verified."""
 
 
 @dataclass(frozen=True)
 class MEC(Lowering):
-    """L[x] = all rows of columns [x·Sw, x·Sw + Kw), channels last; O[y] = L[:, y·Sh·Kw·C : + Kh·Kw·C] K.
+    """L[x] holds all rows of columns [x·Sw, x·Sw + Kw), channels last; O[y] = L[:, y·Sh·Kw·C : + Kh·Kw·C] K.
 
-    The products read L through a leading dimension of Ih·Kw·C without a copy. It stores Ow·Kw·C (Oh·Kh - Ih) words
-    less than im2col, which is a gain only where Kh > Sh.
+    The products read L through a leading dimension of Ih·Kw·C without a copy. L has Ow·Kw·C (Oh·Kh - Ih) words less
+    than im2col's matrix, which is a gain only if Kh > Sh.
     """
 
     kernel: Float[Tensor, "position filter"]
@@ -43,7 +43,7 @@ class MEC(Lowering):
         return cls(kernel, None if bias is None else bias.detach(), geometry, folded_up_to)
 
     def run(self, activation: Maps) -> Outputs:
-        """Lower, and multiply output row by output row: all images at once (A), or each by itself (B)."""
+        """Lower the map, then multiply output row by output row, for all images at once (A) or one by one (B)."""
         down, right = self.geometry.output(*activation.shape[2:])
         lowered = self.lower(activation)
         if right <= self.folded_up_to:  # A: rows of all images, then images first again
@@ -52,14 +52,14 @@ class MEC(Lowering):
         return torch.stack([self._rows(image, down) for image in lowered]).permute(0, 3, 1, 2)
 
     def lower(self, activation: Maps) -> Float[Tensor, "image window position"]:
-        """L of every image: as many rows as windows side by side, each Ih·Kw·C long."""
+        """The matrix L of every image. It has a row for each window side by side, each Ih·Kw·C long."""
         down, right = self.geometry.padding
         padded = F.pad(activation, (right, right, down, down)).permute(0, 2, 3, 1)
         strips = padded.unfold(2, self.geometry.kernel[1], self.geometry.stride[1])
         return strips.permute(0, 2, 1, 4, 3).flatten(2)
 
     def _rows(self, lowered: Float[Tensor, "window position"], count: int) -> Float[Tensor, "row window filter"]:
-        """Output rows, each the product of a view of the lowered map."""
+        """The output rows. Each is the product of a view of the lowered map and the kernel."""
         out = lowered.new_empty(count, len(lowered), self.kernel.shape[1])
         step = self.geometry.stride[0] * self.geometry.kernel[1] * self.geometry.channels
         for y, row in enumerate(out):
@@ -71,7 +71,7 @@ class MEC(Lowering):
         return out
 
     def bytes(self, activation: Tensor) -> int:
-        """The lowered maps of all images."""
+        """Bytes of the lowered maps of all images."""
         images, channels, height, width = activation.shape
         right = self.geometry.output(height, width)[1]
         return 4 * images * right * (height + 2 * self.geometry.padding[0]) * self.geometry.kernel[1] * channels

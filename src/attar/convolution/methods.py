@@ -1,4 +1,4 @@
-"""Every way of convolving by name, and one call for a single convolution."""
+"""All convolution methods by name, and a function for a single convolution."""
 
 from torch import Tensor
 
@@ -16,14 +16,14 @@ from attar.core.errors import unknown
 METHODS: dict[str, type[Convolution]] = {
     kind.name: kind for kind in (Dense, Packed, Im2col, MEC, CPOConvolution, CPSConvolution, Direct)
 }
-"""PyTorch's own first."""
+"""Convolution methods by name. PyTorch's own are first."""
 
 
 def method_named(name: str) -> type[Convolution]:
-    """A way of convolving.
+    """The convolution method of a name.
 
     Raises:
-        InputError: There is none of that name.
+        InputError: The name is unknown.
     """
     if name not in METHODS:
         raise unknown("method of convolution", name, METHODS)
@@ -39,18 +39,18 @@ def convolve(
     padding: int | Pair = 0,
     method: str = "direct",
 ) -> Tensor:
-    """What `torch.nn.functional.conv2d` gives, by any method. To convolve often, prepare the method once instead.
+    """The result of `torch.nn.functional.conv2d`, by any method. To convolve often, prepare the method once instead.
 
     Args:
         activation: `[image, channel, height, width]`, float32 on the CPU.
         weight: `[filter, channel, kernel height, kernel width]`.
         bias: `[filter]`.
         stride: Pixels from one window to the next, down and right.
-        padding: Rows and columns of zeros on each side.
+        padding: Number of rows and of columns of zeros on each side.
         method: dense, packed, im2col, mec, cpo, cps or direct.
 
     Raises:
-        InputError: Wrong shapes or types, NaN or infinities, an unknown method.
+        InputError: Shapes or types are wrong, a value is NaN or infinite, or the method is unknown.
     """
     geometry = Geometry.of_weight(weight, stride=stride, padding=padding)
     return method_named(method).prepare(weight, bias, geometry)(activation)

@@ -1,7 +1,7 @@
 """Build `sparse.cpp` once with the compiler of the machine, keep the library in attar's cache, and load it.
 
-One library for each of AVX-512, AVX2 and plain processors; which one is loaded is decided when attar runs, so that a
-cache may be shared. It uses the OpenMP threads that PyTorch has started, instead of a second set beside them.
+There is one library each for AVX-512, AVX2 and other processors. attar selects one when it runs, so machines may share
+a cache. The library uses the OpenMP threads that PyTorch has started, not a second set of threads.
 """
 
 import ctypes
@@ -27,9 +27,9 @@ FLAGS = {
     "AVX512": ("-march=skylake-avx512", "-mprefer-vector-width=512"),
     "AVX2": ("-march=haswell",),
 }
-"""What each kind of processor, as PyTorch calls it, is compiled for; any other as its compiler has it."""
+"""Compiler flags for each kind of processor, by PyTorch's name. Other processors use the compiler's default."""
 PATIENCE = 120
-"""Seconds that a compiler may take."""
+"""Longest time that a compiler may take, in seconds."""
 
 
 class Shape(ctypes.Structure):
@@ -47,7 +47,7 @@ class Shape(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Library:
-    """The compiled kernel, or why there is none."""
+    """The compiled kernel, or the reason why there is none."""
 
     functions: Any
     why: str = ""
@@ -55,7 +55,7 @@ class Library:
 
 @lru_cache
 def library() -> Library:
-    """The kernel for this processor: from the cache, or compiled now (a second or two)."""
+    """The kernel for this processor, from the cache or compiled now, which takes a second or two."""
     compiler = find_compiler()
     if compiler is None:
         return Library(None, "no C++ compiler was found (on Debian: apt install g++)")
@@ -66,7 +66,7 @@ def library() -> Library:
 
 
 def find_compiler() -> list[str] | None:
-    """The C++ compiler that `$CXX` names, or the first that there is."""
+    """The C++ compiler in `$CXX`, or else the first of g++, c++ and clang++ that is installed."""
     asked = shlex.split(os.environ.get("CXX", ""))
     for words in (asked, ["g++"], ["c++"], ["clang++"]):
         if words and shutil.which(words[0]):
@@ -75,15 +75,15 @@ def find_compiler() -> list[str] | None:
 
 
 def capability() -> str:
-    """AVX512, AVX2, or something else, as PyTorch finds the processor."""
+    """The kind of processor that PyTorch reports: AVX512, AVX2, or another."""
     return torch.backends.cpu.get_cpu_capability()
 
 
 def build(compiler: list[str], kind: str, folder: Path) -> Path:
-    """Compile the kernel for a kind of processor unless the folder has it.
+    """Compile the kernel for a kind of processor if the folder does not have it, and return its path.
 
     Raises:
-        subprocess.SubprocessError: The compiler failed, or took too long.
+        subprocess.SubprocessError: The compiler failed or took too long.
     """
     flags = ["-std=c++17", "-O3", "-fPIC", "-ffp-contract=fast", *FLAGS.get(kind, ())]
     threads = _openmp()
@@ -101,7 +101,7 @@ def build(compiler: list[str], kind: str, folder: Path) -> Path:
 
 
 def _openmp() -> Path | None:
-    """The OpenMP library that this process has loaded with PyTorch; without it the kernel runs on one thread."""
+    """The OpenMP library that this process has loaded with PyTorch. Without it the kernel runs on one thread."""
     maps = Path("/proc/self/maps")
     if not maps.exists():
         return None
@@ -121,6 +121,6 @@ def _run(command: list[str]) -> None:
 
 
 def _last_line(error: BaseException) -> str:
-    """What is worth telling of a failure."""
+    """The most informative line of an error."""
     said = str(getattr(error, "stderr", None) or error).splitlines()
     return next((line.strip() for line in said if "error" in line.lower()), said[0] if said else type(error).__name__)

@@ -1,8 +1,8 @@
-"""PyTorch's convolution with its weights packed once: what `conv2d` does, without reordering them at every call.
+"""PyTorch's convolution with weights that are packed once: `conv2d` without reordering the weights at every call.
 
-oneDNN multiplies weights in blocks of its own; `conv2d` makes those from the plain weights each time, which on small
-maps with many filters costs more than the convolution. PyTorch's compiler packs them once when a network is frozen, by
-the two functions used here.
+oneDNN multiplies weights in its own blocks. `conv2d` makes these blocks from the plain weights at each call, which
+costs more than the convolution on small maps with many filters. PyTorch's compiler packs the weights once when a
+network is frozen, by the two functions used here.
 """
 
 from dataclasses import dataclass, field
@@ -16,31 +16,31 @@ from attar.convolution.geometry import Geometry, Maps, Outputs, Weight
 from attar.convolution.interface import Convolution, check_weight
 
 MOST_SHAPES = 4
-"""Shapes of activations for which packed weights are kept."""
+"""Largest number of activation shapes for which packed weights are kept."""
 
 
 @dataclass(frozen=True)
 class Packed(Convolution):
-    """The honest dense rival: same arithmetic as `Dense`, weights packed, channels last. NaN as PyTorch does.
+    """The fair dense rival: the arithmetic of `Dense`, with packed weights, channels last. It accepts NaN like PyTorch.
 
-    Where PyTorch was built without oneDNN it is `Dense`.
+    If PyTorch was built without oneDNN, this is the same as `Dense`.
     """
 
     plain: Dense
     geometry: Geometry
     blocks: dict[tuple[int, ...], Tensor | None] = field(default_factory=dict)
-    """The weights in oneDNN's blocks, by the shape of the activation, on which they depend."""
+    """Weights in oneDNN's blocks by the shape of the activation, because the blocks depend on it."""
 
     name: ClassVar[str] = "packed"
 
     @classmethod
     def prepare(cls, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Self:
-        """Keep the weights."""
+        """Keep the weights; `run` packs them."""
         check_weight(weight, bias, geometry)
         return cls(Dense.prepare(weight, bias, geometry), geometry)
 
     def run(self, activation: Maps) -> Outputs:
-        """Convolve; weights are packed when an activation of their shape is first seen."""
+        """Convolve. The weights are packed at the first activation of a shape."""
         shape = tuple(activation.shape)
         if shape not in self.blocks:
             if len(self.blocks) == MOST_SHAPES:
@@ -55,15 +55,15 @@ class Packed(Convolution):
         return torch.ops.mkldnn._convolution_pointwise(ordered, packed, self.plain.bias, *how)
 
     def bytes(self, activation: Tensor) -> int:
-        """None: there is no lowered matrix."""
+        """Zero bytes, because there is no lowered matrix."""
         return 0
 
 
 def _blocked(weight: Weight, shape: tuple[int, ...], geometry: Geometry) -> Tensor | None:
-    """The weights in oneDNN's blocks; None where this PyTorch has no oneDNN, or no longer these functions."""
+    """The weights in oneDNN's blocks; None if this PyTorch has no oneDNN or does not have these functions."""
     if not torch.backends.mkldnn.is_available():
         return None
-    if geometry.channels == 1:  # where steps to the right are longer than one, oneDNN then errs (PyTorch 2.13)
+    if geometry.channels == 1:  # oneDNN is then wrong for strides to the right above one (PyTorch 2.13)
         return None
     place: Any = (list(geometry.padding), list(geometry.stride), [1, 1], 1, list(shape))
     try:

@@ -1,4 +1,4 @@
-"""A picture of a plan: how many times longer PyTorch's convolution takes than each method, layer by layer."""
+"""A picture of a plan: how many times faster each method is than PyTorch's convolution, layer by layer."""
 
 import io
 from typing import Any
@@ -14,10 +14,10 @@ COLOURS = {
 
 
 def picture(layers: Any) -> bytes | None:
-    """A PNG; None where matplotlib is not installed or no layer was measured.
+    """A PNG of the time ratios; None if matplotlib is not installed or no layer was measured.
 
     Args:
-        layers: The `LayerChoice`s of a plan.
+        layers: The `LayerChoice` of each layer of a plan.
     """
     try:
         from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""A network whose convolutions run by the methods that a plan has chosen; parameters keep their names and values."""
+"""A network whose convolutions run by the methods of a plan. Its parameters keep their names and values."""
 
 import copy
 from collections.abc import Mapping
@@ -14,16 +14,16 @@ from attar.core.errors import InputError
 
 
 class PlannedConv2d(nn.Conv2d):
-    """A convolution by a chosen method, packed again whenever its weights have changed.
+    """A convolution by a chosen method. It is prepared again if its weights have changed.
 
-    What the method is not for (another device or precision, gradients) goes through PyTorch's own convolution.
+    PyTorch's own convolution is used on another device, with another precision, and if gradients are needed.
     """
 
     method: str
 
     @classmethod
     def of(cls, layer: nn.Conv2d, method: str) -> Self:
-        """The same layer, sharing its parameters."""
+        """A layer that convolves by a method and shares the parameters of another layer."""
         method_named(method)
         size, place = layer.kernel_size, {"stride": layer.stride, "padding": layer.padding}
         channels = (layer.in_channels, layer.out_channels)
@@ -50,16 +50,16 @@ class PlannedConv2d(nn.Conv2d):
         return self._prepared[1]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the packed weights, which are made anew where they are needed."""
+        """The state without the prepared weights, which are made again when they are needed."""
         return {**self.__dict__, "_prepared": None}
 
     def extra_repr(self) -> str:
-        """What `print(network)` shows."""
+        """The text that `print(network)` shows."""
         return f"{super().extra_repr()}, method={self.method}"
 
 
 def with_methods(network: nn.Module, methods: Mapping[str, str]) -> nn.Module:
-    """A copy of a network, for inference, with these layers (by name) convolved by these methods.
+    """A copy of a network for inference, whose layers (by name) convolve by the given methods.
 
     Raises:
         InputError: The network has no convolution of that name.
@@ -79,5 +79,5 @@ def with_methods(network: nn.Module, methods: Mapping[str, str]) -> nn.Module:
 
 
 def _version(tensor: Tensor) -> int:
-    """How often a tensor was changed in place; tensors made in inference mode do not count."""
+    """Number of times that a tensor was changed in place; 0 for a tensor that was made in inference mode."""
     return 0 if tensor.is_inference() else tensor._version

@@ -1,10 +1,10 @@
-"""Choose for every convolution of a network how it is done, by timing all ways on images that the network sees.
+"""Select the method of every convolution of a network by timing all methods on images that pass through the network.
 
-The paper's offline selection: each layer keeps what is fastest on calibration images. Here the choice is confirmed on
-held-out images, in pairs with PyTorch's convolution in the better of its two layouts, and a layer is switched only
-where the whole interval of the ratio lies above the margin. Layouts change around a switched layer, which no layer's
-own time shows: switches are given up, the smallest gain first, until the whole network is surely faster than it was.
-Pointwise layers need no lowering and stay as they are.
+In the paper's offline selection, each layer uses the method that is fastest on calibration images. Here the choice is
+confirmed on held-out images, in pairs with PyTorch's convolution in the better of its two layouts. A layer is switched
+only if the whole interval of the ratio is above the margin. Layouts change around a switched layer, and the layer's own
+time does not include that. So switches are withdrawn, the smallest gain first, until the interval of the whole
+network's ratio is above 1. Pointwise layers need no lowering and stay dense.
 Amer, Salamah, Sajedi and Yang, arXiv:2104.08314.
 """
 
@@ -28,9 +28,9 @@ from attar.convolution.timing import Median, machine, ratio, seconds_in_turns
 from attar.core.errors import InputError
 
 RIVALS = ("packed", "im2col", "mec", "cpo", "cps", "direct")
-"""What is timed against PyTorch's convolution unless said."""
+"""Methods that are timed against PyTorch's convolution by default."""
 TOLERANCE = 1e-3
-"""Largest difference from PyTorch's convolution, over the largest output, beyond which a method is not chosen."""
+"""Largest difference from PyTorch's convolution, divided by the largest output, with which a method may be chosen."""
 
 Images = Float[Tensor, "image channel height width"]
 Say = Callable[[str], None]
@@ -38,7 +38,7 @@ Say = Callable[[str], None]
 
 @dataclass
 class Planner:
-    """How layers are measured, and what was measured so far."""
+    """The settings of the measurement, and the measurements so far."""
 
     methods: Sequence[str] = RIVALS
     batch: int = 1
@@ -46,13 +46,13 @@ class Planner:
     margin: float = 0.05
     say: Say = lambda line: None
     seen: dict[Any, LayerChoice] = field(default_factory=dict)
-    """Measured layers by shape and mean density in per cent; layers alike are measured once."""
+    """Measured layers by geometry, shape and mean density in per cent. Equal layers are measured once."""
     said: set[str] = field(default_factory=set)
-    """What there was to say of backends."""
+    """Notes about backends that were printed already."""
 
     @torch.inference_mode()
     def layer(self, name: str, network: nn.Module, layer: nn.Conv2d, images: Tensor, held_out: Tensor) -> LayerChoice:
-        """Measure one layer and choose."""
+        """Measure one layer and choose its method."""
         calls = _inputs(network, layer, images[: self.batch])
         excuse = _excuse(layer, calls)
         inputs = calls if excuse else self._batches(network, layer, images)
@@ -66,7 +66,7 @@ class Planner:
         return self.seen[key].called(name, density)
 
     def _batches(self, network: nn.Module, layer: nn.Conv2d, images: Images) -> list[Tensor]:
-        """What the layer sees of each batch of images; a last one that is smaller is left out."""
+        """The inputs of the layer for each batch of images. A smaller last batch is not used."""
         whole = len(images) // self.batch * self.batch
         return [call for part in images[:whole].split(self.batch) for call in _inputs(network, layer, part)]
 
@@ -89,11 +89,11 @@ class Planner:
         gain = ratio(again["dense"], again["best"])
         if gain.low > 1 + self.margin:
             return LayerChoice.switched(*facts, best, gain, worst[best], medians, sizes)
-        verdict = "no method is faster" if gain.value <= 1 else f"{best} is not surely {100 * self.margin:g} % faster"
+        verdict = "no method is faster" if gain.value <= 1 else f"{best} may gain less than {100 * self.margin:g} %"
         return LayerChoice.dense(*facts, verdict, medians, sizes, gain)
 
     def _seconds(self, methods: dict[str, Convolution], inputs: list[Tensor]) -> dict[str, list[float]]:
-        """Time methods in turns; the sparse ones are given channels last, as the planned network has them."""
+        """Time the methods in turns. Sparse methods get activations channels last, as in the planned network."""
         ordered = {layout: [x.contiguous(memory_format=form) for x in inputs] for layout, form in FORMATS.items()}
 
         def call(method: Convolution) -> Callable[[int], Tensor]:
@@ -123,24 +123,24 @@ def plan(
 ) -> tuple[nn.Module, ConvolutionPlan]:
     """Plan a network: measure its convolutions, switch those that gain, and compare the result with the network.
 
-    What makes no whole surely faster (the interval of the ratio above 1) is withdrawn, layer by layer.
+    Switches are withdrawn one by one, until the interval of the whole network's ratio is above 1.
 
     Args:
         network: Any module with `nn.Conv2d` layers that takes images, on the CPU. It is not changed.
         images: Calibration images as network input, `[image, channel, height, width]`.
-        held_out: Images on which choices are confirmed and the whole is compared; every second calibration image
-            unless given.
-        methods: What is timed against PyTorch's convolution.
-        batch: Images of a call.
-        runs: How often everything is timed; medians of fewer than 30 are refused.
-        margin: Gain, as a share, that is demanded of a layer.
-        say: Told what happens.
+        held_out: Images on which choices are confirmed and the whole is compared. Default: every second calibration
+            image.
+        methods: Methods that are timed against PyTorch's convolution.
+        batch: Number of images of a call.
+        runs: Number of times that everything is timed. Fewer than 30 are refused.
+        margin: Gain in speed, as a share, above which a layer's whole interval must lie.
+        say: A function that is called with each line of progress.
 
     Returns:
-        A copy of the network for inference, and the plan it follows.
+        A copy of the network for inference, and its plan.
 
     Raises:
-        InputError: No image, no convolution, an unknown method, or settings out of range.
+        InputError: There are no images or no convolutions, a method is unknown, or settings are out of range.
     """
     images, held_out = (images[::2], images[1::2]) if held_out is None else (images, held_out)
     check(images, held_out, methods, batch, runs)
@@ -158,11 +158,11 @@ def convolutions(network: nn.Module) -> dict[str, nn.Conv2d]:
     """The convolutions of a network by name.
 
     Raises:
-        InputError: It has none.
+        InputError: The network has no convolution.
     """
     layers = {name: layer for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d)}
     if not layers:
-        raise InputError("the network has no convolution (nn.Conv2d), so there is nothing to plan.")
+        raise InputError("the network has no convolution (nn.Conv2d) to plan. Give a network with at least one.")
     return layers
 
 
@@ -174,7 +174,7 @@ def weights_of(network: nn.Module) -> dict[str, Tensor]:
 def confirmed(
     network: nn.Module, choices: list[LayerChoice], held_out: Images, batch: int, runs: int, say: Say
 ) -> tuple[nn.Module, WholeNetwork]:
-    """The planned copy, after withdrawing (in `choices`) the switches that do not make the whole surely faster."""
+    """The planned copy, after withdrawing (in `choices`) switches until the whole ratio's interval is above 1."""
     while True:
         switched = {choice.name: choice for choice in choices if choice.method != "dense"}
         planned = with_methods(network, {name: choice.method for name, choice in switched.items()})
@@ -188,7 +188,7 @@ def confirmed(
 
 @torch.inference_mode()
 def compare(network: nn.Module, planned: nn.Module, images: Images, *, batch: int = 1, runs: int = 31) -> WholeNetwork:
-    """Outputs and times of a network, in the better of PyTorch's layouts, and of its planned copy."""
+    """Compare outputs and times of a network, in the better of PyTorch's layouts, and of its planned copy."""
     parts = images.split(batch)
     wanted, made = (torch.cat([run(part) for part in parts]) for run in (network, planned))
     full = [part for part in parts if len(part) == batch]
@@ -218,7 +218,7 @@ def check(images: Tensor, held_out: Tensor, methods: Sequence[str], batch: int, 
     """Refuse images and settings with which nothing can be timed.
 
     Raises:
-        InputError: Too few images, another type, or settings out of range.
+        InputError: There are too few images, their type is wrong, or settings are out of range.
     """
     for method in methods:
         method_named(method)
@@ -230,24 +230,24 @@ def check(images: Tensor, held_out: Tensor, methods: Sequence[str], batch: int, 
         raise InputError(f"batch is {batch} and runs {runs}; they must be at least 1 and 30.")
     fewest = min(len(images), len(held_out))
     if fewest < batch:
-        raise InputError(f"{fewest} images to choose or to confirm on are fewer than a batch of {batch}; give more.")
+        raise InputError(f"{fewest} images to choose or to confirm on are fewer than a batch of {batch}. Give more.")
     if not methods or "dense" in methods:
-        raise InputError("methods are what is timed against dense: one or more of the others.")
+        raise InputError("methods are timed against dense, so they must not be empty or include dense.")
 
 
 def _excuse(layer: nn.Conv2d, calls: list[Tensor]) -> str:
-    """Why a layer stays as it is, whatever is in its input; empty if nothing speaks against it."""
+    """The reason why a layer stays dense with any input; empty if there is none."""
     reasons = {
         "it is pointwise: there is nothing to lower": layer.kernel_size == (1, 1),
         f"it has {layer.groups} groups": layer.groups != 1,
         "it is dilated": any(step != 1 for step in layer.dilation),
         f"it pads with {layer.padding_mode}, not with zeros": layer.padding_mode != "zeros",
-        f"it is a {type(layer).__name__}, no plain Conv2d": type(layer) is not nn.Conv2d,
+        f"it is a {type(layer).__name__}, not a plain Conv2d": type(layer) is not nn.Conv2d,
         "it has hooks": bool(layer._forward_hooks or layer._forward_pre_hooks),
         "its padding differs from side to side": layer.padding == "same" and any(k % 2 == 0 for k in layer.kernel_size),
         "no image reaches it": not calls,
         "it is called on maps of several sizes": len({call.shape for call in calls}) > 1,
-        "its weights or its input are no float32": any(
+        "its weights or its input are not float32": any(
             tensor.dtype != torch.float32 for tensor in (layer.weight, *calls)
         ),
     }
@@ -255,7 +255,7 @@ def _excuse(layer: nn.Conv2d, calls: list[Tensor]) -> str:
 
 
 def _inputs(network: nn.Module, layer: nn.Conv2d, images: Images) -> list[Tensor]:
-    """What one layer is given while the network sees these images."""
+    """The inputs of one layer in a pass of these images through the network."""
     with _recorded(layer) as calls:
         network(images)
     return calls
@@ -272,18 +272,18 @@ def _recorded(layer: nn.Conv2d) -> Iterator[list[Tensor]]:
 
 
 def _no_zeros(inputs: list[Tensor], density: float) -> str:
-    """Why zeros in a layer's input, if it has any, are no ReLU's; empty if they may be."""
+    """The reason why a layer's input has no zeros of a ReLU; empty if it may have some."""
     if min(float(x.min()) for x in inputs) < 0:
         return "it is not fed by a ReLU: its input has negative values"
     return "its input has no zeros" if density == 1 else ""
 
 
 def _shape(inputs: list[Tensor]) -> tuple[int, ...]:
-    """Channels, height and width of a layer's input; none where no image reaches it."""
+    """Channels, height and width of a layer's input; empty if no image reaches the layer."""
     return tuple(inputs[0].shape[1:]) if inputs else ()
 
 
-@torch.inference_mode(False)  # parameters of a kind with the planned copy's: inference tensors are a little faster
+@torch.inference_mode(False)  # ordinary parameters, as in the planned copy: inference tensors are a little faster
 def _laid_out(network: nn.Module, form: torch.memory_format) -> nn.Module:
     return copy.deepcopy(network).to(memory_format=form)  # type: ignore[call-overload]
 

@@ -1,4 +1,4 @@
-"""How much faster a planned network is, as it was confirmed on held-out images when the plan was made."""
+"""The time ratio of a planned network, as confirmed on held-out images when the plan was made."""
 
 from collections.abc import Sequence
 
@@ -15,24 +15,24 @@ def measure(plans: Sequence[ConvolutionPlan]) -> Evaluation:
     """The confirmed ratio of each plan, with its interval.
 
     Args:
-        plans: Plans, a row for each: times are not pooled.
+        plans: Plans. Each has its own row, because times are not pooled.
 
     Raises:
-        InputError: No plan, or one whose whole network was not compared.
+        InputError: There is no plan, or the whole network of a plan was not compared.
     """
     if not plans:
-        raise InputError("there is no plan of convolutions to evaluate.")
+        raise InputError("there is no plan of convolutions to evaluate. Give at least one.")
     rows = []
     for label, (first, *_) in rows_of(plans, lambda one: {"seed": made(one)[2], "folder": one.folder}):
         if first.whole is None:
-            raise InputError("the whole network was not compared when this plan was made; make it again.")
+            raise InputError("the whole network was not compared when this plan was made. Make the plan again.")
         sizes = {"count": len(first.methods), "full_count": len(first.layers)}
         rows.append(Row.of(label, [first], [_cell(first.whole)], **sizes))
     return Evaluation(tuple(rows), "switched convolutions", "plans", "runs")
 
 
 def _cell(whole: WholeNetwork) -> Cell:
-    """The ratio, read with the times that it is made of and with what the outputs have changed."""
+    """The ratio as a cell, together with the times of both networks and the changes of the outputs."""
     equal = 100 * whole.agreeing / whole.images
     further = {
         f"milliseconds for {whole.batch} of {whole.images} images": _median(whole.planned, "ms", "lower"),
@@ -45,5 +45,5 @@ def _cell(whole: WholeNetwork) -> Cell:
 
 
 def _median(found: Median, unit: str, better: Better) -> Measure:
-    """A median with its interval; it has no spread of its own."""
+    """A median with its interval as a measure, without a spread."""
     return Measure(Score(found.value, unit, better, n=found.n, interval=(found.low, found.high)), ((found.value,),))

@@ -1,4 +1,4 @@
-"""How planned convolutions are measured: when the plan is made, on the machine that it is for."""
+"""How planned convolutions are measured: they were timed when the plan was made, on the machine that it is for."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring(tasks.Scoring):
-    """The whole network was timed when the plan was made, so there is nothing to set."""
+    """Settings of the measurement. There are none, because the whole network was timed when the plan was made."""
 
     @property
     def reads(self) -> bool:
-        """What was measured lies in the artefact."""
+        """Whether the measurement reads data: no, because the times are in the artefact."""
         return False
 
     def measure(self, artefacts: Sequence[Any], source: Any, runtime: Any) -> "Evaluation":
-        """How many times faster the whole network is, as it was confirmed on held-out images."""
+        """The time ratio of each whole network, as confirmed on held-out images."""
         from attar.convolution.score import measure
 
         return measure(artefacts)

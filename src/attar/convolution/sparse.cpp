@@ -1,17 +1,16 @@
 // Convolution of a sparse activation with a dense kernel, in registers.
 //
-// The activation lies channels last. Its rows are packed once: for every row and every slab of channels the non-zero
-// values one after the other, beside each the place of its weights, and for every pixel where its values begin. What a
-// window sees of a row is then ONE run of that list, because neighbouring pixels are neighbours in it; the same run
-// serves every window that it lies in, for moving the window by a pixel moves the base address of the weights and
-// nothing else. (MEC reads a lowered matrix through such overlapping views; here the lowered matrix is sparse.)
+// The activation is channels last in memory. Its rows are packed once. For every row and every slab of channels the
+// packed form has the non-zero values one after the other, the place of each value's weights, and the place where the
+// values of each pixel begin. The part of a row in a window is then ONE run of that list, because neighbouring pixels
+// are neighbours in it. Every window that contains the run can use it: if the window moves by a pixel, only the base
+// address of the weights moves. (MEC reads a lowered matrix through such overlapping views; here it is sparse.)
 //
-// An output pixel holds `vectors` registers of filters while a run passes: one broadcast value, `vectors` fused
-// multiply-adds with weights from memory, no store. The weights of a kernel row and a slab fill the first-level cache
-// and stay there while all pixels of a tile pass. Threads share tiles and blocks of filters, so nothing is added
-// across threads.
+// An output pixel keeps `vectors` registers of filters during a run. Each value needs one broadcast and `vectors` fused
+// multiply-adds with weights from memory, and no store. The weights of a kernel row and a slab fill the first-level
+// cache and stay there for all pixels of a tile. Threads share tiles and blocks of filters, so no sum crosses threads.
 //
-// The vector width is that of the machine the file is compiled for: 16 floats, 8, or 4.
+// The vector width depends on the machine for which the file is compiled: 16, 8 or 4 floats.
 
 #include <algorithm>
 #include <cstdint>
@@ -28,19 +27,19 @@ constexpr int LANES = 4;
 
 typedef float Vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
-// One call. All counts are of elements; rows are those of all images, one image after the other.
+// The arguments of one call. All counts are of elements. Rows are those of all images, one image after the other.
 struct Shape {
     int32_t images, channels, height, width;
     int32_t filters, out_height, out_width;
     int32_t kernel_height, kernel_width, stride_down, stride_right, pad_down, pad_right;
     int32_t slab, slabs;      // channels of a slab, and how many there are
     int32_t vectors, blocks;  // registers of filters of an output pixel, and how many such blocks there are
-    int32_t tile;             // output rows that pass while a slab of weights stays in cache
+    int32_t tile;             // output rows to process while a slab of weights stays in cache
     int32_t threads;
 };
 
-// The packed activation: `values` and `places` of a row lie `capacity` apart, `starts` `edges` apart. After the last row
-// comes one of zeros, which stands for the padding above and below.
+// The packed activation. Rows are `capacity` apart in `values` and `places`, and `edges` apart in `starts`. After the
+// last row there is a row of zeros for the padding above and below.
 struct Packed {
     float *values;
     int32_t *places;  // bytes from the weights of the row's first pixel and channel
@@ -77,7 +76,7 @@ static inline int append(const float *pixel, int channels, int32_t place, int32_
     return count;
 }
 #else
-// The same one by one, without a branch: what is zero is written over by what comes next.
+// Append the non-zeros of one pixel, one channel at a time, without a branch: the next value overwrites a zero.
 static inline int append(const float *pixel, int channels, int32_t place, int32_t step, float *values, int32_t *places,
                          int count, bool &finite) {
     for (int c = 0; c < channels; c++) {
@@ -142,7 +141,7 @@ template <int N> static inline __attribute__((always_inline)) void store(const V
     for (int v = 0; v < N; v++) *(Vector *)(to + v * LANES) = sums[v];
 }
 
-// Weights that will be wanted next, fetched into the second-level cache a few lines at a time.
+// The weights that are needed next, fetched into the second-level cache a few lines at a time.
 struct Ahead {
     const char *next, *end;
     int64_t bytes;  // for every output pixel
@@ -152,8 +151,8 @@ struct Ahead {
     }
 };
 
-// One output row: add what its windows see of one input row. `FIRST` sums begin with the bias; a block that is not
-// `WHOLE` has fewer filters than registers, which pass through a buffer.
+// Add one input row to the windows of one output row. `FIRST` sums begin with the bias. A block that is not `WHOLE` has
+// fewer filters than its registers hold, so it uses a buffer.
 template <int N, bool FIRST, bool WHOLE>
 static void add_row(const float *values, const int32_t *places, const int32_t *starts, const char *weights,
                     int64_t window_bytes, int stride, int kernel, const float *bias, float *out, int64_t out_step,
@@ -182,7 +181,7 @@ static void add_row(const float *values, const int32_t *places, const int32_t *s
     }
 }
 
-// One kernel row and one slab: add what every output row of the tile sees of its input row.
+// For one kernel row and one slab, add the matching input row to every output row of the tile.
 template <int N, bool FIRST, bool WHOLE>
 static void add_slab(const Shape &s, const Packed &p, const float *weights, const float *bias, float *out, int filters,
                      int from, int to, int slab, int l, Ahead &ahead) {
@@ -201,7 +200,7 @@ static void add_slab(const Shape &s, const Packed &p, const float *weights, cons
     }
 }
 
-// All that one tile of one block of filters needs, kernel row by kernel row and slab by slab.
+// Compute one tile of one block of filters, kernel row by kernel row and slab by slab.
 template <int N, bool WHOLE>
 static void add_tile(const Shape &s, const Packed &p, const float *weights, const float *bias, float *out, int filters,
                      int from, int to) {

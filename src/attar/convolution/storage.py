@@ -1,7 +1,7 @@
-"""How many words and bytes a sparse map takes: CPO and CPS, the lowered matrices, and the simple rivals.
+"""The words and bytes of a sparse map in several forms: CPO and CPS, the lowered matrices, and the simple rivals.
 
-A compression ratio is C·Oh·Ow·Kh·Kw, the words of im2col's matrix, over the words of a form, every number (value,
-index or pointer) counted as one word of 32 bits and a 16-bit index as half of one.
+A compression ratio is the number of words of im2col's matrix, C·Oh·Ow·Kh·Kw, divided by the number of words of a form.
+Every number (value, index or pointer) counts as one word of 32 bits, and a 16-bit index as half a word.
 """
 
 import math
@@ -17,15 +17,15 @@ from attar.convolution.columns import columns_of
 from attar.convolution.geometry import Geometry
 
 CHUNK = 2**24
-"""Values that are packed into bits at a time."""
+"""Number of values that are packed into bits at a time."""
 
 
 @dataclass(frozen=True)
 class Bitmask:
-    """A bit for every value, and the non-zeros one after the other."""
+    """A sparse map as a bit for every value and the non-zeros one after the other."""
 
     bits: Tensor
-    """`[byte]`, uint8, the first value in the lowest bit."""
+    """Bits as bytes, `[byte]`, uint8. The first value is in the lowest bit."""
     values: Float[Tensor, " entry"]
     shape: tuple[int, ...]
 
@@ -37,7 +37,7 @@ class Bitmask:
         return cls(_pack(alive), flat[alive], tuple(activation.shape))
 
     def decode(self) -> Float[Tensor, "..."]:
-        """The map again."""
+        """The decoded map."""
         alive = (self.bits[:, None] >> torch.arange(8) & 1).bool().flatten()[: math.prod(self.shape)]
         out = torch.zeros(math.prod(self.shape), dtype=self.values.dtype)
         out[alive] = self.values
@@ -45,7 +45,7 @@ class Bitmask:
 
     @property
     def bytes(self) -> int:
-        """Four for each non-zero, and an eighth for each value."""
+        """Number of bytes: four for each non-zero, and an eighth for each value."""
         return 4 * len(self.values) + len(self.bits)
 
 
@@ -56,13 +56,13 @@ def _pack(alive: Bool[Tensor, " value"]) -> Tensor:
 
 
 def csc16_bytes(activation: Float[Tensor, "channel height width"]) -> int:
-    """Compressed columns with 16-bit row indices and column pointers, for every channel that is not empty."""
+    """Bytes of compressed columns with 16-bit row indices and column pointers, for every channel that is not empty."""
     counts = activation.flatten(1).count_nonzero(dim=1)
     return 6 * int(counts.sum()) + 2 * (activation.shape[2] + 1) * int((counts > 0).sum())
 
 
 def cscc_words(activation: Float[Tensor, "channel height width"], geometry: Geometry) -> int:
-    """CSCC, compressed rows over MEC's lowered matrix: 2 Σ_s nnz(strip s) + Ow + 1 for every channel not empty."""
+    """Words of CSCC, MEC's lowered matrix as compressed rows: 2 Σ_s nnz(strip s) + Ow + 1 per non-empty channel."""
     columns = columns_of(activation.shape[2], geometry)
     times = torch.zeros(activation.shape[2], dtype=torch.long)
     times[columns.order] = columns.slot // columns.windows + 1
@@ -72,20 +72,20 @@ def cscc_words(activation: Float[Tensor, "channel height width"], geometry: Geom
 
 
 def im2col_words(activation: Float[Tensor, "channel height width"], geometry: Geometry) -> int:
-    """C·Oh·Ow·Kh·Kw."""
+    """Words of im2col's matrix, C·Oh·Ow·Kh·Kw."""
     down, right = geometry.output(*activation.shape[1:])
     return len(activation) * down * right * geometry.kernel[0] * geometry.kernel[1]
 
 
 def mec_words(activation: Float[Tensor, "channel height width"], geometry: Geometry) -> int:
-    """C·Ow·Ih·Kw."""
+    """Words of MEC's matrix, C·Ow·Ih·Kw."""
     channels, height, width = activation.shape
     right = geometry.output(height, width)[1]
     return channels * right * (height + 2 * geometry.padding[0]) * geometry.kernel[1]
 
 
 def words(activation: Float[Tensor, "channel height width"], geometry: Geometry) -> dict[str, float]:
-    """Words of one image in every form: lowered, as a sparse matrix, and as it is."""
+    """Words of one image in every form: lowered, sparse, and dense."""
     encoded = cpo.encode(activation, geometry)
     return {
         "im2col": im2col_words(activation, geometry),
@@ -102,6 +102,6 @@ def words(activation: Float[Tensor, "channel height width"], geometry: Geometry)
 
 
 def compression_ratios(activation: Float[Tensor, "channel height width"], geometry: Geometry) -> dict[str, float]:
-    """im2col's words over those of every form; infinite where nothing is stored."""
+    """The words of im2col's matrix divided by the words of every form; infinite if nothing is stored."""
     sizes = words(activation, geometry)
     return {form: sizes["im2col"] / size if size else math.inf for form, size in sizes.items()}

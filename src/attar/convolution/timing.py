@@ -1,4 +1,4 @@
-"""Timing of calls that take turns: medians, and the ratio of two of them, with intervals that no outlier moves."""
+"""Timing of calls that take turns: medians of times and of ratios, with intervals that do not depend on outliers."""
 
 import platform
 import random
@@ -12,12 +12,12 @@ from typing import Any
 import torch
 
 WARM_UP = 3
-"""Untimed calls of each before the first timed one: compiling, packing and first touches of memory."""
+"""Number of untimed calls before the first timed call. They absorb compiling, packing and first accesses to memory."""
 
 
 @dataclass(frozen=True)
 class Median:
-    """A median with the 95 % interval that two order statistics give, whatever the distribution."""
+    """A median with a 95 % interval between two order statistics, which is valid for any distribution."""
 
     value: float
     low: float
@@ -26,7 +26,7 @@ class Median:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Median":
-        """The median of measurements; below six of them the interval is that of all numbers above zero."""
+        """The median of measurements. With fewer than six, the interval is from zero to infinity."""
         from scipy import stats
 
         ordered = sorted(values)
@@ -39,19 +39,19 @@ class Median:
 
 
 def ratio(rival: Sequence[float], ours: Sequence[float]) -> Median:
-    """How many times longer the rival takes, pair by pair."""
+    """The time of the rival divided by ours, as a median over pairs."""
     return Median.of([theirs / own for theirs, own in zip(rival, ours, strict=True)])
 
 
 def seconds_in_turns(calls: Mapping[str, Callable[[int], Any]], runs: int) -> dict[str, list[float]]:
     """Seconds of every call in every run, by name.
 
-    Each run calls all of them once, in an order of its own (the same each time), so that a slow moment of the machine,
-    or a cache that the call before has left cold, falls on all alike.
+    Each run makes every call once, in a random order that depends only on the number of the run. So a slow moment of
+    the machine, or a cold cache after another call, affects all calls alike.
 
     Args:
-        calls: What is timed; it is given the number of the run.
-        runs: How often.
+        calls: Functions to time, by name. Their argument is the number of the run.
+        runs: Number of runs.
     """
     names = list(calls)
     for name in names:
@@ -67,7 +67,7 @@ def seconds_in_turns(calls: Mapping[str, Callable[[int], Any]], runs: int) -> di
 
 
 def machine() -> dict[str, Any]:
-    """What times depend on: processor, vector instructions, threads, and whether denormal numbers count as zero."""
+    """Facts on which times depend: processor, vector instructions, threads, and whether denormal numbers are zero."""
     return {
         "cpu": _cpu_model(),
         "capability": torch.backends.cpu.get_cpu_capability(),

@@ -1,7 +1,7 @@
 """A reduced mixture on disk and in memory.
 
-`mixture.safetensors` holds the reduced mixture, the original, and which component went where; `artefact.json` says how
-it was made, and `README.md` and `preview.png` are for looking at it.
+`mixture.safetensors` holds the reduced mixture, the original, and the assignment of components. `artefact.json` says
+how the mixture was made. `README.md` and `preview.png` present it to readers.
 """
 
 import builtins
@@ -26,7 +26,7 @@ SCHEMA = 1
 KIND = "mixtures"
 TENSORS = "mixture.safetensors"
 TIMING = "timing.json"
-"""How long it took, of artefacts that were made without a run folder."""
+"""File with the wall time of an artefact that was made without a run folder."""
 PICTURE = "preview.png"
 SHOWN = ("angle", "nise", "ise")
 
@@ -38,16 +38,16 @@ class ReducedMixture(core.Shareable):
     mixture: GaussianMixture
     original: GaussianMixture
     assignment: Int[Tensor, " component"]
-    """For each original component, the one it was merged into before anything was optimised."""
+    """For each original component, the number of the component it was merged into, before any optimisation."""
     trace: tuple[float, ...]
-    """What the method looked at, step by step."""
+    """Values of the method, step by step: costs of merges, objectives, or distances to the original."""
     evaluations: int
-    """Candidates that were tried."""
+    """Number of candidates that were tried."""
     seconds: float | None
-    """Wall time of the reduction, where it is known."""
+    """Wall time of the reduction; None if it is not known."""
     origin: core.Origin
     folder: Path | None = field(default=None, compare=False)
-    """Where it was last saved."""
+    """Folder in which it was last saved."""
 
     kind = KIND
     repo_type = "model"
@@ -55,20 +55,20 @@ class ReducedMixture(core.Shareable):
 
     @property
     def title(self) -> str:
-        """What it is, in a few words."""
+        """A title of a few words: the source and the method."""
         return f"{self.origin.source}, reduced by {self.origin.method}"
 
     def distance(self, kind: str = "angle") -> float:
-        """How far it is from the original, in any kind of `attar.mixtures.distances`."""
+        """Distance from the original, of any kind in `attar.mixtures.distances`."""
         return float(distance(self.original, self.mixture, kind))
 
     @property
     def bytes(self) -> int:
-        """Bytes of the numbers that the reduced mixture needs, in double precision."""
+        """Bytes of the reduced mixture's parameters in double precision."""
         return 8 * self.mixture.parameters
 
     def save(self, folder: str | Path) -> Self:
-        """Write it to a folder, every file whole or not at all; return it as saved there."""
+        """Write the artefact to a folder and return the saved copy. Each file is written whole or not at all."""
         folder = Path(folder)
         store.make_folder(folder)
         reduced, original = self.mixture.tensors(), self.original.tensors()
@@ -97,7 +97,8 @@ class ReducedMixture(core.Shareable):
         """Read what `save` wrote.
 
         Raises:
-            InputError: Not a reduced mixture, or truncated, altered, a pickle, or of a newer schema.
+            InputError: The folder does not hold a reduced mixture, or a file is truncated, altered, a pickle, or of a
+                newer schema.
         """
         folder = Path(folder)
         facts = core.read_facts(folder, KIND, SCHEMA, "reduced mixture")
@@ -116,11 +117,11 @@ class ReducedMixture(core.Shareable):
         )
 
     def picture(self) -> builtins.bytes | None:
-        """Both mixtures as PNG; None where matplotlib is not installed."""
+        """A PNG of both mixtures; None if matplotlib is not installed."""
         return preview(self.original, self.mixture)
 
     def shown(self, images: int = 10) -> core.Shown:
-        """Both mixtures, and how far they are apart."""
+        """The sizes of both mixtures, their distances and a picture."""
         g, f = self.mixture, self.original
         distances = {kind: Measure.of([[self.distance(kind)]], UNITS.get(kind, ""), "lower") for kind in SHOWN}
         drawn = self.picture()
@@ -143,7 +144,7 @@ class ReducedMixture(core.Shareable):
         share = 100 * g.parameters / f.parameters
         return (
             f"{g.n_components} of {f.n_components} components in {g.dimension}-D by {self.origin.method}: "
-            f"{self.bytes:,} bytes, {share:.1f} % of the original's\n"
+            f"{self.bytes:,} bytes, {share:.1f} % of the original\n"
             f"distance: {self._distances()}\n"
             f"{self.evaluations:,} evaluations{'' if self.seconds is None else f' in {self.seconds:.2f} s'}"
         )
@@ -154,14 +155,15 @@ class ReducedMixture(core.Shareable):
         return f"angle {angle:.5f} ({100 * angle / (math.pi / 2):.2f} % of a right angle), {others}"
 
     def card(self, scores: list[Cell]) -> str:
-        """Its README."""
+        """The text of README.md."""
         pictured = self.folder is not None and (self.folder / PICTURE).exists()
         origin, g, f = self.origin, self.mixture, self.original
         picture = f"![both mixtures]({PICTURE})\n\n" if pictured else ""
         return f"""{model_header("gaussian-mixture")}
 # {escaped(self.title)}
 
-{g.n_components} Gaussians in {g.dimension} dimensions that stand for {f.n_components}; {self._distances()}.
+{g.n_components} Gaussians in {g.dimension} dimensions that stand for {f.n_components}. Distance to the original:
+{self._distances()}.
 
 {picture}```python
 from attar.mixtures import ReducedMixture

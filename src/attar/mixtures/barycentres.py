@@ -1,7 +1,7 @@
-"""Costs between Gaussians, and the Gaussians in the middle of several by each of them.
+"""Costs between Gaussians, and the barycentre of several Gaussians for each cost.
 
-KL's middle preserves moments; Wasserstein's is a fixed point; those of the ISE and of Cauchy and Schwarz have no closed
-form and are found by L-BFGS, for all groups at once.
+The KL barycentre preserves moments. The Wasserstein barycentre is a fixed point. The barycentres of the ISE and of the
+Cauchy-Schwarz divergence have no closed form. L-BFGS finds them, for all groups at once.
 """
 
 import math
@@ -24,7 +24,7 @@ Plan = Float[Tensor, "component group"]
 
 
 def cost_table(f: GaussianMixture, g: GaussianMixture, cost: GaussianCost) -> Float[Tensor, "component group"]:
-    """C(φ_i, φ_j) between unit-weight Gaussians: KL(φ_i ‖ φ_j), W2², ISE, or -log of their cosine."""
+    """The costs C(φ_i, φ_j) between unit-weight Gaussians: KL(φ_i ‖ φ_j), W2², ISE, or -log of their cosine."""
     f, g = f.full(), g.full()
     if cost == "kl":
         return torch.from_numpy(kl_table(Gaussians.of(f), Gaussians.of(g)))
@@ -34,13 +34,13 @@ def cost_table(f: GaussianMixture, g: GaussianMixture, cost: GaussianCost) -> Fl
 
 
 def barycentres(f: GaussianMixture, plan: Plan, cost: GaussianCost, start: GaussianMixture) -> GaussianMixture:
-    """For each group the Gaussian of least Σ_i π_ij C(φ_i, ·).
+    """For each group, the Gaussian that minimises Σ_i π_ij C(φ_i, ·).
 
     Args:
         f: The original, a single mixture.
         plan: Weight of each component in each group; no group is empty.
-        cost: C.
-        start: One Gaussian for each group, to begin with where there is no closed form.
+        cost: The cost C.
+        start: One Gaussian for each group. The optimiser begins there if the cost has no closed form.
     """
     moments = merge_shares(f, plan / f.weights.clamp_min(torch.finfo(torch.float64).tiny)[:, None])
     if cost == "kl":
@@ -51,7 +51,7 @@ def barycentres(f: GaussianMixture, plan: Plan, cost: GaussianCost, start: Gauss
 
 
 def wasserstein(f: GaussianMixture, g: GaussianMixture) -> Float[Tensor, "component group"]:
-    """W2² = ‖μ-m‖² + tr(S + T - 2 (S^½ T S^½)^½) of every pair, in squared units of the space."""
+    """W2² = ‖μ-m‖² + tr(S + T - 2 (S^½ T S^½)^½) for every pair, in squared units of the space."""
     f, g = f.full(), g.full()
     root = _root(f.covariances).unsqueeze(1)
     mixed = _root(root @ g.covariances @ root).diagonal(dim1=-2, dim2=-1).sum(-1)
@@ -61,7 +61,10 @@ def wasserstein(f: GaussianMixture, g: GaussianMixture) -> Float[Tensor, "compon
 
 
 def _wasserstein_barycentres(f: GaussianMixture, plan: Plan, start: GaussianMixture) -> GaussianMixture:
-    """T ← T^-½ (Σ_i λ_i (T^½ S_i T^½)^½)² T^-½ until it stands (Álvarez-Esteban et al., 2016, arXiv:1511.05355)."""
+    """Iterate T ← T^-½ (Σ_i λ_i (T^½ S_i T^½)^½)² T^-½ to its fixed point.
+
+    Álvarez-Esteban et al., 2016, arXiv:1511.05355.
+    """
     shares, covariances = plan / plan.sum(0), f.full().covariances
     middle = start.covariances
     for _ in range(200):
@@ -120,6 +123,6 @@ def _overlap_costs(f: GaussianMixture, means: Tensor, covariances: Tensor, cost:
 
 
 def _root(matrices: Float[Tensor, "*batch d d"]) -> Float[Tensor, "*batch d d"]:
-    """The symmetric square root."""
+    """The symmetric square root of each matrix."""
     values, vectors = torch.linalg.eigh(matrices)
     return (vectors * values.clamp_min(0).sqrt().unsqueeze(-2)) @ vectors.mT

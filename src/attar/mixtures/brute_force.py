@@ -1,6 +1,7 @@
-"""Every way to divide the components into groups, each group merged: the best that merging alone can do.
+"""Brute force: try every partition of the components into groups, merge each group, and keep the best partition.
 
-A gold standard for small mixtures: 10 components into 5 are 42,525 partitions, 12 into 6 already 1.3 million.
+Merging alone cannot do better, so this is a reference for small mixtures. There are 42,525 partitions of 10 components
+into 5 groups, and 1.3 million of 12 components into 6 groups.
 """
 
 import math
@@ -26,28 +27,28 @@ AT_ONCE = 20_000
 
 @dataclass(frozen=True, kw_only=True)
 class BruteForce(Reducer):
-    """The best of all partitions into merged groups, by any distance."""
+    """Find the best of all partitions into merged groups, by any distance."""
 
     criterion: Criterion = "angle"
-    """Distance to the original that decides."""
+    """Distance to the original that selects the best partition."""
 
     name = "brute-force"
 
     def check(self, f: GaussianMixture) -> None:
-        """Refuse what would take too long, before anything is computed.
+        """Refuse a search that would take too long, before anything is computed.
 
         Raises:
-            InputError: Just that.
+            InputError: There are too many components or too many partitions.
         """
         count = partitions(f.n_components, self.n_components)
         if f.n_components > MOST_COMPONENTS or count > MOST_PARTITIONS:
             raise InputError(
-                f"{f.n_components} components into {self.n_components} are {count:,} partitions; brute force takes up "
-                f"to {MOST_COMPONENTS} components. Use oggmr."
+                f"{f.n_components} components into {self.n_components} are {count:,} partitions; brute-force takes at "
+                f"most {MOST_COMPONENTS} components and {MOST_PARTITIONS:,} partitions. Use oggmr."
             )
 
     def search(self, f: GaussianMixture, generators: Generators) -> Reduction:
-        """Merge every subset once, then add up inner products for every partition."""
+        """Merge every subset once, then sum the inner products for every partition."""
         n, parts = f.n_components, Gaussians.of(f)
         subsets = ((np.arange(1, 2**n)[:, None] >> np.arange(n)) & 1).astype(float)  # row s - 1 is the subset s
         merged = Gaussians.of(merge_shares(f, torch.from_numpy(subsets.T)))
@@ -71,13 +72,13 @@ class BruteForce(Reducer):
 
 
 def partitions(n: int, groups: int) -> int:
-    """Stirling's number of the second kind S(n, L): ways to divide n things into L groups, none empty."""
+    """Stirling number of the second kind S(n, L): the number of ways to divide n items into L non-empty groups."""
     terms = ((-1) ** (groups - k) * math.comb(groups, k) * k**n for k in range(groups + 1))
     return sum(terms) // math.factorial(groups)
 
 
 def portions(n: int, groups: int) -> Iterator[Int[np.ndarray, "partition component"]]:
-    """All partitions as labels, each once, some at a time: a component opens at most the next new group."""
+    """Yield every partition once, as labels, in batches. A component may open only the next new group."""
     front = [np.zeros((1, 1), dtype=np.int8)]
     while front:
         labels = front.pop()

@@ -1,4 +1,7 @@
-"""Mixtures from and to scikit-learn and torch.distributions, as plain numbers: `GaussianMixture` has the methods."""
+"""Convert the parameters of mixtures from and to scikit-learn and torch.distributions.
+
+The public methods are those of `GaussianMixture`.
+"""
 
 from typing import Any
 
@@ -12,19 +15,19 @@ from attar.core.errors import InputError
 from attar.mixtures.parameters import CovarianceType, Parameters
 
 CERTAIN = 1e12
-"""Samples that a converted Bayesian mixture claims to have seen: so many that its posterior is a point."""
+"""Number of samples that a converted Bayesian mixture claims to have seen; its posterior is practically a point."""
 
 
 def from_sklearn(model: Any) -> Parameters:
-    """The numbers of a fitted scikit-learn GaussianMixture or BayesianGaussianMixture.
+    """The parameters of a fitted scikit-learn GaussianMixture or BayesianGaussianMixture.
 
     Raises:
-        InputError: It is not fitted, or no mixture.
+        InputError: The model is not fitted or is not a mixture.
     """
     missing = [name for name in ("weights_", "means_", "covariances_", "covariance_type") if not hasattr(model, name)]
     if missing:
         kind = type(model).__name__
-        raise InputError(f"{kind} has no {', '.join(missing)}; give a fitted GaussianMixture of scikit-learn.")
+        raise InputError(f"{kind} has no {', '.join(missing)}. Give a fitted GaussianMixture of scikit-learn.")
     return Parameters(model.weights_, model.means_, model.covariances_, model.covariance_type)
 
 
@@ -49,7 +52,7 @@ def to_sklearn(
     model.precisions_ = lower @ np.swapaxes(lower, -1, -2) if square else lower**2
     model.converged_, model.n_iter_, model.n_features_in_, model.lower_bound_ = True, 0, d, -np.inf
     if bayesian:
-        # Counts so large that every expectation under the posterior is the value itself.
+        # With counts this large, every expectation under the posterior is the value itself.
         model.weight_concentration_prior_type = "dirichlet_distribution"
         model.weight_concentration_ = CERTAIN * model.weights_
         model.mean_precision_ = np.full(n, CERTAIN)
@@ -58,10 +61,10 @@ def to_sklearn(
 
 
 def from_torch(distribution: MixtureSameFamily) -> Parameters:
-    """The numbers of a `MixtureSameFamily` of Normal, Independent(Normal) or MultivariateNormal.
+    """The parameters of a `MixtureSameFamily` of Normal, Independent(Normal) or MultivariateNormal.
 
     Raises:
-        InputError: Components of another family.
+        InputError: The components are of another family.
     """
     weights = distribution.mixture_distribution.probs
     parts = distribution.component_distribution
@@ -81,7 +84,7 @@ def to_torch(
     means: Float[Tensor, "*batch component dimension"],
     covariances: Float[Tensor, "*batch component dimension dimension"] | Float[Tensor, "*batch component dimension"],
 ) -> MixtureSameFamily:
-    """A `MixtureSameFamily`: of MultivariateNormal, or, where all that is given are variances, Independent(Normal)."""
+    """A `MixtureSameFamily` of MultivariateNormal, or of Independent(Normal) if `covariances` holds variances only."""
     parts: Distribution
     if covariances.ndim == means.ndim:
         parts = Independent(Normal(means, covariances.sqrt()), 1)
@@ -91,7 +94,7 @@ def to_torch(
 
 
 def _precisions_cholesky(covariances: np.ndarray, kind: str) -> np.ndarray:
-    """As scikit-learn stores them: the upper triangular U with U Uᵀ = S⁻¹, or inverse standard deviations."""
+    """Precisions as scikit-learn stores them: the upper triangular U with U Uᵀ = S⁻¹, or 1 / standard deviation."""
     if kind in ("diag", "spherical"):
         return 1 / np.sqrt(covariances)
     lower = torch.linalg.cholesky(torch.from_numpy(covariances))

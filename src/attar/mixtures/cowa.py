@@ -1,6 +1,6 @@
-"""COWA: West's enhanced merging, with the weights of everything left solved for anew after each merge.
+"""COWA: West's enhanced merging. After each merge it solves for the best weights of the remaining components.
 
-A little better than West at a little more cost; the merges themselves are the same kind.
+It is a little better than West and costs a little more. It selects merges in the same way.
 Chen, Chang and Smith, Constraint Optimized Weight Adaptation for Gaussian Mixture Reduction, SPIE 2010.
 """
 
@@ -21,23 +21,23 @@ from attar.mixtures.west import Near, merge_lightest
 class COWA(Reducer):
     """West's merging with optimal weights after each merge (Chen, Chang and Smith, SPIE 2010).
 
-    min_w wᵀ H1 w - 2 vᵀ H2 w with Σ w = 1 and w ≥ 0; without the last, weights can turn negative.
+    The weights solve min_w wᵀ H1 w - 2 vᵀ H2 w with Σ w = 1 and w ≥ 0. Without w ≥ 0 weights could become negative.
     """
 
     near: Near = "ise"
-    """How neighbours are found: by ISE between the two Gaussians with unit weights, or by KL."""
+    """Distance that defines the nearest neighbour: ISE between the unit-weight Gaussians, or KL(lightest ‖ other)."""
 
     name = "cowa"
 
     def search(self, f: GaussianMixture, generators: Generators) -> Reduction:
-        """Merge and adapt until enough are gone."""
+        """Merge and adapt weights until `n_components` are left."""
         original = Gaussians.of(f)
         adapt = Adaptation(original)
         return reduction_of(merge_lightest(original, self.n_components, near=self.near, adapt=adapt))
 
 
 class Adaptation:
-    """H1 and H2 v while components merge, each time with one new row, and the best weights from those before the merge.
+    """H1 and H2 v, updated by one row at each merge, and the best weights, solved from those before the merge.
 
     Args:
         f: The original components.
@@ -49,12 +49,12 @@ class Adaptation:
         self.target = self.gram @ f.weights
 
     def __call__(self, parts: Gaussians, merged: int, gone: int) -> Float[np.ndarray, " component"]:
-        """The weights of what is left after a merge.
+        """The best weights of the remaining components after a merge.
 
         Args:
-            parts: What is left.
-            merged: Where the merged component is.
-            gone: Where the one that was merged into it has been.
+            parts: The remaining components.
+            merged: Place of the merged component.
+            gone: Former place of the component that was merged into it.
         """
         left = np.delete(np.arange(len(self.target)), gone)
         self.gram, self.target = self.gram[left[:, None], left], self.target[left]

@@ -1,7 +1,7 @@
-"""CTDGMR: least cost of moving the components of the original to those of a smaller mixture, for any cost of Gaussians.
+"""CTDGMR: minimise the cost of transporting the original's components to those of a smaller mixture.
 
-A frame for many reducers: with the KL cost it is GMRC's clustering. Worth trying where components mean something and
-should move as a whole. The entropic version lets components divide themselves.
+It is a general form of many reducers: with the KL cost it is GMRC's clustering. Try it if each component has a meaning
+and should move as a whole. The version with an entropy term may divide a component among several.
 Zhang, Zhang and Chen, Gaussian Mixture Reduction with Composite Transportation Divergence, IEEE Transactions on
 Information Theory 2024, arXiv:2002.08410.
 """
@@ -28,27 +28,27 @@ from attar.mixtures.starts import sampled_start
 class CTDGMR(Reducer):
     """Composite transportation of components (Zhang, Zhang and Chen, arXiv 2020, arXiv:2002.08410).
 
-    min over L Gaussians of Σ_i w_i min_j C(φ_i, φ_j); with λ > 0, Σ_ij π_ij C_ij + λ Σ_ij π_ij (log π_ij - 1) over
-    plans π with row sums w.
+    The objective is Σ_i w_i min_j C(φ_i, φ_j), minimised over L Gaussians. With λ > 0 it is
+    Σ_ij π_ij C_ij + λ Σ_ij π_ij (log π_ij - 1), minimised over plans π with row sums w too.
     """
 
     cost: GaussianCost = "kl"
-    """Cost C of moving one Gaussian to another: KL, squared 2-Wasserstein, ISE or Cauchy-Schwarz."""
+    """Cost C of moving one Gaussian to another: KL, squared 2-Wasserstein distance, ISE or Cauchy-Schwarz."""
     regularisation: Annotated[float, Range(0)] = 0.0
-    """Weight λ of the entropy, in units of the cost; 0 sends each component to one place."""
+    """Weight of the entropy, λ, in units of the cost. With 0 each component moves to one new component only."""
     start: Literal["k-means", "em", "runnalls"] = "k-means"
-    """What the result is before the first step: clusters of samples, EM on samples, or Runnalls' result."""
+    """Mixture to begin with: clusters of samples, a mixture fitted to samples by EM, or the result of runnalls."""
     starts: Annotated[int, Range(1)] = 1
-    """How many starts to take the best of, where they are drawn."""
+    """Number of random starts; the best result is kept. Only k-means and em have random starts."""
     rounds: Annotated[int, Range(1)] = 200
-    """Rounds at most, of moving and merging."""
+    """Largest number of rounds; each moves the components, then merges them."""
     tolerance: Annotated[float, Range(0)] = 1e-9
-    """Stop when the objective falls by less than this share."""
+    """Relative fall of the objective in a round below which the method stops."""
 
     name = "ctdgmr"
 
     def search(self, f: GaussianMixture, generators: Generators) -> Reduction:
-        """The best of all starts."""
+        """The best result of all starts."""
         if self.start == "runnalls":
             starts = [reduction_of(merge_cheapest(Gaussians.of(f), self.n_components, kl_bound))]
         else:
@@ -58,7 +58,7 @@ class CTDGMR(Reducer):
         return min(found, key=lambda one: one.trace[-1])
 
     def transported(self, f: GaussianMixture, start: Reduction) -> Reduction:
-        """Plans and barycentres in turn; the objective falls with both."""
+        """Compute plans and barycentres in turn. Each lowers the objective."""
         g, values = start.mixture, []
         costs = cost_table(f, g, self.cost)
         for _ in range(self.rounds):
@@ -79,14 +79,14 @@ class CTDGMR(Reducer):
     def plan(
         self, weights: Float[Tensor, " component"], costs: Float[Tensor, "component group"]
     ) -> Float[Tensor, "component group"]:
-        """π_ij: all of w_i to the cheapest j, or w_i exp(-C_ij / λ) / Σ_k exp(-C_ik / λ)."""
+        """The plan π: all of w_i goes to the cheapest j, or π_ij = w_i exp(-C_ij / λ) / Σ_k exp(-C_ik / λ)."""
         if self.regularisation:
             return weights[:, None] * torch.softmax(-costs / self.regularisation, dim=1)
         cheapest = torch.nn.functional.one_hot(costs.argmin(1), costs.shape[1])
         return weights[:, None] * cheapest
 
     def objective(self, plan: Float[Tensor, "component group"], costs: Float[Tensor, "component group"]) -> float:
-        """The transportation cost of a plan, with the entropy's part."""
+        """The transportation cost of a plan, plus the entropy term if λ > 0."""
         total = (plan * costs).sum()
         if self.regularisation:
             total = total + self.regularisation * (torch.xlogy(plan, plan) - plan).sum()

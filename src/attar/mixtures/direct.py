@@ -1,7 +1,7 @@
-"""Direct minimisation of a distance over all parameters, from several starts that owe nothing to it.
+"""Direct minimisation of a distance over all parameters, from several starts that do not depend on that distance.
 
-The best quality per component, and the rival that any new criterion has to beat: from the same start, ISE and NISE end
-in practically the same mixture, Cauchy-Schwarz and the angle in exactly the same.
+It gives the best quality per component, so a new criterion has to beat it. From the same start, ISE and NISE end in
+practically the same mixture. Cauchy-Schwarz and the angle end in exactly the same mixture.
 ISE: Scott and Szewczyk, From Kernels to Mixtures, Technometrics 43(3), 2001. NISE: Petrucci, Gaussian Mixture
 Reduction for Bayesian Target Tracking in Clutter, Air Force Institute of Technology, 2005. Cauchy-Schwarz: Kampa,
 Hasanbelliu and Principe, Closed-Form Cauchy-Schwarz PDF Divergence for Mixture of Gaussians, IJCNN 2011.
@@ -28,26 +28,26 @@ Start = Literal["runnalls", "williams", "k-means", "em"]
 
 @dataclass(frozen=True, kw_only=True)
 class Direct(Reducer):
-    """Least ISE, NISE or Cauchy-Schwarz divergence by L-BFGS from several starts."""
+    """Minimise the ISE, the NISE or the Cauchy-Schwarz divergence by L-BFGS from several starts."""
 
     criterion: Literal["ise", "nise", "cauchy_schwarz"] = "nise"
-    """Distance to the original that is made least."""
+    """Distance to the original that is minimised."""
     start_from: tuple[Start, ...] = ("runnalls", "williams")
-    """Where to begin: Runnalls' merging, Williams' by pairs, clusters of samples, EM on them. The best end counts."""
+    """Starts of the optimiser: runnalls, williams (local cost), k-means or EM on samples. The best end is kept."""
     iterations: Annotated[int, Range(1)] = 2000
-    """Iterations of the optimiser at most, from each start."""
+    """Largest number of iterations of the optimiser, from each start."""
 
     moved = MappingProxyType({**Reducer.moved, "starts": "start_from"})
     name = "direct"
 
     def __post_init__(self) -> None:
-        """Check ranges, and that there is a start."""
+        """Check the ranges, and that there is a start."""
         super().__post_init__()
         if not self.start_from:
-            raise InputError(f"start_from is empty; name at least one of {', '.join(get_args(Start))}.")
+            raise InputError(f"start_from is empty. Name at least one of {', '.join(get_args(Start))}.")
 
     def search(self, f: GaussianMixture, generators: Generators) -> Reduction:
-        """Minimise from each start."""
+        """Minimise from each start and keep the best result."""
         starts = [self._start(f, start, generators) for start in self.start_from]
         return best_of(f, starts, self.criterion, iterations=self.iterations)
 

@@ -1,10 +1,10 @@
-"""Distances between Gaussian mixtures in closed form, with gradients: the angle between two densities, and its kin.
+"""Distances between Gaussian mixtures in closed form, with gradients: the angle between two densities, and others.
 
-A density is a vector of the Hilbert space L2, and all that is needed of two mixtures are inner products, which are sums
-of Gaussians. The angle is a true metric, so it may go where a metric is needed: nearest neighbours, clustering, bounds.
+A density is a vector of the Hilbert space L2. Every distance here depends on inner products only, and those are sums of
+Gaussians. The angle is a true metric, so methods that need a metric may use it: nearest neighbours, clustering, bounds.
 Sajedi, Lawryshyn and Plataniotis, A New Probabilistic Distance Metric With Application in Gaussian Mixture Reduction,
-ICASSP 2023, arXiv:2306.07309. Which formula the paper calls the metric could not be checked: the angle is our choice,
-and its nearest relatives stand beside it.
+ICASSP 2023, arXiv:2306.07309. We could not check which formula the paper calls the metric. The angle is our choice, and
+the most closely related distances are here too.
 """
 
 import math
@@ -18,21 +18,21 @@ from attar.core.errors import InputError, unknown
 from attar.mixtures.mixture import GaussianMixture
 
 METRICS = ("angle", "chord", "l2", "sqrt_nise")
-"""Kinds that satisfy every axiom of a metric."""
+"""Kinds of distance that satisfy every axiom of a metric."""
 DIVERGENCES = ("nise", "ise", "cauchy_schwarz", "tanimoto")
-"""Kinds that break the triangle inequality, for comparison with published numbers."""
+"""Kinds of distance that break the triangle inequality; they serve to compare with published numbers."""
 KINDS = METRICS + DIVERGENCES
 
 AT_ONCE = 2**24
-"""Numbers in the matrices S_i + T_j that are held at a time: 128 MB in float64, gradients aside."""
+"""Largest number of entries of the matrices S_i + T_j held at a time: 128 MB in float64, without gradients."""
 UNITS = {"angle": "rad"}
-"""Of distances, by kind; the others have none."""
+"""Units of the distances by kind; kinds that are not listed have no unit."""
 
 
 def distance(
     f: GaussianMixture, g: GaussianMixture, kind: str = "angle", *, normalised: bool = False, metric: bool = False
 ) -> Float[Tensor, "*batch"]:
-    """How far two mixtures are apart. Batches broadcast.
+    """The distance between two mixtures. Batches broadcast.
 
     With a = <f,f>, b = <f,g>, c = <g,g>, ρ = b / √(ac) and ISE = a - 2b + c:
 
@@ -49,23 +49,24 @@ def distance(
     tanimoto        ISE / (a + c - b)          no
     ==============  =========================  ========
 
-    ise and l2 have the unit of a density; the others have none, and do not change under an invertible affine map of the
-    space. Rounding limits the angle near zero to about 1e-8 in float64. Gradients of the square roots and of the angle
-    are set to zero where the distance is zero: there they do not exist.
+    ise and l2 have the unit of a density. The others have no unit and do not change under an invertible affine map of
+    the space. Near zero, rounding limits the angle to about 1e-8 in float64. The square roots and the angle have no
+    gradient at distance zero; it is set to zero there.
 
     Args:
         f: A mixture.
-        g: Another in the same space.
-        kind: One of the above.
-        normalised: Divide the angle by π/2, so that it lies between 0 and 1.
-        metric: Refuse kinds that are no metric.
+        g: A mixture in the same space.
+        kind: One of the kinds above.
+        normalised: Whether to divide the angle by π/2, so that it lies between 0 and 1.
+        metric: Whether to refuse kinds that are not a metric.
 
     Raises:
-        InputError: An unknown kind, a kind that is no metric where one is needed, or mixtures of different spaces.
+        InputError: The kind is unknown or is not a metric although one is needed, or the mixtures are in different
+            spaces.
     """
     check_kind(kind, metric=metric)
     if normalised and kind != "angle":
-        raise InputError(f"only the angle is normalised by a right angle; {kind} is not one.")
+        raise InputError(f"only the angle is normalised by a right angle; {kind} is not an angle.")
     of_kind = measured(log_inner(f, f), log_inner(f, g), log_inner(g, g), kind)
     return of_kind / (math.pi / 2) if normalised else of_kind
 
@@ -73,15 +74,15 @@ def distance(
 def pairwise(
     mixtures: Sequence[GaussianMixture], kind: str = "angle", *, metric: bool = True
 ) -> Float[Tensor, "mixture mixture"]:
-    """The matrix of distances among single mixtures, for algorithms that need a metric.
+    """The matrix of distances between single mixtures, for algorithms that need a metric.
 
     Args:
-        mixtures: Of one space; they may have different numbers of components.
-        kind: As in `distance`.
-        metric: Off to allow kinds that are no metric.
+        mixtures: Mixtures in one space. They may have different numbers of components.
+        kind: Kind of distance, as in `distance`.
+        metric: Whether to refuse kinds that are not a metric.
 
     Raises:
-        InputError: A kind that is no metric, or mixtures that do not fit together.
+        InputError: The kind is not a metric, or the mixtures do not fit together.
     """
     check_kind(kind, metric=metric)
     logs = [[log_inner(f, g) for g in mixtures[: place + 1]] for place, f in enumerate(mixtures)]
@@ -93,15 +94,15 @@ def pairwise(
 
 
 def check_kind(kind: str, *, metric: bool = False) -> None:
-    """Refuse a name that is no kind of distance, or, where a metric is needed, one that is none.
+    """Refuse an unknown kind of distance, and a kind that is not a metric if a metric is needed.
 
     Raises:
-        InputError: Just that.
+        InputError: The kind is unknown, or is not a metric.
     """
     if kind not in KINDS:
         raise unknown("distance", kind, KINDS)
     if metric and kind not in METRICS:
-        raise InputError(f"{kind} breaks the triangle inequality, and here a metric is needed: {', '.join(METRICS)}.")
+        raise InputError(f"{kind} breaks the triangle inequality; a metric is needed here. Use {', '.join(METRICS)}.")
 
 
 def inner(f: GaussianMixture, g: GaussianMixture) -> Float[Tensor, "*batch"]:
@@ -110,10 +111,10 @@ def inner(f: GaussianMixture, g: GaussianMixture) -> Float[Tensor, "*batch"]:
 
 
 def log_inner(f: GaussianMixture, g: GaussianMixture) -> Float[Tensor, "*batch"]:
-    """The log of <f,g>, finite where <f,g> itself under- or overflows; differentiable at zero weights too.
+    """The log of <f,g>. It stays finite if <f,g> underflows or overflows, and is differentiable at zero weights too.
 
     Raises:
-        InputError: Mixtures of different dimensions.
+        InputError: The mixtures have different dimensions.
     """
     _check_spaces(f, g)
     per_row = max(g.n_components * f.dimension**2 * math.prod(torch.broadcast_shapes(f.batch_shape, g.batch_shape)), 1)
@@ -124,7 +125,7 @@ def log_inner(f: GaussianMixture, g: GaussianMixture) -> Float[Tensor, "*batch"]
 
 
 def log_overlap(f: GaussianMixture, g: GaussianMixture) -> Float[Tensor, "*batch first second"]:
-    """The table of log N(μ_i; m_j, S_i + T_j), logs of the components' inner products without weights."""
+    """The table of log N(μ_i; m_j, S_i + T_j): the logs of the components' inner products without weights."""
     _check_spaces(f, g)
     away = f.means.unsqueeze(-2) - g.means.unsqueeze(-3)
     constant = f.dimension * math.log(2 * math.pi)
@@ -147,9 +148,9 @@ def log_overlap(f: GaussianMixture, g: GaussianMixture) -> Float[Tensor, "*batch
 def measured(
     log_a: Float[Tensor, "*one"], log_b: Float[Tensor, "*both"], log_c: Float[Tensor, "*two"], kind: str
 ) -> Float[Tensor, "*both"]:
-    """A distance of `distance` from the logs of <f,f>, <f,g> and <g,g>.
+    """A distance as in `distance`, computed from the logs of <f,f>, <f,g> and <g,g>.
 
-    ISE = (√a - √c)² + 2 √(ac) (1 - ρ): both terms are positive, so nothing cancels but in 1 - ρ = -expm1(log ρ).
+    ISE = (√a - √c)² + 2 √(ac) (1 - ρ). Both terms are positive, so digits cancel only in 1 - ρ = -expm1(log ρ).
     """
     gap = -torch.expm1(log_b - (log_a + log_c) / 2)
     gap = gap.clamp_min(0)
@@ -175,7 +176,7 @@ def measured(
 
 
 def _log_sum(f: GaussianMixture, g: GaussianMixture) -> Tensor:
-    """Log of a sum over pairs, kept linear in the weights: their logs would have no gradient at zero."""
+    """Log of a sum over pairs. It is linear in the weights, because their logs would have no gradient at zero."""
     logs = log_overlap(f, g)
     both = f.weights.unsqueeze(-1) * g.weights.unsqueeze(-2)
     heavy = torch.where(both > 0, logs, -torch.inf).detach().amax((-2, -1))
@@ -207,10 +208,10 @@ def _variances(f: GaussianMixture) -> Tensor:
 
 
 def _matrices(f: GaussianMixture) -> Tensor:
-    """Covariances as `[*batch, n or 1, d, d]`."""
+    """The covariances as `[*batch, n or 1, d, d]`."""
     return f.covariances.unsqueeze(-3) if f.covariance_type == "tied" else f.full().covariances
 
 
 def _check_spaces(f: GaussianMixture, g: GaussianMixture) -> None:
     if f.dimension != g.dimension:
-        raise InputError(f"a mixture in {f.dimension} dimensions has no distance to one in {g.dimension}.")
+        raise InputError(f"the mixtures have {f.dimension} and {g.dimension} dimensions; they must have equally many.")

@@ -13,27 +13,27 @@ from attar.mixtures.sources import FITTED, load
 
 
 class GaussianMixtureReducer(BaseEstimator):  # type: ignore[misc]
-    """Fewer components that do the same job.
+    """Reduce a mixture to fewer components.
 
     Args:
-        n_components: Components to leave.
-        method: A name of `attar.mixtures.METHODS`, or settings of one.
+        n_components: Number of components of the reduced mixture.
+        method: A name in `attar.mixtures.METHODS`, or the settings of a method.
         random_state: Seed of random starts.
         options: Settings of the method, such as `criterion="nise"`, and `fit_components` of a mixture that is fitted to
-            samples; they are parameters like the others.
+            samples. `get_params` and `set_params` treat them as parameters of the estimator.
 
     Attributes:
         mixture_: The reduced mixture.
         original_: The mixture that was reduced.
-        weights_: Its weights, `[component]`.
-        means_: `[component, dimension]`.
-        covariances_: `[component, dimension, dimension]`.
-        precisions_cholesky_: As scikit-learn's mixtures have them.
-        covariance_type_: "full".
-        labels_: For each original component, the one it was merged into.
+        weights_: Weights of the reduced mixture, `[component]`.
+        means_: Means, `[component, dimension]`.
+        covariances_: Covariances, `[component, dimension, dimension]`.
+        precisions_cholesky_: Cholesky factors of the precisions, as in scikit-learn's mixtures.
+        covariance_type_: Always "full".
+        labels_: For each original component, the number of the component it was merged into.
         distance_: Angle to the original, in radians.
-        reduction_: The whole result.
-        n_features_in_: Dimension.
+        reduction_: The complete result, a `Reduction`.
+        n_features_in_: Dimension of the space.
     """
 
     def __init__(
@@ -45,12 +45,12 @@ class GaussianMixtureReducer(BaseEstimator):  # type: ignore[misc]
         self.options = options
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """All parameters, the method's options among them."""
+        """All parameters, including the options of the method."""
         own = {"n_components": self.n_components, "method": self.method, "random_state": self.random_state}
         return {**own, **self.options}
 
     def set_params(self, **params: Any) -> Self:
-        """Change parameters; what is none of the estimator's is taken for an option of the method."""
+        """Change parameters. A name that the estimator does not have becomes an option of the method."""
         for name, value in params.items():
             if name in ("n_components", "method", "random_state"):
                 setattr(self, name, value)
@@ -62,12 +62,12 @@ class GaussianMixtureReducer(BaseEstimator):  # type: ignore[misc]
         """Reduce a mixture.
 
         Args:
-            X: A mixture, attar's, scikit-learn's fitted or torch's; or samples `[sample, dimension]`, to which one of
-                `fit_components` components is fitted first.
+            X: A mixture of attar, a fitted mixture of scikit-learn or a mixture of torch; or samples
+                `[sample, dimension]`, to which a mixture of `fit_components` components is fitted first.
             y: Not used.
 
         Raises:
-            InputError: Settings or a mixture that cannot be used.
+            InputError: The settings or the mixture cannot be used.
         """
         options = dict(self.options)
         source = load(X, fit_components=options.pop("fit_components", FITTED))

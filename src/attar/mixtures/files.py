@@ -1,4 +1,7 @@
-"""A mixture in a file: safetensors, or JSON that a person can write. `GaussianMixture` has the methods."""
+"""Read and write a mixture as safetensors, or as JSON that a person can write.
+
+The public methods are those of `GaussianMixture`.
+"""
 
 import json
 from pathlib import Path
@@ -16,10 +19,10 @@ NAMES = ("weights", "means", "covariances")
 
 
 def write_parameters(path: Path, tensors: dict[str, Tensor], covariance_type: str) -> None:
-    """Write a mixture's tensors in the format that the file's ending names.
+    """Write a mixture's tensors in the format that the ending of the file's name selects.
 
     Raises:
-        InputError: Another ending.
+        InputError: The ending is neither .safetensors nor .json.
     """
     _check_ending(path)
     if path.suffix == ".json":
@@ -30,10 +33,10 @@ def write_parameters(path: Path, tensors: dict[str, Tensor], covariance_type: st
 
 
 def read_parameters(path: Path) -> Parameters:
-    """Read what `write_parameters` wrote, or files of the same form by other hands; the numbers are not checked.
+    """Read a file that `write_parameters` or another program wrote in the same form. The numbers are not checked.
 
     Raises:
-        InputError: A file that is missing, damaged, a pickle, or holds no mixture.
+        InputError: The file is missing, damaged or a pickle, or it does not hold a mixture.
     """
     _check_ending(path)
     values, kind = _read_json(path) if path.suffix == ".json" else _read_safetensors(path)
@@ -47,13 +50,15 @@ def read_parameters(path: Path) -> Parameters:
 
 def _check_ending(path: Path) -> None:
     if path.suffix not in ENDINGS:
-        raise InputError(f"{path} must end in {' or '.join(ENDINGS)} to be a mixture's file.")
+        raise InputError(f"{path} must end in {' or '.join(ENDINGS)}.")
 
 
 def _read_json(path: Path) -> tuple[dict[str, Any], Any]:
     values = store.read_json(path)
     if not isinstance(values, dict):
-        raise InputError(f"{path} holds no mixture: weights, means, covariances and covariance_type by name.")
+        raise InputError(
+            f"{path} holds no mixture; it must have weights, means, covariances and covariance_type by name."
+        )
     return values, values.get("covariance_type", "full")
 
 
@@ -72,5 +77,5 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Any]:
         return tensors, plain.get("covariance_type")
     for name, tensor in tensors.items():
         if not torch.is_floating_point(tensor):
-            raise InputError(f"{path}: {name} has the type {tensor.dtype}; a mixture has floating-point numbers.")
+            raise InputError(f"{path}: {name} has the type {tensor.dtype}; it must be a floating-point type.")
     return tensors, facts.get("covariance_type", "full")

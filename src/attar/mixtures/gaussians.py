@@ -1,7 +1,7 @@
-"""Many small Gaussians at once in NumPy: the arithmetic below every search.
+"""Arithmetic on many small Gaussians at once in NumPy; every search uses it.
 
-Components lie along the last axis, so that each step of a Cholesky-like elimination is one vector operation over all of
-them. In a few dimensions this is many times faster than a library's factorisation of one small matrix after another.
+Components lie along the last axis, so each step of a Cholesky-like elimination is one vector operation over all of
+them. In a few dimensions this is many times faster than a library that factorises the small matrices one by one.
 """
 
 import math
@@ -24,7 +24,7 @@ _kept = threading.local()
 
 @dataclass(frozen=True)
 class Gaussians:
-    """Weighted Gaussians, component after component along the last axis."""
+    """Weighted Gaussians. Components lie along the last axis of each array."""
 
     weights: Float[np.ndarray, " component"]
     means: Float[np.ndarray, "dimension component"]
@@ -33,17 +33,17 @@ class Gaussians:
 
     @classmethod
     def of(cls, mixture: GaussianMixture) -> "Gaussians":
-        """Those of a single mixture, in double precision."""
+        """The Gaussians of a single mixture, in double precision."""
         weights, means, covariances = (tensor.numpy() for tensor in mixture.plain().full().tensors().values())
         return cls.made(weights.copy(), means.T.copy(), np.moveaxis(covariances, 0, -1).copy())
 
     @classmethod
     def made(cls, weights: np.ndarray, means: np.ndarray, covariances: np.ndarray) -> "Gaussians":
-        """From arrays in this layout."""
+        """Gaussians from arrays in this layout; the log determinants are computed."""
         return cls(weights, means, covariances, log_determinant(covariances))
 
     def mixture(self) -> GaussianMixture:
-        """As a mixture with full covariances."""
+        """The Gaussians as a mixture with full covariances."""
         covariances = torch.from_numpy(np.ascontiguousarray(np.moveaxis(self.covariances, -1, 0)))
         means = torch.from_numpy(np.ascontiguousarray(self.means.T))
         return GaussianMixture(torch.from_numpy(self.weights.copy()), means, covariances, check=False)
@@ -57,7 +57,7 @@ class Gaussians:
         return self.means.shape[0]
 
     def take(self, places: Int[np.ndarray, " some"] | Sequence[int]) -> "Gaussians":
-        """Copies of some of them."""
+        """Copies of some of the Gaussians."""
         return Gaussians(
             self.weights[places],
             self.means[:, places],
@@ -66,16 +66,16 @@ class Gaussians:
         )
 
     def part(self, places: slice) -> "Gaussians":
-        """Some in a row, not copied."""
+        """A contiguous part of the Gaussians, without a copy."""
         arrays = self.weights, self.means, self.covariances, self.log_determinants
         return Gaussians(*(array[..., places] for array in arrays))
 
     def copy(self) -> "Gaussians":
-        """The same, to be overwritten."""
+        """A copy that may be overwritten."""
         return Gaussians(*(array.copy() for array in vars(self).values()))
 
     def put(self, place: int, other: "Gaussians") -> None:
-        """Overwrite one in place by a single other."""
+        """Overwrite the Gaussian at a place by another one, given as a set of one."""
         self.weights[place] = other.weights[0]
         self.means[:, place] = other.means[:, 0]
         self.covariances[:, :, place] = other.covariances[:, :, 0]
@@ -86,7 +86,7 @@ def merged(first: Gaussians, second: Gaussians) -> Gaussians:
     """Moment-preserving merges, pair by pair.
 
     With W = w_i + w_j and a = w_i / W: m = a μ_i + (1-a) μ_j, P = a S_i + (1-a) S_j + a(1-a) (μ_i-μ_j)(μ_i-μ_j)ᵀ.
-    Two components without weight merge as equals. One of several firsts and a single second is allowed.
+    If both weights are zero, a is ½. One side may be a single Gaussian, which is merged with each of the other side.
     """
     weights = first.weights + second.weights
     share = np.divide(first.weights, weights, out=np.full_like(weights, 0.5), where=weights > 0)
@@ -98,7 +98,7 @@ def merged(first: Gaussians, second: Gaussians) -> Gaussians:
 
 
 def log_determinant(covariances: Float[np.ndarray, "dimension dimension component"]) -> Logs:
-    """Each log |S|."""
+    """The log |S| of each covariance."""
     dimension, _, count = covariances.shape
     logs = np.empty(count)
     for part in parts(count, dimension):
@@ -110,7 +110,7 @@ def log_determinant(covariances: Float[np.ndarray, "dimension dimension componen
 
 
 def log_pairs(first: Gaussians, second: Gaussians) -> Logs:
-    """The log of N(μ_i; m_i, S_i + T_i), pair by pair; one side may be a single Gaussian."""
+    """The log of N(μ_i; m_i, S_i + T_i), pair by pair. One side may be a single Gaussian."""
     dimension, count = first.dimension, max(len(first), len(second))
     logs = np.empty(count)
     for part in parts(count, dimension):
@@ -125,7 +125,7 @@ def log_pairs(first: Gaussians, second: Gaussians) -> Logs:
 
 
 def log_table(first: Gaussians, second: Gaussians) -> Float[np.ndarray, "first second"]:
-    """The log of N(μ_i; m_j, S_i + T_j) of every pair."""
+    """The log of N(μ_i; m_j, S_i + T_j) for every pair."""
     logs = np.empty((len(first), len(second)))
     for rows, values in log_rows(first, second):
         logs[rows] = values
@@ -133,7 +133,7 @@ def log_table(first: Gaussians, second: Gaussians) -> Float[np.ndarray, "first s
 
 
 def log_rows(first: Gaussians, second: Gaussians) -> Iterator[tuple[slice, Float[np.ndarray, "some second"]]]:
-    """The same some rows at a time, so that a large table need never be held."""
+    """The rows of `log_table`, some at a time, so that a large table need not be held."""
     d, width = first.dimension, len(second)
     tall = max(at_once(d) // max(width, 1), 1)
     for start in range(0, len(first), tall):
@@ -150,9 +150,9 @@ def log_rows(first: Gaussians, second: Gaussians) -> Iterator[tuple[slice, Float
 
 
 def eliminate(work: Float[np.ndarray, "size size pair"]) -> Logs:
-    """Gaussian elimination without its last pivot, in place, on the lower triangle.
+    """Gaussian elimination on all pivots but the last, in place, on the lower triangle.
 
-    Of ``[[R, ·], [yᵀ, 0]]`` it leaves -yᵀ R⁻¹ y in the last corner, and returns log |R|.
+    From ``[[R, ·], [yᵀ, 0]]`` it computes -yᵀ R⁻¹ y, which it leaves in the last corner, and log |R|, which it returns.
     """
     size, _, count = work.shape
     last = size - 1
@@ -175,7 +175,7 @@ def eliminate(work: Float[np.ndarray, "size size pair"]) -> Logs:
 
 
 def kl_table(first: Gaussians, second: Gaussians) -> Float[np.ndarray, "first second"]:
-    """KL(φ_i ‖ φ_j) = ½ [tr(T_j⁻¹ S_i) + (m_j-μ_i)ᵀ T_j⁻¹ (m_j-μ_i) - d + log |T_j| / |S_i|] of every pair."""
+    """KL(φ_i ‖ φ_j) = ½ [tr(T_j⁻¹ S_i) + (m_j-μ_i)ᵀ T_j⁻¹ (m_j-μ_i) - d + log |T_j| / |S_i|] for every pair."""
     inverse = np.linalg.inv(np.moveaxis(second.covariances, -1, 0))
     trace = np.einsum("jab,bai->ij", inverse, first.covariances)
     away = first.means[:, :, None] - second.means[:, None, :]
@@ -185,29 +185,29 @@ def kl_table(first: Gaussians, second: Gaussians) -> Float[np.ndarray, "first se
 
 
 def log_self(parts_: Gaussians) -> Logs:
-    """Each log <φ,φ> = log |4πS|^(-1/2) of each component."""
+    """The log <φ,φ> = log |4πS|^(-1/2) of each component."""
     return -0.5 * (parts_.dimension * math.log(4 * math.pi) + parts_.log_determinants)
 
 
 def at_once(dimension: int) -> int:
-    """How many small matrices to work on together: few enough to stay in cache."""
+    """Number of small matrices to work on together; it is small enough for them to stay in cache."""
     return max(min(2**18 // (dimension + 1) ** 2, 8192), 256)
 
 
 def parts(count: int, dimension: int) -> Iterator[slice]:
-    """So many components in portions."""
+    """Slices that divide `count` components into portions of `at_once`."""
     step = at_once(dimension)
     for start in range(0, count, step):
         yield slice(start, min(start + step, count))
 
 
 def _workspace(size: int, count: int) -> np.ndarray:
-    """An array `[size, size, count]` with anything in it, good until the next one is asked for."""
+    """An uninitialised array `[size, size, count]`. The next call reuses its memory."""
     return _buffer("matrices", size * size * count).reshape(size, size, count)
 
 
 def _buffer(name: str, count: int) -> np.ndarray:
-    """Memory kept from call to call, each thread its own: fresh pages would cost as much as the arithmetic."""
+    """Memory that is kept between calls, one block per thread. Fresh pages would cost as much as the arithmetic."""
     kept = getattr(_kept, name, None)
     if kept is None or len(kept) < count:
         kept = np.empty(max(count, 2**18))

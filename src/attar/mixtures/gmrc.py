@@ -1,6 +1,6 @@
-"""GMRC: Runnalls' result, clustered again until no component wants another cluster, then optimised for the ISE.
+"""GMRC: begin with Runnalls' result, improve it by k-means until no component changes its cluster, optimise the ISE.
 
-Slower than Runnalls by far, and better in ISE by about as much.
+It is much slower than Runnalls, and better in ISE by about as much.
 Schieferdecker and Huber, Gaussian Mixture Reduction via Clustering, FUSION 2009.
 """
 
@@ -24,19 +24,19 @@ from attar.mixtures.runnalls import kl_bound
 
 @dataclass(frozen=True, kw_only=True)
 class GMRC(Reducer):
-    """k-means of components by KL divergence, then least ISE (Schieferdecker and Huber, FUSION 2009)."""
+    """Cluster components by k-means with KL, then minimise the ISE (Schieferdecker and Huber, FUSION 2009)."""
 
     rounds: Annotated[int, Range(0)] = 100
-    """Rounds at most, of k-means."""
+    """Largest number of rounds of k-means."""
     optimise: bool = True
-    """Whether all parameters are optimised for the ISE at the end."""
+    """Whether to optimise all parameters for the ISE at the end."""
     iterations: Annotated[int, Range(1)] = 2000
-    """Iterations of the optimiser at most."""
+    """Largest number of iterations of the optimiser."""
 
     name = "gmrc"
 
     def search(self, f: GaussianMixture, generators: Generators) -> Reduction:
-        """Runnalls, k-means, quasi-Newton."""
+        """Merge as Runnalls, cluster by k-means, then optimise by a quasi-Newton method."""
         merging = merge_cheapest(Gaussians.of(f), self.n_components, kl_bound)
         labels, objectives = cluster(f, merging.labels, self.n_components, rounds=self.rounds)
         assignment = torch.from_numpy(labels)
@@ -52,16 +52,18 @@ class GMRC(Reducer):
 def cluster(
     f: GaussianMixture, labels: Int[np.ndarray, " component"], n_components: int, *, rounds: int = 100
 ) -> tuple[Int[np.ndarray, " component"], list[float]]:
-    """k-means of Gaussians: each goes to the cluster with the least KL(φ_i ‖ φ_j), each cluster becomes its merge.
+    """k-means of Gaussians.
+
+    Each component goes to the cluster with the least KL(φ_i ‖ φ_j). Each cluster is represented by its merge.
 
     Args:
-        f: The original.
-        labels: Where to begin.
-        n_components: Clusters, none of them empty at the start.
-        rounds: At most so many.
+        f: The original mixture.
+        labels: Cluster of each component at the start.
+        n_components: Number of clusters. None of them may be empty at the start.
+        rounds: Largest number of rounds.
 
     Returns:
-        The clusters, and Σ_i w_i KL(φ_i ‖ its cluster's merge) of every round, which never grows.
+        The cluster of each component, and Σ_i w_i KL(φ_i ‖ merge of its cluster) in each round, which never grows.
     """
     parts, labels = Gaussians.of(f), labels.astype(np.int64)
     rows, objectives = np.arange(len(parts)), []
@@ -69,7 +71,7 @@ def cluster(
         gaps = kl_table(parts, Gaussians.of(merge_groups(f, torch.from_numpy(labels), n_components)))
         objectives.append(float(parts.weights @ gaps[rows, labels]))
         nearest = gaps.argmin(axis=1)
-        # To leave a cluster takes a real gain: between equals, rounding could go on for ever.
+        # A component changes its cluster only for a real gain; otherwise rounding could make it alternate for ever.
         fresh = np.where(gaps[rows, nearest] < gaps[rows, labels] - 1e-12, nearest, labels)
         fresh = _fill_empty(fresh, parts.weights * gaps[rows, fresh], n_components)
         if (fresh == labels).all():
@@ -79,7 +81,7 @@ def cluster(
 
 
 def _fill_empty(labels: np.ndarray, costs: np.ndarray, count: int) -> np.ndarray:
-    """Give an empty cluster the component that costs most where it is, which lowers the objective."""
+    """Give each empty cluster the component with the largest cost in its cluster, which lowers the objective."""
     labels = labels.copy()
     for cluster_ in range(count):
         sizes = np.bincount(labels, minlength=count)

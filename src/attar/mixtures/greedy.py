@@ -1,9 +1,9 @@
-"""Greedy merging: pair after pair, by what a pair costs on its own or by what it does to the distance to the original.
+"""Greedy merging of one pair after another, by a cost of the pair alone or by the distance to the original.
 
-Both searches keep what a merge leaves unchanged. Costs of a pair on its own change only with its two components, so a
-merge brings n new ones. For the global search every pair keeps <f,φ_m>, <g,φ_m> and ‖D‖² of its merge φ_m, where
-D = w_i φ_i + w_j φ_j - W φ_m is what the merge takes away from g. A merge of another pair, D*, changes only the second,
-by -<D*,φ_m>: three Gaussians for each pair left, whatever the size of the mixture.
+Both searches keep the values that a merge does not change. The cost of a pair alone depends only on its two components,
+so a merge needs n new costs. The global search keeps <f,φ_m>, <g,φ_m> and ‖D‖² for every pair, where φ_m is the merge
+of the pair and D = w_i φ_i + w_j φ_j - W φ_m is what the merge removes from g. The merge of another pair, which removes
+D*, alters only <g,φ_m>, by -<D*,φ_m>. This takes three Gaussians for each remaining pair, in a mixture of any size.
 """
 
 import math
@@ -19,36 +19,36 @@ from attar.mixtures.pool import Pool
 Places = Int[np.ndarray, " pair"]
 Costs = Float[np.ndarray, " pair"]
 PairCost = Callable[[Gaussians, Gaussians, Gaussians], np.ndarray]
-"""Cost of a pair from its first and second components and their merges, all aligned."""
+"""A function that computes costs of pairs from their first components, second components and merges, all aligned."""
 
 FEW = 100
-"""Pairs that the filter leaves at the start, unless told; their number grows as components get fewer."""
+"""Default number of pairs that the filter keeps at the start. The number grows as components get fewer."""
 SPARE = 8
-"""Pairs per component that the pool holds beyond those wanted, so that it seldom has to be filled again."""
+"""Extra pairs per component that the pool holds, so that it seldom has to be filled again."""
 
 
 @dataclass
 class Merged:
-    """What is left after merging."""
+    """The result of merging."""
 
     components: Gaussians
     labels: Int[np.ndarray, " component"]
-    """Which of them each original component is part of."""
+    """For each original component, the number of the component that it is now part of."""
     trace: list[float] = field(default_factory=list)
     """Cost of each merge, or the distance to the original after it."""
     evaluations: int = 0
-    """Candidate pairs whose cost was computed."""
+    """Number of candidate pairs whose cost was computed."""
 
     def renumbered(self, alive: np.ndarray) -> "Merged":
-        """With the components that are alive only, numbered in their order."""
+        """The result with only the components that are alive, numbered in their order."""
         places = np.flatnonzero(alive)
         return Merged(self.components.take(places), np.searchsorted(places, self.labels), self.trace, self.evaluations)
 
 
 def merge_cheapest(f: Gaussians, n_components: int, cost: PairCost) -> Merged:
-    """Merge the pair of least cost until so many are left; a cost depends on nothing but its pair.
+    """Merge the pair of least cost until `n_components` are left. A cost may depend only on its pair.
 
-    O(n²) costs at the start, n after each merge. Every component remembers its cheapest partner.
+    It computes O(n²) costs at the start and n after each merge. Every component remembers its cheapest partner.
     """
     parts, count = f.copy(), len(f)
     table = cost_table(parts, cost)
@@ -82,17 +82,17 @@ def merge_cheapest(f: Gaussians, n_components: int, cost: PairCost) -> Merged:
 
 
 def cost_table(parts: Gaussians, cost: PairCost) -> Float[np.ndarray, "component component"]:
-    """Costs of all pairs, infinite on the diagonal."""
+    """The costs of all pairs, infinite on the diagonal."""
     count = len(parts)
     table = np.full((count, count), np.inf)
-    for i in range(count - 1):  # neighbours in memory: gathering pairs would cost more than the arithmetic
+    for i in range(count - 1):  # slices, because gathering pairs would cost more than the arithmetic
         first, second = parts.part(slice(i, i + 1)), parts.part(slice(i + 1, None))
         table[i, i + 1 :] = table[i + 1 :, i] = cost(first, second, merged(first, second))
     return table
 
 
 def pair_costs(parts: Gaussians, i: np.ndarray, j: np.ndarray, cost: PairCost) -> Costs:
-    """Costs of some pairs; one side may be a single component."""
+    """The costs of some pairs. One side may be a single component."""
     first, second = parts.take(i), parts.take(j)
     return cost(first, second, merged(first, second))
 
@@ -100,14 +100,15 @@ def pair_costs(parts: Gaussians, i: np.ndarray, j: np.ndarray, cost: PairCost) -
 def merge_globally(
     f: Gaussians, n_components: int, kind: str, *, keep: int | None = None, filter_cost: PairCost | None = None
 ) -> Merged:
-    """Merge the pair that leaves the smallest distance to the original, until so many are left.
+    """Merge the pair that gives the smallest distance to the original, until `n_components` are left.
 
     Args:
         f: The original components.
-        n_components: How many to leave.
-        kind: The distance, as in `attar.mixtures.distances`.
-        keep: Look only at so many pairs, those of least `filter_cost`; 0 for four per component left; None for all.
-        filter_cost: A cheap cost of a pair on its own.
+        n_components: Number of components to keep.
+        kind: Kind of distance, as in `attar.mixtures.distances`.
+        keep: Number of pairs to evaluate before each merge, those of least `filter_cost`. 0 means `FEW` N / n with n of
+            N components left.
+        filter_cost: A cheap cost of a pair alone. None: all pairs are evaluated.
     """
     search = GlobalSearch(f, kind, keep=keep, filter_cost=filter_cost)
     for _ in range(len(f) - n_components):
@@ -116,9 +117,9 @@ def merge_globally(
 
 
 class GlobalSearch:
-    """The state of a global greedy search: the current mixture g, and candidate pairs with what they would change.
+    """The state of a global greedy search: the current mixture g, and candidate pairs with the effects of their merges.
 
-    All inner products are divided by the largest <φ,φ> of the original, which merging never exceeds.
+    All inner products are divided by the largest <φ,φ> of the original. No merge has a larger one.
     """
 
     def __init__(self, f: Gaussians, kind: str, *, keep: int | None, filter_cost: PairCost | None) -> None:
@@ -136,7 +137,7 @@ class GlobalSearch:
         self.pool = Pool(f.dimension, 2 * SPARE * count if filter_cost else count * (count - 1) // 2)
         self.table = cost_table(self.parts, filter_cost) if filter_cost else None
         if self.table is not None:
-            self.table[np.tril_indices(count)] = np.inf  # each pair once
+            self.table[np.tril_indices(count)] = np.inf  # each pair counts once
         self.cutoff = np.inf
         if self.table is None:
             self.pool.add(*np.triu_indices(count, 1))
@@ -145,20 +146,20 @@ class GlobalSearch:
 
     @property
     def wanted(self) -> int:
-        """How many pairs to look at in this round."""
+        """Number of pairs to evaluate in this round."""
         if self.table is None:
             return self.pool.size
         return self.keep or FEW * len(self.f) // int(self.alive.sum())
 
     def merge_best(self) -> None:
-        """One round."""
+        """Find the best pair and merge it."""
         chosen, values = self.candidates()
         best = int(chosen[values.argmin()])
         self.state.trace.append(float(values.min()) * unit_of(self.kind, self.scale))
         self._merge(best)
 
     def candidates(self) -> tuple[Places, Costs]:
-        """Places in the pool of the pairs that count in this round, and the distance that each would leave."""
+        """Places in the pool of this round's candidate pairs, and the distance after the merge of each."""
         if self.filter_cost and self.pool.size < min(self.wanted, self._pairs()):
             self._refill()
         pool = self.pool
@@ -175,7 +176,7 @@ class GlobalSearch:
         return left * (left - 1) // 2
 
     def _refill(self) -> None:
-        """Put twice the wanted number of pairs into the pool, the cheapest; those already known keep their values."""
+        """Put the cheapest pairs into the pool, more than are wanted. Pairs that it has already keep their values."""
         assert self.table is not None
         places = np.flatnonzero(self.alive)
         costs = self.table[places[:, None], places]
@@ -187,13 +188,13 @@ class GlobalSearch:
         self.pool.add(first[fresh], second[fresh], costs[fresh])
 
     def _evaluate(self, unknown: Places) -> None:
-        """<f,φ_m>, <g,φ_m> and ‖D‖² of candidates."""
+        """Compute <f,φ_m>, <g,φ_m> and ‖D‖² of candidates."""
         pool, parts, f = self.pool, self.parts, self.f
         i, j = pool.first[unknown], pool.second[unknown]
         first, second = parts.take(i), parts.take(j)
         merge = merged(first, second)
         self.state.evaluations += len(unknown)
-        # Components of g that are still the original's need not be computed twice.
+        # Components of g that are still components of f need not be computed twice.
         both = np.stack([f.weights, f.weights * self.single], axis=1)
         sums = np.empty((len(merge), 2))
         for rows, logs in log_rows(merge, f):
@@ -204,7 +205,7 @@ class GlobalSearch:
         pool.fill(unknown, merge, sums[:, 0], sums[:, 1], merge_error(first, second, merge, self.scale))
 
     def _changes(self, chosen: Places) -> tuple[Costs, Costs, Costs]:
-        """<f,D>, <g,D> and ‖D‖² of candidates."""
+        """The <f,D>, <g,D> and ‖D‖² of candidates."""
         pool, w = self.pool, self.parts.weights
         i, j = pool.first[chosen], pool.second[chosen]
         both = w[i] + w[j]
@@ -258,7 +259,7 @@ class GlobalSearch:
         self.pool.add(first[near], second[near], costs[near])
 
     def _against(self, rows: Gaussians, weights: np.ndarray, parts: Gaussians | None = None) -> np.ndarray:
-        """Σ_k w_k <φ_row, φ_k>, scaled."""
+        """The sums Σ_k w_k <φ_row, φ_k>, divided by exp(scale)."""
         parts = self.f if parts is None else parts
         sums = np.zeros(len(rows))
         if len(parts) < len(rows):  # the longer side lies along the vector operations
@@ -275,7 +276,7 @@ class GlobalSearch:
 
 
 def merge_error(first: Gaussians, second: Gaussians, merge: Gaussians, scale: float = 0.0) -> Costs:
-    """‖D‖² = ∫ (w_i φ_i + w_j φ_j - W φ_m)² dx of aligned pairs, divided by exp(scale)."""
+    """The merge errors ‖D‖² = ∫ (w_i φ_i + w_j φ_j - W φ_m)² dx of aligned pairs, divided by exp(scale)."""
     w, v, both = first.weights, second.weights, merge.weights
     one, two, three = (np.exp(log_self(parts) - scale) for parts in (first, second, merge))
     pairs = ((first, second), (first, merge), (second, merge))
@@ -285,18 +286,18 @@ def merge_error(first: Gaussians, second: Gaussians, merge: Gaussians, scale: fl
 
 
 def unit_of(kind: str, scale: float) -> float:
-    """The unit of a distance where inner products are divided by exp(scale)."""
+    """The unit of a distance if inner products are divided by exp(scale)."""
     return math.exp({"ise": scale, "l2": scale / 2}.get(kind, 0.0))
 
 
 def distance_of(
     kind: str, a: float, surplus: Float[np.ndarray, "*pair"], ise: Float[np.ndarray, "*pair"]
 ) -> Float[np.ndarray, "*pair"]:
-    """A distance from a = <f,f>, a - c and the ISE.
+    """The distance, computed from a = <f,f>, the surplus a - c and the ISE.
 
-    From b and c alone the distance of nearly equal mixtures would be lost in rounding.
+    Computed from b and c alone, the distance of nearly equal mixtures would be lost in rounding.
     """
-    c, ise = np.maximum(a - surplus, 1e-30 * a), np.maximum(ise, 0.0)  # c may drown in rounding, next to a
+    c, ise = np.maximum(a - surplus, 1e-30 * a), np.maximum(ise, 0.0)  # c may be lost in rounding if a is large
     if kind in ("ise", "l2"):
         return ise if kind == "ise" else np.sqrt(ise)
     if kind in ("nise", "sqrt_nise"):

@@ -1,4 +1,4 @@
-"""All reducers by name, and one function for them."""
+"""All reducers by name, and one function that calls them."""
 
 from typing import Any
 
@@ -24,31 +24,31 @@ METHODS: dict[str, type[Reducer]] = {
 def reduce(
     f: GaussianMixture, n_components: int, method: str | Reducer = "oggmr", *, seed: int = 0, **options: Any
 ) -> Reduction:
-    """A mixture of few components in place of one of many.
+    """Reduce a mixture to fewer components.
 
     Args:
         f: A single mixture.
-        n_components: Components to leave.
-        method: A name of `METHODS`, or settings of one, whose own n_components does not count.
+        n_components: Number of components of the reduced mixture.
+        method: A name in `METHODS`, or the settings of a method. Their n_components is ignored.
         seed: Seed of random starts.
         options: Settings of the method, such as `criterion="nise"`.
 
     Raises:
-        InputError: An unknown method or option, or a mixture that cannot be reduced so.
+        InputError: The method or an option is unknown, or the method cannot reduce this mixture.
     """
     return settings_of(method, n_components, options).reduce(f, seed=seed)
 
 
 def settings_of(method: str | Reducer, n_components: int, options: dict[str, Any]) -> Reducer:
-    """The settings that a name, or settings, and further options stand for.
+    """The settings of a method, given by name or as settings, with further options.
 
     Raises:
-        InputError: An unknown method or option.
+        InputError: The method or an option is unknown.
     """
     if isinstance(method, Reducer):
         return type(method).from_json({**method.to_json(), **options, "n_components": n_components})
     if not isinstance(method, str):
-        raise InputError(f"method is {method!r}; it must be a name, {', '.join(METHODS)}, or settings such as OGGMR().")
+        raise InputError(f"method is {method!r}; it must be one of {', '.join(METHODS)}, or settings such as OGGMR().")
     if method not in METHODS:
         raise unknown("method", method, METHODS)
     return METHODS[method].from_json({**options, "n_components": n_components})

@@ -1,7 +1,7 @@
-"""A Gaussian mixture: weights, means, and covariances of scikit-learn's four kinds, with any batch dimensions in front.
+"""A Gaussian mixture: weights, means, and covariances of scikit-learn's four types, with any batch dimensions in front.
 
-Everything is a tensor and stays differentiable. float64 unless asked otherwise: the distances of nearly equal mixtures
-are differences of nearly equal numbers.
+All parameters are tensors and stay differentiable. They are float64 by default, because distances of nearly equal
+mixtures are differences of nearly equal numbers.
 """
 
 from collections.abc import Sequence
@@ -25,10 +25,10 @@ class GaussianMixture:
     """f(x) = Σ_i w_i N(x; μ_i, S_i).
 
     Attributes:
-        weights: `[*batch, n]`, non-negative, each mixture's summing to 1.
+        weights: `[*batch, n]`, non-negative. The weights of each mixture sum to 1.
         means: `[*batch, n, d]`.
         covariances: `[*batch, n, d, d]` full, `[*batch, d, d]` tied, `[*batch, n, d]` diag, `[*batch, n]` spherical.
-        covariance_type: Which of the four.
+        covariance_type: full, tied, diag or spherical.
     """
 
     def __init__(
@@ -41,19 +41,19 @@ class GaussianMixture:
         dtype: torch.dtype = torch.float64,
         check: bool = True,
     ) -> None:
-        """Take tensors (gradients go through), arrays or lists.
+        """Make a mixture from tensors, arrays or lists. Gradients of tensors are kept.
 
         Args:
-            weights: See above, like the next two.
-            means: A list of numbers is that of a mixture in one dimension.
-            covariances: In one dimension, variances of a `full` mixture may come as a list of numbers.
+            weights: Weights, in the shape above.
+            means: Means, in the shape above. A plain list of numbers means one dimension.
+            covariances: Covariances, in the shape above. In one dimension a list of variances is enough.
             covariance_type: full, tied, diag or spherical.
-            dtype: What they are turned into.
-            check: Off for parameters that are right by construction, as an optimiser's are.
+            dtype: Type to which all numbers are converted.
+            check: Whether to check the parameters. Set it off if they are right by construction.
 
         Raises:
-            InputError: Shapes that do not fit, NaN, a negative weight, weights that do not sum to 1, or a covariance
-                that is not symmetric and positive definite, with the number of its component.
+            InputError: Shapes do not fit, a number is NaN, a weight is negative, the weights do not sum to 1, or a
+                covariance is not symmetric and positive definite. The message names the component.
         """
         check_type(covariance_type)
         self.weights, self.means, self.covariances = (as_tensor(v, dtype) for v in (weights, means, covariances))
@@ -71,29 +71,29 @@ class GaussianMixture:
 
     @property
     def n_components(self) -> int:
-        """Components n."""
+        """Number of components, n."""
         return int(self.means.shape[-2])
 
     @property
     def dimension(self) -> int:
-        """Dimension d of the space."""
+        """Dimension of the space, d."""
         return int(self.means.shape[-1])
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
-        """Dimensions in front of the components: none for a single mixture."""
+        """Batch dimensions in front of the components. A single mixture has none."""
         return tuple(self.weights.shape[:-1])
 
     @property
     def parameters(self) -> int:
-        """Stored numbers of one mixture; of a symmetric matrix, those on and below the diagonal."""
+        """Number of stored numbers of one mixture. A symmetric matrix counts its diagonal and what is below it."""
         n, d = self.n_components, self.dimension
         matrix = d * (d + 1) // 2
         return n + n * d + {"full": n * matrix, "tied": matrix, "diag": n * d, "spherical": n}[self.covariance_type]
 
     @property
     def fingerprint(self) -> str:
-        """A digest of the parameters."""
+        """A digest of the parameters and the covariance type."""
         return store.digest_of(self.tensors(), {"covariance_type": self.covariance_type})
 
     def tensors(self) -> dict[str, Tensor]:
@@ -101,13 +101,13 @@ class GaussianMixture:
         return {"weights": self.weights, "means": self.means, "covariances": self.covariances}
 
     def __getitem__(self, index: Any) -> "GaussianMixture":
-        """One mixture, or some, of a batch."""
+        """One mixture, or several mixtures, of a batch."""
         if not self.batch_shape:
-            raise InputError("this is a single mixture, not a batch; take components with .select([0, 1]).")
+            raise InputError("this is a single mixture, not a batch. Take components with .select([0, 1]).")
         return self._with(self.weights[index], self.means[index], self.covariances[index])
 
     def select(self, components: Sequence[int] | Tensor) -> "GaussianMixture":
-        """Some components of a single mixture, their weights scaled to sum to 1."""
+        """Some components of a single mixture. Their weights are scaled to sum to 1."""
         index = torch.as_tensor(components, dtype=torch.long)
         weights = self.weights[index]
         kept = self.covariances if self.covariance_type == "tied" else self.covariances[index]
@@ -132,11 +132,11 @@ class GaussianMixture:
         return GaussianMixture(weights, means, covariances, self.covariance_type, check=False)
 
     def mean(self) -> Float[Tensor, "*batch dimension"]:
-        """Mean of the whole mixture."""
+        """The mean of the whole mixture."""
         return torch.einsum("...n,...nd->...d", self.weights, self.means)
 
     def covariance(self) -> Float[Tensor, "*batch dimension dimension"]:
-        """Covariance of the whole mixture, within components and between them."""
+        """The covariance of the whole mixture, within and between components."""
         away = self.means - self.mean().unsqueeze(-2)
         between = torch.einsum("...n,...nd,...ne->...de", self.weights, away, away)
         return torch.einsum("...n,...nde->...de", self.weights, self.full().covariances) + between
@@ -148,9 +148,9 @@ class GaussianMixture:
         return type(self)(self.weights, means, matrix @ full.covariances @ matrix.T, dtype=means.dtype, check=False)
 
     def log_prob(self, points: Float[Tensor, "point dimension"]) -> Float[Tensor, "*batch point"]:
-        """Log density of a mixture, or of each of a batch, at some points."""
+        """The log density of a mixture, or of each mixture of a batch, at some points."""
         if points.shape[-1] != self.dimension:
-            raise InputError(f"the points have {points.shape[-1]} dimensions, the mixture has {self.dimension}.")
+            raise InputError(f"the points have {points.shape[-1]} dimensions; they must have {self.dimension}.")
         full = self.full()
         factor = torch.linalg.cholesky(full.covariances).unsqueeze(-4)
         away = points.unsqueeze(-2) - full.means.unsqueeze(-3)
@@ -160,7 +160,7 @@ class GaussianMixture:
         return torch.logsumexp(gauss + self.weights.log().unsqueeze(-2), dim=-1)
 
     def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "count dimension"]:
-        """So many points of a single mixture."""
+        """Draw `count` points from a single mixture."""
         full = self.full()
         chosen = torch.multinomial(full.weights.detach(), count, replacement=True, generator=generator)
         noise = torch.randn(count, self.dimension, dtype=full.means.dtype, generator=generator)
@@ -168,15 +168,15 @@ class GaussianMixture:
         return full.means[chosen] + (factor @ noise.unsqueeze(-1)).squeeze(-1)
 
     def save(self, path: str | Path) -> None:
-        """Write it to a .safetensors or a .json file."""
+        """Write the mixture to a .safetensors or a .json file."""
         write_parameters(Path(path), self.tensors(), self.covariance_type)
 
     @classmethod
     def load(cls, path: str | Path) -> "GaussianMixture":
-        """Read it from a .safetensors or .json file with weights, means, covariances and covariance_type.
+        """Read a mixture from a .safetensors or .json file with weights, means, covariances and covariance_type.
 
         Raises:
-            InputError: A file that is missing, damaged or holds something else.
+            InputError: The file is missing or damaged, or it does not hold a mixture.
         """
         parameters = read_parameters(Path(path))
         try:
@@ -186,10 +186,10 @@ class GaussianMixture:
 
     @classmethod
     def from_sklearn(cls, model: Any) -> "GaussianMixture":
-        """That of a fitted scikit-learn GaussianMixture or BayesianGaussianMixture.
+        """The mixture of a fitted scikit-learn GaussianMixture or BayesianGaussianMixture.
 
         Raises:
-            InputError: It is not fitted, or no mixture.
+            InputError: The model is not fitted or is not a mixture.
         """
         return GaussianMixture(*from_sklearn(model))
 
@@ -197,24 +197,24 @@ class GaussianMixture:
         """A fitted scikit-learn GaussianMixture, or BayesianGaussianMixture, that predicts with these parameters.
 
         Raises:
-            InputError: A batch of mixtures.
+            InputError: This is a batch of mixtures.
         """
         if self.batch_shape:
-            raise InputError("scikit-learn knows no batches of mixtures; convert them one by one.")
+            raise InputError("scikit-learn has no batches of mixtures. Convert the mixtures one by one.")
         weights, means, covariances = (tensor.numpy() for tensor in self.plain().tensors().values())
         return to_sklearn(weights, means, covariances, self.covariance_type, bayesian=bayesian)
 
     @classmethod
     def from_torch(cls, distribution: torch.distributions.MixtureSameFamily) -> "GaussianMixture":
-        """That of a `MixtureSameFamily` of Normal, Independent(Normal) or MultivariateNormal.
+        """The mixture of a `MixtureSameFamily` of Normal, Independent(Normal) or MultivariateNormal.
 
         Raises:
-            InputError: Components of another family.
+            InputError: The components are of another family.
         """
         return GaussianMixture(*from_torch(distribution))
 
     def to_torch(self) -> torch.distributions.MixtureSameFamily:
-        """As a `MixtureSameFamily`: of MultivariateNormal, or of Independent(Normal) where covariances are diagonal."""
+        """A `MixtureSameFamily` of MultivariateNormal, or of Independent(Normal) if covariances are diagonal."""
         if self.covariance_type in ("diag", "spherical"):
             variances = self.full().covariances.diagonal(dim1=-2, dim2=-1)
             return to_torch(self.weights, self.means, variances)

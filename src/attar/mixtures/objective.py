@@ -1,17 +1,17 @@
-"""How far a mixture g of few Gaussians is from another, f, as a function of unconstrained numbers, with its gradient.
+"""The distance of a mixture g of few Gaussians from a mixture f, as a function of free parameters, with its gradient.
 
-Weights of g are a softmax of α. Each Gaussian lives in a frame of its own, an origin t and a lower triangular B: its
-mean is m = t + B u, its covariance C Cᵀ with C = B L, where L is lower triangular and the logs of its diagonal are
-free. In the frame of the Gaussian itself u is zero, L is the identity, and a unit of any of its numbers is a change of
-the same size, however small or flat it is: that is where an optimiser should begin.
+The weights of g are a softmax of α. Each Gaussian has its own frame: an origin t and a lower triangular matrix B. Its
+mean is m = t + B u. Its covariance is C Cᵀ with C = B L, where L is lower triangular and the logs of its diagonal are
+free parameters. In the frame of the Gaussian itself, u is zero and L is the identity. A unit of any parameter is then a
+change of the same size, however small or flat the Gaussian is. An optimiser should begin in these frames.
 
-With a = <f,f>, b = <f,g> = Σ_ij v_i w_j o_ij and c = <g,g> = Σ_kj w_k w_j o_kj, what is minimised is one of
+With a = <f,f>, b = <f,g> = Σ_ij v_i w_j o_ij and c = <g,g> = Σ_kj w_k w_j o_kj, the loss J is one of
 
-    rho    log √(ac) / b         for the angle and its kin
+    rho    log √(ac) / b         for the angle, the chord and Cauchy-Schwarz
     nise   log (a + c) / 2b      for NISE and Tanimoto
     ise    1 + c/a - 2 b/a       for the ISE
 
-Each grows with its distances, and the first two keep their gradient where mixtures hardly overlap.
+Each loss grows with its distances. The first two keep their gradient if the mixtures hardly overlap.
 """
 
 import math
@@ -28,23 +28,23 @@ Vector = Float[np.ndarray, " parameter"]
 Matrices = Float[np.ndarray, "component dimension dimension"]
 
 LEAST = 1e-12
-"""The smallest weight that has a finite α."""
+"""Smallest weight that is turned into an α of its own; smaller weights get the same α."""
 FAINTEST = 1e-3
-"""The smallest part in a mixture that lengthens steps."""
+"""Smallest part w_j ‖φ_j‖, relative to the largest, that lengthens steps further."""
 
 
 @dataclass(frozen=True)
 class Frames:
-    """Where parameters are counted from, and in which units: a frame for each Gaussian, or one for all."""
+    """Origins and units of the parameters: one frame for each Gaussian, or one frame for all."""
 
     origins: Float[np.ndarray, "frame dimension"]
-    """t."""
+    """The origins t."""
     factors: Float[np.ndarray, "frame dimension dimension"]
-    """B."""
+    """The matrices B."""
 
     @classmethod
     def of(cls, g: Gaussians) -> "Frames":
-        """Where each Gaussian has zero mean and unit covariance.
+        """The frames in which each Gaussian has zero mean and unit covariance.
 
         Raises:
             numpy.linalg.LinAlgError: A covariance is not positive definite.
@@ -54,28 +54,28 @@ class Frames:
 
 @dataclass(frozen=True)
 class Unpacked:
-    """What a vector of numbers stands for."""
+    """The mixture that a vector of parameters describes."""
 
     log_weights: Float[np.ndarray, " component"]
     means: Float[np.ndarray, "component dimension"]
     within: Matrices
-    """L."""
+    """The matrices L."""
     factors: Matrices
-    """C = B L."""
+    """The matrices C = B L."""
 
     @property
     def covariances(self) -> Matrices:
-        """C Cᵀ."""
+        """The covariances C Cᵀ."""
         return self.factors @ self.factors.swapaxes(1, 2)
 
 
 class Objective:
-    """J(g) from a vector of g's parameters: every α, then every u, the logs of the diagonals, and what is below them.
+    """The loss J(g) as a function of a vector: all α, all u, the logs of the diagonals of L, the entries below them.
 
     Args:
-        f: The mixture to be close to.
-        family: Which J.
-        frames: Those of g's Gaussians.
+        f: The mixture that g should be close to.
+        family: Which of the three losses J is.
+        frames: Frames of g's Gaussians.
     """
 
     def __init__(self, f: Gaussians, family: Family, frames: Frames) -> None:
@@ -87,7 +87,7 @@ class Objective:
         self.diagonal, self.below = (np.arange(f.dimension),) * 2, below_diagonal(f.dimension)
 
     def vector(self, g: Gaussians) -> Vector:
-        """The parameters of a mixture.
+        """The vector of parameters of a mixture.
 
         Raises:
             numpy.linalg.LinAlgError: A covariance is not positive definite.
@@ -99,9 +99,9 @@ class Objective:
         return self._joined(alphas, shifts, np.log(within[:, *self.diagonal]), within)
 
     def units(self, g: Gaussians) -> Vector:
-        """How far to go in each parameter for an equal effect, in the frames of g itself: 1 / √(w_j ‖φ_j‖).
+        """Steps of each parameter that have about the same effect on J, in the frames of g itself: 1 / √(w_j ‖φ_j‖).
 
-        J is curved about as much as the Gaussian has part in g; the largest counts as 1.
+        The curvature of J is about proportional to a Gaussian's part w_j ‖φ_j‖ in g. The largest part counts as 1.
         """
         parts = np.log(np.maximum(g.weights, LEAST)) + 0.5 * log_self(g)
         sizes = np.maximum(np.exp(parts - parts.max()), FAINTEST) ** -0.5
@@ -110,7 +110,7 @@ class Objective:
         return self._joined(sizes, each[:, 0], each[:, 0], each)
 
     def parameters(self, vector: Vector) -> Unpacked:
-        """What a vector stands for."""
+        """The mixture that a vector of parameters describes."""
         d = self.frames.origins.shape[1]
         n = len(vector) // (1 + d + d * (d + 1) // 2)
         alphas, shifts = vector[:n], vector[n : n + n * d].reshape(n, d, 1)
@@ -121,14 +121,14 @@ class Objective:
         return Unpacked(alphas - log_sum(alphas)[0], means, within, self.frames.factors @ within)
 
     def __call__(self, vector: Vector) -> tuple[float, Vector]:
-        """J and its gradient.
+        """The loss J and its gradient.
 
-        A pair's share of b is p_ij = v_i w_j o_ij / b, its share of c is q_kj, and each pair within g has two ends. So
+        A pair's share of b is p_ij = v_i w_j o_ij / b, and its share of c is q_kj. A pair within g has two ends. So
         s_ij = ∂J/∂log b p_ij and s_kj = 2 ∂J/∂log c q_kj, summed over i or k, give ∂J/∂m_j and ∂J/∂(C_j C_jᵀ), and
 
             ∂J/∂α_j = Σ_i s_ij - w_j Σ_ij s_ij      ∂J/∂u = Bᵀ ∂J/∂m      ∂J/∂L = 2 Bᵀ ∂J/∂(C Cᵀ) C
 
-        The derivative for the log of a diagonal entry of L is that for the entry, times the entry.
+        The derivative for the log of a diagonal entry of L is the derivative for the entry, times the entry.
         """
         g, n = self.parameters(vector), len(self.log_v)
         rows = bordered(g.means.T, g.covariances.transpose(1, 2, 0))
@@ -152,7 +152,7 @@ class Objective:
 
 
 def criterion(family: Family, log_a: float, log_b: float, log_c: float) -> tuple[float, float, float]:
-    """J and its derivatives for log b and log c."""
+    """The loss J and its derivatives for log b and log c."""
     if family == "rho":
         return (log_a + log_c) / 2 - log_b, -1.0, 0.5
     if family == "nise":
@@ -162,7 +162,7 @@ def criterion(family: Family, log_a: float, log_b: float, log_c: float) -> tuple
 
 
 def log_sum(logs: Float[np.ndarray, "*any"]) -> tuple[float, Float[np.ndarray, "*any"]]:
-    """The log of a sum of exponentials, and the share of each in the sum."""
+    """The log of a sum of exponentials, and the share of each exponential in the sum."""
     largest = logs.max()
     shares = np.exp(logs - largest)
     total = shares.sum()

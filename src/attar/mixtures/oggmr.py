@@ -1,10 +1,11 @@
 """OGGMR: merge greedily by the distance of the whole reduced mixture to the original, then optimise all parameters.
 
-The one to take where shape counts. Its greedy stage is better than merging by costs of pairs alone, and the optimiser
-about halves what is left. In one or two dimensions it then ties with minimising the ISE or NISE from the same start; in
-more, the angle, which compares directions, may leave the heights of peaks off: `criterion="nise"` minds them too.
+Choose it if the shape of the density matters. Its greedy stage is better than merging by costs of pairs alone, and the
+optimiser about halves the remaining distance. In one or two dimensions the result is as good as minimising the ISE or
+NISE from the same start. In more dimensions the heights of peaks may be wrong, because the angle compares directions
+only. Then `criterion="nise"` is better, because it compares heights too.
 Sajedi, Lawryshyn and Plataniotis, A New Probabilistic Distance Metric With Application in Gaussian Mixture Reduction,
-ICASSP 2023, arXiv:2306.07309. Reconstructed from what the abstract says: the paper's exact steps could not be checked.
+ICASSP 2023, arXiv:2306.07309. It is reconstructed from the abstract; we could not check the paper's exact steps.
 """
 
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from attar.mixtures.williams import local_ise
 Criterion = Literal["angle", "chord", "l2", "sqrt_nise", "nise", "ise", "cauchy_schwarz", "tanimoto"]
 
 ALL_PAIRS = 60
-"""Components up to which every pair is looked at, unless told."""
+"""Largest number of components for which every pair is evaluated by default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,26 +35,26 @@ class OGGMR(Reducer):
     """Greedy merging by distance to the original, then optimisation (Sajedi et al., ICASSP 2023, arXiv:2306.07309)."""
 
     criterion: Criterion = "angle"
-    """Distance to the original that both stages make small; the last four are no metrics."""
+    """Distance to the original that both stages minimise. The last four are not metrics."""
     optimise: bool = True
-    """Whether all parameters are optimised after merging."""
+    """Whether to optimise all parameters after merging."""
     weights_qp: bool = False
-    """Whether the weights alone are solved for after merging, which is exact and quick."""
+    """Whether to solve for the best weights alone after merging; this is exact and fast."""
     pair_filter: Annotated[int, Range(0)] | None = None
-    """Pairs looked at before each merge, those of least Runnalls cost; 0 for all. Unless given: all up to 60
-    components; beyond, 100 N / n with n of N components left, few while a merge costs little."""
+    """Number of pairs to evaluate before each merge, those of least Runnalls cost; 0 for all. Default: all pairs of up
+    to 60 components; for N > 60 components, 100 N / n pairs with n components left."""
     starts: Annotated[int, Range(1)] = 1
-    """How many starts to take the best of: own merging, Runnalls', Williams' by pairs, then k-means on samples, each
-    drawn anew."""
+    """Number of starts; the best result is kept. In this order: greedy merging by the criterion, runnalls, williams
+    (local cost), then k-means on new samples for each further start."""
     iterations: Annotated[int, Range(1)] = 2000
-    """Iterations of the optimiser at most, from each start."""
+    """Largest number of iterations of the optimiser, from each start."""
     gradient_tolerance: Annotated[float, Range(0)] = 1e-8
-    """Largest entry of the gradient at which it stops."""
+    """Tolerance of the gradient. The optimiser stops when no entry is larger."""
 
     name = "oggmr"
 
     def search(self, f: GaussianMixture, generators: Generators) -> Reduction:
-        """Both stages."""
+        """Merge from each start, then optimise."""
         starts = [self.prepared(f, start()) for start in self._starts(f, generators)]
         if not self.optimise:
             best = min(starts, key=lambda start: start.distance(f, self.criterion))
@@ -61,7 +62,7 @@ class OGGMR(Reducer):
         return best_of(f, starts, self.criterion, iterations=self.iterations, gradient=self.gradient_tolerance)
 
     def greedy(self, f: GaussianMixture) -> Reduction:
-        """The first stage: while there are more than L components, merge the pair with the smallest d(f, g_ij)."""
+        """The first stage: while more than L components are left, merge the pair with the smallest d(f, g_ij)."""
         parts, keep = Gaussians.of(f), self.pair_filter
         if keep == 0 or (keep is None and f.n_components <= ALL_PAIRS):
             return reduction_of(merge_globally(parts, self.n_components, self.criterion))
@@ -70,7 +71,7 @@ class OGGMR(Reducer):
         )
 
     def prepared(self, f: GaussianMixture, start: Reduction) -> Reduction:
-        """A start with its weights solved for, if asked."""
+        """A start, with the best weights if `weights_qp` is set."""
         if not self.weights_qp:
             return start
         weighted = replace(start, mixture=best_weights(f, start.mixture, family_of(self.criterion)))

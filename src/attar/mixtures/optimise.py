@@ -1,7 +1,7 @@
-"""All parameters of a reduced mixture, moved together until its distance to the original is least.
+"""Optimise all parameters of a reduced mixture together, to minimise its distance to the original.
 
-`attar.mixtures.objective` says what is minimised. L-BFGS begins in the frames of the start's own Gaussians, with steps
-that are longer for faint ones: counted in the coordinates of the space it takes about ten times as many.
+`attar.mixtures.objective` defines the loss. L-BFGS counts parameters in the frames of the start's own Gaussians, with
+longer steps for faint Gaussians. In the coordinates of the space it would take about ten times as many steps.
 """
 
 import math
@@ -34,19 +34,19 @@ FAMILIES: dict[str, Family] = {
     "ise": "ise",
     "l2": "ise",
 }
-"""What is minimised for each kind of distance."""
+"""The loss that is minimised for each kind of distance."""
 
 FAR = 1e10
-"""The loss of parameters that are no mixture in floating-point numbers."""
+"""Loss of parameters for which floating-point numbers overflow."""
 NOTHING = 1e-8
-"""Weights below which a component is dropped: a softmax never reaches zero."""
+"""Weight below which a component is removed, because a softmax never reaches zero."""
 
 
 def family_of(kind: str) -> Family:
-    """Which of the three criteria a kind of distance is minimised by.
+    """The loss, of three, that minimises a kind of distance.
 
     Raises:
-        InputError: An unknown kind.
+        InputError: The kind is unknown.
     """
     check_kind(kind)
     return FAMILIES[kind]
@@ -55,14 +55,14 @@ def family_of(kind: str) -> Family:
 def optimised(
     f: GaussianMixture, start: Reduction, kind: str, *, iterations: int = 2000, gradient: float = 1e-8
 ) -> Reduction:
-    """A reduction with its mixture optimised by L-BFGS; never farther from f than the start.
+    """A reduction whose mixture L-BFGS has optimised. It is never farther from f than the start.
 
     Args:
-        f: The original.
-        start: Where to begin.
-        kind: The distance to minimise.
-        iterations: At most so many.
-        gradient: Stop when no entry of the gradient is larger.
+        f: The original mixture.
+        start: The reduction to begin with.
+        kind: Kind of distance to minimise.
+        iterations: Largest number of iterations.
+        gradient: The optimiser stops when no entry of the gradient is larger.
     """
     problem = Problem.of(f, kind, start.mixture)
     end, values, evaluations = problem.minimise(start.mixture, iterations=iterations, gradient=gradient)
@@ -75,14 +75,14 @@ def optimised(
 def best_of(
     f: GaussianMixture, starts: Sequence[Reduction], kind: str, *, iterations: int = 2000, gradient: float = 1e-8
 ) -> Reduction:
-    """The nearest of several optimised starts, with the evaluations of all."""
+    """The optimised start that is nearest to f, with the evaluations of all starts."""
     ends = [optimised(f, start, kind, iterations=iterations, gradient=gradient) for start in starts]
     best = min(ends, key=lambda end: end.distance(f, kind))
     return replace(best, evaluations=sum(end.evaluations for end in ends))
 
 
 def without_empty(f: GaussianMixture, found: Reduction) -> Reduction:
-    """Without components of practically no weight; what was merged into them goes to the nearest left (by KL)."""
+    """Remove components of practically no weight; what was merged into them is assigned to the nearest one by KL."""
     kept = found.mixture.weights > NOTHING
     if kept.all():
         return found
@@ -95,47 +95,47 @@ def without_empty(f: GaussianMixture, found: Reduction) -> Reduction:
 
 @dataclass(frozen=True)
 class Problem:
-    """Bringing a mixture close to f, as a function of a vector."""
+    """The problem of bringing a mixture close to f, as a function of a vector of parameters."""
 
     kind: str
     objective: Objective
 
     @classmethod
     def of(cls, f: GaussianMixture, kind: str, start: GaussianMixture | None = None) -> "Problem":
-        """The problem of one original and one kind of distance.
+        """The problem for one original and one kind of distance.
 
         Args:
-            f: The original.
-            kind: The distance.
-            start: Its Gaussians are the frames of the parameters; unless given, f as one Gaussian is that of all.
+            f: The original mixture.
+            kind: Kind of distance.
+            start: Mixture whose Gaussians are the frames of the parameters. Default: the merge of f, for all Gaussians.
 
         Raises:
-            InputError: An unknown kind, or a covariance that is not positive definite.
+            InputError: The kind is unknown, or a covariance is not positive definite.
         """
         family = family_of(kind)
         try:
             frames = Frames.of(Gaussians.of(merge(f) if start is None else start))
         except np.linalg.LinAlgError:
-            raise InputError("a covariance to begin with is not positive definite.") from None
+            raise InputError("a covariance of the start is not positive definite; every one must be.") from None
         return cls(kind, Objective(Gaussians.of(f), family, frames))
 
     def vector(self, g: GaussianMixture) -> Float[Tensor, " parameter"]:
-        """The parameters of a mixture."""
+        """The vector of parameters of a mixture."""
         return torch.from_numpy(self.objective.vector(Gaussians.of(g)))
 
     def mixture(self, vector: Float[Tensor, " parameter"]) -> GaussianMixture:
-        """The inverse of `vector`."""
+        """The mixture of a vector: the inverse of `vector`."""
         g = self.objective.parameters(vector.numpy())
         weights, means, covariances = (torch.from_numpy(v) for v in (np.exp(g.log_weights), g.means, g.covariances))
         return GaussianMixture(weights, means, covariances, check=False)
 
     def loss(self, vector: Float[Tensor, " parameter"]) -> Float[Tensor, ""]:
-        """What is minimised, as a tensor; differentiable once."""
+        """The loss as a tensor; it is differentiable once."""
         loss: Tensor = _Loss.apply(vector, self.objective)
         return loss
 
     def distance(self, loss: float) -> float:
-        """The kind of distance that a value of the loss stands for."""
+        """The distance that a value of the loss corresponds to."""
         loss = max(loss, 0.0)
         if self.objective.family == "ise":
             value = loss * math.exp(self.objective.log_a)
@@ -154,7 +154,11 @@ class Problem:
     def minimise(
         self, start: GaussianMixture, *, iterations: int, gradient: float
     ) -> tuple[GaussianMixture, list[float], int]:
-        """The mixture at the end, the distance after each iteration, and how often the loss was computed."""
+        """Minimise the loss.
+
+        Returns:
+            The final mixture, the distance after each iteration, and the number of evaluations of the loss.
+        """
         from scipy.optimize import minimize
 
         g = Gaussians.of(start)
@@ -162,7 +166,7 @@ class Problem:
         values: list[float] = []
 
         def with_gradient(point: np.ndarray) -> tuple[float, np.ndarray]:
-            with np.errstate(all="ignore"):  # a line search may go where a covariance overflows
+            with np.errstate(all="ignore"):  # a line search may try parameters for which a covariance overflows
                 loss, slope = self.objective(first + units * point)
             return finite_or_far(loss, units * slope)
 
@@ -176,7 +180,7 @@ class Problem:
 
 
 def finite_or_far(loss: float, slope: Vector) -> tuple[float, Vector]:
-    """A loss and its gradient as an optimiser of SciPy wants them; from where they overflow it has to step back."""
+    """A loss and its gradient for an optimiser of SciPy. If they overflow, a large loss makes it step back."""
     if math.isfinite(loss) and np.isfinite(slope).all():
         return loss, slope
     return FAR, np.zeros_like(slope)

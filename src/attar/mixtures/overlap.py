@@ -1,12 +1,13 @@
-"""The log overlaps of all pairs with their derivatives in closed form, for optimisers that ask thousands of times.
+"""The log overlaps of all pairs and their derivatives in closed form, for optimisers that need them thousands of times.
 
-Same numbers as `attar.mixtures.distances.log_overlap`, many times faster for small Gaussians, in double precision. With
-R = S + T, y = m - μ and x = R⁻¹ y, the log of o = N(μ; m, R) is -½ (yᵀ R⁻¹ y + log |R| + d log 2π), and
+The numbers are those of `attar.mixtures.distances.log_overlap`, in double precision. For small Gaussians this is many
+times faster. With R = S + T, y = m - μ and x = R⁻¹ y, the log of o = N(μ; m, R) is
+-½ (yᵀ R⁻¹ y + log |R| + d log 2π), and
 
     ∂ log o / ∂μ = x = -∂ log o / ∂m        ∂ log o / ∂S = ∂ log o / ∂T = ½ (x xᵀ - R⁻¹)
 
-One sweep of [[R, y], [yᵀ, 0]] gives all that is in there. Pairs lie along the last two axes, so that a step of it is
-one vector operation over all of them.
+One sweep of [[R, y], [yᵀ, 0]] gives all these terms. Pairs lie along the last two axes, so each step of the sweep is
+one vector operation over all pairs.
 """
 
 from functools import cache
@@ -24,13 +25,13 @@ Pairs = Float[np.ndarray, "row column"]
 Work = Float[np.ndarray, "size size row column"]
 
 CELLS = 2**12
-"""Numbers worked on in one operation, where there is a choice: what fits the cache nearest to the processor."""
+"""Number of values to process in one operation if there is a choice; they fit the first-level cache."""
 
 
 def bordered(
     means: Float[np.ndarray, "dimension component"], covariances: Float[np.ndarray, "dimension dimension component"]
 ) -> Float[np.ndarray, "size size component"]:
-    """Gaussians as matrices [[S, μ], [μᵀ, 0]], two of which have all that an overlap needs."""
+    """Gaussians as matrices [[S, μ], [μᵀ, 0]]. Two such matrices suffice to compute an overlap."""
     d, count = means.shape
     matrices = np.zeros((d + 1, d + 1, count))
     matrices[:d, :d] = covariances
@@ -41,7 +42,7 @@ def bordered(
 def log_overlaps(
     rows: Float[np.ndarray, "size size row"], columns: Float[np.ndarray, "size size column"]
 ) -> tuple[Pairs, Work]:
-    """Log overlaps of every row with every column, both `bordered`, and what the sweep leaves of them."""
+    """The log overlaps of every row with every column, both `bordered`, and the matrices after the sweep."""
     d = len(rows) - 1
     negative = rows.copy()
     negative[d] *= -1
@@ -58,10 +59,10 @@ def log_overlaps(
 def slopes_of_rows(
     work: Work, slopes: Pairs
 ) -> tuple[Float[np.ndarray, "row dimension"], Float[np.ndarray, "row dimension dimension"]]:
-    """Derivatives for the means and covariances of the rows: ∂/∂μ = Σ s x and ∂/∂S = ½ Σ s (x xᵀ - R⁻¹) over columns.
+    """Derivatives for means and covariances of the rows: ∂/∂μ = Σ s x and ∂/∂S = ½ Σ s (x xᵀ - R⁻¹), over columns.
 
     Args:
-        work: What the sweep left.
+        work: The matrices after the sweep.
         slopes: Derivatives s for the log overlaps.
     """
     d = len(work) - 1
@@ -76,10 +77,10 @@ def slopes_of_rows(
 
 
 def sweep(work: Work) -> Pairs:
-    """The sweep operator on all but the last pivot, in place, on the lower triangle.
+    """The sweep operator on all pivots but the last, in place, on the lower triangle.
 
-    Of ``[[R, ·], [yᵀ, 0]]`` it leaves ``[[-R⁻¹, ·], [(R⁻¹y)ᵀ, -yᵀR⁻¹y]]``, and returns log |R|. Rows are worked on
-    together where pairs are few: the calls would cost more than the arithmetic, also of what lies above the diagonal.
+    It turns ``[[R, ·], [yᵀ, 0]]`` into ``[[-R⁻¹, ·], [(R⁻¹y)ᵀ, -yᵀR⁻¹y]]`` and returns log |R|. If pairs are few, it
+    processes several rows together, because the calls would cost more than the arithmetic above the diagonal.
     """
     size, pairs = len(work), work[0, 0].size
     tall = min(max(CELLS // pairs, 1), size)
@@ -102,7 +103,7 @@ def sweep(work: Work) -> Pairs:
 
 @cache
 def below_diagonal(dimension: int) -> tuple[Int[np.ndarray, " entry"], Int[np.ndarray, " entry"]]:
-    """Rows and columns of a matrix's entries below the diagonal, row after row."""
+    """The row and column numbers of a matrix's entries below the diagonal, row by row."""
     return np.tril_indices(dimension, -1)
 
 
@@ -112,7 +113,7 @@ def log_overlap(
     second_means: Float[Tensor, "second dimension"],
     second_covariances: Float[Tensor, "second dimension dimension"],
 ) -> Float[Tensor, "first second"]:
-    """Log overlaps of unit-weight Gaussians, every first with every second, as tensors; differentiable once."""
+    """The log overlaps of unit-weight Gaussians, every first with every second, as a tensor; differentiable once."""
     logs: Tensor = _LogOverlap.apply(first_means, first_covariances, second_means, second_covariances)
     return logs
 
@@ -121,7 +122,7 @@ class _LogOverlap(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *gaussians: Tensor) -> Tensor:
         means, covariances, other_means, other_covariances = (_last(tensor) for tensor in gaussians)
-        with np.errstate(all="ignore"):  # a line search may go where a covariance overflows: it is told NaN
+        with np.errstate(all="ignore"):  # a line search may try covariances that overflow: it gets NaN
             logs, ctx.work = log_overlaps(bordered(means, covariances), bordered(other_means, other_covariances))
         return torch.from_numpy(logs)
 
@@ -140,5 +141,5 @@ class _LogOverlap(torch.autograd.Function):
 
 
 def _last(tensor: Tensor) -> np.ndarray:
-    """The component axis last."""
+    """A tensor as an array, with the component axis moved to the end."""
     return np.ascontiguousarray(np.moveaxis(tensor.detach().numpy(), 0, -1))

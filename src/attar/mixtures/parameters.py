@@ -1,4 +1,4 @@
-"""What makes a Gaussian mixture: weights, means and covariances of one of four kinds, and what must hold of them."""
+"""The parameters of a Gaussian mixture: weights, means and covariances of one of four types, and their checks."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
@@ -14,13 +14,13 @@ COVARIANCES = {"full": "n d d", "tied": "d d", "diag": "n d", "spherical": "n"}
 """The shape of `covariances` after the batch dimensions, n components in d dimensions, by type."""
 
 ROUNDING = 1e-5
-"""How far from 1 weights may sum: what is left of single precision after a thousand components."""
+"""Largest difference from 1 of the sum of weights: the precision of float32 after a thousand components."""
 
 Values = Tensor | np.ndarray | Sequence[Any] | float
 
 
 class Parameters(NamedTuple):
-    """A mixture's numbers as they came, in the order in which `GaussianMixture` takes them."""
+    """The numbers of a mixture as they were given, in the order of `GaussianMixture`'s arguments."""
 
     weights: Values
     means: Values
@@ -29,10 +29,10 @@ class Parameters(NamedTuple):
 
 
 def as_tensor(values: Values, dtype: torch.dtype) -> Tensor:
-    """Numbers of any form as a tensor; a tensor keeps its gradient.
+    """Numbers of any form as a tensor. A tensor keeps its gradient.
 
     Raises:
-        InputError: Not numbers, or not in a regular array.
+        InputError: The values are not numbers, or not in a regular array.
     """
     if isinstance(values, Tensor):
         return values.to(dtype)
@@ -43,21 +43,21 @@ def as_tensor(values: Values, dtype: torch.dtype) -> Tensor:
 
 
 def check_type(covariance_type: str) -> None:
-    """Refuse a name that is none of the four.
+    """Refuse a name that is not one of the four types.
 
     Raises:
-        InputError: Just that.
+        InputError: The type is unknown.
     """
     if covariance_type not in COVARIANCES:
         raise unknown("covariance_type", covariance_type, COVARIANCES)
 
 
 def check_parameters(weights: Tensor, means: Tensor, covariances: Tensor, covariance_type: str) -> None:
-    """Refuse what is no mixture.
+    """Refuse parameters that are not a mixture.
 
     Raises:
-        InputError: Shapes that do not fit, NaN, a negative weight, weights that do not sum to 1, or a covariance that
-            is not symmetric and positive definite, with the number of its component.
+        InputError: Shapes do not fit, a number is NaN, a weight is negative, the weights do not sum to 1, or a
+            covariance is not symmetric and positive definite. The message names the component.
     """
     _check_shapes(weights, means, covariances, covariance_type)
     weights, means, covariances = weights.detach(), means.detach(), covariances.detach()
@@ -82,14 +82,14 @@ def _check_shapes(weights: Tensor, means: Tensor, covariances: Tensor, covarianc
         raise InputError(f"weights have shape {tuple(weights.shape)}; with these means it must be {(*batch, n)}.")
     if covariances.shape != wanted:
         raise InputError(
-            f"covariances have shape {tuple(covariances.shape)}; {covariance_type} ones of {n} components "
-            f"in {d} dimensions have {wanted}."
+            f"covariances have shape {tuple(covariances.shape)}; {covariance_type} covariances of {n} components "
+            f"in {d} dimensions must have {wanted}."
         )
 
 
 def _check_weights(weights: Tensor) -> None:
     if weights.isnan().any():
-        return  # said by the check for finite numbers
+        return  # the check for finite numbers reports it
     wrong = (weights < 0).nonzero()
     if len(wrong):
         place = wrong[0].tolist()
@@ -121,7 +121,8 @@ def _check_matrices(values: Tensor, batch: int, *, tied: bool) -> None:
     if uneven.any():
         raise InputError(f"the covariance of {_place(uneven, batch, tied=tied)} is not symmetric.")
     factor, failed = torch.linalg.cholesky_ex(values)
-    # A pivot is the variance of a coordinate given those before it: zero, or not, beside the coordinate's own.
+    # A pivot is the variance of a coordinate given the coordinates before it. It must not be negligible compared with
+    # the coordinate's own variance.
     pivots, own = factor.diagonal(dim1=-2, dim2=-1).square(), values.diagonal(dim1=-2, dim2=-1)
     singular = (pivots <= 4 * values.shape[-1] * torch.finfo(values.dtype).eps * own).any(-1)
     bad = (failed != 0) | singular

@@ -1,4 +1,4 @@
-"""Candidate pairs of a greedy search, with what is known of each, in arrays that grow."""
+"""Candidate pairs of a greedy search, with the known values of each, in arrays that grow."""
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -10,7 +10,7 @@ Values = Float[np.ndarray, " pair"]
 
 
 class Pool:
-    """Candidate pairs in arrays that grow, without order: a removed pair's place is taken by the last one."""
+    """Candidate pairs in arrays that grow, in no order: the last pairs take the places of removed ones."""
 
     def __init__(self, dimension: int, capacity: int) -> None:
         self.dimension, self.size = dimension, 0
@@ -20,34 +20,34 @@ class Pool:
 
     @property
     def cost(self) -> Values:
-        """What the filter goes by."""
+        """The cost by which the filter selects pairs."""
         return self.numbers[0]
 
     @property
     def with_f(self) -> Values:
-        """<f,φ_m>."""
+        """The inner product <f,φ_m> of each pair's merge."""
         return self.numbers[1]
 
     @property
     def with_g(self) -> Values:
-        """<g,φ_m>."""
+        """The inner product <g,φ_m> of each pair's merge."""
         return self.numbers[2]
 
     @property
     def lost(self) -> Values:
-        """‖D‖²."""
+        """The merge error ‖D‖² of each pair."""
         return self.numbers[3]
 
     def keys(self, count: int) -> Places:
-        """One number for each pair of so many components."""
+        """A unique number for each pair, if there are `count` components."""
         return self.first[: self.size] * count + self.second[: self.size]
 
     def touches(self, component: int) -> Bool[np.ndarray, " pair"]:
-        """Which pairs have a component."""
+        """Whether each pair contains a component."""
         return (self.first[: self.size] == component) | (self.second[: self.size] == component)
 
     def add(self, first: Places, second: Places, cost: Values | float = 0.0) -> None:
-        """New pairs, about which nothing but the filter's cost is known."""
+        """Add pairs of which only the filter's cost is known."""
         end = self.size + len(first)
         if end > len(self.first):
             self._grow(max(end, 2 * len(self.first)))
@@ -56,7 +56,7 @@ class Pool:
         self.size = end
 
     def fill(self, places: Places, merge: Gaussians, with_f: Values, with_g: Values, lost: Values) -> None:
-        """What is now known of some pairs."""
+        """Store the computed values of some pairs."""
         d = self.dimension
         self.with_f[places], self.with_g[places], self.lost[places] = with_f, with_g, lost
         self.numbers[4][places], self.numbers[5][places] = merge.weights, merge.log_determinants
@@ -74,7 +74,7 @@ class Pool:
         return self.gaussians(np.array([place]))
 
     def remove(self, places: Places) -> None:
-        """Forget some pairs."""
+        """Remove some pairs."""
         kept = self.size - len(places)
         holes = places[places < kept]
         stays = np.ones(self.size - kept, dtype=bool)

@@ -1,6 +1,6 @@
 """A picture of a mixture before and after: density curves in one dimension, ellipses in two.
 
-More dimensions are looked at along the two in which the original spreads most.
+In more dimensions it shows the plane of the original's two largest principal components.
 """
 
 import io
@@ -13,11 +13,11 @@ from attar.mixtures.mixture import GaussianMixture
 
 BEFORE, AFTER = "#9aa5b1", "#c2410c"
 DEVIATIONS = 1.5
-"""Standard deviations at which an ellipse is drawn."""
+"""Number of standard deviations at which an ellipse is drawn."""
 
 
 def preview(original: GaussianMixture, reduced: GaussianMixture) -> bytes | None:
-    """A PNG of both mixtures, or None where matplotlib is not installed."""
+    """A PNG of both mixtures, or None if matplotlib is not installed."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -64,7 +64,7 @@ def _ellipses(axis: Any, mixture: GaussianMixture, colour: str) -> None:
 
 
 def _plane(original: GaussianMixture) -> torch.Tensor:
-    """Two directions as rows: the axes themselves in two dimensions, else the first two principal ones."""
+    """Two directions as rows: the axes themselves in two dimensions, else the first two principal components."""
     d = original.dimension
     if d == 2:
         return torch.eye(2, dtype=original.means.dtype)

@@ -1,7 +1,7 @@
-"""The best weights for fixed Gaussians: a convex quadratic programme, solved exactly by an active set.
+"""The best weights for fixed Gaussians: a convex quadratic programme, solved exactly by an active-set method.
 
-With H_ij = <φ_i,φ_j> and h_i = <f,φ_i>, ISE = wᵀ H w - 2 hᵀ w + <f,f>. Weights must stay non-negative: without that,
-the least ISE can be reached by no density.
+With H_ij = <φ_i,φ_j> and h_i = <f,φ_i>, ISE = wᵀ H w - 2 hᵀ w + <f,f>. Weights must stay non-negative. Otherwise the
+function of least ISE may not be a density.
 """
 
 from typing import Literal
@@ -16,27 +16,27 @@ from attar.mixtures.mixture import GaussianMixture
 Vector = Float[np.ndarray, " component"]
 Free = Bool[np.ndarray, " component"]
 Family = Literal["rho", "nise", "ise"]
-"""Criteria with the same minimum: of the angle, chord and Cauchy-Schwarz; of NISE and Tanimoto; of the ISE."""
+"""Families of distances with the same minimum: angle, chord and Cauchy-Schwarz; NISE and Tanimoto; ISE."""
 
 
 def best_weights(f: GaussianMixture, g: GaussianMixture, family: Family = "ise") -> GaussianMixture:
-    """The mixture g with the weights that bring it closest to f, its Gaussians unchanged.
+    """The mixture g with the weights that bring it closest to f. Its Gaussians are unchanged.
 
-    ISE over the simplex is one quadratic programme. The angle does not see a mixture's length, so its minimum is the
-    projection of f onto the cone of the Gaussians, scaled. NISE = 1 - 2 hᵀw / (a + wᵀHw) is a ratio, and Dinkelbach's
-    iteration turns it into a few programmes.
+    To minimise the ISE over the simplex is one quadratic programme. The angle does not depend on a mixture's length, so
+    its minimum is the scaled projection of f onto the cone of the Gaussians. NISE = 1 - 2 hᵀw / (a + wᵀHw) is a ratio;
+    Dinkelbach's iteration turns it into a few quadratic programmes.
 
     Args:
-        f: The original.
+        f: The original mixture.
         g: A reduced mixture.
-        family: What to minimise.
+        family: The family of distances to minimise.
     """
     weights = solve_weights(Gaussians.of(f), Gaussians.of(g), family)
     return GaussianMixture(torch.from_numpy(weights), g.means, g.covariances, g.covariance_type, check=False)
 
 
 def solve_weights(f: Gaussians, g: Gaussians, family: Family = "ise") -> Vector:
-    """The weights of `best_weights`."""
+    """The weights of `best_weights`, as an array."""
     scale = float(log_self(f).max())
     gram = np.exp(log_table(g, g) - scale)
     target = np.exp(log_table(g, f) - scale) @ f.weights
@@ -60,12 +60,12 @@ def solve_weights(f: Gaussians, g: Gaussians, family: Family = "ise") -> Vector:
 def simplex_minimum(
     gram: Float[np.ndarray, "component component"], target: Vector, start: Vector | None = None
 ) -> Vector:
-    """The least wᵀ H w - 2 hᵀ w over w ≥ 0, Σ w = 1.
+    """The weights that minimise wᵀ H w - 2 hᵀ w over w ≥ 0, Σ w = 1.
 
     Args:
-        gram: H.
-        target: h.
-        start: Weights not far from the best, from where few steps are left; the best corner unless given.
+        gram: The matrix H.
+        target: The vector h.
+        start: Weights close to the best ones, so that few steps are needed. Default: the best single Gaussian.
     """
     if start is None:
         weights = np.zeros(len(target))
@@ -77,13 +77,13 @@ def simplex_minimum(
 
 
 def nonnegative_minimum(gram: Float[np.ndarray, "component component"], target: Vector) -> Vector:
-    """The least wᵀ H w - 2 hᵀ w over w ≥ 0, non-negative least squares as Lawson and Hanson solve it."""
+    """The weights that minimise wᵀ H w - 2 hᵀ w over w ≥ 0: non-negative least squares by Lawson and Hanson."""
     nothing = np.zeros(len(target))
     return _active_set(gram, target, nothing, nothing > 0, total=False)
 
 
 def _active_set(gram: np.ndarray, target: Vector, weights: Vector, free: Free, *, total: bool) -> Vector:
-    """Free one weight at a time, the one that gains most, and step back to the boundary when others turn negative."""
+    """Free one weight at a time, the one that gains most. Step back to the boundary if others become negative."""
     tolerance = 1e-12 * max(float(np.abs(target).max()), float(gram.diagonal().max()))
     for _ in range(20 * len(weights)):
         gain = target - gram @ weights
@@ -97,7 +97,7 @@ def _active_set(gram: np.ndarray, target: Vector, weights: Vector, free: Free, *
 
 
 def _on_its_face(gram: np.ndarray, target: Vector, weights: Vector, free: Free, *, total: bool) -> tuple[Vector, Free]:
-    """The least with some weights free, the others zero; those that would turn negative on the way are let go."""
+    """The minimum with some weights free and the others zero. Weights that would become negative are fixed at zero."""
     while free.any():
         wanted = _least(gram, target, free, total=total)
         if (wanted[free] > 0).all():
@@ -111,7 +111,7 @@ def _on_its_face(gram: np.ndarray, target: Vector, weights: Vector, free: Free, 
 
 
 def _least(gram: np.ndarray, target: Vector, free: Free, *, total: bool) -> Vector:
-    """The unconstrained minimum in the free weights; least squares, because equal Gaussians make H singular."""
+    """The unconstrained minimum in the free weights, by least squares, because equal Gaussians make H singular."""
     size = int(free.sum())
     matrix, right = gram[np.ix_(free, free)], target[free]
     if total:

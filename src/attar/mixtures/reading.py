@@ -1,4 +1,4 @@
-"""How Gaussian mixtures are read: settings, and what is told of a source."""
+"""How Gaussian mixtures are read: the settings, and the description of a source."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ ENDINGS = (".npy", ".csv")
 
 
 def looks_like(data: str) -> bool:
-    """Whether a name, a file or a folder is of a mixture, or of a table of samples."""
+    """Whether a name, a file or a folder holds a mixture or a table of samples."""
     path = Path(data)
     if data in NAMED or path.suffix in ENDINGS or (path / "mixture.safetensors").is_file():
         return True
@@ -29,19 +29,19 @@ def looks_like(data: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading(tasks.Reading):
-    """How mixtures are read."""
+    """Settings with which mixtures are read."""
 
     fit_components: Annotated[int, Range(1)] = 40
-    """Components of the mixture that is fitted first, where the data is a table of samples."""
+    """Number of components of the mixture that is fitted first if the data is a table of samples."""
 
     def load(self, data: Any) -> "MixtureSource":
-        """The source that data stand for."""
+        """The mixture of some data, as a source."""
         from attar.mixtures.sources import load
 
         return load(data, fit_components=self.fit_components)
 
     def describe(self, source: "MixtureSource") -> str:
-        """The heaviest components, with their means."""
+        """The source in a line, and its heaviest components with their means."""
         mixture, shown = source.mixture, 10
         lines = [str(source), f"fingerprint {source.fingerprint}"]
         heaviest = mixture.weights.argsort(descending=True)[:shown].tolist()

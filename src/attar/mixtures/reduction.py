@@ -1,6 +1,6 @@
-"""What all reducers share: the settings that the command knows, and the result.
+"""The parts that all reducers share: the settings that the command knows, and the result.
 
-A reducer is settings with a `search`; `reduce` checks, times and labels what it finds.
+A reducer is a settings class with a method `search`. `reduce` checks the mixture, runs the search and times it.
 """
 
 import time
@@ -30,28 +30,27 @@ from attar.mixtures.sources import MixtureSource
 
 @dataclass(frozen=True)
 class Reduction:
-    """A mixture of fewer components, and how it came about."""
+    """A mixture of fewer components, and how it was found."""
 
     mixture: GaussianMixture
-    """With full covariances, whatever the original's: merged components have no other kind."""
+    """The reduced mixture. Its covariances are full for any original, because merged components have no other type."""
     assignment: Int[Tensor, " component"]
-    """For each original component, the one it was merged into before anything was optimised."""
+    """For each original component, the number of the component it was merged into, before any optimisation."""
     trace: tuple[float, ...]
-    """What the method itself looks at, step by step: costs of merges or distances after them, then an optimiser's
-    values."""
+    """Values of the method, step by step: costs of merges, objectives, or distances to the original."""
     evaluations: int
-    """Candidate pairs, partitions or parameter values that were tried."""
+    """Number of candidate pairs, partitions or parameter values that were tried."""
     seconds: float = 0.0
-    """Wall time."""
+    """Wall time of the reduction."""
 
     def distance(self, original: GaussianMixture, kind: str = "angle") -> float:
-        """How far it is from the original, in any kind of `attar.mixtures.distances`."""
+        """Distance from the original, of any kind in `attar.mixtures.distances`."""
         return float(distance(original, self.mixture, kind))
 
 
 @dataclass
 class Reducing:
-    """A mixture before and after; what was found is not kept, since it is one step."""
+    """A mixture and its reduction. The result is not saved between steps, because there is only one step."""
 
     source: MixtureSource = rebuilt()
     found: Reduction = rebuilt(default=None)
@@ -59,10 +58,10 @@ class Reducing:
 
 @dataclass(frozen=True, kw_only=True)
 class Reducer(Settings):
-    """Settings that every reducer has, and what the command asks of it."""
+    """Settings that every reducer has, and the methods that the command needs."""
 
     n_components: Annotated[int, Range(1)] = 10
-    """Components to leave."""
+    """Number of components of the reduced mixture."""
 
     moved = MappingProxyType({"fit_components": None})  # it belongs to how a table is read
     name = "reducer"
@@ -70,23 +69,23 @@ class Reducer(Settings):
 
     @abstractmethod
     def search(self, f: GaussianMixture, generators: Generators) -> Reduction:
-        """Find the reduced mixture of a checked one with more components than asked for."""
+        """Reduce a mixture that was checked and has more than `n_components` components."""
 
     def check(self, f: GaussianMixture) -> None:
-        """Refuse what the method cannot do, before the work begins."""
+        """Refuse a mixture that the method cannot reduce, before the work begins."""
 
     def reduce(self, f: GaussianMixture, *, seed: int = 0) -> Reduction:
-        """A mixture of `n_components` in place of f, which is returned as it is where it has no more than that.
+        """Reduce f to `n_components` components. If it has exactly as many, its parameters are unchanged.
 
         Args:
             f: A single mixture.
             seed: Seed of every random start.
 
         Raises:
-            InputError: A batch, or fewer components than asked for.
+            InputError: f is a batch, or has fewer than `n_components` components.
         """
         if f.batch_shape:
-            raise InputError(f"this is a batch of mixtures, {f.batch_shape}; reduce them one by one: f[0], f[1].")
+            raise InputError(f"this is a batch of mixtures, {f.batch_shape}. Reduce them one by one: f[0], f[1].")
         self._check_count(f)
         start = time.perf_counter()
         if self.n_components == f.n_components:
@@ -103,10 +102,10 @@ class Reducer(Settings):
             )
 
     def resolve(self, source: MixtureSource, runtime: Runtime) -> Self:
-        """Nothing is left open.
+        """The settings unchanged, after a check; no setting depends on the source.
 
         Raises:
-            InputError: More components are asked for than there are, or the method is not for so many.
+            InputError: The mixture has fewer than `n_components` components, or the method cannot reduce it.
         """
         self._check_count(source.mixture)
         if self.n_components < source.mixture.n_components:
@@ -115,20 +114,20 @@ class Reducer(Settings):
 
     @property
     def total_steps(self) -> int:
-        """A reduction is one step."""
+        """The number of steps: a reduction is one step."""
         return 1
 
     def build(self, source: MixtureSource, runtime: Runtime) -> Reducing:
-        """The mixture as it is."""
+        """The state before the step: the mixture unchanged."""
         return Reducing(source)
 
     def step(self, state: Reducing, runtime: Runtime) -> Metrics:
-        """Reduce it."""
+        """Reduce the mixture."""
         state.found = self.reduce(state.source.mixture, seed=runtime.seed)
         return {"evaluations": float(state.found.evaluations)}
 
     def result(self, state: Reducing, runtime: Runtime) -> ReducedMixture:
-        """The reduced mixture beside the original."""
+        """The artefact: the reduced mixture and the original."""
         found, original = state.found, state.source.mixture
         origin = Origin.made(state.source, self, runtime)
         return ReducedMixture(
@@ -137,7 +136,7 @@ class Reducer(Settings):
 
 
 def reduction_of(merging: Merged) -> Reduction:
-    """What a search by merging found."""
+    """The result of a search by merging, as a reduction."""
     return Reduction(
         merging.components.mixture(),
         torch.from_numpy(merging.labels.astype(np.int64)),

@@ -1,7 +1,7 @@
 """Runnalls: merge the pair that adds least to an upper bound of the Kullback-Leibler divergence.
 
-The one to take where speed counts, or where broad and faint components matter: distances built on squared densities
-hardly see those. In trackers it loses no more targets than methods with a smaller ISE.
+Choose it if speed matters, or if broad and faint components matter: distances of squared densities hardly depend on
+those. In trackers it loses no more targets than methods with a smaller ISE.
 Runnalls, Kullback-Leibler Approach to Gaussian Mixture Reduction, IEEE Transactions on Aerospace and Electronic
 Systems 43(3), 2007.
 """
@@ -25,12 +25,12 @@ class Runnalls(Reducer):
     name = "runnalls"
 
     def search(self, f: GaussianMixture, generators: Generators) -> Reduction:
-        """Merge the cheapest pair until enough are gone."""
+        """Merge the cheapest pair until `n_components` are left."""
         return reduction_of(merge_cheapest(Gaussians.of(f), self.n_components, kl_bound))
 
 
 def kl_bound(first: Gaussians, second: Gaussians, merge: Gaussians) -> Float[np.ndarray, " pair"]:
-    """B(i,j) = ½ [(w_i + w_j) log|P_ij| - w_i log|S_i| - w_j log|S_j|] ≥ 0, zero for equal Gaussians, in nats."""
+    """B(i,j) = ½ [(w_i + w_j) log|P_ij| - w_i log|S_i| - w_j log|S_j|] ≥ 0, in nats; it is 0 for equal Gaussians."""
     bound = merge.weights * merge.log_determinants
     bound -= first.weights * first.log_determinants + second.weights * second.log_determinants
     return np.maximum(0.5 * bound, 0.0)

@@ -1,6 +1,6 @@
-"""Salmond: merge the pair whose means lie closest, on the scale of the whole mixture.
+"""Salmond: merge the pair whose means are closest, on the scale of the whole mixture.
 
-The oldest of the greedy rules. It sees means and weights but no covariances, and is here to compare with.
+This is the oldest greedy rule. It uses means and weights but not the components' covariances. It serves as a reference.
 Salmond, Mixture Reduction Algorithms for Target Tracking in Clutter, SPIE Signal and Data Processing of Small
 Targets, 1990.
 """
@@ -19,12 +19,12 @@ from attar.mixtures.reduction import Reducer, Reduction, reduction_of
 
 @dataclass(frozen=True, kw_only=True)
 class Salmond(Reducer):
-    """Merge by the spread that it moves into a component (Salmond, SPIE 1990)."""
+    """Merge the pair that moves the least spread into a component (Salmond, SPIE 1990)."""
 
     name = "salmond"
 
     def search(self, f: GaussianMixture, generators: Generators) -> Reduction:
-        """Merge the cheapest pair until enough are gone; P_0 is the covariance of f throughout."""
+        """Merge the cheapest pair until `n_components` are left. P_0 is always the covariance of f."""
         cost = moved_spread(f.covariance().numpy())
         return reduction_of(merge_cheapest(Gaussians.of(f), self.n_components, cost))
 

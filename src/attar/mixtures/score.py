@@ -1,4 +1,4 @@
-"""How near a reduced mixture is to its original, beside what the cheap rivals leave with as many components."""
+"""The distance of a reduced mixture from its original, beside the results of cheap methods with as many components."""
 
 import time
 from collections.abc import Sequence
@@ -18,18 +18,18 @@ from attar.mixtures.starts import sampled_start
 
 
 def measure(mixtures: Sequence[ReducedMixture], how: Scoring, runtime: Runtime) -> Evaluation:
-    """Distances from the original, and those of rivals.
+    """Measure the distances of reduced mixtures from their originals, and those of rivals.
 
     Args:
-        mixtures: Reduced mixtures; those that differ only in their seed make one row.
-        how: Which distances, and whether rivals are measured.
+        mixtures: Reduced mixtures. Mixtures that differ only in their seed share a row.
+        how: Settings: which distances, and whether rivals are measured.
         runtime: Its seed draws the samples of k-means.
 
     Raises:
-        InputError: No mixture, or an unknown distance.
+        InputError: There is no mixture or no distance, or a distance is unknown.
     """
     if not mixtures or not how.distances:
-        raise InputError("there is nothing to measure: give a reduced mixture, and one distance or more.")
+        raise InputError("there is nothing to measure. Give at least one reduced mixture and one distance.")
     for kind in how.distances:
         check_kind(kind)
     start, rows = time.perf_counter(), []
@@ -43,7 +43,7 @@ def measure(mixtures: Sequence[ReducedMixture], how: Scoring, runtime: Runtime) 
 
 
 def _rivals(one: ReducedMixture, runtime: Runtime) -> dict[str, Reduction]:
-    """The same original with as many components, by the cheap ways; not by the one that made this mixture."""
+    """The original reduced to as many components by cheap methods, except the method that made this mixture."""
     f, count = one.original.plain(), one.mixture.n_components
     rivals = {"k-means of samples": sampled_start(f, count, "k-means", runtime.generator("k-means"))}
     if one.origin.method != Runnalls.name:

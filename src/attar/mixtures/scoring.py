@@ -1,4 +1,4 @@
-"""How reduced mixtures are measured: by their distance from the original, which lies beside them."""
+"""How reduced mixtures are measured: by their distance from the original, which is part of the artefact."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,20 +12,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring(tasks.Scoring):
-    """Which distances are taken, and whether rivals are."""
+    """Settings of the measurement: which distances, and whether rivals are measured."""
 
     distances: tuple[str, ...] = ("angle", "nise", "ise")
-    """Kinds of `attar.mixtures.KINDS`."""
+    """Distances to measure, of the kinds in `attar.mixtures.KINDS`."""
     beside: Literal["run", "skip"] = "run"
-    """What a score is read with: as many components by Runnalls' merging, and by k-means of samples."""
+    """Whether to run the rivals: Runnalls' merging and k-means of samples, with as many components."""
 
     @property
     def reads(self) -> bool:
-        """The original lies in the artefact."""
+        """Whether the measurement reads data: no, because the original is in the artefact."""
         return False
 
     def measure(self, artefacts: Sequence[Any], source: Any, runtime: Any) -> "Evaluation":
-        """A row for each method, a column for each distance."""
+        """An evaluation with a row for each method and a column for each distance."""
         from attar.mixtures.score import measure
 
         return measure(artefacts, self, runtime)

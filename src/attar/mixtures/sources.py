@@ -1,6 +1,6 @@
-"""Mixtures to reduce: from a file, from an artefact, from a table of samples, or one of the standard ones.
+"""Mixtures to reduce: from a file, from an artefact, from a table of samples, or a named one.
 
-A table needs no header; every column is a number, every row a sample.
+A table needs no header. Every row is a sample and every column is a coordinate.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from attar.mixtures.mixture import GaussianMixture
 TABLES = (".npy", ".csv", ".parquet")
 NAMED = ("digits", "standard-1d")
 FITTED = 40
-"""Components of a mixture that is fitted to samples, unless told."""
+"""Default number of components of a mixture that is fitted to samples."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class MixtureSource:
     mixture: GaussianMixture
     name: str
     origin: str
-    """A word about it: read, or fitted to what."""
+    """How the mixture was obtained, in a few words: read from a file, or fitted to which samples."""
 
     @property
     def fingerprint(self) -> str:
@@ -43,15 +43,15 @@ class MixtureSource:
 
 
 def load(data: Any, *, fit_components: int = FITTED) -> MixtureSource:
-    """Read, or fit, a mixture.
+    """Read a mixture, or fit one to samples.
 
     Args:
         data: `digits`, `standard-1d`, a mixture's file (.safetensors, .json), an artefact's folder, a table of samples
             (.npy, .csv, .parquet), or in Python a mixture (attar's, scikit-learn's or torch's) or an array of samples.
-        fit_components: Components of a mixture that is fitted to samples.
+        fit_components: Number of components of a mixture that is fitted to samples.
 
     Raises:
-        InputError: Nothing of the sort, or unusable.
+        InputError: The data are none of these, or cannot be used.
     """
     if isinstance(data, MixtureSource):
         return data
@@ -70,8 +70,8 @@ def _named(data: str | Path, fit_components: int) -> MixtureSource:
         return MixtureSource(ReducedMixture.load(path).mixture, path.name, "a reduced mixture")
     if not path.is_file():
         raise InputError(
-            f"{data!r} is no file or artefact, and not one of {', '.join(NAMED)}; mixtures are in "
-            f"{' or '.join(ENDINGS)} files, samples in {', '.join(TABLES)}."
+            f"{data!r} is not a file, an artefact or one of {', '.join(NAMED)}. Give a mixture as a "
+            f"{' or '.join(ENDINGS)} file, or samples as {', '.join(TABLES)}."
         )
     if path.suffix in ENDINGS:
         return MixtureSource(GaussianMixture.load(path), path.stem, "as in the file")
@@ -84,7 +84,7 @@ def read_table(path: Path) -> np.ndarray:
     """The samples of a table, `[sample, dimension]`.
 
     Raises:
-        InputError: Damaged, or with anything but numbers in it.
+        InputError: The file is damaged, or holds something else than numbers.
     """
     try:
         if path.suffix == ".npy":
@@ -99,15 +99,15 @@ def read_table(path: Path) -> np.ndarray:
         values = np.asarray(values, dtype=float)
     except (ValueError, TypeError, OSError) as error:
         first = str(error).splitlines()[0]
-        raise InputError(f"{path} is no table of numbers: {first}") from None
+        raise InputError(f"{path} is not a table of numbers ({first}).") from None
     return values
 
 
 def fit(samples: np.ndarray, n_components: int, *, name: str = "the samples") -> GaussianMixture:
-    """A mixture of full covariances fitted by scikit-learn's EM: seed 0, reg_covar 1e-3 of the mean variance.
+    """Fit a mixture of full covariances by scikit-learn's EM, with seed 0 and reg_covar 1e-3 of the mean variance.
 
     Raises:
-        InputError: Not a table, NaN, or fewer samples than components.
+        InputError: The samples are not a table, are all the same point, hold NaN, or are fewer than the components.
     """
     import warnings
 
@@ -116,16 +116,16 @@ def fit(samples: np.ndarray, n_components: int, *, name: str = "the samples") ->
 
     samples = samples[:, None] if samples.ndim == 1 else samples
     if samples.ndim != 2 or not samples.size:
-        raise InputError(f"{name}: samples of shape {samples.shape}; they must be [sample, dimension].")
+        raise InputError(f"{name}: the samples have shape {samples.shape}; they must be [sample, dimension].")
     wrong = np.argwhere(~np.isfinite(samples))
     if len(wrong):
         row, column = wrong[0].tolist()
         raise InputError(f"{name}: row {row}, column {column} is {samples[row, column]}; every number must be finite.")
     if len(samples) < n_components:
-        raise InputError(f"{name}: {len(samples)} samples cannot be fitted by {n_components} components.")
+        raise InputError(f"{name}: {len(samples)} samples are too few for {n_components} components. Ask for fewer.")
     scale = float(samples.var(axis=0).mean())
     if scale == 0:
-        raise InputError(f"{name}: all samples are the same point, which no mixture describes.")
+        raise InputError(f"{name}: all samples are the same point; a mixture needs samples that differ.")
     model = Fitted(n_components, random_state=0, reg_covar=1e-3 * scale)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -134,7 +134,7 @@ def fit(samples: np.ndarray, n_components: int, *, name: str = "the samples") ->
 
 
 def standard_1d() -> GaussianMixture:
-    """Ten components in one dimension, the test of most papers on mixture reduction; targets are 5 and 6."""
+    """Ten components in one dimension, the test of most papers on mixture reduction. Targets are 5 and 6."""
     weights = [0.03, 0.18, 0.12, 0.19, 0.02, 0.16, 0.06, 0.10, 0.08, 0.06]
     means = [1.45, 2.20, 0.67, 0.48, 1.49, 0.91, 1.01, 1.42, 2.77, 0.89]
     variances = [0.0487, 0.0305, 0.1171, 0.0174, 0.0295, 0.0102, 0.0323, 0.0380, 0.0115, 0.0679]
@@ -144,13 +144,13 @@ def standard_1d() -> GaussianMixture:
 def random_mixture(
     n_components: int, dimension: int, generator: torch.Generator, *, spread: float = 3.0, size: float = 50.0
 ) -> GaussianMixture:
-    """The random mixtures of the field: w ~ Dirichlet(1), μ ~ U[0, 3]^d, S ~ Wishart(d + 1, I / 50).
+    """A random mixture as in the literature: w ~ Dirichlet(1), μ ~ U[0, 3]^d, S ~ Wishart(d + 1, I / 50).
 
     Args:
-        n_components: Components.
-        dimension: Dimension.
-        generator: Draws them.
-        spread: Side of the cube of the means.
+        n_components: Number of components.
+        dimension: Dimension of the space, d.
+        generator: Generator that draws the parameters.
+        spread: Side of the cube in which the means lie.
         size: Inverse scale of the covariances.
     """
     real = torch.float64
@@ -162,7 +162,7 @@ def random_mixture(
 
 @cache
 def digits_mixture(n_components: int = 40, *, random_state: int = 0) -> GaussianMixture:
-    """scikit-learn's digits in two principal components, each of unit deviation, fitted with full covariances."""
+    """A mixture of full covariances, fitted to scikit-learn's digits in two principal components of unit deviation."""
     from sklearn.mixture import GaussianMixture as Fitted
 
     model = Fitted(n_components, random_state=random_state, reg_covar=1e-3)
@@ -207,4 +207,4 @@ def _of_object(data: Any, fit_components: int) -> MixtureSource:
         return _of_samples(np.asarray(data, dtype=float), "samples", fit_components)
     if hasattr(data, "covariance_type"):
         return MixtureSource(GaussianMixture.from_sklearn(data), "a mixture", "of scikit-learn")
-    raise InputError(f"{type(data).__name__} is no mixture and no table of samples.")
+    raise InputError(f"{type(data).__name__} is neither a mixture nor a table of samples. Give one of these.")

@@ -1,4 +1,4 @@
-"""Reduced mixtures to begin with that owe nothing to merging: clusters of samples, or EM on them."""
+"""Reduced mixtures to begin with that do not depend on merging: clusters of samples, or EM on samples."""
 
 from typing import Literal
 
@@ -10,19 +10,19 @@ from attar.mixtures.mixture import GaussianMixture
 from attar.mixtures.reduction import Reduction
 
 SAMPLES = 10_000
-"""Points drawn from the original, as many as in the CTDGMR paper's experiments."""
+"""Number of points drawn from the original, as in the experiments of the CTDGMR paper."""
 
 
 def sampled_start(
     f: GaussianMixture, n_components: int, start: Literal["k-means", "em"], generator: torch.Generator
 ) -> Reduction:
-    """A mixture of clusters of samples from f, or one fitted to them by EM.
+    """A mixture made of clusters of samples from f, or fitted to samples from f by EM.
 
     Args:
-        f: The original.
-        n_components: Clusters.
-        start: Which of the two.
-        generator: Draws the samples and the first centres.
+        f: The original mixture.
+        n_components: Number of clusters or components.
+        start: Whether to cluster by k-means or to fit by EM.
+        generator: Generator that draws the samples and the first centres.
     """
     import warnings
 

@@ -1,8 +1,9 @@
-"""A tracker whose mixture grows at every step and has to be reduced: what a reducer is worth downstream.
+"""A tracker whose mixture grows at every step and has to be reduced; it tests what a reducer is worth in use.
 
-One target flies in the plane, quietly or in a turn of speed, and is seen among false alarms or not at all. Prediction
-multiplies the components by the kinds of motion, data association by the measurements that each could have caused, and
-a reducer brings them back. State: position and velocity in two dimensions, in metres and metres per second.
+One target flies in the plane. It moves steadily or accelerates strongly, and is detected among false alarms or not at
+all. Prediction multiplies the number of components by the number of kinds of motion. Data association multiplies it by
+the number of measurements plus one. A reducer then lowers it again. The state is position and velocity in two
+dimensions, in metres and metres per second.
 """
 
 from dataclasses import dataclass
@@ -23,64 +24,64 @@ REAL = torch.float64
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """A target and a sensor."""
+    """Parameters of a target and a sensor."""
 
     steps: int = 30
-    """Steps of a flight."""
+    """Number of steps of a flight."""
     interval: float = 1.0
-    """Seconds between them."""
+    """Time between two steps, in seconds."""
     accelerations: tuple[float, ...] = (0.5, 6.0)
     """Standard deviations of the random acceleration in each kind of motion, in m/s²."""
     odds: tuple[float, ...] = (0.9, 0.1)
-    """Their probabilities, drawn anew at each step."""
+    """Probability of each kind of motion. The kind is drawn again at each step."""
     noise: float = 3.0
     """Standard deviation of a measured coordinate, in metres."""
     detection: float = 0.8
-    """Probability that the target is seen."""
+    """Probability that the target is detected."""
     clutter: float = 1e-3
-    """False alarms per square metre."""
+    """Mean number of false alarms per square metre."""
     side: float = 200.0
     """Side of the square around the target in which false alarms are drawn, in metres."""
     forget: float = 1e-5
-    """Weight below which a hypothesis is dropped before reduction, by whatever method."""
+    """Weight at or below which a hypothesis is removed before the reduction, with every method."""
     lost: float = 30.0
-    """Distance in metres from which on the last estimates count as of something else."""
+    """Mean error of the last three estimates, in metres, above which the target counts as lost."""
 
     @property
     def motion(self) -> Float[Tensor, "4 4"]:
-        """F: positions move on by velocity."""
+        """The matrix F of motion: the velocity changes the position."""
         motion = torch.eye(4, dtype=REAL)
         motion[0, 2] = motion[1, 3] = self.interval
         return motion
 
     @property
     def push(self) -> Float[Tensor, "4 2"]:
-        """G: what an acceleration, constant for one interval, does."""
+        """The matrix G: the effect of an acceleration that is constant for one interval."""
         t = self.interval
         return torch.tensor([[t * t / 2, 0], [0, t * t / 2], [t, 0], [0, t]], dtype=REAL)
 
 
 @dataclass(frozen=True)
 class Flight:
-    """What happened, and what was seen of it."""
+    """The true states of a target, and the measurements."""
 
     truth: Step
     seen: tuple[Measurements, ...]
-    """Measurements of each step, the target's (if any) among false alarms."""
+    """Measurements of each step: false alarms, and the target if it was detected."""
 
 
 @dataclass(frozen=True)
 class Track:
-    """What a tracker made of a flight."""
+    """The result of tracking a flight."""
 
     estimates: Step
     """Means of the reduced mixtures."""
     errors: Float[Tensor, " step"]
     """Distance of estimated from true positions, in metres."""
     lost: bool
-    """Whether it was somewhere else at the end."""
+    """Whether the tracker had lost the target at the end."""
     grown: Float[Tensor, " step"]
-    """Components before each reduction."""
+    """Number of components before each reduction."""
     angles: Float[Tensor, " step"]
     """Angle between the mixtures before and after each reduction."""
     seconds: Float[Tensor, " step"]
@@ -88,7 +89,7 @@ class Track:
 
     @property
     def root_mean_square(self) -> float:
-        """Root of the mean squared error of position, in metres."""
+        """The root mean squared error of position, in metres."""
         return float(self.errors.square().mean().sqrt())
 
 
@@ -113,12 +114,12 @@ def fly(scenario: Scenario, generator: torch.Generator) -> Flight:
 
 
 def track(scenario: Scenario, flight: Flight, reducer: Reducer) -> Track:
-    """Follow a target, beginning near its first true state.
+    """Track a target, beginning near its first true state.
 
     Args:
-        scenario: The target and the sensor.
-        flight: What is seen.
-        reducer: Applied after every step that leaves more components than it allows.
+        scenario: The parameters of the target and the sensor.
+        flight: The flight and its measurements.
+        reducer: Reducer that is applied after every step with more components than it should leave.
     """
     spread = torch.tensor([10.0, 10.0, 5.0, 5.0], dtype=REAL).square()
     f = GaussianMixture(torch.ones(1, dtype=REAL), flight.truth[:1], torch.diag(spread)[None])
@@ -138,7 +139,7 @@ def track(scenario: Scenario, flight: Flight, reducer: Reducer) -> Track:
 
 
 def predict(f: GaussianMixture, scenario: Scenario) -> GaussianMixture:
-    """Σ_i Σ_k w_i p_k N(F μ_i, F S_i Fᵀ + σ_k² G Gᵀ): every component moves in every way."""
+    """The prediction Σ_i Σ_k w_i p_k N(F μ_i, F S_i Fᵀ + σ_k² G Gᵀ): every component moves in every kind of motion."""
     odds, sizes = (torch.tensor(values, dtype=REAL) for values in (scenario.odds, scenario.accelerations))
     noise = sizes.square()[:, None, None] * (scenario.push @ scenario.push.T)
     full, motion, kinds = f.full(), scenario.motion, len(odds)
@@ -150,7 +151,11 @@ def predict(f: GaussianMixture, scenario: Scenario) -> GaussianMixture:
 
 
 def associate(f: GaussianMixture, seen: Measurements, scenario: Scenario) -> GaussianMixture:
-    """Every component unseen, with weight w_i (1 - P_D), or as the cause of z: w_i P_D N(z; Hμ_i, HS_iHᵀ + R) / λ."""
+    """The mixture after measurements.
+
+    Each component occurs undetected, with weight w_i (1 - P_D), and as the cause of each measurement z, with weight
+    w_i P_D N(z; Hμ_i, HS_iHᵀ + R) / λ.
+    """
     full = f.full()
     innovation = full.covariances[:, :2, :2] + scenario.noise**2 * torch.eye(2, dtype=REAL)
     gain = torch.linalg.solve(innovation, full.covariances[:, :2, :]).mT  # S Hᵀ (H S Hᵀ + R)⁻¹

@@ -1,8 +1,8 @@
 """West: take the component of least weight, or of least weight for its size, and merge it with its nearest neighbour.
 
-Cheap and simple; only the neighbours of one component are looked at in each step.
-West, Approximating Posterior Distributions by Mixtures, Journal of the Royal Statistical Society B 55(2), 1993; the
-enhanced order is that of Chen, Chang and Smith, Constraint Optimized Weight Adaptation for Gaussian Mixture Reduction,
+It is cheap and simple: each step evaluates the neighbours of one component only.
+West, Approximating Posterior Distributions by Mixtures, Journal of the Royal Statistical Society B 55(2), 1993. The
+enhanced order is from Chen, Chang and Smith, Constraint Optimized Weight Adaptation for Gaussian Mixture Reduction,
 SPIE 2010.
 """
 
@@ -24,17 +24,17 @@ Near = Literal["ise", "kl"]
 
 @dataclass(frozen=True, kw_only=True)
 class West(Reducer):
-    """Merge the lightest component with its neighbour (West, JRSS B 1993)."""
+    """Merge the lightest component with its nearest neighbour (West, JRSS B 1993)."""
 
     near: Near = "ise"
-    """How neighbours are found: by ISE between the two Gaussians with unit weights, or by KL(lightest ‖ other)."""
+    """Distance that defines the nearest neighbour: ISE between the unit-weight Gaussians, or KL(lightest ‖ other)."""
     enhanced: bool = True
-    """Whether the lightest is that of least w / tr S, so that broad components go first."""
+    """Whether the lightest component is that of least w / tr S, not of least w. Broad components then go first."""
 
     name = "west"
 
     def search(self, f: GaussianMixture, generators: Generators) -> Reduction:
-        """Merge until enough are gone."""
+        """Merge until `n_components` are left."""
         return reduction_of(merge_lightest(Gaussians.of(f), self.n_components, near=self.near, enhanced=self.enhanced))
 
 
@@ -46,15 +46,15 @@ def merge_lightest(
     enhanced: bool = True,
     adapt: Callable[[Gaussians, int, int], np.ndarray] | None = None,
 ) -> Merged:
-    """Merge one component after another into its nearest.
+    """Merge the lightest component with its nearest neighbour, again and again.
 
     Args:
         f: The original components.
-        n_components: How many to leave.
+        n_components: Number of components to keep.
         near: See `West`.
         enhanced: See `West`.
-        adapt: Gives new weights to what is left after each merge, whose places it is told: where the merged component
-            now is, and where the one that is gone was.
+        adapt: A function that gives new weights to the remaining components after each merge. Its arguments are the
+            components, the place of the merged component and the former place of the component that was removed.
     """
     parts, labels = f, np.arange(len(f))
     trace, evaluations = [], 0
@@ -77,7 +77,7 @@ def merge_lightest(
 
 
 def apart(one: Gaussians, others: Gaussians, near: Near) -> Float[np.ndarray, " other"]:
-    """KL(one ‖ other) in nats, or the ISE between one Gaussian and others, as a share of the largest <φ,φ>."""
+    """The KL(one ‖ other) in nats, or the ISE between one Gaussian and the others, divided by the largest <φ,φ>."""
     if near == "kl":
         return kl_table(one, others)[0]
     own, other, both = log_self(one), log_self(others), log_table(one, others)[0]

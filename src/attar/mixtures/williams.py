@@ -1,6 +1,6 @@
-"""Williams and Maybeck: merge by integral squared error, of the pair alone or of the whole mixture; then optimise it.
+"""Williams and Maybeck: merge by the integral squared error of the pair or of the whole mixture, then minimise it.
 
-The local cost is the best cheap one when the ISE is what counts; the global one with the optimisation is the method as
+The local cost is the best cheap cost if the ISE matters. The global cost with the optimisation is the method as
 published, and the strongest rival of OGGMR.
 Williams and Maybeck, Cost-Function-Based Gaussian Mixture Reduction for Target Tracking, FUSION 2003.
 """
@@ -23,14 +23,14 @@ from attar.mixtures.reduction import Reducer, Reduction, reduction_of
 
 @dataclass(frozen=True, kw_only=True)
 class Williams(Reducer):
-    """Merge by integral squared error, then optimise it (Williams and Maybeck, FUSION 2003)."""
+    """Merge by integral squared error, then minimise it (Williams and Maybeck, FUSION 2003)."""
 
     merge_cost: Literal["local", "global"] = "global"
-    """Cost of a merge: the ISE of the pair to its merge, or of the original to the whole mixture after it."""
+    """Cost of a merge: the ISE between the pair and its merge (local), or between original and result (global)."""
     optimise: bool = True
-    """Whether all parameters are optimised at the end."""
+    """Whether to optimise all parameters for the ISE at the end."""
     iterations: Annotated[int, Range(1)] = 2000
-    """Iterations of the optimiser at most."""
+    """Largest number of iterations of the optimiser."""
 
     moved = MappingProxyType({**Reducer.moved, "cost": "merge_cost"})
     name = "williams"
@@ -46,7 +46,7 @@ class Williams(Reducer):
 
 
 def local_ise(f: Gaussians) -> PairCost:
-    """The cost ∫ (w_i φ_i + w_j φ_j - W φ_m)² dx, in units of the largest <φ,φ> of f, which keep it within range."""
+    """The cost ∫ (w_i φ_i + w_j φ_j - W φ_m)² dx, divided by the largest <φ,φ> of f to keep it within range."""
     scale = float(log_self(f).max())
 
     def cost(first: Gaussians, second: Gaussians, merge: Gaussians) -> Float[np.ndarray, " pair"]:
