@@ -6,8 +6,8 @@ import attar
 from attar.cli import main
 from attar.core.scores import scores_in
 from attar.images.networks.architecture import Architecture
-from attar.images.score import evaluate
 from attar.images.training import Protocol
+from attar.verbs import evaluate
 
 SETTINGS = {"repeats": 2, "ceiling": "skip", "beside": "skip", "networks": [Architecture(width=4)]}
 

@@ -7,7 +7,7 @@ pairs are built by name but RegNet, which comes as a module, or by `transformers
 import math
 from typing import Any
 
-from attar.core.errors import unknown
+from attar.core.errors import named
 from attar.images.networks.architecture import NETWORKS
 
 CIFAR100: dict[str, Any] = {
@@ -158,6 +158,4 @@ def row_of(table: dict[str, Any], pair: str, what: str, *, any_pair: bool = True
     pairs = {"cifar100": CIFAR100_PAIRS, "imagenet": IMAGENET_PAIRS} if any_pair else {}
     whole = {pair: table[data] for data, many in pairs.items() if data in table for pair in many}
     known = {**whole, **table}
-    if pair not in known:
-        raise unknown(f"pair of {what}'s table", pair, known)
-    return known[pair]
+    return named(f"pair of {what}'s table", pair, known)

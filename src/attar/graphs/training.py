@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 
 from attar.core import store
-from attar.core.errors import InputError, unknown
+from attar.core.errors import InputError, named
 from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed
 from attar.core.settings import Range, Settings
@@ -80,11 +80,7 @@ def protocol_named(name: str | Protocol) -> Protocol:
     Raises:
         InputError: An unknown name.
     """
-    if isinstance(name, Protocol):
-        return name
-    if name not in PROTOCOLS:
-        raise unknown("protocol", name, PROTOCOLS)
-    return PROTOCOLS[name]
+    return named("protocol", name, PROTOCOLS)
 
 
 def train_on_condensed(

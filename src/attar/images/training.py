@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from attar.core import engine, store
 from attar.core.engine import Metrics
-from attar.core.errors import InputError, unknown
+from attar.core.errors import InputError, named
 from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed
 from attar.core.settings import Range, Settings
@@ -149,11 +149,7 @@ def protocol_named(name: "str | Protocol") -> Protocol:
     Raises:
         InputError: No such protocol.
     """
-    if isinstance(name, Protocol):
-        return name
-    if name not in PROTOCOLS:
-        raise unknown("protocol", name, PROTOCOLS)
-    return PROTOCOLS[name]
+    return named("protocol", name, PROTOCOLS)
 
 
 @runtime_checkable

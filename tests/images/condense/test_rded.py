@@ -9,8 +9,9 @@ from attar.core.errors import InputError
 from attar.core.runtime import Engine, Runtime
 from attar.images.condense.rded import cut, most_typical, most_typical_of_each, realism_loss, tiled
 from attar.images.networks.architecture import Architecture
-from attar.images.score import evaluate, train_and_test
+from attar.images.score import train_and_test
 from attar.images.training import PROTOCOLS, Auxiliary, Protocol, TrainNetwork, distillation_loss, trained, trainings
+from attar.verbs import evaluate
 
 SMALL = Architecture(width=8, norm="batch")
 BRIEF = Protocol(name="brief", epochs=3)

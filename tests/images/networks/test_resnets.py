@@ -7,8 +7,8 @@ from torch import nn
 import attar
 from attar.images.networks.architecture import IMAGENET, multiply_adds, parameter_count, parse
 from attar.images.networks.resnets import PreactivationBlock
-from attar.images.score import evaluate
 from attar.images.training import Protocol
+from attar.verbs import evaluate
 
 CIFAR = (3, 32, 32)
 
