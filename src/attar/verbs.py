@@ -300,8 +300,10 @@ def one_kind(artefacts: Sequence[Any]) -> Kind:
         InputError: None, several kinds, or one that is measured when it is made.
     """
     found = {kind.name: kind for kind in map(kind_of, artefacts)}
+    if not found:
+        raise InputError("there is nothing to evaluate; give an artefact, or its folder.")
     if len(found) != 1:
-        raise InputError(f"give artefacts of one kind; these are of {', '.join(sorted(found)) or 'none'}.")
+        raise InputError(f"give artefacts of one kind; these are of {', '.join(sorted(found))}.")
     (kind,) = found.values()
     kind.scores()
     return kind

@@ -157,7 +157,7 @@ def test_a_head_that_has_done_its_work_no_longer_changes(few_digits, teacher, ru
 
 def test_a_long_gradient_is_cut(few_digits, teacher, runtime):
     for clip in (1e-3, 1e6):
-        method = KD(**TINY, clip=clip).resolve(Pair(few_digits, teacher), runtime)
+        method = KD(**TINY, clip_norm=clip).resolve(Pair(few_digits, teacher), runtime)
         state = method.build(Pair(few_digits, teacher), runtime)
         method.step(state, runtime)
         length = torch.stack([p.grad.norm() for p in state.learned() if p.grad is not None]).norm().item()

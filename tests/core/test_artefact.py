@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from attar.core import store
-from attar.core.artefact import Origin, kind_in, parquet, read_facts, read_tensors, write_facts
+from attar.core.artefact import Origin, kind_told, parquet, read_facts, read_tensors, write_facts
 from attar.core.errors import InputError
 
 
@@ -75,7 +75,7 @@ def test_one_without_a_digest_is_read_where_it_need_have_none(tmp_path):
 
 
 def test_what_names_no_kind_is_of_images():
-    assert (kind_in({"kind": "graphs"}), kind_in({}), kind_in([])) == ("graphs", "images", None)
+    assert (kind_told({"kind": "graphs"}), kind_told({}), kind_told([])) == ("graphs", "images", None)
 
 
 def test_only_the_file_that_was_described_is_read(tmp_path):

@@ -8,9 +8,11 @@ from attar.core import engine as core
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.graphs.coresets import GraphRandom, GraphStart
-from attar.graphs.score import CHOSEN, evaluate
+from attar.graphs.score import CHOSEN, measure
+from attar.graphs.scoring import Scoring
 from attar.graphs.sources import load
 from attar.graphs.training import Protocol
+from attar.verbs import evaluate
 from graphs.helpers import ENGINE, NARROW
 
 BRIEF = Protocol(name="brief", epochs=8, training_lr=0.01, look_every=2)
@@ -150,7 +152,7 @@ def test_what_does_not_fit_is_refused(motifs):
     ):
         scored(small, dataclasses.replace(motifs, graphs=wider))
     with pytest.raises(InputError, match="there is no condensed set"):
-        scored([], motifs)
+        measure([], motifs, Scoring(), Runtime(ENGINE))
     with pytest.raises(InputError, match="repeats is 0"):
         scored(small, motifs, repeats=0)
 

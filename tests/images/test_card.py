@@ -7,7 +7,7 @@ from attar.cli import main
 from attar.core.scores import scores_in
 from attar.images.networks.architecture import Architecture
 from attar.images.protocols import Protocol
-from attar.images.score import evaluate
+from attar.verbs import evaluate
 
 SETTINGS = {"repeats": 2, "ceiling": "skip", "beside": "skip", "networks": [Architecture(width=4)]}
 

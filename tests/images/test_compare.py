@@ -8,7 +8,7 @@ import attar
 from attar.core.errors import InputError
 from attar.images.networks.architecture import Architecture
 from attar.images.protocols import Protocol
-from attar.images.score import evaluate
+from attar.verbs import evaluate
 
 TINY = Architecture(width=8)
 BRIEFLY = {"protocol": Protocol(name="brief", epochs=3, lr=0.05), "ceiling": "skip"}
@@ -77,5 +77,5 @@ def test_rows_of_one_method_are_told_apart_by_the_settings_that_differ(sets, dig
 
 
 def test_nothing_to_compare_is_refused(digits):
-    with pytest.raises(InputError, match="there is no condensed set to evaluate"):
+    with pytest.raises(InputError, match="there is nothing to evaluate; give an artefact"):
         evaluate([], digits)

@@ -11,7 +11,9 @@ from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.images.networks.architecture import Architecture
 from attar.images.protocols import Protocol
-from attar.images.score import evaluate, measure_beside, train_and_test
+from attar.images.score import measure, measure_beside, train_and_test
+from attar.images.scoring import Scoring
+from attar.verbs import evaluate
 
 TINY = Architecture(width=8)
 BRIEF = Protocol(name="brief", epochs=3, lr=0.05)
@@ -145,6 +147,6 @@ def test_each_network_may_have_a_set_of_its_own(digits, runtime):
 
 def test_no_set_and_a_set_of_other_data_are_refused(small, shapes, digits, engine):
     with pytest.raises(InputError, match="there is no condensed set to evaluate"):
-        score([], digits, engine)
+        measure([], digits, Scoring(), Runtime(engine))
     with pytest.raises(InputError, match="give the data it was condensed from"):
         score(small, shapes, engine)

@@ -7,6 +7,7 @@ Zagoruyko and Komodakis, Paying More Attention to Attention, ICLR 2017, arXiv:16
 
 import dataclasses
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Literal, Self
 
 import torch
@@ -14,11 +15,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from attar.classifiers.distillation import Distillation
+from attar.classifiers.distillation import InBenchmark
 from attar.classifiers.fitnets import AnyMaps, Maps, at_one_size
 from attar.classifiers.kd import Scalar
 from attar.classifiers.pair import Batch, Distilling, Pair, Terms
-from attar.classifiers.schedules import row_of, schedule
 from attar.core.runtime import Runtime
 from attar.core.settings import Range
 
@@ -27,7 +27,7 @@ USUAL = 1000.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttentionTransfer(Distillation):
+class AttentionTransfer(InBenchmark):
     """Look where the teacher looks (Zagoruyko and Komodakis, ICLR 2017, arXiv:1612.03928).
 
     L = CE + β Σ_stages ‖ A_s - A_t ‖², A the normalised map of summed powers of channels.
@@ -43,6 +43,7 @@ class AttentionTransfer(Distillation):
     """Form of the loss: the mean over elements of the squared difference, or the paper's Euclidean distance."""
 
     name = "attention"
+    in_benchmark = MappingProxyType({"weight": USUAL})
     uses_stages = True
 
     def resolve(self, pair: Pair, runtime: Runtime) -> Self:
@@ -57,18 +58,6 @@ class AttentionTransfer(Distillation):
         losses = [attention_loss(given, wanted, power=self.power, form=self.form) for given, wanted in pairs]
         weight = USUAL if self.weight is None else self.weight
         return {"attention": weight * torch.stack(losses).sum()}
-
-    @classmethod
-    def paper(cls, data: str) -> Self:
-        """The settings of CRD's benchmark.
-
-        Args:
-            data: cifar100, or a pair of its benchmark, whose student is then taken.
-
-        Raises:
-            InputError: Another data set or pair.
-        """
-        return cls(**schedule(data), **row_of({"cifar100": {"weight": USUAL}}, data, "AT"))
 
 
 def attention_map(maps: Maps, power: float = 2.0) -> Float[Tensor, "sample place"]:

@@ -17,11 +17,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from attar.classifiers.distillation import Distillation
+from attar.classifiers.distillation import InBenchmark
 from attar.classifiers.kd import Scalar
 from attar.classifiers.pair import Batch, Distilling, Pair, Terms
 from attar.classifiers.rkd import Embedding, OtherEmbedding
-from attar.classifiers.schedules import row_of, schedule
 from attar.classifiers.watched import Answers
 from attar.core.runtime import Runtime
 from attar.core.settings import Range
@@ -31,7 +30,7 @@ USUAL = {"neighbours": 0.02, "kernel": 100.0}
 
 
 @dataclass(frozen=True, kw_only=True)
-class CC(Distillation):
+class CC(InBenchmark):
     """Keep how samples are correlated (Peng et al., ICCV 2019, arXiv:1904.01802).
 
     L = CE + w L_cc, on the features before the last layer: of learned linear embeddings the products of neighbours'
@@ -53,8 +52,9 @@ class CC(Distillation):
     taylor_order: Annotated[int, Range(1)] = 2
     """Order of the kernel's Taylor series (not verified in the paper)."""
 
-    moved = MappingProxyType({"form": "congruence"})
+    moved = MappingProxyType({**InBenchmark.moved, "form": "congruence"})
     name = "cc"
+    in_benchmark = MappingProxyType({"weight": USUAL["neighbours"]})
     compares_samples = True
 
     def resolve(self, pair: Pair, runtime: Runtime) -> Self:
@@ -80,18 +80,6 @@ class CC(Distillation):
         else:
             loss = neighbour_loss(state.parts["student"](given), state.parts["teacher"](wanted))
         return {"correlation": self._weight * loss}
-
-    @classmethod
-    def paper(cls, data: str) -> Self:
-        """The settings of CRD's benchmark: neighbours.
-
-        Args:
-            data: cifar100, or a pair of its benchmark, whose student is then taken.
-
-        Raises:
-            InputError: Another data set or pair.
-        """
-        return cls(**schedule(data), **row_of({"cifar100": {"weight": USUAL["neighbours"]}}, data, "CC"))
 
 
 def neighbour_loss(student: Embedding, teacher: Embedding) -> Scalar:

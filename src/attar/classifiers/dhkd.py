@@ -51,7 +51,7 @@ class DHKD(Distillation):
     stop_at: Annotated[float, Range(0, 1)] = 1.0
     """Share of the epochs after which α is 0 (half in the ImageNet script)."""
 
-    moved = MappingProxyType({"alpha": "teacher_weight"})
+    moved = MappingProxyType({**Distillation.moved, "alpha": "teacher_weight"})
     name = "dhkd"
 
     def connectors(self, student: Answers, teacher: Answers) -> dict[str, nn.Module]:

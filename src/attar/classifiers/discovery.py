@@ -43,7 +43,7 @@ class Discover(Distillation):
     contrast_temperature: Annotated[float, Range(0.01)] = 1.0
     """Temperature τ of the contrast."""
 
-    moved = MappingProxyType({"beta": "contrast_weight", "contrast": "contrast_temperature"})
+    moved = MappingProxyType({**Distillation.moved, "beta": "contrast_weight", "contrast": "contrast_temperature"})
     name = "discover"
     needs_teacher = False
 

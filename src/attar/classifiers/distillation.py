@@ -6,10 +6,11 @@ student and dropped from the result. What a teacher says of a view that comes ag
 
 import copy
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, Self
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -255,8 +256,8 @@ class Distillation(Recipe):
             terms = self.loss_terms(batch, state)
         loss = self.descend(terms, state)
         self.settle(state)
-        if self.clip is not None:
-            torch.nn.utils.clip_grad_norm_(list(state.learned()), self.clip)
+        if self.clip_norm:
+            torch.nn.utils.clip_grad_norm_(list(state.learned()), self.clip_norm)
         state.optimizer.step()
         state.done += 1
         if state.best is not None and state.done % self.batches == 0:
@@ -299,7 +300,10 @@ class Distillation(Recipe):
 
 @dataclass(frozen=True, kw_only=True)
 class InBenchmark(Distillation):
-    """A method of CRD's benchmark, whose defaults are its settings there, for all pairs alike."""
+    """A method of CRD's benchmark, whose settings there are the same for all pairs: its defaults, with some changes."""
+
+    in_benchmark: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    """What differs from the defaults."""
 
     @classmethod
     def paper(cls, data: str) -> Self:
@@ -311,7 +315,7 @@ class InBenchmark(Distillation):
         Raises:
             InputError: Another data set or pair.
         """
-        return cls(**schedule(data), **row_of({"cifar100": {}}, data, cls.__name__))
+        return cls(**schedule(data), **row_of({"cifar100": cls.in_benchmark}, data, cls.__name__))
 
 
 class ImagesOfPair(Samples):

@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from attar.classifiers.distillation import Distillation
-from attar.classifiers.kd import Logits, standardised
+from attar.classifiers.kd import Logits, Softened
 from attar.classifiers.pair import Batch, Distilling, Terms
 from attar.classifiers.schedules import of_imagenet, row_of, schedule
 from attar.core.settings import Range
@@ -42,7 +41,7 @@ BETA = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class DKD(Distillation):
+class DKD(Softened):
     """Weigh the right class and the others apart (Zhao et al., CVPR 2022, arXiv:2203.08679).
 
     L = CE + w(e) T² (α TCKD + β NCKD), w(e) = min(1, e / warm-up).
@@ -53,19 +52,13 @@ class DKD(Distillation):
     beta: Annotated[float, Range(0)] = 2.0
     """Weight β of the ranking of the others: 2 to 8 by pair on CIFAR-100, 0.5 and 2 on ImageNet. At 8 the gradient is
     some thirty times that of the labels, and a small student may not survive the field's step size."""
-    temperature: Annotated[float, Range(0.01)] = 4.0
-    """Temperature that softens answers, T (1 on ImageNet; 2 with standardised logits)."""
-    standardise: bool = False
-    """Whether logits are brought to mean zero and deviation one first (Sun et al., CVPR 2024, arXiv:2403.01427)."""
 
     name = "dkd"
     hard_labels = True
 
     def terms(self, batch: Batch, state: Distilling) -> Terms:
         """Both parts, warmed up."""
-        student, teacher = batch.student.logits, batch.teacher.logits
-        if self.standardise:
-            student, teacher = standardised(student), standardised(teacher)
+        student, teacher = self.compared(batch)
         weights = {"temperature": self.temperature, "alpha": self.alpha, "beta": self.beta}
         return {"teacher": batch.warm * dkd_loss(student, teacher, batch.labels, **weights)}
 

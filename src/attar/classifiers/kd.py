@@ -27,7 +27,22 @@ STANDARD_EPSILON = 1e-7
 
 
 @dataclass(frozen=True, kw_only=True)
-class KD(Distillation):
+class Softened(Distillation):
+    """What the methods share that compare softened answers, which may be standardised first."""
+
+    temperature: Annotated[float, Range(0.01)] = 4.0
+    """Temperature that softens answers, T (1 on ImageNet; 2 with standardised logits)."""
+    standardise: bool = False
+    """Whether logits are brought to mean zero and deviation one first (Sun et al., CVPR 2024, arXiv:2403.01427)."""
+
+    def compared(self, batch: Batch) -> tuple[Logits, Logits]:
+        """The student's logits and the teacher's, as they are compared."""
+        student, teacher = batch.student.logits, batch.teacher.logits
+        return (standardised(student), standardised(teacher)) if self.standardise else (student, teacher)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KD(Softened):
     """Learn a teacher's softened answers (Hinton, Vinyals and Dean, arXiv 2015, arXiv:1503.02531).
 
     L = w_y CE(z_s, y) + w_t T² KL(p(T) ‖ q(T)), p and q the softened softmaxes of teacher and student.
@@ -37,18 +52,12 @@ class KD(Distillation):
     """Weight of the cross-entropy with the labels (the field's on CIFAR-100; 0.5 on ImageNet)."""
     teacher_weight: Annotated[float, Range(0)] = 0.9
     """Weight of the teacher's answers (0.5 on ImageNet; 9 with standardised logits)."""
-    temperature: Annotated[float, Range(0.01)] = 4.0
-    """Temperature that softens answers, T (1 on ImageNet; 2 with standardised logits)."""
-    standardise: bool = False
-    """Whether logits are brought to mean zero and deviation one first (Sun et al., CVPR 2024, arXiv:2403.01427)."""
 
     name = "kd"
 
     def terms(self, batch: Batch, state: Distilling) -> Terms:
         """The divergence from the teacher."""
-        student, teacher = batch.student.logits, batch.teacher.logits
-        if self.standardise:
-            student, teacher = standardised(student), standardised(teacher)
+        student, teacher = self.compared(batch)
         return {"teacher": self.teacher_weight * kd_loss(student, teacher, self.temperature)}
 
     @classmethod

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 import torch
@@ -42,7 +43,7 @@ class Recipe(Settings):
     """Whether SGD's momentum is Nesterov's."""
     weight_decay: Annotated[float, Range(0)] = 5e-4
     """Weight decay, added to the gradient; AdamW takes it off parameters themselves, and spares biases and norms."""
-    clip: Annotated[float, Range(0)] | None = None
+    clip_norm: Annotated[float, Range(0)] | None = None
     """Norm to which a longer gradient of all that is learned is cut; not at all unless given."""
     schedule: Literal["steps", "cosine"] = "steps"
     """How the step size falls, epoch by epoch: at the cuts, or by half a cosine to nothing."""
@@ -72,6 +73,8 @@ class Recipe(Settings):
     """Number of the first epoch in that warm-up: 1, or 0, which leaves its terms out (as in ND's scripts)."""
     images: Annotated[int, Hidden()] = 0
     """How many there are to train on; filled in from the data."""
+
+    moved = MappingProxyType({"clip": "clip_norm"})
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -6,7 +6,7 @@ pairs are built by name but RegNet, which comes as a module, or by `transformers
 
 from typing import Any
 
-from attar.core.errors import unknown
+from attar.core.errors import named
 from attar.core.training import after_cuts, half_cosine, linear_rise
 from attar.images.networks.architecture import NETWORKS
 
@@ -156,6 +156,4 @@ def row_of(table: dict[str, Any], pair: str, what: str, *, any_pair: bool = True
     pairs = {"cifar100": CIFAR100_PAIRS, "imagenet": IMAGENET_PAIRS} if any_pair else {}
     whole = {pair: table[data] for data, many in pairs.items() if data in table for pair in many}
     known = {**whole, **table}
-    if pair not in known:
-        raise unknown(f"pair of {what}'s table", pair, known)
-    return known[pair]
+    return named(f"pair of {what}'s table", pair, known)

@@ -72,7 +72,7 @@ class SubclassKD(Distillation):
     level: Literal["subclass", "class"] = "subclass"
     """What the teacher's answers are about; class: the rival that sees class logits alone, softened at T."""
 
-    moved = MappingProxyType({"alpha": "teacher_weight", "divergence": "teacher_loss"})
+    moved = MappingProxyType({**Distillation.moved, "alpha": "teacher_weight", "divergence": "teacher_loss"})
     name = "skd"
     hard_labels = True
 

@@ -258,10 +258,7 @@ class ConvolutionPlan(core.Shareable):
         drawn = self.picture()
         if drawn is not None:
             store.write_bytes(folder / PICTURE, drawn)
-        core.write_facts(folder, KIND, SCHEMA, facts)
-        saved = replace(self, folder=folder)
-        saved.write_card(folder)
-        return saved
+        return self.with_facts(folder, SCHEMA, facts)
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:

@@ -147,10 +147,14 @@ class CPOConvolution(Compiled):
         out = filled_output(self.geometry, activation, self.bias)
         for image, product in zip(activation.contiguous(), out, strict=True):
             if self.backend.loops is None:
-                product += encode(image, self.geometry).multiply(self.weight).permute(1, 2, 0)
+                product += self._multiplied(image).permute(1, 2, 0)
             else:
                 self._add(image, product, self.backend.loops)
         return out.permute(0, 3, 1, 2)
+
+    def _multiplied(self, image: Image) -> Float[Tensor, "filter out_height out_width"]:
+        """The convolution of one image in plain PyTorch."""
+        return encode(image, self.geometry).multiply(self.weight)
 
     def _add(self, image: Image, product: Float[Tensor, "row column filter"], loops: Any) -> None:
         place, columns = self.geometry, columns_of(image.shape[2], self.geometry)

@@ -15,11 +15,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from attar.convolution.columns import Trim, columns_of
-from attar.convolution.compiled import Backend, backend_of, shares
-from attar.convolution.cpo import CPO, Entries, Image, arrays, filled_output
+from attar.convolution.compiled import shares
+from attar.convolution.cpo import CPO, CPOConvolution, Entries, Image, arrays
 from attar.convolution.cpo import encode as encode_cpo
-from attar.convolution.geometry import Bias, Geometry, Maps, Outputs, Weight, not_finite
-from attar.convolution.interface import Compiled, check_weight
+from attar.convolution.geometry import Geometry, Weight, not_finite
 
 GROUP = 4
 """Number of rows of a set."""
@@ -107,16 +106,10 @@ def encode(activation: Tensor, geometry: Geometry, *, packed: bool = False) -> C
 
 
 @dataclass(frozen=True)
-class CPSConvolution(Compiled):
+class CPSConvolution(CPOConvolution):
     """CPS for all filters."""
 
-    weight: Weight
-    kernel: Float[Tensor, "channel kernel_height kernel_width filter"]
-    bias: Bias | None
-    geometry: Geometry
-    backend: Backend
     packed: bool = False
-    trim: Trim = "npo"
 
     name: ClassVar[str] = "cps"
 
@@ -128,24 +121,14 @@ class CPSConvolution(Compiled):
         geometry: Geometry,
         *,
         backend: str = "auto",
-        packed: bool = False,
         trim: Trim = "npo",
+        packed: bool = False,
     ) -> Self:
         """Order the weights with the filters last."""
-        check_weight(weight, bias, geometry)
-        kernel = weight.detach().permute(1, 2, 3, 0).contiguous()
-        bias = None if bias is None else bias.detach()
-        return cls(weight.detach(), kernel, bias, geometry, backend_of(backend), packed, trim)
+        return replace(super().prepare(weight, bias, geometry, backend=backend, trim=trim), packed=packed)
 
-    def run(self, activation: Maps) -> Outputs:
-        """Encode and multiply, image by image. The output is channels last in memory."""
-        out = filled_output(self.geometry, activation, self.bias)
-        for image, product in zip(activation.contiguous(), out, strict=True):
-            if self.backend.loops is None:
-                product += encode(image, self.geometry, packed=self.packed).multiply(self.weight).permute(1, 2, 0)
-            else:
-                self._add(image, product, self.backend.loops)
-        return out.permute(0, 3, 1, 2)
+    def _multiplied(self, image: Image) -> Float[Tensor, "filter out_height out_width"]:
+        return encode(image, self.geometry, packed=self.packed).multiply(self.weight)
 
     def _add(self, image: Image, product: Float[Tensor, "row column filter"], loops: Any) -> None:
         place, columns = self.geometry, columns_of(image.shape[2], self.geometry)

@@ -11,7 +11,7 @@ from attar.convolution.im2col import Im2col
 from attar.convolution.interface import Convolution
 from attar.convolution.mec import MEC
 from attar.convolution.packed import Packed
-from attar.core.errors import unknown
+from attar.core.errors import named
 
 METHODS: dict[str, type[Convolution]] = {
     kind.name: kind for kind in (Dense, Packed, Im2col, MEC, CPOConvolution, CPSConvolution, Direct)
@@ -25,9 +25,7 @@ def method_named(name: str) -> type[Convolution]:
     Raises:
         InputError: The name is unknown.
     """
-    if name not in METHODS:
-        raise unknown("method of convolution", name, METHODS)
-    return METHODS[name]
+    return named("method of convolution", name, METHODS)
 
 
 def convolve(

@@ -6,7 +6,7 @@ import math
 import tempfile
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -148,6 +148,13 @@ class Shareable:
         """Write its README, with the scores that lie beside it."""
         store.write_bytes(folder / CARD, self.card(scores_in(folder)).encode())
 
+    def with_facts(self, folder: Path, schema: int, facts: dict[str, Any]) -> Self:
+        """Write what there is to say of it, after its files; return it as saved there."""
+        write_facts(folder, self.kind, schema, facts)
+        saved = replace(self, folder=folder)  # type: ignore[type-var]
+        saved.write_card(folder)
+        return saved
+
     def remember(self, scores: list[Cell]) -> None:
         """Keep scores beside a saved artefact, in place of older ones of the same columns, and write its card anew."""
         assert self.folder is not None, "save it first"
@@ -254,7 +261,7 @@ def read_facts(folder: Path, kind: str, schema: int, what: str, *, sealed: bool 
         hint = "; its run is unfinished, resume it with the same command" if unfinished else ""
         raise InputError(f"{folder} holds no {what} (no {ARTEFACT}){hint}.")
     facts = store.read_json(path)
-    found = kind_in(facts)
+    found = kind_told(facts)
     if found is not None and found != kind and found not in kind_named(kind).was:
         raise InputError(f"{folder} holds {found!r}, not {kind!r}.")
     return unsealed(facts, path, schema, "an artefact's description", sealed=sealed)
@@ -294,7 +301,7 @@ def seconds_of(folder: Path, older: str = "") -> float | None:
     return next((store.read_cost(place)["seconds"] for place in places if place.is_file()), None)
 
 
-def kind_in(facts: Any) -> str | None:
+def kind_told(facts: Any) -> str | None:
     """The kind of artefact that a description is of; none if it is no description."""
     return str(facts.get("kind", "images")) if isinstance(facts, dict) else None
 

@@ -1,8 +1,10 @@
 """What a person did wrong, said in one line. Our own mistakes stay assertions."""
 
 import difflib
-from collections.abc import Iterable, Sequence
-from typing import Any, Self
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self, TypeVar
+
+T = TypeVar("T")
 
 
 class InputError(Exception):
@@ -31,6 +33,25 @@ class Diverged(InputError):  # noqa: N818
 
 class Interrupted(KeyboardInterrupt):
     """A run was stopped from outside after it had saved everything it needs to go on."""
+
+
+def named(kind: str, given: str | T, known: Mapping[str, T], *, hint: str = "") -> T:
+    """The entry of a table by its name, or the thing itself where that is given.
+
+    Args:
+        kind: What it is: "protocol".
+        given: A name, or what it would stand for.
+        known: The table.
+        hint: What else would be right.
+
+    Raises:
+        InputError: A name that the table does not have, with the nearest right one.
+    """
+    if not isinstance(given, str):
+        return given
+    if given not in known:
+        raise unknown(kind, given, known, hint=hint)
+    return known[given]
 
 
 def unknown(kind: str, given: str, known: Iterable[str], *, hint: str = "") -> InputError:

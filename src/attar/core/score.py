@@ -118,8 +118,6 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Interval:
 
     A side with a single value has no spread of its own and is given the other's.
     """
-    from scipy import stats
-
     difference = statistics.fmean(first) - statistics.fmean(second)
     variances = [statistics.variance(side) if len(side) > 1 else math.nan for side in (first, second)]
     known = [v for v in variances if not math.isnan(v)]
@@ -132,8 +130,7 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Interval:
         return Interval(difference, difference, difference)
     weights = [term**2 / freedom for term, freedom in zip(terms, freedoms, strict=True) if freedom]
     degrees = sum(terms) ** 2 / sum(weights) if all(freedoms) else max(freedoms)
-    margin = float(stats.t.ppf(0.975, degrees)) * error
-    return Interval(difference, difference - margin, difference + margin)
+    return around(difference, error, degrees)
 
 
 def paired(first: Sequence[float], second: Sequence[float]) -> Interval:
@@ -142,12 +139,17 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Interval:
     Raises:
         ValueError: Unequally many values.
     """
-    from scipy import stats
-
     differences = [one - other for one, other in zip(first, second, strict=True)]
     mean = statistics.fmean(differences)
     if len(differences) == 1:
         return Interval(mean, -math.inf, math.inf)
     error = statistics.stdev(differences) / math.sqrt(len(differences))
-    margin = float(stats.t.ppf(0.975, len(differences) - 1)) * error
+    return around(mean, error, len(differences) - 1)
+
+
+def around(mean: float, error: float, degrees: float) -> Interval:
+    """Student's 95 % interval around a mean with a standard error of so many degrees of freedom."""
+    from scipy import stats
+
+    margin = float(stats.t.ppf(0.975, degrees)) * error
     return Interval(mean, mean - margin, mean + margin)

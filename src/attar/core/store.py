@@ -60,7 +60,12 @@ def read_cost(path: Path) -> dict[str, float | None]:
         facts = read_json(path)
     except InputError:
         facts = None
-    known = facts if isinstance(facts, dict) else {}
+    return cost_in(facts)
+
+
+def cost_in(facts: Any) -> dict[str, float | None]:
+    """The same from what such a file says; earlier ones said the seconds alone."""
+    known = facts if isinstance(facts, dict) else {"seconds": facts}
     return {name: _amount(known.get(name)) for name in ("seconds", "peak_memory")}
 
 

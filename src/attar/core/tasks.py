@@ -10,10 +10,10 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from attar.core.kinds import kind_of
-from attar.core.settings import Settings
+from attar.core.settings import Range, Settings, Words
 
 if TYPE_CHECKING:
     from attar.core.evaluation import Evaluation
@@ -133,3 +133,17 @@ class Scoring(Settings):
         Raises:
             InputError: Artefacts and data do not fit one another.
         """
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByNetworks(Scoring):
+    """Scores of networks that are trained on artefacts, beside those of all the data."""
+
+    networks: tuple[Annotated[Any, Words()], ...] = ()
+    """Kinds of networks."""
+    repeats: Annotated[int, Range(1)] = 5
+    """Repeats of the measurement: networks of each kind on each set."""
+    protocol: Annotated[Any, Words()] = "field"
+    """How they are trained."""
+    ceiling: Literal["auto", "run", "skip"] = "auto"
+    """The score of all the data: auto trains it when that takes under ten minutes."""

@@ -20,7 +20,7 @@ from attar.core.settings import Role, Settings
 from attar.graphs.artefact import CondensedGraphs, Origin
 from attar.graphs.networks import Architecture, GraphNetwork
 from attar.graphs.sources import GraphSource, Rows
-from attar.graphs.starts import Counts, Sized, check_enough_graphs
+from attar.graphs.starts import Counts, Sized
 from attar.graphs.synthetic import started
 from attar.graphs.trained import trained
 from attar.graphs.training import TESTED_AT_ONCE, Protocol
@@ -68,7 +68,7 @@ class GraphCoreset(Counts, Selection):
             InputError: More graphs than a class has.
         """
         made = super().resolve(source, runtime)
-        check_enough_graphs(made.gpc, source)
+        made.check_enough(source)
         return made
 
     def select(self, source: GraphSource, runtime: Runtime) -> CondensedGraphs:

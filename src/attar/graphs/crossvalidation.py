@@ -20,7 +20,7 @@ from attar.core import store
 from attar.core.errors import InputError
 from attar.core.progress import Line, as_text
 from attar.core.runtime import Engine, Runtime
-from attar.core.score import Interval, Score
+from attar.core.score import Interval, Score, around
 from attar.core.seeds import derived_seed
 from attar.core.settings import difference
 from attar.graphs.artefact import CondensedGraphs
@@ -131,15 +131,12 @@ def corrected_interval(first: Sequence[float], second: Sequence[float], test_to_
     Raises:
         ValueError: Unequally many scores.
     """
-    from scipy import stats
-
     gaps = [one - other for one, other in zip(first, second, strict=True)]
     mean = statistics.fmean(gaps)
     if len(gaps) == 1:
         return Interval(mean, -math.inf, math.inf)
     error = statistics.stdev(gaps) * math.sqrt(1 / len(gaps) + test_to_train)
-    margin = float(stats.t.ppf(0.975, len(gaps) - 1)) * error
-    return Interval(mean, mean - margin, mean + margin)
+    return around(mean, error, len(gaps) - 1)
 
 
 def cross_validate(

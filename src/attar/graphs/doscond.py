@@ -14,10 +14,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from attar.core.errors import unknown
 from attar.core.runtime import Runtime
 from attar.core.settings import Range
-from attar.graphs.matching import EPSILON, Distance, GraphMatching, RealBatch
+from attar.graphs.matching import EPSILON, Distance, GraphMatching, RealBatch, line_of
 from attar.graphs.networks import Architecture, GraphNetwork, classification_loss
 from attar.graphs.structures import Graphs, PaddedGraphs, Pooling
 from attar.graphs.synthetic import Learned
@@ -90,10 +89,7 @@ class DosCond(GraphMatching):
         Raises:
             InputError: A data set that the script does not have.
         """
-        key = data.upper() if data.upper() in LINES else data.removeprefix("ogbg-")
-        if key not in LINES:
-            raise unknown("data set of DosCond's script", data, LINES)
-        nodes, lr_adjacency, pooling = LINES[key]
+        key, (nodes, lr_adjacency, pooling) = line_of(LINES, data, "DosCond's script")
         return cls(
             gpc=gpc,
             nodes=nodes,  # the code's table of mean sizes

@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attar.core.errors import InputError, unknown
+from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.settings import Range
-from attar.graphs.matching import EPSILON, Distance, GraphMatching
+from attar.graphs.matching import EPSILON, Distance, GraphMatching, line_of
 from attar.graphs.networks import Architecture
 from attar.graphs.structures import Graphs, Nodes, Pooling
 from attar.graphs.synthetic import Learned
@@ -99,10 +99,7 @@ class GSTAM(GraphMatching):
         Raises:
             InputError: A data set or a number of graphs that the scripts do not have.
         """
-        key = data.upper() if data.upper() in LINES else data.removeprefix("ogbg-")
-        if key not in LINES:
-            raise unknown("data set of GSTAM's scripts", data, LINES)
-        nodes, pooling, cells = LINES[key]
+        key, (nodes, pooling, cells) = line_of(LINES, data, "GSTAM's scripts")
         if gpc not in cells:
             known = ", ".join(map(str, cells))
             raise InputError(f"gpc is {gpc}, which the scripts do not have for {data}; they have {known}.")

@@ -4,16 +4,17 @@ Memory grows with the synthetic graphs, the square of their nodes included, and 
 """
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from attar.core.engine import Metrics
+from attar.core.errors import unknown
 from attar.core.runtime import Runtime
 from attar.core.selection import draw_by_class, labels_of
 from attar.core.settings import Range
@@ -37,6 +38,7 @@ from attar.graphs.synthetic import (
     without_loops,
 )
 
+T = TypeVar("T")
 Distance = Literal["mse", "cos", "ours"]
 EPSILON = 1e-12
 """What a squared length is at least where something is divided by it."""
@@ -214,3 +216,15 @@ class GraphMatching(Sized):
     def groups(self, counts: tuple[int, ...]) -> tuple[int, ...]:
         """Synthetic graphs of each group that is matched: counts by class, or their sum."""
         return (sum(counts),) if self.class_agnostic else counts
+
+
+def line_of(lines: Mapping[str, T], data: str, whose: str) -> tuple[str, T]:
+    """A data set's line in the released scripts, and its name there: of TU sets in capitals, of OGB's without `ogbg-`.
+
+    Raises:
+        InputError: A data set that they do not have.
+    """
+    key = data.upper() if data.upper() in lines else data.removeprefix("ogbg-")
+    if key not in lines:
+        raise unknown(f"data set of {whose}", data, lines)
+    return key, lines[key]

@@ -8,7 +8,7 @@ as the field prints it, though the validation graphs outnumber the condensed one
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -18,7 +18,7 @@ from attar.core.errors import InputError
 from attar.core.evaluation import Evaluation, Row
 from attar.core.progress import Line
 from attar.core.rows import rows_of
-from attar.core.runtime import Engine, Runtime
+from attar.core.runtime import Runtime
 from attar.core.score import Score
 from attar.core.seeds import derived_seed
 from attar.core.training import ceiling_starts
@@ -37,34 +37,8 @@ UNITS = {"accuracy": "%", "roc-auc": "% AUC"}
 """Of scores, by metric."""
 
 
-def evaluate(
-    small: CondensedGraphs | Sequence[CondensedGraphs],
-    source: GraphSource,
-    *,
-    seed: int = 0,
-    engine: Engine | None = None,
-    say: Callable[[str], None] | None = None,
-    **settings: Any,
-) -> Evaluation:
-    """Train fresh networks on condensed sets and test them on real test graphs.
-
-    Args:
-        small: A condensed set, or several; those that differ only in their seed make one row.
-        source: The data they were condensed from; how it is split here does not matter.
-        seed: The repeats' seeds come from it, the same for every set.
-        engine: How to use the machine.
-        say: Told what happens.
-        settings: Those of `attar.graphs.scoring.Scoring`.
-
-    Raises:
-        InputError: Unknown network or protocol, or a set of other classes or features than the source.
-    """
-    sets = [small] if isinstance(small, CondensedGraphs) else list(small)
-    return measure(sets, source, Scoring.from_names(**settings), Runtime(engine, seed, say=say))
-
-
 def measure(sets: Sequence[CondensedGraphs], source: GraphSource, how: Scoring, runtime: Runtime) -> Evaluation:
-    """The same by settings: a row for each method, a column for each kind of network.
+    """Fresh networks trained on condensed sets: a row for each method, a column for each kind of network.
 
     Args:
         sets: Condensed sets, each tested on the split that it was made with.
@@ -73,7 +47,7 @@ def measure(sets: Sequence[CondensedGraphs], source: GraphSource, how: Scoring, 
         runtime: The machine and the seed.
 
     Raises:
-        InputError: As `evaluate`.
+        InputError: Unknown network or protocol, or a set of other classes or features than the source.
     """
     start, how = time.perf_counter(), dataclasses.replace(how, protocol=protocol_named(how.protocol))
     _check(sets, source)

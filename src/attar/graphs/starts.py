@@ -56,6 +56,10 @@ class Counts(Settings):
         """
         return per_class(self.gpc, len(source.classes), "gpc")
 
+    def check_enough(self, source: GraphSource) -> None:
+        """Refuse to choose more graphs than a class has."""
+        check_enough(self.gpc, source, setting="gpc", samples="training graphs")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sized(Counts):
@@ -78,7 +82,7 @@ class Sized(Counts):
         """
         made = super().resolve(source, runtime)
         if self.start == "real":
-            check_enough_graphs(made.gpc, source)
+            made.check_enough(source)
         mean = max(1, round(float(source.train.sizes.float().mean())))
         return replace(made, nodes=self.nodes or mean)
 
@@ -145,8 +149,3 @@ def by_ratio(sizes: list[int], ratio: float) -> tuple[int, ...]:
     largest = sizes.index(max(sizes))
     counts[largest] = max(int(ratio * sum(sizes)) - (sum(counts) - counts[largest]), 1)
     return tuple(counts)
-
-
-def check_enough_graphs(gpc: PerClass, source: GraphSource) -> None:
-    """Refuse to choose more graphs than a class has."""
-    check_enough(gpc, source, setting="gpc", samples="training graphs")

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.func import functional_call
 
-from attar.core.errors import unknown
+from attar.core.errors import named
 from attar.core.runtime import Runtime
 from attar.core.settings import Hidden, Range, Settings
 from attar.core.state import rebuilt
@@ -79,11 +79,7 @@ def protocol_named(name: str | Protocol) -> Protocol:
     Raises:
         InputError: An unknown name.
     """
-    if isinstance(name, Protocol):
-        return name
-    if name not in PROTOCOLS:
-        raise unknown("protocol", name, PROTOCOLS)
-    return PROTOCOLS[name]
+    return named("protocol", name, PROTOCOLS)
 
 
 def network_of(architecture: Architecture, source: GraphSource, runtime: Runtime) -> GraphNetwork:

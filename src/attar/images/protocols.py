@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from attar.core.errors import unknown
+from attar.core.errors import named
 from attar.core.settings import Hidden, Range, Settings
 from attar.core.training import after_cuts, half_cosine
 
@@ -121,8 +121,4 @@ def protocol_named(name: "str | Protocol") -> Protocol:
     Raises:
         InputError: No such protocol.
     """
-    if isinstance(name, Protocol):
-        return name
-    if name not in PROTOCOLS:
-        raise unknown("protocol", name, PROTOCOLS)
-    return PROTOCOLS[name]
+    return named("protocol", name, PROTOCOLS)

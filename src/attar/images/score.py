@@ -18,7 +18,7 @@ from attar.core.errors import InputError
 from attar.core.evaluation import Evaluation, Row
 from attar.core.progress import Line
 from attar.core.rows import rows_of
-from attar.core.runtime import Engine, Runtime
+from attar.core.runtime import Runtime
 from attar.core.score import Score
 from attar.core.seeds import derived_seed
 from attar.core.selection import draw_rows
@@ -38,34 +38,8 @@ When = Literal["auto", "run", "skip"]
 Kind = Architecture | Factory
 
 
-def evaluate(
-    small: CondensedImages | Sequence[CondensedImages],
-    source: ImageSource,
-    *,
-    seed: int = 0,
-    engine: Engine | None = None,
-    say: Callable[[str], None] | None = None,
-    **settings: Any,
-) -> Evaluation:
-    """Train fresh networks on condensed sets and test them on the real test images.
-
-    Args:
-        small: A condensed set, or several; those that differ only in their seed make one row.
-        source: Where the test images come from.
-        seed: The repeats' seeds come from it, the same for every set.
-        engine: How to use the machine.
-        say: Told what happens.
-        settings: Those of `attar.images.scoring.Scoring`.
-
-    Raises:
-        InputError: Unknown network or protocol, or a set of other classes or shape than the source.
-    """
-    sets = [small] if isinstance(small, CondensedImages) else list(small)
-    return measure(sets, source, Scoring.from_names(**settings), Runtime(engine, seed, say=say))
-
-
 def measure(sets: Sequence[CondensedImages], source: ImageSource, how: Scoring, runtime: Runtime) -> Evaluation:
-    """The same by settings: a row for each method, a column for each kind of network.
+    """Fresh networks trained on condensed sets: a row for each method, a column for each kind of network.
 
     Args:
         sets: Condensed sets, each tested on the split that it was made with.
@@ -75,7 +49,7 @@ def measure(sets: Sequence[CondensedImages], source: ImageSource, how: Scoring, 
         runtime: The machine and the seed.
 
     Raises:
-        InputError: As `evaluate`.
+        InputError: Unknown network or protocol, or a set of other classes or shape than the source.
     """
     start = time.perf_counter()
     how = dataclasses.replace(how, protocol=protocol_named(how.protocol))

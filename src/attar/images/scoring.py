@@ -5,25 +5,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from attar.core import tasks
-from attar.core.settings import Range, Words
+from attar.core.settings import Words
 
 if TYPE_CHECKING:
     from attar.core.evaluation import Evaluation
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scoring(tasks.Scoring):
+class Scoring(tasks.ByNetworks):
     """Which networks are trained on a condensed set, and how."""
 
     networks: tuple[Annotated[Any, Words()], ...] = ("convnet",)
     """Kinds of networks, such as convnet, resnet18, convnet:norm=batch,width=64, transformers:FOLDER."""
-    repeats: Annotated[int, Range(1)] = 5
-    """Repeats of the measurement: networks of each kind on each set."""
     protocol: Annotated[Any, Words()] = "field"
     """How they are trained: field (1,000 epochs), quick (100), datadam, dc; on a teacher's answers rded and hello, on
     stored ones sre2l."""
-    ceiling: Literal["auto", "run", "skip"] = "auto"
-    """The score of all the data: auto trains it when that takes under ten minutes."""
     beside: Literal["auto", "run", "skip"] = "auto"
     """What a score is read with (no augmentation, hard labels, random images): auto as for the ceiling."""
 

@@ -124,10 +124,7 @@ class DistilledLanguageModel(core.Shareable):
             "origin": dataclasses.asdict(self.origin),
             "scores": self.scores,
         }
-        core.write_facts(folder, KIND, SCHEMA, facts)
-        saved = dataclasses.replace(self, folder=folder)
-        saved.write_card(folder)
-        return saved
+        return self.with_facts(folder, SCHEMA, facts)
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
-from attar.core.errors import InputError, unknown
+from attar.core.errors import InputError, named
 
 Span = tuple[int, int]
 Chunker = Callable[[str], list[Span]]
@@ -122,9 +122,7 @@ def chunker_named(name: str) -> Chunker:
         if not words.isdigit() or int(words) < 1:
             raise InputError(f"chunker is {name!r}; give the number of words: windows:3.")
         return windows(int(words))
-    if name not in CHUNKERS:
-        raise unknown("chunker", name, [*CHUNKERS, "windows:N"])
-    return CHUNKERS[name]()
+    return named("chunker", name, CHUNKERS, hint="Or windows:N.")()
 
 
 def token_spans(ids: Sequence[int], tokenizer: Any, chunk: Chunker, longest: int) -> list[int]:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from attar.core.engine import Metrics
-from attar.core.errors import InputError, unknown
+from attar.core.errors import InputError, named, unknown
 from attar.core.runtime import Runtime
 from attar.core.seeds import permutation
 from attar.core.settings import Hidden, Range, Settings
@@ -64,7 +64,7 @@ class DistillLanguage(Settings):
     lr_warm_up: Annotated[float, Range(0, 1)] = 0.0
     """Share of the run over which the step size rises first, step by step; afterwards it falls to 0 along a cosine."""
     clip_norm: Annotated[float, Range(0)] = 1.0
-    """Length to which gradients are cut; 0 for not at all."""
+    """Norm to which a longer gradient of all that is learned is cut; 0 for not at all."""
     max_length: Annotated[int, Range(2)] | None = None
     """Tokens of a prompt and its response; 512, or what both models can read, unless given."""
     max_prompt: Annotated[int, Range(1)] | None = None
@@ -304,9 +304,7 @@ class DistillLanguage(Settings):
 
 def _chosen(name: str, scripts: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
     """A method of the field, on what scripts share, with some changes; epochs that are asked for replace its steps."""
-    if name not in BASELINES:
-        raise unknown("method", name, BASELINES)
-    found = {**scripts, **BASELINES[name]}
+    found = {**scripts, **named("method", name, BASELINES)}
     if "epochs" in settings:
         found.pop("steps", None)
     return {**found, **settings}

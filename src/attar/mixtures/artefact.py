@@ -6,7 +6,7 @@ how the mixture was made. `README.md` and `preview.png` present it to readers.
 
 import builtins
 import math
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -87,10 +87,7 @@ class ReducedMixture(core.Shareable):
         picture = self.picture()
         if picture is not None:
             store.write_bytes(folder / PICTURE, picture)
-        core.write_facts(folder, KIND, SCHEMA, facts)
-        saved = replace(self, folder=folder)
-        saved.write_card(folder)
-        return saved
+        return self.with_facts(folder, SCHEMA, facts)
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from attar.core.errors import InputError, unknown
+from attar.core.errors import InputError, named
 from attar.mixtures.brute_force import BruteForce
 from attar.mixtures.cowa import COWA
 from attar.mixtures.ctdgmr import CTDGMR
@@ -49,6 +49,4 @@ def settings_of(method: str | Reducer, n_components: int, options: dict[str, Any
         return type(method).from_json({**method.to_json(), **options, "n_components": n_components})
     if not isinstance(method, str):
         raise InputError(f"method is {method!r}; it must be one of {', '.join(METHODS)}, or settings such as OGGMR().")
-    if method not in METHODS:
-        raise unknown("method", method, METHODS)
-    return METHODS[method].from_json({**options, "n_components": n_components})
+    return named("method", method, METHODS).from_json({**options, "n_components": n_components})

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from attar.core import store
 from attar.core.cell import Cell, Measure
 from attar.core.scores import SCORES, scores_in
 
@@ -76,12 +77,11 @@ def cost(file: Path, name: str, told: Told) -> tuple[float | None, int | None]:
     facts = plain(file, name, told)
     if facts is None:
         return None, None
+    took = store.cost_in(facts)
     given = facts if isinstance(facts, dict) else {"seconds": facts}
-    seconds, memory = number(given.get("seconds")), number(given.get("peak_memory"))
-    if any(
-        given.get(key) is not None and read is None for key, read in (("seconds", seconds), ("peak_memory", memory))
-    ):
+    if any(given.get(key) is not None and read is None for key, read in took.items()):
         told.append((name, "it does not say in numbers what the run took, and is left out."))
+    seconds, memory = took.values()
     return seconds, None if memory is None else int(memory)
 
 

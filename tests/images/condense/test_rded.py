@@ -11,10 +11,11 @@ from attar.images.condense.rded import cut, most_typical, most_typical_of_each, 
 from attar.images.networks.architecture import Architecture
 from attar.images.protocols import PROTOCOLS, Protocol
 from attar.images.repeats import trainings
-from attar.images.score import evaluate, train_and_test
+from attar.images.score import train_and_test
 from attar.images.targets import distillation_loss, targeted
 from attar.images.trained import Auxiliary, trained
 from attar.images.training import TrainNetwork
+from attar.verbs import evaluate
 
 SMALL = Architecture(width=8, norm="batch")
 BRIEF = Protocol(name="brief", epochs=3)

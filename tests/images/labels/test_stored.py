@@ -14,11 +14,12 @@ from attar.images.labels.formats import NEVER, bytes_per_row, decode, encode
 from attar.images.labels.stored import LABELS, SoftLabels, shard_name
 from attar.images.networks.architecture import Architecture
 from attar.images.protocols import PROTOCOLS, Protocol
-from attar.images.score import evaluate, train_and_test
+from attar.images.score import train_and_test
 from attar.images.trained import Auxiliary, trained
 from attar.images.training import TrainNetwork
 from attar.images.views.crops import resized_crop
 from attar.images.views.epochs import draw_views, own_share
+from attar.verbs import evaluate
 
 SMALL = Architecture(width=8, norm="batch")
 BRIEF = Protocol(name="brief", epochs=10, batch=64, lr=0.1, augmented=False)

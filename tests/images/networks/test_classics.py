@@ -18,7 +18,7 @@ from attar.images.networks.architecture import (
 from attar.images.networks.architecture import NETWORKS as ALL
 from attar.images.networks.blocks import Network
 from attar.images.protocols import Protocol
-from attar.images.score import evaluate
+from attar.verbs import evaluate
 
 NETWORKS = [name for name in ALL if name not in TABLES]  # those are asked the same in test_blocks
 CIFAR = (3, 32, 32)

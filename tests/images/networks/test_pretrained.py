@@ -7,7 +7,7 @@ from attar.core.errors import InputError
 from attar.images.networks.architecture import Architecture, from_factory, mixes_images
 from attar.images.networks.pretrained import network_named, transformers_classifier
 from attar.images.protocols import Protocol
-from attar.images.score import evaluate
+from attar.verbs import evaluate
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 

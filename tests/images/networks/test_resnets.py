@@ -8,7 +8,7 @@ import attar
 from attar.images.networks.architecture import IMAGENET, multiply_adds, parameter_count, parse
 from attar.images.networks.resnets import PreactivationBlock
 from attar.images.protocols import Protocol
-from attar.images.score import evaluate
+from attar.verbs import evaluate
 
 CIFAR = (3, 32, 32)
 

@@ -16,10 +16,9 @@ from torch import Tensor
 
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
-from attar.core.selection import k_means, nearest, per_class
+from attar.core.selection import k_means, nearest
 from attar.core.settings import Range, Role
 from attar.images.condense.adjoint import Waypoint
-from attar.images.condense.coresets import check_enough_images
 from attar.images.condense.mtt import MTT
 from attar.images.condense.starts import Start
 from attar.images.condense.trajectory import Distilling, Images, LabelLogits, expert_logits, published
@@ -78,7 +77,6 @@ class AST(MTT):
     """Centres per class; one per image unless given. The code has 10 at any ipc, and so no image at all at one per
     class; here a number that does not divide ipc is refused."""
     student_momentum: Annotated[float, Range(0, 1)] = 0.9
-    """Momentum of the student."""
     middle: Literal["none", "equal", "rising"] = "equal"
     """Matching on the way: not, each as much as the end (`agg`), or the m-th of M by m/M (`adaptive`)."""
     balanced: bool = True
@@ -96,9 +94,9 @@ class AST(MTT):
         Raises:
             InputError: Clusters that do not divide the images per class.
         """
-        counts = per_class(self.ipc, len(source.classes), "ipc")
+        counts = self.counts(source)
         if self.start == "representative":
-            check_enough_images(self.ipc, source)
+            self.check_enough(source)
             if self.clusters and any(count % self.clusters for count in counts):
                 raise InputError(f"clusters is {self.clusters}, which does not divide ipc {self.ipc}.")
         return super().resolve(source, runtime)
@@ -110,7 +108,7 @@ class AST(MTT):
         generator = runtime.generator("start")
         expert = int(torch.randint(len(state.pool), (), generator=generator))
         chosen = []
-        for rows, count in zip(state.source.rows_of, per_class(self.ipc, len(state.source.classes)), strict=True):
+        for rows, count in zip(state.source.rows_of, self.counts(state.source), strict=True):
             answers = expert_logits(state.source.inputs(rows), expert, state, runtime)
             chosen.append(rows[representative(answers, count, self.clusters or count, generator)])
         return state.source.inputs(torch.cat(chosen)), None

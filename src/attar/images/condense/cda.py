@@ -31,7 +31,6 @@ class CDA(SRe2L):
     milestone: Annotated[float, Range(0, 1)] = 1.0
     """Share of a block's steps over which it does."""
     crop: Literal["auto", "on", "off"] = "on"
-    """Whether views are random resized crops; auto: from 64 pixels on."""
 
     name = "cda"
 

@@ -31,7 +31,7 @@ from attar.core.selection import (
     per_class,
     shuffled,
 )
-from attar.core.settings import Range, Role
+from attar.core.settings import Range, Role, Settings
 from attar.images import layout
 from attar.images.artefact import CondensedImages, Origin
 from attar.images.data.pixels import portions
@@ -43,14 +43,32 @@ CLUSTERED = 2**25
 
 
 @dataclass(frozen=True, kw_only=True)
-class Coreset(Selection):
-    """What the selections share: images that are chosen or averaged, and become a condensed set as they are."""
+class ImagesPerClass(Settings):
+    """How many images there are to be."""
 
     ipc: PerClass = 10
     """Images per class: one number for all, or one for each class in turn."""
 
-    name = "coreset"
     kind = "images"
+
+    def counts(self, source: ImageSource) -> tuple[int, ...]:
+        """The number of images of each class.
+
+        Raises:
+            InputError: Numbers for more or fewer classes.
+        """
+        return per_class(self.ipc, len(source.classes), "ipc")
+
+    def check_enough(self, source: ImageSource) -> None:
+        """Refuse to choose more images than a class has."""
+        check_enough_images(self.ipc, source)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coreset(ImagesPerClass, Selection):
+    """What the selections share: images that are chosen or averaged, and become a condensed set as they are."""
+
+    name = "coreset"
 
     @abstractmethod
     def select(self, source: ImageSource, runtime: Runtime) -> Tensor:
@@ -58,7 +76,7 @@ class Coreset(Selection):
 
     def resolve(self, source: ImageSource, runtime: Runtime) -> Self:
         """Nothing is left open but a network's depth, filled in where there is one."""
-        per_class(self.ipc, len(source.classes), "ipc")
+        self.counts(source)
         return self
 
     def result(self, state: Any, runtime: Runtime) -> CondensedImages:
@@ -96,12 +114,12 @@ class EmbeddingCoreset(Coreset):
 
     def select(self, source: ImageSource, runtime: Runtime) -> Tensor:
         """Train or find the network, embed each class, choose."""
-        check_enough_images(self.ipc, source)
+        self.check_enough(source)
         network = self.observer.found(source, runtime).network
         generator = runtime.generator("choice")
         chosen = [
             rows[self.choose(embed(network, source, rows, runtime), count, generator)]
-            for rows, count in zip(source.rows_of, per_class(self.ipc, len(source.classes)), strict=True)
+            for rows, count in zip(source.rows_of, self.counts(source), strict=True)
         ]
         return source.train.pixels[torch.cat(chosen)]
 
@@ -118,7 +136,7 @@ class Random(Coreset):
 
     def select(self, source: ImageSource, runtime: Runtime) -> Tensor:
         """Draw."""
-        check_enough_images(self.ipc, source)
+        self.check_enough(source)
         return source.train.pixels[draw_rows(source.rows_of, self.ipc, runtime.generator("choice"))]
 
 
@@ -187,11 +205,11 @@ class KMeans(EmbeddingCoreset):
         """Cluster."""
         if self.space == "embedding":
             return super().select(source, runtime)
-        check_enough_images(self.ipc, source)
+        self.check_enough(source)
         generator = runtime.generator("choice")
         centres = [
             k_means(unit_pixels(source, _fitting(source, rows, generator)).flatten(1), count, generator)
-            for rows, count in zip(source.rows_of, per_class(self.ipc, len(source.classes)), strict=True)
+            for rows, count in zip(source.rows_of, self.counts(source), strict=True)
         ]
         return torch.cat(centres).view(-1, *source.shape)
 

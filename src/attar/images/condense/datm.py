@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal, Self
 
 from attar.core.runtime import Runtime
 from attar.core.settings import Range, Role
-from attar.images.condense.coresets import check_enough_images
 from attar.images.condense.ftd import FLAT
 from attar.images.condense.starts import Start
 from attar.images.condense.trajectory import (
@@ -64,12 +63,10 @@ class DATM(TrajectoryMatching):
     """
 
     labels: Literal["hard", "soft"] = "soft"
-    """Labels that the images get: classes, or logits that are learned from what experts answer."""
     start: Literal[Start, "recognised"] = "recognised"  # type: ignore[assignment]
     """What the result is before the first step: real images drawn at random (real), noise, or what a selection takes;
     recognised: real images that experts classify rightly."""
     gate: Annotated[float, Range(0)] | None = 1.5
-    """A loss above which nothing is updated; none unless given."""
     experts: Annotated[Experts, Role()] = field(default_factory=lambda: FLAT)
     """How experts are trained, and where they lie."""
 
@@ -78,7 +75,7 @@ class DATM(TrajectoryMatching):
     def resolve(self, source: ImageSource, runtime: Runtime) -> Self:
         """Fill in what was left open."""
         if self.start == "recognised":
-            check_enough_images(self.ipc, source)
+            self.check_enough(source)
         return super().resolve(source, runtime)
 
     def initial(self, state: Distilling, runtime: Runtime) -> tuple[Images, LabelLogits | None]:

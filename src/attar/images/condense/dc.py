@@ -25,7 +25,6 @@ class DC(GradientMatching):
     """
 
     start: Start = "noise"
-    """What the result is before the first step: real images at random (real), noise, or what a selection takes."""
 
     name = "dc"
 

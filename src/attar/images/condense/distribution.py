@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
-from attar.core.selection import PerClass, draw_rows, labels_of, per_class
-from attar.core.settings import Range, Settings
+from attar.core.selection import draw_rows, labels_of
+from attar.core.settings import Range
 from attar.core.state import rebuilt
 from attar.images import layout
 from attar.images.artefact import CondensedImages
-from attar.images.condense.starts import Start, check_start, learned, start_images
+from attar.images.condense.starts import MatchedToReal, check_start, learned, start_images
 from attar.images.networks.architecture import Architecture, mixes_images, multiply_adds, redraw_
 from attar.images.sources import ImageSource
 from attar.images.views.augment import Draw, augment, default_strategy, draw_pair, strategy
@@ -50,7 +50,7 @@ class Condensing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistributionMatching(Settings):
+class DistributionMatching(MatchedToReal):
     """Settings and loop that DM and its descendants share.
 
     Memory grows with the synthetic images and their optimiser, and neither with the number of steps nor with that of
@@ -58,31 +58,20 @@ class DistributionMatching(Settings):
     real images of all classes in one batch.
     """
 
-    ipc: PerClass = 10
-    """Images per class: one number for all, or one for each class in turn."""
     steps: Annotated[int, Range(1)] | None = None
     """Steps in all, each with a network of its own; 1,000 on a CPU and 10,000 on a GPU unless given."""
     lr: Annotated[float, Range(0)] | None = None
     """Step size on normalised pixels; 1, and 10 where every class has more than 50 images, unless given."""
-    real_batch: Annotated[int, Range(1)] | None = None
-    """Real samples per class and step; 64 on a CPU and 256 on a GPU unless given."""
-    start: Start = "real"
-    """What the result is before the first step: real images at random (real), noise, or what a selection takes."""
     architecture: Architecture = field(default_factory=Architecture)
     """The network whose features are matched."""
     augmentation: str | None = None
     """DSA operations joined by underscores, or none; the field's six (five for digits) unless given."""
-    siamese: bool = True
-    """Whether real and synthetic images of a class are augmented alike."""
     align_corners: bool = False
     """Corner convention of scale and rotate (see attar.images.views.augment)."""
-    momentum: Annotated[float, Range(0, 1)] = 0.5
-    """Momentum of the pixel updates."""
     zca: bool = False
     """Whether images are ZCA-whitened (ε = 0.1), fitted once on the real training images."""
 
     name = "distribution-matching"
-    kind = "images"
 
     @abstractmethod
     def views(self, maps: list[Tensor], embedding: Tensor) -> Views:
@@ -97,7 +86,7 @@ class DistributionMatching(Settings):
         on_gpu = runtime.device.type != "cpu"
         augmentation = default_strategy(source.flips) if self.augmentation is None else self.augmentation
         strategy(augmentation)
-        fewest = min(per_class(self.ipc, len(source.classes), "ipc"))
+        fewest = min(self.counts(source))
         check_start(self.start, self.ipc, source)
         return replace(
             self,
@@ -119,7 +108,7 @@ class DistributionMatching(Settings):
         assert self.real_batch is not None, "resolve the settings first"
         network = self.architecture.build(source.shape, len(source.classes), torch.Generator())
         images = sum(min(self.real_batch, len(rows)) for rows in source.rows_of)
-        images += 3 * sum(per_class(self.ipc, len(source.classes)))
+        images += 3 * sum(self.counts(source))
         return float(multiply_adds(network, source.shape)) * images * self.total_steps
 
     def build(self, source: ImageSource, runtime: Runtime) -> Condensing:

@@ -27,7 +27,6 @@ class DSA(DC):
     """
 
     start: Start = "real"
-    """What the result is before the first step: real images at random (real), noise, or what a selection takes."""
     augmentation: str | None = None
     """DSA operations joined by underscores, or none; the field's six (five for digits) unless given."""
 

@@ -20,12 +20,12 @@ from torch.func import functional_call, grad, grad_and_value
 
 from attar.core.engine import Metrics
 from attar.core.runtime import Runtime
-from attar.core.selection import PerClass, draw_rows, labels_of, per_class
-from attar.core.settings import Range, Settings
+from attar.core.selection import draw_rows, labels_of
+from attar.core.settings import Range
 from attar.core.state import rebuilt
 from attar.images import layout
 from attar.images.artefact import CondensedImages
-from attar.images.condense.starts import Start, check_start, learned, start_images
+from attar.images.condense.starts import MatchedToReal, check_start, learned, start_images
 from attar.images.networks.architecture import Architecture, mixes_images, multiply_adds
 from attar.images.protocols import Protocol
 from attar.images.sources import ImageSource
@@ -106,15 +106,13 @@ class Synthetic:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GradientMatching(Settings):
+class GradientMatching(MatchedToReal):
     """Settings and loop that DC and its descendants share.
 
     A step is one match: where the network is new it is drawn, else it is trained on the synthetic images first. Memory
     is that of the second-order graph of one class, or of `SECOND_ORDER_IMAGES` images where classes pull together.
     """
 
-    ipc: PerClass = 10
-    """Images per class: one number for all, or one for each class in turn."""
     network_draws: Annotated[int, Range(1)] | None = None
     """Networks that are drawn in all; unless given 1,000 on a GPU, and on a CPU as many as make 1,000 matches."""
     matches: Annotated[int, Range(1)] | None = None
@@ -123,16 +121,10 @@ class GradientMatching(Settings):
     """Epochs that a network trains on the synthetic images between two matches; as in the code unless given."""
     lr: Annotated[float, Range(0)] = 0.1
     """Step size on normalised pixels."""
-    momentum: Annotated[float, Range(0, 1)] = 0.5
-    """Momentum of the pixel updates."""
     network_lr: Annotated[float, Range(0)] = 0.01
     """Step size of the networks, which train by plain SGD."""
     network_batch: Annotated[int, Range(1)] = 256
     """Synthetic images in a batch of that training."""
-    real_batch: Annotated[int, Range(1)] | None = None
-    """Real samples per class and step; 64 on a CPU and 256 on a GPU unless given."""
-    start: Start = "real"
-    """What the result is before the first step: real images at random (real), noise, or what a selection takes."""
     metric: Metric = "layerwise"
     """Distance of gradients: row by row of every weight, squared over all parameters, or one cosine over all."""
     relative_epsilon: bool = False
@@ -141,13 +133,10 @@ class GradientMatching(Settings):
     architecture: Architecture = field(default_factory=Architecture)
     """The networks whose gradients are matched."""
     augmentation: str | None = None
-    """DSA operations joined by underscores, or none; none unless given."""
-    siamese: bool = True
-    """Whether real and synthetic images of a class are augmented alike."""
+    """DSA operations joined by underscores, or none."""
 
     moved = MappingProxyType({"networks": "network_draws", "epochs": "network_epochs"})
     name = "gradient-matching"
-    kind = "images"
 
     def groups(self, done: int, classes: int, runtime: Runtime) -> list[list[int]]:
         """Which classes pull together at this match: here each alone.
@@ -168,7 +157,7 @@ class GradientMatching(Settings):
         on_gpu = runtime.device.type != "cpu"
         strategy(self.augmentation or "none")
         check_start(self.start, self.ipc, source)
-        matches, epochs = self.loops(max(per_class(self.ipc, len(source.classes), "ipc")))
+        matches, epochs = self.loops(max(self.counts(source)))
         matches = self.matches or matches
         return replace(
             self,
@@ -190,7 +179,7 @@ class GradientMatching(Settings):
         """Multiply-adds of the whole run: real gradients, second-order ones, and the training between."""
         assert self.real_batch is not None and self.network_epochs is not None, "resolve the settings first"
         network = self.architecture.build(source.shape, len(source.classes), torch.Generator())
-        synthetic = sum(per_class(self.ipc, len(source.classes)))
+        synthetic = sum(self.counts(source))
         images = 3 * sum(min(self.real_batch, len(rows)) for rows in source.rows_of) + 9 * synthetic
         images += 3 * synthetic * self.network_epochs
         return float(multiply_adds(network, source.shape)) * images * self.total_steps

@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attar.core.engine import Metrics
-from attar.core.errors import InputError, unknown
+from attar.core.errors import InputError, named
 from attar.core.runtime import Runtime
 from attar.core.selection import labels_of
 from attar.core.settings import Hidden, Range
@@ -313,15 +313,13 @@ class HeLlO(RDED):
             InputError: A data set the tables do not have.
         """
         head_ranks = {"imagenet-100": 64, "imagenet": 128}
-        if data not in head_ranks:
-            raise unknown("data set of HeLlO's tables", data, head_ranks)
         return cls(
             ipc=ipc,
             factor=2,
             candidates=300,
             crops=5,
             rank=8,
-            head_rank=head_ranks[data],
+            head_rank=named("data set of HeLlO's tables", data, head_ranks),
             encoder="openai/clip-vit-base-patch32",  # the paper's is CLIP's ResNet-50, which transformers lacks
             # nine checkpoints of one, which is not said
             observer=Auxiliary(architecture=Architecture(network="resnet18", norm="batch")),

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from attar.core.errors import InputError, unknown
 from attar.core.runtime import Runtime
-from attar.core.selection import Chosen, labels_of, per_class, shuffled
+from attar.core.selection import Chosen, labels_of, shuffled
 from attar.core.settings import Range, Role
 from attar.images import layout
 from attar.images.artefact import CondensedImages, Origin
-from attar.images.condense.coresets import OBSERVED, Coreset, check_enough_images, unit_pixels
+from attar.images.condense.coresets import OBSERVED, Coreset, unit_pixels
 from attar.images.data.pixels import eight_bits
 from attar.images.sources import ImageSource
 from attar.images.trained import BATCH_NORM, Auxiliary
@@ -82,10 +82,8 @@ class RDED(Coreset):
             raise InputError(f"factor is {factor}, which does not divide images of {width}×{height}.")
         observer = self.observer.resolve(source.shape)
         settings = replace(super().resolve(source, runtime), factor=factor, observer=observer)
-        check_enough_images(self.ipc, source)
-        for name, rows, count in zip(
-            source.classes, source.rows_of, per_class(self.ipc, len(source.classes)), strict=True
-        ):
+        self.check_enough(source)
+        for name, rows, count in zip(source.classes, source.rows_of, self.counts(source), strict=True):
             wanted, looked_at = count * factor**2, min(self.candidates, len(rows))
             if wanted > looked_at:
                 raise InputError(
@@ -99,9 +97,7 @@ class RDED(Coreset):
         assert self.factor is not None, "resolve the settings first"
         observer = self.observer.found(source, runtime)
         images, soft, places = [], [], []
-        for label, (rows, count) in enumerate(
-            zip(source.rows_of, per_class(self.ipc, len(source.classes)), strict=True)
-        ):
+        for label, (rows, count) in enumerate(zip(source.rows_of, self.counts(source), strict=True)):
             looked = shuffled(rows, runtime.generator("choice"))[: self.candidates]
             patches, logits, boxes = self._best_crops(observer.network, source, looked, label, runtime)
             chosen = most_typical(logits, label, count * self.factor**2)

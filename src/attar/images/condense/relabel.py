@@ -21,7 +21,7 @@ from attar.core.selection import Chosen
 from attar.core.settings import Range, Role
 from attar.images import layout
 from attar.images.artefact import CondensedImages
-from attar.images.condense.coresets import CORESETS, Coreset, check_enough_images
+from attar.images.condense.coresets import CORESETS, Coreset
 from attar.images.sources import ImageSource
 from attar.images.trained import TRAINED, Auxiliary
 
@@ -67,7 +67,7 @@ class Relabelled(Coreset):
         settings = replace(super().resolve(source, runtime), teacher=self.teacher.resolve(source.shape))
         settings._selection()
         if self.chosen_by != "class-mean":
-            check_enough_images(self.ipc, source)
+            self.check_enough(source)
         return settings
 
     def build(self, source: ImageSource, runtime: Runtime) -> Answered:

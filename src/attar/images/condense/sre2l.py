@@ -21,16 +21,16 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attar.core.engine import Metrics
-from attar.core.errors import InputError, unknown
+from attar.core.errors import InputError, named
 from attar.core.runtime import Runtime
 from attar.core.seeds import uniform
-from attar.core.selection import PerClass, draw_rows, labels_of, per_class
-from attar.core.settings import Hidden, Range, Role, Settings
+from attar.core.selection import draw_rows, labels_of, per_class
+from attar.core.settings import Hidden, Range, Role
 from attar.core.state import rebuilt
 from attar.core.training import half_cosine, set_lr
 from attar.images import layout
 from attar.images.artefact import CondensedImages, Origin
-from attar.images.condense.coresets import check_enough_images
+from attar.images.condense.coresets import ImagesPerClass
 from attar.images.condense.recover import (
     UNIFORMS,
     Scale,
@@ -89,7 +89,7 @@ class Recovering:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SRe2L(Settings):
+class SRe2L(ImagesPerClass):
     """Recover images that a trained network and its batch norm take for real (NeurIPS 2023, arXiv:2306.13092).
 
     Images are made in blocks, one of each of up to `block` classes, each block from noise by `block_steps` steps of
@@ -98,8 +98,6 @@ class SRe2L(Settings):
     block. The last iterate counts; it is stored in 8 bits. Memory is that of one block, and of the pixels made.
     """
 
-    ipc: PerClass = 10
-    """Images per class: one number for all, or one for each class in turn."""
     block_steps: Annotated[int, Range(1)] | None = None
     """Steps for each block; 4,000 on a GPU and 500 on a CPU unless given."""
     block: Annotated[int, Range(1)] = 100
@@ -150,7 +148,6 @@ class SRe2L(Settings):
         }
     )
     name = "sre2l"
-    kind = "images"
 
     def smallest_at(self, iteration: int) -> float:
         """The smallest share of the area in a crop at an iteration of a block, counted from zero: always the same."""
@@ -163,9 +160,9 @@ class SRe2L(Settings):
             InputError: A teacher without batch norm or that cannot go along, or images that have no pixel range.
         """
         on_gpu = runtime.device.type != "cpu"
-        per_class(self.ipc, len(source.classes), "ipc")
+        self.counts(source)
         if self.start == "real":
-            check_enough_images(self.ipc, source)
+            self.check_enough(source)
         if source.transform.whitening is not None:
             raise InputError(f"{self.name} holds pixels in their range, which whitening hides; give data without it.")
         side = min(source.shape[1:])
@@ -220,7 +217,7 @@ class SRe2L(Settings):
         """Multiply-adds of the whole run: a pass forward and one back to the pixels."""
         assert self.block_steps is not None, "resolve the settings first"
         network = self.teacher.architecture.build(source.shape, len(source.classes), torch.Generator())
-        images = sum(per_class(self.ipc, len(source.classes)))
+        images = sum(self.counts(source))
         return 2.0 * multiply_adds(network, source.shape) * images * self.block_steps
 
     def build(self, source: ImageSource, runtime: Runtime) -> Recovering:
@@ -420,9 +417,7 @@ def recipe(table: dict[str, dict[str, Any]], data: str, method: str) -> dict[str
     Raises:
         InputError: They have none.
     """
-    if data not in table:
-        raise unknown(f"data set of {method}'s tables", data, table)
-    return table[data]
+    return named(f"data set of {method}'s tables", data, table)
 
 
 def _pixel_range(source: ImageSource, runtime: Runtime) -> tuple[Tensor, Tensor]:

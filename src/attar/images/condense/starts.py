@@ -1,6 +1,7 @@
 """What learned images are before the first step, and what becomes of them after the last."""
 
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -8,12 +9,33 @@ from torch import Tensor
 
 from attar.core.runtime import Runtime
 from attar.core.selection import PerClass, draw_rows, labels_of
+from attar.core.settings import Range
 from attar.images.artefact import CondensedImages, Origin
-from attar.images.condense.coresets import CORESETS, check_enough_images
+from attar.images.condense.coresets import CORESETS, ImagesPerClass, check_enough_images
 from attar.images.sources import ImageSource
 
 Start = Literal["real", "noise", "class-mean", "herding", "k-center", "k-means"]
 Images = Float[Tensor, "image channel height width"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started(ImagesPerClass):
+    """Images that are something before they are learned."""
+
+    start: Start = "real"
+    """What the result is before the first step: real images at random (real), noise, or what a selection takes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchedToReal(Started):
+    """Images that are moved by what real images of their class say, a batch of them a step."""
+
+    real_batch: Annotated[int, Range(1)] | None = None
+    """Real samples per class and step; 64 on a CPU and 256 on a GPU unless given."""
+    siamese: bool = True
+    """Whether real and synthetic images of a class are augmented alike."""
+    momentum: Annotated[float, Range(0, 1)] = 0.5
+    """Momentum of the pixel updates."""
 
 
 def check_start(start: str, ipc: PerClass, source: ImageSource) -> None:

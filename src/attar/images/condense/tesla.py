@@ -45,7 +45,6 @@ class TESLA(MTT):
     """
 
     gradient: Way = "tesla"
-    """How students are differentiated: exactly in the memory of one step, exactly with the whole graph, or TESLA's."""
     assigned_labels: bool = False
     """Whether labels are assigned by the expert to be reached, instead of being the classes."""
     lost_factor: bool = False

@@ -20,13 +20,13 @@ from attar.core.engine import Metrics
 from attar.core.errors import InputError, unknown
 from attar.core.runtime import Runtime
 from attar.core.selection import PerClass, labels_of, per_class
-from attar.core.settings import Range, Role, Settings
+from attar.core.settings import Range, Role
 from attar.core.state import rebuilt
 from attar.core.training import next_rows
 from attar.images import layout
 from attar.images.artefact import CondensedImages
 from attar.images.condense.adjoint import Batch, Matched, Student, Task, Way, Waypoint, match
-from attar.images.condense.starts import Start, check_start, learned, start_images
+from attar.images.condense.starts import Started, check_start, learned, start_images
 from attar.images.experts import Experts, Pool, flat_network, open_experts
 from attar.images.networks.architecture import Architecture, multiply_adds
 from attar.images.networks.flat import FlatNetwork, Vector
@@ -65,14 +65,12 @@ class Distilling:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrajectoryMatching(Settings):
+class TrajectoryMatching(Started):
     """Settings and loop that MTT and its descendants share.
 
     Memory is that of one student step's second-order graph and a parameter vector for each of its steps.
     """
 
-    ipc: PerClass = 10
-    """Images per class: one number for all, or one for each class in turn."""
     steps: Annotated[int, Range(1)] | None = None
     """Steps in all, with a student and an update of the images each; 5,000 on a GPU and 300 on a CPU unless given."""
     student_steps: Annotated[int, Range(0)] | None = None
@@ -115,8 +113,6 @@ class TrajectoryMatching(Settings):
     """A loss above which nothing is updated; none unless given."""
     average: Annotated[float, Range(0, 1)] | None = None
     """Decay of a moving average of the images, which then is the result; none unless given."""
-    start: Start = "real"
-    """What the result is before the first step: real images at random (real), noise, or what a selection takes."""
     zca: bool = False
     """Whether images are ZCA-whitened (ε = 0.1, of pixels in [0, 1]), fitted once on the real training images."""
     architecture: Architecture = field(default_factory=Architecture)
@@ -128,7 +124,6 @@ class TrajectoryMatching(Settings):
     """How experts are trained, and where they lie."""
 
     name = "trajectory-matching"
-    kind = "images"
 
     # What a method may see differently.
 
@@ -180,7 +175,7 @@ class TrajectoryMatching(Settings):
         strategy(augmentation)
         if self.start in START_NAMES:
             check_start(self.start, self.ipc, source)
-        fewest = min(per_class(self.ipc, len(source.classes), "ipc"))
+        fewest = min(self.counts(source))
         last = self.last_start or LATEST_START[max(n for n in LATEST_START if n <= max(fewest, 1))]
         if self.first_start >= last:
             raise InputError(f"first_start is {self.first_start}, but students set out before epoch {last}.")
@@ -195,7 +190,7 @@ class TrajectoryMatching(Settings):
             steps=self.steps or (5000 if on_gpu else 300),
             student_steps=min(20, taken) if self.student_steps is None else self.student_steps,
             last_start=last,
-            batch=self.batch or sum(per_class(self.ipc, len(source.classes))),
+            batch=self.batch or sum(self.counts(source)),
             student_lr=self.experts.lr if self.student_lr is None else self.student_lr,
             augmentation=augmentation,
             architecture=self.architecture.resolve(source.shape),
@@ -212,7 +207,7 @@ class TrajectoryMatching(Settings):
         """Multiply-adds of the students: a gradient on the way out, a second derivative on the way back."""
         assert self.batch is not None and self.student_steps is not None, "resolve the settings first"
         network = self.architecture.build(source.shape, len(source.classes), torch.Generator())
-        images = min(self.batch, sum(per_class(self.ipc, len(source.classes)))) * self.student_steps
+        images = min(self.batch, sum(self.counts(source))) * self.student_steps
         return 12.0 * multiply_adds(network, source.shape) * images * self.total_steps
 
     def build(self, source: ImageSource, runtime: Runtime) -> Distilling:

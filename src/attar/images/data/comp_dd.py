@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from attar.core.errors import InputError, unknown
+from attar.core.errors import InputError, named, unknown
 from attar.images.sources import ImageSource
 
 PATH = Path(__file__).with_name("comp_dd.json")
@@ -67,9 +67,8 @@ def class_names(name: str) -> tuple[str, ...]:
     Raises:
         InputError: No such subset.
     """
-    if name not in names():
-        raise unknown("subset of Comp-DD", name, names())
-    return tuple(label for _, label in _file()["subsets"][name])
+    subsets = {one: _file()["subsets"][one] for one in names()}
+    return tuple(label for _, label in named("subset of Comp-DD", name, subsets))
 
 
 def repeated(name: str) -> tuple[int, ...]:
@@ -88,9 +87,7 @@ def statistics(category: str) -> Statistics:
     Raises:
         InputError: No such category.
     """
-    if category not in categories():
-        raise unknown("category of Comp-DD", category, categories())
-    found = _file()["statistics"][category]
+    found = named("category of Comp-DD", category, _file()["statistics"])
     return Statistics(tuple(found["images"]), tuple(found["complexity"]))
 
 
