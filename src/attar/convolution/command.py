@@ -54,9 +54,9 @@ class CompressConvolution(Settings):
     """
 
     network: str = "convnet:norm=none,pooling=max"
-    """Description of a network in words, which is then trained on the data; or the folder of a trained network."""
+    """The network, by words, which is then trained on the data; or the folder of a trained network."""
     epochs: Annotated[int, Range(1)] | None = None
-    """Number of epochs if the network is trained here. Default: 30, as for a ceiling."""
+    """Passes over the training data if the network is trained here. Default: 30, as for a ceiling."""
     images: Annotated[int, Range(1)] = 64
     """Number of training images on which methods are timed, and of test images on which the choice is confirmed."""
     batch: Annotated[int, Range(1)] = 1

@@ -37,9 +37,9 @@ class CTDGMR(Reducer):
     regularisation: Annotated[float, Range(0)] = 0.0
     """Weight of the entropy, λ, in units of the cost. With 0 each component moves to one new component only."""
     start: Literal["k-means", "em", "runnalls"] = "k-means"
-    """Mixture to begin with: clusters of samples, a mixture fitted to samples by EM, or the result of runnalls."""
+    """What the result is before the first step: clusters of samples, EM on samples, or the result of runnalls."""
     starts: Annotated[int, Range(1)] = 1
-    """Number of random starts; the best result is kept. Only k-means and em have random starts."""
+    """Number of starts; the best result is kept. Only k-means and em allow several starts."""
     rounds: Annotated[int, Range(1)] = 200
     """Largest number of rounds; each moves the components, then merges them."""
     tolerance: Annotated[float, Range(0)] = 1e-9

@@ -17,7 +17,7 @@ class Scoring(tasks.Scoring):
     distances: tuple[str, ...] = ("angle", "nise", "ise")
     """Distances to measure, of the kinds in `attar.mixtures.KINDS`."""
     beside: Literal["run", "skip"] = "run"
-    """Whether to run the rivals: Runnalls' merging and k-means of samples, with as many components."""
+    """What a score is read with: Runnalls' merging and k-means of samples, both with as many components."""
 
     @property
     def reads(self) -> bool:
