@@ -38,6 +38,7 @@ def main(arguments: list[str]) -> None:
     if not folders:
         raise InputError("give the folder of a condensed set, or of a student.")
 
+    from attar.core.divergence import told_by
     from attar.core.runtime import Runtime
     from attar.core.store import write_json
     from attar.verbs import data_of, one_kind, open_artefact, reading_of
@@ -49,7 +50,8 @@ def main(arguments: list[str]) -> None:
     read = parse(parts, arguments, program="attar evaluate", positional=("folders",))
     given, scoring, engine = read["given"], read["scoring"], read["engine"]
     source = read["reading"].load(given.data or data_of(artefacts, kind)) if scoring.reads else None
-    found = scoring.measure(artefacts, source, Runtime(engine, given.seed, say=speaker(engine.quiet)))
+    with told_by(scoring):
+        found = scoring.measure(artefacts, source, Runtime(engine, given.seed, say=speaker(engine.quiet)))
     scoring.remember([one for one, name in zip(artefacts, folders, strict=True) if Path(name).exists()], found)
     print(found)
     if given.json is not None:
