@@ -56,16 +56,11 @@ def test_a_step_size_that_is_far_too_large_is_told_of_and_nothing_is_saved(entry
 
 
 @pytest.mark.parametrize(
-    "entry, flag",
-    [
-        ("herding", "--observer.lr"),
-        ("relabel", "--teacher.lr"),
-        ("sre2l", "--teacher.lr"),
-        ("edf", "--observer.lr"),
-        ("mtt", "--expert-lr"),
-    ],
+    "entry, beside",
+    [("herding", "observer"), ("relabel", "teacher"), ("sre2l", "teacher"), ("edf", "observer"), ("mtt", "experts")],
 )
-def test_a_network_beside_a_method_that_diverges_is_told_of_by_its_own_flag(entry, flag, tmp_path):
+def test_a_network_beside_a_method_that_diverges_is_told_of_by_its_own_flag(entry, beside, tmp_path):
+    (flag,) = (one.name for one in step_sizes(small.method_of(entry)) if one.path[0] == beside)
     told = refused(with_size(entry, flag, 1e30), small.kind_of(entry), tmp_path / "out")
     assert told.endswith(f"; try a smaller step size ({flag}).")
 

@@ -42,6 +42,7 @@ def main(arguments: list[str]) -> None:
     if not all(folders) or not folders:
         raise InputError("FOLDERS must be given, before the flags. For help: attar evaluate --help")
 
+    from attar.core.divergence import told_by
     from attar.core.runtime import Runtime
     from attar.core.store import write_json
     from attar.verbs import data_of, one_kind, open_artefact, reading_of
@@ -55,7 +56,8 @@ def main(arguments: list[str]) -> None:
     for late in given.folders[len(folders) :]:
         raise InputError(f"{late!r} stands behind a flag; folders come first.")
     source = read["reading"].load(given.data or data_of(artefacts, kind)) if scoring.reads else None
-    found = scoring.measure(artefacts, source, Runtime(engine, given.seed, say=speaker(engine.quiet)))
+    with told_by(scoring):
+        found = scoring.measure(artefacts, source, Runtime(engine, given.seed, say=speaker(engine.quiet)))
     scoring.remember([one for one, name in zip(artefacts, folders, strict=True) if Path(name).exists()], found)
     print(found)
     if given.json is not None:

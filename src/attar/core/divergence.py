@@ -28,13 +28,14 @@ def step_sizes(settings: Any) -> list[Flag]:
 
 
 def diverged(what: str, method: Any) -> Diverged:
-    """The refusal of a run, with the method's own step sizes.
+    """The refusal of a run, with the method's own step sizes; where it has none, with those of what it is made of.
 
     Args:
         what: What became what, and when.
         method: Settings.
     """
-    return Diverged.of(what, [flag for flag in step_sizes(method) if "." not in flag.name])
+    sizes = step_sizes(method)
+    return Diverged.of(what, [flag for flag in sizes if "." not in flag.name] or sizes)
 
 
 def named(error: Diverged, step: int, method: Any) -> Diverged:
