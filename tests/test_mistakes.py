@@ -96,7 +96,10 @@ MISTAKES = [
     ("evaluate {empty}", "holds no condensed set"),
     ("label {set} --fromat int4", "unknown flag --fromat; did you mean '--format'?"),
     ("label --epochs 2", "FOLDER must be given. For help: attar label --help"),
-    ("label {set} --format int5", "--format takes float32, float16, int8, int4, top-k or hard, not 'int5'; did you mean"),
+    (
+        "label {set} --format int5",
+        "--format takes float32, float16, int8, int4, top-k or hard, not 'int5'; did you mean",
+    ),
     ("report {empty} {empty}", "belongs to no flag"),
     ("report --out x.html", "FOLDER must be given. For help: attar report --help"),
     ("report {empty} --image 3", "unknown flag --image; did you mean '--images'?"),
@@ -111,7 +114,10 @@ MISTAKES = [
     ("data digits motifs", "'motifs' belongs to no flag"),
     ("import {empty}/x.pt", "--data must be given. For help: attar import --help"),
     ("import --data digits", "FILES must be given. For help: attar import --help"),
-    ("import {empty}/x.pt --data digits --labels logit", "--labels takes auto, logits or probabilities, not 'logit'; did"),
+    (
+        "import {empty}/x.pt --data digits --labels logit",
+        "--labels takes auto, logits or probabilities, not 'logit'; did",
+    ),
     ("import {empty}/x.pt --data digits --kind graphs", "`attar import` is for images, not for graphs."),
     ("cite dmm", "unknown method 'dmm'; did you mean 'dm'?"),
     ("cite --all", "unknown flag --all; `attar cite` takes names of methods."),

@@ -244,9 +244,7 @@ class RunFolder:
         return self.finished
 
     def _check_same(self, wanted: dict[str, Any], method: Any, runtime: Runtime) -> None:
-        there = store.read_json(self._settings)
-        if not isinstance(there, dict):
-            raise InputError(f"{self._settings} is damaged; choose another --out, or delete {self.path}.")
+        there = self._told()
         known = {name: value for name, value in there.items() if name not in NOT_COMPARED}
         changes = difference(known | {"settings": _in_names_of_today(known.get("settings"), method)}, wanted)
         if changes:
@@ -261,8 +259,18 @@ class RunFolder:
     @property
     def finished(self) -> bool:
         """Whether the artefact is complete."""
-        settings = store.read_json(self._settings)
-        return isinstance(settings, dict) and bool(settings.get("finished"))
+        return bool(self._told().get("finished"))
+
+    def _told(self) -> dict[str, Any]:
+        """What is being made here.
+
+        Raises:
+            InputError: The file that says so is damaged.
+        """
+        there = store.read_json(self._settings)
+        if not isinstance(there, dict) or "method" not in there:
+            raise InputError(f"{self._settings} is damaged; choose another --out, or delete {self.path}.")
+        return there
 
     def checkpoint(self, step: int, state: Any, runtime: Runtime) -> None:
         """Save everything the rest of the run depends on."""
