@@ -4,12 +4,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from attar.core.errors import InputError
 from attar.core.flags import is_flag
 
 FLAG = "--settings"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ def read_again(verb: str, words: list[str]) -> tuple[Again | None, list[str]]:
         raise InputError(f"{FLAG} needs a file: an artefact's folder, its artefact.json, or run/settings.json.")
     path = Path(given).expanduser()
     rest = words[:place] + words[place + (1 if equals else 2) :]
+    if any(word.split("=")[0] == FLAG for word in rest):
+        raise InputError(f"{FLAG} is given twice; give it once.")
     again = _again(path, verb)
     if rest and not is_flag(rest[0]):
         named = rest.pop(0)
@@ -65,29 +68,44 @@ def read_again(verb: str, words: list[str]) -> tuple[Again | None, list[str]]:
 def _again(path: Path, verb: str) -> Again:
     facts = _read(path / "artefact.json" if path.is_dir() else path)
     known = facts.get("origin") or facts
-    call = known.get("call") or {}
     if not isinstance(known, dict) or not isinstance(known.get("method"), str):
         raise InputError(f"{path} does not say how anything was made; give an artefact, or its run/settings.json.")
-    if call.get("verb", verb) != verb:
-        raise InputError(f"{path} was made with `attar {call['verb']}`, not `attar {verb}`.")
+    call = _part(known, "call", dict, path) or {}
+    made_by = _part(call, "verb", str, path) or verb
+    if made_by != verb:
+        raise InputError(f"{path} was made with `attar {made_by}`, not `attar {verb}`.")
     return Again(
         method=known["method"],
-        settings=known.get("settings") or {},
-        seed=int(known.get("seed") or 0),
-        data=call.get("data") or known.get("source"),
-        reading=call.get("reading") or {},
-        task=call.get("task") or {},
+        settings=_part(known, "settings", dict, path) or {},
+        seed=_part(known, "seed", int, path) or 0,
+        data=_part(call, "data", str, path) or _part(known, "source", str, path),
+        reading=_part(call, "reading", dict, path) or {},
+        task=_part(call, "task", dict, path) or {},
         older=not call,
     )
 
 
-def _read(path: Path) -> Any:
+def _part(facts: Mapping[str, Any], name: str, kind: type[T], path: Path) -> T | None:
+    """What a file says by a name; None where it says nothing.
+
+    Raises:
+        InputError: It is of another type.
+    """
+    value = facts.get(name)
+    if value in (None, []):
+        return None
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise InputError(f"{path} cannot be used: its {name} is of another type than attar writes.")
+    return value
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         facts = json.loads(path.read_text())
     except FileNotFoundError:
         raise InputError(f"{path} is missing.") from None
-    except (OSError, UnicodeDecodeError, ValueError):
-        raise InputError(f"{path} is no file of settings: not JSON.") from None
+    except (OSError, ValueError, RecursionError):  # no text, no JSON, or nested without end
+        raise InputError(f"{path} is not a file of settings: not JSON.") from None
     if not isinstance(facts, dict):
-        raise InputError(f"{path} is no file of settings.")
+        raise InputError(f"{path} is not a file of settings.")
     return facts

@@ -11,7 +11,7 @@ from attar.commands.presets import PRESETS, Started, started
 from attar.commands.verbs import VERBS
 from attar.core.errors import InputError
 from attar.core.flags import FlagText, is_flag, parse, texts_of
-from attar.core.help import EVERYTHING, HELP, method_help, verb_help
+from attar.core.help import EVERYTHING, HELP, fitting, method_help, verb_help
 from attar.core.kinds import Kind, kind_named
 from attar.core.machine import Engine
 from attar.core.provenance import Call, as_typed
@@ -85,7 +85,7 @@ def _given(entry: Entry, kind: Kind) -> tuple[FlagText, ...]:
 
 
 def _size(entry: Entry, kind: Kind) -> list[str]:
-    return [kind.size.upper()] if any(flag.setting == kind.size for flag in entry.flags) else []
+    return [kind.size.upper().replace("_", "-")] if any(flag.setting == kind.size for flag in entry.flags) else []
 
 
 def _starts(entry: Entry) -> str:
@@ -127,7 +127,7 @@ def finish(verb: str, kind: Kind, read: Mapping[str, Any], data: str) -> None:
     how: dict[str, Any] = {"seed": given.seed, "engine": engine, "say": speaker(engine.quiet), "call": call}
     made = run(verb, source, method, task=task, reading=reading, out=folder, **how)
     for line in task.told(made, folder, "" if as_typed(data) == data else data):
-        print(line)
+        print(fitting(line, sys.stdout))
 
 
 def default_folder(kind: Kind, method: Any, source: Any, seed: int) -> Path:
@@ -141,4 +141,4 @@ def speaker(quiet: bool) -> Callable[[str], None]:
     """Where a verb says what happens: standard error, or nowhere."""
     if quiet:
         return lambda line: None
-    return lambda line: print(line, file=sys.stderr)
+    return lambda line: print(fitting(line, sys.stderr), file=sys.stderr)

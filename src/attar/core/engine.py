@@ -261,17 +261,16 @@ class RunFolder:
         store.make_folder(self.inner)
         stack.enter_context(store.locked(self.inner, wait=wait))
         store.sweep(self.path)
-        if self._checkpoint.exists() or finished(self.path):
+        complete = self._settings.exists() and bool(self._told().get("finished"))
+        if self._checkpoint.exists() or complete:
             self._check_same(wanted, method, runtime)
         else:  # nothing to lose: a run that was refused or killed before its first checkpoint
             store.remove(self.inner / "snapshots")
             store.write_json(self._settings, {**wanted, "call": call, "threads": torch.get_num_threads()})
-        return finished(self.path)
+        return complete
 
     def _check_same(self, wanted: dict[str, Any], method: Any, runtime: Runtime) -> None:
-        there = store.read_json(self._settings)
-        if not isinstance(there, dict):
-            raise InputError(f"{self._settings} is damaged; choose another --out, or delete {self.path}.")
+        there = self._told()
         known = {name: value for name, value in there.items() if name not in NOT_COMPARED}
         changes = difference(known | {"settings": _in_names_of_today(known.get("settings"), method)}, wanted)
         if changes:
@@ -282,6 +281,17 @@ class RunFolder:
         threads, now = there.get("threads"), torch.get_num_threads()
         if threads not in (None, now) and not there.get("finished") and runtime.device.type == "cpu":
             runtime.say(f"note: this run began with {threads} threads and goes on with {now}; its bytes may differ.")
+
+    def _told(self) -> dict[str, Any]:
+        """What is being made here.
+
+        Raises:
+            InputError: The file that says so is damaged.
+        """
+        there = store.read_json(self._settings)
+        if not isinstance(there, dict) or "method" not in there:
+            raise InputError(f"{self._settings} is damaged; choose another --out, or delete {self.path}.")
+        return there
 
     def checkpoint(self, step: int, state: Any, runtime: Runtime) -> None:
         """Save everything the rest of the run depends on."""

@@ -18,6 +18,8 @@ HELP = ("-h", "--help", "--help-all")
 EVERYTHING = "--help-all"
 WIDEST = 100
 """Longer lines are hard to read."""
+LABELLED = re.compile(r"(score|picture):\s")
+"""What begins a line that is copied."""
 PAGE = 40
 """Lines of a first page."""
 GROUPED = {"architecture": "network"}
@@ -279,6 +281,18 @@ def _kept_together(text: str) -> str:
 def _wrapped(text: str, width: int, indent: str = "") -> list[str]:
     lines = textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
     return [line.replace("\xa0", " ") for line in lines]
+
+
+def fitting(text: str, stream: Any) -> str:
+    """Text in lines no wider than the terminal that it is printed on; as it is where that is none.
+
+    Lines that name a file or a command (`score:   attar evaluate runs/x`) stay whole.
+    """
+    if not stream.isatty():
+        return text
+    width = shutil.get_terminal_size().columns
+    lines = [[line] if LABELLED.match(line) else _wrapped(line, width) for line in text.splitlines()]
+    return "\n".join(line for part in lines for line in part or [""])
 
 
 def _width(otherwise: int = 80) -> int:

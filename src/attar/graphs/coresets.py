@@ -114,7 +114,6 @@ class EmbeddingCoreset(GraphCoreset):
         """Train or find the network, embed each class, choose."""
         observer = self.observer
         found = trained(source, observer.architecture, observer.protocol, runtime, seed=runtime.seed)
-        assert found is not None, "it had all the time there is"
         return [
             rows[self.choose(embed(found.network, source, rows, runtime), count)]
             for rows, count in zip(source.rows_of, counts, strict=True)
