@@ -105,7 +105,7 @@ def test_data_says_what_it_holds(capsys):
     "data, words",
     [
         ("digits", "1,297 training and 500 test images"),
-        ("motifs", "144 training graphs, 16 to validate and 40 to test on"),
+        ("motifs", "144 training graphs, 16 validation and 40 test graphs"),
         ("phrases", "600 prompts with responses to train on"),
         ("standard-1d", "10 components in 1-D"),
         ("mixture.json", "2 components in 1-D"),

@@ -148,7 +148,7 @@ def test_what_does_not_fit_is_refused(motifs):
     small = condensed(GraphStart(gpc=2), motifs)
     wider = dataclasses.replace(motifs.graphs, features=torch.cat([motifs.graphs.features] * 2, dim=1))
     with pytest.raises(
-        InputError, match="the condensed set has 2 classes and 8 features a node, but motifs has 2 and 16"
+        InputError, match="the condensed set has 2 classes and 8 features per node, but motifs has 2 and 16"
     ):
         scored(small, dataclasses.replace(motifs, graphs=wider))
     with pytest.raises(InputError, match="there is no condensed set"):
