@@ -42,7 +42,7 @@ class DosCond(GraphMatching):
     inner: Annotated[int, Range(0)] = 0
     """Number of epochs for which the network is trained on the synthetic graphs between two matches."""
     adjacency: Literal["relaxed", "continuous"] = "relaxed"
-    """Form in which edges are learned. `relaxed`: logits from which edges are sampled. `continuous`: the weights
+    """Form in which edges are learned. relaxed: logits from which edges are sampled. continuous: the weights
     themselves, kept in [0, 1] (DCG)."""
     head_bias: bool = True
     """Whether the gradient of the head's bias is matched. For graphs of one class it is much larger than the others."""

@@ -42,10 +42,10 @@ class GSTAM(GraphMatching):
     readout_weight: Annotated[float, Range(0)] = 0.1
     """Weight λ of the readout term."""
     power: Annotated[float, Range(1, 16)] = 2.0
-    """Power p to which activations are raised."""
+    """Power p of the activations."""
     synthetic_map: Form = "consistent"
-    """Form of the synthetic map. `consistent`: over all nodes, as for real graphs. `released`: graphs of a class are
-    first added node by node, as in the released code, so the map depends on the order of nodes."""
+    """Form of the synthetic map. consistent: over all nodes, as for real graphs. released: graphs of a class are first
+    added node by node, as in the released code, so the map depends on the order of nodes."""
     attention: Attention = "pairs"
     """Entries of an attention map: pairs of channels, or single channels as in an older, unused part of the code."""
     per_layer: bool = False

@@ -82,7 +82,7 @@ class GraphMatching(Sized):
     """Settings and loop of the methods that learn graphs by matching."""
 
     steps: Annotated[int, Range(1)] = 1000
-    """Number of steps. Each step draws a new random network."""
+    """Steps in all. Each step draws a new random network."""
     lr_adjacency: Annotated[float, Range(0)] = 0.1
     """Learning rate of Adam for the logits of edges."""
     lr_features: Annotated[float, Range(0)] = 0.01
@@ -90,14 +90,14 @@ class GraphMatching(Sized):
     drop_at: Annotated[int, Range(0)] = 400
     """Step after which both learning rates drop to a tenth and Adam is reset. 0 for never."""
     real_batch: Annotated[int, Range(1)] = 256
-    """Number of real graphs per class and step."""
+    """Real samples per class and step, in graphs."""
     sparsity_weight: Annotated[float, Range(0)] = 0.1
     """Weight β of the penalty for more edges than the real graphs have."""
     theory_weight: Annotated[float, Range(0)] = 0.0
     """Weight of the pooled features in DosCond's bound. The released scripts use 1 for ogbg-molhiv, otherwise 0."""
     distance: Distance = "mse"
-    """Distance of the matched quantities. `mse`: squared error relative to the real side. `cos`: 1 - cosine of the
-    whole. `ours`: the authors' own, the sum of 1 - cosine over the parts."""
+    """Distance between what is matched. mse: squared error relative to the real side. cos: 1 - cosine of the whole.
+    ours: the authors' own, the sum of 1 - cosine over the parts."""
     class_agnostic: bool = False
     """Whether all classes are matched together, as in the released scripts for ogbg-molbace and CIFAR10."""
     coldest: Annotated[float, Range(1e-4, 1)] = 0.01

@@ -45,7 +45,7 @@ class Architecture(Settings):
     depth: Annotated[int, Range(1)] = 3
     """Depth of the network: number L of convolutions."""
     pooling: Pooling = "mean"
-    """Pooling of the features of a graph's nodes into one vector."""
+    """Pooling of features: those of a graph's nodes become one vector."""
     norm: Literal["none", "instance", "batch"] = "none"
     """Normalisation between a convolution and its ReLU. Instance norm is over the nodes of a graph. Batch norm uses
     frozen statistics of some real graphs; it is for matching only."""

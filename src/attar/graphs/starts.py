@@ -35,8 +35,8 @@ class Counts(Settings):
     gpc: PerClass = 10
     """Number of graphs per class: one number for all classes, or one for each class in turn."""
     ratio: Annotated[float, Range(0, 1)] | None = None
-    """Share r of the training graphs to have, instead of --gpc. A class of n graphs has max(⌊r·n⌋, 1) of them. The
-    largest class has what the others leave of ⌊r·N⌋, with N all training graphs."""
+    """Share r of the training graphs to have, in place of --gpc. A class of n graphs has max(⌊r·n⌋, 1) of them. The
+    largest class has what the others leave of ⌊r·N⌋, with N the number of training graphs."""
 
     def resolve(self, source: GraphSource, runtime: Runtime) -> Self:
         """Fill in the settings that depend on the data.
@@ -69,10 +69,10 @@ class Sized(Counts):
     nodes: Annotated[int, Range(1)] | None = None
     """Number N of nodes of every graph. Default: the mean of the training graphs."""
     start: Literal["real", "noise"] = "real"
-    """Graphs before the first step: real graphs of at most N nodes drawn at random, or uniform noise."""
+    """What the result is before the first step: real graphs of at most N nodes drawn at random, or uniform noise."""
     fill: Literal["cut", "repeat"] = "cut"
-    """Remedy if a class has too few graphs of at most N nodes. `cut` takes larger graphs and keeps their N nodes of
-    highest degree. `repeat` takes those that fit more than once."""
+    """Remedy if a class has too few graphs of at most N nodes. cut takes larger graphs and keeps their N nodes of
+    highest degree. repeat takes those that fit more than once."""
 
     def resolve(self, source: GraphSource, runtime: Runtime) -> Self:
         """Fill in the settings that depend on the data.

@@ -219,7 +219,7 @@ class CondensedImages(core.CondensedSet):
         """
         folder = Path(folder)
         if folder.exists() and any(folder.iterdir()):
-            raise InputError(f"{folder} is not empty; choose another folder.")
+            raise InputError(f"{folder} is not empty. Choose another folder.")
         for number, (image, label) in enumerate(zip(self.pixels, self.hard_labels.tolist(), strict=True)):
             place = folder / "train" / self.classes[label].replace("/", "-")
             place.mkdir(parents=True, exist_ok=True)

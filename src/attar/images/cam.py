@@ -109,9 +109,7 @@ def last_maps(network: nn.Module, images: Images) -> str:
     for handle in handles:
         handle.remove()
     if not found:
-        raise InputError(
-            f"{type(network).__name__} has no convolutional maps to look at; take a convolutional network."
-        )
+        raise InputError(f"{type(network).__name__} has no convolutional maps. Give a convolutional network.")
     return found[-1]
 
 

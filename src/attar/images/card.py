@@ -20,7 +20,7 @@ def card(small: Condensed, scores: Sequence[Cell]) -> str:
     return f"""{core.dataset_header(small.title, "image-classification", len(small.labels))}
 # {core.escaped(small.title)}
 
-{len(small.labels)} images ({per_class(small)}) that stand for {origin.full_images:,}: {small.bytes:,} bytes, \
+{len(small.labels)} images ({per_class(small)}) that replace {origin.full_images:,}: {small.bytes:,} bytes, \
 {share:.2g} % of the full set.
 {_labels(small)}
 
@@ -37,13 +37,13 @@ print(attar.evaluate(small, "{origin.source}"))
 
 {core.made_again(origin)}
 
-Normalised with mean {small.transform.mean} and spread {small.transform.std} per channel \
+Normalised with mean {small.transform.mean} and standard deviation {small.transform.std} per channel \
 ({origin.statistics}){whitened}.
 Split: {origin.split}. Data fingerprint: `{origin.fingerprint}`.
 
 Made with: {core.machine_line(origin.machine)}.
 
-The images derive from {origin.source}; the terms of that data set hold for them too.
+The images derive from {origin.source}. The terms of that data set also apply to them.
 """
 
 

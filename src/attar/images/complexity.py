@@ -35,17 +35,17 @@ class Looking(Settings):
     """Which map of a network is taken, of which class, and what of it counts."""
 
     kind: Literal["grad-cam", "smooth"] = "grad-cam"
-    """Grad-CAM, or SmoothGrad-CAM++ as in the released script, whose noise is drawn for each image by itself."""
+    """Kind of map: Grad-CAM, or SmoothGrad-CAM++ as in the released script. Its noise is drawn for each image alone."""
     target: Literal["predicted", "label"] = "predicted"
-    """Of which class: the one the network predicts, as in the script, or the image's own."""
+    """Class of the map: the class that the network predicts, as in the script, or the image's own class."""
     layer: str | None = None
-    """The module whose output is looked at; the last of more than one place unless given."""
+    """Module whose output the map is of. Default: the last module whose output has more than one place."""
     resolution: Literal["native", "image"] = "native"
-    """Whether places are those of the layer, as in the script, or pixels, to which maps are resized first."""
+    """Resolution at which places are counted: that of the layer, as in the script, or that of the image."""
     threshold: Annotated[float, Range(0, 1)] = 0.5
-    """From which share of a map's maximum a place counts."""
+    """Share of a map's maximum from which a place counts."""
     strict: bool = False
-    """Whether it has to be above that, as in the script, and not only at it, as in the paper."""
+    """Whether a place must be above the threshold, as in the script, instead of at or above it, as in the paper."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def class_complexity(
     measured = ClassComplexity(torch.cat(found), source.targets, source.classes, looking)
     if measured.undefined.any():
         runtime.say(
-            f"{int(measured.undefined.sum()):,} of {len(measured.images):,} maps are the same everywhere; "
+            f"{int(measured.undefined.sum()):,} of {len(measured.images):,} maps are constant; "
             "the complexity of their images is set to 1."
         )
     return measured
@@ -142,7 +142,7 @@ def classifier_of(network: nn.Module | TrainedNetwork | str, source: ImageSource
     if network.startswith(PREFIX):
         return labelling_classifier(network, source.shape)
     if not Path(network).is_dir():
-        raise InputError(f"{network!r} is no folder of a trained network; give one, or {PREFIX}NAME.")
+        raise InputError(f"{network!r} is not the folder of a trained network. Give such a folder, or {PREFIX}NAME.")
     return TrainedNetwork.load(Path(network)).network
 
 
@@ -161,8 +161,8 @@ def select(scores: Mapping[int, float], count: int = 10) -> tuple[tuple[int, ...
     """
     if count < 1 or len(scores) < 2 * count:
         raise InputError(
-            f"{count} easy and {count} hard classes were asked for among {len(scores)}; "
-            f"give a pool of {2 * max(count, 1)} or more, or ask for {max(len(scores) // 2, 1)} or fewer."
+            f"count is {count}, but there are {len(scores)} classes to choose easy and hard ones from. "
+            f"Give {2 * max(count, 1)} classes or more, or a count of at most {max(len(scores) // 2, 1)}."
         )
     order = sorted(scores, key=lambda label: (scores[label], label))
     return tuple(order[:count]), tuple(sorted(order[-count:], key=lambda label: (-scores[label], label)))
@@ -173,7 +173,7 @@ def _outputs(outputs: Sequence[int] | None, source: ImageSource, network: nn.Mod
     """The output of each class, seen to be one of the network's."""
     classes, there = len(source.classes), int(network(first).shape[1])
     if outputs is None and classes != there:
-        raise InputError(f"the network has {there} outputs, but {source.name} {classes} classes; say outputs=...")
+        raise InputError(f"the network has {there} outputs, but {source.name} has {classes} classes. Give outputs=...")
     wanted = tuple(range(classes) if outputs is None else outputs)
     if len(wanted) != classes or not all(0 <= output < there for output in wanted):
         raise InputError(f"outputs must be {classes} numbers from 0 to {there - 1}, one for each class.")

@@ -35,15 +35,15 @@ class ContinualLearning(Settings):
     """How classes come and how often it is repeated."""
 
     steps: Annotated[int, Range(1)] = 5
-    """Into how many equal steps the classes are divided."""
+    """Number of equal steps into which the classes are divided."""
     orders: Annotated[int, Range(1)] = 5
-    """Orders of the classes; the i-th is drawn from seed i."""
+    """Number of orders of the classes. The i-th order is drawn from seed i."""
     networks: Annotated[int, Range(1)] = 3
-    """Networks trained on each memory."""
+    """Number of networks that are trained on each memory."""
     architecture: Architecture = Architecture()  # noqa: RUF009
-    """What is trained."""
+    """Architecture of the networks."""
     protocol: Protocol = PROTOCOLS["field"]
-    """How."""
+    """Protocol of training."""
 
     @classmethod
     def paper(cls, *, steps: int = 5) -> Self:
@@ -101,9 +101,9 @@ def learn(
     """
     classes = len(source.classes)
     if classes % settings.steps:
-        raise InputError(f"{settings.steps} steps do not divide {classes} classes equally.")
+        raise InputError(f"steps is {settings.steps}, which does not divide {classes} classes equally.")
     if getattr(method, "zca", False):
-        raise InputError("whitening is fitted on all classes, which a step does not have; leave out --zca.")
+        raise InputError("whitening is fitted on all classes, but a step has only some of them. Do not set --zca.")
     size, values, images = classes // settings.steps, [], 0
     for order in range(settings.orders):
         come = class_order(classes, order)

@@ -73,13 +73,14 @@ class Import(Settings):
     """How a released set is to be understood."""
 
     which: int = -1
-    """Which of several sets in a file; the last unless given."""
+    """Number of the set if a file holds several sets, from 0; -1 is the last one."""
     whitened: Literal["no", "normalised", "raw"] = "no"
-    """ZCA (ε = 0.1): fitted on normalised images, as DataDAM's and ATOM's, or on raw pixels, as MTT's."""
+    """ZCA whitening (ε = 0.1) of the released images: fitted on normalised images, as for DataDAM and ATOM, or on raw
+    pixels, as for MTT."""
     labels: Literal["auto", "logits", "probabilities"] = "auto"
-    """What rows of numbers in place of class numbers are; auto: probabilities where every row sums to one."""
+    """Meaning of labels that are rows of numbers. auto: probabilities if every row sums to one, otherwise logits."""
     lr: float | None = None
-    """The step size to train with, where the authors learned one and it lies in no file."""
+    """Learning rate to train with, if the authors learned one and no file holds it."""
 
     name = "import"
     kind = "images"
@@ -97,7 +98,7 @@ class Import(Settings):
             InputError: A file is missing.
         """
         if not released.files:
-            raise InputError("give the file of a released set.")
+            raise InputError("there is no file to import; give the file of a released set.")
         for file in released.files:
             if not file.exists():
                 raise InputError(f"{file} is missing.")
@@ -141,7 +142,9 @@ def _tensors(files: Sequence[Path], how: Import) -> tuple[str, Tensor, Tensor, f
     found = [_read(file) for file in files]
     if len(files) > 1:
         if not all(isinstance(part, Tensor) for part in found):
-            raise InputError("several files are images, labels and a step size apart, each one tensor.")
+            raise InputError(
+                "several files must hold one tensor each: images, labels and the learning rate, in this order."
+            )
         lr = float(found[2].flatten()[0]) if len(found) > 2 else None
         return "files", found[0], found[1], lr
     (held,) = found
@@ -149,7 +152,7 @@ def _tensors(files: Sequence[Path], how: Import) -> tuple[str, Tensor, Tensor, f
         sets = held["data"]
         if not isinstance(sets, list) or not -len(sets) <= how.which < len(sets):
             count = len(sets) if isinstance(sets, list) else 0
-            raise InputError(f"{files[0]} holds {count} sets; which is {how.which}.")
+            raise InputError(f"{files[0]} holds {count} sets, but which is {how.which}. Give another --which.")
         return "experiments", *_pair(sets[how.which], files[0]), None
     if isinstance(held, dict) and {"images", "labels"} <= set(held):
         return "named", *_pair([held["images"], held["labels"]], files[0]), None
@@ -159,7 +162,7 @@ def _tensors(files: Sequence[Path], how: Import) -> tuple[str, Tensor, Tensor, f
 def _pair(held: Any, file: Path) -> tuple[Tensor, Tensor]:
     if isinstance(held, (list, tuple)) and len(held) == 2 and all(isinstance(part, Tensor) for part in held):
         return held[0], held[1]
-    raise InputError(f"{file} holds a {type(held).__name__}, not images and labels; give the labels' file as well.")
+    raise InputError(f"{file} holds a {type(held).__name__}, not images and labels. Also give the file of the labels.")
 
 
 def _read(file: Path) -> Any:
@@ -177,14 +180,14 @@ def _read(file: Path) -> Any:
             with np.load(file, allow_pickle=False) as arrays:
                 return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
         except (ValueError, OSError, TypeError) as error:
-            raise InputError(f"{file} holds no plain arrays ({str(error).splitlines()[0]}).") from None
+            raise InputError(f"{file} does not hold plain arrays ({str(error).splitlines()[0]}).") from None
     try:
         # The scripts of DC and DM keep accuracies beside their images, as numpy's own numbers.
         with torch.serialization.safe_globals(_numpy_numbers()), warnings.catch_warnings(action="ignore"):
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise InputError(
-            f"{file} holds more than tensors and numbers, which could run code when read; it was not read."
+            f"{file} was not read, because it holds more than tensors and numbers and could run code when read."
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError) as error:
         raise InputError(f"{file} cannot be read ({str(error).splitlines()[0]}).") from None
@@ -225,7 +228,7 @@ def _whitened(source: ImageSource, how: Import) -> ImageSource:
 
 def _check(images: Tensor, source: ImageSource) -> None:
     if images.ndim != 4 or tuple(images.shape[1:]) != source.shape:
-        raise InputError(f"the images have shape {tuple(images.shape)}, but those of {source.name} are {source.shape}.")
+        raise InputError(f"images have shape {tuple(images.shape)}, but those of {source.name} have {source.shape}.")
     if images.dtype != torch.uint8 and not images.isfinite().all():
         raise InputError("the images have values that are not finite (NaN or infinite).")
 
@@ -242,7 +245,8 @@ def _labels(labels: Tensor, images: int, source: ImageSource, how: Import) -> Te
         raise InputError(f"there are {images} images but labels of shape {tuple(labels.shape)}.")
     numbers = labels.detach().flatten().long()
     if not torch.equal(numbers.to(labels.dtype), labels.detach().flatten()):
-        raise InputError("labels are neither class numbers nor one row of numbers per class.")
+        raise InputError("labels are neither class numbers nor rows with a number for each class.")
     if int(numbers.min()) < 0 or int(numbers.max()) >= classes:
-        raise InputError(f"labels run from {int(numbers.min())} to {int(numbers.max())}; {source.name} has {classes}.")
+        low, high = int(numbers.min()), int(numbers.max())
+        raise InputError(f"labels run from {low} to {high}, but {source.name} has {classes} classes.")
     return numbers

@@ -108,12 +108,12 @@ def _cell(
 
 def _check(sets: Sequence[CondensedImages], source: ImageSource) -> None:
     if not sets:
-        raise InputError("there is no condensed set to evaluate.")
+        raise InputError("there is no condensed set to evaluate; give one or more.")
     for small in sets:
         if small.classes != source.classes or small.shape != source.shape:
             raise InputError(
-                f"the condensed set has {len(small.classes)} classes of {small.shape}, "
-                f"but {source.name} has {len(source.classes)} of {source.shape}; give the data it was condensed from."
+                f"the condensed set has {len(small.classes)} classes of {small.shape}, but "
+                f"{source.name} has {len(source.classes)} of {source.shape}. Give the data it was condensed from."
             )
 
 
@@ -176,8 +176,8 @@ def measure_beside(
     estimate = seconds * (len(ways) - 1 + factor)
     if when == "auto" and runtime.processes.any(estimate > LONG):
         runtime.say(
-            f"nothing measured beside it: {', '.join(way[0] for way in ways)} would take about {estimate / 60:.0f} "
-            "minutes here; ask with --beside run."
+            f"further scores are not measured: {', '.join(way[0] for way in ways)} would take about "
+            f"{estimate / 60:.0f} minutes here. Measure them with --beside run."
         )
         return ()
     found = []
@@ -200,7 +200,7 @@ def _ways(
         asked = small.soft is not None and small.teacher is not None and small.soft.are_of(small.teacher)
         others = dataclasses.replace(protocol, target="teacher") if asked else stored
         if asked:
-            ways.append(("with its teacher asked anew", dataclasses.replace(small, soft=None), others))
+            ways.append(("with new answers of its teacher", dataclasses.replace(small, soft=None), others))
     if protocol.augmented and protocol.target != "stored":
         bare = dataclasses.replace(protocol, name=f"{protocol.name}, not augmented", augmented=False, mix="none")
         ways.append(("without augmentation", small, bare))
@@ -252,7 +252,7 @@ def full_score(source: ImageSource, kind: Kind, repeats: int, ceiling: When, run
     mine = processes.share(repeats)
     if build is not None:
         if ceiling != "run":
-            runtime.say("no ceiling for a network of your own: train it on all the data with --ceiling run.")
+            runtime.say("the ceiling of your own network is not measured. Train it on all the data with --ceiling run.")
             return None
         networks = trainings(method, source, runtime, repeats=mine, build=build)
         return Score.of(processes.collect([accuracy(n, source.test, source.transform, runtime) for n in networks]))

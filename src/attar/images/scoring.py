@@ -18,10 +18,11 @@ class Scoring(tasks.ByNetworks):
     networks: tuple[Annotated[Any, Words()], ...] = ("convnet",)
     """Kinds of networks, such as convnet, resnet18, convnet:norm=batch,width=64, transformers:FOLDER."""
     protocol: Annotated[Any, Words()] = "field"
-    """How they are trained: field (1,000 epochs), quick (100), datadam, dc; on a teacher's answers rded and hello, on
-    stored ones sre2l."""
+    """Protocol of training: field (1,000 epochs), quick (100), datadam or dc. rded and hello train on a teacher's
+    answers, sre2l on stored ones."""
     beside: Literal["auto", "run", "skip"] = "auto"
-    """What a score is read with (no augmentation, hard labels, random images): auto as for the ceiling."""
+    """What a score is read with: scores without augmentation, with hard labels, and of random images. auto measures
+    them for a single row, if this takes less than ten minutes."""
 
     def measure(self, artefacts: Sequence[Any], source: Any, runtime: Any) -> "Evaluation":
         """Sets that differ in their seed alone are repeats of one row; several rows are compared in pairs."""

@@ -40,15 +40,15 @@ class ArchitectureSearch(Settings):
     """Which networks are tried, and how long each is trained."""
 
     sampled: Annotated[int, Range(1, 720)] = 12
-    """Networks drawn from the 720."""
+    """Number of networks drawn from the 720."""
     runs: Annotated[int, Range(1)] = 1
-    """Trainings of each network, of which the mean counts."""
+    """Number of trainings of each network, whose accuracies are averaged."""
     batch: Annotated[int, Range(1)] = 250
-    """Images per step."""
+    """Batch size, in images."""
     proxy_epochs: Annotated[int, Range(1)] = 60
-    """Epochs on a proxy; early stopping takes as many steps on all the data."""
+    """Number of epochs on a proxy. Early stopping takes the same number of steps on all the data."""
     whole_epochs: Annotated[int, Range(1)] = 20
-    """Epochs on all the data."""
+    """Number of epochs on all the data."""
 
     @classmethod
     def paper(cls) -> Self:
@@ -144,7 +144,7 @@ def search(
     fitting = buildable(source)
     architectures = sample(fitting, min(settings.sampled, len(fitting)), seed)
     if say and len(fitting) < 720:
-        say(f"{720 - len(fitting)} of the 720 networks are too deep for images of this size and are left out.")
+        say(f"{720 - len(fitting)} of the 720 networks are too deep for images of this size and are skipped.")
     rows = held_out(source, seed)
     validation = source.train.select(rows)
     rest = source.without(rows)

@@ -42,8 +42,8 @@ def _facts(small: Condensed) -> Iterator[tuple[str, str]]:
     channels, height, width = small.shape
     colours = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
     yield "made from", f"{small.origin.full_images:,} images, {small.origin.full_bytes:,} bytes"
-    yield "pictures", f"{width} × {height}, {colours}, {'learned' if small.images.is_floating_point() else 'real ones'}"
-    yield "labels", "classes" if small.labels.ndim == 1 else "a probability for every class"
+    yield "pictures", f"{width} × {height}, {colours}, {'learned' if small.images.is_floating_point() else 'real'}"
+    yield "labels", "class numbers" if small.labels.ndim == 1 else "a probability for every class"
     if small.teacher is not None:
         yield "teacher", small.teacher.note(len(small.labels)).replace("`", "")
     if small.soft is not None:

@@ -157,8 +157,8 @@ class ImageSource:
         if self.streamed:
             gigabytes = 4 * len(self.train) * math.prod(self.shape) / 1e9
             raise InputError(
-                f"whitening keeps all images of {self.name} in memory ({gigabytes:.1f} GB), and they are above the "
-                "budget; raise --memory, or leave out --zca."
+                f"whitening keeps all images of {self.name} in memory ({gigabytes:.1f} GB), but they exceed the "
+                "budget. Raise --memory, or do not set --zca."
             )
         channels = self.shape[0]
         plain = Transform((0.0,) * channels, (1.0,) * channels) if raw else self.transform
@@ -206,7 +206,7 @@ class ImageSource:
             InputError: They came with a split of their own, or are a part of a source.
         """
         if self.rows is None:
-            raise InputError(f"{self.name} was not split by a seed, so it cannot be split by another.")
+            raise InputError(f"{self.name} was not split by a seed, so it cannot be split by another seed.")
         order = torch.cat(self.rows).argsort()
         whole = Split(joined(self.train.pixels, self.test.pixels, order), _cat(self.train, self.test)[order])
         train, test, rows = _split(whole, split_seed)
@@ -295,7 +295,7 @@ def _normalisation(name: str, pixels: Pixels, asked: str | None) -> tuple[Transf
         if len(mean) == pixels.shape[0]:
             return Transform(mean, std), whose
         if asked:
-            raise InputError(f"the {asked} statistics do not fit images of {pixels.shape[0]} channels.")
+            raise InputError(f"statistics is {asked}, which does not fit images with {pixels.shape[0]} channels.")
     rows = torch.arange(len(pixels))
     if isinstance(pixels, InMemory) or len(rows) <= MEASURED:
         return _measured(pixels, rows), "measured"
@@ -326,18 +326,18 @@ def _cat(train: Split, test: Split) -> Int[Tensor, " image"]:
 def _check_labels(labels: Sequence[int], source: ImageSource) -> None:
     """Refuse what is no choice of a source's classes."""
     if not labels:
-        raise InputError(f"none of the classes of {source.name} was asked for; give one or more.")
+        raise InputError(f"no class of {source.name} is given; give one or more.")
     for place, label in enumerate(labels):
         if not 0 <= label < len(source.classes):
             raise InputError(f"{source.name} has no class {label}; give numbers from 0 to {len(source.classes) - 1}.")
         if label in labels[:place]:
-            raise InputError(f"class {label} ({source.classes[label]}) is asked for twice; give each class once.")
+            raise InputError(f"class {label} ({source.classes[label]}) is given twice; give each class once.")
 
 
 def _check_classes(name: str, train: Split, classes: tuple[str, ...]) -> None:
     counts = torch.bincount(train.labels, minlength=len(classes))
     if len(classes) < 2 or int((counts > 0).sum()) < 2:
-        raise InputError(f"{name} has one class only; condensing a labelled set needs two or more.")
+        raise InputError(f"{name} has only one class; condensing needs two or more.")
     if int(counts.min()) == 0:
         raise InputError(f"class {classes[int(counts.argmin())]!r} of {name} has no training images.")
 

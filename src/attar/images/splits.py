@@ -35,11 +35,10 @@ def own_split(made: Any, source: ImageSource, runtime: Runtime) -> ImageSource:
                 return other
         if _split_of(origin).startswith(BY_SEED) or not _split_of(origin):
             raise InputError(
-                f"{source.name} is split {source.split}, but what {origin.method} made comes from another split or "
-                "other images, so that test images may have been trained on; give the data as they were then, with "
-                "--split-seed."
+                f"{source.name} is split {source.split}, but {origin.method} was made from another split or other "
+                "images, so it may have been trained on test images. Give the original data and --split-seed."
             )
-    runtime.say(f"note: {source.name} is not, pixel for pixel, the data that {origin.method} was given.")
+    runtime.say(f"note: the pixels of {source.name} differ from those that {origin.method} was made from.")
     return source
 
 

@@ -14,9 +14,9 @@ class Label(tasks.Task):
     """Whose answers are stored, where neither the set nor the method brings a teacher."""
 
     data: Annotated[Any, Words()] = None
-    """What a teacher is trained on where neither the set nor --teacher brings one."""
+    """Data to train a teacher on, if neither the set nor --teacher has one."""
     network: Annotated[Any, Words()] = "convnet:norm=batch"
-    """The network, by words, that such a teacher is."""
+    """The network, by words, that is then trained as the teacher."""
 
     title = "storing labels"
     usual = "attar.images.labels.stored:StoreLabels"
@@ -49,8 +49,8 @@ class Label(tasks.Task):
         """How heavy the labels are, and how they are learned from."""
         soft, rest = made.soft, made.bytes - made.soft.bytes
         return [
-            f"{folder}: labels of {soft.epochs} epochs, {soft.bytes:,} bytes, {soft.bytes_per_label:,} each; "
-            f"all else {rest:,} bytes",
+            f"{folder}: labels of {soft.epochs} epochs, {soft.bytes:,} bytes, {soft.bytes_per_label:,} per label; "
+            f"the rest of the set {rest:,} bytes",
             f"score:   {shlex.join(['attar', 'evaluate', str(folder), '--protocol', 'sre2l'])}",
         ]
 
@@ -66,7 +66,8 @@ class Import(tasks.Task):
     """Which files hold a released set."""
 
     files: Annotated[tuple[Path, ...], Hidden()] = ()
-    """One .pt, .npz or .safetensors, or images, labels and step size apart, or a folder of pictures."""
+    """Files of the set: one .pt, .npz or .safetensors; three with images, labels and learning rate; or a folder of
+    pictures."""
 
     title = "importing"
     usual = "attar.images.importing:Import"
@@ -84,15 +85,15 @@ class Train(tasks.Task):
     """Which network experts are, and what they see."""
 
     network: Annotated[Any, Words()] = "convnet"
-    """The network, by words."""
+    """The network, by words, of the experts."""
     augmentation: str | None = None
-    """DSA operations joined by underscores, or none; the field's six (five for digits) unless given."""
+    """DSA operations joined by underscores, or none. Default: the usual six (five for digits)."""
     zca: bool = False
     """Whether images are ZCA-whitened, as methods with --zca need it."""
     workers: Annotated[int, Range(1)] = 1
-    """How many are trained at once on this machine, by Ray, on one core each."""
+    """Number of experts that Ray trains at once on this machine, with one core each."""
     address: str | None = None
-    """A Ray cluster to train them on."""
+    """Address of a Ray cluster to train experts on."""
 
     def place(self, usual: Path) -> Path | None:
         """The cache, in which every method finds them."""

@@ -76,7 +76,7 @@ def kernel_velocity(
     method = method.resolve(small)
     state = method.build(small, runtime)
     if mixes_images(state.network):
-        raise InputError("a tangent kernel is of parameters, and batch norm's statistics are none; use another norm.")
+        raise InputError("a tangent kernel covers parameters, but batch norm also has statistics. Use another norm.")
     kernels: dict[int, Kernel] = {}
     wanted = {epoch + after for epoch in epochs for after in (0, 1)}
     for epoch in range(last + 1):

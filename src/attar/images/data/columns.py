@@ -67,8 +67,8 @@ def assemble(name: str, train: Part, test: Part | None) -> Loaded:
     if test is not None:
         _check_labels(test)
         if test.names and train.names and test.names != train.names:
-            raise InputError(f"{test.name} does not number its classes as {train.name} does.")
-        labels = _numbered(test, numbers, "a class that the training images lack")
+            raise InputError(f"{test.name} numbers its classes in another way than {train.name}.")
+        labels = _numbered(test, numbers, "a class that the training images do not have")
         tested = Split(test.pixels(whole.pixels.shape), labels)
     return name, whole, tested, train.names or tuple(map(str, values))
 
@@ -97,7 +97,7 @@ def _column(there: Sequence[str], usual: Sequence[str], asked: str | None, place
     for name in (asked,) if asked else usual:
         if name in there:
             return name
-    raise InputError(f"{place} has no column {asked or usual[0]!r}; it has {', '.join(there)}.")
+    raise InputError(f"{place} has no column {asked or usual[0]!r}. Its columns: {', '.join(there)}.")
 
 
 def _label_values(column: Any, name: str, place: str) -> list[Any]:
@@ -139,7 +139,8 @@ def _parquet_part(files: list[Path], form: Form) -> Part:
         column = _column(schema.names, IMAGES, form.image, str(file))
         kind = kind or schema.field(column).type
         if schema.field(column).type != kind:
-            raise InputError(f"column {column!r} of {file} holds {schema.field(column).type}, of {files[0]} {kind}.")
+            found = schema.field(column).type
+            raise InputError(f"column {column!r} of {file} holds {found}, but in {files[0]} it holds {kind}.")
         label = _column(schema.names, LABELS, form.label, str(file))
         with _readable(file):
             values = parquet.read_table(file, columns=[label]).column(0)
@@ -187,7 +188,7 @@ def _readable(file: Path) -> Iterator[None]:
     try:
         yield
     except (pyarrow.ArrowException, OSError) as error:
-        raise InputError(f"{file} is no readable parquet file ({str(error).splitlines()[0]}).") from None
+        raise InputError(f"{file} is not a readable parquet file ({str(error).splitlines()[0]}).") from None
 
 
 def _class_names(schema: Any, label: str) -> tuple[str, ...] | None:
@@ -235,7 +236,7 @@ def from_disk(path: Path, form: Form) -> Loaded:
     try:
         data = datasets.load_from_disk(str(path))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is no readable data set ({type(error).__name__}).") from None
+        raise InputError(f"{path} is not a readable data set ({type(error).__name__}).") from None
     return from_dataset(data, form, path.resolve().name)
 
 
@@ -252,14 +253,14 @@ def from_dataset(data: Any, form: Form, name: str = "") -> Loaded:
     if isinstance(data, (datasets.IterableDataset, datasets.IterableDatasetDict)):
         kind = type(data).__name__
         raise InputError(
-            f"data is an {kind}, of which no image can be drawn at random; load it without streaming=True: "
+            f"data is an {kind}, from which images cannot be drawn at random. Load it without streaming=True; "
             "attar leaves it on disk and decodes it batch by batch."
         )
     splits = dict(data) if isinstance(data, datasets.DatasetDict) else {"train": data}
     if len(splits) == 1:
         splits = {"train": next(iter(splits.values()))}
     if "train" not in splits:
-        raise InputError(f"{name or 'the data'} has no split named train; it has {', '.join(splits)}.")
+        raise InputError(f"{name or 'the data'} has no split named train. Its splits: {', '.join(splits)}.")
     name = name or splits["train"].info.dataset_name or "dataset"
     kinds = [kind for kind in ("train", *TEST_NAMES) if kind in splits]
     train, *tests = (_dataset_part(splits[kind], f"{name}, {kind}", form) for kind in kinds)
@@ -298,7 +299,7 @@ def _holds_numbers(dataset: Any, image: str, name: str) -> bool:
 
 def _hold_numbers(dataset: Any, column: str, name: str, form: Form, like: Shape | None) -> Pixels:
     if form.size is not None:
-        raise InputError(f"size scales encoded pictures, and {name} holds numbers; scale them yourself.")
+        raise InputError(f"size is for encoded pictures only, but {name} holds numbers. Scale them yourself.")
     rows = torch.arange(len(dataset))
     _, channels, height, width = _numbers(dataset, column, [0], name).shape
     images = Numbers(dataset, column, rows, like or (channels, height, width), name)
@@ -325,7 +326,7 @@ class Numbers:
     def __getitem__(self, rows: Int[Tensor, " batch"]) -> Batch:
         images = _numbers(self.dataset, self.column, self.rows[rows].tolist(), self.name)
         if tuple(images.shape[1:]) != self.shape:
-            raise InputError(f"images of {self.name} differ in size; bring them to one size yourself.")
+            raise InputError(f"images of {self.name} differ in size. Scale them to one size yourself.")
         return images
 
     def select(self, rows: Int[Tensor, " row"]) -> "Numbers":
@@ -342,7 +343,7 @@ def _numbers(dataset: Any, column: str, rows: list[int], name: str) -> Batch:
     """Pixels of these rows; integers of any width are bytes if they fit."""
     values = np.asarray(dataset[rows][column])
     if values.dtype == object:
-        raise InputError(f"images of {name} differ in size; bring them to one size yourself.")
+        raise InputError(f"images of {name} differ in size. Scale them to one size yourself.")
     if values.dtype.kind in "iu":
         if values.min() < 0 or values.max() > 255:
             raise InputError(f"pixels of {name} run from {values.min()} to {values.max()}; give 0 to 255.")

@@ -105,8 +105,8 @@ def numbers(name: str, *, twice: Literal["refuse", "last"] = "refuse") -> tuple[
     listed = ids(name)
     if repeated(name) and twice == "refuse":
         raise InputError(
-            f"the published list of {name} has class {repeated(name)[0]} twice, so there are "
-            f"{len(set(listed))} classes; take them as they are with twice='last'."
+            f"the published list of {name} has class {repeated(name)[0]} twice, so there are only "
+            f"{len(set(listed))} classes. Give twice='last' to take these."
         )
     return tuple(number for place, number in enumerate(listed) if number not in listed[place + 1 :])
 
@@ -125,8 +125,8 @@ def subset(source: ImageSource, name: str, *, twice: Literal["refuse", "last"] =
     wanted = numbers(name, twice=twice)
     if len(source.classes) != IMAGENET:
         raise InputError(
-            f"{source.name} has {len(source.classes)} classes; {name} is chosen among ImageNet's {IMAGENET:,}, "
-            "in their usual order."
+            f"{source.name} has {len(source.classes)} classes, but {name} is a subset of ImageNet. "
+            f"Give all {IMAGENET:,} classes in their usual order."
         )
     return replace(source.with_classes(wanted), name=name)
 

@@ -29,13 +29,13 @@ class Form(Settings):
     """How images are found and read."""
 
     size: Annotated[int, Range(1)] | None = None
-    """Side in pixels to which the middle square of every picture is scaled."""
+    """Side, in pixels, to which the central square of every picture is scaled."""
     memory: Annotated[float, Range(0)] = 4.0
-    """Budget in GB for decoded pixels."""
+    """Memory budget for decoded pixels, in GB."""
     image: str | None = None
-    """The column of the images, where there are columns."""
+    """Column of the images, if there are columns."""
     label: str | None = None
-    """The column of the labels."""
+    """Column of the labels, if there are columns."""
 
     def holds(self, images: int, shape: tuple[int, int, int]) -> bool:
         """Whether so many images of a shape are within the budget."""
@@ -175,8 +175,8 @@ def hold(pictures: Pictures, form: Form, like: tuple[int, int, int] | None = Non
     shape = like or found
     if shape[1:] != found[1:]:
         raise InputError(
-            f"training images are {shape[2]}×{shape[1]}, and {pictures.where(0)} is {found[2]}×{found[1]}. "
-            f"Bring them to one size with --size {min(shape[1:])}."
+            f"training images are {shape[2]}×{shape[1]}, but {pictures.where(0)} is {found[2]}×{found[1]}. "
+            f"Scale them to one size with --size {min(shape[1:])}."
         )
     rows = torch.arange(len(pictures))
     if form.holds(len(rows), shape):
@@ -211,7 +211,7 @@ def decode_all(
                 height, width = array.shape[:2]
                 raise InputError(
                     f"images differ in size: {pictures.where(0)} is {shape[2]}×{shape[1]}, "
-                    f"{pictures.where(row)} is {width}×{height}. Bring them to one size with --size {min(shape[1:])}."
+                    f"{pictures.where(row)} is {width}×{height}. Scale them to one size with --size {min(shape[1:])}."
                 )
             images[place] = torch.from_numpy(array).permute(2, 0, 1)
 

@@ -40,14 +40,14 @@ def read(data: Any, form: Form) -> Loaded:
     if isinstance(data, (str, Path)) and str(data) != "digits":
         return _from_path(Path(data), form) if Path(data).exists() else _from_afar(str(data), form)
     if form.size is not None:
-        raise InputError("size scales pictures read from files; scale arrays yourself, and digits are 8×8.")
+        raise InputError("size is for pictures in files only. Scale arrays yourself; digits are 8×8.")
     _check_no_columns("digits and arrays do", form)
     return _digits() if isinstance(data, (str, Path)) else from_arrays(data)
 
 
 def _from_path(path: Path, form: Form) -> Loaded:
     if path.is_file() and path.suffix != ".parquet":
-        raise InputError(f"{path} is no parquet file; give a .parquet file, a folder, or 'digits'.")
+        raise InputError(f"{path} is not a parquet file. Give a .parquet file, a folder, or 'digits'.")
     if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
         return from_disk(path, form)
     files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
@@ -69,7 +69,7 @@ def _from_afar(data: str, form: Form) -> Loaded:
 
 def _check_no_columns(who: str, form: Form) -> None:
     if form.image or form.label:
-        raise InputError(f"image and label name columns, which {who} not have.")
+        raise InputError(f"image and label are names of columns, but {who} not have columns.")
 
 
 def _digits() -> Loaded:
@@ -88,7 +88,7 @@ def _folder(name: str, path: Path, form: Form) -> Loaded:
     test = next((path / part for part in TEST_NAMES if (path / part).is_dir()), None) if top != path else None
     found = _pictures_by_class(top)
     if not found:
-        raise InputError(f"{path} holds no parquet file and no folder of pictures for each class.")
+        raise InputError(f"{path} holds neither a parquet file nor a folder of pictures for each class.")
     tested = _pictures_by_class(test) if test else {}
     if test:
         _check_test_classes(test, tested, top, found)
@@ -101,8 +101,8 @@ def _check_test_classes(test: Path, tested: dict[str, list[str]], top: Path, fou
     """Refuse classes that nothing was trained on; those that nothing is tested on are told by the source."""
     strange = ", ".join(repr(label) for label in tested if label not in found)
     if strange or not tested:
-        what = f"pictures of {strange}, which {top} lacks" if strange else "no pictures by class"
-        raise InputError(f"{test} has {what}; it needs folders of the same names.")
+        what = f"pictures of {strange}, but {top} does not" if strange else "no folders of pictures"
+        raise InputError(f"{test} has {what}. Both need folders of the same names.")
 
 
 def _read_pictures(
@@ -146,13 +146,13 @@ def from_arrays(data: Any) -> Loaded:
     raw = [(InMemory(from_numbers(images)), _array_labels(labels, len(images))) for images, labels in pairs]
     if raw[0][0].shape != raw[-1][0].shape:
         raise InputError(
-            f"training images have shape {raw[0][0].shape}, test images {raw[-1][0].shape}; give both alike."
+            f"training images have shape {raw[0][0].shape}, test images {raw[-1][0].shape}; give the same shape."
         )
     values = raw[0][1].unique()
     splits = []
     for pixels, labels in raw:
         if not torch.isin(labels, values).all():
-            raise InputError("the test labels have a class that the training labels lack.")
+            raise InputError("the test labels have a class that the training labels do not have.")
         splits.append(Split(pixels, torch.searchsorted(values, labels)))
     return "arrays", splits[0], splits[1] if len(splits) > 1 else None, tuple(str(int(value)) for value in values)
 

@@ -177,7 +177,7 @@ def encoded(cell: Any, beside: Path, where: str) -> Picture:
     if data is None and isinstance(cell, dict) and cell.get("path") and (beside / cell["path"]).is_file():
         return beside / cell["path"]
     if not isinstance(data, bytes):
-        raise InputError(f"{where} holds no image bytes.")
+        raise InputError(f"{where} does not hold image bytes.")
     return data
 
 
@@ -238,7 +238,7 @@ def mapped(files: list[Path], column: str) -> Any:
     try:
         return pyarrow.ipc.open_file(pyarrow.memory_map(str(target))).read_all().column(0)
     except pyarrow.ArrowException:
-        raise InputError(f"{target} is damaged; delete it, and it is made anew.") from None
+        raise InputError(f"{target} is damaged. Delete it; it is then made again.") from None
 
 
 def _copy(files: list[Path], column: str, target: Path) -> None:
@@ -265,6 +265,6 @@ def _check_room(files: list[Path], folder: Path) -> None:
     needed, free = sum(file.stat().st_size for file in files), shutil.disk_usage(folder).free
     if needed > free:
         raise InputError(
-            f"{folder} has {free / 1e9:.1f} GB left, and a copy of {files[0].parent} takes {needed / 1e9:.1f} GB; "
-            "let ATTAR_CACHE name a folder with more room, or raise --memory."
+            f"{folder} has {free / 1e9:.1f} GB left, but a copy of {files[0].parent} takes {needed / 1e9:.1f} GB. "
+            "Set ATTAR_CACHE to a folder with more space, or raise --memory."
         )

@@ -43,15 +43,15 @@ class TinyClip(Settings):
     """How a small CLIP is trained on the captions of a labelled set."""
 
     clip_width: Annotated[int, Range(8)] = 64
-    """Width of the small CLIP: of both towers and of what they have in common, a multiple of 8."""
+    """Width of both towers of the small CLIP and of their common features, a multiple of 8."""
     clip_layers: Annotated[int, Range(1)] = 2
-    """Transformer layers of each tower."""
+    """Number of transformer layers of each tower of the small CLIP."""
     clip_epochs: Annotated[int, Range(1)] = 30
-    """Passes over the training images."""
+    """Number of epochs of training the small CLIP."""
     clip_batch: Annotated[int, Range(2)] = 128
-    """Images per step."""
+    """Batch size of training the small CLIP, in images."""
     clip_lr: Annotated[float, Range(0)] = 2e-3
-    """Step size of the small CLIP's training by AdamW, which falls to zero along a cosine."""
+    """Learning rate of AdamW for the small CLIP. It falls to zero along a cosine."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -149,11 +149,11 @@ class TrainClip(Settings):
     """Train a small CLIP on labelled images, a mini-batch a step, each class with one caption."""
 
     how: TinyClip = field(default_factory=TinyClip)
-    """How large and how long."""
+    """Settings of the model and its training."""
     caption: str = CAPTION
-    """What is said of an image, `{name}` standing for its class."""
+    """Caption of an image, with `{name}` in place of its class."""
     images: int = 0
-    """How many images there are to train on; filled in from the data."""
+    """Number of training images. It is counted in the data, not given."""
 
     name = "train-clip"
 
@@ -261,7 +261,7 @@ def captions_of(caption: str, classes: Sequence[str]) -> list[str]:
         InputError: A caption in which the name of the class does not occur.
     """
     if "{name}" not in caption:
-        raise InputError(f"caption is {caption!r}; {{name}} must stand in it for the class.")
+        raise InputError(f"caption is {caption!r}; it must contain {{name}} in place of the class.")
     return [caption.replace("{name}", name.replace("_", " ")) for name in classes]
 
 
@@ -315,7 +315,7 @@ def clip_named(name: str) -> Clip:
         return Clip(model.eval(), transformers.AutoTokenizer.from_pretrained(name))
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
-        raise InputError(f"{name!r} is no CLIP in a folder or on the hub ({reason}).") from None
+        raise InputError(f"{name!r} is not a CLIP in a folder or on the hub ({reason}).") from None
 
 
 def library() -> Any:

@@ -119,7 +119,7 @@ class Encoder:
 
     def _reader(self) -> Clip:
         if self.clip is None:
-            raise InputError(f"the encoder in {self.name} reads no text; take its class means (--class-features mean).")
+            raise InputError(f"the encoder in {self.name} does not read text. Give --class-features mean.")
         return self.clip
 
 
@@ -153,7 +153,7 @@ def open_encoder(name: str, shape: Shape, transform: Transform, folder: Path | N
         return _of_clip(name, clip_named(name), transform)
     found = TrainedNetwork.load(Path(name))
     if found.shape != shape or not isinstance(found.network, Network):
-        raise InputError(f"the network in {name} was trained on images of {found.shape}, and these are {shape}.")
+        raise InputError(f"the network in {name} was trained on images of {found.shape}, but these are {shape}.")
     return Encoder(name, Embedding(found.network).eval().requires_grad_(False), Look())
 
 

@@ -56,9 +56,9 @@ def layers_of(network: nn.Module, pattern: str | None = None) -> list[str]:
     try:
         found = [name for name in layers if re.fullmatch(pattern, name)]
     except re.error as error:
-        raise InputError(f"adapted is {pattern!r}, which is no regular expression ({error}).") from None
+        raise InputError(f"adapted is {pattern!r}, which is not a regular expression ({error}).") from None
     if not found:
-        raise InputError(f"adapted is {pattern!r}, which matches none of {', '.join(layers)}.")
+        raise InputError(f"adapted is {pattern!r}, which matches no layer of {', '.join(layers)}.")
     return found
 
 

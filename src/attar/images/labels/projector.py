@@ -155,9 +155,11 @@ class Projector:
             base = self.base
             found = open_encoder(base.encoder, base.shape, base.transform, self.folder)
             if found.digest != base.weights:
-                raise InputError(f"the projector was fitted over other weights than the encoder {base.encoder} has.")
+                raise InputError(f"the weights of the encoder {base.encoder} differ from those the projector needs.")
             if base.head == "text" and found.words(base.caption, base.classes) != base.words:
-                raise InputError(f"the encoder {base.encoder} splits captions into other words than it did.")
+                raise InputError(
+                    f"the encoder {base.encoder} splits captions into other tokens than when the projector was fitted."
+                )
             self.encoder = found
         return self.encoder
 
@@ -189,10 +191,10 @@ class Projector:
             images: How many images it is to label.
         """
         stored = label_bytes(EPOCHS, images, len(self.classes))
-        carried = "goes along and is counted" if self.carries else "is not counted"
+        carried = "is included and counted" if self.carries else "is not counted"
         return (
-            f"The projector in `teacher/` answers for augmented images: {self.bytes:,} bytes, where soft labels for "
-            f"{EPOCHS} epochs would take {stored:,}; its encoder, {self.base.encoder}, {carried}."
+            f"The projector in `teacher/` labels augmented images. It takes {self.bytes:,} bytes; soft labels for "
+            f"{EPOCHS} epochs would take {stored:,}. Its encoder, {self.base.encoder}, {carried}."
         )
 
     def save(self, folder: Path) -> str:
@@ -231,7 +233,7 @@ def load_teacher(folder: Path, *, digest: str, classes: Sequence[str]) -> Teache
     kind: Any = Projector if (folder / FILE).exists() else TrainedNetwork
     teacher: Teacher = kind.load(folder, digest=digest)
     if teacher.classes != tuple(classes):
-        raise InputError(f"the teacher in {folder} tells {len(teacher.classes)} classes apart, other than the set's.")
+        raise InputError(f"the teacher in {folder} has {len(teacher.classes)} classes, which are not those of the set.")
     return teacher
 
 

@@ -65,26 +65,27 @@ class StoreLabels(Settings):
     """Ask a teacher about every image of a set, once an epoch, each time in another view, and store the answers."""
 
     epochs: Annotated[int, Range(1)] = 300
-    """Epochs of answers; students that learn for longer begin again with the first."""
+    """Number of epochs of labels. Students that train for longer begin again with the first epoch."""
     format: Format = "int8"
-    """How logits are stored: int8 is as good as float32, int4 nearly; top-k keeps the largest, hard the class."""
+    """Format of stored logits. int8 is as good as float32, int4 nearly so. top-k keeps k logits, hard the class."""
     top: Annotated[int, Range(1)] = 10
-    """k of top-k."""
+    """Number k of logits that top-k keeps."""
     tail: Tail = "renorm"
-    """What classes outside the top k share: nothing, the rest evenly, or each as much as the least inside."""
+    """Probability of classes outside the top k: none (renorm), an equal share of the remaining probability (uniform),
+    or the smallest one inside (min)."""
     mix: Mix = "cutmix"
-    """How images are mixed before the teacher sees them."""
+    """Mixing of images before the teacher sees them."""
     smallest_crop: Annotated[float, Range(0.001, 1)] = 0.08
-    """Smallest share of an image's area in a crop."""
+    """Smallest area of a crop, as a share of the image's area."""
     teacher_bn: Literal["running", "batch"] = "running"
-    """What the teacher's batch norm goes by: what it remembers, or the images asked about together (as SRe2L's CIFAR
-    script does, and CV-DD on purpose)."""
+    """Statistics that the teacher's batch norm uses: its running ones, or those of the batch (as in SRe2L's CIFAR
+    script and, intentionally, in CV-DD)."""
     together: Annotated[int, Range(2)] = 128
-    """Images asked about together where batch norm goes by the batch, in random order."""
+    """Batch size of the teacher if its batch norm uses batch statistics. Batches are in random order."""
     teacher: str | None = None
-    """Folder of a trained network, or transformers:NAME_OR_FOLDER; the set's own unless given."""
+    """Teacher: the folder of a trained network, or transformers:NAME_OR_FOLDER. Default: the set's own teacher."""
     teacher_digest: Annotated[str, Hidden()] = ""
-    """Digest of the teacher's weights; filled in."""
+    """Digest of the teacher's weights. It is computed, not given."""
 
     name = "labels"
     kind = "images"
@@ -98,14 +99,14 @@ class StoreLabels(Settings):
                 than there are.
         """
         if source.folder is None:
-            raise InputError("labels are stored beside the set they belong to; save it first.")
+            raise InputError("labels are stored in the folder of the set, which is not saved; save it first.")
         if len(source.classes) > MOST_CLASSES:
-            raise InputError(f"labels can be stored of up to {MOST_CLASSES:,} classes.")
+            raise InputError(f"the set has {len(source.classes):,} classes; labels hold at most {MOST_CLASSES:,}.")
         if self.format == "top-k" and self.top > len(source.classes):
-            raise InputError(f"top is {self.top}, but there are {len(source.classes)} classes.")
+            raise InputError(f"top is {self.top}; it must be at most {len(source.classes)}, the number of classes.")
         network = self._network(source)
         if self.teacher_bn == "batch" and not norms_of(network):
-            raise InputError("teacher_bn is batch, but the teacher has no batch norm; leave it out.")
+            raise InputError("teacher_bn is batch, but the teacher has no batch norm; do not set it.")
         return replace(self, teacher_digest=_digest(network, source.classes))
 
     @property
@@ -147,12 +148,10 @@ class StoreLabels(Settings):
             return labelling_classifier(self.teacher, source.shape, len(source.classes))
         teacher = source.teacher if self.teacher is None else TrainedNetwork.load(Path(self.teacher))
         if teacher is None:
-            raise InputError(
-                "the set carries no teacher; name one (--teacher), or give the data to train one (--data)."
-            )
+            raise InputError("the set has no teacher. Give --teacher, or --data to train a teacher on.")
         if teacher.classes != source.classes:
             raise InputError(
-                f"the teacher tells other classes apart than the {len(source.classes)} that it is to label."
+                f"the classes of the teacher are not the {len(source.classes)} of the set. Give another --teacher."
             )
         network: nn.Module = teacher.network
         return network
@@ -287,8 +286,8 @@ class SoftLabels:
     def note(self) -> str:
         """What a card says of them."""
         return (
-            f"`{LABELS}/` holds a teacher's answers to {self.epochs} views of every image ({self.method.format}, "
-            f"{self.bytes_per_label:,} bytes each); they are counted."
+            f"`{LABELS}/` holds a teacher's logits for {self.epochs} views of every image ({self.method.format}, "
+            f"{self.bytes_per_label:,} bytes per label). They are counted."
         )
 
     def picture(self) -> None:
@@ -329,7 +328,7 @@ class SoftLabels:
         path = folder / FACTS
         facts = unsealed(store.read_json(path), path, SCHEMA, "the description of stored labels")
         if of is not None and facts["fingerprint"] != of:
-            raise InputError(f"the labels in {folder} belong to another set; delete them, and store them anew.")
+            raise InputError(f"the labels in {folder} belong to another set. Delete them, and store new ones.")
         for epoch in range(len(facts["digests"])):
             if not (folder / shard_name(epoch)).is_file():
                 raise InputError(f"{folder / shard_name(epoch)} is missing.")

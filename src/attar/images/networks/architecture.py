@@ -61,18 +61,18 @@ class Architecture(Settings):
     """The network, by words: convnet, mlp (two hidden layers), alexnet, vgg11, resnet18, resnet18-ap, lenet, vit; or
     one of the distillation papers' tables, such as resnet8x4, wrn40_2 or vit_s16 (see the page on distillation)."""
     norm: Literal["auto", "none", "batch", "layer", "instance", "group"] = "auto"
-    """Normalisation (instance: group norm with one channel a group; group: four groups); auto: the field's, which is
-    instance in convnet, vgg11 and resnet18, none in alexnet; networks of the tables have batch only."""
+    """Normalisation. auto: instance in convnet, vgg11 and resnet18, none in alexnet. instance is group norm with one
+    channel per group, group has four groups. Networks of the tables have batch only."""
     width: Annotated[int, Range(1)] | None = None
-    """Width of the network: filters per convolution, units per hidden layer, or features; the field's unless given
+    """Width of the network: filters per convolution, units per hidden layer, or features. Default: that of papers
     (convnet and mlp: 128)."""
     depth: Annotated[int, Range(1, 12)] | None = None
-    """Depth of the network: blocks of convnet or vit; convnet's by image side unless given: 2 up to 16 pixels, 3 at 32,
-    4 at 64, 5 at 128."""
+    """Depth of the network: number of blocks of convnet or vit. Default: for convnet by image side, 2 up to 16 pixels,
+    3 at 32, 4 at 64, 5 at 128."""
     activation: Literal["relu", "leakyrelu", "sigmoid", "swish"] = "relu"
-    """Activation (the ViT's is its own; networks of the tables have relu only)."""
+    """Activation function. The ViT has its own; networks of the tables have relu only."""
     pooling: Literal["avg", "max", "none"] = "avg"
-    """How features are pooled, 2×2, after each block of the ConvNet."""
+    """Pooling of features, 2×2, after each block of the ConvNet."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -80,17 +80,17 @@ class Architecture(Settings):
         if name not in NETWORKS:
             raise unknown("network", name, NETWORKS)
         if name in NORMED and self.norm not in ("auto", "batch"):
-            raise InputError(f"norm is {self.norm}, but {name} comes with batch norm; leave it out.")
+            raise InputError(f"norm is {self.norm}, but {name} has batch norm only; do not set it.")
         if name in NORMED and self.activation != "relu":
-            raise InputError(f"activation is {self.activation}, but {name} comes with ReLU; leave it out.")
+            raise InputError(f"activation is {self.activation}, but {name} has ReLU only; do not set it.")
         if name not in DEFAULT_NORM and self.norm not in ("auto", "none"):
-            raise InputError(f"norm is {self.norm}, but {name} has no norm to choose; leave it out.")
+            raise InputError(f"norm is {self.norm}, but the norm of {name} cannot be chosen; do not set it.")
         if name not in DEFAULT_WIDTH and self.width is not None:
-            raise InputError(f"width is {self.width}, but {name} comes in one width; leave it out.")
+            raise InputError(f"width is {self.width}, but {name} has only one width; do not set it.")
         if name not in ("convnet", "vit") and self.depth is not None:
-            raise InputError(f"depth is {self.depth}, but {name} comes in one depth; leave it out.")
+            raise InputError(f"depth is {self.depth}, but {name} has only one depth; do not set it.")
         if name != "convnet" and self.pooling != "avg":
-            raise InputError(f"pooling is {self.pooling}, but only the convnet's can be chosen; leave it out.")
+            raise InputError(f"pooling is {self.pooling}, but it can be chosen for convnet only; do not set it.")
 
     def resolve(self, shape: Shape) -> "Architecture":
         """The same with norm, width and depth filled in."""
@@ -120,7 +120,7 @@ class Architecture(Settings):
             smallest = SMALLEST.get(self.network, 8)
             if min(shape[1:]) < smallest:
                 size = f"{shape[2]}×{shape[1]}"
-                raise InputError(f"{self.network} needs images of {smallest} pixels a side or more; these are {size}.")
+                raise InputError(f"{self.network} needs images of at least {smallest}×{smallest}; these are {size}.")
             return TABLES[self.network](shape, classes)
         makers: dict[str, Callable[[], Network]] = {
             "convnet": lambda: ConvNet(
@@ -174,7 +174,7 @@ def redraw_(network: nn.Module, generator: torch.Generator) -> None:
         elif isinstance(module, Network):
             module.redraw_own_(generator)
         elif next(module.parameters(recurse=False), None) is not None:
-            raise TypeError(f"cannot draw a {type(module).__name__} anew; give a function that builds the network")
+            raise TypeError(f"a {type(module).__name__} cannot be redrawn; give a function that builds the network")
 
 
 def mixes_images(network: nn.Module) -> bool:

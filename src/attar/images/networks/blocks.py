@@ -108,7 +108,7 @@ def norm_layer(name: Norm, filters: int, height: int, width: int) -> nn.Module:
         InputError: Filters that four groups do not divide.
     """
     if name == "group" and filters % 4:
-        raise InputError(f"group norm has 4 groups, which {filters} filters do not divide into; give a multiple of 4.")
+        raise InputError(f"group norm has 4 groups, but {filters} filters; give a multiple of 4.")
     makers: dict[Norm, Callable[[], nn.Module]] = {
         "none": nn.Identity,
         "batch": lambda: nn.BatchNorm2d(filters),

@@ -299,4 +299,4 @@ def _half(size: tuple[int, int], *, pooled: bool = False) -> tuple[int, int]:
 
 def _check_size(name: str, shape: Shape, size: tuple[int, int], *, smallest: int) -> None:
     if min(size) < 1:
-        raise InputError(f"{name} needs images of {smallest} pixels a side or more; these are {shape[2]}×{shape[1]}.")
+        raise InputError(f"{name} needs images of at least {smallest}×{smallest}; these are {shape[2]}×{shape[1]}.")

@@ -45,7 +45,8 @@ class ConvNet(Network):
                 height, width_left = height // 2, width_left // 2
         if min(height, width_left) < 1:
             raise InputError(
-                f"depth {depth} is too deep for {shape[2]}×{shape[1]} images; the last map would be empty."
+                f"depth is {depth}, too large for {shape[2]}×{shape[1]} images: the last map would be empty. "
+                "Give a smaller depth."
             )
         self.pool = {"avg": nn.AvgPool2d(2), "max": nn.MaxPool2d(2), "none": nn.Identity()}[pooling]
         self.classifier = nn.Linear(channels * height * width_left, classes)

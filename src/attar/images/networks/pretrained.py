@@ -65,7 +65,7 @@ def labelling_classifier(name: str, shape: Shape, classes: int | None = None) ->
     name = name.removeprefix(PREFIX)
     known = _config(_library(), name, pretrained=True).num_labels
     if classes is not None and known != classes:
-        raise InputError(f"{name} tells {known} classes apart, but the data have {classes}; take one trained on them.")
+        raise InputError(f"{name} has {known} classes, but the data have {classes}. Give one trained on these classes.")
     return Classifier(name, shape, known, pretrained=True).eval()
 
 
@@ -91,7 +91,7 @@ class Classifier(nn.Module):
         try:
             self.model = transformers.AutoModelForImageClassification.from_config(config)
         except (ValueError, TypeError) as error:
-            raise InputError(f"{name} does not classify images ({str(error).splitlines()[0]})") from None
+            raise InputError(f"{name} does not classify images ({str(error).splitlines()[0]}).") from None
         self._try(name, shape)
 
     def forward(self, images: Images) -> Logits:
@@ -131,7 +131,7 @@ def _library() -> Any:
     try:
         import transformers
     except ModuleNotFoundError:
-        raise InputError("networks named transformers:... need it: pip install 'attar[transformers]'.") from None
+        raise InputError("transformers:... networks need transformers: pip install 'attar[transformers]'.") from None
     return transformers
 
 
@@ -149,7 +149,7 @@ def _weighed(transformers: Any, name: str, classes: int) -> Any:
         return kind.from_pretrained(name, **settings)
     except OSError as error:
         reason = str(error).splitlines()[0].rstrip(".")
-        raise InputError(f"{name!r} has no weights as safetensors, and pickles are not opened ({reason}).") from None
+        raise InputError(f"{name!r} has no safetensors weights, and attar does not open pickles ({reason}).") from None
     except ValueError as error:
         raise _no_classifier(name, error) from None
 
@@ -164,4 +164,4 @@ def _fetched(name: str, fetch: Any) -> Any:
 
 def _no_classifier(name: str, error: Exception) -> InputError:
     reason = str(error).splitlines()[0].rstrip(".")
-    return InputError(f"{name!r} is no image classifier in a folder or on the hub ({reason}).")
+    return InputError(f"{name!r} is not an image classifier in a folder or on the hub ({reason}).")
