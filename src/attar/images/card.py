@@ -1,4 +1,4 @@
-"""What an artefact says of itself: a README in the form the hub reads, with its scores where there are any."""
+"""The card of an artefact: a README in the form that the hub reads, with its scores if there are any."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,11 +9,11 @@ from attar.core import card as core
 from attar.core.cell import Cell
 
 Condensed = Any
-"""A `CondensedImages`, which itself imports this file."""
+"""A `CondensedImages`. It is not imported here, because its file imports this one."""
 
 
 def card(small: Condensed, scores: Sequence[Cell]) -> str:
-    """The README of an artefact, with the scores that lie beside it."""
+    """The README of an artefact, with the scores stored beside it."""
     origin = small.origin
     share = 100 * small.bytes / origin.full_bytes if origin.full_bytes else 0.0
     whitened = ", then ZCA-whitened" if small.transform.whitening else ""
@@ -48,7 +48,7 @@ The images derive from {origin.source}. The terms of that data set also apply to
 
 
 def per_class(small: Condensed) -> str:
-    """How many images a class has, in words."""
+    """The number of images per class, in words."""
     return f"{core.per_class(small.hard_labels, len(small.classes))} per class"
 
 

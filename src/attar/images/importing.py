@@ -1,15 +1,15 @@
-"""Condensed sets that others have released, made into artefacts.
+"""Imports condensed sets that others have released, as artefacts.
 
-| released by | what lies there | recognised by |
+| released by | contents | recognised by |
 |---|---|---|
 | DC, DSA, DM, DataDAM | one `.pt`: `{"data": [[images, labels], ...], "accs_all_exps": ...}` | the key `data` |
 | DCC, IDC | one `.pt`: `[images, labels]` | a pair of tensors |
-| MTT, TESLA, FTD, DATM | `images_best.pt`, `labels_best.pt` (numbers or rows of logits), `lr_best.pt` | files apart |
+| MTT, TESLA, FTD, DATM | `images_best.pt`, `labels_best.pt` (numbers or rows of logits), `lr_best.pt` | several files |
 | SRe2L, CDA, RDED | a folder of pictures per class | a folder |
-| anybody | `.safetensors` or `.npz` with `images` and `labels` | the two names |
+| others | `.safetensors` or `.npz` with `images` and `labels` | the two names |
 
-Tensors are network input: normalised with the statistics of the data, and whitened where the authors did so. A `.pt`
-is a pickle, so it is read with torch's `weights_only` and may hold tensors and plain numbers only; anything else is
+Tensors are network input: they are normalised with the statistics of the data, and whitened if the authors did so. A
+`.pt` is a pickle. It is read with torch's `weights_only` and may hold tensors and plain numbers only. Anything else is
 refused before it can run.
 """
 
@@ -47,7 +47,7 @@ class Released:
 
     @property
     def name(self) -> str:
-        """The data's."""
+        """The name of the data."""
         return self.source.name
 
     @cached_property
@@ -63,14 +63,14 @@ class Released:
 
 @dataclass
 class Imported:
-    """A released set, read."""
+    """The state of an import: the set that was read."""
 
     small: CondensedImages = rebuilt()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Import(Settings):
-    """How a released set is to be understood."""
+    """Settings of reading a released set."""
 
     which: int = -1
     """Number of the set if a file holds several sets, from 0; -1 is the last one."""
@@ -88,14 +88,14 @@ class Import(Settings):
 
     @property
     def total_steps(self) -> int:
-        """None: the set is read in `build`."""
+        """Zero: the set is read in `build`."""
         return 0
 
     def resolve(self, released: Released, runtime: Runtime) -> Self:
-        """Nothing is left open.
+        """Return the settings unchanged; there is nothing to fill in.
 
         Raises:
-            InputError: A file is missing.
+            InputError: No file is given, or a file is missing.
         """
         if not released.files:
             raise InputError("there is no file to import; give the file of a released set.")
@@ -108,7 +108,7 @@ class Import(Settings):
         """Read the set.
 
         Raises:
-            InputError: Something that is not known, does not fit the data, or holds more than tensors.
+            InputError: A file has an unknown form, does not fit the data, or holds more than tensors.
         """
         files, source = released.files, _whitened(released.source, self)
         if files[0].is_dir():
@@ -129,16 +129,16 @@ class Import(Settings):
         )
 
     def step(self, state: Imported, runtime: Runtime) -> Metrics:
-        """There is no step."""
+        """Not implemented, because there are no steps."""
         raise NotImplementedError
 
     def result(self, state: Imported, runtime: Runtime) -> CondensedImages:
-        """The set."""
+        """The set that was read."""
         return state.small
 
 
 def _tensors(files: Sequence[Path], how: Import) -> tuple[str, Tensor, Tensor, float | None]:
-    """Kind, images, labels and step size of a set in files of numbers."""
+    """The kind, images, labels and learning rate of a set in files of numbers."""
     found = [_read(file) for file in files]
     if len(files) > 1:
         if not all(isinstance(part, Tensor) for part in found):
@@ -166,7 +166,7 @@ def _pair(held: Any, file: Path) -> tuple[Tensor, Tensor]:
 
 
 def _read(file: Path) -> Any:
-    """What a file holds: tensors, and lists, dictionaries and numbers around them."""
+    """The contents of a file: tensors in lists and dictionaries, and numbers."""
     if file.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -182,7 +182,7 @@ def _read(file: Path) -> Any:
         except (ValueError, OSError, TypeError) as error:
             raise InputError(f"{file} does not hold plain arrays ({str(error).splitlines()[0]}).") from None
     try:
-        # The scripts of DC and DM keep accuracies beside their images, as numpy's own numbers.
+        # The scripts of DC and DM store accuracies beside their images, as numbers of numpy.
         with torch.serialization.safe_globals(_numpy_numbers()), warnings.catch_warnings(action="ignore"):
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
@@ -194,14 +194,14 @@ def _read(file: Path) -> Any:
 
 
 def _numpy_numbers() -> list[Any]:
-    """Numpy's own numbers under their new name and their old one."""
+    """Number types of numpy, under their new and their old name."""
     make = np.float64(0).__reduce__()[0]
     kinds = [np.dtypes.Float64DType, np.dtypes.Float32DType, np.dtypes.Int64DType]
     return [make, (make, "numpy.core.multiarray.scalar"), np.dtype, *kinds]
 
 
 def _pictures(folder: Path, source: ImageSource) -> tuple[str, Tensor, Tensor, float | None]:
-    """A folder of pictures per class: matched to the classes by name, or by order where the names are others."""
+    """Read a folder of pictures per class. Folders match classes by name, or by order if the names differ."""
     side = source.shape[1] if source.shape[1] == source.shape[2] else None
     _, train, _, classes = read(folder, Form(size=side))
     if len(classes) != len(source.classes):
@@ -217,7 +217,7 @@ def _pictures(folder: Path, source: ImageSource) -> tuple[str, Tensor, Tensor, f
 
 
 def _whitened(source: ImageSource, how: Import) -> ImageSource:
-    """The source with the transform that the authors trained under."""
+    """The source with the transform that the authors used."""
     if how.whitened == "no":
         return source
     if how.whitened == "raw":
@@ -234,7 +234,7 @@ def _check(images: Tensor, source: ImageSource) -> None:
 
 
 def _labels(labels: Tensor, images: int, source: ImageSource, how: Import) -> Tensor:
-    """Class numbers as integers, or probabilities."""
+    """Labels as integer class numbers or as probabilities."""
     classes = len(source.classes)
     if labels.ndim == 2 and labels.shape == (images, classes) and classes > 1:
         rows = labels.detach().float()

@@ -1,4 +1,4 @@
-"""How labelled images are read: settings, and what is told of a source."""
+"""Reading labelled images: the settings, and the description of a source."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading(tasks.Reading):
-    """How pictures are read."""
+    """Settings of reading pictures."""
 
     size: Annotated[int, Range(1)] | None = None
     """Side, in pixels, to which the central square of every picture is scaled. Default: pictures are not scaled."""
@@ -29,13 +29,13 @@ class Reading(tasks.Reading):
     """Seed of the split of a set that came without one: a fifth is for testing."""
 
     def load(self, data: Any) -> "ImageSource":
-        """The source that data stand for."""
+        """Load the source that `data` names."""
         from attar.images.sources import load
 
         return load(data, **self.to_json())
 
     def describe(self, source: "ImageSource") -> str:
-        """Classes with their images, and how they are normalised."""
+        """A description of the source: its normalisation, and its classes with their numbers of images."""
         lines = [
             str(source),
             f"mean {source.transform.mean}, standard deviation {source.transform.std}, "

@@ -1,4 +1,4 @@
-"""How condensed sets of images are measured: settings that Python and the command share."""
+"""Measuring condensed sets of images: settings that Python and the command share."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring(tasks.ByNetworks):
-    """Which networks are trained on a condensed set, and how."""
+    """Settings of the networks that are trained on a condensed set."""
 
     networks: tuple[Annotated[Any, Words()], ...] = ("convnet",)
     """Kinds of networks, such as convnet, resnet18, convnet:norm=batch,width=64, transformers:FOLDER."""
@@ -25,7 +25,7 @@ class Scoring(tasks.ByNetworks):
     them for a single row, if this takes less than ten minutes."""
 
     def measure(self, artefacts: Sequence[Any], source: Any, runtime: Any) -> "Evaluation":
-        """Sets that differ in their seed alone are repeats of one row; several rows are compared in pairs."""
+        """Score the sets. Sets that differ only in their seed are repeats of one row. Rows are compared in pairs."""
         from attar.images.score import measure
 
         return measure(artefacts, source, self, runtime)

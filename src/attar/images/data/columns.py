@@ -1,6 +1,6 @@
-"""Labelled images in columns: parquet files, and whatever a Hugging Face data set holds.
+"""Labelled images in columns: parquet files and Hugging Face data sets.
 
-Images are encoded (bytes, or files that they name) or numbers; labels are names, or integers with or without names.
+Images are encoded (bytes or names of files) or numbers. Labels are names, or integers with or without names.
 """
 
 import json
@@ -40,23 +40,23 @@ Shape = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Part:
-    """One split, whose labels have been read and whose pixels have not."""
+    """One split. Its labels have been read, its pixels have not."""
 
     name: str
     labels: list[Any]
-    """Integers or names; a missing one is None or negative."""
+    """Labels as integers or names. A missing label is None or negative."""
     names: tuple[str, ...] | None
-    """What the integers stand for, if that is said."""
+    """Class names of the integers, if they are known."""
     where: Callable[[int], str]
     pixels: Callable[[Shape | None], Pixels]
-    """Reads the pixels, of a shape that is given, or all of the first one's."""
+    """Function that reads the pixels. Its argument is the expected shape; None stands for that of the first image."""
 
 
 def assemble(name: str, train: Part, test: Part | None) -> Loaded:
     """Number the classes and read the pixels.
 
     Raises:
-        InputError: A split without rows, a row without a label, or a label that the training images lack.
+        InputError: A split has no rows, a row has no label, or the training images do not have a label.
     """
     _check_labels(train)
     values = range(len(train.names)) if train.names else sorted(set(train.labels))
@@ -93,7 +93,7 @@ def _missing(label: Any) -> bool:
 
 
 def _column(there: Sequence[str], usual: Sequence[str], asked: str | None, place: str) -> str:
-    """The name of a column: the one asked for, or the first usual one."""
+    """The name of a column: the given one, or the first usual one."""
     for name in (asked,) if asked else usual:
         if name in there:
             return name
@@ -115,10 +115,10 @@ def _label_values(column: Any, name: str, place: str) -> list[Any]:
 
 
 def from_parquet(name: str, files: list[Path], form: Form) -> Loaded:
-    """Parquet files in Hugging Face form: a column of encoded images, one of labels, one file or more a split.
+    """Read parquet files in Hugging Face form: a column of encoded images, one of labels, one or more files per split.
 
     Raises:
-        InputError: Files that cannot be read, or of another form.
+        InputError: Files cannot be read, or have another form.
     """
     tests = [file for file in files if file.name.startswith(TEST_NAMES)]
     train = [file for file in files if file not in tests]
@@ -157,7 +157,7 @@ def _parquet_part(files: list[Path], form: Form) -> Part:
 
 
 def _head(files: list[Path], column: str) -> Cells:
-    """The first images, read without the rest."""
+    """The first images, read without the other rows."""
     import pyarrow
 
     for file in files:
@@ -168,7 +168,7 @@ def _head(files: list[Path], column: str) -> Cells:
 
 
 def _images(files: list[Path], column: str, *, in_memory: bool) -> Any:
-    """The column of encoded images, as a pyarrow.ChunkedArray in memory or mapped into it."""
+    """The column of encoded images, as a pyarrow.ChunkedArray in memory or memory-mapped."""
     import pyarrow
     from pyarrow import parquet
 
@@ -192,7 +192,7 @@ def _readable(file: Path) -> Iterator[None]:
 
 
 def _class_names(schema: Any, label: str) -> tuple[str, ...] | None:
-    """ClassLabel names from the Hugging Face note in the schema, if any."""
+    """The ClassLabel names from the Hugging Face metadata in the schema, if there are any."""
     note = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
     feature = note.get("info", {}).get("features", {}).get(label, {})
     return tuple(feature["names"]) if feature.get("names") else None
@@ -202,17 +202,17 @@ def _class_names(schema: Any, label: str) -> tuple[str, ...] | None:
 
 
 def is_dataset(data: Any) -> bool:
-    """Whether this is one of the library's data sets, without importing the library for it."""
+    """Whether this is a data set of the `datasets` library, which is not imported for this."""
     library = sys.modules.get("datasets")
     kinds = ("Dataset", "DatasetDict", "IterableDataset", "IterableDatasetDict")
     return library is not None and isinstance(data, tuple(getattr(library, kind) for kind in kinds))
 
 
 def from_hub(text: str, form: Form) -> Loaded:
-    """A data set of the Hugging Face hub, `user/name` or `user/name:configuration`, kept where `datasets` keeps it.
+    """Read a data set of the hub, `user/name` or `user/name:configuration`. It is stored in the cache of `datasets`.
 
     Raises:
-        InputError: No such data set, no way to the hub, or a data set of another form.
+        InputError: There is no such data set, the hub cannot be reached, or the data set has another form.
     """
     import datasets
 
@@ -226,10 +226,10 @@ def from_hub(text: str, form: Form) -> Loaded:
 
 
 def from_disk(path: Path, form: Form) -> Loaded:
-    """What `save_to_disk` has left in a folder.
+    """Read a folder that `save_to_disk` wrote.
 
     Raises:
-        InputError: It cannot be read, or is a data set of another form.
+        InputError: The folder cannot be read, or the data set has another form.
     """
     import datasets
 
@@ -241,12 +241,12 @@ def from_disk(path: Path, form: Form) -> Loaded:
 
 
 def from_dataset(data: Any, form: Form, name: str = "") -> Loaded:
-    """A `datasets.Dataset`, or a `DatasetDict` with a split named train and perhaps one to test on.
+    """Read a `datasets.Dataset`, or a `DatasetDict` with a split named train and possibly a test split.
 
-    Of several splits to test on, the first of test, validation, valid and val that has labels is taken.
+    The test split is the first of test, validation, valid and val that has labels.
 
     Raises:
-        InputError: A streamed data set, splits of other names, or columns that hold no images or no labels.
+        InputError: The data set is streamed, splits have other names, or columns do not hold images or labels.
     """
     import datasets
 
@@ -285,7 +285,7 @@ def _dataset_part(dataset: Any, name: str, form: Form) -> Part:
 
 
 def _holds_numbers(dataset: Any, image: str, name: str) -> bool:
-    """Whether a column holds images as numbers and not as encoded bytes."""
+    """Whether a column holds images as numbers instead of encoded bytes."""
     import pyarrow
     from pyarrow import types
 
@@ -310,13 +310,13 @@ def _hold_numbers(dataset: Any, column: str, name: str, form: Form, like: Shape 
 
 @dataclass(frozen=True)
 class Numbers:
-    """Images that a data set holds as numbers, taken each time they are drawn: for sets above the memory budget."""
+    """Images that a data set holds as numbers, read each time they are drawn, for sets above the memory budget."""
 
     dataset: Any
-    """In NumPy format."""
+    """Data set in NumPy format."""
     column: str
     rows: Int[Tensor, " image"]
-    """Which rows of the data set these are."""
+    """Rows of the data set that hold these images."""
     shape: Shape
     name: str
 
@@ -330,17 +330,17 @@ class Numbers:
         return images
 
     def select(self, rows: Int[Tensor, " row"]) -> "Numbers":
-        """The same images, fewer of them."""
+        """The images of these rows."""
         return replace(self, rows=self.rows[rows])
 
     def content(self) -> Iterator[bytes]:
-        """The pixels themselves."""
+        """Yield the pixels."""
         for rows in portions(torch.arange(len(self)), self.shape):
             yield self[rows].contiguous().numpy().tobytes()
 
 
 def _numbers(dataset: Any, column: str, rows: list[int], name: str) -> Batch:
-    """Pixels of these rows; integers of any width are bytes if they fit."""
+    """The pixels of these rows. Integers of any width become bytes if they fit."""
     values = np.asarray(dataset[rows][column])
     if values.dtype == object:
         raise InputError(f"images of {name} differ in size. Scale them to one size yourself.")
@@ -355,6 +355,6 @@ def _numbers(dataset: Any, column: str, rows: list[int], name: str) -> Batch:
 
 
 def field_name(text: str) -> str:
-    """What the field calls a data set of this file, folder or hub name."""
+    """The usual name in papers of a data set with this file, folder or hub name."""
     name = text.rsplit("/", 1)[-1].lower().replace("_", "-")
     return name.replace("cifar-10", "cifar10")

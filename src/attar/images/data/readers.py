@@ -1,4 +1,4 @@
-"""Read labelled images from wherever they are: scikit-learn's digits, arrays, folders of pictures, and columns."""
+"""Readers of labelled images: scikit-learn's digits, arrays, folders of pictures, and columns."""
 
 import difflib
 import os
@@ -26,14 +26,14 @@ from attar.images.data.streaming import Files
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?(:[\w.-]+)?")
-"""`user/name`, or a bare `name`; a configuration may follow a colon."""
+"""Names on the hub: `user/name`, or `name` alone. A configuration may follow after a colon."""
 
 
 def read(data: Any, form: Form) -> Loaded:
-    """Read a bundled set by name, arrays, a data set of Hugging Face, whatever lies at a path, or a name on the hub.
+    """Read a bundled set, arrays, a data set of Hugging Face, a file or folder, or a data set of the hub by name.
 
     Raises:
-        InputError: Nothing there, or nothing that can be read.
+        InputError: There are no such data, or they cannot be read.
     """
     if is_dataset(data):
         return from_dataset(data, form)
@@ -59,7 +59,7 @@ def _from_path(path: Path, form: Form) -> Loaded:
 
 
 def _from_afar(data: str, form: Form) -> Loaded:
-    """What is no path here: a slip of the pen, or a name on the hub."""
+    """Read a name that is not a path: a typing error, or a name on the hub."""
     if difflib.get_close_matches(data, ["digits"], cutoff=0.8):
         raise InputError(f"unknown data {data!r}; did you mean 'digits'?")
     if not HUB_NAME.fullmatch(data) or data.endswith(".parquet"):
@@ -83,7 +83,7 @@ def _digits() -> Loaded:
 
 
 def _folder(name: str, path: Path, form: Form) -> Loaded:
-    """One folder per class, below `train/` and `test/` (or `val/`) or directly here."""
+    """Read one folder per class, below `train/` and `test/` (or `val/`) or directly in this folder."""
     top = path / "train" if (path / "train").is_dir() else path
     test = next((path / part for part in TEST_NAMES if (path / part).is_dir()), None) if top != path else None
     found = _pictures_by_class(top)
@@ -98,7 +98,7 @@ def _folder(name: str, path: Path, form: Form) -> Loaded:
 
 
 def _check_test_classes(test: Path, tested: dict[str, list[str]], top: Path, found: dict[str, list[str]]) -> None:
-    """Refuse classes that nothing was trained on; those that nothing is tested on are told by the source."""
+    """Raise an `InputError` for test classes without training images. The source reports those without test images."""
     strange = ", ".join(repr(label) for label in tested if label not in found)
     if strange or not tested:
         what = f"pictures of {strange}, but {top} does not" if strange else "no folders of pictures"
@@ -114,7 +114,7 @@ def _read_pictures(
 
 
 def _pictures_by_class(folder: Path) -> dict[str, list[str]]:
-    """The picture files below each class's folder, by class, as paths from here; hidden files and folders are none."""
+    """The picture files of each class, as paths relative to the folder. Hidden files and folders are ignored."""
     found = {}
     for child in sorted(folder.iterdir()):
         if child.is_dir() and not child.name.startswith("."):
@@ -135,10 +135,10 @@ def _pictures(folder: Path) -> list[str]:
 
 
 def from_arrays(data: Any) -> Loaded:
-    """Take `(images, labels)`, or a training and a test pair of them.
+    """Read `(images, labels)`, or a training and a test pair of them.
 
     Raises:
-        InputError: Shapes, types or values that are no images or no class numbers.
+        InputError: Shapes, types or values are not those of images or class numbers.
     """
     if not isinstance(data, (tuple, list)) or len(data) != 2:
         raise InputError(f"data is a {type(data).__name__}; give a name, a path, or a pair (images, labels).")

@@ -1,4 +1,4 @@
-"""The field's own networks: the ConvNet on which nearly every published number rests, and an MLP."""
+"""The field's own networks: the ConvNet, which nearly all published numbers use, and an MLP."""
 
 import math
 
@@ -71,7 +71,7 @@ class MLP(Network):
         self.classifier = nn.Linear(width, classes)
 
     def features(self, images: Images) -> tuple[list[Maps], Embeddings]:
-        """No maps, for an MLP sees nothing in a place; and what the last linear layer sees."""
+        """No maps, because an MLP has none, and the input of the last linear layer."""
         x = images.flatten(1)
         for layer in self.hidden:
             x = self.activation(layer(x))
