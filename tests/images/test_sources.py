@@ -148,7 +148,7 @@ def test_a_label_beyond_the_names_is_refused(tmp_path):
 def test_a_test_class_that_nobody_trained_on_is_refused(tmp_path):
     write_parquet(tmp_path / "train.parquet", pictures(4), [0, 1, 0, 1])
     test = write_parquet(tmp_path / "test.parquet", pictures(2), [0, 2])
-    assert refusal_of(tmp_path) == f"row 1 of {test} has label 2, a class that the training images lack."
+    assert refusal_of(tmp_path) == f"row 1 of {test} has label 2, a class that the training images do not have."
 
 
 def test_a_parquet_file_without_rows_is_refused(tmp_path):

@@ -183,7 +183,7 @@ class ResNet18(Network):
 
 
 class LeNet(Network):
-    """Two 5×5 convolutions with max-pooling, and three linear layers. It needs 16 pixels a side, or 12 in one channel."""
+    """Two 5×5 convolutions with max-pooling, and three linear layers. It needs 16 pixels a side, 12 in one channel."""
 
     def __init__(self, shape: Shape, classes: int, *, activation: Activation) -> None:
         super().__init__()
