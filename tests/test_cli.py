@@ -105,7 +105,7 @@ def test_data_says_what_it_holds(capsys):
     "data, words",
     [
         ("digits", "1,297 training and 500 test images"),
-        ("motifs", "144 training graphs, 16 to validate and 40 to test on"),
+        ("motifs", "144 training graphs, 16 validation and 40 test graphs"),
         ("phrases", "600 prompts with responses to train on"),
         ("standard-1d", "10 components in 1-D"),
         ("mixture.json", "2 components in 1-D"),
@@ -235,8 +235,8 @@ def test_a_name_of_the_hub_is_refused_in_one_line_without_the_hub(capsys, tmp_pa
 def test_data_above_the_budget_says_that_it_stays_on_disk(capsys, pictures):
     main(["data", str(pictures), "--memory", "0"])
     printed = capsys.readouterr().out
-    assert "0.0 GB once decoded: left on disk, and decoded batch by batch" in printed
-    assert "8 training images, 2 to test on" in printed
+    assert "0.0 GB when decoded: it stays on disk and is decoded batch by batch" in printed
+    assert "8 training images, 2 test images" in printed
 
 
 def test_undecodable_pictures_are_named(capsys, pictures, tmp_path):
@@ -258,7 +258,7 @@ def test_one_class_only_is_refused(capsys, pictures, tmp_path):
     for path in (pictures / "dog").iterdir():
         path.unlink()
     line = refusal(capsys, "condense", "dm", "--data", pictures, "--out", tmp_path / "x")
-    assert line == "attar: farm has one class only; condensing a labelled set needs two or more."
+    assert line == "attar: farm has only one class; condensing needs two or more."
 
 
 def test_an_unwritable_folder_is_refused(capsys, tmp_path):
@@ -315,5 +315,5 @@ def test_labels_need_a_teacher(tmp_path, capsys):
     out = tmp_path / "set"
     main(["condense", "random", "--data", "digits", "--ipc", "1", "--out", str(out), "--quiet"])
     assert refusal(capsys, "label", out) == (
-        "attar: the set carries no teacher; name one (--teacher), or give the data to train one (--data)."
+        "attar: the set has no teacher. Give --teacher, or --data to train a teacher on."
     )

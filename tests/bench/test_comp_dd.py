@@ -130,9 +130,12 @@ def test_the_tables_read_as_they_should(digits):
 @pytest.mark.parametrize(
     "settings, sentence",
     [
-        ({"classes": 6}, "6 easy and 6 hard classes were asked for among 10; give a pool of 12 or more, or ask for 5"),
+        (
+            {"classes": 6},
+            "count is 6, but there are 10 classes to choose easy and hard ones from. Give 12 classes or more",
+        ),
         ({"pool": ("1", "ten")}, "unknown class 'ten'"),
-        ({"category": "bird"}, "digits has 10 classes; bird-easy is chosen among ImageNet's 1,000"),
+        ({"category": "bird"}, "digits has 10 classes, but bird-easy is a subset of ImageNet. Give all 1,000"),
         ({"category": "birds"}, "unknown category of Comp-DD 'birds'; did you mean 'bird'?"),
         ({"scorer": "resnet-18"}, "unknown network 'resnet-18'; did you mean 'resnet18'?"),
         ({"methods": ()}, "give one method or more"),

@@ -73,7 +73,7 @@ def test_without_pytorch_geometric_the_extra_is_named(learned, monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "torch_geometric.data", None)
-    with pytest.raises(InputError, match=r"this needs torch_geometric: pip install 'attar\[graphs\]'\."):
+    with pytest.raises(InputError, match=r"to_pyg needs torch_geometric: pip install 'attar\[graphs\]'\."):
         learned.to_pyg()
 
 

@@ -73,7 +73,7 @@ def test_it_goes_on_where_it_stopped(motifs, tmp_path, monkeypatch):
     assert not (tmp_path / "cut" / "graph-start" / "seed1" / "fold0").exists()
     monkeypatch.setattr(crossvalidation, "_one_repeat", lambda *a: pytest.fail("measured again"))
     cross_validate([GraphStart(gpc=2)], motifs, out=tmp_path / "cut", **SETTINGS)
-    with pytest.raises(InputError, match="is of another comparison"):
+    with pytest.raises(InputError, match="holds another comparison"):
         cross_validate([GraphStart(gpc=3)], motifs, out=tmp_path / "cut", **{**SETTINGS, "folds": 4})
 
 

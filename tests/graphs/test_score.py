@@ -98,7 +98,7 @@ def test_other_data_of_the_same_form_is_said(motifs):
     small, said = condensed(GraphStart(gpc=3), motifs), []
     graphs = dataclasses.replace(motifs.graphs, features=motifs.graphs.features.flip(1))
     scored(small, dataclasses.replace(motifs, graphs=graphs), say=said.append)
-    assert any("is not, graph for graph, what this set was condensed from" in line for line in said)
+    assert any("differ from those that this set was condensed from" in line for line in said)
 
 
 def test_the_score_of_all_the_data_is_remembered(motifs, monkeypatch):
@@ -148,7 +148,7 @@ def test_what_does_not_fit_is_refused(motifs):
     small = condensed(GraphStart(gpc=2), motifs)
     wider = dataclasses.replace(motifs.graphs, features=torch.cat([motifs.graphs.features] * 2, dim=1))
     with pytest.raises(
-        InputError, match="the condensed set has 2 classes and 8 features a node, but motifs has 2 and 16"
+        InputError, match="the condensed set has 2 classes and 8 features per node, but motifs has 2 and 16"
     ):
         scored(small, dataclasses.replace(motifs, graphs=wider))
     with pytest.raises(InputError, match="there is no condensed set"):

@@ -42,7 +42,7 @@ def test_folds_differ_by_one_graph_of_a_class_at_most(generator):
 
 
 @pytest.mark.parametrize(
-    ("folds", "wrong"), [(2, "it must be at least 3"), (201, "class 'house' has 200 graphs; ask for fewer")]
+    ("folds", "wrong"), [(2, "it must be at least 3"), (201, "class 'house' has 200 graphs; give fewer folds")]
 )
 def test_folds_that_there_cannot_be_are_refused(folds, wrong, motifs):
     with pytest.raises(InputError, match=wrong):
@@ -55,7 +55,7 @@ def test_a_fold_beyond_the_last_is_refused(motifs):
 
 
 def test_a_split_of_its_own_is_not_asked_of_a_set_that_has_none(motifs):
-    with pytest.raises(InputError, match="motifs came without a split of its own"):
+    with pytest.raises(InputError, match="motifs has no given split"):
         motifs.at(Split("given"))
 
 
@@ -84,7 +84,7 @@ def test_what_is_nothing_known_is_refused(data, wrong):
 
 
 def test_a_folder_that_is_no_set_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"is no set of graphs: it holds no NAME_A.txt"):
+    with pytest.raises(InputError, match=r"is not a set of graphs: it has neither NAME_A.txt"):
         load(tmp_path)
 
 
@@ -102,10 +102,10 @@ def test_graphs_of_pytorch_geometric_come_in(motifs):
     bare = load([data.Data(edge_index=one.edge_index, y=one.y, num_nodes=one.num_nodes) for one in theirs])
     assert torch.equal(bare.graphs.features.argmax(dim=1), bare.graphs.degrees)
     theirs[3].y = None
-    with pytest.raises(InputError, match="graph 3 has no single label y"):
+    with pytest.raises(InputError, match="graph 3 has no nodes or not exactly one label y"):
         load(theirs)
     theirs[3].y, theirs[3].x = torch.tensor([0]), theirs[3].x / 0
-    with pytest.raises(InputError, match="values that are no numbers"):
+    with pytest.raises(InputError, match="values that are not finite numbers"):
         load(theirs)
 
 

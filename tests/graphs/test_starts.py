@@ -50,7 +50,7 @@ def test_or_those_that_fit_are_taken_again(motifs):
 
 
 def test_no_graph_that_could_be_repeated_is_refused(motifs):
-    with pytest.raises(InputError, match=r"class 'house' of motifs has no graph of at most 5 nodes; give more --nodes"):
+    with pytest.raises(InputError, match=r"'house' of motifs has no graph of at most 5 nodes\. Give more --nodes"):
         begun(motifs, gpc=1, nodes=5, fill="repeat")
 
 

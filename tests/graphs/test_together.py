@@ -74,5 +74,5 @@ def test_the_step_size_drops_half_way(starts, motifs, monkeypatch):
 
 
 def test_batch_norm_is_refused(starts, motifs):
-    with pytest.raises(InputError, match="batch norm is for matching"):
+    with pytest.raises(InputError, match="norm=batch is for matching only"):
         train_on_condensed([(starts[0], motifs)], Architecture(norm="batch"), BRIEF, [0], Runtime(ENGINE))

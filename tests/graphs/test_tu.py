@@ -63,14 +63,14 @@ def test_without_labels_and_attributes_the_degree_is_the_feature(folder):
     ("file", "text", "wrong"),
     [
         ("graph_indicator", "1\n1\n1\n2\n", r"names node 5, but there are 4 nodes"),
-        ("graph_labels", "-1\n", r"names graphs up to 2, but TINY_graph_labels.txt has 1 lines; one of them is torn\."),
+        ("graph_labels", "-1\n", r"graphs up to 2, but TINY_graph_labels.txt has 1 lines; a file is truncated\."),
         ("graph_labels", "-1\n1\n1\n", r"graph 3 of TINY has no nodes"),
-        ("node_labels", "0\n0\n2\n7\n", r"node_labels.txt has 4 lines for 5 nodes; one of the files is torn\."),
+        ("node_labels", "0\n0\n2\n7\n", r"node_labels.txt has 4 lines for 5 nodes; one of the files is truncated\."),
         ("node_attributes", "1, 0\n2, nan\n0, 0\n1, 3\n0, 9\n", r"line 2 of .* holds nan; it must be a number\."),
         ("node_attributes", "1, 0\n2\n0, 0\n1, 3\n0, 9\n", r"is damaged or truncated"),
-        ("A", "1, 2\n2, 4\n", r"line 2 of .* joins nodes of two graphs\."),
+        ("A", "1, 2\n2, 4\n", r"line 2 of .* joins nodes of two different graphs\."),
         ("A", "1, 2\n2, x\n", r"is damaged or truncated"),
-        ("A", "1\n2\n", r"has 1 numbers a line; an edge is two nodes\."),
+        ("A", "1\n2\n", r"has 1 numbers per line; give two node numbers per line\."),
         ("A", "0, 1\n", r"line 1 of .* names node 1"),
         ("graph_indicator", "", r"names graphs up to 0"),
     ],
@@ -89,7 +89,7 @@ def test_a_missing_file_is_named(folder):
 
 def test_labels_of_one_class_are_refused(folder):
     write(folder, {"graph_labels": "1\n1\n"})
-    with pytest.raises(InputError, match=r"TINY has one class only"):
+    with pytest.raises(InputError, match=r"TINY has only one class"):
         load(folder)
 
 
@@ -102,7 +102,7 @@ def test_a_folder_of_several_sets_asks_for_one(folder, tmp_path_factory):
     with pytest.raises(InputError, match=r"holds several TU sets \(raw\)|several TU sets"):
         find_tu(folder.parent)
     (folder / "raw" / "OTHER_A.txt").write_text("")
-    with pytest.raises(InputError, match=r"holds several TU sets \(OTHER, TINY\); name one: .*OTHER\."):
+    with pytest.raises(InputError, match=r"holds several TU sets \(OTHER, TINY\)\. Give one, as .*OTHER\."):
         find_tu(folder)
 
 

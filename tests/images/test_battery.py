@@ -66,7 +66,7 @@ def test_it_opens_with_datasets(scenario, digits, tmp_path):
 
 def test_one_class_only_is_refused(scenario, digits):
     zeros = digits.rows_of[0]
-    with pytest.raises(InputError, match="has one class only"):
+    with pytest.raises(InputError, match="has only one class"):
         attar.condense((digits.train.pixels[zeros], digits.train.labels[zeros]), scenario.method, engine=EVERY_STEP)
 
 

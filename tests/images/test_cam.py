@@ -213,7 +213,7 @@ def test_of_any_module_the_last_maps_are_found(pooled, images):
 
 def test_a_network_without_maps_is_refused(generator):
     network = Architecture(network="mlp", width=4).build((1, 8, 8), 3, generator)
-    with pytest.raises(InputError, match="MLP has no convolutional maps to look at; take a convolutional network"):
+    with pytest.raises(InputError, match=r"MLP has no convolutional maps\. Give a convolutional network"):
         grad_cam(network, torch.zeros(1, 1, 8, 8), torch.tensor([0]))
 
 

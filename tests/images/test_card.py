@@ -20,7 +20,7 @@ def test_it_says_how_to_make_it_again(digits, engine, tmp_path):
     made("digits", engine, tmp_path, ipc=2)
     text = (tmp_path / "README.md").read_text()
     assert "attar condense random --data digits --ipc 2 --seed 3" in text
-    assert "20 images (2 per class) that stand for 1,297" in text
+    assert "20 images (2 per class) that replace 1,297" in text
     assert f"Data fingerprint: `{digits.fingerprint}`" in text
     assert "| score |" not in text
 

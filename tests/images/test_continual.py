@@ -105,8 +105,8 @@ def test_the_papers_scale_is_a_preset():
 @pytest.mark.parametrize(
     "method, changes, sentence",
     [
-        (attar.Random(ipc=1), {"steps": 3}, "3 steps do not divide 10 classes equally."),
-        (attar.DM(ipc=1, zca=True), {}, "whitening is fitted on all classes, which a step does not have"),
+        (attar.Random(ipc=1), {"steps": 3}, "steps is 3, which does not divide 10 classes equally."),
+        (attar.DM(ipc=1, zca=True), {}, "whitening is fitted on all classes, but a step has only some of them"),
         (attar.Random(ipc=999), {}, "ipc is 999, but class"),
     ],
 )

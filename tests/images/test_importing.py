@@ -37,7 +37,7 @@ def test_several_experiments_with_their_accuracies(images, shapes, tmp_path):
     assert torch.equal(last.images, 2 * images)
     assert last.origin.method == "import:experiments"
     assert last.labels.tolist() == LABELS.tolist()
-    refused("holds 2 sets; which is 2.", [tmp_path / "dm.pt"], shapes, which=2)
+    refused("holds 2 sets, but which is 2. Give another --which.", [tmp_path / "dm.pt"], shapes, which=2)
 
 
 def test_a_pair_of_images_and_labels(images, shapes, tmp_path):
@@ -135,24 +135,26 @@ def test_what_could_run_is_refused_and_does_not_run(images, shapes, tmp_path):
     torch.save({"data": [[images, LABELS]], "extra": Malice(str(tmp_path / "owned"))}, tmp_path / "evil.pt")
     (tmp_path / "bare.pt").write_bytes(pickle.dumps(Malice(str(tmp_path / "owned"))))
     for name in ("evil.pt", "bare.pt"):
-        refused("holds more than tensors and numbers, which could run code", [tmp_path / name], shapes)
+        refused(
+            "was not read, because it holds more than tensors and numbers and could run code", [tmp_path / name], shapes
+        )
     np.savez(tmp_path / "evil.npz", images=np.array([Malice(str(tmp_path / "owned"))], dtype=object))
-    refused("holds no plain arrays", [tmp_path / "evil.npz"], shapes)
+    refused("does not hold plain arrays", [tmp_path / "evil.npz"], shapes)
     assert not (tmp_path / "owned").exists()
 
 
 @pytest.mark.parametrize(
     "held, sentence",
     [
-        ([torch.zeros(6, 3, 8, 8), LABELS], "the images have shape (6, 3, 8, 8), but those of arrays are (3, 16, 16)."),
+        ([torch.zeros(6, 3, 8, 8), LABELS], "images have shape (6, 3, 8, 8), but those of arrays have (3, 16, 16)."),
         ([torch.zeros(6, 3, 16, 16), LABELS[:5]], "there are 6 images but labels of shape (5,)."),
-        ([torch.zeros(6, 3, 16, 16), LABELS + 1], "labels run from 1 to 3; arrays has 3."),
+        ([torch.zeros(6, 3, 16, 16), LABELS + 1], "labels run from 1 to 3, but arrays has 3 classes."),
         (
             [torch.zeros(6, 3, 16, 16), LABELS + 0.5],
-            "labels are neither class numbers nor one row of numbers per class.",
+            "labels are neither class numbers nor rows with a number for each class.",
         ),
         ([torch.full((6, 3, 16, 16), torch.nan), LABELS], "the images have values that are not finite"),
-        (torch.zeros(6, 3, 16, 16), "holds a Tensor, not images and labels; give the labels' file as well."),
+        (torch.zeros(6, 3, 16, 16), "holds a Tensor, not images and labels. Also give the file of the labels."),
         ({"weights": 3}, "holds a dict, not images and labels"),
     ],
 )

@@ -74,8 +74,8 @@ def test_what_takes_long_is_said_and_not_started(small, digits, engine):
     said = []
     runtime = Runtime(engine, 0, say=said.append)
     assert measure_beside(small, digits, TINY, BRIEF, 1, "auto", 1000.0, runtime) == ()
-    assert said[0].startswith("nothing measured beside it: without augmentation, random, as many images")
-    assert said[0].endswith("ask with --beside run.")
+    assert said[0].startswith("further scores are not measured: without augmentation, random, as many images")
+    assert said[0].endswith("Measure them with --beside run.")
 
 
 def test_kept_above_chance_is_less_than_kept(small, digits, engine):
@@ -148,5 +148,5 @@ def test_each_network_may_have_a_set_of_its_own(digits, runtime):
 def test_no_set_and_a_set_of_other_data_are_refused(small, shapes, digits, engine):
     with pytest.raises(InputError, match="there is no condensed set to evaluate"):
         measure([], digits, Scoring(), Runtime(engine))
-    with pytest.raises(InputError, match="give the data it was condensed from"):
+    with pytest.raises(InputError, match="Give the data it was condensed from"):
         score(small, shapes, engine)

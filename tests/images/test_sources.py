@@ -148,7 +148,7 @@ def test_a_label_beyond_the_names_is_refused(tmp_path):
 def test_a_test_class_that_nobody_trained_on_is_refused(tmp_path):
     write_parquet(tmp_path / "train.parquet", pictures(4), [0, 1, 0, 1])
     test = write_parquet(tmp_path / "test.parquet", pictures(2), [0, 2])
-    assert refusal_of(tmp_path) == f"row 1 of {test} has label 2, a class that the training images lack."
+    assert refusal_of(tmp_path) == f"row 1 of {test} has label 2, a class that the training images do not have."
 
 
 def test_a_parquet_file_without_rows_is_refused(tmp_path):
@@ -184,8 +184,8 @@ def test_a_truncated_image_is_refused_with_its_row(tmp_path):
         ({"image": [b"x"], "label": [True]}, "column 'label' of {file} holds bool, not integers or names."),
         ({"image": [b"x", b"x"], "label": [1, None]}, "row 1 of {file} has no label."),
         ({"image": [b"x", b"x"], "label": [1, -1]}, "row 1 of {file} has no label."),
-        ({"image": [b"x", None], "label": [1, 0]}, "row 1 of {file} holds no image bytes."),
-        ({"image": [1, 2], "label": [1, 0]}, "row 0 of {file} holds no image bytes."),
+        ({"image": [b"x", None], "label": [1, 0]}, "row 1 of {file} does not hold image bytes."),
+        ({"image": [1, 2], "label": [1, 0]}, "row 0 of {file} does not hold image bytes."),
     ],
 )
 def test_a_parquet_file_of_another_form_is_refused(table, sentence, tmp_path):
@@ -197,11 +197,11 @@ def test_a_parquet_file_of_another_form_is_refused(table, sentence, tmp_path):
 def test_a_file_that_is_no_parquet_is_refused(tmp_path):
     (tmp_path / "fake.parquet").write_bytes(b"nothing of the kind")
     assert refusal_of(tmp_path / "fake.parquet").startswith(
-        f"{tmp_path / 'fake.parquet'} is no readable parquet file ("
+        f"{tmp_path / 'fake.parquet'} is not a readable parquet file ("
     )
     (tmp_path / "images.csv").write_text("a,b")
     assert refusal_of(tmp_path / "images.csv") == (
-        f"{tmp_path / 'images.csv'} is no parquet file; give a .parquet file, a folder, or 'digits'."
+        f"{tmp_path / 'images.csv'} is not a parquet file. Give a .parquet file, a folder, or 'digits'."
     )
 
 
@@ -246,7 +246,7 @@ def test_pictures_of_different_sizes_are_refused_unless_a_size_is_given(tmp_path
     write_folder(tmp_path, cat=pictures(3, (8, 8, 3)), dog=pictures(3, (10, 12, 3)))
     first, other = tmp_path / "cat" / "000.png", tmp_path / "dog" / "000.png"
     assert refusal_of(tmp_path) == (
-        f"images differ in size: {first} is 8×8, {other} is 12×10. Bring them to one size with --size 8."
+        f"images differ in size: {first} is 8×8, {other} is 12×10. Scale them to one size with --size 8."
     )
     assert attar.load(tmp_path, size=6).shape == (3, 6, 6)
 
@@ -263,7 +263,7 @@ def test_test_pictures_of_another_size_are_refused_unless_a_size_is_given(form, 
         write_parquet(tmp_path / "train.parquet", train, [0, 1, 0, 1])
         first = f"row 0 of {write_parquet(tmp_path / 'test.parquet', test, [0, 1, 0, 1])}"
     assert refusal_of(tmp_path, memory=memory) == (
-        f"training images are 8×8, and {first} is 10×9. Bring them to one size with --size 8."
+        f"training images are 8×8, but {first} is 10×9. Scale them to one size with --size 8."
     )
     assert attar.load(tmp_path, size=7, memory=memory).shape == (3, 7, 7)
 
@@ -289,15 +289,17 @@ def test_classes_that_only_the_test_folder_has_are_refused(tmp_path):
     write_folder(tmp_path / "train", cat=pictures(3), dog=pictures(3))
     write_folder(tmp_path / "test", cat=pictures(3), emu=pictures(2), fox=pictures(2))
     assert refusal_of(tmp_path) == (
-        f"{tmp_path / 'test'} has pictures of 'emu', 'fox', which {tmp_path / 'train'} lacks; "
-        "it needs folders of the same names."
+        f"{tmp_path / 'test'} has pictures of 'emu', 'fox', but {tmp_path / 'train'} does not. "
+        "Both need folders of the same names."
     )
 
 
 def test_a_test_folder_without_folders_of_classes_is_refused(tmp_path):
     write_folder(tmp_path / "train", cat=pictures(3), dog=pictures(3))
     write_folder(tmp_path, val=pictures(3))
-    assert refusal_of(tmp_path) == f"{tmp_path / 'val'} has no pictures by class; it needs folders of the same names."
+    assert (
+        refusal_of(tmp_path) == f"{tmp_path / 'val'} has no folders of pictures. Both need folders of the same names."
+    )
 
 
 def test_what_is_no_picture_and_what_is_hidden_is_passed_over(tmp_path):
@@ -392,7 +394,7 @@ def test_a_size_or_a_budget_below_nothing_is_refused(tmp_path):
 
 def test_a_folder_without_pictures_is_refused(tmp_path):
     (tmp_path / "cat").mkdir()
-    assert refusal_of(tmp_path) == f"{tmp_path} holds no parquet file and no folder of pictures for each class."
+    assert refusal_of(tmp_path) == f"{tmp_path} holds neither a parquet file nor a folder of pictures for each class."
 
 
 # Sets above the memory budget.
@@ -530,7 +532,7 @@ def test_a_source_is_taken_as_it_is(digits):
         ("nowhere/at/all", "unknown data 'nowhere/at/all'; no such file or folder. Bundled: digits."),
         (3, "data is a int; give a name, a path, or a pair (images, labels)."),
         ((1, 2, 3), "data is a tuple; give a name, a path, or a pair (images, labels)."),
-        ((pictures(4), [1, 1, 1, 1]), "arrays has one class only; condensing a labelled set needs two or more."),
+        ((pictures(4), [1, 1, 1, 1]), "arrays has only one class; condensing needs two or more."),
         ((pictures(4), None), "labels are missing; give one integer per image."),
         ((pictures(4), [0.0, 1.0, 0.0, 1.0]), "labels are not integers; give one class number per image."),
         ((pictures(4), ["a", "b", "a", "b"]), "labels are not integers; give one class number per image."),
@@ -548,11 +550,11 @@ def test_a_source_is_taken_as_it_is(digits):
         ((np.zeros((0, 8, 8)), []), "there are no images."),
         (
             ((pictures(4), [0, 1, 0, 1]), (pictures(4), [0, 1, 0, 2])),
-            "the test labels have a class that the training labels lack.",
+            "the test labels have a class that the training labels do not have.",
         ),
         (
             ((pictures(4), [0, 1, 0, 1]), (pictures(4, (9, 8, 3)), [0, 1, 0, 1])),
-            "training images have shape (3, 8, 8), test images (3, 9, 8); give both alike.",
+            "training images have shape (3, 8, 8), test images (3, 9, 8); give the same shape.",
         ),
     ],
 )
@@ -605,10 +607,10 @@ def test_chosen_classes_of_whitened_images_stay_whitened(digits):
 @pytest.mark.parametrize(
     "labels, sentence",
     [
-        ([], "none of the classes of digits was asked for; give one or more."),
+        ([], "no class of digits is given; give one or more."),
         ([1, 10], "digits has no class 10; give numbers from 0 to 9."),
         ([1, -1], "digits has no class -1; give numbers from 0 to 9."),
-        ([4, 1, 4], "class 4 (4) is asked for twice; give each class once."),
+        ([4, 1, 4], "class 4 (4) is given twice; give each class once."),
     ],
 )
 def test_classes_that_cannot_be_chosen_are_refused(labels, sentence, digits):

@@ -90,7 +90,7 @@ def test_an_older_set_is_tested_on_the_split_that_its_seed_drew(farm, engine, se
 def test_a_set_whose_split_cannot_be_found_again_is_refused(farm, engine):
     small = older(attar.condense(attar.load(farm, split_seed=7), attar.Random(ipc=2), engine=engine), 1)
     small = dataclasses.replace(small, origin=dataclasses.replace(small.origin, split="80/20 by seed 1"))
-    with pytest.raises(InputError, match=r"comes from another split or other images.*give the data as they were then"):
+    with pytest.raises(InputError, match=r"was made from another split or other images.*Give the original data"):
         attar.evaluate(small, farm, networks=["mlp:width=4"], repeats=1, protocol="quick", engine=engine)
 
 
@@ -110,7 +110,7 @@ def test_other_data_with_a_split_of_their_own_are_told_and_taken(digits, farm, e
     small, said = attar.condense(digits, attar.Random(ipc=1), engine=engine), []
     changed = dataclasses.replace(digits, test=digits.test.select(torch.arange(100)))
     assert own_split(small, changed, Runtime(engine, say=said.append)) is changed
-    assert said == ["note: digits is not, pixel for pixel, the data that random was given."]
+    assert said == ["note: the pixels of digits differ from those that random was made from."]
 
 
 def test_students_are_tested_on_their_own_split_too(farm, engine):
@@ -123,7 +123,7 @@ def test_students_are_tested_on_their_own_split_too(farm, engine):
     now = attar.evaluate(student, farm, engine=engine).to_json()
     assert scores_in(now) == scores_in(then)
     strange = dataclasses.replace(student, origin=dataclasses.replace(student.origin, fingerprint="0" * 32))
-    with pytest.raises(InputError, match="test images may have been trained on"):
+    with pytest.raises(InputError, match="it may have been trained on test images"):
         attar.evaluate(strange, farm, engine=engine)
 
 

@@ -43,7 +43,7 @@ def test_velocity_is_none_where_nothing_is_learned_and_falls_as_training_settles
 
 def test_batch_norm_is_refused(digits):
     small = attar.condense(digits, attar.Random(ipc=1), engine=ENGINE)
-    with pytest.raises(InputError, match="batch norm's statistics are none"):
+    with pytest.raises(InputError, match="but batch norm also has statistics"):
         kernel_velocity(small, digits, Architecture(width=8, norm="batch"), BRIEF, (0,), Runtime(ENGINE), probes=3)
 
 

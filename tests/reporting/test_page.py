@@ -117,7 +117,7 @@ def test_every_kind_has_a_section(every_kind):
         "multiply-adds an image",
         "its teacher",
         "cross-entropy",
-        "nodes of a graph",
+        "nodes per graph",
     ):
         assert expected in text
 

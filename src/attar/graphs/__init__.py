@@ -1,4 +1,4 @@
-"""Sets of labelled graphs, a few of which are made to stand for many."""
+"""Condensing sets of labelled graphs into a few graphs per class."""
 
 from attar.core.lazy import lazily
 

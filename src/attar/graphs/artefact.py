@@ -1,8 +1,8 @@
 """A condensed set of graphs on disk and in memory.
 
-`graphs.safetensors` is the truth, and all that training needs: features, edges, sizes and labels, one graph after the
-other. `logits.safetensors` holds what the edges were decided by, where they were learned. `artefact.json` says where it
-came from; `README.md`, `preview.png` and the parquet export are for looking at it, and for `datasets`.
+`graphs.safetensors` holds all that training needs: features, edges, sizes and labels, one graph after the other.
+`logits.safetensors` holds the logits of the edges, if they were learned. `artefact.json` states the origin.
+`README.md`, `preview.png` and the parquet export are for viewing the set and for `datasets`.
 """
 
 import builtins
@@ -37,10 +37,10 @@ FILES = ["graphs.safetensors", "logits.safetensors", "artefact.json", "README.md
 
 @dataclass(frozen=True)
 class Origin(core.Origin):
-    """Where a condensed set came from; its fingerprint is of the graphs and their split."""
+    """The origin of a condensed set. Its fingerprint covers the graphs and their split."""
 
     content: str
-    """Digest of all its graphs, however split."""
+    """Digest of all graphs of the source, which does not depend on the split."""
     full_graphs: int
     full_bytes: int
     split: Split
@@ -48,7 +48,7 @@ class Origin(core.Origin):
 
     @classmethod
     def of(cls, source: GraphSource, method: Any, runtime: Runtime) -> Self:
-        """The origin of what `method` makes of `source`."""
+        """The origin of a set that `method` makes from `source`."""
         facts = {"content": source.content, "split": source.split, "metric": source.metric}
         sizes = {"full_graphs": len(source.train), "full_bytes": source.bytes}
         return cls.made(source, method, runtime, **facts, **sizes)
@@ -56,21 +56,21 @@ class Origin(core.Origin):
 
 @dataclass(frozen=True)
 class CondensedGraphs(core.CondensedSet):
-    """A few graphs per class that stand for many."""
+    """A condensed set: a few graphs per class that replace many."""
 
     feat: Float[Tensor, "graph node feature"]
     adjacency: Bool[Tensor, "graph node node"]
-    """Symmetric, with nothing on the diagonal."""
+    """Edges, symmetric, with an empty diagonal."""
     sizes: Int[Tensor, " graph"]
-    """Nodes that count of each graph: all of a learned graph, its own of a chosen one."""
+    """Number of nodes of each graph, without padding."""
     labels: Int[Tensor, " graph"]
-    """Class numbers, rising."""
+    """Class number of each graph, in rising order."""
     classes: tuple[str, ...]
     origin: Origin
     logits: Float[Tensor, "graph node node"] | None = None
-    """What the edges were decided by, where they were learned: there is an edge where this is above zero."""
+    """Logits of the edges, if they were learned. An edge exists if its logit is above zero."""
     folder: Path | None = field(default=None, compare=False)
-    """Where it was last saved."""
+    """Folder in which the set was last saved."""
 
     kind = KIND
     files = (*FILES, SCORES)
@@ -78,7 +78,7 @@ class CondensedGraphs(core.CondensedSet):
 
     @property
     def learned(self) -> dict[str, Tensor]:
-        """Features, and what edges are decided by."""
+        """The learned tensors: features and the logits of edges."""
         return {"features": self.feat, **({} if self.logits is None else {"edge logits": self.logits})}
 
     def __len__(self) -> int:
@@ -86,11 +86,11 @@ class CondensedGraphs(core.CondensedSet):
 
     @cached_property
     def graphs(self) -> GraphCollection:
-        """The same without padding."""
+        """The graphs without padding."""
         return GraphCollection.from_dense(self.feat, self.adjacency, self.sizes, self.labels)
 
     def padded(self) -> PaddedGraphs:
-        """The same as a dense batch."""
+        """The graphs as a dense batch."""
         own = torch.arange(self.feat.shape[1]) < self.sizes.unsqueeze(1)
         return PaddedGraphs(self.feat, self.adjacency.to(self.feat.dtype), own)
 
@@ -101,7 +101,7 @@ class CondensedGraphs(core.CondensedSet):
 
     @property
     def bytes(self) -> int:
-        """Size of the file that training needs."""
+        """Size of the file that training needs, in bytes."""
         from safetensors.torch import save
 
         if self.folder is not None:
@@ -109,7 +109,7 @@ class CondensedGraphs(core.CondensedSet):
         return len(save(self._tensors()))
 
     def save(self, folder: str | Path) -> Self:
-        """Write it to a folder, every file whole or not at all; return it as saved there."""
+        """Write the set to a folder and return the saved copy. Each file is written whole or not at all."""
         folder = Path(folder)
         store.make_folder(folder / "data")
         digest = store.write_tensors(folder / "graphs.safetensors", self._tensors(), {"schema": SCHEMA})
@@ -131,7 +131,8 @@ class CondensedGraphs(core.CondensedSet):
         """Read what `save` wrote.
 
         Raises:
-            InputError: Not a condensed set of graphs, or truncated, altered, a pickle, or of a newer schema.
+            InputError: The folder does not hold a condensed set of graphs, or a file is truncated, altered, a pickle,
+                or of a newer schema.
         """
         folder = Path(folder)
         facts = core.read_facts(folder, KIND, SCHEMA, "condensed set")
@@ -154,11 +155,11 @@ class CondensedGraphs(core.CondensedSet):
         )
 
     def picture(self) -> builtins.bytes:
-        """The preview, as PNG."""
+        """The preview as PNG."""
         return preview(self.graphs, self.classes)
 
     def shown(self, images: int = 10) -> core.Shown:
-        """How many graphs of how many nodes, and the preview."""
+        """The numbers of graphs and nodes, and the preview."""
         full = self.origin.full_bytes
         return core.Shown(
             size=f"{len(self)} graphs, {per_class(self.labels, len(self.classes))} per class",
@@ -167,16 +168,16 @@ class CondensedGraphs(core.CondensedSet):
             share=100 * self.bytes / full if full else None,
             facts={
                 "made from": f"{self.origin.full_graphs:,} graphs, {full:,} bytes",
-                "nodes of a graph": _span(self.sizes),
+                "nodes per graph": _span(self.sizes),
                 "edges": f"{int(self.adjacency.sum()) // 2:,}",
-                "features of a node": f"{self.feat.shape[2]}",
+                "features per node": f"{self.feat.shape[2]}",
                 "scored by": self.origin.metric,
             },
             pictures=(core.Picture("", self.picture()),),
         )
 
     def to_pyg(self) -> list[Any]:
-        """The graphs as `torch_geometric.data.Data(x, edge_index, y)`, isolated nodes included.
+        """The graphs as `torch_geometric.data.Data(x, edge_index, y)`, with isolated nodes.
 
         Raises:
             InputError: PyTorch Geometric is not installed.
@@ -184,7 +185,7 @@ class CondensedGraphs(core.CondensedSet):
         try:
             data = importlib.import_module("torch_geometric.data")
         except ModuleNotFoundError:
-            raise InputError("this needs torch_geometric: pip install 'attar[graphs]'.") from None
+            raise InputError("to_pyg needs torch_geometric: pip install 'attar[graphs]'.") from None
         found = []
         for row in range(len(self)):
             one = self.graphs.select(torch.tensor([row]))
@@ -192,7 +193,7 @@ class CondensedGraphs(core.CondensedSet):
         return found
 
     def card(self, scores: list[Cell]) -> str:
-        """Its README."""
+        """The README of the set."""
         return card(self, scores)
 
     def __str__(self) -> str:
@@ -200,7 +201,7 @@ class CondensedGraphs(core.CondensedSet):
         return f"{len(self)} graphs of {_span(self.sizes)} nodes, {self.bytes:,} bytes ({share:.2g} % of the full set)"
 
     def _tensors(self) -> dict[str, Tensor]:
-        """As they are stored: each edge once, nodes numbered through the whole set."""
+        """The tensors in stored form. Each edge is stored once, and nodes are numbered through the whole set."""
         first, second = self.graphs.edges
         return {
             "features": self.graphs.features.float(),
@@ -210,7 +211,7 @@ class CondensedGraphs(core.CondensedSet):
         }
 
     def _parquet(self) -> builtins.bytes:
-        """A row a graph, in the columns that graph sets have on the hub, with a note by which `datasets` knows them."""
+        """A parquet table with a row per graph, in the columns of graph sets on the hub, with types for `datasets`."""
         import pyarrow
 
         whole = [self.graphs.select(torch.tensor([row])) for row in range(len(self))]

@@ -1,4 +1,4 @@
-"""What a condensed set of graphs says of itself: a README in the form the hub reads, with its scores."""
+"""The card of a condensed set of graphs: a README in the form that the hub reads, with its scores."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,20 +7,20 @@ from attar.core import card as core
 from attar.core.cell import Cell
 
 Condensed = Any
-"""A `CondensedGraphs`, which itself imports this file."""
+"""A `CondensedGraphs`. It is not imported here, because its file imports this one."""
 
 
 def card(small: Condensed, scores: Sequence[Cell]) -> str:
-    """The README of an artefact, with the scores that lie beside it."""
+    """The README of an artefact, with the scores stored beside it."""
     origin, per_class = small.origin, core.per_class(small.labels, len(small.classes))
     return f"""{core.dataset_header(small.title, "graph-ml", len(small))}
 # {core.escaped(small.title)}
 
-{small} and {per_class} a class stand for {origin.full_graphs:,}. Every node has {small.feat.shape[2]} features.
+{small}, {per_class} per class, replace {origin.full_graphs:,}. Every node has {small.feat.shape[2]} features.
 
 ![preview](preview.png)
 {core.score_table(scores, small.bytes)}
-The parquet file is for viewing. Train on `graphs.safetensors`, or on what it gives PyTorch Geometric:
+The parquet file is for viewing. Train on `graphs.safetensors`, or load it for PyTorch Geometric:
 
 ```python
 import attar
@@ -35,5 +35,5 @@ Split: {origin.split}. Scored by {origin.metric}. Data fingerprint: `{origin.fin
 
 Made with: {core.machine_line(origin.machine)}.
 
-The graphs derive from {origin.source}; the terms of that data set hold for them too.
+The graphs derive from {origin.source}. The terms of that data set also apply to them.
 """

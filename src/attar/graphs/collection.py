@@ -1,7 +1,7 @@
-"""Graphs of many sizes, joined: the nodes of all of them one after the other, and the edges between them.
+"""Joined graphs of many sizes: the nodes of all graphs one after the other, and the edges between them.
 
-Nothing is padded, so a set takes the memory of its nodes and edges, and a batch for a network is cut out of it by
-whole ranges. Edges are undirected and weigh one; both directions are held.
+Nothing is padded, so a set takes the memory of its nodes and edges only. A batch for a network is cut out of it by
+whole ranges. Edges are undirected with weight one. Both directions are stored.
 """
 
 import dataclasses
@@ -21,17 +21,17 @@ class GraphCollection:
     """Labelled graphs, one after the other."""
 
     features: Float[Tensor, "node feature"]
-    """Of all nodes."""
+    """Features of all nodes."""
     edges: Int[Tensor, "2 edge"]
-    """Both directions of each edge, sorted by their first end; nodes are numbered through the whole collection."""
+    """Both directions of each edge, sorted by the first node. Nodes are numbered through the whole collection."""
     sizes: Int[Tensor, " graph"]
-    """Nodes of each graph."""
+    """Number of nodes of each graph."""
     labels: Int[Tensor, " graph"]
-    """Classes by number."""
+    """Class number of each graph."""
 
     @classmethod
     def of(cls, features: Tensor, edges: Tensor, sizes: Tensor, labels: Tensor) -> Self:
-        """From edges in any order: loops and repetitions are dropped, missing directions are added."""
+        """Make a collection from edges in any order. Loops and repetitions are dropped, missing directions added."""
         kept = edges[:, edges[0] != edges[1]].long()
         nodes = len(features)
         codes = torch.cat([kept[0] * nodes + kept[1], kept[1] * nodes + kept[0]]).unique()
@@ -45,7 +45,7 @@ class GraphCollection:
         sizes: Int[Tensor, " graph"],
         labels: Int[Tensor, " graph"],
     ) -> Self:
-        """From padded tensors, of which the first `sizes` nodes of each graph are its own."""
+        """Make a collection from padded tensors. The first `sizes` nodes of each graph belong to it."""
         mask = torch.arange(features.shape[1]) < sizes.unsqueeze(1)
         graph, first, second = torch.nonzero(adjacency & mask.unsqueeze(2) & mask.unsqueeze(1), as_tuple=True)
         starts = sizes.cumsum(0) - sizes
@@ -56,31 +56,31 @@ class GraphCollection:
 
     @cached_property
     def starts(self) -> Int[Tensor, " graph"]:
-        """The first node of each graph."""
+        """The number of the first node of each graph."""
         return self.sizes.cumsum(0) - self.sizes
 
     @cached_property
     def graph_of(self) -> Int[Tensor, " node"]:
-        """The graph of each node."""
+        """The number of the graph of each node."""
         return torch.arange(len(self)).repeat_interleave(self.sizes)
 
     @cached_property
     def degrees(self) -> Int[Tensor, " node"]:
-        """Neighbours of each node."""
+        """The number of neighbours of each node."""
         return torch.bincount(self.edges[0], minlength=len(self.features))
 
     @cached_property
     def edge_counts(self) -> Int[Tensor, " graph"]:
-        """Edges of each graph, both directions counted."""
+        """The number of edges of each graph, with both directions counted."""
         return torch.bincount(self.graph_of[self.edges[0]], minlength=len(self))
 
     @property
     def bytes(self) -> int:
-        """Stored as an artefact stores graphs: 4 bytes a feature, 8 an edge, 4 a size and 8 a label."""
+        """Size in bytes, as stored in an artefact: 4 per feature, 8 per edge, 4 per size and 8 per label."""
         return 4 * self.features.numel() + 4 * self.edges.shape[1] + 12 * len(self)
 
     def select(self, rows: Int[Tensor, " row"]) -> Self:
-        """Some of the graphs, in this order."""
+        """The graphs of the given rows, in this order."""
         nodes = ranges(self.starts[rows], self.sizes[rows])
         edge_starts = self.edge_counts.cumsum(0) - self.edge_counts
         counts = self.edge_counts[rows]
@@ -92,7 +92,7 @@ class GraphCollection:
         )
 
     def padded(self, nodes: int | None = None) -> PaddedGraphs:
-        """All graphs as dense tensors of so many nodes each, or of as many as the largest has."""
+        """All graphs as dense tensors of `nodes` nodes. Default: the number of nodes of the largest graph."""
         nodes = nodes or int(self.sizes.max())
         place = torch.arange(len(self.features)) - self.starts[self.graph_of]
         features = self.features.new_zeros(len(self), nodes, self.features.shape[1])
@@ -103,7 +103,7 @@ class GraphCollection:
         return PaddedGraphs(features, adjacency, torch.arange(nodes) < self.sizes.unsqueeze(1))
 
     def joined(self, rows: Int[Tensor, " row"] | None = None, device: torch.device | str = "cpu") -> JoinedGraphs:
-        """Some of the graphs, or all, as one batch for a network."""
+        """The graphs of the given rows as one batch for a network. Default: all graphs."""
         rows = torch.arange(len(self)) if rows is None else rows
         nodes = ranges(self.starts[rows], self.sizes[rows])
         columns, normalised, plain, row_starts = self._pattern
@@ -124,7 +124,7 @@ class GraphCollection:
 
     @cached_property
     def _pattern(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """A + I by rows: columns, weights of D^-1/2 (A + I) D^-1/2, weights of A alone, and where each row begins."""
+        """A + I by rows: columns, weights of D^-1/2 (A + I) D^-1/2, weights of A alone, and the starts of rows."""
         loops = torch.arange(len(self.features))
         rows, columns = torch.cat([self.edges, torch.stack([loops, loops])], dim=1)
         order = torch.argsort(rows * max(len(loops), 1) + columns)
@@ -136,7 +136,7 @@ class GraphCollection:
 
     @cached_property
     def _smoothed(self) -> Float[Tensor, "node feature"]:
-        """What every graph convolution does first, done once: D^-1/2 (A + I) D^-1/2 X."""
+        """The normalised features D^-1/2 (A + I) D^-1/2 X, which a GCN's first layer needs; computed once."""
         columns, normalised, _, _ = self._pattern
         rows = torch.arange(len(self.features)).repeat_interleave(self.degrees + 1)
         messages = normalised.unsqueeze(1) * self.features[columns]
@@ -144,7 +144,7 @@ class GraphCollection:
 
 
 def ranges(starts: Int[Tensor, " range"], counts: Int[Tensor, " range"]) -> Int[Tensor, " place"]:
-    """`starts[0], starts[0] + 1, ...`, so many as counted, then those of the next start."""
+    """The places of all ranges: `counts[0]` places from `starts[0]` on, then those of the next range, and so on."""
     ends = counts.cumsum(0)
     shift = (starts - (ends - counts)).repeat_interleave(counts)
     return torch.arange(len(shift)) + shift

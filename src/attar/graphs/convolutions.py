@@ -1,6 +1,6 @@
-"""The layers that networks on graphs are made of, written with the operations that joined and padded graphs share.
+"""The layers of networks on graphs, written with the operations that joined and padded graphs share.
 
-Parameters start as those of PyTorch Geometric's layers of the same name do, but from a generator.
+Parameters are initialised as in PyTorch Geometric's layers of the same name, but drawn from a generator.
 """
 
 import math
@@ -14,18 +14,18 @@ from torch import Tensor, nn
 from attar.graphs.structures import Graphs, Nodes
 
 HEADS = 4
-"""Attention heads of a GAT layer, which share its channels."""
+"""Number of attention heads of a GAT layer, which share its channels."""
 
 
 class Convolution(nn.Module):
-    """One layer: a new vector for every node, from its own and its neighbours'."""
+    """A layer that computes a new vector for every node from the vectors of the node and its neighbours."""
 
     @abstractmethod
     def reset_(self, generator: torch.Generator) -> None:
-        """Draw the parameters anew, in place."""
+        """Draw new parameters, in place."""
 
     def forward(self, h: Nodes, graphs: Graphs) -> Nodes:
-        """New vectors."""
+        """The new vectors of all nodes."""
         raise NotImplementedError
 
 
@@ -38,30 +38,30 @@ class GCNConvolution(Convolution):
         self.bias = nn.Parameter(torch.empty(width))
 
     def reset_(self, generator: torch.Generator) -> None:
-        """Glorot's uniform weights, and no bias."""
+        """Draw Glorot's uniform weights and set the bias to zero."""
         glorot_(self.weight, generator)
         self.bias.data.zero_()
 
     def forward(self, h: Nodes, graphs: Graphs) -> Nodes:
-        """Neighbours first, which a batch of real graphs has already summed for the first layer."""
+        """The new vectors. A batch of real graphs has already averaged neighbours for the first layer."""
         spread = graphs.smoothed if h is graphs.features else graphs.normalised(h)
         return F.linear(spread, self.weight, self.bias)
 
 
 class GINConvolution(Convolution):
-    """H' = MLP(H + A H), two layers and a ReLU between them (Xu et al., ICLR 2019, arXiv:1810.00826), ε = 0."""
+    """H' = MLP(H + A H) with two layers, a ReLU between them, and ε = 0 (Xu et al., ICLR 2019, arXiv:1810.00826)."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
         self.first, self.second = nn.Linear(channels, width), nn.Linear(width, width)
 
     def reset_(self, generator: torch.Generator) -> None:
-        """As linear layers are."""
+        """Draw the parameters of both linear layers as PyTorch does."""
         reset_linear_(self.first, generator)
         reset_linear_(self.second, generator)
 
     def forward(self, h: Nodes, graphs: Graphs) -> Nodes:
-        """Sum, then look."""
+        """The new vectors: the sum over neighbours, then the MLP."""
         return cast(Tensor, self.second(F.relu(self.first(h + graphs.sum(h)))))
 
 
@@ -73,19 +73,20 @@ class SAGEConvolution(Convolution):
         self.own, self.neighbours = nn.Linear(channels, width, bias=False), nn.Linear(channels, width)
 
     def reset_(self, generator: torch.Generator) -> None:
-        """As linear layers are."""
+        """Draw the parameters of both linear layers as PyTorch does."""
         reset_linear_(self.own, generator)
         reset_linear_(self.neighbours, generator)
 
     def forward(self, h: Nodes, graphs: Graphs) -> Nodes:
-        """Own and mean."""
+        """The new vectors: the node's own vector and the mean of its neighbours, each through a linear layer."""
         return cast(Tensor, self.own(h) + self.neighbours(graphs.mean(h)))
 
 
 class GATConvolution(Convolution):
-    """Neighbours and the node itself, weighted by attention of four heads (Veličković et al., ICLR 2018,
-    arXiv:1710.10903).
-    """  # noqa: D205
+    """A mean over the node and its neighbours, weighted by attention with four heads.
+
+    Veličković et al., ICLR 2018, arXiv:1710.10903.
+    """
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -96,26 +97,26 @@ class GATConvolution(Convolution):
         self.bias = nn.Parameter(torch.empty(width))
 
     def reset_(self, generator: torch.Generator) -> None:
-        """Glorot's uniform weights, and no bias."""
+        """Draw Glorot's uniform weights and set the bias to zero."""
         for weight in (self.weight, self.own, self.other):
             glorot_(weight, generator)
         self.bias.data.zero_()
 
     def forward(self, h: Nodes, graphs: Graphs) -> Nodes:
-        """Attend."""
+        """The new vectors, by attention."""
         by_head = F.linear(h, self.weight).unflatten(-1, (self.heads, -1))
         own, other = (by_head * self.own).sum(dim=-1), (by_head * self.other).sum(dim=-1)
         return graphs.attended(by_head, own, other).flatten(-2) + self.bias
 
 
 def glorot_(weight: nn.Parameter, generator: torch.Generator) -> None:
-    """Uniform between ±sqrt(6 / (inputs + outputs))."""
+    """Draw weights uniformly between ±sqrt(6 / (inputs + outputs)), in place."""
     bound = math.sqrt(6 / sum(weight.shape))
     weight.data.uniform_(-bound, bound, generator=generator)
 
 
 def reset_linear_(layer: nn.Linear, generator: torch.Generator) -> None:
-    """Uniform between ±1 / sqrt(inputs), bias included: torch's own start."""
+    """Draw weights and bias uniformly between ±1 / sqrt(inputs), in place, which is PyTorch's initialisation."""
     bound = 1 / math.sqrt(layer.in_features)
     layer.weight.data.uniform_(-bound, bound, generator=generator)
     if layer.bias is not None:

@@ -1,8 +1,8 @@
-"""Real graphs chosen class by class: the floor that every method that learns graphs has to leave behind.
+"""Real graphs chosen class by class: baselines that every method that learns graphs has to beat.
 
-Random selection; the very graphs that the learning methods start from; herding (Welling, ICML 2009); greedy K-center
-(Sener and Savarese, ICLR 2018, arXiv:1708.00489). Embeddings are the readout, before the linear head, of a GCN trained
-on all training graphs.
+They are random selection, the graphs that the learning methods start from, herding (Welling, ICML 2009), and greedy
+K-center (Sener and Savarese, ICLR 2018, arXiv:1708.00489). Embeddings are the readout, before the linear head, of a GCN
+trained on all training graphs.
 """
 
 from abc import abstractmethod
@@ -26,53 +26,53 @@ from attar.graphs.trained import trained
 from attar.graphs.training import TESTED_AT_ONCE, Protocol
 
 EMBEDDING = Protocol(name="embedding", epochs=50)
-"""How the network is trained that graphs are chosen by; the papers do not say."""
+"""Protocol of the network whose embeddings are compared. The papers do not give one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Observer(Settings):
-    """A network that is trained on all training graphs, beside the method."""
+    """A network that is trained on all training graphs, in addition to the method."""
 
     architecture: Architecture = field(default_factory=Architecture)
-    """The network."""
+    """Architecture of the network."""
     protocol: Protocol = EMBEDDING
-    """How it is trained; the same network serves every selection with the same seed."""
+    """Settings of its training. All selections with the same seed use the same network."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GraphStart(Sized, Selection):
-    """The real graphs that the learning methods start from with the same seed: what they have to improve on.
+    """The real graphs that the learning methods start from with the same seed, and that they have to improve on.
 
-    In DosCond's code, the performance before optimising. Prefer it to nothing; it is the fair zero of any comparison.
+    DosCond's code reports it as the performance before optimising. Use it as the baseline of a comparison.
     """
 
     name = "graph-start"
 
     def select(self, source: GraphSource, runtime: Runtime) -> CondensedGraphs:
-        """Start, and stop there."""
+        """Return the starting graphs unchanged."""
         return started(self.begin(source, runtime), self.counts(source), source, self, runtime)
 
 
 @dataclass(frozen=True, kw_only=True)
 class GraphCoreset(Counts, Selection):
-    """Real graphs of their own sizes."""
+    """A selection of real graphs, each with all its nodes."""
 
     @abstractmethod
     def rows(self, source: GraphSource, counts: tuple[int, ...], runtime: Runtime) -> list[Rows]:
-        """The rows to take, by class."""
+        """The rows of the chosen graphs, by class."""
 
     def resolve(self, source: GraphSource, runtime: Runtime) -> Self:
-        """Fill in what was left open.
+        """Fill in the settings that depend on the data.
 
         Raises:
-            InputError: More graphs than a class has.
+            InputError: More graphs are chosen than a class has.
         """
         made = super().resolve(source, runtime)
         made.check_enough(source)
         return made
 
     def select(self, source: GraphSource, runtime: Runtime) -> CondensedGraphs:
-        """Take them."""
+        """Choose graphs and return them as a condensed set."""
         counts = self.counts(source)
         graphs = source.train.select(torch.cat(self.rows(source, counts, runtime)))
         padded = graphs.padded()
@@ -88,12 +88,12 @@ class GraphCoreset(Counts, Selection):
 
 @dataclass(frozen=True, kw_only=True)
 class GraphRandom(GraphCoreset):
-    """Real graphs drawn at random, without replacement, with all their nodes: the floor."""
+    """Real graphs drawn at random, without replacement, with all their nodes: the lowest baseline."""
 
     name = "graph-random"
 
     def rows(self, source: GraphSource, counts: tuple[int, ...], runtime: Runtime) -> list[Rows]:
-        """Draw."""
+        """Draw rows at random."""
         return draw_by_class(source.rows_of, counts, runtime.generator("choice"))
 
 
@@ -102,16 +102,16 @@ class EmbeddingCoreset(GraphCoreset):
     """A selection by the embeddings of a network trained on all training graphs."""
 
     observer: Annotated[Observer, Role()] = Observer()
-    """The network whose embeddings are compared."""
+    """Network whose embeddings are compared."""
 
     moved = MappingProxyType({"architecture": "observer.architecture", "protocol": "observer.protocol"})
 
     @abstractmethod
     def choose(self, embeddings: Features, count: int) -> Int[Tensor, " {count}"]:
-        """The places, among one class's embeddings, of the graphs to take."""
+        """The places of the chosen graphs among the embeddings of one class."""
 
     def rows(self, source: GraphSource, counts: tuple[int, ...], runtime: Runtime) -> list[Rows]:
-        """Train or find the network, embed each class, choose."""
+        """Train the network or find it in the cache, embed each class, and choose."""
         observer = self.observer
         found = trained(source, observer.architecture, observer.protocol, runtime, seed=runtime.seed)
         return [
@@ -122,35 +122,35 @@ class EmbeddingCoreset(GraphCoreset):
 
 @dataclass(frozen=True, kw_only=True)
 class GraphHerding(EmbeddingCoreset):
-    """Real graphs whose mean embedding follows the class's (Welling, Herding Dynamical Weights to Learn, ICML 2009).
+    """Real graphs whose mean embedding is close to the class mean (Welling, ICML 2009).
 
-    Prefer it when the graphs must be real ones, at up to ten per class.
+    Herding Dynamical Weights to Learn. Prefer it if the graphs must be real, for up to ten per class.
     """
 
     name = "graph-herding"
 
     def choose(self, embeddings: Features, count: int) -> Int[Tensor, " {count}"]:
-        """Follow the mean."""
+        """Choose graphs one by one, so that their mean stays close to the class mean."""
         return herding(embeddings, count)
 
 
 @dataclass(frozen=True, kw_only=True)
 class GraphKCenter(EmbeddingCoreset):
-    """Real graphs that cover a class's embeddings: each next one is the farthest from those taken.
+    """Real graphs that cover the embeddings of a class: each new graph is the farthest from those already chosen.
 
-    Sener and Savarese, Active Learning for CNNs: A Core-Set Approach, ICLR 2018, arXiv:1708.00489. With one graph a
-    class it is herding.
+    Sener and Savarese, Active Learning for CNNs: A Core-Set Approach, ICLR 2018, arXiv:1708.00489. With one graph per
+    class it equals herding.
     """
 
     name = "graph-k-center"
 
     def choose(self, embeddings: Features, count: int) -> Int[Tensor, " {count}"]:
-        """Cover."""
+        """Choose graphs one by one, each the farthest from those already chosen."""
         return k_center(embeddings, count)
 
 
 @torch.no_grad()
 def embed(network: GraphNetwork, source: GraphSource, rows: Rows, runtime: Runtime) -> Features:
-    """The readout of training graphs."""
+    """The readouts of training graphs."""
     parts = rows.split(TESTED_AT_ONCE)
     return torch.cat([network.embed(source.train.joined(part, runtime.device)).cpu() for part in parts])

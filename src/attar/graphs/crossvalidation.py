@@ -1,8 +1,8 @@
-"""Methods compared over repeated stratified cross-validation: the same folds, starts and networks for all of them.
+"""Compares methods by repeated stratified cross-validation, with the same folds, starts and networks for all methods.
 
-On sets of a few hundred graphs one split tells nothing: on MUTAG's 19 test graphs a method may gain ten points by luck.
-Scores of overlapping training sets are not independent either, so the interval of a paired difference is widened as
-Nadeau and Bengio (Machine Learning, 2003) showed: its variance is (1/J + test/train) s², J the number of differences.
+On sets of a few hundred graphs a single split says little: on MUTAG's 19 test graphs a method may gain ten points by
+luck. Scores of overlapping training sets are not independent. The interval of a paired difference is therefore widened
+as Nadeau and Bengio (Machine Learning, 2003) showed: its variance is (1/J + test/train) s², with J differences.
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ WHOLE = "whole set"
 
 @dataclass(frozen=True)
 class Row:
-    """One method over all folds of all repeats, fold after fold."""
+    """The results of one method on all folds of all repeats, in the order of the folds."""
 
     method: str
     chosen: tuple[float, ...]
@@ -45,18 +45,18 @@ class Row:
     last: tuple[float, ...]
     """Test scores at the last epochs."""
     seconds: float
-    """Of condensing one set, on average."""
+    """Mean time to condense one set, in seconds."""
     bytes: float
-    """Of one set, on average."""
+    """Mean size of one set, in bytes."""
 
     def scores(self, when: When) -> tuple[float, ...]:
-        """Those of the last or of the chosen epochs."""
+        """The scores of the last or of the chosen epochs."""
         return self.last if when == "last" else self.chosen
 
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """What came of a comparison."""
+    """The results of a comparison."""
 
     source: str
     rows: tuple[Row, ...]
@@ -66,19 +66,19 @@ class CrossValidation:
     protocol: str
     correction: Correction
     test_to_train: float
-    """Test graphs over training graphs of a fold."""
+    """Number of test graphs of a fold divided by that of its training graphs."""
 
     def row(self, method: str) -> Row:
         """The row of a method."""
         return next(row for row in self.rows if row.method == method)
 
     def gain(self, method: str, over: str, when: When = "last") -> Interval:
-        """How much better a method is than another, fold by fold."""
+        """The mean difference between the scores of a method and another, fold by fold, with its interval."""
         ratio = self.test_to_train if self.correction == "nadeau-bengio" else 0.0
         return corrected_interval(self.row(method).scores(when), self.row(over).scores(when), ratio)
 
     def best_rival(self, method: str, when: When = "last") -> str:
-        """The method with the highest mean but this one; a network trained on the whole set is no rival."""
+        """The other method with the highest mean. A network trained on the whole set does not count."""
         others = [row for row in self.rows if row.method not in (method, WHOLE)]
         return max(others, key=lambda row: statistics.fmean(row.scores(when))).method
 
@@ -107,7 +107,7 @@ class CrossValidation:
         return as_text(table)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, with each method's gain over the first."""
+        """Plain values for JSON, with each method's gain over the first method."""
         first = self.rows[0].method
         rows = [
             {
@@ -121,15 +121,15 @@ class CrossValidation:
 
 
 def corrected_interval(first: Sequence[float], second: Sequence[float], test_to_train: float) -> Interval:
-    """The mean of `first` minus `second`, in pairs, with the 95 % interval of Nadeau and Bengio's corrected t test.
+    """The mean paired difference `first` - `second`, with the 95 % interval of Nadeau and Bengio's corrected t test.
 
     Args:
-        first: Scores by fold.
-        second: Those of the other, for the same folds.
-        test_to_train: Test graphs over training graphs; 0 leaves Student's interval.
+        first: Scores of one method by fold.
+        second: Scores of the other method for the same folds.
+        test_to_train: Number of test graphs divided by that of training graphs; 0 gives Student's interval.
 
     Raises:
-        ValueError: Unequally many scores.
+        ValueError: The two have different numbers of scores.
     """
     gaps = [one - other for one, other in zip(first, second, strict=True)]
     mean = statistics.fmean(gaps)
@@ -158,27 +158,27 @@ def cross_validate(
     """Condense every fold by every method, train a network on each set, and compare.
 
     Args:
-        methods: Settings by the name that the table gives them, or settings; the first is what the others are compared
-            with (`GraphStart`, say).
-        source: The graphs; its own split does not matter.
-        folds: Folds; one tests, one chooses, the rest are condensed.
-        repeats: How often the graphs are dealt out anew.
-        network: What is trained.
-        protocol: How.
-        whole: Whether networks are trained on the whole training folds too.
-        correction: How the interval allows for overlapping folds.
-        seed: The repeats take this seed and the following.
-        out: Folder in which every finished set and score is kept, so that the same call goes on where it stopped.
-        keep: Whether condensed sets stay there after they have been scored.
-        engine: How to use the machine.
-        say: Told what happens.
+        methods: Settings of the methods, as a list or by their names in the table. The others are compared with the
+            first, for example `GraphStart`.
+        source: The graphs. The source's own split is not used.
+        folds: Number of folds: one for testing, one for validation, the rest are condensed.
+        repeats: Number of times that the graphs are dealt into folds.
+        network: The network that is trained, in words.
+        protocol: The protocol of training.
+        whole: Whether networks are also trained on the whole training folds.
+        correction: The correction of the interval for overlapping folds.
+        seed: Seed of the first repeat. The other repeats take the following seeds.
+        out: Folder for every finished set and score, from which the same call resumes.
+        keep: Whether condensed sets are kept after they have been scored.
+        engine: Settings of the machine.
+        say: Called with messages about the progress.
 
     Raises:
-        InputError: Unusable settings, or `out` holds another comparison.
+        InputError: Settings are unusable, or `out` holds another comparison.
     """
     named = dict(methods) if isinstance(methods, Mapping) else {method.name: method for method in methods}
     if not named:
-        raise InputError("there is no method to compare.")
+        raise InputError("there is no method to compare; give one or more.")
     how, folder = protocol_named(protocol), Path(out) if out is not None else None
     asked = {"content": source.content, "folds": folds, "network": network, "protocol": how.to_json()}
     seeds = [seed + repeat for repeat in range(repeats)]
@@ -204,7 +204,7 @@ def cross_validate(
 def _one_repeat(
     method: Any, source: GraphSource, folds: int, network: str, protocol: Protocol, runtime: Runtime, place: Path | None
 ) -> dict[str, Any]:
-    """Every fold condensed, then a network on each: scores by fold, seconds and bytes."""
+    """Condense every fold and train a network on each: scores, seconds and bytes by fold."""
     parts = [source.fold(fold, folds=folds, seed=runtime.seed) for fold in range(folds)]
     seeds = [derived_seed(runtime.seed, f"fold {fold}") for fold in range(folds)]
     kind = network_named(network)
@@ -229,7 +229,7 @@ def _one_repeat(
 
 
 def _condensed(method: Any, source: GraphSource, runtime: Runtime, place: Path | None) -> tuple[CondensedGraphs, float]:
-    """A condensed set and the seconds it took."""
+    """Condense a set; return it with the time that this took, in seconds."""
     began, own = time.monotonic(), runtime.with_seed(runtime.seed)
     resolved = method.resolve(source, own)
     small: CondensedGraphs = core.run(resolved, source, own, out=place)
@@ -239,7 +239,7 @@ def _condensed(method: Any, source: GraphSource, runtime: Runtime, place: Path |
 
 
 def _remembered(place: Path | None, told: dict[str, Any], measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What was measured for the same question before, or is now."""
+    """The stored measurements of an earlier, equal call; otherwise measure now and store."""
     if place is None:
         return measure()
     file = place / "scores.json"
@@ -247,7 +247,7 @@ def _remembered(place: Path | None, told: dict[str, Any], measure: Callable[[], 
         kept: dict[str, Any] = store.read_json(file)
         changes = difference(kept["asked"], told)
         if changes:
-            raise InputError(f"{file} is of another comparison ({'; '.join(changes)}); choose another --out.")
+            raise InputError(f"{file} holds another comparison ({'; '.join(changes)}). Choose another --out.")
         return kept
     store.make_folder(place)
     found = {"asked": told, **measure()}

@@ -1,8 +1,8 @@
-"""DosCond: match gradients of a loss at random networks, one step each, with edges that are learned as coins.
+"""DosCond: match loss gradients of random networks, one step each. Each edge is learned as the logit of a probability.
 
-The rival that every condenser of graph classification is compared with. With an inner loop (`outer`, `inner`) it is DC
-on graphs, and with a continuous adjacency the authors' DCG. It takes a gradient of a gradient, so a step costs more
-than GSTAM's.
+It is the usual baseline for condensing sets for graph classification. With an inner loop (`outer`, `inner`) it is DC on
+graphs; with a continuous adjacency it is the authors' DCG. It takes a gradient of a gradient, so a step costs more than
+a step of GSTAM.
 Jin, Tang, Jiang, Li, Zhang, Tang and Yin, Condensing Graphs via One-Step Gradient Matching, KDD 2022, arXiv:2206.07746.
 """
 
@@ -22,39 +22,40 @@ from attar.graphs.structures import Graphs, PaddedGraphs, Pooling
 from attar.graphs.synthetic import Learned
 
 Gradients = list[Tensor]
-"""One for each parameter, in its shape."""
+"""A gradient for each parameter, in the parameter's shape."""
 
 INNER_LR, INNER_BATCH = 0.005, 128
-"""Adam's step size and the graphs of a step where the network is trained between two matches."""
+"""Learning rate and batch size of Adam for training the network between two matches."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DosCond(GraphMatching):
     """Match gradients at random networks (Jin et al., KDD 2022, arXiv:2206.07746).
 
-    L(S) = E_θ Σ_c D(∇_θ ℓ(S_c), ∇_θ ℓ(T_c)) + β ReLU(mean σ(Ω) - s0). The paper describes a distance by layers, the
-    released scripts use the relative squared error of the whole gradient; which of them made the published table is
-    not known.
+    L(S) = E_θ Σ_c D(∇_θ ℓ(S_c), ∇_θ ℓ(T_c)) + β ReLU(mean σ(Ω) - s0). The paper describes a distance by layers. The
+    released scripts use the relative squared error of the whole gradient. It is not known which of them gave the
+    published table.
     """
 
     outer: Annotated[int, Range(1)] = 1
-    """Matches with one network."""
+    """Number of gradient matches with one network."""
     inner: Annotated[int, Range(0)] = 0
-    """Epochs in which it is trained on the synthetic graphs between two of them."""
+    """Number of epochs for which the network is trained on the synthetic graphs between two matches."""
     adjacency: Literal["relaxed", "continuous"] = "relaxed"
-    """What is learned of edges: logits of which samples are drawn, or the weights themselves, kept in [0, 1] (DCG)."""
+    """Form in which edges are learned. relaxed: logits from which edges are sampled. continuous: the weights
+    themselves, kept in [0, 1] (DCG)."""
     head_bias: bool = True
-    """Whether the gradient of the head's bias counts: of graphs of one class it is large, and drowns others."""
+    """Whether the gradient of the head's bias is matched. For graphs of one class it is much larger than the others."""
 
     name = "doscond"
 
     @property
     def continuous(self) -> bool:
-        """Whether the adjacency itself is learned."""
+        """Whether the adjacency itself is learned instead of logits."""
         return self.adjacency == "continuous"
 
     def match(self, state: Learned, runtime: Runtime) -> dict[str, Tensor]:
-        """Match and update once, or several times with training in between."""
+        """Match and update `outer` times, with training in between."""
         state.network.requires_grad_(True)
         total: dict[str, Tensor] = {}
         for time in range(self.outer):
@@ -67,7 +68,7 @@ class DosCond(GraphMatching):
         return total
 
     def compare(self, state: Learned, batch: RealBatch, graphs: PaddedGraphs) -> Float[Tensor, ""]:
-        """D, summed over classes, one of which at a time goes through the network."""
+        """The distance D, summed over classes. One class at a time goes through the network."""
         network, total = state.network, state.features.new_zeros(())
         matched = [p for name, p in network.named_parameters() if self.head_bias or name != "head.bias"]
         labels, counts = state.labels.to(state.features.device), self.groups(state.counts)
@@ -80,14 +81,14 @@ class DosCond(GraphMatching):
 
     @classmethod
     def paper(cls, data: str, *, gpc: int) -> Self:
-        """The settings of one line of the released script, which has lines for one graph per class only.
+        """The settings of one line of the released script, which only has lines for one graph per class.
 
         Args:
             data: MUTAG, NCI1, DD, CIFAR10 (superpixels), ogbg-molhiv, ogbg-molbace or ogbg-molbbbp.
-            gpc: Graphs per class; all take the line for one.
+            gpc: Number of graphs per class. Every number takes the line for one graph per class.
 
         Raises:
-            InputError: A data set that the script does not have.
+            InputError: The script does not have the data set.
         """
         key, (nodes, lr_adjacency, pooling) = line_of(LINES, data, "DosCond's script")
         return cls(
@@ -111,7 +112,7 @@ LINES: dict[str, tuple[int, float, Pooling]] = {
     "molbbbp": (24, 2.0, "mean"),
     "CIFAR10": (118, 0.01, "mean"),
 }
-"""Nodes, step size of edges, and readout."""
+"""Nodes, learning rate of edges, and readout, by data set."""
 
 
 def gradients(
@@ -122,15 +123,16 @@ def gradients(
     *,
     differentiable: bool = False,
 ) -> Gradients:
-    """∇_θ ℓ of a batch, which can itself be differentiated if it is to be."""
+    """The gradient ∇_θ ℓ of a batch. It can itself be differentiated if `differentiable` is true."""
     loss = classification_loss(network(graphs), labels)
     return list(torch.autograd.grad(loss, parameters, create_graph=differentiable))
 
 
 def gradient_distance(given: Gradients, target: Gradients, distance: Distance = "mse") -> Float[Tensor, ""]:
-    """D(g, t): `mse` ‖g - t‖² / ‖t‖², `cos` 1 - cosine, both of the whole gradient, `ours` Σ 1 - cosine of every row.
+    """The distance D(g, t) of two gradients.
 
-    A row is all that one output of a layer has; biases, which have none, count nothing with `ours`.
+    `mse` is ‖g - t‖² / ‖t‖² and `cos` is 1 - cosine, both of the whole gradient. `ours` is Σ (1 - cosine) over rows. A
+    row holds the weights of one output of a layer. Biases have no rows and do not count with `ours`.
     """
     if distance == "ours":
         pairs = [(g.flatten(1), t.flatten(1)) for g, t in zip(given, target, strict=True) if g.ndim > 1]
@@ -144,7 +146,7 @@ def gradient_distance(given: Gradients, target: Gradients, distance: Distance = 
 def train_between(
     network: GraphNetwork, graphs: PaddedGraphs, labels: Int[Tensor, " graph"], epochs: int, runtime: Runtime
 ) -> None:
-    """Some epochs of Adam on the synthetic graphs as they are, in place."""
+    """Train a network in place by Adam on the present synthetic graphs."""
     optimizer = torch.optim.Adam(network.parameters(), INNER_LR)
     features, adjacency = graphs.features.detach(), graphs.adjacency.detach()
     labels, generator = labels.to(features.device), runtime.generator("inner")

@@ -1,7 +1,7 @@
-"""GSTAM: match which channels of random networks light up together, over all nodes of a class, layer by layer.
+"""GSTAM: match which channels of random networks are active together, over all nodes of a class, layer by layer.
 
-Worth trying over DosCond for the time: it needs no gradient of a gradient. Maps and readouts forget the scale of
-activations, so on imbalanced sets a network may rank well and put the border in the wrong place.
+It is faster than DosCond, because it needs no gradient of a gradient. Maps and readouts do not contain the scale of
+activations. On imbalanced sets a network may therefore rank graphs well but put the decision border in the wrong place.
 Rasti-Meymandi, Sajedi, Xu and Plataniotis, GSTAM: Efficient Graph Distillation with Structural Attention-Matching, ECCV
 workshop on dataset distillation 2024, arXiv:2408.16871.
 """
@@ -33,29 +33,29 @@ class GSTAM(GraphMatching):
     """Match structural attention of random networks (Rasti-Meymandi et al., ECCV workshop 2024, arXiv:2408.16871).
 
     L(S) = Σ_c [ rel(STAM^S, STAM^T) + λ rel(r^S, r^T) ] + β ReLU(mean σ(Ω) - s0), with rel(a, b) = ‖a - b‖² / ‖b‖²,
-    STAM_l = G_l / ‖G_l‖₁ of G_l = (X_l^p)ᵀ X_l^p over all nodes of a class, and r the class's mean readout.
-    The networks are never trained: the paper's figure says otherwise, its code and its logs do not.
+    STAM_l = G_l / ‖G_l‖₁ with G_l = (X_l^p)ᵀ X_l^p over all nodes of a class, and r the class's mean readout.
+    The networks are never trained. This follows the paper's code and logs; its figure shows trained networks.
     """
 
     attention_weight: Annotated[float, Range(0)] = 1.0
-    """Weight of the attention term; 0 leaves the matching of mean readouts, which is DM on graphs."""
+    """Weight of the attention term. With 0 only mean readouts are matched, which is DM on graphs."""
     readout_weight: Annotated[float, Range(0)] = 0.1
     """Weight λ of the readout term."""
     power: Annotated[float, Range(1, 16)] = 2.0
     """Power p of the activations."""
     synthetic_map: Form = "consistent"
-    """The synthetic side's map: over all nodes like the real side's, or as released, where the graphs of a class are
-    added up node by node first, so that it depends on how their nodes are numbered."""
+    """Form of the synthetic map. consistent: over all nodes, as for real graphs. released: graphs of a class are first
+    added node by node, as in the released code, so the map depends on the order of nodes."""
     attention: Attention = "pairs"
-    """What a map holds: pairs of channels, or single channels, as an older version that stands unused in the code."""
+    """Entries of an attention map: pairs of channels, or single channels as in an older, unused part of the code."""
     per_layer: bool = False
-    """Whether each layer's error is relative to its own map, so that the largest does not drown the rest."""
+    """Whether the error of each layer is relative to the layer's own map, so that no layer dominates the others."""
 
     moved = MappingProxyType({"form": "synthetic_map"})
     name = "gstam"
 
     def match(self, state: Learned, runtime: Runtime) -> dict[str, Tensor]:
-        """One pass of real graphs, one of synthetic ones, one update."""
+        """Pass real and synthetic graphs through the network once, and update the synthetic graphs once."""
         state.network.requires_grad_(False)
         batch = self.draw_real(state, runtime)
         with torch.no_grad():
@@ -78,7 +78,7 @@ class GSTAM(GraphMatching):
         *,
         added_up: int | None = None,
     ) -> tuple[Maps, Float[Tensor, "group channel"]]:
-        """The attention maps of every class and layer, and every class's readout, from one forward pass."""
+        """The attention maps of every class and layer, and the readout of every class, from one forward pass."""
         maps = state.network.maps(graphs)
         readout = class_readout(graphs.pool(maps[-1], self.architecture.pooling), counts)
         if not self.attention_weight:
@@ -89,20 +89,20 @@ class GSTAM(GraphMatching):
 
     @classmethod
     def paper(cls, data: str, *, gpc: int, variant: Literal["paper", "released"] = "paper") -> Self:
-        """The settings of one line of the released scripts, which are all that is known of the paper's.
+        """The settings of one line of the released scripts, the only source of the paper's settings.
 
         Args:
-            data: MUTAG, NCI1, DD, ogbg-molbbbp, ogbg-molhiv or ogbg-molbace (of which there is no script).
-            gpc: 1 or 10, or the largest of the table: 20 for MUTAG, 50 for the others.
-            variant: `released` takes the code's form of the synthetic map too.
+            data: MUTAG, NCI1, DD, ogbg-molbbbp, ogbg-molhiv or ogbg-molbace (which has no script).
+            gpc: Number of graphs per class: 1, 10, or the largest of the table (20 for MUTAG, 50 for the others).
+            variant: `released` also takes the code's form of the synthetic map.
 
         Raises:
-            InputError: A data set or a number of graphs that the scripts do not have.
+            InputError: The scripts do not have the data set or the number of graphs.
         """
         key, (nodes, pooling, cells) = line_of(LINES, data, "GSTAM's scripts")
         if gpc not in cells:
             known = ", ".join(map(str, cells))
-            raise InputError(f"gpc is {gpc}, which the scripts do not have for {data}; they have {known}.")
+            raise InputError(f"gpc is {gpc}; the released scripts have settings for {data} only with {known}.")
         lr_adjacency, lr_features, readout_weight, power = cells[gpc]
         return cls(
             gpc=gpc,
@@ -126,7 +126,7 @@ LINES: dict[str, tuple[int, Pooling, dict[int, tuple[float, float, float, float]
     "molhiv": (26, "sum", {1: (0.01, 0.01, 0.1, 2), 10: (0.01, 0.01, 0.1, 4), 50: (0.01, 0.01, 0.1, 1)}),
     "molbace": (34, "mean", dict.fromkeys((1, 10, 50), (0.01, 0.01, 0.1, 2))),
 }
-"""Nodes, readout, and by graphs per class: step sizes of edges and features, λ and p. Of molbace, not verified."""
+"""Nodes, readout, and by graphs per class: learning rates of edges and features, λ and p. molbace is unverified."""
 
 
 def structural_attention(
@@ -140,14 +140,14 @@ def structural_attention(
     """STAM = G / ‖G‖₁ with G = (X^p)ᵀ X^p over all nodes of a class, flattened.
 
     Args:
-        nodes: X, non-negative, the nodes of class after class.
-        counts: Nodes of each class.
-        power: p.
-        attention: `channels` has Σ_i X_i^p in the place of G.
-        added_up: N, to add up the graphs of a class node by node before multiplying, as released.
+        nodes: X, the non-negative activations of nodes, sorted by class.
+        counts: Number of nodes of each class.
+        power: The power p.
+        attention: `channels` uses Σ_i X_i^p instead of G.
+        added_up: Nodes N per graph if the graphs of a class are added node by node before multiplying, as released.
 
     Returns:
-        Non-negative, with sum 1 in each class; all zero where no channel answers.
+        Non-negative entries with sum 1 in each class; all zero if no channel is active.
     """
     found = []
     for energy in split_classes(powered(nodes, power), counts):
@@ -159,7 +159,10 @@ def structural_attention(
 
 
 def powered(nodes: Nodes, power: float) -> Nodes:
-    """X^p; above p = 2 of X divided by its largest entry, which no normalised map can tell, lest float32 overflow."""
+    """X^p. Above p = 2, X is divided by its largest entry, so that float32 does not overflow.
+
+    A normalised map does not change by this.
+    """
     if power == 1:
         return nodes
     if power == 2:
@@ -169,13 +172,13 @@ def powered(nodes: Nodes, power: float) -> Nodes:
 
 
 def class_readout(pooled: Float[Tensor, "graph channel"], counts: tuple[int, ...]) -> Float[Tensor, "group channel"]:
-    """Class means r = Σ_b pool(X_b) / ‖ . ‖₁ of each class."""
+    """The mean readout r = Σ_b pool(X_b) / ‖ . ‖₁ of each class."""
     total = torch.cat([part.sum(dim=1) for part in split_classes(pooled, counts)])
     return total / total.abs().sum(dim=1, keepdim=True).clamp_min(EPSILON)
 
 
 def split_classes(rows: Nodes, counts: tuple[int, ...]) -> list[Group]:
-    """Rows by class: in one batch where all classes have as many, else one after another."""
+    """Rows by class: one batch if all classes have equally many, otherwise a part for each class."""
     if len(set(counts)) == 1:
         return [rows.unflatten(0, (len(counts), -1))]
     return [part.unsqueeze(0) for part in rows.split(counts)]
@@ -184,9 +187,9 @@ def split_classes(rows: Nodes, counts: tuple[int, ...]) -> list[Group]:
 def map_distance(
     synthetic: Maps, real: Maps, distance: Distance = "mse", *, per_layer: bool = False
 ) -> Float[Tensor, ""]:
-    """Distance of maps, summed over classes: of all layers together, or of each by itself.
+    """The distance of maps, summed over classes, for all layers together or for each layer.
 
-    `mse` is ‖a - b‖² / ‖b‖², `cos` 1 - cosine, and `ours` that of every layer.
+    `mse` is ‖a - b‖² / ‖b‖². `cos` is 1 - cosine. `ours` is 1 - cosine, summed over layers.
     """
     if not per_layer and distance != "ours":
         synthetic, real = synthetic.flatten(1).unsqueeze(1), real.flatten(1).unsqueeze(1)

@@ -1,6 +1,6 @@
-"""The loop that gradient and attention matching share: a fresh random network a step, then one update of the graphs.
+"""The loop that gradient and attention matching share: each step draws a random network and updates the graphs once.
 
-Memory grows with the synthetic graphs, the square of their nodes included, and with the real graphs of one step.
+Memory grows with the number of synthetic graphs, the square of their nodes, and the real graphs of one step.
 """
 
 from abc import abstractmethod
@@ -41,23 +41,23 @@ from attar.graphs.synthetic import (
 T = TypeVar("T")
 Distance = Literal["mse", "cos", "ours"]
 EPSILON = 1e-12
-"""What a squared length is at least where something is divided by it."""
+"""Smallest squared length by which something is divided."""
 DROP = 0.1
-"""Factor on the step sizes when they drop."""
+"""Factor by which step sizes are multiplied when they drop."""
 
 
 @dataclass(frozen=True)
 class RealBatch:
-    """Some real graphs, group after group: a class each, or all classes together."""
+    """Some real graphs in groups: one group per class, or one for all classes."""
 
     collection: GraphCollection
     rows: tuple[Int[Tensor, " _row"], ...]
-    """Of each group."""
+    """Rows of the graphs of each group."""
     device: torch.device
 
     @cached_property
     def graphs(self) -> JoinedGraphs:
-        """All of them as one batch."""
+        """All graphs as one batch."""
         return self.collection.joined(torch.cat(self.rows), self.device)
 
     @cached_property
@@ -68,69 +68,70 @@ class RealBatch:
 
     @cached_property
     def counts(self) -> tuple[int, ...]:
-        """Graphs of each group."""
+        """The number of graphs of each group."""
         return tuple(len(rows) for rows in self.rows)
 
     @cached_property
     def node_counts(self) -> tuple[int, ...]:
-        """Nodes of each group."""
+        """The number of nodes of each group."""
         return tuple(int(self.collection.sizes[rows].sum()) for rows in self.rows)
 
 
 @dataclass(frozen=True, kw_only=True)
 class GraphMatching(Sized):
-    """Settings and loop of the methods that learn graphs."""
+    """Settings and loop of the methods that learn graphs by matching."""
 
     steps: Annotated[int, Range(1)] = 1000
-    """Steps in all, each with a network of its own."""
+    """Steps in all. Each step draws a new random network."""
     lr_adjacency: Annotated[float, Range(0)] = 0.1
-    """Adam's step size on the logits of edges."""
+    """Learning rate of Adam for the logits of edges."""
     lr_features: Annotated[float, Range(0)] = 0.01
-    """Adam's step size on the features of nodes."""
+    """Learning rate of Adam for the features of nodes."""
     drop_at: Annotated[int, Range(0)] = 400
-    """After so many steps both step sizes become a tenth and Adam starts anew; 0 for never."""
+    """Step after which both learning rates drop to a tenth and Adam is reset. 0 for never."""
     real_batch: Annotated[int, Range(1)] = 256
-    """Real samples per class and step, which are graphs."""
+    """Real samples per class and step, in graphs."""
     sparsity_weight: Annotated[float, Range(0)] = 0.1
-    """Weight β of having more edges than the graphs at the start."""
+    """Weight β of the penalty for more edges than the real graphs have."""
     theory_weight: Annotated[float, Range(0)] = 0.0
-    """Weight of the pooled features in DosCond's bound; 1 for ogbg-molhiv in the released scripts, 0 elsewhere."""
+    """Weight of the pooled features in DosCond's bound. The released scripts use 1 for ogbg-molhiv, otherwise 0."""
     distance: Distance = "mse"
-    """Distance between what is matched: squared error relative to the real one, 1 - cosine of everything together, or
-    the authors' own, cosines piece by piece."""
+    """Distance between what is matched. mse: squared error relative to the real side. cos: 1 - cosine of the whole.
+    ours: the authors' own, the sum of 1 - cosine over the parts."""
     class_agnostic: bool = False
-    """Whether all classes are matched together, as the released scripts do for ogbg-molbace and CIFAR10."""
+    """Whether all classes are matched together, as in the released scripts for ogbg-molbace and CIFAR10."""
     coldest: Annotated[float, Range(1e-4, 1)] = 0.01
-    """Temperature at which relaxed edges end up."""
+    """Lowest temperature of relaxed edges."""
     cooling: Annotated[int, Range(1)] = 200
-    """Samples until they do."""
+    """Number of edge samples until the lowest temperature is reached."""
     symmetric: bool = True
-    """Whether an edge and its reverse share a logit all along, or only at the end, as released for CIFAR10."""
+    """Whether an edge and its reverse always share a logit. If not, they share it only at the end, as in the released
+    scripts for CIFAR10."""
     architecture: Architecture = field(default_factory=Architecture)
-    """The network in which graphs are compared."""
+    """Architecture of the network in which graphs are compared."""
 
     name = "graph-matching"
 
     @abstractmethod
     def match(self, state: Learned, runtime: Runtime) -> dict[str, Tensor]:
-        """Compare and update, once or more often; the loss and its parts."""
+        """Compare and update, once or several times; return the loss and its parts."""
 
     @property
     def total_steps(self) -> int:
-        """Iterations in all."""
+        """The number of steps."""
         return self.steps
 
     @property
     def continuous(self) -> bool:
-        """Whether the adjacency itself is learned, and no logits."""
+        """Whether the adjacency itself is learned instead of logits."""
         return False
 
     def work(self, source: GraphSource) -> float:
-        """Nothing that is compiled: the real graphs of every step have another number of nodes and edges."""
+        """Zero, so that nothing is compiled: the real graphs of every step differ in their nodes and edges."""
         return 0.0
 
     def build(self, source: GraphSource, runtime: Runtime) -> Learned:
-        """Graphs at their start, and a network to be drawn anew."""
+        """The state before the first step: the starting graphs, their optimiser, and a network."""
         start, counts = self.begin(source, runtime), self.counts(source)
         edges = start.adjacency if self.continuous else start_logits(start.adjacency, real=self.start == "real")
         features = start.features.clone().to(runtime.device).requires_grad_()
@@ -153,7 +154,7 @@ class GraphMatching(Sized):
         )
 
     def step(self, state: Learned, runtime: Runtime) -> Metrics:
-        """Draw a network, match, and let the step sizes drop when it is time."""
+        """Draw a network, match, and drop the learning rates at step `drop_at`."""
         redraw_(state.network, runtime.generator("network", str(runtime.device)))
         if self.architecture.norm == "batch":
             state.network.freeze_statistics(self.draw_real(state, runtime, most=16).graphs)
@@ -165,7 +166,7 @@ class GraphMatching(Sized):
         return {name: value.detach() for name, value in found.items()}
 
     def result(self, state: Learned, runtime: Runtime) -> CondensedGraphs:
-        """The graphs as they are now."""
+        """The condensed graphs in their present state."""
         edges = self.edge_logits(state).detach()
         logits = torch.logit(edges, eps=1e-6) if self.continuous else edges
         return condensed(state.features, symmetric(logits), state.labels, state.source, self, runtime)
@@ -173,7 +174,7 @@ class GraphMatching(Sized):
     # ------------------------------------------------------------------------------------------------ parts of a step
 
     def draw_real(self, state: Learned, runtime: Runtime, *, most: int | None = None) -> RealBatch:
-        """Real graphs of every class: `most`, or as many as the settings say, or all that a class has."""
+        """Draw real graphs of every class: `most` or `real_batch` of them, but at most all that a class has."""
         if most is None and state.batch is not None:
             return state.batch
         wanted, generator = most or self.real_batch, runtime.generator("batches")
@@ -185,7 +186,7 @@ class GraphMatching(Sized):
         return RealBatch(source.train, groups, runtime.device)
 
     def edge_logits(self, state: Learned) -> Adjacency:
-        """Ω, or the adjacency where that is continuous; symmetric if it is to be."""
+        """The logits Ω, or the adjacency if it is continuous; made symmetric if the setting says so."""
         return symmetric(state.edges) if self.symmetric else state.edges
 
     def sample(self, state: Learned, runtime: Runtime) -> PaddedGraphs:
@@ -199,7 +200,7 @@ class GraphMatching(Sized):
         return PaddedGraphs(state.features, relaxed(edges, tau, generator))
 
     def update(self, state: Learned, graphs: PaddedGraphs, matched: Float[Tensor, ""]) -> dict[str, Tensor]:
-        """Add what does not depend on real graphs, and take one step of Adam."""
+        """Add the terms that do not depend on real graphs, and take one step of Adam."""
         edges = self.edge_logits(state)
         sparse = sparsity(edges if self.continuous else torch.sigmoid(edges), state.density)
         loss = matched + self.sparsity_weight * sparse
@@ -214,15 +215,17 @@ class GraphMatching(Sized):
         return {"loss": loss, "matched": matched, "sparsity": sparse}
 
     def groups(self, counts: tuple[int, ...]) -> tuple[int, ...]:
-        """Synthetic graphs of each group that is matched: counts by class, or their sum."""
+        """The number of synthetic graphs of each matched group: counts by class, or their sum."""
         return (sum(counts),) if self.class_agnostic else counts
 
 
 def line_of(lines: Mapping[str, T], data: str, whose: str) -> tuple[str, T]:
-    """A data set's line in the released scripts, and its name there: of TU sets in capitals, of OGB's without `ogbg-`.
+    """The name of a data set in the released scripts and its line there.
+
+    Names of TU sets are in capitals. Names of OGB sets are without `ogbg-`.
 
     Raises:
-        InputError: A data set that they do not have.
+        InputError: The scripts do not have the data set.
     """
     key = data.upper() if data.upper() in lines else data.removeprefix("ogbg-")
     if key not in lines:

@@ -1,8 +1,9 @@
-"""A small set that is drawn, not downloaded: a motif of five nodes hangs on a random tree, and names the class.
+"""A small set that is drawn instead of downloaded. A motif of five nodes on a random tree determines the class.
 
-The trees are Barabási and Albert's with one edge a node; the motifs are a house (a square with a roof) and a ring with
-one node hanging from it, which have as many nodes and nearly as many edges. Every node also has a colour at random,
-which tells nothing. The motifs are those of GNNExplainer's test (Ying et al., NeurIPS 2019, arXiv:1903.03894).
+The trees are Barabási and Albert's with one edge per node. The motifs are a house (a square with a roof) and a ring
+with one node attached to it. They have equally many nodes and nearly as many edges. Every node also has a random
+colour, which carries no information. The motifs are those of GNNExplainer's test (Ying et al., NeurIPS 2019,
+arXiv:1903.03894).
 """
 
 import torch
@@ -21,7 +22,7 @@ CLASSES = {"house": HOUSE, "ring": RING}
 
 
 def motifs() -> RawSet:
-    """The set, the same each time."""
+    """Draw the set, which is the same each time."""
     draws = uniform(0, "motifs", GRAPHS, SMALLEST_TREE + TREE_SIZES + 10)
     parts = [_graph(row, number % len(CLASSES)) for number, row in enumerate(draws)]
     sizes = torch.tensor([size for size, _ in parts])
@@ -36,11 +37,11 @@ def motifs() -> RawSet:
 
 
 def _graph(draws: Tensor, label: int) -> tuple[int, Tensor]:
-    """Nodes and edges of one graph: the tree's nodes first, then the motif's."""
+    """The number of nodes and the edges of one graph. The nodes of the tree come first, then those of the motif."""
     size = SMALLEST_TREE + int(draws[0] * TREE_SIZES)
     edges, ends = [(0, 1)], [0, 1]
     for node in range(2, size):
-        other = ends[int(draws[node] * len(ends))]  # a node by as many chances as it has edges
+        other = ends[int(draws[node] * len(ends))]  # drawn in proportion to its number of edges
         edges.append((node, other))
         ends += [node, other]
     motif = list(CLASSES.values())[label]

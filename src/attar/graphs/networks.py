@@ -1,7 +1,7 @@
 """Small networks on graphs: some convolutions of 128 channels with ReLU, a readout and a linear head.
 
-The same forward pass takes real graphs, joined, and learned ones, dense; so the two branches of a matching loss share
-one network, and what is evaluated is what was matched.
+The same forward pass takes real graphs (joined) and learned graphs (dense). The two branches of a matching loss
+therefore share one network, and evaluation uses the network that was matched.
 """
 
 from dataclasses import dataclass
@@ -36,19 +36,19 @@ EPSILON = 1e-5
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture(Settings):
-    """A network on graphs by its numbers."""
+    """Settings of a network on graphs."""
 
     kind: Literal["gcn", "gin", "gat", "sage"] = "gcn"
-    """Its convolutions."""
+    """Kind of the network's graph convolutions."""
     width: Annotated[int, Range(1)] = 128
-    """Width of the network: channels d of every convolution."""
+    """Width of the network: number d of channels of every convolution."""
     depth: Annotated[int, Range(1)] = 3
-    """Depth of the network: its convolutions L."""
+    """Depth of the network: number L of convolutions."""
     pooling: Pooling = "mean"
-    """How features are pooled: those of a graph's nodes into one vector."""
+    """Pooling of features: those of a graph's nodes become one vector."""
     norm: Literal["none", "instance", "batch"] = "none"
-    """Normalisation between a convolution and its ReLU: instance norm is over the nodes of a graph; batch norm, for
-    matching only, uses the frozen statistics of some real graphs."""
+    """Normalisation between a convolution and its ReLU. Instance norm is over the nodes of a graph. Batch norm uses
+    frozen statistics of some real graphs; it is for matching only."""
 
     def build(self, features: int, outputs: int, generator: torch.Generator) -> "GraphNetwork":
         """A network with random parameters."""
@@ -57,12 +57,12 @@ class Architecture(Settings):
         return network
 
     def multiply_adds(self, features: int) -> int:
-        """Of the convolutions, for one node."""
+        """The number of multiply-adds of the convolutions for one node."""
         return self.width * (features + (self.depth - 1) * self.width)
 
 
 class GraphNetwork(nn.Module):
-    """Convolutions, a readout, a linear head."""
+    """A network of graph convolutions, a readout and a linear head."""
 
     def __init__(self, architecture: Architecture, features: int, outputs: int) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class GraphNetwork(nn.Module):
         self.register_buffer("variances", torch.ones(architecture.depth, width), persistent=False)
 
     def maps(self, graphs: Graphs) -> list[Nodes]:
-        """X_1 ... X_L: what every convolution gives after its ReLU, for all nodes."""
+        """The maps X_1 ... X_L: the output of every convolution after its ReLU, for all nodes."""
         found, h = [], graphs.features
         for number, convolution in enumerate(self.convolutions):
             h = self._normed(convolution(h, graphs), graphs, number).relu_()
@@ -84,11 +84,11 @@ class GraphNetwork(nn.Module):
         return found
 
     def embed(self, graphs: Graphs) -> Float[Tensor, "graph channel"]:
-        """The readout, before the head."""
+        """The readout: the network's output before the head."""
         return graphs.pool(self.maps(graphs)[-1], self.pooling)
 
     def forward(self, graphs: Graphs) -> Float[Tensor, "graph output"]:
-        """Logits."""
+        """The logits of every graph."""
         return cast(Tensor, self.head(self.embed(graphs)))
 
     @torch.no_grad()
@@ -111,7 +111,7 @@ class GraphNetwork(nn.Module):
 
 
 def redraw_(network: GraphNetwork, generator: torch.Generator) -> None:
-    """Random parameters anew, in place."""
+    """Draw new random parameters, in place."""
     with torch.no_grad():
         for convolution in network.convolutions:
             cast(Convolution, convolution).reset_(generator)
@@ -119,10 +119,10 @@ def redraw_(network: GraphNetwork, generator: torch.Generator) -> None:
 
 
 def network_named(text: str) -> Architecture:
-    """An architecture by its name and options: `gcn`, `gin:width=64,depth=2`, `gat:pooling=sum`.
+    """An architecture by its name and options, such as `gcn`, `gin:width=64,depth=2` or `gat:pooling=sum`.
 
     Raises:
-        InputError: An unknown name or option.
+        InputError: The name or an option is unknown.
     """
     kind, options = words(text)
     if kind not in KINDS:
@@ -135,7 +135,7 @@ def network_named(text: str) -> Architecture:
 
 
 def classification_loss(logits: Float[Tensor, "graph output"], labels: Int[Tensor, " graph"]) -> Float[Tensor, ""]:
-    """Cross-entropy, or that of a coin where there is one output (the molecule sets)."""
+    """The cross-entropy; binary cross-entropy if there is one output (the molecule sets)."""
     if logits.shape[-1] == 1:
         return F.binary_cross_entropy_with_logits(logits.squeeze(-1), labels.to(logits.dtype))
     return F.cross_entropy(logits, labels)

@@ -1,8 +1,8 @@
 """Molecule sets of the Open Graph Benchmark (Hu et al., NeurIPS 2020, arXiv:2005.00687), from their own text files.
 
-The `ogb` package is asked for nothing but where a set is to be had: its own loader keeps pickles. The nine atom columns
-become plain numbers, without the benchmark's atom encoder, and what is known of bonds is dropped, as the authors of
-DosCond and GSTAM have it.
+The `ogb` package is used only to find the address of a set, because its own loader stores pickles. The nine atom
+columns become plain numbers, without the benchmark's atom encoder. Bond features are dropped. The authors of DosCond
+and GSTAM do the same.
 """
 
 import gzip
@@ -19,20 +19,20 @@ from attar.graphs.collection import GraphCollection
 from attar.graphs.tu import RawSet
 
 MOLECULES = ("ogbg-molbace", "ogbg-molbbbp", "ogbg-molhiv")
-"""Those with one yes-or-no answer."""
+"""Names of the sets with one binary label."""
 PARTS = ("train", "valid", "test")
 
 
 def find_ogb(path: Path) -> bool:
-    """Whether a folder is a downloaded set."""
+    """Whether a folder holds a downloaded set."""
     return (path / "raw" / "num-node-list.csv.gz").is_file()
 
 
 def download(name: str) -> Path:
-    """The folder of a set in attar's cache, fetched where it is not there.
+    """The folder of a set in attar's cache; the set is downloaded if it is not there.
 
     Raises:
-        InputError: An unknown name, no `ogb` package, or no connection.
+        InputError: The name is unknown, the `ogb` package is not installed, or there is no connection.
     """
     if name not in MOLECULES:
         raise unknown("molecule set", name, MOLECULES)
@@ -43,10 +43,10 @@ def download(name: str) -> Path:
 
 
 def read_ogb(folder: Path) -> tuple[RawSet, dict[str, Tensor]]:
-    """A set and the rows of its scaffold split, by `train`, `valid` and `test`.
+    """Read a set and the rows of its scaffold split: `train`, `valid` and `test`.
 
     Raises:
-        InputError: A file is missing, torn, or does not fit the others.
+        InputError: A file is missing, truncated, or does not fit the others.
     """
     raw = folder / "raw"
     sizes, edge_counts = (_column(raw / f"num-{kind}-list.csv.gz") for kind in ("node", "edge"))
@@ -56,11 +56,11 @@ def read_ogb(folder: Path) -> tuple[RawSet, dict[str, Tensor]]:
     lengths |= {"graph-label": (len(labels), len(sizes)), "num-edge-list": (len(edge_counts), len(sizes))}
     for name, (have, wanted) in lengths.items():
         if have != wanted:
-            raise InputError(f"{raw / name}.csv.gz has {have} lines where the others tell of {wanted}; one is torn.")
+            raise InputError(f"{raw / name}.csv.gz has {have} lines, but {wanted} are expected; a file is truncated.")
     if len(edges) and (edges.min() < 0 or (edges.max(axis=1) >= np.repeat(sizes, edge_counts)).any()):
-        raise InputError(f"{raw / 'edge.csv.gz'} names a node that its graph does not have; it may be torn.")
+        raise InputError(f"{raw / 'edge.csv.gz'} names a node that its graph does not have; the file may be truncated.")
     if not np.isfinite(features).all():
-        raise InputError(f"{raw / 'node-feat.csv.gz'} holds values that are no numbers.")
+        raise InputError(f"{raw / 'node-feat.csv.gz'} holds values that are not finite numbers.")
     starts = np.repeat(np.cumsum(sizes) - sizes, edge_counts)
     values, numbers = np.unique(labels, return_inverse=True)
     graphs = GraphCollection.of(
@@ -71,7 +71,7 @@ def read_ogb(folder: Path) -> tuple[RawSet, dict[str, Tensor]]:
     )
     rows = {part: torch.from_numpy(_column(folder / "split" / "scaffold" / f"{part}.csv.gz")) for part in PARTS}
     if sorted(torch.cat(list(rows.values())).tolist()) != list(range(len(sizes))):
-        raise InputError(f"{folder / 'split' / 'scaffold'} does not name each of {len(sizes)} graphs once.")
+        raise InputError(f"{folder / 'split' / 'scaffold'} does not list each of {len(sizes)} graphs exactly once.")
     name = folder.name.replace("_", "-")
     return RawSet(name, tuple(str(value) for value in values), graphs), rows
 
@@ -86,8 +86,8 @@ def _fetch(name: str, folder: Path) -> None:
     package = importlib.util.find_spec("ogb")
     if package is None or package.origin is None:
         raise InputError(
-            f"{name} is fetched with the ogb package: pip install 'attar[graphs]' ogb. "
-            "A folder that it was downloaded to can be given as well."
+            f"downloading {name} needs the ogb package: pip install 'attar[graphs]' ogb. "
+            "Or give the folder of a downloaded copy."
         )
     with (Path(package.origin).parent / "graphproppred" / "master.csv").open(newline="") as file:
         table = {row[0]: row for row in csv.reader(file)}
@@ -97,7 +97,7 @@ def _fetch(name: str, folder: Path) -> None:
         try:
             archive, _ = urllib.request.urlretrieve(url, Path(scratch) / "set.zip")
         except OSError as error:
-            raise InputError(f"{name} could not be fetched from {url}: {error}.") from None
+            raise InputError(f"{name} could not be downloaded from {url}: {error}.") from None
         with zipfile.ZipFile(archive) as file:
             wanted = [member for member in file.namelist() if member.endswith(".csv.gz")]
             file.extractall(scratch, wanted)

@@ -11,7 +11,7 @@ from attar.graphs.collection import GraphCollection
 
 MOST_CLASSES, MOST_PER_CLASS, MOST_NODES = 12, 8, 150
 CELL, GAP, MARGIN, FINER = 150, 10, 16, 2
-"""Pixels; everything is drawn twice as large and made smaller, which smooths the lines."""
+"""Sizes in pixels. Everything is drawn twice as large and then scaled down, which smooths the lines."""
 COLOURS = (
     "#4e79a7", "#f28e2b", "#e15759", "#76b7b2", "#59a14f", "#edc948",
     "#b07aa1", "#ff9da7", "#9c755f", "#bab0ac", "#1b6ca8", "#8c564b",
@@ -19,11 +19,11 @@ COLOURS = (
 
 
 def preview(graphs: GraphCollection, classes: tuple[str, ...]) -> bytes:
-    """A PNG of up to 12 classes by 8 graphs, of each up to 150 nodes; nodes without an edge are small.
+    """A PNG of up to 12 classes by 8 graphs, with up to 150 nodes of each graph. Nodes without an edge are small.
 
     Args:
-        graphs: The set.
-        classes: Their names.
+        graphs: The graphs.
+        classes: The names of the classes.
     """
     font = ImageFont.load_default(size=15 * FINER)
     shown = list(range(min(len(classes), MOST_CLASSES)))
@@ -44,9 +44,10 @@ def preview(graphs: GraphCollection, classes: tuple[str, ...]) -> bytes:
 
 
 def layout(nodes: int, edges: np.ndarray, steps: int = 60) -> np.ndarray:
-    """Places of a graph's nodes in the unit square, `[node, 2]`: edges pull, all nodes push, and the middle draws.
+    """Places of a graph's nodes in the unit square, `[node, 2]`, by attraction of edges and repulsion of all nodes.
 
-    Fruchterman and Reingold, Software: Practice and Experience, 1991. It starts on a spiral: nothing is by lot.
+    Fruchterman and Reingold, Software: Practice and Experience, 1991. A further force pulls to the centre. Nodes start
+    on a spiral, so nothing is random.
     """
     angles = 2 * np.pi * np.arange(nodes) * 0.618034
     places = 0.5 * np.sqrt((np.arange(nodes) + 1) / nodes)[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)

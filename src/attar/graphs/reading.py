@@ -1,4 +1,4 @@
-"""How labelled graphs are read: settings, and what is told of a source."""
+"""Reading labelled graphs: the settings, and the description of a source."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def looks_like(data: str) -> bool:
-    """Whether a name or a folder is of a set of graphs: of OGB, or in the form of TU sets."""
+    """Whether a name or a folder is that of a set of graphs, of OGB or in the TU format."""
     path = Path(data)
     if data.startswith("ogbg-") or (path / "raw" / "num-node-list.csv.gz").is_file():
         return True
@@ -22,23 +22,23 @@ def looks_like(data: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading(tasks.Reading):
-    """How graphs are read."""
+    """Settings of reading graphs."""
 
     split_seed: int = 0
-    """Draws the split of a set that came without one: a fifth for testing, a tenth of the rest for validation."""
+    """Seed of the split of a set that came without one: a fifth for testing, a tenth of the rest for validation."""
 
     def load(self, data: Any) -> "GraphSource":
-        """The source that data stand for."""
+        """Load the source that `data` names."""
         from attar.graphs.sources import load
 
         return load(data, split_seed=self.split_seed)
 
     def describe(self, source: "GraphSource") -> str:
-        """Classes with their graphs."""
+        """A description of the source: its classes with their numbers of graphs."""
         lines = [str(source), f"scored by {source.metric}, fingerprint {source.fingerprint}"]
         parts = ("train", "validation", "test")
         counts = [getattr(source, part).labels.bincount(minlength=len(source.classes)).tolist() for part in parts]
         for name, *of_class in zip(source.classes, *counts, strict=True):
             train, validation, test = of_class
-            lines.append(f"  {name:<24} {train:,} training graphs, {validation:,} to validate and {test:,} to test on")
+            lines.append(f"  {name:<24} {train:,} training graphs, {validation:,} validation and {test:,} test graphs")
         return "\n".join(lines)

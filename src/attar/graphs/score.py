@@ -1,8 +1,8 @@
-"""How good a condensed set of graphs is: fresh networks trained on it and tested, once, on real test graphs.
+"""The quality of a condensed set of graphs: fresh networks are trained on it and tested once on real test graphs.
 
-Every set is tested on the split it was made with, so that it has never seen what it is tested on. The score is that of
-the last epoch, which needs no other labels. It is read with the test score at the epoch with the best validation score,
-as the field prints it, though the validation graphs outnumber the condensed ones.
+Every set is tested on the split it was made with, so that it was not made from the test graphs. The score is that of
+the last epoch, which needs no other labels. The test score at the epoch with the best validation score is given beside
+it, because papers report it, although the validation graphs outnumber the condensed graphs.
 """
 
 import dataclasses
@@ -32,22 +32,22 @@ from attar.graphs.training import Outcome, Protocol, protocol_named
 
 When = Literal["auto", "run", "skip"]
 CHOSEN = "at the epoch with the best validation score"
-"""The field's number, beside that of the last epoch."""
+"""Label of the score that papers report, which is shown beside that of the last epoch."""
 UNITS = {"accuracy": "%", "roc-auc": "% AUC"}
-"""Of scores, by metric."""
+"""Units of scores, by metric."""
 
 
 def measure(sets: Sequence[CondensedGraphs], source: GraphSource, how: Scoring, runtime: Runtime) -> Evaluation:
-    """Fresh networks trained on condensed sets: a row for each method, a column for each kind of network.
+    """Train fresh networks on condensed sets: a row for each method, a column for each kind of network.
 
     Args:
-        sets: Condensed sets, each tested on the split that it was made with.
-        source: The data they were condensed from.
-        how: The networks, and how they are trained.
+        sets: Condensed sets. Each is tested on the split that it was made with.
+        source: The data that the sets were condensed from.
+        how: The networks and the protocol of training.
         runtime: The machine and the seed.
 
     Raises:
-        InputError: Unknown network or protocol, or a set of other classes or features than the source.
+        InputError: A network or protocol is unknown, or a set has other classes or features than the source.
     """
     start, how = time.perf_counter(), dataclasses.replace(how, protocol=protocol_named(how.protocol))
     _check(sets, source)
@@ -71,7 +71,7 @@ def measure(sets: Sequence[CondensedGraphs], source: GraphSource, how: Scoring, 
 def _cell(
     label: str, network: Any, sets: Sequence[tuple[CondensedGraphs, GraphSource]], how: Scoring, runtime: Runtime
 ) -> Cell:
-    """What one kind of network learns from the sets of a row, and what that is read with."""
+    """The scores of one kind of network on the sets of a row, with the scores to compare them with."""
     kind = network_named(network) if isinstance(network, str) else network
     name = network if isinstance(network, str) else network.kind
     source, unit = sets[0][1], UNITS[sets[0][1].metric]
@@ -100,7 +100,7 @@ def _cell(
 def full_score(
     source: GraphSource, kind: Architecture, protocol: Protocol, seeds: Sequence[int], when: When, runtime: Runtime
 ) -> Score | None:
-    """What the same networks learn from all training graphs, at the last epoch; None where that is not to be had."""
+    """The score of the same networks trained on all training graphs, at the last epoch; None if not available."""
     if when == "skip":
         return None
     method = TrainGraphNetwork(architecture=kind, protocol=protocol).resolve(source)
@@ -112,7 +112,7 @@ def full_score(
 
 
 def chance(source: GraphSource) -> float:
-    """Accuracy, in per cent, of always guessing the largest class of the test graphs; of a ranking 50."""
+    """The score of guessing, in per cent: the share of the largest class of the test graphs, or 50 for ROC-AUC."""
     if source.metric == "roc-auc":
         return 50.0
     return 100 * float(torch.bincount(source.test.labels).max()) / len(source.test)
@@ -120,19 +120,19 @@ def chance(source: GraphSource) -> float:
 
 def _check(sets: Sequence[CondensedGraphs], source: GraphSource) -> None:
     if not sets:
-        raise InputError("there is no condensed set to evaluate.")
+        raise InputError("there is no condensed set to evaluate; give one or more.")
     for small in sets:
         if small.classes != source.classes or small.feat.shape[2] != source.features:
             raise InputError(
-                f"the condensed set has {len(small.classes)} classes and {small.feat.shape[2]} features a node, but "
-                f"{source.name} has {len(source.classes)} and {source.features}; give the data it was condensed from."
+                f"the condensed set has {len(small.classes)} classes and {small.feat.shape[2]} features per node, but "
+                f"{source.name} has {len(source.classes)} and {source.features}. Give the data it was condensed from."
             )
 
 
 def _own_split(small: CondensedGraphs, source: GraphSource, runtime: Runtime) -> GraphSource:
-    """The source split as it was when the set was made of it."""
+    """The source with the split that the set was made with."""
     if small.origin.content != source.content:
-        runtime.say(f"note: {source.name} is not, graph for graph, what this set was condensed from.")
+        runtime.say(f"note: the graphs of {source.name} differ from those that this set was condensed from.")
     if small.origin.split.kind == "given" and source.given is None:
         return source
     return source.at(small.origin.split)

@@ -1,4 +1,4 @@
-"""How condensed sets of graphs are measured: settings that Python and the command share."""
+"""Measuring condensed sets of graphs: settings that Python and the command share."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring(tasks.ByNetworks):
-    """Which networks are trained on a condensed set, and how."""
+    """Settings of the networks that are trained on a condensed set."""
 
     networks: tuple[Annotated[Any, Words()], ...] = ("gcn",)
-    """Kinds of networks: gcn, gin, gat, sage, gcn:pooling=sum,width=64."""
+    """Kinds of networks, such as gcn, gin, gat, sage or gcn:pooling=sum,width=64."""
     protocol: Annotated[Any, Words()] = "field"
-    """How they are trained: field (1,000 epochs), or quick (100)."""
+    """Protocol of training: field (500 epochs), or molhiv or quick (100 epochs)."""
 
     def measure(self, artefacts: Sequence[Any], source: Any, runtime: Any) -> "Evaluation":
-        """Each set is tested on the split that it was made with; several rows are compared in pairs."""
+        """Test each set on the split that it was made with. Several rows are compared in pairs."""
         from attar.graphs.score import measure
 
         return measure(artefacts, source, self, runtime)

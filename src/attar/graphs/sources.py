@@ -1,8 +1,8 @@
-"""Labelled sets of graphs, split for training, choosing and testing.
+"""Labelled sets of graphs, split for training, validation and testing.
 
-`train` is what is condensed. `validation` is what anything may be chosen by, such as the epoch to stop at. `test` is
-read once. Of a set that came without a split, a fifth is for testing and a tenth of the rest for choosing, by class and
-by seed; or one of k folds each.
+`train` is condensed. `validation` serves for choices, such as the epoch to stop at. `test` is read once. A set that
+comes without a split is split at random by a seed: in each class a fifth is for testing and a tenth of the rest for
+validation. Or it is split into k folds, of which one is for testing and one for validation.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ Metric = Literal["accuracy", "roc-auc"]
 
 @dataclass(frozen=True)
 class Split:
-    """How training, validation and test graphs came apart."""
+    """The way in which a set is split into training, validation and test graphs."""
 
     kind: Literal["given", "80/20", "fold"]
     seed: int = 0
@@ -53,19 +53,19 @@ class GraphSource:
     name: str
     classes: tuple[str, ...]
     graphs: GraphCollection
-    """All of them, as they were read."""
+    """All graphs, as they were read."""
     rows: tuple[Rows, Rows, Rows]
-    """Which are for training, validation and testing."""
+    """Rows of the training, validation and test graphs."""
     split: Split
     metric: Metric = "accuracy"
     given: tuple[Rows, Rows, Rows] | None = None
-    """The split that the set came with."""
+    """Rows of the split that the set came with; None if it came without one."""
     attributes: tuple[int, ...] = ()
-    """Columns of the features that are measured numbers, and not marks of a kind of node."""
+    """Columns of the features that hold measured numbers instead of one-hot node labels."""
 
     @cached_property
     def standardised(self) -> GraphCollection:
-        """All graphs, measured columns with mean 0 and spread 1 over the nodes of the training graphs."""
+        """All graphs; measured columns have mean 0 and standard deviation 1 over the nodes of the training graphs."""
         if not self.attributes:
             return self.graphs
         columns, features = list(self.attributes), self.graphs.features.clone()
@@ -76,32 +76,32 @@ class GraphSource:
 
     @cached_property
     def train(self) -> GraphCollection:
-        """The graphs that are condensed."""
+        """The training graphs, which are condensed."""
         return self.standardised.select(self.rows[0])
 
     @cached_property
     def validation(self) -> GraphCollection:
-        """The graphs by which an epoch is chosen."""
+        """The validation graphs, by which an epoch is chosen."""
         return self.standardised.select(self.rows[1])
 
     @cached_property
     def test(self) -> GraphCollection:
-        """The graphs that are read once."""
+        """The test graphs, which are read once."""
         return self.standardised.select(self.rows[2])
 
     @property
     def features(self) -> int:
-        """Numbers that a node has."""
+        """The number of features of a node."""
         return self.graphs.features.shape[1]
 
     @property
     def outputs(self) -> int:
-        """Numbers that a network answers: one a class, or a single one where it is scored by ROC-AUC."""
+        """The number of a network's outputs: one per class, or a single one if the score is ROC-AUC."""
         return 1 if self.metric == "roc-auc" else len(self.classes)
 
     @property
     def bytes(self) -> int:
-        """Size of the training graphs, stored as an artefact stores graphs."""
+        """Size of the training graphs in bytes, stored as an artefact stores graphs."""
         return self.train.bytes
 
     @cached_property
@@ -111,7 +111,7 @@ class GraphSource:
 
     @cached_property
     def content(self) -> str:
-        """A digest of all graphs with their labels, however they are split."""
+        """A digest of all graphs with their labels, which does not depend on the split."""
         digest = hashlib.blake2b(digest_size=16)
         graphs = self.graphs
         sizes = [len(graphs.features), graphs.features.shape[1], graphs.edges.shape[1], len(graphs)]
@@ -122,34 +122,35 @@ class GraphSource:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A digest of all graphs and of how they are split."""
+        """A digest of all graphs and of their split."""
         digest = hashlib.blake2b(self.content.encode(), digest_size=16)
         for rows in self.rows:
             digest.update(rows.numpy().tobytes() + b"/")
         return digest.hexdigest()
 
     def at(self, split: Split) -> Self:
-        """The same graphs, split in another way.
+        """The same graphs with another split.
 
         Raises:
-            InputError: A given split of a set that came without one, or more folds than a class has graphs.
+            InputError: The set came without a given split, or there are more folds than a class has graphs.
         """
         if split == self.split:
             return self
         if split.kind == "given":
             if self.given is None:
-                raise InputError(f"{self.name} came without a split of its own.")
+                raise InputError(f"{self.name} has no given split; use another kind of split.")
             return dataclasses.replace(self, rows=self.given, split=split)
         rows = _fold(self, split) if split.kind == "fold" else _by_fifths(self.graphs.labels, split.seed)
         return dataclasses.replace(self, rows=rows, split=split)
 
     def fold(self, fold: int, *, folds: int = 10, seed: int = 0) -> Self:
-        """Fold number `fold` of a stratified cross-validation: it is for testing, the next for choosing, the rest to
-        train on.
+        """The split for fold number `fold` of a stratified cross-validation.
+
+        That fold is for testing, the next one for validation, and the rest for training.
 
         Raises:
-            InputError: Fewer than three folds, or more than a class has graphs.
-        """  # noqa: D205
+            InputError: There are fewer than three folds, or more than a class has graphs.
+        """
         return self.at(Split("fold", seed, fold, folds))
 
     def __str__(self) -> str:
@@ -168,15 +169,16 @@ def load(data: Any, *, split_seed: int = 0) -> GraphSource:
         data: `"motifs"` (drawn, not downloaded); the folder of a TU set, or `folder/NAME`; a molecule set of OGB by
             name (`"ogbg-molhiv"`) or its folder; or a data set or list of PyTorch Geometric's `Data` with `x`,
             `edge_index` and `y` (without `x`, the degree is the feature).
-        split_seed: Draws the split of a set that came without one: a fifth for testing, a tenth of the rest for
-            choosing.
+        split_seed: Seed of the split of a set that came without one. In each class a fifth is for testing and a tenth
+            of the rest for validation.
 
     Returns:
-        A source whose features are one-hot marks of a kind of node, then measured attributes, if there are any; or
-        one-hot degrees.
+        A source. Its features are one-hot node labels, then measured attributes, if there are any. Without both they
+        are one-hot degrees.
 
     Raises:
-        InputError: Nothing known by that name, torn files, values that are no numbers, or one class.
+        InputError: The name is unknown, a file is truncated, a value is not a finite number, or there is only one
+            class.
     """
     if isinstance(data, GraphSource):
         return data
@@ -213,7 +215,7 @@ def _read(data: Any) -> tuple[RawSet, dict[str, Tensor] | None]:
     if str(data).startswith("ogbg-"):
         return read_ogb(download(str(data)))
     if path.exists():
-        raise InputError(f"{data} is no set of graphs: it holds no NAME_A.txt, and no raw/num-node-list.csv.gz.")
+        raise InputError(f"{data} is not a set of graphs: it has neither NAME_A.txt nor raw/num-node-list.csv.gz.")
     raise unknown("set of graphs", str(data), ["motifs", *MOLECULES], hint="Or give the folder of a TU set.")
 
 
@@ -226,7 +228,7 @@ def _from_pyg(data: Any) -> RawSet:
         raise InputError("give graphs as a name, a folder, or a sequence of torch_geometric.data.Data.")
     for number, one in enumerate(data):
         if one.y is None or one.y.numel() != 1 or one.num_nodes == 0:
-            raise InputError(f"graph {number} has no single label y, or no nodes.")
+            raise InputError(f"graph {number} has no nodes or not exactly one label y.")
     sizes = torch.tensor([one.num_nodes for one in data])
     starts = sizes.cumsum(0) - sizes
     edges = torch.cat([one.edge_index + start for one, start in zip(data, starts, strict=True)], dim=1)
@@ -234,13 +236,13 @@ def _from_pyg(data: Any) -> RawSet:
     bare = GraphCollection.of(torch.zeros(int(sizes.sum()), 0), edges, sizes, labels)
     features = one_hot_degrees(bare) if data[0].x is None else torch.cat([one.x.float() for one in data])
     if not features.isfinite().all():
-        raise InputError("a node's features hold values that are no numbers.")
+        raise InputError("the features of a node hold values that are not finite numbers.")
     names = tuple(f"{value:g}" for value in classes.tolist())
     return RawSet("graphs", names, GraphCollection(features, bare.edges, bare.sizes, bare.labels))
 
 
 def _by_fifths(labels: Tensor, seed: int) -> tuple[Rows, Rows, Rows]:
-    """By class: a fifth for testing, a tenth of the rest for choosing; one of each where the class has three."""
+    """Split each class: a fifth for testing, a tenth of the rest for validation, but one of each if it has three."""
     generator = torch.Generator().manual_seed(derived_seed(seed, "split"))
     parts: tuple[list[Tensor], ...] = ([], [], [])
     for rows in rows_by_class(labels, labels.unique().tolist()):
@@ -266,18 +268,18 @@ def _fold(source: GraphSource, split: Split) -> tuple[Rows, Rows, Rows]:
 def stratified_folds(
     labels: Int[Tensor, " graph"], folds: int, seed: int, classes: Sequence[str] | None = None
 ) -> list[Rows]:
-    """Rows dealt out class after class, so that no two folds differ by more than one graph of a class.
+    """The rows of each fold. They are dealt class by class, so two folds differ by at most one graph of a class.
 
     Raises:
-        InputError: Fewer than three folds, or more than a class has graphs.
+        InputError: There are fewer than three folds, or more than a class has graphs.
     """
     if folds < 3:
-        raise InputError(f"folds is {folds}; it must be at least 3, to test, to choose, and to train on the rest.")
+        raise InputError(f"folds is {folds}; it must be at least 3: one to test, one to validate, the rest to train.")
     counts = torch.bincount(labels)
     if int(counts.min()) < folds:
         fewest = int(counts.argmin())
         name = classes[fewest] if classes else fewest
-        raise InputError(f"folds is {folds}, but class {name!r} has {int(counts.min())} graphs; ask for fewer.")
+        raise InputError(f"folds is {folds}, but class {name!r} has {int(counts.min())} graphs; give fewer folds.")
     generator = torch.Generator().manual_seed(derived_seed(seed, "folds"))
     dealt = torch.cat([shuffled(rows, generator) for rows in rows_by_class(labels, range(len(counts)))])
     return [dealt[fold::folds].sort().values for fold in range(folds)]
@@ -285,7 +287,7 @@ def stratified_folds(
 
 def _check_classes(raw: RawSet) -> None:
     if len(raw.classes) < 2:
-        raise InputError(f"{raw.name} has one class only; condensing a labelled set needs two or more.")
+        raise InputError(f"{raw.name} has only one class; condensing needs two or more.")
 
 
 def _check_training(source: GraphSource) -> None:

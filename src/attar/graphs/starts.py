@@ -1,4 +1,4 @@
-"""How many graphs a condensed set has, of how many nodes, and what they are before the first step."""
+"""The size of a condensed set: its graphs per class and their nodes; and the graphs before the first step."""
 
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal, Self
@@ -17,31 +17,32 @@ from attar.graphs.sources import GraphSource
 
 @dataclass(frozen=True)
 class Start:
-    """Graphs of one size, class after class."""
+    """The graphs before the first step, all of one size, sorted by class."""
 
     features: Float[Tensor, "graph node feature"]
     adjacency: Float[Tensor, "graph node node"]
-    """Of real graphs 0 or 1; of noise anything between."""
+    """Weights of edges: 0 or 1 for real graphs, anything between for noise."""
     density: float
-    """s0: the mean entry of the adjacency of real graphs, padding and diagonal included."""
+    """Mean entry s0 of the adjacency of real graphs, padding and diagonal included."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Counts(Settings):
-    """How many graphs there are to be."""
+    """Settings of the number of graphs."""
 
     kind = "graphs"
 
     gpc: PerClass = 10
-    """Graphs per class: one number for all, or one for each class in turn."""
+    """Number of graphs per class: one number for all classes, or one for each class in turn."""
     ratio: Annotated[float, Range(0, 1)] | None = None
-    """Share r of the training graphs to have instead: max(⌊r·n⌋, 1) of a class, of the largest what is left of r·N."""
+    """Share r of the training graphs to have, in place of --gpc. A class of n graphs has max(⌊r·n⌋, 1) of them. The
+    largest class has what the others leave of ⌊r·N⌋, with N the number of training graphs."""
 
     def resolve(self, source: GraphSource, runtime: Runtime) -> Self:
-        """Fill in what was left open.
+        """Fill in the settings that depend on the data.
 
         Raises:
-            InputError: Numbers for more or fewer classes than there are.
+            InputError: There are more or fewer numbers than classes.
         """
         if self.ratio is not None:
             return replace(self, gpc=by_ratio([len(rows) for rows in source.rows_of], self.ratio))
@@ -52,33 +53,32 @@ class Counts(Settings):
         """The number of graphs of each class.
 
         Raises:
-            InputError: Numbers for more or fewer classes.
+            InputError: There are more or fewer numbers than classes.
         """
         return per_class(self.gpc, len(source.classes), "gpc")
 
     def check_enough(self, source: GraphSource) -> None:
-        """Refuse to choose more graphs than a class has."""
+        """Raise an `InputError` if more graphs are chosen than a class has."""
         check_enough(self.gpc, source, setting="gpc", samples="training graphs")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sized(Counts):
-    """Graphs of one size, whatever the real ones have."""
+    """Settings of graphs of one size, which does not depend on the sizes of the real graphs."""
 
     nodes: Annotated[int, Range(1)] | None = None
-    """Nodes N of every graph; the mean of the training graphs unless given."""
+    """Number N of nodes of every graph. Default: the mean of the training graphs."""
     start: Literal["real", "noise"] = "real"
-    """What the result is before the first step: real graphs of at most N nodes drawn at random, or uniform
-    noise."""
+    """What the result is before the first step: real graphs of at most N nodes drawn at random, or uniform noise."""
     fill: Literal["cut", "repeat"] = "cut"
-    """Where a class has too few graphs of at most N nodes: take larger ones, of which the N nodes of highest degree
-    are kept, or take those that fit more than once."""
+    """Remedy if a class has too few graphs of at most N nodes. cut takes larger graphs and keeps their N nodes of
+    highest degree. repeat takes those that fit more than once."""
 
     def resolve(self, source: GraphSource, runtime: Runtime) -> Self:
-        """Fill in what was left open.
+        """Fill in the settings that depend on the data.
 
         Raises:
-            InputError: More real graphs than a class has, or a start that there is nothing for.
+            InputError: More real graphs are chosen than a class has.
         """
         made = super().resolve(source, runtime)
         if self.start == "real":
@@ -87,7 +87,7 @@ class Sized(Counts):
         return replace(made, nodes=self.nodes or mean)
 
     def begin(self, source: GraphSource, runtime: Runtime) -> Start:
-        """The graphs to start from; the same for every method with the same seed and numbers."""
+        """The graphs to start from, which are the same for all methods with the same seed and numbers."""
         assert self.nodes is not None, "resolve the settings first"
         counts, generator = self.counts(source), runtime.generator("start")
         if self.start == "real":
@@ -101,10 +101,10 @@ class Sized(Counts):
 def real_start(
     source: GraphSource, counts: tuple[int, ...], nodes: int, fill: Literal["cut", "repeat"], generator: torch.Generator
 ) -> Start:
-    """Real graphs of at most so many nodes, padded to that, drawn by class.
+    """Draw real graphs of at most `nodes` nodes by class, and pad them to that size.
 
     Raises:
-        InputError: To be repeated, and a class has none that fits.
+        InputError: `fill` is `repeat`, and a class has no graph of at most `nodes` nodes.
     """
     chosen = []
     for name, rows, count in zip(source.classes, source.rows_of, counts, strict=True):
@@ -115,8 +115,8 @@ def real_start(
             chosen.append(torch.cat([small, large])[:count])
         elif len(small) == 0:
             raise InputError(
-                f"class {name!r} of {source.name} has no graph of at most {nodes} nodes; "
-                "give more --nodes, or --fill cut."
+                f"class {name!r} of {source.name} has no graph of at most {nodes} nodes. "
+                "Give more --nodes, or --fill cut."
             )
         else:
             chosen.append(small.repeat(-(-count // len(small)))[:count])
@@ -125,7 +125,7 @@ def real_start(
 
 
 def cut(graphs: GraphCollection, nodes: int) -> GraphCollection:
-    """Of every graph the nodes of highest degree, so many at most, in their order, and the edges between them."""
+    """Keep at most `nodes` nodes of highest degree of every graph, in their order, and the edges between them."""
     order = torch.argsort(graphs.degrees, descending=True, stable=True)
     order = order[torch.argsort(graphs.graph_of[order], stable=True)]
     rank = torch.empty_like(order)
@@ -138,13 +138,16 @@ def cut(graphs: GraphCollection, nodes: int) -> GraphCollection:
 
 
 def mean_density(graphs: GraphCollection, nodes: int) -> float:
-    """The mean entry of the adjacency that real graphs have when they are cut or padded to so many nodes."""
+    """The mean entry of the adjacency of real graphs that are cut or padded to `nodes` nodes."""
     small = cut(graphs, nodes)
     return small.edges.shape[1] / (len(small) * nodes**2)
 
 
 def by_ratio(sizes: list[int], ratio: float) -> tuple[int, ...]:
-    """Graphs of each class by a ratio: max(⌊r·n⌋, 1), and for the largest class what is left of ⌊r·N⌋, one at least."""
+    """The number of graphs of each class by a ratio r.
+
+    It is max(⌊r·n⌋, 1) for a class of n graphs. The largest class has what is left of ⌊r·N⌋, but at least one.
+    """
     counts = [max(int(ratio * size), 1) for size in sizes]
     largest = sizes.index(max(sizes))
     counts[largest] = max(int(ratio * sum(sizes)) - (sum(counts) - counts[largest]), 1)

@@ -1,8 +1,7 @@
-"""A batch of graphs in two forms, on which a network computes the same: joined without padding, or padded and dense.
+"""A batch of graphs in two forms, joined without padding or padded and dense. A network computes the same on both.
 
-Real graphs come joined, for which multiplying by a sparse matrix is as quick as it gets; learned graphs are dense,
-because a gradient has to reach every possible edge. Every network is written with the handful of operations that
-both have.
+Real graphs are joined, because products with a sparse matrix are fastest. Learned graphs are dense, because a gradient
+has to reach every possible edge. Every network is written with the few operations that both forms have.
 """
 
 import warnings
@@ -17,22 +16,22 @@ from torch import Tensor
 
 Pooling = Literal["mean", "sum"]
 Nodes = Float[Tensor, "*nodes _channel"]
-"""A vector for every node: `[node, channel]` of joined graphs, `[graph, node, channel]` of padded ones."""
+"""A vector for every node: `[node, channel]` for joined graphs, `[graph, node, channel]` for padded graphs."""
 Heads = Float[Tensor, "*nodes head"]
 
 
 @dataclass(frozen=True)
 class JoinedGraphs:
-    """Graphs one after the other: node vectors in one matrix, A + I as rows of a sparse one. A must be symmetric."""
+    """Graphs one after the other: node vectors in one matrix, and A + I as a sparse matrix. A must be symmetric."""
 
     features: Float[Tensor, "node feature"]
     smoothed: Float[Tensor, "node feature"]
     row_starts: Int[Tensor, " ends"]
-    """Where the entries of each row of A + I begin, and where the last one ends."""
+    """Places at which the entries of each row of A + I begin, and the end of the last row."""
     columns: Int[Tensor, " entry"]
     normalised_weights: Float[Tensor, " entry"]
     plain_weights: Float[Tensor, " entry"]
-    """One for an edge, zero for a loop."""
+    """Weights of A: one for an edge, zero for a loop."""
     sizes: Int[Tensor, " graph"]
 
     @cached_property
@@ -55,7 +54,7 @@ class JoinedGraphs:
 
     @cached_property
     def _members(self) -> tuple[Tensor, Tensor]:
-        """Which nodes a graph has, as a matrix, and its transpose."""
+        """The membership of nodes in graphs, as a sparse matrix, and its transpose."""
         nodes, graphs = len(self.features), len(self.sizes)
         node = torch.arange(nodes + 1, device=self.sizes.device, dtype=torch.int32)
         starts = torch.cat([node[:1], self.sizes.cumsum(0).int()])
@@ -68,12 +67,12 @@ class JoinedGraphs:
         return sparse_rows(self.row_starts, self.columns, weights, (nodes, nodes))
 
     def normalised(self, h: Nodes) -> Nodes:
-        """D^-1/2 (A + I) D^-1/2 h."""
+        """The product D^-1/2 (A + I) D^-1/2 h."""
         spread: Tensor = _Spread.apply(h, self._normalised, self._normalised)
         return spread
 
     def sum(self, h: Nodes) -> Nodes:
-        """A h."""
+        """The sum over neighbours, A h."""
         spread: Tensor = _Spread.apply(h, self._plain, self._plain)
         return spread
 
@@ -93,29 +92,29 @@ class JoinedGraphs:
         return torch.zeros_like(h).index_add(0, rows, messages)
 
     def pool(self, h: Nodes, how: Pooling) -> Float[Tensor, "graph channel"]:
-        """One vector for each graph."""
+        """The mean or the sum of the nodes' vectors: one vector for each graph."""
         total: Tensor = _Spread.apply(h, *self._members)
         return total / self.sizes.unsqueeze(1) if how == "mean" else total
 
     def centred(self, h: Nodes, epsilon: float) -> Nodes:
-        """Each channel of each graph to mean zero and variance one."""
+        """The vectors, with mean zero and variance one in each channel of each graph."""
         gap = h - self.pool(h, "mean")[self.graph_of]
         return gap * (self.pool(gap.square(), "mean") + epsilon).rsqrt()[self.graph_of]
 
 
 @dataclass(frozen=True)
 class PaddedGraphs:
-    """Graphs of one size, or padded to it: dense, and with weights between 0 and 1 for edges that are being learned."""
+    """Dense graphs, padded to one size. Edges that are being learned have weights between 0 and 1."""
 
     features: Float[Tensor, "graph node feature"]
     adjacency: Float[Tensor, "graph node node"]
-    """Symmetric, with a zero diagonal."""
+    """Weights of edges, symmetric, with a zero diagonal."""
     mask: Bool[Tensor, "graph node"] | None = None
-    """Which nodes are a graph's own; all of them unless given."""
+    """Whether a node belongs to the graph, instead of to its padding. Default: all nodes."""
 
     @cached_property
     def smoothed(self) -> Float[Tensor, "graph node feature"]:
-        """`normalised(features)`."""
+        """The normalised features, `normalised(features)`."""
         return self.normalised(self.features)
 
     @cached_property
@@ -124,26 +123,26 @@ class PaddedGraphs:
 
     @cached_property
     def normalised_adjacency(self) -> Float[Tensor, "graph node node"]:
-        """D^-1/2 (A + I) D^-1/2."""
+        """The normalised adjacency, D^-1/2 (A + I) D^-1/2."""
         scale = self._looped.sum(dim=-1).clamp_min(1).rsqrt()
         return scale.unsqueeze(-1) * self._looped * scale.unsqueeze(-2)
 
     def normalised(self, h: Nodes) -> Nodes:
-        """D^-1/2 (A + I) D^-1/2 h."""
+        """The product D^-1/2 (A + I) D^-1/2 h."""
         return self.normalised_adjacency @ h
 
     def sum(self, h: Nodes) -> Nodes:
-        """A h."""
+        """The sum over neighbours, A h."""
         return self.adjacency @ h
 
     def mean(self, h: Nodes) -> Nodes:
-        """The mean over neighbours; divided by one where the weights of all edges together are less."""
+        """The mean over neighbours. The sum is divided by the total weight of the edges, but at least by one."""
         return self.sum(h) / self.adjacency.sum(dim=-1, keepdim=True).clamp_min(1)
 
     def attended(self, h: Float[Tensor, "*nodes head channel"], own: Heads, other: Heads) -> Tensor:
         """Means over neighbours i and the node j itself, weighted by softmax_i LeakyReLU(own_j + other_i), by head.
 
-        An edge that is half there counts by half.
+        An edge of weight 1/2 counts by half.
         """
         scores = F.leaky_relu(own.unsqueeze(-2) + other.unsqueeze(-3), 0.2)  # [graph, node, neighbour, head]
         there = self._looped.unsqueeze(-1)
@@ -152,7 +151,7 @@ class PaddedGraphs:
         return torch.einsum("gijh,gjhc->gihc", weights / weights.sum(dim=-2, keepdim=True), h)
 
     def pool(self, h: Nodes, how: Pooling) -> Float[Tensor, "graph channel"]:
-        """One vector for each graph."""
+        """The mean or the sum of the nodes' vectors: one vector for each graph."""
         if self.mask is None:
             return h.mean(dim=-2) if how == "mean" else h.sum(dim=-2)
         mask = self.mask.unsqueeze(-1).to(h.dtype)
@@ -160,17 +159,17 @@ class PaddedGraphs:
         return total / mask.sum(dim=-2) if how == "mean" else total
 
     def centred(self, h: Nodes, epsilon: float) -> Nodes:
-        """Each channel of each graph to mean zero and variance one."""
+        """The vectors, with mean zero and variance one in each channel of each graph."""
         gap = h - self.pool(h, "mean").unsqueeze(-2)
         return gap * (self.pool(gap.square(), "mean") + epsilon).rsqrt().unsqueeze(-2)
 
 
 Graphs = JoinedGraphs | PaddedGraphs
-"""What a network takes: either form has the same operations."""
+"""The input of a network. Both forms have the same operations."""
 
 
 class _Spread(torch.autograd.Function):
-    """A sparse matrix times a dense one; the backward pass multiplies by the transpose, which is given with it."""
+    """The product of a sparse and a dense matrix. The backward pass multiplies by the transpose, which is given too."""
 
     @staticmethod
     def forward(ctx: Any, h: Tensor, matrix: Tensor, transpose: Tensor) -> Tensor:
@@ -185,14 +184,14 @@ class _Spread(torch.autograd.Function):
 
 
 def sparse_rows(row_starts: Tensor, columns: Tensor, weights: Tensor, shape: tuple[int, int]) -> Tensor:
-    """A sparse matrix by rows; with indices of 32 bits, which are not copied before every product."""
+    """A sparse matrix by rows. Indices of 32 bits are not copied before every product."""
     _say_nothing_of_beta()
     return torch.sparse_csr_tensor(row_starts, columns, weights, shape, check_invariants=False)
 
 
 @cache
 def _say_nothing_of_beta() -> None:
-    """Have torch say once, unheard, that sparse rows are in beta."""
+    """Trigger torch's warning that sparse rows are in beta while warnings are off, so that it does not appear later."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.sparse_csr_tensor(torch.tensor([0, 0]), torch.tensor([]).long(), torch.tensor([]), (1, 1))

@@ -1,9 +1,9 @@
-"""What graph-condensing methods learn: the features of a few graphs, and logits of every edge.
+"""The variables that graph-condensing methods learn: the features of a few graphs, and a logit for every edge.
 
-During learning an edge is a weight between 0 and 1, drawn anew for each step from a relaxed coin that hardens as the
-run goes on (binary concrete: Maddison, Mnih and Teh, ICLR 2017, arXiv:1611.00712); at the end an edge is there or not.
-Feature learning, this parametrisation and its schedule are DosCond's (Jin et al., KDD 2022, arXiv:2206.07746), and
-GSTAM took them over.
+During learning an edge is a weight between 0 and 1. Each step draws it from a relaxed Bernoulli distribution (binary
+concrete: Maddison, Mnih and Teh, ICLR 2017, arXiv:1611.00712) whose temperature falls during the run. At the end an
+edge exists or not. The learning of features, the parametrisation and its schedule are from DosCond (Jin et al., KDD
+2022, arXiv:2206.07746). GSTAM uses them too.
 """
 
 import math
@@ -26,25 +26,25 @@ from attar.graphs.structures import PaddedGraphs, Pooling
 Adjacency = Float[Tensor, "graph node node"]
 
 START_LOGIT = 5.0
-"""Logit of an edge that the graph at the start has; of one that it has not, its negative."""
+"""First logit of an edge of the starting graph. A missing edge has the negative of it."""
 NOISE_LOGIT = 10.0
-"""Logits of a start from noise are not larger."""
+"""Largest absolute logit at a start from noise."""
 EDGE_OF_UNIFORM = 1e-6
-"""Uniform numbers are kept so far from 0 and 1, where their logit is infinite."""
+"""Smallest distance of uniform numbers from 0 and 1, at which the logit is infinite."""
 THEORY_FACTOR = 3 / 20 / math.sqrt(2)
-"""The constant before the pooled features in DosCond's bound on the loss gap."""
+"""Factor of the pooled features in DosCond's bound of the loss gap."""
 
 
 @dataclass
 class Learned:
-    """A few graphs on their way."""
+    """The state of learning: the graphs, their optimiser, and what is rebuilt when a run resumes."""
 
     features: Tensor
     edges: Tensor
-    """Logits of edges; or, where the adjacency is continuous, the adjacency itself."""
+    """Logits of edges; the adjacency itself if it is continuous."""
     optimizer: torch.optim.Adam
     draws: int
-    """How many relaxed samples were drawn so far, which is what the temperature falls with."""
+    """Number of relaxed samples drawn so far, which sets the temperature."""
     steps: int
     labels: Tensor = rebuilt()
     counts: tuple[int, ...] = rebuilt()
@@ -52,38 +52,38 @@ class Learned:
     source: GraphSource = rebuilt()
     network: GraphNetwork = rebuilt()
     batch: Any = rebuilt(default=None)
-    """The real graphs of a step, where it is the same in all."""
+    """Real graphs of every step, if all steps use the same."""
 
 
 def start_logits(adjacency: Adjacency, *, real: bool) -> Adjacency:
-    """Ω = 10 A - 5 of real graphs; of uniform noise its logit, from -10 to 10."""
+    """The first logits: Ω = 10 A - 5 for real graphs, the logit of A, limited to ±10, for uniform noise."""
     if real:
         return START_LOGIT * (2 * adjacency - 1)
     return torch.logit(adjacency.clamp(EDGE_OF_UNIFORM, 1 - EDGE_OF_UNIFORM)).clamp(-NOISE_LOGIT, NOISE_LOGIT)
 
 
 def symmetric(logits: Adjacency) -> Adjacency:
-    """(Ω + Ωᵀ) / 2."""
+    """The symmetric part of the logits, (Ω + Ωᵀ) / 2."""
     return (logits + logits.mT) / 2
 
 
 def without_loops(adjacency: Adjacency) -> Adjacency:
-    """A (1 - I)."""
+    """The adjacency with a zero diagonal, A (1 - I)."""
     return adjacency * (1 - torch.eye(adjacency.shape[-1]).to(adjacency))
 
 
 def temperature(draws: int, *, coldest: float = 0.01, cooling: int = 200) -> float:
-    """τ_k = max(τ_end, τ_end^(k / cooling)) after k draws: from 1 down to τ_end, where it stays."""
+    """The temperature after k draws, τ_k = max(τ_end, τ_end^(k / cooling)). It falls from 1 and stays at τ_end."""
     return float(max(coldest, coldest ** (draws / cooling)))
 
 
 def relaxed(logits: Adjacency, tau: float, generator: torch.Generator) -> Adjacency:
-    """A = σ((Ω + log ε - log(1 - ε)) / τ) (1 - I), ε uniform and the same for both directions of an edge.
+    """Draw A = σ((Ω + log ε - log(1 - ε)) / τ) (1 - I). ε is uniform and the same for both directions of an edge.
 
     Args:
-        logits: Ω, symmetric.
-        tau: Temperature.
-        generator: Draws ε.
+        logits: The symmetric logits Ω.
+        tau: The temperature τ.
+        generator: The generator that draws ε.
     """
     noise = torch.rand(logits.shape, generator=generator, device=logits.device, dtype=logits.dtype)
     noise = noise.triu() + noise.triu(1).mT
@@ -92,17 +92,17 @@ def relaxed(logits: Adjacency, tau: float, generator: torch.Generator) -> Adjace
 
 
 def discrete(logits: Adjacency) -> Bool[Tensor, "graph node node"]:
-    """An edge where σ(Ω) > 1/2, which is where Ω > 0; none from a node to itself."""
+    """The final edges: those with σ(Ω) > 1/2, that is Ω > 0. There is no edge from a node to itself."""
     return (logits > 0) & ~torch.eye(logits.shape[-1], dtype=torch.bool, device=logits.device)
 
 
 def sparsity(weights: Adjacency, density: float) -> Float[Tensor, ""]:
-    """ReLU(mean of the edges' weights - s0)."""
+    """The penalty for too many edges, ReLU(mean of the edges' weights - s0)."""
     return torch.relu(weights.mean() - density)
 
 
 def bound_term(graphs: PaddedGraphs, pooling: Pooling, classes: int) -> Float[Tensor, ""]:
-    """(1/√2) (3/20) ((C - 1) / C) ‖pool(Â³ X)‖_F / n: the pooled features in DosCond's bound of the loss gap."""
+    """The pooled features in DosCond's bound of the loss gap: (1/√2) (3/20) ((C - 1) / C) ‖pool(Â³ X)‖_F / n."""
     spread = graphs.normalised(graphs.normalised(graphs.smoothed))
     pooled = graphs.pool(spread, pooling)
     return THEORY_FACTOR * (classes - 1) / classes * pooled.norm() / len(pooled)
@@ -116,7 +116,7 @@ def condensed(
     method: Any,
     runtime: Runtime,
 ) -> CondensedGraphs:
-    """The graphs as they are now, each edge there or not; all nodes count, those without an edge too."""
+    """The condensed set in its present state, with discrete edges. Nodes without an edge are kept."""
     logits = logits.detach().cpu().clone()
     return CondensedGraphs(
         feat=features.detach().cpu().clone(),
@@ -132,7 +132,7 @@ def condensed(
 def started(
     start: Start, counts: tuple[int, ...], source: GraphSource, method: Any, runtime: Runtime
 ) -> CondensedGraphs:
-    """The graphs that learning starts from, as a condensed set."""
+    """The starting graphs of a learning method, as a condensed set."""
     labels = labels_of(counts, len(counts))
     return CondensedGraphs(
         feat=start.features,

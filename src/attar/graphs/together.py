@@ -1,4 +1,4 @@
-"""Networks on condensed sets, many at once: those whose sets have one shape are trained together, in one pass."""
+"""Trains networks on many condensed sets. Networks whose sets have the same shape are trained together, in one pass."""
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
@@ -19,10 +19,10 @@ from attar.graphs.trained import TrainGraphNetwork
 from attar.graphs.training import Follow, Outcome, Parameters, Protocol, network_of
 
 AT_ONCE = 16
-"""Networks that are trained together; more would not go quicker on a CPU."""
+"""Number of networks that are trained together. More would not be faster on a CPU."""
 WASTE, SIZE_STEP = 2, 16
-"""A set that padding would more than double is trained on without padding, by itself; the others are put together with
-those whose largest graph falls into the same step of sizes."""
+"""Limits of padding. If padding would more than double a set, its network is trained alone, without padding. Other sets
+are trained together with those whose largest graph has a similar number of nodes, in steps of `SIZE_STEP`."""
 
 
 def train_on_condensed(
@@ -35,22 +35,22 @@ def train_on_condensed(
     watch: Callable[[int], None] = lambda taken: None,
     tell: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
-    """A network on each of some condensed sets, with the source that tests it; sets of one shape are trained together.
+    """Train a network on each condensed set and test it on its source. Sets of one shape are trained together.
 
     Args:
         sets: Condensed sets and their sources.
         architecture: The network, without batch norm.
-        protocol: How it is trained.
-        seeds: One for each set: of its network's parameters and the order of its graphs.
+        protocol: The protocol of training.
+        seeds: A seed for each set, for its network's parameters and the order of its graphs.
         runtime: The machine.
-        watch: Told how many epochs have been taken, by all networks together.
-        tell: Told what a network has come to, as soon as it is tested.
+        watch: Called with the number of epochs done so far, summed over all networks.
+        tell: Called with the outcome of a network as soon as it is tested.
 
     Raises:
-        InputError: Batch norm.
+        InputError: The network has batch norm.
     """
     if architecture.norm == "batch":
-        raise InputError("batch norm is for matching; evaluate with norm=none or norm=instance.")
+        raise InputError("norm=batch is for matching only; evaluate with norm=none or norm=instance.")
     taken = 0
     outcomes: dict[int, Outcome] = {}
 
@@ -89,7 +89,7 @@ def _train_together(
     *,
     on: Callable[[int], None],
 ) -> list[Outcome]:
-    """Networks of one shape, an epoch of all at a time; `on` is told how many epochs that were."""
+    """Train networks of one shape together, an epoch at a time. `on` is called with the number of epochs done."""
     smalls, sources = [small for small, _ in sets], [source for _, source in sets]
     turns = [runtime.with_seed(seed) for seed in seeds]
     networks = [network_of(architecture, source, turn) for source, turn in zip(sources, turns, strict=True)]
@@ -117,7 +117,7 @@ def _train_together(
 
 
 def _stacked(smalls: Sequence[CondensedGraphs]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Features, adjacency, mask and labels of sets with as many graphs, `[set, graph, ...]`, padded to one size."""
+    """Features, adjacency, mask and labels of sets with equally many graphs, `[set, graph, ...]`, with padding."""
     nodes = max(small.feat.shape[1] for small in smalls)
     padded = [small.graphs.padded(nodes) for small in smalls]
     masks = [torch.arange(nodes) < small.sizes.unsqueeze(1) for small in smalls]
@@ -130,7 +130,7 @@ def _stacked(smalls: Sequence[CondensedGraphs]) -> tuple[Tensor, Tensor, Tensor,
 
 
 def _batches(inputs: Sequence[Tensor], size: int, generators: Sequence[torch.Generator]) -> Iterator[Sequence[Tensor]]:
-    """Every set's graphs once: all in one batch where they fit, else in an order of its own."""
+    """Yield every set's graphs once: in one batch if they fit, otherwise in a random order of each set."""
     sets, graphs = inputs[0].shape[:2]
     if graphs <= size:
         yield inputs
@@ -150,7 +150,7 @@ def _train_alone(
     *,
     on: Callable[[int], None],
 ) -> Outcome:
-    """One network on graphs without padding; `on` is told after each epoch."""
+    """Train one network on graphs without padding. `on` is called with 1 after each epoch."""
     method = TrainGraphNetwork(architecture=architecture, protocol=protocol, graphs=len(graphs))
     state = method.build_on(graphs, source, runtime)
     for _ in range(protocol.epochs):

@@ -1,4 +1,4 @@
-"""Networks trained on all real graphs: a method like any other, so that each can be killed, resumed and found again."""
+"""Networks trained on all real graphs. Training is a method like any other, so it can be killed, resumed and cached."""
 
 import copy
 import math
@@ -24,7 +24,7 @@ from attar.graphs.training import Follow, Outcome, Parameters, Protocol, network
 
 @dataclass
 class Training:
-    """A network on its way: its parameters, its optimiser, the order of the graphs, and what it was at its best."""
+    """The state of training: the network, its optimiser, the order of the graphs, and the best parameters so far."""
 
     network: GraphNetwork
     optimizer: torch.optim.Adam
@@ -34,38 +34,38 @@ class Training:
     graphs: GraphCollection = rebuilt(default=None)
     source: Any = rebuilt(default=None)
     whole: tuple[JoinedGraphs, Tensor] | None = rebuilt(default=None)
-    """All graphs and their labels, where they are one batch."""
+    """All graphs and their labels, if they fit into one batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainGraphNetwork(Settings):
-    """Train a network on graphs without padding, a mini-batch a step."""
+    """Train a network on graphs without padding, one mini-batch per step."""
 
     architecture: Architecture = field(default_factory=Architecture)
-    """What is trained."""
+    """Architecture of the network."""
     protocol: Protocol = field(default_factory=Protocol)
-    """How."""
+    """Settings of the training."""
     graphs: int = 0
-    """How many graphs there are to train on; filled in from the data."""
+    """Number of training graphs. It is counted in the data, not given."""
 
     name = "train-graph-network"
 
     def resolve(self, source: GraphSource, runtime: Runtime | None = None) -> Self:
-        """Fill in the size of the set."""
+        """Count the training graphs."""
         return replace(self, graphs=len(source.train))
 
     @property
     def batches(self) -> int:
-        """Steps per epoch."""
+        """The number of steps per epoch."""
         return math.ceil(self.graphs / self.protocol.batch)
 
     @property
     def total_steps(self) -> int:
-        """Steps in all."""
+        """The number of steps."""
         return self.protocol.epochs * self.batches
 
     def build(self, source: GraphSource, runtime: Runtime) -> Training:
-        """A network with fresh parameters, for all training graphs."""
+        """The state before the first step, for all training graphs."""
         return self.build_on(source.train, source, runtime)
 
     def build_on(self, graphs: GraphCollection, source: GraphSource, runtime: Runtime) -> Training:
@@ -99,7 +99,7 @@ class TrainGraphNetwork(Settings):
         return {"loss": loss.detach()}
 
     def result(self, state: Training, runtime: Runtime) -> "Trained":
-        """The network as it is now, which is tested after the last step alone."""
+        """The network in its present state. It is tested only after the last step."""
         found = Outcome(math.nan, math.nan, state.follow.scores[0], state.follow.epochs[0])
         if state.done == self.total_steps:
             (found,) = state.follow.outcomes(_as_stack(state.network), [state.source.test])
@@ -113,25 +113,25 @@ class TrainGraphNetwork(Settings):
 
 @dataclass(frozen=True)
 class Trained:
-    """A network trained on graphs, and what it came to."""
+    """A network trained on graphs, and its scores."""
 
     network: GraphNetwork
-    """At the last epoch."""
+    """Network at the last epoch."""
     outcome: Outcome
     method: TrainGraphNetwork
     features: int
-    """Numbers of a node."""
+    """Number of features of a node."""
     outputs: int
-    """Logits of a graph."""
+    """Number of logits of a graph."""
 
     def save(self, folder: Path) -> str:
-        """Write it to a folder; return its digest."""
+        """Write the network to a folder and return its digest."""
         facts = {"settings": self.method.to_json(), "features": self.features, "outputs": self.outputs}
         plain = {**facts, "outcome": vars(self.outcome)}
         return store.write_tensors(folder / "network.safetensors", self.network.state_dict(), plain)
 
     def picture(self) -> None:
-        """A network has none."""
+        """None: a network has no picture."""
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -150,14 +150,14 @@ class Trained:
 def trained(
     source: GraphSource, architecture: Architecture, protocol: Protocol, runtime: Runtime, *, seed: int = 0
 ) -> Trained:
-    """A network trained on all training graphs: from the cache, or trained now and kept there (resumable).
+    """A network trained on all training graphs, from the cache; it is trained if it is not there, and can be resumed.
 
     Args:
         source: The graphs.
-        architecture: The network.
-        protocol: How it is trained.
+        architecture: The architecture of the network.
+        protocol: The settings of the training.
         runtime: The machine.
-        seed: Of parameters and order.
+        seed: Seed of the parameters and of the order of graphs.
     """
     method = TrainGraphNetwork(architecture=architecture, protocol=protocol).resolve(source)
     found = cached(method, source, runtime.with_seed(seed), title="training on all graphs")

@@ -1,7 +1,7 @@
-"""How networks learn from graphs: the field's protocol, and what is kept of each network on its way.
+"""The training of networks on graphs: the field's protocol, and the best parameters of each network.
 
-The field's protocol (DosCond's code): Adam at 0.001, a tenth of it from half-way on, batches of 128, 500 epochs. What
-it reports is the epoch with the best validation score; the last epoch stands beside it here.
+The field's protocol (DosCond's code): Adam at 0.001, a tenth of it from half-way on, batches of 128, 500 epochs. It
+reports the epoch with the best validation score. attar also reports the last epoch.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,30 +25,30 @@ from attar.graphs.sources import GraphSource, Metric
 Parameters = dict[str, Tensor]
 
 TESTED_AT_ONCE = 1024
-"""Real graphs that go through a network together."""
+"""Number of real graphs that go through a network together."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol(Settings):
-    """How a network is trained."""
+    """Settings of training a network."""
 
     name: Annotated[str, Hidden()] = "own"
-    """What tables call it."""
+    """Name of the protocol in tables."""
     epochs: Annotated[int, Range(1)] = 500
-    """Passes over the set."""
+    """Number of epochs of training."""
     training_lr: Annotated[float, Range(0)] = 1e-3
-    """Adam's step size; a tenth of it from half of the epochs on."""
+    """Learning rate of Adam. It drops to a tenth after half of the epochs."""
     batch: Annotated[int, Range(1)] = 128
-    """Graphs of a step."""
+    """Batch size, in graphs."""
     look_every: Annotated[int, Range(1)] = 10
-    """Epochs between two looks at the validation score; the field looks after each, which costs more than training."""
+    """Number of epochs between two validations. Papers validate after each epoch, which costs more than training."""
 
     def lr_at(self, epoch: int) -> float:
-        """The step size of an epoch, counted from zero; that of a single epoch is not cut."""
+        """The learning rate of an epoch, counted from zero. It does not drop if there is only one epoch."""
         return self.training_lr * after_cuts(epoch, [max(1, self.epochs // 2)])
 
     def looks_after(self, epochs: int) -> bool:
-        """Whether the validation score is looked at after so many epochs."""
+        """Whether the network is validated after `epochs` epochs."""
         return epochs % self.look_every == 0 or epochs == self.epochs
 
 
@@ -61,29 +61,29 @@ PROTOCOLS = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one network came to."""
+    """The scores of one trained network."""
 
     chosen: float
-    """Test score, in per cent, at the epoch with the best validation score; the first of equals."""
+    """Test score, in per cent, at the first epoch with the best validation score."""
     last: float
-    """Test score at the last epoch."""
+    """Test score at the last epoch, in per cent."""
     validation: float
-    """The best validation score."""
+    """Best validation score, in per cent."""
     epoch: int
-    """The chosen epoch."""
+    """Epoch of the best validation score."""
 
 
 def protocol_named(name: str | Protocol) -> Protocol:
-    """A protocol of the table, or the one given.
+    """The protocol of that name, or the given protocol itself.
 
     Raises:
-        InputError: An unknown name.
+        InputError: The name is unknown.
     """
     return named("protocol", name, PROTOCOLS)
 
 
 def network_of(architecture: Architecture, source: GraphSource, runtime: Runtime) -> GraphNetwork:
-    """A network whose parameters depend on the seed and on nothing else."""
+    """A network whose parameters depend only on the seed."""
     return architecture.build(source.features, source.outputs, runtime.generator("network")).to(runtime.device)
 
 
@@ -92,17 +92,17 @@ class Follow:
     """Keeps the parameters of each network at its best validation score."""
 
     network: GraphNetwork = rebuilt()
-    """One of them, whose place the parameters of all take."""
+    """A network of the architecture, which is called with the parameters of each network."""
     validation: Sequence[GraphCollection] = rebuilt()
-    """The graphs that each is looked at on."""
+    """Validation graphs of each network."""
     metric: Metric = rebuilt()
     runtime: Runtime = rebuilt()
     scores: list[float] = field(default_factory=list)
-    """The best so far."""
+    """Best validation score of each network so far."""
     epochs: list[int] = field(default_factory=list)
-    """When that was."""
+    """Epoch of the best score of each network."""
     kept: list[Parameters] = field(default_factory=list)
-    """The parameters then."""
+    """Parameters of each network at that epoch."""
 
     def __post_init__(self) -> None:
         several, own = len(self.validation), dict(self.network.named_parameters())
@@ -110,7 +110,7 @@ class Follow:
         self.kept = [{name: tensor.detach().clone() for name, tensor in own.items()} for _ in range(several)]
 
     def look(self, parameters: Parameters, epoch: int) -> None:
-        """Look at all of them after an epoch."""
+        """Validate all networks after an epoch, and keep the parameters of those that improved."""
         for number, graphs in enumerate(self.validation):
             own = {name: tensor[number].detach() for name, tensor in parameters.items()}
             found = self._score(own, graphs)
@@ -119,7 +119,7 @@ class Follow:
                 self.kept[number] = {name: tensor.clone() for name, tensor in own.items()}
 
     def outcomes(self, parameters: Parameters, tests: Sequence[GraphCollection]) -> list[Outcome]:
-        """Test the best and the last of each."""
+        """Test the best and the last parameters of each network."""
         found = []
         for number, graphs in enumerate(tests):
             own = {name: tensor[number].detach() for name, tensor in parameters.items()}
@@ -134,13 +134,13 @@ class Follow:
 
 @torch.no_grad()
 def answers(network: Callable[..., Tensor], graphs: GraphCollection, runtime: Runtime) -> Float[Tensor, "graph output"]:
-    """What a network says of real graphs."""
+    """The outputs of a network on real graphs."""
     rows = torch.arange(len(graphs)).split(TESTED_AT_ONCE)
     return torch.cat([network(graphs.joined(part, runtime.device)).cpu() for part in rows])
 
 
 def measured(logits: Float[Tensor, "graph output"], labels: Int[Tensor, " graph"], metric: Metric) -> float:
-    """Accuracy or ROC-AUC, in per cent."""
+    """The accuracy or ROC-AUC of logits, in per cent."""
     if metric == "roc-auc":
         from sklearn.metrics import roc_auc_score
 

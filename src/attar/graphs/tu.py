@@ -1,7 +1,8 @@
-"""Reads the text files of a TU set (Morris et al., ICML workshop 2020, arXiv:2007.08663), and nothing that was cached.
+"""Reads the text files of a TU set (Morris et al., ICML workshop 2020, arXiv:2007.08663). Cached files are not read.
 
-`NAME_A.txt` has an edge a line, `NAME_graph_indicator.txt` the graph of every node, `NAME_graph_labels.txt` the class
-of every graph, all counted from one; `NAME_node_labels.txt` and `NAME_node_attributes.txt` may be there.
+`NAME_A.txt` has one edge per line. `NAME_graph_indicator.txt` has the graph of every node, and `NAME_graph_labels.txt`
+the class of every graph. Nodes and graphs are counted from one. `NAME_node_labels.txt` and `NAME_node_attributes.txt`
+are optional.
 """
 
 from dataclasses import dataclass
@@ -16,39 +17,40 @@ from attar.core.errors import InputError
 from attar.graphs.collection import GraphCollection
 
 MOST_DEGREES = 64
-"""Columns for degrees, where nodes have neither labels nor attributes; larger degrees share the last."""
+"""Largest degree with its own column if nodes have neither labels nor attributes; larger degrees share the last one."""
 
 
 @dataclass(frozen=True)
 class RawSet:
-    """A labelled set of graphs as it was read."""
+    """A labelled set of graphs, as read from files."""
 
     name: str
     classes: tuple[str, ...]
     graphs: GraphCollection
     attributes: tuple[int, ...] = ()
-    """Columns of the features that are measured numbers, and not marks of a kind of node."""
+    """Columns of the features that hold measured numbers instead of one-hot node labels."""
 
 
 def find_tu(path: Path) -> tuple[Path, str] | None:
-    """The folder of a set's text files and the set's name, where a path leads to one: its folder, the one above its
-    `raw`, or `folder/NAME` for files called NAME_A.txt.
+    """The folder of a set's text files and the set's name; None if a path does not lead to a set.
+
+    A path may be the set's folder, the folder above its `raw`, or `folder/NAME` for files called NAME_A.txt.
 
     Raises:
-        InputError: A folder of several sets.
-    """  # noqa: D205
+        InputError: The folder holds several sets.
+    """
     if (path.parent / f"{path.name}_A.txt").is_file():
         return path.parent, path.name
     for folder in (path, path / "raw"):
         found = sorted(file.name.removesuffix("_A.txt") for file in folder.glob("*_A.txt"))
         if len(found) > 1:
-            raise InputError(f"{path} holds several TU sets ({', '.join(found)}); name one: {folder / found[0]}.")
+            raise InputError(f"{path} holds several TU sets ({', '.join(found)}). Give one, as {folder / found[0]}.")
         if found:
             return folder, found[0]
     below = sorted(child.name for child in path.iterdir() if child.is_dir()) if path.is_dir() else []
     sets = [name for name in below if find_tu(path / name)]
     if sets:
-        raise InputError(f"{path} holds several TU sets ({', '.join(sets)}); name one: {path / sets[0]}.")
+        raise InputError(f"{path} holds several TU sets ({', '.join(sets)}). Give one, as {path / sets[0]}.")
     return None
 
 
@@ -56,7 +58,7 @@ def read_tu(folder: Path, name: str) -> RawSet:
     """Read one set.
 
     Raises:
-        InputError: A file is missing, torn or malformed, or the files disagree about how many nodes there are.
+        InputError: A file is missing, truncated or malformed, or the files disagree about the number of nodes.
     """
     indicator = _column(folder / f"{name}_graph_indicator.txt")
     answers = _column(folder / f"{name}_graph_labels.txt")
@@ -64,14 +66,14 @@ def read_tu(folder: Path, name: str) -> RawSet:
     if nodes == 0 or indicator.min() < 1 or indicator.max() > graphs:
         raise InputError(
             f"{folder / f'{name}_graph_indicator.txt'} names graphs up to {indicator.max(initial=0)}, but "
-            f"{name}_graph_labels.txt has {graphs} lines; one of them is torn."
+            f"{name}_graph_labels.txt has {graphs} lines; a file is truncated."
         )
     order = np.argsort(indicator, kind="stable")
     place = np.empty(nodes, dtype=np.int64)
     place[order] = np.arange(nodes)
     sizes = np.bincount(indicator - 1, minlength=graphs)
     if sizes.min() == 0:
-        raise InputError(f"graph {sizes.argmin() + 1} of {name} has no nodes; a file may be torn.")
+        raise InputError(f"graph {sizes.argmin() + 1} of {name} has no nodes; a file may be truncated.")
     edges = _edges(folder / f"{name}_A.txt", indicator)
     classes, labels = np.unique(answers, return_inverse=True)
     bare = GraphCollection.of(
@@ -93,33 +95,33 @@ def read_tu(folder: Path, name: str) -> RawSet:
 
 
 def one_hot_degrees(graphs: GraphCollection) -> Float[Tensor, "node degree"]:
-    """One column for each degree that occurs, up to `MOST_DEGREES`."""
+    """One-hot degrees: a column for each degree from 0 to the largest that occurs, at most `MOST_DEGREES`."""
     degrees = graphs.degrees.clamp_max(MOST_DEGREES)
     return torch.eye(int(degrees.max()) + 1)[degrees]
 
 
 def _edges(path: Path, indicator: np.ndarray) -> np.ndarray:
-    """`[edge, 2]`, nodes counted from zero."""
+    """Edges as `[edge, 2]`, with nodes counted from zero."""
     edges = _table(path, np.int64)
     if edges.size and edges.shape[1] != 2:
-        raise InputError(f"{path} has {edges.shape[1]} numbers a line; an edge is two nodes.")
+        raise InputError(f"{path} has {edges.shape[1]} numbers per line; give two node numbers per line.")
     edges = edges.reshape(-1, 2)
     outside = (edges < 1) | (edges > len(indicator))
     if outside.any():
         line = int(np.nonzero(outside.any(axis=1))[0][0]) + 1
         raise InputError(
             f"line {line} of {path} names node {edges[line - 1].max()}, but there are {len(indicator)} nodes; "
-            "one of the files is torn."
+            "one of the files is truncated."
         )
     edges = edges - 1
     across = indicator[edges[:, 0]] != indicator[edges[:, 1]]
     if across.any():
-        raise InputError(f"line {int(np.nonzero(across)[0][0]) + 1} of {path} joins nodes of two graphs.")
+        raise InputError(f"line {int(np.nonzero(across)[0][0]) + 1} of {path} joins nodes of two different graphs.")
     return edges
 
 
 def _node_labels(path: Path, nodes: int, order: np.ndarray) -> Tensor | None:
-    """One-hot, a block of columns for each column of the file."""
+    """One-hot node labels, with a block of columns for each column of the file."""
     if not path.exists():
         return None
     table = _of_every_node(path, _table(path, np.int64), nodes)[order]
@@ -140,19 +142,19 @@ def _node_attributes(path: Path, nodes: int, order: np.ndarray) -> Tensor | None
 
 def _of_every_node(path: Path, table: np.ndarray, nodes: int) -> np.ndarray:
     if len(table) != nodes:
-        raise InputError(f"{path} has {len(table)} lines for {nodes} nodes; one of the files is torn.")
+        raise InputError(f"{path} has {len(table)} lines for {nodes} nodes; one of the files is truncated.")
     return table
 
 
 def _column(path: Path) -> np.ndarray:
     table = _table(path, np.int64)
     if table.size and table.shape[1] != 1:
-        raise InputError(f"{path} has {table.shape[1]} numbers a line; it must be one.")
+        raise InputError(f"{path} has {table.shape[1]} numbers per line; it must have one.")
     return table.reshape(-1)
 
 
 def _table(path: Path, kind: type) -> np.ndarray:
-    """Numbers with commas between them, a row a line."""
+    """A table of numbers separated by commas, with one row per line."""
     if not path.is_file():
         raise InputError(f"{path} is missing.")
     try:

@@ -1,1 +1,1 @@
-"""Labelled images: where they come from, what is trained on them, and how few will do."""
+"""Labelled images: reading them, condensing them into a few images per class, and training on them."""

@@ -1,9 +1,9 @@
 """A condensed image set on disk and in memory.
 
-`images.safetensors` is the truth: pixels as learned (float32 network input) or as they were (uint8 real images), and
-labels, hard or soft. `artefact.json` says where it came from, `whitening.safetensors` holds the ZCA matrices and
-`teacher/` the network or the projector that labels, if there are any; `labels/` is put beside them by `attar label`;
-`README.md`, `preview.png` and the 8-bit parquet export are for looking at it, and for `datasets`.
+`images.safetensors` holds the pixels, learned (float32 network input) or of real images (uint8), and the labels, hard
+or soft. `artefact.json` states the origin. `whitening.safetensors` holds the ZCA matrices, if there are any. `teacher/`
+holds the network or the projector that labels, if there is one. `attar label` adds `labels/`. `README.md`,
+`preview.png` and the 8-bit parquet export are for viewing the set and for `datasets`.
 """
 
 import builtins
@@ -52,7 +52,7 @@ FILES = [
 
 @dataclass(frozen=True)
 class Origin(core.Origin):
-    """Where a condensed set came from."""
+    """The origin of a condensed set."""
 
     full_images: int
     full_bytes: int
@@ -61,7 +61,7 @@ class Origin(core.Origin):
 
     @classmethod
     def of(cls, source: ImageSource, method: Any, runtime: Runtime) -> Self:
-        """The origin of what `method` makes of `source`."""
+        """The origin of a set that `method` makes from `source`."""
         return cls.made(
             source,
             method,
@@ -75,27 +75,26 @@ class Origin(core.Origin):
 
 @dataclass(frozen=True)
 class CondensedImages(core.CondensedSet):
-    """A few images per class that stand for many."""
+    """A condensed set: a few images per class that replace many."""
 
     images: Tensor
-    """`[image, channel, height, width]`: float32 network input as learned, or uint8 pixels of real images."""
+    """Images `[image, channel, height, width]`: learned float32 network input, or uint8 pixels of real images."""
     labels: Int[Tensor, " image"] | Float[Tensor, "image classes"]
     """Class numbers, or soft labels."""
     classes: tuple[str, ...]
     transform: Transform
-    """How real pixels become network input, and back."""
+    """Transform of real pixels to network input, and back."""
     flips: bool
     """Whether a mirrored image keeps its label."""
     origin: Origin
     lr: float | None = None
-    """The step size to train with, where the method learned one."""
+    """Learning rate to train with, if the method learned one."""
     teacher: Teacher | None = None
-    """A network or projector whose answers are the labels, where the set carries one: a student learns them for
-    augmented images."""
+    """Network or projector whose outputs on augmented images a student learns, if the set has one."""
     soft: SoftLabels | None = None
-    """Labels stored for many views of every image, where they lie beside it: students learn from them."""
+    """Stored labels for many views of every image, which a student learns, if the folder holds them."""
     folder: Path | None = field(default=None, compare=False)
-    """Where it was last saved."""
+    """Folder in which the set was last saved."""
 
     kind = KIND
     files = (*FILES, *LABEL_FILES, SCORES)
@@ -103,19 +102,19 @@ class CondensedImages(core.CondensedSet):
 
     @property
     def learned(self) -> dict[str, Tensor]:
-        """Pixels, soft labels and step size; 8-bit pixels and class numbers are finite anyhow."""
+        """The learned tensors: pixels, soft labels and learning rate. 8-bit pixels and class numbers are finite."""
         lr = {} if self.lr is None else {"the learned step size": torch.tensor(self.lr)}
         return {"pixels": self.images, "labels": self.labels, **lr}
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Channels, height, width."""
+        """The shape of an image: channels, height, width."""
         _, channels, height, width = self.images.shape
         return channels, height, width
 
     @property
     def targets(self) -> Int[Tensor, " image"] | Float[Tensor, "image classes"]:
-        """What a network is trained to answer."""
+        """The labels that a network is trained on."""
         return self.labels
 
     @cached_property
@@ -125,7 +124,7 @@ class CondensedImages(core.CondensedSet):
 
     @property
     def bytes(self) -> int:
-        """Size of the files that training may need: images, labels and their header, teacher, and stored labels."""
+        """Size in bytes of the files that training may need: images and labels with header, teacher, stored labels."""
         from safetensors.torch import save
 
         stored = self.soft.bytes if self.soft else 0
@@ -140,12 +139,12 @@ class CondensedImages(core.CondensedSet):
 
     @property
     def hard_labels(self) -> Int[Tensor, " image"]:
-        """The class of each image; of soft labels the most probable."""
+        """The class of each image; the most probable class if labels are soft."""
         return self.labels if self.labels.ndim == 1 else self.labels.argmax(dim=1)
 
     @property
     def tiles(self) -> int:
-        """Of how many pictures a side an image is put together."""
+        """The number of pictures per side of which an image is composed; 1 if it is a single picture."""
         return int(self.origin.settings.get("factor") or 1)
 
     @cached_property
@@ -154,12 +153,12 @@ class CondensedImages(core.CondensedSet):
         return self.transform.forward(self.images) if self.images.dtype == torch.uint8 else self.images
 
     def inputs(self, rows: Int[Tensor, " batch"], device: torch.device | str = "cpu") -> Tensor:
-        """Images of these rows as network input."""
+        """The images of these rows as network input."""
         return self.network_input[rows].to(device)
 
     @cached_property
     def pixels(self) -> np.ndarray:
-        """All images as 8-bit pixels for looking at, `[image, height, width, channel]`; learned values are clipped."""
+        """All images as 8-bit pixels for viewing, `[image, height, width, channel]`. Learned values are clipped."""
         if self.images.dtype == torch.uint8:
             return self.images.permute(0, 2, 3, 1).numpy()
         pictures = self.transform.inverse(self.images).clamp(0, 1).mul(255).round().byte()
@@ -167,12 +166,12 @@ class CondensedImages(core.CondensedSet):
 
     @property
     def summary(self) -> str:
-        """How many images, how heavy, and what share of the full set that is."""
+        """The number of images, their size in bytes, and the share of the full set's size."""
         share = 100 * self.bytes / self.origin.full_bytes if self.origin.full_bytes else 0.0
         return f"{len(self.labels)} images, {self.bytes:,} bytes ({share:.2g} % of the full set)"
 
     def save(self, folder: str | Path) -> Self:
-        """Write it to a folder, every file whole or not at all; return it as saved there."""
+        """Write the set to a folder and return the saved copy. Each file is written whole or not at all."""
         folder = Path(folder)
         store.make_folder(folder / "data")
         tensors = {"images": self.images, "labels": self.labels}
@@ -208,18 +207,18 @@ class CondensedImages(core.CondensedSet):
         return saved
 
     def card(self, scores: list[Cell]) -> str:
-        """Its README."""
+        """The README of the set."""
         return card(self, scores)
 
     def export(self, folder: str | Path) -> Path:
-        """Write 8-bit pictures, one folder per class, for tools that want files; `attar.load` reads them too.
+        """Write 8-bit pictures, one folder per class, for tools that read files. `attar.load` can read them.
 
         Raises:
-            InputError: The folder holds something already.
+            InputError: The folder is not empty.
         """
         folder = Path(folder)
         if folder.exists() and any(folder.iterdir()):
-            raise InputError(f"{folder} is not empty; choose another folder.")
+            raise InputError(f"{folder} is not empty. Choose another folder.")
         for number, (image, label) in enumerate(zip(self.pixels, self.hard_labels.tolist(), strict=True)):
             place = folder / "train" / self.classes[label].replace("/", "-")
             place.mkdir(parents=True, exist_ok=True)
@@ -231,7 +230,8 @@ class CondensedImages(core.CondensedSet):
         """Read what `save` wrote.
 
         Raises:
-            InputError: Not an artefact, or truncated, altered, a pickle, or of a newer schema.
+            InputError: The folder does not hold an artefact, or a file is truncated, altered, a pickle, or of a newer
+                schema.
         """
         folder = Path(folder)
         facts = core.read_facts(folder, KIND, SCHEMA, "condensed set")
@@ -257,15 +257,15 @@ class CondensedImages(core.CondensedSet):
         return dataclasses.replace(small, soft=stored_labels(small))
 
     def picture(self) -> builtins.bytes:
-        """The preview, as PNG."""
+        """The preview as PNG."""
         return preview(self.pixels, self.hard_labels.numpy(), self.classes)
 
     def shown(self, images: int = 10) -> core.Shown:
-        """A strip of pictures for every class, and what came before."""
+        """A strip of pictures for every class, and snapshots of earlier steps."""
         return shown(self, images)
 
     def _parquet(self) -> builtins.bytes:
-        """PNG images and labels with the note by which `datasets` knows their types."""
+        """A parquet table of PNG images and labels, with types for `datasets`."""
         import pyarrow
 
         features: dict[str, Any] = {

@@ -1,7 +1,7 @@
-"""Where a classifier looks: class activation maps of any network, by hooks.
+"""Class activation maps of any network, by hooks. They show which places of an image a classifier uses.
 
 Grad-CAM (Selvaraju et al., ICCV 2017, arXiv:1610.02391) is deterministic and the default. SmoothGrad-CAM++ (Omeiza et
-al., arXiv:1908.01224) averages over noisy copies of the image; it is here because released code uses it.
+al., arXiv:1908.01224) averages over noisy copies of the image. It is included because released code uses it.
 """
 
 from collections.abc import Iterator
@@ -20,13 +20,13 @@ Features = Float[Tensor, "image filter map_height map_width"]
 
 
 def grad_cam(network: nn.Module, images: Images, classes: Int[Tensor, " image"], layer: str | None = None) -> Maps:
-    """Grad-CAM: ReLU(Σ_k w_k A_k), w_k the mean over places of ∂ logit / ∂A_k, from 0 to 1 in each image.
+    """Grad-CAM: ReLU(Σ_k w_k A_k), scaled from 0 to 1 in each image. w_k is the mean over places of ∂ logit / ∂A_k.
 
     Args:
-        network: Any classifier; it is evaluated, and left as it was.
+        network: Any classifier. It is run in evaluation mode and its modes are restored.
         images: Network input.
-        classes: Of which class each map is.
-        layer: The module whose output A is; the last of more than one place unless given (see `last_maps`).
+        classes: The class of each map.
+        layer: The module whose output is A. Default: the last one with more than one place (see `last_maps`).
 
     Returns:
         Maps at the layer's own resolution.
@@ -46,19 +46,19 @@ def smooth_grad_cam_pp(
     copies: int = 4,
     spread: float = 0.3,
 ) -> Maps:
-    """SmoothGrad-CAM++ as the torchcam package has it.
+    """SmoothGrad-CAM++ as in the torchcam package.
 
-    With g² and g³ averaged over noisy copies, a_k = g² / (2 g² + Σ_places A_k g³ + 10⁻⁸), A of the clean image;
-    w_k = Σ_places a_k ReLU(g_k), and the map is ReLU(Σ_k w_k A_k), both with g and A of the last noisy copy.
+    a_k = g² / (2 g² + Σ_places A_k g³ + 10⁻⁸), with g² and g³ averaged over noisy copies and A of the clean image.
+    w_k = Σ_places a_k ReLU(g_k), and the map is ReLU(Σ_k w_k A_k). Both use g and A of the last noisy copy.
 
     Args:
         network: Any classifier.
         images: Network input.
-        classes: Of which class each map is.
-        generator: Draws the noise.
-        layer: As for `grad_cam`.
-        copies: Noisy copies.
-        spread: The noise's standard deviation, in network input.
+        classes: The class of each map.
+        generator: The generator that draws the noise.
+        layer: The module, as for `grad_cam`.
+        copies: The number of noisy copies.
+        spread: The standard deviation of the noise, in units of network input.
     """
     layer = layer or last_maps(network, images[:1])
     clean, _ = _features_and_slopes(network, images, classes, layer)
@@ -74,14 +74,14 @@ def smooth_grad_cam_pp(
 
 
 def unit_range(maps: Maps) -> Maps:
-    """Each map from 0 to 1; one that is the same everywhere becomes 0."""
+    """Scale each map from 0 to 1. A constant map becomes 0."""
     lowest = maps.amin(dim=(1, 2), keepdim=True)
     raised = maps - lowest
     return raised / (raised.amax(dim=(1, 2), keepdim=True) + 1e-8)
 
 
 def resized(maps: Maps, height: int, width: int) -> Float[Tensor, "image height width"]:
-    """Maps at another resolution, bilinearly."""
+    """Resize maps bilinearly."""
     scaled = F.interpolate(maps.unsqueeze(1), size=(height, width), mode="bilinear", align_corners=False)
     return scaled.squeeze(1)
 
@@ -91,7 +91,7 @@ def last_maps(network: nn.Module, images: Images) -> str:
     """The name of the last module whose output is a map of several filters and of more than one place.
 
     Raises:
-        InputError: There is none, as in an MLP.
+        InputError: There is no such module, as in an MLP.
     """
     found: list[str] = []
 
@@ -102,16 +102,14 @@ def last_maps(network: nn.Module, images: Images) -> str:
 
         return hook
 
-    # Modules that were called with a map, in the order in which they were done.
+    # Modules whose output is a map, in the order in which they finish.
     handles = [m.register_forward_hook(note(n)) for n, m in network.named_modules() if n and not _pools(m)]
     with _evaluated(network):
         network(images)
     for handle in handles:
         handle.remove()
     if not found:
-        raise InputError(
-            f"{type(network).__name__} has no convolutional maps to look at; take a convolutional network."
-        )
+        raise InputError(f"{type(network).__name__} has no convolutional maps. Give a convolutional network.")
     return found[-1]
 
 
@@ -122,7 +120,7 @@ def _pools(module: nn.Module) -> bool:
 def _features_and_slopes(
     network: nn.Module, images: Images, classes: Int[Tensor, " image"], layer: str
 ) -> tuple[Features, Features]:
-    """A layer's output, and the slope in it of each image's logit of its class."""
+    """A layer's output, and the gradient of each image's class logit with respect to it."""
     modules = dict(network.named_modules())
     if layer not in modules:
         raise unknown("layer", layer, [name for name in modules if name])
@@ -131,13 +129,13 @@ def _features_and_slopes(
     def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         leaf = output.detach().requires_grad_()
         kept.append(leaf)
-        return leaf.clone()  # what follows may work in place
+        return leaf.clone()  # later modules may work in place
 
     handle = modules[layer].register_forward_hook(keep)
     try:
         with _evaluated(network), torch.enable_grad():
             logits = network(images)
-            # Images do not see each other, so one sum has the slopes of all.
+            # Images do not affect each other, so the gradient of the sum contains those of all.
             wanted = logits.gather(1, classes.to(logits.device).unsqueeze(1)).sum()
             (slopes,) = torch.autograd.grad(wanted, kept[-1])
     finally:
@@ -147,7 +145,7 @@ def _features_and_slopes(
 
 @contextmanager
 def _evaluated(network: nn.Module) -> Iterator[None]:
-    """The network as in evaluation, and afterwards as it was."""
+    """Put the network into evaluation mode, and restore its modes afterwards."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:

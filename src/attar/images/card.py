@@ -1,4 +1,4 @@
-"""What an artefact says of itself: a README in the form the hub reads, with its scores where there are any."""
+"""The card of an artefact: a README in the form that the hub reads, with its scores if there are any."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,18 +9,18 @@ from attar.core import card as core
 from attar.core.cell import Cell
 
 Condensed = Any
-"""A `CondensedImages`, which itself imports this file."""
+"""A `CondensedImages`. It is not imported here, because its file imports this one."""
 
 
 def card(small: Condensed, scores: Sequence[Cell]) -> str:
-    """The README of an artefact, with the scores that lie beside it."""
+    """The README of an artefact, with the scores stored beside it."""
     origin = small.origin
     share = 100 * small.bytes / origin.full_bytes if origin.full_bytes else 0.0
     whitened = ", then ZCA-whitened" if small.transform.whitening else ""
     return f"""{core.dataset_header(small.title, "image-classification", len(small.labels))}
 # {core.escaped(small.title)}
 
-{len(small.labels)} images ({per_class(small)}) that stand for {origin.full_images:,}: {small.bytes:,} bytes, \
+{len(small.labels)} images ({per_class(small)}) that replace {origin.full_images:,}: {small.bytes:,} bytes, \
 {share:.2g} % of the full set.
 {_labels(small)}
 
@@ -37,18 +37,18 @@ print(attar.evaluate(small, "{origin.source}"))
 
 {core.made_again(origin)}
 
-Normalised with mean {small.transform.mean} and spread {small.transform.std} per channel \
+Normalised with mean {small.transform.mean} and standard deviation {small.transform.std} per channel \
 ({origin.statistics}){whitened}.
 Split: {origin.split}. Data fingerprint: `{origin.fingerprint}`.
 
 Made with: {core.machine_line(origin.machine)}.
 
-The images derive from {origin.source}; the terms of that data set hold for them too.
+The images derive from {origin.source}. The terms of that data set also apply to them.
 """
 
 
 def per_class(small: Condensed) -> str:
-    """How many images a class has, in words."""
+    """The number of images per class, in words."""
     return f"{core.per_class(small.hard_labels, len(small.classes))} per class"
 
 

@@ -1,8 +1,8 @@
-"""How little of its pictures a class fills: the share of places that a class activation map leaves out.
+"""The complexity of a class: the share of places outside the class activation maps of its images.
 
-Classes whose objects cover little of the frame are the hard ones for condensing, says the paper behind Comp-DD, which
-chose its easy and hard subsets so. Scores compare classes of one kind (birds with birds) under one network; another
-network, layer or kind of map ranks somewhat otherwise, so look at two before building on a ranking.
+According to the paper behind Comp-DD, classes whose objects cover little of the image are hard to condense. The paper
+chose its easy and hard subsets in this way. Scores compare classes of one kind (birds with birds) under one network.
+Another network, layer or kind of map gives a somewhat different ranking, so compare two before you rely on one.
 Wang, Li et al., Emphasizing Discriminative Features for Dataset Distillation in Complex Scenarios, CVPR 2025,
 arXiv:2410.17193.
 """
@@ -32,20 +32,20 @@ Values = Float[Tensor, " image"]
 
 @dataclass(frozen=True, kw_only=True)
 class Looking(Settings):
-    """Which map of a network is taken, of which class, and what of it counts."""
+    """Settings of the maps and of the places that count."""
 
     kind: Literal["grad-cam", "smooth"] = "grad-cam"
-    """Grad-CAM, or SmoothGrad-CAM++ as in the released script, whose noise is drawn for each image by itself."""
+    """Kind of map: Grad-CAM, or SmoothGrad-CAM++ as in the released script. Its noise is drawn for each image alone."""
     target: Literal["predicted", "label"] = "predicted"
-    """Of which class: the one the network predicts, as in the script, or the image's own."""
+    """Class of the map: the class that the network predicts, as in the script, or the image's own class."""
     layer: str | None = None
-    """The module whose output is looked at; the last of more than one place unless given."""
+    """Module whose output the map is of. Default: the last module whose output has more than one place."""
     resolution: Literal["native", "image"] = "native"
-    """Whether places are those of the layer, as in the script, or pixels, to which maps are resized first."""
+    """Resolution at which places are counted: that of the layer, as in the script, or that of the image."""
     threshold: Annotated[float, Range(0, 1)] = 0.5
-    """From which share of a map's maximum a place counts."""
+    """Share of a map's maximum from which a place counts."""
     strict: bool = False
-    """Whether it has to be above that, as in the script, and not only at it, as in the paper."""
+    """Whether a place must be above the threshold, as in the script, instead of at or above it, as in the paper."""
 
 
 @dataclass(frozen=True)
@@ -53,34 +53,34 @@ class ClassComplexity:
     """The complexity of every training image and class, from 0 to 1."""
 
     images: Values
-    """Of each training image, in the order of the source."""
+    """Complexity of each training image, in the order of the source."""
     labels: Int[Tensor, " image"]
-    """Their classes."""
+    """Class of each training image."""
     classes: tuple[str, ...]
     """Names of the classes."""
     looking: Looking
-    """How it was measured."""
+    """Settings of the measurement."""
 
     @property
     def by_class(self) -> tuple[float, ...]:
-        """The mean over each class's images."""
+        """The mean complexity of each class."""
         count = torch.bincount(self.labels, minlength=len(self.classes))
         total = torch.bincount(self.labels, self.images.double(), minlength=len(self.classes))
         return tuple((total / count).tolist())
 
     @property
     def undefined(self) -> Bool[Tensor, " image"]:
-        """Images whose map is the same everywhere, so that nothing of it counts; their complexity is set to 1."""
+        """Whether an image's map is constant, so that no place counts. Its complexity is set to 1."""
         return self.images == 1
 
 
 def complexity(maps: Maps, threshold: float = 0.5, *, strict: bool = False) -> Values:
-    """The share of places that a map leaves out, c = 1 - (1/HW) Σ 1[M ≥ threshold].
+    """The share of places that do not count, c = 1 - (1/HW) Σ 1[M ≥ threshold].
 
     Args:
-        maps: Maps from 0 to 1, whose largest value is 1 (`cam.unit_range`), so that c < 1; a map of zeros has c = 1.
-        threshold: From where on a place counts.
-        strict: Whether it has to be above that, as in the released script.
+        maps: Maps from 0 to 1 with largest value 1 (`cam.unit_range`), so that c < 1. A map of zeros has c = 1.
+        threshold: The value from which a place counts.
+        strict: Whether a place must be above the threshold, as in the released script.
     """
     counts = maps > threshold if strict else maps >= threshold
     return 1 - counts.flatten(1).float().mean(dim=1)
@@ -100,12 +100,12 @@ def class_complexity(
         source: Any labelled images.
         network: A classifier with convolutional maps: a module that takes the source's network input, a trained
             network or its folder, or `transformers:NAME`, with its weights and its own head.
-        outputs: Which output of the network each class is, in the order of the classes, where they are not the same.
+        outputs: The network's output for each class, in the order of the classes, if they differ.
         runtime: The machine, and the seed of the noise.
-        settings: Those of `Looking`: kind, target, layer, resolution, threshold, strict.
+        settings: Settings of `Looking`: kind, target, layer, resolution, threshold, strict.
 
     Raises:
-        InputError: An unknown setting or layer, a network without maps, or one whose outputs are not the classes.
+        InputError: A setting or layer is unknown, the network has no maps, or its outputs are not the classes.
     """
     runtime, looking = runtime or Runtime(), Looking.from_json(settings)
     classifier = layout.place(classifier_of(network, source), runtime).eval().requires_grad_(False)
@@ -113,7 +113,7 @@ def class_complexity(
     if looking.target == "label":
         outputs = _outputs(outputs, source, classifier, first)
     looking = replace(looking, layer=looking.layer or last_maps(classifier, first))
-    # Noise is drawn for an image by itself, so that it does not depend on which others are beside it.
+    # Noise is drawn for each image alone, so that it does not depend on the other images of the batch.
     at_once = layout.at_once(source.shape, runtime) if looking.kind == "grad-cam" else 1
     found = []
     for rows in torch.arange(len(source.train)).split(at_once):
@@ -123,17 +123,17 @@ def class_complexity(
     measured = ClassComplexity(torch.cat(found), source.targets, source.classes, looking)
     if measured.undefined.any():
         runtime.say(
-            f"{int(measured.undefined.sum()):,} of {len(measured.images):,} maps are the same everywhere; "
+            f"{int(measured.undefined.sum()):,} of {len(measured.images):,} maps are constant; "
             "the complexity of their images is set to 1."
         )
     return measured
 
 
 def classifier_of(network: nn.Module | TrainedNetwork | str, source: ImageSource) -> nn.Module:
-    """A copy of a module or trained network, or the classifier that a folder or `transformers:NAME` stands for.
+    """A copy of a module or trained network, or the classifier that a folder or `transformers:NAME` names.
 
     Raises:
-        InputError: Neither a folder of a trained network nor a classifier of `transformers`.
+        InputError: The name is neither a folder of a trained network nor a classifier of `transformers`.
     """
     if isinstance(network, TrainedNetwork):
         network = network.network
@@ -142,27 +142,27 @@ def classifier_of(network: nn.Module | TrainedNetwork | str, source: ImageSource
     if network.startswith(PREFIX):
         return labelling_classifier(network, source.shape)
     if not Path(network).is_dir():
-        raise InputError(f"{network!r} is no folder of a trained network; give one, or {PREFIX}NAME.")
+        raise InputError(f"{network!r} is not the folder of a trained network. Give such a folder, or {PREFIX}NAME.")
     return TrainedNetwork.load(Path(network)).network
 
 
 def select(scores: Mapping[int, float], count: int = 10) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The classes of lowest and of highest complexity in a pool, easiest first and hardest first.
+    """The classes of lowest and of highest complexity, in the order easiest first and hardest first.
 
     Args:
         scores: Complexity by class number.
-        count: How many of each.
+        count: The number of easy classes, and of hard classes.
 
     Returns:
-        Easy and hard class numbers, none in both; among equals the lower number goes first.
+        Easy and hard class numbers, with no class in both. Among classes of equal complexity the lower number is first.
 
     Raises:
-        InputError: Fewer than two times `count` classes.
+        InputError: There are fewer than two times `count` classes.
     """
     if count < 1 or len(scores) < 2 * count:
         raise InputError(
-            f"{count} easy and {count} hard classes were asked for among {len(scores)}; "
-            f"give a pool of {2 * max(count, 1)} or more, or ask for {max(len(scores) // 2, 1)} or fewer."
+            f"count is {count}, but there are {len(scores)} classes to choose easy and hard ones from. "
+            f"Give {2 * max(count, 1)} classes or more, or a count of at most {max(len(scores) // 2, 1)}."
         )
     order = sorted(scores, key=lambda label: (scores[label], label))
     return tuple(order[:count]), tuple(sorted(order[-count:], key=lambda label: (-scores[label], label)))
@@ -170,10 +170,10 @@ def select(scores: Mapping[int, float], count: int = 10) -> tuple[tuple[int, ...
 
 @torch.no_grad()
 def _outputs(outputs: Sequence[int] | None, source: ImageSource, network: nn.Module, first: Images) -> tuple[int, ...]:
-    """The output of each class, seen to be one of the network's."""
+    """The output of each class, after a check that the network has it."""
     classes, there = len(source.classes), int(network(first).shape[1])
     if outputs is None and classes != there:
-        raise InputError(f"the network has {there} outputs, but {source.name} {classes} classes; say outputs=...")
+        raise InputError(f"the network has {there} outputs, but {source.name} has {classes} classes. Give outputs=...")
     wanted = tuple(range(classes) if outputs is None else outputs)
     if len(wanted) != classes or not all(0 <= output < there for output in wanted):
         raise InputError(f"outputs must be {classes} numbers from 0 to {there - 1}, one for each class.")
@@ -188,7 +188,7 @@ def _targets(
     network: nn.Module,
     images: Images,
 ) -> Int[Tensor, " image"]:
-    """Of which output each image's map is."""
+    """The output whose map is taken, for each image."""
     if looking.target == "predicted":
         return network(images).argmax(dim=1)
     return torch.tensor(outputs)[labels]

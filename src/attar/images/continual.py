@@ -1,8 +1,8 @@
-"""Class-incremental learning with condensed sets as the memory: what condensing is good for when classes come in turn.
+"""Class-incremental learning with condensed sets as the memory.
 
-At each step some new classes are condensed, from their data alone; what was remembered before is never touched. A
-fresh network is then trained on the whole memory and tested on all classes seen so far (GDumb's way: Prabhu et al.,
-ECCV 2020). Protocol, class orders and budgets of DM (Zhao and Bilen, WACV 2023, arXiv:2110.04181).
+At each step some new classes are condensed from their data alone. Earlier memories are not changed. A fresh network is
+then trained on the whole memory and tested on all classes seen so far, as in GDumb (Prabhu et al., ECCV 2020). The
+protocol, class orders and budgets are those of DM (Zhao and Bilen, WACV 2023, arXiv:2110.04181).
 """
 
 import statistics
@@ -32,35 +32,38 @@ from attar.images.sources import ImageSource
 
 @dataclass(frozen=True, kw_only=True)
 class ContinualLearning(Settings):
-    """How classes come and how often it is repeated."""
+    """Settings of the order of classes and of the repeats."""
 
     steps: Annotated[int, Range(1)] = 5
-    """Into how many equal steps the classes are divided."""
+    """Number of equal steps into which the classes are divided."""
     orders: Annotated[int, Range(1)] = 5
-    """Orders of the classes; the i-th is drawn from seed i."""
+    """Number of orders of the classes. The i-th order is drawn from seed i."""
     networks: Annotated[int, Range(1)] = 3
-    """Networks trained on each memory."""
+    """Number of networks that are trained on each memory."""
     architecture: Architecture = Architecture()  # noqa: RUF009
-    """What is trained."""
+    """Architecture of the networks."""
     protocol: Protocol = PROTOCOLS["field"]
-    """How."""
+    """Protocol of training."""
 
     @classmethod
     def paper(cls, *, steps: int = 5) -> Self:
-        """DM's and DataDAM's figures on CIFAR-100: 5 or 10 steps, 5 orders, 3 networks, 20 images per class."""
+        """The settings of DM's and DataDAM's figures on CIFAR-100.
+
+        They have 5 or 10 steps, 5 orders, 3 networks, and 20 images per class.
+        """
         return cls(steps=steps, orders=5, networks=3, protocol=PROTOCOLS["field"])
 
 
 @dataclass(frozen=True)
 class Continual:
-    """What was remembered after each step."""
+    """The test accuracies after each step."""
 
     seen: tuple[int, ...]
     """Number of classes seen after each step."""
     values: tuple[tuple[tuple[float, ...], ...], ...]
-    """Test accuracy in per cent on those classes, by order, step and network."""
+    """Test accuracy on those classes in per cent, by order, step and network."""
     images: int
-    """Images in the memory at the end."""
+    """Number of images in the memory at the end."""
 
     def after(self, step: int) -> Score:
         """The score after a step, counted from zero, over orders and networks."""
@@ -86,24 +89,24 @@ def learn(
     engine: Engine | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Continual:
-    """Let the classes come in turn, condense each step's, and test what the memory teaches.
+    """Condense the new classes of each step, train networks on the memory, and test them.
 
     Args:
-        method: Settings of a condensing method; its ipc is the budget of every class.
+        method: Settings of a condensing method. Its ipc is the budget of every class.
         source: All the data.
-        settings: How.
-        out: Folder for memories and scores; what is finished there is not done again. None keeps all in memory.
-        engine: How to use the machine.
-        say: Told what happens.
+        settings: The steps, orders, networks and protocol.
+        out: Folder for memories and scores. Finished parts are not done again. None keeps all in memory.
+        engine: Settings of the machine.
+        say: Called with messages about the progress.
 
     Raises:
-        InputError: Steps that do not divide the classes, a method that whitens, or what condensing refuses.
+        InputError: The steps do not divide the classes, the method whitens, or condensing refuses its settings.
     """
     classes = len(source.classes)
     if classes % settings.steps:
-        raise InputError(f"{settings.steps} steps do not divide {classes} classes equally.")
+        raise InputError(f"steps is {settings.steps}, which does not divide {classes} classes equally.")
     if getattr(method, "zca", False):
-        raise InputError("whitening is fitted on all classes, which a step does not have; leave out --zca.")
+        raise InputError("whitening is fitted on all classes, but a step has only some of them. Do not set --zca.")
     size, values, images = classes // settings.steps, [], 0
     for order in range(settings.orders):
         come = class_order(classes, order)
@@ -125,12 +128,12 @@ def learn(
 
 
 def class_order(classes: int, seed: int) -> Int[Tensor, " class"]:
-    """The order in which classes come: numpy's old generator, as in DM's script, so that orders are the papers'."""
+    """The order of the classes. It is drawn by numpy's old generator, as in DM's script, to match the papers."""
     return torch.from_numpy(np.random.RandomState(seed).permutation(classes))
 
 
 def merged(memory: Sequence[CondensedImages], come: Int[Tensor, " class"], source: ImageSource) -> CondensedImages:
-    """The memories of all steps as one set, its labels in the numbering of the whole data."""
+    """The memories of all steps as one set. Labels are numbered as in the whole data."""
     labels, start = [], 0
     for small in memory:
         numbers = come[start : start + len(small.classes)]
@@ -164,7 +167,7 @@ def _tested(
     order: int,
     engine: Engine | None,
 ) -> list[float]:
-    """Test accuracy on the classes seen so far; the network answers with all of them, as in the papers."""
+    """Test accuracy on the classes seen so far. The network has outputs for all classes, as in the papers."""
     rows = torch.nonzero(torch.isin(source.test.labels, seen)).flatten()
     judged = replace(source, test=source.test.select(rows))
     runtime = Runtime(engine, order)

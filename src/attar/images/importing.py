@@ -1,15 +1,15 @@
-"""Condensed sets that others have released, made into artefacts.
+"""Imports condensed sets that others have released, as artefacts.
 
-| released by | what lies there | recognised by |
+| released by | contents | recognised by |
 |---|---|---|
 | DC, DSA, DM, DataDAM | one `.pt`: `{"data": [[images, labels], ...], "accs_all_exps": ...}` | the key `data` |
 | DCC, IDC | one `.pt`: `[images, labels]` | a pair of tensors |
-| MTT, TESLA, FTD, DATM | `images_best.pt`, `labels_best.pt` (numbers or rows of logits), `lr_best.pt` | files apart |
+| MTT, TESLA, FTD, DATM | `images_best.pt`, `labels_best.pt` (numbers or rows of logits), `lr_best.pt` | several files |
 | SRe2L, CDA, RDED | a folder of pictures per class | a folder |
-| anybody | `.safetensors` or `.npz` with `images` and `labels` | the two names |
+| others | `.safetensors` or `.npz` with `images` and `labels` | the two names |
 
-Tensors are network input: normalised with the statistics of the data, and whitened where the authors did so. A `.pt`
-is a pickle, so it is read with torch's `weights_only` and may hold tensors and plain numbers only; anything else is
+Tensors are network input: they are normalised with the statistics of the data, and whitened if the authors did so. A
+`.pt` is a pickle. It is read with torch's `weights_only` and may hold tensors and plain numbers only. Anything else is
 refused before it can run.
 """
 
@@ -47,7 +47,7 @@ class Released:
 
     @property
     def name(self) -> str:
-        """The data's."""
+        """The name of the data."""
         return self.source.name
 
     @cached_property
@@ -63,23 +63,24 @@ class Released:
 
 @dataclass
 class Imported:
-    """A released set, read."""
+    """The state of an import: the set that was read."""
 
     small: CondensedImages = rebuilt()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Import(Settings):
-    """How a released set is to be understood."""
+    """Settings of reading a released set."""
 
     which: int = -1
-    """Which of several sets in a file; the last unless given."""
+    """Number of the set if a file holds several sets, from 0; -1 is the last one."""
     whitened: Literal["no", "normalised", "raw"] = "no"
-    """ZCA (ε = 0.1): fitted on normalised images, as DataDAM's and ATOM's, or on raw pixels, as MTT's."""
+    """ZCA whitening (ε = 0.1) of the released images: fitted on normalised images, as for DataDAM and ATOM, or on raw
+    pixels, as for MTT."""
     labels: Literal["auto", "logits", "probabilities"] = "auto"
-    """What rows of numbers in place of class numbers are; auto: probabilities where every row sums to one."""
+    """Meaning of labels that are rows of numbers. auto: probabilities if every row sums to one, otherwise logits."""
     lr: float | None = None
-    """The step size to train with, where the authors learned one and it lies in no file."""
+    """Learning rate to train with, if the authors learned one and no file holds it."""
 
     name = "import"
     kind = "images"
@@ -87,17 +88,17 @@ class Import(Settings):
 
     @property
     def total_steps(self) -> int:
-        """None: the set is read in `build`."""
+        """Zero: the set is read in `build`."""
         return 0
 
     def resolve(self, released: Released, runtime: Runtime) -> Self:
-        """Nothing is left open.
+        """Return the settings unchanged; there is nothing to fill in.
 
         Raises:
-            InputError: A file is missing.
+            InputError: No file is given, or a file is missing.
         """
         if not released.files:
-            raise InputError("give the file of a released set.")
+            raise InputError("there is no file to import; give the file of a released set.")
         for file in released.files:
             if not file.exists():
                 raise InputError(f"{file} is missing.")
@@ -107,7 +108,7 @@ class Import(Settings):
         """Read the set.
 
         Raises:
-            InputError: Something that is not known, does not fit the data, or holds more than tensors.
+            InputError: A file has an unknown form, does not fit the data, or holds more than tensors.
         """
         files, source = released.files, _whitened(released.source, self)
         if files[0].is_dir():
@@ -128,20 +129,22 @@ class Import(Settings):
         )
 
     def step(self, state: Imported, runtime: Runtime) -> Metrics:
-        """There is no step."""
+        """Not implemented, because there are no steps."""
         raise NotImplementedError
 
     def result(self, state: Imported, runtime: Runtime) -> CondensedImages:
-        """The set."""
+        """The set that was read."""
         return state.small
 
 
 def _tensors(files: Sequence[Path], how: Import) -> tuple[str, Tensor, Tensor, float | None]:
-    """Kind, images, labels and step size of a set in files of numbers."""
+    """The kind, images, labels and learning rate of a set in files of numbers."""
     found = [_read(file) for file in files]
     if len(files) > 1:
         if not all(isinstance(part, Tensor) for part in found):
-            raise InputError("several files are images, labels and a step size apart, each one tensor.")
+            raise InputError(
+                "several files must hold one tensor each: images, labels and the learning rate, in this order."
+            )
         lr = float(found[2].flatten()[0]) if len(found) > 2 else None
         return "files", found[0], found[1], lr
     (held,) = found
@@ -149,7 +152,7 @@ def _tensors(files: Sequence[Path], how: Import) -> tuple[str, Tensor, Tensor, f
         sets = held["data"]
         if not isinstance(sets, list) or not -len(sets) <= how.which < len(sets):
             count = len(sets) if isinstance(sets, list) else 0
-            raise InputError(f"{files[0]} holds {count} sets; which is {how.which}.")
+            raise InputError(f"{files[0]} holds {count} sets, but which is {how.which}. Give another --which.")
         return "experiments", *_pair(sets[how.which], files[0]), None
     if isinstance(held, dict) and {"images", "labels"} <= set(held):
         return "named", *_pair([held["images"], held["labels"]], files[0]), None
@@ -159,11 +162,11 @@ def _tensors(files: Sequence[Path], how: Import) -> tuple[str, Tensor, Tensor, f
 def _pair(held: Any, file: Path) -> tuple[Tensor, Tensor]:
     if isinstance(held, (list, tuple)) and len(held) == 2 and all(isinstance(part, Tensor) for part in held):
         return held[0], held[1]
-    raise InputError(f"{file} holds a {type(held).__name__}, not images and labels; give the labels' file as well.")
+    raise InputError(f"{file} holds a {type(held).__name__}, not images and labels. Also give the file of the labels.")
 
 
 def _read(file: Path) -> Any:
-    """What a file holds: tensors, and lists, dictionaries and numbers around them."""
+    """The contents of a file: tensors in lists and dictionaries, and numbers."""
     if file.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -177,28 +180,28 @@ def _read(file: Path) -> Any:
             with np.load(file, allow_pickle=False) as arrays:
                 return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
         except (ValueError, OSError, TypeError) as error:
-            raise InputError(f"{file} holds no plain arrays ({str(error).splitlines()[0]}).") from None
+            raise InputError(f"{file} does not hold plain arrays ({str(error).splitlines()[0]}).") from None
     try:
-        # The scripts of DC and DM keep accuracies beside their images, as numpy's own numbers.
+        # The scripts of DC and DM store accuracies beside their images, as numbers of numpy.
         with torch.serialization.safe_globals(_numpy_numbers()), warnings.catch_warnings(action="ignore"):
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise InputError(
-            f"{file} holds more than tensors and numbers, which could run code when read; it was not read."
+            f"{file} was not read, because it holds more than tensors and numbers and could run code when read."
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError) as error:
         raise InputError(f"{file} cannot be read ({str(error).splitlines()[0]}).") from None
 
 
 def _numpy_numbers() -> list[Any]:
-    """Numpy's own numbers under their new name and their old one."""
+    """Number types of numpy, under their new and their old name."""
     make = np.float64(0).__reduce__()[0]
     kinds = [np.dtypes.Float64DType, np.dtypes.Float32DType, np.dtypes.Int64DType]
     return [make, (make, "numpy.core.multiarray.scalar"), np.dtype, *kinds]
 
 
 def _pictures(folder: Path, source: ImageSource) -> tuple[str, Tensor, Tensor, float | None]:
-    """A folder of pictures per class: matched to the classes by name, or by order where the names are others."""
+    """Read a folder of pictures per class. Folders match classes by name, or by order if the names differ."""
     side = source.shape[1] if source.shape[1] == source.shape[2] else None
     _, train, _, classes = read(folder, Form(size=side))
     if len(classes) != len(source.classes):
@@ -214,7 +217,7 @@ def _pictures(folder: Path, source: ImageSource) -> tuple[str, Tensor, Tensor, f
 
 
 def _whitened(source: ImageSource, how: Import) -> ImageSource:
-    """The source with the transform that the authors trained under."""
+    """The source with the transform that the authors used."""
     if how.whitened == "no":
         return source
     if how.whitened == "raw":
@@ -225,13 +228,13 @@ def _whitened(source: ImageSource, how: Import) -> ImageSource:
 
 def _check(images: Tensor, source: ImageSource) -> None:
     if images.ndim != 4 or tuple(images.shape[1:]) != source.shape:
-        raise InputError(f"the images have shape {tuple(images.shape)}, but those of {source.name} are {source.shape}.")
+        raise InputError(f"images have shape {tuple(images.shape)}, but those of {source.name} have {source.shape}.")
     if images.dtype != torch.uint8 and not images.isfinite().all():
         raise InputError("the images have values that are not finite (NaN or infinite).")
 
 
 def _labels(labels: Tensor, images: int, source: ImageSource, how: Import) -> Tensor:
-    """Class numbers as integers, or probabilities."""
+    """Labels as integer class numbers or as probabilities."""
     classes = len(source.classes)
     if labels.ndim == 2 and labels.shape == (images, classes) and classes > 1:
         rows = labels.detach().float()
@@ -242,7 +245,8 @@ def _labels(labels: Tensor, images: int, source: ImageSource, how: Import) -> Te
         raise InputError(f"there are {images} images but labels of shape {tuple(labels.shape)}.")
     numbers = labels.detach().flatten().long()
     if not torch.equal(numbers.to(labels.dtype), labels.detach().flatten()):
-        raise InputError("labels are neither class numbers nor one row of numbers per class.")
+        raise InputError("labels are neither class numbers nor rows with a number for each class.")
     if int(numbers.min()) < 0 or int(numbers.max()) >= classes:
-        raise InputError(f"labels run from {int(numbers.min())} to {int(numbers.max())}; {source.name} has {classes}.")
+        low, high = int(numbers.min()), int(numbers.max())
+        raise InputError(f"labels run from {low} to {high}, but {source.name} has {classes} classes.")
     return numbers

@@ -1,4 +1,4 @@
-"""A picture of a labelled image set: one row per class, its name on the left."""
+"""A picture of a labelled image set: one row per class, with the class name on the left."""
 
 import io
 
@@ -13,9 +13,9 @@ def preview(pixels: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) ->
     """A PNG of up to 20 classes by 10 images.
 
     Args:
-        pixels: `[image, height, width, channel]`, uint8.
-        labels: `[image]`, class numbers.
-        classes: Their names.
+        pixels: Images as uint8, `[image, height, width, channel]`.
+        labels: Class numbers, `[image]`.
+        classes: The names of the classes.
     """
     cell = max(CELL, min(pixels.shape[1:3])) if min(pixels.shape[1:3]) <= 128 else 128
     font = ImageFont.load_default(size=15)

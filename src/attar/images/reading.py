@@ -1,4 +1,4 @@
-"""How labelled images are read: settings, and what is told of a source."""
+"""Reading labelled images: the settings, and the description of a source."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,36 +12,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading(tasks.Reading):
-    """How pictures are read."""
+    """Settings of reading pictures."""
 
     size: Annotated[int, Range(1)] | None = None
-    """Side in pixels to which the middle square of every picture is scaled; as they are unless given."""
+    """Side, in pixels, to which the central square of every picture is scaled. Default: pictures are not scaled."""
     memory: Annotated[float, Range(0)] = 4.0
-    """Budget in GB for decoded pixels; a larger set stays on disk and is decoded batch by batch."""
+    """Memory budget for decoded pixels, in GB. A larger set stays on disk and is decoded batch by batch."""
     image: str | None = None
-    """The column of the images, in parquet files and data sets of the hub; image, img or images unless given."""
+    """Column of the images, in parquet files and data sets of the hub. Default: image, img or images."""
     label: str | None = None
-    """The column of the labels; label, labels or fine_label unless given."""
+    """Column of the labels. Default: label, labels or fine_label."""
     statistics: str | None = None
-    """Channel statistics by name (cifar10, ...), or measured; the field's for a set of its name unless given."""
+    """Channel statistics: a name (cifar10, ...), or measured. Default: those of papers if the set's name is known,
+    otherwise measured."""
     split_seed: int = 0
-    """Draws the split of a set that came without one: a fifth for testing."""
+    """Seed of the split of a set that came without one: a fifth is for testing."""
 
     def load(self, data: Any) -> "ImageSource":
-        """The source that data stand for."""
+        """Load the source that `data` names."""
         from attar.images.sources import load
 
         return load(data, **self.to_json())
 
     def describe(self, source: "ImageSource") -> str:
-        """Classes with their images, and how they are normalised."""
+        """A description of the source: its normalisation, and its classes with their numbers of images."""
         lines = [
             str(source),
-            f"mean {source.transform.mean}, spread {source.transform.std}, fingerprint {source.fingerprint}",
+            f"mean {source.transform.mean}, standard deviation {source.transform.std}, "
+            f"fingerprint {source.fingerprint}",
         ]
         if source.streamed:
-            lines.append(f"{source.bytes / 1e9:.1f} GB once decoded: left on disk, and decoded batch by batch")
+            lines.append(f"{source.bytes / 1e9:.1f} GB when decoded: it stays on disk and is decoded batch by batch")
         tested = source.test.labels.bincount(minlength=len(source.classes)).tolist()
         for name, rows, test_images in zip(source.classes, source.rows_of, tested, strict=True):
-            lines.append(f"  {name:<24} {len(rows):,} training images, {test_images:,} to test on")
+            lines.append(f"  {name:<24} {len(rows):,} training images, {test_images:,} test images")
         return "\n".join(lines)

@@ -1,7 +1,7 @@
-"""How good a condensed set is: fresh networks trained on it and tested, once, on the real test images.
+"""The quality of a condensed set: fresh networks are trained on it and tested once on the real test images.
 
-Beside the number that the field prints stand those it is to be read with: the same set trained on without
-augmentation and with hard labels, and real images drawn at random, as many as it has and as many as fit in its bytes.
+Further scores are given beside the one that papers report: training without augmentation, training with hard labels,
+and real images drawn at random, as many as the set has and as many as fit into its bytes.
 """
 
 import dataclasses
@@ -39,17 +39,17 @@ Kind = Architecture | Factory
 
 
 def measure(sets: Sequence[CondensedImages], source: ImageSource, how: Scoring, runtime: Runtime) -> Evaluation:
-    """Fresh networks trained on condensed sets: a row for each method, a column for each kind of network.
+    """Train fresh networks on condensed sets: a row for each method, a column for each kind of network.
 
     Args:
-        sets: Condensed sets, each tested on the split that it was made with.
-        source: Where the test images come from.
-        how: The networks, how they are trained, and what is measured beside them. What stands beside a score is
-            measured unasked only where there is a single row.
+        sets: Condensed sets. Each is tested on the split that it was made with.
+        source: The source of the test images.
+        how: The networks, the protocol of training, and the further scores. Under `auto` further scores are measured
+            only if there is a single row.
         runtime: The machine and the seed.
 
     Raises:
-        InputError: Unknown network or protocol, or a set of other classes or shape than the source.
+        InputError: A network or protocol is unknown, or a set has other classes or another shape than the source.
     """
     start = time.perf_counter()
     how = dataclasses.replace(how, protocol=protocol_named(how.protocol))
@@ -83,7 +83,7 @@ def _cell(
     how: Scoring,
     runtime: Runtime,
 ) -> Cell:
-    """What one kind of network learns from the sets of a row, and what that is read with."""
+    """The scores of one kind of network on the sets of a row, with the scores to compare them with."""
     kind = network_named(network) if isinstance(network, str) else network
     name, source = network if isinstance(network, str) else _name(network), sources[0]
     began, values = time.perf_counter(), []
@@ -108,12 +108,12 @@ def _cell(
 
 def _check(sets: Sequence[CondensedImages], source: ImageSource) -> None:
     if not sets:
-        raise InputError("there is no condensed set to evaluate.")
+        raise InputError("there is no condensed set to evaluate; give one or more.")
     for small in sets:
         if small.classes != source.classes or small.shape != source.shape:
             raise InputError(
-                f"the condensed set has {len(small.classes)} classes of {small.shape}, "
-                f"but {source.name} has {len(source.classes)} of {source.shape}; give the data it was condensed from."
+                f"the condensed set has {len(small.classes)} classes of {small.shape}, but "
+                f"{source.name} has {len(source.classes)} of {source.shape}. Give the data it was condensed from."
             )
 
 
@@ -127,9 +127,9 @@ def train_and_test(
     *,
     title: str = "",
 ) -> list[float]:
-    """Test accuracies, in per cent, of fresh networks trained on a condensed set, or each on a set of its own.
+    """Test accuracies, in per cent, of fresh networks trained on one condensed set, or each on its own set.
 
-    Several processes share the networks. Where there is a title, a line shows how far they are, and each is told.
+    Several processes share the networks. If there is a title, a line shows the progress, and each accuracy is printed.
     """
     first = small(0) if callable(small) else small
     if first.lr is not None:
@@ -157,16 +157,16 @@ def measure_beside(
     seconds: float,
     runtime: Runtime,
 ) -> tuple[Beside, ...]:
-    """What a score is read with. Under `auto`, not when it would take more than ten minutes.
+    """Measure the scores to compare a score with. Under `auto` they are skipped if they take more than ten minutes.
 
     Args:
         small: The condensed set.
-        source: Where test images and random images come from.
+        source: The source of test images and random images.
         kind: The network.
-        protocol: How it is trained.
-        repeats: Networks; random selection takes another set for each.
-        when: Whether to.
-        seconds: How long the score itself took.
+        protocol: The protocol of training.
+        repeats: The number of networks. Random selection draws another set for each.
+        when: Whether to measure them.
+        seconds: The time that the score itself took, in seconds.
         runtime: The machine and the seed.
     """
     if when == "skip":
@@ -176,8 +176,8 @@ def measure_beside(
     estimate = seconds * (len(ways) - 1 + factor)
     if when == "auto" and runtime.processes.any(estimate > LONG):
         runtime.say(
-            f"nothing measured beside it: {', '.join(way[0] for way in ways)} would take about {estimate / 60:.0f} "
-            "minutes here; ask with --beside run."
+            f"further scores are not measured: {', '.join(way[0] for way in ways)} would take about "
+            f"{estimate / 60:.0f} minutes here. Measure them with --beside run."
         )
         return ()
     found = []
@@ -192,15 +192,15 @@ def measure_beside(
 def _ways(
     small: CondensedImages, source: ImageSource, protocol: Protocol, runtime: Runtime
 ) -> list[tuple[str, CondensedImages | Callable[[int], CondensedImages], Protocol]]:
-    """Labels, images and protocols of everything that stands beside a score."""
+    """The labels, images and protocols of the scores to compare a score with."""
     ways: list[tuple[str, CondensedImages | Callable[[int], CondensedImages], Protocol]] = []
     stored = dataclasses.replace(protocol, name=f"{protocol.name}, stored labels", target="label")
     others = protocol
-    if protocol.target == "stored":  # they belong to these very images; of others their teacher is asked, if it is here
+    if protocol.target == "stored":  # stored labels are of these images only; others need the teacher
         asked = small.soft is not None and small.teacher is not None and small.soft.are_of(small.teacher)
         others = dataclasses.replace(protocol, target="teacher") if asked else stored
         if asked:
-            ways.append(("with its teacher asked anew", dataclasses.replace(small, soft=None), others))
+            ways.append(("with new answers of its teacher", dataclasses.replace(small, soft=None), others))
     if protocol.augmented and protocol.target != "stored":
         bare = dataclasses.replace(protocol, name=f"{protocol.name}, not augmented", augmented=False, mix="none")
         ways.append(("without augmentation", small, bare))
@@ -216,14 +216,14 @@ def _ways(
 
 
 def _real_images_per_image(small: CondensedImages, source: ImageSource) -> float:
-    """How many real images, in 8 bits and with their class, fit into the bytes of one condensed image."""
+    """The number of real 8-bit images with their class that fit into the bytes of one condensed image."""
     return small.bytes / len(small.labels) / (math.prod(source.shape) + 8)
 
 
 def _random(
     small: CondensedImages, source: ImageSource, factor: float, runtime: Runtime
 ) -> Callable[[int], CondensedImages]:
-    """Real images drawn at random for each repeat: by class as many as the set has, times a factor."""
+    """A function that draws random real images for each repeat: per class as many as the set has, times a factor."""
     have = torch.bincount(small.hard_labels, minlength=len(small.classes)).tolist()
     counts = tuple(max(1, int(factor * count)) for count in have)
 
@@ -242,7 +242,7 @@ def _random(
 def full_score(source: ImageSource, kind: Kind, repeats: int, ceiling: When, runtime: Runtime) -> Score | None:
     """The score of all the data: up to three networks, from the cache or trained now.
 
-    Under `auto` a training of more than ten minutes in all is not started: what it would take is said instead.
+    Under `auto` training of more than ten minutes in all is not started. The estimated time is printed instead.
     """
     if ceiling == "skip":
         return None
@@ -252,7 +252,7 @@ def full_score(source: ImageSource, kind: Kind, repeats: int, ceiling: When, run
     mine = processes.share(repeats)
     if build is not None:
         if ceiling != "run":
-            runtime.say("no ceiling for a network of your own: train it on all the data with --ceiling run.")
+            runtime.say("the ceiling of your own network is not measured. Train it on all the data with --ceiling run.")
             return None
         networks = trainings(method, source, runtime, repeats=mine, build=build)
         return Score.of(processes.collect([accuracy(n, source.test, source.transform, runtime) for n in networks]))

@@ -1,4 +1,4 @@
-"""How condensed sets of images are measured: settings that Python and the command share."""
+"""Measuring condensed sets of images: settings that Python and the command share."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,18 +13,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring(tasks.ByNetworks):
-    """Which networks are trained on a condensed set, and how."""
+    """Settings of the networks that are trained on a condensed set."""
 
     networks: tuple[Annotated[Any, Words()], ...] = ("convnet",)
     """Kinds of networks, such as convnet, resnet18, convnet:norm=batch,width=64, transformers:FOLDER."""
     protocol: Annotated[Any, Words()] = "field"
-    """How they are trained: field (1,000 epochs), quick (100), datadam, dc; on a teacher's answers rded and hello, on
-    stored ones sre2l."""
+    """Protocol of training: field (1,000 epochs), quick (100), datadam or dc. rded and hello train on a teacher's
+    answers, sre2l on stored ones."""
     beside: Literal["auto", "run", "skip"] = "auto"
-    """What a score is read with (no augmentation, hard labels, random images): auto as for the ceiling."""
+    """What a score is read with: scores without augmentation, with hard labels, and of random images. auto measures
+    them for a single row, if this takes less than ten minutes."""
 
     def measure(self, artefacts: Sequence[Any], source: Any, runtime: Any) -> "Evaluation":
-        """Sets that differ in their seed alone are repeats of one row; several rows are compared in pairs."""
+        """Score the sets. Sets that differ only in their seed are repeats of one row. Rows are compared in pairs."""
         from attar.images.score import measure
 
         return measure(artefacts, source, self, runtime)

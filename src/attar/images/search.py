@@ -1,8 +1,8 @@
-"""Architecture search with a condensed set as proxy: does training on it rank networks as all the data would?
+"""Architecture search with a condensed set as a proxy: does it rank networks as training on all the data does?
 
-The 720 ConvNets of DC's search space; proxies, early stopping and the measures of DM (arXiv:2110.04181), DataDAM
-(arXiv:2310.00093) and DC (arXiv:2006.05929): the accuracy of the network that the proxy holds best, and Spearman's ρ
-between validation accuracies on proxy and whole set, over the networks that the proxy ranks highest.
+The search space is DC's 720 ConvNets. Proxies, early stopping and measures are those of DM (arXiv:2110.04181), DataDAM
+(arXiv:2310.00093) and DC (arXiv:2006.05929). The measures are the accuracy of the network that the proxy ranks first,
+and Spearman's ρ between validation accuracies on proxy and whole set, over the networks that the proxy ranks highest.
 """
 
 import itertools
@@ -37,46 +37,46 @@ WHOLE, EARLY = "all the data", "early stopping"
 
 @dataclass(frozen=True, kw_only=True)
 class ArchitectureSearch(Settings):
-    """Which networks are tried, and how long each is trained."""
+    """Settings of the networks that are tried and of their training."""
 
     sampled: Annotated[int, Range(1, 720)] = 12
-    """Networks drawn from the 720."""
+    """Number of networks drawn from the 720."""
     runs: Annotated[int, Range(1)] = 1
-    """Trainings of each network, of which the mean counts."""
+    """Number of trainings of each network, whose accuracies are averaged."""
     batch: Annotated[int, Range(1)] = 250
-    """Images per step."""
+    """Batch size, in images."""
     proxy_epochs: Annotated[int, Range(1)] = 60
-    """Epochs on a proxy; early stopping takes as many steps on all the data."""
+    """Number of epochs on a proxy. Early stopping takes the same number of steps on all the data."""
     whole_epochs: Annotated[int, Range(1)] = 20
-    """Epochs on all the data."""
+    """Number of epochs on all the data."""
 
     @classmethod
     def paper(cls) -> Self:
-        """DM's and DataDAM's scale: all 720, five runs, 100 epochs on all of CIFAR-10, 50 images per class."""
+        """The settings of DM and DataDAM: 720 networks, five runs, 100 epochs on CIFAR-10, 50 images per class."""
         return cls(sampled=720, runs=5, proxy_epochs=200, whole_epochs=100)
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What one way of training thinks of every network."""
+    """The accuracies of every network under one way of training."""
 
     way: str
     validation: tuple[float, ...]
     """Mean accuracy on held-out training images, in per cent, by network."""
     test: tuple[float, ...]
-    """The same on test images; reported, never chosen by."""
+    """Mean accuracy on test images, in per cent, by network. It is reported and not used for choices."""
     seconds: float
     images: int
-    """Images that have to be stored."""
+    """Number of images that have to be stored."""
 
     def best(self, whole: "Judgement") -> float:
-        """Test accuracy, trained on all the data, of the network that this way holds best."""
+        """The test accuracy of the network that this way ranks first, trained on all the data."""
         return whole.test[max(range(len(self.validation)), key=self.validation.__getitem__)]
 
     def correlation(self, whole: "Judgement", share: float = 1.0, count: int | None = None) -> float | None:
-        """Spearman's ρ with all the data, over the top share (or number) of networks by this way's ranking.
+        """Spearman's ρ with all the data, over the top share (or number) of networks in this way's ranking.
 
-        None below three networks, or where one side ranks them all alike.
+        None if there are fewer than three networks, or if one side gives all of them the same accuracy.
         """
         from scipy import stats
 
@@ -89,7 +89,7 @@ class Judgement:
 
 
 def grid() -> list[Architecture]:
-    """The 720 networks."""
+    """The 720 networks of the search space."""
     return [
         Architecture(width=width, depth=depth, norm=norm, activation=activation, pooling=pooling)  # type: ignore[arg-type]
         for width, depth, norm, activation, pooling in itertools.product(WIDTHS, DEPTHS, NORMS, ACTIVATIONS, POOLINGS)
@@ -97,7 +97,7 @@ def grid() -> list[Architecture]:
 
 
 def buildable(source: ImageSource) -> list[Architecture]:
-    """Those of the 720 that images of this size leave something to see."""
+    """The networks of the 720 that are not too deep for images of this size."""
     found = []
     for architecture in grid():
         try:
@@ -111,7 +111,7 @@ def buildable(source: ImageSource) -> list[Architecture]:
 
 
 def sample(architectures: list[Architecture], count: int, seed: int) -> list[Architecture]:
-    """So many of them, in the order of the grid."""
+    """Draw `count` of the networks, in the order of the grid."""
     generator = torch.Generator().manual_seed(derived_seed(seed, "architectures"))
     chosen = torch.randperm(len(architectures), generator=generator)[:count].sort().values
     return [architectures[place] for place in chosen.tolist()]
@@ -127,16 +127,16 @@ def search(
     engine: Engine | None = None,
     say: Callable[[str], None] | None = None,
 ) -> list[Judgement]:
-    """Judge networks by every proxy, by early stopping and by all the data.
+    """Measure networks by every proxy, by early stopping and by all the data.
 
     Args:
-        proxies: By name, what makes a condensed set of the training data, of which a tenth has been held out.
+        proxies: Functions, by name, that condense the training data, of which a tenth has been held out.
         source: All the data.
-        settings: How.
-        seed: Draws the networks, the held-out tenth and every training.
-        out: Folder for what was measured; what is there is not measured again. None keeps it in memory.
-        engine: How to use the machine.
-        say: Told what happens.
+        settings: The networks and their training.
+        seed: The seed of the networks, the held-out tenth and every training.
+        out: Folder for measurements. Those that it holds are not repeated. None keeps them in memory.
+        engine: Settings of the machine.
+        say: Called with messages about the progress.
 
     Returns:
         The judgements of the proxies, of early stopping, and of all the data, in this order.
@@ -144,7 +144,7 @@ def search(
     fitting = buildable(source)
     architectures = sample(fitting, min(settings.sampled, len(fitting)), seed)
     if say and len(fitting) < 720:
-        say(f"{720 - len(fitting)} of the 720 networks are too deep for images of this size and are left out.")
+        say(f"{720 - len(fitting)} of the 720 networks are too deep for images of this size and are skipped.")
     rows = held_out(source, seed)
     validation = source.train.select(rows)
     rest = source.without(rows)
@@ -165,7 +165,7 @@ def search(
 
 @dataclass(frozen=True)
 class _Judge:
-    """Trains every network one way, and remembers how it did."""
+    """Trains every network in one way, and stores the accuracies."""
 
     rest: ImageSource
     validation: Split
@@ -232,7 +232,7 @@ def _protocol(name: str, epochs: int, settings: ArchitectureSearch) -> Protocol:
 
 
 def summary(judgements: list[Judgement]) -> list[dict[str, Any]]:
-    """The papers' measures of every way, as plain values."""
+    """The papers' measures of every way of training, as plain values."""
     *_, whole = judgements
     count = len(whole.validation)
     return [

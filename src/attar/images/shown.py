@@ -1,4 +1,4 @@
-"""What the report shows of a condensed image set: a strip of pictures for every class, and how they came about."""
+"""The part of the report about a condensed image set: a strip of pictures for every class, and their development."""
 
 import io
 from collections.abc import Iterator
@@ -13,18 +13,18 @@ from attar.core.errors import InputError
 from attar.images.card import per_class
 
 Condensed = Any
-"""A `CondensedImages`, which itself imports this file."""
+"""A `CondensedImages`. It is not imported here, because its file imports this one."""
 GAP = 1
-"""Pixels between pictures in a strip."""
+"""Number of pixels between pictures in a strip."""
 SNAPSHOT_CLASSES, SNAPSHOT_IMAGES = 10, 5
 
 
 def shown(small: Condensed, images: int) -> core.Shown:
-    """Everything to see of a set.
+    """The facts and pictures of a set.
 
     Args:
         small: The set.
-        images: Pictures of a class at most.
+        images: The largest number of pictures per class.
     """
     count, full = len(small.labels), small.origin.full_bytes
     return core.Shown(
@@ -42,8 +42,8 @@ def _facts(small: Condensed) -> Iterator[tuple[str, str]]:
     channels, height, width = small.shape
     colours = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
     yield "made from", f"{small.origin.full_images:,} images, {small.origin.full_bytes:,} bytes"
-    yield "pictures", f"{width} × {height}, {colours}, {'learned' if small.images.is_floating_point() else 'real ones'}"
-    yield "labels", "classes" if small.labels.ndim == 1 else "a probability for every class"
+    yield "pictures", f"{width} × {height}, {colours}, {'learned' if small.images.is_floating_point() else 'real'}"
+    yield "labels", "class numbers" if small.labels.ndim == 1 else "a probability for every class"
     if small.teacher is not None:
         yield "teacher", small.teacher.note(len(small.labels)).replace("`", "")
     if small.soft is not None:
@@ -63,7 +63,7 @@ def strips(small: Condensed, images: int) -> Iterator[core.Picture]:
 
 
 def snapshots(small: Condensed) -> Iterator[core.Picture]:
-    """What the set looked like after so many steps: up to five pictures of up to ten classes."""
+    """Pictures of the set at earlier steps: up to five images of up to ten classes."""
     if small.folder is None:
         return
     for step, place in sorted(_steps(small.folder / "run" / "snapshots")):
@@ -87,7 +87,7 @@ def _steps(folder: Path) -> Iterator[tuple[int, Path]]:
 
 
 def side_by_side(pixels: np.ndarray) -> bytes:
-    """`[image, height, width, channel]` as one PNG."""
+    """Images `[image, height, width, channel]` side by side as one PNG."""
     count, height, width, channels = pixels.shape
     sheet = np.zeros((height, count * (width + GAP) - GAP, 4), dtype=np.uint8)
     for place, image in enumerate(pixels):
@@ -98,7 +98,7 @@ def side_by_side(pixels: np.ndarray) -> bytes:
 
 
 def png(pixels: np.ndarray) -> bytes:
-    """`[height, width, channel]` as PNG."""
+    """An image `[height, width, channel]` as PNG."""
     sink = io.BytesIO()
     Image.fromarray(pixels).save(sink, "PNG", optimize=True)
     return sink.getvalue()

@@ -30,13 +30,13 @@ STATISTICS = {
     "tiny-imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
-"""Channel mean and spread as the field's tables use them, by data set (DM, arXiv:2110.04181, and its code)."""
+"""Channel mean and standard deviation of papers, by data set (DM, arXiv:2110.04181, and its code)."""
 
 DIGIT_SETS = ("digits", "mnist", "svhn")
-"""Sets whose images mean something else when mirrored, so that no augmentation flips them."""
+"""Names of sets whose images change their meaning when mirrored, so that no augmentation flips them."""
 
 MEASURED = 10_000
-"""Images, evenly spaced, on which the statistics of a set above the memory budget are measured."""
+"""Number of evenly spaced images on which the statistics of a set above the memory budget are measured."""
 
 
 Rows = Int[Tensor, " _row"]
@@ -52,26 +52,26 @@ class ImageSource:
     test: Split
     transform: Transform
     statistics: str = "measured"
-    """Whose channel statistics the transform uses: a name of `STATISTICS`, or "measured" on the training images (and
-    on how many, where not on all)."""
+    """Channel statistics of the transform: a name of `STATISTICS`, or "measured" on the training images (with the
+    number of images, if not all)."""
     split: str = "given"
-    """How train and test came apart: "given", or "80/20 by seed N"."""
+    """Split into training and test images: "given", or "80/20 by seed N"."""
     flips: bool = True
     """Whether a mirrored image keeps its label."""
     prepared: Tensor | None = None
-    """The training images as network input, where computing that for each batch would cost more (whitening)."""
+    """Training images as network input, if computing it for each batch would cost more (whitening)."""
     rows: tuple[Rows, Rows] | None = field(default=None, compare=False)
-    """Which images of a set that came in one piece are for training and for testing; None where the split was given, or
-    where the source is a part."""
+    """Rows of the training and test images of a set that came without a split; None if the split was given, or if the
+    source is a part of another."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Channels, height, width."""
+        """The shape of an image: channels, height, width."""
         return self.train.pixels.shape
 
     @property
     def bytes(self) -> int:
-        """Size of the training set, stored as a condensed one of real images is: 8-bit pixels, 8-byte labels."""
+        """Size of the training set in bytes, stored as a condensed set of real images: 8-bit pixels, 8-byte labels."""
         return len(self.train) * (math.prod(self.shape) + 8)
 
     @property
@@ -86,7 +86,7 @@ class ImageSource:
 
     @property
     def streamed(self) -> bool:
-        """Whether the training images are above the memory budget, and decoded each time they are drawn."""
+        """Whether the training images exceed the memory budget and are decoded each time they are drawn."""
         return not isinstance(self.train.pixels, InMemory)
 
     @property
@@ -97,19 +97,19 @@ class ImageSource:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A digest of every pixel and label, and of how they are normalised.
+        """A digest of every pixel and label and of the normalisation.
 
-        Above the memory budget it is made of the pictures as they are encoded, so that none has to be decoded for it.
-        It knows nothing of where files lie.
+        Above the memory budget it is made of the encoded pictures, so that none has to be decoded. It does not depend
+        on the location of files.
         """
         return self._digest(self.transform, self.prepared is not None)
 
     def is_of(self, fingerprint: str, transform: Transform) -> bool:
-        """Whether a fingerprint is of these very images in this very split, normalised as they are or by a transform.
+        """Whether a fingerprint belongs to these images in this split, with this normalisation or that of a transform.
 
         Args:
-            fingerprint: As an artefact's origin keeps it.
-            transform: The artefact's.
+            fingerprint: The fingerprint in an artefact's origin.
+            transform: The artefact's transform.
         """
         if fingerprint == self.fingerprint:
             return True
@@ -127,13 +127,13 @@ class ImageSource:
         return digest.hexdigest()
 
     def inputs(self, rows: Int[Tensor, " batch"], device: torch.device | str = "cpu") -> Tensor:
-        """Training images of these rows as network input, `[batch, channel, height, width]`."""
+        """The training images of these rows as network input, `[batch, channel, height, width]`."""
         if self.prepared is not None:
             return self.prepared[rows].to(device)
         return self.transform.forward(self._resident(str(device))[rows].to(device))
 
     def _resident(self, device: str) -> Pixels:
-        """The training pixels, in the device's own memory if they are in memory at all."""
+        """The training pixels, in the memory of the device if they are in memory."""
         if device == "cpu" or not isinstance(self.train.pixels, InMemory):
             return self.train.pixels
         if device not in self._copies:
@@ -145,20 +145,20 @@ class ImageSource:
         return {}
 
     def whitened(self, epsilon: float = 0.1, *, raw: bool = False) -> "ImageSource":
-        """The same source with ZCA whitening fitted on its training images, which are whitened once and kept.
+        """The same source with ZCA whitening fitted on its training images. The whitened images are kept.
 
         Args:
-            epsilon: What is added to the eigenvalues of the covariance.
-            raw: Whether pixels in [0, 1] are whitened (MTT and its descendants), instead of normalised ones (DataDAM).
+            epsilon: The number ε that is added to the eigenvalues of the covariance.
+            raw: Whether to whiten pixels in [0, 1] (MTT and its descendants) instead of normalised pixels (DataDAM).
 
         Raises:
-            InputError: They are above the memory budget.
+            InputError: The training images exceed the memory budget.
         """
         if self.streamed:
             gigabytes = 4 * len(self.train) * math.prod(self.shape) / 1e9
             raise InputError(
-                f"whitening keeps all images of {self.name} in memory ({gigabytes:.1f} GB), and they are above the "
-                "budget; raise --memory, or leave out --zca."
+                f"whitening keeps all images of {self.name} in memory ({gigabytes:.1f} GB), but they exceed the "
+                "budget. Raise --memory, or do not set --zca."
             )
         channels = self.shape[0]
         plain = Transform((0.0,) * channels, (1.0,) * channels) if raw else self.transform
@@ -168,21 +168,21 @@ class ImageSource:
         return dataclasses.replace(self, transform=transform, prepared=transform.whitening.forward(images))
 
     def without(self, rows: Int[Tensor, " row"]) -> "ImageSource":
-        """The same source with these training rows held out."""
+        """The same source without these training rows."""
         keep = torch.ones(len(self.train), dtype=torch.bool)
         keep[rows] = False
         return self.subset(torch.nonzero(keep).flatten())
 
     def subset(self, rows: Int[Tensor, " row"]) -> "ImageSource":
-        """The same source with only these training rows, test set and statistics as they were."""
+        """The same source with only these training rows. The test set and the statistics do not change."""
         prepared = self.prepared[rows] if self.prepared is not None else None
         return dataclasses.replace(self, train=self.train.select(rows), prepared=prepared, rows=None)
 
     def with_classes(self, labels: Sequence[int]) -> "ImageSource":
-        """The same source with only these classes, numbered in this order; its normalisation stays that of the whole.
+        """The same source with only these classes, numbered in this order. The normalisation does not change.
 
         Raises:
-            InputError: No class, one that it does not have, or the same one twice.
+            InputError: No class is given, a class does not exist, or a class is given twice.
         """
         _check_labels(labels, self)
         numbers = torch.full((len(self.classes),), -1)
@@ -200,13 +200,13 @@ class ImageSource:
         )
 
     def at(self, split_seed: int) -> "ImageSource":
-        """The same images, split 80/20 by another seed, and normalised by the statistics of what is then for training.
+        """The same images, split 80/20 by another seed. Measured statistics are those of the new training images.
 
         Raises:
-            InputError: They came with a split of their own, or are a part of a source.
+            InputError: The images came with a split, or are a part of a source.
         """
         if self.rows is None:
-            raise InputError(f"{self.name} was not split by a seed, so it cannot be split by another.")
+            raise InputError(f"{self.name} was not split by a seed, so it cannot be split by another seed.")
         order = torch.cat(self.rows).argsort()
         whole = Split(joined(self.train.pixels, self.test.pixels, order), _cat(self.train, self.test)[order])
         train, test, rows = _split(whole, split_seed)
@@ -256,18 +256,18 @@ def load(
             to, a data set of the Hugging Face hub (`"user/name"`, or `"user/name:configuration"`), a
             `datasets.Dataset` or `DatasetDict`, or arrays: `(images, labels)` or
             `((images, labels), (test_images, test_labels))`.
-        size: Side in pixels to which the middle square of every picture is scaled.
-        memory: Budget in GB for decoded pixels; a larger set is left on disk and decoded batch by batch. (Of parquet
-            files above it the images are copied, still encoded, to the cache folder.)
-        split_seed: Draws the stratified 80/20 split of a set that has no test images.
-        statistics: A name of `STATISTICS`, or "measured". By default the field's for a set of the field's name
-            and number of channels, measured on the training images otherwise.
-        image: The column of the images, in parquet files and data sets; image, img or images unless given.
-        label: The column of the labels; label, labels or fine_label unless given.
+        size: Side, in pixels, to which the central square of every picture is scaled.
+        memory: Memory budget for decoded pixels, in GB. A larger set stays on disk and is decoded batch by batch. (The
+            encoded images of larger parquet files are copied to the cache folder.)
+        split_seed: Seed of the stratified 80/20 split of a set that has no test images.
+        statistics: A name of `STATISTICS`, or "measured". Default: those of papers if the set has a known name and
+            number of channels, otherwise measured on the training images.
+        image: The column of the images, in parquet files and data sets. Default: image, img or images.
+        label: The column of the labels. Default: label, labels or fine_label.
 
     Raises:
-        InputError: Unknown data, undecodable or unequal images, labels that are missing or neither integers nor
-            names, one class.
+        InputError: The data are unknown, an image cannot be decoded, images differ in size, labels are missing or are
+            neither integers nor names, or there is only one class.
     """
     if isinstance(data, ImageSource):
         return data
@@ -288,14 +288,14 @@ def load(
 
 
 def _normalisation(name: str, pixels: Pixels, asked: str | None) -> tuple[Transform, str]:
-    """The statistics asked for, the field's for this name, or measured ones; and whose they are."""
+    """The given statistics, those of papers for this name, or measured ones; with the name of the statistics."""
     whose = asked or (name if name in STATISTICS else "measured")
     if whose != "measured":
         mean, std = STATISTICS[whose]
         if len(mean) == pixels.shape[0]:
             return Transform(mean, std), whose
         if asked:
-            raise InputError(f"the {asked} statistics do not fit images of {pixels.shape[0]} channels.")
+            raise InputError(f"statistics is {asked}, which does not fit images with {pixels.shape[0]} channels.")
     rows = torch.arange(len(pixels))
     if isinstance(pixels, InMemory) or len(rows) <= MEASURED:
         return _measured(pixels, rows), "measured"
@@ -303,14 +303,14 @@ def _normalisation(name: str, pixels: Pixels, asked: str | None) -> tuple[Transf
 
 
 def held_out(source: ImageSource, seed: int, share: float = 0.1) -> Int[Tensor, " row"]:
-    """A stratified share of the training rows, on which anything that is chosen is chosen."""
+    """A stratified share of the training rows, to be held out for choices."""
     generator = torch.Generator().manual_seed(derived_seed(seed, "held out"))
     counts = tuple(round(share * len(rows)) for rows in source.rows_of)
     return draw_rows(source.rows_of, counts, generator).sort().values
 
 
 def _split(whole: Split, seed: int) -> tuple[Split, Split, tuple[Rows, Rows]]:
-    """Stratified 80/20, with a test image at least of every class that has two; and which rows are in which part."""
+    """The stratified 80/20 split, with at least one test image of every class that has two images, and its rows."""
     generator = torch.Generator().manual_seed(derived_seed(seed, "split"))
     testing = torch.zeros(len(whole), dtype=torch.bool)
     for rows in rows_by_class(whole.labels, whole.labels.unique().tolist()):
@@ -324,26 +324,26 @@ def _cat(train: Split, test: Split) -> Int[Tensor, " image"]:
 
 
 def _check_labels(labels: Sequence[int], source: ImageSource) -> None:
-    """Refuse what is no choice of a source's classes."""
+    """Raise an `InputError` if labels are not a choice of a source's classes."""
     if not labels:
-        raise InputError(f"none of the classes of {source.name} was asked for; give one or more.")
+        raise InputError(f"no class of {source.name} is given; give one or more.")
     for place, label in enumerate(labels):
         if not 0 <= label < len(source.classes):
             raise InputError(f"{source.name} has no class {label}; give numbers from 0 to {len(source.classes) - 1}.")
         if label in labels[:place]:
-            raise InputError(f"class {label} ({source.classes[label]}) is asked for twice; give each class once.")
+            raise InputError(f"class {label} ({source.classes[label]}) is given twice; give each class once.")
 
 
 def _check_classes(name: str, train: Split, classes: tuple[str, ...]) -> None:
     counts = torch.bincount(train.labels, minlength=len(classes))
     if len(classes) < 2 or int((counts > 0).sum()) < 2:
-        raise InputError(f"{name} has one class only; condensing a labelled set needs two or more.")
+        raise InputError(f"{name} has only one class; condensing needs two or more.")
     if int(counts.min()) == 0:
         raise InputError(f"class {classes[int(counts.argmin())]!r} of {name} has no training images.")
 
 
 def _measured(pixels: Pixels, rows: Int[Tensor, " row"]) -> Transform:
-    """Channel mean and spread of these pixels, in [0, 1], rounded as the field prints them."""
+    """Channel mean and standard deviation of these pixels, in [0, 1], rounded to four digits as in papers."""
     count, total, square = 0, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     for part in portions(rows, pixels.shape):
         batch = pixels[part]

@@ -1,7 +1,8 @@
-"""Which split of its data an artefact is tested on: the one that it was made with, and no other.
+"""The split on which an artefact is tested: always the one that it was made with.
 
-Data that came without test images are split by a seed. Whoever is tested on another split than he was trained on is
-tested on his own training images, so the split is recognised by its fingerprint, and found again where it can be.
+Data that came without test images are split by a seed. A network that is tested on another split than that of its
+training is tested on its own training images. The split is therefore recognised by its fingerprint, and found again if
+possible.
 """
 
 from typing import Any
@@ -14,15 +15,15 @@ BY_SEED = "80/20 by seed"
 
 
 def own_split(made: Any, source: ImageSource, runtime: Runtime) -> ImageSource:
-    """The source in the split that something was made with.
+    """The source in the split that an artefact was made with.
 
     Args:
         made: A condensed set or a student, with an origin and a transform.
-        source: The data that it is to be tested on.
-        runtime: Told where the data are others.
+        source: The data to test on.
+        runtime: The runtime, whose `say` is called if the data are others.
 
     Raises:
-        InputError: The split of these data is another one, and cannot be found again.
+        InputError: The data have another split, and that of the artefact cannot be found.
     """
     origin = made.origin
     if source.is_of(origin.fingerprint, made.transform):
@@ -35,21 +36,20 @@ def own_split(made: Any, source: ImageSource, runtime: Runtime) -> ImageSource:
                 return other
         if _split_of(origin).startswith(BY_SEED) or not _split_of(origin):
             raise InputError(
-                f"{source.name} is split {source.split}, but what {origin.method} made comes from another split or "
-                "other images, so that test images may have been trained on; give the data as they were then, with "
-                "--split-seed."
+                f"{source.name} is split {source.split}, but {origin.method} was made from another split or other "
+                "images, so it may have been trained on test images. Give the original data and --split-seed."
             )
-    runtime.say(f"note: {source.name} is not, pixel for pixel, the data that {origin.method} was given.")
+    runtime.say(f"note: the pixels of {source.name} differ from those that {origin.method} was made from.")
     return source
 
 
 def _split_of(origin: Any) -> str:
-    """How the data were split; students do not tell."""
+    """The split of the data in words. The origin of a student does not have it."""
     return str(getattr(origin, "split", ""))
 
 
 def _seeds(made: Any) -> list[int]:
-    """The seeds that may have drawn the split: the one that is told, that of the run in older artefacts, and 0."""
+    """The possible seeds of the split: the recorded one, that of the run in older artefacts, and 0."""
     told = _split_of(made.origin).removeprefix(BY_SEED).strip()
     asked = ((made.origin.call or {}).get("reading") or {}).get("split_seed")
     known = [int(told)] if told.isdigit() else []

@@ -1,4 +1,4 @@
-"""What stands beside methods of images that are no condensing: labels, experts, and sets that others have released."""
+"""Tasks of images other than condensing: storing labels, training experts, and importing released sets."""
 
 import shlex
 from dataclasses import dataclass, replace
@@ -11,12 +11,12 @@ from attar.core.settings import Hidden, Range, Words
 
 @dataclass(frozen=True, kw_only=True)
 class Label(tasks.Task):
-    """Whose answers are stored, where neither the set nor the method brings a teacher."""
+    """Settings of the teacher that is trained if neither the set nor the method has one."""
 
     data: Annotated[Any, Words()] = None
-    """What a teacher is trained on where neither the set nor --teacher brings one."""
+    """Data to train a teacher on, if neither the set nor --teacher has one."""
     network: Annotated[Any, Words()] = "convnet:norm=batch"
-    """The network, by words, that such a teacher is."""
+    """The network, by words, that is then trained as the teacher."""
 
     title = "storing labels"
     usual = "attar.images.labels.stored:StoreLabels"
@@ -28,7 +28,7 @@ class Label(tasks.Task):
         return data if isinstance(data, CondensedImages) else CondensedImages.load(data)
 
     def prepare(self, source: Any, method: Any, runtime: Any) -> tuple[Any, Any]:
-        """The set with a teacher, which is trained where there is none."""
+        """The set and the method. A teacher is trained and added to the set if neither has one."""
         if source.teacher is not None or method.teacher is not None or self.data is None:
             return source, method
         from attar.images.networks.architecture import parse
@@ -40,22 +40,22 @@ class Label(tasks.Task):
         return replace(source, teacher=trained(load(self.data), network, runtime, PROTOCOLS["ceiling"])), method
 
     def folder(self, source: Any, out: Path | None) -> Path | None:
-        """Beside the set."""
+        """The folder of labels inside the set's folder."""
         from attar.images.labels.stored import LABELS
 
         return source.folder and source.folder / LABELS
 
     def told(self, made: Any, folder: Path | None, data: str = "") -> list[str]:
-        """How heavy the labels are, and how they are learned from."""
+        """The size of the labels, and the command that trains on them."""
         soft, rest = made.soft, made.bytes - made.soft.bytes
         return [
-            f"{folder}: labels of {soft.epochs} epochs, {soft.bytes:,} bytes, {soft.bytes_per_label:,} each; "
-            f"all else {rest:,} bytes",
+            f"{folder}: labels of {soft.epochs} epochs, {soft.bytes:,} bytes, {soft.bytes_per_label:,} per label; "
+            f"the rest of the set {rest:,} bytes",
             f"score:   {shlex.join(['attar', 'evaluate', str(folder), '--protocol', 'sre2l'])}",
         ]
 
     def open(self, folder: Path, kind: Any) -> Any:
-        """The set with its labels, which its card now tells of."""
+        """Open the set with its labels, and add them to its card."""
         labelled = kind.load(folder.parent)
         labelled.write_card(folder.parent)
         return labelled
@@ -63,17 +63,18 @@ class Label(tasks.Task):
 
 @dataclass(frozen=True, kw_only=True)
 class Import(tasks.Task):
-    """Which files hold a released set."""
+    """The files of a released set."""
 
     files: Annotated[tuple[Path, ...], Hidden()] = ()
-    """One .pt, .npz or .safetensors, or images, labels and step size apart, or a folder of pictures."""
+    """Files of the set: one .pt, .npz or .safetensors; three with images, labels and learning rate; or a folder of
+    pictures."""
 
     title = "importing"
     usual = "attar.images.importing:Import"
     positional = "files"
 
     def prepare(self, source: Any, method: Any, runtime: Any) -> tuple[Any, Any]:
-        """The files and the data that they stand for."""
+        """The files with the data that they were condensed from, and the method."""
         from attar.images.importing import Released
 
         return Released(source, self.files), method
@@ -81,30 +82,30 @@ class Import(tasks.Task):
 
 @dataclass(frozen=True, kw_only=True)
 class Train(tasks.Task):
-    """Which network experts are, and what they see."""
+    """Settings of the experts' network and of its input."""
 
     network: Annotated[Any, Words()] = "convnet"
-    """The network, by words."""
+    """The network, by words, of the experts."""
     augmentation: str | None = None
-    """DSA operations joined by underscores, or none; the field's six (five for digits) unless given."""
+    """DSA operations joined by underscores, or none. Default: the usual six (five for digits)."""
     zca: bool = False
     """Whether images are ZCA-whitened, as methods with --zca need it."""
     workers: Annotated[int, Range(1)] = 1
-    """How many are trained at once on this machine, by Ray, on one core each."""
+    """Number of experts that Ray trains at once on this machine, with one core each."""
     address: str | None = None
-    """A Ray cluster to train them on."""
+    """Address of a Ray cluster to train experts on."""
 
     def place(self, usual: Path) -> Path | None:
-        """The cache, in which every method finds them."""
+        """None: experts are stored in the cache, where every method finds them."""
         return None
 
     def told(self, made: Any, folder: Path | None, data: str = "") -> list[str]:
-        """Where the experts lie, and how smooth their trajectories are."""
+        """The folder of the experts, and the smoothness of their trajectories."""
         where = made.files[0].path.parents[1]
         return [f"{where}: {len(made)} experts of {made.epochs} epochs", made.smoothness()]
 
     def run(self, method: Any, source: Any, runtime: Any, *, kind: Any, out: Path | None) -> Any:
-        """Each group of experts is a run of its own, below one folder that serves every method."""
+        """Train the experts. Each group is a separate run below one folder that every method uses."""
         from attar.images.experts import open_experts
         from attar.images.networks.architecture import parse
         from attar.images.views.augment import default_strategy

@@ -1,9 +1,9 @@
-"""Kernel velocity: how fast a network's tangent kernel turns while it trains on a condensed set.
+"""Kernel velocity: the speed at which a network's tangent kernel changes while it trains on a condensed set.
 
-With J_t the derivative of a network's answers to some probe images in its parameters, K_t = J_t J_tᵀ is its empirical
-tangent kernel, S(t, t') = 1 - tr(K_t K_t'ᵀ) / (‖K_t‖ ‖K_t'‖) the distance of two kernels, and v(t) = S(t, t + Δt) / Δt
-the velocity. Fort et al., Deep Learning versus Kernel Learning, NeurIPS 2020, arXiv:2010.15110. DCC's paper uses a
-kernel velocity to tell how its loss trains; that it is this one could not be verified.
+J_t is the derivative of a network's logits for some probe images with respect to its parameters. K_t = J_t J_tᵀ is the
+empirical tangent kernel, S(t, t') = 1 - tr(K_t K_t'ᵀ) / (‖K_t‖ ‖K_t'‖) the distance of two kernels, and
+v(t) = S(t, t + Δt) / Δt the velocity. Fort et al., Deep Learning versus Kernel Learning, NeurIPS 2020,
+arXiv:2010.15110. DCC's paper uses a kernel velocity to describe its loss. We could not verify that it is this one.
 """
 
 from collections.abc import Sequence
@@ -26,11 +26,11 @@ from attar.images.training import TrainNetwork
 
 Kernel = Float[Tensor, "answer answer"]
 PROBES = 50
-"""Images of the test set in whose answers the kernel is taken."""
+"""Number of test images on which the kernel is computed."""
 
 
 def tangent_kernel(flat: FlatNetwork, vector: Vector, probes: Images) -> Kernel:
-    """K = J Jᵀ, over all logits of all probe images."""
+    """The tangent kernel K = J Jᵀ over all logits of all probe images."""
 
     def answers(vector: Vector, image: Tensor) -> Tensor:
         return flat.logits(vector, image.unsqueeze(0)).squeeze(0)
@@ -40,7 +40,7 @@ def tangent_kernel(flat: FlatNetwork, vector: Vector, probes: Images) -> Kernel:
 
 
 def kernel_distance(first: Kernel, second: Kernel) -> Float[Tensor, ""]:
-    """S = 1 - tr(K K'ᵀ) / (‖K‖ ‖K'‖): 0 for kernels that differ in scale only."""
+    """The distance S = 1 - tr(K K'ᵀ) / (‖K‖ ‖K'‖), which is 0 for kernels that differ only in scale."""
     return 1 - (first * second).sum() / (first.norm() * second.norm())
 
 
@@ -54,19 +54,19 @@ def kernel_velocity(
     *,
     probes: int = PROBES,
 ) -> list[float]:
-    """The velocity at each of some epochs of training on a condensed set: how far the kernel is from the next one's.
+    """The kernel velocity at some epochs of training on a condensed set: the distance to the next epoch's kernel.
 
     Args:
         small: The condensed set.
-        source: Where the probe images come from: test images drawn at random.
+        source: The source of the probe images, which are test images drawn at random.
         architecture: The network, without batch norm.
-        protocol: How it is trained; only as far as the epochs go.
-        epochs: When to look, rising.
+        protocol: The protocol of training, which stops after the last of the epochs.
+        epochs: The epochs, in rising order.
         runtime: The machine and the seed.
-        probes: How many images.
+        probes: The number of probe images.
 
     Raises:
-        InputError: Batch norm, whose statistics are no parameters.
+        InputError: The network has batch norm, whose statistics are not parameters.
     """
     generator = torch.Generator().manual_seed(derived_seed(runtime.seed, "probes"))
     rows = torch.randperm(len(source.test), generator=generator)[:probes]
@@ -76,7 +76,7 @@ def kernel_velocity(
     method = method.resolve(small)
     state = method.build(small, runtime)
     if mixes_images(state.network):
-        raise InputError("a tangent kernel is of parameters, and batch norm's statistics are none; use another norm.")
+        raise InputError("a tangent kernel covers parameters, but batch norm also has statistics. Use another norm.")
     kernels: dict[int, Kernel] = {}
     wanted = {epoch + after for epoch in epochs for after in (0, 1)}
     for epoch in range(last + 1):
@@ -89,7 +89,7 @@ def kernel_velocity(
 
 
 def _kernel_now(network: torch.nn.Module, images: Images) -> Kernel:
-    """The kernel of a network in training, which goes on as it was."""
+    """The kernel of a network during training, which then continues unchanged."""
     flat = FlatNetwork(network)
     kernel = tangent_kernel(flat, flat.vector(), images)
     network.requires_grad_(True)

@@ -331,7 +331,7 @@ def test_a_classifier_of_transformers_is_a_teacher(resnet_folder, shapes, digits
     small = attar.condense(digits, sre2l(**settings), engine=ENGINE)
     assert small.images.shape == (10, 1, 8, 8)
     assert small.teacher is None
-    with pytest.raises(InputError, match="tells 10 classes apart, but the data have 3"):
+    with pytest.raises(InputError, match="has 10 classes, but the data have 3"):
         attar.condense(shapes, sre2l(**settings), engine=ENGINE)
     with pytest.raises(InputError, match="only attar's own networks go along with a set"):
         attar.condense(digits, sre2l(**{**settings, "labels": "teacher"}), engine=ENGINE)

@@ -249,7 +249,7 @@ def test_streamed_data_sets_are_refused_with_what_to_do(kind):
     streamed = encoded(PICTURES, NUMBERS).to_iterable_dataset()
     data = streamed if kind is datasets.IterableDataset else kind(train=streamed)
     assert refusal_of(data) == (
-        f"data is an {kind.__name__}, of which no image can be drawn at random; load it without streaming=True: "
+        f"data is an {kind.__name__}, from which images cannot be drawn at random. Load it without streaming=True; "
         "attar leaves it on disk and decodes it batch by batch."
     )
 
@@ -271,7 +271,7 @@ def table(**columns):
         (
             encoded(PICTURES, ["a"] * 10),
             {},
-            "dataset has one class only; condensing a labelled set needs two or more.",
+            "dataset has only one class; condensing needs two or more.",
         ),
         (
             table(image=["a.png"], label=[0]),
@@ -287,12 +287,12 @@ def table(**columns):
         (
             table(image=[[[0, 1]], [[0, 1, 2]]], label=[0, 1]),
             {},
-            "images of dataset, train differ in size; bring them to one size yourself.",
+            "images of dataset, train differ in size. Scale them to one size yourself.",
         ),
         (
             table(image=[[[0, 1]], [[0, 1]]], label=[0, 1]),
             {"size": 8},
-            "size scales encoded pictures, and dataset, train holds numbers; scale them yourself.",
+            "size is for encoded pictures only, but dataset, train holds numbers. Scale them yourself.",
         ),
         (
             table(image=[[[0.5]], [[float("nan")]]], label=[0, 1]),
@@ -304,7 +304,7 @@ def table(**columns):
                 train=table(image=[[[0, 1]], [[0, 1]]], label=[0, 1]), test=table(image=[[[0], [1]]], label=[0])
             ),
             {},
-            "images of dataset, test differ in size; bring them to one size yourself.",
+            "images of dataset, test differ in size. Scale them to one size yourself.",
         ),
         (
             table(image=[b"x", b"y"], label=[0, 1]),
@@ -315,7 +315,7 @@ def table(**columns):
         (
             datasets.DatasetDict(a=encoded(PICTURES, NUMBERS), b=encoded(PICTURES, NUMBERS)),
             {},
-            "the data has no split named train; it has a, b.",
+            "the data has no split named train. Its splits: a, b.",
         ),
         (
             datasets.DatasetDict(train=encoded(PICTURES, ["a", "b"] * 5), test=encoded(PICTURES, ["a", "c"] * 5)),
@@ -328,7 +328,7 @@ def table(**columns):
                 test=encoded(PICTURES, NUMBERS, label=datasets.ClassLabel(names=["b", "a"])),
             ),
             {},
-            "dataset, test does not number its classes as dataset, train does.",
+            "dataset, test numbers its classes in another way than dataset, train.",
         ),
     ],
 )
@@ -341,6 +341,8 @@ def test_a_data_set_that_holds_no_labelled_images_is_refused(data, options, sent
 def test_columns_are_not_for_data_without_any(name, tmp_path):
     (tmp_path / "cat").mkdir()
     Image.fromarray(PICTURES[0]).save(tmp_path / "cat" / "0.png")
-    sentence = "image and label name columns, which digits and arrays do not have."
+    sentence = "image and label are names of columns, but digits and arrays do not have columns."
     assert refusal_of("digits", **{name: "x"}) == refusal_of((PICTURES, NUMBERS), **{name: "x"}) == sentence
-    assert refusal_of(tmp_path, **{name: "x"}) == f"image and label name columns, which {tmp_path} does not have."
+    assert refusal_of(tmp_path, **{name: "x"}) == (
+        f"image and label are names of columns, but {tmp_path} does not have columns."
+    )

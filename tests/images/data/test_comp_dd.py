@@ -108,8 +108,8 @@ def test_the_slip_is_not_mended_in_silence(thousand):
     with pytest.raises(InputError) as refusal:
         subset(thousand, "music-hard")
     assert str(refusal.value) == (
-        "the published list of music-hard has class 420 twice, so there are 9 classes; "
-        "take them as they are with twice='last'."
+        "the published list of music-hard has class 420 twice, so there are only 9 classes. "
+        "Give twice='last' to take these."
     )
     part = subset(thousand, "music-hard", twice="last")
     assert numbers("music-hard", twice="last") == (594, 420, 579, 402, 776, 486, 401, 546, 558)
@@ -132,7 +132,9 @@ def test_an_unknown_subset_is_refused(name, sentence, thousand):
 
 
 def test_other_data_and_categories_are_refused(digits):
-    with pytest.raises(InputError, match="digits has 10 classes; bird-easy is chosen among ImageNet's 1,000, in"):
+    with pytest.raises(
+        InputError, match=r"10 classes, but bird-easy is a subset of ImageNet\. Give all 1,000 classes in"
+    ):
         subset(digits, "bird-easy")
     with pytest.raises(InputError, match="unknown category of Comp-DD 'birds'; did you mean 'bird'"):
         statistics("birds")

@@ -82,7 +82,7 @@ def test_a_damaged_copy_is_named(tmp_path, cache):
     copy.write_bytes(copy.read_bytes()[:-20])
     with pytest.raises(InputError) as refusal:
         mapped(files, "image")
-    assert str(refusal.value) == f"{copy} is damaged; delete it, and it is made anew."
+    assert str(refusal.value) == f"{copy} is damaged. Delete it; it is then made again."
 
 
 def test_a_disk_without_room_for_the_copy_is_told_before_it_is_begun(tmp_path, cache, monkeypatch):
@@ -92,8 +92,8 @@ def test_a_disk_without_room_for_the_copy_is_told_before_it_is_begun(tmp_path, c
     line = refusal_of(tmp_path / "data", memory=0)
     assert line.startswith(f"{cache / 'arrow'}")
     assert line.endswith(
-        f" has 0.0 GB left, and a copy of {tmp_path / 'data'} takes 0.0 GB; "
-        "let ATTAR_CACHE name a folder with more room, or raise --memory."
+        f" has 0.0 GB left, but a copy of {tmp_path / 'data'} takes 0.0 GB. "
+        "Set ATTAR_CACHE to a folder with more space, or raise --memory."
     )
     assert files[0].exists()
 
@@ -319,8 +319,8 @@ def test_it_is_not_whitened(drawn, engine):
     with pytest.raises(InputError) as refusal:
         attar.condense(drawn, attar.DM(ipc=1, zca=True), engine=engine)
     assert str(refusal.value) == (
-        "whitening keeps all images of pets in memory (0.0 GB), and they are above the budget; "
-        "raise --memory, or leave out --zca."
+        "whitening keeps all images of pets in memory (0.0 GB), but they exceed the budget. "
+        "Raise --memory, or do not set --zca."
     )
 
 

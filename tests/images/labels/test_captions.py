@@ -38,7 +38,7 @@ def test_the_loss_is_its_definition(generator):
 
 def test_a_caption_has_the_name_of_its_class():
     assert captions_of(CAPTION, ["tench", "tree_frog"]) == ["a photo of a tench", "a photo of a tree frog"]
-    with pytest.raises(InputError, match=r"caption is 'a photo'; \{name\} must stand in it for the class\."):
+    with pytest.raises(InputError, match=r"caption is 'a photo'; it must contain \{name\} in place of the class\."):
         captions_of("a photo", ["tench"])
 
 
@@ -77,10 +77,10 @@ def test_what_is_no_square_is_scaled_to_one(generator):
 def test_what_is_no_clip_is_refused_in_one_line(tmp_path):
     with pytest.raises(InputError) as refusal:
         clip_named("nobody/nothing")
-    assert str(refusal.value).startswith("'nobody/nothing' is no CLIP in a folder or on the hub (")
+    assert str(refusal.value).startswith("'nobody/nothing' is not a CLIP in a folder or on the hub (")
     assert "\n" not in str(refusal.value)
     (tmp_path / "config.json").write_text('{"model_type": "vit"}')
-    with pytest.raises(InputError, match="is no CLIP in a folder or on the hub \\(it is a vit\\)"):
+    with pytest.raises(InputError, match="is not a CLIP in a folder or on the hub \\(it is a vit\\)"):
         clip_named(str(tmp_path))
 
 
@@ -88,7 +88,7 @@ def test_a_clip_that_is_a_pickle_is_not_opened(tmp_path):
     folder = Path(save_clip(tmp_path / "clip", ["a photo of a cat"]))
     torch.save({}, folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
-    with pytest.raises(InputError, match="is no CLIP in a folder or on the hub"):
+    with pytest.raises(InputError, match="is not a CLIP in a folder or on the hub"):
         clip_named(str(folder))
 
 

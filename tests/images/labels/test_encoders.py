@@ -61,7 +61,7 @@ def test_a_network_trained_here_encodes_but_reads_nothing(few_digits, runtime, t
     images = few_digits.inputs(torch.arange(2))
     with torch.no_grad():
         torch.testing.assert_close(encoder.tower(encoder.look(images)), network.network.embed(images))
-    with pytest.raises(InputError, match=r"reads no text; take its class means \(--class-features mean\)\."):
+    with pytest.raises(InputError, match=r"does not read text\. Give --class-features mean\."):
         encoder.text_head(CAPTION, few_digits.classes)
-    with pytest.raises(InputError, match=r"was trained on images of \(1, 8, 8\), and these are \(3, 8, 8\)\."):
+    with pytest.raises(InputError, match=r"was trained on images of \(1, 8, 8\), but these are \(3, 8, 8\)\."):
         open_encoder(str(tmp_path), (3, 8, 8), few_digits.transform)

@@ -60,9 +60,9 @@ def randomised(factors, generator):
 def test_layers_that_look_at_pixels_or_at_one_place_are_left_alone():
     assert layers_of(Mixed()) == ["kernel", "linear"]
     assert layers_of(Mixed(), r"stem|kernel") == ["stem", "kernel"]
-    with pytest.raises(InputError, match="adapted is 'conv', which matches none of stem, kernel, point, linear"):
+    with pytest.raises(InputError, match="adapted is 'conv', which matches no layer of stem, kernel, point, linear"):
         layers_of(Mixed(), "conv")
-    with pytest.raises(InputError, match="is no regular expression"):
+    with pytest.raises(InputError, match="is not a regular expression"):
         layers_of(Mixed(), "(")
 
 

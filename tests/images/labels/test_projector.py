@@ -172,7 +172,7 @@ def test_what_is_no_longer_to_be_had_is_missed_only_when_labels_are_wanted(digit
     (tmp_path / "clip").rename(tmp_path / "elsewhere")
     small = attar.open_artefact(tmp_path / "set")
     assert small.picture()
-    with pytest.raises(InputError, match="is no CLIP in a folder or on the hub"):
+    with pytest.raises(InputError, match="is not a CLIP in a folder or on the hub"):
         _ = small.teacher.network
 
 
@@ -183,10 +183,10 @@ def test_other_weights_or_words_under_the_encoders_name_are_refused(digits, tmp_
     save_clip(tmp_path / "clip", captions_of(CAPTION, NAMES), seed=1)
     with pytest.raises(InputError) as refusal:
         _ = attar.open_artefact(tmp_path / "set").teacher.network
-    assert str(refusal.value) == f"the projector was fitted over other weights than the encoder {folder} has."
+    assert str(refusal.value) == f"the weights of the encoder {folder} differ from those the projector needs."
     words = dataclasses.replace(small.teacher.base, words="other")
     base = dataclasses.replace(words, weights=encoder_digest(folder, digits))
-    with pytest.raises(InputError, match="splits captions into other words than it did"):
+    with pytest.raises(InputError, match="splits captions into other tokens than when the projector was fitted"):
         _ = Projector(base, small.teacher.tensors).network
 
 
@@ -208,10 +208,10 @@ def test_a_projector_labels_no_other_classes(labelled, shapes, tmp_path):
     images = attar.condense(shapes, attar.Random(ipc=2), engine=ENGINE)
     wrong = dataclasses.replace(images, teacher=labelled.teacher)
     method = TrainNetwork(architecture=SMALL, protocol=PROTOCOLS["hello"]).resolve(wrong)
-    with pytest.raises(InputError, match="the teacher tells other classes apart than the 3 that it is to label"):
+    with pytest.raises(InputError, match="the classes of the teacher are not the 3 of the set"):
         method.build(wrong, Runtime(ENGINE, 0))
     wrong.save(tmp_path)
-    with pytest.raises(InputError, match="tells 10 classes apart, other than the set's"):
+    with pytest.raises(InputError, match="has 10 classes, which are not those of the set"):
         CondensedImages.load(tmp_path)
 
 
@@ -231,7 +231,5 @@ def test_stored_labels_take_as_many_bytes_as_the_field_says():
 def test_the_card_sets_its_bytes_beside_those_of_stored_labels(labelled, tmp_path):
     labelled.save(tmp_path)
     text = (tmp_path / "README.md").read_text()
-    assert (
-        f"{labelled.teacher.bytes:,} bytes, where soft labels for 300 epochs would take {2 * 300 * 10 * 10:,}" in text
-    )
-    assert "its encoder, tiny, goes along and is counted." in text
+    assert f"{labelled.teacher.bytes:,} bytes; soft labels for 300 epochs would take {2 * 300 * 10 * 10:,}" in text
+    assert "Its encoder, tiny, is included and counted." in text

@@ -315,12 +315,12 @@ def test_labels_go_along_when_a_set_is_saved_elsewhere(saved, tmp_path):
 
 
 def test_a_set_that_is_not_on_disk_or_has_no_teacher_is_refused(saved, digits, tmp_path):
-    with pytest.raises(InputError, match="labels are stored beside the set they belong to; save it first"):
+    with pytest.raises(InputError, match="stored in the folder of the set, which is not saved; save it first"):
         attar.label(dataclasses.replace(saved(), folder=None), engine=ENGINE)
     bare = attar.condense(digits, attar.Random(ipc=1), out=tmp_path, engine=ENGINE)
-    with pytest.raises(InputError, match=r"the set carries no teacher; name one \(--teacher\)"):
+    with pytest.raises(InputError, match=r"the set has no teacher\. Give --teacher"):
         attar.label(bare, engine=ENGINE)
-    with pytest.raises(InputError, match="top is 11, but there are 10 classes"):
+    with pytest.raises(InputError, match=r"top is 11; it must be at most 10, the number of classes\."):
         attar.label(saved(), attar.StoreLabels(format="top-k", top=11), engine=ENGINE)
 
 
@@ -335,7 +335,7 @@ def test_a_teacher_of_ones_own_or_one_trained_on_the_data_will_do(digits, shapes
     found = attar.label(bare, attar.StoreLabels(epochs=1), data=digits, network=SMALL, engine=ENGINE)
     assert not found.soft.are_of(network)
     bare = attar.condense(shapes, attar.Random(ipc=1), out=tmp_path / "three", engine=ENGINE)
-    with pytest.raises(InputError, match="tells other classes apart than the 3 that it is to label"):
+    with pytest.raises(InputError, match="the classes of the teacher are not the 3 of the set"):
         attar.label(bare, attar.StoreLabels(**settings), engine=ENGINE)
 
 
@@ -414,7 +414,7 @@ def test_beside_it_stand_hard_labels_and_random_images_with_the_same_teacher(sav
     beside = evaluate(small, digits, **settings, engine=ENGINE).networks[0].beside
     assert beside[0].bytes == small.bytes - small.soft.bytes
     assert [other.label for other in beside] == [
-        "with its teacher asked anew",
+        "with new answers of its teacher",
         "with hard labels",
         "random, as many images, same teacher",
         "random, as many bytes, hard labels",

@@ -123,13 +123,15 @@ def test_only_batch_norm_mixes_images(norm, mixes, generator):
 def test_group_norm_needs_a_width_of_fours():
     with pytest.raises(InputError) as refusal:
         build(CIFAR, norm="group", width=6)
-    assert str(refusal.value) == "group norm has 4 groups, which 6 filters do not divide into; give a multiple of 4."
+    assert str(refusal.value) == "group norm has 4 groups, but 6 filters; give a multiple of 4."
 
 
 def test_a_network_too_deep_for_the_image_is_refused():
     with pytest.raises(InputError) as refusal:
         build((1, 8, 8), width=4, depth=4)
-    assert str(refusal.value) == "depth 4 is too deep for 8×8 images; the last map would be empty."
+    assert str(refusal.value) == (
+        "depth is 4, too large for 8×8 images: the last map would be empty. Give a smaller depth."
+    )
 
 
 # Drawing anew.
@@ -189,7 +191,7 @@ def test_a_layer_without_a_bias_is_redrawn_too(generator):
 
 
 def test_a_layer_of_another_kind_is_not_redrawn_in_silence(generator):
-    with pytest.raises(TypeError, match="cannot draw a PReLU anew; give a function that builds the network"):
+    with pytest.raises(TypeError, match="a PReLU cannot be redrawn; give a function that builds the network"):
         redraw_(nn.Sequential(nn.Linear(2, 2), nn.PReLU()), generator)
 
 

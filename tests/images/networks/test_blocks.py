@@ -74,17 +74,17 @@ def test_stages_are_found_by_name_and_before_their_activation(name, generator):
 def test_images_below_eight_pixels_are_refused(name):
     with pytest.raises(InputError) as refusal:
         build(name, (1, 7, 9))
-    assert str(refusal.value) == f"{name} needs images of 8 pixels a side or more; these are 9×7."
+    assert str(refusal.value) == f"{name} needs images of at least 8×8; these are 9×7."
 
 
 @pytest.mark.parametrize(
     "settings, sentence",
     [
-        ({"network": "resnet20", "norm": "instance"}, "norm is instance, but resnet20 comes with batch norm;"),
-        ({"network": "vgg8-bn", "norm": "none"}, "norm is none, but vgg8-bn comes with batch norm;"),
-        ({"network": "wrn16_2", "activation": "swish"}, "activation is swish, but wrn16_2 comes with ReLU;"),
-        ({"network": "resnet8x4", "width": 8}, "width is 8, but resnet8x4 comes in one width;"),
-        ({"network": "mobilenetv2", "depth": 8}, "depth is 8, but mobilenetv2 comes in one depth;"),
+        ({"network": "resnet20", "norm": "instance"}, "norm is instance, but resnet20 has batch norm only;"),
+        ({"network": "vgg8-bn", "norm": "none"}, "norm is none, but vgg8-bn has batch norm only;"),
+        ({"network": "wrn16_2", "activation": "swish"}, "activation is swish, but wrn16_2 has ReLU only;"),
+        ({"network": "resnet8x4", "width": 8}, "width is 8, but resnet8x4 has only one width;"),
+        ({"network": "mobilenetv2", "depth": 8}, "depth is 8, but mobilenetv2 has only one depth;"),
     ],
 )
 def test_what_such_a_network_does_not_have_is_refused(settings, sentence):

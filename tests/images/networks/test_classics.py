@@ -62,7 +62,7 @@ def test_digits_of_28_pixels_and_colour_of_32_end_in_equal_maps(network, feature
 @pytest.mark.parametrize("network", NETWORKS)
 def test_it_takes_images_of_every_usual_size(network, shape):
     if shape[1] < SMALLEST.get(network, 8):
-        with pytest.raises(InputError, match=f"{network} needs images of 12 pixels a side or more; these are 8×8"):
+        with pytest.raises(InputError, match=f"{network} needs images of at least 12×12; these are 8×8"):
             build(network, shape)
         return
     text = f"{network}:width=6" if network in ("convnet", "mlp", "resnet18", "resnet18-ap", "vit") else network
@@ -147,10 +147,13 @@ def test_it_can_be_distilled_with(network, shapes, engine):
 @pytest.mark.parametrize(
     "settings, sentence",
     [
-        ({"network": "lenet", "norm": "batch"}, "norm is batch, but lenet has no norm to choose; leave it out."),
-        ({"network": "vgg11", "width": 8}, "width is 8, but vgg11 comes in one width; leave it out."),
-        ({"network": "resnet18", "depth": 2}, "depth is 2, but resnet18 comes in one depth; leave it out."),
-        ({"network": "mlp", "pooling": "max"}, "pooling is max, but only the convnet's can be chosen; leave it out."),
+        (
+            {"network": "lenet", "norm": "batch"},
+            "norm is batch, but the norm of lenet cannot be chosen; do not set it.",
+        ),
+        ({"network": "vgg11", "width": 8}, "width is 8, but vgg11 has only one width; do not set it."),
+        ({"network": "resnet18", "depth": 2}, "depth is 2, but resnet18 has only one depth; do not set it."),
+        ({"network": "mlp", "pooling": "max"}, "pooling is max, but it can be chosen for convnet only; do not set it."),
     ],
 )
 def test_what_a_network_does_not_have_is_refused(settings, sentence):
@@ -173,7 +176,7 @@ def test_vits_of_patches_of_16_pixels_are_imagenets(name, count, width):
 def test_a_vit_of_patches_needs_one_and_takes_several():
     with torch.no_grad():
         assert build("vit_s16", (1, 32, 48), 3).features(torch.zeros(2, 1, 32, 48))[0][0].shape == (2, 384, 2, 3)
-    with pytest.raises(InputError, match=r"^vit_s16 needs images of 16 pixels a side or more; these are 8×8\.$"):
+    with pytest.raises(InputError, match=r"^vit_s16 needs images of at least 16×16; these are 8×8\.$"):
         build("vit_s16", (1, 8, 8))
 
 

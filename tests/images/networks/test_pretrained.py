@@ -117,13 +117,13 @@ def test_weights_in_a_pickle_are_refused(tmp_path):
     with pytest.raises(InputError) as refusal:
         from_factory(transformers_classifier(str(tmp_path), pretrained=True), (3, 16, 16), 5, seed=0)
     sentence = str(refusal.value)
-    assert sentence.startswith(f"{str(tmp_path)!r} has no weights as safetensors, and pickles are not opened (")
+    assert sentence.startswith(f"{str(tmp_path)!r} has no safetensors weights, and attar does not open pickles (")
     assert "\n" not in sentence
     from_factory(transformers_classifier(str(tmp_path)), (3, 16, 16), 5, seed=0)  # fresh ones need no weights
 
 
 def test_a_model_that_is_not_there_and_one_that_sees_nothing_are_refused(tmp_path):
-    with pytest.raises(InputError, match="is no image classifier in a folder or on the hub"):
+    with pytest.raises(InputError, match="is not an image classifier in a folder or on the hub"):
         from_factory(transformers_classifier(str(tmp_path)), (3, 16, 16), 5, seed=0)
     with pytest.raises(InputError, match="bert does not classify images"):
         from_factory(transformers_classifier("bert"), (3, 16, 16), 5, seed=0)

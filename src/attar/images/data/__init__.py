@@ -1,1 +1,1 @@
-"""Labelled images: read from wherever they are, kept in memory or on disk, and made network input."""
+"""Labelled images: reading them, keeping them in memory or on disk, and transforming them to network input."""

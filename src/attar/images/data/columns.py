@@ -1,6 +1,6 @@
-"""Labelled images in columns: parquet files, and whatever a Hugging Face data set holds.
+"""Labelled images in columns: parquet files and Hugging Face data sets.
 
-Images are encoded (bytes, or files that they name) or numbers; labels are names, or integers with or without names.
+Images are encoded (bytes or names of files) or numbers. Labels are names, or integers with or without names.
 """
 
 import json
@@ -40,23 +40,23 @@ Shape = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Part:
-    """One split, whose labels have been read and whose pixels have not."""
+    """One split. Its labels have been read, its pixels have not."""
 
     name: str
     labels: list[Any]
-    """Integers or names; a missing one is None or negative."""
+    """Labels as integers or names. A missing label is None or negative."""
     names: tuple[str, ...] | None
-    """What the integers stand for, if that is said."""
+    """Class names of the integers, if they are known."""
     where: Callable[[int], str]
     pixels: Callable[[Shape | None], Pixels]
-    """Reads the pixels, of a shape that is given, or all of the first one's."""
+    """Function that reads the pixels. Its argument is the expected shape; None stands for that of the first image."""
 
 
 def assemble(name: str, train: Part, test: Part | None) -> Loaded:
     """Number the classes and read the pixels.
 
     Raises:
-        InputError: A split without rows, a row without a label, or a label that the training images lack.
+        InputError: A split has no rows, a row has no label, or the training images do not have a label.
     """
     _check_labels(train)
     values = range(len(train.names)) if train.names else sorted(set(train.labels))
@@ -67,8 +67,8 @@ def assemble(name: str, train: Part, test: Part | None) -> Loaded:
     if test is not None:
         _check_labels(test)
         if test.names and train.names and test.names != train.names:
-            raise InputError(f"{test.name} does not number its classes as {train.name} does.")
-        labels = _numbered(test, numbers, "a class that the training images lack")
+            raise InputError(f"{test.name} numbers its classes in another way than {train.name}.")
+        labels = _numbered(test, numbers, "a class that the training images do not have")
         tested = Split(test.pixels(whole.pixels.shape), labels)
     return name, whole, tested, train.names or tuple(map(str, values))
 
@@ -93,11 +93,11 @@ def _missing(label: Any) -> bool:
 
 
 def _column(there: Sequence[str], usual: Sequence[str], asked: str | None, place: str) -> str:
-    """The name of a column: the one asked for, or the first usual one."""
+    """The name of a column: the given one, or the first usual one."""
     for name in (asked,) if asked else usual:
         if name in there:
             return name
-    raise InputError(f"{place} has no column {asked or usual[0]!r}; it has {', '.join(there)}.")
+    raise InputError(f"{place} has no column {asked or usual[0]!r}. Its columns: {', '.join(there)}.")
 
 
 def _label_values(column: Any, name: str, place: str) -> list[Any]:
@@ -115,10 +115,10 @@ def _label_values(column: Any, name: str, place: str) -> list[Any]:
 
 
 def from_parquet(name: str, files: list[Path], form: Form) -> Loaded:
-    """Parquet files in Hugging Face form: a column of encoded images, one of labels, one file or more a split.
+    """Read parquet files in Hugging Face form: a column of encoded images, one of labels, one or more files per split.
 
     Raises:
-        InputError: Files that cannot be read, or of another form.
+        InputError: Files cannot be read, or have another form.
     """
     tests = [file for file in files if file.name.startswith(TEST_NAMES)]
     train = [file for file in files if file not in tests]
@@ -139,7 +139,8 @@ def _parquet_part(files: list[Path], form: Form) -> Part:
         column = _column(schema.names, IMAGES, form.image, str(file))
         kind = kind or schema.field(column).type
         if schema.field(column).type != kind:
-            raise InputError(f"column {column!r} of {file} holds {schema.field(column).type}, of {files[0]} {kind}.")
+            found = schema.field(column).type
+            raise InputError(f"column {column!r} of {file} holds {found}, but in {files[0]} it holds {kind}.")
         label = _column(schema.names, LABELS, form.label, str(file))
         with _readable(file):
             values = parquet.read_table(file, columns=[label]).column(0)
@@ -156,7 +157,7 @@ def _parquet_part(files: list[Path], form: Form) -> Part:
 
 
 def _head(files: list[Path], column: str) -> Cells:
-    """The first images, read without the rest."""
+    """The first images, read without the other rows."""
     import pyarrow
 
     for file in files:
@@ -167,7 +168,7 @@ def _head(files: list[Path], column: str) -> Cells:
 
 
 def _images(files: list[Path], column: str, *, in_memory: bool) -> Any:
-    """The column of encoded images, as a pyarrow.ChunkedArray in memory or mapped into it."""
+    """The column of encoded images, as a pyarrow.ChunkedArray in memory or memory-mapped."""
     import pyarrow
     from pyarrow import parquet
 
@@ -187,11 +188,11 @@ def _readable(file: Path) -> Iterator[None]:
     try:
         yield
     except (pyarrow.ArrowException, OSError) as error:
-        raise InputError(f"{file} is no readable parquet file ({str(error).splitlines()[0]}).") from None
+        raise InputError(f"{file} is not a readable parquet file ({str(error).splitlines()[0]}).") from None
 
 
 def _class_names(schema: Any, label: str) -> tuple[str, ...] | None:
-    """ClassLabel names from the Hugging Face note in the schema, if any."""
+    """The ClassLabel names from the Hugging Face metadata in the schema, if there are any."""
     note = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
     feature = note.get("info", {}).get("features", {}).get(label, {})
     return tuple(feature["names"]) if feature.get("names") else None
@@ -201,17 +202,17 @@ def _class_names(schema: Any, label: str) -> tuple[str, ...] | None:
 
 
 def is_dataset(data: Any) -> bool:
-    """Whether this is one of the library's data sets, without importing the library for it."""
+    """Whether this is a data set of the `datasets` library, which is not imported for this."""
     library = sys.modules.get("datasets")
     kinds = ("Dataset", "DatasetDict", "IterableDataset", "IterableDatasetDict")
     return library is not None and isinstance(data, tuple(getattr(library, kind) for kind in kinds))
 
 
 def from_hub(text: str, form: Form) -> Loaded:
-    """A data set of the Hugging Face hub, `user/name` or `user/name:configuration`, kept where `datasets` keeps it.
+    """Read a data set of the hub, `user/name` or `user/name:configuration`. It is stored in the cache of `datasets`.
 
     Raises:
-        InputError: No such data set, no way to the hub, or a data set of another form.
+        InputError: There is no such data set, the hub cannot be reached, or the data set has another form.
     """
     import datasets
 
@@ -225,41 +226,41 @@ def from_hub(text: str, form: Form) -> Loaded:
 
 
 def from_disk(path: Path, form: Form) -> Loaded:
-    """What `save_to_disk` has left in a folder.
+    """Read a folder that `save_to_disk` wrote.
 
     Raises:
-        InputError: It cannot be read, or is a data set of another form.
+        InputError: The folder cannot be read, or the data set has another form.
     """
     import datasets
 
     try:
         data = datasets.load_from_disk(str(path))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is no readable data set ({type(error).__name__}).") from None
+        raise InputError(f"{path} is not a readable data set ({type(error).__name__}).") from None
     return from_dataset(data, form, path.resolve().name)
 
 
 def from_dataset(data: Any, form: Form, name: str = "") -> Loaded:
-    """A `datasets.Dataset`, or a `DatasetDict` with a split named train and perhaps one to test on.
+    """Read a `datasets.Dataset`, or a `DatasetDict` with a split named train and possibly a test split.
 
-    Of several splits to test on, the first of test, validation, valid and val that has labels is taken.
+    The test split is the first of test, validation, valid and val that has labels.
 
     Raises:
-        InputError: A streamed data set, splits of other names, or columns that hold no images or no labels.
+        InputError: The data set is streamed, splits have other names, or columns do not hold images or labels.
     """
     import datasets
 
     if isinstance(data, (datasets.IterableDataset, datasets.IterableDatasetDict)):
         kind = type(data).__name__
         raise InputError(
-            f"data is an {kind}, of which no image can be drawn at random; load it without streaming=True: "
+            f"data is an {kind}, from which images cannot be drawn at random. Load it without streaming=True; "
             "attar leaves it on disk and decodes it batch by batch."
         )
     splits = dict(data) if isinstance(data, datasets.DatasetDict) else {"train": data}
     if len(splits) == 1:
         splits = {"train": next(iter(splits.values()))}
     if "train" not in splits:
-        raise InputError(f"{name or 'the data'} has no split named train; it has {', '.join(splits)}.")
+        raise InputError(f"{name or 'the data'} has no split named train. Its splits: {', '.join(splits)}.")
     name = name or splits["train"].info.dataset_name or "dataset"
     kinds = [kind for kind in ("train", *TEST_NAMES) if kind in splits]
     train, *tests = (_dataset_part(splits[kind], f"{name}, {kind}", form) for kind in kinds)
@@ -284,7 +285,7 @@ def _dataset_part(dataset: Any, name: str, form: Form) -> Part:
 
 
 def _holds_numbers(dataset: Any, image: str, name: str) -> bool:
-    """Whether a column holds images as numbers and not as encoded bytes."""
+    """Whether a column holds images as numbers instead of encoded bytes."""
     import pyarrow
     from pyarrow import types
 
@@ -298,7 +299,7 @@ def _holds_numbers(dataset: Any, image: str, name: str) -> bool:
 
 def _hold_numbers(dataset: Any, column: str, name: str, form: Form, like: Shape | None) -> Pixels:
     if form.size is not None:
-        raise InputError(f"size scales encoded pictures, and {name} holds numbers; scale them yourself.")
+        raise InputError(f"size is for encoded pictures only, but {name} holds numbers. Scale them yourself.")
     rows = torch.arange(len(dataset))
     _, channels, height, width = _numbers(dataset, column, [0], name).shape
     images = Numbers(dataset, column, rows, like or (channels, height, width), name)
@@ -309,13 +310,13 @@ def _hold_numbers(dataset: Any, column: str, name: str, form: Form, like: Shape 
 
 @dataclass(frozen=True)
 class Numbers:
-    """Images that a data set holds as numbers, taken each time they are drawn: for sets above the memory budget."""
+    """Images that a data set holds as numbers, read each time they are drawn, for sets above the memory budget."""
 
     dataset: Any
-    """In NumPy format."""
+    """Data set in NumPy format."""
     column: str
     rows: Int[Tensor, " image"]
-    """Which rows of the data set these are."""
+    """Rows of the data set that hold these images."""
     shape: Shape
     name: str
 
@@ -325,24 +326,24 @@ class Numbers:
     def __getitem__(self, rows: Int[Tensor, " batch"]) -> Batch:
         images = _numbers(self.dataset, self.column, self.rows[rows].tolist(), self.name)
         if tuple(images.shape[1:]) != self.shape:
-            raise InputError(f"images of {self.name} differ in size; bring them to one size yourself.")
+            raise InputError(f"images of {self.name} differ in size. Scale them to one size yourself.")
         return images
 
     def select(self, rows: Int[Tensor, " row"]) -> "Numbers":
-        """The same images, fewer of them."""
+        """The images of these rows."""
         return replace(self, rows=self.rows[rows])
 
     def content(self) -> Iterator[bytes]:
-        """The pixels themselves."""
+        """Yield the pixels."""
         for rows in portions(torch.arange(len(self)), self.shape):
             yield self[rows].contiguous().numpy().tobytes()
 
 
 def _numbers(dataset: Any, column: str, rows: list[int], name: str) -> Batch:
-    """Pixels of these rows; integers of any width are bytes if they fit."""
+    """The pixels of these rows. Integers of any width become bytes if they fit."""
     values = np.asarray(dataset[rows][column])
     if values.dtype == object:
-        raise InputError(f"images of {name} differ in size; bring them to one size yourself.")
+        raise InputError(f"images of {name} differ in size. Scale them to one size yourself.")
     if values.dtype.kind in "iu":
         if values.min() < 0 or values.max() > 255:
             raise InputError(f"pixels of {name} run from {values.min()} to {values.max()}; give 0 to 255.")
@@ -354,6 +355,6 @@ def _numbers(dataset: Any, column: str, rows: list[int], name: str) -> Batch:
 
 
 def field_name(text: str) -> str:
-    """What the field calls a data set of this file, folder or hub name."""
+    """The usual name in papers of a data set with this file, folder or hub name."""
     name = text.rsplit("/", 1)[-1].lower().replace("_", "-")
     return name.replace("cifar-10", "cifar10")

@@ -1,4 +1,4 @@
-"""Where pixels live: in memory as they are, or encoded and decoded when drawn."""
+"""Storage of pixels: decoded in memory, or encoded and decoded when they are drawn."""
 
 import io
 import math
@@ -21,24 +21,24 @@ from attar.images.data.streaming import Picture, Pictures, in_threads
 Batch = Float[Tensor, "batch channel height width"] | UInt8[Tensor, "batch channel height width"]
 
 PORTION = 2**22
-"""Pixel values that are looked at together where all images have to be: 34 MB in double precision."""
+"""Number of pixel values that are processed together if all images are needed: 34 MB in double precision."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Form(Settings):
-    """How images are found and read."""
+    """Settings of finding and reading images."""
 
     size: Annotated[int, Range(1)] | None = None
-    """Side in pixels to which the middle square of every picture is scaled."""
+    """Side, in pixels, to which the central square of every picture is scaled."""
     memory: Annotated[float, Range(0)] = 4.0
-    """Budget in GB for decoded pixels."""
+    """Memory budget for decoded pixels, in GB."""
     image: str | None = None
-    """The column of the images, where there are columns."""
+    """Column of the images, if there are columns."""
     label: str | None = None
-    """The column of the labels."""
+    """Column of the labels, if there are columns."""
 
     def holds(self, images: int, shape: tuple[int, int, int]) -> bool:
-        """Whether so many images of a shape are within the budget."""
+        """Whether this number of images of this shape is within the budget."""
         return images * math.prod(shape) <= self.memory * 1e9
 
 
@@ -48,19 +48,19 @@ class Pixels(Protocol):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Channels, height, width."""
+        """The shape of an image: channels, height, width."""
 
     def __len__(self) -> int:
-        """How many images there are."""
+        """The number of images."""
 
     def __getitem__(self, rows: Int[Tensor, " batch"]) -> Batch:
         """The images of these rows, in this order."""
 
     def select(self, rows: Int[Tensor, " row"]) -> "Pixels":
-        """These rows alone, in this order."""
+        """The images of only these rows, in this order."""
 
     def content(self) -> Iterator[bytes]:
-        """What a fingerprint is made of: it changes with any pixel."""
+        """Yield the bytes that a fingerprint is computed from. They change with any pixel."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class InMemory:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Channels, height, width."""
+        """The shape of an image: channels, height, width."""
         _, channels, height, width = self.tensor.shape
         return channels, height, width
 
@@ -86,18 +86,18 @@ class InMemory:
         return InMemory(self[rows])
 
     def content(self) -> Iterator[bytes]:
-        """The pixels themselves."""
+        """Yield the pixels."""
         for rows in portions(torch.arange(len(self)), self.shape):
             yield self[rows].contiguous().numpy().tobytes()
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Encoded pictures, decoded each time they are drawn: for sets above the memory budget."""
+    """Encoded pictures that are decoded each time they are drawn, for sets above the memory budget."""
 
     pictures: Pictures
     rows: Int[Tensor, " image"]
-    """Which of the pictures these are."""
+    """Rows of the pictures that hold these images."""
     shape: tuple[int, int, int]
     size: int | None
 
@@ -108,16 +108,16 @@ class Encoded:
         return decode_all(self.pictures, self.rows[rows].tolist(), self.shape, self.size)
 
     def select(self, rows: Int[Tensor, " row"]) -> "Encoded":
-        """The same pictures, fewer of them."""
+        """The pictures of these rows."""
         return replace(self, rows=self.rows[rows])
 
     def content(self) -> Iterator[bytes]:
-        """The digest of every picture as it is encoded."""
+        """Yield the digests of the encoded pictures."""
         yield self.pictures.digests[self.rows].numpy().tobytes()
 
 
 def joined(first: Any, second: Any, order: Int[Tensor, " image"]) -> Pixels:
-    """Two parts of the same images as one, in another order."""
+    """Join two parts of the same images, in the given order."""
     if isinstance(first, InMemory):
         return InMemory(torch.cat([first.tensor, second.tensor])[order])
     whole: Pixels = replace(first, rows=torch.cat([first.rows, second.rows])[order])
@@ -135,19 +135,19 @@ class Split:
         return len(self.labels)
 
     def select(self, rows: Int[Tensor, " row"]) -> "Split":
-        """These rows alone, in this order."""
+        """The images and labels of only these rows, in this order."""
         return Split(self.pixels.select(rows), self.labels[rows])
 
 
 Loaded = tuple[str, Split, Split | None, tuple[str, ...]]
-"""Name, training split, test split if there is one, class names."""
+"""Name, training split, test split (if there is one) and class names."""
 
 
 def eight_bits(unit: Tensor, *, rounded: bool = True) -> Tensor:
-    """Pixels in [0, 1], others clipped to it, as 8-bit ones, which cannot say that they were no numbers.
+    """Convert pixels, clipped to [0, 1], to 8 bits. NaN is refused, because 8-bit pixels cannot represent it.
 
     Raises:
-        Diverged: Pixels that are no numbers.
+        Diverged: A pixel is NaN.
     """
     if unit.isnan().any():
         raise Diverged.of("pixels became nan")
@@ -156,27 +156,27 @@ def eight_bits(unit: Tensor, *, rounded: bool = True) -> Tensor:
 
 
 def portions(rows: Int[Tensor, " row"], shape: tuple[int, int, int]) -> tuple[Int[Tensor, " portion"], ...]:
-    """Rows in portions of so many that their pixels are no burden."""
+    """Rows in portions of about `PORTION` pixel values."""
     return rows.split(max(1, PORTION // math.prod(shape)))
 
 
 def hold(pictures: Pictures, form: Form, like: tuple[int, int, int] | None = None) -> InMemory | Encoded:
-    """Decode pictures into memory, or leave them where they are if that would be above the budget.
+    """Decode pictures into memory, or leave them encoded if they would exceed the budget.
 
     Args:
-        pictures: All of one size, or to be brought to one.
-        form: The budget, and the size.
-        like: The shape that other images of the set have; that of the first picture unless given.
+        pictures: The pictures, of one size unless `form` gives a size to scale to.
+        form: The budget and the size.
+        like: The shape of the other images of the set. Default: that of the first picture.
 
     Raises:
-        InputError: A picture that cannot be decoded, or of another size.
+        InputError: A picture cannot be decoded, or has another size.
     """
     found = shape_of(pictures, form)
     shape = like or found
     if shape[1:] != found[1:]:
         raise InputError(
-            f"training images are {shape[2]}×{shape[1]}, and {pictures.where(0)} is {found[2]}×{found[1]}. "
-            f"Bring them to one size with --size {min(shape[1:])}."
+            f"training images are {shape[2]}×{shape[1]}, but {pictures.where(0)} is {found[2]}×{found[1]}. "
+            f"Scale them to one size with --size {min(shape[1:])}."
         )
     rows = torch.arange(len(pictures))
     if form.holds(len(rows), shape):
@@ -185,7 +185,7 @@ def hold(pictures: Pictures, form: Form, like: tuple[int, int, int] | None = Non
 
 
 def shape_of(pictures: Pictures, form: Form, looked_at: int = 256) -> tuple[int, int, int]:
-    """The shape of the first picture; grey only if evenly spaced ones all are."""
+    """The shape of the first picture. It has one channel only if all of some evenly spaced pictures are grey."""
     rows = sorted({number * len(pictures) // looked_at for number in range(looked_at)})
     looked = pictures.read(rows)
     grey = all(map(is_grey, looked))
@@ -199,7 +199,7 @@ def decode_all(
     """Decode these rows on all cores into one tensor.
 
     Raises:
-        InputError: An image that cannot be decoded, or one of another size than the first while no `size` is given.
+        InputError: An image cannot be decoded, or differs in size from the first and no `size` is given.
     """
     images = torch.empty(len(rows), *shape, dtype=torch.uint8)
 
@@ -211,7 +211,7 @@ def decode_all(
                 height, width = array.shape[:2]
                 raise InputError(
                     f"images differ in size: {pictures.where(0)} is {shape[2]}×{shape[1]}, "
-                    f"{pictures.where(row)} is {width}×{height}. Bring them to one size with --size {min(shape[1:])}."
+                    f"{pictures.where(row)} is {width}×{height}. Scale them to one size with --size {min(shape[1:])}."
                 )
             images[place] = torch.from_numpy(array).permute(2, 0, 1)
 
@@ -220,10 +220,10 @@ def decode_all(
 
 
 def decode(data: Picture, *, grey: bool, size: int | None, where: Callable[[], str]) -> np.ndarray:
-    """One image as `[height, width, channel]` bytes, upright, its middle square scaled to `size` if given.
+    """One image as `[height, width, channel]` bytes, upright; its central square is scaled to `size` if given.
 
-    JPEG's draft mode, which decodes at a fraction of the size, is left alone: scaled down from more than twice the
-    wanted side it is off by up to 20 grey levels, from more than four times by up to 9.
+    JPEG's draft mode, which decodes at a fraction of the size, is not used. From more than twice the wanted side its
+    error is up to 20 grey levels, from more than four times up to 9.
     """
     try:
         with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as file:
@@ -248,7 +248,7 @@ def from_numbers(images: Any) -> Batch:
     """Pixels from `[image, height, width]`, `[image, height, width, channel]` or `[image, channel, height, width]`.
 
     Raises:
-        InputError: Another shape, other numbers than bytes or floats from 0 to 1, or no images.
+        InputError: The shape is another one, numbers are neither bytes nor floats from 0 to 1, or there are no images.
     """
     tensor = torch.as_tensor(np.asarray(images) if not isinstance(images, Tensor) else images)
     if tensor.ndim == 3:
@@ -272,7 +272,7 @@ def from_numbers(images: Any) -> Batch:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """The picture as the camera was held; what cannot be read of its metadata turns nothing."""
+    """Rotate a picture by the orientation in its metadata. Unreadable metadata are ignored."""
     orientation = 1
     with suppress(Exception):
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
@@ -280,7 +280,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _plain(image: Image.Image) -> Image.Image:
-    """The picture in a mode that converts to colours or grey levels without loss or complaint."""
+    """Convert a picture to a mode that converts to colours or grey levels without loss or warnings."""
     if image.mode == "P" and "transparency" in image.info:
         return image.convert("RGBA")  # as Pillow asks; the colours are the same
     if image.mode.startswith("I;16"):

@@ -1,4 +1,4 @@
-"""Read labelled images from wherever they are: scikit-learn's digits, arrays, folders of pictures, and columns."""
+"""Readers of labelled images: scikit-learn's digits, arrays, folders of pictures, and columns."""
 
 import difflib
 import os
@@ -26,28 +26,28 @@ from attar.images.data.streaming import Files
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?(:[\w.-]+)?")
-"""`user/name`, or a bare `name`; a configuration may follow a colon."""
+"""Names on the hub: `user/name`, or `name` alone. A configuration may follow after a colon."""
 
 
 def read(data: Any, form: Form) -> Loaded:
-    """Read a bundled set by name, arrays, a data set of Hugging Face, whatever lies at a path, or a name on the hub.
+    """Read a bundled set, arrays, a data set of Hugging Face, a file or folder, or a data set of the hub by name.
 
     Raises:
-        InputError: Nothing there, or nothing that can be read.
+        InputError: There are no such data, or they cannot be read.
     """
     if is_dataset(data):
         return from_dataset(data, form)
     if isinstance(data, (str, Path)) and str(data) != "digits":
         return _from_path(Path(data), form) if Path(data).exists() else _from_afar(str(data), form)
     if form.size is not None:
-        raise InputError("size scales pictures read from files; scale arrays yourself, and digits are 8×8.")
+        raise InputError("size is for pictures in files only. Scale arrays yourself; digits are 8×8.")
     _check_no_columns("digits and arrays do", form)
     return _digits() if isinstance(data, (str, Path)) else from_arrays(data)
 
 
 def _from_path(path: Path, form: Form) -> Loaded:
     if path.is_file() and path.suffix != ".parquet":
-        raise InputError(f"{path} is no parquet file; give a .parquet file, a folder, or 'digits'.")
+        raise InputError(f"{path} is not a parquet file. Give a .parquet file, a folder, or 'digits'.")
     if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
         return from_disk(path, form)
     files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
@@ -59,7 +59,7 @@ def _from_path(path: Path, form: Form) -> Loaded:
 
 
 def _from_afar(data: str, form: Form) -> Loaded:
-    """What is no path here: a slip of the pen, or a name on the hub."""
+    """Read a name that is not a path: a typing error, or a name on the hub."""
     if difflib.get_close_matches(data, ["digits"], cutoff=0.8):
         raise InputError(f"unknown data {data!r}; did you mean 'digits'?")
     if not HUB_NAME.fullmatch(data) or data.endswith(".parquet"):
@@ -69,7 +69,7 @@ def _from_afar(data: str, form: Form) -> Loaded:
 
 def _check_no_columns(who: str, form: Form) -> None:
     if form.image or form.label:
-        raise InputError(f"image and label name columns, which {who} not have.")
+        raise InputError(f"image and label are names of columns, but {who} not have columns.")
 
 
 def _digits() -> Loaded:
@@ -83,12 +83,12 @@ def _digits() -> Loaded:
 
 
 def _folder(name: str, path: Path, form: Form) -> Loaded:
-    """One folder per class, below `train/` and `test/` (or `val/`) or directly here."""
+    """Read one folder per class, below `train/` and `test/` (or `val/`) or directly in this folder."""
     top = path / "train" if (path / "train").is_dir() else path
     test = next((path / part for part in TEST_NAMES if (path / part).is_dir()), None) if top != path else None
     found = _pictures_by_class(top)
     if not found:
-        raise InputError(f"{path} holds no parquet file and no folder of pictures for each class.")
+        raise InputError(f"{path} holds neither a parquet file nor a folder of pictures for each class.")
     tested = _pictures_by_class(test) if test else {}
     if test:
         _check_test_classes(test, tested, top, found)
@@ -98,11 +98,11 @@ def _folder(name: str, path: Path, form: Form) -> Loaded:
 
 
 def _check_test_classes(test: Path, tested: dict[str, list[str]], top: Path, found: dict[str, list[str]]) -> None:
-    """Refuse classes that nothing was trained on; those that nothing is tested on are told by the source."""
+    """Raise an `InputError` for test classes without training images. The source reports those without test images."""
     strange = ", ".join(repr(label) for label in tested if label not in found)
     if strange or not tested:
-        what = f"pictures of {strange}, which {top} lacks" if strange else "no pictures by class"
-        raise InputError(f"{test} has {what}; it needs folders of the same names.")
+        what = f"pictures of {strange}, but {top} does not" if strange else "no folders of pictures"
+        raise InputError(f"{test} has {what}. Both need folders of the same names.")
 
 
 def _read_pictures(
@@ -114,7 +114,7 @@ def _read_pictures(
 
 
 def _pictures_by_class(folder: Path) -> dict[str, list[str]]:
-    """The picture files below each class's folder, by class, as paths from here; hidden files and folders are none."""
+    """The picture files of each class, as paths relative to the folder. Hidden files and folders are ignored."""
     found = {}
     for child in sorted(folder.iterdir()):
         if child.is_dir() and not child.name.startswith("."):
@@ -135,10 +135,10 @@ def _pictures(folder: Path) -> list[str]:
 
 
 def from_arrays(data: Any) -> Loaded:
-    """Take `(images, labels)`, or a training and a test pair of them.
+    """Read `(images, labels)`, or a training and a test pair of them.
 
     Raises:
-        InputError: Shapes, types or values that are no images or no class numbers.
+        InputError: Shapes, types or values are not those of images or class numbers.
     """
     if not isinstance(data, (tuple, list)) or len(data) != 2:
         raise InputError(f"data is a {type(data).__name__}; give a name, a path, or a pair (images, labels).")
@@ -146,13 +146,13 @@ def from_arrays(data: Any) -> Loaded:
     raw = [(InMemory(from_numbers(images)), _array_labels(labels, len(images))) for images, labels in pairs]
     if raw[0][0].shape != raw[-1][0].shape:
         raise InputError(
-            f"training images have shape {raw[0][0].shape}, test images {raw[-1][0].shape}; give both alike."
+            f"training images have shape {raw[0][0].shape}, test images {raw[-1][0].shape}; give the same shape."
         )
     values = raw[0][1].unique()
     splits = []
     for pixels, labels in raw:
         if not torch.isin(labels, values).all():
-            raise InputError("the test labels have a class that the training labels lack.")
+            raise InputError("the test labels have a class that the training labels do not have.")
         splits.append(Split(pixels, torch.searchsorted(values, labels)))
     return "arrays", splits[0], splits[1] if len(splits) > 1 else None, tuple(str(int(value)) for value in values)
 

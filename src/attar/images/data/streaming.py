@@ -1,9 +1,9 @@
-"""Encoded pictures where they lie: read when they are drawn and hashed once, so that a set may be larger than memory.
+"""Encoded pictures on disk. They are read when they are drawn and hashed once, so a set may be larger than memory.
 
-A folder is read file by file, and a Hugging Face data set is mapped into memory as it is. Parquet cannot be read one
-row at a time, so the image column of parquet files above the memory budget is copied once, a few rows at a time, to an
-Arrow file in the cache folder, which is then mapped. (`datasets` converts whole row groups, of which many files have
-one: it held three times a file of 0.6 GB, these few lines 0.1 GB.) Both the copies and the remembered digests may be
+A folder is read file by file, and a Hugging Face data set is mapped into memory. Parquet cannot be read one row at a
+time. The image column of parquet files above the memory budget is therefore copied once, a few rows at a time, to an
+Arrow file in the cache folder, which is then mapped. (`datasets` converts whole row groups, and many files have only
+one: for a file of 0.6 GB it used three times that memory, this code 0.1 GB.) The copies and the cached digests may be
 deleted at any time.
 """
 
@@ -31,7 +31,7 @@ Picture = bytes | Path
 """An encoded picture, or the file that holds it."""
 
 AT_ONCE = 64
-"""Pictures that one thread reads and works on before it takes more."""
+"""Number of pictures that one thread reads and processes at a time."""
 
 R = TypeVar("R")
 
@@ -41,31 +41,31 @@ class Pictures(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """How many there are."""
+        """The number of pictures."""
 
     @abstractmethod
     def read(self, rows: list[int]) -> list[Picture]:
         """The pictures of these rows.
 
         Raises:
-            InputError: A row that holds none.
+            InputError: A row holds no picture.
         """
 
     @abstractmethod
     def where(self, row: int) -> str:
-        """What a person would call a row."""
+        """A description of a row for messages."""
 
     @property
     @abstractmethod
     def stamp(self) -> str | None:
-        """What tells these pictures from others without a look at them: places, sizes, times of change; or nothing."""
+        """A digest of paths, sizes and times of change, which identifies the pictures without reading them, or None."""
 
     @cached_property
     def digests(self) -> UInt8[Tensor, "picture 16"]:
-        """A digest of the bytes of every picture, computed once and remembered in the cache folder."""
+        """A digest of the bytes of every picture, computed once and stored in the cache folder."""
         memory = store.cache_folder() / "digests" / f"{self.stamp}.safetensors" if self.stamp else None
         if memory and memory.exists():
-            with suppress(InputError):  # a damaged memory is no reason to stop
+            with suppress(InputError):  # damaged cached digests are computed again
                 return store.read_tensors(memory)[0]["digests"]
         parts = in_threads(self._hash, list(range(len(self))))
         digests = torch.frombuffer(bytearray(b"".join(parts)), dtype=torch.uint8).view(-1, 16)
@@ -80,7 +80,7 @@ class Pictures(ABC):
 
     @cached_property
     def _self_contained(self) -> bool:
-        """Whether pictures are read from where the rows are, and not from files which those only name."""
+        """Whether the rows hold the pictures themselves instead of names of files."""
         return isinstance(self.read([0])[0], bytes)
 
 
@@ -95,16 +95,16 @@ class Files(Pictures):
         return len(self.names)
 
     def read(self, rows: list[int]) -> list[Picture]:
-        """Their paths."""
+        """The paths of these rows."""
         return [self.folder / self.names[row] for row in rows]
 
     def where(self, row: int) -> str:
-        """The path."""
+        """The path of a row."""
         return str(self.folder / self.names[row])
 
     @cached_property
     def stamp(self) -> str | None:
-        """Of all the files."""
+        """The stamp of all files."""
         return stamp_of(self.folder / name for name in self.names)
 
 
@@ -117,17 +117,17 @@ class Cells(Pictures):
     column: str
     files: list[Path]
     starts: list[int]
-    """The first row of each file."""
+    """First row of each file."""
 
     def __len__(self) -> int:
         return len(self.cells)
 
     def read(self, rows: list[int]) -> list[Picture]:
-        """Bytes, from wherever Arrow has them."""
+        """The pictures of these rows, as bytes from Arrow."""
         return [encoded(self.cells[row].as_py(), self.files[self._file(row)].parent, self.where(row)) for row in rows]
 
     def where(self, row: int) -> str:
-        """The row within its file."""
+        """The number of the row within its file."""
         number = self._file(row)
         return f"row {row - self.starts[number]} of {self.files[number]}"
 
@@ -136,7 +136,7 @@ class Cells(Pictures):
 
     @cached_property
     def stamp(self) -> str | None:
-        """Of the parquet files, unless those name other files."""
+        """The stamp of the parquet files; None if these name other files."""
         return stamp_of(self.files, self.column) if self._self_contained else None
 
 
@@ -152,32 +152,32 @@ class Rows(Pictures):
         return len(self.dataset)
 
     def read(self, rows: list[int]) -> list[Picture]:
-        """Bytes, or the local files that the data set names."""
+        """The pictures of these rows: bytes, or local files that the data set names."""
         cells = self.dataset[rows].column(0).to_pylist()
         return [encoded(cell, Path(), self.where(row)) for row, cell in zip(rows, cells, strict=True)]
 
     def where(self, row: int) -> str:
-        """The row within its split."""
+        """The number of the row within its split."""
         return f"row {row} of {self.name}"
 
     @cached_property
     def stamp(self) -> str | None:
-        """Of its Arrow files and of how rows were chosen from them, unless there are none or they name other files."""
+        """The stamp of its Arrow files and of the choice of rows; None without files, or if these name other files."""
         files = [Path(file["filename"]) for file in self.dataset.cache_files]
         return stamp_of(files, self.dataset._fingerprint) if files and self._self_contained else None
 
 
 def encoded(cell: Any, beside: Path, where: str) -> Picture:
-    """The picture of a cell in Hugging Face form: bytes, or a path, which may be relative to where the cell lies.
+    """The picture of a cell in Hugging Face form: bytes, or a path, which may be relative to `beside`.
 
     Raises:
-        InputError: Neither.
+        InputError: The cell holds neither.
     """
     data = cell.get("bytes") if isinstance(cell, dict) else cell
     if data is None and isinstance(cell, dict) and cell.get("path") and (beside / cell["path"]).is_file():
         return beside / cell["path"]
     if not isinstance(data, bytes):
-        raise InputError(f"{where} holds no image bytes.")
+        raise InputError(f"{where} does not hold image bytes.")
     return data
 
 
@@ -189,7 +189,7 @@ def _bytes_of(file: Path) -> bytes:
 
 
 def in_threads(work: Callable[[list[int]], R], rows: list[int]) -> list[R]:
-    """Give rows to all cores, at most `AT_ONCE` at a time; the results in the order of the rows."""
+    """Process rows on all cores, at most `AT_ONCE` at a time, and return the results in the order of the rows."""
     threads = torch.get_num_threads()
     size = max(1, min(AT_ONCE, math.ceil(len(rows) / threads)))
     parts = [rows[start : start + size] for start in range(0, len(rows), size)]
@@ -200,7 +200,7 @@ def in_threads(work: Callable[[list[int]], R], rows: list[int]) -> list[R]:
 
 
 def stamp_of(files: Iterable[Path], *more: str) -> str:
-    """A short name for files as they are now: where they lie, how large they are, when they were changed."""
+    """A digest of the present state of files: their paths, sizes and times of change."""
     digest = hashlib.blake2b("\n".join(more).encode(), digest_size=16)
     for file in files:
         status = file.stat()
@@ -209,22 +209,22 @@ def stamp_of(files: Iterable[Path], *more: str) -> str:
 
 
 def batches(file: Path, column: str) -> Iterator[Any]:
-    """A column of a parquet file, a few rows at a time."""
+    """Yield a column of a parquet file, a few rows at a time."""
     from pyarrow import parquet
 
-    # Buffered and not fetched ahead, or a whole row group is held; and many files have one.
+    # Buffered and not fetched ahead. Otherwise a whole row group is held, and many files have only one.
     with parquet.ParquetFile(file, buffer_size=2**20, pre_buffer=False) as whole:
         yield from whole.iter_batches(AT_ONCE, columns=[column])
 
 
 def mapped(files: list[Path], column: str) -> Any:
-    """A column of parquet files as a memory map of its Arrow copy in the cache folder, which is made if need be.
+    """A column of parquet files as a memory map of its Arrow copy in the cache folder. The copy is made if necessary.
 
     Returns:
-        A pyarrow.ChunkedArray, of which only what is looked at is read from disk.
+        A pyarrow.ChunkedArray. Only the rows in use are read from disk.
 
     Raises:
-        InputError: No room for the copy, parquet that cannot be read, or a damaged copy.
+        InputError: There is no space for the copy, parquet cannot be read, or the copy is damaged.
     """
     import pyarrow
 
@@ -238,11 +238,11 @@ def mapped(files: list[Path], column: str) -> Any:
     try:
         return pyarrow.ipc.open_file(pyarrow.memory_map(str(target))).read_all().column(0)
     except pyarrow.ArrowException:
-        raise InputError(f"{target} is damaged; delete it, and it is made anew.") from None
+        raise InputError(f"{target} is damaged. Delete it; it is then made again.") from None
 
 
 def _copy(files: list[Path], column: str, target: Path) -> None:
-    """Copy a column of parquet files to one Arrow file, whole or not at all, holding a few rows at a time."""
+    """Copy a column of parquet files to one Arrow file, whole or not at all, a few rows at a time."""
     import pyarrow
     from pyarrow import parquet
 
@@ -265,6 +265,6 @@ def _check_room(files: list[Path], folder: Path) -> None:
     needed, free = sum(file.stat().st_size for file in files), shutil.disk_usage(folder).free
     if needed > free:
         raise InputError(
-            f"{folder} has {free / 1e9:.1f} GB left, and a copy of {files[0].parent} takes {needed / 1e9:.1f} GB; "
-            "let ATTAR_CACHE name a folder with more room, or raise --memory."
+            f"{folder} has {free / 1e9:.1f} GB left, but a copy of {files[0].parent} takes {needed / 1e9:.1f} GB. "
+            "Set ATTAR_CACHE to a folder with more space, or raise --memory."
         )

@@ -1,6 +1,6 @@
-"""The way from pixels to what a network sees, and back: channel statistics, then ZCA whitening if asked.
+"""The transform of pixels to network input, and back: channel statistics, then optional ZCA whitening.
 
-Both are fitted once, on real training images, and stored with every artefact.
+Both are fitted once on real training images and stored with every artefact.
 """
 
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ Images = Float[Tensor, "batch channel height width"]
 class Whitening:
     """ZCA: x' = (x - μ) T with T = U diag((λ + ε)^(-1/2)) Uᵀ over the covariance of flattened, normalised images.
 
-    The papers differ: MTT whitens raw pixels, DataDAM normalised ones, and the same ε is another filter on each.
-    This is DataDAM's order.
+    The papers differ: MTT whitens raw pixels, DataDAM normalised ones, and the same ε gives different filters. The
+    order here is DataDAM's.
     """
 
     mean: Float[Tensor, " pixel"]
@@ -27,7 +27,7 @@ class Whitening:
     inverse_matrix: Float[Tensor, "pixel pixel"]
 
     def forward(self, images: Images) -> Images:
-        """Whiten."""
+        """Whiten images."""
         flat = images.flatten(1) - self.mean.to(images)
         return (flat @ self.forward_matrix.to(images)).view_as(images)
 
@@ -38,7 +38,7 @@ class Whitening:
 
 
 def fit_zca(images: Images, epsilon: float = 0.1) -> Whitening:
-    """Fit ZCA whitening in float64; ε is added to the eigenvalues of the covariance."""
+    """Fit ZCA whitening in float64. ε is added to the eigenvalues of the covariance."""
     flat = images.flatten(1).double()
     mean = flat.mean(dim=0)
     centred = flat - mean
@@ -51,21 +51,21 @@ def fit_zca(images: Images, epsilon: float = 0.1) -> Whitening:
 
 @dataclass(frozen=True)
 class Transform:
-    """Pixels to network input: to [0, 1], minus the channel mean, over the channel spread, then whitened."""
+    """Pixels to network input: scaled to [0, 1], normalised by channel mean and standard deviation, then whitened."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     whitening: Whitening | None = None
 
     def forward(self, pixels: Batch) -> Images:
-        """Network input from uint8 pixels, or from float pixels in [0, 1]."""
+        """The network input of uint8 pixels, or of float pixels in [0, 1]."""
         mean, std = self._statistics(pixels)
         scale = 255.0 if pixels.dtype == torch.uint8 else 1.0
         images = (pixels.float() - scale * mean) / (scale * std)
         return self.whitening.forward(images) if self.whitening else images
 
     def inverse(self, images: Images) -> Images:
-        """Float pixels from network input; not clipped to [0, 1]."""
+        """The float pixels of network input, not clipped to [0, 1]."""
         if self.whitening:
             images = self.whitening.inverse(images)
         mean, std = self._statistics(images)

@@ -1,1 +1,1 @@
-"""Soft labels: stored for many views, or made by a small labeller that travels with the images."""
+"""Soft labels: stored for many views, or computed by a small labeller that is saved with the images."""

@@ -1,9 +1,9 @@
 """Image–text models: CLIP by name, or a small one trained here on captions made of class names.
 
 Radford et al., Learning Transferable Visual Models From Natural Language Supervision, ICML 2021, arXiv:2103.00020.
-The small one is no rival of one trained on the web: it knows its classes from their images alone. It is here so that
-what needs a CLIP can be tried, tested and resumed without one. Its loss counts all images of a class as pairs of the
-class's caption, as in Yang et al., Unified Contrastive Learning, CVPR 2022, arXiv:2204.03610.
+The small model cannot replace one trained on the web, because it sees only the images of its classes. It serves to try,
+test and resume methods that need a CLIP without downloading one. In its loss all images of a class form pairs with the
+caption of the class, as in Yang et al., Unified Contrastive Learning, CVPR 2022, arXiv:2204.03610.
 """
 
 import math
@@ -31,7 +31,7 @@ from attar.images.sources import ImageSource
 from attar.images.views.crops import crop_and_flip
 
 CAPTION = "a photo of a {name}"
-"""What is said of an image of a class."""
+"""Caption of an image, with `{name}` in place of its class."""
 FILE = "clip.safetensors"
 SPECIAL = ("<pad>", "<start>", "<unknown>", "<end>")
 
@@ -40,18 +40,18 @@ Features = Float[Tensor, "_row feature"]
 
 @dataclass(frozen=True, kw_only=True)
 class TinyClip(Settings):
-    """How a small CLIP is trained on the captions of a labelled set."""
+    """Settings of a small CLIP and its training on the captions of a labelled set."""
 
     clip_width: Annotated[int, Range(8)] = 64
-    """Width of the small CLIP: of both towers and of what they have in common, a multiple of 8."""
+    """Width of both towers of the small CLIP and of their common features, a multiple of 8."""
     clip_layers: Annotated[int, Range(1)] = 2
-    """Transformer layers of each tower."""
+    """Number of transformer layers of each tower of the small CLIP."""
     clip_epochs: Annotated[int, Range(1)] = 30
-    """Passes over the training images."""
+    """Number of epochs of training the small CLIP."""
     clip_batch: Annotated[int, Range(2)] = 128
-    """Images per step."""
+    """Batch size of training the small CLIP, in images."""
     clip_lr: Annotated[float, Range(0)] = 2e-3
-    """Step size of the small CLIP's training by AdamW, which falls to zero along a cosine."""
+    """Learning rate of AdamW for the small CLIP. It falls to zero along a cosine."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -60,14 +60,14 @@ class TinyClip(Settings):
 
 
 class VisionTower(nn.Module):
-    """The images' half of a CLIP: what it sees to features."""
+    """The image half of a CLIP, which maps images to features."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.vision_model, self.projection = model.vision_model, model.visual_projection
 
     def forward(self, images: Float[Tensor, "image channel height width"]) -> Float[Tensor, "image feature"]:
-        """Features, not normalised."""
+        """The features of images, not normalised."""
         return self.projection(self.vision_model(pixel_values=images).pooler_output)
 
 
@@ -78,21 +78,21 @@ class Clip:
     model: Any
     tokenizer: Any
     plain: dict[str, Any] | None = None
-    """How it was trained here, if it was: all that is needed to build it again."""
+    """Facts to build it again, if it was trained here."""
 
     @property
     def vision(self) -> VisionTower:
-        """The tower that sees."""
+        """The image half."""
         return VisionTower(self.model).eval()
 
     @property
     def side(self) -> int:
-        """The side of the images it sees."""
+        """The side of its input images, in pixels."""
         return int(self.model.config.vision_config.image_size)
 
     @property
     def scale(self) -> float:
-        """What cosines are multiplied by."""
+        """The factor by which cosines are multiplied."""
         return float(self.model.logit_scale.detach().double().exp())
 
     @cached_property
@@ -101,25 +101,25 @@ class Clip:
         return store.digest_of(self.model.state_dict(), self.plain)
 
     def tokens(self, captions: Sequence[str]) -> dict[str, Tensor]:
-        """What the tower that reads is given."""
+        """The input of the text half: token ids and attention mask."""
         found = self.tokenizer(list(captions), padding=True, truncation=True, return_tensors="pt")
         return {name: found[name] for name in ("input_ids", "attention_mask")}
 
     def read(self, tokens: dict[str, Tensor]) -> Features:
-        """Features of captions, not normalised."""
+        """The features of captions, not normalised."""
         return self.model.text_projection(self.model.text_model(**tokens).pooler_output)
 
     def save(self, folder: Path) -> str:
-        """Write one that was trained here to a folder; return its digest."""
+        """Write a model that was trained here to a folder and return its digest."""
         assert self.plain is not None, "what came by name is not copied"
         return store.write_tensors(folder / FILE, self.model.state_dict(), self.plain)
 
     def picture(self) -> None:
-        """A model has none."""
+        """None: a model has no picture."""
 
     @classmethod
     def load(cls, folder: Path) -> "Clip":
-        """Read one that was trained here.
+        """Read a model that was trained here.
 
         Raises:
             InputError: The file is missing or damaged.
@@ -133,7 +133,7 @@ class Clip:
 
 @dataclass
 class Reading:
-    """A CLIP on its way, and where in which shuffled pass it is."""
+    """The state of training a CLIP: the model, its optimiser, the order of images and the steps done."""
 
     model: Any
     optimizer: torch.optim.AdamW
@@ -146,37 +146,37 @@ class Reading:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainClip(Settings):
-    """Train a small CLIP on labelled images, a mini-batch a step, each class with one caption."""
+    """Train a small CLIP on labelled images, one mini-batch per step, with one caption per class."""
 
     how: TinyClip = field(default_factory=TinyClip)
-    """How large and how long."""
+    """Settings of the model and its training."""
     caption: str = CAPTION
-    """What is said of an image, `{name}` standing for its class."""
+    """Caption of an image, with `{name}` in place of its class."""
     images: int = 0
-    """How many images there are to train on; filled in from the data."""
+    """Number of training images. It is counted in the data, not given."""
 
     name = "train-clip"
 
     def resolve(self, source: ImageSource, runtime: Runtime) -> Self:
-        """Fill in the set's size."""
+        """Count the training images."""
         return replace(self, images=len(source.targets))
 
     def work(self, source: ImageSource) -> float:
-        """Nothing worth compiling."""
+        """Zero, because compiling does not pay."""
         return 0.0
 
     @property
     def batches(self) -> int:
-        """Steps per epoch."""
+        """The number of steps per epoch."""
         return math.ceil(self.images / self.how.clip_batch)
 
     @property
     def total_steps(self) -> int:
-        """Steps in all."""
+        """The number of steps."""
         return self.how.clip_epochs * self.batches
 
     def untrained(self, shape: Shape, classes: tuple[str, ...], *, seed: int) -> Clip:
-        """A CLIP with fresh weights, for images of this shape and the words of these classes' captions."""
+        """A CLIP with fresh weights, for images of this shape and the captions of these classes."""
         transformers = library()
         tokenizer = word_tokenizer(captions_of(self.caption, classes))
         with torch.random.fork_rng(devices=[]):
@@ -186,7 +186,7 @@ class TrainClip(Settings):
         return Clip(model.eval(), tokenizer, plain)
 
     def build(self, source: ImageSource, runtime: Runtime) -> Reading:
-        """A CLIP with fresh weights."""
+        """The state before the first step: a CLIP with fresh weights."""
         clip = self.untrained(source.shape, source.classes, seed=runtime.seed)
         model = clip.model.to(runtime.device).train()
         tokens = clip.tokens(captions_of(self.caption, source.classes))
@@ -200,7 +200,7 @@ class TrainClip(Settings):
         )
 
     def step(self, state: Reading, runtime: Runtime) -> Metrics:
-        """One mini-batch of images, and the captions of all classes."""
+        """Train on one mini-batch of images and the captions of all classes."""
         set_lr(state.optimizer, self.how.clip_lr * half_cosine(state.done, self.total_steps))
         rows = next_rows(state.order, state.done, self.how.clip_batch, runtime.generator("shuffle"))
         images = state.source.inputs(rows, runtime.device)
@@ -246,7 +246,7 @@ def contrastive_loss(
     labels: Int[Tensor, " image"],
     scale: Float[Tensor, ""],
 ) -> Float[Tensor, ""]:
-    """Half the cross-entropy of each image's caption, half that of each caption's images, at scale · cosine."""
+    """The mean of two cross-entropies at scale · cosine: of each image's caption, and of each caption's images."""
     logits = scale * F.normalize(images, dim=1) @ F.normalize(captions, dim=1).T
     mine = F.one_hot(labels, len(captions)).to(logits)
     counts = mine.sum(dim=0)
@@ -258,15 +258,15 @@ def captions_of(caption: str, classes: Sequence[str]) -> list[str]:
     """A caption for each class.
 
     Raises:
-        InputError: A caption in which the name of the class does not occur.
+        InputError: The caption does not contain `{name}`.
     """
     if "{name}" not in caption:
-        raise InputError(f"caption is {caption!r}; {{name}} must stand in it for the class.")
+        raise InputError(f"caption is {caption!r}; it must contain {{name}} in place of the class.")
     return [caption.replace("{name}", name.replace("_", " ")) for name in classes]
 
 
 def word_tokenizer(captions: Sequence[str]) -> Any:
-    """A tokenizer that knows every word of these captions, and no other."""
+    """A tokenizer whose vocabulary is the words of these captions."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
     lower, split = normalizers.Lowercase(), pre_tokenizers.Whitespace()
@@ -288,14 +288,14 @@ def word_tokenizer(captions: Sequence[str]) -> Any:
 
 
 def squared(images: Float[Tensor, "image channel height width"], side: int) -> Tensor:
-    """Images scaled to a square, if they are not of that size."""
+    """Scale images to a square of this side, if they have another size."""
     if images.shape[2:] == (side, side):
         return images
     return F.interpolate(images, size=(side, side), mode="bilinear", antialias=True)
 
 
 def tiny_clip(source: ImageSource, how: TinyClip, caption: str, runtime: Runtime) -> Clip:
-    """A small CLIP trained on a source: from the cache, or trained now and kept there (resumable)."""
+    """A small CLIP trained on a source, from the cache; it is trained if it is not there, and can be resumed."""
     method = TrainClip(how=how, caption=caption).resolve(source, runtime)
     return cached(method, source, runtime, title="training a small CLIP")
 
@@ -304,7 +304,7 @@ def clip_named(name: str) -> Clip:
     """A CLIP from a folder or from the hub.
 
     Raises:
-        InputError: There is none, or no connection to look for it.
+        InputError: There is no such CLIP, or no connection to look for it.
     """
     transformers = library()
     try:
@@ -315,14 +315,14 @@ def clip_named(name: str) -> Clip:
         return Clip(model.eval(), transformers.AutoTokenizer.from_pretrained(name))
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
-        raise InputError(f"{name!r} is no CLIP in a folder or on the hub ({reason}).") from None
+        raise InputError(f"{name!r} is not a CLIP in a folder or on the hub ({reason}).") from None
 
 
 def library() -> Any:
     """The `transformers` library.
 
     Raises:
-        InputError: It is not installed.
+        InputError: `transformers` is not installed.
     """
     try:
         import transformers

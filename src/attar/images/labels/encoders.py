@@ -1,4 +1,4 @@
-"""Frozen image encoders to build a labeller on, by name, each with class features where it can make them."""
+"""Frozen image encoders, by name, to build a labeller on, with class features if they can compute them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,20 +23,20 @@ from attar.images.training import TrainedNetwork
 TINY = "tiny"
 """The name of the small CLIP that is trained on the data."""
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-"""What every released CLIP normalises with."""
+"""Mean and standard deviation with which every released CLIP normalises images."""
 SCALE = 100.0
-"""What cosines of an encoder that has no scale of its own are multiplied by: CLIP's."""
+"""Factor of cosines for an encoder without its own scale: that of CLIP."""
 
 Images = Float[Tensor, "image channel height width"]
 Head = Float[Tensor, "class feature"]
 
 
 class Look(nn.Module):
-    """From a data set's network input to what an encoder sees.
+    """The map from a data set's network input to an encoder's input.
 
     Args:
-        side: Side of the square it sees; None leaves images as they are.
-        transform: How the data set's pixels became network input, where the encoder normalises in its own way.
+        side: Side of the square input of the encoder; None does not scale images.
+        transform: Transform of the data set's pixels to network input, if the encoder normalises in another way.
     """
 
     def __init__(self, side: int | None = None, transform: Transform | None = None) -> None:
@@ -45,7 +45,7 @@ class Look(nn.Module):
         self.own = Transform(CLIP_MEAN, CLIP_STD)
 
     def forward(self, images: Images) -> Float[Tensor, "image _channel _height _width"]:
-        """Un-normalise, colour, scale, normalise: what of it there is to do."""
+        """Un-normalise, repeat a grey channel, scale and normalise, as far as necessary."""
         if self.transform is not None:
             images = self.transform.inverse(images).expand(-1, 3, -1, -1)
         images = images if self.side is None else squared(images, self.side)
@@ -61,7 +61,7 @@ class Embedding(nn.Module):
         self.network.classifier = nn.Identity()
 
     def forward(self, images: Images) -> Float[Tensor, "image feature"]:
-        """What the classifier would see."""
+        """The input of the classifier."""
         return self.network.embed(images)
 
 
@@ -71,31 +71,31 @@ class Encoder:
 
     name: str
     tower: nn.Module
-    """From what it sees to features; nobody changes it."""
+    """Frozen network that maps the encoder's input to features."""
     look: Look
     clip: Clip | None = None
-    """The whole CLIP of which it is half, if it is."""
+    """CLIP whose image half the encoder is, if it is one."""
 
     @cached_property
     def digest(self) -> str:
-        """A fingerprint of its weights."""
+        """A fingerprint of the encoder's weights."""
         return self.clip.digest if self.clip else store.digest_of(self.tower.state_dict(), None)
 
     @property
     def scale(self) -> float:
-        """What cosines are multiplied by before any fitting."""
+        """The factor of cosines before any fitting."""
         return self.clip.scale if self.clip else SCALE
 
     def words(self, caption: str, classes: Sequence[str]) -> str:
-        """A fingerprint of the captions as the reading tower is given them."""
+        """A fingerprint of the tokens of the captions."""
         return store.digest_of(self._reader().tokens(captions_of(caption, classes)), None)
 
     @torch.no_grad()
     def text_head(self, caption: str, classes: Sequence[str]) -> Head:
-        """The features of a caption of each class, of length one: those of CLIP's zero-shot classifier.
+        """The features of each class's caption, of length one, as in CLIP's zero-shot classifier.
 
         Raises:
-            InputError: It reads no text.
+            InputError: The encoder does not read text.
         """
         clip = self._reader()
         tokens = clip.tokens(captions_of(caption, classes))
@@ -107,7 +107,7 @@ class Encoder:
 
     @torch.no_grad()
     def mean_head(self, source: ImageSource, runtime: Runtime) -> Head:
-        """The mean of the features of each class's training images, of length one."""
+        """The mean features of each class's training images, of length one."""
         tower = self.tower.to(runtime.device)
         means = []
         for rows in source.rows_of:
@@ -119,15 +119,15 @@ class Encoder:
 
     def _reader(self) -> Clip:
         if self.clip is None:
-            raise InputError(f"the encoder in {self.name} reads no text; take its class means (--class-features mean).")
+            raise InputError(f"the encoder in {self.name} does not read text. Give --class-features mean.")
         return self.clip
 
 
 def encoder_for(name: str, source: ImageSource, tiny: TinyClip, caption: str, runtime: Runtime) -> Encoder:
-    """An encoder for the images of a source; the tiny one is trained on it.
+    """An encoder for the images of a source. The tiny one is trained on the source.
 
     Raises:
-        InputError: No such encoder, or one that does not take such images.
+        InputError: There is no such encoder, or it does not take such images.
     """
     if name != TINY:
         return open_encoder(name, source.shape, source.transform)
@@ -139,12 +139,12 @@ def open_encoder(name: str, shape: Shape, transform: Transform, folder: Path | N
 
     Args:
         name: The folder, the name on the hub, or `tiny`.
-        shape: Of the images.
-        transform: How their pixels become network input.
-        folder: Where the tiny one lies.
+        shape: The shape of the images.
+        transform: The transform of their pixels to network input.
+        folder: The folder of the tiny one.
 
     Raises:
-        InputError: There is none, or it takes other images.
+        InputError: There is no such encoder, or it takes other images.
     """
     if name == TINY:
         assert folder is not None, "the tiny one is known by its folder only"
@@ -153,7 +153,7 @@ def open_encoder(name: str, shape: Shape, transform: Transform, folder: Path | N
         return _of_clip(name, clip_named(name), transform)
     found = TrainedNetwork.load(Path(name))
     if found.shape != shape or not isinstance(found.network, Network):
-        raise InputError(f"the network in {name} was trained on images of {found.shape}, and these are {shape}.")
+        raise InputError(f"the network in {name} was trained on images of {found.shape}, but these are {shape}.")
     return Encoder(name, Embedding(found.network).eval().requires_grad_(False), Look())
 
 

@@ -1,8 +1,8 @@
-"""Logits in few bytes: whole numbers with a scale for each row, the largest only, or the class alone.
+"""Formats of logits in few bytes: integers with a scale for each row, only the largest logits, or only the class.
 
-Stored labels outweigh the images they belong to: at 50 images of each of a thousand classes, 300 epochs of float16
-logits are forty times as large. Bytes a row with C classes: float32 4C, float16 2C, int8 C + 4, int4 ⌈C/2⌉ + 4,
-top-k 4k, hard 2.
+Stored labels are larger than their images: with 50 images of each of a thousand classes, 300 epochs of float16 logits
+are forty times as large. Bytes per row with C classes: float32 4C, float16 2C, int8 C + 4, int4 ⌈C/2⌉ + 4, top-k 4k,
+hard 2.
 """
 
 from typing import Literal
@@ -18,16 +18,16 @@ Logits = Float[Tensor, "row classes"]
 Format = Literal["float32", "float16", "int8", "int4", "top-k", "hard"]
 Tail = Literal["renorm", "uniform", "min"]
 Parts = dict[str, Tensor]
-"""What is stored, by name."""
+"""The stored tensors, by name."""
 
 MOST_CLASSES = 65_535
-"""Classes that two bytes can number."""
+"""Largest number of classes that two bytes can represent."""
 NEVER = -1e6
-"""A logit whose probability is zero at any temperature below a few thousand, and that multiplies with zero to zero."""
+"""Logit with probability zero at any temperature below a few thousand. It is finite, so its product with zero is 0."""
 
 
 def bytes_per_row(kind: Format, classes: int, top: int) -> int:
-    """How many bytes a label takes."""
+    """The number of bytes of a label."""
     sizes = {
         "float32": 4 * classes,
         "float16": 2 * classes,
@@ -40,14 +40,14 @@ def bytes_per_row(kind: Format, classes: int, top: int) -> int:
 
 
 def encode(logits: Logits, kind: Format, *, top: int = 10) -> Parts:
-    """Logits as they are stored.
+    """Encode logits in a format.
 
-    A whole number n of a row stands for offset + scale · n, with the row's two numbers in float16, rounded so that
-    nothing lies outside: no logit is off by more than half the scale, which is about (max - min) / 255 or / 15.
-    Of the `top` largest, logarithms of probabilities are stored, so that what the others share is known.
+    An integer n of a row stands for offset + scale · n. Offset and scale of the row are float16, rounded so that no
+    logit lies outside. The error of a logit is at most half the scale, which is about (max - min) / 255 or / 15. For
+    top-k, logarithms of probabilities are stored, so that the probability of all other classes is known.
 
     Raises:
-        Diverged: Logits that are not finite, or too large for float16.
+        Diverged: Logits are not finite, or too large for float16.
     """
     logits = logits.detach().float().cpu()
     if not logits.isfinite().all() or (kind not in ("float32", "hard") and float(logits.abs().max()) > 65_000):
@@ -65,14 +65,14 @@ def encode(logits: Logits, kind: Format, *, top: int = 10) -> Parts:
 
 
 def decode(parts: Parts, kind: Format, classes: int, *, tail: Tail = "renorm") -> Logits:
-    """Logits as they were, up to rounding, or up to a constant that no softmax sees (top-k).
+    """Decode logits, exact up to rounding; for top-k also up to a constant, which no softmax depends on.
 
     Args:
-        parts: What `encode` gave, or some rows of it.
-        kind: How it was stored.
-        classes: How many there are.
-        tail: What those that are not among the top k share: nothing; what is left of one at temperature one, evenly;
-            or each as much as the least of them.
+        parts: The result of `encode`, or some rows of it.
+        kind: The format.
+        classes: The number of classes.
+        tail: The probability of classes outside the top k: none; an equal share of the remaining probability at
+            temperature one; or the smallest one of the top k.
     """
     if kind in ("float32", "float16"):
         return parts["logits"].float()
@@ -87,7 +87,7 @@ def decode(parts: Parts, kind: Format, classes: int, *, tail: Tail = "renorm") -
 
 
 def _affine(logits: Logits, largest: int) -> Parts:
-    """Rows as numbers from zero to the largest, with offset and scale."""
+    """Rows as integers from zero to `largest`, with offset and scale."""
     values = logits.numpy()
     offset = _half(values.min(axis=1, keepdims=True), up=False)
     span = values.max(axis=1, keepdims=True) - offset.astype(np.float32)
@@ -99,14 +99,14 @@ def _affine(logits: Logits, largest: int) -> Parts:
 
 
 def _half(values: np.ndarray, *, up: bool) -> np.ndarray:
-    """The next float16 that is no smaller, or no larger."""
+    """Values rounded up, or down, to float16."""
     rounded = values.astype(np.float16)
     wrong = rounded < values if up else rounded > values
     return np.where(wrong, np.nextafter(rounded, np.float16(np.inf if up else -np.inf)), rounded)
 
 
 def _packed(numbers: Tensor) -> Tensor:
-    """Two numbers below 16 in a byte, the first in the lower half."""
+    """Pack two numbers below 16 into a byte, the first into the lower half."""
     even = torch.nn.functional.pad(numbers, (0, numbers.shape[1] % 2))
     return even[:, ::2] | (even[:, 1::2] << 4)
 
@@ -116,12 +116,12 @@ def _unpacked(pairs: Tensor, classes: int) -> Tensor:
 
 
 def _two_bytes(places: Tensor) -> Tensor:
-    """Numbers below 65,536 as int16, those from 32,768 on as negative ones: older files know no unsigned type."""
+    """Numbers below 65,536 as int16. Those above 32,767 become negative, because older files have no unsigned type."""
     return torch.where(places > 32_767, places - 65_536, places).to(torch.int16)
 
 
 def _placed(values: Float[Tensor, "row k"], places: Tensor, classes: int, rest: Tensor | float) -> Logits:
-    """Rows with values in their places, and the rest elsewhere."""
+    """Rows with the values in their places and `rest` elsewhere."""
     logits = torch.zeros(len(values), classes) + rest
     return logits.scatter_(1, places.long() & 65_535, values)
 

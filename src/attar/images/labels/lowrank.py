@@ -1,8 +1,8 @@
-"""Low-rank deltas on the layers of a frozen network: θ' = θ + A·B, folded in when nothing is to be learned any more.
+"""Low-rank deltas on the layers of a frozen network: θ' = θ + A·B, which are folded in after learning.
 
-Hu et al., LoRA, ICLR 2022, arXiv:2106.09685. Linear layers are peft's. Of convolutions there are two forms: that of
-the LoRA authors' loralib, A (k·out × k·r) times B (k·r × k·in) read as a kernel, with r·k²·(in + out) numbers; and
-peft's, a k×k convolution down to r channels and a 1×1 one up, with r·(in·k² + out).
+Hu et al., LoRA, ICLR 2022, arXiv:2106.09685. Linear layers use peft. Convolutions have two forms. The form of the LoRA
+authors' loralib is A (k·out × k·r) times B (k·r × k·in), reshaped to a kernel, with r·k²·(in + out) numbers. The form
+of peft is a k×k convolution down to r channels and a 1×1 convolution up, with r·(in·k² + out) numbers.
 """
 
 import math
@@ -20,11 +20,11 @@ from attar.core.errors import InputError
 Form = Literal["loralib", "peft"]
 Storage = Literal["float32", "float16", "int8"]
 Factors = dict[str, Tensor]
-"""`layer.up` (A) and `layer.down` (B) by the name of the layer."""
+"""The factors `layer.up` (A) and `layer.down` (B), by the name of the layer."""
 
 
 class KernelDelta(nn.Module):
-    """loralib's delta of a kernel."""
+    """The delta of a kernel in the form of loralib."""
 
     def __init__(self, kernel: Float[Tensor, "out into height width"], rank: int) -> None:
         super().__init__()
@@ -33,19 +33,19 @@ class KernelDelta(nn.Module):
         self.down = nn.Parameter(kernel.new_zeros(rank * height, into * width))
 
     def forward(self, kernel: Float[Tensor, "out into height width"]) -> Float[Tensor, "out into height width"]:
-        """The kernel with its delta."""
+        """The kernel plus its delta."""
         return kernel + delta(self.up, self.down, kernel.shape)
 
 
 def delta(up: Tensor, down: Tensor, shape: torch.Size) -> Tensor:
-    """A·B in the shape of the weight that it is added to, in whichever form."""
+    """The delta A·B in the shape of its weight, for both forms."""
     return (up.flatten(1) @ down.flatten(1)).reshape(shape)
 
 
 def layers_of(network: nn.Module, pattern: str | None = None) -> list[str]:
     """The layers that get a delta: those whose whole name matches a regular expression.
 
-    Without one, all linear layers and all convolutions of more than one place, save those that look at pixels.
+    Without one these are all linear layers and all convolutions with kernels above 1×1, except those on pixels.
 
     Raises:
         InputError: No layer matches.
@@ -56,21 +56,21 @@ def layers_of(network: nn.Module, pattern: str | None = None) -> list[str]:
     try:
         found = [name for name in layers if re.fullmatch(pattern, name)]
     except re.error as error:
-        raise InputError(f"adapted is {pattern!r}, which is no regular expression ({error}).") from None
+        raise InputError(f"adapted is {pattern!r}, which is not a regular expression ({error}).") from None
     if not found:
-        raise InputError(f"adapted is {pattern!r}, which matches none of {', '.join(layers)}.")
+        raise InputError(f"adapted is {pattern!r}, which matches no layer of {', '.join(layers)}.")
     return found
 
 
 def _spared(module: nn.Module) -> bool:
-    """Whether a layer looks at pixels, as stems and patch embeddings do, or is a convolution of one place."""
+    """Whether a layer is a convolution on pixels, as in stems and patch embeddings, or a 1×1 convolution."""
     return isinstance(module, nn.Conv2d) and (module.in_channels <= 3 or module.kernel_size == (1, 1))
 
 
 def adapt_(network: nn.Module, ranks: Mapping[str, int], form: Form, generator: torch.Generator) -> Factors:
-    """Give layers of a network, by name, a delta of a rank; return the factors, all that is to be learned.
+    """Add deltas of given ranks to layers, by name, and return the factors, which are the parameters to learn.
 
-    B is drawn and A is zero, so the network computes what it did. Layers of rank 0 stay as they are.
+    B is drawn and A is zero, so the network computes the same as before. Layers of rank 0 do not change.
     """
     ranks = {name: rank for name, rank in ranks.items() if rank}
     kernels = [n for n in ranks if form == "loralib" and isinstance(network.get_submodule(n), nn.Conv2d)]
@@ -91,7 +91,7 @@ def adapt_(network: nn.Module, ranks: Mapping[str, int], form: Form, generator: 
 
 
 def fold_(network: nn.Module, factors: Factors) -> None:
-    """Add every A·B to the weight of its layer, in new tensors, so that copies which share the old ones stay."""
+    """Add every A·B to the weight of its layer, in new tensors, so that copies which share the old ones are kept."""
     for name in sorted(name.removesuffix(".up") for name in factors if name.endswith(".up")):
         layer = network.get_submodule(name)
         assert isinstance(layer, (nn.Linear, nn.Conv2d))
@@ -100,7 +100,7 @@ def fold_(network: nn.Module, factors: Factors) -> None:
 
 
 def packed(factors: Factors, storage: Storage) -> Factors:
-    """Factors as they are stored: as floats, or in 8 bits with a scale for each of the rank's components."""
+    """Factors in stored form: as floats, or in 8 bits with a scale for each component of the rank."""
     if storage != "int8":
         kind = torch.float16 if storage == "float16" else torch.float32
         return {name: value.detach().to("cpu", kind) for name, value in factors.items()}
@@ -115,7 +115,7 @@ def packed(factors: Factors, storage: Storage) -> Factors:
 
 
 def unpacked(stored: Factors) -> Factors:
-    """Factors in float32 from what is stored."""
+    """Factors in float32 from their stored form."""
     factors = {}
     for name, value in stored.items():
         if name.endswith(".scale"):
@@ -129,12 +129,12 @@ def unpacked(stored: Factors) -> Factors:
 
 
 def _component_dim(factor: Tensor) -> int:
-    """Which of a factor's first two sides is the rank: the shorter one."""
+    """The dimension of a factor that is the rank: the shorter of its first two."""
     return int(factor.shape[1] < factor.shape[0])
 
 
 def _inject(network: nn.Module, ranks: Mapping[str, int]) -> None:
-    """Have peft wrap these layers."""
+    """Let peft wrap these layers."""
     if not ranks:
         return
     try:
@@ -150,7 +150,7 @@ def _inject(network: nn.Module, ranks: Mapping[str, int]) -> None:
 
 
 def _pair(layer: Any) -> tuple[nn.Parameter, nn.Parameter]:
-    """A and B of a layer with a delta."""
+    """The factors A and B of a layer with a delta."""
     if parametrize.is_parametrized(layer):
         added = layer.parametrizations.weight[0]
         return added.up, added.down

@@ -1,8 +1,8 @@
 """A projector from images to labels: a frozen encoder, class features as its head, and small low-rank deltas on both.
 
-It takes the place of stored soft labels: kilobytes that do not grow with images or epochs, over an encoder that
-everybody has. Yu, Liu, Chen, Ye and Wang, Heavy Labels Out! Dataset Distillation with Label Space Lightening,
-ICCV 2025, arXiv:2408.08201.
+It replaces stored soft labels. It takes kilobytes, which do not grow with images or epochs, if the encoder is publicly
+available. Yu, Liu, Chen, Ye and Wang, Heavy Labels Out! Dataset Distillation with Label Space Lightening, ICCV 2025,
+arXiv:2408.08201.
 """
 
 import copy
@@ -28,22 +28,22 @@ from attar.images.training import TrainedNetwork
 
 FILE = "projector.safetensors"
 EPOCHS = 300
-"""For how long students are trained whose labels are stored, in the tables of the field."""
+"""Number of epochs of students with stored labels in the tables of papers."""
 HeadKind = Literal["text", "text-stored", "mean"]
 
 
 class Labeller(nn.Module):
-    """Logits s · n(E(x)) W + o of network input x, with n(u) = u / ‖u‖.
+    """A network with logits s · n(E(x)) W + o of network input x, with n(u) = u / ‖u‖.
 
-    With CLIP's scale for s, nothing for o, and the features of each class's caption for W it is CLIP's zero-shot
-    classifier. E stays in evaluation mode.
+    It is CLIP's zero-shot classifier if s is CLIP's scale, o is zero, and W holds the features of each class's caption.
+    E stays in evaluation mode.
 
     Args:
-        look: From the data set's network input to what the encoder sees.
-        encoder: E, any module that gives features.
-        head: W, the features of each class.
-        scale: s.
-        normalised: Whether features are brought to length one.
+        look: The map from the data set's network input to the encoder's input.
+        encoder: The encoder E, any module that gives features.
+        head: The features W of each class.
+        scale: The scale s.
+        normalised: Whether to scale features to length one.
     """
 
     def __init__(
@@ -57,26 +57,26 @@ class Labeller(nn.Module):
         self.eval().requires_grad_(False)
 
     def embed(self, images: Images) -> Float[Tensor, "batch feature"]:
-        """What the head sees."""
+        """The input of the head."""
         features = self.encoder(self.look(images)).float()
         return F.normalize(features, dim=1) if self.normalised else features
 
     def forward(self, images: Images) -> Logits:
-        """Logits."""
+        """The logits of images."""
         return self.scale * self.head(self.embed(images)) + self.offset
 
 
 @torch.no_grad()
 def match_(labeller: Labeller, answers: Logits, wanted: Logits) -> None:
-    """Bring the labeller's scale and offset to the spread and mean of the logits that it is to give.
+    """Set the labeller's scale and offset so that its logits have the standard deviation and mean of the wanted ones.
 
-    Squared error sees both; CLIP's logits are all positive and narrow, and a fit that starts there ends worse than
-    hard labels.
+    The squared error depends on both. CLIP's logits are all positive and in a narrow range; a fit that starts there
+    ends worse than hard labels.
 
     Args:
-        labeller: What is changed.
+        labeller: The labeller, which is changed.
         answers: Its logits.
-        wanted: The logits it is to give of the same images.
+        wanted: The wanted logits of the same images.
     """
     share = wanted.std() / answers.std().clamp_min(1e-6)
     labeller.offset.copy_(wanted.mean() - share * (answers.mean() - labeller.offset))
@@ -85,16 +85,16 @@ def match_(labeller: Labeller, answers: Logits, wanted: Logits) -> None:
 
 @dataclass(frozen=True)
 class Base:
-    """What a projector is built on, and what it is for."""
+    """The encoder, the class features and the data set of a projector."""
 
     encoder: str
-    """The encoder's name: a folder, a name on the hub, or `tiny`."""
+    """Name of the encoder: a folder, a name on the hub, or `tiny`."""
     weights: str
-    """The digest of its weights."""
+    """Digest of the encoder's weights."""
     head: HeadKind
     caption: str
     words: str
-    """The digest of the captions as the encoder reads them, where the head is made of them again."""
+    """Digest of the captions' tokens, if the head is computed from them."""
     classes: tuple[str, ...]
     shape: Shape
     mean: tuple[float, ...]
@@ -102,32 +102,32 @@ class Base:
 
     @property
     def transform(self) -> Transform:
-        """How the data set's pixels became network input."""
+        """The transform of the data set's pixels to network input."""
         return Transform(self.mean, self.std)
 
 
 @dataclass
 class Projector:
-    """Low-rank factors, scale and offset, with what they are built on; the labels of a set that carries it."""
+    """Low-rank factors, scale and offset, with their base. It labels the set that it is saved with."""
 
     base: Base
     tensors: dict[str, Tensor]
-    """As they are stored: factors, `scale`, `offset`, and `head` where it is stored."""
+    """Tensors in stored form: factors, `scale`, `offset`, and `head` if it is stored."""
     encoder: Encoder | None = field(default=None, compare=False)
-    """The encoder where it is at hand; otherwise it is looked for when it is first needed."""
+    """Encoder, if it is loaded; otherwise it is loaded when it is first needed."""
     folder: Path | None = field(default=None, compare=False)
-    """Where it was read from."""
+    """Folder from which it was read."""
 
     @classmethod
     def of(cls, encoder: Encoder, base: Base, factors: Factors, head: Head, storage: Storage) -> "Projector":
-        """A projector of what was learned.
+        """Make a projector of learned factors.
 
         Args:
             encoder: The encoder, without deltas.
-            base: What it is built on.
+            base: The base of the projector.
             factors: Low-rank factors, `scale` and `offset`.
             head: Class features, without their delta.
-            storage: How the low-rank factors are stored; scale and offset are floats of 32 bits, the head of 16.
+            storage: The format of the low-rank factors. Scale and offset are stored as float32, the head as float16.
         """
         plain = {name: factors[name].detach().cpu().float().clone() for name in ("scale", "offset")}
         kept = {} if base.head == "text" else {"head": head.detach().cpu().half()}
@@ -136,34 +136,36 @@ class Projector:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes it tells apart."""
+        """The names of its classes."""
         return self.base.classes
 
     @property
     def carries(self) -> bool:
-        """Whether its encoder goes along with it, because nobody else has it."""
+        """Whether its encoder is saved with it, because it is not available elsewhere."""
         return self.base.encoder == TINY
 
     @property
     def opened(self) -> Encoder:
-        """Its encoder.
+        """The loaded encoder.
 
         Raises:
-            InputError: It is not to be had, or another one lies there.
+            InputError: The encoder is not available, or it is another one.
         """
         if self.encoder is None:
             base = self.base
             found = open_encoder(base.encoder, base.shape, base.transform, self.folder)
             if found.digest != base.weights:
-                raise InputError(f"the projector was fitted over other weights than the encoder {base.encoder} has.")
+                raise InputError(f"the weights of the encoder {base.encoder} differ from those the projector needs.")
             if base.head == "text" and found.words(base.caption, base.classes) != base.words:
-                raise InputError(f"the encoder {base.encoder} splits captions into other words than it did.")
+                raise InputError(
+                    f"the encoder {base.encoder} splits captions into other tokens than when the projector was fitted."
+                )
             self.encoder = found
         return self.encoder
 
     @cached_property
     def network(self) -> Labeller:
-        """Network input of the set to logits, the deltas folded in."""
+        """The network from the set's network input to logits, with the deltas folded in."""
         encoder, base = self.opened, self.base
         head = self.tensors["head"].float() if "head" in self.tensors else encoder.text_head(base.caption, base.classes)
         labeller = Labeller(encoder.look, copy.deepcopy(encoder.tower), head, scale=float(self.tensors["scale"]))
@@ -173,40 +175,40 @@ class Projector:
 
     @property
     def bytes(self) -> int:
-        """What its numbers take, without the encoder."""
+        """The size of its tensors in bytes, without the encoder."""
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
     @property
     def parts(self) -> list[dict[str, Tensor]]:
-        """What goes along with a set, file by file: its numbers, and an encoder that nobody else has."""
+        """The tensors that are saved with a set, by file: its own, and those of an encoder not available elsewhere."""
         clip = self.opened.clip if self.carries else None
         return [self.tensors, clip.model.state_dict()] if clip else [self.tensors]
 
     def note(self, images: int) -> str:
-        """What a card says of it.
+        """The text about it on a card.
 
         Args:
-            images: How many images it is to label.
+            images: The number of images that it labels.
         """
         stored = label_bytes(EPOCHS, images, len(self.classes))
-        carried = "goes along and is counted" if self.carries else "is not counted"
+        carried = "is included and counted" if self.carries else "is not counted"
         return (
-            f"The projector in `teacher/` answers for augmented images: {self.bytes:,} bytes, where soft labels for "
-            f"{EPOCHS} epochs would take {stored:,}; its encoder, {self.base.encoder}, {carried}."
+            f"The projector in `teacher/` labels augmented images. It takes {self.bytes:,} bytes; soft labels for "
+            f"{EPOCHS} epochs would take {stored:,}. Its encoder, {self.base.encoder}, {carried}."
         )
 
     def save(self, folder: Path) -> str:
-        """Write it to a folder, with an encoder that nobody else has; return its digest."""
+        """Write it to a folder, with an encoder not available elsewhere, and return its digest."""
         if self.carries and self.opened.clip:
             self.opened.clip.save(folder)
         return store.write_tensors(folder / FILE, self.tensors, asdict(self.base))
 
     @classmethod
     def load(cls, folder: Path, *, digest: str | None = None) -> "Projector":
-        """Read what `save` wrote, and see that it is the file of that digest. The encoder is looked for later.
+        """Read what `save` wrote, and check its digest. The encoder is loaded later.
 
         Raises:
-            InputError: The file is missing, damaged, or another one.
+            InputError: The file is missing or damaged, or has another digest.
         """
         path = folder / FILE
         tensors, plain = store.read_tensors(path)
@@ -217,24 +219,24 @@ class Projector:
 
 
 Teacher = TrainedNetwork | Projector
-"""What may label a set."""
+"""A network that can label a set."""
 FILES = ("network.safetensors", FILE, captions.FILE)
-"""What teachers are saved to."""
+"""Names of the files of teachers."""
 
 
 def load_teacher(folder: Path, *, digest: str, classes: Sequence[str]) -> Teacher:
     """Read the teacher of a set.
 
     Raises:
-        InputError: It is missing, damaged, another one, or one of other classes.
+        InputError: It is missing or damaged, has another digest, or has other classes.
     """
     kind: Any = Projector if (folder / FILE).exists() else TrainedNetwork
     teacher: Teacher = kind.load(folder, digest=digest)
     if teacher.classes != tuple(classes):
-        raise InputError(f"the teacher in {folder} tells {len(teacher.classes)} classes apart, other than the set's.")
+        raise InputError(f"the teacher in {folder} has {len(teacher.classes)} classes, which are not those of the set.")
     return teacher
 
 
 def label_bytes(epochs: int, images: int, classes: int) -> int:
-    """What soft labels of every image and epoch take in floats of 16 bits: 2 · E · N · C."""
+    """The size of soft labels of every image and epoch as float16, in bytes: 2 · E · N · C."""
     return 2 * epochs * images * classes

@@ -1,9 +1,9 @@
 """Soft labels stored for many views of every image, so that training needs no teacher: SRe2L's relabelling.
 
-What an image looked like when the teacher was asked is drawn again from seed and epoch, never stored, and a row belongs
-to an epoch and an image, never to a batch: students may take any batch size, order and number of epochs.
-The way of storing is FKD's (Shen and Xing, A Fast Knowledge Distillation Framework, ECCV 2022, arXiv:2112.01528) as
-SRe2L uses it (Yin, Xing and Shen, NeurIPS 2023, arXiv:2306.13092), with less to store.
+The view of an image is not stored. It is drawn again from seed and epoch. A label belongs to an epoch and an image and
+not to a batch, so students can use any batch size, order and number of epochs.
+The storage follows FKD (Shen and Xing, A Fast Knowledge Distillation Framework, ECCV 2022, arXiv:2112.01528) as used by
+SRe2L (Yin, Xing and Shen, NeurIPS 2023, arXiv:2306.13092), but stores less.
 """
 
 import copy
@@ -35,90 +35,91 @@ from attar.images.views.epochs import Mix, Views, draw_views, own_share
 
 SCHEMA = 1
 LABELS = "labels"
-"""The folder of a set's labels."""
+"""Name of the folder of a set's labels."""
 FACTS = "labels.json"
 FILES = [f"{LABELS}/{FACTS}", f"{LABELS}/epoch-*.safetensors"]
-"""What there is in it, as patterns."""
+"""Files of stored labels, as patterns."""
 
 Labelled = Any
-"""A `CondensedImages`, which itself imports this file."""
+"""A `CondensedImages`. It is not imported here, because its file imports this one."""
 
 
 def shard_name(epoch: int) -> str:
-    """The file of an epoch."""
+    """The name of the file of an epoch."""
     return f"epoch-{epoch:05d}.safetensors"
 
 
 @dataclass
 class Labelling:
-    """Which epochs are done, by the digests of their files; the files themselves are on disk."""
+    """The state of labelling: the digests of the epochs' files, which are on disk, and the number of epochs done."""
 
     digests: dict[str, str]
     done: int = 0
     small: Labelled = rebuilt(default=None)
     answer: Callable[[Tensor], Tensor] = rebuilt(default=None)
-    """A teacher's logits of a batch."""
+    """Function that returns the teacher's logits of a batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoreLabels(Settings):
-    """Ask a teacher about every image of a set, once an epoch, each time in another view, and store the answers."""
+    """Store a teacher's logits for every image of a set, for one random view per epoch."""
 
     epochs: Annotated[int, Range(1)] = 300
-    """Epochs of answers; students that learn for longer begin again with the first."""
+    """Number of epochs of labels. Students that train for longer begin again with the first epoch."""
     format: Format = "int8"
-    """How logits are stored: int8 is as good as float32, int4 nearly; top-k keeps the largest, hard the class."""
+    """Format of stored logits. int8 is as good as float32, int4 nearly so. top-k keeps k logits, hard the class."""
     top: Annotated[int, Range(1)] = 10
-    """k of top-k."""
+    """Number k of logits that top-k keeps."""
     tail: Tail = "renorm"
-    """What classes outside the top k share: nothing, the rest evenly, or each as much as the least inside."""
+    """Probability of classes outside the top k: none (renorm), an equal share of the remaining probability (uniform),
+    or the smallest one inside (min)."""
     mix: Mix = "cutmix"
-    """How images are mixed before the teacher sees them."""
+    """Mixing of images before the teacher sees them."""
     smallest_crop: Annotated[float, Range(0.001, 1)] = 0.08
-    """Smallest share of an image's area in a crop."""
+    """Smallest area of a crop, as a share of the image's area."""
     teacher_bn: Literal["running", "batch"] = "running"
-    """What the teacher's batch norm goes by: what it remembers, or the images asked about together (as SRe2L's CIFAR
-    script does, and CV-DD on purpose)."""
+    """Statistics that the teacher's batch norm uses: its running ones, or those of the batch (as in SRe2L's CIFAR
+    script and, intentionally, in CV-DD)."""
     together: Annotated[int, Range(2)] = 128
-    """Images asked about together where batch norm goes by the batch, in random order."""
+    """Batch size of the teacher if its batch norm uses batch statistics. Batches are in random order."""
     teacher: str | None = None
-    """Folder of a trained network, or transformers:NAME_OR_FOLDER; the set's own unless given."""
+    """Teacher: the folder of a trained network, or transformers:NAME_OR_FOLDER. Default: the set's own teacher."""
     teacher_digest: Annotated[str, Hidden()] = ""
-    """Digest of the teacher's weights; filled in."""
+    """Digest of the teacher's weights. It is computed, not given."""
 
     name = "labels"
     kind = "images"
     verb = "label"
 
     def resolve(self, source: Labelled, runtime: Runtime) -> Self:
-        """Fill in who the teacher is.
+        """Fill in the digest of the teacher.
 
         Raises:
-            InputError: A set that is not on disk, no teacher or one of other classes, or more of the largest logits
-                than there are.
+            InputError: The set is not saved, there is no teacher, the teacher has other classes, or `top` exceeds the
+                number of classes.
         """
         if source.folder is None:
-            raise InputError("labels are stored beside the set they belong to; save it first.")
+            raise InputError("labels are stored in the folder of the set, which is not saved; save it first.")
         if len(source.classes) > MOST_CLASSES:
-            raise InputError(f"labels can be stored of up to {MOST_CLASSES:,} classes.")
+            raise InputError(f"the set has {len(source.classes):,} classes; labels hold at most {MOST_CLASSES:,}.")
         if self.format == "top-k" and self.top > len(source.classes):
-            raise InputError(f"top is {self.top}, but there are {len(source.classes)} classes.")
+            raise InputError(f"top is {self.top}; it must be at most {len(source.classes)}, the number of classes.")
         network = self._network(source)
         if self.teacher_bn == "batch" and not norms_of(network):
-            raise InputError("teacher_bn is batch, but the teacher has no batch norm; leave it out.")
+            raise InputError("teacher_bn is batch, but the teacher has no batch norm; do not set it.")
         return replace(self, teacher_digest=_digest(network, source.classes))
 
     @property
     def total_steps(self) -> int:
-        """An epoch a step."""
+        """The number of steps: one per epoch."""
         return self.epochs
 
     def work(self, source: Labelled) -> float:
-        """Nothing worth compiling."""
+        """Zero, because compiling does not pay."""
         return 0.0
 
     def views(self, epoch: int, seed: int, source: Any) -> Views:
-        """How the images of a set are seen in an epoch."""
+        """The views of a set's images in an epoch."""
         return draw_views(
             seed,
             epoch,
@@ -130,7 +131,7 @@ class StoreLabels(Settings):
         )
 
     def build(self, source: Labelled, runtime: Runtime) -> Labelling:
-        """The teacher; nothing asked yet."""
+        """The state before the first step: the teacher, and no labels."""
         network = layout.place(copy.deepcopy(self._network(source)), runtime).eval().requires_grad_(False)
         if self.teacher_bn == "batch":
             for layer in norms_of(network):
@@ -147,19 +148,17 @@ class StoreLabels(Settings):
             return labelling_classifier(self.teacher, source.shape, len(source.classes))
         teacher = source.teacher if self.teacher is None else TrainedNetwork.load(Path(self.teacher))
         if teacher is None:
-            raise InputError(
-                "the set carries no teacher; name one (--teacher), or give the data to train one (--data)."
-            )
+            raise InputError("the set has no teacher. Give --teacher, or --data to train a teacher on.")
         if teacher.classes != source.classes:
             raise InputError(
-                f"the teacher tells other classes apart than the {len(source.classes)} that it is to label."
+                f"the classes of the teacher are not the {len(source.classes)} of the set. Give another --teacher."
             )
         network: nn.Module = teacher.network
         return network
 
     @torch.inference_mode()
     def step(self, state: Labelling, runtime: Runtime) -> Metrics:
-        """Ask about every image in the next epoch's view, and write the answers to a file of their own."""
+        """Compute the teacher's logits for every image in the view of the next epoch, and write them to a file."""
         small, epoch = state.small, state.done
         folder = small.folder / LABELS
         if epoch == 0 and runtime.processes.first:
@@ -176,14 +175,14 @@ class StoreLabels(Settings):
         return {"agreement": agreed.float().mean(), "sureness": logits.softmax(dim=1).amax(dim=1).mean()}
 
     def _portions(self, epoch: int, small: Labelled, runtime: Runtime) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The order in which images are asked about, and those asked about together."""
+        """The order in which the teacher sees the images, and its batches."""
         count = len(small.targets)
         if self.teacher_bn == "running":
             order = torch.arange(count)
             return order, order.split(layout.at_once(small.shape, runtime))
         order = permutation(runtime.seed, f"together {epoch}", count)
         parts = order.split(self.together)
-        if len(parts) > 1 and len(parts[-1]) == 1:  # one image has no statistics
+        if len(parts) > 1 and len(parts[-1]) == 1:  # a single image has no batch statistics
             parts = (*parts[:-2], torch.cat(parts[-2:]))
         return order, parts
 
@@ -207,7 +206,7 @@ class StoreLabels(Settings):
 
 @dataclass
 class StoredEpoch:
-    """The labels of one epoch, and the views that they belong to."""
+    """The labels of one epoch, and their views."""
 
     labels: "SoftLabels"
     number: int
@@ -215,7 +214,7 @@ class StoredEpoch:
     parts: Parts
 
     def answers(self, rows: Int[Tensor, " batch"]) -> Float[Tensor, "batch classes"]:
-        """The teacher's logits of these rows."""
+        """The teacher's logits for these rows."""
         how = self.labels.method
         return decode(
             {name: part[rows] for name, part in self.parts.items()}, how.format, self.labels.classes, tail=how.tail
@@ -224,7 +223,7 @@ class StoredEpoch:
     def mixed(
         self, targets: Tensor, rows: Int[Tensor, " batch"], size: tuple[int, int]
     ) -> Float[Tensor, "batch classes"]:
-        """The set's own labels of these rows, mixed as their images are."""
+        """The set's own labels for these rows, mixed in the same way as the images."""
         if targets.ndim == 1:
             targets = F.one_hot(targets, self.labels.classes).float()
         if self.views.partner is None:
@@ -235,43 +234,43 @@ class StoredEpoch:
 
 @dataclass(frozen=True)
 class SoftLabels:
-    """Labels of every image of a set in many epochs, on disk; an epoch is read when it is asked for."""
+    """Labels on disk of every image of a set in many epochs. An epoch is read when it is needed."""
 
     method: StoreLabels
     seed: int
     images: int
     classes: int
     fingerprint: str
-    """Of the set they belong to."""
+    """Fingerprint of the set that they belong to."""
     digests: tuple[str, ...]
-    """Of the file of each epoch."""
+    """Digest of the file of each epoch."""
     folder: Path = field(compare=False)
 
     @property
     def epochs(self) -> int:
-        """How many there are."""
+        """The number of stored epochs."""
         return len(self.digests)
 
     @property
     def bytes_per_label(self) -> int:
-        """What a label of one image in one epoch takes."""
+        """The size of the label of one image in one epoch, in bytes."""
         return bytes_per_row(self.method.format, self.classes, self.method.top)
 
     @cached_property
     def bytes(self) -> int:
-        """What all files take that training needs."""
+        """The size of all files that training needs, in bytes."""
         names = [FACTS, *(shard_name(epoch) for epoch in range(self.epochs))]
         return sum((self.folder / name).stat().st_size for name in names)
 
     def epoch(self, number: int, source: Any) -> StoredEpoch:
-        """The labels and views of the epoch of this number, from the first again when there are no more.
+        """The labels and views of an epoch. After the last stored epoch the first follows again.
 
         Args:
-            number: Counted from zero.
-            source: The set they belong to.
+            number: The number of the epoch, counted from zero.
+            source: The set that the labels belong to.
 
         Raises:
-            InputError: Their file is missing, damaged, or another one.
+            InputError: The file is missing or damaged, or has another digest.
         """
         stored = number % self.epochs
         path = self.folder / shard_name(stored)
@@ -281,21 +280,21 @@ class SoftLabels:
         return StoredEpoch(self, stored, self.method.views(stored, self.seed, source), parts)
 
     def are_of(self, teacher: Any) -> bool:
-        """Whether they are the answers of this teacher."""
+        """Whether they were computed by this teacher."""
         return _digest(teacher.network, teacher.classes) == self.method.teacher_digest
 
     def note(self) -> str:
-        """What a card says of them."""
+        """The text about them on a card."""
         return (
-            f"`{LABELS}/` holds a teacher's answers to {self.epochs} views of every image ({self.method.format}, "
-            f"{self.bytes_per_label:,} bytes each); they are counted."
+            f"`{LABELS}/` holds a teacher's logits for {self.epochs} views of every image ({self.method.format}, "
+            f"{self.bytes_per_label:,} bytes per label). They are counted."
         )
 
     def picture(self) -> None:
-        """Labels have none."""
+        """None: labels have no picture."""
 
     def save(self, folder: Path) -> str:
-        """Write them to a folder, where the files of the epochs may be already; return their digest."""
+        """Write them to a folder and return their digest. Files of epochs may already be there."""
         if folder != self.folder:
             store.make_folder(folder)
             store.copy_files(self.folder, folder, [shard_name(epoch) for epoch in range(self.epochs)])
@@ -317,19 +316,19 @@ class SoftLabels:
 
     @classmethod
     def load(cls, folder: Path, *, of: str | None = None) -> "SoftLabels":
-        """Read what `save` wrote; the epochs are read later.
+        """Read what `save` wrote. The epochs are read later.
 
         Args:
-            folder: Where they lie.
-            of: The fingerprint of the set that they should belong to.
+            folder: The folder of the labels.
+            of: The fingerprint of the set that they must belong to.
 
         Raises:
-            InputError: They are damaged, altered, of another set or a newer schema, or an epoch is missing.
+            InputError: They are damaged, altered, of another set or of a newer schema, or an epoch is missing.
         """
         path = folder / FACTS
         facts = unsealed(store.read_json(path), path, SCHEMA, "the description of stored labels")
         if of is not None and facts["fingerprint"] != of:
-            raise InputError(f"the labels in {folder} belong to another set; delete them, and store them anew.")
+            raise InputError(f"the labels in {folder} belong to another set. Delete them, and store new ones.")
         for epoch in range(len(facts["digests"])):
             if not (folder / shard_name(epoch)).is_file():
                 raise InputError(f"{folder / shard_name(epoch)} is missing.")
@@ -345,10 +344,10 @@ class SoftLabels:
 
 
 def stored_labels(small: Labelled) -> SoftLabels | None:
-    """The finished labels that lie beside a saved set, if there are any.
+    """The finished labels in the folder of a saved set, if there are any.
 
     Raises:
-        InputError: They are damaged, or another set's.
+        InputError: They are damaged, or belong to another set.
     """
     folder = small.folder / LABELS
     return SoftLabels.load(folder, of=small.fingerprint) if (folder / FACTS).is_file() else None
@@ -359,6 +358,6 @@ def _digest(network: nn.Module, classes: Sequence[str]) -> str:
 
 
 def _clear(folder: Path) -> None:
-    """Remove what an earlier run, whose settings are no longer known, has left."""
+    """Remove the files of an earlier run, whose settings are not known."""
     for shard in folder.glob("epoch-*.safetensors"):
         store.remove(shard)

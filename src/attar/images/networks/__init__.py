@@ -1,1 +1,1 @@
-"""The field's networks by name, any classifier of `transformers`, and what all of them can be asked."""
+"""The field's networks by name, any classifier of `transformers`, and functions for all of them."""

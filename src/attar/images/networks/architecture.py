@@ -1,4 +1,4 @@
-"""The field's networks, built from a few words and drawn anew in place; features of any other network by hooks."""
+"""The field's networks, built from a description in words and redrawn in place; features of any network by hooks."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -32,12 +32,12 @@ IMAGENET: dict[str, Callable[[Shape, int], Network]] = {
 """Networks of the distillation papers' ImageNet tables, by name."""
 TABLES = {**BENCHMARK, **IMAGENET}
 NORMED = [name for name in TABLES if not name.startswith("vit")]
-"""Those with batch norm and ReLU."""
+"""Names of networks with batch norm and ReLU."""
 SMALLEST = {"vit_s16": PATCH, "vit_b16": PATCH}
-"""Pixels a side from which networks of tables take images, where not from 8 on."""
+"""Smallest image side, in pixels, of networks of the tables, if it is not 8."""
 NETWORKS = ("convnet", "mlp", "alexnet", "vgg11", "resnet18", "resnet18-ap", "lenet", "vit", *TABLES)
 DEFAULT_WIDTH = {"convnet": 128, "mlp": 128, "resnet18": 64, "resnet18-ap": 64, "vit": 192}
-"""Networks that come in several widths, and the field's."""
+"""Default widths of the networks whose width can be chosen."""
 DEFAULT_NORM: dict[str, Norm] = {
     "convnet": "instance",
     "alexnet": "none",
@@ -46,33 +46,33 @@ DEFAULT_NORM: dict[str, Norm] = {
     "resnet18-ap": "instance",
     **dict.fromkeys(NORMED, "batch"),
 }
-"""Networks that come with several norms, and the field's."""
+"""Default norms of the networks whose norm can be chosen."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture(Settings):
-    """A network of the field by name.
+    """Settings of a network of the field, by name.
 
-    Batch normalisation needs the images of all classes in one batch when a set is condensed, so memory then grows with
-    the number of classes; with the other norms images pass a cache-full at a time.
+    If a set is condensed with batch norm, the images of all classes must be in one batch, so memory grows with the
+    number of classes. With other norms images are processed in small portions.
     """
 
     network: str = "convnet"
     """The network, by words: convnet, mlp (two hidden layers), alexnet, vgg11, resnet18, resnet18-ap, lenet, vit; or
     one of the distillation papers' tables, such as resnet8x4, wrn40_2 or vit_s16 (see the page on distillation)."""
     norm: Literal["auto", "none", "batch", "layer", "instance", "group"] = "auto"
-    """Normalisation (instance: group norm with one channel a group; group: four groups); auto: the field's, which is
-    instance in convnet, vgg11 and resnet18, none in alexnet; networks of the tables have batch only."""
+    """Normalisation. auto: instance in convnet, vgg11 and resnet18, none in alexnet. instance is group norm with one
+    channel per group, group has four groups. Networks of the tables have batch only."""
     width: Annotated[int, Range(1)] | None = None
-    """Width of the network: filters per convolution, units per hidden layer, or features; the field's unless given
+    """Width of the network: filters per convolution, units per hidden layer, or features. Default: that of papers
     (convnet and mlp: 128)."""
     depth: Annotated[int, Range(1, 12)] | None = None
-    """Depth of the network: blocks of convnet or vit; convnet's by image side unless given: 2 up to 16 pixels, 3 at 32,
-    4 at 64, 5 at 128."""
+    """Depth of the network: number of blocks of convnet or vit. Default: for convnet by image side, 2 up to 16 pixels,
+    3 at 32, 4 at 64, 5 at 128."""
     activation: Literal["relu", "leakyrelu", "sigmoid", "swish"] = "relu"
-    """Activation (the ViT's is its own; networks of the tables have relu only)."""
+    """Activation function. The ViT has its own; networks of the tables have relu only."""
     pooling: Literal["avg", "max", "none"] = "avg"
-    """How features are pooled, 2×2, after each block of the ConvNet."""
+    """Pooling of features, 2×2, after each block of the ConvNet."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -80,20 +80,20 @@ class Architecture(Settings):
         if name not in NETWORKS:
             raise unknown("network", name, NETWORKS)
         if name in NORMED and self.norm not in ("auto", "batch"):
-            raise InputError(f"norm is {self.norm}, but {name} comes with batch norm; leave it out.")
+            raise InputError(f"norm is {self.norm}, but {name} has batch norm only; do not set it.")
         if name in NORMED and self.activation != "relu":
-            raise InputError(f"activation is {self.activation}, but {name} comes with ReLU; leave it out.")
+            raise InputError(f"activation is {self.activation}, but {name} has ReLU only; do not set it.")
         if name not in DEFAULT_NORM and self.norm not in ("auto", "none"):
-            raise InputError(f"norm is {self.norm}, but {name} has no norm to choose; leave it out.")
+            raise InputError(f"norm is {self.norm}, but the norm of {name} cannot be chosen; do not set it.")
         if name not in DEFAULT_WIDTH and self.width is not None:
-            raise InputError(f"width is {self.width}, but {name} comes in one width; leave it out.")
+            raise InputError(f"width is {self.width}, but {name} has only one width; do not set it.")
         if name not in ("convnet", "vit") and self.depth is not None:
-            raise InputError(f"depth is {self.depth}, but {name} comes in one depth; leave it out.")
+            raise InputError(f"depth is {self.depth}, but {name} has only one depth; do not set it.")
         if name != "convnet" and self.pooling != "avg":
-            raise InputError(f"pooling is {self.pooling}, but only the convnet's can be chosen; leave it out.")
+            raise InputError(f"pooling is {self.pooling}, but it can be chosen for convnet only; do not set it.")
 
     def resolve(self, shape: Shape) -> "Architecture":
-        """The same with norm, width and depth filled in."""
+        """The same settings with norm, width and depth filled in."""
         depths = {"convnet": max(2, round(math.log2(min(shape[1:]))) - 2), "vit": 6}
         return replace(
             self,
@@ -106,7 +106,7 @@ class Architecture(Settings):
         """A network with fresh parameters for images of this shape `(channels, height, width)`.
 
         Raises:
-            InputError: Images too small for it.
+            InputError: The images are too small for the network.
         """
         with torch.random.fork_rng(devices=[]):
             network = self.resolve(shape)._build(shape, classes)
@@ -120,7 +120,7 @@ class Architecture(Settings):
             smallest = SMALLEST.get(self.network, 8)
             if min(shape[1:]) < smallest:
                 size = f"{shape[2]}×{shape[1]}"
-                raise InputError(f"{self.network} needs images of {smallest} pixels a side or more; these are {size}.")
+                raise InputError(f"{self.network} needs images of at least {smallest}×{smallest}; these are {size}.")
             return TABLES[self.network](shape, classes)
         makers: dict[str, Callable[[], Network]] = {
             "convnet": lambda: ConvNet(
@@ -138,10 +138,10 @@ class Architecture(Settings):
 
 
 def parse(text: str) -> Architecture:
-    """An architecture in one word: `convnet`, `convnet:norm=batch,width=64`.
+    """An architecture from words such as `convnet` or `convnet:norm=batch,width=64`.
 
     Raises:
-        InputError: An unknown network, option or value.
+        InputError: The network, an option or a value is unknown.
     """
     name, given = words(text)
     options: dict[str, str | int] = {}
@@ -158,9 +158,9 @@ def parse(text: str) -> Architecture:
 
 @torch.no_grad()
 def redraw_(network: nn.Module, generator: torch.Generator) -> None:
-    """Draw every parameter anew, in place: U(±1/√fan_in) as PyTorch does, or as a network has it; norms one and zero.
+    """Redraw every parameter in place: U(±1/√fan_in) as PyTorch does, or as the network defines; norms one and zero.
 
-    In place, because addresses stay the same for compiled code, and building modules costs more than filling them.
+    This is done in place, so that addresses stay the same for compiled code. Building modules would also cost more.
     """
     draw_ = network.draw_layer_ if isinstance(network, Network) else draw_uniform_
     for module in network.modules():
@@ -174,7 +174,7 @@ def redraw_(network: nn.Module, generator: torch.Generator) -> None:
         elif isinstance(module, Network):
             module.redraw_own_(generator)
         elif next(module.parameters(recurse=False), None) is not None:
-            raise TypeError(f"cannot draw a {type(module).__name__} anew; give a function that builds the network")
+            raise TypeError(f"a {type(module).__name__} cannot be redrawn; give a function that builds the network")
 
 
 def mixes_images(network: nn.Module) -> bool:
@@ -183,7 +183,7 @@ def mixes_images(network: nn.Module) -> bool:
 
 
 def norms_of(network: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
-    """The batch-norm layers of a network that remember statistics, in the order of its modules."""
+    """The batch-norm layers of a network with running statistics, in the order of its modules."""
     layers = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     return [layer for layer in layers if layer.running_mean is not None]
 
@@ -192,7 +192,7 @@ Factory = Callable[[Shape, int], nn.Module]
 
 
 def from_factory(factory: Factory, shape: Shape, classes: int, seed: int) -> nn.Module:
-    """A user's own network, `factory(shape, classes)`, its initialisation seeded without touching the global seed."""
+    """A user's own network, `factory(shape, classes)`. Its initialisation is seeded; the global seed is kept."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derived_seed(seed, "network"))
         network = factory(shape, classes)
@@ -206,7 +206,7 @@ def captured(network: nn.Module, names: list[str]) -> Iterator[dict[str, Tensor]
     """Collect the outputs of named modules of any network, by forward hooks: `{"layer1.0": tensor, ...}`.
 
     Raises:
-        InputError: A name the network does not have.
+        InputError: The network does not have a module of a name.
     """
     modules = dict(network.named_modules())
     outputs: dict[str, Tensor] = {}
@@ -215,7 +215,7 @@ def captured(network: nn.Module, names: list[str]) -> Iterator[dict[str, Tensor]
             raise unknown("module", name, [known for known in modules if known])
 
     def keep(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        # A copy, because an in-place activation that follows would overwrite what the hook saw.
+        # A copy, because a following in-place activation would overwrite the output.
         return lambda module, inputs, output: outputs.__setitem__(name, output.clone())
 
     handles = [modules[name].register_forward_hook(keep(name)) for name in names]
@@ -227,12 +227,12 @@ def captured(network: nn.Module, names: list[str]) -> Iterator[dict[str, Tensor]
 
 
 def parameter_count(network: nn.Module) -> int:
-    """How many numbers the network learns."""
+    """The number of parameters of a network."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
 def multiply_adds(network: nn.Module, shape: Shape) -> int:
-    """Multiply-adds of one image's forward pass, in convolutions and linear layers."""
+    """The number of multiply-adds in convolutions and linear layers for the forward pass of one image."""
     total = 0
 
     def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""What the field's networks are made of, and what every one of them can be asked."""
+"""The parts of the field's networks, and the interface of all of them."""
 
 import math
 from collections.abc import Callable
@@ -22,35 +22,35 @@ Activation = Literal["relu", "leakyrelu", "sigmoid", "swish"]
 
 
 class Network(nn.Module):
-    """A classifier that shows what it sees on the way."""
+    """A classifier that also returns the maps of its stages."""
 
     classifier: nn.Module
     before_activation: tuple[str, ...] = ()
-    """Modules into which the stages' maps go before their last activation, shallow to deep; none where they cannot be
-    told apart."""
+    """Names of the modules whose input is a stage's map before its last activation, from shallow to deep; empty if
+    there are no such modules."""
 
     def features(self, images: Images) -> tuple[list[Maps], Embeddings]:
-        """The map after each stage, and the embedding that the classifier sees."""
+        """The map after each stage, and the embedding, which is the input of the classifier."""
         raise NotImplementedError
 
     def embed(self, images: Images) -> Embeddings:
-        """What the classifier sees."""
+        """The embedding, which is the input of the classifier."""
         return self.features(images)[1]
 
     def forward(self, images: Images) -> Logits:
-        """Logits."""
+        """The logits of images."""
         return self.classifier(self.embed(images))
 
     def redraw_own_(self, generator: torch.Generator) -> None:
-        """Draw anew, in place, the parameters that belong to no layer; most networks have none."""
+        """Redraw, in place, the parameters that belong to no layer. Most networks have none."""
 
     def draw_layer_(self, layer: nn.Conv2d | nn.Linear, generator: torch.Generator) -> None:
-        """Draw the parameters of a layer anew, in place: as PyTorch does, unless a network has its own way."""
+        """Redraw the parameters of a layer in place, as PyTorch does. Networks may override this."""
         draw_uniform_(layer, generator)
 
 
 class Staged(Network):
-    """A stem, stages of convolutions, and the mean over places of what the last layers make of them."""
+    """A network with a stem, stages of convolutions, last layers, and the mean over places of their output."""
 
     stem: nn.Module
     stages: nn.ModuleList
@@ -66,14 +66,14 @@ class Staged(Network):
 
 
 class HeStaged(Staged):
-    """The same, its convolutions drawn from He's normal distribution (He et al., ICCV 2015, arXiv:1502.01852)."""
+    """A staged network with convolutions from He's normal distribution (He et al., ICCV 2015, arXiv:1502.01852)."""
 
     head_spread: float | None = None
-    """Standard deviation of the last layer's weights, whose biases are then 0; as PyTorch has it unless given."""
+    """Standard deviation of the last layer's weights, with biases 0. Default: as in PyTorch."""
 
     @torch.no_grad()
     def draw_layer_(self, layer: nn.Conv2d | nn.Linear, generator: torch.Generator) -> None:
-        """Convolutions N(0, 2 / n), n their filters times the places of one, whatever the groups; biases 0."""
+        """Redraw convolutions from N(0, 2 / n), with n filters times kernel places for any groups; biases are 0."""
         if isinstance(layer, nn.Conv2d):
             spread = math.sqrt(2 / (layer.weight.numel() // layer.weight.shape[1]))
         elif self.head_spread is None:
@@ -88,27 +88,27 @@ class HeStaged(Staged):
 
 @torch.no_grad()
 def draw_uniform_(layer: nn.Conv2d | nn.Linear, generator: torch.Generator) -> None:
-    """Draw a layer anew as PyTorch does, U(±1/√fan_in), in place."""
+    """Redraw a layer in place as PyTorch does, from U(±1/√fan_in)."""
     bound = 1 / math.sqrt(layer.weight[0].numel())
     for parameter in layer.parameters(recurse=False):
         parameter.copy_(_in_order(parameter).uniform_(-bound, bound, generator=generator))
 
 
 def _in_order(parameter: Tensor) -> Tensor:
-    """Space to draw it in the order of the indices: draws go by memory, which channels last has in another."""
+    """An empty tensor in which draws follow the order of indices. They follow memory, which channels-last permutes."""
     return torch.empty_like(parameter, memory_format=torch.contiguous_format)
 
 
 def norm_layer(name: Norm, filters: int, height: int, width: int) -> nn.Module:
-    """A normalisation of so many filters on maps of this size.
+    """A normalisation layer for this number of filters and this size of maps.
 
-    On maps of one place there is none by instance: it would erase the one value.
+    Instance norm is omitted on maps of one place, because it would erase the only value.
 
     Raises:
-        InputError: Filters that four groups do not divide.
+        InputError: The norm is group norm, and the number of filters is not a multiple of four.
     """
     if name == "group" and filters % 4:
-        raise InputError(f"group norm has 4 groups, which {filters} filters do not divide into; give a multiple of 4.")
+        raise InputError(f"group norm has 4 groups, but {filters} filters; give a multiple of 4.")
     makers: dict[Norm, Callable[[], nn.Module]] = {
         "none": nn.Identity,
         "batch": lambda: nn.BatchNorm2d(filters),
@@ -120,7 +120,7 @@ def norm_layer(name: Norm, filters: int, height: int, width: int) -> nn.Module:
 
 
 def activation_layer(name: Activation) -> nn.Module:
-    """An activation."""
+    """An activation layer by name."""
     makers: dict[Activation, Callable[[], nn.Module]] = {
         "relu": nn.ReLU,
         "leakyrelu": lambda: nn.LeakyReLU(0.01),
@@ -131,9 +131,8 @@ def activation_layer(name: Activation) -> nn.Module:
 
 
 def is_padded_digit(shape: Shape) -> bool:
-    """Whether the field's code pads such images to 32 pixels in the first layer: one channel, 28×28.
+    """Whether images are padded to 32 pixels in the first layer, as in the field's code: one channel, 28×28.
 
-    (It pads every one-channel image by two pixels more, whatever its size; at 8×8 that would be more border than
-    picture.)
+    (That code pads one-channel images of any size by two more pixels. At 8×8 there would be more border than picture.)
     """
     return shape == (1, 28, 28)

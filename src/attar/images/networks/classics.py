@@ -1,7 +1,7 @@
-"""The other networks on which the field's tables evaluate: AlexNet, VGG-11, ResNet-18 in two forms, LeNet, a small ViT.
+"""The other networks of the field's tables: AlexNet, VGG-11, ResNet-18 in two forms, LeNet and a small ViT.
 
-At 32×32 (28×28 for digits) each is the one of the released code of DC and DM, to the parameter; at other sizes the
-obvious continuation of it. All show the map after every stage, so that they can be distilled with as well.
+At 32×32 (28×28 for digits) each has exactly the parameters of the released code of DC and DM. For other sizes they are
+extended in the obvious way. All return the map after every stage, so that they can be used for distillation.
 """
 
 import torch
@@ -26,16 +26,16 @@ from attar.images.networks.blocks import (
 Tokens = Float[Tensor, "batch token feature"]
 
 LARGE_SIDE = 160
-"""Image side from which ResNet-18 has ImageNet's stem."""
+"""Image side, in pixels, from which ResNet-18 has ImageNet's stem."""
 
 
 class Stages(Network):
-    """Convolutional stages one after the other, then the flattened last map."""
+    """A network of convolutional stages whose embedding is the flattened last map."""
 
     stages: nn.ModuleList
 
     def features(self, images: Images) -> tuple[list[Maps], Embeddings]:
-        """The map after each stage, and the last one flattened."""
+        """The map after each stage, and the flattened last map."""
         maps, x = [], images
         for stage in self.stages:
             x = stage(x)
@@ -44,7 +44,7 @@ class Stages(Network):
 
 
 class AlexNet(Stages):
-    """Five convolutions with 128, 192, 256, 192 and 192 filters, three max-poolings, one linear layer."""
+    """Five convolutions with 128, 192, 256, 192 and 192 filters, three max-poolings, and one linear layer."""
 
     def __init__(self, shape: Shape, classes: int, *, norm: Norm, activation: Activation) -> None:
         super().__init__()
@@ -74,9 +74,9 @@ class AlexNet(Stages):
 
 
 class VGG11(Stages):
-    """Eight 3×3 convolutions in five stages, each ended by max-pooling, one linear layer.
+    """Eight 3×3 convolutions in five stages, each followed by max-pooling, and one linear layer.
 
-    Below 32 pixels the last poolings, which would have nothing left to pool, are left out.
+    Below 32 pixels the last poolings are omitted, because the map would become empty.
     """
 
     def __init__(self, shape: Shape, classes: int, *, norm: Norm, activation: Activation) -> None:
@@ -102,10 +102,9 @@ class VGG11(Stages):
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions around which the input is added back.
+    """Two 3×3 convolutions with the input added.
 
-    A block that halves the map does so by its stride, or (`pooled`) by average pooling, which gives pixels smoother
-    gradients.
+    A block halves the map by its stride, or (`pooled`) by average pooling, which gives smoother gradients of pixels.
     """
 
     def __init__(
@@ -134,7 +133,7 @@ class BasicBlock(nn.Module):
         self.activation = act
 
     def forward(self, x: Maps) -> Float[Tensor, "batch filters_after height_after width_after"]:
-        """One block."""
+        """The output of the block."""
         y = self.halving(self.activation(self.first_norm(self.first(x))))
         y = self.second_norm(self.second(y))
         return self.activation(y + self.shortcut(x))
@@ -143,9 +142,9 @@ class BasicBlock(nn.Module):
 class ResNet18(Network):
     """A stem and four stages of two basic blocks.
 
-    Small images get a 3×3 stem without pooling, as everywhere in this literature; from 160 pixels on ImageNet's 7×7
-    stem of stride 2 with max-pooling. The last map is averaged over places; in the average-pooled form, `resnet18-ap`,
-    which is the one to distil with, it is flattened, as in DC's code.
+    For small images the stem is 3×3 without pooling, as usual in this literature. From 160 pixels on it is ImageNet's
+    7×7 stem with stride 2 and max-pooling. The last map is averaged over places. In the average-pooled form,
+    `resnet18-ap`, which serves to condense, the last map is flattened, as in DC's code.
     """
 
     def __init__(
@@ -175,7 +174,7 @@ class ResNet18(Network):
         self.classifier = nn.Linear(channels * (size[0] * size[1] if pooled else 1), classes)
 
     def features(self, images: Images) -> tuple[list[Maps], Embeddings]:
-        """The map after each stage, and the last one averaged or flattened."""
+        """The map after each stage, and the last map averaged or flattened."""
         maps, x = [], self.stem(images)
         for stage in self.stages:
             x = stage(x)
@@ -184,7 +183,7 @@ class ResNet18(Network):
 
 
 class LeNet(Network):
-    """Two 5×5 convolutions with max-pooling and three linear layers. Needs 16 pixels, or 12 of one channel."""
+    """Two 5×5 convolutions with max-pooling, and three linear layers. It needs 16 pixels a side, 12 in one channel."""
 
     def __init__(self, shape: Shape, classes: int, *, activation: Activation) -> None:
         super().__init__()
@@ -202,7 +201,7 @@ class LeNet(Network):
         self.classifier = nn.Linear(84, classes)
 
     def features(self, images: Images) -> tuple[list[Maps], Embeddings]:
-        """The map after each pooling, and the second hidden layer."""
+        """The map after each pooling, and the output of the second hidden layer."""
         maps, x = [], images
         for stage in self.stages:
             x = stage(x)
@@ -211,21 +210,21 @@ class LeNet(Network):
 
 
 class ViT(Network):
-    """A vision transformer: patches, a class token, learned places, norms before each half-block, no dropout.
+    """A vision transformer: patches, a class token, learned positions, norms before each half-block, no dropout.
 
-    The papers that transfer to a small ViT do not say which. `vit` has attar's own sizes: eight by eight patches, 192
-    features, 6 blocks, 3 heads, twice as many hidden features. `vit_s16` and `vit_b16` have those of ImageNet's
-    tables, in patches of 16 pixels (Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021, arXiv:2010.11929;
-    the small one is Touvron et al.'s, arXiv:2012.12877).
+    Papers that transfer to a small ViT do not give its sizes. `vit` has attar's own sizes: eight by eight patches, 192
+    features, 6 blocks, 3 heads, and twice as many hidden features. `vit_s16` and `vit_b16` have the sizes of ImageNet's
+    tables, with patches of 16 pixels (Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021, arXiv:2010.11929;
+    the small one is by Touvron et al., arXiv:2012.12877).
 
     Args:
-        shape: Of the images.
-        classes: How many.
-        width: Features.
-        depth: Blocks.
-        heads: Of the attention.
-        widening: Hidden features of a block, in widths.
-        patch: Side of a patch, in pixels; an eighth of the image's unless given.
+        shape: The shape of the images.
+        classes: The number of classes.
+        width: The number of features.
+        depth: The number of blocks.
+        heads: The number of attention heads.
+        widening: The number of hidden features of a block divided by the width.
+        patch: The side of a patch, in pixels. Default: an eighth of the image's side.
     """
 
     def __init__(
@@ -252,7 +251,7 @@ class ViT(Network):
         self.classifier = nn.Linear(width, classes)
 
     def features(self, images: Images) -> tuple[list[Maps], Embeddings]:
-        """The patches' features after each block in their places, and the class token's after the last norm."""
+        """The maps of the patches' features after each block, and the class token's features after the last norm."""
         grid = self.patches(images)
         tokens = torch.cat([self.token.expand(len(images), -1, -1), grid.flatten(2).transpose(1, 2)], dim=1)
         tokens, maps = tokens + self.places, []
@@ -263,13 +262,13 @@ class ViT(Network):
 
     @torch.no_grad()
     def redraw_own_(self, generator: torch.Generator) -> None:
-        """Draw class token and places: normal with spread 0.02."""
+        """Redraw the class token and the positions: normal with standard deviation 0.02."""
         self.token.normal_(0, 0.02, generator=generator)
         self.places.normal_(0, 0.02, generator=generator)
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention and two linear layers, each on what a layer norm makes of its input, which is added back."""
+    """Self-attention, then two linear layers. Each has a layer norm before it, and its input is added."""
 
     def __init__(self, width: int, heads: int, widening: int) -> None:
         super().__init__()
@@ -281,7 +280,7 @@ class TransformerBlock(nn.Module):
         self.hidden = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
     def forward(self, tokens: Tokens) -> Tokens:
-        """One block."""
+        """The output of the block."""
         tokens = tokens + self._attention(self.first_norm(tokens))
         return tokens + self.hidden(self.second_norm(tokens))
 
@@ -292,11 +291,11 @@ class TransformerBlock(nn.Module):
 
 
 def _half(size: tuple[int, int], *, pooled: bool = False) -> tuple[int, int]:
-    """Half a map: by a stride it is rounded up, by pooling down."""
+    """Half the size of a map, rounded up for a stride and down for pooling."""
     extra = 0 if pooled else 1
     return (size[0] + extra) // 2, (size[1] + extra) // 2
 
 
 def _check_size(name: str, shape: Shape, size: tuple[int, int], *, smallest: int) -> None:
     if min(size) < 1:
-        raise InputError(f"{name} needs images of {smallest} pixels a side or more; these are {shape[2]}×{shape[1]}.")
+        raise InputError(f"{name} needs images of at least {smallest}×{smallest}; these are {shape[2]}×{shape[1]}.")

@@ -1,4 +1,4 @@
-"""The field's own networks: the ConvNet on which nearly every published number rests, and an MLP."""
+"""The field's own networks: the ConvNet, which nearly all published numbers use, and an MLP."""
 
 import math
 
@@ -45,7 +45,8 @@ class ConvNet(Network):
                 height, width_left = height // 2, width_left // 2
         if min(height, width_left) < 1:
             raise InputError(
-                f"depth {depth} is too deep for {shape[2]}×{shape[1]} images; the last map would be empty."
+                f"depth is {depth}, too large for {shape[2]}×{shape[1]} images: the last map would be empty. "
+                "Give a smaller depth."
             )
         self.pool = {"avg": nn.AvgPool2d(2), "max": nn.MaxPool2d(2), "none": nn.Identity()}[pooling]
         self.classifier = nn.Linear(channels * height * width_left, classes)
@@ -70,7 +71,7 @@ class MLP(Network):
         self.classifier = nn.Linear(width, classes)
 
     def features(self, images: Images) -> tuple[list[Maps], Embeddings]:
-        """No maps, for an MLP sees nothing in a place; and what the last linear layer sees."""
+        """No maps, because an MLP has none, and the input of the last linear layer."""
         x = images.flatten(1)
         for layer in self.hidden:
             x = self.activation(layer(x))

@@ -1,4 +1,4 @@
-"""A network as a function of one vector: what trajectory matching steps, stores and compares."""
+"""A network as a function of one vector of parameters, as trajectory matching needs it."""
 
 import torch
 from jaxtyping import Float
@@ -11,7 +11,7 @@ Logits = Float[Tensor, "image classes"]
 
 
 class FlatNetwork:
-    """A network whose parameters, in their order, are one vector."""
+    """A network whose parameters are given as one vector, in their order."""
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network.requires_grad_(False)
@@ -22,7 +22,7 @@ class FlatNetwork:
 
     @property
     def length(self) -> int:
-        """How many numbers the vector has."""
+        """The length of the vector."""
         return sum(self.sizes)
 
     def vector(self) -> Vector:
@@ -31,16 +31,16 @@ class FlatNetwork:
 
     def parameters(self, vector: Vector) -> dict[str, Tensor]:
         """A vector as named parameters."""
-        # One split, whose gradient is one concatenation; a slice for each would be a full-length zero for each.
+        # The gradient of one split is one concatenation. A slice for each would need a full-length zero for each.
         pieces = vector.split(self.sizes)
         return {name: piece.view(shape) for name, piece, shape in zip(self.names, pieces, self.shapes, strict=True)}
 
     def logits(self, vector: Vector, images: Images) -> Logits:
-        """What the network with these parameters answers."""
+        """The logits of the network with these parameters."""
         return functional_call(self.network, self.parameters(vector), (images,))
 
     def filled(self, vector: Vector) -> nn.Module:
-        """The network itself, with these parameters put in."""
+        """The network itself, after its parameters are set to these."""
         with torch.no_grad():
             for parameter, value in zip(self.network.parameters(), self.parameters(vector).values(), strict=True):
                 parameter.copy_(value)

@@ -4,8 +4,8 @@ Howard et al., MobileNets, arXiv:1704.04861.
 Sandler, Howard, Zhu, Zhmoginov and Chen, MobileNetV2, CVPR 2018, arXiv:1801.04381.
 Zhang, Zhou, Lin and Sun, ShuffleNet, CVPR 2018, arXiv:1707.01083.
 Ma, Zhang, Zheng and Sun, ShuffleNet V2, ECCV 2018, arXiv:1807.11164.
-The papers' networks halve an ImageNet picture five times, as MobileNetV1 does here; the others halve one of 32 pixels
-four or three times. Where the benchmark departs from a paper otherwise, the docstring says so.
+The papers' networks halve an ImageNet picture five times, as MobileNetV1 does here. The others halve pictures of 32
+pixels four or three times. The docstrings state other differences of the benchmark from the papers.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ AfterBlock = Float[Tensor, "batch filters_after height_after width_after"]
 def _normed(
     channels: int, filters: int, kernel: int = 1, *, stride: int = 1, groups: int = 1, active: bool = True
 ) -> list[nn.Module]:
-    """A convolution without bias, batch norm, and ReLU unless told not to."""
+    """A convolution without bias, batch norm, and ReLU if `active` is true."""
     convolution = nn.Conv2d(channels, filters, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
     return [convolution, nn.BatchNorm2d(filters), *([nn.ReLU()] if active else [])]
 
@@ -31,14 +31,14 @@ def _normed(
 
 
 class MobileNetV1(Staged):
-    """Thirteen blocks of a 3×3 convolution in each channel and a 1×1 one, from 32 to 1024 filters; ImageNet's tables'.
+    """Thirteen blocks of a depthwise 3×3 and a 1×1 convolution, from 32 to 1024 filters, as in ImageNet's tables.
 
-    The first convolution and block are the stem; each stage halves its map at its beginning. All is drawn as PyTorch
-    draws it.
+    The first convolution and block are the stem. Each stage halves its map at its beginning. Parameters are drawn as in
+    PyTorch.
     """
 
     rows = (((128, 2), (128, 1)), ((256, 2), (256, 1)), ((512, 2), *((512, 1),) * 5), ((1024, 2), (1024, 1)))
-    """By stage: filters and stride of each block."""
+    """Filters and stride of each block, by stage."""
 
     def __init__(self, shape: Shape, classes: int) -> None:
         super().__init__()
@@ -56,17 +56,17 @@ class MobileNetV1(Staged):
 
 
 def _separable(channels: int, filters: int, *, stride: int = 1) -> list[nn.Module]:
-    """A convolution in each channel, which has the stride, and one across them; each with batch norm and ReLU."""
+    """A depthwise convolution with the stride, and a 1×1 convolution, each with batch norm and ReLU."""
     return [*_normed(channels, channels, 3, stride=stride, groups=channels), *_normed(channels, filters)]
 
 
 class MobileNetV2(HeStaged):
-    """Inverted residuals that widen six times, at half the paper's width, the last convolution at full width.
+    """Inverted residuals that widen six times, at half the paper's width, with the last convolution at full width.
 
-    The benchmark's has ReLU where the paper has ReLU6, no stride in the second row, and widens by a convolution where
-    the factor is one as well. Stages are what lies between two halvings, the third of them ending where the filters
-    are 48. Their maps are linear, so that there is no activation to look before. Convolutions are drawn from He's
-    normal distribution by fan-out, the classifier's weights with a spread of 0.01.
+    The benchmark's network has ReLU instead of the paper's ReLU6, no stride in the second row, and a widening
+    convolution even if the factor is one. A stage lies between two halvings; the third one ends at 48 filters. Maps of
+    stages are linear, so there is no map before an activation. Convolutions are drawn from He's normal distribution by
+    fan-out, the classifier's weights with standard deviation 0.01.
     """
 
     head_spread = 0.01
@@ -76,7 +76,7 @@ class MobileNetV2(HeStaged):
         ((6, 32, 4, 2), (6, 48, 3, 1)),
         ((6, 80, 3, 2), (6, 160, 1, 1)),
     )
-    """By stage: how many times a block widens, its filters, how many blocks, the first one's stride."""
+    """Factor of widening, filters, number of blocks and stride of the first block, by stage."""
 
     def __init__(self, shape: Shape, classes: int) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class MobileNetV2(HeStaged):
 
 
 class InvertedResidual(nn.Module):
-    """A 1×1 convolution to more filters, a 3×3 one in each of them, and a linear 1×1 one to few."""
+    """A 1×1 convolution to more filters, a depthwise 3×3 convolution, and a linear 1×1 convolution to few filters."""
 
     def __init__(self, channels: int, filters: int, widening: int, *, stride: int) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class InvertedResidual(nn.Module):
         self.added = stride == 1 and channels == filters
 
     def forward(self, x: Maps) -> AfterBlock:
-        """One block; the input is added back where nothing changes its shape."""
+        """The output of the block. The input is added if the shape does not change."""
         return x + self.layers(x) if self.added else self.layers(x)
 
 
@@ -116,22 +116,22 @@ class InvertedResidual(nn.Module):
 
 
 class ChannelShuffle(nn.Module):
-    """Channels dealt out anew: of g groups of n, the first of each, the second of each, and so on."""
+    """A shuffle of channels in g groups: the first channel of each group, then the second of each, and so on."""
 
     def __init__(self, groups: int) -> None:
         super().__init__()
         self.groups = groups
 
     def forward(self, x: Maps) -> Maps:
-        """The same channels in another order."""
+        """The shuffled channels."""
         return x.unflatten(1, (self.groups, -1)).transpose(1, 2).flatten(1, 2)
 
 
 class ShuffleNetV1(Staged):
-    """Three stages of 4, 8 and 4 blocks with 240, 480 and 960 filters, their 1×1 convolutions in 3 groups.
+    """Three stages of 4, 8 and 4 blocks with 240, 480 and 960 filters and 1×1 convolutions in 3 groups.
 
-    The benchmark's has a 1×1 stem without stride and a ReLU after the convolution in each channel, where the paper has
-    none. All is drawn as PyTorch draws it.
+    The benchmark's network has a 1×1 stem without stride. It has a ReLU after the depthwise convolution; the paper has
+    none. Parameters are drawn as in PyTorch.
     """
 
     def __init__(self, shape: Shape, classes: int) -> None:
@@ -151,10 +151,10 @@ class ShuffleNetV1(Staged):
 
 
 class ShuffleBlock(nn.Module):
-    """A grouped 1×1 convolution, a shuffle, a 3×3 one in each channel, a grouped 1×1 one.
+    """A grouped 1×1 convolution, a shuffle, a depthwise 3×3 convolution and a grouped 1×1 convolution.
 
-    To that the input is added; a block that halves the map has the pooled input beside it instead. The stem's 24
-    channels, too few for it, are not grouped.
+    The input is added to the output. A block that halves the map concatenates the pooled input instead. The 24 channels
+    of the stem are too few for groups and are not grouped.
     """
 
     def __init__(self, channels: int, filters: int, *, groups: int, halved: bool) -> None:
@@ -171,16 +171,16 @@ class ShuffleBlock(nn.Module):
         self.activation = nn.ReLU()
 
     def forward(self, x: Maps) -> AfterBlock:
-        """One block."""
+        """The output of the block."""
         y = self.layers(x)
         return self.activation(y + x if self.pool is None else torch.cat([y, self.pool(x)], dim=1))
 
 
 class ShuffleNetV2(Staged):
-    """Three stages of 4, 8 and 4 units with 116, 232 and 464 filters, then a 1×1 convolution to 1024: the size 1.
+    """Three stages of 4, 8 and 4 units with 116, 232 and 464 filters, then a 1×1 convolution to 1024: size 1.
 
-    The benchmark's has a 1×1 stem without stride. Half of a stage's map was activated in earlier units, so that there
-    is no other map before its activation. All is drawn as PyTorch draws it.
+    The benchmark's network has a 1×1 stem without stride. Half of a stage's map was activated in earlier units, so
+    there is no map before an activation. Parameters are drawn as in PyTorch.
     """
 
     def __init__(self, shape: Shape, classes: int) -> None:
@@ -198,7 +198,7 @@ class ShuffleNetV2(Staged):
 
 
 class SplitUnit(nn.Module):
-    """Half of the channels pass as they are, the other half through three convolutions; then all are shuffled."""
+    """A unit that passes half of the channels through three convolutions, keeps the other half, and shuffles all."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -209,13 +209,13 @@ class SplitUnit(nn.Module):
         self.shuffle = ChannelShuffle(2)
 
     def forward(self, x: Maps) -> Maps:
-        """One unit."""
+        """The output of the unit."""
         kept, changed = x.chunk(2, dim=1)
         return self.shuffle(torch.cat([kept, self.layers(changed)], dim=1))
 
 
 class HalvingUnit(nn.Module):
-    """All channels pass two branches that halve the map, each to half of the filters; then they are shuffled."""
+    """A unit that passes all channels through two branches, each to half of the filters at half size, and shuffles."""
 
     def __init__(self, channels: int, filters: int) -> None:
         super().__init__()
@@ -229,7 +229,7 @@ class HalvingUnit(nn.Module):
         self.shuffle = ChannelShuffle(2)
 
     def forward(self, x: Maps) -> AfterBlock:
-        """One unit."""
+        """The output of the unit."""
         return self.shuffle(torch.cat([self.short(x), self.long(x)], dim=1))
 
 
@@ -238,4 +238,4 @@ MOBILES: dict[str, Callable[[Shape, int], Network]] = {
     "shufflenetv1": ShuffleNetV1,
     "shufflenetv2": ShuffleNetV2,
 }
-"""By name; of CIFAR-100's benchmark."""
+"""Networks of CIFAR-100's benchmark by name."""

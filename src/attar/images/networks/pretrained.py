@@ -1,4 +1,4 @@
-"""Any image classifier of `transformers` as a network to evaluate with: fresh, or with its weights and a new head."""
+"""Any image classifier of `transformers` as a network for evaluation: fresh, or with its weights and a new head."""
 
 from typing import Any
 
@@ -14,10 +14,10 @@ PREFIX = "transformers:"
 
 
 def network_named(text: str) -> Architecture | Factory:
-    """A network by name: the field's (`resnet18`, `convnet:norm=batch`), or `transformers:NAME[,pretrained=true]`.
+    """A network by name: one of attar (`resnet18`, `convnet:norm=batch`), or `transformers:NAME[,pretrained=true]`.
 
     Raises:
-        InputError: An unknown name, option or value.
+        InputError: The name, an option or a value is unknown.
     """
     if not text.startswith(PREFIX):
         return parse(text)
@@ -38,10 +38,10 @@ def transformers_classifier(name: str, *, pretrained: bool = False) -> Factory:
 
     Args:
         name: A folder, a name on the hub, or a kind of model (`resnet`, `vit`, `convnext`) with its default sizes.
-        pretrained: Keep its weights, all but the head's; otherwise every parameter is fresh.
+        pretrained: Whether to keep its weights, except the head's. Otherwise every parameter is fresh.
 
     Raises:
-        InputError: When it is built: no such model, or none that takes such images.
+        InputError: There is no such model, or it does not take such images. This is raised when it is built.
     """
 
     def build(shape: Shape, classes: int) -> nn.Module:
@@ -52,29 +52,29 @@ def transformers_classifier(name: str, *, pretrained: bool = False) -> Factory:
 
 
 def labelling_classifier(name: str, shape: Shape, classes: int | None = None) -> nn.Module:
-    """A trained classifier of `transformers`, with its own head, for data whose classes are those of that head.
+    """A trained classifier of `transformers` with its own head, for data with the classes of that head.
 
     Args:
         name: `transformers:` and a folder or a name on the hub.
-        shape: Of the images.
-        classes: How many the data have, where they have to be as many.
+        shape: The shape of the images.
+        classes: The number of classes of the data, if it must be equal.
 
     Raises:
-        InputError: No such model, or one of another number of classes.
+        InputError: There is no such model, or it has another number of classes.
     """
     name = name.removeprefix(PREFIX)
     known = _config(_library(), name, pretrained=True).num_labels
     if classes is not None and known != classes:
-        raise InputError(f"{name} tells {known} classes apart, but the data have {classes}; take one trained on them.")
+        raise InputError(f"{name} has {known} classes, but the data have {classes}. Give one trained on these classes.")
     return Classifier(name, shape, known, pretrained=True).eval()
 
 
 class Classifier(nn.Module):
     """A classifier of `transformers` that takes images and gives logits.
 
-    Number of channels and classes follow the data. A fresh model whose configuration names another image size than the
-    data's is built for theirs, with eight by eight patches if it has patches; a pretrained one gets its images scaled
-    to the size it knows, and one channel repeated to three.
+    The numbers of channels and classes are those of the data. A fresh model is built for the image size of the data,
+    with eight by eight patches if it has patches. For a pretrained model images are scaled to its own size, and one
+    channel is repeated to three.
     """
 
     def __init__(self, name: str, shape: Shape, classes: int, *, pretrained: bool) -> None:
@@ -91,11 +91,11 @@ class Classifier(nn.Module):
         try:
             self.model = transformers.AutoModelForImageClassification.from_config(config)
         except (ValueError, TypeError) as error:
-            raise InputError(f"{name} does not classify images ({str(error).splitlines()[0]})") from None
+            raise InputError(f"{name} does not classify images ({str(error).splitlines()[0]}).") from None
         self._try(name, shape)
 
     def forward(self, images: Images) -> Logits:
-        """Logits."""
+        """The logits of images."""
         if images.shape[1] == 1 and self.channels == 3:
             images = images.expand(-1, 3, -1, -1)
         if self.side is not None and images.shape[-2:] != (self.side, self.side):
@@ -113,7 +113,7 @@ class Classifier(nn.Module):
 
 
 def _fit(config: Any, shape: Shape) -> None:
-    """Bring a configuration to the data's channels and size."""
+    """Set the channels and the image size of a configuration to those of the data."""
     if hasattr(config, "num_channels"):
         config.num_channels = shape[0]
     if hasattr(config, "image_size") and config.image_size != min(shape[1:]):
@@ -131,7 +131,7 @@ def _library() -> Any:
     try:
         import transformers
     except ModuleNotFoundError:
-        raise InputError("networks named transformers:... need it: pip install 'attar[transformers]'.") from None
+        raise InputError("transformers:... networks need transformers: pip install 'attar[transformers]'.") from None
     return transformers
 
 
@@ -142,20 +142,20 @@ def _config(transformers: Any, name: str, *, pretrained: bool) -> Any:
 
 
 def _weighed(transformers: Any, name: str, classes: int) -> Any:
-    """A model with its weights, whose configuration is known to be there."""
+    """A model with its weights. Its configuration has been found before."""
     kind = transformers.AutoModelForImageClassification
     settings = {"num_labels": classes, "ignore_mismatched_sizes": True, "use_safetensors": True}
     try:
         return kind.from_pretrained(name, **settings)
     except OSError as error:
         reason = str(error).splitlines()[0].rstrip(".")
-        raise InputError(f"{name!r} has no weights as safetensors, and pickles are not opened ({reason}).") from None
+        raise InputError(f"{name!r} has no safetensors weights, and attar does not open pickles ({reason}).") from None
     except ValueError as error:
         raise _no_classifier(name, error) from None
 
 
 def _fetched(name: str, fetch: Any) -> Any:
-    """What a folder or the hub holds under a name."""
+    """Fetch something from a folder or the hub by name."""
     try:
         return fetch()
     except (OSError, ValueError) as error:
@@ -164,4 +164,4 @@ def _fetched(name: str, fetch: Any) -> Any:
 
 def _no_classifier(name: str, error: Exception) -> InputError:
     reason = str(error).splitlines()[0].rstrip(".")
-    return InputError(f"{name!r} is no image classifier in a folder or on the hub ({reason}).")
+    return InputError(f"{name!r} is not an image classifier in a folder or on the hub ({reason}).")

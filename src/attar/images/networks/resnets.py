@@ -1,4 +1,4 @@
-"""Residual networks of the tables of distilled classifiers: CIFAR's ResNet, WideResNet and ResNet-50; ImageNet's five.
+"""Residual networks of the tables of distilled classifiers: CIFAR's ResNet, WideResNet and ResNet-50, five of ImageNet.
 
 He, Zhang, Ren and Sun, Deep Residual Learning for Image Recognition, CVPR 2016, arXiv:1512.03385.
 Zagoruyko and Komodakis, Wide Residual Networks, BMVC 2016, arXiv:1605.07146.
@@ -16,14 +16,14 @@ from attar.images.networks.classics import LARGE_SIDE, BasicBlock
 
 AfterBlock = Float[Tensor, "batch filters_after height_after width_after"]
 NARROW, WIDE = (16, 16, 32, 64), (32, 64, 128, 256)
-"""Filters of the stem and the three stages: as He et al. have them, and the benchmark's `x4`."""
+"""Numbers of filters of the stem and the three stages: those of He et al., and of the benchmark's `x4`."""
 
 
 class ResNet(HeStaged):
     """A 3×3 stem and three stages of n basic blocks, 6n + 2 layers in all, for images of about 32 pixels.
 
-    Where a block changes the number of filters, its input comes in by a 1×1 convolution with a norm (He et al. pad it
-    with zeros there, which saves a few parameters).
+    If a block changes the number of filters, its input is added through a 1×1 convolution with a norm. (He et al. pad
+    it with zeros instead, which saves a few parameters.)
     """
 
     def __init__(self, shape: Shape, classes: int, *, depth: int, filters: tuple[int, int, int, int]) -> None:
@@ -46,9 +46,9 @@ class ResNet(HeStaged):
 
 
 class WideResNet(HeStaged):
-    """WRN-d-k: a 3×3 stem of 16 filters, three stages of (d - 4) / 6 pre-activation blocks k times as wide.
+    """WRN-d-k: a 3×3 stem of 16 filters, and three stages of (d - 4) / 6 pre-activation blocks, k times as wide.
 
-    The last stage's map is the one after the last norm and ReLU; the others are sums that nothing has activated yet.
+    The map of the last stage is taken after the last norm and ReLU. The other maps are sums before any activation.
     """
 
     def __init__(self, shape: Shape, classes: int, *, depth: int, widening: int) -> None:
@@ -73,9 +73,9 @@ class WideResNet(HeStaged):
 
 
 class PreactivationBlock(nn.Module):
-    """Norm, ReLU and a 3×3 convolution, twice, to which the input is added.
+    """Norm, ReLU and a 3×3 convolution, twice, with the input added.
 
-    Where the number of filters changes, what is added is a 1×1 convolution of the input after its norm and ReLU.
+    If the number of filters changes, a 1×1 convolution of the input after its norm and ReLU is added instead.
     """
 
     def __init__(self, channels: int, filters: int, *, stride: int) -> None:
@@ -88,7 +88,7 @@ class PreactivationBlock(nn.Module):
         self.shortcut = nn.Conv2d(channels, filters, 1, stride, bias=False) if changes else None
 
     def forward(self, x: Maps) -> AfterBlock:
-        """One block."""
+        """The output of the block."""
         active = self.first_activation(self.first_norm(x))
         y = self.second(self.second_activation(self.second_norm(self.first(active))))
         return y + (x if self.shortcut is None else self.shortcut(active))
@@ -97,15 +97,15 @@ class PreactivationBlock(nn.Module):
 class FourStages(HeStaged):
     """ImageNet's ResNet: a stem, and four stages of basic blocks with 64 to 512 filters, or bottlenecks of 256 to 2048.
 
-    The stem is 7×7 of stride 2 with max-pooling; or, for ResNet-50 on images below 160 pixels, 3×3 without pooling, as
-    in CIFAR-100's benchmark. Bottlenecks have their stride in the 3×3 convolution.
+    The stem is 7×7 with stride 2 and max-pooling. For ResNet-50 on images below 160 pixels it is 3×3 without pooling,
+    as in CIFAR-100's benchmark. Bottlenecks have their stride in the 3×3 convolution.
 
     Args:
-        shape: Of the images.
-        classes: How many.
-        counts: Blocks of each stage.
-        bottlenecks: Whether stages are made of those.
-        large_from: Image side from which the stem is the large one.
+        shape: The shape of the images.
+        classes: The number of classes.
+        counts: The number of blocks of each stage.
+        bottlenecks: Whether the blocks are bottlenecks instead of basic blocks.
+        large_from: The image side, in pixels, from which the stem is 7×7.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class FourStages(HeStaged):
 
 
 class Bottleneck(nn.Module):
-    """A 1×1, a 3×3 (which has the stride) and a 1×1 convolution to four times the filters, the input added back."""
+    """A 1×1, a 3×3 (with the stride) and a 1×1 convolution to four times the filters, with the input added."""
 
     def __init__(self, channels: int, filters: int, *, stride: int) -> None:
         super().__init__()
@@ -159,7 +159,7 @@ class Bottleneck(nn.Module):
         self.activation = nn.ReLU()
 
     def forward(self, x: Maps) -> AfterBlock:
-        """One block."""
+        """The output of the block."""
         return self.activation(self.layers(x) + self.shortcut(x))
 
 
@@ -178,7 +178,7 @@ RESNETS: dict[str, Callable[[Shape, int], Network]] = {
     "resnet50": partial(FourStages, large_from=LARGE_SIDE),
     **{f"wrn{depth}_{k}": partial(WideResNet, depth=depth, widening=k) for depth in (16, 40) for k in (1, 2)},
 }
-"""By name: the number of layers, and how many times as wide."""
+"""Residual networks by name: the number of layers, and the factor of the width."""
 IMAGENET_RESNETS: dict[str, Callable[[Shape, int], Network]] = {
     "resnet18-imagenet": partial(FourStages, counts=(2, 2, 2, 2), bottlenecks=False),
     "resnet34-imagenet": partial(FourStages, counts=(3, 4, 6, 3), bottlenecks=False),
@@ -186,4 +186,4 @@ IMAGENET_RESNETS: dict[str, Callable[[Shape, int], Network]] = {
     "resnet101-imagenet": partial(FourStages, counts=(3, 4, 23, 3)),
     "resnet152-imagenet": partial(FourStages, counts=(3, 8, 36, 3)),
 }
-"""By name; with ImageNet's stem whatever the images."""
+"""ImageNet's residual networks by name, with ImageNet's stem for images of any size."""

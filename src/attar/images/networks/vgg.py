@@ -1,9 +1,9 @@
-"""VGG with batch norm and one linear layer, as the tables of distilled classifiers have it: 8, 11, 13, 16, 19 layers.
+"""VGG with batch norm and one linear layer, as in the tables of distilled classifiers: 8, 11, 13, 16 and 19 layers.
 
-Not `vgg11`, which is the one of the tables of condensed sets. Convolutions are drawn from He's normal distribution by
-fan-out, the classifier's weights with a spread of 0.01.
-Simonyan and Zisserman, Very Deep Convolutional Networks for Large-Scale Image Recognition, ICLR 2015, arXiv:1409.1556;
-the one of 8 layers is the benchmark's own.
+It differs from `vgg11`, which the tables of condensed sets use. Convolutions are drawn from He's normal distribution by
+fan-out, the classifier's weights with standard deviation 0.01.
+Simonyan and Zisserman, Very Deep Convolutional Networks for Large-Scale Image Recognition, ICLR 2015, arXiv:1409.1556.
+The network of 8 layers is the benchmark's own.
 """
 
 from collections.abc import Callable
@@ -15,14 +15,14 @@ from attar.images.networks.blocks import HeStaged, Network, Shape
 
 FILTERS = (64, 128, 256, 512, 512)
 LAST_POOLING_FROM = 64
-"""Image side from which maps are pooled before the last stage too."""
+"""Image side, in pixels, from which maps are also pooled before the last stage."""
 
 
 class VGG(HeStaged):
-    """Blocks of 3×3 convolutions with 64, 128, 256, 512 and 512 filters; max-pooling between them.
+    """Blocks of 3×3 convolutions with 64, 128, 256, 512 and 512 filters, and max-pooling between them.
 
-    The first block is the stem, the others are the stages, so that there are as many as ResNet-50 has. Maps are pooled
-    at the beginning of a stage and not at the end of one; before the last stage only in images of 64 pixels and more.
+    The first block is the stem and the others are the stages, so that there are as many stages as in ResNet-50. Maps
+    are pooled at the beginning of a stage; before the last stage only for images of 64 pixels and more.
     """
 
     head_spread = 0.01
@@ -51,4 +51,4 @@ VGGS: dict[str, Callable[[Shape, int], Network]] = {
     "vgg16-bn": partial(VGG, convolutions=(2, 2, 3, 3, 3)),
     "vgg19-bn": partial(VGG, convolutions=(2, 2, 4, 4, 4)),
 }
-"""By name: the number of layers that there would be with the paper's three linear ones."""
+"""VGG networks by name. The number in the name counts layers as with the paper's three linear layers."""

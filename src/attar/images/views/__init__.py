@@ -1,1 +1,1 @@
-"""Views of images: what augmentation draws, alone, for a batch, or for a whole epoch."""
+"""Views of images: random augmentation of single images, batches or whole epochs."""

@@ -1,9 +1,9 @@
-"""Differentiable Siamese augmentation (DSA), the augmentation that the field's numbers rest on.
+"""Differentiable Siamese augmentation (DSA), which most published numbers of the field use.
 
 Zhao and Bilen, Dataset Condensation with Differentiable Siamese Augmentation, ICML 2021, arXiv:2102.08259.
 
-A *draw* says what happens to each image. In distillation every class has one draw, shared by its real and synthetic
-images; in training every mini-batch has one operation, with parameters of its own for each image.
+A *draw* holds the operation and the parameters for each image. In distillation every class has one draw, shared by its
+real and synthetic images. In training every mini-batch has one operation, and each image has its own parameters.
 """
 
 import math
@@ -29,12 +29,12 @@ SCALE, ROTATE = 1.2, 15.0
 
 @dataclass(frozen=True)
 class Draw:
-    """What is done to each image: which operation, and its parameters as three numbers in [0, 1)."""
+    """The operation for each image, and its parameters as three numbers in [0, 1)."""
 
     operation: Int[Tensor, " batch"]
     uniform: Float[Tensor, "batch 3"]
     only: int | None = None
-    """The one operation of the whole batch, where it is known to be one."""
+    """Operation of the whole batch, if it is known that there is only one."""
 
     def repeat(self, rows: Int[Tensor, " images"]) -> "Draw":
         """The draws of these rows: `draw.repeat(labels)` gives each image the draw of its class."""
@@ -43,10 +43,10 @@ class Draw:
 
 @cache
 def strategy(text: str) -> tuple[Operation, ...]:
-    """The operations named by a string such as `color_crop_cutout_flip_scale_rotate`; none for "none".
+    """The operations in a string such as `color_crop_cutout_flip_scale_rotate`; an empty tuple for "none".
 
     Raises:
-        InputError: A word that names no operation.
+        InputError: A word is not the name of an operation.
     """
     if text in ("", "none"):
         return ()
@@ -57,12 +57,12 @@ def strategy(text: str) -> tuple[Operation, ...]:
 
 
 def default_strategy(flips: bool) -> str:
-    """The field's default string; without flips for digits, which mirrored are no digits."""
+    """The usual string of operations. It has no flips for digits, because mirrored digits are not digits."""
     return "_".join(name for name in OPERATIONS if flips or name != "flip")
 
 
 def draw_each(count: int, operations: tuple[Operation, ...], generator: torch.Generator) -> Draw:
-    """One operation and one set of parameters for each of `count` classes."""
+    """Draw one operation and one set of parameters for each of `count` classes."""
     choice = torch.randint(len(operations), (count,), generator=generator)
     numbers = torch.tensor([OPERATIONS.index(name) for name in operations])
     return Draw(numbers[choice], torch.rand(count, 3, generator=generator))
@@ -71,7 +71,7 @@ def draw_each(count: int, operations: tuple[Operation, ...], generator: torch.Ge
 def draw_pair(
     classes: int, operations: tuple[Operation, ...], generator: torch.Generator, *, siamese: bool = True
 ) -> tuple[Draw | None, Draw | None]:
-    """What happens to the real and to the synthetic images of each class: the same, if siamese; nothing without any."""
+    """Draws for the real and for the synthetic images of each class, equal if siamese; None without operations."""
     if not operations:
         return None, None
     real = draw_each(classes, operations, generator)
@@ -79,7 +79,7 @@ def draw_pair(
 
 
 def draw_batch(count: int, operations: tuple[Operation, ...], generator: torch.Generator) -> Draw:
-    """One operation for a mini-batch, with parameters for each of its `count` images."""
+    """Draw one operation for a mini-batch, with parameters for each of its `count` images."""
     choice = int(torch.randint(len(operations), (), generator=generator))
     number = OPERATIONS.index(operations[choice])
     return Draw(torch.full((count,), number), torch.rand(count, 3, generator=generator), number)
@@ -90,9 +90,9 @@ def augment(images: Images, draw: Draw, *, align_corners: bool = False) -> Image
 
     Args:
         images: Normalised images.
-        draw: One row per image.
-        align_corners: Whether scale and rotate place the corner pixels' centres, instead of their outer edges, at
-            the corners of the sampling grid. DM's code relied on a torch that did; later code does not.
+        draw: The draw, with one row per image.
+        align_corners: Whether scale and rotate place the centres of corner pixels, instead of their outer edges, at
+            the corners of the sampling grid. DM's code used a version of torch that did so; later code does not.
     """
     if draw.only is not None:
         return _apply(draw.only, images, draw.uniform.to(images), align_corners)
@@ -120,7 +120,7 @@ def _apply(number: int, images: Images, uniform: Float[Tensor, "batch 3"], align
 
 
 def color(images: Images, uniform: Float[Tensor, "batch 3"]) -> Images:
-    """Brightness, saturation, contrast, in this order."""
+    """Change brightness, saturation and contrast, in this order."""
     bright, saturate, contrast = uniform.view(-1, 3, 1, 1, 1).unbind(dim=1)
     images = images + (bright - 0.5) * BRIGHTNESS
     grey = images.mean(dim=1, keepdim=True)
@@ -130,7 +130,7 @@ def color(images: Images, uniform: Float[Tensor, "batch 3"]) -> Images:
 
 
 def crop(images: Images, uniform: Float[Tensor, "batch 3"]) -> Images:
-    """Shift by whole pixels in both axes, filling with zero: up to an eighth of the side."""
+    """Shift by whole pixels along both axes, by up to an eighth of the side, and fill with zeros."""
     height, width = images.shape[-2:]
     reach = int(height * CROP + 0.5), int(width * CROP + 0.5)
     down, right = ((uniform[:, axis] * (2 * reach[axis] + 1)).long() for axis in (0, 1))
@@ -140,7 +140,7 @@ def crop(images: Images, uniform: Float[Tensor, "batch 3"]) -> Images:
 
 
 def cutout(images: Images, uniform: Float[Tensor, "batch 3"]) -> Images:
-    """Set a square of half the side to zero, centred anywhere, clipped at the borders."""
+    """Set a square of half the side to zero. Its centre is random, and it is clipped at the borders."""
     keep = torch.ones((), device=images.device, dtype=torch.bool)
     for axis, side in enumerate(images.shape[-2:]):
         size = int(side * CUTOUT + 0.5)
@@ -152,19 +152,19 @@ def cutout(images: Images, uniform: Float[Tensor, "batch 3"]) -> Images:
 
 
 def flip(images: Images, uniform: Float[Tensor, "batch 3"]) -> Images:
-    """Mirror left and right, half of the time."""
+    """Mirror left and right, with probability one half."""
     mirrored = (uniform[:, 0] < FLIP).view(-1, 1, 1, 1)
     return torch.where(mirrored, images.flip(3), images)
 
 
 def _scaling(uniform: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch 2 3"]:
-    """Stretch both axes independently by 1/1.2 to 1.2; below one zooms in."""
+    """The matrices that stretch both axes independently by 1/1.2 to 1.2. Factors below one zoom in."""
     factors = uniform[:, :2] * (SCALE - 1 / SCALE) + 1 / SCALE
     return F.pad(torch.diag_embed(factors), (0, 1))
 
 
 def _rotation(uniform: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch 2 3"]:
-    """Turn by up to 15 degrees."""
+    """The matrices that rotate by up to 15 degrees."""
     angle = (uniform[:, 0] - 0.5) * 2 * math.radians(ROTATE)
     rows = [torch.stack([angle.cos(), -angle.sin()], dim=1), torch.stack([angle.sin(), angle.cos()], dim=1)]
     return F.pad(torch.stack(rows, dim=1), (0, 1))

@@ -1,6 +1,6 @@
 """The augmentation of methods that label with a teacher: random resized crops, flips, shuffled tiles, CutMix, Mixup.
 
-Boxes are shares of the image, drawn apart from the images, so that the same draw can be applied again.
+Boxes are given as shares of the image and drawn separately from the images, so that a draw can be applied again.
 """
 
 import math
@@ -12,10 +12,10 @@ from torch import Tensor
 
 Images = Float[Tensor, "batch channel height width"]
 Boxes = Float[Tensor, "batch 4"]
-"""Left, top, right and bottom edge, as shares of the side."""
+"""Left, top, right and bottom edges, as shares of the side."""
 
 TRIES = 10
-"""How often a box of the wanted area and aspect is drawn before the image's middle is taken, as in torchvision."""
+"""Number of tries for a box of the wanted area and aspect before the central square is taken, as in torchvision."""
 
 
 def draw_boxes(
@@ -27,15 +27,15 @@ def draw_boxes(
     aspect: float = 4 / 3,
     oblong: float = 1.0,
 ) -> Boxes:
-    """Boxes of random resized crops: their area uniform, the logarithm of their aspect uniform, anywhere inside.
+    """Draw boxes of random resized crops, with uniform area, uniform logarithm of the aspect and uniform place.
 
     Args:
-        count: How many.
-        generator: Draws them.
-        smallest: Smallest share of the image's area.
-        largest: Largest share.
-        aspect: Largest ratio of width to height, in pixels, and of height to width; 1 for squares.
-        oblong: The image's own width over its height.
+        count: The number of boxes.
+        generator: The generator that draws them.
+        smallest: The smallest area, as a share of the image's area.
+        largest: The largest area, as a share of the image's area.
+        aspect: The largest ratio of width to height, in pixels, and of height to width; 1 for squares.
+        oblong: The image's width divided by its height.
     """
     uniform = torch.rand(4, count, TRIES, generator=generator)
     return boxes_from(uniform, smallest=smallest, largest=largest, aspect=aspect, oblong=oblong)
@@ -49,7 +49,7 @@ def boxes_from(
     aspect: float = 4 / 3,
     oblong: float = 1.0,
 ) -> Boxes:
-    """The boxes that given uniform numbers make: area, aspect and place of each try (see `draw_boxes`)."""
+    """The boxes for given uniform numbers: area, aspect and place of each try (see `draw_boxes`)."""
     area, ratio, left, top = uniform
     area = smallest + (largest - smallest) * area
     ratio = torch.exp((2 * ratio - 1) * math.log(aspect)) / oblong
@@ -65,12 +65,12 @@ def boxes_from(
 
 
 def _middle(ratio: float) -> float:
-    """The side, as a share, of the largest square in the middle of an oblong image."""
+    """The side, as a share, of the largest central square of an oblong image."""
     return min(1.0, ratio)
 
 
 def resized_crop(images: Images, boxes: Boxes, *, flipped: Tensor | None = None) -> Images:
-    """Scale a box of each image to the size of the image, bilinearly; mirror those that are `flipped`."""
+    """Scale a box of each image bilinearly to the size of the image, and mirror those that are `flipped`."""
     boxes = boxes.to(images)
     scale = boxes[:, 2:] - boxes[:, :2]
     centre = boxes[:, :2] + boxes[:, 2:] - 1
@@ -82,14 +82,14 @@ def resized_crop(images: Images, boxes: Boxes, *, flipped: Tensor | None = None)
 
 
 def crop_and_flip(images: Images, generator: torch.Generator, *, smallest: float = 0.08, flips: bool = True) -> Images:
-    """A random resized crop of each image, mirrored half of the time where a mirrored image keeps its label."""
+    """A random resized crop of each image. It is mirrored with probability one half if `flips` is true."""
     boxes = draw_boxes(len(images), generator, smallest=smallest, oblong=images.shape[3] / images.shape[2])
     flipped = torch.rand(len(images), generator=generator) < 0.5
     return resized_crop(images, boxes, flipped=flipped if flips else None)
 
 
 def shuffle_tiles(images: Images, tiles: int, generator: torch.Generator) -> Images:
-    """Shuffle the columns of tiles of each image, then the rows (RDED's training does so)."""
+    """Shuffle the columns of tiles of each image, then the rows, as in RDED's training."""
     if tiles == 1:
         return images
     for dim in (3, 2):
@@ -101,12 +101,12 @@ def shuffle_tiles(images: Images, tiles: int, generator: torch.Generator) -> Ima
 
 
 def cutmix(images: Images, generator: torch.Generator) -> tuple[Images, Int[Tensor, " batch"], float]:
-    """Paste one box of a partner into each image: the same box for the batch, its area 1 - λ with λ uniform.
+    """Paste a box of a partner into each image: the same box for the whole batch, of area 1 - λ with λ uniform.
 
-    Yun et al., CutMix, ICCV 2019, arXiv:1905.04899, as SRe2L's and RDED's code has it (clipped at the borders).
+    Yun et al., CutMix, ICCV 2019, arXiv:1905.04899, as in SRe2L's and RDED's code (clipped at the borders).
 
     Returns:
-        The images, each one's partner, and the share of its own area that an image keeps.
+        The images, the partner of each image, and the share of its area that an image keeps.
     """
     height, width = images.shape[2:]
     partner = torch.randperm(len(images), generator=generator)
@@ -122,12 +122,12 @@ def cutmix(images: Images, generator: torch.Generator) -> tuple[Images, Int[Tens
 def mixup(
     images: Images, generator: torch.Generator, alpha: float = 0.8
 ) -> tuple[Images, Int[Tensor, " batch"], float]:
-    """Average each image with a partner: λ of its own, with λ from Beta(α, α), the same for the batch.
+    """Average each image with a partner. The image has weight λ from Beta(α, α), the same for the whole batch.
 
-    Zhang et al., mixup, ICLR 2018, arXiv:1710.09412; α as in SRe2L's and RDED's code.
+    Zhang et al., mixup, ICLR 2018, arXiv:1710.09412. α is as in SRe2L's and RDED's code.
 
     Returns:
-        The images, each one's partner, and λ.
+        The images, the partner of each image, and λ.
     """
     partner = torch.randperm(len(images), generator=generator)
     # Two Gamma draws make a Beta draw; torch's own Beta takes no generator.

@@ -1,8 +1,8 @@
-"""Views of a whole epoch that are never stored, because they can be drawn again: crop, flip, and what is mixed in.
+"""Views of a whole epoch: crop, flip and mixing. They are not stored, because they can be drawn again.
 
-Every number comes from seed and epoch alone, so whoever has a set and these two sees each image as the teacher saw it
-when its label was made, in whatever order and batches. The partner of an image is its place in a random order of the
-whole set, and not of a batch.
+Every number depends only on seed and epoch. With these two, each image of a set has the same view as when the teacher
+labelled it, in any order and any batches. The partner of an image is drawn from a random order of the whole set, not of
+a batch.
 """
 
 import math
@@ -22,29 +22,29 @@ Rows = Int[Tensor, " batch"]
 Mix = Literal["none", "cutmix", "mixup"]
 
 MIXUP = 0.8
-"""α of Mixup's Beta(α, α), as in SRe2L's code."""
+"""Parameter α of Mixup's Beta(α, α), as in SRe2L's code."""
 
 
 @dataclass(frozen=True)
 class Views:
-    """What happens to every image of a set in one epoch."""
+    """The views of every image of a set in one epoch."""
 
     boxes: Boxes
     flipped: Bool[Tensor, " image"] | None
     partner: Int[Tensor, " image"] | None = None
-    """Whose view is mixed into an image's."""
+    """Image whose view is mixed into each image's view."""
     share: Float[Tensor, " image"] | None = None
-    """Mixup: what an image keeps."""
+    """Weight of the image itself in Mixup."""
     pasted: Int[Tensor, "image 4"] | None = None
-    """CutMix: the box, in pixels, that is its partner's."""
+    """Box of the partner in CutMix, in pixels."""
 
     def shown(self, inputs: Callable[[Tensor, torch.device], Tensor], rows: Rows, device: torch.device) -> Images:
-        """Some images as they are seen.
+        """The views of some images.
 
         Args:
-            inputs: Network input of rows on a device.
-            rows: Which images.
-            device: Where.
+            inputs: A function that returns the network input of rows on a device.
+            rows: The rows of the images.
+            device: The device.
         """
         images = self._cropped(inputs, rows, device)
         if self.partner is None:
@@ -70,16 +70,16 @@ def draw_views(
     smallest: float = 0.08,
     flips: bool = True,
 ) -> Views:
-    """The views of an epoch, the same each time.
+    """The views of an epoch, which are the same each time.
 
     Args:
-        seed: Of all epochs.
-        epoch: Counted from zero.
-        count: Images in the set.
-        size: Their height and width.
-        mix: Whether a box of a partner is pasted into each image, or an average taken.
-        smallest: Smallest share of the area in a crop.
-        flips: Whether half of the images are mirrored.
+        seed: The seed of all epochs.
+        epoch: The number of the epoch, counted from zero.
+        count: The number of images in the set.
+        size: Height and width of the images.
+        mix: Whether to paste a box of a partner into each image (cutmix), to average with it (mixup), or neither.
+        smallest: The smallest area of a crop, as a share of the image's area.
+        flips: Whether to mirror half of the images.
     """
     boxes = boxes_from(uniform(seed, f"boxes {epoch}", 4, count, TRIES), smallest=smallest, oblong=size[1] / size[0])
     flipped = uniform(seed, f"flips {epoch}", count) < 0.5 if flips else None
@@ -93,16 +93,16 @@ def draw_views(
 
 
 def beta_from(quantiles: Float[Tensor, " image"], alpha: float = MIXUP) -> Float[Tensor, " image"]:
-    """Draws of Beta(α, α) from uniform ones."""
+    """Draws from Beta(α, α), computed from uniform draws."""
     from scipy.special import betaincinv
 
     return torch.from_numpy(betaincinv(alpha, alpha, quantiles.double().numpy())).float()
 
 
 def pasted_from(uniforms: Float[Tensor, "3 image"], size: tuple[int, int]) -> Int[Tensor, "image 4"]:
-    """A box for each image: of area 1 - λ, centred anywhere, clipped (Yun et al., arXiv:1905.04899).
+    """A box for each image, of area 1 - λ with a random centre, clipped at the borders (Yun et al., arXiv:1905.04899).
 
-    λ is the first of the three numbers, which is uniform in the paper; the others are the centre's.
+    λ is the first of the three numbers, which is uniform as in the paper. The others are those of the centre.
     """
     side = (1 - uniforms[0]).sqrt()
     edges = []
@@ -114,7 +114,7 @@ def pasted_from(uniforms: Float[Tensor, "3 image"], size: tuple[int, int]) -> In
 
 
 def inside(boxes: Int[Tensor, "batch 4"], images: Images) -> Bool[Tensor, "batch 1 height width"]:
-    """Where the boxes are."""
+    """Whether each pixel is inside the box of its image."""
     height, width = images.shape[2:]
     left, top, right, bottom = boxes.unsqueeze(2).unbind(dim=1)
     across, down = (torch.arange(length, device=images.device) for length in (width, height))
@@ -123,7 +123,7 @@ def inside(boxes: Int[Tensor, "batch 4"], images: Images) -> Bool[Tensor, "batch
 
 
 def own_share(views: Views, size: tuple[int, int]) -> Float[Tensor, " image"]:
-    """How much of what is seen is an image's own."""
+    """The share of each view that belongs to the image itself."""
     if views.pasted is not None:
         left, top, right, bottom = views.pasted.unbind(dim=1)
         return 1 - (right - left) * (bottom - top) / math.prod(size)
