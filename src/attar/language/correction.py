@@ -35,12 +35,13 @@ Contexts = Callable[[], AbstractContextManager[None]]
 
 @dataclass(frozen=True, kw_only=True)
 class Correction(Settings):
-    """How often, and with what, the student's answers are corrected."""
+    """Settings of the corrections of the student's answers."""
 
     corrections: Annotated[int, Range(0)] = 0
-    """F: how often an answer is corrected and said anew from there (1 is the paper's in spirit; 0 leaves it)."""
+    """Number F of corrections of each answer: each replaces the worst token, and the student continues from there. 1
+    follows the paper; 0 turns it off."""
     correct_with: Literal["choice", "sample"] = "choice"
-    """The teacher's most probable token, or one drawn from it."""
+    """Token that replaces the error: the teacher's most probable one (choice), or one sampled from the teacher."""
 
 
 def error_places(

@@ -68,7 +68,7 @@ class Measures:
         return found
 
     def __str__(self) -> str:
-        lines = [f"cross-entropy {self.cross_entropy} a token, perplexity {self.perplexity:.2f}"]
+        lines = [f"cross-entropy {self.cross_entropy} per token, perplexity {self.perplexity:.2f}"]
         if self.rouge_l is not None and self.length_ratio is not None and self.repetition is not None:
             lines.append(
                 f"ROUGE-L {self.rouge_l}; length {self.length_ratio.number} of the references'; "
@@ -101,7 +101,7 @@ def cross_entropy(
     if not count:
         raise InputError("there is no token to measure the cross-entropy on: every response is empty.")
     if math.isnan(total):
-        raise InputError("the logits of the model hold NaN; see to the model, or to its precision.")
+        raise InputError("the logits of the model hold NaN. Check the model or its precision.")
     return total / count
 
 

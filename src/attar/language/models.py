@@ -25,16 +25,16 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, kw_only=True)
 class Lora(Settings):
-    """Train low-rank additions to the student's matrices alone (Hu et al., ICLR 2022, arXiv:2106.09685)."""
+    """Train only low-rank adapters of the student's matrices (Hu et al., ICLR 2022, arXiv:2106.09685)."""
 
     lora_rank: Annotated[int, Range(0)] = 0
-    """Their rank; 0 trains all parameters."""
+    """Rank of the low-rank adapters. 0 trains all parameters."""
     lora_alpha: Annotated[int, Range(0)] = 16
-    """α: what is added is scaled by α over the rank."""
+    """α of the low-rank adapters: their output is multiplied by α divided by the rank."""
     lora_dropout: Annotated[float, Range(0, 1)] = 0.0
-    """Dropout on their input."""
+    """Dropout rate on the input of the low-rank adapters."""
     lora_targets: tuple[str, ...] = ()
-    """Names of the modules; peft's choice for the family unless given."""
+    """Names of the modules that get low-rank adapters. Default: peft's choice for the model family."""
 
 
 def is_fresh(name: str) -> bool:
@@ -157,7 +157,7 @@ def byte_tokenizer(texts: Iterable[str], vocabulary: int = 512) -> Any:
 
     transformers = _library()
     if vocabulary < 258:
-        raise InputError(f"vocabulary is {vocabulary}; bytes and marks alone are 258.")
+        raise InputError(f"vocabulary is {vocabulary}, but bytes and marks alone are 258.")
     made = tokenizers.Tokenizer(tokenizers.models.BPE())
     made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = tokenizers.decoders.ByteLevel()
@@ -184,7 +184,7 @@ def with_lora(model: nn.Module, lora: Lora, generator: torch.Generator) -> nn.Mo
     try:
         import peft
     except ModuleNotFoundError:
-        raise InputError("--lora-rank needs peft: pip install 'attar[transformers]'.") from None
+        raise InputError("--lora-rank needs peft. Install it: pip install 'attar[transformers]'.") from None
     config = peft.LoraConfig(
         r=lora.lora_rank,
         lora_alpha=lora.lora_alpha,
@@ -200,7 +200,7 @@ def with_lora(model: nn.Module, lora: Lora, generator: torch.Generator) -> nn.Mo
                 warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers in its former way
                 return peft.get_peft_model(model, config)
         except ValueError as error:
-            raise InputError(f"adapters do not fit the student ({_first_line(error)}); see --lora-targets.") from None
+            raise InputError(f"adapters do not fit the student ({_first_line(error)}). Check --lora-targets.") from None
 
 
 def merged(model: nn.Module) -> nn.Module:
@@ -241,7 +241,7 @@ def _refuse_pickles(folder: Path) -> None:
     pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
     if pickles:
         raise InputError(
-            f"{folder} holds only a pickle ({pickles[0]}), which can run code when read; save the model as safetensors."
+            f"{folder} holds only a pickle ({pickles[0]}), which can run code when read. Save the model as safetensors."
         )
     raise InputError(f"{folder} holds no model.safetensors.")
 
@@ -252,7 +252,7 @@ def _fetched(name: str, what: str, fetch: Callable[[], R]) -> R:
         with silent():
             return fetch()
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{name!r} is no {what} in a folder or on the hub ({_first_line(error)}).") from None
+        raise InputError(f"{name!r} is not a {what} in a folder or on the hub ({_first_line(error)}).") from None
 
 
 def _first_line(error: Exception) -> str:
@@ -264,5 +264,5 @@ def _library() -> Any:
     try:
         import transformers
     except ModuleNotFoundError:
-        raise InputError("language models need transformers: pip install 'attar[transformers]'.") from None
+        raise InputError("language models need transformers. Install it: pip install 'attar[transformers]'.") from None
     return transformers

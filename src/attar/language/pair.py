@@ -1,4 +1,4 @@
-"""What a student is made from: a teacher, the student as it is, and data, in one vocabulary."""
+"""The input of a distillation: a teacher, the student at its start, and data, in one vocabulary."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -112,7 +112,7 @@ def paired(
     found = next((given for given in (one[1], other[1], tokenizer) if given is not None), None)
     if found is None:
         if one[0] is not None or other[0] is not None:
-            raise InputError("the model brings no tokenizer; give it (tokenizer=), since its tokens are not known.")
+            raise InputError("the model has no tokenizer, so its tokens are not known. Give one (tokenizer=).")
         found = byte_tokenizer(data.texts(), VOCABULARY)
     pair = LanguagePair(data, found, one[0], other[0], corpus)
     assert pair.words
@@ -126,14 +126,14 @@ def _opened(model: Model, who: str, *, to_train: bool = False) -> tuple[nn.Modul
         return model.model, model.tokenizer
     if isinstance(model, nn.Module):
         if not hasattr(model, "config"):
-            raise InputError(f"the {who} is a {type(model).__name__}; give a causal model of transformers.")
+            raise InputError(f"the {who} is a {type(model).__name__}. Give a causal model of transformers.")
         if to_train and any("forward" in vars(module) for module in model.modules()):
             # A copy would run on the parameters of the original.
-            raise InputError(f"a trainer has replaced the {who}'s forward; save the model, and give its folder.")
+            raise InputError(f"a trainer has replaced the {who}'s forward. Save the model and give its folder.")
         return model, tokenizer_beside(model)
     if is_fresh(str(model)):
         raise InputError(
-            f"the {who} is {str(model)!r}, which is yet to be trained; train it first, by language.train, or by "
-            f"attar distill language --divergence none --student {model}."
+            f"the {who} is {str(model)!r}, which is not trained yet. Train it first, by language.train, or by attar "
+            f"distill language --divergence none --student {model}."
         )
     return causal_model(model, to_train=to_train), tokenizer_of(model)

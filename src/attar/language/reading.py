@@ -30,9 +30,9 @@ class Reading(tasks.Reading):
     """How text is read."""
 
     validation: Annotated[int, Range(1)] | None = None
-    """Rows for validation, the first ones, where the data have no such part; a tenth unless given."""
+    """Number of validation rows, taken from the start, if the data have no such part. Default: a tenth."""
     test: Annotated[int, Range(1)] | None = None
-    """Rows for testing, the last ones, where the data have no such part; a tenth unless given."""
+    """Number of test rows, taken from the end, if the data have no such part. Default: a tenth."""
 
     def load(self, data: Any) -> "TextSource":
         """The source that data stand for."""

@@ -1,11 +1,11 @@
-"""Whose answers the teacher is asked about: the references, the student's, its own, or what was stored of them.
+"""Sources of the answers on which student and teacher are compared.
 
-off-policy keeps the references. on-policy has the student answer whole batches, with probability λ (Agarwal et al.,
-On-Policy Distillation of Language Models, ICLR 2024, arXiv:2306.13649); mixed has it answer single prompts with
+off-policy keeps the references. on-policy lets the student answer whole batches, with probability λ (Agarwal et al.,
+On-Policy Distillation of Language Models, ICLR 2024, arXiv:2306.13649). mixed lets it answer single prompts with
 probability λ (Lin et al., Autoregressive Knowledge Distillation through Imitation Learning, EMNLP 2020,
-arXiv:2009.07253). teacher puts the teacher's answers in place of the references (Kim and Rush, Sequence-Level
-Knowledge Distillation, EMNLP 2016, arXiv:1606.07947). adaptive starts off-policy, lets more of the student in whenever
-the validation loss does not fall, and keeps its answers for later (Ko et al., DistiLLM, ICML 2024, arXiv:2402.03898).
+arXiv:2009.07253). teacher replaces the references with the teacher's answers (Kim and Rush, Sequence-Level Knowledge
+Distillation, EMNLP 2016, arXiv:1606.07947). adaptive starts off-policy, uses more of the student's answers whenever the
+validation loss does not fall, and stores them for later (Ko et al., DistiLLM, ICML 2024, arXiv:2402.03898).
 """
 
 from collections.abc import Sequence
@@ -26,22 +26,23 @@ from attar.language.tokens import Batch, Tokeniser
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule(Settings):
-    """Whose answers are learned from."""
+    """Settings for the source of the answers that the student learns from."""
 
     answers_by: Literal["off-policy", "on-policy", "mixed", "adaptive", "teacher"] = "off-policy"
-    """Whose answers are learned from. off-policy: the references. on-policy and mixed: batches, or single answers, by
-    the student. adaptive: DistiLLM's growing share of the student's, with a buffer. teacher: the teacher's."""
+    """Source of the answers that the student learns from. off-policy: the references. on-policy, mixed: the student
+    answers whole batches, or single prompts. adaptive: DistiLLM's growing share of student answers, with a buffer.
+    teacher: the teacher's answers."""
     student_share: Annotated[float, Range(0, 1)] | None = None
-    """λ of on-policy (1 unless given) and of mixed (0.5 unless given)."""
+    """Probability λ that the student answers, for on-policy and mixed. Default: 1 for on-policy, 0.5 for mixed."""
     init_threshold: Annotated[float, Range(0, 1)] = 0.0
-    """φ at the start, the adaptive share of the student's answers (0.2 in the scripts for larger students)."""
+    """Initial share φ of the student's answers in the adaptive schedule. The scripts for larger students use 0.2."""
     threshold_step: Annotated[float, Range(0, 1)] = 0.1
-    """How much φ grows when the validation loss is no longer below the one of before."""
+    """Increase of φ when the validation loss is no longer below the previous one."""
     loss_tolerance: Annotated[float, Range(0)] = 0.1
-    """How much the validation loss has to be above the one of before for that (0.2 in the scripts for larger
-    students)."""
+    """Margin by which the validation loss must exceed the previous one for that increase. The scripts for larger
+    students use 0.2."""
     capacity: Annotated[int, Range(1)] = 1000
-    """Answers that the buffer holds."""
+    """Number of answers that the buffer holds."""
 
     moved = MappingProxyType({"schedule": "answers_by", "threshold": "init_threshold", "tolerance": "loss_tolerance"})
 

@@ -69,7 +69,7 @@ def measure(
     rows = []
     for label, alike in rows_of(students, lambda one: {"of": one.origin.source, "data": one.origin.fingerprint}):
         if any(student.origin.content not in (None, source.fingerprint) for student in alike):
-            runtime.say(f"note: {source.name} is not, row for row, the text of {label}.")
+            runtime.say(f"note: {source.name} differs from the text of {label}, compared row for row.")
         scored = []
         for number, student in enumerate(alike, start=1):
             runtime.say(f"measuring {label}, student {number} of {len(alike)}")

@@ -131,7 +131,7 @@ class Tokeniser:
                 new_fingerprint=f"{source.fingerprint}{part}",
             )
         if not len(found):
-            raise InputError(f"{source.name} has nothing to learn from in its part {part}: no response has a token.")
+            raise InputError(f"{source.name} has no token to learn from in its part {part}: every response is empty.")
         return Tokens(found, self)
 
     def spans(self, response: Sequence[int]) -> list[int]:

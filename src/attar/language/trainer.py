@@ -88,24 +88,25 @@ class DistillationMixin:
     def _check(self, tokenizer: Any, processes: int) -> None:
         method, own, trainer = self.distillation, self._own, self._trainer
         if method.objective.divergence == "policy" or method.schedule.answers_by == "teacher":
-            raise InputError("policy gradients and the teacher's answers are not for trainers; use language.distill.")
+            raise InputError(
+                "policy gradients and the teacher's answers do not work in trainers. Use language.distill."
+            )
         if tokenizer is None and (own or method.spans.span_weight):
-            raise InputError("spans and the student's answers need the tokenizer: give the trainer processing_class=.")
+            raise InputError("spans and the student's answers need the tokenizer. Give the trainer processing_class=.")
         if method.clipping.teacher_clip == "learned" and processes > 1:
-            raise InputError("a learned mask is for one process; use teacher_clip='top-p' on several.")
+            raise InputError("a learned mask works in one process only. Use teacher_clip='top-p' on several.")
         if own and (getattr(trainer.args, "packing", False) or getattr(trainer.args, "padding_free", False)):
             raise self._packed_rows()
         other = getattr(trainer.args, "loss_type", "nll") != "nll" or trainer.args.label_smoothing_factor > 0
         if other or getattr(trainer, "compute_loss_func", None) is not None:
             raise InputError(
-                "the loss is the distillation's, with plain cross-entropy beside it; leave out loss_type, "
-                "label_smoothing_factor and compute_loss_func."
+                "the mixin sets the loss itself. Do not set loss_type, label_smoothing_factor or compute_loss_func."
             )
 
     def _packed_rows(self) -> InputError:
         return InputError(
             f"with answers_by {self.distillation.schedule.answers_by} the student answers prompts, but rows hold "
-            "several of them (packed, or free of padding); leave them apart, or take answers_by='off-policy'."
+            "several of them (packed, or padding-free). Do not pack rows, or set answers_by='off-policy'."
         )
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
@@ -229,8 +230,8 @@ class DistillationMixin:
             tokens = row[inside].tolist()
             if len(tokens) > self.by.max_length:
                 raise InputError(
-                    f"a row has {len(tokens)} tokens, but the student's answers end at {self.by.max_length}; give "
-                    "DistillLanguage.of(max_length=...) the length that the trainer cuts its rows to."
+                    f"a row has {len(tokens)} tokens, but the student's answers end at {self.by.max_length}. Set "
+                    "DistillLanguage.of(max_length=...) to the trainer's row length."
                 )
             start, stop = _last_answer((label[inside] != UNCOUNTED).tolist(), self.by.context)
             prompts.append(tokens[:start])
@@ -303,8 +304,8 @@ def _words(tokenizer: Any, teacher: nn.Module, student: nn.Module) -> int:
     one, other = width(teacher), width(student)
     if one != other:
         raise InputError(
-            f"the teacher has logits for {one} tokens and the student for {other}; give the trainer processing_class=, "
-            "whose tokens say where padding begins, or models of one vocabulary."
+            f"the teacher has logits for {one} tokens and the student for {other}. Give the trainer "
+            "processing_class=, so that padding is known, or models of one vocabulary."
         )
     return one
 

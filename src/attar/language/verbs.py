@@ -138,13 +138,13 @@ def evaluate(
         InputError: No such model or data, or they do not fit one another.
     """
     if model is None:
-        raise InputError("evaluate needs a model.")
+        raise InputError("evaluate needs a model. Give one.")
     if part not in ("train", "validation", "test"):
         raise InputError(f"part is {part!r}; it must be train, validation or test.")
     pair, runtime = paired(load(data), teacher, model, tokenizer), Runtime(engine)
     longest = max_length or min(512, pair.longest)
     if longest > pair.longest:
-        raise InputError(f"max_length is {longest}, but the models read {pair.longest} tokens at most.")
+        raise InputError(f"max_length is {longest}, but the models read at most {pair.longest} tokens.")
     by = Tokeniser(pair.tokenizer, longest, max_prompt or max(1, longest // 2), context)
     return _measured(pair.student, pair, by, part, rows, answers, seeds, sampling, stem, error_at, runtime)
 

@@ -34,8 +34,8 @@ def shared_words(tokenizer: Any, **models: nn.Module | None) -> int:
     for who, model in models.items():
         if model is not None and width(model) < words:
             raise InputError(
-                f"the {who} has logits for {width(model)} tokens, but the tokenizer has {words}; teacher and student "
-                "need one vocabulary: take models of one family."
+                f"the {who} has logits for {width(model)} tokens, but the tokenizer has {words}. Give teacher and "
+                "student of one model family."
             )
     return words
 
@@ -53,6 +53,6 @@ def check_same(teacher: Any, student: Any) -> None:
         return
     changed = sorted(token for token in {*one, *other} if one.get(token) != other.get(token))
     raise InputError(
-        f"teacher and student disagree in vocabulary: {len(one)} and {len(other)} tokens, {len(changed)} of them "
-        f"different, the first {changed[0]!r}; take models of one family."
+        f"teacher and student have different vocabularies: {len(one)} and {len(other)} tokens, {len(changed)} of them "
+        f"different, the first {changed[0]!r}. Give models of one family."
     )
