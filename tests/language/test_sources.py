@@ -125,8 +125,8 @@ def test_the_fingerprint_knows_rows_and_parts():
         (PAIRS[:2], "test takes 1 of the 1 rows of data. Leave some rows for training."),
         (
             [{"question": "q"}] * 3,
-            "the first row of data has question. Give rows with prompt and completion, instruction and output, messages, "
-            "or text.",
+            "the first row of data has question. Give rows with prompt and completion, instruction and output, "
+            "messages, or text.",
         ),
         ([*PAIRS, {"prompt": "p"}], "row 21 of data does not have the form of the first row, pair."),
         ([*PAIRS, {"prompt": "p", "completion": 3}], "row 21 of data does not have the form of the first row, pair."),

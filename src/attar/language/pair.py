@@ -27,7 +27,7 @@ from attar.language.vocabulary import check_same, shared_words
 Model = nn.Module | DistilledLanguageModel | str | Path | None
 
 VOCABULARY = 512
-"""Tokens of the tokenizer that is learned from the data where no model brings one."""
+"""Number of tokens of the tokenizer that is learned from the data, if no model has one."""
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,17 @@ class LanguagePair:
 
     data: TextSource
     tokenizer: Any
-    """Of transformers; of both models."""
+    """The tokenizer of both models, from transformers."""
     teacher: nn.Module | None = None
     student: nn.Module | None = None
-    """Trained or given; None for a fresh one, which the method describes."""
+    """A trained or given student; None for a fresh one, which the method describes."""
     corpus: TextSource | None = None
-    """Further text, whose cross-entropy is added."""
+    """Further text whose cross-entropy is added."""
     _read: dict[Any, Tokens] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
     def fingerprint(self) -> str:
-        """A digest of the data, the tokenizer, the teacher's parameters and those that a given student begins with."""
+        """A digest of the data, the tokenizer, the teacher's parameters, and a given student's initial parameters."""
         tensors: dict[str, torch.Tensor] = {}
         for name, model in (("teacher", self.teacher), ("student", self.student)):
             if model is not None:
@@ -56,7 +56,7 @@ class LanguagePair:
 
     @property
     def name(self) -> str:
-        """The data's."""
+        """The name of the data."""
         return self.data.name
 
     @cached_property
@@ -70,11 +70,11 @@ class LanguagePair:
 
     @property
     def longest(self) -> int:
-        """How many tokens teacher and student can read."""
+        """The largest number of tokens that teacher and student can read."""
         return longest_input(self.teacher, self.student)
 
     def tokens(self, part: str, by: Tokeniser) -> Tokens:
-        """A part of the data as tokens, read once; `corpus` is the further text."""
+        """A part of the data as tokens, read once. `corpus` is the further text."""
         key = (part, by.max_length, by.max_prompt, by.context, by.chunker, by.span_length)
         if key not in self._read:
             further = self.corpus if part == "corpus" else None
@@ -88,18 +88,19 @@ class LanguagePair:
 def paired(
     data: TextSource, teacher: Model, student: Model, tokenizer: Any = None, corpus: TextSource | None = None
 ) -> LanguagePair:
-    """Open what names a teacher and a student, and see that they have one vocabulary.
+    """Open a teacher and a student by name, and check that they have one vocabulary.
 
     Args:
         data: Text.
         teacher: A model, the folder of one, or a name on the hub; None for none.
-        student: The same; None, or a description such as gpt2:layers=1,width=64, for a fresh one.
-        tokenizer: Where no model brings its own: a tokenizer of transformers, its folder, or its name on the hub. Where
-            there is none at all, a byte-level one is learned from the data.
+        student: A model in the same forms; for a fresh one None, or a description such as gpt2:layers=1,width=64.
+        tokenizer: A tokenizer of transformers, its folder, or its name on the hub, if no model has one. If there is
+            none at all, a byte-level one is learned from the data.
         corpus: Further text.
 
     Raises:
-        InputError: No such model, only a pickle of it, another vocabulary, or a student with a trainer's forward.
+        InputError: There is no such model, it exists only as a pickle, the vocabularies differ, or a trainer has
+            replaced the student's forward.
     """
     if isinstance(student, str) and is_fresh(student):
         check_fresh(student)

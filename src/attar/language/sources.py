@@ -1,4 +1,4 @@
-"""Text to learn from: prompts with responses, conversations, or plain text, from files, the hub, or Python."""
+"""Text for training: prompts with responses, conversations, or plain text, from files, the hub, or Python."""
 
 import hashlib
 import json
@@ -21,14 +21,14 @@ PHRASES = {"train": 600, "validation": 100, "test": 100}
 
 @dataclass(frozen=True)
 class TextSource:
-    """Rows of text in three parts; whatever is chosen is chosen on `validation`, and `test` is read once."""
+    """Rows of text in three parts. All choices are made on `validation`; `test` is read once."""
 
     name: str
     form: Form
-    """pair: `prompt` and `response`, and `others` where some prompts have further references. chat: `messages`, the
-    last of which is the response. text: `text`."""
+    """pair: `prompt` and `response`, and `others` for further references. chat: `messages`, the last of which is the
+    response. text: `text`."""
     train: Any
-    """A `datasets.Dataset`, as are the others."""
+    """A `datasets.Dataset`, as are the other parts."""
     validation: Any
     test: Any
 
@@ -43,7 +43,7 @@ class TextSource:
         return digest.hexdigest()
 
     def texts(self) -> list[str]:
-        """What the training rows say, to learn a tokenizer from."""
+        """The texts of the training rows, from which a tokenizer is learned."""
         found = []
         for row in self.train:
             if self.form == "chat":
@@ -61,20 +61,20 @@ class TextSource:
 
 
 def load(data: Any = "phrases", *, validation: int | None = None, test: int | None = None) -> TextSource:
-    """Read text to learn from.
+    """Read text for training.
 
     Args:
         data: `phrases`; a JSON lines, JSON, parquet or text file; a folder of such files, whose parts may be called
             train, validation and test; user/name[:configuration] on the hub; a `datasets.Dataset` or `DatasetDict`; or
             a list of rows or texts. Rows have `prompt` and `completion` (or response, output, answer), `instruction`,
-            `input` and `output`, `messages`, or `text`. Where a prompt has a list of responses, the first is learned
-            from, and answers are held against all.
-        validation: How many rows, the first ones, are for validation where the data have no such part; a tenth unless
-            given. A single text is cut by characters.
-        test: How many, the last ones, are for testing; a tenth unless given.
+            `input` and `output`, `messages`, or `text`. If a prompt has a list of responses, the first is learned, and
+            answers are compared with all.
+        validation: Number of validation rows, from the start, if the data have no such part. Default: a tenth. A single
+            text is cut by characters.
+        test: Number of test rows, from the end, if the data have no such part. Default: a tenth.
 
     Raises:
-        InputError: No such file, a line that is no JSON, rows of another form, or too few of them.
+        InputError: There is no such file, a line is not JSON, rows have different forms, or there are too few.
     """
     if isinstance(data, TextSource):
         return data
@@ -122,7 +122,7 @@ def _folder(path: Path) -> dict[str, Any]:
     if "train" in named:
         return {part: _file(named[part]) for part in SPLITS if part in named}
     parts: dict[str, list[Any]] = {part: [] for part in SPLITS}
-    for file in files:  # of each its own tenths, since a file is often a task of its own
+    for file in files:  # a tenth of each file, because a file is often a task of its own
         rows = _file(file)
         tenth = max(1, len(rows) // 10) if len(rows) > 2 else 0
         parts["validation"] += rows[:tenth]
@@ -238,7 +238,7 @@ def _answer_of(row: dict[str, Any]) -> Any:
 def _cut_single_text(
     rows: dict[str, list[dict[str, Any]]], validation: int | None, test: int | None
 ) -> dict[str, list[dict[str, Any]]]:
-    """One long text in three by its characters, where there is but one: the beginning, the middle, the end."""
+    """Cut a single long text into three parts by its characters: the beginning, the middle, the end."""
     if set(rows) != {"train"} or len(rows["train"]) != 1:
         return rows
     text = rows["train"][0]["text"]
