@@ -172,7 +172,7 @@ def test_means_gathered_batch_by_batch_are_the_means():
 def test_a_class_without_samples_or_direction_is_refused():
     gathered = ClassMeans.empty(3, 2)
     gathered.add(torch.tensor([[1.0, 0.0], [0.0, 0.0]]), torch.tensor([0, 2]))
-    with pytest.raises(InputError, match=r"^no sample of class 1: its mean feature cannot be taken\.$"):
+    with pytest.raises(InputError, match=r"^no sample of class 1, so its mean feature cannot be computed\.$"):
         gathered.means()
     gathered.add(torch.ones(1, 2), torch.tensor([1]))
     with pytest.raises(InputError, match=r"^the mean feature of class 2 is zero, so it has no direction\.$"):

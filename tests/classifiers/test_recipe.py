@@ -50,7 +50,7 @@ def test_stored_views_are_shared_by_students_of_all_seeds(few_digits):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"cuts": (0.7, 0.5)}, "cuts are (0.7, 0.5); they must rise from above 0 to at most 1."),
+        ({"cuts": (0.7, 0.5)}, "cuts are (0.7, 0.5); they must rise, from above 0 to at most 1."),
         (
             {"shift": 2, "smallest_crop": 0.5},
             "a view is either shifted or cropped. Give shift or smallest_crop, not both.",

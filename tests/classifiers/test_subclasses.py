@@ -119,7 +119,7 @@ def test_levels_go_from_easy_to_hard():
     "votes, annotators, edges, words",
     [
         ([1], 6, (), "a majority needs an odd number"),
-        ([8], 7, (), "votes go from 8 to 8, with 7 annotators"),
+        ([8], 7, (), "votes go from 8 to 8, but there are 7 annotators"),
         ([1], 7, (4,), "must fall from at most 7 to at least 5"),
         ([1], 7, (6, 7), "must fall"),
     ],

@@ -52,16 +52,16 @@ class Rollouts:
     prompts: Int[Tensor, " answer"]
     lengths: Int[Tensor, " answer"]
     old: PerToken
-    """log q of each token when it was drawn; 0 where nothing counts."""
+    """log q of each token when it was sampled; 0 for tokens that do not count."""
     advantage: PerToken
     weight: PerToken
     """w."""
     reward: float = 0.0
-    """Mean reward of a token, before it is scaled."""
+    """Mean reward of a token before scaling."""
 
     @classmethod
     def empty(cls, policy: Policy, longest: int) -> "Rollouts":
-        """Room for so many."""
+        """Empty rollouts of the right size."""
         count = policy.rollouts
         numbers, none = torch.zeros(count, dtype=torch.long), torch.zeros(count, longest)
         ids = torch.zeros(count, longest, dtype=torch.int32)
@@ -73,13 +73,13 @@ class Rollouts:
         return whole.rows(slice(None))
 
     def at(self, values: PerToken, rows: Tensor, places: Places, width: int) -> Float[Tensor, " place"]:
-        """What belongs to the places of some of the answers, `width` tokens wide."""
+        """The values at the places of some of the answers, `width` tokens wide."""
         # A place is the row of logits before its token.
         return values[rows, :width].reshape(-1)[places.rows.cpu() + 1].to(places.rows.device)
 
 
 def advantages(rewards: PerToken, counted: Bool[Tensor, "answer token"], discount: float) -> PerToken:
-    """A_t: the discounted mean of the rewards after each token, 0 for the last."""
+    """A_t: the discounted mean of the rewards after each token; 0 for the last token."""
     found = torch.zeros_like(rewards)
     total, weight = torch.zeros(len(rewards)).to(rewards), torch.zeros(len(rewards)).to(rewards)
     for column in range(rewards.shape[1] - 1, -1, -1):
@@ -172,7 +172,7 @@ def collect(
 
 
 def _spread(values: Float[Tensor, " place"], places: Places, counted: Tensor) -> PerToken:
-    """Values of places, each in the column of its token."""
+    """The values of places, each in the column of its token."""
     found = torch.zeros(counted.shape)
     found.view(-1)[places.rows.cpu() + 1] = values.float().cpu()
     return found
