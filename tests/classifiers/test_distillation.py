@@ -271,9 +271,9 @@ def test_adamw_spares_biases_and_norms_and_the_step_size_rises_and_falls(few_dig
 @pytest.mark.parametrize(
     "kind, settings, sentence",
     [
-        (DKD, {"mixup": 0.8}, "dkd needs one class for each image; leave out mixup and cutmix."),
-        (CRD, {"cutmix": 1.0}, "crd needs one class for each image; leave out mixup and cutmix."),
-        (SubclassKD, {"mixup": 0.8}, "skd needs one class for each image; leave out mixup and cutmix."),
+        (DKD, {"mixup": 0.8}, "dkd needs one class for each image. Do not set mixup or cutmix."),
+        (CRD, {"cutmix": 1.0}, "crd needs one class for each image. Do not set mixup or cutmix."),
+        (SubclassKD, {"mixup": 0.8}, "skd needs one class for each image. Do not set mixup or cutmix."),
         (ND, {"mixup": 0.8, "base": "dkd"}, "nd needs one class for each image. Do not set mixup or cutmix."),
     ],
 )
@@ -433,5 +433,5 @@ def test_teachers_that_are_files_pickles_or_of_other_classes_are_refused(few_dig
         with pytest.raises(InputError, match=words):
             attar.distill(few_digits, CHEAP["kd"], teacher=tmp_path / name, engine=QUIET)
     attar.distill(shapes, dataclasses.replace(CHEAP["alone"], batch=20), out=tmp_path / "other", engine=QUIET)
-    with pytest.raises(InputError, match=r"knows 3 classes of \(3, 16, 16\) images, but digits has 10"):
+    with pytest.raises(InputError, match=r"has 3 classes of \(3, 16, 16\) images, but digits has 10"):
         attar.distill(few_digits, CHEAP["kd"], teacher=tmp_path / "other", engine=QUIET)

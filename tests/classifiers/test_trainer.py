@@ -475,7 +475,7 @@ class Blind(nn.Module):
         ),
         (
             lambda folder: text_trainer(SubclassKD(group=(0, 1)), folder, max_steps=1).train(),
-            "group names 2 classes for 4 logits",
+            "group gives 2 classes for 4 logits",
         ),
         (
             lambda folder: text_trainer(KD(student_layers=("distilbert.layer.0",)), folder, max_steps=1).train(),

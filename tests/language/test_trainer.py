@@ -169,7 +169,7 @@ def test_padding_on_the_left_changes_nothing(trainer, rows):
 
 
 def test_what_cannot_be_is_refused(trainer, source, tokenizer):
-    with pytest.raises(InputError, match=r"use language\.distill"):
+    with pytest.raises(InputError, match=r"Use language\.distill"):
         trainer({"divergence": "policy"})
     with pytest.raises(InputError, match="Do not set loss_type, label_smoothing_factor"):
         trainer(label_smoothing_factor=0.1)

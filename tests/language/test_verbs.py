@@ -152,7 +152,7 @@ def test_a_model_is_measured_over_seeds(source, teacher, student, tokenizer, eng
 def test_evaluate_refuses_what_it_cannot_measure(source, student, tokenizer):
     with pytest.raises(InputError, match="part is 'dev'; it must be train, validation or test"):
         language.evaluate(student, source, tokenizer=tokenizer, part="dev")
-    with pytest.raises(InputError, match="max_length is 4096, but the models read 96 tokens"):
+    with pytest.raises(InputError, match="max_length is 4096, but the models read at most 96 tokens"):
         language.evaluate(student, source, tokenizer=tokenizer, max_length=4096)
     with pytest.raises(InputError, match="evaluate needs a model"):
         language.evaluate(None, source)
