@@ -78,7 +78,7 @@ def test_sentences_of_several_lines_flow_in_help(capsys, monkeypatch):
     printed = capsys.readouterr().out.splitlines()
     assert max(map(len, printed)) <= 80
     lines = [" ".join(line.split()) for line in printed]
-    assert any("which is trained here and kept" in line for line in lines)  # an argument's sentence of several lines
+    assert any("which is trained here and cached" in line for line in lines)  # an argument's sentence of several lines
     assert not {"and", "that", "kept"} & set(lines)
 
 

@@ -78,7 +78,7 @@ def test_neighbours_learn_an_embedding_of_both_networks_and_the_kernel_none():
     }
     loss = plain_loss(CC(congruence="kernel", label_weight=0.0), *said, torch.zeros(6).long())
     assert torch.isclose(loss, 100 * kernel_loss(said[0].embedding, said[1].embedding))
-    with pytest.raises(InputError, match="cc learns or remembers something beside the student"):
+    with pytest.raises(InputError, match="cc trains or remembers something beside the student"):
         plain_loss(CC(), *said, torch.zeros(6).long())
 
 

@@ -70,5 +70,5 @@ def test_what_has_no_order_is_refused(few_digits, runtime):
     with pytest.raises(InputError, match="a majority needs an odd number"):
         levels_of_votes(VOTES, 8)
     method = SubclassKD(known=False, images_in="easy-to-hard", group=tuple(range(10)) * 2)
-    with pytest.raises(InputError, match="subclasses that the teacher has found are no levels"):
+    with pytest.raises(InputError, match="the teacher's discovered subclasses have no order"):
         method.resolve(Pair(few_digits), runtime)

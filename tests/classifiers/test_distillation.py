@@ -271,10 +271,10 @@ def test_adamw_spares_biases_and_norms_and_the_step_size_rises_and_falls(few_dig
 @pytest.mark.parametrize(
     "kind, settings, sentence",
     [
-        (DKD, {"mixup": 0.8}, "dkd needs one class for each image; leave out mixup and cutmix."),
-        (CRD, {"cutmix": 1.0}, "crd needs one class for each image; leave out mixup and cutmix."),
-        (SubclassKD, {"mixup": 0.8}, "skd needs one class for each image; leave out mixup and cutmix."),
-        (ND, {"mixup": 0.8, "base": "dkd"}, "nd needs one class for each image; leave out mixup and cutmix."),
+        (DKD, {"mixup": 0.8}, "dkd needs one class for each image. Do not set mixup or cutmix."),
+        (CRD, {"cutmix": 1.0}, "crd needs one class for each image. Do not set mixup or cutmix."),
+        (SubclassKD, {"mixup": 0.8}, "skd needs one class for each image. Do not set mixup or cutmix."),
+        (ND, {"mixup": 0.8, "base": "dkd"}, "nd needs one class for each image. Do not set mixup or cutmix."),
     ],
 )
 def test_a_method_that_needs_one_class_for_an_image_refuses_mixed_ones(kind, settings, sentence):
@@ -304,7 +304,7 @@ def test_modules_of_ones_own_are_left_as_they_were(few_digits, tmp_path):
     for parameter, old in zip((*teacher.parameters(), *student.parameters()), before, strict=True):
         assert torch.equal(parameter, old)
         assert parameter.requires_grad
-    with pytest.raises(InputError, match="is a module of its maker's own; give build="):
+    with pytest.raises(InputError, match=r"is a module of its maker's own\. Give build="):
         attar.open_artefact(tmp_path)
     read = type(made).load(tmp_path, build=lambda: network(6))
     images = few_digits.inputs(torch.arange(3))
@@ -400,18 +400,18 @@ class Seldom(Wrong):
 @pytest.mark.parametrize(
     "method, teacher, words",
     [
-        (KD(**TINY), Wrong(7), "the teacher gives 7 logits, but digits has 10 classes"),
+        (KD(**TINY), Wrong(7), "the teacher gives 7 logits, but digits needs 10"),
         (KD(**TINY), Wrong(10, float("nan")), "the teacher's logits for a black image are not finite"),
         (KD(**TINY), "nowhere", "unknown network 'nowhere'"),
-        (KD(**TINY), nn.Linear(7, 10), r"the teacher takes no images of 1×8×8 \(mat1 and mat2"),
+        (KD(**TINY), nn.Linear(7, 10), r"the teacher does not take images of 1×8×8 \(mat1 and mat2"),
         (KD(**TINY, views=1), Seldom(10), "the teacher's logits for training image 0 are not finite"),
-        (DHKD(**TINY, label_weight=0.0, teacher_weight=0.0), None, "nothing is left for the student to learn from"),
-        (FitNets(**TINY), Wrong(10), "the student shows 2 stages and the teacher 0"),
+        (DHKD(**TINY, label_weight=0.0, teacher_weight=0.0), None, "every term has weight 0"),
+        (FitNets(**TINY), Wrong(10), "the student gives 2 stages and the teacher 0"),
         (FitNets(**TINY, stage=5), None, "stage is 5, but there are 2 stages"),
         (FitNets(**TINY, student_layers=("blocks.7",)), None, "unknown module 'blocks.7'; did you mean 'blocks."),
-        (SubclassKD(**TINY, group=(0, 1)), None, "group names 2 classes for the 10 labels"),
+        (SubclassKD(**TINY, group=(0, 1)), None, "group gives 2 classes, but digits has 10 labels"),
         (SubclassKD(**TINY, group=(0, 2) * 5), None, "class 1 has no subclass"),
-        (SubclassKD(**TINY, known=False), Wrong(7), "the teacher's 7 logits cannot be shared out among 10 classes"),
+        (SubclassKD(**TINY, known=False), Wrong(7), "the teacher's 7 logits cannot be divided equally among 10"),
         (Alone(**{**TINY, "student": "convnt"}), None, "did you mean 'convnet'"),
     ],
 )
@@ -433,5 +433,5 @@ def test_teachers_that_are_files_pickles_or_of_other_classes_are_refused(few_dig
         with pytest.raises(InputError, match=words):
             attar.distill(few_digits, CHEAP["kd"], teacher=tmp_path / name, engine=QUIET)
     attar.distill(shapes, dataclasses.replace(CHEAP["alone"], batch=20), out=tmp_path / "other", engine=QUIET)
-    with pytest.raises(InputError, match=r"knows 3 classes of \(3, 16, 16\) images, but digits has 10"):
+    with pytest.raises(InputError, match=r"has 3 classes of \(3, 16, 16\) images, but digits has 10"):
         attar.distill(few_digits, CHEAP["kd"], teacher=tmp_path / "other", engine=QUIET)

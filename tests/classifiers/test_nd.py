@@ -172,10 +172,10 @@ def test_means_gathered_batch_by_batch_are_the_means():
 def test_a_class_without_samples_or_direction_is_refused():
     gathered = ClassMeans.empty(3, 2)
     gathered.add(torch.tensor([[1.0, 0.0], [0.0, 0.0]]), torch.tensor([0, 2]))
-    with pytest.raises(InputError, match=r"^no sample of class 1: its mean feature cannot be taken\.$"):
+    with pytest.raises(InputError, match=r"^no sample of class 1, so its mean feature cannot be computed\.$"):
         gathered.means()
     gathered.add(torch.ones(1, 2), torch.tensor([1]))
-    with pytest.raises(InputError, match=r"^the mean feature of class 2 is zero; it has no direction\.$"):
+    with pytest.raises(InputError, match=r"^the mean feature of class 2 is zero, so it has no direction\.$"):
         gathered.directions()
 
 
@@ -193,7 +193,7 @@ def test_means_come_back_for_the_same_teacher_and_preprocessing_alone(tmp_path):
     for means in (gathered, again):
         means.add(features[5:], labels[5:])
     assert torch.equal(again.means(), gathered.means())
-    words = r"means\.safetensors holds class means of another teacher or preprocessing; gather them anew\.$"
+    words = r"means\.safetensors holds class means of another teacher or preprocessing\. Compute them again\.$"
     with pytest.raises(InputError, match=words):
         ClassMeans.load(path, teacher, {**seen, "short side": 640})
     with torch.no_grad():
@@ -206,5 +206,5 @@ def test_what_has_no_class_is_left_out_and_what_has_a_wrong_one_refused():
     gathered = ClassMeans.empty(2, 2)
     gathered.add(torch.tensor([[1.0, 0.0], [9.0, 9.0], [0.0, 2.0]]).requires_grad_(), torch.tensor([0, -1, 1]))
     assert gathered.means().tolist() == [[1, 0], [0, 2]]
-    with pytest.raises(InputError, match=r"^label 2 is of none of 2 classes, numbered from 0\.$"):
+    with pytest.raises(InputError, match=r"^label 2 is not one of the 2 classes, numbered from 0\.$"):
         gathered.add(torch.ones(1, 2), torch.tensor([2]))

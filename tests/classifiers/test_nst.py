@@ -106,5 +106,5 @@ def test_what_it_cannot_compare_is_refused(few_digits):
     with pytest.raises(InputError, match="unknown pair of NST's table 'cifar10'"):
         NST.paper("cifar10")
     student, teacher = (nn.Sequential(nn.Flatten(), nn.Linear(64, 10)) for _ in range(2))
-    with pytest.raises(InputError, match="nst compares maps; name layers"):
+    with pytest.raises(InputError, match="nst compares maps, but no layers are known"):
         attar.distill(few_digits, NST(epochs=1), teacher=teacher, student=student, engine=QUIET)

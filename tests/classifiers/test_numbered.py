@@ -32,5 +32,5 @@ def test_all_labels_in_their_order():
 
 
 def test_what_is_only_gone_through_has_no_numbers():
-    with pytest.raises(InputError, match=r"^generator has no numbered samples; give a data set with a length\.$"):
+    with pytest.raises(InputError, match=r"^generator has no numbered samples\. Give a data set with a length\.$"):
         Numbered(row for row in SAMPLES)

@@ -50,11 +50,14 @@ def test_stored_views_are_shared_by_students_of_all_seeds(few_digits):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"cuts": (0.7, 0.5)}, "cuts are (0.7, 0.5); they must rise from above 0 to at most 1."),
-        ({"shift": 2, "smallest_crop": 0.5}, "a view is shifted or cropped; give shift or smallest_crop, not both."),
+        ({"cuts": (0.7, 0.5)}, "cuts are (0.7, 0.5); they must rise, from above 0 to at most 1."),
+        (
+            {"shift": 2, "smallest_crop": 0.5},
+            "a view is either shifted or cropped. Give shift or smallest_crop, not both.",
+        ),
         ({"smallest_crop": 0.0}, "smallest_crop is 0.0; it must be from 0.01 to 1."),
-        ({"optimizer": "adam", "nesterov": True}, "nesterov goes with SGD and a momentum above 0; leave it out."),
-        ({"optimizer": "adamw", "nesterov": True}, "nesterov goes with SGD and a momentum above 0; leave it out."),
+        ({"optimizer": "adam", "nesterov": True}, "nesterov needs SGD and a momentum above 0. Do not set nesterov."),
+        ({"optimizer": "adamw", "nesterov": True}, "nesterov needs SGD and a momentum above 0. Do not set nesterov."),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(settings, sentence):
@@ -65,5 +68,5 @@ def test_settings_that_do_not_go_together_are_refused(settings, sentence):
 
 def test_images_that_are_no_squares_are_not_turned():
     split = torch.zeros(4, 1, 8, 10, dtype=torch.uint8), torch.tensor([0, 1, 0, 1])
-    with pytest.raises(InputError, match=r"^turns needs square images; those of .* are not. Leave it out\.$"):
+    with pytest.raises(InputError, match=r"^turns needs square images, and those of .* are not\. Do not set turns\.$"):
         Recipe(turns=True).fitted_to(attar.load((split, split)))

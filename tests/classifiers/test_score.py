@@ -60,7 +60,7 @@ def test_scores_of_students_are_kept_and_stand_on_their_cards(students, digits):
 
 
 def test_a_student_of_other_data_is_refused(students, shapes):
-    with pytest.raises(InputError, match="the student knows 10 classes"):
+    with pytest.raises(InputError, match="the student has 10 classes"):
         attar.evaluate(students / "a", shapes, engine=ENGINE)
 
 

@@ -66,7 +66,9 @@ def test_a_share_of_every_class_is_held_out_and_stands_where_the_test_images_wer
 
 @pytest.mark.parametrize("share, what", [(0.0, "none"), (0.01, "none"), (1.0, "all of a class")])
 def test_a_share_of_nothing_or_all_is_refused(share, what, few_digits):
-    with pytest.raises(InputError, match=f"^held_out of {share:g} takes {what} of 120 training images; give another.$"):
+    with pytest.raises(
+        InputError, match=f"^held_out of {share:g} takes {what} of 120 training images. Give another share.$"
+    ):
         attar.distill(few_digits, KD(**TINY, keep="f1", held_out=share), teacher="mlp")
 
 
@@ -156,7 +158,7 @@ def test_the_last_epochs_student_holds_nothing_out(few_digits, teacher):
 def test_a_student_tells_which_epoch_it_is_of(few_digits, teacher, tmp_path):
     method = CHOOSING["skd"]
     made = attar.distill(few_digits, method, teacher=teacher, out=tmp_path, engine=EVERY_STEP)
-    words = f"epoch {made.scores['epoch']} of 4: {made.scores['held_out_f1']:.1f} % F1 on training images held out"
+    words = f"epoch {made.scores['epoch']} of 4: {made.scores['held_out_f1']:.1f} % F1 on held-out training images"
     assert words in str(made)
     assert words in (tmp_path / "README.md").read_text()
     again = attar.distill(few_digits, method, teacher=teacher, out=tmp_path, engine=EVERY_STEP)

@@ -88,7 +88,7 @@ def test_clusters_within_a_class_are_its_subclasses():
     assert grouping.group == (0, 0, 1, 1)
     assert torch.equal(grouping.labels(found), truth // 2)
     assert all(len(found[truth == number].unique()) == 1 for number in range(4))
-    with pytest.raises(InputError, match="class 0 has 1 samples, which make no 2 subclasses"):
+    with pytest.raises(InputError, match="class 0 has 1 samples, too few for 2 subclasses"):
         clustered(points[:3], torch.tensor([0, 1, 1]), 2)
 
 
@@ -103,7 +103,7 @@ def test_votes_are_read_from_a_table(tmp_path):
     with pytest.raises(InputError, match=r"unknown column of annotations\.csv 'votes'"):
         votes_in(table, columns=("Image Name", "votes", "Partition"))
     table.write_text(f"{HEADER}\na.png,SSA,many,train\n")
-    with pytest.raises(InputError, match="votes that are no whole numbers"):
+    with pytest.raises(InputError, match="votes that are not whole numbers"):
         votes_in(table)
     with pytest.raises(InputError, match="is missing"):
         votes_in(tmp_path / "none.csv")
@@ -119,7 +119,7 @@ def test_levels_go_from_easy_to_hard():
     "votes, annotators, edges, words",
     [
         ([1], 6, (), "a majority needs an odd number"),
-        ([8], 7, (), "votes go from 8 to 8, with 7 annotators"),
+        ([8], 7, (), "votes go from 8 to 8, but there are 7 annotators"),
         ([1], 7, (4,), "must fall from at most 7 to at least 5"),
         ([1], 7, (6, 7), "must fall"),
     ],

@@ -96,5 +96,5 @@ def test_what_it_cannot_compare_is_refused(few_digits):
         VID.paper("cifar10")
     student = {"student": "convnet:norm=batch,width=4", "epochs": 1}
     plain = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    with pytest.raises(InputError, match="the student shows 2 stages and the teacher 0"):
+    with pytest.raises(InputError, match="the student gives 2 stages and the teacher 0"):
         attar.distill(few_digits, VID(**student), teacher=plain, engine=Engine(device="cpu", quiet=True))

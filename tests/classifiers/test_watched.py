@@ -62,16 +62,18 @@ def test_a_network_of_the_benchmark_shows_its_stages_before_their_activation():
 def test_one_that_cannot_tell_shows_them_as_they_are_and_a_foreign_one_is_refused():
     said = Watched(own(), [BEFORE])(images())
     assert said.shapes == [(4, 8, 8), (4, 4, 4)]
-    with pytest.raises(InputError, match="before-activation is for attar's own networks; name layers of this one"):
+    with pytest.raises(
+        InputError, match=r"before-activation works only for attar's own networks\. Name layers of this"
+    ):
         Watched(Foreign(), [BEFORE])
 
 
 def test_what_it_cannot_show_is_refused():
     with pytest.raises(InputError, match=r"unknown module 'body\.9'; did you mean 'body"):
         Watched(Foreign(), ["body.9"])
-    with pytest.raises(InputError, match="ends in no linear layer"):
+    with pytest.raises(InputError, match="has no linear layer"):
         last_linear(nn.Sequential(nn.Conv2d(1, 2, 3)))
-    with pytest.raises(InputError, match=r"gives \[5\] for a sample"):
+    with pytest.raises(InputError, match=r"gives \[5\] for each sample"):
         _ = Watched(Foreign(), ["head"])(images()).shapes
 
 

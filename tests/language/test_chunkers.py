@@ -85,7 +85,7 @@ def test_phrases_of_nltk_plug_in(monkeypatch):
     ("name", "sentence"),
     [
         ("phrase", "unknown chunker 'phrase'; did you mean 'phrases'? Known: nltk, phrases, spacy, windows:N."),
-        ("windows:x", "chunker is 'windows:x'; give the number of words: windows:3."),
+        ("windows:x", "chunker is 'windows:x'. Give the number of words: windows:3."),
     ],
 )
 def test_wrong_names_are_refused(name, sentence):
@@ -96,5 +96,7 @@ def test_wrong_names_are_refused(name, sentence):
 
 def test_a_chunker_whose_package_is_missing_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "nltk", None)
-    with pytest.raises(InputError, match="this chunker needs nltk: pip install nltk, or take --chunker phrases"):
+    with pytest.raises(
+        InputError, match=r"this chunker needs nltk\. Install it: pip install nltk, or give --chunker phrases"
+    ):
         CHUNKERS["nltk"]()

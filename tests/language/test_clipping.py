@@ -163,8 +163,8 @@ def test_a_clipped_teacher_goes_with_the_forward_divergence_alone():
     with pytest.raises(InputError) as refusal:
         check_clipping(Objective(divergence="reverse"), Clipping(teacher_clip="top-k"))
     assert str(refusal.value) == (
-        "teacher_clip is top-k, which goes with --divergence forward, not reverse: the others are infinite, or mean "
-        "something else, where the teacher is cut off."
+        "teacher_clip top-k needs --divergence forward, not reverse. Other divergences are infinite, or mean "
+        "something else, at tokens that are clipped."
     )
 
 

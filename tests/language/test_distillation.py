@@ -161,15 +161,15 @@ def test_the_step_size_rises_and_falls_to_nothing():
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"corrections": 1}, "corrections are of the student's answers, of which --answers-by off-policy has none"),
-        ({"divergence": "none", "answers_by": "mixed"}, "--divergence none compares nothing there"),
-        ({"divergence": "policy", "answers_by": "mixed"}, "--divergence policy draws answers of its own"),
-        ({"divergence": "policy", "sampling_temperature": 0.5}, "leave sampling_temperature and nucleus at 1"),
+        ({"corrections": 1}, "corrections need the student's answers, but --answers-by off-policy has none"),
+        ({"divergence": "none", "answers_by": "mixed"}, "on the student's answers, but --divergence is none"),
+        ({"divergence": "policy", "answers_by": "mixed"}, "--divergence policy samples its own answers"),
+        ({"divergence": "policy", "sampling_temperature": 0.5}, "Leave sampling_temperature and nucleus at 1"),
         (
             {"divergence": "jsd", "teacher_clip": "top-p"},
-            "teacher_clip is top-p, which goes with --divergence forward, not jsd",
+            "teacher_clip top-p needs --divergence forward, not jsd",
         ),
-        ({"divergence": "none", "label_weight": 0.0}, "nothing is learned from: --label-weight is 0"),
+        ({"divergence": "none", "label_weight": 0.0}, "--label-weight and every other weight are 0"),
         ({"jsd_beta": 2.0}, "jsd_beta is 2.0; it must be from 0 to 1."),
         ({"divergence": "kl"}, "unknown divergence 'kl'"),
         ({"batches": 2}, "unknown setting of DistillLanguage 'batches'; did you mean 'batch'?"),
@@ -182,11 +182,11 @@ def test_settings_that_do_not_go_together_are_refused(settings, sentence):
 
 
 def test_what_does_not_fit_the_models_is_refused_and_nothing_is_lost(run, source, tokenizer, tmp_path, engine):
-    with pytest.raises(InputError, match="--divergence forward compares with a teacher; give one"):
+    with pytest.raises(InputError, match="--divergence forward needs a teacher"):
         run(DistillLanguage.of(**SMALL), teacher=None)
-    with pytest.raises(InputError, match="max_length is 200, but the models read 96 tokens at most"):
+    with pytest.raises(InputError, match="max_length is 200, but the models read at most 96 tokens"):
         run(DistillLanguage.of(**{**SMALL, "max_length": 200}), tmp_path / "run")
-    with pytest.raises(InputError, match="max_prompt is 96, which leaves nothing of 96 tokens"):
+    with pytest.raises(InputError, match="max_prompt is 96 of 96 tokens, so no token is left"):
         run(DistillLanguage.of(**SMALL, max_prompt=96))
     assert not (tmp_path / "run").exists()
 

@@ -179,7 +179,7 @@ def test_logits_that_are_no_numbers_are_refused(who, bad, models):
     (student if who == "student" else teacher)[0, 2, 1] = bad
     with pytest.raises(InputError) as refusal:
         chunked_loss(student, teacher, Places.of(LABELS), Terms(labels=1.0, teacher=1.0))
-    assert str(refusal.value) == (f"the {who}'s logits hold NaN or infinity; see to the {who}, or to its precision.")
+    assert str(refusal.value) == (f"the {who}'s logits hold NaN or infinity. Check the {who} or its precision.")
 
 
 def test_masked_words_are_no_fault(models):
@@ -192,13 +192,13 @@ def test_masked_words_are_no_fault(models):
 def test_what_does_not_fit_is_refused(models):
     student, teacher = models
     places = Places.of(LABELS)
-    with pytest.raises(InputError, match="no teacher's logits are given"):
+    with pytest.raises(InputError, match="a divergence from the teacher needs the teacher's logits"):
         chunked_loss(student, None, places, Terms(teacher=1.0))
     with pytest.raises(InputError, match=r"the teacher's logits are for \[2, 5\] tokens"):
         chunked_loss(student, teacher[:, :5], places, Terms(teacher=1.0))
     with pytest.raises(InputError, match="a label is token 4, but the vocabulary has 3"):
         chunked_loss(student, teacher, places, Terms(labels=1.0), words=3)
-    with pytest.raises(InputError, match="the vocabulary has 9 tokens, but there are logits for 5 only"):
+    with pytest.raises(InputError, match="the vocabulary has 9 tokens, but there are only 5 logits"):
         chunked_loss(student, teacher, places, Terms(labels=1.0), words=9)
 
 

@@ -66,7 +66,7 @@ def test_a_pickle_is_never_read(student, tmp_path):
     with pytest.raises(InputError) as refusal:
         causal_model(tmp_path)
     assert str(refusal.value) == (
-        f"{tmp_path} holds only a pickle (pytorch_model.bin), which can run code when read; save the model as "
+        f"{tmp_path} holds only a pickle (pytorch_model.bin), which can run code when read. Save the model as "
         "safetensors."
     )
 
@@ -75,11 +75,11 @@ def test_what_holds_no_model_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"holds no model.safetensors"):
         causal_model(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"no")
-    with pytest.raises(InputError, match="is no causal language model in a folder or on the hub"):
+    with pytest.raises(InputError, match="is not a causal language model in a folder or on the hub"):
         causal_model(tmp_path)
-    with pytest.raises(InputError, match="'nobody/nothing' is no causal language model in a folder or on the hub"):
+    with pytest.raises(InputError, match="'nobody/nothing' is not a causal language model in a folder or on the hub"):
         causal_model("nobody/nothing")
-    with pytest.raises(InputError, match="is no tokenizer"):
+    with pytest.raises(InputError, match="is not a tokenizer"):
         tokenizer_of(tmp_path)
 
 

@@ -73,7 +73,7 @@ def test_a_batch_without_a_label_is_refused(batch):
         with pytest.raises(InputError) as refusal:
             distillation_loss(student[: len(nothing)], teacher[: len(nothing)], nothing)
         assert str(refusal.value) == (
-            "a batch holds no token to learn from: every label is masked, or every response empty. Leave such rows out."
+            "a batch holds no token to learn from: every label is masked, or every response is empty. Remove such rows."
         )
 
 

@@ -34,18 +34,18 @@ def test_without_any_model_a_tokenizer_is_learned_from_the_data(source):
 
 
 def test_what_does_not_fit_is_refused(source, teacher, student, tokenizer, tmp_path):
-    with pytest.raises(InputError, match="the model brings no tokenizer"):
+    with pytest.raises(InputError, match="the model has no tokenizer"):
         paired(source, teacher, None)
-    with pytest.raises(InputError, match="the teacher is a Linear; give a causal model of transformers"):
+    with pytest.raises(InputError, match=r"the teacher is a Linear\. Give a causal model of transformers"):
         paired(source, nn.Linear(2, 2), None, tokenizer)
-    with pytest.raises(InputError, match="which is yet to be trained; train it first"):
+    with pytest.raises(InputError, match=r"which is not trained yet\. Train it first"):
         paired(source, "gpt2:layers=1", None, tokenizer)
     other = byte_tokenizer(["zzz qqq"] * 9, 259)
     stranger = fresh_model("gpt2:layers=1,width=16", other, 32, torch.Generator())
     for name, model, words in (("one", teacher, tokenizer), ("two", stranger, other)):
         model.save_pretrained(tmp_path / name)
         words.save_pretrained(tmp_path / name)
-    with pytest.raises(InputError, match="teacher and student disagree in vocabulary: 300 and 259 tokens"):
+    with pytest.raises(InputError, match="teacher and student have different vocabularies: 300 and 259 tokens"):
         paired(source, tmp_path / "one", tmp_path / "two")
 
 
@@ -53,5 +53,5 @@ def test_a_student_with_a_trainers_forward_is_refused(source, teacher, student, 
     replaced = copy.deepcopy(student)
     replaced.forward = functools.partial(type(student).forward, replaced)
     paired(source, replaced, None, tokenizer)
-    with pytest.raises(InputError, match="a trainer has replaced the student's forward; save the model"):
+    with pytest.raises(InputError, match=r"a trainer has replaced the student's forward\. Save the model"):
         paired(source, teacher, replaced, tokenizer)

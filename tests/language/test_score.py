@@ -117,7 +117,7 @@ def test_what_cannot_be_measured_is_refused(students, source, engine, tmp_path):
     other = byte_tokenizer(["zzz qqq"] * 9, 259)
     fresh_model("gpt2:layers=1,width=16", other, 96, torch.Generator()).save_pretrained(tmp_path)
     other.save_pretrained(tmp_path)
-    with pytest.raises(InputError, match="teacher and student disagree in vocabulary: 259 and 300 tokens"):
+    with pytest.raises(InputError, match="teacher and student have different vocabularies: 259 and 300 tokens"):
         attar.evaluate([student], source, teacher=str(tmp_path), engine=engine)
     with pytest.raises(InputError, match="give artefacts of one kind; these are of none"):
         attar.evaluate([], source)
@@ -154,5 +154,5 @@ def test_text_of_the_same_name_is_told_from_the_students_own(students, tmp_path,
     (tmp_path / "data.jsonl").write_text("".join(json.dumps({"text": f"other text {n}"}) + "\n" for n in range(30)))
     main(["evaluate", str(students["a"]), "--data", str(tmp_path / "data.jsonl"), "--answers", "0"])
     told = capsys.readouterr()
-    assert "note: data is not, row for row, the text of language." in told.err + told.out
+    assert "note: data differs from the text of language, compared row for row." in told.err + told.out
     assert "kept" not in told.out

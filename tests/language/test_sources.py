@@ -54,7 +54,7 @@ def test_of_several_references_the_first_is_the_response():
     assert list(source.train["others"]) == [["b"], [], []]
     assert source.validation.column_names == ["prompt", "response"]
     assert source.fingerprint != load({"train": rows, "validation": rows[1:], "test": rows[1:]}).fingerprint
-    with pytest.raises(InputError, match="row 2 of data is not of the form of the first, pair"):
+    with pytest.raises(InputError, match="row 2 of data does not have the form of the first row, pair"):
         load({"train": rows, "validation": rows, "test": [rows[0], {"prompt": "p", "output": []}]})
 
 
@@ -122,20 +122,20 @@ def test_the_fingerprint_knows_rows_and_parts():
     ("rows", "sentence"),
     [
         ([], "data is empty."),
-        (PAIRS[:2], "1 of the 1 rows of data are asked for test; leave some to train on."),
+        (PAIRS[:2], "test takes 1 of the 1 rows of data. Leave some rows for training."),
         (
             [{"question": "q"}] * 3,
-            "the first row of data has question; rows have prompt and completion, instruction and output, messages, or "
-            "text.",
+            "the first row of data has question. Give rows with prompt and completion, instruction and output, "
+            "messages, or text.",
         ),
-        ([*PAIRS, {"prompt": "p"}], "row 21 of data is not of the form of the first, pair."),
-        ([*PAIRS, {"prompt": "p", "completion": 3}], "row 21 of data is not of the form of the first, pair."),
+        ([*PAIRS, {"prompt": "p"}], "row 21 of data does not have the form of the first row, pair."),
+        ([*PAIRS, {"prompt": "p", "completion": 3}], "row 21 of data does not have the form of the first row, pair."),
         (
             [{"messages": [{"role": "user", "content": "hi"}]}] * 3,
-            "row 1 of data is not of the form of the first, chat.",
+            "row 1 of data does not have the form of the first row, chat.",
         ),
-        ({"test": PAIRS}, "data has no part called train; it has test."),
-        (3, "text cannot be read from a int; give a path, a datasets.Dataset, or rows."),
+        ({"test": PAIRS}, "data has no part called train; its parts are: test."),
+        (3, "text cannot be read from a int. Give a path, a datasets.Dataset, or rows."),
     ],
 )
 def test_bad_rows_are_refused(rows, sentence):
@@ -146,28 +146,28 @@ def test_bad_rows_are_refused(rows, sentence):
 
 def test_bad_files_are_refused(tmp_path):
     (tmp_path / "few.jsonl").write_text('{"prompt": "p", "completion": "c"}\n{oops\n')
-    with pytest.raises(InputError, match=r"line 2 of .*few.jsonl is no JSON"):
+    with pytest.raises(InputError, match=r"line 2 of .*few.jsonl is not JSON"):
         load(tmp_path / "few.jsonl")
     (tmp_path / "list.json").write_text('[{"text": "a"},\n oops]')
-    with pytest.raises(InputError, match=r"line 2 of .*list.json is no JSON"):
+    with pytest.raises(InputError, match=r"line 2 of .*list.json is not JSON"):
         load(tmp_path / "list.json")
     (tmp_path / "picture.png").write_text("")
-    with pytest.raises(InputError, match="is no text to learn from"):
+    with pytest.raises(InputError, match="is not a text file"):
         load(tmp_path / "picture.png")
     (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="is no UTF-8 text"):
+    with pytest.raises(InputError, match="is not UTF-8 text"):
         load(tmp_path / "bytes.txt")
     (tmp_path / "bad.parquet").write_bytes(b"nothing")
-    with pytest.raises(InputError, match="is damaged: not parquet"):
+    with pytest.raises(InputError, match="is damaged: it is not parquet"):
         load(tmp_path / "bad.parquet")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"holds no \.jsonl"):
         load(tmp_path / "empty")
     with pytest.raises(
-        InputError, match=r"there is no file or folder missing\.jsonl, and it is no user/name on the hub"
+        InputError, match=r"there is no file or folder missing\.jsonl, and it is not a user/name on the hub"
     ):
         load("missing.jsonl")
-    with pytest.raises(InputError, match="is no data set on the hub"):
+    with pytest.raises(InputError, match="is not a data set on the hub"):
         load("nobody/nothing-of-this-name")
-    with pytest.raises(InputError, match="30 of the 20 rows of data are asked for validation; leave some to train on"):
+    with pytest.raises(InputError, match=r"validation takes 30 of the 20 rows of data\. Leave some rows for training"):
         load(PAIRS, validation=30)

@@ -104,4 +104,4 @@ def test_nothing_to_learn_from_is_refused(tokenizer):
     rows = {"train": [{"text": ""}, {"text": ""}], "validation": ["ab"], "test": ["ab"]}
     with pytest.raises(InputError) as refusal:
         Tokeniser(byte_tokenizer(["x"], 258), 16, 8, 4).read(load({**rows, "train": [{"text": "a"}]}), "train")
-    assert str(refusal.value) == "data has nothing to learn from in its part train: no response has a token."
+    assert str(refusal.value) == "data has no token to learn from in its part train: every response is empty."

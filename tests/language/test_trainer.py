@@ -169,11 +169,11 @@ def test_padding_on_the_left_changes_nothing(trainer, rows):
 
 
 def test_what_cannot_be_is_refused(trainer, source, tokenizer):
-    with pytest.raises(InputError, match=r"use language\.distill"):
+    with pytest.raises(InputError, match=r"Use language\.distill"):
         trainer({"divergence": "policy"})
-    with pytest.raises(InputError, match="leave out loss_type, label_smoothing_factor"):
+    with pytest.raises(InputError, match="Do not set loss_type, label_smoothing_factor"):
         trainer(label_smoothing_factor=0.1)
-    with pytest.raises(InputError, match="need the tokenizer: give the trainer processing_class="):
+    with pytest.raises(InputError, match=r"need the tokenizer\. Give the trainer processing_class="):
         trainer({"span_weight": 1.0}, processing_class=None)
     wide = fresh_model("gpt2:layers=1,width=16", tokenizer, 96, torch.Generator())
     wide.resize_token_embeddings(310, mean_resizing=False)
@@ -213,7 +213,7 @@ def test_packed_rows_are_learned_from_but_not_answered(trainer, rows):
         mine = trainer(settings)
         mine.model.train()
         if settings:
-            with pytest.raises(InputError, match=r"rows hold several of them \(packed, or free of padding\)"):
+            with pytest.raises(InputError, match=r"rows hold several of them \(packed, or padding-free\)"):
                 mine.compute_loss(mine.model, packed)
         else:
             assert mine.compute_loss(mine.model, packed).isfinite()

@@ -152,7 +152,7 @@ def test_rows_free_of_padding_give_the_same_loss(trainer):
 )
 def test_packed_rows_are_not_answered(settings, trainer):
     length = {"max_length": None} if "padding_free" in settings else {}
-    with pytest.raises(InputError, match=r"rows hold several of them \(packed, or free of padding\)"):
+    with pytest.raises(InputError, match=r"rows hold several of them \(packed, or padding-free\)"):
         trainer({"answers_by": "mixed", **ANSWERS}, **length, **settings)
 
 
@@ -257,7 +257,7 @@ def test_adapters_of_peft_are_trained_alone(trainer):
 
 
 def test_another_loss_and_rows_that_leave_no_room_are_refused(trainer):
-    with pytest.raises(InputError, match="leave out loss_type"):
+    with pytest.raises(InputError, match="Do not set loss_type"):
         trainer(loss_type="dft")
     short = trainer({"answers_by": "on-policy", "max_length": 12})
     with pytest.raises(InputError, match=r"a row has \d+ tokens, but the student's answers end at 12"):

@@ -84,14 +84,14 @@ def test_the_command_refuses_in_a_line_what_it_cannot_use(home, teacher, tokeniz
     assert "the teacher's logits hold NaN or infinity" in refused(capsys, home, teacher="broken")
     assert "holds only a pickle (pytorch_model.bin)" in refused(capsys, home, teacher="pickle")
     line = refused(capsys, home, "--student", str(home / "stranger"))
-    assert "teacher and student disagree in vocabulary: 300 and" in line
+    assert "teacher and student have different vocabularies: 300 and" in line
     empty = [json.dumps({"prompt": "say: ", "completion": ""})] * 9
     (home / "empty.jsonl").write_text("\n".join(empty))
     bare = language.byte_tokenizer(["x"], 300)
     bare.eos_token = None
     bare.save_pretrained(home / "teacher")
     line = refused(capsys, home, "--data", str(home / "empty.jsonl"))
-    assert "has nothing to learn from in its part train: no response has a token" in line
+    assert "has no token to learn from in its part train: every response is empty" in line
 
 
 def test_names_come_from_the_package():
@@ -152,7 +152,7 @@ def test_a_model_is_measured_over_seeds(source, teacher, student, tokenizer, eng
 def test_evaluate_refuses_what_it_cannot_measure(source, student, tokenizer):
     with pytest.raises(InputError, match="part is 'dev'; it must be train, validation or test"):
         language.evaluate(student, source, tokenizer=tokenizer, part="dev")
-    with pytest.raises(InputError, match="max_length is 4096, but the models read 96 tokens"):
+    with pytest.raises(InputError, match="max_length is 4096, but the models read at most 96 tokens"):
         language.evaluate(student, source, tokenizer=tokenizer, max_length=4096)
     with pytest.raises(InputError, match="evaluate needs a model"):
         language.evaluate(None, source)

@@ -18,14 +18,14 @@ def test_a_model_with_fewer_words_is_refused(teacher, source):
     with pytest.raises(InputError) as refusal:
         shared_words(large, teacher=teacher, student=None)
     assert str(refusal.value) == (
-        "the teacher has logits for 300 tokens, but the tokenizer has 310; teacher and student need one vocabulary: "
-        "take models of one family."
+        "the teacher has logits for 300 tokens, but the tokenizer has 310. Give teacher and "
+        "student of one model family."
     )
 
 
 def test_other_tokens_are_refused(tokenizer):
     other = byte_tokenizer(["zzz zzz zzz qqq qqq"] * 5, 262)
-    with pytest.raises(InputError, match="teacher and student disagree in vocabulary: 300 and 262 tokens"):
+    with pytest.raises(InputError, match="teacher and student have different vocabularies: 300 and 262 tokens"):
         check_same(tokenizer, other)
     check_same(tokenizer, tokenizer)
     check_same(None, tokenizer)

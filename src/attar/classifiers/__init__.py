@@ -1,1 +1,1 @@
-"""Classifiers into smaller ones: what a student learns from its teacher."""
+"""Distill classifiers: train a small student with the outputs of a large teacher."""

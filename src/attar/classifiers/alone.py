@@ -1,6 +1,6 @@
-"""The student alone: what it learns from the labels, which every teacher has to beat.
+"""The student alone: training on labels without a teacher. Every teacher has to beat this baseline.
 
-With `smoothing` it is the strongest rival that needs no teacher.
+With `smoothing` it is the strongest baseline that needs no teacher.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A distilled student on disk and in memory: its parameters, where it came from, and what it scored."""
+"""A distilled student on disk and in memory: its parameters, its origin, and its scores."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -26,34 +26,34 @@ SCHEMA = 1
 KIND = "classifiers"
 WEIGHTS = "student.safetensors"
 WHITENING = "whitening.safetensors"
-"""Beside it, where its images are whitened."""
+"""File with the whitening of the images, if they are whitened."""
 Build = Callable[[], nn.Module]
 
 
 @dataclass(frozen=True)
 class Size:
-    """How large a network is."""
+    """The size of a network."""
 
     parameters: int
     multiply_adds: int
-    """Of one image, in convolutions and linear layers."""
+    """Number of multiply-adds for one image, in convolutions and linear layers."""
 
     @classmethod
     def of(cls, network: nn.Module, shape: tuple[int, int, int]) -> Self:
-        """A network's size for images of this shape."""
+        """The size of a network for images of this shape."""
         return cls(parameter_count(network), multiply_adds(network, shape))
 
 
 @dataclass(frozen=True)
 class Origin(core.Origin):
-    """Where a student came from."""
+    """The origin of a student."""
 
     student: Size
     teacher: Size | None
 
     @classmethod
     def of(cls, pair: Any, method: Any, runtime: Runtime, student: nn.Module, teacher: nn.Module | None) -> Self:
-        """The origin of what `method` makes of a `Pair`."""
+        """The origin of the student that `method` makes from a `Pair`."""
         shape = pair.source.shape
         large = None if teacher is None else Size.of(teacher, shape)
         return cls.made(pair.data, method, runtime, student=Size.of(student, shape), teacher=large)
@@ -61,22 +61,22 @@ class Origin(core.Origin):
 
 @dataclass(frozen=True)
 class DistilledClassifier(core.Shareable):
-    """A student, without what was learned beside it."""
+    """A student, without the modules that were trained beside it."""
 
     network: nn.Module
     student: str | None
-    """What builds it, by name; none for a module of the caller's own."""
+    """Name by which the network is built; None for a module of the caller's own."""
     classes: tuple[str, ...]
     shape: tuple[int, int, int]
     transform: Transform
     group: tuple[int, ...] | None
-    """The class of each logit, where those are subclasses."""
+    """The class of each logit, if the logits are subclasses."""
     origin: Origin
     scores: dict[str, Any] = field(default_factory=dict)
-    """Accuracies on the test images, in per cent: `student`, `teacher`, `kept`; where an epoch was chosen, `epoch` and,
-    of training images held out, `held_out_accuracy` or `held_out_f1`."""
+    """Accuracies on the test images in per cent: `student`, `teacher`, `kept`. If an epoch was chosen: `epoch`, and
+    `held_out_accuracy` or `held_out_f1` on held-out training images."""
     folder: Path | None = field(default=None, compare=False)
-    """Where it was last saved."""
+    """Folder in which it was last saved."""
 
     kind = KIND
     repo_type = "model"
@@ -84,28 +84,31 @@ class DistilledClassifier(core.Shareable):
 
     @property
     def title(self) -> str:
-        """What it is, in a few words."""
+        """A title of a few words: the source and the method."""
         return f"A student of {self.origin.source}, by {self.origin.method}"
 
     @property
     def learned(self) -> dict[str, Tensor]:
-        """Its weights, and what its norms remember."""
+        """The weights, and the running statistics of the norms."""
         return dict(self.network.state_dict())
 
     @property
     def labels_are_subclasses(self) -> bool:
-        """Whether the data's labels are what its logits stand for (and not classes over subclasses that it found)."""
+        """Whether the data's labels are the subclasses of the logits.
+
+        If not, they are classes over discovered subclasses.
+        """
         return self.group is None or len(self.group) == len(self.classes)
 
     def logits(self, images: Float[Tensor, "sample channel height width"]) -> Float[Tensor, "sample classes"]:
-        """Class logits of network input."""
+        """Class logits for network input."""
         with torch.no_grad():
             found = self.network(images)
         found = getattr(found, "logits", found)
         return found if self.group is None else Grouping(self.group).class_logits(found)
 
     def save(self, folder: str | Path) -> Self:
-        """Write it to a folder, every file whole or not at all; return it as saved there."""
+        """Write the artefact to a folder and return the saved copy. Each file is written whole or not at all."""
         folder = Path(folder)
         store.make_folder(folder)
         whitening = self.transform.whitening
@@ -129,11 +132,11 @@ class DistilledClassifier(core.Shareable):
         """Read what `save` wrote.
 
         Args:
-            folder: Where.
-            build: Makes the network, where it was a module of the caller's own.
+            folder: The folder.
+            build: A function that makes the network, if it was a module of the caller's own.
 
         Raises:
-            InputError: No student there, a damaged file, or one whose network only its caller can build.
+            InputError: There is no student, a file is damaged, or only the caller can build the network.
         """
         folder = Path(folder)
         facts = core.read_facts(folder, KIND, SCHEMA, "distilled classifier", sealed=False)
@@ -160,7 +163,7 @@ class DistilledClassifier(core.Shareable):
         )
 
     def shown(self, images: int = 10) -> core.Shown:
-        """How large the student and its teacher are, and what both score."""
+        """The sizes of the student and its teacher, and their scores."""
         student, teacher = self.origin.student, self.origin.teacher
         facts = {who: _told(size) for who, size in (("student", student), ("teacher", teacher)) if size}
         chosen = _chosen(self.scores, self.origin.settings)
@@ -173,7 +176,7 @@ class DistilledClassifier(core.Shareable):
         )
 
     def card(self, scores: list[Cell]) -> str:
-        """Its README."""
+        """The text of README.md."""
         return f"""{model_header("knowledge-distillation", pipeline="image-classification")}
 # {escaped(self.title)}
 
@@ -197,31 +200,33 @@ logits = student.logits(student.transform.forward(pixels))  # pixels: uint8, {li
 
 
 def _told(size: Size) -> str:
-    return f"{size.parameters:,} parameters, {size.multiply_adds:,} multiply-adds an image"
+    return f"{size.parameters:,} parameters, {size.multiply_adds:,} multiply-adds per image"
 
 
 def _measured(scores: dict[str, Any]) -> Iterator[Cell]:
-    """The accuracy on the test images, held against the teacher's, as a score."""
+    """The accuracy on the test images, compared with the teacher's, as a score."""
     if "student" in scores:
         full = Score(scores["teacher"]) if "teacher" in scores else None
         yield Cell(Score(scores["student"]), column="accuracy", full=full, whole="its teacher")
 
 
 def _percent(value: float | None) -> str:
-    return "" if value is None else f", {value:.1f} % of the test images right"
+    return "" if value is None else f", {value:.1f} % of the test images correct"
 
 
 def _chosen(scores: dict[str, Any], settings: dict[str, Any]) -> list[str]:
-    """Which epoch was kept, where it was chosen."""
+    """Which epoch was kept, if it was chosen."""
     if "epoch" not in scores:
         return []
     by = {"accuracy": "right", "f1": "F1"}[settings["keep"]]
     found = scores[f"held_out_{settings['keep']}"]
-    return [f"epoch {scores['epoch']} of {settings['epochs']}: {found:.1f} % {by} on training images held out"]
+    return [f"epoch {scores['epoch']} of {settings['epochs']}: {found:.1f} % {by} on held-out training images"]
 
 
 def _built(student: str | None, shape: tuple[int, int, int], outputs: int, folder: Path) -> nn.Module:
     if student is None:
-        raise InputError(f"the student in {folder} is a module of its maker's own; give build=, which makes one.")
+        raise InputError(
+            f"the student in {folder} is a module of its maker's own. Give build=, a function that makes the module."
+        )
     kind = network_named(student)
     return kind.build(shape, outputs, torch.Generator()) if isinstance(kind, Architecture) else kind(shape, outputs)

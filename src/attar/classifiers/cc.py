@@ -1,7 +1,7 @@
-"""CC: how samples are correlated should be a student's as it is its teacher's.
+"""CC: correlations between samples should be the same for the student as for the teacher.
 
-Two losses go by this name. The field's tables have one on neighbours in a batch, from code that the authors gave to
-CRD's; the paper has one on a Gaussian kernel of all pairs, a rival of sp, rkd and pkt.
+Two losses have this name. The field's tables use one on neighbours in a batch, from code that the authors gave to those
+of CRD. The paper has one on a Gaussian kernel of all pairs, an alternative to sp, rkd and pkt.
 Peng, Jin, Liu, Zhou, Wu, Liu, Li and Zhang, Correlation Congruence for Knowledge Distillation, ICCV 2019,
 arXiv:1904.01802.
 """
@@ -26,27 +26,27 @@ from attar.core.runtime import Runtime
 from attar.core.settings import Range
 
 USUAL = {"neighbours": 0.02, "kernel": 100.0}
-"""Weights by what is kept."""
+"""Default weight of each form of the loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CC(InBenchmark):
-    """Keep how samples are correlated (Peng et al., ICCV 2019, arXiv:1904.01802).
+    """Match correlations between samples (Peng et al., ICCV 2019, arXiv:1904.01802).
 
-    L = CE + w L_cc, on the features before the last layer: of learned linear embeddings the products of neighbours'
-    errors (`neighbours`), or of the features themselves mean_ij (φ(s_i, s_j) - φ(t_i, t_j))², φ the Gaussian kernel by
-    its Taylor series (`kernel`).
+    L = CE + w L_cc, on the features before the last layer. `neighbours`: the products of neighbours' errors in learned
+    linear embeddings. `kernel`: mean_ij (φ(s_i, s_j) - φ(t_i, t_j))² of the features, with the Taylor series φ of the
+    Gaussian kernel.
     """
 
     congruence: Literal["neighbours", "kernel"] = "neighbours"
-    """Of what correlations are kept: of neighbours, as CRD's benchmark has it, for which its weight and its table are;
-    or of all pairs by the paper's kernel, which needs no embedding. With neighbours both embeddings are learned, and
-    nothing keeps them from shrinking together."""
+    """Form of the loss: correlations of neighbours in the batch (CRD's benchmark, its weight and its table), or of all
+    pairs by the paper's kernel, without embeddings. With neighbours both embeddings are trained, and nothing prevents
+    them from shrinking together."""
     weight: Annotated[float, Range(0)] | None = None
-    """Weight of the method's term, w; unless given, the benchmark's 0.02 for neighbours, and 100 for the kernel (a
-    re-implementation's on CIFAR-10; the paper's own could not be verified)."""
+    """Weight of the method's term, w. Default: the benchmark's 0.02 for neighbours, and 100 for the kernel (from a
+    re-implementation on CIFAR-10; the paper's own could not be verified)."""
     features: Annotated[int, Range(1)] = 128
-    """Size of the embeddings, of neighbours."""
+    """Size of the embeddings, with --congruence neighbours."""
     gamma: Annotated[float, Range(0)] = 0.4
     """γ of the kernel exp(-γ ‖x - y‖²) (not verified in the paper)."""
     taylor_order: Annotated[int, Range(1)] = 2
@@ -66,14 +66,14 @@ class CC(InBenchmark):
         return USUAL[self.congruence] if self.weight is None else self.weight
 
     def connectors(self, student: Answers, teacher: Answers) -> dict[str, nn.Module]:
-        """Both networks' embeddings, for neighbours."""
+        """The embeddings of both networks, for neighbours."""
         if self.congruence == "kernel":
             return {}
         sides = {"student": student, "teacher": teacher}
         return {name: nn.Linear(said.embedding.shape[1], self.features) for name, said in sides.items()}
 
     def terms(self, batch: Batch, state: Distilling) -> Terms:
-        """The correlations' difference."""
+        """The difference of the correlations."""
         given, wanted = batch.student.embedding, batch.teacher.embedding
         if self.congruence == "kernel":
             loss = kernel_loss(given, wanted, gamma=self.gamma, order=self.taylor_order)
@@ -83,18 +83,18 @@ class CC(InBenchmark):
 
 
 def neighbour_loss(student: Embedding, teacher: Embedding) -> Scalar:
-    """Σ |δ_i δ_(i+1)| over features, δ_i = s_i - t_i, averaged over the B - 1 pairs of neighbours in the batch.
+    """Σ |δ_i δ_(i+1)| over features, where δ_i = s_i - t_i, averaged over the B - 1 pairs of neighbours in the batch.
 
-    Both embeddings have a gradient. A sample without error makes both of its pairs free.
+    Both embeddings have a gradient. If a sample has no error, both of its pairs cost nothing.
     """
     errors = (student - teacher).abs()
     return (errors[:-1] * errors[1:]).sum(dim=1).mean()
 
 
 def correlations(embedding: Embedding, gamma: float = 0.4, order: int = 2) -> Float[Tensor, "sample sample"]:
-    """φ(v_i, v_j) = e^(-2γ) Σ_p (2γ ⟨v_i, v_j⟩)^p / p!, p up to the order, of features at length one.
+    """φ(v_i, v_j) = e^(-2γ) Σ_p (2γ ⟨v_i, v_j⟩)^p / p!, with p up to the order, for features at length one.
 
-    For order → ∞ it is exp(-γ ‖v_i - v_j‖²), as ‖v_i - v_j‖² = 2 - 2 ⟨v_i, v_j⟩.
+    For order → ∞ it is exp(-γ ‖v_i - v_j‖²), because ‖v_i - v_j‖² = 2 - 2 ⟨v_i, v_j⟩.
     """
     units = F.normalize(embedding, dim=1)
     exponents = 2 * gamma * units @ units.T
@@ -103,5 +103,5 @@ def correlations(embedding: Embedding, gamma: float = 0.4, order: int = 2) -> Fl
 
 
 def kernel_loss(student: Embedding, teacher: OtherEmbedding, *, gamma: float = 0.4, order: int = 2) -> Scalar:
-    """The mean squared difference of `correlations` over all B² pairs; blind to lengths and rotation."""
+    """The mean squared difference of `correlations` over all B² pairs. Lengths and rotation do not change it."""
     return F.mse_loss(correlations(student, gamma, order), correlations(teacher.detach(), gamma, order))

@@ -1,7 +1,7 @@
-"""CRD: a student's embedding of a sample should be told apart, among thousands of others', by its teacher's.
+"""CRD: the student's embedding of a sample should match the teacher's, against thousands of other samples.
 
-Both networks' embeddings of every sample are remembered, so memory grows with the data set and not with the batch.
-Tian, Krishnan and Isola, Contrastive Representation Distillation, ICLR 2020, arXiv:1910.10699.
+The embeddings of every sample by both networks are remembered, so memory grows with the data set and not with the
+batch. Tian, Krishnan and Isola, Contrastive Representation Distillation, ICLR 2020, arXiv:1910.10699.
 """
 
 import dataclasses
@@ -28,14 +28,16 @@ Unit = Float[Tensor, "sample feature"]
 Rows = Int[Tensor, " sample"]
 Drawn = Int[Tensor, "sample negative"]
 GATHER_ABOVE = 32
-"""From so many times the candidates on, it is quicker to read out theirs than to multiply by all that is remembered."""
+"""Ratio of memory size to candidates from which reading out the candidates is faster than multiplying by all rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CRD(Distillation):
-    """Tell a sample's embedding apart by the teacher's (Tian, Krishnan and Isola, ICLR 2020, arXiv:1910.10699).
+    """Contrast the student's embeddings with the teacher's (Tian, Krishnan and Isola, ICLR 2020, arXiv:1910.10699).
 
-    L = CE + w L_crd: in both directions, a sample's remembered embedding among K of samples of other classes.
+    L = CE + w L_crd. In both directions, L_crd tells the remembered embedding of the same sample apart from K
+    embeddings of
+    samples of other classes.
     """
 
     weight: Annotated[float, Range(0)] = 0.8
@@ -43,13 +45,14 @@ class CRD(Distillation):
     features: Annotated[int, Range(2)] = 128
     """Size of the embeddings."""
     negatives: Annotated[int, Range(1)] | None = None
-    """K; a quarter of the images, and at most 4,096, unless given (the paper's 16,384 are a third of CIFAR-100)."""
+    """Number K of negative samples. Default: a quarter of the images, at most 4,096. The paper's 16,384 are a third of
+    CIFAR-100."""
     contrast_temperature: Annotated[float, Range(0.001)] = 0.07
     """Temperature τ of the contrast."""
     memory_momentum: Annotated[float, Range(0, 1)] = 0.5
-    """How much of what was remembered stays."""
+    """Share of the remembered embedding that stays when it is updated."""
     teacher_weight: Annotated[float, Range(0)] = 0.0
-    """Weight of the teacher's answers beside the contrast (1 for CRD+KD)."""
+    """Weight of the teacher's answers beside the contrast. 1 gives CRD+KD."""
     temperature: Annotated[float, Range(0.01)] = 4.0
     """Temperature that softens answers, T."""
 
@@ -63,22 +66,22 @@ class CRD(Distillation):
         return found.of(found.images)
 
     def of(self, images: int) -> Self:
-        """The same for so many samples, with K filled in."""
+        """The same settings for a training set of `images` samples, with K filled in."""
         usual = max(1, min(images // 4, 4096))
         return dataclasses.replace(super().of(images), negatives=self.negatives or usual)
 
     def connectors(self, student: Answers, teacher: Answers) -> dict[str, nn.Module]:
-        """Both networks' maps to the embedding; both are learned."""
+        """The linear maps of both networks to the embedding; both are trained."""
         sides = {"student": student, "teacher": teacher}
         return {name: Embed(said.embedding.shape[1], self.features) for name, said in sides.items()}
 
     def memory_from(self, samples: Samples) -> "Memory":
-        """A place for every sample."""
+        """The memory, with a row for every sample."""
         memory = Memory.fresh(self.images, self.features, samples.generator())
         return memory.of(samples.labels()).to(samples.device)
 
     def terms(self, batch: Batch, state: Distilling) -> Terms:
-        """The contrast; what was said is remembered after the step's gradient is taken."""
+        """The contrast. The new embeddings are remembered after the gradient of the step has been computed."""
         given = state.parts["student"](batch.student.embedding)
         wanted = state.parts["teacher"](batch.teacher.embedding)
         assert self.negatives is not None, "resolve the settings first"
@@ -96,16 +99,16 @@ class CRD(Distillation):
         return terms
 
     def settle(self, state: Distilling) -> None:
-        """Move the memory."""
+        """Update the memory."""
         state.memory.settle(self.memory_momentum)
 
     @classmethod
     def paper(cls, data: str) -> Self:
-        """The settings of its own benchmark.
+        """The settings of the method's own benchmark.
 
         Args:
-            data: cifar100, or cifar100-kd (beside a teacher's answers of weight 1), or a pair of the benchmark, whose
-                student is then taken.
+            data: cifar100, cifar100-kd (with the teacher's softened outputs at weight 1), or a pair of the benchmark. A
+                pair sets the student too.
 
         Raises:
             InputError: Another data set or pair.
@@ -116,7 +119,7 @@ class CRD(Distillation):
 
 
 class Embed(nn.Linear):
-    """A linear map to unit length."""
+    """A linear map whose output has length one."""
 
     def forward(self, features: Float[Tensor, "sample input"]) -> Unit:
         """The embedding of pooled features."""
@@ -125,35 +128,35 @@ class Embed(nn.Linear):
 
 @dataclass
 class Memory:
-    """What both networks last said of every sample, and the constants Z by which scores are divided."""
+    """The last embeddings of every sample by both networks, and the constants Z by which scores are divided."""
 
     student: Float[Tensor, "example feature"]
     teacher: Float[Tensor, "example feature"]
     constants: Float[Tensor, "2"]
-    """Of the student's and the teacher's anchors; negative until the first batch has set them."""
+    """Constants of the student's and the teacher's anchors. They are negative until the first batch sets them."""
     labels: Rows = rebuilt(default=None)
-    """The classes of the samples, from others of which negatives are drawn; on the CPU."""
+    """Classes of the samples, on the CPU. Negatives are drawn from other classes."""
     said: Any = rebuilt(default=None)
-    """Rows and embeddings of this step, which are yet to be remembered."""
+    """Rows and embeddings of this step, which are not remembered yet."""
 
     @classmethod
     def fresh(cls, examples: int, features: int, generator: torch.Generator) -> Self:
-        """Uniform in ±1 / √(features / 3)."""
+        """A memory with entries uniform in ±1 / √(features / 3)."""
         bound = 1 / math.sqrt(features / 3)
         banks = [torch.empty(examples, features).uniform_(-bound, bound, generator=generator) for _ in range(2)]
         return cls(banks[0], banks[1], torch.full((2,), -1.0))
 
     def of(self, labels: Rows) -> Self:
-        """The same of samples of these classes."""
+        """The same memory for samples with these labels."""
         return dataclasses.replace(self, labels=labels)
 
     def to(self, device: torch.device) -> Self:
-        """The same on a device."""
+        """The same memory on a device."""
         banks = self.student.to(device), self.teacher.to(device)
         return type(self)(*banks, self.constants.to(device), self.labels)
 
     def settle(self, momentum: float = 0.5) -> None:
-        """Remember what was said in this step, whose gradient has been taken."""
+        """Remember the embeddings of this step, when its gradient has been computed."""
         if self.said is not None:
             rows, student, teacher = self.said
             self.remember(rows, student, teacher, momentum)
@@ -161,18 +164,18 @@ class Memory:
 
     @torch.no_grad()
     def remember(self, rows: Rows, student: Unit, teacher: Unit, momentum: float = 0.5) -> None:
-        """Move what is remembered of these samples towards what was just said, and back to unit length."""
+        """Move the remembered embeddings of these samples towards the new ones, and back to unit length."""
         for bank, said in ((self.student, student), (self.teacher, teacher)):
             bank[rows] = F.normalize(momentum * bank[rows] + (1 - momentum) * said, dim=1)
 
 
 def contrast(scores: Float[Tensor, "sample candidate"], negatives: int, examples: int) -> Scalar:
-    """-log h(positive) - Σ log(1 - h(negative)) with h(g) = g / (g + K / N), averaged over samples; positive first.
+    """-log h(positive) - Σ log(1 - h(negative)) with h(g) = g / (g + K / N), averaged over samples.
 
     Args:
-        scores: g = exp(⟨anchor, remembered⟩ / τ) / Z of the positive, then of K negatives.
+        scores: g = exp(⟨anchor, remembered⟩ / τ) / Z of the positive (first column), then of K negatives.
         negatives: K.
-        examples: N, how many samples are remembered.
+        examples: N, the number of remembered samples.
     """
     noise = negatives / examples
     positive, others = scores[:, 0], scores[:, 1:]
@@ -182,15 +185,15 @@ def contrast(scores: Float[Tensor, "sample candidate"], negatives: int, examples
 def crd_loss(
     student: Unit, teacher: Unit, rows: Rows, drawn: Drawn, memory: Memory, *, temperature: float = 0.07
 ) -> Scalar:
-    """Both directions: the student among what the teacher said of others, and the teacher among what the student said.
+    """The sum of both directions: student anchors against remembered teacher embeddings, and the reverse.
 
     Args:
-        student: Its embeddings of the batch.
-        teacher: The teacher's, through a map that is learned as well.
-        rows: Which samples they are.
-        drawn: For each, the numbers of K samples of other classes.
-        memory: What was said before; its constants are set by the first batch. What is said now is to be remembered
-            by the caller, after this.
+        student: The student's embeddings of the batch.
+        teacher: The teacher's embeddings of the batch, from a linear map that is trained too.
+        rows: Numbers of the samples.
+        drawn: For each sample, the numbers of K samples of other classes.
+        memory: The remembered embeddings; the first batch sets its constants. The caller has to remember the new
+            embeddings after this call.
         temperature: τ.
     """
     examples, negatives = len(memory.student), drawn.shape[1]
@@ -207,14 +210,17 @@ def crd_loss(
 def products(
     anchor: Unit, bank: Float[Tensor, "example feature"], candidates: Tensor
 ) -> Float[Tensor, "sample candidate"]:
-    """⟨anchor, bank[candidate]⟩: of all that is remembered where that is less work than reading the candidates out."""
+    """⟨anchor, bank[candidate]⟩.
+
+    All rows of the bank are multiplied if that is less work than reading candidates out.
+    """
     if len(bank) <= GATHER_ABOVE * candidates.shape[1]:
         return (anchor @ bank.T).gather(1, candidates)
     return torch.einsum("sf,scf->sc", anchor, bank[candidates])
 
 
 def draw_negatives(labels: Int[Tensor, " example"], rows: Rows, many: int, generator: torch.Generator) -> Drawn:
-    """For each of some samples the numbers of others, of other classes, with replacement."""
+    """For each of some samples, draw the numbers of `many` samples of other classes, with replacement."""
     order = labels.argsort(stable=True)
     counts = labels.bincount()
     ends = counts.cumsum(0)

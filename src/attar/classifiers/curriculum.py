@@ -1,7 +1,7 @@
-"""From easy to hard: an epoch has the samples on which annotators agreed, later ones those on which they did not too.
+"""Train from easy to hard: first the samples on which annotators agreed, later those on which they disagreed.
 
-The abstract of SKD calls its subclasses curriculum style; that the order of training follows them could not be read in
-its text. So it is a setting that is off, and how soon the hard ones come is ours.
+The abstract of SKD calls its subclasses curriculum style. Its text could not be read, so it is not known whether the
+order of training follows them. Therefore this is a setting that is off, and its timing is our choice.
 Sajedi, Lawryshyn and Plataniotis, Subclass Knowledge Distillation with Known Subclass Labels, IVMSP 2022,
 arXiv:2207.08063.
 """
@@ -20,39 +20,43 @@ Levels = Int[torch.Tensor, " sample"]
 
 
 def levels_of_votes(votes: Levels, annotators: int) -> Levels:
-    """How hard each sample is: 0 where all annotators agree, one more for every dissent.
+    """The level of each sample: 0 if all annotators agree, and one more for every dissenting vote.
 
     Args:
-        votes: How many annotators called a sample positive.
-        annotators: How many there were; an odd number.
+        votes: Number of annotators who called a sample positive.
+        annotators: Number of annotators, which is odd.
 
     Raises:
-        InputError: An even number of annotators, or more votes than those.
+        InputError: The number of annotators is even, or there are more votes than annotators.
     """
     return annotators - majorities(votes, annotators)[1]
 
 
 def levels_of_subclasses(subclasses: Levels, grouping: Grouping) -> Levels:
-    """The place of each sample's subclass in its class: how hard it is, where `subclasses_from_votes` made it."""
+    """The position of each sample's subclass in its class.
+
+    It is the level if `subclasses_from_votes` made the subclasses.
+    """
     places = [grouping.group[:number].count(owner) for number, owner in enumerate(grouping.group)]
     return torch.tensor(places)[subclasses.cpu()]
 
 
 def easy_to_hard(levels: Levels, epoch: int, epochs: int, *, share: float = 0.5, seed: int = 0) -> Levels:
-    """The samples of an epoch, in random order: those of the easiest levels, one level more after equal times.
+    """The samples of an epoch in random order: first of the easiest level, with one more level after equal times.
 
-    Every epoch has as many samples as there are; while hard ones are out, the others come again. The last level is in
-    after `share` of the epochs.
+    Every epoch has as many samples as the data set. While hard samples are not included yet, easy ones are repeated.
+    After
+    `share` of the epochs the last level is included.
 
     Args:
-        levels: How hard each sample is; the easiest first, and not every number need occur.
-        epoch: Which epoch, from 0.
-        epochs: How many there are.
-        share: Of the epochs, after which all levels are in.
-        seed: Of the order.
+        levels: Level of each sample, the easiest first; some numbers may be missing.
+        epoch: Number of the epoch, from 0.
+        epochs: Number of epochs.
+        share: Share of the epochs after which all levels are included.
+        seed: Seed of the order.
 
     Raises:
-        InputError: No samples.
+        InputError: There are no samples.
     """
     if not len(levels):
         raise InputError("there are no samples to order from easy to hard.")
@@ -65,15 +69,15 @@ def easy_to_hard(levels: Levels, epoch: int, epochs: int, *, share: float = 0.5,
 
 
 class EasyToHard(Sampler[int]):
-    """The same for a PyTorch `DataLoader` or a Trainer: `DataLoader(data, sampler=EasyToHard(levels, epochs))`.
+    """A sampler from easy to hard for a PyTorch `DataLoader`: `DataLoader(data, sampler=EasyToHard(levels, epochs))`.
 
-    Each time it is gone through is one epoch more; `set_epoch` says which comes next.
+    Each iteration over it is the next epoch; `set_epoch` selects the epoch.
 
     Args:
-        levels: How hard each sample is (`levels_of_votes`).
-        epochs: How many there will be.
-        share: Of the epochs, after which all levels are in.
-        seed: Of the order.
+        levels: Level of each sample (`levels_of_votes`).
+        epochs: Number of epochs.
+        share: Share of the epochs after which all levels are included.
+        seed: Seed of the order.
     """
 
     def __init__(self, levels: Levels, epochs: int, *, share: float = 0.5, seed: int = 0) -> None:
@@ -81,7 +85,7 @@ class EasyToHard(Sampler[int]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Which epoch comes next, from 0."""
+        """Set the next epoch, from 0."""
         self.epoch = epoch
 
     def __len__(self) -> int:

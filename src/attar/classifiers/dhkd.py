@@ -1,7 +1,7 @@
-"""DHKD: cross-entropy on one head, a loss on raw logits on a second one that is thrown away.
+"""DHKD: cross-entropy on one head, and a loss on raw logits on a second head, which is dropped after training.
 
-The two pull a single classifier apart at large step sizes; on two heads they share only the features. Read it beside
-plain KD, and at several step sizes: where one head does not collapse, it is as good.
+The two losses conflict in a single classifier at large learning rates. On two heads they share only the features.
+Compare it with plain KD, at several learning rates: if one head does not collapse, it is as good.
 Yang, Zong, Huang, Feng and An, Dual-Head Knowledge Distillation: Enhancing Logits Utilization with an Auxiliary Head,
 KDD 2025, arXiv:2411.08937.
 """
@@ -29,33 +29,34 @@ Reduction = Literal["sum", "mean"]
 
 @dataclass(frozen=True, kw_only=True)
 class DHKD(Distillation):
-    """Keep cross-entropy and a loss on raw logits on two heads (Yang et al., KDD 2025, arXiv:2411.08937).
+    """Put cross-entropy and a loss on raw logits on two heads (Yang et al., KDD 2025, arXiv:2411.08937).
 
-    L = CE(z, y) + α L(a, t), z the kept head's logits and a the auxiliary head's; L is BinaryKL-Norm, or BinaryKL.
+    L = CE(z, y) + α L(a, t), where z are the kept head's logits and a the auxiliary head's. L is BinaryKL-Norm or
+    BinaryKL.
     """
 
     teacher_weight: Annotated[float, Range(0)] = 1.0
-    """Weight of the teacher's answers, α, on the auxiliary head (0.1 on ImageNet): the loss is a sum over classes."""
+    """Weight of the teacher's answers, α: the loss of the auxiliary head, a sum over classes. Use 0.1 on ImageNet."""
     temperature: Annotated[float, Range(0.01)] = 2.0
     """Temperature that softens answers, τ."""
     loss: Literal["norm", "binary", "squared"] = "norm"
-    """BinaryKL-Norm; BinaryKL; or the limit of both for τ → ∞, an eighth of the squared error of logits (Ba and
-    Caruana, NeurIPS 2014, arXiv:1312.6184), which is the plain rival."""
+    """Loss of the auxiliary head: BinaryKL-Norm (norm), BinaryKL (binary), or the limit of both for τ → ∞, an eighth of
+    the squared error of logits (squared; Ba and Caruana, NeurIPS 2014, arXiv:1312.6184)."""
     head: Literal["nonlinear", "linear", "shared"] = "nonlinear"
-    """The auxiliary head; shared: the kept one, which is the paper's counter-example."""
+    """Kind of the auxiliary head. shared uses the kept head, which is the paper's counter-example."""
     alignment: Literal["on", "off", "backbone"] = "on"
-    """Whether the part of α's gradient that is against the labels' is taken out of it: measured over all parameters (as
-    released, which also makes the kept head's step longer), or over those that both losses reach."""
+    """Whether the part of α's gradient that opposes the labels' gradient is removed. on measures it over all parameters
+    (as released, which also lengthens the kept head's step), backbone over those that both losses reach."""
     class_reduction: Literal["sum", "mean"] = "sum"
     """Whether the loss is a sum or a mean over classes."""
     stop_at: Annotated[float, Range(0, 1)] = 1.0
-    """Share of the epochs after which α is 0 (half in the ImageNet script)."""
+    """Share of the epochs after which α is 0. The ImageNet script uses half."""
 
     moved = MappingProxyType({**Distillation.moved, "alpha": "teacher_weight"})
     name = "dhkd"
 
     def connectors(self, student: Answers, teacher: Answers) -> dict[str, nn.Module]:
-        """The auxiliary head."""
+        """The auxiliary head, unless the kept head is shared."""
         if self.head == "shared":
             return {}
         features, classes = student.embedding.shape[1], student.logits.shape[1]
@@ -75,11 +76,11 @@ class DHKD(Distillation):
 
     @property
     def changes_gradients(self) -> bool:
-        """Where they are aligned."""
+        """Whether gradients are aligned."""
         return self.alignment != "off"
 
     def total(self, terms: Terms, state: Distilling) -> Scalar:
-        """The sum of the terms, in value; in gradient that of both, aligned if they are to be."""
+        """A number whose value is the sum of the terms, and whose gradient is aligned if `alignment` asks for it."""
         if not self.changes_gradients or len(terms) < 2:
             return super().total(terms, state)
         learned = list(state.learned())
@@ -94,7 +95,7 @@ class DHKD(Distillation):
 
     @classmethod
     def paper(cls, data: str) -> Self:
-        """The settings of the authors' two example commands; those of other pairs are not known.
+        """The settings of the authors' two example commands. Those of other pairs are not known.
 
         Args:
             data: cifar100 (resnet32x4 to shufflenetv2) or imagenet (resnet34 to resnet18).
@@ -120,7 +121,7 @@ class DHKD(Distillation):
 
 
 class AuxiliaryHead(nn.Sequential):
-    """The second head: linear; or, for networks that differ much, with a hidden layer, dropout and batch norm."""
+    """The second head. It is linear, or has a hidden layer, dropout and batch norm, for networks that differ much."""
 
     def __init__(self, features: int, classes: int, *, hidden: int | None = 200, dropout: float = 0.1) -> None:
         if hidden is None:
@@ -144,7 +145,7 @@ def binary_kl(student: Logits, teacher: Logits, temperature: float = 2.0, classe
 
 
 def log_cosh(values: Tensor) -> Tensor:
-    """The logarithm of cosh u: |u| + softplus(-2|u|) - log 2, which does not overflow."""
+    """The logarithm of cosh u, computed as |u| + softplus(-2|u|) - log 2, which does not overflow."""
     size = values.abs()
     return size + F.softplus(-2 * size) - math.log(2)
 
@@ -152,28 +153,29 @@ def log_cosh(values: Tensor) -> Tensor:
 def binary_kl_norm(student: Logits, teacher: Logits, temperature: float = 2.0, classes: Reduction = "sum") -> Scalar:
     """BinaryKL-Norm: τ² Σ_c KL(Bern(1/2) ‖ Bern(σ((a_c - t_c) / τ))), averaged over samples.
 
-    In closed form τ² Σ_c log cosh((a_c - t_c) / 2τ), whose gradient τ/2 tanh(·) is bounded. For τ → ∞ it is an eighth
-    of the squared error, for τ → 0 half of τ times the absolute one.
+    In closed form it is τ² Σ_c log cosh((a_c - t_c) / 2τ), whose gradient τ/2 tanh(·) is bounded. For τ → ∞ it is an
+    eighth
+    of the squared error; for τ → 0 it is τ / 2 times the absolute error.
     """
     return temperature**2 * _over_classes(log_cosh((student - teacher.detach()) / (2 * temperature)), classes)
 
 
 def squared_error(student: Logits, teacher: Logits, classes: Reduction = "sum") -> Scalar:
-    """Σ_c (a_c - t_c)² / 8, averaged over samples: what both become for τ → ∞."""
+    """Σ_c (a_c - t_c)² / 8, averaged over samples: the limit of both losses for τ → ∞."""
     return _over_classes((student - teacher.detach()).square() / 8, classes)
 
 
 def aligned(
     main: Sequence[Tensor | None], other: Sequence[Tensor | None], *, shared: bool = False
 ) -> list[Tensor | None]:
-    """The sum of two gradients, the other's part against the main one taken out of it.
+    """The sum of two gradients, after removing from the other one its part that opposes the main one.
 
-    If ⟨g₁, g₂⟩ < 0 then g₂ becomes g₂ - (⟨g₁, g₂⟩ / ‖g₁‖²) g₁; g₁ never changes.
+    If ⟨g₁, g₂⟩ < 0 then g₂ becomes g₂ - (⟨g₁, g₂⟩ / ‖g₁‖²) g₁. g₁ never changes.
 
     Args:
-        main: The gradient of the main loss, parameter by parameter; None where it does not reach.
-        other: That of the other loss.
-        shared: Over the parameters that both reach, and not over all.
+        main: The gradient of the main loss for each parameter; None if the loss does not reach it.
+        other: The gradient of the other loss, in the same form.
+        shared: Measure over the parameters that both losses reach instead of all.
     """
     pairs = list(zip(main, other, strict=True))
     both = [(g1, g2) for g1, g2 in pairs if g1 is not None and g2 is not None]

@@ -1,8 +1,9 @@
-"""How a classifier's features and weights lie: what collapses as it should, and what should not.
+"""The geometry of a classifier's features and weights, compared with neural collapse.
 
-A network trained to the end on labels has the features of each class in one point, and class means and classifier rows
-as the corners of one simplex (neural collapse: Papyan, Han and Donoho, PNAS 2020). DHKD's paper says that a second loss
-on the same logits keeps the classifier from it; whether that is so can be read here (arXiv:2411.08937).
+In a network trained to convergence on labels, the features of each class lie in one point, and class means and
+classifier rows are the corners of one simplex (neural collapse: Papyan, Han and Donoho, PNAS 2020). DHKD's paper says
+that a second loss on the same logits prevents this in the classifier. The diagnosis shows whether that is so
+(arXiv:2411.08937).
 """
 
 from collections.abc import Iterable
@@ -20,20 +21,20 @@ from attar.core.errors import InputError
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Geometry of features and classifier; all are 0 at full neural collapse but the last."""
+    """Geometry of features and classifier. All values except the last are 0 at full neural collapse."""
 
     within: float
-    """NC1: tr(Σ_W Σ_B⁺) / C, the spread within classes relative to that between them."""
+    """NC1: tr(Σ_W Σ_B⁺) / C, the spread within classes relative to the spread between them."""
     lengths: float
-    """NC2: relative spread of the lengths of centred class means."""
+    """NC2: relative spread of the lengths of the centred class means."""
     angles: float
-    """NC2: mean distance of the cosines between class means from a simplex's, -1 / (C - 1)."""
+    """NC2: mean difference of the cosines between class means from those of a simplex, -1 / (C - 1)."""
     duality: float
-    """NC3: distance of centred means and classifier rows, each at norm one all together."""
+    """NC3: distance between centred means and classifier rows, each matrix scaled to norm one."""
     disagreement: float
-    """NC4: per cent of samples that the nearest class mean would put into another class."""
+    """NC4: per cent of samples that the nearest class mean puts into another class than the network does."""
     rank: float
-    """Effective rank of the classifier: the exponential of its singular values' entropy; C - 1 is enough."""
+    """Effective rank of the classifier: the exponential of the entropy of its singular values. C - 1 is enough."""
 
     def __str__(self) -> str:
         return (
@@ -55,11 +56,11 @@ def diagnose(
     Args:
         network: A module that gives a logit for every class.
         batches: Inputs and labels, such as `[(images, labels)]`.
-        classes: How many there are.
-        rows: Which of the network's logits they are, where not all.
+        classes: Number of classes.
+        rows: Numbers of the network's logits that are these classes. Default: all.
 
     Raises:
-        InputError: A class without samples, or features that are not finite.
+        InputError: A class has no sample, or features are not finite.
     """
     watched = Watched(network)
     network.eval()
@@ -82,7 +83,7 @@ def geometry(
     weights: Float[Tensor, "classes feature"],
     classes: int,
 ) -> Diagnosis:
-    """The same from features, logits, labels and the classifier's rows, in double precision."""
+    """The diagnosis from features, logits, labels and the classifier's rows, in double precision."""
     if not embedding.isfinite().all():
         raise InputError("the network's features are not finite.")
     counts = torch.bincount(labels, minlength=classes)

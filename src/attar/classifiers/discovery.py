@@ -1,7 +1,7 @@
-"""A teacher that finds subclasses by itself: samples of one batch are kept from all answering alike.
+"""Train a teacher that finds subclasses by itself: a contrast keeps the samples of a batch from equal outputs.
 
-For SKD where only classes are labelled: train this, and give its folder as the teacher (`attar distill skd --no-known
---teacher FOLDER`). Batches should be large, since what is kept apart are the samples of one.
+Use it for SKD if only classes are labelled: train this, and give its folder as the teacher (`attar distill skd
+--no-known --teacher FOLDER`). Batches should be large, because the contrast acts only on samples of the same batch.
 Müller, Kornblith and Hinton, Subclass Distillation, arXiv:2002.03936.
 """
 
@@ -22,24 +22,24 @@ from attar.core.settings import Range
 from attar.images.sources import ImageSource
 
 EPSILON = 1e-9
-"""Added to a variance before its root is taken; the notebook's."""
+"""Added to a variance before its square root is taken (the authors' notebook)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Discover(Distillation):
     """Find subclasses while learning classes (Müller, Kornblith and Hinton, arXiv 2020, arXiv:2002.03936).
 
-    L = CE(Z, y) + β L_neg, Z_c the log of the summed exponentials of a class's `subclasses` logits.
+    L = CE(Z, y) + β L_neg, where Z_c is the log of the summed exponentials of a class's `subclasses` logits.
     """
 
     student: str = "convnet:norm=batch"
-    """The student: the network that is to become a teacher."""
+    """The student. Name of the network that is trained here and becomes a teacher."""
     batch: Annotated[int, Range(2)] = 256
-    """Batch size: images per step."""
+    """Batch size: number of images per step."""
     subclasses: Annotated[int, Range(1)] = 5
-    """Subclasses of each class."""
+    """Number of subclasses of each class."""
     contrast_weight: Annotated[float, Range(0)] = 1.0
-    """Weight β of the contrast, which keeps samples apart."""
+    """Weight β of the contrast, which keeps the samples of a batch apart."""
     contrast_temperature: Annotated[float, Range(0.01)] = 1.0
     """Temperature τ of the contrast."""
 
@@ -48,11 +48,11 @@ class Discover(Distillation):
     needs_teacher = False
 
     def outputs(self, source: ImageSource) -> int:
-        """One for every subclass."""
+        """One logit for every subclass."""
         return self.subclasses * len(source.classes)
 
     def grouping_of(self, outputs: int) -> Grouping:
-        """The first so many logits are the first class's, and so on."""
+        """The grouping: the first `subclasses` logits belong to the first class, and so on."""
         return Grouping(tuple(number // self.subclasses for number in range(outputs)))
 
     def group_of(self, outputs: int) -> tuple[int, ...]:
@@ -60,7 +60,7 @@ class Discover(Distillation):
         return self.grouping_of(outputs).group
 
     def label_term(self, batch: Batch) -> Float[Tensor, ""]:
-        """The class's cross-entropy, and what keeps samples apart."""
+        """The cross-entropy of the classes and the contrast between samples."""
         logits = batch.student.logits
         classes = self.grouping_of(logits.shape[1]).class_logits(logits)
         labels = F.cross_entropy(classes, batch.labels, label_smoothing=self.smoothing)
@@ -71,7 +71,7 @@ class Discover(Distillation):
         """The settings of the authors' notebook.
 
         Args:
-            data: mnist-2x5 (digits below five, and the others).
+            data: mnist-2x5 (class 0: digits below five; class 1: the others).
 
         Raises:
             InputError: Another data set.
@@ -81,10 +81,10 @@ class Discover(Distillation):
 
 
 def decorrelation(logits: SubclassLogits, temperature: float = 1.0) -> Float[Tensor, ""]:
-    """L_neg, by which a teacher discovers subclasses: samples of a batch should differ in how they order them.
+    """L_neg, by which a teacher discovers subclasses: the samples of a batch should have different logits.
 
-    With v_i a sample's logits at mean zero and variance one, over S subclasses and B samples, it is
-    mean_i log Σ_i' exp(⟨v_i, v_i'⟩ / (τ S)) - 1 / τ - log B: never positive, zero where all samples are alike.
+    Let v_i be a sample's logits at mean zero and variance one, with S subclasses and B samples. The loss is
+    mean_i log Σ_i' exp(⟨v_i, v_i'⟩ / (τ S)) - 1 / τ - log B. It is never positive, and zero if all samples are alike.
     """
     samples, subclasses = logits.shape
     centred = logits - logits.mean(dim=1, keepdim=True)

@@ -1,7 +1,7 @@
-"""DIST: a student's answers should be correlated with its teacher's, within each sample and within each class.
+"""DIST: the student's outputs should be correlated with the teacher's, within each sample and within each class.
 
-Correlation asks for less than equal probabilities, which suits a student much smaller than its teacher, or one trained
-in another way.
+Correlation is a weaker condition than equal probabilities. That suits a student that is much smaller than its teacher,
+or that is trained in another way.
 Huang, You, Wang, Qian and Xu, Knowledge Distillation from A Stronger Teacher, NeurIPS 2022, arXiv:2205.10536.
 """
 
@@ -23,15 +23,15 @@ EPSILON = 1e-8
 
 @dataclass(frozen=True, kw_only=True)
 class DIST(Distillation):
-    """Correlate answers with the teacher's (Huang et al., NeurIPS 2022, arXiv:2205.10536).
+    """Correlate outputs with the teacher's (Huang et al., NeurIPS 2022, arXiv:2205.10536).
 
     L = CE + w_b τ² (1 - mean_i corr(q_i, p_i)) + w_w τ² (1 - mean_c corr(q_·c, p_·c)).
     """
 
     between_weight: Annotated[float, Range(0)] = 1.0
-    """Weight of the correlation over classes, sample by sample."""
+    """Weight w_b of the correlation over classes, for each sample."""
     within_weight: Annotated[float, Range(0)] = 1.0
-    """Weight of the correlation over samples, class by class."""
+    """Weight w_w of the correlation over samples, for each class."""
     temperature: Annotated[float, Range(0.01)] = 1.0
     """Temperature that softens answers, τ."""
 
@@ -39,7 +39,7 @@ class DIST(Distillation):
     compares_samples = True
 
     def terms(self, batch: Batch, state: Distilling) -> Terms:
-        """Both correlations."""
+        """The terms of both correlations."""
         between, within = dist_losses(batch.student.logits, batch.teacher.logits, self.temperature)
         return {"between": self.between_weight * between, "within": self.within_weight * within}
 
@@ -48,8 +48,8 @@ class DIST(Distillation):
         """The settings of the authors' tables.
 
         Args:
-            data: cifar100 (both weights 2, as their code is said to have them; not verified) or imagenet, or a pair of
-                their tables, whose student is then taken.
+            data: cifar100 (both weights 2, which is said to be in their code; not verified), imagenet, or a pair of
+                their tables. A pair sets the student too.
 
         Raises:
             InputError: Another data set or pair.
@@ -59,7 +59,7 @@ class DIST(Distillation):
 
 
 def correlation(first: Float[Tensor, "row value"], second: Float[Tensor, "row value"]) -> Float[Tensor, " row"]:
-    """Pearson's correlation of two rows of values, row by row; invariant to positive affine maps of either row."""
+    """Pearson's correlation of matching rows. Invariant to positive affine maps of either row."""
     first = first - first.mean(dim=1, keepdim=True)
     second = second - second.mean(dim=1, keepdim=True)
     return F.cosine_similarity(first, second, dim=1, eps=EPSILON)

@@ -1,7 +1,7 @@
-"""The loop that all distillation of classifiers shares: one student, a teacher's answers, SGD on a sum of terms.
+"""The training loop of all classifier distillation: one student, a teacher's outputs, and SGD on a sum of terms.
 
-A method says what its terms are, and which modules it learns beside the student; those are checkpointed with the
-student and dropped from the result. What a teacher says of a view that comes again is computed once.
+A method defines its terms and the modules that it trains beside the student. Checkpoints hold those modules; the
+result does not. The teacher's outputs for a view that comes again are computed once.
 """
 
 import copy
@@ -39,117 +39,122 @@ from attar.images.sources import ImageSource
 
 @dataclass(frozen=True, kw_only=True)
 class Distillation(Recipe):
-    """Settings and loop of the methods that distill a classifier into a student."""
+    """Settings and training loop of the methods that distill a classifier into a student."""
 
     label_weight: Annotated[float, Range(0)] = 1.0
     """Weight of the cross-entropy with the labels."""
     smoothing: Annotated[float, Range(0, 1)] = 0.0
-    """How much of a label is spread over all classes."""
+    """Share of each label that is spread evenly over all classes (label smoothing)."""
     student_layers: tuple[str, ...] = ()
-    """Modules of the student whose outputs are its stages, shallow to deep, or their inputs (input:NAME, such as the
-    last activation of a block, for maps before it); attar's own networks show theirs."""
+    """Names of the student's modules whose outputs are compared, from shallow to deep. input:NAME takes the input of a
+    module, for maps before an activation. Default: the stages of attar's own networks."""
     teacher_layers: tuple[str, ...] = ()
-    """Modules of the teacher, as many as of the student; attar's own networks show theirs."""
+    """Names of the teacher's modules, as many as --student-layers has. Default: the stages of attar's own networks."""
 
     name = "distillation"
     kind = "classifiers"
     needs_teacher = True
     teacher_of = staticmethod(teacher_of)
     uses_stages = False
-    """Whether the method looks at maps, which are stored only where they fit."""
+    """Whether the method compares maps. Maps are stored only if they fit into memory."""
     compares_samples = False
-    """Whether a batch has to have two samples, which it compares."""
+    """Whether the method compares the samples of a batch, so that a batch needs at least two."""
     hard_labels = False
-    """Whether the method needs one class for each image, which a mixed one has not."""
+    """Whether the method needs one class for each image. A mixed image does not have one."""
     remembers = False
-    """Whether the method keeps something beside the student that it does not learn: see `memory_from`."""
+    """Whether the method keeps state beside the student that is not learned: see `memory_from`."""
     remembers_rows = False
-    """Whether that is something of each sample, so that a batch has to tell which samples it holds."""
+    """Whether that state has one entry for each sample, so that a batch has to carry the numbers of its samples."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.hard_labels and (self.mixup or self.cutmix):
-            raise InputError(f"{self.name} needs one class for each image; leave out mixup and cutmix.")
+            raise InputError(f"{self.name} needs one class for each image. Do not set mixup or cutmix.")
 
     # ------------------------------------------------------------------------------------------ what a method fills in
 
     def terms(self, batch: Batch, state: Distilling) -> Terms:
-        """The method's terms, weighed, that are added to the labels'."""
+        """The method's weighted terms, which are added to the term of the labels."""
         return {}
 
     def connectors(self, student: Answers, teacher: Answers) -> dict[str, nn.Module]:
-        """The modules that are learned beside the student, made by what the two networks say of two images."""
+        """The modules that are trained beside the student.
+
+        Their sizes come from both networks' outputs for two images.
+        """
         return {}
 
     def of(self, images: int) -> Self:
-        """The same settings for so many samples."""
+        """The same settings for a training set of `images` samples."""
         return dataclasses.replace(self, images=images)
 
     def memory_from(self, samples: Samples) -> Any:
-        """What the method remembers before the first step: a dataclass of tensors, or nothing."""
+        """The method's memory before the first step: a dataclass of tensors, or None."""
         return None
 
     def settle(self, state: Distilling) -> None:
-        """Remember what was said in a step, whose gradient has been taken."""
+        """Update the memory after a step, when its gradient has been computed."""
 
     @property
     def changes_gradients(self) -> bool:
-        """Whether a step's gradient is another one than that of the sum of its terms."""
+        """Whether the gradient of a step differs from the gradient of the sum of its terms."""
         return False
 
     def label_term(self, batch: Batch) -> Float[Tensor, ""]:
-        """The labels' cross-entropy, weighed."""
+        """The weighted cross-entropy with the labels."""
         return self.label_weight * F.cross_entropy(batch.student.logits, batch.labels, label_smoothing=self.smoothing)
 
     def outputs(self, source: ImageSource) -> int:
-        """How many logits the student has."""
+        """Number of logits of the student."""
         return len(source.classes)
 
     def loss_terms(self, batch: Batch, state: Distilling) -> Terms:
-        """All terms of a step: the labels', where they count, and the method's."""
+        """All terms of a step: the term of the labels, if it has a weight, and the method's terms."""
         return ({"labels": self.label_term(batch)} if self.label_weight else {}) | self.terms(batch, state)
 
     def total(self, terms: Terms, state: Distilling) -> Float[Tensor, ""]:
-        """The sum; what a method does to gradients is in the gradient of this number.
+        """The sum of the terms. A method that changes gradients changes the gradient of this number.
 
         Raises:
-            InputError: There is nothing to sum.
+            InputError: There is no term.
         """
         if not terms:
-            raise InputError(f"nothing is left for the student to learn from; give a term of {self.name} a weight.")
+            raise InputError(
+                f"every term has weight 0, so the student learns nothing. Give a term of {self.name} a weight."
+            )
         return torch.stack(list(terms.values())).sum()
 
     def descend(self, terms: Terms, state: Distilling) -> Tensor:
-        """The gradient of the sum; the loss."""
+        """Compute the gradient of the sum; return the loss."""
         loss = self.total(terms, state)
         loss.backward()
         return loss.detach()
 
     def order(self, epoch: int, source: ImageSource, seed: int) -> Int[Tensor, " image"]:
-        """The images of an epoch, in order."""
+        """The order of the images in an epoch."""
         return order_of(seed, epoch, self.images)
 
     def further_scores(self, teacher: nn.Module, source: ImageSource, runtime: Runtime) -> dict[str, float]:
-        """What else is known of a teacher when its student is done."""
+        """Further scores of the teacher, computed when its student is finished."""
         return {}
 
     # --------------------------------------------------------------------------------------------------------- the run
 
     def trained_on(self, pair: Pair, runtime: Runtime) -> Pair:
-        """The pair without the training images on which an epoch is chosen.
+        """The pair without the training images that are held out to choose an epoch.
 
         Raises:
-            InputError: A share that holds nothing out, or leaves nothing of a class.
+            InputError: The share holds out no image, or leaves no image of a class.
         """
         if self.keep == "last":
             return pair
         return dataclasses.replace(pair, source=parted(pair.source, self.held_out, runtime.seed), whole=pair.source)
 
     def resolve(self, pair: Pair, runtime: Runtime) -> Self:
-        """Fill in what was left open.
+        """Fill in the settings that have no value yet.
 
         Raises:
-            InputError: A student that is not there, or a network that does not take the images.
+            InputError: There is no such student, or a network does not take the images.
         """
         for who, network in (("teacher", pair.teacher), ("student", pair.student)):
             if network is not None:
@@ -160,7 +165,7 @@ class Distillation(Recipe):
         return self.fitted_to(self.trained_on(pair, runtime).source)
 
     def work(self, pair: Pair) -> float:
-        """Three passes of the student and one of the teacher, of every image of every epoch."""
+        """The estimated work: three passes of the student and one of the teacher for every image of every epoch."""
         student = multiply_adds(self._student(pair, torch.Generator()), pair.source.shape)
         teacher = 0 if pair.teacher is None else multiply_adds(pair.teacher, pair.source.shape)
         return float(3 * student + teacher) * self.images * self.epochs
@@ -176,10 +181,10 @@ class Distillation(Recipe):
             return kind(pair.source.shape, self.outputs(pair.source))
 
     def build(self, pair: Pair, runtime: Runtime) -> Distilling:
-        """A fresh student, its connectors, and the teacher's answers.
+        """Make a fresh student, its connectors, and the teacher's outputs.
 
         Raises:
-            InputError: Teacher and student do not fit the data or one another.
+            InputError: Teacher and student do not fit the data or each other.
         """
         pair = self.trained_on(pair, runtime)
         student = layout.place(self._student(pair, runtime.generator("network")), runtime).train()
@@ -200,7 +205,7 @@ class Distillation(Recipe):
         return state
 
     def check(self, student: Answers, teacher: Answers, source: ImageSource) -> None:
-        """See that the two networks tell the classes of the data apart, and show the maps that are compared.
+        """Check that both networks have the right number of finite logits, and give the maps that are compared.
 
         Raises:
             InputError: One of them does not.
@@ -208,32 +213,35 @@ class Distillation(Recipe):
         for who, answers in (("student", student), ("teacher", teacher)):
             if answers.logits.shape[1] != self.outputs(source):
                 raise InputError(
-                    f"the {who} gives {answers.logits.shape[1]} logits, but {source.name} has "
-                    f"{self.outputs(source)} classes."
+                    f"the {who} gives {answers.logits.shape[1]} logits, but {source.name} needs {self.outputs(source)}."
                 )
             if not answers.logits.isfinite().all():
                 raise InputError(f"the {who}'s logits for a black image are not finite.")
         self.check_pair(student, teacher)
 
     def check_pair(self, student: Answers, teacher: Answers) -> None:
-        """See that the method has what it compares: as many maps of both networks, where it looks at maps.
+        """Check that the pair has what the method compares.
+
+        If it compares maps, both networks must have the same number of them.
 
         Raises:
-            InputError: It has not.
+            InputError: It does not.
         """
         if not self.uses_stages:
             return
         if len(student.stages) != len(teacher.stages):
             raise InputError(
-                f"the student shows {len(student.stages)} stages and the teacher {len(teacher.stages)}; name as many "
-                "layers of each (--student-layers, --teacher-layers)."
+                f"the student gives {len(student.stages)} stages and the teacher {len(teacher.stages)}. Name the same "
+                "number of layers for both (--student-layers, --teacher-layers)."
             )
         if not student.stages:
-            raise InputError(f"{self.name} compares maps; name layers (--student-layers, --teacher-layers).")
+            raise InputError(
+                f"{self.name} compares maps, but no layers are known. Name layers (--student-layers, --teacher-layers)."
+            )
         _ = student.shapes, teacher.shapes
 
     def step(self, state: Distilling, runtime: Runtime) -> Metrics:
-        """One mini-batch."""
+        """Run one mini-batch."""
         epoch, number = divmod(state.done, self.batches)
         if number == 0 or state.order is None:
             self._begin_epoch(epoch, state, runtime)
@@ -268,7 +276,7 @@ class Distillation(Recipe):
 
     @contextmanager
     def _drawing(self, state: Distilling, runtime: Runtime, what: str = "student") -> Iterator[None]:
-        """PyTorch's global generator, from which dropout draws, seeded by the step and left as it was."""
+        """Seed PyTorch's global generator, from which dropout draws, by the step; restore it afterwards."""
         gpus = [runtime.device] if runtime.device.type == "cuda" else []
         with torch.random.fork_rng(devices=gpus):
             torch.random.manual_seed(derived_seed(runtime.seed, f"{what} {state.done}"))
@@ -294,23 +302,23 @@ class Distillation(Recipe):
         )
 
     def group_of(self, outputs: int) -> tuple[int, ...] | None:
-        """The class of each logit, where those are subclasses."""
+        """The class of each logit, if the logits are subclasses."""
         return None
 
 
 @dataclass(frozen=True, kw_only=True)
 class InBenchmark(Distillation):
-    """A method of CRD's benchmark, whose settings there are the same for all pairs: its defaults, with some changes."""
+    """A method of the CRD benchmark, which uses the same settings for all pairs: the defaults with some changes."""
 
     in_benchmark: ClassVar[Mapping[str, Any]] = MappingProxyType({})
-    """What differs from the defaults."""
+    """The settings of the benchmark that differ from the defaults."""
 
     @classmethod
     def paper(cls, data: str) -> Self:
-        """The settings of CRD's benchmark.
+        """The settings of the CRD benchmark.
 
         Args:
-            data: cifar100, or a pair of its benchmark, whose student is then taken.
+            data: cifar100, or a pair of the benchmark. A pair sets the student too.
 
         Raises:
             InputError: Another data set or pair.
@@ -319,7 +327,7 @@ class InBenchmark(Distillation):
 
 
 class ImagesOfPair(Samples):
-    """The training images of a run of attar's own."""
+    """The training images of a run in attar's own loop."""
 
     def __init__(self, method: Distillation, state: Distilling, runtime: Runtime) -> None:
         self.method, self.source, self.runtime = method, state.pair.source, runtime
@@ -331,19 +339,19 @@ class ImagesOfPair(Samples):
         return self.source.targets
 
     def batches(self, *, moved: bool) -> Iterator[tuple[Any, Tensor]]:
-        """As they are, or in the view of the first epoch."""
+        """The images as they are, or in the view of the first epoch."""
         view = self.method.drawn_view(0, self.source, self.runtime.seed) if moved else None
         for rows in torch.arange(len(self.source.targets)).split(256):
             images = self.source.inputs(rows, self.device)
             yield (view.shown(images, rows) if view else images), self.source.targets[rows]
 
     def generator(self) -> torch.Generator:
-        """The run's."""
+        """The generator of the run."""
         return self.runtime.generator("memory")
 
 
 def _seeded(build: Any, runtime: Runtime) -> Any:
-    """What a function builds with PyTorch's global generator, seeded without touching it."""
+    """Call a function that draws from PyTorch's global generator, seeded; restore the generator afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=runtime.generator("connectors"))))
         return build()

@@ -1,7 +1,8 @@
-"""DKD: what a teacher says of the right class, and how it ranks the others, weighed apart.
+"""DKD: KD split into two terms with separate weights, one for the right class and one for the other classes.
 
-In KD the second, which carries most of what a student can learn, is weighed by how unsure the teacher is; here it has
-a weight of its own. Prefer it to KD for a teacher that is nearly always sure; its β is to be tuned by pair.
+The second term ranks the other classes and carries most of what a student can learn. KD weighs it by the teacher's
+uncertainty; here it has a weight of its own. Prefer DKD to KD for a teacher that is nearly always certain. Its β has to
+be tuned for each pair.
 Zhao, Cui, Song, Qiu and Liang, Decoupled Knowledge Distillation, CVPR 2022, arXiv:2203.08679.
 """
 
@@ -37,12 +38,12 @@ BETA = {
     "resnet34-resnet18": 0.5,
     "resnet50-mobilenetv1": 2.0,
 }
-"""β by pair; the last two on ImageNet."""
+"""β of each pair; the last two pairs are on ImageNet."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DKD(Softened):
-    """Weigh the right class and the others apart (Zhao et al., CVPR 2022, arXiv:2203.08679).
+    """Weigh the right class and the other classes separately (Zhao et al., CVPR 2022, arXiv:2203.08679).
 
     L = CE + w(e) T² (α TCKD + β NCKD), w(e) = min(1, e / warm-up).
     """
@@ -50,14 +51,14 @@ class DKD(Softened):
     alpha: Annotated[float, Range(0)] = 1.0
     """Weight α of the right class."""
     beta: Annotated[float, Range(0)] = 2.0
-    """Weight β of the ranking of the others: 2 to 8 by pair on CIFAR-100, 0.5 and 2 on ImageNet. At 8 the gradient is
-    some thirty times that of the labels, and a small student may not survive the field's step size."""
+    """Weight β of the ranking of the others: 2 to 8 by pair on CIFAR-100, 0.5 and 2 on ImageNet. At 8 its gradient is
+    about thirty times that of the labels, so a small student may diverge at the field's step size."""
 
     name = "dkd"
     hard_labels = True
 
     def terms(self, batch: Batch, state: Distilling) -> Terms:
-        """Both parts, warmed up."""
+        """Both terms, warmed up."""
         student, teacher = self.compared(batch)
         weights = {"temperature": self.temperature, "alpha": self.alpha, "beta": self.beta}
         return {"teacher": batch.warm * dkd_loss(student, teacher, batch.labels, **weights)}
@@ -70,7 +71,7 @@ class DKD(Softened):
             pair: Teacher and student, such as resnet56-resnet20.
 
         Raises:
-            InputError: A pair that the tables do not have.
+            InputError: The tables do not have the pair.
         """
         temperature = 1.0 if of_imagenet(pair) else 4.0
         return cls(**schedule(pair), beta=row_of(BETA, pair, "DKD"), temperature=temperature)
@@ -79,8 +80,9 @@ class DKD(Softened):
 def decoupled(student: Logits, teacher: Logits, labels: Labels, temperature: float = 4.0) -> tuple[Each, Each, Each]:
     """The two parts of KL(p ‖ q) for each sample, and p_y: KL = TCKD + (1 - p_y) NCKD.
 
-    TCKD compares (p_y, 1 - p_y) with (q_y, 1 - q_y); NCKD the softmaxes over the other classes. All in logarithms, so
-    that a teacher that is all but sure does no harm.
+    TCKD compares (p_y, 1 - p_y) with (q_y, 1 - q_y). NCKD compares the softmaxes over the other classes. Both are
+    computed
+    from log-probabilities, so that an almost certain teacher causes no overflow.
     """
     others = ~F.one_hot(labels, student.shape[1]).bool()
     right_p, wrong_p, rest_p = _split(teacher.detach() / temperature, labels, others)
@@ -98,13 +100,13 @@ def dkd_loss(
     alpha: float = 1.0,
     beta: float | Each = 2.0,
 ) -> Float[Tensor, ""]:
-    """T² (α TCKD + β NCKD), averaged over samples; β = 1 - p_y of each sample gives KD back."""
+    """T² (α TCKD + β NCKD), averaged over samples. With β = 1 - p_y of each sample it equals KD."""
     target, rest, _ = decoupled(student, teacher, labels, temperature)
     return temperature**2 * (alpha * target + beta * rest).mean()
 
 
 def _split(logits: Logits, labels: Labels, others: Tensor) -> tuple[Each, Each, Tensor]:
-    """Log-probability of the right class, of all others together, and of each other among the others."""
+    """The log-probabilities of the right class, of all others together, and of each other class among the others."""
     log_all = F.log_softmax(logits, dim=1)
     right = log_all.gather(1, labels[:, None]).squeeze(1)
     rest = log_all[others].view(len(logits), -1)

@@ -1,6 +1,6 @@
-"""FitNets: a layer of the student, through a regressor, should give what a layer of the teacher gives.
+"""FitNets: a layer of the student, mapped by a regressor, should reproduce a layer of the teacher.
 
-The oldest of the feature losses. It can hurt where the two networks are of different kinds.
+It is the oldest of the feature losses. It can hurt if the two networks are of different kinds.
 Romero, Ballas, Kahou, Chassang, Gatta and Bengio, FitNets: Hints for Thin Deep Nets, ICLR 2015, arXiv:1412.6550.
 """
 
@@ -20,27 +20,29 @@ from attar.core.settings import Range
 
 Maps = Float[Tensor, "sample channel height width"]
 AnyMaps = Float[Tensor, "sample _ _ _"]
-"""Maps of any layer: two of them need not be of one shape."""
+"""Maps of any layer; two of them may have different shapes."""
 MapShape = tuple[int, int, int]
 """Channels, height, width."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitNets(InBenchmark):
-    """Give what a layer of the teacher gives (Romero et al., ICLR 2015, arXiv:1412.6550).
+    """Match a layer of the teacher through a regressor (Romero et al., ICLR 2015, arXiv:1412.6550).
 
-    L = CE + β mean (R(f_s) - f_t)², jointly as in the CRD benchmark, or the hint first and then KD, as in the paper.
+    L = CE + β mean (R(f_s) - f_t)². Both terms are trained together as in the CRD benchmark, or the hint first and then
+    KD,
+    as in the paper.
     """
 
     weight: Annotated[float, Range(0)] = 100.0
     """Weight of the method's term, β."""
     stage: int = 1
-    """Which stage is the hint, counted from 0; in CRD's benchmark the second of three."""
+    """Number of the stage that is the hint, counted from 0. The CRD benchmark uses the second of three."""
     hint_share: Annotated[float, Range(0, 1)] = 0.0
-    """Share of the epochs in which the hint alone is learned, before labels and teacher (the paper's two stages); 0 for
-    all at once."""
+    """Share of the epochs in which only the hint is trained, before labels and teacher (the paper's two stages). 0
+    trains all terms at once."""
     teacher_weight: Annotated[float, Range(0)] = 0.0
-    """Weight of the teacher's answers beside the hint, or after it."""
+    """Weight of the teacher's answers, beside the hint or after it."""
     temperature: Annotated[float, Range(0.01)] = 4.0
     """Temperature that softens answers, T."""
 
@@ -51,18 +53,18 @@ class FitNets(InBenchmark):
         """The regressor of the hint.
 
         Raises:
-            InputError: No such stage, or sizes that it cannot join.
+            InputError: There is no such stage, or the map sizes cannot be matched.
         """
         if not -len(student.shapes) <= self.stage < len(student.shapes):
             raise InputError(f"stage is {self.stage}, but there are {len(student.shapes)} stages, counted from 0.")
         return {"regressor": Regressor(student.shapes[self.stage], teacher.shapes[self.stage])}
 
     def hinting(self, batch: Batch) -> bool:
-        """Whether the run is still in its first stage."""
+        """Whether the run is still in its first stage, the hint."""
         return batch.progress < self.hint_share
 
     def terms(self, batch: Batch, state: Distilling) -> Terms:
-        """The hint, and the teacher's answers where they are asked for."""
+        """The hint, and the teacher's softened outputs if they have a weight."""
         terms, hinting = {}, self.hinting(batch)
         if hinting or not self.hint_share:
             given = state.parts["regressor"](batch.student.stages[self.stage])
@@ -73,15 +75,16 @@ class FitNets(InBenchmark):
         return terms
 
     def loss_terms(self, batch: Batch, state: Distilling) -> Terms:
-        """The hint alone in the first stage."""
+        """All terms; in the first stage only the hint."""
         return self.terms(batch, state) if self.hinting(batch) else super().loss_terms(batch, state)
 
 
 class Regressor(nn.Sequential):
-    """The student's maps at the teacher's size: a convolution by their sizes, batch norm, ReLU.
+    """Maps the student's maps to the teacher's size: a convolution that depends on the sizes, batch norm, ReLU.
 
-    A larger or equal student is convolved without padding by a kernel of 1 + the difference, one of twice the size with
-    stride 2, and one of half the size is deconvolved (the convention of the CRD benchmark).
+    A student map that is equal or larger is convolved without padding, with a kernel of 1 + the difference. A map of
+    twice
+    the size is convolved with stride 2, and a map of half the size is deconvolved (as in the CRD benchmark).
     """
 
     def __init__(self, student: MapShape, teacher: MapShape) -> None:
@@ -94,19 +97,19 @@ class Regressor(nn.Sequential):
             change = nn.Conv2d(have, want, (1 + height - high, 1 + width - wide))
         else:
             raise InputError(
-                f"the student's hint is {height}×{width}, the teacher's {high}×{wide}; choose layers of one size, of "
-                "half or of twice the size, or a larger one of the student."
+                f"the student's hint is {height}×{width}, the teacher's {high}×{wide}. Choose layers of one size, or "
+                "a student layer of half or twice the size, or a larger one."
             )
         super().__init__(change, nn.BatchNorm2d(want), nn.ReLU(inplace=True))
 
 
 def hint_loss(regressed: Maps, teacher: Maps) -> Scalar:
-    """The mean squared error of all elements."""
+    """The mean squared error over all elements."""
     return (regressed - teacher.detach()).square().mean()
 
 
 def at_one_size(student: AnyMaps, teacher: AnyMaps) -> tuple[AnyMaps, AnyMaps]:
-    """Both maps, the larger average-pooled to the height and width of the smaller."""
+    """Both maps; the larger one is average-pooled to the height and width of the smaller."""
     if student.shape[2:] == teacher.shape[2:]:
         return student, teacher
     size = (min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3]))

@@ -1,7 +1,7 @@
-"""ND: a student's features should point to their class's mean in the teacher, and be no shorter than the teacher's.
+"""ND: turn the student's features towards the teacher's class means, and make them at least as long as the teacher's.
 
-An addition to any other loss (KD++, DKD++, ReviewKD++), for the price of one product a sample. In a detector of one's
-own: `attar.classifiers.proposals`.
+It is added to another loss (KD++, DKD++, ReviewKD++) and costs one inner product per sample. For use in your own
+detector see `attar.classifiers.proposals`.
 Wang, Cheng, Duan, Wang, Feng and Kong, Improving Knowledge Distillation via Regularizing Feature Norm and Direction,
 arXiv:2305.17007.
 """
@@ -50,54 +50,56 @@ WEIGHTS: dict[str, dict[str, tuple[float, ...]]] = {
     "resnet50-mobilenetv1": {"kd": (4, 1), "dkd": (0.8, 1, 1), "reviewkd": (8, 4)},
     "regnety160-deit_b": {"kd": (0.5, 1.5)},
 }
-"""Weights of the base (of dkd α and β) and of ND by pair; those of ImageNet from resnet34 on, the last one DeiT's. The
-authors' page has a direction of 2 for dkd from resnet101, and a script's body (6, 1) for reviewkd to mobilenetv1."""
+"""Weights by pair: of the base (for dkd α and β), then of ND. The ImageNet pairs start at resnet34; the last is DeiT's.
+The authors' page gives a direction weight of 2 for dkd from resnet101, and a script's body (6, 1) for reviewkd to
+mobilenetv1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ND(Distillation):
     """Turn and lengthen features towards the teacher's class means (Wang et al., arXiv 2023, arXiv:2305.17007).
 
-    L = CE + λ w(e) L_base + λ_nd L_nd: KD++, DKD++, DIST++ and ReviewKD++ by `base`, or the direction alone. ND is not
-    warmed up. Class means are taken in one pass, the teacher in evaluation.
+    L = CE + λ w(e) L_base + λ_nd L_nd. The setting `base` gives KD++, DKD++, DIST++ and ReviewKD++, or ND alone. The ND
+    term
+    is not warmed up. Class means are computed in one pass, with the teacher in evaluation mode.
     """
 
     base: Base = "kd"
-    """What it is added to."""
+    """Base method to which ND is added: kd, dkd, dist or reviewkd; none adds ND to the labels alone."""
     base_weight: Annotated[float, Range(0)] = 1.0
-    """Weight λ of that (for dkd of both its parts)."""
+    """Weight λ of the base method. For dkd it multiplies both terms."""
     direction_weight: Annotated[float, Range(0)] = 1.0
-    """Weight λ_nd of feature norm and direction (0.5 to 4 by pair in the paper)."""
+    """Weight λ_nd of the feature norm and direction. The paper uses 0.5 to 4 by pair."""
     temperature: Annotated[float, Range(0.01)] = 4.0
-    """Temperature that softens answers, T, in kd and dkd (1 on ImageNet)."""
+    """Temperature that softens answers, T, in kd and dkd. The paper uses 1 on ImageNet."""
     alpha: Annotated[float, Range(0)] = 1.0
-    """Weight α of the right class, in dkd."""
+    """Weight α of the right class in dkd."""
     beta: Annotated[float, Range(0)] = 2.0
     """Weight β of the ranking of the others, in dkd."""
     projector_dropout: Annotated[float, Range(0, 1)] = 0.5
-    """Dropout before the projector, where features have other sizes."""
+    """Dropout rate before the projector, which is used if student and teacher have different numbers of features."""
     means_of: Literal["images", "views"] = "images"
-    """Whether class means are of the training images as they are, or of one view of each (the released code has them
-    augmented)."""
+    """Images of the class means: the training images unchanged, or one augmented view of each (as in the released
+    code)."""
     centred: bool = False
-    """Whether the mean of the class means is taken off first; an experiment of ours."""
+    """Whether the mean of all class means is subtracted first. This is an experiment of ours."""
 
     name = "nd"
     remembers = True
 
     @property
     def uses_stages(self) -> bool:  # type: ignore[override]
-        """Where the base does."""
+        """Whether the base method compares stages."""
         return self.base == "reviewkd"
 
     @property
     def hard_labels(self) -> bool:  # type: ignore[override]
-        """Where the base does: of mixed images the class means are mixed as their labels are."""
+        """Whether the base method needs one class for each image. ND itself mixes class means as labels are mixed."""
         return self.base == "dkd"
 
     @property
     def added_to(self) -> Distillation | None:
-        """The base with these settings."""
+        """The base method with these settings."""
         shared = {name: getattr(self, name) for name in Distillation.__dataclass_fields__}
         if self.base == "kd":
             return KD(**{**shared, "label_weight": 0.0}, teacher_weight=self.base_weight, temperature=self.temperature)
@@ -108,30 +110,30 @@ class ND(Distillation):
         return ReviewKD(**shared) if self.base == "reviewkd" else None
 
     def connectors(self, student: Answers, teacher: Answers) -> dict[str, nn.Module]:
-        """The base's, and a projector where sizes differ."""
+        """The connectors of the base method, and a projector if the feature sizes differ."""
         parts = {} if self.added_to is None else self.added_to.connectors(student, teacher)
         have, want = student.embedding.shape[1], teacher.embedding.shape[1]
         return parts | ({} if have == want else {"projector": Projector(have, want, self.projector_dropout)})
 
     @torch.no_grad()
     def memory_from(self, samples: Samples) -> "Directions":
-        """The class means' directions, in one pass of the teacher."""
+        """The directions of the class means, from one pass of the teacher."""
         if samples.teacher is None:
-            raise InputError("nd needs a teacher, whose class means the student turns to.")
+            raise InputError("nd needs a teacher for the class means. Give a teacher.")
         means = None
         for inputs, labels in samples.batches(moved=self.means_of == "views"):
             said = samples.teacher(inputs).embedding.float()
             means = means or ClassMeans.empty(samples.classes, said.shape[1])
             means.add(said.cpu(), labels.cpu())
         if means is None:
-            raise InputError("there is nothing to take class means of.")
+            raise InputError("there are no training images to compute class means from.")
         units, lengths = means.directions(centred=self.centred), means.means(centred=self.centred).norm(dim=1)
         return Directions(units.to(samples.device), lengths.float().to(samples.device))
 
     def terms(self, batch: Batch, state: Distilling) -> Terms:
-        """The base's terms, warmed up, and the direction's."""
+        """The terms of the base method, warmed up, and the ND term."""
         found = {} if self.added_to is None else self.added_to.terms(batch, state)
-        already = self.base in ("dkd", "reviewkd")  # which warm up by themselves
+        already = self.base in ("dkd", "reviewkd")  # these warm up their terms themselves
         weight = (1.0 if already else batch.warm) * (1.0 if self.base == "kd" else self.base_weight)
         terms = {name: weight * term for name, term in found.items()}
         features = batch.student.embedding
@@ -143,18 +145,19 @@ class ND(Distillation):
 
     @classmethod
     def paper(cls, pair: str, base: Base = "kd") -> Self:
-        """The settings of one cell of the paper's tables, as its scripts have them.
+        """The settings of one cell of the paper's tables, as in its scripts.
 
-        Those have Nesterov's momentum, on CIFAR-100 batches of 128, epochs counted from 0 in the warm-up, and class
-        means of augmented images. Of regnety160-deit_b only epochs, batch and weights are known: the rest is DeiT's,
-        with the temperature of the other ImageNet rows.
+        The scripts use Nesterov momentum, batches of 128 on CIFAR-100, epochs counted from 0 in the warm-up, and class
+        means of
+        augmented images. For regnety160-deit_b only epochs, batch and weights are known. The rest is DeiT's, with the
+        temperature of the other ImageNet rows.
 
         Args:
             pair: Teacher and student, such as resnet56-resnet20.
             base: kd, dkd, dist (CIFAR-100 only) or reviewkd.
 
         Raises:
-            InputError: A pair or base that the tables do not have.
+            InputError: The tables do not have the pair or the base.
         """
         given, row = dict(schedule(pair)), row_of(WEIGHTS, pair, "ND")
         if base not in row:
@@ -177,11 +180,11 @@ class ND(Distillation):
 
 @dataclass
 class Directions:
-    """What ND remembers: a unit vector for every class."""
+    """The memory of ND: a unit vector for every class."""
 
     units: Tensor
     lengths: Tensor
-    """Those of the class means, which are mixed where images are."""
+    """Lengths of the class means, which are mixed if images are mixed."""
 
     @property
     def means(self) -> Tensor:
@@ -190,7 +193,7 @@ class Directions:
 
 
 class Projector(nn.Sequential):
-    """The student's features at the teacher's size, for the loss alone: batch norm, dropout, a linear map."""
+    """Maps the student's features to the teacher's size, only for the loss: batch norm, dropout, a linear map."""
 
     def __init__(self, student: int, teacher: int, dropout: float = 0.5) -> None:
         super().__init__(nn.BatchNorm1d(student), nn.Dropout(dropout), nn.Linear(student, teacher))
@@ -199,16 +202,16 @@ class Projector(nn.Sequential):
 def nd_loss(
     student: Embedding, teacher: Embedding, labels: Labels | Mixed, directions: Float[Tensor, "classes feature"]
 ) -> Scalar:
-    """1 - ⟨g, e_y⟩ / max(‖g‖, ‖f_t‖), averaged over samples: from 0 to 2.
+    """1 - ⟨g, e_y⟩ / max(‖g‖, ‖f_t‖), averaged over samples. It lies between 0 and 2.
 
-    While g is shorter than the teacher's feature its gradient is the constant -e_y / ‖f_t‖, which lengthens it towards
-    its class; beyond that the loss is 1 - cos(g, e_y), which turns it and leaves its length alone.
+    If g is shorter than the teacher's feature, the gradient is the constant -e_y / ‖f_t‖, which lengthens g towards its
+    class. Otherwise the loss is 1 - cos(g, e_y), which turns g and does not change its length.
 
     Args:
-        student: The student's features g, before its last layer, through a `Projector` where sizes differ.
+        student: The student's features g before its last layer, through a `Projector` if sizes differ.
         teacher: The teacher's features f_t of the same samples.
-        labels: The classes y; or, where images are mixed, each class's share, by which class means are mixed too.
-        directions: Unit vectors e (see `ClassMeans.directions`); for mixed labels the class means themselves.
+        labels: The classes y. For mixed images the share of each class, by which class means are mixed too.
+        directions: Unit vectors e (see `ClassMeans.directions`). For mixed labels the class means themselves.
     """
     return nd_losses(student, teacher, labels, directions).mean()
 
@@ -216,7 +219,7 @@ def nd_loss(
 def nd_losses(
     student: Embedding, teacher: Embedding, labels: Labels | Mixed, directions: Float[Tensor, "classes feature"]
 ) -> Float[Tensor, " sample"]:
-    """The same of each sample."""
+    """The loss of `nd_loss` for each sample."""
     if labels.is_floating_point():
         units = F.normalize(labels.to(directions.dtype) @ directions, dim=1)
     else:
@@ -227,73 +230,77 @@ def nd_losses(
 
 @dataclass
 class ClassMeans:
-    """The mean feature of each class, gathered in one pass, which may stop and go on."""
+    """The mean feature of each class, accumulated in one pass that can be interrupted and resumed."""
 
     sums: Float[Tensor, "classes feature"]
     counts: Int[Tensor, " classes"]
 
     @classmethod
     def empty(cls, classes: int, features: int) -> Self:
-        """Nothing gathered yet; sums are kept in double precision."""
+        """Empty sums in double precision."""
         return cls(torch.zeros(classes, features, dtype=torch.float64), torch.zeros(classes, dtype=torch.long))
 
     @torch.no_grad()
     def add(self, features: Embedding, labels: Labels) -> None:
-        """Gather a batch of any size; what has a label below zero is left out.
+        """Add a batch of any size. Samples with a label below zero are ignored.
 
         Raises:
-            InputError: A label that is of no class.
+            InputError: A label is larger than the largest class.
         """
         known = labels >= 0
         features, labels = features[known].double().cpu(), labels[known].cpu()
         if len(labels) and int(labels.max()) >= len(self.counts):
-            raise InputError(f"label {int(labels.max())} is of none of {len(self.counts)} classes, numbered from 0.")
+            raise InputError(
+                f"label {int(labels.max())} is not one of the {len(self.counts)} classes, numbered from 0."
+            )
         self.sums.index_add_(0, labels, features)
         self.counts += torch.bincount(labels, minlength=len(self.counts))
 
     def save(self, path: str | Path, teacher: nn.Module, preprocessing: Any) -> None:
-        """Write what was gathered to a safetensors file, with a digest of what it was gathered by.
+        """Write the sums to a safetensors file, with a digest of the teacher and the preprocessing.
 
         Args:
             path: The file.
-            teacher: Whose features they are.
-            preprocessing: What images go through before it, as plain values: sizes, mean and spread, augmentation.
+            teacher: The network that computed the features.
+            preprocessing: The preprocessing of the images as plain values: sizes, mean and spread, augmentation.
         """
         made_by = store.digest_of(teacher.state_dict(), preprocessing)
         store.write_tensors(Path(path), {"sums": self.sums, "counts": self.counts}, {"made_by": made_by})
 
     @classmethod
     def load(cls, path: str | Path, teacher: nn.Module, preprocessing: Any) -> Self:
-        """Read what `save` wrote, by the same teacher and preprocessing.
+        """Read a file that `save` wrote for the same teacher and preprocessing.
 
         Raises:
-            InputError: No such file, a damaged one, or one of another teacher or preprocessing.
+            InputError: The file is missing, damaged, or of another teacher or preprocessing.
         """
         tensors, facts = store.read_tensors(Path(path))
         if facts.get("made_by") != store.digest_of(teacher.state_dict(), preprocessing):
-            raise InputError(f"{path} holds class means of another teacher or preprocessing; gather them anew.")
+            raise InputError(f"{path} holds class means of another teacher or preprocessing. Compute them again.")
         return cls(tensors["sums"], tensors["counts"])
 
     def means(self, *, centred: bool = False) -> Float[Tensor, "classes feature"]:
-        """The means, as raw as the features; less their own mean, where asked (an experiment of ours).
+        """The class means. With `centred` their own mean is subtracted (an experiment of ours).
 
         Raises:
-            InputError: A class of which nothing was gathered.
+            InputError: A class has no sample.
         """
         if not self.counts.all():
             missing = (self.counts == 0).nonzero().flatten().tolist()
-            raise InputError(f"no sample of class {', '.join(map(str, missing))}: its mean feature cannot be taken.")
+            raise InputError(
+                f"no sample of class {', '.join(map(str, missing))}, so its mean feature cannot be computed."
+            )
         means = self.sums / self.counts[:, None]
         return means - means.mean(dim=0) if centred else means
 
     def directions(self, *, centred: bool = False) -> Float[Tensor, "classes feature"]:
-        """The means at length one.
+        """The class means at length one.
 
         Raises:
-            InputError: A class without samples, or whose mean is zero.
+            InputError: A class has no sample, or its mean is zero.
         """
         means = self.means(centred=centred)
         lengths = means.norm(dim=1)
         if (lengths < EPSILON).any():
-            raise InputError(f"the mean feature of class {int(lengths.argmin())} is zero; it has no direction.")
+            raise InputError(f"the mean feature of class {int(lengths.argmin())} is zero, so it has no direction.")
         return F.normalize(means, dim=1).float()

@@ -1,7 +1,7 @@
-"""NST: the patterns that a student's channels select should be spread as its teacher's.
+"""NST: match the distribution of the student's channel activations to the teacher's.
 
-No connector is needed, since sets of channels are compared and not channel with channel; only the places have to
-agree, to which the larger map is pooled. A rival of attention, which sums the channels first.
+It compares sets of channels and not single channels, so it needs no connector. Only the map sizes have to agree, so the
+larger map is pooled. It is an alternative to attention, which sums the channels first.
 Huang and Wang, Like What You Like: Knowledge Distill via Neuron Selectivity Transfer, arXiv:1707.01219.
 """
 
@@ -25,10 +25,11 @@ OtherPatterns = Float[Tensor, "sample other place"]
 
 @dataclass(frozen=True, kw_only=True)
 class NST(InBenchmark):
-    """Select what the teacher selects (Huang and Wang, arXiv 2017, arXiv:1707.01219).
+    """Match the distribution of channel activations (Huang and Wang, arXiv 2017, arXiv:1707.01219).
 
-    L = CE + w Σ_stages MMD²(x, y), x and y the student's and the teacher's channels as patterns of length one over
-    places, with the kernel ⟨x, y⟩².
+    L = CE + w Σ_stages MMD²(x, y), where x and y are the channels of student and teacher as unit vectors over
+    positions,
+    and the kernel is ⟨x, y⟩².
     """
 
     weight: Annotated[float, Range(0)] = 50.0
@@ -38,7 +39,7 @@ class NST(InBenchmark):
     uses_stages = True
 
     def terms(self, batch: Batch, state: Distilling) -> Terms:
-        """The stages' discrepancies together."""
+        """The sum of the discrepancies of all stages."""
         pairs = zip(batch.student.stages, batch.teacher.stages, strict=True)
         losses = [nst_loss(given, wanted) for given, wanted in pairs]
         return {"selectivity": self.weight * torch.stack(losses).sum()}
@@ -47,8 +48,9 @@ class NST(InBenchmark):
 def nst_loss(student: AnyMaps, teacher: AnyMaps) -> Scalar:
     """The squared maximum mean discrepancy of two sets of channels, averaged over samples.
 
-    E⟨x, x'⟩² + E⟨y, y'⟩² - 2 E⟨x, y⟩² over all pairs of channels, the larger map pooled to the size of the smaller. As
-    ⟨x, y⟩² = ⟨x xᵀ, y yᵀ⟩ it is also ‖E x xᵀ - E y yᵀ‖²; of the two that with the smaller matrices is computed.
+    It is E⟨x, x'⟩² + E⟨y, y'⟩² - 2 E⟨x, y⟩² over all pairs of channels. The larger map is pooled to the size of the
+    smaller. Because ⟨x, y⟩² = ⟨x xᵀ, y yᵀ⟩ it equals ‖E x xᵀ - E y yᵀ‖². The form with the smaller matrices is
+    computed.
 
     Args:
         student: Maps of a stage of the student.
@@ -62,18 +64,18 @@ def nst_loss(student: AnyMaps, teacher: AnyMaps) -> Scalar:
 
 
 def patterns(maps: Maps) -> Patterns:
-    """Each channel over places, at length one: its scale does not matter; one that is zero everywhere stays so."""
+    """Each channel as a unit vector over positions, so that its scale does not matter. A zero channel stays zero."""
     return F.normalize(maps.flatten(2), dim=2)
 
 
 def by_places(student: Patterns, teacher: OtherPatterns) -> Scalar:
-    """‖E x xᵀ - E y yᵀ‖², in matrices of places by places."""
+    """‖E x xᵀ - E y yᵀ‖², computed in position × position matrices."""
     first, second = (side.transpose(1, 2) @ side / side.shape[1] for side in (student, teacher))
     return (first - second).square().sum(dim=(1, 2)).mean()
 
 
 def by_channels(student: Patterns, teacher: OtherPatterns) -> Scalar:
-    """E⟨x, x'⟩² + E⟨y, y'⟩² - 2 E⟨x, y⟩², in matrices of channels by channels."""
+    """E⟨x, x'⟩² + E⟨y, y'⟩² - 2 E⟨x, y⟩², computed in channel × channel matrices."""
     pairs = ((student, student), (teacher, teacher), (student, teacher))
     own, theirs, across = ((first @ second.transpose(1, 2)).square().mean() for first, second in pairs)
     return own + theirs - 2 * across

@@ -1,4 +1,4 @@
-"""What the distillation of a classifier holds: its two networks and data, a step's samples, and what is learned."""
+"""The parts of a classifier's distillation: two networks, the data, the samples of a step, and the trained modules."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -22,17 +22,17 @@ Terms = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Pair:
-    """What a student is made from: labelled images, a teacher of their classes, and the student if it is given."""
+    """The input of a distillation: labelled images, a teacher for their classes, and the student if one is given."""
 
     source: ImageSource
     teacher: nn.Module | None = None
     student: nn.Module | None = None
     whole: ImageSource | None = None
-    """All the data, where training images are held out of `source`."""
+    """All data, if training images are held out of `source`."""
 
     @cached_property
     def fingerprint(self) -> str:
-        """A digest of the images, the teacher's parameters and those a given student begins with."""
+        """A digest of the images, the teacher's parameters, and the initial parameters of a given student."""
         tensors: dict[str, Tensor] = {}
         for name, network in (("teacher", self.teacher), ("student", self.student)):
             if network is not None:
@@ -46,7 +46,7 @@ class Pair:
 
     @property
     def name(self) -> str:
-        """The data's."""
+        """The name of the data."""
         return self.source.name
 
     def __str__(self) -> str:
@@ -55,24 +55,24 @@ class Pair:
 
 @dataclass
 class Batch:
-    """One step's samples, and what both networks say of them."""
+    """The samples of one step, and both networks' outputs for them."""
 
     student: Answers
     teacher: Answers
     labels: Labels
     rows: Rows
-    """Which training images they are."""
+    """Numbers of the training images."""
     warm: float
-    """How much a term counts that is warmed up: min(1, epoch / warm-up)."""
+    """Weight of a term that is warmed up: min(1, epoch / warm-up)."""
     progress: float = 0.0
-    """Share of the run that lies behind this step."""
+    """Share of the run that is done before this step."""
 
     def __post_init__(self) -> None:
         self.student, self.teacher = _in_full(self.student), _in_full(self.teacher)
 
 
 class Samples(ABC):
-    """The training samples, as a method may look at them once before the first step."""
+    """The training samples, which a method may read once before the first step."""
 
     teacher: Watched | None
     classes: int
@@ -80,30 +80,30 @@ class Samples(ABC):
 
     @abstractmethod
     def labels(self) -> Labels:
-        """Of all samples, by number; on the CPU."""
+        """The labels of all samples in order, on the CPU."""
 
     @abstractmethod
     def batches(self, *, moved: bool) -> Iterator[tuple[Any, Tensor]]:
-        """Inputs and labels of all samples once: as the student sees them at first, where they are `moved`."""
+        """Inputs and labels of all samples once. If `moved`, as the student first sees them."""
 
     @abstractmethod
     def generator(self) -> torch.Generator:
-        """For what is drawn before the first step."""
+        """The generator of everything that is drawn before the first step."""
 
 
 @dataclass
 class Distilling:
-    """A student on its way, and what is learned and remembered beside it."""
+    """A student in training, with the modules and the memory beside it."""
 
     student: nn.Module
     parts: nn.ModuleDict
-    """Connectors and further heads; dropped in the end."""
+    """Connectors and further heads, which are dropped at the end."""
     optimizer: torch.optim.Optimizer
     memory: Any = None
-    """A dataclass of tensors, where the method remembers something."""
+    """A dataclass of tensors, if the method has a memory."""
     done: int = 0
     best: Best | None = None
-    """The student of the best epoch so far, where not the last one is kept."""
+    """The student of the best epoch so far, if the best one is kept."""
     pair: Pair = rebuilt(default=None)
     watched: Watched = rebuilt(default=None)
     answers: AnswersOfViews | None = rebuilt(default=None)
@@ -112,17 +112,17 @@ class Distilling:
 
     @property
     def kept(self) -> nn.Module:
-        """The student that is to be kept: the best so far, or as it is now."""
+        """The student to keep: the best so far, or the current one."""
         return self.best.network if self.best and self.best.epoch else self.student
 
     def learned(self) -> Iterator[nn.Parameter]:
-        """Parameters of the student, then of its connectors."""
+        """The parameters of the student, then of its connectors."""
         yield from self.student.parameters()
         yield from self.parts.parameters()
 
 
 def _in_full(answers: Answers) -> Answers:
-    """The same in single precision or better: under autocast a network answers in less, and connectors do not."""
+    """The outputs in single precision or better. Under autocast a network gives less, but connectors do not."""
     tensors = [answers.logits, answers.embedding, *answers.stages]
     logits, embedding, *stages = [tensor.float() if tensor.itemsize < 4 else tensor for tensor in tensors]
     return Answers(logits, embedding, stages)

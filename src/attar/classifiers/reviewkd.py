@@ -1,6 +1,7 @@
-"""ReviewKD: every stage of a student learns from the teacher's stages up to its own, deep ones handed down to shallow.
+"""ReviewKD: every stage of the student learns from the teacher's stages up to its own.
 
-The strongest of the feature losses in the field's tables, at the price of a fusion module as large as a small student.
+Deep stages are fused into shallow ones. It is the strongest of the feature losses in the field's tables, and needs a
+fusion module as large as a small student.
 Chen, Liu, Zhao and Jia, Distilling Knowledge via Knowledge Review, CVPR 2021, arXiv:2104.09044.
 """
 
@@ -22,7 +23,8 @@ from attar.core.settings import Range
 
 MOST_CHANNELS = 512
 POOLS = (4, 2, 1)
-"""Sides to which maps are pooled for the comparison at several scales, each with half the weight of the last."""
+"""Side lengths to which maps are pooled for the comparison at several scales. Each has half the weight of the one
+before."""
 
 
 WEIGHT = {
@@ -36,7 +38,7 @@ WEIGHT = {
     "resnet34-resnet18": 1.0,
     "resnet50-mobilenetv1": 1.0,
 }
-"""λ by pair; the last two on ImageNet."""
+"""λ of each pair; the last two pairs are on ImageNet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,17 +46,17 @@ class ReviewKD(Distillation):
     """Review the teacher's stages, from deep to shallow (Chen et al., CVPR 2021, arXiv:2104.09044).
 
     L = CE + λ w(e) Σ_levels HCL(fused student, teacher), w(e) = min(1, e / warm-up). The authors compare with the
-    teacher's maps before their last activation: name such layers (`teacher_layers`), or `before-activation`, by which
-    attar's own networks of the benchmark show theirs; left out, they are those after it.
+    teacher's maps before their last activation. Name such layers (`teacher_layers`), or give `before-activation` for
+    attar's own networks of the benchmark. Default: the maps after the activation.
     """
 
     weight: Annotated[float, Range(0)] = 1.0
-    """Weight of the method's term, λ (0.6 to 8 by pair on CIFAR-100; 1 on ImageNet)."""
+    """Weight of the method's term, λ. The paper uses 0.6 to 8 by pair on CIFAR-100 and 1 on ImageNet."""
     pooled: bool = True
-    """Whether the features before the last layer are reviewed as one more stage of one place."""
+    """Whether the features before the last layer are reviewed as one more stage, a map of 1×1."""
     fusion_channels: Annotated[int, Range(1)] | None = None
-    """Channels within the fusions; the authors', unless given: as many as the student's last features, 512 at most
-    (where those are a map laid flat, as many as the map)."""
+    """Number of channels in the fusion modules. Default: that of the student's last features, at most 512. If these are
+    a flattened map, its number of channels."""
 
     name = "reviewkd"
     uses_stages = True
@@ -64,26 +66,28 @@ class ReviewKD(Distillation):
         return [*answers.stages, answers.embedding[:, :, None, None]] if self.pooled else answers.stages
 
     def connectors(self, student: Answers, teacher: Answers) -> dict[str, nn.Module]:
-        """The fusions."""
+        """The fusion modules."""
         mine, theirs = ([shape_of(maps) for maps in self.stages(said)] for said in (student, teacher))
         return {"review": Review(mine, theirs, self.fusion_channels)}
 
     def terms(self, batch: Batch, state: Distilling) -> Terms:
-        """The review, warmed up."""
+        """The review loss, warmed up."""
         fused = state.parts["review"](self.stages(batch.student))
         return {"review": self.weight * batch.warm * review_loss(fused, self.stages(batch.teacher))}
 
     @classmethod
     def paper(cls, pair: str) -> Self:
-        """The settings of one cell of the paper's tables; on CIFAR-100 batches of 128, step size 0.1 and Nesterov.
+        """The settings of one cell of the paper's tables.
 
-        The teacher's maps are those before their last activation; on ImageNet the student's too.
+        CIFAR-100: batches of 128, learning rate 0.1, Nesterov momentum.
+
+        The teacher's maps are those before their last activation. On ImageNet the student's are too.
 
         Args:
             pair: Teacher and student, such as resnet56-resnet20.
 
         Raises:
-            InputError: A pair that the tables do not have.
+            InputError: The tables do not have the pair.
         """
         given = dict(schedule(pair))
         if of_imagenet(pair):
@@ -94,7 +98,7 @@ class ReviewKD(Distillation):
 
 
 class Fusion(nn.Module):
-    """ABF: one stage of the student, joined by learned attention with what came down from the deeper stages."""
+    """ABF: fuse one stage of the student, by learned attention, with the result of the deeper stages."""
 
     def __init__(self, channels: int, middle: int, wanted: int, *, first: bool) -> None:
         super().__init__()
@@ -105,7 +109,7 @@ class Fusion(nn.Module):
             nn.init.kaiming_uniform_(next(layer.parameters()), a=1)
 
     def forward(self, maps: AnyMaps, handed: AnyMaps | None, size: tuple[int, int]) -> tuple[AnyMaps, AnyMaps]:
-        """What is compared with the teacher's stage of this size, and what is handed on to the next stage."""
+        """The map that is compared with the teacher's stage of this size, and the map for the next fusion."""
         reduced = self.reduce(maps)
         if self.attend is not None and handed is not None:
             handed = F.interpolate(handed, size=reduced.shape[2:], mode="nearest")
@@ -120,9 +124,9 @@ class Review(nn.Module):
     """The fusions of all stages.
 
     Args:
-        student: Shapes of the student's stages, shallow to deep; the last may be the pooled features, one by one.
-        teacher: Shapes of the teacher's, as many.
-        channels: Within the fusions; those of `fused_channels` unless given.
+        student: Shapes of the student's stages, shallow to deep. The last may be the pooled features, as 1×1 maps.
+        teacher: Shapes of the teacher's stages, as many.
+        channels: Number of channels in the fusions. Default: `fused_channels`.
     """
 
     def __init__(self, student: Sequence[MapShape], teacher: Sequence[MapShape], channels: int | None = None) -> None:
@@ -135,7 +139,7 @@ class Review(nn.Module):
         )
 
     def forward(self, stages: Sequence[Tensor]) -> list[Tensor]:
-        """What each stage gives for its comparison, shallow to deep."""
+        """The fused map of each stage, shallow to deep."""
         found, handed = [], None
         for fusion, maps, size in zip(self.fusions, reversed(stages), self.sizes, strict=True):
             out, handed = fusion(maps, handed, size)
@@ -149,10 +153,11 @@ def shape_of(maps: AnyMaps) -> MapShape:
 
 
 def fused_channels(student: Sequence[MapShape]) -> int:
-    """Channels within the fusions: those of the student's last stage, 512 at most.
+    """Number of channels in the fusions: that of the student's last stage, at most 512.
 
-    Pooled features count as such a stage, a map laid flat does not: its channels would be the map's times its places,
-    and the fusions many times the student.
+    Pooled features count as such a stage, but a flattened map does not. It would have channels × positions channels,
+    and
+    the fusions would be many times larger than the student.
     """
     *maps, last = student
     if maps and last[1:] == (1, 1):
@@ -163,7 +168,7 @@ def fused_channels(student: Sequence[MapShape]) -> int:
 
 
 def pool_weights(side: int) -> dict[int, float]:
-    """The weights of a comparison at several scales: the maps themselves 1, then 1/2, 1/4, ... for smaller sides."""
+    """Weights of a comparison at several scales: 1 for the maps themselves, then 1/2, 1/4, ... for smaller sides."""
     used = [pool for pool in POOLS if pool < side]
     return {side: 1.0} | {pool: 0.5 ** (index + 1) for index, pool in enumerate(used)}
 
@@ -171,7 +176,7 @@ def pool_weights(side: int) -> dict[int, float]:
 def hierarchical_loss(student: Maps, teacher: Maps) -> Scalar:
     """HCL: the weighted mean, over scales, of the mean squared error of pooled maps.
 
-    Where sides divide, the maps of a scale are pooled from those of the last: the same means, of fewer numbers.
+    If sides divide evenly, the maps of a scale are pooled from the scale before. The means are equal and it is cheaper.
     """
     weights = pool_weights(student.shape[2])
     given, wanted = student, teacher.detach()

@@ -1,7 +1,7 @@
 """The field's schedules, on which every published table of distilled classifiers rests, and its pairs of networks.
 
-CIFAR-100: the CRD benchmark's 240 epochs. ImageNet: 100 epochs, or DeiT's 300 for a transformer. All networks of those
-pairs are built by name but RegNet, which comes as a module, or by `transformers:`.
+CIFAR-100 uses the 240 epochs of the CRD benchmark. ImageNet uses 100 epochs, or DeiT's 300 for a transformer. All
+networks of the pairs are built by name, except RegNet, which must be given as a module or by `transformers:`.
 """
 
 from typing import Any
@@ -32,8 +32,8 @@ IMAGENET: dict[str, Any] = {
     "flips": "on",
     "warm_up": 0.01,
 }
-"""Crops are of the pictures as they were read, which are as large as what the networks see; the papers' are of larger
-ones."""
+"""Crops are taken from pictures as they were read, which have the size of the network input. The papers' are taken from
+larger pictures."""
 DEIT: dict[str, Any] = {
     "epochs": 300,
     "batch": 2048,
@@ -50,8 +50,8 @@ DEIT: dict[str, Any] = {
     "warm_up": 5 / 300,
 }
 """Touvron, Cord, Douze, Massa, Sablayrolles and Jégou, Training Data-Efficient Image Transformers, ICML 2021,
-arXiv:2012.12877; without their RandAugment, erased boxes, repeated images, dropped blocks and the cosine's floor, which
-attar does not have. The warm-up of terms is as long as that of the step size: ND's is not known."""
+arXiv:2012.12877. attar does not have their RandAugment, erased boxes, repeated images, dropped blocks and floor of the
+cosine. The warm-up of terms is as long as that of the learning rate, because ND's is not known."""
 CIFAR100_PAIRS = (
     "wrn40_2-wrn16_2",
     "wrn40_2-wrn40_1",
@@ -67,7 +67,7 @@ CIFAR100_PAIRS = (
     "resnet32x4-shufflenetv2",
     "wrn40_2-shufflenetv1",
 )
-"""Pairs of the CRD benchmark, of one kind of network and of two."""
+"""Pairs of the CRD benchmark, of one or two kinds of networks."""
 IMAGENET_PAIRS = (
     "resnet34-resnet18",
     "resnet50-resnet18",
@@ -79,22 +79,22 @@ IMAGENET_PAIRS = (
 )
 """Pairs of the papers' ImageNet tables."""
 DEIT_PAIRS = ("regnety160-deit_b",)
-"""Those by DeiT's schedule; all others are of CIFAR-100."""
+"""Pairs with DeiT's schedule; all other pairs are of CIFAR-100."""
 LIGHT = ("mobilenet", "shufflenet")
-"""Students whose step size is a fifth on CIFAR-100."""
+"""Students whose learning rate on CIFAR-100 is a fifth of the usual one."""
 SPELLED = {"vgg8": "vgg8-bn", "vgg13": "vgg13-bn"}
 """Networks of the tables that have another name here."""
 SPELLED_ON_IMAGENET = {
     **{f"resnet{depth}": f"resnet{depth}-imagenet" for depth in (18, 34, 50, 101, 152)},
     **{"vit_s": "vit_s16", "vit_b": "vit_b16", "deit_b": "vit_b16"},
 }
-"""Those of ImageNet's; DeiT-B is ViT-B/16 (for its distillation token see the docs)."""
+"""Names of the networks of the ImageNet tables. DeiT-B is ViT-B/16 (for its distillation token see the docs)."""
 
 
 def schedule(pair: str) -> dict[str, Any]:
-    """The schedule of a pair `teacher-student`: of ImageNet or DeiT where their tables have it, else of CIFAR-100.
+    """The schedule of a pair `teacher-student`: of ImageNet or DeiT if their tables have it, otherwise of CIFAR-100.
 
-    With it comes the student, where attar builds it.
+    It includes the student if attar builds it.
     """
     student = {} if student_of(pair) is None else {"student": student_of(pair)}
     if of_imagenet(pair):
@@ -104,17 +104,17 @@ def schedule(pair: str) -> dict[str, Any]:
 
 
 def of_imagenet(pair: str) -> bool:
-    """Whether a pair, or a data set, is of ImageNet's tables; all others are of CIFAR-100's."""
+    """Whether a pair or a data set is of the ImageNet tables; all others are of CIFAR-100."""
     return pair in (*IMAGENET_PAIRS, *DEIT_PAIRS, "imagenet")
 
 
 def teacher_of(pair: str) -> str | None:
-    """The name here of the teacher of a pair of the tables; None where attar does not build it."""
+    """The name here of the teacher of a pair of the tables; None if attar does not build it."""
     return _network(pair, 0)
 
 
 def student_of(pair: str) -> str | None:
-    """The name here of the student of a pair of the tables; None where attar does not build it."""
+    """The name here of the student of a pair of the tables; None if attar does not build it."""
     return _network(pair, 1)
 
 
@@ -126,15 +126,15 @@ def _network(pair: str, place: int) -> str | None:
 
 
 def step_share(epoch: int, epochs: int, *, cuts: tuple[float, ...], cosine: bool, warm_up: float) -> float:
-    """How much of the step size an epoch has, of its rise and its fall: min(1, (e + 1) / W), times the fall.
+    """The share of the learning rate in an epoch: the rise min(1, (e + 1) / W) times the fall.
 
-    That is 10⁻ᵏ after k cuts, or half a cosine.
+    The fall is 10⁻ᵏ after k cuts, or half a cosine.
 
     Args:
-        epoch: e, from 0 on.
+        epoch: e, from 0.
         epochs: E.
         cuts: Shares of E after which there is a cut.
-        cosine: Whether it falls so, and not by cuts.
+        cosine: Whether the learning rate falls by half a cosine instead of cuts.
         warm_up: W as a share of E.
     """
     fall = half_cosine(epoch, epochs) if cosine else after_cuts(epoch, [cut * epochs for cut in cuts])
@@ -142,16 +142,16 @@ def step_share(epoch: int, epochs: int, *, cuts: tuple[float, ...], cosine: bool
 
 
 def row_of(table: dict[str, Any], pair: str, what: str, *, any_pair: bool = True) -> Any:
-    """A pair's row of a table.
+    """The row of a table for a pair.
 
     Args:
-        table: Rows by pair, or by data set.
-        pair: A pair, or a data set.
-        what: Whose table it is.
-        any_pair: Whether the rows of CIFAR-100 and of ImageNet hold for every pair of theirs.
+        table: Rows by pair or by data set.
+        pair: A pair or a data set.
+        what: Name of the method whose table it is.
+        any_pair: Whether the rows of CIFAR-100 and of ImageNet hold for every pair of that data set.
 
     Raises:
-        InputError: A pair that it does not have.
+        InputError: The table does not have the pair.
     """
     pairs = {"cifar100": CIFAR100_PAIRS, "imagenet": IMAGENET_PAIRS} if any_pair else {}
     whole = {pair: table[data] for data, many in pairs.items() if data in table for pair in many}

@@ -1,4 +1,4 @@
-"""What a student keeps, read anew from its folder: accuracy, F1, geometry, and the bits of subclasses."""
+"""Measure what a student kept, read from its folder: accuracy, F1, geometry, and the bits of subclasses."""
 
 import math
 import time
@@ -24,7 +24,7 @@ from attar.images.sources import ImageSource
 from attar.images.splits import own_split
 
 MOST_DIAGNOSED = 5000
-"""Training images on which the geometry is read."""
+"""Number of training images on which the geometry is measured."""
 GEOMETRY: dict[str, tuple[str, str, Better]] = {
     "within": ("NC1, within / between classes", "", "lower"),
     "lengths": ("NC2, spread of the means' lengths", "", "lower"),
@@ -33,25 +33,25 @@ GEOMETRY: dict[str, tuple[str, str, Better]] = {
     "disagreement": ("NC4, nearest mean differs", "%", "lower"),
     "rank": ("effective rank of the classifier", "", "higher"),
 }
-"""What a `Diagnosis` measures, in words, with its unit and which way is better."""
+"""The quantities of a `Diagnosis` in words, with the unit and the direction that is better."""
 
 
 def measure(students: Sequence[DistilledClassifier], source: ImageSource, runtime: Runtime) -> Evaluation:
-    """Test students on the real test images, and read their geometry on the training images.
+    """Test students on the test images, and measure their geometry on the training images.
 
     Args:
-        students: By one method, or by several; those that differ only in their seed make one row.
+        students: Students by one or several methods. Those that differ only in their seed make one row.
         source: The data.
         runtime: The machine.
 
     Raises:
-        InputError: No student, or one of other classes or images.
+        InputError: There is no student, or one has other classes or images.
     """
     start = time.perf_counter()
     for student in students:
         if student.classes != source.classes or student.shape != source.shape:
             raise InputError(
-                f"the student knows {len(student.classes)} classes of {student.shape} images, but {source.name} has "
+                f"the student has {len(student.classes)} classes of {student.shape} images, but {source.name} has "
                 f"{len(source.classes)} of {source.shape}."
             )
     rows = []
@@ -67,11 +67,11 @@ def measure(students: Sequence[DistilledClassifier], source: ImageSource, runtim
 
 
 Found = dict[str, tuple[float, str, Better]]
-"""Measured values of one student with their units and which way is better, by name."""
+"""Measured values of one student by name, each with its unit and the direction that is better."""
 
 
 def _cell(students: Sequence[DistilledClassifier], found: Sequence[Found], source: ImageSource) -> Cell:
-    """The accuracy of students that differ in their seed alone, with the other measures and their teachers."""
+    """The accuracy of students that differ only in their seed, with the other measures and their teachers."""
     together = {
         name: Measure.of([[one[name][0]] for one in found], unit, better)
         for name, (_, unit, better) in found[0].items()
@@ -96,7 +96,7 @@ def _cell(students: Sequence[DistilledClassifier], found: Sequence[Found], sourc
 
 
 def _scored(student: DistilledClassifier, source: ImageSource, runtime: Runtime) -> Found:
-    """What one student scores on the test images, its geometry, and what its subclasses say."""
+    """Test accuracy of one student, the geometry of its features, and the bits of its subclasses."""
     source = replace(own_split(student, source, runtime), transform=student.transform, prepared=None)
     known = student.labels_are_subclasses
     logits, labels = class_logits_of(student.network, source, runtime, student.group, known=known)
@@ -129,7 +129,7 @@ def _scored(student: DistilledClassifier, source: ImageSource, runtime: Runtime)
 def detection(
     logits: Float[Tensor, "sample classes"], labels: Int[Tensor, " sample"]
 ) -> tuple[float, float | None, float | None]:
-    """Macro F1; of two classes also F1 and AUC of the second, the rare one by custom (MHIST: SSA). All in per cent."""
+    """Macro F1. For two classes also F1 and AUC of the second, by custom the rare one (MHIST: SSA). All in per cent."""
     from sklearn.metrics import roc_auc_score
 
     macro, f1 = f1_scores(logits, labels)
@@ -140,7 +140,7 @@ def detection(
 
 
 def f1_scores(logits: Float[Tensor, "sample classes"], labels: Int[Tensor, " sample"]) -> tuple[float, float | None]:
-    """The mean over classes of F1; of two classes also that of the second. Both in per cent."""
+    """The mean of F1 over classes. For two classes also the F1 of the second. Both in per cent."""
     from sklearn.metrics import f1_score
 
     found, right = logits.argmax(dim=1).numpy(), labels.numpy()
@@ -150,7 +150,10 @@ def f1_scores(logits: Float[Tensor, "sample classes"], labels: Int[Tensor, " sam
 
 
 def _geometry(student: DistilledClassifier, labelled: Any) -> Diagnosis:
-    """Of the labels' classes; where the network's logits are subclasses that it found, of those it answers."""
+    """The geometry for the labels' classes.
+
+    If the logits are subclasses that the network found, it is for its predicted ones.
+    """
     if student.labels_are_subclasses:
         return diagnose(student.network, labelled, len(student.classes))
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""How students are measured: on the test images, with nothing to choose."""
+"""How students are measured: on the test images, without settings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring(tasks.Scoring):
-    """Students train nothing, so there is nothing to set."""
+    """The measurement trains nothing, so it has no settings."""
 
     def measure(self, artefacts: Sequence[Any], source: Any, runtime: Any) -> "Evaluation":
-        """Accuracy with F1, the geometry of their features, and the bits of subclasses."""
+        """Accuracy with F1, the geometry of the features, and the bits of subclasses."""
         from attar.classifiers.score import measure
 
         return measure(artefacts, source, runtime)

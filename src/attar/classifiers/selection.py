@@ -1,8 +1,8 @@
-"""Which epoch's student is kept: the last one's, or the best one's on training images that are held out for it.
+"""The choice of the epoch whose student is kept: the last one, or the best one on held-out training images.
 
-The field's scripts differ. RepDistiller's report the last epoch; mdistiller's, ND's and DHKD's keep the epoch that is
-best on the test images, on which it is then reported, and which so flatters it. Here the test images are read once, at
-the end: an epoch is chosen on a share of the training images, of which the student learns nothing.
+The field's scripts differ. RepDistiller reports the last epoch. mdistiller, ND and DHKD keep the epoch that is best on
+the test images and report it on the same images, which makes it look better than it is. Here the test images are read
+once, at the end. The epoch is chosen on a share of the training images from which the student does not learn.
 """
 
 import dataclasses
@@ -21,30 +21,35 @@ Keep = Literal["last", "accuracy", "f1"]
 
 
 def parted(source: ImageSource, share: float, seed: int) -> ImageSource:
-    """The same data with a share of each class's training images held out, which stand where the test images were.
+    """The same data with a share of each class's training images held out. They replace the test images.
 
     Raises:
-        InputError: A share that holds nothing out, or leaves nothing of a class.
+        InputError: The share holds out no image, or leaves no image of a class.
     """
     rows = held_out(source, seed, share)
     rest = source.without(rows)
     if not len(rows) or not all(map(len, rest.rows_of)):
         what = "none" if not len(rows) else "all of a class"
-        raise InputError(f"held_out of {share:g} takes {what} of {len(source.train)} training images; give another.")
+        raise InputError(
+            f"held_out of {share:g} takes {what} of {len(source.train)} training images. Give another share."
+        )
     return dataclasses.replace(rest, test=source.train.select(rows))
 
 
 def score_held_out(
     student: nn.Module, source: ImageSource, runtime: Runtime, group: tuple[int, ...] | None, keep: Keep
 ) -> float:
-    """Accuracy or F1 on the images held out, in per cent, as the student is tested: by classes, in evaluation.
+    """Accuracy or F1 on the held-out images in per cent.
+
+    The student is tested as at the end: on classes, in evaluation.
 
     Args:
-        student: Gives a logit for every class, or for every subclass.
-        source: What `parted` makes.
+        student: A network with a logit for every class or every subclass.
+        source: The data that `parted` returns.
         runtime: The machine.
-        group: The class of every logit, where those are subclasses.
-        keep: By what. F1 is of the second of two classes, the rare one by custom; else the mean over classes.
+        group: The class of every logit, if the logits are subclasses.
+        keep: The measure. F1 is that of the second of two classes, by custom the rare one; otherwise the mean over
+            classes.
     """
     known = group is None or len(group) == len(source.classes)
     logits, labels = class_logits_of(student, source, runtime, group, known=known)
@@ -56,20 +61,20 @@ def score_held_out(
 
 @dataclass
 class Best:
-    """The best student so far, checkpointed beside the one that learns on."""
+    """The best student so far, checkpointed beside the one that is being trained."""
 
     network: nn.Module
     epoch: int = 0
-    """Its epoch, from 1 on; 0 until one has ended."""
+    """Number of its epoch, from 1; 0 before the first epoch has ended."""
     score: float = 0.0
-    """In per cent, on the images held out."""
+    """Its score on the held-out images in per cent."""
 
     def see(self, student: nn.Module, epoch: int, score: float) -> None:
-        """Keep a student that is no worse: of equals the later, which has learned longer by smaller steps."""
+        """Keep a student that is at least as good. The later of two equal ones has learned longer, at smaller steps."""
         if score >= self.score:
             self.network.load_state_dict(student.state_dict())
             self.epoch, self.score = epoch, score
 
     def told(self, keep: Keep) -> dict[str, Any]:
-        """What an artefact's scores say of it."""
+        """The entries for an artefact's scores."""
         return {"epoch": self.epoch, f"held_out_{keep}": self.score} if self.epoch else {}

@@ -1,11 +1,11 @@
-"""SKD: where classes are few, a student learns from its teacher's answers about their subclasses.
+"""SKD: with few classes, the student learns from the teacher's outputs for subclasses.
 
-A teacher of two classes can say one bit a sample; of their subclasses it can say more. Subclasses may be known, be
-levels of agreement among annotators, or be discovered. Read it beside plain training on the subclass labels, which on
-digits brings over nine tenths of what distillation does.
+A teacher of two classes can give one bit per sample. It can give more with subclasses. Subclasses may be known, be
+levels of agreement among annotators, or be discovered. Compare it with plain training on the subclass labels, which on
+digits gives over nine tenths of the gain of distillation.
 Sajedi, Lawryshyn and Plataniotis, Subclass Knowledge Distillation with Known Subclass Labels, IVMSP 2022,
 arXiv:2207.08063. Discovery: Müller, Kornblith and Hinton, Subclass Distillation, arXiv:2002.03936.
-The papers' text could not be read; which hard label the student has is a setting, and the class is the default.
+The text of the papers could not be read. Which hard label the student has is a setting; its default is the class.
 """
 
 import copy
@@ -37,40 +37,43 @@ from attar.images.sources import ImageSource
 class SubclassKD(Distillation):
     """Distill through subclasses (Sajedi, Lawryshyn and Plataniotis, IVMSP 2022, arXiv:2207.08063).
 
-    L = α T² KL(p_t(T) ‖ p_s(T)) + (1 - α) CE(Z_s, y): p over subclasses, Z_c the log of the summed exponentials of a
-    class's subclass logits. The labels of the data are subclasses, and `group` says to which class each belongs. The
-    student is scored on classes.
+    L = α T² KL(p_t(T) ‖ p_s(T)) + (1 - α) CE(Z_s, y), where p is over subclasses and Z_c the log of the summed
+    exponentials
+    of a class's subclass logits. The labels of the data are subclasses, and `group` gives the class of each. The
+    student is
+    scored on classes.
     """
 
     group: tuple[int, ...] = ()
-    """The class, from 0 on, of each subclass; unless given every label is a class of its own, or the teacher's logits
-    are shared out equally."""
+    """Class of each subclass, numbered from 0. Default: each label is its own class, or the teacher's logits are
+    divided equally among the classes."""
     known: bool = True
-    """Whether the data's labels are the subclasses; else they are the classes, and the teacher has found subclasses of
-    its own (`discover`)."""
+    """Whether the data's labels are subclasses. If not, they are classes and the teacher has discovered subclasses
+    (`discover`)."""
     teacher_weight: Annotated[float, Range(0, 1)] = 0.5
-    """Weight of the teacher's answers, α; the hard label has 1 - α."""
+    """Weight of the teacher's answers, α. The hard label has 1 - α."""
     temperature: Annotated[float, Range(0.01)] = 4.0
     """Temperature that softens answers, T."""
     hard: Literal["class", "subclass", "none"] = "class"
-    """What the hard label is."""
+    """Hard label of the student: its class, its subclass, or none."""
     class_weight: Annotated[float, Range(0)] = 0.0
-    """Weight of the class's cross-entropy beside the subclass's, where that is the hard label (a teacher's option)."""
+    """Weight of the cross-entropy of the class in addition to that of the subclass, with --hard subclass (an option for
+    training teachers)."""
     teacher_loss: Literal["kl", "ce"] = "kl"
-    """Loss on the teacher's answers: the divergence from them (kl), or the cross-entropy with them (ce), which is
-    larger by their entropy and has the same gradient."""
+    """Loss on the teacher's outputs: the divergence (kl) or the cross-entropy (ce), which is larger by the teacher's
+    entropy and has the same gradient."""
     images_in: Literal["random", "easy-to-hard"] = "random"
-    """In which order images come: all in every epoch; or first the first subclass of each class, then one more after
-    equal times, which for levels of annotators' agreement goes from easy to hard."""
+    """Order of the images: all in every epoch; or first the first subclass of each class, then one more after equal
+    times. For levels of annotators' agreement the second goes from easy to hard."""
     hard_from: Annotated[float, Range(0, 1)] = 0.5
-    """Share of the epochs after which all subclasses are in."""
+    """Share of the epochs after which all subclasses are included, with --images-in easy-to-hard."""
     even_start: bool = False
-    """Whether a student's last layer begins with -log of each subclass's number of siblings, so that classes of any
-    size are alike at first."""
+    """Whether the biases of the student's last layer start at minus the log of the number of subclasses in each
+    subclass's class, so that all classes are equally likely at first."""
     head_share: Annotated[float, Range(0, 1)] = 0.0
-    """Share of the epochs in which the last layer alone learns (for a student that is trained before)."""
+    """Share of the epochs in which only the last layer is trained, for a pretrained student."""
     level: Literal["subclass", "class"] = "subclass"
-    """What the teacher's answers are about; class: the rival that sees class logits alone, softened at T."""
+    """Level of the teacher's outputs. class is a baseline that sees only class logits, softened at T."""
 
     moved = MappingProxyType({**Distillation.moved, "alpha": "teacher_weight", "divergence": "teacher_loss"})
     name = "skd"
@@ -78,7 +81,7 @@ class SubclassKD(Distillation):
 
     @property
     def grouping(self) -> Grouping:
-        """The classes of the labels."""
+        """The class of each label."""
         return Grouping(self.group)
 
     def group_of(self, outputs: int) -> tuple[int, ...] | None:
@@ -89,27 +92,29 @@ class SubclassKD(Distillation):
         """Fill in a class for every label.
 
         Raises:
-            InputError: A group that is not one class for each label.
+            InputError: The group does not give one class for each label.
         """
         labels = len(pair.source.classes)
         group = self.group or (tuple(range(labels)) if self.known else _shared_out(pair, labels))
         if self.known and len(group) != labels:
-            raise InputError(f"group names {len(group)} classes for the {labels} labels of {pair.source.name}.")
+            raise InputError(f"group gives {len(group)} classes, but {pair.source.name} has {labels} labels.")
         if not self.known and Grouping(group).classes != labels:
-            raise InputError(f"group names {Grouping(group).classes} classes; {pair.source.name} has {labels}.")
+            raise InputError(f"group gives {Grouping(group).classes} classes, but {pair.source.name} has {labels}.")
         if not self.known and self.hard == "subclass":
-            raise InputError("subclasses that the teacher has found are no labels; take --hard class or none.")
+            raise InputError(
+                "the teacher's discovered subclasses are not labels of the data. Give --hard class or none."
+            )
         if not self.known and self.images_in == "easy-to-hard":
-            raise InputError("subclasses that the teacher has found are no levels; take --images-in random.")
+            raise InputError("the teacher's discovered subclasses have no order. Give --images-in random.")
         Grouping(group)
         return dataclasses.replace(super().resolve(pair, runtime), group=group)
 
     def outputs(self, source: ImageSource) -> int:
-        """One for every subclass."""
+        """One logit for every subclass."""
         return len(self.group)
 
     def label_term(self, batch: Batch) -> Float[Tensor, ""]:
-        """(1 - α) of the class's cross-entropy, or of the subclass's."""
+        """(1 - α) times the cross-entropy of the class or of the subclass."""
         logits, labels = batch.student.logits, batch.labels
         if self.hard == "none":
             return logits.new_zeros(())
@@ -123,7 +128,7 @@ class SubclassKD(Distillation):
         return (1 - self.teacher_weight) * found
 
     def terms(self, batch: Batch, state: Distilling) -> Terms:
-        """α of the divergence."""
+        """α times the divergence from the teacher's outputs."""
         if not self.teacher_weight:
             return {}
         student, teacher = batch.student.logits, batch.teacher.logits
@@ -134,35 +139,37 @@ class SubclassKD(Distillation):
         return {"teacher": self.teacher_weight * kd_loss(over[0], over[1], self.temperature)}
 
     def check_pair(self, student: Answers, teacher: Answers) -> None:
-        """See that every logit has its class.
+        """Check that every logit has a class.
 
         Raises:
-            InputError: The group names another number of subclasses.
+            InputError: The group gives another number of subclasses.
         """
         if student.logits.shape[1] != len(self.group):
-            raise InputError(f"group names {len(self.group)} classes for {student.logits.shape[1]} logits.")
+            raise InputError(
+                f"group gives {len(self.group)} classes for {student.logits.shape[1]} logits. Give one for each."
+            )
         super().check_pair(student, teacher)
 
     def build(self, pair: Pair, runtime: Runtime) -> Distilling:
-        """A fresh student; its last layer begins as it is to."""
+        """A fresh student, with its last layer's biases set if `even_start` is on."""
         state = super().build(pair, runtime)
         bias = last_linear(state.student).bias
         if self.even_start:
             if bias is None:
-                raise InputError("the student's last layer has no bias to begin with; leave out --even-start.")
+                raise InputError("the student's last layer has no bias. Do not set --even-start.")
             with torch.no_grad():
                 bias.copy_(self.grouping.bias())
         return state
 
     def order(self, epoch: int, source: ImageSource, seed: int) -> Int[Tensor, " image"]:
-        """At random, or from easy to hard."""
+        """A random order, or the order from easy to hard."""
         if self.images_in == "random":
             return super().order(epoch, source, seed)
         levels = levels_of_subclasses(source.targets, self.grouping)
         return easy_to_hard(levels, epoch, self.epochs, share=self.hard_from, seed=seed)
 
     def descend(self, terms: Terms, state: Distilling) -> Tensor:
-        """The gradient; of the last layer alone while it is to learn alone."""
+        """Compute the gradient. While only the last layer is trained, drop the others' gradients."""
         loss = super().descend(terms, state)
         if state.done < self.head_share * self.total_steps:
             head = {id(parameter) for parameter in last_linear(state.student).parameters()}
@@ -172,7 +179,7 @@ class SubclassKD(Distillation):
 
     @torch.no_grad()
     def further_scores(self, teacher: nn.Module, source: ImageSource, runtime: Runtime) -> dict[str, float]:
-        """Bits a sample that the teacher says beyond classes, of the training images; and that their labels do."""
+        """Bits per training image that the teacher's outputs, and the subclass labels, add to the classes."""
         network = layout.place(copy.deepcopy(teacher), runtime).eval()
         parts = torch.arange(len(source.train)).split(512)
         found = [network(source.inputs(rows, runtime.device)) for rows in parts]
@@ -183,11 +190,11 @@ class SubclassKD(Distillation):
 
     @classmethod
     def paper(cls, data: str) -> Self:
-        """The settings of Müller's notebook, and of the first author's course (not those of the papers: unread).
+        """The settings of Müller's notebook and of the first author's course. Those of the papers could not be read.
 
         Args:
             data: mnist-2x5 (digits below five, and the others), mnist (ten classes of one subclass each) or mhist (with
-                a pretrained student, whose last layer learns first; `group` as the votes are cut).
+                a pretrained student, whose last layer is trained first; set `group` to match the levels of votes).
 
         Raises:
             InputError: Another data set.
@@ -204,19 +211,22 @@ class SubclassKD(Distillation):
 
 
 def _shared_out(pair: Pair, classes: int) -> tuple[int, ...]:
-    """As many of the teacher's logits for every class, in their order."""
+    """An equal number of the teacher's logits for every class, in their order."""
     many = 0 if pair.teacher is None else last_linear(pair.teacher).out_features
     if many == 0 or many % classes:
-        raise InputError(f"the teacher's {many} logits cannot be shared out among {classes} classes; give --group.")
+        raise InputError(
+            f"the teacher's {many} logits cannot be divided equally among {classes} classes. Give --group."
+        )
     return tuple(number for number in range(classes) for _ in range(many // classes))
 
 
 def subclass_loss(
     student: SubclassLogits, teacher: SubclassLogits, temperature: float = 4.0, *, entropy: bool = False
 ) -> Scalar:
-    """T² KL(p_t(T) ‖ p_s(T)) over subclasses, averaged over samples; with the teacher's entropy added where asked.
+    """T² KL(p_t(T) ‖ p_s(T)) over subclasses, averaged over samples. With `entropy` the teacher's entropy is added.
 
-    At T = 1 it is the divergence over classes and, weighed by the teacher's P_c, that within each class.
+    At T = 1 it is the sum of the divergence over classes and the divergences within classes, weighted by the teacher's
+    P_c.
     """
     if not entropy:
         return kd_loss(student, teacher, temperature)

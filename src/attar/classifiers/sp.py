@@ -1,7 +1,7 @@
-"""SP: samples that a teacher finds alike should be alike to its student.
+"""SP: samples that are similar for the teacher should be similar for the student.
 
-No connector is needed, since maps are compared with maps of the same network only: channels and places may differ. A
-rival of rkd, at the price of one product of a batch with itself.
+Maps are compared only with maps of the same network, so it needs no connector, and channels and positions may differ.
+It is an alternative to rkd, and costs one product of a batch with itself.
 Tung and Mori, Similarity-Preserving Knowledge Distillation, ICCV 2019, arXiv:1907.09682.
 """
 
@@ -23,10 +23,10 @@ OtherFeatures = Float[Tensor, "sample *other"]
 
 @dataclass(frozen=True, kw_only=True)
 class SP(InBenchmark):
-    """Keep which samples are alike (Tung and Mori, ICCV 2019, arXiv:1907.09682).
+    """Match similarities between the samples of a batch (Tung and Mori, ICCV 2019, arXiv:1907.09682).
 
-    L = CE + γ ‖G_s - G_t‖² / B², on the maps of the last stage; of two networks without stages, on the features before
-    the last layer.
+    L = CE + γ ‖G_s - G_t‖² / B², on the maps of the last stage. For two networks without stages it uses the features
+    before the last layer.
     """
 
     weight: Annotated[float, Range(0)] = 3000.0
@@ -36,7 +36,7 @@ class SP(InBenchmark):
     compares_samples = True
 
     def terms(self, batch: Batch, state: Distilling) -> Terms:
-        """The similarities' distance."""
+        """The distance between the similarity matrices."""
         said = batch.student, batch.teacher
         staged = all(answers.stages for answers in said)
         given, wanted = (answers.stages[-1] if staged else answers.embedding for answers in said)
@@ -44,11 +44,14 @@ class SP(InBenchmark):
 
 
 def similarities(features: Features) -> Float[Tensor, "sample sample"]:
-    """G: the products of all pairs of samples, each row at length one; the scale of features does not matter."""
+    """G: the inner products of all pairs of samples, each row at length one.
+
+    The scale of the features does not matter.
+    """
     flat = features.flatten(1)
     return F.normalize(flat @ flat.T, dim=1)
 
 
 def similarity_loss(student: Features, teacher: OtherFeatures) -> Scalar:
-    """‖G_s - G_t‖² / B², the squared Frobenius norm over the squared number of samples."""
+    """‖G_s - G_t‖² / B²: the squared Frobenius norm divided by the squared number of samples."""
     return (similarities(student) - similarities(teacher.detach())).square().mean()

@@ -1,4 +1,4 @@
-"""Subclasses: which class each belongs to, where they may come from, and how much they say."""
+"""Subclasses: the class of each, ways to obtain them, and the information that they add."""
 
 import csv
 import math
@@ -20,10 +20,10 @@ Votes = Int[Tensor, " sample"]
 
 @dataclass(frozen=True)
 class Grouping:
-    """Which class each subclass belongs to; classes may have different numbers of them.
+    """The class of each subclass. Classes may have different numbers of subclasses.
 
     Raises:
-        InputError: A class without a subclass.
+        InputError: A class has no subclass.
     """
 
     group: tuple[int, ...]
@@ -31,21 +31,23 @@ class Grouping:
 
     def __post_init__(self) -> None:
         if not self.group or min(self.group) < 0:
-            raise InputError("a grouping names the class, from 0 on, of every subclass.")
+            raise InputError(
+                "a grouping is empty or names a class below 0. Name the class, from 0 on, of every subclass."
+            )
         empty = set(range(self.classes)) - set(self.group)
         if empty:
-            raise InputError(f"class {min(empty)} has no subclass; each class needs one or more.")
+            raise InputError(f"class {min(empty)} has no subclass. Give each class at least one.")
 
     @classmethod
     def of(cls, members: Sequence[Sequence[int]]) -> "Grouping":
-        """From the subclasses of each class.
+        """The grouping with the given subclasses of each class.
 
         Raises:
-            InputError: Groups that overlap, are empty, or leave out a subclass.
+            InputError: Groups overlap, are empty, or omit a subclass.
         """
         named = [subclass for group in members for subclass in group]
         if any(not group for group in members):
-            raise InputError("a class has no subclass; each class needs one or more.")
+            raise InputError("a class has no subclass. Give each class at least one.")
         twice = sorted({subclass for subclass in named if named.count(subclass) > 1})
         if twice:
             raise InputError(f"subclass {twice[0]} is in more than one class.")
@@ -57,12 +59,12 @@ class Grouping:
 
     @property
     def classes(self) -> int:
-        """How many classes there are."""
+        """Number of classes."""
         return max(self.group) + 1
 
     @property
     def sizes(self) -> list[int]:
-        """How many subclasses each class has."""
+        """Number of subclasses of each class."""
         return [self.group.count(number) for number in range(self.classes)]
 
     def labels(self, subclasses: Int[Tensor, " sample"]) -> Int[Tensor, " sample"]:
@@ -70,42 +72,48 @@ class Grouping:
         return torch.tensor(self.group, device=subclasses.device)[subclasses]
 
     def class_logits(self, logits: SubclassLogits) -> ClassLogits:
-        """Z_c = log Σ_{j in c} exp a_j: their softmax is the sum of the subclasses' probabilities."""
+        """Z_c = log Σ_{j in c} exp a_j. The softmax of Z sums the probabilities of the subclasses."""
         places = torch.tensor(self.group, device=logits.device)
         parts = [logits[:, places == number].logsumexp(dim=1) for number in range(self.classes)]
         return torch.stack(parts, dim=1)
 
     def bias(self) -> Float[Tensor, " subclass"]:
-        """-log of each subclass's number of siblings: added to a head, classes of any size begin alike."""
+        """-log of the number of subclasses in each subclass's class.
+
+        Added to a head, it makes all classes equally likely at first.
+        """
         return torch.tensor([-math.log(self.group.count(number)) for number in self.group])
 
 
 def majorities(votes: Votes, annotators: int) -> tuple[Votes, Votes]:
-    """Whether most annotators called each sample positive, 1 or 0; and how many were of the majority.
+    """Whether most annotators called each sample positive (1 or 0), and how many annotators were in the majority.
 
     Raises:
-        InputError: An even number of annotators, or more votes than those.
+        InputError: The number of annotators is even, or there are more votes than annotators.
     """
     if annotators % 2 == 0:
-        raise InputError(f"there are {annotators} annotators; a majority needs an odd number.")
+        raise InputError(f"there are {annotators} annotators, but a majority needs an odd number.")
     if len(votes) and not 0 <= int(votes.min()) <= int(votes.max()) <= annotators:
-        raise InputError(f"votes go from {int(votes.min())} to {int(votes.max())}, with {annotators} annotators.")
+        raise InputError(
+            f"votes go from {int(votes.min())} to {int(votes.max())}, but there are {annotators} annotators."
+        )
     positive = votes > annotators // 2
     return positive.long(), torch.where(positive, votes, annotators - votes)
 
 
 def subclasses_from_votes(votes: Votes, annotators: int, edges: Sequence[int] | str = "two") -> tuple[Tensor, Grouping]:
-    """Levels of agreement as subclasses: each sample's subclass, and which of two classes each belongs to.
+    """Make subclasses from levels of agreement: return each sample's subclass, and the class (0 or 1) of each subclass.
 
     Args:
-        votes: How many annotators called a sample positive.
-        annotators: How many there were; an odd number.
-        edges: Smallest majorities of the levels but the lowest, in falling order: of seven annotators (6,) parts one
-            dissent or none from the rest, which is "two", and (7, 6, 5) makes a level of every majority, "every". How
-            many the paper has could not be read.
+        votes: Number of annotators who called a sample positive.
+        annotators: Number of annotators, which is odd.
+        edges: Smallest majority of each level except the lowest, in falling order. With seven annotators (6,), or
+            "two", separates at most one dissenting vote from more; (7, 6, 5), or "every", makes a level of every
+            majority. The number of levels in the paper could not be read.
 
     Raises:
-        InputError: An even number of annotators, more votes than those, or edges that are no majorities or do not fall.
+        InputError: The number of annotators is even, there are more votes than annotators, or edges are not majorities
+            in falling order.
     """
     positive, majority = majorities(votes, annotators)
     least = annotators // 2 + 1
@@ -128,12 +136,12 @@ def votes_in(
 
     Args:
         path: A file of comma-separated values with a header.
-        partition: Only rows of this partition (train, test).
-        columns: Headers of the pictures' names, of the votes, and of the partitions; the votes' is the one that begins
-            with "Number of Annotators" unless given.
+        partition: Read only rows of this partition (train, test).
+        columns: Headers of the pictures' names, of the votes, and of the partitions. Default for the votes: the header
+            that begins with "Number of Annotators".
 
     Raises:
-        InputError: No such file or column, or votes that are no whole numbers.
+        InputError: There is no such file or column, or votes are not whole numbers.
     """
     path = Path(path)
     if not path.is_file():
@@ -150,11 +158,11 @@ def votes_in(
     try:
         return {row[picture]: int(row[votes]) for row in rows}
     except (TypeError, ValueError):
-        raise InputError(f"{path.name} has votes that are no whole numbers, in column {votes!r}.") from None
+        raise InputError(f"{path.name} has votes that are not whole numbers, in column {votes!r}.") from None
 
 
 def label_bits(subclasses: Int[Tensor, " sample"], grouping: Grouping) -> float:
-    """H₂(Y_sub) - H₂(Y): bits a sample that subclass labels say beyond class labels."""
+    """H₂(Y_sub) - H₂(Y): bits per sample that subclass labels add to class labels."""
     found = torch.bincount(subclasses, minlength=len(grouping.group)).double()
     owners = torch.tensor(grouping.group)
     totals = torch.zeros(grouping.classes, dtype=torch.float64).index_add_(0, owners, found)
@@ -162,7 +170,7 @@ def label_bits(subclasses: Int[Tensor, " sample"], grouping: Grouping) -> float:
 
 
 def soft_bits(logits: SubclassLogits, grouping: Grouping, temperature: float = 1.0) -> float:
-    """E[H₂(p) - H₂(P)]: bits a sample that a teacher's answers about subclasses say beyond those about classes."""
+    """E[H₂(p) - H₂(P)]: bits per sample that a teacher's outputs for subclasses add to those for classes."""
     subclass = F.softmax(logits.double() / temperature, dim=1)
     owners = torch.tensor(grouping.group, device=logits.device)
     classes = subclass.new_zeros(len(logits), grouping.classes).index_add_(1, owners, subclass)
@@ -171,26 +179,26 @@ def soft_bits(logits: SubclassLogits, grouping: Grouping, temperature: float = 1
 
 @dataclass(frozen=True)
 class Information:
-    """Bits a sample that subclasses say beyond classes; the papers give 0.4656 by a formula that could not be read."""
+    """Bits per sample that subclasses add to classes. The papers give 0.4656 by a formula that could not be read."""
 
     soft: float
-    """By what a network answers (`soft_bits`), at temperature one."""
+    """Bits from a network's outputs (`soft_bits`) at temperature 1."""
     softened: float
-    """The same at the temperature of the distillation."""
+    """Bits from a network's outputs at the temperature of the distillation."""
     label: float | None
-    """By the labels, where they are subclasses (`label_bits`)."""
+    """Bits from the labels, if the labels are subclasses (`label_bits`)."""
 
 
 def information(
     logits: SubclassLogits, grouping: Grouping, temperature: float = 4.0, labels: Int[Tensor, " sample"] | None = None
 ) -> Information:
-    """Both measures at once, of a teacher's answers to the training set.
+    """Both measures, for a teacher's outputs on the training set.
 
     Args:
-        logits: The teacher's.
+        logits: The teacher's logits.
         grouping: The class of each subclass.
-        temperature: Of the distillation.
-        labels: The samples' subclasses, where they are known.
+        temperature: Temperature of the distillation.
+        labels: The samples' subclasses, if they are known.
     """
     label = None if labels is None else label_bits(labels, grouping)
     return Information(soft_bits(logits, grouping), soft_bits(logits, grouping, temperature), label)
@@ -203,12 +211,14 @@ def _entropy_bits(probabilities: Float[Tensor, "*sample value"]) -> Float[Tensor
 def clustered(
     embeddings: Float[Tensor, "sample feature"], labels: Int[Tensor, " sample"], subclasses: int, seed: int = 0
 ) -> tuple[Int[Tensor, " sample"], Grouping]:
-    """Subclasses by k-means within each class, on a teacher's features: each sample's, and their classes.
+    """Find subclasses by k-means within each class, on a teacher's features.
 
-    The cheap rival of a teacher that discovers them.
+    Return each sample's subclass and the grouping.
+
+    This is the cheap alternative to a teacher that discovers subclasses.
 
     Raises:
-        InputError: More subclasses than a class has samples.
+        InputError: There are more subclasses than samples of a class.
     """
     from sklearn.cluster import KMeans
 
@@ -216,7 +226,7 @@ def clustered(
     for number in range(classes):
         rows = torch.nonzero(labels == number).flatten()
         if len(rows) < subclasses:
-            raise InputError(f"class {number} has {len(rows)} samples, which make no {subclasses} subclasses.")
+            raise InputError(f"class {number} has {len(rows)} samples, too few for {subclasses} subclasses.")
         clusters = KMeans(subclasses, n_init=10, random_state=seed).fit_predict(embeddings[rows].double().numpy())
         found[rows] = number * subclasses + torch.from_numpy(clusters).long()
     return found, Grouping(tuple(number for number in range(classes) for _ in range(subclasses)))

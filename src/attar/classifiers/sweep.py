@@ -1,8 +1,9 @@
-"""Whether labels and a teacher's raw logits pull one classifier apart: the same losses at several step sizes.
+"""Test whether labels and a teacher's raw logits conflict in one classifier: the same losses at several learning rates.
 
-DHKD's first figure has cross-entropy and BinaryKL on one head worse than either alone, and two heads best. That is so
-where the step is long, and may not be where it is short, so one step size shows nothing (Yang, Zong, Huang, Feng and
-An, KDD 2025, arXiv:2411.08937). Beside each accuracy stands the geometry that is to collapse (`diagnosis`).
+In DHKD's first figure cross-entropy and BinaryKL on one head are worse than either alone, and two heads are best. This
+holds at large learning rates, and may not hold at small ones, so one learning rate shows nothing (Yang, Zong, Huang,
+Feng and An, KDD 2025, arXiv:2411.08937). The geometry that is said to collapse is reported with each accuracy
+(`diagnosis`).
 """
 
 import statistics
@@ -40,18 +41,18 @@ HEADS: dict[str, Distillation] = {
     "CE + BinaryKL-Norm, two heads": TWO,
     "DHKD": DHKD(),
 }
-"""The paper's first figure, its direct ablations, and the rivals that are cheap: the label's term, the teacher's, both
-on one head and on two, and with aligned gradients."""
+"""The paper's first figure, its direct ablations, and cheap baselines: the term of the labels, the term of the teacher,
+both on one head, both on two heads, and both with aligned gradients."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One loss at one step size, by seed."""
+    """One loss at one learning rate, for several seeds."""
 
     values: tuple[float, ...]
-    """Accuracies on the test images, in per cent; a run that diverged has that of guessing."""
+    """Accuracies on the test images in per cent. A run that diverged has the accuracy of guessing."""
     diagnoses: tuple[Diagnosis, ...]
-    """Geometries on the training images, of the runs that did not."""
+    """Geometries on the training images of the runs that did not diverge."""
 
     @property
     def score(self) -> Score:
@@ -61,26 +62,26 @@ class Cell:
 
 @dataclass(frozen=True)
 class Sweep:
-    """Losses by step sizes."""
+    """Losses by learning rates."""
 
     rates: tuple[float, ...]
     cells: Mapping[str, tuple[Cell, ...]]
-    """By name, a cell for every rate."""
+    """For each name, one cell for every learning rate."""
 
     def against(self, name: str, rival: str) -> list[Interval]:
-        """Differences of a loss from another, paired by seed, for every rate.
+        """Differences of one loss from another, paired by seed, for every learning rate.
 
         Raises:
-            InputError: A name that was not swept.
+            InputError: A name is not part of the sweep.
         """
         for wanted in (name, rival):
             if wanted not in self.cells:
-                raise InputError(f"{wanted!r} was not swept; there are {', '.join(self.cells)}.")
+                raise InputError(f"{wanted!r} is not part of the sweep. Choose from: {', '.join(self.cells)}.")
         pairs = zip(self.cells[name], self.cells[rival], strict=True)
         return [paired(list(one.values), list(other.values)) for one, other in pairs]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """The sweep as plain values."""
         return {
             "rates": list(self.rates),
             "rows": {name: [asdict(cell) for cell in row] for name, row in self.cells.items()},
@@ -108,23 +109,23 @@ def sweep(
     engine: Engine | None = None,
     **settings: Any,
 ) -> Sweep:
-    """Distill by every loss at every step size with every seed.
+    """Distill with every loss at every learning rate with every seed.
 
     Args:
         source: The images.
-        teacher: Of all students.
+        teacher: The teacher of all students.
         rows: Methods by name.
-        rates: Step sizes.
-        seeds: Of students; the same for all, so that differences are paired.
-        out: Folder of the runs; what is finished there is read.
+        rates: Learning rates.
+        seeds: Seeds of the students, equal for all methods, so that differences are paired.
+        out: Folder of the runs. Runs that are finished there are read.
         engine: How to use the machine.
-        settings: Of all methods, such as `student` and `epochs`.
+        settings: Settings of all methods, such as `student` and `epochs`.
 
     Raises:
-        InputError: No rates, seeds or rows, or settings that do not fit.
+        InputError: There are no rates, seeds or rows, or settings do not fit.
     """
     if not (rows and rates and seeds):
-        raise InputError("a sweep needs a row, a rate and a seed or more of each.")
+        raise InputError("a sweep needs at least one row, one rate and one seed.")
     cells: dict[str, tuple[Cell, ...]] = {}
     for name, method in rows.items():
         row = []
@@ -145,7 +146,7 @@ def _run(
     folder: Path | None,
     engine: Engine | None,
 ) -> tuple[float, Diagnosis | None]:
-    """The accuracy of one student, and its geometry; that of guessing, and none, where the loss diverged."""
+    """The accuracy and geometry of one student. If the loss diverged: the accuracy of guessing, and None."""
     runtime = Runtime(engine, seed)
     try:
         task = Distill(teacher=Teacher(network=teacher))

@@ -1,4 +1,4 @@
-"""A teacher and a student around a distillation, and what both score when it is done."""
+"""The task of a distillation: a teacher, a student, and their scores at the end."""
 
 import copy
 from dataclasses import dataclass, replace
@@ -11,22 +11,22 @@ from attar.core.settings import Hidden, Range, Role, Settings, Words
 
 @dataclass(frozen=True, kw_only=True)
 class Teacher(Settings):
-    """A trained network, or how one is trained."""
+    """A trained teacher network, or how to train one."""
 
     network: Annotated[Any, Words()] = None
-    """A trained network: its folder, or transformers:NAME; or a network by name, which is trained here and kept. That
-    of the pair of --paper, or convnet:norm=batch, unless given."""
+    """A trained network: its folder, transformers:NAME, or a network by name, which is trained here and cached.
+    Default: the teacher of the --paper pair, or convnet:norm=batch."""
     epochs: Annotated[int, Range(1)] | None = None
-    """Epochs of its training, where it is trained here; those of the full-data protocol (30) unless given."""
+    """Number of epochs of the teacher's training, if it is trained here. Default: the full-data protocol's 30."""
     lr: Annotated[float, Range(0)] | None = None
-    """Step size of that training; the protocol's unless given."""
+    """Step size of the teacher's training. Default: the protocol's."""
     batch: Annotated[int, Range(1)] | None = None
-    """Batch size of that training; the protocol's unless given."""
+    """Batch size of the teacher's training. Default: the protocol's."""
 
     itself: ClassVar[str] = "network"
 
     def found(self, source: Any, runtime: Any) -> Any:
-        """The network: as it was given, from its folder or name, or trained now and kept."""
+        """The network: as given, read from its folder or by its name, or trained now and cached."""
         from torch import nn
 
         from attar.classifiers.teacher import teacher_named
@@ -41,15 +41,15 @@ class Teacher(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class Distill(tasks.Task):
-    """What a student learns from besides the data."""
+    """What a student learns from besides the data: its teacher."""
 
     teacher: Annotated[Teacher, Role()] = Teacher()
-    """Whom it learns from."""
+    """The teacher."""
     module: Annotated[Any, Hidden()] = None
-    """A student of one's own, in place of the method's: a module, which is left as it is."""
+    """A module of the caller's own to be used as the student, in place of the method's; it is not changed."""
 
     def prepare(self, source: Any, method: Any, runtime: Any) -> tuple[Any, Any]:
-        """Teacher, student and data, as one."""
+        """The pair of teacher, student and data."""
         from attar.classifiers.pair import Pair
 
         wanted = method.needs_teacher or self.teacher.network is not None
@@ -57,13 +57,13 @@ class Distill(tasks.Task):
         return Pair(source, found, self.module), method
 
     def open(self, folder: Path, kind: Any) -> Any:
-        """Read a finished student; its caller alone can build a module of one's own."""
+        """Read a finished student. A module of the caller's own can be built only by the caller."""
         if self.module is None:
             return kind.load(folder)
         return kind.made.load(folder, build=lambda: copy.deepcopy(self.module))
 
     def score(self, made: Any, work: Any, method: Any, runtime: Any) -> Any:
-        """Student and teacher on the test images, once, at the end."""
+        """Score student and teacher on the test images, once, at the end."""
         from attar.classifiers.teacher import accuracy_on_classes
 
         how = {"group": made.group, "known": made.labels_are_subclasses}

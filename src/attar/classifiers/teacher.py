@@ -1,4 +1,4 @@
-"""What a teacher says: computed for the batch, or looked up where it has said it of the same view before."""
+"""The teacher's outputs, computed for the batch, or read from a store if the same view was computed before."""
 
 import copy
 from pathlib import Path
@@ -23,19 +23,20 @@ from attar.images.trained import trained
 from attar.images.training import TrainedNetwork
 
 MOST_STORED = 2e9
-"""Bytes of answers that are kept in memory; above them the teacher answers anew."""
+"""Largest size in bytes of the outputs kept in memory. Above it the teacher is run again for every batch."""
 
 
 class AnswersOfViews:
-    """A teacher's answers to numbered views of the training images.
+    """A teacher's outputs for numbered views of the training images.
 
     Logits and embeddings of stored views lie in the cache folder under the fingerprints of teacher and data, so that
-    the next student finds them.
+    the
+    next student finds them.
 
     Args:
         watched: The teacher.
         source: The images.
-        method: Settings that say which views there are (`Distillation`).
+        method: Settings that define the views (`Distillation`).
         runtime: The machine.
     """
 
@@ -47,7 +48,7 @@ class AnswersOfViews:
 
     @torch.no_grad()
     def __call__(self, images: Tensor, rows: Int[Tensor, " sample"], view: int) -> Answers:
-        """The answers to these images, which are those rows in that view."""
+        """The outputs for these images, which are the given rows in the given view."""
         if not self.method.views or not self.fits:
             return self._said(images)
         if view not in self.stored:
@@ -56,7 +57,7 @@ class AnswersOfViews:
 
     @property
     def fits(self) -> bool:
-        """Whether the answers to all views may be kept in memory."""
+        """Whether the outputs for all views may be kept in memory."""
         if not self.method.uses_stages:
             return True
         one = self.watched.tried(self.source.shape, self.runtime.device)
@@ -81,7 +82,7 @@ class AnswersOfViews:
                 tensors, _ = store.read_tensors(path)
                 return Answers(tensors["logits"], tensors["embedding"], [])
             except (InputError, KeyError):
-                pass  # torn or altered: made again
+                pass  # truncated or altered: computed again
         answers = self._all(view)
         store.make_folder(path.parent)
         store.write_tensors(path, {"logits": answers.logits, "embedding": answers.embedding}, {})
@@ -89,7 +90,7 @@ class AnswersOfViews:
 
     @property
     def key(self) -> str:
-        """Tells apart teachers, data, precision and views."""
+        """A key that differs for different teachers, data, precisions and views."""
         if self._key is None:
             method = self.method
             facts = [self.source.fingerprint, method.what_views_do, str(self.runtime.forward_dtype)]
@@ -97,7 +98,7 @@ class AnswersOfViews:
         return self._key
 
     def _all(self, number: int) -> Answers:
-        """One pass over all images in a view."""
+        """The outputs for all images in a view, in one pass."""
         view, parts = self.method.drawn_view(number, self.source, self.runtime.seed), []
         at_once = max(layout.at_once(self.source.shape, self.runtime), 64)
         for rows in torch.arange(self.method.images).split(at_once):
@@ -118,23 +119,23 @@ class AnswersOfViews:
 
 
 def teacher_named(text: str, source: ImageSource, runtime: Runtime, protocol: str | Protocol = "ceiling") -> nn.Module:
-    """A teacher: the folder of a trained network or student, `transformers:NAME`, or an architecture, trained here.
+    """Find a teacher: a folder of a trained network or student, `transformers:NAME`, or an architecture to train here.
 
-    A network that is trained here lies in the cache afterwards.
+    A network that is trained here is kept in the cache.
 
     Args:
         text: The folder or name.
-        source: The images and classes that it is to know.
+        source: The images and classes that the teacher has to fit.
         runtime: The machine, and the seed of a training.
-        protocol: How it is trained.
+        protocol: How the teacher is trained.
 
     Raises:
-        InputError: Nothing of that name, a pickle, or a network of other classes or images.
+        InputError: There is nothing of that name, it is a pickle, or the network has other classes or images.
     """
     folder = Path(text)
     if folder.is_file():
         raise InputError(
-            f"{text} is a file; a teacher is a folder that attar or transformers wrote, or a network by name."
+            f"{text} is a file. Give as teacher a folder that attar or transformers wrote, or a network by name."
         )
     if (folder / "artefact.json").is_file():
         student = DistilledClassifier.load(folder)
@@ -149,48 +150,50 @@ def teacher_named(text: str, source: ImageSource, runtime: Runtime, protocol: st
         return labelling_classifier(text, source.shape, len(source.classes))
     if folder.is_dir():
         _check_safe(folder)
-        raise InputError(f"{text} holds a safetensors file, but no config.json or artefact.json that says of what.")
+        raise InputError(f"{text} holds a safetensors file, but no config.json or artefact.json that describes it.")
     return trained(source, parse(text), runtime, protocol_named(protocol)).network
 
 
 def classifier_named(text: str) -> nn.Module:
-    """A trained classifier of `transformers`, of images or of text, with its own head and its own inputs.
+    """Load a trained classifier of images or text from `transformers`, with its own head and its own inputs.
 
     Args:
-        text: A folder or a name on the hub, `transformers:` before it or not.
+        text: A folder or a name on the hub, with or without `transformers:` before it.
 
     Raises:
-        InputError: `transformers` is not installed, there is no such model, its weights are a pickle, or it is no
+        InputError: `transformers` is not installed, there is no such model, its weights are a pickle, or it is not a
             classifier.
     """
     try:
         import transformers
     except ModuleNotFoundError:
-        raise InputError("classifiers by name need transformers: pip install 'attar[transformers]'.") from None
+        raise InputError(
+            "classifiers by name need transformers. Install it: pip install 'attar[transformers]'."
+        ) from None
     name = text.removeprefix(PREFIX)
     _check_safe(Path(name))
     try:
         known = transformers.AutoConfig.from_pretrained(name).architectures or ["an unnamed network"]
         if not known[0].endswith(("ForImageClassification", "ForSequenceClassification")):
-            raise InputError(f"{name!r} is a {known[0]}; a teacher here classifies images or texts.")
+            raise InputError(f"{name!r} is a {known[0]}. Give a teacher that classifies images or texts.")
         network = getattr(transformers, known[0]).from_pretrained(name, use_safetensors=True)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
-        raise InputError(f"{name!r} is no classifier in a folder or on the hub ({reason}).") from None
+        raise InputError(f"{name!r} is not a classifier in a folder or on the hub ({reason}).") from None
     assert isinstance(network, nn.Module)
     return network.eval()
 
 
 def _check_safe(folder: Path) -> None:
-    """Of a folder: that there is something in it that is no pickle."""
+    """Check that a folder holds something that is not a pickle."""
     if folder.is_dir() and not any(folder.glob("*.safetensors")):
-        raise InputError(f"{folder} holds no network that is safe to read (safetensors); pickles are not opened.")
+        raise InputError(f"{folder} holds no network that is safe to read (safetensors). Pickles are not opened.")
 
 
 def _check_same(classes: tuple[str, ...], shape: tuple[int, int, int], source: ImageSource, text: str) -> None:
     if classes != source.classes or shape != source.shape:
         raise InputError(
-            f"the teacher in {text} knows {len(classes)} classes of {shape} images, but {source.name} has "
+            f"the teacher in {text} has {len(classes)} classes of {shape} images, but {source.name} has "
             f"{len(source.classes)} of {source.shape}."
         )
 
@@ -203,7 +206,7 @@ def accuracy_on_classes(
     *,
     known: bool = True,
 ) -> float:
-    """Per cent of the test images whose class is found; arguments as in `class_logits_of`."""
+    """Accuracy on the test images in per cent; arguments as in `class_logits_of`."""
     logits, labels = class_logits_of(network, source, runtime, group, known=known)
     return 100 * int((logits.argmax(dim=1) == labels).sum()) / len(labels)
 
@@ -220,11 +223,11 @@ def class_logits_of(
     """Class logits of the test images, and their classes.
 
     Args:
-        network: Gives a logit for every label of the data, or for every subclass.
+        network: A network with a logit for every label of the data, or for every subclass.
         source: The images.
         runtime: The machine.
-        group: The class of every logit, where those are subclasses.
-        known: Whether the data's labels are those subclasses, or the classes.
+        group: The class of every logit, if the logits are subclasses.
+        known: Whether the data's labels are those subclasses (True) or the classes (False).
     """
     parts, grouping = [], None if group is None else Grouping(group)
     network = layout.place(copy.deepcopy(network), runtime).eval()

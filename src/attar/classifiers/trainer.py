@@ -1,11 +1,11 @@
-"""Distillation inside a `transformers.Trainer`, or in a loop of one's own, of classifiers of images or of text.
+"""Distillation inside a `transformers.Trainer` or in your own training loop, for classifiers of images or text.
 
     class DistillingTrainer(DistillationMixin, Trainer): ...
     DistillingTrainer(model=student, teacher=teacher, method=KD(), args=..., train_dataset=...).train()
 
-Checkpoints are the Trainer's own, which are pickles in part; what a method learns or remembers beside the student lies
-in each of them in a safetensors file of its own, and is read when the Trainer goes on. For checkpoints without pickles,
-which go on in the same bytes, use `attar.distill`.
+Checkpoints are the Trainer's own, and parts of those are pickles. The modules and the memory of a method lie in a
+safetensors file of their own in each checkpoint, which is read when the Trainer resumes. For checkpoints without
+pickles, which resume bit for bit, use `attar.distill`.
 """
 
 from collections.abc import Iterator
@@ -27,23 +27,22 @@ from attar.core.state import pack, unpack
 from attar.images.networks.architecture import mixes_images
 
 BESIDE = "attar-beside.safetensors"
-"""In a checkpoint of the Trainer: connectors, further heads, class directions, memories."""
+"""File in a checkpoint of the Trainer with connectors, further heads, class directions and memories."""
 
 
 class DistillationMixin:
-    """Adds a teacher's terms to the loss of a Trainer of classifiers of images or of text.
+    """Adds a teacher's terms to the loss of a Trainer of classifiers of images or text.
 
     Args:
-        teacher: A classifier of the same inputs and labels, or the folder or hub name of one of `transformers`; of text
-            it reads the student's tokens. It is put in evaluation and learns nothing.
-        method: Settings of a method; its weights and temperature count, its schedule is the Trainer's. Where it
-            compares samples, or learns something with batch norm, a last batch of one has the labels' term alone.
-            Where it remembers samples (crd), those of the training set bring their numbers, and its labels are read
-            once.
+        teacher: A classifier of the same inputs and labels, or the folder or hub name of one of `transformers`. A
+            teacher of text reads the student's tokens. It runs in evaluation mode and is not trained.
+        method: Settings of a method. Its weights and temperature count; the schedule is the Trainer's. If the method
+            compares samples, or trains a module with batch norm, a last batch of one sample has only the term of the
+            labels. If it remembers samples (crd), the training samples are numbered and their labels are read once.
 
     Raises:
-        InputError: Training samples without numbers, or several processes, for a method that remembers samples; batches
-            of one for one that compares samples; or networks that do not fit.
+        InputError: A method that remembers samples gets samples without numbers or several processes; a method that
+            compares samples gets batches of one; or the networks do not fit.
     """
 
     def __init__(self, *args: Any, teacher: nn.Module | str | Path, method: Distillation, **kwargs: Any) -> None:
@@ -55,35 +54,37 @@ class DistillationMixin:
         self._state: Distilling | None = None
         self._resumed: Path | None = None
         self._cleared_at = -1
-        # The loss is a mean over a batch, which the Trainer has to divide where it accumulates several.
+        # The loss is a mean over a batch, so the Trainer has to divide it when it accumulates several batches.
         self.model_accepts_loss_kwargs = self.loss_is_scaled_for_ga = False
 
     def _numbered(self, method: Distillation) -> Distillation:
-        """Let training samples bring their numbers; the method for as many."""
+        """Number the training samples; return the method for their count."""
         trainer: Any = self
         if trainer.args.world_size > 1:
             processes = trainer.args.world_size
-            raise InputError(f"{method.name} remembers samples in one process, and there are {processes}.")
+            raise InputError(
+                f"{method.name} remembers samples in one process, but there are {processes}. Use one process."
+            )
         if trainer.train_dataset is None:
             return method
         trainer.train_dataset = Numbered(trainer.train_dataset)
         return method.of(len(trainer.train_dataset))
 
     def _get_collator_with_removed_columns(self, *args: Any, **kwargs: Any) -> Any:
-        """The Trainer's, which drops what the model does not take; numbers of samples are handed on."""
+        """The Trainer's collator, which drops columns that the model does not take; the numbers of samples are kept."""
         collate = super()._get_collator_with_removed_columns(*args, **kwargs)  # type: ignore[misc]
         return WithRows(collate) if self.method.remembers_rows else collate
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The labels' term and the method's; outputs are logits in a dictionary.
+        """The sum of the term of the labels and the method's terms; the outputs are a dictionary with the logits.
 
         Raises:
-            InputError: An empty batch, one without labels, or networks that do not fit.
+            InputError: The batch is empty or has no labels, or the networks do not fit.
         """
         if "labels" not in inputs or not len(inputs["labels"]):
-            raise InputError("a batch is empty or has no labels (`labels`), from which the student is to learn.")
+            raise InputError("a batch is empty or has no labels. Give the labels as `labels`.")
         labels, named = inputs["labels"], _model_inputs(inputs)
         if self._state is None:
             self._begin(model, named)
@@ -95,7 +96,7 @@ class DistillationMixin:
         batch = self._batch(self._student(named), wanted, labels, inputs.get(ROW))
         if model.training and not (len(labels) == 1 and self._needs_two):
             if self.method.remembers_rows and ROW not in inputs:
-                raise InputError("a batch does not tell which samples it holds; take the Trainer's own data loader.")
+                raise InputError("a batch has no sample numbers. Use the Trainer's own data loader.")
             self._clear()
             loss = self.method.total(self.method.loss_terms(batch, self._state), self._state)
             self._state.done += 1
@@ -104,14 +105,14 @@ class DistillationMixin:
         return (loss, {"logits": batch.student.logits}) if return_outputs else loss
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
-        """The Trainer's; what was said of samples is remembered when the gradient has been taken."""
+        """The Trainer's step; the method's memory is updated when the gradient has been computed."""
         loss = super().training_step(*args, **kwargs)  # type: ignore[misc]
         if self._state is not None:
             self.method.settle(self._state)
         return loss
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
-        """The Trainer's, with what the method learns beside the student."""
+        """The Trainer's optimiser, with the modules that the method trains beside the student."""
         optimizer = super().create_optimizer(*args, **kwargs)  # type: ignore[misc]
         self._cleared_at = -1
         if self._state is None:
@@ -140,7 +141,7 @@ class DistillationMixin:
             samples = SamplesOfTrainer(self, self._teacher, mine.logits.shape[1], device)
             self._state.memory = self.method.memory_from(samples)
         if self._needs_two and self.args.per_device_train_batch_size == 1:  # type: ignore[attr-defined]
-            raise InputError(f"{self.method.name} compares the samples of a batch; take batches of two or more.")
+            raise InputError(f"{self.method.name} compares the samples of a batch. Use a batch size of two or more.")
         if self._resumed is not None:
             self._restore(self._resumed)
 
@@ -150,7 +151,7 @@ class DistillationMixin:
         return self.method.compares_samples or mixes_images(self._state.parts)
 
     def _clear(self) -> None:
-        """Forget the gradients of what is learned beside the student: the Trainer does so for its model alone."""
+        """Clear the gradients of the modules beside the student; the Trainer clears only its model's."""
         trainer: Any = self
         if self._cleared_at != trainer.state.global_step and self._state is not None:
             self._state.parts.zero_grad()
@@ -174,7 +175,7 @@ class DistillationMixin:
     # ------------------------------------------------------------------------------------------------- killed, resumed
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        """The Trainer's, and what is learned or remembered beside the student."""
+        """The Trainer's checkpoint, with the modules and the memory beside the student."""
         super()._save_checkpoint(*args, **kwargs)  # type: ignore[misc]
         trainer: Any = self
         folder = Path(trainer.args.output_dir) / f"checkpoint-{trainer.state.global_step}"
@@ -185,7 +186,7 @@ class DistillationMixin:
             store.write_tensors(folder / BESIDE, tensors, {"method": self.method.name, "plain": plain})
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, *args: Any, **kwargs: Any) -> None:
-        """The Trainer's, and what lies beside the student: now, or when it is built."""
+        """Read the Trainer's checkpoint, and the modules and memory beside the student: now, or when they are built."""
         super()._load_from_checkpoint(resume_from_checkpoint, *args, **kwargs)  # type: ignore[misc]
         self._resumed = Path(resume_from_checkpoint)
         if self._state is not None:
@@ -203,34 +204,36 @@ class DistillationMixin:
         try:
             unpack(beside, (tensors, facts["plain"]))
         except (KeyError, TypeError, RuntimeError):
-            raise InputError(f"{folder / BESIDE} is of other networks, data or settings; begin anew.") from None
+            raise InputError(
+                f"{folder / BESIDE} belongs to other networks, data or settings. Start a new run."
+            ) from None
         self._state.done = beside["done"]
 
     def _beside(self) -> dict[str, Any]:
-        """What lies beside the student in a checkpoint."""
+        """The tensors beside the student in a checkpoint."""
         assert self._state is not None
         return {"parts": self._state.parts, "memory": self._state.memory, "done": self._state.done}
 
 
 class SamplesOfTrainer(Samples):
-    """The training samples of a Trainer, which moves them as it likes."""
+    """The training samples of a Trainer, which places them on the device itself."""
 
     def __init__(self, trainer: Any, teacher: Watched, classes: int, device: torch.device) -> None:
         self.trainer, self.teacher, self.classes, self.device = trainer, teacher, classes, device
 
     def labels(self) -> Tensor:
-        """As its collator finds them; of samples that are numbered."""
+        """The labels that the collator finds; only for numbered samples."""
         collate = self.trainer._get_collator_with_removed_columns(self.trainer.data_collator)
         return self.trainer.train_dataset.labels(collate)
 
     def batches(self, *, moved: bool) -> Iterator[tuple[Any, Tensor]]:
-        """As its loader gives them."""
+        """The batches of the Trainer's loader."""
         for found in self.trainer.get_train_dataloader():
             inputs = {name: tensor.to(self.device) for name, tensor in _model_inputs(found).items()}
             yield inputs, found["labels"].to(self.device)
 
     def generator(self) -> torch.Generator:
-        """By the Trainer's seed."""
+        """A generator with the Trainer's seed."""
         return torch.Generator().manual_seed(derived_seed(self.trainer.args.seed, "memory"))
 
 
@@ -243,31 +246,33 @@ def plain_loss(
     warm: float = 1.0,
     progress: float = 0.0,
 ) -> Tensor:
-    """The whole loss of a method without connectors or memory, for a training loop of one's own.
+    """The whole loss of a method without connectors or memory, for your own training loop.
 
     Args:
         method: Settings of such a method: kd, dkd, dist, rkd, sp, attention, skd, or dhkd with a shared head and
             without alignment.
-        student: What `Watched(student)` says of a batch.
-        teacher: What `Watched(teacher)` says of it.
-        labels: Its labels.
-        warm: How much a term counts that is warmed up.
-        progress: Share of the run that lies behind.
+        student: The output of `Watched(student)` for a batch.
+        teacher: The output of `Watched(teacher)` for the same batch.
+        labels: The labels of the batch.
+        warm: Weight of terms that are warmed up, from 0 to 1.
+        progress: Share of the run that is done.
 
     Raises:
-        InputError: An empty batch, networks that do not fit, or a method that learns or remembers something beside the
-            student, or changes gradients.
+        InputError: The batch is empty, the networks do not fit, or the method trains or remembers something beside the
+            student or changes gradients.
     """
     if len(labels) <= method.compares_samples:
-        what = "is empty" if not len(labels) else f"has one sample, and {method.name} compares two"
+        what = "is empty" if not len(labels) else f"has one sample, but {method.name} compares samples"
         raise InputError(f"the batch {what}.")
     if student.logits.shape != teacher.logits.shape:
         raise InputError(_other_classes(student, teacher))
     method.check_pair(student, teacher)
     if method.connectors(student, teacher) or method.remembers:
-        raise InputError(f"{method.name} learns or remembers something beside the student; use attar.distill.")
+        raise InputError(f"{method.name} trains or remembers something beside the student. Use attar.distill.")
     if method.changes_gradients:
-        raise InputError(f"{method.name} aligns gradients, which no loss can; take alignment='off', or attar.distill.")
+        raise InputError(
+            f"{method.name} aligns gradients, which a plain loss cannot do. Set alignment='off', or use attar.distill."
+        )
     batch = Batch(student, teacher, labels, torch.arange(len(labels)), warm, progress)
     state = Distilling(nn.Identity(), nn.ModuleDict(), torch.optim.SGD([torch.zeros((), requires_grad=True)]))
     return method.total(method.loss_terms(batch, state), state)

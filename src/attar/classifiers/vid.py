@@ -1,7 +1,8 @@
-"""VID: a student's maps should tell as much as can be told of its teacher's, channel by channel.
+"""VID: maximise the information that the student's maps share with the teacher's, channel by channel.
 
-A regressor guesses the teacher's maps, and says by a variance of each channel how far to trust the guess, so channels
-that the student cannot know cost little. A rival of fitnets and reviewkd whose channels weigh themselves.
+A regressor predicts the teacher's maps, and a learned variance of each channel says how far to trust the prediction.
+So channels that the student cannot predict cost little. It is an alternative to fitnets and reviewkd with learned
+channel weights.
 Ahn, Hu, Damianou, Lawrence and Dai, Variational Information Distillation for Knowledge Transfer, CVPR 2019,
 arXiv:1904.05835.
 """
@@ -23,17 +24,18 @@ from attar.classifiers.watched import Answers
 from attar.core.settings import Range
 
 FIRST_VARIANCE = 5.0
-"""Of every channel, before the first step (the authors' code)."""
+"""Variance of every channel before the first step (the authors' code)."""
 EPSILON = 1e-5
-"""The least variance (the authors' code)."""
+"""The smallest variance (the authors' code)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VID(InBenchmark):
-    """Tell as much as can be told of the teacher's maps (Ahn et al., CVPR 2019, arXiv:1904.05835).
+    """Predict the teacher's maps with a variance for each channel (Ahn et al., CVPR 2019, arXiv:1904.05835).
 
-    L = CE + w Σ_stages mean ½ ((μ(s) - t)² / σ² + log σ²), μ(s) a learned guess of the teacher's maps and σ² a learned
-    variance of each channel: up to a constant, a bound on the information that the two maps share.
+    L = CE + w Σ_stages mean ½ ((μ(s) - t)² / σ² + log σ²), where μ(s) is a learned prediction of the teacher's maps and
+    σ²
+    a learned variance of each channel. Up to a constant it bounds the information that the two maps share.
     """
 
     weight: Annotated[float, Range(0)] = 1.0
@@ -43,12 +45,12 @@ class VID(InBenchmark):
     uses_stages = True
 
     def connectors(self, student: Answers, teacher: Answers) -> dict[str, nn.Module]:
-        """The Gaussians, one a stage."""
+        """One Gaussian for each stage."""
         pairs = zip(student.shapes, teacher.shapes, strict=True)
         return {"gaussians": nn.ModuleList(Gaussian(have, want) for (have, *_), (want, *_) in pairs)}
 
     def terms(self, batch: Batch, state: Distilling) -> Terms:
-        """What the guesses of all stages cost."""
+        """The sum of the losses of all stages."""
         gaussians: Any = state.parts["gaussians"]
         losses = []
         for gaussian, *both in zip(gaussians, batch.student.stages, batch.teacher.stages, strict=True):
@@ -58,7 +60,7 @@ class VID(InBenchmark):
 
 
 class Gaussian(nn.Module):
-    """q(t | s) = N(μ(s), σ²): the mean by three convolutions place by place, the variance of a channel everywhere."""
+    """q(t | s) = N(μ(s), σ²). Three 1×1 convolutions give the mean; each channel has one variance."""
 
     def __init__(self, student: int, teacher: int) -> None:
         super().__init__()
@@ -82,9 +84,9 @@ class Gaussian(nn.Module):
 
 
 def vid_loss(mean: Maps, variance: Float[Tensor, " channel"], teacher: Maps) -> Scalar:
-    """-log q(t | s) without its constant ½ log 2π: the mean over all elements of ½ ((μ - t)² / σ² + log σ²).
+    """-log q(t | s) without the constant ½ log 2π: the mean over all elements of ½ ((μ - t)² / σ² + log σ²).
 
-    For the guess μ it is least where σ² is a channel's mean squared error.
+    For fixed μ it is smallest if σ² is the mean squared error of each channel.
     """
     variance = variance[:, None, None]
     return ((mean - teacher.detach()).square() / variance + variance.log()).mean() / 2

@@ -1,6 +1,6 @@
-"""Augmented views that come again: every number of a view gives each image its shift or crop, side, turn and partner.
+"""Augmented views that can be repeated: the number of a view fixes each image's shift or crop, flip, turn and partner.
 
-What a teacher has said of a view can so be stored, and read when a student sees the same view.
+So the teacher's outputs for a view can be stored, and read when a student sees the same view.
 """
 
 import math
@@ -19,22 +19,22 @@ from attar.images.views.epochs import beta_from, inside, pasted_from
 Images = Float[Tensor, "sample channel height width"]
 Rows = Int[Tensor, " sample"]
 Labels = Int[Tensor, " sample"] | Float[Tensor, "sample classes"]
-"""Classes; or, of mixed images, the share of each class."""
+"""Classes, or for mixed images the share of each class."""
 
 
 @dataclass(frozen=True)
 class View:
-    """How each image of a set is seen: moved by some pixels or cropped, mirrored or not, turned, mixed with another."""
+    """The augmentation of each image of a set: shift or crop, flip, turn, and mixing with another image."""
 
     down: Int[Tensor, " image"]
     right: Int[Tensor, " image"]
     mirrored: Bool[Tensor, " image"]
     most: int
-    """The largest move either way."""
+    """The largest shift in either direction, in pixels."""
     boxes: Float[Tensor, "image 4"] | None = None
-    """What is cropped out, as shares of the sides, and scaled to the size of the image: instead of a move."""
+    """Crops, as shares of the sides, which are scaled to the size of the image. They replace shifts."""
     turned: Int[Tensor, " image"] | None = None
-    """By how many quarters."""
+    """Number of quarter turns."""
     mixing: "Mixing | None" = None
 
     @classmethod
@@ -52,19 +52,19 @@ class View:
         cutmix: float = 0.0,
         size: tuple[int, int] = (1, 1),
     ) -> "View":
-        """The view of a number, the same each time.
+        """The view with this number. It is the same each time.
 
         Args:
-            seed: Of all views.
-            number: Which view.
-            images: How many there are.
-            shift: Moves are uniform in ±`shift` pixels.
-            flips: Whether sides are by a coin.
-            smallest_crop: Smallest share of the area in a random resized crop (of aspects from 3/4 to 4/3); none unless
-                given.
-            turns: Whether there are quarter turns, each number of them as likely.
-            mixup: α of Mixup; 0 for none.
-            cutmix: α of CutMix; 0 for none.
+            seed: Seed of all views.
+            number: Number of the view.
+            images: Number of images.
+            shift: Shifts are uniform in ±`shift` pixels.
+            flips: Whether images are mirrored at random.
+            smallest_crop: Smallest share of the area in a random resized crop (of aspects from 3/4 to 4/3). Default: no
+                crops.
+            turns: Whether images are rotated by random quarter turns.
+            mixup: α of Mixup; 0 turns it off.
+            cutmix: α of CutMix; 0 turns it off.
             size: Height and width of an image, for crops and boxes.
         """
         moves = (
@@ -82,12 +82,12 @@ class View:
         return cls(moves[0], moves[1], sides, shift, boxes, turned, mixing)
 
     def seen(self, inputs: Callable[[Tensor, torch.device], Tensor], rows: Rows, device: torch.device) -> Images:
-        """Images of these rows as the view has them, mixed with their partners' where it mixes.
+        """The images of these rows in this view, mixed with their partners' if the view mixes.
 
         Args:
-            inputs: Network input of rows on a device.
-            rows: Which images.
-            device: Where.
+            inputs: A function that gives the network input of rows on a device.
+            rows: Numbers of the images.
+            device: The device.
         """
         images = self.shown(inputs(rows, device), rows)
         if self.mixing is None:
@@ -96,11 +96,11 @@ class View:
         return self.mixing.mixed(images, self.shown(inputs(partners, device), partners), rows)
 
     def labels(self, targets: Int[Tensor, " image"], rows: Rows, classes: int) -> Labels:
-        """The labels of these rows: the share of each class where images are mixed."""
+        """The labels of these rows. If images are mixed, the share of each class."""
         return targets[rows] if self.mixing is None else self.mixing.labels(targets, rows, classes)
 
     def shown(self, images: Images, rows: Rows) -> Images:
-        """Images of these rows, before any mixing."""
+        """The images of these rows before any mixing."""
         if self.boxes is not None:
             images = resized_crop(images, self.boxes[rows], flipped=self.mirrored[rows])
         elif self.most or self.mirrored.any():
@@ -108,9 +108,9 @@ class View:
         return images if self.turned is None else quarter_turned(images, self.turned[rows])
 
     def _moved(self, images: Images, rows: Rows) -> Images:
-        """What moves in from outside is zero, the mean of network input.
+        """Shift and mirror images. Pixels from outside are zero, the mean of network input.
 
-        (The field's code pads pixels before they are normalised, with black.)
+        (The field's code pads pixels with black before they are normalised.)
         """
         device, (height, width) = images.device, images.shape[2:]
         down, right, mirrored = (part[rows].to(device) for part in (self.down, self.right, self.mirrored))
@@ -124,28 +124,30 @@ class View:
 
 @dataclass(frozen=True)
 class Mixing:
-    """What each image of a set gets of another: an average (Mixup), or a box (CutMix); both by a coin, where asked.
+    """Mixing of each image with another: an average (Mixup) or a box (CutMix). If both are on, one is drawn at random.
 
-    Mixup: λ x + (1 - λ) x'. CutMix: x with a box of x', of area 1 - λ before it is cut at the borders. Labels are
-    λ y + (1 - λ) y', λ what is seen of x, drawn from Beta(α, α).
+    Mixup is λ x + (1 - λ) x'. CutMix is x with a box of x', of area 1 - λ before it is cut at the borders. Labels are
+    λ y + (1 - λ) y', where λ is the visible share of x. λ is drawn from Beta(α, α).
     Zhang et al., mixup, ICLR 2018, arXiv:1710.09412; Yun et al., CutMix, ICCV 2019, arXiv:1905.04899. Their code draws
-    one λ for a batch, and partners inside it; here each image has its own, from the whole set, so that a view comes
-    again whatever the batches.
+    one
+    λ for a batch, and partners from the batch. Here each image has its own λ and a partner from the whole set, so that
+    a
+    view can be repeated with any batches.
     """
 
     partner: Int[Tensor, " image"]
     weight: Float[Tensor, " image"]
-    """What an image keeps of its pixels outside the box: λ with Mixup, 1 with CutMix."""
+    """Weight of an image's pixels outside the box: λ with Mixup, 1 with CutMix."""
     pasted: Int[Tensor, "image 4"]
-    """The box in pixels, left, top, right and bottom; nothing with Mixup."""
+    """The box in pixels: left, top, right and bottom. It is empty with Mixup."""
     share: Float[Tensor, " image"]
-    """What it keeps of its label."""
+    """Weight of an image's own label."""
 
     @classmethod
     def drawn(
         cls, seed: int, number: int, images: int, size: tuple[int, int], *, mixup: float, cutmix: float
     ) -> "Mixing":
-        """What a view mixes (see `View.drawn`)."""
+        """The mixing of a view (see `View.drawn`)."""
         first, down, right, coin = uniform(seed, f"mixing {number}", 4, images)
         pastes = coin < (0.5 if mixup and cutmix else float(cutmix > 0))
         boxes = pasted_from(torch.stack([beta_from(first, cutmix or 1.0), down, right]), size) * pastes[:, None]
@@ -155,19 +157,19 @@ class Mixing:
         return cls(permutation(seed, f"partners {number}", images), weight, boxes, share)
 
     def mixed(self, images: Images, others: Images, rows: Rows) -> Images:
-        """Images of these rows with what comes of their partners."""
+        """Mix the images of these rows with the images of their partners."""
         device = images.device
         averaged = torch.lerp(others, images, self.weight[rows].to(images).view(-1, 1, 1, 1))
         return torch.where(inside(self.pasted[rows].to(device), images), others, averaged)
 
     def labels(self, targets: Int[Tensor, " image"], rows: Rows, classes: int) -> Float[Tensor, "sample classes"]:
-        """The share of each class in them."""
+        """The share of each class in the labels of these rows."""
         own, others = (F.one_hot(targets[part], classes).float() for part in (rows, self.partner[rows]))
         return torch.lerp(others, own, self.share[rows, None])
 
 
 def quarter_turned(images: Images, turns: Rows) -> Images:
-    """Square images turned counter-clockwise by so many quarters each."""
+    """Rotate each square image counter-clockwise by its number of quarter turns."""
     turned = images.clone()
     for number in (1, 2, 3):
         which = (turns == number).nonzero().flatten().to(images.device)
@@ -176,5 +178,5 @@ def quarter_turned(images: Images, turns: Rows) -> Images:
 
 
 def order_of(seed: int, epoch: int, images: int) -> Int[Tensor, " image"]:
-    """The order in which an epoch goes through the images."""
+    """The order of the images in an epoch."""
     return permutation(seed, f"order {epoch}", images)

@@ -1,7 +1,7 @@
-"""What a network says, on the way to its logits too: attar's own are asked, any other is watched by hooks.
+"""A network's logits, embedding and stages. attar's own networks return them; any other network is observed by hooks.
 
-Networks are of images, or of text as `transformers` has them; what such a model says of each token is read as a map of
-one column, and nothing of what is padded.
+Networks take images, or text as in `transformers`. The features of tokens are read as a map with one column; padding
+is ignored.
 """
 
 import inspect
@@ -19,23 +19,23 @@ from attar.images.networks.blocks import Network
 
 Images = Float[Tensor, "sample channel height width"]
 INPUT = "input:"
-"""Before a module's name: what goes into it, and not what comes out."""
+"""Prefix of a module's name that selects the module's input instead of its output."""
 BEFORE = "before-activation"
-"""Instead of names: the stages of attar's own networks before their last activation, of those that can show them so."""
+"""Value instead of layer names: the stages of attar's own networks before their last activation, if they have them."""
 
 
 @dataclass
 class Answers:
-    """A network's answers to a batch."""
+    """A network's outputs for a batch."""
 
     logits: Float[Tensor, "sample classes"]
     embedding: Float[Tensor, "sample feature"]
-    """What its last linear layer sees."""
+    """Input of the last linear layer."""
     stages: list[Tensor]
-    """Maps on the way, shallow to deep."""
+    """Maps of the stages, from shallow to deep."""
 
     def rows(self, rows: Tensor) -> "Answers":
-        """Those to some of the samples."""
+        """The outputs for some of the samples."""
         return Answers(self.logits[rows], self.embedding[rows], [stage[rows] for stage in self.stages])
 
     @property
@@ -43,43 +43,43 @@ class Answers:
         """Channels, height and width of every stage.
 
         Raises:
-            InputError: A stage that is no map.
+            InputError: A stage is not a map.
         """
         for stage in self.stages:
             if stage.ndim != 4:
                 raise InputError(
-                    f"a layer that was named gives {list(stage.shape[1:])} for a sample; name layers whose output is a "
-                    "map: channels, height, width."
+                    f"a named layer gives {list(stage.shape[1:])} for each sample. Name layers whose output is a map: "
+                    "channels, height, width."
                 )
         return [(stage.shape[1], stage.shape[2], stage.shape[3]) for stage in self.stages]
 
 
 class Watched:
-    """A network that shows what it sees, untouched: hooks are there only while it answers.
+    """A network that also returns its stages. It is not changed: hooks are present only during a forward pass.
 
     Args:
         network: A classifier that gives logits, or an output of `transformers` that has them.
-        layers: Names of the modules whose outputs are its stages, or `input:NAME` for what goes into one, such as the
-            last activation of a block; left out, those of attar's own networks after each of their stages, and none of
-            any other network. `before-activation` alone: those of attar's own before their last activation; after it
-            where they cannot be told apart.
+        layers: Names of the modules whose outputs are the stages, or `input:NAME` for the input of a module, such as
+            the last activation of a block. Default: the stages of attar's own networks, and none of any other network.
+            `before-activation` alone selects the stages of attar's own networks before their last activation, or after
+            it if the network cannot separate them.
 
     Raises:
-        InputError: A name that it does not have, or no linear layer at its end.
+        InputError: The network does not have a named module, or does not end in a linear layer.
     """
 
     def __init__(self, network: nn.Module, layers: Sequence[str] = ()) -> None:
         self.network, self.layers = network, _named(network, layers)
         self.asked = isinstance(network, Network) and not self.layers
-        for name in self.layers:  # a name that is not there is refused now, and not in the first step
+        for name in self.layers:  # A name that does not exist is refused now, and not in the first step.
             _module(network, name)
         self.head = None if self.asked else last_linear(network)
 
     def __call__(self, inputs: Images | Mapping[str, Any]) -> Answers:
-        """Its answers, to images or to named inputs, as models of `transformers` take them.
+        """The outputs for images, or for named inputs, as models of `transformers` take them.
 
         Raises:
-            InputError: A classifier of tokens whose last layer does not say which of them its logits are of.
+            InputError: In a classifier of tokens, the last layer does not show to which token its logits belong.
         """
         if self.asked and isinstance(inputs, Tensor):
             assert isinstance(self.network, Network)
@@ -98,10 +98,10 @@ class Watched:
 
     @torch.no_grad()
     def tried(self, shape: tuple[int, int, int], device: torch.device, who: str = "network") -> Answers:
-        """Its answers to two black images, in evaluation; its mode is as before.
+        """The outputs for two black images, in evaluation mode; the mode is restored.
 
         Raises:
-            InputError: It does not take images of this shape.
+            InputError: The network does not take images of this shape.
         """
         training = self.network.training
         self.network.eval()
@@ -110,19 +110,19 @@ class Watched:
         except (RuntimeError, ValueError) as error:
             channels, height, width = shape
             reason = str(error).strip().splitlines()[0].rstrip(".")
-            raise InputError(f"the {who} takes no images of {channels}×{height}×{width} ({reason}).") from None
+            raise InputError(f"the {who} does not take images of {channels}×{height}×{width} ({reason}).") from None
         finally:
             self.network.train(training)
 
 
 @contextmanager
 def seen(network: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """Collect what comes out of named modules, or goes into them (`input:NAME`): `{"layer1.0": tensor, ...}`.
+    """Collect the outputs of named modules, or their inputs (`input:NAME`): `{"layer1.0": tensor, ...}`.
 
-    Of a module that gives several things it is the first.
+    If a module returns several values, the first one is taken.
 
     Raises:
-        InputError: A name the network does not have.
+        InputError: The network does not have a named module.
     """
     found: dict[str, Tensor] = {}
     with ExitStack() as hooks:
@@ -137,11 +137,13 @@ def seen(network: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Tensor
 
 
 def _named(network: nn.Module, layers: Sequence[str]) -> list[str]:
-    """The layers one by one."""
+    """The names of the layers, each written out."""
     if list(layers) != [BEFORE]:
         return list(layers)
     if not isinstance(network, Network):
-        raise InputError(f"{BEFORE} is for attar's own networks; name layers of this one, such as input:NAME.")
+        raise InputError(
+            f"{BEFORE} works only for attar's own networks. Name layers of this network, such as input:NAME."
+        )
     return [f"{INPUT}{name}" for name in network.before_activation]
 
 
@@ -169,7 +171,7 @@ def _module(network: nn.Module, name: str) -> nn.Module:
 
 @contextmanager
 def _through(head: nn.Linear) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """What goes into the last layer, and what comes out of it."""
+    """The inputs and outputs of the last layer."""
     passed: list[tuple[Tensor, Tensor]] = []
     handle = head.register_forward_hook(lambda module, inputs, output: passed.append((inputs[0], output)))
     try:
@@ -179,24 +181,26 @@ def _through(head: nn.Linear) -> Iterator[list[tuple[Tensor, Tensor]]]:
 
 
 def _pooled(features: Tensor, scores: Tensor, logits: Tensor) -> Float[Tensor, "sample feature"]:
-    """What the last layer saw; where it saw every token, that of the token whose scores are the logits.
+    """The input of the last layer. If it has one row per token, the row of the token whose scores are the logits.
 
-    Decoders classify so: each token is scored, and the last one that is no padding counts.
+    Decoders classify in this way: each token is scored, and the last token that is not padding counts.
     """
     if features.ndim != 3:
         return features.flatten(1)
     match = torch.isclose(scores, logits[:, None, :], rtol=0, atol=0, equal_nan=True).all(dim=2)
     if not match.any(dim=1).all():
-        raise InputError("the last linear layer scores every token, and none of them as the logits have it.")
+        raise InputError(
+            "the last linear layer scores every token, but no token has the scores that the network returns as logits."
+        )
     last = match.shape[1] - 1 - match.flip(1).int().argmax(dim=1)
     return features[torch.arange(len(features), device=features.device), last]
 
 
 def as_map(output: Tensor, padding: Tensor | None = None) -> Tensor:
-    """A stage: maps as they are; features of tokens as maps of one column, zero where a token is padding.
+    """A stage as a map. Maps stay as they are. Features of tokens become maps of one column, with zeros for padding.
 
     Args:
-        output: Of a module: sample, channel, height, width; or sample, token, feature.
+        output: Output of a module: sample, channel, height, width; or sample, token, feature.
         padding: The attention mask of a text: sample, token; zero for padding.
     """
     if output.ndim != 3:
@@ -207,21 +211,21 @@ def as_map(output: Tensor, padding: Tensor | None = None) -> Tensor:
 
 
 def taken(network: nn.Module, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the named inputs that a network's `forward` names; all of them where it names none.
+    """The named inputs that a network's `forward` names; all of them if it names none.
 
-    So one batch goes to a teacher and a student of different families, of which one has token types and one has not.
+    One batch can then go to a teacher and a student of different families, of which only one takes token types.
     """
     named = [name for name in inspect.signature(network.forward).parameters if name in inputs]
     return {name: inputs[name] for name in named or inputs}
 
 
 def last_linear(network: nn.Module) -> nn.Linear:
-    """The linear layer that stands last among a network's modules.
+    """The last linear layer among a network's modules.
 
     Raises:
         InputError: There is none.
     """
     layers = [module for module in network.modules() if isinstance(module, nn.Linear)]
     if not layers:
-        raise InputError(f"{type(network).__name__} ends in no linear layer, whose input is the embedding.")
+        raise InputError(f"{type(network).__name__} has no linear layer, whose input would be the embedding.")
     return layers[-1]

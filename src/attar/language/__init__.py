@@ -1,4 +1,4 @@
-"""Causal language models into smaller ones: token by token, span by span, answer by answer."""
+"""Distil causal language models into smaller ones, with losses on tokens, spans and whole answers."""
 
 from attar.core.lazy import lazily
 

@@ -1,4 +1,4 @@
-"""A distilled language model on disk and in memory: a folder that transformers opens, and what attar knows of it."""
+"""A distilled language model on disk and in memory: a folder that transformers opens, with attar's facts about it."""
 
 import dataclasses
 import hashlib
@@ -29,17 +29,17 @@ DRAFT = ".draft-"
 
 @dataclass(frozen=True)
 class Origin(core.Origin):
-    """Where a student came from."""
+    """The origin of a student."""
 
     parameters: int
     teacher_parameters: int | None
     max_length: int
     content: str | None = None
-    """The data's own fingerprint; the first students had none."""
+    """The data's own fingerprint; None in the first students."""
 
     @classmethod
     def of(cls, pair: Any, method: Any, runtime: Runtime, student: nn.Module) -> Self:
-        """The origin of what `method` makes of a `LanguagePair`."""
+        """The origin of the student that `method` makes from a `LanguagePair`."""
         return cls.made(
             pair,
             method,
@@ -53,17 +53,17 @@ class Origin(core.Origin):
 
 @dataclass(frozen=True)
 class DistilledLanguageModel(core.Shareable):
-    """A causal model of transformers and its tokenizer, without what was learned beside it."""
+    """A causal model of transformers and its tokenizer, without the modules that were trained beside it."""
 
     make: Callable[[], nn.Module] = field(repr=False, compare=False)
-    """Gives the model: training need not copy it whenever somebody looks."""
+    """Function that makes the model, so that training copies it only when it is used."""
     tokenizer: Any
     origin: Origin
     scores: dict[str, Any] = field(default_factory=dict)
-    """Measures on the test part by who: `student`, `teacher`; and `kept`, the teacher's perplexity over the student's
-    in per cent."""
+    """Measures on the test part for `student` and `teacher`, and `kept`: the teacher's perplexity divided by the
+    student's, in per cent."""
     folder: Path | None = field(default=None, compare=False)
-    """Where it was last saved."""
+    """Folder in which it was last saved."""
 
     kind = KIND
     repo_type = "model"
@@ -71,12 +71,12 @@ class DistilledLanguageModel(core.Shareable):
 
     @property
     def title(self) -> str:
-        """What it is, in a few words."""
+        """A title of a few words."""
         return f"A student of {self.origin.source}"
 
     @classmethod
     def files_in(cls, folder: Path) -> list[str]:
-        """Its files by name, those of transformers among them."""
+        """Names of its files, including those of transformers."""
         return [*_facts(folder)["files"], *cls.files]
 
     @cached_property
@@ -85,13 +85,13 @@ class DistilledLanguageModel(core.Shareable):
         return self.make().eval()
 
     def answer(self, prompt: str, *, tokens: int | None = None, seed: int = 0, temperature: float = 1.0) -> str:
-        """What it says after a prompt.
+        """The model's answer to a prompt.
 
         Args:
             prompt: Text.
-            tokens: How many at most; what its training length leaves unless given.
-            seed: Of the draws.
-            temperature: 0 for the most probable token each time.
+            tokens: Largest number of tokens. Default: what its training length leaves.
+            seed: Seed of the sampling.
+            temperature: Temperature of the sampling; 0 takes the most probable token.
         """
         ids = list(self.tokenizer(prompt)["input_ids"])
         most = tokens or max(1, self.origin.max_length - len(ids))
@@ -106,7 +106,10 @@ class DistilledLanguageModel(core.Shareable):
         return str(self.tokenizer.decode(said, skip_special_tokens=True))
 
     def save(self, folder: str | Path) -> Self:
-        """Write it to a folder, every file whole or not at all, as `from_pretrained` reads it; return it as saved."""
+        """Write the model to a folder, as `from_pretrained` reads it, and return the saved copy.
+
+        Each file is written whole or not at all.
+        """
         folder = Path(folder)
         store.make_folder(folder)
         for left_by_a_kill in folder.glob(f"{DRAFT}*"):
@@ -131,7 +134,7 @@ class DistilledLanguageModel(core.Shareable):
         """Read what `save` wrote.
 
         Raises:
-            InputError: No student there, or a damaged or altered one.
+            InputError: There is no student, or a file is damaged or altered.
         """
         folder = Path(folder)
         facts = _facts(folder)
@@ -144,7 +147,7 @@ class DistilledLanguageModel(core.Shareable):
         return cls(lambda: model, tokenizer_of(folder), Origin(**facts["origin"]), facts["scores"], folder)
 
     def shown(self, images: int = 10) -> core.Shown:
-        """How large the student and its teacher are, and what both score."""
+        """The sizes of the student and its teacher, and their scores."""
         student, teacher = self.origin.parameters, self.origin.teacher_parameters
         sizes = {"student" if teacher else "model": student, "teacher": teacher}
         return core.Shown(
@@ -156,7 +159,7 @@ class DistilledLanguageModel(core.Shareable):
         )
 
     def card(self, scores: list[Cell]) -> str:
-        """Its README, in the form the hub reads."""
+        """The text of README.md, in the form that the hub reads."""
         return f"""{model_header("knowledge-distillation", library="transformers", pipeline="text-generation")}
 # {escaped(self.title)}
 
@@ -191,12 +194,15 @@ def _facts(folder: Path) -> dict[str, Any]:
 
 
 def parameter_count(model: nn.Module) -> int:
-    """Parameters, tied ones once, and none of adapters, which are merged in the end."""
+    """Number of parameters.
+
+    Tied ones count once; those of adapters do not count, because adapters are merged at the end.
+    """
     return sum(parameter.numel() for name, parameter in model.named_parameters() if "lora_" not in name)
 
 
 def _as_scores(scores: dict[str, Any]) -> Iterator[Cell]:
-    """The cross-entropy on the test part, held against the teacher's and read with ROUGE-L, as a score."""
+    """The cross-entropy on the test part, with ROUGE-L and compared with the teacher's, as a score."""
     student, teacher = scores.get("student"), scores.get("teacher")
     if student:
         yield Cell(

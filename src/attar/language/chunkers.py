@@ -71,7 +71,9 @@ def nltk_phrases() -> Chunker:
         try:
             tagged = nltk.pos_tag([match.group() for match in matches])
         except LookupError:
-            raise InputError("NLTK's tagger is not there: nltk.download('averaged_perceptron_tagger_eng').") from None
+            raise InputError(
+                "NLTK's tagger is missing. Download it: nltk.download('averaged_perceptron_tagger_eng')."
+            ) from None
         found, place = [], 0
         for node in grammar.parse(tagged) if tagged else []:
             width = 1 if isinstance(node, tuple) else len(node.leaves())
@@ -92,7 +94,9 @@ def spacy_phrases(model: str = "en_core_web_sm") -> Chunker:
     try:
         pipeline = _plug_in("spacy", lambda: importlib.import_module("spacy")).load(model)
     except OSError:
-        raise InputError(f"spaCy's pipeline {model} is not there: python -m spacy download {model}.") from None
+        raise InputError(
+            f"spaCy's pipeline {model} is missing. Download it: python -m spacy download {model}."
+        ) from None
     return lambda text: [(chunk.start_char, chunk.end_char) for chunk in pipeline(text).noun_chunks]
 
 
@@ -100,7 +104,9 @@ def _plug_in(name: str, load: Callable[[], Any]) -> Any:
     try:
         return load()
     except ModuleNotFoundError:
-        raise InputError(f"this chunker needs {name}: pip install {name}, or take --chunker phrases.") from None
+        raise InputError(
+            f"this chunker needs {name}. Install it: pip install {name}, or give --chunker phrases."
+        ) from None
 
 
 CHUNKERS: dict[str, Callable[[], Chunker]] = {
@@ -120,7 +126,7 @@ def chunker_named(name: str) -> Chunker:
     kind, _, words = name.partition(":")
     if kind == "windows":
         if not words.isdigit() or int(words) < 1:
-            raise InputError(f"chunker is {name!r}; give the number of words: windows:3.")
+            raise InputError(f"chunker is {name!r}. Give the number of words: windows:3.")
         return windows(int(words))
     return named("chunker", name, CHUNKERS, hint="Or windows:N.")()
 

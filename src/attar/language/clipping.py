@@ -32,32 +32,32 @@ LOWEST = -50.0
 
 @dataclass(frozen=True, kw_only=True)
 class Clipping(Settings):
-    """Which part of the teacher's distribution is learned from."""
+    """Settings for the part of the teacher's distribution that the student learns from."""
 
     teacher_clip: Literal["none", "top-k", "top-p", "learned"] = "none"
-    """Which part of the teacher's distribution is learned from. none: all of it. top-k, top-p: the most probable tokens
-    by number or by mass. learned: between two quantiles that a network finds."""
+    """Part of the teacher's distribution that the student learns from. none: all of it. top-k, top-p: the most probable
+    tokens by number or by mass. learned: the tokens between two quantiles that a network predicts."""
     top_k: Annotated[int, Range(1)] = 64
-    """How many tokens top-k keeps."""
+    """Number of tokens that top-k keeps."""
     clip_mass: Annotated[float, Range(0, 1)] = 0.95
-    """The mass that top-p keeps, and where the learned upper quantile starts."""
+    """Probability mass that top-p keeps. It is also the start of the learned upper quantile."""
     softness: Annotated[float, Range(1e-6)] = 0.02
-    """ε, how far from a quantile a token is half in."""
+    """Softness ε of the learned mask: the distance from a quantile over which it falls off."""
     hard_clip: bool = False
-    """Whether tokens are in or out, with the soft mask's gradient."""
+    """Whether the learned mask is hard, with the soft mask's gradient."""
     clip_head: Annotated[float, Range(0, 1)] = 0.2
-    """How much of the head, the most probable tokens, can be cut: the largest share of the upper quantile u that the
-    lower one, l, may be."""
+    """Largest ratio of the lower quantile l to the upper quantile u. It limits how many of the most probable tokens can
+    be cut."""
     seen: Annotated[int, Range(1)] = 64
-    """m, how many of the teacher's most probable tokens the network sees, in both models' log-probabilities."""
+    """Number m of the teacher's most probable tokens whose log-probabilities in both models the network sees."""
     quantile_width: Annotated[int, Range(1)] = 128
-    """Hidden units of that network."""
+    """Number of hidden units of the quantile network."""
     quantile_lr: Annotated[float, Range(0)] = 1e-3
-    """Step size of that network."""
+    """Step size of the quantile network."""
     mass_floor: Annotated[float, Range(0, 1)] = 0.5
-    """The kept mass below which a token is charged."""
+    """Smallest kept mass without a penalty."""
     floor_weight: Annotated[float, Range(0)] = 1.0
-    """What a token is charged for each unit of mass below that."""
+    """Weight of the penalty, per unit of mass below --mass-floor."""
 
     moved = MappingProxyType(
         {

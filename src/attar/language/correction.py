@@ -1,16 +1,17 @@
-"""SCRG: the student's own answer, with its worst token replaced by the teacher's and everything after it said anew.
+"""SCRG: replace the worst token of the student's answer by the teacher's token, and continue from there.
 
 For an answer y to a prompt x with the student's distributions q_i and the teacher's p_i on the same prefixes,
 
     d_i = KL(p_i ‖ q_i),    j = argmax d_i over i with y_i ≠ t_i,    t_i = argmax_v p_i(v),
 
-and y' = [y_<j, t_j], continued by the student. An answer in which every token is the teacher's choice stays as it is,
-and so does one whose other tokens the two models find equally probable: where d_i = 0 there is nothing to correct.
-The direction of d_i and the greedy t_i are this file's choices, and so is that the next error may lie anywhere.
+and y' = [y_<j, t_j], continued by the student. An answer does not change if every token is the teacher's choice, or if
+d_i = 0 for all other tokens. The direction of d_i and the greedy t_i are our choices. So is the rule that the next
+error
+may lie anywhere.
 Liu et al., Multi-Granularity Semantic Revision for Large Language Model Distillation, arXiv:2407.10068.
 
-The prefix is read again for the second half, in one pass: keeping its cache saves that pass alone, not the tokens that
-are said one by one (bench/language.py measures it).
+The prefix is read again for the second half, in one pass. Keeping its cache would save only that pass, not the tokens
+that are generated one by one (bench/language.py measures it).
 """
 
 from collections.abc import Callable, Sequence
@@ -28,19 +29,20 @@ from attar.language.losses import Places, compared
 from attar.language.tokens import Batch
 
 KEEP = -1
-"""The place of the error in an answer that has none."""
+"""Place of the error in an answer that has none."""
 
 Contexts = Callable[[], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Correction(Settings):
-    """How often, and with what, the student's answers are corrected."""
+    """Settings of the corrections of the student's answers."""
 
     corrections: Annotated[int, Range(0)] = 0
-    """F: how often an answer is corrected and said anew from there (1 is the paper's in spirit; 0 leaves it)."""
+    """Number F of corrections of each answer: each replaces the worst token, and the student continues from there. 1
+    follows the paper; 0 turns it off."""
     correct_with: Literal["choice", "sample"] = "choice"
-    """The teacher's most probable token, or one drawn from it."""
+    """Token that replaces the error: the teacher's most probable one (choice), or one sampled from the teacher."""
 
 
 def error_places(
@@ -50,17 +52,18 @@ def error_places(
     answer: Int[Tensor, " place"],
     answers: int,
 ) -> Int[Tensor, " answer"]:
-    """Which place of each answer is its error: the largest divergence, above 0, among tokens not the teacher's.
+    """The place of each answer's error: the largest divergence above 0 among tokens that differ from the teacher's.
 
     Args:
         divergence: d_i.
         said: y_i.
         choice: t_i.
         answer: The number of the answer that a place belongs to, rising.
-        answers: How many there are.
+        answers: Number of answers.
 
     Returns:
-        The number of the place, among all; `KEEP` where an answer has no such token. Of equals the first.
+        The number of the place among all places; `KEEP` if an answer has no such token. The first of equal places is
+            taken.
     """
     apart = torch.where(said != choice, divergence, -torch.inf)
     worst = torch.full((answers,), -torch.inf, device=apart.device, dtype=apart.dtype)
@@ -84,15 +87,15 @@ def correct(
     *,
     context: Contexts = nullcontext,
 ) -> tuple[list[list[int]], list[bool]]:
-    """The student's answers, corrected and said anew as often as is asked.
+    """The student's answers, corrected and continued as often as the settings say.
 
     Args:
         voice: The student.
-        teacher: Of the same vocabulary.
+        teacher: A model of the same vocabulary.
         prompts: Tokens.
-        answers: What the student said, its end included if it came to one.
-        limits: Tokens an answer may have.
-        correction: How often, and with what.
+        answers: The student's answers, with their end token if they have one.
+        limits: Largest number of tokens of each answer.
+        correction: The settings.
         generator: Draws the new tokens.
         context: The precision of passes without a gradient.
 
@@ -124,7 +127,7 @@ def _begun_anew(
     generator: torch.Generator,
     context: Contexts,
 ) -> list[list[int] | None]:
-    """Each answer up to its error, and the teacher's token there; None where it has none."""
+    """Each answer up to its error, followed by the teacher's token; None for an answer without an error."""
     batch = Batch.of(prompts, answers).to(next(voice.model.parameters()).device)
     places = Places.of(batch.labels)
     with answering(voice.model, teacher), context():

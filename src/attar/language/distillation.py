@@ -1,8 +1,9 @@
-"""Distil a causal language model into a smaller one: what is learned from, token by token and answer by answer.
+"""Distil a causal language model into a smaller one, with losses on tokens, spans and whole answers.
 
 Begin with plain forward divergence on the references and the right step size; it is hard to beat. A student that will
-write long answers gains from its own (answers_by), corrected where they go wrong (corrections). Clipping the teacher
-and the spans are the finer two of the three levels of the multi-granularity paper; each can be used alone.
+write long answers gains from its own answers (answers_by), corrected at their errors (corrections). Clipping the
+teacher
+and the spans are the two finer of the three levels of the multi-granularity paper. Each can be used alone.
 Liu, Zhang, Li, Li, Huang, Chen, Tang, Hu, Xiong and Wang, Multi-Granularity Semantic Revision for Large Language Model
 Distillation, arXiv:2407.10068. Its sizes and steps are not published in full: see each setting.
 """
@@ -43,58 +44,64 @@ from attar.language.tokens import Tokeniser
 class DistillLanguage(Settings):
     """Distil a causal language model (Liu et al., arXiv 2024, arXiv:2407.10068, and the methods that it builds on).
 
-    L = a CE(references) + b D(p ‖ q) + c spans, with D on the references or on the student's own, corrected answers,
-    and p the whole of the teacher's distribution or its dense part.
+    L = a CE(references) + b D(p ‖ q) + c spans. D is taken on the references or on the student's own, corrected
+    answers. p
+    is the teacher's whole distribution or its dense part.
     """
 
     student: str = "gpt2:layers=1,width=64"
-    """The student: a folder, a name on the hub, or a fresh model by kind and sizes (gpt2:layers=1,width=64,heads=2)."""
+    """The student. A folder, a name on the hub, or a fresh model by kind and sizes (gpt2:layers=1,width=64,heads=2)."""
     epochs: Annotated[int, Range(1)] = 10
     """Passes over the training data."""
     steps: Annotated[int, Range(1)] | None = None
-    """Steps in all, in place of whole epochs."""
+    """Steps in all. If given, it replaces the number of epochs. Default: whole epochs."""
     batch: Annotated[int, Range(1)] = 16
     """Batch size: sequences per step."""
     micro: Annotated[int, Range(1)] | None = None
-    """Sequences per pass through the models, whose gradients are added up; all of a step unless given."""
+    """Number of sequences per pass through the models; the gradients of the passes are summed. Default: the whole
+    batch."""
     lr: Annotated[float, Range(0)] | None = None
-    """Step size of AdamW at the start: 5e-4 for a trained student unless given, 2e-3 for a fresh one."""
+    """Step size of AdamW at the start. Default: 5e-4 for a trained student, 2e-3 for a fresh one."""
     weight_decay: Annotated[float, Range(0)] = 1e-2
     """Weight decay of AdamW."""
     lr_warm_up: Annotated[float, Range(0, 1)] = 0.0
-    """Share of the run over which the step size rises first, step by step; afterwards it falls to 0 along a cosine."""
+    """Share of the run over which the step size rises first, step by step. Afterwards it falls to 0 along a cosine."""
     clip_norm: Annotated[float, Range(0)] = 1.0
-    """Norm to which a longer gradient of all that is learned is cut; 0 for not at all."""
+    """Norm to which a longer gradient of all that is learned is cut. 0 turns it off."""
     max_length: Annotated[int, Range(2)] | None = None
-    """Tokens of a prompt and its response; 512, or what both models can read, unless given."""
+    """Largest number of tokens of a prompt and its response together. Default: 512, or the most that both models can
+    read."""
     max_prompt: Annotated[int, Range(1)] | None = None
-    """Of a prompt, whose beginning is cut off; half of that unless given."""
+    """Largest number of tokens of a prompt; the beginning of a longer prompt is cut off. Default: half of
+    --max-length."""
     context: Annotated[int, Range(0)] = 16
-    """Tokens of plain text before a block of it, which are its prompt."""
+    """Number of tokens of plain text before each block, which serve as its prompt."""
     objective: Objective = field(default_factory=Objective)
-    """Which divergence, and the weights of labels and of the teacher (`divergence`, `label_weight`, ...)."""
+    """The divergence, and the weights of the labels and the teacher (`divergence`, `label_weight`, ...)."""
     clipping: Clipping = field(default_factory=Clipping)
-    """Which part of the teacher's distribution is learned from (`teacher_clip`, `top_k`, `clip_mass`, ...)."""
+    """The part of the teacher's distribution that the student learns from (`teacher_clip`, `top_k`, `clip_mass`,
+    ...)."""
     spans: Spans = field(default_factory=Spans)
-    """Weight and make of the spans (`span_weight`, `chunker`, ...)."""
+    """Weight and kind of the spans (`span_weight`, `chunker`, ...)."""
     correction: Correction = field(default_factory=Correction)
-    """How often the student's answers are corrected, and how (`corrections`, ...)."""
+    """Number and kind of the corrections of the student's answers (`corrections`, ...)."""
     schedule: Schedule = field(default_factory=Schedule)
-    """Whose answers are learned from (`answers_by`, `student_share`, ...)."""
+    """The source of the answers that the student learns from (`answers_by`, `student_share`, ...)."""
     sampling: Sampling = field(default_factory=Sampling)
-    """How the student answers (`sampling_temperature`, `nucleus`, ...)."""
+    """How the student samples its answers (`sampling_temperature`, `nucleus`, ...)."""
     policy: Policy = field(default_factory=Policy)
-    """MiniLLM's policy gradient, where that is the divergence."""
+    """MiniLLM's policy gradient, used with divergence policy."""
     lora: Lora = field(default_factory=Lora)
-    """Low-rank additions in place of the whole student (`lora_rank`, ...)."""
+    """Low-rank adapters that are trained in place of the whole student (`lora_rank`, ...)."""
     select: Literal["last", "loss", "rouge"] = "last"
-    """Which epoch is kept: the last, or the best by validation cross-entropy or by ROUGE-L of the student's answers."""
+    """Epoch whose student is kept: the last, or the best by validation cross-entropy or by ROUGE-L of the student's
+    answers."""
     validation_rows: Annotated[int, Range(1)] = 256
-    """Validation rows on which the cross-entropy is measured after an epoch."""
+    """Number of validation rows on which the cross-entropy is measured after an epoch."""
     validation_answers: Annotated[int, Range(1)] = 32
-    """Prompts that are answered for ROUGE-L."""
+    """Number of validation prompts that the student answers for ROUGE-L."""
     rows: Annotated[int, Hidden()] = 0
-    """Training rows; filled in from the data."""
+    """Number of training rows; filled in from the data."""
 
     moved = MappingProxyType({"warm_up": "lr_warm_up"})
     name = "language"
@@ -106,31 +113,33 @@ class DistillLanguage(Settings):
         check_clipping(self.objective, self.clipping)
         if self.correction.corrections and not own:
             raise InputError(
-                f"corrections are of the student's answers, of which --answers-by {self.schedule.answers_by} has none; "
-                "take --answers-by on-policy, mixed or adaptive."
+                f"corrections need the student's answers, but --answers-by {self.schedule.answers_by} has none. Give "
+                "--answers-by on-policy, mixed or adaptive."
             )
         if kind == "none" and own and not self.spans.span_weight:
             raise InputError(
-                f"--answers-by {self.schedule.answers_by} asks a teacher about the student's answers, but --divergence "
-                "none compares nothing there."
+                f"--answers-by {self.schedule.answers_by} compares student and teacher on the student's answers, but "
+                "--divergence is none. Choose another --divergence."
             )
         if kind == "policy" and (self.schedule.answers_by != "off-policy" or self.spans.span_weight):
-            raise InputError("--divergence policy draws answers of its own; leave out --answers-by and --span-weight.")
+            raise InputError("--divergence policy samples its own answers. Do not set --answers-by and --span-weight.")
         if kind == "policy" and (self.sampling.sampling_temperature != 1 or self.sampling.nucleus != 1):
             raise InputError(
-                "--divergence policy weighs answers by their probability; leave sampling_temperature and nucleus at 1."
+                "--divergence policy weighs answers by their probability. Leave sampling_temperature and nucleus at 1."
             )
         if not self.objective.label_weight and kind == "none" and not self.spans.span_weight:
-            raise InputError("nothing is learned from: --label-weight is 0, and so is every other term.")
+            raise InputError(
+                "--label-weight and every other weight are 0, so the student learns nothing. Give one of them a weight."
+            )
 
     @classmethod
     def of(cls, **settings: Any) -> Self:
-        """Settings by their own names, wherever they are nested; older names are understood.
+        """Settings by their own names, also those of nested settings. Older names are understood.
 
         `DistillLanguage.of(divergence="jsd", corrections=1, answers_by="mixed", epochs=3)`
 
         Raises:
-            InputError: A name that is none, or a value out of its range.
+            InputError: There is no such setting, or a value is out of its range.
         """
         kinds = {f.name: f.default_factory for f in dataclasses.fields(cls)}
         groups: dict[str, Any] = {name: kind for name, kind in kinds.items() if kind is not dataclasses.MISSING}
@@ -151,10 +160,14 @@ class DistillLanguage(Settings):
 
     @classmethod
     def baseline(cls, name: str, **settings: Any) -> Self:
-        """A method of the field: sft, seqkd, kd, imitkd, gkd, distillm, minillm; or full, with all three levels.
+        """The settings of a method of the field, by name.
+
+        Args:
+            name: sft, seqkd, kd, imitkd, gkd, distillm, minillm; or full, with all three levels.
+            settings: Settings that differ.
 
         Raises:
-            InputError: Another name.
+            InputError: There is no such method.
         """
         return cls.of(**_chosen(name, {}, settings))
 
@@ -164,11 +177,11 @@ class DistillLanguage(Settings):
 
         Args:
             family: The students.
-            method: What they learn by: all three levels, or a method of the field as `baseline` knows it.
-            settings: Changes.
+            method: All three levels (full), or a method of the field as in `baseline`.
+            settings: Settings that differ.
 
         Raises:
-            InputError: Another family or method.
+            InputError: There is no such family or method.
         """
         if family not in FAMILIES:
             raise unknown("family of students", family, FAMILIES)
@@ -176,26 +189,30 @@ class DistillLanguage(Settings):
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether a teacher is asked anything."""
+        """Whether the settings need a teacher."""
         compares = self.objective.divergence != "none" and self.objective.teacher_weight > 0
         return compares or self.spans.span_weight > 0 or self.schedule.answers_by == "teacher"
 
     # --------------------------------------------------------------------------------------------------------- the run
 
     def resolve(self, pair: LanguagePair, runtime: Runtime) -> Self:
-        """Fill in what was left open.
+        """Fill in the settings that have no value yet.
 
         Raises:
-            InputError: No teacher where one is asked, lengths that the models cannot read, or nothing to learn from.
+            InputError: A teacher is needed but missing, lengths are too large for the models, or no token can be
+                learned.
         """
         if self.needs_teacher and pair.teacher is None:
-            raise InputError(f"--divergence {self.objective.divergence} compares with a teacher; give one (--teacher).")
+            raise InputError(f"--divergence {self.objective.divergence} needs a teacher. Give one (--teacher).")
         longest = self.max_length or min(512, pair.longest)
         if longest > pair.longest:
-            raise InputError(f"max_length is {longest}, but the models read {pair.longest} tokens at most.")
+            raise InputError(f"max_length is {longest}, but the models read at most {pair.longest} tokens.")
         prompt = self.max_prompt or max(1, longest // 2)
         if prompt >= longest:
-            raise InputError(f"max_prompt is {prompt}, which leaves nothing of {longest} tokens for a response.")
+            raise InputError(
+                f"max_prompt is {prompt} of {longest} tokens, so no token is left for a response. Give a smaller "
+                "max_prompt."
+            )
         fresh = pair.student is None and is_fresh(self.student)
         given = dataclasses.replace(
             self, max_length=longest, max_prompt=prompt, lr=self.lr if self.lr is not None else 2e-3 if fresh else 5e-4
@@ -203,7 +220,7 @@ class DistillLanguage(Settings):
         return dataclasses.replace(given, rows=len(pair.tokens("train", given.tokeniser(pair))))
 
     def tokeniser(self, pair: LanguagePair) -> Tokeniser:
-        """How the pair's text becomes tokens."""
+        """The conversion of the pair's text to tokens."""
         assert self.max_length is not None and self.max_prompt is not None, "resolve the settings first"
         return Tokeniser(
             pair.tokenizer, self.max_length, self.max_prompt, self.context, self.spans.chunk(), self.spans.span_length
@@ -216,7 +233,7 @@ class DistillLanguage(Settings):
 
     @property
     def total_steps(self) -> int:
-        """Steps in all."""
+        """Number of steps of the run."""
         return self.steps or self.epochs * self.batches
 
     def _student(self, pair: LanguagePair, generator: torch.Generator) -> nn.Module:
@@ -228,7 +245,7 @@ class DistillLanguage(Settings):
         return causal_model(self.student, to_train=True)
 
     def build(self, pair: LanguagePair, runtime: Runtime) -> Distilling:
-        """The student as it starts, the optimiser, and the data as tokens."""
+        """The student at its start, the optimiser, and the data as tokens."""
         device = runtime.device
         student = with_lora(self._student(pair, runtime.generator("network")), self.lora, runtime.generator("adapters"))
         student = student.to(device).train()
@@ -262,7 +279,7 @@ class DistillLanguage(Settings):
         )
 
     def step(self, state: Distilling, runtime: Runtime) -> Metrics:
-        """One batch."""
+        """Run one batch."""
         epoch, number = divmod(state.done, self.batches)
         if state.done == 0 and self.schedule.answers_by == "adaptive":
             state.schedule.validated(validation_loss(self, state, runtime), self.schedule)
@@ -283,27 +300,27 @@ class DistillLanguage(Settings):
         return metrics if state.validation is None else {**metrics, "validation": state.validation}
 
     def _rates(self) -> tuple[float, float]:
-        """Step sizes of the student and of the clipping's network."""
+        """Step sizes of the student and of the clipping network."""
         assert self.lr is not None, "resolve the settings first"
         return self.lr, self.clipping.quantile_lr
 
     def pace(self, done: int) -> float:
-        """The share of the step size at a step: up over the warm-up, then down along a cosine."""
+        """The share of the step size at a step: a linear rise in the warm-up, then a cosine down to 0."""
         warm = round(self.lr_warm_up * self.total_steps)
         return linear_rise(done + 1, warm) * half_cosine(max(0, done - warm), max(1, self.total_steps - warm))
 
     def learned(self, state: Distilling) -> dict[str, Tensor]:
-        """The student's weights that are learned; the artefact would have to copy them first."""
+        """The trained weights of the student; the artefact would have to copy them first."""
         return dict(state.learned)
 
     def result(self, state: Distilling, runtime: Runtime) -> DistilledLanguageModel:
-        """The student as it is now, or as it was after its best epoch; made when it is first looked at."""
+        """The student as it is now, or as it was after its best epoch. The model is made when it is first used."""
         origin = Origin.of(state.pair, self, runtime, state.student)
         return DistilledLanguageModel(partial(finished, state), state.pair.tokenizer, origin)
 
 
 def _chosen(name: str, scripts: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    """A method of the field, on what scripts share, with some changes; epochs that are asked for replace its steps."""
+    """A method of the field on the scripts' shared settings, with changes. Given epochs replace its steps."""
     found = {**scripts, **named("method", name, BASELINES)}
     if "epochs" in settings:
         found.pop("steps", None)

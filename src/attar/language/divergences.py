@@ -27,27 +27,28 @@ Measure = Callable[[Words, Words, Words, Words], Found]
 
 @dataclass(frozen=True, kw_only=True)
 class Objective(Settings):
-    """What is learned from token by token: the labels, and which divergence from the teacher."""
+    """Settings of the token-level loss: the labels, and the divergence from the teacher."""
 
     label_weight: Annotated[float, Range(0)] = 1.0
     """Weight of the cross-entropy with the labels, which are the references."""
     teacher_weight: Annotated[float, Range(0)] = 1.0
-    """Weight of the teacher's answers: of the divergence from what it says, token by token."""
+    """Weight of the teacher's answers: the divergence from its distribution, token by token."""
     corpus_weight: Annotated[float, Range(0)] = 1.0
-    """Weight of the cross-entropy on further text, where that is given (corpus): what DistiLLM and MiniLLM (0.5) keep a
-    student from forgetting by."""
+    """Weight of the cross-entropy on further text (--corpus), which prevents forgetting, as in DistiLLM and MiniLLM
+    (0.5)."""
 
     divergence: Literal[
         "none", "forward", "reverse", "symmetric", "jsd", "tvd", "skew-forward", "skew-reverse", "policy"
     ] = "forward"
-    """Divergence from the teacher. none: the references alone (supervised fine-tuning). forward: KL(p ‖ q). reverse:
-    KL(q ‖ p). policy: MiniLLM's policy gradient on the reverse one."""
+    """Divergence from the teacher. none: no divergence, only the references (supervised fine-tuning). forward: KL(p ‖
+    q). reverse: KL(q ‖ p). policy: MiniLLM's policy gradient of the reverse divergence."""
     jsd_beta: Annotated[float, Range(0, 1)] = 0.5
-    """β of the generalised Jensen-Shannon divergence: forward towards 0, reverse towards 1 (DistiLLM's code: 0.1)."""
+    """β of the generalised Jensen-Shannon divergence: forward towards 0, reverse towards 1. DistiLLM's code uses
+    0.1."""
     reverse_share: Annotated[float, Range(0, 1)] = 0.9
-    """Share of the reverse divergence in the symmetric one."""
+    """Share of the reverse divergence in the symmetric divergence."""
     skew: Annotated[float, Range(0, 1)] = 0.1
-    """λ of the skew divergences, how much of the first distribution is mixed into the second."""
+    """λ of the skew divergences: the share of the first distribution that is mixed into the second."""
 
     moved = MappingProxyType({"beta": "jsd_beta"})
 

@@ -1,8 +1,8 @@
-"""How good a language model is, in several numbers that are to be read together.
+"""Measures of a language model, which should be read together.
 
-Cross-entropy on the references says how well it foretells; ROUGE-L says how near its own answers come, and rewards form
-and length, so the length ratio and how often it repeats itself stand beside it. The excess error says how much further
-from its teacher it is in what it says itself than in what the teacher says:
+Cross-entropy on the references measures prediction. ROUGE-L measures how near the model's own answers come to the
+references; it rewards form and length, so the length ratio and the repetition are reported with it. The excess error
+measures how much further the model is from its teacher on its own answers than on the teacher's:
 
     ExAccErr(n) = 100 (E_n - e_n) / e_n,   E_n = Σ_{i≤n} KL(p ‖ q) on its own prefixes, e_n the same on the teacher's
 
@@ -29,16 +29,16 @@ from attar.language.rouge import Stem, rouge_l
 from attar.language.tokens import Batch, Tokens
 
 AT = 15
-"""The token after which the excess error is read, as MiniLLM's code has it."""
+"""Number of tokens after which the excess error is read, as in MiniLLM's code."""
 GRAM = 4
-"""Words of which a repeated run counts as repetition."""
+"""Number of words in a run that counts as a repetition if it occurs again."""
 TOGETHER = 16
-"""Sequences in one pass."""
+"""Number of sequences in one pass."""
 
 
 @dataclass(frozen=True)
 class Measures:
-    """What was measured of one model."""
+    """The measures of one model."""
 
     cross_entropy: Score
     """Nats per token of the references."""
@@ -47,11 +47,11 @@ class Measures:
     length_ratio: Score | None = None
     """Words of the answers over words of the (first) references."""
     repetition: Score | None = None
-    """Per cent of four-word runs that the same answer has already had."""
+    """Per cent of four-word runs that occurred before in the same answer."""
     excess_error: Score | None = None
     """ExAccErr in per cent; needs a teacher."""
     rounds: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    """The same by round of answers, by name."""
+    """The same measures for each round of answers, by name."""
 
     @property
     def perplexity(self) -> float:
@@ -68,7 +68,7 @@ class Measures:
         return found
 
     def __str__(self) -> str:
-        lines = [f"cross-entropy {self.cross_entropy} a token, perplexity {self.perplexity:.2f}"]
+        lines = [f"cross-entropy {self.cross_entropy} per token, perplexity {self.perplexity:.2f}"]
         if self.rouge_l is not None and self.length_ratio is not None and self.repetition is not None:
             lines.append(
                 f"ROUGE-L {self.rouge_l}; length {self.length_ratio.number} of the references'; "
@@ -101,23 +101,23 @@ def cross_entropy(
     if not count:
         raise InputError("there is no token to measure the cross-entropy on: every response is empty.")
     if math.isnan(total):
-        raise InputError("the logits of the model hold NaN; see to the model, or to its precision.")
+        raise InputError("the logits of the model hold NaN. Check the model or its precision.")
     return total / count
 
 
 def repetition(text: str, gram: int = GRAM) -> float:
-    """The share of runs of `gram` words that the text has had before; 0 for texts without one."""
+    """The share of runs of `gram` words that occurred before in the text; 0 for a text without runs."""
     words = text.split()
     runs = [tuple(words[start : start + gram]) for start in range(len(words) - gram + 1)]
     return 1 - len(set(runs)) / len(runs) if runs else 0.0
 
 
 def excess_error(own: Float[Tensor, " own"], led: Float[Tensor, " led"]) -> Float[Tensor, " step"]:
-    """ExAccErr after each token, in per cent; of models that are nearly one, with a millionth for e_n.
+    """ExAccErr after each token, in per cent. For nearly equal models e_n is replaced by a millionth.
 
     Args:
-        own: Mean KL(p ‖ q) by position, on what the student says.
-        led: The same, on what the teacher says.
+        own: Mean KL(p ‖ q) by position, on the student's answers.
+        led: Mean KL(p ‖ q) by position, on the teacher's answers.
     """
     steps = min(len(own), len(led))
     wrong, right = own[:steps].cumsum(dim=0), led[:steps].cumsum(dim=0)
@@ -133,7 +133,7 @@ def divergence_by_position(
     *,
     context: Contexts = nullcontext,
 ) -> Float[Tensor, " position"]:
-    """Mean KL(p ‖ q) at the first, second, ... token of answers, over those that are so long."""
+    """Mean KL(p ‖ q) at the first, second, ... token of answers, over the answers that are long enough."""
     device = next(student.model.parameters()).device
     longest = max(map(len, answers))
     total, count = torch.zeros(longest), torch.zeros(longest)
@@ -167,14 +167,14 @@ def measured(
     """Measure a model on some rows.
 
     Args:
-        voice: The model, and how it is sampled.
+        voice: The model and its sampling.
         tokens: The rows.
-        rows: On which of them the cross-entropy is measured.
-        answers: To how many of those it answers; 0 measures no answers. References are cut to what an answer may have.
-        seeds: One round of answers for each.
-        teacher: For the excess error.
-        stem: For ROUGE-L.
-        at: After how many tokens the excess error is read.
+        rows: Rows on which the cross-entropy is measured.
+        answers: Number of those rows that the model answers; 0 for none. References are cut to the length of an answer.
+        seeds: Seeds; one round of answers for each.
+        teacher: A model for the excess error.
+        stem: Stemmer for ROUGE-L.
+        at: Number of tokens after which the excess error is read.
         context: The precision of passes without a gradient.
     """
     entropy = cross_entropy(voice.model, tokens, rows, voice.words, context=context)

@@ -20,39 +20,39 @@ Probabilities = Float[Tensor, "sequence word"]
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling(Settings):
-    """How a model answers."""
+    """How a model samples its answers."""
 
     sampling_temperature: Annotated[float, Range(0)] = 1.0
-    """Temperature of the softmax that tokens are drawn from; 0 takes the most probable one. Losses are at temperature 1
-    whatever it is here."""
+    """Temperature of the softmax from which tokens are sampled; 0 takes the most probable token. Losses always use
+    temperature 1."""
     nucleus: Annotated[float, Range(0, 1)] = 1.0
-    """The mass of the most probable tokens that are drawn from (top-p)."""
+    """Probability mass of the most probable tokens from which is sampled (top-p)."""
     new_tokens: Annotated[int, Range(1)] | None = None
-    """Tokens of an answer at most; what the length leaves unless given."""
+    """Largest number of tokens of an answer. Default: what --max-length leaves after the prompt."""
 
     moved = MappingProxyType({"temperature": "sampling_temperature"})
 
 
 @dataclass(frozen=True)
 class Voice:
-    """A model that can be asked to go on."""
+    """A model together with its sampling settings."""
 
     model: nn.Module
     words: int
-    """Size of the vocabulary; further logits are padding."""
+    """Size of the vocabulary. Further logits are padding."""
     stops: tuple[int, ...]
     """Tokens that end an answer."""
     sampling: Sampling = Sampling()
 
     def probabilities(self, logits: Float[Tensor, "sequence column"]) -> Probabilities:
-        """The distribution that is drawn from.
+        """The distribution from which tokens are sampled.
 
         Raises:
-            InputError: Logits that are not numbers.
+            InputError: Logits are not finite.
         """
         logits = logits[:, : self.words].float()
         if logits.isnan().any():
-            raise InputError("the logits of a model that generates hold NaN; see to the model, or to its precision.")
+            raise InputError("the logits of a model that generates hold NaN. Check the model or its precision.")
         if self.sampling.sampling_temperature == 0:
             return nn.functional.one_hot(logits.argmax(dim=1), self.words).float()
         p = (logits / self.sampling.sampling_temperature).softmax(dim=1)
@@ -74,22 +74,23 @@ def generate(
     *,
     also: Callable[["Reader", Probabilities], Probabilities] | None = None,
 ) -> list[list[int]]:
-    """What a model says after each prompt, its end included.
+    """Generate an answer to each prompt, with its end token.
 
     Args:
-        voice: The model and how it is sampled. It is put in evaluation mode, and back.
-        prompts: Tokens, at least one each, of any lengths.
-        limits: How many tokens each answer may have; none for 0.
+        voice: The model and its sampling. It runs in evaluation mode; the mode is restored.
+        prompts: Tokens, at least one for each prompt, of any lengths.
+        limits: Largest number of tokens of each answer; 0 gives none.
         generator: Draws the tokens, on the model's device.
-        also: Given the reader and the model's distribution, what to draw from instead.
+        also: A function of the reader and the model's distribution that returns the distribution to sample from
+            instead.
 
     Raises:
-        InputError: A prompt without a token.
+        InputError: A prompt has no token.
     """
     if not prompts or max(limits) == 0:
         return [[] for _ in prompts]
     if not all(prompts):
-        raise InputError("a prompt has no token; a model needs one to go on from.")
+        raise InputError("a prompt has no token, but a model needs at least one.")
     with answering(voice.model):
         reader = Reader(voice.model, prompts)
         said: list[list[int]] = [[] for _ in prompts]
@@ -108,9 +109,10 @@ def generate(
 
 
 class Reader:
-    """A model on its way through a batch of texts: what it has read is in its cache.
+    """A model that reads a batch of texts token by token, with its cache.
 
-    Prompts are padded on the left, so that all go on in the same column; positions are counted from a text's own start.
+    Prompts are padded on the left, so that all texts continue in the same column. Positions count from a text's own
+    start.
     """
 
     def __init__(self, model: nn.Module, prompts: Sequence[Sequence[int]]) -> None:
@@ -132,7 +134,7 @@ class Reader:
         """Read one more token of each text."""
         self.last = torch.as_tensor(tokens, device=self.mask.device)
         ids = self.last.unsqueeze(1)
-        # Texts that have ended are read on with the others, past what the model knows positions for.
+        # Texts that have ended are read on with the others, past the model's known positions.
         positions = self.mask.sum(dim=1, keepdim=True).clamp(max=longest_input(self.model) - 1)
         self.mask = torch.cat([self.mask, torch.ones_like(self.mask[:, :1])], dim=1)
         self._read(ids, positions)
@@ -149,14 +151,14 @@ class Reader:
 
 
 def accepted(model: nn.Module) -> frozenset[str]:
-    """What a model's forward takes by name; of one with adapters, what the model below them takes."""
+    """The argument names of a model's forward. With adapters, those of the model below them."""
     below: nn.Module = getattr(model, "get_base_model", lambda: model)()
     return frozenset(inspect.signature(below.forward).parameters)
 
 
 @contextmanager
 def answering(*models: nn.Module | None) -> Iterator[None]:
-    """Models in evaluation mode, and back in the modes they were in."""
+    """Put models into evaluation mode, and restore their modes afterwards."""
     present = [model for model in models if model is not None]
     modes = [model.training for model in present]
     for model in present:

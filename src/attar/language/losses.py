@@ -26,7 +26,7 @@ Labels = Int[Tensor, "sequence token"]
 Scalar = Float[Tensor, ""]
 
 UNCOUNTED = -100
-"""The label of a token that is not learned from."""
+"""Label of a token that is not learned."""
 
 IN_CACHE, ON_GPU = 2**18, 2**22
 """Logits in a chunk: what stays in a processor's cache, a dozen float32 copies included, and what occupies a GPU."""
@@ -34,7 +34,7 @@ IN_CACHE, ON_GPU = 2**18, 2**22
 
 @dataclass(frozen=True)
 class Places:
-    """Where in a batch of logits the counted tokens are foretold."""
+    """Positions in a batch of logits that predict the counted tokens."""
 
     rows: Int[Tensor, " place"]
     """Of the logits, sequences put one after the other; rising."""
@@ -63,7 +63,7 @@ class Places:
 
 @dataclass(frozen=True)
 class Terms:
-    """What is added up, and how much each counts; a weight is for all tokens, or one for each."""
+    """The weights of the terms. A weight is one number for all tokens, or one for each token."""
 
     labels: float | Tokens = 0.0
     """a: of the labels' cross-entropy."""
@@ -88,7 +88,7 @@ class Terms:
 
 @dataclass(frozen=True)
 class Sums:
-    """What was added up, unweighed."""
+    """The unweighted sums of the terms."""
 
     labels: Scalar
     teacher: Scalar
@@ -138,14 +138,16 @@ def tokens_at_once(device: torch.device, words: int) -> int:
 
 def _check(student: Tensor, teacher: Tensor | None, places: Places, terms: Terms, words: int, known: int) -> None:
     if terms.compares and teacher is None:
-        raise InputError("a divergence from the teacher is asked for, but no teacher's logits are given.")
+        raise InputError(
+            "a divergence from the teacher needs the teacher's logits. Give them, or set divergence='none'."
+        )
     if teacher is not None and teacher.shape[:-1] != student.shape[:-1]:
         raise InputError(
             f"the teacher's logits are for {list(teacher.shape[:-1])} tokens, the student's for "
             f"{list(student.shape[:-1])}."
         )
     if known < words or (teacher is not None and teacher.shape[-1] != student.shape[-1] and words > known):
-        raise InputError(f"the vocabulary has {words} tokens, but there are logits for {known} only.")
+        raise InputError(f"the vocabulary has {words} tokens, but there are only {known} logits.")
     if len(places) and int(places.targets.max()) >= words:
         raise InputError(f"a label is token {int(places.targets.max())}, but the vocabulary has {words}.")
 
@@ -178,7 +180,7 @@ class _ChunkedLoss(torch.autograd.Function):
                 one.write(gradient)
         for who, fine in zip(("student", "teacher"), finite.tolist(), strict=True):
             if not fine:
-                raise InputError(f"the {who}'s logits hold NaN or infinity; see to the {who}, or to its precision.")
+                raise InputError(f"the {who}'s logits hold NaN or infinity. Check the {who} or its precision.")
         ctx.gradient, ctx.by_bounds = gradient, by_bounds
         ctx.mark_non_differentiable(sums)
         return loss, sums

@@ -1,4 +1,7 @@
-"""Causal language models and tokenizers: from a folder or the hub, fresh by name, as adapters; never from a pickle."""
+"""Causal language models and tokenizers from a folder, from the hub or fresh by name, and adapters.
+
+Weights are never read from a pickle.
+"""
 
 import difflib
 import re
@@ -25,28 +28,28 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, kw_only=True)
 class Lora(Settings):
-    """Train low-rank additions to the student's matrices alone (Hu et al., ICLR 2022, arXiv:2106.09685)."""
+    """Train only low-rank adapters of the student's matrices (Hu et al., ICLR 2022, arXiv:2106.09685)."""
 
     lora_rank: Annotated[int, Range(0)] = 0
-    """Their rank; 0 trains all parameters."""
+    """Rank of the low-rank adapters. 0 trains all parameters."""
     lora_alpha: Annotated[int, Range(0)] = 16
-    """α: what is added is scaled by α over the rank."""
+    """α of the low-rank adapters: their output is multiplied by α divided by the rank."""
     lora_dropout: Annotated[float, Range(0, 1)] = 0.0
-    """Dropout on their input."""
+    """Dropout rate on the input of the low-rank adapters."""
     lora_targets: tuple[str, ...] = ()
-    """Names of the modules; peft's choice for the family unless given."""
+    """Names of the modules that get low-rank adapters. Default: peft's choice for the model family."""
 
 
 def is_fresh(name: str) -> bool:
-    """Whether a name describes a model that is yet to be trained, such as gpt2:layers=1,width=64."""
+    """Whether a name describes a fresh model, such as gpt2:layers=1,width=64."""
     return FRESH.fullmatch(name) is not None
 
 
 def check_fresh(name: str) -> None:
-    """See that a description can be built.
+    """Check that a description of a fresh model can be built.
 
     Raises:
-        InputError: An unknown kind of model, or an unknown size.
+        InputError: The kind of model or a size is unknown.
     """
     transformers = _library()
     kind, options = words(name)
@@ -64,13 +67,13 @@ def fresh_model(name: str, tokenizer: Any, positions: int, generator: torch.Gene
     """A causal model by kind and sizes, with random parameters: gpt2:layers=1,width=64,heads=2.
 
     Args:
-        name: A kind that transformers knows, and its sizes: 2 layers, width 64 and a head per 32 unless given.
-        tokenizer: Gives the vocabulary and its end.
-        positions: The longest sequence it shall read.
+        name: A kind that transformers knows, and its sizes. Default: 2 layers, width 64 and a head per 32.
+        tokenizer: The tokenizer that gives the vocabulary and the end token.
+        positions: Length of the longest sequence.
         generator: Draws the parameters.
 
     Raises:
-        InputError: An unknown kind or size, one that transformers refuses, or no causal language model.
+        InputError: The kind or size is unknown, transformers refuses it, or it is not a causal language model.
     """
     transformers = _library()
     check_fresh(name)
@@ -99,14 +102,14 @@ def fresh_model(name: str, tokenizer: Any, positions: int, generator: torch.Gene
 
 
 def causal_model(name: str | Path, *, to_train: bool = False) -> nn.Module:
-    """A trained causal model from a folder or the hub, from safetensors alone.
+    """A trained causal model from a folder or the hub, only from safetensors.
 
     Args:
         name: The folder, or user/name.
-        to_train: Whether its parameters shall be float32, whatever they are there.
+        to_train: Whether to load the parameters as float32, in any precision of the file.
 
     Raises:
-        InputError: No such model, no causal one, or one that there is only as a pickle.
+        InputError: There is no such model, it is not causal, or it exists only as a pickle.
     """
     transformers = _library()
     folder = Path(name)
@@ -133,7 +136,7 @@ def tokenizer_of(name: str | Path) -> Any:
 
 
 def tokenizer_beside(model: nn.Module) -> Any:
-    """The tokenizer where a model was loaded from; None if there is none."""
+    """The tokenizer in the folder from which a model was loaded; None if there is none."""
     home = getattr(getattr(model, "config", None), "_name_or_path", "")
     if not home:
         return None
@@ -144,20 +147,20 @@ def tokenizer_beside(model: nn.Module) -> Any:
 
 
 def byte_tokenizer(texts: Iterable[str], vocabulary: int = 512) -> Any:
-    """A byte-level BPE tokenizer, learned from texts: every byte is a token, so that nothing is unknown.
+    """A byte-level BPE tokenizer, trained on texts. Every byte is a token, so that nothing is unknown.
 
     Args:
-        texts: To learn merges from.
-        vocabulary: How many tokens, the 256 bytes and two marks (end, padding) included.
+        texts: The texts from which merges are learned.
+        vocabulary: Number of tokens, including the 256 bytes and two marks (end, padding).
 
     Raises:
-        InputError: A vocabulary too small for the bytes.
+        InputError: The vocabulary is too small for the bytes.
     """
     import tokenizers
 
     transformers = _library()
     if vocabulary < 258:
-        raise InputError(f"vocabulary is {vocabulary}; bytes and marks alone are 258.")
+        raise InputError(f"vocabulary is {vocabulary}, but bytes and marks alone are 258.")
     made = tokenizers.Tokenizer(tokenizers.models.BPE())
     made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = tokenizers.decoders.ByteLevel()
@@ -174,7 +177,7 @@ def byte_tokenizer(texts: Iterable[str], vocabulary: int = 512) -> Any:
 
 
 def with_lora(model: nn.Module, lora: Lora, generator: torch.Generator) -> nn.Module:
-    """The model with adapters, which alone are trained; itself, if the rank is 0.
+    """The model with adapters, of which only the adapters are trained; the model itself if the rank is 0.
 
     Raises:
         InputError: Peft is not installed, or knows no modules of this family and none are named.
@@ -184,7 +187,7 @@ def with_lora(model: nn.Module, lora: Lora, generator: torch.Generator) -> nn.Mo
     try:
         import peft
     except ModuleNotFoundError:
-        raise InputError("--lora-rank needs peft: pip install 'attar[transformers]'.") from None
+        raise InputError("--lora-rank needs peft. Install it: pip install 'attar[transformers]'.") from None
     config = peft.LoraConfig(
         r=lora.lora_rank,
         lora_alpha=lora.lora_alpha,
@@ -200,22 +203,22 @@ def with_lora(model: nn.Module, lora: Lora, generator: torch.Generator) -> nn.Mo
                 warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers in its former way
                 return peft.get_peft_model(model, config)
         except ValueError as error:
-            raise InputError(f"adapters do not fit the student ({_first_line(error)}); see --lora-targets.") from None
+            raise InputError(f"adapters do not fit the student ({_first_line(error)}). Check --lora-targets.") from None
 
 
 def merged(model: nn.Module) -> nn.Module:
-    """The model with what its adapters have learned added to its matrices; itself, if it has none."""
+    """The model with its adapters merged into its matrices; the model itself if it has none."""
     return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model  # type: ignore[operator]
 
 
 def longest_input(*models: nn.Module | None) -> int:
-    """How many tokens all of them can read."""
+    """The largest number of tokens that all of the models can read."""
     limits = [getattr(model.config, "max_position_embeddings", None) for model in models if model is not None]
     return min((limit for limit in limits if isinstance(limit, int)), default=2**20)
 
 
 def stops_of(model: nn.Module, tokenizer: Any) -> tuple[int, ...]:
-    """The tokens after which a text has ended: the tokenizer's, and all that the model's generation settings name."""
+    """The tokens that end a text: the tokenizer's, and all that the model's generation settings name."""
     named = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     found = {tokenizer.eos_token_id, *(named if isinstance(named, (list, tuple)) else [named])}
     return tuple(sorted(token for token in found if token is not None and token < len(tokenizer)))
@@ -223,7 +226,7 @@ def stops_of(model: nn.Module, tokenizer: Any) -> tuple[int, ...]:
 
 @contextmanager
 def silent() -> Iterator[None]:
-    """Without transformers' progress bars."""
+    """Switch off the progress bars of transformers."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
@@ -241,18 +244,18 @@ def _refuse_pickles(folder: Path) -> None:
     pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
     if pickles:
         raise InputError(
-            f"{folder} holds only a pickle ({pickles[0]}), which can run code when read; save the model as safetensors."
+            f"{folder} holds only a pickle ({pickles[0]}), which can run code when read. Save the model as safetensors."
         )
     raise InputError(f"{folder} holds no model.safetensors.")
 
 
 def _fetched(name: str, what: str, fetch: Callable[[], R]) -> R:
-    """What a folder or the hub holds under a name."""
+    """Fetch something by name from a folder or the hub."""
     try:
         with silent():
             return fetch()
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{name!r} is no {what} in a folder or on the hub ({_first_line(error)}).") from None
+        raise InputError(f"{name!r} is not a {what} in a folder or on the hub ({_first_line(error)}).") from None
 
 
 def _first_line(error: Exception) -> str:
@@ -264,5 +267,5 @@ def _library() -> Any:
     try:
         import transformers
     except ModuleNotFoundError:
-        raise InputError("language models need transformers: pip install 'attar[transformers]'.") from None
+        raise InputError("language models need transformers. Install it: pip install 'attar[transformers]'.") from None
     return transformers

@@ -1,9 +1,9 @@
-"""One batch's loss: what is compared where, and how much each part counts.
+"""The loss of one batch: its terms, their weights, and the tokens that they cover.
 
     L = label_weight · CE(references) + teacher_weight · D(p ‖ q) + span_weight · spans
 
-each a mean over the tokens (for spans, the pairs of neighbours) of the whole step, however it is cut into passes. The
-loop of attar and the mixin for trainers share it.
+Each term is a mean over the tokens of the whole step (for spans, over pairs of neighbours), in any number of passes.
+attar's own loop and the mixin for trainers share it.
 """
 
 from collections.abc import Iterator
@@ -27,36 +27,36 @@ Scalar = Float[Tensor, ""]
 
 @dataclass(frozen=True, kw_only=True)
 class Spans(Settings):
-    """Whether neighbours within a phrase shall be as related as the teacher has them."""
+    """Settings of the span term: neighbouring tokens of a phrase should be related as in the teacher."""
 
     span_weight: Annotated[float, Range(0)] = 0.0
-    """Weight of ‖p_i ⊙ p_{i+1} - q_i ⊙ q_{i+1}‖², p and q of two tokens that follow each other in one span; the square
-    is this file's choice, since the paper's measure could not be read. It is far smaller than a divergence, unless both
-    models are sure of one token twice; the curve shows it."""
+    """Weight of the span term ‖p_i ⊙ p_{i+1} - q_i ⊙ q_{i+1}‖², for two neighbouring tokens of a span. The square is
+    our choice, because the paper's measure could not be read. The term is usually far smaller than a divergence."""
     chunker: str = "phrases"
-    """Where phrases begin and end: phrases (punctuation and stop words part them), windows:N, nltk, spacy."""
+    """Chunker that splits text into phrases: phrases (separated by punctuation and stop words), windows:N, nltk,
+    spacy."""
     span_length: Annotated[int, Range(1)] = 8
-    """Tokens of a span at most."""
+    """Largest number of tokens of a span."""
 
     def chunk(self) -> Chunker | None:
-        """The chunker, where one is needed.
+        """The chunker, if one is needed.
 
         Raises:
-            InputError: No such chunker.
+            InputError: There is no such chunker.
         """
         return chunker_named(self.chunker) if self.span_weight else None
 
 
 @dataclass(frozen=True)
 class Counts:
-    """How many things a step's means are over."""
+    """The numbers of tokens and pairs over which a step's means are taken."""
 
     tokens: float
     pairs: float
 
     @classmethod
     def of(cls, places: list[Places]) -> "Counts":
-        """Those of a step, from those of its passes.
+        """The counts of a step from its passes.
 
         Raises:
             InputError: No token counts in any of them.
@@ -64,20 +64,20 @@ class Counts:
         tokens = sum(map(len, places))
         if not tokens:
             raise InputError(
-                "a batch holds no token to learn from: every label is masked, or every response empty. Leave such rows "
-                "out."
+                "a batch holds no token to learn from: every label is masked, or every response is empty. Remove such "
+                "rows."
             )
         return cls(tokens, sum(int(one.joined.sum()) for one in places))
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Which parts of the loss a pass is for."""
+    """The parts of the loss that a pass computes."""
 
     labels: bool = True
     teacher: bool = True
     corpus: bool = False
-    """Whether the labels are those of further text, with a weight of their own."""
+    """Whether the labels are those of further text, which has its own weight."""
 
 
 @dataclass(frozen=True)
@@ -92,26 +92,26 @@ class Loss:
     network: QuantileNetwork | None = None
 
     def network_for(self) -> QuantileNetwork | None:
-        """The network that a learned mask needs, drawn by PyTorch's global generator."""
+        """The network of a learned mask, initialised with PyTorch's global generator."""
         return QuantileNetwork(self.clipping, self.words) if self.clipping.teacher_clip == "learned" else None
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether the teacher's logits are compared with."""
+        """Whether the loss compares with the teacher's logits."""
         compares = self.objective.divergence not in ("none", "policy") and self.objective.teacher_weight > 0
         return compares or self.spans.span_weight > 0
 
     def __call__(
         self, student: Logits, teacher: TeacherLogits | None, places: Places, counts: Counts, parts: Parts
     ) -> tuple[Scalar, dict[str, Tensor]]:
-        """The share of the loss that these logits have, and of the measures to be shown.
+        """The part of the loss from these logits, and the measures to show.
 
         Args:
             student: Logits.
-            teacher: Logits; None where only labels are asked for.
-            places: Which of them count.
-            counts: What the means of the step are over.
-            parts: What this pass is for.
+            teacher: Logits; None if only labels count.
+            places: The positions that count.
+            counts: The counts over which the means of the step are taken.
+            parts: The parts that this pass computes.
         """
         compares = parts.teacher and self.needs_teacher
         divergence = compares and self.objective.divergence != "none" and self.objective.teacher_weight > 0
@@ -158,26 +158,26 @@ def distillation_loss(
     spans: Labels | None = None,
     words: int | None = None,
 ) -> Scalar:
-    """The loss for a training loop of one's own.
+    """The loss for your own training loop.
 
     Args:
-        student: Logits, as a causal model gives them: those in column i foretell the label in column i + 1.
+        student: Logits of a causal model: those in column i predict the label in column i + 1.
         teacher: Logits of the same tokens; None without a divergence.
-        labels: Token numbers, -100 where nothing is to be learned.
-        objective: Weights of labels and teacher, and the divergence; forward beside the labels unless given.
-        clipping: Which part of the teacher's distribution counts; all unless given.
-        network: `QuantileNetwork(clipping, words)`, for teacher_clip="learned": its parameters belong in the optimiser.
+        labels: Token numbers; -100 for tokens that are not learned.
+        objective: Weights of labels and teacher, and the divergence. Default: forward, with the labels.
+        clipping: The part of the teacher's distribution that counts. Default: all of it.
+        network: `QuantileNetwork(clipping, words)` for teacher_clip="learned". Add its parameters to the optimiser.
         span_weight: Weight of the span term.
-        spans: The number of the span each token lies in, -1 for none.
-        words: Size of the vocabulary, where logits beyond it are padding.
+        spans: Number of each token's span; -1 for none.
+        words: Size of the vocabulary, if logits beyond it are padding.
 
     Raises:
-        InputError: Nothing to learn from, logits that are not numbers, or shapes that do not fit.
+        InputError: There is no token to learn from, logits are not finite, or shapes do not fit.
     """
     clipping = clipping or Clipping()
     if (clipping.teacher_clip == "learned") != (network is not None):
         raise InputError(
-            "teacher_clip='learned' and a QuantileNetwork go together: give network=QuantileNetwork(clipping, words)."
+            "teacher_clip='learned' and a QuantileNetwork go together. Give network=QuantileNetwork(clipping, words)."
         )
     width = min(student.shape[-1], teacher.shape[-1] if teacher is not None else student.shape[-1])
     places = Places.of(labels, spans)
@@ -188,21 +188,21 @@ def distillation_loss(
 
 
 def check_clipping(objective: Objective, clipping: Clipping) -> None:
-    """See that what is clipped is a forward divergence: others are infinite where the teacher has nothing left.
+    """Check that a clipped divergence is forward. Others are infinite at tokens that are clipped.
 
     Raises:
         InputError: It is another one.
     """
     if clipping.teacher_clip != "none" and objective.divergence != "forward":
         raise InputError(
-            f"teacher_clip is {clipping.teacher_clip}, which goes with --divergence forward, not {objective.divergence}"
-            ": the others are infinite, or mean something else, where the teacher is cut off."
+            f"teacher_clip {clipping.teacher_clip} needs --divergence forward, not {objective.divergence}. Other "
+            "divergences are infinite, or mean something else, at tokens that are clipped."
         )
 
 
 @contextmanager
 def seeded_globally(generator: torch.Generator, device: torch.device) -> Iterator[None]:
-    """PyTorch's global generators, which dropout draws from, seeded for a while by one of a run's own."""
+    """Seed PyTorch's global generators, from which dropout draws, by a run's own; restore them afterwards."""
     seed = int(torch.randint(2**62, (), generator=generator))
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):

@@ -1,4 +1,4 @@
-"""What a student is made from: a teacher, the student as it is, and data, in one vocabulary."""
+"""The input of a distillation: a teacher, the student at its start, and data, in one vocabulary."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,7 +27,7 @@ from attar.language.vocabulary import check_same, shared_words
 Model = nn.Module | DistilledLanguageModel | str | Path | None
 
 VOCABULARY = 512
-"""Tokens of the tokenizer that is learned from the data where no model brings one."""
+"""Number of tokens of the tokenizer that is learned from the data, if no model has one."""
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,17 @@ class LanguagePair:
 
     data: TextSource
     tokenizer: Any
-    """Of transformers; of both models."""
+    """The tokenizer of both models, from transformers."""
     teacher: nn.Module | None = None
     student: nn.Module | None = None
-    """Trained or given; None for a fresh one, which the method describes."""
+    """A trained or given student; None for a fresh one, which the method describes."""
     corpus: TextSource | None = None
-    """Further text, whose cross-entropy is added."""
+    """Further text whose cross-entropy is added."""
     _read: dict[Any, Tokens] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
     def fingerprint(self) -> str:
-        """A digest of the data, the tokenizer, the teacher's parameters and those that a given student begins with."""
+        """A digest of the data, the tokenizer, the teacher's parameters, and a given student's initial parameters."""
         tensors: dict[str, torch.Tensor] = {}
         for name, model in (("teacher", self.teacher), ("student", self.student)):
             if model is not None:
@@ -56,7 +56,7 @@ class LanguagePair:
 
     @property
     def name(self) -> str:
-        """The data's."""
+        """The name of the data."""
         return self.data.name
 
     @cached_property
@@ -70,11 +70,11 @@ class LanguagePair:
 
     @property
     def longest(self) -> int:
-        """How many tokens teacher and student can read."""
+        """The largest number of tokens that teacher and student can read."""
         return longest_input(self.teacher, self.student)
 
     def tokens(self, part: str, by: Tokeniser) -> Tokens:
-        """A part of the data as tokens, read once; `corpus` is the further text."""
+        """A part of the data as tokens, read once. `corpus` is the further text."""
         key = (part, by.max_length, by.max_prompt, by.context, by.chunker, by.span_length)
         if key not in self._read:
             further = self.corpus if part == "corpus" else None
@@ -88,18 +88,19 @@ class LanguagePair:
 def paired(
     data: TextSource, teacher: Model, student: Model, tokenizer: Any = None, corpus: TextSource | None = None
 ) -> LanguagePair:
-    """Open what names a teacher and a student, and see that they have one vocabulary.
+    """Open a teacher and a student by name, and check that they have one vocabulary.
 
     Args:
         data: Text.
         teacher: A model, the folder of one, or a name on the hub; None for none.
-        student: The same; None, or a description such as gpt2:layers=1,width=64, for a fresh one.
-        tokenizer: Where no model brings its own: a tokenizer of transformers, its folder, or its name on the hub. Where
-            there is none at all, a byte-level one is learned from the data.
+        student: A model in the same forms; for a fresh one None, or a description such as gpt2:layers=1,width=64.
+        tokenizer: A tokenizer of transformers, its folder, or its name on the hub, if no model has one. If there is
+            none at all, a byte-level one is learned from the data.
         corpus: Further text.
 
     Raises:
-        InputError: No such model, only a pickle of it, another vocabulary, or a student with a trainer's forward.
+        InputError: There is no such model, it exists only as a pickle, the vocabularies differ, or a trainer has
+            replaced the student's forward.
     """
     if isinstance(student, str) and is_fresh(student):
         check_fresh(student)
@@ -112,7 +113,7 @@ def paired(
     found = next((given for given in (one[1], other[1], tokenizer) if given is not None), None)
     if found is None:
         if one[0] is not None or other[0] is not None:
-            raise InputError("the model brings no tokenizer; give it (tokenizer=), since its tokens are not known.")
+            raise InputError("the model has no tokenizer, so its tokens are not known. Give one (tokenizer=).")
         found = byte_tokenizer(data.texts(), VOCABULARY)
     pair = LanguagePair(data, found, one[0], other[0], corpus)
     assert pair.words
@@ -126,14 +127,14 @@ def _opened(model: Model, who: str, *, to_train: bool = False) -> tuple[nn.Modul
         return model.model, model.tokenizer
     if isinstance(model, nn.Module):
         if not hasattr(model, "config"):
-            raise InputError(f"the {who} is a {type(model).__name__}; give a causal model of transformers.")
+            raise InputError(f"the {who} is a {type(model).__name__}. Give a causal model of transformers.")
         if to_train and any("forward" in vars(module) for module in model.modules()):
             # A copy would run on the parameters of the original.
-            raise InputError(f"a trainer has replaced the {who}'s forward; save the model, and give its folder.")
+            raise InputError(f"a trainer has replaced the {who}'s forward. Save the model and give its folder.")
         return model, tokenizer_beside(model)
     if is_fresh(str(model)):
         raise InputError(
-            f"the {who} is {str(model)!r}, which is yet to be trained; train it first, by language.train, or by "
-            f"attar distill language --divergence none --student {model}."
+            f"the {who} is {str(model)!r}, which is not trained yet. Train it first, by language.train, or by attar "
+            f"distill language --divergence none --student {model}."
         )
     return causal_model(model, to_train=to_train), tokenizer_of(model)

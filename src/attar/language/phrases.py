@@ -1,7 +1,7 @@
-"""The data at hand: a toy language of commands, drawn from a small grammar, with prompts and one right form of answer.
+"""Generated data: a toy language of commands from a small grammar, with prompts and one right answer each.
 
-Nothing is downloaded. A prompt names a task and a sentence; the answer is the sentence told otherwise. A model of a few
-layers learns it in minutes, and one of a single narrow layer does not quite, which is what distillation is for.
+Nothing is downloaded. A prompt names a task and a sentence; the answer is the changed sentence. A model of a few layers
+learns it in minutes. A model with a single narrow layer does not quite learn it, so distillation can help.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ TASKS = ("Turn round", "Tell as past", "Ask where", "Answer who")
 
 
 def drawn(count: int, part: str) -> list[dict[str, str]]:
-    """So many prompts and responses of a part of the data (train, validation, test); the same each time."""
+    """`count` prompts and responses of a part of the data (train, validation, test). They are the same each time."""
     return list(_drawn(count, part))
 
 

@@ -28,40 +28,40 @@ PerToken = Float[Tensor, "answer token"]
 
 @dataclass(frozen=True, kw_only=True)
 class Policy(Settings):
-    """MiniLLM's own settings."""
+    """Settings of MiniLLM's policy gradient."""
 
     rollouts: Annotated[int, Range(1)] = 256
-    """Answers that are drawn together."""
+    """Number of answers that are sampled together."""
     rollout_epochs: Annotated[int, Range(1)] = 4
-    """How often they are gone through before new ones are drawn."""
+    """Number of passes over these answers before new ones are sampled."""
     teacher_share: Annotated[float, Range(0, 1)] = 0.2
-    """α: how much of the teacher is mixed into the distribution that is drawn from."""
+    """Share α of the teacher in the mixed distribution from which answers are sampled."""
     reward_scale: Annotated[float, Range(0)] = 0.5
-    """What rewards are multiplied by."""
+    """Factor by which rewards are multiplied."""
     discount: Annotated[float, Range(0, 1)] = 0.95
-    """γ, per token."""
+    """Discount γ of later rewards, per token."""
     ratio_clip: Annotated[float, Range(0, 1)] = 0.2
-    """ε: how far the ratio of new and old probability counts."""
+    """Limit ε of the ratio between new and old probability; beyond 1 ± ε the ratio is clipped."""
 
 
 @dataclass
 class Rollouts:
-    """Answers drawn together, and what they are weighed by."""
+    """Answers that were sampled together, with their weights."""
 
     ids: Int[Tensor, "answer token"]
     prompts: Int[Tensor, " answer"]
     lengths: Int[Tensor, " answer"]
     old: PerToken
-    """log q of each token when it was drawn; 0 where nothing counts."""
+    """log q of each token when it was sampled; 0 for tokens that do not count."""
     advantage: PerToken
     weight: PerToken
     """w."""
     reward: float = 0.0
-    """Mean reward of a token, before it is scaled."""
+    """Mean reward of a token before scaling."""
 
     @classmethod
     def empty(cls, policy: Policy, longest: int) -> "Rollouts":
-        """Room for so many."""
+        """Empty rollouts of the right size."""
         count = policy.rollouts
         numbers, none = torch.zeros(count, dtype=torch.long), torch.zeros(count, longest)
         ids = torch.zeros(count, longest, dtype=torch.int32)
@@ -73,13 +73,13 @@ class Rollouts:
         return whole.rows(slice(None))
 
     def at(self, values: PerToken, rows: Tensor, places: Places, width: int) -> Float[Tensor, " place"]:
-        """What belongs to the places of some of the answers, `width` tokens wide."""
+        """The values at the places of some of the answers, `width` tokens wide."""
         # A place is the row of logits before its token.
         return values[rows, :width].reshape(-1)[places.rows.cpu() + 1].to(places.rows.device)
 
 
 def advantages(rewards: PerToken, counted: Bool[Tensor, "answer token"], discount: float) -> PerToken:
-    """A_t: the discounted mean of the rewards after each token, 0 for the last."""
+    """A_t: the discounted mean of the rewards after each token; 0 for the last token."""
     found = torch.zeros_like(rewards)
     total, weight = torch.zeros(len(rewards)).to(rewards), torch.zeros(len(rewards)).to(rewards)
     for column in range(rewards.shape[1] - 1, -1, -1):
@@ -97,9 +97,9 @@ def push(
     weight: Float[Tensor, " place"],
     clip: float,
 ) -> tuple[Float[Tensor, " place"], Float[Tensor, ""]]:
-    """How strongly each token's log q is pushed up, and the clipped objective.
+    """The strength by which each token's log q is pushed up, and the clipped objective.
 
-    The gradient of -w min(ρ A, clip(ρ) A) is -w ρ A ∇log q where ρ A is the smaller one, and 0 elsewhere.
+    The gradient of -w min(ρ A, clip(ρ) A) is -w ρ A ∇log q if ρ A is the smaller one, and 0 otherwise.
     """
     ratio = (log_q - old).exp()
     plain, cut = ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage
@@ -107,7 +107,7 @@ def push(
 
 
 class _Led:
-    """The student's distribution with some of the teacher's mixed in."""
+    """The student's distribution mixed with the teacher's."""
 
     def __init__(self, teacher: Voice, prompts: list[list[int]], share: float) -> None:
         self.teacher, self.share, self.prompts = teacher, share, prompts
@@ -132,13 +132,13 @@ def collect(
     generator: torch.Generator,
     context: Contexts,
 ) -> None:
-    """Fill the rollouts anew.
+    """Fill the rollouts with new answers.
 
     Args:
-        rollouts: What is filled, in place.
-        student: Answers.
-        teacher: Leads and rewards.
-        batches: Prompts with the tokens that each answer may have; as many as there are rollouts in all.
+        rollouts: The rollouts, filled in place.
+        student: Samples the answers.
+        teacher: Is mixed in, and gives the rewards.
+        batches: Prompts with the number of tokens that each answer may have; as many as there are rollouts in all.
         policy: Settings.
         generator: Draws tokens.
         context: The precision of passes without a gradient.
@@ -172,7 +172,7 @@ def collect(
 
 
 def _spread(values: Float[Tensor, " place"], places: Places, counted: Tensor) -> PerToken:
-    """Values of places, each in the column of its token."""
+    """The values of places, each in the column of its token."""
     found = torch.zeros(counted.shape)
     found.view(-1)[places.rows.cpu() + 1] = values.float().cpu()
     return found

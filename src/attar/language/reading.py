@@ -1,4 +1,4 @@
-"""How text is read: settings, and what is told of a source."""
+"""How text is read: settings, and the description of a source."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from attar.language.sources import TextSource
 
 SHOWN = 60
-"""Characters of a row that are told."""
+"""Number of characters of a row that are shown."""
 
 
 ENDINGS = (".jsonl", ".json", ".txt", ".md")
@@ -30,9 +30,9 @@ class Reading(tasks.Reading):
     """How text is read."""
 
     validation: Annotated[int, Range(1)] | None = None
-    """Rows for validation, the first ones, where the data have no such part; a tenth unless given."""
+    """Number of validation rows, taken from the start, if the data have no such part. Default: a tenth."""
     test: Annotated[int, Range(1)] | None = None
-    """Rows for testing, the last ones, where the data have no such part; a tenth unless given."""
+    """Number of test rows, taken from the end, if the data have no such part. Default: a tenth."""
 
     def load(self, data: Any) -> "TextSource":
         """The source that data stand for."""
@@ -41,7 +41,7 @@ class Reading(tasks.Reading):
         return load(data, validation=self.validation, test=self.test)
 
     def describe(self, source: "TextSource") -> str:
-        """The parts, and how the first training rows begin."""
+        """The parts, and the beginnings of the first training rows."""
         lines = [str(source), f"fingerprint {source.fingerprint}"]
         first = source.train.select(range(min(3, len(source.train))))
         return "\n".join([*lines, *(f"  {_beginning(row)}" for row in first)])

@@ -50,7 +50,7 @@ def porter() -> Stem:
     try:
         stemmer = importlib.import_module("nltk.stem.porter").PorterStemmer()
     except ModuleNotFoundError:
-        raise InputError("stemming needs nltk: pip install nltk, or compare words as they are.") from None
+        raise InputError("stemming needs nltk. Install it: pip install nltk, or compare words as they are.") from None
     return lambda word: str(stemmer.stem(word))
 
 

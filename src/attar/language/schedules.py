@@ -1,11 +1,11 @@
-"""Whose answers the teacher is asked about: the references, the student's, its own, or what was stored of them.
+"""Sources of the answers on which student and teacher are compared.
 
-off-policy keeps the references. on-policy has the student answer whole batches, with probability λ (Agarwal et al.,
-On-Policy Distillation of Language Models, ICLR 2024, arXiv:2306.13649); mixed has it answer single prompts with
+off-policy keeps the references. on-policy lets the student answer whole batches, with probability λ (Agarwal et al.,
+On-Policy Distillation of Language Models, ICLR 2024, arXiv:2306.13649). mixed lets it answer single prompts with
 probability λ (Lin et al., Autoregressive Knowledge Distillation through Imitation Learning, EMNLP 2020,
-arXiv:2009.07253). teacher puts the teacher's answers in place of the references (Kim and Rush, Sequence-Level
-Knowledge Distillation, EMNLP 2016, arXiv:1606.07947). adaptive starts off-policy, lets more of the student in whenever
-the validation loss does not fall, and keeps its answers for later (Ko et al., DistiLLM, ICML 2024, arXiv:2402.03898).
+arXiv:2009.07253). teacher replaces the references with the teacher's answers (Kim and Rush, Sequence-Level Knowledge
+Distillation, EMNLP 2016, arXiv:1606.07947). adaptive starts off-policy, uses more of the student's answers whenever the
+validation loss does not fall, and stores them for later (Ko et al., DistiLLM, ICML 2024, arXiv:2402.03898).
 """
 
 from collections.abc import Sequence
@@ -26,22 +26,23 @@ from attar.language.tokens import Batch, Tokeniser
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule(Settings):
-    """Whose answers are learned from."""
+    """Settings for the source of the answers that the student learns from."""
 
     answers_by: Literal["off-policy", "on-policy", "mixed", "adaptive", "teacher"] = "off-policy"
-    """Whose answers are learned from. off-policy: the references. on-policy and mixed: batches, or single answers, by
-    the student. adaptive: DistiLLM's growing share of the student's, with a buffer. teacher: the teacher's."""
+    """Source of the answers that the student learns from. off-policy: the references. on-policy, mixed: the student
+    answers whole batches, or single prompts. adaptive: DistiLLM's growing share of student answers, with a buffer.
+    teacher: the teacher's answers."""
     student_share: Annotated[float, Range(0, 1)] | None = None
-    """λ of on-policy (1 unless given) and of mixed (0.5 unless given)."""
+    """Probability λ that the student answers, for on-policy and mixed. Default: 1 for on-policy, 0.5 for mixed."""
     init_threshold: Annotated[float, Range(0, 1)] = 0.0
-    """φ at the start, the adaptive share of the student's answers (0.2 in the scripts for larger students)."""
+    """Initial share φ of the student's answers in the adaptive schedule. The scripts for larger students use 0.2."""
     threshold_step: Annotated[float, Range(0, 1)] = 0.1
-    """How much φ grows when the validation loss is no longer below the one of before."""
+    """Increase of φ when the validation loss is no longer below the previous one."""
     loss_tolerance: Annotated[float, Range(0)] = 0.1
-    """How much the validation loss has to be above the one of before for that (0.2 in the scripts for larger
-    students)."""
+    """Margin by which the validation loss must exceed the previous one for that increase. The scripts for larger
+    students use 0.2."""
     capacity: Annotated[int, Range(1)] = 1000
-    """Answers that the buffer holds."""
+    """Number of answers that the buffer holds."""
 
     moved = MappingProxyType({"schedule": "answers_by", "threshold": "init_threshold", "tolerance": "loss_tolerance"})
 
@@ -53,27 +54,27 @@ class Schedule(Settings):
 
 @dataclass
 class Store:
-    """Answers kept for later, the oldest given up first."""
+    """Stored answers. If the store is full, the oldest are replaced."""
 
     ids: Int[Tensor, "answer token"]
     prompts: Int[Tensor, " answer"]
     lengths: Int[Tensor, " answer"]
-    """0 where there is none yet."""
+    """Lengths of the answers; 0 for an empty place."""
     put_in: int = 0
 
     @classmethod
     def empty(cls, capacity: int, longest: int) -> "Store":
-        """One without an answer."""
+        """A store without answers."""
         counts = torch.zeros(capacity, dtype=torch.long)
         return cls(torch.zeros(capacity, longest, dtype=torch.int32), counts, counts.clone())
 
     @property
     def filled(self) -> int:
-        """How many answers there are."""
+        """Number of stored answers."""
         return int((self.lengths > 0).sum())
 
     def put(self, batch: Batch, rows: Sequence[int] | None = None) -> None:
-        """Keep the answers of a batch, in the rows given or the next ones."""
+        """Store the answers of a batch, in the given rows or in the next ones."""
         width, capacity = batch.ids.shape[1], len(self.lengths)
         for number in range(len(batch)):
             row = rows[number] if rows is not None else self.put_in % capacity
@@ -90,23 +91,23 @@ class Store:
 
 @dataclass
 class Scheduled:
-    """What a schedule remembers."""
+    """The state of a schedule."""
 
     threshold: float
     """φ."""
     reference: float | None = None
-    """The validation loss that a new one is held against."""
+    """The validation loss with which a new one is compared."""
     store: Store | None = None
 
     @classmethod
     def start(cls, schedule: Schedule, examples: int, longest: int) -> "Scheduled":
-        """Before the first step."""
+        """The state before the first step."""
         sizes = {"adaptive": schedule.capacity, "teacher": examples}
         kept = sizes.get(schedule.answers_by)
         return cls(schedule.init_threshold, store=None if kept is None else Store.empty(kept, longest))
 
     def validated(self, loss: float, schedule: Schedule) -> None:
-        """Hear of the validation loss after an epoch; the first is the one before training."""
+        """Process the validation loss after an epoch; the first one is measured before training."""
         if self.reference is None:
             self.reference = loss
         elif loss >= self.reference + schedule.loss_tolerance:
@@ -115,13 +116,13 @@ class Scheduled:
 
 
 def choice(draw: float, threshold: float, progress: float, *, full: bool) -> Literal["fresh", "stored", "data"]:
-    """Where the adaptive schedule takes a batch from.
+    """The source of a batch in the adaptive schedule.
 
     Args:
         draw: r, uniform from 0 to 1.
         threshold: φ.
-        progress: The share of all steps that is done: fewer and fewer answers are fresh.
-        full: Whether the buffer is.
+        progress: Share of all steps that is done. The share of fresh answers falls with it.
+        full: Whether the buffer is full.
     """
     if draw < threshold * (1 - progress) or (draw < threshold and not full):
         return "fresh"
@@ -130,12 +131,12 @@ def choice(draw: float, threshold: float, progress: float, *, full: bool) -> Lit
 
 @dataclass(frozen=True)
 class Drawn:
-    """A batch that a divergence is taken on."""
+    """A batch on which a divergence is taken."""
 
     batch: Batch
     origin: Literal["data", "fresh", "stored", "mixed", "teacher"]
     corrected: float | None = None
-    """The share of the student's answers that were corrected, where it has answered."""
+    """The share of the student's answers that were corrected, if the student answered."""
 
 
 @dataclass(frozen=True)
@@ -159,15 +160,15 @@ class Answers:
         coin: torch.Generator,
         generator: torch.Generator,
     ) -> Drawn:
-        """The batch that the schedule wants in place of the references, or the references.
+        """The batch that the schedule gives in place of the references, or the references.
 
         Args:
             reference: The references, on the CPU.
-            rows: Which training rows they are.
-            memory: What the schedule remembers; answers are added to it.
-            progress: The share of all steps that is done.
-            coin: Draws whose answers; on the CPU.
-            generator: Draws tokens; on the device of the models.
+            rows: Numbers of the training rows.
+            memory: The state of the schedule. Answers are added to it.
+            progress: Share of all steps that is done.
+            coin: Generator for the source of the answers, on the CPU.
+            generator: Generator for tokens, on the device of the models.
         """
         kind, share = self.schedule.answers_by, self.schedule.share
         if kind == "teacher":
@@ -191,12 +192,12 @@ class Answers:
         return Drawn(reference, "data")
 
     def limits(self, prompts: Sequence[Sequence[int]]) -> list[int]:
-        """How many tokens each answer may have."""
+        """The largest number of tokens of each answer."""
         most = self.sampling.new_tokens or self.by.max_length
         return [max(1, min(most, self.by.max_length - len(prompt))) for prompt in prompts]
 
     def answered(self, prompts: Sequence[Sequence[int]], generator: torch.Generator) -> tuple[list[list[int]], float]:
-        """The student's answers, corrected if they are to be; and the share that was."""
+        """The student's answers, corrected if the settings say so, and the share that was corrected."""
         limits = self.limits(prompts)
         with self.context():
             said = generate(self.student, prompts, limits, generator)

@@ -1,7 +1,7 @@
-"""What students that write keep, read anew from their folders: several numbers, to be read together.
+"""Measure students from their folders, with several numbers that should be read together.
 
-Each student is measured as it was made: with its own lengths, and answering as it answered then. Students that differ
-in their seed alone are repeats of one row.
+Each student is measured with the lengths and the sampling of its own settings. Students that differ only in their seed
+are repeats of one row.
 """
 
 import itertools
@@ -34,12 +34,12 @@ FURTHER = {
     "repetition": "repeated",
     "excess_error": "excess error on its own answers",
 }
-"""What the cross-entropy is read with, in words."""
+"""The measures reported with the cross-entropy, in words."""
 ROUND = 10
-"""Seeds of the rounds of answers lie so far apart: 10, 20, 30, 40, 50, as the field has them."""
+"""Distance of the seeds of the rounds of answers: 10, 20, 30, 40, 50, as in the field."""
 
 LENGTHS = ("max_length", "max_prompt", "context")
-"""What a student's text is cut to, as its settings have it."""
+"""Settings of the lengths to which a student's text is cut."""
 
 
 def measure(
@@ -48,13 +48,13 @@ def measure(
     """Measure students on the test part of some data.
 
     Args:
-        students: By one method, or by several; those that differ only in their seed make one row.
+        students: Students by one or several methods. Those that differ only in their seed make one row.
         source: The data.
-        how: Rounds of answers, how many in each, the teacher, and how ROUGE-L's words are shortened.
-        runtime: The machine, and the seed from which the rounds' own are counted: 10, 20, ... beyond it.
+        how: Number of rounds and of answers, the teacher, and the stemmer of ROUGE-L.
+        runtime: The machine, and the seed to which the rounds' seeds 10, 20, ... are added.
 
     Raises:
-        InputError: No student, a teacher of another vocabulary, or data that the students cannot read.
+        InputError: There is no student, the teacher has another vocabulary, or the students cannot read the data.
     """
     if not students:
         raise InputError("there is no student to evaluate.")
@@ -69,7 +69,7 @@ def measure(
     rows = []
     for label, alike in rows_of(students, lambda one: {"of": one.origin.source, "data": one.origin.fingerprint}):
         if any(student.origin.content not in (None, source.fingerprint) for student in alike):
-            runtime.say(f"note: {source.name} is not, row for row, the text of {label}.")
+            runtime.say(f"note: {source.name} differs from the text of {label}, compared row for row.")
         scored = []
         for number, student in enumerate(alike, start=1):
             runtime.say(f"measuring {label}, student {number} of {len(alike)}")
@@ -85,7 +85,7 @@ Scored = tuple[Measures, float | None]
 
 
 def _cell(scored: Sequence[Scored]) -> Cell:
-    """The cross-entropy of students that differ in their seed alone, with all that it is to be read with."""
+    """The cross-entropy of students that differ only in their seed, with all other measures."""
     several = [measures for measures, _ in scored]
     teachers = [theirs for _, theirs in scored]
     known = [value for value in teachers if value is not None]
@@ -111,7 +111,7 @@ def _cell(scored: Sequence[Scored]) -> Cell:
 
 
 def _score(student: DistilledLanguageModel, source: TextSource, teacher: Model, asked: dict[str, Any]) -> Scored:
-    """One student as it was made: with its own lengths, and answering as it answered then."""
+    """Measure one student with the lengths and the sampling of its own settings."""
     method = DistillLanguage.from_json(student.origin.settings)
     lengths = {name: getattr(method, name) for name in LENGTHS}
     found = evaluate(student, source, teacher=teacher, sampling=method.sampling, **lengths, **asked)

@@ -1,4 +1,4 @@
-"""How students that write are measured: settings that Python and the command share."""
+"""How students are measured: settings that Python and the command share."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,16 +13,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring(tasks.Scoring):
-    """How many answers a student gives, and what they are held against."""
+    """Number of answers of each student, and the references for them."""
 
     repeats: Annotated[int, Range(1)] = 5
-    """Repeats of the measurement: rounds of answers, whose seeds are 10, 20, ... beyond --seed."""
+    """Repeats of the measurement: rounds of answers, with seeds 10, 20, ... added to --seed."""
     answers: Annotated[int, Range(0)] = 64
-    """Test prompts that are answered by a student in each round; 0 for its cross-entropy alone."""
+    """Test prompts that are answered by each student in each round. 0 measures only the cross-entropy."""
     teacher: Annotated[Any, Words()] = None
-    """A trained network: a causal model's folder or name on the hub, for a student's excess error and what it keeps."""
+    """A trained network: folder or hub name of a causal model, the teacher for the excess error and what a student
+    keeps."""
     stem: Literal["none", "porter"] = "none"
-    """How words are shortened before ROUGE-L compares them; porter is the field's, and needs nltk."""
+    """Stemmer for the words that ROUGE-L compares. porter is the field's and needs nltk."""
 
     def measure(self, artefacts: Sequence[Any], source: Any, runtime: Any) -> "Evaluation":
         """Cross-entropy on the test part, read with ROUGE-L, length, repetition and the excess error."""

@@ -1,4 +1,4 @@
-"""Text to learn from: prompts with responses, conversations, or plain text, from files, the hub, or Python."""
+"""Text for training: prompts with responses, conversations, or plain text, from files, the hub, or Python."""
 
 import hashlib
 import json
@@ -21,14 +21,14 @@ PHRASES = {"train": 600, "validation": 100, "test": 100}
 
 @dataclass(frozen=True)
 class TextSource:
-    """Rows of text in three parts; whatever is chosen is chosen on `validation`, and `test` is read once."""
+    """Rows of text in three parts. All choices are made on `validation`; `test` is read once."""
 
     name: str
     form: Form
-    """pair: `prompt` and `response`, and `others` where some prompts have further references. chat: `messages`, the
-    last of which is the response. text: `text`."""
+    """pair: `prompt` and `response`, and `others` for further references. chat: `messages`, the last of which is the
+    response. text: `text`."""
     train: Any
-    """A `datasets.Dataset`, as are the others."""
+    """A `datasets.Dataset`, as are the other parts."""
     validation: Any
     test: Any
 
@@ -43,7 +43,7 @@ class TextSource:
         return digest.hexdigest()
 
     def texts(self) -> list[str]:
-        """What the training rows say, to learn a tokenizer from."""
+        """The texts of the training rows, from which a tokenizer is learned."""
         found = []
         for row in self.train:
             if self.form == "chat":
@@ -61,26 +61,26 @@ class TextSource:
 
 
 def load(data: Any = "phrases", *, validation: int | None = None, test: int | None = None) -> TextSource:
-    """Read text to learn from.
+    """Read text for training.
 
     Args:
         data: `phrases`; a JSON lines, JSON, parquet or text file; a folder of such files, whose parts may be called
             train, validation and test; user/name[:configuration] on the hub; a `datasets.Dataset` or `DatasetDict`; or
             a list of rows or texts. Rows have `prompt` and `completion` (or response, output, answer), `instruction`,
-            `input` and `output`, `messages`, or `text`. Where a prompt has a list of responses, the first is learned
-            from, and answers are held against all.
-        validation: How many rows, the first ones, are for validation where the data have no such part; a tenth unless
-            given. A single text is cut by characters.
-        test: How many, the last ones, are for testing; a tenth unless given.
+            `input` and `output`, `messages`, or `text`. If a prompt has a list of responses, the first is learned, and
+            answers are compared with all.
+        validation: Number of validation rows, from the start, if the data have no such part. Default: a tenth. A single
+            text is cut by characters.
+        test: Number of test rows, from the end, if the data have no such part. Default: a tenth.
 
     Raises:
-        InputError: No such file, a line that is no JSON, rows of another form, or too few of them.
+        InputError: There is no such file, a line is not JSON, rows have different forms, or there are too few.
     """
     if isinstance(data, TextSource):
         return data
     name, parts = _read(data)
     if "train" not in parts:
-        raise InputError(f"{name} has no part called train; it has {', '.join(parts) or 'none'}.")
+        raise InputError(f"{name} has no part called train; its parts are: {', '.join(parts) or 'none'}.")
     form = _form(parts["train"], name)
     rows = {part: _standard(found, form, name) for part, found in parts.items()}
     if form == "text":
@@ -92,7 +92,7 @@ def load(data: Any = "phrases", *, validation: int | None = None, test: int | No
             rows["train"], rows[part] = _taken(rows["train"], count, first=first, name=name, part=part)
     empty = [part for part in SPLITS if not len(rows[part])]
     if empty:
-        raise InputError(f"{name} has no rows for {empty[0]}; give at least three rows, or parts of their own.")
+        raise InputError(f"{name} has no rows for {empty[0]}. Give at least three rows, or separate parts.")
     source = TextSource(name, form, *(_dataset(rows[part]) for part in SPLITS))
     return asked(source, data, validation=validation, test=test)
 
@@ -111,7 +111,7 @@ def _read(data: Any) -> tuple[str, dict[str, Any]]:
         return "data", {("validation" if part == "valid" else part): found for part, found in data.items()}
     if hasattr(data, "column_names") or isinstance(data, Sequence):
         return "data", {"train": data}
-    raise InputError(f"text cannot be read from a {type(data).__name__}; give a path, a datasets.Dataset, or rows.")
+    raise InputError(f"text cannot be read from a {type(data).__name__}. Give a path, a datasets.Dataset, or rows.")
 
 
 def _folder(path: Path) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def _folder(path: Path) -> dict[str, Any]:
     if "train" in named:
         return {part: _file(named[part]) for part in SPLITS if part in named}
     parts: dict[str, list[Any]] = {part: [] for part in SPLITS}
-    for file in files:  # of each its own tenths, since a file is often a task of its own
+    for file in files:  # a tenth of each file, because a file is often a task of its own
         rows = _file(file)
         tenth = max(1, len(rows) // 10) if len(rows) > 2 else 0
         parts["validation"] += rows[:tenth]
@@ -133,18 +133,18 @@ def _folder(path: Path) -> dict[str, Any]:
 
 def _file(path: Path) -> list[Any]:
     if path.suffix not in SUFFIXES:
-        raise InputError(f"{path} is no text to learn from; give a {', '.join(SUFFIXES)} file.")
+        raise InputError(f"{path} is not a text file. Give a {', '.join(SUFFIXES)} file.")
     if path.suffix == ".parquet":
         from pyarrow import ArrowInvalid, parquet
 
         try:
             return list(parquet.read_table(path).to_pylist())
         except ArrowInvalid:
-            raise InputError(f"{path} is damaged: not parquet.") from None
+            raise InputError(f"{path} is damaged: it is not parquet.") from None
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise InputError(f"{path} is no UTF-8 text.") from None
+        raise InputError(f"{path} is not UTF-8 text.") from None
     if path.suffix in (".txt", ".md"):
         return [{"text": text}]
     return _json(text, path)
@@ -155,28 +155,28 @@ def _json(text: str, path: Path) -> list[Any]:
         try:
             return list(json.loads(text))
         except json.JSONDecodeError as error:
-            raise InputError(f"line {error.lineno} of {path} is no JSON ({error.msg}).") from None
+            raise InputError(f"line {error.lineno} of {path} is not JSON ({error.msg}).") from None
     rows = []
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip():
             try:
                 rows.append(json.loads(line))
             except json.JSONDecodeError as error:
-                raise InputError(f"line {number} of {path} is no JSON ({error.msg}).") from None
+                raise InputError(f"line {number} of {path} is not JSON ({error.msg}).") from None
     return rows
 
 
 def _hub(name: str) -> dict[str, Any]:
     home, _, configuration = name.partition(":")
     if home.count("/") != 1 or home.startswith((".", "/")):
-        raise InputError(f"there is no file or folder {name}, and it is no user/name on the hub.")
+        raise InputError(f"there is no file or folder {name}, and it is not a user/name on the hub.")
     import datasets
 
     try:
         found = datasets.load_dataset(home, configuration or None)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
-        raise InputError(f"{name!r} is no data set on the hub ({reason}).") from None
+        raise InputError(f"{name!r} is not a data set on the hub ({reason}).") from None
     return dict(found)
 
 
@@ -192,8 +192,8 @@ def _form(rows: Any, name: str) -> Form:
         return "pair"
     columns = ", ".join(first) if isinstance(first, dict) else type(first).__name__
     raise InputError(
-        f"the first row of {name} has {columns}; rows have prompt and completion, instruction and output, messages, or "
-        "text."
+        f"the first row of {name} has {columns}. Give rows with prompt and completion, instruction and output, "
+        "messages, or text."
     )
 
 
@@ -203,7 +203,7 @@ def _standard(rows: Any, form: Form, name: str) -> list[dict[str, Any]]:
         try:
             found.append(_one(row, form))
         except (KeyError, TypeError, IndexError):
-            raise InputError(f"row {number} of {name} is not of the form of the first, {form}.") from None
+            raise InputError(f"row {number} of {name} does not have the form of the first row, {form}.") from None
     return found
 
 
@@ -238,7 +238,7 @@ def _answer_of(row: dict[str, Any]) -> Any:
 def _cut_single_text(
     rows: dict[str, list[dict[str, Any]]], validation: int | None, test: int | None
 ) -> dict[str, list[dict[str, Any]]]:
-    """One long text in three by its characters, where there is but one: the beginning, the middle, the end."""
+    """Cut a single long text into three parts by its characters: the beginning, the middle, the end."""
     if set(rows) != {"train"} or len(rows["train"]) != 1:
         return rows
     text = rows["train"][0]["text"]
@@ -249,7 +249,7 @@ def _cut_single_text(
 
 def _taken(rows: list[Any], count: int, *, first: bool, name: str, part: str) -> tuple[list[Any], list[Any]]:
     if not 0 < count < len(rows):
-        raise InputError(f"{count} of the {len(rows)} rows of {name} are asked for {part}; leave some to train on.")
+        raise InputError(f"{part} takes {count} of the {len(rows)} rows of {name}. Leave some rows for training.")
     return (rows[count:], rows[:count]) if first else (rows[: len(rows) - count], rows[len(rows) - count :])
 
 

@@ -32,17 +32,17 @@ Shown = dict[str, Tensor | float]
 
 @dataclass
 class Distilling:
-    """A student on its way, and what is learned and remembered beside it."""
+    """A student in training, with the modules and the state beside it."""
 
     learned: dict[str, Tensor]
     """The student's parameters that are trained."""
     network: nn.Module
-    """The clipping's; dropped in the end."""
+    """The clipping network, which is dropped at the end."""
     optimizer: torch.optim.Optimizer
     schedule: Scheduled
     rollouts: Rollouts | None
     best: dict[str, Tensor]
-    """The parameters of the best epoch so far, where one is chosen."""
+    """The parameters of the best epoch so far, if the best one is kept."""
     best_score: float | None = None
     validation: float | None = None
     """The last validation cross-entropy."""
@@ -58,7 +58,7 @@ class Distilling:
 
 
 def descend(method: Method, rows: list[int], state: Distilling, runtime: Runtime) -> Shown:
-    """The gradient of one step, on some rows; what is to be shown of it."""
+    """Compute the gradient of one step on some rows; return the values to show."""
     reference = state.tokens.batch(rows)
     by = _descend_by_policy if state.rollouts is not None else _descend_by_schedule
     shown = by(method, rows, reference, state, runtime)
@@ -90,7 +90,10 @@ def _descend_by_schedule(
 
 
 def add_gradient(batch: Batch, parts: Parts, micro: int | None, state: Distilling, runtime: Runtime) -> Shown:
-    """Add the gradient of a batch's loss to what there is, pass by pass, the passes shared among processes."""
+    """Add the gradient of a batch's loss to the gradient so far, pass by pass.
+
+    The passes are shared among processes.
+    """
     processes = runtime.processes
     micros = list(_cut(batch, micro or math.ceil(len(batch) / processes.count)))
     places = [Places.of(one.labels, one.spans) for one in micros]
@@ -105,7 +108,7 @@ def add_gradient(batch: Batch, parts: Parts, micro: int | None, state: Distillin
 
 
 def _descend_by_policy(method: Method, rows: list[int], reference: Batch, state: Distilling, runtime: Runtime) -> Shown:
-    """A step of MiniLLM: some of the rollouts, and the references beside them."""
+    """A step of MiniLLM on some of the rollouts and on the references."""
     rollouts, policy = state.rollouts, method.policy
     assert rollouts is not None
     per_round = math.ceil(policy.rollouts / method.batch)
@@ -145,7 +148,7 @@ def _push_some(method: Method, rows: Tensor, count: float, state: Distilling, ru
 
 
 def _draw_rollouts(method: Method, state: Distilling, runtime: Runtime) -> None:
-    """New answers, to prompts drawn from the training rows."""
+    """Sample new answers to prompts drawn from the training rows."""
     assert state.rollouts is not None
     assert state.teacher is not None
     picks = torch.randint(len(state.tokens), (method.policy.rollouts,), generator=runtime.generator("prompts")).tolist()
@@ -158,7 +161,7 @@ def _draw_rollouts(method: Method, state: Distilling, runtime: Runtime) -> None:
 
 
 def end_epoch(method: Method, state: Distilling, runtime: Runtime) -> None:
-    """Validate, where somebody wants to know: the schedule, or the choice of an epoch."""
+    """Validate if the schedule or the choice of an epoch needs it."""
     adaptive = method.schedule.answers_by == "adaptive"
     if method.select == "last" and not adaptive:
         return
@@ -190,7 +193,7 @@ def _validation_rouge(method: Method, state: Distilling, runtime: Runtime) -> fl
 
 
 def finished(state: Distilling) -> nn.Module:
-    """A copy of the student with the parameters that were chosen, adapters merged."""
+    """A copy of the student with the chosen parameters and merged adapters."""
     student = copy.deepcopy(state.student)
     if state.best_score is not None:
         parameters = dict(student.named_parameters())
@@ -222,7 +225,7 @@ def _moved(places: Places, device: torch.device) -> Places:
 
 
 def _together(found: list[Shown], processes: Processes) -> Shown:
-    """What the passes of a step have shown, those of other processes too."""
+    """The values to show from all passes of a step and all processes."""
     if processes.count > 1:
         found = [{name: float(value) for name, value in one.items()} for one in found]
     total: Shown = {}

@@ -1,4 +1,4 @@
-"""A teacher, a student and text around a distillation, and what both score when it is done."""
+"""The task of a distillation: a teacher, a student and text, and their scores at the end."""
 
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
@@ -9,23 +9,24 @@ from attar.core.settings import Hidden, Range, Words
 
 @dataclass(frozen=True, kw_only=True)
 class Distill(tasks.Task):
-    """What a student learns from besides the data."""
+    """What a student learns from besides the data: its teacher and further text."""
 
     teacher: Annotated[Any, Words()] = None
-    """A trained network: a causal model of transformers, by its folder or its name on the hub; left out, a student
+    """A trained network: folder or hub name of a causal model of transformers. Without it a student is trained
     alone."""
     module: Annotated[Any, Hidden()] = None
-    """A student of one's own, in place of the method's: a model, which is left as it is."""
+    """A model of the caller's own to be used as the student, in place of the method's; it is not changed."""
     tokenizer: Annotated[Any, Words()] = None
-    """A tokenizer's folder or name, where no model brings one."""
+    """Folder or name of a tokenizer, if no model has one."""
     corpus: Annotated[Any, Words()] = None
-    """Further text, read as data are, whose cross-entropy is added (--corpus-weight), so that the student forgets
-    less."""
+    """Further text, in the same formats as the data. Its cross-entropy is added (--corpus-weight), so that the student
+    forgets less."""
     answers: Annotated[int, Range(0)] = 32
-    """Test prompts that are answered by both; 0 for none. They give ROUGE-L, length, repetition and excess error."""
+    """Test prompts that are answered by student and teacher; 0 for none. They give ROUGE-L, length, repetition and
+    excess error."""
 
     def prepare(self, source: Any, method: Any, runtime: Any) -> tuple[Any, Any]:
-        """Teacher, student and data in one vocabulary; the method with the student that it is to train."""
+        """Teacher, student and data in one vocabulary, and the method with the student that it trains."""
         from pathlib import Path
 
         from attar.language.models import is_fresh
@@ -41,7 +42,7 @@ class Distill(tasks.Task):
         return paired(source, self.teacher, student, self.tokenizer, corpus), method
 
     def score(self, made: Any, work: Any, method: Any, runtime: Any) -> Any:
-        """Student and teacher on the test part, once, at the end."""
+        """Score student and teacher on the test part, once, at the end."""
         from attar.language.verbs import scores_of
 
         return replace(made, scores=scores_of(made.model, work, method, runtime, self.answers))

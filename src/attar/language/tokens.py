@@ -1,4 +1,4 @@
-"""Text as tokens: prompts and responses cut to length, and batches of them, masked by length and never by a token."""
+"""Text as tokens: prompts and responses cut to length, in batches that are masked by length, not by a padding token."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,23 +23,23 @@ class Batch:
 
     ids: Ids
     prompts: Int[Tensor, " sequence"]
-    """Tokens of each that are its prompt."""
+    """Number of tokens of each prompt."""
     lengths: Int[Tensor, " sequence"]
-    """Tokens of each in all."""
+    """Number of tokens of each sequence."""
     spans: Ids | None = None
-    """The number of the span that a token lies in."""
+    """The number of each token's span."""
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @property
     def mask(self) -> Bool[Tensor, "sequence token"]:
-        """Which tokens there are."""
+        """Which tokens are not padding."""
         return torch.arange(self.ids.shape[1], device=self.ids.device) < self.lengths.unsqueeze(1)
 
     @property
     def labels(self) -> Ids:
-        """The responses' tokens; `UNCOUNTED` elsewhere."""
+        """The tokens of the responses; `UNCOUNTED` elsewhere."""
         inside = torch.arange(self.ids.shape[1], device=self.ids.device) >= self.prompts.unsqueeze(1)
         return self.ids.masked_fill(~(self.mask & inside), UNCOUNTED)
 
@@ -62,7 +62,7 @@ class Batch:
         return Batch(self.ids[rows, :widest], self.prompts[rows], lengths, spans)
 
     def to(self, device: torch.device) -> "Batch":
-        """The same elsewhere."""
+        """The batch on another device."""
         spans = None if self.spans is None else self.spans.to(device)
         return Batch(self.ids.to(device), self.prompts.to(device), self.lengths.to(device), spans)
 
@@ -75,7 +75,7 @@ class Batch:
         *,
         pad: int = 0,
     ) -> "Batch":
-        """From lists: prompts, responses, and the responses' spans."""
+        """A batch from lists: prompts, responses, and the responses' spans."""
         lengths = [len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True)]
         widest = max(lengths, default=0)
         ids = torch.full((len(prompts), widest), pad, dtype=torch.long)
@@ -89,22 +89,22 @@ class Batch:
 
 @dataclass(frozen=True)
 class Tokeniser:
-    """How text becomes tokens."""
+    """The conversion of text to tokens."""
 
     tokenizer: Any
-    """Of transformers."""
+    """The tokenizer of transformers."""
     max_length: int
-    """Tokens of a prompt and its response together."""
+    """Largest number of tokens of a prompt and its response together."""
     max_prompt: int
-    """Of a prompt, whose beginning is cut off."""
+    """Largest number of tokens of a prompt; the beginning of a longer one is cut off."""
     context: int
-    """Tokens of plain text that stand before a block of it, and are not learned from again."""
+    """Number of tokens of plain text before a block, which are not learned again."""
     chunker: Chunker | None = None
     span_length: int = 8
 
     @property
     def pad(self) -> int:
-        """What fills a row; masks go by lengths, so any token will do."""
+        """The padding token. Masks use lengths, so any token will do."""
         pad = self.tokenizer.pad_token_id
         return int(pad if pad is not None else self.tokenizer.eos_token_id or 0)
 
@@ -112,7 +112,7 @@ class Tokeniser:
         """A part of the data as tokens, through `datasets`.
 
         Raises:
-            InputError: Nothing in it that could be learned from.
+            InputError: It has no token to learn from.
         """
         rows = getattr(source, part)
         code = {"pair": self._pairs, "chat": self._chats, "text": self._texts}[source.form]
@@ -131,16 +131,16 @@ class Tokeniser:
                 new_fingerprint=f"{source.fingerprint}{part}",
             )
         if not len(found):
-            raise InputError(f"{source.name} has nothing to learn from in its part {part}: no response has a token.")
+            raise InputError(f"{source.name} has no token to learn from in its part {part}: every response is empty.")
         return Tokens(found, self)
 
     def spans(self, response: Sequence[int]) -> list[int]:
-        """The number of the span that each token of a response lies in."""
+        """The number of the span of each token of a response."""
         assert self.chunker is not None
         return token_spans(response, self.tokenizer, self.chunker, self.span_length)
 
     def batch(self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]) -> Batch:
-        """Prompts and responses as a batch, responses in spans where there is a chunker."""
+        """Prompts and responses as a batch, with spans of the responses if there is a chunker."""
         spans = None if self.chunker is None else [self.spans(response) for response in responses]
         return Batch.of(prompts, responses, spans, pad=self.pad)
 
@@ -170,7 +170,7 @@ class Tokeniser:
         return ids[:-1] if ids[-1:] == self._end() and ids else ids
 
     def _response(self, text: str) -> list[int]:
-        """A response, with the end that it may bring along."""
+        """The tokens of a response, with its end token if the tokenizer adds one."""
         return self._coded(text.removesuffix(self.tokenizer.eos_token or "\0"), special=False) + self._end()
 
     def _pairs(self, rows: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -222,7 +222,7 @@ class Tokens:
         return Batch.of(found["prompt"], found["response"], spans, pad=self.by.pad)
 
     def references(self, rows: Sequence[int]) -> list[list[list[int]]]:
-        """All that an answer to each prompt is held against, the response first."""
+        """All references for an answer to each prompt, the response first."""
         found = self.rows[list(rows)]
         pairs = zip(found["response"], found["others"], strict=True)
         return [[response, *others] for response, others in pairs]

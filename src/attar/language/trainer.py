@@ -1,8 +1,8 @@
-"""Distillation inside a trainer of transformers, or of TRL: `class Mine(DistillationMixin, trl.SFTTrainer)`.
+"""Distillation inside a trainer of transformers or TRL: `class Mine(DistillationMixin, trl.SFTTrainer)`.
 
-The loop, its checkpoints and its logs are the trainer's, and its checkpoints are pickles in part; for checkpoints that
-resume to the same bytes use `attar.language.distill`. What the mixin adds to a checkpoint is the clipping's network,
-and what the schedule remembers: its threshold, its buffer and its generators.
+The trainer owns the loop, its checkpoints and its logs, and parts of its checkpoints are pickles. For checkpoints that
+resume to the same bytes use `attar.language.distill`. The mixin adds the clipping network and the state of the schedule
+to a checkpoint: its threshold, its buffer and its generators.
 """
 
 from collections.abc import Mapping
@@ -25,34 +25,36 @@ from attar.language.tokens import Batch, Tokeniser
 from attar.language.vocabulary import check_same, shared_words, width
 
 NETWORK = "attar_clipping.safetensors"
-"""Where a checkpoint keeps the clipping's network."""
+"""File in a checkpoint with the clipping network."""
 
 SCHEDULE = "attar_schedule.safetensors"
-"""Where it keeps what the schedule remembers; on several processes that of the first."""
+"""File in a checkpoint with the state of the schedule; with several processes, that of the first."""
 
 
 class DistillationMixin:
     """Adds a teacher to a trainer of causal models.
 
-    The data are the trainer's: batches with input_ids, labels (-100 where nothing is learned) and, if padded,
-    attention_mask; rows packed with several sequences off-policy alone. Where the student answers, it answers the last
-    turn whose tokens are learned, and text that is learned from its start after `context` tokens. Evaluation stays the
-    references' cross-entropy, which DistiLLM's schedule listens to; of several sets, to the mean.
+    The data are the trainer's: batches with input_ids, labels (-100 for tokens that are not learned) and, if padded,
+    attention_mask. Rows packed with several sequences work off-policy only. If the student answers, it answers the last
+    turn whose tokens are learned; a text that is learned from its start it continues after `context` tokens. Evaluation
+    remains the references' cross-entropy, which DistiLLM's schedule uses; of several sets it uses the mean.
 
-    Logs have the parts of the loss. Of TRL's own measures the token count is kept in training, the others (entropy,
+    Logs contain the parts of the loss. Of TRL's own measures the token count is kept in training; the others (entropy,
     accuracy) come with evaluation. The balancing loss of a mixture of experts is not added.
 
     Args:
-        args: The trainer's.
-        teacher: A causal model of transformers, of the student's vocabulary. It is moved to the trainer's device.
-        distillation: Settings; its objective, clipping, spans, schedule, correction and sampling are used, and the rest
-            (epochs, step size, adapters) is the trainer's. Plain forward divergence beside the labels unless given.
-        kwargs: The trainer's. `processing_class`, the tokenizer, is needed for spans and for the student's answers.
+        args: Positional arguments of the trainer.
+        teacher: A causal model of transformers with the student's vocabulary. It is moved to the trainer's device.
+        distillation: Settings. Its objective, clipping, spans, schedule, correction and sampling are used; the rest
+            (epochs, step size, adapters) is the trainer's. Default: forward divergence together with the labels.
+        kwargs: Keyword arguments of the trainer. `processing_class`, the tokenizer, is needed for spans and for the
+            student's answers.
 
     Raises:
-        InputError: Another vocabulary, no tokenizer where one is needed, a policy gradient, a learned mask on several
-            processes, packed rows where the student shall answer, or another loss asked of the trainer; in training,
-            packed rows that the trainer's settings do not tell of, and rows beyond `max_length`, where it shall answer.
+        InputError: The vocabularies differ; a needed tokenizer is missing; a policy gradient, a learned mask on several
+            processes, or another loss of the trainer is asked for; or the student has to answer packed rows. In
+            training: the student has to answer packed rows that the trainer's settings do not mention, or rows beyond
+            `max_length`.
     """
 
     def __init__(
@@ -82,34 +84,35 @@ class DistillationMixin:
 
     @property
     def _own(self) -> bool:
-        """Whether the student's answers are learned from."""
+        """Whether the student's answers are used."""
         return self.distillation.schedule.answers_by != "off-policy"
 
     def _check(self, tokenizer: Any, processes: int) -> None:
         method, own, trainer = self.distillation, self._own, self._trainer
         if method.objective.divergence == "policy" or method.schedule.answers_by == "teacher":
-            raise InputError("policy gradients and the teacher's answers are not for trainers; use language.distill.")
+            raise InputError(
+                "policy gradients and the teacher's answers do not work in trainers. Use language.distill."
+            )
         if tokenizer is None and (own or method.spans.span_weight):
-            raise InputError("spans and the student's answers need the tokenizer: give the trainer processing_class=.")
+            raise InputError("spans and the student's answers need the tokenizer. Give the trainer processing_class=.")
         if method.clipping.teacher_clip == "learned" and processes > 1:
-            raise InputError("a learned mask is for one process; use teacher_clip='top-p' on several.")
+            raise InputError("a learned mask works in one process only. Use teacher_clip='top-p' on several.")
         if own and (getattr(trainer.args, "packing", False) or getattr(trainer.args, "padding_free", False)):
             raise self._packed_rows()
         other = getattr(trainer.args, "loss_type", "nll") != "nll" or trainer.args.label_smoothing_factor > 0
         if other or getattr(trainer, "compute_loss_func", None) is not None:
             raise InputError(
-                "the loss is the distillation's, with plain cross-entropy beside it; leave out loss_type, "
-                "label_smoothing_factor and compute_loss_func."
+                "the mixin sets the loss itself. Do not set loss_type, label_smoothing_factor or compute_loss_func."
             )
 
     def _packed_rows(self) -> InputError:
         return InputError(
             f"with answers_by {self.distillation.schedule.answers_by} the student answers prompts, but rows hold "
-            "several of them (packed, or free of padding); leave them apart, or take answers_by='off-policy'."
+            "several of them (packed, or padding-free). Do not pack rows, or set answers_by='off-policy'."
         )
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
-        """The trainer's, which learns the clipping's network too."""
+        """The trainer's optimiser, with the parameters of the clipping network."""
         parent: Any = super()
         optimizer = parent.create_optimizer(*args, **kwargs)
         if self.quantiles is not None:
@@ -129,13 +132,13 @@ class DistillationMixin:
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """The distillation loss in training, the trainer's own in evaluation.
+        """The distillation loss in training; the trainer's own in evaluation.
 
         Args:
-            model: The student, wrapped as the trainer has it.
+            model: The student, as wrapped by the trainer.
             inputs: A batch.
-            return_outputs: Whether to give the student's outputs too.
-            num_items_in_batch: Labels in all batches whose gradients are added up, where the trainer counts them.
+            return_outputs: Whether to return the student's outputs too.
+            num_items_in_batch: Number of labels in all batches whose gradients are summed, if the trainer counts them.
         """
         parent: Any = super()
         if not model.training:
@@ -167,7 +170,7 @@ class DistillationMixin:
     def _loss(
         self, model: nn.Module, given: dict[str, Any], places: Places, share: float, parts: Parts
     ) -> tuple[Tensor, Any]:
-        """A mean over these tokens, which are a share of all whose gradients are added up."""
+        """The mean loss over these tokens, which are a share of all tokens whose gradients are summed."""
         trainer: Any = self
         given = {**given, "use_cache": False}
         outputs = model(**given)
@@ -185,7 +188,7 @@ class DistillationMixin:
         return loss, outputs
 
     def _drawn(self, model: nn.Module, inputs: Mapping[str, Any]) -> Batch | None:
-        """What the schedule has in place of the batch; None for the batch itself."""
+        """The batch that the schedule gives in place of this batch; None keeps this batch."""
         method, trainer = self.distillation, self._trainer
         if not self._own:
             return None
@@ -213,7 +216,7 @@ class DistillationMixin:
         return self
 
     def _count(self, inputs: Mapping[str, Any]) -> None:
-        """Count tokens where TRL's trainers report them."""
+        """Count tokens for the reports of TRL's trainers."""
         trainer = self._trainer
         if hasattr(trainer, "_total_train_tokens"):
             tokens = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"])).sum()
@@ -221,7 +224,7 @@ class DistillationMixin:
             trainer._metrics["train"]["num_tokens"] = [trainer._total_train_tokens]
 
     def _batch(self, inputs: Mapping[str, Any]) -> Batch:
-        """A trainer's batch as prompts and responses, wherever it is padded."""
+        """A trainer's batch as prompts and responses, with padding on any side."""
         ids, labels = inputs["input_ids"].cpu(), inputs["labels"].cpu()
         mask = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"])).cpu().bool()
         prompts, responses = [], []
@@ -229,8 +232,8 @@ class DistillationMixin:
             tokens = row[inside].tolist()
             if len(tokens) > self.by.max_length:
                 raise InputError(
-                    f"a row has {len(tokens)} tokens, but the student's answers end at {self.by.max_length}; give "
-                    "DistillLanguage.of(max_length=...) the length that the trainer cuts its rows to."
+                    f"a row has {len(tokens)} tokens, but the student's answers end at {self.by.max_length}. Set "
+                    "DistillLanguage.of(max_length=...) to the trainer's row length."
                 )
             start, stop = _last_answer((label[inside] != UNCOUNTED).tolist(), self.by.context)
             prompts.append(tokens[:start])
@@ -238,7 +241,7 @@ class DistillationMixin:
         return Batch.of(prompts, responses, pad=self.by.pad)
 
     def _spans(self, inputs: Mapping[str, Any]) -> Tensor | None:
-        """The number of the span of each counted token."""
+        """The number of each counted token's span."""
         if self.by.chunker is None:
             return None
         found = torch.full_like(inputs["labels"], -1)
@@ -249,19 +252,19 @@ class DistillationMixin:
         return found
 
     def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> Any:
-        """The trainer's evaluation, of which the adaptive schedule hears."""
+        """The trainer's evaluation. Its loss goes to the adaptive schedule."""
         parent: Any = super()
         metrics = parent.evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         given = self._trainer.eval_dataset if eval_dataset is None else eval_dataset
         names = [f"eval_{name}_loss" for name in given] if isinstance(given, dict) else ["eval_loss"]
         losses = [float(metrics[name]) for name in names if name in metrics]
-        # Called anew for each of several sets, under longer names, and by users for sets that nothing is chosen by.
+        # Called for each of several sets, under longer names, and by users for sets by which nothing is chosen.
         if metric_key_prefix == "eval" and losses and self.distillation.schedule.answers_by == "adaptive":
             self.scheduled.validated(sum(losses) / len(losses), self.distillation.schedule)
         return metrics
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """The trainer's log, with the parts of the loss since the last one."""
+        """The trainer's log, with the parts of the loss since the last log."""
         parent: Any = super()
         if "loss" in logs:
             logs = {**logs, **{name: sum(values) / len(values) for name, values in self.seen.items()}}
@@ -269,13 +272,13 @@ class DistillationMixin:
         parent.log(logs, *args, **kwargs)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """The trainer's, and the clipping's network beside it; in a checkpoint, the schedule's memory too."""
+        """The trainer's files and the clipping network; in a checkpoint, the state of the schedule too."""
         parent: Any = super()
         parent.save_model(output_dir, _internal_call)
         folder = Path(output_dir or self._trainer.args.output_dir)
         if self.quantiles is not None:
             store.write_tensors(folder / NETWORK, self.quantiles.state_dict(), {})
-        # In a checkpoint's folder alone: a model that is given away shall not carry the prompts of its training along.
+        # Only in a checkpoint's folder: a model that is shared must not contain the prompts of its training.
         if self._own and _internal_call and output_dir is not None and self._trainer.args.should_save:
             store.write_tensors(folder / SCHEDULE, *pack(self._memory()))
 
@@ -296,21 +299,21 @@ class DistillationMixin:
 
 
 def _words(tokenizer: Any, teacher: nn.Module, student: nn.Module) -> int:
-    """The size of the vocabulary: the tokenizer's, or what both models have."""
+    """The size of the vocabulary: the tokenizer's, or that of both models."""
     if tokenizer is not None:
         check_same(tokenizer_beside(teacher), tokenizer)
         return shared_words(tokenizer, teacher=teacher, student=student)
     one, other = width(teacher), width(student)
     if one != other:
         raise InputError(
-            f"the teacher has logits for {one} tokens and the student for {other}; give the trainer processing_class=, "
-            "whose tokens say where padding begins, or models of one vocabulary."
+            f"the teacher has logits for {one} tokens and the student for {other}. Give the trainer "
+            "processing_class=, so that padding is known, or models of one vocabulary."
         )
     return one
 
 
 def _packed(inputs: Mapping[str, Any]) -> bool:
-    """Whether a row holds several sequences, whose positions begin anew."""
+    """Whether a row holds several sequences, whose positions restart."""
     positions = inputs.get("position_ids")
     return positions is not None and "attention_mask" not in inputs and bool((positions[:, 1:] == 0).any())
 
@@ -320,7 +323,7 @@ def _without_labels(inputs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _last_answer(counted: list[bool], context: int) -> tuple[int, int]:
-    """Where the last tokens begin and end that are learned in one piece; a whole text has some context before it."""
+    """Start and end of the last run of learned tokens. A whole text has some context before it."""
     if True not in counted:
         return len(counted), len(counted)
     stop = len(counted) - counted[::-1].index(True)

@@ -1,4 +1,4 @@
-"""The Python face: distil, train and evaluate language models."""
+"""The Python functions that distil, train and evaluate language models."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -41,21 +41,23 @@ def distill(
     """Distil a causal language model into a smaller one, and measure both on the test part, once, at the end.
 
     Args:
-        data: A source, or anything `attar.language.load` takes.
-        method: Settings; `DistillLanguage()` unless given.
+        data: A source, or anything that `attar.language.load` takes.
+        method: Settings. Default: `DistillLanguage()`.
         teacher: A causal model of transformers, a distilled one, the folder of either, or a name on the hub.
-        student: The same, in place of the method's; it is left as it is.
-        tokenizer: Where no model brings one: a tokenizer of transformers, its folder or its name on the hub.
-        corpus: Further text, read as data are: its cross-entropy is added, so that the student forgets less.
-        out: Folder for the student. An unfinished run found there is resumed, a finished one is read.
+        student: A model in the same forms, in place of the method's student. It is not changed.
+        tokenizer: A tokenizer of transformers, its folder or its name on the hub, if no model has one.
+        corpus: Further text in the same formats as the data. Its cross-entropy is added, so that the student forgets
+            less.
+        out: Folder for the student. An unfinished run in it is resumed, a finished one is read.
         seed: Seed of every generator in the run.
         engine: How to use the machine.
-        say: Told what happens, a line at a time; silent by default.
-        answers: Test prompts that both answer for ROUGE-L, length, repetition and the excess error; 0 for none.
+        say: Called with each line of progress. Default: silent.
+        answers: Number of test prompts that both answer for ROUGE-L, length, repetition and the excess error; 0 for
+            none.
 
     Raises:
         InputError: Teacher, student, data and settings do not fit one another; nothing is lost.
-        Interrupted: Stopped by Ctrl-C or SIGTERM; the same call goes on where it stopped.
+        Interrupted: Stopped by Ctrl-C or SIGTERM; the same call resumes the run.
     """
     task = Distill(teacher=teacher, module=student, tokenizer=tokenizer, corpus=corpus, answers=answers)
     runtime, method = Runtime(engine, seed, say=say), method or DistillLanguage()
@@ -77,18 +79,18 @@ def train(
     answers: int = 32,
     **settings: Any,
 ) -> DistilledLanguageModel:
-    """Train a causal language model on the references alone: a teacher, or the student that distillation has to beat.
+    """Train a causal language model on the references alone: a teacher, or the baseline that distillation has to beat.
 
     Args:
-        data: A source, or anything `attar.language.load` takes.
+        data: A source, or anything that `attar.language.load` takes.
         model: A fresh model by kind and sizes, a folder, or a name on the hub.
-        tokenizer: As for `distill`; learned from the data where there is none.
-        out: Folder, resumed and read as by `distill`.
+        tokenizer: As for `distill`. If there is none, it is learned from the data.
+        out: Folder, resumed and read as in `distill`.
         seed: Seed of every generator in the run.
         engine: How to use the machine.
-        say: Told what happens.
-        answers: Test prompts that it answers.
-        settings: Of `DistillLanguage`, by their own names: epochs, lr, batch, max_length, select, ...
+        say: Called with each line of progress.
+        answers: Number of test prompts that the model answers.
+        settings: Settings of `DistillLanguage` by their own names: epochs, lr, batch, max_length, select, ...
 
     Raises:
         InputError: Model, data and settings do not fit one another.
@@ -119,32 +121,32 @@ def evaluate(
 
     Args:
         model: A distilled model, a causal model of transformers, a folder, or a name on the hub.
-        data: A source, or anything `attar.language.load` takes.
-        teacher: For the excess error; it has the same vocabulary.
-        tokenizer: Where the model brings none.
+        data: A source, or anything that `attar.language.load` takes.
+        teacher: A model of the same vocabulary, for the excess error.
+        tokenizer: A tokenizer, if the model has none.
         part: test, validation or train.
-        rows: How many rows the cross-entropy is measured on, the first ones; all unless given.
-        answers: How many prompts it answers; 0 for none.
-        seeds: One round of answers for each (the field's five).
-        max_length: Tokens of a prompt and its response; 512, or what the model reads, unless given.
-        max_prompt: Of a prompt; half of that unless given.
-        context: Tokens of plain text that are a block's prompt.
-        sampling: How it answers; at temperature 1 unless given.
-        stem: For ROUGE-L: `attar.language.porter()` for the field's numbers, words as they are unless given.
-        error_at: After how many tokens the excess error is read.
+        rows: Number of rows, from the start, on which the cross-entropy is measured. Default: all.
+        answers: Number of prompts that the model answers; 0 for none.
+        seeds: Seeds; one round of answers for each (the field uses five).
+        max_length: Largest number of tokens of a prompt and its response. Default: 512, or what the model reads.
+        max_prompt: Largest number of tokens of a prompt. Default: half of `max_length`.
+        context: Number of tokens of plain text that are a block's prompt.
+        sampling: How the model samples answers. Default: at temperature 1.
+        stem: Stemmer for ROUGE-L: `attar.language.porter()` for the field's numbers. Default: words are not stemmed.
+        error_at: Number of tokens after which the excess error is read.
         engine: How to use the machine.
 
     Raises:
-        InputError: No such model or data, or they do not fit one another.
+        InputError: There is no such model or data, or they do not fit one another.
     """
     if model is None:
-        raise InputError("evaluate needs a model.")
+        raise InputError("evaluate needs a model. Give one.")
     if part not in ("train", "validation", "test"):
         raise InputError(f"part is {part!r}; it must be train, validation or test.")
     pair, runtime = paired(load(data), teacher, model, tokenizer), Runtime(engine)
     longest = max_length or min(512, pair.longest)
     if longest > pair.longest:
-        raise InputError(f"max_length is {longest}, but the models read {pair.longest} tokens at most.")
+        raise InputError(f"max_length is {longest}, but the models read at most {pair.longest} tokens.")
     by = Tokeniser(pair.tokenizer, longest, max_prompt or max(1, longest // 2), context)
     return _measured(pair.student, pair, by, part, rows, answers, seeds, sampling, stem, error_at, runtime)
 
@@ -152,7 +154,7 @@ def evaluate(
 def scores_of(
     model: nn.Module, pair: LanguagePair, method: DistillLanguage, runtime: Runtime, answers: int
 ) -> dict[str, Any]:
-    """Measures of student and teacher on the test part; and the teacher's perplexity over the student's."""
+    """Measures of student and teacher on the test part, and the teacher's perplexity divided by the student's."""
     by = method.tokeniser(pair)
     common = ("test", None, answers, (10,), method.sampling, None, AT, runtime)
     mine = _measured(model, pair, by, *common)

@@ -1,9 +1,8 @@
-"""One vocabulary for teacher and student: what counts as the same, and what is cut off.
+"""One vocabulary for teacher and student: which vocabularies are equal, and which logits are cut off.
 
-A model may have more logits than its tokenizer has tokens, padded to a round number, and two of one family may be
-padded differently. The policy: the tokens must be the same, under the same numbers; logits beyond the tokenizer's are
-padding and are left out for both models, in losses and in sampling; a model with fewer logits than there are tokens is
-refused.
+A model may have more logits than its tokenizer has tokens, padded to a round number, and two models of one family may
+be padded differently. The rules: the tokens must be equal, with equal numbers. Logits beyond the tokenizer's are
+padding and are ignored for both models, in losses and in sampling. A model with fewer logits than tokens is refused.
 """
 
 from typing import Any
@@ -14,7 +13,7 @@ from attar.core.errors import InputError
 
 
 def width(model: nn.Module) -> int:
-    """How many logits a causal model gives."""
+    """Number of logits of a causal model."""
     head = getattr(model, "get_output_embeddings", lambda: None)()
     weight = getattr(head, "weight", None)
     return int(weight.shape[0] if weight is not None else model.config.vocab_size)  # type: ignore[union-attr, arg-type]
@@ -24,8 +23,8 @@ def shared_words(tokenizer: Any, **models: nn.Module | None) -> int:
     """The size of the vocabulary, to which logits are cut.
 
     Args:
-        tokenizer: Of both models.
-        models: By what they are called: teacher, student.
+        tokenizer: The tokenizer of both models.
+        models: Models by their names: teacher, student.
 
     Raises:
         InputError: A model has fewer logits than the tokenizer has tokens.
@@ -34,14 +33,14 @@ def shared_words(tokenizer: Any, **models: nn.Module | None) -> int:
     for who, model in models.items():
         if model is not None and width(model) < words:
             raise InputError(
-                f"the {who} has logits for {width(model)} tokens, but the tokenizer has {words}; teacher and student "
-                "need one vocabulary: take models of one family."
+                f"the {who} has logits for {width(model)} tokens, but the tokenizer has {words}. Give teacher and "
+                "student of one model family."
             )
     return words
 
 
 def check_same(teacher: Any, student: Any) -> None:
-    """See that two tokenizers give the same numbers to the same tokens.
+    """Check that two tokenizers give the same numbers to the same tokens.
 
     Raises:
         InputError: They do not.
@@ -53,6 +52,6 @@ def check_same(teacher: Any, student: Any) -> None:
         return
     changed = sorted(token for token in {*one, *other} if one.get(token) != other.get(token))
     raise InputError(
-        f"teacher and student disagree in vocabulary: {len(one)} and {len(other)} tokens, {len(changed)} of them "
-        f"different, the first {changed[0]!r}; take models of one family."
+        f"teacher and student have different vocabularies: {len(one)} and {len(other)} tokens, {len(changed)} of them "
+        f"different, the first {changed[0]!r}. Give models of one family."
     )
