@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _complain(" ".join(line.strip() for line in str(error).splitlines()))
         sys.exit(2)
     except Interrupted as stop:
-        _complain(f"{stop}; nothing is lost. To go on, run the same command again:\n  attar {_quoted(arguments)}")
+        _complain(f"{stop}; nothing is lost. To continue, run the same command again:\n  attar {_quoted(arguments)}")
         sys.exit(130)
     except KeyboardInterrupt:
         _complain("interrupted.")
@@ -97,7 +97,7 @@ def _unknown(word: str) -> InputError:
     from attar.core.registry import methods
 
     if is_flag(word):
-        return InputError(f"a verb comes before {word}: {', '.join(VERBS)}. For help: attar --help")
+        return InputError(f"a verb must come before {word}: {', '.join(VERBS)}. For help: attar --help")
     entry = methods().get(word.replace("_", "-"))
     if entry is not None:
         return InputError(f"{word!r} is a method, not a verb: attar {entry.verb} {entry.name}")

@@ -301,9 +301,11 @@ def one_kind(artefacts: Sequence[Any]) -> Kind:
     """
     found = {kind.name: kind for kind in map(kind_of, artefacts)}
     if not found:
-        raise InputError("there is nothing to evaluate; give an artefact, or its folder.")
+        raise InputError("there is nothing to evaluate. Give an artefact, or its folder.")
     if len(found) != 1:
-        raise InputError(f"give artefacts of one kind; these are of {', '.join(sorted(found))}.")
+        raise InputError(
+            f"these artefacts are of several kinds: {', '.join(sorted(found))}. Give artefacts of one kind."
+        )
     (kind,) = found.values()
     kind.scores()
     return kind
@@ -318,7 +320,7 @@ def data_of(artefacts: Sequence[Any], kind: Kind) -> Any:
     for origin in (one.origin for one in artefacts):
         asked = (origin.call or {}).get("data") or origin.source
         if asked != kind.bundled and not Path(asked).exists() and not hub.looks_like_one(asked):
-            raise InputError(f"this was made from {origin.source!r}, which is not at hand; give --data.")
+            raise InputError(f"this artefact was made from {origin.source!r}, which was not found. Give --data.")
     origin = artefacts[0].origin
     return (origin.call or {}).get("data") or origin.source
 

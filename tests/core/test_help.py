@@ -120,12 +120,13 @@ def test_the_settings_of_what_stands_beside_a_method_are_apart(shown):
 @pytest.mark.parametrize("name", METHODS)
 def test_a_default_is_told_in_words(name):
     """A setting that is filled in says by what, and one that has a default says no other."""
-    filled = ("unless given", "Unless given", "in place of", "to have instead", "show theirs")
+    filled = ("Default: ", "unless given", "Unless given", "in place of", "to have instead", "show theirs")
     for flag in METHODS[name].flags:
         if flag.default == "nothing":
             assert any(words in flag.sentence for words in filled), flag
         else:
             assert "unless given" not in flag.sentence, flag
+            assert "Default: " not in flag.sentence, flag
         assert "None" not in flag.type + flag.default, flag
 
 
@@ -345,9 +346,9 @@ def test_every_kind_can_be_listed(shown):
         (["methods", "grahps"], "unknown kind, verb or method 'grahps'; did you mean 'graphs'? Kinds: images, "),
         (["methods", "graphs", "images"], "unknown kind, verb or method 'graphs images'; did you mean 'images'?"),
         (["methods", "datadan"], "did you mean 'datadam'?"),
-        (["methods", "xyzzy"], "unknown kind, verb or method 'xyzzy'; Kinds: images, "),
+        (["methods", "xyzzy"], "unknown kind, verb or method 'xyzzy'. Kinds: images, "),
         (["methods", "labelled"], "unknown kind, verb or method 'labelled'; "),
-        (["cite", "random"], "random has no paper of its own; cite the table you compare with."),
+        (["cite", "random"], "random has no paper of its own. Cite the table you compare with."),
     ],
 )
 def test_what_is_not_there_is_refused(words, sentence, capsys):

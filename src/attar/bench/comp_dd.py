@@ -88,7 +88,7 @@ class CompDDTable(Settings):
             engine: How the machine is used.
         """
         if not self.methods:
-            raise InputError("--methods needs one method or more.")
+            raise InputError("--methods needs at least one method.")
         protocol_named(self.protocol)
         rows, kind = tuple(row_named(text, self.sets, self.networks) for text in self.methods), parse(self.architecture)
         source, console = load(self.data, size=self.size), Console(soft_wrap=True, highlight=False)
@@ -111,7 +111,7 @@ class CompDDTable(Settings):
             plan = Plan(half.source, self.ipc, rows, self.protocol, kind, about)
             facts[name] = {**half.to_json(), **run(plan, half.source.name, folder / name, self.ceiling, engine)}
         console.print(as_text(table(facts)))
-        console.print("hard - easy: accuracy, with 95 % intervals by Welch over condensed sets.")
+        console.print("hard - easy: difference of the accuracies, with 95 % intervals by Welch over condensed sets.")
         whole = {"data": source.name, "fingerprint": source.fingerprint, **how, **facts}
         store.write_json(folder / "comp-dd.json", whole)
         if self.record is not None:

@@ -57,7 +57,7 @@ class ContinualTable(Settings):
             engine: How the machine is used.
         """
         if not self.methods:
-            raise InputError("--methods needs one method or more.")
+            raise InputError("--methods needs at least one method.")
         made = {text: method_named(text, self.ipc) for text in self.methods}
         settings = ContinualLearning(
             steps=self.steps,
@@ -74,7 +74,10 @@ class ContinualTable(Settings):
             place = folder / text.replace(":", "-").replace(",", "-").replace("=", "-")
             results[text] = learn(method, source, settings, out=place, engine=dataclasses.replace(engine, quiet=True))
         console.print(as_text(table(results, source.name)))
-        console.print("± over orders and networks; differences to the first row in pairs of orders, 95 %.")
+        console.print(
+            "± is the standard deviation over orders and networks. "
+            "Differences to the first row: 95 % intervals, in pairs of orders."
+        )
         facts = {
             "data": source.name,
             "fingerprint": source.fingerprint,

@@ -53,7 +53,7 @@ class GridTable(Settings):
             engine: How the machine is used.
         """
         if not self.methods or not self.ipc:
-            raise InputError("--methods and --ipc need one value or more.")
+            raise InputError("--methods and --ipc need at least one value.")
         protocol_named(self.protocol)
         rows = tuple(row_named(text, self.sets, self.networks) for text in self.methods)
         about = f"{self.architecture}; {self.sets} sets of {self.networks} networks"

@@ -50,7 +50,7 @@ class SearchTable(Settings):
             engine: How the machine is used.
         """
         if not self.methods:
-            raise InputError("--methods needs one method or more.")
+            raise InputError("--methods needs at least one method.")
         source, console = load(self.data), Console(soft_wrap=True, highlight=False)
         folder = (self.out or Path("runs") / "search").resolve()
         machine = dataclasses.replace(engine, quiet=True)
@@ -68,7 +68,8 @@ class SearchTable(Settings):
         )
         console.print(as_text(table(rows)))
         console.print(
-            "best: test accuracy, trained on all the data, of the network held best. ρ: Spearman's, with all the data."
+            "best: test accuracy of the network that is judged best, after training on all the data. "
+            "ρ: Spearman's rank correlation with the ranking by all the data."
         )
         facts: dict[str, Any] = {
             "data": source.name,

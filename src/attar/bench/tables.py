@@ -346,7 +346,7 @@ def run(
         "cells": [dataclasses.asdict(cell) for cell in cells],
     }
     store.write_json(out / "table.json", facts)
-    console.print(f"figures: {out / 'table.json'}; each set with its picture and card: {out}/METHOD-IPC-SEED")
+    console.print(f"figures: {out / 'table.json'}. Each set, with its picture and card: {out}/METHOD-IPC-SEED")
     return facts
 
 

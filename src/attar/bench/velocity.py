@@ -51,7 +51,7 @@ class VelocityTable(Settings):
             engine: How the machine is used.
         """
         if not self.epochs:
-            raise InputError("--epochs needs one epoch or more.")
+            raise InputError("--epochs needs at least one epoch.")
         source, how, kind = load(self.data), protocol_named(self.protocol), parse(self.architecture)
         rows = {}
         for name in self.sets:

@@ -58,7 +58,7 @@ def read_again(verb: str, words: list[str]) -> tuple[Again | None, list[str]]:
     if rest and not is_flag(rest[0]):
         named = rest.pop(0)
         if named.replace("_", "-") != again.method:
-            raise InputError(f"{path} is of {again.method}, not of {named}; leave out the method.")
+            raise InputError(f"{path} has settings of {again.method}, not of {named}. Do not name the method.")
     return again, rest
 
 
@@ -67,7 +67,7 @@ def _again(path: Path, verb: str) -> Again:
     known = facts.get("origin") or facts
     call = known.get("call") or {}
     if not isinstance(known, dict) or not isinstance(known.get("method"), str):
-        raise InputError(f"{path} does not say how anything was made; give an artefact, or its run/settings.json.")
+        raise InputError(f"{path} does not say how an artefact was made. Give an artefact, or its run/settings.json.")
     if call.get("verb", verb) != verb:
         raise InputError(f"{path} was made with `attar {call['verb']}`, not `attar {verb}`.")
     return Again(
@@ -87,7 +87,7 @@ def _read(path: Path) -> Any:
     except FileNotFoundError:
         raise InputError(f"{path} is missing.") from None
     except (OSError, UnicodeDecodeError, ValueError):
-        raise InputError(f"{path} is no file of settings: not JSON.") from None
+        raise InputError(f"{path} is not a file of settings: it is not JSON.") from None
     if not isinstance(facts, dict):
-        raise InputError(f"{path} is no file of settings.")
+        raise InputError(f"{path} is not a file of settings.")
     return facts

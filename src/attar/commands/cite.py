@@ -23,5 +23,5 @@ def main(arguments: list[str]) -> None:
     entries = [find(name) for name in arguments]
     for entry in entries:
         if entry.paper is None:
-            raise InputError(f"{entry.name} has no paper of its own; cite the table you compare with.")
+            raise InputError(f"{entry.name} has no paper of its own. Cite the table you compare with.")
     print("\n\n".join(entry.paper.bibtex(entry.name) for entry in entries if entry.paper))

@@ -10,7 +10,7 @@ from attar.core.kinds import Kind, built_in, kinds
 from attar.core.settings import Settings
 
 USAGE = "usage: attar data DATA [--kind KIND] ..."
-ABOUT = "Tell what a data set holds, as attar reads it: how many samples, of which size and classes, in which splits."
+ABOUT = "Print what attar reads from a data set: the number of samples, their size, the classes, and the splits."
 
 
 @dataclass(frozen=True, kw_only=True)

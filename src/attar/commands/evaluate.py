@@ -14,7 +14,7 @@ from attar.core.settings import Settings
 
 USAGE = "usage: attar evaluate FOLDERS... [--data DATA] ..."
 ABOUT = (
-    "Measure what artefacts have kept: fresh networks are trained on condensed sets and tested, and everything else is "
+    "Measure how much artefacts keep. New networks are trained on condensed sets and tested. Any other artefact is "
     "compared with what it was made from."
 )
 
@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> None:
     read = parse(parts, arguments, program="attar evaluate", positional=("folders",))
     given, scoring, engine = read["given"], read["scoring"], read["engine"]
     for late in given.folders[len(folders) :]:
-        raise InputError(f"{late!r} stands behind a flag; folders come first.")
+        raise InputError(f"{late!r} comes after a flag. Give all folders before the flags.")
     source = read["reading"].load(given.data or data_of(artefacts, kind)) if scoring.reads else None
     found = scoring.measure(artefacts, source, Runtime(engine, given.seed, say=speaker(engine.quiet)))
     scoring.remember([one for one, name in zip(artefacts, folders, strict=True) if Path(name).exists()], found)

@@ -13,7 +13,7 @@ from attar.core.registry import usual
 from attar.core.settings import Settings
 
 USAGE = "usage: attar import FILES... --data DATA [--out FOLDER] ..."
-ABOUT = "Turn a condensed set that others have released into an artefact, which can then be evaluated like any other."
+ABOUT = "Turn a condensed set that others have released into an artefact. It can then be evaluated like any other."
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from attar.core.registry import usual
 from attar.core.settings import Settings
 
 USAGE = "usage: attar label FOLDER [--epochs N] [--teacher TEACHER | --data DATA] ..."
-ABOUT = "Store a teacher's answers to many views of every sample beside a condensed set; students then learn from them."
+ABOUT = "Store a teacher's answers to many views of every sample beside a condensed set. Students then learn from them."
 
 
 @dataclass(frozen=True, kw_only=True)

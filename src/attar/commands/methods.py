@@ -54,5 +54,5 @@ def _chosen(word: str) -> dict[str, Entry]:
     if found or kind:
         return found or methods(kind.name if kind else None)
     near = get_close_matches(word, [*kinds(), *known, *dict.fromkeys(entry.verb for entry in known.values())], n=1)
-    guess = f"did you mean {near[0]!r}? " if near else ""
-    raise InputError(f"unknown kind, verb or method {word!r}; {guess}Kinds: {', '.join(kinds())}.")
+    guess = f"; did you mean {near[0]!r}?" if near else "."
+    raise InputError(f"unknown kind, verb or method {word!r}{guess} Kinds: {', '.join(kinds())}.")

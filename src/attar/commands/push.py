@@ -9,7 +9,7 @@ from attar.core.help import HELP, settings_help
 from attar.core.settings import Settings
 
 USAGE = "usage: attar push FOLDER user/name [--private] ..."
-ABOUT = "Upload an artefact to the hub, without its run: condensed sets as data sets, everything else as models."
+ABOUT = "Upload an artefact to the hub, without its run. Condensed sets become data sets, all others become models."
 POSITIONAL = ("folder", "name")
 
 

@@ -9,7 +9,7 @@ from attar.core.help import HELP, settings_help
 from attar.core.settings import Range, Settings
 
 USAGE = "usage: attar report FOLDER [--out FILE] ..."
-ABOUT = "Write one static page about every artefact below a folder, with pictures, settings, costs and scores."
+ABOUT = "Write one static page with every artefact below a folder: pictures, settings, costs and scores."
 
 
 @dataclass(frozen=True, kw_only=True)

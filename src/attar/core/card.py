@@ -135,7 +135,7 @@ def commands(origin: Any) -> str:
 {command}
 ```
 
-The same with every setting as it was, whatever the defaults are by then:
+This command takes every setting from the artefact, so it does not depend on later defaults:
 
 ```
 {call.again(ARTEFACT)}

@@ -76,7 +76,7 @@ class Unlogged:
         """
         for name, zero in self.zeros.items():
             if float(zero) != 0:
-                raise diverged(f"{name} was infinite or no number before step {step}", method)
+                raise diverged(f"{name} was infinite or not a number before step {step}", method)
         self.zeros = {}
 
 

@@ -128,7 +128,7 @@ def run(
         state = method.build(source, runtime)
         done = folder.restore(state, runtime) if folder else 0
         if done:
-            runtime.say(f"going on at step {done + 1:,} of {method.total_steps:,}.")
+            runtime.say(f"continuing at step {done + 1:,} of {method.total_steps:,}.")
         written = folder if processes.first else None
         log = stack.enter_context(
             metrics_log(written.inner if written else None, since=done, tensorboard=runtime.engine.tensorboard)
@@ -257,7 +257,7 @@ class RunFolder:
         }
         call = runtime.call.to_json() if runtime.call else None
         if self.path.exists() and not self._settings.exists() and _foreign(self.path):
-            raise InputError(f"{self.path} is not empty and holds no run of attar's; choose another --out.")
+            raise InputError(f"{self.path} is not empty and holds no run of attar. Choose another --out.")
         store.make_folder(self.inner)
         stack.enter_context(store.locked(self.inner, wait=wait))
         store.sweep(self.path)
@@ -271,17 +271,17 @@ class RunFolder:
     def _check_same(self, wanted: dict[str, Any], method: Any, runtime: Runtime) -> None:
         there = store.read_json(self._settings)
         if not isinstance(there, dict):
-            raise InputError(f"{self._settings} is damaged; choose another --out, or delete {self.path}.")
+            raise InputError(f"{self._settings} is damaged. Choose another --out, or delete {self.path}.")
         known = {name: value for name, value in there.items() if name not in NOT_COMPARED}
         changes = difference(known | {"settings": _in_names_of_today(known.get("settings"), method)}, wanted)
         if changes:
             text = "; ".join(changes)
             raise InputError(
-                f"{self.path} holds a run with other settings ({text}); choose another --out, or delete it."
+                f"{self.path} holds a run with other settings ({text}). Choose another --out, or delete it."
             )
         threads, now = there.get("threads"), torch.get_num_threads()
         if threads not in (None, now) and not there.get("finished") and runtime.device.type == "cpu":
-            runtime.say(f"note: this run began with {threads} threads and goes on with {now}; its bytes may differ.")
+            runtime.say(f"note: this run began with {threads} threads and continues with {now}. Its bytes may differ.")
 
     def checkpoint(self, step: int, state: Any, runtime: Runtime) -> None:
         """Save everything the rest of the run depends on."""
@@ -316,9 +316,9 @@ class RunFolder:
             unpack(state, (kept, plain["state"]))
             runtime.restore_generators(generators)
         except InputError as error:
-            raise InputError(f"{error} Delete that file to start this run anew.") from None
+            raise InputError(f"{error} Delete that file to start the run again.") from None
         except (KeyError, TypeError, ValueError, RuntimeError):
-            raise InputError(f"{self._checkpoint} does not fit this run; delete it to start anew.") from None
+            raise InputError(f"{self._checkpoint} does not fit this run. Delete it to start the run again.") from None
         self._since -= plain["seconds"]
         self.memory.bytes = plain["memory"]
         return int(plain["step"])

@@ -26,7 +26,7 @@ class Diverged(InputError):  # noqa: N818
     def of(cls, what: str, flags: Sequence[Any] = ()) -> Self:
         """Say what became what, and advise to lower these step sizes, where there are some."""
         names = ", ".join(dict.fromkeys(flag.name for flag in flags))
-        error = cls(f"{what}; try a smaller step size ({names})." if names else f"{what}.")
+        error = cls(f"{what}. Try a smaller step size ({names})." if names else f"{what}.")
         error.what, error.flags = what, tuple(flags)
         return error
 
@@ -58,6 +58,6 @@ def unknown(kind: str, given: str, known: Iterable[str], *, hint: str = "") -> I
     """The error for a name nobody knows, with the nearest right one."""
     known = sorted(known)
     near = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
-    guess = f"did you mean {near[0]!r}? " if near else ""
-    text = f"unknown {kind} {given!r}; {guess}Known: {', '.join(known)}."
+    guess = f"; did you mean {near[0]!r}?" if near else "."
+    text = f"unknown {kind} {given!r}{guess} Known: {', '.join(known)}."
     return InputError(f"{text} {hint}".strip())

@@ -214,13 +214,13 @@ class _Line:
                 self.give(name, self.taken(loose, self.flags[name]))
         if loose:
             near = _nearest(loose[0].partition("=")[0], self.flags)
-            guess = f"did you mean {near!r}? A" if near else "a"
-            raise InputError(f"{loose[0]!r} belongs to no flag; {guess} setting is given as --name value.{self.help()}")
+            guess = f"; did you mean {near!r}?" if near else "."
+            raise InputError(f"{loose[0]!r} belongs to no flag{guess} Give a setting as --name value.{self.help()}")
 
     def give(self, name: str, words: list[str]) -> None:
         """Note the words of a flag."""
         if name in self.given:
-            raise InputError(f"{self.called(name)} is given twice; give it once.")
+            raise InputError(f"{self.called(name)} is given twice. Give it once.")
         if "" in words and self.flags[name].default != "":
             raise InputError(f"{self.called(name)} needs a value, {_article(self.flags[name].hint)}, not an empty one.")
         self.given[name] = words
@@ -240,7 +240,7 @@ class _Line:
     def check_bare(self, name: str, value: str, equals: bool) -> None:
         """Refuse a value for a flag that takes none."""
         if equals or value.lower() in ("true", "false", "yes", "no", "on", "off"):
-            raise InputError(f"{name} takes no value, not {value!r}; say {name} or --no-{name[2:]}.")
+            raise InputError(f"{name} takes no value, not {value!r}. Give {name} or --no-{name[2:]}.")
 
     def taken(self, words: list[str], flag: Flag) -> list[str]:
         """Take what follows a flag from the front of the words."""
@@ -250,7 +250,7 @@ class _Line:
             count += 1
         taken, words[:] = words[:count], words[count:]
         if not taken and not all(get_origin(_bare(option)) is tuple for option in _options(flag.hint)):
-            dash = f" One that begins with a dash is given as {flag.name}={words[0]}." if words else ""
+            dash = f" Give a value that begins with a dash as {flag.name}={words[0]}." if words else ""
             told = dash if words and not words[0].startswith("--") else ""
             raise InputError(f"{flag.name} needs a value, {_article(flag.hint)}.{told}")
         return taken

@@ -84,7 +84,7 @@ def per_class(count: PerClass, classes: int, setting: str = "count") -> tuple[in
         return (count,) * classes
     if len(count) != classes:
         what = f"{setting} has {len(count)} numbers for {classes} classes"
-        raise InputError(f"{what}; give one for all, or one for each class.")
+        raise InputError(f"{what}. Give one number for all classes, or one for each class.")
     return count
 
 
@@ -130,7 +130,7 @@ def check_enough(count: PerClass, source: Any, *, setting: str, samples: str) ->
     if asked > have:
         raise InputError(
             f"{setting} is {asked}, but class {name!r} of {source.name} has {have} {samples}. "
-            f"Start a learning method from noise (--start noise), ask for {have} or fewer, or give a number per class."
+            f"Give {have} or fewer, a number for each class, or start a learning method from noise (--start noise)."
         )
 
 

@@ -195,7 +195,7 @@ def ceiling_starts(method: Method[Any], source: Source, seeds: Sequence[int], ru
     missing, seconds = runtime.processes.once(estimate)
     if seconds > LONG:
         runtime.say(
-            f"no full-data ceiling: training {missing} networks on {what} would take about {seconds / 60:.0f} minutes "
-            "here; start it with --ceiling run, and it is kept for next time."
+            f"no score of the full data: training {missing} networks on {what} would take about {seconds / 60:.0f} "
+            "minutes here. Give --ceiling run to train them. Their score is kept for the next time."
         )
     return seconds <= LONG
