@@ -124,7 +124,7 @@ MISTAKES = [
     ("methods grahps", "unknown kind, verb or method 'grahps'; did you mean 'graphs'?"),
     ("methods --jsno", "unknown flag --jsno; did you mean '--json'?"),
     ("bench digit", "unknown table 'digit'; did you mean 'digits'?"),
-    ("bench --sets 3", "TABLE must be given before --sets: digits, "),
+    ("bench --sets 3", "TABLE must be given before --sets: demo, digits, "),
     ("bench grid --metods dm", "unknown flag --metods; did you mean '--methods'?"),
     ("bench grid --sets 0", "--sets takes a whole number, at least 1, not '0'."),
     ("bench grid --methods dmm --out {empty}", "unknown method 'dmm'; did you mean 'dm'?"),

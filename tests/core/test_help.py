@@ -125,8 +125,7 @@ def test_a_default_is_told_in_words(name):
         if flag.default == "nothing":
             assert any(words in flag.sentence for words in filled), flag
         else:
-            assert "unless given" not in flag.sentence, flag
-            assert "Default: " not in flag.sentence, flag
+            assert "unless given" not in flag.sentence and "Default: " not in flag.sentence, flag
         assert "None" not in flag.type + flag.default, flag
 
 
