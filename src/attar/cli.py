@@ -20,7 +20,7 @@ FIRST = """first:
   attar condense datadam --data digits --ipc 10 --out runs/digits
   attar evaluate runs/digits
 
-Help of anything: attar VERB --help, attar VERB METHOD --help
+Help of any verb or method: attar VERB --help, attar VERB METHOD --help
 """
 
 
@@ -33,7 +33,7 @@ def usage() -> str:
         groups.append("\n".join([f"{title}:", *lines]))
     longest = max(len(verb) for verb in MAKING)
     held = "\n".join(f"  {verb:<{longest}}  {_holding(verb)}" for verb in MAKING)
-    shown = "\n\n".join([*groups, f"what there are methods for:\n{held}"])
+    shown = "\n\n".join([*groups, f"what the methods work on:\n{held}"])
     return f"""usage: attar VERB ... [--help]
 
 attar turns something large into something small that does the same job, and

@@ -7,7 +7,7 @@ from attar.core.registry import find
 
 USAGE = """usage: attar cite METHOD ...
 
-The papers of one or several methods, as BibTeX.
+Print the papers of one or several methods, as BibTeX.
 
 All methods: attar methods"""
 

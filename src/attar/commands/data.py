@@ -18,9 +18,9 @@ class Given(Settings):
     """What is read."""
 
     data: str = "digits"
-    """A name, a file or a folder, or a name on the hub."""
+    """Data set: a name, a file, a folder, or a name on the hub."""
     kind: str = ""
-    """What it holds, where its form does not tell; a kind of `attar methods --help`."""
+    """Kind of the data, if attar does not recognise it. `attar methods --help` lists the kinds."""
 
 
 def main(arguments: list[str]) -> None:

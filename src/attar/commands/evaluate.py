@@ -24,13 +24,13 @@ class Given(Settings):
     """What is measured."""
 
     folders: tuple[str, ...] = ()
-    """Artefacts of one kind, or their names on the hub; those that differ only in their seed are repeats of one row."""
+    """Artefacts of one kind: folders or names on the hub. Those that differ only in their seed make one row."""
     data: str | None = None
-    """The data they were made from; what they themselves name, unless given."""
+    """Data that the artefacts were made from. Default: the data that the artefacts name."""
     seed: int = 0
-    """The repeats' seeds come from it, the same for every artefact."""
+    """Seed of the repeats, the same for every artefact."""
     json: Path | None = None
-    """File to write the scores to as well."""
+    """File to which the scores are written too, as JSON."""
 
 
 def main(arguments: list[str]) -> None:

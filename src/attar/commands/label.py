@@ -21,9 +21,9 @@ class Given(Settings):
     """What is labelled."""
 
     folder: Path
-    """The condensed set; labels that were begun there are gone on with."""
+    """Folder of the condensed set. Unfinished labels in it are continued."""
     seed: int = 0
-    """Seed that draws the views."""
+    """Seed of the views."""
 
 
 def main(arguments: list[str]) -> None:

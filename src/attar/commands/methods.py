@@ -13,8 +13,8 @@ JSON = "--json"
 USAGE = "usage: attar methods [KIND | VERB | METHOD] [--json]"
 ABOUT = f"""{USAGE}
 
-All methods, one line each, by what you hold and by family: those of a kind or
-of a verb, or what one method is. {JSON} prints a list of objects for programs:
+All methods, one line each, by kind and by family. Give a kind or a verb for its
+methods, or a method for what it does. {JSON} prints a list of objects for programs:
 name, kind, verb, family, summary, paper, module, settings and presets.
 
 kinds:"""

@@ -14,14 +14,14 @@ ABOUT = "Write one static page with every artefact below a folder: pictures, set
 
 @dataclass(frozen=True, kw_only=True)
 class Given(Settings):
-    """What is reported."""
+    """The folder, the page and its pictures."""
 
     folder: Path
-    """Where runs lie."""
+    """Folder of the runs."""
     out: Path | None = None
-    """The file; report.html in the folder unless given."""
+    """File of the page. Default: report.html in the folder."""
     images: Annotated[int, Range(1)] = 10
-    """Pictures of a class that are shown at most."""
+    """Largest number of pictures that are shown of a class."""
 
 
 def main(arguments: list[str]) -> None:

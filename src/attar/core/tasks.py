@@ -146,4 +146,4 @@ class ByNetworks(Scoring):
     protocol: Annotated[Any, Words()] = "field"
     """How they are trained."""
     ceiling: Literal["auto", "run", "skip"] = "auto"
-    """The score of all the data: auto trains it when that takes under ten minutes."""
+    """Whether to train networks on all the data, as the ceiling. auto does if that takes under ten minutes."""
