@@ -1,7 +1,7 @@
-"""`attar VERB ...`: the command line, made from the settings' own types and sentences.
+"""`attar VERB ...`: the entry point of the command line.
 
-Two stages: the table of verbs names the one file of `attar.commands` that is imported, and for a verb with methods the
-registry names the one method. Torch comes late, so that help is quick.
+Only the file of the given verb in `attar.commands` is imported, and only the module of the given method. Torch is
+imported late, so that help is quick.
 """
 
 import importlib

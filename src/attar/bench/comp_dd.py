@@ -1,7 +1,8 @@
-"""`attar bench comp-dd`: what methods keep of classes that are easy to look at, and of those that are hard.
+"""`attar bench comp-dd`: measure methods on the visually easy and on the visually hard classes.
 
-Comp-DD's way (Wang, Li et al., CVPR 2025, arXiv:2410.17193) on any data: a classifier's maps say how little of its
-pictures each class fills; the easiest and the hardest classes make a subset each, on which methods are measured.
+This is the procedure of Comp-DD (Wang, Li et al., CVPR 2025, arXiv:2410.17193) on any data. The maps of a classifier
+show how little of its images each class fills. The easiest and the hardest classes form a subset each, on which methods
+are measured.
 """
 
 import dataclasses

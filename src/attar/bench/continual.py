@@ -1,4 +1,4 @@
-"""`attar bench continual`: methods as memories of class-incremental learning, beside the published figures."""
+"""`attar bench continual`: methods as memories of class-incremental learning, beside published figures."""
 
 import dataclasses
 from dataclasses import dataclass

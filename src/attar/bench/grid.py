@@ -1,4 +1,4 @@
-"""A table of one's own: any methods with any settings, at any numbers of images per class, on any data."""
+"""`attar bench grid`: any methods with any settings, at any numbers of images per class, on any data."""
 
 import json
 from dataclasses import dataclass

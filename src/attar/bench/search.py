@@ -1,4 +1,4 @@
-"""`attar bench search`: condensed sets as proxies of architecture search, beside the published figures."""
+"""`attar bench search`: condensed sets as proxies of architecture search, beside published figures."""
 
 import dataclasses
 from dataclasses import dataclass, field

@@ -1,6 +1,6 @@
-"""Tables of methods under one protocol: condensed, scored, compared with random selection, beside the papers' figures.
+"""Tables of methods under one protocol: condense, score, and compare with random selection and published figures.
 
-Each cell is a run folder and a score kept beside it, so a table that was stopped goes on where it was.
+Each cell is a run folder with a score beside it, so a stopped table continues where it was.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""`attar bench velocity`: how fast the tangent kernel turns while networks train on condensed sets, side by side."""
+"""`attar bench velocity`: how fast the tangent kernel changes while networks train on condensed sets."""
 
 import statistics
 from dataclasses import dataclass

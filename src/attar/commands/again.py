@@ -1,4 +1,4 @@
-"""`attar VERB --settings FILE`: what an artefact, its run folder or a file of settings says of how it was made."""
+"""`attar VERB --settings FILE`: read how an artefact was made, from its folder or a file of settings."""
 
 import json
 from collections.abc import Mapping

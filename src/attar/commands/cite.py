@@ -1,4 +1,4 @@
-"""`attar cite METHOD ...`: the papers, as BibTeX."""
+"""`attar cite METHOD ...`: print the papers of methods, as BibTeX."""
 
 from attar.core.errors import InputError
 from attar.core.flags import is_flag

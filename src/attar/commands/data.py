@@ -1,4 +1,4 @@
-"""`attar data DATA`: what a data set holds, as attar reads it, whatever kind it is of."""
+"""`attar data DATA`: print what attar reads from a data set of any kind."""
 
 from dataclasses import dataclass
 

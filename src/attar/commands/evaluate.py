@@ -1,4 +1,4 @@
-"""`attar evaluate FOLDER ...`: what networks learn from condensed sets, or what students keep; several side by side."""
+"""`attar evaluate FOLDER ...`: measure how much artefacts keep, several side by side."""
 
 from dataclasses import dataclass
 from pathlib import Path

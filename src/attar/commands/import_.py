@@ -1,4 +1,4 @@
-"""`attar import FILE`: a released condensed set into an artefact."""
+"""`attar import FILE`: turn a released condensed set into an artefact."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`attar VERB METHOD --data DATA`: the face of every verb that makes something by a method, for every kind."""
+"""`attar VERB METHOD --data DATA`: the command of every verb that runs a method, for every kind."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""`attar methods [KIND]`: what there is, by what one holds; `--json` for programs."""
+"""`attar methods [KIND]`: list the methods by kind; `--json` prints them for programs."""
 
 import json
 from difflib import get_close_matches

@@ -1,4 +1,4 @@
-"""What settings start from: the usual ones, a published table's cell, a method of the field, or a file."""
+"""The settings that a command starts from: defaults, a published table's cell, a baseline, or a file."""
 
 import inspect
 from collections.abc import Sequence

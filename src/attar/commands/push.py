@@ -1,4 +1,4 @@
-"""`attar push FOLDER user/name`: an artefact to the hub."""
+"""`attar push FOLDER user/name`: upload an artefact to the hub."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`attar report FOLDER`: everything below a folder, as one static page."""
+"""`attar report FOLDER`: write one static page about everything below a folder."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The verbs of the command line: what follows each, what it does, and what it is for."""
+"""The verbs of the command line: the arguments of each, what it does, and its group in the help."""
 
 MAKING = ("condense", "compress", "distill", "train")
 """Verbs that make something by a method; they have one face."""

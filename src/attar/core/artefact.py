@@ -1,4 +1,4 @@
-"""What all artefacts share: where they came from, `artefact.json`, and the way to the hub and back."""
+"""What all artefacts share: their origin, the file `artefact.json`, and upload to and download from the hub."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""What the cards of artefacts share: headers that the hub reads, tables, the command that makes it again, scores."""
+"""Parts of an artefact's card: headers for the hub, tables, commands that make the artefact again, and scores."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""One score with all that it is read with: further measures, the whole, what guessing gives, and its rivals."""
+"""One score with everything to compare it with: further measures, the full-size score, chance, and rivals."""
 
 import math
 import statistics

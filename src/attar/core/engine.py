@@ -1,8 +1,8 @@
-"""The run loop under every method: build, step, checkpoint, resume, result.
+"""The run loop of every method: build, step, checkpoint, resume, result.
 
-A run folder is its own record: `run/settings.json` says what is being made, `run/checkpoint.safetensors` holds the
-state and every generator, `run/metrics.jsonl` the curve, and the finished artefact lies beside them. A killed run
-loses at most one checkpoint interval, and ends in the same bytes as one that never stopped.
+A run folder holds everything about its run: the settings in `run/settings.json`, the state and all generators in
+`run/checkpoint.safetensors`, the curves in `run/metrics.jsonl`, and the finished artefact. A killed run loses at most
+one checkpoint interval. After it is resumed, it ends in the same bytes as a run that never stopped.
 """
 
 import math

@@ -1,7 +1,7 @@
-"""Settings as flags: one walk over a settings class, from words to settings, and back again.
+"""Settings classes as command-line flags: names, types in words, parsing, and settings written back as words.
 
-The fields of nested settings are flags of their own. What stands beside a method has a role: `Annotated[X, Role()]`
-puts the field's name in front of its flags (`--teacher.lr`), and the field that X names as `itself` is the bare role
+Each field of nested settings is a flag. Settings of something beside a method have a role: `Annotated[X, Role()]` puts
+the field's name before its flags (`--teacher.lr`). The field that X names as `itself` has the role alone as its flag
 (`--teacher`).
 """
 

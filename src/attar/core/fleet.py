@@ -1,7 +1,7 @@
-"""Many runs that need nothing of each other: here one after another, or on Ray's workers, locally or on a cluster.
+"""Run many independent tasks: one after another here, or on Ray's workers, on this machine or a cluster.
 
-What a task makes lies in its own folder, and a run folder resumes; so when a worker dies, Ray gives its task to
-another, which goes on from the last checkpoint.
+Each task writes to its own run folder, which can be resumed. If a worker dies, Ray gives its task to another worker,
+which continues from the last checkpoint.
 """
 
 import logging

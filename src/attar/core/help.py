@@ -1,6 +1,6 @@
-"""Help as text: of a verb, of a method, and the list of methods. Made from data, without importing a method.
+"""Help as text: of a verb, of a method, and the list of methods. It is made from data, without importing a method.
 
-The first page of anything fits 40 lines of 80 columns; `--help-all` tells the rest.
+The first page of each help fits 40 lines of 80 columns. `--help-all` prints the rest.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Files to and from the Hugging Face hub, and in one line what went wrong there."""
+"""Upload to and download from the Hugging Face hub, with every failure told on one line."""
 
 import re
 from collections.abc import Callable

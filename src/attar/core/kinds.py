@@ -1,8 +1,8 @@
-"""What a kind declares of itself, and the list of kinds. Read without importing torch, or a kind's own code.
+"""What a kind declares about itself, and the list of all kinds. This file imports neither torch nor a kind's code.
 
-A kind is what somebody holds: labelled images, Gaussian mixtures, a language model. Its folder has a `kind.py` with one
-`KIND`, and all verbs, the report, the hub, the docs and the tests read that. Other packages declare theirs in the same
-way and name it as an entry point of the group `attar.kinds`.
+A kind is a type of input: labelled images, Gaussian mixtures, language models. Its folder has a `kind.py` with one
+`KIND`. All verbs, the report, the hub, the docs and the tests read it. Other packages declare their kinds in the same
+way and name them as entry points of the group `attar.kinds`.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""The machine under a run: device, precision, compilation and generators, so that no method asks for them itself."""
+"""The machine during a run: device, precision, compilation and random generators, for every method."""
 
 import copy
 import ctypes

@@ -1,7 +1,7 @@
-"""Choosing by class: how many samples of each, which ones, and what methods share that choose and have no steps.
+"""Selection by class: numbers of samples per class, herding, K-center, k-means, and the base of selection methods.
 
 Herding (Welling, Herding Dynamical Weights to Learn, ICML 2009); greedy K-center (Sener and Savarese, ICLR 2018,
-arXiv:1708.00489); k-means, and the samples nearest to its centres. All work on features, one row a sample.
+arXiv:1708.00489); k-means, and the samples nearest to its centres. All work on features, with one row per sample.
 """
 
 from abc import abstractmethod

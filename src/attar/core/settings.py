@@ -1,4 +1,4 @@
-"""Settings are frozen dataclasses of plain values: checked when made, and the same after a trip through JSON."""
+"""Settings as frozen dataclasses of plain values: checked when they are made, and written to and read from JSON."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, that hold nothing executable, and that notice when they were changed."""
+"""Files that are written atomically, hold nothing executable, and are checked against a digest when they are read."""
 
 import fcntl
 import hashlib

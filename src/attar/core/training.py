@@ -1,7 +1,8 @@
-"""What trainings share: schedules, optimisers, the order of an epoch, the cache of trained networks, the gate to it.
+"""Parts of every training: schedules, optimisers, the order of an epoch, and the cache of trained networks.
 
-These are functions for the `build` and the `step` of any method that trains a network. A training that stands beside a
-run is a method too: `cached` makes it once, can be killed and resumed, and finds it again by what it depends on.
+These functions serve the `build` and the `step` of any method that trains a network. A training beside a run is a
+method too. `cached` trains a network once and finds it again by everything that it depends on. Such a training can be
+killed and resumed.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Find what lies below a folder: artefacts of every kind with their runs, tables of methods, and what is left out."""
+"""Find everything below a folder: artefacts with their runs, tables of methods, and files that cannot be shown."""
 
 import json
 import os

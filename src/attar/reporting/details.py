@@ -1,4 +1,4 @@
-"""One run in full: its scores with all that they are read with, pictures, curves, settings, and the command."""
+"""The details of one run as HTML: scores, pictures, curves, settings, and commands."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""The table of one kind: a row for each method, which unfolds to its seeds."""
+"""The table of one kind as HTML: a row for each method, which unfolds to its seeds."""
 
 from collections.abc import Iterator, Sequence
 

@@ -1,4 +1,4 @@
-"""Files beside an artefact, read by type: what is odd in them is told and left out, and the rest is shown."""
+"""Read the files beside an artefact with type checks; entries that cannot be shown are reported."""
 
 import json
 from collections.abc import Iterator

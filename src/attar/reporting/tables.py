@@ -1,4 +1,4 @@
-"""Tables of methods, as `attar bench` writes them, beside published figures."""
+"""Tables written by `attar bench`: read them, and show them as HTML beside published figures."""
 
 from dataclasses import dataclass
 from pathlib import Path
