@@ -1,4 +1,4 @@
-"""Two methods, two seeds each, two kinds of networks: one table, with differences in pairs."""
+"""Compare two methods with two seeds and two kinds of networks each: one table, with paired differences."""
 
 import attar
 

@@ -1,4 +1,4 @@
-"""Plan a network of one's own: time its convolutions, switch those that gain, and see that nothing else changes."""
+"""Plan your own network: time its convolutions, replace those that gain, and check that its outputs stay the same."""
 
 import torch
 from torch import nn

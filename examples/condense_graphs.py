@@ -1,4 +1,4 @@
-"""Two graphs a class that stand for 288: learned, beside the real graphs that they started from."""
+"""Condense 288 graphs into two graphs per class, and compare them with the real graphs that they started from."""
 
 import attar.graphs as graphs
 

@@ -1,4 +1,4 @@
-"""A Hugging Face user distills a classifier: a `transformers.Trainer`, with a teacher's terms in its loss."""
+"""Distill a classifier with a `transformers.Trainer` whose loss has the terms of a teacher."""
 
 import torch
 from transformers import ResNetConfig, ResNetForImageClassification, Trainer, TrainingArguments

@@ -1,4 +1,4 @@
-"""A small language model beside its teacher: on the labels alone, with the teacher, and with all three levels."""
+"""Distill a small language model: from the labels alone, from its teacher, and with all three levels."""
 
 import attar.language as language
 

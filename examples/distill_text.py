@@ -1,4 +1,4 @@
-"""A classifier of text learns from a larger one: a Trainer with a teacher's terms, then the same in a plain loop."""
+"""Distill a text classifier from a larger one: with a Trainer, and then in a plain loop."""
 
 import torch
 from transformers import (

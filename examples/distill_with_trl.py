@@ -1,4 +1,4 @@
-"""A teacher inside TRL's SFTTrainer: half of the prompts are answered by the student, all compared with the teacher.
+"""Distill inside TRL's SFTTrainer: the student answers half of the prompts; all answers are compared with the teacher.
 
 The same works for chats (`messages`, with `assistant_only_loss=True`) and for plain text.
 """

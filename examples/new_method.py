@@ -1,4 +1,4 @@
-"""A method of one's own: match how random networks' embeddings spread in each class, as well as their mean."""
+"""Write your own method: match the second moment of random networks' embeddings in each class, beside their mean."""
 
 from dataclasses import dataclass
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Condense the digits, then train a network of one's own on ten images instead of 1,297."""
+"""Condense the digits, then train your own network on ten images instead of 1,297."""
 
 import torch
 

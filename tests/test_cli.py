@@ -195,7 +195,7 @@ def test_ipc_must_be_at_least_one_and_at_most_the_smallest_class(capsys, tmp_pat
     line = refusal(capsys, "condense", "dm", "--data", pictures, "--ipc", 9, "--out", tmp_path / "x")
     assert line == (
         "attar: ipc is 9, but class 'cat' of farm has 8 images. "
-        "Start a learning method from noise (--start noise), ask for 8 or fewer, or give a number per class."
+        "Give 8 or fewer, a number for each class, or start a learning method from noise (--start noise)."
     )
 
 
@@ -204,14 +204,14 @@ def test_a_number_for_each_class_is_given_in_a_row(pictures, tmp_path, capsys, m
     main(["condense", "dm", "--data", str(pictures), "--ipc", "3", "1", *CHEAP])
     assert "runs/dm-farm-mixed-seed0: 4 images" in capsys.readouterr().out
     line = refusal(capsys, "condense", "dm", "--data", pictures, "--ipc", 3, 2, *CHEAP)
-    assert "holds a run with other settings (ipc: [3, 1] there, [3, 2] asked)" in line
+    assert "holds a run with other settings (ipc: [3, 1] in the folder, [3, 2] requested)" in line
 
 
 def test_numbers_that_fit_no_classes_are_refused(capsys, tmp_path, pictures):
     line = refusal(capsys, "condense", "dm", "--data", pictures, "--ipc", 3, 0, "--out", tmp_path / "x")
     assert line == "attar: --ipc takes one or several whole numbers, each at least 1, not '3 0'."
     line = refusal(capsys, "condense", "dm", "--data", pictures, "--ipc", 3, 2, 1, "--out", tmp_path / "x")
-    assert line == "attar: ipc has 3 numbers for 2 classes; give one for all, or one for each class."
+    assert line == "attar: ipc has 3 numbers for 2 classes. Give one number for all classes, or one for each class."
     line = refusal(capsys, "condense", "dm", "--data", pictures, "--paper", "cifar10", "--ipc", 3, 2)
     assert line == ("attar: a published table's cell has one ipc for all classes; give one number, or no --paper.")
 
@@ -271,7 +271,7 @@ def test_an_existing_run_with_other_settings_is_kept(capsys, tmp_path):
     main(["condense", "random", "--ipc", "1", "--out", str(tmp_path / "run"), "--quiet"])
     before = (tmp_path / "run" / "images.safetensors").read_bytes()
     line = refusal(capsys, "condense", "random", "--ipc", 2, "--out", tmp_path / "run")
-    assert "holds a run with other settings (ipc: 1 there, 2 asked)" in line
+    assert "holds a run with other settings (ipc: 1 in the folder, 2 requested)" in line
     assert (tmp_path / "run" / "images.safetensors").read_bytes() == before
 
 
@@ -288,7 +288,7 @@ def test_a_truncated_artefact_is_refused(capsys, tmp_path):
 
 def test_a_device_that_is_not_there_is_refused(capsys, tmp_path):
     line = refusal(capsys, "condense", "dm", "--device", "cuda:77", "--out", tmp_path / "x")
-    assert "device 'cuda:77' is not to be had here" in line
+    assert "device 'cuda:77' is not available here" in line
 
 
 def test_label_then_evaluate_from_what_was_stored(tmp_path, capsys):
@@ -308,7 +308,7 @@ def test_label_then_evaluate_from_what_was_stored(tmp_path, capsys):
     )
     assert "% from 10 images (sre2l protocol, 1 network)" in capsys.readouterr().out
     line = refusal(capsys, "label", out, "--epochs", 3, "--device", "cpu", "--quiet")
-    assert "holds a run with other settings (epochs: 2 there, 3 asked" in line
+    assert "holds a run with other settings (epochs: 2 in the folder, 3 requested" in line
 
 
 def test_labels_need_a_teacher(tmp_path, capsys):

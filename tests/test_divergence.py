@@ -51,7 +51,7 @@ def refused(method, kind, out, **settings):
 def test_a_step_size_that_is_far_too_large_is_told_of_and_nothing_is_saved(entry, tmp_path):
     flag = own(entry)[0].name
     told = refused(with_size(entry, flag, 1e30), small.kind_of(entry), tmp_path / "out")
-    assert "; try a smaller step size (" in told
+    assert ". Try a smaller step size (" in told
     assert flag in told
 
 
@@ -62,7 +62,7 @@ def test_a_step_size_that_is_far_too_large_is_told_of_and_nothing_is_saved(entry
 def test_a_network_beside_a_method_that_diverges_is_told_of_by_its_own_flag(entry, beside, tmp_path):
     (flag,) = (one.name for one in step_sizes(small.method_of(entry)) if one.path[0] == beside)
     told = refused(with_size(entry, flag, 1e30), small.kind_of(entry), tmp_path / "out")
-    assert told.endswith(f"; try a smaller step size ({flag}).")
+    assert told.endswith(f". Try a smaller step size ({flag}).")
 
 
 def test_the_same_with_a_smaller_step_size_works_elsewhere_and_what_was_there_is_kept(tmp_path):
@@ -104,7 +104,7 @@ def test_on_the_command_line_it_is_one_line_and_exit_code_2(command, tmp_path, c
     assert stop.value.code == 2
     printed = capsys.readouterr().err.splitlines()
     assert printed[-1].startswith("attar: ")
-    assert f"{COMMANDS[command]}" in printed[-1].partition("; try a smaller step size (")[2]
+    assert f"{COMMANDS[command]}" in printed[-1].partition(". Try a smaller step size (")[2]
     assert not any(line.startswith("Traceback") for line in printed)
     assert not (tmp_path / "out" / "artefact.json").exists()
     assert not json.loads((tmp_path / "out" / "run" / "settings.json").read_text()).get("finished")

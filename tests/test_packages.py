@@ -151,5 +151,7 @@ def test_a_package_that_does_not_load_is_left_out(tmp_path, monkeypatch):
 
 def test_without_the_package_its_artefact_is_named(made, monkeypatch):
     monkeypatch.setattr(kinds, "_further", dict)
-    with pytest.raises(InputError, match="holds a 'words', which this version of attar does not know"):
+    with pytest.raises(
+        InputError, match="holds an artefact of kind 'words', which this version of attar does not know"
+    ):
         attar.open_artefact(made)

@@ -95,14 +95,17 @@ def test_a_finished_run_is_read_and_not_repeated(scenario, method):
 
 def test_another_run_in_its_folder_is_refused_and_nothing_is_lost(scenario, method):
     before = everything_in(scenario.whole)
-    with idle(method), pytest.raises(InputError, match=r"holds a run with other settings \(seed: 0 there, 1 asked\)"):
+    with (
+        idle(method),
+        pytest.raises(InputError, match=r"holds a run with other settings \(seed: 0 in the folder, 1 requested\)"),
+    ):
         scenario.run("whole", seed=1)
     assert everything_in(scenario.whole) == before
 
 
 def test_a_folder_with_files_of_others_is_refused_and_left_as_it_is(scenario, method, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with idle(method), pytest.raises(InputError, match="is not empty and holds no run of attar's"):
+    with idle(method), pytest.raises(InputError, match="is not empty and holds no run of attar"):
         scenario.run(tmp_path)
     assert everything_in(tmp_path) == {"notes.txt": b"mine"}
 

@@ -50,7 +50,7 @@ def test_a_method_needs_no_class_of_attars(digits, engine, tmp_path):
     assert (len(made.labels), made.origin.settings) == (20, {"ipc": 2})
     again = attar.condense(digits, Brightest(ipc=2), out=tmp_path, engine=engine)
     assert again.fingerprint == made.fingerprint
-    with pytest.raises(InputError, match=r"holds a run with other settings \(ipc: 2 there, 1 asked\)"):
+    with pytest.raises(InputError, match=r"holds a run with other settings \(ipc: 2 in the folder, 1 requested\)"):
         attar.condense(digits, Brightest(ipc=1), out=tmp_path, engine=engine)
 
 
@@ -72,7 +72,7 @@ def test_a_method_of_another_verb_is_refused_with_the_right_one(verb, method, se
 
 
 def test_what_says_no_kind_is_refused():
-    with pytest.raises(InputError, match="object does not say what it is for; give it a kind, such as kind = 'images'"):
+    with pytest.raises(InputError, match=r"object does not name its kind\. Set one, such as kind = 'images'"):
         attar.condense("digits", object())
 
 
@@ -90,7 +90,7 @@ def test_one_verb_distills_every_kind_of_model(engine):
 def test_artefacts_of_several_kinds_are_not_evaluated_together(digits, engine):
     small = attar.condense(digits, attar.Random(ipc=1), engine=engine)
     mixture = attar.compress("standard-1d", Runnalls(n_components=5), engine=engine)
-    with pytest.raises(InputError, match="give artefacts of one kind; these are of images, mixtures"):
+    with pytest.raises(InputError, match="these artefacts are of several kinds: images, mixtures"):
         attar.evaluate([small, mixture])
 
 

@@ -1,7 +1,7 @@
-"""`attar VERB ...`: the command line, made from the settings' own types and sentences.
+"""`attar VERB ...`: the entry point of the command line.
 
-Two stages: the table of verbs names the one file of `attar.commands` that is imported, and for a verb with methods the
-registry names the one method. Torch comes late, so that help is quick.
+Only the file of the given verb in `attar.commands` is imported, and only the module of the given method. Torch is
+imported late, so that help is quick.
 """
 
 import importlib
@@ -20,7 +20,7 @@ FIRST = """first:
   attar condense datadam --data digits --ipc 10 --out runs/digits
   attar evaluate runs/digits
 
-Help of anything: attar VERB --help, attar VERB METHOD --help
+Help of any verb or method: attar VERB --help, attar VERB METHOD --help
 """
 
 
@@ -33,7 +33,7 @@ def usage() -> str:
         groups.append("\n".join([f"{title}:", *lines]))
     longest = max(len(verb) for verb in MAKING)
     held = "\n".join(f"  {verb:<{longest}}  {_holding(verb)}" for verb in MAKING)
-    shown = "\n\n".join([*groups, f"what there are methods for:\n{held}"])
+    shown = "\n\n".join([*groups, f"what the methods work on:\n{held}"])
     return f"""usage: attar VERB ... [--help]
 
 attar turns something large into something small that does the same job, and
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _complain(" ".join(line.strip() for line in str(error).splitlines()))
         sys.exit(2)
     except Interrupted as stop:
-        _complain(f"{stop}; nothing is lost. To go on, run the same command again:\n  attar {_quoted(arguments)}")
+        _complain(f"{stop}; nothing is lost. To continue, run the same command again:\n  attar {_quoted(arguments)}")
         sys.exit(130)
     except KeyboardInterrupt:
         _complain("interrupted.")
@@ -97,7 +97,7 @@ def _unknown(word: str) -> InputError:
     from attar.core.registry import methods
 
     if is_flag(word):
-        return InputError(f"a verb comes before {word}: {', '.join(VERBS)}. For help: attar --help")
+        return InputError(f"a verb must come before {word}: {', '.join(VERBS)}. For help: attar --help")
     entry = methods().get(word.replace("_", "-"))
     if entry is not None:
         return InputError(f"{word!r} is a method, not a verb: attar {entry.verb} {entry.name}")

@@ -1,4 +1,4 @@
-"""What each verb does, for every kind: the Python face and the command line call the same functions."""
+"""The verbs as Python functions, for every kind. The command line calls the same functions."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ from attar.core.tasks import Reading, Task
 A = TypeVar("A", bound=Artefact)
 Say = Callable[[str], None]
 Small = Any
-"""What a method made, or the folder it lies in."""
+"""An artefact, or the folder that it lies in."""
 
 
 def condense(
@@ -34,18 +34,18 @@ def condense(
     """Turn a labelled data set into a few samples per class.
 
     Args:
-        data: A source, or anything that the kind's own `load` takes: of images `attar.load`.
+        data: A source, or anything that the reading of the kind takes; for images, anything that `attar.load` takes.
         method: Settings of a method, such as `attar.DataDAM(ipc=10)`.
-        reading: How data are read that are no source yet; as usual unless given.
-        out: Folder for the artefact. An unfinished run found there is resumed, a finished one is read.
-            None keeps everything in memory.
-        seed: Seed of every generator in the run; the split of data without test samples has one of its own (reading).
+        reading: How to read data that are not a source yet. Default: the reading settings of the kind.
+        out: Folder of the artefact. An unfinished run in it is resumed, a finished one is read. None keeps everything
+            in memory.
+        seed: Seed of every generator in the run. A split of data without test samples has its own seed (`reading`).
         engine: How to use the machine.
-        say: Told what happens, a line at a time; silent by default.
+        say: Function that is called with each line of progress. Default: silent.
 
     Raises:
-        InputError: A method of another verb, or data, settings or folder are not usable; nothing is lost.
-        Interrupted: Stopped by Ctrl-C or SIGTERM; the same call goes on where it stopped.
+        InputError: The method belongs to another verb, or data, settings or folder cannot be used; nothing is lost.
+        Interrupted: The run was stopped by Ctrl-C or SIGTERM. The same call continues it.
     """
     made: A = run("condense", data, method, reading=reading, out=out, seed=seed, engine=engine, say=say)
     return made
@@ -61,20 +61,20 @@ def compress(
     engine: Engine | None = None,
     say: Say | None = None,
 ) -> A:
-    """Make a mixture, or a network's convolutions, smaller.
+    """Make a mixture or the convolutions of a network smaller.
 
     Args:
-        data: A source, or anything that the kind's own `load` takes.
-        method: Settings of a method, which say of what kind they are.
-        reading: How data are read that are no source yet; as usual unless given.
-        out: Folder for the artefact, as for `condense`.
+        data: A source, or anything that the reading of the kind takes.
+        method: Settings of a method.
+        reading: How to read data that are not a source yet. Default: the reading settings of the kind.
+        out: Folder of the artefact, as for `condense`.
         seed: Seed of every generator.
         engine: How to use the machine.
-        say: Told what happens.
+        say: Function that is called with each line of progress.
 
     Raises:
-        InputError: A method of another verb, or data, settings or folder are not usable; nothing is lost.
-        Interrupted: Stopped; the same call goes on where it stopped.
+        InputError: The method belongs to another verb, or data, settings or folder cannot be used; nothing is lost.
+        Interrupted: The run was stopped. The same call continues it.
     """
     made: A = run("compress", data, method, reading=reading, out=out, seed=seed, engine=engine, say=say)
     return made
@@ -96,21 +96,21 @@ def distill(
     """Distill a trained model into a smaller one.
 
     Args:
-        data: A source, or anything that the kind's own `load` takes: of images `attar.load`.
+        data: A source, or anything that the reading of the kind takes; for images, anything that `attar.load` takes.
         method: Settings of a method, such as `attar.KD(student="convnet:norm=batch,width=16")`.
-        teacher: A module, or what names one: the folder of a trained model, a name on the hub, or a network by name
-            that is trained here and kept in the cache. A student alone needs none.
-        student: A module of your own, in place of the method's; it is left as it is.
-        reading: How data are read that are no source yet; as usual unless given.
-        out: Folder for the student, as for `condense`.
-        seed: Seed of every generator in the run; that of a teacher that is trained here is 0.
+        teacher: A module, or its name: the folder of a trained model, a name on the hub, or the name of a network,
+            which is trained here and kept in the cache. A student alone needs none.
+        student: Your own module, which replaces the student of the method. It is not changed.
+        reading: How to read data that are not a source yet. Default: the reading settings of the kind.
+        out: Folder of the student, as for `condense`.
+        seed: Seed of every generator in the run. A teacher that is trained here has seed 0.
         engine: How to use the machine.
-        say: Told what happens.
-        beside: What else stands beside the method: the settings of the kind's task (`tokenizer`, `corpus`, ...).
+        say: Function that is called with each line of progress.
+        beside: Further settings of the kind's task (`tokenizer`, `corpus`, ...).
 
     Raises:
-        InputError: A method of another verb, or teacher, student, data and settings do not fit one another.
-        Interrupted: Stopped; the same call goes on where it stopped.
+        InputError: The method belongs to another verb, or teacher, student, data and settings do not fit together.
+        Interrupted: The run was stopped. The same call continues it.
     """
     task = kind_for(method, "distill").task("distill").from_names(teacher=teacher, module=student, **beside)
     made: A = run("distill", data, method, task=task, reading=reading, out=out, seed=seed, engine=engine, say=say)
@@ -129,16 +129,16 @@ def label(
     """Store soft labels beside a condensed set: a teacher's answers to many views of every sample.
 
     Args:
-        small: The condensed set, saved, or its folder. Labels that were begun there are gone on with.
-        method: How many, in which form, and whose, such as `attar.StoreLabels(epochs=300, format="int8")`.
-        seed: Draws the views.
+        small: A saved condensed set, or its folder. Unfinished labels in it are continued.
+        method: Settings of the labels, such as `attar.StoreLabels(epochs=300, format="int8")`.
+        seed: Seed of the views.
         engine: How to use the machine.
-        say: Told what happens.
-        beside: `data` and `network`: what a teacher is trained on, and which, where neither set nor method has one.
+        say: Function that is called with each line of progress.
+        beside: `data` and `network` of a teacher that is trained here, if neither the set nor the method has a teacher.
 
     Raises:
-        InputError: No set, no teacher, or other labels than were begun there.
-        Interrupted: Stopped; the same call goes on where it stopped.
+        InputError: There is no set or no teacher, or the folder holds other unfinished labels.
+        Interrupted: The run was stopped. The same call continues it.
     """
     (opened,) = _opened([small])
     method = method or _only_method(kind_of(opened), "label")()
@@ -158,15 +158,15 @@ def import_set(
     """Make an artefact of a condensed set that others have released as tensors or pictures.
 
     Args:
-        files: The file, or images and labels apart, or a folder of pictures per class.
-        data: What it was condensed from: a source, or anything that the kind's `load` takes.
-        reading: How data are read that are no source yet; as usual unless given.
-        out: Folder for the artefact; None keeps it in memory.
-        kind: What the set is of; the one kind with released sets unless given.
-        settings: Those of the kind's import: of images which, whitened, labels, lr.
+        files: One file, separate files of images and labels, or a folder with a folder of pictures for each class.
+        data: Data that the set was condensed from: a source, or anything that the reading of the kind takes.
+        reading: How to read data that are not a source yet. Default: the reading settings of the kind.
+        out: Folder of the artefact. None keeps it in memory.
+        kind: Kind of the set. Default: the only kind with released sets.
+        settings: Settings of the import; for images: which, whitened, labels, lr.
 
     Raises:
-        InputError: Something that is not known, does not fit the data, or holds more than tensors.
+        InputError: The file is of an unknown form, does not fit the data, or holds more than tensors.
     """
     held = kind_with("import", kind)
     task = held.task("import").from_names(files=tuple(Path(file).expanduser() for file in files))
@@ -185,20 +185,20 @@ def train(
     say: Say | None = None,
     **beside: Any,
 ) -> Any:
-    """Train what other methods build on, such as experts for trajectory matching; or find it.
+    """Train what other methods need, such as experts for trajectory matching, or read it if it exists.
 
     Args:
-        data: A source, or anything that the kind's own `load` takes.
+        data: A source, or anything that the reading of the kind takes.
         method: Settings, such as `attar.Experts(experts=100)`.
-        reading: How data are read that are no source yet; as usual unless given.
-        out: Folder for it; the cache unless given.
-        seed: Not used by experts, whose seed is their own.
+        reading: How to read data that are not a source yet. Default: the reading settings of the kind.
+        out: Folder of the result. Default: the cache.
+        seed: Seed of the run. Experts have their own seed and ignore it.
         engine: How to use the machine.
-        say: Told what happens.
-        beside: What stands beside the method: of experts network, augmentation, zca, workers and address.
+        say: Function that is called with each line of progress.
+        beside: Settings of the kind's task; for experts: network, augmentation, zca, workers and address.
 
     Raises:
-        InputError: The folder holds something of other data or another network, or a torn file.
+        InputError: The folder holds experts of other data or another network, or a truncated file.
     """
     task = kind_for(method, "train").task("train").from_names(**beside)
     return run("train", data, method, task=task, reading=reading, out=out, seed=seed, engine=engine, say=say)
@@ -217,22 +217,22 @@ def run(
     say: Say | None = None,
     call: Call | None = None,
 ) -> Any:
-    """What every verb with a method does: kind, source, what stands beside the method, engine.
+    """Run a method: find its kind, read the data, prepare the task, and start the engine.
 
     Args:
-        verb: What is done.
-        data: A source, or what the reading takes.
-        method: Settings.
-        task: What stands beside the method; as usual unless given.
-        reading: How data are read; as usual unless given.
+        verb: Verb of the command.
+        data: A source, or anything that the reading takes.
+        method: Settings of a method.
+        task: Settings beside the method. Default: those of the kind.
+        reading: How to read the data. Default: the reading settings of the kind.
         out: The run folder; None keeps everything in memory.
         seed: Seed of every generator.
         engine: How to use the machine.
-        say: Told what happens.
-        call: What was asked for, where that is known better than from these arguments.
+        say: Function that is called with each line of progress.
+        call: Record of the command that was given. Default: one made from these arguments.
 
     Raises:
-        InputError: A method of another verb, or anything that cannot be used.
+        InputError: The method belongs to another verb, or an argument cannot be used.
     """
     kind = kind_for(method, verb)
     name, known = asked_for(data)
@@ -253,19 +253,19 @@ def evaluate(
     say: Say | None = None,
     **settings: Any,
 ) -> Any:
-    """Measure anew what methods made: fresh networks trained on condensed sets, students on test data.
+    """Measure artefacts again: new networks are trained on condensed sets, students are tested on test data.
 
     Args:
         small: An artefact or its folder, or several of one kind. Those that differ only in their seed make one row.
-        data: A source, or anything that the kind's own `load` takes; what the artefact was made from unless given.
-        reading: How data are read that are no source yet; as they were read when it was made unless given.
-        seed: The repeats' seeds come from it.
+        data: A source, or anything that the reading of the kind takes. Default: the data of the artefact.
+        reading: How to read data that are not a source yet. Default: as when the artefact was made.
+        seed: Seed of the repeats.
         engine: How to use the machine.
-        say: Told what happens.
-        settings: Of the kind's `Scoring`: of images networks, repeats, protocol, ceiling, beside.
+        say: Function that is called with each line of progress.
+        settings: Settings of the kind's `Scoring`; for images: networks, repeats, protocol, ceiling, beside.
 
     Raises:
-        InputError: The folder holds nothing that can be measured anew, or it does not belong to the data.
+        InputError: The folder holds nothing that can be measured again, or it does not belong to the data.
     """
     several = list(small) if isinstance(small, (list, tuple)) else [small]
     artefacts = _opened(several)
@@ -294,31 +294,33 @@ def compare(sets: Sequence[Small], data: Any = None, **settings: Any) -> Any:
 
 
 def one_kind(artefacts: Sequence[Any]) -> Kind:
-    """The one kind of what shall be measured anew.
+    """The common kind of the artefacts.
 
     Raises:
-        InputError: None, several kinds, or one that is measured when it is made.
+        InputError: There are none, they are of several kinds, or their kind is measured only when it is made.
     """
     found = {kind.name: kind for kind in map(kind_of, artefacts)}
     if not found:
-        raise InputError("there is nothing to evaluate; give an artefact, or its folder.")
+        raise InputError("there is nothing to evaluate. Give an artefact, or its folder.")
     if len(found) != 1:
-        raise InputError(f"give artefacts of one kind; these are of {', '.join(sorted(found))}.")
+        raise InputError(
+            f"these artefacts are of several kinds: {', '.join(sorted(found))}. Give artefacts of one kind."
+        )
     (kind,) = found.values()
     kind.scores()
     return kind
 
 
 def data_of(artefacts: Sequence[Any], kind: Kind) -> Any:
-    """What artefacts were made from, where that can be found again.
+    """The data that artefacts were made from, if they can be found again.
 
     Raises:
-        InputError: It is not bundled, and nothing lies where it was.
+        InputError: The data are not bundled and were not found.
     """
     for origin in (one.origin for one in artefacts):
         asked = (origin.call or {}).get("data") or origin.source
         if asked != kind.bundled and not Path(asked).exists() and not hub.looks_like_one(asked):
-            raise InputError(f"this was made from {origin.source!r}, which is not at hand; give --data.")
+            raise InputError(f"this artefact was made from {origin.source!r}, which was not found. Give --data.")
     origin = artefacts[0].origin
     return (origin.call or {}).get("data") or origin.source
 
@@ -330,13 +332,13 @@ def reading_of(artefact: Any, kind: Kind) -> Any:
 
 
 def open_artefact(folder: str | Path) -> Any:
-    """Read what a method made, of any kind, from its folder; or from the hub, where `user/name` is no folder.
+    """Read an artefact of any kind from its folder, or from the hub if `user/name` is not a folder.
 
-    Of a data set and a model of the same name on the hub, the data set is read; `from_hub` of the artefact's class
+    If the hub has a data set and a model of the same name, the data set is read. `from_hub` of the artefact's class
     reads the other.
 
     Raises:
-        InputError: It holds none, or a truncated or altered one; or the hub has none, or cannot be reached.
+        InputError: There is no artefact, it is truncated or altered, or the hub cannot be reached.
     """
     name = str(folder)
     remote = not Path(folder).exists() and hub.looks_like_one(name)

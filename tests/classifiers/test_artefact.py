@@ -54,8 +54,8 @@ def test_a_damaged_one_is_refused(small, tmp_path):
     path = tmp_path / "artefact.json"
     facts = json.loads(path.read_text())
     for change, words in (
-        ({"kind": "graphs"}, "holds 'graphs', not 'classifiers'"),
-        ({"schema": 9}, "has schema 9; this attar reads up to 1"),
+        ({"kind": "graphs"}, "holds an artefact of kind 'graphs', not 'classifiers'"),
+        ({"schema": 9}, "has schema 9, but this attar reads up to 1"),
         ({"classes": []}, "was altered after it was written"),
     ):
         store.write_json(path, facts | change)

@@ -102,10 +102,10 @@ def test_a_damaged_plan_is_refused(made, tmp_path):
     with pytest.raises(InputError, match="was altered after it was written"):
         ConvolutionPlan.load(tmp_path)
     path.write_text(json.dumps({**facts, "schema": 9}))
-    with pytest.raises(InputError, match="has schema 9; this attar reads up to 1"):
+    with pytest.raises(InputError, match="has schema 9, but this attar reads up to 1"):
         ConvolutionPlan.load(tmp_path)
     path.write_text(json.dumps({"kind": "mixture"}))
-    with pytest.raises(InputError, match="holds 'mixture', not 'convolution'"):
+    with pytest.raises(InputError, match="holds an artefact of kind 'mixture', not 'convolution'"):
         ConvolutionPlan.load(tmp_path)
     path.unlink()
     with pytest.raises(InputError, match=r"holds no plan of convolutions \(no artefact\.json\)"):

@@ -44,14 +44,16 @@ def test_where_there_are_none_an_unfinished_run_is_named(tmp_path):
     assert refusal(tmp_path) == f"{tmp_path} holds no reduced mixture (no artefact.json)."
     (tmp_path / "run").mkdir()
     store.write_json(tmp_path / "run" / "settings.json", {})
-    assert refusal(tmp_path).endswith("(no artefact.json); its run is unfinished, resume it with the same command.")
+    assert refusal(tmp_path).endswith(
+        "(no artefact.json); its run is unfinished. Run the same command again to resume it."
+    )
 
 
 @pytest.mark.parametrize(
     "change, sentence",
     [
-        ({"kind": "graphs"}, "{folder} holds 'graphs', not 'mixture'."),
-        ({"schema": 2}, "{folder}/artefact.json has schema 2; this attar reads up to 1. Upgrade attar."),
+        ({"kind": "graphs"}, "{folder} holds an artefact of kind 'graphs', not 'mixture'."),
+        ({"schema": 2}, "{folder}/artefact.json has schema 2, but this attar reads up to 1. Upgrade attar."),
         (
             {"trace": []},
             "{folder}/artefact.json was altered after it was written: its contents do not match its digest.",

@@ -112,19 +112,19 @@ SELDOM = Engine(device="cpu", quiet=True)
 def test_a_loss_that_is_not_finite_ends_the_run(grown):
     error = grown(wild_at=3)
     assert type(error) is Diverged
-    assert str(error) == "loss became inf at step 3; try a smaller step size (--lr)."
+    assert str(error) == "loss became inf at step 3. Try a smaller step size (--lr)."
 
 
 def test_so_does_one_of_a_step_that_is_not_logged(grown):
     error = grown(SELDOM, steps=1500, wild_at=700)
-    assert str(error) == "loss was infinite or no number before step 702; try a smaller step size (--lr)."
+    assert str(error) == "loss was infinite or not a number before step 702. Try a smaller step size (--lr)."
     assert len(Growing.taken) == 702
 
 
 def test_values_that_are_too_large_are_not_saved(grown):
     error = grown(SELDOM, lr=1e3)
     assert type(error) is Diverged
-    assert str(error) == "values became 1e+12 at step 4; try a smaller step size (--lr)."
+    assert str(error) == "values became 1e+12 at step 4. Try a smaller step size (--lr)."
 
 
 def test_the_checkpoint_before_is_kept_and_is_sound(grown, tmp_path):
@@ -137,7 +137,7 @@ def test_the_checkpoint_before_is_kept_and_is_sound(grown, tmp_path):
 def test_a_step_that_is_refused_for_what_was_learned_before_it_is_a_run_that_diverged(grown):
     assert str(grown(SELDOM, refused_at=3)) == "its logits hold NaN."
     error = grown(SELDOM, refused_at=3, lr=1e4)
-    assert str(error) == "values became 1e+08 at step 2; try a smaller step size (--lr)."
+    assert str(error) == "values became 1e+08 at step 2. Try a smaller step size (--lr)."
 
 
 def test_a_snapshot_of_what_is_too_large_is_not_written(grown, tmp_path):
@@ -168,7 +168,7 @@ def test_a_metric_is_remembered_until_it_is_asked_for(value):
     unlogged = Unlogged()
     for number in (1.0, value, torch.tensor(3.4e38), torch.tensor(6e4, dtype=torch.float16)):
         unlogged.see({"loss": number, "other": torch.tensor(3.4e38)})
-    with pytest.raises(Diverged, match=r"^loss was infinite or no number before step 9\.$"):
+    with pytest.raises(Diverged, match=r"^loss was infinite or not a number before step 9\.$"):
         unlogged.check(9, None)
 
 
@@ -199,7 +199,7 @@ def test_every_method_tells_its_step_sizes_by_flags_that_it_has(name):
 def test_a_network_beside_a_method_is_told_of_by_its_role():
     with pytest.raises(Diverged) as refusal, told_by(Growing()):
         check_metrics({"loss": torch.nan}, 2, Training())
-    assert str(refusal.value) == "loss became nan at step 2; try a smaller step size (--beside.lr)."
+    assert str(refusal.value) == "loss became nan at step 2. Try a smaller step size (--beside.lr)."
 
 
 def test_step_sizes_that_nobody_asked_for_are_not_named():
@@ -225,12 +225,12 @@ def test_of_many_runs_that_diverged_the_step_sizes_are_named_once():
     with pytest.raises(Diverged) as refusal:
         run_all(tasks)
     assert str(refusal.value) == (
-        "2 of 2 could not be done, the others are kept. one: loss became nan at step 2. "
-        "two: loss became nan at step 2; try a smaller step size (--lr)."
+        "2 of 2 tasks failed. The results of the others are kept. one: loss became nan at step 2. "
+        "two: loss became nan at step 2. Try a smaller step size (--lr)."
     )
     with pytest.raises(InputError) as refusal:
         run_all([tasks[0], Task("three", lambda: fail(InputError("no room.")))])
     assert type(refusal.value) is InputError
     assert str(refusal.value).endswith(
-        "one: loss became nan at step 2; try a smaller step size (--lr). three: no room."
+        "one: loss became nan at step 2. Try a smaller step size (--lr). three: no room."
     )

@@ -79,13 +79,14 @@ def test_other_settings_are_refused_and_nothing_is_lost(stopped, digits):
     with pytest.raises(InputError) as error:
         attar.condense(digits, attar.DM(**{**SETTINGS, "steps": 6}), out=stopped, engine=EVERY_STEP)
     assert str(error.value) == (
-        f"{stopped} holds a run with other settings (steps: 5 there, 6 asked); choose another --out, or delete it."
+        f"{stopped} holds a run with other settings (steps: 5 in the folder, 6 requested). "
+        "Choose another --out, or delete it."
     )
     assert (stopped / "run" / "checkpoint.safetensors").read_bytes() == before
 
 
 def test_another_seed_or_other_data_is_another_run(stopped, method, digits, few_digits):
-    with pytest.raises(InputError, match="seed: 0 there, 1 asked"):
+    with pytest.raises(InputError, match="seed: 0 in the folder, 1 requested"):
         attar.condense(digits, method, out=stopped, seed=1, engine=EVERY_STEP)
     with pytest.raises(InputError, match=f"data: {digits.fingerprint} there"):
         attar.condense(few_digits, method, out=stopped, engine=EVERY_STEP)
@@ -93,7 +94,7 @@ def test_another_seed_or_other_data_is_another_run(stopped, method, digits, few_
 
 def test_a_folder_with_other_files_is_left_alone(method, digits, tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
-    with pytest.raises(InputError, match=r"is not empty and holds no run of attar's; choose another --out\."):
+    with pytest.raises(InputError, match=r"is not empty and holds no run of attar\. Choose another --out\."):
         resume(method, digits, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -120,7 +121,7 @@ def test_a_damaged_checkpoint_is_refused_with_the_way_out(damage, stopped, metho
             damage
         ]
     )
-    with pytest.raises(InputError, match=r"checkpoint\.safetensors .*Delete that file to start this run anew\."):
+    with pytest.raises(InputError, match=r"checkpoint\.safetensors .*Delete that file to start the run again\."):
         resume(method, digits, stopped)
     checkpoint.unlink()
     assert resume(method, digits, stopped).images.shape == (10, 1, 8, 8)
@@ -134,7 +135,7 @@ def test_damaged_run_settings_are_refused(stopped, method, digits):
 
 def test_divergence_stops_the_run_with_advice(digits, tmp_path):
     wild = attar.DM(**{**SETTINGS, "lr": 1e30, "steps": 20})
-    with pytest.raises(Diverged, match=r"^pixels became \d.*e\+\d+ at step 1; try a smaller step size \(--lr\)\.$"):
+    with pytest.raises(Diverged, match=r"^pixels became \d.*e\+\d+ at step 1\. Try a smaller step size \(--lr\)\.$"):
         attar.condense(digits, wild, out=tmp_path, engine=EVERY_STEP)
 
 
@@ -207,5 +208,5 @@ def test_a_run_that_an_earlier_version_began_is_gone_on_with(few_digits, tmp_pat
     older = {name: value for name, value in facts.items() if name not in ("call", "threads")}
     file.write_text(json.dumps(older))
     assert attar.condense(few_digits, method, out=tmp_path, engine=engine).fingerprint == made.fingerprint
-    with pytest.raises(InputError, match=r"holds a run with other settings \(ipc: 1 there, 2 asked\)"):
+    with pytest.raises(InputError, match=r"holds a run with other settings \(ipc: 1 in the folder, 2 requested\)"):
         attar.condense(few_digits, dataclasses.replace(method, ipc=2), out=tmp_path, engine=engine)

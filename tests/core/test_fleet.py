@@ -37,7 +37,7 @@ def test_one_that_cannot_be_done_is_told_when_the_others_are(tmp_path):
     tasks = [Task("bad", refuses), Task("good", lambda: made.append(1))]
     with pytest.raises(InputError) as refusal:
         run_all(tasks)
-    assert str(refusal.value) == "1 of 2 could not be done, the others are kept. bad: no such data."
+    assert str(refusal.value) == "1 of 2 tasks failed. The results of the others are kept. bad: no such data."
     assert made == [1]
 
 
@@ -60,7 +60,7 @@ def test_three_workers_do_the_same_and_outlive_one_that_is_killed(tmp_path):
     numbers = [Task(f"t{n}", partial(squared, n)) for n in range(4)]
     tasks = [*numbers, Task("dies", partial(kills_its_worker_once, tmp_path / "pid")), Task("bad", refuses)]
     said = []
-    with pytest.raises(InputError, match="1 of 6 could not be done, the others are kept"):
+    with pytest.raises(InputError, match=r"1 of 6 tasks failed\. The results of the others are kept"):
         run_all(tasks, workers=3, say=said.append)
     assert len(said) == 6
     assert (tmp_path / "pid").exists()
@@ -78,5 +78,5 @@ def test_without_ray_it_says_what_to_install(monkeypatch):
         return real(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(InputError, match=r"several workers need ray: pip install 'attar\[cluster\]'"):
+    with pytest.raises(InputError, match=r"several workers need Ray: pip install 'attar\[cluster\]'"):
         run_all([Task("one", partial(squared, 1))], workers=2)

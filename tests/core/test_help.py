@@ -125,7 +125,7 @@ def test_a_default_is_told_in_words(name):
         if flag.default == "nothing":
             assert any(words in flag.sentence for words in filled), flag
         else:
-            assert "unless given" not in flag.sentence, flag
+            assert "unless given" not in flag.sentence and "Default: " not in flag.sentence, flag
         assert "None" not in flag.type + flag.default, flag
 
 
@@ -345,9 +345,9 @@ def test_every_kind_can_be_listed(shown):
         (["methods", "grahps"], "unknown kind, verb or method 'grahps'; did you mean 'graphs'? Kinds: images, "),
         (["methods", "graphs", "images"], "unknown kind, verb or method 'graphs images'; did you mean 'images'?"),
         (["methods", "datadan"], "did you mean 'datadam'?"),
-        (["methods", "xyzzy"], "unknown kind, verb or method 'xyzzy'; Kinds: images, "),
+        (["methods", "xyzzy"], "unknown kind, verb or method 'xyzzy'. Kinds: images, "),
         (["methods", "labelled"], "unknown kind, verb or method 'labelled'; "),
-        (["cite", "random"], "random has no paper of its own; cite the table you compare with."),
+        (["cite", "random"], "random has no paper of its own. Cite the table you compare with."),
     ],
 )
 def test_what_is_not_there_is_refused(words, sentence, capsys):

@@ -42,7 +42,7 @@ def test_without_a_compiler_nothing_is_compiled_and_it_says_so(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     said = []
     assert not compiling(said.append).compiles
-    assert said == ["no C++ compiler found, so nothing is compiled (on Debian: apt install g++)."]
+    assert said == ["no C++ compiler was found, so nothing is compiled. To install one on Debian: apt install g++."]
 
 
 def test_a_function_that_is_not_compiled_is_the_function_itself():
@@ -71,7 +71,7 @@ def test_an_error_in_compiling_falls_back_to_the_plain_function(where, compiler_
     double = runtime.compiled(lambda x: 2 * x)
     assert [double(1), double(2), double(3)] == [2, 4, 6]
     assert tries == [(1,)]
-    assert said == ["torch.compile failed (CompilerError); going on without it."]
+    assert said == ["torch.compile failed (CompilerError); continuing without it."]
     assert not runtime.compiles
 
 
@@ -123,14 +123,14 @@ def test_a_device_that_is_not_there_is_refused():
     with pytest.raises(InputError) as refusal:
         Runtime(dataclasses.replace(CPU, device="abacus"))
     text = str(refusal.value)
-    assert text.startswith("device 'abacus' is not to be had here (")
-    assert text.endswith("); try --device cpu.")
+    assert text.startswith("device 'abacus' is not available here (")
+    assert text.endswith("). Try --device cpu.")
     assert "\n" not in text
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_is_refused_where_there_is_none_and_auto_does_without():
-    with pytest.raises(InputError, match=r"^device 'cuda' is not to be had here \(.*\); try --device cpu\.$"):
+    with pytest.raises(InputError, match=r"^device 'cuda' is not available here \(.*\)\. Try --device cpu\.$"):
         Runtime(dataclasses.replace(CPU, device="cuda"))
     assert Runtime(Engine()).device == torch.device("cpu")
 

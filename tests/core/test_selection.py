@@ -141,7 +141,9 @@ def test_one_number_stands_for_every_class():
 def test_numbers_for_other_classes_are_refused_by_the_name_of_the_setting():
     with pytest.raises(InputError) as refusal:
         per_class((1, 2, 3), 2, "gpc")
-    assert str(refusal.value) == "gpc has 3 numbers for 2 classes; give one for all, or one for each class."
+    assert (
+        str(refusal.value) == "gpc has 3 numbers for 2 classes. Give one number for all classes, or one for each class."
+    )
 
 
 @pytest.mark.parametrize(
@@ -187,7 +189,7 @@ def test_too_many_are_refused_with_what_would_be_right():
         check_enough(50, farm, setting="ipc", samples="images")
     assert str(refusal.value) == (
         "ipc is 50, but class 'horse' of data/farm has 38 images. "
-        "Start a learning method from noise (--start noise), ask for 38 or fewer, or give a number per class."
+        "Give 38 or fewer, a number for each class, or start a learning method from noise (--start noise)."
     )
 
 

@@ -93,6 +93,6 @@ def test_settings_cannot_be_changed():
 
 def test_the_difference_of_two_settings_names_each_that_differs():
     there, here = Outer(count=2).to_json(), Outer(inner=Inner(depth=4)).to_json()
-    assert difference(there, here) == ["count: 2 there, 1 asked", "depth: None there, 4 asked"]
+    assert difference(there, here) == ["count: 2 in the folder, 1 requested", "depth: None in the folder, 4 requested"]
     assert difference(there, there) == []
-    assert difference({"a": 1}, {}) == ["a: 1 there, None asked"]
+    assert difference({"a": 1}, {}) == ["a: 1 in the folder, None requested"]

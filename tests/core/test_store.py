@@ -74,7 +74,7 @@ def test_missing_and_damaged_json_are_refused(tmp_path):
     assert refusal_of(store.read_json, file) == f"{file} is missing."
     for damage in (b"{", b"\xff\xfe\x00"):
         file.write_bytes(damage)
-        assert refusal_of(store.read_json, file) == f"{file} is damaged: not JSON."
+        assert refusal_of(store.read_json, file) == f"{file} is damaged: it is not JSON."
 
 
 # Tensors.
@@ -177,7 +177,7 @@ def test_a_folder_is_held_against_others_and_let_go(tmp_path):
     folder.mkdir(parents=True)
     with store.locked(folder):
         assert refusal_of(hold, folder) == (
-            f"another process is working in {tmp_path / 'out'}; wait for it, or choose another --out."
+            f"another process is working in {tmp_path / 'out'}. Wait for it, or choose another --out."
         )
     hold(folder)
 

@@ -251,8 +251,8 @@ def test_only_what_is_not_in_the_cache_counts(slow, cache, monkeypatch):
     monkeypatch.setattr(training, "LONG", 39.0)
     assert not starts()
     assert said == [
-        "no full-data ceiling: training 2 networks on all 7 numbers would take about 1 minutes here; start it with "
-        "--ceiling run, and it is kept for next time."
+        "no score of the full data: training 2 networks on all 7 numbers would take about 1 minutes here. "
+        "Give --ceiling run to train them. Their score is kept for the next time."
     ]
     monkeypatch.setattr(training, "LONG", 40.0)
     assert starts()

@@ -128,7 +128,10 @@ def test_other_kinds_newer_schemas_and_empty_folders_are_refused(learned, tmp_pa
         CondensedGraphs.load(tmp_path)
     learned.save(tmp_path)
     facts = json.loads((tmp_path / "artefact.json").read_text())
-    for change, wrong in (({"kind": "mixture"}, "holds 'mixture', not 'graphs'"), ({"schema": 2}, "Upgrade attar")):
+    for change, wrong in (
+        ({"kind": "mixture"}, "holds an artefact of kind 'mixture', not 'graphs'"),
+        ({"schema": 2}, "Upgrade attar"),
+    ):
         store.write_json(tmp_path / "artefact.json", facts | change)
         with pytest.raises(InputError, match=wrong):
             CondensedGraphs.load(tmp_path)

@@ -92,7 +92,7 @@ def test_more_graphs_than_a_class_has_are_refused(motifs):
         begun(motifs, gpc=145)
     assert str(refusal.value) == (
         "gpc is 145, but class 'house' of motifs has 144 training graphs. "
-        "Start a learning method from noise (--start noise), ask for 144 or fewer, or give a number per class."
+        "Give 144 or fewer, a number for each class, or start a learning method from noise (--start noise)."
     )
     assert len(begun(motifs, gpc=145, start="noise")[1].features) == 290
 
@@ -102,7 +102,10 @@ def test_more_graphs_than_a_class_has_are_refused(motifs):
     [
         ({"nodes": 0}, r"nodes is 0; it must be at least 1\."),
         ({"gpc": 0}, r"gpc is 0; it must be at least 1\."),
-        ({"gpc": (1, 1, 1)}, r"gpc has 3 numbers for 2 classes; give one for all, or one for each class\."),
+        (
+            {"gpc": (1, 1, 1)},
+            r"gpc has 3 numbers for 2 classes\. Give one number for all classes, or one for each class\.",
+        ),
         ({"ratio": 1.5}, r"ratio is 1.5; it must be from 0 to 1\."),
     ],
 )

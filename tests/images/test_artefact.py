@@ -204,7 +204,8 @@ def test_an_unfinished_run_is_refused_with_what_to_do(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "settings.json").write_text("{}")
     assert refusal_of(tmp_path) == (
-        f"{tmp_path} holds no condensed set (no artefact.json); its run is unfinished, resume it with the same command."
+        f"{tmp_path} holds no condensed set (no artefact.json); its run is unfinished. "
+        "Run the same command again to resume it."
     )
 
 
@@ -288,12 +289,12 @@ def test_an_altered_description_is_refused(name, value, small, tmp_path):
 @pytest.mark.parametrize(
     "text, sentence",
     [
-        ("{", "{file} is damaged: not JSON."),
+        ("{", "{file} is damaged: it is not JSON."),
         ("[]", "{file} is damaged: it is not an artefact's description."),
         ("{}", "{file} is damaged: it is not an artefact's description."),
         (
             '{"schema": 99, "facts_digest": ""}',
-            "{file} has schema 99; this attar reads up to 1. Upgrade attar.",
+            "{file} has schema 99, but this attar reads up to 1. Upgrade attar.",
         ),
     ],
 )

@@ -81,5 +81,5 @@ def test_numbers_for_other_than_its_classes_are_refused(counting, numbers, digit
     with pytest.raises(InputError) as refusal:
         attar.condense(digits, dataclasses.replace(counting.method, ipc=numbers), engine=EVERY_STEP)
     assert str(refusal.value) == (
-        f"ipc has {len(numbers)} numbers for 10 classes; give one for all, or one for each class."
+        f"ipc has {len(numbers)} numbers for 10 classes. Give one number for all classes, or one for each class."
     )

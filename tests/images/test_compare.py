@@ -77,5 +77,5 @@ def test_rows_of_one_method_are_told_apart_by_the_settings_that_differ(sets, dig
 
 
 def test_nothing_to_compare_is_refused(digits):
-    with pytest.raises(InputError, match="there is nothing to evaluate; give an artefact"):
+    with pytest.raises(InputError, match=r"there is nothing to evaluate\. Give an artefact"):
         evaluate([], digits)

@@ -78,7 +78,7 @@ def test_a_damaged_one_is_refused(small, tmp_path):
         DistilledLanguageModel.load(tmp_path)
     facts = json.loads((tmp_path / "artefact.json").read_text())
     (tmp_path / "artefact.json").write_text(json.dumps({**facts, "schema": 99}))
-    with pytest.raises(InputError, match=r"has schema 99; this attar reads up to 1\. Upgrade attar\."):
+    with pytest.raises(InputError, match=r"has schema 99, but this attar reads up to 1\. Upgrade attar\."):
         DistilledLanguageModel.load(tmp_path)
 
 

@@ -119,7 +119,7 @@ def test_what_cannot_be_measured_is_refused(students, source, engine, tmp_path):
     other.save_pretrained(tmp_path)
     with pytest.raises(InputError, match="teacher and student have different vocabularies: 259 and 300 tokens"):
         attar.evaluate([student], source, teacher=str(tmp_path), engine=engine)
-    with pytest.raises(InputError, match="give artefacts of one kind; these are of none"):
+    with pytest.raises(InputError, match=r"there is nothing to evaluate\. Give an artefact"):
         attar.evaluate([], source)
 
 
@@ -146,7 +146,7 @@ def test_the_data_at_hand_need_no_name_and_others_do(students, engine, tmp_path,
     with pytest.raises(SystemExit) as stop:
         main(["evaluate", str(students["a"])])
     assert stop.value.code == 2
-    told = "attar: this was made from 'data', which is not at hand; give --data."
+    told = "attar: this artefact was made from 'data', which was not found. Give --data."
     assert capsys.readouterr().err.splitlines()[-1] == told
 
 

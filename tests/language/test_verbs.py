@@ -68,7 +68,7 @@ def test_the_command_starts_from_a_method_and_from_scripts(home, capsys):
     assert "did you mean 'gkd'?" in refused(capsys, home, "--baseline", "gdk")
     with pytest.raises(SystemExit):
         main(["distill", "kd", "--baseline", "gkd"])
-    assert capsys.readouterr().err == "attar: kd is one method; leave out --baseline.\n"
+    assert capsys.readouterr().err == "attar: kd has no baselines. Do not give --baseline.\n"
 
 
 def test_the_command_refuses_in_a_line_what_it_cannot_use(home, teacher, tokenizer, capsys):

@@ -99,7 +99,7 @@ def spoil(folder, how):
         ("tensors", "mixture.safetensors was altered"),
         ("truncated", "mixture.safetensors is damaged or truncated"),
         ("other", "is not the file that artefact.json describes"),
-        ("images", "holds 'images', not 'mixtures'"),
+        ("images", "holds an artefact of kind 'images', not 'mixtures'"),
         ("list", "not an artefact's description"),
         ("gone", "holds no reduced mixture"),
     ],

@@ -55,7 +55,7 @@ def write_wrong(folder):
     "name, sentence",
     [
         ("list.json", "list.json holds no mixture"),
-        ("torn.json", "torn.json is damaged: not JSON"),
+        ("torn.json", "torn.json is damaged: it is not JSON"),
         ("less.json", "less.json has no means, covariances; a mixture has weights, means, covariances and covar"),
         ("type.json", "unknown covariance_type of .*type.json 'fuller'; did you mean 'full'"),
         ("words.json", "words.json: weights, means and covariances must be numbers"),

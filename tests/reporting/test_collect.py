@@ -222,7 +222,7 @@ def test_tables_are_read_by_type(runs):
     table = json.loads((runs / "table.json").read_text())
     for change in ({"label": 3}, {"values": []}, {"values": [[]]}, {"values": [["9"]]}, {"bytes": HOSTILE}):
         (runs / "table.json").write_text(json.dumps({**table, "cells": [{**table["cells"][0], **change}]}))
-        assert collect(runs).skipped == (("table.json", f"{runs / 'table.json'} is no table of attar bench."),)
+        assert collect(runs).skipped == (("table.json", f"{runs / 'table.json'} is not a table of attar bench."),)
 
 
 def test_an_entry_that_is_no_score_is_told_and_the_others_shown(runs):
@@ -230,7 +230,7 @@ def test_an_entry_that_is_no_score_is_told_and_the_others_shown(runs):
     facts["scores"] += [{"column": "bad", "value": 1.0, "n": HOSTILE}, {"column": "far", "value": 1e300}]
     (runs / "dm-0" / "scores.json").write_text(json.dumps(facts))
     found = collect(runs)
-    assert found.skipped == (("dm-0/scores.json", "2 of its entries are no scores; left out."),)
+    assert found.skipped == (("dm-0/scores.json", "2 of its entries are not scores. Not shown."),)
     assert [cell.column for cell in found.runs[0].scores] == ["convnet"]
 
 
@@ -242,7 +242,7 @@ def test_what_is_broken_or_unfinished_is_said(runs):
     (runs / "half" / "run").mkdir(parents=True)
     (runs / "half" / "run" / "settings.json").write_text("{}")
     reasons = dict(collect(runs).skipped)
-    assert reasons["half"] == "its run is unfinished; the same command goes on."
+    assert reasons["half"] == "its run is unfinished. Run the same command again to continue it."
     assert "damaged" in reasons["broken/artefact.json"]
     assert "which this version of attar does not know" in reasons["new/artefact.json"]
 
@@ -260,7 +260,7 @@ def test_a_curve_leaves_out_what_is_no_number_by_step_and_says_so(tmp_path):
     lines = ['{"step": 1, "loss": 2}', '{"step": 2, "loss": NaN}', '{"step": "3"}', "[]", '{"step": 4, "loss": 1e-3}']
     file.write_text("\n".join([*lines, ""]))
     assert side.curves(file, "it", told) == {"loss": ((1, 2.0), (4, 1e-3))}
-    assert told == [("it", "3 of 5 lines are not numbers by step; what is not is left out.")]
+    assert told == [("it", "3 of 5 lines do not hold numbers by step. Those are not shown.")]
 
 
 def test_a_long_curve_is_thinned_with_its_ends_kept(tmp_path):
@@ -274,7 +274,7 @@ def test_a_long_curve_is_thinned_with_its_ends_kept(tmp_path):
 def test_nothing_to_report_is_refused(tmp_path):
     with pytest.raises(InputError, match="holds nothing to report: no artefact, and no table of attar bench"):
         collect(tmp_path)
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         collect(tmp_path / "none")
 
 

@@ -102,7 +102,7 @@ def test_a_rival_that_does_worse_is_not_told_apart(folder):
 
 def test_it_shows_tables_and_curves_and_pictures(folder):
     text = page(collect(folder))
-    for expected in ("10 of 12 a class are shown", "26.5 ± 0.7", "step 6", "+12.0", "▸ unfolds the seeds"):
+    for expected in ("10 of 12 per class are shown", "26.5 ± 0.7", "step 6", "+12.0", "▸ shows the seeds"):
         assert expected in text
 
 
@@ -183,7 +183,7 @@ def test_settings_that_differ_are_marked(folder):
 def test_the_command_writes_it(folder, tmp_path, capsys):
     main(["report", str(folder), "--out", str(tmp_path / "page.html"), "--images", "3"])
     assert capsys.readouterr().out.strip() == str(tmp_path / "page.html")
-    assert "3 of 12 a class are shown" in (tmp_path / "page.html").read_text()
+    assert "3 of 12 per class are shown" in (tmp_path / "page.html").read_text()
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds nothing to report"):
         attar.report(tmp_path / "empty")

@@ -1,1 +1,1 @@
-"""The table runner and the papers' numbers as data."""
+"""The tables of `attar bench`, and the published figures as data."""

@@ -1,7 +1,8 @@
-"""`attar bench comp-dd`: what methods keep of classes that are easy to look at, and of those that are hard.
+"""`attar bench comp-dd`: measure methods on the visually easy and on the visually hard classes.
 
-Comp-DD's way (Wang, Li et al., CVPR 2025, arXiv:2410.17193) on any data: a classifier's maps say how little of its
-pictures each class fills; the easiest and the hardest classes make a subset each, on which methods are measured.
+This is the procedure of Comp-DD (Wang, Li et al., CVPR 2025, arXiv:2410.17193) on any data. The maps of a classifier
+show how little of its images each class fills. The easiest and the hardest classes form a subset each, on which methods
+are measured.
 """
 
 import dataclasses
@@ -37,49 +38,49 @@ METHODS = ("random", *(f"{name}:steps=100,student_steps=5" for name in ("mtt", "
 
 @dataclass(frozen=True, kw_only=True)
 class CompDDTable(Settings):
-    """Find the classes that are easy and hard to look at, and measure methods on each half.
+    """Find the visually easy and hard classes, and measure methods on each half.
 
     The paper's scale: --data IMAGENET --size 128 --category bird --methods random mtt datm edf --ipc 1 10 50
     --protocol field, with the methods' published settings.
     """
 
     data: str = "digits"
-    """Anything that `attar data` reads."""
+    """Data set: anything that `attar data` reads."""
     size: Annotated[int, Range(1)] | None = None
     """Side in pixels to which every picture is scaled (Comp-DD: 128)."""
     methods: tuple[str, ...] = METHODS
-    """Methods with settings of their own, such as edf:steps=200."""
+    """Methods, each with its settings, such as edf:steps=200."""
     classes: Annotated[int, Range(1)] = 5
-    """Easy classes, and as many hard ones (Comp-DD: 10)."""
+    """Number of easy classes, and of hard classes (Comp-DD: 10)."""
     ipc: tuple[Annotated[int, Range(1)], ...] = (1,)
     """Images per class."""
     sets: Annotated[int, Range(1)] = 3
-    """Condensed sets per cell, each with a seed of its own."""
+    """Number of condensed sets per cell, each with its own seed."""
     networks: Annotated[int, Range(1)] = 2
-    """Networks per set."""
+    """Number of networks trained on each set."""
     pool: tuple[str, ...] | None = None
-    """Names of the classes to choose among, best of one kind; all of them unless given."""
+    """Names of the classes to choose among; similar ones are best. Default: all classes."""
     category: str | None = None
-    """One of Comp-DD's categories, for ImageNet's 1,000 classes: its lists instead of scores."""
+    """Category of Comp-DD, for ImageNet's 1,000 classes. Its published lists of classes replace the scores."""
     scorer: str = "convnet:norm=batch"
-    """The network that looks: trained here if an architecture (resnet18:norm=batch), or the folder of a trained one, or
-    transformers:NAME."""
+    """Network that scores the images: an architecture to train (resnet18:norm=batch), the folder of a trained network,
+    or transformers:NAME."""
     scorer_protocol: str = "ceiling"
-    """How the network that looks is trained."""
+    """Protocol by which the scoring network is trained."""
     looking: Looking = field(default_factory=Looking)
-    """Which map it gives, and what of it counts."""
+    """Map that the scoring network gives, and which of its places count."""
     architecture: str = "convnet"
-    """What is trained on the sets."""
+    """Network that is trained on the sets."""
     protocol: str = "quick"
-    """How networks are trained on them."""
+    """Protocol by which networks are trained on the sets."""
     ceiling: Literal["auto", "run", "skip"] = "auto"
-    """The score of all the data of a half: auto trains it when that takes under ten minutes."""
+    """Whether to train networks on a whole half, as the ceiling. auto does if that takes under ten minutes."""
     seed: int = 0
-    """Seed of the network that looks."""
+    """Seed of the scoring network."""
     out: Path | None = None
-    """Folder for the runs and comp-dd.json; runs/comp-dd unless given. A stopped table goes on there."""
+    """Folder of the runs and of comp-dd.json. Default: runs/comp-dd. A stopped table is continued there."""
     record: Path | None = None
-    """A file to write the figures to as well."""
+    """File to which the figures are written too."""
 
     def measure(self, engine: Engine) -> None:
         """Print the table, and write what it holds.
@@ -88,7 +89,7 @@ class CompDDTable(Settings):
             engine: How the machine is used.
         """
         if not self.methods:
-            raise InputError("--methods needs one method or more.")
+            raise InputError("--methods needs at least one method.")
         protocol_named(self.protocol)
         rows, kind = tuple(row_named(text, self.sets, self.networks) for text in self.methods), parse(self.architecture)
         source, console = load(self.data, size=self.size), Console(soft_wrap=True, highlight=False)
@@ -111,7 +112,7 @@ class CompDDTable(Settings):
             plan = Plan(half.source, self.ipc, rows, self.protocol, kind, about)
             facts[name] = {**half.to_json(), **run(plan, half.source.name, folder / name, self.ceiling, engine)}
         console.print(as_text(table(facts)))
-        console.print("hard - easy: accuracy, with 95 % intervals by Welch over condensed sets.")
+        console.print("hard - easy: difference of the accuracies, with 95 % intervals by Welch over condensed sets.")
         whole = {"data": source.name, "fingerprint": source.fingerprint, **how, **facts}
         store.write_json(folder / "comp-dd.json", whole)
         if self.record is not None:

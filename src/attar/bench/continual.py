@@ -1,4 +1,4 @@
-"""`attar bench continual`: methods as memories of class-incremental learning, beside the published figures."""
+"""`attar bench continual`: methods as memories of class-incremental learning, beside published figures."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -24,31 +24,31 @@ from attar.images.sources import load
 
 @dataclass(frozen=True, kw_only=True)
 class ContinualTable(Settings):
-    """Let classes come in turn and compare what each method's memory keeps of them.
+    """Learn classes in turn and compare how much each method's memory keeps of the earlier ones.
 
     The papers' scale: --data CIFAR-100 --ipc 20 --steps 5 (or 10) --orders 5 --networks 3 --protocol field.
     """
 
     data: str = "digits"
-    """Anything that `attar data` reads."""
+    """Data set: anything that `attar data` reads."""
     methods: tuple[str, ...] = ("random", "herding", "dm:steps=100", "datadam:steps=100")
-    """Methods with settings of their own, such as dm:steps=200; differences are to the first."""
+    """Methods, each with its settings, such as dm:steps=200. Differences are to the first one."""
     ipc: Annotated[int, Range(1)] = 5
     """Images per class in the memory."""
     steps: Annotated[int, Range(1)] = 5
-    """Equal steps in which the classes come."""
+    """Number of equal steps in which the classes arrive."""
     orders: Annotated[int, Range(1)] = 3
-    """Orders of the classes."""
+    """Number of random orders of the classes."""
     networks: Annotated[int, Range(1)] = 1
-    """Networks trained on each memory."""
+    """Number of networks trained on each memory."""
     architecture: str = "convnet"
-    """The network, by words."""
+    """Network that is trained, such as convnet:norm=batch."""
     protocol: str = "quick"
-    """How networks are trained on a memory."""
+    """Protocol by which networks are trained on a memory."""
     out: Path | None = None
-    """Folder for memories and scores; runs/continual unless given. A stopped table goes on there."""
+    """Folder of memories and scores. Default: runs/continual. A stopped table is continued there."""
     record: Path | None = None
-    """A file to write the figures to as well."""
+    """File to which the figures are written too."""
 
     def measure(self, engine: Engine) -> None:
         """Print the table, and write what it holds.
@@ -57,7 +57,7 @@ class ContinualTable(Settings):
             engine: How the machine is used.
         """
         if not self.methods:
-            raise InputError("--methods needs one method or more.")
+            raise InputError("--methods needs at least one method.")
         made = {text: method_named(text, self.ipc) for text in self.methods}
         settings = ContinualLearning(
             steps=self.steps,
@@ -74,7 +74,10 @@ class ContinualTable(Settings):
             place = folder / text.replace(":", "-").replace(",", "-").replace("=", "-")
             results[text] = learn(method, source, settings, out=place, engine=dataclasses.replace(engine, quiet=True))
         console.print(as_text(table(results, source.name)))
-        console.print("± over orders and networks; differences to the first row in pairs of orders, 95 %.")
+        console.print(
+            "± is the standard deviation over orders and networks. "
+            "Differences to the first row: 95 % intervals, in pairs of orders."
+        )
         facts = {
             "data": source.name,
             "fingerprint": source.fingerprint,

@@ -1,4 +1,4 @@
-"""A table of one's own: any methods with any settings, at any numbers of images per class, on any data."""
+"""`attar bench grid`: any methods with any settings, at any numbers of images per class, on any data."""
 
 import json
 from dataclasses import dataclass
@@ -22,29 +22,29 @@ class GridTable(Settings):
     """Measure methods by images per class and seed, under one protocol."""
 
     data: str = "digits"
-    """Anything that `attar data` reads."""
+    """Data set: anything that `attar data` reads."""
     methods: tuple[str, ...] = ("random", "dm", "datadam")
-    """Methods with settings of their own, such as dm:steps=200,lr=2 or datadam:norm=batch."""
+    """Methods, each with its settings, such as dm:steps=200,lr=2 or datadam:norm=batch."""
     ipc: tuple[Annotated[int, Range(1)], ...] = (1, 10)
     """Images per class."""
     sets: Annotated[int, Range(1)] = 3
-    """Condensed sets per cell, each with a seed of its own."""
+    """Number of condensed sets per cell, each with its own seed."""
     networks: Annotated[int, Range(1)] = 2
-    """Networks per set."""
+    """Number of networks trained on each set."""
     architecture: str = "convnet"
-    """What is trained on them, such as convnet:norm=batch."""
+    """Network that is trained on the sets, such as convnet:norm=batch."""
     protocol: str = "quick"
-    """How networks are trained."""
+    """Protocol by which networks are trained."""
     ceiling: Literal["auto", "run", "skip"] = "auto"
-    """The score of all the data: auto trains it when that takes under ten minutes."""
+    """Whether to train networks on all the data, as the ceiling. auto does if that takes under ten minutes."""
     out: Path | None = None
-    """Folder for the runs and table.json; runs/grid unless given. A stopped grid goes on there."""
+    """Folder of the runs and of table.json. Default: runs/grid. A stopped grid is continued there."""
     record: Path | None = None
-    """A file to write the figures to as well."""
+    """File to which the figures are written too."""
     workers: Annotated[int, Range(1)] = 1
-    """Sets condensed and scored at once, by Ray."""
+    """Number of Ray workers, each of which condenses and scores one set at a time."""
     address: str | None = None
-    """A Ray cluster to work on."""
+    """Address of a Ray cluster to work on. Default: this machine."""
 
     def measure(self, engine: Engine) -> None:
         """Print the table, and write what it holds.
@@ -53,7 +53,7 @@ class GridTable(Settings):
             engine: How the machine is used.
         """
         if not self.methods or not self.ipc:
-            raise InputError("--methods and --ipc need one value or more.")
+            raise InputError("--methods and --ipc need at least one value.")
         protocol_named(self.protocol)
         rows = tuple(row_named(text, self.sets, self.networks) for text in self.methods)
         about = f"{self.architecture}; {self.sets} sets of {self.networks} networks"

@@ -1,7 +1,7 @@
-"""The numbers that papers print, as data, to lay beside one's own.
+"""Read the published figures, which lie as data in `published.json`.
 
-They were measured with the papers' own iterations, augmentation and choice of checkpoint, so a difference of a point
-or two from a run here says little; a difference between two methods run here says more.
+They were measured with the papers' own iterations, augmentation and choice of checkpoint. A difference of one or two
+points from a run here therefore says little. A difference between two methods that were run here says more.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""`attar bench search`: condensed sets as proxies of architecture search, beside the published figures."""
+"""`attar bench search`: condensed sets as proxies of architecture search, beside published figures."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -23,25 +23,25 @@ from attar.verbs import condense
 
 @dataclass(frozen=True, kw_only=True)
 class SearchTable(Settings):
-    """Rank networks by training them on condensed sets, and see whether all the data ranks them so.
+    """Rank networks by training them on condensed sets, and compare with their ranking by all the data.
 
     The papers' scale: --data CIFAR-10 --ipc 50 --sampled 720 --runs 5 --proxy-epochs 200 --whole-epochs 100.
     """
 
     data: str = "digits"
-    """Anything that `attar data` reads."""
+    """Data set: anything that `attar data` reads."""
     methods: tuple[str, ...] = ("random", "dm:steps=100", "datadam:steps=100")
-    """Proxies: methods with settings of their own, such as dm:steps=200."""
+    """Methods that make the proxies, each with its settings, such as dm:steps=200."""
     ipc: Annotated[int, Range(1)] = 10
     """Images per class in a proxy."""
     settings: ArchitectureSearch = field(default_factory=ArchitectureSearch)
-    """Which networks, how long."""
+    """Networks that are compared, and how long they are trained."""
     seed: int = 0
-    """Seed of sets and trainings."""
+    """Seed of the condensed sets and of the trainings."""
     out: Path | None = None
-    """Folder for sets and accuracies; runs/search unless given. A stopped search goes on there."""
+    """Folder of sets and accuracies. Default: runs/search. A stopped search is continued there."""
     record: Path | None = None
-    """A file to write the figures to as well."""
+    """File to which the figures are written too."""
 
     def measure(self, engine: Engine) -> None:
         """Print the table, and write what it holds.
@@ -50,7 +50,7 @@ class SearchTable(Settings):
             engine: How the machine is used.
         """
         if not self.methods:
-            raise InputError("--methods needs one method or more.")
+            raise InputError("--methods needs at least one method.")
         source, console = load(self.data), Console(soft_wrap=True, highlight=False)
         folder = (self.out or Path("runs") / "search").resolve()
         machine = dataclasses.replace(engine, quiet=True)
@@ -68,7 +68,8 @@ class SearchTable(Settings):
         )
         console.print(as_text(table(rows)))
         console.print(
-            "best: test accuracy, trained on all the data, of the network held best. ρ: Spearman's, with all the data."
+            "best: test accuracy of the network that is judged best, after training on all the data. "
+            "ρ: Spearman's rank correlation with the ranking by all the data."
         )
         facts: dict[str, Any] = {
             "data": source.name,

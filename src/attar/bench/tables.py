@@ -1,6 +1,6 @@
-"""Tables of methods under one protocol: condensed, scored, compared with random selection, beside the papers' figures.
+"""Tables of methods under one protocol: condense, score, and compare with random selection and published figures.
 
-Each cell is a run folder and a score kept beside it, so a table that was stopped goes on where it was.
+Each cell is a run folder with a score beside it, so a stopped table continues where it was.
 """
 
 import dataclasses
@@ -252,27 +252,27 @@ class MethodsTable(Settings):
     table: Annotated[Literal["demo", "digits", "digits-all", "cifar10"], Hidden()] = "digits"
     """Which of the tables."""
     data: str | None = None
-    """A folder of CIFAR-10 as parquet files (cifar10)."""
+    """Folder of CIFAR-10 as parquet files (cifar10 only)."""
     out: Path | None = None
-    """Folder for the runs and table.json; runs/bench-TABLE unless given. A stopped table goes on there."""
+    """Folder of the runs and of table.json. Default: runs/bench-TABLE. A stopped table is continued there."""
     ipc: tuple[Annotated[int, Range(1)], ...] | None = None
-    """Images per class; 1 for cifar10, and 1 and 10 for the others, unless given."""
+    """Images per class. Default: 1 for cifar10, 1 and 10 for the other tables."""
     steps: Annotated[int, Range(1)] | None = None
-    """Steps of the learning methods; 40 for demo, 120 for digits and 2,000 for cifar10 unless given."""
+    """Number of steps of the learning methods. Default: 40 for demo, 120 for digits, 2,000 for cifar10."""
     sets: Annotated[int, Range(1)] = 3
-    """Condensed sets per cell (digits-all, cifar10)."""
+    """Number of condensed sets per cell (digits-all and cifar10 only)."""
     networks: Annotated[int, Range(1)] = 3
-    """Networks per set (digits-all, cifar10)."""
+    """Number of networks trained on each set (digits-all and cifar10 only)."""
     protocol: str | None = None
-    """How networks are trained; field for cifar10, and quick for the others, unless given."""
+    """Protocol by which networks are trained. Default: field for cifar10, quick for the other tables."""
     ceiling: Literal["auto", "run", "skip"] = "auto"
-    """The score of all the data: auto trains it when that takes under ten minutes."""
+    """Whether to train networks on all the data, as the ceiling. auto does if that takes under ten minutes."""
     record: Path | None = None
-    """A file to write the figures to as well, such as bench/results/cifar10.json."""
+    """File to which the figures are written too, such as bench/results/cifar10.json."""
     workers: Annotated[int, Range(1)] = 1
-    """Sets condensed and scored at once, by Ray."""
+    """Number of Ray workers, each of which condenses and scores one set at a time."""
     address: str | None = None
-    """A Ray cluster to work on."""
+    """Address of a Ray cluster to work on. Default: this machine."""
 
     def measure(self, engine: Engine) -> None:
         """Print the table, and write what it holds.
@@ -346,7 +346,7 @@ def run(
         "cells": [dataclasses.asdict(cell) for cell in cells],
     }
     store.write_json(out / "table.json", facts)
-    console.print(f"figures: {out / 'table.json'}; each set with its picture and card: {out}/METHOD-IPC-SEED")
+    console.print(f"figures: {out / 'table.json'}. Each set, with its picture and card: {out}/METHOD-IPC-SEED")
     return facts
 
 

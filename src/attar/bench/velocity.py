@@ -1,4 +1,4 @@
-"""`attar bench velocity`: how fast the tangent kernel turns while networks train on condensed sets, side by side."""
+"""`attar bench velocity`: how fast the tangent kernel changes while networks train on condensed sets."""
 
 import statistics
 from dataclasses import dataclass
@@ -30,19 +30,19 @@ class VelocityTable(Settings):
     sets: tuple[str, ...]
     """Folders of condensed sets."""
     data: str = "digits"
-    """The data they were condensed from; probe images are test images."""
+    """Data that the sets were condensed from. The probe images are its test images."""
     epochs: tuple[Annotated[int, Range(0)], ...] = EPOCHS
-    """When to look."""
+    """Epochs after which the velocity is measured."""
     networks: Annotated[int, Range(1)] = 3
-    """Networks trained on each set; the mean is shown."""
+    """Number of networks trained on each set. The table shows their mean."""
     probes: Annotated[int, Range(1)] = PROBES
-    """Images in whose answers the kernel is taken."""
+    """Number of probe images on which the kernel is computed."""
     architecture: str = "convnet"
-    """The network, without batch norm."""
+    """Network that is trained. It must not have batch normalisation."""
     protocol: str = "dc"
-    """How it is trained."""
+    """Protocol by which the network is trained."""
     record: Path | None = None
-    """A file to write the figures to as well."""
+    """File to which the figures are written too."""
 
     def measure(self, engine: Engine) -> None:
         """Print the table, and write what it holds.
@@ -51,7 +51,7 @@ class VelocityTable(Settings):
             engine: How the machine is used.
         """
         if not self.epochs:
-            raise InputError("--epochs needs one epoch or more.")
+            raise InputError("--epochs needs at least one epoch.")
         source, how, kind = load(self.data), protocol_named(self.protocol), parse(self.architecture)
         rows = {}
         for name in self.sets:

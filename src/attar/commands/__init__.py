@@ -1,1 +1,1 @@
-"""One file per verb of the command line; only the one that is named gets imported."""
+"""One file per verb of the command line. Only the file of the given verb is imported."""

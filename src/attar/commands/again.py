@@ -1,4 +1,4 @@
-"""`attar VERB --settings FILE`: what an artefact, its run folder or a file of settings says of how it was made."""
+"""`attar VERB --settings FILE`: read how an artefact was made, from its folder or a file of settings."""
 
 import json
 from collections.abc import Mapping
@@ -61,7 +61,7 @@ def read_again(verb: str, words: list[str]) -> tuple[Again | None, list[str]]:
     if rest and not is_flag(rest[0]):
         named = rest.pop(0)
         if named.replace("_", "-") != again.method:
-            raise InputError(f"{path} is of {again.method}, not of {named}; leave out the method.")
+            raise InputError(f"{path} has settings of {again.method}, not of {named}. Do not name the method.")
     return again, rest
 
 
@@ -69,7 +69,7 @@ def _again(path: Path, verb: str) -> Again:
     facts = _read(path / "artefact.json" if path.is_dir() else path)
     known = facts.get("origin") or facts
     if not isinstance(known, dict) or not isinstance(known.get("method"), str):
-        raise InputError(f"{path} does not say how anything was made; give an artefact, or its run/settings.json.")
+        raise InputError(f"{path} does not say how an artefact was made. Give an artefact, or its run/settings.json.")
     call = _part(known, "call", dict, path) or {}
     made_by = _part(call, "verb", str, path) or verb
     if made_by != verb:
@@ -105,7 +105,7 @@ def _read(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise InputError(f"{path} is missing.") from None
     except (OSError, ValueError, RecursionError):  # no text, no JSON, or nested without end
-        raise InputError(f"{path} is not a file of settings: not JSON.") from None
+        raise InputError(f"{path} is not a file of settings: it is not JSON.") from None
     if not isinstance(facts, dict):
         raise InputError(f"{path} is not a file of settings.")
     return facts

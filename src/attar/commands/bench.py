@@ -1,4 +1,4 @@
-"""`attar bench TABLE`: measured beside published. Only the table that is named gets imported."""
+"""`attar bench TABLE`: measure a table beside published figures. Only the given table is imported."""
 
 from attar.commands.making import MACHINE
 from attar.core.errors import InputError, unknown

@@ -1,4 +1,4 @@
-"""`attar cite METHOD ...`: the papers, as BibTeX."""
+"""`attar cite METHOD ...`: print the papers of methods, as BibTeX."""
 
 from attar.core.errors import InputError
 from attar.core.flags import is_flag
@@ -7,7 +7,7 @@ from attar.core.registry import find
 
 USAGE = """usage: attar cite METHOD ...
 
-The papers of one or several methods, as BibTeX.
+Print the papers of one or several methods, as BibTeX.
 
 All methods: attar methods"""
 
@@ -23,5 +23,5 @@ def main(arguments: list[str]) -> None:
     entries = [find(name) for name in arguments]
     for entry in entries:
         if entry.paper is None:
-            raise InputError(f"{entry.name} has no paper of its own; cite the table you compare with.")
+            raise InputError(f"{entry.name} has no paper of its own. Cite the table you compare with.")
     print("\n\n".join(entry.paper.bibtex(entry.name) for entry in entries if entry.paper))

@@ -1,4 +1,4 @@
-"""`attar data DATA`: what a data set holds, as attar reads it, whatever kind it is of."""
+"""`attar data DATA`: print what attar reads from a data set of any kind."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from attar.core.kinds import Kind, built_in, kinds
 from attar.core.settings import Settings
 
 USAGE = "usage: attar data DATA [--kind KIND] ..."
-ABOUT = "Tell what a data set holds, as attar reads it: how many samples, of which size and classes, in which splits."
+ABOUT = "Print what attar reads from a data set: the number of samples, their size, the classes, and the splits."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,9 +18,9 @@ class Given(Settings):
     """What is read."""
 
     data: str = "digits"
-    """A name, a file or a folder, or a name on the hub."""
+    """Data set: a name, a file, a folder, or a name on the hub."""
     kind: str = ""
-    """What it holds, where its form does not tell; a kind of `attar methods --help`."""
+    """Kind of the data, if attar does not recognise it. `attar methods --help` lists the kinds."""
 
 
 def main(arguments: list[str]) -> None:

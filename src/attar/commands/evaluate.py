@@ -1,4 +1,4 @@
-"""`attar evaluate FOLDER ...`: what networks learn from condensed sets, or what students keep; several side by side."""
+"""`attar evaluate FOLDER ...`: measure how much artefacts keep, several side by side."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from attar.core.settings import Settings
 
 USAGE = "usage: attar evaluate FOLDERS... [--data DATA] ..."
 ABOUT = (
-    "Measure what artefacts have kept: fresh networks are trained on condensed sets and tested, and everything else is "
+    "Measure how much artefacts keep. New networks are trained on condensed sets and tested. Any other artefact is "
     "compared with what it was made from."
 )
 
@@ -24,13 +24,13 @@ class Given(Settings):
     """What is measured."""
 
     folders: tuple[str, ...] = ()
-    """Artefacts of one kind, or their names on the hub; those that differ only in their seed are repeats of one row."""
+    """Artefacts of one kind: folders or names on the hub. Those that differ only in their seed make one row."""
     data: str | None = None
-    """The data they were made from; what they themselves name, unless given."""
+    """Data that the artefacts were made from. Default: the data that the artefacts name."""
     seed: int = 0
-    """The repeats' seeds come from it, the same for every artefact."""
+    """Seed of the repeats, the same for every artefact."""
     json: Path | None = None
-    """File to write the scores to as well."""
+    """File to which the scores are written too, as JSON."""
 
 
 def main(arguments: list[str]) -> None:
@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> None:
     read = parse(parts, arguments, program="attar evaluate", positional=("folders",))
     given, scoring, engine = read["given"], read["scoring"], read["engine"]
     for late in given.folders[len(folders) :]:
-        raise InputError(f"{late!r} stands behind a flag; folders come first.")
+        raise InputError(f"{late!r} comes after a flag. Give all folders before the flags.")
     source = read["reading"].load(given.data or data_of(artefacts, kind)) if scoring.reads else None
     with told_by(scoring):
         found = scoring.measure(artefacts, source, Runtime(engine, given.seed, say=speaker(engine.quiet)))

@@ -1,4 +1,4 @@
-"""`attar import FILE`: a released condensed set into an artefact."""
+"""`attar import FILE`: turn a released condensed set into an artefact."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from attar.core.registry import usual
 from attar.core.settings import Settings
 
 USAGE = "usage: attar import FILES... --data DATA [--out FOLDER] ..."
-ABOUT = "Turn a condensed set that others have released into an artefact, which can then be evaluated like any other."
+ABOUT = "Turn a condensed set that others have released into an artefact. It can then be evaluated like any other."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,15 +21,15 @@ class Given(Settings):
     """What is imported, and where to."""
 
     files: tuple[Path, ...]
-    """One .pt, .npz or .safetensors; or images, labels and step size apart; or a folder of pictures."""
+    """One .pt, .npz or .safetensors file, separate files of images, labels and step size, or a folder of pictures."""
     data: str
-    """The data that it was condensed from."""
+    """Data that the set was condensed from."""
     out: Path | None = None
-    """Folder for the artefact; runs/import-NAME unless given."""
+    """Folder of the artefact. Default: runs/import-NAME."""
     kind: str = ""
-    """What the set is of; images unless given."""
+    """Kind of the set. Default: images."""
     seed: int = 0
-    """Seed that is kept with the set."""
+    """Seed that is stored with the set."""
 
 
 def main(arguments: list[str]) -> None:

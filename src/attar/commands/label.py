@@ -13,7 +13,7 @@ from attar.core.registry import usual
 from attar.core.settings import Settings
 
 USAGE = "usage: attar label FOLDER [--epochs N] [--teacher TEACHER | --data DATA] ..."
-ABOUT = "Store a teacher's answers to many views of every sample beside a condensed set; students then learn from them."
+ABOUT = "Store a teacher's answers to many views of every sample beside a condensed set. Students then learn from them."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,9 +21,9 @@ class Given(Settings):
     """What is labelled."""
 
     folder: Path
-    """The condensed set; labels that were begun there are gone on with."""
+    """Folder of the condensed set. Unfinished labels in it are continued."""
     seed: int = 0
-    """Seed that draws the views."""
+    """Seed of the views."""
 
 
 def main(arguments: list[str]) -> None:

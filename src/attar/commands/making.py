@@ -1,4 +1,4 @@
-"""`attar VERB METHOD --data DATA`: the face of every verb that makes something by a method, for every kind."""
+"""`attar VERB METHOD --data DATA`: the command of every verb that runs a method, for every kind."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -34,9 +34,9 @@ class Given(Settings):
     """What every verb with a method is given."""
 
     data: str | None = None
-    """The data."""
+    """Data to read."""
     out: Path | None = None
-    """Folder for the artefact; an unfinished run there is resumed."""
+    """Folder of the artefact. An unfinished run in it is resumed."""
     seed: int = 0
     """Seed of every generator in the run."""
 

@@ -1,4 +1,4 @@
-"""`attar methods [KIND]`: what there is, by what one holds; `--json` for programs."""
+"""`attar methods [KIND]`: list the methods by kind; `--json` prints them for programs."""
 
 import json
 from difflib import get_close_matches
@@ -13,8 +13,8 @@ JSON = "--json"
 USAGE = "usage: attar methods [KIND | VERB | METHOD] [--json]"
 ABOUT = f"""{USAGE}
 
-All methods, one line each, by what you hold and by family: those of a kind or
-of a verb, or what one method is. {JSON} prints a list of objects for programs:
+All methods, one line each, by kind and by family. Give a kind or a verb for its
+methods, or a method for what it does. {JSON} prints a list of objects for programs:
 name, kind, verb, family, summary, paper, module, settings and presets.
 
 kinds:"""
@@ -54,5 +54,5 @@ def _chosen(word: str) -> dict[str, Entry]:
     if found or kind:
         return found or methods(kind.name if kind else None)
     near = get_close_matches(word, [*kinds(), *known, *dict.fromkeys(entry.verb for entry in known.values())], n=1)
-    guess = f"did you mean {near[0]!r}? " if near else ""
-    raise InputError(f"unknown kind, verb or method {word!r}; {guess}Kinds: {', '.join(kinds())}.")
+    guess = f"; did you mean {near[0]!r}?" if near else "."
+    raise InputError(f"unknown kind, verb or method {word!r}{guess} Kinds: {', '.join(kinds())}.")

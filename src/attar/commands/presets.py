@@ -1,4 +1,4 @@
-"""What settings start from: the usual ones, a published table's cell, a method of the field, or a file."""
+"""The settings that a command starts from: defaults, a published table's cell, a baseline, or a file."""
 
 import inspect
 from collections.abc import Sequence
@@ -49,17 +49,17 @@ def started(entry: Entry, kind: Kind, words: list[str], again: Again | None = No
 
 def _check(entry: Entry, settings: Any, paper: str | None, variant: str | None, baseline: str | None) -> None:
     if paper is not None and not hasattr(settings, "paper"):
-        raise InputError(f"{entry.name} has no published settings; leave out --paper.")
+        raise InputError(f"{entry.name} has no published settings. Do not give --paper.")
     if baseline is not None and not hasattr(settings, "baseline"):
-        raise InputError(f"{entry.name} is one method; leave out --baseline.")
+        raise InputError(f"{entry.name} has no baselines. Do not give --baseline.")
     if variant is None:
         return
     if paper is None:
-        raise InputError("--variant goes with --paper, which names a data set of the paper's table.")
+        raise InputError("--variant needs --paper, which names a data set of the paper's table.")
     if variant not in VARIANTS:
         raise unknown("variant", variant, VARIANTS)
     if "variant" not in inspect.signature(settings.paper).parameters:
-        raise InputError(f"{entry.name} has one published variant only; leave out --variant.")
+        raise InputError(f"{entry.name} has only one published variant. Do not give --variant.")
 
 
 def _wanted(settings: Any, kind: Kind, words: list[str], variant: str | None, baseline: str | None) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def _count(size: str, words: list[str]) -> int:
     """How many of each class a published cell is for."""
     found = _words_of(size, words) or ["10"]
     if len(found) > 1:
-        raise InputError(f"a published table's cell has one {size} for all classes; give one number, or no --paper.")
+        raise InputError(f"a published table's cell has one {size} for all classes. Give one number, or no --paper.")
     if not found[0].isdigit() or found[0] == "0":
         raise InputError(f"--{size} takes a whole number, at least 1, not {found[0]!r}.")
     return int(found[0])
@@ -102,7 +102,7 @@ def taken(flags: Sequence[str], words: list[str]) -> tuple[list[str | None], lis
             rest.append(word)
             continue
         if name in found:
-            raise InputError(f"{name} is given twice; give it once.")
+            raise InputError(f"{name} is given twice. Give it once.")
         found[name] = value if equals else next(following, "")
         if not found[name] or (is_flag(found[name]) and not equals):
             raise InputError(f"{name} needs a value.")

@@ -1,4 +1,4 @@
-"""`attar push FOLDER user/name`: an artefact to the hub."""
+"""`attar push FOLDER user/name`: upload an artefact to the hub."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from attar.core.help import HELP, settings_help
 from attar.core.settings import Settings
 
 USAGE = "usage: attar push FOLDER user/name [--private] ..."
-ABOUT = "Upload an artefact to the hub, without its run: condensed sets as data sets, everything else as models."
+ABOUT = "Upload an artefact to the hub, without its run. Condensed sets become data sets, all others become models."
 POSITIONAL = ("folder", "name")
 
 
@@ -18,15 +18,15 @@ class Given(Settings):
     """What is uploaded, and where to."""
 
     folder: Path
-    """An artefact of any kind."""
+    """Folder of an artefact of any kind."""
     name: str
-    """Its name on the hub, user/name; the repository is made if it is not there."""
+    """Name on the hub, user/name. The repository is created if it does not exist."""
     private: bool = False
-    """Whether only its owner sees it."""
+    """Whether only the owner can see the repository."""
     token: str | None = None
-    """Token of the account; the one that `hf auth login` has left, unless given."""
+    """Token of the account. Default: the token that `hf auth login` has stored."""
     message: str | None = None
-    """What the commit says; the hub's usual words unless given."""
+    """Message of the commit. Default: what the artefact is, in a few words."""
 
 
 def main(arguments: list[str]) -> None:

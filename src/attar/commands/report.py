@@ -1,4 +1,4 @@
-"""`attar report FOLDER`: everything below a folder, as one static page."""
+"""`attar report FOLDER`: write one static page about everything below a folder."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,19 +9,19 @@ from attar.core.help import HELP, settings_help
 from attar.core.settings import Range, Settings
 
 USAGE = "usage: attar report FOLDER [--out FILE] ..."
-ABOUT = "Write one static page about every artefact below a folder, with pictures, settings, costs and scores."
+ABOUT = "Write one static page with every artefact below a folder: pictures, settings, costs and scores."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Given(Settings):
-    """What is reported."""
+    """The folder, the page and its pictures."""
 
     folder: Path
-    """Where runs lie."""
+    """Folder of the runs."""
     out: Path | None = None
-    """The file; report.html in the folder unless given."""
+    """File of the page. Default: report.html in the folder."""
     images: Annotated[int, Range(1)] = 10
-    """Pictures of a class that are shown at most."""
+    """Largest number of pictures that are shown of a class."""
 
 
 def main(arguments: list[str]) -> None:

@@ -1,1 +1,1 @@
-"""Everything that is not science: run loop, store, seeds, devices, progress, errors, settings, registry."""
+"""Everything that is not science: run loop, files, seeds, devices, progress, errors, settings, registry."""

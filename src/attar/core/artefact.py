@@ -1,4 +1,4 @@
-"""What all artefacts share: where they came from, `artefact.json`, and the way to the hub and back."""
+"""What all artefacts share: their origin, the file `artefact.json`, and upload to and download from the hub."""
 
 import io
 import json
@@ -258,12 +258,12 @@ def read_facts(folder: Path, kind: str, schema: int, what: str, *, sealed: bool 
     path = folder / ARTEFACT
     if not path.is_file():
         unfinished = (folder / "run" / "settings.json").is_file()
-        hint = "; its run is unfinished, resume it with the same command" if unfinished else ""
+        hint = "; its run is unfinished. Run the same command again to resume it" if unfinished else ""
         raise InputError(f"{folder} holds no {what} (no {ARTEFACT}){hint}.")
     facts = store.read_json(path)
     found = kind_told(facts)
     if found is not None and found != kind and found not in kind_named(kind).was:
-        raise InputError(f"{folder} holds {found!r}, not {kind!r}.")
+        raise InputError(f"{folder} holds an artefact of kind {found!r}, not {kind!r}.")
     return unsealed(facts, path, schema, "an artefact's description", sealed=sealed)
 
 
@@ -283,7 +283,7 @@ def unsealed(facts: Any, path: Path, schema: int, what: str, *, sealed: bool = T
     if not isinstance(facts, dict) or (sealed and "facts_digest" not in facts):
         raise InputError(f"{path} is damaged: it is not {what}.")
     if facts.get("schema", 0) > schema:
-        raise InputError(f"{path} has schema {facts['schema']}; this attar reads up to {schema}. Upgrade attar.")
+        raise InputError(f"{path} has schema {facts['schema']}, but this attar reads up to {schema}. Upgrade attar.")
     digest = facts.pop("facts_digest", None)
     if digest is not None and store.digest_of({}, facts) != digest:
         raise InputError(f"{path} was altered after it was written: its contents do not match its digest.")

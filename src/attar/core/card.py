@@ -1,4 +1,4 @@
-"""What the cards of artefacts share: headers that the hub reads, tables, the command that makes it again, scores."""
+"""Parts of an artefact's card: headers for the hub, tables, commands that make the artefact again, and scores."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -135,7 +135,7 @@ def commands(origin: Any) -> str:
 {command}
 ```
 
-The same with every setting as it was, whatever the defaults are by then:
+This command takes every setting from the artefact, so it does not depend on later defaults:
 
 ```
 {call.again(ARTEFACT)}

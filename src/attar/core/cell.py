@@ -1,4 +1,4 @@
-"""One score with all that it is read with: further measures, the whole, what guessing gives, and its rivals."""
+"""One score with everything to compare it with: further measures, the full-size score, chance, and rivals."""
 
 import math
 import statistics
@@ -207,7 +207,7 @@ def _finite(value: float | None) -> float | None:
 
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f"{value!r} is no number")
+        raise ValueError(f"{value!r} is not a number")
     return float(value)
 
 
@@ -215,11 +215,11 @@ def _count(value: Any) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"{value!r} is no count")
+        raise ValueError(f"{value!r} is not a count")
     return value
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{value!r} is no text")
+        raise ValueError(f"{value!r} is not text")
     return value

@@ -1,7 +1,6 @@
-"""Runs that diverge: what a method learns, or its loss, is no longer finite, or larger than anything it can mean.
+"""Checks that stop a run whose loss or learned values are not finite, or are far too large.
 
-The step sizes in the refusal are flags of the method that was asked for, also where it is a network beside it that has
-diverged.
+The message names step sizes as flags of the method that runs, even if a network beside it has diverged.
 """
 
 import math
@@ -77,7 +76,7 @@ class Unlogged:
         """
         for name, zero in self.zeros.items():
             if float(zero) != 0:
-                raise diverged(f"{name} was infinite or no number before step {step}", method)
+                raise diverged(f"{name} was infinite or not a number before step {step}", method)
         self.zeros = {}
 
 

@@ -1,8 +1,8 @@
-"""The run loop under every method: build, step, checkpoint, resume, result.
+"""The run loop of every method: build, step, checkpoint, resume, result.
 
-A run folder is its own record: `run/settings.json` says what is being made, `run/checkpoint.safetensors` holds the
-state and every generator, `run/metrics.jsonl` the curve, and the finished artefact lies beside them. A killed run
-loses at most one checkpoint interval, and ends in the same bytes as one that never stopped.
+A run folder holds everything about its run: the settings in `run/settings.json`, the state and all generators in
+`run/checkpoint.safetensors`, the curves in `run/metrics.jsonl`, and the finished artefact. A killed run loses at most
+one checkpoint interval. After it is resumed, it ends in the same bytes as a run that never stopped.
 """
 
 import math
@@ -128,7 +128,7 @@ def run(
         state = method.build(source, runtime)
         done = folder.restore(state, runtime) if folder else 0
         if done:
-            runtime.say(f"going on at step {done + 1:,} of {method.total_steps:,}.")
+            runtime.say(f"continuing at step {done + 1:,} of {method.total_steps:,}.")
         written = folder if processes.first else None
         log = stack.enter_context(
             metrics_log(written.inner if written else None, since=done, tensorboard=runtime.engine.tensorboard)
@@ -257,7 +257,7 @@ class RunFolder:
         }
         call = runtime.call.to_json() if runtime.call else None
         if self.path.exists() and not self._settings.exists() and _foreign(self.path):
-            raise InputError(f"{self.path} is not empty and holds no run of attar's; choose another --out.")
+            raise InputError(f"{self.path} is not empty and holds no run of attar. Choose another --out.")
         store.make_folder(self.inner)
         stack.enter_context(store.locked(self.inner, wait=wait))
         store.sweep(self.path)
@@ -276,11 +276,11 @@ class RunFolder:
         if changes:
             text = "; ".join(changes)
             raise InputError(
-                f"{self.path} holds a run with other settings ({text}); choose another --out, or delete it."
+                f"{self.path} holds a run with other settings ({text}). Choose another --out, or delete it."
             )
         threads, now = there.get("threads"), torch.get_num_threads()
         if threads not in (None, now) and not there.get("finished") and runtime.device.type == "cpu":
-            runtime.say(f"note: this run began with {threads} threads and goes on with {now}; its bytes may differ.")
+            runtime.say(f"note: this run began with {threads} threads and continues with {now}. Its bytes may differ.")
 
     def _told(self) -> dict[str, Any]:
         """What is being made here.
@@ -290,7 +290,7 @@ class RunFolder:
         """
         there = store.read_json(self._settings)
         if not isinstance(there, dict) or "method" not in there:
-            raise InputError(f"{self._settings} is damaged; choose another --out, or delete {self.path}.")
+            raise InputError(f"{self._settings} is damaged. Choose another --out, or delete {self.path}.")
         return there
 
     def checkpoint(self, step: int, state: Any, runtime: Runtime) -> None:
@@ -326,9 +326,9 @@ class RunFolder:
             unpack(state, (kept, plain["state"]))
             runtime.restore_generators(generators)
         except InputError as error:
-            raise InputError(f"{error} Delete that file to start this run anew.") from None
+            raise InputError(f"{error} Delete that file to start the run again.") from None
         except (KeyError, TypeError, ValueError, RuntimeError):
-            raise InputError(f"{self._checkpoint} does not fit this run; delete it to start anew.") from None
+            raise InputError(f"{self._checkpoint} does not fit this run. Delete it to start the run again.") from None
         self._since -= plain["seconds"]
         self.memory.bytes = plain["memory"]
         return int(plain["step"])

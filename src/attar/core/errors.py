@@ -1,4 +1,4 @@
-"""What a person did wrong, said in one line. Our own mistakes stay assertions."""
+"""Errors about bad input, which the command prints on one line. Our own mistakes stay assertions."""
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,14 +8,14 @@ T = TypeVar("T")
 
 
 class InputError(Exception):
-    """Bad input: what was wrong, where, and what would be right. The command prints it and returns 2.
+    """Bad input: what was wrong, where, and what would be right. The command prints the message and exits with code 2.
 
-    Not a ValueError, which the command-line parser would dress up as its own.
+    It is not a ValueError, because the command-line parser would report that as its own error.
     """
 
 
 class Diverged(InputError):  # noqa: N818
-    """A training whose loss, or what it learns, is no longer finite: what was, when, and which step sizes to lower."""
+    """A run whose loss or learned values are not finite or far too large: what, when, and which step sizes to lower."""
 
     what: str = ""
     """The message without the advice."""
@@ -24,25 +24,25 @@ class Diverged(InputError):  # noqa: N818
 
     @classmethod
     def of(cls, what: str, flags: Sequence[Any] = ()) -> Self:
-        """Say what became what, and advise to lower these step sizes, where there are some."""
+        """The error with advice to lower these step sizes, if there are any."""
         names = ", ".join(dict.fromkeys(flag.name for flag in flags))
-        error = cls(f"{what}; try a smaller step size ({names})." if names else f"{what}.")
+        error = cls(f"{what}. Try a smaller step size ({names})." if names else f"{what}.")
         error.what, error.flags = what, tuple(flags)
         return error
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run was stopped from outside after it had saved everything it needs to go on."""
+    """A run was stopped from outside, after it had saved everything that it needs to continue."""
 
 
 def named(kind: str, given: str | T, known: Mapping[str, T], *, hint: str = "") -> T:
-    """The entry of a table by its name, or the thing itself where that is given.
+    """The entry of a table by its name. Anything that is not a name is returned as it is.
 
     Args:
-        kind: What it is: "protocol".
-        given: A name, or what it would stand for.
+        kind: What the name is of, for the message: "protocol".
+        given: A name, or the object itself.
         known: The table.
-        hint: What else would be right.
+        hint: A further sentence about what would be right.
 
     Raises:
         InputError: A name that the table does not have, with the nearest right one.
@@ -55,9 +55,9 @@ def named(kind: str, given: str | T, known: Mapping[str, T], *, hint: str = "") 
 
 
 def unknown(kind: str, given: str, known: Iterable[str], *, hint: str = "") -> InputError:
-    """The error for a name nobody knows, with the nearest right one."""
+    """The error for an unknown name, with the nearest known one."""
     known = sorted(known)
     near = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
-    guess = f"did you mean {near[0]!r}? " if near else ""
-    text = f"unknown {kind} {given!r}; {guess}Known: {', '.join(known)}."
+    guess = f"; did you mean {near[0]!r}?" if near else "."
+    text = f"unknown {kind} {given!r}{guess} Known: {', '.join(known)}."
     return InputError(f"{text} {hint}".strip())

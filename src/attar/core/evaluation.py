@@ -1,9 +1,9 @@
-"""Rows × columns of scores: what was measured of artefacts of any kind, and what each score is read with.
+"""Tables of scores for artefacts of any kind: a row for each method, a column for each measure.
 
-Artefacts that differ in nothing but their seed are repeats of one row. Every row's i-th repeat has the same seed, so
-two rows are compared in pairs, which takes most of the noise away. What a score is read with (the same without
-augmentation, random samples of as many bytes, what guessing gives) is part of it, and goes to the terminal, the card,
-the report, JSON and the hub with it.
+Artefacts that differ only in their seed are repeats of one row. The i-th repeats of all rows have the same seed, so two
+rows are compared in pairs, which removes most of the noise. A score carries what it is compared with: the score without
+augmentation, random samples of as many bytes, and chance. The terminal, the card, the report, JSON and the hub show
+them together.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,7 @@
-"""Settings as flags: one walk over a settings class, from words to settings, and back again.
+"""Settings classes as command-line flags: names, types in words, parsing, and settings written back as words.
 
-The fields of nested settings are flags of their own. What stands beside a method has a role: `Annotated[X, Role()]`
-puts the field's name in front of its flags (`--teacher.lr`), and the field that X names as `itself` is the bare role
+Each field of nested settings is a flag. Settings of something beside a method have a role: `Annotated[X, Role()]` puts
+the field's name before its flags (`--teacher.lr`). The field that X names as `itself` has the role alone as its flag
 (`--teacher`).
 """
 
@@ -214,13 +214,13 @@ class _Line:
                 self.give(name, self.taken(loose, self.flags[name]))
         if loose:
             near = _nearest(loose[0].partition("=")[0], self.flags)
-            guess = f"did you mean {near!r}? A" if near else "a"
-            raise InputError(f"{loose[0]!r} belongs to no flag; {guess} setting is given as --name value.{self.help()}")
+            guess = f"; did you mean {near!r}?" if near else "."
+            raise InputError(f"{loose[0]!r} belongs to no flag{guess} Give a setting as --name value.{self.help()}")
 
     def give(self, name: str, words: list[str]) -> None:
         """Note the words of a flag."""
         if name in self.given:
-            raise InputError(f"{self.called(name)} is given twice; give it once.")
+            raise InputError(f"{self.called(name)} is given twice. Give it once.")
         if "" in words and self.flags[name].default != "":
             raise InputError(f"{self.called(name)} needs a value, {_article(self.flags[name].hint)}, not an empty one.")
         self.given[name] = words
@@ -240,7 +240,7 @@ class _Line:
     def check_bare(self, name: str, value: str, equals: bool) -> None:
         """Refuse a value for a flag that takes none."""
         if equals or value.lower() in ("true", "false", "yes", "no", "on", "off"):
-            raise InputError(f"{name} takes no value, not {value!r}; say {name} or --no-{name[2:]}.")
+            raise InputError(f"{name} takes no value, not {value!r}. Give {name} or --no-{name[2:]}.")
 
     def taken(self, words: list[str], flag: Flag) -> list[str]:
         """Take what follows a flag from the front of the words."""
@@ -250,7 +250,7 @@ class _Line:
             count += 1
         taken, words[:] = words[:count], words[count:]
         if not taken and not all(get_origin(_bare(option)) is tuple for option in _options(flag.hint)):
-            dash = f" One that begins with a dash is given as {flag.name}={words[0]}." if words else ""
+            dash = f" Give a value that begins with a dash as {flag.name}={words[0]}." if words else ""
             told = dash if words and not words[0].startswith("--") else ""
             raise InputError(f"{flag.name} needs a value, {_article(flag.hint)}.{told}")
         return taken
@@ -389,7 +389,8 @@ def _words(flag: Flag, value: Any) -> list[str]:
 def _text(flag: Flag, everyday: bool) -> FlagText:
     words, default, sentence = type_words(flag.hint), default_words(flag.default), flag.sentence
     if default != "nothing":
-        sentence = sentence.replace("; none unless given", "")  # said where None is usual, and the class has another
+        for none in (" Default: none.", "; none unless given"):
+            sentence = sentence.replace(none, "")  # said where None is usual, and the class has another
         words += ", or none" if _takes_none(flag.hint) and _bare(flag.hint) is not Any else ""
     return FlagText(flag.name, ".".join(flag.path), words, default, sentence, everyday)
 

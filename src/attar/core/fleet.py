@@ -1,7 +1,7 @@
-"""Many runs that need nothing of each other: here one after another, or on Ray's workers, locally or on a cluster.
+"""Run many independent tasks: one after another here, or on Ray's workers, on this machine or a cluster.
 
-What a task makes lies in its own folder, and a run folder resumes; so when a worker dies, Ray gives its task to
-another, which goes on from the last checkpoint.
+Each task writes to its own run folder, which can be resumed. If a worker dies, Ray gives its task to another worker,
+which continues from the last checkpoint.
 """
 
 import logging
@@ -62,7 +62,7 @@ def _gather(tasks: Sequence[Task], outcomes: Iterator[tuple[int, Any]], say: Cal
     try:
         for done, (number, outcome) in enumerate(outcomes, start=1):
             results[number] = outcome
-            state = "not done" if isinstance(outcome, InputError) else "done"
+            state = "failed" if isinstance(outcome, InputError) else "done"
             say(f"{done} of {len(tasks)}: {tasks[number].name} {state} ({time.monotonic() - since:,.0f} s)")
     except KeyboardInterrupt:
         finished = sum(result is not None for result in results)
@@ -75,7 +75,7 @@ def _gather(tasks: Sequence[Task], outcomes: Iterator[tuple[int, Any]], say: Cal
 
 def _together(failed: dict[str, InputError], tasks: int) -> InputError:
     """The refusals of some tasks as one; where all have diverged, with the step sizes once."""
-    what = f"{len(failed)} of {tasks} could not be done, the others are kept."
+    what = f"{len(failed)} of {tasks} tasks failed. The results of the others are kept."
     wild = [error for error in failed.values() if isinstance(error, Diverged)]
     if len(wild) < len(failed):
         return InputError(f"{what} {' '.join(f'{name}: {error}' for name, error in failed.items())}")
@@ -100,7 +100,7 @@ def _given_out(ray: Any, tasks: Sequence[Task], gpus: float) -> Iterator[tuple[i
         try:
             yield number, ray.get(ready)
         except ray.exceptions.WorkerCrashedError:
-            yield number, InputError(f"its worker died {RETRIES + 1} times; is there memory enough?")
+            yield number, InputError(f"its worker died {RETRIES + 1} times. Check that the machine has enough memory.")
 
 
 @contextmanager
@@ -108,7 +108,7 @@ def _ray(workers: int, address: str | None) -> Iterator[Any]:
     try:
         import ray
     except ModuleNotFoundError:
-        raise InputError("several workers need ray: pip install 'attar[cluster]'.") from None
+        raise InputError("several workers need Ray: pip install 'attar[cluster]'.") from None
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:
         if address is None:

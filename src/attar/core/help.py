@@ -1,6 +1,6 @@
-"""Help as text: of a verb, of a method, and the list of methods. Made from data, without importing a method.
+"""Help as text: of a verb, of a method, and the list of methods. It is made from data, without importing a method.
 
-The first page of anything fits 40 lines of 80 columns; `--help-all` tells the rest.
+The first page of each help fits 40 lines of 80 columns. `--help-all` prints the rest.
 """
 
 import re
@@ -187,7 +187,8 @@ def _told(flag: FlagText, brief: bool) -> str:
     sentence, kind = flag.sentence, flag.type
     if brief:
         start, *others = re.split(r"(?<=[^.\s][\w)’'\]]\.)\s", sentence)
-        sentence = " ".join([start, *(other for other in others if "unless given" in other)])
+        told = ("Default: ", "unless given")
+        sentence = " ".join([start, *(other for other in others if any(words in other for words in told))])
         kind = re.sub(r", (each )?at least [\d.e-]+", "", kind)
     facts = [] if kind in ("text", "several texts", "yes or no") else [_kept_together(kind)]
     facts += [] if flag.default in ("", "nothing") else [_kept_together(_default(flag))]

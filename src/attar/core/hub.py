@@ -1,4 +1,4 @@
-"""Files to and from the Hugging Face hub, and in one line what went wrong there."""
+"""Upload to and download from the Hugging Face hub, with every failure told on one line."""
 
 import re
 from collections.abc import Callable
@@ -81,7 +81,7 @@ def find(name: str, file: str) -> Path:
         if (folder / file).is_file():
             return folder
     if len(refusals) < len(REPO_TYPES):
-        raise InputError(f"{name} is on the hub, but was not made by attar (it holds no {file}).")
+        raise InputError(f"{name} is on the hub, but attar did not make it: it holds no {file}.")
     # That one of the two is absent says nothing, where the other cannot be reached.
     raise next((refusal for refusal in refusals if not isinstance(refusal, AbsentError)), refusals[0])
 
@@ -93,7 +93,7 @@ def looks_like_one(name: str) -> bool:
 
 def _check(name: str) -> None:
     if not looks_like_one(name):
-        raise InputError(f"{name!r} is no name on the hub; give user/name.")
+        raise InputError(f"{name!r} is not a name on the hub. Give user/name.")
 
 
 def _spoken(name: str, action: Callable[[], R]) -> R:
@@ -103,12 +103,14 @@ def _spoken(name: str, action: Callable[[], R]) -> R:
     try:
         return action()
     except LocalTokenNotFoundError:
-        raise InputError("there is no token for the hub; run `hf auth login`, or give one (--token).") from None
+        raise InputError("there is no token for the hub. Run `hf auth login`, or give --token.") from None
     except RepositoryNotFoundError:
-        raise AbsentError(f"{name} is not on the hub, or not yours to see; check the name and the token.") from None
+        raise AbsentError(
+            f"{name} is not on the hub, or you have no access to it. Check the name and the token."
+        ) from None
     except HfHubHTTPError as error:
         raise InputError(f"the hub refuses {name} ({str(error).splitlines()[0]}).") from None
     except Exception as error:  # what a lost connection raises depends on the library under the hub's
         if not isinstance(error, OSError) and not type(error).__module__.startswith("http"):
             raise
-        raise InputError(f"the hub cannot be reached for {name}, and it is not in the cache.") from None
+        raise InputError(f"the hub cannot be reached, and {name} is not in the cache.") from None

@@ -1,8 +1,8 @@
-"""What a kind declares of itself, and the list of kinds. Read without importing torch, or a kind's own code.
+"""What a kind declares about itself, and the list of all kinds. This file imports neither torch nor a kind's code.
 
-A kind is what somebody holds: labelled images, Gaussian mixtures, a language model. Its folder has a `kind.py` with one
-`KIND`, and all verbs, the report, the hub, the docs and the tests read that. Other packages declare theirs in the same
-way and name it as an entry point of the group `attar.kinds`.
+A kind is a type of input: labelled images, Gaussian mixtures, language models. Its folder has a `kind.py` with one
+`KIND`. All verbs, the report, the hub, the docs and the tests read it. Other packages declare their kinds in the same
+way and name them as entry points of the group `attar.kinds`.
 """
 
 import importlib
@@ -91,7 +91,7 @@ class Kind:
             InputError: The verb means nothing to this kind.
         """
         if verb not in self.tasks:
-            raise InputError(f"`attar {verb}` is not for {self.holds}; they have {_verbs(self.tasks)}.")
+            raise InputError(f"`attar {verb}` does not work on {self.holds}. Use {_verbs(self.tasks)}.")
         return imported(self.tasks[verb], self.extra)
 
     def scores(self) -> Any:
@@ -101,7 +101,7 @@ class Kind:
             InputError: There is nothing to measure anew.
         """
         if not self.scoring:
-            raise InputError(f"{self.makes} were measured when they were made; there is nothing to evaluate.")
+            raise InputError(f"{self.makes} were measured when they were made. There is nothing to evaluate.")
         return imported(self.scoring, self.extra)
 
 
@@ -198,7 +198,7 @@ def kind_of(thing: Any) -> Kind:
     word = getattr(thing, "kind", None)
     if not isinstance(word, str):
         one = next(iter(built_in()))
-        raise InputError(f"{type(thing).__name__} does not say what it is for; give it a kind, such as kind = {one!r}.")
+        raise InputError(f"{type(thing).__name__} does not name its kind. Set one, such as kind = {one!r}.")
     return kind_named(word)
 
 
@@ -232,7 +232,7 @@ def kind_with(verb: str, name: str = "") -> Kind:
     if name:
         raise InputError(f"`attar {verb}` is for {', '.join(having)}, not for {name}.")
     if len(having) != 1:
-        raise InputError(f"`attar {verb}` is for {', '.join(having)}; say for which with --kind.")
+        raise InputError(f"`attar {verb}` is for {', '.join(having)}. Choose one with --kind.")
     return next(iter(having.values()))
 
 
@@ -252,7 +252,9 @@ def kind_in(folder: Path) -> Kind | None:
     try:
         return kind_named(word)
     except InputError:
-        raise InputError(f"{folder} holds a {word!r}, which this version of attar does not know.") from None
+        raise InputError(
+            f"{folder} holds an artefact of kind {word!r}, which this version of attar does not know."
+        ) from None
 
 
 def _verbs(tasks: Iterable[str]) -> str:

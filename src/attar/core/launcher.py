@@ -1,4 +1,4 @@
-"""Which of how many processes this one is, as its launcher says; known without importing torch."""
+"""The rank of this process and the number of processes, from the launcher's variables, without importing torch."""
 
 import os
 from collections.abc import Sequence

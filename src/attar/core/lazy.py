@@ -1,6 +1,6 @@
-"""Names of a package that import their module when first used.
+"""Lazy packages: a public name imports its module when it is first used.
 
-The names stand once, in the `__init__.pyi` beside the package's `__init__.py`, which type checkers read too:
+The names are listed once, in the `__init__.pyi` beside the package's `__init__.py`, which type checkers read too:
 `from attar.images.condense.dm import DM as DM`.
 """
 

@@ -1,4 +1,4 @@
-"""How much memory a piece of work uses at most: anonymous memory on a CPU, allocated tensors on a GPU."""
+"""The peak memory of a run: anonymous memory on a CPU, allocated tensors on a GPU."""
 
 from pathlib import Path
 

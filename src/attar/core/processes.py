@@ -1,8 +1,8 @@
-"""Several processes at work on one run, as `accelerate launch -m attar ...` starts them.
+"""Several processes that work on one run, as `accelerate launch -m attar ...` starts them.
 
-Every process holds the same state and draws the same numbers; what is shared out is the work between two draws, and
-what comes back is a sum. So the result is that of one process up to the order of summation, and any of them can be
-resumed from the one checkpoint that the first has written.
+Every process holds the same state and draws the same random numbers. The processes divide the work between two draws,
+and their results are summed. The result is therefore that of one process, up to the order of summation, and any number
+of processes can resume from the one checkpoint that the first process writes.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Progress where people look: a line on the terminal, JSON lines on disk, TensorBoard if asked. Silent by default."""
+"""Progress of a run: a line on the terminal, JSON lines on disk, and TensorBoard on request."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""What was asked for: the part of an artefact's origin from which the same command can be given again."""
+"""The call that made an artefact: verb, data and settings, from which the same command can be given again."""
 
 import shlex
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
-"""Every method by name: its verb, where it lives, one line, its paper and its settings in words.
+"""The registry of methods: name, verb, module, summary, paper and settings of each.
 
-All of it is read from data, the `methods.json` beside the methods of each kind, so that nothing is imported before a
-method is used. Other packages add methods by entry points of the group `attar.methods`.
+The registry is read from data, the file `methods.json` of each kind, so no method is imported before it is used. Other
+packages add methods as entry points of the group `attar.methods`.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Which artefacts are repeats of one row, what the row is called, and what its artefacts cost."""
+"""Group artefacts into rows of repeats, name each row, and find what its artefacts cost."""
 
 import json
 import statistics

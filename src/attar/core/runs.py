@@ -1,4 +1,4 @@
-"""One run of a method of any kind: what stands beside it, what was left open, the engine, and the score."""
+"""One run of a method of any kind: prepare the task, resolve the settings, run the engine, and score."""
 
 from pathlib import Path
 from typing import Any

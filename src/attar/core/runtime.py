@@ -1,4 +1,4 @@
-"""The machine under a run: device, precision, compilation and generators, so that no method asks for them itself."""
+"""The machine during a run: device, precision, compilation and random generators, for every method."""
 
 import copy
 import ctypes
@@ -124,7 +124,7 @@ class Runtime:
                     if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
                         raise
                     fast, self._compiles = None, False
-                    self.say(f"torch.compile failed ({type(error).__name__}); going on without it.")
+                    self.say(f"torch.compile failed ({type(error).__name__}); continuing without it.")
                     return function(*args)
 
         return call
@@ -147,7 +147,7 @@ class Runtime:
 
     def _can_compile(self) -> bool:
         if self.device.type == "cpu" and not any(map(shutil.which, ("g++", "c++", "clang++"))):
-            self.say("no C++ compiler found, so nothing is compiled (on Debian: apt install g++).")
+            self.say("no C++ compiler was found, so nothing is compiled. To install one on Debian: apt install g++.")
             return False
         return True
 
@@ -165,7 +165,7 @@ def _device(name: str) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"device {name!r} is not to be had here ({reason}); try --device cpu.") from None
+        raise InputError(f"device {name!r} is not available here ({reason}). Try --device cpu.") from None
     return device
 
 

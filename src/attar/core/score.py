@@ -1,4 +1,4 @@
-"""One measurement: a value with its unit, its spread and how many values it is the mean of."""
+"""One measurement: a mean with its unit, its spread and the number of values; and confidence intervals."""
 
 import math
 import statistics

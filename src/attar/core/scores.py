@@ -1,4 +1,4 @@
-"""`scores.json`: what was measured of an artefact, kept beside it, with all that it is read with.
+"""The file `scores.json` beside an artefact: its scores, each with everything to compare it with.
 
     {"schema": 2, "scores": [{"column": ..., "protocol": ..., "value": ..., "beside": [...], ...}]}
 

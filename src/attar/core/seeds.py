@@ -1,6 +1,6 @@
-"""One random generator per purpose, each made from the one seed of a run.
+"""One random generator for each purpose, all made from the one seed of a run.
 
-Nothing in attar seeds globally or looks at the clock: whoever draws is handed a generator.
+Nothing in attar sets a global seed or reads the clock. Every function that draws takes a generator.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
-"""Choosing by class: how many samples of each, which ones, and what methods share that choose and have no steps.
+"""Selection by class: numbers of samples per class, herding, K-center, k-means, and the base of selection methods.
 
 Herding (Welling, Herding Dynamical Weights to Learn, ICML 2009); greedy K-center (Sener and Savarese, ICLR 2018,
-arXiv:1708.00489); k-means, and the samples nearest to its centres. All work on features, one row a sample.
+arXiv:1708.00489); k-means, and the samples nearest to its centres. All work on features, with one row per sample.
 """
 
 from abc import abstractmethod
@@ -84,7 +84,7 @@ def per_class(count: PerClass, classes: int, setting: str = "count") -> tuple[in
         return (count,) * classes
     if len(count) != classes:
         what = f"{setting} has {len(count)} numbers for {classes} classes"
-        raise InputError(f"{what}; give one for all, or one for each class.")
+        raise InputError(f"{what}. Give one number for all classes, or one for each class.")
     return count
 
 
@@ -130,7 +130,7 @@ def check_enough(count: PerClass, source: Any, *, setting: str, samples: str) ->
     if asked > have:
         raise InputError(
             f"{setting} is {asked}, but class {name!r} of {source.name} has {have} {samples}. "
-            f"Start a learning method from noise (--start noise), ask for {have} or fewer, or give a number per class."
+            f"Give {have} or fewer, a number for each class, or start a learning method from noise (--start noise)."
         )
 
 

@@ -1,4 +1,4 @@
-"""Settings are frozen dataclasses of plain values: checked when made, and the same after a trip through JSON."""
+"""Settings as frozen dataclasses of plain values: checked when they are made, and written to and read from JSON."""
 
 import dataclasses
 import math
@@ -119,14 +119,14 @@ def flat(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def difference(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    """The settings that differ, as `name: there -> here`."""
+    """The settings that differ, each with its value in the folder and the one that is requested."""
     found = []
     for name in sorted({*there, *here}):
         old, new = there.get(name), here.get(name)
         if isinstance(old, dict) and isinstance(new, dict):
             found += difference(old, new)
         elif old != new:
-            found.append(f"{name}: {old} there, {new} asked")
+            found.append(f"{name}: {old} in the folder, {new} requested")
     return found
 
 

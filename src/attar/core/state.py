@@ -1,8 +1,8 @@
-"""Checkpoint a method's state without understanding it.
+"""Checkpoints of any method's state: flatten it to tensors and plain values, and restore it.
 
-A state is a dataclass of tensors, modules, optimisers and plain values, nested in lists and dictionaries as it
-likes. `pack` turns it into named tensors and JSON; `unpack` puts them back into a freshly built twin, in place.
-Fields made with `rebuilt()` (the real data, compiled functions) are left to `build`.
+A state is a dataclass of tensors, modules, optimisers and plain values, which may be nested in lists and dictionaries.
+`pack` turns it into named tensors and JSON. `unpack` writes them, in place, into a state that was built again. Fields
+made with `rebuilt()` (the real data, compiled functions) are not saved: `build` makes them again.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, that hold nothing executable, and that notice when they were changed."""
+"""Files that are written atomically, hold nothing executable, and are checked against a digest when they are read."""
 
 import fcntl
 import hashlib
@@ -51,7 +51,7 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise InputError(f"{path} is missing.") from None
     except (ValueError, RecursionError):  # no text, no JSON, a number of thousands of digits, or nested without end
-        raise InputError(f"{path} is damaged: not JSON.") from None
+        raise InputError(f"{path} is damaged: it is not JSON.") from None
 
 
 def read_cost(path: Path) -> dict[str, float | None]:
@@ -158,7 +158,7 @@ class Rows:
                 self.plain = json.loads((file.metadata() or {}).get("attar", "null"))["plain"]
                 self.shape = tuple(file.get_slice("rows").get_shape())
         except (SafetensorError, json.JSONDecodeError, OSError, TypeError, KeyError):
-            raise InputError(f"{path} is damaged or truncated, or not one of attar's.") from None
+            raise InputError(f"{path} is damaged or truncated, or attar did not write it.") from None
 
     def __len__(self) -> int:
         return int(self.shape[0])
@@ -192,7 +192,7 @@ def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(
-                f"another process is working in {folder.parent}; wait for it, or choose another --out."
+                f"another process is working in {folder.parent}. Wait for it, or choose another --out."
             ) from None
         yield
 

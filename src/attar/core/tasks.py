@@ -1,7 +1,6 @@
-"""What stands around a method: how data are read, what is given beside it, and how what it makes is measured.
+"""Base classes of the settings around a method: reading data, the task of a verb, and scoring.
 
-Three settings classes that a kind names in its `kind.py`. None of them imports torch before it is used, so that help is
-quick.
+A kind names its three classes in `kind.py`. None of them imports torch before it is used, so that help is quick.
 """
 
 import os
@@ -146,4 +145,4 @@ class ByNetworks(Scoring):
     protocol: Annotated[Any, Words()] = "field"
     """How they are trained."""
     ceiling: Literal["auto", "run", "skip"] = "auto"
-    """The score of all the data: auto trains it when that takes under ten minutes."""
+    """Whether to train networks on all the data, as the ceiling. auto does if that takes under ten minutes."""

@@ -1,7 +1,8 @@
-"""What trainings share: schedules, optimisers, the order of an epoch, the cache of trained networks, the gate to it.
+"""Parts of every training: schedules, optimisers, the order of an epoch, and the cache of trained networks.
 
-These are functions for the `build` and the `step` of any method that trains a network. A training that stands beside a
-run is a method too: `cached` makes it once, can be killed and resumed, and finds it again by what it depends on.
+These functions serve the `build` and the `step` of any method that trains a network. A training beside a run is a
+method too. `cached` trains a network once and finds it again by everything that it depends on. Such a training can be
+killed and resumed.
 """
 
 import hashlib
@@ -195,7 +196,7 @@ def ceiling_starts(method: Method[Any], source: Source, seeds: Sequence[int], ru
     missing, seconds = runtime.processes.once(estimate)
     if seconds > LONG:
         runtime.say(
-            f"no full-data ceiling: training {missing} networks on {what} would take about {seconds / 60:.0f} minutes "
-            "here; start it with --ceiling run, and it is kept for next time."
+            f"no score of the full data: training {missing} networks on {what} would take about {seconds / 60:.0f} "
+            "minutes here. Give --ceiling run to train them. Their score is kept for the next time."
         )
     return seconds <= LONG

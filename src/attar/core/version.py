@@ -1,3 +1,3 @@
-"""The version of attar, as cards and packages name it."""
+"""The version of attar, which cards and packages print."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""Curves as SVG, which needs no script."""
+"""Curves as SVG, which works without a script."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Find what lies below a folder: artefacts of every kind with their runs, tables of methods, and what is left out."""
+"""Find everything below a folder: artefacts with their runs, tables of methods, and files that cannot be shown."""
 
 import json
 import os
@@ -51,7 +51,7 @@ def collect(folder: Path, *, images: int = 10, page: Path | None = None) -> Foun
         InputError: There is no such folder, or nothing of attar's in it.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder.")
+        raise InputError(f"{folder} is not a folder.")
     runs: list[tuple[Kind, Run]] = []
     tables: list[Table] = []
     told: Told = []
@@ -85,7 +85,7 @@ def _unfinished(folder: Path) -> Iterator[tuple[str, str]]:
     for settings in sorted(folder.rglob("run/settings.json")):
         place = settings.parents[1]
         if not (place / ARTEFACT).exists() and not any(place.glob("*.safetensors")):
-            yield str(place.relative_to(folder)), "its run is unfinished; the same command goes on."
+            yield str(place.relative_to(folder)), "its run is unfinished. Run the same command again to continue it."
 
 
 def _run(folder: Path, name: str, images: int, page: Path, told: Told) -> tuple[Kind, Run]:

@@ -1,4 +1,4 @@
-"""One run in full: its scores with all that they are read with, pictures, curves, settings, and the command."""
+"""The details of one run as HTML: scores, pictures, curves, settings, and commands."""
 
 from collections.abc import Sequence
 
@@ -97,7 +97,7 @@ def pictures(found: tuple[Picture, ...]) -> str:
     note = ""
     if any(one.shown < one.total for one in good):
         shown, most = max(one.shown for one in good), max(one.total for one in good)
-        note = f"<p class='quiet'>{shown:,} of {most:,} a class are shown; --images shows more.</p>"
+        note = f"<p class='quiet'>{shown:,} of {most:,} per class are shown. Give --images to show more.</p>"
     return f"<div class='pictures'>{scrolled(f'<table>{rows}</table>', 'pictures')}{note}</div>"
 
 
@@ -123,10 +123,10 @@ def _settings(run: Run, unusual: list[str]) -> str:
         f"<tr{' class=unusual' if name in unusual else ''}><th scope='row'>{safe(name)}</th><td>{safe(value)}</td></tr>"
         for name, value in {**run.settings, "seed": str(run.origin.seed)}.items()
     )
-    note = "<p class='quiet'>Marked: what differs between rows of this method.</p>" if unusual else ""
+    note = "<p class='quiet'>Marked: settings that differ between rows of this method.</p>" if unusual else ""
     origin = run.origin
     machine = ", ".join(f"{name} {value}" for name, value in origin.machine.items())
-    made = f"Made from {origin.source}, fingerprint {origin.fingerprint}; with {machine}."
+    made = f"Made from {origin.source}, fingerprint {origin.fingerprint}. Machine: {machine}."
     table = scrolled(f"<table class='settings'>{rows}</table>", f"settings of {run.name}")
     return f"{note}{table}<p class='quiet'>{safe(made)}</p>"
 
@@ -137,7 +137,8 @@ def _again(run: Run) -> str:
     given, *whole = run.commands
     lines = [f"<p>The command that was given:</p><pre>{safe(given)}</pre>"]
     lines += [
-        f"<p>The same with every setting as it was, whatever the defaults are by then:</p><pre>{safe(one)}</pre>"
+        "<p>This command takes every setting from the artefact, so it does not depend on later defaults:</p>"
+        f"<pre>{safe(one)}</pre>"
         for one in whole
     ]
     return folded("Make it again", "".join(lines))

@@ -1,4 +1,4 @@
-"""Pieces of HTML. Whatever is put into one is escaped here."""
+"""Small functions that write HTML and escape every text."""
 
 import base64
 from collections.abc import Iterable, Mapping

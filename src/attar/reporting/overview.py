@@ -1,4 +1,4 @@
-"""The table of one kind: a row for each method, which unfolds to its seeds."""
+"""The table of one kind as HTML: a row for each method, which unfolds to its seeds."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,8 +6,8 @@ from attar.core.cell import Beside, Cell
 from attar.reporting.html import cell, plural, safe, scrolled
 from attar.reporting.rows import Row, Run, Section
 
-SPREAD = "± is the standard deviation over seeds, or over repeated measurements where there is one seed."
-RIVALS = "Beneath it: the best rival that was measured beside, <b>bold</b> where that does better, and the whole."
+SPREAD = "± is the standard deviation over seeds; for a single seed, over repeated measurements."
+RIVALS = "Below each score: the best rival, in <b>bold</b> if it does better, and the score of the whole."
 
 
 def overview(section: Section) -> str:
@@ -19,8 +19,12 @@ def overview(section: Section) -> str:
     notes = [SPREAD, RIVALS] if section.columns else []
     intervals = any(cell.score.interval for run in section.runs for cell in run.scores)
     notes += ["[ ] is a 95 % interval."] if intervals else []
-    notes += ["▸ unfolds the seeds of a method."] if several else []
-    notes += ["<span class='scripted'>Headings sort; ticked rows stand side by side.</span>"] if table.several else []
+    notes += ["▸ shows the seeds of a method."] if several else []
+    notes += (
+        ["<span class='scripted'>Click a heading to sort. Tick rows to see them side by side.</span>"]
+        if table.several
+        else []
+    )
     return f"""{scrolled(f"<table class='overview'><thead><tr>{heads}</tr></thead>{lines}</table>", section.kind.holds)}
 <p class='quiet'>{" ".join(notes)}</p>
 <div class="together" hidden><h3>Side by side</h3><div class="overlaid"></div><div class="beside"></div></div>"""

@@ -1,4 +1,4 @@
-"""The page itself: HTML that needs nothing but this file, and reads without its few lines of script."""
+"""The report page: one HTML file that works without a network and without its script."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""Artefacts of one kind in rows: one for each method with its settings, in which runs that differ in the seed meet."""
+"""The runs of one kind in rows: one row for each method with its settings, with a run for each seed."""
 
 import itertools
 import statistics

@@ -1,4 +1,4 @@
-"""Files beside an artefact, read by type: what is odd in them is told and left out, and the rest is shown."""
+"""Read the files beside an artefact with type checks; entries that cannot be shown are reported."""
 
 import json
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ def plain(file: Path, name: str, told: Told) -> Any:
     try:
         return json.loads(file.read_text())
     except (OSError, RecursionError, ValueError):  # not UTF-8 and not JSON are both ValueErrors
-        told.append((name, "it cannot be read as JSON, and is left out."))
+        told.append((name, "it is not valid JSON. It is not shown."))
         return None
 
 
@@ -50,7 +50,7 @@ def curves(file: Path, name: str, told: Told) -> dict[str, Points]:
             if read is not None and value is not None:
                 found.setdefault(metric, {})[read[0]] = value
     if odd:
-        told.append((name, f"{odd:,} of {len(lines):,} lines are not numbers by step; what is not is left out."))
+        told.append((name, f"{odd:,} of {len(lines):,} lines do not hold numbers by step. Those are not shown."))
     return {metric: _thinned(sorted(points.items())) for metric, points in found.items() if len(points) > 1}
 
 
@@ -80,7 +80,7 @@ def cost(file: Path, name: str, told: Told) -> tuple[float | None, int | None]:
     took = store.cost_in(facts)
     given = facts if isinstance(facts, dict) else {"seconds": facts}
     if any(given.get(key) is not None and read is None for key, read in took.items()):
-        told.append((name, "it does not say in numbers what the run took, and is left out."))
+        told.append((name, "it does not give the cost of the run in numbers. It is not shown."))
     seconds, memory = took.values()
     return seconds, None if memory is None else int(memory)
 
@@ -93,7 +93,7 @@ def scores(folder: Path, name: str, told: Told) -> tuple[Cell, ...]:
     missing = len(given) - len(found) if isinstance(given, list) else int(entries is not None)
     if missing:
         told.append(
-            (name, f"{missing:,} of its entries {'is no score' if missing == 1 else 'are no scores'}; left out.")
+            (name, f"{missing:,} of its entries {'is not a score' if missing == 1 else 'are not scores'}. Not shown.")
         )
     return (*found, *_of_tables(folder / "run"))
 

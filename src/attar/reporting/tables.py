@@ -1,4 +1,4 @@
-"""Tables of methods, as `attar bench` writes them, beside published figures."""
+"""Tables written by `attar bench`: read them, and show them as HTML beside published figures."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +37,7 @@ def read_table(file: Path, name: str) -> Table:
         full = _number(facts["full"]["value"]) if facts.get("full") else None
         cells = tuple(map(_cell, facts["cells"]))
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
-        raise InputError(f"{file} is no table of attar bench.") from None
+        raise InputError(f"{file} is not a table of attar bench.") from None
     return Table(name, _text(data), _text(protocol), full, cells)
 
 
@@ -69,7 +69,7 @@ def table(found: Table) -> str:
     how = f"{safe(found.data)}, {safe(found.protocol)} protocol.{full}"
     drawn = scrolled(tabled([(name, name != "method") for name in HEADS], rows), found.name)
     return f"""<section><h2>{safe(found.name)}</h2>
-<p>{how} ± over sets and networks; differences with 95 % intervals.</p>
+<p>{how} ± is the standard deviation over sets and networks. Differences have 95 % intervals.</p>
 {drawn}</section>"""
 
 

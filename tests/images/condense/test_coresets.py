@@ -95,7 +95,7 @@ def test_more_images_than_the_smallest_class_has_are_refused(name, few_digits, e
         attar.condense(fewer, coreset(name, 8), engine=engine)
     assert str(refusal.value) == (
         "ipc is 8, but class '4' of digits has 7 images. "
-        "Start a learning method from noise (--start noise), ask for 7 or fewer, or give a number per class."
+        "Give 7 or fewer, a number for each class, or start a learning method from noise (--start noise)."
     )
 
 

@@ -275,7 +275,7 @@ def test_killed_and_resumed_equals_uninterrupted(at, saved, monkeypatch):
 
 def test_a_run_with_other_settings_is_refused(saved):
     small = labelled(saved)
-    with pytest.raises(InputError, match="epochs: 3 there, 5 asked"):
+    with pytest.raises(InputError, match="epochs: 3 in the folder, 5 requested"):
         attar.label(small, attar.StoreLabels(epochs=5), engine=ENGINE)
 
 

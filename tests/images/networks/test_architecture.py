@@ -255,7 +255,7 @@ def test_captured_outputs_carry_a_gradient_and_the_hooks_go_away(generator):
 def test_a_module_that_is_not_there_is_refused():
     with pytest.raises(InputError) as refusal, captured(nn.Sequential(nn.Linear(3, 3)), ["fc"]):
         pass
-    assert str(refusal.value) == "unknown module 'fc'; Known: 0."
+    assert str(refusal.value) == "unknown module 'fc'. Known: 0."
 
 
 # How much work a network is.

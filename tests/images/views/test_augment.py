@@ -319,7 +319,7 @@ def test_digits_are_not_flipped_by_default():
             "crop_colour",
             "unknown augmentation 'colour'; did you mean 'color'? Known: color, crop, cutout, flip, rotate, scale.",
         ),
-        ("blur", "unknown augmentation 'blur'; Known: color, crop, cutout, flip, rotate, scale."),
+        ("blur", "unknown augmentation 'blur'. Known: color, crop, cutout, flip, rotate, scale."),
     ],
 )
 def test_an_unknown_word_is_refused(text, sentence):
