@@ -82,5 +82,12 @@ def _help(words: list[str]) -> str:
     groups: dict[str, Any] = {"what is measured": Given, **scoring, READING: reading, MACHINE: Engine}
     first = ["what is measured", *(scoring if named else ())]
     notes = [] if named else ["Settings of one kind: attar evaluate FOLDER --help"]
-    how = {"about": ABOUT, "everything": EVERYTHING in words, "first": first, "notes": notes}
-    return settings_help(USAGE, groups, positional=("folders",), **how)
+    return settings_help(
+        USAGE,
+        groups,
+        about=ABOUT,
+        everything=EVERYTHING in words,
+        first=first,
+        positional=("folders",),
+        notes=notes,
+    )
