@@ -120,7 +120,7 @@ def test_the_settings_of_what_stands_beside_a_method_are_apart(shown):
 @pytest.mark.parametrize("name", METHODS)
 def test_a_default_is_told_in_words(name):
     """A setting that is filled in says by what, and one that has a default says no other."""
-    filled = ("unless given", "Unless given", "in place of", "to have instead", "show theirs")
+    filled = ("unless given", "Unless given", "in place of", "show theirs")
     for flag in METHODS[name].flags:
         if flag.default == "nothing":
             assert any(words in flag.sentence for words in filled), flag

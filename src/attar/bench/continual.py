@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from rich.console import Console
 from rich.table import Table
 
+from attar.bench.face import Face
 from attar.bench.grid import method_named
 from attar.bench.published import downstream
 from attar.core import store
@@ -15,7 +16,7 @@ from attar.core.errors import InputError
 from attar.core.progress import as_text
 from attar.core.runtime import Engine, Runtime
 from attar.core.score import paired
-from attar.core.settings import Range, Settings
+from attar.core.settings import Range
 from attar.images.continual import Continual, ContinualLearning, learn
 from attar.images.networks.architecture import parse
 from attar.images.sources import load
@@ -23,7 +24,7 @@ from attar.images.training import protocol_named
 
 
 @dataclass(frozen=True, kw_only=True)
-class ContinualTable(Settings):
+class ContinualTable(Face):
     """Let classes come in turn and compare what each method's memory keeps of them.
 
     The papers' scale: --data CIFAR-100 --ipc 20 --steps 5 (or 10) --orders 5 --networks 3 --protocol field.
@@ -47,15 +48,9 @@ class ContinualTable(Settings):
     """How networks are trained on a memory."""
     out: Path | None = None
     """Folder for memories and scores; runs/continual unless given. A stopped table goes on there."""
-    record: Path | None = None
-    """A file to write the figures to as well."""
 
     def measure(self, engine: Engine) -> None:
-        """Print the table, and write what it holds.
-
-        Args:
-            engine: How the machine is used.
-        """
+        """Print the table, and write what it holds."""
         if not self.methods:
             raise InputError("--methods needs one method or more.")
         made = {text: method_named(text, self.ipc) for text in self.methods}
@@ -84,8 +79,7 @@ class ContinualTable(Settings):
         }
         store.make_folder(folder)
         store.write_json(folder / "continual.json", facts)
-        if self.record is not None:
-            store.write_json(self.record, facts)
+        self.keep(facts)
 
 
 def table(results: dict[str, Continual], data: str) -> Table:

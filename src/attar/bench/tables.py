@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from rich.console import Console
 from rich.table import Table as Grid
 
+from attar.bench.face import Face
 from attar.bench.published import datasets, published
 from attar.core import store
 from attar.core.errors import InputError
@@ -24,7 +25,7 @@ from attar.core.progress import as_text
 from attar.core.runtime import Engine, Runtime
 from attar.core.score import Interval, Score, kept, welch
 from attar.core.seeds import derived_seed
-from attar.core.settings import Hidden, Range, Settings
+from attar.core.settings import Hidden, Range
 from attar.images.artefact import CondensedImages
 from attar.images.condense.ast import AST, SMOOTH
 from attar.images.condense.atom import ATOM
@@ -228,7 +229,7 @@ NAMES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class MethodsTable(Settings):
+class MethodsTable(Face):
     """Measure a table of methods under one protocol, beside the published figures where there are any."""
 
     table: Annotated[Literal["digits", "digits-all", "cifar10"], Hidden()] = "digits"
@@ -249,19 +250,13 @@ class MethodsTable(Settings):
     """How networks are trained; quick for digits and field for cifar10 unless given."""
     ceiling: Literal["auto", "run", "skip"] = "auto"
     """The score of all the data: auto trains it when that takes under ten minutes."""
-    record: Path | None = None
-    """A file to write the figures to as well, such as bench/results/cifar10.json."""
     workers: Annotated[int, Range(1)] = 1
     """Sets condensed and scored at once, by Ray."""
     address: str | None = None
     """A Ray cluster to work on."""
 
     def measure(self, engine: Engine) -> None:
-        """Print the table, and write what it holds.
-
-        Args:
-            engine: How the machine is used.
-        """
+        """Print the table, and write what it holds."""
         if self.table != "cifar10":
             about = QUICKLY
             rows = digits_rows(self.steps or 120)
@@ -280,8 +275,7 @@ class MethodsTable(Settings):
         protocol_named(plan.protocol)
         fleet = Fleet(self.workers, self.address)
         facts = run(plan, self.table, self.out or Path("runs") / f"bench-{self.table}", self.ceiling, engine, fleet)
-        if self.record is not None:
-            store.write_json(self.record, facts)
+        self.keep(facts)
 
 
 DIGITS, DIGITS_ALL, CIFAR10 = (MethodsTable(table=name) for name in ("digits", "digits-all", "cifar10"))

@@ -39,7 +39,7 @@ class Architecture(Settings):
     """A network on graphs by its numbers."""
 
     kind: Literal["gcn", "gin", "gat", "sage"] = "gcn"
-    """Its convolutions."""
+    """Convolutions of the network."""
     width: Annotated[int, Range(1)] = 128
     """Width of the network: channels d of every convolution."""
     depth: Annotated[int, Range(1)] = 3

@@ -35,7 +35,8 @@ class Counts(Settings):
     gpc: Gpc = 10
     """Graphs per class: one number for all, or one for each class in turn."""
     ratio: Annotated[float, Range(0, 1)] | None = None
-    """Share r of the training graphs to have instead: max(⌊r·n⌋, 1) of a class, of the largest what is left of r·N."""
+    """Share r of the training graphs, in place of --gpc: max(⌊r·n⌋, 1) of a class, and what is left of r·N of the
+    largest."""
 
     def resolve(self, source: GraphSource, runtime: Runtime) -> Self:
         """Fill in what was left open.
