@@ -1,7 +1,9 @@
 """What a person mistypes: one line on standard error, which names what was wrong and what may have been meant."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -182,3 +184,17 @@ def test_a_mistake_is_one_line_in_a_process_of_its_own(words):
 
 def test_there_are_mistakes_of_every_kind():
     assert len(MISTAKES) >= 100
+
+
+def test_the_page_about_the_command_line_shows_what_is_printed(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    page = (Path(__file__).parents[1] / "docs" / "commands.md").read_text()
+    shown = re.findall(r"^\$ attar (.*)\n(attar: .*)$", page, re.MULTILINE)
+    assert len(shown) == 2
+    for line, told in shown:
+        with pytest.raises(SystemExit):
+            main(line.split())
+        assert capsys.readouterr().err == f"{told}\n"
+    main(["condense", "dm", "--help"])
+    (sample,) = re.findall(r"^```text\n(  --steps.*?)\n```", page, re.MULTILINE | re.DOTALL)
+    assert sample in capsys.readouterr().out

@@ -35,9 +35,8 @@ def measure(out, **settings):
         "scorer": SCORER,
         "architecture": "convnet:width=4",
         "out": out,
-        "engine": ENGINE,
     }
-    comp_dd.command(**{**given, **settings})
+    comp_dd.CompDDTable(**{**given, **settings}).measure(ENGINE)
     return json.loads((out / "comp-dd.json").read_text())
 
 
@@ -138,8 +137,8 @@ def test_the_tables_read_as_they_should(digits):
         ({"category": "bird"}, "digits has 10 classes, but bird-easy is a subset of ImageNet. Give all 1,000"),
         ({"category": "birds"}, "unknown category of Comp-DD 'birds'; did you mean 'bird'?"),
         ({"scorer": "resnet-18"}, "unknown network 'resnet-18'; did you mean 'resnet18'?"),
-        ({"methods": ()}, "give one method or more"),
-        ({"sets": 0}, "ipc, classes, sets and networks must be at least 1."),
+        ({"methods": ()}, "--methods needs one method or more."),
+        ({"sets": 0}, "sets is 0; it must be at least 1."),
         ({"methods": ("edf:refres=3",)}, "unknown setting of edf 'refres'; did you mean 'refresh'?"),
     ],
 )

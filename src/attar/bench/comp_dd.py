@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from attar.bench.face import Face
 from attar.bench.grid import row_named
 from attar.bench.tables import Cell, Plan, run, share
 from attar.core import store
@@ -22,7 +23,7 @@ from attar.core.errors import InputError, unknown
 from attar.core.progress import as_text
 from attar.core.runtime import Engine, Runtime
 from attar.core.score import Score, welch
-from attar.core.settings import Range, Settings
+from attar.core.settings import Range
 from attar.images.complexity import ClassComplexity, Looking, class_complexity, classifier_of, select
 from attar.images.data import comp_dd
 from attar.images.networks.architecture import parse
@@ -37,7 +38,7 @@ METHODS = ("random", *(f"{name}:steps=100,student_steps=5" for name in ("mtt", "
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompDDTable(Settings):
+class CompDDTable(Face):
     """Find the visually easy and hard classes, and measure methods on each half.
 
     The paper's scale: --data IMAGENET --size 128 --category bird --methods random mtt datm edf --ipc 1 10 50
@@ -79,15 +80,9 @@ class CompDDTable(Settings):
     """Seed of the scoring network."""
     out: Path | None = None
     """Folder of the runs and of comp-dd.json. Default: runs/comp-dd. A stopped table is continued there."""
-    record: Path | None = None
-    """File to which the figures are written too."""
 
     def measure(self, engine: Engine) -> None:
-        """Print the table, and write what it holds.
-
-        Args:
-            engine: How the machine is used.
-        """
+        """Print the table, and write what it holds."""
         if not self.methods:
             raise InputError("--methods needs at least one method.")
         protocol_named(self.protocol)
@@ -115,8 +110,7 @@ class CompDDTable(Settings):
         console.print("hard - easy: difference of the accuracies, with 95 % intervals by Welch over condensed sets.")
         whole = {"data": source.name, "fingerprint": source.fingerprint, **how, **facts}
         store.write_json(folder / "comp-dd.json", whole)
-        if self.record is not None:
-            store.write_json(self.record, whole)
+        self.keep(whole)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from rich.console import Console
 from rich.table import Table
 
+from attar.bench.face import Face
 from attar.bench.grid import method_named
 from attar.bench.published import downstream
 from attar.core import store
@@ -15,7 +16,7 @@ from attar.core.errors import InputError
 from attar.core.progress import as_text
 from attar.core.runtime import Engine, Runtime
 from attar.core.score import paired
-from attar.core.settings import Range, Settings
+from attar.core.settings import Range
 from attar.images.continual import Continual, ContinualLearning, learn
 from attar.images.networks.architecture import parse
 from attar.images.protocols import protocol_named
@@ -23,7 +24,7 @@ from attar.images.sources import load
 
 
 @dataclass(frozen=True, kw_only=True)
-class ContinualTable(Settings):
+class ContinualTable(Face):
     """Learn classes in turn and compare how much each method's memory keeps of the earlier ones.
 
     The papers' scale: --data CIFAR-100 --ipc 20 --steps 5 (or 10) --orders 5 --networks 3 --protocol field.
@@ -47,15 +48,9 @@ class ContinualTable(Settings):
     """Protocol by which networks are trained on a memory."""
     out: Path | None = None
     """Folder of memories and scores. Default: runs/continual. A stopped table is continued there."""
-    record: Path | None = None
-    """File to which the figures are written too."""
 
     def measure(self, engine: Engine) -> None:
-        """Print the table, and write what it holds.
-
-        Args:
-            engine: How the machine is used.
-        """
+        """Print the table, and write what it holds."""
         if not self.methods:
             raise InputError("--methods needs at least one method.")
         made = {text: method_named(text, self.ipc) for text in self.methods}
@@ -87,8 +82,7 @@ class ContinualTable(Settings):
         }
         store.make_folder(folder)
         store.write_json(folder / "continual.json", facts)
-        if self.record is not None:
-            store.write_json(self.record, facts)
+        self.keep(facts)
 
 
 def table(results: dict[str, Continual], data: str) -> Table:

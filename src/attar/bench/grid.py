@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from attar.bench.face import Face
 from attar.bench.tables import Fleet, Plan, Row, run
-from attar.core import store
 from attar.core.errors import InputError, unknown
 from attar.core.flags import flags_of
 from attar.core.registry import find
@@ -18,7 +18,7 @@ from attar.images.protocols import protocol_named
 
 
 @dataclass(frozen=True, kw_only=True)
-class GridTable(Settings):
+class GridTable(Face):
     """Measure methods by images per class and seed, under one protocol."""
 
     data: str = "digits"
@@ -39,19 +39,13 @@ class GridTable(Settings):
     """Whether to train networks on all the data, as the ceiling. auto does if that takes under ten minutes."""
     out: Path | None = None
     """Folder of the runs and of table.json. Default: runs/grid. A stopped grid is continued there."""
-    record: Path | None = None
-    """File to which the figures are written too."""
     workers: Annotated[int, Range(1)] = 1
     """Number of Ray workers, each of which condenses and scores one set at a time."""
     address: str | None = None
     """Address of a Ray cluster to work on. Default: this machine."""
 
     def measure(self, engine: Engine) -> None:
-        """Print the table, and write what it holds.
-
-        Args:
-            engine: How the machine is used.
-        """
+        """Print the table, and write what it holds."""
         if not self.methods or not self.ipc:
             raise InputError("--methods and --ipc need at least one value.")
         protocol_named(self.protocol)
@@ -60,8 +54,7 @@ class GridTable(Settings):
         plan = Plan(self.data, self.ipc, rows, self.protocol, parse(self.architecture), about)
         folder, fleet = self.out or Path("runs") / "grid", Fleet(self.workers, self.address)
         facts = run(plan, self.data, folder, self.ceiling, engine, fleet)
-        if self.record is not None:
-            store.write_json(self.record, facts)
+        self.keep(facts)
 
 
 def row_named(text: str, sets: int, networks: int) -> Row:

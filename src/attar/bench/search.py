@@ -9,12 +9,13 @@ from typing import Annotated, Any
 from rich.console import Console
 from rich.table import Table
 
+from attar.bench.face import Face
 from attar.bench.grid import method_named
 from attar.core import store
 from attar.core.errors import InputError
 from attar.core.progress import as_text
 from attar.core.runtime import Engine, Runtime
-from attar.core.settings import Range, Settings
+from attar.core.settings import Range
 from attar.images.artefact import CondensedImages
 from attar.images.search import ArchitectureSearch, search, summary
 from attar.images.sources import ImageSource, load
@@ -22,7 +23,7 @@ from attar.verbs import condense
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchTable(Settings):
+class SearchTable(Face):
     """Rank networks by training them on condensed sets, and compare with their ranking by all the data.
 
     The papers' scale: --data CIFAR-10 --ipc 50 --sampled 720 --runs 5 --proxy-epochs 200 --whole-epochs 100.
@@ -40,15 +41,9 @@ class SearchTable(Settings):
     """Seed of the condensed sets and of the trainings."""
     out: Path | None = None
     """Folder of sets and accuracies. Default: runs/search. A stopped search is continued there."""
-    record: Path | None = None
-    """File to which the figures are written too."""
 
     def measure(self, engine: Engine) -> None:
-        """Print the table, and write what it holds.
-
-        Args:
-            engine: How the machine is used.
-        """
+        """Print the table, and write what it holds."""
         if not self.methods:
             raise InputError("--methods needs at least one method.")
         source, console = load(self.data), Console(soft_wrap=True, highlight=False)
@@ -79,8 +74,7 @@ class SearchTable(Settings):
             "rows": rows,
         }
         store.write_json(folder / "search.json", facts)
-        if self.record is not None:
-            store.write_json(self.record, facts)
+        self.keep(facts)
 
 
 def table(rows: list[dict[str, Any]]) -> Table:

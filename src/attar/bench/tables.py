@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from rich.console import Console
 
+from attar.bench.face import Face
 from attar.bench.published import datasets, published
 from attar.core import store
 from attar.core.errors import InputError
@@ -22,7 +23,7 @@ from attar.core.fleet import Task, run_all
 from attar.core.runtime import Engine, Runtime
 from attar.core.score import Interval, Score, kept, welch
 from attar.core.seeds import derived_seed
-from attar.core.settings import Hidden, Range, Settings
+from attar.core.settings import Hidden, Range
 from attar.images.artefact import CondensedImages
 from attar.images.condense.ast import AST, SMOOTH
 from attar.images.condense.atom import ATOM
@@ -246,7 +247,7 @@ _LEFT = ("labels", "method")
 
 
 @dataclass(frozen=True, kw_only=True)
-class MethodsTable(Settings):
+class MethodsTable(Face):
     """Measure a table of methods under one protocol, beside the published figures where there are any."""
 
     table: Annotated[Literal["demo", "digits", "digits-all", "cifar10"], Hidden()] = "digits"
@@ -267,19 +268,13 @@ class MethodsTable(Settings):
     """Protocol by which networks are trained. Default: field for cifar10, quick for the other tables."""
     ceiling: Literal["auto", "run", "skip"] = "auto"
     """Whether to train networks on all the data, as the ceiling. auto does if that takes under ten minutes."""
-    record: Path | None = None
-    """File to which the figures are written too, such as bench/results/cifar10.json."""
     workers: Annotated[int, Range(1)] = 1
     """Number of Ray workers, each of which condenses and scores one set at a time."""
     address: str | None = None
     """Address of a Ray cluster to work on. Default: this machine."""
 
     def measure(self, engine: Engine) -> None:
-        """Print the table, and write what it holds.
-
-        Args:
-            engine: How the machine is used.
-        """
+        """Print the table, and write what it holds."""
         if self.table == "demo":
             rows = demo_rows(self.steps or 40)
             ipcs, protocol = self.ipc or (1, 10), self.protocol or "quick"
@@ -302,8 +297,7 @@ class MethodsTable(Settings):
         protocol_named(plan.protocol)
         fleet = Fleet(self.workers, self.address)
         facts = run(plan, self.table, self.out or Path("runs") / f"bench-{self.table}", self.ceiling, engine, fleet)
-        if self.record is not None:
-            store.write_json(self.record, facts)
+        self.keep(facts)
 
 
 DEMO, DIGITS, DIGITS_ALL, CIFAR10 = (MethodsTable(table=name) for name in ("demo", "digits", "digits-all", "cifar10"))

@@ -2,18 +2,17 @@
 
 import statistics
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 from rich.console import Console
 from rich.table import Table as Grid
 
-from attar.core import store
+from attar.bench.face import Face
 from attar.core.errors import InputError
 from attar.core.progress import as_text
 from attar.core.runtime import Engine, Runtime
 from attar.core.seeds import derived_seed
-from attar.core.settings import Range, Settings
+from attar.core.settings import Range
 from attar.images.networks.architecture import parse
 from attar.images.protocols import protocol_named
 from attar.images.sources import load
@@ -24,7 +23,7 @@ EPOCHS = (0, 1, 2, 5, 10, 20, 50)
 
 
 @dataclass(frozen=True, kw_only=True)
-class VelocityTable(Settings):
+class VelocityTable(Face):
     """Measure the kernel velocity of training on condensed sets, such as one by DC and one by DCC."""
 
     sets: tuple[str, ...]
@@ -41,15 +40,9 @@ class VelocityTable(Settings):
     """Network that is trained. It must not have batch normalisation."""
     protocol: str = "dc"
     """Protocol by which the network is trained."""
-    record: Path | None = None
-    """File to which the figures are written too."""
 
     def measure(self, engine: Engine) -> None:
-        """Print the table, and write what it holds.
-
-        Args:
-            engine: How the machine is used.
-        """
+        """Print the table, and write what it holds."""
         if not self.epochs:
             raise InputError("--epochs needs at least one epoch.")
         source, how, kind = load(self.data), protocol_named(self.protocol), parse(self.architecture)
@@ -75,6 +68,5 @@ class VelocityTable(Settings):
         for name, values in rows.items():
             grid.add_row(name, *(f"{value:.2g}" for value in values))
         Console(soft_wrap=True, highlight=False).print(as_text(grid))
-        if self.record is not None:
-            how_many = {"networks": self.networks, "probes": self.probes}
-            store.write_json(self.record, {"epochs": sorted(self.epochs), "velocity": rows, **how_many})
+        how_many = {"networks": self.networks, "probes": self.probes}
+        self.keep({"epochs": sorted(self.epochs), "velocity": rows, **how_many})

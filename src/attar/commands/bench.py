@@ -7,7 +7,7 @@ from attar.core.help import EVERYTHING, HELP, method_help
 from attar.core.machine import Engine
 from attar.core.registry import Entry, entries_in
 
-USAGE = "usage: attar bench TABLE [--out FOLDER] ..."
+USAGE = "usage: attar bench TABLE ..."
 ABOUT = """Make artefacts by several methods, score them under one protocol, and print
 them beside published figures."""
 
@@ -25,7 +25,9 @@ def main(arguments: list[str]) -> None:
         raise unknown("table", name, tables)
     table = tables[name]
     if any(word in HELP for word in words):
-        print(method_help(table, {MACHINE: Engine}, everything=EVERYTHING in words, usage="[--out FOLDER] ..."))
+        needed = [f"{flag.flag} {flag.setting.upper()}" for flag in table.flags if flag.default == "must be given"]
+        usage = " ".join([*needed, "..."])
+        print(method_help(table, {MACHINE: Engine}, everything=EVERYTHING in words, usage=usage))
         return
     read = parse({"table": table.load(), "engine": Engine()}, words, program=f"attar bench {name}")
     read["table"].measure(read["engine"])

@@ -84,7 +84,12 @@ def _help(words: list[str]) -> str:
     groups: dict[str, Any] = {"what is measured": Given, **scoring, READING: reading, MACHINE: Engine}
     first = ["what is measured", *(scoring if named else ())]
     notes = [] if named else ["Settings of one kind: attar evaluate FOLDER --help"]
-    everything = EVERYTHING in words
     return settings_help(
-        USAGE, groups, about=ABOUT, everything=everything, first=first, positional=("folders",), notes=notes
+        USAGE,
+        groups,
+        about=ABOUT,
+        everything=EVERYTHING in words,
+        first=first,
+        positional=("folders",),
+        notes=notes,
     )

@@ -44,11 +44,11 @@ class Experts(Settings):
     """How experts are trained, and where they lie."""
 
     experts: Annotated[int, Range(1)] | None = None
-    """How many; 100 on a GPU and 10 on a CPU unless given."""
+    """How many experts; 100 on a GPU and 10 on a CPU unless given."""
     epochs: Annotated[int, Range(1)] | None = None
     """Passes over the training data of each; unless given, as many as the method looks at (attar train: 50)."""
     folder: str | None = None
-    """Where they lie, or are to lie; the cache unless given."""
+    """Folder in which experts lie, or are to lie; the cache unless given."""
     first_seed: int = 0
     """The seed of the first expert; the same for every run, so that runs with other seeds share them."""
     lr: Annotated[float, Range(0)] = 0.01
