@@ -389,7 +389,8 @@ def _words(flag: Flag, value: Any) -> list[str]:
 def _text(flag: Flag, everyday: bool) -> FlagText:
     words, default, sentence = type_words(flag.hint), default_words(flag.default), flag.sentence
     if default != "nothing":
-        sentence = sentence.replace("; none unless given", "")  # said where None is usual, and the class has another
+        for none in (" Default: none.", "; none unless given"):
+            sentence = sentence.replace(none, "")  # said where None is usual, and the class has another
         words += ", or none" if _takes_none(flag.hint) and _bare(flag.hint) is not Any else ""
     return FlagText(flag.name, ".".join(flag.path), words, default, sentence, everyday)
 

@@ -185,7 +185,8 @@ def _told(flag: FlagText, brief: bool) -> str:
     sentence, kind = flag.sentence, flag.type
     if brief:
         start, *others = re.split(r"(?<=[^.\s][\w)’'\]]\.)\s", sentence)
-        sentence = " ".join([start, *(other for other in others if "unless given" in other)])
+        told = ("Default: ", "unless given")
+        sentence = " ".join([start, *(other for other in others if any(words in other for words in told))])
         kind = re.sub(r", (each )?at least [\d.e-]+", "", kind)
     facts = [] if kind in ("text", "several texts", "yes or no") else [_kept_together(kind)]
     facts += [] if flag.default in ("", "nothing") else [_kept_together(_default(flag))]
