@@ -120,12 +120,12 @@ def test_the_settings_of_what_stands_beside_a_method_are_apart(shown):
 @pytest.mark.parametrize("name", METHODS)
 def test_a_default_is_told_in_words(name):
     """A setting that is filled in says by what, and one that has a default says no other."""
-    filled = ("unless given", "Unless given", "in place of", "to have instead", "show theirs")
+    filled = ("Default: ", "unless given", "Unless given", "in place of", "to have instead", "show theirs")
     for flag in METHODS[name].flags:
         if flag.default == "nothing":
             assert any(words in flag.sentence for words in filled), flag
         else:
-            assert "unless given" not in flag.sentence, flag
+            assert "unless given" not in flag.sentence and "Default: " not in flag.sentence, flag
         assert "None" not in flag.type + flag.default, flag
 
 
@@ -327,7 +327,7 @@ def test_methods_for_programs(shown):
         "setting": "ipc",
         "type": "one or several whole numbers, each at least 1",
         "default": "10",
-        "sentence": "Images per class: one number for all, or one for each class in turn.",
+        "sentence": "Images per class: one number for all classes, or one number for each class in order.",
         "everyday": True,
     }
     assert settings["--steps"]["default"] is None and settings["--width"]["everyday"] is False

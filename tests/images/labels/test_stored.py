@@ -335,7 +335,7 @@ def test_a_teacher_of_ones_own_or_one_trained_on_the_data_will_do(digits, shapes
     found = attar.label(bare, attar.StoreLabels(epochs=1), data=digits, network=SMALL, engine=ENGINE)
     assert not found.soft.are_of(network)
     bare = attar.condense(shapes, attar.Random(ipc=1), out=tmp_path / "three", engine=ENGINE)
-    with pytest.raises(InputError, match="tells other classes apart than the 3 that it is to label"):
+    with pytest.raises(InputError, match="was trained on other classes than the 3 of the set"):
         attar.label(bare, attar.StoreLabels(**settings), engine=ENGINE)
 
 
@@ -428,8 +428,8 @@ def test_a_set_without_stored_labels_is_refused(saved, digits):
     with pytest.raises(InputError) as refusal:
         evaluate(saved(), digits, networks=[SMALL], protocol="sre2l", ceiling="skip", engine=ENGINE)
     assert str(refusal.value) == (
-        "this protocol learns from stored labels, but there are none beside the set; store some (attar label), or "
-        "take another --protocol."
+        "this protocol learns from stored labels, but the set has none; store some by `attar label`, or choose "
+        "another --protocol."
     )
 
 
