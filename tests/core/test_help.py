@@ -327,7 +327,7 @@ def test_methods_for_programs(shown):
         "setting": "ipc",
         "type": "one or several whole numbers, each at least 1",
         "default": "10",
-        "sentence": "Images per class: one number for all, or one for each class in turn.",
+        "sentence": "Images per class: one number for all classes, or one number for each class in order.",
         "everyday": True,
     }
     assert settings["--steps"]["default"] is None and settings["--width"]["everyday"] is False

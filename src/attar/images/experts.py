@@ -44,33 +44,36 @@ class Experts(Settings):
     """How experts are trained, and where they lie."""
 
     experts: Annotated[int, Range(1)] | None = None
-    """How many experts; 100 on a GPU and 10 on a CPU unless given."""
+    """Number of experts. Default: 100 on a GPU, 10 on a CPU."""
     epochs: Annotated[int, Range(1)] | None = None
-    """Passes over the training data of each; unless given, as many as the method looks at (attar train: 50)."""
+    """Passes over the training data for each expert. Default: as many as the method uses (attar train: 50)."""
     folder: str | None = None
-    """Folder in which experts lie, or are to lie; the cache unless given."""
+    """Folder that holds the experts, or in which they are saved. Default: a folder in the cache."""
     first_seed: int = 0
-    """The seed of the first expert; the same for every run, so that runs with other seeds share them."""
+    """Seed of the first expert. It does not depend on the run's seed, so that runs with different seeds share
+    experts."""
     lr: Annotated[float, Range(0)] = 0.01
-    """Step size."""
+    """Step size of an expert's training."""
     momentum: Annotated[float, Range(0, 1)] = 0.0
-    """Momentum; none in MTT, so that a student can follow."""
+    """Momentum of an expert's training. It is 0 in MTT, so that a student can follow."""
     weight_decay: Annotated[float, Range(0)] = 0.0
-    """Weight decay."""
+    """Weight decay of an expert's training."""
     batch: Annotated[int, Range(1)] = 256
-    """Batch size: real images per step."""
+    """Batch size of an expert's training, in real images."""
     cut_epoch: Annotated[int, Range(1)] | None = None
-    """The first epoch, counted from zero, with a smaller step size and a new momentum; none unless given."""
+    """First epoch, counted from zero, with a smaller step size; momentum starts again from zero there. Default:
+    none."""
     cut: Annotated[float, Range(0, 1)] = 0.6
-    """What the step size is multiplied by from there on."""
+    """Factor of the step size from the cut epoch on."""
     flat_radius: Annotated[float, Range(0)] = 0.0
-    """ρ of adaptive GSAM, which seeks flat minima; 0 is plain SGD."""
+    """Radius of adaptive GSAM, ρ, which seeks flat minima; 0 is plain SGD."""
     flat_gap: Annotated[float, Range(0)] = 0.3
-    """α of GSAM: how much of the gradient across the perturbed one is taken off."""
+    """Weight α of GSAM, with which the part of the gradient that is orthogonal to the perturbed gradient is
+    subtracted."""
     smooth_penalty: Annotated[float, Range(0)] = 0.0
-    """λ of AST's gradient penalty, which holds ‖∂Σ logits/∂pixel‖ over the channels at one."""
+    """Weight of AST's gradient penalty, λ. The penalty keeps ‖∂Σ logits/∂pixel‖ over the channels near one."""
     smooth_warm_up: bool = False
-    """AST's clipping loss: the loss is multiplied by 0.5, 0.55, ... in the first ten epochs."""
+    """Whether to use AST's clipping loss: the loss is multiplied by 0.5, 0.55, ... in the first ten epochs."""
 
     name = "experts"
     kind = "images"
@@ -122,19 +125,19 @@ class TrainExperts(Settings):
     """
 
     experts: Experts = field(default_factory=Experts)
-    """How."""
+    """Training of the experts."""
     architecture: Architecture = field(default_factory=Architecture)
-    """What."""
+    """The network of the experts."""
     augmentation: str = "none"
-    """DSA operations, one for each mini-batch."""
+    """DSA operations, drawn once for each mini-batch."""
     epochs: Annotated[int, Range(1)] = 1
-    """How long."""
+    """Number of epochs."""
     first: Annotated[int, Range(0)] = 0
-    """The number of the first of them."""
+    """Number of the first of these experts."""
     together: Annotated[int, Range(1)] = 1
-    """How many."""
+    """Number of experts that are trained together."""
     images: int = 0
-    """Training images; filled in from the data."""
+    """Number of training images, from the data."""
 
     name = "train-experts"
 
@@ -302,7 +305,8 @@ def flat_network(architecture: Architecture, source: ImageSource, runtime: Runti
     network = architecture.build(source.shape, len(source.classes), torch.Generator())
     if mixes_images(network):
         raise InputError(
-            "trajectories are of parameters, and batch norm's statistics are none; use --norm instance, layer or group."
+            "batch norm's statistics are not parameters, and trajectories need parameters only; "
+            "use --norm instance, layer or group."
         )
     layout.place(network, runtime).train()
     return FlatNetwork(network)
@@ -484,17 +488,18 @@ def _write_card(
         there = _in_words_of_today(store.read_json(path))
         changes = difference(there, facts) if isinstance(there, dict) else ["experts.json is damaged"]
         if changes:
-            raise InputError(f"{folder} holds other experts ({'; '.join(changes)}); choose another folder for them.")
+            raise InputError(f"{folder} holds other experts ({'; '.join(changes)}); choose another folder.")
         return
     if any(folder.glob("*/expert-*.safetensors")):
-        raise InputError(f"{path} is missing, so nobody knows of what data the experts beside it are.")
+        raise InputError(f"{path} is missing, so the data of the experts beside it are unknown; choose another folder.")
     if any(folder.iterdir()):
-        raise InputError(f"{folder} is not empty and holds no experts of attar's; choose another folder.")
+        raise InputError(f"{folder} is not empty, but it has no experts trained by attar; choose another folder.")
     how = "\n".join(f"| {name} | {value} |" for name, value in experts.how.items())
     text = (
-        f"# Experts on {source.name}\n\nNetworks ({architecture.network}) trained on all of {source.name}, their "
-        f"parameters kept after every epoch, for trajectory matching. One file each: row 0 is the start, row k what "
-        f"epoch k left. Augmentation: {augmentation}.\n\n| setting | value |\n|---|---|\n{how}\n"
+        f"# Experts on {source.name}\n\nNetworks ({architecture.network}) trained on all of {source.name}, for "
+        f"trajectory matching. Their parameters are kept after every epoch. Each file has one expert: row 0 is its "
+        f"start, row k its parameters after epoch k. Augmentation: {augmentation}.\n\n"
+        f"| setting | value |\n|---|---|\n{how}\n"
     )
     store.write_bytes(folder / "README.md", text.encode())
     store.write_json(path, facts)

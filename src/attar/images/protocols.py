@@ -13,40 +13,45 @@ class Protocol(Settings):
     """How a network is trained: SGD with cross-entropy, the step size cut once, DSA on every batch, unless said."""
 
     name: Annotated[str, Hidden()]
-    """What the protocol is called in scores and cards."""
+    """Name of the protocol in scores and cards."""
     epochs: Annotated[int, Range(1)]
     """Passes over the training images."""
     batch: Annotated[int, Range(1)] = 256
-    """Images per step, or all of a smaller set."""
+    """Number of images per step; a smaller set is used whole."""
     lr: Annotated[float, Range(0)] = 0.01
     """Step size."""
     momentum: Annotated[float, Range(0, 1)] = 0.9
-    """Momentum; it starts again from zero when the step size is cut, as in the field's code."""
+    """Momentum. It starts again from zero when the step size is cut, as in the field's code."""
     weight_decay: Annotated[float, Range(0)] = 5e-4
     """Weight decay."""
     cut_after: Annotated[float, Range(0, 1)] = 0.5
     """Share of the epochs after which the step size is multiplied by a tenth."""
     augmented: bool = True
-    """Whether every batch is augmented."""
+    """Whether to augment every batch."""
     augmentation: Literal["dsa", "crop", "tiles"] = "dsa"
-    """DSA; random resized crops and flips; or RDED's, which shuffles tiles and then crops no less than one of them."""
+    """Kind of augmentation. dsa: DSA. crop: random resized crops and flips. tiles: RDED's, which shuffles tiles and
+    then takes a random resized crop at least as large as a tile."""
     align_corners: bool = False
-    """DSA's corner convention (see `augment`)."""
+    """Corner convention of DSA (see `augment`)."""
     mix: Literal["none", "cutmix", "mixup"] = "none"
-    """How images of a batch are mixed, and stored labels with them."""
+    """Mixing of the images of a batch. Labels are mixed in the same way."""
     target: Literal["label", "teacher", "stored"] = "label"
-    """What a network learns: the set's labels by cross-entropy; what a teacher that comes with the set says of every
-    augmented image; or what one has said, from labels stored for many views, whose augmentation and mix are theirs."""
+    """What a network learns. label: the set's labels, by cross-entropy. teacher: the logits of the set's teacher for
+    every augmented image. stored: a teacher's logits that were stored for many views; their augmentation and mix are
+    used."""
     distance: Literal["kl", "mse"] = "kl"
-    """From a teacher's answers: KL divergence at temperature τ (no factor τ²), or the mean squared error of logits."""
+    """Distance from a teacher's logits: KL divergence at temperature τ without the factor τ² (kl), or mean squared
+    error (mse)."""
     temperature: Annotated[float, Range(0.01)] = 20.0
-    """τ of a teacher's labels, in logits."""
+    """Temperature of a teacher's logits, τ."""
     label_weight: Annotated[float, Range(0)] = 0.0
-    """Weight of the cross-entropy with the stored labels, mixed as their images are, beside a teacher's answers."""
+    """Weight of the cross-entropy with the set's labels, which are mixed as the images are. The distance from a
+    teacher's logits has weight 1."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    """SGD, or AdamW with weight decay on matrices and kernels only."""
+    """Optimiser: SGD, or AdamW with weight decay on matrices and kernels only."""
     schedule: Literal["cut", "cosine", "half-cosine"] = "cut"
-    """The step size: cut once; a cosine to zero over the epochs; or half of that way, as in RDED's code."""
+    """Schedule of the step size. cut: it is cut once. cosine: it falls to zero along a cosine. half-cosine: it falls
+    along the first half of that cosine, as in RDED's code."""
 
     @property
     def cut_epoch(self) -> int:

@@ -48,9 +48,9 @@ class TrainStages(Settings):
     """Train a network and keep it as it is after some epochs; no longer than the last of them."""
 
     training: TrainNetwork = field(default_factory=TrainNetwork)
-    """What is trained, and how."""
+    """The network, and the protocol of its training."""
     stages: tuple[Annotated[int, Range(1)], ...] = (1,)
-    """The epochs, counted from one."""
+    """Epochs after which the network is kept, counted from one."""
 
     name = "train-stages"
 

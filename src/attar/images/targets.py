@@ -109,9 +109,12 @@ def teacher_of(examples: Examples, runtime: Runtime) -> nn.Module:
     """
     carried = getattr(examples, "teacher", None)
     if carried is None:
-        raise InputError("this protocol learns from a teacher, but the set carries none; take another --protocol.")
+        raise InputError("this protocol learns from a teacher, but the set has none; choose another --protocol.")
     if carried.classes != examples.classes:
-        raise InputError(f"the teacher tells other classes apart than the {len(examples.classes)} that it is to label.")
+        raise InputError(
+            f"the teacher was trained on other classes than the {len(examples.classes)} of the set; "
+            "choose another teacher."
+        )
     return layout.place(copy.deepcopy(carried.network), runtime).eval().requires_grad_(False)
 
 
@@ -124,8 +127,8 @@ def labels_beside(examples: Examples) -> Any:
     found = getattr(examples, "soft", None)
     if found is None:
         raise InputError(
-            "this protocol learns from stored labels, but there are none beside the set; store some (attar label), or "
-            "take another --protocol."
+            "this protocol learns from stored labels, but the set has none; store some by `attar label`, or choose "
+            "another --protocol."
         )
     return found
 

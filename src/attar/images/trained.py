@@ -20,11 +20,11 @@ class Auxiliary(Settings):
     """A network beside a method: one that lies in a folder, or one that is trained on all the data."""
 
     folder: str | None = None
-    """A trained network, by its folder, in place of training one."""
+    """A trained network, by its folder. Default: a network is trained."""
     architecture: Architecture = field(default_factory=Architecture)
-    """What is trained."""
+    """The network to train."""
     protocol: Protocol = PROTOCOLS["ceiling"]
-    """How it is trained."""
+    """Protocol of its training."""
 
     itself: ClassVar[str] = "folder"
 
@@ -69,7 +69,7 @@ def found_or_trained(
     if found.classes != source.classes or found.shape != source.shape:
         raise InputError(
             f"the network in {folder} was trained on {len(found.classes)} classes of {found.shape}, "
-            f"but {source.name} has {len(source.classes)} of {source.shape}."
+            f"but {source.name} has {len(source.classes)} of {source.shape}; choose another network."
         )
     layout.place(found.network, runtime)
     return found

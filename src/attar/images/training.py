@@ -48,11 +48,11 @@ class TrainNetwork(Settings):
     """Train one of the field's networks on labelled images."""
 
     architecture: Architecture = field(default_factory=Architecture)
-    """What is trained."""
+    """The network to train."""
     protocol: Protocol = PROTOCOLS["ceiling"]
-    """How."""
+    """Protocol of the training."""
     images: int = 0
-    """How many images there are to train on; filled in from the data."""
+    """Number of training images, from the data."""
 
     name = "train-network"
 
@@ -201,7 +201,7 @@ class TrainedNetwork:
 
     def note(self, images: int) -> str:
         """What a card says of it."""
-        return "The network in `teacher/` answers for augmented images; its bytes are counted."
+        return "The network in `teacher/` labels augmented images; its bytes are counted."
 
     def picture(self) -> None:
         """A network has none."""

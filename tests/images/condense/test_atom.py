@@ -227,5 +227,5 @@ def test_a_published_cell_is_datadams_settings_under_another_name():
 def test_cells_the_paper_does_not_have_are_refused():
     with pytest.raises(InputError, match="unknown data set of ATOM's table 'imagenet'"):
         attar.ATOM.paper("imagenet", ipc=1)
-    with pytest.raises(InputError, match="have released no code; there is only the paper's variant"):
+    with pytest.raises(InputError, match="have released no code; give --variant paper"):
         attar.ATOM.paper("cifar10", ipc=1, variant="released")

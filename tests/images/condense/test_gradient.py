@@ -382,7 +382,7 @@ def test_presets_are_those_of_the_scripts():
 
 
 def test_a_warm_up_longer_than_the_run_is_refused(digits, runtime):
-    with pytest.raises(InputError, match="warmup_networks is 5, but there are only 2 networks"):
+    with pytest.raises(InputError, match=r"warmup_networks is 5; it must be at most network_draws, 2\."):
         attar.DCC(network_draws=2, warmup_networks=5).resolve(digits, runtime)
 
 

@@ -203,7 +203,7 @@ def test_beside_a_taught_score_stand_hard_labels_and_random_images_with_the_same
 
 def test_a_set_without_a_teacher_cannot_teach(digits):
     small = attar.condense(digits, attar.Random(ipc=2), engine=ENGINE)
-    with pytest.raises(InputError, match="learns from a teacher, but the set carries none; take another --protocol"):
+    with pytest.raises(InputError, match="learns from a teacher, but the set has none; choose another --protocol"):
         evaluate(small, digits, networks=[SMALL], protocol="rded", ceiling="skip", engine=ENGINE)
 
 
@@ -229,8 +229,8 @@ def test_an_observer_of_ones_own_is_read_from_its_folder(digits, shapes, tmp_pat
 @pytest.mark.parametrize(
     "settings, sentence",
     [
-        ({"factor": 3}, "factor is 3, which does not divide images of 8×8."),
-        ({"ipc": 8, "factor": 2}, "needs 32 crops, 2×2 for each image, but of only 30 images one crop each is taken"),
+        ({"factor": 3}, "factor is 3; it must divide both sides of the images, 8×8."),
+        ({"ipc": 8, "factor": 2}, "needs 32 crops, 2×2 for each image, but it has only 30 candidates"),
     ],
 )
 def test_what_cannot_be_tiled_is_refused(settings, sentence, digits):

@@ -333,7 +333,7 @@ def test_a_classifier_of_transformers_is_a_teacher(resnet_folder, shapes, digits
     assert small.teacher is None
     with pytest.raises(InputError, match="has 10 classes, but the data have 3"):
         attar.condense(shapes, sre2l(**settings), engine=ENGINE)
-    with pytest.raises(InputError, match="only attar's own networks go along with a set"):
+    with pytest.raises(InputError, match="cannot be saved with a set, because it is not one of attar's networks"):
         attar.condense(digits, sre2l(**{**settings, "labels": "teacher"}), engine=ENGINE)
 
 
@@ -349,15 +349,15 @@ def test_a_teacher_without_batch_norm_is_refused_before_it_is_trained(architectu
     with pytest.raises(InputError) as refusal:
         attar.condense(digits, sre2l(teacher=dataclasses.replace(TEACHER, architecture=architecture)), engine=ENGINE)
     assert str(refusal.value) == (
-        "the teacher has no batch norm, from whose statistics images are recovered; take one that has (--teacher.norm "
-        "batch), or a method that needs none, such as dm."
+        "the teacher has no batch norm, but images are recovered from batch-norm statistics; choose a teacher with "
+        "batch norm (--teacher.norm batch), or a method that does not need it, such as dm."
     )
 
 
 def test_what_does_not_fit_is_refused(digits, runtime):
-    with pytest.raises(InputError, match=r"jitter is 1, but shifts begin with jitter_from, 2\."):
+    with pytest.raises(InputError, match=r"jitter is 1; it must be at least jitter_from, 2\."):
         attar.condense(digits, sre2l(jitter=1, jitter_from=2), engine=ENGINE)
-    with pytest.raises(InputError, match="sre2l holds pixels in their range, which whitening hides"):
+    with pytest.raises(InputError, match="sre2l clips pixels to their range, but these data are whitened"):
         attar.condense(digits.whitened(), sre2l(), engine=ENGINE)
 
 

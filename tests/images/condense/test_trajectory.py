@@ -266,11 +266,11 @@ def test_every_cell_of_datms_configurations_fits_its_experts():
 
 
 def test_settings_that_leave_nothing_to_match_are_refused(few_digits):
-    with pytest.raises(InputError, match="first_start is 3, but students set out before epoch 3"):
+    with pytest.raises(InputError, match=r"first_start is 3; it must be below last_start, 3\."):
         condensed(few_digits, attar.DATM(**BRIEF, first_start=3))
     with pytest.raises(InputError, match="experts have 5 epochs, but students follow them up to epoch 6"):
         condensed(few_digits, attar.MTT(**{**BRIEF, "span": 4}))
-    with pytest.raises(InputError, match="clusters is 3, which does not divide ipc 2"):
+    with pytest.raises(InputError, match=r"clusters is 3; it must divide ipc, 2\."):
         condensed(few_digits, attar.AST(**BRIEF, clusters=3))
     with pytest.raises(InputError, match=r"dropout is 1\.0; it must be from 0 to 0\.99"):
         attar.EDF(dropout=1.0)

@@ -428,8 +428,8 @@ def test_a_set_without_stored_labels_is_refused(saved, digits):
     with pytest.raises(InputError) as refusal:
         evaluate(saved(), digits, networks=[SMALL], protocol="sre2l", ceiling="skip", engine=ENGINE)
     assert str(refusal.value) == (
-        "this protocol learns from stored labels, but there are none beside the set; store some (attar label), or "
-        "take another --protocol."
+        "this protocol learns from stored labels, but the set has none; store some by `attar label`, or choose "
+        "another --protocol."
     )
 
 

@@ -71,20 +71,22 @@ class AST(MTT):
     """
 
     start: Literal[Start, "representative"] = "representative"  # type: ignore[assignment]
-    """What the result is before the first step: real images drawn at random (real), noise, or what a selection takes;
-    representative: real ones nearest to the centres of an expert's answers."""
+    """What the result is before the first step: random real images (real), Gaussian noise (noise), real images nearest
+    to the centres of an expert's logits (representative), or the result of the selection method of that name."""
     clusters: Annotated[int, Range(1)] | None = None
-    """Centres per class; one per image unless given. The code has 10 at any ipc, and so no image at all at one per
-    class; here a number that does not divide ipc is refused."""
+    """Number of centres per class, which must divide ipc. Default: one per image. The code has 10 at any ipc, and so it
+    has no images at one per class."""
     student_momentum: Annotated[float, Range(0, 1)] = 0.9
     middle: Literal["none", "equal", "rising"] = "equal"
-    """Matching on the way: not, each as much as the end (`agg`), or the m-th of M by m/M (`adaptive`)."""
+    """Weight of the intermediate epochs. none: only the end is matched. equal: each counts as much as the end (`agg`).
+    rising: the m-th of M counts m/M (`adaptive`)."""
     balanced: bool = True
-    """Whether the student's loss is balanced over start epochs."""
+    """Whether to balance the student's loss over start epochs."""
     perturbation: Annotated[float, Range(0)] = 1.0
-    """a: each kernel W becomes W + a d ⊙ W, d a random direction of length one."""
+    """Strength of the perturbation, a. Each kernel W becomes W + a d ⊙ W, where d is a random direction of length
+    one."""
     experts: Annotated[Experts, Role()] = field(default_factory=lambda: SMOOTH)
-    """How experts are trained, and where they lie."""
+    """Training of the experts, and the folder that holds them."""
 
     name = "ast"
 
@@ -98,7 +100,7 @@ class AST(MTT):
         if self.start == "representative":
             self.check_enough(source)
             if self.clusters and any(count % self.clusters for count in counts):
-                raise InputError(f"clusters is {self.clusters}, which does not divide ipc {self.ipc}.")
+                raise InputError(f"clusters is {self.clusters}; it must divide ipc, {self.ipc}.")
         return super().resolve(source, runtime)
 
     def initial(self, state: Distilling, runtime: Runtime) -> tuple[Images, LabelLogits | None]:

@@ -32,9 +32,9 @@ class ATOM(DataDAM):
     """
 
     channel_power: Annotated[float, Range(0.1, 16)] = 4.0
-    """Power of the activations in channel attention; with instance norm a power of 1 all but switches it off."""
+    """Power of the activations in channel attention. With instance norm a power of 1 almost switches it off."""
     channel_weight: Annotated[float, Range(0)] = 1.0
-    """Weight of the channel term; 0 leaves DataDAM. The figure shows a plain sum."""
+    """Weight of the channel term; 0 gives DataDAM. The paper's figure shows a plain sum."""
 
     name = "atom"
 
@@ -79,7 +79,7 @@ class ATOM(DataDAM):
         if data not in known:
             raise unknown("data set of ATOM's table", data, known)
         if variant == "released":
-            raise InputError("ATOM's authors have released no code; there is only the paper's variant.")
+            raise InputError("ATOM's authors have released no code; give --variant paper.")
         return super().paper(data, ipc=ipc)
 
 

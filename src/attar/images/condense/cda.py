@@ -26,10 +26,11 @@ class CDA(SRe2L):
     """
 
     curriculum: Curriculum = "cosine"
-    """How the bound falls: at once at the milestone, in a line, by half a cosine; or not at all (SRe2L), or the
-    cosine the other way round (the paper's counter-example; its exact form there is not known)."""
+    """Curriculum of the smallest crop area, which falls from one to smallest_crop. step: at once at the milestone.
+    linear: in a line. cosine: by half a cosine. constant: smallest_crop from the start, as in SRe2L. reverse: it rises
+    by half a cosine (the paper's counter-example; its exact form there is not known)."""
     milestone: Annotated[float, Range(0, 1)] = 1.0
-    """Share of a block's steps over which it does."""
+    """Share of a block's steps over which the smallest crop area changes."""
     crop: Literal["auto", "on", "off"] = "on"
 
     name = "cda"

@@ -47,7 +47,7 @@ class ImagesPerClass(Settings):
     """How many images there are to be."""
 
     ipc: PerClass = 10
-    """Images per class: one number for all, or one for each class in turn."""
+    """Images per class: one number for all classes, or one number for each class in order."""
 
     kind = "images"
 
@@ -149,7 +149,7 @@ class ClassMean(Coreset):
     """
 
     ipc: Annotated[int, Range(1, 1)] | tuple[Annotated[int, Range(1, 1)], ...] = 1
-    """Images per class: one, as a class has one mean."""
+    """Images per class: one, because a class has one mean."""
 
     name = "class-mean"
 
@@ -197,7 +197,8 @@ class KMeans(EmbeddingCoreset):
     """
 
     space: Literal["embedding", "pixel"] = "embedding"
-    """What is clustered: centres of pixels are themselves the images, centres of embeddings name the nearest real."""
+    """What is clustered: embeddings or pixels. Centres of pixels are the images themselves. Centres of embeddings are
+    replaced by the nearest real images."""
 
     name = "k-means"
 

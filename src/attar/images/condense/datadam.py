@@ -35,18 +35,18 @@ class DataDAM(DistributionMatching):
     power: Annotated[float, Range(0.1, 16)] = 4.0
     """Power p of the activations in an attention map (paper 4, released code 1)."""
     attention_weight: Annotated[float, Range(0)] = 1.0
-    """Weight of the attention term; 0 leaves DM."""
+    """Weight of the attention term; 0 gives DM."""
     mmd_weight: Annotated[float, Range(0)] | None = None
-    """Weight λ of the embedding term: 0.01, and 0.02 above 64 pixels, unless given (the paper's two values)."""
+    """Weight of the embedding term, λ. Default: 0.01 up to 64 pixels and 0.02 above, as in the paper."""
     scale: Annotated[float, Range(0)] = 100.0
-    """Factor on the whole loss; 100 as in the released code, where λ = 0.01 makes the second term DM's loss."""
+    """Factor of the whole loss. It is 100 in the released code, where λ = 0.01 makes the second term DM's loss."""
     map_pooling: Literal["sum", "max"] = "sum"
-    """How an attention map pools its filters."""
+    """Pooling of a block's filters into an attention map: their sum or their maximum."""
     map_norm: MapNorm = "l2"
-    """How a map is normalised; squared-l2 is what the released code calls Frobenius."""
+    """Normalisation of an attention map. squared-l2 is what the released code calls Frobenius."""
     distance: Literal["squared", "absolute", "angular"] = "squared"
-    """Distance between what is matched, mean maps; the last two stand unused in the released code, angular taken here
-    as 1 - cosine."""
+    """Distance between what is matched, the mean maps. The released code has absolute and angular, but does not use
+    them. Here angular is 1 - cosine."""
 
     name = "datadam"
 

@@ -64,11 +64,11 @@ class DATM(TrajectoryMatching):
 
     labels: Literal["hard", "soft"] = "soft"
     start: Literal[Start, "recognised"] = "recognised"  # type: ignore[assignment]
-    """What the result is before the first step: real images drawn at random (real), noise, or what a selection takes;
-    recognised: real images that experts classify rightly."""
+    """What the result is before the first step: random real images (real), Gaussian noise (noise), real images that
+    experts classify correctly (recognised), or the result of the selection method of that name."""
     gate: Annotated[float, Range(0)] | None = 1.5
     experts: Annotated[Experts, Role()] = field(default_factory=lambda: FLAT)
-    """How experts are trained, and where they lie."""
+    """Training of the experts, and the folder that holds them."""
 
     name = "datm"
 

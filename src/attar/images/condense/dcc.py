@@ -28,11 +28,11 @@ class DCC(DSA):
     """
 
     warmup_networks: Annotated[int, Range(0)] | None = None
-    """Networks of the warm-up; a quarter of all unless given (250 of the code's 1,000)."""
+    """Number of networks in the warm-up. Default: a quarter of all networks (250 of the code's 1,000)."""
     warmup_matches: Annotated[int, Range(0)] = 10
-    """Matches class by class with each of them."""
+    """Number of class-by-class matches with each network of the warm-up."""
     together: Annotated[int, Range(1)] | None = None
-    """Classes that are matched together, drawn anew for each match; all unless given, and 1 is DSA."""
+    """Number of classes that are matched together, drawn again for each match; 1 is DSA. Default: all classes."""
 
     name = "dcc"
 
@@ -50,7 +50,9 @@ class DCC(DSA):
         assert settings.network_draws is not None
         warmup = settings.network_draws // 4 if self.warmup_networks is None else self.warmup_networks
         if warmup > settings.network_draws:
-            raise InputError(f"warmup_networks is {warmup}, but there are only {settings.network_draws} networks.")
+            raise InputError(
+                f"warmup_networks is {warmup}; it must be at most network_draws, {settings.network_draws}."
+            )
         return replace(settings, warmup_networks=warmup, together=self.together or len(source.classes))
 
     def groups(self, done: int, classes: int, runtime: Runtime) -> list[list[int]]:

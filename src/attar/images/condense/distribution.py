@@ -59,17 +59,17 @@ class DistributionMatching(MatchedToReal):
     """
 
     steps: Annotated[int, Range(1)] | None = None
-    """Steps in all, each with a network of its own; 1,000 on a CPU and 10,000 on a GPU unless given."""
+    """Steps in all, each with a new random network. Default: 10,000 on a GPU, 1,000 on a CPU."""
     lr: Annotated[float, Range(0)] | None = None
-    """Step size on normalised pixels; 1, and 10 where every class has more than 50 images, unless given."""
+    """Step size on normalised pixels. Default: 10 if every class has more than 50 synthetic images, otherwise 1."""
     architecture: Architecture = field(default_factory=Architecture)
     """The network whose features are matched."""
     augmentation: str | None = None
-    """DSA operations joined by underscores, or none; the field's six (five for digits) unless given."""
+    """DSA operations joined by underscores, or none. Default: the field's six operations, five for digits."""
     align_corners: bool = False
     """Corner convention of scale and rotate (see attar.images.views.augment)."""
     zca: bool = False
-    """Whether images are ZCA-whitened (ε = 0.1), fitted once on the real training images."""
+    """Whether images are ZCA-whitened (ε = 0.1). The whitening is fitted once on the real training images."""
 
     name = "distribution-matching"
 
@@ -208,7 +208,10 @@ class DistributionMatching(MatchedToReal):
                 "use --norm instance, or one process."
             )
         if count > len(source.classes):
-            raise InputError(f"{count} processes are too many to share {len(source.classes)} classes.")
+            raise InputError(
+                f"{count} processes are too many to share {len(source.classes)} classes; start one process per class "
+                "or fewer."
+            )
 
 
 def _of_these_classes(labels: Int[Tensor, " image"], runtime: Runtime) -> Any:

@@ -28,7 +28,7 @@ class DSA(DC):
 
     start: Start = "real"
     augmentation: str | None = None
-    """DSA operations joined by underscores, or none; the field's six (five for digits) unless given."""
+    """DSA operations joined by underscores, or none. Default: the field's six operations, five for digits."""
 
     name = "dsa"
 

@@ -92,20 +92,24 @@ class EDF(DATM):
     """
 
     dropout: Annotated[float, Range(0, 0.99)] | None = None
-    """α: share of the parameters left out; none at one image per class, 0.25 below fifty, then 0.375 unless given."""
+    """Share of the parameters that are removed from the loss, α. Default: 0 at one image per class, 0.25 below fifty,
+    0.375 from fifty on."""
     emphasis: Annotated[float, Range(0)] = 1.0
-    """β_e: what is added to the map where it is above its mean; 0 leaves every pixel as it is."""
+    """Number added to the activation map where it is above its mean, β_e. 0 leaves the gradient of every pixel as it
+    is."""
     threshold: Annotated[float, Range(0, 1)] | None = None
-    """Above what a map counts; its own mean unless given."""
+    """Threshold above which an activation map multiplies the gradient. Default: the map's mean."""
     refresh: Annotated[int, Range(1)] = 50
-    """Steps after which maps are made anew."""
+    """Number of steps after which the maps are computed again."""
     maps: Literal["grad-cam", "smooth"] = "grad-cam"
-    """Which maps: Grad-CAM as in the paper, or SmoothGrad-CAM++ as in the code."""
+    """Kind of class activation map: Grad-CAM, as in the paper (grad-cam), or SmoothGrad-CAM++, as in the code
+    (smooth)."""
     map_class: Literal["slot", "label"] = "slot"
-    """Of which class: the one the image stands for, or the one its learned label names, as in the code. (The code also
-    takes a number among ten classes for one among ImageNet's thousand; that is not offered.)"""
+    """Class for which a map is computed: the class of the image (slot), or the class of its learned label, as in the
+    code (label). (The code also takes a number among ten classes for one among ImageNet's thousand. That is not
+    offered.)"""
     observer: Annotated[Auxiliary, Role()] = BATCH_NORM
-    """The network that maps are made with; as wide as the method's own unless given."""
+    """The network from which the maps are computed. Default width: that of the method's network."""
 
     moved = MappingProxyType({"observer": "observer.folder", "observer_architecture": "observer.architecture.network"})
     name = "edf"

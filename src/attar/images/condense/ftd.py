@@ -46,9 +46,10 @@ class FTD(MTT):
     """
 
     average: Annotated[float, Range(0, 1)] | None = None
-    """Decay of a moving average of the images, which then is the result; of about a tenth of the steps unless given."""
+    """Decay of a moving average of the images, which then is the result. Default: an average of about the last tenth of
+    the steps."""
     experts: Annotated[Experts, Role()] = field(default_factory=lambda: FLAT)
-    """How experts are trained, and where they lie."""
+    """Training of the experts, and the folder that holds them."""
 
     name = "ftd"
 

@@ -114,26 +114,28 @@ class GradientMatching(MatchedToReal):
     """
 
     network_draws: Annotated[int, Range(1)] | None = None
-    """Networks that are drawn in all; unless given 1,000 on a GPU, and on a CPU as many as make 1,000 matches."""
+    """Number of networks that are drawn in all. Default: 1,000 on a GPU; on a CPU as many as make 1,000 matches."""
     matches: Annotated[int, Range(1)] | None = None
-    """Matching steps with each network; as in the code unless given: one per image of a class."""
+    """Number of matching steps with each network. Default: as in the released code, one per image of a class."""
     network_epochs: Annotated[int, Range(0)] | None = None
-    """Epochs that a network trains on the synthetic images between two matches; as in the code unless given."""
+    """Number of epochs of a network's training on the synthetic images between two matches. Default: as in the released
+    code."""
     lr: Annotated[float, Range(0)] = 0.1
     """Step size on normalised pixels."""
     network_lr: Annotated[float, Range(0)] = 0.01
-    """Step size of the networks, which train by plain SGD."""
+    """Step size of the networks' training by plain SGD."""
     network_batch: Annotated[int, Range(1)] = 256
-    """Synthetic images in a batch of that training."""
+    """Number of synthetic images in a batch of the networks' training."""
     metric: Metric = "layerwise"
-    """Distance of gradients: row by row of every weight, squared over all parameters, or one cosine over all."""
+    """Distance of gradients. layerwise: 1 - cosine, summed over the rows of every weight. mse: squared difference,
+    summed over all parameters. cos: 1 - cosine over all parameters."""
     relative_epsilon: bool = False
-    """Whether the 10⁻⁶ in the cosine is a share of the lengths; in the code it is absolute, and with well-trained
-    networks, whose gradients are short, it makes aligned rows look unaligned."""
+    """Whether the 10⁻⁶ in the cosine is relative to the gradients' lengths. In the code it is absolute. Well-trained
+    networks have short gradients, and then an absolute 10⁻⁶ makes aligned rows look unaligned."""
     architecture: Architecture = field(default_factory=Architecture)
     """The networks whose gradients are matched."""
     augmentation: str | None = None
-    """DSA operations joined by underscores, or none."""
+    """DSA operations joined by underscores, or none. Default: none."""
 
     moved = MappingProxyType({"networks": "network_draws", "epochs": "network_epochs"})
     name = "gradient-matching"

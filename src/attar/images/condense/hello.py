@@ -83,48 +83,52 @@ class HeLlO(RDED):
     """
 
     labels: Literal["teacher"] = "teacher"
-    """Labels that the images get: class numbers, and the projector."""
+    """Labels that the images get: class numbers, and the projector is saved with the set."""
     encoder: str = "tiny"
-    """The encoder: a CLIP by its folder or its name on the hub; the folder of a network trained here; or tiny, a small
-    CLIP trained on these data, which goes along with the set and is counted."""
+    """Image encoder of the projector: the folder or the hub name of a CLIP, the folder of a network trained here, or
+    tiny, a small CLIP trained on these data. The small CLIP is saved with the set and its bytes are counted."""
     tiny: TinyClip = field(default_factory=TinyClip)
-    """The small CLIP."""
+    """The small CLIP that is trained if the encoder is tiny."""
     class_features: HeadKind = "text"
-    """Class features of the head: those of captions, computed again by whoever reads the set; the same, stored (for the
-    day when a tokenizer changes); or the mean of each class's images, for what CLIP does not know."""
+    """Class features of the head. text: features of captions, computed again when the set is read. text-stored:
+    features of captions, stored with the set, because a tokenizer may change. mean: mean features of each class's
+    images, for classes that CLIP does not know."""
     caption: str = CAPTION
-    """What is said of an image, `{name}` standing for its class (ours)."""
+    """Caption of an image; `{name}` stands for its class (ours)."""
     adapted: str | None = None
-    """The encoder's layers that get a delta, as a regular expression; unless given, all linear layers and convolutions
-    but those that look at pixels. (The paper adapts the 3×3 convolutions of a ResNet's stages.)"""
+    """Layers of the encoder that get a delta, as a regular expression. Default: all linear layers and convolutions
+    except those that take pixels. (The paper adapts the 3×3 convolutions of a ResNet's stages.)"""
     rank: Annotated[int, Range(0)] = 8
     """Rank of the encoder's deltas; 0 for none."""
     head_rank: Annotated[int, Range(0)] | None = None
-    """Rank of the head's delta; 64 for up to 100 classes and 128 for more, but at most one a class, unless given."""
+    """Rank of the head's delta. Default: 64 for up to 100 classes and 128 for more, but at most the number of
+    classes."""
     convolution: Form = "loralib"
-    """Form of a convolution's delta (see attar.images.labels.lowrank); the paper's counts are those of loralib's."""
+    """Form of a convolution's delta (see attar.images.labels.lowrank). The paper counts parameters as loralib does."""
     storage: Storage = "float16"
-    """How factors are stored."""
+    """Number format in which the factors are stored."""
     stages: tuple[Annotated[int, Range(1)], ...] | None = None
-    """Epochs of the teacher's training after which it is a weak teacher; nine, evenly spaced, unless given. The last
-    one is also the observer."""
+    """Epochs of the teacher's training after which a copy is kept as a weak teacher. The last copy is also the
+    observer. Default: nine epochs, evenly spaced."""
     fit_steps: Annotated[int, Range(0)] | None = None
-    """Mini-batches of the fit; those of 10 epochs, and 1,000 at least, unless given (ours)."""
+    """Number of mini-batches of the projector's fit (ours). Default: those of 10 epochs, but at least 1,000."""
     fit_batch: Annotated[int, Range(1)] = 64
-    """Real images in each (ours)."""
+    """Number of real images in a mini-batch of the fit (ours)."""
     fit_lr: Annotated[float, Range(0)] = 2e-3
-    """Step size of AdamW, which falls to zero along a cosine (ours)."""
+    """Step size of AdamW in the fit (ours). It falls to zero along a cosine."""
     fit_crop: Annotated[float, Range(0.001, 1)] = 0.5
-    """Smallest share of an image's area in a crop that is fitted; what students see at least (ours)."""
+    """Smallest share of an image's area in a crop of the fit (ours). At factor 2 it is the smallest
+    crop that students see."""
     fit_label_weight: Annotated[float, Range(0)] = 0.1
-    """Weight λ of the cross-entropy with the labels, beside the squared error from the teachers (ours)."""
+    """Weight of the cross-entropy with the labels in the fit, λ (ours). The squared error from the teachers has weight
+    1."""
     image_steps: Annotated[int, Range(0)] = 0
-    """Steps by which the patches of each class are then moved to where the encoder sees in them what it saw before
-    they were scaled down; 0 leaves them. The paper gains 0.1 points."""
+    """Number of update steps on the patches of each class after the fit; 0 leaves them. The updates bring the encoder's
+    features of a patch back to those before it was scaled down. The paper gains 0.1 points."""
     image_lr: Annotated[float, Range(0)] = 0.01
-    """Step size on pixels of those, which are in [0, 1], of Adam (ours)."""
+    """Step size on pixels in [0, 1] in the updates of the patches by Adam (ours)."""
     updated: Annotated[int, Hidden()] = 0
-    """Classes whose patches are moved; filled in from the data."""
+    """Number of classes whose patches are updated, from the data."""
 
     moved = MappingProxyType({**RDED.moved, "head": "class_features"})
     name = "hello"
@@ -133,12 +137,13 @@ class HeLlO(RDED):
         """Fill in ranks, stages and steps."""
         settings, classes = super().resolve(source, runtime), len(source.classes)
         if source.transform.whitening is not None:
-            raise InputError("a projector sees images that are not whitened; leave out the whitening.")
+            raise InputError("a projector cannot take whitened images; give data without whitening.")
         epochs = self.observer.protocol.epochs
         stages = self.stages or spaced(9, epochs)
         if max(stages) > epochs:
             raise InputError(
-                f"stages has {max(stages)}, but the teacher is trained for {epochs} epochs (--observer.epochs)."
+                f"stages has {max(stages)}, but the teacher is trained for {epochs} epochs; choose earlier stages, or "
+                "raise --observer.epochs."
             )
         batches = math.ceil(len(source.targets) / self.fit_batch)
         return replace(

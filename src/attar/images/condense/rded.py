@@ -57,19 +57,20 @@ class RDED(Coreset):
     """
 
     factor: Annotated[int, Range(1)] | None = None
-    """Crops a side in an image; 1 below 128 pixels and 2 from there on, unless given (as in the scripts)."""
+    """Number of crops along each side of an image. Default: 1 below 128 pixels and 2 from there on, as in the
+    scripts."""
     candidates: Annotated[int, Range(1)] = 300
-    """Images drawn of each class, or all of a smaller one; the scripts' `mipc`."""
+    """Number of images drawn from each class; a smaller class is taken whole. It is `mipc` in the scripts."""
     crops: Annotated[int, Range(1)] = 5
-    """Random crops of each of them; the scripts' `num_crop`."""
+    """Number of random crops of each candidate image. It is `num_crop` in the scripts."""
     smallest_crop: Annotated[float, Range(0.001, 1)] = 0.08
-    """Smallest share of an image's area in a crop, which is square."""
+    """Smallest share of an image's area in a crop. Crops are square."""
     labels: Literal["hard", "soft", "teacher"] = "soft"
-    """Labels that the images get: class numbers; the observer's probabilities, averaged over an image's crops (the
-    paper's region-level labels, which its code lacks); or class numbers and the observer itself, for the `rded`
-    protocol (the code's way)."""
+    """Labels that the images get. hard: class numbers. soft: the observer's probabilities, averaged over an image's
+    crops (the paper's region-level labels, which its code lacks). teacher: class numbers, and the observer is saved
+    with the set for the `rded` protocol, as in the code."""
     observer: Annotated[Auxiliary, Role()] = BATCH_NORM
-    """The network that finds crops typical."""
+    """The network that scores how typical a crop is."""
 
     moved = OBSERVED
     name = "rded"
@@ -79,7 +80,7 @@ class RDED(Coreset):
         factor = self.factor or (2 if min(source.shape[1:]) >= LARGE_SIDE else 1)
         if any(side % factor for side in source.shape[1:]):
             height, width = source.shape[1:]
-            raise InputError(f"factor is {factor}, which does not divide images of {width}×{height}.")
+            raise InputError(f"factor is {factor}; it must divide both sides of the images, {width}×{height}.")
         observer = self.observer.resolve(source.shape)
         settings = replace(super().resolve(source, runtime), factor=factor, observer=observer)
         self.check_enough(source)
@@ -87,8 +88,8 @@ class RDED(Coreset):
             wanted, looked_at = count * factor**2, min(self.candidates, len(rows))
             if wanted > looked_at:
                 raise InputError(
-                    f"class {name!r} needs {wanted} crops, {factor}×{factor} for each image, but of only {looked_at} "
-                    "images one crop each is taken; lower --ipc or --factor, or raise --candidates."
+                    f"class {name!r} needs {wanted} crops, {factor}×{factor} for each image, but it has only "
+                    f"{looked_at} candidates with one crop each; lower --ipc or --factor, or raise --candidates."
                 )
         return settings
 

@@ -116,8 +116,8 @@ def check_norms(network: nn.Module) -> None:
     """
     if not norms_of(network):
         raise InputError(
-            "the teacher has no batch norm, from whose statistics images are recovered; take one that has "
-            "(--teacher.norm batch), or a method that needs none, such as dm."
+            "the teacher has no batch norm, but images are recovered from batch-norm statistics; choose a teacher with "
+            "batch norm (--teacher.norm batch), or a method that does not need it, such as dm."
         )
 
 

@@ -42,15 +42,15 @@ class Relabelled(Coreset):
     """
 
     chosen_by: Literal["random", "class-mean", "herding", "k-means"] = "random"
-    """The method by which images are chosen."""
+    """Selection method that chooses the images."""
     space: Literal["embedding", "pixel"] = "embedding"
-    """What is clustered, where images are chosen by k-means."""
+    """What is clustered if chosen_by is k-means: embeddings or pixels."""
     teachers: Annotated[int, Range(1)] = 3
-    """T: how many networks answer."""
+    """Number of teachers that label the images, T."""
     label_temperature: Annotated[float, Range(0.01)] = 1.0
-    """τ: above one the answers are less sure."""
+    """Temperature of the labels, τ. Above 1 the labels are softer."""
     teacher: Annotated[Auxiliary, Role()] = TRAINED
-    """What the teachers are; and the network in whose embeddings images are chosen."""
+    """The teachers' network and training. Images are chosen in the embeddings of such a network too."""
 
     moved = MappingProxyType(
         {"images": "chosen_by", "architecture": "teacher.architecture", "protocol": "teacher.protocol"}
@@ -60,7 +60,7 @@ class Relabelled(Coreset):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.teacher.folder is not None and self.teachers > 1:
-            raise InputError(f"one folder holds one teacher, not {self.teachers}; ask for --teachers 1.")
+            raise InputError(f"a folder holds one teacher, but teachers is {self.teachers}; give --teachers 1.")
 
     def resolve(self, source: ImageSource, runtime: Runtime) -> Self:
         """Fill in the networks' depth; refuse what cannot be chosen."""

@@ -99,45 +99,47 @@ class SRe2L(ImagesPerClass):
     """
 
     block_steps: Annotated[int, Range(1)] | None = None
-    """Steps for each block; 4,000 on a GPU and 500 on a CPU unless given."""
+    """Number of steps for each block. Default: 4,000 on a GPU, 500 on a CPU."""
     block: Annotated[int, Range(1)] = 100
-    """Images in a block, all of different classes; of fewer classes one each."""
+    """Number of images in a block, each of a different class. With fewer classes a block has one image of each
+    class."""
     image_lr: Annotated[float, Range(0)] = 0.25
-    """Step size on pixels, which are normalised; it falls to zero by a cosine within each block."""
+    """Step size on pixels, which are normalised. It falls to zero along a cosine within each block."""
     statistics_weight: Annotated[float, Range(0)] = 0.01
-    """α, weight of the batch-norm term. The scripts have 0.01 to 1: the norms are sums over a teacher's channels."""
+    """Weight of the batch-norm term, α. The scripts use 0.01 to 1, because the norms sum over a teacher's channels."""
     first_weight: Annotated[float, Range(0)] = 10.0
-    """k of the first batch norm; the others have one."""
+    """Weight of the first batch-norm layer, k. The other layers have weight 1."""
     bn_scale: Scale = "sum"
-    """The norms as they are and summed over layers (the papers' way); or averaged over layers after division by
-    √channels, or by the norms of what the layer remembers, so that one α serves all teachers."""
+    """Scale of the batch-norm term. sum: the norms are summed over layers, as in the papers. channel: they are divided
+    by √channels and averaged over layers. layer: they are divided by the norms of the layer's statistics and averaged
+    over layers. With channel or layer one α suits all teachers."""
     crop: Literal["auto", "on", "off"] = "auto"
-    """Whether views are random resized crops; auto: from 64 pixels on."""
+    """Whether views are random resized crops. auto: on for images of at least 64 pixels, otherwise off."""
     smallest_crop: Annotated[float, Range(0.001, 1)] = 0.08
     """Smallest share of an image's area in a crop."""
     jitter: int | None = None
-    """Greatest shift of a view in pixels, which is rolled by it in both directions; an eighth of the side unless
-    given."""
+    """Largest shift of a view, in pixels. The view is rolled along both axes. Default: an eighth of the image side."""
     jitter_from: int = 0
-    """Least shift; below zero the other way."""
+    """Smallest shift of a view, in pixels. A negative shift is in the opposite direction."""
     variation_weight: Annotated[float, Range(0)] = 0.0
-    """Weight of the total variation; none in every released recipe."""
+    """Weight of the total variation. It is 0 in every released recipe."""
     length_weight: Annotated[float, Range(0)] = 0.0
-    """Weight of the images' mean length ‖x‖₂; none in every released recipe."""
+    """Weight of the images' mean length ‖x‖₂. It is 0 in every released recipe."""
     start: Literal["noise", "real"] = "noise"
-    """What the result is before the first step: standard normal noise, or real images drawn at random."""
+    """What the result is before the first step: standard normal noise (noise), or random real images (real)."""
     rounding: Literal["down", "nearest"] = "down"
-    """How learned values become 8-bit pixels: cut off, as in the scripts, or rounded."""
+    """Rounding of learned values to 8-bit pixels: truncation, as in the scripts (down), or to the nearest (nearest)."""
     labels: Literal["hard", "teacher"] = "teacher"
-    """Labels that the images get: class numbers, alone or with the teacher itself, for protocols that learn from it."""
+    """Labels that the images get. hard: class numbers. teacher: class numbers, and the teacher is saved with the set
+    for protocols that learn from it."""
     blocks_at_once: Annotated[int, Range(1)] | None = None
-    """Blocks recovered side by side, each with statistics and views of its own; one on a CPU, and as many as fill a
-    GPU, unless given. Processes share them."""
+    """Number of blocks recovered in parallel, each with its own statistics and views. Several processes share them.
+    Default: as many as fill a GPU, one on a CPU."""
     teacher: Annotated[Auxiliary, Role()] = BATCH_NORM
-    """The network whose batch norm remembers the images: its folder may be transformers:NAME_OR_FOLDER of a classifier
-    of these very classes."""
+    """The network whose batch-norm statistics the images match. Its folder may be transformers:NAME_OR_FOLDER of a
+    classifier of the same classes."""
     classes: Annotated[int, Hidden()] = 0
-    """How many classes there are; filled in from the data."""
+    """Number of classes, from the data."""
 
     moved = MappingProxyType(
         {
@@ -164,11 +166,13 @@ class SRe2L(ImagesPerClass):
         if self.start == "real":
             self.check_enough(source)
         if source.transform.whitening is not None:
-            raise InputError(f"{self.name} holds pixels in their range, which whitening hides; give data without it.")
+            raise InputError(
+                f"{self.name} clips pixels to their range, but these data are whitened; give data without whitening."
+            )
         side = min(source.shape[1:])
         jitter = max(side // 8, self.jitter_from) if self.jitter is None else self.jitter
         if jitter < self.jitter_from:
-            raise InputError(f"jitter is {jitter}, but shifts begin with jitter_from, {self.jitter_from}.")
+            raise InputError(f"jitter is {jitter}; it must be at least jitter_from, {self.jitter_from}.")
         teacher = self.teacher.resolve(source.shape)
         self._check_teacher(teacher, source)
         together = layout.at_once(source.shape, runtime) // min(self.block, len(source.classes)) if on_gpu else 1
@@ -188,8 +192,8 @@ class SRe2L(ImagesPerClass):
             check_norms(teacher.architecture.build(source.shape, len(source.classes), torch.Generator()))
         elif teacher.folder.startswith(PREFIX) and self.labels == "teacher":
             raise InputError(
-                f"labels is teacher, but only attar's own networks go along with a set; with {teacher.folder} take "
-                "--labels hard, and store its answers by `attar label --teacher`."
+                f"labels is teacher, but {teacher.folder} cannot be saved with a set, because it is not one of attar's "
+                "networks; give --labels hard, and store its answers by `attar label --teacher`."
             )
 
     @property

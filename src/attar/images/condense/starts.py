@@ -23,7 +23,8 @@ class Started(ImagesPerClass):
     """Images that are something before they are learned."""
 
     start: Start = "real"
-    """What the result is before the first step: real images at random (real), noise, or what a selection takes."""
+    """What the result is before the first step: random real images (real), Gaussian noise (noise), or the result of the
+    selection method of that name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +32,9 @@ class MatchedToReal(Started):
     """Images that are moved by what real images of their class say, a batch of them a step."""
 
     real_batch: Annotated[int, Range(1)] | None = None
-    """Real samples per class and step; 64 on a CPU and 256 on a GPU unless given."""
+    """Real samples per class and step. Default: 256 on a GPU, 64 on a CPU."""
     siamese: bool = True
-    """Whether real and synthetic images of a class are augmented alike."""
+    """Whether to augment the real and the synthetic images of a class in the same way."""
     momentum: Annotated[float, Range(0, 1)] = 0.5
     """Momentum of the pixel updates."""
 

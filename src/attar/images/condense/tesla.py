@@ -46,9 +46,9 @@ class TESLA(MTT):
 
     gradient: Way = "tesla"
     assigned_labels: bool = False
-    """Whether labels are assigned by the expert to be reached, instead of being the classes."""
+    """Whether the target expert assigns soft labels to the images, instead of their classes."""
     lost_factor: bool = False
-    """Whether the images' gradient is halved, as in the released code, whose step sizes on pixels are for that."""
+    """Whether to halve the images' gradient, as the released code does. Its step sizes on pixels are tuned for that."""
 
     name = "tesla"
 

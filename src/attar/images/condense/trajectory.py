@@ -72,56 +72,60 @@ class TrajectoryMatching(Started):
     """
 
     steps: Annotated[int, Range(1)] | None = None
-    """Steps in all, with a student and an update of the images each; 5,000 on a GPU and 300 on a CPU unless given."""
+    """Steps in all. Each trains a student and updates the images once. Default: 5,000 on a GPU, 300 on a CPU."""
     student_steps: Annotated[int, Range(0)] | None = None
-    """T: training steps of a student on the synthetic images; 20, but no more than the expert took over the span, so
-    that a student on small data does not overshoot, unless given."""
+    """Number of training steps of a student on the synthetic images, T. Default: 20, but at most the number of steps of
+    an expert over the span, so that a student on small data does not overshoot."""
     span: Annotated[int, Range(1)] = 2
-    """M: epochs of the expert that a student has to cover."""
+    """Number of epochs of the expert that a student has to cover, M."""
     first_start: Annotated[int, Range(0)] = 0
-    """T⁻: the first epoch from which students set out."""
+    """First epoch of the expert from which students start, T⁻."""
     last_start: Annotated[int, Range(1)] | None = None
-    """T⁺: students set out before this epoch; 5 below ten images per class, 20 below fifty, then 40 unless given."""
+    """Epoch of the expert before which students start, T⁺. Default: 5 below ten images per class, 20 below fifty, 40
+    from fifty on."""
     grow_from: Annotated[int, Range(1)] | None = None
-    """The bound on start epochs with which to begin; --last-start unless given."""
+    """Bound on the start epochs at the first step. It grows to --last-start. Default: --last-start from the first
+    step."""
     grow_over: Annotated[int, Range(1)] = 1000
-    """Steps over which it grows to --last-start."""
+    """Number of steps over which the bound on the start epochs grows to --last-start."""
     batch: Annotated[int, Range(1)] | None = None
-    """Batch size of a student's steps, in synthetic images; all of them unless given."""
+    """Batch size of a student's steps, in synthetic images. Default: all synthetic images."""
     lr: Annotated[float, Range(0)] = 100.0
-    """Step size on pixels; 10² to 10⁴ is usual, for the loss is divided by a large norm."""
+    """Step size on pixels. 10² to 10⁴ is usual, because the loss is divided by a large norm."""
     momentum: Annotated[float, Range(0, 1)] = 0.5
-    """Momentum of images and step size."""
+    """Momentum of the updates of the images and of the student's step size."""
     student_momentum: Annotated[float, Range(0, 1)] = 0.0
-    """Momentum of the student."""
+    """Momentum of the student's training."""
     student_lr: Annotated[float, Range(0)] | None = None
-    """β at the start; the experts' step size unless given."""
+    """Initial step size of the student, β. Default: the experts' step size."""
     lr_lr: Annotated[float, Range(0)] = 1e-5
-    """Step size on β."""
+    """Step size of the updates of β, the student's step size."""
     learn_lr: Literal["plain", "log", "clamped", "off"] = "plain"
-    """Whether β is learned as it is (and may turn negative, as in the code), as its logarithm, not below 10⁻⁶,
-    or not at all."""
+    """Way in which β is learned. plain: as it is; it may become negative, as in the code. log: as its logarithm.
+    clamped: it stays above 10⁻⁶. off: it is not learned."""
     gradient: Way = "adjoint"
-    """How students are differentiated: exactly in the memory of one step, exactly with the whole graph, or TESLA's."""
+    """Gradient of a student's training. adjoint: exact, in the memory of one step. unrolled: exact, with the graph of
+    all steps. tesla: TESLA's truncated gradient."""
     labels: Literal["hard", "soft"] = "hard"
-    """Labels that the images get: classes, or logits that are learned from what experts answer."""
+    """Labels that the images get: classes (hard), or logits that start from the experts' and are learned (soft)."""
     label_lr: Annotated[float, Range(0)] = 2.0
     """Step size on label logits."""
     label_momentum: Annotated[float, Range(0, 1)] = 0.9
-    """Their momentum."""
+    """Momentum of the updates of the label logits."""
     gate: Annotated[float, Range(0)] | None = None
-    """A loss above which nothing is updated; none unless given."""
+    """Largest loss that still updates the images, the labels and β. Default: none."""
     average: Annotated[float, Range(0, 1)] | None = None
-    """Decay of a moving average of the images, which then is the result; none unless given."""
+    """Decay of a moving average of the images, which then is the result. Default: none."""
     zca: bool = False
-    """Whether images are ZCA-whitened (ε = 0.1, of pixels in [0, 1]), fitted once on the real training images."""
+    """Whether images are ZCA-whitened (ε = 0.1, on pixels in [0, 1]). The whitening is fitted once on the real training
+    images."""
     architecture: Architecture = field(default_factory=Architecture)
     """The network of experts and students."""
     augmentation: str | None = None
-    """DSA operations joined by underscores, or none, for experts and students alike; the field's six (five for digits)
-    unless given."""
+    """DSA operations joined by underscores, or none, for experts and students. Default: the field's six operations,
+    five for digits."""
     experts: Annotated[Experts, Role()] = field(default_factory=Experts)
-    """How experts are trained, and where they lie."""
+    """Training of the experts, and the folder that holds them."""
 
     name = "trajectory-matching"
 
@@ -178,11 +182,13 @@ class TrajectoryMatching(Started):
         fewest = min(self.counts(source))
         last = self.last_start or LATEST_START[max(n for n in LATEST_START if n <= max(fewest, 1))]
         if self.first_start >= last:
-            raise InputError(f"first_start is {self.first_start}, but students set out before epoch {last}.")
+            raise InputError(f"first_start is {self.first_start}; it must be below last_start, {last}.")
         needed = last - 1 + self.span
         epochs = self.experts.epochs or needed
         if epochs < needed:
-            raise InputError(f"experts have {epochs} epochs, but students follow them up to epoch {needed}.")
+            raise InputError(
+                f"experts have {epochs} epochs, but students follow them up to epoch {needed}; raise --experts.epochs."
+            )
         count = self.experts.experts or (100 if on_gpu else 10)
         taken = self.span * -(-len(source.train) // self.experts.batch)
         return replace(
