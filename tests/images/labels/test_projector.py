@@ -208,7 +208,7 @@ def test_a_projector_labels_no_other_classes(labelled, shapes, tmp_path):
     images = attar.condense(shapes, attar.Random(ipc=2), engine=ENGINE)
     wrong = dataclasses.replace(images, teacher=labelled.teacher)
     method = TrainNetwork(architecture=SMALL, protocol=PROTOCOLS["hello"]).resolve(wrong)
-    with pytest.raises(InputError, match="the classes of the teacher are not the 3 of the set"):
+    with pytest.raises(InputError, match="the teacher tells other classes apart than the 3 that it is to label"):
         method.build(wrong, Runtime(ENGINE, 0))
     wrong.save(tmp_path)
     with pytest.raises(InputError, match="has 10 classes, which are not those of the set"):
