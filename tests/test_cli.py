@@ -298,7 +298,7 @@ def test_label_then_evaluate_from_what_was_stored(tmp_path, capsys):
     main(["label", out, "--epochs", "2", "--format", "int4", "--device", "cpu", "--quiet"])
     printed = capsys.readouterr().out
     assert f"{out}: labels of 2 epochs" in printed
-    assert "9 each" in printed
+    assert "9 per label" in printed
     assert printed.splitlines()[-1] == f"score:   attar evaluate {out} --protocol sre2l"
     main(
         [

@@ -178,8 +178,8 @@ def test_a_truncated_image_is_refused_with_its_row(tmp_path):
 @pytest.mark.parametrize(
     "table, sentence",
     [
-        ({"image": [b"x"], "number": [1]}, "{file} has no column 'label'; it has image, number."),
-        ({"picture": [b"x"], "label": [1]}, "{file} has no column 'image'; it has picture, label."),
+        ({"image": [b"x"], "number": [1]}, "{file} has no column 'label'. Its columns: image, number."),
+        ({"picture": [b"x"], "label": [1]}, "{file} has no column 'image'. Its columns: picture, label."),
         ({"image": [b"x"], "label": [1.5]}, "column 'label' of {file} holds double, not integers or names."),
         ({"image": [b"x"], "label": [True]}, "column 'label' of {file} holds bool, not integers or names."),
         ({"image": [b"x", b"x"], "label": [1, None]}, "row 1 of {file} has no label."),

@@ -261,8 +261,16 @@ def table(**columns):
 @pytest.mark.parametrize(
     "data, options, sentence",
     [
-        (encoded(PICTURES, NUMBERS, ("a", "label")), {}, "dataset, train has no column 'image'; it has a, label."),
-        (encoded(PICTURES, NUMBERS), {"label": "kind"}, "dataset, train has no column 'kind'; it has image, label."),
+        (
+            encoded(PICTURES, NUMBERS, ("a", "label")),
+            {},
+            "dataset, train has no column 'image'. Its columns: a, label.",
+        ),
+        (
+            encoded(PICTURES, NUMBERS),
+            {"label": "kind"},
+            "dataset, train has no column 'kind'. Its columns: image, label.",
+        ),
         (encoded(PICTURES, [0.5] * 10), {}, "column 'label' of dataset, train holds double, not integers or names."),
         (encoded(PICTURES, [[0], [1]] * 5), {}, None),
         (encoded(PICTURES, [None, 1] * 5), {}, "row 0 of dataset, train has no label."),
@@ -320,7 +328,7 @@ def table(**columns):
         (
             datasets.DatasetDict(train=encoded(PICTURES, ["a", "b"] * 5), test=encoded(PICTURES, ["a", "c"] * 5)),
             {},
-            "row 1 of dataset, test has label c, a class that the training images lack.",
+            "row 1 of dataset, test has label c, a class that the training images do not have.",
         ),
         (
             datasets.DatasetDict(

@@ -104,7 +104,7 @@ def test_files_of_unlike_columns_are_refused(tmp_path, cache):
     parquet.write_table(pyarrow.table({"image": [png(image) for image in IMAGES], "label": LABELS}), other)
     for memory in (4.0, 0.0):
         assert refusal_of(tmp_path / "data", memory=memory) == (
-            f"column 'image' of {other} holds binary, of {files[0]} struct<bytes: binary, path: string>."
+            f"column 'image' of {other} holds binary, but in {files[0]} it holds struct<bytes: binary, path: string>."
         )
 
 

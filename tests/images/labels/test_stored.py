@@ -235,7 +235,7 @@ def test_bytes_are_those_of_the_files_and_counted(kind, saved):
     facts = json.loads((small.folder / LABELS / "labels.json").read_text())
     assert facts["bytes_per_label"] == bytes_per_row(kind, 10, 4)
     assert facts["label_bytes"] == 3 * 20 * facts["bytes_per_label"]
-    assert f"`{LABELS}/` holds a teacher's answers to 3 views" in (small.folder / "README.md").read_text()
+    assert f"`{LABELS}/` holds a teacher's logits for 3 views" in (small.folder / "README.md").read_text()
 
 
 def test_the_same_seed_stores_the_same_bytes_and_another_others(saved):

@@ -90,7 +90,7 @@ def test_images_below_eight_pixels_are_refused(name):
 def test_what_such_a_network_does_not_have_is_refused(settings, sentence):
     with pytest.raises(InputError) as refusal:
         Architecture(**settings)
-    assert str(refusal.value) == f"{sentence} leave it out."
+    assert str(refusal.value) == f"{sentence} do not set it."
 
 
 def test_batch_norm_may_be_said():
