@@ -13,9 +13,10 @@ JSON = "--json"
 USAGE = "usage: attar methods [KIND | VERB | METHOD] [--json]"
 ABOUT = f"""{USAGE}
 
-All methods, one line each, by kind and by family. Give a kind or a verb for its
-methods, or a method for what it does. {JSON} prints a list of objects for programs:
-name, kind, verb, family, summary, paper, module, settings and presets.
+All methods, one line each, by kind and by family. Give a kind or a verb to see
+its methods only, or a method to see what it does. {JSON} prints a list of
+objects for programs: name, kind, verb, family, summary, paper, module, settings
+and presets.
 
 kinds:"""
 

@@ -156,7 +156,7 @@ class Shareable:
         return saved
 
     def remember(self, scores: list[Cell]) -> None:
-        """Keep scores beside a saved artefact, in place of older ones of the same columns, and write its card anew."""
+        """Keep scores beside a saved artefact, replace older ones of the same columns, and write its card again."""
         assert self.folder is not None, "save it first"
         keep_scores(self.folder, scores)
         self.write_card(self.folder)
@@ -181,7 +181,7 @@ class Shareable:
         Args:
             name: `user/name`; made if it is not there.
             private: Whether only its owner sees it.
-            token: Of the account; the one that `hf auth login` has left, unless given.
+            token: Token of the account. Default: the token that `hf auth login` has stored.
             message: What the commit says.
 
         Raises:
@@ -208,7 +208,7 @@ class Shareable:
 
         Args:
             name: `user/name`.
-            revision: A branch, a tag or a commit; the newest unless given.
+            revision: A branch, a tag or a commit. Default: the newest commit.
 
         Raises:
             InputError: No such artefact there, or no connection and none in the cache.

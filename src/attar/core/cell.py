@@ -9,7 +9,7 @@ from typing import Any, Self, cast
 from attar.core.score import Better, Score, Spread, kept
 
 Values = tuple[tuple[float, ...], ...]
-"""By artefact and repeat."""
+"""Values by artefact and repeat."""
 Plain = dict[str, Any]
 
 
@@ -18,9 +18,9 @@ class Measure:
     """One measured quantity."""
 
     score: Score
-    """Over all artefacts and repeats, as the field prints it."""
+    """The score over all artefacts and repeats."""
     values: Values = ()
-    """By artefact and repeat; empty where only the score was kept."""
+    """Values by artefact and repeat. Empty if only the score was stored."""
 
     @classmethod
     def of(cls, values: Sequence[Sequence[float]], unit: str = "%", better: Better = "higher", **more: Any) -> Self:
@@ -62,12 +62,12 @@ class Measure:
 
 @dataclass(frozen=True)
 class Beside:
-    """A rival measured in the same way, to read a score with."""
+    """A rival that was measured in the same way, to compare a score with."""
 
     label: str
     score: Score
     count: int | None = None
-    """How many samples, or whatever counts the size of an artefact, the rival has."""
+    """Size of the rival, in the unit of the artefact's size."""
     bytes: int | None = None
 
     def __str__(self) -> str:
@@ -76,24 +76,24 @@ class Beside:
 
 @dataclass(frozen=True)
 class Cell(Measure):
-    """What one kind of network learns, or what else a column stands for, with all that it is read with."""
+    """The score of one column, such as one kind of network, with everything to compare it with."""
 
     column: str = ""
     """The network, or what is measured: `convnet`, `accuracy`, `angle`."""
     protocol: str = ""
-    """How networks were trained."""
+    """The protocol by which networks were trained."""
     full: Score | None = None
-    """The same of what it was made from, where that is known."""
+    """The same score of the original, if it is known."""
     whole: str = "all the data"
-    """What `full` is the score of."""
+    """What `full` was measured on."""
     chance: float | None = None
-    """What always guessing the largest class gets."""
+    """The score of always guessing the largest class."""
     kept_by_set: tuple[float | None, ...] = ()
-    """What each artefact keeps, where each has a whole of its own, such as its teacher."""
+    """The share that each artefact keeps, if each has its own original, such as its teacher."""
     further: Mapping[str, Measure] = field(default_factory=dict)
-    """What else was measured of the same networks, by name."""
+    """Further measures of the same networks, by name."""
     beside: tuple[Beside, ...] = ()
-    """Rivals, measured beside the first artefact."""
+    """Rivals that were measured with the first artefact."""
 
     @property
     def kept(self) -> float | None:
@@ -105,7 +105,7 @@ class Cell(Measure):
 
     @property
     def kept_above_chance(self) -> float | None:
-        """The same, counted from what guessing gives."""
+        """The share of the whole's score above chance, in per cent."""
         if self.full is None or self.chance is None:
             return None
         return kept(self.score, self.full, chance=self.chance)
@@ -168,14 +168,14 @@ class Cell(Measure):
 
     @property
     def rivals(self) -> list[Beside]:
-        """What the score is held against: the whole, guessing, and what stands beside."""
+        """What the score is compared with: the whole, chance, and the rivals."""
         found = [Beside(self.whole, self.full)] if self.full is not None else []
         found += [Beside("always guessing", Score(self.chance, self.score.unit))] if self.chance is not None else []
         return [*found, *self.beside]
 
     @property
     def read_with(self) -> list[Beside]:
-        """All that the score is read with: further measures, and the rivals."""
+        """Everything that is shown with the score: further measures, and the rivals."""
         return [*(Beside(name, measure.score) for name, measure in self.further.items()), *self.rivals]
 
 

@@ -30,9 +30,9 @@ from attar.core.state import pack, unpack
 Metrics = Mapping[str, Tensor | float]
 
 LOGGED_STEPS = 500
-"""About how many points a curve has."""
+"""Approximate number of points of a curve."""
 NOT_COMPARED = ("finished", "call", "threads")
-"""What may differ between a run and its resumption: how it was asked for, and on how many threads it runs."""
+"""Facts that may differ when a run is resumed: the command that was given, and the number of threads."""
 
 
 @runtime_checkable
@@ -41,7 +41,7 @@ class Source(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """The same for the same data, and for no other."""
+        """A text that is the same for the same data, and differs for other data."""
 
 
 @runtime_checkable
@@ -52,7 +52,7 @@ class Artefact(Protocol):
         """Write it to a folder."""
 
     def picture(self) -> bytes | None:
-        """A PNG to look at while it is being made, if it can be looked at."""
+        """A PNG of the current state. None if it cannot be drawn."""
 
 
 A = TypeVar("A", bound=Artefact, covariant=True)
@@ -60,29 +60,29 @@ A = TypeVar("A", bound=Artefact, covariant=True)
 
 @runtime_checkable
 class Method(Protocol[A]):
-    """What the engine asks of a method: settings that build a state, step it, and read the result off."""
+    """What the engine needs of a method: settings that build a state, step it, and return the result."""
 
     name: str
 
     @property
     def total_steps(self) -> int:
-        """How many steps a run takes; none where everything happens in `build`."""
+        """Number of steps of a run. 0 if `build` does everything."""
 
     def resolve(self, source: Any, runtime: Runtime) -> Self:
-        """The same settings with everything left open filled in from the data."""
+        """The same settings, with open ones filled in from the data."""
 
     def build(self, source: Any, runtime: Runtime) -> Any:
-        """The state before the first step; the same each time for the same source and seed."""
+        """The state before the first step. The same source and seed give the same state."""
 
     def step(self, state: Any, runtime: Runtime) -> Metrics:
         """One update, in place."""
 
     def result(self, state: Any, runtime: Runtime) -> A:
-        """What the state has become."""
+        """The artefact of the current state."""
 
 
 def work_of(method: Any, source: Any) -> float:
-    """About how many multiply-adds a run takes, which decides whether compiling pays; none where a method does not say.
+    """Approximate number of multiply-adds of a run, which decides whether compiling pays. 0 if the method does not say.
 
     Args:
         method: Resolved settings; `work(source)` says it.
@@ -102,17 +102,17 @@ def run(
     load: Callable[[Path], Any] | None = None,
     score: Callable[[Any], Any] | None = None,
 ) -> A:
-    """Run a method to its end, from wherever an earlier run in the same folder stopped.
+    """Run a method to its end. An earlier run in the same folder is continued where it stopped.
 
     Args:
         method: Resolved settings (see `Method.resolve`).
         source: What the method works on.
         runtime: The machine and the seed.
         out: The run folder; None keeps everything in memory, and nothing can be resumed.
-        title: What the progress line calls it.
+        title: Name of the run on the progress line.
         wait: Wait for another process that is at work in the folder, instead of refusing.
-        load: Reads a finished result back; the method's own `load`, or that of its kind, unless given.
-        score: Gives the artefact with what was measured of it, once, before the run counts as finished.
+        load: Function that reads a finished result. Default: `load` of the method, or of its kind.
+        score: Function that measures the artefact, once, before the run counts as finished.
 
     Raises:
         InputError: The folder holds another run, a damaged checkpoint, or cannot be written.

@@ -28,24 +28,24 @@ class Row:
     count: int | None = None
     """How many samples, parameters or components one artefact has."""
     bytes: int | None = None
-    """Of the files that training needs."""
+    """Size in bytes of the files that training needs."""
     full_count: int | None = None
-    """How many there were before."""
+    """How many samples, parameters or components the original has."""
     full_bytes: int | None = None
     seconds: float | None = None
-    """Spent on making one artefact, where its run is at hand."""
+    """Seconds that one artefact took to make, if its run is available."""
     memory: int | None = None
-    """The most memory that took, in bytes."""
+    """Peak memory of making it, in bytes."""
 
     @classmethod
     def of(cls, label: str, artefacts: Sequence[Any], cells: Sequence[Cell], **sizes: int | None) -> Self:
-        """A row, with what its artefacts took to make."""
+        """A row, with the cost of its artefacts."""
         seeds = tuple(made(one)[2] for one in artefacts)
         seconds, memory = cost_of(artefacts)
         return cls(label, tuple(artefacts), tuple(cells), seeds, seconds=seconds, memory=memory, **sizes)
 
     def of_set(self, index: int) -> "Row":
-        """The same of one of the artefacts."""
+        """This row with one of its artefacts."""
         one = slice(index, index + 1)
         cells = tuple(cell.of_set(index) for cell in self.cells)
         return replace(self, artefacts=self.artefacts[one], seeds=self.seeds[one], cells=cells)
@@ -73,13 +73,13 @@ class Evaluation:
 
     rows: tuple[Row, ...]
     counted: str = "images"
-    """What the size of an artefact counts."""
+    """The unit of an artefact's size."""
     sets: str = "sets"
-    """What artefacts are called."""
+    """The word for artefacts."""
     repeats: str = "networks"
-    """What repeats of a measurement are."""
+    """The word for repeats of a measurement."""
     seconds: float = 0.0
-    """Spent on measuring."""
+    """Seconds that the measurement took."""
 
     @property
     def networks(self) -> tuple[Cell, ...]:
@@ -88,7 +88,7 @@ class Evaluation:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Their names."""
+        """The names of the columns."""
         return tuple(cell.column for cell in self.networks)
 
     @property
@@ -98,16 +98,16 @@ class Evaluation:
 
     @property
     def images(self) -> int | None:
-        """The same, by the name that it has for images."""
+        """`count`, under its name for images."""
         return self.count
 
     @property
     def bytes(self) -> int | None:
-        """Of an artefact of the first row."""
+        """Size in bytes of an artefact of the first row."""
         return self.rows[0].bytes
 
     def of_set(self, index: int) -> "Evaluation":
-        """The same of one artefact of each row."""
+        """This evaluation with one artefact of each row."""
         return replace(self, rows=tuple(row.of_set(index) for row in self.rows))
 
     def difference(self, row: int, column: int = 0, *, to: int = 0, measure: str = "") -> Difference:
@@ -116,10 +116,10 @@ class Evaluation:
         In pairs of artefacts with the same seeds; in pairs of repeats where each row has one artefact.
 
         Args:
-            row: The row, by place.
-            column: The column, by place.
-            to: The row that is subtracted, the first unless said.
-            measure: One of the column's further measures, in place of its score.
+            row: Index of the row.
+            column: Index of the column.
+            to: Index of the row that is subtracted. Default: the first.
+            measure: Name of a further measure of the column. Default: its score.
         """
         cells = (self.rows[place].cells[column] for place in (row, to))
         first, second = (cell.further[measure] if measure else cell for cell in cells)

@@ -41,7 +41,7 @@ def verb_help(
         about: What it does.
         everything: What each method does (`--help-all`), even where that is longer than a page.
         usage: What follows the verb.
-        width: Columns; the terminal's unless given.
+        width: Number of columns. Default: the terminal's.
     """
     width, known = width or _width(), methods(verb=verb).values()
     first = [f"usage: attar {verb} {usage}", "", *([*_wrapped(_sentence(about), width), ""] if about else [])]
@@ -71,7 +71,7 @@ def method_help(
         usage: What follows the method's name.
         first: Titles of the groups that stand with the everyday settings as well.
         notes: Sentences that follow.
-        width: Columns; the terminal's unless given.
+        width: Number of columns. Default: the terminal's.
     """
     width = width or _width()
     command = f"attar {entry.verb} {entry.name}"
@@ -109,7 +109,7 @@ def settings_help(
         first: Titles of those groups.
         positional: Settings that are given without their flag, by name.
         notes: Sentences that follow.
-        width: Columns; the terminal's unless given.
+        width: Number of columns. Default: the terminal's.
     """
     width, texts = width or _width(), {title: _texts(group) for title, group in groups.items()}
     shown = {title: flags for title, flags in texts.items() if everything or title in first}
@@ -131,7 +131,7 @@ def methods_table(chosen: Mapping[str, Entry], *, width: int | None = None) -> s
 
     Args:
         chosen: Them, by name.
-        width: Columns; the terminal's unless given.
+        width: Number of columns. Default: the terminal's.
     """
     width = width or _width(WIDEST)
     lines = _by_kind(chosen.values(), width, papers=width >= WIDEST, verbs=True)

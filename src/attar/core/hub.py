@@ -14,7 +14,7 @@ R = TypeVar("R")
 
 
 class AbsentError(InputError):
-    """The hub knows no repository of this name and type, or does not show it."""
+    """The hub has no repository of this name and type, or does not show it."""
 
 
 def push(
@@ -28,7 +28,7 @@ def push(
         name: `user/name`.
         repo_type: Whether it is a data set or a model.
         private: Whether only its owner sees it.
-        token: Of the account; the one that `hf auth login` has left, unless given.
+        token: Token of the account. Default: the token that `hf auth login` has stored.
         message: What the commit says.
 
     Raises:

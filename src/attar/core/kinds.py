@@ -30,7 +30,7 @@ class Kind:
     name: str
     """The folder, the word in `artefact.json`, and the word on the command line."""
     holds: str
-    """What one holds, in a few words: "labelled images"."""
+    """The type of input, in a few words: "labelled images"."""
     makes: str
     """What is made of it: "a few images per class"."""
     artefact: Ref
@@ -40,9 +40,9 @@ class Kind:
     tasks: Mapping[str, Ref]
     """Verb to the `attar.core.tasks.Task` that says what stands beside a method; the first is the kind's own verb."""
     scoring: Ref = ""
-    """How an artefact is measured: an `attar.core.tasks.Scoring`; empty where nothing is measured anew."""
+    """How an artefact is measured: an `attar.core.tasks.Scoring`. Empty if nothing is measured again."""
     bundled: str = ""
-    """Data that are always at hand, by name."""
+    """Name of a data set that is always available."""
     size: str = ""
     """The setting that counts how much is left (`ipc`): it stands in folder names, and asks for a published cell."""
     data: str = ""
@@ -52,7 +52,7 @@ class Kind:
     methods: str = "methods.json"
     """The file beside `kind.py` with the kind's methods in words."""
     package: str = ""
-    """Where that file lies; `attar.NAME` unless given."""
+    """Package of that file. Default: `attar.NAME`."""
     was: tuple[str, ...] = ()
     """Older words for it in `artefact.json`, which are still read."""
     imports: tuple[str, ...] = ()
@@ -60,7 +60,7 @@ class Kind:
     extra: str = ""
     """The extra that installs what it builds on, if there is one."""
     page: str = ""
-    """Its page in the documentation, `docs/PAGE.md`; `docs/NAME.md` unless given."""
+    """Its page in the documentation, `docs/PAGE.md`. Default: `docs/NAME.md`."""
 
     @property
     def home(self) -> str:
@@ -111,7 +111,7 @@ def imported(ref: Ref, extra: str = "", *, needed_by: str = "") -> Any:
     Args:
         ref: `package.module:Name`.
         extra: The extra that installs what its module builds on, if there is one.
-        needed_by: Who asks, for the refusal; the name itself unless given.
+        needed_by: Name for the error message. Default: the name in the reference.
 
     Raises:
         InputError: What it builds on is not installed.

@@ -8,7 +8,7 @@ from typing import Literal
 
 Better = Literal["higher", "lower"]
 DECIMALS = {"nats": 4, "rad": 5, "×": 2, "bits": 3, "ms": 3}
-"""Decimals that are shown, by unit; one for all others, and four significant digits where there is no unit."""
+"""Number of decimals that are shown, by unit. One for all other units; four significant digits without a unit."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Score:
     """Sample standard deviation of the `n` values (divided by n - 1); None for a single value, which has none."""
     n: int = 1
     interval: tuple[float, float] | None = None
-    """The 95 % interval, where the measurement brings its own."""
+    """The 95 % interval, if the measurement gives one."""
 
     @classmethod
     def of(cls, values: Sequence[float], unit: str = "%", better: Better = "higher") -> "Score":
@@ -65,7 +65,7 @@ class Spread:
     """How repeated measurements vary: between sets, and between the networks trained on one set."""
 
     sets: float | None
-    """Standard deviation between sets, what their networks contribute to it taken off; None for a single set."""
+    """Standard deviation between sets, without the share of their networks. None for a single set."""
     networks: float | None
     """Standard deviation between networks on the same set; None for one network a set."""
 
@@ -99,7 +99,7 @@ class Interval:
         return self.low > 0 or self.high < 0
 
     def told(self, unit: str = "%") -> str:
-        """In as many decimals as the unit has; two single values have a difference and no interval."""
+        """The difference and its interval as text. Two single values have no interval."""
         text = shown(self.difference, unit, sign="+")
         if not math.isfinite(self.low) or not math.isfinite(self.high):
             return text

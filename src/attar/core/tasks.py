@@ -37,12 +37,12 @@ class Reading(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class Task(Settings):
-    """What one verb does with one kind, around the run of a method."""
+    """What one verb does with one kind, before and after the run of a method."""
 
     title: ClassVar[str] = ""
-    """What the progress line calls the run; the method's name unless given."""
+    """Name of the run on the progress line. Default: the name of the method."""
     usual: ClassVar[str] = ""
-    """The settings class of the verb's only method, as `package.module:Name`, where the verb names no method."""
+    """Settings class of the verb's only method, as `package.module:Name`, if the verb takes no METHOD."""
     positional: ClassVar[str] = ""
     """The setting that is given without a flag, if there is one."""
 
@@ -100,11 +100,11 @@ class Task(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring(Settings):
-    """How artefacts of a kind are measured anew."""
+    """How artefacts of a kind are measured again."""
 
     @property
     def reads(self) -> bool:
-        """Whether that takes the data that they were made from."""
+        """Whether the measurement needs the data that the artefacts were made from."""
         return True
 
     def remember(self, artefacts: Sequence[Any], found: "Evaluation") -> None:
