@@ -137,7 +137,7 @@ def test_the_tables_read_as_they_should(digits):
         ({"category": "bird"}, "digits has 10 classes, but bird-easy is a subset of ImageNet. Give all 1,000"),
         ({"category": "birds"}, "unknown category of Comp-DD 'birds'; did you mean 'bird'?"),
         ({"scorer": "resnet-18"}, "unknown network 'resnet-18'; did you mean 'resnet18'?"),
-        ({"methods": ()}, "--methods needs one method or more."),
+        ({"methods": ()}, "--methods needs at least one method."),
         ({"sets": 0}, "sets is 0; it must be at least 1."),
         ({"methods": ("edf:refres=3",)}, "unknown setting of edf 'refres'; did you mean 'refresh'?"),
     ],

@@ -1,10 +1,10 @@
 """Experts: networks trained on all the data, with their parameters kept after every epoch.
 
-Trajectory matching compares a student's parameters with theirs. Training them costs more than anything else, so they
-are trained once, lie in the cache (or a folder of the user's), and serve every method with the same data and network.
-Plain experts are MTT's (Cazenavette et al., CVPR 2022, arXiv:2203.11932); flat ones FTD's (Du et al., CVPR 2023,
-arXiv:2211.11004, with GSAM of Zhuang et al., ICLR 2022, arXiv:2203.08065); smooth ones AST's (Shen et al.,
-arXiv:2310.10541).
+Trajectory matching compares a student's parameters with those of experts. Their training costs more than all the rest.
+So they are trained once, kept in the cache or a folder of the user, and used by every method with the same data and
+network. Plain experts are MTT's (Cazenavette et al., CVPR 2022, arXiv:2203.11932). Flat experts are FTD's (Du et al.,
+CVPR 2023, arXiv:2211.11004, with GSAM of Zhuang et al., ICLR 2022, arXiv:2203.08065). Smooth experts are AST's (Shen et
+al., arXiv:2310.10541).
 """
 
 import dataclasses
@@ -36,12 +36,12 @@ from attar.images.sources import ImageSource
 from attar.images.views.augment import augment, draw_batch, strategy
 
 TOGETHER = 10
-"""Experts that a GPU trains in one pass; a CPU takes them one after another."""
+"""Number of experts that a GPU trains together. A CPU trains them one after another."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Experts(Settings):
-    """How experts are trained, and where they lie."""
+    """Training of the experts, and the folder that holds them."""
 
     experts: Annotated[int, Range(1)] | None = None
     """Number of experts. Default: 100 on a GPU, 10 on a CPU."""
@@ -89,7 +89,7 @@ class Experts(Settings):
 
     @property
     def how(self) -> dict[str, Any]:
-        """What an expert's parameters depend on: all but how many there are, how long, and where."""
+        """The settings on which an expert's parameters depend: all but number, epochs and folder."""
         apart = ("experts", "epochs", "folder")
         return {name: value for name, value in self.to_json().items() if name not in apart}
 
@@ -99,13 +99,13 @@ class Experts(Settings):
         return self.lr * after_cuts(epoch, cuts, self.cut)
 
     def loss_scale(self, epoch: int) -> float:
-        """What the loss of an epoch is multiplied by."""
+        """Factor of the loss in an epoch."""
         return min(1.0, 0.5 + 0.05 * epoch) if self.smooth_warm_up else 1.0
 
 
 @dataclass
 class Travelling:
-    """Experts on their way."""
+    """Experts during their training."""
 
     vectors: Float[Tensor, "expert parameter"]
     velocities: Float[Tensor, "expert parameter"]
@@ -119,9 +119,9 @@ class Travelling:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainExperts(Settings):
-    """Train some experts side by side, each with draws of its own, a mini-batch of each a step.
+    """Train some experts in parallel, one mini-batch of each in a step. Each has its own random numbers.
 
-    An expert is the same whichever others are trained with it, up to the order of summation.
+    An expert does not depend on the experts trained with it, up to the order of summation.
     """
 
     experts: Experts = field(default_factory=Experts)
@@ -158,7 +158,7 @@ class TrainExperts(Settings):
         return self.epochs * self.batches
 
     def work(self, source: ImageSource) -> float:
-        """Multiply-adds: a pass forward and two back, twice for flat experts, thrice for smooth ones."""
+        """Multiply-adds: a pass forward and two back; twice as many for flat experts, three times for smooth ones."""
         network = self.architecture.build(source.shape, len(source.classes), torch.Generator())
         passes = 3.0 * (1 + (self.experts.flat_radius > 0) + 2 * (self.experts.smooth_penalty > 0))
         return passes * multiply_adds(network, source.shape) * self.images * self.epochs * self.together
@@ -169,7 +169,7 @@ class TrainExperts(Settings):
         return range(self.first, self.first + self.together)
 
     def build(self, source: ImageSource, runtime: Runtime) -> Travelling:
-        """Fresh networks."""
+        """Networks with random parameters."""
         flat = flat_network(self.architecture, source, runtime)
         starts = []
         for number in self.numbers:
@@ -191,7 +191,7 @@ class TrainExperts(Settings):
         )
 
     def step(self, state: Travelling, runtime: Runtime) -> Metrics:
-        """One mini-batch of each."""
+        """Take one mini-batch for each expert."""
         epoch, batch = divmod(state.done, self.batches)
         if batch == 0 and epoch == self.experts.cut_epoch:
             state.velocities = torch.zeros_like(state.velocities)
@@ -216,7 +216,7 @@ class TrainExperts(Settings):
     def _shown(
         self, number: int, rows: Int[Tensor, " batch"], state: Travelling, runtime: Runtime
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Images as they are, as an expert sees them, and their labels."""
+        """Plain images, augmented images, and their labels."""
         plain = state.source.inputs(rows, runtime.device)
         operations, seen = strategy(self.augmentation), plain
         if operations:
@@ -226,7 +226,7 @@ class TrainExperts(Settings):
     def _gradient(
         self, state: Travelling, plain: Tensor, seen: Tensor, labels: Tensor, scale: float, vectors: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Mean gradient and loss of each expert at these parameters: all experts at once, or a cache-full of images."""
+        """Mean gradient and loss of each expert: of all experts at once, or of one expert on a few images at a time."""
         weight = torch.tensor(scale / seen.shape[1], dtype=vectors.dtype, device=vectors.device)
         if self.together > 1:
             found: tuple[Tensor, Tensor] = state.gradient(vectors, plain, seen, labels, weight)
@@ -238,11 +238,11 @@ class TrainExperts(Settings):
         return total, loss
 
     def result(self, state: Travelling, runtime: Runtime) -> "Trajectories":
-        """The way so far."""
+        """The trajectories so far."""
         return Trajectories(state.trajectories.cpu(), self)
 
     def load(self, folder: Path) -> "Trajectories":
-        """What was trained stays on disk; this says only that it is there."""
+        """A result without parameters, because trained experts are read from disk when they are needed."""
         return Trajectories(None, self)
 
 
@@ -259,18 +259,18 @@ class Trajectories:
         return {} if self.vectors is None else {"parameters": self.vectors}
 
     def save(self, folder: Path) -> None:
-        """One file for each expert."""
+        """Write one file for each expert."""
         assert self.vectors is not None
         for number, vectors in zip(self.method.numbers, self.vectors, strict=True):
             store.write_rows(folder / f"expert-{number:03d}.safetensors", vectors, {"number": number})
 
     def picture(self) -> None:
-        """There is none."""
+        """Experts have no picture."""
 
 
 @dataclass
 class Pool:
-    """Trained experts on disk, of which a method draws one and two of its checkpoints for each student."""
+    """Trained experts on disk. For each student a method draws an expert and two of its checkpoints."""
 
     files: tuple[store.Rows, ...]
 
@@ -279,11 +279,11 @@ class Pool:
 
     @cached_property
     def epochs(self) -> int:
-        """How long the shortest of them is."""
+        """Number of epochs of the shortest trajectory."""
         return min(len(file) for file in self.files) - 1
 
     def smoothness(self) -> str:
-        """How smooth the trajectories are, in a line."""
+        """The smoothness of the trajectories in one line."""
         every = [smoothness(torch.stack([self.vector(e, k) for k in range(self.epochs + 1)])) for e in range(len(self))]
         mean = {name: sum(one[name] for one in every) / len(every) for name in every[0]}
         return (
@@ -292,7 +292,7 @@ class Pool:
         )
 
     def vector(self, expert: int, epoch: int, device: torch.device | str = "cpu") -> Vector:
-        """An expert's parameters after so many epochs."""
+        """An expert's parameters after a number of epochs."""
         return self.files[expert][epoch].to(device)
 
 
@@ -300,7 +300,7 @@ def flat_network(architecture: Architecture, source: ImageSource, runtime: Runti
     """A network as a function of its parameters.
 
     Raises:
-        InputError: It has batch norm, whose statistics are no parameters.
+        InputError: The network has batch norm, whose statistics are not parameters.
     """
     network = architecture.build(source.shape, len(source.classes), torch.Generator())
     if mixes_images(network):
@@ -321,7 +321,7 @@ def loss_gradient(
     labels: Int[Tensor, " image"],
     weight: Float[Tensor, ""],
 ) -> tuple[Vector, Float[Tensor, ""]]:
-    """Gradient and value of weight · Σ cross-entropy, with AST's penalty on the images as they are."""
+    """Gradient and value of weight · Σ cross-entropy, with AST's penalty on the images before augmentation."""
 
     def loss(vector: Vector) -> Float[Tensor, ""]:
         logits = flat.logits(vector, seen)
@@ -338,7 +338,7 @@ def gradient_penalty(
 ) -> Float[Tensor, ""]:
     """AST's penalty: weight · λ · Σ over images of the mean over pixels of (‖∂Σ logits/∂pixel‖ - 1)².
 
-    The norm runs over the colour channels, pixel by pixel; the released code has no other definition.
+    The norm is over the colour channels of each pixel, as in the released code.
     """
     slopes = grad(lambda x: flat.logits(vector, x).sum())(images)
     return weight * penalty * (slopes.norm(dim=1) - 1).square().mean(dim=(1, 2)).sum()
@@ -351,9 +351,9 @@ def flat_direction(
     radius: float,
     gap: float,
 ) -> tuple[Float[Tensor, "expert parameter"], Float[Tensor, " expert"]]:
-    """The direction of adaptive GSAM, and the loss: g_p - α g_⊥, with g_p the gradient at θ + ε.
+    """The direction of adaptive GSAM, g_p - α g_⊥, and the loss. g_p is the gradient at θ + ε.
 
-    ε = ρ θ² g / ‖ |θ| g ‖, and g_⊥ is what of g lies across g_p. Without a radius it is the gradient itself.
+    ε = ρ θ² g / ‖ |θ| g ‖, and g_⊥ is the part of g that is orthogonal to g_p. With radius 0 it is the gradient itself.
     """
     g, loss = gradient(vectors)
     if radius == 0:
@@ -377,20 +377,20 @@ def open_experts(
     workers: int = 1,
     address: str | None = None,
 ) -> Pool:
-    """Experts for these data: found, or trained now and kept.
+    """Experts for these data: found on disk, or trained now and saved.
 
     Args:
         source: The data, whitened if the method whitens.
         architecture: The network.
-        augmentation: What they see.
-        experts: How they are trained and how many.
-        epochs: How long at least.
-        runtime: The machine; the experts' seed is their own.
-        workers: How many to train at once, by Ray.
+        augmentation: DSA operations for their training.
+        experts: Their training, number and folder.
+        epochs: Smallest number of epochs.
+        runtime: The machine; the experts have a seed of their own.
+        workers: Number of experts to train at once, by Ray.
         address: A Ray cluster to train them on.
 
     Raises:
-        InputError: The folder holds experts of other data or another network, or a file of theirs is torn.
+        InputError: The folder holds experts of other data or another network, or a file is truncated.
     """
     assert experts.experts is not None, "resolve the settings first"
     folder = _folder(source, architecture, augmentation, experts)
@@ -412,13 +412,13 @@ def open_experts(
     ]
     for_this_process = [tasks[i] for i in runtime.processes.share(len(tasks))]
     run_all(for_this_process, workers=workers, address=address, say=runtime.say)
-    runtime.processes.any(False)  # until the others are done as well
+    runtime.processes.any(False)  # waits until the other processes are done too
     found = _found(folder, epochs)
     return Pool(tuple(found[number] for number in range(experts.experts)))
 
 
 def _groups(numbers: Sequence[int], together: int) -> list[list[int]]:
-    """Numbers that follow each other, so many at a time."""
+    """Groups of consecutive numbers, at most `together` in each."""
     groups: list[list[int]] = []
     for number in numbers:
         if groups and len(groups[-1]) < together and number == groups[-1][-1] + 1:
@@ -429,7 +429,7 @@ def _groups(numbers: Sequence[int], together: int) -> list[list[int]]:
 
 
 def _train(method: TrainExperts, group: list[int], source: ImageSource, folder: Path, settings: Engine) -> None:
-    """Train a group in a run folder of its own, resuming one that was stopped."""
+    """Train a group in its own run folder, and resume it if it was stopped."""
     machine = Runtime(settings, method.experts.first_seed)
     method = dataclasses.replace(method, first=group[0], together=len(group)).resolve(source, machine)
     place = folder / f"{group[0]:03d}-{group[-1]:03d}-epochs-{method.epochs}"
@@ -437,7 +437,7 @@ def _train(method: TrainExperts, group: list[int], source: ImageSource, folder: 
 
 
 def _found(folder: Path, epochs: int) -> dict[int, store.Rows]:
-    """Experts that are long enough, by number."""
+    """Experts with enough epochs, by number."""
     found: dict[int, store.Rows] = {}
     for path in sorted(folder.glob("*/expert-*.safetensors")):
         rows = store.Rows(path)
@@ -457,7 +457,7 @@ def _folder(source: ImageSource, architecture: Architecture, augmentation: str, 
 
 
 def _facts(source: ImageSource, architecture: Architecture, augmentation: str, experts: Experts) -> dict[str, Any]:
-    """What experts are of, and how they came to be."""
+    """The data, network, augmentation and training of experts."""
     return {
         "data": source.fingerprint,
         "network": architecture.to_json(),
@@ -467,7 +467,7 @@ def _facts(source: ImageSource, architecture: Architecture, augmentation: str, e
 
 
 def _in_words_of_today(facts: Any) -> Any:
-    """What an older version said of experts, with the names that their settings have now."""
+    """The facts that an older version wrote, with the current names of the settings."""
     training = facts.get("training") if isinstance(facts, dict) else None
     if not isinstance(training, dict):
         return facts
@@ -477,10 +477,10 @@ def _in_words_of_today(facts: Any) -> Any:
 def _write_card(
     folder: Path, source: ImageSource, architecture: Architecture, augmentation: str, experts: Experts
 ) -> None:
-    """Say what lies in the folder; refuse one that holds experts of something else.
+    """Describe the experts in a folder, and refuse a folder that holds other experts.
 
     Raises:
-        InputError: It does, or what says so is damaged.
+        InputError: The folder holds other experts or other files, or its description is damaged or missing.
     """
     facts = _facts(source, architecture, augmentation, experts)
     path = folder / "experts.json"
@@ -506,9 +506,9 @@ def _write_card(
 
 
 def smoothness(vectors: Float[Tensor, "checkpoint parameter"]) -> dict[str, float]:
-    """How smooth a trajectory is: mean relative displacement per epoch, its spread, and mean angle between two.
+    """Smoothness of a trajectory: mean relative displacement per epoch, its spread, and mean turn between epochs.
 
-    AST's claim is about these: its warm-up shortens the first displacement, its penalty evens them out.
+    AST claims that its warm-up shortens the first displacement and that its penalty makes displacements more equal.
     """
     moves = vectors[1:] - vectors[:-1]
     sizes = moves.norm(dim=1) / vectors[:-1].norm(dim=1)

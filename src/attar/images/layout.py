@@ -1,4 +1,4 @@
-"""Where images and networks lie, and how many images go through a network together: what the device is fast with."""
+"""Memory layout of images and networks, and the number of images per pass, chosen for speed on the device."""
 
 import math
 
@@ -10,10 +10,10 @@ from attar.core.runtime import Runtime
 
 
 def at_once(shape: tuple[int, int, int], runtime: Runtime) -> int:
-    """How many images to push through a network together: what fills a GPU, what stays in cache on a CPU.
+    """Number of images to pass through a network at once: as many as fill a GPU, or stay in a CPU's cache.
 
     Args:
-        shape: Of an image: channels, height, width.
+        shape: Channels, height and width of an image.
         runtime: The machine.
     """
     if runtime.device.type != "cpu":
@@ -26,7 +26,7 @@ def at_once(shape: tuple[int, int, int], runtime: Runtime) -> int:
 
 
 def memory_format(runtime: Runtime) -> torch.memory_format:
-    """The layout of image tensors: uncompiled, a CPU is twice as fast with channels last."""
+    """The layout of image tensors. Without compiling, a CPU is twice as fast with channels last."""
     fast_last = runtime.device.type == "cpu" and not runtime.compiles
     return torch.channels_last if fast_last else torch.contiguous_format
 

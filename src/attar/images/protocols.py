@@ -1,4 +1,4 @@
-"""How networks are trained on images: the field's protocols, by name and number by number."""
+"""Training protocols for networks on images: the field's protocols by name, with all their numbers."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -10,7 +10,7 @@ from attar.core.training import after_cuts, half_cosine
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol(Settings):
-    """How a network is trained: SGD with cross-entropy, the step size cut once, DSA on every batch, unless said."""
+    """Training of a network. By default: SGD, cross-entropy, a step size that is cut once, and DSA on every batch."""
 
     name: Annotated[str, Hidden()]
     """Name of the protocol in scores and cards."""
@@ -55,7 +55,7 @@ class Protocol(Settings):
 
     @property
     def cut_epoch(self) -> int:
-        """The first epoch, counted from zero, with the smaller step size: the field's script cuts after E//2 + 1."""
+        """The first epoch, counted from zero, with the smaller step size. The field's script cuts after E//2 + 1."""
         return int(self.epochs * self.cut_after) + 2
 
     def lr_at(self, epoch: int) -> float:
@@ -114,16 +114,17 @@ PROTOCOLS = {
     )
 }
 """`field`: DM's and DSA's evaluation (the papers' 1,000 epochs; the scripts run one more). `quick`: a tenth of the
-epochs at ten times the step size. `ceiling`: all the real data. `dc`: gradient matching without DSA. `datadam`: the
-released DataDAM script's. `rded`: the released RDED scripts', at their batch for ten images per class. `sre2l`: from
-stored labels, as CDA's authors evaluate (SRe2L's batch is 1,024). `hello`: `rded` by squared error of logits, with a
-tenth of the stored labels' cross-entropy (a weight that is ours)."""
+epochs at ten times the step size. `ceiling`: training on all the real data. `dc`: gradient matching without DSA.
+`datadam`: the protocol of the released DataDAM script. `rded`: the protocol of the released RDED scripts, with their
+batch size for ten images per class. `sre2l`: training on stored labels, as CDA's authors evaluate (SRe2L's batch size
+is 1,024). `hello`: `rded` with the squared error of logits and a tenth of the cross-entropy with the set's labels (a
+weight that is ours)."""
 
 
 def protocol_named(name: "str | Protocol") -> Protocol:
     """A protocol by name.
 
     Raises:
-        InputError: No such protocol.
+        InputError: There is no such protocol.
     """
     return named("protocol", name, PROTOCOLS)

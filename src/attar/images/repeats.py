@@ -1,4 +1,4 @@
-"""Networks trained one after another on the same examples, or each on its own, and how often they are right."""
+"""Networks trained one after another, on the same examples or each on its own examples, and their accuracy."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -24,16 +24,16 @@ def trainings(
     steps: int | None = None,
     watch: Callable[[int], None] = lambda taken: None,
 ) -> Iterator[nn.Module]:
-    """Networks trained one after another; the i-th from the i-th seed, whatever the examples.
+    """Networks trained one after another. The i-th network has the i-th seed, whatever the examples.
 
     Args:
         method: Resolved settings.
-        examples: What to train on, or a function that gives the i-th network's examples, all equally many.
-        runtime: The machine and the seed from which the repeats' seeds come.
-        repeats: How many networks, or which.
-        build: The user's own network for a seed, in place of the method's architecture.
-        steps: Stop after so many mini-batches, in place of the protocol's epochs.
-        watch: Told after every mini-batch how many have been taken, by all networks together.
+        examples: Training examples, or a function that gives the examples of the i-th network, all of one size.
+        runtime: The machine and the seed from which the repeats' seeds are derived.
+        repeats: Number of networks, or their numbers.
+        build: A function from a seed to the user's own network, in place of the method's architecture.
+        steps: Number of mini-batches after which to stop, in place of the protocol's epochs.
+        watch: Called after every mini-batch with the number of mini-batches of all networks so far.
     """
     state, taken = None, 0
     each = examples if callable(examples) else lambda repeat: examples
@@ -55,7 +55,7 @@ def trainings(
 
 @torch.inference_mode()
 def accuracy(network: nn.Module, split: Split, transform: Transform, runtime: Runtime) -> float:
-    """Per cent of a split that a network labels rightly, in float32; only one number leaves the device."""
+    """Accuracy of a network on a split, in per cent, computed in float32. Only one number is copied from the device."""
     right = torch.zeros((), dtype=torch.long, device=runtime.device)
     at_once = min(layout.at_once(split.pixels.shape, runtime), 4096)
     for rows in torch.arange(len(split)).split(at_once):

@@ -1,4 +1,4 @@
-"""A network at several stages of one training: the weak teachers of methods that learn from more than the last."""
+"""A network at several stages of one training: the weak teachers of methods that use more than the final network."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from attar.images.training import TrainedNetwork, Training, TrainNetwork
 
 @dataclass
 class Staged:
-    """A training on its way, and the parameters it had after some epochs."""
+    """A training in progress, and the network's parameters after some epochs."""
 
     training: Training
     kept: dict[str, dict[str, Tensor]]
@@ -28,24 +28,24 @@ class Staged:
 
 @dataclass
 class Stages:
-    """The network after each of some epochs."""
+    """The network after each of several epochs."""
 
     networks: dict[int, TrainedNetwork]
     folder: Path | None = None
 
     def save(self, folder: Path) -> None:
-        """Each in a folder of its own."""
+        """Write each network to its own folder."""
         for epoch, network in self.networks.items():
             store.make_folder(folder / stage_name(epoch))
             network.save(folder / stage_name(epoch))
 
     def picture(self) -> None:
-        """Networks have none."""
+        """Networks have no picture."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainStages(Settings):
-    """Train a network and keep it as it is after some epochs; no longer than the last of them."""
+    """Train a network up to the last of some epochs, and keep a copy after each of them."""
 
     training: TrainNetwork = field(default_factory=TrainNetwork)
     """The network, and the protocol of its training."""
@@ -64,11 +64,11 @@ class TrainStages(Settings):
         return max(self.stages) * self.training.batches
 
     def work(self, source: ImageSource) -> float:
-        """As much of the training as there is."""
+        """Multiply-adds of the training up to the last stage."""
         return self.training.work(source) * max(self.stages) / self.training.protocol.epochs
 
     def build(self, source: ImageSource, runtime: Runtime) -> Staged:
-        """A network with fresh parameters, which stand for every stage until it comes."""
+        """A network with random parameters, which stand for every stage that is not reached yet."""
         training = self.training.build(source, runtime)
         return Staged(training, {str(epoch): _parameters(training) for epoch in self.stages})
 
@@ -99,14 +99,14 @@ def stage_name(epoch: int) -> str:
 
 
 def spaced(count: int, epochs: int) -> tuple[int, ...]:
-    """Up to so many epochs, evenly spaced, the last one among them."""
+    """Up to `count` epochs, evenly spaced, including the last one."""
     return tuple(sorted({max(1, round(epochs * number / count)) for number in range(1, count + 1)}))
 
 
 def trained_stages(
     source: ImageSource, architecture: Architecture, runtime: Runtime, protocol: Protocol, stages: tuple[int, ...]
 ) -> Stages:
-    """A network at stages of its training on all of a source: from the cache, or trained now and kept (resumable)."""
+    """A network at stages of its training on all of a source: from the cache, or trained now and saved (resumable)."""
     training = TrainNetwork(architecture=architecture, protocol=protocol)
     method = TrainStages(training=training, stages=stages).resolve(source, runtime)
     found = cached(method, source, runtime, title="training weak teachers")

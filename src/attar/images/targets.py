@@ -1,4 +1,4 @@
-"""What a network in training sees, and what it is to answer: examples augmented and mixed, labels, teachers."""
+"""Inputs and targets of a network in training: augmented and mixed examples, labels, and teachers' logits."""
 
 import copy
 from typing import Any, runtime_checkable
@@ -18,12 +18,12 @@ from attar.images.views.crops import crop_and_flip, cutmix, mixup, shuffle_tiles
 
 Images = Float[Tensor, "batch channel height width"]
 Targets = Int[Tensor, " batch"] | Float[Tensor, "batch classes"] | Float[Tensor, "batch 2 classes"]
-"""Classes; what is said of each; or a teacher's answers, and the labels mixed as the images are."""
+"""Classes; soft labels or logits; or a teacher's logits, and the labels mixed as the images are."""
 
 
 @runtime_checkable
 class Examples(Interface):
-    """What a network can be trained on: an `ImageSource`, or a condensed set."""
+    """Examples to train a network on: an `ImageSource`, or a condensed set."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -43,14 +43,14 @@ class Examples(Interface):
 
     @property
     def fingerprint(self) -> str:
-        """The same for the same examples."""
+        """A digest that is equal for equal examples."""
 
     def inputs(self, rows: Int[Tensor, " batch"], device: torch.device | str = "cpu") -> Tensor:
         """Network input of these rows."""
 
 
 def augmented(images: Images, examples: Examples, protocol: Protocol, runtime: Runtime) -> Images:
-    """A batch as the protocol augments it."""
+    """A batch with the protocol's augmentation."""
     if not protocol.augmented:
         return images
     if protocol.augmentation != "dsa":
@@ -73,16 +73,16 @@ def targeted(
     teacher: nn.Module | None = None,
     at_once: int = 0,
 ) -> tuple[Images, Targets]:
-    """The images, mixed if asked, and what the network is to answer.
+    """The images, mixed if the protocol mixes, and the targets of the network.
 
     Args:
-        images: Of these rows, augmented.
-        rows: Which examples they are.
-        examples: What the network is trained on.
-        protocol: How they are mixed, and whether labels count beside a teacher's answers.
+        images: Augmented images of these rows.
+        rows: Rows of the examples.
+        examples: The training examples.
+        protocol: The mixing, and the weight of the labels beside a teacher's logits.
         runtime: The machine.
-        teacher: Answers in place of the labels.
-        at_once: How many images the teacher looks at together.
+        teacher: A network whose logits replace the labels.
+        at_once: Number of images that the teacher takes at once.
     """
     partner, share = None, 1.0
     if protocol.mix != "none":
@@ -102,10 +102,10 @@ def targeted(
 
 
 def teacher_of(examples: Examples, runtime: Runtime) -> nn.Module:
-    """The teacher that comes with a set, ready to answer.
+    """The teacher of a set, in evaluation mode.
 
     Raises:
-        InputError: None does, or one of other classes.
+        InputError: The set has no teacher, or its teacher has other classes.
     """
     carried = getattr(examples, "teacher", None)
     if carried is None:
@@ -122,7 +122,7 @@ def labels_beside(examples: Examples) -> Any:
     """The labels that are stored beside a set.
 
     Raises:
-        InputError: There are none.
+        InputError: No labels are stored beside it.
     """
     found = getattr(examples, "soft", None)
     if found is None:
@@ -134,9 +134,9 @@ def labels_beside(examples: Examples) -> Any:
 
 
 def loss_of(logits: Float[Tensor, "batch classes"], targets: Targets, protocol: Protocol) -> Float[Tensor, ""]:
-    """The loss of a protocol, summed over a batch: cross-entropy with labels, or the distance from a teacher's answers.
+    """The loss of a protocol, summed over a batch: cross-entropy with labels, or the distance from a teacher's logits.
 
-    Where the stored labels count as well, `targets` has both, the answers first.
+    If the set's labels count too, `targets` has both, the logits first.
     """
     if protocol.target == "label":
         return F.cross_entropy(logits, targets, reduction="sum")

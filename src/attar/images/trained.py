@@ -1,4 +1,4 @@
-"""Networks that stand beside a method: read from a folder, or trained on all the data once and kept in the cache."""
+"""Auxiliary networks of a method: read from a folder, or trained once on all the data and kept in the cache."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from attar.images.training import TrainedNetwork, TrainNetwork
 
 @dataclass(frozen=True, kw_only=True)
 class Auxiliary(Settings):
-    """A network beside a method: one that lies in a folder, or one that is trained on all the data."""
+    """An auxiliary network of a method: read from a folder, or trained on all the data."""
 
     folder: str | None = None
     """A trained network, by its folder. Default: a network is trained."""
@@ -33,22 +33,22 @@ class Auxiliary(Settings):
         return replace(self, architecture=self.architecture.resolve(shape))
 
     def found(self, source: ImageSource, runtime: Runtime) -> TrainedNetwork:
-        """The network: from its folder, from the cache, or trained now and kept.
+        """The network: from its folder, from the cache, or trained now and saved there.
 
         Raises:
-            InputError: The folder holds none, or one of other classes or image size.
+            InputError: The folder has no network, or its network has other classes or another image size.
         """
         return found_or_trained(self.folder, source, self.architecture, runtime, self.protocol)
 
 
 TRAINED = Auxiliary()
-"""The field's ConvNet, trained as a ceiling is."""
+"""The field's ConvNet, trained by the protocol ceiling."""
 BATCH_NORM = Auxiliary(architecture=Architecture(norm="batch"))
-"""One that remembers statistics of what it has seen."""
+"""The same network with batch norm, which keeps statistics of its training images."""
 
 
 def trained(source: ImageSource, architecture: Architecture, runtime: Runtime, protocol: Protocol) -> TrainedNetwork:
-    """A network trained on all of a source: from the cache, or trained now and kept there (resumable)."""
+    """A network trained on all of a source: from the cache, or trained now and saved there (resumable)."""
     method = TrainNetwork(architecture=architecture, protocol=protocol).resolve(source)
     network = cached(method, source, runtime, title="training on all images")
     layout.place(network.network, runtime)
@@ -58,10 +58,10 @@ def trained(source: ImageSource, architecture: Architecture, runtime: Runtime, p
 def found_or_trained(
     folder: str | None, source: ImageSource, architecture: Architecture, runtime: Runtime, protocol: Protocol
 ) -> TrainedNetwork:
-    """The network that lies in a folder, or one trained on all of a source.
+    """The network in a folder, or one trained on all of a source if there is no folder.
 
     Raises:
-        InputError: The folder holds none, or one of other classes or image size.
+        InputError: The folder has no network, or its network has other classes or another image size.
     """
     if folder is None:
         return trained(source, architecture, runtime, protocol)

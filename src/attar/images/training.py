@@ -1,7 +1,7 @@
-"""Train a network on images: the one loop under evaluation, embeddings and full-data ceilings.
+"""Train a network on images: the loop of evaluation, embeddings and full-data ceilings.
 
-A protocol says how; `TrainNetwork` is a method like any other, one mini-batch a step, so that a long training can be
-killed and resumed and its network is an artefact found again by the fingerprint of its data.
+A protocol defines the training. `TrainNetwork` is a method with one mini-batch per step, so a long training can be
+killed and resumed. Its network is an artefact that is found again by the fingerprint of its data.
 """
 
 import copy
@@ -29,7 +29,7 @@ from attar.images.targets import Examples, augmented, labels_beside, loss_of, ta
 
 @dataclass
 class Training:
-    """A network on its way: its parameters, its optimiser, and where in which shuffled pass it is."""
+    """A network during training: its parameters, its optimiser, and its place in the current shuffled pass."""
 
     network: nn.Module
     optimizer: torch.optim.Optimizer
@@ -38,7 +38,7 @@ class Training:
     examples: Any = rebuilt(default=None)
     teacher: nn.Module | None = rebuilt(default=None)
     stored: Any = rebuilt(default=None)
-    """The stored labels of the epoch, where there are some."""
+    """The stored labels of the epoch, if there are any."""
     loss: Callable[[Tensor, Tensor], Tensor] = rebuilt(default=None)
     at_once: int = rebuilt(default=0)
 
@@ -62,7 +62,7 @@ class TrainNetwork(Settings):
         return type(self)(architecture=architecture, protocol=self.protocol, images=len(source.targets))
 
     def work(self, source: Examples) -> float:
-        """A forward pass and two of its size back, for every image of every epoch."""
+        """Multiply-adds: a forward pass and a backward pass of twice its cost for every image and epoch."""
         network = self.architecture.build(source.shape, len(source.classes), torch.Generator())
         return 3.0 * multiply_adds(network, source.shape) * self.images * self.protocol.epochs
 
@@ -77,14 +77,14 @@ class TrainNetwork(Settings):
         return self.protocol.epochs * self.batches
 
     def build(self, source: Examples, runtime: Runtime) -> Training:
-        """A network with fresh parameters."""
+        """A network with random parameters."""
         network = self.architecture.build(source.shape, len(source.classes), torch.Generator())
         state = self.build_with(network, source, runtime)
         redraw_(network, runtime.generator("network", str(runtime.device)))
         return state
 
     def build_with(self, network: nn.Module, source: Examples, runtime: Runtime) -> Training:
-        """The same for a network of the caller's own."""
+        """The training of a given network, whose parameters are kept."""
         layout.place(network, runtime).train()
         at_once = len(source.targets) if mixes_images(network) else layout.at_once(source.shape, runtime)
 
@@ -104,16 +104,16 @@ class TrainNetwork(Settings):
         )
 
     def restart(self, state: Training, runtime: Runtime) -> None:
-        """Begin again with fresh parameters in the same place, so that compiled code keeps serving."""
+        """Start again with new random parameters in the same tensors, so that compiled code stays valid."""
         redraw_(state.network, runtime.generator("network", str(runtime.device)))
         state.network.train()
         state.optimizer.state.clear()
         state.done = 0
 
     def step(self, state: Training, runtime: Runtime) -> Metrics:
-        """One mini-batch; an image's gradient is summed a cache-full of images at a time.
+        """Train on one mini-batch. Its gradient is summed over parts that fit in the cache.
 
-        A last batch of a single image, which has no statistics, is left out where the network takes any.
+        A last batch of one image is skipped if the network has batch norm, because one image has no statistics.
         """
         epoch, batch = divmod(state.done, self.batches)
         if batch == 0:
@@ -147,7 +147,7 @@ class TrainNetwork(Settings):
             state.optimizer.state.clear()
 
     def _from_stored(self, epoch: int, rows: Tensor, state: Training, runtime: Runtime) -> tuple[Tensor, Tensor]:
-        """The images as the teacher saw them in this epoch, and what it answered (the labels, mixed alike, second)."""
+        """The images as the teacher saw them in this epoch, and its logits. Labels mixed in the same way are second."""
         labels = labels_beside(state.examples)
         if state.stored is None or state.stored.labels is not labels or state.stored.number != epoch % labels.epochs:
             state.stored = labels.epoch(epoch, state.examples)
@@ -177,7 +177,7 @@ def _optimizer(network: nn.Module, protocol: Protocol) -> torch.optim.Optimizer:
 
 @dataclass
 class TrainedNetwork:
-    """A network of the field with its parameters, on disk as safetensors."""
+    """A network with its parameters, stored as safetensors."""
 
     network: nn.Module
     method: TrainNetwork
@@ -185,33 +185,33 @@ class TrainedNetwork:
     classes: tuple[str, ...]
 
     def save(self, folder: Path) -> str:
-        """Write it to a folder; return its digest."""
+        """Write the network to a folder, and return its digest."""
         plain = {"settings": self.method.to_json(), "shape": list(self.shape), "classes": list(self.classes)}
         return store.write_tensors(folder / "network.safetensors", self.network.state_dict(), plain)
 
     @property
     def learned(self) -> dict[str, Tensor]:
-        """Its weights, and what its norms remember."""
+        """The network's weights, and the statistics of its batch norm."""
         return dict(self.network.state_dict())
 
     @property
     def parts(self) -> list[dict[str, Tensor]]:
-        """What goes along with a set that it labels, file by file."""
+        """The tensors that are saved with a set that the network labels, one entry per file."""
         return [self.network.state_dict()]
 
     def note(self, images: int) -> str:
-        """What a card says of it."""
+        """The sentence of a card about the network."""
         return "The network in `teacher/` labels augmented images; its bytes are counted."
 
     def picture(self) -> None:
-        """A network has none."""
+        """A network has no picture."""
 
     @classmethod
     def load(cls, folder: Path, *, digest: str | None = None) -> "TrainedNetwork":
-        """Read what `save` wrote, and see that it is the file of that digest.
+        """Read what `save` wrote, and check its digest.
 
         Raises:
-            InputError: The file is missing, damaged, or another one.
+            InputError: The file is missing or damaged, or it has another digest.
         """
         path = folder / "network.safetensors"
         tensors, plain = store.read_tensors(path)

@@ -1,14 +1,15 @@
-"""A student's training as a function of what it is trained on, and the gradient of how near it came to an expert.
+"""A student's training as a function of its training data, and the gradient of its distance to an expert.
 
-The student takes T steps θ_{i+1} = θ_i - β v_i, v_i = μ v_{i-1} + g_i, with g_i the gradient of its loss on the i-th
-batch. To differentiate the distance of its end from the expert's in the batches, one can keep the graph of all steps
-(Cazenavette et al., MTT), pretend that no step depends on the ones before (Cui et al., TESLA: a gradient of something
-else from two steps on), or go back through the steps one at a time, which is exact and holds the graph of one:
+The student takes T steps θ_{i+1} = θ_i - β v_i, v_i = μ v_{i-1} + g_i, where g_i is the gradient of its loss on the
+i-th batch. There are three ways to differentiate its final distance to the expert in the batches. One can keep the
+graph of all steps (Cazenavette et al., MTT). One can assume that no step depends on earlier steps (Cui et al., TESLA);
+from two steps on that is a different gradient. Or one can go back through the steps one at a time, which is exact and
+needs the graph of one step:
 
     κ_i = μ κ_{i+1} - λ_{i+1},  s_i = ⟨κ_i, g_i(θ_i, x_i, y_i)⟩,
-    ∂/∂x_i = β ∂s_i/∂x_i,  ∂/∂y_i = β ∂s_i/∂y_i,  ∂/∂β = Σ s_i,  λ_i = λ_{i+1} + β ∂s_i/∂θ_i (+ what ends at θ_i),
+    ∂/∂x_i = β ∂s_i/∂x_i,  ∂/∂y_i = β ∂s_i/∂y_i,  ∂/∂β = Σ s_i,  λ_i = λ_{i+1} + β ∂s_i/∂θ_i (+ a waypoint's at θ_i),
 
-where λ_i is the derivative in θ_i. Only θ_0 ... θ_T are remembered.
+where λ_i is the derivative in θ_i. Only θ_0 ... θ_T are kept.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +35,7 @@ Way = Literal["adjoint", "unrolled", "tesla"]
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step is trained on: rows of the synthetic images, and what is done to them."""
+    """The batch of one step: rows of the synthetic images, and their augmentation."""
 
     rows: Int[Tensor, " batch"]
     draw: Draw | None = None
@@ -42,43 +43,43 @@ class Batch:
 
 @dataclass(frozen=True)
 class Waypoint:
-    """Where the student is to be after some steps, and how much that counts."""
+    """A target for the student after some steps, and its weight in the loss."""
 
     target: Vector
     weight: float = 1.0
     keep: Float[Tensor, " parameter"] | None = None
-    """Which parameters count (1) and which do not (0); all unless given."""
+    """Mask of the parameters in the loss: 1 to keep, 0 to remove. Default: all are kept."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A student's training, and what it is to reach."""
+    """A student's training and its targets."""
 
     start: Vector
     batches: Sequence[Batch]
     waypoints: Mapping[int, Waypoint]
-    """By the number of steps taken."""
+    """Targets by the number of steps before them."""
     momentum: float = 0.0
     scale: float = 1.0
-    """What the student's loss is multiplied by."""
+    """Factor of the student's loss."""
     drop: float = 0.0
-    """Share of the parameters, those nearest to the last waypoint, that do not count there."""
+    """Share of the parameters, those nearest to the last waypoint, that are removed from its loss."""
 
 
 @dataclass
 class Matched:
-    """How near the student came, and the gradients of that."""
+    """The student's distance to its targets, and the gradients of that distance."""
 
     loss: Float[Tensor, ""]
     images: Images
     targets: Tensor | None
     lr: Float[Tensor, ""]
     terms: dict[int, Float[Tensor, ""]] = field(default_factory=dict)
-    """The distance at each waypoint, relative to that of the start."""
+    """The distance at each waypoint, relative to the distance at the start."""
 
 
 class Student:
-    """A network's training steps and their derivatives, a cache-full of images at a time."""
+    """A network's training steps and their derivatives, computed on a few images at a time."""
 
     def __init__(self, flat: FlatNetwork, runtime: Runtime, *, soft: bool, at_once: int) -> None:
         self.flat, self.runtime, self.soft, self.at_once = flat, runtime, soft, at_once
@@ -87,7 +88,7 @@ class Student:
         self._pull = runtime.compiled(partial(pull, flat, wanted), training=True)
 
     def gradient(self, vector: Vector, images: Images, targets: Targets, scale: float) -> Vector:
-        """Scale · gradient of the mean loss over a batch."""
+        """The gradient of the mean loss over a batch, times scale."""
         weight = self._weight(images, scale)
         parts = zip(images.split(self.at_once), targets.split(self.at_once), strict=True)
         gradients = [self._gradient(vector, *part, weight) for part in parts]
@@ -96,7 +97,7 @@ class Student:
     def pull(
         self, vector: Vector, images: Images, targets: Targets, scale: float, direction: Vector
     ) -> tuple[Float[Tensor, ""], Vector, Images, Tensor | None]:
-        """⟨direction, gradient⟩, and its derivatives in parameters, images and soft targets."""
+        """The product ⟨direction, gradient⟩, and its derivatives in parameters, images and soft targets."""
         weight = self._weight(images, scale)
         parts = zip(images.split(self.at_once), targets.split(self.at_once), strict=True)
         found = [self._pull(vector, *part, weight, direction) for part in parts]
@@ -126,7 +127,7 @@ def student_loss(logits: Float[Tensor, "image classes"], targets: Targets) -> Fl
 def student_gradient(
     flat: FlatNetwork, vector: Vector, images: Images, targets: Targets, weight: Float[Tensor, ""]
 ) -> Vector:
-    """Weight · gradient of the summed loss."""
+    """The gradient of the summed loss, times weight."""
 
     def loss(vector: Vector) -> Float[Tensor, ""]:
         return weight * student_loss(flat.logits(vector, images), targets)
@@ -143,9 +144,9 @@ def pull(
     weight: Float[Tensor, ""],
     direction: Vector,
 ) -> tuple[Float[Tensor, ""], Vector, Images, Tensor]:
-    """S = ⟨direction, gradient⟩ and its derivatives; those of hard labels are the labels themselves, unused.
+    """S = ⟨direction, gradient⟩ and its derivatives. For hard labels the last is the labels themselves and is not used.
 
-    All derivatives are taken inside one function, so that a compiler can take it whole.
+    All derivatives are taken inside one function, so that it can be compiled as a whole.
     """
 
     def product(vector: Vector, images: Images, targets: Targets) -> Float[Tensor, ""]:
@@ -156,16 +157,16 @@ def pull(
 
 
 def match(student: Student, images: Images, targets: Targets, lr: Tensor, task: Task, way: Way = "adjoint") -> Matched:
-    """Train a student and differentiate how far it ends from the expert.
+    """Train a student, and differentiate its final distance to the expert.
 
     Args:
         student: The network.
         images: All synthetic images.
         targets: Their classes, or label logits.
         lr: β, a scalar.
-        task: Where it starts, what it sees, what it is to reach.
-        way: `adjoint`, exact and in the memory of one step; `unrolled`, exact in the memory of all; `tesla`, which
-            takes no step to depend on those before.
+        task: The student's start, its batches and its targets.
+        way: `adjoint` is exact, in the memory of one step. `unrolled` is exact, in the memory of all steps. `tesla`
+            assumes that no step depends on earlier steps.
     """
     if way == "unrolled":
         return _unrolled(student, images, targets, lr, task)
@@ -182,7 +183,7 @@ def match(student: Student, images: Images, targets: Targets, lr: Tensor, task: 
 
 
 def distance(end: Vector, start: Vector, point: Waypoint) -> Float[Tensor, ""]:
-    """‖θ - θ*‖² / ‖θ_0 - θ*‖², over the parameters that count."""
+    """‖θ - θ*‖² / ‖θ_0 - θ*‖² over the parameters that are kept."""
     missed, given = (end - point.target).square(), (start - point.target).square()
     if point.keep is not None:
         missed, given = missed * point.keep, given * point.keep
@@ -190,7 +191,7 @@ def distance(end: Vector, start: Vector, point: Waypoint) -> Float[Tensor, ""]:
 
 
 def with_drop(task: Task, end: Vector) -> Task:
-    """The task with the parameters that came nearest left out of its last waypoint."""
+    """The task without the parameters that came nearest to its last waypoint."""
     dropped = int(task.drop * len(end))
     if not dropped:
         return task
@@ -224,7 +225,7 @@ def _back(
     *,
     exact: bool,
 ) -> None:
-    """Go back through the steps, adding up the gradients of images, targets and step size."""
+    """Go back through the steps, and add up the gradients in images, targets and step size."""
     steps = len(task.batches)
     slope = _slope(vectors[steps], task, steps)
     kappa = torch.zeros_like(slope)
@@ -247,7 +248,7 @@ def _back(
 
 
 def _slope(vector: Vector, task: Task, step: int) -> Vector:
-    """The derivative, in the parameters after so many steps, of what is asked of them there."""
+    """The derivative of the waypoint's distance after some steps in the parameters at that step."""
     if step == 0 or step not in task.waypoints:
         return torch.zeros_like(vector)
     point = task.waypoints[step]
@@ -255,7 +256,7 @@ def _slope(vector: Vector, task: Task, step: int) -> Vector:
 
 
 def _unrolled(student: Student, images: Images, targets: Targets, lr: Tensor, task: Task) -> Matched:
-    """The same with the graph of all steps."""
+    """Train the student and differentiate its distance with the graph of all steps."""
     images, lr = images.detach().requires_grad_(), lr.detach().requires_grad_()
     targets = targets.detach().requires_grad_() if student.soft else targets
     vector, velocity, vectors = task.start.detach().requires_grad_(), torch.zeros_like(task.start), [task.start]

@@ -1,10 +1,10 @@
-"""AST: trajectory matching with experts that are better and yet smooth, and students that are held to the whole way.
+"""AST: trajectory matching with better but smooth experts, and students that match intermediate epochs too.
 
-Worth trying where MTT's experts are too weak: momentum makes them better, a warm-up and a gradient penalty keep them
-followable. Its start from clusters of experts' answers alone is worth some points over random images.
+Try it if MTT's experts are too weak. Momentum makes experts better; a warm-up and a gradient penalty keep them easy to
+follow. Its start from clusters of an expert's logits alone gains some points over random images.
 Shen, Yang and Lam, AST: Effective Dataset Distillation through Alignment with Smooth and High-Quality Expert
-Trajectories, arXiv:2310.10541. The paper's text could not be read: everything here is from its code, where that differs
-from what was meant it says so.
+Trajectories, arXiv:2310.10541. The paper's text was not available, so everything here is from its code. Differences
+between the code and its apparent intention are noted.
 """
 
 import math
@@ -58,16 +58,16 @@ TABLE: dict[tuple[str, int], dict[str, Any]] = {
         "balanced": False,
     },
 }
-"""The README (CIFAR-100 at 1) and the author's scripts; which of them made the paper's table is not known."""
+"""Settings of the README (CIFAR-100 at 1) and of the author's scripts. It is not known which made the paper's table."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AST(MTT):
     """Align with smooth and good experts (Shen, Yang and Lam, arXiv 2023, arXiv:2310.10541).
 
-    Students move with momentum; their loss is balanced over start epochs, b(t) = log₅(t - h + 8) from h = ⌊T⁺/2⌋ on and
-    1 / log₅(h - t + 8) before; they set out from perturbed parameters; and they are matched in the middle as well,
-    after ⌊T/M⌋ m steps with the expert m epochs on.
+    Students have momentum and start from perturbed parameters. Their loss is balanced over start epochs by
+    b(t) = log₅(t - h + 8) from h = ⌊T⁺/2⌋ on and 1 / log₅(h - t + 8) before. They match intermediate epochs too: after
+    ⌊T/M⌋ m steps the target is the expert m epochs after the start.
     """
 
     start: Literal[Start, "representative"] = "representative"  # type: ignore[assignment]
@@ -91,10 +91,10 @@ class AST(MTT):
     name = "ast"
 
     def resolve(self, source: ImageSource, runtime: Runtime) -> Self:
-        """Fill in what was left open.
+        """Fill in the settings without a value.
 
         Raises:
-            InputError: Clusters that do not divide the images per class.
+            InputError: The number of clusters does not divide the images per class.
         """
         counts = self.counts(source)
         if self.start == "representative":
@@ -104,7 +104,7 @@ class AST(MTT):
         return super().resolve(source, runtime)
 
     def initial(self, state: Distilling, runtime: Runtime) -> tuple[Images, LabelLogits | None]:
-        """Real images that represent what an expert answers to each class."""
+        """Real images that are nearest to the centres of an expert's logits of each class."""
         if self.start != "representative":
             return super().initial(state, runtime)
         generator = runtime.generator("start")
@@ -116,11 +116,11 @@ class AST(MTT):
         return state.source.inputs(torch.cat(chosen)), None
 
     def departure(self, vector: Vector, state: Distilling, runtime: Runtime) -> Vector:
-        """Perturbed kernels."""
+        """The student's start: the expert's parameters with perturbed kernels."""
         return perturbed(vector, state.flat, self.perturbation, runtime.generator("perturbation"))
 
     def waypoints(self, state: Distilling, expert: int, epoch: int, runtime: Runtime) -> dict[int, Waypoint]:
-        """The end, and the epochs between."""
+        """The target at the end, and the targets at intermediate epochs."""
         points = super().waypoints(state, expert, epoch, runtime)
         assert self.student_steps is not None, "resolve the settings first"
         if self.middle != "none":
@@ -131,7 +131,7 @@ class AST(MTT):
         return points
 
     def scale(self, epoch: int) -> float:
-        """b(t), where the loss is balanced."""
+        """b(t) if the loss is balanced, otherwise 1."""
         assert self.last_start is not None
         return balance(epoch, self.last_start) if self.balanced else 1.0
 
@@ -140,19 +140,19 @@ class AST(MTT):
         """The settings of one of the author's scripts.
 
         Raises:
-            InputError: A cell that there is no script for.
+            InputError: There is no script for the cell.
         """
         return cls(ipc=ipc, steps=5000, experts=PUBLISHED, **published(TABLE, data, ipc, "AST"))
 
 
 def balance(epoch: int, last_start: int) -> float:
-    """AST's factor on a student's loss: below one early, where gradients are large, and above one late."""
+    """AST's factor of a student's loss: below 1 for early epochs, whose gradients are large, and above 1 for late."""
     half = last_start // 2
     return math.log(epoch - half + 8, 5) if epoch >= half else 1 / math.log(half - epoch + 8, 5)
 
 
 def perturbed(vector: Vector, flat: FlatNetwork, strength: float, generator: torch.Generator) -> Vector:
-    """Every convolution's weights W as W + strength · d ⊙ W, d Gaussian and of length one over the whole tensor."""
+    """The parameters with every convolution's weights W as W + strength · d ⊙ W; d is Gaussian, of length one."""
     if strength == 0:
         return vector
     pieces = []
@@ -165,6 +165,6 @@ def perturbed(vector: Vector, flat: FlatNetwork, strength: float, generator: tor
 
 
 def representative(answers: Tensor, count: int, clusters: int, generator: torch.Generator) -> Tensor:
-    """The places of the images nearest to the centres of a class's answers, each taken once: equally many a centre."""
+    """The rows of the images nearest to the centres of a class's logits: each row once, equally many per centre."""
     centres = k_means(answers, clusters, generator)
     return nearest(answers, centres.repeat_interleave(count // clusters, dim=0))

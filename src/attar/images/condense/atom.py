@@ -1,10 +1,10 @@
-"""ATOM: match where random networks look and which of their features answer, and what they embed at the end.
+"""ATOM: match the spatial attention, the channel attention and the embeddings of random networks.
 
-Worth trying over DataDAM at few images per class and with batch norm, at the same cost; with instance norm at one
-image per class DM, DataDAM and ATOM tie.
+Try it in place of DataDAM at few images per class and with batch norm; the cost is the same. With instance norm at one
+image per class DM, DataDAM and ATOM are equally good.
 Khaki, Sajedi, Wang, Liu, Lawryshyn and Plataniotis, ATOM: Attention Mixer for Efficient Dataset Distillation, CVPR
 2024 workshop on dataset distillation, arXiv:2405.01373. The authors have released no code and no sets, so nothing here
-could be checked against theirs: what the paper's figure does not show is DataDAM's, and named as such below.
+could be checked against theirs. What the paper's figure does not show is taken from DataDAM, as noted below.
 """
 
 from dataclasses import dataclass
@@ -19,16 +19,16 @@ from attar.images.condense.datadam import DataDAM, MapNorm, Maps, attention_ener
 from attar.images.condense.distribution import ClassMeans, Views, squared_distance
 
 SPATIAL, CHANNEL = (1,), (2, 3)
-"""What each view pools away: the filters, or the places."""
+"""Dimensions over which each kind of attention is pooled: the filters, or the places."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ATOM(DataDAM):
     """Match spatial and channel attention and mean embeddings (Khaki et al., CVPR workshop 2024, arXiv:2405.01373).
 
-    L(S) = scale · (w_s L_s + w_c L_c + λ L_MMD). L_s is DataDAM's term (its `attention_weight` is w_s); L_c is the same
-    with each block's maps summed over places, one value per filter. The two differ in size - with instance norm L_s is
-    five to seven times L_c - so equal weights are not equal influence: both terms are logged.
+    L(S) = scale · (w_s L_s + w_c L_c + λ L_MMD). L_s is DataDAM's term, and w_s is `attention_weight`. L_c compares the
+    maps of each block summed over places, one value per filter. With instance norm L_s is five to seven times L_c, so
+    equal weights do not give equal influence. Both terms are logged.
     """
 
     channel_power: Annotated[float, Range(0.1, 16)] = 4.0
@@ -69,11 +69,11 @@ class ATOM(DataDAM):
     def paper(cls, data: str, *, ipc: int, variant: Literal["paper", "released"] = "paper") -> Self:
         """The settings of one cell of the paper's table.
 
-        Data sets, augmentation and whitening are the paper's; steps, step size, powers, λ and batch are DataDAM's, and
-        not verified for ATOM.
+        Data sets, augmentation and whitening are the paper's. Steps, step size, powers, λ and batch are DataDAM's and
+        are not verified for ATOM.
 
         Raises:
-            InputError: A data set the paper does not have, or the released variant, which does not exist.
+            InputError: The paper does not have the data set, or the variant is released, which does not exist.
         """
         known = ("cifar10", "cifar100", "tiny-imagenet")
         if data not in known:
@@ -86,7 +86,7 @@ class ATOM(DataDAM):
 def channel_attention(
     features: Maps, *, power: float = 4.0, pooling: Literal["sum", "max"] = "sum", norm: MapNorm = "l2"
 ) -> Float[Tensor, "image filter"]:
-    """Attention of each image: ``Σ_places |f|^p`` of each filter, as a vector, normalised per image.
+    """Channel attention of each image: ``Σ_places |f|^p`` for each filter, as a vector that is normalised per image.
 
     Args:
         features: A block's maps after its activation.

@@ -1,9 +1,9 @@
-"""CDA: SRe2L whose views grow from whole images to small crops, so that outlines come before textures.
+"""CDA: SRe2L with views that change from whole images to small crops, so that outlines are learned before textures.
 
-Prefer it to SRe2L wherever that crops its views; at 32 pixels and below views of whole images were at least as good.
-Like SRe2L it is to be read beside real images with the same labels.
+Prefer it to SRe2L if SRe2L crops its views. At 32 pixels and below, views of whole images were at least as good.
+Compare it, like SRe2L, with real images that have the same labels.
 Yin and Shen, Dataset Distillation via Curriculum Data Synthesis in Large Data Era, TMLR 2024, arXiv:2311.18838.
-Settings are those of the released scripts; there the milestone is zero unless given, which is SRe2L.
+Settings are those of the released scripts. Their default milestone is zero, which is SRe2L.
 """
 
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ Curriculum = Literal["step", "linear", "cosine", "constant", "reverse"]
 
 @dataclass(frozen=True, kw_only=True)
 class CDA(SRe2L):
-    """Recover images like SRe2L, through crops that start whole and may shrink (TMLR 2024, arXiv:2311.18838).
+    """Recover images like SRe2L, from views that start as whole images and become crops (TMLR 2024, arXiv:2311.18838).
 
-    Only the lower bound of a crop's area moves, from one to `smallest_crop` over the first `milestone` of a block's
-    steps; areas are uniform between it and one. As the step size falls too, the outline is learned in large
-    steps and what fills it in small ones. Random numbers are the same for every curriculum.
+    Only the lower bound of a crop's area changes, from one to `smallest_crop` over the first `milestone` of a block's
+    steps. Areas are uniform between the bound and one. The step size falls too, so outlines are learned in large steps
+    and details in small steps. Random numbers are the same for every curriculum.
     """
 
     curriculum: Curriculum = "cosine"
@@ -36,7 +36,7 @@ class CDA(SRe2L):
     name = "cda"
 
     def smallest_at(self, iteration: int) -> float:
-        """The bound at an iteration, which is counted anew in every block."""
+        """The smallest share of the area in a crop at an iteration, counted from zero in every block."""
         assert self.block_steps is not None, "resolve the settings first"
         span = self.milestone * self.block_steps
         way = min(1.0, iteration / span) if span else 1.0
@@ -47,13 +47,13 @@ class CDA(SRe2L):
         """The settings of one cell of the paper's tables, with a ResNet-18 as teacher.
 
         Raises:
-            InputError: A data set the scripts do not have.
+            InputError: The scripts do not have the data set.
         """
         return cls(ipc=ipc, **recipe(CURRICULA, data, "CDA"))
 
 
 CURRICULA: dict[str, dict[str, Any]] = {
-    "cifar10": CIFAR | {"crop": "on"},  # no script has these two: SRe2L's, with the curriculum
+    "cifar10": CIFAR | {"crop": "on"},  # no script has these two; SRe2L's settings with the curriculum
     "cifar100": CIFAR | {"crop": "on"},
     "tiny-imagenet": SCRIPTS["tiny-imagenet"] | {"image_lr": 0.4, "statistics_weight": 0.05, "jitter_from": 0},
     "imagenet": SCRIPTS["imagenet"],
@@ -62,7 +62,7 @@ CURRICULA: dict[str, dict[str, Any]] = {
 
 
 def smallest_crop(curriculum: Curriculum, way: float, *, least: float) -> float:
-    """The smallest share of the area in a crop, a given part of the way to the milestone (1: there or behind it)."""
+    """The smallest share of the area in a crop at a given part of the way to the milestone (1: at or after it)."""
     if curriculum == "constant":
         return least
     falling = {

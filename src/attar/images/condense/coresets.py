@@ -1,9 +1,10 @@
-"""Real images chosen class by class, and two averages: the floor that every condensing method has to leave behind.
+"""Real images chosen class by class, and two averages: the baselines that every condensing method has to beat.
 
-Random selection; herding (Welling, ICML 2009); greedy K-center (Sener and Savarese, ICLR 2018, arXiv:1708.00489);
-k-means in pixels or embeddings (DC-BENCH, Cui et al., NeurIPS 2022, arXiv:2207.09639); the class mean, which the
-published tables leave out and which nearly matches short runs of DM at one image per class.
-Embeddings are those before the linear layer of a network trained on all images: the papers do not say which.
+They are random selection, herding (Welling, ICML 2009), greedy K-center (Sener and Savarese, ICLR 2018,
+arXiv:1708.00489), k-means in pixels or embeddings (DC-BENCH, Cui et al., NeurIPS 2022, arXiv:2207.09639), and the class
+mean. The published tables do not have the class mean, which is nearly as good as short runs of DM at one image per
+class. Embeddings are the input of the last linear layer of a network trained on all images; the papers do not say
+which embeddings they use.
 """
 
 import math
@@ -39,12 +40,12 @@ from attar.images.sources import ImageSource
 from attar.images.trained import TRAINED, Auxiliary
 
 CLUSTERED = 2**25
-"""Pixel values of a class that are clustered at most: 0.3 GB in double precision."""
+"""Largest number of pixel values of a class that are clustered: 0.3 GB in double precision."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImagesPerClass(Settings):
-    """How many images there are to be."""
+    """The number of images in the result."""
 
     ipc: PerClass = 10
     """Images per class: one number for all classes, or one number for each class in order."""
@@ -55,7 +56,7 @@ class ImagesPerClass(Settings):
         """The number of images of each class.
 
         Raises:
-            InputError: Numbers for more or fewer classes.
+            InputError: There are numbers for more or fewer classes than the data have.
         """
         return per_class(self.ipc, len(source.classes), "ipc")
 
@@ -66,21 +67,21 @@ class ImagesPerClass(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class Coreset(ImagesPerClass, Selection):
-    """What the selections share: images that are chosen or averaged, and become a condensed set as they are."""
+    """Shared parts of the selections, whose chosen or averaged images form the condensed set unchanged."""
 
     name = "coreset"
 
     @abstractmethod
     def select(self, source: ImageSource, runtime: Runtime) -> Tensor:
-        """The images, `[image, channel, height, width]`, class after class: uint8 or float pixels, as the source's."""
+        """The images, `[image, channel, height, width]`, ordered by class: uint8 or float pixels, like the source's."""
 
     def resolve(self, source: ImageSource, runtime: Runtime) -> Self:
-        """Nothing is left open but a network's depth, filled in where there is one."""
+        """Check the numbers of images. Selections with a network fill in its depth."""
         self.counts(source)
         return self
 
     def result(self, state: Any, runtime: Runtime) -> CondensedImages:
-        """The chosen images with their classes; averages, which are no 8-bit pixels, as network input."""
+        """The chosen images with their classes. Averages are not 8-bit pixels and are kept as network input."""
         images, source = state.chosen, state.source
         if images.dtype != torch.uint8:
             images = source.transform.forward(images)
@@ -92,7 +93,7 @@ class Coreset(ImagesPerClass, Selection):
 OBSERVED = MappingProxyType(
     {"observer": "observer.folder", "architecture": "observer.architecture", "protocol": "observer.protocol"}
 )
-"""Where an observer's settings were before they stood together."""
+"""Earlier names of an observer's settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,10 +111,10 @@ class EmbeddingCoreset(Coreset):
 
     @abstractmethod
     def choose(self, features: Features, count: int, generator: torch.Generator) -> Int[Tensor, " {count}"]:
-        """The places, among one class's embeddings, of the images to take."""
+        """The rows of one class's embeddings whose images are chosen."""
 
     def select(self, source: ImageSource, runtime: Runtime) -> Tensor:
-        """Train or find the network, embed each class, choose."""
+        """Find or train the network, embed each class, and choose."""
         self.check_enough(source)
         network = self.observer.found(source, runtime).network
         generator = runtime.generator("choice")
@@ -126,26 +127,26 @@ class EmbeddingCoreset(Coreset):
 
 @dataclass(frozen=True, kw_only=True)
 class Random(Coreset):
-    """Real images drawn at random, without replacement: the floor.
+    """Real images drawn at random without replacement: the baseline.
 
-    Prefer it to nothing; anything here should beat it. Shown in every table of the field since Zhao et al., DC,
-    ICLR 2021, arXiv:2006.05929.
+    Every other method should beat it. It is in every table of the field since Zhao et al., DC, ICLR 2021,
+    arXiv:2006.05929.
     """
 
     name = "random"
 
     def select(self, source: ImageSource, runtime: Runtime) -> Tensor:
-        """Draw."""
+        """Draw the images."""
         self.check_enough(source)
         return source.train.pixels[draw_rows(source.rows_of, self.ipc, runtime.generator("choice"))]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassMean(Coreset):
-    """The average image of each class: one image, no learning.
+    """The average image of each class, without learning.
 
-    Prefer it at one image per class when a second is too long to wait; with more, use k-means, of which it is the
-    case of one cluster. In no published table.
+    Prefer it at one image per class if one second is too long to wait. For more images use k-means; the class
+    mean is k-means with one cluster. It is in no published table.
     """
 
     ipc: Annotated[int, Range(1, 1)] | tuple[Annotated[int, Range(1, 1)], ...] = 1
@@ -154,36 +155,37 @@ class ClassMean(Coreset):
     name = "class-mean"
 
     def select(self, source: ImageSource, runtime: Runtime) -> Tensor:
-        """Average."""
+        """Average the images of each class."""
         return torch.stack([_mean_pixels(source, rows) for rows in source.rows_of])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Herding(EmbeddingCoreset):
-    """Real images whose mean embedding follows the class's (Welling, Herding Dynamical Weights to Learn, ICML 2009).
+    """Real images with a mean embedding close to the class's (Welling, Herding Dynamical Weights to Learn, ICML 2009).
 
-    Prefer it when the condensed images must be real ones, at up to ten per class.
+    Prefer it for up to ten images per class if the condensed images must be real.
     """
 
     name = "herding"
 
     def choose(self, features: Features, count: int, generator: torch.Generator) -> Int[Tensor, " {count}"]:
-        """Follow the mean."""
+        """Choose images whose mean is close to the class mean, one after another."""
         return herding(features, count)
 
 
 @dataclass(frozen=True, kw_only=True)
 class KCenter(EmbeddingCoreset):
-    """Real images that cover a class's embeddings: each next one is the farthest from those taken.
+    """Real images that cover a class's embeddings: each next image is the farthest from those chosen before.
 
-    Sener and Savarese, Active Learning for CNNs: A Core-Set Approach, ICLR 2018, arXiv:1708.00489. It picks
-    outliers, so from about ten per class on, random selection is often better; here because the tables have it.
+    Sener and Savarese, Active Learning for CNNs: A Core-Set Approach, ICLR 2018, arXiv:1708.00489. It chooses
+    outliers, so random selection is often better from about ten images per class on. It is here because the tables
+    have it.
     """
 
     name = "k-center"
 
     def choose(self, features: Features, count: int, generator: torch.Generator) -> Int[Tensor, " {count}"]:
-        """Cover."""
+        """Choose the farthest image, one after another."""
         return k_center(features, count)
 
 
@@ -191,9 +193,9 @@ class KCenter(EmbeddingCoreset):
 class KMeans(EmbeddingCoreset):
     """Cluster centres of each class: averages of pixels, or the real images nearest to centres of embeddings.
 
-    The strongest simple rival of DC-BENCH (Cui et al., NeurIPS 2022, arXiv:2207.09639) is `space="embedding"`.
-    In pixels, a class of more than 33 million of them is clustered on as many images, drawn at random, as have so many
-    (10,900 at 32 pixels, 220 at 224); embeddings are always those of all images.
+    `space="embedding"` is the strongest simple baseline of DC-BENCH (Cui et al., NeurIPS 2022, arXiv:2207.09639).
+    With pixels, a class of more than 33 million pixel values is clustered on a random subset of its images that has at
+    most so many (10,900 images at 32 pixels, 220 at 224). With embeddings all images are clustered.
     """
 
     space: Literal["embedding", "pixel"] = "embedding"
@@ -203,7 +205,7 @@ class KMeans(EmbeddingCoreset):
     name = "k-means"
 
     def select(self, source: ImageSource, runtime: Runtime) -> Tensor:
-        """Cluster."""
+        """Cluster the images of each class."""
         if self.space == "embedding":
             return super().select(source, runtime)
         self.check_enough(source)
@@ -241,7 +243,7 @@ CORESETS: dict[str, type[Coreset]] = {c.name: c for c in (Random, ClassMean, Her
 
 
 def _mean_pixels(source: ImageSource, rows: Tensor) -> Float[Tensor, "channel height width"]:
-    """The average of any number of images, a portion at a time."""
+    """The average of any number of images, computed on a portion at a time."""
     mean, seen = torch.zeros(source.shape), 0
     for part in portions(rows, source.shape):
         seen += len(part)
@@ -250,6 +252,6 @@ def _mean_pixels(source: ImageSource, rows: Tensor) -> Float[Tensor, "channel he
 
 
 def _fitting(source: ImageSource, rows: Tensor, generator: torch.Generator) -> Tensor:
-    """These rows, or as many of them, drawn at random, as can be clustered in memory."""
+    """These rows, or a random subset of them that can be clustered in memory."""
     most = CLUSTERED // math.prod(source.shape)
     return rows if len(rows) <= most else shuffled(rows, generator)[:most]

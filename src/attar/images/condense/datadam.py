@@ -1,6 +1,7 @@
-"""DataDAM: match where random networks look, block by block, and what they embed at the end.
+"""DataDAM: match the spatial attention of every block of random networks, and their embeddings.
 
-Worth trying over DM from ten images per class on, at about the same cost. At one image per class they tie.
+Try it in place of DM from ten images per class on; the cost is about the same. At one image per class they are equally
+good.
 Sajedi, Khaki, Amjadian, Liu, Lawryshyn and Plataniotis, DataDAM: Efficient Dataset Distillation with Attention
 Matching, ICCV 2023, arXiv:2310.00093.
 """
@@ -27,9 +28,9 @@ MapNorm = Literal["l2", "l1", "squared-l2", "none"]
 class DataDAM(DistributionMatching):
     """Match spatial attention and mean embeddings of random networks (Sajedi et al., ICCV 2023, arXiv:2310.00093).
 
-    L(S) = scale · (L_SAM + λ L_MMD). L_SAM sums, over classes and all blocks but the last, the squared distance of
-    mean attention maps; L_MMD is DM's loss. Paper and released code differ in p, normalisation, scale, iterations
-    and evaluation: `paper(..., variant=)` has both.
+    L(S) = scale · (L_SAM + λ L_MMD). L_SAM is the squared distance of mean attention maps, summed over classes and all
+    blocks but the last. L_MMD is DM's loss. Paper and released code differ in p, normalisation, scale, iterations and
+    evaluation; `paper(..., variant=)` has both.
     """
 
     power: Annotated[float, Range(0.1, 16)] = 4.0
@@ -51,13 +52,13 @@ class DataDAM(DistributionMatching):
     name = "datadam"
 
     def resolve(self, source: ImageSource, runtime: Runtime) -> Self:
-        """Fill in what was left open."""
+        """Fill in the settings without a value."""
         large = max(source.shape[1:]) > 64
         weight = self.mmd_weight if self.mmd_weight is not None else (0.02 if large else 0.01)
         return super(DataDAM, replace(self, mmd_weight=weight)).resolve(source, runtime)
 
     def views(self, maps: list[Tensor], embedding: Tensor) -> Views:
-        """Attention of all blocks but the last, then the embedding; without attention the embedding alone."""
+        """Attention of all blocks but the last, then the embedding; the embedding alone if attention has no weight."""
         if not self.attention_weight:
             return [embedding]
         attention = [
@@ -80,7 +81,7 @@ class DataDAM(DistributionMatching):
         """The settings of one cell of the paper's table.
 
         Raises:
-            InputError: A data set the paper does not have.
+            InputError: The paper does not have the data set.
         """
         known = ("cifar10", "cifar100", "tiny-imagenet", "imagenet", "imagenette", "imagewoof", "imagesquawk")
         if data not in known:
@@ -109,7 +110,7 @@ class DataDAM(DistributionMatching):
 def spatial_attention(
     features: Maps, *, power: float = 4.0, pooling: Literal["sum", "max"] = "sum", norm: MapNorm = "l2"
 ) -> Float[Tensor, "image places"]:
-    """Attention of each image: ``Σ_filters |f|^p`` at each place, as a vector, normalised per image.
+    """Spatial attention of each image: ``Σ_filters |f|^p`` at each place, as a vector that is normalised per image.
 
     Args:
         features: A block's maps after its activation.
@@ -118,17 +119,17 @@ def spatial_attention(
         norm: Unit L2 or L1 length, division by the squared L2 norm, or none.
 
     Returns:
-        `[image, height * width]`; an all-zero map stays zero, with a finite gradient.
+        `[image, height * width]`. A map of zeros stays zero and has a finite gradient.
     """
     energy = attention_energy(features, power=power, norm=norm)
     return unit(pooled(energy, (1,), pooling), norm)
 
 
 def attention_energy(features: Maps, *, power: float = 4.0, norm: MapNorm = "l2") -> Maps:
-    """|f|^p, of which spatial attention sums the filters and channel attention the places.
+    """|f|^p. Spatial attention sums it over filters, channel attention over places.
 
-    In float32, and divided by the image's largest activation where the norm to come forgets the scale: activations to
-    the fourth power overflow half precision from 16 on.
+    It is computed in float32, because the fourth power of activations from 16 on overflows half precision. It is
+    divided by the image's largest activation if the later normalisation removes the scale.
     """
     strength = features.abs().to(torch.promote_types(features.dtype, torch.float32))
     if norm in ("l2", "l1"):
@@ -139,12 +140,12 @@ def attention_energy(features: Maps, *, power: float = 4.0, norm: MapNorm = "l2"
 def pooled(
     energy: Maps, dims: tuple[int, ...], pooling: Literal["sum", "max"] = "sum"
 ) -> Float[Tensor, "image attention"]:
-    """Energy pooled over some dimensions, as a vector per image."""
+    """Energy pooled over some dimensions, as one vector per image."""
     return (energy.sum(dim=dims) if pooling == "sum" else energy.amax(dim=dims)).flatten(1)
 
 
 def unit(vectors: Float[Tensor, "image attention"], norm: MapNorm = "l2") -> Float[Tensor, "image attention"]:
-    """Each image's vector, normalised."""
+    """The normalised vector of each image."""
     if norm == "none":
         return vectors
     length = vectors.norm(p=1 if norm == "l1" else 2, dim=1, keepdim=True)
@@ -165,7 +166,7 @@ def map_distance(
 
 
 def _power(values: Tensor, power: float) -> Tensor:
-    """Values to a power, by multiplication where that is quicker."""
+    """Values to a power, by multiplication if that is faster."""
     if power == 1:
         return values
     if power in (2, 4):

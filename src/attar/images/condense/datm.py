@@ -1,7 +1,8 @@
-"""DATM: trajectory matching with learned soft labels, on the stretch of the experts' way that suits the set's size.
+"""DATM: trajectory matching with learned soft labels, over the epochs of the experts that suit the set's size.
 
-The one to try first among trajectories: a few images learn from early epochs, many from late ones, and labels carry
-what images cannot. With many images per class it is the first to keep nearly all accuracy.
+Try it first among the methods that match trajectories. Few images learn from early epochs, many from late epochs, and
+soft labels carry information that images cannot. With many images per class it is the first to keep nearly all
+accuracy.
 Guo, Wang, Cazenavette, Li, Zhang and You, Towards Lossless Dataset Distillation via Difficulty-Aligned Trajectory
 Matching, ICLR 2024, arXiv:2310.05773.
 """
@@ -50,16 +51,17 @@ TABLE: dict[tuple[str, int], dict[str, Any]] = {
     ("tiny-imagenet", 10): _cell(40, 500, 100, 10, (10, None, 50), lr_lr=1e-4),
     ("tiny-imagenet", 50): _cell(20, 1000, 100, 10, (40, None, 70), lr_lr=1e-4),
 }
-"""The released configurations. (CIFAR-100 at 50 takes its labels from one expert there; here from all.)"""
+"""The released configurations. (There CIFAR-100 at 50 takes its labels from one expert; here it takes them from
+all.)"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DATM(TrajectoryMatching):
     """Match trajectories of the right difficulty (Guo et al., ICLR 2024, arXiv:2310.05773).
 
-    MTT's loss with students that learn softmax(Y), Y label logits that are learned with the images. Both start from
-    images that an expert classifies rightly, and from the mean logits of the experts that do. Students set out between
-    `first_start` and a bound that grows to `last_start`; a loss above `gate` updates nothing.
+    The loss is MTT's. Students learn softmax(Y), where the label logits Y are learned together with the images. The
+    images start from real images that an expert classifies correctly, and Y from the mean logits of such experts.
+    Students start between `first_start` and a bound that grows to `last_start`. A loss above `gate` updates nothing.
     """
 
     labels: Literal["hard", "soft"] = "soft"
@@ -73,13 +75,13 @@ class DATM(TrajectoryMatching):
     name = "datm"
 
     def resolve(self, source: ImageSource, runtime: Runtime) -> Self:
-        """Fill in what was left open."""
+        """Fill in the settings without a value."""
         if self.start == "recognised":
             self.check_enough(source)
         return super().resolve(source, runtime)
 
     def initial(self, state: Distilling, runtime: Runtime) -> tuple[Images, LabelLogits | None]:
-        """Images that experts classify rightly, and what these experts answer."""
+        """Real images that experts classify correctly, and the mean logits of these experts."""
         if self.start != "recognised":
             return super().initial(state, runtime)
         images = state.source.inputs(recognised(state, self.ipc, runtime))
@@ -90,6 +92,6 @@ class DATM(TrajectoryMatching):
         """The settings of one released configuration.
 
         Raises:
-            InputError: A cell that there is none for.
+            InputError: There is no configuration of the cell.
         """
         return cls(ipc=ipc, steps=10_000, zca=True, experts=EXPERTS, **published(TABLE, data, ipc, "DATM"))

@@ -1,7 +1,7 @@
-"""DC: move a few images until they pull at a network's weights in the direction in which the whole class pulls.
+"""DC: learn a few images whose training gradient points in the same direction as the gradient of the whole class.
 
-The method with which data set condensation began, and the one to compare with. Prefer DSA, which adds augmentation, and
-DCC where classes look alike.
+Data set condensation began with this method, and it is the one to compare with. Prefer DSA, which adds augmentation,
+and DCC if classes look alike.
 Zhao, Mopuri and Bilen, Dataset Condensation with Gradient Matching, ICLR 2021, arXiv:2006.05929.
 """
 
@@ -20,8 +20,8 @@ DATA = ("mnist", "fashion-mnist", "svhn", "cifar10", "cifar100")
 class DC(GradientMatching):
     """Match gradients class by class (Zhao, Mopuri and Bilen, ICLR 2021, arXiv:2006.05929).
 
-    L(S) = E_θ Σ_c D(∇_θ CE(f_θ(S_c), c), ∇_θ CE(f_θ(T_c), c)), θ along the training of a network on S, and D the sum of
-    1 - cosine over the rows of its weights. The paper starts from noise and does not augment.
+    L(S) = E_θ Σ_c D(∇_θ CE(f_θ(S_c), c), ∇_θ CE(f_θ(T_c), c)). θ are the parameters of a network during its training on
+    S. D is the sum of 1 - cosine over the rows of its weights. The paper starts from noise and does not augment.
     """
 
     start: Start = "noise"
@@ -33,7 +33,7 @@ class DC(GradientMatching):
         """The settings of one cell of the released scripts' table.
 
         Raises:
-            InputError: A data set they do not have.
+            InputError: The table does not have the data set.
         """
         if data not in DATA:
             raise unknown(f"data set of {cls.__name__}'s table", data, DATA)

@@ -1,7 +1,8 @@
-"""DCC: match the gradient of all classes together, so that what they share cancels and what parts them is learned.
+"""DCC: match the gradient of all classes together, so that the images learn how classes differ.
 
-Prefer it to DC and DSA where classes look alike (breeds, models of cars): there matching class by class spends itself
-on the common ground and can fall to random selection. On easy classes it ties with them.
+What all classes share cancels in the sum. Prefer it to DC and DSA if classes look alike (breeds, models of cars). There
+matching class by class learns mostly what classes share, and can be as weak as random selection. On easy classes DCC
+is as good as DC and DSA.
 Lee, Chun, Jung, Yun and Yoon, Dataset Condensation with Contrastive Signals, ICML 2022, arXiv:2202.02916.
 """
 
@@ -21,10 +22,10 @@ from attar.images.sources import ImageSource
 class DCC(DSA):
     """Match gradients of all classes at once (Lee et al., ICML 2022, arXiv:2202.02916).
 
-    L(S) = D(mean_c ∇CE(f_θ(A_c S_c), c), mean_c ∇CE(f_θ(A_c T_c), c)): DC's and DSA's distance with the sum over
-    classes inside. A warm-up matches class by class: with the first `warmup_networks` networks, in each of them for
-    the first `warmup_matches` matches. The paper calls it DSAC with augmentation (here the default) and DCC without
-    (`augmentation="none"`). As in its code, networks train between matches at one image per class too.
+    L(S) = D(mean_c ∇CE(f_θ(A_c S_c), c), mean_c ∇CE(f_θ(A_c T_c), c)). This is the distance D of DC and DSA with the
+    sum over classes inside. A warm-up matches class by class, in the first `warmup_matches` matches with each of the
+    first `warmup_networks` networks. The paper calls the method DSAC with augmentation (here the default) and DCC
+    without (`augmentation="none"`). As in its code, networks train between matches at one image per class too.
     """
 
     warmup_networks: Annotated[int, Range(0)] | None = None
@@ -37,14 +38,14 @@ class DCC(DSA):
     name = "dcc"
 
     def loops(self, ipc: int) -> tuple[int, int]:
-        """As DC's, but for one image per class: ten matches, and five epochs between."""
+        """Matches per network and epochs between them: ten and five at one image per class, otherwise as in DC."""
         return (10, 5) if ipc == 1 else super().loops(ipc)
 
     def resolve(self, source: ImageSource, runtime: Runtime) -> Self:
-        """Fill in what was left open.
+        """Fill in the settings without a value.
 
         Raises:
-            InputError: A warm-up longer than the run.
+            InputError: The warm-up is longer than the run.
         """
         settings = super().resolve(source, runtime)
         assert settings.network_draws is not None
@@ -56,7 +57,7 @@ class DCC(DSA):
         return replace(settings, warmup_networks=warmup, together=self.together or len(source.classes))
 
     def groups(self, done: int, classes: int, runtime: Runtime) -> list[list[int]]:
-        """Each class alone in the warm-up, then all together, or a random partition of them."""
+        """Each class alone in the warm-up; then all classes together, or a random partition of them."""
         assert self.matches is not None and self.warmup_networks is not None and self.together is not None
         network, match = divmod(done, self.matches)
         if network < self.warmup_networks and match < self.warmup_matches:

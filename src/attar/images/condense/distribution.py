@@ -1,8 +1,8 @@
-"""What distribution matching shares: class means of views of random networks, and one pixel step per network.
+"""Shared parts of distribution matching: class means of views of random networks, and one pixel step per network.
 
-A *view* is what a method looks at in a network's features, one vector per image; DM looks at the embedding, DataDAM
-also at the spatial attention of every block. Only the sum of each view over each class is kept, so memory does not
-grow with the number of real images.
+A *view* is the part of a network's features that a method compares, one vector per image. DM's view is the embedding;
+DataDAM has also the spatial attention of every block. Only the sum of each view over each class is kept, so memory does
+not grow with the number of real images.
 """
 
 from abc import abstractmethod
@@ -33,19 +33,19 @@ ClassMeans = list[Float[Tensor, "class _view"]]
 
 @dataclass
 class Condensing:
-    """The synthetic images on their way, and the network that is drawn anew for every step."""
+    """The synthetic images during learning, and the network that is drawn again for every step."""
 
     images: Tensor
     optimizer: torch.optim.SGD
     labels: Tensor = rebuilt()
     mine: Any = rebuilt()
-    """The synthetic images, as an index, whose classes this process works on."""
+    """An index of the synthetic images whose classes this process works on."""
     source: Any = rebuilt()
     network: nn.Module = rebuilt()
     views: Callable[[Tensor], Views] = rebuilt()
-    """Views of a batch, for the gradient."""
+    """Views of a batch, with a gradient."""
     real_views: Callable[[Tensor], Views] = rebuilt()
-    """The same without a gradient, in the precision of passes that need none."""
+    """Views of a batch without a gradient, in the precision of such passes."""
     at_once: int = rebuilt()
 
 
@@ -53,9 +53,9 @@ class Condensing:
 class DistributionMatching(MatchedToReal):
     """Settings and loop that DM and its descendants share.
 
-    Memory grows with the synthetic images and their optimiser, and neither with the number of steps nor with that of
-    real images: of these a few are seen at a time, and only sums are kept. Batch norm is the exception: it needs the
-    real images of all classes in one batch.
+    Memory grows with the number of synthetic images, but not with the number of steps or of real images. A few real
+    images are processed at a time, and only sums are kept. Batch norm is the exception: it needs the real images of all
+    classes in one batch.
     """
 
     steps: Annotated[int, Range(1)] | None = None
@@ -75,14 +75,14 @@ class DistributionMatching(MatchedToReal):
 
     @abstractmethod
     def views(self, maps: list[Tensor], embedding: Tensor) -> Views:
-        """What is compared, from a network's maps `[image, filter, height, width]` and embedding `[image, feature]`."""
+        """The views of a network's maps `[image, filter, height, width]` and embedding `[image, feature]`."""
 
     @abstractmethod
     def terms(self, real: ClassMeans, synthetic: ClassMeans) -> dict[str, Float[Tensor, ""]]:
-        """The loss, under `"loss"`, and its parts."""
+        """The loss, under the key `"loss"`, and its parts."""
 
     def resolve(self, source: ImageSource, runtime: Runtime) -> Self:
-        """Fill in what was left open from image size, ipc and device."""
+        """Fill in the settings without a value from image size, ipc and device."""
         on_gpu = runtime.device.type != "cpu"
         augmentation = default_strategy(source.flips) if self.augmentation is None else self.augmentation
         strategy(augmentation)
@@ -99,12 +99,12 @@ class DistributionMatching(MatchedToReal):
 
     @property
     def total_steps(self) -> int:
-        """Pixel updates in all."""
+        """Number of pixel updates in all."""
         assert self.steps is not None, "resolve the settings first"
         return self.steps
 
     def work(self, source: ImageSource) -> float:
-        """Multiply-adds of the whole run: one pass of real images, three passes' worth of synthetic ones."""
+        """Multiply-adds of the whole run: one pass of real images, and the cost of three passes of synthetic images."""
         assert self.real_batch is not None, "resolve the settings first"
         network = self.architecture.build(source.shape, len(source.classes), torch.Generator())
         images = sum(min(self.real_batch, len(rows)) for rows in source.rows_of)
@@ -112,7 +112,7 @@ class DistributionMatching(MatchedToReal):
         return float(multiply_adds(network, source.shape)) * images * self.total_steps
 
     def build(self, source: ImageSource, runtime: Runtime) -> Condensing:
-        """Synthetic images at their start, and a network to be drawn anew."""
+        """Synthetic images at their start, and a network whose parameters are drawn in every step."""
         if self.zca:
             source = source.whitened()
         images = start_images(self.start, self.ipc, source, runtime).to(runtime.device).requires_grad_()
@@ -135,12 +135,12 @@ class DistributionMatching(MatchedToReal):
             network=network,
             views=runtime.compiled(views, training=True),
             real_views=runtime.compiled(views),
-            # Batch statistics are over all classes at once, so a network that mixes images sees them all together.
+            # Batch statistics are over all classes, so a network that mixes images needs them in one batch.
             at_once=2**31 if mixes_images(network) else layout.at_once(source.shape, runtime),
         )
 
     def step(self, state: Condensing, runtime: Runtime) -> Metrics:
-        """Draw a network, match class means once, update the pixels."""
+        """Draw a network, match class means once, and update the pixels."""
         redraw_(state.network, runtime.generator("network", str(runtime.device)))
         assert self.real_batch is not None
         rows = draw_rows(state.source.rows_of, self.real_batch, runtime.generator("batches"))
@@ -157,13 +157,13 @@ class DistributionMatching(MatchedToReal):
         state.optimizer.zero_grad(set_to_none=True)
         terms["loss"].backward()
         assert state.images.grad is not None
-        # The pixels of classes that other processes work on have a zero here, so the sum is the whole gradient.
+        # The pixels of other processes' classes have gradient zero here, so the sum is the whole gradient.
         runtime.processes.sum_(state.images.grad)
         state.optimizer.step()
         return {name: runtime.processes.sum_(value.detach()) for name, value in terms.items()}
 
     def result(self, state: Condensing, runtime: Runtime) -> CondensedImages:
-        """The synthetic images as they are now."""
+        """The current synthetic images."""
         return learned(state.images, state.labels, state.source, self, runtime)
 
     def _real_means(self, state: Condensing, rows: Tensor, draw: Draw | None, runtime: Runtime) -> ClassMeans:
@@ -187,7 +187,7 @@ class DistributionMatching(MatchedToReal):
         draw: Draw | None,
         runtime: Runtime,
     ) -> ClassMeans:
-        """Means of every view, a cache-full of images at a time, over the classes this process works on."""
+        """Class means of every view for this process's classes, computed on a few images at a time."""
         sums: list[Tensor] = []
         for images, wanted in batches:
             if draw is not None:
@@ -215,16 +215,16 @@ class DistributionMatching(MatchedToReal):
 
 
 def _of_these_classes(labels: Int[Tensor, " image"], runtime: Runtime) -> Any:
-    """An index of the images whose classes this process works on; a plain slice where that is all of them."""
+    """An index of the images whose classes this process works on; a plain slice if it works on all classes."""
     rank, count = runtime.processes.rank, runtime.processes.count
     return slice(None) if count == 1 else torch.nonzero(labels % count == rank).flatten()
 
 
 def class_counts(labels: Int[Tensor, " image"], classes: int) -> Float[Tensor, " class"]:
-    """How many images each class has in a batch."""
+    """Number of images of each class in a batch."""
     return torch.bincount(labels, minlength=classes).float()
 
 
 def squared_distance(first: Float[Tensor, "class view"], second: Float[Tensor, "class view"]) -> Float[Tensor, ""]:
-    """Σ over classes of ‖first - second‖²: summed over features, not averaged."""
+    """Σ over classes of ‖first - second‖², summed over features and not averaged."""
     return (first - second).square().sum()

@@ -1,6 +1,6 @@
-"""DM: move a few images until random networks embed them, on average, where they embed the whole class.
+"""DM: learn a few images whose mean embedding in random networks equals that of the whole class.
 
-The first method to try: no inner loop, memory of one step, and strong from ten images per class on.
+Try this method first. It has no inner loop, needs the memory of one step, and is strong from ten images per class on.
 Zhao and Bilen, Dataset Condensation with Distribution Matching, WACV 2023, arXiv:2110.04181.
 """
 
@@ -20,8 +20,8 @@ from attar.images.views.augment import default_strategy
 class DM(DistributionMatching):
     """Match mean embeddings of random networks (Zhao and Bilen, WACV 2023, arXiv:2110.04181).
 
-    L(S) = E_θ Σ_c ‖ mean ψ_θ(A(real_c)) - mean ψ_θ(A(synthetic_c)) ‖², ψ_θ the flattened last pooled map of a
-    network with random parameters θ, A one DSA draw per class.
+    L(S) = E_θ Σ_c ‖ mean ψ_θ(A(real_c)) - mean ψ_θ(A(synthetic_c)) ‖². ψ_θ is the flattened last pooled map of a
+    network with random parameters θ. A is one DSA draw per class.
     """
 
     name = "dm"
@@ -39,7 +39,7 @@ class DM(DistributionMatching):
         """The settings of one cell of the paper's table.
 
         Raises:
-            InputError: A data set the paper does not have.
+            InputError: The paper does not have the data set.
         """
         known = ("mnist", "cifar10", "cifar100", "tiny-imagenet")
         if data not in known:

@@ -1,7 +1,7 @@
-"""DSA: gradient matching with real and synthetic images augmented alike.
+"""DSA: gradient matching with the same augmentation of real and synthetic images.
 
-The step from DC that pays most: the synthetic images learn to be trained on with augmentation, as everybody trains.
-Slower than DM and, from about 50 images per class on, weaker.
+It is the most useful extension of DC: the synthetic images are learned for training with augmentation, which is the
+usual training. It is slower than DM, and weaker from about 50 images per class on.
 Zhao and Bilen, Dataset Condensation with Differentiable Siamese Augmentation, ICML 2021, arXiv:2102.08259.
 """
 
@@ -22,8 +22,9 @@ MIRRORED = ("fashion-mnist", "cifar10", "cifar100")
 class DSA(DC):
     """Match gradients class by class under augmentation (Zhao and Bilen, ICML 2021, arXiv:2102.08259).
 
-    DC's loss with A_ω applied to T_c and S_c: one operation and one set of parameters ω for a class and a match, the
-    same for real and synthetic images. Networks train between matches with a draw of its own for every image.
+    The loss is DC's with an augmentation A_ω of T_c and S_c: one operation with one set of parameters ω for each class
+    and match, the same for real and synthetic images. Between matches networks train with a separate draw for
+    each image.
     """
 
     start: Start = "real"
@@ -33,7 +34,7 @@ class DSA(DC):
     name = "dsa"
 
     def resolve(self, source: ImageSource, runtime: Runtime) -> Self:
-        """Fill in what was left open, the augmentation included."""
+        """Fill in the settings without a value, including the augmentation."""
         chosen = default_strategy(source.flips) if self.augmentation is None else self.augmentation
         return super(DSA, replace(self, augmentation=chosen)).resolve(source, runtime)
 

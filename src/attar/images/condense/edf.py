@@ -1,7 +1,7 @@
-"""EDF: trajectory matching that leaves out the parameters a student reaches by itself, and pushes where classes differ.
+"""EDF: trajectory matching without the parameters that a student matches easily, weighted to discriminative pixels.
 
-For pictures in which the object fills a part of the frame: gradients of pixels that a classifier looks at count more.
-On small pictures without background (digits, CIFAR) it has nothing to add to DATM.
+Prefer it for pictures in which the object fills only a part of the frame: gradients of the pixels that a classifier
+uses count more. On small pictures without background (digits, CIFAR) it does not improve on DATM.
 Wang, Li et al., Emphasizing Discriminative Features for Dataset Distillation in Complex Scenarios, CVPR 2025,
 arXiv:2410.17193.
 """
@@ -78,17 +78,17 @@ TABLE: dict[tuple[str, int], dict[str, Any]] = {
         "zca": True,
     }
 }
-"""The released configurations. Those of ImageFruit at 1 and 10 are for 50 there; here they follow its neighbours."""
+"""The released configurations. There ImageFruit has at 1 and 10 those for 50; here they follow the other subsets."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EDF(DATM):
     """Emphasise discriminative features (Wang, Li et al., CVPR 2025, arXiv:2410.17193).
 
-    DATM, with the share `dropout` of parameters that came nearest left out of the loss (common pattern dropout), and
-    each pixel's gradient multiplied by 1 where the class activation map is below its mean, and by `emphasis` plus the
-    map elsewhere (discriminative area enhancement). Maps are Grad-CAM of a network trained on the real images, taken of
-    the synthetic ones for the class of their slot.
+    It extends DATM. The share `dropout` of parameters that came nearest to the target is removed from the loss (common
+    pattern dropout). Each pixel's gradient is multiplied by 1 where the class activation map is below its mean, and by
+    `emphasis` plus the map elsewhere (discriminative area enhancement). Maps are Grad-CAM of a network trained on the
+    real images, computed on the synthetic images for the class of their slot.
     """
 
     dropout: Annotated[float, Range(0, 0.99)] | None = None
@@ -121,7 +121,7 @@ class EDF(DATM):
         return self.dropout
 
     def resolve(self, source: ImageSource, runtime: Runtime) -> Self:
-        """Fill in what was left open."""
+        """Fill in the settings without a value."""
         few = self.ipc if isinstance(self.ipc, int) else min(self.ipc, default=1)
         usual = 0.0 if few == 1 else 0.25 if few < 50 else 0.375
         settings, observer = super().resolve(source, runtime), self.observer
@@ -131,23 +131,23 @@ class EDF(DATM):
         return replace(settings, dropout=usual if self.dropout is None else self.dropout)
 
     def initial(self, state: Distilling, runtime: Runtime) -> tuple[Images, LabelLogits | None]:
-        """As DATM; and room for the maps."""
+        """DATM's initial images and labels; the pixel weights are set to one."""
         images, logits = super().initial(state, runtime)
         state.extra["weights"] = torch.ones(len(images), *state.source.shape[1:], device=runtime.device)
         return images, logits
 
     def prepare(self, state: Distilling, runtime: Runtime) -> None:
-        """Look at the images anew, every so often."""
+        """Compute the maps again every `refresh` steps."""
         if self.emphasis and state.done % self.refresh == 0:
             maps = self._maps(state, runtime)
             state.extra["weights"].copy_(pixel_weights(maps, self.emphasis, self.threshold))
 
     def corrected(self, found: Matched, state: Distilling, runtime: Runtime) -> Images:
-        """The gradient with the weight of each pixel."""
+        """The gradient, multiplied by the weight of each pixel."""
         return found.images * state.extra["weights"].unsqueeze(1)
 
     def _maps(self, state: Distilling, runtime: Runtime) -> Maps:
-        """Maps of the synthetic images as they are now."""
+        """Maps of the current synthetic images."""
         if state.observer is None:
             state.observer = self.observer.found(state.source, runtime)
         observer = state.observer.network
@@ -167,7 +167,7 @@ class EDF(DATM):
         """The settings of one released configuration.
 
         Raises:
-            InputError: A cell that there is none for.
+            InputError: There is no configuration of the cell.
         """
         return cls(ipc=ipc, steps=10_000, experts=EXPERTS, **published(TABLE, data, ipc, "EDF"))
 

@@ -1,8 +1,8 @@
-"""FTD: trajectory matching with experts in flat minima, which a student that strays a little can still follow.
+"""FTD: trajectory matching with experts in flat minima, which a student with small errors can still follow.
 
-Prefer its experts to MTT's where two gradients a step can be afforded; the rest is MTT with an average of the images.
+Prefer its experts to MTT's if two gradients per step are affordable. The rest is MTT with an average of the images.
 Du, Jiang, Tan, Zhou and Li, Minimizing the Accumulated Trajectory Error to Improve Dataset Distillation, CVPR 2023,
-arXiv:2211.11004. Flatness is by GSAM, adaptive: Zhuang et al., ICLR 2022, arXiv:2203.08065.
+arXiv:2211.11004. The experts are trained by adaptive GSAM: Zhuang et al., ICLR 2022, arXiv:2203.08065.
 """
 
 from dataclasses import dataclass, field, replace
@@ -32,17 +32,18 @@ TABLE: dict[tuple[str, int], dict[str, Any]] = {
     ("tiny-imagenet", 1): _cell(30, 10, 1e4, 0.999, lr_lr=1e-4),
     ("tiny-imagenet", 10): _cell(20, 40, 1e4, 0.999, lr_lr=1e-4, batch=500),
 }
-"""The paper's table 7; it has no column for whitening, which is MTT's."""
+"""The paper's table 7. It has no column for whitening; the whitening here is MTT's."""
 GAP = {("cifar10", 1): 0.3, ("cifar10", 10): 0.3}
-"""α of GSAM by cell; 1 in all others."""
+"""α of GSAM by cell; it is 1 in all other cells."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FTD(MTT):
     """Match flat trajectories (Du et al., CVPR 2023, arXiv:2211.11004).
 
-    MTT's loss, experts trained by adaptive GSAM, and X̄ ← d X̄ + (1 - d) X as the result. (The paper evaluates X and X̄
-    and keeps the better; its code does so with a network that has already been trained on X. Here X̄ is kept.)
+    The loss is MTT's, and the experts are trained by adaptive GSAM. The result is the average X̄ ← d X̄ + (1 - d) X.
+    (The paper evaluates X and X̄ and keeps the better one. Its code does so with a network that has already been
+    trained on X. Here X̄ is kept.)
     """
 
     average: Annotated[float, Range(0, 1)] | None = None
@@ -54,7 +55,7 @@ class FTD(MTT):
     name = "ftd"
 
     def resolve(self, source: ImageSource, runtime: Runtime) -> Self:
-        """Fill in what was left open, the average included."""
+        """Fill in the settings without a value, including the average."""
         settings = super().resolve(source, runtime)
         usual = max(0.0, 1 - 10 / settings.total_steps)
         return replace(settings, average=usual if self.average is None else self.average)
@@ -64,7 +65,7 @@ class FTD(MTT):
         """The settings of one cell of the paper's table 7.
 
         Raises:
-            InputError: A cell that the table does not have.
+            InputError: The table does not have the cell.
         """
         cell = published(TABLE, data, ipc, "FTD")
         experts = Experts(experts=100, epochs=50, flat_radius=0.01, flat_gap=GAP.get((data, ipc), 1.0))

@@ -1,8 +1,8 @@
-"""What gradient matching shares: gradients of class batches, their row-wise distance, and the loop of networks.
+"""Shared parts of gradient matching: gradients of class batches, their row-wise distance, and the loop over networks.
 
-A network is drawn, matched, trained a little on the synthetic images, matched again, and so on; then the next one is
-drawn. To match is to move the pixels so that they pull at the network's weights in the direction of real images. Which
-classes pull together is the method's: each alone (DC, DSA), or all at once (DCC).
+A network is drawn at random. Matches alternate with short trainings on the synthetic images; then the next network is
+drawn. A match moves the pixels so that their gradient in the network's weights comes nearer to that of real images. The
+method decides which classes are matched together: each alone (DC, DSA), or all at once (DCC).
 Zhao, Mopuri and Bilen, Dataset Condensation with Gradient Matching, ICLR 2021, arXiv:2006.05929.
 """
 
@@ -38,16 +38,16 @@ Weights = dict[str, Tensor]
 Metric = Literal["layerwise", "mse", "cos"]
 
 LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
-"""Matching steps per network, and epochs of training between them, by images per class: DC's code."""
+"""Matching steps per network, and epochs of training between them, by images per class, as in DC's code."""
 STATISTICS_IMAGES = 16
-"""Real images of each class from which batch norm takes its statistics before every match."""
+"""Number of real images of each class from which batch norm takes its statistics before every match."""
 SECOND_ORDER_IMAGES = 256
-"""Images of 32×32 whose second-order graph is held at once: about 2 GB with the field's ConvNet."""
+"""Number of 32×32 images whose second-order graph is in memory at once: about 2 GB with the field's ConvNet."""
 
 
 @dataclass
 class Matching:
-    """The synthetic images on their way, and the network that learns from them."""
+    """The synthetic images during learning, and the network that trains on them."""
 
     images: Tensor
     optimizer: torch.optim.SGD
@@ -58,19 +58,19 @@ class Matching:
     training: Training = rebuilt(default=None)
     trainer: TrainNetwork = rebuilt(default=None)
     gradient: Callable[..., Weights] = rebuilt(default=None)
-    """Gradient of a weighted sum of losses. Of real images it is not differentiated further, so it is in the precision
-    of passes that are not; in bfloat16 that moves the pixels' gradient by 3 to 6 %, another draw of real images by 60
-    to 100 %."""
+    """Gradient of a weighted sum of losses. The gradient of real images is not differentiated again, so it has the
+    precision of passes without a gradient. In bfloat16 that changes the pixels' gradient by 3 to 6 %; another draw of
+    real images changes it by 60 to 100 %."""
     matched: Callable[..., tuple[Tensor, Tensor]] = rebuilt(default=None)
-    """Image gradient of the distance from a real gradient, and the distance."""
+    """Gradient in the images of the distance from a real gradient, and the distance."""
     pulled: Callable[..., Tensor] = rebuilt(default=None)
-    """Image gradient of the product of the weight gradient with a given direction."""
+    """Gradient in the images of the product of the weight gradient with a given direction."""
     at_once: int = rebuilt(default=0)
 
 
 @dataclass
 class Synthetic:
-    """The synthetic images as a thing to train on, now as they are."""
+    """The current synthetic images as examples to train on."""
 
     state: Matching
     augmentation: str
@@ -97,7 +97,7 @@ class Synthetic:
 
     @property
     def fingerprint(self) -> str:
-        """None: they change with every step."""
+        """Empty, because the images change with every step."""
         return ""
 
     def inputs(self, rows: Int[Tensor, " batch"], device: torch.device | str = "cpu") -> Tensor:
@@ -109,8 +109,8 @@ class Synthetic:
 class GradientMatching(MatchedToReal):
     """Settings and loop that DC and its descendants share.
 
-    A step is one match: where the network is new it is drawn, else it is trained on the synthetic images first. Memory
-    is that of the second-order graph of one class, or of `SECOND_ORDER_IMAGES` images where classes pull together.
+    A step is one match. Before it a new network is drawn, or the current one is trained on the synthetic images. Memory
+    is that of the second-order graph of one class, or of `SECOND_ORDER_IMAGES` images if classes are matched together.
     """
 
     network_draws: Annotated[int, Range(1)] | None = None
@@ -141,21 +141,21 @@ class GradientMatching(MatchedToReal):
     name = "gradient-matching"
 
     def groups(self, done: int, classes: int, runtime: Runtime) -> list[list[int]]:
-        """Which classes pull together at this match: here each alone.
+        """The groups of classes that are matched together in this match; here each class alone.
 
         Args:
-            done: Matches made before.
-            classes: How many there are.
-            runtime: Draws, where there is something to draw.
+            done: Number of matches before.
+            classes: Number of classes.
+            runtime: Source of random numbers, if groups are drawn.
         """
         return [[label] for label in range(classes)]
 
     def loops(self, ipc: int) -> tuple[int, int]:
-        """Matching steps per network, and epochs between them, for so many images per class."""
+        """Matching steps per network, and epochs between them, for a number of images per class."""
         return LOOPS.get(ipc, (ipc, max(1, round(500 / ipc))))
 
     def resolve(self, source: ImageSource, runtime: Runtime) -> Self:
-        """Fill in what was left open from image size, ipc and device."""
+        """Fill in the settings without a value from image size, ipc and device."""
         on_gpu = runtime.device.type != "cpu"
         strategy(self.augmentation or "none")
         check_start(self.start, self.ipc, source)
@@ -173,12 +173,12 @@ class GradientMatching(MatchedToReal):
 
     @property
     def total_steps(self) -> int:
-        """Matching steps in all."""
+        """Number of matching steps in all."""
         assert self.network_draws is not None and self.matches is not None, "resolve the settings first"
         return self.network_draws * self.matches
 
     def work(self, source: ImageSource) -> float:
-        """Multiply-adds of the whole run: real gradients, second-order ones, and the training between."""
+        """Multiply-adds of the whole run: real gradients, second-order gradients, and the training between matches."""
         assert self.real_batch is not None and self.network_epochs is not None, "resolve the settings first"
         network = self.architecture.build(source.shape, len(source.classes), torch.Generator())
         synthetic = sum(self.counts(source))
@@ -187,7 +187,7 @@ class GradientMatching(MatchedToReal):
         return float(multiply_adds(network, source.shape)) * images * self.total_steps
 
     def build(self, source: ImageSource, runtime: Runtime) -> Matching:
-        """Synthetic images at their start, and a network to be drawn."""
+        """Synthetic images at their start, and a network whose parameters are drawn in the first step."""
         images = start_images(self.start, self.ipc, source, runtime).to(runtime.device).requires_grad_()
         network = self.architecture.build(source.shape, len(source.classes), torch.Generator())
         state = Matching(
@@ -209,7 +209,7 @@ class GradientMatching(MatchedToReal):
 
     @property
     def _protocol(self) -> Protocol:
-        """How a network trains between two matches: plain SGD at one step size."""
+        """Training of a network between two matches: plain SGD at one step size."""
         return Protocol(
             name="between matches",
             epochs=max(self.network_epochs or 0, 1),
@@ -222,7 +222,7 @@ class GradientMatching(MatchedToReal):
         )
 
     def step(self, state: Matching, runtime: Runtime) -> Metrics:
-        """Draw or train the network, match once, update the pixels."""
+        """Draw or train the network, match once, and update the pixels."""
         assert self.matches is not None and self.real_batch is not None
         if state.done % self.matches == 0:
             state.trainer.restart(state.training, runtime)
@@ -243,11 +243,11 @@ class GradientMatching(MatchedToReal):
         return {"loss": runtime.processes.sum_(loss)}
 
     def result(self, state: Matching, runtime: Runtime) -> CondensedImages:
-        """The synthetic images as they are now."""
+        """The current synthetic images."""
         return learned(state.images, state.labels, state.source, self, runtime)
 
     def _train(self, state: Matching, runtime: Runtime) -> None:
-        """Train the network for some epochs on the synthetic images as they are now."""
+        """Train the network for some epochs on the current synthetic images."""
         state.network.train()
         state.training.done = 0
         for _ in range(state.trainer.total_steps):
@@ -296,7 +296,11 @@ class GradientMatching(MatchedToReal):
         state: Matching,
         limit: int,
     ) -> tuple[Images, Float[Tensor, ""]]:
-        """The same in the memory of `limit` images: the whole gradient, what the distance wants of it, its parts."""
+        """The image gradient and the distance, in the memory of `limit` images.
+
+        The whole weight gradient comes first, then the derivative of the distance in it, then the image gradient by
+        parts.
+        """
         labels = labels.to(images.device)
         parts = list(zip(images.split(limit), labels.split(limit), share.split(limit), strict=True))
         total: Weights = {name: torch.zeros_like(weight) for name, weight in weights.items()}
@@ -317,7 +321,7 @@ class GradientMatching(MatchedToReal):
         draw: Draw | None,
         runtime: Runtime,
     ) -> Weights:
-        """Gradient of the mean over classes of their mean losses, a cache-full of images at a time."""
+        """Gradient of the mean over classes of their mean losses, computed on a few images at a time."""
         share = class_shares(labels).to(state.images).split(state.at_once)
         total: Weights = {}
         for (images, of), part in zip(batches, share, strict=True):
@@ -332,9 +336,9 @@ class GradientMatching(MatchedToReal):
         return layout.ordered(images, runtime)
 
     def _split(self, network: nn.Module) -> tuple[Weights, Weights]:
-        """The parameters whose gradients are compared, and all else the network holds.
+        """The parameters whose gradients are compared, and all other parameters and buffers.
 
-        Row by row nothing of one dimension counts, so its gradient need not be taken.
+        The row-wise distance ignores parameters of one dimension, so their gradients are not computed.
         """
         weights = {
             name: parameter.detach()
@@ -373,10 +377,10 @@ def image_gradient(
     others: Weights,
     real: Weights,
 ) -> tuple[Images, Float[Tensor, ""]]:
-    """Gradient in the images of the distance between their weight gradient and the real one; and that distance.
+    """Gradient in the images of the distance between their weight gradient and the real one, and that distance.
 
-    Both derivatives are taken inside one function, which a compiler can take whole: it refuses the second derivative of
-    a module that it has compiled.
+    Both derivatives are taken inside one function, which can be compiled as a whole. The compiler refuses the second
+    derivative of a compiled module.
     """
 
     def loss(images: Images) -> Float[Tensor, ""]:
@@ -406,15 +410,15 @@ def pulled_gradient(
 def gradient_distance(
     real: Weights, synthetic: Weights, *, metric: Metric = "layerwise", relative: bool = False
 ) -> Float[Tensor, ""]:
-    """How far two gradients point apart (Zhao et al., arXiv:2006.05929, equations 9 and 10).
+    """Distance between two gradients (Zhao et al., arXiv:2006.05929, equations 9 and 10).
 
     Args:
-        real: Gradients by parameter.
-        synthetic: The same.
+        real: Gradients on real images, by parameter.
+        synthetic: Gradients on synthetic images, by parameter.
         metric: `layerwise` sums 1 - cosine over the rows of every parameter of two dimensions or more, one row per
-            output (of a convolution, a row is one filter), and leaves vectors out; `mse` is the sum of squared
-            differences of all parameters; `cos` one minus one cosine over all of them.
-        relative: Whether the 10⁻⁶ that keeps the cosine finite is taken of the lengths.
+            output (in a convolution a row is one filter), and ignores vectors. `mse` is the sum of squared differences
+            of all parameters. `cos` is 1 - cosine over all parameters together.
+        relative: Whether the 10⁻⁶ that keeps the cosine finite is relative to the lengths.
     """
     pairs = [(real[name], synthetic[name]) for name in synthetic]
     if metric == "layerwise":
@@ -433,14 +437,14 @@ def _row_distance(a: Float[Tensor, "row entry"], b: Float[Tensor, "row entry"], 
 
 
 def class_shares(labels: Int[Tensor, " image"]) -> Float[Tensor, " image"]:
-    """What each image counts for in the mean over classes of the mean over a class."""
+    """The weight of each image in the mean over classes of class means."""
     counts = torch.bincount(labels)
     return 1 / (counts[labels] * (counts > 0).sum()).double()
 
 
 @torch.no_grad()
 def freeze_statistics(state: Matching, runtime: Runtime) -> None:
-    """Let batch norm, where there is some, take its statistics from real images of all classes, and keep them."""
+    """Compute the statistics of batch norm, if there is any, from real images of all classes, and freeze them."""
     if not mixes_images(state.network):
         return
     rows = draw_rows(state.source.rows_of, STATISTICS_IMAGES, runtime.generator("statistics"))

@@ -1,11 +1,11 @@
-"""HeLlO: in place of gigabytes of soft labels, a projector of a megabyte or two that labels while a student trains.
+"""HeLlO: a projector of a megabyte or two that labels images during training, in place of gigabytes of soft labels.
 
-The images are RDED's. The projector is a frozen image encoder with low-rank deltas, fitted on the real images to the
-mean answer of weak teachers, which are one network at several stages of its training. Prefer it where labels outweigh
-images, which on a thousand classes they do forty times over; at 50 images a class stored labels still score higher in
-the paper's tables.
+The images are RDED's. The projector is a frozen image encoder with low-rank deltas. It is fitted on the real images to
+the mean logits of weak teachers, which are one network at several stages of its training. Prefer it if stored labels
+are larger than the images; on a thousand classes they are forty times as large. At 50 images per class stored labels
+still score higher in the paper's tables.
 Yu, Liu, Chen, Ye and Wang, Heavy Labels Out! Dataset Distillation with Label Space Lightening, ICCV 2025,
-arXiv:2408.08201. No code was released; what no source says is marked as ours.
+arXiv:2408.08201. No code was released; "ours" marks what no source says.
 """
 
 import copy
@@ -45,24 +45,24 @@ from attar.images.trained import Auxiliary
 from attar.images.views.crops import crop_and_flip
 
 MATCHED = 512
-"""Real images on which scale and offset are matched before the fit."""
+"""Number of real images on which scale and offset are matched before the fit."""
 FITTED = 1000
-"""Mini-batches of the fit at least, where nothing is given."""
+"""Smallest default number of mini-batches of the fit."""
 
 
 @dataclass
 class Fitting:
-    """A projector on its way, and the images, which may be updated after it."""
+    """A projector during its fit, and the images, which may be updated after the fit."""
 
     factors: Factors
     optimizer: torch.optim.AdamW
     order: Tensor
     images: Tensor
     patches: Tensor
-    """Those of the class at work, in [0, 1]."""
+    """The patches of the current class, in [0, 1]."""
     patch_optimizer: torch.optim.Adam
     wanted: Tensor
-    """What the encoder sees in their originals."""
+    """The encoder's features of the patches before they were scaled down."""
     done: int = 0
     labeller: Labeller = rebuilt(default=None)
     teachers: list[nn.Module] = rebuilt(default_factory=list)
@@ -75,11 +75,11 @@ class Fitting:
 
 @dataclass(frozen=True, kw_only=True)
 class HeLlO(RDED):
-    """Carry a small projector that labels, in place of the labels (Yu et al., ICCV 2025, arXiv:2408.08201).
+    """Save a small projector that labels the images, in place of the labels (Yu et al., ICCV 2025, arXiv:2408.08201).
 
-    The encoder gets low-rank deltas on its linear layers and convolutions, the head of class features one of its own;
-    one factor of each starts at zero, so the fit starts at CLIP's zero-shot classifier. The `hello` protocol has
-    students learn the projector's logits. The paper's encoder is CLIP's ResNet-50; `transformers` has the ViTs.
+    The linear layers and convolutions of the encoder and the head of class features each get a low-rank delta. One
+    factor of each delta starts at zero, so the fit starts at CLIP's zero-shot classifier. Students learn the
+    projector's logits in the `hello` protocol. The paper's encoder is CLIP's ResNet-50; `transformers` has the ViTs.
     """
 
     labels: Literal["teacher"] = "teacher"
@@ -134,7 +134,7 @@ class HeLlO(RDED):
     name = "hello"
 
     def resolve(self, source: ImageSource, runtime: Runtime) -> Self:
-        """Fill in ranks, stages and steps."""
+        """Fill in ranks, stages and numbers of steps."""
         settings, classes = super().resolve(source, runtime), len(source.classes)
         if source.transform.whitening is not None:
             raise InputError("a projector cannot take whitened images; give data without whitening.")
@@ -156,12 +156,12 @@ class HeLlO(RDED):
 
     @property
     def total_steps(self) -> int:
-        """Mini-batches of the fit, then updates of every class."""
+        """Number of mini-batches of the fit plus updates of all classes."""
         assert self.fit_steps is not None, "resolve the settings first"
         return self.fit_steps + self.image_steps * self.updated
 
     def build(self, source: ImageSource, runtime: Runtime) -> Fitting:  # type: ignore[override]
-        """RDED's images, the teachers, and a projector that does what the encoder did."""
+        """RDED's images, the teachers, and a projector that still equals the encoder."""
         assert self.stages is not None and self.factor is not None, "resolve the settings first"
         observer = self.observer
         found = trained_stages(source, observer.architecture, runtime, observer.protocol, self.stages)
@@ -197,7 +197,7 @@ class HeLlO(RDED):
         return state
 
     def _head(self, encoder: Encoder, source: ImageSource, runtime: Runtime) -> tuple[Head, Base]:
-        """Class features as a reader will have them, and what the projector is built on."""
+        """Class features as they are after reading the set, and a description of the projector's base."""
         mean = self.class_features == "mean"
         head = encoder.mean_head(source, runtime) if mean else encoder.text_head(self.caption, source.classes)
         base = Base(
@@ -214,7 +214,7 @@ class HeLlO(RDED):
         return head if self.class_features == "text" else head.half().float(), base
 
     def _factors(self, labeller: Labeller, runtime: Runtime) -> Factors:
-        """All that is learned: low-rank factors, the scale, and the offset."""
+        """All parameters that are learned: low-rank factors, the scale, and the offset."""
         assert self.head_rank is not None
         layers = layers_of(labeller.encoder, self.adapted) if self.rank else []
         ranks = {f"encoder.{layer}": self.rank for layer in layers} | {"head": self.head_rank}
@@ -224,14 +224,14 @@ class HeLlO(RDED):
 
     @torch.no_grad()
     def _match(self, state: Fitting, runtime: Runtime) -> None:
-        """Give the projector the spread and the mean of the teachers' logits."""
+        """Set the projector's scale and offset so that its logits have the spread and mean of the teachers' logits."""
         rows = torch.randperm(len(state.order), generator=runtime.generator("match"))[:MATCHED]
         parts = [state.source.inputs(part, runtime.device) for part in rows.split(self.fit_batch)]
         ours = torch.cat([state.labeller(part) for part in parts])
         match_(state.labeller, ours, torch.cat([mean_answer(state.teachers, part) for part in parts]))
 
     def step(self, state: Fitting, runtime: Runtime) -> Metrics:
-        """One mini-batch of real images for the projector; after the last of them, one update of a class's patches."""
+        """Fit the projector to one mini-batch of real images; after the fit, update the patches of one class once."""
         assert self.fit_steps is not None
         fitting = state.done < self.fit_steps
         metrics = self._fit(state, runtime) if fitting else self._update(state.done - self.fit_steps, state, runtime)
@@ -257,7 +257,7 @@ class HeLlO(RDED):
         return {name: value.detach() for name, value in terms.items()}
 
     def _update(self, number: int, state: Fitting, runtime: Runtime) -> Metrics:
-        """One step for the patches of one class; they go into the images when the last is done."""
+        """Update the patches of one class once. After the last update they are tiled into the images."""
         label, turn = divmod(number, self.image_steps)
         rows, boxes = state.places[label]
         see = self._sight(state, runtime)
@@ -285,7 +285,7 @@ class HeLlO(RDED):
         state: Fitting,
         runtime: Runtime,
     ) -> None:
-        """A class's patches scaled down, and what the encoder sees in them before."""
+        """Scale a class's patches down, and keep the encoder's features of the patches before."""
         unit, (height, width) = unit_pixels(state.source, rows), state.source.shape[1:]
         size = state.patches.shape[2], state.patches.shape[3]
         state.patches[: len(rows)] = cut(unit, boxes, size).to(runtime.device)
@@ -293,7 +293,7 @@ class HeLlO(RDED):
         state.patch_optimizer.state.clear()
 
     def _sight(self, state: Fitting, runtime: Runtime) -> Callable[[Tensor], Tensor]:
-        """From pixels in [0, 1] to what the fitted encoder makes of them."""
+        """A function from pixels in [0, 1] to features of the fitted encoder."""
 
         def see(pixels: Tensor) -> Tensor:
             images = layout.ordered(state.source.transform.forward(pixels), runtime)
@@ -315,7 +315,7 @@ class HeLlO(RDED):
         """The settings of one cell of the paper's tables, as far as they are known.
 
         Raises:
-            InputError: A data set the tables do not have.
+            InputError: The tables do not have the data set.
         """
         head_ranks = {"imagenet-100": 64, "imagenet": 128}
         return cls(
@@ -326,20 +326,20 @@ class HeLlO(RDED):
             rank=8,
             head_rank=named("data set of HeLlO's tables", data, head_ranks),
             encoder="openai/clip-vit-base-patch32",  # the paper's is CLIP's ResNet-50, which transformers lacks
-            # nine checkpoints of one, which is not said
+            # the teachers are nine checkpoints of one network, which the paper does not name
             observer=Auxiliary(architecture=Architecture(network="resnet18", norm="batch")),
         )
 
 
 def mean_answer(teachers: list[nn.Module], images: Float[Tensor, "batch channel height width"]) -> Logits:
-    """The mean of the teachers' logits (how the paper joins them was not found)."""
+    """The mean of the teachers' logits (the paper does not say how it combines them)."""
     return torch.stack([teacher(images).float() for teacher in teachers]).mean(dim=0)
 
 
 def fitting_loss(
     logits: Logits, teachers: Logits, labels: Int[Tensor, " batch"], label_weight: float
 ) -> dict[str, Float[Tensor, ""]]:
-    """MSE(logits, teachers') + λ · cross-entropy with the labels, and both by themselves."""
+    """MSE(logits, teachers') + λ · cross-entropy with the labels, and both terms separately."""
     error, entropy = squared_error(logits, teachers) / len(logits), F.cross_entropy(logits, labels)
     return {"loss": error + label_weight * entropy, "squared_error": error, "cross_entropy": entropy}
 
@@ -347,13 +347,13 @@ def fitting_loss(
 def lost_detail(
     see: Callable[[Tensor], Tensor], patches: Patches, wanted: Float[Tensor, "patch feature"], size: tuple[int, int]
 ) -> Float[Tensor, ""]:
-    """MSE between what an encoder sees in patches scaled up to a size and what it saw in them at first.
+    """MSE between an encoder's features of patches that are scaled up and its features of the original patches.
 
     Args:
-        see: From pixels in [0, 1] to features.
-        patches: Scaled down.
-        wanted: The features of the patches before.
-        size: Theirs before, height and width.
+        see: A function from pixels in [0, 1] to features.
+        patches: The patches, scaled down.
+        wanted: Features of the original patches.
+        size: Height and width of the original patches, to which these are scaled up.
     """
     large = F.interpolate(patches, size=size, mode="bilinear")
     return F.mse_loss(see(large), wanted)

@@ -1,7 +1,7 @@
-"""MTT: images on which a network, in a few steps, goes where experts go in epochs of all the data.
+"""MTT: images on which a network reaches in a few steps the parameters that experts reach in epochs of all the data.
 
-The method with which trajectory matching began: the strongest at one image per class, dearer than anything that matches
-features. Prefer DATM where soft labels may be stored; they are worth more than all other refinements.
+Trajectory matching began with this method. It is the strongest at one image per class, and more expensive than methods
+that match features. Prefer DATM if soft labels may be stored; they gain more than all other refinements.
 Cazenavette, Wang, Torralba, Efros and Zhu, Dataset Distillation by Matching Training Trajectories, CVPR 2022,
 arXiv:2203.11932.
 """
@@ -25,16 +25,16 @@ TABLE: dict[tuple[str, int], dict[str, Any]] = {
     ("tiny-imagenet", 50): {"student_steps": 20, "last_start": 40, "lr": 1e4, "lr_lr": 1e-4, "batch": 300},
     ("imagefruit", 1): {"student_steps": 20, "last_start": 10, "lr": 1e3, "lr_lr": 1e-6},
 }
-"""The README's commands; all but those for CIFAR-100 at 1 and ImageFruit come from later repositories. For CIFAR-10 at
-10 per class the printed step size on pixels, 10⁵, is a slip (its author says so); 10² and 10³ are in use."""
+"""The README's commands. All but those for CIFAR-100 at 1 and ImageFruit come from later repositories. For CIFAR-10 at
+10 per class the printed step size on pixels, 10⁵, is an error, as its author says; 10² and 10³ are in use."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MTT(TrajectoryMatching):
     """Match training trajectories (Cazenavette et al., CVPR 2022, arXiv:2203.11932).
 
-    L = ‖θ_T - θ*_{t+M}‖² / ‖θ*_t - θ*_{t+M}‖², with θ_T what T steps of SGD with the learned step size β on augmented
-    synthetic batches make of an expert's θ*_t.
+    L = ‖θ_T - θ*_{t+M}‖² / ‖θ*_t - θ*_{t+M}‖². θ_T are a student's parameters after T steps of SGD from an expert's
+    θ*_t, with the learned step size β on augmented synthetic batches.
     """
 
     name = "mtt"
@@ -44,6 +44,6 @@ class MTT(TrajectoryMatching):
         """The settings of one cell of the paper's table, as far as they are known.
 
         Raises:
-            InputError: A cell that the table does not have.
+            InputError: The table does not have the cell.
         """
         return cls(ipc=ipc, steps=5000, experts=PLAIN, **published(TABLE, data, ipc, "MTT"))

@@ -1,8 +1,8 @@
-"""RDED: crops of real images that a trained network finds most typical of their class, several to an image.
+"""RDED: the crops of real images that a trained network finds most typical of their class, several in one image.
 
-The strong rival without any optimisation: prefer it at 64 pixels and more, and wherever a method that learns pixels
-would take hours. Most of its strength on large images is in its labels, which are a teacher's; so compare it with
-random real images that have the same labels, which `attar evaluate` shows beside it.
+It needs no optimisation and is a strong rival. Prefer it at 64 pixels and more, and if a method that learns pixels
+would take hours. On large images most of its strength is in its labels, which come from a teacher. So compare it with
+random real images that have the same labels; `attar evaluate` shows them beside it.
 Sun, Shi, Yu and Lin, On the Diversity and Realism of Distilled Dataset: An Efficient Dataset Distillation Paradigm,
 CVPR 2024, arXiv:2312.03526. Settings are those of the released scripts.
 """
@@ -30,30 +30,30 @@ from attar.images.views.crops import draw_boxes
 
 Patches = Float[Tensor, "patch channel patch_height patch_width"]
 Places = tuple[Int[Tensor, " _patch"], Float[Tensor, "_patch 4"]]
-"""Of which image each patch is, and of which part of it."""
+"""The training row of each patch, and its box in that image."""
 
 LARGE_SIDE = 128
-"""Image side from which four crops share an image: the scripts do so for ImageNet and its subsets."""
+"""Image side from which four crops share an image. The scripts do so for ImageNet and its subsets."""
 
 
 @dataclass
 class Tiled(Chosen):
-    """Images put together, with their labels and who labels."""
+    """Images tiled from crops, with their labels and the network that labels them."""
 
     labels: Tensor
     teacher: TrainedNetwork
     places: list[Places]
-    """Of each class the crops it is put together of."""
+    """The crops of each class."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RDED(Coreset):
     """Tile the crops of real images that an observer finds typical (Sun et al., CVPR 2024, arXiv:2312.03526).
 
-    Of each class `candidates` images are drawn, and `crops` random crops of each scored by the observer's
-    cross-entropy with the true class. The best crop of each image stays, and of those the factor² · ipc best, shrunk
-    and put together factor by factor. The observer is also the teacher: with `labels="teacher"` it goes along with
-    the set, and the `rded` protocol has students learn its answers.
+    From each class `candidates` images are drawn. The observer scores `crops` random crops of each by cross-entropy
+    with the true class. The best crop of each image is kept. The factor² · ipc best of these are scaled down and tiled,
+    factor × factor to an image. The observer is also the teacher: with `labels="teacher"` it is saved with the set, and
+    students learn its logits in the `rded` protocol.
     """
 
     factor: Annotated[int, Range(1)] | None = None
@@ -66,9 +66,9 @@ class RDED(Coreset):
     smallest_crop: Annotated[float, Range(0.001, 1)] = 0.08
     """Smallest share of an image's area in a crop. Crops are square."""
     labels: Literal["hard", "soft", "teacher"] = "soft"
-    """Labels that the images get. hard: class numbers. soft: the observer's probabilities, averaged over an image's
-    crops (the paper's region-level labels, which its code lacks). teacher: class numbers, and the observer is saved
-    with the set for the `rded` protocol, as in the code."""
+    """Labels that the images get: class numbers (hard), the observer's probabilities averaged over an image's crops
+    (soft), or class numbers together with the observer (teacher). soft is the paper's region-level labels, which its
+    code lacks. teacher is the code's way: the observer is saved with the set for the `rded` protocol."""
     observer: Annotated[Auxiliary, Role()] = BATCH_NORM
     """The network that scores how typical a crop is."""
 
@@ -76,7 +76,7 @@ class RDED(Coreset):
     name = "rded"
 
     def resolve(self, source: ImageSource, runtime: Runtime) -> Self:
-        """Fill in the number of crops an image and the observer's depth."""
+        """Fill in the number of crops per image and the observer's depth."""
         factor = self.factor or (2 if min(source.shape[1:]) >= LARGE_SIDE else 1)
         if any(side % factor for side in source.shape[1:]):
             height, width = source.shape[1:]
@@ -94,7 +94,7 @@ class RDED(Coreset):
         return settings
 
     def build(self, source: ImageSource, runtime: Runtime) -> Tiled:
-        """Observe every class, choose, put together."""
+        """Score the crops of every class, choose the best, and tile them."""
         assert self.factor is not None, "resolve the settings first"
         observer = self.observer.found(source, runtime)
         images, soft, places = [], [], []
@@ -126,7 +126,10 @@ class RDED(Coreset):
     def _best_crops(
         self, observer: nn.Module, source: ImageSource, rows: Int[Tensor, " row"], label: int, runtime: Runtime
     ) -> tuple[Patches, Float[Tensor, "patch class"], Float[Tensor, "patch 4"]]:
-        """The most typical crop of each image, in [0, 1] and a tile's size, with the observer's logits and its box."""
+        """The most typical crop of each image, its logits from the observer, and its box.
+
+        Crops have pixels in [0, 1] and the size of a tile.
+        """
         assert self.factor is not None
         size = source.shape[1] // self.factor, source.shape[2] // self.factor
         best, answers, found = [], [], []
@@ -169,7 +172,7 @@ class RDED(Coreset):
 def cut(
     images: Float[Tensor, "patch channel height width"], boxes: Float[Tensor, "patch 4"], size: tuple[int, int]
 ) -> Patches:
-    """A box of each image, to the pixel, scaled to a size with smoothing."""
+    """Cut a box out of each image, rounded to whole pixels, and scale it to a size with antialiasing."""
     height, width = images.shape[2:]
     patches = []
     for image, (left, top, right, bottom) in zip(images, boxes.tolist(), strict=True):
@@ -184,7 +187,7 @@ def cut(
 def observe(
     observer: nn.Module, patches: Patches, source: ImageSource, runtime: Runtime
 ) -> Float[Tensor, "patch class"]:
-    """The observer's logits of patches, each in the middle of an otherwise empty (zero) network input."""
+    """The observer's logits of patches. Each patch is in the middle of a network input that is zero elsewhere."""
     images = source.transform.forward(patches)
     height, width = (full - part for full, part in zip(source.shape[1:], patches.shape[2:], strict=True))
     images = F.pad(images, (width // 2, width - width // 2, height // 2, height - height // 2))
@@ -193,13 +196,13 @@ def observe(
 
 
 def most_typical_of_each(logits: Float[Tensor, "patch class"], label: int, crops: int) -> Int[Tensor, " image"]:
-    """For each image, with so many crops one after the other, the crop of the lowest cross-entropy."""
+    """The row of the crop with the lowest cross-entropy for each image; the crops of an image are consecutive rows."""
     losses = realism_loss(logits, label).view(-1, crops)
     return losses.argmin(dim=1) + torch.arange(len(losses)) * crops
 
 
 def most_typical(logits: Float[Tensor, "patch class"], label: int, count: int) -> Int[Tensor, " {count}"]:
-    """The patches of the lowest cross-entropy, lowest first."""
+    """The rows of the patches with the lowest cross-entropy, lowest first."""
     return realism_loss(logits, label).argsort(stable=True)[:count]
 
 

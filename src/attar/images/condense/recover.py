@@ -1,8 +1,8 @@
-"""What recovering images from a trained network shares: what its batch norm remembers, and crops as two matrices.
+"""Shared parts of methods that recover images from a trained network: batch-norm statistics, and crops as matrices.
 
-Crop, flip and roll act on rows and columns apart, so all three together are one matrix from the left and one from the
-right. These have the same shape whatever the crop, which a compiled step needs, and their gradient is a product of
-matrices, the same each time on a GPU too.
+Crop, flip and roll act on rows and on columns separately. So the three together are one matrix on the left and one on
+the right. These matrices have the same shape for every crop, which a compiled step needs. Their gradient is a matrix
+product, which is deterministic on a GPU too.
 """
 
 from dataclasses import dataclass
@@ -20,21 +20,21 @@ Images = Float[Tensor, "image channel height width"]
 Scale = Literal["sum", "channel", "layer"]
 
 UNIFORMS = 4 * TRIES + 3
-"""Uniform numbers that one view takes, whatever it is like: a box, a flip, and a roll in two directions."""
+"""Number of uniform random numbers that every view takes: for a box, a flip, and a roll along two axes."""
 
 
-# What batch norm remembers.
+# Batch-norm statistics.
 
 
 class Moments(torch.autograd.Function):
-    """Mean and mean square of every channel, counted from a given centre, by group of images.
+    """Mean and mean square of every channel about a given centre, for each group of images.
 
-    One pass forward and one back, where autograd would take five: the gradient is linear in the input.
+    It takes one pass forward and one back; autograd would take five. The gradient is linear in the input.
     """
 
     @staticmethod
     def forward(ctx: Any, seen: Tensor, centre: Tensor, groups: int) -> tuple[Tensor, Tensor]:
-        """`[group, channel]` each; seen is `[image, channel, ...]`."""
+        """Mean and mean square, `[group, channel]` each; `seen` is `[image, channel, ...]`."""
         ctx.save_for_backward(seen, centre)
         ctx.groups = groups
         centred = (seen.float() - _spread(centre, seen)).unflatten(0, (groups, -1))
@@ -44,7 +44,7 @@ class Moments(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        """Linear in what was seen."""
+        """The gradient in the input, which is linear in it."""
         seen, centre = ctx.saved_tensors
         of_mean, of_square = gradients
         count = seen.numel() // (seen.shape[1] * ctx.groups)
@@ -62,28 +62,28 @@ def statistics_gaps(
     *,
     groups: int = 1,
 ) -> tuple[Float[Tensor, " group"], Float[Tensor, " group"]]:
-    """‖v - RV‖₂ and ‖μ - RM‖₂ over channels, of each group of images: variance and mean against remembered ones.
+    """‖v - RV‖₂ and ‖μ - RM‖₂ over channels for each group of images: variance and mean against the running ones.
 
-    v is the biased variance, found as E[(x - RM)²] - (μ - RM)², which loses nothing where μ is near RM.
+    v is the biased variance. It is computed as E[(x - RM)²] - (μ - RM)², which loses no precision if μ is near RM.
     """
     shift, square = Moments.apply(seen, mean, groups)
     return (square - shift.square() - variance).norm(dim=1), shift.norm(dim=1)
 
 
 class Watch:
-    """Watches what the batch-norm layers of a network see, and sums up how far it is from what they remember."""
+    """Sums the distances between the batch statistics and the running statistics of a network's batch-norm layers."""
 
     def __init__(self, network: nn.Module, *, first: float = 1.0, scale: Scale = "sum") -> None:
         """Put a hook before every layer.
 
         Args:
             network: In evaluation mode.
-            first: Weight k of the first layer; the others have one.
-            scale: As they are (the papers' way), or a mean over layers of the norms by √channels, or of the norms
-                over those of what is remembered.
+            first: Weight k of the first layer; the other layers have weight 1.
+            scale: The norms are summed (sum, as in the papers), or divided by √channels (channel) or by the norms of
+                the running statistics (layer) and averaged over layers.
 
         Raises:
-            InputError: There is no batch norm.
+            InputError: The network has no batch norm.
         """
         check_norms(network)
         layers = norms_of(network)
@@ -102,17 +102,17 @@ class Watch:
         return look
 
     def taken(self) -> Float[Tensor, " group"]:
-        """Σ_l k_l (‖v_l - RV_l‖ + ‖μ_l - RM_l‖) of each group in the last pass, which is then forgotten."""
+        """Σ_l k_l (‖v_l - RV_l‖ + ‖μ_l - RM_l‖) for each group in the last pass; the stored terms are cleared."""
         gaps = sum(self.gaps[1:], self.gaps[0])
         self.gaps.clear()
         return gaps
 
 
 def check_norms(network: nn.Module) -> None:
-    """Refuse a teacher that remembers nothing.
+    """Refuse a teacher without batch norm.
 
     Raises:
-        InputError: There is no batch norm.
+        InputError: The teacher has no batch norm.
     """
     if not norms_of(network):
         raise InputError(
@@ -122,7 +122,7 @@ def check_norms(network: nn.Module) -> None:
 
 
 def _yardsticks(layer: Any, scale: Scale) -> tuple[float, float]:
-    """What the norms of a layer's variance and mean are divided by."""
+    """The divisors of the norms of a layer's variance and mean."""
     if scale == "sum":
         return 1.0, 1.0
     if scale == "channel":
@@ -131,7 +131,7 @@ def _yardsticks(layer: Any, scale: Scale) -> tuple[float, float]:
 
 
 def _spread(values: Tensor, like: Tensor) -> Tensor:
-    """`[..., channel]` as it meets the places of `[image, channel, place, ...]`."""
+    """`[..., channel]` with dimensions of size one for the places of `[image, channel, place, ...]`."""
     return values.view(*values.shape, *[1] * (like.ndim - 2))
 
 
@@ -140,7 +140,7 @@ def _spread(values: Tensor, like: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class View:
-    """A crop scaled to the image's size, then mirrored, then rolled; all in pixels."""
+    """A crop that is scaled to the image's size, then mirrored, then rolled. All numbers are in pixels."""
 
     top: int
     bottom: int
@@ -151,7 +151,7 @@ class View:
     aside: int = 0
 
     def matrices(self, size: tuple[int, int]) -> tuple[Float[Tensor, "height height"], Float[Tensor, "width width"]]:
-        """R and C with which an image x looks like R x Cᵀ."""
+        """Matrices R and C; the view of an image x is R x Cᵀ."""
         rows = resampling(size[0], self.top, self.bottom)
         columns = resampling(size[1], self.left, self.right)
         columns = columns.flip(0) if self.mirrored else columns
@@ -166,14 +166,14 @@ def view_from(
     flips: bool = True,
     jitter: tuple[int, int] = (0, 0),
 ) -> View:
-    """The view that some uniform numbers make: as many are needed whatever it is like.
+    """The view that uniform random numbers define. Every view takes `UNIFORMS` of them.
 
     Args:
         uniform: `UNIFORMS` numbers in [0, 1).
         size: Height and width.
         smallest: Smallest share of the area in the crop; 1 is the whole image.
-        flips: Whether every other view is mirrored.
-        jitter: Least and greatest shift of the roll, in pixels, both of which occur.
+        flips: Whether a view is mirrored with probability one half.
+        jitter: Smallest and largest shift of the roll, in pixels, both included.
     """
     height, width = size
     box = [0.0, 0.0, 1.0, 1.0]
@@ -188,9 +188,9 @@ def view_from(
 
 
 def resampling(size: int, start: int, stop: int) -> Float[Tensor, "{size} {size}"]:
-    """The matrix that scales places `start` to `stop` of a line to its whole length, linearly.
+    """The matrix that scales places `start` to `stop` of a line linearly to the whole length.
 
-    It is what `F.interpolate` of the cut-out piece does, without corners aligned: nothing outside has a share.
+    It equals `F.interpolate` of the cut-out piece with `align_corners=False`: places outside have no weight.
     """
     places = start + (torch.arange(size) + 0.5) * ((stop - start) / size) - 0.5
     places = places.clamp(start, stop - 1)
@@ -202,7 +202,7 @@ def resampling(size: int, start: int, stop: int) -> Float[Tensor, "{size} {size}
 
 
 def seen_through(images: Images, rows: Float[Tensor, "group h h"], columns: Float[Tensor, "group w w"]) -> Images:
-    """Every group of images through its own view."""
+    """The images of every group seen through the view of the group."""
     grouped = images.unflatten(0, (len(rows), -1))
     cropped = rows[:, None, None] @ grouped @ columns[:, None, None].mT
     return cropped.flatten(0, 1)
@@ -217,7 +217,7 @@ def _to_pixels(start: float, stop: float, size: int) -> tuple[int, int]:
 
 
 def total_variation(images: Images) -> Float[Tensor, ""]:
-    """The Frobenius norms of neighbours' differences, summed over four directions: across, down, both diagonals."""
+    """The Frobenius norms of differences of neighbours, summed over four directions: across, down, both diagonals."""
     pairs = (
         (images[..., :, 1:], images[..., :, :-1]),
         (images[..., 1:, :], images[..., :-1, :]),

@@ -1,9 +1,9 @@
-"""Relabelled real images: chosen without learning, with the mean answers of several trained networks as labels.
+"""Relabelled real images: chosen without learning, labelled with the mean probabilities of several trained networks.
 
-The rival that is left out of most tables, and that many methods do not beat: on small images above all, a good part
-of what condensing gains comes from soft labels, whoever's images they are on. Prefer it as the first thing to try, and
-read every method with soft labels beside it. That soft labels matter more than images is shown by Qin, Deng and
-Alvarez-Melis, A Label is Worth A Thousand Images in Dataset Distillation, NeurIPS 2024, arXiv:2406.10485.
+Most tables do not have this rival, and many methods do not beat it. Much of the gain of condensing comes from soft
+labels, whatever the images are, above all on small images. Try it first, and compare every method with soft labels with
+it. Qin, Deng and Alvarez-Melis show that soft labels matter more than images: A Label is Worth A Thousand Images in
+Dataset Distillation, NeurIPS 2024, arXiv:2406.10485.
 """
 
 from dataclasses import dataclass, replace
@@ -35,10 +35,10 @@ class Answered(Chosen):
 
 @dataclass(frozen=True, kw_only=True)
 class Relabelled(Coreset):
-    """Choose real images, and label each with the mean probabilities that networks trained on all the data give it.
+    """Choose real images, and label each with the mean probabilities of networks trained on all the data.
 
-    The label of an image x is Σ_t softmax(z_t(x) / τ) / T over T teachers, which differ in their seeds alone. It may
-    say another class than the one that x was chosen for.
+    The label of an image x is Σ_t softmax(z_t(x) / τ) / T over T teachers, which differ only in their seeds. Its most
+    probable class may differ from the class for which x was chosen.
     """
 
     chosen_by: Literal["random", "class-mean", "herding", "k-means"] = "random"
@@ -63,7 +63,7 @@ class Relabelled(Coreset):
             raise InputError(f"a folder holds one teacher, but teachers is {self.teachers}; give --teachers 1.")
 
     def resolve(self, source: ImageSource, runtime: Runtime) -> Self:
-        """Fill in the networks' depth; refuse what cannot be chosen."""
+        """Fill in the networks' depth, and refuse a choice that is impossible."""
         settings = replace(super().resolve(source, runtime), teacher=self.teacher.resolve(source.shape))
         settings._selection()
         if self.chosen_by != "class-mean":
@@ -71,17 +71,17 @@ class Relabelled(Coreset):
         return settings
 
     def build(self, source: ImageSource, runtime: Runtime) -> Answered:
-        """Choose, train the teachers or find them, ask them."""
+        """Choose the images, find or train the teachers, and label the images."""
         images = self.select(source, runtime)
         answers = self._asked(source.transform.forward(images), source, runtime)
         return Answered(images, source, answers)
 
     def select(self, source: ImageSource, runtime: Runtime) -> Tensor:
-        """What the method of that name chooses."""
+        """The images that the selection method chooses."""
         return self._selection().select(source, runtime)
 
     def _selection(self) -> Coreset:
-        """The method that chooses, with as many of these settings as it has."""
+        """The selection method, with those of these settings that it has."""
         kind = CORESETS[self.chosen_by]
         given: dict[str, Any] = {"ipc": self.ipc, "space": self.space, "observer": self.teacher}
         return kind(**{name: value for name, value in given.items() if name in kind.__dataclass_fields__})
@@ -96,7 +96,7 @@ class Relabelled(Coreset):
         return total / self.teachers
 
     def result(self, state: Any, runtime: Runtime) -> CondensedImages:
-        """The chosen images with the answers as labels."""
+        """The chosen images with the teachers' mean probabilities as labels."""
         return replace(super().result(state, runtime), labels=state.labels)
 
 
@@ -104,6 +104,6 @@ class Relabelled(Coreset):
 def logits_of(
     network: nn.Module, images: Tensor, source: ImageSource, runtime: Runtime
 ) -> Float[Tensor, "image classes"]:
-    """What a network answers, a few images at a time."""
+    """A network's logits, computed on a few images at a time."""
     parts = images.split(layout.at_once(source.shape, runtime))
     return torch.cat([network(part.to(runtime.device)).float().cpu() for part in parts])

@@ -1,8 +1,8 @@
-"""SRe2L: squeeze a data set into a trained network, then recover images from what its batch norm remembers.
+"""SRe2L: squeeze a data set into a trained network, then recover images from its batch-norm statistics.
 
-Prefer it where a step over all real images is out of reach: once the network is trained no real image is seen again,
-and the work for a class does not grow with the data. On small images it is weak: real ones drawn at random with the
-same teacher's labels are better there, and `attar evaluate` shows them beside it. Its students learn from the teacher
+Prefer it if steps over all real images are too expensive. Once the network is trained no real image is used again, and
+the work for a class does not grow with the data. On small images it is weak: random real images with labels of the same
+teacher are better there, and `attar evaluate` shows them beside it. Its students learn from the teacher
 (`--protocol rded`) or from labels stored for many views (`attar label`, then `--protocol sre2l`).
 Yin, Xing and Shen, Squeeze, Recover and Relabel: Dataset Condensation at ImageNet Scale From A New Perspective,
 NeurIPS 2023, arXiv:2306.13092. Settings are those of the released scripts.
@@ -50,38 +50,38 @@ from attar.images.trained import BATCH_NORM, Auxiliary
 from attar.images.training import TrainedNetwork
 
 CROPPED_SIDE = 64
-"""Image side from which views are crops: the scripts have them for Tiny-ImageNet and ImageNet, and none for CIFAR."""
+"""Image side from which views are crops. The scripts have crops for Tiny-ImageNet and ImageNet, but not for CIFAR."""
 
 BETAS = (0.5, 0.9)
-"""Adam's; the scripts'."""
+"""Adam's decay rates in the scripts."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """Images of different classes that are recovered together: their batch statistics are one."""
+    """Images of different classes that are recovered together, with common batch statistics."""
 
     number: int
     rows: Int[Tensor, " image"]
-    """Their places in the result."""
+    """The places of these images in the result."""
 
 
 @dataclass
 class Recovering:
-    """The images of the blocks at work, and those that are done."""
+    """The images of the blocks that are being recovered, and the finished images."""
 
     images: Tensor
     optimizer: torch.optim.Adam
     finished: Tensor
-    """All images as 8-bit pixels; empty where they are still to come."""
+    """All images as 8-bit pixels; zero if they are not recovered yet."""
     done: int = 0
     source: Any = rebuilt(default=None)
     starts: Tensor | None = rebuilt(default=None)
-    """The training row that each image starts from, where it starts from a real one."""
+    """The training row from which each image starts, if it starts from a real image."""
     plan: list[list[Block]] = rebuilt(default_factory=list)
-    """Blocks that are recovered at once, in their turn."""
+    """Groups of blocks that are recovered at once, in order."""
     labels: Tensor = rebuilt(default=None)
     loss: Callable[..., tuple[Tensor, Tensor, Tensor]] = rebuilt(default=None)
-    """The loss of blocks summed, and its two main parts."""
+    """The loss, summed over blocks, and its two main parts."""
     watch: Watch = rebuilt(default=None)
     ends: tuple[Tensor, Tensor] = rebuilt(default=None)
     """Black and white as network input."""
@@ -90,12 +90,13 @@ class Recovering:
 
 @dataclass(frozen=True, kw_only=True)
 class SRe2L(ImagesPerClass):
-    """Recover images that a trained network and its batch norm take for real (NeurIPS 2023, arXiv:2306.13092).
+    """Recover images from a trained network and its batch-norm statistics (NeurIPS 2023, arXiv:2306.13092).
 
-    Images are made in blocks, one of each of up to `block` classes, each block from noise by `block_steps` steps of
-    Adam on random views: CE + α Σ_l k_l (‖v_l - RV_l‖ + ‖μ_l - RM_l‖), with v, μ the statistics of what the l-th batch
-    norm sees in the block, and RV, RM what it remembers of the real images. One crop, flip and roll serve the whole
-    block. The last iterate counts; it is stored in 8 bits. Memory is that of one block, and of the pixels made.
+    Images are recovered in blocks of one image from each of up to `block` classes. A block starts from noise and takes
+    `block_steps` steps of Adam on random views. Its loss is CE + α Σ_l k_l (‖v_l - RV_l‖ + ‖μ_l - RM_l‖). v and μ are
+    the block's statistics in the l-th batch norm, and RV and RM are its running statistics of the real images. A block
+    has one crop, flip and roll per step. The last iterate is the result, stored in 8 bits. Memory is that of one block
+    and of the finished pixels.
     """
 
     block_steps: Annotated[int, Range(1)] | None = None
@@ -152,14 +153,14 @@ class SRe2L(ImagesPerClass):
     name = "sre2l"
 
     def smallest_at(self, iteration: int) -> float:
-        """The smallest share of the area in a crop at an iteration of a block, counted from zero: always the same."""
+        """The smallest share of the area in a crop at an iteration of a block, counted from zero; here a constant."""
         return self.smallest_crop
 
     def resolve(self, source: ImageSource, runtime: Runtime) -> Self:
-        """Fill in what was left open from image size and device.
+        """Fill in the settings without a value from image size and device.
 
         Raises:
-            InputError: A teacher without batch norm or that cannot go along, or images that have no pixel range.
+            InputError: The teacher has no batch norm or cannot be saved with the set, or the images are whitened.
         """
         on_gpu = runtime.device.type != "cpu"
         self.counts(source)
@@ -187,7 +188,7 @@ class SRe2L(ImagesPerClass):
         )
 
     def _check_teacher(self, teacher: Auxiliary, source: ImageSource) -> None:
-        """Refuse in the first second what is not known to fit only after hours of training."""
+        """Refuse an unsuitable teacher at the start, and not after hours of training."""
         if teacher.folder is None:
             check_norms(teacher.architecture.build(source.shape, len(source.classes), torch.Generator()))
         elif teacher.folder.startswith(PREFIX) and self.labels == "teacher":
@@ -198,7 +199,7 @@ class SRe2L(ImagesPerClass):
 
     @property
     def plan(self) -> list[list[Block]]:
-        """The blocks in order, image after image of the classes: those together that are recovered at once."""
+        """The blocks in order, first the first image of every class; blocks that are recovered at once form a group."""
         assert self.classes and self.blocks_at_once is not None, "resolve the settings first"
         counts = torch.tensor(per_class(self.ipc, self.classes))
         first = counts.cumsum(0) - counts
@@ -213,19 +214,19 @@ class SRe2L(ImagesPerClass):
 
     @property
     def total_steps(self) -> int:
-        """Steps of all blocks."""
+        """Number of steps for all groups of blocks."""
         assert self.block_steps is not None, "resolve the settings first"
         return len(self.plan) * self.block_steps
 
     def work(self, source: ImageSource) -> float:
-        """Multiply-adds of the whole run: a pass forward and one back to the pixels."""
+        """Multiply-adds of the whole run: in each step a pass forward and one back to the pixels."""
         assert self.block_steps is not None, "resolve the settings first"
         network = self.teacher.architecture.build(source.shape, len(source.classes), torch.Generator())
         images = sum(self.counts(source))
         return 2.0 * multiply_adds(network, source.shape) * images * self.block_steps
 
     def build(self, source: ImageSource, runtime: Runtime) -> Recovering:
-        """Squeeze: find or train the teacher; no image yet."""
+        """Squeeze: find or train the teacher. No image is recovered yet."""
         network, carried = self._squeezed(source, runtime)
         plan, labels = self.plan, labels_of(self.ipc, len(source.classes))
         largest = max(sum(len(block.rows) for block in group) for group in plan)
@@ -247,7 +248,7 @@ class SRe2L(ImagesPerClass):
         )
 
     def _squeezed(self, source: ImageSource, runtime: Runtime) -> tuple[nn.Module, TrainedNetwork | None]:
-        """A frozen copy of the teacher to be watched, and the teacher itself where it can go along."""
+        """A frozen copy of the teacher for the hooks, and the teacher itself if it can be saved with the set."""
         carried = None
         folder = self.teacher.folder
         if folder is not None and folder.startswith(PREFIX):
@@ -258,7 +259,7 @@ class SRe2L(ImagesPerClass):
         return layout.place(network, runtime).eval().requires_grad_(False), carried
 
     def _loss(self, network: nn.Module, watch: Watch, runtime: Runtime) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
-        """The loss of images of some blocks, seen through a view each."""
+        """The loss of the images of some blocks, each block seen through its view."""
 
         def loss(images: Tensor, rows: Tensor, columns: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             groups = len(rows)
@@ -274,11 +275,11 @@ class SRe2L(ImagesPerClass):
         return loss
 
     def _prior(self, images: Tensor) -> Float[Tensor, ""]:
-        """What images of one block are like, whatever the network."""
+        """The priors of the images of one block, which do not depend on the network."""
         return self.variation_weight * total_variation(images) + self.length_weight * mean_length(images)
 
     def step(self, state: Recovering, runtime: Runtime) -> Metrics:
-        """One view of every block at work, one step of Adam, pixels back into their range."""
+        """Take one step of Adam on one view of every current block, and clip pixels to their range."""
         assert self.block_steps is not None, "resolve the settings first"
         turn, iteration = divmod(state.done, self.block_steps)
         blocks = state.plan[turn]
@@ -289,7 +290,7 @@ class SRe2L(ImagesPerClass):
         terms = self._terms(blocks, iteration, state, runtime)
         if state.images.grad is None:
             state.images.grad = torch.zeros_like(state.images)
-        # The pixels of blocks that other processes work on have a zero here, so the sum is the whole gradient.
+        # The pixels of other processes' blocks have gradient zero here, so the sum is the whole gradient.
         runtime.processes.sum_(state.images.grad)
         state.optimizer.step()
         with torch.no_grad():
@@ -301,7 +302,7 @@ class SRe2L(ImagesPerClass):
         return dict(zip(("loss", "cross_entropy", "statistics"), values, strict=True))
 
     def _begin(self, blocks: list[Block], state: Recovering, runtime: Runtime) -> None:
-        """Images at their start, and an optimiser that remembers nothing."""
+        """Set the images to their start, and clear the optimiser's state."""
         images = [self._start(block, state, runtime) for block in blocks]
         with torch.no_grad():
             state.images.zero_()
@@ -315,7 +316,7 @@ class SRe2L(ImagesPerClass):
         return torch.randn(len(block.rows), *state.source.shape, generator=runtime.generator("start"))
 
     def _terms(self, blocks: list[Block], iteration: int, state: Recovering, runtime: Runtime) -> Float[Tensor, "3"]:
-        """The loss and its parts, summed over this process's blocks; their gradient goes to the images."""
+        """The loss and its parts, summed over this process's blocks. Its gradient is added to the images'."""
         mine = list(runtime.processes.share(len(blocks)))
         if not mine:
             return torch.zeros(3, device=runtime.device)
@@ -332,7 +333,7 @@ class SRe2L(ImagesPerClass):
         return torch.stack([term.detach() for term in terms])
 
     def _view(self, block: int, iteration: int, state: Recovering, runtime: Runtime) -> tuple[Tensor, Tensor]:
-        """The view of a block at an iteration, the same whatever is recovered beside it."""
+        """The view of a block at an iteration. It does not depend on the other blocks."""
         assert self.jitter is not None
         size = state.source.shape[1:]
         view = view_from(
@@ -345,12 +346,12 @@ class SRe2L(ImagesPerClass):
         return view.matrices(size)
 
     def _pixels(self, blocks: list[Block], state: Recovering) -> Tensor:
-        """The blocks at work as 8-bit pixels."""
+        """The current blocks as 8-bit pixels."""
         images = state.images.detach()[: sum(len(block.rows) for block in blocks)]
         return eight_bits(state.source.transform.inverse(images), rounded=self.rounding == "nearest").cpu()
 
     def result(self, state: Recovering, runtime: Runtime) -> CondensedImages:
-        """The images so far, with their classes, and their teacher if it goes along."""
+        """The images so far with their classes, and the teacher if it is saved with the set."""
         assert self.block_steps is not None
         images, source = state.finished.clone(), state.source
         turn, iteration = divmod(state.done, self.block_steps)
@@ -367,13 +368,13 @@ class SRe2L(ImagesPerClass):
         """The settings of one cell of the paper's tables, with a ResNet-18 as teacher.
 
         Raises:
-            InputError: A data set the scripts do not have.
+            InputError: The scripts do not have the data set.
         """
         return cls(ipc=ipc, **recipe(SCRIPTS, data, "SRe2L"))
 
 
 def _squeeze(epochs: int, lr: float, weight_decay: float) -> Protocol:
-    """How the papers train a teacher, but for the first epochs' growing step size."""
+    """Training of a teacher as in the papers, without the growing step size of the first epochs."""
     return Protocol(
         name="squeeze",
         epochs=epochs,
@@ -393,7 +394,7 @@ CIFAR: dict[str, Any] = {
     "crop": "off",
     "teacher": Auxiliary(architecture=_RESNET, protocol=_squeeze(200, 0.1, 5e-4)),
 }
-"""The CIFAR-100 script's; CIFAR-10 has none and takes these in later tables."""
+"""Settings of the CIFAR-100 script. CIFAR-10 has no script and has these settings in later tables."""
 TINY: dict[str, Any] = {
     "image_lr": 0.1,
     "statistics_weight": 1.0,
@@ -411,21 +412,21 @@ IMAGENET: dict[str, Any] = {
     "crop": "on",
     "teacher": Auxiliary(architecture=_RESNET, protocol=_squeeze(90, 0.1, 1e-4)),
 }
-"""The script takes a ResNet-18 that others have trained for 90 epochs."""
+"""The script takes a pretrained ResNet-18, which was trained for 90 epochs."""
 SCRIPTS = {"cifar10": CIFAR, "cifar100": CIFAR, "tiny-imagenet": TINY, "imagenet": IMAGENET}
 
 
 def recipe(table: dict[str, dict[str, Any]], data: str, method: str) -> dict[str, Any]:
-    """The settings that a method's scripts have for a data set.
+    """The settings of a method's scripts for a data set.
 
     Raises:
-        InputError: They have none.
+        InputError: The scripts do not have the data set.
     """
     return named(f"data set of {method}'s tables", data, table)
 
 
 def _pixel_range(source: ImageSource, runtime: Runtime) -> tuple[Tensor, Tensor]:
-    """Black and white as network input, a value for each channel."""
+    """Black and white as network input, one value for each channel."""
     ends = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(-1, source.shape[0], -1, -1)
     black, white = source.transform.forward(ends).to(runtime.device)
     return black, white

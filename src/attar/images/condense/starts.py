@@ -1,4 +1,4 @@
-"""What learned images are before the first step, and what becomes of them after the last."""
+"""Initial images of methods that learn images, and their results as condensed sets."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -20,7 +20,7 @@ Images = Float[Tensor, "image channel height width"]
 
 @dataclass(frozen=True, kw_only=True)
 class Started(ImagesPerClass):
-    """Images that are something before they are learned."""
+    """Settings of methods that learn images from a start."""
 
     start: Start = "real"
     """What the result is before the first step: random real images (real), Gaussian noise (noise), or the result of the
@@ -29,7 +29,7 @@ class Started(ImagesPerClass):
 
 @dataclass(frozen=True, kw_only=True)
 class MatchedToReal(Started):
-    """Images that are moved by what real images of their class say, a batch of them a step."""
+    """Settings of methods that match synthetic images to a batch of real images of their class in every step."""
 
     real_batch: Annotated[int, Range(1)] | None = None
     """Real samples per class and step. Default: 256 on a GPU, 64 on a CPU."""
@@ -40,19 +40,19 @@ class MatchedToReal(Started):
 
 
 def check_start(start: str, ipc: PerClass, source: ImageSource) -> None:
-    """Refuse a start that these data cannot give.
+    """Refuse a start that is impossible with these data.
 
     Raises:
-        InputError: Fewer images than are to be taken, or more than one mean per class.
+        InputError: A class has too few images, or more than one mean per class is asked for.
     """
     if start not in ("noise", "class-mean"):
         check_enough_images(ipc, source)
     if start in CORESETS:
-        CORESETS[start](ipc=ipc)  # refuses what it cannot start
+        CORESETS[start](ipc=ipc)  # its settings refuse an ipc that they cannot give
 
 
 def start_images(start: str, ipc: PerClass, source: ImageSource, runtime: Runtime) -> Images:
-    """Network input to start from, class after class: noise, real images drawn at random, or a selection of them."""
+    """Initial images as network input, ordered by class: noise, random real images, or the result of a selection."""
     if start == "noise":
         shape = (len(labels_of(ipc, len(source.classes))), *source.shape)
         return torch.randn(shape, generator=runtime.generator("start"))
@@ -65,7 +65,7 @@ def start_images(start: str, ipc: PerClass, source: ImageSource, runtime: Runtim
 def learned(
     images: Tensor, labels: Tensor, source: ImageSource, method: Any, runtime: Runtime, *, lr: float | None = None
 ) -> CondensedImages:
-    """A condensed set of images as they have been learned so far."""
+    """The condensed set of the images as they are now."""
     origin = Origin.of(source, method, runtime)
     pixels = images.detach().cpu().clone()
     return CondensedImages(pixels, labels, source.classes, source.transform, source.flips, origin, lr=lr)

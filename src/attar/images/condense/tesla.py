@@ -1,8 +1,9 @@
-"""TESLA: trajectory matching in constant memory, by taking no student step to depend on those before.
+"""TESLA: trajectory matching in constant memory, with a gradient in which no student step depends on earlier steps.
 
-Here for comparison: `mtt` has the same memory with the exact gradient. TESLA's is MTT's for one student step, and for
-more it leaves out how an image changes the steps after its own: at 20 steps the two gradients' cosine was 0.996, 0.75
-and 0.27 for β of 0.01, 0.1 and 0.5. Its label assignment is a cheap way to soft labels that nobody learns.
+It is here for comparison, because `mtt` needs as little memory for the exact gradient. For one student step TESLA's
+gradient is MTT's. For more steps it ignores how an image changes later steps: at 20 steps the cosine of the two
+gradients was 0.996, 0.75 and 0.27 for β of 0.01, 0.1 and 0.5. Its label assignment is a cheap way to get soft labels
+without learning them.
 Cui, Wang, Si and Hsieh, Scaling Up Dataset Distillation to ImageNet-1K with Constant Memory, ICML 2023,
 arXiv:2211.10586.
 """
@@ -40,8 +41,8 @@ TABLE: dict[tuple[str, int], dict[str, Any]] = {
 class TESLA(MTT):
     """Match trajectories with a truncated gradient (Cui et al., ICML 2023, arXiv:2211.10586).
 
-    ∂L/∂X_i = (2β/‖θ_0 - θ*‖²) (θ* - θ_0 + β Σ g)ᵀ ∂g_i/∂X_i. With `assigned_labels`, soft labels are what the expert
-    that is to be reached answers to the images, anew at every step; the last of them go with the set.
+    ∂L/∂X_i = (2β/‖θ_0 - θ*‖²) (θ* - θ_0 + β Σ g)ᵀ ∂g_i/∂X_i. With `assigned_labels` the soft labels are the target
+    expert's logits of the images, computed again at every step. The last of them are saved with the set.
     """
 
     gradient: Way = "tesla"
@@ -53,7 +54,7 @@ class TESLA(MTT):
     name = "tesla"
 
     def initial(self, state: Distilling, runtime: Runtime) -> tuple[Images, LabelLogits | None]:
-        """Images to start from; room for labels where they are assigned."""
+        """Initial images, and zeros for the labels if they are assigned."""
         images, logits = super().initial(state, runtime)
         if self.assigned_labels:
             logits = torch.zeros(len(images), len(state.source.classes))
@@ -61,7 +62,7 @@ class TESLA(MTT):
 
     @torch.no_grad()
     def targets(self, state: Distilling, expert: int, epoch: int, runtime: Runtime) -> Tensor:
-        """What students learn; assigned labels are assigned here."""
+        """The labels that students learn; assigned labels are computed here."""
         if self.assigned_labels and state.label_logits is not None:
             vector = state.pool.vector(expert, epoch + self.span, runtime.device)
             parts = state.images.detach().split(layout.at_once(state.source.shape, runtime))
@@ -76,11 +77,11 @@ class TESLA(MTT):
     def paper(cls, data: str, *, ipc: int, variant: Literal["paper", "released"] = "paper") -> Self:
         """The settings of one cell of the README.
 
-        The step sizes on pixels printed there are for the released code, which halves the gradient; so `paper` halves
-        the step size and `released` the gradient, which is the same.
+        Its step sizes on pixels are for the released code, which halves the gradient. So `paper` halves the step size
+        and `released` halves the gradient. The results are the same.
 
         Raises:
-            InputError: A cell that it does not have.
+            InputError: The README does not have the cell.
         """
         cell = {"experts": PLAIN, **published(TABLE, data, ipc, "TESLA")}
         method = cls(ipc=ipc, steps=10_000, lost_factor=variant == "released", **cell)

@@ -1,8 +1,9 @@
-"""What trajectory matching shares: a student sets out from where an expert was, and has to arrive where it went.
+"""Shared parts of trajectory matching: a student starts at an expert's parameters and has to reach its later ones.
 
-Each step takes an expert and a start epoch, trains a student from the expert's parameters on the synthetic images, and
-moves the images (the step size, soft labels) so that it ends nearer to the expert's parameters some epochs later. The
-methods differ in their experts, in where students set out, in what counts of where they arrive, and in the labels.
+Each step takes an expert and a start epoch, and trains a student on the synthetic images from the expert's parameters.
+Then it updates the images (also the step size and soft labels) so that the student ends nearer to the expert's
+parameters some epochs later. The methods differ in their experts, in the students' starts, in the loss, and in the
+labels.
 Cazenavette, Wang, Torralba, Efros and Zhu, Dataset Distillation by Matching Training Trajectories, CVPR 2022,
 arXiv:2203.11932.
 """
@@ -37,29 +38,29 @@ Images = Float[Tensor, "image channel height width"]
 LabelLogits = Float[Tensor, "image classes"]
 
 LATEST_START = {1: 5, 10: 20, 50: 40}
-"""Up to which epoch students set out, by images per class: few images can only teach what experts learn early."""
+"""Default bound on start epochs by images per class. Few images can teach only what experts learn early."""
 
 
 @dataclass
 class Distilling:
-    """The synthetic images on their way, with what is learned beside them."""
+    """The synthetic images during learning, with the step size and labels that are learned too."""
 
     images: Tensor
     lr: Tensor
-    """β, or its logarithm where that is what is learned."""
+    """β, or its logarithm if the logarithm is learned."""
     label_logits: Tensor | None
     optimizers: dict[str, torch.optim.SGD]
     average: Tensor | None
     order: Tensor
     """The experts of this round, shuffled."""
     extra: dict[str, Tensor] = field(default_factory=dict)
-    """What a method remembers besides."""
+    """Further tensors that a method keeps."""
     done: int = 0
     labels: Tensor = rebuilt(default=None)
     source: Any = rebuilt(default=None)
     pool: Pool = rebuilt(default=None)
     observer: Any = rebuilt(default=None)
-    """A network that looks at the images, where a method has one."""
+    """The observer network, if the method has one."""
     flat: FlatNetwork = rebuilt(default=None)
     student: Student = rebuilt(default=None)
 
@@ -129,50 +130,50 @@ class TrajectoryMatching(Started):
 
     name = "trajectory-matching"
 
-    # What a method may see differently.
+    # What methods override.
 
     @property
     def drop(self) -> float:
-        """Share of the parameters, those that came nearest, that do not count: none."""
+        """Share of the parameters, those nearest to the target, that are removed from the loss; here 0."""
         return 0.0
 
     def initial(self, state: Distilling, runtime: Runtime) -> tuple[Images, LabelLogits | None]:
-        """Images to start from, and label logits where labels are soft: what experts that are right answer."""
+        """Initial images; if labels are soft, also label logits: the mean logits of experts that are correct."""
         images = start_images(self.start, self.ipc, state.source, runtime)
         return images, expert_labels(images, state, runtime) if self.labels == "soft" else None
 
     def departure(self, vector: Vector, state: Distilling, runtime: Runtime) -> Vector:
-        """Where a student sets out from, given where the expert was: there."""
+        """The student's initial parameters, given the expert's; here they are the expert's."""
         return vector
 
     def waypoints(self, state: Distilling, expert: int, epoch: int, runtime: Runtime) -> dict[int, Waypoint]:
-        """What a student has to reach after how many steps: the expert, `span` epochs later, at its end."""
+        """Targets by number of steps; here the expert's parameters `span` epochs later, at the last step."""
         target = state.pool.vector(expert, epoch + self.span, runtime.device)
         assert self.student_steps is not None, "resolve the settings first"
         return {self.student_steps: Waypoint(target)}
 
     def scale(self, epoch: int) -> float:
-        """What a student's loss is multiplied by when it sets out from an epoch: nothing."""
+        """Factor of the student's loss for a start epoch; here 1."""
         return 1.0
 
     def targets(self, state: Distilling, expert: int, epoch: int, runtime: Runtime) -> Tensor:
-        """What students learn: the classes, or the label logits as they are."""
+        """The labels that students learn: the classes, or the current label logits."""
         return state.labels.to(runtime.device) if state.label_logits is None else state.label_logits
 
     def prepare(self, state: Distilling, runtime: Runtime) -> None:
-        """What has to be done before a step: nothing."""
+        """Work before a step; here there is none."""
 
     def corrected(self, found: Matched, state: Distilling, runtime: Runtime) -> Images:
-        """The images' gradient as it is used: unchanged."""
+        """The images' gradient for the update; here it is unchanged."""
         return found.images
 
     # The loop.
 
     def resolve(self, source: ImageSource, runtime: Runtime) -> Self:
-        """Fill in what was left open from image size, ipc and device.
+        """Fill in the settings without a value from image size, ipc and device.
 
         Raises:
-            InputError: Start epochs that leave nothing to draw, or experts that are not trained long enough.
+            InputError: There is no start epoch to draw, or experts are trained for too few epochs.
         """
         on_gpu = runtime.device.type != "cpu"
         augmentation = default_strategy(source.flips) if self.augmentation is None else self.augmentation
@@ -205,19 +206,19 @@ class TrajectoryMatching(Started):
 
     @property
     def total_steps(self) -> int:
-        """Students in all."""
+        """Number of students in all."""
         assert self.steps is not None, "resolve the settings first"
         return self.steps
 
     def work(self, source: ImageSource) -> float:
-        """Multiply-adds of the students: a gradient on the way out, a second derivative on the way back."""
+        """Multiply-adds of the students: a gradient in each step forward, a second derivative in each step back."""
         assert self.batch is not None and self.student_steps is not None, "resolve the settings first"
         network = self.architecture.build(source.shape, len(source.classes), torch.Generator())
         images = min(self.batch, sum(self.counts(source))) * self.student_steps
         return 12.0 * multiply_adds(network, source.shape) * images * self.total_steps
 
     def build(self, source: ImageSource, runtime: Runtime) -> Distilling:
-        """Experts, found or trained; synthetic images at their start; a student."""
+        """Find or train the experts; set up the synthetic images at their start, and the student."""
         assert self.experts.epochs is not None and self.student_lr is not None, "resolve the settings first"
         if self.zca:
             source = source.whitened(raw=True)
@@ -261,7 +262,7 @@ class TrajectoryMatching(Started):
         return found
 
     def step(self, state: Distilling, runtime: Runtime) -> Metrics:
-        """Send out one student, and update images, step size and labels by how near it came."""
+        """Train one student, and update images, step size and labels by the gradient of its distance."""
         self.prepare(state, runtime)
         expert = int(next_rows(state.order, state.done, 1, runtime.generator("experts")))
         epoch = self._epoch(state, runtime)
@@ -283,7 +284,7 @@ class TrajectoryMatching(Started):
         return {"loss": found.loss, "student_lr": lr, "epoch": float(epoch)}
 
     def _epoch(self, state: Distilling, runtime: Runtime) -> int:
-        """A start epoch, uniform below a bound that may grow."""
+        """A random start epoch, uniform below a bound that may grow."""
         assert self.last_start is not None
         bound = self.last_start
         if self.grow_from is not None:
@@ -292,7 +293,7 @@ class TrajectoryMatching(Started):
         return int(torch.randint(self.first_start, bound, (), generator=runtime.generator("epochs")))
 
     def _batches(self, images: int, runtime: Runtime) -> Iterator[Batch]:
-        """Which images each of a student's steps sees, and how: shuffled passes over all, cut into batches."""
+        """The batch and augmentation of each step of a student: shuffled passes over all images, cut in batches."""
         assert self.batch is not None and self.student_steps is not None
         operations, queue = strategy(self.augmentation or "none"), list[Tensor]()
         for _ in range(self.student_steps):
@@ -317,7 +318,7 @@ class TrajectoryMatching(Started):
             state.average.lerp_(state.images.detach(), 1 - self.average)
 
     def result(self, state: Distilling, runtime: Runtime) -> CondensedImages:
-        """The images as they are now, with labels and step size."""
+        """The current images with labels and step size."""
         labels = state.labels if state.label_logits is None else state.label_logits.detach().softmax(dim=1).cpu()
         lr = float(state.lr.detach().exp() if self.learn_lr == "log" else state.lr.detach())
         images = state.images if state.average is None else state.average
@@ -329,7 +330,7 @@ START_NAMES = ("real", "noise", "class-mean", "herding", "k-center", "k-means")
 
 @torch.no_grad()
 def expert_logits(images: Images, expert: int, state: Distilling, runtime: Runtime) -> LabelLogits:
-    """What an expert, fully trained, answers."""
+    """Logits of an expert after its last epoch."""
     vector = state.pool.vector(expert, state.pool.epochs, runtime.device)
     parts = images.split(layout.at_once(state.source.shape, runtime))
     found = [state.flat.logits(vector, part.to(runtime.device)).float().cpu() for part in parts]
@@ -337,7 +338,7 @@ def expert_logits(images: Images, expert: int, state: Distilling, runtime: Runti
 
 
 def expert_labels(images: Images, state: Distilling, runtime: Runtime) -> LabelLogits:
-    """Of each image the mean logits of the experts that classify it rightly; of all of them where none does."""
+    """The mean logits of the experts that classify an image correctly, or of all experts if none does."""
     answers = torch.stack([expert_logits(images, expert, state, runtime) for expert in range(len(state.pool))])
     right = (answers.argmax(dim=2) == state.labels).float()
     right = torch.where(right.sum(dim=0) > 0, right, torch.ones_like(right))
@@ -345,7 +346,7 @@ def expert_labels(images: Images, state: Distilling, runtime: Runtime) -> LabelL
 
 
 def recognised(state: Distilling, ipc: PerClass, runtime: Runtime) -> Int[Tensor, " image"]:
-    """Training rows of each class, in random order, that the first expert classifies rightly, then the next ones."""
+    """Random training rows of each class: first those that the first expert classifies correctly, then the next's."""
     chosen = []
     for label, (rows, count) in enumerate(
         zip(state.source.rows_of, per_class(ipc, len(state.source.classes)), strict=True)
@@ -365,7 +366,7 @@ def published(table: dict[tuple[str, int], dict[str, Any]], data: str, ipc: int,
     """The settings of a cell of a published table.
 
     Raises:
-        InputError: A data set, or a number of images per class, that it does not have.
+        InputError: The table does not have the data set, or the number of images per class.
     """
     known = sorted({name for name, _ in table})
     if data not in known:
