@@ -1,9 +1,14 @@
 """What every test may use: a cache of its own, the digits, and a small set of coloured shapes."""
 
+import gc
 import os
 
 # Read when the hub's library is first imported, which collecting the tests already does.
 os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
+
+import checker
+
+checker.quicken()
 
 import pytest
 import torch
@@ -11,6 +16,12 @@ import torch
 import attar
 from attar.core.runtime import Engine, Runtime
 from attar.images.sources import ImageSource
+
+
+def pytest_collection_finish(session):
+    """What collecting has imported stays: the collector, which accelerate calls often, need not look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
