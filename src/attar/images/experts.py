@@ -26,7 +26,7 @@ from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.fleet import Task, run_all
 from attar.core.runtime import Engine, Runtime
-from attar.core.settings import Range, Settings, difference
+from attar.core.settings import Range, Role, Settings, difference
 from attar.core.state import rebuilt
 from attar.core.training import after_cuts, cache_place, made_in, next_rows
 from attar.images import layout
@@ -124,7 +124,7 @@ class TrainExperts(Settings):
     An expert does not depend on the experts trained with it, up to the order of summation.
     """
 
-    experts: Experts = field(default_factory=Experts)
+    experts: Annotated[Experts, Role()] = field(default_factory=Experts)
     """Training of the experts."""
     architecture: Architecture = field(default_factory=Architecture)
     """The network of the experts."""
