@@ -88,7 +88,7 @@ def test_other_settings_are_refused_and_nothing_is_lost(stopped, digits):
 def test_another_seed_or_other_data_is_another_run(stopped, method, digits, few_digits):
     with pytest.raises(InputError, match="seed: 0 in the folder, 1 requested"):
         attar.condense(digits, method, out=stopped, seed=1, engine=EVERY_STEP)
-    with pytest.raises(InputError, match=f"data: {digits.fingerprint} there"):
+    with pytest.raises(InputError, match=f"data: {digits.fingerprint} in the folder"):
         attar.condense(few_digits, method, out=stopped, engine=EVERY_STEP)
 
 
