@@ -213,7 +213,7 @@ def test_numbers_that_fit_no_classes_are_refused(capsys, tmp_path, pictures):
     line = refusal(capsys, "condense", "dm", "--data", pictures, "--ipc", 3, 2, 1, "--out", tmp_path / "x")
     assert line == "attar: ipc has 3 numbers for 2 classes. Give one number for all classes, or one for each class."
     line = refusal(capsys, "condense", "dm", "--data", pictures, "--paper", "cifar10", "--ipc", 3, 2)
-    assert line == ("attar: a published table's cell has one ipc for all classes; give one number, or no --paper.")
+    assert line == ("attar: a published table's cell has one ipc for all classes. Give one number, or no --paper.")
 
 
 def test_a_published_cell_is_that_of_the_ipc_however_it_is_written(tmp_path):
