@@ -2,6 +2,7 @@
 
 import gc
 import os
+from pathlib import Path
 
 # Read when the hub's library is first imported, which collecting the tests already does.
 os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
@@ -17,6 +18,29 @@ import attar
 from attar.core.runtime import Engine, Runtime
 from attar.images.sources import ImageSource
 
+HERE = Path(__file__).parent
+BATTERY = ("scenario", "any_scenario", "counting")
+"""Fixtures whose parameter is an entry of `small.py`."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """Keep together, on one worker of xdist, what shares a run or a fixture."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            item.add_marker(pytest.mark.xdist_group(group_of(item)))
+
+
+def group_of(item: pytest.Item) -> str:
+    """An entry of the battery, whose runs several files look at; a page or example, by itself; else the file."""
+    file, given = item.path, getattr(item, "callspec", None)
+    entries = [value for name, value in given.params.items() if name in BATTERY] if given else []
+    if entries:
+        return str(entries[0])
+    if given and any(isinstance(value, Path) for value in given.params.values()):
+        return f"{file.stem} {given.id}"
+    return "reporting" if file.parent.name == "reporting" else str(file.relative_to(HERE))
+
 
 def pytest_collection_finish(session):
     """What collecting has imported stays: the collector, which accelerate calls often, need not look at it again."""
@@ -26,8 +50,11 @@ def pytest_collection_finish(session):
 
 @pytest.fixture(scope="session", autouse=True)
 def offline_with_a_cache_of_its_own(tmp_path_factory):
+    """No look at the net; and a cache for all workers of the session, of which each network is trained once."""
+    mine = tmp_path_factory.getbasetemp()
+    everyones = mine.parent if "PYTEST_XDIST_WORKER" in os.environ else mine
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ATTAR_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("ATTAR_CACHE", str(everyones / "cache"))
         patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hub")))
         yield
 

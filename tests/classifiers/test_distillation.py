@@ -36,9 +36,8 @@ from attar.core.registry import METHODS
 from attar.core.runtime import Engine, Runtime
 from attar.core.score import paired
 from attar.images.networks.architecture import Architecture
-from promises import dying
+from promises import EVERY_STEP, dying
 
-EVERY_STEP = Engine(device="cpu", checkpoint_seconds=0, quiet=True)
 QUIET = Engine(device="cpu", quiet=True)
 TINY = {"student": "convnet:norm=batch,width=4", "epochs": 3, "batch": 50}
 PARITY = (0, 1) * 5

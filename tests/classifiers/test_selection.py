@@ -18,10 +18,10 @@ from attar.classifiers.pair import Pair
 from attar.classifiers.selection import Best, parted, score_held_out
 from attar.classifiers.skd import SubclassKD
 from attar.core.errors import InputError
-from attar.core.runtime import Engine, Runtime
+from attar.core.runtime import Runtime
 from attar.images.networks.architecture import Architecture
+from promises import EVERY_STEP, dying
 
-EVERY_STEP = Engine(device="cpu", checkpoint_seconds=0, quiet=True)
 TINY = {"student": "convnet:norm=batch,width=4", "epochs": 4, "batch": 50}
 PARITY = (0, 1) * 5
 CHOOSING = {
@@ -32,10 +32,6 @@ CHOOSING = {
     "dhkd": DHKD(**TINY, keep="accuracy"),
     "discover": Discover(**TINY, subclasses=2, keep="f1"),
 }
-
-
-class Killed(BaseException):
-    pass
 
 
 @pytest.fixture(scope="module")
@@ -117,19 +113,9 @@ def test_the_best_epochs_student_is_kept(method, few_digits, teacher):
 
 
 @pytest.mark.parametrize("step", [2, 7])
-def test_killed_and_resumed_equals_uninterrupted(method, step, few_digits, teacher, tmp_path, monkeypatch):
+def test_killed_and_resumed_equals_uninterrupted(method, step, few_digits, teacher, tmp_path):
     attar.distill(few_digits, method, teacher=teacher, out=tmp_path / "whole", engine=EVERY_STEP)
-    real, taken = type(method).step, 0
-
-    def dying(self, state, runtime):
-        nonlocal taken
-        taken += 1
-        if taken > step:
-            raise Killed
-        return real(self, state, runtime)
-
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(type(method), "step", dying)
+    with dying(method, step + 1):
         attar.distill(few_digits, method, teacher=teacher, out=tmp_path / "killed", engine=EVERY_STEP)
     attar.distill(few_digits, method, teacher=teacher, out=tmp_path / "killed", engine=EVERY_STEP)
     assert files(tmp_path / "whole") == files(tmp_path / "killed")

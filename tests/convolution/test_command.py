@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import pytest
 import torch
 
@@ -8,6 +6,7 @@ from attar.convolution import CompressConvolution, ConvolutionPlan
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.images.training import TrainedNetwork
+from promises import EVERY_STEP, counted, dying
 
 SMALL = "convnet:norm=none,pooling=none,width=16,depth=2"
 
@@ -19,13 +18,6 @@ def method():
 
 def planned(method, source, runtime):
     return attar.compress(source, method, seed=runtime.seed, engine=runtime.engine)
-
-
-def stop_at(number, step, method, state, runtime):
-    """A step, or Ctrl-C in place of one."""
-    if state.done == number:
-        raise KeyboardInterrupt
-    return step(method, state, runtime)
 
 
 @pytest.fixture
@@ -62,15 +54,12 @@ def test_the_same_seed_draws_the_same_images(method, source, runtime):
     assert densities[0] == densities[1]
 
 
-def test_a_plan_goes_on_with_the_layer_at_which_it_was_stopped(method, source, runtime, tmp_path, monkeypatch):
-    measured, real = [], CompressConvolution.step
-    engine = replace(runtime.engine, checkpoint_seconds=0)
-    with pytest.raises(KeyboardInterrupt):
-        monkeypatch.setattr(CompressConvolution, "step", lambda self, state, r: stop_at(1, real, self, state, r))
-        attar.compress(source, method, out=tmp_path, engine=engine)
-    monkeypatch.setattr(CompressConvolution, "step", lambda *given: measured.append(given[1].done) or real(*given))
-    made = attar.compress(source, method, out=tmp_path, engine=engine)
-    assert measured == [1, 2]
+def test_a_plan_goes_on_with_the_layer_at_which_it_was_stopped(method, source, tmp_path):
+    with dying(method, 2):
+        attar.compress(source, method, out=tmp_path, engine=EVERY_STEP)
+    with counted(method) as taken:
+        made = attar.compress(source, method, out=tmp_path, engine=EVERY_STEP)
+    assert len(taken) == 2
     assert len(made.layers) == 2
     assert made.whole is not None
 

@@ -18,9 +18,9 @@ from attar.core import store
 from attar.core.errors import Diverged, InputError, Interrupted
 from attar.core.runtime import Engine
 from attar.images.networks.architecture import Architecture
+from promises import EVERY_STEP
 
 SETTINGS = {"ipc": 1, "steps": 5, "real_batch": 4, "architecture": Architecture(width=8)}
-EVERY_STEP = Engine(device="cpu", checkpoint_seconds=0, quiet=True)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from attar.graphs.gstam import GSTAM
 from attar.graphs.networks import Architecture
 from attar.graphs.training import Protocol
 from graphs.helpers import ENGINE
+from promises import dying_in
 
 BRIEF = Protocol(name="brief", epochs=6, training_lr=0.01, look_every=3)
 SETTINGS = {"folds": 3, "repeats": 2, "network": "gcn:width=8", "protocol": BRIEF, "engine": ENGINE}
@@ -55,16 +56,7 @@ def test_it_goes_on_where_it_stopped(motifs, tmp_path, monkeypatch):
     from attar.graphs import crossvalidation
 
     whole = cross_validate([GraphStart(gpc=2)], motifs, out=tmp_path / "whole", **SETTINGS)
-    real, calls = crossvalidation._condensed, []
-
-    def dying(*args):
-        calls.append(args)
-        if len(calls) == 5:
-            raise KeyboardInterrupt
-        return real(*args)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(crossvalidation, "_condensed", dying)
+    with dying_in(crossvalidation, "_condensed", 5):
         cross_validate([GraphStart(gpc=2)], motifs, out=tmp_path / "cut", **SETTINGS)
     assert (tmp_path / "cut" / "graph-start" / "seed0" / "scores.json").exists()
     assert (tmp_path / "cut" / "graph-start" / "seed1" / "fold0" / "artefact.json").exists()

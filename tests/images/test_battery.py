@@ -45,7 +45,7 @@ def test_each_class_may_have_its_own_number_of_images(counting, few_digits):
     assert attar.evaluate(made, few_digits, **SCORING).images == 22
     assert counting.filled_in(whole).ipc == NUMBERS
     if counting.steps:
-        counting.assert_alike(killed_and_resumed(counting, "own numbers, killed", 4, method), whole)
+        counting.assert_alike(killed_and_resumed(counting, "own numbers, killed", 4, method=method), whole)
 
 
 def test_networks_can_be_trained_on_it(scenario, few_digits):

@@ -9,7 +9,7 @@ import torch
 
 import attar.language as language
 from attar.core.errors import InputError
-from attar.core.runtime import Engine, Runtime
+from attar.core.runtime import Runtime
 from attar.core.score import paired as paired_interval
 from attar.language.correction import Correction, correct
 from attar.language.distillation import DistillLanguage
@@ -17,6 +17,7 @@ from attar.language.generation import Voice, generate
 from attar.language.losses import Places, log_probabilities
 from attar.language.pair import paired
 from attar.language.tokens import Batch, Tokeniser
+from promises import EVERY_STEP
 
 SMALL = {"student": "gpt2:layers=1,width=16,heads=2", "epochs": 2, "batch": 16, "max_length": 96, "new_tokens": 6}
 KINDS = {
@@ -38,7 +39,6 @@ KINDS = {
     "adapters": {"lora_rank": 2, "lora_dropout": 0.1, "select": "loss"},
     "policy": {"divergence": "policy", "rollouts": 16, "rollout_epochs": 2},
 }
-EVERY_STEP = Engine(device="cpu", checkpoint_seconds=0, quiet=True)
 
 
 @pytest.fixture

@@ -291,7 +291,7 @@ class Distillation(Recipe):
         """The student as it is now, or as it was after its best epoch."""
         teacher = state.answers.watched.network if state.answers else None
         return DistilledClassifier(
-            network=copy.deepcopy(state.kept).eval(),
+            network=copy.deepcopy(state.kept).cpu().eval(),
             student=None if state.pair.student is not None else self.student,
             classes=state.pair.source.classes,
             shape=state.pair.source.shape,

@@ -1,5 +1,6 @@
 """Measure what a student kept, read from its folder: accuracy, F1, geometry, and the bits of subclasses."""
 
+import copy
 import math
 import time
 from collections.abc import Sequence
@@ -98,6 +99,7 @@ def _cell(students: Sequence[DistilledClassifier], found: Sequence[Found], sourc
 def _scored(student: DistilledClassifier, source: ImageSource, runtime: Runtime) -> Found:
     """Test accuracy of one student, the geometry of its features, and the bits of its subclasses."""
     source = replace(own_split(student, source, runtime), transform=student.transform, prepared=None)
+    student = replace(student, network=copy.deepcopy(student.network).to(runtime.device))
     known = student.labels_are_subclasses
     logits, labels = class_logits_of(student.network, source, runtime, student.group, known=known)
     rows = torch.arange(len(source.train))[:: -(-len(source.train) // MOST_DIAGNOSED)]

@@ -37,7 +37,8 @@ class JoinedGraphs:
     @cached_property
     def graph_of(self) -> Int[Tensor, " node"]:
         """The graph of each node."""
-        return torch.arange(len(self.sizes), device=self.sizes.device).repeat_interleave(self.sizes)
+        numbers = torch.arange(len(self.sizes), device=self.sizes.device)
+        return numbers.repeat_interleave(self.sizes, output_size=len(self.features))
 
     @cached_property
     def _normalised(self) -> Tensor:
@@ -50,7 +51,8 @@ class JoinedGraphs:
     @cached_property
     def _rows(self) -> Int[Tensor, " entry"]:
         counts = (self.row_starts[1:] - self.row_starts[:-1]).long()
-        return torch.arange(len(self.features), device=self.columns.device).repeat_interleave(counts)
+        rows = torch.arange(len(self.features), device=self.columns.device)
+        return rows.repeat_interleave(counts, output_size=len(self.columns))
 
     @cached_property
     def _members(self) -> tuple[Tensor, Tensor]:

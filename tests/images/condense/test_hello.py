@@ -16,6 +16,7 @@ from attar.images.score import train_and_test
 from attar.images.targets import targeted, teacher_of
 from attar.images.trained import Auxiliary, trained
 from attar.images.training import TrainNetwork
+from promises import EVERY_STEP, dying
 
 ENGINE = Engine(device="cpu", compile="off", quiet=True)
 SMALL = Architecture(width=8, norm="batch")
@@ -128,19 +129,9 @@ def test_an_update_that_was_killed_goes_on_where_it_was(shapes, tmp_path):
 
     method = hello(ipc=2, factor=2, candidates=16, image_steps=3).resolve(shapes, Runtime(ENGINE, 0))
     whole = run(method, shapes, Runtime(ENGINE, 0), out=tmp_path / "whole")
-    step, taken = type(method).step, []
-
-    def dying(self, state, runtime):
-        taken.append(step(self, state, runtime))
-        if len(taken) == 8:
-            raise KeyboardInterrupt
-        return taken[-1]
-
-    engine = dataclasses.replace(ENGINE, checkpoint_seconds=0)
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(type(method), "step", dying)
-        run(method, shapes, Runtime(engine, 0), out=tmp_path / "killed")
-    resumed = run(method, shapes, Runtime(engine, 0), out=tmp_path / "killed")
+    with dying(method, 8):
+        run(method, shapes, Runtime(EVERY_STEP, 0), out=tmp_path / "killed")
+    resumed = run(method, shapes, Runtime(EVERY_STEP, 0), out=tmp_path / "killed")
     assert torch.equal(whole.images, resumed.images)
     assert (tmp_path / "killed" / "run" / "checkpoint.safetensors").exists() is False
 

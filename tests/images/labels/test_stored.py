@@ -20,11 +20,11 @@ from attar.images.training import TrainNetwork
 from attar.images.views.crops import resized_crop
 from attar.images.views.epochs import draw_views, own_share
 from attar.verbs import evaluate
+from promises import EVERY_STEP, counted, dying
 
 SMALL = Architecture(width=8, norm="batch")
 BRIEF = Protocol(name="brief", epochs=10, batch=64, lr=0.1, augmented=False)
 ENGINE = Engine(device="cpu", compile="off", quiet=True)
-EVERY_STEP = dataclasses.replace(ENGINE, checkpoint_seconds=0)
 FORMATS = ("float32", "float16", "int8", "int4", "top-k", "hard")
 
 
@@ -245,29 +245,16 @@ def test_the_same_seed_stores_the_same_bytes_and_another_others(saved):
     assert one != other
 
 
-class Killed(BaseException):
-    """Ends a run as abruptly as an exception can."""
-
-
 @pytest.mark.parametrize("at", [1, 3])
-def test_killed_and_resumed_equals_uninterrupted(at, saved, monkeypatch):
+def test_killed_and_resumed_equals_uninterrupted(at, saved):
     method, sets = attar.StoreLabels(epochs=4), (saved(), saved())
-    real, taken = attar.StoreLabels.step, []
-
-    def dying(self, state, runtime):
-        metrics = real(self, state, runtime)
-        taken.append(state.done)
-        if taken[-1] == at and len(taken) == at:
-            raise Killed
-        return metrics
-
     attar.label(sets[0], method, engine=EVERY_STEP)
-    monkeypatch.setattr(attar.StoreLabels, "step", dying)
-    with pytest.raises(Killed):
+    with dying(method, at):
         attar.label(sets[1], method, engine=EVERY_STEP)
     assert attar.open_artefact(sets[1].folder).soft is None
-    attar.label(sets[1], method, engine=EVERY_STEP)
-    assert taken == [*range(1, at + 1), *range(at, 5)]
+    with counted(method) as taken:
+        attar.label(sets[1], method, engine=EVERY_STEP)
+    assert len(taken) == 4 - at + 1  # the epoch in which it died, and those after
     for name in [*map(shard_name, range(4)), "labels.json"]:
         one, two = ((small.folder / LABELS / name).read_bytes() for small in sets)
         assert one == two, name
