@@ -75,7 +75,7 @@ def test_help_tells_of_its_settings(capsys):
     assert "The data: proverb, or a .words file with a word a line." in " ".join(text.split())
     everything = printed(capsys, "condense", "commonest", "--help-all")
     assert "Whether upper and lower case are one." in everything
-    assert "Letters of the longest word that counts." in printed(capsys, "evaluate", "--help")
+    assert "Letters of the longest word that counts." in printed(capsys, "evaluate", "--help-all")
 
 
 def test_its_data_are_described(capsys, tmp_path):
