@@ -1,7 +1,10 @@
 """What every test may use: a cache of its own, the digits, and a small set of coloured shapes."""
 
 import gc
+import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 # Read when the hub's library is first imported, which collecting the tests already does.
@@ -32,13 +35,13 @@ def pytest_collection_modifyitems(config, items):
 
 
 def group_of(item: pytest.Item) -> str:
-    """An entry of the battery, whose runs several files look at; a page or example, by itself; else the file."""
+    """An entry of the battery, whose runs several files look at; pages and examples, for their process; else the file."""
     file, given = item.path, getattr(item, "callspec", None)
     entries = [value for name, value in given.params.items() if name in BATTERY] if given else []
     if entries:
         return str(entries[0])
-    if given and any(isinstance(value, Path) for value in given.params.values()):
-        return f"{file.stem} {given.id}"
+    if "briefly" in item.fixturenames:
+        return "briefly"
     return "reporting" if file.parent.name == "reporting" else str(file.relative_to(HERE))
 
 
@@ -66,6 +69,27 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def briefly(offline_with_a_cache_of_its_own, tmp_path_factory):
+    """A function that runs a script in a folder, with few steps for each training; what it prints, once it is right."""
+    paths = [str(HERE / "brief"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    places = {"PYTHONPATH": os.pathsep.join(paths), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    words = [sys.executable, "-m", "warm"]
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **places}
+    ) as warm:
+
+        def run(script: Path, place: Path) -> str:
+            files = [tmp_path_factory.mktemp("printed") / name for name in ("output", "errors")]
+            print(json.dumps([str(path) for path in (script, place, *files)]), file=warm.stdin, flush=True)
+            status = warm.stdout.readline()
+            assert int(status) == 0, files[1].read_text()
+            return files[0].read_text()
+
+        yield run
+        warm.stdin.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """The documentation builds without a warning, has a page for every method, and its code runs."""
 
-import os
 import re
 import subprocess
 import sys
@@ -65,17 +64,13 @@ def test_links_between_pages_lead_somewhere(site):
 
 
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.stem)
-def test_the_code_of_a_page_runs_in_its_order(page, tmp_path):
+def test_the_code_of_a_page_runs_in_its_order(page, tmp_path, briefly):
     """All Python of a page shares one process, as a reader's session would; commands run between its blocks."""
-    script = ["import subprocess, sys", "def _run(line):", "    subprocess.run(line, shell=True, check=True)"]
+    script = ["from warm import run as _run"]
     for language, code in BLOCK.findall(page.read_text()):
         script += [code] if language == "python" else [f"_run({line!r})" for line in code.splitlines() if line]
     (tmp_path / "page.py").write_text("\n".join(script))
-    places = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    done = subprocess.run(
-        [sys.executable, "page.py"], cwd=tmp_path, env={**os.environ, **places}, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    briefly(tmp_path / "page.py", tmp_path)
 
 
 def test_the_readme_and_the_pages_name_only_verbs_that_there_are():

@@ -1,7 +1,5 @@
 """The examples run, from a user's point of view."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +8,14 @@ EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 
 
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.name)
-def test_example_runs(script, tmp_path):
-    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout
+def test_example_runs(script, tmp_path, briefly):
+    assert briefly(script, tmp_path)
+
+
+def test_what_runs_briefly_takes_few_steps(tmp_path, briefly):
+    told = "import attar; print(attar.DM(steps=50).steps, attar.Protocol(name='short', epochs=40).epochs)"
+    (tmp_path / "told.py").write_text(told)
+    assert briefly(tmp_path / "told.py", tmp_path) == "4 2\n"
+    (tmp_path / "wrong.py").write_text("import attar; attar.load('digits'); raise ValueError('so it is')")
+    with pytest.raises(AssertionError, match="so it is"):
+        briefly(tmp_path / "wrong.py", tmp_path)
