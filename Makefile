@@ -6,7 +6,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo test check docs clean
+.PHONY: demo test quick check docs clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.user
@@ -17,6 +17,10 @@ demo: .venv/.user
 
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+# What can be had in a minute: exact identities, messages, the house; no long runs.
+quick: .venv/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --quick
 
 check: .venv/.dev
 	$(BIN)/ruff check .

@@ -26,6 +26,21 @@ BATTERY = ("scenario", "any_scenario", "counting")
 """Fixtures whose parameter is an entry of `small.py`."""
 
 
+LONG = frozenset((HERE / "long.txt").read_text().split())
+"""Files whose tests train networks or start processes. A new file is quick until it is written there."""
+
+
+def pytest_addoption(parser):
+    parser.addoption("--quick", action="store_true", help="leave out the files in tests/long.txt")
+
+
+def pytest_ignore_collect(collection_path, config):
+    """With `--quick`, leave out the long files."""
+    if config.getoption("quick") and collection_path.is_relative_to(HERE):
+        return str(collection_path.relative_to(HERE)) in LONG or None
+    return None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     """Keep together, on one worker of xdist, what shares a run or a fixture."""
@@ -35,7 +50,7 @@ def pytest_collection_modifyitems(config, items):
 
 
 def group_of(item: pytest.Item) -> str:
-    """An entry of the battery, whose runs several files look at; pages and examples, for their process; else the file."""
+    """An entry of the battery, whose runs several files share; pages and examples, for their process; or a file."""
     file, given = item.path, getattr(item, "callspec", None)
     entries = [value for name, value in given.params.items() if name in BATTERY] if given else []
     if entries:

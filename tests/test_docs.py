@@ -1,5 +1,6 @@
 """The documentation builds without a warning, has a page for every method, and its code runs."""
 
+import os
 import re
 import subprocess
 import sys
