@@ -72,10 +72,11 @@ def test_it_is_listed(capsys):
 def test_help_tells_of_its_settings(capsys):
     text = printed(capsys, "condense", "commonest", "--help")
     assert "Words that are kept." in text
-    assert "DATA: proverb, or a .words file with a word a line." in text
+    text = " ".join(text.split())
+    assert "The data: proverb, or a .words file with a word a line. (default: proverb)" in text
     everything = printed(capsys, "condense", "commonest", "--help-all")
     assert "Whether upper and lower case are one." in everything
-    assert "Letters of the longest word that counts." in printed(capsys, "evaluate", "--help")
+    assert "Letters of the longest word that counts." in printed(capsys, "evaluate", "--help-all")
 
 
 def test_its_data_are_described(capsys, tmp_path):

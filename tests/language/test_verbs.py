@@ -9,7 +9,8 @@ import attar.language as language
 from attar.cli import main
 from attar.core.errors import InputError
 
-TINY = ["--student", "gpt2:layers=1,width=16,heads=2", "--max-length", "96", "--answers", "0", "--quiet"]
+TINY = ["--max-length", "96", "--answers", "0", "--quiet"]
+STUDENT = ["--student", "gpt2:layers=1,width=16,heads=2"]
 
 
 @pytest.fixture
@@ -26,6 +27,7 @@ def home(source, teacher, tokenizer, tmp_path):
 
 
 def command(home, *words, teacher="teacher"):
+    words = words if "--student" in words else (*STUDENT, *words)
     main(["distill", "language", "--data", str(home / "rows"), "--teacher", str(home / teacher), *TINY, *words])
 
 
