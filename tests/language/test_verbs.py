@@ -9,7 +9,7 @@ import attar.language as language
 from attar.cli import main
 from attar.core.errors import InputError
 
-TINY = ["--student", "gpt2:layers=1,width=16,heads=2", "--max-length", "96", "--answers", "0", "--quiet"]
+TINY = ["--max-length", "96", "--answers", "0", "--quiet"]
 
 
 @pytest.fixture
@@ -26,7 +26,10 @@ def home(source, teacher, tokenizer, tmp_path):
 
 
 def command(home, *words, teacher="teacher"):
-    main(["distill", "language", "--data", str(home / "rows"), "--teacher", str(home / teacher), *TINY, *words])
+    """Distil as the words ask, with what they leave open given."""
+    usual = {"--data": home / "rows", "--teacher": home / teacher, "--student": "gpt2:layers=1,width=16,heads=2"}
+    given = [str(word) for flag, value in usual.items() if flag not in words for word in (flag, value)]
+    main(["distill", "language", *given, *TINY, *words])
 
 
 def refused(capsys, home, *words, **names):
