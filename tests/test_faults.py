@@ -223,7 +223,7 @@ def test_f6_a_folder_of_somebody_elses_is_left_alone(kind, tmp_path, capsys):
         (tmp_path / name).write_text("mine")
     before = files_of(tmp_path)
     line = refused(capsys, *shlex.split(MAKING[kind]), "--out", tmp_path, *QUIET)
-    assert "is not empty and holds no run of attar's; choose another --out." in line
+    assert "is not empty and holds no run of attar. Choose another --out." in line
     assert files_of(tmp_path) == before
 
 
@@ -232,7 +232,7 @@ def test_f6_an_import_leaves_a_folder_alone(tmp_path, capsys):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "images.safetensors").write_text("mine")
     words = ["import", tmp_path / "farm", "--data", tmp_path / "farm", "--out", tmp_path / "out"]
-    assert "choose another --out" in refused(capsys, *words, *QUIET)
+    assert "Choose another --out" in refused(capsys, *words, *QUIET)
     assert (tmp_path / "out" / "images.safetensors").read_text() == "mine"
 
 
@@ -381,7 +381,7 @@ def test_g8_a_resumed_run_says_where_it_goes_on(step, tmp_path, monkeypatch, cap
     stop_at(monkeypatch, 2)
     with pytest.raises(SystemExit):
         main([*words, "--out", str(tmp_path)])
-    assert f"going on at step {step} of 1,100." in capsys.readouterr().err
+    assert f"continuing at step {step} of 1,100." in capsys.readouterr().err
 
 
 def test_g8_a_finished_run_says_nothing_of_the_sort(made, tmp_path, capsys):

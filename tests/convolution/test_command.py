@@ -78,7 +78,7 @@ def test_what_cannot_be_planned_is_refused(source, runtime, tmp_path):
     [
         ({"runs": 29}, "runs is 29; it must be at least 30."),
         ({"images": 0}, "images is 0; it must be at least 1."),
-        ({"methods": ("direct", "fft")}, "unknown method of convolution 'fft'; "),
+        ({"methods": ("direct", "fft")}, "unknown method of convolution 'fft'. "),
     ],
 )
 def test_wrong_settings_are_refused(given, sentence):

@@ -116,7 +116,7 @@ def test_a_ceiling_that_takes_long_is_named_and_not_trained(motifs, monkeypatch)
     report = scored(condensed(GraphRandom(gpc=3), motifs), motifs, ceiling="auto", protocol=slow, say=said.append)
     assert report.networks[0].full is None
     assert any("training 2 networks on all 288 graphs would take about 0 minutes here" in line for line in said)
-    assert any("start it with --ceiling run, and it is kept for next time" in line for line in said)
+    assert any("Give --ceiling run to train them. Their score is kept for the next time." in line for line in said)
 
 
 def test_networks_are_told_as_they_finish(motifs, monkeypatch):

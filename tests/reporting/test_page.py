@@ -114,7 +114,7 @@ def test_every_kind_has_a_section(every_kind):
         "5 of 10 components",
         " of 2 switched",
         "blocks.0.0",
-        "multiply-adds an image",
+        "multiply-adds per image",
         "its teacher",
         "cross-entropy",
         "nodes per graph",

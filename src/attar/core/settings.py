@@ -212,5 +212,5 @@ def _check_tuple(name: str, value: Any, items: tuple[Any, ...]) -> None:
 def _check_range(name: str, value: Any, allowed: Range) -> None:
     if not isinstance(value, (int, float)) or not allowed.low <= value <= allowed.high:
         raise InputError(f"{name} is {value}; it must be {allowed}.")
-    if math.isinf(value):
+    if value in (math.inf, -math.inf):
         raise InputError(f"{name} is {value}; it must be finite.")

@@ -128,7 +128,7 @@ def chunker_named(name: str) -> Chunker:
         if not words.isdigit() or int(words) < 1:
             raise InputError(f"chunker is {name!r}. Give the number of words: windows:3.")
         return windows(int(words))
-    return named("chunker", name, CHUNKERS, hint="Or windows:N.")()
+    return named("chunker", name, CHUNKERS, hint="windows:N makes windows of N words.")()
 
 
 def token_spans(ids: Sequence[int], tokenizer: Any, chunk: Chunker, longest: int) -> list[int]:

@@ -216,7 +216,7 @@ def test_a_projector_labels_no_other_classes(labelled, shapes, tmp_path):
 
 
 def test_a_projector_sees_no_whitened_images(digits):
-    with pytest.raises(InputError, match="a projector sees images that are not whitened"):
+    with pytest.raises(InputError, match="a projector cannot take whitened images"):
         attar.condense(digits.whitened(), hello(), engine=ENGINE)
 
 
