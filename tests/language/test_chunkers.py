@@ -84,7 +84,11 @@ def test_phrases_of_nltk_plug_in(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("phrase", "unknown chunker 'phrase'; did you mean 'phrases'? Known: nltk, phrases, spacy. windows:N makes windows of N words."),
+        (
+            "phrase",
+            "unknown chunker 'phrase'; did you mean 'phrases'? Known: nltk, phrases, spacy. "
+            "windows:N makes windows of N words.",
+        ),
         ("windows:x", "chunker is 'windows:x'. Give the number of words: windows:3."),
     ],
 )

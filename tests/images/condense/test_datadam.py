@@ -317,7 +317,7 @@ def test_a_data_set_that_the_paper_lacks_is_refused():
     with pytest.raises(InputError) as refusal:
         attar.DataDAM.paper("mnist", ipc=1)
     assert str(refusal.value) == (
-        "unknown data set of DataDAM's table 'mnist'; "
+        "unknown data set of DataDAM's table 'mnist'. "
         "Known: cifar10, cifar100, imagenet, imagenette, imagesquawk, imagewoof, tiny-imagenet."
     )
 

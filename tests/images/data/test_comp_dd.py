@@ -138,5 +138,5 @@ def test_other_data_and_categories_are_refused(digits):
         subset(digits, "bird-easy")
     with pytest.raises(InputError, match="unknown category of Comp-DD 'birds'; did you mean 'bird'"):
         statistics("birds")
-    with pytest.raises(InputError, match="unknown subset of Comp-DD 'imagenette'. Known"):
+    with pytest.raises(InputError, match="unknown subset of Comp-DD 'imagenette'"):
         class_names("imagenette")
