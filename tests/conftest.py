@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(config, items):
 
 
 def group_of(item: pytest.Item) -> str:
-    """An entry of the battery, whose runs several files look at; pages and examples, for their process; else the file."""
+    """An entry of the battery, whose runs several files look at; pages with examples, for their process; or a file."""
     file, given = item.path, getattr(item, "callspec", None)
     entries = [value for name, value in given.params.items() if name in BATTERY] if given else []
     if entries:
