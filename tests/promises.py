@@ -18,6 +18,8 @@ from attar.core.runtime import Engine
 
 EVERY_STEP = Engine(device="cpu", checkpoint_seconds=0, quiet=True)
 """A checkpoint after every step."""
+IN_ONE_GO = Engine(device="cpu", quiet=True)
+"""No checkpoint, in runs as short as these."""
 
 SEED_FREE = {"class-mean", *small.BY_KIND["mixtures"]} - {"ctdgmr"}
 """Methods that make the same of the same data, whatever the seed."""
@@ -119,7 +121,7 @@ class Scenario:
     @cached_property
     def whole(self) -> Path:
         """A run from beginning to end, made once; it is only looked at."""
-        return self.run("whole")
+        return self.run("whole", engine=IN_ONE_GO)
 
     def filled_in(self, folder: Path) -> Any:
         """The settings that the engine was given for the run in a folder."""

@@ -277,9 +277,14 @@ class Distillation(Recipe):
     @contextmanager
     def _drawing(self, state: Distilling, runtime: Runtime, what: str = "student") -> Iterator[None]:
         """Seed PyTorch's global generator, from which dropout draws, by the step; restore it afterwards."""
+        seed = derived_seed(runtime.seed, f"{what} {state.done}")
         gpus = [runtime.device] if runtime.device.type == "cuda" else []
         with torch.random.fork_rng(devices=gpus):
-            torch.random.manual_seed(derived_seed(runtime.seed, f"{what} {state.done}"))
+            # Not torch.manual_seed: without a GPU that notes each call, with its whole stack, for one that may come.
+            torch.default_generator.manual_seed(seed)
+            for gpu in gpus:
+                with torch.cuda.device(gpu):
+                    torch.cuda.manual_seed(seed)
             yield
 
     def _begin_epoch(self, epoch: int, state: Distilling, runtime: Runtime) -> None:

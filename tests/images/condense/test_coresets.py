@@ -81,7 +81,8 @@ def test_a_hundred_of_one_class_and_one_of_another_are_condensed_and_scored(digi
     assert torch.bincount(small.labels).tolist() == list(shares)
     drawn = uneven.targets[draw_rows(uneven.rows_of, 16, torch.Generator())]
     assert torch.bincount(drawn).tolist() == [16] * 5 + [1] * 5
-    report = attar.evaluate(small, uneven, repeats=1, protocol="quick", ceiling="skip", engine=engine)
+    alone = {"repeats": 1, "ceiling": "skip", "beside": "skip"}
+    report = attar.evaluate(small, uneven, protocol="quick", engine=engine, **alone)
     assert report.networks[0].score.value > 30
 
 
