@@ -189,7 +189,7 @@ def observers(kind: str) -> Run:
 
 def experts() -> Run:
     """Two experts of three epochs."""
-    method, network = attar.Experts(experts=2, expert_epochs=STEPS), "convnet:width=8"
+    method, network = attar.Experts(experts=2, epochs=STEPS), "convnet:width=8"
     run = whole(lambda: attar.train(small.data_of("images"), method, network=network, engine=ON_CUDA))
     run.artefact = None  # files in the cache, which is gone
     return run

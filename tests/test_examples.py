@@ -1,5 +1,6 @@
 """The examples run, from a user's point of view."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ def test_example_runs(script, tmp_path, briefly):
     assert briefly(script, tmp_path)
 
 
+@pytest.mark.skipif(bool(os.environ.get("ATTAR_AS_TYPED")), reason="examples run as they are typed")
 def test_what_runs_briefly_takes_few_steps(tmp_path, briefly):
     told = "import attar; print(attar.DM(steps=50).steps, attar.Protocol(name='short', epochs=40).epochs)"
     (tmp_path / "told.py").write_text(told)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import is_dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from attar.core.errors import Diverged
@@ -103,13 +104,20 @@ def check_learned(learned: Mapping[str, Tensor], most: float, step: int, method:
     Raises:
         Diverged: It is not.
     """
-    for name, tensor in learned.items():
-        if not tensor.is_floating_point() or not tensor.numel():
-            continue
-        low, high = (float(end) for end in tensor.detach().aminmax())  # NaN is both, where there is one
-        largest = max(-low, high) if low == low else low
+    found = {name: tensor.detach() for name, tensor in learned.items() if tensor.is_floating_point() and tensor.numel()}
+    if not found:
+        return
+    sizes = [_largest(tensor) for tensor in found.values()]
+    together = torch.stack([size.to(sizes[0].device) for size in sizes])  # a GPU is waited for once
+    for name, largest in zip(found, together.tolist(), strict=True):
         if not largest <= most or math.isinf(largest):
             raise diverged(f"{name} became {largest:.3g} at step {step}", method)
+
+
+def _largest(tensor: Tensor) -> Tensor:
+    """The largest size of a value; NaN if there is one."""
+    low, high = tensor.aminmax()
+    return torch.maximum(-low, high).float()
 
 
 def _is_step_size(flag: Flag) -> bool:
