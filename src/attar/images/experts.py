@@ -484,6 +484,8 @@ def _write_card(
     """
     facts = _facts(source, architecture, augmentation, experts)
     path = folder / "experts.json"
+    # Listed first: another process may describe the same experts here at this moment.
+    files = [child for child in folder.iterdir() if not child.match(".*.tmp")]
     if path.exists():
         there = _in_words_of_today(store.read_json(path))
         changes = difference(there, facts) if isinstance(there, dict) else ["experts.json is damaged"]
@@ -492,7 +494,7 @@ def _write_card(
         return
     if any(folder.glob("*/expert-*.safetensors")):
         raise InputError(f"{path} is missing, so the data of the experts beside it are unknown; choose another folder.")
-    if any(folder.iterdir()):
+    if files:
         raise InputError(f"{folder} is not empty, but it has no experts trained by attar; choose another folder.")
     how = "\n".join(f"| {name} | {value} |" for name, value in experts.how.items())
     text = (
@@ -501,8 +503,8 @@ def _write_card(
         f"start, row k its parameters after epoch k. Augmentation: {augmentation}.\n\n"
         f"| setting | value |\n|---|---|\n{how}\n"
     )
-    store.write_bytes(folder / "README.md", text.encode())
     store.write_json(path, facts)
+    store.write_bytes(folder / "README.md", text.encode())
 
 
 def smoothness(vectors: Float[Tensor, "checkpoint parameter"]) -> dict[str, float]:
