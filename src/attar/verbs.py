@@ -271,12 +271,31 @@ def evaluate(
     artefacts = _opened(several)
     kind = one_kind(artefacts)
     scoring = kind.scores().from_names(**settings)
+    return measured(artefacts, kind, scoring, Runtime(engine, seed, say=say), data=data, reading=reading)
+
+
+def measured(
+    artefacts: Sequence[Any], kind: Kind, scoring: Any, runtime: Runtime, *, data: Any = None, reading: Any = None
+) -> Any:
+    """Measure open artefacts of one kind: read their data, if the scoring needs them, and score.
+
+    Args:
+        artefacts: Artefacts of the kind.
+        kind: Their kind.
+        scoring: Settings of the kind's `Scoring`.
+        runtime: The machine, and the seed of the repeats.
+        data: As for `evaluate`.
+        reading: As for `evaluate`.
+
+    Raises:
+        InputError: The artefacts do not belong to the data, or a network diverged (`Diverged`).
+    """
     source = None
     if scoring.reads:
         data = data_of(artefacts, kind) if data is None else data
         source = (reading or reading_of(artefacts[0], kind)).load(data)
     with told_by(scoring):
-        return scoring.measure(artefacts, source, Runtime(engine, seed, say=say))
+        return scoring.measure(artefacts, source, runtime)
 
 
 def compare(sets: Sequence[Small], data: Any = None, **settings: Any) -> Any:

@@ -42,10 +42,9 @@ def main(arguments: list[str]) -> None:
     if not all(folders) or not folders:
         raise InputError("FOLDERS must be given, before the flags. For help: attar evaluate --help")
 
-    from attar.core.divergence import told_by
     from attar.core.runtime import Runtime
     from attar.core.store import write_json
-    from attar.verbs import data_of, one_kind, open_artefact, reading_of
+    from attar.verbs import measured, one_kind, open_artefact, reading_of
 
     artefacts = [open_artefact(folder) for folder in folders]
     kind = one_kind(artefacts)
@@ -55,9 +54,8 @@ def main(arguments: list[str]) -> None:
     given, scoring, engine = read["given"], read["scoring"], read["engine"]
     for late in given.folders[len(folders) :]:
         raise InputError(f"{late!r} comes after a flag. Give all folders before the flags.")
-    source = read["reading"].load(given.data or data_of(artefacts, kind)) if scoring.reads else None
-    with told_by(scoring):
-        found = scoring.measure(artefacts, source, Runtime(engine, given.seed, say=speaker(engine.quiet)))
+    runtime = Runtime(engine, given.seed, say=speaker(engine.quiet))
+    found = measured(artefacts, kind, scoring, runtime, data=given.data, reading=read["reading"])
     scoring.remember([one for one, name in zip(artefacts, folders, strict=True) if Path(name).exists()], found)
     print(found)
     if given.json is not None:

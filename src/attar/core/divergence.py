@@ -38,7 +38,7 @@ def diverged(what: str, method: Any) -> Diverged:
     return Diverged.of(what, [flag for flag in sizes if "." not in flag.name] or sizes)
 
 
-def named(error: Diverged, step: int, method: Any) -> Diverged:
+def at_step(error: Diverged, step: int, method: Any) -> Diverged:
     """A refusal from within a step or a result, with the step and the method's own step sizes, where it names none."""
     there = diverged(f"{error.what} at step {step}", method)
     return there if there.flags and not error.flags else error

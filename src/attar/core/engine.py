@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from attar.core import store
-from attar.core.divergence import LARGEST, Unlogged, check_learned, check_metrics, named
+from attar.core.divergence import LARGEST, Unlogged, at_step, check_learned, check_metrics
 from attar.core.errors import Diverged, InputError, Interrupted
 from attar.core.kinds import kind_of
 from attar.core.memory import PeakMemory
@@ -183,7 +183,7 @@ def _step(method: Method[A], state: Any, runtime: Runtime, step: int) -> Metrics
     try:
         return method.step(state, runtime)
     except Diverged as error:
-        raise named(error, step, method) from None
+        raise at_step(error, step, method) from None
     except InputError:
         check_learned(_learned(method, state, method.result(state, runtime)), LARGEST, step - 1, method)
         raise
@@ -198,7 +198,7 @@ def _checked_result(method: Method[A], state: Any, runtime: Runtime, step: int) 
     try:
         artefact = method.result(state, runtime)
     except Diverged as error:
-        raise named(error, step, method) from None
+        raise at_step(error, step, method) from None
     most = getattr(artefact, "largest", math.inf) if step else math.inf
     check_learned(_learned(method, state, artefact), most, step, method)
     return artefact

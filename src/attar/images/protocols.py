@@ -1,6 +1,6 @@
 """Training protocols for networks on images: the field's protocols by name, with all their numbers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from attar.core.errors import named
@@ -65,6 +65,18 @@ class Protocol(Settings):
         return self.lr * half_cosine(epoch / self.epochs * (0.5 if self.schedule == "half-cosine" else 1.0))
 
 
+RDED = Protocol(
+    name="rded",
+    epochs=300,
+    batch=50,
+    lr=1e-3,
+    weight_decay=0.01,
+    augmentation="tiles",
+    mix="cutmix",
+    target="teacher",
+    optimizer="adamw",
+    schedule="half-cosine",
+)
 PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
@@ -73,18 +85,7 @@ PROTOCOLS = {
         Protocol(name="ceiling", epochs=30, batch=64),
         Protocol(name="dc", epochs=300, augmented=False),
         Protocol(name="datadam", epochs=1801, batch=64),
-        Protocol(
-            name="rded",
-            epochs=300,
-            batch=50,
-            lr=1e-3,
-            weight_decay=0.01,
-            augmentation="tiles",
-            mix="cutmix",
-            target="teacher",
-            optimizer="adamw",
-            schedule="half-cosine",
-        ),
+        RDED,
         Protocol(
             name="sre2l",
             epochs=300,
@@ -97,20 +98,7 @@ PROTOCOLS = {
             optimizer="adamw",
             schedule="cosine",
         ),
-        Protocol(
-            name="hello",
-            epochs=300,
-            batch=100,
-            lr=1e-3,
-            weight_decay=0.01,
-            augmentation="tiles",
-            mix="cutmix",
-            target="teacher",
-            distance="mse",
-            label_weight=0.1,
-            optimizer="adamw",
-            schedule="half-cosine",
-        ),
+        replace(RDED, name="hello", batch=100, distance="mse", label_weight=0.1),
     )
 }
 """`field`: DM's and DSA's evaluation (the papers' 1,000 epochs; the scripts run one more). `quick`: a tenth of the
