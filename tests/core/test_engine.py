@@ -99,6 +99,13 @@ def test_a_folder_with_other_files_is_left_alone(method, digits, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_the_draft_of_a_process_that_begins_at_the_same_moment_is_no_foreign_file(method, digits, tmp_path):
+    folder = tmp_path / "run-of-both"
+    folder.mkdir()
+    (folder / f".{os.getpid() + 1}.tmp").touch()
+    assert resume(method, digits, folder).folder == folder
+
+
 def test_a_folder_that_cannot_be_made_is_refused(method, digits, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"cannot write to .*file/run/run: Not a directory\."):

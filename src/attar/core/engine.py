@@ -256,7 +256,7 @@ class RunFolder:
             "data": source.fingerprint,
         }
         call = runtime.call.to_json() if runtime.call else None
-        if self.path.exists() and not self._settings.exists() and _foreign(self.path):
+        if self.path.exists() and _foreign(self.path) and not self._settings.exists():
             raise InputError(f"{self.path} is not empty and holds no run of attar. Choose another --out.")
         store.make_folder(self.inner)
         stack.enter_context(store.locked(self.inner, wait=wait))
@@ -368,7 +368,8 @@ def _in_names_of_today(settings: Any, method: Any) -> Any:
 
 
 def _foreign(path: Path) -> bool:
-    return path.is_file() or any(child.name != "run" for child in path.iterdir())
+    """Whether there is anything but a run's own folder and the drafts of a process that looks at the same moment."""
+    return path.is_file() or any(child.name != "run" and not store.is_draft(child) for child in path.iterdir())
 
 
 def resolved_json(method: Any) -> str:

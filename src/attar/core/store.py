@@ -36,8 +36,14 @@ def write_json(path: Path, value: Any) -> None:
 
 def sweep(folder: Path) -> None:
     """Remove the drafts of writes that a kill cut off."""
-    for draft in folder.rglob(".*.tmp"):
-        draft.unlink(missing_ok=True)
+    for path in folder.rglob("*.tmp"):
+        if is_draft(path):
+            path.unlink(missing_ok=True)
+
+
+def is_draft(path: Path) -> bool:
+    """Whether a file is a write that is not finished yet, or never will be."""
+    return path.name.startswith(".") and path.suffix == ".tmp"
 
 
 def read_json(path: Path) -> Any:
@@ -179,7 +185,7 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / f".{os.getpid()}.tmp"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"cannot write to {path}: {error.strerror}.") from error
 
