@@ -56,6 +56,32 @@ def test_a_map_is_a_symmetric_distribution_without_negative_eigenvalues(power, n
     assert torch.linalg.eigvalsh(found).min() > -1e-12
 
 
+@pytest.mark.parametrize("attention", ["pairs", "channels"])
+@pytest.mark.parametrize("power", [1, 1.5, 2, 3, 4, 8])
+def test_a_map_and_a_readout_forget_scale_from_tiny_to_huge(power, attention, nodes):
+    """In float32, also where one class is far smaller than the other, and with the gradient of log scale."""
+    h = nodes.float()
+    found = structural_attention(h, (10, 20), power=power, attention=attention)
+    read = class_readout(h, (10, 20))
+    for scale in (1e-12, 1e-6, 1e-3, 1e3, 1e12):
+        for other in (scale * h, torch.cat([h[:10], scale * h[10:]])):
+            torch.testing.assert_close(structural_attention(other, (10, 20), power=power, attention=attention), found)
+            torch.testing.assert_close(class_readout(other, (10, 20)), read)
+    slopes = []
+    for scale in (1.0, 1e-9):
+        inside = (scale * h).requires_grad_()
+        structural_attention(inside, (30,), power=power, attention=attention).square().sum().backward()
+        slopes.append(inside.grad * scale)
+    torch.testing.assert_close(*slopes)
+
+
+def test_the_size_of_features_does_not_change_the_loss_of_a_network(nodes):
+    sizes = [
+        map_distance(*(structural_attention(s * h, (15,)).unsqueeze(1) for h in nodes.split(15))) for s in (1, 1e-3)
+    ]
+    torch.testing.assert_close(*sizes)
+
+
 @pytest.mark.parametrize("power", [1, 2, 4])
 def test_a_map_forgets_scale_order_and_repetition(power, nodes, generator):
     found = structural_attention(nodes, (30,), power=power)
@@ -89,7 +115,7 @@ def test_dividing_by_the_largest_changes_no_gradient(nodes):
         (gram / gram.sum()).square().sum().backward()
         return h.grad
 
-    torch.testing.assert_close(slope(lambda h: powered(h, 4)), slope(lambda h: h**4))
+    torch.testing.assert_close(slope(lambda h: powered(h.unsqueeze(0), 4)[0]), slope(lambda h: h**4))
 
 
 def test_with_power_one_and_no_network_it_is_second_moments(nodes):
@@ -174,9 +200,27 @@ def test_distances_are_their_definitions(generator):
         return (x * y).sum() / x.norm() / y.norm()
 
     torch.testing.assert_close(map_distance(a, b, "cos"), sum(1 - cosine(a[c], b[c]) for c in range(2)))
-    ours = sum(1 - cosine(a[c, n], b[c, n]) for c in range(2) for n in range(3))
-    torch.testing.assert_close(map_distance(a, b, "ours"), ours)
-    torch.testing.assert_close(map_distance(a, b, "cos", per_layer=True), ours)
+    layered = sum(1 - cosine(a[c, n], b[c, n]) for c in range(2) for n in range(3))
+    torch.testing.assert_close(map_distance(a, b, "cos", per_layer=True), layered)
+
+
+@pytest.mark.parametrize("row", [1, 3, 9])
+@pytest.mark.parametrize("scale", [1.0, 1e-2, 0.0])
+def test_the_distance_of_the_released_code_is_by_rows_with_a_millionth_added(row, scale, generator):
+    a, b = torch.rand(2, 2, 3, 9, generator=generator, dtype=torch.float64) * scale
+    expected = 0.0
+    for x, y in zip(a.reshape(-1, row), b.reshape(-1, row), strict=True):
+        expected += float(1 - (x * y).sum() / (x.norm() * y.norm() + 0.000001))
+    assert float(map_distance(a, b, "ours", row=row)) == pytest.approx(expected, rel=1e-12)
+    assert float(map_distance(a, b, "ours", row=row, per_layer=True)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_released_distance_of_a_step_is_by_rows_of_channels(motifs):
+    method, state, runtime = begin(gstam(distance="ours", readout_weight=0.0), motifs)
+    metrics = method.step(state, runtime)
+    assert 0 <= float(metrics["attention"]) <= 2 * 3 * NARROW.width
+    with pytest.raises(InputError, match=r"distance ours compares the rows of a map, and attention channels has none"):
+        gstam(distance="ours", attention="channels")
 
 
 # The step.

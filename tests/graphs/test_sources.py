@@ -101,12 +101,6 @@ def test_graphs_of_pytorch_geometric_come_in(motifs):
     assert torch.equal(source.graphs.edges, motifs.graphs.select(torch.arange(30)).edges)
     bare = load([data.Data(edge_index=one.edge_index, y=one.y, num_nodes=one.num_nodes) for one in theirs])
     assert torch.equal(bare.graphs.features.argmax(dim=1), bare.graphs.degrees)
-    theirs[3].y = None
-    with pytest.raises(InputError, match="graph 3 has no nodes or not exactly one label y"):
-        load(theirs)
-    theirs[3].y, theirs[3].x = torch.tensor([0]), theirs[3].x / 0
-    with pytest.raises(InputError, match="values that are not finite numbers"):
-        load(theirs)
 
 
 def test_bytes_are_those_of_the_training_graphs(motifs):

@@ -73,12 +73,37 @@ def test_without_labels_and_attributes_the_degree_is_the_feature(folder):
         ("A", "1\n2\n", r"has 1 numbers per line; give two node numbers per line\."),
         ("A", "0, 1\n", r"line 1 of .* names node 1"),
         ("graph_indicator", "", r"names graphs up to 0"),
+        ("graph_labels", "0.5\n1\n", r"line 1 of .*graph_labels.txt holds 0.5; it must be a whole number\."),
+        ("graph_labels", "1\nnan\n", r"line 2 of .*graph_labels.txt holds nan; it must be a whole number\."),
+        ("graph_labels", "1\ninf\n", r"line 2 of .* holds inf; it must be a whole number\."),
+        ("node_labels", "0\n0\n1e300\n7\n2\n", r"line 3 of .* holds 1e\+300; it must be a whole number\."),
+        ("A", "1.5, 2\n2, 1\n", r"line 1 of .*_A.txt holds 1.5; it must be a whole number\."),
     ],
 )
 def test_torn_and_malformed_files_are_refused(file, text, wrong, folder):
     write(folder, {file: text})
     with pytest.raises(InputError, match=wrong):
         read(folder)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"graph_labels": "-1.0\n1.0\n"},
+        {"A": "1 2\n2 1\n2 3\n3 1\n5 4\n", "graph_indicator": "1.0\n1.0\n1.0\n2\n2\n"},
+        {"node_labels": "0.\n0.\n2e0\n7\n2\n", "node_attributes": "1.5 0\n2.5 0\n0 0\n-1 3\n0 9\n"},
+    ],
+)
+def test_whole_numbers_may_have_a_point_and_columns_a_space(files, folder):
+    expected = load(folder).fingerprint
+    write(folder, files)
+    assert load(folder).fingerprint == expected
+
+
+def test_files_about_edges_are_said_to_be_unused(folder):
+    assert "not used" not in str(load(folder))
+    write(folder, {"edge_labels": "1\n1\n1\n1\n1\n", "edge_attributes": "1\n1\n1\n1\n1\n"})
+    assert str(load(folder)).endswith("; not used: edge_labels, edge_attributes")
 
 
 def test_a_missing_file_is_named(folder):

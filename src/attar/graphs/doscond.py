@@ -16,7 +16,7 @@ from torch import Tensor
 
 from attar.core.runtime import Runtime
 from attar.core.settings import Range
-from attar.graphs.matching import EPSILON, Distance, GraphMatching, RealBatch, line_of
+from attar.graphs.matching import EPSILON, Distance, GraphMatching, RealBatch, line_of, row_cosines
 from attar.graphs.networks import Architecture, GraphNetwork, classification_loss
 from attar.graphs.structures import Graphs, PaddedGraphs, Pooling
 from attar.graphs.synthetic import Learned
@@ -131,12 +131,13 @@ def gradients(
 def gradient_distance(given: Gradients, target: Gradients, distance: Distance = "mse") -> Float[Tensor, ""]:
     """The distance D(g, t) of two gradients.
 
-    `mse` is ‖g - t‖² / ‖t‖² and `cos` is 1 - cosine, both of the whole gradient. `ours` is Σ (1 - cosine) over rows. A
-    row holds the weights of one output of a layer. Biases have no rows and do not count with `ours`.
+    `mse` is ‖g - t‖² / ‖t‖² and `cos` is 1 - cosine, both of the whole gradient. `ours` is the released code's
+    Σ (1 - cosine) over rows (see `row_cosines`). A row holds the weights of one output of a layer. Biases have no rows
+    and do not count with `ours`.
     """
     if distance == "ours":
         pairs = [(g.flatten(1), t.flatten(1)) for g, t in zip(given, target, strict=True) if g.ndim > 1]
-        return torch.stack([(1 - torch.cosine_similarity(g, t, dim=1, eps=EPSILON)).sum() for g, t in pairs]).sum()
+        return torch.stack([row_cosines(g, t) for g, t in pairs]).sum()
     whole, wanted = (torch.cat([part.flatten() for part in parts]) for parts in (given, target))
     if distance == "cos":
         return 1 - torch.cosine_similarity(whole, wanted, dim=0, eps=EPSILON)

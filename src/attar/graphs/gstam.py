@@ -17,7 +17,7 @@ from torch import Tensor
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.settings import Range
-from attar.graphs.matching import EPSILON, Distance, GraphMatching, line_of
+from attar.graphs.matching import EPSILON, Distance, GraphMatching, line_of, row_cosines
 from attar.graphs.networks import Architecture
 from attar.graphs.structures import Graphs, Nodes, Pooling
 from attar.graphs.synthetic import Learned
@@ -54,6 +54,13 @@ class GSTAM(GraphMatching):
     moved = MappingProxyType({"form": "synthetic_map"})
     name = "gstam"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.distance == "ours" and self.attention == "channels":
+            raise InputError(
+                "distance ours compares the rows of a map, and attention channels has none; choose another."
+            )
+
     def match(self, state: Learned, runtime: Runtime) -> dict[str, Tensor]:
         """Pass real and synthetic graphs through the network once, and update the synthetic graphs once."""
         state.network.requires_grad_(False)
@@ -64,7 +71,8 @@ class GSTAM(GraphMatching):
         added_up = nodes if self.synthetic_map == "released" else None
         node_counts = tuple(nodes * count for count in counts)
         synthetic, readout = self.look(state, graphs, counts, node_counts, added_up=added_up)
-        attended = map_distance(synthetic, real, self.distance, per_layer=self.per_layer)
+        width = self.architecture.width
+        attended = map_distance(synthetic, real, self.distance, per_layer=self.per_layer, row=width)
         read = map_distance(readout.unsqueeze(1), real_readout.unsqueeze(1), self.distance)
         found = self.update(state, graphs, self.attention_weight * attended + self.readout_weight * read)
         return {**found, "attention": attended, "readout": read}
@@ -150,7 +158,7 @@ def structural_attention(
         Non-negative entries with sum 1 in each class; all zero if no channel is active.
     """
     found = []
-    for energy in split_classes(powered(nodes, power), counts):
+    for energy in (powered(part, power) for part in split_classes(nodes, counts)):
         if added_up is not None:
             energy = energy.unflatten(1, (-1, added_up)).sum(dim=1)
         strength = energy.sum(dim=1) if attention == "channels" else (energy.mT @ energy).flatten(1)
@@ -158,23 +166,22 @@ def structural_attention(
     return torch.cat(found)
 
 
-def powered(nodes: Nodes, power: float) -> Nodes:
-    """X^p. Above p = 2, X is divided by its largest entry, so that float32 does not overflow.
+def powered(nodes: Group, power: float) -> Group:
+    """X^p, where X is divided by its largest entry in each class, so that float32 neither overflows nor vanishes.
 
-    A normalised map does not change by this.
+    A normalised map does not change by this, and neither does its gradient.
     """
-    if power == 1:
-        return nodes
-    if power == 2:
-        return nodes.square()
-    scaled = nodes / nodes.detach().amax().clamp_min(EPSILON)
-    return scaled.square().square() if power == 4 else scaled.pow(power)
+    largest = nodes.detach().amax(dim=(1, 2), keepdim=True)
+    scaled = nodes / torch.where(largest > 0, largest, 1)
+    if power in (1, 2, 4):
+        return {1: scaled, 2: scaled.square(), 4: scaled.square().square()}[int(power)]
+    return scaled.pow(power)
 
 
 def class_readout(pooled: Float[Tensor, "graph channel"], counts: tuple[int, ...]) -> Float[Tensor, "group channel"]:
     """The mean readout r = Σ_b pool(X_b) / ‖ . ‖₁ of each class."""
     total = torch.cat([part.sum(dim=1) for part in split_classes(pooled, counts)])
-    return total / total.abs().sum(dim=1, keepdim=True).clamp_min(EPSILON)
+    return total / total.abs().sum(dim=1, keepdim=True).clamp_min(torch.finfo(total.dtype).tiny)
 
 
 def split_classes(rows: Nodes, counts: tuple[int, ...]) -> list[Group]:
@@ -185,13 +192,24 @@ def split_classes(rows: Nodes, counts: tuple[int, ...]) -> list[Group]:
 
 
 def map_distance(
-    synthetic: Maps, real: Maps, distance: Distance = "mse", *, per_layer: bool = False
+    synthetic: Maps, real: Maps, distance: Distance = "mse", *, per_layer: bool = False, row: int = 1
 ) -> Float[Tensor, ""]:
     """The distance of maps, summed over classes, for all layers together or for each layer.
 
-    `mse` is ‖a - b‖² / ‖b‖². `cos` is 1 - cosine. `ours` is 1 - cosine, summed over layers.
+    `mse` is ‖a - b‖² / ‖b‖² and `cos` is 1 - cosine. `ours` is the released code's: 1 - cosine of each row of a map,
+    summed (see `row_cosines`).
+
+    Args:
+        synthetic: Maps of synthetic graphs.
+        real: Maps of real graphs.
+        distance: Distance.
+        per_layer: Whether each layer is relative to its own map.
+        row: Entries of a row, for `ours`: the width d of a map of d × d entries, and 1 for a readout, whose entries the
+            released code compares one by one.
     """
-    if not per_layer and distance != "ours":
+    if distance == "ours":
+        return row_cosines(synthetic.unflatten(2, (-1, row)), real.unflatten(2, (-1, row)))
+    if not per_layer:
         synthetic, real = synthetic.flatten(1).unsqueeze(1), real.flatten(1).unsqueeze(1)
     if distance == "mse":
         gaps, sizes = (synthetic - real).square().sum(dim=2), real.square().sum(dim=2)

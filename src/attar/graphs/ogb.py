@@ -16,7 +16,7 @@ from torch import Tensor
 from attar.core import store
 from attar.core.errors import InputError, unknown
 from attar.graphs.collection import GraphCollection
-from attar.graphs.tu import RawSet
+from attar.graphs.tu import RawSet, whole_numbers
 
 MOLECULES = ("ogbg-molbace", "ogbg-molbbbp", "ogbg-molhiv")
 """Names of the sets with one binary label."""
@@ -50,8 +50,8 @@ def read_ogb(folder: Path) -> tuple[RawSet, dict[str, Tensor]]:
     """
     raw = folder / "raw"
     sizes, edge_counts = (_column(raw / f"num-{kind}-list.csv.gz") for kind in ("node", "edge"))
-    features, labels = _table(raw / "node-feat.csv.gz", np.float64), _column(raw / "graph-label.csv.gz")
-    edges = _table(raw / "edge.csv.gz", np.int64).reshape(-1, 2)
+    features, labels = _table(raw / "node-feat.csv.gz"), _column(raw / "graph-label.csv.gz")
+    edges = _whole(raw / "edge.csv.gz").reshape(-1, 2)
     lengths = {"node-feat": (len(features), sizes.sum()), "edge": (len(edges), edge_counts.sum())}
     lengths |= {"graph-label": (len(labels), len(sizes)), "num-edge-list": (len(edge_counts), len(sizes))}
     for name, (have, wanted) in lengths.items():
@@ -73,7 +73,8 @@ def read_ogb(folder: Path) -> tuple[RawSet, dict[str, Tensor]]:
     if sorted(torch.cat(list(rows.values())).tolist()) != list(range(len(sizes))):
         raise InputError(f"{folder / 'split' / 'scaffold'} does not list each of {len(sizes)} graphs exactly once.")
     name = folder.name.replace("_", "-")
-    return RawSet(name, tuple(str(value) for value in values), graphs), rows
+    unused = ("edge-feat",) if (raw / "edge-feat.csv.gz").exists() else ()
+    return RawSet(name, tuple(str(value) for value in values), graphs, unused=unused), rows
 
 
 def _fetch(name: str, folder: Path) -> None:
@@ -105,14 +106,18 @@ def _fetch(name: str, folder: Path) -> None:
 
 
 def _column(path: Path) -> np.ndarray:
-    return _table(path, np.int64).reshape(-1)
+    return _whole(path).reshape(-1)
 
 
-def _table(path: Path, kind: type) -> np.ndarray:
+def _whole(path: Path) -> np.ndarray:
+    return whole_numbers(_table(path), path)
+
+
+def _table(path: Path) -> np.ndarray:
     if not path.is_file():
         raise InputError(f"{path} is missing.")
     try:
         lines = io.StringIO(gzip.decompress(path.read_bytes()).decode()).read().splitlines()
-        return np.loadtxt(lines, dtype=kind, delimiter=",", ndmin=2) if lines else np.empty((0, 1), dtype=kind)
+        return np.loadtxt(lines, delimiter=",", ndmin=2) if lines else np.empty((0, 1))
     except (ValueError, OSError, EOFError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is damaged or truncated: {error}.") from None

@@ -8,7 +8,7 @@ validation. Or it is split into k folds, of which one is for testing and one for
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ from attar.core.selection import rows_by_class, shuffled
 from attar.graphs.collection import GraphCollection
 from attar.graphs.motifs import motifs
 from attar.graphs.ogb import MOLECULES, PARTS, download, find_ogb, read_ogb
+from attar.graphs.pyg import read_pyg
 from attar.graphs.tu import RawSet, find_tu, read_tu
 
 Rows = Int[Tensor, " _row"]
@@ -62,6 +63,8 @@ class GraphSource:
     """Rows of the split that the set came with; None if it came without one."""
     attributes: tuple[int, ...] = ()
     """Columns of the features that hold measured numbers instead of one-hot node labels."""
+    unused: tuple[str, ...] = ()
+    """What came with the edges and is not used, by name."""
 
     @cached_property
     def standardised(self) -> GraphCollection:
@@ -159,6 +162,7 @@ class GraphSource:
         return (
             f"{self.name}: {parts} graphs, {len(self.classes)} classes, {float(sizes.mean()):.1f} nodes on average and "
             f"{int(sizes.max())} at most, {self.features} features a node, split {self.split}"
+            + (f"; not used: {', '.join(self.unused)}" if self.unused else "")
         )
 
 
@@ -196,6 +200,7 @@ def load(data: Any, *, split_seed: int = 0) -> GraphSource:
         metric=metric,
         given=rows if given else None,
         attributes=raw.attributes,
+        unused=raw.unused,
     )
     _check_training(source)
     return asked(source, data, split_seed=split_seed)
@@ -203,7 +208,7 @@ def load(data: Any, *, split_seed: int = 0) -> GraphSource:
 
 def _read(data: Any) -> tuple[RawSet, dict[str, Tensor] | None]:
     if not isinstance(data, (str, Path)):
-        return _from_pyg(data), None
+        return read_pyg(data), None
     if data == "motifs":
         return motifs(), None
     path = Path(data)
@@ -217,28 +222,6 @@ def _read(data: Any) -> tuple[RawSet, dict[str, Tensor] | None]:
     if path.exists():
         raise InputError(f"{data} is not a set of graphs: it has neither NAME_A.txt nor raw/num-node-list.csv.gz.")
     raise unknown("set of graphs", str(data), ["motifs", *MOLECULES], hint="Or give the folder of a TU set.")
-
-
-def _from_pyg(data: Any) -> RawSet:
-    """Graphs of PyTorch Geometric as one collection."""
-    from attar.graphs.tu import one_hot_degrees
-
-    data = list(data) if isinstance(data, Iterable) else []
-    if not data or not all(hasattr(one, "edge_index") for one in data):
-        raise InputError("give graphs as a name, a folder, or a sequence of torch_geometric.data.Data.")
-    for number, one in enumerate(data):
-        if one.y is None or one.y.numel() != 1 or one.num_nodes == 0:
-            raise InputError(f"graph {number} has no nodes or not exactly one label y.")
-    sizes = torch.tensor([one.num_nodes for one in data])
-    starts = sizes.cumsum(0) - sizes
-    edges = torch.cat([one.edge_index + start for one, start in zip(data, starts, strict=True)], dim=1)
-    classes, labels = torch.stack([one.y.reshape(()) for one in data]).unique(return_inverse=True)
-    bare = GraphCollection.of(torch.zeros(int(sizes.sum()), 0), edges, sizes, labels)
-    features = one_hot_degrees(bare) if data[0].x is None else torch.cat([one.x.float() for one in data])
-    if not features.isfinite().all():
-        raise InputError("the features of a node hold values that are not finite numbers.")
-    names = tuple(f"{value:g}" for value in classes.tolist())
-    return RawSet("graphs", names, GraphCollection(features, bare.edges, bare.sizes, bare.labels))
 
 
 def _by_fifths(labels: Tensor, seed: int) -> tuple[Rows, Rows, Rows]:

@@ -16,6 +16,10 @@ from torch import Tensor
 from attar.core.errors import InputError
 from attar.graphs.collection import GraphCollection
 
+EDGE_FILES = ("edge_labels", "edge_attributes")
+"""Files that say more about edges; networks here do not use them."""
+LARGEST_WHOLE = 2**53
+"""From here on not every whole number is a float64."""
 MOST_DEGREES = 64
 """Largest degree with its own column if nodes have neither labels nor attributes; larger degrees share the last one."""
 
@@ -29,6 +33,8 @@ class RawSet:
     graphs: GraphCollection
     attributes: tuple[int, ...] = ()
     """Columns of the features that hold measured numbers instead of one-hot node labels."""
+    unused: tuple[str, ...] = ()
+    """What came with the edges and is not used, by name."""
 
 
 def find_tu(path: Path) -> tuple[Path, str] | None:
@@ -91,6 +97,7 @@ def read_tu(folder: Path, name: str) -> RawSet:
         tuple(str(value) for value in classes),
         GraphCollection(torch.cat(parts, dim=1), bare.edges, bare.sizes, bare.labels),
         tuple(range(width - columns, width)),
+        unused=tuple(part for part in EDGE_FILES if (folder / f"{name}_{part}.txt").exists()),
     )
 
 
@@ -102,7 +109,7 @@ def one_hot_degrees(graphs: GraphCollection) -> Float[Tensor, "node degree"]:
 
 def _edges(path: Path, indicator: np.ndarray) -> np.ndarray:
     """Edges as `[edge, 2]`, with nodes counted from zero."""
-    edges = _table(path, np.int64)
+    edges = whole_numbers(_table(path), path)
     if edges.size and edges.shape[1] != 2:
         raise InputError(f"{path} has {edges.shape[1]} numbers per line; give two node numbers per line.")
     edges = edges.reshape(-1, 2)
@@ -124,7 +131,7 @@ def _node_labels(path: Path, nodes: int, order: np.ndarray) -> Tensor | None:
     """One-hot node labels, with a block of columns for each column of the file."""
     if not path.exists():
         return None
-    table = _of_every_node(path, _table(path, np.int64), nodes)[order]
+    table = _of_every_node(path, whole_numbers(_table(path), path), nodes)[order]
     blocks = [np.unique(column, return_inverse=True) for column in table.T]
     return torch.cat([torch.eye(len(values))[torch.from_numpy(numbers)] for values, numbers in blocks], dim=1)
 
@@ -132,7 +139,7 @@ def _node_labels(path: Path, nodes: int, order: np.ndarray) -> Tensor | None:
 def _node_attributes(path: Path, nodes: int, order: np.ndarray) -> Tensor | None:
     if not path.exists():
         return None
-    table = _of_every_node(path, _table(path, np.float64), nodes)
+    table = _of_every_node(path, _table(path), nodes)
     strange = ~np.isfinite(table)
     if strange.any():
         line = int(np.nonzero(strange.any(axis=1))[0][0]) + 1
@@ -147,20 +154,34 @@ def _of_every_node(path: Path, table: np.ndarray, nodes: int) -> np.ndarray:
 
 
 def _column(path: Path) -> np.ndarray:
-    table = _table(path, np.int64)
+    table = whole_numbers(_table(path), path)
     if table.size and table.shape[1] != 1:
         raise InputError(f"{path} has {table.shape[1]} numbers per line; it must have one.")
     return table.reshape(-1)
 
 
-def _table(path: Path, kind: type) -> np.ndarray:
-    """A table of numbers separated by commas, with one row per line."""
+def whole_numbers(table: np.ndarray, path: Path) -> np.ndarray:
+    """A table of whole numbers, which a file may write as `1` or `1.0`.
+
+    Raises:
+        InputError: A number is not whole, not finite, or too large; the file and the line are named.
+    """
+    strange = ~(np.abs(table) < LARGEST_WHOLE) | (table != np.round(table))
+    if strange.any():
+        line = int(np.nonzero(strange.any(axis=1))[0][0])
+        value = table[line][strange[line]][0]
+        raise InputError(f"line {line + 1} of {path} holds {value:g}; it must be a whole number.")
+    return table.astype(np.int64)
+
+
+def _table(path: Path) -> np.ndarray:
+    """A table of numbers, with one row per line. Numbers are separated by commas or, where there is none, by spaces."""
     if not path.is_file():
         raise InputError(f"{path} is missing.")
     try:
         lines = [line for line in path.read_text().splitlines() if line.strip()]
         if not lines:
-            return np.empty((0, 1), dtype=kind)
-        return np.loadtxt(lines, dtype=kind, delimiter=",", ndmin=2)
+            return np.empty((0, 1))
+        return np.loadtxt(lines, dtype=np.float64, delimiter="," if "," in lines[0] else None, ndmin=2)
     except (ValueError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is damaged or truncated: {error}.") from None

@@ -1,0 +1,114 @@
+"""Reads graphs of PyTorch Geometric: a data set, a batch, or any sequence of its `Data`."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from attar.core.errors import InputError
+from attar.graphs.collection import GraphCollection
+from attar.graphs.tu import RawSet, one_hot_degrees
+
+EDGE_VALUES = ("edge_attr", "edge_weight")
+"""Attributes of edges by which PyTorch Geometric knows them; networks here do not use them."""
+
+
+def read_pyg(data: Any) -> RawSet:
+    """Graphs of PyTorch Geometric as one collection. Without features, the degree of a node is its feature.
+
+    Args:
+        data: Graphs with `edge_index` of shape `[2, edge]`, a single whole number `y`, and `x` of shape
+            `[node, feature]` in all graphs or in none.
+
+    Raises:
+        InputError: Something else, or a graph that does not fit, by its number.
+    """
+    given = data.to_data_list() if hasattr(data, "to_data_list") else data
+    graphs = list(given) if isinstance(given, Iterable) and not isinstance(given, dict) else []
+    if not graphs or not all(hasattr(one, "edge_index") for one in graphs):
+        raise InputError("give graphs as a name, a folder, or a sequence of torch_geometric.data.Data.")
+    features = _features(graphs)
+    sizes = [_nodes(one, number) for number, one in enumerate(graphs)]
+    edges = [_edges(one, size, number) for number, (one, size) in enumerate(zip(graphs, sizes, strict=True))]
+    answers = torch.stack([_label(one, number) for number, one in enumerate(graphs)])
+    counts = torch.tensor(sizes)
+    starts = (counts.cumsum(0) - counts).tolist()
+    joined = torch.cat([pairs + start for pairs, start in zip(edges, starts, strict=True)], dim=1)
+    classes, labels = answers.unique(return_inverse=True)
+    bare = GraphCollection.of(torch.zeros(sum(sizes), 0), joined, counts, labels)
+    found = torch.cat(features) if features else one_hot_degrees(bare)
+    return RawSet(
+        "graphs",
+        tuple(str(value) for value in classes.tolist()),
+        GraphCollection(found, bare.edges, bare.sizes, bare.labels),
+        unused=tuple(name for name in EDGE_VALUES if any(getattr(one, name, None) is not None for one in graphs)),
+    )
+
+
+def _features(graphs: Sequence[Any]) -> list[Float[Tensor, "node feature"]]:
+    """The features of each graph; an empty list if no graph has any."""
+    with_features = [number for number, one in enumerate(graphs) if one.x is not None]
+    if not with_features:
+        return []
+    if len(with_features) < len(graphs):
+        without = next(number for number, one in enumerate(graphs) if one.x is None)
+        raise InputError(f"graph {without} has no features x, but graph {with_features[0]} has some.")
+    found = []
+    for number, one in enumerate(graphs):
+        values = one.x.unsqueeze(1) if one.x.ndim == 1 else one.x
+        if values.ndim != 2 or values.is_complex():
+            raise InputError(
+                f"the features x of graph {number} have the shape {list(one.x.shape)}, not [node, feature]."
+            )
+        if found and values.shape[1] != found[0].shape[1]:
+            raise InputError(
+                f"graph {number} has {values.shape[1]} features a node, but graph 0 has {found[0].shape[1]}."
+            )
+        if not values.float().isfinite().all():
+            raise InputError(f"the features x of graph {number} hold values that are not finite numbers.")
+        found.append(values.float().cpu())
+    return found
+
+
+def _nodes(one: Any, number: int) -> int:
+    """The number of nodes of a graph, which its features must have as well."""
+    nodes = one.x.shape[0] if one.x is not None else one.num_nodes
+    if not nodes:
+        raise InputError(f"graph {number} has no nodes.")
+    if one.num_nodes != nodes:
+        raise InputError(f"graph {number} has {one.num_nodes} nodes, but features x of {nodes}.")
+    return int(nodes)
+
+
+def _edges(one: Any, nodes: int, number: int) -> Int[Tensor, "2 edge"]:
+    """The edges of a graph, with its nodes counted from zero."""
+    edges = one.edge_index
+    if edges is None:
+        raise InputError(f"graph {number} has no edge_index; give one of shape [2, 0] if there are no edges.")
+    if edges.ndim != 2 or len(edges) != 2:
+        hint = " Transpose it." if edges.ndim == 2 and edges.shape[1] == 2 else ""
+        raise InputError(f"edge_index of graph {number} has the shape {list(edges.shape)}, not [2, edge].{hint}")
+    if edges.is_floating_point() or edges.is_complex() or edges.dtype == torch.bool:
+        raise InputError(f"edge_index of graph {number} is of type {edges.dtype}; it must hold whole numbers.")
+    outside = edges[(edges < 0) | (edges >= nodes)]
+    if outside.numel():
+        raise InputError(
+            f"edge_index of graph {number} names node {int(outside[0])}, but its nodes are 0 to {nodes - 1}."
+        )
+    return edges.long().cpu()
+
+
+def _label(one: Any, number: int) -> Int[Tensor, ""]:
+    """The class of a graph."""
+    answer = getattr(one, "y", None)
+    if answer is None or not isinstance(answer, (Tensor, int, float)):
+        raise InputError(f"graph {number} has no label y.")
+    answer = torch.as_tensor(answer).cpu()
+    if answer.numel() != 1:
+        raise InputError(f"graph {number} has {answer.numel()} values in its label y; it must have one.")
+    value = answer.reshape(())
+    if value.is_complex() or not value.double().isfinite() or value.double() != value.double().round():
+        raise InputError(f"the label y of graph {number} is {value.item()}; it must be the whole number of a class.")
+    return value.long()
