@@ -3,6 +3,7 @@
 The draws are the same in every run. `ATTAR_EXAMPLES=100` in the environment makes a hundred times as many.
 """
 
+import copy
 import dataclasses
 import functools
 import json
@@ -179,7 +180,7 @@ def deep(depth: int) -> Any:
     return functools.reduce(lambda inside, _: [inside], range(depth), 1)
 
 
-hostile_plain = st.sampled_from([*PLAIN, deep(50)])
+hostile_plain = st.sampled_from([*PLAIN, deep(50)]).map(copy.deepcopy)
 hostile = st.one_of(hostile_plain, st.sampled_from(OBJECTS), st.floats(), st.integers(), st.text(max_size=5))
 
 
@@ -353,3 +354,11 @@ def changed_json(facts: Any) -> st.SearchStrategy[bytes]:
     ]
     tree = changed_tree(facts).map(as_bytes)
     return st.one_of(tree, tree, tree, changed_bytes(as_bytes(facts)), st.sampled_from(odd))
+
+
+def is_one_line(error: Exception) -> bool:
+    """Whether a refusal is a line that a terminal can show."""
+    text = str(error)
+    assert text and len(text) < 2500 and "\0" not in text, text[:3000]
+    text.encode()
+    return True

@@ -14,7 +14,7 @@ from attar.core.kinds import built_in
 from attar.core.machine import Engine
 from attar.core.registry import METHODS, entries_in
 from attar.core.settings import Settings, _checks
-from fuzzing import families_in, hostile, hostile_plain, leaves, made, tried, valued
+from fuzzing import families_in, hostile, hostile_plain, is_one_line, leaves, made, tried, valued
 
 
 def family_of(table):
@@ -34,14 +34,6 @@ def houses():
 FAMILIES = {f"{family.__module__.removeprefix('attar.')}.{family.__qualname__}": family for family in houses()}
 EACH = -(-6600 // len(FAMILIES))
 """Examples of each class."""
-
-
-def is_one_line(error):
-    """Whether a refusal is a line that a terminal can show."""
-    text = str(error)
-    assert text and len(text) < 2000 and "\0" not in text, text[:3000]
-    text.encode()
-    return True
 
 
 def check_made(settings):

@@ -64,6 +64,8 @@ def check_of(field: str, hint: Any, allowed: Range | None = None) -> Check:
         return _choice(get_args(hint))
     if hint in (int, float):
         return _number(hint, allowed or Range(), _most(field, hint))
+    if isinstance(get_origin(hint), type):
+        return _instance(get_origin(hint))  # a dictionary, whatever is in it
     if isinstance(hint, type) and hint is not Any:
         return {str: _text, bool: _yes_or_no, Path: _path}.get(hint) or _instance(hint)
     return _anything

@@ -37,13 +37,7 @@ class Settings:
     """Of nested settings: the one that stands for all, where a single value is given."""
 
     def __post_init__(self) -> None:
-        family: type = type(self)
-        for name, check, usual in _checks(family):
-            value = getattr(self, name)
-            if value is not usual:
-                held = check(name, value)
-                if held is not value:
-                    object.__setattr__(self, name, held)
+        check_fields(self)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, nested settings as nested dictionaries."""
@@ -91,6 +85,21 @@ class Settings:
             if name not in there:
                 raise unknown(f"setting of {cls.__name__}", name, there)
         return {name: _typed(value, hints[name], there[name]) for name, value in values.items()}
+
+
+def check_fields(thing: Any) -> None:
+    """See to every field of a dataclass, and hold plain numbers in it.
+
+    Raises:
+        InputError: A value is of another type, or out of its range.
+    """
+    family: type = type(thing)
+    for name, check, usual in _checks(family):
+        value = getattr(thing, name)
+        if value is not usual:
+            held = check(name, value)
+            if held is not value:
+                object.__setattr__(thing, name, held)
 
 
 def plain(settings: Any) -> dict[str, Any]:
