@@ -5,23 +5,24 @@ import json
 import math
 import tempfile
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 from torch import Tensor
 
 from attar.core import hub, store
 from attar.core.cell import Cell
-from attar.core.errors import InputError
+from attar.core.errors import InputError, shortened
 from attar.core.kinds import kind_named
 from attar.core.provenance import ARTEFACT as ARTEFACT
 from attar.core.runtime import Runtime
 from attar.core.scores import keep_scores, scores_in
-from attar.core.settings import plain
+from attar.core.settings import check_fields, plain
 
 CARD = "README.md"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,9 @@ class Origin:
     machine: dict[str, Any]
     call: dict[str, Any] | None = field(default=None, kw_only=True)
     """What was asked for, as `attar.core.provenance.Call` has it; None of older artefacts."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @classmethod
     def made(cls, source: Any, method: Any, runtime: Runtime, **more: Any) -> Self:
@@ -214,7 +218,7 @@ class Shareable:
             InputError: No such artefact there, or no connection and none in the cache.
         """
         described = hub.pull(name, [ARTEFACT], repo_type=cls.repo_type, revision=revision)
-        return cls.load(hub.pull(name, cls.files_in(described), repo_type=cls.repo_type, revision=revision))
+        return opened(cls.load, hub.pull(name, cls.files_in(described), repo_type=cls.repo_type, revision=revision))
 
 
 class CondensedSet(Shareable):
@@ -267,6 +271,19 @@ def read_facts(folder: Path, kind: str, schema: int, what: str, *, sealed: bool 
     return unsealed(facts, path, schema, "an artefact's description", sealed=sealed)
 
 
+def opened(load: Callable[[Path], T], folder: Path) -> T:
+    """What a kind reads from a folder, whose description may say odd things with a right digest.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    try:
+        return load(folder)
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        why = shortened(" ".join(f"{type(error).__name__}: {error}".split()), 120)
+        raise InputError(f"{folder / ARTEFACT} is damaged: it does not describe what lies beside it ({why}).") from None
+
+
 def unsealed(facts: Any, path: Path, schema: int, what: str, *, sealed: bool = True) -> dict[str, Any]:
     """What a description says, without its digest, which is checked.
 
@@ -306,7 +323,7 @@ def kind_told(facts: Any) -> str | None:
     return str(facts.get("kind", "images")) if isinstance(facts, dict) else None
 
 
-def read_tensors(path: Path, digest: str) -> tuple[dict[str, Tensor], Any]:
+def read_tensors(path: Path, digest: Any) -> tuple[dict[str, Tensor], Any]:
     """Read tensors, and the plain values beside them, from a file that `artefact.json` knows by its digest.
 
     Raises:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attar.core.checks import is_step_size
 from attar.core.errors import Diverged
 from attar.core.flags import Flag, flags_of, kind_of_type
 from attar.core.settings import Settings
@@ -121,5 +122,4 @@ def _largest(tensor: Tensor) -> Tensor:
 
 
 def _is_step_size(flag: Flag) -> bool:
-    words = flag.path[-1].split("_")
-    return "lr" in words and "warm" not in words and kind_of_type(flag.hint) == "number"
+    return is_step_size(flag.path[-1]) and kind_of_type(flag.hint) == "number"

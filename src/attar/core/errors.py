@@ -59,5 +59,10 @@ def unknown(kind: str, given: str, known: Iterable[str], *, hint: str = "") -> I
     known = sorted(known)
     near = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
     guess = f"; did you mean {near[0]!r}?" if near else "."
-    text = f"unknown {kind} {given!r}{guess} Known: {', '.join(known)}."
+    text = f"unknown {kind} {shortened(given)!r}{guess} Known: {', '.join(known)}."
     return InputError(f"{text} {hint}".strip())
+
+
+def shortened(text: str, most: int = 60) -> str:
+    """Text that fits a line of an error."""
+    return text if len(text) <= most else f"{text[:most]}..."

@@ -18,12 +18,14 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import MISSING, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from attar.core.errors import InputError
+from attar.core.checks import Range, check_of
+from attar.core.checks import bare as _bare
+from attar.core.errors import InputError, shortened
 from attar.core.settings import Hidden as Hidden
-from attar.core.settings import Range, Settings
 from attar.core.settings import Role as Role
+from attar.core.settings import Settings, hints_of
 from attar.core.settings import Words as Words
 
 DASHES = "-\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
@@ -171,7 +173,7 @@ def default_words(value: Any) -> str:
 def _walk(settings: Any, prefix: str, path: tuple[str, ...]) -> Iterator[Flag]:
     family = settings if isinstance(settings, type) else type(settings)
     for field in dataclasses.fields(family):
-        hint = _hints(family)[field.name]
+        hint = hints_of(family)[field.name]
         notes = {type(note) for note in _notes(hint)}
         if Hidden in notes:
             continue
@@ -267,6 +269,7 @@ class _Line:
             found = values if values is not None else _read({name: (hint, words)})
             if found is None or not _in_range(hint, found[name]):
                 raise _mistaken(self.called(name), hint, words)
+            check_of(self.flags[name].path[-1], hint)(self.called(name), found[name])
         return values or {}
 
     def check_complete(self) -> None:
@@ -348,17 +351,13 @@ def _mistaken(name: str, hint: Any, words: list[str]) -> InputError:
     wrong = next((word for word in words if choices and word not in choices), " ".join(words))
     near = difflib.get_close_matches(wrong, choices, n=1, cutoff=0.5)
     guess = f"; did you mean {near[0]!r}?" if near else "."
-    return InputError(f"{name} takes {_article(hint)}, not {_shortened(wrong)!r}{guess}")
+    return InputError(f"{name} takes {_article(hint)}, not {shortened(wrong)!r}{guess}")
 
 
 def _article(hint: Any) -> str:
     """A type in words, as the object of a sentence."""
     words = type_words(hint)
     return words if _choices(hint) or words.startswith(("one ", "several", "text")) else f"a {words}"
-
-
-def _shortened(text: str, most: int = 60) -> str:
-    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def _rebuilt(settings: Any, given: dict[tuple[str, ...], Any]) -> Any:
@@ -371,7 +370,7 @@ def _rebuilt(settings: Any, given: dict[tuple[str, ...], Any]) -> Any:
             values[name] = inside[()]
         else:
             there = MISSING if settings is family else getattr(settings, name)
-            nested = _nested(_hints(family)[name])
+            nested = _nested(hints_of(family)[name])
             values[name] = _rebuilt(nested if there is MISSING or there is None else there, inside)
     return family(**values) if settings is family else dataclasses.replace(settings, **values)
 
@@ -416,17 +415,8 @@ def _default(field: Any) -> Any:
     return field.default if field.default_factory is MISSING else field.default_factory()
 
 
-@cache
-def _hints(family: type) -> dict[str, Any]:
-    return get_type_hints(family, include_extras=True)
-
-
 def _notes(hint: Any) -> tuple[Any, ...]:
     return get_args(hint)[1:] if get_origin(hint) is Annotated else ()
-
-
-def _bare(hint: Any) -> Any:
-    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
 
 
 def _options(hint: Any) -> list[Any]:

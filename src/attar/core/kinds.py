@@ -15,7 +15,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from attar.core.errors import InputError, unknown
+from attar.core.errors import InputError, shortened, unknown
 
 BUILT_IN = ("images", "graphs", "mixtures", "convolution", "classifiers", "language")
 GROUP = "attar.kinds"
@@ -244,7 +244,7 @@ def kind_in(folder: Path) -> Kind | None:
     """
     try:
         facts = json.loads((folder / "artefact.json").read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(facts, dict):
         return None
@@ -253,7 +253,7 @@ def kind_in(folder: Path) -> Kind | None:
         return kind_named(word)
     except InputError:
         raise InputError(
-            f"{folder} holds an artefact of kind {word!r}, which this version of attar does not know."
+            f"{folder} holds an artefact of kind {shortened(word)!r}, which this version of attar does not know."
         ) from None
 
 

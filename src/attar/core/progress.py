@@ -100,11 +100,11 @@ def _forget_after(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(errors="replace").splitlines():
         try:
             if json.loads(line)["step"] <= step:
                 kept.append(line + "\n")
-        except (json.JSONDecodeError, KeyError):
+        except (ValueError, KeyError, TypeError, RecursionError):  # what a kill or somebody else left
             break
     path.write_text("".join(kept))
 

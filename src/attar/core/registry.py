@@ -7,7 +7,7 @@ packages add methods as entry points of the group `attar.methods`.
 import json
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from functools import cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -178,8 +178,17 @@ def _built_in() -> dict[str, Entry]:
 @cache
 def _further() -> dict[str, Entry]:
     """The methods of other packages: beside their own kinds, and named one by one."""
-    tables = [entries_in(kind.home, kind.methods, kind.name) for kind in kinds().values() if kind.name not in BUILT_IN]
+    tables = [_beside(kind) for kind in kinds().values() if kind.name not in BUILT_IN]
     return {entry.name: entry for table in [*tables, _named()] for entry in table}
+
+
+def _beside(kind: Kind) -> list[Entry]:
+    """The methods beside another package's kind; none, with a warning, where their file is damaged."""
+    try:
+        return list(entries_in(kind.home, kind.methods, kind.name))
+    except InputError as error:
+        warnings.warn(f"the methods of the kind {kind.name} could not be read: {error}", stacklevel=2)
+        return []
 
 
 def _named() -> Iterator[Entry]:
@@ -201,6 +210,8 @@ def entries_in(home: str, file: str, kind: str = "") -> Iterator[Entry]:
         kind: The kind that the methods are for.
     """
     for name, facts in _read(home, file).items():
+        if not _is_entry(facts):
+            raise InputError(f"{file} of {home} is damaged: what it says of {name!r} is no method's description.")
         module, _, settings = facts["settings"].partition(":")
         yield Entry(
             name=name,
@@ -217,11 +228,47 @@ def entries_in(home: str, file: str, kind: str = "") -> Iterator[Entry]:
         )
 
 
+def _is_entry(facts: Any) -> bool:
+    """Whether all that a file says of a method is of the types that `Entry` has."""
+    return (
+        isinstance(facts, dict)
+        and all(isinstance(facts.get(name), str) for name in ("verb", "settings", "summary"))
+        and all(isinstance(facts.get(name, ""), str) for name in ("extra", "family"))
+        and (not facts.get("paper") or _fits(facts["paper"], Paper))
+        and all(isinstance(facts.get(name, []), list) for name in ("flags", "presets"))
+        and all(_fits(flag, FlagText) for flag in facts.get("flags", []))
+        and all(isinstance(preset, str) for preset in facts.get("presets", []))
+    )
+
+
+def _fits(values: Any, family: type) -> bool:
+    """Whether values by name are the fields of a dataclass of plain types."""
+    known = {field.name: field for field in fields(family)}
+    needed = {name for name, field in known.items() if field.default is MISSING}
+    return (
+        isinstance(values, dict)
+        and needed <= values.keys() <= known.keys()
+        and all(isinstance(value, known[name].type) for name, value in values.items())  # type: ignore[arg-type]
+    )
+
+
 def _read(home: str, file: str) -> dict[str, Any]:
-    """A file beside a package that need not be imported for it; nothing where there is none."""
+    """A file beside a package that need not be imported for it; nothing where there is none.
+
+    Raises:
+        InputError: It is not JSON, or no table.
+    """
+    path = _path(home, file)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path else {}
+    except (OSError, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise InputError(f"{path} is damaged: it is no table of methods.")
+    return found
+
+
+def _path(home: str, file: str) -> Path | None:
     spec = find_spec(home)
-    for folder in (spec and spec.submodule_search_locations) or ():
-        path = Path(folder) / file
-        if path.exists():
-            return dict(json.loads(path.read_text(encoding="utf-8")))
-    return {}
+    places = [Path(folder) / file for folder in (spec and spec.submodule_search_locations) or ()]
+    return next((path for path in places if path.exists()), None)

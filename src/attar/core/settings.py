@@ -1,30 +1,16 @@
 """Settings as frozen dataclasses of plain values: checked when they are made, and written to and read from JSON."""
 
 import dataclasses
-import math
-import types
-import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Self, get_type_hints
 
+from attar.core.checks import Check, bare, check_of, shown
+from attar.core.checks import Range as Range
 from attar.core.errors import InputError, unknown
-
-
-@dataclass(frozen=True)
-class Range:
-    """The values a number may take, both ends included: `Annotated[int, Range(1)]`."""
-
-    low: float = -math.inf
-    high: float = math.inf
-
-    def __str__(self) -> str:
-        if self.high == math.inf:
-            return f"at least {self.low:g}"
-        if self.low == -math.inf:
-            return f"at most {self.high:g}"
-        return f"from {self.low:g} to {self.high:g}"
 
 
 @dataclass(frozen=True)
@@ -43,7 +29,7 @@ class Words:
 
 
 class Settings:
-    """What every settings dataclass inherits: range checks on construction, and JSON both ways."""
+    """What every settings dataclass inherits: checks of types and ranges on construction, and JSON both ways."""
 
     moved: ClassVar[Mapping[str, str | None]] = MappingProxyType({})
     """Where settings of older files are now, by dotted names; None for one that is no setting any more."""
@@ -51,9 +37,7 @@ class Settings:
     """Of nested settings: the one that stands for all, where a single value is given."""
 
     def __post_init__(self) -> None:
-        for name, hint in get_type_hints(type(self), include_extras=True).items():
-            if name in self.__dataclass_fields__:  # type: ignore[attr-defined]
-                _check(name, getattr(self, name), hint)
+        check_fields(self)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, nested settings as nested dictionaries."""
@@ -65,35 +49,57 @@ class Settings:
         """Settings by name, lists as tuples.
 
         Raises:
-            InputError: A name that is no setting, or a value out of its range.
+            InputError: A name that is no setting, or a value of another type or out of its range.
         """
         return cls.from_json(values)
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Self:
+    def from_json(cls, values: Any) -> Self:
         """The inverse of `to_json`; older names are understood.
 
         What nested settings leave out stays as it is in the class that they are nested in.
 
         Raises:
-            InputError: A name that is no setting, or a value out of its range.
+            InputError: A name that is no setting, or a value of another type or out of its range.
         """
         usual = {field.name: _default(field) for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-        return cls(**cls._given(values, usual))
+        given = cls._given(values, usual)
+        for name, value in usual.items():
+            if value is dataclasses.MISSING and name not in given:
+                raise InputError(f"{name} of {cls.__name__} must be given.")
+        return cls(**given)
 
-    def changed_by(self, values: Mapping[str, Any]) -> Self:
+    def changed_by(self, values: Any) -> Self:
         """These settings with some of them as JSON has them."""
         there = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
         return type(self)(**there | self._given(values, there))
 
     @classmethod
-    def _given(cls, values: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, Any]:
+    def _given(cls, values: Any, there: Mapping[str, Any]) -> dict[str, Any]:
         """The values of fields that JSON names, where the others are as they are."""
-        values, hints = _renamed(dict(values), cls.moved), get_type_hints(cls)
+        if not isinstance(values, Mapping):
+            raise InputError(f"the settings of {cls.__name__} are {shown(values)}; they must be names with values.")
+        family: type = cls
+        values, hints = _renamed({str(name): value for name, value in values.items()}, cls.moved), hints_of(family)
         for name in values:
             if name not in there:
                 raise unknown(f"setting of {cls.__name__}", name, there)
         return {name: _typed(value, hints[name], there[name]) for name, value in values.items()}
+
+
+def check_fields(thing: Any) -> None:
+    """See to every field of a dataclass, and hold plain numbers in it.
+
+    Raises:
+        InputError: A value is of another type, or out of its range.
+    """
+    family: type = type(thing)
+    for name, check, usual in _checks(family):
+        value = getattr(thing, name)
+        if value is not usual:
+            held = check(name, value)
+            if held is not value:
+                object.__setattr__(thing, name, held)
 
 
 def plain(settings: Any) -> dict[str, Any]:
@@ -143,6 +149,8 @@ def _renamed(values: dict[str, Any], moved: Mapping[str, str | None]) -> dict[st
         place = found
         for home in homes:
             place = place.setdefault(home, {})
+            if not isinstance(place, dict):
+                raise InputError(f"{old} is now {new}, but {home} is {shown(place)}. Give {new} only.")
         place.setdefault(name, values[old])
     return found
 
@@ -157,7 +165,7 @@ def _plain(value: Any) -> Any:
         return value.to_json()
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
-    return value
+    return str(value) if isinstance(value, Path) else value
 
 
 def _default(field: Any) -> Any:
@@ -170,47 +178,25 @@ def _typed(value: Any, hint: Any, there: Any) -> Any:
         return there.changed_by(value)
     if isinstance(there, Settings) and there.itself and not isinstance(value, Settings):
         return there.changed_by({there.itself: value})
-    if isinstance(value, dict) and isinstance(hint, type) and issubclass(hint, Settings):
-        return hint.from_json(value)
-    if isinstance(value, list):
-        return tuple(value)
-    return value
+    nested = bare(hint)
+    if isinstance(value, dict) and isinstance(nested, type) and issubclass(nested, Settings):
+        return nested.from_json(value)
+    return tuple(value) if isinstance(value, list) else value
 
 
-def _check(name: str, value: Any, hint: Any) -> None:
-    if get_origin(hint) is Annotated:
-        hint, *notes = get_args(hint)
-        for note in notes:
-            if isinstance(note, Range) and value is not None:
-                _check_range(name, value, note)
-    if get_origin(hint) in (typing.Union, types.UnionType):
-        if value is not None or type(None) not in get_args(hint):
-            _check(name, value, _meant(value, get_args(hint)))
-    elif get_origin(hint) is tuple:
-        _check_tuple(name, value, get_args(hint))
-    elif hint is int and (not isinstance(value, int) or isinstance(value, bool)):
-        raise InputError(f"{name} is {value}; it must be a whole number.")
-    elif get_origin(hint) is Literal and value not in get_args(hint):
-        raise unknown(name, str(value), [str(option) for option in get_args(hint)])
+@cache
+def hints_of(family: type) -> dict[str, Any]:
+    """The types of a class's settings by name, with all that is noted on them."""
+    return get_type_hints(family, include_extras=True)
 
 
-def _meant(value: Any, options: tuple[Any, ...]) -> Any:
-    """Which option of a union a value is meant for, where its kind tells: the tuple, or the one that is none."""
-    several = isinstance(value, (tuple, list))
-    fitting = [option for option in options if (get_origin(option) is tuple) == several and option is not type(None)]
-    return fitting[0] if len(fitting) == 1 else Any
-
-
-def _check_tuple(name: str, value: Any, items: tuple[Any, ...]) -> None:
-    if not isinstance(value, tuple):
-        raise InputError(f"{name} is {value}; it must be a tuple.")
-    if items[1:] == (...,):
-        for number, item in enumerate(value, start=1):
-            _check(f"number {number} of {name}", item, items[0])
-
-
-def _check_range(name: str, value: Any, allowed: Range) -> None:
-    if not isinstance(value, (int, float)) or not allowed.low <= value <= allowed.high:
-        raise InputError(f"{name} is {value}; it must be {allowed}.")
-    if value in (math.inf, -math.inf):
-        raise InputError(f"{name} is {value}; it must be finite.")
+@cache
+def _checks(family: type) -> tuple[tuple[str, Check, Any], ...]:
+    """What sees to each field, and its usual value, which need not be seen to again: settings are made often."""
+    hints = hints_of(family)
+    found = []
+    for field in dataclasses.fields(family):
+        check = check_of(field.name, hints[field.name])
+        plain = field.default is not dataclasses.MISSING and check(field.name, field.default) is field.default
+        found.append((field.name, check, field.default if plain else dataclasses.MISSING))
+    return tuple(found)

@@ -242,7 +242,7 @@ class CondensedImages(core.CondensedSet):
             whitening = Whitening(**matrices)
         teacher = None
         if facts.get("teacher"):
-            teacher = load_teacher(folder / TEACHER, digest=facts["teacher"], classes=facts["classes"])
+            teacher = load_teacher(folder / TEACHER, digest=str(facts["teacher"]), classes=facts["classes"])
         small = cls(
             images=tensors["images"],
             labels=tensors["labels"],
