@@ -1,15 +1,19 @@
 """The command from outside: what it prints, what it refuses, in one line and with exit code 2."""
 
+import errno
 import json
 import os
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
+from safetensors import SafetensorError
 
 from attar.cli import main, usage
 from attar.commands.verbs import VERBS
@@ -61,6 +65,48 @@ def test_a_closed_pipe_ends_quietly():
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "Labelled images: attar condense\n"
+
+
+@pytest.mark.parametrize(
+    "error, code, words",
+    [
+        (MemoryError(), 2, "there is not enough memory. Try smaller images"),
+        (MemoryError("Unable to allocate 7.45 GiB for an array"), 2, "not enough memory: 7.45 GiB were asked for"),
+        (RuntimeError("can't allocate memory: you tried to allocate 181000000000 bytes."), 2, "181.0 GB were asked"),
+        (RuntimeError("Storage size calculation overflowed with sizes=[9, 9]"), 2, "too large for any memory"),
+        (OSError(errno.ENOSPC, "No space left on device", "a/b"), 2, "the disk is full (a/b)"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "a" * 5000), 2, "a path is too long (aaaa"),
+        (PermissionError(errno.EACCES, "Permission denied", "x"), 2, "permission denied (x)."),
+        (SafetensorError("Error while serializing: I/O error"), 2, "I/O error (SafetensorError)."),
+        (pa.ArrowInvalid("Parquet magic bytes not found"), 2, "Parquet magic bytes not found (ArrowInvalid)."),
+        (KeyError("x"), 70, "internal error, please report it: KeyError: 'x', in attar/cli.py, line "),
+        (RuntimeError("shapes differ"), 70, "internal error, please report it: RuntimeError: shapes differ"),
+        (RecursionError(), 70, "internal error, please report it: RecursionError, in"),
+        (AssertionError(), 70, "internal error"),
+        (KeyboardInterrupt(), 130, "interrupted."),
+        (BrokenPipeError(), 0, ""),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+def test_every_error_ends_in_one_line_and_its_code(error, code, words, capsys, monkeypatch):
+    def fail(arguments):
+        raise error
+
+    monkeypatch.setattr("attar.cli._dispatch", fail)
+    with pytest.raises(SystemExit) if code else nullcontext() as stop:
+        main(["data", "digits"])
+    assert code == 0 or stop.value.code == code
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == (1 if words else 0) and words in printed and len(printed) < 600
+
+
+def test_the_traceback_of_a_mistake_is_shown_on_request(capsys, monkeypatch):
+    monkeypatch.setattr("attar.cli._dispatch", lambda arguments: 1 / 0)
+    monkeypatch.setenv("ATTAR_TRACEBACK", "1")
+    with pytest.raises(SystemExit):
+        main(["data", "digits"])
+    printed = capsys.readouterr().err
+    assert printed.startswith("attar: internal error") and "Traceback (most recent call last)" in printed
 
 
 def test_what_follows_a_verb_stands_apart_from_what_it_does():

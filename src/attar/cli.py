@@ -7,14 +7,24 @@ imported late, so that help is quick.
 import importlib
 import keyword
 import os
+import signal
 import sys
+import threading
+import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
+from typing import NoReturn
 
 from attar.commands.verbs import GROUPS, MAKING, VERBS
 from attar.core.errors import InputError, Interrupted, unknown
+from attar.core.failures import origin, shortened, told
 from attar.core.launcher import rank
+
+REFUSED, MISTAKE, INTERRUPTED = 2, 70, 130
+"""Exit codes: bad input, or a machine that cannot do it; a mistake in attar; stopped from outside."""
+TRACEBACK = "ATTAR_TRACEBACK"
+"""The variable of the environment that shows where an error came up."""
 
 FIRST = """first:
   attar condense datadam --data digits --ipc 10 --out runs/digits
@@ -52,24 +62,88 @@ def _holding(verb: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; exit with 2 and one line on bad input, 130 when interrupted."""
+    """Run the command.
+
+    Exits with 0 if all went well or the reader of its output has gone, with 2 and one line on bad input or if the
+    machine cannot do it, with 130 if it was stopped from outside, and with 70 if attar has a mistake.
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    _check_streams()
+    code = _flushed(_coded(arguments))
+    if code:
+        sys.exit(code)
+
+
+def _coded(arguments: list[str]) -> int:
+    """Run the command, say what went wrong, and return the exit code."""
     try:
-        with _one_voice():
+        with _one_voice(), _stopped_by_signals():
             _dispatch(arguments)
             sys.stdout.flush()
-    except InputError as error:
-        _complain(" ".join(line.strip() for line in str(error).splitlines()))
-        sys.exit(2)
-    except Interrupted as stop:
-        _complain(f"{stop}; nothing is lost. To continue, run the same command again:\n  attar {_quoted(arguments)}")
-        sys.exit(130)
-    except KeyboardInterrupt:
-        _complain("interrupted.")
-        sys.exit(130)
     except BrokenPipeError:  # whoever read has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        return 0
+    except InputError as error:
+        _complain(str(error), error)
+        return REFUSED
+    except Interrupted as stop:
+        _complain(f"{stop}; nothing is lost. To continue, run the same command again:", stop)
+        _print(f"  attar {_quoted(arguments)}")
+        return INTERRUPTED
+    except KeyboardInterrupt as stop:
+        again = " To continue, run the same command again." if arguments[:1] and arguments[0] in MAKING else ""
+        _complain(f"interrupted.{again}", stop)
+        return INTERRUPTED
+    except Exception as error:  # everything else ends here, once for all verbs
+        line = told(error)
+        if line is not None:
+            _complain(line, error)
+            return REFUSED
+        hint = f"{TRACEBACK}=1 in the environment shows the traceback."
+        _complain(f"internal error, please report it: {origin(error)}. {hint}", error)
+        return MISTAKE
+    return 0
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Meet SIGTERM and SIGHUP like Ctrl-C. A SIGHUP that somebody ignores, as nohup does, stays ignored."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _check_streams() -> None:
+    """See that output can be written: names that are not UTF-8 are escaped, and a closed stream takes everything."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _flushed(code: int) -> int:
+    """Write what is left of the output. Where nobody takes it, forget it, so that Python does not try again."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError) and not code:
+            _complain(f"the output cannot be written: {error.strerror}.", error)
+            return REFUSED
+    return code
 
 
 def _dispatch(arguments: list[str]) -> None:
@@ -114,9 +188,17 @@ def _one_voice() -> Iterator[None]:
         yield
 
 
-def _complain(text: str) -> None:
+def _complain(text: str, error: BaseException) -> None:
+    """Say on one line what went wrong; of several processes in the first one's voice, if it is not a mistake."""
     if rank() == 0:
-        print(f"attar: {text}", file=sys.stderr)
+        _print(f"attar: {shortened(text)}")
+    if os.environ.get(TRACEBACK) not in (None, "", "0"):
+        _print("".join(traceback.format_exception(error)).rstrip())
+
+
+def _print(text: str) -> None:
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def _quoted(arguments: list[str]) -> str:

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -63,12 +64,22 @@ def test_a_damaged_one_is_refused(small, tmp_path):
             DistilledClassifier.load(tmp_path)
 
 
-def test_the_first_ones_had_no_digest(small, tmp_path):
+def test_a_digest_that_was_deleted_is_noticed(small, tmp_path):
     small.save(tmp_path)
     facts = json.loads((tmp_path / "artefact.json").read_text())
     del facts["facts_digest"]
     store.write_json(tmp_path / "artefact.json", facts)
-    assert DistilledClassifier.load(tmp_path).origin == small.origin
+    with pytest.raises(InputError, match="is damaged: it is not an artefact's description"):
+        DistilledClassifier.load(tmp_path)
+
+
+def test_the_first_ones_had_no_digest_which_is_told(small, tmp_path):
+    small.save(tmp_path)
+    facts = json.loads((tmp_path / "artefact.json").read_text())
+    del facts["facts_digest"], facts["origin"]["call"]
+    store.write_json(tmp_path / "artefact.json", facts)
+    with pytest.warns(UserWarning, match="is of an early version of attar, which wrote no digest"):
+        assert DistilledClassifier.load(tmp_path).origin == replace(small.origin, call=None)
 
 
 def test_a_module_of_the_callers_own_is_built_by_the_caller(few_digits, engine, tmp_path):

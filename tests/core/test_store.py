@@ -39,8 +39,40 @@ def test_a_write_that_fails_leaves_the_old_bytes(broken, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(*((os, "fsync") if broken == "fsync" else (type(file), "replace")), fail)
-    assert refusal_of(store.write_bytes, file, b"new") == f"cannot write {file}: No space left on device."
-    assert file.read_bytes() == b"old"
+    told = refusal_of(store.write_bytes, file, b"new")
+    assert told == f"cannot write {file}: No space left on device. Make room, then run the same command again."
+    assert file.read_bytes() == b"old" and list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_a_write_that_is_stopped_leaves_no_draft(error, tmp_path, monkeypatch):
+    def stop(number):
+        raise error
+
+    monkeypatch.setattr(os, "fsync", stop)
+    with pytest.raises(error):
+        store.write_bytes(tmp_path / "file", b"new")
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_told_and_leaves_no_draft(tmp_path):
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", tmp_path], capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        told = refusal_of(store.write_bytes, tmp_path / "file", bytes(10**6))
+        assert told.startswith(f"cannot write {tmp_path}/file: No space left on device. Make room")
+        assert not any(tmp_path.iterdir())
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_names_that_are_not_utf_8_are_escaped(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    store.write_json(tmp_path / "facts.json", {"data": name})
+    assert (tmp_path / "facts.json").read_bytes().decode("utf-8").count("caf\\udce9") == 1
+    assert store.read_json(tmp_path / "facts.json") == {"data": name}
+    store.write_text(tmp_path / "README.md", name)
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == "caf\\udce9"
 
 
 def test_a_reader_never_sees_half_a_file(tmp_path):
@@ -241,3 +273,62 @@ def test_removing_takes_a_file_a_folder_or_nothing(tmp_path):
     for name in ("folder", "file", "neither"):
         store.remove(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
+
+
+# Finite or refused.
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    "values, dtype",
+    [
+        ([0.0, NAN], torch.float32),
+        ([INF, 1.0], torch.float64),
+        ([-INF, 1.0], torch.float32),
+        ([-INF, 0.0, NAN], torch.float32),
+        ([-INF, 0.0, INF], torch.float32),
+        ([NAN], torch.bfloat16),
+        ([70000.0], torch.float16),
+        ([0.0, NAN], torch.complex64),
+        ([NAN], torch.float8_e5m2),
+    ],
+)
+def test_tensors_that_are_not_finite_are_neither_written_nor_read(values, dtype, tmp_path, monkeypatch):
+    tensors, path = {"pixels": torch.tensor(values).to(dtype)}, tmp_path / "t.safetensors"
+    told = "pixels holds values that are infinite or not numbers."
+    assert refusal_of(store.write_tensors, path, tensors, None) == f"{path} is not written: {told}"
+    assert not any(tmp_path.iterdir())
+    with monkeypatch.context() as without:
+        without.setattr(store, "check_finite", lambda tensors, told: None)
+        store.write_tensors(path, tensors, None)
+    assert refusal_of(store.read_tensors, path) == f"{path} is of a run that diverged: {told}"
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.zeros(3).masked_fill(torch.tensor([True, False, True]), -INF),
+        torch.full((2, 2), -INF),
+        torch.full((2,), torch.finfo(torch.float32).max),
+        torch.zeros(0),
+        torch.arange(3),
+        torch.tensor([True]),
+        torch.zeros(2, dtype=torch.float8_e4m3fn),
+    ],
+)
+def test_masks_and_whatever_is_finite_are_kept(tensor, tmp_path):
+    store.write_tensors(tmp_path / "t.safetensors", {"mask": tensor}, None)
+    again = store.read_tensors(tmp_path / "t.safetensors")[0]["mask"]
+    assert torch.equal(again.view(torch.uint8), tensor.view(torch.uint8))
+
+
+def test_rows_that_are_not_finite_are_refused(tmp_path, monkeypatch):
+    rows = torch.tensor([[1.0, 2.0], [3.0, NAN]])
+    assert "rows holds values" in refusal_of(store.write_rows, tmp_path / "r.safetensors", rows, {})
+    monkeypatch.setattr(store, "check_finite", lambda tensors, told: None)
+    store.write_rows(tmp_path / "r.safetensors", rows, {})
+    monkeypatch.undo()
+    read = store.Rows(tmp_path / "r.safetensors")
+    assert read[0].tolist() == [1.0, 2.0]
+    assert "of a run that diverged: row 1 holds values" in refusal_of(read.__getitem__, 1)

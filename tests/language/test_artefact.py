@@ -1,3 +1,5 @@
+import copy
+import dataclasses
 import json
 
 import pytest
@@ -5,6 +7,7 @@ import torch
 import transformers
 
 import attar.language as language
+from attar.core.artefact import digests_of, write_facts
 from attar.core.errors import InputError
 from attar.language.artefact import DistilledLanguageModel
 
@@ -38,7 +41,7 @@ def test_nothing_executable_is_written(small, tmp_path):
     assert {path.suffix for path in tmp_path.iterdir()} <= {".json", ".safetensors", ".md", ".jinja", ".txt"}
     facts = json.loads((tmp_path / "artefact.json").read_text())
     assert facts["kind"] == "language"
-    assert set(facts["digests"]) == {"model.safetensors"}
+    assert set(facts["digests"]) == set(facts["files"]) >= {"config.json", "model.safetensors", "tokenizer.json"}
     card = (tmp_path / "README.md").read_text()
     assert "| divergence | forward |" in card
     assert "| teacher |" in card
@@ -79,6 +82,77 @@ def test_a_damaged_one_is_refused(small, tmp_path):
     facts = json.loads((tmp_path / "artefact.json").read_text())
     (tmp_path / "artefact.json").write_text(json.dumps({**facts, "schema": 99}))
     with pytest.raises(InputError, match=r"has schema 99, but this attar reads up to 1\. Upgrade attar\."):
+        DistilledLanguageModel.load(tmp_path)
+
+
+def test_damage_to_any_file_is_noticed(small, tmp_path):
+    small.save(tmp_path)
+    names = json.loads((tmp_path / "artefact.json").read_text())["files"]
+    assert {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"} <= set(names)
+    for name in names:
+        whole = (tmp_path / name).read_bytes()
+        for damaged in (whole + b" ", whole[:-1], b""):
+            (tmp_path / name).write_bytes(damaged)
+            with pytest.raises(InputError, match=rf"{name} was altered after it was written"):
+                DistilledLanguageModel.load(tmp_path)
+        (tmp_path / name).unlink()
+        with pytest.raises(InputError, match=rf"{name} is missing"):
+            DistilledLanguageModel.load(tmp_path)
+        (tmp_path / name).write_bytes(whole)
+    DistilledLanguageModel.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "chat_template.jinja",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "adapter_config.json",
+        "model.safetensors.index.json",
+        "vocab.json",
+        "custom_generate/generate.py",
+    ],
+)
+def test_a_file_that_was_added_is_noticed(name, small, tmp_path):
+    small.save(tmp_path)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(InputError, match=rf"{name} is not part of the student, but transformers would read it"):
+        DistilledLanguageModel.load(tmp_path)
+
+
+def test_files_that_decide_nothing_may_be_added(small, tmp_path):
+    small.save(tmp_path)
+    for name in ("notes.txt", "scores.json", "preview.png", "report.html", ".gitattributes"):
+        (tmp_path / name).write_text("")
+    DistilledLanguageModel.load(tmp_path)
+
+
+def test_one_of_an_early_version_is_read_and_told(small, tmp_path):
+    small.save(tmp_path)
+    facts = json.loads((tmp_path / "artefact.json").read_text())
+    weights = {name: digest for name, digest in facts["digests"].items() if name.endswith(".safetensors")}
+    early = {name: value for name, value in facts.items() if name not in ("kind", "schema", "facts_digest")}
+    write_facts(tmp_path, "language", 1, {**early, "digests": weights})
+    with pytest.warns(UserWarning, match=r"of an early version of attar, without digests of config\.json"):
+        DistilledLanguageModel.load(tmp_path)
+
+
+def test_one_that_is_not_finite_is_neither_saved_nor_read(small, tmp_path):
+    broken = dataclasses.replace(small, make=lambda: copy.deepcopy(small.model))
+    with torch.no_grad():
+        next(broken.model.parameters()).view(-1)[0] = float("nan")
+    with pytest.raises(InputError, match=r"is not written: .* holds values that are infinite or not numbers"):
+        broken.save(tmp_path)
+    assert not (tmp_path / "artefact.json").exists() and not any(tmp_path.glob("*.safetensors"))
+    broken.model.save_pretrained(tmp_path)
+    broken.tokenizer.save_pretrained(tmp_path)
+    names = [path.name for path in tmp_path.iterdir()]
+    origin = dataclasses.asdict(small.origin)
+    facts = {"digests": digests_of(tmp_path, names), "files": names, "origin": origin, "scores": {}}
+    write_facts(tmp_path, "language", 1, facts)
+    with pytest.raises(InputError, match=r"is of a run that diverged: .* holds values"):
         DistilledLanguageModel.load(tmp_path)
 
 

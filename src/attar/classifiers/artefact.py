@@ -139,7 +139,7 @@ class DistilledClassifier(core.Shareable):
             InputError: There is no student, a file is damaged, or only the caller can build the network.
         """
         folder = Path(folder)
-        facts = core.read_facts(folder, KIND, SCHEMA, "distilled classifier", sealed=False)
+        facts = core.read_facts(folder, KIND, SCHEMA, "distilled classifier")
         tensors, _ = core.read_tensors(folder / WEIGHTS, facts["digest"])
         shape, group = tuple(facts["shape"]), facts["group"]
         outputs = len(facts["classes"]) if group is None else len(group)

@@ -1,11 +1,13 @@
 """What all artefacts share: their origin, the file `artefact.json`, and upload to and download from the hub."""
 
+import functools
 import io
 import json
 import math
 import tempfile
+import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
@@ -15,6 +17,8 @@ from torch import Tensor
 from attar.core import hub, store
 from attar.core.cell import Cell
 from attar.core.errors import InputError, shortened
+from attar.core.failures import LONGEST, told
+from attar.core.jsonfiles import valid
 from attar.core.kinds import kind_named
 from attar.core.provenance import ARTEFACT as ARTEFACT
 from attar.core.runtime import Runtime
@@ -23,6 +27,8 @@ from attar.core.settings import check_fields, plain
 
 CARD = "README.md"
 T = TypeVar("T")
+S = TypeVar("S")
+UNSEEN = "damage to it is not noticed. Make it again to have it checked."
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,12 @@ class Shareable:
     largest: ClassVar[float] = math.inf
     """Beyond what size a learned value counts as diverged, where finite ones do at all."""
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Make `load` of every kind refuse in one line whatever it cannot make sense of."""
+        super().__init_subclass__(**kwargs)
+        if "load" in vars(cls):
+            cls.load = classmethod(_refusing(vars(cls)["load"].__func__))  # type: ignore[assignment,method-assign]
+
     @property
     @abstractmethod
     def title(self) -> str:
@@ -150,7 +162,7 @@ class Shareable:
 
     def write_card(self, folder: Path) -> None:
         """Write its README, with the scores that lie beside it."""
-        store.write_bytes(folder / CARD, self.card(scores_in(folder)).encode())
+        store.write_text(folder / CARD, self.card(scores_in(folder)))
 
     def with_facts(self, folder: Path, schema: int, facts: dict[str, Any]) -> Self:
         """Write what there is to say of it, after its files; return it as saved there."""
@@ -233,6 +245,25 @@ class CondensedSet(Shareable):
         return f"{self.origin.source}, condensed by {self.origin.method}"
 
 
+def _refusing(load: Callable[..., S]) -> Callable[..., S]:
+    """A function that reads a folder, in which whatever its files do not have is told on one line.
+
+    Digests do not find this, since a description may be whole and still not say what is expected.
+    """
+
+    @functools.wraps(load)
+    def safe(cls: type, folder: str | Path, *args: Any, **kwargs: Any) -> S:
+        try:
+            return load(cls, folder, *args, **kwargs)
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            if told(error) is not None:  # memory, libraries
+                raise
+            what = " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST]
+            raise InputError(f"{folder} cannot be read: it is damaged, or of another version ({what}).") from error
+
+    return safe
+
+
 def write_facts(folder: Path, kind: str, schema: int, facts: dict[str, Any]) -> None:
     """Write `artefact.json`: the kind, the version of its form, what there is to say, and a digest of that.
 
@@ -242,11 +273,11 @@ def write_facts(folder: Path, kind: str, schema: int, facts: dict[str, Any]) -> 
         schema: The version of the form that this kind's facts have.
         facts: Plain values.
     """
-    facts = {"kind": kind, "schema": schema, **facts}
+    facts = valid({"kind": kind, "schema": schema, **facts})
     store.write_json(folder / ARTEFACT, {**facts, "facts_digest": store.digest_of({}, facts)})
 
 
-def read_facts(folder: Path, kind: str, schema: int, what: str, *, sealed: bool = True) -> dict[str, Any]:
+def read_facts(folder: Path, kind: str, schema: int, what: str) -> dict[str, Any]:
     """Read what `write_facts` wrote.
 
     Args:
@@ -254,7 +285,6 @@ def read_facts(folder: Path, kind: str, schema: int, what: str, *, sealed: bool 
         kind: What it must be.
         schema: The newest form that can be read.
         what: What to call it where there is none.
-        sealed: Whether it must carry its digest, as all do that are written now; the first students had none.
 
     Raises:
         InputError: There is none, or another kind, a newer schema, or a damaged or altered file.
@@ -268,7 +298,7 @@ def read_facts(folder: Path, kind: str, schema: int, what: str, *, sealed: bool 
     found = kind_told(facts)
     if found is not None and found != kind and found not in kind_named(kind).was:
         raise InputError(f"{folder} holds an artefact of kind {found!r}, not {kind!r}.")
-    return unsealed(facts, path, schema, "an artefact's description", sealed=sealed)
+    return unsealed(facts, path, schema, "an artefact's description")
 
 
 def opened(load: Callable[[Path], T], folder: Path) -> T:
@@ -284,27 +314,70 @@ def opened(load: Callable[[Path], T], folder: Path) -> T:
         raise InputError(f"{folder / ARTEFACT} is damaged: it does not describe what lies beside it ({why}).") from None
 
 
-def unsealed(facts: Any, path: Path, schema: int, what: str, *, sealed: bool = True) -> dict[str, Any]:
+def unsealed(facts: Any, path: Path, schema: int, what: str) -> dict[str, Any]:
     """What a description says, without its digest, which is checked.
+
+    The first students of attar carried no digest. They are read with a warning, and known by an origin that does not
+    tell the command.
 
     Args:
         facts: What was read.
         path: The file it was read from.
         schema: The newest form that can be read.
         what: What the file should be.
-        sealed: Whether it must carry its digest.
 
     Raises:
         InputError: A newer schema, or a damaged or altered file.
     """
-    if not isinstance(facts, dict) or (sealed and "facts_digest" not in facts):
+    if not isinstance(facts, dict) or not _is_sealed(facts):
         raise InputError(f"{path} is damaged: it is not {what}.")
-    if facts.get("schema", 0) > schema:
-        raise InputError(f"{path} has schema {facts['schema']}, but this attar reads up to {schema}. Upgrade attar.")
+    found = facts.get("schema", 0)
+    if isinstance(found, bool) or not isinstance(found, int):
+        raise InputError(f"{path} is damaged: its schema is not a number.")
+    if found > schema:
+        raise InputError(f"{path} has schema {found}, but this attar reads up to {schema}. Upgrade attar.")
     digest = facts.pop("facts_digest", None)
-    if digest is not None and store.digest_of({}, facts) != digest:
+    if digest is None:
+        warnings.warn(f"{path} is of an early version of attar, which wrote no digest: {UNSEEN}", stacklevel=3)
+    elif store.digest_of({}, facts) != digest:
         raise InputError(f"{path} was altered after it was written: its contents do not match its digest.")
     return facts
+
+
+def _is_sealed(facts: Mapping[str, Any]) -> bool:
+    """Whether a description carries its digest, or is of a student from before there were any."""
+    origin = facts.get("origin")
+    first_students = "scores" in facts and isinstance(origin, dict) and "call" not in origin
+    return facts.get("facts_digest") is not None or first_students
+
+
+def digests_of(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """The digests of files in a folder, by name."""
+    return {name: store.file_digest(folder / name) for name in sorted(names)}
+
+
+def check_files(folder: Path, names: Iterable[str], digests: Mapping[str, str]) -> None:
+    """Check the files of an artefact that other libraries read.
+
+    Args:
+        folder: Where the artefact lies.
+        names: Names of all of them.
+        digests: What `digests_of` gave. Early versions had those of the weights only, which is told.
+
+    Raises:
+        InputError: One is missing or altered, or its name leads out of the folder.
+    """
+    for name in (*digests, *names):
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise InputError(f"{folder / ARTEFACT} is damaged: {name!r} does not lie in the folder.")
+        if not (folder / name).is_file():
+            raise InputError(f"{folder / name} is missing.")
+    for name, digest in digests.items():
+        if store.file_digest(folder / name) != digest:
+            raise InputError(f"{folder / name} was altered after it was written: it does not match its digest.")
+    unseen = ", ".join(sorted(set(names) - set(digests)))
+    if unseen:
+        warnings.warn(f"{folder} is of an early version of attar, without digests of {unseen}: {UNSEEN}", stacklevel=3)
 
 
 def seconds_of(folder: Path, older: str = "") -> float | None:

@@ -1,12 +1,14 @@
 """Files that are written atomically, hold nothing executable, and are checked against a digest when they are read."""
 
+import errno
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,19 @@ import torch
 from torch import Tensor
 
 from attar.core.errors import InputError
+from attar.core.jsonfiles import number, parsed, valid
+from attar.core.jsonfiles import read_json as read_json
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Numbers of the errors of a full disk and a full quota."""
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file atomically: a reader, or a run killed at any moment, sees the old bytes or the new ones."""
+    """Write a file atomically: a reader, or a run killed at any moment, sees the old bytes or the new ones.
+
+    Raises:
+        InputError: It cannot be written. What was written of it is removed.
+    """
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with draft.open("wb") as file:
@@ -25,13 +36,28 @@ def write_bytes(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}.") from error
+    except BaseException as error:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise unwritable(path, error) from error
+        raise
+
+
+def unwritable(path: Path | str, error: OSError) -> InputError:
+    """The refusal for a file or folder that cannot be written, with what to do where the disk is full."""
+    advice = " Make room, then run the same command again." if error.errno in FULL else ""
+    return InputError(f"cannot write {path}: {error.strerror}.{advice}")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text atomically. File names that are not UTF-8 are escaped in it."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write readable JSON atomically, with its keys in the order given."""
-    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    """Write readable JSON atomically, with its keys in the order given; numbers that are not finite become null."""
+    write_text(path, json.dumps(valid(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def sweep(folder: Path) -> None:
@@ -46,20 +72,6 @@ def is_draft(path: Path) -> bool:
     return path.name.startswith(".") and path.suffix == ".tmp"
 
 
-def read_json(path: Path) -> Any:
-    """Read JSON.
-
-    Raises:
-        InputError: The file is missing or is no JSON.
-    """
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing.") from None
-    except (ValueError, RecursionError):  # no text, no JSON, a number of thousands of digits, or nested without end
-        raise InputError(f"{path} is damaged: it is not JSON.") from None
-
-
 def read_cost(path: Path) -> dict[str, float | None]:
     """What a run took, `seconds` and `peak_memory`; None for what is not there or is no number."""
     try:
@@ -72,12 +84,8 @@ def read_cost(path: Path) -> dict[str, float | None]:
 def cost_in(facts: Any) -> dict[str, float | None]:
     """The same from what such a file says; earlier ones said the seconds alone."""
     known = facts if isinstance(facts, dict) else {"seconds": facts}
-    return {name: _amount(known.get(name)) for name in ("seconds", "peak_memory")}
-
-
-def _amount(value: Any) -> float | None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return float(value) if number and 0 <= value < 1e18 else None
+    found = {name: number(known.get(name)) for name in ("seconds", "peak_memory")}
+    return {name: None if value is None or value < 0 else value for name, value in found.items()}
 
 
 def remembered(path: Path | None, measure: Callable[[], Any]) -> Any:
@@ -89,7 +97,7 @@ def remembered(path: Path | None, measure: Callable[[], Any]) -> Any:
     return read_json(path)
 
 
-def digest_of(tensors: dict[str, Tensor], plain: Any) -> str:
+def digest_of(tensors: Mapping[str, Tensor], plain: Any) -> str:
     """A fingerprint of named tensors and plain values: names, types, shapes and bytes."""
     digest = hashlib.blake2b(digest_size=16)
     digest.update(json.dumps(plain, sort_keys=True).encode())
@@ -100,14 +108,29 @@ def digest_of(tensors: dict[str, Tensor], plain: Any) -> str:
     return digest.hexdigest()
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor], plain: Any) -> str:
-    """Write tensors and plain values to one safetensors file, and return their digest, which it also holds."""
+def file_digest(path: Path) -> str:
+    """A fingerprint of the bytes of a file."""
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while block := file.read(2**22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], plain: Any) -> str:
+    """Write tensors and plain values to one safetensors file, and return their digest, which it also holds.
+
+    Raises:
+        InputError: A tensor is not finite, or the file cannot be written.
+    """
     from safetensors.torch import save
 
-    digest = digest_of(tensors, plain)
+    here = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    check_finite(here, f"{path} is not written")
+    digest = digest_of(here, plain)
     # One metadata entry: the format does not keep the order of several, and the same run must give the same bytes.
     header = {"attar": json.dumps({"digest": digest, "plain": plain}, sort_keys=True)}
-    write_bytes(path, save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, header))
+    write_bytes(path, save(here, header))
     return digest
 
 
@@ -115,28 +138,63 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
     """Read what `write_tensors` wrote.
 
     Raises:
-        InputError: The file is missing, truncated, altered, a pickle, or not one of attar's.
+        InputError: The file is missing, truncated, altered, a pickle, not one of attar's, or its tensors are not
+            finite.
     """
     from safetensors import SafetensorError, safe_open
 
-    if not path.is_file():
-        raise InputError(f"{path} is missing.")
-    with path.open("rb") as file:
-        start = file.read(9)
-        # A safetensors file begins with the length of its header, which may look like a pickle's mark; then comes "{".
-        if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05") and start[8:] != b"{":
-            raise InputError(f"{path} is a pickle, which can run code when read; attar reads safetensors only.")
+    _refuse_pickle(path)
     try:
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("attar", "null"))
+            header = parsed((file.metadata() or {}).get("attar", "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
+    except (SafetensorError, ValueError, OSError) as error:
         raise InputError(f"{path} is damaged or truncated: {error}.") from None
     if header is None:
         raise InputError(f"{path} was not written by attar: it carries no settings.")
     if not isinstance(header, dict) or digest_of(tensors, header.get("plain")) != header.get("digest"):
         raise InputError(f"{path} was altered after it was written: its contents do not match its digest.")
+    check_finite(tensors, f"{path} is of a run that diverged")
     return tensors, header["plain"]
+
+
+def _refuse_pickle(path: Path) -> None:
+    if not path.is_file():
+        raise InputError(f"{path} is missing.")
+    with path.open("rb") as file:
+        start = file.read(9)
+    # A safetensors file begins with the length of its header, which may look like a pickle's mark; then comes "{".
+    if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05") and start[8:] != b"{":
+        raise InputError(f"{path} is a pickle, which can run code when read; attar reads safetensors only.")
+
+
+def check_finite(tensors: Mapping[str, Tensor], told: str) -> None:
+    """Check that no tensor holds infinite values or values that are not numbers.
+
+    A mask of zeros and -∞, as attention has, is allowed.
+
+    Args:
+        tensors: By name.
+        told: The beginning of the message.
+
+    Raises:
+        InputError: One does.
+    """
+    for name, tensor in tensors.items():
+        if not is_finite(tensor):
+            raise InputError(f"{told}: {name} holds values that are infinite or not numbers.")
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether all values are finite, or it is a mask of zeros and -∞."""
+    if not (tensor.is_floating_point() or tensor.is_complex()) or not tensor.numel():
+        return True
+    values = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    values = values.detach().float() if values.element_size() == 1 else values.detach()
+    low, high = (float(end) for end in values.aminmax())
+    if math.isfinite(low) and math.isfinite(high):
+        return True
+    return low == -math.inf and high <= 0 and bool(((values == 0) | (values == low)).all())
 
 
 def write_rows(path: Path, rows: Tensor, plain: dict[str, Any]) -> None:
@@ -157,13 +215,12 @@ class Rows:
         from safetensors import SafetensorError, safe_open
 
         self.path = path
-        if not path.is_file():
-            raise InputError(f"{path} is missing.")
+        _refuse_pickle(path)
         try:
             with safe_open(path, framework="pt") as file:
-                self.plain = json.loads((file.metadata() or {}).get("attar", "null"))["plain"]
+                self.plain = parsed((file.metadata() or {}).get("attar", "null"))["plain"]
                 self.shape = tuple(file.get_slice("rows").get_shape())
-        except (SafetensorError, json.JSONDecodeError, OSError, TypeError, KeyError):
+        except (SafetensorError, ValueError, OSError, TypeError, KeyError):
             raise InputError(f"{path} is damaged or truncated, or attar did not write it.") from None
 
     def __len__(self) -> int:
@@ -176,6 +233,7 @@ class Rows:
             row: Tensor = file.get_slice("rows")[index]
         if digest_of({"row": row}, None) != self.plain["digests"][index]:
             raise InputError(f"{self.path} was altered after it was written: row {index} does not match its digest.")
+        check_finite({f"row {index}": row}, f"{self.path} is of a run that diverged")
         return row
 
 
@@ -187,7 +245,7 @@ def make_folder(path: Path) -> None:
         probe.touch()
         probe.unlink(missing_ok=True)
     except OSError as error:
-        raise InputError(f"cannot write to {path}: {error.strerror}.") from error
+        raise unwritable(f"to {path}", error) from error
 
 
 @contextmanager

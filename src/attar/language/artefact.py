@@ -1,9 +1,8 @@
 """A distilled language model on disk and in memory: a folder that transformers opens, with attar's facts about it."""
 
 import dataclasses
-import hashlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +24,20 @@ from attar.language.models import causal_model, silent, stops_of, tokenizer_of
 SCHEMA = 1
 KIND = "language"
 DRAFT = ".draft-"
+READ = (
+    "*config*.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "additional_chat_templates/*",
+    "added_tokens.json",
+    "chat_template*",
+    "custom_generate/*",
+    "merges.txt",
+    "special_tokens_map.json",
+    "token*",
+    "vocab*",
+)
+"""Files that decide what transformers makes of a folder, as patterns."""
 
 
 @dataclass(frozen=True)
@@ -114,12 +127,14 @@ class DistilledLanguageModel(core.Shareable):
         store.make_folder(folder)
         for left_by_a_kill in folder.glob(f"{DRAFT}*"):
             store.remove(left_by_a_kill)
+        store.check_finite(self.model.state_dict(), f"{folder} is not written")
         with tempfile.TemporaryDirectory(prefix=DRAFT, dir=folder) as draft, silent():
             self.model.save_pretrained(draft, safe_serialization=True)  # type: ignore[operator]
             self.tokenizer.save_pretrained(draft)
-            names = sorted(path.name for path in Path(draft).iterdir())
-            digests = {name: _digest(Path(draft) / name) for name in names if name.endswith(".safetensors")}
+            names = sorted(str(path.relative_to(draft)) for path in Path(draft).rglob("*") if path.is_file())
+            digests = core.digests_of(Path(draft), names)
             for name in names:
+                (folder / name).parent.mkdir(exist_ok=True)
                 (Path(draft) / name).replace(folder / name)
         facts = {
             "digests": digests,
@@ -138,12 +153,10 @@ class DistilledLanguageModel(core.Shareable):
         """
         folder = Path(folder)
         facts = _facts(folder)
-        for name, digest in facts["digests"].items():
-            if not (folder / name).is_file():
-                raise InputError(f"{folder / name} is missing.")
-            if _digest(folder / name) != digest:
-                raise InputError(f"{folder / name} was altered after it was written: it does not match its digest.")
+        core.check_files(folder, facts["files"], facts["digests"])
+        _check_nothing_added(folder, facts["files"])
         model = causal_model(folder)
+        store.check_finite(model.state_dict(), f"{folder} is of a run that diverged")
         return cls(lambda: model, tokenizer_of(folder), Origin(**facts["origin"]), facts["scores"], folder)
 
     def shown(self, images: int = 10) -> core.Shown:
@@ -190,7 +203,19 @@ print(student.answer("..."))
 
 
 def _facts(folder: Path) -> dict[str, Any]:
-    return core.read_facts(folder, KIND, SCHEMA, "distilled language model", sealed=False)
+    return core.read_facts(folder, KIND, SCHEMA, "distilled language model")
+
+
+def _check_nothing_added(folder: Path, names: Sequence[str]) -> None:
+    """Refuse files that transformers would read besides those that attar wrote.
+
+    Raises:
+        InputError: There is one.
+    """
+    found = [str(path.relative_to(folder)) for pattern in READ for path in folder.glob(pattern)]
+    added = sorted(set(found) - {*names, *DistilledLanguageModel.files})
+    if added:
+        raise InputError(f"{folder / added[0]} is not part of the student, but transformers would read it. Remove it.")
 
 
 def parameter_count(model: nn.Module) -> int:
@@ -234,11 +259,3 @@ def _measured(scores: dict[str, Any]) -> str:
 
 def _cell(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, (int, float)) else "–"
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as file:
-        while block := file.read(2**22):
-            digest.update(block)
-    return digest.hexdigest()
