@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from attar.core.errors import InputError, unknown
+from attar.core.foreign import NO_CODE, check_no_code
 from attar.core.settings import Range, Settings, words
 
 END = "<|endoftext|>"
@@ -119,7 +120,7 @@ def causal_model(name: str | Path, *, to_train: bool = False) -> nn.Module:
         str(name),
         "causal language model",
         lambda: transformers.AutoModelForCausalLM.from_pretrained(
-            str(name), use_safetensors=True, dtype=torch.float32 if to_train else "auto"
+            str(name), use_safetensors=True, dtype=torch.float32 if to_train else "auto", **NO_CODE
         ),
     )
     return model
@@ -132,7 +133,7 @@ def tokenizer_of(name: str | Path) -> Any:
         InputError: There is none.
     """
     transformers = _library()
-    return _fetched(str(name), "tokenizer", lambda: transformers.AutoTokenizer.from_pretrained(str(name)))
+    return _fetched(str(name), "tokenizer", lambda: transformers.AutoTokenizer.from_pretrained(str(name), **NO_CODE))
 
 
 def tokenizer_beside(model: nn.Module) -> Any:
@@ -251,6 +252,7 @@ def _refuse_pickles(folder: Path) -> None:
 
 def _fetched(name: str, what: str, fetch: Callable[[], R]) -> R:
     """Fetch something by name from a folder or the hub."""
+    check_no_code(name)
     try:
         with silent():
             return fetch()
