@@ -10,7 +10,7 @@ The second term is the reward of the token itself, in closed form over the vocab
 Gu, Dong, Wei and Huang, MiniLLM: Knowledge Distillation of Large Language Models, ICLR 2024, arXiv:2306.08543.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import torch
@@ -144,7 +144,7 @@ def collect(
         context: The precision of passes without a gradient.
     """
     place, rewards = 0, []
-    lead = Voice(teacher, student.words, student.stops, student.sampling)
+    lead = replace(student, model=teacher)
     for prompts, limits in batches:
         with context(), answering(student.model, teacher):
             said = generate(student, prompts, limits, generator, also=_Led(lead, prompts, policy.teacher_share))

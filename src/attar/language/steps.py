@@ -22,6 +22,7 @@ from attar.language.objective import Counts, Loss, Parts
 from attar.language.pair import LanguagePair
 from attar.language.policy import Rollouts, collect, push
 from attar.language.schedules import Answers, Scheduled
+from attar.language.stops import write_stops
 from attar.language.tokens import Batch, Tokens
 
 Method = Any
@@ -141,7 +142,7 @@ def _push_some(method: Method, rows: Tensor, count: float, state: Distilling, ru
     strength, objective = push(log_q, old, advantage, weight, policy.ratio_clip)
     single = dataclasses.replace(method.objective, divergence="reverse")
     terms = Terms(labels=strength / count, teacher=method.objective.teacher_weight * weight / count, objective=single)
-    loss, sums = chunked_loss(student, teacher, places, terms, words=words)
+    loss, sums = chunked_loss(student, teacher, places, terms, words=words, columns=words)
     loss.backward()
     reverse = loss.detach() + (strength * log_q).sum() / count  # of which the first term is no more than a direction
     return {"loss": objective / count + reverse, "policy": objective / count, "teacher": sums.teacher / count}
@@ -200,7 +201,9 @@ def finished(state: Distilling) -> nn.Module:
         with torch.no_grad():
             for name, value in state.best.items():
                 parameters[name].copy_(value)
-    return merged(student).cpu().eval()
+    made = merged(student).cpu().eval()
+    write_stops(made, state.pair.tokenizer, state.pair.stops, state.pair.words)
+    return made
 
 
 def _logits(batch: Batch, state: Distilling, runtime: Runtime, *, teacher: bool) -> tuple[Tensor, Tensor | None]:
