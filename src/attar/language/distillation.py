@@ -24,7 +24,7 @@ from attar.core.errors import InputError, named, unknown
 from attar.core.runtime import Runtime
 from attar.core.seeds import permutation
 from attar.core.settings import Hidden, Range, Settings
-from attar.core.training import half_cosine, linear_rise, set_lr
+from attar.core.training import half_cosine, in_float32, linear_rise, set_lr
 from attar.language.artefact import DistilledLanguageModel, Origin
 from attar.language.clipping import Clipping
 from attar.language.correction import Correction
@@ -269,7 +269,7 @@ class DistillLanguage(Settings):
     def _student(self, pair: LanguagePair, generator: torch.Generator) -> nn.Module:
         """The student at its start, in float32 wherever it comes from, without logits beyond the tokenizer's tokens."""
         if pair.student is not None:
-            return without_padding(copy.deepcopy(pair.student).float(), pair.tokenizer)
+            return without_padding(in_float32(copy.deepcopy(pair.student)), pair.tokenizer)
         if is_fresh(self.student):
             assert self.max_length is not None
             return fresh_model(self.student, pair.tokenizer, self.max_length, generator)
