@@ -34,8 +34,9 @@ from attar.language.correction import Correction, correct
 from attar.language.evaluation import divergence_by_position
 from attar.language.generation import Reader, Voice, generate
 from attar.language.losses import Places, Terms, chunked_loss
-from attar.language.models import fresh_model, stops_of
+from attar.language.models import fresh_model
 from attar.language.sources import TextSource
+from attar.language.stops import stops_of
 
 ENGINE = Engine(device="cpu", quiet=True)
 OWN = {"divergence": "forward", "answers_by": "adaptive", "init_threshold": 0.5}

@@ -32,8 +32,9 @@ from trl.trainer.distillation_trainer import _chunked_divergence_loss
 import attar.language as language
 from attar.core.runtime import Engine, Runtime
 from attar.language.generation import Voice, generate
-from attar.language.models import fresh_model, stops_of
+from attar.language.models import fresh_model
 from attar.language.pair import LanguagePair, paired
+from attar.language.stops import stops_of
 from attar.language.tokens import Batch, Tokens
 
 BETA = 0.5

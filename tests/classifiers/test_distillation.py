@@ -291,6 +291,25 @@ def test_a_torn_file_of_answers_is_made_again(few_digits, teacher, tmp_path, mon
     assert torch.equal(first.network.classifier.weight, again.network.classifier.weight)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_student_of_16_bits_is_trained_in_32(few_digits, teacher, dtype):
+    """As the same student in float32 is."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        student = nn.Sequential(nn.Flatten(), nn.Linear(64, 6), nn.ReLU(), nn.Linear(6, 10)).to(dtype)
+    method = KD(**{**TINY, "lr": 1e-4})
+    made, other = (
+        attar.distill(few_digits, method, teacher=teacher, student=one, engine=QUIET)
+        for one in (student, copy.deepcopy(student).float())
+    )
+    pairs = zip(made.network.parameters(), other.network.parameters(), student.parameters(), strict=True)
+    for parameter, same, before in pairs:
+        assert torch.equal(parameter, same)
+        assert parameter.dtype == torch.float32
+        assert before.dtype == dtype
+    assert not torch.equal(made.network[1].weight.to(dtype).float(), made.network[1].weight)
+
+
 def test_modules_of_ones_own_are_left_as_they_were(few_digits, tmp_path):
     def network(width):
         return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10))

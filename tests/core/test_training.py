@@ -23,6 +23,7 @@ from attar.core.training import (
     cached,
     ceiling_starts,
     half_cosine,
+    in_float32,
     linear_rise,
     network_folder,
     next_rows,
@@ -264,3 +265,14 @@ def test_only_what_is_not_in_the_cache_counts(slow, cache, monkeypatch):
     monkeypatch.setattr(training, "LONG", 0.0)
     assert starts()
     assert len(said) == 2
+
+
+def test_a_network_of_16_bits_is_trained_in_32():
+    network = torch.nn.Sequential(torch.nn.Linear(2, 2).bfloat16(), torch.nn.BatchNorm1d(2).half(), torch.nn.ReLU())
+    network[1].scale = torch.nn.Parameter(torch.ones(2, dtype=torch.float64), requires_grad=False)
+    assert in_float32(network) is network
+    kinds = {name: tensor.dtype for name, tensor in network.state_dict().items()}
+    assert kinds.pop("1.scale") == torch.float64
+    assert kinds.pop("1.num_batches_tracked") == torch.int64
+    assert set(kinds.values()) == {torch.float32}
+    assert not network[1].scale.requires_grad

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -189,6 +190,103 @@ def test_what_does_not_fit_the_models_is_refused_and_nothing_is_lost(run, source
     with pytest.raises(InputError, match="max_prompt is 96 of 96 tokens, so no token is left"):
         run(DistillLanguage.of(**SMALL, max_prompt=96))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_student_of_16_bits_is_trained_in_32_from_either_door(run, student, tokenizer, tmp_path, dtype):
+    import copy
+
+    half = copy.deepcopy(student).to(dtype)
+    half.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    method = DistillLanguage.of(**{**SMALL, "epochs": 1}, lr=1e-5)
+    made, other = (run(method, student=one).model for one in (half, tmp_path))
+    for (name, mine), same, before in zip(made.named_parameters(), other.parameters(), half.parameters(), strict=True):
+        assert torch.equal(mine, same), name
+        assert (mine.dtype, before.dtype) == (torch.float32, dtype)
+    moved = torch.cat([(a != b.float()).flatten() for a, b in zip(made.parameters(), half.parameters(), strict=True)])
+    assert moved.float().mean() > 0.9
+
+
+class Odd(torch.nn.Module):
+    """A model whose output is what a function makes of the logits."""
+
+    def __init__(self, words, output):
+        super().__init__()
+        self.table = torch.nn.Embedding(words, words)
+        self.config = SimpleNamespace(vocab_size=words, max_position_embeddings=96)
+        self.output = output
+
+    def forward(self, input_ids, attention_mask=None, past_key_values=None, use_cache=False):
+        return self.output(self.table(input_ids))
+
+
+@pytest.mark.parametrize(
+    ("output", "sentence"),
+    [
+        (lambda logits: (logits,), "the teacher gives a tuple for 2 tokens of a vocabulary of 300"),
+        (lambda logits: {"scores": logits}, "the teacher gives a dict for 2 tokens"),
+        (lambda logits: SimpleNamespace(logits=None), "the teacher gives a SimpleNamespace for 2 tokens"),
+        (lambda logits: SimpleNamespace(logits=logits[:, -1:]), r"the teacher gives logits of shape \[1, 1, 300\]"),
+        (lambda logits: SimpleNamespace(logits=logits[..., :9]), r"the teacher gives logits of shape \[1, 2, 9\]"),
+        (lambda logits: logits[5], r"the teacher cannot run \(index 5 is out of bounds"),
+        (lambda logits: SimpleNamespace(logits=logits), "the teacher cannot run .*past_key_values"),
+    ],
+)
+def test_a_teacher_that_cannot_be_used_is_refused_before_the_first_step(run, output, sentence):
+    with pytest.raises(InputError, match=sentence) as refusal:
+        run(DistillLanguage.of(**SMALL), teacher=Odd(300, output), answers=1)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_teacher_that_never_answers_needs_no_cache(run):
+    run(
+        DistillLanguage.of(**{**SMALL, "steps": 1}),
+        teacher=Odd(300, lambda logits: SimpleNamespace(logits=logits)),
+        answers=0,
+    )
+
+
+def test_a_student_that_cannot_be_trained_is_refused(run, student):
+    import copy
+
+    frozen = copy.deepcopy(student).requires_grad_(False)
+    with pytest.raises(InputError, match=r"every parameter of the student is frozen\. Set requires_grad"):
+        run(DistillLanguage.of(**SMALL), student=frozen)
+    with pytest.raises(
+        InputError, match=r"the student cannot run \(.+\)\. Check its sizes, or give another one\."
+    ) as told:
+        run(DistillLanguage.of(**{**SMALL, "student": "gptj:layers=1,width=32"}))
+    assert "\n" not in str(told.value)
+
+
+def with_rows(source, **parts):
+    rows = {part: list(getattr(source, part)) for part in ("train", "validation", "test")}
+    return language.load(rows | {part: [*rows[part], row] for part, row in parts.items()})
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        ({"prompt": "", "response": "a"}, r"row 9 of data \(test\) has nothing before the response"),
+        ({"prompt": "a", "response": ""}, r"row 9 of data \(test\) has an empty response"),
+        ({"prompt": None, "response": "a"}, r"row 9 of data \(test\) does not have .*, pair: None is not text"),
+        ({"prompt": "a", "response": float("nan")}, r"row 9 of data \(test\) does not have .*, pair: nan is not text"),
+        ({"prompt": "<|endoftext|>", "response": "a"}, r"row 9 of data \(test\) has a prompt without a token"),
+    ],
+)
+def test_a_row_that_cannot_be_used_is_refused_before_training(run, source, tokenizer, teacher, row, sentence, tmp_path):
+    """Where it is read, or at the latest before the first step."""
+    with pytest.raises(InputError, match=sentence):
+        language.distill(
+            with_rows(source, test=row),
+            DistillLanguage.of(**SMALL),
+            teacher=teacher,
+            tokenizer=tokenizer,
+            out=tmp_path / "run",
+            engine=EVERY_STEP,
+        )
+    assert not (tmp_path / "run" / "run" / "metrics.jsonl").exists()
 
 
 def test_a_teacher_of_no_numbers_is_refused(run, teacher):

@@ -5,9 +5,10 @@ import torch
 import torch.nn.functional as F
 
 from attar.core.errors import InputError
-from attar.language.clipping import Clipping
+from attar.language.clipping import Clipping, QuantileNetwork
 from attar.language.divergences import Objective
-from attar.language.losses import Places, Terms, chunked_loss, compared, log_probabilities
+from attar.language.losses import Places, Terms, chunked_loss, compared, learned_bounds, log_probabilities
+from attar.language.objective import distillation_loss
 
 LABELS = torch.tensor([[-100, -100, 3, 1, 4, -100], [-100, 2, 2, 0, -100, -100]])
 SPANS = torch.tensor([[0, 0, 0, 0, 1, 1], [-1, 0, 0, 1, 1, 1]])
@@ -138,15 +139,118 @@ def test_a_sample_without_a_label_adds_nothing(models):
     assert loss == 0
 
 
-def test_a_padded_vocabulary_is_cut_off_with_no_gradient_there(models):
-    student, teacher = models
-    padded = [torch.cat([x, 50 * torch.ones(2, 6, extra)], dim=2) for x, extra in ((student, 1), (teacher, 3))]
-    free = padded[0].clone().requires_grad_()
-    terms = Terms(labels=1.0, teacher=1.0)
-    loss, _ = chunked_loss(free, padded[1], Places.of(LABELS), terms, words=5)
+def gradient_of(terms, student, teacher, labels=LABELS, **given):
+    free = student.clone().requires_grad_()
+    loss, _ = chunked_loss(free, teacher, Places.of(labels), terms, **given)
     loss.backward()
-    torch.testing.assert_close(loss, chunked_loss(student, teacher, Places.of(LABELS), terms)[0])
-    assert free.grad[..., 5:].abs().max() == 0
+    return loss.detach(), free.grad
+
+
+def padded(logits, extra):
+    return torch.cat([logits, 2 + torch.randn(*logits.shape[:2], extra, dtype=logits.dtype)], dim=2)
+
+
+@pytest.mark.parametrize(("mine", "theirs"), [(3, 0), (0, 3), (1, 3), (3, 1)])
+def test_labels_are_over_all_columns_and_divergences_over_the_common_words(mine, theirs, models):
+    student, teacher = models
+    wide = padded(student, mine)
+    compared_alone = gradient_of(Terms(teacher=0.7), student, teacher)
+    found = gradient_of(Terms(teacher=0.7), wide, padded(teacher, theirs), words=5)
+    torch.testing.assert_close(found[0], compared_alone[0])
+    torch.testing.assert_close(found[1][..., :5], compared_alone[1])
+    assert found[1][..., 5:].abs().sum() == 0
+    free = wide.clone().requires_grad_()
+    labels = F.cross_entropy(free[:, :-1].flatten(0, 1), LABELS[:, 1:].flatten(), reduction="sum")
+    labels.backward()
+    terms = Terms(labels=1.0, teacher=0.7, spans=0.0)
+    for chunk in (1, 4, 100):
+        both = gradient_of(terms, wide, padded(teacher, theirs), words=5, chunk=chunk)
+        torch.testing.assert_close(both[0], compared_alone[0] + labels.detach())
+        torch.testing.assert_close(both[1], found[1] + free.grad)
+
+
+def test_a_student_with_padding_is_trained_as_transformers_does_it():
+    """Alone, on labels: the loss and the gradient of transformers, padding included."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.GPT2Config(n_layer=1, n_embd=8, n_head=1, vocab_size=24, n_positions=8)
+    model = transformers.GPT2LMHeadModel(config).eval()
+    ids = torch.tensor([[3, 1, 4, 1, 5], [2, 7, 1, 8, 2]])
+    model(input_ids=ids, labels=ids).loss.backward()
+    theirs = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    model.zero_grad()
+    loss = distillation_loss(model(input_ids=ids).logits, None, ids, objective=Objective(divergence="none"), words=20)
+    loss.backward()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, theirs[name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("out", [-math.inf, torch.finfo(torch.float32).min, torch.finfo(torch.bfloat16).min])
+@pytest.mark.parametrize(
+    ("objective", "clipping"),
+    [
+        *((Objective(divergence=kind), Clipping()) for kind in ("forward", "reverse", "symmetric", "jsd", "tvd")),
+        (Objective(divergence="skew-forward", temperature=2.0), Clipping()),
+        (Objective(divergence="skew-reverse"), Clipping()),
+        (Objective(), Clipping(teacher_clip="top-k", top_k=2)),
+        (Objective(), Clipping(teacher_clip="top-p", clip_mass=0.8)),
+    ],
+)
+def test_tokens_that_the_teacher_rules_out_are_left_out(objective, clipping, out, models):
+    """As with the logits of the other tokens alone, whichever those are at each place."""
+    student, teacher = models
+    labels = torch.tensor([[-100, 2, 2, 2, 2, 2], [-100, -100, -100, 2, -100, -100]])
+    terms = Terms(teacher=1.0, labels=0.5, objective=objective, clipping=clipping)
+    gone = torch.rand(teacher.shape, generator=torch.Generator().manual_seed(1)) < 0.4
+    gone[..., 2:4] = False
+    gone[0, 0], gone[0, 1] = torch.tensor([True, False, False, False, True]), False
+    loss, gradient = gradient_of(terms, student, teacher.masked_fill(gone, out), labels)
+    total, whole = gradient_of(Terms(labels=0.5), student, None, labels)
+    for row in range(2):
+        for column in range(5):
+            if labels[row, column + 1] < 0:
+                continue
+            kept = ~gone[row, column]
+            pair = (logits[row : row + 1, column : column + 1, kept] for logits in (student, teacher))
+            one, other = (torch.cat([logits, logits], dim=1) for logits in pair)
+            label = torch.tensor([[-100, int(kept[:2].sum())]])
+            alone = Terms(teacher=1.0, objective=objective, clipping=clipping)
+            value, slope = gradient_of(alone, one, other, label)
+            total += value
+            whole[row, column, kept] += slope[0, 0]
+    torch.testing.assert_close(loss, total)
+    torch.testing.assert_close(gradient, whole)
+
+
+def test_a_learned_mask_and_spans_live_with_tokens_ruled_out(models):
+    student, teacher = (logits.float() for logits in models)
+    teacher[:, :, 1] = -math.inf
+    clipping = Clipping(teacher_clip="learned", seen=4)
+    network = QuantileNetwork(clipping, 5)
+    places = Places.of(LABELS, SPANS)
+    bounds = learned_bounds(student, teacher, places, network, clipping, 5)
+    free = student.clone().requires_grad_()
+    loss, sums = chunked_loss(free, teacher, places, Terms(teacher=1.0, spans=1.0, clipping=clipping), bounds=bounds)
+    loss.backward()
+    assert all(torch.isfinite(x).all() for x in (loss, sums.spans, free.grad, network[1].weight.grad))
+    assert free.grad[..., 1].abs().max() == 0
+    assert torch.isfinite(compared(student, teacher, places, words=5).divergence).all()
+
+
+def test_a_teacher_that_rules_out_everything_is_refused(models):
+    student, teacher = models
+    with pytest.raises(InputError, match="the teacher's logits hold NaN or infinity"):
+        chunked_loss(student, torch.full_like(teacher, -math.inf), Places.of(LABELS), Terms(teacher=1.0))
+
+
+@pytest.mark.parametrize("kind", ["forward", "reverse", "jsd", "tvd", "skew-forward"])
+def test_a_temperature_divides_the_logits_of_the_divergence_alone(kind, models):
+    student, teacher = models
+    warm = Terms(labels=0.3, teacher=1.0, objective=Objective(divergence=kind, temperature=2.5))
+    loss, gradient = gradient_of(warm, student, teacher)
+    alone = gradient_of(Terms(labels=0.3), student, None)
+    cool = gradient_of(Terms(teacher=1.0, objective=Objective(divergence=kind)), student / 2.5, teacher / 2.5)
+    torch.testing.assert_close(loss, alone[0] + cool[0])
+    torch.testing.assert_close(gradient, alone[1] + cool[1] / 2.5)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -197,7 +301,9 @@ def test_what_does_not_fit_is_refused(models):
     with pytest.raises(InputError, match=r"the teacher's logits are for \[2, 5\] tokens"):
         chunked_loss(student, teacher[:, :5], places, Terms(teacher=1.0))
     with pytest.raises(InputError, match="a label is token 4, but the vocabulary has 3"):
-        chunked_loss(student, teacher, places, Terms(labels=1.0), words=3)
+        chunked_loss(student, teacher, places, Terms(teacher=1.0), words=3)
+    with pytest.raises(InputError, match="a label is token 4, but the vocabulary has 4"):
+        chunked_loss(student, None, places, Terms(labels=1.0), columns=4)
     with pytest.raises(InputError, match="the vocabulary has 9 tokens, but there are only 5 logits"):
         chunked_loss(student, teacher, places, Terms(labels=1.0), words=9)
 

@@ -10,11 +10,11 @@ from attar.language.models import (
     is_fresh,
     longest_input,
     merged,
-    stops_of,
     tokenizer_beside,
     tokenizer_of,
     with_lora,
 )
+from attar.language.stops import stops_of
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama", "opt", "qwen2"])

@@ -95,6 +95,17 @@ def test_adaptive_fills_its_store_and_then_draws_from_it(asked, reference):
     assert "stored" in origins[2:]
 
 
+def test_no_answer_comes_twice_in_a_stored_batch(asked, reference):
+    settings = {"answers_by": "adaptive", "init_threshold": 1.0, "capacity": 3}
+    memory = Scheduled.start(Schedule(**settings), 10, 24)
+    for token in (5, 6, 7):
+        memory.store.put(Batch.of([[token]], [[token]]))
+    for seed in range(10):
+        drawn, _ = asked(reference, memory, seed=seed, progress=1.0, **settings)
+        assert drawn.origin == "stored"
+        assert sorted(drawn.batch.ids[:, 0].tolist()) == [5, 6, 7]
+
+
 def test_the_threshold_grows_when_the_loss_does_not_fall():
     schedule = Schedule(answers_by="adaptive", capacity=1)
     memory = Scheduled.start(schedule, 1, 4)

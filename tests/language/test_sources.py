@@ -54,7 +54,9 @@ def test_of_several_references_the_first_is_the_response():
     assert list(source.train["others"]) == [["b"], [], []]
     assert source.validation.column_names == ["prompt", "response"]
     assert source.fingerprint != load({"train": rows, "validation": rows[1:], "test": rows[1:]}).fingerprint
-    with pytest.raises(InputError, match="row 2 of data does not have the form of the first row, pair"):
+    with pytest.raises(
+        InputError, match=r"row 2 of data \(test\) does not have the form of the first row, pair: \[\] is not text"
+    ):
         load({"train": rows, "validation": rows, "test": [rows[0], {"prompt": "p", "output": []}]})
 
 
@@ -129,10 +131,14 @@ def test_the_fingerprint_knows_rows_and_parts():
             "messages, or text.",
         ),
         ([*PAIRS, {"prompt": "p"}], "row 21 of data does not have the form of the first row, pair."),
-        ([*PAIRS, {"prompt": "p", "completion": 3}], "row 21 of data does not have the form of the first row, pair."),
+        (
+            [*PAIRS, {"prompt": "p", "completion": 3}],
+            "row 21 of data does not have the form of the first row, pair: 3 is not text.",
+        ),
         (
             [{"messages": [{"role": "user", "content": "hi"}]}] * 3,
-            "row 1 of data does not have the form of the first row, chat.",
+            "row 1 of data does not have the form of the first row, chat: the last turn is of 'user', not of "
+            "'assistant'.",
         ),
         ({"test": PAIRS}, "data has no part called train; its parts are: test."),
         (3, "text cannot be read from a int. Give a path, a datasets.Dataset, or rows."),

@@ -8,8 +8,9 @@ import torch
 import attar.language as language
 from attar.core.errors import InputError
 from attar.language.generation import Voice, generate
-from attar.language.models import fresh_model, stops_of
+from attar.language.models import fresh_model
 from attar.language.objective import distillation_loss
+from attar.language.stops import stops_of
 
 trl = pytest.importorskip("trl", reason="TRL is not installed: pip install trl")
 datasets = pytest.importorskip("datasets")

@@ -90,11 +90,8 @@ def test_the_command_refuses_in_a_line_what_it_cannot_use(home, teacher, tokeniz
     assert "teacher and student have different vocabularies: 300 and" in line
     empty = [json.dumps({"prompt": "say: ", "completion": ""})] * 9
     (home / "empty.jsonl").write_text("\n".join(empty))
-    bare = language.byte_tokenizer(["x"], 300)
-    bare.eos_token = None
-    bare.save_pretrained(home / "teacher")
     line = refused(capsys, home, "--data", str(home / "empty.jsonl"))
-    assert "has no token to learn from in its part train: every response is empty" in line
+    assert "rows 1, 2, 3, 4, 5 and 4 more of empty have an empty response" in line
 
 
 def test_names_come_from_the_package():

@@ -51,16 +51,20 @@ class Distill(tasks.Task):
     def prepare(self, source: Any, method: Any, runtime: Any) -> tuple[Any, Any]:
         """The pair of teacher, student and data."""
         from attar.classifiers.pair import Pair
+        from attar.core.training import in_float32
 
         wanted = method.needs_teacher or self.teacher.network is not None
         found = self.teacher.found(source, runtime) if wanted else None
-        return Pair(source, found, self.module), method
+        student = None if self.module is None else in_float32(copy.deepcopy(self.module))
+        return Pair(source, found, student), method
 
     def open(self, folder: Path, kind: Any) -> Any:
         """Read a finished student. A module of the caller's own can be built only by the caller."""
+        from attar.core.training import in_float32
+
         if self.module is None:
             return kind.load(folder)
-        return kind.made.load(folder, build=lambda: copy.deepcopy(self.module))
+        return kind.made.load(folder, build=lambda: in_float32(copy.deepcopy(self.module)))
 
     def score(self, made: Any, work: Any, method: Any, runtime: Any) -> Any:
         """Score student and teacher on the test images, once, at the end."""

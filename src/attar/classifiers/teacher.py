@@ -13,6 +13,7 @@ from attar.classifiers.subclasses import Grouping
 from attar.classifiers.watched import Answers, Watched
 from attar.core import store
 from attar.core.errors import InputError
+from attar.core.foreign import NO_CODE, check_no_code
 from attar.core.runtime import Runtime
 from attar.images import layout
 from attar.images.networks.architecture import parse
@@ -172,8 +173,9 @@ def classifier_named(text: str) -> nn.Module:
         ) from None
     name = text.removeprefix(PREFIX)
     _check_safe(Path(name))
+    check_no_code(name)
     try:
-        known = transformers.AutoConfig.from_pretrained(name).architectures or ["an unnamed network"]
+        known = transformers.AutoConfig.from_pretrained(name, **NO_CODE).architectures or ["an unnamed network"]
         if not known[0].endswith(("ForImageClassification", "ForSequenceClassification")):
             raise InputError(f"{name!r} is a {known[0]}. Give a teacher that classifies images or texts.")
         network = getattr(transformers, known[0]).from_pretrained(name, use_safetensors=True)

@@ -74,6 +74,11 @@ def set_lr(optimizer: torch.optim.Optimizer, *rates: float) -> None:
         group["lr"] = rate
 
 
+def in_float32(network: nn.Module) -> nn.Module:
+    """A network whose 16-bit parameters and buffers are float32 now, in place: small steps vanish in fewer bits."""
+    return network._apply(lambda one: one.float() if one.is_floating_point() and one.itemsize < 4 else one)
+
+
 def adamw(
     parameters: Sequence[nn.Parameter],
     lr: float,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,7 +20,9 @@ from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.score import Score
 from attar.language.generation import Sampling, Voice, generate
-from attar.language.models import causal_model, silent, stops_of, tokenizer_of
+from attar.language.models import causal_model, longest_input, silent, tokenizer_of
+from attar.language.stops import ended_by_words, stops_of
+from attar.language.vocabulary import size_of, width
 
 SCHEMA = 1
 KIND = "language"
@@ -100,23 +103,43 @@ class DistilledLanguageModel(core.Shareable):
     def answer(self, prompt: str, *, tokens: int | None = None, seed: int = 0, temperature: float = 1.0) -> str:
         """The model's answer to a prompt.
 
+        A prompt that leaves no room for an answer loses its beginning, as in training; a warning says so.
+
         Args:
             prompt: Text.
-            tokens: Largest number of tokens. Default: what its training length leaves.
+            tokens: Largest number of tokens. Default: what its training length leaves. Never more than the model reads.
             seed: Seed of the sampling.
             temperature: Temperature of the sampling; 0 takes the most probable token.
+
+        Raises:
+            InputError: The prompt has no token.
         """
-        ids = list(self.tokenizer(prompt)["input_ids"])
-        most = tokens or max(1, self.origin.max_length - len(ids))
+        ids, most = self._with_room(list(self.tokenizer(prompt, verbose=False)["input_ids"]), tokens)
         device = next(self.model.parameters()).device
         voice = Voice(
             self.model,
-            len(self.tokenizer),
+            min(size_of(self.tokenizer), width(self.model)),
             stops_of(self.model, self.tokenizer),
             Sampling(sampling_temperature=temperature),
+            ended_by_words(self.tokenizer),
         )
         (said,) = generate(voice, [ids], [most], torch.Generator(device).manual_seed(seed))
         return str(self.tokenizer.decode(said, skip_special_tokens=True))
+
+    def _with_room(self, ids: list[int], tokens: int | None) -> tuple[list[int], int]:
+        """A prompt with room for an answer, and the largest number of tokens of that answer."""
+        trained = min(self.origin.max_length, longest_input(self.model))
+        reads = trained if tokens is None else longest_input(self.model)
+        if len(ids) >= reads:
+            kept = min(int(self.origin.settings.get("max_prompt") or trained // 2), trained - 1)
+            warnings.warn(
+                f"the prompt has {len(ids)} tokens, and prompt and answer together {reads} at most: only the last "
+                f"{kept} tokens of the prompt are read, as in training.",
+                stacklevel=3,
+            )
+            ids = ids[-kept:]
+        room = reads - len(ids)
+        return ids, room if tokens is None else min(tokens, room)
 
     def save(self, folder: str | Path) -> Self:
         """Write the model to a folder, as `from_pretrained` reads it, and return the saved copy.

@@ -106,7 +106,7 @@ def correct(
     changed = [False] * len(current)
     for _ in range(correction.corrections):
         begun = _begun_anew(voice, teacher, prompts, current, correction, generator, context)
-        going_on = [row for row, answer in enumerate(begun) if answer and answer[-1] not in voice.stops]
+        going_on = [row for row, answer in enumerate(begun) if answer and not voice.ends(answer)]
         rest = [limits[row] - len(begun[row] or []) for row in going_on]
         with context():
             said = generate(voice, [[*prompts[row], *(begun[row] or [])] for row in going_on], rest, generator)

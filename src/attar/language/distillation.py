@@ -24,13 +24,21 @@ from attar.core.errors import InputError, named, unknown
 from attar.core.runtime import Runtime
 from attar.core.seeds import permutation
 from attar.core.settings import Hidden, Range, Settings
-from attar.core.training import half_cosine, linear_rise, set_lr
+from attar.core.training import half_cosine, in_float32, linear_rise, set_lr
 from attar.language.artefact import DistilledLanguageModel, Origin
 from attar.language.clipping import Clipping
 from attar.language.correction import Correction
 from attar.language.divergences import Objective
-from attar.language.generation import Sampling, Voice
-from attar.language.models import Lora, causal_model, fresh_model, is_fresh, stops_of, with_lora
+from attar.language.generation import Sampling
+from attar.language.models import (
+    Lora,
+    causal_model,
+    check_runs,
+    fresh_model,
+    is_fresh,
+    with_lora,
+    without_padding,
+)
 from attar.language.objective import Loss, Spans, check_clipping, seeded_globally
 from attar.language.pair import LanguagePair
 from attar.language.policy import Policy, Rollouts
@@ -127,6 +135,11 @@ class DistillLanguage(Settings):
             raise InputError(
                 "--divergence policy weighs answers by their probability. Leave sampling_temperature and nucleus at 1."
             )
+        if self.objective.temperature != 1 and kind in ("none", "policy") and not self.spans.span_weight:
+            raise InputError(
+                f"--temperature {self.objective.temperature:g} has no effect with --divergence {kind}. Leave it at 1, "
+                "or set --sampling-temperature for the student's answers."
+            )
         if not self.objective.label_weight and kind == "none" and not self.spans.span_weight:
             raise InputError(
                 "--label-weight and every other weight are 0, so the student learns nothing. Give one of them a weight."
@@ -149,7 +162,7 @@ class DistillLanguage(Settings):
         outer: dict[str, Any] = {}
         inner: dict[str, dict[str, Any]] = {}
         for given, value in settings.items():
-            name = newer.get(given, given)
+            name = given if given in homes or given in own else newer.get(given, given)
             if name in homes:
                 inner.setdefault(homes[name], {})[name] = value
             elif name in own:
@@ -193,6 +206,13 @@ class DistillLanguage(Settings):
         compares = self.objective.divergence != "none" and self.objective.teacher_weight > 0
         return compares or self.spans.span_weight > 0 or self.schedule.answers_by == "teacher"
 
+    @property
+    def _answers(self) -> bool:
+        """Whether a model answers prompts in training."""
+        return (
+            self.schedule.answers_by != "off-policy" or self.objective.divergence == "policy" or self.select == "rouge"
+        )
+
     # --------------------------------------------------------------------------------------------------------- the run
 
     def resolve(self, pair: LanguagePair, runtime: Runtime) -> Self:
@@ -217,13 +237,23 @@ class DistillLanguage(Settings):
         given = dataclasses.replace(
             self, max_length=longest, max_prompt=prompt, lr=self.lr if self.lr is not None else 2e-3 if fresh else 5e-4
         )
-        return dataclasses.replace(given, rows=len(pair.tokens("train", given.tokeniser(pair))))
+        by = given.tokeniser(pair)
+        validates = self.select != "last" or self.schedule.answers_by == "adaptive"
+        for part in ("validation", "test") if validates else ("test",):  # a row that cannot be used is refused now
+            pair.tokens(part, by)
+        return dataclasses.replace(given, rows=len(pair.tokens("train", by)))
 
     def tokeniser(self, pair: LanguagePair) -> Tokeniser:
         """The conversion of the pair's text to tokens."""
         assert self.max_length is not None and self.max_prompt is not None, "resolve the settings first"
         return Tokeniser(
-            pair.tokenizer, self.max_length, self.max_prompt, self.context, self.spans.chunk(), self.spans.span_length
+            pair.tokenizer,
+            self.max_length,
+            self.max_prompt,
+            self.context,
+            self.spans.chunk(),
+            self.spans.span_length,
+            pair.words,
         )
 
     @property
@@ -237,12 +267,13 @@ class DistillLanguage(Settings):
         return self.steps or self.epochs * self.batches
 
     def _student(self, pair: LanguagePair, generator: torch.Generator) -> nn.Module:
+        """The student at its start, in float32 wherever it comes from, without logits beyond the tokenizer's tokens."""
         if pair.student is not None:
-            return copy.deepcopy(pair.student)
+            return without_padding(in_float32(copy.deepcopy(pair.student)), pair.tokenizer)
         if is_fresh(self.student):
             assert self.max_length is not None
             return fresh_model(self.student, pair.tokenizer, self.max_length, generator)
-        return causal_model(self.student, to_train=True)
+        return without_padding(causal_model(self.student, to_train=True), pair.tokenizer)
 
     def build(self, pair: LanguagePair, runtime: Runtime) -> Distilling:
         """The student at its start, the optimiser, and the data as tokens."""
@@ -250,17 +281,23 @@ class DistillLanguage(Settings):
         student = with_lora(self._student(pair, runtime.generator("network")), self.lora, runtime.generator("adapters"))
         student = student.to(device).train()
         teacher = None if pair.teacher is None else pair.teacher.to(device)
+        answers = pair.answers > 0 or self._answers
+        for who, model in (("teacher", teacher), ("student", student)):
+            if model is not None:
+                check_runs(model, who, pair.words, answers=answers)
         loss = Loss(self.objective, self.clipping, self.spans, pair.words)
         with seeded_globally(runtime.generator("clipping"), device):
             network = loss.network_for()
         network = None if network is None else network.to(device)
         learned = {name: parameter for name, parameter in student.named_parameters() if parameter.requires_grad}
+        if not learned:
+            raise InputError("every parameter of the student is frozen. Set requires_grad for those to be trained.")
         assert self.max_length is not None
         groups: list[dict[str, Any]] = [{"params": list(learned.values())}]
         if network is not None:
             groups.append({"params": list(network.parameters()), "weight_decay": 0.0})
         by = self.tokeniser(pair)
-        voice = Voice(student, pair.words, stops_of(student, pair.tokenizer), self.sampling)
+        voice = pair.voice(student, self.sampling)
         policy = self.objective.divergence == "policy"
         return Distilling(
             learned=learned,  # type: ignore[arg-type]

@@ -49,6 +49,8 @@ class Objective(Settings):
     """Share of the reverse divergence in the symmetric divergence."""
     skew: Annotated[float, Range(0, 1)] = 0.1
     """λ of the skew divergences: the share of the first distribution that is mixed into the second."""
+    temperature: Annotated[float, Range(0.01)] = 1.0
+    """Temperature that softens answers."""
 
     moved = MappingProxyType({"beta": "jsd_beta"})
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from attar.core.errors import InputError
 from attar.core.settings import Range, Settings
 from attar.language.models import longest_input
+from attar.language.stops import Ended
 
 Probabilities = Float[Tensor, "sequence word"]
 
@@ -23,8 +24,8 @@ class Sampling(Settings):
     """How a model samples its answers."""
 
     sampling_temperature: Annotated[float, Range(0)] = 1.0
-    """Temperature of the softmax from which tokens are sampled; 0 takes the most probable token. Losses always use
-    temperature 1."""
+    """Temperature of the softmax from which tokens are sampled; 0 takes the most probable token. It has no part in
+    losses, whose temperature is --temperature; off-policy it is that of the answers that are scored."""
     nucleus: Annotated[float, Range(0, 1)] = 1.0
     """Probability mass of the most probable tokens from which is sampled (top-p)."""
     new_tokens: Annotated[int, Range(1)] | None = None
@@ -43,6 +44,12 @@ class Voice:
     stops: tuple[int, ...]
     """Tokens that end an answer."""
     sampling: Sampling = Sampling()
+    ended: Ended | None = None
+    """Whether tokens end an answer in another way, by plain words."""
+
+    def ends(self, said: Sequence[int]) -> bool:
+        """Whether an answer ends here."""
+        return said[-1] in self.stops or (self.ended is not None and self.ended(said))
 
     def probabilities(self, logits: Float[Tensor, "sequence column"]) -> Probabilities:
         """The distribution from which tokens are sampled.
@@ -102,7 +109,7 @@ def generate(
             for row, token in enumerate(tokens):
                 if open_[row]:
                     said[row].append(token)
-                    open_[row] = token not in voice.stops and len(said[row]) < limits[row]
+                    open_[row] = len(said[row]) < limits[row] and not voice.ends(said[row])
             if not any(open_):
                 return said
             reader.go_on(tokens)

@@ -5,6 +5,10 @@
 over the tokens that count, the last sum over neighbours in one span. Nothing of size (tokens × vocabulary) is kept
 beside the logits and the one gradient in them: a chunk's distributions are made in float32, used for all terms, and
 dropped.
+
+The labels' q is over all columns of the student's logits, as in transformers. Teacher and student are compared over
+their common vocabulary, at the temperature of the divergence, and without the tokens that the teacher rules out by a
+logit of minus infinity: D of what is left is that of the two distributions over the other tokens.
 """
 
 from dataclasses import dataclass, field
@@ -27,6 +31,9 @@ Scalar = Float[Tensor, ""]
 
 UNCOUNTED = -100
 """Label of a token that is not learned."""
+
+RULED_OUT = -1e30
+"""A teacher's logit below this rules its token out: minus infinity, and the least numbers of bfloat16 and float32."""
 
 IN_CACHE, ON_GPU = 2**18, 2**22
 """Logits in a chunk: what stays in a processor's cache, a dozen float32 copies included, and what occupies a GPU."""
@@ -105,6 +112,7 @@ def chunked_loss(
     *,
     bounds: Bounds | None = None,
     words: int | None = None,
+    columns: int | None = None,
     chunk: int | None = None,
 ) -> tuple[Scalar, Sums]:
     """The weighed sum of all terms, differentiable in the student's logits and the bounds; and the sums.
@@ -115,19 +123,20 @@ def chunked_loss(
         places: Which of them count.
         terms: Weights and settings.
         bounds: Quantiles of each place, for a learned mask.
-        words: Size of the vocabulary; further columns are padding. All of them, unless given.
+        words: Size of the vocabulary in which student and teacher are compared. All common columns, unless given.
+        columns: Number of columns over which the labels' distribution is taken. All of the student's, unless given.
         chunk: Tokens at a time; as many as the machine likes unless given (see `tokens_at_once`).
 
     Raises:
         InputError: Logits that are not numbers, widths or shapes that do not fit, a label outside the vocabulary.
     """
     known = min(student.shape[-1], teacher.shape[-1] if teacher is not None else student.shape[-1])
-    words = words or known
-    _check(student, teacher, places, terms, words, known)
+    words, columns = words or known, columns or student.shape[-1]
+    masked = _check(student, teacher, places, terms, words, known, columns)
     flat = student.reshape(-1, student.shape[-1])
     other = None if teacher is None else teacher.detach().reshape(-1, teacher.shape[-1])
     size = chunk or tokens_at_once(student.device, words)
-    loss, sums = _ChunkedLoss.apply(flat, bounds, other, places, terms, words, size)
+    loss, sums = _ChunkedLoss.apply(flat, bounds, other, places, terms, _Widths(words, columns, masked), size)
     return loss, Sums(*sums.unbind())
 
 
@@ -136,7 +145,22 @@ def tokens_at_once(device: torch.device, words: int) -> int:
     return max(1, (IN_CACHE if device.type == "cpu" else ON_GPU) // words)
 
 
-def _check(student: Tensor, teacher: Tensor | None, places: Places, terms: Terms, words: int, known: int) -> None:
+@dataclass(frozen=True)
+class _Widths:
+    """The columns of logits that a loss reads."""
+
+    words: int
+    """Of both models, to compare them."""
+    columns: int
+    """Of the student, for the labels."""
+    masked: bool
+    """Whether the teacher rules out tokens."""
+
+
+def _check(
+    student: Tensor, teacher: Tensor | None, places: Places, terms: Terms, words: int, known: int, columns: int
+) -> bool:
+    """Check that logits, labels and the vocabulary fit; return whether the teacher rules out tokens."""
     if terms.compares and teacher is None:
         raise InputError(
             "a divergence from the teacher needs the teacher's logits. Give them, or set divergence='none'."
@@ -148,8 +172,14 @@ def _check(student: Tensor, teacher: Tensor | None, places: Places, terms: Terms
         )
     if known < words or (teacher is not None and teacher.shape[-1] != student.shape[-1] and words > known):
         raise InputError(f"the vocabulary has {words} tokens, but there are only {known} logits.")
-    if len(places) and int(places.targets.max()) >= words:
-        raise InputError(f"a label is token {int(places.targets.max())}, but the vocabulary has {words}.")
+    if not len(places):
+        return False
+    least = student.new_zeros(()) if teacher is None or not terms.compares else teacher[..., :words].detach().amin()
+    largest, lowest = torch.stack([places.targets.max().float(), least.float()]).tolist()  # a GPU is waited for once
+    most = words if terms.compares else columns
+    if largest >= most:
+        raise InputError(f"a label is token {int(largest)}, but the vocabulary has {most}.")
+    return bool(lowest < RULED_OUT)
 
 
 class _ChunkedLoss(torch.autograd.Function):
@@ -163,7 +193,7 @@ class _ChunkedLoss(torch.autograd.Function):
         teacher: Tensor | None,
         places: Places,
         terms: Terms,
-        words: int,
+        widths: _Widths,
         size: int,
     ) -> tuple[Tensor, Tensor]:
         wanted = ctx.needs_input_grad[0]
@@ -174,7 +204,7 @@ class _ChunkedLoss(torch.autograd.Function):
         sums = torch.zeros(4, dtype=exact, device=student.device)
         finite = torch.ones(2, dtype=torch.bool, device=student.device)
         for start in range(0, len(places), size):
-            one = _Chunk(start, min(start + size, len(places)), student, teacher, places, terms, words, exact, finite)
+            one = _Chunk(start, min(start + size, len(places)), student, teacher, places, terms, widths, exact, finite)
             loss += one.labels(sums) + one.divergence(sums, bounds, by_bounds) + one.spans(sums)
             if gradient is not None:
                 one.write(gradient)
@@ -207,33 +237,44 @@ class _Chunk:
         teacher: Tensor | None,
         places: Places,
         terms: Terms,
-        words: int,
+        widths: _Widths,
         exact: torch.dtype,
         finite: Bool[Tensor, "2"],
     ) -> None:
-        self.terms, self.words, self.own = terms, words, slice(start, stop)
+        self.terms, self.widths, self.own = terms, widths, slice(start, stop)
         self.count = stop - start
         self.rows = places.rows[start : min(stop + (terms.spans != 0), len(places))]
         self.targets = places.targets[self.own]
         self.joined = places.joined[start : start + len(self.rows) - 1]
-        self.log_q = _log_probabilities(student, self.rows, words, exact)
-        finite[0] &= ~self.log_q[:, 0].isnan().any()
-        self.q = self.log_q.exp()
-        if terms.compares and teacher is not None:
-            self.log_p = _log_probabilities(teacher, self.rows, words, exact)
-            finite[1] &= ~self.log_p[:, 0].isnan().any()
-            self.p = self.log_p.exp()
-        self.slope = torch.zeros_like(self.q)
+        compares, temperature = terms.compares and teacher is not None, terms.objective.temperature
+        self.shared = not compares or (widths.words == widths.columns and not widths.masked and temperature == 1)
+        """Whether one distribution of the student serves the labels and the comparison."""
+        labelled = self.rows if compares and self.shared else self.rows[: self.count]
+        self.log_said = _log_probabilities(student, labelled, widths.columns, exact)
+        finite[0] &= ~self.log_said[:, 0].isnan().any()
+        self.said = self.log_said.exp()
+        self.by_labels = torch.zeros_like(self.said)
+        self.log_q, self.q, self.slope = self.log_said, self.said, self.by_labels
+        if not compares or teacher is None:
+            return
+        if self.shared:
+            self.log_p = _log_probabilities(teacher, self.rows, widths.words, exact)
+        else:
+            self.log_p, self.log_q = _both(teacher, student, self.rows, widths, exact, temperature)
+            self.q = self.log_q.exp()
+            self.slope = torch.zeros_like(self.q)
+        finite[1] &= ~self.log_p[:, 0].isnan().any()
+        self.p = self.log_p.exp()
 
     def labels(self, sums: Tensor) -> Tensor | float:
         """The labels' cross-entropy."""
         weight = self.terms.labels
-        value = -self.log_q[: self.count].gather(1, self.targets.unsqueeze(1)).squeeze(1)
+        value = -self.log_said[: self.count].gather(1, self.targets.unsqueeze(1)).squeeze(1)
         sums[0] += value.sum()
         if not Terms._wants(weight):
             return 0.0
         weight = self._of(weight)
-        self.slope[: self.count].scatter_add_(1, self.targets.unsqueeze(1), -weight.unsqueeze(1))
+        self.by_labels[: self.count].scatter_add_(1, self.targets.unsqueeze(1), -weight.unsqueeze(1))
         return (weight * value).sum()
 
     def divergence(self, sums: Tensor, bounds: Tensor | None, by_bounds: Tensor | None) -> Tensor | float:
@@ -278,8 +319,13 @@ class _Chunk:
 
     def write(self, gradient: Tensor) -> None:
         """Add the gradient in the logits."""
-        found = torch.addcmul(self.slope, self.q, self.slope.sum(dim=1, keepdim=True), value=-1)
-        gradient[:, : self.words].index_add_(0, self.rows, found.to(gradient.dtype))
+        rows = self.rows[: len(self.said)]
+        found = torch.addcmul(self.by_labels, self.said, self.by_labels.sum(dim=1, keepdim=True), value=-1)
+        gradient[:, : self.widths.columns].index_add_(0, rows, found.to(gradient.dtype))
+        if not self.shared:
+            found = torch.addcmul(self.slope, self.q, self.slope.sum(dim=1, keepdim=True), value=-1)
+            found /= self.terms.objective.temperature
+            gradient[:, : self.widths.words].index_add_(0, self.rows, found.to(gradient.dtype))
 
     def _of(self, weight: float | Tensor) -> Tensor:
         if isinstance(weight, Tensor):
@@ -293,17 +339,36 @@ def _log_probabilities(
     return torch.log_softmax(logits[rows, :words].to(exact), dim=1)
 
 
+def _both(
+    teacher: Tensor, student: Tensor, rows: Tensor, widths: _Widths, exact: torch.dtype, temperature: float = 1.0
+) -> tuple[Words, Words]:
+    """Log p and log q as they are compared: over the words that the teacher does not rule out, at a temperature."""
+    one, other = (logits[rows, : widths.words].to(exact) for logits in (teacher, student))
+    if widths.masked:
+        out = one < RULED_OUT
+        one, other = one.masked_fill(out, -torch.inf), other.masked_fill(out, -torch.inf)
+    if temperature != 1:
+        one, other = one / temperature, other / temperature
+    return torch.log_softmax(one, dim=1), torch.log_softmax(other, dim=1)
+
+
 @torch.no_grad()
 def learned_bounds(
-    student: Logits, teacher: TeacherLogits, places: Places, network: QuantileNetwork, clipping: Clipping, words: int
+    student: Logits,
+    teacher: TeacherLogits,
+    places: Places,
+    network: QuantileNetwork,
+    clipping: Clipping,
+    words: int,
+    temperature: float = 1.0,
 ) -> Bounds:
     """The quantiles of each place, with a gradient in the network's parameters alone."""
-    seen = []
+    seen, widths = [], _Widths(words, words, masked=True)
     one, other = (x.reshape(-1, x.shape[-1]) for x in (student, teacher))
     size = tokens_at_once(student.device, words)
     exact = next(network.parameters()).dtype
     for rows in places.rows.split(size):
-        log_p, log_q = (_log_probabilities(x, rows, words, exact) for x in (other, one))
+        log_p, log_q = _both(other, one, rows, widths, exact, temperature)
         seen.append(features(log_p, log_q, clipping.seen))
     with torch.enable_grad():
         bounds: Tensor = network(torch.cat(seen))
@@ -338,10 +403,10 @@ def compared(
         words: Size of the vocabulary.
         draw: Draws the teacher's token; its most probable one is taken without.
     """
-    found = []
+    found, widths = [], _Widths(words, words, masked=True)
     one, other = (x.reshape(-1, x.shape[-1]) for x in (student, teacher))
     for rows in places.rows.split(tokens_at_once(student.device, words)):
-        log_p, log_q = (_log_probabilities(x, rows, words, torch.float32) for x in (other, one))
+        log_p, log_q = _both(other, one, rows, widths, torch.float32)
         p, q = log_p.exp(), log_q.exp()
         choice = p.argmax(dim=1) if draw is None else torch.multinomial(p, 1, generator=draw).squeeze(1)
         found.append((forward_kl(log_p, p, log_q, q)[0], choice))

@@ -16,7 +16,9 @@ import torch
 from torch import nn
 
 from attar.core.errors import InputError, unknown
+from attar.core.foreign import NO_CODE, check_no_code
 from attar.core.settings import Range, Settings, words
+from attar.language.vocabulary import size_of, width
 
 END = "<|endoftext|>"
 PAD = "<|pad|>"
@@ -81,7 +83,7 @@ def fresh_model(name: str, tokenizer: Any, positions: int, generator: torch.Gene
     sizes = {"layers": 2, "width": 64} | {key: int(value) for key, value in options.items()}
     sizes.setdefault("heads", max(1, sizes["width"] // 32))
     facts = {SIZES[key]: value for key, value in sizes.items()}
-    facts |= {"vocab_size": len(tokenizer), "max_position_embeddings": positions}
+    facts |= {"vocab_size": size_of(tokenizer), "max_position_embeddings": positions}
     facts |= {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     facts["pad_token_id"] = tokenizer.pad_token_id
     usual = transformers.CONFIG_MAPPING[kind]()
@@ -119,7 +121,7 @@ def causal_model(name: str | Path, *, to_train: bool = False) -> nn.Module:
         str(name),
         "causal language model",
         lambda: transformers.AutoModelForCausalLM.from_pretrained(
-            str(name), use_safetensors=True, dtype=torch.float32 if to_train else "auto"
+            str(name), use_safetensors=True, dtype=torch.float32 if to_train else "auto", **NO_CODE
         ),
     )
     return model
@@ -132,7 +134,7 @@ def tokenizer_of(name: str | Path) -> Any:
         InputError: There is none.
     """
     transformers = _library()
-    return _fetched(str(name), "tokenizer", lambda: transformers.AutoTokenizer.from_pretrained(str(name)))
+    return _fetched(str(name), "tokenizer", lambda: transformers.AutoTokenizer.from_pretrained(str(name), **NO_CODE))
 
 
 def tokenizer_beside(model: nn.Module) -> Any:
@@ -211,17 +213,65 @@ def merged(model: nn.Module) -> nn.Module:
     return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model  # type: ignore[operator]
 
 
+def without_padding(model: nn.Module, tokenizer: Any) -> nn.Module:
+    """A model without the logits beyond its tokenizer's tokens; no tool has to suppress them, and no text decodes them.
+
+    Input and output embeddings are cut in place, as `resize_token_embeddings` does it. A model whose embeddings cannot
+    be cut stays as it is.
+    """
+    size = size_of(tokenizer)
+    if width(model) <= size or not hasattr(model, "resize_token_embeddings"):
+        return model
+    with silent():
+        try:
+            model.resize_token_embeddings(size, mean_resizing=False)  # type: ignore[operator]
+        except NotImplementedError:
+            return model
+    return model
+
+
+@torch.no_grad()
+def check_runs(model: nn.Module, who: str, words: int, *, answers: bool = False) -> None:
+    """Check with two tokens that a model runs and gives logits; with `answers`, with its cache too.
+
+    Args:
+        model: A causal model.
+        who: What it is, for the message.
+        words: Number of logits that it must have.
+        answers: Whether it has to generate.
+
+    Raises:
+        InputError: It does not.
+    """
+    training, device = model.training, next(model.parameters()).device
+    ids = torch.arange(min(2, words), device=device).unsqueeze(0)
+    given = {"attention_mask": torch.ones_like(ids)}
+    model.eval()
+    try:
+        found = model(input_ids=ids, **given, use_cache=False)
+        logits = getattr(found, "logits", None)
+        if not isinstance(logits, torch.Tensor) or logits.shape[:2] != ids.shape or logits.shape[2] < words:
+            what = f"a {type(found).__name__}" if logits is None else f"logits of shape {[*logits.shape]}"
+            raise InputError(
+                f"the {who} gives {what} for {ids.shape[1]} tokens of a vocabulary of {words}. Give a causal model of "
+                "transformers, which returns an output with logits."
+            )
+        if answers:
+            before = model(input_ids=ids, **given, use_cache=True)
+            longer = torch.cat([given["attention_mask"], given["attention_mask"][:, :1]], dim=1)
+            model(input_ids=ids[:, :1], attention_mask=longer, past_key_values=before.past_key_values, use_cache=True)
+    except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, AssertionError) as error:
+        raise InputError(
+            f"the {who} cannot run ({_first_line(error)}). Check its sizes, or give another one."
+        ) from None
+    finally:
+        model.train(training)
+
+
 def longest_input(*models: nn.Module | None) -> int:
     """The largest number of tokens that all of the models can read."""
     limits = [getattr(model.config, "max_position_embeddings", None) for model in models if model is not None]
     return min((limit for limit in limits if isinstance(limit, int)), default=2**20)
-
-
-def stops_of(model: nn.Module, tokenizer: Any) -> tuple[int, ...]:
-    """The tokens that end a text: the tokenizer's, and all that the model's generation settings name."""
-    named = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    found = {tokenizer.eos_token_id, *(named if isinstance(named, (list, tuple)) else [named])}
-    return tuple(sorted(token for token in found if token is not None and token < len(tokenizer)))
 
 
 @contextmanager
@@ -251,6 +301,7 @@ def _refuse_pickles(folder: Path) -> None:
 
 def _fetched(name: str, what: str, fetch: Callable[[], R]) -> R:
     """Fetch something by name from a folder or the hub."""
+    check_no_code(name)
     try:
         with silent():
             return fetch()

@@ -128,7 +128,9 @@ class Loss:
         bounds = None
         if divergence and self.network is not None and len(places):
             assert teacher is not None
-            bounds = learned_bounds(student.detach(), teacher, places, self.network, self.clipping, self.words)
+            bounds = learned_bounds(
+                student.detach(), teacher, places, self.network, self.clipping, self.words, objective.temperature
+            )
         loss, sums = chunked_loss(
             student, teacher if compares else None, places, terms, bounds=bounds, words=self.words
         )
@@ -169,7 +171,8 @@ def distillation_loss(
         network: `QuantileNetwork(clipping, words)` for teacher_clip="learned". Add its parameters to the optimiser.
         span_weight: Weight of the span term.
         spans: Number of each token's span; -1 for none.
-        words: Size of the vocabulary, if logits beyond it are padding.
+        words: Size of the vocabulary in which student and teacher are compared, if logits beyond it are padding. The
+            labels' cross-entropy is over all of the student's logits, as in transformers.
 
     Raises:
         InputError: There is no token to learn from, logits are not finite, or shapes do not fit.

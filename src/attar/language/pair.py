@@ -1,5 +1,6 @@
 """The input of a distillation: a teacher, the student at its start, and data, in one vocabulary."""
 
+import copy
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ from torch import nn
 from attar.core import store
 from attar.core.errors import InputError
 from attar.language.artefact import DistilledLanguageModel
+from attar.language.generation import Sampling, Voice
 from attar.language.models import (
     byte_tokenizer,
     causal_model,
@@ -21,6 +23,7 @@ from attar.language.models import (
     tokenizer_of,
 )
 from attar.language.sources import TextSource
+from attar.language.stops import Ended, ended_by_words, stops_of
 from attar.language.tokens import Tokeniser, Tokens
 from attar.language.vocabulary import check_same, shared_words
 
@@ -42,6 +45,10 @@ class LanguagePair:
     """A trained or given student; None for a fresh one, which the method describes."""
     corpus: TextSource | None = None
     """Further text whose cross-entropy is added."""
+    others: Any = None
+    """The teacher's tokenizer, if it has other special tokens at its end."""
+    answers: int = 0
+    """Number of test prompts that both answer at the end."""
     _read: dict[Any, Tokens] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
@@ -66,7 +73,21 @@ class LanguagePair:
         Raises:
             InputError: A model has fewer logits.
         """
-        return shared_words(self.tokenizer, teacher=self.teacher, student=self.student)
+        return shared_words(self.tokenizer, self.others, teacher=self.teacher, student=self.student)
+
+    @cached_property
+    def stops(self) -> tuple[int, ...]:
+        """The tokens that end an answer of either model."""
+        found = stops_of(self.teacher, self.tokenizer, self.student)
+        return tuple(token for token in found if token < self.words)
+
+    def voice(self, model: nn.Module, sampling: Sampling) -> Voice:
+        """A model that answers with the vocabulary and the ends of both."""
+        return Voice(model, self.words, self.stops, sampling, self._ended)
+
+    @cached_property
+    def _ended(self) -> Ended | None:
+        return ended_by_words(self.tokenizer)
 
     @property
     def longest(self) -> int:
@@ -105,22 +126,47 @@ def paired(
     if isinstance(student, str) and is_fresh(student):
         check_fresh(student)
         student = None
-    one, other = _opened(teacher, "teacher"), _opened(student, "student", to_train=True)
+    one, other = opened(teacher, "teacher"), opened(student, "student", to_train=True)
     if isinstance(tokenizer, (str, Path)):
         tokenizer = tokenizer_of(tokenizer)
-    check_same(one[1], other[1])
-    check_same(one[1] or other[1], tokenizer)
-    found = next((given for given in (one[1], other[1], tokenizer) if given is not None), None)
+    theirs, mine = one[1], other[1] if other[1] is not None else tokenizer
+    check_same(theirs, mine)
+    check_same(mine, tokenizer)
+    found, others = _chosen(theirs, mine)
     if found is None:
         if one[0] is not None or other[0] is not None:
             raise InputError("the model has no tokenizer, so its tokens are not known. Give one (tokenizer=).")
         found = byte_tokenizer(data.texts(), VOCABULARY)
-    pair = LanguagePair(data, found, one[0], other[0], corpus)
+    pair = LanguagePair(data, found, one[0], other[0], corpus, others)
     assert pair.words
     return pair
 
 
-def _opened(model: Model, who: str, *, to_train: bool = False) -> tuple[nn.Module | None, Any]:
+def _chosen(teacher: Any, student: Any) -> tuple[Any, Any]:
+    """The tokenizer of a pair, and the teacher's where that is another one.
+
+    Where they differ in special tokens it is the student's, with which the student is saved, and with the teacher's
+    chat template if it has none.
+    """
+    if teacher is None or student is None or teacher.get_vocab() == student.get_vocab():
+        return teacher if teacher is not None else student, None
+    if student.chat_template is None and teacher.chat_template is not None:
+        student = copy.deepcopy(student)
+        student.chat_template = teacher.chat_template
+    return student, teacher
+
+
+def opened(model: Model, who: str, *, to_train: bool = False) -> tuple[nn.Module | None, Any]:
+    """A model by itself or by name, and its tokenizer where that is known.
+
+    Args:
+        model: A model, the folder of one, or a name on the hub; None for none.
+        who: What it is, for messages.
+        to_train: Whether it is trained; from a folder it is then read as float32.
+
+    Raises:
+        InputError: There is no such model, or it is none that can be used.
+    """
     if model is None:
         return None, None
     if isinstance(model, DistilledLanguageModel):

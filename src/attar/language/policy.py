@@ -1,16 +1,20 @@
 """MiniLLM: the reverse divergence of whole answers, by policy gradient.
 
-The student answers, now and then led by the teacher: tokens come from p̃ = α p + (1 - α) q, and are weighed by
-w = q / p̃. Each token is rewarded with r_t = log p(y_t) - log q(y_t), and pushed by what comes after it, per token:
+The student answers, now and then led by the teacher: tokens come from p̃ = α p + (1 - α) q, with the weight
+w = q_old / p̃. Each token is rewarded with r_t = (log p(y_t) - log q_old(y_t)) / s, and pushed by what it and the rest
+of the answer earn for each of the T - t + 1 tokens that are left:
 
-    A_t = Σ_{k>t} γ^{k-t-1} r_k / Σ_{k>t} γ^{k-t-1}
-    L = -mean w min(ρ A, clip(ρ, 1 - ε, 1 + ε) A) + mean w KL(q ‖ p) + label_weight · CE(references),   ρ = q / q_old
+    R_t = Σ_{k≥t} γ^{k-t} r_k / (T - t + 1),    A = (R - mean R) / deviation of R, over the tokens of a step
+    L = -mean min(w ρ A, clip(w ρ, 1 - ε, 1 + ε) A) + mean KL(q ‖ p) + label_weight · CE(references),   ρ = q / q_old
 
-The second term is the reward of the token itself, in closed form over the vocabulary.
+The second term is the reward of the token itself, in closed form over the vocabulary. This is the released code. The
+paper's formulas leave r_t out of R_t (`own_reward`), do not whiten (`whiten`), and weigh the second term by w
+(`weigh_single`). Three differences remain: the code's mean and deviation are over padding too, its step size is
+constant after 100 steps of warm-up, and half of its loss on further text is the teacher's cross-entropy.
 Gu, Dong, Wei and Huang, MiniLLM: Knowledge Distillation of Large Language Models, ICLR 2024, arXiv:2306.08543.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import torch
@@ -36,12 +40,23 @@ class Policy(Settings):
     """Number of passes over these answers before new ones are sampled."""
     teacher_share: Annotated[float, Range(0, 1)] = 0.2
     """Share α of the teacher in the mixed distribution from which answers are sampled."""
-    reward_scale: Annotated[float, Range(0)] = 0.5
-    """Factor by which rewards are multiplied."""
+    reward_scale: Annotated[float, Range(1e-6)] = 0.5
+    """Number s by which rewards are divided."""
+    reward_clip: Annotated[float, Range(0)] = 100.0
+    """Limit of a reward after the division; larger ones are cut."""
+    own_reward: bool = True
+    """Whether the reward of a token itself is part of what it is pushed by, as in the released code, or only the
+    rewards of the tokens after it, as in the paper."""
+    whiten: bool = True
+    """Whether the advantages of a step are shifted and scaled to mean 0 and variance 1, as in the released code."""
     discount: Annotated[float, Range(0, 1)] = 0.95
     """Discount γ of later rewards, per token."""
     ratio_clip: Annotated[float, Range(0, 1)] = 0.2
-    """Limit ε of the ratio between new and old probability; beyond 1 ± ε the ratio is clipped."""
+    """Limit ε of the ratio between new and old probability, weighed for the teacher's share; beyond 1 ± ε it is
+    clipped."""
+    weigh_single: bool = False
+    """Whether the divergence at each token is weighed for the teacher's share, as in the paper. The released code does
+    not."""
 
 
 @dataclass
@@ -57,7 +72,7 @@ class Rollouts:
     weight: PerToken
     """w."""
     reward: float = 0.0
-    """Mean reward of a token before scaling."""
+    """Mean reward of a token, not divided."""
 
     @classmethod
     def empty(cls, policy: Policy, longest: int) -> "Rollouts":
@@ -78,16 +93,42 @@ class Rollouts:
         return values[rows, :width].reshape(-1)[places.rows.cpu() + 1].to(places.rows.device)
 
 
-def advantages(rewards: PerToken, counted: Bool[Tensor, "answer token"], discount: float) -> PerToken:
-    """A_t: the discounted mean of the rewards after each token; 0 for the last token."""
+def advantages(
+    rewards: PerToken, counted: Bool[Tensor, "answer token"], discount: float, *, own_reward: bool = True
+) -> PerToken:
+    """R_t: the discounted sum of the rewards from each token on, divided by the number of tokens from there on.
+
+    Without its own reward that of the tokens after it; then it is 0 for the last token.
+    """
     found = torch.zeros_like(rewards)
-    total, weight = torch.zeros(len(rewards)).to(rewards), torch.zeros(len(rewards)).to(rewards)
+    total, left = torch.zeros(len(rewards)).to(rewards), torch.zeros(len(rewards)).to(rewards)
     for column in range(rewards.shape[1] - 1, -1, -1):
         inside = counted[:, column].to(rewards.dtype)
-        found[:, column] = inside * total / weight.clamp(min=1e-12)
+        before = total / left.clamp(min=1)
         total = inside * (rewards[:, column] + discount * total) + (1 - inside) * total
-        weight = inside * (1 + discount * weight) + (1 - inside) * weight
+        left = left + inside
+        found[:, column] = inside * (total / left.clamp(min=1) if own_reward else before)
     return found
+
+
+@dataclass(frozen=True)
+class Norm:
+    """What advantages are shifted and multiplied by, the same in all passes of a step."""
+
+    shift: float = 0.0
+    scale: float = 1.0
+
+    @classmethod
+    def of(cls, advantage: Float[Tensor, " place"]) -> "Norm":
+        """The norm that brings advantages to mean 0 and variance 1; a single one to 0."""
+        if len(advantage) < 2:
+            return cls(float(advantage.sum()))
+        variance, mean = torch.var_mean(advantage.double())
+        return cls(float(mean), float(torch.rsqrt(variance + 1e-8)))
+
+    def __call__(self, advantage: Float[Tensor, " place"]) -> Float[Tensor, " place"]:
+        """Advantages by this norm."""
+        return (advantage - self.shift) * self.scale
 
 
 def push(
@@ -99,11 +140,11 @@ def push(
 ) -> tuple[Float[Tensor, " place"], Float[Tensor, ""]]:
     """The strength by which each token's log q is pushed up, and the clipped objective.
 
-    The gradient of -w min(ρ A, clip(ρ) A) is -w ρ A ∇log q if ρ A is the smaller one, and 0 otherwise.
+    The gradient of -min(w ρ A, clip(w ρ) A) is -w ρ A ∇log q if w ρ A is the smaller one, and 0 otherwise.
     """
-    ratio = (log_q - old).exp()
+    ratio = weight * (log_q - old).exp()
     plain, cut = ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage
-    return torch.where(plain <= cut, weight * plain, 0.0), -(weight * torch.minimum(plain, cut)).sum()
+    return torch.where(plain <= cut, plain, 0.0), -torch.minimum(plain, cut).sum()
 
 
 class _Led:
@@ -144,7 +185,7 @@ def collect(
         context: The precision of passes without a gradient.
     """
     place, rewards = 0, []
-    lead = Voice(teacher, student.words, student.stops, student.sampling)
+    lead = replace(student, model=teacher)
     for prompts, limits in batches:
         with context(), answering(student.model, teacher):
             said = generate(student, prompts, limits, generator, also=_Led(lead, prompts, policy.teacher_share))
@@ -157,16 +198,17 @@ def collect(
         log_q, log_p = (log_probabilities(logits, places, words=student.words) for logits in (one, other))
         share = torch.tensor(policy.teacher_share, device=log_q.device)
         led = torch.logaddexp(log_p + share.log(), log_q + (-share).log1p())
-        reward, rows, width = log_p - log_q, slice(place, place + len(batch)), batch.ids.shape[1]
+        reward = ((log_p - log_q) / policy.reward_scale).clamp(-policy.reward_clip, policy.reward_clip)
+        rows, width = slice(place, place + len(batch)), batch.ids.shape[1]
         rollouts.ids[rows, :width] = batch.ids.cpu().int()
         rollouts.prompts[rows], rollouts.lengths[rows] = batch.prompts.cpu(), batch.lengths.cpu()
         counted = (batch.labels != -100).cpu()
         counted[:, 0] = False
-        by_token = _spread(policy.reward_scale * reward, places, counted)
+        by_token = _spread(reward, places, counted)
         rollouts.old[rows, :width] = _spread(log_q, places, counted)
         rollouts.weight[rows, :width] = _spread((log_q - led).exp(), places, counted)
-        rollouts.advantage[rows, :width] = advantages(by_token, counted, policy.discount)
-        rewards.append(reward)
+        rollouts.advantage[rows, :width] = advantages(by_token, counted, policy.discount, own_reward=policy.own_reward)
+        rewards.append(policy.reward_scale * reward)
         place += len(batch)
     rollouts.reward = float(torch.cat(rewards).mean())
 

@@ -187,7 +187,7 @@ class Answers:
                 store.put(drawn.batch)
                 return drawn
             if origin == "stored":
-                picks = torch.randint(store.filled, (len(reference),), generator=coin)
+                picks = torch.randperm(store.filled, generator=coin)[: len(reference)]  # no answer twice in a batch
                 return Drawn(store.rows(picks, self.by), "stored")
         return Drawn(reference, "data")
 

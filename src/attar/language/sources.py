@@ -82,7 +82,8 @@ def load(data: Any = "phrases", *, validation: int | None = None, test: int | No
     if "train" not in parts:
         raise InputError(f"{name} has no part called train; its parts are: {', '.join(parts) or 'none'}.")
     form = _form(parts["train"], name)
-    rows = {part: _standard(found, form, name) for part, found in parts.items()}
+    places = {part: name if len(parts) == 1 else f"{name} ({part})" for part in parts}
+    rows = {part: _standard(found, form, places[part]) for part, found in parts.items()}
     if form == "text":
         rows = _cut_single_text(rows, validation, test)
     tenth = max(1, len(rows["train"]) // 10)
@@ -202,9 +203,41 @@ def _standard(rows: Any, form: Form, name: str) -> list[dict[str, Any]]:
     for number, row in enumerate(rows, start=1):
         try:
             found.append(_one(row, form))
-        except (KeyError, TypeError, IndexError):
+        except _NoTextError as error:
+            raise InputError(
+                f"row {number} of {name} does not have the form of the first row, {form}: {error}."
+            ) from None
+        except (KeyError, TypeError, IndexError, AttributeError):
             raise InputError(f"row {number} of {name} does not have the form of the first row, {form}.") from None
+    if form == "text":
+        return found
+    for what, empty in (("nothing before the response", _without_prompt), ("an empty response", _without_response)):
+        bad = [empty(row) for row in found]
+        if any(bad):
+            has = "have" if sum(bad) > 1 else "has"
+            raise InputError(f"{rows_named(bad)} of {name} {has} {what}. Remove such rows, or give plain text.")
     return found
+
+
+class _NoTextError(TypeError):
+    """A value is not text."""
+
+
+def _without_prompt(row: dict[str, Any]) -> bool:
+    """Whether nothing stands before a row's response."""
+    return len(row["messages"]) < 2 if "messages" in row else not row["prompt"]
+
+
+def _without_response(row: dict[str, Any]) -> bool:
+    return not (row["messages"][-1]["content"] if "messages" in row else row["response"])
+
+
+def rows_named(bad: Sequence[bool]) -> str:
+    """The numbers of bad rows, the first five of them: "rows 3, 4", "rows 1, 2, 3, 4, 5 and 2 more"."""
+    numbers = [number for number, one in enumerate(bad, start=1) if one]
+    named = ", ".join(map(str, numbers[:5]))
+    more = f" and {len(numbers) - 5} more" if len(numbers) > 5 else ""
+    return f"row{'s' if len(numbers) > 1 else ''} {named}{more}"
 
 
 def _one(row: Any, form: Form) -> dict[str, Any]:
@@ -214,7 +247,7 @@ def _one(row: Any, form: Form) -> dict[str, Any]:
         turns = row["messages"] if "messages" in row else [*row["prompt"], *row[_answer_of(row)]]
         messages = [{"role": _text(turn["role"]), "content": _text(turn["content"])} for turn in turns]
         if messages[-1]["role"] != "assistant":
-            raise TypeError("the last turn is not the assistant's")
+            raise _NoTextError(f"the last turn is of {messages[-1]['role']!r:.40}, not of 'assistant'")
         return {"messages": messages}
     answer = row[_answer_of(row)]
     first, *others = map(_text, answer if isinstance(answer, list) and answer else [answer])
@@ -227,7 +260,7 @@ def _one(row: Any, form: Form) -> dict[str, Any]:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
+        raise _NoTextError(f"{value!r:.40} is not text")
     return value
 
 

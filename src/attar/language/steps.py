@@ -20,8 +20,9 @@ from attar.language.losses import Places, Terms, chunked_loss, log_probabilities
 from attar.language.models import merged
 from attar.language.objective import Counts, Loss, Parts
 from attar.language.pair import LanguagePair
-from attar.language.policy import Rollouts, collect, push
+from attar.language.policy import Norm, Rollouts, collect, push
 from attar.language.schedules import Answers, Scheduled
+from attar.language.stops import write_stops
 from attar.language.tokens import Batch, Tokens
 
 Method = Any
@@ -117,17 +118,20 @@ def _descend_by_policy(method: Method, rows: list[int], reference: Batch, state:
     number, place = divmod(state.done, per_round)
     order = permutation(runtime.seed, f"rollouts {number}", policy.rollouts)
     picked = order[place * method.batch :][: method.batch]
-    count = Counts.of([Places.of(rollouts.batch(picked).labels)]).tokens
+    batch = rollouts.batch(picked)
+    all_places = Places.of(batch.labels)
+    earned = rollouts.at(rollouts.advantage, picked, all_places, batch.ids.shape[1])
+    count, norm = Counts.of([all_places]).tokens, Norm.of(earned) if policy.whiten else Norm()
     some = picked.split(method.micro or math.ceil(method.batch / runtime.processes.count))
-    found = [_push_some(method, some[n], count, state, runtime) for n in runtime.processes.share(len(some))]
+    found = [_push_some(method, some[n], count, norm, state, runtime) for n in runtime.processes.share(len(some))]
     shown = {**_together(found, runtime.processes), "reward": rollouts.reward}
     if method.objective.label_weight:
         _add(shown, add_gradient(reference, Parts(teacher=False), method.micro, state, runtime))
     return shown
 
 
-def _push_some(method: Method, rows: Tensor, count: float, state: Distilling, runtime: Runtime) -> Shown:
-    """The gradient on some of the rollouts of a step, which have `count` tokens together."""
+def _push_some(method: Method, rows: Tensor, count: float, norm: Norm, state: Distilling, runtime: Runtime) -> Shown:
+    """The gradient on some of the rollouts of a step, which have `count` tokens and one `norm` together."""
     rollouts, policy, words = state.rollouts, method.policy, state.loss.words
     assert rollouts is not None
     batch = rollouts.batch(rows)
@@ -138,10 +142,11 @@ def _push_some(method: Method, rows: Tensor, count: float, state: Distilling, ru
     old, advantage, weight = (
         rollouts.at(values, rows, places, width) for values in (rollouts.old, rollouts.advantage, rollouts.weight)
     )
-    strength, objective = push(log_q, old, advantage, weight, policy.ratio_clip)
+    strength, objective = push(log_q, old, norm(advantage), weight, policy.ratio_clip)
     single = dataclasses.replace(method.objective, divergence="reverse")
-    terms = Terms(labels=strength / count, teacher=method.objective.teacher_weight * weight / count, objective=single)
-    loss, sums = chunked_loss(student, teacher, places, terms, words=words)
+    each = weight if policy.weigh_single else torch.ones_like(weight)
+    terms = Terms(labels=strength / count, teacher=method.objective.teacher_weight * each / count, objective=single)
+    loss, sums = chunked_loss(student, teacher, places, terms, words=words, columns=words)
     loss.backward()
     reverse = loss.detach() + (strength * log_q).sum() / count  # of which the first term is no more than a direction
     return {"loss": objective / count + reverse, "policy": objective / count, "teacher": sums.teacher / count}
@@ -200,7 +205,9 @@ def finished(state: Distilling) -> nn.Module:
         with torch.no_grad():
             for name, value in state.best.items():
                 parameters[name].copy_(value)
-    return merged(student).cpu().eval()
+    made = merged(student).cpu().eval()
+    write_stops(made, state.pair.tokenizer, state.pair.stops, state.pair.words)
+    return made
 
 
 def _logits(batch: Batch, state: Distilling, runtime: Runtime, *, teacher: bool) -> tuple[Tensor, Tensor | None]:

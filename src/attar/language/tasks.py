@@ -39,7 +39,8 @@ class Distill(tasks.Task):
         if student is None and not is_fresh(method.student):
             student = method.student
         corpus = None if self.corpus is None else load(self.corpus)
-        return paired(source, self.teacher, student, self.tokenizer, corpus), method
+        pair = paired(source, self.teacher, student, self.tokenizer, corpus)
+        return replace(pair, answers=self.answers), method
 
     def score(self, made: Any, work: Any, method: Any, runtime: Any) -> Any:
         """Score student and teacher on the test part, once, at the end."""

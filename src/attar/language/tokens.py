@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor
 from attar.core.errors import InputError
 from attar.language.chunkers import NONE, Chunker, token_spans
 from attar.language.losses import UNCOUNTED
-from attar.language.sources import TextSource
+from attar.language.sources import TextSource, rows_named
+from attar.language.stops import Closing, closing_of
 
 Ids = Int[Tensor, "sequence token"]
 
@@ -101,29 +103,40 @@ class Tokeniser:
     """Number of tokens of plain text before a block, which are not learned again."""
     chunker: Chunker | None = None
     span_length: int = 8
+    words: int | None = None
+    """Size of the vocabulary that all models share. A text with other tokens is refused. Default: the tokenizer's."""
 
     @property
     def pad(self) -> int:
-        """The padding token. Masks use lengths, so any token will do."""
+        """The padding token. Masks use lengths, so any token will do that all models know."""
         pad = self.tokenizer.pad_token_id
-        return int(pad if pad is not None else self.tokenizer.eos_token_id or 0)
+        found = int(pad if pad is not None else self.tokenizer.eos_token_id or 0)
+        return found if self.words is None or found < self.words else 0
+
+    @cached_property
+    def closing(self) -> Closing | None:
+        """How the chat template closes a response; None without a template."""
+        return closing_of(self.tokenizer)
 
     def read(self, source: TextSource, part: str) -> "Tokens":
         """A part of the data as tokens, through `datasets`.
 
         Raises:
-            InputError: It has no token to learn from.
+            InputError: It has no token to learn from, a prompt or a response of a row has none, the chat template
+                refuses a conversation, or a row has a token that a model does not know.
         """
         rows = getattr(source, part)
         code = {"pair": self._pairs, "chat": self._chats, "text": self._texts}[source.form]
+        where = f"of {source.name} ({part})"
         import datasets
 
         numbers = datasets.Sequence(datasets.Value("int64"))
         columns = {"prompt": numbers, "response": numbers, "spans": numbers, "others": datasets.Sequence(numbers)}
         with _without_bars():
             found = rows.map(
-                code,
+                partial(code, where=where),
                 batched=True,
+                with_indices=True,
                 remove_columns=rows.column_names,
                 keep_in_memory=True,
                 load_from_cache_file=False,
@@ -132,7 +145,29 @@ class Tokeniser:
             )
         if not len(found):
             raise InputError(f"{source.name} has no token to learn from in its part {part}: every response is empty.")
+        self._check(found, source, where)
         return Tokens(found, self)
+
+    def _check(self, found: Any, source: TextSource, where: str) -> None:
+        """Check that prompts and responses have tokens, all of which all models know."""
+        import pyarrow.compute as compute
+
+        for name in ("prompt", "response"):
+            column = found.data.column(name)
+            empty = compute.equal(compute.list_value_length(column), 0).to_pylist()
+            if source.form != "text" and any(empty):
+                raise InputError(
+                    f"{rows_named(empty)} {where} {'have' if sum(empty) > 1 else 'has'} a {name} without a token. Give "
+                    "every row a prompt and a response, or give plain text."
+                )
+            largest = compute.max(compute.list_flatten(column)).as_py()
+            if self.words is not None and largest is not None and largest >= self.words:
+                row = next(n for n, ids in enumerate(column.to_pylist(), start=1) if max(ids, default=0) >= self.words)
+                token = self.tokenizer.convert_ids_to_tokens(largest)
+                raise InputError(
+                    f"row {row} {where} has the token {token!r}, which not all models know: they share the first "
+                    f"{self.words} tokens. Remove it from the text, or give models of one vocabulary."
+                )
 
     def spans(self, response: Sequence[int]) -> list[int]:
         """The number of the span of each token of a response."""
@@ -147,14 +182,16 @@ class Tokeniser:
     def _coded(self, text: str, *, special: bool) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
 
-    def _columns(self, rows: Iterable[tuple[list[int], list[int], list[list[int]]]]) -> dict[str, list[Any]]:
-        """Prompts, responses and further references, cut to length."""
+    def _columns(
+        self, rows: Iterable[tuple[list[int], list[int], list[list[int]]]], *, every: bool = True
+    ) -> dict[str, list[Any]]:
+        """Prompts, responses and further references, cut to length; every one, or only those with a token to learn."""
         columns: dict[str, list[Any]] = {"prompt": [], "response": [], "spans": [], "others": []}
         for prompt, response, others in rows:
             prompt = prompt[-min(self.max_prompt, self.max_length - 1) :] if prompt else prompt
             room = self.max_length - len(prompt)
             response = response[:room]
-            if len(response) > (not prompt):  # a token that nothing stands before cannot be foretold
+            if every or len(response) > (not prompt):  # a token that nothing stands before cannot be foretold
                 columns["prompt"].append(prompt)
                 columns["response"].append(response)
                 columns["spans"].append(self.spans(response) if self.chunker is not None else [])
@@ -173,35 +210,55 @@ class Tokeniser:
         """The tokens of a response, with its end token if the tokenizer adds one."""
         return self._coded(text.removesuffix(self.tokenizer.eos_token or "\0"), special=False) + self._end()
 
-    def _pairs(self, rows: Mapping[str, Any]) -> dict[str, list[Any]]:
+    def _pairs(self, rows: Mapping[str, Any], numbers: list[int], where: str) -> dict[str, list[Any]]:
         further = rows["others"] if "others" in rows else [[]] * len(rows["prompt"])
         return self._columns(
             (self._prompt(prompt, special=True), self._response(response), list(map(self._response, others)))
             for prompt, response, others in zip(rows["prompt"], rows["response"], further, strict=True)
         )
 
-    def _chats(self, rows: Mapping[str, Any]) -> dict[str, list[Any]]:
-        return self._columns((*self._conversation(messages), []) for messages in rows["messages"])
+    def _chats(self, rows: Mapping[str, Any], numbers: list[int], where: str) -> dict[str, list[Any]]:
+        several = zip(rows["messages"], numbers, strict=True)
+        return self._columns((*self._conversation(messages, f"row {n + 1} {where}"), []) for messages, n in several)
 
-    def _conversation(self, messages: list[dict[str, str]]) -> tuple[list[int], list[int]]:
+    def _conversation(self, messages: list[dict[str, str]], where: str) -> tuple[list[int], list[int]]:
         *before, last = messages
         if self.tokenizer.chat_template is None:
             turns = "".join(f"{turn['role']}: {turn['content']}\n" for turn in before)
             return self._prompt(f"{turns}assistant: ", special=True), self._response(last["content"])
-        prompt = self.tokenizer.apply_chat_template(before, tokenize=False, add_generation_prompt=True)
-        whole = self.tokenizer.apply_chat_template(messages, tokenize=False)
-        if not whole.startswith(prompt):  # a template that opens a turn in another way than it writes one
-            return self._prompt(prompt, special=False), self._response(last["content"])
-        return self._prompt(prompt, special=False), self._coded(whole.removeprefix(prompt), special=False)
+        try:
+            prompt = self.tokenizer.apply_chat_template(before, tokenize=False, add_generation_prompt=True)
+            whole = self.tokenizer.apply_chat_template(messages, tokenize=False)
+        except Exception as error:  # a template raises what it likes
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+            raise InputError(f"the tokenizer's chat template refuses {where} ({reason}).") from None
+        closing = self.closing
+        if whole.startswith(prompt):
+            said = whole.removeprefix(prompt)
+        else:  # a template that opens a turn in another way than it writes one
+            said = last["content"] + ("" if closing is None else closing.text)
+        return self._prompt(prompt, special=False), self._closed(self._coded(said, special=False))
 
-    def _texts(self, rows: Mapping[str, Any]) -> dict[str, list[Any]]:
+    def _closed(self, response: list[int]) -> list[int]:
+        """A response of a conversation up to the token that ends it."""
+        closing = self.closing
+        if closing is None or closing.stop is None:
+            return response if response[-1:] == self._end() else response + self._end()
+        tail = len(closing.after)
+        if tail and tuple(response[-tail:]) == closing.after:
+            response = response[:-tail]
+        return response if response[-1:] in ([closing.stop], self._end()) else [*response, closing.stop]
+
+    def _texts(self, rows: Mapping[str, Any], numbers: list[int], where: str) -> dict[str, list[Any]]:
         """Texts one after the other, in blocks: the tokens before a block are its prompt, but are not learned twice."""
         stream = [token for text in rows["text"] for token in (*self._coded(text, special=False), *self._end())]
         stream = stream[: len(stream) - len(self._end())]
         context = min(self.context, self.max_length - 1)
         fresh = self.max_length - max(context, 1)
         starts = range(min(1, len(stream)), len(stream), fresh)
-        return self._columns((stream[max(0, s - max(context, 1)) : s], stream[s : s + fresh], []) for s in starts)
+        empty: list[list[int]] = []
+        blocks = ((stream[max(0, s - max(context, 1)) : s], stream[s : s + fresh], empty) for s in starts)
+        return self._columns(blocks, every=False)
 
 
 @dataclass(frozen=True)

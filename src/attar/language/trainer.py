@@ -18,11 +18,13 @@ from attar.core.state import pack, unpack
 from attar.language.distillation import DistillLanguage
 from attar.language.generation import Voice
 from attar.language.losses import UNCOUNTED, Places
-from attar.language.models import longest_input, stops_of, tokenizer_beside
+from attar.language.models import check_runs, longest_input
 from attar.language.objective import Counts, Loss, Parts
+from attar.language.pair import Model, opened
 from attar.language.schedules import Answers, Scheduled
+from attar.language.stops import ended_by_words, stops_of, write_stops
 from attar.language.tokens import Batch, Tokeniser
-from attar.language.vocabulary import check_same, shared_words, width
+from attar.language.vocabulary import shared_words, size_of, width
 
 NETWORK = "attar_clipping.safetensors"
 """File in a checkpoint with the clipping network."""
@@ -44,39 +46,47 @@ class DistillationMixin:
 
     Args:
         args: Positional arguments of the trainer.
-        teacher: A causal model of transformers with the student's vocabulary. It is moved to the trainer's device.
+        teacher: A causal model of transformers or a distilled one, its folder, or its name on the hub. It has the
+            student's vocabulary, and is moved to the trainer's device.
         distillation: Settings. Its objective, clipping, spans, schedule, correction and sampling are used; the rest
             (epochs, step size, adapters) is the trainer's. Default: forward divergence together with the labels.
         kwargs: Keyword arguments of the trainer. `processing_class`, the tokenizer, is needed for spans and for the
             student's answers.
 
     Raises:
-        InputError: The vocabularies differ; a needed tokenizer is missing; a policy gradient, a learned mask on several
-            processes, or another loss of the trainer is asked for; or the student has to answer packed rows. In
-            training: the student has to answer packed rows that the trainer's settings do not mention, or rows beyond
-            `max_length`.
+        InputError: There is no such teacher, or it cannot run; the vocabularies differ; a needed tokenizer is missing;
+            a policy gradient, a learned mask on several processes, or another loss of the trainer is asked for; or the
+            student has to answer packed rows. In training: the student has to answer packed rows that the trainer's
+            settings do not mention, or rows beyond `max_length`.
     """
 
-    def __init__(
-        self, *args: Any, teacher: nn.Module, distillation: DistillLanguage | None = None, **kwargs: Any
-    ) -> None:
+    def __init__(self, *args: Any, teacher: Model, distillation: DistillLanguage | None = None, **kwargs: Any) -> None:
+        known, beside = opened(teacher, "teacher")  # before the trainer, which reads its data first
+        if known is None:
+            raise InputError("the mixin needs a teacher. Give a causal model, its folder, or its name on the hub.")
         super().__init__(*args, **kwargs)
         trainer: Any = self
         method = distillation or DistillLanguage()
         self.distillation = method
         tokenizer = getattr(trainer, "processing_class", None)
         student = trainer.accelerator.unwrap_model(trainer.model)
-        words = _words(tokenizer, teacher, student)
-        self.teacher = teacher.to(trainer.args.device).eval().requires_grad_(False)
+        words = _words(tokenizer, beside, known, student)
+        self.teacher = known.to(trainer.args.device).eval().requires_grad_(False)
         self._check(tokenizer, trainer.accelerator.num_processes)
+        check_runs(self.teacher, "teacher", words, answers=self._own)
+        if tokenizer is not None:
+            self.stops = tuple(stop for stop in stops_of(self.teacher, tokenizer, student) if stop < words)
+            self.ended = ended_by_words(tokenizer)
+            write_stops(student, tokenizer, self.stops, words)
         loss = Loss(method.objective, method.clipping, method.spans, words)
         network = loss.network_for()
         self.quantiles = None if network is None else network.to(trainer.args.device)
         self.loss = Loss(method.objective, method.clipping, method.spans, words, self.quantiles)
         cut = getattr(trainer.args, "max_length", None) or 512  # where TRL cuts rows
-        longest = method.max_length or min(cut, longest_input(teacher, student))
+        longest = method.max_length or min(cut, longest_input(self.teacher, student))
         prompt = method.max_prompt or longest // 2
-        self.by = Tokeniser(tokenizer, longest, prompt, method.context, method.spans.chunk(), method.spans.span_length)
+        spans = method.spans
+        self.by = Tokeniser(tokenizer, longest, prompt, method.context, spans.chunk(), spans.span_length, words)
         self.scheduled = Scheduled.start(method.schedule, 0, longest)
         self.coin = torch.Generator().manual_seed(trainer.args.seed)
         self.draws = torch.Generator(trainer.args.device).manual_seed(trainer.args.seed)
@@ -177,7 +187,7 @@ class DistillationMixin:
         said = None
         if parts.teacher and self.loss.needs_teacher:
             with torch.no_grad(), trainer.accelerator.autocast():
-                said = self.teacher(**given).logits
+                said = self.teacher(**self._known(given)).logits
         if share == 0:  # a batch without a label among others that have some
             return outputs.logits.sum() * 0, outputs
         own = Counts.of([places])
@@ -187,6 +197,13 @@ class DistillationMixin:
                 self.seen.setdefault(name, []).append(float(value) / share)
         return loss, outputs
 
+    def _known(self, given: dict[str, Any]) -> dict[str, Any]:
+        """A batch whose padding the teacher knows; the student's padding token may be one that was added."""
+        ids, mask, most = given["input_ids"], given.get("attention_mask"), width(self.teacher)
+        if mask is None or self.by.tokenizer is None or size_of(self.by.tokenizer) <= most:
+            return given
+        return {**given, "input_ids": ids.masked_fill(mask == 0, 0)}
+
     def _drawn(self, model: nn.Module, inputs: Mapping[str, Any]) -> Batch | None:
         """The batch that the schedule gives in place of this batch; None keeps this batch."""
         method, trainer = self.distillation, self._trainer
@@ -195,7 +212,7 @@ class DistillationMixin:
         if _packed(inputs):
             raise self._packed_rows()
         student = trainer.accelerator.unwrap_model(model)
-        voice = Voice(student, self.loss.words, stops_of(student, self.by.tokenizer), method.sampling)
+        voice = Voice(student, self.loss.words, self.stops, method.sampling, self.ended)
         answers = Answers(
             voice,
             self.teacher,
@@ -298,11 +315,10 @@ class DistillationMixin:
         return {"scheduled": self.scheduled, "coin": self.coin.get_state(), "draws": self.draws.get_state()}
 
 
-def _words(tokenizer: Any, teacher: nn.Module, student: nn.Module) -> int:
-    """The size of the vocabulary: the tokenizer's, or that of both models."""
+def _words(tokenizer: Any, beside: Any, teacher: nn.Module, student: nn.Module) -> int:
+    """The size of the vocabulary: the tokenizer's, as far as the teacher's has the same, or that of both models."""
     if tokenizer is not None:
-        check_same(tokenizer_beside(teacher), tokenizer)
-        return shared_words(tokenizer, teacher=teacher, student=student)
+        return shared_words(tokenizer, beside, teacher=teacher, student=student)
     one, other = width(teacher), width(student)
     if one != other:
         raise InputError(

@@ -1,6 +1,6 @@
 """The Python functions that distil, train and evaluate language models."""
 
-import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ from attar.core.runtime import Engine, Runtime
 from attar.language.artefact import DistilledLanguageModel
 from attar.language.distillation import DistillLanguage
 from attar.language.evaluation import AT, Measures, measured
-from attar.language.generation import Sampling, Voice
+from attar.language.generation import Sampling
 from attar.language.kind import KIND
-from attar.language.models import stops_of
+from attar.language.models import check_runs
 from attar.language.pair import LanguagePair, Model, paired
 from attar.language.rouge import Stem
 from attar.language.sources import load
@@ -147,8 +147,13 @@ def evaluate(
     longest = max_length or min(512, pair.longest)
     if longest > pair.longest:
         raise InputError(f"max_length is {longest}, but the models read at most {pair.longest} tokens.")
-    by = Tokeniser(pair.tokenizer, longest, max_prompt or max(1, longest // 2), context)
-    return _measured(pair.student, pair, by, part, rows, answers, seeds, sampling, stem, error_at, runtime)
+    by = Tokeniser(pair.tokenizer, longest, max_prompt or max(1, longest // 2), context, words=pair.words)
+    for who, one in (("model", pair.student), ("teacher", pair.teacher)):
+        if one is not None:
+            check_runs(one, who, pair.words, answers=answers > 0)
+    return _measured(
+        pair.student, pair.teacher, pair, by, part, rows, answers, seeds, sampling, stem, error_at, runtime
+    )
 
 
 def scores_of(
@@ -157,16 +162,18 @@ def scores_of(
     """Measures of student and teacher on the test part, and the teacher's perplexity divided by the student's."""
     by = method.tokeniser(pair)
     common = ("test", None, answers, (10,), method.sampling, None, AT, runtime)
-    mine = _measured(model, pair, by, *common)
+    mine = _measured(model, pair.teacher, pair, by, *common)
     if pair.teacher is None:
         return {"student": mine.to_json()}
-    teachers = _measured(pair.teacher, dataclasses.replace(pair, teacher=None), by, *common)
-    kept = 100 * teachers.perplexity / mine.perplexity
-    return {"student": mine.to_json(), "teacher": teachers.to_json(), "kept": kept}
+    teachers = _measured(pair.teacher, None, pair, by, *common)
+    found = {"student": mine.to_json(), "teacher": teachers.to_json()}
+    kept = 100 * math.exp(teachers.cross_entropy.value - mine.cross_entropy.value)
+    return {**found, "kept": kept} if math.isfinite(kept) else found
 
 
 def _measured(
     model: nn.Module | None,
+    teacher: nn.Module | None,
     pair: LanguagePair,
     by: Tokeniser,
     part: str,
@@ -181,8 +188,8 @@ def _measured(
     assert model is not None
     tokens = pair.tokens(part, by)
     here = model.to(runtime.device)
-    teacher = None if pair.teacher is None else pair.teacher.to(runtime.device).eval()
-    voice = Voice(here, pair.words, stops_of(here, pair.tokenizer), sampling or Sampling())
+    teacher = None if teacher is None else teacher.to(runtime.device).eval()
+    voice = pair.voice(here, sampling or Sampling())
     count = len(tokens) if rows is None else min(rows, len(tokens))
     return measured(
         voice,

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from attar.core import store
 from attar.core.engine import Metrics
 from attar.core.errors import InputError
+from attar.core.foreign import NO_CODE, check_no_code
 from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed
 from attar.core.settings import Range, Settings
@@ -304,15 +305,16 @@ def clip_named(name: str) -> Clip:
     """A CLIP from a folder or from the hub.
 
     Raises:
-        InputError: There is no such CLIP, or no connection to look for it.
+        InputError: There is no such CLIP, it brings code of its own, or there is no connection to look for it.
     """
     transformers = library()
+    check_no_code(name)
     try:
-        config = transformers.AutoConfig.from_pretrained(name)
+        config = transformers.AutoConfig.from_pretrained(name, **NO_CODE)
         if config.model_type != "clip":
             raise ValueError(f"it is a {config.model_type}")
         model = transformers.CLIPModel.from_pretrained(name, config=config, dtype=torch.float32, use_safetensors=True)
-        return Clip(model.eval(), transformers.AutoTokenizer.from_pretrained(name))
+        return Clip(model.eval(), transformers.AutoTokenizer.from_pretrained(name, **NO_CODE))
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise InputError(f"{name!r} is not a CLIP in a folder or on the hub ({reason}).") from None

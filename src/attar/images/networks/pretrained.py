@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from attar.core.errors import InputError, unknown
+from attar.core.foreign import NO_CODE, check_no_code
 from attar.images.networks.architecture import Architecture, Factory, parse
 from attar.images.networks.blocks import Images, Logits, Shape
 
@@ -138,13 +139,13 @@ def _library() -> Any:
 def _config(transformers: Any, name: str, *, pretrained: bool) -> Any:
     if not pretrained and name in transformers.CONFIG_MAPPING:
         return transformers.CONFIG_MAPPING[name]()
-    return _fetched(name, lambda: transformers.AutoConfig.from_pretrained(name))
+    return _fetched(name, lambda: transformers.AutoConfig.from_pretrained(name, **NO_CODE))
 
 
 def _weighed(transformers: Any, name: str, classes: int) -> Any:
     """A model with its weights. Its configuration has been found before."""
     kind = transformers.AutoModelForImageClassification
-    settings = {"num_labels": classes, "ignore_mismatched_sizes": True, "use_safetensors": True}
+    settings = {"num_labels": classes, "ignore_mismatched_sizes": True, "use_safetensors": True, **NO_CODE}
     try:
         return kind.from_pretrained(name, **settings)
     except OSError as error:
@@ -156,6 +157,7 @@ def _weighed(transformers: Any, name: str, classes: int) -> Any:
 
 def _fetched(name: str, fetch: Any) -> Any:
     """Fetch something from a folder or the hub by name."""
+    check_no_code(name)
     try:
         return fetch()
     except (OSError, ValueError) as error:
