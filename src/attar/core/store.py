@@ -61,7 +61,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_cost(path: Path) -> dict[str, float | None]:
-    """What a run took, `seconds` and `peak_memory`; None for what is not there or is no number."""
+    """What a run took: `seconds`, those of them in which it was `prepared`, and `peak_memory`; None where unknown."""
     try:
         facts = read_json(path)
     except InputError:
@@ -72,7 +72,7 @@ def read_cost(path: Path) -> dict[str, float | None]:
 def cost_in(facts: Any) -> dict[str, float | None]:
     """The same from what such a file says; earlier ones said the seconds alone."""
     known = facts if isinstance(facts, dict) else {"seconds": facts}
-    return {name: _amount(known.get(name)) for name in ("seconds", "peak_memory")}
+    return {name: _amount(known.get(name)) for name in ("seconds", "prepared", "peak_memory")}
 
 
 def _amount(value: Any) -> float | None:
