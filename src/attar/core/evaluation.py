@@ -43,9 +43,9 @@ class Row:
     def of(cls, label: str, artefacts: Sequence[Any], cells: Sequence[Cell], **sizes: int | None) -> Self:
         """A row, with the cost of its artefacts."""
         seeds = tuple(made(one)[2] for one in artefacts)
-        (seconds, memory), prepared = cost_of(artefacts), prepared_of(artefacts)
-        whole = (tuple(artefacts), tuple(cells), seeds)
-        return cls(label, *whole, seconds=seconds, memory=memory, prepared=prepared, **sizes)
+        seconds, memory = cost_of(artefacts)
+        row = cls(label, tuple(artefacts), tuple(cells), seeds, seconds=seconds, memory=memory, **sizes)
+        return replace(row, prepared=prepared_of(artefacts))
 
     def of_set(self, index: int) -> "Row":
         """This row with one of its artefacts."""
