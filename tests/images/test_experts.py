@@ -148,6 +148,58 @@ def test_the_warm_up_is_a_scale_of_the_loss(few_digits):
     assert smoothness(warm[0])["first"] < smoothness(train(few_digits, epochs=1)[0])["first"]
 
 
+@pytest.mark.parametrize("epoch, factor", [(0, 0.5), (1, 0.55), (4, 0.7), (9, 0.95), (10, 1.0)])
+def test_the_warm_up_leaves_the_penalty_alone(epoch, factor):
+    weights = torch.randn(4, 3, 5, 5, dtype=torch.float64)
+    flat, images = linear(weights), torch.randn(7, 3, 5, 5, dtype=torch.float64)
+    labels, mean = torch.randint(4, (7,)), torch.tensor(1 / 7, dtype=torch.float64)
+    vector, warm = flat.vector(), torch.tensor(SMOOTH.loss_scale(epoch), dtype=torch.float64)
+    gradient, value = loss_gradient(flat, 2.0, vector, images, images, labels, mean, warm)
+    entropy = F.cross_entropy(flat.logits(vector, images), labels)
+    penalty = 2 * (weights.sum(dim=0).norm(dim=0) - 1).square().mean()
+    assert float(value) == pytest.approx(float(factor * entropy + penalty), rel=1e-12)
+    plain = loss_gradient(flat, 0.0, vector, images, images, labels, mean)[0]
+    of_penalty = loss_gradient(flat, 2.0, vector, images, images, labels, mean)[0] - plain
+    assert torch.allclose(gradient, factor * plain + of_penalty, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("together", [1, 2])
+@pytest.mark.parametrize("epoch, factor", [(0, 0.5), (7, 0.85), (20, 1.0)])
+def test_an_experts_step_has_a_warm_entropy_and_a_whole_penalty(epoch, factor, together, few_digits):
+    runtime = Runtime(ENGINE)
+    experts = dataclasses.replace(SMOOTH, batch=10)
+    method = TrainExperts(experts=experts, architecture=SMALL, epochs=21, together=together).resolve(
+        few_digits, runtime
+    )
+    state = method.build(few_digits, runtime)
+    state.at_once = 4  # a batch is also cut into parts, whose penalties have to add up to its mean
+    rows = torch.arange(10).expand(together, 10)
+    images, labels = torch.stack([few_digits.inputs(one) for one in rows]), few_digits.targets[rows]
+    found, losses = method._gradient(state, images, images, labels, experts.loss_scale(epoch), state.vectors)
+    flat = flat_network(SMALL, few_digits, runtime)
+    for vector, gradient, loss in zip(state.vectors, found, losses, strict=True):
+        vector = vector.clone().requires_grad_()
+        entropy = F.cross_entropy(flat.logits(vector, images[0]), labels[0])
+        penalty = gradient_penalty(flat, vector, images[0], 2.0, torch.tensor(0.1))
+        whole = factor * entropy + penalty
+        assert float(loss) == pytest.approx(whole.item(), rel=1e-5)
+        (wanted,) = torch.autograd.grad(whole, vector)
+        assert float((gradient - wanted).norm() / wanted.norm()) < 1e-4
+
+
+def test_experts_with_the_warm_penalty_of_earlier_versions_are_not_taken(few_digits, tmp_path):
+    smooth = {"smooth_penalty": 2.0, "smooth_warm_up": True}
+    opened(few_digits, tmp_path, count=1, epochs=1, **smooth)
+    facts = json.loads((tmp_path / "experts.json").read_text())
+    assert facts.pop("gradient penalty") == "without the warm-up"
+    (tmp_path / "experts.json").write_text(json.dumps(facts))
+    with pytest.raises(InputError, match=r"holds other experts .*gradient penalty: None in the folder"):
+        opened(few_digits, tmp_path, count=1, epochs=1, **smooth)
+    for one in smooth:  # where one of the two is off, nothing has changed
+        opened(few_digits, tmp_path / one, count=1, epochs=1, **{one: smooth[one]})
+        assert "gradient penalty" not in json.loads((tmp_path / one / "experts.json").read_text())
+
+
 def test_smoothness_of_a_straight_way_is_even():
     start, move = torch.randn(40), torch.randn(40)
     found = smoothness(torch.stack([1000 * start + k * move for k in range(5)]))

@@ -214,12 +214,12 @@ def complexity_table(measured: ClassComplexity, halves: dict[str, Half]) -> Tabl
 def table(facts: dict[str, Any]) -> Table:
     """Both halves side by side."""
     grid = Table(show_edge=False, pad_edge=False)
-    for heading in ("per class", "method", "easy %", "hard %", "hard - easy", "easy kept", "hard kept"):
+    for heading in ("per class", "method", "easy %", "hard %", "hard - easy", "easy kept", "hard kept", "bytes"):
         grid.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=True)
     full = {name: Score(**facts[name]["full"]) if facts[name]["full"] else None for name in HALVES}
     easy, hard = (getattr(full[name], "number", "not trained") for name in HALVES)
-    grid.add_row("all", "full data", easy, hard, "", *("100.0" if full[name] else "" for name in HALVES))
-    cells = [[Cell(**cell) for cell in facts[name]["cells"]] for name in HALVES]
+    grid.add_row("all", "full data", easy, hard, "", *("100.0" if full[name] else "" for name in HALVES), "")
+    cells = [[Cell.from_json(cell) for cell in facts[name]["cells"]] for name in HALVES]
     for easier, harder in zip(*cells, strict=True):
         scores = (easier.score, harder.score)
         grid.add_row(
@@ -228,5 +228,6 @@ def table(facts: dict[str, Any]) -> Table:
             *(score.number for score in scores),
             str(welch(harder.by_set, easier.by_set)),
             *(share(score, full[name]) for score, name in zip(scores, HALVES, strict=True)),
+            " and ".join(dict.fromkeys(f"{cell.bytes:,}" for cell in (easier, harder))),
         )
     return grid

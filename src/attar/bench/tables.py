@@ -46,6 +46,7 @@ from attar.images.condense.tesla import TESLA
 from attar.images.experts import Experts
 from attar.images.networks.architecture import Architecture
 from attar.images.protocols import PROTOCOLS, Protocol, protocol_named
+from attar.images.rates import trained_at, uses
 from attar.images.score import full_score, train_and_test
 from attar.images.sources import ImageSource, held_out, load
 from attar.verbs import condense
@@ -61,6 +62,11 @@ QUICKLY = "ConvNet of depth 2; scored after 100 epochs at ten times the step siz
 
 FOOT = "± over sets and networks; seconds of one set; 95 % intervals by Welch over condensed sets."
 """What stands below a table."""
+RATE = "lr-"
+"""What stands before a step size in the name of a score's file."""
+FOOT_PREPARED = "seconds after a +: of the networks that the method needs, which are trained once and kept."
+FOOT_RATES = "Sets with a learned step size: over random images at the protocol's step size or at theirs, the better."
+"""What stands below it if it has such rows."""
 
 
 @dataclass(frozen=True)
@@ -125,9 +131,19 @@ class Cell:
     """Test accuracy in per cent, by condensed set and network."""
     bytes: int
     seconds: float
-    """Seconds of condensing one set."""
+    """Seconds of condensing one set, with what was prepared for it: networks trained beside it, now or earlier."""
     labels: Labels = "hard"
     """What its networks learned."""
+    prepared: float = 0.0
+    """Those of the seconds in which networks were prepared."""
+    random: tuple[tuple[float, ...], ...] = ()
+    """If the sets have learned a step size, the accuracy of random images, as many, at theirs."""
+
+    @classmethod
+    def from_json(cls, facts: dict[str, Any]) -> "Cell":
+        """The inverse of `dataclasses.asdict`, also for cells of earlier versions."""
+        by_set = {name: tuple(map(tuple, facts.get(name, ()))) for name in ("values", "random")}
+        return cls(**{**facts, **by_set})
 
     @property
     def by_set(self) -> list[float]:
@@ -138,6 +154,12 @@ class Cell:
     def score(self) -> Score:
         """Over all sets and networks, as the field prints it."""
         return Score.of([value for values in self.values for value in values])
+
+    @property
+    def time(self) -> str:
+        """The seconds of one set, and after a plus those of the networks prepared for it."""
+        own = f"{self.seconds - self.prepared:.1f}"
+        return f"{own} + {self.prepared:.1f}" if self.prepared else own
 
 
 def digits_rows(steps: int) -> tuple[Row, ...]:
@@ -330,6 +352,9 @@ def run(
     for line in lines(measured(), full, full_seconds, source, name, max(len(row.label) for row in plan.rows)):
         console.print(line)
     console.print(FOOT)
+    further = {FOOT_PREPARED: any(cell.prepared for cell in cells), FOOT_RATES: any(cell.random for cell in cells)}
+    for words in (words for words, needed in further.items() if needed):
+        console.print(words)
     facts = {
         "data": source.name,
         "fingerprint": source.fingerprint,
@@ -377,6 +402,9 @@ class Measured:
     chosen: tuple[float, ...] | None
     bytes: int
     seconds: float
+    prepared: float
+    lr: float | None
+    """The step size that the set has learned, if it has."""
 
 
 def measure_set(row: Row, ipc: int, seed: int, source: ImageSource, plan: Plan, out: Path, engine: Engine) -> Measured:
@@ -390,22 +418,56 @@ def measure_set(row: Row, ipc: int, seed: int, source: ImageSource, plan: Plan, 
     if row.chosen:
         best = choose(folder, source, plan, engine)
         chosen = tested(best, CondensedImages.load(best), source, plan, row, engine)
-    return Measured(last, chosen, small.bytes, store.read_json(folder / "run" / "cost.json")["seconds"])
+    cost = store.read_cost(folder / "run" / "cost.json")
+    return Measured(last, chosen, small.bytes, cost["seconds"] or 0.0, cost["prepared"] or 0.0, small.lr)
 
 
 def measure(row: Row, ipc: int, source: ImageSource, plan: Plan, out: Path, engine: Engine) -> list[Cell]:
     """The cell of a row, and for rows that choose an iterate the one chosen as well."""
     sets = [measure_set(row, ipc, seed, source, plan, out, engine) for seed in range(row.sets)]
-    size, seconds = sets[-1].bytes, statistics.fmean(each.seconds for each in sets)
-    cells = [Cell(row.label, ipc, tuple(each.last for each in sets), size, seconds, row.labels)]
+    seconds, prepared = (statistics.fmean(getattr(each, name) for each in sets) for name in ("seconds", "prepared"))
+    random = random_at([each.lr for each in sets], row, ipc, source, plan, out, engine)
+    rest = (sets[-1].bytes, seconds, row.labels, prepared, random)
+    cells = [Cell(row.label, ipc, tuple(each.last for each in sets), *rest)]
     if row.chosen:
         label = f"{row.label}, iterate chosen on held-out images"
-        cells.append(Cell(label, ipc, tuple(each.chosen or () for each in sets), size, seconds, row.labels))
+        cells.append(Cell(label, ipc, tuple(each.chosen or () for each in sets), *rest))
     return cells
 
 
+def random_at(
+    rates: Sequence[float | None], row: Row, ipc: int, source: ImageSource, plan: Plan, out: Path, engine: Engine
+) -> tuple[tuple[float, ...], ...]:
+    """Accuracies on the table's random sets at the step sizes that other sets have learned, which take turns.
+
+    They are kept beside those sets. There are none if the protocol does not use a learned step size, or if the table
+    has no random images.
+    """
+    protocol = PROTOCOLS[row.protocol or plan.protocol]
+    known = [rate for rate in rates if rate is not None and uses(protocol, rate)]
+    rival = next((other for other in plan.rows if other.label == "random"), None)
+    if not known or rival is None:
+        return ()
+    rival, values = dataclasses.replace(rival, protocol=row.protocol), []
+    for seed in range(rival.sets):
+        turn = seed % len(known)
+        folder = out / f"{_folder_name(rival.label)}-{ipc}-{seed}"
+        small = condense(source, rival.settings(ipc), out=folder, seed=seed, engine=engine)
+        small = dataclasses.replace(small, lr=known[turn])
+        kept = out / f"{_folder_name(row.label)}-{ipc}-{turn}"
+        values.append(tested(kept, small, source, plan, rival, engine, what=f"random-{seed}"))
+    return tuple(values)
+
+
 def tested(
-    folder: Path, small: CondensedImages, source: ImageSource, plan: Plan, row: Row, engine: Engine
+    folder: Path,
+    small: CondensedImages,
+    source: ImageSource,
+    plan: Plan,
+    row: Row,
+    engine: Engine,
+    *,
+    what: str = "score",
 ) -> tuple[float, ...]:
     """Test accuracies of a set's networks; the i-th network of the j-th set has the same seed for every method."""
     seed = derived_seed(small.origin.seed, "evaluation")
@@ -414,7 +476,8 @@ def tested(
     def fresh() -> list[float]:
         return train_and_test(small, source, plan.architecture, protocol, networks, Runtime(engine, seed))
 
-    return tuple(store.remembered(_score_file(folder, protocol, networks, plan.architecture), fresh))
+    file = _score_file(folder, trained_at(protocol, small.lr), networks, plan.architecture, what)
+    return tuple(store.remembered(file, fresh))
 
 
 def choose(folder: Path, source: ImageSource, plan: Plan, engine: Engine) -> Path:
@@ -428,7 +491,8 @@ def choose(folder: Path, source: ImageSource, plan: Plan, engine: Engine) -> Pat
         def fresh(small: CondensedImages = small) -> list[float]:
             return train_and_test(small, judged, plan.architecture, CHOICE, 2, Runtime(engine, 1))
 
-        value = statistics.fmean(store.remembered(_score_file(snapshot, CHOICE, 2, plan.architecture), fresh))
+        file = _score_file(snapshot, trained_at(CHOICE, small.lr), 2, plan.architecture)
+        value = statistics.fmean(store.remembered(file, fresh))
         if value > best_value:
             best, best_value = snapshot, value
     return best
@@ -447,7 +511,7 @@ def lines(
         name: The table's name, by which published figures are found.
         width: Letters of the longest label.
     """
-    widths = [len(_HEADINGS[0]), 6, max(width, 9), 12, 20, 5, 11, 7, 11]
+    widths = [len(_HEADINGS[0]), 6, max(width, 9), 12, 20, 5, 11, 13, 11]
     columns = list(zip(_HEADINGS, widths, strict=True))[: None if name in datasets() else -1]
 
     def line(values: Sequence[str]) -> str:
@@ -483,7 +547,7 @@ def _measured(cell: Cell, random: Cell | None, full: Score | None, name: str) ->
     """The line of a cell."""
     known = published(name, cell.ipc) if name in datasets() else {}
     gain = str(over(cell, random)) if random and cell is not random else ""
-    sizes = (f"{cell.bytes:,}", f"{cell.seconds:.1f}")
+    sizes = (f"{cell.bytes:,}", cell.time)
     paper = str(known.get(NAMES.get(cell.label, cell.label.lower()), ""))
     return (str(cell.ipc), cell.labels, cell.label, cell.score.number, gain, share(cell.score, full), *sizes, paper)
 
@@ -495,18 +559,28 @@ def share(score: Score, full: Score | None) -> str:
 
 
 def over(cell: Cell, random: Cell) -> Interval:
-    """How far a cell lies above random selection, with sets as the unit where there are several."""
+    """How far a cell lies above random selection, with sets as the unit where there are several.
+
+    Sets with a learned step size are compared with the better of random images at the protocol's step size and at
+    theirs.
+    """
     several = len(cell.values) > 1
-    return welch(cell.by_set if several else list(cell.values[0]), random.by_set)
+    at_theirs = [statistics.fmean(values) for values in cell.random]
+    rival = max((by_set for by_set in (random.by_set, at_theirs) if by_set), key=statistics.fmean)
+    return welch(cell.by_set if several else list(cell.values[0]), rival)
 
 
 def _folder_name(label: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
 
 
-def _score_file(folder: Path, protocol: Protocol, networks: int, architecture: Architecture) -> Path:
-    """By protocol and number of networks, and by what the architecture has that the field's does not."""
+def _score_file(
+    folder: Path, protocol: Protocol, networks: int, architecture: Architecture, what: str = "score"
+) -> Path:
+    """By protocol and number of networks, by what the architecture has that the field's does not, and by step size."""
     inside = folder / "run" if (folder / "run").is_dir() else folder
     usual = Architecture().to_json()
     other = [f"{name}-{value}" for name, value in architecture.to_json().items() if value != usual[name]]
-    return inside / f"{'-'.join(['score', protocol.name, str(networks), *other])}.json"
+    if protocol.lr != PROTOCOLS.get(protocol.name, CHOICE).lr:
+        other.append(f"{RATE}{protocol.lr:g}")
+    return inside / f"{'-'.join([what, protocol.name, str(networks), *other])}.json"

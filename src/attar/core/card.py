@@ -86,7 +86,8 @@ def score_table(cells: Sequence[Cell], size: int | None = None) -> str:
         above = cell.kept_above_chance
         kept = "" if cell.kept is None else f"{cell.kept:.1f} %"
         kept += "" if above is None else f", above chance {above:.1f} %"
-        rows.append((f"**{cell.column}**", cell.protocol, str(cell.score), *_sized(cell.score, size), kept))
+        how = ", ".join(filter(None, (cell.protocol, cell.note)))
+        rows.append((f"**{cell.column}**", how, str(cell.score), *_sized(cell.score, size), kept))
         rows += [(f"beside it, {o.label}", "", str(o.score), *_sized(o.score, o.bytes), "") for o in cell.read_with]
     return f"\n{table(('', 'protocol', 'score', 'values', 'bytes', 'kept'), rows)}\n" if rows else ""
 

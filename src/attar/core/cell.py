@@ -94,6 +94,18 @@ class Cell(Measure):
     """Further measures of the same networks, by name."""
     beside: tuple[Beside, ...] = ()
     """Rivals that were measured with the first artefact."""
+    notes: tuple[str, ...] = ()
+    """What else to know of the measurement, by artefact, such as a learned step size. Empty texts are left out."""
+
+    @property
+    def note(self) -> str:
+        """The notes in one line, each once."""
+        return "; ".join(dict.fromkeys(filter(None, self.notes)))
+
+    @property
+    def how(self) -> str:
+        """The protocol with the notes; nothing if there is neither."""
+        return ", ".join(filter(None, (self.protocol and f"{self.protocol} protocol", self.note)))
 
     @property
     def kept(self) -> float | None:
@@ -117,6 +129,7 @@ class Cell(Measure):
             kept_by_set=self.kept_by_set[index : index + 1],
             further={name: measure.of_set(index) for name, measure in self.further.items()},
             beside=self.beside if index == 0 else (),
+            notes=self.notes[index : index + 1],
         )
 
     def to_json(self) -> Plain:
@@ -133,6 +146,7 @@ class Cell(Measure):
             "chance": _finite(self.chance),
             "further": {name: measure.to_json() for name, measure in self.further.items()},
             "beside": beside,
+            **({"notes": list(self.notes)} if self.note else {}),
         }
 
     @classmethod
@@ -159,6 +173,7 @@ class Cell(Measure):
             kept_by_set=() if facts.get("kept") is None else (_number(facts["kept"]),),
             further={_text(name): Measure.from_json(one) for name, one in more if one.get("value") is not None},
             beside=tuple(others),
+            notes=tuple(map(_text, facts.get("notes") or ())),
         )
 
     @property

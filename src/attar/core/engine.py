@@ -242,6 +242,8 @@ class RunFolder:
         self._settings = self.inner / "settings.json"
         self._checkpoint = self.inner / "checkpoint.safetensors"
         self._since = time.monotonic()
+        self._prepared = runtime.prepared
+        self._aside = self._prepared.aside
 
     def open(self, method: Method[A], source: Source, runtime: Runtime, stack: ExitStack, *, wait: bool) -> bool:
         """Lock the folder, see that what it holds, if anything, is this very run, and tell whether that is finished.
@@ -339,15 +341,17 @@ class RunFolder:
         """Write the artefact, score it, mark the run as complete, note what it cost, and drop its checkpoint."""
         artefact.save(self.path)
         self.memory.look()
-        store.write_json(self.inner / "cost.json", {"seconds": self._seconds(), "peak_memory": self.memory.bytes})
+        prepared = round(self._prepared.seconds, 3)
+        cost = {"seconds": round(self._seconds() + prepared, 3), "prepared": prepared}
+        store.write_json(self.inner / "cost.json", {**cost, "peak_memory": self.memory.bytes})
         if score is not None:  # what is scored is what a later reader will find
             score(load(self.path)).save(self.path)
         store.write_json(self._settings, {**store.read_json(self._settings), "finished": True})
         store.remove(self._checkpoint)
 
     def _seconds(self) -> float:
-        """Seconds of work so far, those before a kill included up to its last checkpoint."""
-        return round(time.monotonic() - self._since, 3)
+        """Seconds of work so far, without what was prepared; those before a kill included up to its last checkpoint."""
+        return round(time.monotonic() - self._since - (self._prepared.aside - self._aside), 3)
 
 
 def finished(path: Path) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from attar.core.cell import Cell, Measure, Plain
 from attar.core.progress import as_text
-from attar.core.rows import cost_of, made
+from attar.core.rows import cost_of, made, prepared_of
 from attar.core.score import Interval, paired, shown, welch
 
 
@@ -33,16 +33,19 @@ class Row:
     """How many samples, parameters or components the original has."""
     full_bytes: int | None = None
     seconds: float | None = None
-    """Seconds that one artefact took to make, if its run is available."""
+    """Seconds that one artefact took to make, if its run is available, with networks trained beside it or earlier."""
     memory: int | None = None
     """Peak memory of making it, in bytes."""
+    prepared: float | None = None
+    """Those of the seconds in which networks were trained beside it or earlier."""
 
     @classmethod
     def of(cls, label: str, artefacts: Sequence[Any], cells: Sequence[Cell], **sizes: int | None) -> Self:
         """A row, with the cost of its artefacts."""
         seeds = tuple(made(one)[2] for one in artefacts)
         seconds, memory = cost_of(artefacts)
-        return cls(label, tuple(artefacts), tuple(cells), seeds, seconds=seconds, memory=memory, **sizes)
+        row = cls(label, tuple(artefacts), tuple(cells), seeds, seconds=seconds, memory=memory, **sizes)
+        return replace(row, prepared=prepared_of(artefacts))
 
     def of_set(self, index: int) -> "Row":
         """This row with one of its artefacts."""
@@ -53,7 +56,7 @@ class Row:
     def to_json(self) -> Plain:
         """Plain values."""
         sizes = {name: getattr(self, name) for name in ("count", "bytes", "full_count", "full_bytes")}
-        cost = {"seconds": self.seconds, "memory": self.memory}
+        cost = {"seconds": self.seconds, "prepared": self.prepared, "memory": self.memory}
         cells = [cell.to_json() for cell in self.cells]
         return {"label": self.label, "seeds": list(self.seeds), **sizes, **cost, "columns": cells}
 
@@ -158,7 +161,7 @@ class Evaluation:
     def _of(self, cell: Cell) -> str:
         """How many artefacts and repeats a score is of, and how each of them varies."""
         artefacts, repeats = len(cell.values), sum(map(len, cell.values))
-        words = [f"{cell.protocol} protocol"] if cell.protocol else []
+        words = [cell.how] if cell.how else []
         if repeats > artefacts or cell.protocol:
             on = f" on {artefacts} {self.sets}" if artefacts > 1 else ""
             words.append(f"{_many(repeats, self.repeats)}{on}")
@@ -177,7 +180,8 @@ class Evaluation:
             words.append(f"{row.bytes:,} bytes{share}; ")
         if row.seconds is not None:
             memory = f" with {row.memory / 1e9:.2g} GB" if row.memory else ""
-            words.append(f"made in {row.seconds:,.1f} s{memory}, ")
+            beside = f", {row.prepared:,.1f} s of them for networks beside it" if row.prepared else ""
+            words.append(f"made in {row.seconds:,.1f} s{memory}{beside}, ")
         return f"{''.join(words)}scored in {self.seconds:,.1f} s"
 
     def _table(self) -> Any:
@@ -205,7 +209,7 @@ class Evaluation:
         """What the scores of the table are read with, a line for each of them."""
         for row in self.rows:
             for cell in row.cells:
-                words = [*([cell.with_it] if cell.further else []), *map(str, cell.rivals)]
+                words = [*filter(None, (cell.note, cell.with_it)), *map(str, cell.rivals)]
                 if words:
                     yield f"beside {row.label}, {cell.column}: {'; '.join(words)}"
 

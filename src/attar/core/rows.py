@@ -54,8 +54,24 @@ def made(one: Any) -> tuple[str, Plain, int]:
 
 
 def cost_of(artefacts: Sequence[Any]) -> tuple[float | None, int | None]:
-    """Seconds of making one, on average, and the most memory, where their runs are at hand."""
+    """Seconds of making one, on average, and the most memory, where their runs are at hand.
+
+    The seconds include what was prepared for it: networks that were trained beside it, now or earlier.
+    """
+    most = max(_known(artefacts, "peak_memory"), default=None)
+    return _mean(artefacts, "seconds"), None if most is None else int(most)
+
+
+def prepared_of(artefacts: Sequence[Any]) -> float | None:
+    """Those of the seconds in which something was prepared, on average; None where that is not known."""
+    return _mean(artefacts, "prepared")
+
+
+def _mean(artefacts: Sequence[Any], name: str) -> float | None:
+    known = _known(artefacts, name)
+    return statistics.fmean(known) if known else None
+
+
+def _known(artefacts: Sequence[Any], name: str) -> list[float]:
     costs = [store.read_cost(one.folder / "run" / "cost.json") for one in artefacts if one.folder is not None]
-    seconds, memory = ([cost[key] for cost in costs if cost[key]] for key in ("seconds", "peak_memory"))
-    most = max((value for value in memory if value), default=None)
-    return (statistics.fmean(filter(None, seconds)) if seconds else None), None if most is None else int(most)
+    return [value for cost in costs if (value := cost[name])]

@@ -14,6 +14,7 @@ from torch import Tensor
 from attar.core import processes
 from attar.core.errors import InputError
 from attar.core.machine import Engine as Engine
+from attar.core.prepared import Prepared
 from attar.core.processes import ALONE, Processes
 from attar.core.seeds import Generators
 from attar.core.version import __version__
@@ -48,6 +49,7 @@ class Runtime:
         if self.device.type == "cuda" and self.processes.count > 1:
             self.device = torch.device("cuda", torch.cuda.current_device())
         self.generator = Generators(seed)
+        self.prepared = Prepared()
         self.say = say if say and self.processes.first else (lambda line: None)
         self._compiles = False
         if self.device.type == "cpu":

@@ -73,7 +73,7 @@ def is_draft(path: Path) -> bool:
 
 
 def read_cost(path: Path) -> dict[str, float | None]:
-    """What a run took, `seconds` and `peak_memory`; None for what is not there or is no number."""
+    """What a run took: `seconds`, those of them in which it was `prepared`, and `peak_memory`; None where unknown."""
     try:
         facts = read_json(path)
     except InputError:
@@ -84,7 +84,7 @@ def read_cost(path: Path) -> dict[str, float | None]:
 def cost_in(facts: Any) -> dict[str, float | None]:
     """The same from what such a file says; earlier ones said the seconds alone."""
     known = facts if isinstance(facts, dict) else {"seconds": facts}
-    found = {name: number(known.get(name)) for name in ("seconds", "peak_memory")}
+    found = {name: number(known.get(name)) for name in ("seconds", "prepared", "peak_memory")}
     return {name: None if value is None or value < 0 else value for name, value in found.items()}
 
 

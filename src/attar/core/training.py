@@ -138,7 +138,8 @@ def cached(method: Method[A], source: Source, runtime: Runtime, *, title: str) -
 def made_in(folder: Path, method: Method[A], source: Source, runtime: Runtime, *, title: str) -> A:
     """What a method makes beside another, in a run folder of its own: read, or made now by this process alone.
 
-    Progress is shown, a killed training goes on where it stopped, and who comes second waits for the first.
+    Progress is shown, a killed training goes on where it stopped, and who comes second waits for the first. What it
+    cost is counted with the run that it is for.
 
     Args:
         folder: The run folder.
@@ -155,7 +156,10 @@ def made_in(folder: Path, method: Method[A], source: Source, runtime: Runtime, *
     settings = replace(runtime.engine, tensorboard=False, snapshots=0)
     machine = Runtime(settings, runtime.seed, say=runtime.say).alone()
     machine.plan(engine.work_of(method, source))
-    return engine.run(method, source, machine, out=folder, title=title, wait=True)
+    with runtime.prepared.making():
+        made = engine.run(method, source, machine, out=folder, title=title, wait=True)
+    runtime.prepared.count(folder)
+    return made
 
 
 # ------------------------------------------------------------------------------------------------ the gate to long work

@@ -73,7 +73,7 @@ class Experts(Settings):
     smooth_penalty: Annotated[float, Range(0)] = 0.0
     """Weight of AST's gradient penalty, λ. The penalty keeps ‖∂Σ logits/∂pixel‖ over the channels near one."""
     smooth_warm_up: bool = False
-    """Whether to use AST's clipping loss: the loss is multiplied by 0.5, 0.55, ... in the first ten epochs."""
+    """Whether to use AST's clipping loss: the cross-entropy is multiplied by 0.5, 0.55, ... in the first ten epochs."""
 
     name = "experts"
     kind = "images"
@@ -99,7 +99,7 @@ class Experts(Settings):
         return self.lr * after_cuts(epoch, cuts, self.cut)
 
     def loss_scale(self, epoch: int) -> float:
-        """Factor of the loss in an epoch."""
+        """Factor of the cross-entropy in an epoch. Penalty and weight decay have none."""
         return min(1.0, 0.5 + 0.05 * epoch) if self.smooth_warm_up else 1.0
 
 
@@ -186,7 +186,9 @@ class TrainExperts(Settings):
             trajectories=trajectories,
             order=torch.zeros(self.together, self.images, dtype=torch.long),
             source=source,
-            gradient=runtime.compiled(vmap(found, in_dims=(0, 0, 0, 0, None)) if several else found, training=True),
+            gradient=runtime.compiled(
+                vmap(found, in_dims=(0, 0, 0, 0, None, None)) if several else found, training=True
+            ),
             at_once=2**31 if several else layout.at_once(source.shape, runtime),
         )
 
@@ -227,13 +229,13 @@ class TrainExperts(Settings):
         self, state: Travelling, plain: Tensor, seen: Tensor, labels: Tensor, scale: float, vectors: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Mean gradient and loss of each expert: of all experts at once, or of one expert on a few images at a time."""
-        weight = torch.tensor(scale / seen.shape[1], dtype=vectors.dtype, device=vectors.device)
+        weight, warm = torch.tensor([1 / seen.shape[1], scale], dtype=vectors.dtype, device=vectors.device)
         if self.together > 1:
-            found: tuple[Tensor, Tensor] = state.gradient(vectors, plain, seen, labels, weight)
+            found: tuple[Tensor, Tensor] = state.gradient(vectors, plain, seen, labels, weight, warm)
             return found
         total, loss = torch.zeros_like(vectors), vectors.new_zeros(1)
         for part in torch.arange(seen.shape[1]).split(state.at_once):
-            one, value = state.gradient(vectors[0], plain[0, part], seen[0, part], labels[0, part], weight)
+            one, value = state.gradient(vectors[0], plain[0, part], seen[0, part], labels[0, part], weight, warm)
             total, loss = total + one, loss + value
         return total, loss
 
@@ -320,13 +322,25 @@ def loss_gradient(
     seen: Images,
     labels: Int[Tensor, " image"],
     weight: Float[Tensor, ""],
+    warm: Float[Tensor, ""] | float = 1.0,
 ) -> tuple[Vector, Float[Tensor, ""]]:
-    """Gradient and value of weight · Σ cross-entropy, with AST's penalty on the images before augmentation."""
+    """Gradient and value of warm · weight · Σ cross-entropy, plus AST's penalty on the images before augmentation.
+
+    Args:
+        flat: The network.
+        penalty: λ.
+        vector: Its parameters.
+        plain: Images before augmentation.
+        seen: Images after it.
+        labels: Their classes.
+        weight: Share of an image in the mean over the batch.
+        warm: Factor of the cross-entropy, η. The released code does not scale the penalty with it.
+    """
 
     def loss(vector: Vector) -> Float[Tensor, ""]:
         logits = flat.logits(vector, seen)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        entropy = weight * F.cross_entropy(logits, labels, reduction="sum")
+        entropy = warm * weight * F.cross_entropy(logits, labels, reduction="sum")
         return entropy + gradient_penalty(flat, vector, plain, penalty, weight) if penalty else entropy
 
     gradient, value = grad_and_value(loss)(vector)
@@ -411,10 +425,14 @@ def open_experts(
         for group in _groups(missing, method.together)
     ]
     for_this_process = [tasks[i] for i in runtime.processes.share(len(tasks))]
-    run_all(for_this_process, workers=workers, address=address, say=runtime.say)
-    runtime.processes.any(False)  # waits until the other processes are done too
+    with runtime.prepared.making():
+        run_all(for_this_process, workers=workers, address=address, say=runtime.say)
+        runtime.processes.any(False)  # waits until the other processes are done too
     found = _found(folder, epochs)
-    return Pool(tuple(found[number] for number in range(experts.experts)))
+    pool = Pool(tuple(found[number] for number in range(experts.experts)))
+    for file in pool.files:
+        runtime.prepared.count(file.path.parent)
+    return pool
 
 
 def _groups(numbers: Sequence[int], together: int) -> list[list[int]]:
@@ -457,12 +475,16 @@ def _folder(source: ImageSource, architecture: Architecture, augmentation: str, 
 
 
 def _facts(source: ImageSource, architecture: Architecture, augmentation: str, experts: Experts) -> dict[str, Any]:
-    """The data, network, augmentation and training of experts."""
+    """The data, network, augmentation and training of experts.
+
+    Earlier versions warmed up the penalty too. Their experts are not those of today.
+    """
     return {
         "data": source.fingerprint,
         "network": architecture.to_json(),
         "augmentation": augmentation,
         "training": experts.how,
+        **({"gradient penalty": "without the warm-up"} if experts.smooth_penalty and experts.smooth_warm_up else {}),
     }
 
 

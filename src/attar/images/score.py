@@ -1,13 +1,15 @@
 """The quality of a condensed set: fresh networks are trained on it and tested once on the real test images.
 
 Further scores are given beside the one that papers report: training without augmentation, training with hard labels,
-and real images drawn at random, as many as the set has and as many as fit into its bytes.
+and real images drawn at random, as many as the set has and as many as fit into its bytes. If the set has learned a step
+size, random images are trained on at the protocol's own step size and at the set's. The better of the two stands first.
 """
 
 import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -27,6 +29,7 @@ from attar.images.artefact import CondensedImages, Origin
 from attar.images.networks.architecture import Architecture, Factory, from_factory
 from attar.images.networks.pretrained import network_named
 from attar.images.protocols import PROTOCOLS, Protocol, protocol_named
+from attar.images.rates import AT_THE_SETS, note, trained_at
 from attar.images.repeats import accuracy, trainings
 from attar.images.scoring import Scoring
 from attar.images.sources import ImageSource
@@ -53,7 +56,7 @@ def measure(sets: Sequence[CondensedImages], source: ImageSource, how: Scoring, 
     """
     start = time.perf_counter()
     how = dataclasses.replace(how, protocol=protocol_named(how.protocol))
-    _check(sets, source)
+    _check(sets, source, how.protocol)
     grouped = rows_of(sets, lambda small: {"images": len(small.labels)})
     if len(grouped) > 1 and how.beside == "auto":
         how = dataclasses.replace(how, beside="skip")
@@ -103,10 +106,11 @@ def _cell(
         whole=f"all {sets[0].origin.full_images:,}",
         chance=100 * float(torch.bincount(source.test.labels).max()) / len(source.test),
         beside=beside,
+        notes=tuple(note(how.protocol, one.lr) for one in sets),
     )
 
 
-def _check(sets: Sequence[CondensedImages], source: ImageSource) -> None:
+def _check(sets: Sequence[CondensedImages], source: ImageSource, protocol: Protocol) -> None:
     if not sets:
         raise InputError("there is no condensed set to evaluate; give one or more.")
     for small in sets:
@@ -115,6 +119,7 @@ def _check(sets: Sequence[CondensedImages], source: ImageSource) -> None:
                 f"the condensed set has {len(small.classes)} classes of {small.shape}, but "
                 f"{source.name} has {len(source.classes)} of {source.shape}. Give the data it was condensed from."
             )
+        trained_at(protocol, small.lr)
 
 
 def train_and_test(
@@ -132,9 +137,7 @@ def train_and_test(
     Several processes share the networks. If there is a title, a line shows the progress, and each accuracy is printed.
     """
     first = small(0) if callable(small) else small
-    if first.lr is not None:
-        protocol = dataclasses.replace(protocol, lr=first.lr)
-    method, build = _method(kind, protocol, first)
+    method, build = _method(kind, trained_at(protocol, first.lr), first)
     mine = runtime.processes.share(repeats)
     if build is None:
         runtime.plan(len(mine) * method.work(first))
@@ -172,47 +175,78 @@ def measure_beside(
     if when == "skip":
         return ()
     ways = _ways(small, source, protocol, runtime)
-    factor = max(1.0, _real_images_per_image(small, source))
-    estimate = seconds * (len(ways) - 1 + factor)
+    estimate = seconds * sum(way.size for way in ways)
     if when == "auto" and runtime.processes.any(estimate > LONG):
         runtime.say(
-            f"further scores are not measured: {', '.join(way[0] for way in ways)} would take about "
+            f"further scores are not measured: {', '.join(way.label for way in ways)} would take about "
             f"{estimate / 60:.0f} minutes here. Measure them with --beside run."
         )
         return ()
     found = []
-    for label, images, how in ways:
-        title = f"beside it, {label}"
-        values = train_and_test(images, source, kind, how, repeats, runtime.with_seed(runtime.seed), title=title)
-        one = images(0) if callable(images) else images
-        found.append(Beside(label, Score.of(values), len(one.labels), one.bytes))
-    return tuple(found)
+    for way in ways:
+        title, own = f"beside it, {way.label}", runtime.with_seed(runtime.seed)
+        values = train_and_test(way.images, source, kind, way.protocol, repeats, own, title=title)
+        one = way.images(0) if callable(way.images) else way.images
+        found.append(Beside(way.label, Score.of(values), len(one.labels), one.bytes))
+    return _better_first(found)
 
 
-def _ways(
-    small: CondensedImages, source: ImageSource, protocol: Protocol, runtime: Runtime
-) -> list[tuple[str, CondensedImages | Callable[[int], CondensedImages], Protocol]]:
+@dataclass(frozen=True)
+class _Way:
+    """A score to compare a score with."""
+
+    label: str
+    images: CondensedImages | Callable[[int], CondensedImages]
+    protocol: Protocol
+    size: float = 1.0
+    """Number of images, in those of the set."""
+
+
+def _ways(small: CondensedImages, source: ImageSource, protocol: Protocol, runtime: Runtime) -> list[_Way]:
     """The labels, images and protocols of the scores to compare a score with."""
-    ways: list[tuple[str, CondensedImages | Callable[[int], CondensedImages], Protocol]] = []
+    ways: list[_Way] = []
     stored = dataclasses.replace(protocol, name=f"{protocol.name}, stored labels", target="label")
     others = protocol
     if protocol.target == "stored":  # stored labels are of these images only; others need the teacher
         asked = small.soft is not None and small.teacher is not None and small.soft.are_of(small.teacher)
         others = dataclasses.replace(protocol, target="teacher") if asked else stored
         if asked:
-            ways.append(("with new answers of its teacher", dataclasses.replace(small, soft=None), others))
+            ways.append(_Way("with new answers of its teacher", dataclasses.replace(small, soft=None), others))
     if protocol.augmented and protocol.target != "stored":
         bare = dataclasses.replace(protocol, name=f"{protocol.name}, not augmented", augmented=False, mix="none")
-        ways.append(("without augmentation", small, bare))
+        ways.append(_Way("without augmentation", small, bare))
     if protocol.target != "label" or small.labels.ndim == 2:
-        ways.append(("with hard labels", dataclasses.replace(small, labels=small.hard_labels), stored))
+        ways.append(_Way("with hard labels", dataclasses.replace(small, labels=small.hard_labels), stored))
     teacher = ", same teacher" if others.target == "teacher" else ""
-    ways.append((f"random, as many images{teacher}", _random(small, source, 1.0, runtime), others))
+    ways += _at_both(f"random, as many images{teacher}", 1.0, others, small, source, runtime)
     factor = _real_images_per_image(small, source)
     if factor > 1:
         labelled = ", hard labels" if protocol.target != "label" else ""
-        ways.append((f"random, as many bytes{labelled}", _random(small, source, factor, runtime), stored))
+        ways += _at_both(f"random, as many bytes{labelled}", factor, stored, small, source, runtime)
     return ways
+
+
+def _at_both(
+    label: str, size: float, protocol: Protocol, small: CondensedImages, source: ImageSource, runtime: Runtime
+) -> list[_Way]:
+    """Random images at the protocol's own step size, and at the set's if that is another."""
+    draw = _random(small, source, size, runtime)
+    ways = [_Way(label, draw, protocol, size)]
+    if trained_at(protocol, small.lr) != protocol:
+        ways.append(
+            _Way(label + AT_THE_SETS, lambda repeat: dataclasses.replace(draw(repeat), lr=small.lr), protocol, size)
+        )
+    return ways
+
+
+def _better_first(found: Sequence[Beside]) -> tuple[Beside, ...]:
+    """The same with the better of two step sizes first."""
+    order = list(found)
+    for place in range(len(order) - 1):
+        one, other = order[place : place + 2]
+        if other.label == one.label + AT_THE_SETS and other.score.value > one.score.value:
+            order[place : place + 2] = other, one
+    return tuple(order)
 
 
 def _real_images_per_image(small: CondensedImages, source: ImageSource) -> float:

@@ -24,6 +24,7 @@ from attar.images.artefact import CondensedImages
 from attar.images.data.pixels import Split
 from attar.images.networks.architecture import Architecture, parameter_count
 from attar.images.protocols import Protocol
+from attar.images.rates import trained_at
 from attar.images.repeats import accuracy, trainings
 from attar.images.sources import ImageSource, held_out
 from attar.images.training import TrainNetwork
@@ -153,7 +154,7 @@ def search(
     steps = 0
     for name, make in proxies.items():
         small = make(rest)
-        protocol = _protocol("proxy", settings.proxy_epochs, settings)
+        protocol = trained_at(_protocol("proxy", settings.proxy_epochs, settings), small.lr)
         steps = TrainNetwork(protocol=protocol).resolve(small).total_steps
         found.append(judge(name, architectures, small, protocol, None))
     early = _protocol("early", settings.proxy_epochs, settings)

@@ -71,5 +71,6 @@ def found_or_trained(
             f"the network in {folder} was trained on {len(found.classes)} classes of {found.shape}, "
             f"but {source.name} has {len(source.classes)} of {source.shape}; choose another network."
         )
+    runtime.prepared.count(Path(folder))
     layout.place(found.network, runtime)
     return found

@@ -21,6 +21,7 @@ from attar.images.artefact import CondensedImages
 from attar.images.networks.architecture import Architecture, mixes_images
 from attar.images.networks.flat import FlatNetwork, Images, Vector
 from attar.images.protocols import Protocol
+from attar.images.rates import trained_at
 from attar.images.sources import ImageSource
 from attar.images.training import TrainNetwork
 
@@ -72,7 +73,9 @@ def kernel_velocity(
     rows = torch.randperm(len(source.test), generator=generator)[:probes]
     images = small.transform.forward(source.test.pixels[rows]).to(runtime.device)
     last = max(epochs) + 1
-    method = TrainNetwork(architecture=architecture, protocol=replace(protocol, epochs=max(protocol.epochs, last)))
+    method = TrainNetwork(
+        architecture=architecture, protocol=replace(trained_at(protocol, small.lr), epochs=max(protocol.epochs, last))
+    )
     method = method.resolve(small)
     state = method.build(small, runtime)
     if mixes_images(state.network):

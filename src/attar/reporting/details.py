@@ -49,7 +49,7 @@ def scores(run: Run, section: Section) -> str:
         return "<p class='quiet'>Not yet evaluated.</p>" if section.kind.scoring else ""
     rows: list[tuple[str | None, ...]] = []
     for found in run.scores:
-        name = ", ".join(filter(None, (found.column, found.protocol and f"{found.protocol} protocol")))
+        name = ", ".join(filter(None, (found.column, found.how)))
         kept = [None if share is None else f"{share:.1f} %" for share in (found.kept, found.kept_above_chance)]
         rows.append((f"<strong>{safe(name)}</strong>", *_told(found.score, run.shown.bytes), *kept))
         rows += [

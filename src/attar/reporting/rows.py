@@ -166,6 +166,7 @@ def together(cells: Sequence[Cell]) -> Cell:
         full=_mean(wholes) if wholes else None,
         kept_by_set=tuple(cell.kept for cell in cells),
         further={name: Measure(_over_seeds(several)) for name, several in further.items()},
+        notes=tuple(note for cell in cells for note in cell.notes),
         beside=tuple(_rival([o for cell in cells for o in cell.beside if o.label == label]) for label in labels),
     )
 

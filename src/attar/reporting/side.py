@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from attar.bench.tables import RATE
 from attar.core import store
 from attar.core.cell import Cell, Measure
 from attar.core.scores import SCORES, scores_in
@@ -81,7 +82,7 @@ def cost(file: Path, name: str, told: Told) -> tuple[float | None, int | None]:
     given = facts if isinstance(facts, dict) else {"seconds": facts}
     if any(given.get(key) is not None and read is None for key, read in took.items()):
         told.append((name, "it does not give the cost of the run in numbers. It is not shown."))
-    seconds, memory = took.values()
+    seconds, memory = took["seconds"], took["peak_memory"]
     return seconds, None if memory is None else int(memory)
 
 
@@ -114,10 +115,11 @@ def _of_tables(folder: Path) -> Iterator[Cell]:
         accuracies = [number(value) for value in values] if isinstance(values, list) else []
         known = [value for value in accuracies if value is not None]
         if known and len(known) == len(accuracies):
-            _, protocol, _, *architecture = file.stem.split("-")
+            name, _, rate = file.stem.partition(f"-{RATE}")
+            _, protocol, _, *architecture = name.split("-")
             network = f"convnet ({'-'.join(architecture)})" if architecture else "convnet"
-            measure = Measure.of([known])
-            yield Cell(measure.score, measure.values, column=network, protocol=protocol)
+            measure, notes = Measure.of([known]), (f"step size {rate}",) if rate else ()
+            yield Cell(measure.score, measure.values, column=network, protocol=protocol, notes=notes)
 
 
 def text(value: Any) -> str:

@@ -46,7 +46,10 @@ def _cell(facts: Any) -> Cell:
     if not values or not all(values):
         raise ValueError("no values")
     sizes = (int(_number(facts["ipc"])), values, int(_number(facts["bytes"])), _number(facts["seconds"]))
-    return Cell(_text(facts["label"]), *sizes)
+    random = tuple(tuple(map(_number, row)) for row in facts.get("random") or ())
+    if not all(random):
+        raise ValueError("no values")
+    return Cell(_text(facts["label"]), *sizes, prepared=_number(facts.get("prepared") or 0.0), random=random)
 
 
 def _number(value: Any) -> float:
@@ -84,7 +87,7 @@ def _row(one: Cell, found: Table) -> list[tuple[str, str]]:
         str(over(one, random)) if random and random is not one else "",
         f"{100 * one.score.value / found.full:.1f}" if found.full else "",
         f"{one.bytes:,}",
-        f"{one.seconds:,.1f}",
+        one.time,
         str(known.get(NAMES.get(one.label, one.label.lower()), "")),
     )
     return list(zip(HEADS, values, strict=True))

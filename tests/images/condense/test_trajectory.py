@@ -1,4 +1,5 @@
 import dataclasses
+import importlib
 import math
 
 import pytest
@@ -103,6 +104,46 @@ def test_the_step_size_is_learned_as_asked(how, few_digits):
     assert still == pytest.approx(0.01)
     if how in ("log", "clamped"):
         assert condensed(few_digits, attar.MTT(**{**BRIEF, "steps": 1}, learn_lr=how, lr_lr=1e-2)).lr > 0
+
+
+@pytest.mark.parametrize("kind", ["MTT", "TESLA", "DATM"])
+@pytest.mark.parametrize("lr", [-0.003, 0.0])
+def test_a_step_size_that_is_not_positive_is_said_once_and_trains_nothing(lr, kind, few_digits):
+    said = []
+    runtime = Runtime(ENGINE, say=said.append)
+    method = getattr(attar, kind)(**{**BRIEF, "lr_lr": 0.0, "lr": 0.0}).resolve(few_digits, runtime)
+    state = method.build(few_digits, runtime)
+    said.clear()
+    method.step(state, runtime)
+    assert said == []
+    with torch.no_grad():
+        state.lr.fill_(lr)
+    for _ in range(2):
+        method.step(state, runtime)
+    assert said == [
+        f"note: the student's step size became {lr:.3g} at step 2. Unless it becomes positive again, no network can be "
+        "trained on the set. Start again with --learn-lr log."
+    ]
+    small = method.result(state, runtime)
+    with pytest.raises(InputError, match=r"learned step size is .*, and no network .* again with --learn-lr log"):
+        attar.evaluate(small, few_digits, networks=[SMALL], protocol="quick", engine=ENGINE)
+
+
+@pytest.mark.parametrize("how", ["log", "clamped"])
+def test_a_step_size_that_stays_positive_is_not_warned_of(how, few_digits):
+    said = []
+    runtime = Runtime(ENGINE, say=said.append)
+    method = attar.MTT(**BRIEF, learn_lr=how, lr_lr=1e-2).resolve(few_digits, runtime)
+    state = method.build(few_digits, runtime)
+    said.clear()
+    for _ in range(3):
+        method.step(state, runtime)
+    assert said == [] and method.result(state, runtime).lr > 0
+
+
+def test_zero_has_no_logarithm(few_digits):
+    with pytest.raises(InputError, match="student_lr is 0, which has no logarithm; give another --student-lr"):
+        attar.MTT(**BRIEF, student_lr=0.0, learn_lr="log").resolve(few_digits, Runtime(ENGINE))
 
 
 def test_start_epochs_are_drawn_below_a_bound_that_grows(few_digits):
@@ -263,6 +304,31 @@ def test_every_cell_of_datms_configurations_fits_its_experts():
     for (data, ipc), cell in DATM_TABLE.items():
         method = attar.DATM.paper(data, ipc=ipc)
         assert cell["last_start"] - 1 + method.span <= method.experts.epochs
+
+
+def cells_of(kind):
+    table = importlib.import_module(f"attar.images.condense.{kind.lower()}").TABLE
+    return [(data, ipc) for data, ipc in table]
+
+
+@pytest.mark.parametrize(
+    "kind, data, ipc", [(kind, *cell) for kind in ("MTT", "TESLA", "FTD", "DATM", "AST") for cell in cells_of(kind)]
+)
+def test_no_value_of_a_published_cell_follows_from_another(kind, data, ipc):
+    method = getattr(attar, kind).paper(data, ipc=ipc)
+    for name in ("steps", "student_steps", "last_start", "batch", "student_lr", "augmentation"):
+        assert getattr(method, name) is not None
+    depths = {"tiny-imagenet": 4, "imagenet": 4, "imagefruit": 5}
+    assert method.architecture.depth == depths.get(data, 3)
+    assert method.experts.experts in (50, 100) and method.experts.epochs in (50, 100)
+    assert kind != "FTD" or method.average is not None
+    assert kind != "AST" or method.start == "real" or ipc % method.clusters == 0
+    assert method.augmentation == "color_crop_cutout_flip_scale_rotate"
+    assert method.student_lr == (0.001 if (kind, data, ipc) in SLOW else 0.01)
+
+
+SLOW = {("MTT", "cifar10", 10), ("MTT", "cifar10", 50), ("FTD", "cifar10", 10)}
+"""The cells in which β starts lower."""
 
 
 def test_settings_that_leave_nothing_to_match_are_refused(few_digits):

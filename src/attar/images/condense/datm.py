@@ -20,8 +20,8 @@ from attar.images.condense.trajectory import (
     LabelLogits,
     TrajectoryMatching,
     expert_labels,
-    published,
     recognised,
+    whole_cell,
 )
 from attar.images.experts import Experts
 from attar.images.sources import ImageSource
@@ -94,4 +94,4 @@ class DATM(TrajectoryMatching):
         Raises:
             InputError: There is no configuration of the cell.
         """
-        return cls(ipc=ipc, steps=10_000, zca=True, experts=EXPERTS, **published(TABLE, data, ipc, "DATM"))
+        return cls(ipc=ipc, steps=10_000, zca=True, experts=EXPERTS, **whole_cell(TABLE, data, ipc, "DATM"))

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Self
 from attar.core.runtime import Runtime
 from attar.core.settings import Range, Role
 from attar.images.condense.mtt import MTT
-from attar.images.condense.trajectory import published
+from attar.images.condense.trajectory import whole_cell
 from attar.images.experts import Experts
 from attar.images.sources import ImageSource
 
@@ -67,6 +67,6 @@ class FTD(MTT):
         Raises:
             InputError: The table does not have the cell.
         """
-        cell = published(TABLE, data, ipc, "FTD")
+        cell = whole_cell(TABLE, data, ipc, "FTD")
         experts = Experts(experts=100, epochs=50, flat_radius=0.01, flat_gap=GAP.get((data, ipc), 1.0))
         return cls(ipc=ipc, steps=5000, experts=experts, **cell)

@@ -9,7 +9,7 @@ arXiv:2203.11932.
 from dataclasses import dataclass
 from typing import Any, Self
 
-from attar.images.condense.trajectory import TrajectoryMatching, published
+from attar.images.condense.trajectory import TrajectoryMatching, whole_cell
 from attar.images.experts import Experts
 
 PLAIN = Experts(experts=100, epochs=50)
@@ -46,4 +46,4 @@ class MTT(TrajectoryMatching):
         Raises:
             InputError: The table does not have the cell.
         """
-        return cls(ipc=ipc, steps=5000, experts=PLAIN, **published(TABLE, data, ipc, "MTT"))
+        return cls(ipc=ipc, steps=5000, experts=PLAIN, **whole_cell(TABLE, data, ipc, "MTT"))

@@ -18,7 +18,7 @@ from attar.core.runtime import Runtime
 from attar.images import layout
 from attar.images.condense.adjoint import Matched, Way
 from attar.images.condense.mtt import MTT, PLAIN
-from attar.images.condense.trajectory import Distilling, Images, LabelLogits, published
+from attar.images.condense.trajectory import Distilling, Images, LabelLogits, whole_cell
 from attar.images.experts import Experts
 
 TABLE: dict[tuple[str, int], dict[str, Any]] = {
@@ -83,6 +83,6 @@ class TESLA(MTT):
         Raises:
             InputError: The README does not have the cell.
         """
-        cell = {"experts": PLAIN, **published(TABLE, data, ipc, "TESLA")}
+        cell = {"experts": PLAIN, **whole_cell(TABLE, data, ipc, "TESLA")}
         method = cls(ipc=ipc, steps=10_000, lost_factor=variant == "released", **cell)
         return method if variant == "released" else replace(method, lr=method.lr / 2)

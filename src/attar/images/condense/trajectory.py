@@ -32,7 +32,7 @@ from attar.images.experts import Experts, Pool, flat_network, open_experts
 from attar.images.networks.architecture import Architecture, multiply_adds
 from attar.images.networks.flat import FlatNetwork, Vector
 from attar.images.sources import ImageSource
-from attar.images.views.augment import default_strategy, draw_batch, strategy
+from attar.images.views.augment import OPERATIONS, default_strategy, draw_batch, strategy
 
 Images = Float[Tensor, "image channel height width"]
 LabelLogits = Float[Tensor, "image classes"]
@@ -63,6 +63,8 @@ class Distilling:
     """The observer network, if the method has one."""
     flat: FlatNetwork = rebuilt(default=None)
     student: Student = rebuilt(default=None)
+    told: bool = rebuilt(default=False)
+    """Whether it was said that β is not positive."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +104,8 @@ class TrajectoryMatching(Started):
     lr_lr: Annotated[float, Range(0)] = 1e-5
     """Step size of the updates of β, the student's step size."""
     learn_lr: Literal["plain", "log", "clamped", "off"] = "plain"
-    """Way in which β is learned. plain: as it is; it may become negative, as in the code. log: as its logarithm.
-    clamped: it stays above 10⁻⁶. off: it is not learned."""
+    """Way in which β is learned. plain: as it is; it may become negative, as in the code, and then no network can be
+    trained on the set. log: as its logarithm. clamped: it stays above 10⁻⁶. off: it is not learned."""
     gradient: Way = "adjoint"
     """Gradient of a student's training. adjoint: exact, in the memory of one step. unrolled: exact, with the graph of
     all steps. tesla: TESLA's truncated gradient."""
@@ -182,6 +184,8 @@ class TrajectoryMatching(Started):
             check_start(self.start, self.ipc, source)
         fewest = min(self.counts(source))
         last = self.last_start or LATEST_START[max(n for n in LATEST_START if n <= max(fewest, 1))]
+        if self.student_lr == 0 and self.learn_lr == "log":
+            raise InputError("student_lr is 0, which has no logarithm; give another --student-lr or --learn-lr.")
         if self.first_start >= last:
             raise InputError(f"first_start is {self.first_start}; it must be below last_start, {last}.")
         needed = last - 1 + self.span
@@ -281,7 +285,17 @@ class TrajectoryMatching(Started):
         if self.gate is None or float(found.loss) <= self.gate:
             self._update(state, found, lr, runtime)
         state.done += 1
+        self._warn(state, runtime)
         return {"loss": found.loss, "student_lr": lr, "epoch": float(epoch)}
+
+    def _warn(self, state: Distilling, runtime: Runtime) -> None:
+        """Say once that β is not positive."""
+        if self.learn_lr == "plain" and not state.told and (lr := float(state.lr.detach())) <= 0:
+            runtime.say(
+                f"note: the student's step size became {lr:.3g} at step {state.done:,}. Unless it becomes positive "
+                "again, no network can be trained on the set. Start again with --learn-lr log."
+            )
+            state.told = True
 
     def _epoch(self, state: Distilling, runtime: Runtime) -> int:
         """A random start epoch, uniform below a bound that may grow."""
@@ -325,6 +339,14 @@ class TrajectoryMatching(Started):
         return learned(images, labels, state.source, self, runtime, lr=lr)
 
 
+DATA = {
+    "cifar10": (10, 3),
+    "cifar100": (100, 3),
+    "tiny-imagenet": (200, 4),
+    "imagenet": (1000, 4),
+    "imagefruit": (10, 5),
+}
+"""Classes, and depth of the published ConvNet, for images of 32, 32, 64, 64 and 128 pixels."""
 START_NAMES = ("real", "noise", "class-mean", "herding", "k-center", "k-means")
 
 
@@ -376,3 +398,15 @@ def published(table: dict[tuple[str, int], dict[str, Any]], data: str, ipc: int,
         have = ", ".join(map(str, numbers))
         raise InputError(f"{method}'s table has {data} at {have} images per class, not at {ipc}.")
     return table[data, ipc]
+
+
+def whole_cell(table: dict[tuple[str, int], dict[str, Any]], data: str, ipc: int, method: str) -> dict[str, Any]:
+    """The cell with the values that all published cells share. Otherwise they follow from the experts or the data.
+
+    Raises:
+        InputError: As `published`.
+    """
+    cell = published(table, data, ipc, method)
+    classes, depth = DATA[data]
+    shared = {"student_lr": 0.01, "lr_lr": 1e-5, "batch": ipc * classes, "augmentation": "_".join(OPERATIONS)}
+    return {**shared, "architecture": Architecture(depth=depth), **cell}
