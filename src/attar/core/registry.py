@@ -200,7 +200,7 @@ def entries_in(home: str, file: str, kind: str = "") -> Iterator[Entry]:
         file: The file's name.
         kind: The kind that the methods are for.
     """
-    for name, facts in _read(home, file).items():
+    for name, facts in beside(home, file).items():
         module, _, settings = facts["settings"].partition(":")
         yield Entry(
             name=name,
@@ -217,7 +217,7 @@ def entries_in(home: str, file: str, kind: str = "") -> Iterator[Entry]:
         )
 
 
-def _read(home: str, file: str) -> dict[str, Any]:
+def beside(home: str, file: str) -> dict[str, Any]:
     """A file beside a package that need not be imported for it; nothing where there is none."""
     spec = find_spec(home)
     for folder in (spec and spec.submodule_search_locations) or ():

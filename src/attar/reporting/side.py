@@ -114,7 +114,8 @@ def _of_tables(folder: Path) -> Iterator[Cell]:
         accuracies = [number(value) for value in values] if isinstance(values, list) else []
         known = [value for value in accuracies if value is not None]
         if known and len(known) == len(accuracies):
-            _, protocol, _, *architecture = file.stem.split("-")
+            _, slug, _, *architecture = file.stem.split("-")
+            protocol = slug.replace("=", " ").replace("+", ", ").replace("~", "-")
             network = f"convnet ({'-'.join(architecture)})" if architecture else "convnet"
             measure = Measure.of([known])
             yield Cell(measure.score, measure.values, column=network, protocol=protocol)

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from attar.core.engine import Metrics
-from attar.core.errors import InputError, unknown
+from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.selection import PerClass, labels_of, per_class
 from attar.core.settings import Range, Role
@@ -360,19 +360,3 @@ def recognised(state: Distilling, ipc: PerClass, runtime: Runtime) -> Int[Tensor
                 break
         chosen.append(torch.cat([taken, left])[:count])
     return torch.cat(chosen)
-
-
-def published(table: dict[tuple[str, int], dict[str, Any]], data: str, ipc: int, method: str) -> dict[str, Any]:
-    """The settings of a cell of a published table.
-
-    Raises:
-        InputError: The table does not have the data set, or the number of images per class.
-    """
-    known = sorted({name for name, _ in table})
-    if data not in known:
-        raise unknown(f"data set of {method}'s table", data, known)
-    numbers = sorted(number for name, number in table if name == data)
-    if ipc not in numbers:
-        have = ", ".join(map(str, numbers))
-        raise InputError(f"{method}'s table has {data} at {have} images per class, not at {ipc}.")
-    return table[data, ipc]
