@@ -77,7 +77,7 @@ MISTAKES = [
     ("condense dm --stpes 3 --ipc ten", "unknown flag --stpes; did you mean '--steps'?"),
     ("condense dm --lr -1 --ipc ten", "--lr takes a number, at least 0, not '-1'."),
     # Presets, and settings of other runs.
-    ("condense dm --paper", "--paper needs a value."),
+    ("condense dm --paper --variant released", "DM has only one published variant. Do not give one."),
     ("condense dm --paper --ipc 1", "--paper needs a value."),
     ("condense dm --paper cifar-10", "did you mean 'cifar10'?"),
     ("condense dm --variant released", "--variant needs --paper"),

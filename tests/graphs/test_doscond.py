@@ -200,5 +200,5 @@ def test_lines_of_the_script():
     assert DosCond.paper("dd", gpc=1).lr_adjacency == 2
     superpixels = DosCond.paper("CIFAR10", gpc=1)
     assert (superpixels.nodes, superpixels.symmetric, superpixels.architecture.norm) == (118, False, "instance")
-    with pytest.raises(InputError, match="unknown data set of DosCond's script 'PROTEINS'"):
+    with pytest.raises(InputError, match="DosCond has no cell of 'PROTEINS'"):
         DosCond.paper("PROTEINS", gpc=1)

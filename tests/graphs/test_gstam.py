@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from attar.core.errors import InputError
+from attar.core.presets import table_of
 from attar.core.runtime import Runtime
-from attar.graphs.gstam import GSTAM, LINES, class_readout, map_distance, powered, structural_attention
+from attar.graphs.gstam import GSTAM, class_readout, map_distance, powered, structural_attention
 from attar.graphs.matching import RealBatch
 from attar.graphs.networks import Architecture
 from attar.graphs.structures import PaddedGraphs
@@ -365,10 +366,9 @@ def test_all_real_graphs_are_joined_once_where_they_are_seen_in_every_step(few):
 # The table.
 
 
-@pytest.mark.parametrize("data", LINES)
-def test_every_line_of_the_scripts_survives_json(data):
-    for gpc in LINES[data][2]:
-        method = GSTAM.paper(data, gpc=gpc, variant="released")
+def test_every_line_of_the_scripts_survives_json():
+    for cell in table_of(GSTAM).cells:
+        method = GSTAM.paper(cell.data, gpc=int(cell.size), variant="released")
         assert GSTAM.from_json(json.loads(json.dumps(method.to_json()))) == method
         assert method.synthetic_map == "released"
 
@@ -384,7 +384,7 @@ def test_a_line_of_the_scripts():
 @pytest.mark.parametrize(
     ("data", "gpc", "wrong"),
     [
-        ("MUTAG", 50, "gpc is 50; the released scripts have settings for MUTAG only with 1, 10, 20."),
+        ("MUTAG", 50, "GSTAM has no cell MUTAG-50. Cells: MUTAG-1, MUTAG-10, MUTAG-20."),
         ("NC1", 1, "did you mean 'NCI1'"),
     ],
 )

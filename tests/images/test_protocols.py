@@ -27,7 +27,10 @@ def test_an_unknown_protocol_is_refused():
     with pytest.raises(InputError) as refusal:
         protocol_named("feild")
     assert str(refusal.value) == (
-        "unknown protocol 'feild'; did you mean 'field'? Known: ceiling, datadam, dc, field, hello, quick, rded, sre2l."
+        "unknown protocol 'feild'; did you mean 'field'? Known: ast, ceiling, datadam, datm, dc, edf, field, hello, "
+        "quick, rded, rded-cifar100, rded-imagenet, rded-imagenet-ipc1, rded-imagenet-ipc50, rded-imagenette, "
+        "rded-imagenette-ipc1, rded-imagenette-ipc50, rded-ipc1, rded-ipc50, rded-tiny, sre2l, sre2l-cifar, "
+        "sre2l-imagenet, sre2l-tiny."
     )
 
 

@@ -23,12 +23,12 @@ from attar.core.errors import InputError, unknown
 from attar.core.progress import as_text
 from attar.core.runtime import Engine, Runtime
 from attar.core.score import Score, welch
-from attar.core.settings import Range
+from attar.core.settings import Range, Role
 from attar.images.complexity import ClassComplexity, Looking, class_complexity, classifier_of, select
 from attar.images.data import comp_dd
 from attar.images.networks.architecture import parse
 from attar.images.networks.pretrained import PREFIX
-from attar.images.protocols import protocol_named
+from attar.images.protocols import Chosen, protocol_named
 from attar.images.sources import ImageSource, load
 from attar.images.trained import trained
 
@@ -72,7 +72,7 @@ class CompDDTable(Face):
     """Map that the scoring network gives, and which of its places count."""
     architecture: str = "convnet"
     """Network that is trained on the sets."""
-    protocol: str = "quick"
+    protocol: Annotated[Chosen | Any, Role()] = field(default_factory=lambda: Chosen.by("quick"))
     """Protocol by which networks are trained on the sets."""
     ceiling: Literal["auto", "run", "skip"] = "auto"
     """Whether to train networks on a whole half, as the ceiling. auto does if that takes under ten minutes."""
@@ -85,7 +85,7 @@ class CompDDTable(Face):
         """Print the table, and write what it holds."""
         if not self.methods:
             raise InputError("--methods needs at least one method.")
-        protocol_named(self.protocol)
+        protocol = protocol_named(self.protocol)
         rows, kind = tuple(row_named(text, self.sets, self.networks) for text in self.methods), parse(self.architecture)
         source, console = load(self.data, size=self.size), Console(soft_wrap=True, highlight=False)
         folder = self.out or Path("runs") / "comp-dd"
@@ -104,7 +104,7 @@ class CompDDTable(Face):
         for name, half in halves.items():
             console.print(f"\n{name}: {half}")
             about = f"{self.architecture}; {self.sets} sets of {self.networks} networks"
-            plan = Plan(half.source, self.ipc, rows, self.protocol, kind, about)
+            plan = Plan(half.source, self.ipc, rows, protocol, kind, about)
             facts[name] = {**half.to_json(), **run(plan, half.source.name, folder / name, self.ceiling, engine)}
         console.print(as_text(table(facts)))
         console.print("hard - easy: difference of the accuracies, with 95 % intervals by Welch over condensed sets.")

@@ -1,7 +1,7 @@
 """`attar bench continual`: methods as memories of class-incremental learning, beside published figures."""
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,10 +16,10 @@ from attar.core.errors import InputError
 from attar.core.progress import as_text
 from attar.core.runtime import Engine, Runtime
 from attar.core.score import paired
-from attar.core.settings import Range
+from attar.core.settings import Range, Role
 from attar.images.continual import Continual, ContinualLearning, learn
 from attar.images.networks.architecture import parse
-from attar.images.protocols import protocol_named
+from attar.images.protocols import Chosen, protocol_named
 from attar.images.sources import load
 
 
@@ -44,7 +44,7 @@ class ContinualTable(Face):
     """Number of networks trained on each memory."""
     architecture: str = "convnet"
     """Network that is trained, such as convnet:norm=batch."""
-    protocol: str = "quick"
+    protocol: Annotated[Chosen | Any, Role()] = field(default_factory=lambda: Chosen.by("quick"))
     """Protocol by which networks are trained on a memory."""
     out: Path | None = None
     """Folder of memories and scores. Default: runs/continual. A stopped table is continued there."""

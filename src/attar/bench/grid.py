@@ -1,7 +1,7 @@
 """`attar bench grid`: any methods with any settings, at any numbers of images per class, on any data."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,9 +12,9 @@ from attar.core.errors import InputError, unknown
 from attar.core.flags import flags_of
 from attar.core.registry import find
 from attar.core.runtime import Engine
-from attar.core.settings import Range, Settings, words
+from attar.core.settings import Range, Role, Settings, words
 from attar.images.networks.architecture import parse
-from attar.images.protocols import protocol_named
+from attar.images.protocols import Chosen, protocol_named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class GridTable(Face):
     """Number of networks trained on each set."""
     architecture: str = "convnet"
     """Network that is trained on the sets, such as convnet:norm=batch."""
-    protocol: str = "quick"
+    protocol: Annotated[Chosen | Any, Role()] = field(default_factory=lambda: Chosen.by("quick"))
     """Protocol by which networks are trained."""
     ceiling: Literal["auto", "run", "skip"] = "auto"
     """Whether to train networks on all the data, as the ceiling. auto does if that takes under ten minutes."""
@@ -48,10 +48,10 @@ class GridTable(Face):
         """Print the table, and write what it holds."""
         if not self.methods or not self.ipc:
             raise InputError("--methods and --ipc need at least one value.")
-        protocol_named(self.protocol)
+        protocol = protocol_named(self.protocol)
         rows = tuple(row_named(text, self.sets, self.networks) for text in self.methods)
         about = f"{self.architecture}; {self.sets} sets of {self.networks} networks"
-        plan = Plan(self.data, self.ipc, rows, self.protocol, parse(self.architecture), about)
+        plan = Plan(self.data, self.ipc, rows, protocol, parse(self.architecture), about)
         folder, fleet = self.out or Path("runs") / "grid", Fleet(self.workers, self.address)
         facts = run(plan, self.data, folder, self.ceiling, engine, fleet)
         self.keep(facts)

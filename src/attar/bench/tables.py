@@ -8,7 +8,7 @@ import re
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,7 +23,7 @@ from attar.core.fleet import Task, run_all
 from attar.core.runtime import Engine, Runtime
 from attar.core.score import Interval, Score, kept, welch
 from attar.core.seeds import derived_seed
-from attar.core.settings import Hidden, Range
+from attar.core.settings import Hidden, Range, Role
 from attar.images.artefact import CondensedImages
 from attar.images.condense.ast import AST, SMOOTH
 from attar.images.condense.atom import ATOM
@@ -45,7 +45,7 @@ from attar.images.condense.sre2l import SRe2L
 from attar.images.condense.tesla import TESLA
 from attar.images.experts import Experts
 from attar.images.networks.architecture import Architecture
-from attar.images.protocols import PROTOCOLS, Protocol, protocol_named
+from attar.images.protocols import Chosen, Protocol, protocol_named
 from attar.images.rates import trained_at, uses
 from attar.images.score import full_score, train_and_test
 from attar.images.sources import ImageSource, held_out, load
@@ -62,8 +62,6 @@ QUICKLY = "ConvNet of depth 2; scored after 100 epochs at ten times the step siz
 
 FOOT = "± over sets and networks; seconds of one set; 95 % intervals by Welch over condensed sets."
 """What stands below a table."""
-RATE = "lr-"
-"""What stands before a step size in the name of a score's file."""
 FOOT_PREPARED = "seconds after a +: of the networks that the method needs, which are trained once and kept."
 FOOT_RATES = "Sets with a learned step size: over random images at the protocol's step size or at theirs, the better."
 """What stands below it if it has such rows."""
@@ -97,7 +95,7 @@ class Plan:
     data: str | ImageSource
     ipcs: tuple[int, ...]
     rows: tuple[Row, ...]
-    protocol: str
+    protocol: str | Protocol
     architecture: Architecture
     about: str
     whole: int = 3
@@ -286,7 +284,7 @@ class MethodsTable(Face):
     """Number of condensed sets per cell (digits-all and cifar10 only)."""
     networks: Annotated[int, Range(1)] = 3
     """Number of networks trained on each set (digits-all and cifar10 only)."""
-    protocol: str | None = None
+    protocol: Annotated[Chosen, Role()] = field(default_factory=lambda: Chosen.by())
     """Protocol by which networks are trained. Default: field for cifar10, quick for the other tables."""
     ceiling: Literal["auto", "run", "skip"] = "auto"
     """Whether to train networks on all the data, as the ceiling. auto does if that takes under ten minutes."""
@@ -299,7 +297,7 @@ class MethodsTable(Face):
         """Print the table, and write what it holds."""
         if self.table == "demo":
             rows = demo_rows(self.steps or 40)
-            ipcs, protocol = self.ipc or (1, 10), self.protocol or "quick"
+            ipcs, protocol = self.ipc or (1, 10), self.protocol.whole("quick")
             plan = Plan("digits", ipcs, rows, protocol, Architecture(), QUICKLY, whole=1)
         elif self.table != "cifar10":
             about = QUICKLY
@@ -307,7 +305,7 @@ class MethodsTable(Face):
             if self.table == "digits-all":
                 about += "; what is taught by a network learns for 300 epochs by RDED's protocol, HeLlO's by its own"
                 rows += family_rows(self.steps or 120, self.sets, self.networks, DIGIT_EXPERTS)
-            plan = Plan("digits", self.ipc or (1, 10), rows, self.protocol or "quick", Architecture(), about)
+            plan = Plan("digits", self.ipc or (1, 10), rows, self.protocol.whole("quick"), Architecture(), about)
         else:
             if self.data is None:
                 raise InputError("--data must be given: a folder of CIFAR-10 as parquet files.")
@@ -315,8 +313,7 @@ class MethodsTable(Face):
                 "ConvNet of depth 3, instance normalisation, a JPEG copy of CIFAR-10 if that is what the folder holds"
             )
             rows = cifar_rows(self.steps or 2000, self.sets, self.networks)
-            plan = Plan(self.data, self.ipc or (1,), rows, self.protocol or "field", Architecture(), about)
-        protocol_named(plan.protocol)
+            plan = Plan(self.data, self.ipc or (1,), rows, self.protocol.whole("field"), Architecture(), about)
         fleet = Fleet(self.workers, self.address)
         facts = run(plan, self.table, self.out or Path("runs") / f"bench-{self.table}", self.ceiling, engine, fleet)
         self.keep(facts)
@@ -332,9 +329,9 @@ def run(
     """Measure every cell, print the table, write `table.json` and return what it holds."""
     source, console = load(plan.data), Console(soft_wrap=True, highlight=False)
     store.make_folder(out)
-    protocol = PROTOCOLS[plan.protocol]
+    protocol = protocol_named(plan.protocol)
     console.print(str(source))
-    console.print(f"{protocol.name} protocol: {protocol.epochs} epochs. {plan.about}.")
+    console.print(f"{protocol.told} protocol: {protocol.epochs} epochs. {plan.about}.")
     start = time.perf_counter()
     full = full_score(source, plan.architecture, plan.whole, ceiling, Runtime(engine, say=console.print))
     full_seconds = time.perf_counter() - start
@@ -443,7 +440,7 @@ def random_at(
     They are kept beside those sets. There are none if the protocol does not use a learned step size, or if the table
     has no random images.
     """
-    protocol = PROTOCOLS[row.protocol or plan.protocol]
+    protocol = protocol_named(row.protocol or plan.protocol)
     known = [rate for rate in rates if rate is not None and uses(protocol, rate)]
     rival = next((other for other in plan.rows if other.label == "random"), None)
     if not known or rival is None:
@@ -471,7 +468,7 @@ def tested(
 ) -> tuple[float, ...]:
     """Test accuracies of a set's networks; the i-th network of the j-th set has the same seed for every method."""
     seed = derived_seed(small.origin.seed, "evaluation")
-    protocol, networks = PROTOCOLS[row.protocol or plan.protocol], row.networks
+    protocol, networks = protocol_named(row.protocol or plan.protocol), row.networks
 
     def fresh() -> list[float]:
         return train_and_test(small, source, plan.architecture, protocol, networks, Runtime(engine, seed))
@@ -577,10 +574,8 @@ def _folder_name(label: str) -> str:
 def _score_file(
     folder: Path, protocol: Protocol, networks: int, architecture: Architecture, what: str = "score"
 ) -> Path:
-    """By protocol and number of networks, by what the architecture has that the field's does not, and by step size."""
+    """By protocol and number of networks, and by what the architecture has that the field's does not."""
     inside = folder / "run" if (folder / "run").is_dir() else folder
     usual = Architecture().to_json()
     other = [f"{name}-{value}" for name, value in architecture.to_json().items() if value != usual[name]]
-    if protocol.lr != PROTOCOLS.get(protocol.name, CHOICE).lr:
-        other.append(f"{RATE}{protocol.lr:g}")
-    return inside / f"{'-'.join([what, protocol.name, str(networks), *other])}.json"
+    return inside / f"{'-'.join([what, protocol.slug, str(networks), *other])}.json"

@@ -1,8 +1,8 @@
 """`attar bench velocity`: how fast the tangent kernel changes while networks train on condensed sets."""
 
 import statistics
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 from rich.console import Console
 from rich.table import Table as Grid
@@ -12,9 +12,9 @@ from attar.core.errors import InputError
 from attar.core.progress import as_text
 from attar.core.runtime import Engine, Runtime
 from attar.core.seeds import derived_seed
-from attar.core.settings import Range
+from attar.core.settings import Range, Role
 from attar.images.networks.architecture import parse
-from attar.images.protocols import protocol_named
+from attar.images.protocols import Chosen, protocol_named
 from attar.images.sources import load
 from attar.images.velocity import PROBES, kernel_velocity
 from attar.verbs import open_artefact
@@ -38,7 +38,7 @@ class VelocityTable(Face):
     """Number of probe images on which the kernel is computed."""
     architecture: str = "convnet"
     """Network that is trained. It must not have batch normalisation."""
-    protocol: str = "dc"
+    protocol: Annotated[Chosen | Any, Role()] = field(default_factory=lambda: Chosen.by("dc"))
     """Protocol by which the network is trained."""
 
     def measure(self, engine: Engine) -> None:

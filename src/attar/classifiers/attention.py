@@ -7,7 +7,6 @@ Zagoruyko and Komodakis, Paying More Attention to Attention, ICLR 2017, arXiv:16
 
 import dataclasses
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Annotated, Literal, Self
 
 import torch
@@ -42,7 +41,6 @@ class AttentionTransfer(InBenchmark):
     """Form of the loss: the mean over elements of the squared difference, or the paper's Euclidean distance."""
 
     name = "attention"
-    in_benchmark = MappingProxyType({"weight": USUAL})
     uses_stages = True
 
     def resolve(self, pair: Pair, runtime: Runtime) -> Self:

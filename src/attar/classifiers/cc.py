@@ -54,7 +54,6 @@ class CC(InBenchmark):
 
     moved = MappingProxyType({**InBenchmark.moved, "form": "congruence"})
     name = "cc"
-    in_benchmark = MappingProxyType({"weight": USUAL["neighbours"]})
     compares_samples = True
 
     def resolve(self, pair: Pair, runtime: Runtime) -> Self:

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from attar.classifiers.distillation import Distillation
 from attar.classifiers.kd import Scalar, kd_loss
 from attar.classifiers.pair import Batch, Distilling, Pair, Samples, Terms
-from attar.classifiers.schedules import row_of, schedule
 from attar.classifiers.watched import Answers
+from attar.core.presets import published
 from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed
 from attar.core.settings import Range
@@ -113,9 +113,7 @@ class CRD(Distillation):
         Raises:
             InputError: Another data set or pair.
         """
-        rows: dict[str, dict[str, Any]] = {"cifar100": {}, "cifar100-kd": {"teacher_weight": 1.0}}
-        row = row_of(rows, data, "CRD")
-        return cls(**schedule(data), negatives=16384, **row)
+        return published(cls, data)
 
 
 class Embed(nn.Linear):

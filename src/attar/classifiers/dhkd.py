@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from attar.classifiers.distillation import Distillation
 from attar.classifiers.kd import Logits, Scalar
 from attar.classifiers.pair import Batch, Distilling, Terms
-from attar.classifiers.schedules import row_of, schedule
 from attar.classifiers.watched import Answers
+from attar.core.presets import published
 from attar.core.settings import Range
 
 Reduction = Literal["sum", "mean"]
@@ -103,21 +103,7 @@ class DHKD(Distillation):
         Raises:
             InputError: Another data set.
         """
-        rows: dict[str, dict[str, Any]] = {
-            "cifar100": schedule("resnet32x4-shufflenetv2"),
-            "imagenet": {
-                **schedule("resnet34-resnet18"),
-                **{
-                    "batch": 128,
-                    "lr": 0.1,
-                    "teacher_weight": 0.1,
-                    "head": "linear",
-                    "alignment": "off",
-                    "stop_at": 0.5,
-                },
-            },
-        }
-        return cls(**row_of(rows, data, "DHKD", any_pair=False))
+        return published(cls, data)
 
 
 class AuxiliaryHead(nn.Sequential):

@@ -8,7 +8,7 @@ Müller, Kornblith and Hinton, Subclass Distillation, arXiv:2002.03936.
 import math
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -16,8 +16,8 @@ from torch import Tensor
 
 from attar.classifiers.distillation import Distillation
 from attar.classifiers.pair import Batch
-from attar.classifiers.schedules import row_of
 from attar.classifiers.subclasses import Grouping, SubclassLogits
+from attar.core.presets import published
 from attar.core.settings import Range
 from attar.images.sources import ImageSource
 
@@ -76,8 +76,7 @@ class Discover(Distillation):
         Raises:
             InputError: Another data set.
         """
-        adam: dict[str, Any] = {"optimizer": "adam", "lr": 1e-3, "weight_decay": 0.0, "cuts": (), "epochs": 12}
-        return cls(**row_of({"mnist-2x5": {**adam, "shift": 0, "flips": "off"}}, data, "subclass discovery"))
+        return published(cls, data)
 
 
 def decorrelation(logits: SubclassLogits, temperature: float = 1.0) -> Float[Tensor, ""]:

@@ -6,7 +6,7 @@ Huang, You, Wang, Qian and Xu, Knowledge Distillation from A Stronger Teacher, N
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -15,7 +15,7 @@ from torch import Tensor
 from attar.classifiers.distillation import Distillation
 from attar.classifiers.kd import Logits, Scalar
 from attar.classifiers.pair import Batch, Distilling, Terms
-from attar.classifiers.schedules import row_of, schedule
+from attar.core.presets import published
 from attar.core.settings import Range
 
 EPSILON = 1e-8
@@ -54,8 +54,7 @@ class DIST(Distillation):
         Raises:
             InputError: Another data set or pair.
         """
-        rows: dict[str, dict[str, Any]] = {"cifar100": {"between_weight": 2.0, "within_weight": 2.0}, "imagenet": {}}
-        return cls(**schedule(data), **row_of(rows, data, "DIST"))
+        return published(cls, data)
 
 
 def correlation(first: Float[Tensor, "row value"], second: Float[Tensor, "row value"]) -> Float[Tensor, " row"]:

@@ -6,11 +6,10 @@ result does not. The teacher's outputs for a view that comes again are computed 
 
 import copy
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -20,13 +19,14 @@ from torch import Tensor, nn
 from attar.classifiers.artefact import DistilledClassifier, Origin
 from attar.classifiers.pair import Batch, Distilling, Pair, Samples, Terms
 from attar.classifiers.recipe import Recipe
-from attar.classifiers.schedules import row_of, schedule, teacher_of
+from attar.classifiers.schedules import teacher_of
 from attar.classifiers.selection import Best, parted, score_held_out
 from attar.classifiers.teacher import AnswersOfViews
 from attar.classifiers.views import order_of
 from attar.classifiers.watched import Answers, Watched
 from attar.core.engine import Metrics
 from attar.core.errors import InputError
+from attar.core.presets import published
 from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed
 from attar.core.settings import Range
@@ -314,10 +314,7 @@ class Distillation(Recipe):
 
 @dataclass(frozen=True, kw_only=True)
 class InBenchmark(Distillation):
-    """A method of the CRD benchmark, which uses the same settings for all pairs: the defaults with some changes."""
-
-    in_benchmark: ClassVar[Mapping[str, Any]] = MappingProxyType({})
-    """The settings of the benchmark that differ from the defaults."""
+    """A method of the CRD benchmark, which uses the same settings for all pairs."""
 
     @classmethod
     def paper(cls, data: str) -> Self:
@@ -329,7 +326,7 @@ class InBenchmark(Distillation):
         Raises:
             InputError: Another data set or pair.
         """
-        return cls(**schedule(data), **row_of({"cifar100": cls.in_benchmark}, data, cls.__name__))
+        return published(cls, data)
 
 
 class ImagesOfPair(Samples):

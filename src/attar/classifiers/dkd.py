@@ -16,29 +16,11 @@ from torch import Tensor
 
 from attar.classifiers.kd import Logits, Softened
 from attar.classifiers.pair import Batch, Distilling, Terms
-from attar.classifiers.schedules import of_imagenet, row_of, schedule
+from attar.core.presets import published
 from attar.core.settings import Range
 
 Each = Float[Tensor, " sample"]
 Labels = Int[Tensor, " sample"]
-
-
-BETA = {
-    "resnet56-resnet20": 2.0,
-    "resnet110-resnet32": 2.0,
-    "resnet32x4-resnet8x4": 8.0,
-    "vgg13-vgg8": 6.0,
-    "wrn40_2-wrn16_2": 6.0,
-    "wrn40_2-wrn40_1": 6.0,
-    "vgg13-mobilenetv2": 6.0,
-    "resnet50-mobilenetv2": 8.0,
-    "resnet32x4-shufflenetv1": 8.0,
-    "resnet32x4-shufflenetv2": 8.0,
-    "wrn40_2-shufflenetv1": 8.0,
-    "resnet34-resnet18": 0.5,
-    "resnet50-mobilenetv1": 2.0,
-}
-"""β of each pair; the last two pairs are on ImageNet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +55,7 @@ class DKD(Softened):
         Raises:
             InputError: The tables do not have the pair.
         """
-        temperature = 1.0 if of_imagenet(pair) else 4.0
-        return cls(**schedule(pair), beta=row_of(BETA, pair, "DKD"), temperature=temperature)
+        return published(cls, pair)
 
 
 def decoupled(student: Logits, teacher: Logits, labels: Labels, temperature: float = 4.0) -> tuple[Each, Each, Each]:

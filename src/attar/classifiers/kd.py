@@ -8,7 +8,7 @@ arXiv:2403.01427.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from attar.classifiers.distillation import Distillation
 from attar.classifiers.pair import Batch, Distilling, Terms
-from attar.classifiers.schedules import row_of, schedule
+from attar.core.presets import published
 from attar.core.settings import Range
 
 Logits = Float[Tensor, "sample classes"]
@@ -72,13 +72,7 @@ class KD(Softened):
         Raises:
             InputError: Another data set or pair.
         """
-        rows: dict[str, dict[str, Any]] = {
-            "cifar100": {},
-            "cifar100-standardised": {"standardise": True, "temperature": 2.0, "teacher_weight": 9.0},
-            "imagenet": {"label_weight": 0.5, "teacher_weight": 0.5, "temperature": 1.0},
-        }
-        found = row_of(rows, data, "KD")
-        return cls(**schedule(data), **found)
+        return published(cls, data)
 
 
 def kd_loss(student: Logits, teacher: Logits, temperature: float = 4.0) -> Scalar:

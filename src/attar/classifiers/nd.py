@@ -21,10 +21,10 @@ from attar.classifiers.dkd import DKD
 from attar.classifiers.kd import KD, Scalar
 from attar.classifiers.pair import Batch, Distilling, Samples, Terms
 from attar.classifiers.reviewkd import ReviewKD
-from attar.classifiers.schedules import DEIT_PAIRS, IMAGENET_PAIRS, of_imagenet, row_of, schedule
-from attar.classifiers.watched import BEFORE, Answers
+from attar.classifiers.watched import Answers
 from attar.core import store
-from attar.core.errors import InputError, unknown
+from attar.core.errors import InputError
+from attar.core.presets import published
 from attar.core.settings import Range
 
 Embedding = Float[Tensor, "sample feature"]
@@ -34,25 +34,6 @@ EPSILON = 1e-12
 
 
 Base = Literal["kd", "dkd", "dist", "reviewkd", "none"]
-WEIGHTS: dict[str, dict[str, tuple[float, ...]]] = {
-    "resnet56-resnet20": {"kd": (1, 2), "dkd": (2.5, 4, 3.5), "dist": (2, 1), "reviewkd": (1.2, 1)},
-    "resnet32x4-resnet8x4": {"kd": (3.5, 2), "dkd": (2, 8, 0.5), "dist": (1.5, 4), "reviewkd": (8, 1)},
-    "wrn40_2-wrn40_1": {"kd": (1, 1.5), "dkd": (1, 6, 1), "dist": (2.5, 3), "reviewkd": (5, 4)},
-    "resnet50-mobilenetv2": {"kd": (3, 0.5), "dkd": (0.5, 8, 1), "dist": (7, 1), "reviewkd": (6, 2)},
-    "resnet32x4-shufflenetv1": {"kd": (2.5, 1.5), "dkd": (0.5, 8, 4), "dist": (2.5, 3), "reviewkd": (7, 1)},
-    "resnet32x4-shufflenetv2": {"kd": (4, 0.5), "dkd": (0.5, 6, 0.5), "dist": (3, 4), "reviewkd": (8, 1.5)},
-    "resnet34-resnet18": {"kd": (2.5, 1), "dkd": (0.8, 0.5, 1), "reviewkd": (1, 3)},
-    "resnet50-resnet18": {"kd": (4, 1), "dkd": (0.6, 0.5, 2), "reviewkd": (3, 2)},
-    "resnet101-resnet18": {"kd": (3.5, 4), "dkd": (0.8, 0.5, 1), "reviewkd": (3, 1)},
-    "resnet152-resnet18": {"kd": (4, 2), "dkd": (1, 1, 1), "reviewkd": (3, 1)},
-    "vit_s-resnet18": {"kd": (1.5, 1)},
-    "vit_b-resnet18": {"kd": (2, 1)},
-    "resnet50-mobilenetv1": {"kd": (4, 1), "dkd": (0.8, 1, 1), "reviewkd": (8, 4)},
-    "regnety160-deit_b": {"kd": (0.5, 1.5)},
-}
-"""Weights by pair: of the base (for dkd α and β), then of ND. The ImageNet pairs start at resnet34; the last is DeiT's.
-The authors' page gives a direction weight of 2 for dkd from resnet101, and a script's body (6, 1) for reviewkd to
-mobilenetv1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,23 +140,7 @@ class ND(Distillation):
         Raises:
             InputError: The tables do not have the pair or the base.
         """
-        given, row = dict(schedule(pair)), row_of(WEIGHTS, pair, "ND")
-        if base not in row:
-            raise unknown(f"base in ND's table of {pair}", base, row)
-        if not of_imagenet(pair):
-            given |= {"batch": 128, "lr": 0.02 if given["lr"] == 0.01 else 0.1}
-        elif pair not in DEIT_PAIRS:
-            given["warm_up"] = 0.05
-        given |= {"nesterov": pair not in DEIT_PAIRS, "warm_from": 0, "means_of": "views"}
-        given["temperature"] = 1.0 if of_imagenet(pair) else 4.0
-        if base == "dkd":
-            alpha, beta, direction = row[base]
-            return cls(**given, base=base, alpha=alpha, beta=beta, direction_weight=direction)
-        if base == "reviewkd":
-            given["teacher_layers"] = (BEFORE,)
-            given["student_layers"] = (BEFORE,) if pair in IMAGENET_PAIRS else ()
-        weight, direction = row[base]
-        return cls(**given, base=base, base_weight=weight, direction_weight=direction)
+        return published(cls, pair, base)
 
 
 @dataclass

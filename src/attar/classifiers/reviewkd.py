@@ -17,28 +17,14 @@ from attar.classifiers.distillation import Distillation
 from attar.classifiers.fitnets import AnyMaps, Maps, MapShape
 from attar.classifiers.kd import Scalar
 from attar.classifiers.pair import Batch, Distilling, Terms
-from attar.classifiers.schedules import of_imagenet, row_of, schedule
-from attar.classifiers.watched import BEFORE, Answers
+from attar.classifiers.watched import Answers
+from attar.core.presets import published
 from attar.core.settings import Range
 
 MOST_CHANNELS = 512
 POOLS = (4, 2, 1)
 """Side lengths to which maps are pooled for the comparison at several scales. Each has half the weight of the one
 before."""
-
-
-WEIGHT = {
-    "wrn40_2-wrn16_2": 5.0,
-    "wrn40_2-wrn40_1": 5.0,
-    "resnet32x4-resnet8x4": 5.0,
-    "resnet32x4-shufflenetv1": 5.0,
-    "resnet32x4-shufflenetv2": 8.0,
-    "resnet56-resnet20": 0.6,
-    "resnet110-resnet32": 1.0,
-    "resnet34-resnet18": 1.0,
-    "resnet50-mobilenetv1": 1.0,
-}
-"""λ of each pair; the last two pairs are on ImageNet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,12 +75,7 @@ class ReviewKD(Distillation):
         Raises:
             InputError: The tables do not have the pair.
         """
-        given = dict(schedule(pair))
-        if of_imagenet(pair):
-            given["student_layers"] = (BEFORE,)
-        else:
-            given |= {"batch": 128, "lr": 2 * given["lr"], "nesterov": True}
-        return cls(**given, teacher_layers=(BEFORE,), weight=row_of(WEIGHT, pair, "ReviewKD"))
+        return published(cls, pair)
 
 
 class Fusion(nn.Module):

@@ -12,7 +12,7 @@ import copy
 import dataclasses
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -23,10 +23,10 @@ from attar.classifiers.curriculum import easy_to_hard, levels_of_subclasses
 from attar.classifiers.distillation import Distillation
 from attar.classifiers.kd import Scalar, kd_loss
 from attar.classifiers.pair import Batch, Distilling, Pair, Terms
-from attar.classifiers.schedules import row_of
 from attar.classifiers.subclasses import Grouping, SubclassLogits, information
 from attar.classifiers.watched import Answers, last_linear
 from attar.core.errors import InputError
+from attar.core.presets import published
 from attar.core.runtime import Runtime
 from attar.core.settings import Range
 from attar.images import layout
@@ -199,15 +199,7 @@ class SubclassKD(Distillation):
         Raises:
             InputError: Another data set.
         """
-        plain: dict[str, Any] = {"optimizer": "adam", "lr": 1e-3, "weight_decay": 0.0, "cuts": (), "shift": 0}
-        mnist: dict[str, Any] = {**plain, "batch": 256, "epochs": 12, "flips": "off"}
-        fine_tuned: dict[str, Any] = {"cuts": (10 / 35,), "head_share": 10 / 35}
-        rows: dict[str, dict[str, Any]] = {
-            "mnist-2x5": {**mnist, "group": (0,) * 5 + (1,) * 5},
-            "mnist": mnist,
-            "mhist": {**plain, **fine_tuned, "batch": 32, "epochs": 35, "flips": "on", "keep": "f1", "turns": True},
-        }
-        return cls(**row_of(rows, data, "SKD"))
+        return published(cls, data)
 
 
 def _shared_out(pair: Pair, classes: int) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from attar.commands.again import Again, read_again
-from attar.commands.presets import PRESETS, Started, started
+from attar.commands.presets import PRESETS, Started, listed, started
 from attar.commands.verbs import VERBS
 from attar.core.errors import InputError
 from attar.core.flags import FlagText, is_flag, parse, texts_of
@@ -54,6 +54,10 @@ def main(verb: str, arguments: Sequence[str]) -> None:
     wanted = [word for word in words if word in HELP]
     if wanted and not again and not any(word.split("=")[0] in PRESETS for word in words):
         print(help_of(entry, kind, everything=EVERYTHING in wanted))
+        return
+    cells = listed(entry, words) if again is None else None
+    if cells is not None:
+        print("\n".join(fitting(line, sys.stdout) for line in cells.splitlines()))
         return
     start = started(entry, kind, [word for word in words if word not in HELP], again)
     if wanted:

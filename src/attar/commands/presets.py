@@ -10,9 +10,9 @@ from attar.commands.again import Again
 from attar.core.errors import InputError, unknown
 from attar.core.flags import is_flag
 from attar.core.kinds import Kind
+from attar.core.presets import VARIANTS, has_table, table_of
 from attar.core.registry import Entry
 
-VARIANTS = ("paper", "released")
 PRESETS = ("--paper", "--variant", "--baseline")
 """Flags that say what settings start from."""
 
@@ -45,6 +45,37 @@ def started(entry: Entry, kind: Kind, words: list[str], again: Again | None = No
     return Started(
         settings() if baseline is None else settings.baseline(baseline, **_epochs(settings, words)), usual, words
     )
+
+
+def listed(entry: Entry, words: list[str]) -> str | None:
+    """The published cells of a method, if the words are `--paper` without a value; otherwise None.
+
+    Raises:
+        InputError: The method has no published settings, or no such variant.
+    """
+    if "--paper" not in words or len(words) != len({*words}):
+        return None
+    (variant,), rest = taken(("--variant",), [word for word in words if word != "--paper"])
+    if rest:
+        return None
+    settings = entry.load()
+    if not hasattr(settings, "paper"):
+        raise InputError(f"{entry.name} has no published settings. Do not give --paper.")
+    if not has_table(settings):
+        raise InputError(f"{entry.name} has published settings, but no list of them. Give --paper a value.")
+    table = table_of(settings, variant)
+    first = table.cells[0]
+    size = f" --{table.size} {first.size}" if table.size else ""
+    command = f"attar {entry.verb} {entry.name} --paper {first.data}{size}"
+    lines = [f"{len(table.cells)} published cells. One of them: {command}"]
+    lines += [f"Variants, by --variant: {', '.join(table.variants)}."] if table.variants else []
+    lines += [table.note] if table.note else []
+    wide = max(len(cell.name) for cell in table.cells)
+    long = max(len(cell.source) for cell in table.cells)
+    notes = list(dict.fromkeys(cell.note for cell in table.cells if cell.note))
+    marks = {note: f"[{number}]" for number, note in enumerate(notes, start=1)} | {"": ""}
+    rows = [f"  {cell.name:{wide}}  {cell.source:{long}}  {marks[cell.note]}".rstrip() for cell in table.cells]
+    return "\n".join([*lines, "", *rows, *(["", *(f"{marks[note]} {note}" for note in notes)] if notes else [])])
 
 
 def _check(entry: Entry, settings: Any, paper: str | None, variant: str | None, baseline: str | None) -> None:

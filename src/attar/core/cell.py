@@ -81,7 +81,9 @@ class Cell(Measure):
     column: str = ""
     """The network, or what is measured: `convnet`, `accuracy`, `angle`."""
     protocol: str = ""
-    """The protocol by which networks were trained."""
+    """The protocol by which networks were trained, in words: its name, and what was changed of it."""
+    trained: Mapping[str, Any] = field(default_factory=dict)
+    """All settings of the protocol."""
     full: Score | None = None
     """The same score of the original, if it is known."""
     whole: str = "all the data"
@@ -138,6 +140,7 @@ class Cell(Measure):
         return {
             "column": self.column,
             "protocol": self.protocol,
+            "trained": dict(self.trained),
             **super().to_json(),
             "full": self.full and score_json(self.full),
             "whole": self.whole,
@@ -167,6 +170,7 @@ class Cell(Measure):
             measure.values,
             column=_text(facts["column"]),
             protocol=_text(facts.get("protocol") or ""),
+            trained=dict(facts.get("trained") or {}),
             full=score_from(facts["full"]) if facts.get("full") else None,
             whole=_text(facts.get("whole") or cls.whole),
             chance=None if facts.get("chance") is None else _number(facts["chance"]),

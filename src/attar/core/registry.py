@@ -209,7 +209,7 @@ def entries_in(home: str, file: str, kind: str = "") -> Iterator[Entry]:
         file: The file's name.
         kind: The kind that the methods are for.
     """
-    for name, facts in _read(home, file).items():
+    for name, facts in beside(home, file).items():
         if not _is_entry(facts):
             raise InputError(f"{file} of {home} is damaged: what it says of {name!r} is no method's description.")
         module, _, settings = facts["settings"].partition(":")
@@ -252,7 +252,7 @@ def _fits(values: Any, family: type) -> bool:
     )
 
 
-def _read(home: str, file: str) -> dict[str, Any]:
+def beside(home: str, file: str) -> dict[str, Any]:
     """A file beside a package that need not be imported for it; nothing where there is none.
 
     Raises:

@@ -14,11 +14,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from attar.core.presets import published
 from attar.core.runtime import Runtime
 from attar.core.settings import Range
-from attar.graphs.matching import EPSILON, Distance, GraphMatching, RealBatch, line_of, row_cosines
-from attar.graphs.networks import Architecture, GraphNetwork, classification_loss
-from attar.graphs.structures import Graphs, PaddedGraphs, Pooling
+from attar.graphs.matching import EPSILON, Distance, GraphMatching, RealBatch, row_cosines
+from attar.graphs.networks import GraphNetwork, classification_loss
+from attar.graphs.structures import Graphs, PaddedGraphs
 from attar.graphs.synthetic import Learned
 
 Gradients = list[Tensor]
@@ -81,38 +82,16 @@ class DosCond(GraphMatching):
 
     @classmethod
     def paper(cls, data: str, *, gpc: int) -> Self:
-        """The settings of one line of the released script, which only has lines for one graph per class.
+        """The settings of one line of the released script (`attar condense doscond --paper` lists them).
 
         Args:
             data: MUTAG, NCI1, DD, CIFAR10 (superpixels), ogbg-molhiv, ogbg-molbace or ogbg-molbbbp.
-            gpc: Number of graphs per class. Every number takes the line for one graph per class.
+            gpc: Number of graphs per class, as in the tables. The script has lines for one only, which all take.
 
         Raises:
-            InputError: The script does not have the data set.
+            InputError: The tables do not have the cell.
         """
-        key, (nodes, lr_adjacency, pooling) = line_of(LINES, data, "DosCond's script")
-        return cls(
-            gpc=gpc,
-            nodes=nodes,  # the code's table of mean sizes
-            lr_adjacency=lr_adjacency,
-            lr_features=0.01,
-            theory_weight=1.0 if key == "molhiv" else 0.0,  # in the code for this set only
-            class_agnostic=key in ("molbace", "CIFAR10"),  # in the code
-            symmetric=key != "CIFAR10",  # in the code
-            architecture=Architecture(pooling=pooling, norm="instance" if key == "CIFAR10" else "none"),
-        )
-
-
-LINES: dict[str, tuple[int, float, Pooling]] = {
-    "MUTAG": (18, 0.1, "mean"),
-    "NCI1": (30, 1.0, "mean"),
-    "DD": (285, 2.0, "mean"),
-    "molhiv": (26, 0.01, "sum"),
-    "molbace": (34, 0.01, "mean"),
-    "molbbbp": (24, 2.0, "mean"),
-    "CIFAR10": (118, 0.01, "mean"),
-}
-"""Nodes, learning rate of edges, and readout, by data set."""
+        return published(cls, data, gpc)
 
 
 def gradients(

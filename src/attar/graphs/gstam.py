@@ -15,11 +15,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attar.core.errors import InputError
+from attar.core.presets import published
 from attar.core.runtime import Runtime
 from attar.core.settings import Range
-from attar.graphs.matching import EPSILON, Distance, GraphMatching, line_of, row_cosines
-from attar.graphs.networks import Architecture
-from attar.graphs.structures import Graphs, Nodes, Pooling
+from attar.graphs.matching import EPSILON, Distance, GraphMatching, row_cosines
+from attar.graphs.structures import Graphs, Nodes
 from attar.graphs.synthetic import Learned
 
 Group = Float[Tensor, "group node channel"]
@@ -97,7 +97,7 @@ class GSTAM(GraphMatching):
 
     @classmethod
     def paper(cls, data: str, *, gpc: int, variant: Literal["paper", "released"] = "paper") -> Self:
-        """The settings of one line of the released scripts, the only source of the paper's settings.
+        """The settings of one line of the released scripts (`attar condense gstam --paper` lists them).
 
         Args:
             data: MUTAG, NCI1, DD, ogbg-molbbbp, ogbg-molhiv or ogbg-molbace (which has no script).
@@ -105,36 +105,9 @@ class GSTAM(GraphMatching):
             variant: `released` also takes the code's form of the synthetic map.
 
         Raises:
-            InputError: The scripts do not have the data set or the number of graphs.
+            InputError: The scripts do not have the cell.
         """
-        key, (nodes, pooling, cells) = line_of(LINES, data, "GSTAM's scripts")
-        if gpc not in cells:
-            known = ", ".join(map(str, cells))
-            raise InputError(f"gpc is {gpc}; the released scripts have settings for {data} only with {known}.")
-        lr_adjacency, lr_features, readout_weight, power = cells[gpc]
-        return cls(
-            gpc=gpc,
-            nodes=nodes,  # the code's table of mean sizes
-            lr_adjacency=lr_adjacency,
-            lr_features=lr_features,
-            readout_weight=readout_weight,
-            power=power,
-            theory_weight=1.0 if key == "molhiv" else 0.0,  # in the code for this set only
-            class_agnostic=key == "molbace",  # in the code for this set and CIFAR10
-            synthetic_map="released" if variant == "released" else "consistent",
-            architecture=Architecture(pooling=pooling),
-        )
-
-
-LINES: dict[str, tuple[int, Pooling, dict[int, tuple[float, float, float, float]]]] = {
-    "MUTAG": (18, "mean", {1: (0.1, 0.005, 0.2, 2), 10: (0.1, 0.01, 0.1, 3), 20: (0.2, 0.005, 0.1, 4)}),
-    "NCI1": (30, "mean", {1: (0.01, 0.01, 0.1, 3), 10: (1, 0.005, 0.1, 4), 50: (1, 0.005, 0.1, 2)}),
-    "DD": (285, "mean", {1: (2, 0.01, 0.1, 1), 10: (2, 0.05, 0.1, 1), 50: (2, 0.1, 0.1, 1)}),
-    "molbbbp": (24, "mean", {1: (1, 0.001, 0.1, 4), 10: (1, 0.003, 0.1, 4), 50: (1, 0.001, 0.1, 4)}),
-    "molhiv": (26, "sum", {1: (0.01, 0.01, 0.1, 2), 10: (0.01, 0.01, 0.1, 4), 50: (0.01, 0.01, 0.1, 1)}),
-    "molbace": (34, "mean", dict.fromkeys((1, 10, 50), (0.01, 0.01, 0.1, 2))),
-}
-"""Nodes, readout, and by graphs per class: learning rates of edges and features, λ and p. molbace is unverified."""
+        return published(cls, data, gpc, variant=variant)
 
 
 def structural_attention(

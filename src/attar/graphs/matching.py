@@ -4,7 +4,7 @@ Memory grows with the number of synthetic graphs, the square of their nodes, and
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Literal, TypeVar
@@ -14,7 +14,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from attar.core.engine import Metrics
-from attar.core.errors import unknown
 from attar.core.runtime import Runtime
 from attar.core.selection import draw_by_class, labels_of
 from attar.core.settings import Range
@@ -228,17 +227,3 @@ def row_cosines(given: Float[Tensor, "*rows entry"], wanted: Float[Tensor, "*row
     """
     lengths = given.norm(dim=-1) * wanted.norm(dim=-1)
     return (1 - (given * wanted).sum(dim=-1) / (lengths + ADDED)).sum()
-
-
-def line_of(lines: Mapping[str, T], data: str, whose: str) -> tuple[str, T]:
-    """The name of a data set in the released scripts and its line there.
-
-    Names of TU sets are in capitals. Names of OGB sets are without `ogbg-`.
-
-    Raises:
-        InputError: The scripts do not have the data set.
-    """
-    key = data.upper() if data.upper() in lines else data.removeprefix("ogbg-")
-    if key not in lines:
-        raise unknown(f"data set of {whose}", data, lines)
-    return key, lines[key]

@@ -20,6 +20,7 @@ from torch import Tensor
 from attar.core import engine as core
 from attar.core import store
 from attar.core.errors import InputError
+from attar.core.presets import published
 from attar.core.runtime import Engine, Runtime
 from attar.core.score import Score
 from attar.core.settings import Range, Settings
@@ -45,13 +46,19 @@ class ContinualLearning(Settings):
     protocol: Protocol = PROTOCOLS["field"]
     """Protocol of training."""
 
+    name = "continual"
+    kind = "images"
+
     @classmethod
     def paper(cls, *, steps: int = 5) -> Self:
         """The settings of DM's and DataDAM's figures on CIFAR-100.
 
         They have 5 or 10 steps, 5 orders, 3 networks, and 20 images per class.
+
+        Raises:
+            InputError: The figures have another number of steps.
         """
-        return cls(steps=steps, orders=5, networks=3, protocol=PROTOCOLS["field"])
+        return published(cls, "cifar100", steps)
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed
 from attar.images import layout
-from attar.images.data.pixels import Split
+from attar.images.data.pixels import Batch, Split
 from attar.images.data.whiten import Transform
 from attar.images.targets import Examples
 from attar.images.training import TrainNetwork
@@ -54,12 +55,31 @@ def trainings(
 
 
 @torch.inference_mode()
-def accuracy(network: nn.Module, split: Split, transform: Transform, runtime: Runtime) -> float:
-    """Accuracy of a network on a split, in per cent, computed in float32. Only one number is copied from the device."""
+def accuracy(
+    network: nn.Module, split: Split, transform: Transform, runtime: Runtime, *, centred: bool = False
+) -> float:
+    """Accuracy of a network on a split, in per cent, computed in float32. Only one number is copied from the device.
+
+    If `centred`, it is tested on the middle of the images, after they are scaled up to side // 7 · 8.
+    """
     right = torch.zeros((), dtype=torch.long, device=runtime.device)
     at_once = min(layout.at_once(split.pixels.shape, runtime), 4096)
     for rows in torch.arange(len(split)).split(at_once):
-        images = transform.forward(split.pixels[rows].to(runtime.device))
+        pixels = split.pixels[rows].to(runtime.device)
+        images = transform.forward(centre(pixels) if centred else pixels)
         logits = network(layout.ordered(images, runtime))
         right += (logits.argmax(dim=1) == split.labels[rows].to(runtime.device)).sum()
     return 100 * right.item() / len(split)
+
+
+def centre(pixels: Batch) -> Batch:
+    """The middle of images after they are scaled up to side // 7 · 8, or the images if that is not larger."""
+    size = pixels.shape[2], pixels.shape[3]
+    larger = min(size) // 7 * 8
+    if larger <= min(size):
+        return pixels
+    unit = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
+    whole = [round(side * larger / min(size)) for side in size]
+    scaled = F.interpolate(unit, size=whole, mode="bilinear", antialias=True).clamp(0, 1)
+    top, left = ((full - side) // 2 for full, side in zip(whole, size, strict=True))
+    return scaled[:, :, top : top + size[0], left : left + size[1]]

@@ -101,7 +101,8 @@ def _cell(
     return Cell.of(
         values,
         column=name,
-        protocol=how.protocol.name,
+        protocol=how.protocol.told,
+        trained=how.protocol.to_json(),
         full=full_score(source, kind, how.repeats, how.ceiling, runtime.with_seed(runtime.seed)),
         whole=f"all {sets[0].origin.full_images:,}",
         chance=100 * float(torch.bincount(source.test.labels).max()) / len(source.test),
@@ -144,7 +145,8 @@ def train_and_test(
     quiet, tested = not title or runtime.engine.quiet or not runtime.processes.first, []
     with Line(title, len(mine) * method.total_steps, quiet=quiet) as line:
         for network in trainings(method, small, runtime, repeats=mine, build=build, watch=line.at):
-            tested.append(accuracy(network, source.test, first.transform, runtime))
+            centred = protocol.tested_on == "centre"
+            tested.append(accuracy(network, source.test, first.transform, runtime, centred=centred))
             if title:
                 runtime.say(f"{title}: network {len(tested)} of {len(mine)}, {tested[-1]:.1f} %")
     return runtime.processes.collect(tested)

@@ -1,11 +1,12 @@
 """Measuring condensed sets of images: settings that Python and the command share."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from attar.core import tasks
-from attar.core.settings import Words
+from attar.core.settings import Role, Words
+from attar.images.protocols import Chosen
 
 if TYPE_CHECKING:
     from attar.core.evaluation import Evaluation
@@ -17,9 +18,8 @@ class Scoring(tasks.ByNetworks):
 
     networks: tuple[Annotated[Any, Words()], ...] = ("convnet",)
     """Kinds of networks, such as convnet, resnet18, convnet:norm=batch,width=64, transformers:FOLDER."""
-    protocol: Annotated[Any, Words()] = "field"
-    """Protocol of training: field (1,000 epochs), quick (100), datadam or dc. rded and hello train on a teacher's
-    answers, sre2l on stored ones."""
+    protocol: Annotated[Chosen | Any, Role()] = field(default_factory=lambda: Chosen.by("field"))
+    """Protocol of training, by name or with changes."""
     beside: Literal["auto", "run", "skip"] = "auto"
     """What a score is read with: scores without augmentation, with hard labels, and of random images. auto measures
     them for a single row, if this takes less than ten minutes."""

@@ -17,6 +17,7 @@ import torch
 
 from attar.core import store
 from attar.core.errors import InputError
+from attar.core.presets import published
 from attar.core.runtime import Engine, Runtime
 from attar.core.seeds import derived_seed
 from attar.core.settings import Range, Settings
@@ -51,10 +52,13 @@ class ArchitectureSearch(Settings):
     whole_epochs: Annotated[int, Range(1)] = 20
     """Number of epochs on all the data."""
 
+    name = "architecture-search"
+    kind = "images"
+
     @classmethod
     def paper(cls) -> Self:
         """The settings of DM and DataDAM: 720 networks, five runs, 100 epochs on CIFAR-10, 50 images per class."""
-        return cls(sampled=720, runs=5, proxy_epochs=200, whole_epochs=100)
+        return published(cls, "cifar10")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Inputs and targets of a network in training: augmented and mixed examples, labels, and teachers' logits."""
 
 import copy
+from dataclasses import replace
 from typing import Any, runtime_checkable
 from typing import Protocol as Interface
 
@@ -12,8 +13,9 @@ from torch import Tensor, nn
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.images import layout
+from attar.images.networks.architecture import norms_of
 from attar.images.protocols import Protocol
-from attar.images.views.augment import augment, default_strategy, draw_batch, strategy
+from attar.images.views.augment import CROP, augment, crop, default_strategy, draw_batch, strategy
 from attar.images.views.crops import crop_and_flip, cutmix, mixup, shuffle_tiles
 
 Images = Float[Tensor, "batch channel height width"]
@@ -53,6 +55,8 @@ def augmented(images: Images, examples: Examples, protocol: Protocol, runtime: R
     """A batch with the protocol's augmentation."""
     if not protocol.augmented:
         return images
+    if protocol.augmentation == "shift":
+        return _shifted(images, examples, protocol, runtime)
     if protocol.augmentation != "dsa":
         tiles = getattr(examples, "tiles", 1) if protocol.augmentation == "tiles" else 1
         images = shuffle_tiles(images, tiles, runtime.generator("augment"))
@@ -60,7 +64,21 @@ def augmented(images: Images, examples: Examples, protocol: Protocol, runtime: R
         return crop_and_flip(images, runtime.generator("augment"), smallest=smallest, flips=examples.flips)
     operations = strategy(getattr(examples, "augmentation", None) or default_strategy(examples.flips))
     draw = draw_batch(len(images), operations, runtime.generator("augment"))
+    if protocol.largest_shift != CROP:
+        draw = replace(draw, shift=protocol.largest_shift)
     return augment(images, draw, align_corners=protocol.align_corners)
+
+
+def _shifted(images: Images, examples: Examples, protocol: Protocol, runtime: Runtime) -> Images:
+    """Each image shifted along both axes, with black from outside, and mirrored with probability one half."""
+    uniform = torch.rand(len(images), 3, generator=runtime.generator("augment")).to(images)
+    transform = getattr(examples, "transform", None)
+    black = images.new_zeros(1, images.shape[1], 1, 1)
+    if transform is not None and transform.whitening is None:
+        black = transform.forward(black)
+    images = crop(images - black, uniform, protocol.largest_shift) + black
+    mirrored = (uniform[:, 2] < 0.5).view(-1, 1, 1, 1) & examples.flips
+    return torch.where(mirrored, images.flip(3), images)
 
 
 def targeted(
@@ -101,8 +119,13 @@ def targeted(
     return images, targets if teacher is None else torch.stack([answers, targets], dim=1)
 
 
-def teacher_of(examples: Examples, runtime: Runtime) -> nn.Module:
+def teacher_of(examples: Examples, runtime: Runtime, *, of_batch: bool = False) -> nn.Module:
     """The teacher of a set, in evaluation mode.
+
+    Args:
+        examples: The set.
+        runtime: The machine.
+        of_batch: Whether its batch norm takes the statistics of every batch, in place of those of its training.
 
     Raises:
         InputError: The set has no teacher, or its teacher has other classes.
@@ -115,7 +138,10 @@ def teacher_of(examples: Examples, runtime: Runtime) -> nn.Module:
             f"the teacher was trained on other classes than the {len(examples.classes)} of the set; "
             "choose another teacher."
         )
-    return layout.place(copy.deepcopy(carried.network), runtime).eval().requires_grad_(False)
+    teacher = layout.place(copy.deepcopy(carried.network), runtime).eval().requires_grad_(False)
+    for norm in norms_of(teacher) if of_batch else ():
+        norm.train()
+    return teacher
 
 
 def labels_beside(examples: Examples) -> Any:
@@ -145,6 +171,7 @@ def loss_of(logits: Float[Tensor, "batch classes"], targets: Targets, protocol: 
         loss = squared_error(logits, answers)
     else:
         loss = distillation_loss(logits, answers, protocol.temperature)
+        loss = protocol.temperature**2 * loss if protocol.squared else loss
     if protocol.label_weight:
         loss = loss + protocol.label_weight * F.cross_entropy(logits, targets[:, 1], reduction="sum")
     return loss

@@ -98,10 +98,15 @@ class TrainNetwork(Settings):
             optimizer=_optimizer(network, self.protocol),
             order=torch.arange(self.images),
             examples=source,
-            teacher=teacher_of(source, runtime) if self.protocol.target == "teacher" else None,
+            teacher=self._teacher(source, runtime),
             loss=runtime.compiled(loss, training=True),
             at_once=at_once,
         )
+
+    def _teacher(self, source: Examples, runtime: Runtime) -> nn.Module | None:
+        if self.protocol.target != "teacher":
+            return None
+        return teacher_of(source, runtime, of_batch=self.protocol.teacher_statistics == "batch")
 
     def restart(self, state: Training, runtime: Runtime) -> None:
         """Start again with new random parameters in the same tensors, so that compiled code stays valid."""
@@ -127,8 +132,9 @@ class TrainNetwork(Settings):
         else:
             examples = state.examples
             images = augmented(examples.inputs(rows, runtime.device), examples, self.protocol, runtime)
+            at_once = len(rows) if self.protocol.teacher_statistics == "batch" else state.at_once
             images, targets = targeted(
-                images, rows, examples, self.protocol, runtime, teacher=state.teacher, at_once=state.at_once
+                images, rows, examples, self.protocol, runtime, teacher=state.teacher, at_once=at_once
             )
         images = layout.ordered(images, runtime)
         state.optimizer.zero_grad(set_to_none=True)
@@ -145,6 +151,10 @@ class TrainNetwork(Settings):
         set_lr(state.optimizer, self.protocol.lr_at(epoch))
         if self.protocol.schedule == "cut" and epoch == self.protocol.cut_epoch:
             state.optimizer.state.clear()
+        if self.protocol.cut_momentum is not None and self.protocol.optimizer == "sgd":
+            late = epoch >= self.protocol.cut_epoch
+            for group in state.optimizer.param_groups:
+                group["momentum"] = self.protocol.cut_momentum if late else self.protocol.momentum
 
     def _from_stored(self, epoch: int, rows: Tensor, state: Training, runtime: Runtime) -> tuple[Tensor, Tensor]:
         """The images as the teacher saw them in this epoch, and its logits. Labels mixed in the same way are second."""

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from attar.core.engine import Metrics
 from attar.core.errors import InputError, named, unknown
+from attar.core.presets import table_of
 from attar.core.runtime import Runtime
 from attar.core.seeds import permutation
 from attar.core.settings import Hidden, Range, Settings
@@ -42,7 +43,7 @@ from attar.language.models import (
 from attar.language.objective import Loss, Spans, check_clipping, seeded_globally
 from attar.language.pair import LanguagePair
 from attar.language.policy import Policy, Rollouts
-from attar.language.presets import BASELINES, FAMILIES, SCRIPTS
+from attar.language.presets import BASELINES
 from attar.language.schedules import Answers, Schedule, Scheduled
 from attar.language.steps import Distilling, descend, end_epoch, finished, validation_loss
 from attar.language.tokens import Tokeniser
@@ -196,9 +197,7 @@ class DistillLanguage(Settings):
         Raises:
             InputError: There is no such family or method.
         """
-        if family not in FAMILIES:
-            raise unknown("family of students", family, FAMILIES)
-        return cls.of(**_chosen(method, {**SCRIPTS, **FAMILIES[family]}, settings))
+        return cls.of(**_chosen(method, dict(table_of(cls).cell(family).settings), settings))
 
     @property
     def needs_teacher(self) -> bool:

@@ -5,33 +5,6 @@ from typing import Any
 FULL = {"corrections": 1, "answers_by": "adaptive", "teacher_clip": "learned", "span_weight": 1.0, "select": "rouge"}
 """All three levels of the multi-granularity paper, on the data of DistiLLM's schedule."""
 
-SCRIPTS = {
-    "max_length": 512,
-    "max_prompt": 256,
-    "weight_decay": 1e-2,
-    "clip_norm": 1.0,
-    "lr_warm_up": 0.0,
-    "select": "rouge",
-}
-"""What all of DistiLLM's scripts share; the step size falls along a cosine to 0."""
-
-FAMILIES: dict[str, dict[str, Any]] = {
-    "gpt2-0.1b": {"lr": 5e-4, "batch": 32, "micro": 8, "epochs": 20},  # 8 on each of 4 GPUs
-    "gpt2-0.3b": {"lr": 5e-4, "batch": 32, "micro": 8, "epochs": 20},
-    "gpt2-0.7b": {"lr": 1e-4, "batch": 16, "micro": 4, "epochs": 10},
-    "opt": {"lr": 5e-5, "batch": 32, "micro": 8, "epochs": 20},  # 10 to 20 epochs, by size
-    "openllama2-3b": {
-        "lr": 5e-4,
-        "batch": 32,
-        "micro": 8,
-        "epochs": 10,
-        "lora_rank": 16,  # the scripts train adapters; their rank could not be verified
-        "init_threshold": 0.2,
-        "loss_tolerance": 0.2,
-    },
-}
-"""Students by family, from DistiLLM's scripts: the paper's own step sizes and epochs could not be verified."""
-
 BASELINES: dict[str, dict[str, Any]] = {
     "sft": {"divergence": "none"},
     "seqkd": {"divergence": "none", "answers_by": "teacher"},

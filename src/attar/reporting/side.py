@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from attar.bench.tables import RATE
 from attar.core import store
 from attar.core.cell import Cell, Measure
 from attar.core.scores import SCORES, scores_in
@@ -115,11 +114,11 @@ def _of_tables(folder: Path) -> Iterator[Cell]:
         accuracies = [number(value) for value in values] if isinstance(values, list) else []
         known = [value for value in accuracies if value is not None]
         if known and len(known) == len(accuracies):
-            name, _, rate = file.stem.partition(f"-{RATE}")
-            _, protocol, _, *architecture = name.split("-")
+            _, slug, _, *architecture = file.stem.split("-")
+            protocol = slug.replace("=", " ").replace("+", ", ").replace("~", "-")
             network = f"convnet ({'-'.join(architecture)})" if architecture else "convnet"
-            measure, notes = Measure.of([known]), (f"step size {rate}",) if rate else ()
-            yield Cell(measure.score, measure.values, column=network, protocol=protocol, notes=notes)
+            measure = Measure.of([known])
+            yield Cell(measure.score, measure.values, column=network, protocol=protocol)
 
 
 def text(value: Any) -> str:

@@ -221,11 +221,11 @@ def test_a_published_cell_is_datadams_settings_under_another_name():
     assert {k: v for k, v in cell.to_json().items() if "channel" not in k} == datadams.to_json()
     assert (cell.channel_power, cell.channel_weight, cell.zca) == (4.0, 1.0, True)
     assert attar.ATOM.paper("tiny-imagenet", ipc=10).zca is False
-    assert attar.ATOM.paper("cifar100", ipc=100).lr == 10
+    assert attar.ATOM.paper("cifar100", ipc=50).lr == 1
 
 
 def test_cells_the_paper_does_not_have_are_refused():
-    with pytest.raises(InputError, match="unknown data set of ATOM's table 'imagenet'"):
+    with pytest.raises(InputError, match="ATOM has no cell of 'imagenet'"):
         attar.ATOM.paper("imagenet", ipc=1)
     with pytest.raises(InputError, match="have released no code; give --variant paper"):
         attar.ATOM.paper("cifar10", ipc=1, variant="released")

@@ -80,13 +80,15 @@ def test_the_curriculum_begins_again_in_every_block(digits, runtime, monkeypatch
 
 
 def test_published_cells_are_the_scripts():
-    tiny, imagenet, larger = (attar.CDA.paper(name, ipc=50) for name in ("tiny-imagenet", "imagenet", "imagenet-21k"))
+    tiny, imagenet, larger = (
+        attar.CDA.paper(name, ipc=ipc) for name, ipc in (("tiny-imagenet", 50), ("imagenet", 50), ("imagenet-21k", 20))
+    )
     assert all((c.curriculum, c.milestone, c.block, c.crop) == ("cosine", 1.0, 100, "on") for c in (tiny, imagenet))
     assert (tiny.image_lr, tiny.statistics_weight, tiny.block_steps, tiny.jitter_from) == (0.4, 0.05, 4000, 0)
     assert (imagenet.image_lr, imagenet.statistics_weight, imagenet.jitter) == (0.25, 0.01, 32)
     assert (larger.image_lr, larger.statistics_weight, larger.block_steps) == (0.05, 0.25, 2000)
     assert attar.CDA.paper("cifar100", ipc=1).crop == "on"
-    with pytest.raises(InputError, match="unknown data set of CDA's tables"):
+    with pytest.raises(InputError, match="CDA has no cell of 'digits'"):
         attar.CDA.paper("digits", ipc=1)
 
 

@@ -290,7 +290,7 @@ def test_lambda_is_larger_for_large_images(shapes, runtime, generator):
     "data, ipc, lr, mmd_weight, zca",
     [
         ("cifar10", 50, 1.0, 0.01, True),
-        ("cifar100", 100, 10.0, 0.01, True),
+        ("cifar10", 100, 10.0, 0.01, True),
         ("tiny-imagenet", 10, 1.0, 0.01, False),
         ("imagenette", 1, 1.0, 0.02, False),
     ],
@@ -308,17 +308,17 @@ def test_the_papers_settings_are_those_of_its_table(data, ipc, lr, mmd_weight, z
 def test_the_released_settings_are_those_of_the_script(ipc, lr):
     method = attar.DataDAM.paper("cifar10", ipc=ipc, variant="released")
     assert (method.ipc, method.steps, method.lr, method.real_batch) == (ipc, 20_000, lr, 64)
-    assert (method.power, method.scale, method.mmd_weight or 0.01) == (1.0, 100.0, 0.01)
+    assert (method.power, method.scale, method.mmd_weight) == (1.0, 100.0, 0.01)
     assert (method.map_norm, method.distance, method.map_pooling) == ("l2", "squared", "sum")
-    assert method.architecture == Architecture(norm="batch")
+    assert method.architecture == Architecture(norm="batch", width=128, depth=3)
 
 
 def test_a_data_set_that_the_paper_lacks_is_refused():
     with pytest.raises(InputError) as refusal:
         attar.DataDAM.paper("mnist", ipc=1)
     assert str(refusal.value) == (
-        "unknown data set of DataDAM's table 'mnist'. "
-        "Known: cifar10, cifar100, imagenet, imagenette, imagesquawk, imagewoof, tiny-imagenet."
+        "DataDAM has no cell of 'mnist'. "
+        "Its cells are of cifar10, cifar100, tiny-imagenet, imagenet, imagenette, imagewoof, imagesquawk."
     )
 
 

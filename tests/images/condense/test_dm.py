@@ -222,7 +222,7 @@ def test_open_settings_follow_from_the_data(shapes, digits, runtime):
         ("mnist", 10, 20_000, 1.0),
         ("cifar10", 50, 20_000, 1.0),
         ("cifar10", 100, 20_000, 10.0),
-        ("cifar100", 100, 20_000, 1.0),
+        ("cifar100", 50, 20_000, 1.0),
         ("tiny-imagenet", 10, 10_000, 1.0),
     ],
 )
@@ -230,7 +230,8 @@ def test_the_papers_settings_are_those_of_its_table(data, ipc, steps, lr):
     method = attar.DM.paper(data, ipc=ipc)
     assert (method.ipc, method.steps, method.lr, method.real_batch) == (ipc, steps, lr, 256)
     assert (method.momentum, method.start, method.zca) == (0.5, "real", False)
-    assert method.architecture == Architecture(norm="instance", width=128)
+    depth = 4 if data == "tiny-imagenet" else 3
+    assert method.architecture == Architecture(norm="instance", width=128, depth=depth)
     assert ("flip" in method.augmentation) is (data != "mnist")
 
 
@@ -238,8 +239,7 @@ def test_a_data_set_that_the_paper_lacks_is_refused():
     with pytest.raises(InputError) as refusal:
         attar.DM.paper("cifar-10", ipc=1)
     assert str(refusal.value) == (
-        "unknown data set of DM's table 'cifar-10'; did you mean 'cifar10'? "
-        "Known: cifar10, cifar100, mnist, tiny-imagenet."
+        "DM has no cell of 'cifar-10'; did you mean 'cifar10'? Its cells are of mnist, cifar10, cifar100, tiny-imagenet."
     )
 
 

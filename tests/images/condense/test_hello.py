@@ -175,7 +175,7 @@ def test_mixed_images_have_mixed_labels_beside_the_answers(digits):
 def test_published_cells_have_the_papers_ranks():
     cells = [attar.HeLlO.paper(data, ipc=10) for data in ("imagenet-100", "imagenet")]
     assert [(cell.rank, cell.head_rank, cell.factor) for cell in cells] == [(8, 64, 2), (8, 128, 2)]
-    with pytest.raises(InputError, match="unknown data set of HeLlO's tables 'cifar10'"):
+    with pytest.raises(InputError, match="HeLlO has no cell of 'cifar10'"):
         attar.HeLlO.paper("cifar10", ipc=1)
 
 

@@ -214,7 +214,7 @@ def test_published_cells_are_the_scripts():
     cell = attar.RDED.paper("cifar10", ipc=10)
     assert (cell.factor, cell.candidates, cell.crops, cell.labels) == (1, 300, 5, "teacher")
     assert attar.RDED.paper("imagenette", ipc=1).factor == 2
-    with pytest.raises(InputError, match="unknown data set of RDED's tables 'mnist'"):
+    with pytest.raises(InputError, match="RDED has no cell of 'mnist'"):
         attar.RDED.paper("mnist", ipc=1)
 
 

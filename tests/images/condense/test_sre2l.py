@@ -373,7 +373,8 @@ def test_published_cells_are_the_scripts():
     assert (cifar.image_lr, cifar.statistics_weight, cifar.block_steps, cifar.crop) == (0.25, 0.01, 1000, "off")
     assert (imagenet.block, imagenet.first_weight, imagenet.jitter, imagenet.smallest_crop) == (100, 10.0, 32, 0.08)
     assert all(cell.teacher.architecture.norm == "batch" for cell in (tiny, cifar, imagenet))
-    with pytest.raises(InputError, match="unknown data set of SRe2L's tables 'mnist'"):
+    assert [cell.mirror for cell in (tiny, cifar, imagenet)] == ["on", "off", "on"]
+    with pytest.raises(InputError, match="SRe2L has no cell of 'mnist'"):
         attar.SRe2L.paper("mnist", ipc=1)
 
 

@@ -7,9 +7,9 @@ import torch
 
 import attar
 from attar.core.errors import InputError
+from attar.core.presets import table_of
 from attar.core.runtime import Engine, Runtime
 from attar.images.condense.ast import balance, perturbed, representative
-from attar.images.condense.datm import TABLE as DATM_TABLE
 from attar.images.condense.trajectory import recognised
 from attar.images.experts import Experts
 from attar.images.networks.architecture import Architecture
@@ -294,16 +294,17 @@ def test_published_cells_are_settings_and_others_are_refused(name):
     known = {"MTT": "cifar10", "TESLA": "cifar10", "FTD": "cifar10", "DATM": "cifar10", "AST": "cifar100"}
     data = known.get(name, "imagenette")
     assert method.paper(data, ipc=1).ipc == 1
-    with pytest.raises(InputError, match=f"{name}'s table has {data} at .* images per class, not at 3"):
+    with pytest.raises(InputError, match=rf"{name} has no cell {data}-3\. Cells: {data}-1"):
         method.paper(data, ipc=3)
-    with pytest.raises(InputError, match=f"unknown data set of {name}'s table 'svhn'"):
+    with pytest.raises(InputError, match=f"{name} has no cell of 'svhn'"):
         method.paper("svhn", ipc=1)
 
 
-def test_every_cell_of_datms_configurations_fits_its_experts():
-    for (data, ipc), cell in DATM_TABLE.items():
-        method = attar.DATM.paper(data, ipc=ipc)
-        assert cell["last_start"] - 1 + method.span <= method.experts.epochs
+@pytest.mark.parametrize("name", ["MTT", "TESLA", "FTD", "DATM", "AST", "EDF"])
+def test_every_published_cell_fits_its_experts(name):
+    for cell in table_of(getattr(attar, name)).cells:
+        method = getattr(attar, name).paper(cell.data, ipc=int(cell.size))
+        assert method.last_start - 1 + method.span <= method.experts.epochs
 
 
 def cells_of(kind):

@@ -9,19 +9,20 @@ between the code and its apparent intention are noted.
 
 import math
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import torch
 from torch import Tensor
 
 from attar.core.errors import InputError
+from attar.core.presets import published
 from attar.core.runtime import Runtime
 from attar.core.selection import k_means, nearest
 from attar.core.settings import Range, Role
 from attar.images.condense.adjoint import Waypoint
 from attar.images.condense.mtt import MTT
 from attar.images.condense.starts import Start
-from attar.images.condense.trajectory import Distilling, Images, LabelLogits, expert_logits, whole_cell
+from attar.images.condense.trajectory import Distilling, Images, LabelLogits, expert_logits
 from attar.images.experts import Experts
 from attar.images.networks.flat import FlatNetwork, Vector
 from attar.images.sources import ImageSource
@@ -34,41 +35,6 @@ SMOOTH = Experts(
     smooth_penalty=2.0,
     smooth_warm_up=True,
 )
-PUBLISHED = Experts(**{**SMOOTH.to_json(), "experts": 100, "epochs": 50})
-
-TABLE: dict[tuple[str, int], dict[str, Any]] = {
-    ("cifar10", 10): {"student_steps": 30, "last_start": 20, "lr": 100, "lr_lr": 1e-6, "zca": True, "start": "real"},
-    ("cifar100", 1): {"student_steps": 20, "span": 3, "last_start": 20, "lr": 1000, "zca": True, "clusters": 1},
-    ("cifar100", 10): {
-        "student_steps": 20,
-        "last_start": 30,
-        "lr": 1000,
-        "batch": 128,
-        "balanced": False,
-        "clusters": 10,
-    },
-    ("cifar100", 50): {
-        "student_steps": 80,
-        "last_start": 40,
-        "lr": 1000,
-        "batch": 700,
-        "clusters": 10,
-        "middle": "none",
-        "balanced": False,
-        "perturbation": 0.0,
-    },
-    ("tiny-imagenet", 1): {
-        "student_steps": 10,
-        "last_start": 10,
-        "lr": 1e4,
-        "lr_lr": 1e-4,
-        "start": "real",
-        "balanced": False,
-    },
-}
-"""Settings of the README (CIFAR-100 at 1) and of the author's scripts. It is not known which made the paper's table. β
-starts at 0.01 in all, above the experts' step size. CIFAR-100 at 1 has one cluster, where the code has ten and selects
-no image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,12 +113,12 @@ class AST(MTT):
 
     @classmethod
     def paper(cls, data: str, *, ipc: int) -> Self:
-        """The settings of one of the author's scripts.
+        """The settings of one of the author's scripts (`attar condense ast --paper` lists them).
 
         Raises:
-            InputError: There is no script for the cell.
+            InputError: The table does not have the cell.
         """
-        return cls(ipc=ipc, steps=5000, experts=PUBLISHED, **whole_cell(TABLE, data, ipc, "AST"))
+        return published(cls, data, ipc)
 
 
 def balance(epoch: int, last_start: int) -> float:

@@ -13,7 +13,8 @@ from typing import Annotated, Literal, Self
 from jaxtyping import Float
 from torch import Tensor
 
-from attar.core.errors import InputError, unknown
+from attar.core.errors import InputError
+from attar.core.presets import published
 from attar.core.settings import Range
 from attar.images.condense.datadam import DataDAM, MapNorm, Maps, attention_energy, map_distance, pooled, unit
 from attar.images.condense.distribution import ClassMeans, Views, squared_distance
@@ -67,20 +68,17 @@ class ATOM(DataDAM):
 
     @classmethod
     def paper(cls, data: str, *, ipc: int, variant: Literal["paper", "released"] = "paper") -> Self:
-        """The settings of one cell of the paper's table.
+        """The settings of one cell of the paper's tables (`attar condense atom --paper` lists them).
 
         Data sets, augmentation and whitening are the paper's. Steps, step size, powers, λ and batch are DataDAM's and
         are not verified for ATOM.
 
         Raises:
-            InputError: The paper does not have the data set, or the variant is released, which does not exist.
+            InputError: The table does not have the cell, or the variant is released, which does not exist.
         """
-        known = ("cifar10", "cifar100", "tiny-imagenet")
-        if data not in known:
-            raise unknown("data set of ATOM's table", data, known)
         if variant == "released":
             raise InputError("ATOM's authors have released no code; give --variant paper.")
-        return super().paper(data, ipc=ipc)
+        return published(cls, data, ipc)
 
 
 def channel_attention(

@@ -7,11 +7,12 @@ Settings are those of the released scripts. Their default milestone is zero, whi
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
+from attar.core.presets import published
 from attar.core.settings import Range
 from attar.core.training import half_cosine
-from attar.images.condense.sre2l import CIFAR, SCRIPTS, SRe2L, recipe
+from attar.images.condense.sre2l import SRe2L
 
 Curriculum = Literal["step", "linear", "cosine", "constant", "reverse"]
 
@@ -47,18 +48,9 @@ class CDA(SRe2L):
         """The settings of one cell of the paper's tables, with a ResNet-18 as teacher.
 
         Raises:
-            InputError: The scripts do not have the data set.
+            InputError: The table does not have the cell.
         """
-        return cls(ipc=ipc, **recipe(CURRICULA, data, "CDA"))
-
-
-CURRICULA: dict[str, dict[str, Any]] = {
-    "cifar10": CIFAR | {"crop": "on"},  # no script has these two; SRe2L's settings with the curriculum
-    "cifar100": CIFAR | {"crop": "on"},
-    "tiny-imagenet": SCRIPTS["tiny-imagenet"] | {"image_lr": 0.4, "statistics_weight": 0.05, "jitter_from": 0},
-    "imagenet": SCRIPTS["imagenet"],
-    "imagenet-21k": SCRIPTS["imagenet"] | {"image_lr": 0.05, "statistics_weight": 0.25, "block_steps": 2000},
-}
+        return published(cls, data, ipc)
 
 
 def smallest_crop(curriculum: Curriculum, way: float, *, least: float) -> float:

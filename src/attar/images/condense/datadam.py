@@ -13,11 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attar.core.errors import unknown
+from attar.core.presets import published
 from attar.core.runtime import Runtime
 from attar.core.settings import Range
 from attar.images.condense.distribution import ClassMeans, DistributionMatching, Views, squared_distance
-from attar.images.networks.architecture import Architecture
 from attar.images.sources import ImageSource
 
 Maps = Float[Tensor, "image filter height width"]
@@ -78,33 +77,12 @@ class DataDAM(DistributionMatching):
 
     @classmethod
     def paper(cls, data: str, *, ipc: int, variant: Literal["paper", "released"] = "paper") -> Self:
-        """The settings of one cell of the paper's table.
+        """The settings of one cell of the paper's tables (`attar condense datadam --paper` lists them).
 
         Raises:
-            InputError: The paper does not have the data set.
+            InputError: The table does not have the cell.
         """
-        known = ("cifar10", "cifar100", "tiny-imagenet", "imagenet", "imagenette", "imagewoof", "imagesquawk")
-        if data not in known:
-            raise unknown("data set of DataDAM's table", data, known)
-        if variant == "released":
-            return cls(
-                ipc=ipc,
-                steps=20_000,  # the script's default
-                lr=10.0 if ipc >= 100 else 1.0,  # the script's help text
-                real_batch=64,
-                power=1.0,  # the only call of the attention helper passes 1
-                architecture=Architecture(norm="batch"),  # hard-wired; the maintainers confirm it (issue 8)
-            )
-        return cls(
-            ipc=ipc,
-            steps=8_000,  # the repository's table of hyper-parameters, like the next three
-            lr=1.0 if ipc <= 50 else 10.0,
-            power=4.0,
-            mmd_weight=0.02 if data.startswith("image") else 0.01,
-            real_batch=128,  # not verified: the likely value of the paper
-            zca=data.startswith("cifar"),  # from the authors' follow-up; ε = 0.1
-            architecture=Architecture(norm="instance", width=128),  # the paper's table
-        )
+        return published(cls, data, ipc, variant=variant)
 
 
 def spatial_attention(

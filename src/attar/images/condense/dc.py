@@ -8,12 +8,9 @@ Zhao, Mopuri and Bilen, Dataset Condensation with Gradient Matching, ICLR 2021, 
 from dataclasses import dataclass
 from typing import Self
 
-from attar.core.errors import unknown
+from attar.core.presets import published
 from attar.images.condense.gradient import GradientMatching
 from attar.images.condense.starts import Start
-
-DATA = ("mnist", "fashion-mnist", "svhn", "cifar10", "cifar100")
-"""Data sets of the released scripts' tables."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,16 +27,9 @@ class DC(GradientMatching):
 
     @classmethod
     def paper(cls, data: str, *, ipc: int) -> Self:
-        """The settings of one cell of the released scripts' table.
+        """The settings of one cell of the paper's tables (`attar condense METHOD --paper` lists them).
 
         Raises:
-            InputError: The table does not have the data set.
+            InputError: The table does not have the cell.
         """
-        if data not in DATA:
-            raise unknown(f"data set of {cls.__name__}'s table", data, DATA)
-        return cls(ipc=ipc, network_draws=1000, real_batch=256, augmentation=cls.published_augmentation(data))
-
-    @classmethod
-    def published_augmentation(cls, data: str) -> str:
-        """The augmentation of the released commands: none."""
-        return "none"
+        return published(cls, data, ipc)

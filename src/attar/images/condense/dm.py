@@ -10,10 +10,8 @@ from typing import Self
 from jaxtyping import Float
 from torch import Tensor
 
-from attar.core.errors import unknown
+from attar.core.presets import published
 from attar.images.condense.distribution import ClassMeans, DistributionMatching, Views, squared_distance
-from attar.images.networks.architecture import Architecture
-from attar.images.views.augment import default_strategy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,19 +34,9 @@ class DM(DistributionMatching):
 
     @classmethod
     def paper(cls, data: str, *, ipc: int) -> Self:
-        """The settings of one cell of the paper's table.
+        """The settings of one cell of the paper's tables (`attar condense dm --paper` lists them).
 
         Raises:
-            InputError: The paper does not have the data set.
+            InputError: The table does not have the cell.
         """
-        known = ("mnist", "cifar10", "cifar100", "tiny-imagenet")
-        if data not in known:
-            raise unknown("data set of DM's table", data, known)
-        return cls(
-            ipc=ipc,
-            steps=10_000 if data == "tiny-imagenet" else 20_000,  # the paper; the script runs one more
-            lr=10.0 if data == "cifar10" and ipc >= 100 else 1.0,  # the repository's readme: 1 for CIFAR-100 up to 125
-            real_batch=256,  # the script's default
-            augmentation=default_strategy(flips=data != "mnist"),  # the script's strategy, without flips for digits
-            architecture=Architecture(norm="instance", width=128),  # the script's default network
-        )
+        return published(cls, data, ipc)

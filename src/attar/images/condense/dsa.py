@@ -14,9 +14,6 @@ from attar.images.condense.starts import Start
 from attar.images.sources import ImageSource
 from attar.images.views.augment import default_strategy
 
-MIRRORED = ("fashion-mnist", "cifar10", "cifar100")
-"""Data sets of the table whose images keep their class when mirrored."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class DSA(DC):
@@ -37,8 +34,3 @@ class DSA(DC):
         """Fill in the settings without a value, including the augmentation."""
         chosen = default_strategy(source.flips) if self.augmentation is None else self.augmentation
         return super(DSA, replace(self, augmentation=chosen)).resolve(source, runtime)
-
-    @classmethod
-    def published_augmentation(cls, data: str) -> str:
-        """The augmentation of the released commands: no flips for digits."""
-        return default_strategy(data in MIRRORED)

@@ -8,77 +8,25 @@ arXiv:2410.17193.
 
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
+from attar.core.presets import published
 from attar.core.runtime import Runtime
 from attar.core.settings import Range, Role
 from attar.images import layout
 from attar.images.cam import grad_cam, resized, smooth_grad_cam_pp
 from attar.images.condense.adjoint import Matched
-from attar.images.condense.datm import DATM, EXPERTS
-from attar.images.condense.trajectory import Distilling, Images, LabelLogits, published
+from attar.images.condense.datm import DATM
+from attar.images.condense.trajectory import Distilling, Images, LabelLogits
+from attar.images.networks.pretrained import PREFIX, labelling_classifier
 from attar.images.sources import ImageSource
 from attar.images.trained import BATCH_NORM, Auxiliary
 
 Maps = Float[Tensor, "image height width"]
-
-
-def _cell(
-    steps: int, batch: int, lr: float, label_lr: float, gate: float, starts: tuple[int, int], every: int, **others: Any
-) -> dict[str, Any]:
-    named = {"student_steps": steps, "batch": batch, "lr": lr, "label_lr": label_lr, "gate": gate}
-    return {**named, "grow_from": starts[0], "last_start": starts[1], "refresh": every, **others}
-
-
-def _subset(
-    one: tuple[float, float],
-    ten: tuple[int, float, float, dict[str, Any]],
-    fifty: tuple[int, int, float, float, float, int, dict[str, Any]],
-) -> dict[int, dict[str, Any]]:
-    """The three cells of an ImageNet subset."""
-    batch, label_lr, gate, others = ten
-    steps, size, lr, labels, highest, every, rest = fifty
-    return {
-        1: _cell(40, 1000, 1e4, one[0], one[1], (5, 10), 50, dropout=0.0),
-        10: _cell(40, batch, 1e3, label_lr, gate, (10, 20), 100, dropout=0.25, **others),
-        50: _cell(steps, size, lr, labels, highest, (20, 40), every, **{"dropout": 0.375, "grow_over": 2000, **rest}),
-    }
-
-
-SUBSETS = {
-    "imagenette": _subset((2, 1.5), (200, 2, 1.5, {}), (80, 128, 1e3, 5, 1.5, 200, {})),
-    "imagewoof": _subset(
-        (3, 2), (250, 3, 2, {"lr_lr": 1e-6, "emphasis": 2.0}), (40, 250, 100, 5, 1.5, 200, {"emphasis": 2.0})
-    ),
-    "imagemeow": _subset((2, 2), (250, 3, 2, {}), (80, 128, 100, 5, 1.1, 100, {})),
-    "imageyellow": _subset((3, 1.5), (250, 3, 2, {}), (40, 200, 100, 5, 1.5, 200, {})),
-    "imagesquawk": _subset(
-        (3, 1.5), (250, 3, 2, {}), (80, 128, 100, 5, 1.1, 100, {"dropout": 0.5, "student_lr": 0.005})
-    ),
-    "imagefruit": _subset((2, 1.5), (250, 3, 2, {}), (80, 128, 100, 5, 1.1, 100, {"grow_over": 1000})),
-}
-TABLE: dict[tuple[str, int], dict[str, Any]] = {
-    (name, ipc): cell for name, cells in SUBSETS.items() for ipc, cell in cells.items()
-} | {
-    ("tiny-imagenet", 10): {
-        "student_steps": 60,
-        "batch": 250,
-        "lr": 100,
-        "label_lr": 10,
-        "gate": 1.1,
-        "first_start": 10,
-        "last_start": 50,
-        "refresh": 100,
-        "dropout": 0.5,
-        "lr_lr": 1e-4,
-        "zca": True,
-    }
-}
-"""The released configurations. There ImageFruit has at 1 and 10 those for 50; here they follow the other subsets."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +57,8 @@ class EDF(DATM):
     code (label). (The code also takes a number among ten classes for one among ImageNet's thousand. That is not
     offered.)"""
     observer: Annotated[Auxiliary, Role()] = BATCH_NORM
-    """The network from which the maps are computed. Default width: that of the method's network."""
+    """The network from which the maps are computed. Its folder may be transformers:NAME_OR_FOLDER of any classifier of
+    these classes. Default width: that of the method's network."""
 
     moved = MappingProxyType({"observer": "observer.folder", "observer_architecture": "observer.architecture.network"})
     name = "edf"
@@ -149,8 +98,8 @@ class EDF(DATM):
     def _maps(self, state: Distilling, runtime: Runtime) -> Maps:
         """Maps of the current synthetic images."""
         if state.observer is None:
-            state.observer = self.observer.found(state.source, runtime)
-        observer = state.observer.network
+            state.observer = self._observer(state.source, runtime)
+        observer: nn.Module = state.observer
         images, classes = state.images.detach(), state.labels
         if self.map_class == "label" and state.label_logits is not None:
             classes = state.label_logits.detach().argmax(dim=1).cpu()
@@ -162,14 +111,27 @@ class EDF(DATM):
             found = [grad_cam(observer, pixels, of) for pixels, of in parts]
         return resized(torch.cat(found), *state.source.shape[1:])
 
+    def _observer(self, source: ImageSource, runtime: Runtime) -> nn.Module:
+        """The network from which the maps are computed."""
+        folder = self.observer.folder
+        if folder is not None and folder.startswith(PREFIX):
+            return layout.place(labelling_classifier(folder, source.shape, len(source.classes)), runtime).eval()
+        return self.observer.found(source, runtime).network
+
     @classmethod
-    def paper(cls, data: str, *, ipc: int) -> Self:
-        """The settings of one released configuration.
+    def paper(cls, data: str, *, ipc: int, variant: Literal["paper", "released"] = "paper") -> Self:
+        """The settings of one released configuration (`attar condense edf --paper` lists them).
+
+        Args:
+            data: An ImageNet subset, such as imagewoof or bird-easy, or cifar10, cifar100 or tiny-imagenet.
+            ipc: Number of images per class.
+            variant: paper has Grad-CAM for the class of the image; released has the code's SmoothGrad-CAM++ for the
+                class of the learned label. All numbers are the released ones in both.
 
         Raises:
             InputError: There is no configuration of the cell.
         """
-        return cls(ipc=ipc, steps=10_000, experts=EXPERTS, **published(TABLE, data, ipc, "EDF"))
+        return published(cls, data, ipc, variant=variant)
 
 
 def pixel_weights(maps: Maps, emphasis: float, threshold: float | None = None) -> Maps:

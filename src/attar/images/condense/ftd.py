@@ -6,35 +6,16 @@ arXiv:2211.11004. The experts are trained by adaptive GSAM: Zhuang et al., ICLR 
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
+from attar.core.presets import published
 from attar.core.runtime import Runtime
 from attar.core.settings import Range, Role
 from attar.images.condense.mtt import MTT
-from attar.images.condense.trajectory import whole_cell
 from attar.images.experts import Experts
 from attar.images.sources import ImageSource
 
 FLAT = Experts(flat_radius=0.01)
-
-
-def _cell(steps: int, last: int, lr: float, average: float, **others: Any) -> dict[str, Any]:
-    return {"student_steps": steps, "last_start": last, "lr": lr, "average": average, **others}
-
-
-TABLE: dict[tuple[str, int], dict[str, Any]] = {
-    ("cifar10", 1): _cell(50, 2, 100, 0.9999, lr_lr=1e-7, zca=True),
-    ("cifar10", 10): _cell(30, 20, 100, 0.9995, student_lr=0.001, zca=True),
-    ("cifar10", 50): _cell(30, 40, 1000, 0.999),
-    ("cifar100", 1): _cell(40, 20, 1000, 0.9995, span=3, zca=True),
-    ("cifar100", 10): _cell(20, 40, 1000, 0.9995),
-    ("cifar100", 50): _cell(80, 40, 1000, 0.999, batch=1000, zca=True),
-    ("tiny-imagenet", 1): _cell(30, 10, 1e4, 0.999, lr_lr=1e-4),
-    ("tiny-imagenet", 10): _cell(20, 40, 1e4, 0.999, lr_lr=1e-4, batch=500),
-}
-"""The paper's table 7. It has no column for whitening; the whitening here is MTT's."""
-GAP = {("cifar10", 1): 0.3, ("cifar10", 10): 0.3}
-"""α of GSAM by cell; it is 1 in all other cells."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,11 +43,9 @@ class FTD(MTT):
 
     @classmethod
     def paper(cls, data: str, *, ipc: int) -> Self:
-        """The settings of one cell of the paper's table 7.
+        """The settings of one cell of the paper's table 7 (`attar condense ftd --paper` lists them).
 
         Raises:
             InputError: The table does not have the cell.
         """
-        cell = whole_cell(TABLE, data, ipc, "FTD")
-        experts = Experts(experts=100, epochs=50, flat_radius=0.01, flat_gap=GAP.get((data, ipc), 1.0))
-        return cls(ipc=ipc, steps=5000, experts=experts, **cell)
+        return published(cls, data, ipc)

@@ -21,7 +21,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attar.core.engine import Metrics
-from attar.core.errors import InputError, named
+from attar.core.errors import InputError
+from attar.core.presets import published
 from attar.core.runtime import Runtime
 from attar.core.selection import labels_of
 from attar.core.settings import Hidden, Range
@@ -36,12 +37,10 @@ from attar.images.labels.captions import CAPTION, TinyClip
 from attar.images.labels.encoders import Encoder, Head, encoder_for
 from attar.images.labels.lowrank import Factors, Form, Storage, adapt_, layers_of
 from attar.images.labels.projector import Base, HeadKind, Labeller, Projector, match_
-from attar.images.networks.architecture import Architecture
 from attar.images.networks.blocks import Logits
 from attar.images.sources import ImageSource
 from attar.images.stages import spaced, stage_name, trained_stages
 from attar.images.targets import squared_error
-from attar.images.trained import Auxiliary
 from attar.images.views.crops import crop_and_flip
 
 MATCHED = 512
@@ -315,20 +314,9 @@ class HeLlO(RDED):
         """The settings of one cell of the paper's tables, as far as they are known.
 
         Raises:
-            InputError: The tables do not have the data set.
+            InputError: The table does not have the cell.
         """
-        head_ranks = {"imagenet-100": 64, "imagenet": 128}
-        return cls(
-            ipc=ipc,
-            factor=2,
-            candidates=300,
-            crops=5,
-            rank=8,
-            head_rank=named("data set of HeLlO's tables", data, head_ranks),
-            encoder="openai/clip-vit-base-patch32",  # the paper's is CLIP's ResNet-50, which transformers lacks
-            # the teachers are nine checkpoints of one network, which the paper does not name
-            observer=Auxiliary(architecture=Architecture(network="resnet18", norm="batch")),
-        )
+        return published(cls, data, ipc)
 
 
 def mean_answer(teachers: list[nn.Module], images: Float[Tensor, "batch channel height width"]) -> Logits:

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from attar.core.errors import InputError, unknown
+from attar.core.errors import InputError
+from attar.core.presets import published
 from attar.core.runtime import Runtime
 from attar.core.selection import Chosen, labels_of, shuffled
 from attar.core.settings import Range, Role
@@ -155,18 +156,9 @@ class RDED(Coreset):
         """The settings of one cell of the paper's tables with a ConvNet or ResNet-18 as observer and student.
 
         Raises:
-            InputError: A data set the scripts do not have.
+            InputError: The table does not have the cell.
         """
-        known = ("cifar10", "cifar100", "tiny-imagenet", "imagenette", "imagewoof", "imagenet")
-        if data not in known:
-            raise unknown("data set of RDED's tables", data, known)
-        return cls(
-            ipc=ipc,
-            factor=2 if data.startswith("image") else 1,  # the scripts, like the next three
-            candidates=300,
-            crops=5,
-            labels="teacher",
-        )
+        return published(cls, data, ipc)
 
 
 def cut(

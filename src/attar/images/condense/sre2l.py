@@ -21,7 +21,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attar.core.engine import Metrics
-from attar.core.errors import InputError, named
+from attar.core.errors import InputError
+from attar.core.presets import published
 from attar.core.runtime import Runtime
 from attar.core.seeds import uniform
 from attar.core.selection import draw_rows, labels_of, per_class
@@ -42,15 +43,14 @@ from attar.images.condense.recover import (
     view_from,
 )
 from attar.images.data.pixels import eight_bits
-from attar.images.networks.architecture import Architecture, multiply_adds
+from attar.images.networks.architecture import multiply_adds
 from attar.images.networks.pretrained import PREFIX, labelling_classifier
-from attar.images.protocols import Protocol
 from attar.images.sources import ImageSource
 from attar.images.trained import BATCH_NORM, Auxiliary
 from attar.images.training import TrainedNetwork
 
 CROPPED_SIDE = 64
-"""Image side from which views are crops. The scripts have crops for Tiny-ImageNet and ImageNet, but not for CIFAR."""
+"""Image side from which views are crops. The scripts crop and mirror for Tiny-ImageNet and ImageNet, not for CIFAR."""
 
 BETAS = (0.5, 0.9)
 """Adam's decay rates in the scripts."""
@@ -116,6 +116,8 @@ class SRe2L(ImagesPerClass):
     over layers. With channel or layer one α suits all teachers."""
     crop: Literal["auto", "on", "off"] = "auto"
     """Whether views are random resized crops. auto: on for images of at least 64 pixels, otherwise off."""
+    mirror: Literal["auto", "on", "off"] = "auto"
+    """Whether half of the views are mirrored. auto: where views are crops and a mirrored image keeps its class."""
     smallest_crop: Annotated[float, Range(0.001, 1)] = 0.08
     """Smallest share of an image's area in a crop."""
     jitter: int | None = None
@@ -176,11 +178,14 @@ class SRe2L(ImagesPerClass):
             raise InputError(f"jitter is {jitter}; it must be at least jitter_from, {self.jitter_from}.")
         teacher = self.teacher.resolve(source.shape)
         self._check_teacher(teacher, source)
+        crop = ("on" if side >= CROPPED_SIDE else "off") if self.crop == "auto" else self.crop
+        mirror = ("on" if crop == "on" and source.flips else "off") if self.mirror == "auto" else self.mirror
         together = layout.at_once(source.shape, runtime) // min(self.block, len(source.classes)) if on_gpu else 1
         return replace(
             self,
             block_steps=self.block_steps or (4000 if on_gpu else 500),
-            crop=("on" if side >= CROPPED_SIDE else "off") if self.crop == "auto" else self.crop,
+            crop=crop,
+            mirror=mirror,
             jitter=jitter,
             blocks_at_once=self.blocks_at_once or max(1, together),
             teacher=teacher,
@@ -340,7 +345,7 @@ class SRe2L(ImagesPerClass):
             uniform(runtime.seed, f"view {block} {iteration}", UNIFORMS),
             size,
             smallest=self.smallest_at(iteration) if self.crop == "on" else 1.0,
-            flips=state.source.flips,
+            flips=self.mirror == "on",
             jitter=(self.jitter_from, self.jitter),
         )
         return view.matrices(size)
@@ -368,61 +373,9 @@ class SRe2L(ImagesPerClass):
         """The settings of one cell of the paper's tables, with a ResNet-18 as teacher.
 
         Raises:
-            InputError: The scripts do not have the data set.
+            InputError: The table does not have the cell.
         """
-        return cls(ipc=ipc, **recipe(SCRIPTS, data, "SRe2L"))
-
-
-def _squeeze(epochs: int, lr: float, weight_decay: float) -> Protocol:
-    """Training of a teacher as in the papers, without the growing step size of the first epochs."""
-    return Protocol(
-        name="squeeze",
-        epochs=epochs,
-        lr=lr,
-        weight_decay=weight_decay,
-        augmentation="crop",
-        schedule="cosine",
-    )
-
-
-_RESNET = Architecture(network="resnet18", norm="batch")
-CIFAR: dict[str, Any] = {
-    "image_lr": 0.25,
-    "statistics_weight": 0.01,
-    "block_steps": 1000,
-    "jitter": 4,
-    "crop": "off",
-    "teacher": Auxiliary(architecture=_RESNET, protocol=_squeeze(200, 0.1, 5e-4)),
-}
-"""Settings of the CIFAR-100 script. CIFAR-10 has no script and has these settings in later tables."""
-TINY: dict[str, Any] = {
-    "image_lr": 0.1,
-    "statistics_weight": 1.0,
-    "block_steps": 4000,
-    "jitter": 4,
-    "jitter_from": -4,
-    "crop": "on",
-    "teacher": Auxiliary(architecture=_RESNET, protocol=_squeeze(50, 0.2, 1e-4)),
-}
-IMAGENET: dict[str, Any] = {
-    "image_lr": 0.25,
-    "statistics_weight": 0.01,
-    "block_steps": 4000,
-    "jitter": 32,
-    "crop": "on",
-    "teacher": Auxiliary(architecture=_RESNET, protocol=_squeeze(90, 0.1, 1e-4)),
-}
-"""The script takes a pretrained ResNet-18, which was trained for 90 epochs."""
-SCRIPTS = {"cifar10": CIFAR, "cifar100": CIFAR, "tiny-imagenet": TINY, "imagenet": IMAGENET}
-
-
-def recipe(table: dict[str, dict[str, Any]], data: str, method: str) -> dict[str, Any]:
-    """The settings of a method's scripts for a data set.
-
-    Raises:
-        InputError: The scripts do not have the data set.
-    """
-    return named(f"data set of {method}'s tables", data, table)
+        return published(cls, data, ipc)
 
 
 def _pixel_range(source: ImageSource, runtime: Runtime) -> tuple[Tensor, Tensor]:

@@ -8,33 +8,18 @@ Cui, Wang, Si and Hsieh, Scaling Up Dataset Distillation to ImageNet-1K with Con
 arXiv:2211.10586.
 """
 
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from dataclasses import dataclass
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
 
+from attar.core.presets import published
 from attar.core.runtime import Runtime
 from attar.images import layout
 from attar.images.condense.adjoint import Matched, Way
-from attar.images.condense.mtt import MTT, PLAIN
-from attar.images.condense.trajectory import Distilling, Images, LabelLogits, whole_cell
-from attar.images.experts import Experts
-
-TABLE: dict[tuple[str, int], dict[str, Any]] = {
-    ("cifar10", 1): {"student_steps": 50, "last_start": 5, "lr": 1e3, "lr_lr": 1e-7},
-    ("cifar100", 50): {"student_steps": 80, "last_start": 40, "lr": 1e3, "batch": 125, "zca": True},
-    ("imagenet", 1): {
-        "student_steps": 10,
-        "span": 3,
-        "last_start": 10,
-        "lr": 1e4,
-        "lr_lr": 1e-4,
-        "batch": 100,
-        "assigned_labels": True,
-        "experts": Experts(experts=50, epochs=50),
-    },
-}
+from attar.images.condense.mtt import MTT
+from attar.images.condense.trajectory import Distilling, Images, LabelLogits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +68,4 @@ class TESLA(MTT):
         Raises:
             InputError: The README does not have the cell.
         """
-        cell = {"experts": PLAIN, **whole_cell(TABLE, data, ipc, "TESLA")}
-        method = cls(ipc=ipc, steps=10_000, lost_factor=variant == "released", **cell)
-        return method if variant == "released" else replace(method, lr=method.lr / 2)
+        return published(cls, data, ipc, variant=variant)

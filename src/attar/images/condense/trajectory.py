@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from attar.core.engine import Metrics
-from attar.core.errors import InputError, unknown
+from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.selection import PerClass, labels_of, per_class
 from attar.core.settings import Range, Role
@@ -32,7 +32,7 @@ from attar.images.experts import Experts, Pool, flat_network, open_experts
 from attar.images.networks.architecture import Architecture, multiply_adds
 from attar.images.networks.flat import FlatNetwork, Vector
 from attar.images.sources import ImageSource
-from attar.images.views.augment import OPERATIONS, default_strategy, draw_batch, strategy
+from attar.images.views.augment import default_strategy, draw_batch, strategy
 
 Images = Float[Tensor, "image channel height width"]
 LabelLogits = Float[Tensor, "image classes"]
@@ -382,31 +382,3 @@ def recognised(state: Distilling, ipc: PerClass, runtime: Runtime) -> Int[Tensor
                 break
         chosen.append(torch.cat([taken, left])[:count])
     return torch.cat(chosen)
-
-
-def published(table: dict[tuple[str, int], dict[str, Any]], data: str, ipc: int, method: str) -> dict[str, Any]:
-    """The settings of a cell of a published table.
-
-    Raises:
-        InputError: The table does not have the data set, or the number of images per class.
-    """
-    known = sorted({name for name, _ in table})
-    if data not in known:
-        raise unknown(f"data set of {method}'s table", data, known)
-    numbers = sorted(number for name, number in table if name == data)
-    if ipc not in numbers:
-        have = ", ".join(map(str, numbers))
-        raise InputError(f"{method}'s table has {data} at {have} images per class, not at {ipc}.")
-    return table[data, ipc]
-
-
-def whole_cell(table: dict[tuple[str, int], dict[str, Any]], data: str, ipc: int, method: str) -> dict[str, Any]:
-    """The cell with the values that all published cells share. Otherwise they follow from the experts or the data.
-
-    Raises:
-        InputError: As `published`.
-    """
-    cell = published(table, data, ipc, method)
-    classes, depth = DATA[data]
-    shared = {"student_lr": 0.01, "lr_lr": 1e-5, "batch": ipc * classes, "augmentation": "_".join(OPERATIONS)}
-    return {**shared, "architecture": Architecture(depth=depth), **cell}

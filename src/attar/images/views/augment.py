@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from attar.core.errors import unknown
+from attar.core.errors import InputError, unknown
 
 Images = Float[Tensor, "batch channel height width"]
 Operation = Literal["color", "crop", "cutout", "flip", "scale", "rotate"]
@@ -35,25 +35,32 @@ class Draw:
     uniform: Float[Tensor, "batch 3"]
     only: int | None = None
     """Operation of the whole batch, if it is known that there is only one."""
+    shift: float = CROP
+    """Largest shift of a crop, as a share of the side."""
 
     def repeat(self, rows: Int[Tensor, " images"]) -> "Draw":
         """The draws of these rows: `draw.repeat(labels)` gives each image the draw of its class."""
-        return Draw(self.operation[rows], self.uniform[rows], self.only)
+        return Draw(self.operation[rows], self.uniform[rows], self.only, self.shift)
 
 
 @cache
-def strategy(text: str) -> tuple[Operation, ...]:
+def strategy(text: str) -> tuple[str, ...]:
     """The operations in a string such as `color_crop_cutout_flip_scale_rotate`; an empty tuple for "none".
 
+    A crop shifts by up to an eighth of the side, `crop=0.25` by up to a quarter, as in EDF's code.
+
     Raises:
-        InputError: A word is not the name of an operation.
+        InputError: A word is not the name of an operation, or the shift of a crop is not a share.
     """
     if text in ("", "none"):
         return ()
     for word in text.split("_"):
-        if word not in OPERATIONS:
+        name, _, share = word.partition("=")
+        if name not in OPERATIONS:
             raise unknown("augmentation", word, OPERATIONS)
-    return tuple(word for word in text.split("_"))  # type: ignore[misc]
+        if "=" in word and (name != "crop" or not _is_share(share)):
+            raise InputError(f"{word!r} is no augmentation; only crop takes a number, from 0 to 1, as in crop=0.25.")
+    return tuple(text.split("_"))
 
 
 def default_strategy(flips: bool) -> str:
@@ -61,15 +68,15 @@ def default_strategy(flips: bool) -> str:
     return "_".join(name for name in OPERATIONS if flips or name != "flip")
 
 
-def draw_each(count: int, operations: tuple[Operation, ...], generator: torch.Generator) -> Draw:
+def draw_each(count: int, operations: tuple[str, ...], generator: torch.Generator) -> Draw:
     """Draw one operation and one set of parameters for each of `count` classes."""
     choice = torch.randint(len(operations), (count,), generator=generator)
-    numbers = torch.tensor([OPERATIONS.index(name) for name in operations])
-    return Draw(numbers[choice], torch.rand(count, 3, generator=generator))
+    numbers = torch.tensor([_number(word) for word in operations])
+    return Draw(numbers[choice], torch.rand(count, 3, generator=generator), shift=_shift(operations))
 
 
 def draw_pair(
-    classes: int, operations: tuple[Operation, ...], generator: torch.Generator, *, siamese: bool = True
+    classes: int, operations: tuple[str, ...], generator: torch.Generator, *, siamese: bool = True
 ) -> tuple[Draw | None, Draw | None]:
     """Draws for the real and for the synthetic images of each class, equal if siamese; None without operations."""
     if not operations:
@@ -78,11 +85,29 @@ def draw_pair(
     return real, real if siamese else draw_each(classes, operations, generator)
 
 
-def draw_batch(count: int, operations: tuple[Operation, ...], generator: torch.Generator) -> Draw:
+def draw_batch(count: int, operations: tuple[str, ...], generator: torch.Generator) -> Draw:
     """Draw one operation for a mini-batch, with parameters for each of its `count` images."""
     choice = int(torch.randint(len(operations), (), generator=generator))
-    number = OPERATIONS.index(operations[choice])
-    return Draw(torch.full((count,), number), torch.rand(count, 3, generator=generator), number)
+    number = _number(operations[choice])
+    return Draw(
+        torch.full((count,), number), torch.rand(count, 3, generator=generator), number, shift=_shift(operations)
+    )
+
+
+def _number(word: str) -> int:
+    return [str(name) for name in OPERATIONS].index(word.partition("=")[0])
+
+
+def _shift(operations: tuple[str, ...]) -> float:
+    """The largest shift of a crop that the operations ask for."""
+    return next((float(word.partition("=")[2]) for word in operations if word.startswith("crop=")), CROP)
+
+
+def _is_share(text: str) -> bool:
+    try:
+        return 0 <= float(text) <= 1
+    except ValueError:
+        return False
 
 
 def augment(images: Images, draw: Draw, *, align_corners: bool = False) -> Images:
@@ -95,27 +120,29 @@ def augment(images: Images, draw: Draw, *, align_corners: bool = False) -> Image
             the corners of the sampling grid. DM's code used a version of torch that did so; later code does not.
     """
     if draw.only is not None:
-        return _apply(draw.only, images, draw.uniform.to(images), align_corners)
+        return _apply(draw.only, images, draw.uniform.to(images), align_corners, draw.shift)
     uniform = draw.uniform.to(images)
     present = draw.operation.unique().tolist()
     if len(present) == 1:
-        return _apply(present[0], images, uniform, align_corners)
+        return _apply(present[0], images, uniform, align_corners, draw.shift)
     pieces, places = [], []
     for number in present:
         rows = torch.nonzero(draw.operation == number).flatten().to(images.device)
-        pieces.append(_apply(number, images[rows], uniform[rows], align_corners))
+        pieces.append(_apply(number, images[rows], uniform[rows], align_corners, draw.shift))
         places.append(rows)
     back = torch.cat(places).argsort()
     return torch.cat(pieces)[back]
 
 
-def _apply(number: int, images: Images, uniform: Float[Tensor, "batch 3"], align_corners: bool) -> Images:
+def _apply(number: int, images: Images, uniform: Float[Tensor, "batch 3"], align_corners: bool, shift: float) -> Images:
     name = OPERATIONS[number]
+    if name == "crop":
+        return crop(images, uniform, shift)
     if name in ("scale", "rotate"):
         theta = _scaling(uniform) if name == "scale" else _rotation(uniform)
         grid = F.affine_grid(theta, list(images.shape), align_corners=align_corners)
         return F.grid_sample(images, grid, align_corners=align_corners)
-    simple = {"color": color, "crop": crop, "cutout": cutout, "flip": flip}
+    simple = {"color": color, "cutout": cutout, "flip": flip}
     return simple[name](images, uniform)
 
 
@@ -129,10 +156,10 @@ def color(images: Images, uniform: Float[Tensor, "batch 3"]) -> Images:
     return (images - mean) * (contrast + CONTRAST) + mean
 
 
-def crop(images: Images, uniform: Float[Tensor, "batch 3"]) -> Images:
-    """Shift by whole pixels along both axes, by up to an eighth of the side, and fill with zeros."""
+def crop(images: Images, uniform: Float[Tensor, "batch 3"], shift: float = CROP) -> Images:
+    """Shift by whole pixels along both axes, by up to a share of the side, and fill with zeros."""
     height, width = images.shape[-2:]
-    reach = int(height * CROP + 0.5), int(width * CROP + 0.5)
+    reach = int(height * shift + 0.5), int(width * shift + 0.5)
     down, right = ((uniform[:, axis] * (2 * reach[axis] + 1)).long() for axis in (0, 1))
     padded = F.pad(images, (reach[1], reach[1], reach[0], reach[0]))
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)
