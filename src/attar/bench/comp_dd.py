@@ -142,7 +142,7 @@ def measure(
     """
     named = scorer.startswith(PREFIX) or Path(scorer).is_dir()
     network = scorer if named else trained(source, parse(scorer), runtime, protocol_named(protocol))
-    module = classifier_of(network, source)
+    module = classifier_of(network, source, runtime.say)
     how = {"scorer": scorer, "looking": looking.to_json(), "seed": runtime.seed}
     key = store.digest_of(module.state_dict(), {**how, "data": source.fingerprint})
 

@@ -1,5 +1,6 @@
 """A distilled student on disk and in memory: its parameters, its origin, and its scores."""
 
+import copy
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,9 +19,14 @@ from attar.core.cell import Cell
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.score import Score
+from attar.images.classes import columns_of, shortened
 from attar.images.data.whiten import Transform, Whitening
 from attar.images.networks.architecture import Architecture, multiply_adds, parameter_count
-from attar.images.networks.pretrained import network_named
+from attar.images.networks.converted import for_images_of
+from attar.images.networks.outputs import choosing, logits_in
+from attar.images.networks.preprocessing import Preprocessing
+from attar.images.networks.pretrained import Classifier, facts_of, network_named
+from attar.images.sources import ImageSource
 
 SCHEMA = 1
 KIND = "classifiers"
@@ -100,11 +106,46 @@ class DistilledClassifier(core.Shareable):
         """
         return self.group is None or len(self.group) == len(self.classes)
 
+    def of(self, source: ImageSource, who: str, say: Callable[[str], None] | None = None) -> Self:
+        """The same student for the images and classes of these data, to be a teacher there.
+
+        Its outputs are put in the order of the data's classes by name, and images are transformed as it knows them.
+
+        Args:
+            source: The data.
+            who: The student, for messages.
+            say: Function that prints a line, which is told if the order of classes is assumed.
+
+        Raises:
+            InputError: It has other classes, takes images of another shape, or has outputs for subclasses of classes
+                in another order.
+        """
+        if self.shape != source.shape:
+            raise InputError(
+                f"{who} has {len(self.classes)} classes of {self.shape} images, but {source.name} has "
+                f"{len(source.classes)} of {source.shape}."
+            )
+        network, group = self.network, self.group
+        if self.classes != source.classes:
+            if not self.labels_are_subclasses:
+                raise InputError(
+                    f"{who} has subclasses of {shortened(self.classes)}, but {source.name} has "
+                    f"{shortened(source.classes)}. Give the data that it was trained on."
+                )
+            count = len(self.classes)
+            columns = columns_of(self.classes, count, source.classes, who=who, data=source.name, say=say)
+            network = choosing(copy.deepcopy(network), columns)
+            if columns and self.group:
+                group = tuple(self.group[column] for column in columns)
+        network = for_images_of(network, source.transform, self.transform)
+        return dataclasses.replace(
+            self, network=network, classes=source.classes, transform=source.transform, group=group
+        )
+
     def logits(self, images: Float[Tensor, "sample channel height width"]) -> Float[Tensor, "sample classes"]:
         """Class logits for network input."""
         with torch.no_grad():
-            found = self.network(images)
-        found = getattr(found, "logits", found)
+            found = logits_in(self.network(images), "student")
         return found if self.group is None else Grouping(self.group).class_logits(found)
 
     def save(self, folder: str | Path) -> Self:
@@ -125,6 +166,8 @@ class DistilledClassifier(core.Shareable):
             "origin": dataclasses.asdict(self.origin),
             "scores": self.scores,
         }
+        if seen := facts_of(self.network):
+            facts["seen"] = seen
         return self.with_facts(folder, SCHEMA, facts)
 
     @classmethod
@@ -147,6 +190,9 @@ class DistilledClassifier(core.Shareable):
         network.load_state_dict(tensors)
         whitened = facts.get("whitening")
         whitening = Whitening(**core.read_tensors(folder / WHITENING, whitened)[0]) if whitened else None
+        transform = Transform(tuple(facts["mean"]), tuple(facts["std"]), whitening)
+        if isinstance(network, Classifier) and "seen" in facts:
+            network.see_as(transform, Preprocessing.from_json(facts["seen"]["preprocessing"]))
         origin = {**facts["origin"]}
         origin["student"] = Size(**origin["student"])
         origin["teacher"] = None if origin["teacher"] is None else Size(**origin["teacher"])
@@ -155,7 +201,7 @@ class DistilledClassifier(core.Shareable):
             student=facts["student"],
             classes=tuple(facts["classes"]),
             shape=shape,
-            transform=Transform(tuple(facts["mean"]), tuple(facts["std"]), whitening),
+            transform=transform,
             group=None if group is None else tuple(group),
             origin=Origin(**origin),
             scores=facts["scores"],

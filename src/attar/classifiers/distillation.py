@@ -33,7 +33,7 @@ from attar.core.settings import Range
 from attar.core.training import in_float32, set_lr
 from attar.images import layout
 from attar.images.networks.architecture import Architecture, multiply_adds, parse
-from attar.images.networks.pretrained import PREFIX, network_named
+from attar.images.networks.pretrained import PREFIX, Say, network_named, seeing
 from attar.images.sources import ImageSource
 
 
@@ -170,7 +170,7 @@ class Distillation(Recipe):
         teacher = 0 if pair.teacher is None else multiply_adds(pair.teacher, pair.source.shape)
         return float(3 * student + teacher) * self.images * self.epochs
 
-    def _student(self, pair: Pair, generator: torch.Generator) -> nn.Module:
+    def _student(self, pair: Pair, generator: torch.Generator, say: Say | None = None) -> nn.Module:
         if pair.student is not None:
             return copy.deepcopy(pair.student)
         kind = network_named(self.student)
@@ -178,7 +178,7 @@ class Distillation(Recipe):
             return kind.build(pair.source.shape, self.outputs(pair.source), generator)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
-            return kind(pair.source.shape, self.outputs(pair.source))
+            return seeing(kind(pair.source.shape, self.outputs(pair.source)), pair.source, say)
 
     def build(self, pair: Pair, runtime: Runtime) -> Distilling:
         """Make a fresh student, its connectors, and the teacher's outputs.
@@ -187,7 +187,7 @@ class Distillation(Recipe):
             InputError: Teacher and student do not fit the data or each other.
         """
         pair = self.trained_on(pair, runtime)
-        student = layout.place(self._student(pair, runtime.generator("network")), runtime).train()
+        student = layout.place(self._student(pair, runtime.generator("network"), runtime.say), runtime).train()
         watched = Watched(student, self.student_layers)
         in_float32(student)
         mine = watched.tried(pair.source.shape, runtime.device, "student")

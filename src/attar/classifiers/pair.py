@@ -15,6 +15,7 @@ from attar.classifiers.views import Labels, Rows, View
 from attar.classifiers.watched import Answers, Watched
 from attar.core import store
 from attar.core.state import rebuilt
+from attar.images.networks.pretrained import facts_of
 from attar.images.sources import ImageSource
 
 Terms = dict[str, Tensor]
@@ -34,10 +35,12 @@ class Pair:
     def fingerprint(self) -> str:
         """A digest of the images, the teacher's parameters, and the initial parameters of a given student."""
         tensors: dict[str, Tensor] = {}
+        facts: dict[str, Any] = {"data": self.source.fingerprint}
         for name, network in (("teacher", self.teacher), ("student", self.student)):
             if network is not None:
                 tensors |= {f"{name}/{key}": value for key, value in network.state_dict().items()}
-        return store.digest_of(tensors, {"data": self.source.fingerprint})
+                facts |= {name: seen} if (seen := facts_of(network)) else {}
+        return store.digest_of(tensors, facts)
 
     @property
     def data(self) -> ImageSource:

@@ -30,10 +30,11 @@ class Teacher(Settings):
         from torch import nn
 
         from attar.classifiers.teacher import teacher_named
+        from attar.images.networks.pretrained import named_by_classes
         from attar.images.protocols import PROTOCOLS
 
         if isinstance(self.network, nn.Module):
-            return self.network
+            return named_by_classes(self.network, source, runtime.say)
         given = {name: value for name, value in vars(self).items() if name != "network" and value is not None}
         protocol = replace(PROTOCOLS["ceiling"], **given)
         return teacher_named(str(self.network or "convnet:norm=batch"), source, runtime.with_seed(0), protocol)

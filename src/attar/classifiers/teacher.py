@@ -17,7 +17,7 @@ from attar.core.foreign import NO_CODE, check_no_code
 from attar.core.runtime import Runtime
 from attar.images import layout
 from attar.images.networks.architecture import parse
-from attar.images.networks.pretrained import PREFIX, labelling_classifier
+from attar.images.networks.pretrained import PREFIX, facts_of, labelling_classifier
 from attar.images.protocols import Protocol, protocol_named
 from attar.images.sources import ImageSource
 from attar.images.trained import trained
@@ -95,6 +95,7 @@ class AnswersOfViews:
         if self._key is None:
             method = self.method
             facts = [self.source.fingerprint, method.what_views_do, str(self.runtime.forward_dtype)]
+            facts += [seen] if (seen := facts_of(self.watched.network)) else []
             self._key = store.digest_of(self.watched.network.state_dict(), facts)
         return self._key
 
@@ -139,16 +140,12 @@ def teacher_named(text: str, source: ImageSource, runtime: Runtime, protocol: st
             f"{text} is a file. Give as teacher a folder that attar or transformers wrote, or a network by name."
         )
     if (folder / "artefact.json").is_file():
-        student = DistilledClassifier.load(folder)
-        _check_same(student.classes, student.shape, source, text)
-        return student.network
+        return DistilledClassifier.load(folder).of(source, f"the teacher in {text}", runtime.say).network
     if (folder / "network.safetensors").is_file():
-        trained_network = TrainedNetwork.load(folder)
-        _check_same(trained_network.classes, trained_network.shape, source, text)
-        return trained_network.network
+        return TrainedNetwork.load(folder).of(source, f"the teacher in {text}", runtime.say).network
     if text.startswith(PREFIX) or (folder / "config.json").is_file():
         _check_safe(Path(text.removeprefix(PREFIX)))
-        return labelling_classifier(text, source.shape, len(source.classes))
+        return labelling_classifier(text, source, runtime.say)
     if folder.is_dir():
         _check_safe(folder)
         raise InputError(f"{text} holds a safetensors file, but no config.json or artefact.json that describes it.")
@@ -190,14 +187,6 @@ def _check_safe(folder: Path) -> None:
     """Check that a folder holds something that is not a pickle."""
     if folder.is_dir() and not any(folder.glob("*.safetensors")):
         raise InputError(f"{folder} holds no network that is safe to read (safetensors). Pickles are not opened.")
-
-
-def _check_same(classes: tuple[str, ...], shape: tuple[int, int, int], source: ImageSource, text: str) -> None:
-    if classes != source.classes or shape != source.shape:
-        raise InputError(
-            f"the teacher in {text} has {len(classes)} classes of {shape} images, but {source.name} has "
-            f"{len(source.classes)} of {source.shape}."
-        )
 
 
 def accuracy_on_classes(

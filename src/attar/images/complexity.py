@@ -23,7 +23,7 @@ from attar.core.seeds import derived_seed
 from attar.core.settings import Range, Settings
 from attar.images import layout
 from attar.images.cam import Images, Maps, grad_cam, last_maps, resized, smooth_grad_cam_pp
-from attar.images.networks.pretrained import PREFIX, labelling_classifier
+from attar.images.networks.pretrained import PREFIX, Say, labelling_classifier
 from attar.images.sources import ImageSource
 from attar.images.training import TrainedNetwork
 
@@ -108,7 +108,11 @@ def class_complexity(
         InputError: A setting or layer is unknown, the network has no maps, or its outputs are not the classes.
     """
     runtime, looking = runtime or Runtime(), Looking.from_json(settings)
-    classifier = layout.place(classifier_of(network, source), runtime).eval().requires_grad_(False)
+    classifier = (
+        layout.place(classifier_of(network, source, runtime.say, every=outputs is not None), runtime)
+        .eval()
+        .requires_grad_(False)
+    )
     first = source.inputs(torch.tensor([0]), runtime.device)
     if looking.target == "label":
         outputs = _outputs(outputs, source, classifier, first)
@@ -129,21 +133,27 @@ def class_complexity(
     return measured
 
 
-def classifier_of(network: nn.Module | TrainedNetwork | str, source: ImageSource) -> nn.Module:
+def classifier_of(
+    network: nn.Module | TrainedNetwork | str, source: ImageSource, say: Say | None = None, *, every: bool = False
+) -> nn.Module:
     """A copy of a module or trained network, or the classifier that a folder or `transformers:NAME` names.
 
+    Outputs with names are put in the order of the data's classes, unless `every` output is wanted in its own order.
+
     Raises:
-        InputError: The name is neither a folder of a trained network nor a classifier of `transformers`.
+        InputError: The name is neither a folder of a trained network nor a classifier of `transformers`, or it has
+            other classes.
     """
-    if isinstance(network, TrainedNetwork):
-        network = network.network
     if isinstance(network, nn.Module):
         return copy.deepcopy(network)
+    if isinstance(network, TrainedNetwork):
+        return copy.deepcopy((network if every else network.of(source, "the network", say)).network)
     if network.startswith(PREFIX):
-        return labelling_classifier(network, source.shape)
+        return labelling_classifier(network, source, say, every=every)
     if not Path(network).is_dir():
         raise InputError(f"{network!r} is not the folder of a trained network. Give such a folder, or {PREFIX}NAME.")
-    return TrainedNetwork.load(Path(network)).network
+    found = TrainedNetwork.load(Path(network))
+    return found.network if every else found.of(source, network, say).network
 
 
 def select(scores: Mapping[int, float], count: int = 10) -> tuple[tuple[int, ...], tuple[int, ...]]:

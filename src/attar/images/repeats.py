@@ -1,6 +1,7 @@
 """Networks trained one after another, on the same examples or each on its own examples, and their accuracy."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from attar.core.seeds import derived_seed
 from attar.images import layout
 from attar.images.data.pixels import Batch, Split
 from attar.images.data.whiten import Transform
+from attar.images.networks.pretrained import seeing
 from attar.images.targets import Examples
 from attar.images.training import TrainNetwork
 
@@ -36,12 +38,13 @@ def trainings(
         steps: Number of mini-batches after which to stop, in place of the protocol's epochs.
         watch: Called after every mini-batch with the number of mini-batches of all networks so far.
     """
-    state, taken = None, 0
+    state, taken, say = None, 0, cache(runtime.say)  # each line once, not for each network
     each = examples if callable(examples) else lambda repeat: examples
     for repeat in range(repeats) if isinstance(repeats, int) else repeats:
         turn = runtime.with_seed(derived_seed(runtime.seed, f"repeat {repeat}"))
         if build is not None:
-            state = method.build_with(build(turn.seed), each(repeat), turn)
+            its_own = each(repeat)
+            state = method.build_with(seeing(build(turn.seed), its_own, say), its_own, turn)
         elif state is None:
             state = method.build(each(repeat), turn)
         else:

@@ -4,7 +4,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Self
 
-from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.settings import Settings
 from attar.core.training import cached
@@ -58,19 +57,14 @@ def trained(source: ImageSource, architecture: Architecture, runtime: Runtime, p
 def found_or_trained(
     folder: str | None, source: ImageSource, architecture: Architecture, runtime: Runtime, protocol: Protocol
 ) -> TrainedNetwork:
-    """The network in a folder, or one trained on all of a source if there is no folder.
+    """The network in a folder, with outputs in the order of the source's classes by name; or one trained on the source.
 
     Raises:
         InputError: The folder has no network, or its network has other classes or another image size.
     """
     if folder is None:
         return trained(source, architecture, runtime, protocol)
-    found = TrainedNetwork.load(Path(folder))
-    if found.classes != source.classes or found.shape != source.shape:
-        raise InputError(
-            f"the network in {folder} was trained on {len(found.classes)} classes of {found.shape}, "
-            f"but {source.name} has {len(source.classes)} of {source.shape}; choose another network."
-        )
+    found = TrainedNetwork.load(Path(folder)).of(source, f"the network in {folder}", runtime.say)
     runtime.prepared.count(Path(folder))
     layout.place(found.network, runtime)
     return found

@@ -7,7 +7,7 @@ killed and resumed. Its network is an artefact that is found again by the finger
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,7 +22,9 @@ from attar.core.settings import Settings
 from attar.core.state import rebuilt
 from attar.core.training import adamw, next_rows, set_lr
 from attar.images import layout
+from attar.images.classes import columns_of
 from attar.images.networks.architecture import Architecture, mixes_images, multiply_adds, redraw_
+from attar.images.networks.outputs import choosing
 from attar.images.protocols import PROTOCOLS, Protocol
 from attar.images.targets import Examples, augmented, labels_beside, loss_of, targeted, teacher_of
 
@@ -193,6 +195,29 @@ class TrainedNetwork:
     method: TrainNetwork
     shape: tuple[int, int, int]
     classes: tuple[str, ...]
+
+    def of(self, data: Examples, who: str, say: Callable[[str], None] | None = None) -> "TrainedNetwork":
+        """The same network for the classes of these data: their outputs by name, in their order.
+
+        Args:
+            data: The data.
+            who: The network, for messages.
+            say: Function that prints a line, which is told if the order of classes is assumed.
+
+        Raises:
+            InputError: The network has other classes, or takes images of another shape.
+        """
+        told = getattr(data, "name", "the set")
+        if self.shape != data.shape:
+            raise InputError(
+                f"{who} was trained on {len(self.classes)} classes of {self.shape}, but {told} has "
+                f"{len(data.classes)} of {data.shape}. Choose another network."
+            )
+        if self.classes == data.classes:
+            return self
+        columns = columns_of(self.classes, len(self.classes), data.classes, who=who, data=told, say=say)
+        network = self.network if columns is None else choosing(copy.deepcopy(self.network), columns)
+        return replace(self, network=network, classes=data.classes)
 
     def save(self, folder: Path) -> str:
         """Write the network to a folder, and return its digest."""

@@ -331,7 +331,7 @@ def test_a_classifier_of_transformers_is_a_teacher(resnet_folder, shapes, digits
     small = attar.condense(digits, sre2l(**settings), engine=ENGINE)
     assert small.images.shape == (10, 1, 8, 8)
     assert small.teacher is None
-    with pytest.raises(InputError, match="has 10 classes, but the data have 3"):
+    with pytest.raises(InputError, match="has 10 classes, but arrays has 3"):
         attar.condense(shapes, sre2l(**settings), engine=ENGINE)
     with pytest.raises(InputError, match="cannot be saved with a set, because it is not one of attar's networks"):
         attar.condense(digits, sre2l(**{**settings, "labels": "teacher"}), engine=ENGINE)

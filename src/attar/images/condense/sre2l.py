@@ -257,7 +257,7 @@ class SRe2L(ImagesPerClass):
         carried = None
         folder = self.teacher.folder
         if folder is not None and folder.startswith(PREFIX):
-            network = labelling_classifier(folder, source.shape, len(source.classes))
+            network = labelling_classifier(folder, source, runtime.say)
         else:
             carried = self.teacher.found(source, runtime)
             network = copy.deepcopy(carried.network)

@@ -29,7 +29,7 @@ from attar.core.state import rebuilt
 from attar.images import layout
 from attar.images.labels.formats import MOST_CLASSES, Format, Parts, Tail, bytes_per_row, decode, encode
 from attar.images.networks.architecture import norms_of
-from attar.images.networks.pretrained import PREFIX, labelling_classifier
+from attar.images.networks.pretrained import PREFIX, Say, facts_of, labelling_classifier
 from attar.images.training import TrainedNetwork
 from attar.images.views.epochs import Mix, Views, draw_views, own_share
 
@@ -104,7 +104,7 @@ class StoreLabels(Settings):
             raise InputError(f"the set has {len(source.classes):,} classes; labels hold at most {MOST_CLASSES:,}.")
         if self.format == "top-k" and self.top > len(source.classes):
             raise InputError(f"top is {self.top}; it must be at most {len(source.classes)}, the number of classes.")
-        network = self._network(source)
+        network = self._network(source, runtime.say)
         if self.teacher_bn == "batch" and not norms_of(network):
             raise InputError("teacher_bn is batch, but the teacher has no batch norm; do not set it.")
         return replace(self, teacher_digest=_digest(network, source.classes))
@@ -143,17 +143,13 @@ class StoreLabels(Settings):
 
         return Labelling(digests, small=source, answer=answer)
 
-    def _network(self, source: Labelled) -> nn.Module:
+    def _network(self, source: Labelled, say: Say | None = None) -> nn.Module:
         if self.teacher is not None and self.teacher.startswith(PREFIX):
-            return labelling_classifier(self.teacher, source.shape, len(source.classes))
+            return labelling_classifier(self.teacher, source, say)
         teacher = source.teacher if self.teacher is None else TrainedNetwork.load(Path(self.teacher))
         if teacher is None:
             raise InputError("the set has no teacher. Give --teacher, or --data to train a teacher on.")
-        if teacher.classes != source.classes:
-            raise InputError(
-                f"the classes of the teacher are not the {len(source.classes)} of the set. Give another --teacher."
-            )
-        network: nn.Module = teacher.network
+        network: nn.Module = teacher.of(source, "the teacher", say).network
         return network
 
     @torch.inference_mode()
@@ -354,7 +350,7 @@ def stored_labels(small: Labelled) -> SoftLabels | None:
 
 
 def _digest(network: nn.Module, classes: Sequence[str]) -> str:
-    return store.digest_of(network.state_dict(), list(classes))
+    return store.digest_of(network.state_dict(), [*classes, *([facts] if (facts := facts_of(network)) else [])])
 
 
 def _clear(folder: Path) -> None:

@@ -1,7 +1,7 @@
 """The parts of the field's networks, and the interface of all of them."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -40,6 +40,15 @@ class Network(nn.Module):
     def forward(self, images: Images) -> Logits:
         """The logits of images."""
         return self.classifier(self.embed(images))
+
+    @torch.no_grad()
+    def keep_outputs_(self, columns: Sequence[int]) -> None:
+        """Keep only these outputs of the classifier, in this order."""
+        layer = self.classifier
+        assert isinstance(layer, nn.Linear)
+        layer.out_features, rows = len(columns), list(columns)
+        layer.weight = nn.Parameter(layer.weight[rows], layer.weight.requires_grad)
+        layer.bias = nn.Parameter(layer.bias[rows], layer.bias.requires_grad)
 
     def redraw_own_(self, generator: torch.Generator) -> None:
         """Redraw, in place, the parameters that belong to no layer. Most networks have none."""

@@ -1,6 +1,8 @@
-"""Any image classifier of `transformers` as a network for evaluation: fresh, or with its weights and a new head."""
+"""Any image classifier of `transformers` as a network: fresh, with its weights and a new head, or trained as it is."""
 
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -8,10 +10,34 @@ from torch import nn
 
 from attar.core.errors import InputError, unknown
 from attar.core.foreign import NO_CODE, check_no_code
+from attar.images.classes import columns_of
+from attar.images.data.whiten import Transform
 from attar.images.networks.architecture import Architecture, Factory, parse
 from attar.images.networks.blocks import Images, Logits, Shape
+from attar.images.networks.converted import Carried
+from attar.images.networks.outputs import choosing
+from attar.images.networks.preprocessing import LEVELS, Levels, Preprocess, Preprocessing, preprocessing_of
 
 PREFIX = "transformers:"
+PROCESSOR = "preprocessor_config.json"
+Say = Callable[[str], None]
+
+
+@runtime_checkable
+class Data(Protocol):
+    """What a classifier made elsewhere has to fit: an `ImageSource`, or a condensed set."""
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of the images."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+
+    @property
+    def transform(self) -> Transform:
+        """The transform that makes network input of pixels."""
 
 
 def network_named(text: str) -> Architecture | Factory:
@@ -52,37 +78,75 @@ def transformers_classifier(name: str, *, pretrained: bool = False) -> Factory:
     return build
 
 
-def labelling_classifier(name: str, shape: Shape, classes: int | None = None) -> nn.Module:
-    """A trained classifier of `transformers` with its own head, for data with the classes of that head.
+def labelling_classifier(name: str, data: Data, say: Say | None = None, *, every: bool = False) -> nn.Module:
+    """A trained classifier of `transformers` with its own head, for network input and classes of these data.
+
+    Its outputs are put in the order of the data's classes by their names. Images go through its own image processor.
 
     Args:
         name: `transformers:` and a folder or a name on the hub.
-        shape: The shape of the images.
-        classes: The number of classes of the data, if it must be equal.
+        data: The data. Their transform is undone before the processor's work.
+        say: Function that prints a line. It is told what is assumed if names of classes or a processor are missing.
+        every: Whether to keep all outputs in their own order.
 
     Raises:
-        InputError: There is no such model, or it has another number of classes.
+        InputError: There is no such model, it has other classes, or its processor cannot be repeated.
     """
     name = name.removeprefix(PREFIX)
-    known = _config(_library(), name, pretrained=True).num_labels
-    if classes is not None and known != classes:
-        raise InputError(f"{name} has {known} classes, but the data have {classes}. Give one trained on these classes.")
-    return Classifier(name, shape, known, pretrained=True).eval()
+    config = _config(_library(), name, pretrained=True)
+    columns = None
+    if not every:
+        told = getattr(data, "name", "the set")
+        columns = columns_of(_names(config), config.num_labels, data.classes, who=name, data=told, say=say)
+    network = Classifier(name, data.shape, config.num_labels, pretrained=True)
+    network.columns = columns
+    network.see(data.transform, say)
+    return network.eval()
+
+
+def named_by_classes(network: nn.Module, data: Data, say: Say | None = None) -> nn.Module:
+    """A module with its outputs in the order of the data's classes, if it is one of `transformers` that names them.
+
+    Raises:
+        InputError: It names other classes.
+    """
+    config = getattr(network, "config", None)
+    names = _names(config) if hasattr(config, "id2label") and hasattr(config, "num_labels") else None
+    if names is None:
+        return network
+    told = getattr(data, "name", "the set")
+    return choosing(network, columns_of(names, len(names), data.classes, who="the network", data=told, say=say))
+
+
+def seeing(network: nn.Module, data: Any, say: Say | None = None) -> nn.Module:
+    """The same network. A model of `transformers` with its weights is told how the data's images are made (`see`)."""
+    if isinstance(network, Classifier) and network.pretrained:
+        network.see(data.transform, say)
+    return network
+
+
+def facts_of(network: nn.Module) -> dict[str, Any]:
+    """What decides a network's outputs besides its parameters, in plain values; empty for all but pretrained models."""
+    return network.facts if isinstance(network, Classifier) else {}
 
 
 class Classifier(nn.Module):
     """A classifier of `transformers` that takes images and gives logits.
 
     The numbers of channels and classes are those of the data. A fresh model is built for the image size of the data,
-    with eight by eight patches if it has patches. For a pretrained model images are scaled to its own size, and one
-    channel is repeated to three.
+    with eight by eight patches if it has patches. A pretrained model sees images through its own image processor, see
+    `see`. Without one, images are scaled to its own size, and one channel is repeated to three.
     """
 
     def __init__(self, name: str, shape: Shape, classes: int, *, pretrained: bool) -> None:
         super().__init__()
         transformers = _library()
         config = _config(transformers, name, pretrained=pretrained)
+        self.name, self.shape, self.pretrained = name, shape, pretrained
         self.channels, self.side = shape[0], None
+        self.columns: tuple[int, ...] | None = None
+        self.preprocess: Preprocess | None = None
+        self.undone: Carried | None = None
         if pretrained:
             self.channels, self.side = getattr(config, "num_channels", 3), _side(config)
             self.model = _weighed(transformers, name, classes)
@@ -95,13 +159,57 @@ class Classifier(nn.Module):
             raise InputError(f"{name} does not classify images ({str(error).splitlines()[0]}).") from None
         self._try(name, shape)
 
+    def see(self, transform: Transform, say: Say | None = None) -> None:
+        """Undo a transform of pixels before each pass, and do the work of the model's own image processor.
+
+        Args:
+            transform: The transform by which the images are made.
+            say: Function that prints a line. It is told what is assumed if the model has no processor.
+
+        Raises:
+            InputError: The processor cannot be repeated, or there is none and the images are whitened.
+        """
+        processor = _processor(_library(), self.name)
+        if processor is None:
+            if transform.whitening is not None:
+                raise InputError(
+                    f"{self.name} has no image processor ({PROCESSOR}), so nothing tells how it takes "
+                    "whitened images. Save its processor beside it, or do not whiten (--zca)."
+                )
+            if say is not None:
+                say(
+                    f"{self.name} has no image processor ({PROCESSOR}), so it is given images normalised "
+                    f"as the data are: mean {_told(transform.mean)}, std {_told(transform.std)}."
+                )
+            return
+        shape = (max(self.channels, self.shape[0]), *self.shape[1:])
+        self.see_as(transform, preprocessing_of(processor, shape, self.name))
+
+    def see_as(self, transform: Transform, preprocessing: Preprocessing) -> None:
+        """Undo a transform of pixels before each pass, and do this work then."""
+        self.undone, self.preprocess = Carried(transform), Preprocess(preprocessing)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The processor's work and the choice of outputs, in plain values; empty if there is neither."""
+        seen = {"preprocessing": self.preprocess.plain.to_json()} if self.preprocess else {}
+        return seen | ({"columns": list(self.columns)} if self.columns else {})
+
     def forward(self, images: Images) -> Logits:
         """The logits of images."""
-        if images.shape[1] == 1 and self.channels == 3:
-            images = images.expand(-1, 3, -1, -1)
-        if self.side is not None and images.shape[-2:] != (self.side, self.side):
-            images = F.interpolate(images, size=(self.side, self.side), mode="bilinear", antialias=True)
-        return self.model(pixel_values=images).logits
+        if self.preprocess is None or self.undone is None:
+            images = self._repeated(images)
+            if self.side is not None and images.shape[-2:] != (self.side, self.side):
+                images = F.interpolate(images, size=(self.side, self.side), mode="bilinear", antialias=True)
+        else:
+            with torch.autocast(images.device.type, enabled=False):  # levels need more than eight bits
+                pixels = self.undone.transform.inverse(images.float())
+                images = self.preprocess(self._repeated(LEVELS * pixels))
+        logits = self.model(pixel_values=images).logits
+        return logits if self.columns is None else logits[:, list(self.columns)]
+
+    def _repeated(self, images: Levels) -> Levels:
+        return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 and self.channels == 3 else images
 
     @torch.no_grad()
     def _try(self, name: str, shape: Shape) -> None:
@@ -111,6 +219,31 @@ class Classifier(nn.Module):
             reason = str(error).splitlines()[0]
             raise InputError(f"{name} does not take images of {shape[2]}×{shape[1]} ({reason}).") from None
         self.train()
+
+
+def _told(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
+
+
+def _names(config: Any) -> list[str] | None:
+    """The names of a model's outputs, in their order, if it names each."""
+    names = {int(place): str(name) for place, name in (getattr(config, "id2label", None) or {}).items()}
+    return [names[place] for place in range(config.num_labels)] if len(names) == config.num_labels else None
+
+
+def _processor(transformers: Any, name: str) -> Any:
+    """The image processor that was saved with a model, or None.
+
+    Raises:
+        InputError: There is one, but it cannot be read here.
+    """
+    try:
+        return transformers.AutoImageProcessor.from_pretrained(name, trust_remote_code=False)
+    except (OSError, ValueError, ImportError, TypeError, KeyError) as error:
+        if isinstance(error, OSError) and not (Path(name) / PROCESSOR).exists():
+            return None
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise InputError(f"the image processor of {name} cannot be read here ({reason}).") from None
 
 
 def _fit(config: Any, shape: Shape) -> None:
