@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
-from attar.commands.verbs import GROUPS, MAKING, VERBS
+from attar.commands.verbs import GROUPS, MAKING, ONCE, VERBS
 from attar.core.errors import InputError, Interrupted, unknown
-from attar.core.launcher import rank
+from attar.core.launcher import rank, speaks
 
 FIRST = """first:
   attar condense datadam --data digits --ipc 10 --out runs/digits
@@ -84,6 +84,8 @@ def _dispatch(arguments: list[str]) -> None:
     verb, *rest = arguments
     if verb not in VERBS:
         raise _unknown(verb)
+    if verb in ONCE and rank() > 0:
+        return
     if verb in MAKING:
         importlib.import_module("attar.commands.making").main(verb, rest)
         return
@@ -115,7 +117,7 @@ def _one_voice() -> Iterator[None]:
 
 
 def _complain(text: str) -> None:
-    if rank() == 0:
+    if speaks():
         print(f"attar: {text}", file=sys.stderr)
 
 
