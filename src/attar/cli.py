@@ -16,10 +16,10 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import NoReturn
 
-from attar.commands.verbs import GROUPS, MAKING, VERBS
+from attar.commands.verbs import GROUPS, MAKING, ONCE, VERBS
 from attar.core.errors import InputError, Interrupted, unknown
 from attar.core.failures import origin, shortened, told
-from attar.core.launcher import rank
+from attar.core.launcher import rank, speaks
 
 REFUSED, MISTAKE, INTERRUPTED = 2, 70, 130
 """Exit codes: bad input, or a machine that cannot do it; a mistake in attar; stopped from outside."""
@@ -158,6 +158,8 @@ def _dispatch(arguments: list[str]) -> None:
     verb, *rest = arguments
     if verb not in VERBS:
         raise _unknown(verb)
+    if verb in ONCE and rank() > 0:
+        return
     if verb in MAKING:
         importlib.import_module("attar.commands.making").main(verb, rest)
         return
@@ -190,7 +192,7 @@ def _one_voice() -> Iterator[None]:
 
 def _complain(text: str, error: BaseException) -> None:
     """Say on one line what went wrong; of several processes in the first one's voice, if it is not a mistake."""
-    if rank() == 0:
+    if speaks():
         _print(f"attar: {shortened(text)}")
     if os.environ.get(TRACEBACK) not in (None, "", "0"):
         _print("".join(traceback.format_exception(error)).rstrip())

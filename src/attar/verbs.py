@@ -10,6 +10,7 @@ from attar.core.divergence import told_by
 from attar.core.engine import Artefact, Method
 from attar.core.errors import InputError
 from attar.core.kinds import Kind, built_in, imported, kind_for, kind_in, kind_of, kind_with
+from attar.core.launcher import check_shared
 from attar.core.machine import Engine
 from attar.core.provenance import Call, asked_for
 from attar.core.runtime import Runtime
@@ -235,6 +236,7 @@ def run(
         InputError: The method belongs to another verb, or an argument cannot be used.
     """
     kind = kind_for(method, verb)
+    check_shared(method, method.name)
     name, known = asked_for(data)
     task, reading = task or kind.task(verb)(), reading or kind.read().from_json(known)
     call = call or Call.of(verb, kind.name, name, reading, task, method)
@@ -290,6 +292,7 @@ def measured(
     Raises:
         InputError: The artefacts do not belong to the data, or a network diverged (`Diverged`).
     """
+    check_shared(scoring, f"the evaluation of {kind.makes}")
     source = None
     if scoring.reads:
         data = data_of(artefacts, kind) if data is None else data

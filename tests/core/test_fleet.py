@@ -80,3 +80,11 @@ def test_without_ray_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(InputError, match=r"several workers need Ray: pip install 'attar\[cluster\]'"):
         run_all([Task("one", partial(squared, 1))], workers=2)
+
+
+def test_one_of_several_processes_starts_no_workers(monkeypatch):
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match="Ray starts its own workers, but 2 processes were started"):
+        run_all([Task("one", partial(squared, 2))], workers=2)
+    assert run_all([Task("one", partial(squared, 2))]) == [4]

@@ -10,10 +10,15 @@ import pytest
 import torch
 
 import attar
+from attar.cli import main
+from attar.core import processes
 from attar.core.errors import InputError
-from attar.core.launcher import rank, size
+from attar.core.kinds import kind_named
+from attar.core.launcher import check_shared, rank, size
 from attar.core.processes import ALONE, Processes
+from attar.core.registry import methods
 from attar.core.runtime import Engine, Runtime
+from attar.verbs import measured
 
 LAUNCH = "--multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no -m attar"
 CONDENSE = "--data digits --ipc 2 --steps 12 --width 8 --real-batch 8 --device cpu --checkpoint-seconds 0"
@@ -29,7 +34,7 @@ def launch(*words):
 
 TWO = """
 import os, sys
-import accelerate, pyarrow.parquet, sklearn.datasets, torch.distributed, tyro
+import pyarrow.parquet, sklearn.datasets, torch.distributed, tyro
 import attar.images.artefact, attar.images.condense.dm, attar.images.score, attar.verbs
 from attar.cli import main
 
@@ -44,14 +49,19 @@ sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in chi
 """
 
 
-def fork(*words):
-    """Two processes as a launcher starts them, forked from one that has imported what they need."""
+def two_of_them():
+    """The environment of two processes, but for their ranks."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     settings = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return {**os.environ, **settings}
+
+
+def fork(*words):
+    """Two processes as a launcher starts them, forked from one that has imported what they need."""
     command = [sys.executable, "-c", TWO, *map(str, words)]
-    return subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True)
+    return subprocess.run(command, env=two_of_them(), capture_output=True, text=True)
 
 
 def of(index, count):
@@ -74,11 +84,187 @@ def test_one_process_alone_does_everything():
     assert not ALONE.any(False)
 
 
-@pytest.mark.parametrize("name", ["RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK"])
-def test_the_launcher_says_which_process_this_is(name, monkeypatch):
-    monkeypatch.setenv(name, "3")
-    assert rank() == 3
-    assert size() == 1
+LAUNCHED = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """Sets the variables of a launcher, and removes those that this test run may have."""
+
+    def launched(**variables):
+        for name in LAUNCHED:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    return launched
+
+
+def test_the_launcher_says_which_process_this_is(launched):
+    launched(**LAUNCHED)
+    assert (rank(), size()) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"PMI_RANK": "1", "PMI_SIZE": "2"},
+        {"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"},
+        {"OMPI_COMM_WORLD_RANK": "1"},
+        {"MV2_COMM_WORLD_RANK": "1", "MV2_COMM_WORLD_SIZE": "2"},
+        {"SLURM_PROCID": "1", "SLURM_NTASKS": "2"},
+        {"LOCAL_RANK": "1"},
+        {"RANK": "1"},
+        {"RANK": "1", "WORLD_SIZE": "2"},
+        {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"},
+        {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"},
+    ],
+    ids=" ".join,
+)
+def test_less_than_a_whole_launcher_leaves_one_process(variables, launched, capsys):
+    launched(**variables)
+    assert (rank(), size()) == (0, 1)
+    main(["methods", "mixtures"])
+    assert "oggmr" in capsys.readouterr().out
+    assert processes.current(cpu=True) is ALONE
+
+
+@pytest.mark.parametrize(
+    "variables, words",
+    [
+        ({"RANK": "x"}, "the environment variable RANK is 'x', not a whole number from 0"),
+        ({"RANK": ""}, "the environment variable RANK is '', not a whole number from 0"),
+        ({"RANK": "-1"}, "the environment variable RANK is '-1', not a whole number from 0"),
+        ({"RANK": "0.5"}, "the environment variable RANK is '0.5', not a whole number from 0"),
+        ({"RANK": "2"}, "the environment variable RANK is 2, which must be less than WORLD_SIZE, 2"),
+        ({"RANK": "0", "WORLD_SIZE": "0"}, "the environment variable RANK is 0, which must be less than WORLD_SIZE, 0"),
+        ({"WORLD_SIZE": "two"}, "the environment variable WORLD_SIZE is 'two', not a whole number from 0"),
+        ({"MASTER_ADDR": ""}, "the environment variable MASTER_ADDR is empty"),
+    ],
+)
+@pytest.mark.parametrize("words_given", [["methods"], ["condense", "dm", "--data", "digits"], ["--help"]], ids=" ".join)
+def test_a_launcher_without_sense_is_refused_in_one_line(words_given, variables, words, launched, capsys):
+    launched(**LAUNCHED | variables)
+    with pytest.raises(SystemExit) as stop:
+        main(words_given)
+    told = capsys.readouterr()
+    assert (stop.value.code, told.out, told.err.count("\n")) == (2, "", 1)
+    assert told.err.startswith(f"attar: {words}")
+
+
+SHARING = {"dm", "datadam", "atom", "dc", "dsa", "dcc", "sre2l", "cda", "experts"}
+
+
+def test_a_method_shares_its_work_or_is_refused_with_several_processes(launched):
+    launched(**LAUNCHED)
+    assert set(methods(kind="language")) and set(methods()) > SHARING
+    for name, entry in methods().items():
+        method = entry.load()
+        if name in SHARING or entry.kind == "language":
+            check_shared(method, name)
+        else:
+            with pytest.raises(InputError, match=f"^{name} does not share its work, but 2 processes were started"):
+                check_shared(method, name)
+
+
+@pytest.mark.parametrize(
+    "words, what",
+    [
+        ("distill kd --data digits", "kd"),
+        ("condense mtt --data digits --ipc 1", "mtt"),
+        ("condense rded --data digits", "rded"),
+        ("condense hello --data digits", "hello"),
+        ("condense gstam --data motifs", "gstam"),
+        ("compress oggmr --n-components 3", "oggmr"),
+        ("compress conv", "conv"),
+        ("import nothing.pt --data digits", "import"),
+        ("bench digits", "attar bench digits"),
+    ],
+)
+def test_of_several_processes_one_says_that_the_work_is_not_shared(words, what, launched, capsys):
+    for number in "01":
+        launched(**LAUNCHED | {"RANK": number})
+        with pytest.raises(SystemExit) as stop:
+            main(words.split())
+        line = f"attar: {what} does not share its work, but 2 processes were started. Start one process.\n"
+        assert (stop.value.code, *capsys.readouterr()) == (2, "", line if number == "0" else "")
+
+
+def test_python_refuses_as_the_command_does(launched, digits, tmp_path):
+    student = attar.distill(digits, attar.Alone(epochs=1, student="mlp:width=4"), engine=Engine(quiet=True))
+    launched(**LAUNCHED)
+    with pytest.raises(InputError, match=r"^k-center does not share its work, but 2 processes were started\."):
+        attar.condense(digits, attar.KCenter(ipc=1), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(InputError, match=r"^the evaluation of a student does not share its work"):
+        measured([student], kind_named("classifiers"), kind_named("classifiers").scores()(), None)
+
+
+def test_several_processes_look_things_up_once(launched, capsys):
+    for number in "01":
+        launched(**LAUNCHED | {"RANK": number})
+        main(["methods", "mixtures"])
+        main(["cite", "dm"])
+        assert bool(capsys.readouterr().out) == (number == "0")
+
+
+WAITING = """
+import os, sys, time
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from attar.core import processes
+from attar.core.errors import InputError
+
+def busy(seconds):
+    time.sleep(seconds)
+    return "done"
+
+def refusing():
+    time.sleep(1.5)
+    raise InputError("no such data.")
+
+def here():
+    several = processes.current(cpu=True)
+    dist.distributed_c10d._set_pg_timeout(timedelta(seconds=0.5))
+    told = [several.rank, several.count, several.once(lambda: busy(1.5))]
+    if several.rank == 1:
+        busy(1.5)
+    told += [several.any(several.rank == 1), several.collect([several.rank] * (2 - several.rank))]
+    try:
+        several.once(refusing)
+    except InputError as error:
+        told.append(str(error))
+    print(told, flush=True)
+    dist.barrier(group=several.group)
+    if several.rank == 0:
+        busy(1.5)
+    try:
+        dist.all_reduce(torch.zeros(1))
+        print("met")
+    except RuntimeError:
+        print("gave up", several.rank)
+
+for rank in ("0", "1"):
+    if not os.fork():
+        os.environ |= {"RANK": rank, "LOCAL_RANK": rank}
+        here()
+        sys.stdout.flush()
+        os._exit(0)
+for _ in range(2):
+    os.wait()
+"""
+
+
+def test_the_others_wait_longer_than_the_backend_does():
+    """One process is busy for longer than the patience of the first group, in which a wait as long ends."""
+    done = subprocess.run([sys.executable, "-c", WAITING], env=two_of_them(), capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    for number in range(2):
+        assert str([number, 2, "done", True, [0, 1, 0], "no such data."]) in lines, done.stderr
+    assert "gave up 1" in lines
 
 
 def test_two_processes_give_the_set_of_one_and_print_once(tmp_path):

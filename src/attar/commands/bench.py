@@ -4,6 +4,7 @@ from attar.commands.making import MACHINE
 from attar.core.errors import InputError, unknown
 from attar.core.flags import is_flag, parse
 from attar.core.help import EVERYTHING, HELP, method_help
+from attar.core.launcher import check_shared
 from attar.core.machine import Engine
 from attar.core.registry import Entry, entries_in
 
@@ -30,6 +31,7 @@ def main(arguments: list[str]) -> None:
         print(method_help(table, {MACHINE: Engine}, everything=EVERYTHING in words, usage=usage))
         return
     read = parse({"table": table.load(), "engine": Engine()}, words, program=f"attar bench {name}")
+    check_shared(read["table"], f"attar bench {name}")
     read["table"].measure(read["engine"])
 
 

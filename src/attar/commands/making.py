@@ -13,6 +13,7 @@ from attar.core.errors import InputError
 from attar.core.flags import FlagText, is_flag, parse, texts_of
 from attar.core.help import EVERYTHING, HELP, fitting, method_help, verb_help
 from attar.core.kinds import Kind, kind_named
+from attar.core.launcher import check_shared
 from attar.core.machine import Engine
 from attar.core.provenance import Call, as_typed
 from attar.core.registry import Entry, find
@@ -125,6 +126,7 @@ def finish(verb: str, kind: Kind, read: Mapping[str, Any], data: str) -> None:
     from attar.verbs import run
 
     given, method, task, reading, engine = (read[name] for name in ("given", "method", "task", "reading", "engine"))
+    check_shared(method, method.name)
     call = Call.of(verb, kind.name, data, reading, task, method)
     source = task.source(data, reading)
     folder = given.out or task.place(default_folder(kind, method, source, given.seed))

@@ -25,3 +25,5 @@ GROUPS = {
     "share": ("push",),
 }
 """Verbs by what they are for, in the order of `attar --help`."""
+ONCE = (*GROUPS["look up"], *GROUPS["share"], "report")
+"""Verbs that only the first of several processes carries out."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from attar.core.errors import Diverged, InputError, Interrupted
+from attar.core.launcher import size
 
 RETRIES = 5
 """How often a task is given out again after its worker has died."""
@@ -44,13 +45,16 @@ def run_all(
         say: Told when one is done.
 
     Raises:
-        InputError: Some could not be done; all others were, and what they made is kept.
+        InputError: Some could not be done; all others were, and what they made is kept. Or several processes were
+            started and each asks for workers.
         Interrupted: Stopped by Ctrl-C; what was done is kept.
     """
     say = say or (lambda line: None)
     if workers == 1 and address is None:
         outcomes = ((number, _outcome(task.call)) for number, task in enumerate(tasks))
         return _gather(tasks, outcomes, say)
+    if size() > 1:
+        raise InputError(f"Ray starts its own workers, but {size()} processes were started. Start one process.")
     with _ray(workers, address) as ray:
         return _gather(tasks, _given_out(ray, tasks, gpus), say)
 

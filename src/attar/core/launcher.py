@@ -1,22 +1,78 @@
 """The rank of this process and the number of processes, from the launcher's variables, without importing torch."""
 
 import os
-from collections.abc import Sequence
+from typing import Any
 
-RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
-SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
-"""Where torchrun and accelerate, and MPI's launchers, leave the two numbers."""
+from attar.core.errors import InputError
+
+RANK, SIZE, ADDRESS = "RANK", "WORLD_SIZE", "MASTER_ADDR"
+"""What torchrun and accelerate set. Only all three together make several processes. Launchers of MPI and Slurm set
+other variables, and those of one process in a larger job do not make it one of several."""
 
 
 def rank() -> int:
-    """The number of this process, from 0."""
-    return _first_of(RANKS, 0)
+    """The number of this process, from 0.
+
+    Raises:
+        InputError: A variable of the launcher has no valid value.
+    """
+    return _launched()[0]
 
 
 def size() -> int:
-    """How many processes were launched together."""
-    return _first_of(SIZES, 1)
+    """How many processes were launched together.
+
+    Raises:
+        InputError: A variable of the launcher has no valid value.
+    """
+    return _launched()[1]
 
 
-def _first_of(names: Sequence[str], otherwise: int) -> int:
-    return next((int(os.environ[name]) for name in names if name in os.environ), otherwise)
+def speaks() -> bool:
+    """Whether this process prints: the first one does, and any whose rank is not known."""
+    try:
+        return rank() == 0
+    except InputError:
+        return True
+
+
+def check_shared(worker: Any, what: str) -> None:
+    """Check that several processes share some work, so that no process does all of it again.
+
+    Args:
+        worker: Settings of a method, a table or a scoring. They share their work if their `shares` is true.
+        what: How the work is called.
+
+    Raises:
+        InputError: There are several processes, and the work is not shared.
+    """
+    processes = size()
+    if processes > 1 and not getattr(worker, "shares", False):
+        raise InputError(f"{what} does not share its work, but {processes} processes were started. Start one process.")
+
+
+def number_in(name: str) -> int:
+    """The whole number that a variable of the environment holds.
+
+    Raises:
+        InputError: It holds something else.
+    """
+    text = os.environ.get(name, "")
+    if not (text.isascii() and text.isdigit()):
+        raise InputError(
+            f"the environment variable {name} is {text!r}, not a whole number from 0. Let torchrun or accelerate set "
+            f"it, or remove {RANK}, {SIZE} and {ADDRESS}."
+        )
+    return int(text)
+
+
+def _launched() -> tuple[int, int]:
+    """Rank and number of processes."""
+    if any(name not in os.environ for name in (RANK, SIZE, ADDRESS)):
+        return 0, 1
+    rank, size = number_in(RANK), number_in(SIZE)
+    if rank >= size:
+        raise InputError(f"the environment variable {RANK} is {rank}, which must be less than {SIZE}, {size}.")
+    if not os.environ[ADDRESS].strip():
+        raise InputError(f"the environment variable {ADDRESS} is empty. Give the address of the first process.")
+    return rank, size

@@ -1,11 +1,13 @@
-"""Several processes that work on one run, as `accelerate launch -m attar ...` starts them.
+"""Several processes that work on one run, as `accelerate launch -m attar ...` or `torchrun -m attar ...` starts them.
 
 Every process holds the same state and draws the same random numbers. The processes divide the work between two draws,
 and their results are summed. The result is therefore that of one process, up to the order of summation, and any number
 of processes can resume from the one checkpoint that the first process writes.
 """
 
+import os
 from collections.abc import Callable
+from datetime import timedelta
 from functools import cache
 from typing import Any, TypeVar
 
@@ -14,9 +16,14 @@ import torch.distributed as dist
 from torch import Tensor
 
 from attar.core.errors import InputError
-from attar.core.launcher import size
+from attar.core.launcher import number_in, rank, size
 
 T = TypeVar("T")
+
+PATIENCE = timedelta(days=20)
+"""How long a process waits for the others, which may be busy for hours. More does not fit 31 bits of milliseconds."""
+PORT = "29500"
+"""Port of the first process, if the launcher names none."""
 
 
 class Processes:
@@ -55,14 +62,15 @@ class _Several(Processes):
     """One of several, joined by torch.distributed."""
 
     def __init__(self, *, cpu: bool) -> None:
-        from accelerate import PartialState
-
-        state = PartialState(cpu=cpu)
-        self.rank, self.count = state.process_index, state.num_processes
-        self.device = state.device
+        self.device = torch.device("cpu") if cpu else _own_gpu()
+        if not dist.is_initialized():
+            _join(cpu=cpu)
+        self.rank, self.count = dist.get_rank(), dist.get_world_size()
+        # A group of its own: the first one's patience, ten or thirty minutes, is too short for some waits.
+        self.group = dist.new_group(timeout=PATIENCE)
 
     def sum_(self, tensor: Tensor) -> Tensor:
-        dist.all_reduce(tensor)
+        dist.all_reduce(tensor, group=self.group)
         return tensor
 
     def any(self, here: bool) -> bool:
@@ -70,7 +78,7 @@ class _Several(Processes):
 
     def collect(self, mine: list[T]) -> list[T]:
         everyone: list[Any] = [None] * self.count
-        dist.all_gather_object(everyone, mine)
+        dist.all_gather_object(everyone, mine, group=self.group)
         return [everyone[item % self.count][item // self.count] for item in range(sum(map(len, everyone)))]
 
     def once(self, action: Callable[[], T]) -> T:
@@ -80,7 +88,7 @@ class _Several(Processes):
                 outcome = [action(), None]
             except InputError as error:
                 outcome = [None, error]
-        dist.broadcast_object_list(outcome)
+        dist.broadcast_object_list(outcome, group=self.group)
         if outcome[1] is not None:
             raise outcome[1]
         result: T = outcome[0]
@@ -98,3 +106,35 @@ def current(*, cpu: bool) -> Processes:
 @cache
 def _several(cpu: bool) -> _Several:
     return _Several(cpu=cpu)
+
+
+def _own_gpu() -> torch.device:
+    """The GPU of this process, which becomes the current one.
+
+    Raises:
+        InputError: There is none.
+    """
+    if not torch.cuda.is_available():
+        raise InputError("several processes work on CUDA GPUs and on CPUs. Give --device cpu, or start one process.")
+    local = number_in("LOCAL_RANK") if "LOCAL_RANK" in os.environ else rank()
+    device = torch.device("cuda", local % torch.cuda.device_count())
+    torch.cuda.set_device(device)
+    return device
+
+
+def _join(*, cpu: bool) -> None:
+    """Meet the other processes at the address of the first.
+
+    Raises:
+        InputError: They cannot be reached.
+    """
+    os.environ.setdefault("MASTER_PORT", PORT)
+    number_in("MASTER_PORT")
+    here = number_in("LOCAL_WORLD_SIZE") if "LOCAL_WORLD_SIZE" in os.environ else size()
+    if cpu and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, torch.get_num_threads() // max(1, here)))
+    try:
+        dist.init_process_group("gloo" if cpu else "nccl", rank=rank(), world_size=size())
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise InputError(f"process {rank()} of {size()} could not meet the others ({reason}).") from None

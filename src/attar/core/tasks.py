@@ -102,6 +102,9 @@ class Task(Settings):
 class Scoring(Settings):
     """How artefacts of a kind are measured again."""
 
+    shares: ClassVar[bool] = False
+    """Whether several processes share the measurement. If not, several are refused."""
+
     @property
     def reads(self) -> bool:
         """Whether the measurement needs the data that the artefacts were made from."""

@@ -78,6 +78,7 @@ class Experts(Settings):
     name = "experts"
     kind = "images"
     verb = "train"
+    shares = True
     itself = "experts"
     moved = MappingProxyType(
         {

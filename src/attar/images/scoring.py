@@ -24,6 +24,8 @@ class Scoring(tasks.ByNetworks):
     """What a score is read with: scores without augmentation, with hard labels, and of random images. auto measures
     them for a single row, if this takes less than ten minutes."""
 
+    shares = True
+
     def measure(self, artefacts: Sequence[Any], source: Any, runtime: Any) -> "Evaluation":
         """Score the sets. Sets that differ only in their seed are repeats of one row. Rows are compared in pairs."""
         from attar.images.score import measure

@@ -115,6 +115,7 @@ class DistillLanguage(Settings):
     moved = MappingProxyType({"warm_up": "lr_warm_up"})
     name = "language"
     kind = "language"
+    shares = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -72,6 +72,7 @@ class DistributionMatching(MatchedToReal):
     """Whether images are ZCA-whitened (ε = 0.1). The whitening is fitted once on the real training images."""
 
     name = "distribution-matching"
+    shares = True
 
     @abstractmethod
     def views(self, maps: list[Tensor], embedding: Tensor) -> Views:

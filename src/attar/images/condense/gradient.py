@@ -139,6 +139,7 @@ class GradientMatching(MatchedToReal):
 
     moved = MappingProxyType({"networks": "network_draws", "epochs": "network_epochs"})
     name = "gradient-matching"
+    shares = True
 
     def groups(self, done: int, classes: int, runtime: Runtime) -> list[list[int]]:
         """The groups of classes that are matched together in this match; here each class alone.

@@ -153,6 +153,7 @@ class SRe2L(ImagesPerClass):
         }
     )
     name = "sre2l"
+    shares = True
 
     def smallest_at(self, iteration: int) -> float:
         """The smallest share of the area in a crop at an iteration of a block, counted from zero; here a constant."""
