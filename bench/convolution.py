@@ -184,6 +184,7 @@ def time_layer(
             "direct against mec": ratio(seconds["mec"], seconds["direct"]),
         },
         "bytes": {name: methods[name].bytes(maps[0]) for name in RIVALS},
+        "counted_bytes": {name: methods[name].counted_bytes(maps[0]) for name in RIVALS},
         "workspace": methods["direct"].workspace(maps[0]),
         "difference": float((methods["direct"](maps[0]) - wanted).abs().max()),
     }

@@ -27,6 +27,6 @@ if __name__ == "__main__":
     print(made)
     made.save("runs/plan")
 
-    again = ConvolutionPlan.load("runs/plan").apply(network)
+    again = ConvolutionPlan.load("runs/plan").load_network(network)
     with torch.inference_mode():
         print("largest difference:", float((again(images) - network(images)).abs().max()))

@@ -19,7 +19,16 @@ def made():
     first = LayerChoice.dense("0", NETWORK[0], (2, 8, 8), 1.0, "its input has no zeros")
     gain = Median(4.0, 3.5, 4.5, 31)
     second = LayerChoice.switched(
-        "2", NETWORK[2], (3, 6, 6), 0.25, "direct", gain, 1e-6, times, {"cpo": 40, "direct": 30}
+        "2",
+        NETWORK[2],
+        (3, 6, 6),
+        0.25,
+        "direct",
+        gain,
+        1e-6,
+        times,
+        {"cpo": 640, "direct": 130},
+        {"cpo": 40, "direct": 30},
     )
     whole = WholeNetwork(10, 1, 1e-6, 2.0, 10, "nchw", times["dense, nchw"], times["direct"], gain)
     weights = {name: tensor.clone() for name, tensor in NETWORK.state_dict().items()}
@@ -52,20 +61,40 @@ def test_where_it_came_from_is_read_in_its_older_form_too(made, tmp_path):
     assert (origin.machine, origin.call) == ({"threads": 1}, None)
 
 
-def test_it_can_be_applied_again(made, tmp_path, draw):
+def other():
+    """The same layers with other weights."""
+    return nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Conv2d(3, 4, 3, stride=2, padding=1))
+
+
+def test_applied_again_it_keeps_the_weights_of_the_network_or_gives_the_saved_ones(made, tmp_path, draw):
     made.save(tmp_path)
-    other = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Conv2d(3, 4, 3, stride=2, padding=1))
-    planned, images = ConvolutionPlan.load(tmp_path).apply(other), draw.normal(2, 2, 8, 8)
-    assert planned[2].method == "direct"
-    with torch.inference_mode():
-        torch.testing.assert_close(planned(images), NETWORK(images), rtol=1e-4, atol=1e-5)
+    given, images, again = other(), draw.normal(2, 2, 8, 8), ConvolutionPlan.load(tmp_path)
+    before = {name: tensor.clone() for name, tensor in given.state_dict().items()}
+    for planned, wanted in ((again.apply(given), given), (again.load_network(given), NETWORK)):
+        assert planned[2].method == "direct"
+        with torch.inference_mode():
+            torch.testing.assert_close(planned(images), wanted(images), rtol=1e-4, atol=1e-5)
+    assert all(torch.equal(before[name], tensor) for name, tensor in given.state_dict().items())
+
+
+def test_bytes_of_older_plans_are_those_that_the_papers_count(made, tmp_path):
+    made.save(tmp_path)
+    facts = json.loads((tmp_path / "artefact.json").read_text())
+    layers = [{name: value for name, value in one.items() if name != "counted_bytes"} for one in facts["layers"]]
+    plain = {name: value for name, value in facts.items() if name not in ("kind", "schema", "facts_digest")}
+    write_facts(tmp_path, "convolution", 1, {**plain, "layers": layers})
+    layer = ConvolutionPlan.load(tmp_path).layers[1]
+    assert (layer.bytes, layer.counted_bytes) == ({}, {"cpo": 640, "direct": 130})
 
 
 def test_another_network_is_refused(made):
-    with pytest.raises(InputError, match="the plan is of another network"):
-        made.apply(nn.Sequential(nn.Conv2d(2, 3, 3)))
-    with pytest.raises(InputError, match=r"the plan is of another network: size mismatch for 2\.weight"):
-        made.apply(nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Conv2d(3, 5, 3, bias=False)))
+    for use in (made.apply, made.load_network):
+        with pytest.raises(InputError, match=r"the plan is of another network: only one of them has 2\.weight\."):
+            use(nn.Sequential(nn.Conv2d(2, 3, 3)))
+        with pytest.raises(InputError, match=r"network: size mismatch for 2\.weight, \[4, 3, 3, 3\] in the plan"):
+            use(nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Conv2d(3, 5, 3, bias=False)))
+        with pytest.raises(InputError, match=r"the plan is of another network: only one of them has 3\.weight\."):
+            use(nn.Sequential(*other(), nn.Conv2d(4, 4, 1)))
 
 
 def test_what_it_says(made):

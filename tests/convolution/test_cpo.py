@@ -1,7 +1,9 @@
 import pytest
 import torch
 
-from attar.convolution.cpo import CPOConvolution, encode
+from attar.convolution import cpo, cps
+from attar.convolution.cpo import CPOConvolution, arrays, encode
+from attar.convolution.cps import CPSConvolution
 from attar.convolution.geometry import Geometry
 from attar.core.errors import InputError
 
@@ -143,4 +145,22 @@ def test_bytes_are_those_of_the_images(draw):
     images = draw.sparse(3, 2, 6, 6, density=0.4)
     geometry = Geometry(2, 1, (3, 3))
     method = CPOConvolution.prepare(draw.normal(1, 2, 3, 3), None, geometry, trim="all")
-    assert method.bytes(images) == sum(encode(image, geometry).bytes("all") for image in images)
+    assert method.counted_bytes(images) == sum(encode(image, geometry).bytes("all") for image in images)
+
+
+@pytest.mark.parametrize("kind", [CPOConvolution, CPSConvolution])
+@pytest.mark.parametrize("shape", [(1, 64, 35, 35), (3, 5, 9, 4), (0, 2, 5, 5)])
+def test_the_bytes_held_are_those_of_the_arrays_that_are_made(kind, shape, backend, draw, monkeypatch):
+    """Several times as many as are counted: there is room for dense channels, in 32 bits."""
+    images = draw.sparse(*shape, density=0.1)
+    geometry = Geometry(shape[1], 3, (3, 3))
+    method = kind.prepare(draw.normal(3, shape[1], 3, 3), None, geometry, backend=backend)
+    made = []
+    for module in (cpo, cps):
+        monkeypatch.setattr(module, "arrays", lambda *given: made.append(arrays(*given)) or made[-1])
+    method(images)
+    held = method.bytes(images)
+    if backend == "numba" and len(images):
+        assert held == sum(array.nbytes for array in made[0])
+    assert held >= (method.counted_bytes(images) / max(len(images), 1))
+    assert (held == 0) == (len(images) == 0)

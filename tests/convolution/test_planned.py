@@ -48,6 +48,56 @@ def test_new_weights_are_packed_anew(draw, generator):
         torch.testing.assert_close(planned(images), other(images), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("method", ["direct", "cpo", "im2col", "packed"])
+@pytest.mark.parametrize("layout", ["channels-last", "nchw"])
+def test_weights_that_change_without_a_trace_are_noticed(method, layout, draw, generator):
+    """Through `.data`, NumPy, a flat vector, or a swap of filters: neither identity nor version tells of it."""
+    plain, images = network(generator), draw.normal(1, 3, 7, 7)
+    planned = with_methods(plain, {"0": method, "2": method}, layout=layout)
+
+    def poke(net):
+        net[0].weight.data[0, 0, 0, 0] += 3
+
+    def flip(net):
+        net[2].weight.data.copy_(net[2].weight.data.flip(0))
+
+    def of_numpy(net):
+        net[0].bias.detach().numpy()[:] += 1
+
+    def of_vector(net):
+        vector = torch.cat([parameter.reshape(-1) for parameter in net.parameters()])
+        nn.utils.vector_to_parameters(0.5 * vector, net.parameters())
+
+    with torch.no_grad():
+        for change in (poke, flip, of_numpy, of_vector, of_vector, lambda net: net[2].weight.data.neg_()):
+            planned(images)
+            change(planned)
+            change(plain)
+            torch.testing.assert_close(planned(images), plain(images), rtol=1e-4, atol=1e-5)
+
+
+def test_a_large_weight_that_is_scaled_in_place_is_noticed(draw):
+    layer = nn.Conv2d(128, 128, 3)
+    planned, image = with_methods(layer, {"": "direct"}), draw.normal(1, 128, 4, 4)
+    with torch.no_grad():
+        before = planned(image)
+        planned.weight.data.mul_(1.01)
+        planned.bias.data.mul_(1.01)
+        torch.testing.assert_close(planned(image), 1.01 * before, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.parametrize("layout", ["channels-last", "nchw"])
+@pytest.mark.parametrize("given", [torch.contiguous_format, torch.channels_last])
+def test_the_output_has_the_layout_that_pytorch_gives_it(method, layout, given, draw, generator):
+    plain, images = network(generator), draw.normal(2, 3, 9, 9).contiguous(memory_format=given)
+    form = torch.channels_last if layout == "channels-last" else torch.contiguous_format
+    with torch.inference_mode():
+        made = with_methods(plain, {"0": method, "2": method}, layout=layout)(images)
+        wanted = copy.deepcopy(plain).to(memory_format=form)(images)
+    assert made.stride() == wanted.stride()
+
+
 def test_it_can_be_copied_and_stored(draw, generator):
     planned, images = with_methods(network(generator), {"0": "direct", "2": "packed"}), draw.normal(1, 3, 7, 7)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -220,6 +220,83 @@ def test_the_network_is_left_as_it_was(images, monkeypatch):
     assert plain.training and all(torch.equal(before[name], tensor) for name, tensor in plain.state_dict().items())
     assert type(plain.second) is nn.Conv2d and plain.second.weight.requires_grad
     assert not any(layer._forward_pre_hooks for layer in plain.modules())
+
+
+class Viewed(nn.Module):
+    """A network that flattens by `view`, with two convolutions that may be switched."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 8, 3)
+        self.head = nn.Linear(8 * 16, 5)
+
+    def forward(self, x):
+        return self.head(self.two(self.one(x).relu()).relu().view(len(x), -1))
+
+
+def test_a_network_that_views_its_maps_is_planned_too(images, monkeypatch):
+    script_times(monkeypatch, FAST)
+    network = Viewed().eval()
+    planned, made = plan(network, images)
+    assert made.methods == {"two": "direct"}
+    assert (made.layout, made.whole.layout) == ("nchw", "nchw")
+    with torch.inference_mode():
+        torch.testing.assert_close(planned(images), network(images), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(made.apply(network)(images), network(images), rtol=1e-4, atol=1e-5)
+
+
+@dataclass
+class Output:
+    logits: torch.Tensor
+    features: tuple
+    note: str = "text"
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda y: (y, y.mean()),
+        lambda y: {"logits": y, "more": [y[:, :1], None, 3]},
+        lambda y: [{"a": (y,)}, y.argmax(dim=1)],
+        lambda y: Output(y, (y * 2,)),
+        lambda y: (y, y[:, :0]),
+    ],
+    ids=["tuple", "mapping", "nested", "dataclass", "empty"],
+)
+def test_outputs_of_any_structure_are_compared_leaf_by_leaf(wrap, net, images, monkeypatch):
+    class Wrapped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = net
+
+        def forward(self, x):
+            return wrap(self.inner(x))
+
+    script_times(monkeypatch, FAST)
+    _, made = plan(Wrapped().eval(), images)
+    assert made.whole.agreeing == made.whole.images == 6
+    assert made.whole.difference < 1e-4 * made.whole.largest
+
+
+def test_a_leaf_that_differs_is_told_wherever_it_stands(images):
+    class Shifted(nn.Module):
+        def __init__(self, shift):
+            super().__init__()
+            self.layer, self.shift = nn.Conv2d(3, 2, 3), shift
+
+        def forward(self, x):
+            return x[:, :1].mean(dim=(2, 3)), {"second": x.sum(dim=(1, 2, 3)) * 0 + self.shift}
+
+    assert compare(Shifted(1.0), Shifted(4.0), images, runs=30).difference == 3
+
+
+def test_an_output_without_a_tensor_is_refused(images):
+    class Silent(nn.Module):
+        def forward(self, x):
+            return "nothing"
+
+    with pytest.raises(InputError, match=r"the network returns str without a tensor\. There is nothing to compare\."):
+        compare(Silent(), Silent(), images, runs=30)
 
 
 def test_really_timed(images):

@@ -93,3 +93,31 @@ def test_moments_are_preserved_with_the_kl_cost(spread):
     for regularisation in (0.0, 0.2):
         g = CTDGMR(n_components=5, regularisation=regularisation, rounds=400).reduce(spread).mixture
         torch.testing.assert_close(g.mean(), spread.mean(), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("cost", COSTS)
+@pytest.mark.parametrize("regularisation", [0.0, 0.1])
+def test_as_many_components_come_out_as_were_asked_for(cost, regularisation):
+    generator = torch.Generator().manual_seed(0)
+    for seed in range(3):
+        f = random_mixture(10, 2, generator)
+        g = CTDGMR(n_components=5, cost=cost, regularisation=regularisation, rounds=20).reduce(f, seed=seed).mixture
+        assert g.n_components == 5
+        assert float(g.weights.min()) > 1e-9
+
+
+@pytest.mark.parametrize("regularisation", [0.0, 0.1])
+def test_components_that_are_alike_are_parted_where_more_are_asked_for_than_differ(regularisation):
+    f = GaussianMixture([0.25] * 4, [0.0, 0.0, 0.0, 9.0], [1.0] * 4)
+    g = CTDGMR(n_components=3, regularisation=regularisation).reduce(f).mixture
+    assert g.n_components == 3
+    torch.testing.assert_close(g.mean(), f.mean(), atol=1e-6, rtol=0)
+
+
+def test_a_gaussian_that_is_left_out_begins_again_at_the_costliest_component():
+    f = GaussianMixture([0.4, 0.3, 0.3], [0.0, 1.0, 5.0], [1.0] * 3)
+    g = GaussianMixture([0.5, 0.5], [1.0, 90.0], [1.0] * 2)
+    method = CTDGMR(n_components=2)
+    plan, moved = method.full_plan(f, g, cost_table(f, g, "kl"))
+    assert moved.means.flatten().tolist() == [1.0, 5.0]
+    torch.testing.assert_close(plan.sum(0), torch.tensor([0.7, 0.3], dtype=REAL))

@@ -273,3 +273,33 @@ def test_wrong_names_and_spaces_are_refused(generator):
         distance(f, g)
     with pytest.raises(InputError, match="only the angle is normalised"):
         distance(f, f, "nise", normalised=True)
+
+
+@pytest.mark.parametrize("kind", ["angle", "chord", "nise", "sqrt_nise", "tanimoto", "cauchy_schwarz"])
+@pytest.mark.parametrize("away", [3.0, 12.0, 30.0, 45.0])
+def test_far_apart_the_gradient_is_its_closed_form_in_logs(kind, away):
+    """Of two unit Gaussians in one dimension, where ρ = exp(-away²/4) and d log ρ / d away = -away / 2."""
+    mean = torch.tensor([[away]], dtype=torch.float64, requires_grad=True)
+    one, other = (GaussianMixture([1.0], at, torch.ones(1, 1, 1, dtype=torch.float64)) for at in (mean * 0, mean))
+    (slope,) = torch.autograd.grad(distance(one, other, kind), mean)
+    rho = math.exp(-(away**2) / 4)
+    of_rho = {
+        "angle": 1 / math.sqrt(1 - rho**2),
+        "chord": 1 / math.sqrt(2 - 2 * rho),
+        "nise": 1.0,
+        "sqrt_nise": 0.5 / math.sqrt(1 - rho),
+        "tanimoto": 2 / (2 - rho) - (2 - 2 * rho) / (2 - rho) ** 2,
+        "cauchy_schwarz": 1 / rho,
+    }[kind]
+    assert float(slope) == pytest.approx(of_rho * rho * away / 2, rel=1e-6)
+
+
+def test_only_logs_keep_a_gradient_where_the_overlap_underflows():
+    def slope(measure):
+        mean = torch.tensor([[1000.0]], dtype=REAL, requires_grad=True)
+        one, other = (GaussianMixture([1.0], at, torch.ones(1, 1, 1, dtype=REAL)) for at in (mean * 0, mean))
+        return float(torch.autograd.grad(measure(one, other), mean)[0])
+
+    assert slope(log_inner) == pytest.approx(-500)
+    assert slope(lambda f, g: distance(f, g, "cauchy_schwarz")) == pytest.approx(500)
+    assert slope(lambda f, g: distance(f, g, "angle")) == slope(lambda f, g: distance(f, g, "nise")) == 0

@@ -4,6 +4,7 @@ import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.mixture import GaussianMixture as Fitted
+from sklearn.utils.estimator_checks import check_estimator
 
 from attar.core.errors import InputError
 from attar.mixtures import CTDGMR, OGGMR, GaussianMixtureReducer, Runnalls, West
@@ -57,6 +58,52 @@ def test_a_seed_is_a_random_state(standard):
     np.testing.assert_array_equal(first.means_, again.means_)
     expected = CTDGMR(n_components=3).reduce(standard, seed=7)
     np.testing.assert_array_equal(first.means_, expected.mixture.means)
+
+
+@pytest.mark.parametrize(
+    "reducer",
+    [
+        GaussianMixtureReducer(),
+        GaussianMixtureReducer(3, method="runnalls"),
+        GaussianMixtureReducer(2, method=West(enhanced=False), random_state=5),
+    ],
+    ids=["default", "named", "settings"],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_it_passes_the_checks_of_scikit_learn(reducer):
+    """All that apply. Without SCIPY_ARRAY_API set, scikit-learn skips its check of other arrays than NumPy's."""
+    results = check_estimator(reducer, on_fail=None, on_skip=None)
+    assert {one["check_name"] for one in results if one["status"] == "failed"} == set()
+    assert {one["check_name"] for one in results if one["status"] == "skipped"} <= {"check_array_api_input"}
+    assert len(results) > 40
+
+
+def test_few_samples_are_fitted_with_fewer_components_and_a_stated_number_is_kept():
+    points = digits_plane()[:25]
+    assert len(GaussianMixtureReducer(6).fit(points).labels_) == 25
+    with pytest.raises(InputError, match="25 samples are too few for 40 components"):
+        GaussianMixtureReducer(6, fit_components=40).fit(points)
+
+
+@pytest.mark.parametrize("seed", [np.int64(7), np.random.RandomState(3), None])
+def test_a_random_state_is_what_scikit_learn_takes(seed, standard):
+    assert GaussianMixtureReducer(3, method="ctdgmr", random_state=seed).fit(standard).means_.shape == (3, 1)
+
+
+@pytest.mark.parametrize("points", [np.ones((4, 2)) * np.nan, np.ones((4, 2, 2)), np.array([["a", "b"]] * 4), [[1, 2]]])
+def test_samples_that_are_no_table_are_a_value_error_as_scikit_learn_has_it(points):
+    with pytest.raises(ValueError, match=r"NaN|dim|convert|minimum"):
+        GaussianMixtureReducer(2).fit(points)
+
+
+def test_frames_name_their_columns_and_a_wrong_width_is_refused():
+    pandas = pytest.importorskip("pandas", reason="pip install pandas")
+    points = pandas.DataFrame(digits_plane()[:60], columns=["first", "second"])
+    reducer = GaussianMixtureReducer(3, method="runnalls").fit(points)
+    assert reducer.feature_names_in_.tolist() == ["first", "second"]
+    assert reducer.score(points) == pytest.approx(reducer.score_samples(points).mean())
+    with pytest.raises(ValueError, match="feature names"):
+        reducer.predict(points[["first"]])
 
 
 def test_wrong_parameters_are_refused_when_it_fits(standard):

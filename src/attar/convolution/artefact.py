@@ -47,7 +47,9 @@ class LayerChoice:
     ratio: Median | None = None
     """Time of PyTorch's convolution divided by that of the best method, measured in pairs on held-out images."""
     bytes: Mapping[str, int] = field(default_factory=dict)
-    """Bytes of the lowered or compressed map of one image, by method."""
+    """Bytes that a call holds for the lowered or compressed maps, by method."""
+    counted_bytes: Mapping[str, int] = field(default_factory=dict)
+    """Bytes of the lowered or compressed map of one image as the papers count them, by method."""
     difference: float | None = None
     """Largest absolute difference from PyTorch's output on a calibration batch."""
 
@@ -60,11 +62,12 @@ class LayerChoice:
         density: float,
         reason: str,
         milliseconds: Mapping[str, Median] | None = None,
-        sizes: Mapping[str, int] | None = None,
+        held: Mapping[str, int] | None = None,
+        counted: Mapping[str, int] | None = None,
         ratio: Median | None = None,
     ) -> Self:
         """The choice for a layer that stays dense."""
-        measured = (milliseconds or {}, ratio, sizes or {})
+        measured = (milliseconds or {}, ratio, held or {}, counted or {})
         return cls(name, _described(layer), shape, density, "dense", reason, *measured)
 
     @classmethod
@@ -78,15 +81,19 @@ class LayerChoice:
         ratio: Median,
         difference: float,
         milliseconds: Mapping[str, Median],
-        sizes: Mapping[str, int],
+        held: Mapping[str, int],
+        counted: Mapping[str, int],
     ) -> Self:
         """The choice for a layer that is switched to a faster method."""
         reason = f"{ratio.value:.2f} times faster"
-        return cls(name, _described(layer), shape, density, method, reason, milliseconds, ratio, sizes, difference)
+        measured = (milliseconds, ratio, held, counted, difference)
+        return cls(name, _described(layer), shape, density, method, reason, *measured)
 
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> Self:
-        """The inverse of `dataclasses.asdict`."""
+        """The inverse of `dataclasses.asdict`. Older plans have the papers' bytes only, under `bytes`."""
+        if "counted_bytes" not in facts:
+            facts = {**facts, "bytes": {}, "counted_bytes": facts["bytes"]}
         times = {name: Median(**median) for name, median in facts["milliseconds"].items()}
         gain = Median(**facts["ratio"]) if facts["ratio"] else None
         return cls(**{**facts, "milliseconds": times, "ratio": gain, "shape": tuple(facts["shape"])})
@@ -131,6 +138,8 @@ class WholeNetwork:
     planned: Median
     ratio: Median
     """Time of the original network divided by that of its planned copy, measured in pairs."""
+    planned_layout: str = "channels-last"
+    """Memory layout between the layers of the planned copy."""
 
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> Self:
@@ -173,17 +182,38 @@ class ConvolutionPlan(core.Shareable):
         return "A plan of convolutions"
 
     def apply(self, network: nn.Module) -> nn.Module:
-        """A copy of a network for inference, with this plan's weights and methods.
+        """A copy of a network for inference, with this plan's methods and the network's own weights.
 
         Raises:
-            InputError: The network's layers are not those of the plan.
+            InputError: The network's parameters are not named and shaped as those of the plan.
         """
-        planned = with_methods(network, self.methods)
-        try:
-            planned.load_state_dict(dict(self.weights))
-        except RuntimeError as error:
-            raise InputError(f"the plan is of another network: {str(error).splitlines()[-1].strip()}") from None
+        self._check(network)
+        return with_methods(network, self.methods, layout=self.layout)
+
+    def load_network(self, network: nn.Module) -> nn.Module:
+        """A copy of a network for inference, with this plan's methods and the weights that were saved with the plan.
+
+        Raises:
+            InputError: The network's parameters are not named and shaped as those of the plan.
+        """
+        planned = self.apply(network)
+        planned.load_state_dict(dict(self.weights))
         return planned
+
+    def _check(self, network: nn.Module) -> None:
+        own = network.state_dict()
+        for name in [*self.weights, *(name for name in own if name not in self.weights)]:
+            there, here = self.weights.get(name), own.get(name)
+            if there is None or here is None:
+                raise InputError(f"the plan is of another network: only one of them has {name}.")
+            if there.shape != here.shape:
+                shapes = f"{list(there.shape)} in the plan, {list(here.shape)} here"
+                raise InputError(f"the plan is of another network: size mismatch for {name}, {shapes}.")
+
+    @property
+    def layout(self) -> str:
+        """The memory layout between the layers of the planned network."""
+        return self.whole.planned_layout if self.whole else "channels-last"
 
     @property
     def methods(self) -> dict[str, str]:
@@ -286,12 +316,13 @@ class ConvolutionPlan(core.Shareable):
 {self}
 ```
 
-To apply the plan again, give it the same network; `network.safetensors` holds the weights:
+To use the plan again, give it the same network. `load_network` takes the weights of `network.safetensors`, and `apply`
+keeps those of the network:
 
 ```python
 from attar.convolution import ConvolutionPlan
 
-planned = ConvolutionPlan.load(".").apply(network)
+planned = ConvolutionPlan.load(".").load_network(network)
 ```
 {score_table(scores)}
 {self._how()}

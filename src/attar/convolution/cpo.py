@@ -70,6 +70,11 @@ class CPO:
         index = index_bytes(self.shape[1], self.geometry)
         return index * (self._pointer_words(trim) + len(self.indices)) + 4 * len(self.values)
 
+    @property
+    def held(self) -> int:
+        """Bytes of the tensors, with 64-bit indices and pointers."""
+        return sum(tensor.nbytes for tensor in (self.channels, self.pointers, self.indices, self.values))
+
     def _pointer_words(self, trim: Trim) -> int:
         return len(self.channels) * pointer_words(self.shape[2], self.geometry, trim)
 
@@ -154,7 +159,8 @@ class CPOConvolution(Compiled):
 
     def _multiplied(self, image: Image) -> Float[Tensor, "filter out_height out_width"]:
         """The convolution of one image in plain PyTorch."""
-        return encode(image, self.geometry).multiply(self.weight)
+        product: Tensor = self._encoded(image).multiply(self.weight)
+        return product
 
     def _add(self, image: Image, product: Float[Tensor, "row column filter"], loops: Any) -> None:
         place, columns = self.geometry, columns_of(image.shape[2], self.geometry)
@@ -164,8 +170,20 @@ class CPOConvolution(Compiled):
         loops.multiply_cpo(*room, self.kernel.numpy(), product.numpy(), *place.stride, shares(place.filters))
 
     def bytes(self, activation: Tensor) -> int:
-        """Bytes of the encoded images."""
-        return sum(encode(image, self.geometry).bytes(self.trim) for image in activation)
+        """Bytes of the arrays for one image. Images are encoded one by one, and dense channels would fit as well."""
+        if not len(activation):
+            return 0
+        if self.backend.loops is not None:
+            bounds = columns_of(activation.shape[3], self.geometry).bounds.shape
+            return sum(array.nbytes for array in arrays(activation[0], bounds))
+        return max(self._encoded(image).held for image in activation)
+
+    def counted_bytes(self, activation: Tensor) -> int:
+        """Bytes of the encoded images, each as short as it can be stored (see `CPO.bytes`)."""
+        return sum(self._encoded(image).bytes(self.trim) for image in activation)
+
+    def _encoded(self, image: Image) -> Any:
+        return encode(image, self.geometry)
 
 
 def filled_output(geometry: Geometry, activation: Maps, bias: Bias | None) -> Float[Tensor, "image row column filter"]:

@@ -82,6 +82,11 @@ class CPS:
         index = 2 if rows * order.geometry.kernel[1] < 2 ** (16 - room) else 4
         return order.bytes(trim) + index * len(self.indices)
 
+    @property
+    def held(self) -> int:
+        """Bytes of the tensors, with 64-bit indices and pointers; multiplying expands the sets into CPO's form."""
+        return self.order.held + self.indices.nbytes + self.expand().held
+
     def multiply(self, weight: Weight) -> Float[Tensor, "filter out_height out_width"]:
         """Expand the sets, then convolve as CPO does."""
         return self.expand().multiply(weight)
@@ -128,7 +133,7 @@ class CPSConvolution(CPOConvolution):
         return replace(super().prepare(weight, bias, geometry, backend=backend, trim=trim), packed=packed)
 
     def _multiplied(self, image: Image) -> Float[Tensor, "filter out_height out_width"]:
-        return encode(image, self.geometry, packed=self.packed).multiply(self.weight)
+        return self._encoded(image).multiply(self.weight)
 
     def _add(self, image: Image, product: Float[Tensor, "row column filter"], loops: Any) -> None:
         place, columns = self.geometry, columns_of(image.shape[2], self.geometry)
@@ -139,6 +144,5 @@ class CPSConvolution(CPOConvolution):
         steps = (*place.stride, self.packed, shares(place.filters))
         loops.multiply_cps(*room, self.kernel.numpy(), product.numpy(), *steps)
 
-    def bytes(self, activation: Tensor) -> int:
-        """Bytes of the encoded images."""
-        return sum(encode(image, self.geometry, packed=self.packed).bytes(self.trim) for image in activation)
+    def _encoded(self, image: Image) -> CPS:
+        return encode(image, self.geometry, packed=self.packed)

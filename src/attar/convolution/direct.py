@@ -103,10 +103,8 @@ class Direct(Compiled):
         if width * self.packed.shape[4] * self.packed.shape[5] * 4 > FARTHEST:
             raise InputError(f"the activation is {width} pixels wide, more than the kernel can index. Divide it.")
         slabs = self.packed.shape[1]
-        cells = slabs * height * (width * self.slab + 16)
-        at_once = max(1, min(images, ROOM // (8 * cells)))
-        edges = width + 2 * place.padding[1] + 1
-        scratch = _scratch(at_once * 8 * cells + 4 * (at_once * slabs * height + 1) * edges)
+        cells, at_once = self._rooms(activation)
+        scratch = _scratch(self.bytes(activation))
         threads = torch.get_num_threads()
         for first in range(0, images, at_once):
             count = min(at_once, images - first)
@@ -157,11 +155,31 @@ class Direct(Compiled):
                 flat.index_add_(0, y[at] * right + x[at], value[at, None] * self.packed[c[at], l, k])
 
     def bytes(self, activation: Tensor) -> int:
-        """Bytes of a bitmask and the non-zeros, which are the input of packing; see `workspace`."""
+        """Bytes of the room in which non-zeros are packed; activations without a zero would fit as well.
+
+        With C++ the room is that of several images, and all layers share it.
+        """
+        images, channels, height, width = activation.shape
+        if self.backend.name == "native":
+            cells, at_once = self._rooms(activation)
+            edges = width + 2 * self.geometry.padding[1] + 1
+            return at_once * 8 * cells + 4 * (at_once * self.packed.shape[1] * height + 1) * edges
+        if self.backend.name == "numba":
+            return (4 * height * (width + 1) + 8 * height * (width * channels + 1)) * min(images, 1)
+        return max((28 * int(image.count_nonzero()) for image in activation), default=0)
+
+    def _rooms(self, activation: Tensor) -> tuple[int, int]:
+        """The number of places for the values of an image, and of images that are convolved at once."""
+        images, _, height, width = activation.shape
+        cells = self.packed.shape[1] * height * (width * self.slab + 16)
+        return cells, max(1, min(images, ROOM // (8 * cells)))
+
+    def counted_bytes(self, activation: Tensor) -> int:
+        """Bytes of a bitmask and the non-zeros, the smallest simple form in which all images could be stored."""
         return Bitmask.encode(activation).bytes
 
     def workspace(self, activation: Tensor) -> int:
-        """Bytes that packing writes: the value and place of every non-zero, and the place where each pixel begins."""
+        """Bytes of the room that packing fills: the value and place of every non-zero, and where each pixel begins."""
         images, channels, height, width = activation.shape
         slabs = -(-channels // self.slab) if self.slab else 1
         edges = width + 2 * self.geometry.padding[1] + 1

@@ -39,7 +39,11 @@ class Convolution(ABC):
 
     @abstractmethod
     def bytes(self, activation: Tensor) -> int:
-        """Bytes of the intermediate form of the activation: a lowered or a compressed map."""
+        """Bytes that a call holds beside its input, weights and output: a lowered map, or room for a compressed one."""
+
+    def counted_bytes(self, activation: Tensor) -> int:
+        """Bytes of the lowered or compressed maps of all images, as the method's paper counts them."""
+        return self.bytes(activation)
 
     def __call__(self, activation: Tensor) -> Tensor:
         """Convolve `[image, channel, height, width]`, in either memory layout.

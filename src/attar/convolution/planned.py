@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Self
 
 import torch
@@ -12,11 +13,19 @@ from attar.convolution.interface import Convolution
 from attar.convolution.methods import method_named
 from attar.core.errors import InputError
 
+LAYOUTS = {"channels-last": torch.channels_last, "nchw": torch.contiguous_format}
+"""Memory layouts of a planned network's weights and, with them, of the activations between its layers."""
+LOOKED_AT = 2**12
+"""Number of values by which changes of a larger weight are noticed."""
+SMALL = 2**17
+"""Number of values up to which all values of a weight are looked at."""
+
 
 class PlannedConv2d(nn.Conv2d):
     """A convolution by a chosen method. It is prepared again if its weights have changed.
 
-    PyTorch's own convolution is used on another device, with another precision, and if gradients are needed.
+    The output has the memory layout that PyTorch would give it, whatever layout the method computes in. PyTorch's own
+    convolution is used on another device, with another precision, and if gradients are needed.
     """
 
     method: str
@@ -33,20 +42,21 @@ class PlannedConv2d(nn.Conv2d):
         planned._prepared = None
         return planned.train(layer.training)
 
-    _prepared: tuple[Any, Convolution] | None
+    _prepared: tuple[list["_Seen"], Convolution] | None
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (PyTorch's name)
         """Convolve."""
         usual = input.dtype == torch.float32 and input.device.type == "cpu" and input.ndim == 4
         if not usual or input.requires_grad or (self.weight.requires_grad and torch.is_grad_enabled()):
             return super().forward(input)
-        return self._method()(input)
+        last = _is_channels_last(input) or _is_channels_last(self.weight)
+        return self._method()(input).contiguous(memory_format=LAYOUTS["channels-last" if last else "nchw"])
 
     def _method(self) -> Convolution:
-        stamp = [(id(tensor), _version(tensor)) for tensor in (self.weight, self.bias) if tensor is not None]
-        if self._prepared is None or self._prepared[0] != stamp:
+        held = [tensor for tensor in (self.weight, self.bias) if tensor is not None]
+        if self._prepared is None or not all(map(_Seen.is_still, self._prepared[0], held)):
             method = method_named(self.method).prepare(self.weight, self.bias, Geometry.of_layer(self))
-            self._prepared = (stamp, method)
+            self._prepared = [_Seen(tensor) for tensor in held], method
         return self._prepared[1]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -58,14 +68,20 @@ class PlannedConv2d(nn.Conv2d):
         return f"{super().extra_repr()}, method={self.method}"
 
 
-def with_methods(network: nn.Module, methods: Mapping[str, str]) -> nn.Module:
+def with_methods(network: nn.Module, methods: Mapping[str, str], *, layout: str = "channels-last") -> nn.Module:
     """A copy of a network for inference, whose layers (by name) convolve by the given methods.
+
+    Args:
+        network: The network. It is not changed.
+        methods: Methods by the names of layers.
+        layout: Memory layout between layers. `channels-last` is faster. A network that calls `view` after a convolution
+            needs `nchw`.
 
     Raises:
         InputError: The network has no convolution of that name.
     """
     planned = copy.deepcopy(network).eval().requires_grad_(False)
-    planned = planned.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    planned = planned.to(memory_format=LAYOUTS[layout])  # type: ignore[call-overload]
     layers = dict(planned.named_modules())
     for name, method in methods.items():
         layer = layers.get(name)
@@ -78,6 +94,41 @@ def with_methods(network: nn.Module, methods: Mapping[str, str]) -> nn.Module:
     return planned
 
 
+def _is_channels_last(tensor: Tensor) -> bool:
+    return tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
+
+
+class _Seen:
+    """A tensor as it was: its memory, its version, and a checksum.
+
+    Writing through `.data` or NumPy changes neither memory nor version. Of a large tensor the checksum sees values at
+    equal distances only, because it may cost no more than a small part of the convolution.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        stored = tensor.detach().permute(0, 2, 3, 1) if _is_channels_last(tensor) else tensor.detach()
+        flat = stored.reshape(-1)
+        self.tensor, self.place = tensor, tensor.data_ptr()
+        self.values = flat if len(flat) <= SMALL else flat[:: len(flat) // LOOKED_AT][:LOOKED_AT]
+        self.factors = _factors(len(self.values), flat.dtype)
+        self.version, self.sum = _version(tensor), self._sum()
+
+    def _sum(self) -> float:
+        return torch.dot(self.values, self.factors).item()
+
+    def is_still(self, tensor: Tensor) -> bool:
+        """Whether a tensor is this one, with the same values."""
+        same = tensor is self.tensor and tensor.data_ptr() == self.place and _version(tensor) == self.version
+        return same and self._sum() == self.sum
+
+
 def _version(tensor: Tensor) -> int:
     """Number of times that a tensor was changed in place; 0 for a tensor that was made in inference mode."""
     return 0 if tensor.is_inference() else tensor._version
+
+
+@cache
+def _factors(count: int, dtype: torch.dtype) -> Tensor:
+    """Fixed random factors of a checksum, so that values that change places change it."""
+    with torch.inference_mode(False):
+        return torch.rand(count, generator=torch.Generator().manual_seed(0), dtype=dtype)

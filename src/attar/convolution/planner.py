@@ -9,9 +9,9 @@ Amer, Salamah, Sajedi and Yang, arXiv:2104.08314.
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 import torch
@@ -29,6 +29,8 @@ from attar.core.errors import InputError
 
 RIVALS = ("packed", "im2col", "mec", "cpo", "cps", "direct")
 """Methods that are timed against PyTorch's convolution by default."""
+LAYOUTS_OF = {"channels-last": tuple(FORMATS), "nchw": ("nchw",)}
+"""Layouts in which a network is timed, by the layout of its planned copy."""
 TOLERANCE = 1e-3
 """Largest difference from PyTorch's convolution, divided by the largest output, with which a method may be chosen."""
 
@@ -80,17 +82,18 @@ class Planner:
         allowed = TOLERANCE * float(wanted.abs().max())
         trusted = {method: rival for method, rival in rivals.items() if worst[method] <= allowed}
         medians = _milliseconds(self._seconds({**dense, **trusted}, inputs))
-        sizes = {method: rival.bytes(inputs[0]) // self.batch for method, rival in rivals.items()}
+        held = {method: rival.bytes(inputs[0]) for method, rival in rivals.items()}
+        counted = {method: rival.counted_bytes(inputs[0]) // self.batch for method, rival in rivals.items()}
         facts = (name, layer, _shape(inputs), _density(inputs))
         if not trusted:
-            return LayerChoice.dense(*facts, "no method gives its output", medians, sizes)
+            return LayerChoice.dense(*facts, "no method gives its output", medians, held, counted)
         usual, best = (min(some, key=lambda method: medians[method].value) for some in (dense, trusted))
         again = self._seconds({"dense": dense[usual], "best": trusted[best]}, others)
         gain = ratio(again["dense"], again["best"])
         if gain.low > 1 + self.margin:
-            return LayerChoice.switched(*facts, best, gain, worst[best], medians, sizes)
+            return LayerChoice.switched(*facts, best, gain, worst[best], medians, held, counted)
         verdict = "no method is faster" if gain.value <= 1 else f"{best} may gain less than {100 * self.margin:g} %"
-        return LayerChoice.dense(*facts, verdict, medians, sizes, gain)
+        return LayerChoice.dense(*facts, verdict, medians, held, counted, gain)
 
     def _seconds(self, methods: dict[str, Convolution], inputs: list[Tensor]) -> dict[str, list[float]]:
         """Time the methods in turns. Sparse methods get activations channels last, as in the planned network."""
@@ -154,6 +157,18 @@ def plan(
     return planned, ConvolutionPlan(tuple(choices), whole, settings, machine(), weights_of(network))
 
 
+def layout_of(network: nn.Module, images: Images) -> str:
+    """The layout between the layers of a planned copy: channels last, unless the network cannot run in it.
+
+    A network that calls `view` after a convolution cannot, because the output's rows are not whole in memory.
+    """
+    try:
+        _laid_out(network, FORMATS["channels-last"])(images.contiguous(memory_format=FORMATS["channels-last"]))
+    except RuntimeError:
+        return "nchw"
+    return "channels-last"
+
+
 def convolutions(network: nn.Module) -> dict[str, nn.Conv2d]:
     """The convolutions of a network by name.
 
@@ -175,10 +190,12 @@ def confirmed(
     network: nn.Module, choices: list[LayerChoice], held_out: Images, batch: int, runs: int, say: Say
 ) -> tuple[nn.Module, WholeNetwork]:
     """The planned copy, after withdrawing (in `choices`) switches until the whole ratio's interval is above 1."""
+    layout = layout_of(network, held_out[:batch])
     while True:
         switched = {choice.name: choice for choice in choices if choice.method != "dense"}
-        planned = with_methods(network, {name: choice.method for name, choice in switched.items()})
-        whole = compare(network, planned, held_out, batch=batch, runs=runs)
+        methods = {name: choice.method for name, choice in switched.items()}
+        planned = with_methods(network, methods, layout=layout)
+        whole = compare(network, planned, held_out, batch=batch, runs=runs, layouts=LAYOUTS_OF[layout])
         if not switched or whole.ratio.low > 1:
             return planned, whole
         weakest = min(switched.values(), key=lambda choice: choice.saved)
@@ -187,31 +204,87 @@ def confirmed(
 
 
 @torch.inference_mode()
-def compare(network: nn.Module, planned: nn.Module, images: Images, *, batch: int = 1, runs: int = 31) -> WholeNetwork:
-    """Compare outputs and times of a network, in the better of PyTorch's layouts, and of its planned copy."""
+def compare(
+    network: nn.Module,
+    planned: nn.Module,
+    images: Images,
+    *,
+    batch: int = 1,
+    runs: int = 31,
+    layouts: Sequence[str] = tuple(FORMATS),
+) -> WholeNetwork:
+    """Compare outputs and times of a network, in the better of PyTorch's layouts, and of its planned copy.
+
+    Args:
+        network: The network. Its output may be a tensor, or tensors in lists, tuples, mappings and dataclasses; all of
+            them are compared, and the first one holds the predictions.
+        planned: The planned copy. It is timed in the last of the layouts.
+        images: Images.
+        batch: Number of images of a call.
+        runs: Number of times that everything is timed.
+        layouts: Layouts in which the network can run.
+
+    Raises:
+        InputError: The output has no tensor, or the two outputs have different ones.
+    """
     parts = images.split(batch)
-    wanted, made = (torch.cat([run(part) for part in parts]) for run in (network, planned))
+    wanted, made = ([leaves(run(part)) for part in parts] for run in (network, planned))
+    pairs = [pair for one, other in zip(wanted, made, strict=True) for pair in zip(one, other, strict=True)]
     full = [part for part in parts if len(part) == batch]
 
-    def call(module: nn.Module, layout: str) -> Callable[[int], Tensor]:
+    def call(module: nn.Module, layout: str) -> Callable[[int], Any]:
         ordered = [part.contiguous(memory_format=FORMATS[layout]) for part in full]
         return lambda run: module(ordered[run % len(ordered)])
 
-    calls = {layout: call(_laid_out(network, form), layout) for layout, form in FORMATS.items()}
-    seconds = seconds_in_turns({**calls, "planned": call(planned, "channels-last")}, runs)
+    calls = {layout: call(_laid_out(network, FORMATS[layout]), layout) for layout in layouts}
+    seconds = seconds_in_turns({**calls, "planned": call(planned, layouts[-1])}, runs)
     medians = _milliseconds(seconds)
     layout = min(calls, key=lambda name: medians[name].value)
     return WholeNetwork(
         images=len(images),
         batch=batch,
-        difference=_difference(made, wanted),
-        largest=float(wanted.abs().max()),
-        agreeing=int((made.flatten(1).argmax(dim=1) == wanted.flatten(1).argmax(dim=1)).sum()),
+        difference=max(_difference(one, other) for one, other in pairs),
+        largest=max(float(one.abs().max()) for one, _ in pairs if one.numel()),
+        agreeing=sum(_agreeing(one[0], other[0]) for one, other in zip(wanted, made, strict=True)),
         layout=layout,
         dense=medians[layout],
         planned=medians["planned"],
         ratio=ratio(seconds[layout], seconds["planned"]),
+        planned_layout=layouts[-1],
     )
+
+
+def leaves(output: Any) -> list[Tensor]:
+    """The tensors of numbers in an output of any structure, in its order.
+
+    Raises:
+        InputError: There is none.
+    """
+    found = list(_leaves(output))
+    if not found:
+        raise InputError(f"the network returns {type(output).__name__} without a tensor. There is nothing to compare.")
+    return found
+
+
+def _leaves(output: Any) -> Iterator[Tensor]:
+    if isinstance(output, Tensor):
+        if output.numel():
+            yield output
+    elif isinstance(output, Mapping):
+        for value in output.values():
+            yield from _leaves(value)
+    elif isinstance(output, (list, tuple)):
+        for value in output:
+            yield from _leaves(value)
+    elif is_dataclass(output):
+        for one in fields(output):
+            yield from _leaves(getattr(output, one.name))
+
+
+def _agreeing(one: Tensor, other: Tensor) -> int:
+    """The number of images of a batch for which two outputs predict the same class."""
+    first, second = (made.reshape(len(made), -1).argmax(dim=1) if made.ndim else made for made in (one, other))
+    return int((first == second).sum())
 
 
 def check(images: Tensor, held_out: Tensor, methods: Sequence[str], batch: int, runs: int) -> None:
@@ -299,4 +372,6 @@ def _density(inputs: list[Tensor]) -> float:
 
 
 def _difference(one: Tensor, other: Tensor) -> float:
-    return float((one - other).abs().max())
+    if one.shape != other.shape:
+        raise InputError(f"outputs of the shapes {list(one.shape)} and {list(other.shape)} cannot be compared.")
+    return float((one.double() - other.double()).abs().max())

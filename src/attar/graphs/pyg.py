@@ -55,7 +55,7 @@ def _features(graphs: Sequence[Any]) -> list[Float[Tensor, "node feature"]]:
     if len(with_features) < len(graphs):
         without = next(number for number, one in enumerate(graphs) if one.x is None)
         raise InputError(f"graph {without} has no features x, but graph {with_features[0]} has some.")
-    found = []
+    found: list[Tensor] = []
     for number, one in enumerate(graphs):
         values = one.x.unsqueeze(1) if one.x.ndim == 1 else one.x
         if values.ndim != 2 or values.is_complex():

@@ -17,11 +17,15 @@ from attar.core.seeds import Generators
 from attar.core.settings import Range
 from attar.mixtures.barycentres import GaussianCost, barycentres, cost_table
 from attar.mixtures.gaussians import Gaussians
+from attar.mixtures.gmrc import filled
 from attar.mixtures.greedy import merge_cheapest
 from attar.mixtures.mixture import GaussianMixture
 from attar.mixtures.reduction import Reducer, Reduction, reduction_of
 from attar.mixtures.runnalls import kl_bound
 from attar.mixtures.starts import sampled_start
+
+NOTHING = 1e-12
+"""A Gaussian to which less of the weight moves counts as left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,19 +66,38 @@ class CTDGMR(Reducer):
         g, values = start.mixture, []
         costs = cost_table(f, g, self.cost)
         for _ in range(self.rounds):
-            plan = self.plan(f.weights, costs)
-            used = plan.sum(0) > 0
-            g = barycentres(f, plan[:, used], self.cost, _selected(g, used))
+            plan, g = self.full_plan(f, g, costs)
+            g = barycentres(f, plan, self.cost, g)
             costs = cost_table(f, g, self.cost)
-            values.append(self.objective(plan[:, used], costs))
+            values.append(self.objective(plan, costs))
             if len(values) > 1 and values[-2] - values[-1] <= self.tolerance * max(abs(values[-1]), 1e-300):
                 break
-        plan = self.plan(f.weights, costs)
-        kept = plan.sum(0) > 0
-        g, plan = _selected(g, kept), plan[:, kept]
+        plan, g = self.full_plan(f, g, costs)
         mixture = GaussianMixture(plan.sum(0), g.means, g.covariances, check=False)
         tried = len(values) * f.n_components * self.n_components
         return Reduction(mixture, plan.argmax(1), (*start.trace, *values), start.evaluations + tried)
+
+    def full_plan(
+        self, f: GaussianMixture, g: GaussianMixture, costs: Float[Tensor, "component group"]
+    ) -> tuple[Float[Tensor, "component group"], GaussianMixture]:
+        """The best plan, in which no Gaussian is left out, and the Gaussians that it leads to.
+
+        A Gaussian to which nothing would move begins again at the component that is most costly to move. The objective
+        falls, and as many components come out as were asked for.
+        """
+        plan = self.plan(f.weights, costs)
+        empty = (plan.sum(0) <= NOTHING).nonzero().flatten()
+        if not len(empty):
+            return plan, g
+        nearest = plan.argmax(1)
+        labels = torch.from_numpy(filled(nearest.numpy(), (plan * costs).sum(1).numpy(), self.n_components))
+        alone = torch.stack([(labels == group).nonzero()[0, 0] for group in empty.tolist()])
+        means, covariances = g.means.clone(), g.full().covariances.clone()
+        means[empty], covariances[empty] = f.means[alone], f.full().covariances[alone]
+        g = GaussianMixture(g.weights, means, covariances, check=False)
+        if self.regularisation:
+            return self.plan(f.weights, cost_table(f, g, self.cost)), g
+        return f.weights[:, None] * torch.nn.functional.one_hot(labels, self.n_components), g
 
     def plan(
         self, weights: Float[Tensor, " component"], costs: Float[Tensor, "component group"]
@@ -91,7 +114,3 @@ class CTDGMR(Reducer):
         if self.regularisation:
             total = total + self.regularisation * (torch.xlogy(plan, plan) - plan).sum()
         return float(total)
-
-
-def _selected(g: GaussianMixture, used: Tensor) -> GaussianMixture:
-    return g if used.all() else g.select(used.nonzero().flatten())

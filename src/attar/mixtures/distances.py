@@ -51,7 +51,9 @@ def distance(
 
     ise and l2 have the unit of a density. The others have no unit and do not change under an invertible affine map of
     the space. Near zero, rounding limits the angle to about 1e-8 in float64. The square roots and the angle have no
-    gradient at distance zero; it is set to zero there.
+    gradient at distance zero; it is set to zero there. Far apart, all kinds but cauchy_schwarz are flat: the part of
+    their gradient that brings mixtures together is proportional to ρ, and zero where ρ underflows. Minimise
+    cauchy_schwarz instead, which has the same minimum as the angle.
 
     Args:
         f: A mixture.
@@ -152,8 +154,7 @@ def measured(
 
     ISE = (√a - √c)² + 2 √(ac) (1 - ρ). Both terms are positive, so digits cancel only in 1 - ρ = -expm1(log ρ).
     """
-    gap = -torch.expm1(log_b - (log_a + log_c) / 2)
-    gap = gap.clamp_min(0)
+    gap = _one_minus_exp(log_b - (log_a + log_c) / 2).clamp_min(0)
     if kind == "angle":
         return 2 * _root(gap / 2).clamp_max(1).asin()
     if kind == "chord":
@@ -183,6 +184,13 @@ def _log_sum(f: GaussianMixture, g: GaussianMixture) -> Tensor:
     heavy = torch.where(heavy.isfinite(), heavy, torch.zeros_like(heavy))  # all weights here are zero
     linear = (logs - heavy[..., None, None]).clamp_max(80).exp()  # only pairs of no weight reach 80
     return heavy + (both * linear).sum((-2, -1)).log()
+
+
+def _one_minus_exp(values: Tensor) -> Tensor:
+    """1 - eˣ, with all digits of the value near zero, and all digits of the gradient -eˣ far below it."""
+    far = values < -1
+    near = -torch.where(far, -1.0, values).expm1()
+    return torch.where(far, 1 - torch.where(far, values, -1.0).exp(), near)
 
 
 def _root(values: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from attar.core.seeds import Generators
 from attar.core.settings import Range
@@ -73,15 +73,25 @@ def cluster(
         nearest = gaps.argmin(axis=1)
         # A component changes its cluster only for a real gain; otherwise rounding could make it alternate for ever.
         fresh = np.where(gaps[rows, nearest] < gaps[rows, labels] - 1e-12, nearest, labels)
-        fresh = _fill_empty(fresh, parts.weights * gaps[rows, fresh], n_components)
+        fresh = filled(fresh, parts.weights * gaps[rows, fresh], n_components)
         if (fresh == labels).all():
             break
         labels = fresh
     return labels, objectives
 
 
-def _fill_empty(labels: np.ndarray, costs: np.ndarray, count: int) -> np.ndarray:
-    """Give each empty cluster the component with the largest cost in its cluster, which lowers the objective."""
+def filled(
+    labels: Int[np.ndarray, " component"], costs: Float[np.ndarray, " component"], count: int
+) -> Int[np.ndarray, " component"]:
+    """Clusters of which none is empty: an empty one gets the component with the largest cost in its own cluster.
+
+    This lowers the objective, because a component alone costs nothing.
+
+    Args:
+        labels: Cluster of each component.
+        costs: Cost of each component in its cluster, weighted.
+        count: Number of clusters, at most that of the components.
+    """
     labels = labels.copy()
     for cluster_ in range(count):
         sizes = np.bincount(labels, minlength=count)
