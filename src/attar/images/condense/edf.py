@@ -115,7 +115,7 @@ class EDF(DATM):
         """The network from which the maps are computed."""
         folder = self.observer.folder
         if folder is not None and folder.startswith(PREFIX):
-            return layout.place(labelling_classifier(folder, source.shape, len(source.classes)), runtime).eval()
+            return layout.place(labelling_classifier(folder, source, runtime.say), runtime)
         return self.observer.found(source, runtime).network
 
     @classmethod
