@@ -111,7 +111,10 @@ def test_a_pair_brings_its_student():
     "call, words",
     [
         (lambda: attar.DKD.paper("resnet56-resnet2"), "did you mean 'resnet56-resnet20'"),
-        (lambda: attar.ND.paper("resnet34-resnet18", "dist"), "ND has no cell resnet34-resnet18-dist. Cells: resnet34-resnet18-kd"),
+        (
+            lambda: attar.ND.paper("resnet34-resnet18", "dist"),
+            "ND has no cell resnet34-resnet18-dist. Cells: resnet34-resnet18-kd",
+        ),
         (lambda: attar.KD.paper("cifar10"), "KD has no cell of 'cifar10'; did you mean 'cifar100'"),
         (lambda: attar.KD.paper("resnet56-resnet2"), "did you mean 'resnet56-resnet20'"),
         (lambda: attar.DHKD.paper("resnet56-resnet20"), "DHKD has no cell of 'resnet56-resnet20'"),
