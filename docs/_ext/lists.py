@@ -10,6 +10,7 @@ from attar.core.registry import METHODS, Entry
 HOME = Path(__file__).parents[2] / "src" / "attar"
 OTHER_FILES = {
     "__init__.pyi": "the public names, for type checkers",
+    "presets.json": "the cells of the papers' tables: published settings, each with its source",
     "methods.json": "its methods in words: what help, the list of methods and the docs are made from",
     "py.typed": "a mark for type checkers",
     "bench/published.json": "the numbers of the papers, each with its source",
