@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -221,6 +222,24 @@ def test_a_published_cell_is_a_starting_point(tmp_path):
     settings = json.loads((tmp_path / "run" / "run" / "settings.json").read_text())["settings"]
     assert (settings["power"], settings["ipc"], settings["steps"]) == (1.0, 1, 2)
     assert settings["architecture"]["norm"] == "instance"
+
+
+def test_published_cells_are_listed(capsys):
+    main(["condense", "dm", "--paper"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "17 published cells. One of them: attar condense dm --paper mnist --ipc 1"
+    assert "  cifar10-1250      paper" in lines
+    main(["condense", "edf", "--paper", "--variant", "released"])
+    printed = capsys.readouterr().out
+    assert "Variants, by --variant: paper, released." in printed
+    assert re.search(r"imagefruit-1 +attar +\[\d\]\n", printed)
+    main(["distill", "kd", "--paper"])
+    assert "One of them: attar distill kd --paper cifar100\n" in capsys.readouterr().out
+    assert "random has no published settings" in refusal(capsys, "condense", "random", "--paper")
+    assert "DM has no cell cifar10-3. Cells: cifar10-1," in refusal(
+        capsys, "condense", "dm", "--paper", "cifar10", "--ipc", 3
+    )
+    assert "--paper needs a value." in refusal(capsys, "condense", "dm", "--paper", "--ipc", 1)
 
 
 def test_unknown_names_are_refused_with_the_nearest_right_one(capsys, tmp_path):

@@ -172,7 +172,7 @@ def scored_images() -> Run:
 
 def scored_graphs() -> Run:
     """Three epochs of a network on condensed graphs, and its accuracy on the others."""
-    from attar.graphs.training import Protocol
+    from attar.graphs.protocols import Protocol
 
     protocol = Protocol(name="brief", epochs=STEPS)
     return evaluated("graph-random", protocol=protocol, networks=["gcn:width=8"], repeats=1, ceiling="skip")

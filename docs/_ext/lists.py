@@ -17,6 +17,7 @@ OTHER_FILES = {
     "convolution/sparse.cpp": "the direct kernel in C++ with AVX-512 or AVX2",
     "core/glossary.json": "the sentence of every setting that several methods share",
     "images/data/comp_dd.json": "the published subsets of Comp-DD",
+    "images/data/fine_grained.json": "the six groups of classes of DCC",
     "reporting/page.css": "the style of the report page",
     "tables.json": "the tables of `attar bench` in words",
     "verbs.json": "the verbs without a method in words",

@@ -11,6 +11,7 @@ from attar.bench.tables import NAMES
 from attar.cli import usage
 from attar.commands.verbs import VERBS
 from attar.core.kinds import kind_named
+from attar.core.presets import has_table, table_of
 from attar.core.registry import METHODS, Entry
 from attar.core.score import Score
 
@@ -83,7 +84,19 @@ def _presets(entry: Entry, settings: Any) -> str:
     size = kind_named(entry.kind).size
     count = f", {size}=..." if size in inspect.signature(settings.paper).parameters else ""
     command = f"`{settings.__name__}.paper(name{count})`, or `--paper NAME` on the command line"
-    return f"## Published settings\n\n{command}. {_prose(settings.paper).splitlines()[0]}"
+    told = f"## Published settings\n\n{command}. {_prose(settings.paper).splitlines()[0]}"
+    return f"{told}\n\n{_cells(settings)}" if has_table(settings) else told
+
+
+def _cells(settings: Any) -> str:
+    """The cells of a method's table: the sizes of every data set, where they are from, and what to know."""
+    table = table_of(settings)
+    rows: dict[tuple[str, str, str], list[str]] = {}
+    for cell in table.cells:
+        rows.setdefault((cell.data, cell.source, cell.note), []).append(cell.size)
+    lines = [f"| cell | {table.size or ''} | source | note |", "|---|---|---|---|"]
+    lines += [f"| {data} | {', '.join(sizes)} | {source} | {note} |" for (data, source, note), sizes in rows.items()]
+    return "\n\n".join(filter(None, (table.note, "\n".join(lines))))
 
 
 def _figures(entry: Entry) -> str:

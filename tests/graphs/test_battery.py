@@ -9,7 +9,7 @@ import attar
 import small
 from attar.core.errors import InputError
 from attar.graphs.artefact import CondensedGraphs
-from attar.graphs.training import Protocol
+from attar.graphs.protocols import Protocol
 from graphs.helpers import NARROW
 from promises import EVERY_STEP, scenario_of
 

@@ -8,8 +8,8 @@ from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.selection import herding
 from attar.graphs.coresets import GraphHerding, GraphKCenter, GraphRandom, GraphStart, Observer, embed
+from attar.graphs.protocols import Protocol
 from attar.graphs.trained import trained
-from attar.graphs.training import Protocol
 from graphs.helpers import ENGINE, NARROW
 
 BRIEF = Protocol(name="brief", epochs=2)

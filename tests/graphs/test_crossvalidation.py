@@ -10,7 +10,7 @@ from attar.graphs.coresets import GraphRandom, GraphStart
 from attar.graphs.crossvalidation import corrected_interval, cross_validate
 from attar.graphs.gstam import GSTAM
 from attar.graphs.networks import Architecture
-from attar.graphs.training import Protocol
+from attar.graphs.protocols import Protocol
 from graphs.helpers import ENGINE
 from promises import dying_in
 

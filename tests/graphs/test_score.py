@@ -6,12 +6,13 @@ import torch
 
 from attar.core import engine as core
 from attar.core.errors import InputError
+from attar.core.flags import parse
 from attar.core.runtime import Runtime
 from attar.graphs.coresets import GraphRandom, GraphStart
+from attar.graphs.protocols import PROTOCOLS, Chosen, Protocol, protocol_named
 from attar.graphs.score import CHOSEN, measure
 from attar.graphs.scoring import Scoring
 from attar.graphs.sources import load
-from attar.graphs.training import Protocol
 from attar.verbs import evaluate
 from graphs.helpers import ENGINE, NARROW
 
@@ -162,3 +163,19 @@ def test_a_saved_set_knows_what_it_cost(motifs, tmp_path):
     method = GraphStart(gpc=2).resolve(motifs, runtime)
     small = core.run(method, motifs, runtime, out=tmp_path)
     assert "made in" in str(scored(small, load("motifs", split_seed=4)))
+
+
+def test_a_protocol_is_changed_setting_by_setting(motifs, tmp_path):
+    changed = dataclasses.replace(Chosen.by("quick"), epochs=2, look_every=1)
+    assert protocol_named(changed) == dataclasses.replace(PROTOCOLS["quick"], epochs=2, look_every=1)
+    assert Scoring.from_names(protocol={"name": "molhiv", "batch": 8}).protocol.batch == 8
+    words = ["--protocol", "quick", "--protocol.epochs", "2"]
+    assert (
+        protocol_named(parse({"scoring": Scoring()}, words, program="")["scoring"].protocol).told == "quick, epochs 2"
+    )
+    report = scored(condensed(GraphRandom(gpc=2), motifs), motifs, protocol=changed, repeats=1)
+    cell = report.networks[0]
+    assert cell.protocol == "quick, epochs 2, look_every 1"
+    assert (cell.trained["epochs"], cell.trained["training_lr"]) == (2, 1e-3)
+    with pytest.raises(InputError, match="did you mean 'quick'"):
+        protocol_named(Chosen.by("quik"))

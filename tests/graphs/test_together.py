@@ -9,8 +9,8 @@ from attar.core.runtime import Runtime
 from attar.graphs import together
 from attar.graphs.coresets import GraphRandom, GraphStart
 from attar.graphs.networks import Architecture
+from attar.graphs.protocols import Protocol
 from attar.graphs.together import train_on_condensed
-from attar.graphs.training import Protocol
 from graphs.helpers import ENGINE, NARROW
 
 BRIEF = Protocol(name="brief", epochs=30, training_lr=0.01, look_every=5)

@@ -13,8 +13,8 @@ from attar.core.runtime import Runtime
 from attar.core.seeds import Generators
 from attar.graphs import training
 from attar.graphs.networks import Architecture
+from attar.graphs.protocols import Protocol
 from attar.graphs.trained import TrainGraphNetwork, trained
-from attar.graphs.training import Protocol
 from graphs.helpers import ENGINE, NARROW
 
 

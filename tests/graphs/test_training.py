@@ -3,7 +3,8 @@ import torch
 
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
-from attar.graphs.training import Follow, Protocol, measured, protocol_named
+from attar.graphs.protocols import Protocol, protocol_named
+from attar.graphs.training import Follow, measured
 from graphs.helpers import ENGINE, NARROW
 
 

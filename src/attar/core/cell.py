@@ -170,7 +170,7 @@ class Cell(Measure):
             measure.values,
             column=_text(facts["column"]),
             protocol=_text(facts.get("protocol") or ""),
-            trained=dict(facts.get("trained") or {}),
+            trained=facts["trained"] if isinstance(facts.get("trained"), dict) else {},
             full=score_from(facts["full"]) if facts.get("full") else None,
             whole=_text(facts.get("whole") or cls.whole),
             chance=None if facts.get("chance") is None else _number(facts["chance"]),

@@ -7,5 +7,5 @@ from attar.graphs.crossvalidation import cross_validate as cross_validate
 from attar.graphs.doscond import DosCond as DosCond
 from attar.graphs.gstam import GSTAM as GSTAM
 from attar.graphs.networks import Architecture as Architecture
+from attar.graphs.protocols import Protocol as Protocol
 from attar.graphs.sources import load as load
-from attar.graphs.training import Protocol as Protocol

@@ -19,11 +19,12 @@ from attar.core.selection import Features, Selection, draw_by_class, herding, k_
 from attar.core.settings import Role, Settings
 from attar.graphs.artefact import CondensedGraphs, Origin
 from attar.graphs.networks import Architecture, GraphNetwork
+from attar.graphs.protocols import Protocol
 from attar.graphs.sources import GraphSource, Rows
 from attar.graphs.starts import Counts, Sized
 from attar.graphs.synthetic import started
 from attar.graphs.trained import trained
-from attar.graphs.training import TESTED_AT_ONCE, Protocol
+from attar.graphs.training import TESTED_AT_ONCE
 
 EMBEDDING = Protocol(name="embedding", epochs=50)
 """Protocol of the network whose embeddings are compared. The papers do not give one."""

@@ -26,10 +26,10 @@ from attar.core.seeds import derived_seed
 from attar.core.settings import difference
 from attar.graphs.artefact import CondensedGraphs
 from attar.graphs.networks import network_named
+from attar.graphs.protocols import Protocol, protocol_named
 from attar.graphs.sources import GraphSource
 from attar.graphs.together import train_on_condensed
 from attar.graphs.trained import trained
-from attar.graphs.training import Protocol, protocol_named
 
 Correction = Literal["nadeau-bengio", "none"]
 When = Literal["last", "chosen"]

@@ -24,11 +24,12 @@ from attar.core.seeds import derived_seed
 from attar.core.training import ceiling_starts
 from attar.graphs.artefact import CondensedGraphs
 from attar.graphs.networks import Architecture, network_named
+from attar.graphs.protocols import Protocol, protocol_named
 from attar.graphs.scoring import Scoring
 from attar.graphs.sources import GraphSource
 from attar.graphs.together import train_on_condensed
 from attar.graphs.trained import TrainGraphNetwork, trained
-from attar.graphs.training import Outcome, Protocol, protocol_named
+from attar.graphs.training import Outcome
 
 When = Literal["auto", "run", "skip"]
 CHOSEN = "at the epoch with the best validation score"
@@ -89,7 +90,8 @@ def _cell(
         [[outcome.last for outcome in outcomes] for outcomes in by_set],
         unit,
         column=name,
-        protocol=how.protocol.name,
+        protocol=how.protocol.told,
+        trained=how.protocol.to_json(),
         full=full_score(source, kind, how.protocol, seeds, how.ceiling, runtime),
         whole=f"all {sets[0][0].origin.full_graphs:,}",
         chance=chance(source),

@@ -1,11 +1,12 @@
 """Measuring condensed sets of graphs: settings that Python and the command share."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 from attar.core import tasks
-from attar.core.settings import Words
+from attar.core.settings import Role, Words
+from attar.graphs.protocols import Chosen
 
 if TYPE_CHECKING:
     from attar.core.evaluation import Evaluation
@@ -17,8 +18,8 @@ class Scoring(tasks.ByNetworks):
 
     networks: tuple[Annotated[Any, Words()], ...] = ("gcn",)
     """Kinds of networks, such as gcn, gin, gat, sage or gcn:pooling=sum,width=64."""
-    protocol: Annotated[Any, Words()] = "field"
-    """Protocol of training: field (500 epochs), or molhiv or quick (100 epochs)."""
+    protocol: Annotated[Chosen | Any, Role()] = field(default_factory=lambda: Chosen.by("field"))
+    """Protocol of training, by name or with changes."""
 
     def measure(self, artefacts: Sequence[Any], source: Any, runtime: Any) -> "Evaluation":
         """Test each set on the split that it was made with. Several rows are compared in pairs."""

@@ -13,10 +13,11 @@ from attar.core.training import set_lr
 from attar.graphs.artefact import CondensedGraphs
 from attar.graphs.collection import GraphCollection
 from attar.graphs.networks import Architecture, classification_loss
+from attar.graphs.protocols import Protocol
 from attar.graphs.sources import GraphSource
 from attar.graphs.structures import PaddedGraphs
 from attar.graphs.trained import TrainGraphNetwork
-from attar.graphs.training import Follow, Outcome, Parameters, Protocol, network_of
+from attar.graphs.training import Follow, Outcome, Parameters, network_of
 
 AT_ONCE = 16
 """Number of networks that are trained together. More would not be faster on a CPU."""

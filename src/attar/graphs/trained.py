@@ -17,9 +17,10 @@ from attar.core.state import rebuilt
 from attar.core.training import cached, next_rows, set_lr
 from attar.graphs.collection import GraphCollection
 from attar.graphs.networks import Architecture, GraphNetwork, classification_loss
+from attar.graphs.protocols import Protocol
 from attar.graphs.sources import GraphSource
 from attar.graphs.structures import JoinedGraphs
-from attar.graphs.training import Follow, Outcome, Parameters, Protocol, network_of
+from attar.graphs.training import Follow, Outcome, Parameters, network_of
 
 
 @dataclass

@@ -6,18 +6,14 @@ reports the epoch with the best validation score. attar also reports the last ep
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.func import functional_call
 
-from attar.core.errors import named
 from attar.core.runtime import Runtime
-from attar.core.settings import Hidden, Range, Settings
 from attar.core.state import rebuilt
-from attar.core.training import after_cuts
 from attar.graphs.collection import GraphCollection
 from attar.graphs.networks import Architecture, GraphNetwork
 from attar.graphs.sources import GraphSource, Metric
@@ -26,37 +22,6 @@ Parameters = dict[str, Tensor]
 
 TESTED_AT_ONCE = 1024
 """Number of real graphs that go through a network together."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Protocol(Settings):
-    """Settings of training a network."""
-
-    name: Annotated[str, Hidden()] = "own"
-    """Name of the protocol in tables."""
-    epochs: Annotated[int, Range(1)] = 500
-    """Number of epochs of training."""
-    training_lr: Annotated[float, Range(0)] = 1e-3
-    """Learning rate of Adam. It drops to a tenth after half of the epochs."""
-    batch: Annotated[int, Range(1)] = 128
-    """Batch size, in graphs."""
-    look_every: Annotated[int, Range(1)] = 10
-    """Number of epochs between two validations. Papers validate after each epoch, which costs more than training."""
-
-    def lr_at(self, epoch: int) -> float:
-        """The learning rate of an epoch, counted from zero. It does not drop if there is only one epoch."""
-        return self.training_lr * after_cuts(epoch, [max(1, self.epochs // 2)])
-
-    def looks_after(self, epochs: int) -> bool:
-        """Whether the network is validated after `epochs` epochs."""
-        return epochs % self.look_every == 0 or epochs == self.epochs
-
-
-PROTOCOLS = {
-    "field": Protocol(name="field"),
-    "molhiv": Protocol(name="molhiv", epochs=100),
-    "quick": Protocol(name="quick", epochs=100),
-}
 
 
 @dataclass(frozen=True)
@@ -71,15 +36,6 @@ class Outcome:
     """Best validation score, in per cent."""
     epoch: int
     """Epoch of the best validation score."""
-
-
-def protocol_named(name: str | Protocol) -> Protocol:
-    """The protocol of that name, or the given protocol itself.
-
-    Raises:
-        InputError: The name is unknown.
-    """
-    return named("protocol", name, PROTOCOLS)
 
 
 def network_of(architecture: Architecture, source: GraphSource, runtime: Runtime) -> GraphNetwork:

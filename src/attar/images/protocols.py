@@ -1,9 +1,10 @@
 """Training protocols for networks on images: the field's protocols by name, with all their numbers."""
 
-from dataclasses import dataclass, fields, replace
-from typing import Annotated, Any, Literal, Self, TypeVar, get_type_hints
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal, Self
 
 from attar.core.errors import named
+from attar.core.protocols import left_open, told, whole
 from attar.core.settings import Hidden, Range, Settings
 
 
@@ -88,21 +89,12 @@ class Protocol(Settings):
     @property
     def told(self) -> str:
         """The protocol in words: its name, and what differs from the protocol of that name."""
-        usual = PROTOCOLS.get(self.name, self).to_json()
-        changed = [f"{name} {_told(value)}" for name, value in self.to_json().items() if value != usual[name]]
-        return ", ".join([self.name, *changed])
+        return told(self, PROTOCOLS)
 
     @property
     def slug(self) -> str:
         """The protocol in a part of a file name."""
         return self.told.replace("-", "~").replace(", ", "+").replace(" ", "=")
-
-
-P = TypeVar("P", bound=Protocol)
-
-
-def _told(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 FIELD = Protocol(name="field", epochs=1000)
@@ -182,17 +174,7 @@ whose teacher labels with statistics of the batch; and `sre2l-tiny`, which learn
 is ours)."""
 
 
-def _all_optional(chosen: type[P]) -> type[P]:
-    """Make a dataclass of a class in which every setting of a protocol but its name may be left open."""
-    hints = get_type_hints(Protocol, include_extras=True)
-    for field in fields(Protocol):
-        if field.name != "name":
-            chosen.__annotations__[field.name] = hints[field.name] | None
-            setattr(chosen, field.name, None)
-    return dataclass(frozen=True, kw_only=True)(chosen)
-
-
-@_all_optional
+@left_open
 class Chosen(Protocol):
     """A protocol by its name, with some settings changed. Those that are None are as in the protocol of that name."""
 
@@ -216,9 +198,7 @@ class Chosen(Protocol):
         Raises:
             InputError: There is no protocol of that name.
         """
-        given = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "name"}
-        changed = {name: value for name, value in given.items() if value is not None}
-        return replace(named("protocol", self.name or usual, PROTOCOLS), **changed)
+        return whole(self, PROTOCOLS, usual)
 
 
 def protocol_named(name: "str | Protocol") -> Protocol:

@@ -239,7 +239,8 @@ def test_a_data_set_that_the_paper_lacks_is_refused():
     with pytest.raises(InputError) as refusal:
         attar.DM.paper("cifar-10", ipc=1)
     assert str(refusal.value) == (
-        "DM has no cell of 'cifar-10'; did you mean 'cifar10'? Its cells are of mnist, cifar10, cifar100, tiny-imagenet."
+        "DM has no cell of 'cifar-10'; did you mean 'cifar10'? "
+        "Its cells are of mnist, cifar10, cifar100, tiny-imagenet."
     )
 
 

@@ -97,3 +97,23 @@ def test_an_observer_of_other_classes_is_refused(few_digits, shapes, tmp_path):
     other.save(tmp_path)
     with pytest.raises(attar.InputError, match=r"was trained on 3 classes of \(3, 16, 16\)"):
         condensed(few_digits, observer=Auxiliary(folder=str(tmp_path)))
+
+
+def test_an_observer_may_be_a_classifier_of_transformers(few_digits, tmp_path):
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    sizes = {"embedding_size": 4, "hidden_sizes": [4, 8], "depths": [1, 1], "layer_type": "basic", "num_labels": 10}
+    config = transformers.ResNetConfig(**sizes, num_channels=1)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        transformers.ResNetForImageClassification(config).save_pretrained(tmp_path)
+    observer = Auxiliary(folder=f"transformers:{tmp_path}")
+    first, again = (condensed(few_digits, observer=observer).images for _ in range(2))
+    assert torch.equal(first, again) and not torch.equal(first, condensed(few_digits).images)
+    smooth = condensed(few_digits, observer=observer, maps="smooth").images
+    assert torch.isfinite(smooth).all() and not torch.equal(smooth, first)
+
+
+def test_a_wide_crop_reaches_experts_and_students(few_digits):
+    usual, wide = (condensed(few_digits, augmentation=text) for text in ("crop", "crop=0.5"))
+    assert not torch.equal(usual.images, wide.images)
+    assert wide.origin.settings["augmentation"] == "crop=0.5"

@@ -337,6 +337,25 @@ def test_a_classifier_of_transformers_is_a_teacher(resnet_folder, shapes, digits
         attar.condense(digits, sre2l(**{**settings, "labels": "teacher"}), engine=ENGINE)
 
 
+@pytest.mark.parametrize(
+    "settings, mirrored",
+    [({}, False), ({"crop": "on"}, True), ({"mirror": "on"}, True), ({"crop": "on", "mirror": "off"}, False)],
+)
+def test_views_of_whole_images_are_only_rolled(settings, mirrored, shapes, runtime):
+    """As in the script for CIFAR: the roll alone."""
+    method = sre2l(jitter=3, smallest_crop=1.0, **settings).resolve(shapes, runtime)
+    state = method.build(shapes, runtime)
+    seen = [method._view(block, step, state, runtime)[1] for block in range(4) for step in range(10)]
+    rolls = [torch.eye(16).roll(shift, dims=0) for shift in range(4)]
+    plain = [any(torch.equal(columns, roll) for roll in rolls) for columns in seen]
+    assert all(plain) is (not mirrored)
+    assert method.mirror == ("on" if mirrored else "off")
+
+
+def test_digits_are_never_mirrored(digits, runtime):
+    assert sre2l(crop="on").resolve(digits, runtime).mirror == "off"
+
+
 def test_a_teacher_is_read_from_its_folder(digits, runtime, tmp_path):
     teacher_of(digits, runtime).save(tmp_path)
     own = attar.condense(digits, sre2l(teacher=Auxiliary(folder=str(tmp_path))), engine=ENGINE)

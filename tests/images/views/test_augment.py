@@ -326,3 +326,30 @@ def test_an_unknown_word_is_refused(text, sentence):
     with pytest.raises(InputError) as refusal:
         strategy(text)
     assert str(refusal.value) == sentence
+
+
+# A crop that shifts further.
+
+
+def test_a_crop_may_shift_further(generator):
+    images = torch.arange(1.0, 257.0).view(1, 1, 16, 16).repeat(400, 1, 1, 1)
+    for text, reach in (("crop", 2), ("crop=0.25", 4), ("crop=0", 0), ("crop=1", 16)):
+        moved = augment(images, draw_batch(400, strategy(text), generator))
+        rows = (moved != 0).any(dim=3).squeeze(1)
+        first, last = rows.int().argmax(dim=1), 15 - rows.flip(1).int().argmax(dim=1)
+        gone = torch.where(rows.any(dim=1), torch.maximum(first, 15 - last), 16)
+        assert int(gone.max()) == reach
+
+
+def test_the_shift_goes_with_the_draws_of_classes(images, generator):
+    usual, wide = (draw_each(2, strategy(text), torch.Generator().manual_seed(1)) for text in ("crop", "crop=0.5"))
+    assert (usual.shift, wide.shift, wide.repeat(torch.tensor([0, 1, 1])).shift) == (0.125, 0.5, 0.5)
+    assert torch.equal(usual.uniform, wide.uniform)
+    others = draw_each(9, strategy("color_crop=0.25_flip"), generator)
+    assert set(others.operation.tolist()) <= {OPERATIONS.index(name) for name in ("color", "crop", "flip")}
+
+
+@pytest.mark.parametrize("text", ["crop=", "crop=2", "crop=-0.1", "crop=wide", "flip=0.5", "crop=nan"])
+def test_shifts_that_are_no_shares_are_refused(text):
+    with pytest.raises(InputError, match=r"only crop takes a number, from 0 to 1, as in crop=0\.25"):
+        strategy(f"color_{text}")
