@@ -56,6 +56,7 @@ class CC(InBenchmark):
     name = "cc"
     in_benchmark = MappingProxyType({"weight": USUAL["neighbours"]})
     compares_samples = True
+    features_of = ("student", "teacher")
 
     def resolve(self, pair: Pair, runtime: Runtime) -> Self:
         """Fill in the weight."""

@@ -26,9 +26,8 @@ def logits_in(found: Any, who: str = "network") -> Logits:
         if logits is None and isinstance(found, Sequence) and len(found):
             logits = found[0]
     if not isinstance(logits, Tensor):
-        told = f"a {type(found).__name__}" + (
-            f" with {', '.join(map(str, found))}" if isinstance(found, Mapping) else ""
-        )
+        told = "None" if found is None else f"a {type(found).__name__}"
+        told += f" with {', '.join(map(str, found))}" if isinstance(found, Mapping) else ""
         raise InputError(
             f"the {who} returns {told}, in which there are no logits. Give a module that returns them, or an output "
             "with `logits`."
