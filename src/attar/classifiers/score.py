@@ -91,7 +91,7 @@ def _cell(students: Sequence[DistilledClassifier], found: Sequence[Found], sourc
         whole="its teacher",
         chance=100 * float(torch.bincount(source.test.labels).max()) / len(source.test),
         kept_by_set=tuple(
-            kept(Score(student), Score(teacher)) if teacher else None
+            None if teacher is None else kept(Score(student), Score(teacher))
             for student, teacher in zip(accuracies.by_set, teachers, strict=True)
         ),
         further=together,
