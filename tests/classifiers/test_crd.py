@@ -1,8 +1,10 @@
 import math
 
+import pytest
 import torch
 
 from attar.classifiers.crd import Embed, Memory, contrast, crd_loss, draw_negatives
+from attar.core.errors import InputError
 
 
 def generator(seed=0):
@@ -59,7 +61,32 @@ def test_memory_moves_half_way_and_stays_on_the_sphere():
 def test_negatives_are_of_other_classes_and_reach_all_of_them():
     labels = torch.tensor([2, 0, 1, 1, 0, 2, 2, 1])
     rows = torch.arange(8)
-    drawn = draw_negatives(labels, rows, 400, generator())
+    drawn = draw_negatives(labels, rows, 400, generator())  # more than there are, so with replacement
     assert (labels[drawn] != labels[rows][:, None]).all()
     for row in range(8):
         assert set(drawn[row].tolist()) == {other for other in range(8) if labels[other] != labels[row]}
+
+
+@pytest.mark.parametrize("many", [1, 3, 4])
+def test_no_negative_is_drawn_twice_while_there_are_enough(many):
+    labels = torch.tensor([2, 0, 1, 1, 0, 2, 2, 1, 0, 0])
+    rows = torch.tensor([0, 1, 2, 2])
+    draw, counts = generator(), torch.zeros(4, 10)
+    for _ in range(700):
+        drawn = draw_negatives(labels, rows, many, draw)
+        assert (labels[drawn] != labels[rows][:, None]).all()
+        assert all(len(set(one.tolist())) == many for one in drawn)
+        counts.scatter_add_(1, drawn, torch.ones(4, many))
+    for row, drawn in zip(rows, counts, strict=True):
+        there = drawn[labels != labels[row]]
+        assert (there / there.sum() * len(there) - 1).abs().max() < 0.35  # each is as likely as any other
+
+
+def test_all_negatives_are_a_permutation_of_what_there_is():
+    labels = torch.tensor([0, 0, 1, 2, 1])
+    (drawn,) = draw_negatives(labels, torch.tensor([0]), 3, generator())
+    assert sorted(drawn.tolist()) == [2, 3, 4]
+    (drawn,) = draw_negatives(labels, torch.tensor([0]), 4, generator())
+    assert set(drawn.tolist()) <= {2, 3, 4}
+    with pytest.raises(InputError, match="all samples are of one class"):
+        draw_negatives(torch.zeros(4, dtype=torch.long), torch.tensor([0]), 2, generator())

@@ -453,3 +453,121 @@ def test_teachers_that_are_files_pickles_or_of_other_classes_are_refused(few_dig
     attar.distill(shapes, dataclasses.replace(CHEAP["alone"], batch=20), out=tmp_path / "other", engine=QUIET)
     with pytest.raises(InputError, match=r"has 3 classes of \(3, 16, 16\) images, but digits has 10"):
         attar.distill(few_digits, CHEAP["kd"], teacher=tmp_path / "other", engine=QUIET)
+
+
+class Convolutional(nn.Module):
+    """A network that ends in a 1×1 convolution, and returns its logits in some form."""
+
+    def __init__(self, form="plain", outputs=10):
+        super().__init__()
+        squeeze = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 8), nn.Unflatten(1, (8, 1, 1)))
+        self.body, self.gate, self.head = nn.Conv2d(1, 8, 3, padding=1), squeeze, nn.Conv2d(8, outputs, 1)
+        self.form = form
+
+    def forward(self, images):
+        maps = self.body(images).relu()
+        maps = self.head(maps * self.gate(maps).sigmoid())
+        logits, form = maps.mean(dim=(2, 3)), self.form
+        if form == "nan on images":
+            logits = logits + torch.where(images.abs().sum() > 0, float("nan"), 0.0)
+        if form == "raises":
+            raise KeyError("pixel_values")
+        forms = {"map": maps, "tuple": (logits, maps), "dict": {"logits": logits}, "data": Returned(logits)}
+        forms |= {"scores": {"scores": logits}, "none": None, "one": logits[:1], "numbers": logits.argmax(dim=1)}
+        forms |= {"features first": (maps.flatten(1), logits), "nan": logits * float("nan")}
+        forms |= {"training": logits if not self.training else {"loss": logits.sum()}}
+        return forms.get(form, logits)
+
+
+@dataclasses.dataclass
+class Returned:
+    logits: torch.Tensor
+
+
+@pytest.mark.parametrize("form", ["tuple", "dict", "data"])
+def test_logits_are_found_in_what_a_network_returns(form, few_digits):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        teacher, student = Convolutional(), Convolutional()
+    made = []
+    for how in ("plain", form):
+        teacher.form = student.form = how
+        made.append(attar.distill(few_digits, KD(**TINY), teacher=teacher, student=student, engine=QUIET))
+    one, two = made
+    assert one.scores == two.scores
+    assert all(torch.equal(value, two.network.state_dict()[name]) for name, value in one.network.state_dict().items())
+    images = few_digits.inputs(torch.arange(3))
+    assert torch.equal(one.logits(images), two.logits(images))
+    assert attar.evaluate(two, few_digits).networks[0].score.value == two.scores["student"]
+
+
+@pytest.mark.parametrize("who", ["teacher", "student"])
+@pytest.mark.parametrize(
+    "form, words",
+    [
+        ("map", r"returns logits of shape \[2, 10, 8, 8\] in float32\. Give a module that returns one row of numbers"),
+        ("numbers", r"returns logits of shape \[2\] in int64\. Give a module that returns one row of numbers for each"),
+        ("scores", "returns a dict with scores, in which there are no logits. Give a module that returns them"),
+        ("none", "returns None, in which there are no logits. Give a module that returns them"),
+        ("one", "gives 1 rows of logits for two images"),
+        ("features first", r"gives 640 logits, but digits needs 10\. A network that returns several tensors has to"),
+        ("nan", "logits for a black image are not finite"),
+        ("nan on images", "logits for training image 0 are not finite"),
+        ("raises", r"does not take images of 1×8×8 \('pixel_values'\)\."),
+    ],
+)
+def test_a_network_without_usable_logits_is_refused_before_the_first_step(form, words, who, few_digits, monkeypatch):
+    monkeypatch.setattr(KD, "step", lambda *a: pytest.fail("it began"))
+    networks = {"teacher": Convolutional(), "student": Convolutional()} | {who: Convolutional(form)}
+    with pytest.raises(InputError, match=rf"the {who}('s)? {words}") as refusal:
+        attar.distill(few_digits, KD(**TINY), **networks, engine=QUIET)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_student_that_cannot_learn_is_refused(few_digits):
+    frozen = "no parameter of the student can be trained"
+    training = "the student returns a dict with loss, in which there are no logits"
+    cases = {frozen: Convolutional().requires_grad_(False), training: Convolutional("training")}
+    for words, student in cases.items():
+        with pytest.raises(InputError, match=words):
+            attar.distill(few_digits, KD(**TINY), teacher=Convolutional(), student=student, engine=QUIET)
+    half = Convolutional()
+    half.body.requires_grad_(False)
+    made = attar.distill(few_digits, KD(**TINY), teacher=Convolutional("training"), student=half, engine=QUIET)
+    assert torch.equal(made.network.body.weight, half.body.weight)
+    assert not torch.equal(made.network.head.weight, half.head.weight)
+
+
+def test_trying_networks_changes_neither_their_modes_nor_the_generator(few_digits):
+    teacher, student = Convolutional().eval(), Convolutional().train()
+    student.gate.eval()
+    modes = [module.training for module in (*teacher.modules(), *student.modules())]
+    state = torch.get_rng_state()
+    attar.distill(few_digits, KD(**TINY), teacher=teacher, student=student, engine=QUIET)
+    assert modes == [module.training for module in (*teacher.modules(), *student.modules())]
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_methods_on_logits_alone_take_networks_without_a_last_linear_layer(few_digits):
+    needs = {"rkd", "pkt", "cc", "crd", "reviewkd", "nd", "dhkd", "skd"}
+    named = {"fitnets", "attention", "vid", "nst", "sp"}
+    for name, method in CHEAP.items():
+        kind = dataclasses.replace(method, epochs=1)
+        outputs = 20 if name == "discover" else 10
+        networks = {"teacher": Convolutional(), "student": Convolutional(outputs=outputs)}
+        if name in needs | named:
+            words = "no linear layer gives the student's logits" if name in needs else "compares maps"
+            with pytest.raises(InputError, match=words):
+                attar.distill(few_digits, kind, **networks, engine=QUIET)
+        if name in needs - {"reviewkd", "skd"}:
+            continue
+        if name == "skd":
+            kind = dataclasses.replace(kind, head_share=0.0)
+        whose = ("student_layers", "teacher_layers") if name in {*named, "reviewkd"} else ()
+        layers = dict.fromkeys(whose, ("body", "head"))
+        if name == "reviewkd":
+            kind = dataclasses.replace(kind, pooled=False)
+        made = attar.distill(few_digits, dataclasses.replace(kind, **layers), **networks, engine=QUIET)
+        assert 0 <= made.scores["student"] <= 100
+        told = attar.evaluate(made, few_digits).networks[0]
+        assert not any("NC1" in measure for measure in told.further)

@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torch.nn.functional as F
 
 from attar.classifiers.reviewkd import Review, fused_channels, hierarchical_loss, pool_weights, review_loss
 
@@ -24,6 +25,32 @@ def test_a_difference_that_pools_away_counts_once():
     maps = torch.zeros(1, 1, 4, 4)
     board = (torch.arange(4)[:, None] + torch.arange(4)) % 2 * 2.0 - 1
     assert torch.isclose(hierarchical_loss(board.expand(1, 1, 4, 4), maps), torch.tensor(1 / 1.75))
+
+
+def restated(student, teacher):
+    """The loss as the authors write it: every scale from the full maps."""
+    height = student.shape[2]
+    total, whole, weight = F.mse_loss(student, teacher), 1.0, 1.0
+    for side in (4, 2, 1):
+        if side < height:
+            weight /= 2
+            one, other = (F.adaptive_avg_pool2d(maps, (side, side)) for maps in (student, teacher))
+            total, whole = total + weight * F.mse_loss(one, other), whole + weight
+    return total / whole
+
+
+SHAPES = [(side, side) for side in range(1, 34)] + [(7, 8), (8, 7), (12, 6), (6, 12), (4, 14), (2, 9), (16, 5), (1, 8)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_each_scale_is_that_of_the_full_maps(shape):
+    draw = torch.Generator().manual_seed(1)
+    student, teacher = torch.randn(2, 2, 3, *shape, generator=draw, dtype=torch.float64)
+    student.requires_grad_()
+    found, wanted = hierarchical_loss(student, teacher), restated(student, teacher)
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=0)
+    one, two = (torch.autograd.grad(loss, student)[0] for loss in (found, wanted))
+    torch.testing.assert_close(one, two, rtol=1e-10, atol=1e-14)
 
 
 @pytest.mark.parametrize("pooled", [False, True])

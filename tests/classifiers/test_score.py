@@ -1,8 +1,12 @@
 """What is said of students beyond their accuracy."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 import attar
 from attar.classifiers.score import detection
@@ -77,3 +81,36 @@ def test_more_classes_have_a_mean_f1_alone():
     logits, labels = torch.eye(3), torch.tensor([0, 1, 2])
     assert detection(logits, labels) == (100.0, None, None)
     assert detection(torch.eye(2), torch.tensor([0, 0]))[2] is None
+
+
+class Never(nn.Module):
+    """A teacher that is never right: it names the class after the one that the pixels of the first row spell."""
+
+    def __init__(self, source):
+        super().__init__()
+        pixels = source.test.pixels[torch.arange(len(source.test))]
+        self.register_buffer("seen", source.transform.forward(pixels).flatten(1))
+        self.register_buffer("wrong", F.one_hot((source.test.labels + 1) % 10, 10).float())
+
+    def forward(self, images):
+        return self.wrong[torch.cdist(images.flatten(1), self.seen).argmin(dim=1)]
+
+
+def test_nothing_is_said_to_be_kept_of_a_teacher_that_is_never_right(few_digits, tmp_path):
+    from attar.cli import main
+
+    def strictly(path):
+        return json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} in {path.name}"))
+
+    method = attar.KD(student="convnet:norm=batch,width=4", epochs=1)
+    made = attar.distill(few_digits, method, teacher=Never(few_digits), out=tmp_path, engine=ENGINE)
+    assert made.scores["teacher"] == 0
+    assert "kept" not in made.scores
+    main(["evaluate", str(tmp_path), "--data", "digits", "--quiet"])
+    (cell,) = scores_in(tmp_path)
+    assert cell.kept is None
+    assert cell.full.value == 0
+    for name in ("artefact.json", "scores.json", "run/settings.json"):
+        strictly(tmp_path / name)
+    assert "nan" not in (tmp_path / "README.md").read_text().lower()
+    assert "kept" not in str(made)

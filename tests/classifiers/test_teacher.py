@@ -173,6 +173,7 @@ def test_outputs_are_matched_by_name(digits, tmp_path):
     few = source.with_classes([7, 2])
     chosen = teacher_named(str(tmp_path), few, Runtime(QUIET))
     assert torch.equal(chosen(few.inputs(torch.arange(3))), teacher(few.inputs(torch.arange(3)))[:, [7, 2]])
+    assert Watched(chosen)(few.inputs(torch.arange(3))).embedding.shape == (3, 32)
     with pytest.raises(InputError, match=r"has the classes THREE, ONE, FOUR, ZERO, … \(10\), but digits has cat, dog"):
         teacher_named(str(tmp_path), dataclasses.replace(few, classes=("cat", "dog")), Runtime(QUIET))
 
@@ -217,5 +218,6 @@ def test_a_module_of_transformers_that_names_its_classes_is_matched_too(few_digi
     found = Teacher(network=network).found(source, Runtime(QUIET))
     images = source.inputs(torch.arange(3))
     assert torch.equal(found(images), network(images).logits.flip(1))
+    assert Watched(found)(images).embedding.shape == (3, 4)
     config.id2label = dict(enumerate(DIGITS))
     assert Teacher(network=network).found(source, Runtime(QUIET)) is network

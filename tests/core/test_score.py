@@ -43,6 +43,13 @@ def test_nothing_can_be_kept_of_a_score_at_chance():
     assert kept(Score(9.0), Score(8.0), chance=10.0) is None
 
 
+@pytest.mark.parametrize(
+    ("value", "full"), [(math.nan, 5.0), (5.0, math.nan), (5.0, math.inf), (math.inf, 5.0), (5.0, 1e-320)]
+)
+def test_a_share_that_is_no_number_is_not_given(value, full):
+    assert kept(Score(value), Score(full)) is None
+
+
 def test_of_what_should_be_small_no_share_is_kept():
     assert kept(Score(5.0, "nats", "lower"), Score(4.0, "nats", "lower")) is None
 

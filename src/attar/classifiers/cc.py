@@ -55,6 +55,7 @@ class CC(InBenchmark):
     moved = MappingProxyType({**InBenchmark.moved, "form": "congruence"})
     name = "cc"
     compares_samples = True
+    features_of = ("student", "teacher")
 
     def resolve(self, pair: Pair, runtime: Runtime) -> Self:
         """Fill in the weight."""

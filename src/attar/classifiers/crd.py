@@ -18,6 +18,7 @@ from attar.classifiers.distillation import Distillation
 from attar.classifiers.kd import Scalar, kd_loss
 from attar.classifiers.pair import Batch, Distilling, Pair, Samples, Terms
 from attar.classifiers.watched import Answers
+from attar.core.errors import InputError
 from attar.core.presets import published
 from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed
@@ -58,6 +59,7 @@ class CRD(Distillation):
 
     name = "crd"
     hard_labels = True
+    features_of = ("student", "teacher")
     remembers = remembers_rows = True
 
     def resolve(self, pair: Pair, runtime: Runtime) -> Self:
@@ -218,12 +220,24 @@ def products(
 
 
 def draw_negatives(labels: Int[Tensor, " example"], rows: Rows, many: int, generator: torch.Generator) -> Drawn:
-    """For each of some samples, draw the numbers of `many` samples of other classes, with replacement."""
+    """For each of some samples, draw the numbers of `many` samples of other classes.
+
+    No sample is drawn twice for the same one, unless there are fewer than `many` of other classes: then samples are
+    drawn with replacement.
+    """
     order = labels.argsort(stable=True)
     counts = labels.bincount()
     ends = counts.cumsum(0)
     mine = labels[rows]
-    others = (len(labels) - counts[mine])[:, None]
-    place = (torch.rand(len(rows), many, generator=generator, dtype=torch.float64) * others).long()
+    others = len(labels) - counts[mine]
+    place = torch.stack([_places(count, many, generator) for count in others.tolist()])
     start = (ends - counts)[mine][:, None]
     return order[place + (place >= start) * counts[mine][:, None]]
+
+
+def _places(count: int, many: int, generator: torch.Generator) -> Int[Tensor, " negative"]:
+    if not count:
+        raise InputError("crd contrasts samples of different classes, but all samples are of one class.")
+    if many > count:
+        return torch.randint(count, (many,), generator=generator)
+    return torch.randperm(count, generator=generator)[:many]

@@ -55,6 +55,11 @@ class DHKD(Distillation):
     moved = MappingProxyType({**Distillation.moved, "alpha": "teacher_weight"})
     name = "dhkd"
 
+    @property
+    def features_of(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The student, for the auxiliary head."""
+        return () if self.head == "shared" else ("student",)
+
     def connectors(self, student: Answers, teacher: Answers) -> dict[str, nn.Module]:
         """The auxiliary head, unless the kept head is shared."""
         if self.head == "shared":

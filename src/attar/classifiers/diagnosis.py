@@ -60,7 +60,7 @@ def diagnose(
         rows: Numbers of the network's logits that are these classes. Default: all.
 
     Raises:
-        InputError: A class has no sample, or features are not finite.
+        InputError: A class has no sample, features are not finite, or no linear layer gives the logits.
     """
     watched = Watched(network)
     network.eval()
@@ -70,6 +70,8 @@ def diagnose(
             said = watched(inputs)
             parts.append((said.embedding.double().cpu(), said.logits.double().cpu(), labels.cpu()))
     embedding, logits, labels = (torch.cat([part[index] for part in parts]) for index in range(3))
+    if not embedding.shape[1]:
+        raise InputError("no linear layer gives the network's logits, so it has no features to diagnose.")
     weights = last_linear(network).weight.detach().double().cpu()
     if rows is not None:
         logits, weights = logits[:, rows], weights[rows]

@@ -19,6 +19,7 @@ from attar.core.presets import published
 from attar.core.settings import Range
 
 EPSILON = 1e-8
+"""Added to the product of the two lengths, as in the authors' code."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +59,13 @@ class DIST(Distillation):
 
 
 def correlation(first: Float[Tensor, "row value"], second: Float[Tensor, "row value"]) -> Float[Tensor, " row"]:
-    """Pearson's correlation of matching rows. Invariant to positive affine maps of either row."""
+    """Pearson's correlation of matching rows: ⟨a, b⟩ / (‖a‖ ‖b‖ + ε) of the centred rows a and b.
+
+    It does not change with a positive affine map of either row, as long as ε is small beside the product of lengths.
+    """
     first = first - first.mean(dim=1, keepdim=True)
     second = second - second.mean(dim=1, keepdim=True)
-    return F.cosine_similarity(first, second, dim=1, eps=EPSILON)
+    return (first * second).sum(dim=1) / (first.norm(dim=1) * second.norm(dim=1) + EPSILON)
 
 
 def dist_losses(student: Logits, teacher: Logits, temperature: float = 1.0) -> tuple[Scalar, Scalar]:

@@ -6,7 +6,7 @@ result does not. The teacher's outputs for a view that comes again are computed 
 
 import copy
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
@@ -32,7 +32,7 @@ from attar.core.seeds import derived_seed
 from attar.core.settings import Range
 from attar.core.training import in_float32, set_lr
 from attar.images import layout
-from attar.images.networks.architecture import Architecture, multiply_adds, parse
+from attar.images.networks.architecture import Architecture, device_of, multiply_adds, parse
 from attar.images.networks.pretrained import PREFIX, Say, network_named, seeing
 from attar.images.sources import ImageSource
 
@@ -57,6 +57,8 @@ class Distillation(Recipe):
     teacher_of = staticmethod(teacher_of)
     uses_stages = False
     """Whether the method compares maps. Maps are stored only if they fit into memory."""
+    features_of: ClassVar[tuple[str, ...]] = ()
+    """The networks (student, teacher) whose features before the last linear layer the method needs."""
     compares_samples = False
     """Whether the method compares the samples of a batch, so that a batch needs at least two."""
     hard_labels = False
@@ -154,12 +156,17 @@ class Distillation(Recipe):
         """Fill in the settings that have no value yet.
 
         Raises:
-            InputError: There is no such student, or a network does not take the images.
+            InputError: There is no such student, a network does not take the images or returns no logits, or no
+                parameter of the student can be trained.
         """
+        shape = pair.source.shape
         for who, network in (("teacher", pair.teacher), ("student", pair.student)):
             if network is not None:
-                device = next(network.parameters()).device
-                Watched(network).tried(pair.source.shape, device, who)
+                Watched(network, who=who).tried(shape, device_of(network))
+        if pair.student is not None:
+            if not any(parameter.requires_grad for parameter in pair.student.parameters()):
+                raise InputError("no parameter of the student can be trained. Set requires_grad of those that learn.")
+            Watched(pair.student, who="student").tried(shape, device_of(pair.student), training=True)
         if pair.student is None and not self.student.startswith(PREFIX):
             parse(self.student)
         return self.fitted_to(self.trained_on(pair, runtime).source)
@@ -188,15 +195,16 @@ class Distillation(Recipe):
         """
         pair = self.trained_on(pair, runtime)
         student = layout.place(self._student(pair, runtime.generator("network"), runtime.say), runtime).train()
-        watched = Watched(student, self.student_layers)
+        watched = Watched(student, self.student_layers, "student")
         in_float32(student)
-        mine = watched.tried(pair.source.shape, runtime.device, "student")
+        mine = watched.tried(pair.source.shape, runtime.device)
         answers, theirs = None, mine
         if pair.teacher is not None and self.needs_teacher:
             teacher = layout.place(copy.deepcopy(pair.teacher), runtime).eval().requires_grad_(False)
-            answers = AnswersOfViews(Watched(teacher, self.teacher_layers), pair.source, self, runtime)
-            theirs = answers.watched.tried(pair.source.shape, runtime.device, "teacher")
+            answers = AnswersOfViews(Watched(teacher, self.teacher_layers, "teacher"), pair.source, self, runtime)
+            theirs = answers.watched.tried(pair.source.shape, runtime.device)
         self.check(mine, theirs, pair.source)
+        self._check_images([watched] if answers is None else [watched, answers.watched], pair.source, runtime)
         parts = nn.ModuleDict(_seeded(lambda: self.connectors(mine, theirs), runtime)).to(runtime.device).train()
         state = Distilling(student, parts, torch.optim.SGD([nn.Parameter(torch.zeros(()))]), pair=pair, watched=watched)
         state.optimizer = self.optimizer_of(list(state.learned()))
@@ -214,11 +222,21 @@ class Distillation(Recipe):
         for who, answers in (("student", student), ("teacher", teacher)):
             if answers.logits.shape[1] != self.outputs(source):
                 raise InputError(
-                    f"the {who} gives {answers.logits.shape[1]} logits, but {source.name} needs {self.outputs(source)}."
+                    f"the {who} gives {answers.logits.shape[1]} logits, but {source.name} needs "
+                    f"{self.outputs(source)}. A network that returns several tensors has to return the logits first."
                 )
             if not answers.logits.isfinite().all():
                 raise InputError(f"the {who}'s logits for a black image are not finite.")
         self.check_pair(student, teacher)
+
+    def _check_images(self, networks: Sequence[Watched], source: ImageSource, runtime: Runtime) -> None:
+        """Check the outputs for the first two training images: black images may hide a fault."""
+        images = source.inputs(torch.tensor([0, 1]), runtime.device)
+        for watched in networks:
+            finite = watched.tried(source.shape, runtime.device, images=images).logits.isfinite().all(dim=1)
+            if not finite.all():
+                row = int(finite.logical_not().nonzero()[0])
+                raise InputError(f"the {watched.who}'s logits for training image {row} are not finite.")
 
     def check_pair(self, student: Answers, teacher: Answers) -> None:
         """Check that the pair has what the method compares.
@@ -228,6 +246,12 @@ class Distillation(Recipe):
         Raises:
             InputError: It does not.
         """
+        for who, answers in (("student", student), ("teacher", teacher)):
+            if who in self.features_of and not answers.embedding.shape[1]:
+                raise InputError(
+                    f"{self.name} needs the features before the last linear layer, but no linear layer gives the "
+                    f"{who}'s logits. Take a method on logits alone, such as kd, dkd or dist."
+                )
         if not self.uses_stages:
             return
         if len(student.stages) != len(teacher.stages):

@@ -6,7 +6,7 @@ Wang, Cheng, Duan, Wang, Feng and Kong, Improving Knowledge Distillation via Reg
 arXiv:2305.17007.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -67,6 +67,7 @@ class ND(Distillation):
 
     name = "nd"
     remembers = True
+    features_of = ("student", "teacher")
 
     @property
     def uses_stages(self) -> bool:  # type: ignore[override]
@@ -81,7 +82,7 @@ class ND(Distillation):
     @property
     def added_to(self) -> Distillation | None:
         """The base method with these settings."""
-        shared = {name: getattr(self, name) for name in Distillation.__dataclass_fields__}
+        shared = {field.name: getattr(self, field.name) for field in fields(Distillation)}
         if self.base == "kd":
             return KD(**{**shared, "label_weight": 0.0}, teacher_weight=self.base_weight, temperature=self.temperature)
         if self.base == "dkd":

@@ -36,6 +36,7 @@ class PKT(InBenchmark):
 
     name = "pkt"
     compares_samples = True
+    features_of = ("student", "teacher")
 
     def terms(self, batch: Batch, state: Distilling) -> Terms:
         """The divergence between the batch's distributions."""

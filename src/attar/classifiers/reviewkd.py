@@ -47,6 +47,11 @@ class ReviewKD(Distillation):
     name = "reviewkd"
     uses_stages = True
 
+    @property
+    def features_of(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Both networks, if the pooled features are reviewed."""
+        return ("student", "teacher") if self.pooled else ()
+
     def stages(self, answers: Answers) -> list[Tensor]:
         """The maps that are compared."""
         return [*answers.stages, answers.embedding[:, :, None, None]] if self.pooled else answers.stages
@@ -157,18 +162,19 @@ def pool_weights(side: int) -> dict[int, float]:
 def hierarchical_loss(student: Maps, teacher: Maps) -> Scalar:
     """HCL: the weighted mean, over scales, of the mean squared error of pooled maps.
 
-    If sides divide evenly, the maps of a scale are pooled from the scale before. The means are equal and it is cheaper.
+    Scales are those below the maps' height. Maps are pooled from the maps themselves, or from those of a larger scale
+    that divides both of their sides: the means are equal then, and it is cheaper.
     """
-    weights = pool_weights(student.shape[2])
+    height, *_ = sides = student.shape[2:]
+    weights = pool_weights(height)
     given, wanted = student, teacher.detach()
-    total = student.new_zeros(())
+    total = weights.pop(height) * F.mse_loss(given, wanted)
     for side, weight in weights.items():
-        if side != student.shape[2]:
-            if any(length % side for length in given.shape[2:]):
-                given, wanted = student, teacher.detach()
-            given, wanted = F.adaptive_avg_pool2d(given, side), F.adaptive_avg_pool2d(wanted, side)
-        total = total + weight * F.mse_loss(given, wanted)
-    return total / sum(weights.values())
+        pooled = F.adaptive_avg_pool2d(given, side), F.adaptive_avg_pool2d(wanted, side)
+        total = total + weight * F.mse_loss(*pooled)
+        if not any(length % side for length in sides):
+            given, wanted = pooled
+    return total / sum(pool_weights(height).values())
 
 
 def review_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Scalar:

@@ -37,6 +37,7 @@ class RKD(InBenchmark):
 
     name = "rkd"
     compares_samples = True
+    features_of = ("student", "teacher")
 
     def terms(self, batch: Batch, state: Distilling) -> Terms:
         """The terms of distances and of angles."""

@@ -15,12 +15,14 @@ from attar.classifiers.artefact import DistilledClassifier
 from attar.classifiers.diagnosis import Diagnosis, diagnose
 from attar.classifiers.subclasses import Grouping, information
 from attar.classifiers.teacher import class_logits_of
+from attar.classifiers.watched import Watched
 from attar.core.cell import Cell, Measure
 from attar.core.errors import InputError
 from attar.core.evaluation import Evaluation, Row
 from attar.core.rows import rows_of
 from attar.core.runtime import Runtime
 from attar.core.score import Better, Score, kept
+from attar.images.networks.outputs import logits_in
 from attar.images.sources import ImageSource
 from attar.images.splits import own_split
 
@@ -89,7 +91,7 @@ def _cell(students: Sequence[DistilledClassifier], found: Sequence[Found], sourc
         whole="its teacher",
         chance=100 * float(torch.bincount(source.test.labels).max()) / len(source.test),
         kept_by_set=tuple(
-            kept(Score(student), Score(teacher)) if teacher else None
+            None if teacher is None else kept(Score(student), Score(teacher))
             for student, teacher in zip(accuracies.by_set, teachers, strict=True)
         ),
         further=together,
@@ -114,12 +116,12 @@ def _scored(student: DistilledClassifier, source: ImageSource, runtime: Runtime)
     }
     if student.group is not None:
         with torch.no_grad():
-            said = torch.cat([student.network(images).cpu() for images, _ in labelled])
+            said = torch.cat([logits_in(student.network(images)).cpu() for images, _ in labelled])
         told = information(said, Grouping(student.group), labels=source.targets[rows] if known else None)
         found["bits that subclasses add a sample"] = (told.soft, "bits", "higher")
         found["bits that their labels add"] = (told.label, "bits", "higher")
     geometry = _geometry(student, labelled)
-    for name, (meaning, unit, better) in GEOMETRY.items():
+    for name, (meaning, unit, better) in GEOMETRY.items() if geometry else ():
         found[meaning] = (getattr(geometry, name), unit, better)
     return {
         name: (value, unit, better)
@@ -151,15 +153,18 @@ def f1_scores(logits: Float[Tensor, "sample classes"], labels: Int[Tensor, " sam
     return macro, second
 
 
-def _geometry(student: DistilledClassifier, labelled: Any) -> Diagnosis:
-    """The geometry for the labels' classes.
+def _geometry(student: DistilledClassifier, labelled: Any) -> Diagnosis | None:
+    """The geometry for the labels' classes; None if no linear layer gives the logits.
 
     If the logits are subclasses that the network found, it is for its predicted ones.
     """
+    with torch.no_grad():
+        if not Watched(student.network)(labelled[0][0][:1]).embedding.shape[1]:
+            return None
     if student.labels_are_subclasses:
         return diagnose(student.network, labelled, len(student.classes))
     with torch.no_grad():
-        answered = [(images, student.network(images).argmax(dim=1).cpu()) for images, _ in labelled]
+        answered = [(images, logits_in(student.network(images)).argmax(dim=1).cpu()) for images, _ in labelled]
     found = torch.cat([labels for _, labels in answered]).unique()
     places = torch.full((int(found.max()) + 1,), -1).scatter(0, found, torch.arange(len(found)))
     return diagnose(student.network, [(images, places[labels]) for images, labels in answered], len(found), rows=found)

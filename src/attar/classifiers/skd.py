@@ -24,12 +24,14 @@ from attar.classifiers.distillation import Distillation
 from attar.classifiers.kd import Scalar, kd_loss
 from attar.classifiers.pair import Batch, Distilling, Pair, Terms
 from attar.classifiers.subclasses import Grouping, SubclassLogits, information
-from attar.classifiers.watched import Answers, last_linear
+from attar.classifiers.watched import Answers, Watched, last_linear
 from attar.core.errors import InputError
 from attar.core.presets import published
 from attar.core.runtime import Runtime
 from attar.core.settings import Range
 from attar.images import layout
+from attar.images.networks.architecture import device_of
+from attar.images.networks.outputs import logits_in
 from attar.images.sources import ImageSource
 
 
@@ -83,6 +85,11 @@ class SubclassKD(Distillation):
     def grouping(self) -> Grouping:
         """The class of each label."""
         return Grouping(self.group)
+
+    @property
+    def features_of(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The student, if its last layer is trained alone at first or starts even."""
+        return ("student",) if self.head_share or self.even_start else ()
 
     def group_of(self, outputs: int) -> tuple[int, ...] | None:
         """The class of each logit."""
@@ -153,8 +160,8 @@ class SubclassKD(Distillation):
     def build(self, pair: Pair, runtime: Runtime) -> Distilling:
         """A fresh student, with its last layer's biases set if `even_start` is on."""
         state = super().build(pair, runtime)
-        bias = last_linear(state.student).bias
         if self.even_start:
+            bias = last_linear(state.student).bias
             if bias is None:
                 raise InputError("the student's last layer has no bias. Do not set --even-start.")
             with torch.no_grad():
@@ -183,7 +190,7 @@ class SubclassKD(Distillation):
         network = layout.place(copy.deepcopy(teacher), runtime).eval()
         parts = torch.arange(len(source.train)).split(512)
         found = [network(source.inputs(rows, runtime.device)) for rows in parts]
-        logits = torch.cat([getattr(said, "logits", said).float().cpu() for said in found])
+        logits = torch.cat([logits_in(said, "teacher").float().cpu() for said in found])
         told = information(logits, self.grouping, self.temperature, source.targets if self.known else None)
         scores = {"teacher_bits": told.soft, "teacher_bits_softened": told.softened}
         return scores if told.label is None else {**scores, "label_bits": told.label}
@@ -204,7 +211,10 @@ class SubclassKD(Distillation):
 
 def _shared_out(pair: Pair, classes: int) -> tuple[int, ...]:
     """An equal number of the teacher's logits for every class, in their order."""
-    many = 0 if pair.teacher is None else last_linear(pair.teacher).out_features
+    many = 0
+    if pair.teacher is not None:
+        said = Watched(pair.teacher, who="teacher").tried(pair.source.shape, device_of(pair.teacher))
+        many = said.logits.shape[1]
     if many == 0 or many % classes:
         raise InputError(
             f"the teacher's {many} logits cannot be divided equally among {classes} classes. Give --group."

@@ -15,6 +15,8 @@ from torch import Tensor
 from attar.classifiers.distillation import InBenchmark
 from attar.classifiers.kd import Scalar
 from attar.classifiers.pair import Batch, Distilling, Terms
+from attar.classifiers.watched import Answers
+from attar.core.errors import InputError
 from attar.core.settings import Range
 
 Features = Float[Tensor, "sample *place"]
@@ -34,6 +36,20 @@ class SP(InBenchmark):
 
     name = "sp"
     compares_samples = True
+
+    def check_pair(self, student: Answers, teacher: Answers) -> None:
+        """Check that both networks have stages, or else features.
+
+        Raises:
+            InputError: They do not.
+        """
+        super().check_pair(student, teacher)
+        for who, answers in (("student", student), ("teacher", teacher)):
+            if not (student.stages and teacher.stages) and not answers.embedding.shape[1]:
+                raise InputError(
+                    f"sp compares maps, or the features before the last linear layer, and the {who} shows neither. "
+                    "Name layers (--student-layers, --teacher-layers)."
+                )
 
     def terms(self, batch: Batch, state: Distilling) -> Terms:
         """The distance between the similarity matrices."""

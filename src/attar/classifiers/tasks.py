@@ -70,13 +70,14 @@ class Distill(tasks.Task):
     def score(self, made: Any, work: Any, method: Any, runtime: Any) -> Any:
         """Score student and teacher on the test images, once, at the end."""
         from attar.classifiers.teacher import accuracy_on_classes
+        from attar.core.score import Score, kept
 
         how = {"group": made.group, "known": made.labels_are_subclasses}
         scores = {"student": accuracy_on_classes(made.network, work.source, runtime, **how)}
         if work.teacher is not None:
             known = how if method.needs_teacher else {}
             scores["teacher"] = accuracy_on_classes(work.teacher, work.source, runtime, **known)
-            if scores["teacher"]:
-                scores["kept"] = 100 * scores["student"] / scores["teacher"]
+            share = kept(Score(scores["student"]), Score(scores["teacher"]))
+            scores |= {} if share is None else {"kept": share}
             scores |= method.further_scores(work.teacher, work.source, runtime)
         return replace(made, scores=scores | made.scores)

@@ -17,6 +17,7 @@ from attar.core.foreign import NO_CODE, check_no_code
 from attar.core.runtime import Runtime
 from attar.images import layout
 from attar.images.networks.architecture import parse
+from attar.images.networks.outputs import logits_in
 from attar.images.networks.pretrained import PREFIX, facts_of, labelling_classifier
 from attar.images.protocols import Protocol, protocol_named
 from attar.images.sources import ImageSource
@@ -226,6 +227,6 @@ def class_logits_of(
     for rows in torch.arange(len(source.test)).split(512):
         images = source.transform.forward(source.test.pixels[rows].to(runtime.device))
         found = network(images)
-        logits = getattr(found, "logits", found)
+        logits = logits_in(found)
         parts.append((logits if grouping is None else grouping.class_logits(logits)).float().cpu())
     return torch.cat(parts), labels

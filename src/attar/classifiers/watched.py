@@ -4,9 +4,10 @@ Networks take images, or text as in `transformers`. The features of tokens are r
 is ignored.
 """
 
+import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attar.core.errors import InputError, unknown
+from attar.images.networks.architecture import evaluating
 from attar.images.networks.blocks import Network
+from attar.images.networks.outputs import logits_in, outputs_of
 
 Images = Float[Tensor, "sample channel height width"]
 INPUT = "input:"
@@ -30,7 +33,7 @@ class Answers:
 
     logits: Float[Tensor, "sample classes"]
     embedding: Float[Tensor, "sample feature"]
-    """Input of the last linear layer."""
+    """Input of the last linear layer. It has no columns if no linear layer gives the logits."""
     stages: list[Tensor]
     """Maps of the stages, from shallow to deep."""
 
@@ -63,56 +66,75 @@ class Watched:
             the last activation of a block. Default: the stages of attar's own networks, and none of any other network.
             `before-activation` alone selects the stages of attar's own networks before their last activation, or after
             it if the network cannot separate them.
+        who: The network, for messages.
 
     Raises:
-        InputError: The network does not have a named module, or does not end in a linear layer.
+        InputError: The network does not have a named module.
     """
 
-    def __init__(self, network: nn.Module, layers: Sequence[str] = ()) -> None:
-        self.network, self.layers = network, _named(network, layers)
+    def __init__(self, network: nn.Module, layers: Sequence[str] = (), who: str = "network") -> None:
+        self.network, self.layers, self.who = network, _named(network, layers), who
         self.asked = isinstance(network, Network) and not self.layers
         for name in self.layers:  # A name that does not exist is refused now, and not in the first step.
             _module(network, name)
-        self.head = None if self.asked else last_linear(network)
+        self.head = None if self.asked else _last_linear(network)
 
     def __call__(self, inputs: Images | Mapping[str, Any]) -> Answers:
         """The outputs for images, or for named inputs, as models of `transformers` take them.
 
         Raises:
-            InputError: In a classifier of tokens, the last layer does not show to which token its logits belong.
+            InputError: The network returns no logits.
         """
         if self.asked and isinstance(inputs, Tensor):
             assert isinstance(self.network, Network)
             stages, embedding = self.network.features(inputs)
             return Answers(self.network.classifier(embedding), embedding, list(stages))
-        head = last_linear(self.network) if self.head is None else self.head
+        head = _last_linear(self.network) if self.head is None else self.head
         with seen(self.network, self.layers) as outputs, _through(head) as passed:
             found = self._answered(inputs)
-        logits = getattr(found, "logits", found)
+        logits = logits_in(found, self.who)
         padding = inputs.get("attention_mask") if isinstance(inputs, Mapping) else None
         stages = [as_map(outputs[name], padding) for name in self.layers]
-        return Answers(logits, _pooled(*passed[-1], logits), stages)
+        return Answers(logits, _features(passed, logits, outputs_of(self.network, logits)), stages)
 
     def _answered(self, inputs: Images | Mapping[str, Any]) -> Any:
         return self.network(**taken(self.network, inputs)) if isinstance(inputs, Mapping) else self.network(inputs)
 
     @torch.no_grad()
-    def tried(self, shape: tuple[int, int, int], device: torch.device, who: str = "network") -> Answers:
-        """The outputs for two black images, in evaluation mode; the mode is restored.
+    def tried(
+        self,
+        shape: tuple[int, int, int],
+        device: torch.device,
+        *,
+        images: Images | None = None,
+        training: bool = False,
+    ) -> Answers:
+        """The outputs for two images. Modes and random generators are as they were before.
+
+        Args:
+            shape: The shape of the images.
+            device: Where the network is.
+            images: Two images. Default: black ones.
+            training: Whether to try a copy of the network in training mode, not the network in evaluation mode.
 
         Raises:
-            InputError: The network does not take images of this shape.
+            InputError: The network does not take images of this shape, or returns no logits for each.
         """
-        training = self.network.training
-        self.network.eval()
-        try:
-            return self(torch.zeros(2, *shape, device=device))
-        except (RuntimeError, ValueError) as error:
-            channels, height, width = shape
-            reason = str(error).strip().splitlines()[0].rstrip(".")
-            raise InputError(f"the {who} does not take images of {channels}×{height}×{width} ({reason}).") from None
-        finally:
-            self.network.train(training)
+        watched = Watched(copy.deepcopy(self.network).train(), self.layers, self.who) if training else self
+        mode = nullcontext() if training else evaluating(self.network)
+        with mode, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            try:
+                answers = watched(torch.zeros(2, *shape, device=device) if images is None else images)
+            except InputError:
+                raise
+            except Exception as error:  # foreign code: whatever it trips over, it does not take these images
+                channels, height, width = shape
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+                size = f"{channels}×{height}×{width}" + (" in training mode" if training else "")
+                raise InputError(f"the {self.who} does not take images of {size} ({reason}).") from None
+        if len(answers.logits) != 2:
+            raise InputError(f"the {self.who} gives {len(answers.logits)} rows of logits for two images.")
+        return answers
 
 
 @contextmanager
@@ -170,9 +192,12 @@ def _module(network: nn.Module, name: str) -> nn.Module:
 
 
 @contextmanager
-def _through(head: nn.Linear) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """The inputs and outputs of the last layer."""
+def _through(head: nn.Linear | None) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """The inputs and outputs of the last linear layer, if there is one."""
     passed: list[tuple[Tensor, Tensor]] = []
+    if head is None:
+        yield passed
+        return
     handle = head.register_forward_hook(lambda module, inputs, output: passed.append((inputs[0], output)))
     try:
         yield passed
@@ -180,18 +205,23 @@ def _through(head: nn.Linear) -> Iterator[list[tuple[Tensor, Tensor]]]:
         handle.remove()
 
 
-def _pooled(features: Tensor, scores: Tensor, logits: Tensor) -> Float[Tensor, "sample feature"]:
-    """The input of the last layer. If it has one row per token, the row of the token whose scores are the logits.
+def _features(passed: list[tuple[Tensor, Tensor]], logits: Tensor, outputs: int) -> Float[Tensor, "sample feature"]:
+    """The input of the layer that gives the logits; without columns if the last linear layer is not that layer.
 
-    Decoders classify in this way: each token is scored, and the last token that is not padding counts.
+    If it has one row per token, the row of the token whose scores are the logits is taken. Decoders classify in this
+    way: each token is scored, and the last token that is not padding counts.
     """
+    nothing = logits.new_zeros(len(logits), 0)
+    if not passed or passed[-1][1].shape[-1] != outputs:
+        return nothing
+    features, scores = passed[-1]
     if features.ndim != 3:
-        return features.flatten(1)
+        return features if features.ndim == 2 and len(features) == len(logits) else nothing
+    if scores.shape[2] != logits.shape[1]:
+        return nothing
     match = torch.isclose(scores, logits[:, None, :], rtol=0, atol=0, equal_nan=True).all(dim=2)
     if not match.any(dim=1).all():
-        raise InputError(
-            "the last linear layer scores every token, but no token has the scores that the network returns as logits."
-        )
+        return nothing
     last = match.shape[1] - 1 - match.flip(1).int().argmax(dim=1)
     return features[torch.arange(len(features), device=features.device), last]
 
@@ -225,7 +255,12 @@ def last_linear(network: nn.Module) -> nn.Linear:
     Raises:
         InputError: There is none.
     """
-    layers = [module for module in network.modules() if isinstance(module, nn.Linear)]
-    if not layers:
+    layer = _last_linear(network)
+    if layer is None:
         raise InputError(f"{type(network).__name__} has no linear layer, whose input would be the embedding.")
-    return layers[-1]
+    return layer
+
+
+def _last_linear(network: nn.Module) -> nn.Linear | None:
+    layers = [module for module in network.modules() if isinstance(module, nn.Linear)]
+    return layers[-1] if layers else None

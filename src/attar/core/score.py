@@ -53,11 +53,12 @@ def shown(value: float, unit: str = "%", *, sign: str = "") -> str:
 def kept(score: Score, full: Score, *, chance: float = 0.0) -> float | None:
     """How much of the full-size score is kept, in per cent; above chance when `chance` is given.
 
-    None where nothing can be kept: the full-size score is not above chance, or less is better.
+    None where nothing can be kept: the full-size score is not above chance, less is better, or a score is not finite.
     """
     if score.better == "lower" or not full.value > chance:
         return None
-    return 100 * (score.value - chance) / (full.value - chance)
+    share = 100 * (score.value - chance) / (full.value - chance)
+    return share if math.isfinite(share) and math.isfinite(full.value) else None
 
 
 @dataclass(frozen=True)

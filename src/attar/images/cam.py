@@ -4,15 +4,13 @@ Grad-CAM (Selvaraju et al., ICCV 2017, arXiv:1610.02391) is deterministic and th
 al., arXiv:1908.01224) averages over noisy copies of the image. It is included because released code uses it.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attar.core.errors import InputError, unknown
+from attar.images.networks.architecture import evaluating
 
 Images = Float[Tensor, "image channel height width"]
 Maps = Float[Tensor, "image map_height map_width"]
@@ -104,7 +102,7 @@ def last_maps(network: nn.Module, images: Images) -> str:
 
     # Modules whose output is a map, in the order in which they finish.
     handles = [m.register_forward_hook(note(n)) for n, m in network.named_modules() if n and not _pools(m)]
-    with _evaluated(network):
+    with evaluating(network):
         network(images)
     for handle in handles:
         handle.remove()
@@ -133,7 +131,7 @@ def _features_and_slopes(
 
     handle = modules[layer].register_forward_hook(keep)
     try:
-        with _evaluated(network), torch.enable_grad():
+        with evaluating(network), torch.enable_grad():
             logits = network(images)
             # Images do not affect each other, so the gradient of the sum contains those of all.
             wanted = logits.gather(1, classes.to(logits.device).unsqueeze(1)).sum()
@@ -141,15 +139,3 @@ def _features_and_slopes(
     finally:
         handle.remove()
     return kept[-1].detach(), slopes
-
-
-@contextmanager
-def _evaluated(network: nn.Module) -> Iterator[None]:
-    """Put the network into evaluation mode, and restore its modes afterwards."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

@@ -103,11 +103,17 @@ def _cell(scored: Sequence[Scored]) -> Cell:
         full=Score.of(known, "nats", "lower") if known else None,
         whole="its teacher",
         kept_by_set=tuple(
-            None if theirs is None else 100 * math.exp(theirs) / one.perplexity
+            None if theirs is None else _share(theirs, one.cross_entropy.value)
             for one, theirs in zip(several, teachers, strict=True)
         ),
         further=further,
     )
+
+
+def _share(teacher: float, student: float) -> float | None:
+    """The teacher's perplexity over the student's in per cent, from their cross-entropies; None if it has no number."""
+    gap = teacher - student
+    return 100 * math.exp(gap) if -700 < gap < 700 else None
 
 
 def _score(student: DistilledLanguageModel, source: TextSource, teacher: Model, asked: dict[str, Any]) -> Scored:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from itertools import chain
 from typing import Annotated, Literal
 
 import torch
@@ -231,6 +232,24 @@ def parameter_count(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
+def device_of(network: nn.Module) -> torch.device:
+    """Where a network is: the device of its first parameter or buffer, or else the CPU."""
+    tensors = chain(network.parameters(), network.buffers())
+    return next((tensor.device for tensor in tensors), torch.device("cpu"))
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """A network in evaluation mode. The mode of each of its modules is restored afterwards."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
 def multiply_adds(network: nn.Module, shape: Shape) -> int:
     """The number of multiply-adds in convolutions and linear layers for the forward pass of one image."""
     total = 0
@@ -243,10 +262,8 @@ def multiply_adds(network: nn.Module, shape: Shape) -> int:
 
     layers = [module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
     handles = [layer.register_forward_hook(count) for layer in layers]
-    training = network.training
-    with torch.no_grad():
-        network.eval()(torch.zeros(1, *shape, device=next(network.parameters()).device))
-    network.train(training)
+    with torch.no_grad(), evaluating(network):
+        network(torch.zeros(1, *shape, device=device_of(network)))
     for handle in handles:
         handle.remove()
     return total

@@ -26,9 +26,8 @@ def logits_in(found: Any, who: str = "network") -> Logits:
         if logits is None and isinstance(found, Sequence) and len(found):
             logits = found[0]
     if not isinstance(logits, Tensor):
-        told = f"a {type(found).__name__}" + (
-            f" with {', '.join(map(str, found))}" if isinstance(found, Mapping) else ""
-        )
+        told = "None" if found is None else f"a {type(found).__name__}"
+        told += f" with {', '.join(map(str, found))}" if isinstance(found, Mapping) else ""
         raise InputError(
             f"the {who} returns {told}, in which there are no logits. Give a module that returns them, or an output "
             "with `logits`."
@@ -56,12 +55,12 @@ class Choosing(nn.Module):
         super().__init__()
         self.network = network
         self.register_buffer("columns", torch.tensor(columns))
-        self.outputs: int | None = None
+        self.all_outputs: int | None = None
 
     def forward(self, images: Images) -> Logits:
         """The wanted logits."""
         logits = logits_in(self.network(images))
-        self.outputs = logits.shape[1]
+        self.all_outputs = logits.shape[1]
         return logits[:, self.columns]
 
 
@@ -80,4 +79,5 @@ def choosing(network: nn.Module, columns: Sequence[int] | None) -> nn.Module:
 
 def outputs_of(network: nn.Module, logits: Logits) -> int:
     """The number of outputs of a network's last layer, of which it may return only some as these logits."""
-    return getattr(network, "outputs", None) or logits.shape[1]
+    known = getattr(network, "all_outputs", None)
+    return known if isinstance(known, int) else logits.shape[1]

@@ -145,6 +145,7 @@ class Classifier(nn.Module):
         self.name, self.shape, self.pretrained = name, shape, pretrained
         self.channels, self.side = shape[0], None
         self.columns: tuple[int, ...] | None = None
+        self.all_outputs = classes
         self.preprocess: Preprocess | None = None
         self.undone: Carried | None = None
         if pretrained:
