@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from attar.bench.published import published
-from attar.bench.tables import FOOT, KINDS, NAMES, QUICKLY, Cell, lines, over, share
+from attar.bench.tables import KINDS, NAMES, QUICKLY, Cell, foot, lines, over, share
 from attar.core.card import table
 from attar.core.score import Interval, Score, paired
 from attar.graphs.crossvalidation import corrected_interval
@@ -38,7 +38,7 @@ TWO_CLASSES = ("two classes", "subclass", "SKD")
 
 def cells_of(facts: dict[str, Any]) -> list[Cell]:
     """The cells of a recorded table."""
-    return [Cell(**{**cell, "values": tuple(map(tuple, cell["values"]))}) for cell in facts["cells"]]
+    return [Cell.from_json(cell) for cell in facts["cells"]]
 
 
 def demo() -> str:
@@ -49,7 +49,7 @@ def demo() -> str:
     protocol = f"{facts['protocol']['name']} protocol: {facts['protocol']['epochs']} epochs. {QUICKLY}."
     width = max(len(cell.label) for cell in cells)
     printed = lines(cells, full, None, source, "digits", width)
-    return "\n".join(["```text", str(source), protocol, *printed, FOOT, "```"])
+    return "\n".join(["```text", str(source), protocol, *printed, *foot(cells), "```"])
 
 
 def five_rows() -> str:
@@ -76,7 +76,7 @@ def leagues() -> str:
         random = next(cell for cell in here if cell.label == "random")
         for cell in here:
             gain = "" if cell is random else str(over(cell, random))
-            sizes = [f"{cell.bytes:,}", f"{cell.seconds:.1f}"]
+            sizes = [f"{cell.bytes:,}", cell.time]
             rows.append([str(ipc), cell.labels, cell.label, cell.score.number, gain, share(cell.score, full), *sizes])
     return table(("per class", "learn", "method", "accuracy %", "over random", "kept", "bytes", "seconds"), rows)
 
@@ -87,8 +87,8 @@ def cifar10() -> str:
     rows = []
     for cell in cells_of(recorded("cifar10")):
         printed = known.get(NAMES.get(cell.label, cell.label.lower()), "")
-        rows.append((cell.label, cell.score.number, f"{cell.seconds:.1f}", printed))
-    return table(("method", "accuracy %", "seconds", "published %"), rows)
+        rows.append((cell.label, cell.score.number, f"{cell.bytes:,}", cell.time, printed))
+    return table(("method", "accuracy %", "bytes", "seconds", "published %"), rows)
 
 
 def students(name: str) -> Callable[[], str]:
@@ -171,6 +171,16 @@ def graphs() -> str:
     return table(("data, per class", *heads), rows)
 
 
+def graph_bytes() -> str:
+    """The bytes of those sets, on average over folds."""
+    rows = []
+    for name, cell in recorded("graphs")["cells"].items():
+        size = {row["method"].removeprefix("graph-"): row["bytes"] for row in cell["rows"]}
+        methods = ("start", "random", "herding", "k-center", "doscond", "gstam")
+        rows.append([name.removesuffix(" per class"), *(f"{size[method]:,.0f}" for method in methods)])
+    return table(("bytes, per class", "start", "random", "herding", "K-center", "DosCond", "GSTAM"), rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     **speed.TABLES,
     "kinds": partial(lists.kinds, "docs/"),
@@ -187,6 +197,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "tinyshakespeare": language("tinyshakespeare"),
     "t0-instructions": language("t0-instructions"),
     "graphs": graphs,
+    "graph bytes": graph_bytes,
 }
 
 

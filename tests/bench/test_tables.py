@@ -7,14 +7,32 @@ import pytest
 import torch
 
 from attar.bench import tables
-from attar.bench.tables import Cell, Plan, Row, choose, lines, measure, over
-from attar.core.runtime import Engine
+from attar.bench.tables import (
+    FOOT,
+    FOOT_PREPARED,
+    FOOT_RATES,
+    Cell,
+    Plan,
+    Row,
+    choose,
+    foot,
+    lines,
+    measure,
+    over,
+)
+from attar.core.runtime import Engine, Runtime
 from attar.core.score import Score
-from attar.images.condense.coresets import Random
+from attar.core.seeds import derived_seed
+from attar.images.artefact import CondensedImages
+from attar.images.condense.coresets import Herding, Random
 from attar.images.condense.dm import DM
+from attar.images.condense.mtt import MTT
+from attar.images.experts import Experts
 from attar.images.networks.architecture import Architecture
 from attar.images.protocols import PROTOCOLS, Protocol
+from attar.images.score import train_and_test
 from attar.images.sources import held_out
+from attar.images.trained import Auxiliary
 
 SMALL = Architecture(width=8)
 ENGINE = Engine(device="cpu", quiet=True)
@@ -70,6 +88,60 @@ def test_cells_are_compared_by_sets_and_single_sets_by_networks():
     single = Cell("herding", 1, ((80.0, 90.0),), 1, 0.0)
     assert over(several, random).difference == pytest.approx(29.0)
     assert over(single, random).high - over(single, random).low > over(several, random).high - over(several, random).low
+
+
+def trajectories(**settings):
+    experts = Experts(experts=1, epochs=3, batch=64)
+    brief = {"steps": 2, "student_steps": 2, "last_start": 2, "architecture": SMALL, "experts": experts}
+    return Row("MTT", lambda ipc: MTT(ipc=ipc, **{**brief, **settings}), sets=2, networks=1)
+
+
+def test_a_learned_step_size_is_compared_with_random_images_at_it_too(few_digits, plan, tmp_path, monkeypatch):
+    monkeypatch.setitem(PROTOCOLS, "brief", Protocol(name="brief", epochs=20, lr=0.1))
+    random, row = Row("random", lambda ipc: Random(ipc=ipc), sets=3, networks=1), trajectories(student_lr=0.002)
+    plan = dataclasses.replace(plan, rows=(random, row))
+    (plain,), (cell,) = (measure(one, 1, few_digits, plan, tmp_path, ENGINE) for one in (random, row))
+    assert len(cell.random) == 3 and plain.random == ()
+    rates = [CondensedImages.load(tmp_path / f"mtt-1-{seed}").lr for seed in (0, 1)]
+    for seed, values in enumerate(cell.random):
+        small = dataclasses.replace(CondensedImages.load(tmp_path / f"random-1-{seed}"), lr=rates[seed % 2])
+        machine = Runtime(ENGINE, derived_seed(seed, "evaluation"))
+        assert list(values) == train_and_test(small, few_digits, SMALL, PROTOCOLS["brief"], 1, machine)
+    monkeypatch.setattr(tables, "train_and_test", lambda *a: pytest.fail("trained again"))
+    assert measure(row, 1, few_digits, plan, tmp_path, ENGINE) == [cell]
+    assert Cell.from_json(json.loads(json.dumps(dataclasses.asdict(cell)))) == cell
+    kept = sorted(file.name for file in (tmp_path / "mtt-1-0" / "run").glob("*-brief-1-*.json"))
+    assert len(kept) == 3 and all("-lr-0.0" in name for name in kept)
+
+
+def test_without_random_images_or_with_adamw_there_is_no_second_rival(few_digits, plan, tmp_path, monkeypatch):
+    random = Row("random", lambda ipc: Random(ipc=ipc), sets=1, networks=1)
+    (alone,) = measure(trajectories(), 1, few_digits, plan, tmp_path, ENGINE)
+    assert alone.random == ()
+    adamw = Protocol(name="brief", epochs=2, optimizer="adamw", lr=0.001)
+    monkeypatch.setitem(PROTOCOLS, "brief", adamw)
+    (cell,) = measure(trajectories(), 1, few_digits, dataclasses.replace(plan, rows=(random,)), tmp_path, ENGINE)
+    assert cell.random == ()
+
+
+def test_the_better_of_two_step_sizes_is_the_rival():
+    random = Cell("random", 1, ((50.0,), (54.0,)), 1, 0.0)
+    learned = Cell("MTT", 1, ((80.0,), (82.0,)), 1, 0.0, random=((60.0,), (62.0,)))
+    assert over(learned, random).difference == pytest.approx(20.0)
+    worse = dataclasses.replace(learned, random=((10.0,), (12.0,)))
+    assert over(worse, random).difference == pytest.approx(29.0)
+    assert list(foot([learned])) == [FOOT, FOOT_RATES] and list(foot([random])) == [FOOT]
+
+
+def test_networks_that_a_method_needs_are_counted_with_every_cell(few_digits, plan, tmp_path):
+    observer = Auxiliary(architecture=SMALL, protocol=Protocol(name="brief", epochs=3))
+    row = Row("herding", lambda ipc: Herding(ipc=ipc, observer=observer), sets=1, networks=1)
+    cells = [measure(row, ipc, few_digits, plan, tmp_path, ENGINE)[0] for ipc in (1, 2)]
+    assert cells[0].prepared == cells[1].prepared > 0
+    assert all(cell.seconds >= cell.prepared for cell in cells)
+    assert Cell("herding", 1, ((1.0,),), 1, 14.2, prepared=14.0).time == "0.2 + 14.0"
+    assert Cell("random", 1, ((1.0,),), 1, 0.2).time == "0.2"
+    assert list(foot(cells)) == [FOOT, FOOT_PREPARED]
 
 
 def test_the_table_has_published_figures_beside_measured_ones(few_digits):

@@ -14,6 +14,7 @@ from attar.core.errors import InputError
 from attar.core.kinds import Kind
 from attar.reporting import side
 from attar.reporting.collect import collect
+from attar.reporting.tables import table
 
 from .conftest import ENTRIES
 
@@ -161,6 +162,34 @@ def test_scores_of_tables_are_read(runs):
     (cell,) = run.scores
     assert (cell.column, cell.protocol, cell.score.value) == ("convnet (width-4)", "quick", 51.0)
     assert cell.score.spread == pytest.approx(2**0.5)
+
+
+def test_the_step_size_of_a_tables_score_is_said(runs):
+    for name in ("score-quick-2-lr-0.05.json", "score-quick-1-width-4-lr-1e-05.json", "random-0-quick-2-lr-0.05.json"):
+        (runs / "random" / "run" / name).write_text("[50.0, 52.0]")
+    run = next(run for run in collect(runs).runs if run.name == "random")
+    found = {(cell.column, cell.protocol, cell.note) for cell in run.scores}
+    assert found == {("convnet", "quick", "step size 0.05"), ("convnet (width-4)", "quick", "step size 1e-05")}
+
+
+def test_a_table_with_learned_step_sizes_and_networks_is_shown(tmp_path):
+    facts = {"ipc": 1, "bytes": 9, "seconds": 15.0}
+    cells = [
+        {**facts, "label": "random", "values": [[50.0], [52.0]]},
+        {**facts, "label": "MTT", "values": [[80.0], [82.0]], "prepared": 14.0, "random": [[60.0], [62.0]]},
+    ]
+    (tmp_path / "table.json").write_text(
+        json.dumps({"data": "digits", "protocol": {"name": "quick"}, "full": None, "cells": cells})
+    )
+    (found,) = collect(tmp_path).tables
+    page = table(found)
+    assert "1.0 + 14.0" in page and "+20.0 [" in page
+    assert "Sets with a learned step size are compared" in page and "Seconds after a plus" in page
+    for odd in ({"random": [[]]}, {"random": [["much"]]}, {"prepared": "long"}):
+        (tmp_path / "table.json").write_text(
+            json.dumps({"data": "digits", "protocol": {"name": "quick"}, "cells": [{**cells[1], **odd}]})
+        )
+        assert collect(tmp_path).skipped[0][0] == "table.json"
 
 
 @dataclass(frozen=True)

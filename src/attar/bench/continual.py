@@ -89,7 +89,7 @@ def table(results: dict[str, Continual], data: str) -> Table:
     """Rows of methods, columns of classes seen."""
     first = next(iter(results.values()))
     grid = Table(show_edge=False, pad_edge=False)
-    headings = ("memory", *(f"{seen} classes" for seen in first.seen), "over the first", "published %")
+    headings = ("memory", *(f"{seen} classes" for seen in first.seen), "over the first", "bytes", "published %")
     for heading in headings:
         grid.add_column(heading, justify="left" if heading == "memory" else "right", no_wrap=True)
     known: dict[str, Any] = downstream("continual", data)
@@ -97,5 +97,5 @@ def table(results: dict[str, Continual], data: str) -> Table:
         scores = [result.after(step) for step in range(len(result.seen))]
         over = "" if result is first else str(paired(result.final_by_order, first.final_by_order))
         printed = known.get(text.partition(":")[0])
-        grid.add_row(text, *(s.number for s in scores), over, f"{printed:.1f}" if printed else "")
+        grid.add_row(text, *(s.number for s in scores), over, f"{result.bytes:,}", f"{printed:.1f}" if printed else "")
     return grid

@@ -81,11 +81,28 @@ def table(rows: list[dict[str, Any]]) -> Table:
     """The papers' measures of every way of judging."""
     grid = Table(show_edge=False, pad_edge=False)
     top = rows[0]["top_5"]
-    headings = ("judged by", "best %", "ρ all", "ρ top 20 %", f"ρ top 5 % ({top})", "ρ top 10", "minutes", "images")
+    headings = (
+        "judged by",
+        "best %",
+        "ρ all",
+        "ρ top 20 %",
+        f"ρ top 5 % ({top})",
+        "ρ top 10",
+        "minutes",
+        "images",
+        "bytes",
+    )
     for heading in headings:
         grid.add_column(heading, justify="left" if heading == "judged by" else "right", no_wrap=True)
     for row in rows:
         correlations = (row[name] for name in ("rho_all", "rho_top_20", "rho_top_5", "rho_top_10_networks"))
         printed = ("–" if rho is None else f"{rho:+.2f}" for rho in correlations)
-        grid.add_row(row["way"], f"{row['best']:.1f}", *printed, f"{row['minutes']:.1f}", f"{row['images']:,}")
+        grid.add_row(
+            row["way"],
+            f"{row['best']:.1f}",
+            *printed,
+            f"{row['minutes']:.1f}",
+            f"{row['images']:,}",
+            f"{row['bytes']:,}",
+        )
     return grid

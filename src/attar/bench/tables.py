@@ -62,8 +62,11 @@ QUICKLY = "ConvNet of depth 2; scored after 100 epochs at ten times the step siz
 
 FOOT = "± over sets and networks; seconds of one set; 95 % intervals by Welch over condensed sets."
 """What stands below a table."""
-FOOT_PREPARED = "seconds after a +: of the networks that the method needs, which are trained once and kept."
-FOOT_RATES = "Sets with a learned step size: over random images at the protocol's step size or at theirs, the better."
+FOOT_PREPARED = "Seconds after a plus are those of networks that the method needs. They are trained once and kept."
+FOOT_RATES = (
+    "Sets with a learned step size are compared with random images at the protocol's step size or at theirs, whichever "
+    "are better."
+)
 """What stands below it if it has such rows."""
 
 
@@ -348,9 +351,7 @@ def run(
 
     for line in lines(measured(), full, full_seconds, source, name, max(len(row.label) for row in plan.rows)):
         console.print(line)
-    console.print(FOOT)
-    further = {FOOT_PREPARED: any(cell.prepared for cell in cells), FOOT_RATES: any(cell.random for cell in cells)}
-    for words in (words for words, needed in further.items() if needed):
+    for words in foot(cells):
         console.print(words)
     facts = {
         "data": source.name,
@@ -547,6 +548,15 @@ def _measured(cell: Cell, random: Cell | None, full: Score | None, name: str) ->
     sizes = (f"{cell.bytes:,}", cell.time)
     paper = str(known.get(NAMES.get(cell.label, cell.label.lower()), ""))
     return (str(cell.ipc), cell.labels, cell.label, cell.score.number, gain, share(cell.score, full), *sizes, paper)
+
+
+def foot(cells: Sequence[Cell]) -> Iterator[str]:
+    """What stands below a table of these cells, line by line."""
+    yield FOOT
+    if any(cell.prepared for cell in cells):
+        yield FOOT_PREPARED
+    if any(cell.random for cell in cells):
+        yield FOOT_RATES
 
 
 def share(score: Score, full: Score | None) -> str:

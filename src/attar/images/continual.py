@@ -71,6 +71,8 @@ class Continual:
     """Test accuracy on those classes in per cent, by order, step and network."""
     images: int
     """Number of images in the memory at the end."""
+    bytes: int = 0
+    """What they weigh."""
 
     def after(self, step: int) -> Score:
         """The score after a step, counted from zero, over orders and networks."""
@@ -114,7 +116,7 @@ def learn(
         raise InputError(f"steps is {settings.steps}, which does not divide {classes} classes equally.")
     if getattr(method, "zca", False):
         raise InputError("whitening is fitted on all classes, but a step has only some of them. Do not set --zca.")
-    size, values, images = classes // settings.steps, [], 0
+    size, values, images, weight = classes // settings.steps, [], 0, 0
     for order in range(settings.orders):
         come = class_order(classes, order)
         memory: list[CondensedImages] = []
@@ -125,13 +127,13 @@ def learn(
             memory.append(_condensed(method, source.with_classes(new.tolist()), order, folder, engine))
             whole = merged(memory, come, source)
             seen = come[: (step + 1) * size]
-            images = len(whole.labels)
+            images, weight = len(whole.labels), whole.bytes
             fresh = partial(_tested, whole, source, seen, settings, order, engine)
             accuracies.append(tuple(store.remembered(folder and folder / "run" / _score_name(settings), fresh)))
             if say:
                 say(f"order {order}, {len(seen)} classes: {statistics.fmean(accuracies[-1]):.1f} %")
         values.append(tuple(accuracies))
-    return Continual(tuple(size * (step + 1) for step in range(settings.steps)), tuple(values), images)
+    return Continual(tuple(size * (step + 1) for step in range(settings.steps)), tuple(values), images, weight)
 
 
 def class_order(classes: int, seed: int) -> Int[Tensor, " class"]:

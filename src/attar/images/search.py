@@ -73,6 +73,8 @@ class Judgement:
     seconds: float
     images: int
     """Number of images that have to be stored."""
+    bytes: int = 0
+    """What they weigh."""
 
     def best(self, whole: "Judgement") -> float:
         """The test accuracy of the network that this way ranks first, trained on all the data."""
@@ -191,7 +193,7 @@ class _Judge:
         mean = [[sum(run[part] for run in runs) / len(runs) for runs in start] for part in ("validation", "test")]
         seconds = sum(run["seconds"] for runs in start for run in runs)
         self.say(f"{way}: {len(architectures)} networks, {seconds:,.0f} s")
-        return Judgement(way, tuple(mean[0]), tuple(mean[1]), seconds, len(examples.targets))
+        return Judgement(way, tuple(mean[0]), tuple(mean[1]), seconds, len(examples.targets), examples.bytes)
 
     def _remembered(
         self,
@@ -250,6 +252,7 @@ def summary(judgements: list[Judgement]) -> list[dict[str, Any]]:
             "rho_top_10_networks": judged.correlation(whole, count=min(10, count)),
             "minutes": judged.seconds / 60,
             "images": judged.images,
+            "bytes": judged.bytes,
             "networks": count,
             "top_5": math.ceil(0.05 * count),
         }

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from attar.bench.published import datasets, published
-from attar.bench.tables import NAMES, Cell, over
+from attar.bench.tables import NAMES, Cell, foot, over
 from attar.core import store
 from attar.core.errors import InputError
 from attar.reporting.html import cell, safe, scrolled, tabled
@@ -71,8 +71,9 @@ def table(found: Table) -> str:
     full = f" All the data: {found.full:.1f} %." if found.full else ""
     how = f"{safe(found.data)}, {safe(found.protocol)} protocol.{full}"
     drawn = scrolled(tabled([(name, name != "method") for name in HEADS], rows), found.name)
+    notes = " ".join(("Differences have 95 % intervals.", *list(foot(found.cells))[1:]))
     return f"""<section><h2>{safe(found.name)}</h2>
-<p>{how} ± is the standard deviation over sets and networks. Differences have 95 % intervals.</p>
+<p>{how} ± is the standard deviation over sets and networks. {safe(notes)}</p>
 {drawn}</section>"""
 
 
