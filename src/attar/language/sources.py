@@ -86,6 +86,8 @@ def load(data: Any = "phrases", *, validation: int | None = None, test: int | No
     rows = {part: _standard(found, form, places[part]) for part, found in parts.items()}
     if form == "text":
         rows = _cut_single_text(rows, validation, test)
+    if not rows.get("train"):
+        raise InputError(f"{name} is empty.")
     tenth = max(1, len(rows["train"]) // 10)
     for part, wanted, first in (("validation", validation, True), ("test", test, False)):
         if part not in rows:
@@ -136,11 +138,11 @@ def _file(path: Path) -> list[Any]:
     if path.suffix not in SUFFIXES:
         raise InputError(f"{path} is not a text file. Give a {', '.join(SUFFIXES)} file.")
     if path.suffix == ".parquet":
-        from pyarrow import ArrowInvalid, parquet
+        from pyarrow import ArrowException, parquet
 
         try:
             return list(parquet.read_table(path).to_pylist())
-        except ArrowInvalid:
+        except (ArrowException, OSError):
             raise InputError(f"{path} is damaged: it is not parquet.") from None
     try:
         text = path.read_text(encoding="utf-8")
@@ -264,7 +266,7 @@ def _text(value: Any) -> str:
     return value
 
 
-def _answer_of(row: dict[str, Any]) -> Any:
+def _answer_of(row: Any) -> Any:
     return next((column for column in ANSWERS if column in row), None)
 
 

@@ -43,7 +43,7 @@ def read_parameters(path: Path) -> Parameters:
     missing = [name for name in NAMES if name not in values]
     if missing:
         raise InputError(f"{path} has no {', '.join(missing)}; a mixture has {', '.join(NAMES)} and covariance_type.")
-    if kind not in COVARIANCES:
+    if not isinstance(kind, str) or kind not in COVARIANCES:
         raise unknown(f"covariance_type of {path}", str(kind), COVARIANCES)
     return Parameters(values["weights"], values["means"], values["covariances"], kind)
 
@@ -70,7 +70,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Any]:
             facts = file.metadata() or {}
             ours = "attar" in facts and "covariance_type" in (json.loads(facts["attar"]).get("plain") or {})
             tensors = {} if ours else {name: file.get_tensor(name) for name in NAMES if name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, json.JSONDecodeError):
+    except (SafetensorError, AttributeError, OSError, RecursionError, TypeError, ValueError):
         ours, facts, tensors = True, {}, {}  # the store says what is wrong with it
     if ours:
         tensors, plain = store.read_tensors(path)
