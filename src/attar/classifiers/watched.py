@@ -74,6 +74,7 @@ class Watched:
         for name in self.layers:  # A name that does not exist is refused now, and not in the first step.
             _module(network, name)
         self.head = None if self.asked else last_linear(network)
+        self._kept: tuple[dict[str, Tensor], list[tuple[Tensor, Tensor]]] | None = None
 
     def __call__(self, inputs: Images | Mapping[str, Any]) -> Answers:
         """The outputs for images, or for named inputs, as models of `transformers` take them.
@@ -85,13 +86,29 @@ class Watched:
             assert isinstance(self.network, Network)
             stages, embedding = self.network.features(inputs)
             return Answers(self.network.classifier(embedding), embedding, list(stages))
-        head = last_linear(self.network) if self.head is None else self.head
-        with seen(self.network, self.layers) as outputs, _through(head) as passed:
-            found = self._answered(inputs)
+        if self._kept is None:
+            with self.hooked():
+                return self(inputs)
+        outputs, passed = self._kept
+        found = self._answered(inputs)
         logits = getattr(found, "logits", found)
         padding = inputs.get("attention_mask") if isinstance(inputs, Mapping) else None
         stages = [as_map(outputs[name], padding) for name in self.layers]
-        return Answers(logits, _pooled(*passed[-1], logits), stages)
+        features, scores = passed[-1]
+        outputs.clear()
+        passed.clear()
+        return Answers(logits, _pooled(features, scores, logits), stages)
+
+    @contextmanager
+    def hooked(self) -> Iterator[None]:
+        """Leave the hooks in place between forward passes, as a compiled network needs them."""
+        head = last_linear(self.network) if self.head is None else self.head
+        with seen(self.network, self.layers) as outputs, _through(head) as passed:
+            self._kept = outputs, passed
+            try:
+                yield
+            finally:
+                self._kept = None
 
     def _answered(self, inputs: Images | Mapping[str, Any]) -> Any:
         return self.network(**taken(self.network, inputs)) if isinstance(inputs, Mapping) else self.network(inputs)
@@ -171,9 +188,14 @@ def _module(network: nn.Module, name: str) -> nn.Module:
 
 @contextmanager
 def _through(head: nn.Linear) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """The inputs and outputs of the last layer."""
+    """The input and the output of the last layer, in its last call."""
     passed: list[tuple[Tensor, Tensor]] = []
-    handle = head.register_forward_hook(lambda module, inputs, output: passed.append((inputs[0], output)))
+
+    def keep(module: nn.Module, inputs: Any, output: Any) -> None:
+        passed.clear()
+        passed.append((inputs[0], output))
+
+    handle = head.register_forward_hook(keep)
     try:
         yield passed
     finally:
@@ -187,7 +209,9 @@ def _pooled(features: Tensor, scores: Tensor, logits: Tensor) -> Float[Tensor, "
     """
     if features.ndim != 3:
         return features.flatten(1)
-    match = torch.isclose(scores, logits[:, None, :], rtol=0, atol=0, equal_nan=True).all(dim=2)
+    # Mixed precision may give the logits in a longer type than the scores that they are.
+    wanted = logits[:, None, :].to(scores.dtype)
+    match = torch.isclose(scores, wanted, rtol=0, atol=0, equal_nan=True).all(dim=2)
     if not match.any(dim=1).all():
         raise InputError(
             "the last linear layer scores every token, but no token has the scores that the network returns as logits."
