@@ -650,6 +650,16 @@ def test_a_student_that_is_made_again_has_its_own_connectors(tmp_path):
     assert made._distilled.student is made.model
 
 
+@pytest.mark.parametrize("optim", ["lomo", "adalomo", "galore_adamw_layerwise"])
+def test_an_optimiser_that_does_not_reach_connectors_is_refused(optim, tmp_path):
+    made = text_trainer(VID(**LAYERS), tmp_path, max_steps=1)
+    made.create_optimizer()  # with another one, since these are not installed
+    made.optimizer = torch.optim.SGD(made.model.parameters(), 0.1)
+    made.args.optim = transformers.training_args.OptimizerNames(optim)
+    with pytest.raises(InputError, match=f"^vid trains modules beside .* the optimiser {optim} does not reach"):
+        made.create_optimizer()
+
+
 class Asked(nn.Module):
     """Counts its calls."""
 

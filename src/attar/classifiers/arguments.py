@@ -13,6 +13,9 @@ ALONE = ("NO",)
 REPLICATED = "MULTI_"
 """How accelerate calls one process, and several of which each holds the whole student."""
 
+LAYER_BY_LAYER = ("lomo", "layerwise")
+"""Words in the names of optimisers that update the layers of a model in the backward pass."""
+
 
 def check_arguments(trainer: Any, method: Distillation) -> None:
     """Check that a Trainer has no argument without effect, or with another effect than it says.
@@ -43,6 +46,20 @@ def check_problem(network: nn.Module, who: str) -> None:
         )
     if problem == "regression" or labels == 1:
         raise InputError(f"the {who} gives one number for each sample, not classes. The losses here are for classes.")
+
+
+def check_optimizer(args: Any, method: Distillation) -> None:
+    """Check that the optimiser trains more than the layers of the student.
+
+    Raises:
+        InputError: It updates each layer of the student by itself, in the backward pass.
+    """
+    name = str(getattr(args.optim, "value", args.optim))
+    if any(word in name for word in LAYER_BY_LAYER):
+        raise InputError(
+            f"{method.name} trains modules beside the student, which the optimiser {name} does not reach. Choose "
+            "another optim."
+        )
 
 
 def check_labels(labels: Tensor, method: Distillation) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attar.classifiers.arguments import check_arguments, check_labels, check_problem, compiles
+from attar.classifiers.arguments import check_arguments, check_labels, check_optimizer, check_problem, compiles
 from attar.classifiers.distillation import Distillation
 from attar.classifiers.distilled import Distilled, Given, in_its_type
 from attar.classifiers.loader import SamplesOfTrainer, model_inputs
@@ -193,6 +193,8 @@ class DistillationMixin:
                 f"{self.method.name} trains modules beside the student, which your schedule does not know. Give the "
                 "optimiser alone, and the schedule by lr_scheduler_type."
             )
+        if parts:
+            check_optimizer(self._trainer.args, self.method)
         decayed = set(self._trainer.get_decay_parameter_names(self._distilled.parts))
         for decay in (True, False):
             some = [parameter for name, parameter in parts.items() if (name in decayed) == decay]
@@ -366,7 +368,7 @@ def _tried(who: str, watched: Watched, named: dict[str, Any]) -> Answers:
         return watched(in_its_type(watched.network, named))
     except torch.OutOfMemoryError:
         raise
-    except (RuntimeError, ValueError, TypeError, LookupError) as error:
+    except (RuntimeError, ValueError, TypeError, AttributeError, LookupError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise InputError(f"the {who} does not take the first batch ({reason}).") from None
 
