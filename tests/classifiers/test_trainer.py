@@ -1,14 +1,23 @@
 """Inside a Trainer of `transformers`: its loop, a method's terms, and what cannot be had there."""
 
+import copy
 import inspect
+import json
+import os
+import socket
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from accelerate.utils import DistributedType
+from safetensors.torch import load_file
 from torch import nn
 
+from attar.classifiers.arguments import check_arguments
 from attar.classifiers.attention import AttentionTransfer
 from attar.classifiers.cc import CC
 from attar.classifiers.crd import CRD, Memory
@@ -33,6 +42,8 @@ from attar.core.seeds import derived_seed
 from attar.core.state import pack, rebuilt
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+
+HERE = Path(__file__).parent
 
 
 class DistillingTrainer(DistillationMixin, transformers.Trainer):
@@ -311,20 +322,46 @@ def test_dhkd_counts_in_a_plain_loss(few_digits):
     assert torch.isclose(plain_loss(method, student, teacher, labels, progress=0.5), own)
 
 
-def test_accumulated_batches_count_as_one(tmp_path):
-    """Two batches of eight, accumulated, move a student as one of sixteen does."""
+LLAMA = {"student_layers": ("model.layers.0",), "teacher_layers": ("bert.encoder.layer.1",)}
+
+
+def without_dropout(network):
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return network
+
+
+@pytest.mark.parametrize("method", [KD(), DKD(), VID(**LLAMA), NST(**LLAMA)], ids=lambda method: method.name)
+def test_accumulated_batches_count_as_one(method, tmp_path):
+    """Three batches of 16, 16 and 15 samples, accumulated, move student and connectors as one of 47 does."""
     moved = []
-    for settings in ({"per_device_train_batch_size": 16}, {"per_device_train_batch_size": 8}):
-        steps = 16 // settings["per_device_train_batch_size"]
-        student = text_classifier("llama", 8, 1)
+    for batch, steps in ((47, 1), (16, 3)):
         made = text_trainer(
-            KD(), tmp_path, student, max_steps=1, gradient_accumulation_steps=steps, max_grad_norm=0.0,
-            optim="sgd", learning_rate=0.1, lr_scheduler_type="constant", **settings,
+            method, tmp_path, text_classifier("llama", 8, 1), samples=Sentences(47), num_train_epochs=1,
+            gradient_accumulation_steps=steps, per_device_train_batch_size=batch, max_grad_norm=0.0, optim="sgd",
+            learning_rate=0.1, lr_scheduler_type="constant",
         )  # fmt: skip
-        first = parameters(student).clone()
         made.train()
-        moved.append(parameters(student) - first)
+        moved.append(parameters(made._distilled))
+        assert made.state.global_step == 1
     assert torch.allclose(*moved, atol=1e-6)
+
+
+def test_a_method_that_compares_samples_compares_those_of_a_batch(tmp_path):
+    """Accumulated, its loss is the mean over the batches, each weighed by its samples."""
+    method, teacher = RKD(), without_dropout(text_classifier("bert", 16)).eval()
+    student = text_classifier("llama", 8, 1)
+    made = text_trainer(method, tmp_path, student, teacher, gradient_accumulation_steps=2)
+    named, labels = batch_of(Sentences(), 12)
+    found, apart = [], []
+    for rows in (slice(0, 8), slice(8, 12)):
+        inputs = {name: value[rows] for name, value in named.items()}
+        batch = {**inputs, "labels": labels[rows]}
+        found.append(made.compute_loss(student.train(), batch, num_items_in_batch=torch.tensor(12)))
+        said, wanted = Watched(student)(inputs), Watched(teacher)(inputs)
+        apart.append(plain_loss(method, said, wanted, labels[rows]))
+    torch.testing.assert_close(sum(found), (8 * apart[0] + 4 * apart[1]) / 12)
 
 
 @pytest.mark.parametrize("method", [DHKD(), ND(), CRD(features=8)], ids=lambda method: method.name)
@@ -345,7 +382,7 @@ def test_what_is_learned_beside_the_student_is_in_the_checkpoint(method, tmp_pat
     other = text_trainer(KD(), tmp_path, max_steps=4, **settings)
     with pytest.raises(InputError, match=f"is a checkpoint of {method.name}, not of kd"):
         other._resumed = tmp_path / "checkpoint-2"
-        other._begin(other.model, batch_of(Sentences())[0])
+        other._begin(batch_of(Sentences())[0])
 
 
 # ------------------------------------------------------------------------------------- samples that are remembered
@@ -501,3 +538,293 @@ def test_empty_batches_are_refused(few_digits, tmp_path):
         plain_loss(RKD(), whole.rows(torch.tensor([0])), whole.rows(torch.tensor([0])), torch.tensor([0]))
     with pytest.raises(InputError, match="dhkd aligns gradients, which a plain loss cannot do"):
         plain_loss(DHKD(head="shared"), whole, whole, torch.tensor([0, 1]))
+
+
+# --------------------------------------------------------------------------------- the wrapped model, and its arguments
+
+
+def test_two_processes_train_the_student_of_one(tmp_path):
+    """Both end with the same student and connectors, and with those of one process that has all samples of a step.
+
+    A compiled student is called and learns the same. A regressor with batch norm sees the samples of its own process
+    only, so fitnets is equal in both but not to one.
+    """
+    sys.path.insert(0, str(HERE))
+    import two_students
+
+    sys.path.remove(str(HERE))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    launched = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    command = [sys.executable, str(HERE / "two_students.py"), str(tmp_path)]
+    done = subprocess.run(command, env={**os.environ, **launched}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for name in two_students.METHODS:
+        first, second = (load_file(tmp_path / f"{name}-{number}.safetensors") for number in range(2))
+        assert all(torch.equal(value, second[key]) for key, value in first.items())
+        assert any(key.startswith("parts.") for key in first) == (name in ("vid", "fitnets"))
+        saved = transformers.DistilBertForSequenceClassification.from_pretrained(tmp_path / f"{name}-student")
+        assert all(torch.equal(value, first[f"student.{key}"]) for key, value in saved.named_parameters())
+        if name != "fitnets":
+            one = two_students.parameters(two_students.train(name, tmp_path, 16))
+            assert one.keys() == first.keys()
+            assert all(torch.allclose(value, first[key], atol=1e-6) for key, value in one.items())
+    plain, compiled = (load_file(tmp_path / f"{name}-0.safetensors") for name in ("vid", "compiled"))
+    assert all(torch.allclose(value, compiled[key], atol=1e-6) for key, value in plain.items())
+    facts = json.loads((tmp_path / "compiled.json").read_text())
+    assert facts.pop("calls") > 40
+    assert facts == {"wrapper": "OptimizedModule", "inside": "DistributedDataParallel", "again": 0, "hooks": 0}
+
+
+def test_a_checkpoint_holds_the_student_as_a_plain_trainer_saves_it(tmp_path):
+    settings = {"max_steps": 1, "per_device_train_batch_size": 16, "save_strategy": "steps", "save_steps": 1}
+    arguments = transformers.TrainingArguments(
+        output_dir=str(tmp_path / "plain"), report_to=[], use_cpu=True, disable_tqdm=True, **settings
+    )
+    transformers.Trainer(text_classifier("distilbert", 8, 1), arguments, train_dataset=Sentences()).train()
+    made = text_trainer(VID(**LAYERS), tmp_path / "distilled", **settings)
+    made.train()
+    folders = [tmp_path / name / "checkpoint-1" for name in ("plain", "distilled")]
+    plain, distilled = (load_file(folder / "model.safetensors") for folder in folders)
+    assert {name: value.shape for name, value in plain.items()} == {n: v.shape for n, v in distilled.items()}
+    assert {path.name for path in folders[1].iterdir()} - {path.name for path in folders[0].iterdir()} == {BESIDE}
+    configurations = [json.loads((folder / "config.json").read_text()) for folder in folders]
+    configurations[0].pop("problem_type")  # which a model of transformers adds when it computes its own loss
+    assert configurations[0] == configurations[1]
+
+
+def test_decay_and_clipping_reach_what_is_trained_beside_the_student(tmp_path):
+    settings = {"optim": "sgd", "learning_rate": 0.1, "lr_scheduler_type": "constant", "weight_decay": 0.25}
+    made = text_trainer(
+        VID(**LAYERS), tmp_path, max_steps=1, per_device_train_batch_size=16, max_grad_norm=1e-4, **settings
+    )
+    made.create_optimizer()
+    decays = {id(p): group["weight_decay"] for group in made.optimizer.param_groups for p in group["params"]}
+    weights = {name: decays[id(p)] for name, p in made._distilled.parts.named_parameters()}
+    assert set(weights.values()) == {0.25}
+    biases = [decays[id(p)] for name, p in made.model.named_parameters() if name.endswith("bias")]
+    assert set(biases) == {0.0}
+    both = made._distilled
+    before = torch.cat([(1 - 0.1 * decays[id(p)]) * p.detach().flatten() for p in both.parameters()])
+    made.train()
+    moved = parameters(both) - before
+    assert moved.norm() == pytest.approx(0.1 * 1e-4, rel=0.05)
+    assert moved[-both.parts["gaussians"][0].scale.numel() :].norm() > 0
+
+
+def test_the_schedule_and_the_optimiser_of_a_user(tmp_path):
+    student = text_classifier("distilbert", 8, 1)
+    arguments = transformers.TrainingArguments(
+        output_dir=str(tmp_path), report_to=[], use_cpu=True, disable_tqdm=True, save_strategy="no", max_steps=2
+    )
+    given = {"args": arguments, "train_dataset": Sentences(), "teacher": text_classifier("bert", 16)}
+    optimizer = torch.optim.SGD(student.parameters(), 0.1)
+    made = DistillingTrainer(student, method=VID(**LAYERS), optimizers=(optimizer, None), **given)
+    made.train()
+    known = {id(p) for group in made.optimizer.param_groups for p in group["params"]}
+    assert {id(p) for p in made._distilled.parameters()} == known
+    optimizer = torch.optim.SGD(student.parameters(), 0.1)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+    DistillingTrainer(student, method=KD(), optimizers=(optimizer, schedule), **given).train()
+    made = DistillingTrainer(student, method=VID(**LAYERS), optimizers=(optimizer, schedule), **given)
+    with pytest.raises(InputError, match=r"^vid trains modules beside the student, which your schedule does not know"):
+        made.train()
+
+
+def test_a_student_that_is_made_again_has_its_own_connectors(tmp_path):
+    arguments = transformers.TrainingArguments(
+        output_dir=str(tmp_path), report_to=[], use_cpu=True, disable_tqdm=True, save_strategy="no", max_steps=1
+    )
+    made = DistillingTrainer(
+        model_init=lambda: text_classifier("distilbert", 8, 1), method=VID(**LAYERS), args=arguments,
+        train_dataset=Sentences(), teacher=text_classifier("bert", 16),
+    )  # fmt: skip
+    made.train()
+    first = made._distilled
+    made.train()
+    assert made._distilled is not first
+    assert made._distilled.student is made.model
+    made.model_init = None
+    made.train()
+    assert made._distilled.student is made.model
+
+
+@pytest.mark.parametrize("optim", ["lomo", "adalomo", "galore_adamw_layerwise"])
+def test_an_optimiser_that_does_not_reach_connectors_is_refused(optim, tmp_path):
+    made = text_trainer(VID(**LAYERS), tmp_path, max_steps=1)
+    made.create_optimizer()  # with another one, since these are not installed
+    made.optimizer = torch.optim.SGD(made.model.parameters(), 0.1)
+    made.args.optim = transformers.training_args.OptimizerNames(optim)
+    with pytest.raises(InputError, match=f"^vid trains modules beside .* the optimiser {optim} does not reach"):
+        made.create_optimizer()
+
+
+class Asked(nn.Module):
+    """Counts its calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.head, self.calls = nn.Linear(1, CLASSES), 0
+
+    def forward(self, input_ids):
+        self.calls += 1
+        return self.head(input_ids[:, :1].float())
+
+
+def test_an_evaluation_does_not_ask_the_teacher(tmp_path):
+    made = text_trainer(KD(), tmp_path, teacher=Asked(), max_steps=1)
+    loss = made.evaluate()["eval_loss"]
+    made.predict(Sentences(8))
+    assert made._teacher.network.calls == 0
+    named, labels = batch_of(Sentences(8))
+    del named["token_type_ids"]
+    with torch.no_grad():
+        assert loss == pytest.approx(0.1 * F.cross_entropy(made.model(**named).logits, labels).item(), rel=1e-5)
+    made.train()
+    asked = made._teacher.network.calls
+    made.evaluate()
+    assert made._teacher.network.calls == asked > 0
+
+
+def test_a_student_that_takes_no_labels_is_evaluated_too(tmp_path):
+    made = text_trainer(KD(), tmp_path, student=Asked(), max_steps=1)
+    made.train()
+    assert made.evaluate()["eval_loss"] > 0
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "distilbert"])
+def test_half_precision_changes_a_loss_by_little(family, tmp_path):
+    """Mixed precision, and networks that are in bfloat16 themselves; connectors and losses are in single precision."""
+    layer = {"gpt2": "transformer.h.0", "llama": "model.layers.0", "distilbert": "distilbert.transformer.layer.0"}
+    method = VID(student_layers=(layer[family],), teacher_layers=("transformer.h.1",))
+    student, teacher = text_classifier(family, 8, 1), text_classifier("gpt2", 16)
+    forms = [(student, teacher, False), (student, teacher, True)]
+    forms += [(copy.deepcopy(student).bfloat16(), teacher, False), (student, copy.deepcopy(teacher).bfloat16(), True)]
+    losses = []
+    for mine, theirs, mixed in forms:
+        mine, theirs = without_dropout(copy.deepcopy(mine)), copy.deepcopy(theirs)
+        made = text_trainer(method, tmp_path, mine, theirs, max_steps=2, learning_rate=1e-2, bf16=mixed)
+        losses.append(made.train().training_loss)
+        assert made._distilled.parts["gaussians"][0].scale.dtype == torch.float32
+        assert made.predict(Sentences(8)).predictions.dtype == "float32"
+    assert losses == pytest.approx([losses[0]] * len(forms), rel=1e-3)
+
+
+def test_a_teacher_of_images_may_be_in_half_precision(few_digits, tmp_path):
+    made = trainer(few_digits, ND(), tmp_path, classifier(8).bfloat16(), max_steps=2)
+    assert made.train().training_loss > 0
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ({"label_smoothing_factor": 0.1}, r"label_smoothing_factor has no effect.* smoothing=0\.1 instead\.$"),
+        ({"label_names": ["target"]}, r"label_names is \['target'\], but the labels must be called `labels`"),
+        ({"label_names": ["labels", "more"]}, "label_names is .* but the labels must be called `labels`"),
+        ({"gradient_accumulation_steps": 2}, r"dhkd aligns .* work with gradient_accumulation_steps=2\. Set alignment"),
+        ({"torch_compile": True}, "dhkd aligns the gradients of one whole batch, .* work with torch_compile"),
+        (
+            {"activation_checkpointing": True, "activation_checkpointing_kwargs": {"use_reentrant": True}},
+            "dhkd aligns the gradients .* reentrant checkpointing",
+        ),
+    ],
+)
+def test_an_argument_without_effect_is_refused(settings, words, tmp_path):
+    with pytest.raises(InputError, match=words) as told:
+        text_trainer(DHKD(), tmp_path, **settings)
+    assert "\n" not in str(told.value)
+
+
+def test_alignment_that_is_off_accumulates(tmp_path):
+    made = text_trainer(DHKD(alignment="off"), tmp_path, max_steps=1, gradient_accumulation_steps=2)
+    assert made.train().training_loss > 0
+
+
+def test_maps_under_reentrant_checkpointing_are_refused(tmp_path):
+    how = {"activation_checkpointing": True}
+    text_trainer(VID(**LAYERS), tmp_path, max_steps=1, **how).train()
+    with pytest.raises(InputError, match=r"^vid compares maps, which get no gradient under reentrant checkpointing"):
+        text_trainer(VID(**LAYERS), tmp_path, **how, activation_checkpointing_kwargs={"use_reentrant": True})
+
+
+class OwnLoss(DistillingTrainer):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, compute_loss_func=lambda *outputs, **others: 0, **kwargs)
+
+
+def test_another_loss_and_other_ways_to_several_devices_are_refused(tmp_path, monkeypatch):
+    arguments = transformers.TrainingArguments(output_dir=str(tmp_path), report_to=[], use_cpu=True)
+    given = {"model": text_classifier("distilbert", 8, 1), "teacher": Asked(), "method": KD(), "args": arguments}
+    with pytest.raises(InputError, match=r"^compute_loss_func has no effect, because the method sets the loss"):
+        OwnLoss(**given)
+    with monkeypatch.context() as several:
+        several.setattr(transformers.TrainingArguments, "n_gpu", 2)
+        with pytest.raises(InputError, match=r"^one process does not share 2 GPUs here\. Start one process for each"):
+            DistillingTrainer(**given)
+    made = DistillingTrainer(**given)
+    for kind in ("DEEPSPEED", "FSDP", "MEGATRON_LM"):
+        monkeypatch.setattr(made.accelerator.state, "distributed_type", DistributedType(kind))
+        with pytest.raises(InputError, match=f"^{kind} splits the student among processes, which does not work here"):
+            check_arguments(made, KD())
+
+
+@pytest.mark.parametrize("who", ["student", "teacher"])
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ({"problem_type": "multi_label_classification"}, "gives several classes to one sample"),
+        ({"problem_type": "regression"}, "gives one number for each sample"),
+        ({"num_labels": 1}, "gives one number for each sample"),
+    ],
+    ids=str,
+)
+def test_networks_that_do_not_choose_one_class_are_refused(settings, words, who, tmp_path):
+    other = text_classifier("distilbert", 8, 1)
+    for name, value in settings.items():
+        setattr(other.config, name, value)
+    with pytest.raises(InputError, match=f"^the {who} {words}"):
+        text_trainer(KD(), tmp_path, **{who: other})
+
+
+@pytest.mark.parametrize(
+    "method, labels, words",
+    [
+        (
+            KD(),
+            torch.eye(CLASSES).flip(0) + torch.eye(CLASSES),
+            "the labels are real numbers, but not shares of classes",
+        ),
+        (KD(), torch.zeros(4, CLASSES), "the labels are real numbers, but not shares of classes"),
+        (KD(), torch.ones(4), "the labels are real numbers, but not shares of classes"),
+        (KD(), torch.ones(4, CLASSES, dtype=torch.long), r"the labels have shape \[4, 4\], not one class"),
+        (KD(), torch.ones(4, CLASSES, dtype=torch.bool), r"the labels have shape \[4, 4\], not one class"),
+        (DKD(), torch.eye(CLASSES), "dkd needs one class for each sample, but the labels are real numbers"),
+    ],
+)
+def test_labels_of_several_classes_are_refused(method, labels, words, tmp_path):
+    made = text_trainer(method, tmp_path)
+    inputs = {**batch_of(Sentences(), 4)[0], "labels": labels}
+    for model in (made.model.train(), made.model.eval()):
+        with pytest.raises(InputError, match=f"^{words}"):
+            made.compute_loss(model, inputs)
+
+
+def test_shares_of_classes_are_labels(tmp_path):
+    made = text_trainer(KD(), tmp_path)
+    named, labels = batch_of(Sentences(), 4)
+    model = without_dropout(made.model).train()
+    whole = [
+        made.compute_loss(model, {**named, "labels": some}) for some in (labels, F.one_hot(labels, CLASSES).float())
+    ]
+    torch.testing.assert_close(*whole)
+
+
+def test_a_network_that_does_not_take_the_first_batch_is_refused_in_one_line(tmp_path):
+    unpadded = text_classifier("gpt2", 8)
+    unpadded.config.pad_token_id = None
+    for who, networks in (("student", {"student": unpadded}), ("teacher", {"teacher": unpadded})):
+        made = text_trainer(KD(), tmp_path, max_steps=1, **networks)
+        with pytest.raises(InputError, match=f"^the {who} does not take the first batch .*padding token") as told:
+            made.train()
+        assert "\n" not in str(told.value)

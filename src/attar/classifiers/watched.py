@@ -78,6 +78,7 @@ class Watched:
         for name in self.layers:  # A name that does not exist is refused now, and not in the first step.
             _module(network, name)
         self.head = None if self.asked else _last_linear(network)
+        self._kept: tuple[dict[str, Tensor], list[tuple[Tensor, Tensor]]] | None = None
 
     def __call__(self, inputs: Images | Mapping[str, Any]) -> Answers:
         """The outputs for images, or for named inputs, as models of `transformers` take them.
@@ -89,13 +90,28 @@ class Watched:
             assert isinstance(self.network, Network)
             stages, embedding = self.network.features(inputs)
             return Answers(self.network.classifier(embedding), embedding, list(stages))
-        head = _last_linear(self.network) if self.head is None else self.head
-        with seen(self.network, self.layers) as outputs, _through(head) as passed:
-            found = self._answered(inputs)
-        logits = logits_in(found, self.who)
+        if self._kept is None:
+            with self.hooked():
+                return self(inputs)
+        outputs, passed = self._kept
+        logits = logits_in(self._answered(inputs), self.who)
         padding = inputs.get("attention_mask") if isinstance(inputs, Mapping) else None
         stages = [as_map(outputs[name], padding) for name in self.layers]
-        return Answers(logits, _features(passed, logits, outputs_of(self.network, logits)), stages)
+        features = _features(passed, logits, outputs_of(self.network, logits))
+        outputs.clear()
+        passed.clear()
+        return Answers(logits, features, stages)
+
+    @contextmanager
+    def hooked(self) -> Iterator[None]:
+        """Leave the hooks in place between forward passes, as a compiled network needs them."""
+        head = _last_linear(self.network) if self.head is None else self.head
+        with seen(self.network, self.layers) as outputs, _through(head) as passed:
+            self._kept = outputs, passed
+            try:
+                yield
+            finally:
+                self._kept = None
 
     def _answered(self, inputs: Images | Mapping[str, Any]) -> Any:
         return self.network(**taken(self.network, inputs)) if isinstance(inputs, Mapping) else self.network(inputs)
@@ -193,12 +209,17 @@ def _module(network: nn.Module, name: str) -> nn.Module:
 
 @contextmanager
 def _through(head: nn.Linear | None) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """The inputs and outputs of the last linear layer, if there is one."""
+    """The input and the output of the last linear layer, if there is one, in its last call."""
     passed: list[tuple[Tensor, Tensor]] = []
     if head is None:
         yield passed
         return
-    handle = head.register_forward_hook(lambda module, inputs, output: passed.append((inputs[0], output)))
+
+    def keep(module: nn.Module, inputs: Any, output: Any) -> None:
+        passed.clear()
+        passed.append((inputs[0], output))
+
+    handle = head.register_forward_hook(keep)
     try:
         yield passed
     finally:
@@ -219,7 +240,9 @@ def _features(passed: list[tuple[Tensor, Tensor]], logits: Tensor, outputs: int)
         return features if features.ndim == 2 and len(features) == len(logits) else nothing
     if scores.shape[2] != logits.shape[1]:
         return nothing
-    match = torch.isclose(scores, logits[:, None, :], rtol=0, atol=0, equal_nan=True).all(dim=2)
+    # Mixed precision may give the logits in a longer type than the scores that they are.
+    wanted = logits[:, None, :].to(scores.dtype)
+    match = torch.isclose(scores, wanted, rtol=0, atol=0, equal_nan=True).all(dim=2)
     if not match.any(dim=1).all():
         return nothing
     last = match.shape[1] - 1 - match.flip(1).int().argmax(dim=1)
