@@ -56,6 +56,20 @@ def test_it_answers(small):
     )
 
 
+@pytest.mark.parametrize("tokens", [None, 5, 500])
+def test_a_prompt_that_leaves_no_room_loses_its_beginning_and_says_so(small, tokens):
+    long = "Answer who: the fox finds it. " * 20
+    with pytest.warns(UserWarning, match=r"only the last 48 tokens of the prompt are read, as in training"):
+        said = small.answer(long, tokens=tokens, seed=1)
+    ids = small.tokenizer(long)["input_ids"]
+    assert len(ids) > 96
+    end = small.tokenizer.decode(ids[-48:])
+    assert small.tokenizer(end)["input_ids"] == ids[-48:]
+    assert said == small.answer(end, tokens=tokens, seed=1)
+    with pytest.raises(InputError, match="a prompt has no token"):
+        small.answer("")
+
+
 def test_it_says_what_was_kept(small):
     lines = str(small).splitlines()
     assert lines[0].startswith("student: ")

@@ -173,6 +173,8 @@ def test_the_step_size_rises_and_falls_to_nothing():
         ({"divergence": "none", "label_weight": 0.0}, "--label-weight and every other weight are 0"),
         ({"jsd_beta": 2.0}, "jsd_beta is 2.0; it must be from 0 to 1."),
         ({"divergence": "kl"}, "unknown divergence 'kl'"),
+        ({"divergence": "none", "temperature": 2.0}, "--temperature 2 has no effect with --divergence none"),
+        ({"divergence": "policy", "temperature": 2.0}, "--temperature 2 has no effect with --divergence policy"),
         ({"batches": 2}, "unknown setting of DistillLanguage 'batches'; did you mean 'batch'?"),
     ],
 )
@@ -258,6 +260,15 @@ def test_a_student_that_cannot_be_trained_is_refused(run, student):
     ) as told:
         run(DistillLanguage.of(**{**SMALL, "student": "gptj:layers=1,width=32"}))
     assert "\n" not in str(told.value)
+
+
+def test_two_temperatures_have_two_names_and_older_settings_are_read():
+    method = DistillLanguage.of(temperature=2.0, sampling_temperature=0.5)
+    assert (method.objective.temperature, method.sampling.sampling_temperature) == (2.0, 0.5)
+    older = DistillLanguage.of(sampling_temperature=0.5).to_json()
+    older["sampling"]["temperature"] = older["sampling"].pop("sampling_temperature")
+    del older["objective"]["temperature"]
+    assert DistillLanguage.from_json(older) == DistillLanguage.of(sampling_temperature=0.5)
 
 
 def with_rows(source, **parts):

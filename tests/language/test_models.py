@@ -37,6 +37,11 @@ def test_fresh_models_of_many_families_have_the_sizes_asked_for(kind, tokenizer)
         ("gpt2:depth=1", "unknown size of gpt2 'depth'; did you mean 'width'? Known: heads, layers, width."),
         ("gpt2:width=33,heads=2", "cannot be built as a causal model"),
         ("vit:layers=1", "vit:layers=1 cannot be built as a causal model"),
+        (
+            "llama:layers=1,width=30,heads=2",
+            "(Class validation error for validator 'validate_rope': ",
+        ),
+        ("rwkv:layers=1,width=32", "cannot be built as a causal model (division by zero)."),
     ],
 )
 def test_models_that_cannot_be_built_are_refused(name, sentence, tokenizer, generator):

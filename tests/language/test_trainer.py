@@ -229,3 +229,52 @@ def test_a_batch_without_a_label_is_refused_alone_and_nothing_beside_others(trai
     loss = mine.compute_loss(mine.model, inputs, num_items_in_batch=20)
     assert loss == 0
     loss.backward()
+
+
+def test_a_teacher_comes_by_name_too(trainer, teacher, tokenizer, tmp_path):
+    teacher.save_pretrained(tmp_path / "teacher")
+    tokenizer.save_pretrained(tmp_path / "teacher")
+    for one in (tmp_path / "teacher", str(tmp_path / "teacher")):
+        mine = trainer(teacher=one)
+        assert all(torch.equal(*pair) for pair in zip(mine.teacher.parameters(), teacher.parameters(), strict=True))
+        assert not any(parameter.requires_grad for parameter in mine.teacher.parameters())
+    with pytest.raises(InputError, match="the mixin needs a teacher"):
+        trainer(teacher=None)
+    with pytest.raises(InputError, match="is not trained yet"):
+        trainer(teacher="gpt2:layers=1,width=16")
+    with pytest.raises(InputError, match="'nobody/nothing' is not a causal language model"):
+        trainer(teacher="nobody/nothing")
+
+
+@pytest.mark.parametrize("method", [{"label_weight": 0.0}, {"answers_by": "on-policy", "new_tokens": 4}])
+def test_padding_that_was_added_for_the_student_alone(method, student, teacher, tokenizer, rows, tmp_path):
+    """The student never says what its teacher does not know, and the teacher reads no token that it lacks."""
+    mine, wide = copy.deepcopy(tokenizer), copy.deepcopy(student)
+    mine.add_special_tokens({"pad_token": "[PAD]"})
+    wide.resize_token_embeddings(320, mean_resizing=False)
+    rows = [{**row, "input_ids": row["input_ids"].masked_fill(row["attention_mask"] == 0, 300)} for row in rows]
+    made = Trainer(
+        model=wide,
+        args=transformers.TrainingArguments(
+            str(tmp_path), report_to="none", use_cpu=True, max_steps=2, per_device_train_batch_size=4, disable_tqdm=True
+        ),
+        train_dataset=rows,
+        processing_class=mine,
+        teacher=copy.deepcopy(teacher),
+        distillation=language.DistillLanguage.of(**method),
+    )
+    made.train()
+    made.save_model(str(tmp_path / "made"))
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "made")
+    assert model.generation_config.suppress_tokens == list(range(300, 320))
+    torch.manual_seed(0)
+    given = {"input_ids": torch.tensor([[70, 71]] * 8), "attention_mask": torch.ones(8, 2)}
+    said = model.generate(**given, do_sample=True, max_new_tokens=20)
+    assert int(said[said != 300].max()) < 300 and not (said[:, 2] == 300).any()
+    made.model.train()
+    bad = {name: torch.stack([row[name] for row in rows[:2]]) for name in rows[0]}
+    bad["input_ids"] = bad["input_ids"].clone()
+    bad["input_ids"][0, 0] = 310
+    if "answers_by" not in method:
+        with pytest.raises(InputError, match="a row has token 310, but the teacher knows 300 tokens"):
+            made.compute_loss(made.model, bad)

@@ -123,6 +123,51 @@ def test_a_teacher_is_trained_kept_and_distilled_from_folders(source, engine, tm
     assert again.origin.settings["lr"] == 5e-4
 
 
+@pytest.mark.parametrize("widened", [True, False])
+def test_a_student_whose_tokenizer_has_a_padding_token_more(
+    source, teacher, student, tokenizer, engine, tmp_path, widened
+):
+    """The student is saved with its own tokenizer, and never says the token that its teacher does not know."""
+    import transformers
+
+    mine, one = copy.deepcopy(tokenizer), copy.deepcopy(student)
+    mine.add_special_tokens({"pad_token": "[PAD]"})
+    assert mine.pad_token_id == 300
+    if widened:
+        one.resize_token_embeddings(320, mean_resizing=False)
+    for name, model, words in (("teacher", teacher, tokenizer), ("student", one, mine)):
+        model.save_pretrained(tmp_path / name)
+        words.save_pretrained(tmp_path / name)
+    method = language.DistillLanguage.of(
+        epochs=1, max_length=96, answers_by="mixed", new_tokens=4, label_weight=0.0, student=str(tmp_path / "student")
+    )
+    made = language.distill(
+        source, method, teacher=tmp_path / "teacher", out=tmp_path / "made", engine=engine, answers=2
+    )
+    assert math.isfinite(made.scores["kept"])
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "made")
+    assert model.config.vocab_size == (301 if widened else 300)
+    assert (model.generation_config.suppress_tokens == [300]) == widened
+    assert transformers.AutoTokenizer.from_pretrained(tmp_path / "made").pad_token == "[PAD]"
+
+
+def test_a_text_with_a_token_that_the_teacher_does_not_know_is_refused(source, teacher, student, tokenizer, tmp_path):
+    mine, one = copy.deepcopy(tokenizer), copy.deepcopy(student)
+    mine.add_special_tokens({"additional_special_tokens": ["<|tool|>"]})
+    one.resize_token_embeddings(301, mean_resizing=False)
+    for name, model, words in (("teacher", teacher, tokenizer), ("student", one, mine)):
+        model.save_pretrained(tmp_path / name)
+        words.save_pretrained(tmp_path / name)
+    rows = [*source.test, {"prompt": "use <|tool|>", "response": "now"}]
+    data = {"train": list(source.train), "validation": list(source.validation), "test": rows}
+    with pytest.raises(InputError) as refusal:
+        language.distill(data, teacher=tmp_path / "teacher", student=tmp_path / "student")
+    assert str(refusal.value) == (
+        "row 9 of data (test) has the token '<|tool|>', which not all models know: they share the first 300 tokens. "
+        "Remove it from the text, or give models of one vocabulary."
+    )
+
+
 def test_a_given_student_is_left_as_it_is(source, teacher, student, tokenizer, engine):
     before = [parameter.clone() for parameter in student.parameters()]
     method = language.DistillLanguage.of(epochs=1, max_length=96)

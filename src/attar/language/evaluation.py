@@ -55,12 +55,17 @@ class Measures:
 
     @property
     def perplexity(self) -> float:
-        """The exponential of the cross-entropy."""
-        return math.exp(self.cross_entropy.value)
+        """The exponential of the cross-entropy; infinite where it has no number."""
+        try:
+            return math.exp(self.cross_entropy.value)
+        except OverflowError:
+            return math.inf
 
     def to_json(self) -> dict[str, float]:
         """The means by name, without those that are not finite."""
-        found = {"cross_entropy": self.cross_entropy.value, "perplexity": self.perplexity}
+        found = {"cross_entropy": self.cross_entropy.value}
+        if math.isfinite(self.perplexity):
+            found["perplexity"] = self.perplexity
         for name in ("rouge_l", "length_ratio", "repetition", "excess_error"):
             score = getattr(self, name)
             if score is not None and math.isfinite(score.value):

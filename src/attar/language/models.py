@@ -98,7 +98,7 @@ def fresh_model(name: str, tokenizer: Any, positions: int, generator: torch.Gene
         torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
         try:
             made: nn.Module = transformers.AutoModelForCausalLM.from_config(type(usual)(**facts))
-        except (ValueError, TypeError) as error:
+        except Exception as error:  # each family checks its sizes in its own way
             raise InputError(f"{name} cannot be built as a causal model ({_first_line(error)}).") from None
     return made
 
@@ -260,7 +260,9 @@ def check_runs(model: nn.Module, who: str, words: int, *, answers: bool = False)
             before = model(input_ids=ids, **given, use_cache=True)
             longer = torch.cat([given["attention_mask"], given["attention_mask"][:, :1]], dim=1)
             model(input_ids=ids[:, :1], attention_mask=longer, past_key_values=before.past_key_values, use_cache=True)
-    except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, AssertionError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # what does not fit raises what it likes
         raise InputError(
             f"the {who} cannot run ({_first_line(error)}). Check its sizes, or give another one."
         ) from None
@@ -305,13 +307,14 @@ def _fetched(name: str, what: str, fetch: Callable[[], R]) -> R:
     try:
         with silent():
             return fetch()
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # what a damaged file raises depends on the family
         raise InputError(f"{name!r} is not a {what} in a folder or on the hub ({_first_line(error)}).") from None
 
 
 def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = " ".join(lines[:2] if lines and lines[0].endswith(":") else lines[:1])
+    return said.rstrip(".") or type(error).__name__
 
 
 def _library() -> Any:

@@ -107,9 +107,10 @@ def write_stops(model: nn.Module, tokenizer: Any, stops: Sequence[int], words: i
         return
     if stops:
         settings.eos_token_id = list(stops) if len(stops) > 1 else stops[0]
+    known, size = set(tokenizer.get_vocab().values()), width(model)
     if settings.pad_token_id is None:
-        settings.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    known = set(tokenizer.get_vocab().values())
-    unsaid = [number for number in range(width(model)) if number >= words or number not in known]
+        fitting = (token for token in (tokenizer.pad_token_id, tokenizer.eos_token_id) if token is not None)
+        settings.pad_token_id = next((token for token in fitting if token < size), None)
+    unsaid = [number for number in range(size) if number >= words or number not in known]
     if unsaid:
         settings.suppress_tokens = sorted({*(settings.suppress_tokens or ()), *unsaid})

@@ -167,7 +167,7 @@ def scores_of(
         return {"student": mine.to_json()}
     teachers = _measured(pair.teacher, None, pair, by, *common)
     found = {"student": mine.to_json(), "teacher": teachers.to_json()}
-    kept = 100 * math.exp(teachers.cross_entropy.value - mine.cross_entropy.value)
+    kept = 100 * teachers.perplexity / mine.perplexity
     return {**found, "kept": kept} if math.isfinite(kept) else found
 
 
