@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from attar.commands.verbs import GROUPS, MAKING, VERBS
 from attar.core.errors import InputError, Interrupted, Stopped, unknown
-from attar.core.failures import HERE, origin, shortened, told
+from attar.core.failures import HERE, on_one_line, origin, told
 from attar.core.launcher import rank
 from attar.core.signals import HANG_UP, INTERRUPT, TERMINATE, met_by
 
@@ -181,7 +181,7 @@ def _plain_warnings() -> Iterator[None]:
 
     def formatted(message: Any, category: type[Warning], *place: Any, **more: Any) -> str:
         own = category is UserWarning and Path(place[0]).is_relative_to(HERE)
-        return f"attar: note: {shortened(str(message))}\n" if own else usual(message, category, *place, **more)
+        return f"attar: note: {on_one_line(str(message))}\n" if own else usual(message, category, *place, **more)
 
     warnings.formatwarning = formatted
     try:
@@ -193,7 +193,7 @@ def _plain_warnings() -> Iterator[None]:
 def _complain(text: str, error: BaseException) -> None:
     """Say on one line what went wrong; of several processes in the first one's voice, if it is not a mistake."""
     if rank() == 0:
-        _print(f"attar: {shortened(text)}")
+        _print(f"attar: {on_one_line(text)}")
     if os.environ.get(TRACEBACK) not in (None, "", "0"):
         _print("".join(traceback.format_exception(error)).rstrip())
 

@@ -86,7 +86,7 @@ def origin(error: BaseException) -> str:
     return f"{type(error).__name__}{words}{place}"
 
 
-def shortened(text: str) -> str:
+def on_one_line(text: str) -> str:
     """A message on one line, in which very long words, such as paths, are cut in the middle."""
     line = " ".join(text.split())
     half = LONGEST // 2
