@@ -7,19 +7,19 @@ imported late, so that help is quick.
 import importlib
 import keyword
 import os
-import signal
 import sys
-import threading
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from attar.commands.verbs import GROUPS, MAKING, ONCE, VERBS
-from attar.core.errors import InputError, Interrupted, unknown
-from attar.core.failures import origin, shortened, told
+from attar.core.errors import InputError, Interrupted, Stopped, unknown
+from attar.core.failures import HERE, on_one_line, origin, told
 from attar.core.launcher import rank, speaks
+from attar.core.signals import HANG_UP, INTERRUPT, TERMINATE, met_by
 
 REFUSED, MISTAKE, INTERRUPTED = 2, 70, 130
 """Exit codes: bad input, or a machine that cannot do it; a mistake in attar; stopped from outside."""
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _coded(arguments: list[str]) -> int:
     """Run the command, say what went wrong, and return the exit code."""
     try:
-        with _one_voice(), _stopped_by_signals():
+        with _one_voice(), met_by(_stop, INTERRUPT, TERMINATE, HANG_UP), _plain_warnings():
             _dispatch(arguments)
             sys.stdout.flush()
     except BrokenPipeError:  # whoever read has seen enough
@@ -104,23 +104,9 @@ def _coded(arguments: list[str]) -> int:
     return 0
 
 
-@contextmanager
-def _stopped_by_signals() -> Iterator[None]:
-    """Meet SIGTERM and SIGHUP like Ctrl-C. A SIGHUP that somebody ignores, as nohup does, stays ignored."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, stop) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _stop(number: int, frame: object) -> NoReturn:
+    """What Ctrl-C, SIGTERM and SIGHUP do outside a run's steps."""
+    raise Stopped
 
 
 def _check_streams() -> None:
@@ -190,10 +176,26 @@ def _one_voice() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Print attar's own warnings as notes on one line; those of libraries stay as they are."""
+    usual = warnings.formatwarning
+
+    def formatted(message: Any, category: type[Warning], *place: Any, **more: Any) -> str:
+        own = category is UserWarning and Path(place[0]).is_relative_to(HERE)
+        return f"attar: note: {on_one_line(str(message))}\n" if own else usual(message, category, *place, **more)
+
+    warnings.formatwarning = formatted
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
+
+
 def _complain(text: str, error: BaseException) -> None:
     """Say on one line what went wrong; of several processes in the first one's voice, if it is not a mistake."""
     if speaks():
-        _print(f"attar: {shortened(text)}")
+        _print(f"attar: {on_one_line(text)}")
     if os.environ.get(TRACEBACK) not in (None, "", "0"):
         _print("".join(traceback.format_exception(error)).rstrip())
 

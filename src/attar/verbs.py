@@ -46,7 +46,7 @@ def condense(
 
     Raises:
         InputError: The method belongs to another verb, or data, settings or folder cannot be used; nothing is lost.
-        Interrupted: The run was stopped by Ctrl-C or SIGTERM. The same call continues it.
+        Interrupted: The run was stopped by Ctrl-C, SIGTERM or SIGHUP. The same call continues it.
     """
     made: A = run("condense", data, method, reading=reading, out=out, seed=seed, engine=engine, say=say)
     return made

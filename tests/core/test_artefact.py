@@ -140,7 +140,7 @@ class Odd(Shareable):
 )
 def test_what_a_kind_cannot_make_sense_of_is_told_on_one_line(facts, tmp_path):
     store.write_json(tmp_path / "artefact.json", facts)
-    with pytest.raises(InputError, match="cannot be read: it is damaged, or of another version") as found:
+    with pytest.raises(InputError, match="is damaged: it does not describe what lies beside it") as found:
         Odd.load(tmp_path)
     assert "\n" not in str(found.value)
     store.write_json(tmp_path / "artefact.json", {"weights": [1]})

@@ -1,6 +1,7 @@
 """Runs on disk: folders that are somebody else's, damaged checkpoints, interruption, and SIGKILL at any moment."""
 
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -10,12 +11,14 @@ import subprocess
 import sys
 import textwrap
 import threading
+from contextlib import nullcontext
 
 import pytest
 
 import attar
 from attar.core import store
-from attar.core.errors import Diverged, InputError, Interrupted
+from attar.core.errors import Diverged, InputError, Interrupted, Stopped
+from attar.core.progress import MetricsLog
 from attar.core.runtime import Engine
 from attar.images.networks.architecture import Architecture
 from promises import EVERY_STEP
@@ -38,14 +41,15 @@ def stopped(method, digits, tmp_path, monkeypatch):
     return tmp_path / "run"
 
 
-def interrupt_at(monkeypatch, step):
+def interrupt_at(monkeypatch, step, *numbers):
     real, taken = attar.DM.step, 0
 
     def interrupted(self, state, runtime):
         nonlocal taken
         taken += 1
         if taken == step:
-            os.kill(os.getpid(), signal.SIGINT)
+            for number in numbers or (signal.SIGINT,):
+                os.kill(os.getpid(), number)
         return real(self, state, runtime)
 
     monkeypatch.setattr(attar.DM, "step", interrupted)
@@ -60,10 +64,36 @@ def test_ctrl_c_finishes_the_step_saves_and_can_be_resumed(stopped, method, digi
     assert resume(method, digits, stopped).fingerprint == whole.fingerprint
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_other_signals_do_as_ctrl_c(number, method, digits, tmp_path, monkeypatch):
+    interrupt_at(monkeypatch, 2, number)
+    with pytest.raises(Interrupted, match="stopped after step 2 of 5"):
+        attar.condense(digits, method, out=tmp_path, engine=EVERY_STEP)
+    assert (tmp_path / "run" / "checkpoint.safetensors").exists()
+
+
+def test_a_signal_that_is_ignored_stops_nothing(method, digits, tmp_path, monkeypatch):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        interrupt_at(monkeypatch, 2, signal.SIGHUP)
+        assert attar.condense(digits, method, out=tmp_path, engine=EVERY_STEP).images.shape == (10, 1, 8, 8)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_second_signal_stops_at_once(method, digits, tmp_path, monkeypatch):
+    interrupt_at(monkeypatch, 2, signal.SIGTERM, signal.SIGHUP)
+    with pytest.raises(Stopped):
+        attar.condense(digits, method, out=tmp_path, engine=EVERY_STEP)
+    assert not any(store.is_draft(path) for path in tmp_path.rglob("*"))
+
+
 def test_the_handlers_of_before_are_put_back(method, digits):
-    before = signal.getsignal(signal.SIGINT)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = list(map(signal.getsignal, numbers))
     attar.condense(digits, method, engine=EVERY_STEP)
-    assert signal.getsignal(signal.SIGINT) is before
+    assert list(map(signal.getsignal, numbers)) == before
 
 
 def test_it_runs_outside_the_main_thread_too(method, digits):
@@ -138,6 +168,75 @@ def test_damaged_run_settings_are_refused(stopped, method, digits):
     (stopped / "run" / "settings.json").write_text("{")
     with pytest.raises(InputError, match=r"settings\.json is damaged"):
         resume(method, digits, stopped)
+
+
+ODD = {
+    "no JSON": b"{",
+    "not UTF-8": b'{"step": "\xff"}',
+    "deep": b"[" * 100_000,
+    "a long number": b'{"step": ' + b"9" * 5000 + b"}",
+    "a list": b"[1, 2]",
+    "a text": b'"step"',
+    "other types": b'{"step": "two"}',
+    "NaN": b'{"step": NaN}',
+    "null": b"null",
+}
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+def test_odd_lines_of_the_curve_are_left_out(odd, stopped, method, digits):
+    curve = stopped / "run" / "metrics.jsonl"
+    first, second = curve.read_bytes().splitlines()
+    curve.write_bytes(b"\n".join([first, odd, second, odd]))
+    resume(method, digits, stopped)
+    assert [json.loads(line)["step"] for line in curve.read_text().splitlines()] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+@pytest.mark.parametrize("file", ["settings.json", "cost.json"])
+def test_odd_files_of_a_run_are_refused_or_left_out(file, odd, method, digits, tmp_path):
+    attar.condense(digits, method, out=tmp_path, engine=EVERY_STEP)
+    (tmp_path / "run" / file).write_bytes(odd)
+    with pytest.raises(InputError, match="is damaged") if file == "settings.json" else nullcontext() as told:
+        resume(method, digits, tmp_path)
+    assert told is None or "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["settings.json", "metrics.jsonl", "checkpoint.safetensors"])
+def test_a_folder_in_place_of_a_file_is_refused(name, stopped, method, digits):
+    (stopped / "run" / name).unlink()
+    (stopped / "run" / name).mkdir()
+    with pytest.raises(InputError, match=name):
+        resume(method, digits, stopped)
+
+
+def test_a_finished_run_is_read_where_nothing_can_be_written(method, digits, tmp_path, monkeypatch):
+    whole = attar.condense(digits, method, out=tmp_path, engine=EVERY_STEP)
+    (tmp_path / "run" / "lock").unlink()
+
+    def refuse(*arguments, **options):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    for name in ("make_folder", "locked", "sweep", "write_bytes", "write_json"):
+        monkeypatch.setattr(store, name, refuse)
+    assert resume(method, digits, tmp_path).fingerprint == whole.fingerprint
+    with pytest.raises(InputError, match="holds a run with other settings"):
+        resume(dataclasses.replace(method, steps=6), digits, tmp_path)
+
+
+@pytest.mark.parametrize("file", ["metrics.jsonl", "checkpoint.safetensors"])
+def test_a_full_disk_ends_in_one_line_and_leaves_no_draft(file, method, digits, tmp_path, monkeypatch):
+    full = OSError(errno.ENOSPC, "No space left on device")
+
+    def refuse(*arguments):
+        raise full
+
+    monkeypatch.setattr(*((os, "fsync", refuse) if "check" in file else (MetricsLog, "_append", refuse)))
+    with pytest.raises(InputError, match=r"cannot write .*No space left on device\. Make room") as told:
+        attar.condense(digits, method, out=tmp_path / "run", engine=EVERY_STEP)
+    assert "\n" not in str(told.value) and not any(store.is_draft(path) for path in tmp_path.rglob("*"))
+    monkeypatch.undo()
+    assert resume(method, digits, tmp_path / "run").images.shape == (10, 1, 8, 8)
 
 
 def test_divergence_stops_the_run_with_advice(digits, tmp_path):

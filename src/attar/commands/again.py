@@ -1,6 +1,5 @@
 """`attar VERB --settings FILE`: read how an artefact was made, from its folder or a file of settings."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any, TypeVar
 
 from attar.core.errors import InputError
 from attar.core.flags import is_flag
+from attar.core.jsonfiles import parsed
 
 FLAG = "--settings"
 T = TypeVar("T")
@@ -101,10 +101,10 @@ def _part(facts: Mapping[str, Any], name: str, kind: type[T], path: Path) -> T |
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        facts = json.loads(path.read_text())
+        facts = parsed(path.read_bytes())
     except FileNotFoundError:
         raise InputError(f"{path} is missing.") from None
-    except (OSError, ValueError, RecursionError):  # no text, no JSON, or nested without end
+    except (OSError, ValueError):
         raise InputError(f"{path} is not a file of settings: it is not JSON.") from None
     if not isinstance(facts, dict):
         raise InputError(f"{path} is not a file of settings.")

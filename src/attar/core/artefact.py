@@ -27,7 +27,6 @@ from attar.core.settings import check_fields, plain
 
 CARD = "README.md"
 T = TypeVar("T")
-S = TypeVar("S")
 UNSEEN = "damage to it is not noticed. Make it again to have it checked."
 
 
@@ -245,21 +244,22 @@ class CondensedSet(Shareable):
         return f"{self.origin.source}, condensed by {self.origin.method}"
 
 
-def _refusing(load: Callable[..., S]) -> Callable[..., S]:
+def _refusing(load: Callable[..., T]) -> Callable[..., T]:
     """A function that reads a folder, in which whatever its files do not have is told on one line.
 
     Digests do not find this, since a description may be whole and still not say what is expected.
     """
 
     @functools.wraps(load)
-    def safe(cls: type, folder: str | Path, *args: Any, **kwargs: Any) -> S:
+    def safe(cls: type, folder: str | Path, *args: Any, **kwargs: Any) -> T:
         try:
             return load(cls, folder, *args, **kwargs)
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             if told(error) is not None:  # memory, libraries
                 raise
-            what = " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST]
-            raise InputError(f"{folder} cannot be read: it is damaged, or of another version ({what}).") from error
+            why = " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST]
+            where = Path(folder) / ARTEFACT
+            raise InputError(f"{where} is damaged: it does not describe what lies beside it ({why}).") from error
 
     return safe
 

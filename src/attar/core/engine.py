@@ -6,7 +6,6 @@ one checkpoint interval. After it is resumed, it ends in the same bytes as a run
 """
 
 import math
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,12 +18,13 @@ from torch import Tensor
 
 from attar.core import store
 from attar.core.divergence import LARGEST, Unlogged, at_step, check_learned, check_metrics
-from attar.core.errors import Diverged, InputError, Interrupted
+from attar.core.errors import Diverged, InputError, Interrupted, Stopped
 from attar.core.kinds import kind_of
 from attar.core.memory import PeakMemory
 from attar.core.progress import Line, MetricsLog, metrics_log
 from attar.core.runtime import Runtime
 from attar.core.settings import Settings, difference, flat, plain
+from attar.core.signals import HANG_UP, INTERRUPT, TERMINATE, met_by
 from attar.core.state import pack, unpack
 
 Metrics = Mapping[str, Tensor | float]
@@ -117,7 +117,7 @@ def run(
     Raises:
         InputError: The folder holds another run, a damaged checkpoint, or cannot be written.
         Diverged: The loss, or what is learned, is no longer finite, or far too large; nothing of it was saved.
-        Interrupted: Stopped by Ctrl-C or SIGTERM, after a checkpoint was written.
+        Interrupted: Stopped by Ctrl-C, SIGTERM or SIGHUP, after a checkpoint was written.
     """
     load = load or getattr(method, "load", None) or kind_of(method).load
     with ExitStack() as stack:
@@ -213,23 +213,16 @@ def _learned(method: Any, state: Any, artefact: Any) -> Mapping[str, Tensor]:
 
 @contextmanager
 def _stop_requests() -> Iterator[threading.Event]:
-    """Turn Ctrl-C and SIGTERM into a request that is met between two steps; a second Ctrl-C stops at once."""
+    """Turn Ctrl-C, SIGTERM and SIGHUP into a request that is met between two steps; a second one stops at once."""
     stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
 
     def request(number: int, frame: object) -> None:
         if stop.is_set():
-            raise KeyboardInterrupt
+            raise Stopped
         stop.set()
 
-    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with met_by(request, INTERRUPT, TERMINATE, HANG_UP):
         yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class RunFolder:
@@ -258,6 +251,9 @@ class RunFolder:
             "data": source.fingerprint,
         }
         call = runtime.call.to_json() if runtime.call else None
+        if finished(self.path):  # read without a lock and without a word to the disk, which may be read-only
+            self._check_same(wanted, method, runtime)
+            return True
         if self.path.exists() and _foreign(self.path) and not self._settings.exists():
             raise InputError(f"{self.path} is not empty and holds no run of attar. Choose another --out.")
         store.make_folder(self.inner)
@@ -327,13 +323,14 @@ class RunFolder:
             kept = {name: t for name, t in tensors.items() if not name.startswith(prefix)}
             unpack(state, (kept, plain["state"]))
             runtime.restore_generators(generators)
+            since, memory, step = plain["seconds"] + 0.0, plain["memory"], int(plain["step"])
         except InputError as error:
             raise InputError(f"{error} Delete that file to start the run again.") from None
         except (KeyError, TypeError, ValueError, RuntimeError):
             raise InputError(f"{self._checkpoint} does not fit this run. Delete it to start the run again.") from None
-        self._since -= plain["seconds"]
-        self.memory.bytes = plain["memory"]
-        return int(plain["step"])
+        self._since -= since
+        self.memory.bytes = memory
+        return step
 
     def finish(
         self, artefact: Artefact, load: Callable[[Path], Any], score: Callable[[Any], Any] | None = None
@@ -346,7 +343,7 @@ class RunFolder:
         store.write_json(self.inner / "cost.json", {**cost, "peak_memory": self.memory.bytes})
         if score is not None:  # what is scored is what a later reader will find
             score(load(self.path)).save(self.path)
-        store.write_json(self._settings, {**store.read_json(self._settings), "finished": True})
+        store.write_json(self._settings, {**self._told(), "finished": True})
         store.remove(self._checkpoint)
 
     def _seconds(self) -> float:

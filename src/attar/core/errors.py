@@ -1,10 +1,14 @@
 """Errors about bad input, which the command prints on one line. Our own mistakes stay assertions."""
 
 import difflib
+import errno
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
 T = TypeVar("T")
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Numbers of the errors of a full disk and a full quota."""
 
 
 class InputError(Exception):
@@ -29,6 +33,10 @@ class Diverged(InputError):  # noqa: N818
         error = cls(f"{what}. Try a smaller step size ({names})." if names else f"{what}.")
         error.what, error.flags = what, tuple(flags)
         return error
+
+
+class Stopped(KeyboardInterrupt):
+    """Stopped from outside at once. For its own class Python may end by the signal itself, and not with a code."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -66,3 +74,10 @@ def unknown(kind: str, given: str, known: Iterable[str], *, hint: str = "") -> I
 def shortened(text: str, most: int = 60) -> str:
     """Text that fits a line of an error."""
     return text if len(text) <= most else f"{text[:most]}..."
+
+
+def unwritable(path: Path | str, error: OSError) -> InputError:
+    """The refusal for a file or folder that cannot be written, with what to do about a full or a read-only disk."""
+    advice = " Make room, then run the same command again." if error.errno in FULL else ""
+    advice = " Choose another folder." if error.errno == errno.EROFS else advice
+    return InputError(f"cannot write {path}: {error.strerror}.{advice}")

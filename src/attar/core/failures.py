@@ -4,6 +4,8 @@ import errno
 import re
 from pathlib import Path
 
+from attar.core.errors import FULL
+
 HERE = Path(__file__).parents[1]
 LIBRARIES = (
     "PIL.DecompressionBombError",
@@ -51,7 +53,7 @@ def _of_system(error: OSError) -> str:
     """The system's reason and the file, with what to do where that is always the same."""
     reason = error.strerror or _first_line(error) or type(error).__name__
     where = "" if error.filename is None else f" ({error.filename})"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in FULL:
         return f"the disk is full{where}. Make room, then run the same command again."
     if error.errno == errno.ENAMETOOLONG:
         return f"a path is too long{where}."
@@ -84,7 +86,7 @@ def origin(error: BaseException) -> str:
     return f"{type(error).__name__}{words}{place}"
 
 
-def shortened(text: str) -> str:
+def on_one_line(text: str) -> str:
     """A message on one line, in which very long words, such as paths, are cut in the middle."""
     line = " ".join(text.split())
     half = LONGEST // 2

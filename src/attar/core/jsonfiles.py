@@ -49,6 +49,8 @@ def read_json(path: Path) -> Any:
 def lines_of(path: Path) -> Iterator[dict[str, Any] | None]:
     """The objects of a file with one JSON object on each line; None for a line that is anything else.
 
+    A last line that a kill has cut off is left out.
+
     Raises:
         InputError: The file cannot be read.
     """
@@ -57,7 +59,10 @@ def lines_of(path: Path) -> Iterator[dict[str, Any] | None]:
     try:
         with path.open("rb") as file:
             for line in file:
-                yield _object(line)
+                value = _object(line)
+                if value is None and not line.endswith(b"\n"):
+                    return
+                yield value
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}).") from None
 

@@ -6,7 +6,6 @@ way and name them as entry points of the group `attar.kinds`.
 """
 
 import importlib
-import json
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from attar.core.errors import InputError, shortened, unknown
+from attar.core.jsonfiles import read_json
 
 BUILT_IN = ("images", "graphs", "mixtures", "convolution", "classifiers", "language")
 GROUP = "attar.kinds"
@@ -243,8 +243,8 @@ def kind_in(folder: Path) -> Kind | None:
         InputError: It is of a kind that nobody knows.
     """
     try:
-        facts = json.loads((folder / "artefact.json").read_text())
-    except (OSError, ValueError, RecursionError):
+        facts = read_json(folder / "artefact.json")
+    except InputError:
         return None
     if not isinstance(facts, dict):
         return None

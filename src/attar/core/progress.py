@@ -4,12 +4,15 @@ import io
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+from attar.core.errors import unwritable
+from attar.core.jsonfiles import lines_of, number
 
 
 def console() -> Console:
@@ -72,11 +75,18 @@ class MetricsLog:
     def write(self, step: int, metrics: dict[str, float]) -> None:
         """Append one step's metrics."""
         if self._file is not None:
-            self._file.write(json.dumps({"step": step, **metrics}) + "\n")
-            self._file.flush()
+            try:
+                self._append(self._file, json.dumps({"step": step, **metrics}) + "\n")
+            except OSError as error:
+                raise unwritable(self._file.name, error) from error
         if self._board is not None:
             for name, value in metrics.items():
                 self._board.add_scalar(name, value, step)
+
+    @staticmethod
+    def _append(file: TextIO, line: str) -> None:
+        file.write(line)
+        file.flush()
 
 
 @contextmanager
@@ -88,7 +98,7 @@ def metrics_log(folder: Path | None, *, since: int, tensorboard: bool) -> Iterat
     path = folder / "metrics.jsonl"
     _forget_after(path, since)
     board = _tensorboard(folder) if tensorboard else None
-    with path.open("a") as file:
+    with _opened(path) as file:
         try:
             yield MetricsLog(file, board)
         finally:
@@ -96,17 +106,29 @@ def metrics_log(folder: Path | None, *, since: int, tensorboard: bool) -> Iterat
                 board.close()
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[TextIO]:
+    """A file to append to. What is left of it is written when it is closed, unless that fails too."""
+    try:
+        file = path.open("a")
+    except OSError as error:
+        raise unwritable(path, error) from error
+    try:
+        yield file
+    finally:
+        with suppress(OSError):
+            file.close()
+
+
 def _forget_after(path: Path, step: int) -> None:
+    """Keep the lines up to a step. A line that is cut off or damaged is left out."""
     if not path.exists():
         return
-    kept = []
-    for line in path.read_text(errors="replace").splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except (ValueError, KeyError, TypeError, RecursionError):  # what a kill or somebody else left
-            break
-    path.write_text("".join(kept))
+    from attar.core.store import write_text
+
+    lines = lines_of(path)
+    kept = [line for line in lines if line and (at := number(line.get("step"))) is not None and at <= step]
+    write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
 
 def _tensorboard(folder: Path) -> Any:

@@ -23,7 +23,7 @@ def carry_out(method: Any, source: Any, runtime: Runtime, *, kind: Kind, task: T
 
     Raises:
         InputError: Data, settings or folder are not usable, or the run diverged (`Diverged`); nothing is lost.
-        Interrupted: Stopped by Ctrl-C or SIGTERM; the same call goes on where it stopped.
+        Interrupted: Stopped by Ctrl-C, SIGTERM or SIGHUP; the same call goes on where it stopped.
     """
     with told_by(method, task):
         work, method = task.prepare(source, method, runtime)

@@ -23,14 +23,14 @@ def scores_in(folder: Path) -> list[Cell]:
     """The scores beside an artefact; none if there are none, and without those that cannot be read."""
     try:
         facts = store.read_json(folder / SCORES)
-    except (InputError, OSError, RecursionError, ValueError):
+    except InputError:
         return []
     entries = facts.get("scores") if isinstance(facts, dict) else facts
     found = []
     for entry in entries if isinstance(entries, list) else ():
         try:
             found.append(_from_older(entry) if "network" in entry else Cell.from_json(entry))
-        except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError):
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             continue
     return found
 

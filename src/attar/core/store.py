@@ -1,6 +1,5 @@
 """Files that are written atomically, hold nothing executable, and are checked against a digest when they are read."""
 
-import errno
 import fcntl
 import hashlib
 import json
@@ -15,12 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attar.core.errors import InputError
+from attar.core.errors import InputError, unwritable
 from attar.core.jsonfiles import number, parsed, valid
 from attar.core.jsonfiles import read_json as read_json
-
-FULL = (errno.ENOSPC, errno.EDQUOT)
-"""Numbers of the errors of a full disk and a full quota."""
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -42,12 +38,6 @@ def write_bytes(path: Path, data: bytes) -> None:
         if isinstance(error, OSError):
             raise unwritable(path, error) from error
         raise
-
-
-def unwritable(path: Path | str, error: OSError) -> InputError:
-    """The refusal for a file or folder that cannot be written, with what to do where the disk is full."""
-    advice = " Make room, then run the same command again." if error.errno in FULL else ""
-    return InputError(f"cannot write {path}: {error.strerror}.{advice}")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -251,7 +241,11 @@ def make_folder(path: Path) -> None:
 @contextmanager
 def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold a folder against other processes; the lock goes when the process does, however it ends."""
-    with (folder / "lock").open("w") as file:
+    try:
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        raise unwritable(folder / "lock", error) from error
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

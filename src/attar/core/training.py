@@ -150,7 +150,7 @@ def made_in(folder: Path, method: Method[A], source: Source, runtime: Runtime, *
 
     Raises:
         InputError: The folder cannot be written to or holds something else, or the training diverged.
-        Interrupted: Stopped by Ctrl-C or SIGTERM.
+        Interrupted: Stopped by Ctrl-C, SIGTERM or SIGHUP.
     """
     store.make_folder(folder)
     settings = replace(runtime.engine, tensorboard=False, snapshots=0)

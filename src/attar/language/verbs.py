@@ -57,7 +57,7 @@ def distill(
 
     Raises:
         InputError: Teacher, student, data and settings do not fit one another; nothing is lost.
-        Interrupted: Stopped by Ctrl-C or SIGTERM; the same call resumes the run.
+        Interrupted: Stopped by Ctrl-C, SIGTERM or SIGHUP; the same call resumes the run.
     """
     task = Distill(teacher=teacher, module=student, tokenizer=tokenizer, corpus=corpus, answers=answers)
     runtime, method = Runtime(engine, seed, say=say), method or DistillLanguage()

@@ -7,6 +7,9 @@ from typing import Any
 
 from attar.core import store
 from attar.core.cell import Cell, Measure
+from attar.core.errors import InputError
+from attar.core.jsonfiles import lines_of, read_json
+from attar.core.jsonfiles import number as finite
 from attar.core.scores import SCORES, scores_in
 
 Points = tuple[tuple[int, float], ...]
@@ -23,45 +26,42 @@ def plain(file: Path, name: str, told: Told) -> Any:
     if not file.exists():
         return None
     try:
-        return json.loads(file.read_text())
-    except (OSError, RecursionError, ValueError):  # not UTF-8 and not JSON are both ValueErrors
+        return read_json(file)
+    except InputError:
         told.append((name, "it is not valid JSON. It is not shown."))
         return None
 
 
 def number(value: Any) -> float | None:
     """A finite number of a size that can be shown; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return float(value) if -LARGEST <= value <= LARGEST else None
+    return finite(value, LARGEST)
 
 
 def curves(file: Path, name: str, told: Told) -> dict[str, Points]:
     """Every logged metric by step. The last line of a run that was killed may be cut off; other odd lines are told."""
     if not file.exists():
         return {}
-    *lines, rest = file.read_bytes().split(b"\n")
+    try:
+        lines = list(map(_logged, lines_of(file)))
+    except InputError as error:
+        told.append((name, f"{error} It is not shown."))
+        return {}
     found: dict[str, dict[int, float]] = {}
-    odd = 0
-    for line in [*lines, rest]:
-        read = _logged(line)
-        odd += (read is None or None in read[1].values()) and line is not rest
-        for metric, value in (read[1] if read else {}).items():
-            if read is not None and value is not None:
-                found.setdefault(metric, {})[read[0]] = value
+    for step, metrics in filter(None, lines):
+        for metric, value in metrics.items():
+            if value is not None:
+                found.setdefault(metric, {})[step] = value
+    odd = sum(line is None or None in line[1].values() for line in lines)
     if odd:
         told.append((name, f"{odd:,} of {len(lines):,} lines do not hold numbers by step. Those are not shown."))
     return {metric: _thinned(sorted(points.items())) for metric, points in found.items() if len(points) > 1}
 
 
-def _logged(line: bytes) -> tuple[int, dict[str, float | None]] | None:
+def _logged(values: dict[str, Any] | None) -> tuple[int, dict[str, float | None]] | None:
     """A step and its metrics, None for those that are no numbers; None for a line that is no such thing."""
-    try:
-        values = json.loads(line)
-    except (RecursionError, ValueError):
-        return None
-    step = number(values.pop("step", None)) if isinstance(values, dict) else None
-    return None if step is None else (int(step), {metric: number(value) for metric, value in values.items()})
+    rest = dict(values or {})
+    step = number(rest.pop("step", None))
+    return None if step is None else (int(step), {metric: number(value) for metric, value in rest.items()})
 
 
 def _thinned(points: list[tuple[int, float]]) -> Points:

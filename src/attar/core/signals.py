@@ -1,0 +1,27 @@
+"""Signals that ask a process to end: Ctrl-C, SIGTERM and SIGHUP, all of which are met alike."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+INTERRUPT, TERMINATE, HANG_UP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+
+
+@contextmanager
+def met_by(handler: Callable[[int, Any], Any], *numbers: signal.Signals) -> Iterator[None]:
+    """Have a function called when one of these signals comes; elsewhere than in the main thread nothing changes.
+
+    A SIGHUP that is ignored, as nohup has it, stays ignored.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    ignored = signal.getsignal(HANG_UP) is signal.SIG_IGN
+    before = {number: signal.signal(number, handler) for number in numbers if number != HANG_UP or not ignored}
+    try:
+        yield
+    finally:
+        for number, usual in before.items():
+            signal.signal(number, signal.SIG_DFL if usual is None else usual)
