@@ -18,7 +18,7 @@ from attar.core.cell import Cell
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.score import Score
-from attar.images.data.whiten import Transform, Whitening
+from attar.images.data.whiten import Transform, whitening_of
 from attar.images.networks.architecture import Architecture, multiply_adds, parameter_count
 from attar.images.networks.pretrained import network_named
 
@@ -146,7 +146,7 @@ class DistilledClassifier(core.Shareable):
         network = build() if build else _built(facts["student"], shape, outputs, folder)
         network.load_state_dict(tensors)
         whitened = facts.get("whitening")
-        whitening = Whitening(**core.read_tensors(folder / WHITENING, whitened)[0]) if whitened else None
+        whitening = whitening_of(core.read_tensors(folder / WHITENING, whitened)[0]) if whitened else None
         origin = {**facts["origin"]}
         origin["student"] = Size(**origin["student"])
         origin["teacher"] = None if origin["teacher"] is None else Size(**origin["teacher"])
