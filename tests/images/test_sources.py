@@ -135,9 +135,22 @@ def test_the_columns_of_cifar_are_found_too(tmp_path):
         assert attar.load(file).shape == (3, 8, 8)
 
 
-def test_a_class_that_only_has_a_name_is_refused(tmp_path):
-    file = write_parquet(tmp_path / "pets.parquet", pictures(10), [0, 1] * 5, ["cat", "dog", "emu"])
-    assert refusal_of(file) == "class 'emu' of pets has no training images."
+@pytest.mark.parametrize(
+    "labels, classes, told",
+    [
+        ([0, 1], ("cat", "dog"), "2 of 4 classes have no training images and are left out: emu, fox"),
+        ([3, 0], ("cat", "fox"), "2 of 4 classes have no training images and are left out: dog, emu"),
+        ([3, 1, 0], ("cat", "dog", "fox"), "1 of 4 classes have no training images and are left out: emu"),
+    ],
+)
+def test_a_class_that_only_has_a_name_is_left_out_and_told(labels, classes, told, tmp_path):
+    names = ["cat", "dog", "emu", "fox"]
+    source = attar.load(write_parquet(tmp_path / "pets.parquet", pictures(30), labels * (30 // len(labels)), names))
+    assert (source.classes, source.notes) == (classes, (told,))
+    whole = attar.load(
+        write_parquet(tmp_path / "a.parquet", pictures(30), [names[n] for n in labels] * (30 // len(labels)))
+    )
+    assert torch.equal(source.train.labels, whole.train.labels)
 
 
 def test_a_label_beyond_the_names_is_refused(tmp_path):
@@ -163,8 +176,9 @@ def test_bytes_that_are_no_image_are_refused_with_their_row(broken, tmp_path):
     for part in (0, 1):
         write_parquet(tmp_path / f"train-{part}.parquet", images[10 * part : 10 * part + 10], [0, 1] * 5)
     file = tmp_path / f"train-{broken // 10}.parquet"
-    assert (
-        refusal_of(tmp_path) == f"row {broken % 10} of {file} cannot be decoded as an image (UnidentifiedImageError)."
+    assert refusal_of(tmp_path) == (
+        f"row {broken % 10} of {file} cannot be decoded as an image (UnidentifiedImageError). "
+        "Leave it out with --skip-bad."
     )
 
 
@@ -172,20 +186,35 @@ def test_a_truncated_image_is_refused_with_its_row(tmp_path):
     images = [png(image) for image in pictures(10, (32, 32, 3))]
     images[3] = images[3][:200]
     file = write_parquet(tmp_path / "cut.parquet", images, [0, 1] * 5)
-    assert refusal_of(file) == f"row 3 of {file} cannot be decoded as an image (OSError)."
+    assert refusal_of(file) == f"row 3 of {file} is truncated. Leave it out with --skip-bad."
 
 
 @pytest.mark.parametrize(
     "table, sentence",
     [
-        ({"image": [b"x"], "number": [1]}, "{file} has no column 'label'. Its columns: image, number."),
-        ({"picture": [b"x"], "label": [1]}, "{file} has no column 'image'. Its columns: picture, label."),
+        (
+            {"image": [b"x"], "number": [1]},
+            "{file} has no column 'label'. Its columns: image, number. Name one with --label.",
+        ),
+        (
+            {"picture": [b"x"], "label": [1]},
+            "{file} has no column 'image'. Its columns: picture, label. Name one with --image.",
+        ),
         ({"image": [b"x"], "label": [1.5]}, "column 'label' of {file} holds double, not integers or names."),
-        ({"image": [b"x"], "label": [True]}, "column 'label' of {file} holds bool, not integers or names."),
+        (
+            {"image": [b"x"], "label": [[1]]},
+            "column 'label' of {file} holds list<element: int64>, not integers or names.",
+        ),
         ({"image": [b"x", b"x"], "label": [1, None]}, "row 1 of {file} has no label."),
         ({"image": [b"x", b"x"], "label": [1, -1]}, "row 1 of {file} has no label."),
-        ({"image": [b"x", None], "label": [1, 0]}, "row 1 of {file} does not hold image bytes."),
-        ({"image": [1, 2], "label": [1, 0]}, "row 0 of {file} does not hold image bytes."),
+        (
+            {"image": [png(pictures(1)[0]), None], "label": [1, 0]},
+            "row 1 of {file} does not hold image bytes. Leave it out with --skip-bad.",
+        ),
+        (
+            {"image": [1, 2], "label": [1, 0]},
+            "column 'image' of {file} holds int64, not images. Name another with --image.",
+        ),
     ],
 )
 def test_a_parquet_file_of_another_form_is_refused(table, sentence, tmp_path):
@@ -238,7 +267,8 @@ def test_an_undecodable_picture_is_refused_by_its_name(tmp_path):
     write_folder(tmp_path, cat=pictures(3), dog=pictures(3))
     (tmp_path / "dog" / "001.png").write_bytes(b"woof")
     assert refusal_of(tmp_path) == (
-        f"{tmp_path / 'dog' / '001.png'} cannot be decoded as an image (UnidentifiedImageError)."
+        f"{tmp_path / 'dog' / '001.png'} cannot be decoded as an image (UnidentifiedImageError). "
+        "Leave it out with --skip-bad."
     )
 
 
@@ -282,7 +312,10 @@ def test_a_class_that_is_not_tested_is_told(tmp_path):
     source = attar.load(tmp_path)
     assert source.untested == ("dog",)
     assert source.test.labels.tolist() == [0, 0, 0, 2, 2]
-    assert str(source).endswith("split given; no test images of dog")
+    assert str(source).endswith(
+        "split given; no test images of dog\n"
+        "note: the validation images are the test images, because no others have labels"
+    )
 
 
 def test_classes_that_only_the_test_folder_has_are_refused(tmp_path):
@@ -428,7 +461,9 @@ def test_an_undecodable_image_is_named_by_its_own_row_when_it_is_drawn(tmp_path)
     source = attar.load(file, memory=0, statistics="cifar10")
     with pytest.raises(InputError) as refusal:
         source.inputs(torch.tensor([row]))
-    assert str(refusal.value) == f"row {place} of {file} cannot be decoded as an image (UnidentifiedImageError)."
+    assert str(refusal.value) == (
+        f"row {place} of {file} cannot be decoded as an image (UnidentifiedImageError). Leave it out with --skip-bad."
+    )
 
 
 # Statistics.

@@ -20,7 +20,7 @@ from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.score import Score
 from attar.images.classes import columns_of, shortened
-from attar.images.data.whiten import Transform, Whitening
+from attar.images.data.whiten import Transform, whitening_of
 from attar.images.networks.architecture import Architecture, multiply_adds, parameter_count
 from attar.images.networks.converted import for_images_of
 from attar.images.networks.outputs import choosing, logits_in
@@ -189,7 +189,7 @@ class DistilledClassifier(core.Shareable):
         network = build() if build else _built(facts["student"], shape, outputs, folder)
         network.load_state_dict(tensors)
         whitened = facts.get("whitening")
-        whitening = Whitening(**core.read_tensors(folder / WHITENING, whitened)[0]) if whitened else None
+        whitening = whitening_of(core.read_tensors(folder / WHITENING, whitened)[0]) if whitened else None
         transform = Transform(tuple(facts["mean"]), tuple(facts["std"]), whitening)
         if isinstance(network, Classifier) and "seen" in facts:
             network.see_as(transform, Preprocessing.from_json(facts["seen"]["preprocessing"]))

@@ -24,7 +24,7 @@ from attar.core.runtime import Runtime
 from attar.core.score import Better, Score, kept
 from attar.images.networks.outputs import logits_in
 from attar.images.sources import ImageSource
-from attar.images.splits import own_split
+from attar.images.splits import own_split, same_classes
 
 MOST_DIAGNOSED = 5000
 """Number of training images on which the geometry is measured."""
@@ -52,7 +52,7 @@ def measure(students: Sequence[DistilledClassifier], source: ImageSource, runtim
     """
     start = time.perf_counter()
     for student in students:
-        if student.classes != source.classes or student.shape != source.shape:
+        if not same_classes(student, source):
             raise InputError(
                 f"the student has {len(student.classes)} classes of {student.shape} images, but {source.name} has "
                 f"{len(source.classes)} of {source.shape}."

@@ -27,7 +27,7 @@ from attar.core.divergence import LARGEST
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.images.card import card
-from attar.images.data.whiten import Transform, Whitening
+from attar.images.data.whiten import Transform, whitening_of
 from attar.images.labels.projector import FILES as TEACHER_FILES
 from attar.images.labels.projector import Teacher, load_teacher
 from attar.images.labels.stored import FILES as LABEL_FILES
@@ -178,7 +178,7 @@ class CondensedImages(core.CondensedSet):
         digest = store.write_tensors(folder / "images.safetensors", tensors, {"schema": SCHEMA})
         whitening = None
         if self.transform.whitening is not None:
-            matrices = {f.name: getattr(self.transform.whitening, f.name) for f in dataclasses.fields(Whitening)}
+            matrices = vars(self.transform.whitening)
             whitening = store.write_tensors(folder / "whitening.safetensors", matrices, {"schema": SCHEMA})
         teacher = None
         if self.teacher is not None:
@@ -239,7 +239,7 @@ class CondensedImages(core.CondensedSet):
         whitening = None
         if facts["whitening"]:
             matrices, _ = core.read_tensors(folder / "whitening.safetensors", facts["whitening"])
-            whitening = Whitening(**matrices)
+            whitening = whitening_of(matrices)
         teacher = None
         if facts.get("teacher"):
             teacher = load_teacher(folder / TEACHER, digest=str(facts["teacher"]), classes=facts["classes"])

@@ -14,6 +14,7 @@ refused before it can run.
 """
 
 import hashlib
+import math
 import pickle
 import warnings
 from collections.abc import Sequence
@@ -32,9 +33,10 @@ from attar.core.runtime import Runtime
 from attar.core.settings import Settings
 from attar.core.state import rebuilt
 from attar.images.artefact import CondensedImages, Origin
-from attar.images.data.pixels import Form
+from attar.images.data.form import Form
 from attar.images.data.readers import read
 from attar.images.data.whiten import Transform
+from attar.images.matching import as_in, places, places_of_folders
 from attar.images.sources import ImageSource
 
 
@@ -81,6 +83,9 @@ class Import(Settings):
     """Meaning of labels that are rows of numbers. auto: probabilities if every row sums to one, otherwise logits."""
     lr: float | None = None
     """Learning rate to train with, if the authors learned one and no file holds it."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes in the order of the set's numbers or folders. Default: those of the data, if the order is
+    certain."""
 
     name = "import"
     kind = "images"
@@ -112,19 +117,22 @@ class Import(Settings):
         """
         files, source = released.files, _whitened(released.source, self)
         if files[0].is_dir():
-            kind, images, labels, lr = _pictures(files[0], released.source)
+            kind, images, labels, lr = _pictures(files[0], released.source, self, runtime)
         else:
             kind, images, labels, lr = _tensors(files, self)
+            _check(images, source)
+            labels = as_in(_labels(labels, len(images), source, self), places(source, self.classes, runtime))
+        images = images if images.dtype == torch.uint8 else images.detach().float().contiguous()
         _check(images, source)
         return Imported(
             CondensedImages(
-                images=images if images.dtype == torch.uint8 else images.detach().float().contiguous(),
-                labels=_labels(labels, len(images), source, self),
+                images=images,
+                labels=labels,
                 classes=source.classes,
                 transform=source.transform,
                 flips=source.flips,
                 origin=replace(Origin.of(source, self, runtime), method=f"import:{kind}"),
-                lr=lr if self.lr is None else self.lr,
+                lr=_rate(lr if self.lr is None else self.lr),
             )
         )
 
@@ -200,19 +208,23 @@ def _numpy_numbers() -> list[Any]:
     return [make, (make, "numpy.core.multiarray.scalar"), np.dtype, *kinds]
 
 
-def _pictures(folder: Path, source: ImageSource) -> tuple[str, Tensor, Tensor, float | None]:
-    """Read a folder of pictures per class. Folders match classes by name, or by order if the names differ."""
+def _pictures(
+    folder: Path, source: ImageSource, how: Import, runtime: Runtime
+) -> tuple[str, Tensor, Tensor, float | None]:
+    """Read a folder of pictures per class. Folders match classes by name, or by the numbers in their names."""
     side = source.shape[1] if source.shape[1] == source.shape[2] else None
-    _, train, _, classes = read(folder, Form(size=side))
-    if len(classes) != len(source.classes):
-        raise InputError(f"{folder} has {len(classes)} classes, but {source.name} has {len(source.classes)}.")
-    labels = train.labels
-    if set(classes) == set(source.classes):
-        labels = torch.tensor([source.classes.index(name) for name in classes])[labels]
+    found = read(folder, Form(size=side))
+    for note in found.notes:
+        runtime.say(f"note: {note}")
+    if len(found.classes) != len(source.classes):
+        raise InputError(f"{folder} has {len(found.classes)} classes, but {source.name} has {len(source.classes)}.")
+    labels = torch.tensor(places_of_folders(found.classes, folder, source, how.classes, runtime))[found.train.labels]
     order = labels.argsort(stable=True)
-    pixels = train.pixels[order]
+    pixels = found.train.pixels[order]
     if pixels.shape[1] == 3 and source.shape[0] == 1:
         pixels = pixels.float().mean(dim=1, keepdim=True).round().byte()
+    if pixels.shape[1] == 1 and source.shape[0] == 3:
+        pixels = pixels.repeat(1, 3, 1, 1)
     return "pictures", pixels, labels[order], None
 
 
@@ -226,16 +238,42 @@ def _whitened(source: ImageSource, how: Import) -> ImageSource:
     return source.whitened()
 
 
+def _rate(lr: float | None) -> float | None:
+    if lr is not None and not 0 < lr < math.inf:
+        raise InputError(f"the learning rate is {lr}; it must be a finite number above 0. Give another with --lr.")
+    return lr
+
+
 def _check(images: Tensor, source: ImageSource) -> None:
+    if images.is_complex():
+        raise InputError(f"the images are {images.dtype}; give real numbers.")
     if images.ndim != 4 or tuple(images.shape[1:]) != source.shape:
         raise InputError(f"images have shape {tuple(images.shape)}, but those of {source.name} have {source.shape}.")
-    if images.dtype != torch.uint8 and not images.isfinite().all():
-        raise InputError("the images have values that are not finite (NaN or infinite).")
+    if len(images) == 0:
+        raise InputError("the set has no images.")
+    _check_finite(images, "images")
+
+
+def _check_finite(values: Tensor, what: str) -> None:
+    """Check that all values are numbers.
+
+    Raises:
+        InputError: One is not, with its row.
+    """
+    if values.is_floating_point() and not values.isfinite().all():
+        bad = torch.nonzero(~values.isfinite().reshape(len(values), -1).all(dim=1)).flatten()
+        raise InputError(
+            f"the {what} have values that are not finite (NaN or infinite) at {len(bad):,} of {len(values):,} "
+            f"images, first at image {int(bad[0])}."
+        )
 
 
 def _labels(labels: Tensor, images: int, source: ImageSource, how: Import) -> Tensor:
     """Labels as integer class numbers or as probabilities."""
     classes = len(source.classes)
+    if labels.is_complex() or labels.ndim == 0 or len(labels) == 0:
+        raise InputError(f"labels of shape {tuple(labels.shape)} and type {labels.dtype} are not labels of images.")
+    _check_finite(labels, "labels")
     if labels.ndim == 2 and labels.shape == (images, classes) and classes > 1:
         rows = labels.detach().float()
         sums_to_one = bool((rows.sum(dim=1) - 1).abs().max() < 1e-3) and bool(rows.min() >= 0)

@@ -1,7 +1,7 @@
 """Reading labelled images: the settings, and the description of a source."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from attar.core import tasks
 from attar.core.settings import Range
@@ -21,7 +21,13 @@ class Reading(tasks.Reading):
     image: str | None = None
     """Column of the images, in parquet files and data sets of the hub. Default: image, img or images."""
     label: str | None = None
-    """Column of the labels. Default: label, labels or fine_label."""
+    """Column of the labels. Default: label, labels, fine_label, or the only one of target, class and y."""
+    background: Literal["white", "black", "none"] = "white"
+    """Colour behind transparent pixels. none drops the transparency, so that hidden colours appear."""
+    pixel_bits: Annotated[int, Range(8, 32)] | None = None
+    """Number of bits of values in pictures with more than 8 bits. Default: 16, and floats run from 0 to 1."""
+    skip_bad: bool = False
+    """Whether pictures that cannot be read are left out. Otherwise they are counted and refused."""
     statistics: str | None = None
     """Channel statistics: a name (cifar10, ...), or measured. Default: those of papers if the set's name is known,
     otherwise measured."""

@@ -33,7 +33,7 @@ from attar.images.rates import AT_THE_SETS, note, trained_at
 from attar.images.repeats import accuracy, trainings
 from attar.images.scoring import Scoring
 from attar.images.sources import ImageSource
-from attar.images.splits import own_split
+from attar.images.splits import own_split, same_classes
 from attar.images.trained import trained
 from attar.images.training import TrainNetwork
 
@@ -115,7 +115,7 @@ def _check(sets: Sequence[CondensedImages], source: ImageSource, protocol: Proto
     if not sets:
         raise InputError("there is no condensed set to evaluate; give one or more.")
     for small in sets:
-        if small.classes != source.classes or small.shape != source.shape:
+        if not same_classes(small, source):
             raise InputError(
                 f"the condensed set has {len(small.classes)} classes of {small.shape}, but "
                 f"{source.name} has {len(source.classes)} of {source.shape}. Give the data it was condensed from."

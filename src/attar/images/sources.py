@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +18,8 @@ from attar.core.errors import InputError, unknown
 from attar.core.provenance import asked
 from attar.core.seeds import derived_seed
 from attar.core.selection import draw_rows, rows_by_class, shuffled
-from attar.images.data.pixels import Form, InMemory, Pixels, Split, joined, portions
+from attar.images.data.form import Background, Form
+from attar.images.data.pixels import InMemory, Pixels, Split, joined, portions
 from attar.images.data.readers import read
 from attar.images.data.whiten import Transform, fit_zca
 
@@ -63,6 +65,8 @@ class ImageSource:
     rows: tuple[Rows, Rows] | None = field(default=None, compare=False)
     """Rows of the training and test images of a set that came without a split; None if the split was given, or if the
     source is a part of another."""
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    """What was left out or decided when the images were read, in a sentence each."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -207,9 +211,7 @@ class ImageSource:
         """
         if self.rows is None:
             raise InputError(f"{self.name} was not split by a seed, so it cannot be split by another seed.")
-        order = torch.cat(self.rows).argsort()
-        whole = Split(joined(self.train.pixels, self.test.pixels, order), _cat(self.train, self.test)[order])
-        train, test, rows = _split(whole, split_seed)
+        train, test, rows = _split(self._whole(), split_seed)
         transform, statistics = self.transform, self.statistics
         if statistics not in STATISTICS:
             transform, statistics = _normalisation(self.name, train.pixels, "measured")
@@ -224,13 +226,55 @@ class ImageSource:
             rows=rows,
         )
 
+    def _whole(self) -> Split:
+        """The images of a set that came without a split, in their order."""
+        assert self.rows is not None
+        order = torch.cat(self.rows).argsort()
+        return Split(joined(self.train.pixels, self.test.pixels, order), _cat(self.train, self.test)[order])
+
+    def ordered_as(self, classes: Sequence[str], *, regrouped: bool = True) -> "ImageSource":
+        """The same images with the same classes, numbered in another order.
+
+        Args:
+            classes: The names of all classes in the wanted order.
+            regrouped: Whether images that lie class by class do so in the new order too, as in a folder of pictures.
+
+        Raises:
+            InputError: The names are not those of the classes.
+        """
+        if sorted(classes) != sorted(self.classes):
+            raise InputError(f"{self.name} has other classes, so they cannot be numbered in another order.")
+        numbers = torch.tensor([list(classes).index(name) for name in self.classes])
+
+        def renumbered(split: Split) -> tuple[Split, Rows]:
+            labels = numbers[split.labels]
+            by_class = regrouped and bool((split.labels.diff() >= 0).all())
+            order = labels.argsort(stable=True) if by_class else torch.arange(len(labels))
+            return Split(split.pixels.select(order), labels[order]), order
+
+        prepared, names = self.prepared, tuple(classes)
+        if self.rows is None:
+            train, order = renumbered(self.train)
+            prepared = None if prepared is None else prepared[order]
+            return dataclasses.replace(
+                self, classes=names, train=train, test=renumbered(self.test)[0], prepared=prepared
+            )
+        whole, order = renumbered(self._whole())
+        place = order.argsort()
+        rows = place[self.rows[0]].sort().values, place[self.rows[1]].sort().values
+        if prepared is not None:
+            prepared = prepared[place[self.rows[0]].argsort()]
+        train, test = whole.select(rows[0]), whole.select(rows[1])
+        return dataclasses.replace(self, classes=names, train=train, test=test, prepared=prepared, rows=rows)
+
     def __str__(self) -> str:
         channels, height, width = self.shape
-        return (
+        line = (
             f"{self.name}: {len(self.train):,} training and {len(self.test):,} test images, "
             f"{len(self.classes)} classes, {channels}×{height}×{width}, "
             f"statistics {self.statistics}, split {self.split}"
         ) + self._without_tests()
+        return "\n".join([line, *(f"note: {note}" for note in self.notes)])
 
     def _without_tests(self) -> str:
         missing = self.untested
@@ -247,6 +291,9 @@ def load(
     statistics: str | None = None,
     image: str | None = None,
     label: str | None = None,
+    background: Background = "white",
+    pixel_bits: int | None = None,
+    skip_bad: bool = False,
 ) -> ImageSource:
     """Load labelled images.
 
@@ -263,17 +310,31 @@ def load(
         statistics: A name of `STATISTICS`, or "measured". Default: those of papers if the set has a known name and
             number of channels, otherwise measured on the training images.
         image: The column of the images, in parquet files and data sets. Default: image, img or images.
-        label: The column of the labels. Default: label, labels or fine_label.
+        label: The column of the labels. Default: label, labels, fine_label, or the only one of target, class and y.
+        background: The colour behind transparent pixels: white, black, or none, which drops the transparency.
+        pixel_bits: The number of bits of values in pictures with more than 8 bits. Default: 16 for 16-bit pictures that use
+            them, and floats run from 0 to 1.
+        skip_bad: Whether pictures that cannot be read are left out; otherwise they are counted and refused.
 
     Raises:
-        InputError: The data are unknown, an image cannot be decoded, images differ in size, labels are missing or are
-            neither integers nor names, or there is only one class.
+        InputError: The data are unknown, an image cannot be read, splits are ambiguous, images differ in size, labels
+            are missing or are neither integers nor names, or there is only one class.
     """
     if isinstance(data, ImageSource):
         return data
     if statistics is not None and statistics not in (*STATISTICS, "measured"):
         raise unknown("statistics", statistics, [*STATISTICS, "measured"])
-    name, train, test, classes = read(data, Form(size=size, memory=memory, image=image, label=label))
+    form = Form(
+        size=size,
+        memory=memory,
+        image=image,
+        label=label,
+        background=background,
+        pixel_bits=pixel_bits,
+        skip_bad=skip_bad,
+    )
+    found = read(data, form)
+    name, train, test, classes = found.name, found.train, found.test, found.classes
     split, rows = "given", None
     if test is None:
         train, test, rows = _split(train, split_seed)
@@ -282,9 +343,9 @@ def load(
     wanted = statistics
     transform, statistics = _normalisation(name, train.pixels, statistics)
     flips = not any(name.startswith(digits) for digits in DIGIT_SETS)
-    source = ImageSource(name, classes, train, test, transform, statistics, split, flips, rows=rows)
-    reading = {"size": size, "memory": memory, "split_seed": split_seed, "image": image, "label": label}
-    return asked(source, data, statistics=wanted, **reading)
+    source = ImageSource(name, classes, train, test, transform, statistics, split, flips, rows=rows, notes=found.notes)
+    given = "./digits" if isinstance(data, Path) and str(data) == "digits" and data.exists() else data
+    return asked(source, given, statistics=wanted, split_seed=split_seed, **form.to_json())
 
 
 def _normalisation(name: str, pixels: Pixels, asked: str | None) -> tuple[Transform, str]:

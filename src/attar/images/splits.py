@@ -5,6 +5,8 @@ training is tested on its own training images. The split is therefore recognised
 possible.
 """
 
+from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 from attar.core.errors import InputError
@@ -14,31 +16,49 @@ from attar.images.sources import ImageSource
 BY_SEED = "80/20 by seed"
 
 
+def same_classes(made: Any, source: ImageSource) -> bool:
+    """Whether an artefact and data have the same classes and image shape. The order of the classes does not matter."""
+    return sorted(made.classes) == sorted(source.classes) and made.shape == source.shape
+
+
 def own_split(made: Any, source: ImageSource, runtime: Runtime) -> ImageSource:
-    """The source in the split that an artefact was made with.
+    """The source in the split and the order of classes that an artefact was made with.
+
+    Classes are matched by name, because older versions sorted numbers as text: 0, 1, 10, 2.
 
     Args:
-        made: A condensed set or a student, with an origin and a transform.
+        made: A condensed set or a student, with an origin and a transform. Its classes are those of the source.
         source: The data to test on.
         runtime: The runtime, whose `say` is called if the data are others.
 
     Raises:
         InputError: The data have another split, and that of the artefact cannot be found.
     """
+    if made.classes == source.classes:
+        return _own_split(made, source, runtime, [source])
+    orders = [source.ordered_as(made.classes, regrouped=regrouped) for regrouped in (True, False)]
+    runtime.say(f"the classes of {source.name} are numbered as {made.origin.method} has them, by their names.")
+    return _own_split(made, orders[0], runtime, orders)
+
+
+def _own_split(made: Any, source: ImageSource, runtime: Runtime, orders: Sequence[ImageSource]) -> ImageSource:
+    """The one of several forms of a source, or of their splits, that an artefact was made with."""
     origin = made.origin
-    if source.is_of(origin.fingerprint, made.transform):
-        return source
+    for one in orders:
+        if one.is_of(origin.fingerprint, made.transform):
+            return one
     if source.rows is not None:
-        for seed in _seeds(made):
-            other = source.at(seed)
+        for one, seed in product(orders, _seeds(made)):
+            other = one.at(seed)
             if other.is_of(origin.fingerprint, made.transform):
                 runtime.say(f"{origin.method} is tested on the split that it was made with ({other.split}).")
                 return other
-        if _split_of(origin).startswith(BY_SEED) or not _split_of(origin):
-            raise InputError(
-                f"{source.name} is split {source.split}, but {origin.method} was made from another split or other "
-                "images, so it may have been trained on test images. Give the original data and --split-seed."
-            )
+    by_seed, same_name = _split_of(origin).startswith(BY_SEED), source.name == origin.source
+    if (source.rows is not None and (by_seed or not _split_of(origin))) or (by_seed and same_name):
+        raise InputError(
+            f"{source.name} is split {source.split}, but {origin.method} was made from another split or other "
+            "images, so it may have been trained on test images. Give the original data and --split-seed."
+        )
     runtime.say(f"note: the pixels of {source.name} differ from those that {origin.method} was made from.")
     return source
 

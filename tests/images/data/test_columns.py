@@ -264,12 +264,12 @@ def table(**columns):
         (
             encoded(PICTURES, NUMBERS, ("a", "label")),
             {},
-            "dataset, train has no column 'image'. Its columns: a, label.",
+            "dataset, train has no column 'image'. Its columns: a, label. Name one with --image.",
         ),
         (
             encoded(PICTURES, NUMBERS),
             {"label": "kind"},
-            "dataset, train has no column 'kind'. Its columns: image, label.",
+            "dataset, train has no column 'kind'. Its columns: image, label. Name one with --label.",
         ),
         (encoded(PICTURES, [0.5] * 10), {}, "column 'label' of dataset, train holds double, not integers or names."),
         (encoded(PICTURES, [[0], [1]] * 5), {}, None),
@@ -284,9 +284,13 @@ def table(**columns):
         (
             table(image=["a.png"], label=[0]),
             {},
-            "column 'image' of dataset, train holds string, not images.",
+            "row 0 of dataset, train names a.png, which is missing. Leave it out with --skip-bad.",
         ),
-        (table(image=[3, 4], label=[0, 1]), {}, "column 'image' of dataset, train holds int64, not images."),
+        (
+            table(image=[3, 4], label=[0, 1]),
+            {},
+            "column 'image' of dataset, train holds int64, not images. Name another with --image.",
+        ),
         (
             table(image=[[[0, 300]], [[0, 1]]], label=[0, 1]),
             {},
@@ -317,7 +321,9 @@ def table(**columns):
         (
             table(image=[b"x", b"y"], label=[0, 1]),
             {},
-            "row 0 of dataset, train cannot be decoded as an image (UnidentifiedImageError).",
+            "2 of 2 pictures cannot be read: row 0 of dataset, train cannot be decoded as an image "
+            "(UnidentifiedImageError); row 1 of dataset, train cannot be decoded as an image (UnidentifiedImageError). "
+            "Leave them out with --skip-bad.",
         ),
         (table(image=[], label=[]), {}, None),
         (

@@ -199,13 +199,12 @@ def test_each_column_of_a_file_has_a_fingerprint_of_its_own(tmp_path, cache):
 def test_files_that_rows_only_name_are_read_each_time(form, tmp_path, cache):
     import datasets
 
-    folder = write_folder(tmp_path, pets=IMAGES) / "pets"
+    folder = write_folder(tmp_path / "data", pets=IMAGES) / "pets"
     cells = [{"bytes": None, "path": str(folder / f"{number:03d}.png")} for number in range(20)]
     path = tmp_path / "data"
     if form == "saved":
         datasets.Dataset.from_dict({"image": cells, "label": LABELS}).save_to_disk(path)
     else:
-        path.mkdir()
         parquet.write_table(pyarrow.table({"image": cells, "label": LABELS}), path / "train.parquet")
     first = load_streamed(path).fingerprint
     before = (folder / "007.png").stat()

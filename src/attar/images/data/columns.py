@@ -1,15 +1,11 @@
-"""Labelled images in columns: parquet files and Hugging Face data sets.
+"""Labelled images in columns or folders: the parts of a set, the numbers of its classes, and columns by name.
 
 Images are encoded (bytes or names of files) or numbers. Labels are names, or integers with or without names.
 """
 
-import json
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,25 +13,29 @@ from jaxtyping import Int
 from torch import Tensor
 
 from attar.core.errors import InputError
+from attar.images.data import naming
+from attar.images.data.form import Form
+from attar.images.data.holding import Held
 from attar.images.data.pixels import (
+    BadPictures,
     Batch,
-    Form,
     InMemory,
     Loaded,
-    Pixels,
+    Shape,
     Split,
+    first_of,
     from_numbers,
-    hold,
     portions,
-    shape_of,
 )
-from attar.images.data.streaming import Cells, Rows, batches, mapped
 
 IMAGES = ("image", "img", "images")
 LABELS = ("label", "labels", "fine_label")
-TEST_NAMES = ("test", "validation", "valid", "val")
+OTHER_LABELS = ("target", "class", "y")
+"""Names of a column of labels that are taken if there is only one of them."""
 
-Shape = tuple[int, int, int]
+
+class NoLabels(InputError):  # noqa: N818
+    """A split has no column of labels."""
 
 
 @dataclass(frozen=True)
@@ -48,29 +48,81 @@ class Part:
     names: tuple[str, ...] | None
     """Class names of the integers, if they are known."""
     where: Callable[[int], str]
-    pixels: Callable[[Shape | None], Pixels]
-    """Function that reads the pixels. Its argument is the expected shape; None stands for that of the first image."""
+    pixels: Callable[[Shape | None, bool], Held]
+    """Function that reads the pixels, from the expected shape (None stands for that of the first image) and whether
+    they are grey."""
+    grey: Callable[[], bool] = lambda: False
+    """Function that tells whether all images have one channel."""
 
 
-def assemble(name: str, train: Part, test: Part | None) -> Loaded:
-    """Number the classes and read the pixels.
+def assemble(name: str, parts: Mapping[str, Part], notes: Sequence[str] = ()) -> Loaded:
+    """Choose the splits, number the classes and read the pixels.
+
+    Args:
+        name: The name of the set.
+        parts: What there is of each split; training images at least.
+        notes: What was left out or decided so far.
 
     Raises:
         InputError: A split has no rows, a row has no label, or the training images do not have a label.
     """
+    train, test, more = naming.chosen(parts, labelled=_is_labelled, images=lambda part: len(part.labels))
     _check_labels(train)
-    values = range(len(train.names)) if train.names else sorted(set(train.labels))
-    numbers = {value: number for number, value in enumerate(values)}
-    labels = _numbered(train, numbers, f"but the file names {len(numbers)} classes")
-    whole = Split(train.pixels(None), labels)
+    numbers, classes, absent = _classes(train)
+    labels = _numbered(train, numbers, f"but the file names {len(train.names or ())} classes")
     tested = None
     if test is not None:
         _check_labels(test)
         if test.names and train.names and test.names != train.names:
             raise InputError(f"{test.name} numbers its classes in another way than {train.name}.")
-        labels = _numbered(test, numbers, "a class that the training images do not have")
-        tested = Split(test.pixels(whole.pixels.shape), labels)
-    return name, whole, tested, train.names or tuple(map(str, values))
+        tested = _numbered(test, numbers, "a class that the training images do not have")
+    held, held_test = _read(train, test)
+    splits = _split(held, labels), None if held_test is None or tested is None else _split(held_test, tested)
+    left = [_left_out(part, one) for part, one in ((train, held), (test, held_test)) if part and one and one.bad]
+    return Loaded(name, *splits, classes, (*notes, *more, *absent, *left))
+
+
+def _is_labelled(part: Part) -> bool:
+    return not all(map(_missing, part.labels))
+
+
+def _classes(train: Part) -> tuple[dict[str, int], tuple[str, ...], list[str]]:
+    """The numbers of the labels, the names of the classes that have training images, and a note about the others."""
+    values = set(map(str, train.labels))
+    if not train.names:
+        ordered = naming.in_order(values)
+        return {value: number for number, value in enumerate(ordered)}, tuple(ordered), []
+    present = [number for number, name in enumerate(train.names) if {str(number), name} & values]
+    classes = tuple(train.names[number] for number in present)
+    numbers = {str(number): place for place, number in enumerate(present)}
+    numbers |= {name: place for place, name in enumerate(classes) if name not in numbers}
+    absent = [name for name in train.names if name not in classes]
+    note = f"{len(absent):,} of {len(train.names):,} classes have no training images and are left out: "
+    return numbers, classes, [note + ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")] if absent else []
+
+
+def _read(train: Part, test: Part | None) -> tuple[Held, Held | None]:
+    """The pixels of both parts. Bad pictures of both are counted together."""
+    parts = [train] if test is None else [train, test]
+    held: list[Held] = []
+    bad: list[BadPictures] = []
+    grey = all(part.grey() for part in parts)
+    for part in parts:
+        try:
+            held.append(part.pixels(held[0].pixels.shape if held else None, grey))
+        except BadPictures as error:
+            bad.append(error)
+    if bad:
+        raise BadPictures([line for error in bad for line in error.bad], sum(error.total for error in bad))
+    return held[0], held[1] if test is not None else None
+
+
+def _split(held: Held, labels: Int[Tensor, " row"]) -> Split:
+    return Split(held.pixels, labels if held.kept is None else labels[held.kept])
+
+
+def _left_out(part: Part, held: Held) -> str:
+    return f"{len(held.bad):,} of {len(part.labels):,} pictures of {part.name} are left out: {first_of(held.bad)}"
 
 
 def _check_labels(part: Part) -> None:
@@ -81,231 +133,130 @@ def _check_labels(part: Part) -> None:
         raise InputError(f"{part.where(missing)} has no label.")
 
 
-def _numbered(part: Part, numbers: dict[Any, int], lack: str) -> Int[Tensor, " row"]:
-    strange = next((row for row, label in enumerate(part.labels) if label not in numbers), None)
+def _numbered(part: Part, numbers: dict[str, int], lack: str) -> Int[Tensor, " row"]:
+    keys = list(map(str, part.labels))
+    strange = next((row for row, key in enumerate(keys) if key not in numbers), None)
     if strange is not None:
         raise InputError(f"{part.where(strange)} has label {part.labels[strange]}, {lack}.")
-    return torch.tensor([numbers[label] for label in part.labels])
+    return torch.tensor([numbers[key] for key in keys])
 
 
 def _missing(label: Any) -> bool:
     return label is None or (isinstance(label, int) and label < 0)
 
 
-def _column(there: Sequence[str], usual: Sequence[str], asked: str | None, place: str) -> str:
-    """The name of a column: the given one, or the first usual one."""
-    for name in (asked,) if asked else usual:
-        if name in there:
-            return name
-    raise InputError(f"{place} has no column {asked or usual[0]!r}. Its columns: {', '.join(there)}.")
+def unlabelled(name: str, count: int) -> Part:
+    """A split without labels, whose images are not used."""
+
+    def pixels(like: Shape | None, grey: bool) -> Held:
+        raise AssertionError(f"{name} has no labels and is not used")
+
+    return Part(name, [None] * count, None, lambda row: f"row {row} of {name}", pixels)
 
 
-def _label_values(column: Any, name: str, place: str) -> list[Any]:
-    """The labels of a pyarrow column."""
+# Columns.
+
+
+def image_column(there: Sequence[str], asked: str | None, place: str) -> str:
+    """The name of the column of images: the given one, or a usual one.
+
+    Raises:
+        InputError: There is none, or there is a choice.
+    """
+    return _column(there, asked, place, "image")
+
+
+def label_column(there: Sequence[str], asked: str | None, place: str) -> str:
+    """The name of the column of labels: the given one, or a usual one.
+
+    Raises:
+        NoLabels: There is none.
+        InputError: There is a choice.
+    """
+    return _column(there, asked, place, "label")
+
+
+def _column(there: Sequence[str], asked: str | None, place: str, what: Literal["image", "label"]) -> str:
+    usual, others = (LABELS, OTHER_LABELS) if what == "label" else (IMAGES, ())
+    missing = NoLabels if what == "label" else InputError
+    columns = f"Its columns: {', '.join(there)}. Name one with --{what}."
+    if asked is not None:
+        if asked in there:
+            return asked
+        raise missing(f"{place} has no column {asked!r}. {columns}")
+    choices = [[name] if name in there else [] for name in usual]
+    choices += [[column for column in there if column.lower() == name] for name in usual]
+    choices += [[column for column in there if column.lower() in others]]
+    for found in filter(None, choices):
+        if len(found) == 1:
+            return found[0]
+        raise InputError(f"{place} has several columns of {what}s: {', '.join(found)}. Name one with --{what}.")
+    raise missing(f"{place} has no column {usual[0]!r}. {columns}")
+
+
+def label_values(column: Any, name: str, place: str) -> list[Any]:
+    """The labels of a pyarrow column: integers or names. Floats that are whole numbers count as integers.
+
+    Raises:
+        InputError: They are of another type.
+    """
     from pyarrow import types
 
     kind = column.type.value_type if types.is_dictionary(column.type) else column.type
-    if not (types.is_integer(kind) or types.is_string(kind) or types.is_large_string(kind)):
-        raise InputError(f"column {name!r} of {place} holds {kind}, not integers or names.")
-    values: list[Any] = column.to_pylist()
-    return values
+    values: list[Any] = []
+    if types.is_integer(kind) or types.is_string(kind) or types.is_large_string(kind) or types.is_boolean(kind):
+        values = column.to_pylist()
+        return [str(value) if isinstance(value, bool) else value for value in values]
+    if types.is_floating(kind):
+        values = [None if value != value else value for value in column.to_pylist()]
+        if all(value is None or value == value // 1 for value in values):
+            return [None if value is None else int(value) for value in values]
+    raise InputError(f"column {name!r} of {place} holds {kind}, not integers or names.")
 
 
-# Parquet.
+# Images as numbers.
 
 
-def from_parquet(name: str, files: list[Path], form: Form) -> Loaded:
-    """Read parquet files in Hugging Face form: a column of encoded images, one of labels, one or more files per split.
+def hold_numbers(dataset: Any, column: str, name: str, form: Form, like: Shape | None) -> Held:
+    """Hold images that a data set has as numbers.
 
-    Raises:
-        InputError: Files cannot be read, or have another form.
-    """
-    tests = [file for file in files if file.name.startswith(TEST_NAMES)]
-    train = [file for file in files if file not in tests]
-    if not train:
-        train, tests = files, []
-    return assemble(name, _parquet_part(train, form), _parquet_part(tests, form) if tests else None)
-
-
-def _parquet_part(files: list[Path], form: Form) -> Part:
-    from pyarrow import parquet
-
-    labels: list[Any] = []
-    starts: list[int] = []
-    names, column, kind = None, "", None
-    for file in files:
-        with _readable(file):
-            schema = parquet.read_schema(file)
-        column = _column(schema.names, IMAGES, form.image, str(file))
-        kind = kind or schema.field(column).type
-        if schema.field(column).type != kind:
-            found = schema.field(column).type
-            raise InputError(f"column {column!r} of {file} holds {found}, but in {files[0]} it holds {kind}.")
-        label = _column(schema.names, LABELS, form.label, str(file))
-        with _readable(file):
-            values = parquet.read_table(file, columns=[label]).column(0)
-        names = names or _class_names(schema, label)
-        starts.append(len(labels))
-        labels += _label_values(values, label, str(file))
-
-    def pixels(like: Shape | None) -> Pixels:
-        shape = like or shape_of(_head(files, column), form)
-        cells = _images(files, column, in_memory=form.holds(len(labels), shape))
-        return hold(Cells(cells, column, files, starts), form, like)
-
-    return Part(str(files[0]), labels, names, Cells(None, column, files, starts).where, pixels)
-
-
-def _head(files: list[Path], column: str) -> Cells:
-    """The first images, read without the other rows."""
-    import pyarrow
-
-    for file in files:
-        with _readable(file):
-            for batch in batches(file, column):
-                return Cells(pyarrow.chunked_array([batch.column(0)]), column, [file], [0])
-    raise AssertionError("files without rows were refused with their labels")
-
-
-def _images(files: list[Path], column: str, *, in_memory: bool) -> Any:
-    """The column of encoded images, as a pyarrow.ChunkedArray in memory or memory-mapped."""
-    import pyarrow
-    from pyarrow import parquet
-
-    if not in_memory:
-        return mapped(files, column)
-    tables = []
-    for file in files:
-        with _readable(file):
-            tables.append(parquet.read_table(file, columns=[column]))
-    return pyarrow.concat_tables(tables).column(0)
-
-
-@contextmanager
-def _readable(file: Path) -> Iterator[None]:
-    import pyarrow
-
-    try:
-        yield
-    except (pyarrow.ArrowException, OSError) as error:
-        raise InputError(f"{file} is not a readable parquet file ({str(error).splitlines()[0]}).") from None
-
-
-def _class_names(schema: Any, label: str) -> tuple[str, ...] | None:
-    """The ClassLabel names from the Hugging Face metadata in the schema, if there are any."""
-    note = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-    feature = note.get("info", {}).get("features", {}).get(label, {})
-    return tuple(feature["names"]) if feature.get("names") else None
-
-
-# Hugging Face data sets.
-
-
-def is_dataset(data: Any) -> bool:
-    """Whether this is a data set of the `datasets` library, which is not imported for this."""
-    library = sys.modules.get("datasets")
-    kinds = ("Dataset", "DatasetDict", "IterableDataset", "IterableDatasetDict")
-    return library is not None and isinstance(data, tuple(getattr(library, kind) for kind in kinds))
-
-
-def from_hub(text: str, form: Form) -> Loaded:
-    """Read a data set of the hub, `user/name` or `user/name:configuration`. It is stored in the cache of `datasets`.
+    Args:
+        dataset: A datasets.Dataset in NumPy format.
+        column: The column of the images.
+        name: The name of the data set, for messages.
+        form: The budget.
+        like: The expected shape. Default: that of the first image.
 
     Raises:
-        InputError: There is no such data set, the hub cannot be reached, or the data set has another form.
+        InputError: Images differ in size, or numbers are not pixels.
     """
-    import datasets
-
-    name, _, configuration = text.partition(":")
-    try:
-        data = datasets.load_dataset(name, configuration or None)
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"unknown data {text!r}: no file or folder here, and from the hub: {reason}") from None
-    return from_dataset(data, form, name)
-
-
-def from_disk(path: Path, form: Form) -> Loaded:
-    """Read a folder that `save_to_disk` wrote.
-
-    Raises:
-        InputError: The folder cannot be read, or the data set has another form.
-    """
-    import datasets
-
-    try:
-        data = datasets.load_from_disk(str(path))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is not a readable data set ({type(error).__name__}).") from None
-    return from_dataset(data, form, path.resolve().name)
-
-
-def from_dataset(data: Any, form: Form, name: str = "") -> Loaded:
-    """Read a `datasets.Dataset`, or a `DatasetDict` with a split named train and possibly a test split.
-
-    The test split is the first of test, validation, valid and val that has labels.
-
-    Raises:
-        InputError: The data set is streamed, splits have other names, or columns do not hold images or labels.
-    """
-    import datasets
-
-    if isinstance(data, (datasets.IterableDataset, datasets.IterableDatasetDict)):
-        kind = type(data).__name__
-        raise InputError(
-            f"data is an {kind}, from which images cannot be drawn at random. Load it without streaming=True; "
-            "attar leaves it on disk and decodes it batch by batch."
-        )
-    splits = dict(data) if isinstance(data, datasets.DatasetDict) else {"train": data}
-    if len(splits) == 1:
-        splits = {"train": next(iter(splits.values()))}
-    if "train" not in splits:
-        raise InputError(f"{name or 'the data'} has no split named train. Its splits: {', '.join(splits)}.")
-    name = name or splits["train"].info.dataset_name or "dataset"
-    kinds = [kind for kind in ("train", *TEST_NAMES) if kind in splits]
-    train, *tests = (_dataset_part(splits[kind], f"{name}, {kind}", form) for kind in kinds)
-    test = next((part for part in tests if not all(map(_missing, part.labels))), None)
-    return assemble(field_name(name), train, test)
-
-
-def _dataset_part(dataset: Any, name: str, form: Form) -> Part:
-    image = _column(dataset.column_names, IMAGES, form.image, name)
-    label = _column(dataset.column_names, LABELS, form.label, name)
-    labels = _label_values(dataset.select_columns([label]).with_format("arrow")[:].column(0), label, name)
-    names = getattr(dataset.features[label], "names", None)
-    images = dataset.select_columns([image])
-    pictures = Rows(images.with_format("arrow"), name)
-
-    def pixels(like: Shape | None) -> Pixels:
-        if _holds_numbers(dataset, image, name):
-            return _hold_numbers(images.with_format("numpy"), image, name, form, like)
-        return hold(pictures, form, like)
-
-    return Part(name, labels, tuple(names) if names else None, pictures.where, pixels)
-
-
-def _holds_numbers(dataset: Any, image: str, name: str) -> bool:
-    """Whether a column holds images as numbers instead of encoded bytes."""
-    import pyarrow
-    from pyarrow import types
-
-    kind = dataset.features.arrow_schema.field(image).type
-    if types.is_struct(kind) or types.is_binary(kind) or types.is_large_binary(kind):
-        return False
-    if isinstance(kind, pyarrow.ExtensionType) or types.is_nested(kind):
-        return True
-    raise InputError(f"column {image!r} of {name} holds {kind}, not images.")
-
-
-def _hold_numbers(dataset: Any, column: str, name: str, form: Form, like: Shape | None) -> Pixels:
     if form.size is not None:
         raise InputError(f"size is for encoded pictures only, but {name} holds numbers. Scale them yourself.")
     rows = torch.arange(len(dataset))
     _, channels, height, width = _numbers(dataset, column, [0], name).shape
     images = Numbers(dataset, column, rows, like or (channels, height, width), name)
     if not form.holds(len(rows), images.shape):
-        return images
-    return InMemory(torch.cat([images[part] for part in portions(rows, images.shape)]))
+        return Held(images)
+    return Held(InMemory(torch.cat([images[part] for part in portions(rows, images.shape)])))
+
+
+def holds_numbers(kind: Any, column: str, name: str) -> bool:
+    """Whether a column of this Arrow type holds images as numbers instead of encoded bytes or names of files.
+
+    Raises:
+        InputError: It holds neither.
+    """
+    import pyarrow
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    encoded = (types.is_struct, types.is_binary, types.is_large_binary, types.is_string, types.is_large_string)
+    if any(is_one(kind) for is_one in encoded):
+        return False
+    if isinstance(kind, pyarrow.BaseExtensionType) or types.is_nested(kind):
+        return True
+    raise InputError(f"column {column!r} of {name} holds {kind}, not images. Name another with --image.")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Readers of labelled images: scikit-learn's digits, arrays, folders of pictures, and columns."""
 
 import difflib
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -12,19 +11,13 @@ from jaxtyping import Int
 from torch import Tensor
 
 from attar.core.errors import InputError
-from attar.images.data.columns import (
-    TEST_NAMES,
-    field_name,
-    from_dataset,
-    from_disk,
-    from_hub,
-    from_parquet,
-    is_dataset,
-)
-from attar.images.data.pixels import Form, InMemory, Loaded, Split, from_numbers, hold
-from attar.images.data.streaming import Files
+from attar.images.data.columns import field_name
+from attar.images.data.dataset import from_dataset, from_disk, from_hub, is_dataset
+from attar.images.data.folders import Inside, from_folder, look_into
+from attar.images.data.form import Form
+from attar.images.data.parquet import from_parquet, has_images, names_files
+from attar.images.data.pixels import InMemory, Loaded, Split, from_numbers
 
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?(:[\w.-]+)?")
 """Names on the hub: `user/name`, or `name` alone. A configuration may follow after a colon."""
 
@@ -37,7 +30,8 @@ def read(data: Any, form: Form) -> Loaded:
     """
     if is_dataset(data):
         return from_dataset(data, form)
-    if isinstance(data, (str, Path)) and str(data) != "digits":
+    bundled = isinstance(data, (str, Path)) and str(data) == "digits"
+    if isinstance(data, (str, Path)) and not (bundled and (isinstance(data, str) or not data.exists())):
         return _from_path(Path(data), form) if Path(data).exists() else _from_afar(str(data), form)
     if form.size is not None:
         raise InputError("size is for pictures in files only. Scale arrays yourself; digits are 8×8.")
@@ -46,25 +40,71 @@ def read(data: Any, form: Form) -> Loaded:
 
 
 def _from_path(path: Path, form: Form) -> Loaded:
-    if path.is_file() and path.suffix != ".parquet":
+    if path.is_file() and path.suffix.lower() != ".parquet":
         raise InputError(f"{path} is not a parquet file. Give a .parquet file, a folder, or 'digits'.")
     if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
         return from_disk(path, form)
-    files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
     name = field_name(path.resolve().name if path.is_dir() else path.stem)
+    if path.is_file():
+        return from_parquet(name, path, [path], form)
+    inside = look_into(path)
+    files, notes = _tables(path, inside, form)
     if files:
-        return from_parquet(name, files, form)
+        return from_parquet(name, path, files, form, notes)
     _check_no_columns(f"{path} does", form)
-    return _folder(name, path, form)
+    return from_folder(name, path, inside, form, notes)
+
+
+def _tables(path: Path, inside: Inside, form: Form) -> tuple[list[Path], list[str]]:
+    """The parquet files to read, and notes about what is not read. There are none if pictures are read.
+
+    Raises:
+        InputError: Parquet files and pictures are both data.
+    """
+    folders = inside.in_folders
+    if not folders:
+        return inside.parquet, []
+    metadata = [file for file in inside.parquet if file.name.lower() == "metadata.parquet"]
+    tables = [file for file in inside.parquet if file not in metadata and has_images(file, form)]
+    ignored = [str(file.relative_to(path)) for file in inside.parquet if file not in tables]
+    notes = [f"parquet files without images are ignored: {', '.join(ignored[:5])}"] if ignored else []
+    if tables and len(folders) > 1 and not names_files(tables[0], form):
+        some = ", ".join(sorted(folders)[:5])
+        raise InputError(
+            f"{path} holds images in {tables[0].relative_to(path)} and pictures in folders ({some}). Give one of them."
+        )
+    if tables and not names_files(tables[0], form):
+        notes.append(f"{len(inside.pictures):,} pictures beside the parquet files are ignored")
+    return tables, notes
 
 
 def _from_afar(data: str, form: Form) -> Loaded:
     """Read a name that is not a path: a typing error, or a name on the hub."""
     if difflib.get_close_matches(data, ["digits"], cutoff=0.8):
         raise InputError(f"unknown data {data!r}; did you mean 'digits'?")
-    if not HUB_NAME.fullmatch(data) or data.endswith(".parquet"):
-        raise InputError(f"unknown data {data!r}; no such file or folder. Bundled: digits.")
-    return from_hub(data, form)
+    near = _nearest(data)
+    guess = f"did you mean {near!r}?" if near else "no such file or folder."
+    if not HUB_NAME.fullmatch(data) or data.lower().endswith(".parquet"):
+        raise InputError(f"unknown data {data!r}; {guess} Bundled: digits.")
+    if near and ("/" in data or not _differ_in_digits(data, near)):
+        raise InputError(f"unknown data {data!r}; {guess} A data set of the hub is named user/name.")
+    return from_hub(data, form, near=f"{guess} The hub:" if near else "")
+
+
+def _nearest(data: str) -> str:
+    """The file or folder here whose name is nearest to a path that does not exist, if there is a near one."""
+    path = Path(data)
+    try:
+        there = [entry.name for entry in path.parent.iterdir() if not entry.name.startswith(".")]
+    except OSError:
+        return ""
+    near = difflib.get_close_matches(path.name, there, n=1, cutoff=0.75)
+    return data.removesuffix(path.name) + near[0] if near else ""
+
+
+def _differ_in_digits(one: str, other: str) -> bool:
+    """Whether names differ in digits only: cifar10 and cifar100 are both right."""
+    return re.sub("[0-9]", "", one) == re.sub("[0-9]", "", other)
 
 
 def _check_no_columns(who: str, form: Form) -> None:
@@ -79,59 +119,8 @@ def _digits() -> Loaded:
     pixels = torch.from_numpy(np.rint(digits.images * (255 / 16)).astype(np.uint8)).unsqueeze(1)
     labels = torch.from_numpy(digits.target.astype(np.int64))
     train, test = Split(InMemory(pixels[:1297]), labels[:1297]), Split(InMemory(pixels[1297:]), labels[1297:])
-    return "digits", train, test, tuple(str(digit) for digit in range(10))
-
-
-def _folder(name: str, path: Path, form: Form) -> Loaded:
-    """Read one folder per class, below `train/` and `test/` (or `val/`) or directly in this folder."""
-    top = path / "train" if (path / "train").is_dir() else path
-    test = next((path / part for part in TEST_NAMES if (path / part).is_dir()), None) if top != path else None
-    found = _pictures_by_class(top)
-    if not found:
-        raise InputError(f"{path} holds neither a parquet file nor a folder of pictures for each class.")
-    tested = _pictures_by_class(test) if test else {}
-    if test:
-        _check_test_classes(test, tested, top, found)
-    numbers = {label: number for number, label in enumerate(found)}
-    train = _read_pictures(top, found, numbers, form)
-    return name, train, _read_pictures(test, tested, numbers, form, train) if test else None, tuple(found)
-
-
-def _check_test_classes(test: Path, tested: dict[str, list[str]], top: Path, found: dict[str, list[str]]) -> None:
-    """Raise an `InputError` for test classes without training images. The source reports those without test images."""
-    strange = ", ".join(repr(label) for label in tested if label not in found)
-    if strange or not tested:
-        what = f"pictures of {strange}, but {top} does not" if strange else "no folders of pictures"
-        raise InputError(f"{test} has {what}. Both need folders of the same names.")
-
-
-def _read_pictures(
-    folder: Path, found: dict[str, list[str]], numbers: dict[str, int], form: Form, like: Split | None = None
-) -> Split:
-    pictures = Files(folder, [name for names in found.values() for name in names])
-    labels = [numbers[label] for label, names in found.items() for _ in names]
-    return Split(hold(pictures, form, like.pixels.shape if like else None), torch.tensor(labels))
-
-
-def _pictures_by_class(folder: Path) -> dict[str, list[str]]:
-    """The picture files of each class, as paths relative to the folder. Hidden files and folders are ignored."""
-    found = {}
-    for child in sorted(folder.iterdir()):
-        if child.is_dir() and not child.name.startswith("."):
-            names = sorted(_pictures(child), key=lambda path: path.split("/"))
-            if names:
-                found[child.name] = [f"{child.name}/{name}" for name in names]
-    return found
-
-
-def _pictures(folder: Path) -> list[str]:
-    found = []
-    for place, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        here = Path(place).relative_to(folder).as_posix()
-        pictures = [name for name in files if name.lower().endswith(IMAGE_ENDINGS) and not name.startswith(".")]
-        found += pictures if here == "." else [f"{here}/{name}" for name in pictures]
-    return found
+    notes = ("this is the bundled set; for the file or folder of that name here give ./digits",)
+    return Loaded("digits", train, test, tuple(map(str, range(10))), notes if Path("digits").exists() else ())
 
 
 def from_arrays(data: Any) -> Loaded:
@@ -154,7 +143,8 @@ def from_arrays(data: Any) -> Loaded:
         if not torch.isin(labels, values).all():
             raise InputError("the test labels have a class that the training labels do not have.")
         splits.append(Split(pixels, torch.searchsorted(values, labels)))
-    return "arrays", splits[0], splits[1] if len(splits) > 1 else None, tuple(str(int(value)) for value in values)
+    classes = tuple(str(int(value)) for value in values)
+    return Loaded("arrays", splits[0], splits[1] if len(splits) > 1 else None, classes)
 
 
 def _array_labels(labels: Any, images: int) -> Int[Tensor, " image"]:

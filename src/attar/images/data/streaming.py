@@ -12,7 +12,7 @@ import hashlib
 import math
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,7 +27,16 @@ from torch import Tensor
 from attar.core import store
 from attar.core.errors import InputError
 
-Picture = bytes | Path
+
+@dataclass(frozen=True)
+class NoPicture:
+    """A row without a picture."""
+
+    why: str
+    """The reason, as the end of a sentence about the row."""
+
+
+Picture = bytes | Path | NoPicture
 """An encoded picture, or the file that holds it."""
 
 AT_ONCE = 64
@@ -48,7 +57,7 @@ class Pictures(ABC):
         """The pictures of these rows.
 
         Raises:
-            InputError: A row holds no picture.
+            InputError: A row names a file outside the data.
         """
 
     @abstractmethod
@@ -75,7 +84,7 @@ class Pictures(ABC):
         return digests
 
     def _hash(self, rows: list[int]) -> bytes:
-        contents = (data if isinstance(data, bytes) else _bytes_of(data) for data in self.read(rows))
+        contents = map(_bytes_of, self.read(rows))
         return b"".join(hashlib.blake2b(content, digest_size=16).digest() for content in contents)
 
     @cached_property
@@ -118,13 +127,19 @@ class Cells(Pictures):
     files: list[Path]
     starts: list[int]
     """First row of each file."""
+    within: Path | None = None
+    """Folder of the data, below which files that cells name must lie. Default: that of each parquet file."""
 
     def __len__(self) -> int:
         return len(self.cells)
 
     def read(self, rows: list[int]) -> list[Picture]:
         """The pictures of these rows, as bytes from Arrow."""
-        return [encoded(self.cells[row].as_py(), self.files[self._file(row)].parent, self.where(row)) for row in rows]
+        return [self._picture(row) for row in rows]
+
+    def _picture(self, row: int) -> Picture:
+        beside = self.files[self._file(row)].parent
+        return encoded(self.cells[row].as_py(), (beside, self.within or beside), self.within or beside, self.where(row))
 
     def where(self, row: int) -> str:
         """The number of the row within its file."""
@@ -147,6 +162,8 @@ class Rows(Pictures):
     dataset: Any
     """A datasets.Dataset of this one column, in Arrow format."""
     name: str
+    within: Path | None = None
+    """Folder below which files that cells name must lie. None: they may lie anywhere."""
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -154,7 +171,8 @@ class Rows(Pictures):
     def read(self, rows: list[int]) -> list[Picture]:
         """The pictures of these rows: bytes, or local files that the data set names."""
         cells = self.dataset[rows].column(0).to_pylist()
-        return [encoded(cell, Path(), self.where(row)) for row, cell in zip(rows, cells, strict=True)]
+        places = (self.within or Path(),)
+        return [encoded(cell, places, self.within, self.where(row)) for row, cell in zip(rows, cells, strict=True)]
 
     def where(self, row: int) -> str:
         """The number of the row within its split."""
@@ -167,25 +185,41 @@ class Rows(Pictures):
         return stamp_of(files, self.dataset._fingerprint) if files and self._self_contained else None
 
 
-def encoded(cell: Any, beside: Path, where: str) -> Picture:
-    """The picture of a cell in Hugging Face form: bytes, or a path, which may be relative to `beside`.
+def encoded(cell: Any, beside: Sequence[Path], within: Path | None, where: str) -> Picture:
+    """The picture of a cell: bytes, or the path of a file, as text or in Hugging Face form.
+
+    Args:
+        cell: The cell.
+        beside: Folders to which a path may be relative.
+        within: Folder below which the file must lie. None: it may lie anywhere.
+        where: A description of the row for messages.
 
     Raises:
-        InputError: The cell holds neither.
+        InputError: The file lies elsewhere.
     """
     data = cell.get("bytes") if isinstance(cell, dict) else cell
-    if data is None and isinstance(cell, dict) and cell.get("path") and (beside / cell["path"]).is_file():
-        return beside / cell["path"]
-    if not isinstance(data, bytes):
-        raise InputError(f"{where} does not hold image bytes.")
-    return data
+    if data is None and isinstance(cell, dict):
+        data = cell.get("path")
+    if isinstance(data, bytes):
+        return data
+    if not isinstance(data, str) or not data:
+        return NoPicture("does not hold image bytes")
+    files = [folder / data for folder in beside]
+    file = next((file for file in files if file.is_file()), files[0])
+    if within is not None and not file.resolve().is_relative_to(within.resolve()):
+        raise InputError(f"{where} names {data}, which is not below {within}. Files outside the data are not read.")
+    return file if file.exists() else NoPicture(f"names {data}, which is missing")
 
 
-def _bytes_of(file: Path) -> bytes:
+def _bytes_of(data: Picture) -> bytes:
+    if isinstance(data, bytes):
+        return data
+    if isinstance(data, NoPicture):
+        return data.why.encode()
     try:
-        return file.read_bytes()
+        return data.read_bytes()
     except OSError as error:
-        raise InputError(f"{file} cannot be read ({error.strerror}).") from None
+        raise InputError(f"{data} cannot be read ({error.strerror}).") from None
 
 
 def in_threads(work: Callable[[list[int]], R], rows: list[int]) -> list[R]:

@@ -3,15 +3,22 @@
 Both are fitted once on real training images and stored with every artefact.
 """
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from attar.core.errors import InputError
 from attar.images.data.pixels import Batch
 
 Images = Float[Tensor, "batch channel height width"]
+
+ZERO = 1e-13
+"""Share of the largest eigenvalue below which another is zero."""
 
 
 @dataclass(frozen=True)
@@ -37,16 +44,105 @@ class Whitening:
         return (flat + self.mean.to(images)).view_as(images)
 
 
-def fit_zca(images: Images, epsilon: float = 0.1) -> Whitening:
-    """Fit ZCA whitening in float64. ε is added to the eigenvalues of the covariance."""
+@dataclass(frozen=True)
+class ThinWhitening:
+    """The same ZCA for fewer images than pixels, without a matrix of pixels × pixels.
+
+    The covariance has at most as many eigenvalues above zero as images. On all other directions T is a multiple of the
+    identity: T = ε^(-1/2) I + V diag((λ + ε)^(-1/2) - ε^(-1/2)) Vᵀ, with the k eigenvectors V whose λ are not zero.
+    """
+
+    mean: Float[Tensor, " pixel"]
+    vectors: Float[Tensor, "pixel k"]
+    forward_scales: Float[Tensor, " k"]
+    """(λ + ε)^(-1/2) - ε^(-1/2)."""
+    inverse_scales: Float[Tensor, " k"]
+    """(λ + ε)^(1/2) - ε^(1/2)."""
+    epsilon: Float[Tensor, ""]
+
+    def forward(self, images: Images) -> Images:
+        """Whiten images."""
+        flat = images.flatten(1) - self.mean.to(images)
+        return self._applied(flat, self.epsilon.to(images).rsqrt(), self.forward_scales).view_as(images)
+
+    def inverse(self, images: Images) -> Images:
+        """Undo `forward`."""
+        flat = self._applied(images.flatten(1), self.epsilon.to(images).sqrt(), self.inverse_scales)
+        return (flat + self.mean.to(images)).view_as(images)
+
+    def _applied(self, flat: Tensor, scale: Tensor, scales: Tensor) -> Tensor:
+        vectors = self.vectors.to(flat)
+        return scale * flat + (flat @ vectors * scales.to(flat)) @ vectors.T
+
+
+def fit_zca(images: Images, epsilon: float = 0.1) -> Whitening | ThinWhitening:
+    """Fit ZCA whitening in float64. ε is added to the eigenvalues of the covariance.
+
+    Raises:
+        InputError: ε is not above zero, or the memory is too small.
+    """
+    if not 0 < epsilon < math.inf:
+        raise InputError(f"epsilon is {epsilon}; whitening needs a finite number above 0, such as 0.1.")
+    count, pixels = len(images), images[0].numel()
+    thin = count < pixels
+    _check_room(count, pixels, thin=thin)
     flat = images.flatten(1).double()
     mean = flat.mean(dim=0)
     centred = flat - mean
+    dtype = images.dtype
+    if thin:
+        return _fit_thin(centred, mean, epsilon, dtype)
     values, vectors = torch.linalg.eigh(centred.T @ centred / (len(flat) - 1))
     scale = (values.clamp_min(0) + epsilon).sqrt()
     forward, inverse = vectors / scale @ vectors.T, vectors * scale @ vectors.T
-    dtype = images.dtype
     return Whitening(mean.to(dtype), forward.to(dtype), inverse.to(dtype))
+
+
+def _fit_thin(
+    centred: Float[Tensor, "image pixel"], mean: Float[Tensor, " pixel"], epsilon: float, dtype: torch.dtype
+) -> ThinWhitening:
+    """Fit by the eigenvectors U of the images' Gram matrix: V = Xᵀ U, each of length one."""
+    values, left = torch.linalg.eigh(centred @ centred.T / max(len(centred) - 1, 1))
+    kept = values > ZERO * values.max().clamp_min(0)
+    values, vectors = values[kept], centred.T @ left[:, kept]
+    vectors = vectors / vectors.norm(dim=0)
+    scale, floor = (values + epsilon).sqrt(), math.sqrt(epsilon)
+    return ThinWhitening(
+        mean.to(dtype),
+        vectors.to(dtype),
+        (1 / scale - 1 / floor).to(dtype),
+        (scale - floor).to(dtype),
+        torch.tensor(epsilon, dtype=dtype),
+    )
+
+
+def whitening_of(tensors: Mapping[str, Tensor]) -> Whitening | ThinWhitening:
+    """The whitening whose tensors were stored by name."""
+    return (Whitening if "forward_matrix" in tensors else ThinWhitening)(**tensors)
+
+
+def _check_room(images: int, pixels: int, *, thin: bool) -> None:
+    """Check that the memory is large enough for fitting: several matrices in double precision.
+
+    Raises:
+        InputError: It is not.
+    """
+    needed = 8 * (4 * images * pixels + 2 * images**2 if thin else 4 * pixels**2 + 2 * images * pixels)
+    free = free_memory()
+    if free is not None and needed > free:
+        raise InputError(
+            f"ZCA whitening of {images:,} images of {pixels:,} values takes {needed / 1e9:.1f} GB of memory, but only "
+            f"{free / 1e9:.1f} GB are free. Give a smaller --size, or do not set --zca."
+        )
+
+
+def free_memory() -> int | None:
+    """The number of bytes that a process can still have on this machine; None if it is not known."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, ValueError, StopIteration):
+        return None
 
 
 @dataclass(frozen=True)
@@ -55,7 +151,7 @@ class Transform:
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    whitening: Whitening | None = None
+    whitening: Whitening | ThinWhitening | None = None
 
     def forward(self, pixels: Batch) -> Images:
         """The network input of uint8 pixels, or of float pixels in [0, 1]."""

@@ -266,13 +266,15 @@ class SoftLabels:
             source: The set that the labels belong to.
 
         Raises:
-            InputError: The file is missing or damaged, or has another digest.
+            InputError: The file is missing or damaged, has another digest, or has logits that are not finite.
         """
         stored = number % self.epochs
         path = self.folder / shard_name(stored)
         parts, plain = store.read_tensors(path)
         if store.digest_of(parts, plain) != self.digests[stored]:
             raise InputError(f"{path} is not the file that {FACTS} describes.")
+        if any(part.is_floating_point() and not part.isfinite().all() for part in parts.values()):
+            raise InputError(f"{path} has logits that are not finite (NaN or infinite). Store new labels.")
         return StoredEpoch(self, stored, self.method.views(stored, self.seed, source), parts)
 
     def are_of(self, teacher: Any) -> bool:
