@@ -60,16 +60,21 @@ def main() -> None:
     if not args.quick:
         setting = {"images": images, "ipc": IPC, "power": args.power, "network": "ConvNet D3 W128 instance norm"}
         result = {"machine": harness.machine(), "setting": setting, "check": check, "real_batch": sizes}
-        harness.record("datadam_step.json", result)
+        harness.record("datadam_step.json", result, by_machine=True)
 
 
 def compare(folder: Path, real_batch: int, args: argparse.Namespace) -> dict[str, Any]:
     """Time both in turn."""
     settings = {"real_batch": real_batch, "steps": args.steps, "power": args.power}
-    rounds: dict[str, list[Any]] = {"rival": [], "attar": []}
-    for _ in range(args.rounds):
-        for side, reports in rounds.items():
-            reports.append(harness.in_own_process(__file__, side, folder, **settings))
+
+    def measure() -> dict[str, list[Any]]:
+        rounds: dict[str, list[Any]] = {"rival": [], "attar": []}
+        for _ in range(args.rounds):
+            for side, reports in rounds.items():
+                reports.append(harness.in_own_process(__file__, side, folder, **settings))
+        return rounds
+
+    rounds = harness.until_agreed(measure)
     seconds = {side: [report["seconds"] for report in reports] for side, reports in rounds.items()}
     middle = {side: statistics.median(values) for side, values in seconds.items()}
     return {

@@ -33,7 +33,7 @@ def main() -> None:
     print(f"ND at 100 classes: loop {1e3 * loop:.2f} ms, ours {1e3 * ours:.2f} ms: {loop / ours:.1f}x (target 5)")
     if not args.quick:
         facts = {"epoch": {"anew": anew, "stored": stored}, "nd": {"loop": loop, "ours": ours}}
-        harness.record("distillation_speed.json", {"machine": harness.machine(), **facts})
+        harness.record("distillation_speed.json", {"machine": harness.machine(), **facts}, by_machine=True)
 
 
 def epochs(views: int, images: int, rounds: int) -> float:

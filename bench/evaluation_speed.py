@@ -59,26 +59,16 @@ def main() -> None:
             "batch": IPC * harness.CLASSES,
         }
         result = {"machine": harness.machine(), "setting": setting, "step": speed}
-        harness.record("evaluation_speed.json", result | ({"accuracy": scores} if scores else {}))
+        harness.record("evaluation_speed.json", result | ({"accuracy": scores} if scores else {}), by_machine=True)
 
 
 def compare(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Time all sides in turn."""
-    reports: dict[str, list[Any]] = {side: [] for side in SIDES}
-    for _ in range(args.rounds):
-        for side, settings in SIDES.items():
-            worker = "time_rival" if side == "rival" else "time_attar"
-            reports[side].append(harness.in_own_process(__file__, worker, folder, steps=args.steps, **settings))
-    seconds = {side: [report["seconds"] for report in rows] for side, rows in reports.items()}
-    middle = {side: statistics.median(values) for side, values in seconds.items()}
-    return {
-        "ratio": {side: middle["rival"] / middle[side] for side in SIDES if side != "rival"},
-        "target": TARGET,
-        "seconds": middle,
-        "seconds_of_each_process": seconds,
-        "peak_mb": {side: max(report["peak_mb"] for report in rows) for side, rows in reports.items()},
-        "compile_seconds": {side: reports[side][0]["first_extra_seconds"] for side in SIDES if side != "rival"},
+    sides = {
+        side: ("time_rival" if side == "rival" else "time_attar", {"steps": args.steps, **settings})
+        for side, settings in SIDES.items()
     }
+    return {"target": TARGET, **harness.in_turns(__file__, folder, sides, args.rounds)}
 
 
 def score(folder: Path, args: argparse.Namespace) -> dict[str, Any]:

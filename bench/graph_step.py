@@ -69,7 +69,7 @@ def main() -> None:
     if not args.quick:
         setting = {"network": "GCN, 3 layers of 128", "real_batch": 256, "power": 2, "form": "released"}
         result = {"machine": harness.machine(), "setting": setting, "cells": cells}
-        harness.record("graph_step.json", result, beside=True)
+        harness.record("graph_step.json", result, beside=True, by_machine=True)
 
 
 # ------------------------------------------------------------------------------------------- in processes of their own

@@ -7,6 +7,7 @@ whole process, and that alone makes eager code faster.
 import json
 import os
 import platform
+import re
 import resource
 import statistics
 import subprocess
@@ -20,10 +21,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from attar.convolution.timing import cpu_model
 from attar.images.sources import ImageSource, load
 
 RESULTS = Path(__file__).parent / "results"
 CLASSES, SIDE = 10, 32
+AGREE = 1.1
+"""Processes that measure the same thing differ by no more than this factor."""
+TRIES = 4
+"""How often a measurement is made, until its processes agree."""
 
 
 def write_images(folder: Path, per_class: int, testing: int) -> str:
@@ -87,10 +93,15 @@ def in_turns(
         rounds: How often each has its turn.
         against: The side that the others are compared with.
     """
-    reports: dict[str, list[Any]] = {side: [] for side in sides}
-    for _ in range(rounds):
-        for side, (worker, settings) in sides.items():
-            reports[side].append(in_own_process(script, worker, folder, **settings))
+
+    def measure() -> dict[str, list[Any]]:
+        reports: dict[str, list[Any]] = {side: [] for side in sides}
+        for _ in range(rounds):
+            for side, (worker, settings) in sides.items():
+                reports[side].append(in_own_process(script, worker, folder, **settings))
+        return reports
+
+    reports = until_agreed(measure)
     seconds = {side: [report["seconds"] for report in rows] for side, rows in reports.items()}
     middle = {side: statistics.median(values) for side, values in seconds.items()}
     return {
@@ -100,7 +111,28 @@ def in_turns(
         "peak_mb": {side: max(report["peak_mb"] for report in rows) for side, rows in reports.items()},
         "held_mb": {side: max(report.get("held_mb", 0.0) for report in rows) for side, rows in reports.items()},
         "compile_seconds": {side: reports[side][0]["first_extra_seconds"] for side in sides if side != against},
+        "graph_breaks": {side: max(report.get("graph_breaks", 0) for report in rows) for side, rows in reports.items()},
     }
+
+
+def until_agreed(measure: Callable[[], dict[str, list[Any]]]) -> dict[str, list[Any]]:
+    """Reports of the processes of each side, measured again while those of a side disagree by more than a tenth.
+
+    Args:
+        measure: Gives the reports by side, each with its `seconds`.
+
+    Raises:
+        SystemExit: They never agreed. Nothing is recorded then.
+    """
+    for _ in range(TRIES):
+        reports = measure()
+        seconds = {side: [report["seconds"] for report in rows] for side, rows in reports.items()}
+        apart = {side: values for side, values in seconds.items() if max(values) > AGREE * min(values)}
+        if not apart:
+            return reports
+        told = "; ".join(f"{side} {', '.join(f'{value:.3g}' for value in values)} s" for side, values in apart.items())
+        print(f"processes disagree by more than a tenth, so they are measured again: {told}", flush=True)
+    raise SystemExit(f"processes disagreed in {TRIES} measurements, so nothing is recorded. Is the machine quiet?")
 
 
 def described(name: str, row: dict[str, Any]) -> str:
@@ -141,14 +173,52 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "threads": torch.get_num_threads(),
         "cpu": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
-        "amx": bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()),
+        "model": cpu_model(),
+        "flags": [name for name, told in FLAGS.items() if _can(told)],
+        "amx": _can("_is_amx_tile_supported"),
     }
 
 
-def record(name: str, result: dict[str, Any], *, beside: bool = False) -> None:
-    """Write a result file; `beside`: what it holds of other parts and cells stays, down to the second level."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / name
+def _can(question: str) -> bool:
+    return bool(getattr(torch.cpu, question, lambda: False)())
+
+
+FLAGS = {
+    "avx2": "_is_avx2_supported",
+    "avx512": "_is_avx512_supported",
+    "avx512_vnni": "_is_avx512_vnni_supported",
+    "avx512_bf16": "_is_avx512_bf16_supported",
+    "amx_tile": "_is_amx_tile_supported",
+}
+"""Instructions on which the speed of convolutions depends, with PyTorch's question for each."""
+
+
+def place(name: str, here: dict[str, Any]) -> Path:
+    """Where a result file lies: the first machine's in `results`, another's in a folder of that machine."""
+    first = RESULTS / name
+    if not first.exists() or _same(json.loads(first.read_text()).get("machine"), here):
+        return first
+    model = str(here.get("model") or here["cpu"]).lower()
+    return RESULTS / f"on-{re.sub(r'[^a-z0-9]+', '-', model).strip('-')}" / name
+
+
+def _same(there: Any, here: dict[str, Any]) -> bool:
+    """Whether two descriptions are of one kind of machine. Early ones have no model."""
+    known = there if isinstance(there, dict) else {}
+    return all(known.get(name, here.get(name)) == here.get(name) for name in ("cpu", "model", "amx"))
+
+
+def record(name: str, result: dict[str, Any], *, beside: bool = False, by_machine: bool = False) -> None:
+    """Write a result file.
+
+    Args:
+        name: Its name.
+        result: What was measured, with the `machine` if it depends on it.
+        beside: Whether what the file holds of other parts and cells stays, down to the second level.
+        by_machine: Whether each machine has a file of its own (see `place`), as for all that is measured in seconds.
+    """
+    path = place(name, result["machine"]) if by_machine else RESULTS / name
+    path.parent.mkdir(parents=True, exist_ok=True)
     if beside and path.exists():
         before = json.loads(path.read_text())
         both = {key: value | result[key] for key, value in before.items() if isinstance(result.get(key), dict)}

@@ -89,7 +89,7 @@ def main() -> None:
         setting = {name: value for name, value in vars(args).items() if name not in ("record", "quick", "parts")}
         versions = {"trl": trl.__version__, "transformers": transformers.__version__}
         facts = {"machine": harness.machine() | versions, "setting": setting, **found}
-        harness.record(args.record, facts, beside=True)
+        harness.record(args.record, facts, beside=True, by_machine=True)
 
 
 # -------------------------------------------------------------------------------------------------- models and batches

@@ -59,7 +59,9 @@ def main() -> None:
     if not args.quick:
         setting = {"images": images, "ipc": IPC, "network": "ConvNet D3 W128 instance norm"}
         suffix = f"_{args.only}" if args.only else ""
-        harness.record(f"matching_steps{suffix}.json", {"machine": harness.machine(), "setting": setting, **found})
+        harness.record(
+            f"matching_steps{suffix}.json", {"machine": harness.machine(), "setting": setting, **found}, by_machine=True
+        )
 
 
 # -------------------------------------------------------------------------------------------------- gradient matching

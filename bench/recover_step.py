@@ -9,7 +9,6 @@ processes of its own, in turn. With $ATTAR_DATA set, the teacher's statistics ar
 """
 
 import argparse
-import statistics
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -54,28 +53,18 @@ def main() -> None:
         print(describe(found), flush=True)
     if not args.quick:
         setting = {"images": images, "block": CLASSES, "network": "ConvNet D3 W128 batch norm", "crop": True}
-        harness.record("recover_step.json", {"machine": harness.machine(), "setting": setting, "check": check, **found})
+        harness.record(
+            "recover_step.json",
+            {"machine": harness.machine(), "setting": setting, "check": check, **found},
+            by_machine=True,
+        )
 
 
 def compare(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Time all in turn."""
-    reports: dict[str, list[Any]] = {"rival": [], **{engine: [] for engine in ENGINES}}
-    for _ in range(args.rounds):
-        for side, of_side in reports.items():
-            settings = {"steps": args.steps} if side == "rival" else {"steps": args.steps, "engine": side}
-            worker = "rival" if side == "rival" else "attar"
-            of_side.append(harness.in_own_process(__file__, worker, folder, **settings))
-    seconds = {side: [report["seconds"] for report in of_side] for side, of_side in reports.items()}
-    middle = {side: statistics.median(values) for side, values in seconds.items()}
-    return {
-        "ratio": {engine: middle["rival"] / middle[engine] for engine in ENGINES},
-        "target": TARGET,
-        "seconds": middle,
-        "seconds_of_each_process": seconds,
-        "peak_mb": {side: max(report["peak_mb"] for report in of_side) for side, of_side in reports.items()},
-        "compile_seconds": reports["compiled"][0]["first_extra_seconds"],
-        "graph_breaks": reports["compiled"][0]["graph_breaks"],
-    }
+    sides = {"rival": ("rival", {"steps": args.steps})}
+    sides |= {engine: ("attar", {"steps": args.steps, "engine": engine}) for engine in ENGINES}
+    return {"target": TARGET, **harness.in_turns(__file__, folder, sides, args.rounds)}
 
 
 def describe_check(check: dict[str, Any]) -> str:
@@ -85,14 +74,15 @@ def describe_check(check: dict[str, Any]) -> str:
 
 def describe(found: dict[str, Any]) -> str:
     seconds, peak, ratio = found["seconds"], found["peak_mb"], found["ratio"]
-    breaks = f"; NOT WHOLLY COMPILED, {found['graph_breaks']} graph breaks" if found["graph_breaks"] else ""
+    broken = found["graph_breaks"]["compiled"]
+    breaks = f"; NOT WHOLLY COMPILED, {broken} graph breaks" if broken else ""
     each = ", ".join(
         f"attar {engine} {seconds[engine]:.3f} s, ratio {ratio[engine]:.2f}, {peak[engine]:.0f} MB"
         for engine in ENGINES
     )
     return (
         f"rival {seconds['rival']:.3f} s, {peak['rival']:.0f} MB; {each} (target {found['target']}); "
-        f"compiling {found['compile_seconds']:.0f} s{breaks}"
+        f"compiling {found['compile_seconds']['compiled']:.0f} s{breaks}"
     )
 
 

@@ -1,18 +1,37 @@
 """The recorded figures in `bench/results/`, and how they are printed."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parents[2] / "bench" / "results"
-DISTURBED = 2.0
+DISTURBED = 1.1
 """Processes that differ by more than this factor did not measure the same thing."""
+Facts = dict[str, Any]
 
 
 def recorded(name: str) -> dict[str, Any]:
     """A file of `bench/results/`."""
     facts: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
     return facts
+
+
+def machines(name: str) -> list[Facts]:
+    """A file of `bench/results/` and those of the same name that were recorded on other machines."""
+    others = sorted(RESULTS.glob(f"on-*/{name}.json"))
+    return [recorded(name), *(json.loads(path.read_text()) for path in others)]
+
+
+def lowest(name: str, part: Callable[[Facts], Facts], ratio: Callable[[Facts], float]) -> Facts:
+    """A part of a record, of the machine on which attar's lead is smallest.
+
+    Args:
+        name: The file's name.
+        part: The part of a record.
+        ratio: The lead in that part.
+    """
+    return min((part(facts) for facts in machines(name)), key=ratio)
 
 
 def took(seconds: float) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from results import gigabytes, recorded, steady, times, took
+from results import Facts, gigabytes, lowest, machines, recorded, steady, times, took
 
 from attar.core.card import table
 
@@ -19,24 +19,46 @@ def steps() -> str:
 
 def _matching() -> Iterator[tuple[str, ...]]:
     """Steps of distribution, gradient and trajectory matching."""
-    datadam, found = recorded("datadam_step")["real_batch"], recorded("matching_steps")
-    for batch, facts in datadam.items():
+    for batch in ("64", "256"):
+        facts = lowest("datadam_step", lambda all_, n=batch: all_["real_batch"][n], lambda one: one["ratio"])
         sides = _with_memory(facts, "rival", "attar")
         yield f"DataDAM step, {batch} real images per class", *sides, times(facts["ratio"])
     for batch in ("64", "256"):
-        facts = found["gradient"][batch]
+        facts = _lowest_step("gradient", "default", batch)
         sides = _with_memory(facts, "rival", "default")
         yield f"DSA step, {batch} real images per class", *sides, times(facts["ratio"]["default"])
-    facts, mine = found["trajectory"], "adjoint, float32"
+    mine = "adjoint, float32"
+    facts = _lowest_step("trajectory", mine)
     sides = _with_memory(facts, "unrolled", mine)
     yield "MTT step of 20 student steps, unrolled and by our adjoint", *sides, times(facts["ratio"][mine])
-    facts = found["experts"]
+    facts = _lowest_step("experts", "attar")
     yield (
         "ten experts, an epoch of 1,000 images each",
         took(facts["seconds"]["rival"]),
         took(facts["seconds"]["attar"]),
         times(facts["ratio"]["attar"]),
     )
+
+
+def _lowest_step(part: str, side: str, batch: str | None = None) -> Facts:
+    """A part of the matching steps on the machine where one side is least ahead."""
+    return lowest(
+        "matching_steps",
+        lambda facts: facts[part][batch] if batch else facts[part],
+        lambda facts: facts["ratio"][side],
+    )
+
+
+def machines_of_datadam() -> str:
+    """The ratio of DataDAM's step, and its convolutions' share of the time, machine by machine."""
+    rows = []
+    for facts in machines("datadam_step"):
+        told = facts["machine"]
+        name = told.get("model", told["cpu"]) + (", AMX" if told["amx"] else "")
+        cells = [facts["real_batch"][batch] for batch in ("64", "256")]
+        shares = [f"{times(cell['ratio'])}, {1 / cell['convolution_share']:.2f}" for cell in cells]
+        rows.append((name, str(told["threads"]), *shares))
+    return table(("machine", "threads", "64 real images per class", "256 real images per class"), rows)
 
 
 def _with_memory(facts: dict[str, Any], *sides: str) -> list[str]:
@@ -46,11 +68,11 @@ def _with_memory(facts: dict[str, Any], *sides: str) -> list[str]:
 
 def _images() -> Iterator[tuple[str, ...]]:
     """Recovery, and training on a condensed set."""
-    facts = recorded("recover_step")
+    facts = lowest("recover_step", lambda facts: facts, lambda facts: facts["ratio"]["compiled"])
     sides = [took(facts["seconds"][side]) for side in ("rival", "compiled")]
     yield "SRe2L's recovery of a block of 100 (batch norm, 100 classes)", *sides, times(facts["ratio"]["compiled"])
-    facts = recorded("evaluation_speed")["step"]
     for name, words in (("float32", "float32"), ("bfloat16", "`--train-precision bfloat16`")):
+        facts = lowest("evaluation_speed", lambda all_: all_["step"], lambda one, side=name: one["ratio"][side])
         what = f"training step on a condensed set of 100, {words}"
         yield what, took(facts["seconds"]["rival"]), took(facts["seconds"][name]), times(facts["ratio"][name])
 
@@ -193,6 +215,7 @@ def costs() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "steps": steps,
+    "machines": machines_of_datadam,
     "graph steps": graph_steps,
     "random mixtures": mixtures("random"),
     "mixtures of digits": mixtures("digits"),

@@ -69,7 +69,7 @@ def seconds_in_turns(calls: Mapping[str, Callable[[int], Any]], runs: int) -> di
 def machine() -> dict[str, Any]:
     """Facts on which times depend: processor, vector instructions, threads, and whether denormal numbers are zero."""
     return {
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "flush_to_zero": bool((torch.full((64,), 1e-38) * 1e-2 == 0).all()),
@@ -77,7 +77,8 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
+    """The processor by its model, family and stepping, as the system names it."""
     facts = Path("/proc/cpuinfo")
     if not facts.exists():
         return platform.processor() or platform.machine()
