@@ -95,7 +95,7 @@ def test_it_lowers_its_term_by_the_weight_of_its_form(form, weight, few_digits, 
 def test_what_it_cannot_be_told_is_refused():
     assert CC.paper("cifar100").weight == CC.paper("resnet50-vgg8").weight == 0.02
     assert CC.paper("cifar100").congruence == "neighbours"
-    with pytest.raises(InputError, match="unknown pair of CC's table 'cifar10'"):
+    with pytest.raises(InputError, match="CC has no cell of 'cifar10'"):
         CC.paper("cifar10")
     with pytest.raises(InputError, match="unknown congruence 'kernle'; did you mean 'kernel'"):
         CC(congruence="kernle")

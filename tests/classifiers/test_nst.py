@@ -103,7 +103,7 @@ def test_it_lowers_its_term(few_digits, tmp_path):
 
 def test_what_it_cannot_compare_is_refused(few_digits):
     assert NST.paper("cifar100").weight == NST.paper("resnet50-vgg8").weight == 50
-    with pytest.raises(InputError, match="unknown pair of NST's table 'cifar10'"):
+    with pytest.raises(InputError, match="NST has no cell of 'cifar10'"):
         NST.paper("cifar10")
     student, teacher = (nn.Sequential(nn.Flatten(), nn.Linear(64, 10)) for _ in range(2))
     with pytest.raises(InputError, match="nst compares maps, but no layers are known"):

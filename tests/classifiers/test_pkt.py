@@ -73,7 +73,7 @@ def test_it_lowers_its_term(few_digits, tmp_path):
 
 def test_what_it_cannot_be_told_is_refused():
     assert PKT.paper("cifar100").weight == PKT.paper("resnet50-vgg8").weight == 30000
-    with pytest.raises(InputError, match="unknown pair of PKT's table 'cifar10'"):
+    with pytest.raises(InputError, match="PKT has no cell of 'cifar10'"):
         PKT.paper("cifar10")
     with pytest.raises(InputError, match="weight is -1"):
         PKT(weight=-1)

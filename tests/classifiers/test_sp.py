@@ -34,5 +34,5 @@ def test_scale_rotation_and_order_of_channels_do_not_matter():
 
 def test_it_takes_no_other_table():
     assert SP.paper("cifar100").weight == 3000
-    with pytest.raises(InputError, match="unknown pair of SP's table 'cifar10'"):
+    with pytest.raises(InputError, match="SP has no cell of 'cifar10'"):
         SP.paper("cifar10")

@@ -92,7 +92,7 @@ def test_it_guesses_better_and_better_and_keeps_no_guesses(few_digits, tmp_path)
 
 def test_what_it_cannot_compare_is_refused(few_digits):
     assert VID.paper("cifar100").weight == VID.paper("resnet50-vgg8").weight == 1
-    with pytest.raises(InputError, match="unknown pair of VID's table 'cifar10'"):
+    with pytest.raises(InputError, match="VID has no cell of 'cifar10'"):
         VID.paper("cifar10")
     student = {"student": "convnet:norm=batch,width=4", "epochs": 1}
     plain = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))

@@ -25,7 +25,9 @@ BRIEF = {
     "architecture": TINY,
     "experts": attar.Experts(experts=1, epochs=4, lr=0.05),
 }
-SGD = ("field", "quick", "dc", "datadam", "ceiling")
+SGD = [name for name, protocol in PROTOCOLS.items() if protocol.optimizer == "sgd"]
+TIMES = {"quick": 10, "sre2l-tiny": 40}
+"""Protocols with other step sizes than that of `field`, and how many times as large they are."""
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +39,7 @@ def random(digits, engine):
 def test_a_learned_step_size_replaces_that_of_field_and_others_keep_their_ratio(name):
     protocol = PROTOCOLS[name]
     for learned in (0.002, 0.01, 0.3):
-        assert trained_at(protocol, learned).lr == pytest.approx(learned * (10 if name == "quick" else 1))
+        assert trained_at(protocol, learned).lr == pytest.approx(learned * TIMES.get(name, 1))
     assert trained_at(protocol, 0.01).lr == pytest.approx(protocol.lr)
     assert trained_at(protocol, 0.5) == dataclasses.replace(protocol, lr=0.5 * protocol.lr / 0.01)
     assert trained_at(protocol, None) is protocol
@@ -122,7 +124,7 @@ def test_the_step_size_is_said_with_the_score_everywhere(random, digits, engine,
     small = dataclasses.replace(random, lr=0.02).save(tmp_path / "a")
     found = measured(small, digits, engine, beside="skip")
     small.remember(list(found.networks))
-    assert "(quick protocol, learned step size 0.02 × 10, 2 networks)" in str(found)
+    assert "(quick, epochs 10 protocol, learned step size 0.02 × 10, 2 networks)" in str(found)
     assert found.to_json()["rows"][0]["columns"][0]["notes"] == ["learned step size 0.02 × 10"]
     (kept,) = scores_in(tmp_path / "a")
     assert kept.note == "learned step size 0.02 × 10"
@@ -153,7 +155,7 @@ def test_an_imported_set_follows_the_same_rule(digits, engine, tmp_path):
     cell = measured(small, digits, engine, beside="skip").networks[0]
     assert cell.note == "learned step size 0.03 × 10"
     torch.save(torch.tensor(-0.03), files[2])
-    with pytest.raises(InputError, match=r"learned step size is -0\.03"):
+    with pytest.raises(InputError, match=r"the learning rate is -0\.03; it must be a finite number above 0"):
         measured(attar.import_set(files, digits), digits, engine)
     assert (
         measured(attar.import_set(files, digits, lr=0.03), digits, engine, beside="skip").networks[0].note == cell.note

@@ -240,7 +240,7 @@ def _whitened(source: ImageSource, how: Import) -> ImageSource:
 
 def _rate(lr: float | None) -> float | None:
     if lr is not None and not 0 < lr < math.inf:
-        raise InputError(f"the learning rate is {lr}; it must be a finite number above 0. Give another with --lr.")
+        raise InputError(f"the learning rate is {lr:g}; it must be a finite number above 0. Give another with --lr.")
     return lr
 
 
