@@ -26,7 +26,7 @@ BRIEF = {
     "experts": attar.Experts(experts=1, epochs=4, lr=0.05),
 }
 SGD = [name for name, protocol in PROTOCOLS.items() if protocol.optimizer == "sgd"]
-TIMES = {"quick": 10, "sre2l-tiny": 40}
+TIMES = {"quick": 10, "sre2l-tiny": 20}
 """Protocols with other step sizes than that of `field`, and how many times as large they are."""
 
 
