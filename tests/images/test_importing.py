@@ -1,5 +1,6 @@
 """Released sets, written exactly as the released code writes them."""
 
+import dataclasses
 import os
 import pickle
 
@@ -12,7 +13,9 @@ from safetensors.torch import save_file
 import attar
 from attar.cli import main
 from attar.core.errors import InputError
+from attar.core.runtime import Runtime
 from attar.images.data.whiten import fit_zca
+from attar.images.importing import Import, Released
 
 
 @pytest.fixture
@@ -172,3 +175,114 @@ def test_files_that_are_missing_or_cut_are_refused(images, shapes, tmp_path):
     refused("cannot be read", [tmp_path / "set.pt"], shapes)
     (tmp_path / "text.safetensors").write_text("nothing")
     refused("is damaged or truncated", [tmp_path / "text.safetensors"], shapes)
+
+
+def farm(names):
+    """A source with classes of these names, in their order."""
+    images = torch.randint(0, 256, (2 * len(names), 3, 16, 16), dtype=torch.uint8)
+    source = attar.load(((images, np.arange(2 * len(names)) % len(names)),) * 2)
+    return dataclasses.replace(source, classes=tuple(names))
+
+
+@pytest.mark.parametrize("names", [[str(n) for n in range(12)], [f"{n:05d}" for n in range(12)]])
+def test_numbers_are_the_classes_of_that_name(names, generator, tmp_path):
+    images, labels = torch.randn(12, 3, 16, 16, generator=generator), torch.arange(12)
+    soft = torch.eye(12) * 0.9 + 0.1 / 12
+    for held in (labels, soft):
+        torch.save([images, held], tmp_path / "set.pt")
+        for order in (names, sorted(names), names[::-1]):
+            small = attar.import_set([tmp_path / "set.pt"], farm(order))
+            assert [int(small.classes[label]) for label in small.hard_labels] == list(range(12))
+
+
+def test_given_names_say_what_the_numbers_mean(images, tmp_path):
+    torch.save([images, LABELS], tmp_path / "set.pt")
+    source = farm(["cat", "dog", "emu"])
+    small = attar.import_set([tmp_path / "set.pt"], source, classes=("emu", "cat", "dog"))
+    assert [small.classes[label] for label in small.labels] == ["emu", "emu", "cat", "cat", "dog", "dog"]
+    refused("--classes are emu, cat, but", [tmp_path / "set.pt"], source, classes=("emu", "cat"))
+
+
+def test_numbers_without_names_are_told(images, tmp_path):
+    torch.save([images, LABELS], tmp_path / "set.pt")
+    said = []
+    source = farm(["cat", "dog", "emu"])
+    runtime = Runtime(say=said.append)
+    Import().build(Released(source, (tmp_path / "set.pt",)), runtime)
+    assert said == [
+        "note: the set has numbers of classes, not names. 0 is cat, 1 is dog, 2 is emu, ... "
+        "Give --classes if the order is another."
+    ]
+
+
+@pytest.mark.parametrize("names", [["1", "2", "3"], ["0", "2", "4"], ["dog 2", "dog 10", "dog 11"]])
+def test_numbers_whose_meaning_is_not_certain_are_refused(names, images, tmp_path):
+    torch.save([images, LABELS], tmp_path / "set.pt")
+    refused("Give --classes in the order of the set's numbers.", [tmp_path / "set.pt"], farm(names))
+
+
+@pytest.mark.parametrize(
+    "folders, names, wanted",
+    [
+        (["dog", "cat", "emu"], ["emu", "dog", "cat"], ["cat", "dog", "emu"]),
+        ([f"new{n:03d}" for n in range(3)], ["0", "1", "2"], ["0", "1", "2"]),
+        ([str(n) for n in range(11)], [str(n) for n in range(11)], [str(n) for n in range(11)]),
+        (["a", "b", "c"], ["cat", "dog", "emu"], None),
+    ],
+)
+def test_folders_are_matched_by_name_or_number(folders, names, wanted, tmp_path):
+    source = farm(names)
+    for number, name in enumerate(folders):
+        (tmp_path / "syn" / name).mkdir(parents=True)
+        Image.fromarray(np.full((16, 16, 3), number, np.uint8)).save(tmp_path / "syn" / name / "0.png")
+    if wanted is None:
+        refused("are not named after the classes of", [tmp_path / "syn"], source)
+        small = attar.import_set([tmp_path / "syn"], source, classes=("emu", "cat", "dog"))
+        wanted, folders = ["emu", "cat", "dog"], sorted(folders)
+    else:
+        small = attar.import_set([tmp_path / "syn"], source)
+    found = {
+        int(image.flatten()[0]): small.classes[label] for image, label in zip(small.images, small.labels, strict=True)
+    }
+    ordered = sorted(folders) if folders[0] == "dog" else folders
+    numbers = {"dog": 0, "cat": 1, "emu": 2} if folders[0] == "dog" else {name: n for n, name in enumerate(folders)}
+    assert [found[numbers[name]] for name in ordered] == wanted
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("place", ["every label", "one label", "hard label", "pixel", "rate", "given rate"])
+@pytest.mark.parametrize("form", ["pt", "safetensors", "npz"])
+def test_what_is_not_finite_is_refused_with_where(bad, place, form, images, shapes, tmp_path):
+    labels = LABELS.float() if place == "hard label" else torch.eye(3).repeat_interleave(2, dim=0)
+    images, lr, given = images.clone(), 0.1, None
+    if place == "every label":
+        labels[:] = bad
+    elif place in ("one label", "hard label"):
+        labels[4] = bad
+    elif place == "pixel":
+        images[4, 1, 3, 3] = bad
+    elif place == "rate":
+        lr = bad
+    else:
+        given = bad
+    if form == "pt":
+        files = [tmp_path / f"{name}.pt" for name in ("images", "labels", "lr")]
+        for file, value in zip(files, (images, labels, torch.tensor(lr)), strict=True):
+            torch.save(value, file)
+    elif place == "rate":
+        return
+    else:
+        files = [tmp_path / f"set.{form}"]
+        if form == "npz":
+            np.savez(files[0], images=images.numpy(), labels=labels.numpy())
+        else:
+            save_file({"images": images, "labels": labels}, files[0])
+    where = {"every label": "first at image 0.", "one label": "first at image 4.", "hard label": "first at image 4."}
+    where |= {"pixel": "first at image 4.", "rate": "the learning rate is", "given rate": "lr"}
+    refused(where[place], files, shapes, **({} if given is None else {"lr": given}))
+
+
+@pytest.mark.parametrize("held", [[torch.zeros(0, 3, 16, 16), torch.zeros(0)], [torch.zeros(()), torch.zeros(())]])
+def test_a_set_without_images_is_refused(held, shapes, tmp_path):
+    torch.save(held, tmp_path / "set.pt")
+    refused("image", [tmp_path / "set.pt"], shapes)

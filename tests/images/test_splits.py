@@ -1,7 +1,9 @@
 """Nobody is tested on what trained him: B1. An artefact is tested on the split that it was made with."""
 
+import contextlib
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from attar.cli import main
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.images.splits import own_split
+from picture_files import write_parquet
 
 QUIET = ["--device", "cpu", "--quiet"]
 BRIEFLY = [
@@ -151,3 +154,80 @@ def test_noise_learned_by_heart_is_not_known_on_test_images(farm, tmp_path, caps
     main(["evaluate", "set0", "set1", "set2", *words, "--json", "scores.json", *QUIET])
     (column,) = json.loads((tmp_path / "scores.json").read_text())["rows"][0]["columns"]
     assert np.mean(column["values"]) < 75
+
+
+# Classes are matched by name.
+
+
+@pytest.fixture
+def numbered(tmp_path):
+    """A folder of twelve classes named by numbers, which came without a split."""
+    images = torch.randint(0, 256, (60, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    for number, image in enumerate(images):
+        place = tmp_path / "numbered" / str(number % 12)
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[0].numpy()).save(place / f"{number:02d}.png")
+    return tmp_path / "numbered"
+
+
+@pytest.fixture
+def sorted_as_text(monkeypatch):
+    """How older versions ordered the names of classes, while it is entered."""
+
+    @contextlib.contextmanager
+    def older():
+        with monkeypatch.context() as patch:
+            patch.setattr("attar.images.data.naming.in_order", lambda names: sorted(set(names)))
+            yield
+
+    return older
+
+
+@pytest.mark.parametrize("memory", [4.0, 0.0])
+@pytest.mark.parametrize("form", ["folder", "split folder", "parquet"])
+def test_a_set_made_with_classes_sorted_as_text_is_tested_with_these(
+    form, memory, numbered, sorted_as_text, engine, tmp_path
+):
+    data = numbered
+    if form == "split folder":
+        data = tmp_path / "both"
+        for split in ("train", "test"):
+            shutil.copytree(numbered, data / split)
+    elif form == "parquet":
+        data = tmp_path / "names.parquet"
+        images = torch.randint(0, 256, (60, 8, 8, 3), dtype=torch.uint8).numpy()
+        write_parquet(data, images, sorted(str(n % 12) for n in range(60)))
+    with sorted_as_text():
+        then = attar.load(data, split_seed=2, memory=memory)
+        small = attar.condense(then, attar.Random(ipc=2), seed=2, engine=engine)
+    assert small.classes == tuple(sorted(map(str, range(12))))
+    now, said = attar.load(data, memory=memory), []
+    assert now.classes == tuple(map(str, range(12)))
+    found = own_split(small, now, Runtime(engine, say=said.append))
+    assert found.fingerprint == then.fingerprint
+    assert found.classes == small.classes
+    assert torch.equal(found.test.labels, then.test.labels)
+    assert "are numbered as random has them, by their names." in said[0]
+
+
+def test_numbering_in_another_order_and_back_is_the_source_itself(numbered):
+    source = attar.load(numbered)
+    other = source.ordered_as(source.classes[::-1])
+    assert other.fingerprint != source.fingerprint
+    assert other.ordered_as(source.classes).fingerprint == source.fingerprint
+    assert other.at(3).ordered_as(source.classes).train.labels.bincount().tolist() == [4] * 12
+    white = source.whitened()
+    turned = white.ordered_as(source.classes[::-1])
+    torch.testing.assert_close(turned.inputs(turned.rows_of[0]), white.inputs(white.rows_of[-1]))
+    with pytest.raises(InputError, match="has other classes"):
+        source.ordered_as(["a", "b"])
+
+
+def test_a_set_that_was_split_by_a_seed_is_not_tested_on_a_split_that_its_data_have_now(farm, engine):
+    """Folders that name their splits were once read as one set."""
+    small = attar.condense(farm, attar.Random(ipc=2), engine=engine)
+    images, labels = noise()
+    now = dataclasses.replace(attar.load(((images, labels), (images[:9], labels[:9]))), name="farm")
+    now = dataclasses.replace(now, classes=small.classes)
+    with pytest.raises(InputError, match="it may have been trained on test images"):
+        own_split(small, now, Runtime(engine))

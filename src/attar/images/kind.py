@@ -15,6 +15,7 @@ KIND = Kind(
         "import": "attar.images.tasks:Import",
     },
     scoring="attar.images.scoring:Scoring",
+    forms="attar.images.reading:looks_like",
     bundled="digits",
     size="ipc",
     page="choosing",

@@ -1,6 +1,7 @@
 """Reading labelled images: the settings, and the description of a source."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from attar.core import tasks
@@ -8,6 +9,18 @@ from attar.core.settings import Range
 
 if TYPE_CHECKING:
     from attar.images.sources import ImageSource
+
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jfif")
+"""Usual endings of pictures. (Pillow knows them all, but takes long to import.)"""
+
+
+def looks_like(data: str) -> bool:
+    """Whether a folder has folders of pictures, at most three deep."""
+    path = Path(data)
+    if not path.is_dir():
+        return False
+    return any(file.suffix.lower() in ENDINGS for depth in ("*/*", "*/*/*", "*/*/*/*") for file in path.glob(depth))
 
 
 @dataclass(frozen=True, kw_only=True)

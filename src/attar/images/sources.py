@@ -312,8 +312,8 @@ def load(
         image: The column of the images, in parquet files and data sets. Default: image, img or images.
         label: The column of the labels. Default: label, labels, fine_label, or the only one of target, class and y.
         background: The colour behind transparent pixels: white, black, or none, which drops the transparency.
-        pixel_bits: The number of bits of values in pictures with more than 8 bits. Default: 16 for 16-bit pictures that use
-            them, and floats run from 0 to 1.
+        pixel_bits: The number of bits of values in pictures with more than 8 bits. Default: 16 for 16-bit pictures
+            that use them, and floats run from 0 to 1.
         skip_bad: Whether pictures that cannot be read are left out; otherwise they are counted and refused.
 
     Raises:

@@ -1,14 +1,16 @@
 import datasets
 import numpy as np
+import pyarrow
 import pytest
 import torch
 from PIL import Image
+from pyarrow import parquet
 
 import attar
 from attar.cli import main
 from attar.images.data.columns import Numbers, field_name
 from attar.images.data.pixels import Encoded, InMemory
-from picture_files import all_pixels, pictures, refusal_of, write_parquet
+from picture_files import all_pixels, pictures, png, refusal_of, write_parquet
 
 PICTURES, NUMBERS = pictures(10), [0, 1] * 5
 
@@ -239,6 +241,117 @@ def test_what_the_hub_says_is_passed_on(error, monkeypatch):
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     assert refusal_of("a/b") == "unknown data 'a/b': no file or folder here, and from the hub: no way"
+
+
+# Columns by name and type.
+
+
+@pytest.mark.parametrize("form", ["parquet", "dataset"])
+@pytest.mark.parametrize(
+    "labels, classes",
+    [
+        ([False, True] * 5, ("False", "True")),
+        ([2.0, 10.0] * 5, ("2", "10")),
+        (["10", "2"] * 5, ("2", "10")),
+    ],
+)
+def test_labels_that_stand_for_classes_are_taken(form, labels, classes, tmp_path):
+    if form == "parquet":
+        data = write_parquet(tmp_path / "pets.parquet", PICTURES, labels)
+    else:
+        data = encoded(PICTURES, labels)
+    assert attar.load(data).classes == classes
+
+
+@pytest.mark.parametrize("form", ["parquet", "dataset"])
+@pytest.mark.parametrize("columns", [("Image", "target"), ("IMG", "class"), ("images", "Y"), ("image", "Fine_Label")])
+def test_columns_of_other_usual_names_are_found_in_any_case(form, columns, tmp_path):
+    if form == "parquet":
+        data = write_parquet(tmp_path / "pets.parquet", PICTURES, NUMBERS, columns=columns)
+    else:
+        data = encoded(PICTURES, NUMBERS, columns)
+    assert attar.load(data).shape == (3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    "labels, part",
+    [
+        ({"target": NUMBERS, "class": NUMBERS}, "has several columns of labels: target, class. Name one with --label."),
+        ({"kind": NUMBERS}, "has no column 'label'. Its columns: image, kind. Name one with --label."),
+        ({"label": [0.5, 1] * 5}, "holds double, not integers or names."),
+        ({"label": [float("inf"), 1] * 5}, "holds double, not integers or names."),
+        ({"label": [float("nan"), 1] * 5}, "has no label."),
+    ],
+)
+def test_columns_that_are_ambiguous_are_refused_with_the_flag(labels, part, tmp_path):
+    table = pyarrow.table({"image": [png(image) for image in PICTURES], **labels})
+    parquet.write_table(table, tmp_path / "pets.parquet")
+    assert part in refusal_of(tmp_path / "pets.parquet")
+    assert part in refusal_of(datasets.Dataset(table))
+
+
+@pytest.mark.parametrize("memory", [4.0, 0.0])
+@pytest.mark.parametrize("shape", [(8, 8, 3), (8, 8)])
+def test_lists_of_numbers_are_images_in_parquet_too(shape, memory, tmp_path):
+    images = pictures(10, shape)
+    table = pyarrow.table({"image": images.tolist(), "label": NUMBERS})
+    parquet.write_table(table, tmp_path / "pets.parquet")
+    source = attar.load(tmp_path / "pets.parquet", memory=memory)
+    assert whole(source) == wanted(images)
+    assert source.fingerprint == attar.load(datasets.Dataset(table)).fingerprint
+
+
+@pytest.mark.parametrize("kind", ["text", "struct"])
+def test_paths_in_parquet_are_read_below_its_folder(kind, tmp_path):
+    for number, image in enumerate(PICTURES):
+        (tmp_path / "pets" / "files").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(tmp_path / "pets" / "files" / f"{number}.png")
+    (tmp_path / "pets" / "link.png").symlink_to(tmp_path / "pets" / "files" / "0.png")
+    (tmp_path / "outside.png").write_bytes(png(PICTURES[0]))
+    (tmp_path / "pets" / "leads out.png").symlink_to(tmp_path / "outside.png")
+    file = tmp_path / "pets" / "train.parquet"
+
+    def write(first):
+        paths = [first, *(f"files/{number}.png" for number in range(1, 10))]
+        cells = paths if kind == "text" else [{"bytes": None, "path": path} for path in paths]
+        parquet.write_table(pyarrow.table({"image": cells, "label": NUMBERS}), file)
+        return tmp_path / "pets"
+
+    for inside in ("files/0.png", str(tmp_path / "pets" / "files" / "0.png"), "link.png", "files/../files/0.png"):
+        assert whole(attar.load(write(inside))) == wanted(PICTURES)
+    outside = ["../outside.png", str(tmp_path / "outside.png"), "leads out.png", "/etc/hostname", "files/../../no.png"]
+    for path in outside:
+        assert refusal_of(write(path)) == (
+            f"row 0 of {file} names {path}, which is not below {file.parent}. Files outside the data are not read."
+        )
+    assert "row 0 of" in refusal_of(write("files/77.png"))
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        b"not JSON",
+        b"[]",
+        b"3",
+        b'{"info": null}',
+        b'{"info": {"features": null}}',
+        b'{"info": {"features": []}}',
+        b'{"info": {"features": {"label": "ClassLabel"}}}',
+        b'{"info": {"features": {"label": {"names": {"0": "cat"}}}}}',
+        b'{"info": {"features": {"label": {"names": ["cat", 3]}}}}',
+        b'{"info": {"features": {"label": {"names": ["cat", "cat"]}}}}',
+        b"[" * 5000,
+        b"\xff\xfe",
+    ],
+)
+def test_a_note_that_cannot_be_read_is_ignored_in_one_line(note, tmp_path):
+    table = parquet.read_table(write_parquet(tmp_path / "pets.parquet", PICTURES, NUMBERS))
+    parquet.write_table(table.replace_schema_metadata({"huggingface": note}), tmp_path / "pets.parquet")
+    source = attar.load(tmp_path / "pets.parquet")
+    assert source.classes == ("0", "1")
+    (line,) = source.notes
+    assert line.startswith("the Hugging Face note in pets.parquet ")
+    assert line.endswith(" and is ignored")
 
 
 # Refusals.

@@ -1,7 +1,12 @@
+import dataclasses
+
 import pytest
 import torch
 
-from attar.images.data.whiten import Transform, fit_zca
+import attar
+from attar.core.errors import InputError
+from attar.images.data import whiten
+from attar.images.data.whiten import ThinWhitening, Transform, fit_zca
 
 
 @pytest.fixture
@@ -49,6 +54,72 @@ def test_more_pixels_than_images_is_no_difficulty(images):
     whitening = fit_zca(images[:10])
     assert whitening.forward(images[:10]).isfinite().all()
     torch.testing.assert_close(whitening.inverse(whitening.forward(images)), images)
+
+
+# Fewer images than pixels.
+
+
+def full(images, epsilon):
+    """ZCA by the matrix of pixels × pixels, whatever the number of images."""
+    flat = images.flatten(1).double()
+    values, vectors = torch.linalg.eigh(flat.T.cov())
+    scale = (values.clamp_min(0) + epsilon).sqrt()
+    return flat.mean(dim=0), vectors / scale @ vectors.T, vectors * scale @ vectors.T
+
+
+@pytest.mark.parametrize("epsilon", [1e-3, 0.1, 10.0])
+@pytest.mark.parametrize("count", [2, 3, 10, 23])
+def test_the_thin_form_is_the_full_one(count, epsilon, images, generator):
+    few, others = images[:count], torch.randn(5, 2, 3, 4, dtype=torch.float64, generator=generator)
+    thin = fit_zca(few, epsilon)
+    assert isinstance(thin, ThinWhitening)
+    assert thin.vectors.shape[1] < count
+    mean, forward, inverse = full(few, epsilon)
+    for these in (few, others):
+        flat = these.flatten(1)
+        torch.testing.assert_close(thin.forward(these).flatten(1), (flat - mean) @ forward, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(thin.inverse(these).flatten(1), flat @ inverse + mean, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(thin.inverse(thin.forward(these)), these)
+
+
+def test_the_thin_form_of_equal_or_constant_images_is_a_multiple_of_one(generator):
+    image = torch.rand(1, 1, 4, 4, generator=generator).repeat(5, 1, 1, 1)
+    white = fit_zca(image, 0.25)
+    torch.testing.assert_close(white.forward(image), torch.zeros_like(image))
+    torch.testing.assert_close(white.forward(image + 1), torch.full_like(image, 2.0))
+
+
+def test_a_few_large_pictures_are_whitened_saved_and_read(tmp_path, engine):
+    images = torch.rand(12, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    source = attar.load((images, [0, 1] * 6)).whitened()
+    small = dataclasses.replace(
+        attar.condense(source, attar.Random(ipc=1), engine=engine),
+        images=source.inputs(torch.arange(2)),
+        transform=source.transform,
+    )
+    small.save(tmp_path / "set")
+    back = attar.open_artefact(tmp_path / "set").transform
+    assert isinstance(back.whitening, ThinWhitening)
+    assert (tmp_path / "set" / "whitening.safetensors").stat().st_size < 4 * 14 * 3 * 96 * 96
+    raw = source.train.pixels[torch.arange(2)]
+    assert torch.equal(back.forward(raw), source.transform.forward(raw))
+    torch.testing.assert_close(back.inverse(back.forward(raw)), raw, rtol=0, atol=1e-3)  # a quarter of a grey level
+
+
+def test_too_little_memory_is_told_in_one_line(images, monkeypatch):
+    monkeypatch.setattr(whiten, "free_memory", lambda: 1000)
+    for count in (10, 300):
+        with pytest.raises(
+            InputError, match=rf"^ZCA whitening of {count} images of 24 values takes .* GB of memory, but"
+        ):
+            fit_zca(images[:count])
+
+
+@pytest.mark.parametrize("epsilon", [0, 0.0, -0.1, float("nan"), float("inf")])
+def test_an_epsilon_that_is_not_above_zero_is_refused(epsilon, images, few_digits):
+    for fit in (lambda: fit_zca(images, epsilon), lambda: few_digits.whitened(epsilon)):
+        with pytest.raises(InputError, match="whitening needs a finite number above 0"):
+            fit()
 
 
 # From pixels and back.

@@ -15,7 +15,7 @@ from torch import Tensor
 from attar.core.errors import InputError
 from attar.images.data import naming
 from attar.images.data.form import Form
-from attar.images.data.holding import Held
+from attar.images.data.holding import Held, Wanted
 from attar.images.data.pixels import (
     BadPictures,
     Batch,
@@ -48,9 +48,8 @@ class Part:
     names: tuple[str, ...] | None
     """Class names of the integers, if they are known."""
     where: Callable[[int], str]
-    pixels: Callable[[Shape | None, bool], Held]
-    """Function that reads the pixels, from the expected shape (None stands for that of the first image) and whether
-    they are grey."""
+    pixels: Callable[[Wanted], Held]
+    """Function that reads the pixels."""
     grey: Callable[[], bool] = lambda: False
     """Function that tells whether all images have one channel."""
 
@@ -109,7 +108,8 @@ def _read(train: Part, test: Part | None) -> tuple[Held, Held | None]:
     grey = all(part.grey() for part in parts)
     for part in parts:
         try:
-            held.append(part.pixels(held[0].pixels.shape if held else None, grey))
+            known = Wanted(grey, held[0].pixels.shape, held[0].deep) if held else Wanted(grey)
+            held.append(part.pixels(known))
         except BadPictures as error:
             bad.append(error)
     if bad:
@@ -148,7 +148,7 @@ def _missing(label: Any) -> bool:
 def unlabelled(name: str, count: int) -> Part:
     """A split without labels, whose images are not used."""
 
-    def pixels(like: Shape | None, grey: bool) -> Held:
+    def pixels(wanted: Wanted) -> Held:
         raise AssertionError(f"{name} has no labels and is not used")
 
     return Part(name, [None] * count, None, lambda row: f"row {row} of {name}", pixels)

@@ -20,8 +20,8 @@ from attar.images.data.columns import (
     unlabelled,
 )
 from attar.images.data.form import Form
-from attar.images.data.holding import Held, all_grey, hold
-from attar.images.data.pixels import Loaded, Shape
+from attar.images.data.holding import Held, Wanted, all_grey, hold
+from attar.images.data.pixels import Loaded
 from attar.images.data.streaming import Rows
 
 
@@ -128,10 +128,10 @@ def _part(dataset: Any, name: str, form: Form, within: Path | None) -> Part:
     def numbers() -> bool:
         return holds_numbers(schema.field(image).type, image, name)
 
-    def pixels(like: Shape | None, grey: bool) -> Held:
+    def pixels(wanted: Wanted) -> Held:
         if numbers():
-            return hold_numbers(images.with_format("numpy"), image, name, form, like)
-        return hold(rows, form, grey=grey, like=like)
+            return hold_numbers(images.with_format("numpy"), image, name, form, wanted.shape)
+        return hold(rows, form, wanted)
 
     def grey() -> bool:
         return not numbers() and all_grey(rows)

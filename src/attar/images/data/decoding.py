@@ -153,9 +153,7 @@ def _plain(image: Image.Image, form: Form, where: Where) -> Image.Image:
         return Image.fromarray(_levels(np.asarray(image), form.pixel_bits or 16, where))
     if image.mode == "I":
         if form.pixel_bits is None:
-            raise InputError(
-                f"{where()} holds 32-bit integers, whose range is not known. Give their number of bits: --pixel-bits 16."
-            )
+            raise InputError(f"{where()} holds 32-bit integers, whose range is not known. Give it: --pixel-bits 16.")
         return Image.fromarray(_levels(np.asarray(image), form.pixel_bits, where))
     if image.mode == "F":
         return Image.fromarray(_levels_of_floats(np.asarray(image), form, where))

@@ -11,8 +11,8 @@ from attar.images.data import naming
 from attar.images.data.columns import Part, assemble, unlabelled
 from attar.images.data.decoding import endings
 from attar.images.data.form import Form
-from attar.images.data.holding import Held, all_grey, hold
-from attar.images.data.pixels import Loaded, Shape
+from attar.images.data.holding import Held, Wanted, all_grey, hold
+from attar.images.data.pixels import Loaded
 from attar.images.data.streaming import Files
 
 Names = tuple[str, ...]
@@ -130,8 +130,8 @@ def _part(path: Path, where: str, classes: Classes, form: Form) -> Part:
     ordered = [(label, names) for label in naming.in_order(classes) for names in classes[label]]
     pictures = Files(path, ["/".join(names) for _, names in ordered])
 
-    def pixels(like: Shape | None, grey: bool) -> Held:
-        return hold(pictures, form, grey=grey, like=like)
+    def pixels(wanted: Wanted) -> Held:
+        return hold(pictures, form, wanted)
 
     labels = [label for label, _ in ordered]
     return Part(str(path / where), labels, None, pictures.where, pixels, lambda: all_grey(pictures))

@@ -19,6 +19,18 @@ LOOKED_AT = 256
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """What images must be like, so that they fit the others of the set."""
+
+    grey: bool = False
+    """Whether they have one channel."""
+    shape: Shape | None = None
+    """Their shape. Default: that of the first one."""
+    deep: bool = False
+    """Whether others show that values with 16 bits use all of them."""
+
+
+@dataclass(frozen=True)
 class Held:
     """Pixels that were read, and the pictures that were left out."""
 
@@ -27,23 +39,24 @@ class Held:
     """Rows of the pictures that could be read; None stands for all."""
     bad: tuple[str, ...] = ()
     """What is wrong with the others, in a sentence each."""
+    deep: bool = False
+    """Whether values with 16 bits use all of them."""
 
 
-def hold(pictures: Pictures, form: Form, *, grey: bool, like: Shape | None = None) -> Held:
+def hold(pictures: Pictures, form: Form, wanted: Wanted) -> Held:
     """Decode pictures into memory, or leave them encoded if they would exceed the budget.
 
     Args:
         pictures: The pictures, of one size unless `form` gives a size to scale to.
         form: The budget, the size, and how pictures are decoded.
-        grey: Whether images have one channel.
-        like: The shape of the other images of the set. Default: that of the first picture.
+        wanted: What the images must be like.
 
     Raises:
         InputError: A picture cannot be read (`BadPictures`), has another size, or has values of an unknown range.
     """
-    _check_depth(pictures, form)
-    first, found = _first(pictures, form, grey=grey)
-    shape = found if like is None else (found[0], *like[1:])
+    deep = wanted.deep or _is_deep(pictures, form)
+    first, found = _first(pictures, form, grey=wanted.grey)
+    shape = found if wanted.shape is None else (found[0], *wanted.shape[1:])
     if shape[1:] != found[1:]:
         raise InputError(
             f"training images are {shape[2]}×{shape[1]}, but {pictures.where(first)} is {found[2]}×{found[1]}. "
@@ -53,10 +66,10 @@ def hold(pictures: Pictures, form: Form, *, grey: bool, like: Shape | None = Non
     if form.holds(len(rows), shape):
         images, bad = decode_all(pictures, rows.tolist(), shape, form, first=first)
         kept = _kept(bad, len(rows), form)
-        return Held(InMemory(images if kept is None else images[kept]), kept, tuple(bad.values()))
+        return Held(InMemory(images if kept is None else images[kept]), kept, tuple(bad.values()), deep)
     bad = _looked_through(pictures, rows.tolist(), shape, form) if form.skip_bad else {}
     kept = _kept(bad, len(rows), form)
-    return Held(Encoded(pictures, rows if kept is None else kept, shape, form), kept, tuple(bad.values()))
+    return Held(Encoded(pictures, rows if kept is None else kept, shape, form), kept, tuple(bad.values()), deep)
 
 
 def _kept(bad: dict[int, str], total: int, form: Form) -> Int[Tensor, " image"] | None:
@@ -124,8 +137,8 @@ def _spaced(count: int) -> list[int]:
     return sorted({number * count // LOOKED_AT for number in range(LOOKED_AT)})
 
 
-def _check_depth(pictures: Pictures, form: Form) -> None:
-    """Check that pictures with 16 bits use them.
+def _is_deep(pictures: Pictures, form: Form) -> bool:
+    """Whether there are pictures with 16 bits, which use them.
 
     Raises:
         InputError: The largest value of some evenly spaced ones is small, so that another depth is meant.
@@ -135,9 +148,9 @@ def _check_depth(pictures: Pictures, form: Form) -> None:
         with suppress(Unreadable):
             found[row] = most(data)
     deep = {row: value for row, value in found.items() if value is not None}
-    highest = max((value for value, _ in deep.values()), default=DARK + 1)
-    if highest > DARK:
-        return
+    highest = max((value for value, _ in deep.values()), default=0)
+    if not deep or highest > DARK:
+        return bool(deep)
     where = pictures.where(next(iter(deep)))
     if not all(whole for _, whole in deep.values()):
         raise InputError(
@@ -150,3 +163,4 @@ def _check_depth(pictures: Pictures, form: Form) -> None:
             f"{where} has 16 bits, but no such picture has a value above {highest:,}. Give the number of bits: "
             f"--pixel-bits {bits}, or --pixel-bits 16 if the pictures are so dark."
         )
+    return True

@@ -21,8 +21,8 @@ from attar.images.data.columns import (
     unlabelled,
 )
 from attar.images.data.form import Form
-from attar.images.data.holding import Held, all_grey, hold, shape_of
-from attar.images.data.pixels import BadPictures, Loaded, Shape
+from attar.images.data.holding import Held, Wanted, all_grey, hold, shape_of
+from attar.images.data.pixels import BadPictures, Loaded
 from attar.images.data.streaming import Cells, batches, mapped
 
 
@@ -136,10 +136,10 @@ def _part(files: list[Path], root: Path, form: Form, notes: list[str]) -> Part:
             fits = numbers or form.holds(len(labels), shape_of(head, form))
         return Cells(_images(files, column, in_memory=fits), column, files, starts, root)
 
-    def pixels(like: Shape | None, grey: bool) -> Held:
+    def pixels(wanted: Wanted) -> Held:
         if numbers:
-            return hold_numbers(_as_dataset(cells().cells, column), column, str(files[0]), form, like)
-        return hold(cells(), form, grey=grey, like=like)
+            return hold_numbers(_as_dataset(cells().cells, column), column, str(files[0]), form, wanted.shape)
+        return hold(cells(), form, wanted)
 
     def grey() -> bool:
         return not numbers and all_grey(cells())

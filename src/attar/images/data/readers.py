@@ -67,7 +67,7 @@ def _tables(path: Path, inside: Inside, form: Form) -> tuple[list[Path], list[st
     metadata = [file for file in inside.parquet if file.name.lower() == "metadata.parquet"]
     tables = [file for file in inside.parquet if file not in metadata and has_images(file, form)]
     ignored = [str(file.relative_to(path)) for file in inside.parquet if file not in tables]
-    notes = [f"parquet files without images are ignored: {', '.join(ignored[:5])}"] if ignored else []
+    notes = [f"parquet files without images of their own are ignored: {', '.join(ignored[:5])}"] if ignored else []
     if tables and len(folders) > 1 and not names_files(tables[0], form):
         some = ", ".join(sorted(folders)[:5])
         raise InputError(
