@@ -219,5 +219,8 @@ def test_a_module_of_transformers_that_names_its_classes_is_matched_too(few_digi
     images = source.inputs(torch.arange(3))
     assert torch.equal(found(images), network(images).logits.flip(1))
     assert Watched(found)(images).embedding.shape == (3, 4)
+    config.id2label = {0: "cow", **dict(enumerate(DIGITS[1:], start=1))}
+    with pytest.raises(InputError, match=r"the network has the classes cow, one, two, three, … .*'zero' is not found"):
+        Teacher(network=network).found(source, Runtime(QUIET))
     config.id2label = dict(enumerate(DIGITS))
     assert Teacher(network=network).found(source, Runtime(QUIET)) is network

@@ -36,14 +36,14 @@ def columns_of(
     places = [place for place in found if place is not None]
     if len(set(places)) == len(classes):
         return None if places == list(range(outputs)) else tuple(places)
-    if _unnamed(known) or _unnamed(classes):
+    if unnamed(known) or unnamed(classes):
         if outputs != len(classes):
             raise InputError(
                 f"{who} has {outputs:,} classes, but {data} has {len(classes):,}, and their names do not tell which "
                 "are meant. Give a network that was trained on these classes."
             )
         if say is not None:
-            whose = f"{who} does not name" if _unnamed(known) else f"{data} does not name"
+            whose = f"{who} does not name" if unnamed(known) else f"{data} does not name"
             say(f"{whose} its classes, so class {classes[0]!r} is taken to be output 0 of {who}, and so on in order.")
         return None
     missing = next(name for name, place in zip(classes, found, strict=True) if place is None or found.count(place) > 1)
@@ -79,5 +79,6 @@ def _folded(name: str) -> str:
     return " ".join(re.split(r"[\s_-]+", name.casefold())).strip()
 
 
-def _unnamed(names: Sequence[str]) -> bool:
+def unnamed(names: Sequence[str]) -> bool:
+    """Whether all names are only numbers, or there are none."""
     return all(NUMBERED.fullmatch(name.strip()) for name in names)

@@ -10,7 +10,7 @@ from torch import nn
 
 from attar.core.errors import InputError, unknown
 from attar.core.foreign import NO_CODE, check_no_code
-from attar.images.classes import columns_of
+from attar.images.classes import columns_of, unnamed
 from attar.images.data.whiten import Transform
 from attar.images.networks.architecture import Architecture, Factory, parse
 from attar.images.networks.blocks import Images, Logits, Shape
@@ -112,7 +112,7 @@ def named_by_classes(network: nn.Module, data: Data, say: Say | None = None) -> 
     """
     config = getattr(network, "config", None)
     names = _names(config) if hasattr(config, "id2label") and hasattr(config, "num_labels") else None
-    if names is None:
+    if names is None or (unnamed(names) and len(names) != len(data.classes)):  # perhaps subclasses: checked later
         return network
     told = getattr(data, "name", "the set")
     return choosing(network, columns_of(names, len(names), data.classes, who="the network", data=told, say=say))
@@ -229,7 +229,8 @@ def _told(values: tuple[float, ...]) -> str:
 def _names(config: Any) -> list[str] | None:
     """The names of a model's outputs, in their order, if it names each."""
     names = {int(place): str(name) for place, name in (getattr(config, "id2label", None) or {}).items()}
-    return [names[place] for place in range(config.num_labels)] if len(names) == config.num_labels else None
+    places = range(config.num_labels)
+    return [names[place] for place in places] if names.keys() == set(places) else None
 
 
 def _processor(transformers: Any, name: str) -> Any:
