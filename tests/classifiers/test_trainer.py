@@ -546,8 +546,8 @@ def test_empty_batches_are_refused(few_digits, tmp_path):
 def test_two_processes_train_the_student_of_one(tmp_path):
     """Both end with the same student and connectors, and with those of one process that has all samples of a step.
 
-    A compiled student is called and learns the same. A regressor with batch norm sees the samples of its own process
-    only, so fitnets is equal in both but not to one.
+    Accumulated batches (kd) count as one. A compiled student is called and learns the same. A regressor with batch norm
+    sees the samples of its own process only, so fitnets is equal in both but not to one.
     """
     sys.path.insert(0, str(HERE))
     import two_students
@@ -575,6 +575,30 @@ def test_two_processes_train_the_student_of_one(tmp_path):
     facts = json.loads((tmp_path / "compiled.json").read_text())
     assert facts.pop("calls") > 40
     assert facts == {"wrapper": "OptimizedModule", "inside": "DistributedDataParallel", "again": 0, "hooks": 0}
+
+
+class Wrapper(nn.Module):
+    """Counts the passes of what is in it."""
+
+    def __init__(self, inside, **settings):
+        super().__init__()
+        self.inside, self.passes = inside, 0
+
+    def forward(self, *args):
+        self.passes += 1
+        return self.inside(*args)
+
+
+@pytest.mark.parametrize("method", [KD(), FitNets(**LAYERS, stage=0), CRD(features=8)], ids=lambda method: method.name)
+def test_a_step_is_one_pass_of_the_trainer_s_wrapper(method, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "compile", Wrapper)
+    made = text_trainer(method, tmp_path, max_steps=3, per_device_train_batch_size=16, torch_compile=True)
+    made.train()
+    assert made.model_wrapped.passes == 3
+    inside = {id(parameter) for parameter in made.model_wrapped.parameters()}
+    assert inside == {id(p) for p in (*made.model.parameters(), *made._distilled.parts.parameters())}
+    made.evaluate()
+    assert made.model_wrapped.passes == 3
 
 
 def test_a_checkpoint_holds_the_student_as_a_plain_trainer_saves_it(tmp_path):

@@ -74,7 +74,7 @@ def parameters(made):
 def main(folder):
     """Train by every method in this process, one of several, and write what came out."""
     for name in METHODS:
-        made = train(name, folder, 8)
+        made = train(name, folder, 8) if name != "kd" else train(name, folder, 4, gradient_accumulation_steps=2)
         save_file(parameters(made), folder / f"{name}-{made.args.process_index}.safetensors")
         made.save_model(folder / f"{name}-student")
     made = train("vid", folder, 8, torch_compile=True, torch_compile_backend="eager")

@@ -153,6 +153,38 @@ def test_a_launcher_without_sense_is_refused_in_one_line(words_given, variables,
     assert told.err.startswith(f"attar: {words}")
 
 
+@pytest.mark.parametrize(
+    "port, words",
+    [
+        ("99999", r"process 1 of 2 could not meet the others \(port must have value from 0 to 65535"),
+        ("x", "MASTER_PORT is 'x'"),
+    ],
+)
+def test_processes_that_cannot_meet_say_so(port, words, launched, monkeypatch):
+    launched(**LAUNCHED)
+    monkeypatch.setenv("MASTER_PORT", port)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    with pytest.raises(InputError, match=words):
+        processes._join(cpu=True)
+
+
+@pytest.mark.parametrize(
+    "local, device", [({}, "cuda:1"), ({"LOCAL_RANK": "0"}, "cuda:0"), ({"LOCAL_RANK": "3"}, "cuda:1")]
+)
+def test_every_process_has_a_gpu_of_its_own(local, device, launched, monkeypatch):
+    launched(**LAUNCHED)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    launched(**LAUNCHED | local)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match="several processes work on CUDA GPUs and on CPUs"):
+        processes._own_gpu()
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    assert processes._own_gpu() == torch.device(device) == chosen[0]
+
+
 SHARING = {"dm", "datadam", "atom", "dc", "dsa", "dcc", "sre2l", "cda", "experts"}
 
 

@@ -63,10 +63,7 @@ class Distilled(nn.Module):
 
     def is_in(self, model: nn.Module) -> bool:
         """Whether a model is this module, or a wrapper around it."""
-        inner: Any = model
-        while inner is not None and inner is not self:
-            inner = getattr(inner, "_orig_mod", getattr(inner, "module", None))
-        return inner is self
+        return any(module is self for module in model.modules())
 
     def leave_loss_uncompiled(self) -> None:
         """Compile the student only: the loss has other numbers in every step."""
