@@ -329,3 +329,18 @@ def test_several_processes_share_the_passes_of_a_step(kind, source, teacher, tok
         learned = [*state.learned.values(), *state.network.parameters()]
         grads.append(torch.cat([parameter.grad.flatten() for parameter in learned]))
     torch.testing.assert_close(grads[0], grads[1] + grads[2], rtol=1e-4, atol=1e-6)
+
+
+def test_a_teacher_that_rules_out_a_reference_teaches_the_rest(run, tokenizer):
+    """Its cross-entropy is infinite, which no file says; the student learns from the other tokens."""
+
+    def without_a_word(logits):
+        return SimpleNamespace(logits=logits.index_fill(2, torch.tensor([tokenizer("e")["input_ids"][0]]), -math.inf))
+
+    for kind in ("forward", "reverse", "jsd", "tvd"):
+        made = run(DistillLanguage.of(**{**SMALL, "steps": 1}, divergence=kind), teacher=Odd(300, without_a_word))
+        assert all(torch.isfinite(parameter).all() for parameter in made.model.parameters())
+        assert set(made.scores) == {"student", "teacher"}
+        assert "cross_entropy" not in made.scores["teacher"]
+        assert "teacher: 90,000 parameters" in str(made)
+        assert "Infinity" not in json.dumps(made.scores)

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from attar.core.errors import InputError
+from attar.core.score import Score
 from attar.language.evaluation import (
+    Measures,
     cross_entropy,
     divergence_by_position,
     excess_error,
@@ -110,3 +112,10 @@ def test_without_answers_there_is_the_cross_entropy_alone(voice, tokens):
 def test_a_model_of_no_numbers_is_refused(bigram, tokens):
     with pytest.raises(InputError, match="the logits of the model hold NaN"):
         cross_entropy(bigram([[float("nan")] * 300] * 300), tokens, range(4), 300)
+
+
+def test_what_has_no_number_is_left_out():
+    found = Measures(Score(math.inf, "nats", "lower"))
+    assert found.perplexity == math.inf
+    assert found.to_json() == {}
+    assert Measures(Score(800.0, "nats", "lower")).to_json() == {"cross_entropy": 800.0}

@@ -99,9 +99,15 @@ def test_plain_words_end_an_answer_however_they_are_cut():
 
 
 def test_an_answer_ends_with_plain_words(bigram, generator):
-    chain = [[0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [1, 0, 0, 0]]
-    voice = Voice(bigram(chain), 4, (), ended=lambda said: said[-2:] == [2, 3])
-    assert generate(voice, [[0], [2]], [9, 3], generator) == [[1, 2, 3], [3, 0, 1]]
+    tokenizer = speaking("words")
+    ends, before = tokenizer("</s>")["input_ids"], tokenizer("a")["input_ids"][0]
+    chain = torch.eye(len(tokenizer))
+    for one, other in zip([before, *ends], [*ends, before], strict=True):
+        chain[one] = torch.eye(len(tokenizer))[other]
+    voice = Voice(bigram(chain), len(tokenizer), (), ended=ended_by_words(tokenizer))
+    assert generate(voice, [[before], [before]], [20, 2], generator) == [ends, ends[:2]]
+    assert voice.ended.without("ho. </s>\n") == "ho."
+    assert voice.ended.without("ho. ") == "ho. "
 
 
 def test_generation_settings_name_ends_and_what_is_never_said(student):

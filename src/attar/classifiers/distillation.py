@@ -30,7 +30,7 @@ from attar.core.presets import published
 from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed
 from attar.core.settings import Range
-from attar.core.training import in_float32, set_lr
+from attar.core.training import set_lr
 from attar.images import layout
 from attar.images.networks.architecture import Architecture, device_of, multiply_adds, parse
 from attar.images.networks.pretrained import PREFIX, Say, network_named, seeing
@@ -196,7 +196,6 @@ class Distillation(Recipe):
         pair = self.trained_on(pair, runtime)
         student = layout.place(self._student(pair, runtime.generator("network"), runtime.say), runtime).train()
         watched = Watched(student, self.student_layers, "student")
-        in_float32(student)
         mine = watched.tried(pair.source.shape, runtime.device)
         answers, theirs = None, mine
         if pair.teacher is not None and self.needs_teacher:

@@ -124,7 +124,9 @@ class DistilledLanguageModel(core.Shareable):
             ended_by_words(self.tokenizer),
         )
         (said,) = generate(voice, [ids], [most], torch.Generator(device).manual_seed(seed))
-        return str(self.tokenizer.decode(said, skip_special_tokens=True))
+        said = said[:-1] if said and said[-1] in voice.stops else said
+        text = str(self.tokenizer.decode(said, skip_special_tokens=True))
+        return text if voice.ended is None else voice.ended.without(text)
 
     def _with_room(self, ids: list[int], tokens: int | None) -> tuple[list[int], int]:
         """A prompt with room for an answer, and the largest number of tokens of that answer."""
@@ -252,6 +254,7 @@ def parameter_count(model: nn.Module) -> int:
 def _as_scores(scores: dict[str, Any]) -> Iterator[Cell]:
     """The cross-entropy on the test part, with ROUGE-L and compared with the teacher's, as a score."""
     student, teacher = scores.get("student"), scores.get("teacher")
+    student, teacher = (found if found and "cross_entropy" in found else None for found in (student, teacher))
     if student:
         yield Cell(
             Score(student["cross_entropy"], "nats", "lower"),
@@ -264,7 +267,7 @@ def _as_scores(scores: dict[str, Any]) -> Iterator[Cell]:
 
 
 def _told(scores: dict[str, Any] | None) -> str:
-    if not scores:
+    if not scores or "cross_entropy" not in scores:
         return ""
     words = [f"cross-entropy {scores['cross_entropy']:.4f} nats"]
     if "rouge_l" in scores:

@@ -63,9 +63,8 @@ class Measures:
 
     def to_json(self) -> dict[str, float]:
         """The means by name, without those that are not finite."""
-        found = {"cross_entropy": self.cross_entropy.value}
-        if math.isfinite(self.perplexity):
-            found["perplexity"] = self.perplexity
+        known = {"cross_entropy": self.cross_entropy.value, "perplexity": self.perplexity}
+        found = {name: value for name, value in known.items() if math.isfinite(value)}
         for name in ("rouge_l", "length_ratio", "repetition", "excess_error"):
             score = getattr(self, name)
             if score is not None and math.isfinite(score.value):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from attar.core.errors import InputError
 from attar.core.settings import Range, Settings
 from attar.language.models import longest_input
-from attar.language.stops import Ended
+from attar.language.stops import EndWords
 
 Probabilities = Float[Tensor, "sequence word"]
 
@@ -44,8 +44,8 @@ class Voice:
     stops: tuple[int, ...]
     """Tokens that end an answer."""
     sampling: Sampling = Sampling()
-    ended: Ended | None = None
-    """Whether tokens end an answer in another way, by plain words."""
+    ended: EndWords | None = None
+    """Plain words that end an answer too."""
 
     def ends(self, said: Sequence[int]) -> bool:
         """Whether an answer ends here."""

@@ -23,7 +23,7 @@ from attar.language.models import (
     tokenizer_of,
 )
 from attar.language.sources import TextSource
-from attar.language.stops import Ended, ended_by_words, stops_of
+from attar.language.stops import EndWords, ended_by_words, stops_of
 from attar.language.tokens import Tokeniser, Tokens
 from attar.language.vocabulary import check_same, shared_words
 
@@ -86,7 +86,7 @@ class LanguagePair:
         return Voice(model, self.words, self.stops, sampling, self._ended)
 
     @cached_property
-    def _ended(self) -> Ended | None:
+    def _ended(self) -> EndWords | None:
         return ended_by_words(self.tokenizer)
 
     @property

@@ -6,7 +6,7 @@ answer. A response of a conversation is learned up to the token with which the t
 closes it with plain words, or not at all, the tokenizer's end token is learned after them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,8 +17,6 @@ from attar.language.vocabulary import size_of, special_tokens, width
 MARK = "attarmark"
 """A response that stands in no template."""
 CONVERSATION = ({"role": "user", "content": "Hello"}, {"role": "assistant", "content": MARK})
-
-Ended = Callable[[Sequence[int]], bool]
 
 
 @dataclass(frozen=True)
@@ -74,23 +72,30 @@ def stops_of(model: nn.Module | None, tokenizer: Any, *more: nn.Module | None) -
     return tuple(sorted(token for token in found if token is not None and token < size))
 
 
-def ended_by_words(tokenizer: Any) -> Ended | None:
-    """Whether tokens end with the plain words with which the chat template closes a response; None if it has none."""
-    closing = closing_of(tokenizer)
-    if closing is None or not closing.words:
-        return None
-    return _Words(tokenizer, closing.words, 2 * len(closing.tokens) + 2)
-
-
 @dataclass(frozen=True)
-class _Words:
+class EndWords:
+    """The plain words with which a chat template closes a response."""
+
     tokenizer: Any = field(repr=False)
     words: str
     reach: int
     """Number of tokens in which the words lie, however they are cut."""
 
     def __call__(self, said: Sequence[int]) -> bool:
+        """Whether an answer ends with them."""
         return bool(self.tokenizer.decode(said[-self.reach :]).rstrip().endswith(self.words))
+
+    def without(self, text: str) -> str:
+        """A text without them at its end."""
+        return text.rstrip().removesuffix(self.words).rstrip() if text.rstrip().endswith(self.words) else text
+
+
+def ended_by_words(tokenizer: Any) -> EndWords | None:
+    """The plain words with which a tokenizer's chat template closes a response; None if it has none."""
+    closing = closing_of(tokenizer)
+    if closing is None or not closing.words:
+        return None
+    return EndWords(tokenizer, closing.words, 2 * len(closing.tokens) + 2)
 
 
 def write_stops(model: nn.Module, tokenizer: Any, stops: Sequence[int], words: int) -> None:

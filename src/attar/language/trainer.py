@@ -74,7 +74,7 @@ class DistillationMixin:
         self.teacher = known.to(trainer.args.device).eval().requires_grad_(False)
         self._check(tokenizer, trainer.accelerator.num_processes)
         check_runs(self.teacher, "teacher", words, answers=self._own)
-        self.by_size = 0 if tokenizer is None else size_of(tokenizer)
+        self.tokens_known = 0 if tokenizer is None else size_of(tokenizer)
         if tokenizer is not None:
             self.stops = tuple(stop for stop in stops_of(self.teacher, tokenizer, student) if stop < words)
             self.ended = ended_by_words(tokenizer)
@@ -201,7 +201,7 @@ class DistillationMixin:
     def _known(self, given: dict[str, Any]) -> dict[str, Any]:
         """A batch whose padding the teacher knows; the student's padding token may be one that was added."""
         ids, mask, most = given["input_ids"], given.get("attention_mask"), width(self.teacher)
-        if self.by.tokenizer is None or self.by_size <= most:
+        if self.by.tokenizer is None or self.tokens_known <= most:
             return given
         if mask is not None:
             ids = ids.masked_fill(mask == 0, 0)

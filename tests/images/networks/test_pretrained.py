@@ -64,6 +64,14 @@ def test_a_pretrained_model_keeps_its_weights_and_gets_a_new_head(vit_folder):
     assert network(torch.zeros(2, 1, 8, 8)).shape == (2, 3)
 
 
+def test_a_model_that_is_stored_in_16_bits_is_read_in_32(vit_folder, tmp_path):
+    stored = transformers.ViTForImageClassification.from_pretrained(vit_folder).bfloat16()
+    stored.save_pretrained(tmp_path)
+    network = from_factory(transformers_classifier(str(tmp_path), pretrained=True), (3, 16, 16), 7, seed=0)
+    assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
+    assert network(torch.zeros(2, 3, 16, 16)).dtype == torch.float32
+
+
 def test_gradients_reach_the_pixels(vit_folder):
     images = torch.randn(1, 3, 16, 16, requires_grad=True)
     from_factory(transformers_classifier(vit_folder), (3, 16, 16), 5, seed=0)(images).sum().backward()

@@ -280,9 +280,9 @@ def _config(transformers: Any, name: str, *, pretrained: bool) -> Any:
 def _weighed(transformers: Any, name: str, classes: int) -> Any:
     """A model with its weights. Its configuration has been found before."""
     kind = transformers.AutoModelForImageClassification
-    settings = {"num_labels": classes, "ignore_mismatched_sizes": True, "use_safetensors": True, **NO_CODE}
+    settings = {"num_labels": classes, "ignore_mismatched_sizes": True, "use_safetensors": True, "dtype": torch.float32}
     try:
-        return kind.from_pretrained(name, **settings)
+        return kind.from_pretrained(name, **settings, **NO_CODE)
     except OSError as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise InputError(f"{name!r} has no safetensors weights, and attar does not open pickles ({reason}).") from None
