@@ -17,7 +17,7 @@ from attar.convolution.planned import with_methods
 from attar.convolution.timing import Median
 from attar.core import artefact as core
 from attar.core import store
-from attar.core.card import SCORES, machine_line, made_again, model_header, score_table, settings_table
+from attar.core.card import SCORES, escaped, fenced, machine_line, made_again, model_header, score_table, settings_table
 from attar.core.cell import Cell
 from attar.core.errors import InputError
 from attar.core.progress import as_text
@@ -310,11 +310,9 @@ class ConvolutionPlan(core.Shareable):
         drawn = self.folder is not None and (self.folder / PICTURE).exists()
         shown = f"![time ratios]({PICTURE})\n\n" if drawn else ""
         return f"""{model_header("sparse-convolution")}
-# {self.title}
+# {escaped(self.title)}
 
-{shown}```
-{self}
-```
+{shown}{fenced(str(self))}
 
 To use the plan again, give it the same network. `load_network` takes the weights of `network.safetensors`, and `apply`
 keeps those of the network:

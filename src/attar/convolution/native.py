@@ -83,6 +83,7 @@ def build(compiler: list[str], kind: str, folder: Path) -> Path:
     """Compile the kernel for a kind of processor if the folder does not have it, and return its path.
 
     Raises:
+        InputError: The kernel that is there may be somebody else's.
         subprocess.SubprocessError: The compiler failed or took too long.
     """
     flags = ["-std=c++17", "-O3", "-fPIC", "-ffp-contract=fast", *FLAGS.get(kind, ())]
@@ -90,6 +91,7 @@ def build(compiler: list[str], kind: str, folder: Path) -> Path:
     key = [SOURCE.read_bytes(), *(word.encode() for word in (*compiler, *flags, str(threads), platform.machine()))]
     path = folder / f"sparse-{hashlib.blake2b(b'/'.join(key), digest_size=12).hexdigest()}.so"
     if path.exists():
+        store.check_own(path)
         return path
     store.make_folder(folder)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:

@@ -1,5 +1,6 @@
 """Parts of an artefact's card: headers for the hub, tables, commands that make the artefact again, and scores."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -65,13 +66,29 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def _row(cells: Sequence[Any]) -> str:
-    return "| " + " | ".join(map(escaped, cells)) + " |"
+    return "| " + " | ".join(map(_cell, cells)) + " |"
 
 
 def escaped(text: Any) -> str:
-    """Text for a line or a cell of Markdown: on one line, with nothing that ends a cell or begins a tag."""
+    """Text from elsewhere for a line of Markdown: on one line, with nothing that begins a tag, a link or code."""
+    return _cell(_unlinked(text))
+
+
+def _cell(text: Any) -> str:
+    """Markdown for a cell: on one line, with nothing that ends a cell or begins a tag."""
     line = " ".join(str(text).split())
     return line.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+
+
+def _unlinked(text: Any) -> str:
+    return str(text).replace("](", "] (").replace("`", "'")
+
+
+def fenced(text: str, written_in: str = "") -> str:
+    """Text as a block of code, which nothing in it can end."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{written_in}\n{text}\n{fence}"
 
 
 def score_table(cells: Sequence[Cell], size: int | None = None) -> str:
@@ -86,9 +103,12 @@ def score_table(cells: Sequence[Cell], size: int | None = None) -> str:
         above = cell.kept_above_chance
         kept = "" if cell.kept is None else f"{cell.kept:.1f} %"
         kept += "" if above is None else f", above chance {above:.1f} %"
-        how = ", ".join(filter(None, (cell.protocol, cell.note)))
-        rows.append((f"**{cell.column}**", how, str(cell.score), *_sized(cell.score, size), kept))
-        rows += [(f"beside it, {o.label}", "", str(o.score), *_sized(o.score, o.bytes), "") for o in cell.read_with]
+        how = _unlinked(", ".join(filter(None, (cell.protocol, cell.note))))
+        rows.append((f"**{_unlinked(cell.column)}**", how, str(cell.score), *_sized(cell.score, size), kept))
+        rows += [
+            (f"beside it, {_unlinked(o.label)}", "", str(o.score), *_sized(o.score, o.bytes), "")
+            for o in cell.read_with
+        ]
     return f"\n{table(('', 'protocol', 'score', 'values', 'bytes', 'kept'), rows)}\n" if rows else ""
 
 
@@ -98,19 +118,20 @@ def _sized(score: Score, size: int | None) -> tuple[str, str]:
 
 def settings_table(settings: Mapping[str, Any], **more: Any) -> str:
     """A row a setting, those of nested settings in their place; and a row for whatever else is named."""
-    return table(("setting", "value"), [*flat(dict(settings)), *more.items()])
+    rows = [*flat(dict(settings)), *more.items()]
+    return table(("setting", "value"), [tuple(map(_unlinked, row)) for row in rows])
 
 
 def machine_line(machine: Mapping[str, Any]) -> str:
     """What it was made with, as `Runtime.describe` tells it."""
-    return ", ".join(f"{name} {value}" for name, value in machine.items())
+    return escaped(", ".join(f"{name} {value}" for name, value in machine.items()))
 
 
 def made(origin: Any) -> str:
     """How a student was made: the command, its settings, the machine, and the data by its fingerprint."""
     return f"""{commands(origin)}{settings_table(origin.settings, seed=origin.seed)}
 
-Made with: {machine_line(origin.machine)}. Data fingerprint: `{origin.fingerprint}`."""
+Made with: {machine_line(origin.machine)}. Data fingerprint: `{escaped(origin.fingerprint)}`."""
 
 
 def made_again(origin: Any) -> str:
@@ -128,19 +149,15 @@ def commands(origin: Any) -> str:
     command = call.command(origin.method, origin.seed)
     released = origin.method.partition("import:")[2]
     if released:
-        told = f"\n\n```\n{command}\n```" if command else ""
-        return f"Imported from a released file ({released}).{told}\n\n"
+        told = f"\n\n{fenced(command)}" if command else ""
+        return f"Imported from a released file ({escaped(released)}).{told}\n\n"
     if not command:
         return ""
-    return f"""```
-{command}
-```
+    return f"""{fenced(command)}
 
 This command takes every setting from the artefact, so it does not depend on later defaults:
 
-```
-{call.again(ARTEFACT)}
-```
+{fenced(call.again(ARTEFACT))}
 
 """
 

@@ -23,8 +23,7 @@ class Engine(Settings):
     snapshots: Annotated[int, Range(0)] = 0
     """Number of evenly spaced states of the artefact to keep in run/snapshots, to choose among them later."""
     deterministic: bool = False
-    """Whether the same seed gives the same bytes on a GPU too, at some cost in speed. On a CPU it always does,
-    with as many threads."""
+    """Whether the same seed gives the same bytes on a GPU too, at some cost in speed. A CPU needs as many threads."""
     tensorboard: bool = False
     """Whether to write the metrics for TensorBoard too. This needs the tensorboard package."""
     quiet: bool = False

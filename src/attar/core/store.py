@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -261,6 +262,21 @@ def cache_folder() -> Path:
     folder = Path(base)
     make_folder(folder)
     return folder
+
+
+def check_own(path: Path) -> None:
+    """Check that only this user could have written a file of compiled code, and the folder in which it lies.
+
+    Raises:
+        InputError: Others could.
+    """
+    for place in (path, path.parent):
+        status = place.stat()
+        if status.st_uid not in (os.getuid(), 0) or status.st_mode & stat.S_IWOTH:
+            raise InputError(
+                f"{place} may have been written by others, and {path.name} is code. Delete it, or set ATTAR_CACHE to "
+                "a folder of your own."
+            )
 
 
 def copy_files(source: Path, target: Path, names: list[str]) -> None:

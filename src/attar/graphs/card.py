@@ -31,9 +31,10 @@ loader = small.to_pyg()
 
 {core.made_again(origin)}
 
-Split: {origin.split}. Scored by {origin.metric}. Data fingerprint: `{origin.fingerprint}`.
+Split: {core.escaped(origin.split)}. Scored by {core.escaped(origin.metric)}. Data fingerprint: \
+`{core.escaped(origin.fingerprint)}`.
 
 Made with: {core.machine_line(origin.machine)}.
 
-The graphs derive from {origin.source}. The terms of that data set also apply to them.
+The graphs derive from {core.escaped(origin.source)}. The terms of that data set also apply to them.
 """

@@ -1,5 +1,6 @@
 """The card of an artefact: a README in the form that the hub reads, with its scores if there are any."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,23 +29,24 @@ def card(small: Condensed, scores: Sequence[Cell]) -> str:
 {core.score_table(scores, small.bytes)}
 The parquet file holds the images in 8 bits, for viewing. Train on `images.safetensors` ({_space(small)}):
 
-```python
-import attar
-
-small = attar.open_artefact(".")
-print(attar.evaluate(small, "{origin.source}"))
-```
+{core.fenced(_code(origin.source), "python")}
 
 {core.made_again(origin)}
 
 Normalised with mean {small.transform.mean} and standard deviation {small.transform.std} per channel \
-({origin.statistics}){whitened}.
-Split: {origin.split}. Data fingerprint: `{origin.fingerprint}`.
+({core.escaped(origin.statistics)}){whitened}.
+Split: {core.escaped(origin.split)}. Data fingerprint: `{core.escaped(origin.fingerprint)}`.
 
 Made with: {core.machine_line(origin.machine)}.
 
-The images derive from {origin.source}. The terms of that data set also apply to them.
+The images derive from {core.escaped(origin.source)}. The terms of that data set also apply to them.
 """
+
+
+def _code(source: str) -> str:
+    """How the set is opened and measured in Python."""
+    name = json.dumps(source, ensure_ascii=False)
+    return f'import attar\n\nsmall = attar.open_artefact(".")\nprint(attar.evaluate(small, {name}))'
 
 
 def per_class(small: Condensed) -> str:

@@ -171,7 +171,7 @@ print(small.mixture.weights, small.distance("angle"))
 {score_table(scores, self.bytes)}
 {made_again(origin)}
 
-Fingerprint of the original: `{origin.fingerprint}`. Made with {machine_line(origin.machine)}.
+Fingerprint of the original: `{escaped(origin.fingerprint)}`. Made with {machine_line(origin.machine)}.
 """
 
 
