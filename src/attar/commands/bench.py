@@ -6,6 +6,7 @@ from attar.core.flags import is_flag, parse
 from attar.core.help import EVERYTHING, HELP, method_help
 from attar.core.machine import Engine
 from attar.core.registry import Entry, entries_in
+from attar.core.store import check_output
 
 USAGE = "usage: attar bench TABLE ..."
 ABOUT = """Make artefacts by several methods, score them under one protocol, and print
@@ -30,6 +31,7 @@ def main(arguments: list[str]) -> None:
         print(method_help(table, {MACHINE: Engine}, everything=EVERYTHING in words, usage=usage))
         return
     read = parse({"table": table.load(), "engine": Engine()}, words, program=f"attar bench {name}")
+    check_output(read["table"].record)
     read["table"].measure(read["engine"])
 
 

@@ -11,6 +11,7 @@ import difflib
 import inspect
 import io
 import math
+import os
 import types
 import typing
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -332,9 +333,12 @@ def at_home(value: Any) -> Any:
     """A path, or text that is one, with the home folder in place of `~`, which a shell leaves behind an equals sign."""
     if isinstance(value, tuple):
         return tuple(map(at_home, value))
-    if isinstance(value, str) and value.startswith("~/"):
-        return str(Path(value).expanduser())
-    return value.expanduser() if isinstance(value, Path) else value
+    if not isinstance(value, (str, Path)) or not str(value).startswith("~"):
+        return value
+    home = os.path.expanduser(value)  # noqa: PTH111  # Path's own raises where there is no such user
+    if isinstance(value, Path) and home.startswith("~"):
+        raise InputError(f"{value} begins at the home folder of a user who is not there. For a name with ~: ./{value}")
+    return type(value)(home)
 
 
 def _in_range(hint: Any, value: Any) -> bool:
