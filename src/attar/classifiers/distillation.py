@@ -32,8 +32,8 @@ from attar.core.seeds import derived_seed
 from attar.core.settings import Range
 from attar.core.training import set_lr
 from attar.images import layout
-from attar.images.networks.architecture import Architecture, multiply_adds, parse
-from attar.images.networks.pretrained import PREFIX, network_named
+from attar.images.networks.architecture import Architecture, multiply_adds
+from attar.images.networks.pretrained import network_named
 from attar.images.sources import ImageSource
 
 
@@ -160,8 +160,6 @@ class Distillation(Recipe):
             if network is not None:
                 device = next(network.parameters()).device
                 Watched(network).tried(pair.source.shape, device, who)
-        if pair.student is None and not self.student.startswith(PREFIX):
-            parse(self.student)
         return self.fitted_to(self.trained_on(pair, runtime).source)
 
     def work(self, pair: Pair) -> float:

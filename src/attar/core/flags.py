@@ -298,6 +298,11 @@ def is_flag(word: str) -> bool:
     return False
 
 
+def flag_words(flag: str, value: str) -> list[str]:
+    """A flag with its value, in the form that is read as it stands: `--data=-x` where the value looks like a flag."""
+    return [f"{flag}={value}"] if is_flag(value) else [flag, value]
+
+
 def _nearest(given: str, flags: Iterable[str]) -> str | None:
     """The flag that may have been meant, if there is one like it."""
     names = {name[2:]: name for name in flags}
