@@ -218,7 +218,9 @@ class _Line:
         if loose:
             near = _nearest(loose[0].partition("=")[0], self.flags)
             guess = f"; did you mean {near!r}?" if near else "."
-            raise InputError(f"{loose[0]!r} belongs to no flag{guess} Give a setting as --name value.{self.help()}")
+            raise InputError(
+                f"{shortened(loose[0])!r} belongs to no flag{guess} Give a setting as --name value.{self.help()}"
+            )
 
     def give(self, name: str, words: list[str]) -> None:
         """Note the words of a flag."""
@@ -238,12 +240,12 @@ class _Line:
             return turned, True
         near = _nearest(given, [*self.flags, *self.others, "--help", "--help-all"])
         guess = f"; did you mean {near!r}?" if near else "."
-        raise InputError(f"unknown flag {given}{guess} All settings: {self.program} --help-all")
+        raise InputError(f"unknown flag {shortened(given)}{guess} All settings: {self.program} --help-all")
 
     def check_bare(self, name: str, value: str, equals: bool) -> None:
         """Refuse a value for a flag that takes none."""
         if equals or value.lower() in ("true", "false", "yes", "no", "on", "off"):
-            raise InputError(f"{name} takes no value, not {value!r}. Give {name} or --no-{name[2:]}.")
+            raise InputError(f"{name} takes no value, not {shortened(value)!r}. Give {name} or --no-{name[2:]}.")
 
     def taken(self, words: list[str], flag: Flag) -> list[str]:
         """Take what follows a flag from the front of the words."""
