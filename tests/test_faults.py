@@ -251,6 +251,8 @@ SOURCES = {
         lambda: parquet("$pets; `x`.parquet", "the photo", "-kind"),
         ["--image", "the photo", "--label=-kind"],
     ),
+    "a name that begins with a dash": (lambda: farm(Path("-farm")), []),
+    "letters of other alphabets, and no home folder": (lambda: farm(Path("données 数据/~ferme")), []),
     "a split, statistics and a budget": (
         lambda: farm(Path("farm.v2")),
         ["--split-seed", "3", "--memory", "0.5", "--statistics", "cifar10"],
@@ -263,7 +265,7 @@ def test_g3_printed_commands_work_as_they_stand(how, tmp_path, monkeypatch, caps
     monkeypatch.chdir(tmp_path)
     make, reading = SOURCES[how]
     data = str(make())
-    run("condense", "random", "--data", data, "--ipc", "1", *reading)
+    run("condense", "random", f"--data={data}", "--ipc", "1", *reading)
     (score,) = re.findall(r"^score: +attar (.*)$", capsys.readouterr().out, re.MULTILINE)
     run(*shlex.split(score), *BRIEFLY["images"].split())
     assert "images (quick protocol" in capsys.readouterr().out
@@ -272,9 +274,10 @@ def test_g3_printed_commands_work_as_they_stand(how, tmp_path, monkeypatch, caps
     assert len(commands) == 2
     for number, command in enumerate(commands):
         beside = folder if "--settings" in command else tmp_path
-        words = [str(tmp_path / data) if word == data else word for word in shlex.split(command)]
-        with monkeypatch.context() as there:
-            there.chdir(beside)
+        there = {data: str(tmp_path / data), f"--data={data}": f"--data={tmp_path / data}"}
+        words = [there.get(word, word) for word in shlex.split(command)]
+        with monkeypatch.context() as moved:
+            moved.chdir(beside)
             run(*words, "--out", tmp_path / f"again-{number}")
         again = files_of(tmp_path / f"again-{number}")
         assert again["images.safetensors"] == files_of(folder)["images.safetensors"]

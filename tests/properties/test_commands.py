@@ -162,6 +162,11 @@ def ended(words):
 @example(["condense", "dm", "--out", "~nobody/x"])
 @example(["data", "~nobody/x"])
 @example(["condense", "", "--ipc"])
+@example(["condense", "edf", "--observer.augmented", "9" * 5000])
+@example(["data", "~no_such_user/x"])
+@example(["report", "{set}", "--out", "{set}/artefact.json"])
+@example(["condense", "dm", "--network", "convnet:wdth=8"])
+@example(["bench", "grid", "--methods", "dc:lr=null"])
 def test_every_command_ends_well(places, line):
     words = [word.replace("{here}", str(places / "here")).replace("{set}", str(places / "set")) for word in line]
     words = [word.replace("{file}", str(places / "file")).replace("{out}", str(places / "out")) for word in words]

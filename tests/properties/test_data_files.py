@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save
@@ -208,6 +208,8 @@ def check_mixture(source):
 
 @tried(150)
 @given(data=changed_json(MIXTURE))
+@example(data=as_bytes({**MIXTURE, "covariance_type": []}))
+@example(data=as_bytes({**MIXTURE, "weights": [0.5, 10**400]}))
 def test_mixtures_in_json(data, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "mixture.json"
     path.write_bytes(data)
@@ -216,6 +218,8 @@ def test_mixtures_in_json(data, tmp_path_factory):
 
 @tried(150)
 @given(data=st.one_of(changed_bytes(mixture_tensors("full")), odd_mixture()))
+@example(data=save(TENSORS, {"attar": "[]"}))
+@example(data=save(TENSORS, {"attar": '{"plain": []}'}))
 def test_mixtures_in_safetensors(data, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "mixture.safetensors"
     path.write_bytes(data)
@@ -294,6 +298,7 @@ def test_rows_of_text(form, ending, draw, tmp_path_factory):
 
 
 @tried(60)
+@example(rows=[{"prompt": "What is 6?", "completion": "It is 6."}, []])
 @given(rows=st.lists(st.one_of(hostile_plain, st.sampled_from(ROWS["pair"])), max_size=6))
 def test_rows_of_odd_values(rows):
     check_text(cautiously(lambda: load_text({"train": rows})))

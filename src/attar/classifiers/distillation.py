@@ -32,8 +32,8 @@ from attar.core.seeds import derived_seed
 from attar.core.settings import Range
 from attar.core.training import set_lr
 from attar.images import layout
-from attar.images.networks.architecture import Architecture, device_of, multiply_adds, parse
-from attar.images.networks.pretrained import PREFIX, Say, network_named, seeing
+from attar.images.networks.architecture import Architecture, device_of, multiply_adds
+from attar.images.networks.pretrained import Say, network_named, seeing
 from attar.images.sources import ImageSource
 
 
@@ -167,8 +167,6 @@ class Distillation(Recipe):
             if not any(parameter.requires_grad for parameter in pair.student.parameters()):
                 raise InputError("no parameter of the student can be trained. Set requires_grad of those that learn.")
             Watched(pair.student, who="student").tried(shape, device_of(pair.student), training=True)
-        if pair.student is None and not self.student.startswith(PREFIX):
-            parse(self.student)
         return self.fitted_to(self.trained_on(pair, runtime).source)
 
     def work(self, pair: Pair) -> float:

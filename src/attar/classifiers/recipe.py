@@ -15,6 +15,8 @@ from attar.classifiers.views import View
 from attar.core.errors import InputError
 from attar.core.settings import Hidden, Range, Settings
 from attar.core.training import adamw, linear_rise
+from attar.images.networks.architecture import parse
+from attar.images.networks.pretrained import PREFIX
 from attar.images.sources import ImageSource
 
 
@@ -82,6 +84,8 @@ class Recipe(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not self.student.startswith(PREFIX):
+            parse(self.student)
         if list(self.cuts) != sorted(self.cuts) or any(not 0 < cut <= 1 for cut in self.cuts):
             raise InputError(f"cuts are {self.cuts}; they must rise, from above 0 to at most 1.")
         if self.nesterov and (self.optimizer != "sgd" or not self.momentum):

@@ -7,6 +7,7 @@ from attar.core.help import EVERYTHING, HELP, method_help
 from attar.core.launcher import check_shared
 from attar.core.machine import Engine
 from attar.core.registry import Entry, entries_in
+from attar.core.store import check_output
 
 USAGE = "usage: attar bench TABLE ..."
 ABOUT = """Make artefacts by several methods, score them under one protocol, and print
@@ -32,6 +33,7 @@ def main(arguments: list[str]) -> None:
         return
     read = parse({"table": table.load(), "engine": Engine()}, words, program=f"attar bench {name}")
     check_shared(read["table"], f"attar bench {name}")
+    check_output(read["table"].record)
     read["table"].measure(read["engine"])
 
 

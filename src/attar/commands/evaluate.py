@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> None:
         raise InputError("FOLDERS must be given, before the flags. For help: attar evaluate --help")
 
     from attar.core.runtime import Runtime
-    from attar.core.store import write_json
+    from attar.core.store import check_output, write_json
     from attar.verbs import measured, one_kind, open_artefact, reading_of
 
     artefacts = [open_artefact(folder) for folder in folders]
@@ -54,6 +54,7 @@ def main(arguments: list[str]) -> None:
     given, scoring, engine = read["given"], read["scoring"], read["engine"]
     for late in given.folders[len(folders) :]:
         raise InputError(f"{late!r} comes after a flag. Give all folders before the flags.")
+    check_output(given.json)
     runtime = Runtime(engine, given.seed, say=speaker(engine.quiet))
     found = measured(artefacts, kind, scoring, runtime, data=given.data, reading=read["reading"])
     scoring.remember([one for one, name in zip(artefacts, folders, strict=True) if Path(name).exists()], found)

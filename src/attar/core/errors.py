@@ -17,6 +17,9 @@ class InputError(Exception):
     It is not a ValueError, because the command-line parser would report that as its own error.
     """
 
+    def __str__(self) -> str:
+        return shortened(super().__str__(), 2000)
+
 
 class Diverged(InputError):  # noqa: N818
     """A run whose loss or learned values are not finite or far too large: what, when, and which step sizes to lower."""

@@ -11,6 +11,7 @@ import difflib
 import inspect
 import io
 import math
+import os
 import types
 import typing
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -217,7 +218,9 @@ class _Line:
         if loose:
             near = _nearest(loose[0].partition("=")[0], self.flags)
             guess = f"; did you mean {near!r}?" if near else "."
-            raise InputError(f"{loose[0]!r} belongs to no flag{guess} Give a setting as --name value.{self.help()}")
+            raise InputError(
+                f"{shortened(loose[0])!r} belongs to no flag{guess} Give a setting as --name value.{self.help()}"
+            )
 
     def give(self, name: str, words: list[str]) -> None:
         """Note the words of a flag."""
@@ -237,12 +240,12 @@ class _Line:
             return turned, True
         near = _nearest(given, [*self.flags, *self.others, "--help", "--help-all"])
         guess = f"; did you mean {near!r}?" if near else "."
-        raise InputError(f"unknown flag {given}{guess} All settings: {self.program} --help-all")
+        raise InputError(f"unknown flag {shortened(given)}{guess} All settings: {self.program} --help-all")
 
     def check_bare(self, name: str, value: str, equals: bool) -> None:
         """Refuse a value for a flag that takes none."""
         if equals or value.lower() in ("true", "false", "yes", "no", "on", "off"):
-            raise InputError(f"{name} takes no value, not {value!r}. Give {name} or --no-{name[2:]}.")
+            raise InputError(f"{name} takes no value, not {shortened(value)!r}. Give {name} or --no-{name[2:]}.")
 
     def taken(self, words: list[str], flag: Flag) -> list[str]:
         """Take what follows a flag from the front of the words."""
@@ -297,6 +300,11 @@ def is_flag(word: str) -> bool:
     return False
 
 
+def flag_words(flag: str, value: str) -> list[str]:
+    """A flag with its value, in the form that is read as it stands: `--data=-x` where the value looks like a flag."""
+    return [f"{flag}={value}"] if is_flag(value) else [flag, value]
+
+
 def _nearest(given: str, flags: Iterable[str]) -> str | None:
     """The flag that may have been meant, if there is one like it."""
     names = {name[2:]: name for name in flags}
@@ -332,9 +340,12 @@ def at_home(value: Any) -> Any:
     """A path, or text that is one, with the home folder in place of `~`, which a shell leaves behind an equals sign."""
     if isinstance(value, tuple):
         return tuple(map(at_home, value))
-    if isinstance(value, str) and value.startswith("~/"):
-        return str(Path(value).expanduser())
-    return value.expanduser() if isinstance(value, Path) else value
+    if not isinstance(value, (str, Path)) or not str(value).startswith("~"):
+        return value
+    home = os.path.expanduser(value)  # noqa: PTH111  # Path's own raises where there is no such user
+    if isinstance(value, Path) and home.startswith("~"):
+        raise InputError(f"{value} begins at the home folder of a user who is not there. For a name with ~: ./{value}")
+    return type(value)(home)
 
 
 def _in_range(hint: Any, value: Any) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from attar.core.flags import flags_of, words_of
+from attar.core.flags import flag_words, flags_of, words_of
 from attar.core.kinds import imported, kind_named
 from attar.core.registry import registered
 from attar.core.settings import plain
@@ -57,14 +57,14 @@ class Call:
         settings = entry.load() if entry else imported(task.usual)
         words = ["attar", self.verb]
         words += [method] if entry else [str(word) for word in self.task.get(task.positional, ())]
-        words += ["--data", self.data]
+        words += flag_words("--data", self.data)
         for group, given in ((settings, self.settings), (task, self.task), (reading, self.reading)):
             words += words_of(flags_of(group), group.from_json(dict(given)), changed=True)
         return shlex.join([*words, *(["--seed", str(seed)] if seed else [])])
 
     def again(self, file: str) -> str:
         """The command that takes method, settings and seed from a file, and the data as they were typed."""
-        return shlex.join(["attar", self.verb, "--settings", file, "--data", self.data])
+        return shlex.join(["attar", self.verb, *flag_words("--settings", file), *flag_words("--data", self.data)])
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

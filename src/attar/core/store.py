@@ -51,6 +51,39 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(valid(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def check_output(path: Path | None, *, mark: bytes = b"") -> None:
+    """See that a file for figures or a page can be written, and that nothing else is lost by it.
+
+    Args:
+        path: The file, if one was asked for.
+        mark: What an older one of the kind begins with. Default: it is JSON, and no part of an artefact or a run.
+
+    Raises:
+        InputError: It is a folder, its folder is missing, or it holds something else.
+    """
+    if path is None:
+        return
+    if path.is_dir():
+        raise InputError(f"{path} is a folder. Give the name of a file.")
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent} is not a folder, so {path.name} cannot be written there. Make it first.")
+    if path.exists() and not (_begins(path, mark) if mark else _holds_figures(path)):
+        raise InputError(f"{path} exists and holds something else. Give another file, or delete it.")
+
+
+def _begins(path: Path, mark: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(mark)) == mark
+
+
+def _holds_figures(path: Path) -> bool:
+    try:
+        facts = read_json(path)
+    except InputError:
+        return False
+    return isinstance(facts, dict) and not facts.keys() & {"facts_digest", "method", "schema", "peak_memory"}
+
+
 def sweep(folder: Path) -> None:
     """Remove the drafts of writes that a kill cut off."""
     for path in folder.rglob("*.tmp"):

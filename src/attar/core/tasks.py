@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+from attar.core.flags import flag_words, is_flag
 from attar.core.kinds import kind_of
 from attar.core.settings import Range, Settings, Words
 
@@ -93,7 +94,8 @@ class Task(Settings):
         if folder is not None and (folder / "preview.png").exists():
             lines.append(f"picture: {folder / 'preview.png'}")
         if kind_of(made).scoring:
-            words = ["attar", "evaluate", str(folder), *(["--data", data] if data else [])]
+            place = f"./{folder}" if is_flag(str(folder)) else str(folder)
+            words = ["attar", "evaluate", place, *(flag_words("--data", data) if data else [])]
             lines.append(f"score:   {shlex.join(words)}")
         return lines
 

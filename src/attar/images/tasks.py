@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from attar.core import tasks
+from attar.core.errors import InputError
 from attar.core.settings import Hidden, Range, Words
 
 
@@ -110,6 +111,10 @@ class Train(tasks.Task):
         from attar.images.networks.architecture import parse
         from attar.images.views.augment import default_strategy
 
+        if runtime.seed:
+            raise InputError(
+                f"--seed is {runtime.seed}, but each expert has a seed of its own. Give --first-seed {runtime.seed}."
+            )
         runtime.say(str(source))
         source = source.whitened(raw=True) if self.zca else source
         many = method.experts or (100 if runtime.device.type != "cpu" else 10)

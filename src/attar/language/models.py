@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeVar
 import torch
 from torch import nn
 
-from attar.core.errors import InputError, unknown
+from attar.core.errors import InputError, shortened, unknown
 from attar.core.foreign import NO_CODE, check_no_code
 from attar.core.settings import Range, Settings, words
 from attar.language.vocabulary import size_of, width
@@ -60,9 +60,11 @@ def check_fresh(name: str) -> None:
         raise unknown(
             "kind of model", kind, {*near, "gpt2", "llama", "opt", "qwen2"}, hint="And what transformers has."
         )
-    for option in options:
+    for option, value in options.items():
         if option not in SIZES:
             raise unknown(f"size of {kind}", option, SIZES)
+        if not value.isdigit() or len(value) > 5 or not 1 <= int(value) <= (1000 if option == "layers" else 10**5):
+            raise InputError(f"{option} of {shortened(name)} must be a whole number, from 1 to some thousands.")
 
 
 def fresh_model(name: str, tokenizer: Any, positions: int, generator: torch.Generator) -> nn.Module:

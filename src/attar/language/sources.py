@@ -142,7 +142,7 @@ def _file(path: Path) -> list[Any]:
 
         try:
             return list(parquet.read_table(path).to_pylist())
-        except (ArrowException, OSError):
+        except (ArrowException, OSError, ValueError):
             raise InputError(f"{path} is damaged: it is not parquet.") from None
     try:
         text = path.read_text(encoding="utf-8")

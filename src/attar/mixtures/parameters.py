@@ -38,7 +38,7 @@ def as_tensor(values: Values, dtype: torch.dtype) -> Tensor:
         return values.to(dtype)
     try:
         return torch.as_tensor(np.asarray(values, dtype=float)).to(dtype)
-    except (TypeError, ValueError) as error:
+    except (OverflowError, TypeError, ValueError) as error:
         raise InputError(f"weights, means and covariances must be numbers in regular arrays: {error}.") from None
 
 

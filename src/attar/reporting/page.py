@@ -20,6 +20,10 @@ POLICY = (
     "base-uri 'none'; form-action 'none'"
 )
 """What a browser may do with the page: show its pictures, and run the one script and the one style that are ours."""
+PAGE = """<!doctype html>
+<html lang="en">
+<head>"""
+"""How every page begins."""
 FILTERED = 6
 """Rows from which on they can be filtered."""
 
@@ -33,9 +37,11 @@ def report(folder: str | Path, *, out: str | Path | None = None, images: int = 1
         images: Things of a class that are pictured at most.
 
     Raises:
-        InputError: Nothing to report, or no permission to write.
+        InputError: Nothing to report, no permission to write, or the file holds something else than a page.
     """
     path = Path(out) if out else Path(folder) / "report.html"
+    if path.exists():
+        store.check_output(path, mark=PAGE.encode())
     found = collect(Path(folder), images=images, page=path.parent)
     store.make_folder(path.parent)
     store.write_bytes(path, page(found).encode())
@@ -50,9 +56,7 @@ def page(found: Found) -> str:
     curves = {run.number: run.curves for run in found.runs}
     # "<" would begin a tag or a comment for whoever reads the page, whatever stands in a name.
     data = json.dumps(curves, allow_nan=False).replace("<", "\\u003c")
-    return f"""<!doctype html>
-<html lang="en">
-<head>
+    return f"""{PAGE}
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{POLICY.format(style=_hash(style), script=_hash(script))}">
 <meta name="viewport" content="width=device-width, initial-scale=1">

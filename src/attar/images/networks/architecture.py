@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor, nn
 
-from attar.core.errors import InputError, unknown
+from attar.core.errors import InputError, shortened, unknown
 from attar.core.seeds import derived_seed
 from attar.core.settings import Range, Settings, words
 from attar.images.networks.blocks import Network, Norm, Shape, draw_uniform_
@@ -79,7 +79,7 @@ class Architecture(Settings):
         super().__post_init__()
         name = self.network
         if name not in NETWORKS:
-            raise unknown("network", name, NETWORKS)
+            raise _with_options(name) if name.partition(":")[0] in NETWORKS else unknown("network", name, NETWORKS)
         if name in NORMED and self.norm not in ("auto", "batch"):
             raise InputError(f"norm is {self.norm}, but {name} has batch norm only; do not set it.")
         if name in NORMED and self.activation != "relu":
@@ -136,6 +136,18 @@ class Architecture(Settings):
             "vit": lambda: ViT(shape, classes, width=width, depth=depth),
         }
         return makers[self.network]()
+
+
+def _with_options(text: str) -> InputError:
+    """The refusal of `convnet:width=64` where the name stands alone, and its options beside it."""
+    name, given = words(text)
+    known = [field.name for field in fields(Architecture) if field.name != "network"]
+    for key in given:
+        if key not in known:
+            return unknown(f"option of {name}", key, known)
+    return InputError(
+        f"network is {shortened(text)!r}; give {name!r} alone. {', '.join(given) or 'width'} is a setting of its own."
+    )
 
 
 def parse(text: str) -> Architecture:
