@@ -38,7 +38,7 @@ def report(folder: str | Path, *, out: str | Path | None = None, images: int = 1
     path = Path(out) if out else Path(folder) / "report.html"
     found = collect(Path(folder), images=images, page=path.parent)
     store.make_folder(path.parent)
-    store.write_bytes(path, page(found).encode())
+    store.write_text(path, page(found))
     return path
 
 
