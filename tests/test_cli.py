@@ -101,6 +101,19 @@ def test_every_error_ends_in_one_line_and_its_code(error, code, words, capsys, m
     assert printed.count("\n") == (1 if words else 0) and words in printed and len(printed) < 600
 
 
+def test_names_that_are_not_utf_8_are_taken(tmp_path, capsys):
+    home = tmp_path / os.fsdecode(b"caf\xe9")
+    for name in (b"one", b"tw\xf6"):
+        (home / os.fsdecode(name)).mkdir(parents=True)
+        for index in range(6):
+            Image.new("RGB", (8, 8), (index, 0, 0)).save(home / os.fsdecode(name) / f"{index}.png")
+    out = ["--out", str(tmp_path / "runs" / "one")]
+    main(["condense", "random", "--ipc", "1", "--data", str(home), *out, "--device", "cpu", "--quiet"])
+    main(["report", str(tmp_path / "runs")])
+    assert "caf\\udce9" in capsys.readouterr().out
+    assert "tw" in (tmp_path / "runs" / "report.html").read_text(encoding="utf-8")
+
+
 def test_the_traceback_of_a_mistake_is_shown_on_request(capsys, monkeypatch):
     monkeypatch.setattr("attar.cli._dispatch", lambda arguments: 1 / 0)
     monkeypatch.setenv("ATTAR_TRACEBACK", "1")

@@ -43,7 +43,7 @@ def told(error: BaseException) -> str | None:
     if isinstance(error, OSError):
         return _of_system(error)
     if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
-        return f"a name is not valid UTF-8: {error.object[:LONGEST]!a}. Rename it."
+        return f"a name is not valid UTF-8: {error.object[max(error.start - 30, 0) : error.end + 30]!a}. Rename it."
     if names.intersection(LIBRARIES):
         return f"{_first_line(error)} ({type(error).__name__})."
     return None

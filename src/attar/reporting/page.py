@@ -44,7 +44,7 @@ def report(folder: str | Path, *, out: str | Path | None = None, images: int = 1
         store.check_output(path, mark=PAGE.encode())
     found = collect(Path(folder), images=images, page=path.parent)
     store.make_folder(path.parent)
-    store.write_bytes(path, page(found).encode())
+    store.write_text(path, page(found))
     return path
 
 
