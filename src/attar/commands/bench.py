@@ -6,7 +6,6 @@ from attar.core.flags import is_flag, parse
 from attar.core.help import EVERYTHING, HELP, method_help
 from attar.core.machine import Engine
 from attar.core.registry import Entry, entries_in
-from attar.core.store import check_output
 
 USAGE = "usage: attar bench TABLE ..."
 ABOUT = """Make artefacts by several methods, score them under one protocol, and print
@@ -31,6 +30,9 @@ def main(arguments: list[str]) -> None:
         print(method_help(table, {MACHINE: Engine}, everything=EVERYTHING in words, usage=usage))
         return
     read = parse({"table": table.load(), "engine": Engine()}, words, program=f"attar bench {name}")
+
+    from attar.core.store import check_output
+
     check_output(read["table"].record)
     read["table"].measure(read["engine"])
 
