@@ -114,6 +114,20 @@ def test_a13_sets_of_graphs_are_described(name, capsys):
     assert re.match(rf"{name}: \d+ training, .* 2 classes", capsys.readouterr().out)
 
 
+@pytest.mark.parametrize("kind", ["graphs", "classifiers", "convolution", "language"])
+def test_a13_an_artefact_that_is_no_data_is_said_to_be_one(kind, tmp_path, capsys):
+    folder = tmp_path / "a run"
+    folder.mkdir()
+    (folder / "artefact.json").write_text(json.dumps({"kind": kind}))
+    assert f"is an artefact, no data. To see it: attar report '{folder}'" in refused(capsys, "data", folder)
+
+
+@pytest.mark.parametrize("kind", ["images", "mixtures"])
+def test_a13_an_artefact_that_can_be_learned_from_is_described(kind, made, tmp_path, capsys):
+    main(["data", str(made(kind, tmp_path / "run"))])
+    assert "fingerprint" in capsys.readouterr().out
+
+
 # C17: EDF's observer is trained as long as one says.
 
 

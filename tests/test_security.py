@@ -190,7 +190,6 @@ def test_no_checkpoint_or_cached_answer_runs_code(form, trace, tmp_path):
 @pytest.fixture
 def model(trace, tmp_path):
     """A model of transformers whose folder brings code for everything that can be opened."""
-    pytest.importorskip("attar.core.foreign")
     folder = tmp_path / "model"
     folder.mkdir()
     code = {"AutoConfig": "its.Config", "AutoModelForCausalLM": "its.Model", "AutoTokenizer": ["its.Tokens", None]}

@@ -7,7 +7,6 @@ from attar.core.help import EVERYTHING, HELP, method_help
 from attar.core.launcher import check_shared
 from attar.core.machine import Engine
 from attar.core.registry import Entry, entries_in
-from attar.core.store import check_output
 
 USAGE = "usage: attar bench TABLE ..."
 ABOUT = """Make artefacts by several methods, score them under one protocol, and print
@@ -32,6 +31,9 @@ def main(arguments: list[str]) -> None:
         print(method_help(table, {MACHINE: Engine}, everything=EVERYTHING in words, usage=usage))
         return
     read = parse({"table": table.load(), "engine": Engine()}, words, program=f"attar bench {name}")
+
+    from attar.core.store import check_output
+
     check_shared(read["table"], f"attar bench {name}")
     check_output(read["table"].record)
     read["table"].measure(read["engine"])

@@ -1,12 +1,15 @@
 """`attar data DATA`: print what attar reads from a data set of any kind."""
 
+import shlex
 from dataclasses import dataclass
+from pathlib import Path
 
 from attar.commands.presets import taken
-from attar.core.errors import unknown
+from attar.core.errors import InputError, unknown
 from attar.core.flags import at_home, is_flag, parse
 from attar.core.help import EVERYTHING, HELP, settings_help
-from attar.core.kinds import Kind, built_in, kinds
+from attar.core.kinds import Kind, built_in, kind_in, kinds
+from attar.core.provenance import ARTEFACT
 from attar.core.settings import Settings
 
 USAGE = "usage: attar data DATA [--kind KIND] ..."
@@ -40,12 +43,20 @@ def kind_of_data(words: list[str]) -> Kind:
 
     Args:
         words: Those among which the name, the file or the folder is.
+
+    Raises:
+        InputError: It is an artefact that its kind does not read as data.
     """
     for word in words:
         for kind in kinds().values():
             if word == kind.bundled or kind.recognises(word):
                 return kind
-    return next(iter(built_in().values()))
+    usual = next(iter(built_in().values()))
+    for word in words:
+        made = kind_in(Path(word)) if (Path(word) / ARTEFACT).is_file() else None
+        if made not in (None, usual):
+            raise InputError(f"{word} is an artefact, no data. To see it: attar report {shlex.quote(word)}")
+    return usual
 
 
 def kind_named_in(words: list[str]) -> Kind | None:

@@ -42,6 +42,8 @@ def main(arguments: list[str]) -> None:
     if not all(folders) or not folders:
         raise InputError("FOLDERS must be given, before the flags. For help: attar evaluate --help")
 
+    _check_different(folders)
+
     from attar.core.runtime import Runtime
     from attar.core.store import check_output, write_json
     from attar.verbs import measured, one_kind, open_artefact, reading_of
@@ -61,6 +63,14 @@ def main(arguments: list[str]) -> None:
     print(found)
     if given.json is not None:
         write_json(given.json, found.to_json())
+
+
+def _check_different(folders: list[str]) -> None:
+    """Refuse an artefact that is given twice: it would count as two, with a spread that says nothing."""
+    places = [Path(folder).resolve() if Path(folder).exists() else folder for folder in folders]
+    for number, place in enumerate(places):
+        if place in places[:number]:
+            raise InputError(f"{folders[number]} is given twice. Give each artefact once.")
 
 
 def _folders(words: list[str]) -> list[str]:

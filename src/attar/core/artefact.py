@@ -16,7 +16,7 @@ from torch import Tensor
 
 from attar.core import hub, store
 from attar.core.cell import Cell
-from attar.core.errors import InputError, shortened
+from attar.core.errors import InputError
 from attar.core.failures import LONGEST, told
 from attar.core.jsonfiles import valid
 from attar.core.kinds import kind_named
@@ -229,7 +229,7 @@ class Shareable:
             InputError: No such artefact there, or no connection and none in the cache.
         """
         described = hub.pull(name, [ARTEFACT], repo_type=cls.repo_type, revision=revision)
-        return opened(cls.load, hub.pull(name, cls.files_in(described), repo_type=cls.repo_type, revision=revision))
+        return cls.load(hub.pull(name, cls.files_in(described), repo_type=cls.repo_type, revision=revision))
 
 
 class CondensedSet(Shareable):
@@ -299,19 +299,6 @@ def read_facts(folder: Path, kind: str, schema: int, what: str) -> dict[str, Any
     if found is not None and found != kind and found not in kind_named(kind).was:
         raise InputError(f"{folder} holds an artefact of kind {found!r}, not {kind!r}.")
     return unsealed(facts, path, schema, "an artefact's description")
-
-
-def opened(load: Callable[[Path], T], folder: Path) -> T:
-    """What a kind reads from a folder, whose description may say odd things with a right digest.
-
-    Raises:
-        InputError: It cannot be read.
-    """
-    try:
-        return load(folder)
-    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-        why = shortened(" ".join(f"{type(error).__name__}: {error}".split()), 120)
-        raise InputError(f"{folder / ARTEFACT} is damaged: it does not describe what lies beside it ({why}).") from None
 
 
 def unsealed(facts: Any, path: Path, schema: int, what: str) -> dict[str, Any]:

@@ -193,7 +193,7 @@ def _form(rows: Any, name: str) -> Form:
         return "chat"
     if isinstance(first, dict) and ("instruction" in first or ("prompt" in first and _answer_of(first) is not None)):
         return "pair"
-    columns = ", ".join(first) if isinstance(first, dict) else type(first).__name__
+    columns = (", ".join(map(str, first)) or "no columns") if isinstance(first, dict) else type(first).__name__
     raise InputError(
         f"the first row of {name} has {columns}. Give rows with prompt and completion, instruction and output, "
         "messages, or text."
