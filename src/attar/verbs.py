@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from attar.core import hub
-from attar.core.artefact import ARTEFACT, Shareable, opened
+from attar.core.artefact import ARTEFACT, Shareable
 from attar.core.divergence import told_by
 from attar.core.engine import Artefact, Method
 from attar.core.errors import InputError
@@ -366,7 +366,7 @@ def open_artefact(folder: str | Path) -> Any:
     remote = not Path(folder).exists() and hub.looks_like_one(name)
     path = hub.find(name, ARTEFACT) if remote else Path(folder).expanduser()
     made: type[Shareable] = (kind_in(path) or next(iter(built_in().values()))).made
-    return made.from_hub(name) if remote else opened(made.load, path)
+    return made.from_hub(name) if remote else made.load(path)
 
 
 def _opened(several: Sequence[Small]) -> list[Any]:
