@@ -440,3 +440,14 @@ def test_the_rows_are_those_of_the_list():
         "g8",
         "g10",
     }  # G5 and G9: test_help, test_mistakes
+
+
+@pytest.mark.parametrize("name", ["digits", "motifs", "phrases"])
+def test_a_folder_with_the_name_of_bundled_data_is_told_of_once(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    main(["data", name])
+    assert "bundled" not in capsys.readouterr().out
+    (tmp_path / name).mkdir()
+    main(["data", name])
+    told = f"note: this is the bundled set; for the file or folder of that name here give ./{name}"
+    assert capsys.readouterr().out.count(told) == 1

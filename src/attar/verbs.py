@@ -12,7 +12,7 @@ from attar.core.errors import InputError
 from attar.core.kinds import Kind, built_in, imported, kind_for, kind_in, kind_of, kind_with
 from attar.core.launcher import check_shared
 from attar.core.machine import Engine
-from attar.core.provenance import Call, asked_for
+from attar.core.provenance import Call, asked_for, shadowed
 from attar.core.runtime import Runtime
 from attar.core.tasks import Reading, Task
 
@@ -242,6 +242,9 @@ def run(
     call = call or Call.of(verb, kind.name, name, reading, task, method)
     runtime = Runtime(engine, seed, say=say, call=call)
     source = task.source(data, reading)
+    for note in shadowed(data, kind.bundled):
+        if note not in getattr(source, "notes", ()):
+            runtime.say(f"note: {note}")
     return task.run(method, source, runtime, kind=kind, out=Path(out).expanduser() if out else None)
 
 

@@ -9,7 +9,7 @@ from attar.core.errors import InputError, unknown
 from attar.core.flags import at_home, is_flag, parse
 from attar.core.help import EVERYTHING, HELP, settings_help
 from attar.core.kinds import Kind, built_in, kind_in, kinds
-from attar.core.provenance import ARTEFACT
+from attar.core.provenance import ARTEFACT, shadowed
 from attar.core.settings import Settings
 
 USAGE = "usage: attar data DATA [--kind KIND] ..."
@@ -35,7 +35,11 @@ def main(arguments: list[str]) -> None:
     kind = wanted or kind_of_data([at_home(word) for word in arguments if not is_flag(word)] or [Given().data])
     parts = {"given": Given(), "reading": kind.read()()}
     read = parse(parts, arguments, program="attar data", positional=("data",))
-    print(read["reading"].describe(read["reading"].load(read["given"].data)))
+    source = read["reading"].load(read["given"].data)
+    print(read["reading"].describe(source))
+    for note in shadowed(read["given"].data, kind.bundled):
+        if note not in getattr(source, "notes", ()):
+            print(f"note: {note}")
 
 
 def kind_of_data(words: list[str]) -> Kind:

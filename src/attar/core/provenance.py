@@ -71,6 +71,13 @@ class Call:
         return asdict(self)
 
 
+def shadowed(data: Any, bundled: str) -> tuple[str, ...]:
+    """The note for the name of attar's own data where a file or a folder has that name too; nothing otherwise."""
+    if not isinstance(data, str) or data != bundled or not Path(data).exists():
+        return ()
+    return (f"this is the bundled set; for the file or folder of that name here give ./{bundled}",)
+
+
 def asked(source: S, data: Any, **reading: Any) -> S:
     """A source that remembers by which name and settings it was read; copies and parts of it do not.
 

@@ -11,6 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from attar.core.errors import InputError
+from attar.core.provenance import shadowed
 from attar.images.data.columns import field_name
 from attar.images.data.dataset import from_dataset, from_disk, from_hub, is_dataset
 from attar.images.data.folders import Inside, from_folder, look_into
@@ -119,8 +120,7 @@ def _digits() -> Loaded:
     pixels = torch.from_numpy(np.rint(digits.images * (255 / 16)).astype(np.uint8)).unsqueeze(1)
     labels = torch.from_numpy(digits.target.astype(np.int64))
     train, test = Split(InMemory(pixels[:1297]), labels[:1297]), Split(InMemory(pixels[1297:]), labels[1297:])
-    notes = ("this is the bundled set; for the file or folder of that name here give ./digits",)
-    return Loaded("digits", train, test, tuple(map(str, range(10))), notes if Path("digits").exists() else ())
+    return Loaded("digits", train, test, tuple(map(str, range(10))), shadowed("digits", "digits"))
 
 
 def from_arrays(data: Any) -> Loaded:
