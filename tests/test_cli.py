@@ -395,3 +395,14 @@ def test_labels_need_a_teacher(tmp_path, capsys):
     assert refusal(capsys, "label", out) == (
         "attar: the set has no teacher. Give --teacher, or --data to train a teacher on."
     )
+
+
+def test_a_name_that_a_terminal_would_obey_is_printed_as_codes(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(["data", "\x1b[31mred\x07\udcff"])
+    told = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert told.count("\n") == 1
+    assert r"\x1b[31mred\x07" in told
+    assert not {"\x1b", "\x07"} & set(told)

@@ -151,8 +151,6 @@ def ended(words):
             return stop.code, out.getvalue(), error.getvalue()
         except Started:
             pass
-        except (OSError, MemoryError) as refused:
-            return 2, out.getvalue(), f"attar: {type(refused).__name__}"
     return 0, out.getvalue(), error.getvalue()
 
 

@@ -121,7 +121,6 @@ def test_tables_of_pictures(data, tmp_path_factory):
     check_pictures(cautiously(lambda: attar.load(str(path))))
 
 
-@pytest.mark.xfail(reason="the reader of tables asks too much of the note", strict=False)
 @pytest.mark.parametrize("note", NOTES)
 def test_tables_with_odd_notes(note, tmp_path):
     path = tmp_path / "noted.parquet"

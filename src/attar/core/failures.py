@@ -87,7 +87,10 @@ def origin(error: BaseException) -> str:
 
 
 def on_one_line(text: str) -> str:
-    """A message on one line, in which very long words, such as paths, are cut in the middle."""
-    line = " ".join(text.split())
+    """A message on one line, in which very long words, such as paths, are cut in the middle.
+
+    Characters that a terminal would obey, such as those of a file's name, are written as their codes.
+    """
+    line = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in " ".join(text.split()))
     half = LONGEST // 2
     return re.sub(rf"\S{{{LONGEST + 1},}}", lambda word: f"{word[0][:half]}…{word[0][-half:]}", line)

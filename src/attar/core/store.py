@@ -176,7 +176,11 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
         raise InputError(f"{path} is damaged or truncated: {error}.") from None
     if header is None:
         raise InputError(f"{path} was not written by attar: it carries no settings.")
-    if not isinstance(header, dict) or digest_of(tensors, header.get("plain")) != header.get("digest"):
+    if (
+        not isinstance(header, dict)
+        or "plain" not in header
+        or digest_of(tensors, header["plain"]) != header.get("digest")
+    ):
         raise InputError(f"{path} was altered after it was written: its contents do not match its digest.")
     check_finite(tensors, f"{path} is of a run that diverged")
     return tensors, header["plain"]
