@@ -63,7 +63,7 @@ def test_a_line_says_what_labels_its_sets_have():
         ("datadan", "unknown method 'datadan'; did you mean 'datadam'?"),
         ("dm:stps=3", "unknown setting of dm 'stps'; did you mean 'steps'?"),
         ("dm:steps=0", "steps is 0; it must be at least 1."),
-        ("dm:steps=many", "steps is many; it must be"),
+        ("dm:steps=many", "steps is 'many'; it must be"),
     ],
 )
 def test_what_is_no_method_or_setting_is_refused(text, sentence):

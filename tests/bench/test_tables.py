@@ -110,8 +110,8 @@ def test_a_learned_step_size_is_compared_with_random_images_at_it_too(few_digits
     monkeypatch.setattr(tables, "train_and_test", lambda *a: pytest.fail("trained again"))
     assert measure(row, 1, few_digits, plan, tmp_path, ENGINE) == [cell]
     assert Cell.from_json(json.loads(json.dumps(dataclasses.asdict(cell)))) == cell
-    kept = sorted(file.name for file in (tmp_path / "mtt-1-0" / "run").glob("*-brief-1-*.json"))
-    assert len(kept) == 3 and all("-lr-0.0" in name for name in kept)
+    kept = sorted(file.name for file in (tmp_path / "mtt-1-0" / "run").glob("*-brief*-1*.json"))
+    assert len(kept) == 3 and all("lr=0.0" in name for name in kept)
 
 
 def test_without_random_images_or_with_adamw_there_is_no_second_rival(few_digits, plan, tmp_path, monkeypatch):

@@ -430,13 +430,17 @@ class Seldom(Wrong):
         (SubclassKD(**TINY, group=(0, 1)), None, "group gives 2 classes, but digits has 10 labels"),
         (SubclassKD(**TINY, group=(0, 2) * 5), None, "class 1 has no subclass"),
         (SubclassKD(**TINY, known=False), Wrong(7), "the teacher's 7 logits cannot be divided equally among 10"),
-        (Alone(**{**TINY, "student": "convnt"}), None, "did you mean 'convnet'"),
     ],
 )
 def test_what_does_not_fit_is_refused_and_loses_nothing(method, teacher, words, few_digits, tmp_path):
     with pytest.raises(InputError, match=words):
         attar.distill(few_digits, method, teacher=teacher or "convnet:norm=batch,width=8", out=tmp_path, engine=QUIET)
     assert not (tmp_path / "artefact.json").exists()
+
+
+def test_an_unknown_student_is_refused_before_there_is_a_run():
+    with pytest.raises(InputError, match="did you mean 'convnet'"):
+        Alone(**{**TINY, "student": "convnt"})
 
 
 def test_teachers_that_are_files_pickles_or_of_other_classes_are_refused(few_digits, shapes, tmp_path):

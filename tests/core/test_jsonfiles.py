@@ -35,7 +35,7 @@ def test_what_is_no_file_is_refused(tmp_path):
             read(tmp_path / "none.json")
         with pytest.raises(InputError, match="is not a file"):
             read(tmp_path)
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match=r"cannot be read .*File name too long"):
         read_json(tmp_path / ("a" * 5000))
 
 

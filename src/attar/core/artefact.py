@@ -17,7 +17,7 @@ from torch import Tensor
 from attar.core import hub, store
 from attar.core.cell import Cell
 from attar.core.errors import InputError
-from attar.core.failures import LONGEST, told
+from attar.core.failures import told
 from attar.core.jsonfiles import valid
 from attar.core.kinds import kind_named
 from attar.core.provenance import ARTEFACT as ARTEFACT

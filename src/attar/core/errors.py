@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -9,6 +10,8 @@ from typing import Any, Self, TypeVar
 T = TypeVar("T")
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """Numbers of the errors of a full disk and a full quota."""
+LONGEST = 200
+"""Most characters of a word in a message."""
 
 
 class InputError(Exception):
@@ -18,7 +21,7 @@ class InputError(Exception):
     """
 
     def __str__(self) -> str:
-        return shortened(super().__str__(), 2000)
+        return shortened(with_short_words(super().__str__()), 2000)
 
 
 class Diverged(InputError):  # noqa: N818
@@ -72,6 +75,12 @@ def unknown(kind: str, given: str, known: Iterable[str], *, hint: str = "") -> I
     guess = f"; did you mean {near[0]!r}?" if near else "."
     text = f"unknown {kind} {shortened(given)!r}{guess} Known: {', '.join(known)}."
     return InputError(f"{text} {hint}".strip())
+
+
+def with_short_words(text: str) -> str:
+    """Text in which very long words, such as paths, are cut in the middle."""
+    half = LONGEST // 2
+    return re.sub(rf"\S{{{LONGEST + 1},}}", lambda word: f"{word[0][:half]}…{word[0][-half:]}", text)
 
 
 def shortened(text: str, most: int = 60) -> str:

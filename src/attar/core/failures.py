@@ -4,7 +4,7 @@ import errno
 import re
 from pathlib import Path
 
-from attar.core.errors import FULL
+from attar.core.errors import FULL, LONGEST, with_short_words
 
 HERE = Path(__file__).parents[1]
 LIBRARIES = (
@@ -25,8 +25,6 @@ MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "alloc_
 """Words by which torch says, in errors of no class of its own, that there is not enough memory."""
 TOO_LARGE = ("size calculation overflowed", "integer multiplication overflow", "array is too big", "allowed dimension")
 """Words of torch and NumPy for more elements than any machine could hold."""
-LONGEST = 200
-"""Letters of a library's message, and of a word without spaces, that are shown."""
 
 
 def told(error: BaseException) -> str | None:
@@ -87,10 +85,9 @@ def origin(error: BaseException) -> str:
 
 
 def on_one_line(text: str) -> str:
-    """A message on one line, in which very long words, such as paths, are cut in the middle.
+    """A message on one line, in which very long words are cut (see `with_short_words`).
 
     Characters that a terminal would obey, such as those of a file's name, are written as their codes.
     """
     line = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in " ".join(text.split()))
-    half = LONGEST // 2
-    return re.sub(rf"\S{{{LONGEST + 1},}}", lambda word: f"{word[0][:half]}…{word[0][-half:]}", line)
+    return with_short_words(line)

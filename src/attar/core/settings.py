@@ -184,10 +184,22 @@ def _typed(value: Any, hint: Any, there: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+PLAIN = (str, int, float, list, dict)
+"""Types that JSON has, which stand for nested settings by a name or by their fields."""
+
+
 @cache
 def hints_of(family: type) -> dict[str, Any]:
     """The types of a class's settings by name, with all that is noted on them."""
     return get_type_hints(family, include_extras=True)
+
+
+def _by_name(check: Check, field: Any) -> Check:
+    """A check that takes a name for nested settings of which one value stands for all."""
+    usual = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
+    if not isinstance(usual, Settings) or not usual.itself:
+        return check
+    return lambda name, value: check(name, _typed(value, None, usual) if isinstance(value, PLAIN) else value)
 
 
 @cache
@@ -196,7 +208,7 @@ def _checks(family: type) -> tuple[tuple[str, Check, Any], ...]:
     hints = hints_of(family)
     found = []
     for field in dataclasses.fields(family):
-        check = check_of(field.name, hints[field.name])
+        check = _by_name(check_of(field.name, hints[field.name]), field)
         plain = field.default is not dataclasses.MISSING and check(field.name, field.default) is field.default
         found.append((field.name, check, field.default if plain else dataclasses.MISSING))
     return tuple(found)

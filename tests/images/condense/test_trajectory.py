@@ -1,5 +1,4 @@
 import dataclasses
-import importlib
 import math
 
 import pytest
@@ -308,8 +307,7 @@ def test_every_published_cell_fits_its_experts(name):
 
 
 def cells_of(kind):
-    table = importlib.import_module(f"attar.images.condense.{kind.lower()}").TABLE
-    return [(data, ipc) for data, ipc in table]
+    return [(cell.data, int(cell.size)) for cell in table_of(getattr(attar, kind)).cells]
 
 
 @pytest.mark.parametrize(
