@@ -11,14 +11,13 @@ With $ATTAR_DATA set, the images are those of $ATTAR_DATA/cifar10, else random.
 import argparse
 import statistics
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import convolutions_alone as alone
 import harness
 import rival
 import torch
-from torch import Tensor
 
 from attar.core.runtime import Engine, Runtime
 from attar.core.seeds import Generators
@@ -30,6 +29,8 @@ from attar.images.views.augment import OPERATIONS, draw_each, strategy
 
 IPC = 10
 TARGETS = {64: 3.5, 256: 6.0}
+MOST = 1.25
+"""A step over its convolutions alone, at both sizes."""
 ENGINES = {
     "float32": Engine(device="cpu", precision="float32", compile="off"),
     "default": Engine(device="cpu", compile="on"),
@@ -86,7 +87,7 @@ def compare(folder: Path, real_batch: int, args: argparse.Namespace) -> dict[str
         "compile_seconds": rounds["attar"][0]["first_extra_seconds"],
         "graph_breaks": rounds["attar"][0]["graph_breaks"],
         "convolutions": rounds["attar"][-1]["convolutions"],
-        "convolution_share": statistics.median(sum(r["convolutions"].values()) / r["seconds"] for r in rounds["attar"]),
+        "convolution_share": harness.convolution_share(rounds["attar"]),
     }
 
 
@@ -102,7 +103,7 @@ def describe(real_batch: int, row: dict[str, Any]) -> str:
         f"real batch {real_batch}: rival {seconds['rival']:.3f} s, attar {seconds['attar']:.3f} s, "
         f"ratio {row['ratio']:.2f} (target {row['target']}); peak {peak['rival']:.0f} and {peak['attar']:.0f} MB; "
         f"compiling {row['compile_seconds']:.0f} s; "
-        f"convolutions {100 * row['convolution_share']:.0f} % of attar's step{breaks}"
+        f"attar's step takes {1 / row['convolution_share']:.2f} times its convolutions (target {MOST}){breaks}"
     )
 
 
@@ -163,46 +164,21 @@ def drawn_by_attar(source: ImageSource, real_batch: int) -> dict[str, Any]:
 
 
 def convolution_seconds(state: Condensing, real_batch: int, runtime: Runtime, steps: int) -> dict[str, float]:
-    """What a step would take if it were convolutions only: same shapes, chunks, precision and compiler.
+    """What a step would take if it were convolutions only.
 
     Forward for the real images; forward and back to the input for the synthetic ones.
     """
-    layers = [block[0] for block in state.network.blocks]
-
-    def compiled(*, training: bool) -> Callable[..., list[Tensor]]:
-        def convolve(inputs: list[Tensor]) -> list[Tensor]:
-            return [layer(x) for layer, x in zip(layers, inputs, strict=True)]
-
-        return runtime.compiled(convolve, training=training)
-
-    def inputs(count: int, dtype: torch.dtype) -> list[Tensor]:
-        sides = [harness.SIDE // 2**block for block in range(len(layers))]
-        shapes = [(count, layer.in_channels, side, side) for layer, side in zip(layers, sides, strict=True)]
-        # Only the first layer sees float32 whatever the precision of the pass.
-        return [torch.randn(shape).to(dtype if block else torch.float32) for block, shape in enumerate(shapes)]
+    classes = len(state.source.classes)
 
     def chunks(count: int) -> list[int]:
         return [len(part) for part in torch.arange(count).split(state.at_once)]
 
-    real, synthetic = compiled(training=False), compiled(training=True)
-    classes = len(state.source.classes)
-    real_inputs = [inputs(count, runtime.forward_dtype) for count in chunks(classes * real_batch)]
-    synthetic_inputs = [inputs(count, torch.float32) for count in chunks(classes * IPC)]
-
-    @torch.no_grad()
-    def real_pass() -> None:
-        for batch in real_inputs:
-            real(batch)
-
-    def synthetic_pass() -> None:
-        for batch in synthetic_inputs:
-            batch = [x.requires_grad_() for x in batch]
-            outputs = synthetic(batch)
-            torch.autograd.grad(outputs, batch, [torch.ones_like(output) for output in outputs])
+    def seconds(work: alone.Pass, count: int, *, training: bool) -> float:
+        return alone.seconds(work, state.network, chunks(count), runtime, steps, training=training)
 
     return {
-        "real": harness.timed(real_pass, 2, steps)["seconds"],
-        "synthetic": harness.timed(synthetic_pass, 2, steps)["seconds"],
+        "real": seconds(alone.forward, classes * real_batch, training=False),
+        "synthetic": seconds(alone.to_images, classes * IPC, training=True),
     }
 
 

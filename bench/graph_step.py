@@ -159,7 +159,7 @@ class PlainGCN(nn.Module):
         maps = []
         for w, b in zip(self.weights, self.biases, strict=True):
             h = F.linear(x, w)
-            x = F.relu(torch.zeros_like(h).index_add(0, first, weight * h[second]) + b)
+            x = F.relu(torch.zeros_like(h).index_add_(0, first, weight * h[second]) + b)
             maps.append(x)
         return maps
 
@@ -242,7 +242,7 @@ class Restatement:
 
 
 def pooled(h: Tensor, graphs: GraphCollection) -> Tensor:
-    total = torch.zeros(len(graphs), h.shape[1]).index_add(0, graphs.graph_of, h)
+    total = torch.zeros(len(graphs), h.shape[1]).index_add_(0, graphs.graph_of, h)
     return total / graphs.sizes.unsqueeze(1)
 
 

@@ -112,7 +112,17 @@ def in_turns(
         "held_mb": {side: max(report.get("held_mb", 0.0) for report in rows) for side, rows in reports.items()},
         "compile_seconds": {side: reports[side][0]["first_extra_seconds"] for side in sides if side != against},
         "graph_breaks": {side: max(report.get("graph_breaks", 0) for report in rows) for side, rows in reports.items()},
+        "convolution_share": {side: convolution_share(rows) for side, rows in reports.items() if _alone(rows)},
     }
+
+
+def convolution_share(reports: list[dict[str, Any]]) -> float:
+    """Seconds of a step's convolutions alone over seconds of the step, each measured in one process."""
+    return statistics.median(sum(report["convolutions"].values()) / report["seconds"] for report in reports)
+
+
+def _alone(reports: list[dict[str, Any]]) -> bool:
+    return all("convolutions" in report for report in reports)
 
 
 def until_agreed(measure: Callable[[], dict[str, list[Any]]]) -> dict[str, list[Any]]:
@@ -141,7 +151,10 @@ def described(name: str, row: dict[str, Any]) -> str:
         f"{side} {row['seconds'][side]:.3f} s and {row['peak_mb'][side]:.0f} MB" for side in row["seconds"]
     )
     ratios = ", ".join(f"{side} {ratio:.2f}x" for side, ratio in row["ratio"].items())
-    return f"{name}: {sides}; {ratios}"
+    shares = ", ".join(
+        f"{side} takes {1 / share:.2f} times its convolutions" for side, share in row["convolution_share"].items()
+    )
+    return f"{name}: {sides}; {ratios}" + (f"; {shares}" if shares else "")
 
 
 def seconds_each(step: Callable[[], Any], warm_up: int, steps: int) -> tuple[float, list[float]]:

@@ -3,7 +3,7 @@
 Plain restatements, in our own code, of the habits that decide how long a step takes. Gradient matching (DC, DSA,
 arXiv:2006.05929, arXiv:2102.08259): class after class in float32, gradients of all parameters, one graph over all
 classes. Trajectory matching (MTT, arXiv:2203.11932): the graph of all student steps is kept, the network reads its
-parameters from slices of one vector. Experts (MTT's buffer): one network after another, eager.
+parameters from one split of a vector. Experts (MTT's buffer): one network after another, eager.
 """
 
 from collections.abc import Sequence
@@ -74,12 +74,9 @@ class TrajectoryMatching:
         self.layout = [(name, parameter.shape, parameter.numel()) for name, parameter in named]
 
     def named(self, vector: Tensor) -> dict[str, Tensor]:
-        """Slices of the vector."""
-        found, place = {}, 0
-        for name, shape, count in self.layout:
-            found[name] = vector[place : place + count].view(shape)
-            place += count
-        return found
+        """Views of one split, as in the script; a slice for each would give each a gradient of the vector's length."""
+        pieces = vector.split([count for *_, count in self.layout])
+        return {name: piece.view(shape) for (name, shape, _), piece in zip(self.layout, pieces, strict=True)}
 
     def step(self, start: Tensor, target: Tensor, draws: Sequence[rival.Draw] | None = None) -> float:
         """One student, unrolled, and the gradients of where it ends."""

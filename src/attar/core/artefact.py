@@ -16,7 +16,7 @@ from torch import Tensor
 
 from attar.core import hub, store
 from attar.core.cell import Cell
-from attar.core.errors import InputError
+from attar.core.errors import LONGEST, InputError
 from attar.core.failures import told
 from attar.core.jsonfiles import valid
 from attar.core.kinds import kind_named

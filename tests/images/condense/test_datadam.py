@@ -334,3 +334,17 @@ def test_a_setting_out_of_its_range_is_refused(settings, sentence):
     with pytest.raises(InputError) as refusal:
         attar.DataDAM(**settings)
     assert str(refusal.value) == sentence
+
+
+@pytest.mark.parametrize("norm", ["l2", "l1"])
+@pytest.mark.parametrize("spread", [1e-3, 1.0, 1e3])
+def test_power_one_without_the_largest_activation_is_the_same_attention(norm, spread, generator, monkeypatch):
+    maps = (spread * torch.randn(3, 5, 7, 3, generator=generator)).relu().requires_grad_()
+    pull = torch.randn(3, 21, generator=generator)
+    found = []
+    for compiling in (False, True):
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda now=compiling: now)
+        views = spatial_attention(maps, power=1.0, norm=norm)
+        found.append((views, torch.autograd.grad((views * pull).sum(), maps)[0] * spread))
+    for plain, compiled in zip(*found, strict=True):
+        assert torch.allclose(plain, compiled, rtol=1e-4, atol=1e-6)

@@ -9,7 +9,7 @@ from torch import nn
 from attar.classifiers.watched import BEFORE, Watched
 from attar.core.errors import InputError
 from attar.images.networks.architecture import BENCHMARK, Architecture, mixes_images, multiply_adds, parse, redraw_
-from attar.images.networks.blocks import HeStaged, Staged, draw_uniform_
+from attar.images.networks.blocks import AveragePool, HeStaged, InstanceNorm, Staged, draw_uniform_, halved, normalised
 
 TABLES = [*BENCHMARK, "resnet18-imagenet", "mobilenetv1"]  # ImageNet's other residual networks are longer, no more
 
@@ -127,3 +127,62 @@ def test_a_draw_does_not_depend_on_the_layout_in_memory():
         for layer in (plain, other):
             draw_(layer, torch.Generator().manual_seed(0))
         assert torch.equal(plain.weight, other.weight)
+
+
+SIDES = [(8, 8), (7, 5), (3, 2), (2, 9), (1, 2)]
+
+
+@pytest.mark.parametrize("sides", SIDES)
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_instance_norm_written_out_is_group_norm_with_both_derivatives(sides, channels_last, generator):
+    maps = torch.randn(2, 3, *sides, generator=generator, dtype=torch.float64) * 5 + 3
+    maps = maps.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+    weight, bias = torch.randn(2, 3, generator=generator, dtype=torch.float64)
+    given = [one.requires_grad_() for one in (maps, weight, bias)]
+    pull, again = torch.randn(2, 2, 3, *sides, generator=generator, dtype=torch.float64)
+
+    def derivatives(norm):
+        found = norm(*given)
+        first = torch.autograd.grad((found * pull).sum(), given, create_graph=True)
+        return [found, *first, *torch.autograd.grad((first[0] * again).sum() + first[1].sum(), given[:2])]
+
+    plain = derivatives(lambda x, w, b: nn.functional.group_norm(x, 3, w, b))
+    for mine, wanted in zip(derivatives(normalised), plain, strict=True):
+        assert torch.allclose(mine, wanted, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_instance_norm_written_out_computes_in_float32(dtype, generator):
+    maps = torch.randn(2, 3, 32, 32, generator=generator).to(dtype)
+    maps = maps + 7  # a mean that is large against the spread
+    found = normalised(maps, torch.ones(3), torch.zeros(3))
+    wanted = nn.functional.group_norm(maps.float(), 3)
+    assert found.dtype == dtype
+    assert torch.allclose(found.float(), wanted, atol=2 * torch.finfo(dtype).eps * float(wanted.abs().max()))
+    flat = torch.full((1, 3, 8, 8), 9.0, dtype=dtype)
+    assert normalised(flat, torch.ones(3), torch.zeros(3)).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("sides", [(8, 8), (7, 6), (2, 3), (3, 9)])
+def test_the_mean_of_a_reshaped_tensor_is_average_pooling(sides, generator):
+    maps = torch.randn(2, 3, *sides, generator=generator, dtype=torch.float64).requires_grad_()
+    found, wanted = halved(maps), nn.functional.avg_pool2d(maps, 2)
+    assert torch.allclose(found, wanted, rtol=1e-12)
+    pull = torch.randn(wanted.shape, generator=generator, dtype=torch.float64)
+    mine, plain = (torch.autograd.grad((one * pull).sum(), maps)[0] for one in (found, wanted))
+    assert torch.allclose(mine, plain, rtol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 11, 8), (1, 9, 8)])
+def test_a_convnet_as_the_compiler_sees_it_is_the_same_function(shape, generator, monkeypatch):
+    network = Architecture(width=3, depth=3).build(shape, 4, generator)
+    assert isinstance(network.blocks[0][1], InstanceNorm)
+    assert isinstance(network.pool, AveragePool)
+    images = torch.randn(5, *shape, generator=generator).requires_grad_()
+    plain = network(images)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    written_out = network(images)
+    assert torch.allclose(plain, written_out, rtol=1e-4, atol=1e-6)
+    wanted, mine = (torch.autograd.grad(one.square().sum(), images)[0] for one in (plain, written_out))
+    assert not torch.equal(wanted, mine)
+    assert torch.allclose(wanted, mine, rtol=1e-3, atol=1e-5 * float(wanted.abs().max()))

@@ -107,10 +107,11 @@ def attention_energy(features: Maps, *, power: float = 4.0, norm: MapNorm = "l2"
     """|f|^p. Spatial attention sums it over filters, channel attention over places.
 
     It is computed in float32, because the fourth power of activations from 16 on overflows half precision. It is
-    divided by the image's largest activation if the later normalisation removes the scale.
+    divided by the image's largest activation if the later normalisation removes the scale. (Compiled, power 1 goes
+    without: it cannot overflow, and looking for the largest costs a pass over the maps.)
     """
     strength = features.abs().to(torch.promote_types(features.dtype, torch.float32))
-    if norm in ("l2", "l1"):
+    if norm in ("l2", "l1") and not (power == 1 and torch.compiler.is_compiling()):
         strength = strength / strength.detach().amax(dim=(1, 2, 3), keepdim=True).clamp_min(1e-8)
     return _power(strength, power)
 

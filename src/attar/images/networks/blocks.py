@@ -14,6 +14,7 @@ Images = Float[Tensor, "batch channel height width"]
 Logits = Float[Tensor, "batch classes"]
 Embeddings = Float[Tensor, "batch features"]
 Maps = Float[Tensor, "batch filters map_height map_width"]
+Halved = Float[Tensor, "batch filters half_height half_width"]
 Shape = tuple[int, int, int]
 """Channels, height, width."""
 
@@ -122,10 +123,64 @@ def norm_layer(name: Norm, filters: int, height: int, width: int) -> nn.Module:
         "none": nn.Identity,
         "batch": lambda: nn.BatchNorm2d(filters),
         "layer": lambda: nn.LayerNorm([filters, height, width]),
-        "instance": lambda: nn.GroupNorm(filters, filters) if height * width > 1 else nn.Identity(),
+        "instance": lambda: InstanceNorm(filters) if height * width > 1 else nn.Identity(),
         "group": lambda: nn.GroupNorm(4, filters),
     }
     return makers[name]()
+
+
+class InstanceNorm(nn.GroupNorm):
+    """Group norm with a group for each filter.
+
+    Compiled, its arithmetic is written out (`normalised`), because the compiler derives group norm through copies of
+    the maps in another memory layout.
+    """
+
+    def __init__(self, filters: int) -> None:
+        super().__init__(filters, filters)
+
+    def forward(self, maps: Maps) -> Maps:
+        """Normalised maps."""
+        if torch.compiler.is_compiling():
+            return normalised(maps, self.weight, self.bias, self.eps)
+        return super().forward(maps)
+
+
+def normalised(
+    maps: Maps, weight: Float[Tensor, " filters"], bias: Float[Tensor, " filters"], eps: float = 1e-5
+) -> Maps:
+    """Maps with mean and variance over places that are given by bias and squared weight, computed in float32 or wider.
+
+    Of maps in half precision the variance is that of squares less that of means, in one pass: what float32 loses there
+    is less than what rounding the maps has lost.
+    """
+    wide = maps.to(torch.promote_types(maps.dtype, torch.float32))
+    mean = wide.mean(dim=(2, 3), keepdim=True)
+    if wide.dtype == maps.dtype:
+        spread = wide.var(dim=(2, 3), correction=0, keepdim=True)
+    else:
+        spread = (wide.square().mean(dim=(2, 3), keepdim=True) - mean.square()).clamp_min(0)
+    # The compiler keeps a reused exponential. It would compute a root again at every place.
+    scale = weight.view(-1, 1, 1) * torch.exp(-0.5 * torch.log(spread + eps))
+    return (wide * scale + (bias.view(-1, 1, 1) - mean * scale)).to(maps.dtype)
+
+
+class AveragePool(nn.AvgPool2d):
+    """Means over squares of 2×2 places. Compiled, they are means of a reshaped tensor, whose gradient is faster."""
+
+    def __init__(self) -> None:
+        super().__init__(2)
+
+    def forward(self, maps: Maps) -> Halved:
+        """Maps of half the height and width, rounded down."""
+        return halved(maps) if torch.compiler.is_compiling() else super().forward(maps)
+
+
+def halved(maps: Maps) -> Halved:
+    """Means over squares of 2×2 places; an odd last row or column is left out."""
+    height, width = maps.shape[2] // 2, maps.shape[3] // 2
+    whole = maps[:, :, : 2 * height, : 2 * width]
+    return whole.reshape(*maps.shape[:2], height, 2, width, 2).mean(dim=(3, 5))
 
 
 def activation_layer(name: Activation) -> nn.Module:

@@ -7,6 +7,7 @@ from torch import nn
 from attar.core.errors import InputError
 from attar.images.networks.blocks import (
     Activation,
+    AveragePool,
     Embeddings,
     Images,
     Maps,
@@ -48,7 +49,7 @@ class ConvNet(Network):
                 f"depth is {depth}, too large for {shape[2]}×{shape[1]} images: the last map would be empty. "
                 "Give a smaller depth."
             )
-        self.pool = {"avg": nn.AvgPool2d(2), "max": nn.MaxPool2d(2), "none": nn.Identity()}[pooling]
+        self.pool = {"avg": AveragePool(), "max": nn.MaxPool2d(2), "none": nn.Identity()}[pooling]
         self.classifier = nn.Linear(channels * height * width_left, classes)
 
     def features(self, images: Images) -> tuple[list[Maps], Embeddings]:
