@@ -130,6 +130,7 @@ def test_an_older_artefact_is_made_again_with_the_split_that_its_seed_drew(tmp_p
         (["compress", "--settings", "{}"], "was made with `attar condense`, not `attar compress`."),
         (["condense", "datadam", "--settings", "{}"], "has settings of dm, not of datadam. Do not name the method."),
         (["condense", "--settings", "{}/nothing"], "is missing."),
+        (["condense", "--settings", "/dev/zero"], "/dev/zero is not a file."),
         (["condense", "--settings", "{}/preview.png"], "is not a file of settings: it is not JSON."),
         (["condense", "--settings"], "--settings needs a file"),
     ],

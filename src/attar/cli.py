@@ -19,7 +19,7 @@ from attar.commands.verbs import GROUPS, MAKING, ONCE, VERBS
 from attar.core.errors import InputError, Interrupted, Stopped, unknown
 from attar.core.failures import HERE, on_one_line, origin, told
 from attar.core.launcher import rank, speaks
-from attar.core.signals import HANG_UP, INTERRUPT, TERMINATE, met_by
+from attar.core.signals import HANG_UP, INTERRUPT, TERMINATE, asked, met_by
 
 REFUSED, MISTAKE, INTERRUPTED = 2, 70, 130
 """Exit codes: bad input, or a machine that cannot do it; a mistake in attar; stopped from outside."""
@@ -70,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     _check_streams()
     code = _flushed(_coded(arguments))
+    asked.clear()
     if code:
         sys.exit(code)
 
@@ -106,6 +107,7 @@ def _coded(arguments: list[str]) -> int:
 
 def _stop(number: int, frame: object) -> NoReturn:
     """What Ctrl-C, SIGTERM and SIGHUP do outside a run's steps."""
+    asked.set()
     raise Stopped
 
 

@@ -1,6 +1,7 @@
 """Teachers that were made elsewhere: their preprocessing, their classes, and what their score is here."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -177,6 +178,28 @@ def test_outputs_are_matched_by_name(digits, tmp_path):
     assert Watched(chosen)(few.inputs(torch.arange(3))).embedding.shape == (3, 32)
     with pytest.raises(InputError, match=r"has the classes THREE, ONE, FOUR, ZERO, … \(10\), but digits has cat, dog"):
         teacher_named(str(tmp_path), dataclasses.replace(few, classes=("cat", "dog")), Runtime(QUIET))
+
+
+@pytest.mark.parametrize(
+    "numbers, columns",
+    [
+        ({"dog": 0, "cat": 1, "cow": 2}, (1, 0)),
+        ({"cow": "0", "dog": "1", "cat": "2"}, (2, 1)),
+        ({"cow": 0, "dog": 1}, None),
+        ({"cow": 0, "dog": 1, "cat": "last"}, None),
+    ],
+)
+def test_names_may_stand_in_label2id_alone(numbers, columns, few_digits, tmp_path):
+    made_elsewhere(tmp_path, few_digits.with_classes([0, 1, 2]), PROCESSORS["halves"](), epochs=0)
+    facts = json.loads((tmp_path / "config.json").read_text())
+    facts["id2label"] = {str(place): f"LABEL_{place}" for place in range(3)}
+    (tmp_path / "config.json").write_text(json.dumps({**facts, "label2id": numbers}))
+    data = dataclasses.replace(few_digits.with_classes([0, 1]), classes=("cat", "dog"))
+    if columns is None:
+        with pytest.raises(InputError, match="has 3 classes, but digits has 2, and their names do not tell"):
+            labelling_classifier(str(tmp_path), data)
+    else:
+        assert labelling_classifier(str(tmp_path), data).columns == columns
 
 
 def test_the_outputs_of_attars_own_networks_are_matched_by_name_too(digits, tmp_path):

@@ -717,6 +717,33 @@ def test_a_student_that_takes_no_labels_is_evaluated_too(tmp_path):
     assert made.evaluate()["eval_loss"] > 0
 
 
+class Pair(nn.Module):
+    """A student that returns its logits in a tuple."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = text_classifier("bert", 8)
+
+    def forward(self, input_ids, attention_mask=None, token_type_ids=None):
+        return (self.model(input_ids, attention_mask, token_type_ids).logits,)
+
+
+def test_a_student_that_returns_a_tuple_is_trained_and_evaluated(tmp_path):
+    made = text_trainer(KD(), tmp_path, student=Pair(), max_steps=1)
+    made.train()
+    assert made.evaluate()["eval_loss"] > 0
+    assert made.predict(Sentences(8)).predictions.shape == (8, CLASSES)
+
+
+def test_a_student_of_which_nothing_is_trained_is_refused(tmp_path):
+    frozen = text_classifier("bert", 8).requires_grad_(False)
+    with pytest.raises(InputError, match=r"^every parameter of the student is frozen\."):
+        text_trainer(KD(), tmp_path, student=frozen, max_steps=1).train()
+    one = text_classifier("bert", 8)
+    with pytest.raises(InputError, match=r"^the teacher is the student itself, which would not be trained\."):
+        text_trainer(KD(), tmp_path, student=one, teacher=one, max_steps=1).train()
+
+
 @pytest.mark.parametrize("family", ["gpt2", "llama", "distilbert"])
 def test_half_precision_changes_a_loss_by_little(family, tmp_path):
     """Mixed precision, and networks that are in bfloat16 themselves; connectors and losses are in single precision."""

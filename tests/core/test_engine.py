@@ -11,11 +11,12 @@ import subprocess
 import sys
 import textwrap
 import threading
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 
 import pytest
 
 import attar
+from attar.cli import main
 from attar.core import store
 from attar.core.errors import Diverged, InputError, Interrupted, Stopped
 from attar.core.progress import MetricsLog
@@ -70,6 +71,33 @@ def test_other_signals_do_as_ctrl_c(number, method, digits, tmp_path, monkeypatc
     with pytest.raises(Interrupted, match="stopped after step 2 of 5"):
         attar.condense(digits, method, out=tmp_path, engine=EVERY_STEP)
     assert (tmp_path / "run" / "checkpoint.safetensors").exists()
+
+
+def test_a_stop_that_a_library_has_swallowed_is_met_after_the_first_step(tmp_path, monkeypatch, capsys):
+    real = attar.DM.build
+
+    def swallowing(self, source, runtime):
+        with suppress(BaseException):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(self, source, runtime)
+
+    monkeypatch.setattr(attar.DM, "build", swallowing)
+    command = "condense dm --data digits --ipc 1 --steps 3 --real-batch 4 --width 8 --device cpu --quiet --out"
+    with pytest.raises(SystemExit) as stop:
+        main([*command.split(), str(tmp_path)])
+    assert stop.value.code == 130
+    assert "attar: stopped after step 1 of 3; nothing is lost" in capsys.readouterr().err
+    assert (tmp_path / "run" / "checkpoint.safetensors").exists()
+    monkeypatch.undo()
+    main([*command.split(), str(tmp_path)])
+    assert (tmp_path / "artefact.json").exists()
+
+
+def test_a_finished_run_whose_description_was_deleted_is_not_called_unfinished(method, digits, tmp_path):
+    resume(method, digits, tmp_path)
+    (tmp_path / "artefact.json").unlink()
+    with pytest.raises(InputError, match=r"although its run is finished\. Delete the folder to make it again\."):
+        resume(method, digits, tmp_path)
 
 
 def test_a_signal_that_is_ignored_stops_nothing(method, digits, tmp_path, monkeypatch):

@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -139,6 +141,7 @@ def test_less_than_a_whole_launcher_leaves_one_process(variables, launched, caps
         ({"RANK": "0.5"}, "the environment variable RANK is '0.5', not a whole number from 0"),
         ({"RANK": "2"}, "the environment variable RANK is 2, which must be less than WORLD_SIZE, 2"),
         ({"RANK": "0", "WORLD_SIZE": "0"}, "the environment variable RANK is 0, which must be less than WORLD_SIZE, 0"),
+        ({"WORLD_SIZE": "9" * 20}, "the environment variable WORLD_SIZE is '99999999999999999999', not a whole number"),
         ({"WORLD_SIZE": "two"}, "the environment variable WORLD_SIZE is 'two', not a whole number from 0"),
         ({"MASTER_ADDR": ""}, "the environment variable MASTER_ADDR is empty"),
     ],
@@ -166,6 +169,30 @@ def test_processes_that_cannot_meet_say_so(port, words, launched, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     with pytest.raises(InputError, match=words):
         processes._join(cpu=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_process_that_waits_for_the_others_can_be_stopped(number):
+    """It stands in a call of torch, which returns to Python only when they have come."""
+    environment = two_of_them() | {"RANK": "1"}
+    child = os.fork()
+    if not child:
+        os.environ |= environment
+        signal.signal(number, lambda *_: None)
+        processes._join(cpu=True)
+        os._exit(0)
+    ended = 0
+    for _ in range(100):
+        time.sleep(0.1)
+        os.kill(child, number)
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            break
+    else:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert ended
+    assert os.waitstatus_to_exitcode(status) == -number
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,8 @@ def matched(theirs, classes, *, outputs=None):
         (("2", "1", "0"), ("0", "1", "2"), (2, 1, 0)),
         (("0", "1", "2", "3"), ("3", "1"), (3, 1)),
         (("Cat", "cat"), ("cat", "Cat"), (1, 0)),
+        (("dog", "b\u00e9b\u00e9"), ("be\u0301be\u0301", "dog"), (1, 0)),
+        (("STRASSE", "B\u00c4R"), ("ba\u0308r", "stra\u00dfe"), (1, 0)),
     ],
 )
 def test_names_decide(theirs, classes, columns):

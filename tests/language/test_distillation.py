@@ -260,6 +260,8 @@ def test_a_student_that_cannot_be_trained_is_refused(run, student):
     ) as told:
         run(DistillLanguage.of(**{**SMALL, "student": "gptj:layers=1,width=32"}))
     assert "\n" not in str(told.value)
+    with pytest.raises(InputError, match="the student is not causal: it sees the tokens that it has to foretell"):
+        run(DistillLanguage.of(**{**SMALL, "student": "bert:layers=1,width=32"}))
 
 
 def test_two_temperatures_have_two_names_and_older_settings_are_read():

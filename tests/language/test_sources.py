@@ -150,6 +150,17 @@ def test_bad_rows_are_refused(rows, sentence):
     assert str(refusal.value) == sentence
 
 
+@pytest.mark.parametrize("inside", ["\u2028", "\u0085", "\x1c", "\u2029\u2028"])
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+def test_only_a_line_feed_ends_a_line_of_json(start, inside, tmp_path):
+    rows = [{"text": f"a{inside}b{number}"} for number in range(12)]
+    lines = "\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    (tmp_path / "rows.jsonl").write_bytes((start + lines).encode())
+    found = set(load(tmp_path / "rows.jsonl").texts())
+    assert f"a{inside}b5" in found
+    assert found <= {row["text"] for row in rows}
+
+
 def test_bad_files_are_refused(tmp_path):
     (tmp_path / "few.jsonl").write_text('{"prompt": "p", "completion": "c"}\n{oops\n')
     with pytest.raises(InputError, match=r"line 2 of .*few.jsonl is not JSON"):
@@ -157,6 +168,20 @@ def test_bad_files_are_refused(tmp_path):
     (tmp_path / "list.json").write_text('[{"text": "a"},\n oops]')
     with pytest.raises(InputError, match=r"line 2 of .*list.json is not JSON"):
         load(tmp_path / "list.json")
+    for name, value in {
+        "deep": "[" * 10**5,
+        "far": '{"text": ' * 300,
+        "long": f'{{"text": "a", "n": {"9" * 5000}}}',
+    }.items():
+        (tmp_path / f"{name}.jsonl").write_text(f'{{"text": "a"}}\n{value}\n')
+        with pytest.raises(
+            InputError, match=rf"line 2 of .*{name}.jsonl (cannot be read: .*(deeply|digits)|is not JSON)"
+        ):
+            load(tmp_path / f"{name}.jsonl")
+    for row in ({"prompt": "\ud800", "completion": "c"}, {"prompt": "p", "completion": "c\udfff"}):
+        (tmp_path / "half.jsonl").write_text(json.dumps(row) + "\n")
+        with pytest.raises(InputError, match=r"row 1 of half .*is not text, because it holds half a character"):
+            load(tmp_path / "half.jsonl")
     (tmp_path / "picture.png").write_text("")
     with pytest.raises(InputError, match="is not a text file"):
         load(tmp_path / "picture.png")

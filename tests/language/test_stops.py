@@ -72,6 +72,10 @@ def test_the_token_that_closes_a_response_is_found_in_the_template():
     assert closing_of(speaking("words")).words == "</s>"
     assert closing_of(speaking("open")).words == ""
     assert closing_of(byte_tokenizer(["x"], 290)) is None
+    formal = speaking("chatml")
+    needs = "{% if messages[0].role != 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
+    formal.chat_template = needs + TEMPLATES["chatml"]
+    assert closing_of(formal) == closing_of(chatml)
     strict = speaking("chatml")
     strict.chat_template = "{{ raise_exception('only system turns') }}"
     assert closing_of(strict) is None

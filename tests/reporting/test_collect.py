@@ -1,6 +1,7 @@
 """What is found below a folder: of every kind, with everything that lies beside it, whatever that is."""
 
 import json
+import math
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,8 +11,11 @@ import pytest
 
 import small
 from attar.core import artefact, kinds
+from attar.core.cell import Cell
 from attar.core.errors import InputError
 from attar.core.kinds import Kind
+from attar.core.score import Score
+from attar.reporting import collect as collect_module
 from attar.reporting import side
 from attar.reporting.collect import collect
 from attar.reporting.tables import table
@@ -309,3 +313,9 @@ def test_nothing_to_report_is_refused(tmp_path):
 
 def test_the_entries_are_one_of_each_kind():
     assert sorted(map(small.kind_of, ENTRIES)) == sorted(kinds.built_in())
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e300])
+def test_what_was_measured_at_once_is_shown_if_it_is_a_number(value):
+    good, odd = (Cell(Score(number, "nats", "lower"), column=f"of {number}") for number in (1.0, value))
+    assert collect_module._scores((odd, good), ()) == (good,)

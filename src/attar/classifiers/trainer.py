@@ -28,6 +28,7 @@ from attar.core.errors import InputError
 from attar.core.seeds import derived_seed
 from attar.core.state import pack, unpack
 from attar.images.networks.architecture import mixes_images
+from attar.images.networks.outputs import logits_in
 
 BESIDE = "attar-beside.safetensors"
 """File in a checkpoint of the Trainer with connectors, further heads, class directions and memories."""
@@ -152,8 +153,7 @@ class DistillationMixin:
         if self._distilled is not None and self._distilled.is_in(model):
             model = self._distilled.student
         student = self._trainer.model
-        found = model(**taken(student, in_its_type(student, named)))
-        logits = getattr(found, "logits", found)
+        logits = logits_in(model(**taken(student, in_its_type(student, named))), "student")
         said = Answers(logits, logits, [])
         batch = Batch(said, said, labels, torch.arange(len(labels)), 1.0, 1.0)
         return self.method.label_term(batch), batch.student.logits
@@ -236,6 +236,10 @@ class DistillationMixin:
         """Build the connectors and the memory, when both networks have answered a first batch."""
         trainer: Any = self
         student, device = Watched(trainer.model, self.method.student_layers), trainer.args.device
+        if self._teacher.network is student.network:
+            raise InputError("the teacher is the student itself, which would not be trained. Give a copy of it.")
+        if not any(parameter.requires_grad for parameter in student.network.parameters()):
+            raise InputError("every parameter of the student is frozen. Set requires_grad of those that are trained.")
         training = student.network.training
         student.network.eval()
         with torch.no_grad(), trainer.accelerator.autocast():

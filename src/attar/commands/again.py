@@ -101,6 +101,8 @@ def _part(facts: Mapping[str, Any], name: str, kind: type[T], path: Path) -> T |
 
 def _read(path: Path) -> dict[str, Any]:
     try:
+        if path.exists() and not path.is_file():  # a device may never end
+            raise InputError(f"{path} is not a file.")
         facts = parsed(path.read_bytes())
     except FileNotFoundError:
         raise InputError(f"{path} is missing.") from None

@@ -291,14 +291,26 @@ def read_facts(folder: Path, kind: str, schema: int, what: str) -> dict[str, Any
     """
     path = folder / ARTEFACT
     if not path.is_file():
-        unfinished = (folder / "run" / "settings.json").is_file()
-        hint = "; its run is unfinished. Run the same command again to resume it" if unfinished else ""
-        raise InputError(f"{folder} holds no {what} (no {ARTEFACT}){hint}.")
+        raise InputError(f"{folder} holds no {what} (no {ARTEFACT}){_why_missing(folder)}.")
     facts = store.read_json(path)
     found = kind_told(facts)
     if found is not None and found != kind and found not in kind_named(kind).was:
         raise InputError(f"{folder} holds an artefact of kind {found!r}, not {kind!r}.")
     return unsealed(facts, path, schema, "an artefact's description")
+
+
+def _why_missing(folder: Path) -> str:
+    """Why a run's folder holds no artefact, with what to do; empty if it is no run's folder."""
+    settings = folder / "run" / "settings.json"
+    if not settings.is_file():
+        return ""
+    try:
+        facts = store.read_json(settings)
+    except InputError:
+        facts = None
+    if isinstance(facts, dict) and facts.get("finished"):
+        return ", although its run is finished. Delete the folder to make it again"
+    return "; its run is unfinished. Run the same command again to resume it"
 
 
 def unsealed(facts: Any, path: Path, schema: int, what: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from attar.core.memory import PeakMemory
 from attar.core.progress import Line, MetricsLog, metrics_log
 from attar.core.runtime import Runtime
 from attar.core.settings import Settings, difference, flat, plain
-from attar.core.signals import HANG_UP, INTERRUPT, TERMINATE, met_by
+from attar.core.signals import HANG_UP, INTERRUPT, TERMINATE, asked, met_by
 from attar.core.state import pack, unpack
 
 Metrics = Mapping[str, Tensor | float]
@@ -215,6 +215,8 @@ def _learned(method: Any, state: Any, artefact: Any) -> Mapping[str, Tensor]:
 def _stop_requests() -> Iterator[threading.Event]:
     """Turn Ctrl-C, SIGTERM and SIGHUP into a request that is met between two steps; a second one stops at once."""
     stop = threading.Event()
+    if asked.is_set():
+        stop.set()
 
     def request(number: int, frame: object) -> None:
         if stop.is_set():

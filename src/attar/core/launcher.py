@@ -3,11 +3,14 @@
 import os
 from typing import Any
 
-from attar.core.errors import InputError
+from attar.core.errors import InputError, shortened
 
 RANK, SIZE, ADDRESS = "RANK", "WORLD_SIZE", "MASTER_ADDR"
 """What torchrun and accelerate set. Only all three together make several processes. Launchers of MPI and Slurm set
 other variables, and those of one process in a larger job do not make it one of several."""
+
+DIGITS = 9
+"""The most digits that such a number has."""
 
 
 def rank() -> int:
@@ -58,10 +61,10 @@ def number_in(name: str) -> int:
         InputError: It holds something else.
     """
     text = os.environ.get(name, "")
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.isdigit()) or len(text) > DIGITS:
         raise InputError(
-            f"the environment variable {name} is {text!r}, not a whole number from 0. Let torchrun or accelerate set "
-            f"it, or remove {RANK}, {SIZE} and {ADDRESS}."
+            f"the environment variable {name} is {shortened(text)!r}, not a whole number from 0 to {10**DIGITS - 1:,}. "
+            f"Let torchrun or accelerate set it, or remove {RANK}, {SIZE} and {ADDRESS}."
         )
     return int(text)
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from attar.core.errors import InputError
 from attar.core.launcher import number_in, rank, size
+from attar.core.signals import ending
 
 T = TypeVar("T")
 
@@ -134,7 +135,8 @@ def _join(*, cpu: bool) -> None:
     if cpu and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, torch.get_num_threads() // max(1, here)))
     try:
-        dist.init_process_group("gloo" if cpu else "nccl", rank=rank(), world_size=size())
+        with ending():  # the others may be hours away
+            dist.init_process_group("gloo" if cpu else "nccl", rank=rank(), world_size=size())
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise InputError(f"process {rank()} of {size()} could not meet the others ({reason}).") from None

@@ -3,14 +3,21 @@
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 INTERRUPT, TERMINATE, HANG_UP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+asked = threading.Event()
+"""Whether the command was asked to end. A library may swallow the exception that says so, for instance in an import."""
+
+
+def ending() -> AbstractContextManager[None]:
+    """Have these signals end the process at once, in a call of a library that would not return to Python for them."""
+    return met_by(signal.SIG_DFL, INTERRUPT, TERMINATE, HANG_UP)
 
 
 @contextmanager
-def met_by(handler: Callable[[int, Any], Any], *numbers: signal.Signals) -> Iterator[None]:
+def met_by(handler: Callable[[int, Any], Any] | signal.Handlers, *numbers: signal.Signals) -> Iterator[None]:
     """Have a function called when one of these signals comes; elsewhere than in the main thread nothing changes.
 
     A SIGHUP that is ignored, as nohup has it, stays ignored.

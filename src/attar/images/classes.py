@@ -1,6 +1,7 @@
 """Classes of a classifier that was made elsewhere, matched with those of the data by name."""
 
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
@@ -16,8 +17,8 @@ def columns_of(
 ) -> tuple[int, ...] | None:
     """The output of a classifier for each class of the data; None if the outputs are the classes, in their order.
 
-    Names are equal if they differ only in case, spaces, underscores and hyphens. An ImageNet name with synonyms, such
-    as "tench, Tinca tinca", is found by each of them.
+    Names are equal if they differ only in case, spaces, underscores, hyphens, and in how Unicode writes accents. An
+    ImageNet name with synonyms, such as "tench, Tinca tinca", is found by each of them.
 
     Args:
         theirs: Names of the classifier's outputs, if it has any.
@@ -76,7 +77,7 @@ def _places(known: Sequence[str]) -> Callable[[str], int | None]:
 
 
 def _folded(name: str) -> str:
-    return " ".join(re.split(r"[\s_-]+", name.casefold())).strip()
+    return " ".join(re.split(r"[\s_-]+", unicodedata.normalize("NFC", name).casefold())).strip()
 
 
 def unnamed(names: Sequence[str]) -> bool:

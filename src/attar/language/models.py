@@ -234,7 +234,7 @@ def without_padding(model: nn.Module, tokenizer: Any) -> nn.Module:
 
 @torch.no_grad()
 def check_runs(model: nn.Module, who: str, words: int, *, answers: bool = False) -> None:
-    """Check with two tokens that a model runs and gives logits; with `answers`, with its cache too.
+    """Check with two tokens that a model runs, is causal and gives logits; with `answers`, with its cache too.
 
     Args:
         model: A causal model.
@@ -258,6 +258,10 @@ def check_runs(model: nn.Module, who: str, words: int, *, answers: bool = False)
                 f"the {who} gives {what} for {ids.shape[1]} tokens of a vocabulary of {words}. Give a causal model of "
                 "transformers, which returns an output with logits."
             )
+        other = model(input_ids=ids[:, :1].expand_as(ids), **given, use_cache=False).logits
+        near = 1e-2 if logits.element_size() < 4 else 1e-4
+        if not torch.allclose(other[:, 0], logits[:, 0], rtol=near, atol=1e-5, equal_nan=True):
+            raise InputError(f"the {who} is not causal: it sees the tokens that it has to foretell. Give another one.")
         if answers:
             before = model(input_ids=ids, **given, use_cache=True)
             longer = torch.cat([given["attention_mask"], given["attention_mask"][:, :1]], dim=1)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from attar.core.errors import InputError
+from attar.core.jsonfiles import parsed
 from attar.core.provenance import asked
 from attar.language.phrases import drawn
 
@@ -145,7 +146,7 @@ def _file(path: Path) -> list[Any]:
         except (ArrowException, OSError, ValueError):
             raise InputError(f"{path} is damaged: it is not parquet.") from None
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(f"{path} is not UTF-8 text.") from None
     if path.suffix in (".txt", ".md"):
@@ -155,18 +156,24 @@ def _file(path: Path) -> list[Any]:
 
 def _json(text: str, path: Path) -> list[Any]:
     if path.suffix == ".json" and text.lstrip().startswith("["):
-        try:
-            return list(json.loads(text))
-        except json.JSONDecodeError as error:
-            raise InputError(f"line {error.lineno} of {path} is not JSON ({error.msg}).") from None
-    rows = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.strip():
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise InputError(f"line {number} of {path} is not JSON ({error.msg}).") from None
-    return rows
+        return list(_value(text, path, 1))
+    # str.splitlines would also split at characters that may stand within the text of a value.
+    lines = enumerate(text.split("\n"), start=1)
+    return [_value(line, path, number) for number, line in lines if line.strip()]
+
+
+def _value(text: str, path: Path, line: int) -> Any:
+    """A value from JSON that begins in a line of a file.
+
+    Raises:
+        InputError: It is not JSON, or nested too deeply, or holds a number of too many digits.
+    """
+    try:
+        return parsed(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"line {line + error.lineno - 1} of {path} is not JSON ({error.msg}).") from None
+    except ValueError as error:
+        raise InputError(f"line {line} of {path} cannot be read: {error}.") from None
 
 
 def _hub(name: str) -> dict[str, Any]:
@@ -263,6 +270,10 @@ def _one(row: Any, form: Form) -> dict[str, Any]:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise _NoTextError(f"{value!r:.40} is not text")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise _NoTextError(f"{value!a:.40} is not text, because it holds half a character") from None
     return value
 
 

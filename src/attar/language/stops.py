@@ -17,6 +17,8 @@ from attar.language.vocabulary import size_of, special_tokens, width
 MARK = "attarmark"
 """A response that stands in no template."""
 CONVERSATION = ({"role": "user", "content": "Hello"}, {"role": "assistant", "content": MARK})
+SYSTEM = {"role": "system", "content": "Hello"}
+"""A turn without which some templates refuse a conversation, and with which others do."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,9 @@ def closing_of(tokenizer: Any) -> Closing | None:
     """How a tokenizer's chat template closes a response, found by rendering one; None without a template."""
     if getattr(tokenizer, "chat_template", None) is None:
         return None
-    try:
-        whole = tokenizer.apply_chat_template(list(CONVERSATION), tokenize=False)
-    except Exception:  # a template raises what it likes, and so it does again for the first row of the data
-        return None
-    _, found, text = whole.rpartition(MARK)
-    if not found:
+    found = (_after_mark(tokenizer, turns) for turns in (CONVERSATION, (SYSTEM, *CONVERSATION)))
+    text = next((text for text in found if text is not None), None)
+    if text is None:
         return None
     tokens = list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
     special = special_tokens(tokenizer)
@@ -55,6 +54,16 @@ def closing_of(tokenizer: Any) -> Closing | None:
     if place is None:
         return Closing(text, tuple(tokens))
     return Closing(text, tuple(tokens[: place + 1]), tuple(tokens[place + 1 :]), tokens[place])
+
+
+def _after_mark(tokenizer: Any, turns: Sequence[dict[str, str]]) -> str | None:
+    """What a chat template writes after the response of a conversation; None if it refuses it or changes its words."""
+    try:
+        whole = tokenizer.apply_chat_template(list(turns), tokenize=False)
+    except Exception:  # a template raises what it likes, and so it does again for the first row of the data
+        return None
+    _, found, text = whole.rpartition(MARK)
+    return text if found else None
 
 
 def stops_of(model: nn.Module | None, tokenizer: Any, *more: nn.Module | None) -> tuple[int, ...]:

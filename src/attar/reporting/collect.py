@@ -118,7 +118,7 @@ def _run(folder: Path, name: str, images: int, page: Path, told: Told) -> tuple[
 def _scores(at_once: tuple[Cell, ...], beside: tuple[Cell, ...]) -> tuple[Cell, ...]:
     """What lies beside an artefact, and of what was measured at once the rest."""
     known = {column_of(cell) for cell in beside}
-    return (*beside, *(cell for cell in at_once if column_of(cell) not in known))
+    return (*beside, *(cell for cell in at_once if side.measured(cell) and column_of(cell) not in known))
 
 
 def _origin(made: Any) -> Origin:

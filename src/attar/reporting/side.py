@@ -89,7 +89,7 @@ def scores(folder: Path, name: str, told: Told) -> tuple[Cell, ...]:
     """Scores that lie beside an artefact, with all that they are read with; and those of a table's run."""
     entries = plain(folder / SCORES, name, told)
     given = entries.get("scores") if isinstance(entries, dict) else entries
-    found = [cell for cell in scores_in(folder) if _measured(cell)] if given is not None else []
+    found = [cell for cell in scores_in(folder) if measured(cell)] if given is not None else []
     missing = len(given) - len(found) if isinstance(given, list) else int(entries is not None)
     if missing:
         told.append(
@@ -98,7 +98,7 @@ def scores(folder: Path, name: str, told: Told) -> tuple[Cell, ...]:
     return (*found, *_of_tables(folder / "run"))
 
 
-def _measured(cell: Cell) -> bool:
+def measured(cell: Cell) -> bool:
     """Whether all that is shown of it are numbers that can be shown."""
     shown = [cell.score, *(other.score for other in cell.read_with)]
     values = [*(score.value for score in shown), *(score.spread or 0.0 for score in shown)]

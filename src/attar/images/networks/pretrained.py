@@ -97,7 +97,9 @@ def labelling_classifier(name: str, data: Data, say: Say | None = None, *, every
     columns = None
     if not every:
         told = getattr(data, "name", "the set")
-        columns = columns_of(_names(config), config.num_labels, data.classes, who=name, data=told, say=say)
+        names = _names(config)
+        names = _names_by_label(config, name) if names is None or unnamed(names) else names
+        columns = columns_of(names, config.num_labels, data.classes, who=name, data=told, say=say)
     network = Classifier(name, data.shape, config.num_labels, pretrained=True)
     network.columns = columns
     network.see(data.transform, say)
@@ -231,6 +233,16 @@ def _names(config: Any) -> list[str] | None:
     names = {int(place): str(name) for place, name in (getattr(config, "id2label", None) or {}).items()}
     places = range(config.num_labels)
     return [names[place] for place in places] if names.keys() == set(places) else None
+
+
+def _names_by_label(config: Any, name: str) -> list[str] | None:
+    """The same from `label2id`, which transformers leaves out where there is no `id2label`."""
+    facts, _ = config.get_config_dict(name)
+    numbers = facts.get("label2id")
+    if not isinstance(numbers, dict) or set(map(str, numbers.values())) != set(map(str, range(config.num_labels))):
+        return _names(config)
+    names = {int(place): str(label) for label, place in numbers.items()}
+    return [names[place] for place in range(config.num_labels)]
 
 
 def _processor(transformers: Any, name: str) -> Any:
