@@ -336,7 +336,7 @@ def test_one_class_only_is_refused(capsys, pictures, tmp_path):
     for path in (pictures / "dog").iterdir():
         path.unlink()
     line = refusal(capsys, "condense", "dm", "--data", pictures, "--out", tmp_path / "x")
-    assert line == "attar: farm has only one class; condensing needs two or more."
+    assert line == "attar: farm has only one class, 'cat'; condensing needs two or more."
 
 
 def test_an_unwritable_folder_is_refused(capsys, tmp_path):

@@ -39,7 +39,7 @@ def test_a_label_may_be_written_in_many_ways(y):
         ({"y": torch.tensor([0, 1])}, r"graph 2 has 2 values in its label y; it must have one\."),
         ({"y": torch.tensor([])}, r"graph 2 has 0 values in its label y;"),
         ({"y": None}, r"graph 2 has no label y\."),
-        ({"y": "cat"}, r"graph 2 has no label y\."),
+        ({"y": "cat"}, r"y of graph 2 is a str without numbers\."),
         ({"x": None}, r"graph 2 has no features x, but graph 0 has some\."),
         ({"x": torch.ones(3, 5)}, r"graph 2 has 5 features a node, but graph 0 has 2\."),
         ({"x": torch.ones(3, 2, 1)}, r"features x of graph 2 have the shape \[3, 2, 1\], not \[node, feature\]\."),

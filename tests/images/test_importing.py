@@ -151,7 +151,10 @@ def test_what_could_run_is_refused_and_does_not_run(images, shapes, tmp_path):
     [
         ([torch.zeros(6, 3, 8, 8), LABELS], "images have shape (6, 3, 8, 8), but those of arrays have (3, 16, 16)."),
         ([torch.zeros(6, 3, 16, 16), LABELS[:5]], "there are 6 images but labels of shape (5,)."),
-        ([torch.zeros(6, 3, 16, 16), LABELS + 1], "labels run from 1 to 3, but arrays has 3 classes."),
+        (
+            [torch.zeros(6, 3, 16, 16), LABELS + 1],
+            "labels run from 1 to 3, but arrays has 3 classes, which are 0 to 2.",
+        ),
         (
             [torch.zeros(6, 3, 16, 16), LABELS + 0.5],
             "labels are neither class numbers nor rows with a number for each class.",

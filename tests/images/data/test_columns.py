@@ -278,8 +278,8 @@ def test_columns_of_other_usual_names_are_found_in_any_case(form, columns, tmp_p
     [
         ({"target": NUMBERS, "class": NUMBERS}, "has several columns of labels: target, class. Name one with --label."),
         ({"kind": NUMBERS}, "has no column 'label'. Its columns: image, kind. Name one with --label."),
-        ({"label": [0.5, 1] * 5}, "holds double, not integers or names."),
-        ({"label": [float("inf"), 1] * 5}, "holds double, not integers or names."),
+        ({"label": [0.5, 1] * 5}, "holds double, not integers or names. Name another with --label."),
+        ({"label": [float("inf"), 1] * 5}, "holds double, not integers or names. Name another with --label."),
         ({"label": [float("nan"), 1] * 5}, "has no label."),
     ],
 )
@@ -384,7 +384,11 @@ def table(**columns):
             {"label": "kind"},
             "dataset, train has no column 'kind'. Its columns: image, label. Name one with --label.",
         ),
-        (encoded(PICTURES, [0.5] * 10), {}, "column 'label' of dataset, train holds double, not integers or names."),
+        (
+            encoded(PICTURES, [0.5] * 10),
+            {},
+            "column 'label' of dataset, train holds double, not integers or names. Name another with --label.",
+        ),
         (encoded(PICTURES, [[0], [1]] * 5), {}, None),
         (encoded(PICTURES, [None, 1] * 5), {}, "row 0 of dataset, train has no label."),
         (encoded(PICTURES, [1, -1] * 5), {}, "row 1 of dataset, train has no label."),
@@ -392,12 +396,12 @@ def table(**columns):
         (
             encoded(PICTURES, ["a"] * 10),
             {},
-            "dataset has only one class; condensing needs two or more.",
+            "dataset has only one class, 'a'; condensing needs two or more.",
         ),
         (
             table(image=["a.png"], label=[0]),
             {},
-            "row 0 of dataset, train names a.png, which is missing. Leave it out with --skip-bad.",
+            "row 0 of dataset, train names a.png, which is missing.",
         ),
         (
             table(image=[3, 4], label=[0, 1]),
@@ -412,7 +416,7 @@ def table(**columns):
         (
             table(image=[[[0, 1]], [[0, 1, 2]]], label=[0, 1]),
             {},
-            "images of dataset, train differ in size. Scale them to one size yourself.",
+            "images of dataset, train differ in size, or some have no pixels. Scale them to one size yourself.",
         ),
         (
             table(image=[[[0, 1]], [[0, 1]]], label=[0, 1]),
@@ -435,8 +439,7 @@ def table(**columns):
             table(image=[b"x", b"y"], label=[0, 1]),
             {},
             "2 of 2 pictures cannot be read: row 0 of dataset, train cannot be decoded as an image "
-            "(UnidentifiedImageError); row 1 of dataset, train cannot be decoded as an image (UnidentifiedImageError). "
-            "Leave them out with --skip-bad.",
+            "(UnidentifiedImageError); row 1 of dataset, train cannot be decoded as an image (UnidentifiedImageError).",
         ),
         (table(image=[], label=[]), {}, None),
         (

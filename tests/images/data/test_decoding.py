@@ -251,4 +251,7 @@ def test_nothing_but_bad_pictures_is_refused(tmp_path):
     write_folder(tmp_path, cat=pictures(1), dog=pictures(1))
     for label in ("cat", "dog"):
         (tmp_path / label / "000.png").write_bytes(b"")
-    assert refusal_of(tmp_path, skip_bad=True).startswith("2 of 2 pictures cannot be read: ")
+    files = [tmp_path / label / "000.png" for label in ("cat", "dog")]
+    told = "; ".join(f"{file} is empty (zero bytes)" for file in files)
+    for skip_bad in (False, True):
+        assert refusal_of(tmp_path, skip_bad=skip_bad) == f"2 of 2 pictures cannot be read: {told}."
