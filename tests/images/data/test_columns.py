@@ -476,3 +476,58 @@ def test_columns_are_not_for_data_without_any(name, tmp_path):
     assert refusal_of(tmp_path, **{name: "x"}) == (
         f"image and label are names of columns, but {tmp_path} does not have columns."
     )
+
+
+# Several files, and splits that number their classes in other ways.
+
+
+@pytest.mark.parametrize("others", [["b", "a"], ["a", "b", "c"], ["x", "y"]])
+def test_files_of_a_split_that_name_other_classes_are_refused(others, tmp_path):
+    write_parquet(tmp_path / "train-0.parquet", PICTURES, NUMBERS, ["a", "b"])
+    write_parquet(tmp_path / "train-1.parquet", PICTURES, NUMBERS, others)
+    one, other = tmp_path / "train-0.parquet", tmp_path / "train-1.parquet"
+    assert refusal_of(tmp_path) == f"{other} numbers its classes in another way than {one}."
+
+
+@pytest.mark.parametrize("names", [["a", "b"], ["b", "a"]])
+def test_numbered_test_labels_with_names_match_training_labels_that_are_names(names, tmp_path):
+    write_parquet(tmp_path / "train.parquet", PICTURES, ["a", "b"] * 5)
+    write_parquet(tmp_path / "test.parquet", PICTURES, NUMBERS, names)
+    source = attar.load(tmp_path)
+    assert [source.classes[label] for label in source.test.labels] == names * 5
+
+
+@pytest.mark.parametrize("labels", [["", "b"] * 5, [None, "b"] * 5])
+def test_a_label_without_text_is_missing(labels, tmp_path):
+    file = write_parquet(tmp_path / "a.parquet", PICTURES, labels)
+    assert refusal_of(file) == f"row 0 of {file} has no label."
+
+
+@pytest.mark.parametrize("name", ["a\0b.png", "a" * 5000, "x" * 300 + "/y.png"])
+def test_a_text_that_is_no_name_of_a_file_is_a_bad_picture(name, tmp_path):
+    table(image=[name, name], label=[0, 1]).to_parquet(str(tmp_path / "a.parquet"))
+    assert "which is no name of a file" in refusal_of(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize(
+    "images, told",
+    [
+        ([np.zeros((8, 8 + wide)) for wide in range(4)], "images differ in size. Scale them to one size yourself."),
+        ((number for number in range(4)), "images are object; give uint8, or floats from 0 to 1."),
+        (["a", "b", "c", "d"], "images are <U1; give uint8, or floats from 0 to 1."),
+        (np.zeros((4, 8, 0), np.uint8), "the images have no pixels."),
+    ],
+)
+def test_arrays_that_are_no_images_are_refused(images, told):
+    assert refusal_of((images, [0, 1, 0, 1])) == told
+
+
+def test_arrays_in_any_layout_are_the_same_images():
+    usual = attar.load((PICTURES, NUMBERS)).fingerprint
+    backwards = np.ascontiguousarray(PICTURES[::-1])[::-1]
+    locked = PICTURES.copy()
+    locked.setflags(write=False)
+    assert {attar.load((images, NUMBERS)).fingerprint for images in (backwards, locked)} == {usual}
+    floats = attar.load((PICTURES / 255, NUMBERS)).fingerprint
+    assert attar.load(((PICTURES / 255).astype(">f8"), NUMBERS)).fingerprint == floats
+    assert attar.load((torch.from_numpy(PICTURES / 255).requires_grad_(), NUMBERS)).fingerprint == floats
