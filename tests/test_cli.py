@@ -336,7 +336,7 @@ def test_one_class_only_is_refused(capsys, pictures, tmp_path):
     for path in (pictures / "dog").iterdir():
         path.unlink()
     line = refusal(capsys, "condense", "dm", "--data", pictures, "--out", tmp_path / "x")
-    assert line == "attar: farm has only one class; condensing needs two or more."
+    assert line == "attar: farm has only one class, 'cat'; condensing needs two or more."
 
 
 def test_an_unwritable_folder_is_refused(capsys, tmp_path):
@@ -406,3 +406,9 @@ def test_a_name_that_a_terminal_would_obey_is_printed_as_codes(capsys, tmp_path,
     assert told.count("\n") == 1
     assert r"\x1b[31mred\x07" in told
     assert not {"\x1b", "\x07"} & set(told)
+
+
+@pytest.mark.parametrize("typed, near", [("motif", "motifs"), ("phrase", "phrases"), ("digit", "digits")])
+def test_bundled_data_of_every_kind_are_offered_before_the_hub(typed, near, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert refusal(capsys, "data", typed) == f"attar: unknown data {typed!r}; did you mean {near!r}?"

@@ -1,5 +1,6 @@
 """Graphs of PyTorch Geometric: what is taken, and what is refused with the number of the graph."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -39,7 +40,7 @@ def test_a_label_may_be_written_in_many_ways(y):
         ({"y": torch.tensor([0, 1])}, r"graph 2 has 2 values in its label y; it must have one\."),
         ({"y": torch.tensor([])}, r"graph 2 has 0 values in its label y;"),
         ({"y": None}, r"graph 2 has no label y\."),
-        ({"y": "cat"}, r"graph 2 has no label y\."),
+        ({"y": "cat"}, r"y of graph 2 is a str without numbers\."),
         ({"x": None}, r"graph 2 has no features x, but graph 0 has some\."),
         ({"x": torch.ones(3, 5)}, r"graph 2 has 5 features a node, but graph 0 has 2\."),
         ({"x": torch.ones(3, 2, 1)}, r"features x of graph 2 have the shape \[3, 2, 1\], not \[node, feature\]\."),
@@ -93,3 +94,47 @@ def test_what_is_no_sequence_of_graphs_is_refused(data):
         InputError, match=r"give graphs as a name, a folder, or a sequence of torch_geometric\.data\.Data\."
     ):
         load(data)
+
+
+@pytest.mark.parametrize("data", [np.float64(1), np.array([1]), [1]])
+def test_labels_features_and_edges_may_be_numbers_of_numpy_or_lists(data):
+    theirs = graphs(y=data, x=np.full((3, 2), 2.0), edge_index=PATH.tolist())
+    source = load(theirs)
+    assert source.graphs.labels.tolist() == [0, 1, 1, 1, 0, 1]
+    assert torch.equal(source.graphs.edges, load(graphs()).graphs.edges)
+
+
+@pytest.mark.parametrize(
+    ("changes", "wrong"),
+    [
+        ({"y": torch.tensor(1e300, dtype=torch.float64)}, r"the label y of graph 2 is 1e\+300; it must be the whole"),
+        ({"x": torch.ones(3, 2).to_sparse()}, r"x of graph 2 is sparse; give a dense tensor\."),
+        ({"x": torch.ones(3, 2, dtype=torch.complex64)}, r"the features x of graph 2 are complex; give real numbers\."),
+        ({"edge_index": [["a"], ["b"]]}, r"edge_index of graph 2 is a list without numbers\."),
+    ],
+)
+def test_what_is_no_plain_number_is_refused_by_its_graph(changes, wrong):
+    with pytest.raises(InputError, match=wrong):
+        load(graphs(**changes))
+
+
+def test_every_tensor_that_is_not_read_is_told():
+    assert str(load(graphs(pos=torch.ones(3, 3), edge_type=torch.ones(2)))).endswith("; not used: edge_type, pos")
+    assert "not used" not in str(load(graphs(smiles="CCO")))
+
+
+def test_a_part_of_a_data_set_is_its_graphs():
+    subset = torch.utils.data.Subset(graphs(12), range(6))
+    assert load(subset).fingerprint == load(graphs()).fingerprint
+
+
+def test_features_without_columns_are_no_features():
+    bare = graphs()
+    for one in bare:
+        one.x = torch.zeros(3, 0)
+    assert load(bare).features == 3
+
+
+def test_an_empty_name_is_refused():
+    with pytest.raises(InputError, match=r"data has no name; give a name or a path\."):
+        load("")

@@ -62,7 +62,7 @@ def test_without_labels_and_attributes_the_degree_is_the_feature(folder):
 @pytest.mark.parametrize(
     ("file", "text", "wrong"),
     [
-        ("graph_indicator", "1\n1\n1\n2\n", r"names node 5, but there are 4 nodes"),
+        ("graph_indicator", "1\n1\n1\n2\n", r"names node 5, but its nodes are 1 to 4"),
         ("graph_labels", "-1\n", r"graphs up to 2, but TINY_graph_labels.txt has 1 lines; a file is truncated\."),
         ("graph_labels", "-1\n1\n1\n", r"graph 3 of TINY has no nodes"),
         ("node_labels", "0\n0\n2\n7\n", r"node_labels.txt has 4 lines for 5 nodes; one of the files is truncated\."),
@@ -71,7 +71,9 @@ def test_without_labels_and_attributes_the_degree_is_the_feature(folder):
         ("A", "1, 2\n2, 4\n", r"line 2 of .* joins nodes of two different graphs\."),
         ("A", "1, 2\n2, x\n", r"is damaged or truncated"),
         ("A", "1\n2\n", r"has 1 numbers per line; give two node numbers per line\."),
-        ("A", "0, 1\n", r"line 1 of .* names node 1"),
+        ("node_attributes", "1, 0\n2, 1e300\n0, 0\n1, 3\n0, 9\n", r"line 2 of .* holds 1e\+300; it must be a number\."),
+        ("graph_indicator", "0\n0\n0\n1\n1\n", r"names graph 0, but graphs are counted from 1\."),
+        ("A", "0, 1\n", r"line 1 of .* names node 0, but its nodes are 1 to 5; one of the files may be truncated"),
         ("graph_indicator", "", r"names graphs up to 0"),
         ("graph_labels", "0.5\n1\n", r"line 1 of .*graph_labels.txt holds 0.5; it must be a whole number\."),
         ("graph_labels", "1\nnan\n", r"line 2 of .*graph_labels.txt holds nan; it must be a whole number\."),

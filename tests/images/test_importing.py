@@ -151,7 +151,10 @@ def test_what_could_run_is_refused_and_does_not_run(images, shapes, tmp_path):
     [
         ([torch.zeros(6, 3, 8, 8), LABELS], "images have shape (6, 3, 8, 8), but those of arrays have (3, 16, 16)."),
         ([torch.zeros(6, 3, 16, 16), LABELS[:5]], "there are 6 images but labels of shape (5,)."),
-        ([torch.zeros(6, 3, 16, 16), LABELS + 1], "labels run from 1 to 3, but arrays has 3 classes."),
+        (
+            [torch.zeros(6, 3, 16, 16), LABELS + 1],
+            "labels run from 1 to 3, but arrays has 3 classes, which are 0 to 2.",
+        ),
         (
             [torch.zeros(6, 3, 16, 16), LABELS + 0.5],
             "labels are neither class numbers nor rows with a number for each class.",
@@ -286,3 +289,67 @@ def test_what_is_not_finite_is_refused_with_where(bad, place, form, images, shap
 def test_a_set_without_images_is_refused(held, shapes, tmp_path):
     torch.save(held, tmp_path / "set.pt")
     refused("image", [tmp_path / "set.pt"], shapes)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's, of making them
+@pytest.mark.parametrize("odd", ["sparse", "meta", "quantised"])
+def test_tensors_that_are_not_plain_are_refused(odd, images, shapes, tmp_path):
+    forms = {"sparse": images.to_sparse, "meta": lambda: images.to("meta")}
+    forms["quantised"] = lambda: torch._empty_affine_quantized(images.shape, scale=0.1, zero_point=0, dtype=torch.qint8)
+    torch.save([forms[odd](), LABELS], tmp_path / "set.pt")
+    refused("holds a sparse, quantised or empty kind of tensor. Save a plain one.", [tmp_path / "set.pt"], shapes)
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.int32, torch.bool, torch.uint16, torch.complex64])
+def test_images_of_other_numbers_are_not_taken_for_a_networks_input(kind, images, shapes, tmp_path):
+    torch.save([images.abs().to(kind), LABELS], tmp_path / "set.pt")
+    refused(f"the images are {kind}; give floats", [tmp_path / "set.pt"], shapes)
+
+
+def test_labels_too_large_for_32_bits_are_not_finite(images, shapes, tmp_path):
+    torch.save([images, torch.full((6, 3), 1e300, dtype=torch.float64)], tmp_path / "set.pt")
+    refused(
+        "the labels have values that are not finite (NaN or infinite) at 6 of 6 images", [tmp_path / "set.pt"], shapes
+    )
+
+
+@pytest.mark.parametrize("content", [b"", b"junk" * 9, b"PK\3\4" + b"\0" * 40])
+@pytest.mark.parametrize("ending", ["pt", "npz", "npy", "safetensors"])
+def test_files_of_anything_are_refused_in_one_line(ending, content, shapes, tmp_path):
+    file = tmp_path / f"set.{ending}"
+    file.write_bytes(content)
+    with pytest.raises(InputError) as refusal:
+        attar.import_set([file], shapes)
+    assert str(refusal.value).startswith(str(file))
+    assert "load" not in str(refusal.value)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's, of making it
+def test_compiled_code_is_refused_without_the_advice_to_run_it(shapes, tmp_path):
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), str(tmp_path / "set.pt"))
+    refused("could run code when read.", [tmp_path / "set.pt"], shapes)
+
+
+def test_arrays_of_numpy_in_any_order_of_bytes(images, shapes, tmp_path):
+    np.save(tmp_path / "images.npy", images.numpy().astype(">f4"))
+    np.save(tmp_path / "labels.npy", LABELS.numpy())
+    small = attar.import_set([tmp_path / "images.npy", tmp_path / "labels.npy"], shapes)
+    assert torch.equal(small.images, images)
+
+
+@pytest.mark.parametrize("more", [[torch.tensor([])], [torch.tensor(0.1), torch.tensor(0.1)]])
+def test_more_than_a_step_size_beside_images_and_labels_is_refused(more, images, shapes, tmp_path):
+    for number, tensor in enumerate([images, LABELS, *more]):
+        torch.save(tensor, tmp_path / f"{number}.pt")
+    refused("give up to three files", sorted(tmp_path.glob("*.pt")), shapes)
+
+
+def test_test_images_of_a_released_folder_are_told(shapes, tmp_path):
+    for split in ("train", "test"):
+        for name in shapes.classes:
+            (tmp_path / split / name).mkdir(parents=True)
+            Image.new("RGB", (16, 16)).save(tmp_path / split / name / "0.png")
+    said = []
+    small = Import().build(Released(shapes, (tmp_path,)), Runtime(say=said.append)).small
+    assert len(small.images) == 3
+    assert said == [f"note: only the training images of {tmp_path} are imported, not its 3 test images"]

@@ -1,5 +1,6 @@
 """`attar data DATA`: print what attar reads from a data set of any kind."""
 
+import difflib
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,7 @@ def kind_of_data(words: list[str]) -> Kind:
         words: Those among which the name, the file or the folder is.
 
     Raises:
-        InputError: It is an artefact that its kind does not read as data.
+        InputError: It is an artefact that its kind does not read as data, or nearly the name of bundled data.
     """
     for word in words:
         for kind in kinds().values():
@@ -57,6 +58,9 @@ def kind_of_data(words: list[str]) -> Kind:
                 return kind
     usual = next(iter(built_in().values()))
     for word in words:
+        near = difflib.get_close_matches(word, [kind.bundled for kind in kinds().values()], n=1, cutoff=0.8)
+        if near and not Path(word).exists():
+            raise InputError(f"unknown data {word!r}; did you mean {near[0]!r}?")
         made = kind_in(Path(word)) if (Path(word) / ARTEFACT).is_file() else None
         if made not in (None, usual):
             raise InputError(f"{word} is an artefact, no data. To see it: attar report {shlex.quote(word)}")

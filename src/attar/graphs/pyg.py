@@ -3,16 +3,17 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from attar.core.errors import InputError
 from attar.graphs.collection import GraphCollection
-from attar.graphs.tu import RawSet, one_hot_degrees
+from attar.graphs.tu import LARGEST_WHOLE, RawSet, one_hot_degrees
 
-EDGE_VALUES = ("edge_attr", "edge_weight")
-"""Attributes of edges by which PyTorch Geometric knows them; networks here do not use them."""
+READ = ("x", "edge_index", "y", "num_nodes", "batch", "ptr")
+"""Attributes of a graph that are read, or that say nothing more; networks here use no others."""
 
 
 def read_pyg(data: Any) -> RawSet:
@@ -26,6 +27,8 @@ def read_pyg(data: Any) -> RawSet:
         InputError: Something else, or a graph that does not fit, by its number.
     """
     given = data.to_data_list() if hasattr(data, "to_data_list") else data
+    if not isinstance(given, (Iterable, dict)) and hasattr(given, "__getitem__") and hasattr(given, "__len__"):
+        given = [given[number] for number in range(len(given))]  # torch's Subset
     graphs = list(given) if isinstance(given, Iterable) and not isinstance(given, dict) else []
     if not graphs or not all(hasattr(one, "edge_index") for one in graphs):
         raise InputError("give graphs as a name, a folder, or a sequence of torch_geometric.data.Data.")
@@ -43,8 +46,29 @@ def read_pyg(data: Any) -> RawSet:
         "graphs",
         tuple(str(value) for value in classes.tolist()),
         GraphCollection(found, bare.edges, bare.sizes, bare.labels),
-        unused=tuple(name for name in EDGE_VALUES if any(getattr(one, name, None) is not None for one in graphs)),
+        unused=tuple(sorted({name for one in graphs for name in _others(one)})),
     )
+
+
+def _others(one: Any) -> list[str]:
+    """Names of a graph's tensors that are not read."""
+    return [name for name in one.keys() if name not in READ and isinstance(one[name], Tensor)]  # noqa: SIM118
+
+
+def _dense(one: Any, name: str, number: int) -> Tensor:
+    """An attribute of a graph as a plain tensor.
+
+    Raises:
+        InputError: It is sparse, or not made of numbers.
+    """
+    value = getattr(one, name)
+    try:
+        tensor = value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(f"{name} of graph {number} is a {type(value).__name__} without numbers.") from None
+    if tensor.layout != torch.strided:
+        raise InputError(f"{name} of graph {number} is sparse; give a dense tensor.")
+    return tensor.detach().cpu()
 
 
 def _features(graphs: Sequence[Any]) -> list[Float[Tensor, "node feature"]]:
@@ -57,19 +81,22 @@ def _features(graphs: Sequence[Any]) -> list[Float[Tensor, "node feature"]]:
         raise InputError(f"graph {without} has no features x, but graph {with_features[0]} has some.")
     found: list[Tensor] = []
     for number, one in enumerate(graphs):
-        values = one.x.unsqueeze(1) if one.x.ndim == 1 else one.x
-        if values.ndim != 2 or values.is_complex():
+        values = _dense(one, "x", number)
+        if values.is_complex():
+            raise InputError(f"the features x of graph {number} are complex; give real numbers.")
+        if values.ndim not in (1, 2):
             raise InputError(
-                f"the features x of graph {number} have the shape {list(one.x.shape)}, not [node, feature]."
+                f"the features x of graph {number} have the shape {list(values.shape)}, not [node, feature]."
             )
+        values = values.unsqueeze(1) if values.ndim == 1 else values
         if found and values.shape[1] != found[0].shape[1]:
             raise InputError(
                 f"graph {number} has {values.shape[1]} features a node, but graph 0 has {found[0].shape[1]}."
             )
         if not values.float().isfinite().all():
             raise InputError(f"the features x of graph {number} hold values that are not finite numbers.")
-        found.append(values.float().cpu())
-    return found
+        found.append(values.float())
+    return found if found[0].shape[1] else []
 
 
 def _nodes(one: Any, number: int) -> int:
@@ -84,9 +111,9 @@ def _nodes(one: Any, number: int) -> int:
 
 def _edges(one: Any, nodes: int, number: int) -> Int[Tensor, "2 edge"]:
     """The edges of a graph, with its nodes counted from zero."""
-    edges = one.edge_index
-    if edges is None:
+    if one.edge_index is None:
         raise InputError(f"graph {number} has no edge_index; give one of shape [2, 0] if there are no edges.")
+    edges = _dense(one, "edge_index", number)
     if edges.ndim != 2 or len(edges) != 2:
         hint = " Transpose it." if edges.ndim == 2 and edges.shape[1] == 2 else ""
         raise InputError(f"edge_index of graph {number} has the shape {list(edges.shape)}, not [2, edge].{hint}")
@@ -97,18 +124,18 @@ def _edges(one: Any, nodes: int, number: int) -> Int[Tensor, "2 edge"]:
         raise InputError(
             f"edge_index of graph {number} names node {int(outside[0])}, but its nodes are 0 to {nodes - 1}."
         )
-    return edges.long().cpu()
+    return edges.long()
 
 
 def _label(one: Any, number: int) -> Int[Tensor, ""]:
     """The class of a graph."""
-    answer = getattr(one, "y", None)
-    if answer is None or not isinstance(answer, (Tensor, int, float)):
+    if getattr(one, "y", None) is None:
         raise InputError(f"graph {number} has no label y.")
-    answer = torch.as_tensor(answer).cpu()
+    answer = _dense(one, "y", number)
     if answer.numel() != 1:
         raise InputError(f"graph {number} has {answer.numel()} values in its label y; it must have one.")
     value = answer.reshape(())
-    if value.is_complex() or not value.double().isfinite() or value.double() != value.double().round():
+    whole = not value.is_complex() and value.double() == value.double().round()
+    if not whole or not value.double().abs() < LARGEST_WHOLE:
         raise InputError(f"the label y of graph {number} is {value.item()}; it must be the whole number of a class.")
     return value.long()

@@ -64,7 +64,7 @@ class GraphSource:
     attributes: tuple[int, ...] = ()
     """Columns of the features that hold measured numbers instead of one-hot node labels."""
     unused: tuple[str, ...] = ()
-    """What came with the edges and is not used, by name."""
+    """What came with the graphs and is not used, by name."""
 
     @cached_property
     def standardised(self) -> GraphCollection:
@@ -211,6 +211,8 @@ def _read(data: Any) -> tuple[RawSet, dict[str, Tensor] | None]:
         return read_pyg(data), None
     if data == "motifs":
         return motifs(), None
+    if not str(data):
+        raise InputError("data has no name; give a name or a path.")
     path = Path(data)
     found = find_tu(path)
     if found is not None:

@@ -16,8 +16,8 @@ from torch import Tensor
 from attar.core.errors import InputError
 from attar.graphs.collection import GraphCollection
 
-EDGE_FILES = ("edge_labels", "edge_attributes")
-"""Files that say more about edges; networks here do not use them."""
+UNUSED_FILES = ("edge_labels", "edge_attributes", "graph_attributes")
+"""Files that say more about edges and graphs; networks here do not use them."""
 LARGEST_WHOLE = 2**53
 """From here on not every whole number is a float64."""
 MOST_DEGREES = 64
@@ -34,7 +34,7 @@ class RawSet:
     attributes: tuple[int, ...] = ()
     """Columns of the features that hold measured numbers instead of one-hot node labels."""
     unused: tuple[str, ...] = ()
-    """What came with the edges and is not used, by name."""
+    """What came with the graphs and is not used, by name."""
 
 
 def find_tu(path: Path) -> tuple[Path, str] | None:
@@ -69,7 +69,11 @@ def read_tu(folder: Path, name: str) -> RawSet:
     indicator = _column(folder / f"{name}_graph_indicator.txt")
     answers = _column(folder / f"{name}_graph_labels.txt")
     graphs, nodes = len(answers), len(indicator)
-    if nodes == 0 or indicator.min() < 1 or indicator.max() > graphs:
+    if nodes and indicator.min() < 1:
+        raise InputError(
+            f"{folder / f'{name}_graph_indicator.txt'} names graph {indicator.min()}, but graphs are counted from 1."
+        )
+    if nodes == 0 or indicator.max() > graphs:
         raise InputError(
             f"{folder / f'{name}_graph_indicator.txt'} names graphs up to {indicator.max(initial=0)}, but "
             f"{name}_graph_labels.txt has {graphs} lines; a file is truncated."
@@ -97,7 +101,7 @@ def read_tu(folder: Path, name: str) -> RawSet:
         tuple(str(value) for value in classes),
         GraphCollection(torch.cat(parts, dim=1), bare.edges, bare.sizes, bare.labels),
         tuple(range(width - columns, width)),
-        unused=tuple(part for part in EDGE_FILES if (folder / f"{name}_{part}.txt").exists()),
+        unused=tuple(part for part in UNUSED_FILES if (folder / f"{name}_{part}.txt").exists()),
     )
 
 
@@ -117,8 +121,8 @@ def _edges(path: Path, indicator: np.ndarray) -> np.ndarray:
     if outside.any():
         line = int(np.nonzero(outside.any(axis=1))[0][0]) + 1
         raise InputError(
-            f"line {line} of {path} names node {edges[line - 1].max()}, but there are {len(indicator)} nodes; "
-            "one of the files is truncated."
+            f"line {line} of {path} names node {edges[line - 1][outside[line - 1]][0]}, but its nodes are 1 to "
+            f"{len(indicator)}; one of the files may be truncated."
         )
     edges = edges - 1
     across = indicator[edges[:, 0]] != indicator[edges[:, 1]]
@@ -140,7 +144,7 @@ def _node_attributes(path: Path, nodes: int, order: np.ndarray) -> Tensor | None
     if not path.exists():
         return None
     table = _of_every_node(path, _table(path), nodes)
-    strange = ~np.isfinite(table)
+    strange = ~(np.abs(table) <= np.finfo(np.float32).max)
     if strange.any():
         line = int(np.nonzero(strange.any(axis=1))[0][0]) + 1
         raise InputError(f"line {line} of {path} holds {table[line - 1][strange[line - 1]][0]}; it must be a number.")
@@ -184,4 +188,4 @@ def _table(path: Path) -> np.ndarray:
             return np.empty((0, 1))
         return np.loadtxt(lines, dtype=np.float64, delimiter="," if "," in lines[0] else None, ndmin=2)
     except (ValueError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is damaged or truncated: {error}.") from None
+        raise InputError(f"{path} is damaged or truncated: {str(error).rstrip('.')}.") from None

@@ -17,6 +17,8 @@ import hashlib
 import math
 import pickle
 import warnings
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -153,8 +155,10 @@ def _tensors(files: Sequence[Path], how: Import) -> tuple[str, Tensor, Tensor, f
             raise InputError(
                 "several files must hold one tensor each: images, labels and the learning rate, in this order."
             )
+        if len(found) > 3 or (len(found) > 2 and found[2].numel() == 0):
+            raise InputError("give up to three files: images, labels and the learning rate, which is one number.")
         lr = float(found[2].flatten()[0]) if len(found) > 2 else None
-        return "files", found[0], found[1], lr
+        return "files", _dense(found[0], files[0]), _dense(found[1], files[1]), lr
     (held,) = found
     if isinstance(held, dict) and "data" in held:
         sets = held["data"]
@@ -169,8 +173,19 @@ def _tensors(files: Sequence[Path], how: Import) -> tuple[str, Tensor, Tensor, f
 
 def _pair(held: Any, file: Path) -> tuple[Tensor, Tensor]:
     if isinstance(held, (list, tuple)) and len(held) == 2 and all(isinstance(part, Tensor) for part in held):
-        return held[0], held[1]
+        return _dense(held[0], file), _dense(held[1], file)
     raise InputError(f"{file} holds a {type(held).__name__}, not images and labels. Also give the file of the labels.")
+
+
+def _dense(tensor: Tensor, file: Path) -> Tensor:
+    """A plain tensor.
+
+    Raises:
+        InputError: It is sparse, quantised or without values.
+    """
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_nested:
+        raise InputError(f"{file} holds a sparse, quantised or empty kind of tensor. Save a plain one.")
+    return tensor.detach()
 
 
 def _read(file: Path) -> Any:
@@ -183,22 +198,32 @@ def _read(file: Path) -> Any:
             return load_file(file)
         except SafetensorError as error:
             raise InputError(f"{file} is damaged or truncated: {error}.") from None
-    if file.suffix == ".npz":
+    if file.suffix in (".npz", ".npy"):
         try:
-            with np.load(file, allow_pickle=False) as arrays:
-                return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-        except (ValueError, OSError, TypeError) as error:
-            raise InputError(f"{file} does not hold plain arrays ({str(error).splitlines()[0]}).") from None
+            found = np.load(file, allow_pickle=False)
+            if isinstance(found, np.ndarray):
+                return _native(found)
+            with found as arrays:
+                return {name: _native(arrays[name]) for name in arrays.files}
+        except (ValueError, OSError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise InputError(f"{file} does not hold plain arrays of numbers ({type(error).__name__}).") from None
     try:
         # The scripts of DC and DM store accuracies beside their images, as numbers of numpy.
         with torch.serialization.safe_globals(_numpy_numbers()), warnings.catch_warnings(action="ignore"):
             return torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise InputError(
-            f"{file} was not read, because it holds more than tensors and numbers and could run code when read."
-        ) from None
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read ({str(error).splitlines()[0]}).") from None
+    except OSError as error:
+        raise InputError(f"{file} cannot be read ({error.strerror or type(error).__name__}).") from None
+    except Exception as error:  # torch raises what its pickle reader meets: KeyError and IndexError among them
+        if isinstance(error, pickle.UnpicklingError) or "TorchScript" in str(error):
+            raise InputError(
+                f"{file} was not read, because it holds more than tensors and numbers and could run code when read."
+            ) from None
+        raise InputError(f"{file} is damaged, empty or no file of torch.save ({type(error).__name__}).") from None
+
+
+def _native(array: np.ndarray) -> Tensor:
+    """A tensor of an array in any order of bytes."""
+    return torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ["C", "W"]))
 
 
 def _numpy_numbers() -> list[Any]:
@@ -216,6 +241,8 @@ def _pictures(
     found = read(folder, Form(size=side))
     for note in found.notes:
         runtime.say(f"note: {note}")
+    if found.test is not None:
+        runtime.say(f"note: only the training images of {folder} are imported, not its {len(found.test):,} test images")
     if len(found.classes) != len(source.classes):
         raise InputError(f"{folder} has {len(found.classes)} classes, but {source.name} has {len(source.classes)}.")
     labels = torch.tensor(places_of_folders(found.classes, folder, source, how.classes, runtime))[found.train.labels]
@@ -245,8 +272,8 @@ def _rate(lr: float | None) -> float | None:
 
 
 def _check(images: Tensor, source: ImageSource) -> None:
-    if images.is_complex():
-        raise InputError(f"the images are {images.dtype}; give real numbers.")
+    if not images.is_floating_point() and images.dtype != torch.uint8:
+        raise InputError(f"the images are {images.dtype}; give floats as a network's input, or uint8 for pixels.")
     if images.ndim != 4 or tuple(images.shape[1:]) != source.shape:
         raise InputError(f"images have shape {tuple(images.shape)}, but those of {source.name} have {source.shape}.")
     if len(images) == 0:
@@ -273,7 +300,7 @@ def _labels(labels: Tensor, images: int, source: ImageSource, how: Import) -> Te
     classes = len(source.classes)
     if labels.is_complex() or labels.ndim == 0 or len(labels) == 0:
         raise InputError(f"labels of shape {tuple(labels.shape)} and type {labels.dtype} are not labels of images.")
-    _check_finite(labels, "labels")
+    _check_finite(labels.float(), "labels")
     if labels.ndim == 2 and labels.shape == (images, classes) and classes > 1:
         rows = labels.detach().float()
         sums_to_one = bool((rows.sum(dim=1) - 1).abs().max() < 1e-3) and bool(rows.min() >= 0)
@@ -286,5 +313,7 @@ def _labels(labels: Tensor, images: int, source: ImageSource, how: Import) -> Te
         raise InputError("labels are neither class numbers nor rows with a number for each class.")
     if int(numbers.min()) < 0 or int(numbers.max()) >= classes:
         low, high = int(numbers.min()), int(numbers.max())
-        raise InputError(f"labels run from {low} to {high}, but {source.name} has {classes} classes.")
+        raise InputError(
+            f"labels run from {low} to {high}, but {source.name} has {classes} classes, which are 0 to {classes - 1}."
+        )
     return numbers

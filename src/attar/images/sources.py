@@ -398,7 +398,8 @@ def _check_labels(labels: Sequence[int], source: ImageSource) -> None:
 def _check_classes(name: str, train: Split, classes: tuple[str, ...]) -> None:
     counts = torch.bincount(train.labels, minlength=len(classes))
     if len(classes) < 2 or int((counts > 0).sum()) < 2:
-        raise InputError(f"{name} has only one class; condensing needs two or more.")
+        only = f", {classes[int(counts.argmax())]!r}" if classes else ""
+        raise InputError(f"{name} has only one class{only}; condensing needs two or more.")
     if int(counts.min()) == 0:
         raise InputError(f"class {classes[int(counts.argmin())]!r} of {name} has no training images.")
 

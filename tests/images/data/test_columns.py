@@ -278,8 +278,8 @@ def test_columns_of_other_usual_names_are_found_in_any_case(form, columns, tmp_p
     [
         ({"target": NUMBERS, "class": NUMBERS}, "has several columns of labels: target, class. Name one with --label."),
         ({"kind": NUMBERS}, "has no column 'label'. Its columns: image, kind. Name one with --label."),
-        ({"label": [0.5, 1] * 5}, "holds double, not integers or names."),
-        ({"label": [float("inf"), 1] * 5}, "holds double, not integers or names."),
+        ({"label": [0.5, 1] * 5}, "holds double, not integers or names. Name another with --label."),
+        ({"label": [float("inf"), 1] * 5}, "holds double, not integers or names. Name another with --label."),
         ({"label": [float("nan"), 1] * 5}, "has no label."),
     ],
 )
@@ -384,7 +384,11 @@ def table(**columns):
             {"label": "kind"},
             "dataset, train has no column 'kind'. Its columns: image, label. Name one with --label.",
         ),
-        (encoded(PICTURES, [0.5] * 10), {}, "column 'label' of dataset, train holds double, not integers or names."),
+        (
+            encoded(PICTURES, [0.5] * 10),
+            {},
+            "column 'label' of dataset, train holds double, not integers or names. Name another with --label.",
+        ),
         (encoded(PICTURES, [[0], [1]] * 5), {}, None),
         (encoded(PICTURES, [None, 1] * 5), {}, "row 0 of dataset, train has no label."),
         (encoded(PICTURES, [1, -1] * 5), {}, "row 1 of dataset, train has no label."),
@@ -392,12 +396,12 @@ def table(**columns):
         (
             encoded(PICTURES, ["a"] * 10),
             {},
-            "dataset has only one class; condensing needs two or more.",
+            "dataset has only one class, 'a'; condensing needs two or more.",
         ),
         (
             table(image=["a.png"], label=[0]),
             {},
-            "row 0 of dataset, train names a.png, which is missing. Leave it out with --skip-bad.",
+            "row 0 of dataset, train names a.png, which is missing.",
         ),
         (
             table(image=[3, 4], label=[0, 1]),
@@ -412,7 +416,7 @@ def table(**columns):
         (
             table(image=[[[0, 1]], [[0, 1, 2]]], label=[0, 1]),
             {},
-            "images of dataset, train differ in size. Scale them to one size yourself.",
+            "images of dataset, train differ in size, or some have no pixels. Scale them to one size yourself.",
         ),
         (
             table(image=[[[0, 1]], [[0, 1]]], label=[0, 1]),
@@ -435,8 +439,7 @@ def table(**columns):
             table(image=[b"x", b"y"], label=[0, 1]),
             {},
             "2 of 2 pictures cannot be read: row 0 of dataset, train cannot be decoded as an image "
-            "(UnidentifiedImageError); row 1 of dataset, train cannot be decoded as an image (UnidentifiedImageError). "
-            "Leave them out with --skip-bad.",
+            "(UnidentifiedImageError); row 1 of dataset, train cannot be decoded as an image (UnidentifiedImageError).",
         ),
         (table(image=[], label=[]), {}, None),
         (
@@ -473,3 +476,58 @@ def test_columns_are_not_for_data_without_any(name, tmp_path):
     assert refusal_of(tmp_path, **{name: "x"}) == (
         f"image and label are names of columns, but {tmp_path} does not have columns."
     )
+
+
+# Several files, and splits that number their classes in other ways.
+
+
+@pytest.mark.parametrize("others", [["b", "a"], ["a", "b", "c"], ["x", "y"]])
+def test_files_of_a_split_that_name_other_classes_are_refused(others, tmp_path):
+    write_parquet(tmp_path / "train-0.parquet", PICTURES, NUMBERS, ["a", "b"])
+    write_parquet(tmp_path / "train-1.parquet", PICTURES, NUMBERS, others)
+    one, other = tmp_path / "train-0.parquet", tmp_path / "train-1.parquet"
+    assert refusal_of(tmp_path) == f"{other} numbers its classes in another way than {one}."
+
+
+@pytest.mark.parametrize("names", [["a", "b"], ["b", "a"]])
+def test_numbered_test_labels_with_names_match_training_labels_that_are_names(names, tmp_path):
+    write_parquet(tmp_path / "train.parquet", PICTURES, ["a", "b"] * 5)
+    write_parquet(tmp_path / "test.parquet", PICTURES, NUMBERS, names)
+    source = attar.load(tmp_path)
+    assert [source.classes[label] for label in source.test.labels] == names * 5
+
+
+@pytest.mark.parametrize("labels", [["", "b"] * 5, [None, "b"] * 5])
+def test_a_label_without_text_is_missing(labels, tmp_path):
+    file = write_parquet(tmp_path / "a.parquet", PICTURES, labels)
+    assert refusal_of(file) == f"row 0 of {file} has no label."
+
+
+@pytest.mark.parametrize("name", ["a\0b.png", "a" * 5000, "x" * 300 + "/y.png"])
+def test_a_text_that_is_no_name_of_a_file_is_a_bad_picture(name, tmp_path):
+    table(image=[name, name], label=[0, 1]).to_parquet(str(tmp_path / "a.parquet"))
+    assert "which is no name of a file" in refusal_of(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize(
+    "images, told",
+    [
+        ([np.zeros((8, 8 + wide)) for wide in range(4)], "images differ in size. Scale them to one size yourself."),
+        ((number for number in range(4)), "images are object; give uint8, or floats from 0 to 1."),
+        (["a", "b", "c", "d"], "images are <U1; give uint8, or floats from 0 to 1."),
+        (np.zeros((4, 8, 0), np.uint8), "the images have no pixels."),
+    ],
+)
+def test_arrays_that_are_no_images_are_refused(images, told):
+    assert refusal_of((images, [0, 1, 0, 1])) == told
+
+
+def test_arrays_in_any_layout_are_the_same_images():
+    usual = attar.load((PICTURES, NUMBERS)).fingerprint
+    backwards = np.ascontiguousarray(PICTURES[::-1])[::-1]
+    locked = PICTURES.copy()
+    locked.setflags(write=False)
+    assert {attar.load((images, NUMBERS)).fingerprint for images in (backwards, locked)} == {usual}
+    floats = attar.load((PICTURES / 255, NUMBERS)).fingerprint
+    assert attar.load(((PICTURES / 255).astype(">f8"), NUMBERS)).fingerprint == floats
+    assert attar.load((torch.from_numpy(PICTURES / 255).requires_grad_(), NUMBERS)).fingerprint == floats

@@ -251,4 +251,43 @@ def test_nothing_but_bad_pictures_is_refused(tmp_path):
     write_folder(tmp_path, cat=pictures(1), dog=pictures(1))
     for label in ("cat", "dog"):
         (tmp_path / label / "000.png").write_bytes(b"")
-    assert refusal_of(tmp_path, skip_bad=True).startswith("2 of 2 pictures cannot be read: ")
+    files = [tmp_path / label / "000.png" for label in ("cat", "dog")]
+    told = "; ".join(f"{file} is empty (zero bytes)" for file in files)
+    for skip_bad in (False, True):
+        assert refusal_of(tmp_path, skip_bad=skip_bad) == f"2 of 2 pictures cannot be read: {told}."
+
+
+def test_what_stands_in_place_of_a_picture_is_named(tmp_path):
+    write_folder(tmp_path, cat=pictures(3), dog=pictures(3))
+    file = tmp_path / "dog" / "001.png"
+    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 3\n")
+    assert (
+        refusal_of(tmp_path) == f"{file} is a pointer of Git LFS, not the picture itself. Leave it out with --skip-bad."
+    )
+    file.unlink()
+    file.symlink_to(file.name)
+    assert refusal_of(tmp_path) == f"{file} is a broken link. Leave it out with --skip-bad."
+    file.unlink()
+    data = bytearray(png(pictures(1)[0]))
+    data[16:24] = struct.pack(">II", 60000, 60000)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    file.write_bytes(data)
+    assert refusal_of(tmp_path) == f"{file} has more pixels than Pillow decodes. Leave it out with --skip-bad."
+
+
+def test_12_bits_in_a_grey_map_of_16_bits_are_asked_for(tmp_path):
+    values = (4095 * UNIT).astype(">u2").tobytes()
+
+    def save(place):
+        place.with_suffix(".pgm").write_bytes(b"P5\n8 8\n65535\n" + values)
+
+    written(tmp_path, save, count=5)
+    assert "Give the number of bits: --pixel-bits 12" in refusal_of(tmp_path)
+    assert abs(first(attar.load(tmp_path, pixel_bits=12))[..., 0] - 255 * UNIT).max() <= 1
+
+
+def test_a_transparent_grey_level_of_16_bits_shows_the_background(tmp_path):
+    written(tmp_path, saved(np.full((8, 8), 40000, np.uint16), ".png", transparency=40000), count=3)
+    assert first(attar.load(tmp_path)).min() == 255
+    assert first(attar.load(tmp_path, background="black")).max() == 0
+    assert first(attar.load(tmp_path, background="none")).max() == 156

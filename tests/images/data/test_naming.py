@@ -336,3 +336,63 @@ def test_another_number_in_a_name_may_be_meant(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "cifar100").mkdir()
     assert "did you mean 'cifar100'? The hub: " in refusal_of("cifar10")
+
+
+# Layouts that only resemble splits, and splits that are empty.
+
+
+def test_folders_of_the_form_split_equals_word_are_splits(tmp_path):
+    source = attar.load(tables(tmp_path, **{"split=train/part-0.parquet": 10, "split=test/part-0.parquet": 4}))
+    assert counts(source) == (10, 4, "given")
+
+
+@pytest.mark.parametrize(
+    "names", [("trainset", "testset"), ("TrainImages", "TestImages"), ("cifartrain", "cifarval"), ("trains1", "evals1")]
+)
+def test_files_whose_names_resemble_splits_are_not_read_as_one_set(names, tmp_path):
+    tables(tmp_path, **{f"{name}.parquet": 4 for name in names})
+    told = refusal_of(tmp_path)
+    assert "may be splits" in told
+    assert all(f"{name}.parquet" in told for name in names)
+
+
+def test_other_names_are_still_read_as_one_set(tmp_path):
+    assert len(attar.load(tables(tmp_path, **{"part1.parquet": 10, "trains.parquet": 10})).train) == 16
+
+
+@pytest.mark.parametrize("above", ["ILSVRC/Data/CLS-LOC", "a/b/c/d", "archive/pets"])
+def test_folders_above_the_splits_or_classes_may_be_many(above, tmp_path):
+    folder(tmp_path / "one" / above, {"train": PETS, "test": FEW})
+    assert counts(attar.load(tmp_path / "one")) == (10, 4, "given")
+    folder(tmp_path / "two" / above, PETS)
+    assert attar.load(tmp_path / "two").classes == ("cat", "dog")
+
+
+def test_a_test_split_without_rows_is_told_as_such(tmp_path):
+    write_parquet(tmp_path / "train.parquet", pictures(10), [0, 1] * 5)
+    write_parquet(tmp_path / "test.parquet", [], [])
+    assert attar.load(tmp_path).notes == ("the test split has no images",)
+    pets = datasets.Dataset.from_dict({"image": [Image.fromarray(one) for one in pictures(4)], "label": [0, 1] * 2})
+    splits = datasets.DatasetDict(train=pets, test=pets.select([]), validation=pets)
+    assert attar.load(splits).notes == (
+        "the test split has no images",
+        "the validation images are the test images, because no others have labels",
+    )
+
+
+def test_a_class_with_test_pictures_only_is_refused_in_every_layout(tmp_path):
+    folder(tmp_path, {"cat": {"train": 2, "test": 2}, "dog": {"test": 2}})
+    told = f"the test images of {tmp_path} have pictures of 'dog', but its training images do not."
+    assert refusal_of(tmp_path) == told
+
+
+def test_an_empty_name_is_not_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(folder(tmp_path, PETS))
+    assert refusal_of("") == "data has no name; give a name or a path."
+
+
+def test_files_that_are_not_read_are_told_where_nothing_else_lies(tmp_path):
+    for name in ("cat/0.npy", "dog/0.npy", "dog/1"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    assert refusal_of(tmp_path).endswith("for each class (3 files ignored: 2 × .npy, 1 × without an ending).")

@@ -118,7 +118,7 @@ def test_too_little_memory_is_told_in_one_line(images, monkeypatch):
 @pytest.mark.parametrize("epsilon", [0, 0.0, -0.1, float("nan"), float("inf")])
 def test_an_epsilon_that_is_not_above_zero_is_refused(epsilon, images, few_digits):
     for fit in (lambda: fit_zca(images, epsilon), lambda: few_digits.whitened(epsilon)):
-        with pytest.raises(InputError, match="whitening needs a finite number above 0"):
+        with pytest.raises(InputError, match="whitening needs a number from 1e-6 to 1e6"):
             fit()
 
 
@@ -162,3 +162,19 @@ def test_a_source_is_whitened_by_its_training_images_alone(few_digits):
     torch.testing.assert_close(source.inputs(rows), wanted)
     torch.testing.assert_close(source.transform.forward(few_digits.train.pixels[rows]), wanted, rtol=1e-4, atol=1e-4)
     assert source.fingerprint != few_digits.fingerprint
+
+
+@pytest.mark.parametrize("epsilon", [1e-300, 1e-30, 1e-7, 1e7, 1e300])
+@pytest.mark.parametrize("count", [10, 300])
+def test_an_epsilon_that_32_bits_cannot_whiten_with_is_refused(epsilon, count, generator):
+    images = torch.rand(count, 1, 8, 8, generator=generator)
+    with pytest.raises(InputError, match=r"whitening needs a number from 1e-6 to 1e6, such as 0\.1\."):
+        fit_zca(images, epsilon)
+
+
+@pytest.mark.parametrize("epsilon", [1e-6, 1e6])
+@pytest.mark.parametrize("count", [10, 300])
+def test_the_outermost_epsilons_whiten_and_are_undone(epsilon, count, generator):
+    images = torch.rand(count, 1, 8, 8, generator=generator)
+    whitening = fit_zca(images, epsilon)
+    torch.testing.assert_close(whitening.inverse(whitening.forward(images)), images, atol=1e-2, rtol=0)

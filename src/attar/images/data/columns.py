@@ -67,6 +67,7 @@ def assemble(name: str, parts: Mapping[str, Part], notes: Sequence[str] = ()) ->
     """
     train, test, more = naming.chosen(parts, labelled=_is_labelled, images=lambda part: len(part.labels))
     _check_labels(train)
+    test = _by_name(test, train)
     numbers, classes, absent = _classes(train)
     labels = _numbered(train, numbers, f"but the file names {len(train.names or ())} classes")
     tested = None
@@ -113,7 +114,8 @@ def _read(train: Part, test: Part | None) -> tuple[Held, Held | None]:
         except BadPictures as error:
             bad.append(error)
     if bad:
-        raise BadPictures([line for error in bad for line in error.bad], sum(error.total for error in bad))
+        lines, others = [line for error in bad for line in error.bad], all(error.others for error in bad)
+        raise BadPictures(lines, sum(error.total for error in bad), others=others)
     return held[0], held[1] if test is not None else None
 
 
@@ -142,7 +144,17 @@ def _numbered(part: Part, numbers: dict[str, int], lack: str) -> Int[Tensor, " r
 
 
 def _missing(label: Any) -> bool:
-    return label is None or (isinstance(label, int) and label < 0)
+    return label is None or label == "" or (isinstance(label, int) and label < 0)
+
+
+def _by_name(test: Part | None, train: Part) -> Part | None:
+    """Test images whose labels are names if those of the training images are names and not numbers."""
+    if test is None or test.names is None or train.names or not all(isinstance(label, str) for label in train.labels):
+        return test
+    named = [
+        test.names[label] if isinstance(label, int) and 0 <= label < len(test.names) else label for label in test.labels
+    ]
+    return replace(test, labels=named)
 
 
 def unlabelled(name: str, count: int) -> Part:
@@ -204,6 +216,8 @@ def label_values(column: Any, name: str, place: str) -> list[Any]:
 
     kind = column.type.value_type if types.is_dictionary(column.type) else column.type
     values: list[Any] = []
+    if types.is_null(kind):
+        return column.to_pylist()
     if types.is_integer(kind) or types.is_string(kind) or types.is_large_string(kind) or types.is_boolean(kind):
         values = column.to_pylist()
         return [str(value) if isinstance(value, bool) else value for value in values]
@@ -211,7 +225,7 @@ def label_values(column: Any, name: str, place: str) -> list[Any]:
         values = [None if value != value else value for value in column.to_pylist()]
         if all(value is None or value == value // 1 for value in values):
             return [None if value is None else int(value) for value in values]
-    raise InputError(f"column {name!r} of {place} holds {kind}, not integers or names.")
+    raise InputError(f"column {name!r} of {place} holds {kind}, not integers or names. Name another with --label.")
 
 
 # Images as numbers.
@@ -294,7 +308,7 @@ def _numbers(dataset: Any, column: str, rows: list[int], name: str) -> Batch:
     """The pixels of these rows. Integers of any width become bytes if they fit."""
     values = np.asarray(dataset[rows][column])
     if values.dtype == object:
-        raise InputError(f"images of {name} differ in size. Scale them to one size yourself.")
+        raise InputError(f"images of {name} differ in size, or some have no pixels. Scale them to one size yourself.")
     if values.dtype.kind in "iu":
         if values.min() < 0 or values.max() > 255:
             raise InputError(f"pixels of {name} run from {values.min()} to {values.max()}; give 0 to 255.")

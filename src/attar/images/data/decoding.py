@@ -26,6 +26,7 @@ GREY = ("1", "L", "LA", "La", "I", "F")
 TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
 LEVELLED = ("PPM", "PNG")
 """Formats whose integers Pillow scales to 16 bits."""
+POINTER = b"version https://git-lfs.github.com/"
 LEVELS = {"white": 255, "black": 0}
 DARK = 2**14 - 1
 """Largest 16-bit value up to which a set of pictures seems to use fewer bits."""
@@ -72,6 +73,8 @@ def opened(data: Picture) -> Iterator[Image.Image]:
     except PermissionError:
         raise Unreadable("cannot be read (no permission)") from None
     except Exception as error:  # Pillow raises a dozen types, SyntaxError and struct.error among them
+        if _is_pointer(data):
+            raise Unreadable("is a pointer of Git LFS, not the picture itself") from None
         raise Unreadable(_reason(error)) from None
 
 
@@ -88,8 +91,18 @@ def _check_file(file: Path) -> None:
         raise Unreadable("is empty (zero bytes)")
 
 
+def _is_pointer(data: bytes | Path) -> bool:
+    """Whether an unreadable picture is what Git LFS leaves in its place."""
+    if isinstance(data, bytes):
+        return data.startswith(POINTER)
+    with data.open("rb") as file:
+        return file.read(len(POINTER)) == POINTER
+
+
 def _reason(error: Exception) -> str:
     text = str(error).lower()
+    if isinstance(error, Image.DecompressionBombError):
+        return "has more pixels than Pillow decodes"
     if not isinstance(error, UnidentifiedImageError) and ("truncated" in text or "broken data" in text):
         return "is truncated"
     return f"cannot be decoded as an image ({type(error).__name__})"
@@ -133,7 +146,7 @@ def most(data: Picture) -> tuple[int, bool] | None:
         Unreadable: The picture cannot be read.
     """
     with opened(data) as file:
-        if file.mode.startswith("I;16"):
+        if file.mode.startswith("I;16") or (file.mode == "I" and file.format in LEVELLED):
             return int(np.asarray(file).max()), True
         if file.mode not in ("RGB", "RGBA", "LA") or ";16" not in _raw_mode(file):
             return None
@@ -150,7 +163,12 @@ def _raw_mode(image: Image.Image) -> str:
 def _plain(image: Image.Image, form: Form, where: Where) -> Image.Image:
     """Convert a picture to a mode of 8-bit levels."""
     if image.mode.startswith("I;16"):
-        return Image.fromarray(_levels(np.asarray(image), form.pixel_bits or 16, where))
+        values = np.asarray(image)
+        plain = Image.fromarray(_levels(values, form.pixel_bits or 16, where))
+        clear = image.info.get("transparency")
+        if isinstance(clear, int):
+            plain.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
+        return plain
     if image.mode == "I":
         if form.pixel_bits is None:
             raise InputError(f"{where()} holds 32-bit integers, whose range is not known. Give it: --pixel-bits 16.")
@@ -187,7 +205,7 @@ def _levels_of_floats(values: np.ndarray, form: Form, where: Where) -> np.ndarra
         raise InputError(f"{where()} has pixels that are not finite (NaN or infinite).")
     if values.size and (values.min() < 0 or values.max() > high):
         raise InputError(
-            f"{where()} has float values from {values.min():.4g} to {values.max():.4g}, not from 0 to {high:,}. Scale "
+            f"{where()} has float values from {values.min()!s} to {values.max()!s}, not from 0 to {high:,}. Scale "
             "them, or give the number of bits of such values: --pixel-bits 8 for 0 to 255."
         )
     return np.rint(values.astype(np.float64) * (255 / high)).astype(np.uint8)

@@ -72,13 +72,20 @@ def _files(folder: Path, above: Names, on_the_way: set[str], inside: Inside) -> 
         if entry.name.startswith("."):
             continue
         names = (*above, entry.name)
-        if not entry.is_dir():
+        if not _is_folder(entry):
             yield names
         elif (real := os.path.realpath(entry.path)) not in on_the_way:
             before = len(inside.pictures)
             yield from _files(Path(entry.path), names, on_the_way | {real}, inside)
             if len(names) <= 2 and len(inside.pictures) == before:
                 inside.empty.append("/".join(names))
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # links in a circle, which are told of when they are read
+        return False
 
 
 def from_folder(name: str, path: Path, inside: Inside, form: Form, notes: Sequence[str] = ()) -> Loaded:
@@ -96,14 +103,15 @@ def from_folder(name: str, path: Path, inside: Inside, form: Form, notes: Sequen
     """
     loose = sum(len(names) == 1 for names in inside.pictures)
     if loose == len(inside.pictures):
-        raise InputError(f"{path} holds neither a parquet file nor a folder of pictures for each class.")
+        seen = "".join(f" ({note})" for note in inside.ignored)
+        raise InputError(f"{path} holds neither a parquet file nor a folder of pictures for each class{seen}.")
     found, told = _layout([names for names in inside.pictures if len(names) > 1], inside.empty, path)
     told = [*inside.ignored, *told]
     if loose:
-        told.append(f"{loose:,} pictures lie in no folder of a class and are left out")
+        told.append(f"left out, because they lie in no folder of a class: {loose:,} picture{'s' * (loose > 1)}")
     if inside.empty:
         told.append(f"folders without pictures: {', '.join(inside.empty[:5])}" + ", ..." * (len(inside.empty) > 5))
-    parts = {split: _part(path, where, classes, form) for split, (where, classes) in found.items()}
+    parts = {split: _part(path, where, classes, form, inside) for split, (where, classes) in found.items()}
     _check_test_classes({split: (path / where, classes) for split, (where, classes) in found.items()})
     return assemble(name, parts, [*notes, *told])
 
@@ -120,13 +128,18 @@ def _check_test_classes(found: Mapping[str, tuple[Path, Classes]]) -> None:
         folder, classes = found[split]
         strange = ", ".join(repr(label) for label in classes if label not in known)
         if strange or not classes:
+            if folder == top:
+                raise InputError(
+                    f"the {split} images of {folder} have pictures of {strange}, but its training images do not."
+                )
             what = f"pictures of {strange}, but {top} does not" if strange else "no folders of pictures"
             raise InputError(f"{folder} has {what}. Both need folders of the same names.")
 
 
-def _part(path: Path, where: str, classes: Classes, form: Form) -> Part:
+def _part(path: Path, where: str, classes: Classes, form: Form, inside: Inside) -> Part:
     if not classes:
-        return unlabelled(str(path / where), 0)
+        above = tuple(where.split("/"))
+        return unlabelled(str(path / where), sum(names[: len(above)] == above for names in inside.pictures))
     ordered = [(label, names) for label in naming.in_order(classes) for names in classes[label]]
     pictures = Files(path, ["/".join(names) for _, names in ordered])
 
@@ -151,7 +164,7 @@ def _layout(pictures: list[Names], empty: Sequence[str], path: Path) -> tuple[Sp
     """
     above: Names = ()
     tops = _grouped(pictures, 0)
-    while len(tops) == 1 and not naming.splits_in(next(iter(tops))) and _is_above(pictures, len(above) + 1):
+    while len(tops) == 1 and not naming.splits_in(next(iter(tops))) and _lead_to_folders(pictures, len(above) + 1):
         above = pictures[0][: len(above) + 1]
         tops = _grouped(pictures, len(above))
     depth = len(above)
@@ -215,6 +228,11 @@ def _grouped(pictures: Sequence[Names], depth: int) -> Classes:
 def _is_above(pictures: Sequence[Names], depth: int) -> bool:
     """Whether all pictures lie in several folders of this depth."""
     return all(len(names) > depth + 1 for names in pictures) and len({names[depth] for names in pictures}) > 1
+
+
+def _lead_to_folders(pictures: Sequence[Names], depth: int) -> bool:
+    """Whether all pictures lie in several folders of this depth, or of a deeper one."""
+    return any(_is_above(pictures, deeper) for deeper in range(depth, min(map(len, pictures)) - 1))
 
 
 def _split_folders(tops: Classes, depth: int) -> dict[str, Classes]:

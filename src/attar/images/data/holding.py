@@ -76,7 +76,7 @@ def _kept(bad: dict[int, str], total: int, form: Form) -> Int[Tensor, " image"] 
     if not bad:
         return None
     if not form.skip_bad or len(bad) == total:
-        raise BadPictures(list(bad.values()), total)
+        raise BadPictures(list(bad.values()), total, others=len(bad) < total)
     keep = torch.ones(total, dtype=torch.bool)
     keep[list(bad)] = False
     return torch.nonzero(keep).flatten()
@@ -105,7 +105,7 @@ def _first(pictures: Pictures, form: Form, *, grey: bool) -> tuple[int, Shape]:
             bad.append(f"{pictures.where(row)} {error}")
         else:
             return row, (channels, height, width)
-    raise BadPictures(bad, len(pictures))
+    raise BadPictures(bad, len(pictures), others=False)
 
 
 def shape_of(pictures: Pictures, form: Form) -> Shape:

@@ -1,7 +1,8 @@
 """Names of folders, files and classes: which split a name means, and the order of class names.
 
-The words and separators are those of `datasets` (`data_files.py`), here in any case. A name means a split if a word of
-the split is a part of it between separators: `My_Train` and `train2017` mean train, `trainee` and `latest` mean none.
+The words and separators are those of `datasets` (`data_files.py`), in any case, and = of folders such as `split=train`.
+A name means a split if a word of the split is a part of it between separators: `My_Train` and `train2017` mean train,
+`trainee` and `latest` mean none.
 """
 
 import re
@@ -19,7 +20,7 @@ SPLITS = {
 """The words of each split."""
 NONE = ""
 """Key of what no name assigns to a split."""
-SEPARATORS = re.compile(r"[-._ 0-9]+")
+SEPARATORS = re.compile(r"[-._ =0-9]+")
 SHARD = re.compile(r"(.+)-[0-9]{5}-of-[0-9]{5}")
 """Name of one file of several, without its ending."""
 ADVICE = "The words are train, validation and test."
@@ -33,6 +34,16 @@ def splits_in(name: str) -> set[str]:
     """The splits that are named in a name."""
     parts = set(SEPARATORS.split(name.lower()))
     return {split for split, words in SPLITS.items() if parts & set(words)}
+
+
+def resembling(names: Iterable[str]) -> set[str]:
+    """The splits whose words begin or end a part of a name, as in trainset, TestImages and cifartrain."""
+    parts = {part for name in names for part in SEPARATORS.split(name.lower())}
+    return {
+        split
+        for split, words in SPLITS.items()
+        if any(part.startswith(words) or part.endswith(words) for part in parts)
+    }
 
 
 def is_word(name: str) -> bool:
@@ -121,8 +132,8 @@ def check_training(groups: Mapping[str, Sequence[object]], where: str) -> None:
     """
     if "train" in groups or not groups.keys() - {NONE}:
         return
-    there = [f"{split} ({_few(map(str, groups[split]))})" for split in SPLITS if split in groups]
-    rest = f" {_few(map(str, groups[NONE]))} may be training images, but no name says so." if NONE in groups else ""
+    there = [f"{split} ({few(map(str, groups[split]))})" for split in SPLITS if split in groups]
+    rest = f" {few(map(str, groups[NONE]))} may be training images, but no name says so." if NONE in groups else ""
     raise InputError(
         f"{where} has no training images, only {' and '.join(there)}.{rest} Name the training images train, or give "
         "one of these by itself."
@@ -141,10 +152,10 @@ def chosen(
         labelled: Whether a part has labels.
         images: The number of images of a part.
     """
-    notes = []
-    test, validation = parts.get("test"), parts.get("validation")
-    unlabelled = test is not None and not labelled(test)
-    if unlabelled:
+    empty = [split for split in ("test", "validation") if split in parts and not images(parts[split])]
+    notes = [f"the {split} split has no images" for split in empty]
+    test, validation = (None if split in empty else parts.get(split) for split in ("test", "validation"))
+    if test is not None and not labelled(test):
         notes.append("the test images have no labels and are not used")
         test = None
     if validation is not None and not labelled(validation):
@@ -160,7 +171,7 @@ def chosen(
 def left_out(others: Iterable[object]) -> list[str]:
     """A note about what no name assigns to a split."""
     names = [str(other) for other in others]
-    return [f"left out, because no name says which split it is: {_few(names)}"] if names else []
+    return [f"left out, because no name says which split it is: {few(names)}"] if names else []
 
 
 def in_order(names: Iterable[str]) -> list[str]:
@@ -185,7 +196,8 @@ def _naturally(name: str) -> tuple[list[tuple[int, str]], str]:
     return [(int(part), "") if place % 2 else (0, part) for place, part in enumerate(parts)], name
 
 
-def _few(names: Iterable[str], most: int = 5) -> str:
-    several = list(names)
+def few(names: Iterable[object], most: int = 5) -> str:
+    """The first few names, and the number of the others."""
+    several = list(map(str, names))
     rest = f" and {len(several) - most:,} more" if len(several) > most else ""
     return ", ".join(several[:most]) + rest

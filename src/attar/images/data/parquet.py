@@ -50,11 +50,20 @@ def from_parquet(name: str, path: Path, files: Sequence[Path], form: Form, notes
         splits = {split: groups[split] for split in naming.SPLITS if split in groups}
     else:
         splits = {"train": groups[naming.NONE]}
+        seeming = naming.resembling(file.stem for file in groups[naming.NONE])
+        if "train" in seeming and len(seeming) > 1:
+            raise InputError(
+                f"the parquet files of {path} may be splits ({naming.few(groups[naming.NONE])}), but no word for a "
+                f"split stands by itself in their names. {naming.ADVICE} Rename the files."
+            )
         if len(files) > 1:
             notes.append(f"no name of the {len(files):,} parquet files says train or test: they are read as one set")
     parts = {}
     for split, found in splits.items():
         whole = [path / file for file in found]
+        if split != "train" and not any(map(_rows, whole)):
+            parts[split] = unlabelled(str(whole[0]), 0)
+            continue
         try:
             parts[split] = _part(whole, path, form, notes)
         except NoLabels:
@@ -100,7 +109,8 @@ def _schema(file: Path) -> Any:
 def _rows(file: Path) -> int:
     from pyarrow import parquet
 
-    return int(parquet.read_metadata(file).num_rows)
+    with readable(file):
+        return int(parquet.read_metadata(file).num_rows)
 
 
 def _part(files: list[Path], root: Path, form: Form, notes: list[str]) -> Part:
@@ -121,6 +131,8 @@ def _part(files: list[Path], root: Path, form: Form, notes: list[str]) -> Part:
         with readable(file):
             values = parquet.read_table(file, columns=[label]).column(0)
         found_names, note = _class_names(schema, label, file)
+        if names and found_names and names != found_names:
+            raise InputError(f"{file} numbers its classes in another way than {files[0]}.")
         names = names or found_names
         notes += note
         starts.append(len(labels))

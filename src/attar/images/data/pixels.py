@@ -143,9 +143,19 @@ class Loaded:
 class BadPictures(InputError):  # noqa: N818
     """Pictures that cannot be read: all are counted, the first five are named."""
 
-    def __init__(self, bad: Sequence[str], total: int) -> None:
-        self.bad, self.total = list(bad), total
-        if len(bad) == 1:
+    def __init__(self, bad: Sequence[str], total: int, *, others: bool = True) -> None:
+        """Make the message.
+
+        Args:
+            bad: What is wrong with each.
+            total: The number of all pictures.
+            others: Whether something is left without them.
+        """
+        self.bad, self.total, self.others = list(bad), total, others
+        if not others:
+            several = "" if len(bad) == 1 else f"{len(bad):,} of {total:,} pictures cannot be read: "
+            super().__init__(f"{several}{first_of(bad)}.")
+        elif len(bad) == 1:
             super().__init__(f"{bad[0]}. Leave it out with --skip-bad.")
         else:
             super().__init__(
@@ -220,17 +230,28 @@ def decode_all(
     return images, found
 
 
+def _as_tensor(images: Any) -> Tensor:
+    """A tensor of an array or of nested sequences, in any layout."""
+    try:
+        array = np.asarray(images)
+    except ValueError:
+        raise InputError("images differ in size. Scale them to one size yourself.") from None
+    if array.dtype.kind not in "biufc":
+        raise InputError(f"images are {array.dtype}; give uint8, or floats from 0 to 1.")
+    return torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ["C", "W"]))
+
+
 def from_numbers(images: Any) -> Batch:
     """Pixels from `[image, height, width]`, `[image, height, width, channel]` or `[image, channel, height, width]`.
 
     Raises:
         InputError: The shape is another one, numbers are neither bytes nor floats from 0 to 1, or there are no images.
     """
-    tensor = torch.as_tensor(np.asarray(images) if not isinstance(images, Tensor) else images)
+    tensor = images.detach() if isinstance(images, Tensor) else _as_tensor(images)
     if tensor.ndim == 3:
         tensor = tensor.unsqueeze(1)
-    if len(tensor) == 0:
-        raise InputError("there are no images.")
+    if tensor.numel() == 0:
+        raise InputError("there are no images." if 0 in tensor.shape[:1] else "the images have no pixels.")
     if tensor.ndim != 4 or not (tensor.shape[1] in (1, 3) or tensor.shape[3] in (1, 3)):
         raise InputError(f"images have shape {tuple(tensor.shape)}; give [image, height, width] with 1 or 3 channels.")
     if tensor.shape[1] not in (1, 3):

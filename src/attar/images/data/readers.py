@@ -31,6 +31,8 @@ def read(data: Any, form: Form) -> Loaded:
     """
     if is_dataset(data):
         return from_dataset(data, form)
+    if isinstance(data, str) and not data:
+        raise InputError("data has no name; give a name or a path.")
     bundled = isinstance(data, (str, Path)) and str(data) == "digits"
     if isinstance(data, (str, Path)) and not (bundled and (isinstance(data, str) or not data.exists())):
         return _from_path(Path(data), form) if Path(data).exists() else _from_afar(str(data), form)

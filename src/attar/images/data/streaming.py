@@ -25,7 +25,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from attar.core import store
-from attar.core.errors import InputError
+from attar.core.errors import InputError, shortened
 
 
 @dataclass(frozen=True)
@@ -204,11 +204,15 @@ def encoded(cell: Any, beside: Sequence[Path], within: Path | None, where: str) 
         return data
     if not isinstance(data, str) or not data:
         return NoPicture("does not hold image bytes")
-    files = [folder / data for folder in beside]
-    file = next((file for file in files if file.is_file()), files[0])
-    if within is not None and not file.resolve().is_relative_to(within.resolve()):
-        raise InputError(f"{where} names {data}, which is not below {within}. Files outside the data are not read.")
-    return file if file.exists() else NoPicture(f"names {data}, which is missing")
+    try:
+        files = [folder / data for folder in beside]
+        file = next((file for file in files if file.is_file()), files[0])
+        if within is not None and not file.resolve().is_relative_to(within.resolve()):
+            raise InputError(f"{where} names {data}, which is not below {within}. Files outside the data are not read.")
+        there = file.exists()
+    except (OSError, ValueError):
+        return NoPicture(f"names {shortened(data)!r}, which is no name of a file")
+    return file if there else NoPicture(f"names {data}, which is missing")
 
 
 def _bytes_of(data: Picture) -> bytes:

@@ -17,6 +17,8 @@ from attar.images.data.pixels import Batch
 
 Images = Float[Tensor, "batch channel height width"]
 
+SMALLEST = 1e-6
+"""Smallest ε. Far below it, whitened values in 32 bits are rounding errors, and at last not numbers."""
 ZERO = 1e-13
 """Share of the largest eigenvalue below which another is zero."""
 
@@ -79,10 +81,10 @@ def fit_zca(images: Images, epsilon: float = 0.1) -> Whitening | ThinWhitening:
     """Fit ZCA whitening in float64. ε is added to the eigenvalues of the covariance.
 
     Raises:
-        InputError: ε is not above zero, or the memory is too small.
+        InputError: ε is outside the range that 32 bits can whiten with, or the memory is too small.
     """
-    if not 0 < epsilon < math.inf:
-        raise InputError(f"epsilon is {epsilon}; whitening needs a finite number above 0, such as 0.1.")
+    if not SMALLEST <= epsilon <= 1 / SMALLEST:
+        raise InputError(f"epsilon is {epsilon}; whitening needs a number from 1e-6 to 1e6, such as 0.1.")
     count, pixels = len(images), images[0].numel()
     thin = count < pixels
     _check_room(count, pixels, thin=thin)
