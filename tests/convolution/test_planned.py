@@ -4,6 +4,7 @@ import io
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations, prune
 
 from attar.convolution import METHODS
 from attar.convolution.planned import PlannedConv2d, with_methods
@@ -84,6 +85,46 @@ def test_a_large_weight_that_is_scaled_in_place_is_noticed(draw):
         planned.weight.data.mul_(1.01)
         planned.bias.data.mul_(1.01)
         torch.testing.assert_close(planned(image), 1.01 * before, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", ["channels-last", "nchw"])
+@pytest.mark.parametrize("place", [(slice(None), 5), (slice(None), slice(None), 1, 1), 7], ids=str)
+def test_a_channel_or_a_position_of_a_large_weight_is_noticed(place, layout, draw):
+    """Pruning writes whole channels, or one position of every kernel, through `.data`."""
+    plain, image = nn.Sequential(nn.Conv2d(256, 512, 3)).requires_grad_(False), draw.normal(1, 256, 3, 3)
+    planned = with_methods(plain, {"0": "im2col"}, layout=layout)
+    planned(image)
+    for net in (plain, planned):
+        net[0].weight.data[place] = 0.5
+    torch.testing.assert_close(planned(image), plain(image), rtol=1e-4, atol=1e-3)
+
+
+class Weighed(nn.Conv2d):
+    """A convolution that is more than its weights."""
+
+
+@pytest.mark.parametrize(
+    ("layer", "why"),
+    [
+        (nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"), "reflect"),
+        (nn.Conv2d(4, 4, 3, dilation=2), "dilated"),
+        (nn.Conv2d(4, 4, 3, groups=2), "2 groups"),
+        (parametrizations.weight_norm(nn.Conv2d(4, 4, 3)), "ParametrizedConv2d"),
+        (Weighed(4, 4, 3), "Weighed"),
+    ],
+)
+def test_a_convolution_that_no_method_computes_is_refused(layer, why):
+    with pytest.raises(InputError, match=why):
+        with_methods(nn.Sequential(layer), {"0": "im2col"})
+
+
+def test_a_network_without_a_copy_is_refused():
+    network = nn.Sequential(nn.Conv2d(4, 4, 3))
+    prune.random_unstructured(network[0], "weight", 0.5)
+    with pytest.raises(InputError, match=r"prune\.remove"):
+        with_methods(network, {"0": "im2col"})
+    prune.remove(network[0], "weight")
+    assert isinstance(with_methods(network, {"0": "im2col"})[0], PlannedConv2d)
 
 
 @pytest.mark.parametrize("method", list(METHODS))

@@ -89,6 +89,30 @@ def test_named_tensors_in_safetensors_and_npz(images, shapes, tmp_path):
         assert torch.equal(attar.import_set([tmp_path / name], shapes).images, images)
 
 
+@pytest.mark.parametrize("name", ["lr", "syn_lr"])
+def test_a_step_size_beside_named_tensors_is_kept(name, images, shapes, tmp_path):
+    rate = torch.tensor([0.0123])
+    save_file({"images": images, "labels": LABELS, name: rate}, tmp_path / "set.safetensors")
+    np.savez(tmp_path / "set.npz", images=images.numpy(), labels=LABELS.numpy(), **{name: 0.0123})
+    torch.save({"images": images, "labels": LABELS, name: 0.0123}, tmp_path / "set.pt")
+    for file in ("set.safetensors", "set.npz", "set.pt"):
+        assert attar.import_set([tmp_path / file], shapes).lr == pytest.approx(0.0123)
+        assert attar.import_set([tmp_path / file], shapes, lr=0.5).lr == 0.5
+
+
+@pytest.mark.parametrize(
+    "held", [torch.ones(2), torch.zeros(0), "0.1", True, -0.1, float("nan"), float("inf")], ids=str
+)
+def test_a_step_size_that_is_no_positive_number_is_refused(held, images, shapes, tmp_path):
+    torch.save({"images": images, "labels": LABELS, "lr": held}, tmp_path / "set.pt")
+    refused("learning rate", [tmp_path / "set.pt"], shapes)
+    for name, value in (("images", images), ("labels", LABELS), ("lr", torch.as_tensor([1.0, 2.0]))):
+        torch.save(value, tmp_path / f"{name}.pt")
+    files = [tmp_path / f"{name}.pt" for name in ("images", "labels", "lr")]
+    refused("learning rate that is not one number", files, shapes)
+    refused("4 files were given", [*files, files[0]], shapes)
+
+
 def test_a_folder_of_pictures_per_class(shapes, tmp_path):
     for label in range(3):
         place = tmp_path / "syn" / f"{label:05d}"

@@ -1,6 +1,7 @@
 """A network whose convolutions run by the methods of a plan. Its parameters keep their names and values."""
 
 import copy
+import math
 from collections.abc import Mapping
 from functools import cache
 from typing import Any, Self
@@ -32,8 +33,15 @@ class PlannedConv2d(nn.Conv2d):
 
     @classmethod
     def of(cls, layer: nn.Conv2d, method: str) -> Self:
-        """A layer that convolves by a method and shares the parameters of another layer."""
+        """A layer that convolves by a method and shares the parameters of another layer.
+
+        Raises:
+            InputError: There is no such method, or no method can take the place of the layer.
+        """
         method_named(method)
+        why = unfit(layer)
+        if why:
+            raise InputError(f"the convolution {layer} cannot run by {method}: {why}.")
         size, place = layer.kernel_size, {"stride": layer.stride, "padding": layer.padding}
         channels = (layer.in_channels, layer.out_channels)
         planned = cls(*channels, size, **place, bias=layer.bias is not None, device="meta")  # type: ignore[arg-type]
@@ -78,9 +86,9 @@ def with_methods(network: nn.Module, methods: Mapping[str, str], *, layout: str 
             needs `nchw`.
 
     Raises:
-        InputError: The network has no convolution of that name.
+        InputError: The network has no convolution of that name, or one that no method can take the place of.
     """
-    planned = copy.deepcopy(network).eval().requires_grad_(False)
+    planned = copied(network).eval().requires_grad_(False)
     planned = planned.to(memory_format=LAYOUTS[layout])  # type: ignore[call-overload]
     layers = dict(planned.named_modules())
     for name, method in methods.items():
@@ -94,6 +102,32 @@ def with_methods(network: nn.Module, methods: Mapping[str, str], *, layout: str 
     return planned
 
 
+def copied(network: nn.Module) -> nn.Module:
+    """A copy of a network.
+
+    Raises:
+        InputError: A weight of it is computed from others, as `torch.nn.utils.prune` leaves it, and has no copy.
+    """
+    try:
+        return copy.deepcopy(network)
+    except RuntimeError as error:
+        raise InputError(
+            "the network cannot be copied, because some of its weights are computed from others. Make them plain "
+            "first: torch.nn.utils.prune.remove, or torch.nn.utils.remove_weight_norm."
+        ) from error
+
+
+def unfit(layer: nn.Conv2d) -> str:
+    """The reason why no method can take the place of a layer, whatever its input; empty if there is none."""
+    reasons = {
+        f"it has {layer.groups} groups": layer.groups != 1,
+        "it is dilated": any(step != 1 for step in layer.dilation),
+        f"it pads with {layer.padding_mode}, not with zeros": layer.padding_mode != "zeros",
+        f"it is a {type(layer).__name__}, not a plain Conv2d": type(layer) not in (nn.Conv2d, PlannedConv2d),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")
+
+
 def _is_channels_last(tensor: Tensor) -> bool:
     return tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
 
@@ -102,14 +136,15 @@ class _Seen:
     """A tensor as it was: its memory, its version, and a checksum.
 
     Writing through `.data` or NumPy changes neither memory nor version. Of a large tensor the checksum sees values at
-    equal distances only, because it may cost no more than a small part of the convolution.
+    equal distances only, because it may cost no more than a small part of the convolution. Whole channels and whole
+    positions of a kernel are always among them.
     """
 
     def __init__(self, tensor: Tensor) -> None:
         stored = tensor.detach().permute(0, 2, 3, 1) if _is_channels_last(tensor) else tensor.detach()
         flat = stored.reshape(-1)
         self.tensor, self.place = tensor, tensor.data_ptr()
-        self.values = flat if len(flat) <= SMALL else flat[:: len(flat) // LOOKED_AT][:LOOKED_AT]
+        self.values = flat if len(flat) <= SMALL else flat[:: _distance(len(flat))][:LOOKED_AT]
         self.factors = _factors(len(self.values), flat.dtype)
         self.version, self.sum = _version(tensor), self._sum()
 
@@ -125,6 +160,15 @@ class _Seen:
 def _version(tensor: Tensor) -> int:
     """Number of times that a tensor was changed in place; 0 for a tensor that was made in inference mode."""
     return 0 if tensor.is_inference() else tensor._version
+
+
+@cache
+def _distance(count: int) -> int:
+    """The distance of the values that are looked at. It shares no factor with the sides of the tensor.
+
+    With a shared factor the same channels, or the same position of every kernel, would be looked at again and again.
+    """
+    return next(step for step in range(count // LOOKED_AT, 0, -1) if math.gcd(step, count) == 1)
 
 
 @cache

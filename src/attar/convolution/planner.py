@@ -23,7 +23,7 @@ from attar.convolution.dense import FORMATS, Dense
 from attar.convolution.geometry import Geometry
 from attar.convolution.interface import Convolution
 from attar.convolution.methods import method_named
-from attar.convolution.planned import with_methods
+from attar.convolution.planned import copied, unfit, with_methods
 from attar.convolution.timing import Median, machine, ratio, seconds_in_turns
 from attar.core.errors import InputError
 
@@ -147,7 +147,7 @@ def plan(
     """
     images, held_out = (images[::2], images[1::2]) if held_out is None else (images, held_out)
     check(images, held_out, methods, batch, runs)
-    network = copy.deepcopy(network).eval()
+    network = copied(network).eval()
     planner, choices = Planner(methods, batch, runs, margin, say), []
     for name, layer in convolutions(network).items():
         choices.append(planner.layer(name, network, layer, images, held_out))
@@ -312,9 +312,7 @@ def _excuse(layer: nn.Conv2d, calls: list[Tensor]) -> str:
     """The reason why a layer stays dense with any input; empty if there is none."""
     reasons = {
         "it is pointwise: there is nothing to lower": layer.kernel_size == (1, 1),
-        f"it has {layer.groups} groups": layer.groups != 1,
-        "it is dilated": any(step != 1 for step in layer.dilation),
-        f"it pads with {layer.padding_mode}, not with zeros": layer.padding_mode != "zeros",
+        unfit(layer): bool(unfit(layer)),
         f"it is a {type(layer).__name__}, not a plain Conv2d": type(layer) is not nn.Conv2d,
         "it has hooks": bool(layer._forward_hooks or layer._forward_pre_hooks),
         "its padding differs from side to side": layer.padding == "same" and any(k % 2 == 0 for k in layer.kernel_size),

@@ -6,7 +6,7 @@
 | DCC, IDC | one `.pt`: `[images, labels]` | a pair of tensors |
 | MTT, TESLA, FTD, DATM | `images_best.pt`, `labels_best.pt` (numbers or rows of logits), `lr_best.pt` | several files |
 | SRe2L, CDA, RDED | a folder of pictures per class | a folder |
-| others | `.safetensors` or `.npz` with `images` and `labels` | the two names |
+| others | `.safetensors` or `.npz` with `images` and `labels`, and the step size as `lr` | the names |
 
 Tensors are network input: they are normalised with the statistics of the data, and whitened if the authors did so. A
 `.pt` is a pickle. It is read with torch's `weights_only` and may hold tensors and plain numbers only. Anything else is
@@ -40,6 +40,9 @@ from attar.images.data.readers import read
 from attar.images.data.whiten import Transform
 from attar.images.matching import as_in, places, places_of_folders
 from attar.images.sources import ImageSource
+
+RATES = ("lr", "syn_lr")
+"""Names of a learned step size beside images and labels; the second is that of MTT's code."""
 
 
 @dataclass(frozen=True)
@@ -155,9 +158,9 @@ def _tensors(files: Sequence[Path], how: Import) -> tuple[str, Tensor, Tensor, f
             raise InputError(
                 "several files must hold one tensor each: images, labels and the learning rate, in this order."
             )
-        if len(found) > 3 or (len(found) > 2 and found[2].numel() == 0):
-            raise InputError("give up to three files: images, labels and the learning rate, which is one number.")
-        lr = float(found[2].flatten()[0]) if len(found) > 2 else None
+        if len(found) > 3:
+            raise InputError(f"{len(found)} files were given; a set has at most three: images, labels, learning rate.")
+        lr = _one_rate(found[2], files[2]) if len(found) > 2 else None
         return "files", _dense(found[0], files[0]), _dense(found[1], files[1]), lr
     (held,) = found
     if isinstance(held, dict) and "data" in held:
@@ -167,8 +170,18 @@ def _tensors(files: Sequence[Path], how: Import) -> tuple[str, Tensor, Tensor, f
             raise InputError(f"{files[0]} holds {count} sets, but which is {how.which}. Give another --which.")
         return "experiments", *_pair(sets[how.which], files[0]), None
     if isinstance(held, dict) and {"images", "labels"} <= set(held):
-        return "named", *_pair([held["images"], held["labels"]], files[0]), None
+        rate = next((_one_rate(held[name], files[0]) for name in RATES if name in held), None)
+        return "named", *_pair([held["images"], held["labels"]], files[0]), rate
     return "pair", *_pair(held, files[0]), None
+
+
+def _one_rate(held: Any, file: Path) -> float:
+    """A learning rate that a file holds."""
+    if isinstance(held, Tensor) and held.numel() == 1 and not held.is_complex():
+        return float(held)
+    if isinstance(held, (int, float)) and not isinstance(held, bool):
+        return float(held)
+    raise InputError(f"{file} holds a learning rate that is not one number. Give the number with --lr.")
 
 
 def _pair(held: Any, file: Path) -> tuple[Tensor, Tensor]:
