@@ -101,8 +101,8 @@ def test_every_error_ends_in_one_line_and_its_code(error, code, words, capsys, m
     assert printed.count("\n") == (1 if words else 0) and words in printed and len(printed) < 600
 
 
-def test_names_that_are_not_utf_8_are_taken(tmp_path, capsys):
-    home = tmp_path / os.fsdecode(b"caf\xe9")
+def test_class_names_that_are_not_utf_8_are_taken_and_a_path_is_refused(tmp_path, capsys):
+    home = tmp_path / "pictures"
     for name in (b"one", b"tw\xf6"):
         (home / os.fsdecode(name)).mkdir(parents=True)
         for index in range(6):
@@ -110,8 +110,13 @@ def test_names_that_are_not_utf_8_are_taken(tmp_path, capsys):
     out = ["--out", str(tmp_path / "runs" / "one")]
     main(["condense", "random", "--ipc", "1", "--data", str(home), *out, "--device", "cpu", "--quiet"])
     main(["report", str(tmp_path / "runs")])
-    assert "caf\\udce9" in capsys.readouterr().out
     assert "tw" in (tmp_path / "runs" / "report.html").read_text(encoding="utf-8")
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        main(["data", str(tmp_path / os.fsdecode(b"caf\xe9"))])
+    told = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert told.count("\n") == 1 and "must be text without NUL, in UTF-8" in told
 
 
 def test_the_traceback_of_a_mistake_is_shown_on_request(capsys, monkeypatch):

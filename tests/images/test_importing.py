@@ -361,11 +361,14 @@ def test_arrays_of_numpy_in_any_order_of_bytes(images, shapes, tmp_path):
     assert torch.equal(small.images, images)
 
 
-@pytest.mark.parametrize("more", [[torch.tensor([])], [torch.tensor(0.1), torch.tensor(0.1)]])
-def test_more_than_a_step_size_beside_images_and_labels_is_refused(more, images, shapes, tmp_path):
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [([torch.tensor([])], "is not one number"), ([torch.tensor(0.1), torch.tensor(0.1)], "a set has at most three")],
+)
+def test_more_than_a_step_size_beside_images_and_labels_is_refused(more, told, images, shapes, tmp_path):
     for number, tensor in enumerate([images, LABELS, *more]):
         torch.save(tensor, tmp_path / f"{number}.pt")
-    refused("give up to three files", sorted(tmp_path.glob("*.pt")), shapes)
+    refused(told, sorted(tmp_path.glob("*.pt")), shapes)
 
 
 def test_test_images_of_a_released_folder_are_told(shapes, tmp_path):

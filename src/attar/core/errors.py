@@ -71,7 +71,8 @@ def named(kind: str, given: str | T, known: Mapping[str, T], *, hint: str = "") 
 def unknown(kind: str, given: str, known: Iterable[str], *, hint: str = "") -> InputError:
     """The error for an unknown name, with the nearest known one."""
     known = sorted(known)
-    near = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
+    by_lower = {name.lower(): name for name in reversed(known)}
+    near = [by_lower[name] for name in difflib.get_close_matches(given.lower(), by_lower, n=1, cutoff=0.5)]
     guess = f"; did you mean {near[0]!r}?" if near else "."
     text = f"unknown {kind} {shortened(given)!r}{guess} Known: {', '.join(known)}."
     return InputError(f"{text} {hint}".strip())

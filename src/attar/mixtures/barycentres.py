@@ -109,6 +109,9 @@ def _least_cost(f: GaussianMixture, plan: Plan, cost: GaussianCost, start: Gauss
     limits = {"maxiter": 200, "ftol": 1e-14, "gtol": 1e-10}
     end = minimize(with_gradient, first.numpy(), jac=True, method="L-BFGS-B", options=limits)
     means, covariances = gaussians(torch.from_numpy(end.x.copy() if end.fun <= 1 else first.numpy()))
+    lost = torch.linalg.cholesky_ex(covariances).info > 0  # singular to rounding: those stay where they began
+    means, covariances = means.clone(), covariances.clone()
+    means[lost], covariances[lost] = full.means[lost], full.covariances[lost]
     return GaussianMixture(plan.sum(0), means, covariances, check=False)
 
 
