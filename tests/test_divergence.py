@@ -8,6 +8,7 @@ import torch
 import attar
 import small
 from attar.cli import main
+from attar.core import checks, settings
 from attar.core.divergence import step_sizes
 from attar.core.errors import Diverged, InputError
 from attar.core.flags import flags_of
@@ -17,6 +18,15 @@ from attar.images.data.pixels import eight_bits
 ENGINE = Engine(device="cpu", checkpoint_seconds=0, quiet=True, compile="off")
 KEPT_IN_RANGE = {"sre2l", "cda"}
 """Methods that clip what they learn to its range after each step: however large, a step leaves black and white."""
+
+
+@pytest.fixture(autouse=True)
+def _wider_settings(monkeypatch):
+    """Let step sizes be larger than settings allow, so that every method diverges within its few steps."""
+    monkeypatch.setattr(checks, "MOST", {**checks.MOST, "lr": 1e38})
+    settings._checks.cache_clear()
+    yield
+    settings._checks.cache_clear()
 
 
 def own(entry):
