@@ -197,7 +197,10 @@ def test_f5_settings_of_odd_types_are_told_in_a_line(name, value, made, tmp_path
     facts["origin"][name] = value
     (tmp_path / "odd.json").write_text(json.dumps(facts))
     words = ["condense", "--settings", str(tmp_path / "odd.json"), "--out", str(tmp_path / "again"), *QUIET]
-    left_out = value in (None, []) or (name == "seed" and value == 3) or (name == "call" and isinstance(value, dict))
+    told = value != {"ipc": 10**400}  # a file with such a number is not read at all
+    left_out = (
+        value in (None, []) or (name == "seed" and value == 3) or (name == "call" and isinstance(value, dict) and told)
+    )
     if left_out:
         main(words)
     else:

@@ -169,11 +169,11 @@ def test_scores_of_tables_are_read(runs):
 
 
 def test_the_step_size_of_a_tables_score_is_said(runs):
-    for name in ("score-quick-2-lr-0.05.json", "score-quick-1-width-4-lr-1e-05.json", "random-0-quick-2-lr-0.05.json"):
+    for name in ("score-quick+lr=0.05-2.json", "score-quick+lr=1e~05-1-width-4.json", "random-0-quick+lr=0.05-2.json"):
         (runs / "random" / "run" / name).write_text("[50.0, 52.0]")
     run = next(run for run in collect(runs).runs if run.name == "random")
-    found = {(cell.column, cell.protocol, cell.note) for cell in run.scores}
-    assert found == {("convnet", "quick", "step size 0.05"), ("convnet (width-4)", "quick", "step size 1e-05")}
+    found = {(cell.column, cell.protocol) for cell in run.scores}
+    assert found == {("convnet", "quick, lr 0.05"), ("convnet (width-4)", "quick, lr 1e-05")}
 
 
 def test_a_table_with_learned_step_sizes_and_networks_is_shown(tmp_path):

@@ -184,7 +184,7 @@ def _typed(value: Any, hint: Any, there: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-PLAIN = (str, int, float, list, dict)
+PLAIN = (str, int, float, list, tuple, dict)
 """Types that JSON has, which stand for nested settings by a name or by their fields."""
 
 

@@ -217,7 +217,7 @@ def _read(file: Path) -> Any:
             if isinstance(found, np.ndarray):
                 return _native(found)
             with found as arrays:
-                return {name: _native(arrays[name]) for name in arrays.files}
+                return {name: _native(np.asarray(arrays[name])) for name in arrays.files}
         except (ValueError, OSError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise InputError(f"{file} does not hold plain arrays of numbers ({type(error).__name__}).") from None
     try:

@@ -117,10 +117,10 @@ def test_a_step_size_that_is_not_positive_is_said_once_and_trains_nothing(lr, ki
     assert said == []
     with torch.no_grad():
         state.lr.fill_(lr)
-    for _ in range(2):
+    for _ in range(method.steps):
         method.step(state, runtime)
     assert said == [
-        f"note: the student's step size became {lr:.3g} at step 2. Unless it becomes positive again, no network can be "
+        f"note: the student's step size became {lr:.3g} at step {method.steps}. Unless it becomes positive again, no network can be "
         "trained on the set. Start again with --learn-lr log."
     ]
     small = method.result(state, runtime)

@@ -41,6 +41,10 @@ LATEST_START = {1: 5, 10: 20, 50: 40}
 """Default bound on start epochs by images per class. Few images can teach only what experts learn early."""
 
 
+LOOKS_AFTER = 10
+"""Steps between two looks at the learned step size."""
+
+
 @dataclass
 class Distilling:
     """The synthetic images during learning, with the step size and labels that are learned too."""
@@ -289,8 +293,9 @@ class TrajectoryMatching(Started):
         return {"loss": found.loss, "student_lr": lr, "epoch": float(epoch)}
 
     def _warn(self, state: Distilling, runtime: Runtime) -> None:
-        """Say once that β is not positive."""
-        if self.learn_lr == "plain" and not state.told and (lr := float(state.lr.detach())) <= 0:
+        """Say once that β is not positive. It is looked at now and then, since a look makes a GPU wait."""
+        looks = state.done % LOOKS_AFTER == 0 or state.done == self.steps
+        if looks and self.learn_lr == "plain" and not state.told and (lr := float(state.lr.detach())) <= 0:
             runtime.say(
                 f"note: the student's step size became {lr:.3g} at step {state.done:,}. Unless it becomes positive "
                 "again, no network can be trained on the set. Start again with --learn-lr log."
