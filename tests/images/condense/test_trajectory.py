@@ -120,8 +120,8 @@ def test_a_step_size_that_is_not_positive_is_said_once_and_trains_nothing(lr, ki
     for _ in range(method.steps):
         method.step(state, runtime)
     assert said == [
-        f"note: the student's step size became {lr:.3g} at step {method.steps}. Unless it becomes positive again, no network can be "
-        "trained on the set. Start again with --learn-lr log."
+        f"note: the student's step size became {lr:.3g} at step {method.steps}. Unless it becomes positive again, no "
+        "network can be trained on the set. Start again with --learn-lr log."
     ]
     small = method.result(state, runtime)
     with pytest.raises(InputError, match=r"learned step size is .*, and no network .* again with --learn-lr log"):
