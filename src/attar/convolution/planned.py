@@ -9,13 +9,12 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from attar.convolution.dense import FORMATS
 from attar.convolution.geometry import Geometry
 from attar.convolution.interface import Convolution
 from attar.convolution.methods import method_named
 from attar.core.errors import InputError
 
-LAYOUTS = {"channels-last": torch.channels_last, "nchw": torch.contiguous_format}
-"""Memory layouts of a planned network's weights and, with them, of the activations between its layers."""
 LOOKED_AT = 2**12
 """Number of values by which changes of a larger weight are noticed."""
 SMALL = 2**17
@@ -58,7 +57,7 @@ class PlannedConv2d(nn.Conv2d):
         if not usual or input.requires_grad or (self.weight.requires_grad and torch.is_grad_enabled()):
             return super().forward(input)
         last = _is_channels_last(input) or _is_channels_last(self.weight)
-        return self._method()(input).contiguous(memory_format=LAYOUTS["channels-last" if last else "nchw"])
+        return self._method()(input).contiguous(memory_format=FORMATS["channels-last" if last else "nchw"])
 
     def _method(self) -> Convolution:
         held = [tensor for tensor in (self.weight, self.bias) if tensor is not None]
@@ -89,7 +88,7 @@ def with_methods(network: nn.Module, methods: Mapping[str, str], *, layout: str 
         InputError: The network has no convolution of that name, or one that no method can take the place of.
     """
     planned = copied(network).eval().requires_grad_(False)
-    planned = planned.to(memory_format=LAYOUTS[layout])  # type: ignore[call-overload]
+    planned = planned.to(memory_format=FORMATS[layout])  # type: ignore[call-overload]
     layers = dict(planned.named_modules())
     for name, method in methods.items():
         layer = layers.get(name)

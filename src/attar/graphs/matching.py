@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -37,7 +37,6 @@ from attar.graphs.synthetic import (
     without_loops,
 )
 
-T = TypeVar("T")
 Distance = Literal["mse", "cos", "ours"]
 EPSILON = 1e-12
 """Smallest squared length by which something is divided."""

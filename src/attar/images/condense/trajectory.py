@@ -344,14 +344,6 @@ class TrajectoryMatching(Started):
         return learned(images, labels, state.source, self, runtime, lr=lr)
 
 
-DATA = {
-    "cifar10": (10, 3),
-    "cifar100": (100, 3),
-    "tiny-imagenet": (200, 4),
-    "imagenet": (1000, 4),
-    "imagefruit": (10, 5),
-}
-"""Classes, and depth of the published ConvNet, for images of 32, 32, 64, 64 and 128 pixels."""
 START_NAMES = ("real", "noise", "class-mean", "herding", "k-center", "k-means")
 
 
