@@ -1,0 +1,1 @@
+"""Encoders for classes of which only a few samples are known."""

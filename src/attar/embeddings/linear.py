@@ -1,0 +1,87 @@
+"""A linear classifier on frozen features, as a last stage of a method: how it is trained, and its losses."""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attar.core.errors import InputError
+from attar.core.settings import Range, Settings
+from attar.core.training import half_cosine
+
+Loss = Literal["auto", "cross-entropy", "bce", "focal", "asl"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linear(Settings):
+    """Settings of the linear classifier. Its samples are not augmented."""
+
+    epochs: Annotated[int, Range(0)] = 0
+    """Passes over the frozen features of the training samples. 0: no classifier is trained."""
+    loss: Loss = "auto"
+    """Loss: cross-entropy for samples of one label; bce, focal or asl for samples of several. auto: cross-entropy, or
+    asl."""
+    lr: Annotated[float, Range(0)] = 1e-2
+    """Step size of Adam, which falls along half a cosine."""
+    weight_decay: Annotated[float, Range(0)] = 1e-4
+    """Weight decay."""
+    batch: Annotated[int, Range(1)] = 256
+    """Samples per step."""
+
+    def resolve(self, source: Any) -> Self:
+        """The loss for these labels.
+
+        Raises:
+            InputError: The samples have no labels, or the loss is for others.
+        """
+        if not self.epochs:
+            return self
+        several = source.labelled == "several"
+        if source.labelled == "none":
+            raise InputError(f"linear.epochs is {self.epochs}, but {source.name} has no labels.")
+        if self.loss != "auto" and several == (self.loss == "cross-entropy"):
+            label = "several labels" if several else "one label"
+            raise InputError(f"linear.loss is {self.loss}, but a sample of {source.name} has {label}.")
+        usual: Loss = "asl" if several else "cross-entropy"
+        return dataclasses.replace(self, loss=usual if self.loss == "auto" else self.loss)
+
+    def steps_per_epoch(self, samples: int) -> int:
+        """Steps of one pass."""
+        return math.ceil(samples / self.batch)
+
+    def steps(self, samples: int) -> int:
+        """Steps in all."""
+        return self.epochs * self.steps_per_epoch(samples)
+
+    def lr_at(self, step: int, samples: int) -> float:
+        """The step size of a step, counted from zero."""
+        return self.lr * half_cosine(step, self.steps(samples))
+
+    def optimizer_of(self, learned: Iterator[nn.Parameter]) -> torch.optim.Optimizer:
+        """The optimiser."""
+        return torch.optim.Adam(learned, self.lr, weight_decay=self.weight_decay)
+
+
+def classification_loss(logits: Tensor, labels: Tensor, loss: Loss) -> Tensor:
+    """The loss of one batch, averaged over samples; losses of several labels are summed over classes.
+
+    Args:
+        logits: `[sample, classes]`.
+        labels: The class of each sample, or a row of yes or no for each.
+        loss: Which; not "auto".
+    """
+    from attar.embeddings.multilabel.asl import ASL_SCRIPT, asymmetric_loss, focal_loss
+
+    if loss == "cross-entropy":
+        return F.cross_entropy(logits, labels)
+    targets = labels.to(logits.dtype)
+    if loss == "bce":
+        return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / len(logits)
+    if loss == "focal":
+        return focal_loss(logits, targets, reduction="batchmean")
+    return asymmetric_loss(logits, targets, **ASL_SCRIPT, reduction="batchmean")

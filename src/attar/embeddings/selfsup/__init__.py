@@ -1,0 +1,1 @@
+"""Encoders trained without labels: two views of a sample should agree."""

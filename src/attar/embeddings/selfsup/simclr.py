@@ -1,0 +1,36 @@
+"""SimCLR: two views of a sample should be nearer to one another than to all others of the batch.
+
+The simplest of the contrastive methods, and the one to beat. It wants large batches; SogCLR does not.
+Chen, Kornblith, Norouzi and Hinton, A Simple Framework for Contrastive Learning of Visual Representations, ICML 2020,
+arXiv:2002.05709.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from torch import nn
+
+from attar.core.settings import Range
+from attar.embeddings.heads import Projector
+from attar.embeddings.learner import About, Batch, Learner, Learning, Terms
+from attar.embeddings.losses import nt_xent
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimCLR(Learner):
+    """Pull two views of a sample together, away from the rest of the batch (Chen et al., ICML 2020, arXiv:2002.05709)."""
+
+    contrast_temperature: Annotated[float, Range(0.001)] = 0.2
+    """Temperature τ of the contrast."""
+    projector: Projector = Projector()
+
+    name = "simclr"
+
+    def modules(self, width: int, about: About) -> dict[str, nn.Module]:
+        """The projector."""
+        return {"projector": self.projector.build(width)}
+
+    def terms(self, batch: Batch, state: Learning) -> Terms:
+        """NT-Xent on projections of both views."""
+        first, second = (state.heads["projector"](view) for view in self.encoded(batch, state))
+        return {"contrast": nt_xent(first, second, self.contrast_temperature)}
