@@ -8,7 +8,7 @@ from attar.core import hub
 from attar.core.artefact import ARTEFACT, Shareable
 from attar.core.divergence import told_by
 from attar.core.engine import Artefact, Method
-from attar.core.errors import InputError
+from attar.core.errors import InputError, near_path
 from attar.core.kinds import Kind, built_in, imported, kind_for, kind_in, kind_of, kind_with
 from attar.core.launcher import check_shared
 from attar.core.machine import Engine
@@ -386,6 +386,8 @@ def open_artefact(folder: str | Path) -> Any:
     name = str(folder)
     remote = not Path(folder).exists() and hub.looks_like_one(name)
     path = hub.find(name, ARTEFACT) if remote else Path(folder).expanduser()
+    if not remote and not path.exists() and (near := near_path(name)):
+        raise InputError(f"{name} does not exist; did you mean {near!r}?")
     made: type[Shareable] = (kind_in(path) or next(iter(built_in().values()))).made
     return made.from_hub(name) if remote else made.load(path)
 
