@@ -7,7 +7,7 @@ Everything else is here, once: the order of an epoch, schedules, averages of the
 import copy
 import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
