@@ -1,7 +1,7 @@
 """Episodes: few-shot tasks drawn from labelled samples, whose support and query never share a sample.
 
-An episode has `way` classes, with `shot` support and `query` query samples of each, class after class. The released code
-of SuSana Distancia draws them apart, so that a query can be one of the supports; here both come from one draw.
+An episode has `way` classes, with `shot` support and `query` query samples of each, class after class. The released
+code of SuSana Distancia draws them apart, so that a query can be one of the supports; here both come from one draw.
 """
 
 from collections.abc import Callable, Iterator
@@ -58,8 +58,9 @@ class Pool:
         self._support = support
         if len(self.classes) < way:
             more = f", {len(self.left_out)} more have fewer" if self.left_out else ""
+            classes = f"{way} class{'es' if way > 1 else ''}"
             raise InputError(
-                f"an episode has {way} class{'es' if way > 1 else ''} with {self._needed} each, but {name} {_have(len(self.classes))}{more}."
+                f"an episode has {classes} with {self._needed} each, but {name} {_have(len(self.classes))}{more}."
             )
 
     @property
