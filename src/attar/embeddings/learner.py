@@ -83,6 +83,8 @@ class Learning:
     """The epoch of that order."""
     frozen: Features | None = rebuilt(default=None)
     """Features of the frozen encoder, in the stage of the linear classifier."""
+    handed: dict[str, Tensor] = rebuilt(default_factory=dict)
+    """What `terms` hands to `settle` and `told` of the same step, such as keys for a queue."""
 
     def learned(self) -> Iterator[nn.Parameter]:
         """The parameters of the encoder and of its heads, without the linear classifier's."""
@@ -188,7 +190,7 @@ class Learner(Settings):
     def settle(self, batch: Batch, state: Learning) -> None:
         """Update followers and memories, after the step of the optimiser."""
 
-    def told(self, state: Learning) -> dict[str, float]:
+    def told(self, state: Learning) -> Metrics:
         """Further values for the curves, such as a mean temperature."""
         return {}
 
