@@ -2,9 +2,9 @@
 
 A mosaic has 2×2 cells, of which one to four are filled, every number as often. The class of each filled cell is drawn
 with frequencies that fall geometrically from `MOST` for the first class to `LEAST` for the last, before they are made
-to sum to one; then one of its images is drawn, evenly. Empty cells are black. A mosaic has every label of its cells, and
-a caption that names them and their places. Training mosaics consist of training images, test mosaics of test images.
-All draws depend on the seed alone, so the same mosaics are made anywhere.
+to sum to one; then one of its images is drawn, evenly. Empty cells are black. A mosaic has every label of its cells,
+and a caption that names them and their places. Training mosaics consist of training images, test mosaics of test
+images. All draws depend on the seed alone, so the same mosaics are made anywhere.
 
 The bundled set `mosaics` is made of scikit-learn's 8×8 digits: 1,024 training and 1,500 test mosaics of 16×16 pixels.
 """

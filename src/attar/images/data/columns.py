@@ -128,6 +128,7 @@ def _split(held: Held, labels: Int[Tensor, " row"]) -> Split:
 
 
 def left_out(part: Part, held: Held) -> str:
+    """A note about the pictures of a part that cannot be read."""
     return f"{len(held.bad):,} of {len(part.labels):,} pictures of {part.name} are left out: {first_of(held.bad)}"
 
 
