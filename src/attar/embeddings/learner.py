@@ -240,9 +240,7 @@ class Learner(Settings):
         if self.inputs == "images" and source.tabular:
             raise InputError(f"{self.name} needs images, but {name} is a table.")
         if self.needs == "captions" and not source.paired:
-            raise InputError(
-                f"{self.name} needs image-text pairs, but {name} has no captions. Name them with --caption."
-            )
+            raise InputError(f"{self.name} needs image-text pairs, but {name} has no captions. Name them with --caption.")
         if self.needs in ("labels", "one", "several") and has == "none":
             raise InputError(f"{self.name} needs labels, but {name} has none.")
         if self.needs == "one" and has == "several":
