@@ -6,13 +6,12 @@ Everything else is here, once: the order of an epoch, schedules, averages of the
 
 import copy
 import dataclasses
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from attar.core.artefact import Origin
@@ -84,6 +83,8 @@ class Learning:
     """The epoch of that order."""
     frozen: Features | None = rebuilt(default=None)
     """Features of the frozen encoder, in the stage of the linear classifier."""
+    handed: dict[str, Tensor] = rebuilt(default_factory=dict)
+    """What `terms` hands to `settle` and `told` of the same step, such as keys for a queue."""
 
     def learned(self) -> Iterator[nn.Parameter]:
         """The parameters of the encoder and of its heads, without the linear classifier's."""
@@ -139,9 +140,9 @@ class Learner(Settings):
     """Share of the training samples that the method does not learn from. Thresholds are chosen on them."""
     watch: Annotated[int, Range(0)] = 0
     """Epochs between scores on the held-out samples while training: kNN, or mAP of several labels. 0: none."""
-    view: Annotated[Views, Role()] = Views()
+    view: Annotated[Views, Role()] = field(default_factory=Views)
     """How the views of a sample are drawn."""
-    linear: Annotated[Linear, Role()] = Linear()
+    linear: Annotated[Linear, Role()] = field(default_factory=Linear)
     """A linear classifier that is trained at the end, on features of the frozen encoder."""
     samples: Annotated[int, Hidden()] = 0
     """Number of samples to learn from; filled in from the data."""
@@ -189,7 +190,7 @@ class Learner(Settings):
     def settle(self, batch: Batch, state: Learning) -> None:
         """Update followers and memories, after the step of the optimiser."""
 
-    def told(self, state: Learning) -> dict[str, float]:
+    def told(self, state: Learning) -> Metrics:
         """Further values for the curves, such as a mean temperature."""
         return {}
 
@@ -240,7 +241,7 @@ class Learner(Settings):
         if self.inputs == "images" and source.tabular:
             raise InputError(f"{self.name} needs images, but {name} is a table.")
         if self.needs == "captions" and not source.paired:
-            raise InputError(f"{self.name} needs image-text pairs, but {name} has no captions. Name them with --caption.")
+            raise InputError(f"{self.name} needs pairs of image and text, but {name} has no captions. Give --caption.")
         if self.needs in ("labels", "one", "several") and has == "none":
             raise InputError(f"{self.name} needs labels, but {name} has none.")
         if self.needs == "one" and has == "several":
