@@ -127,9 +127,13 @@ class Learner(Settings):
     weight_decay: Annotated[float, Range(0)] = 1e-4
     """Weight decay. Biases and norms have none."""
     schedule: Literal["cosine", "onecycle", "steps", "constant"] = "cosine"
-    """Schedule of the step size: half a cosine down to zero, OneCycle, division at the --cuts, or none."""
+    """Schedule of the step size: half a cosine down to zero, OneCycle, --cuts, or none."""
     cuts: tuple[float, ...] = (0.6, 0.8)
-    """Shares of the epochs after which the step size is divided by ten, with --schedule steps."""
+    """Shares of the epochs after which the step size is multiplied by --cut-factor, with --schedule steps."""
+    cut_factor: Annotated[float, Range(0, 1)] = 0.1
+    """What each of the --cuts multiplies the step size by."""
+    cycle_rise: Annotated[float, Range(0, 1)] = 0.3
+    """Share of the run in which the step size rises, with --schedule onecycle (KMCL: 0.2)."""
     lr_warm_up: Annotated[float, Range(0, 1)] = 0.0
     """Share of the run over which the step size rises first, linearly, step by step."""
     clip_norm: Annotated[float, Range(0)] | None = None
