@@ -31,7 +31,7 @@ from attar.embeddings.views import Views, drawn_view
 from attar.images import layout
 
 Terms = dict[str, Tensor]
-Features = Float[Tensor, "sample width"]
+Features = Float[Tensor, "sample embedding"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Learning:
     """Modules of buffers: queues, and what is remembered of each sample."""
     average: nn.ModuleDict
     """Moving averages of encoder and heads, if the method keeps them."""
-    optimizer: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer = None  # type: ignore[assignment]  # `build` needs the other fields to make it
     linear_optimizer: torch.optim.Optimizer | None = None
     done: int = 0
     source: Source = rebuilt(default=None)
@@ -272,7 +272,6 @@ class Learner(Settings):
             nn.ModuleDict(),
             memory.to(place),
             nn.ModuleDict(),
-            optimizer=None,  # type: ignore[arg-type]
         )
         for name, module in self.followers(state).items():
             state.slow[name] = copy.deepcopy(module).requires_grad_(False)

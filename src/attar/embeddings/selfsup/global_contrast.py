@@ -402,7 +402,9 @@ def _checked(a: Tensor, b: Tensor, index: Tensor, samples: int) -> Tensor:
     if a.ndim != 2 or a.shape != b.shape:
         raise InputError(f"the sides have shapes {list(a.shape)} and {list(b.shape)}; both must be [sample, d].")
     if index.dtype.is_floating_point or index.dtype.is_complex or index.dtype == torch.bool:
-        raise InputError(f"index is {str(index.dtype).removeprefix('torch.')}; give whole numbers, one for each sample.")
+        raise InputError(
+            f"index is {str(index.dtype).removeprefix('torch.')}; give whole numbers, one for each sample."
+        )
     if index.shape != a.shape[:1]:
         raise InputError(f"index has shape {list(index.shape)} for {len(a)} samples; give one number for each.")
     index = index.long()
