@@ -325,7 +325,7 @@ class GlobalContrast(nn.Module):
     def _remember(self, index: Tensor, log_s: Tensor, gradient: Tensor) -> None:
         """Write back what a visit leaves."""
         same = index[:, None] == index
-        times = same.sum(dim=1).log().to(log_s.dtype)
+        times = same.sum(dim=1).to(log_s.dtype).log()
         log_s = log_s[:, None].masked_fill(~same, -math.inf).logsumexp(dim=-1) - times
         gradient = (gradient[:, None] * same).sum(dim=-1) / same.sum(dim=1)
         if not self.pairs:
@@ -402,7 +402,9 @@ def _checked(a: Tensor, b: Tensor, index: Tensor, samples: int) -> Tensor:
     if a.ndim != 2 or a.shape != b.shape:
         raise InputError(f"the sides have shapes {list(a.shape)} and {list(b.shape)}; both must be [sample, d].")
     if index.dtype.is_floating_point or index.dtype.is_complex or index.dtype == torch.bool:
-        raise InputError(f"index is {str(index.dtype).removeprefix('torch.')}; give whole numbers, one for each sample.")
+        raise InputError(
+            f"index is {str(index.dtype).removeprefix('torch.')}; give whole numbers, one for each sample."
+        )
     if index.shape != a.shape[:1]:
         raise InputError(f"index has shape {list(index.shape)} for {len(a)} samples; give one number for each.")
     index = index.long()
