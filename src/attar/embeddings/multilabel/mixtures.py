@@ -16,10 +16,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from attar.embeddings.multilabel.pairs import Gaussians, gap, gap_gradients, precise, scale_of
+from attar.embeddings.multilabel.pairs import Gaussians, exactly, gap, gap_gradients, precise, scale_of
 
 Similarity = Literal["log", "correlation", "angle"]
-BLOCK = 2**18
+BLOCK = 2**16
 """Pairs of components of one block."""
 APART = 1e-7
 """Smallest 1 − C of which the angle has a finite gradient."""
@@ -273,7 +273,7 @@ class _AllPairs(torch.autograd.Function):
         alone = second[0] is None
         other = first if alone else second
         found = first[0].new_empty(len(first[0]), len(other[0]))
-        with _plain(found):
+        with exactly(found):
             for rows, columns in _blocks(first[0], None if alone else second[0]):
                 part = found[rows, columns]
                 terms, _ = _exponents(_flat(first, rows), _flat(other, columns), ctx.together)
@@ -292,7 +292,7 @@ class _AllPairs(torch.autograd.Function):
         other = first if alone else second
         into = tuple(torch.zeros_like(part) for part in first)
         onto = into if alone else tuple(torch.zeros_like(part) for part in second)
-        with _plain(found):
+        with exactly(found):
             for rows, columns in _blocks(first[0], None if alone else second[0]):
                 part, part_flow = found[rows, columns], flow[rows, columns]
                 if alone and rows != columns:
@@ -301,7 +301,9 @@ class _AllPairs(torch.autograd.Function):
                 terms, known = _exponents(a, b, ctx.together)
                 shaped = terms.view(part.shape[0], -1, part.shape[1], other[0].shape[1])
                 shaped.sub_(part[:, None, :, None]).exp_().mul_(part_flow[:, None, :, None])
-                sides = tuple(tuple(one[where].flatten(0, 1) for one in to) for to, where in ((into, rows), (onto, columns)))
+                sides = tuple(
+                    tuple(one[where].flatten(0, 1) for one in to) for to, where in ((into, rows), (onto, columns))
+                )
                 _add_gradients(a, b, terms, known, sides)
         return (*into, *([None] * 3 if alone else onto), None)
 
@@ -313,7 +315,7 @@ class _EachWithItself(torch.autograd.Function):
     def forward(ctx: Any, *given: Any) -> Tensor:
         *parts, ctx.together = given
         found = parts[0].new_empty(len(parts[0]))
-        with _plain(found):
+        with exactly(found):
             for rows in _strips(parts[0]):
                 own = tuple(part[rows] for part in parts)
                 terms, _ = _exponents(own, own, ctx.together)
@@ -327,7 +329,7 @@ class _EachWithItself(torch.autograd.Function):
         *parts, found = ctx.saved_tensors
         (flow,) = gradients
         into = tuple(torch.zeros_like(part) for part in parts)
-        with _plain(found):
+        with exactly(found):
             for rows in _strips(parts[0]):
                 own = tuple(part[rows] for part in parts)
                 terms, known = _exponents(own, own, ctx.together)
@@ -340,8 +342,3 @@ class _EachWithItself(torch.autograd.Function):
 def _strips(first: Tensor) -> Iterator[slice]:
     high = max(1, BLOCK // first.shape[1] ** 2)
     return (slice(row, row + high) for row in range(0, len(first), high))
-
-
-def _plain(like: Tensor) -> torch.autocast:
-    """No autocast: distances need the precision that they are given."""
-    return torch.autocast(like.device.type, enabled=False)
