@@ -17,11 +17,12 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from attar.embeddings.multilabel.pairs import Gaussians, exactly, gap, gap_gradients, precise, scale_of
+from attar.embeddings.contrast import exactly, raised
+from attar.embeddings.multilabel.pairs import Gaussians, gap, gap_gradients, scale_of
 
 Logits = Float[Tensor, "sample classes"]
 PerClass = Float[Tensor, "sample classes"] | Float[Tensor, "sample classes feature"]
@@ -43,8 +44,8 @@ ANCHORS = 2**16
 def log_kernels(
     features: Float[Tensor, "sample feature"], means: PerClass, variances: PerClass
 ) -> Float[Tensor, "sample classes"]:
-    """log e of each class's kernel at the sample's own features, e = exp(−½ Σ_m (x_m − μ_m)² / v_m)."""
-    features, means, variances = precise(features), precise(means), precise(variances)
+    """Log e of each class's kernel at the sample's own features, e = exp(−½ Σ_m (x_m − μ_m)² / v_m)."""
+    features, means, variances = raised(features), raised(means), raised(variances)
     if means.ndim == 3 or variances.ndim == 3:
         wide = means if means.ndim == 3 else means[:, :, None]
         spread = variances if variances.ndim == 3 else variances[:, :, None]
@@ -74,7 +75,7 @@ def reconstruction_loss(
         labels: y, which labels are present.
         released: Clamp kernels and their ratio, and count samples without labels, as the authors' code does.
     """
-    logits, there = precise(logits), labels.bool()
+    logits, there = raised(logits), labels.bool()
     log_kernel, log_share = log_kernels(features, means, variances), F.logsigmoid(logits)
     if released:
         joint = logits.sigmoid() * log_kernel.exp().clamp(min=SMALLEST)
@@ -104,7 +105,7 @@ def log_bhattacharyya(
     means: PerClass, variances: PerClass, features: int | None = None
 ) -> Float[Tensor, "anchor other classes"]:
     """Logarithms of `bhattacharyya`."""
-    means, variances = precise(means), precise(variances)
+    means, variances = raised(means), raised(variances)
     if means.ndim == 2:
         both, apart = variances[:, None] + variances, means[:, None] - means
         uneven = (variances[:, None] - variances).square() / (4 * variances[:, None] * variances)
@@ -136,7 +137,7 @@ def kernel_contrast(
         released: Add 1e-7 inside the logarithm, and divide by all samples, as the authors' code does.
     """
     with exactly(coefficients):
-        logits = precise(coefficients) / temperature
+        logits = raised(coefficients) / temperature
         present = labels.to(logits.dtype)
         shared, counts = present @ present.T, present.sum(dim=1)
         itself = torch.eye(len(present), dtype=torch.bool, device=present.device)

@@ -8,15 +8,16 @@ Sajedi, Khaki, Lawryshyn and Plataniotis, ProbMCL, ICASSP 2024, arXiv:2401.01448
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple, Self
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from attar.embeddings.multilabel.pairs import Gaussians, exactly, gap, gap_gradients, precise, scale_of
+from attar.embeddings.contrast import exactly, raised
+from attar.embeddings.multilabel.pairs import Gaussians, gap, gap_gradients, scale_of
 
 Similarity = Literal["log", "correlation", "angle"]
 BLOCK = 2**16
@@ -46,7 +47,7 @@ class Mixtures(NamedTuple):
 
     def precise(self) -> Self:
         """In single precision, if they were in half."""
-        return type(self)(*map(precise, self))
+        return type(self)(*map(raised, self))
 
     def select(self, rows: slice) -> Self:
         """Only these samples."""
@@ -77,7 +78,7 @@ def similarity(
 
 
 def log_correlation(mixtures: Mixtures, others: Mixtures | None = None) -> Float[Tensor, "sample other"]:
-    """log C of all pairs, the Cauchy-Schwarz correlation of their densities; minus their Cauchy-Schwarz divergence."""
+    """Log C of all pairs, the Cauchy-Schwarz correlation of their densities; minus their Cauchy-Schwarz divergence."""
     inner = log_inner_products(mixtures, others)
     if others is None:
         own = inner.diagonal()
@@ -86,7 +87,7 @@ def log_correlation(mixtures: Mixtures, others: Mixtures | None = None) -> Float
 
 
 def log_inner_products(mixtures: Mixtures, others: Mixtures | None = None) -> Float[Tensor, "sample other"]:
-    """log ∫ p q of all pairs of densities: log Σ_a Σ_b π_a π_b N(μ_a; μ_b, (v_a + v_b) I).
+    """Log ∫ p q of all pairs of densities: log Σ_a Σ_b π_a π_b N(μ_a; μ_b, (v_a + v_b) I).
 
     Args:
         mixtures: A mixture for each sample.
@@ -99,7 +100,7 @@ def log_inner_products(mixtures: Mixtures, others: Mixtures | None = None) -> Fl
 
 
 def log_norms(mixtures: Mixtures) -> Float[Tensor, " sample"]:
-    """log ∫ p² of every density."""
+    """Log ∫ p² of every density."""
     (scaled,), constant, together = _scaled([mixtures.precise()])
     return constant + _EachWithItself.apply(*scaled, together)
 
@@ -110,8 +111,8 @@ def log_density(points: Float[Tensor, "sample d"], mixtures: Mixtures) -> Float[
 
 
 def log_joint(points: Float[Tensor, "sample d"], mixtures: Mixtures) -> Float[Tensor, "sample component"]:
-    """log π_k N(t; μ_k, v_k) of each component, at a point of its own for each sample."""
-    points, (log_weights, means, variances) = precise(points), mixtures.precise()
+    """Log π_k N(t; μ_k, v_k) of each component, at a point of its own for each sample."""
+    points, (log_weights, means, variances) = raised(points), mixtures.precise()
     squares = (points[:, None] - means).square()
     if mixtures.diagonal:
         exponent = (squares / variances + variances.log()).sum(dim=2)
@@ -192,7 +193,7 @@ def _scaled(sides: list[Mixtures]) -> tuple[list[Mixtures], float | Tensor, int]
 
 
 def _exponents(a: Parts, b: Parts, together: int) -> tuple[Tensor, Known]:
-    """log π_a π_b N(μ_a; μ_b, v_a + v_b) of all pairs of components, without the constant; and what it is made of."""
+    """Log π_a π_b N(μ_a; μ_b, v_a + v_b) of all pairs of components, without the constant; and what it is made of."""
     (log_a, mean_a, var_a), (log_b, mean_b, var_b) = a, b
     if var_a.ndim == mean_a.ndim:
         found, known = gap(_rows(a), _columns(b), 1.0, together), None

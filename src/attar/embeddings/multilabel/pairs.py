@@ -31,16 +31,6 @@ class Scale(NamedTuple):
     """How many variances can be multiplied then."""
 
 
-def precise(values: Tensor) -> Tensor:
-    """Half precision becomes single precision."""
-    return values if values.dtype == torch.float64 else values.float()
-
-
-def exactly(like: Tensor) -> torch.autocast:
-    """No autocast: distances need the precision that they are given."""
-    return torch.autocast(like.device.type, enabled=False)
-
-
 @torch.no_grad()
 def scale_of(means: Float[Tensor, "... feature"], variances: Float[Tensor, "... feature"]) -> Scale:
     """Centre and size of each feature; divided by the size, variances lie around one half.
