@@ -144,6 +144,10 @@ CLASSIFIERS: Table = {
 LANGUAGE: Table = {
     "language": {**WRITER, "objective": {"label_weight": 0.5}, "micro": 6},
 }
+ENCODER = {"encoder": "convnet:norm=batch,width=8,depth=2", "epochs": 2, "batch": 50}
+EMBEDDINGS: Table = {
+    "simclr": ENCODER,
+}
 BY_KIND = {
     "images": IMAGES,
     "graphs": GRAPHS,
@@ -151,6 +155,7 @@ BY_KIND = {
     "convolution": CONVOLUTION,
     "classifiers": CLASSIFIERS,
     "language": LANGUAGE,
+    "embeddings": EMBEDDINGS,
 }
 SMALL: Table = {name: settings for methods in BY_KIND.values() for name, settings in methods.items()}
 """A line for each method."""
@@ -289,6 +294,22 @@ def language() -> Any:
     return load({part: list(rows) for part, rows in parts.items()})
 
 
+def embeddings() -> Any:
+    """A hundred and twenty mosaics of digits, with several labels and a caption each, and all the test mosaics."""
+    import torch
+
+    from attar.embeddings.reading import Reading
+
+    return Reading().load("mosaics").subset(torch.arange(120))
+
+
+def one_label() -> Any:
+    """The small images as samples of encoders that need one label each."""
+    from attar.embeddings.sources import Source
+
+    return Source.of_images(images())
+
+
 DATA = {
     "images": images,
     "graphs": graphs,
@@ -296,7 +317,14 @@ DATA = {
     "convolution": images,
     "classifiers": images,
     "language": language,
+    "embeddings": embeddings,
+    "one label": one_label,
 }
+
+
+def data_for(method: Any, kind: str) -> Any:
+    """The small data for a method: those of its kind, or such as have the labels that it needs."""
+    return data_of("one label" if getattr(method, "needs", "") == "one" else kind)
 
 
 @functools.cache
@@ -345,6 +373,7 @@ HOMES = {
     "convolution": ["attar.verbs:compress"],
     "classifiers": ["attar.verbs:distill"],
     "language": ["attar.language.verbs:distill", "attar.verbs:distill"],
+    "embeddings": ["attar.verbs:train"],
 }
 """Where the verb of a kind is; the recorder also asks older checkouts."""
 
@@ -360,5 +389,5 @@ def verb_of(kind: str) -> Any:
 
 def run(method: Any, kind: str, *, data: Any = None, **settings: Any) -> Any:
     """Run a method of a kind, on its small data unless others are given; further settings go to the verb."""
-    source = data_of(kind) if data is None else data
+    source = data_for(method, kind) if data is None else data
     return verb_of(kind)(source, method, **given_to(method, kind), **settings)

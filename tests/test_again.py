@@ -26,11 +26,13 @@ COMMANDS = {
     "classifiers": f"distill kd --data digits --student {NETWORK} --epochs 1 --teacher {NETWORK}",
     "language": "distill language --data phrases --divergence none --student gpt2:layers=1,width=16,heads=2 --steps 2 "
     "--max-length 64 --answers 0",
+    "embeddings": f"train simclr --data mosaics --encoder {NETWORK} --epochs 1 --batch 512",
 }
 BRIEFLY = {
     "images": "--networks mlp:width=4 --protocol quick --repeats 1 --ceiling skip --beside skip",
     "graphs": "--networks gcn:width=4 --protocol quick --repeats 1 --ceiling skip",
     "language": "--answers 0 --repeats 1",
+    "embeddings": "--beside skip",
 }
 """How an artefact is scored in a second."""
 BY_THE_CLOCK = {"convolution": {"network.safetensors"}}

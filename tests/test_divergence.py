@@ -112,6 +112,7 @@ COMMANDS = {
     "distill alone --data digits --student convnet:norm=batch,width=4 --epochs 3 --lr 1e30": "--lr",
     "distill language --data phrases --divergence none --student gpt2:layers=1,width=16,heads=2 --steps 3 --batch 4 "
     "--lr 1e30": "--lr",
+    "train simclr --data digits --encoder convnet:norm=batch,width=4 --epochs 3 --lr 1e30": "--lr",
 }
 
 

@@ -32,6 +32,7 @@ MAKING = {
     "classifiers": f"distill kd --student {NETWORK} --epochs 1 --teacher {NETWORK}",
     "language": "distill language --divergence none --student gpt2:layers=1,width=16,heads=2 --steps 1 --answers 0 "
     "--max-length 64",
+    "embeddings": f"train simclr --encoder {NETWORK} --epochs 1 --batch 512",
 }
 """The quickest command of each kind."""
 BRIEFLY = {
@@ -39,6 +40,7 @@ BRIEFLY = {
     "graphs": "--networks gcn:width=4 --protocol quick --repeats 1 --ceiling skip",
     "mixtures": "--beside skip",
     "language": "--answers 0 --repeats 1",
+    "embeddings": "--beside skip",
 }
 
 

@@ -106,3 +106,9 @@ def test_type_checkers_know_what_a_method_makes():
     ]
     done = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+def test_a_mistyped_folder_is_offered_its_neighbour(tmp_path):
+    (tmp_path / "random-1-0").mkdir()
+    with pytest.raises(InputError, match=r"random-1-1 does not exist; did you mean '.*random-1-0'\?$"):
+        attar.open_artefact(tmp_path / "random-1-1")

@@ -25,6 +25,7 @@ SHOWN = {
     "convolution": "The layers of a network",
     "classifiers": "A student",
     "language": "A student",
+    "embeddings": "An encoder",
 }
 """What a method's picture shows, by the kind of thing it makes smaller."""
 LABELS = NAMES | {"k-means, pixels": "k-means", "k-means, embeddings": "k-means"}

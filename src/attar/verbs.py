@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from attar.core import hub
 from attar.core.artefact import ARTEFACT, Shareable
 from attar.core.divergence import told_by
 from attar.core.engine import Artefact, Method
-from attar.core.errors import InputError
-from attar.core.kinds import Kind, built_in, imported, kind_for, kind_in, kind_of, kind_with
+from attar.core.errors import InputError, near_path
+from attar.core.kinds import Kind, built_in, imported, kind_for, kind_in, kind_named, kind_of, kind_with
 from attar.core.launcher import check_shared
 from attar.core.machine import Engine
 from attar.core.provenance import Call, asked_for, shadowed
@@ -175,6 +175,24 @@ def import_set(
     return run("import", data, method, task=task, reading=reading, out=out)
 
 
+@overload
+def train(
+    data: Any,
+    method: Method[A],
+    *,
+    reading: Reading | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    engine: Engine | None = None,
+    say: Say | None = None,
+    **beside: Any,
+) -> A: ...
+
+
+@overload
+def train(data: Any, method: Any, **settings: Any) -> Any: ...
+
+
 def train(
     data: Any,
     method: Any,
@@ -186,13 +204,13 @@ def train(
     say: Say | None = None,
     **beside: Any,
 ) -> Any:
-    """Train what other methods need, such as experts for trajectory matching, or read it if it exists.
+    """Train an encoder, or what other methods need, such as experts for trajectory matching.
 
     Args:
         data: A source, or anything that the reading of the kind takes.
-        method: Settings, such as `attar.Experts(experts=100)`.
+        method: Settings, such as `attar.embeddings.SimCLR(epochs=100)` or `attar.Experts(experts=100)`.
         reading: How to read data that are not a source yet. Default: the reading settings of the kind.
-        out: Folder of the result. Default: the cache.
+        out: Folder of the result. None keeps an encoder in memory; experts are kept in the cache.
         seed: Seed of the run. Experts have their own seed and ignore it.
         engine: How to use the machine.
         say: Function that is called with each line of progress.
@@ -342,9 +360,10 @@ def data_of(artefacts: Sequence[Any], kind: Kind) -> Any:
     Raises:
         InputError: The data are not bundled and were not found.
     """
+    bundled = {kind.bundled, *(kind_named(name).bundled for name in kind.imports)}
     for origin in (one.origin for one in artefacts):
         asked = (origin.call or {}).get("data") or origin.source
-        if asked != kind.bundled and not Path(asked).exists() and not hub.looks_like_one(asked):
+        if asked not in bundled and not Path(asked).exists() and not hub.looks_like_one(asked):
             raise InputError(f"this artefact was made from {origin.source!r}, which was not found. Give --data.")
     origin = artefacts[0].origin
     return (origin.call or {}).get("data") or origin.source
@@ -368,6 +387,8 @@ def open_artefact(folder: str | Path) -> Any:
     name = str(folder)
     remote = not Path(folder).exists() and hub.looks_like_one(name)
     path = hub.find(name, ARTEFACT) if remote else Path(folder).expanduser()
+    if not remote and not path.exists() and (near := near_path(name)):
+        raise InputError(f"{name} does not exist; did you mean {near!r}?")
     made: type[Shareable] = (kind_in(path) or next(iter(built_in().values()))).made
     return made.from_hub(name) if remote else made.load(path)
 

@@ -345,3 +345,10 @@ def test_wrong_settings_are_refused(given, sentence, net, images):
 def test_a_network_without_convolutions_is_refused(images):
     with pytest.raises(InputError, match="the network has no convolution"):
         plan(nn.Flatten(), images)
+
+
+def test_a_network_that_does_not_take_the_images_is_refused():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(5, 2))
+    for images in (torch.rand(4, 1, 8, 8), torch.rand(4, 3, 8, 8)):
+        with pytest.raises(InputError, match=r"^the network does not take images of shape \([13], 8, 8\) \(.+\)\.$"):
+            plan(network, images)

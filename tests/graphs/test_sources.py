@@ -107,3 +107,9 @@ def test_bytes_are_those_of_the_training_graphs(motifs):
     assert motifs.bytes == motifs.train.bytes
     half = dataclasses.replace(motifs, rows=(motifs.rows[0][:144], *motifs.rows[1:]))
     assert 0.45 < half.bytes / motifs.bytes < 0.55
+
+
+def test_a_mistyped_path_is_offered_its_neighbour(tmp_path):
+    (tmp_path / "MUTAG").mkdir()
+    with pytest.raises(InputError, match=r"^unknown set of graphs '.*MUTAGG'; did you mean '.*MUTAG'\?$"):
+        load(str(tmp_path / "MUTAGG"))

@@ -1,5 +1,6 @@
 """A small network, a short protocol, and a training by hand."""
 
+import pytest
 import torch
 
 from attar.images.networks.architecture import Architecture
@@ -22,3 +23,13 @@ def parameters(network):
 
 def assert_same(first, second, **tolerance):
     torch.testing.assert_close(parameters(first), parameters(second), **tolerance)
+
+
+def save_classifier(folder, classes):
+    """A classifier of transformers for grey images, never trained, in a folder; skips where transformers is missing."""
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    sizes = {"embedding_size": 4, "hidden_sizes": [4, 8], "depths": [1, 1], "layer_type": "basic"}
+    config = transformers.ResNetConfig(**sizes, num_labels=classes, num_channels=1)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        transformers.ResNetForImageClassification(config).save_pretrained(folder)

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from attar.core.errors import InputError
-from attar.images.classes import columns_of, shortened
+from attar.images.classes import columns_of, listed
 
 
 def matched(theirs, classes, *, outputs=None):
@@ -76,5 +76,5 @@ def test_a_thousand_names_take_no_time():
 
 
 def test_a_long_list_is_cut_off():
-    assert shortened("abcd") == "a, b, c, d"
-    assert shortened([str(number) for number in range(1000)]) == "0, 1, 2, 3, … (1,000)"
+    assert listed("abcd") == "a, b, c, d"
+    assert listed([str(number) for number in range(1000)]) == "0, 1, 2, 3, … (1,000)"

@@ -184,6 +184,7 @@ def test_what_could_run_is_refused_and_does_not_run(images, shapes, tmp_path):
             "labels are neither class numbers nor rows with a number for each class.",
         ),
         ([torch.full((6, 3, 16, 16), torch.nan), LABELS], "the images have values that are not finite"),
+        ([torch.full((6, 3, 16, 16), 1e30), LABELS], "the images have values up to 1e+30, which are no network input."),
         (torch.zeros(6, 3, 16, 16), "holds a Tensor, not images and labels. Also give the file of the labels."),
         ({"weights": 3}, "holds a dict, not images and labels"),
     ],

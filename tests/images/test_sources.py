@@ -571,11 +571,10 @@ def test_a_source_is_taken_as_it_is(digits):
         (3, "data is a int; give a name, a path, or a pair (images, labels)."),
         ((1, 2, 3), "data is a tuple; give a name, a path, or a pair (images, labels)."),
         ((pictures(4), [1, 1, 1, 1]), "arrays has only one class, '1'; condensing needs two or more."),
-        ((pictures(4), None), "labels are missing; give one integer per image."),
-        ((pictures(4), [0.0, 1.0, 0.0, 1.0]), "labels are not integers; give one class number per image."),
-        ((pictures(4), ["a", "b", "a", "b"]), "labels are not integers; give one class number per image."),
-        ((pictures(4), [True, False] * 2), "labels are not integers; give one class number per image."),
-        ((pictures(4), [0, None, 0, 1]), "labels are not integers; give one class number per image."),
+        ((pictures(4), None), "labels are missing; give one integer or name per image."),
+        ((pictures(4), [0.0, 1.0, 0.0, 1.0]), "labels are neither integers nor names; give one class per image."),
+        ((pictures(4), [True, False] * 2), "labels are neither integers nor names; give one class per image."),
+        ((pictures(4), [0, None, 0, 1]), "labels are neither integers nor names; give one class per image."),
         ((pictures(4), [0, 1, 0]), "there are 4 images but labels of shape (3,); give one per image."),
         (
             (pictures(4, (8, 8, 2)), [0, 1, 0, 1]),
@@ -655,3 +654,14 @@ def test_classes_that_cannot_be_chosen_are_refused(labels, sentence, digits):
     with pytest.raises(InputError) as refusal:
         digits.with_classes(labels)
     assert str(refusal.value) == sentence
+
+
+@pytest.mark.parametrize("kind", [list, np.array, lambda names: np.array(names, dtype=object)])
+def test_labels_of_arrays_may_be_names(kind):
+    names = ["10", "2", "10", "2", "b", "b"]
+    source = attar.load(((pictures(6), kind(names)), (pictures(2), kind(["b", "2"]))))
+    assert source.classes == ("2", "10", "b")
+    assert source.targets.tolist() == [1, 0, 1, 0, 2, 2]
+    assert source.test.labels.tolist() == [2, 0]
+    with pytest.raises(InputError, match=r"^the test labels have a class that the training labels do not have\.$"):
+        attar.load(((pictures(6), kind(names)), (pictures(2), kind(["b", "c"]))))

@@ -45,7 +45,7 @@ def folder(digits, engine, tmp_path_factory):
     return top
 
 
-ENTRIES = ("dm", "graph-random", "runnalls", "conv", "kd", "language")
+ENTRIES = ("dm", "graph-random", "runnalls", "conv", "kd", "language", "simclr")
 """One of each kind."""
 
 

@@ -19,7 +19,7 @@ from attar.core.cell import Cell
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.score import Score
-from attar.images.classes import columns_of, shortened
+from attar.images.classes import columns_of, listed
 from attar.images.data.whiten import Transform, whitening_of
 from attar.images.networks.architecture import Architecture, multiply_adds, parameter_count
 from attar.images.networks.converted import for_images_of
@@ -129,8 +129,8 @@ class DistilledClassifier(core.Shareable):
         if self.classes != source.classes:
             if not self.labels_are_subclasses:
                 raise InputError(
-                    f"{who} has subclasses of {shortened(self.classes)}, but {source.name} has "
-                    f"{shortened(source.classes)}. Give the data that it was trained on."
+                    f"{who} has subclasses of {listed(self.classes)}, but {source.name} has "
+                    f"{listed(source.classes)}. Give the data that it was trained on."
                 )
             count = len(self.classes)
             columns = columns_of(self.classes, count, source.classes, who=who, data=source.name, say=say)

@@ -148,6 +148,7 @@ def plan(
     images, held_out = (images[::2], images[1::2]) if held_out is None else (images, held_out)
     check(images, held_out, methods, batch, runs)
     network = copied(network).eval()
+    _check_takes(network, images[:1])
     planner, choices = Planner(methods, batch, runs, margin, say), []
     for name, layer in convolutions(network).items():
         choices.append(planner.layer(name, network, layer, images, held_out))
@@ -306,6 +307,20 @@ def check(images: Tensor, held_out: Tensor, methods: Sequence[str], batch: int, 
         raise InputError(f"{fewest} images to choose or to confirm on are fewer than a batch of {batch}. Give more.")
     if not methods or "dense" in methods:
         raise InputError("methods are timed against dense, so they must not be empty or include dense.")
+
+
+@torch.no_grad()
+def _check_takes(network: nn.Module, image: Tensor) -> None:
+    """Check that a network takes an image.
+
+    Raises:
+        InputError: It does not.
+    """
+    try:
+        network(image)
+    except (RuntimeError, ValueError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".") or type(error).__name__
+        raise InputError(f"the network does not take images of shape {tuple(image.shape[1:])} ({reason}).") from None
 
 
 def _excuse(layer: nn.Conv2d, calls: list[Tensor]) -> str:

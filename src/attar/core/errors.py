@@ -78,6 +78,17 @@ def unknown(kind: str, given: str, known: Iterable[str], *, hint: str = "") -> I
     return InputError(f"{text} {hint}".strip())
 
 
+def near_path(data: str | Path) -> str:
+    """The path whose last name is nearest to that of a path that does not exist; empty if none is near."""
+    path = Path(data)
+    try:
+        there = [entry.name for entry in path.parent.iterdir() if not entry.name.startswith(".")]
+    except OSError:
+        return ""
+    near = difflib.get_close_matches(path.name, there, n=1, cutoff=0.75)
+    return str(data).removesuffix(path.name) + near[0] if near else ""
+
+
 def with_short_words(text: str) -> str:
     """Text in which very long words, such as paths, are cut in the middle."""
     half = LONGEST // 2

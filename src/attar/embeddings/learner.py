@@ -6,13 +6,12 @@ Everything else is here, once: the order of an epoch, schedules, averages of the
 
 import copy
 import dataclasses
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from attar.core.artefact import Origin
@@ -32,7 +31,7 @@ from attar.embeddings.views import Views, drawn_view
 from attar.images import layout
 
 Terms = dict[str, Tensor]
-Features = Float[Tensor, "sample width"]
+Features = Float[Tensor, "sample embedding"]
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ class Learning:
     """Modules of buffers: queues, and what is remembered of each sample."""
     average: nn.ModuleDict
     """Moving averages of encoder and heads, if the method keeps them."""
-    optimizer: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer = None  # type: ignore[assignment]  # `build` needs the other fields to make it
     linear_optimizer: torch.optim.Optimizer | None = None
     done: int = 0
     source: Source = rebuilt(default=None)
@@ -84,6 +83,8 @@ class Learning:
     """The epoch of that order."""
     frozen: Features | None = rebuilt(default=None)
     """Features of the frozen encoder, in the stage of the linear classifier."""
+    handed: dict[str, Tensor] = rebuilt(default_factory=dict)
+    """What `terms` hands to `settle` and `told` of the same step, such as keys for a queue."""
 
     def learned(self) -> Iterator[nn.Parameter]:
         """The parameters of the encoder and of its heads, without the linear classifier's."""
@@ -126,9 +127,13 @@ class Learner(Settings):
     weight_decay: Annotated[float, Range(0)] = 1e-4
     """Weight decay. Biases and norms have none."""
     schedule: Literal["cosine", "onecycle", "steps", "constant"] = "cosine"
-    """Schedule of the step size: half a cosine down to zero, OneCycle, division at the --cuts, or none."""
+    """Schedule of the step size: half a cosine down to zero, OneCycle, --cuts, or none."""
     cuts: tuple[float, ...] = (0.6, 0.8)
-    """Shares of the epochs after which the step size is divided by ten, with --schedule steps."""
+    """Shares of the epochs after which the step size is multiplied by --cut-factor, with --schedule steps."""
+    cut_factor: Annotated[float, Range(0, 1)] = 0.1
+    """What each of the --cuts multiplies the step size by."""
+    cycle_rise: Annotated[float, Range(0, 1)] = 0.3
+    """Share of the run in which the step size rises, with --schedule onecycle (KMCL: 0.2)."""
     lr_warm_up: Annotated[float, Range(0, 1)] = 0.0
     """Share of the run over which the step size rises first, linearly, step by step."""
     clip_norm: Annotated[float, Range(0)] | None = None
@@ -139,9 +144,9 @@ class Learner(Settings):
     """Share of the training samples that the method does not learn from. Thresholds are chosen on them."""
     watch: Annotated[int, Range(0)] = 0
     """Epochs between scores on the held-out samples while training: kNN, or mAP of several labels. 0: none."""
-    view: Annotated[Views, Role()] = Views()
+    view: Annotated[Views, Role()] = field(default_factory=Views)
     """How the views of a sample are drawn."""
-    linear: Annotated[Linear, Role()] = Linear()
+    linear: Annotated[Linear, Role()] = field(default_factory=Linear)
     """A linear classifier that is trained at the end, on features of the frozen encoder."""
     samples: Annotated[int, Hidden()] = 0
     """Number of samples to learn from; filled in from the data."""
@@ -189,7 +194,7 @@ class Learner(Settings):
     def settle(self, batch: Batch, state: Learning) -> None:
         """Update followers and memories, after the step of the optimiser."""
 
-    def told(self, state: Learning) -> dict[str, float]:
+    def told(self, state: Learning) -> Metrics:
         """Further values for the curves, such as a mean temperature."""
         return {}
 
@@ -240,7 +245,7 @@ class Learner(Settings):
         if self.inputs == "images" and source.tabular:
             raise InputError(f"{self.name} needs images, but {name} is a table.")
         if self.needs == "captions" and not source.paired:
-            raise InputError(f"{self.name} needs image-text pairs, but {name} has no captions. Name them with --caption.")
+            raise InputError(f"{self.name} needs pairs of image and text, but {name} has no captions. Give --caption.")
         if self.needs in ("labels", "one", "several") and has == "none":
             raise InputError(f"{self.name} needs labels, but {name} has none.")
         if self.needs == "one" and has == "several":
@@ -267,7 +272,6 @@ class Learner(Settings):
             nn.ModuleDict(),
             memory.to(place),
             nn.ModuleDict(),
-            optimizer=None,  # type: ignore[arg-type]
         )
         for name, module in self.followers(state).items():
             state.slow[name] = copy.deepcopy(module).requires_grad_(False)
@@ -286,7 +290,7 @@ class Learner(Settings):
         if state.done >= self.encoder_steps:
             return self._classifier_step(state, runtime)
         batch = self.drawn(state, runtime)
-        set_lr(state.optimizer, self.lr * share_of(self, batch.progress))
+        set_lr(state.optimizer, self.lr * self.lr_share(batch))
         state.encoder.train()
         state.heads.train()
         with runtime.autocast(training=True):
@@ -323,6 +327,10 @@ class Learner(Settings):
         if state.order_of != epoch:
             state.order, state.order_of = epoch_rows(state.learn, runtime.seed, epoch), epoch
         return state.order[number * self.batch :][: self.batch]
+
+    def lr_share(self, batch: Batch) -> float:
+        """What the step size is multiplied by."""
+        return share_of(self, batch.progress)
 
     def seen(self, plain: Inputs, state: Learning, runtime: Runtime) -> Inputs:
         """A view of samples, as network input."""

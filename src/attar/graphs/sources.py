@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from attar.core.errors import InputError, unknown
+from attar.core.errors import InputError, near_path, unknown
 from attar.core.provenance import asked
 from attar.core.seeds import derived_seed
 from attar.core.selection import rows_by_class, shuffled
@@ -223,6 +223,8 @@ def _read(data: Any) -> tuple[RawSet, dict[str, Tensor] | None]:
         return read_ogb(download(str(data)))
     if path.exists():
         raise InputError(f"{data} is not a set of graphs: it has neither NAME_A.txt nor raw/num-node-list.csv.gz.")
+    if "/" in str(data) and (near := near_path(data)):
+        raise InputError(f"unknown set of graphs {str(data)!r}; did you mean {near!r}?")
     raise unknown("set of graphs", str(data), ["motifs", *MOLECULES], hint="Or give the folder of a TU set.")
 
 

@@ -49,12 +49,12 @@ def columns_of(
         return None
     missing = next(name for name, place in zip(classes, found, strict=True) if place is None or found.count(place) > 1)
     raise InputError(
-        f"{who} has the classes {shortened(known)}, but {data} has {shortened(classes)}: {missing!r} is not found. "
+        f"{who} has the classes {listed(known)}, but {data} has {listed(classes)}: {missing!r} is not found. "
         "Give a network that was trained on these classes, or rename them."
     )
 
 
-def shortened(names: Sequence[str], most: int = 4) -> str:
+def listed(names: Sequence[str], most: int = 4) -> str:
     """A list of names, cut off after a few."""
     told = ", ".join(names[:most])
     return told if len(names) <= most else f"{told}, … ({len(names):,})"

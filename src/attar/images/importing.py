@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from attar.core.divergence import LARGEST
 from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
@@ -292,6 +293,8 @@ def _check(images: Tensor, source: ImageSource) -> None:
     if len(images) == 0:
         raise InputError("the set has no images.")
     _check_finite(images, "images")
+    if images.is_floating_point() and float(images.abs().max()) > LARGEST:
+        raise InputError(f"the images have values up to {float(images.abs().max()):.3g}, which are no network input.")
 
 
 def _check_finite(values: Tensor, what: str) -> None:

@@ -4,11 +4,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Self
 
+from torch import nn
+
 from attar.core.runtime import Runtime
 from attar.core.settings import Settings
 from attar.core.training import cached
 from attar.images import layout
 from attar.images.networks.architecture import Architecture
+from attar.images.networks.pretrained import PREFIX, labelling_classifier
 from attar.images.protocols import PROTOCOLS, Protocol
 from attar.images.sources import ImageSource
 from attar.images.training import TrainedNetwork, TrainNetwork
@@ -38,6 +41,21 @@ class Auxiliary(Settings):
             InputError: The folder has no network, or its network has other classes or another image size.
         """
         return found_or_trained(self.folder, source, self.architecture, runtime, self.protocol)
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it is a classifier of transformers."""
+        return self.folder is not None and self.folder.startswith(PREFIX)
+
+    def classifier(self, source: ImageSource, runtime: Runtime) -> nn.Module:
+        """The network as a classifier of these images, which may be one of transformers: transformers:NAME_OR_FOLDER.
+
+        Raises:
+            InputError: There is no such network, or it has other classes or another image size.
+        """
+        if self.foreign:
+            return layout.place(labelling_classifier(str(self.folder), source, runtime.say), runtime)
+        return self.found(source, runtime).network
 
 
 TRAINED = Auxiliary()

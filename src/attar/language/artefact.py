@@ -28,6 +28,10 @@ SCHEMA = 1
 KIND = "language"
 DRAFT = ".draft-"
 READ = (
+    "*.bpe",
+    "*.model",
+    "*.spm",
+    "*.tiktoken",
     "*config*.json",
     "*.safetensors",
     "*.safetensors.index.json",

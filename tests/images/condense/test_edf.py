@@ -10,6 +10,7 @@ from attar.images.experts import Experts
 from attar.images.networks.architecture import Architecture
 from attar.images.protocols import PROTOCOLS
 from attar.images.trained import Auxiliary, trained
+from images.helpers import save_classifier
 
 ENGINE = Engine(device="cpu", compile="off", quiet=True)
 BRIEF = {
@@ -100,12 +101,7 @@ def test_an_observer_of_other_classes_is_refused(few_digits, shapes, tmp_path):
 
 
 def test_an_observer_may_be_a_classifier_of_transformers(few_digits, tmp_path):
-    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
-    sizes = {"embedding_size": 4, "hidden_sizes": [4, 8], "depths": [1, 1], "layer_type": "basic", "num_labels": 10}
-    config = transformers.ResNetConfig(**sizes, num_channels=1)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        transformers.ResNetForImageClassification(config).save_pretrained(tmp_path)
+    save_classifier(tmp_path, classes=10)
     observer = Auxiliary(folder=f"transformers:{tmp_path}")
     first, again = (condensed(few_digits, observer=observer).images for _ in range(2))
     assert torch.equal(first, again) and not torch.equal(first, condensed(few_digits).images)

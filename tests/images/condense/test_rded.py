@@ -16,6 +16,7 @@ from attar.images.targets import distillation_loss, targeted
 from attar.images.trained import Auxiliary, trained
 from attar.images.training import TrainNetwork
 from attar.verbs import evaluate
+from images.helpers import save_classifier
 
 SMALL = Architecture(width=8, norm="batch")
 BRIEF = Protocol(name="brief", epochs=3)
@@ -246,3 +247,13 @@ def test_networks_on_a_taught_set_differ_by_seed(taught):
         for network in trainings(method, taught, Runtime(ENGINE, 0), repeats=2)
     )
     assert not torch.equal(first[0], second[0])
+
+
+def test_an_observer_may_be_a_classifier_of_transformers(digits, tmp_path):
+    save_classifier(tmp_path, classes=10)
+    observer = Auxiliary(folder=f"transformers:{tmp_path}")
+    made = attar.condense(digits, rded(observer=observer), engine=ENGINE)
+    assert made.soft is None and made.labels.shape == (20, 10)
+    assert attar.condense(digits, rded(observer=observer, labels="hard"), engine=ENGINE).labels.shape == (20,)
+    with pytest.raises(InputError, match=r"^labels is teacher, but transformers:.* cannot be saved with a set\."):
+        attar.condense(digits, rded(observer=observer, labels="teacher"), engine=ENGINE)

@@ -22,7 +22,6 @@ from attar.images.cam import grad_cam, resized, smooth_grad_cam_pp
 from attar.images.condense.adjoint import Matched
 from attar.images.condense.datm import DATM
 from attar.images.condense.trajectory import Distilling, Images, LabelLogits
-from attar.images.networks.pretrained import PREFIX, labelling_classifier
 from attar.images.sources import ImageSource
 from attar.images.trained import BATCH_NORM, Auxiliary
 
@@ -98,7 +97,7 @@ class EDF(DATM):
     def _maps(self, state: Distilling, runtime: Runtime) -> Maps:
         """Maps of the current synthetic images."""
         if state.observer is None:
-            state.observer = self._observer(state.source, runtime)
+            state.observer = self.observer.classifier(state.source, runtime)
         observer: nn.Module = state.observer
         images, classes = state.images.detach(), state.labels
         if self.map_class == "label" and state.label_logits is not None:
@@ -110,13 +109,6 @@ class EDF(DATM):
         else:
             found = [grad_cam(observer, pixels, of) for pixels, of in parts]
         return resized(torch.cat(found), *state.source.shape[1:])
-
-    def _observer(self, source: ImageSource, runtime: Runtime) -> nn.Module:
-        """The network from which the maps are computed."""
-        folder = self.observer.folder
-        if folder is not None and folder.startswith(PREFIX):
-            return layout.place(labelling_classifier(folder, source, runtime.say), runtime)
-        return self.observer.found(source, runtime).network
 
     @classmethod
     def paper(cls, data: str, *, ipc: int, variant: Literal["paper", "released"] = "paper") -> Self:

@@ -42,7 +42,8 @@ class Tiled(Chosen):
     """Images tiled from crops, with their labels and the network that labels them."""
 
     labels: Tensor
-    teacher: TrainedNetwork
+    teacher: TrainedNetwork | None
+    """The observer; None if it is a classifier of transformers."""
     places: list[Places]
     """The crops of each class."""
 
@@ -71,7 +72,8 @@ class RDED(Coreset):
     (soft), or class numbers together with the observer (teacher). soft is the paper's region-level labels, which its
     code lacks. teacher is the code's way: the observer is saved with the set for the `rded` protocol."""
     observer: Annotated[Auxiliary, Role()] = BATCH_NORM
-    """The network that scores how typical a crop is."""
+    """The network that scores how typical a crop is. Its folder may be transformers:NAME_OR_FOLDER of any classifier of
+    these classes, unless it is saved with the set."""
 
     moved = OBSERVED
     name = "rded"
@@ -82,6 +84,11 @@ class RDED(Coreset):
         if any(side % factor for side in source.shape[1:]):
             height, width = source.shape[1:]
             raise InputError(f"factor is {factor}; it must divide both sides of the images, {width}×{height}.")
+        if self.labels == "teacher" and self.observer.foreign:
+            raise InputError(
+                f"labels is teacher, but {self.observer.folder} cannot be saved with a set. Give --labels soft, or an "
+                "observer of attar's."
+            )
         observer = self.observer.resolve(source.shape)
         settings = replace(super().resolve(source, runtime), factor=factor, observer=observer)
         self.check_enough(source)
@@ -97,11 +104,12 @@ class RDED(Coreset):
     def build(self, source: ImageSource, runtime: Runtime) -> Tiled:
         """Score the crops of every class, choose the best, and tile them."""
         assert self.factor is not None, "resolve the settings first"
-        observer = self.observer.found(source, runtime)
+        teacher = None if self.observer.foreign else self.observer.found(source, runtime)
+        observer = self.observer.classifier(source, runtime) if teacher is None else teacher.network
         images, soft, places = [], [], []
         for label, (rows, count) in enumerate(zip(source.rows_of, self.counts(source), strict=True)):
             looked = shuffled(rows, runtime.generator("choice"))[: self.candidates]
-            patches, logits, boxes = self._best_crops(observer.network, source, looked, label, runtime)
+            patches, logits, boxes = self._best_crops(observer, source, looked, label, runtime)
             chosen = most_typical(logits, label, count * self.factor**2)
             places.append((looked[chosen], boxes[chosen]))
             images.append(tiled(patches[chosen], self.factor))
@@ -109,7 +117,7 @@ class RDED(Coreset):
             soft.append(logits[chosen].softmax(dim=1).view(self.factor**2, count, -1).mean(dim=0))
         pixels = eight_bits(torch.cat(images))
         labels = torch.cat(soft) if self.labels == "soft" else labels_of(self.ipc, len(source.classes))
-        return Tiled(pixels, source, labels, observer, places)
+        return Tiled(pixels, source, labels, teacher, places)
 
     def result(self, state: Any, runtime: Runtime) -> CondensedImages:
         """The images as 8-bit pixels, with their labels."""

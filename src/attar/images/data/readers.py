@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
-from attar.core.errors import InputError
+from attar.core.errors import InputError, near_path
 from attar.core.provenance import shadowed
+from attar.images.data import naming
 from attar.images.data.columns import field_name
 from attar.images.data.dataset import from_dataset, from_disk, from_hub, is_dataset
 from attar.images.data.folders import Inside, from_folder, look_into
@@ -35,7 +35,9 @@ def read(data: Any, form: Form) -> Loaded:
         raise InputError("data has no name; give a name or a path.")
     bundled = isinstance(data, (str, Path)) and str(data) == "digits"
     if isinstance(data, (str, Path)) and not (bundled and (isinstance(data, str) or not data.exists())):
-        return _from_path(Path(data), form) if Path(data).exists() else _from_afar(str(data), form)
+        if Path(data).exists():
+            return _from_path(Path(data), form)
+        return from_hub(str(data), form, near=check_afar(str(data)))
     if form.size is not None:
         raise InputError("size is for pictures in files only. Scale arrays yourself; digits are 8×8.")
     _check_no_columns("digits and arrays do", form)
@@ -81,28 +83,21 @@ def _tables(path: Path, inside: Inside, form: Form) -> tuple[list[Path], list[st
     return tables, notes
 
 
-def _from_afar(data: str, form: Form) -> Loaded:
-    """Read a name that is not a path: a typing error, or a name on the hub."""
+def check_afar(data: str) -> str:
+    """Check that a name that is not a path may be one on the hub; return what else may be meant, as a sentence.
+
+    Raises:
+        InputError: It is a typing error.
+    """
     if difflib.get_close_matches(data, ["digits"], cutoff=0.8):
         raise InputError(f"unknown data {data!r}; did you mean 'digits'?")
-    near = _nearest(data)
+    near = near_path(data)
     guess = f"did you mean {near!r}?" if near else "no such file or folder."
     if not HUB_NAME.fullmatch(data) or data.lower().endswith(".parquet"):
         raise InputError(f"unknown data {data!r}; {guess} Bundled: digits.")
     if near and ("/" in data or not _differ_in_digits(data, near)):
         raise InputError(f"unknown data {data!r}; {guess} A data set of the hub is named user/name.")
-    return from_hub(data, form, near=f"{guess} The hub:" if near else "")
-
-
-def _nearest(data: str) -> str:
-    """The file or folder here whose name is nearest to a path that does not exist, if there is a near one."""
-    path = Path(data)
-    try:
-        there = [entry.name for entry in path.parent.iterdir() if not entry.name.startswith(".")]
-    except OSError:
-        return ""
-    near = difflib.get_close_matches(path.name, there, n=1, cutoff=0.75)
-    return data.removesuffix(path.name) + near[0] if near else ""
+    return f"{guess} The hub:" if near else ""
 
 
 def _differ_in_digits(one: str, other: str) -> bool:
@@ -139,28 +134,25 @@ def from_arrays(data: Any) -> Loaded:
         raise InputError(
             f"training images have shape {raw[0][0].shape}, test images {raw[-1][0].shape}; give the same shape."
         )
-    values = raw[0][1].unique()
+    names = naming.in_order({str(label) for label in raw[0][1]})
+    numbers = {name: number for number, name in enumerate(names)}
     splits = []
     for pixels, labels in raw:
-        if not torch.isin(labels, values).all():
+        if not {str(label) for label in labels} <= numbers.keys():
             raise InputError("the test labels have a class that the training labels do not have.")
-        splits.append(Split(pixels, torch.searchsorted(values, labels)))
-    classes = tuple(str(int(value)) for value in values)
-    return Loaded("arrays", splits[0], splits[1] if len(splits) > 1 else None, classes)
+        splits.append(Split(pixels, torch.tensor([numbers[str(label)] for label in labels])))
+    return Loaded("arrays", splits[0], splits[1] if len(splits) > 1 else None, tuple(names))
 
 
-def _array_labels(labels: Any, images: int) -> Int[Tensor, " image"]:
+def _array_labels(labels: Any, images: int) -> list[int | str]:
+    """The labels as plain numbers or names."""
     if labels is None:
-        raise InputError("labels are missing; give one integer per image.")
-    tensor = (
-        torch.as_tensor(np.asarray(labels) if not isinstance(labels, Tensor) else labels) if _numeric(labels) else None
-    )
-    if tensor is None or tensor.is_floating_point() or tensor.dtype == torch.bool:
-        raise InputError("labels are not integers; give one class number per image.")
-    if tensor.shape != (images,):
-        raise InputError(f"there are {images} images but labels of shape {tuple(tensor.shape)}; give one per image.")
-    return tensor.long()
-
-
-def _numeric(labels: Any) -> bool:
-    return isinstance(labels, Tensor) or np.asarray(labels).dtype.kind in "iufb"
+        raise InputError("labels are missing; give one integer or name per image.")
+    values = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    named = values.dtype.kind == "U" or (values.dtype.kind == "O" and all(isinstance(one, str) for one in values.flat))
+    if not named and values.dtype.kind not in "iu":
+        raise InputError("labels are neither integers nor names; give one class per image.")
+    if values.shape != (images,):
+        raise InputError(f"there are {images} images but labels of shape {tuple(values.shape)}; give one per image.")
+    found: list[int | str] = values.tolist()
+    return found

@@ -1,0 +1,52 @@
+"""Euclidean distances between two sets of points by a matrix product, and the means of classes.
+
+Points are centred first: the product loses small differences of points that lie far from zero. The distance itself is
+smoothed under its root, √(‖a - b‖² + 1e-6), so that points that coincide have a finite gradient.
+"""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+SMOOTHING = 1e-6
+"""Added to the squared distance under the root (the value of SuSana Distancia's authors)."""
+Distance = Literal["squared", "unsquared"]
+
+Points = Float[Tensor, "point d"]
+Targets = Float[Tensor, "target d"]
+Matrix = Float[Tensor, "point target"]
+
+
+def squared_distances(a: Points, b: Targets) -> Matrix:
+    """‖a_i - b_j‖², in single precision at least."""
+    a, b = in_full(a), in_full(b)
+    if len(b):
+        centre = b.detach().mean(dim=0)
+        a, b = a - centre, b - centre
+    with torch.autocast(a.device.type, enabled=False):
+        squares = a.square().sum(dim=1)[:, None] + b.square().sum(dim=1) - 2 * (a @ b.T)
+    return squares.clamp_min(0)
+
+
+def smooth_distances(a: Points, b: Targets) -> Matrix:
+    """√(‖a_i - b_j‖² + 1e-6), in single precision at least."""
+    return (squared_distances(a, b) + SMOOTHING).sqrt()
+
+
+def distances(a: Points, b: Targets, distance: Distance = "unsquared") -> Matrix:
+    """Squared Euclidean distances, or smoothed ones without the square."""
+    return squared_distances(a, b) if distance == "squared" else smooth_distances(a, b)
+
+
+def prototypes_of(features: Points, labels: Int[Tensor, " point"], classes: int) -> Float[Tensor, "{classes} d"]:
+    """The mean of the features of each class, 0 to `classes` - 1, each of which has some."""
+    features = in_full(features)
+    sums = features.new_zeros(classes, features.shape[1]).index_add(0, labels, features)
+    return sums / labels.bincount(minlength=classes).to(features.dtype)[:, None]
+
+
+def in_full(features: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """The same numbers in single precision, or in double if they are so."""
+    return features if features.dtype == torch.float64 else features.float()

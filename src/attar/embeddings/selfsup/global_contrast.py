@@ -1,0 +1,419 @@
+"""The global contrastive loss: each sample against all others of the data set, from batches as small as one likes.
+
+A batch shows a few of a sample's negatives, and the logarithm of their mean is biased. So the loss remembers, for each
+sample i, a moving average of that mean over its visits, of which log_s is the logarithm:
+
+    log s_i ← log((1 - γ) s_i + γ mean_j exp(h_ij / τ_i)),    q_ij = exp(h_ij / τ_i) / s_i,
+
+and its gradient is that of mean_j q_ij h_ij with fixed weights q. h_ij is how much nearer i is to the negative j than to
+its own other view. With individual temperatures, each τ_i descends the dual of a distributionally robust loss, whose
+weights diverge from uniform ones by at most ρ: d/dτ = log s + ρ - mean_j q_ij h_ij / τ_i, which is ρ - KL(q, uniform)
+when γ = 1.
+
+SogCLR: Yuan, Wu, Qiu, Du, Zhang, Zhou and Yang, Provable Stochastic Optimization for Global Contrastive Learning: Small
+Batch Does Not Harm Performance, ICML 2022, arXiv:2202.12387. iSogCLR: Qiu, Hu, Yuan, Zhou, Zhang and Yang, Not All
+Semantics are Created Equal, ICML 2023, arXiv:2305.11965.
+
+The released losses keep s itself, which leaves the range of numbers at small τ; the bimodal ones keep s beside a shift
+that cannot fall below 0, and then give no gradient. One logarithm does neither. They know first visits by batch and
+epoch; here a sample's first visit is its own.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from attar.core.errors import InputError
+
+Logits = Float[Tensor, "*side anchor negative"]
+"""Scores of negatives over the anchor's temperature; -∞ for a candidate that is none."""
+PerAnchor = Float[Tensor, "*side anchor"]
+
+LEAST_STEP = 0.25
+"""Share of itself by which a temperature changes at most in one visit (a choice). After a jump of τ from .005 to .02
+all weights are zero in single precision, for hundreds of visits."""
+HALVINGS = 100
+"""Halvings of the bisection."""
+
+
+# ------------------------------------------------------------------------------------------------------ pure functions
+
+
+def log_mean_exp(logits: Logits) -> PerAnchor:
+    """log mean_j exp(logits_ij), over the negatives of each anchor."""
+    return logits.logsumexp(dim=-1) - _count(logits).log()
+
+
+def log_normaliser(before: PerAnchor, now: PerAnchor, gamma: float) -> PerAnchor:
+    """log((1 - γ) e^before + γ e^now), and `now` alone on a first visit.
+
+    Args:
+        before: What is remembered; -∞ for a sample that was not seen.
+        now: The logarithm of the batch's mean.
+        gamma: γ, from above 0 to 1.
+    """
+    if gamma >= 1:
+        return now
+    averaged = torch.logaddexp(before + math.log1p(-gamma), now + math.log(gamma))
+    return torch.where(before.isneginf(), now, averaged)
+
+
+def weights(logits: Logits, log_s: PerAnchor) -> Logits:
+    """q = exp(logits - log s), at most m / γ; 0 for a candidate that is no negative."""
+    return (logits - log_s[..., None]).exp()
+
+
+def temperature_gradient(logits: Logits, log_s: PerAnchor, rho: float) -> PerAnchor:
+    """d/dτ of τ log s + τ ρ: log s + ρ - mean_j q_ij logits_ij. It is ρ - KL(q, uniform) if s is the batch's own mean.
+
+    Args:
+        logits: h / τ.
+        log_s: The log-normaliser of each anchor.
+        rho: ρ, the bound on the divergence from uniform weights.
+    """
+    q = weights(logits, log_s)
+    expected = torch.where(logits.isneginf(), torch.zeros_like(q), q * logits).sum(dim=-1) / _count(logits)
+    return log_s + rho - expected
+
+
+def divergence(scores: Logits, temperature: PerAnchor) -> PerAnchor:
+    """KL(softmax(h / τ), uniform), from 0 at large τ to the logarithm of the number of negatives at small ones."""
+    log_p = (scores / temperature[..., None]).log_softmax(dim=-1)
+    entropy = -torch.where(scores.isneginf(), torch.zeros_like(log_p), log_p.exp() * log_p).sum(dim=-1)
+    return _count(scores).log() - entropy
+
+
+def root_temperature(scores: Logits, rho: float, lowest: float = 1e-4, highest: float = 1e4) -> PerAnchor:
+    """The τ at which d/dτ is zero, KL(softmax(h / τ), uniform) = ρ, for each anchor, by bisection of log τ.
+
+    The loss is convex in τ, so that there is one. An end of the range is given where the root lies beyond it: the
+    lowest where ρ is the logarithm of the number of negatives or more, the highest where ρ is 0.
+
+    Args:
+        scores: h, or similarities: a constant added to an anchor's row changes nothing.
+        rho: ρ, the bound on the divergence.
+        lowest: Smallest τ.
+        highest: Largest τ.
+    """
+    low = torch.full_like(scores[..., 0], math.log(lowest))
+    high = torch.full_like(low, math.log(highest))
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        too_sharp = divergence(scores, middle.exp()) > rho
+        low, high = torch.where(too_sharp, middle, low), torch.where(too_sharp, high, middle)
+    return ((low + high) / 2).exp()
+
+
+def moved_temperature(
+    tau: PerAnchor,
+    momentum: PerAnchor,
+    gradient: PerAnchor,
+    *,
+    eta: float,
+    beta: float,
+    between: tuple[float, float],
+    largest_step: float | None = LEAST_STEP,
+) -> tuple[PerAnchor, PerAnchor]:
+    """u ← (1 - β) u + β G and τ ← τ - η u, within the range; the new τ and u.
+
+    Args:
+        tau: τ of each anchor.
+        momentum: u, the moving average of its gradient.
+        gradient: G.
+        eta: Step size η.
+        beta: Share β of the new gradient.
+        between: Smallest and largest τ.
+        largest_step: Share of itself by which τ changes at most; None for no limit.
+    """
+    momentum = torch.lerp(momentum, gradient, beta)
+    step = eta * momentum
+    if largest_step is not None:
+        step = torch.minimum(torch.maximum(step, -largest_step * tau), largest_step * tau)
+    return (tau - step).clamp(*between), momentum
+
+
+def falling_rate(gamma: float, progress: float, decay: float = 0.5) -> float:
+    """γ along half a cosine, from 1 at the start to `gamma` at a share of the run (half is recommended)."""
+    if progress >= decay:
+        return gamma
+    return gamma + (1 - gamma) * 0.5 * (1 + math.cos(math.pi * progress / decay))
+
+
+def _count(logits: Logits) -> PerAnchor:
+    """The number of negatives of each anchor."""
+    return logits.isneginf().logical_not().sum(dim=-1).to(logits.dtype)
+
+
+# ----------------------------------------------------------------------------------------------------------- the loss
+
+
+class GlobalContrast(nn.Module):
+    """The global contrastive loss (SogCLR), with temperatures of samples (iSogCLR) or one that is learned.
+
+        contrast = GlobalContrast(samples=len(data), temperatures="individual", rho=0.3)
+        loss = contrast(first, second, index)  # two views, or images and texts, and the samples' numbers
+        loss.backward()
+
+    Only the gradient means something: the value is no objective, is often negative, and need not fall. What is
+    remembered lies in buffers, so that a state dict is complete: `log_s`, the log-normalisers (-∞: not seen); with
+    individual temperatures `tau` and `u`, the moving average of d/dτ. They have an entry for each sample, `[samples]`,
+    or, for image-text pairs, `[2, samples]`: images, then texts. Nothing is remembered in evaluation mode.
+
+    Samples must keep their numbers. A number that occurs twice in a batch is one sample: its views are no negatives of
+    one another, and the mean over its occurrences is what is remembered, as the mean over both views is.
+
+    Args:
+        samples: n, the number of samples; indices run from 0 to n - 1.
+        pairs: Whether the two sides are images and texts. Then the negatives of an image are the texts of the other
+            samples, and those of a text their images. Otherwise they are both views of the other samples.
+        temperature: τ, or its first value.
+        temperatures: "fixed", "individual" for each sample, or "global" for one parameter that is learned.
+        gamma: γ, how fast normalisers follow. 1 is the batch alone.
+        gamma_schedule: "constant", or "cosine" from 1 down to γ. The latter needs `progress` in every call.
+        gamma_decay: Share of the run over which the cosine falls.
+        rho: ρ, the bound on the divergence of the negatives' weights from uniform ones. It must be below the logarithm
+            of the number of negatives, else τ sticks at its lower end.
+        eta: η, the step size of individual temperatures. Keep it small for small τ: 1e-4 at τ = .01.
+        beta: β, the share of the new gradient in u.
+        temperature_range: Smallest and largest τ.
+        largest_step: Share of itself by which an individual τ changes at most in a visit; None for no limit.
+        gradient_limit: Largest |G| that enters u (the authors: 3, and 5 for pairs); None for no limit.
+        hinge: c, to replace h by max(0, h + c)² (the authors: 0.8).
+        pos_weight: What the positive counts. "one": exactly 1, as released for two views. "normalised": the sum of the
+            negatives' weights, as in the paper and for pairs. None: the usual one.
+        normalise: Whether embeddings are divided by their length first.
+        gather: Whether the batch is the joined one of all processes. The mean of their gradients, which data-parallel
+            training takes, then is that of the joined batch, and all processes remember the same.
+        dtype: Type of what is remembered.
+    """
+
+    log_s: Tensor
+    tau: Tensor
+    u: Tensor
+
+    def __init__(
+        self,
+        samples: int,
+        *,
+        pairs: bool = False,
+        temperature: float = 0.1,
+        temperatures: Literal["fixed", "individual", "global"] = "fixed",
+        gamma: float = 0.9,
+        gamma_schedule: Literal["constant", "cosine"] = "constant",
+        gamma_decay: float = 0.5,
+        rho: float = 0.3,
+        eta: float = 0.01,
+        beta: float = 0.9,
+        temperature_range: tuple[float, float] = (0.005, 1.0),
+        largest_step: float | None = LEAST_STEP,
+        gradient_limit: float | None = None,
+        hinge: float | None = None,
+        pos_weight: Literal["one", "normalised"] | None = None,
+        normalise: bool = True,
+        gather: bool = False,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        _check(samples, temperature, temperatures, gamma, gamma_schedule, temperature_range, pos_weight)
+        self.samples, self.pairs, self.temperatures = samples, pairs, temperatures
+        self.gamma, self.gamma_schedule, self.gamma_decay = gamma, gamma_schedule, gamma_decay
+        self.rho, self.eta, self.beta, self.temperature_range = rho, eta, beta, temperature_range
+        self.largest_step, self.gradient_limit, self.hinge = largest_step, gradient_limit, hinge
+        self.pos_weight = pos_weight or ("normalised" if pairs else "one")
+        self.normalise, self.gather = normalise, gather
+        each = (2, samples) if pairs else (samples,)
+        self.register_buffer("log_s", torch.full(each, -math.inf, dtype=dtype))
+        if temperatures == "individual":
+            self.register_buffer("tau", torch.full(each, float(temperature), dtype=dtype))
+            self.register_buffer("u", torch.zeros(each, dtype=dtype))
+        elif temperatures == "global":
+            self.tau = nn.Parameter(torch.tensor(float(temperature), dtype=dtype))
+        else:
+            self.register_buffer("tau", torch.tensor(float(temperature), dtype=dtype))
+
+    @property
+    def seen(self) -> Tensor:
+        """Which samples were visited."""
+        return ~self.log_s.isneginf()
+
+    @property
+    def mean_temperature(self) -> Tensor:
+        """The mean temperature of the samples that were visited; of all while there is none."""
+        if self.temperatures != "individual":
+            return self.tau.detach()
+        seen = self.seen.to(self.tau.dtype)
+        return torch.where(seen.any(), (self.tau * seen).sum() / seen.sum().clamp(min=1), self.tau.mean())
+
+    def forward(self, a: Tensor, b: Tensor, index: Tensor, *, progress: float | None = None) -> Tensor:
+        """The loss of a batch, in single precision at least.
+
+        Args:
+            a: `[sample, d]`, first views, or images.
+            b: `[sample, d]`, second views, or texts.
+            index: `[sample]`, the number of each sample.
+            progress: Share of the run that is done, for a γ that falls.
+
+        Raises:
+            InputError: A number is no sample's, the shapes differ, or there are no two different samples.
+        """
+        index = _checked(a, b, index, self.samples).to(self.log_s.device)
+        dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
+        with torch.autocast(a.device.type, enabled=False):
+            sides = [F.normalize(z.to(dtype), dim=1) if self.normalise else z.to(dtype) for z in (a, b)]
+            return self._contrasted(sides[0], sides[1], index, self._gamma(progress))
+
+    def _contrasted(self, a: Tensor, b: Tensor, index: Tensor, gamma: float) -> Tensor:
+        first, second, everyone = self._gathered(a, b, index)
+        same = index[:, None] == everyone
+        if self.pairs:
+            near = torch.stack([a @ second.T, b @ first.T])
+            excluded = same
+        else:
+            near = torch.stack([a @ torch.cat([second, first]).T, b @ torch.cat([first, second]).T])
+            excluded = torch.cat([same, same], dim=1)
+        _check_negatives(excluded)
+        positive = (a * b).sum(dim=1)
+        scores = near if self.pos_weight == "one" and self.hinge is None else near - positive[:, None]
+        if self.hinge is not None:
+            scores = (scores + self.hinge).relu().square()
+        tau = self._tau(index).to(scores.dtype)
+        logits = (scores.detach() / tau[..., None]).masked_fill(excluded, -math.inf)
+        now = log_mean_exp(logits)
+        log_s = log_normaliser(self.log_s[..., index].to(now.dtype).expand_as(now), now, gamma)
+        each = (weights(logits, log_s) * scores).sum(dim=-1) / _count(logits)
+        if self.pos_weight == "one" and self.hinge is None:
+            each = each - positive
+        loss = self._weight(index, everyone) * each.mean(dim=1).sum()
+        gradient = temperature_gradient(logits, log_s, self.rho)
+        if self.training:
+            self._remember(index, log_s, gradient)
+        if self.temperatures == "global":
+            # Adds nothing to the value; its gradient is the mean of G.
+            loss = loss + (self.tau - self.tau.detach()).to(loss.dtype) * gradient.mean()
+        return loss
+
+    def _gamma(self, progress: float | None) -> float:
+        if self.gamma_schedule == "constant":
+            return self.gamma
+        if progress is None:
+            raise InputError("gamma falls along a cosine, so give progress, the share of the run that is done.")
+        return falling_rate(self.gamma, progress, self.gamma_decay)
+
+    def _tau(self, index: Tensor) -> Tensor:
+        """The temperature of each anchor."""
+        if self.temperatures == "individual":
+            return self.tau[..., index]
+        if self.temperatures == "global":
+            with torch.no_grad():
+                self.tau.clamp_(*self.temperature_range)
+        return self.tau.detach().expand(len(index))
+
+    def _gathered(self, a: Tensor, b: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Both sides and the numbers of the joined batch."""
+        return a, b, index
+
+    def _weight(self, index: Tensor, everyone: Tensor) -> float:
+        """What makes the mean over processes that over the joined batch, also where they hold different numbers."""
+        return 1.0
+
+    @torch.no_grad()
+    def _remember(self, index: Tensor, log_s: Tensor, gradient: Tensor) -> None:
+        """Write back what a visit leaves."""
+        same = index[:, None] == index
+        times = same.sum(dim=1).to(log_s.dtype).log()
+        log_s = log_s[:, None].masked_fill(~same, -math.inf).logsumexp(dim=-1) - times
+        gradient = (gradient[:, None] * same).sum(dim=-1) / same.sum(dim=1)
+        if not self.pairs:
+            log_s = log_s.logsumexp(dim=0) - math.log(2)
+            gradient = gradient.mean(dim=0)
+        if self.gradient_limit is not None:
+            gradient = gradient.clamp(-self.gradient_limit, self.gradient_limit)
+        self._write("log_s", index, log_s)
+        if self.temperatures == "individual":
+            there = [getattr(self, name)[..., index].to(gradient.dtype) for name in ("tau", "u")]
+            how = {"eta": self.eta, "beta": self.beta, "largest_step": self.largest_step}
+            tau, u = moved_temperature(*there, gradient, between=self.temperature_range, **how)  # type: ignore[arg-type]
+            self._write("tau", index, tau)
+            self._write("u", index, u)
+
+    def _write(self, name: str, index: Tensor, value: Tensor) -> None:
+        """Set entries. A batch that is not finite leaves no trace, so that its loss can be skipped."""
+        memory = getattr(self, name)
+        memory[..., index] = torch.where(value.isfinite(), value.to(memory.dtype), memory[..., index])
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        """Move the memory, but never to half precision: its small steps would vanish."""
+
+        def moved(tensor: Tensor) -> Tensor:
+            found = fn(tensor)
+            return tensor.to(found.device) if found.is_floating_point() and found.itemsize < 4 else found
+
+        return super()._apply(moved, recurse)
+
+    def extra_repr(self) -> str:
+        """The settings, as `print` shows them."""
+        what = "pairs" if self.pairs else "views"
+        return f"samples={self.samples}, {what}, temperatures={self.temperatures}, gamma={self.gamma:g}"
+
+
+# --------------------------------------------------------------------------------------------------------- bad input
+
+
+def _check(
+    samples: int,
+    temperature: float,
+    temperatures: str,
+    gamma: float,
+    schedule: str,
+    between: tuple[float, float],
+    pos_weight: str | None,
+) -> None:
+    low, high = between
+    if samples < 2:
+        raise InputError(f"samples is {samples}; a contrast needs 2 or more.")
+    if not 0 < gamma <= 1:
+        raise InputError(f"gamma is {gamma:g}; it must be above 0 and at most 1.")
+    if not 0 < low <= high < math.inf:
+        raise InputError(f"temperature_range is {low:g} to {high:g}; give two positive numbers that rise.")
+    if not 0 < temperature < math.inf:
+        raise InputError(f"temperature is {temperature:g}; it must be positive.")
+    if temperatures != "fixed" and not low <= temperature <= high:
+        raise InputError(f"temperature is {temperature:g}, outside of temperature_range, {low:g} to {high:g}.")
+    for name, given, known in (
+        ("temperatures", temperatures, ("fixed", "individual", "global")),
+        ("gamma_schedule", schedule, ("constant", "cosine")),
+        ("pos_weight", pos_weight, ("one", "normalised", None)),
+    ):
+        if given not in known:
+            raise InputError(f"{name} is {given!r}; give {' or '.join(str(one) for one in known)}.")
+
+
+def _checked(a: Tensor, b: Tensor, index: Tensor, samples: int) -> Tensor:
+    """The numbers of the samples, as int64.
+
+    Raises:
+        InputError: They are no numbers of samples, or the shapes differ.
+    """
+    if a.ndim != 2 or a.shape != b.shape:
+        raise InputError(f"the sides have shapes {list(a.shape)} and {list(b.shape)}; both must be [sample, d].")
+    if index.dtype.is_floating_point or index.dtype.is_complex or index.dtype == torch.bool:
+        raise InputError(
+            f"index is {str(index.dtype).removeprefix('torch.')}; give whole numbers, one for each sample."
+        )
+    if index.shape != a.shape[:1]:
+        raise InputError(f"index has shape {list(index.shape)} for {len(a)} samples; give one number for each.")
+    index = index.long()
+    for worst in (index.min().item(), index.max().item()) if len(index) else ():
+        if not 0 <= worst < samples:
+            raise InputError(f"index has {worst}, but there are {samples} samples: numbers from 0 to {samples - 1}.")
+    return index
+
+
+def _check_negatives(excluded: Tensor) -> None:
+    if not len(excluded) or bool(excluded.all()):
+        raise InputError("all samples of the batch are one and the same, so there are no negatives. Give two or more.")
