@@ -6,11 +6,12 @@ Bhattacharyya coefficient. All logarithms are taken before anything can underflo
 Sajedi, Khaki, Plataniotis and Hosseini, End-to-End Supervised Multilabel Contrastive Learning, arXiv:2307.03967.
 
 `released=True` computes what the authors' code does, where that differs:
-- Kernels are clamped at 1.2e-38 and their ratio at 1e-7. A sample without labels costs −log 1e-7 = 16.1. Here there is no
-  clamp, and samples without labels are left out, of both losses' denominators too.
-- With a variance for each feature, the exponent of the coefficient is M times too large, M being the number of features.
-- The contrast takes log(J · ratio + 1e-7) with the Jaccard weight J inside, where it is a constant without effect on the
-  gradient. `jaccard="inside_log"` does that without the 1e-7; by default J weighs the logarithm.
+- Kernels are clamped at 1.2e-38 and their ratio at 1e-7. A sample without labels costs −log 1e-7 = 16.1. Here there is
+  no clamp, and samples without labels are left out, of both losses' denominators too.
+- With a variance for each feature, the exponent of the coefficient is M times too large, M being the number of
+  features.
+- The contrast takes log(J · ratio + 1e-7) with the Jaccard weight J inside, where it is a constant without effect on
+  the gradient. `jaccard="inside_log"` does that without the 1e-7; by default J weighs the logarithm.
 """
 
 from typing import Any, Literal
@@ -91,7 +92,9 @@ def reconstruction_loss(
 def bhattacharyya(
     means: PerClass, variances: PerClass, features: int | None = None
 ) -> Float[Tensor, "anchor other classes"]:
-    """Bhattacharyya coefficients of all pairs of samples, class by class: Π_m √(2 √(v w) / (v + w)) exp(−(μ − ν)² / 4(v + w)).
+    """Bhattacharyya coefficients of all pairs of samples, class by class.
+
+    It is Π_m √(2 √(v w) / (v + w)) exp(−(μ − ν)² / 4(v + w)), from 0 to 1.
 
     Args:
         means: μ: a number for each class, or one for each of its features.
@@ -126,8 +129,8 @@ def kernel_contrast(
 ) -> Float[Tensor, ""]:
     """KMCL: −(1/B) Σ_n (1/|A(n)|) Σ_{i∈A(n)} J_ni Σ_{k∈K(n,i)} log [exp(c^k_ni / τ) / Σ_{r≠n} exp(c^k_nr / τ)].
 
-    A(n) are the samples that share a label with n, K(n, i) the labels that they share, J_ni shared labels over labels of
-    either. B counts the samples that have labels.
+    A(n) are the samples that share a label with n, K(n, i) the labels that they share, J_ni shared labels over labels
+    of either. B counts the samples that have labels.
 
     Args:
         coefficients: c, in (0, 1].

@@ -1,10 +1,10 @@
 """Embeddings that are mixtures of Gaussians: how alike two of them are, and how dense one is at a point.
 
-The similarity of ProbMCL is the Cauchy-Schwarz correlation of two densities, ⟨p, q⟩ / √(⟨p, p⟩ ⟨q, q⟩), which has a closed
-form with a term for each pair of components. Its logarithm is computed for all pairs of samples block by block, without
-keeping a term: the backward pass computes each block again and adds up the closed form of its gradient. Distances come
-from one matrix product, of means that are centred first. Blocks below the diagonal are mirrored.
-Sajedi, Khaki, Lawryshyn and Plataniotis, ProbMCL, ICASSP 2024, arXiv:2401.01448.
+The similarity of ProbMCL is the Cauchy-Schwarz correlation of two densities, ⟨p, q⟩ / √(⟨p, p⟩ ⟨q, q⟩), which has a
+closed form with a term for each pair of components. Its logarithm is computed for all pairs of samples block by block,
+without keeping a term: the backward pass computes each block again and adds up the closed form of its gradient.
+Distances come from one matrix product, of means that are centred first. Blocks below the diagonal are mirrored. Sajedi,
+Khaki, Lawryshyn and Plataniotis, ProbMCL, ICASSP 2024, arXiv:2401.01448.
 """
 
 import math
@@ -122,9 +122,9 @@ def log_joint(points: Float[Tensor, "sample d"], mixtures: Mixtures) -> Float[Te
 
 
 def pruned(mixtures: Mixtures, least: float = 1e-3) -> Mixtures:
-    """The mixtures without components of a weight below `least`, except a sample's largest; weights add up to one again.
+    """The mixtures without components of a weight below `least`, except a sample's largest.
 
-    All samples keep as many places as the one with most components left.
+    Weights add up to one again. All samples keep as many places as the one with most components left.
     """
     log_weights, means, variances = mixtures
     with torch.no_grad():

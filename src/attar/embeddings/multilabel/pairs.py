@@ -1,7 +1,7 @@
 """Pairs of Gaussians with a variance for each feature: their distance, block by block, and its gradient.
 
-ProbMCL's mixtures and KMCL's kernels compare all pairs of Gaussians. Written as a broadcast that is a tensor with an axis
-of features on top of the pairs; here one feature after another is added in place.
+ProbMCL's mixtures and KMCL's kernels compare all pairs of Gaussians. Written as a broadcast that is a tensor with an
+axis of features on top of the pairs; here one feature after another is added in place.
 """
 
 import math
