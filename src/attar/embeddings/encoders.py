@@ -19,7 +19,7 @@ from attar.images.networks.architecture import parse, redraw_
 from attar.images.networks.blocks import Network
 
 Say = Callable[[str], None]
-Features = Float[Tensor, "sample width"]
+Features = Float[Tensor, "sample embedding"]
 AT_ONCE = 512
 """Samples of one pass without a gradient."""
 

@@ -171,7 +171,7 @@ def gathered(
         return found / len(positive)
     hard = _largest(cosines, allowed, 1 if negatives == "max" else hardest)
     repelled = logits.gather(2, hard) - beta * omega(temperatures.gather(2, hard), width)
-    return (attracted - logits[:, own].sum() + repelled.mean(dim=-1).sum()) / len(positive)
+    return (attracted - logits[:, own].sum() + repelled.sum() / max(1, hard.shape[-1])) / len(positive)
 
 
 def others(count: int, device: torch.device) -> Bool[Tensor, "view view"]:
