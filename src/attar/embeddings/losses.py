@@ -42,13 +42,13 @@ def nt_xent(first: Embeddings, second: Embeddings, temperature: Temperature = 0.
     """
     _check_views(first, second)
     count = len(first)
-    return contrast_embeddings(torch.cat([first, second]), lambda rows: _other_view(rows, count), temperature, chunk)
+    return contrast_embeddings(_joined(first, second), lambda rows: _other_view(rows, count), temperature, chunk)
 
 
 def dcl(
     first: Embeddings,
     second: Embeddings,
-    temperature: float = 0.1,
+    temperature: float | Scalar = 0.1,
     sigma: float | None = None,
     chunk: int | None = None,
 ) -> Scalar:
@@ -65,7 +65,7 @@ def dcl(
     """
     _check_views(first, second)
     count = len(first)
-    both = torch.cat([first, second])
+    both = _joined(first, second)
 
     def candidates(rows: Tensor) -> Tensor:
         return ~(_other_view(rows, count) | (rows[:, None] == torch.arange(2 * count, device=rows.device)))
@@ -96,12 +96,14 @@ def info_nce(
         query: A view of each sample.
         key: Its other view, often from a slower encoder. Whoever wants no gradient through it detaches it.
         temperature: τ of the similarities.
-        queue: Keys of earlier samples. The other keys of the batch are no candidates then.
+        queue: Keys of earlier samples, of length one. The other keys of the batch are no candidates then.
         reduction: As in `contrast`.
     """
     _check_views(query, key)
     count = len(query)
-    others = key if queue is None else torch.cat([key, queue.to(key.dtype)])
+    with exactly(query):
+        query, key = F.normalize(raised(query)), F.normalize(raised(key))
+        others = key if queue is None else torch.cat([key, queue.to(key.dtype)])
 
     def own(rows: Tensor) -> Tensor:
         return rows[:, None] == torch.arange(len(others), device=rows.device)
@@ -110,7 +112,8 @@ def info_nce(
         return own(rows) | (torch.arange(len(others), device=rows.device) >= count)
 
     allowed = None if queue is None else candidates
-    return contrast_embeddings(query, own, temperature, other=others, candidates=allowed, reduction=reduction)
+    how = {"candidates": allowed, "reduction": reduction, "normalise": False}
+    return contrast_embeddings(query, own, temperature, other=others, **how)  # type: ignore[arg-type]
 
 
 def barlow_twins(first: Embeddings, second: Embeddings, weight: float = 5e-3) -> Scalar:
@@ -216,7 +219,7 @@ class _OfViews(nn.Module):
 
     def joined(self, first: Embeddings, second: Embeddings) -> tuple[Tensor, Tensor]:
         """Both views, of all processes if asked for."""
-        return gathered(first, second) if self.gather else (first, second)  # type: ignore[return-value]
+        return gathered(first, second) if self.gather else (first, second)
 
 
 class NTXent(_OfViews):
@@ -436,6 +439,11 @@ class MomentumQueue(nn.Module):
 
 
 # ------------------------------------------------------------------------------------------------------------- details
+
+
+def _joined(first: Embeddings, second: Embeddings) -> Tensor:
+    with exactly(first):
+        return torch.cat([raised(first), raised(second)])
 
 
 def _other_view(rows: Tensor, count: int) -> Tensor:

@@ -15,8 +15,8 @@ from torch import Tensor
 from attar.core.errors import InputError
 
 Score = Literal["equal", "jaccard", "overlap", "dice", "cosine"]
-Labels = Shaped[Tensor, " sample"] | Shaped[Tensor, "sample classes"]
-"""The class of each sample; or for each a row of 0 and 1, one for each class."""
+Labels = Shaped[Tensor, "..."]
+"""The class of each sample, `[sample]`; or for each a row of 0 and 1, `[sample, classes]`. They are checked."""
 Numbers = Int[Tensor, " sample"]
 Weights = Bool[Tensor, "anchor candidate"] | Float[Tensor, "anchor candidate"]
 SLACK = 1e-6
