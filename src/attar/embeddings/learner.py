@@ -127,9 +127,13 @@ class Learner(Settings):
     weight_decay: Annotated[float, Range(0)] = 1e-4
     """Weight decay. Biases and norms have none."""
     schedule: Literal["cosine", "onecycle", "steps", "constant"] = "cosine"
-    """Schedule of the step size: half a cosine down to zero, OneCycle, division at the --cuts, or none."""
+    """Schedule of the step size: half a cosine down to zero, OneCycle, --cuts, or none."""
     cuts: tuple[float, ...] = (0.6, 0.8)
-    """Shares of the epochs after which the step size is divided by ten, with --schedule steps."""
+    """Shares of the epochs after which the step size is multiplied by --cut-factor, with --schedule steps."""
+    cut_factor: Annotated[float, Range(0, 1)] = 0.1
+    """What each of the --cuts multiplies the step size by."""
+    cycle_rise: Annotated[float, Range(0, 1)] = 0.3
+    """Share of the run in which the step size rises, with --schedule onecycle (KMCL: 0.2)."""
     lr_warm_up: Annotated[float, Range(0, 1)] = 0.0
     """Share of the run over which the step size rises first, linearly, step by step."""
     clip_norm: Annotated[float, Range(0)] | None = None
@@ -286,7 +290,7 @@ class Learner(Settings):
         if state.done >= self.encoder_steps:
             return self._classifier_step(state, runtime)
         batch = self.drawn(state, runtime)
-        set_lr(state.optimizer, self.lr * share_of(self, batch.progress))
+        set_lr(state.optimizer, self.lr * self.lr_share(batch))
         state.encoder.train()
         state.heads.train()
         with runtime.autocast(training=True):
@@ -323,6 +327,10 @@ class Learner(Settings):
         if state.order_of != epoch:
             state.order, state.order_of = epoch_rows(state.learn, runtime.seed, epoch), epoch
         return state.order[number * self.batch :][: self.batch]
+
+    def lr_share(self, batch: Batch) -> float:
+        """What the step size is multiplied by."""
+        return share_of(self, batch.progress)
 
     def seen(self, plain: Inputs, state: Learning, runtime: Runtime) -> Inputs:
         """A view of samples, as network input."""

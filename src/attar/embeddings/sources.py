@@ -201,7 +201,9 @@ class Source:
         found = found.to(device)
         return found.float() / 255 if found.dtype == torch.uint8 else found
 
-    def inputs(self, rows: Rows, device: torch.device | str = "cpu", part: Literal["train", "test"] = "train") -> Inputs:
+    def inputs(
+        self, rows: Rows, device: torch.device | str = "cpu", part: Literal["train", "test"] = "train"
+    ) -> Inputs:
         """Samples as network input, without augmentation."""
         return self.transform.forward(self.unit(rows, device, part))
 

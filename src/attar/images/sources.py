@@ -214,7 +214,7 @@ class ImageSource:
         train, test, rows = _split(self._whole(), split_seed)
         transform, statistics = self.transform, self.statistics
         if statistics not in STATISTICS:
-            transform, statistics = _normalisation(self.name, train.pixels, "measured")
+            transform, statistics = normalisation(self.name, train.pixels, "measured")
         return dataclasses.replace(
             self,
             train=train,
@@ -341,15 +341,21 @@ def load(
         split = f"80/20 by seed {split_seed}"
     _check_classes(name, train, classes)
     wanted = statistics
-    transform, statistics = _normalisation(name, train.pixels, statistics)
+    transform, statistics = normalisation(name, train.pixels, statistics)
     flips = not any(name.startswith(digits) for digits in DIGIT_SETS)
     source = ImageSource(name, classes, train, test, transform, statistics, split, flips, rows=rows, notes=found.notes)
     given = "./digits" if isinstance(data, Path) and str(data) == "digits" and data.exists() else data
     return asked(source, given, statistics=wanted, split_seed=split_seed, **form.to_json())
 
 
-def _normalisation(name: str, pixels: Pixels, asked: str | None) -> tuple[Transform, str]:
-    """The given statistics, those of papers for this name, or measured ones; with the name of the statistics."""
+def normalisation(name: str, pixels: Pixels, asked: str | None) -> tuple[Transform, str]:
+    """The given statistics, those of papers for this name, or measured ones; with the name of the statistics.
+
+    Raises:
+        InputError: The given ones do not exist, or are of another number of channels.
+    """
+    if asked is not None and asked not in (*STATISTICS, "measured"):
+        raise unknown("statistics", asked, [*STATISTICS, "measured"])
     whose = asked or (name if name in STATISTICS else "measured")
     if whose != "measured":
         mean, std = STATISTICS[whose]

@@ -25,7 +25,8 @@ def squared_distances(a: Points, b: Targets) -> Matrix:
     if len(b):
         centre = b.detach().mean(dim=0)
         a, b = a - centre, b - centre
-    squares = a.square().sum(dim=1)[:, None] + b.square().sum(dim=1) - 2 * (a @ b.T)
+    with torch.autocast(a.device.type, enabled=False):
+        squares = a.square().sum(dim=1)[:, None] + b.square().sum(dim=1) - 2 * (a @ b.T)
     return squares.clamp_min(0)
 
 
@@ -39,9 +40,7 @@ def distances(a: Points, b: Targets, distance: Distance = "unsquared") -> Matrix
     return squared_distances(a, b) if distance == "squared" else smooth_distances(a, b)
 
 
-def prototypes_of(
-    features: Points, labels: Int[Tensor, " point"], classes: int
-) -> Float[Tensor, "{classes} d"]:
+def prototypes_of(features: Points, labels: Int[Tensor, " point"], classes: int) -> Float[Tensor, "{classes} d"]:
     """The mean of the features of each class, 0 to `classes` - 1, each of which has some."""
     features = in_full(features)
     sums = features.new_zeros(classes, features.shape[1]).index_add(0, labels, features)

@@ -7,6 +7,7 @@ Schroff, Kalenichenko and Philbin, FaceNet, CVPR 2015, arXiv:1503.03832. Hermans
 Triplet Loss for Person Re-Identification, arXiv:1703.07737.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
@@ -15,10 +16,14 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from attar.core.presets import published
 from attar.core.settings import Range
 from attar.embeddings.fewshot.distances import in_full, smooth_distances
+from attar.embeddings.fewshot.episodic import ByClass, class_major, classes_with
+from attar.embeddings.learner import Batch, Learning, Terms
+from attar.embeddings.sources import Rows, Source
 
+USUAL_CLASSES = 16
+"""Classes of a batch, where there are as many."""
 Mining = Literal["batch-all", "batch-hard", "semi-hard"]
 Embeddings = Float[Tensor, "sample d"]
 Labels = Int[Tensor, " sample"]
@@ -109,3 +114,53 @@ class TripletLoss(nn.Module):
         return triplet_loss(
             embeddings, labels, self.margin, mining=self.mining, soft=self.soft, unit_length=self.unit_length
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Triplet(ByClass):
+    """Keep samples nearer to their class than to others (Schroff et al., CVPR 2015, arXiv:1503.03832)."""
+
+    batch_classes: Annotated[int, Range(2)] | None = None
+    """Classes of a batch, P. Default: 16, or all if there are fewer."""
+    class_samples: Annotated[int, Range(2)] = 8
+    """Samples of each class in a batch, K."""
+    triplet_margin: Annotated[float, Range(0)] = 0.5
+    """Margin of the triplets, in the unit of the embeddings."""
+    mining: Mining = "batch-hard"
+    """Which triplets of a batch: all that cost something, the hardest of each anchor, or the semi-hard ones, whose
+    negative is farther than the positive by less than the margin."""
+    soft: bool = False
+    """Whether the softplus takes the place of the hinge, so that the pull never ends."""
+    unit_length: bool = False
+    """Whether embeddings are scaled to length one before they are compared."""
+
+    name = "triplet"
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Classes of a batch, and samples of each."""
+        return self.batch_classes or USUAL_CLASSES, self.class_samples, 0
+
+    @property
+    def watched_size(self) -> tuple[int, int]:
+        """Half of the samples of a class are support when held-out classes are scored."""
+        return max(1, self.class_samples // 2), max(1, self.class_samples - self.class_samples // 2)
+
+    def fitted(self, source: Source, learn: Rows) -> Self:
+        """The settings with the number of classes of a batch."""
+        if self.batch_classes is not None:
+            return self
+        return dataclasses.replace(self, batch_classes=classes_with(self.class_samples, source, learn, USUAL_CLASSES))
+
+    def terms(self, batch: Batch, state: Learning) -> Terms:
+        """The loss of the triplets."""
+        labels = class_major(*self.size[:2]).to(batch.views[0].device)
+        how = {"mining": self.mining, "soft": self.soft, "unit_length": self.unit_length}
+        loss = triplet_loss(state.encoder(batch.views[0]), labels, self.triplet_margin, **how)  # type: ignore[arg-type]
+        return {"triplet": loss}
+
+    def distances(self, queries: Embeddings, prototypes: Float[Tensor, "way d"]) -> Float[Tensor, "sample way"]:
+        """How far queries are from prototypes."""
+        if self.unit_length:
+            queries, prototypes = F.normalize(in_full(queries)), F.normalize(in_full(prototypes))
+        return smooth_distances(queries, prototypes)

@@ -325,7 +325,7 @@ class GlobalContrast(nn.Module):
     def _remember(self, index: Tensor, log_s: Tensor, gradient: Tensor) -> None:
         """Write back what a visit leaves."""
         same = index[:, None] == index
-        times = same.sum(dim=1).log().to(log_s.dtype)
+        times = same.sum(dim=1).to(log_s.dtype).log()
         log_s = log_s[:, None].masked_fill(~same, -math.inf).logsumexp(dim=-1) - times
         gradient = (gradient[:, None] * same).sum(dim=-1) / same.sum(dim=1)
         if not self.pairs:

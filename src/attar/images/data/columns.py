@@ -76,9 +76,9 @@ def assemble(name: str, parts: Mapping[str, Part], notes: Sequence[str] = ()) ->
         if test.names and train.names and test.names != train.names:
             raise InputError(f"{test.name} numbers its classes in another way than {train.name}.")
         tested = _numbered(test, numbers, "a class that the training images do not have")
-    held, held_test = _read(train, test)
+    held, held_test = read_pixels(train, test)
     splits = _split(held, labels), None if held_test is None or tested is None else _split(held_test, tested)
-    left = [_left_out(part, one) for part, one in ((train, held), (test, held_test)) if part and one and one.bad]
+    left = [left_out(part, one) for part, one in ((train, held), (test, held_test)) if part and one and one.bad]
     return Loaded(name, *splits, classes, (*notes, *more, *absent, *left))
 
 
@@ -101,8 +101,12 @@ def _classes(train: Part) -> tuple[dict[str, int], tuple[str, ...], list[str]]:
     return numbers, classes, [note + ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")] if absent else []
 
 
-def _read(train: Part, test: Part | None) -> tuple[Held, Held | None]:
-    """The pixels of both parts. Bad pictures of both are counted together."""
+def read_pixels(train: Part, test: Part | None) -> tuple[Held, Held | None]:
+    """The pixels of both parts. Bad pictures of both are counted together.
+
+    Raises:
+        InputError: Pictures cannot be read (`BadPictures`), or differ in size.
+    """
     parts = [train] if test is None else [train, test]
     held: list[Held] = []
     bad: list[BadPictures] = []
@@ -123,7 +127,8 @@ def _split(held: Held, labels: Int[Tensor, " row"]) -> Split:
     return Split(held.pixels, labels if held.kept is None else labels[held.kept])
 
 
-def _left_out(part: Part, held: Held) -> str:
+def left_out(part: Part, held: Held) -> str:
+    """A note about the pictures of a part that cannot be read."""
     return f"{len(held.bad):,} of {len(part.labels):,} pictures of {part.name} are left out: {first_of(held.bad)}"
 
 

@@ -43,15 +43,30 @@ def from_hub(text: str, form: Form, *, near: str = "") -> Loaded:
     Raises:
         InputError: There is no such data set, the hub cannot be reached, or the data set has another form.
     """
+    return from_dataset(fetched(text, near=near), form, text.partition(":")[0], within=cached())
+
+
+def fetched(text: str, *, near: str = "") -> Any:
+    """A data set of the hub, as `from_hub` takes it.
+
+    Raises:
+        InputError: There is no such data set, or the hub cannot be reached.
+    """
     import datasets
 
     name, _, configuration = text.partition(":")
     try:
-        data = datasets.load_dataset(name, configuration or None)
+        return datasets.load_dataset(name, configuration or None)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         reason = f"{near} {str(error).splitlines()[0]}".strip()
         raise InputError(f"unknown data {text!r}: no file or folder here, and from the hub: {reason}") from None
-    return from_dataset(data, form, name, within=Path(datasets.config.HF_CACHE_HOME).expanduser())
+
+
+def cached() -> Path:
+    """The folder in which data sets of the hub are stored."""
+    import datasets
+
+    return Path(datasets.config.HF_CACHE_HOME).expanduser()
 
 
 def from_disk(path: Path, form: Form) -> Loaded:
@@ -60,13 +75,21 @@ def from_disk(path: Path, form: Form) -> Loaded:
     Raises:
         InputError: The folder cannot be read, or the data set has another form.
     """
+    return from_dataset(opened(path), form, path.resolve().name, within=path)
+
+
+def opened(path: Path) -> Any:
+    """The data set in a folder that `save_to_disk` wrote.
+
+    Raises:
+        InputError: The folder cannot be read.
+    """
     import datasets
 
     try:
-        data = datasets.load_from_disk(str(path))
+        return datasets.load_from_disk(str(path))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is not a readable data set ({type(error).__name__}).") from None
-    return from_dataset(data, form, path.resolve().name, within=path)
 
 
 def from_dataset(data: Any, form: Form, name: str = "", *, within: Path | None = None) -> Loaded:
@@ -90,7 +113,7 @@ def from_dataset(data: Any, form: Form, name: str = "", *, within: Path | None =
             "attar leaves it on disk and decodes it batch by batch."
         )
     where = name or "the data"
-    splits, notes = _splits(dict(data), where) if isinstance(data, datasets.DatasetDict) else ({"train": data}, [])
+    splits, notes = splits_of(dict(data), where) if isinstance(data, datasets.DatasetDict) else ({"train": data}, [])
     name = name or splits["train"].info.dataset_name or "dataset"
     parts = {}
     for split, found in splits.items():
@@ -103,8 +126,12 @@ def from_dataset(data: Any, form: Form, name: str = "", *, within: Path | None =
     return assemble(field_name(name), parts, notes)
 
 
-def _splits(data: dict[str, Any], where: str) -> tuple[dict[str, Any], list[str]]:
-    """The data of each split, and notes about others. A single split that no word names is the training set."""
+def splits_of(data: dict[str, Any], where: str) -> tuple[dict[str, Any], list[str]]:
+    """The data of each split, and notes about others. A single split that no word names is the training set.
+
+    Raises:
+        InputError: No split is for training, or there is a choice.
+    """
     groups = naming.named_splits(data, where)
     naming.check_training(groups, where)
     if "train" not in groups:
@@ -116,11 +143,31 @@ def _splits(data: dict[str, Any], where: str) -> tuple[dict[str, Any], list[str]
 
 
 def _part(dataset: Any, name: str, form: Form, within: Path | None) -> Part:
-    schema = dataset.features.arrow_schema
-    image = image_column(dataset.column_names, form.image, name)
+    image_column(dataset.column_names, form.image, name)  # its absence is told first
     label = label_column(dataset.column_names, form.label, name)
     labels = label_values(dataset.select_columns([label]).with_format("arrow")[:].column(0), label, name)
     names = getattr(dataset.features[label], "names", None)
+    return part_of(dataset, labels, tuple(names) if names else None, name, form, within)
+
+
+def part_of(
+    dataset: Any, labels: list[Any], names: tuple[str, ...] | None, name: str, form: Form, within: Path | None
+) -> Part:
+    """The images of a data set, with labels that were read before.
+
+    Args:
+        dataset: A datasets.Dataset.
+        labels: One of each row.
+        names: Class names of labels that are integers, if they are known.
+        name: The name of the split, for messages.
+        form: Columns, budget, and how pictures are decoded.
+        within: Folder below which files that rows name must lie. None: they may lie anywhere.
+
+    Raises:
+        InputError: There is no column of images.
+    """
+    schema = dataset.features.arrow_schema
+    image = image_column(dataset.column_names, form.image, name)
     images = dataset.select_columns([image])
     rows = Rows(images.with_format("arrow"), name, within)
 
@@ -136,4 +183,4 @@ def _part(dataset: Any, name: str, form: Form, within: Path | None) -> Part:
     def grey() -> bool:
         return not numbers() and all_grey(rows)
 
-    return Part(name, labels, tuple(names) if names else None, rows.where, pixels, grey)
+    return Part(name, labels, names, rows.where, pixels, grey)

@@ -124,8 +124,8 @@ def _common_folders(files: Sequence[PurePath]) -> tuple[str, ...]:
     return first[: min(len(first), len(last)) if same is None else same]
 
 
-def check_training(groups: Mapping[str, Sequence[object]], where: str) -> None:
-    """Check that a division into splits has training images.
+def check_training(groups: Mapping[str, Sequence[object]], where: str, what: str = "images") -> None:
+    """Check that a division into splits has training images, or what else the samples are called.
 
     Raises:
         InputError: It has only others.
@@ -133,15 +133,15 @@ def check_training(groups: Mapping[str, Sequence[object]], where: str) -> None:
     if "train" in groups or not groups.keys() - {NONE}:
         return
     there = [f"{split} ({few(map(str, groups[split]))})" for split in SPLITS if split in groups]
-    rest = f" {few(map(str, groups[NONE]))} may be training images, but no name says so." if NONE in groups else ""
+    rest = f" {few(map(str, groups[NONE]))} may be training {what}, but no name says so." if NONE in groups else ""
     raise InputError(
-        f"{where} has no training images, only {' and '.join(there)}.{rest} Name the training images train, or give "
+        f"{where} has no training {what}, only {' and '.join(there)}.{rest} Name the training {what} train, or give "
         "one of these by itself."
     )
 
 
 def chosen(
-    parts: Mapping[str, T], *, labelled: Callable[[T], bool], images: Callable[[T], int]
+    parts: Mapping[str, T], *, labelled: Callable[[T], bool], images: Callable[[T], int], what: str = "images"
 ) -> tuple[T, T | None, list[str]]:
     """The part to train on, the part to test on if there is one, and notes about the others.
 
@@ -151,20 +151,21 @@ def chosen(
         parts: What there is of each split; training images at least.
         labelled: Whether a part has labels.
         images: The number of images of a part.
+        what: What they are called in the notes.
     """
     empty = [split for split in ("test", "validation") if split in parts and not images(parts[split])]
-    notes = [f"the {split} split has no images" for split in empty]
+    notes = [f"the {split} split has no {what}" for split in empty]
     test, validation = (None if split in empty else parts.get(split) for split in ("test", "validation"))
     if test is not None and not labelled(test):
-        notes.append("the test images have no labels and are not used")
+        notes.append(f"the test {what} have no labels and are not used")
         test = None
     if validation is not None and not labelled(validation):
-        notes.append("the validation images have no labels and are not used")
+        notes.append(f"the validation {what} have no labels and are not used")
     elif validation is not None and test is None:
-        notes.append("the validation images are the test images, because no others have labels")
+        notes.append(f"the validation {what} are the test {what}, because no others have labels")
         test = validation
     elif validation is not None:
-        notes.append(f"validation images are kept apart: {images(validation):,} images are not used")
+        notes.append(f"validation {what} are kept apart: {images(validation):,} {what} are not used")
     return parts["train"], test, notes
 
 

@@ -118,7 +118,46 @@ def _part(files: list[Path], root: Path, form: Form, notes: list[str]) -> Part:
 
     labels: list[Any] = []
     starts: list[int] = []
-    names, column, kind = None, "", None
+    names = None
+    for file in files:
+        with readable(file):
+            schema = _schema(file)
+        image_column(schema.names, form.image, str(file))  # its absence is told first
+        label = label_column(schema.names, form.label, str(file))
+        with readable(file):
+            values = parquet.read_table(file, columns=[label]).column(0)
+        found_names, note = class_names(schema, label, file)
+        if names and found_names and names != found_names:
+            raise InputError(f"{file} numbers its classes in another way than {files[0]}.")
+        names = names or found_names
+        notes += note
+        starts.append(len(labels))
+        labels += label_values(values, label, str(file))
+    return part_of(files, starts, labels, names, root, form)
+
+
+def part_of(
+    files: list[Path],
+    starts: list[int],
+    labels: list[Any],
+    names: tuple[str, ...] | None,
+    root: Path,
+    form: Form,
+) -> Part:
+    """The images of parquet files, one file after the other, with labels that were read before.
+
+    Args:
+        files: The files.
+        starts: First row of each file.
+        labels: One of each row.
+        names: Class names of labels that are integers, if they are known.
+        root: The folder below which files that rows name must lie.
+        form: Columns, budget, and how pictures are decoded.
+
+    Raises:
+        InputError: There is no column of images, or that of one file is of another type.
+    """
+    column, kind = "", None
     for file in files:
         with readable(file):
             schema = _schema(file)
@@ -127,16 +166,6 @@ def _part(files: list[Path], root: Path, form: Form, notes: list[str]) -> Part:
         if schema.field(column).type != kind:
             found = schema.field(column).type
             raise InputError(f"column {column!r} of {file} holds {found}, but in {files[0]} it holds {kind}.")
-        label = label_column(schema.names, form.label, str(file))
-        with readable(file):
-            values = parquet.read_table(file, columns=[label]).column(0)
-        found_names, note = _class_names(schema, label, file)
-        if names and found_names and names != found_names:
-            raise InputError(f"{file} numbers its classes in another way than {files[0]}.")
-        names = names or found_names
-        notes += note
-        starts.append(len(labels))
-        labels += label_values(values, label, str(file))
 
     numbers = holds_numbers(kind, column, str(files[0]))
 
@@ -203,14 +232,17 @@ def readable(file: Path) -> Iterator[None]:
         raise InputError(f"{file} is not a readable parquet file ({str(error).splitlines()[0]}).") from None
 
 
-def _class_names(schema: Any, label: str, file: Path) -> tuple[tuple[str, ...] | None, list[str]]:
-    """The ClassLabel names from the Hugging Face note in the schema, if there are any, and a line about a bad note."""
+def class_names(schema: Any, label: str, file: Path) -> tuple[tuple[str, ...] | None, list[str]]:
+    """The ClassLabel names of a column, from the Hugging Face note in the schema, and a line about a bad note.
+
+    The column may hold labels or lists of them.
+    """
     held = (schema.metadata or {}).get(b"huggingface")
     if held is None:
         return None, []
     try:
         feature = json.loads(held)["info"]["features"].get(label) or {}
-        names = feature.get("names")
+        names = (feature.get("feature") or feature).get("names")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None, [f"the Hugging Face note in {file.name} cannot be read and is ignored"]
     if names is None:

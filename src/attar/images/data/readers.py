@@ -35,7 +35,9 @@ def read(data: Any, form: Form) -> Loaded:
         raise InputError("data has no name; give a name or a path.")
     bundled = isinstance(data, (str, Path)) and str(data) == "digits"
     if isinstance(data, (str, Path)) and not (bundled and (isinstance(data, str) or not data.exists())):
-        return _from_path(Path(data), form) if Path(data).exists() else _from_afar(str(data), form)
+        if Path(data).exists():
+            return _from_path(Path(data), form)
+        return from_hub(str(data), form, near=check_afar(str(data)))
     if form.size is not None:
         raise InputError("size is for pictures in files only. Scale arrays yourself; digits are 8×8.")
     _check_no_columns("digits and arrays do", form)
@@ -81,8 +83,12 @@ def _tables(path: Path, inside: Inside, form: Form) -> tuple[list[Path], list[st
     return tables, notes
 
 
-def _from_afar(data: str, form: Form) -> Loaded:
-    """Read a name that is not a path: a typing error, or a name on the hub."""
+def check_afar(data: str) -> str:
+    """Check that a name that is not a path may be one on the hub; return what else may be meant, as a sentence.
+
+    Raises:
+        InputError: It is a typing error.
+    """
     if difflib.get_close_matches(data, ["digits"], cutoff=0.8):
         raise InputError(f"unknown data {data!r}; did you mean 'digits'?")
     near = near_path(data)
@@ -91,7 +97,7 @@ def _from_afar(data: str, form: Form) -> Loaded:
         raise InputError(f"unknown data {data!r}; {guess} Bundled: digits.")
     if near and ("/" in data or not _differ_in_digits(data, near)):
         raise InputError(f"unknown data {data!r}; {guess} A data set of the hub is named user/name.")
-    return from_hub(data, form, near=f"{guess} The hub:" if near else "")
+    return f"{guess} The hub:" if near else ""
 
 
 def _differ_in_digits(one: str, other: str) -> bool:
