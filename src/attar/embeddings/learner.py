@@ -83,6 +83,8 @@ class Learning:
     """The epoch of that order."""
     frozen: Features | None = rebuilt(default=None)
     """Features of the frozen encoder, in the stage of the linear classifier."""
+    watched: dict[str, float] = rebuilt(default_factory=dict)
+    """The last score on the held-out samples."""
     handed: dict[str, Tensor] = rebuilt(default_factory=dict)
     """What `terms` hands to `settle` and `told` of the same step, such as keys for a queue."""
 
@@ -373,13 +375,12 @@ class Learner(Settings):
         return nn.ModuleDict(heads)
 
     def _watched(self, state: Learning, runtime: Runtime) -> dict[str, float]:
-        """The score on the held-out samples, at the end of every so many epochs."""
-        if not self.watch or state.done % (self.watch * self.steps_per_epoch):
-            return {}
-        from attar.embeddings.watching import held_out_score
+        """The score on the held-out samples, new at the end of every so many epochs: not every step is logged."""
+        if self.watch and state.done % (self.watch * self.steps_per_epoch) == 0:
+            from attar.embeddings.watching import held_out_score
 
-        encoder, heads = state.kept
-        return held_out_score(self, encoder, heads, state, runtime)
+            state.watched = held_out_score(self, *state.kept, state, runtime)
+        return state.watched
 
     def result(self, state: Learning, runtime: Runtime) -> TrainedEncoder:
         """The encoder with its heads."""

@@ -34,6 +34,7 @@ from attar.embeddings.measures import (
     probe_answer,
 )
 from attar.embeddings.neighbours import usual_neighbours
+from attar.embeddings.probe import tenths
 from attar.embeddings.retrieval import AT, chance_of_recall, recalls
 from attar.embeddings.rivals import (
     BCE,
@@ -390,7 +391,7 @@ def _of_trees(
     source = seen.source
     labels, right = checked_labels(source.train.labels, source.name), checked_labels(seen.labels, source.name)
     several, label = labels.ndim == 2, f"ExtraTrees on {raw.label}"
-    seconds = trees_seconds(raw.train, labels) * (2 if several else 1) if how.beside == "auto" else 0.0
+    seconds = trees_seconds(raw.train, labels) * (1 + several * len(tenths(labels))) if how.beside == "auto" else 0.0
     if not affordable(label, seconds, how.beside, runtime):
         return []
     runtime.say(f"beside it, {label}")
