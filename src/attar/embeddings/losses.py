@@ -130,9 +130,17 @@ def barlow_twins(first: Embeddings, second: Embeddings, weight: float = 5e-3) ->
     """
     _check_views(first, second)
     with exactly(first):
-        found = _standard(first).T @ _standard(second) / len(first)
+        found = correlations(first, second)
         diagonal = found.diagonal()
         return (1 - diagonal).square().sum() + weight * (found.square().sum() - diagonal.square().sum())
+
+
+def correlations(
+    first: Float[Tensor, "*head sample d"], second: Float[Tensor, "*head sample d"]
+) -> Float[Tensor, "*head d d"]:
+    """C_lm, the correlation of feature l of one view with feature m of the other, over the batch; of each head."""
+    with exactly(first):
+        return standardised(first).mT @ standardised(second) / first.shape[-2]
 
 
 # --------------------------------------------------------------------------------------------------- functions: labels
@@ -444,13 +452,13 @@ def _other_view(rows: Tensor, count: int) -> Tensor:
     return found.scatter_(1, ((rows + count) % (2 * count))[:, None], True)
 
 
-def _standard(z: Embeddings) -> Embeddings:
+def standardised(z: Float[Tensor, "*head sample d"]) -> Float[Tensor, "*head sample d"]:
     """Each feature with mean zero and, if it varies at all, a (biased) standard deviation of one."""
     values = raised(z)
-    centred = values - values.mean(dim=0)
-    variance = centred.square().mean(dim=0)
+    centred = values - values.mean(dim=-2, keepdim=True)
+    variance = centred.square().mean(dim=-2, keepdim=True)
     # What is left of a constant is rounding, of about the size of the constant times the precision.
-    varies = variance > (16 * torch.finfo(values.dtype).eps) ** 2 * values.square().mean(dim=0)
+    varies = variance > (16 * torch.finfo(values.dtype).eps) ** 2 * values.square().mean(dim=-2, keepdim=True)
     return torch.where(varies, centred, 0) / torch.where(varies, variance, 1).sqrt()
 
 
