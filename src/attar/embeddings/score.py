@@ -147,7 +147,7 @@ def measures_of(seen: Seen, asked: Sequence[Measured]) -> tuple[Measured, ...]:
         InputError: Something cannot be measured by these labels.
     """
     source, name = seen.source, seen.source.name
-    paired = source.paired and getattr(seen.made, "paired", False)
+    paired = source.paired and seen.made.paired
     if not asked:
         found: list[Measured] = ["recall"] if paired else []
         if source.test.labels is not None:
