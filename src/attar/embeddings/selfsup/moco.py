@@ -24,33 +24,11 @@ from attar.core.settings import Range, Settings
 from attar.embeddings.averages import follow_
 from attar.embeddings.heads import Projector
 from attar.embeddings.learner import About, Batch, Learner, Learning, Terms
+from attar.embeddings.losses import MomentumQueue as MomentumQueue
 from attar.embeddings.selfsup.multihead import directions
 from attar.embeddings.sources import Inputs, Source
 
 USUAL_QUEUE = 4096
-
-
-class MomentumQueue(nn.Module):
-    """A queue of L2-normalised keys, of which a new one takes the place of the oldest. It starts empty."""
-
-    def __init__(self, size: int, width: int) -> None:
-        super().__init__()
-        self.register_buffer("held", torch.zeros(size, width))
-        self.register_buffer("pushed", torch.zeros((), dtype=torch.long))
-
-    @property
-    def keys(self) -> Tensor:
-        """The keys that it holds."""
-        return self.held[: int(self.pushed)]
-
-    @torch.no_grad()
-    def push(self, keys: Tensor) -> None:
-        """Take in normalised keys; of more than it can hold, the last."""
-        size = len(self.held)
-        start = int(self.pushed)
-        places = torch.arange(start, start + len(keys), device=keys.device)[-size:] % size
-        self.held[places] = keys[-size:].to(self.held.dtype)
-        self.pushed += len(keys)
 
 
 def info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:
