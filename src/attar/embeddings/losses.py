@@ -17,7 +17,6 @@ from attar.core.errors import InputError
 from attar.embeddings.contrast import Loss, Reduction, Temperature, contrast_embeddings, exactly, raised
 from attar.embeddings.gathering import gathered
 from attar.embeddings.positives import Labels, Numbers, OtherNumbers, Score, checked_labels, weights_by_rows
-from attar.embeddings.selfsup.barlow import barlow_twins
 from attar.embeddings.separation import Mining, prototypical, triplet
 
 Embeddings = Float[Tensor, "sample d"]
@@ -115,6 +114,33 @@ def info_nce(
     allowed = None if queue is None else candidates
     how = {"candidates": allowed, "reduction": reduction, "normalise": False}
     return contrast_embeddings(query, own, temperature, other=others, **how)  # type: ignore[arg-type]
+
+
+def barlow_twins(first: Embeddings, second: Embeddings, weight: float = 5e-3) -> Scalar:
+    """Σ_l (1 - C_ll)² + λ Σ_{l≠m} C_lm², with C the correlations between features of two views.
+
+    Standard deviations are those of the batch (biased), without a small constant: views that are equal and
+    uncorrelated give exactly zero. A feature that does not vary correlates with nothing.
+    Zbontar, Jing, Misra, LeCun and Deny, Barlow Twins, ICML 2021, arXiv:2103.03230.
+
+    Args:
+        first: One view of each sample.
+        second: The other view.
+        weight: λ of what is off the diagonal.
+    """
+    _check_views(first, second)
+    with exactly(first):
+        found = correlations(first, second)
+        diagonal = found.diagonal()
+        return (1 - diagonal).square().sum() + weight * (found.square().sum() - diagonal.square().sum())
+
+
+def correlations(
+    first: Float[Tensor, "*head sample d"], second: Float[Tensor, "*head sample d"]
+) -> Float[Tensor, "*head d d"]:
+    """C_lm, the correlation of feature l of one view with feature m of the other, over the batch; of each head."""
+    with exactly(first):
+        return standardised(first).mT @ standardised(second) / first.shape[-2]
 
 
 # --------------------------------------------------------------------------------------------------- functions: labels
@@ -233,11 +259,12 @@ class InfoNCE(_OfViews):
         queue: int = 0,
         width: int | None = None,
         gather: bool = False,
+        generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(temperature, gather)
         if queue and width is None:
             raise InputError(f"queue is {queue}, but width is missing: give the size of an embedding.")
-        self.queue = MomentumQueue(queue, width or 1) if queue else None
+        self.queue = MomentumQueue(queue, width or 1, generator) if queue else None
 
     def forward(self, query: Embeddings, key: Embeddings) -> Scalar:
         """The loss of queries with their keys."""
@@ -246,7 +273,7 @@ class InfoNCE(_OfViews):
             return info_nce(query, key, self.temperature)
         loss = info_nce(query, key, self.temperature, self.queue.keys)
         if self.training:
-            self.queue.push(key)
+            self.queue.add_(key)
         return loss
 
 
@@ -386,34 +413,29 @@ class Prototypical(nn.Module):
 
 
 class MomentumQueue(nn.Module):
-    """The latest keys, of length one, in a ring of buffers that a checkpoint holds. It starts empty.
+    """The latest keys, of length one, in a ring of buffers that a checkpoint holds. It starts with random directions.
 
     A batch that runs over the end goes on at the beginning. Of one that is longer than the queue, the last keys stay.
     """
 
-    held: Tensor
-    pushed: Tensor
+    keys: Tensor
+    pointer: Tensor
 
-    def __init__(self, size: int, width: int) -> None:
+    def __init__(self, size: int, width: int, generator: torch.Generator | None = None) -> None:
         super().__init__()
         if size < 1 or width < 1:
             raise InputError(f"a queue of {size} keys of {width} numbers holds nothing; give at least 1 of both.")
-        self.register_buffer("held", torch.zeros(size, width))
-        self.register_buffer("pushed", torch.zeros((), dtype=torch.long))
-
-    @property
-    def keys(self) -> Float[Tensor, "stored d"]:
-        """The keys that it holds."""
-        return self.held[: int(self.pushed)]
+        self.register_buffer("keys", F.normalize(torch.randn(size, width, generator=generator)))
+        self.register_buffer("pointer", torch.zeros(1, dtype=torch.long))
 
     @torch.no_grad()
-    def push(self, keys: Embeddings) -> None:
-        """Put keys, which need not be normalised, in the place of the oldest ones."""
-        size, count = len(self.held), len(keys)
-        latest = F.normalize(raised(keys[-size:])).to(self.held.dtype)
-        places = int(self.pushed) + torch.arange(count, device=keys.device)[-size:]
-        self.held[places % size] = latest
-        self.pushed += count
+    def add_(self, keys: Embeddings) -> None:
+        """Put keys in the place of the oldest ones."""
+        size, count = len(self.keys), len(keys)
+        numbers = torch.arange(max(0, count - size), count, device=keys.device)
+        places = (self.pointer + numbers) % size
+        self.keys[places] = F.normalize(raised(keys.detach()))[numbers].to(self.keys.dtype)
+        self.pointer.copy_((self.pointer + count) % size)
 
 
 # ------------------------------------------------------------------------------------------------------------- details
@@ -428,6 +450,16 @@ def _other_view(rows: Tensor, count: int) -> Tensor:
     """Which of two times so many views is the other one of each row."""
     found = torch.zeros(len(rows), 2 * count, dtype=torch.bool, device=rows.device)
     return found.scatter_(1, ((rows + count) % (2 * count))[:, None], True)
+
+
+def standardised(z: Float[Tensor, "*head sample d"]) -> Float[Tensor, "*head sample d"]:
+    """Each feature with mean zero and, if it varies at all, a (biased) standard deviation of one."""
+    values = raised(z)
+    centred = values - values.mean(dim=-2, keepdim=True)
+    variance = centred.square().mean(dim=-2, keepdim=True)
+    # What is left of a constant is rounding, of about the size of the constant times the precision.
+    varies = variance > (16 * torch.finfo(values.dtype).eps) ** 2 * values.square().mean(dim=-2, keepdim=True)
+    return torch.where(varies, centred, 0) / torch.where(varies, variance, 1).sqrt()
 
 
 def _of_pairs(given: Pairs, anchors: int, columns: int, device: torch.device) -> tuple[Tensor, Tensor]:
