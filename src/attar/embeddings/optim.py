@@ -62,11 +62,10 @@ class LARS(torch.optim.Optimizer):
                 if group["adapted"]:
                     change *= _ratio(weights, weights.grad, decay, group["trust"])
                 change *= group["lr"]
-                kept = self.state[weights]
-                if "momentum_buffer" in kept:
-                    change = kept["momentum_buffer"].mul_(momentum).add_(change)
+                if momentum and weights in self.state:
+                    change = self.state[weights]["momentum_buffer"].mul_(momentum).add_(change)
                 elif momentum:
-                    kept["momentum_buffer"] = change
+                    self.state[weights]["momentum_buffer"] = change
                 weights.sub_(change)
         return loss
 
