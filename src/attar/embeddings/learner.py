@@ -24,7 +24,7 @@ from attar.core.training import set_lr
 from attar.embeddings.artefact import TrainedEncoder
 from attar.embeddings.averages import follow_
 from attar.embeddings.encoders import Encoder, encoder_named, features_of
-from attar.embeddings.linear import Linear, classification_loss
+from attar.embeddings.linear import Classifier, Linear, classification_loss
 from attar.embeddings.optim import optimizer_of, share_of
 from attar.embeddings.sources import Inputs, Labels, Rows, Source, epoch_rows
 from attar.embeddings.views import Views, drawn_view
@@ -274,7 +274,7 @@ class Learner(Settings):
         encoder = encoder_named(self.encoder, source, runtime.generator("network"), say=runtime.say)
         heads = _seeded(lambda: self.modules(encoder.width, about), runtime)
         if self.linear.epochs:
-            heads[LINEAR] = _seeded(lambda: nn.Linear(encoder.width, about.classes), runtime)
+            heads[LINEAR] = _seeded(lambda: Classifier(encoder.width, about.classes), runtime)
         memory = nn.ModuleDict(_seeded(lambda: self.memories(encoder.width, about), runtime))
         place = runtime.device
         state = self.learning(
@@ -360,6 +360,7 @@ class Learner(Settings):
         if state.frozen is None:
             encoder, _ = state.kept
             state.frozen = features_of(encoder, state.source, state.learn, runtime)
+            state.heads[LINEAR].fit_scale_(state.frozen)  # type: ignore[operator]
         number = state.done - self.encoder_steps
         epoch, place = divmod(number, self.linear.steps_per_epoch(self.samples))
         order = epoch_rows(torch.arange(self.samples), runtime.seed, self.epochs + epoch)
@@ -384,7 +385,7 @@ class Learner(Settings):
         """The heads for weights that are read from a file."""
         heads = self.modules(width, About(classes, samples, shape, facts=facts or {}))
         if self.linear.epochs:
-            heads[LINEAR] = nn.Linear(width, classes)
+            heads[LINEAR] = Classifier(width, classes)
         return nn.ModuleDict(heads)
 
     def _watched(self, state: Learning, runtime: Runtime) -> dict[str, float]:

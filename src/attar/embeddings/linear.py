@@ -67,6 +67,30 @@ class Linear(Settings):
         return torch.optim.Adam(learned, self.lr, weight_decay=self.weight_decay)
 
 
+class Classifier(nn.Module):
+    """A linear layer on features that are standardised first, so that one step size fits encoders of any scale."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, classes)
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("std", torch.ones(width))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """A score for each class."""
+        return self.linear((features - self.mean) / self.std)
+
+    @torch.no_grad()
+    def fit_scale_(self, features: Tensor) -> None:
+        """Take mean and standard deviation of training features; a constant feature keeps its scale."""
+        std, mean = torch.std_mean(features.double(), dim=0, correction=0)
+        self.mean.copy_(mean)
+        self.std.copy_(torch.where(std > 1e-6 * (1 + mean.abs()), std, 1.0))
+
+
 def classification_loss(logits: Tensor, labels: Tensor, loss: Loss) -> Tensor:
     """The loss of one batch, averaged over samples; losses of several labels are summed over classes.
 
