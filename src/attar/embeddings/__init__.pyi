@@ -1,4 +1,5 @@
 from attar.embeddings.artefact import TrainedEncoder as TrainedEncoder
+from attar.embeddings.contrast import contrast_embeddings as contrast_embeddings
 from attar.embeddings.fewshot.classifier import FewShot as FewShot
 from attar.embeddings.fewshot.episodes import episodes as episodes
 from attar.embeddings.fewshot.icnn import ICNNLoss as ICNNLoss
@@ -13,5 +14,12 @@ from attar.embeddings.fewshot.susana import ProtoTriplet as ProtoTriplet
 from attar.embeddings.fewshot.triplet import Triplet as Triplet
 from attar.embeddings.data.load import load as load
 from attar.embeddings.data.load import mosaics_of as mosaics_of
+from attar.embeddings.losses import info_nce as info_nce
+from attar.embeddings.losses import nt_xent as nt_xent
+from attar.embeddings.losses import sup_con as sup_con
+from attar.embeddings.multilabel.supcon import SupCon as SupCon
+from attar.embeddings.positives import positive_weights as positive_weights
+from attar.embeddings.samplers import ClassBatches as ClassBatches
+from attar.embeddings.selfsup.dcl import DCL as DCL
 from attar.embeddings.selfsup.simclr import SimCLR as SimCLR
 from attar.embeddings.sources import Source as Source

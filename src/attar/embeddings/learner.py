@@ -413,7 +413,7 @@ class Learner(Settings):
         )
 
 
-def repeated(labels: Labels, views: int) -> Labels:
+def repeated(labels: Tensor, views: int) -> Tensor:
     """The labels of several views of the same samples, stacked view by view."""
     return torch.cat([labels] * views)
 
