@@ -164,6 +164,8 @@ class Learner(Settings):
     name = "learner"
     kind = "embeddings"
     verb = "train"
+    learning: ClassVar[type[Learning]] = Learning
+    """What its state is."""
     drawn_views: ClassVar[int] = 2
     """How many views of each sample a step needs."""
     needs: ClassVar[Literal["none", "labels", "one", "several", "captions"]] = "none"
@@ -276,7 +278,7 @@ class Learner(Settings):
             heads[LINEAR] = _seeded(lambda: LinearClassifier(encoder.width, about.classes), runtime)
         memory = nn.ModuleDict(_seeded(lambda: self.memories(encoder.width, about), runtime))
         place = runtime.device
-        state = Learning(
+        state = self.learning(
             layout.place(encoder, runtime),  # type: ignore[arg-type]
             nn.ModuleDict(heads).to(place),
             nn.ModuleDict(),

@@ -69,7 +69,7 @@ def test_terms_that_teach_nothing_are_refused():
         Objective(terms=())
     with pytest.raises(InputError, match="terms are cross, cross; give some, each once"):
         Objective(terms=("cross", "cross"))
-    with pytest.raises(InputError, match="score_terms is gamma alone, which counts and has no gradient. Add lambda"):
+    with pytest.raises(InputError, match="score_terms is gamma alone, which counts and has no gradient"):
         Objective(score_terms=("gamma",))
     with pytest.raises(InputError, match="unknown combination of losses 'fulicnn'; did you mean 'fullicnn'"):
         ICNN.baseline("fulicnn")

@@ -5,7 +5,7 @@ Snell, Swersky and Zemel, Prototypical Networks for Few-shot Learning, NeurIPS 2
 """
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -47,9 +47,9 @@ class FewShot(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self,
         encoder: Any = None,
         *,
-        distance: Literal["auto", "squared", "unsquared"] = "auto",
-        temperature: float = 1.0,
-    ) -> None:
+        distance: Any = "auto",
+        temperature: Any = 1.0,
+    ) -> None:  # parameters are checked by fit, as everywhere in scikit-learn
         self.encoder = encoder
         self.distance = distance
         self.temperature = temperature
@@ -73,7 +73,7 @@ class FewShot(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         features, y = self._checked(X, y, reset=True)
         check_classification_targets(y)
         self.classes_, labels, self.counts_ = np.unique(y, return_inverse=True, return_counts=True)
-        means = prototypes_of(torch.from_numpy(features), torch.from_numpy(labels.reshape(-1)), len(self.classes_))
+        means = prototypes_of(torch.tensor(features), torch.tensor(labels.reshape(-1)), len(self.classes_))
         self.prototypes_ = means.numpy()
         return self
 
@@ -88,8 +88,8 @@ class FewShot(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _distances(self, samples: Any) -> Tensor:
         check_is_fitted(self)
-        features = torch.from_numpy(self._checked(samples, reset=False))
-        prototypes = torch.from_numpy(self.prototypes_)
+        features = torch.tensor(self._checked(samples, reset=False))
+        prototypes = torch.tensor(self.prototypes_)
         method = getattr(self.encoder_, "method", None)
         if self.distance == "auto" and hasattr(method, "distances"):
             return method.distances(features, prototypes)
