@@ -138,7 +138,8 @@ class Learner(Settings):
     schedule: Literal["cosine", "onecycle", "steps", "constant"] = "cosine"
     """Schedule of the step size: half a cosine down to zero, OneCycle, --cuts, or none."""
     cuts: tuple[float, ...] = (0.6, 0.8)
-    """Shares of the epochs after which the step size is multiplied by --cut-factor, with --schedule steps."""
+    """Shares of the epochs after which the step size is divided by ten, or multiplied by --cut-factor, with --schedule
+    steps."""
     cut_factor: Annotated[float, Range(0, 1)] = 0.1
     """What each of the --cuts multiplies the step size by."""
     cycle_rise: Annotated[float, Range(0, 1)] = 0.3
