@@ -22,9 +22,13 @@ from attar.core.settings import Hidden, Range, Role, Settings
 from attar.core.state import rebuilt
 from attar.core.training import set_lr
 from attar.embeddings.artefact import TrainedEncoder
-from attar.embeddings.averages import follow_
+from attar.embeddings.averages import follow_, ramped
 from attar.embeddings.encoders import Encoder, encoder_named, features_of
+<<<<<<< HEAD
 from attar.embeddings.linear import Classifier, Linear, classification_loss
+=======
+from attar.embeddings.linear import Linear, LinearClassifier, classification_loss
+>>>>>>> views
 from attar.embeddings.optim import optimizer_of, share_of
 from attar.embeddings.sources import Inputs, Labels, Rows, Source, epoch_rows
 from attar.embeddings.views import Views, drawn_view
@@ -138,7 +142,8 @@ class Learner(Settings):
     schedule: Literal["cosine", "onecycle", "steps", "constant"] = "cosine"
     """Schedule of the step size: half a cosine down to zero, OneCycle, --cuts, or none."""
     cuts: tuple[float, ...] = (0.6, 0.8)
-    """Shares of the epochs after which the step size is multiplied by --cut-factor, with --schedule steps."""
+    """Shares of the epochs after which the step size is divided by ten, or multiplied by --cut-factor, with --schedule
+    steps."""
     cut_factor: Annotated[float, Range(0, 1)] = 0.1
     """What each of the --cuts multiplies the step size by."""
     cycle_rise: Annotated[float, Range(0, 1)] = 0.3
@@ -148,7 +153,8 @@ class Learner(Settings):
     clip_norm: Annotated[float, Range(0)] | None = None
     """Norm to which a longer gradient of all that is learned is cut. Default: no limit."""
     weights_average: Annotated[float, Range(0, 1)] = 0.0
-    """Decay of a moving average of the weights, which then is the result (KMCL: 0.9997). 0: no average."""
+    """Decay of a moving average of the weights, which then is the result (KMCL: 0.9997). It is smaller in the first
+    steps. 0: no average."""
     held_out: Annotated[float, Range(0, 0.9)] = 0.0
     """Share of the training samples that the method does not learn from. Thresholds are chosen on them."""
     watch: Annotated[int, Range(0)] = 0
@@ -274,7 +280,11 @@ class Learner(Settings):
         encoder = encoder_named(self.encoder, source, runtime.generator("network"), say=runtime.say)
         heads = _seeded(lambda: self.modules(encoder.width, about), runtime)
         if self.linear.epochs:
+<<<<<<< HEAD
             heads[LINEAR] = _seeded(lambda: Classifier(encoder.width, about.classes), runtime)
+=======
+            heads[LINEAR] = _seeded(lambda: LinearClassifier(encoder.width, about.classes), runtime)
+>>>>>>> views
         memory = nn.ModuleDict(_seeded(lambda: self.memories(encoder.width, about), runtime))
         place = runtime.device
         state = self.learning(
@@ -314,8 +324,9 @@ class Learner(Settings):
         state.optimizer.step()
         self.settle(batch, state)
         if state.average:
-            follow_(state.average["encoder"], state.encoder, self.weights_average)
-            follow_(state.average["heads"], state.heads, self.weights_average)
+            decay = ramped(self.weights_average, state.done)
+            follow_(state.average["encoder"], state.encoder, decay)
+            follow_(state.average["heads"], state.heads, decay)
         state.done += 1
         metrics: dict[str, Tensor | float] = {"loss": loss.detach()}
         if len(terms) > 1:
@@ -385,7 +396,11 @@ class Learner(Settings):
         """The heads for weights that are read from a file."""
         heads = self.modules(width, About(classes, samples, shape, facts=facts or {}))
         if self.linear.epochs:
+<<<<<<< HEAD
             heads[LINEAR] = Classifier(width, classes)
+=======
+            heads[LINEAR] = LinearClassifier(width, classes)
+>>>>>>> views
         return nn.ModuleDict(heads)
 
     def _watched(self, state: Learning, runtime: Runtime) -> dict[str, float]:
