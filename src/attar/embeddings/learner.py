@@ -24,11 +24,7 @@ from attar.core.training import set_lr
 from attar.embeddings.artefact import TrainedEncoder
 from attar.embeddings.averages import follow_, ramped
 from attar.embeddings.encoders import Encoder, encoder_named, features_of
-<<<<<<< HEAD
-from attar.embeddings.linear import Classifier, Linear, classification_loss
-=======
 from attar.embeddings.linear import Linear, LinearClassifier, classification_loss
->>>>>>> views
 from attar.embeddings.optim import optimizer_of, share_of
 from attar.embeddings.sources import Inputs, Labels, Rows, Source, epoch_rows
 from attar.embeddings.views import Views, drawn_view
@@ -280,11 +276,7 @@ class Learner(Settings):
         encoder = encoder_named(self.encoder, source, runtime.generator("network"), say=runtime.say)
         heads = _seeded(lambda: self.modules(encoder.width, about), runtime)
         if self.linear.epochs:
-<<<<<<< HEAD
-            heads[LINEAR] = _seeded(lambda: Classifier(encoder.width, about.classes), runtime)
-=======
             heads[LINEAR] = _seeded(lambda: LinearClassifier(encoder.width, about.classes), runtime)
->>>>>>> views
         memory = nn.ModuleDict(_seeded(lambda: self.memories(encoder.width, about), runtime))
         place = runtime.device
         state = self.learning(
@@ -396,11 +388,7 @@ class Learner(Settings):
         """The heads for weights that are read from a file."""
         heads = self.modules(width, About(classes, samples, shape, facts=facts or {}))
         if self.linear.epochs:
-<<<<<<< HEAD
-            heads[LINEAR] = Classifier(width, classes)
-=======
             heads[LINEAR] = LinearClassifier(width, classes)
->>>>>>> views
         return nn.ModuleDict(heads)
 
     def _watched(self, state: Learning, runtime: Runtime) -> dict[str, float]:

@@ -68,38 +68,17 @@ class Linear(Settings):
         return torch.optim.Adam(learned, self.lr, weight_decay=self.weight_decay)
 
 
-<<<<<<< HEAD
-class Classifier(nn.Module):
-    """A linear layer on features that are standardised first, so that one step size fits encoders of any scale."""
-=======
 class LinearClassifier(nn.Module):
     """A linear layer on standardised features, which is linear in the features too.
 
     Standardising makes one step size fit features of any scale.
     """
->>>>>>> views
 
     mean: Tensor
     std: Tensor
 
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
-<<<<<<< HEAD
-        self.linear = nn.Linear(width, classes)
-        self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("std", torch.ones(width))
-
-    def forward(self, features: Tensor) -> Tensor:
-        """A score for each class."""
-        return self.linear((features - self.mean) / self.std)
-
-    @torch.no_grad()
-    def fit_scale_(self, features: Tensor) -> None:
-        """Take mean and standard deviation of training features; a constant feature keeps its scale."""
-        std, mean = torch.std_mean(features.double(), dim=0, correction=0)
-        self.mean.copy_(mean)
-        self.std.copy_(torch.where(std > 1e-6 * (1 + mean.abs()), std, 1.0))
-=======
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("std", torch.ones(width))
         self.layer = nn.Linear(width, classes)
@@ -116,7 +95,6 @@ class LinearClassifier(nn.Module):
     def forward(self, features: Float[Tensor, "sample width"]) -> Float[Tensor, "sample classes"]:
         """The logits of features."""
         return self.layer((features - self.mean) / self.std)
->>>>>>> views
 
 
 def classification_loss(logits: Tensor, labels: Tensor, loss: Loss) -> Tensor:
