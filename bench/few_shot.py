@@ -119,12 +119,11 @@ def methods(task: Task, shot: int) -> dict[str, Any]:
     usual = {
         "encoder": task.encoder,
         "epochs": task.epochs,
-        "halve_every": max(1, task.epochs // 2),
         "train_shot": shot,
         "train_query": task.query,
         "train_way": min(classes, task.train_way * (2 if shot == 1 else 1)),
     }
-    triplets = {name: usual[name] for name in ("encoder", "epochs", "halve_every")}
+    triplets = {name: usual[name] for name in ("encoder", "epochs")}
     found = {
         "protonet, squared": ProtoNet(**usual, distance="squared"),
         FIRST: ProtoNet(**usual, distance="unsquared"),

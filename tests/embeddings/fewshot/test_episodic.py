@@ -80,13 +80,16 @@ def test_every_loss_is_finite_and_teaches(method, rows):
     assert any(not torch.equal(a, b) for a, b in zip(before, state.encoder.parameters(), strict=True))
 
 
-def test_the_step_size_is_halved_every_so_many_epochs(rows):
-    method, state, runtime = started(ProtoNet(**{**FEW, "epochs": 5}, halve_every=2, lr=0.1), rows)
+def test_the_step_size_is_halved_as_in_the_scripts(rows):
+    cell = ProtoTriplet.paper("mini-imagenet-5shot")
+    assert (cell.epochs, cell.lr, cell.cut_factor, len(cell.cuts)) == (200, 1e-3, 0.5, 9)
+    how = {"schedule": cell.schedule, "cuts": cell.cuts, "cut_factor": cell.cut_factor}
+    method, state, runtime = started(ProtoNet(**{**FEW, "epochs": 20, "episodes": 1}, **how), rows)
     rates = []
     for _ in range(method.total_steps):
         method.step(state, runtime)
         rates.append(state.optimizer.param_groups[0]["lr"])
-    assert rates[::3] == pytest.approx([0.1, 0.1, 0.05, 0.05, 0.025])
+    assert rates == pytest.approx([1e-3 * 0.5 ** (step // 2) for step in range(20)])
 
 
 def test_held_out_classes_are_not_learned_from_and_the_best_epoch_is_kept(rows):

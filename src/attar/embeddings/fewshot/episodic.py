@@ -67,10 +67,12 @@ class ByClass(Learner):
     """Episodes, or batches, of an epoch."""
     weight_decay: Annotated[float, Range(0)] = 0.0
     """Weight decay. Biases and norms have none."""
-    schedule: Literal["cosine", "onecycle", "steps", "constant"] = "constant"
-    """Schedule of the step size: half a cosine down to zero, OneCycle, division at the --cuts, or none."""
-    halve_every: Annotated[int, Range(0)] = 20
-    """Epochs after which the step size is halved, again and again, whatever the schedule. 0: never."""
+    schedule: Literal["cosine", "onecycle", "steps", "constant"] = "steps"
+    """Schedule of the step size: half a cosine down to zero, OneCycle, --cuts, or none."""
+    cuts: tuple[float, ...] = (0.5,)
+    """Shares of the epochs after which the step size is multiplied by --cut-factor, with --schedule steps."""
+    cut_factor: Annotated[float, Range(0, 1)] = 0.5
+    """What each of the --cuts multiplies the step size by."""
     augmented: bool = False
     """Whether samples are seen in random views (--view) and not as they are."""
     held_out_classes: Annotated[float, Range(0, 0.9)] = 0.0
@@ -196,11 +198,6 @@ class ByClass(Learner):
             return super().seen(plain, state, runtime)
         found = state.source.transform.forward(plain)
         return found if state.source.tabular else layout.ordered(found, runtime)
-
-    def lr_share(self, batch: Batch) -> float:
-        """What the step size is multiplied by: the schedule, and a half for every so many epochs."""
-        halvings = batch.epoch // self.halve_every if self.halve_every else 0
-        return super().lr_share(batch) * 0.5**halvings
 
     def step(self, state: Learning, runtime: Runtime) -> Metrics:
         """One batch, and after each epoch a score of held-out classes."""
