@@ -29,7 +29,8 @@ def normal(draw, *shape):
 
 def test_it_is_the_negative_cosine_of_both_ways(draw):
     p1, z2, p2, z1 = normal(draw, 4, 6, 5)
-    wanted = sum(-0.5 * float(a @ b / a.norm() / b.norm()) / 6 for x, y in ((p1, z2), (p2, z1)) for a, b in zip(x, y))
+    pairs = [*zip(p1, z2, strict=True), *zip(p2, z1, strict=True)]
+    wanted = sum(-0.5 * float(a @ b / a.norm() / b.norm()) / 6 for a, b in pairs)
     assert float(simsiam(p1, z2, p2, z1)) == pytest.approx(wanted)
     assert float(simsiam(p1, 3 * p1, p2, 5 * p2)) == pytest.approx(-1)
     assert float(simsiam(p1, -p1, p2, -p2)) == pytest.approx(1)

@@ -24,7 +24,7 @@ from attar.core.settings import Range
 from attar.embeddings.contrast import exactly
 from attar.embeddings.heads import Projector
 from attar.embeddings.learner import About, Batch, Learner, Learning, Terms
-from attar.embeddings.losses import correlations
+from attar.embeddings.losses import MomentumQueue, correlations
 from attar.embeddings.selfsup.amcl_losses import (
     Gathered,
     amcl_barlow,
@@ -170,7 +170,7 @@ class AMCL(Learner):
     def settle(self, batch: Batch, state: Learning) -> None:
         """Put the keys into the queues."""
         if self.framework == "moco":
-            for queue, keys in zip(state.memory["queues"], state.handed.pop("keys"), strict=True):  # type: ignore[call-overload]
+            for queue, keys in zip(_queues(state), state.handed.pop("keys"), strict=True):
                 queue.add_(keys)
 
     def told(self, state: Learning) -> Metrics:
@@ -199,8 +199,8 @@ class AMCL(Learner):
         made, keys = self.keys.queries_and_keys("projectors", batch, state)
         with exactly(made):
             query, key = directions(made), directions(keys)
-            queue = torch.stack([one.keys for one in state.memory["queues"]])  # type: ignore[union-attr]
-            temperature = state.heads["temperature"]
+            queue = torch.stack([one.keys for one in _queues(state)])
+            temperature: Any = state.heads["temperature"]
             temperatures = torch.cat([temperature.of_pairs(query, key)[..., None], temperature(query, queue)], dim=-1)
             self._watch(temperatures, state)
             state.handed["keys"] = key
@@ -210,11 +210,12 @@ class AMCL(Learner):
         first, second = (state.heads["projectors"](view) for view in self.encoded(batch, state))
         state.handed["spread"] = torch.stack([spread(head) for head in first]).mean()
         found: list[Tensor] = []
+        temperature: Any = state.heads["temperature"]
         for view, other in ((first, second), (second, first)):
             predicted = state.heads["predictors"](view)
             with exactly(predicted):
                 ends = directions(predicted), directions(other.detach())
-                found += [still_cosine(predicted, other), state.heads["temperature"].of_pairs(*ends)]
+                found += [still_cosine(predicted, other), temperature.of_pairs(*ends)]
         self._watch(torch.stack(found[1::2]), state)
         return amcl_simsiam(*found, width=first.shape[-1], beta=self.beta)
 
@@ -231,3 +232,10 @@ class AMCL(Learner):
         if self.adaptive:
             seen = temperatures.detach()
             state.handed |= {"temperature": seen.mean(), "at_bounds": share_at_bounds(seen, *self.span)}
+
+
+def _queues(state: Learning) -> list[MomentumQueue]:
+    """The queue of each head."""
+    queues = state.memory["queues"]
+    assert isinstance(queues, nn.ModuleList)
+    return [queue for queue in queues if isinstance(queue, MomentumQueue)]
