@@ -11,5 +11,7 @@ from attar.embeddings.fewshot.prototriplet import proto_triplet_loss as proto_tr
 from attar.embeddings.fewshot.susana import ICNN as ICNN
 from attar.embeddings.fewshot.susana import ProtoTriplet as ProtoTriplet
 from attar.embeddings.fewshot.triplet import Triplet as Triplet
+from attar.embeddings.data.load import load as load
+from attar.embeddings.data.load import mosaics_of as mosaics_of
 from attar.embeddings.selfsup.simclr import SimCLR as SimCLR
 from attar.embeddings.sources import Source as Source

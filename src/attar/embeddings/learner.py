@@ -256,7 +256,7 @@ class Learner(Settings):
         if self.inputs == "images" and source.tabular:
             raise InputError(f"{self.name} needs images, but {name} is a table.")
         if self.needs == "captions" and not source.paired:
-            raise InputError(f"{self.name} needs pairs of image and text, but {name} has no captions. Give --caption.")
+            raise InputError(f"{self.name} needs pairs of image and text, but {name} has no captions. Give --captions.")
         if self.needs in ("labels", "one", "several") and has == "none":
             raise InputError(f"{self.name} needs labels, but {name} has none.")
         if self.needs == "one" and has == "several":

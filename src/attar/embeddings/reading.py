@@ -70,7 +70,7 @@ class Reading(Pictures):
     label: str | None = None
     """Column of the labels. Several columns of 0 and 1 are named with commas: a,b,c. Default: label, labels,
     fine_label, target, class or y; else columns of 0 and 1, which in a table of features stand at its end."""
-    caption: str | None = None
+    captions: str | None = None
     """Column of a text for each image. Default: caption, captions or text, if there is one."""
     novel: tuple[str, ...] = ()
     """Classes that are only tested on (few-shot): names, beginnings of names, numbers from 0, or a share such as 0.5,

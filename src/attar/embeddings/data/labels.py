@@ -433,7 +433,7 @@ def caption_column(table: Table, asked: str | None) -> str | None:
     """
     if asked is not None:
         if asked not in table.there:
-            raise unknown(f"column of {table.name}", asked, table.there, hint="Name one with --caption.")
+            raise unknown(f"column of {table.name}", asked, table.there, hint="Name one with --captions.")
         return asked
     usual = [name for one in CAPTIONS for name in table.there if name.lower() == one]
     return next((name for name in usual if _kind(table, name) in ("text", "list")), None)

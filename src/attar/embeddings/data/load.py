@@ -171,7 +171,7 @@ def found_in(data: Any, how: Reading) -> Found:
     if _is_table(data):
         table = arrow.of_arrow(_as_arrow(data), "the table")
         return tables.from_tables("table", tables.in_splits({"train": table}), how.label)
-    if how.label is not None or how.image is not None or how.caption is not None:
+    if how.label is not None or how.image is not None or how.captions is not None:
         raise InputError("label, image and caption are names of columns, but arrays do not have columns.")
     return arrays.from_arrays(data)
 
@@ -214,8 +214,8 @@ def _check_plain(how: Reading, name: str) -> None:
     """
     if how.size is not None:
         raise InputError(f"size is for pictures in files only; {name} are 16×16.")
-    if how.image or how.label or how.caption:
-        raise InputError(f"image, label and caption are names of columns, but {name} do not have columns.")
+    if how.image or how.label or how.captions:
+        raise InputError(f"image, label and captions are names of columns, but {name} do not have columns.")
 
 
 def _with_label(how: Reading) -> Any:
