@@ -21,8 +21,9 @@ from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed, permutation
 from attar.core.settings import Hidden, Range
 from attar.core.state import rebuilt
+from attar.embeddings.contrast import raised
 from attar.embeddings.encoders import features_of
-from attar.embeddings.fewshot.distances import prototypes_of, smooth_distances
+from attar.embeddings.fewshot.distances import smooth_distances
 from attar.embeddings.fewshot.episodes import Pool
 from attar.embeddings.learner import Batch, Learner, Learning
 from attar.embeddings.sources import Inputs, Rows, Source
@@ -275,7 +276,7 @@ def class_major(way: int, each: int) -> Int[Tensor, " sample"]:
 
 def means(support: Features, way: int) -> Float[Tensor, "way d"]:
     """Prototypes: the mean of the support of each class, which lies class after class."""
-    return prototypes_of(support, class_major(way, len(support) // way).to(support.device), way)
+    return raised(support).view(way, -1, support.shape[1]).mean(dim=1)
 
 
 def accuracy(support: Features, query: Features, way: int, measure: Measure = smooth_distances) -> float:
