@@ -16,6 +16,8 @@ from attar.embeddings.fewshot.protonet import ProtoNet
 from attar.embeddings.fewshot.susana import COMBINATIONS, ICNN, ProtoTriplet
 from attar.embeddings.fewshot.triplet import Triplet
 from attar.embeddings.sources import Features, Part, Source, Standard
+from attar.embeddings.views import Views
+from attar.images.sources import load as images
 
 SMALL = {"encoder": "mlp:width=16,depth=1,features=8", "epochs": 2, "episodes": 3}
 FEW = {**SMALL, "train_way": 4, "train_shot": 2, "train_query": 3}
@@ -49,6 +51,18 @@ def test_a_batch_is_an_episode_that_the_encoder_sees_once(rows):
         method.step(state, runtime)
     assert sizes == [20] * 5
     assert (method.batch, method.total_steps) == (20, 6)
+
+
+def test_samples_are_seen_as_they_are_unless_a_view_is_asked_for(rows):
+    digits = Source.of_images(images("digits"))
+    for source, noisy in ((digits, {"jitter": 1.0}), (rows, {"recipe": "table"})):
+        method, state, runtime = started(ProtoNet(**{**FEW, "encoder": "auto"}), source)
+        batch = method.drawn(state, runtime)
+        assert torch.equal(batch.views[0], source.inputs(batch.rows))
+        view = dataclasses.replace(method.view, **noisy) if source is digits else Views(**noisy)
+        method, state, runtime = started(dataclasses.replace(ProtoNet(**FEW), encoder="auto", view=view), source)
+        batch = method.drawn(state, runtime)
+        assert not torch.equal(batch.views[0], source.inputs(batch.rows))
 
 
 def test_a_batch_of_triplets_has_several_samples_of_several_classes(rows):

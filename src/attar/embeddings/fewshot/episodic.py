@@ -19,15 +19,15 @@ from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed, permutation
-from attar.core.settings import Hidden, Range
+from attar.core.settings import Hidden, Range, Role
 from attar.core.state import rebuilt
 from attar.embeddings.contrast import raised
 from attar.embeddings.encoders import features_of
 from attar.embeddings.fewshot.distances import smooth_distances
 from attar.embeddings.fewshot.episodes import Pool
 from attar.embeddings.learner import Batch, Learner, Learning
-from attar.embeddings.sources import Inputs, Rows, Source
-from attar.images import layout
+from attar.embeddings.sources import Rows, Source
+from attar.embeddings.views import Views
 
 Features = Float[Tensor, "_sample d"]
 Measure = Callable[[Tensor, Tensor], Tensor]
@@ -74,8 +74,8 @@ class ByClass(Learner):
     """Shares of the epochs after which the step size is multiplied by --cut-factor, with --schedule steps."""
     cut_factor: Annotated[float, Range(0, 1)] = 0.5
     """What each of the --cuts multiplies the step size by."""
-    augmented: bool = False
-    """Whether samples are seen in random views (--view) and not as they are."""
+    view: Annotated[Views, Role()] = field(default_factory=lambda: Views(recipe="none"))
+    """How the samples are seen: as they are, unless --view.recipe or a setting of it says otherwise."""
     held_out_classes: Annotated[float, Range(0, 0.9)] = 0.0
     """Share of the training classes that the method does not learn from. Episodes of them are scored after each epoch,
     with five classes each, or as many as there are."""
@@ -192,13 +192,6 @@ class ByClass(Learner):
         """The rows of an episode, support first."""
         assert isinstance(state, EpisodicLearning) and state.pool is not None
         return state.learn[torch.cat(state.pool.drawn(runtime.generator("episodes")))]
-
-    def seen(self, plain: Inputs, state: Learning, runtime: Runtime) -> Inputs:
-        """Samples as they are, or a view of each."""
-        if self.augmented:
-            return super().seen(plain, state, runtime)
-        found = state.source.transform.forward(plain)
-        return found if state.source.tabular else layout.ordered(found, runtime)
 
     def step(self, state: Learning, runtime: Runtime) -> Metrics:
         """One batch, and after each epoch a score of held-out classes."""
