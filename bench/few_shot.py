@@ -106,7 +106,7 @@ def digits() -> Task:
         Part(type(source.train.samples)(pixels[rows]), labels[rows] - first) for rows, first in ((old, 0), (~old, 5))
     ]
     names = source.classes
-    split = dataclasses.replace(source, train=parts[0], test=parts[1], classes=names[:5], novel=names[5:], rows=None)
+    split = dataclasses.replace(source, train=parts[0], test=parts[1], classes=names[:5], novel=names[5:])
     return Task(split, "convnet:norm=batch,width=64,depth=2,pooling=max", (5,), 5, 3, 10, 300, combinations=True)
 
 
