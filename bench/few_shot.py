@@ -35,7 +35,7 @@ from attar.embeddings.fewshot.distances import smooth_distances
 from attar.embeddings.fewshot.episodes import episodes
 from attar.embeddings.fewshot.episodic import accuracy
 from attar.embeddings.reading import Reading
-from attar.embeddings.sources import Part, Source
+from attar.embeddings.sources import Source
 
 ALPHABETS = ("Sanskrit", "Tagalog")
 """Whose characters are tested."""
@@ -98,16 +98,8 @@ def omniglot() -> Task:
 
 def digits() -> Task:
     """The digits 5 to 9 as new classes."""
-    source = Reading().load("digits")
-    pixels = torch.cat([part.samples[torch.arange(len(part))] for part in (source.train, source.test)])
-    labels = torch.cat([part.labels for part in (source.train, source.test)])
-    old = labels < 5
-    parts = [
-        Part(type(source.train.samples)(pixels[rows]), labels[rows] - first) for rows, first in ((old, 0), (~old, 5))
-    ]
-    names = source.classes
-    split = dataclasses.replace(source, train=parts[0], test=parts[1], classes=names[:5], novel=names[5:])
-    return Task(split, "convnet:norm=batch,width=64,depth=2,pooling=max", (5,), 5, 3, 10, 300, combinations=True)
+    source = Reading(novel=tuple("56789")).load("digits")
+    return Task(source, "convnet:norm=batch,width=64,depth=2,pooling=max", (5,), 5, 3, 10, 300, combinations=True)
 
 
 PARTS: dict[str, Callable[[], Task]] = {"omniglot": omniglot, "digits": digits}
