@@ -303,7 +303,7 @@ class Learner(Settings):
         if state.done >= self.encoder_steps:
             return self._classifier_step(state, runtime)
         batch = self.drawn(state, runtime)
-        set_lr(state.optimizer, self.lr * self.lr_share(batch))
+        set_lr(state.optimizer, self.lr * share_of(self, batch.progress))
         state.encoder.train()
         state.heads.train()
         with runtime.autocast(training=True):
@@ -343,10 +343,6 @@ class Learner(Settings):
         if state.order_of != epoch:
             state.order, state.order_of = epoch_rows(state.learn, runtime.seed, epoch), epoch
         return state.order[number * self.batch :][: self.batch]
-
-    def lr_share(self, batch: Batch) -> float:
-        """What the step size is multiplied by."""
-        return share_of(self, batch.progress)
 
     def seen(self, plain: Inputs, state: Learning, runtime: Runtime) -> Inputs:
         """A view of samples, as network input."""
