@@ -161,9 +161,9 @@ class GlobalContrast(nn.Module):
         loss.backward()
 
     Only the gradient means something: the value is no objective, is often negative, and need not fall. What is
-    remembered lies in buffers, so that a state dict is complete: `log_s`, the log-normalisers (-∞: not seen); with
-    individual temperatures `tau` and `u`, the moving average of d/dτ. They have an entry for each sample, `[samples]`,
-    or, for image-text pairs, `[2, samples]`: images, then texts. Nothing is remembered in evaluation mode.
+    remembered lies in buffers, so that a state dict is complete: `log_s`, the log-normalisers, 0 where `seen` is not
+    yet set; with individual temperatures `tau` and `u`, the moving average of d/dτ. They have an entry for each sample,
+    `[samples]`, or, for image-text pairs, `[2, samples]`: images, then texts. Nothing is remembered in evaluation mode.
 
     Samples must keep their numbers. A number that occurs twice in a batch is one sample: its views are no negatives of
     one another, and the mean over its occurrences is what is remembered, as the mean over both views is.
@@ -194,6 +194,7 @@ class GlobalContrast(nn.Module):
     """
 
     log_s: Tensor
+    seen: Tensor
     tau: Tensor
     u: Tensor
 
@@ -228,7 +229,8 @@ class GlobalContrast(nn.Module):
         self.pos_weight = pos_weight or ("normalised" if pairs else "one")
         self.normalise, self.gather = normalise, gather
         each = (2, samples) if pairs else (samples,)
-        self.register_buffer("log_s", torch.full(each, -math.inf, dtype=dtype))
+        self.register_buffer("log_s", torch.zeros(each, dtype=dtype))
+        self.register_buffer("seen", torch.zeros(each, dtype=torch.bool))
         if temperatures == "individual":
             self.register_buffer("tau", torch.full(each, float(temperature), dtype=dtype))
             self.register_buffer("u", torch.zeros(each, dtype=dtype))
@@ -236,11 +238,6 @@ class GlobalContrast(nn.Module):
             self.tau = nn.Parameter(torch.tensor(float(temperature), dtype=dtype))
         else:
             self.register_buffer("tau", torch.tensor(float(temperature), dtype=dtype))
-
-    @property
-    def seen(self) -> Tensor:
-        """Which samples were visited."""
-        return ~self.log_s.isneginf()
 
     @property
     def mean_temperature(self) -> Tensor:
@@ -285,7 +282,8 @@ class GlobalContrast(nn.Module):
         tau = self._tau(index).to(scores.dtype)
         logits = (scores.detach() / tau[..., None]).masked_fill(excluded, -math.inf)
         now = log_mean_exp(logits)
-        log_s = log_normaliser(self.log_s[..., index].to(now.dtype).expand_as(now), now, gamma)
+        before = self.log_s[..., index].masked_fill(~self.seen[..., index], -math.inf)
+        log_s = log_normaliser(before.to(now.dtype).expand_as(now), now, gamma)
         each = (weights(logits, log_s) * scores).sum(dim=-1) / _count(logits)
         if self.pos_weight == "one" and self.hinge is None:
             each = each - positive
@@ -327,6 +325,7 @@ class GlobalContrast(nn.Module):
         if self.gradient_limit is not None:
             gradient = gradient.clamp(-self.gradient_limit, self.gradient_limit)
         self._write("log_s", index, log_s)
+        self.seen[..., index] = self.seen[..., index] | log_s.isfinite()
         if self.temperatures == "individual":
             there = [getattr(self, name)[..., index].to(gradient.dtype) for name in ("tau", "u")]
             how = {"eta": self.eta, "beta": self.beta, "largest_step": self.largest_step}
