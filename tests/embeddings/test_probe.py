@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 
 from attar.core.errors import InputError
-from attar.embeddings.probe import STRENGTHS, fit_probe, tenth
+from attar.embeddings.probe import STRENGTHS, fit_probe, tenths
 
 
 def blobs(generator, samples=120, classes=4, apart=1.2):
@@ -37,23 +37,30 @@ def test_it_is_the_regression_of_scikit_learn(generator):
 def test_the_best_strength_on_the_held_out_rows_is_taken(generator):
     features, labels = blobs(generator, apart=0.7)
     probe = fit_probe(features, labels, 4)
-    learn = torch.ones(120, dtype=torch.bool)
-    learn[probe.held] = False
-    found = {
-        strength: fit_probe(features, labels, 4, strengths=(strength,), held_out=probe.held).on_held
-        for strength in STRENGTHS
-    }
-    right = {s: float((answers.argmax(dim=1) == labels[probe.held]).double().mean()) for s, answers in found.items()}
+    found = {strength: fit_probe(features, labels, 4, strengths=(strength,)) for strength in STRENGTHS}
+    right = {s: float((one.on_held.argmax(dim=1) == labels[one.held]).double().mean()) for s, one in found.items()}
     assert right[probe.strength] == max(right.values())
-    assert torch.equal(probe.on_held, found[probe.strength])
+    assert torch.equal(probe.on_held, found[probe.strength].on_held)
 
 
-def test_a_tenth_of_every_class_is_held_out():
+def test_held_out_rows_are_judged_by_a_regression_that_has_not_seen_them(generator):
+    noise = torch.randint(2, (120,), generator=generator)
+    wide = torch.randn(120, 200, generator=generator)
+    probe = fit_probe(wide, noise, 2)
+    assert float((probe.predict(wide).argmax(dim=1) == noise).double().mean()) > 0.95
+    assert float((probe.on_held.argmax(dim=1) == noise[probe.held]).double().mean()) < 0.7
+
+
+def test_tenths_are_of_every_class_and_as_many_as_are_needed():
     labels = torch.tensor([0] * 40 + [1] * 20 + [2])
-    held = tenth(labels)
-    assert torch.bincount(labels[held], minlength=3).tolist() == [4, 2, 0]
-    assert torch.equal(held, tenth(labels))
-    assert len(tenth(torch.ones(30, 4, dtype=torch.bool))) == 3
+    parts = tenths(labels)
+    assert [torch.bincount(labels[part], minlength=3).tolist() for part in parts] == [[4, 2, 0]] * 10
+    assert torch.equal(torch.cat(parts).sort().values, torch.arange(60))
+    assert all(map(torch.equal, parts, tenths(labels)))
+    assert [len(part) for part in tenths(torch.ones(2_500, 4, dtype=torch.bool))] == [250, 250]
+    assert [len(part) for part in tenths(torch.ones(5_000, 4, dtype=torch.bool))] == [500]
+    assert [part.tolist() for part in tenths(torch.tensor([0, 1, 1]))] in ([[1], [2]], [[2], [1]])
+    assert sorted(map(int, torch.cat(tenths(torch.arange(3))))) == [0, 1, 2]
 
 
 def test_classes_that_are_missing_or_alone_get_a_probability_too(generator):

@@ -57,7 +57,7 @@ class TrainedEncoder(core.Shareable):
 
     kind = KIND
     repo_type = "model"
-    files = (WEIGHTS, REMEMBERED, WHITENING, core.ARTEFACT, core.CARD, SCORES)
+    files = (WEIGHTS, REMEMBERED, WHITENING, core.ARTEFACT, core.CARD, SCORES, "evaluation/*.png")
 
     @property
     def title(self) -> str:
@@ -256,11 +256,14 @@ class TrainedEncoder(core.Shareable):
     # ------------------------------------------------------------------------------------------------------- shown
 
     def shown(self, images: int = 10) -> core.Shown:
-        """The size of the encoder, and what it was trained on."""
+        """The size of the encoder, what it was trained on, and pictures of its last evaluation."""
+        from attar.embeddings.pictures import kept_in
+
         facts = {"encoder": self.encoder.name or "a module of its maker's own", "features": f"{self.encoder.width:,}"}
         facts |= {"heads": ", ".join(self.heads)} if len(self.heads) else {}
         facts |= {"labels": self.labelled, "training samples": f"{self.samples:,}"}
-        return core.Shown(size=f"{self.parameters:,} parameters", count=self.parameters, facts=facts)
+        pictures = tuple(kept_in(self.folder))
+        return core.Shown(size=f"{self.parameters:,} parameters", count=self.parameters, facts=facts, pictures=pictures)
 
     def card(self, scores: list[Cell]) -> str:
         """The text of README.md."""
@@ -275,9 +278,16 @@ import attar
 encoder = attar.open_artefact("FOLDER")
 features = encoder.transform(samples)  # samples: {self._taken}
 ```
-{score_table(scores)}
+{score_table(scores)}{self._pictured}
 {made(self.origin)}
 """
+
+    @property
+    def _pictured(self) -> str:
+        """The pictures of the last evaluation, for the card."""
+        from attar.embeddings.pictures import links
+
+        return "".join(f"\n{link}\n" for link in links(self.folder))
 
     @property
     def _taken(self) -> str:

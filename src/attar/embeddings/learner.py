@@ -89,6 +89,8 @@ class Learning:
     """The epoch of that order."""
     frozen: Features | None = rebuilt(default=None)
     """Features of the frozen encoder, in the stage of the linear classifier."""
+    watched: dict[str, float] = rebuilt(default_factory=dict)
+    """The last score on the held-out samples."""
     handed: dict[str, Tensor] = rebuilt(default_factory=dict)
     """What `terms` hands to `settle` and `told` of the same step, such as keys for a queue."""
 
@@ -161,6 +163,8 @@ class Learner(Settings):
     name = "learner"
     kind = "embeddings"
     verb = "train"
+    learning: ClassVar[type[Learning]] = Learning
+    """What its state is."""
     drawn_views: ClassVar[int] = 2
     """How many views of each sample a step needs."""
     needs: ClassVar[Literal["none", "labels", "one", "several", "captions"]] = "none"
@@ -273,7 +277,7 @@ class Learner(Settings):
             heads[LINEAR] = _seeded(lambda: nn.Linear(encoder.width, about.classes), runtime)
         memory = nn.ModuleDict(_seeded(lambda: self.memories(encoder.width, about), runtime))
         place = runtime.device
-        state = Learning(
+        state = self.learning(
             layout.place(encoder, runtime),  # type: ignore[arg-type]
             nn.ModuleDict(heads).to(place),
             nn.ModuleDict(),
@@ -384,13 +388,12 @@ class Learner(Settings):
         return nn.ModuleDict(heads)
 
     def _watched(self, state: Learning, runtime: Runtime) -> dict[str, float]:
-        """The score on the held-out samples, at the end of every so many epochs."""
-        if not self.watch or state.done % (self.watch * self.steps_per_epoch):
-            return {}
-        from attar.embeddings.watching import held_out_score
+        """The score on the held-out samples, new at the end of every so many epochs: not every step is logged."""
+        if self.watch and state.done % (self.watch * self.steps_per_epoch) == 0:
+            from attar.embeddings.watching import held_out_score
 
-        encoder, heads = state.kept
-        return held_out_score(self, encoder, heads, state, runtime)
+            state.watched = held_out_score(self, *state.kept, state, runtime)
+        return state.watched
 
     def result(self, state: Learning, runtime: Runtime) -> TrainedEncoder:
         """The encoder with its heads."""

@@ -14,9 +14,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attar.core.errors import InputError
-from attar.embeddings.contrast import Loss, Reduction, Temperature, exactly, raised, contrast_embeddings
+from attar.embeddings.contrast import Loss, Reduction, Temperature, contrast_embeddings, exactly, raised
 from attar.embeddings.gathering import gathered
-from attar.embeddings.positives import Labels, Numbers, Score, checked_labels, weights_by_rows
+from attar.embeddings.positives import Labels, Numbers, OtherNumbers, Score, checked_labels, weights_by_rows
 from attar.embeddings.separation import Mining, prototypical, triplet
 
 Embeddings = Float[Tensor, "sample d"]
@@ -42,13 +42,13 @@ def nt_xent(first: Embeddings, second: Embeddings, temperature: Temperature = 0.
     """
     _check_views(first, second)
     count = len(first)
-    return contrast_embeddings(torch.cat([first, second]), lambda rows: _other_view(rows, count), temperature, chunk)
+    return contrast_embeddings(_joined(first, second), lambda rows: _other_view(rows, count), temperature, chunk)
 
 
 def dcl(
     first: Embeddings,
     second: Embeddings,
-    temperature: float = 0.1,
+    temperature: float | Scalar = 0.1,
     sigma: float | None = None,
     chunk: int | None = None,
 ) -> Scalar:
@@ -65,7 +65,7 @@ def dcl(
     """
     _check_views(first, second)
     count = len(first)
-    both = torch.cat([first, second])
+    both = _joined(first, second)
 
     def candidates(rows: Tensor) -> Tensor:
         return ~(_other_view(rows, count) | (rows[:, None] == torch.arange(2 * count, device=rows.device)))
@@ -96,12 +96,14 @@ def info_nce(
         query: A view of each sample.
         key: Its other view, often from a slower encoder. Whoever wants no gradient through it detaches it.
         temperature: τ of the similarities.
-        queue: Keys of earlier samples. The other keys of the batch are no candidates then.
+        queue: Keys of earlier samples, of length one. The other keys of the batch are no candidates then.
         reduction: As in `contrast`.
     """
     _check_views(query, key)
     count = len(query)
-    others = key if queue is None else torch.cat([key, queue.to(key.dtype)])
+    with exactly(query):
+        query, key = F.normalize(raised(query)), F.normalize(raised(key))
+        others = key if queue is None else torch.cat([key, queue.to(key.dtype)])
 
     def own(rows: Tensor) -> Tensor:
         return rows[:, None] == torch.arange(len(others), device=rows.device)
@@ -110,7 +112,8 @@ def info_nce(
         return own(rows) | (torch.arange(len(others), device=rows.device) >= count)
 
     allowed = None if queue is None else candidates
-    return contrast_embeddings(query, own, temperature, other=others, candidates=allowed, reduction=reduction)
+    how = {"candidates": allowed, "reduction": reduction, "normalise": False}
+    return contrast_embeddings(query, own, temperature, other=others, **how)  # type: ignore[arg-type]
 
 
 def barlow_twins(first: Embeddings, second: Embeddings, weight: float = 5e-3) -> Scalar:
@@ -127,9 +130,17 @@ def barlow_twins(first: Embeddings, second: Embeddings, weight: float = 5e-3) ->
     """
     _check_views(first, second)
     with exactly(first):
-        found = _standard(first).T @ _standard(second) / len(first)
+        found = correlations(first, second)
         diagonal = found.diagonal()
         return (1 - diagonal).square().sum() + weight * (found.square().sum() - diagonal.square().sum())
+
+
+def correlations(
+    first: Float[Tensor, "*head sample d"], second: Float[Tensor, "*head sample d"]
+) -> Float[Tensor, "*head d d"]:
+    """C_lm, the correlation of feature l of one view with feature m of the other, over the batch; of each head."""
+    with exactly(first):
+        return standardised(first).mT @ standardised(second) / first.shape[-2]
 
 
 # --------------------------------------------------------------------------------------------------- functions: labels
@@ -148,7 +159,7 @@ def sup_con(
     indices_tuple: Pairs | None = None,
     ref_emb: Float[Tensor, "candidate d"] | None = None,
     ref_labels: Labels | None = None,
-    ref_samples: Numbers | None = None,
+    ref_samples: OtherNumbers | None = None,
     chunk: int | None = None,
     reduction: Reduction = "mean",
 ) -> Loss:
@@ -208,7 +219,7 @@ class _OfViews(nn.Module):
 
     def joined(self, first: Embeddings, second: Embeddings) -> tuple[Tensor, Tensor]:
         """Both views, of all processes if asked for."""
-        return gathered(first, second) if self.gather else (first, second)  # type: ignore[return-value]
+        return gathered(first, second) if self.gather else (first, second)
 
 
 class NTXent(_OfViews):
@@ -308,7 +319,7 @@ class SupCon(nn.Module):
         ref_labels: Labels | None = None,
         *,
         samples: Numbers | None = None,
-        ref_samples: Numbers | None = None,
+        ref_samples: OtherNumbers | None = None,
     ) -> Scalar:
         """The loss of a batch.
 
@@ -430,19 +441,24 @@ class MomentumQueue(nn.Module):
 # ------------------------------------------------------------------------------------------------------------- details
 
 
+def _joined(first: Embeddings, second: Embeddings) -> Tensor:
+    with exactly(first):
+        return torch.cat([raised(first), raised(second)])
+
+
 def _other_view(rows: Tensor, count: int) -> Tensor:
     """Which of two times so many views is the other one of each row."""
     found = torch.zeros(len(rows), 2 * count, dtype=torch.bool, device=rows.device)
     return found.scatter_(1, ((rows + count) % (2 * count))[:, None], True)
 
 
-def _standard(z: Embeddings) -> Embeddings:
+def standardised(z: Float[Tensor, "*head sample d"]) -> Float[Tensor, "*head sample d"]:
     """Each feature with mean zero and, if it varies at all, a (biased) standard deviation of one."""
     values = raised(z)
-    centred = values - values.mean(dim=0)
-    variance = centred.square().mean(dim=0)
+    centred = values - values.mean(dim=-2, keepdim=True)
+    variance = centred.square().mean(dim=-2, keepdim=True)
     # What is left of a constant is rounding, of about the size of the constant times the precision.
-    varies = variance > (16 * torch.finfo(values.dtype).eps) ** 2 * values.square().mean(dim=0)
+    varies = variance > (16 * torch.finfo(values.dtype).eps) ** 2 * values.square().mean(dim=-2, keepdim=True)
     return torch.where(varies, centred, 0) / torch.where(varies, variance, 1).sqrt()
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from attar.core.errors import InputError
 from attar.embeddings.metrics import agreement_at, agreement_of_top, best_threshold, mean_average_precision
 from attar.embeddings.neighbours import knn_votes
-from attar.embeddings.probe import fit_probe, tenth
+from attar.embeddings.probe import fit_probe, others, tenths
 
 Feats = Float[Tensor, "_sample _width"]
 Labels = Int[Tensor, " _sample"] | Bool[Tensor, "_sample _classes"]
@@ -58,26 +58,27 @@ def of_several(answer: Answer, labels: Labels) -> dict[str, float]:
 def neighbours_judge(classes: int, how: Any) -> Judge:
     """Votes of nearest neighbours, with the settings of the measurement."""
     given = {"neighbours": how.neighbours, "temperature": how.vote_temperature}
-    return lambda features, labels: lambda others: knn_votes(others, features, labels, classes, **given)
+    return lambda features, labels: lambda asked: knn_votes(asked, features, labels, classes, **given)
 
 
 def probe_answer(train: Feats, labels: Labels, test: Feats, classes: int, threshold: float | None) -> Answer:
-    """The answer of a linear probe. Its threshold is chosen on the tenth of the training rows that it holds out."""
+    """The answer of a linear probe. Its threshold is chosen on the training rows that it holds out."""
     probe = fit_probe(train, labels, classes)
     scores = probe.predict(test)
     return with_threshold(scores, threshold, probe.on_held, labels.cpu()[probe.held])
 
 
 def judged(judge: Judge, train: Feats, labels: Labels, test: Feats, threshold: float | None) -> Answer:
-    """The answer of any judge; the threshold of several labels is chosen on a tenth that it does not learn from."""
+    """The answer of any judge; a threshold is chosen on training rows that it does not learn from."""
     scores = judge(train, labels)(test)
     if labels.ndim == 1 or threshold is not None:
         return with_threshold(scores, threshold)
-    held = tenth(labels)
-    mask = torch.ones(len(labels), dtype=torch.bool)
-    mask[held] = False
-    on_held = judge(train[mask], labels[mask])(train[held])
-    return with_threshold(scores, None, on_held, labels[held])
+    parts = tenths(labels)
+    answers = []
+    for part in parts:
+        learn = others(part, len(labels))
+        answers.append(judge(train[learn], labels[learn])(train[part]))
+    return with_threshold(scores, None, torch.cat(answers), labels[torch.cat(parts)])
 
 
 def with_threshold(

@@ -1,7 +1,7 @@
 """A linear probe: logistic regression on frozen features, by scikit-learn, its regularisation chosen on held-out rows.
 
 Features are standardised by the training samples. Samples of one label get a multinomial regression, those of several
-a regression for each label. Nothing is drawn but the held-out tenth, which depends on the labels' number alone.
+a regression for each label. The regularisation is chosen on a held-out tenth; where that is small, on several in turn.
 """
 
 import warnings
@@ -23,9 +23,9 @@ Feats = Float[Tensor, "_sample _width"]
 Labels = Int[Tensor, " _sample"] | Bool[Tensor, "_sample _classes"]
 Predict = Callable[[Feats], Float[Tensor, "_sample _classes"]]
 """Features to the probability of each class or label."""
-STRENGTHS = (0.01, 0.1, 1.0, 10.0)
+STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
 """Values of C, the inverse of the regularisation, that are tried."""
-HELD_OUT = 0.1
+TENTHS, ENOUGH = 10, 400
 MOST_STEPS = 500
 
 
@@ -40,7 +40,7 @@ class Probe:
     held: Rows
     """The training rows on which it was chosen."""
     on_held: Float[Tensor, "_sample _classes"]
-    """The probabilities of those rows, by the regression that had not seen them; a threshold can be chosen there."""
+    """The probabilities of those rows, by regressions that had not seen them; a threshold can be chosen there."""
 
 
 def fit_probe(
@@ -49,7 +49,6 @@ def fit_probe(
     classes: int,
     *,
     strengths: Sequence[float] = STRENGTHS,
-    held_out: Rows | None = None,
 ) -> Probe:
     """Fit a linear probe.
 
@@ -58,7 +57,6 @@ def fit_probe(
         labels: The class of each, or which labels each has.
         classes: Number of classes.
         strengths: Values of C to choose from; of equally good ones the first.
-        held_out: Rows on which C is chosen. Default: a tenth of all, of each class if a sample has one.
 
     Raises:
         InputError: There are fewer than two samples, labels of another number, or features that are not finite.
@@ -69,31 +67,51 @@ def fit_probe(
         row = int((~features.isfinite().all(dim=1)).nonzero()[0])
         raise InputError(f"the features of sample {row} are not finite.")
     labels = labels.cpu()
-    held = tenth(labels) if held_out is None else held_out
-    mask = torch.ones(len(labels), dtype=torch.bool)
-    mask[held] = False
-    learn = mask.nonzero().flatten()
+    parts = tenths(labels)
+    held, right = torch.cat(parts), labels[torch.cat(parts)]
     best: tuple[float, float, Any] | None = None
     for strength in strengths:
-        probabilities = _fitted(features[learn], labels[learn], classes, strength)(features[held])
-        found = _quality(probabilities, labels[held])
+        answers = []
+        for part in parts:
+            learn = others(part, len(labels))
+            answers.append(_fitted(features[learn], labels[learn], classes, strength)(features[part]))
+        probabilities = torch.cat(answers)
+        found = _quality(probabilities, right)
         if best is None or found > best[0]:
             best = found, strength, probabilities
     assert best is not None
     return Probe(_fitted(features, labels, classes, best[1]), best[1], held, best[2])
 
 
-def tenth(labels: Labels, share: float = HELD_OUT) -> Rows:
-    """A tenth of the rows, one at least: of each class that has several samples, or of all if labels are several."""
-    groups = [torch.arange(len(labels))]
+def tenths(labels: Labels) -> list[Rows]:
+    """Tenths of the rows, disjoint: one of them if it is large, else as many as make 400 rows, or all ten.
+
+    Of samples with one label each holds a tenth of every class. A class with a single sample is never held out.
+    """
     if labels.ndim == 1:
         groups = [(labels == label).nonzero().flatten() for label in labels.unique()]
         groups = [rows for rows in groups if len(rows) > 1] or [torch.arange(len(labels))]
-    picked = [
-        rows[permutation(0, f"probe {number}", len(rows))[: max(1, round(share * len(rows)))]]
-        for number, rows in enumerate(groups)
-    ]
-    return torch.cat(picked).sort().values
+    else:
+        groups = [torch.arange(len(labels))]
+    orders = [rows[permutation(0, f"probe {number}", len(rows))] for number, rows in enumerate(groups)]
+    found: list[Rows] = []
+    for place in range(TENTHS):
+        parts = []
+        for order in orders:
+            size = max(1, len(order) // TENTHS)
+            parts.append(order[place * size :][:size])
+        if len(part := torch.cat(parts)):
+            found.append(part.sort().values)
+        if sum(map(len, found)) >= ENOUGH:
+            break
+    return found
+
+
+def others(rows: Rows, count: int) -> Rows:
+    """All rows but these."""
+    mask = torch.ones(count, dtype=torch.bool)
+    mask[rows] = False
+    return mask.nonzero().flatten()
 
 
 def _quality(probabilities: Tensor, labels: Labels) -> float:

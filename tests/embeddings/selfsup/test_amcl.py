@@ -1,4 +1,4 @@
-"""AMCL: its objectives against their definitions, the losses that they reduce to, its heads and temperatures, small runs."""
+"""AMCL: its objectives against their definitions and the losses that they reduce to, its heads, and small runs."""
 
 import math
 import os
@@ -14,7 +14,7 @@ from attar.core.errors import InputError
 from attar.core.runtime import Engine, Runtime
 from attar.embeddings.heads import Projector
 from attar.embeddings.learner import About
-from attar.embeddings.losses import nt_xent
+from attar.embeddings.losses import barlow_twins, correlations, nt_xent
 from attar.embeddings.selfsup.amcl import AMCL
 from attar.embeddings.selfsup.amcl_losses import (
     amcl_barlow,
@@ -26,7 +26,6 @@ from attar.embeddings.selfsup.amcl_losses import (
     omega,
     others,
 )
-from attar.embeddings.selfsup.barlow import barlow_twins, correlations
 from attar.embeddings.selfsup.moco import Momentum
 from attar.embeddings.selfsup.multihead import Heads, PairTemperature, share_at_bounds, together
 from attar.embeddings.selfsup.simsiam import simsiam
@@ -107,7 +106,7 @@ def test_gathered_is_its_definition(draw, negatives, among):
 def test_one_head_and_one_temperature_are_nt_xent(draw):
     views = unit(draw, 2, B, D)
     z, t = views.flatten(0, 1), torch.full((1, 2 * B, 2 * B), 0.3, dtype=torch.float64)
-    torch.testing.assert_close(amcl_simclr(z[None], t, beta=0.0), nt_xent(*views, 0.3).double())
+    torch.testing.assert_close(amcl_simclr(z[None], t, beta=0.0), nt_xent(*views, 0.3))
 
 
 def test_equal_heads_add_up(draw):
@@ -124,7 +123,7 @@ def test_heads_of_one_temperature_are_their_nt_xents(draw):
     views = unit(draw, 2, C, B, D)
     alone = PairTemperature(D, 0.3, 0.3, 0.3).double()
     z = torch.cat([*views], dim=1)
-    each = [nt_xent(*pair, 0.3).double() for pair in views.transpose(0, 1)]
+    each = [nt_xent(*pair, 0.3) for pair in views.transpose(0, 1)]
     torch.testing.assert_close(amcl_simclr(z, alone(z, z), beta=0.0), torch.stack(each).sum())
 
 
@@ -177,7 +176,9 @@ def test_simsiam_at_temperature_one_is_the_negative_cosine(draw):
 def test_barlow_at_temperature_one_is_barlow_twins(draw):
     views = torch.randn(2, C, B, D, dtype=torch.float64, generator=draw)
     found, one = correlations(*views), torch.ones(C, D, D, dtype=torch.float64)
-    torch.testing.assert_close(amcl_barlow(found, one, 5e-3, beta=0.0), barlow_twins(*views, 5e-3).sum())
+    torch.testing.assert_close(
+        amcl_barlow(found, one, 5e-3, beta=0.0), sum(barlow_twins(*pair) for pair in views.transpose(0, 1))
+    )
     # Ω(1) = 1: each of the D entries on the diagonal adds β, each of the others takes β away.
     regularised = amcl_barlow(found, one, 5e-3, beta=0.1) - amcl_barlow(found, one, 5e-3, beta=0.0)
     torch.testing.assert_close(regularised, torch.tensor(0.1 * C * (D - D * (D - 1)), dtype=torch.float64))
@@ -288,7 +289,7 @@ def images(shapes):
 @pytest.mark.parametrize("framework", ["simclr", "moco", "simsiam", "barlow"])
 def test_every_framework_learns(images, framework, adaptive):
     more = {"keys": Momentum(queue=13, both_ways=adaptive, key_parts=2)} if framework == "moco" else {}
-    method, state, metrics = trained(AMCL(framework=framework, adaptive=adaptive, **SMALL, **more), images)
+    _, state, metrics = trained(AMCL(framework=framework, adaptive=adaptive, **SMALL, **more), images)
     assert all(math.isfinite(float(row["loss"])) for row in metrics)
     assert ("at_bounds" in metrics[-1]) == adaptive and ("spread" in metrics[-1]) == (framework == "simsiam")
     assert all(float(p.grad.abs().max()) > 0 for name, p in state.heads.named_parameters() if p.ndim > 1), framework
@@ -302,7 +303,7 @@ def test_every_framework_learns(images, framework, adaptive):
 def test_options_go_together(images, framework, negatives):
     further = {"positive_among": True, "regularise_negatives": True, "per_dimension": True, "hardest": 100, "heads": 2}
     method = AMCL(framework=framework, negatives_by=negatives, single_wide=True, **SMALL, **further)
-    method, state, metrics = trained(method, images)
+    _, state, metrics = trained(method, images)
     assert len(state.heads["projectors"].each) == 1
     assert state.heads["projectors"].each[0][0].out_features == 1024
     assert all(math.isfinite(float(row["loss"])) for row in metrics)

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attar.core import presets
@@ -24,40 +23,10 @@ from attar.core.settings import Range, Settings
 from attar.embeddings.averages import follow_
 from attar.embeddings.heads import Projector
 from attar.embeddings.learner import About, Batch, Learner, Learning, Terms
-from attar.embeddings.selfsup.multihead import directions
+from attar.embeddings.losses import MomentumQueue, info_nce
 from attar.embeddings.sources import Inputs, Source
 
 USUAL_QUEUE = 4096
-
-
-class MomentumQueue(nn.Module):
-    """A queue of L2-normalised keys, of which a new one takes the place of the oldest. It starts empty."""
-
-    def __init__(self, size: int, width: int) -> None:
-        super().__init__()
-        self.register_buffer("held", torch.zeros(size, width))
-        self.register_buffer("pushed", torch.zeros((), dtype=torch.long))
-
-    @property
-    def keys(self) -> Tensor:
-        """The keys that it holds."""
-        return self.held[: int(self.pushed)]
-
-    @torch.no_grad()
-    def push(self, keys: Tensor) -> None:
-        """Take in normalised keys; of more than it can hold, the last."""
-        size = len(self.held)
-        start = int(self.pushed)
-        places = torch.arange(start, start + len(keys), device=keys.device)[-size:] % size
-        self.held[places] = keys[-size:].to(self.held.dtype)
-        self.pushed += len(keys)
-
-
-def info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:
-    """InfoNCE."""
-    query, key = directions(query), directions(key.detach())
-    logits = torch.cat([(query * key).sum(dim=1, keepdim=True), query @ queue.T], dim=1) / temperature
-    return F.cross_entropy(logits, torch.zeros(len(query), dtype=torch.long, device=query.device))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,8 +123,11 @@ class MoCo(Learner):
         queries, keys = self.keys.queries_and_keys("projector", batch, state)
         state.handed["keys"] = keys
         queue = state.memory["queue"]
-        return {"contrast": info_nce(queries, keys, queue.keys, self.contrast_temperature)}
+        assert isinstance(queue, MomentumQueue)
+        return {"contrast": info_nce(queries, keys, self.contrast_temperature, queue.keys)}
 
     def settle(self, batch: Batch, state: Learning) -> None:
         """Put the keys into the queue, in the place of the oldest."""
-        state.memory["queue"].push(state.handed.pop("keys"))  # type: ignore[operator]
+        queue = state.memory["queue"]
+        assert isinstance(queue, MomentumQueue)
+        queue.add_(state.handed.pop("keys"))

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attar.core.errors import InputError
+from attar.embeddings.contrast import raised
 
 Projections = Float[Tensor, "head sample d"]
 """What each head makes of a view, L2-normalised or not."""
@@ -134,11 +135,6 @@ def share_at_bounds(temperatures: Tensor, lowest: float, highest: float) -> Floa
     return ((temperatures <= 1.01 * lowest) | (temperatures >= 0.99 * highest)).float().mean()
 
 
-def exact(values: Tensor) -> Tensor:
-    """Values in single precision, or double if they are."""
-    return values if values.dtype == torch.float64 else values.float()
-
-
-def directions(values: Tensor) -> Tensor:
-    """L2-normalised vectors, in single precision or better."""
-    return F.normalize(exact(values), dim=-1)
+def directions(values: Float[Tensor, "*head sample d"]) -> Float[Tensor, "*head sample d"]:
+    """L2-normalised projections, in single precision or better."""
+    return F.normalize(raised(values), dim=-1)
