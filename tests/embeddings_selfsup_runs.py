@@ -1,12 +1,13 @@
 """Small data and short runs for the tests of methods with the global contrastive loss."""
 
 import functools
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 
 from attar.core.runtime import Engine, Runtime
-from attar.embeddings.data.mosaics import mosaic_part
+from attar.embeddings.reading import Reading
 from attar.embeddings.sources import Source
 from attar.images.sources import load
 
@@ -23,10 +24,8 @@ def digits(per_class=30):
 @functools.cache
 def mosaics(train=200, test=100):
     """Mosaics of digits with their captions."""
-    images = load("digits")
-    parts = [mosaic_part(part.pixels, part.labels, images.classes, count, 0, name) for part, count, name in
-             ((images.train, train, "training"), (images.test, test, "test"))]  # fmt: skip
-    return Source("mosaics", images.classes, *parts, transform=images.transform, flips=False)
+    whole = Reading(mosaics=train if train > 1024 else 0).load("mosaics")
+    return replace(whole.subset(torch.arange(train)), test=whole.test.select(torch.arange(test)))
 
 
 def trained(method, source, seed=0):

@@ -5,8 +5,8 @@ sample i, a moving average of that mean over its visits, of which log_s is the l
 
     log s_i ← log((1 - γ) s_i + γ mean_j exp(h_ij / τ_i)),    q_ij = exp(h_ij / τ_i) / s_i,
 
-and its gradient is that of mean_j q_ij h_ij with fixed weights q. h_ij is how much nearer i is to the negative j than to
-its own other view. With individual temperatures, each τ_i descends the dual of a distributionally robust loss, whose
+and its gradient is that of mean_j q_ij h_ij with fixed weights q. h_ij is how much nearer i is to the negative j than
+to its own other view. With individual temperatures, each τ_i descends the dual of a distributionally robust loss, whose
 weights diverge from uniform ones by at most ρ: d/dτ = log s + ρ - mean_j q_ij h_ij / τ_i, which is ρ - KL(q, uniform)
 when γ = 1.
 
@@ -35,7 +35,7 @@ Logits = Float[Tensor, "*side anchor negative"]
 """Scores of negatives over the anchor's temperature; -∞ for a candidate that is none."""
 PerAnchor = Float[Tensor, "*side anchor"]
 
-LEAST_STEP = 0.25
+LARGEST_STEP = 0.25
 """Share of itself by which a temperature changes at most in one visit (a choice). After a jump of τ from .005 to .02
 all weights are zero in single precision, for hundreds of visits."""
 HALVINGS = 100
@@ -46,7 +46,7 @@ HALVINGS = 100
 
 
 def log_mean_exp(logits: Logits) -> PerAnchor:
-    """log mean_j exp(logits_ij), over the negatives of each anchor."""
+    """The logarithm of mean_j exp(logits_ij), over the negatives of each anchor."""
     return logits.logsumexp(dim=-1) - _count(logits).log()
 
 
@@ -65,7 +65,7 @@ def log_normaliser(before: PerAnchor, now: PerAnchor, gamma: float) -> PerAnchor
 
 
 def weights(logits: Logits, log_s: PerAnchor) -> Logits:
-    """q = exp(logits - log s), at most m / γ; 0 for a candidate that is no negative."""
+    """Weights q = exp(logits - log s), at most m / γ; 0 for a candidate that is no negative."""
     return (logits - log_s[..., None]).exp()
 
 
@@ -118,9 +118,9 @@ def moved_temperature(
     eta: float,
     beta: float,
     between: tuple[float, float],
-    largest_step: float | None = LEAST_STEP,
+    largest_step: float | None = LARGEST_STEP,
 ) -> tuple[PerAnchor, PerAnchor]:
-    """u ← (1 - β) u + β G and τ ← τ - η u, within the range; the new τ and u.
+    """One step of temperatures, within their range: u ← (1 - β) u + β G, τ ← τ - η u. The new τ and u.
 
     Args:
         tau: τ of each anchor.
@@ -212,7 +212,7 @@ class GlobalContrast(nn.Module):
         eta: float = 0.01,
         beta: float = 0.9,
         temperature_range: tuple[float, float] = (0.005, 1.0),
-        largest_step: float | None = LEAST_STEP,
+        largest_step: float | None = LARGEST_STEP,
         gradient_limit: float | None = None,
         hinge: float | None = None,
         pos_weight: Literal["one", "normalised"] | None = None,

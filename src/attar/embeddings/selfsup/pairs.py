@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from attar.core.settings import Range
 from attar.embeddings.artefact import TEXT
 from attar.embeddings.heads import Projector
 from attar.embeddings.learner import About, Batch, Learner, Learning

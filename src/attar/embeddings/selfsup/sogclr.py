@@ -29,8 +29,8 @@ USUAL: dict[bool, dict[str, Any]] = {
     False: {"contrast_temperature": 0.1, "normaliser_rate": 0.9, "temperature_range": (0.05, 1.0), "bound": 0.4},
     True: {"contrast_temperature": 0.07, "normaliser_rate": 0.8, "temperature_range": (0.005, 1.0), "bound": 6.0},
 }
-"""Defaults for views and for pairs: those of the authors' scripts, but a larger τ for pairs. Theirs, 0.01, is for hundreds
-of thousands of pairs; on a few hundred it finds a tenth of what 0.07 finds."""
+"""Defaults for views and for pairs: those of the authors' scripts, but a larger τ for pairs. Theirs, 0.01, is for
+hundreds of thousands of pairs; on a few hundred it finds a tenth of what 0.07 finds."""
 
 
 @dataclass(frozen=True, kw_only=True)
