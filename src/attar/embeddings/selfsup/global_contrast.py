@@ -262,10 +262,10 @@ class GlobalContrast(nn.Module):
         index = _checked(a, b, index, self.samples).to(self.log_s.device)
         dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
         with torch.autocast(a.device.type, enabled=False):
-            sides = [F.normalize(z.to(dtype), dim=1) if self.normalise else z.to(dtype) for z in (a, b)]
+            a, b = (F.normalize(z.to(dtype), dim=1) if self.normalise else z.to(dtype) for z in (a, b))
             if self.gather:
-                *sides, index = gathered(*sides, index)
-            return self._contrasted(*sides, index, self._gamma(progress))
+                a, b, index = gathered(a, b, index)
+            return self._contrasted(a, b, index, self._gamma(progress))
 
     def _contrasted(self, a: Tensor, b: Tensor, index: Tensor, gamma: float) -> Tensor:
         same = index[:, None] == index
@@ -327,9 +327,16 @@ class GlobalContrast(nn.Module):
         self._write("log_s", index, log_s)
         self.seen[..., index] = self.seen[..., index] | log_s.isfinite()
         if self.temperatures == "individual":
-            there = [getattr(self, name)[..., index].to(gradient.dtype) for name in ("tau", "u")]
-            how = {"eta": self.eta, "beta": self.beta, "largest_step": self.largest_step}
-            tau, u = moved_temperature(*there, gradient, between=self.temperature_range, **how)  # type: ignore[arg-type]
+            tau, u = (memory[..., index].to(gradient.dtype) for memory in (self.tau, self.u))
+            tau, u = moved_temperature(
+                tau,
+                u,
+                gradient,
+                eta=self.eta,
+                beta=self.beta,
+                between=self.temperature_range,
+                largest_step=self.largest_step,
+            )
             self._write("tau", index, tau)
             self._write("u", index, u)
 
