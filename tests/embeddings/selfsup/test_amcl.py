@@ -103,6 +103,20 @@ def test_gathered_is_its_definition(draw, negatives, among):
     torch.testing.assert_close(ours, wanted)
 
 
+def test_the_hardest_can_be_summed_as_in_the_released_code(draw):
+    s, t = between(draw, -1, 1, C, B, 9), between(draw, 0.05, 1, C, B, 9)
+    wanted = 0.0
+    for c in range(C):
+        for i in range(B):
+            hard = sorted(range(1, 9), key=lambda j, c=c, i=i: -s[c, i, j])[:4]
+            mean = sum(s[c, i, j] / t[c, i, j] for j in hard) / 4
+            pushed = sum(t[c, i, j].log() + 1 / t[c, i, j] for j in hard)
+            wanted += (-s[c, i, 0] / t[c, i, 0] + 0.2 * omega(t[c, i, 0], D) + mean - 0.2 * pushed) / B
+    given = {"negatives": "topk", "hardest": 4, "summed": True}
+    partner = torch.zeros(B, dtype=torch.long)
+    torch.testing.assert_close(gathered(s, t, partner, width=D, beta=0.2, **given), wanted)
+
+
 def test_one_head_and_one_temperature_are_nt_xent(draw):
     views = unit(draw, 2, B, D)
     z, t = views.flatten(0, 1), torch.full((1, 2 * B, 2 * B), 0.3, dtype=torch.float64)
@@ -206,6 +220,7 @@ def test_temperatures_are_symmetric_and_in_their_range(draw, phi):
     torch.testing.assert_close(t, t.mT)
     assert t.min() >= 0.05 and t.max() <= 1.0 and t.std() > 0.1
     torch.testing.assert_close(phi.of_pairs(z, z), t.diagonal(dim1=1, dim2=2))
+    assert t.diagonal(dim1=1, dim2=2).mean() < t.mean()
     assert 0 < share_at_bounds(t, 0.05, 1.0) < 1
 
 
