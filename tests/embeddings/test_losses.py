@@ -26,7 +26,7 @@ from attar.embeddings.losses import (
     nt_xent,
     sup_con,
 )
-from attar.embeddings.separation import prototypes, prototypical, triplet
+from attar.embeddings.separation import prototypical, triplet
 
 GOLDEN = Path(__file__).parent / "golden"
 TWO_VIEWS = {
@@ -330,13 +330,11 @@ def test_no_triplets_are_zero(draw):
 def test_prototypes(draw, squared):
     support, labels = normal(draw, 9, 4), torch.tensor([5, 2, 2, 5, 7, 7, 2, 5, 7])
     queries, wanted = normal(draw, 4, 4), torch.tensor([7, 2, 2, 5])
-    means, classes = prototypes(support, labels)
-    assert classes.tolist() == [2, 5, 7]
-    close(means, torch.stack([support[labels == one].mean(0) for one in (2, 5, 7)]))
+    means = torch.stack([support[labels == one].mean(0) for one in (2, 5, 7)])
     gaps = (queries[:, None] - means).norm(dim=2)
     logits = -gaps.square() if squared else -gaps
     found = prototypical(queries, wanted, support, labels, squared)
-    close(found, F.cross_entropy(logits, torch.tensor([2, 0, 0, 1])))
+    close(found, F.cross_entropy(logits, torch.tensor([2, 0, 0, 1])), 1e-6)  # the root is smoothed
     close(prototypical(queries + 100, wanted, support + 100, labels, squared), found)
     close(Prototypical(squared)(queries, wanted, ref_emb=support, ref_labels=labels), found)
 

@@ -1,3 +1,15 @@
 from attar.embeddings.artefact import TrainedEncoder as TrainedEncoder
+from attar.embeddings.fewshot.classifier import FewShot as FewShot
+from attar.embeddings.fewshot.episodes import episodes as episodes
+from attar.embeddings.fewshot.icnn import ICNNLoss as ICNNLoss
+from attar.embeddings.fewshot.icnn import icnn_loss as icnn_loss
+from attar.embeddings.fewshot.icnn import icnn_score as icnn_score
+from attar.embeddings.fewshot.protonet import ProtoNet as ProtoNet
+from attar.embeddings.fewshot.protonet import protonet_loss as protonet_loss
+from attar.embeddings.fewshot.prototriplet import ProtoTripletLoss as ProtoTripletLoss
+from attar.embeddings.fewshot.prototriplet import proto_triplet_loss as proto_triplet_loss
+from attar.embeddings.fewshot.susana import ICNN as ICNN
+from attar.embeddings.fewshot.susana import ProtoTriplet as ProtoTriplet
+from attar.embeddings.fewshot.triplet import Triplet as Triplet
 from attar.embeddings.selfsup.simclr import SimCLR as SimCLR
 from attar.embeddings.sources import Source as Source

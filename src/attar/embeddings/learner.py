@@ -6,7 +6,7 @@ Everything else is here, once: the order of an epoch, schedules, averages of the
 
 import copy
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -42,6 +42,10 @@ class About:
     samples: int
     """Number of training samples, held-out ones included: rows run up to it."""
     shape: tuple[int, ...]
+    captions: tuple[str, ...] = ()
+    """Captions of the training samples."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """Facts of the heads that are built again for weights of a file, by name (see `facts_of`)."""
 
 
 @dataclass
@@ -56,6 +60,8 @@ class Batch:
     epoch: int
     progress: float
     """Share of the run that is done before this step."""
+    captions: tuple[str, ...] = ()
+    """The caption of each sample, of image-text pairs."""
 
 
 @dataclass
@@ -89,11 +95,12 @@ class Learning:
     """What `terms` hands to `settle` and `told` of the same step, such as keys for a queue."""
 
     def learned(self) -> Iterator[nn.Parameter]:
-        """The parameters of the encoder and of its heads, without the linear classifier's."""
+        """The parameters of encoder, heads and memories, without the linear classifier's."""
         yield from (parameter for parameter in self.encoder.parameters() if parameter.requires_grad)
         for name, head in self.heads.items():
             if name != LINEAR:
                 yield from head.parameters()
+        yield from self.memory.parameters()
 
     @property
     def kept(self) -> tuple[Encoder, nn.ModuleDict]:
@@ -156,6 +163,8 @@ class Learner(Settings):
     name = "learner"
     kind = "embeddings"
     verb = "train"
+    learning: ClassVar[type[Learning]] = Learning
+    """What its state is."""
     drawn_views: ClassVar[int] = 2
     """How many views of each sample a step needs."""
     needs: ClassVar[Literal["none", "labels", "one", "several", "captions"]] = "none"
@@ -261,14 +270,14 @@ class Learner(Settings):
 
     def build(self, source: Source, runtime: Runtime) -> Learning:
         """The encoder, its heads and memories before the first step."""
-        about = About(len(source.classes), len(source.train), source.shape)
+        about = About(len(source.classes), len(source.train), source.shape, source.train.captions)
         encoder = encoder_named(self.encoder, source, runtime.generator("network"), say=runtime.say)
         heads = _seeded(lambda: self.modules(encoder.width, about), runtime)
         if self.linear.epochs:
             heads[LINEAR] = _seeded(lambda: nn.Linear(encoder.width, about.classes), runtime)
         memory = nn.ModuleDict(_seeded(lambda: self.memories(encoder.width, about), runtime))
         place = runtime.device
-        state = Learning(
+        state = self.learning(
             layout.place(encoder, runtime),  # type: ignore[arg-type]
             nn.ModuleDict(heads).to(place),
             nn.ModuleDict(),
@@ -321,7 +330,9 @@ class Learner(Settings):
         labels = state.source.train.labels
         views = [self.seen(plain, state, runtime) for _ in range(self.drawn_views)]
         picked = None if labels is None else labels[rows].to(runtime.device)
-        return Batch(rows, views, picked, epoch, state.done / self.encoder_steps)
+        given = state.source.train.captions
+        captions = tuple(given[row] for row in rows.tolist()) if given else ()
+        return Batch(rows, views, picked, epoch, state.done / self.encoder_steps, captions)
 
     def rows_at(self, state: Learning, runtime: Runtime) -> Rows:
         """The rows of the next step: every row once in each epoch."""
@@ -367,9 +378,11 @@ class Learner(Settings):
         state.done += 1
         return {"loss": loss.detach()}
 
-    def heads_of(self, width: int, classes: int, samples: int, shape: tuple[int, ...]) -> nn.ModuleDict:
+    def heads_of(
+        self, width: int, classes: int, samples: int, shape: tuple[int, ...], facts: Mapping[str, Any] | None = None
+    ) -> nn.ModuleDict:
         """The heads for weights that are read from a file."""
-        heads = self.modules(width, About(classes, samples, shape))
+        heads = self.modules(width, About(classes, samples, shape, facts=facts or {}))
         if self.linear.epochs:
             heads[LINEAR] = nn.Linear(width, classes)
         return nn.ModuleDict(heads)

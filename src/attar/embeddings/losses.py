@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from attar.core.errors import InputError
 from attar.embeddings.contrast import Loss, Reduction, Temperature, contrast_embeddings, exactly, raised
 from attar.embeddings.gathering import gathered
-from attar.embeddings.positives import Labels, Numbers, Score, checked_labels, weights_by_rows
+from attar.embeddings.positives import Labels, Numbers, OtherNumbers, Score, checked_labels, weights_by_rows
 from attar.embeddings.separation import Mining, prototypical, triplet
 
 Embeddings = Float[Tensor, "sample d"]
@@ -159,7 +159,7 @@ def sup_con(
     indices_tuple: Pairs | None = None,
     ref_emb: Float[Tensor, "candidate d"] | None = None,
     ref_labels: Labels | None = None,
-    ref_samples: Numbers | None = None,
+    ref_samples: OtherNumbers | None = None,
     chunk: int | None = None,
     reduction: Reduction = "mean",
 ) -> Loss:
@@ -319,7 +319,7 @@ class SupCon(nn.Module):
         ref_labels: Labels | None = None,
         *,
         samples: Numbers | None = None,
-        ref_samples: Numbers | None = None,
+        ref_samples: OtherNumbers | None = None,
     ) -> Scalar:
         """The loss of a batch.
 

@@ -25,9 +25,9 @@ from attar.embeddings.sources import Rows
 
 FOLDER = "evaluation"
 TITLES = {
-    "features": "test samples in two dimensions, by class",
-    "neighbours": "test samples with their five nearest training samples",
-    "episode": "an episode: a known sample of each class, and queries",
+    "features": "test samples by class, in two dimensions by t-SNE",
+    "neighbours": "test samples with their five nearest neighbours (green: same class, or most labels shared)",
+    "episode": "an episode of one known sample a class (green: right)",
     "temperature": "temperature against the frequency of a class",
     "uncertainty": "uncertainty against the number of labels",
 }
@@ -143,7 +143,7 @@ def neighbours(seen: Seen) -> bytes | None:
                 names = source.test_classes if part == "test" else source.classes
                 _image(axis, source, part, row, named(theirs[row], names), RIGHT if right else WRONG, framed=True)
         axes[0, 0].set_title("query", fontsize=9)
-        axes[0, 1].set_title("nearest" if part == "test" else "nearest training samples", fontsize=9, loc="left")
+        _over(axes[0, 1], "nearest test samples" if part == "test" else "nearest training samples")
 
     return figure(draw, 6.2, 1.05 * len(queries) + 0.2)
 
@@ -170,7 +170,7 @@ def episode(seen: Seen, way: int = 5, query: int = 5) -> bytes | None:
                 word = source.test_classes[classes[said]]
                 _image(axis, source, "test", int(one.query[at]), word, colour, framed=True)
         axes[0, 0].set_title("known", fontsize=9)
-        axes[0, 1].set_title("queries, and what they are taken for", fontsize=9, loc="left")
+        _over(axes[0, 1], "queries, and what they are taken for")
 
     return figure(draw, 6.2, 1.05 * way + 0.2)
 
@@ -181,7 +181,7 @@ def temperature(seen: Seen) -> bytes | None:
     kinds = {
         name: value.float()
         for name, value in seen.made.remembered.items()
-        if name.startswith("temperature") and labels is not None and value.shape == (len(labels),)
+        if name.endswith("temperature") and labels is not None and value.shape == (len(labels),)
     }
     if not kinds or labels is None:
         return None
@@ -192,7 +192,10 @@ def temperature(seen: Seen) -> bytes | None:
     def draw(fig: Any) -> None:
         axes = fig.subplots(1, len(kinds), squeeze=False)[0]
         for axis, (name, value) in zip(axes, kinds.items(), strict=True):
-            known = value.isfinite() & (value > 0)
+            met = seen.made.remembered.get(name.replace("temperature", "log_s"), value)
+            known = (
+                value.isfinite() & met.isfinite()
+            )  # a sample that was never in a batch has no temperature of its own
             for number in range(classes):
                 mine = value[marks[:, number] & known]
                 if len(mine):
@@ -338,6 +341,11 @@ def _plane(axis: Any) -> None:
     axis.set_yticks([])
     for side in axis.spines.values():
         side.set_color(OTHERS)
+
+
+def _over(axis: Any, words: str) -> None:
+    """A title that reaches over the columns to the right."""
+    axis.set_title(words, fontsize=9, loc="left").set_in_layout(False)
 
 
 def _bare(axis: Any) -> None:

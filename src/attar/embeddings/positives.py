@@ -18,6 +18,7 @@ Score = Literal["equal", "jaccard", "overlap", "dice", "cosine"]
 Labels = Shaped[Tensor, "..."]
 """The class of each sample, `[sample]`; or for each a row of 0 and 1, `[sample, classes]`. They are checked."""
 Numbers = Int[Tensor, " sample"]
+OtherNumbers = Int[Tensor, " candidate"]
 Weights = Bool[Tensor, "anchor candidate"] | Float[Tensor, "anchor candidate"]
 SLACK = 1e-6
 """By how much a score may fall short of the threshold: 1/3 is not exact."""
@@ -55,7 +56,7 @@ def positive_weights(
     same: Numbers | None = None,
     *,
     others: Labels | None = None,
-    others_same: Numbers | None = None,
+    others_same: OtherNumbers | None = None,
 ) -> Weights:
     """The weight of each sample as a positive of each anchor, for `contrast`.
 
@@ -84,7 +85,7 @@ def weights_by_rows(
     same: Numbers | None = None,
     *,
     others: Labels | None = None,
-    others_same: Numbers | None = None,
+    others_same: OtherNumbers | None = None,
 ) -> Callable[[Tensor], Tensor]:
     """`positive_weights` for some rows of anchors at a time, as `contrast_embeddings` asks for them.
 

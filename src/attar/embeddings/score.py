@@ -147,7 +147,7 @@ def measures_of(seen: Seen, asked: Sequence[Measured]) -> tuple[Measured, ...]:
         InputError: Something cannot be measured by these labels.
     """
     source, name = seen.source, seen.source.name
-    paired = source.paired and hasattr(seen.made, "text_features")
+    paired = source.paired and seen.made.paired
     if not asked:
         found: list[Measured] = ["recall"] if paired else []
         if source.test.labels is not None:
@@ -160,7 +160,7 @@ def measures_of(seen: Seen, asked: Sequence[Measured]) -> tuple[Measured, ...]:
         return tuple(found)
     for one in asked:
         if one == "recall" and not paired:
-            raise InputError(f"recall needs image-text pairs and a text encoder; {seen.made.title.lower()} has none.")
+            raise InputError(f"recall needs image-text pairs and a text encoder, but {_without(seen)} has none.")
         if one != "recall":
             labels = checked_labels(source.test.labels, name)
             if one == "map" and labels.ndim == 1:
@@ -170,6 +170,10 @@ def measures_of(seen: Seen, asked: Sequence[Measured]) -> tuple[Measured, ...]:
             if one != "episodes" and source.novel:
                 raise InputError(f"{one} needs test samples of the training classes, but {name} is tested on others.")
     return tuple(asked)
+
+
+def _without(seen: Seen) -> str:
+    return seen.source.name if not seen.source.paired else seen.made.origin.method
 
 
 def _row(label: str, members: Sequence[Any], seen: Sequence[Seen], how: Scoring, runtime: Runtime) -> Row:
@@ -225,7 +229,7 @@ def of_encoder(seen: Seen, names: Sequence[Measured], how: Scoring) -> Columns:
     if "recall" in names:
         found |= _recalls(seen)
     if "map" in names and seen.classifies:
-        found |= _columns_of(classifier_answer(seen, how.threshold), seen)
+        found |= _columns_of(classifier_answer(seen, how.label_threshold), seen)
         names = [name for name in names if name != "map"]
     found |= of_features(lambda: seen.train, lambda: seen.test, seen, names, how)
     if seen.classifies and seen.source.labelled == "one" and PROBE in found:
@@ -250,10 +254,10 @@ def of_features(
         labels = checked_labels(source.train.labels, source.name)
         if name == "knn":
             count = min(how.neighbours or usual_neighbours(len(labels)), len(labels))
-            answer = judged(neighbours_judge(classes, how), train(), labels, test(), how.threshold)
+            answer = judged(neighbours_judge(classes, how), train(), labels, test(), how.label_threshold)
             note, column = f"{count} neighbours", KNN
         else:
-            answer = probe_answer(train(), labels, test(), classes, how.threshold)
+            answer = probe_answer(train(), labels, test(), classes, how.label_threshold)
             note, column = "", PROBE
         if name == "map":
             found |= _columns_of(answer, seen, PROBE)
@@ -357,7 +361,7 @@ def rivals_of(
     if "episodes" not in names:
         found += _of_trees(raw, seen, names, how, runtime)
     if several and "map" in names:
-        answers = bce_answers(members, seen.source, how.beside, how.threshold, runtime)
+        answers = bce_answers(members, seen.source, how.beside, how.label_threshold, runtime)
         if answers:
             told = [of_several(answer, checked_labels(seen.labels, "")) for answer in answers]
             scores = {MAP: Score.of([one["mAP"] for one in told]), MICRO: Score.of([one["OF1"] for one in told])}
@@ -378,7 +382,7 @@ def _of_untrained(
     labels = checked_labels(seen.source.train.labels, seen.source.name)
     judge = neighbours_judge(len(seen.source.classes), how)
     told = of_several(
-        judged(judge, one.train, labels, one.test, how.threshold), checked_labels(seen.labels, seen.source.name)
+        judged(judge, one.train, labels, one.test, how.label_threshold), checked_labels(seen.labels, seen.source.name)
     )
     voted = {MAP: Score(told["mAP"]), MICRO: Score(told["OF1"])}
     return [(f"{one.label}, linear probe", scores), (f"{one.label}, kNN", voted)]
@@ -395,7 +399,7 @@ def _of_trees(
     if not affordable(label, seconds, how.beside, runtime):
         return []
     runtime.say(f"beside it, {label}")
-    answer = judged(trees_judge(several, len(source.classes)), raw.train, labels, raw.test, how.threshold)
+    answer = judged(trees_judge(several, len(source.classes)), raw.train, labels, raw.test, how.label_threshold)
     if not several:
         reached = Score(accuracy(answer.scores, right))
         return [(label, dict.fromkeys((KNN, PROBE, CLASSIFIER), reached))]

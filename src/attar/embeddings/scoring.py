@@ -24,7 +24,7 @@ class Scoring(tasks.Scoring):
     """Nearest training samples that vote in kNN. Default: 200, or 20 if there are fewer than 10,000."""
     vote_temperature: Annotated[float, Range(1e-4)] = 0.1
     """Temperature of the votes in kNN: a neighbour of cosine s counts exp(s / T)."""
-    threshold: Annotated[float, Range(0, 1)] | None = None
+    label_threshold: Annotated[float, Range(0, 1)] | None = None
     """Probability from which a label counts as predicted. Default: chosen on held-out training samples; 0.5 if the
     method has held out none."""
     test_episodes: Annotated[int, Range(2)] = 600

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from attar.core.errors import InputError
 from attar.embeddings.contrast import exactly, raised
+from attar.embeddings.fewshot.distances import Distance, prototypes_of
+from attar.embeddings.fewshot.protonet import protonet_loss
 from attar.embeddings.positives import checked_labels
 
 Mining = Literal["all", "hard", "semi-hard"]
@@ -110,15 +112,6 @@ def _mean(found: Distances, positive: Mask, negative: Mask, margin: float, *, se
     return total.sum() / count.sum().clamp(min=1)
 
 
-def prototypes(
-    support: Float[Tensor, "support d"], labels: Int[Tensor, " support"]
-) -> tuple[Float[Tensor, "class d"], Int[Tensor, " class"]]:
-    """The mean of each class's support samples, and the classes, in rising order."""
-    classes, places = labels.unique(return_inverse=True)
-    sums = support.new_zeros(len(classes), support.shape[1]).index_add(0, places, support)
-    return sums / places.bincount(minlength=len(classes))[:, None], classes
-
-
 def prototypical(
     queries: Float[Tensor, "query d"],
     labels: Int[Tensor, " query"],
@@ -129,7 +122,8 @@ def prototypical(
 ) -> Scalar:
     """Cross-entropy of a softmax over minus the distances to the classes' prototypes.
 
-    The paper squares distances. A popular library does not, which does better on Omniglot.
+    The paper squares distances. A popular library does not, which does better on Omniglot. Labels may be any whole
+    numbers from 0, and samples may come in any order.
 
     Args:
         queries: Samples to be classified.
@@ -143,11 +137,12 @@ def prototypical(
         InputError: A query's class has no support sample, or labels are too many, negative or not whole.
     """
     wanted, given = checked_labels(labels, len(queries)), checked_labels(support_labels, len(support))
+    classes, rows = given.unique(return_inverse=True)
+    places = torch.searchsorted(classes, wanted).clamp(max=len(classes) - 1)
+    lost = wanted[classes[places] != wanted]
+    if len(lost):
+        raise InputError(f"class {int(lost[0])} of a query has no support sample.")
     with exactly(queries):
-        means, classes = prototypes(raised(support), given)
-        places = torch.searchsorted(classes, wanted).clamp(max=len(classes) - 1)
-        if bool((classes[places] != wanted).any()):
-            lost = int(wanted[classes[places] != wanted][0])
-            raise InputError(f"class {lost} of a query has no support sample.")
-        logits = -distances(raised(queries), means, squared) / temperature
-        return F.cross_entropy(logits, places)
+        means = prototypes_of(raised(support), rows, len(classes))
+        distance: Distance = "squared" if squared else "unsquared"
+        return protonet_loss(raised(queries), places, means, distance=distance, temperature=temperature)

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from torch import Tensor
 from attar.core.errors import InputError
 from attar.core.seeds import permutation
 from attar.core.selection import rows_by_class
+from attar.embeddings.data.stratify import apart
 from attar.images.data.pixels import InMemory, Pixels
 from attar.images.data.whiten import Transform
 from attar.images.sources import ImageSource
@@ -108,28 +109,29 @@ class Source:
     test: Part
     transform: Transform | Standard
     split: str = "given"
-    """Split into training and test samples: "given", "80/20 by seed N", or "novel classes"."""
+    """Split into training and test samples: "given", "80/20 by seed N", or "novel classes" (by seed N)."""
     flips: bool = True
     """Whether a mirrored image keeps its label."""
     novel: tuple[str, ...] = ()
     """Names of the classes of the test samples, if they are others than those of the training samples (few-shot)."""
-    rows: tuple[Rows, Rows] | None = field(default=None, compare=False)
-    """Rows of the training and test samples of a set that came without a split."""
+    again: Callable[[int], "Source"] | None = field(default=None, compare=False, repr=False)
+    """A function that makes the source by another split seed; None if nothing depends on that, and of a subset."""
     notes: tuple[str, ...] = field(default=(), compare=False)
     """What was left out or decided when the samples were read, in a sentence each."""
 
     @classmethod
     def of_images(cls, source: ImageSource) -> "Source":
         """The same images with one label each."""
-        parts = [Part(split.pixels, split.labels) for split in (source.train, source.test)]
+        train, test = (Part(split.pixels, split.labels) for split in (source.train, source.test))
         return cls(
             source.name,
             source.classes,
-            *parts,
+            train,
+            test,
             transform=source.transform,
             split=source.split,
             flips=source.flips,
-            rows=source.rows,
+            again=None if source.rows is None else lambda seed: cls.of_images(source.at(seed)),
             notes=source.notes,
         )
 
@@ -177,7 +179,7 @@ class Source:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A digest of every sample, label and caption, and of the normalisation. It does not depend on places of files."""
+        """A digest of every sample, label and caption, and of the normalisation; places of files do not matter."""
         digest = hashlib.blake2b(digest_size=16)
         sizes = [*self.shape, len(self.train), len(self.test)]
         facts = [self.classes, self.novel, self.transform.mean, self.transform.std, sizes]
@@ -218,8 +220,6 @@ class Source:
         count = len(self.train)
         if not share:
             return torch.arange(count), torch.arange(0)
-        from attar.embeddings.data.stratify import apart
-
         mask = apart(self.train.labels, count, share, seed)
         learn, held = (~mask).nonzero().flatten(), mask.nonzero().flatten()
         if not len(held) or not len(learn):
@@ -230,7 +230,17 @@ class Source:
 
     def subset(self, rows: Rows) -> "Source":
         """The same source with only these training samples, which are numbered anew."""
-        return dataclasses.replace(self, train=self.train.select(rows), rows=None)
+        return dataclasses.replace(self, train=self.train.select(rows), again=None)
+
+    def at(self, split_seed: int) -> "Source":
+        """The same samples, split and chosen by another seed.
+
+        Raises:
+            InputError: Nothing depends on the seed, or this is a part of a source.
+        """
+        if self.again is None:
+            raise InputError(f"{self.name} was not split by a seed, so it cannot be split by another seed.")
+        return self.again(split_seed)
 
     def is_of(self, fingerprint: str, transform: Any) -> bool:
         """Whether a fingerprint in an artefact's origin is that of these samples."""

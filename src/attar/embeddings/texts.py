@@ -1,4 +1,4 @@
-"""Text encoders for pairs of image and text: small ones that learn from the captions alone, and those of `transformers`.
+"""Text encoders for pairs of image and text: small ones that learn from captions alone, and those of `transformers`.
 
 A small one splits captions into words or bytes, and takes the mean over the vectors of their tokens, after a few blocks
 of a transformer or none. Its vocabulary is that of the training captions. Those of `transformers` have their own
@@ -16,8 +16,19 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from attar.core.errors import InputError, unknown
+from attar.core.foreign import NO_CODE
 from attar.core.settings import Range, Settings, words
-from attar.embeddings.foreign import PREFIX, Foreign, foreign_named, model_of, tokenizer_of
+from attar.embeddings.encoders import options, seeded
+from attar.embeddings.foreign import (
+    MODEL,
+    config_from,
+    fresh_model,
+    kept_config,
+    options_of,
+    pretrained_model,
+    without_pooler,
+)
+from attar.images.networks.pretrained import PREFIX, config_of, fetched, library
 
 Tokens = Int[Tensor, "text length"]
 """Numbers of tokens from 1 on; 0 where there is none."""
@@ -123,35 +134,51 @@ class ForeignText(TextEncoder):
 
     Args:
         name: The words by which it is built.
-        found: Its configuration, and its weights if it is to have them.
+        model: The model without a head.
+        tokenizer: Its fast tokenizer, in the form of the tokenizers library.
+        length: Tokens of a text that are read.
     """
 
-    def __init__(self, name: str, found: Foreign) -> None:
+    def __init__(self, name: str, model: nn.Module, tokenizer: str, length: int) -> None:
         super().__init__()
-        self.name, self.found = name, found
-        model = model_of(found)
-        self.model = model.get_encoder() if found.config.get("is_encoder_decoder") else model
-        size = getattr(self.model.config, "hidden_size", None)
-        if not isinstance(size, int) or found.tokenizer is None:
-            raise InputError(f"{found.name} is no text encoder; give one with a hidden size, such as BERT.")
-        self.width = size
-        self.tokenizer = tokenizer_of(found.tokenizer, found.length)
+        from tokenizers import Tokenizer
+
+        config: Any = model.config
+        self.name, self.length, self.config = name, length, kept_config(config)
+        model = model.get_encoder() if getattr(config, "is_encoder_decoder", False) else model  # type: ignore[operator]
+        self.model, self.width = without_pooler(model), getattr(config, "hidden_size", None) or 0
+        self.tokenizer = Tokenizer.from_str(tokenizer)
+        self.tokenizer.no_padding()
+        self.tokenizer.enable_truncation(length)
+        self._try()
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Its words, configuration and tokenizer."""
-        return {"name": self.name, **self.found.to_json()}
+        """Its words, configuration, tokenizer and length."""
+        tokenizer = self.tokenizer.to_str()
+        return {"name": self.name, "config": self.config, "tokenizer": tokenizer, "length": self.length}
 
     def tokens(self, captions: Sequence[str]) -> Tokens:
         """Captions as numbers of its tokenizer, each one more than there."""
         found = self.tokenizer.encode_batch(list(captions))
-        return stacked([[number + 1 for number in one.ids] or [UNKNOWN] for one in found], self.found.length)
+        return stacked([[number + 1 for number in one.ids] or [UNKNOWN] for one in found], self.length)
 
     def forward(self, tokens: Tokens) -> Float[Tensor, "text width"]:
         """The mean over the tokens of each text."""
         there = tokens != NONE
         found = self.model(input_ids=(tokens - 1).clamp_min(0), attention_mask=there.long())
         return mean_over(found.last_hidden_state, there)
+
+    @torch.no_grad()
+    def _try(self) -> None:
+        name = self.name.removeprefix(PREFIX).partition(",")[0]
+        try:
+            found = self.eval()(torch.ones(1, self.length, dtype=torch.long))
+        except (ValueError, RuntimeError, TypeError, AttributeError, IndexError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+            raise InputError(f"{name} does not take texts of {self.length} tokens ({reason}).") from None
+        self.width = found.shape[1]
+        self.train()
 
 
 def words_in(text: str) -> list[str]:
@@ -193,13 +220,14 @@ def text_encoder_named(name: str, captions: Sequence[str], generator: torch.Gene
         InputError: There is no such encoder, an option is unknown, or a folder holds none.
     """
     if name.startswith(PREFIX):
-        found = foreign_named(name, text=True)
-        return _drawn(lambda: ForeignText(name, found), generator)
+        with seeded(generator):
+            return _foreign(name)
     kind, how = _small(name)
     vocabulary = vocabulary_of(captions, how.vocabulary) if kind == "words" else []
     if kind == "words" and not vocabulary:
         raise InputError("no caption has a word. Give captions with words, or the text encoder bytes.")
-    return _drawn(lambda: SmallText(name, how, vocabulary), generator)
+    with seeded(generator):
+        return SmallText(name, how, vocabulary)
 
 
 def text_encoder_built(facts: Mapping[str, Any]) -> TextEncoder:
@@ -210,20 +238,28 @@ def text_encoder_built(facts: Mapping[str, Any]) -> TextEncoder:
     """
     name = str(facts["name"])
     if name.startswith(PREFIX):
-        return ForeignText(name, Foreign.from_json(facts))
+        model = fresh_model(config_from(facts["config"]), name)
+        return ForeignText(name, model, facts["tokenizer"], facts["length"])
     return SmallText(name, _small(name)[1], facts["vocabulary"])
+
+
+def _foreign(text: str) -> ForeignText:
+    """A text encoder of transformers by words, with its weights or fresh ones."""
+    name, given = options_of(text, {"pretrained": "false", "length": "64"})
+    pretrained, transformers = given["pretrained"] == "true", library()
+    if not given["length"].isdigit() or not 1 <= int(given["length"]) <= 4096:
+        raise InputError(f"length is {given['length']!r}; it must be a whole number from 1 to 4096.")
+    config = config_of(transformers, name, pretrained=pretrained, what=MODEL)
+    load = transformers.AutoTokenizer.from_pretrained
+    tokenizer = fetched(name, lambda: load(name, use_fast=True, **NO_CODE), "a model with a tokenizer")
+    if not getattr(tokenizer, "is_fast", False):
+        raise InputError(f"the tokenizer of {name} has no fast form (tokenizer.json). Save it with save_pretrained.")
+    model = pretrained_model(name) if pretrained else fresh_model(config, name)
+    return ForeignText(text, model, tokenizer.backend_tokenizer.to_str(), int(given["length"]))
 
 
 def _small(name: str) -> tuple[str, Small]:
     kind, given = words(name)
     if kind not in ("words", "bytes"):
         raise unknown("text encoder", kind, ["words", "bytes", f"{PREFIX}FOLDER"])
-    values = {key: int(value) if value.isdigit() else value for key, value in given.items()}
-    return kind, Small.from_json(values)
-
-
-def _drawn(build: Any, generator: torch.Generator) -> Any:
-    """Call a function that draws from PyTorch's global generator, seeded; restore the generator afterwards."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
-        return build()
+    return kind, options(Small, given)

@@ -24,8 +24,8 @@ def looks_like(data: str) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading(tasks.Reading):
-    """Settings of reading pictures."""
+class Pictures(tasks.Reading):
+    """Settings of reading pictures, of whatever kind of source."""
 
     size: Annotated[int, Range(1)] | None = None
     """Side, in pixels, to which the central square of every picture is scaled. Default: pictures are not scaled."""
@@ -46,6 +46,11 @@ class Reading(tasks.Reading):
     otherwise measured."""
     split_seed: int = 0
     """Seed of the split of a set that came without one: a fifth is for testing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading(Pictures):
+    """Settings of reading pictures."""
 
     def load(self, data: Any) -> "ImageSource":
         """Load the source that `data` names."""

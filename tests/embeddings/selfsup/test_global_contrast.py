@@ -107,7 +107,10 @@ def test_temperatures_of_frozen_features_go_to_the_root():
 
 
 def test_without_a_step_it_is_sogclr_bit_for_bit_and_with_the_batch_alone_order_does_not_matter():
-    plain, still = made(gamma=0.6, temperature=0.2), made(gamma=0.6, temperature=0.2, temperatures="individual", eta=0.0)
+    plain, still = (
+        made(gamma=0.6, temperature=0.2),
+        made(gamma=0.6, temperature=0.2, temperatures="individual", eta=0.0),
+    )
     alone, gradients = made(gamma=1.0), {}
     for visit, rows in enumerate([[0, 1, 2], [3, 0, 4], [2, 4, 0]]):
         a, b, index = drawn(3, 5, seed=visit).requires_grad_(), drawn(3, 5, seed=visit + 9), torch.tensor(rows)

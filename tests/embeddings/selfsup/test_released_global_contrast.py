@@ -107,7 +107,14 @@ def test_golden_numbers_travel_with_the_tests():
 def test_one_learned_temperature_has_the_mean_gradient():
     for _, tensors, settings, _ in released("sogclr_bimodal_global_learnable"):
         loss = GlobalContrast(
-            N, dtype=torch.float64, pairs=True, temperature=settings["tau"], temperatures="global", gamma=0.8, rho=1.5, normalise=False
+            N,
+            dtype=torch.float64,
+            pairs=True,
+            temperature=settings["tau"],
+            temperatures="global",
+            gamma=0.8,
+            rho=1.5,
+            normalise=False,
         )
         for step in (1, 2, 3):
             images, texts, index = (tensors[f"step{step}.in.{name}"] for name in ("image", "text", "index"))
@@ -132,7 +139,9 @@ def seen_before(loss, tensors, step, names=("",)):
 def test_the_authors_two_views_from_the_second_visit_on():
     """Their plain loss remembers the sum over both views in place of the mean, and clips nothing."""
     for case, tensors, settings, _ in released("zhqiu_sogclr_unimodal"):
-        loss = GlobalContrast(N, dtype=torch.float64, temperature=settings["temperature"], gamma=settings["gamma"], normalise=False)
+        loss = GlobalContrast(
+            N, dtype=torch.float64, temperature=settings["temperature"], gamma=settings["gamma"], normalise=False
+        )
         for step, index in again_of(loss, tensors, (2, 3) if case == "same" else (3,)):
             close(loss.log_s[index].exp(), tensors[f"step{step}.after.s"][index] / 2, 1e-12)
 

@@ -1,5 +1,6 @@
 """Tables in files: parquet, CSV with any usual separator, and JSON lines, as Arrow tables with checked columns."""
 
+import bisect
 import csv
 import io
 import json
@@ -7,7 +8,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ ENDINGS = (".parquet", *TEXT)
 """Endings of the files that are read as tables."""
 SEPARATORS = ",;\t|"
 DECIMAL_COMMA = re.compile(r"-?[0-9]+,[0-9]+")
+
+Without = Callable[[Any, Path], Sequence[str]]
+"""A function of a schema and its file: the columns that are not read."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +38,13 @@ class Table:
     starts: tuple[tuple[int, str], ...] = ()
     """First row of each file, with the file."""
     notes: tuple[str, ...] = ()
+    numbers: tuple[int, ...] = ()
+    """Number of each row within all files, if these are only some of their rows."""
+    count: int | None = None
+    """Number of rows of a table whose columns may all be elsewhere."""
 
     def __len__(self) -> int:
-        return int(self.columns.num_rows)
+        return int(self.columns.num_rows) if self.count is None else self.count
 
     @property
     def there(self) -> list[str]:
@@ -45,30 +53,49 @@ class Table:
 
     def where(self, row: int) -> str:
         """A description of a row for messages, by its number within its file."""
-        start, file = next((one for one in reversed(self.starts) if one[0] <= row), (0, self.name))
-        return f"row {row - start} of {file}"
+        start, file = self._place(row)
+        return f"row {self._number(row) - start} of {file}"
+
+    def file_of(self, row: int) -> Path:
+        """The file of a row."""
+        return Path(self._place(row)[1])
+
+    def _number(self, row: int) -> int:
+        return self.numbers[row] if self.numbers else row
+
+    def _place(self, row: int) -> tuple[int, str]:
+        place = bisect.bisect_right(self.starts, self._number(row), key=lambda one: one[0]) - 1
+        return self.starts[place] if self.starts else (0, self.name)
 
     def rows(self, rows: Sequence[int]) -> "Table":
         """Only these rows."""
-        return Table(self.name, self.columns.take(list(rows)), self.names, (), self.notes)
+        numbers = tuple(map(self._number, rows))
+        return replace(self, columns=self.columns.take(list(rows)), numbers=numbers, count=len(numbers))
+
+    def without(self, *names: str) -> "Table":
+        """The other columns."""
+        return replace(self, columns=self.columns.drop_columns(list(names)), count=len(self))
 
 
-def of_files(files: Sequence[Path], without: Callable[[Sequence[str], Path], Sequence[str]] | None = None) -> Table:
+def of_files(files: Sequence[Path], without: Without | None = None) -> Table:
     """The rows of files, one file after the other.
 
     Args:
         files: The files, with the same columns.
-        without: A function of the column names and the file that tells which columns of parquet are not read.
+        without: A function of the schema and the file that tells which columns of parquet are not read.
 
     Raises:
         InputError: A file cannot be read, or its columns are other than those of the first.
     """
     import pyarrow
 
-    tables, starts, notes, rows = [], [], [], 0
+    tables: list[Any] = []
+    starts: list[tuple[int, str]] = []
+    notes: list[str] = []
+    rows = 0
     names: dict[str, tuple[str, ...]] = {}
     for file in files:
-        one, known, told = _read(file, without)
+        one, count, known, told = _read(file, without)
         if tables:
             one = _alike(one, tables[0], str(file), str(files[0]))
         for column, classes in known.items():
@@ -77,18 +104,16 @@ def of_files(files: Sequence[Path], without: Callable[[Sequence[str], Path], Seq
         starts.append((rows, str(file)))
         tables.append(one)
         notes += told
-        rows += one.num_rows
+        rows += count
     try:
         whole = pyarrow.concat_tables(tables, promote_options="permissive")
     except pyarrow.ArrowException as error:
         raise InputError(f"the files beside {files[0]} have columns of other types ({_first(error)}).") from None
-    return Table(str(files[0]), whole, names, tuple(starts), tuple(dict.fromkeys(notes)))
+    return Table(str(files[0]), whole, names, tuple(starts), tuple(dict.fromkeys(notes)), count=rows)
 
 
-def _read(
-    file: Path, without: Callable[[Sequence[str], Path], Sequence[str]] | None
-) -> tuple[Any, dict[str, tuple[str, ...]], list[str]]:
-    """The columns of one file, the class names of those that have some, and notes."""
+def _read(file: Path, without: Without | None) -> tuple[Any, int, dict[str, tuple[str, ...]], list[str]]:
+    """The columns of one file, its number of rows, the class names of columns that have some, and notes."""
     notes: list[str] = []
     if file.suffix.lower() == ".parquet":
         from pyarrow import parquet
@@ -96,20 +121,20 @@ def _read(
         with readable(file):
             schema = parquet.read_schema(file)
             check_columns(schema.names, str(file))
-            left_out = set(without(schema.names, file)) if without else set()
+            left_out = set(without(schema, file)) if without else set()
         wanted = [name for name in schema.names if name not in left_out]
         with readable(file), parquet.ParquetFile(file) as whole:
-            columns = whole.read(columns=wanted) if left_out else whole.read()
-        names = {}
+            columns, count = whole.read(columns=wanted) if left_out else whole.read(), whole.metadata.num_rows
+        names: dict[str, tuple[str, ...]] = {}
         for name in columns.column_names:
             known, told = class_names(schema, name, file)
             names |= {name: known} if known else {}
             notes += told
-        return columns, names, notes
+        return columns, count, names, notes
     text = _text(file)
     columns = _json(text, file) if file.suffix.lower() in (".jsonl", ".ndjson", ".json") else _csv(text, file, notes)
     check_columns(columns.column_names, str(file))
-    return columns, {}, notes
+    return columns, columns.num_rows, {}, notes
 
 
 def check_columns(names: Sequence[str], where: str) -> None:
@@ -125,13 +150,6 @@ def check_columns(names: Sequence[str], where: str) -> None:
         raise InputError(f"{where} has {times} columns of the name {shortened(name)!r}. Rename or remove them.")
 
 
-def alike(table: Table, first: Table) -> Table:
-    """A table with the columns in the order of another's. It may lack some at its end, which are then found missing."""
-    order = [name for name in first.there if name in table.there]
-    rest = [name for name in table.there if name not in order]
-    return Table(table.name, table.columns.select([*order, *rest]), table.names, table.starts, table.notes)
-
-
 def _alike(one: Any, first: Any, name: str, whose: str) -> Any:
     differing = set(one.column_names) ^ set(first.column_names)
     if differing:
@@ -141,14 +159,19 @@ def _alike(one: Any, first: Any, name: str, whose: str) -> Any:
     return one.select(first.column_names)
 
 
-def of_arrow(columns: Any, name: str) -> Table:
+def of_arrow(columns: Any, name: str, names: Mapping[str, tuple[str, ...]] | None = None) -> Table:
     """The rows of a pyarrow.Table.
+
+    Args:
+        columns: The table.
+        name: What it is called in messages.
+        names: Class names of columns whose integers have some.
 
     Raises:
         InputError: Two columns have the same name.
     """
     check_columns(columns.column_names, name)
-    return Table(name, columns)
+    return Table(name, columns, names or {}, count=columns.num_rows)
 
 
 # ---------------------------------------------------------------------------------------------------------------- text

@@ -11,7 +11,6 @@ The bundled set `mosaics` is made of scikit-learn's 8×8 digits: 1,024 training 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from attar.core.errors import InputError
 from attar.core.seeds import uniform
-from attar.embeddings.sources import Part
+from attar.embeddings.sources import Features, Part
 from attar.images.data.pixels import InMemory, Pixels
 
 MOST, LEAST = 0.25, 0.03
@@ -83,14 +82,15 @@ def laid(pixels: Pixels, cells: Drawn) -> InMemory:
     return InMemory(images.permute(0, 3, 1, 4, 2, 5).reshape(-1, channels, 2 * height, 2 * width))
 
 
-def mosaic_part(
-    pixels: Pixels, labels: Int[Tensor, " image"], classes: Sequence[str], count: int, seed: int, purpose: str
-) -> Part:
+def mosaic_part(part: Part, classes: Sequence[str], count: int, seed: int, purpose: str) -> Part:
     """So many mosaics of labelled images, with their labels and captions.
 
     Raises:
-        InputError: There are no images.
+        InputError: There are no images, or they do not have one label each.
     """
+    pixels, labels = part.samples, part.labels
+    if isinstance(pixels, Features) or labels is None or labels.ndim != 1:
+        raise InputError("mosaics are made of images with one label each. Leave out --mosaics.")
     if not len(labels):
         raise InputError(f"there are no {purpose} images to make mosaics of.")
     cells = drawn(labels, len(classes), count, seed, purpose)
@@ -130,13 +130,3 @@ def word_for(name: str) -> str:
     noun = DIGITS[int(name)] if name in map(str, range(10)) else name.partition(",")[0].replace("_", " ").strip()
     vowel = noun[:1].lower() in tuple("aeiou") and not noun.lower().startswith(("one", "uni", "use", "eu"))
     return f"{'an' if vowel else 'a'} {noun}"
-
-
-def check_makes_mosaics(labels: Any, name: str) -> None:
-    """Check that images can be laid into mosaics.
-
-    Raises:
-        InputError: They do not have one label each.
-    """
-    if labels is None or labels.ndim != 1:
-        raise InputError(f"mosaics are made of images with one label each, but those of {name} do not have that.")

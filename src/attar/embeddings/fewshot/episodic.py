@@ -28,7 +28,7 @@ from attar.embeddings.learner import Batch, Learner, Learning
 from attar.embeddings.sources import Inputs, Rows, Source
 from attar.images import layout
 
-Features = Float[Tensor, "sample d"]
+Features = Float[Tensor, "_sample d"]
 Measure = Callable[[Tensor, Tensor], Tensor]
 USUAL_WAY = 20
 """Classes of a training episode, where there are as many."""
@@ -85,6 +85,7 @@ class ByClass(Learner):
 
     needs = "one"
     drawn_views = 1
+    learning = EpisodicLearning
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -102,7 +103,9 @@ class ByClass(Learner):
         _, shot, query = self.size
         return shot, query
 
-    def distances(self, queries: Features, prototypes: Float[Tensor, "way d"]) -> Float[Tensor, "query way"]:
+    def distances(
+        self, queries: Float[Tensor, "query d"], prototypes: Float[Tensor, "way d"]
+    ) -> Float[Tensor, "query way"]:
         """How far queries are from prototypes, by the distance that predictions go by."""
         return smooth_distances(queries, prototypes)
 
@@ -174,8 +177,8 @@ class ByClass(Learner):
 
     def build(self, source: Source, runtime: Runtime) -> EpisodicLearning:
         """The encoder before the first step, and what batches are drawn from."""
-        plain = super().build(source, runtime)
-        state = EpisodicLearning(**{one.name: getattr(plain, one.name) for one in dataclasses.fields(plain)})
+        state = super().build(source, runtime)
+        assert isinstance(state, EpisodicLearning)
         state.learn, state.held, state.valid = self.parts(source)
         state.pool = self.pool_of(source, state.learn)
         if self.keep_epoch == "best":

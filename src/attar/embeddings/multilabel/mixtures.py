@@ -1,25 +1,26 @@
 """Embeddings that are mixtures of Gaussians: how alike two of them are, and how dense one is at a point.
 
-The similarity of ProbMCL is the Cauchy-Schwarz correlation of two densities, ⟨p, q⟩ / √(⟨p, p⟩ ⟨q, q⟩), which has a closed
-form with a term for each pair of components. Its logarithm is computed for all pairs of samples block by block, without
-keeping a term: the backward pass computes each block again and adds up the closed form of its gradient. Distances come
-from one matrix product, of means that are centred first. Blocks below the diagonal are mirrored.
-Sajedi, Khaki, Lawryshyn and Plataniotis, ProbMCL, ICASSP 2024, arXiv:2401.01448.
+The similarity of ProbMCL is the Cauchy-Schwarz correlation of two densities, ⟨p, q⟩ / √(⟨p, p⟩ ⟨q, q⟩), which has a
+closed form with a term for each pair of components. Its logarithm is computed for all pairs of samples block by block,
+without keeping a term: the backward pass computes each block again and adds up the closed form of its gradient.
+Distances come from one matrix product, of means that are centred first. Blocks below the diagonal are mirrored. Sajedi,
+Khaki, Lawryshyn and Plataniotis, ProbMCL, ICASSP 2024, arXiv:2401.01448.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple, Self
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from attar.embeddings.multilabel.pairs import Gaussians, gap, gap_gradients, precise, scale_of
+from attar.embeddings.contrast import exactly, raised
+from attar.embeddings.multilabel.pairs import Gaussians, gap, gap_gradients, scale_of
 
 Similarity = Literal["log", "correlation", "angle"]
-BLOCK = 2**18
+BLOCK = 2**16
 """Pairs of components of one block."""
 APART = 1e-7
 """Smallest 1 − C of which the angle has a finite gradient."""
@@ -46,7 +47,7 @@ class Mixtures(NamedTuple):
 
     def precise(self) -> Self:
         """In single precision, if they were in half."""
-        return type(self)(*map(precise, self))
+        return type(self)(*map(raised, self))
 
     def select(self, rows: slice) -> Self:
         """Only these samples."""
@@ -77,7 +78,7 @@ def similarity(
 
 
 def log_correlation(mixtures: Mixtures, others: Mixtures | None = None) -> Float[Tensor, "sample other"]:
-    """log C of all pairs, the Cauchy-Schwarz correlation of their densities; minus their Cauchy-Schwarz divergence."""
+    """Log C of all pairs, the Cauchy-Schwarz correlation of their densities; minus their Cauchy-Schwarz divergence."""
     inner = log_inner_products(mixtures, others)
     if others is None:
         own = inner.diagonal()
@@ -86,7 +87,7 @@ def log_correlation(mixtures: Mixtures, others: Mixtures | None = None) -> Float
 
 
 def log_inner_products(mixtures: Mixtures, others: Mixtures | None = None) -> Float[Tensor, "sample other"]:
-    """log ∫ p q of all pairs of densities: log Σ_a Σ_b π_a π_b N(μ_a; μ_b, (v_a + v_b) I).
+    """Log ∫ p q of all pairs of densities: log Σ_a Σ_b π_a π_b N(μ_a; μ_b, (v_a + v_b) I).
 
     Args:
         mixtures: A mixture for each sample.
@@ -99,7 +100,7 @@ def log_inner_products(mixtures: Mixtures, others: Mixtures | None = None) -> Fl
 
 
 def log_norms(mixtures: Mixtures) -> Float[Tensor, " sample"]:
-    """log ∫ p² of every density."""
+    """Log ∫ p² of every density."""
     (scaled,), constant, together = _scaled([mixtures.precise()])
     return constant + _EachWithItself.apply(*scaled, together)
 
@@ -110,8 +111,8 @@ def log_density(points: Float[Tensor, "sample d"], mixtures: Mixtures) -> Float[
 
 
 def log_joint(points: Float[Tensor, "sample d"], mixtures: Mixtures) -> Float[Tensor, "sample component"]:
-    """log π_k N(t; μ_k, v_k) of each component, at a point of its own for each sample."""
-    points, (log_weights, means, variances) = precise(points), mixtures.precise()
+    """Log π_k N(t; μ_k, v_k) of each component, at a point of its own for each sample."""
+    points, (log_weights, means, variances) = raised(points), mixtures.precise()
     squares = (points[:, None] - means).square()
     if mixtures.diagonal:
         exponent = (squares / variances + variances.log()).sum(dim=2)
@@ -121,9 +122,9 @@ def log_joint(points: Float[Tensor, "sample d"], mixtures: Mixtures) -> Float[Te
 
 
 def pruned(mixtures: Mixtures, least: float = 1e-3) -> Mixtures:
-    """The mixtures without components of a weight below `least`, except a sample's largest; weights add up to one again.
+    """The mixtures without components of a weight below `least`, except a sample's largest.
 
-    All samples keep as many places as the one with most components left.
+    Weights add up to one again. All samples keep as many places as the one with most components left.
     """
     log_weights, means, variances = mixtures
     with torch.no_grad():
@@ -192,7 +193,7 @@ def _scaled(sides: list[Mixtures]) -> tuple[list[Mixtures], float | Tensor, int]
 
 
 def _exponents(a: Parts, b: Parts, together: int) -> tuple[Tensor, Known]:
-    """log π_a π_b N(μ_a; μ_b, v_a + v_b) of all pairs of components, without the constant; and what it is made of."""
+    """Log π_a π_b N(μ_a; μ_b, v_a + v_b) of all pairs of components, without the constant; and what it is made of."""
     (log_a, mean_a, var_a), (log_b, mean_b, var_b) = a, b
     if var_a.ndim == mean_a.ndim:
         found, known = gap(_rows(a), _columns(b), 1.0, together), None
@@ -273,7 +274,7 @@ class _AllPairs(torch.autograd.Function):
         alone = second[0] is None
         other = first if alone else second
         found = first[0].new_empty(len(first[0]), len(other[0]))
-        with _plain(found):
+        with exactly(found):
             for rows, columns in _blocks(first[0], None if alone else second[0]):
                 part = found[rows, columns]
                 terms, _ = _exponents(_flat(first, rows), _flat(other, columns), ctx.together)
@@ -292,7 +293,7 @@ class _AllPairs(torch.autograd.Function):
         other = first if alone else second
         into = tuple(torch.zeros_like(part) for part in first)
         onto = into if alone else tuple(torch.zeros_like(part) for part in second)
-        with _plain(found):
+        with exactly(found):
             for rows, columns in _blocks(first[0], None if alone else second[0]):
                 part, part_flow = found[rows, columns], flow[rows, columns]
                 if alone and rows != columns:
@@ -301,7 +302,9 @@ class _AllPairs(torch.autograd.Function):
                 terms, known = _exponents(a, b, ctx.together)
                 shaped = terms.view(part.shape[0], -1, part.shape[1], other[0].shape[1])
                 shaped.sub_(part[:, None, :, None]).exp_().mul_(part_flow[:, None, :, None])
-                sides = tuple(tuple(one[where].flatten(0, 1) for one in to) for to, where in ((into, rows), (onto, columns)))
+                sides = tuple(
+                    tuple(one[where].flatten(0, 1) for one in to) for to, where in ((into, rows), (onto, columns))
+                )
                 _add_gradients(a, b, terms, known, sides)
         return (*into, *([None] * 3 if alone else onto), None)
 
@@ -313,7 +316,7 @@ class _EachWithItself(torch.autograd.Function):
     def forward(ctx: Any, *given: Any) -> Tensor:
         *parts, ctx.together = given
         found = parts[0].new_empty(len(parts[0]))
-        with _plain(found):
+        with exactly(found):
             for rows in _strips(parts[0]):
                 own = tuple(part[rows] for part in parts)
                 terms, _ = _exponents(own, own, ctx.together)
@@ -327,7 +330,7 @@ class _EachWithItself(torch.autograd.Function):
         *parts, found = ctx.saved_tensors
         (flow,) = gradients
         into = tuple(torch.zeros_like(part) for part in parts)
-        with _plain(found):
+        with exactly(found):
             for rows in _strips(parts[0]):
                 own = tuple(part[rows] for part in parts)
                 terms, known = _exponents(own, own, ctx.together)
@@ -340,8 +343,3 @@ class _EachWithItself(torch.autograd.Function):
 def _strips(first: Tensor) -> Iterator[slice]:
     high = max(1, BLOCK // first.shape[1] ** 2)
     return (slice(row, row + high) for row in range(0, len(first), high))
-
-
-def _plain(like: Tensor) -> torch.autocast:
-    """No autocast: distances need the precision that they are given."""
-    return torch.autocast(like.device.type, enabled=False)

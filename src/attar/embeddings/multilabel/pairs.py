@@ -1,7 +1,7 @@
 """Pairs of Gaussians with a variance for each feature: their distance, block by block, and its gradient.
 
-ProbMCL's mixtures and KMCL's kernels compare all pairs of Gaussians. Written as a broadcast that is a tensor with an axis
-of features on top of the pairs; here one feature after another is added in place.
+ProbMCL's mixtures and KMCL's kernels compare all pairs of Gaussians. Written as a broadcast that is a tensor with an
+axis of features on top of the pairs; here one feature after another is added in place.
 """
 
 import math
@@ -31,11 +31,6 @@ class Scale(NamedTuple):
     """How many variances can be multiplied then."""
 
 
-def precise(values: Tensor) -> Tensor:
-    """Half precision becomes single precision."""
-    return values if values.dtype == torch.float64 else values.float()
-
-
 @torch.no_grad()
 def scale_of(means: Float[Tensor, "... feature"], variances: Float[Tensor, "... feature"]) -> Scale:
     """Centre and size of each feature; divided by the size, variances lie around one half.
@@ -60,19 +55,16 @@ def gap(a: Gaussians, b: Gaussians, share: float, together: int) -> Tensor:
         share: Weight of the squared distances.
         together: How many variances are multiplied before the logarithm.
     """
-    squares: Tensor | None = None
-    product: Tensor | None = None
-    features = len(a.means)
-    for feature in range(features):
-        spread = a.variances[feature] + b.variances[feature]
-        apart = (a.means[feature] - b.means[feature]).square_().div_(spread)
-        squares = apart if squares is None else squares.add_(apart)
-        product = spread if product is None else product.mul_(spread)
-        if (feature + 1) % together == 0 or feature == features - 1:
-            squares.add_(product.log_(), alpha=1 / share)
-            product = None
-    assert squares is not None
-    return squares.mul_(share)
+    pairs = zip(*(part.unbind() for part in (*a, *b)), strict=True)
+    found = product = torch.empty(0)
+    for number, (mean, variance, other_mean, other_variance) in enumerate(pairs, start=1):
+        spread = variance + other_variance
+        apart = (mean - other_mean).square_()
+        found = apart.div_(spread) if number == 1 else found.addcdiv_(apart, spread)
+        product = spread if number % together == 1 or together == 1 else product.mul_(spread)
+        if number % together == 0 or number == len(a.means):
+            found.add_(product.log_(), alpha=1 / share)
+    return found.mul_(share)
 
 
 def gap_gradients(a: Gaussians, b: Gaussians, share: float, given: Tensor, into: tuple[Gaussians, Gaussians]) -> None:
@@ -85,12 +77,22 @@ def gap_gradients(a: Gaussians, b: Gaussians, share: float, given: Tensor, into:
         given: The gradient of what `gap` returned.
         into: Where the gradients of both sides are added.
     """
-    for feature in range(len(a.means)):
-        inverse = (a.variances[feature] + b.variances[feature]).reciprocal_()
-        slope = (a.means[feature] - b.means[feature]).mul_(inverse)
+    over = [_axes(side.means[0].shape, given.shape) for side in into]
+    parts = zip(*(part.unbind() for part in (*a, *b, *into[0], *into[1])), strict=True)
+    for mean, variance, other_mean, other_variance, *to in parts:
+        inverse = (variance + other_variance).reciprocal_()
+        slope = (mean - other_mean).mul_(inverse)
         pull = given * slope
         spread = inverse.mul_(given).addcmul_(pull, slope, value=-share)
-        for side, sign in zip(into, (1, -1), strict=True):
-            shape = side.means[feature].shape
-            side.means[feature].add_(pull.sum_to_size(shape), alpha=2 * share * sign)
-            side.variances[feature].add_(spread.sum_to_size(shape))
+        for place, axes, sign in ((0, over[0], 1), (2, over[1], -1)):
+            to[place].add_(_sum(pull, axes), alpha=2 * share * sign)
+            to[place + 1].add_(_sum(spread, axes))
+
+
+def _sum(values: Tensor, axes: tuple[int, ...]) -> Tensor:
+    return values.sum(axes, keepdim=True) if axes else values
+
+
+def _axes(shape: torch.Size, whole: torch.Size) -> tuple[int, ...]:
+    """The axes along which one side is repeated."""
+    return tuple(axis for axis, (one, all_) in enumerate(zip(shape, whole, strict=True)) if one < all_)

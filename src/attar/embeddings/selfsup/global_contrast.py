@@ -29,6 +29,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attar.core.errors import InputError
+from attar.embeddings.gathering import gathered
 
 Logits = Float[Tensor, "*side anchor negative"]
 """Scores of negatives over the anchor's temperature; -∞ for a candidate that is none."""
@@ -187,8 +188,8 @@ class GlobalContrast(nn.Module):
         pos_weight: What the positive counts. "one": exactly 1, as released for two views. "normalised": the sum of the
             negatives' weights, as in the paper and for pairs. None: the usual one.
         normalise: Whether embeddings are divided by their length first.
-        gather: Whether the batch is the joined one of all processes. The mean of their gradients, which data-parallel
-            training takes, then is that of the joined batch, and all processes remember the same.
+        gather: Whether the batch is the joined one of all processes (`attar.embeddings.gathering`). Each of them then
+            remembers what all have seen, so that one state dict is that of all.
         dtype: Type of what is remembered.
     """
 
@@ -265,16 +266,16 @@ class GlobalContrast(nn.Module):
         dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
         with torch.autocast(a.device.type, enabled=False):
             sides = [F.normalize(z.to(dtype), dim=1) if self.normalise else z.to(dtype) for z in (a, b)]
-            return self._contrasted(sides[0], sides[1], index, self._gamma(progress))
+            if self.gather:
+                *sides, index = gathered(*sides, index)
+            return self._contrasted(*sides, index, self._gamma(progress))
 
     def _contrasted(self, a: Tensor, b: Tensor, index: Tensor, gamma: float) -> Tensor:
-        first, second, everyone = self._gathered(a, b, index)
-        same = index[:, None] == everyone
+        same = index[:, None] == index
         if self.pairs:
-            near = torch.stack([a @ second.T, b @ first.T])
-            excluded = same
+            near, excluded = torch.stack([a @ b.T, b @ a.T]), same
         else:
-            near = torch.stack([a @ torch.cat([second, first]).T, b @ torch.cat([first, second]).T])
+            near = torch.stack([a @ torch.cat([b, a]).T, b @ torch.cat([a, b]).T])
             excluded = torch.cat([same, same], dim=1)
         _check_negatives(excluded)
         positive = (a * b).sum(dim=1)
@@ -288,7 +289,7 @@ class GlobalContrast(nn.Module):
         each = (weights(logits, log_s) * scores).sum(dim=-1) / _count(logits)
         if self.pos_weight == "one" and self.hinge is None:
             each = each - positive
-        loss = self._weight(index, everyone) * each.mean(dim=1).sum()
+        loss = each.mean(dim=1).sum()
         gradient = temperature_gradient(logits, log_s, self.rho)
         if self.training:
             self._remember(index, log_s, gradient)
@@ -312,14 +313,6 @@ class GlobalContrast(nn.Module):
             with torch.no_grad():
                 self.tau.clamp_(*self.temperature_range)
         return self.tau.detach().expand(len(index))
-
-    def _gathered(self, a: Tensor, b: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Both sides and the numbers of the joined batch."""
-        return a, b, index
-
-    def _weight(self, index: Tensor, everyone: Tensor) -> float:
-        """What makes the mean over processes that over the joined batch, also where they hold different numbers."""
-        return 1.0
 
     @torch.no_grad()
     def _remember(self, index: Tensor, log_s: Tensor, gradient: Tensor) -> None:

@@ -1,0 +1,144 @@
+"""Feature tables: rows of numbers, with label columns or without."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from attar.core.errors import InputError
+from attar.embeddings.data import arrow
+from attar.embeddings.data.arrow import Table
+from attar.embeddings.data.found import Found
+from attar.embeddings.data.labels import Labelling, labelling, labels_of, numbers
+from attar.embeddings.sources import Features, Part, check_finite_rows
+from attar.images.data import naming
+
+LARGEST = 1e30
+"""Largest number of a feature, so that squares and differences stay finite."""
+SPLIT = "split"
+"""Name of a column that tells the split of each row."""
+
+
+def from_files(name: str, path: Path, files: Sequence[Path], asked: str | None) -> Found:
+    """Read the tables of a folder, or one file.
+
+    Args:
+        name: The name of the set.
+        path: The folder or the file that was given. Names of splits count below it.
+        files: The files.
+        asked: Columns of labels.
+
+    Raises:
+        InputError: A file cannot be read, or its columns are not features and labels.
+    """
+    if path.is_file():
+        return from_tables(name, in_splits({"train": arrow.of_files([path])}), asked)
+    groups, notes = grouped([file.relative_to(path) for file in files], str(path))
+    tables = {split: arrow.of_files([path / file for file in some]) for split, some in groups.items()}
+    return from_tables(name, in_splits(tables), asked, notes)
+
+
+def grouped(files: Sequence[PurePath], where: str) -> tuple[dict[str, list[Any]], list[str]]:
+    """Files by their split; all of them as training rows if no name says one. Notes tell what is left out.
+
+    Raises:
+        InputError: It is not clear which files are for training.
+    """
+    groups = naming.files_by_split(files, where)
+    naming.check_training(groups, where, "rows")
+    if "train" in groups:
+        splits = {split: list(groups[split]) for split in naming.SPLITS if split in groups}
+        return splits, naming.left_out(groups.get(naming.NONE, ()))
+    notes = [f"no name of the {len(files):,} tables says train or test: they are read as one set"]
+    return {"train": list(groups[naming.NONE])}, notes if len(files) > 1 else []
+
+
+def in_splits(tables: dict[str, Table]) -> dict[str, Table]:
+    """Tables by split. One without splits is divided by its column `split`, if it has one.
+
+    Raises:
+        InputError: A value of that column names no split, or none of them is train.
+    """
+    table = tables["train"]
+    column = next((name for name in table.there if name.lower() == SPLIT), None)
+    if len(tables) > 1 or column is None:
+        return tables
+    words = [str(word or "") for word in table.columns.column(column).to_pylist()]
+    of_word = {word: naming.split_in([word], f"column {column!r} of {table.name}") for word in set(words)}
+    strange = next((row for row, word in enumerate(words) if not of_word[word]), None)
+    if strange is not None:
+        raise InputError(f"{table.where(strange)} has {words[strange]!r} in column {column!r}. {naming.ADVICE}")
+    rows = {split: [r for r, word in enumerate(words) if of_word[word] == split] for split in naming.SPLITS}
+    found = {split: some for split, some in rows.items() if some}
+    naming.check_training(found, table.name, "rows")
+    return {split: table.without(column).rows(some) for split, some in found.items()}
+
+
+def from_tables(name: str, parts: Mapping[str, Table], asked: str | None, notes: Sequence[str] = ()) -> Found:
+    """Rows of numbers as samples.
+
+    Args:
+        name: The name of the set.
+        parts: The rows of each split; training rows at least.
+        asked: Columns of labels.
+        notes: What was left out or decided so far.
+
+    Raises:
+        InputError: There are no rows or no features, a value is missing, or labels are wrong.
+    """
+    first = parts["train"]
+    if not len(first):
+        raise InputError(f"{first.name} has no rows.")
+    found = labelling(first, asked, first.there, features=True)
+    features = [column for column in first.there if column not in found.columns]
+    if not features:
+        raise InputError(f"all columns of {first.name} are labels, so no features are left. Name fewer with --label.")
+    labels, classes, told = labels_of(parts, found)
+    labelled = found.form != "none"
+    train, test, more = naming.chosen(
+        {split: (part, labels[split]) for split, part in parts.items()},
+        labelled=lambda one: one[1] is not None or not labelled,
+        images=lambda one: len(one[0]),
+        what="rows",
+    )
+    halves = [None if one is None else Part(Features(_features(one[0], features)), one[1]) for one in (train, test)]
+    assert halves[0] is not None
+    told = [*first.notes, *notes, *told, *more, *_unlabelled(first, found)]
+    return Found(name, classes, halves[0], halves[1], tuple(dict.fromkeys(told)))
+
+
+def _unlabelled(table: Table, found: Labelling) -> list[str]:
+    """A note that nothing was taken for labels."""
+    if found.form != "none":
+        return []
+    return [f"all {len(table.there)} columns are features, no labels; name columns of labels with --label"]
+
+
+def _features(table: Table, names: Sequence[str]) -> Float[Tensor, "sample feature"]:
+    """The features in single precision."""
+    missing = next((name for name in names if name not in table.there), None)
+    if missing is not None:
+        raise InputError(f"{table.name} has no column {missing!r}, which the training rows have.")
+    values = np.stack([numbers(table, name) for name in names], axis=1)
+    check_finite_rows(torch.from_numpy(values), table.name, names)
+    check_sizes(values, table.name, names)
+    return torch.from_numpy(values.astype(np.float32))
+
+
+def check_sizes(values: np.ndarray, where: str, names: Sequence[str]) -> None:
+    """Check that numbers can be computed with in single precision.
+
+    Raises:
+        InputError: One is too large.
+    """
+    large = np.argwhere(np.abs(values) > LARGEST)
+    if len(large):
+        row, column = map(int, large[0])
+        raise InputError(
+            f"row {row} of {where} has {values[row, column]:g} in column {names[column]!r}; give numbers up to "
+            f"{LARGEST:g}, or scale the column."
+        )
