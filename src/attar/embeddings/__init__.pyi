@@ -11,5 +11,13 @@ from attar.embeddings.fewshot.prototriplet import proto_triplet_loss as proto_tr
 from attar.embeddings.fewshot.susana import ICNN as ICNN
 from attar.embeddings.fewshot.susana import ProtoTriplet as ProtoTriplet
 from attar.embeddings.fewshot.triplet import Triplet as Triplet
+from attar.embeddings.selfsup.amcl import AMCL as AMCL
+from attar.embeddings.selfsup.amcl_losses import amcl_barlow as amcl_barlow
+from attar.embeddings.selfsup.amcl_losses import amcl_moco as amcl_moco
+from attar.embeddings.selfsup.amcl_losses import amcl_simclr as amcl_simclr
+from attar.embeddings.selfsup.amcl_losses import amcl_simsiam as amcl_simsiam
+from attar.embeddings.selfsup.barlow import Barlow as Barlow
+from attar.embeddings.selfsup.moco import MoCo as MoCo
 from attar.embeddings.selfsup.simclr import SimCLR as SimCLR
+from attar.embeddings.selfsup.simsiam import SimSiam as SimSiam
 from attar.embeddings.sources import Source as Source
