@@ -287,8 +287,8 @@ def test_pieces_of_the_released_code():
 # ----------------------------------------------------------------------------------------------------------- small runs
 
 
-def trained(method, source, seed=0, steps=None):
-    runtime = Runtime(Engine(device="cpu", compile="off", quiet=True), seed)
+def trained(method, source, seed=0, steps=None, **engine):
+    runtime = Runtime(Engine(device="cpu", compile="off", quiet=True, **engine), seed)
     method = method.resolve(source, runtime)
     state = method.build(source, runtime)
     metrics = [dict(method.step(state, runtime)) for _ in range(steps or method.total_steps)]
@@ -322,6 +322,16 @@ def test_options_go_together(images, framework, negatives):
     assert len(state.heads["projectors"].each) == 1
     assert state.heads["projectors"].each[0][0].out_features == 1024
     assert all(math.isfinite(float(row["loss"])) for row in metrics)
+
+
+@pytest.mark.parametrize("framework", ["simclr", "moco", "simsiam", "barlow"])
+def test_networks_in_half_precision_have_losses_in_single(images, framework):
+    runs = [
+        trained(AMCL(framework=framework, **SMALL), images, steps=2, train_precision=precision)[2]
+        for precision in ("float32", "bfloat16")
+    ]
+    assert all(row["loss"].dtype == torch.float32 for row in runs[1])
+    assert float(runs[1][0]["loss"]) == pytest.approx(float(runs[0][0]["loss"]), rel=0.05, abs=0.05)
 
 
 def test_a_wide_head_has_as_many_weights_as_the_heads():
