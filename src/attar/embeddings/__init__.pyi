@@ -21,5 +21,13 @@ from attar.embeddings.multilabel.supcon import SupCon as SupCon
 from attar.embeddings.positives import positive_weights as positive_weights
 from attar.embeddings.samplers import ClassBatches as ClassBatches
 from attar.embeddings.selfsup.dcl import DCL as DCL
+from attar.embeddings.selfsup.amcl import AMCL as AMCL
+from attar.embeddings.selfsup.amcl_losses import amcl_barlow as amcl_barlow
+from attar.embeddings.selfsup.amcl_losses import amcl_moco as amcl_moco
+from attar.embeddings.selfsup.amcl_losses import amcl_simclr as amcl_simclr
+from attar.embeddings.selfsup.amcl_losses import amcl_simsiam as amcl_simsiam
+from attar.embeddings.selfsup.barlow import Barlow as Barlow
+from attar.embeddings.selfsup.moco import MoCo as MoCo
 from attar.embeddings.selfsup.simclr import SimCLR as SimCLR
+from attar.embeddings.selfsup.simsiam import SimSiam as SimSiam
 from attar.embeddings.sources import Source as Source
