@@ -1,5 +1,6 @@
 """Novel classes, long tails, a number of samples; arrays; and the split of an encoder."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -223,3 +224,25 @@ def test_image_sources_are_taken_as_they_are(shapes):
     source = load(shapes)
     assert (source.transform, source.split, source.labelled) == (shapes.transform, shapes.split, "one")
     assert torch.equal(source.train.labels, shapes.train.labels)
+
+
+def test_data_sets_of_the_hub_are_read_by_their_columns(monkeypatch):
+    import datasets
+
+    columns = {"a": ROWS[:, 0], "b": ROWS[:, 1], "x": ONE % 2, "y": ONE // 2 % 2}
+    table = datasets.Dataset.from_dict(columns)
+    halves = datasets.DatasetDict(train=table.select(range(150)), test=table.select(range(150, 200)))
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_: halves)
+    source = load("somebody/table")
+    assert (source.name, source.classes, source.split) == ("table", ("x", "y"), "given")
+    assert (len(source.train), len(source.test)) == (150, 50)
+
+
+def test_a_folder_with_the_name_of_bundled_data_is_given_as_a_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load(Path("mosaics")).name == "mosaics"
+    (tmp_path / "mosaics").mkdir()
+    with pytest.raises(InputError, match="mosaics holds neither tables nor pictures"):
+        load(Path("mosaics"))
+    note = "this is the bundled set; for the file or folder of that name here give ./mosaics"
+    assert note in load("mosaics").notes

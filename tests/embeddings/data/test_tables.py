@@ -145,7 +145,16 @@ def test_labels_are_named_or_said_to_be_none(tmp_path):
 def test_a_table_of_features_has_no_labels(tmp_path):
     source = load(write(tmp_path / "t.parquet", a=A, b=B))
     assert source.labelled == "none" and len(source.test) == N // 5
-    assert source.notes == ("all 2 columns are features, no labels; labels are named with --label",)
+    assert source.notes == ("no column is one of labels: all are features; labels are named with --label",)
+
+
+def test_a_column_that_names_the_rows_is_left_out(tmp_path):
+    names = [f"blues.{number}.au" for number in range(N)]
+    for column in ({"filename": names}, {"id": np.arange(N)}):
+        source = load(write(tmp_path / "t.parquet", **column, a=A, b=B, x=X, y=Y))
+        assert (source.shape, source.classes) == ((2,), ("x", "y"))
+        assert f"left out, because it names the rows: column {next(iter(column))!r}" in source.notes
+    assert load(write(tmp_path / "t.parquet", id=A, a=A)).shape == (2,)
 
 
 # Splits.
