@@ -9,7 +9,7 @@ from attar.core.artefact import ARTEFACT, Shareable
 from attar.core.divergence import told_by
 from attar.core.engine import Artefact, Method
 from attar.core.errors import InputError, near_path
-from attar.core.kinds import Kind, built_in, imported, kind_for, kind_in, kind_of, kind_with
+from attar.core.kinds import Kind, built_in, imported, kind_for, kind_in, kind_named, kind_of, kind_with
 from attar.core.launcher import check_shared
 from attar.core.machine import Engine
 from attar.core.provenance import Call, asked_for, shadowed
@@ -360,9 +360,10 @@ def data_of(artefacts: Sequence[Any], kind: Kind) -> Any:
     Raises:
         InputError: The data are not bundled and were not found.
     """
+    bundled = {kind.bundled, *(kind_named(name).bundled for name in kind.imports)}
     for origin in (one.origin for one in artefacts):
         asked = (origin.call or {}).get("data") or origin.source
-        if asked != kind.bundled and not Path(asked).exists() and not hub.looks_like_one(asked):
+        if asked not in bundled and not Path(asked).exists() and not hub.looks_like_one(asked):
             raise InputError(f"this artefact was made from {origin.source!r}, which was not found. Give --data.")
     origin = artefacts[0].origin
     return (origin.call or {}).get("data") or origin.source

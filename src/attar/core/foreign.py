@@ -38,11 +38,24 @@ def check_no_code(name: str | Path) -> None:
         seen.add(one)
         for path in _configs(one):
             found = _read(path)
-            for part in _parts(found):
-                _check(part, f"{one}/{path.name}")
+            check_plain(found, f"{one}/{path.name}")
             base = found.get("base_model_name_or_path") if isinstance(found, dict) else None
             if path.name == "adapter_config.json" and isinstance(base, str) and base not in seen:
                 waiting.append(base)
+
+
+def check_plain(config: Any, where: str) -> None:
+    """Check that a configuration that is at hand names no code.
+
+    Args:
+        config: What was read from JSON.
+        where: Where it was found, for messages.
+
+    Raises:
+        InputError: It does.
+    """
+    for part in _parts(config):
+        _check(part, where)
 
 
 def _configs(name: str) -> list[Path]:

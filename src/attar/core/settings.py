@@ -1,6 +1,7 @@
 """Settings as frozen dataclasses of plain values: checked when they are made, and written to and read from JSON."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -116,12 +117,22 @@ def words(text: str) -> tuple[str, dict[str, str]]:
 
 
 def flat(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Settings by name, those of nested settings in their place."""
+    """Settings by name, those of nested settings in their place.
+
+    A nested name that another setting has too is told with those of the settings that it is nested in: linear.epochs.
+    """
+    found = list(_paths(values))
+    counts = Counter(path[-1] for path, _ in found)
+    for path, value in found:
+        yield path[-1] if counts[path[-1]] == 1 else ".".join(path), value
+
+
+def _paths(values: dict[str, Any], *outer: str) -> Iterator[tuple[tuple[str, ...], Any]]:
     for name, value in values.items():
         if isinstance(value, dict):
-            yield from flat(value)
+            yield from _paths(value, *outer, name)
         else:
-            yield name, value
+            yield (*outer, name), value
 
 
 def difference(there: dict[str, Any], here: dict[str, Any]) -> list[str]:

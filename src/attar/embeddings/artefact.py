@@ -1,13 +1,14 @@
 """A trained encoder on disk and in memory: its weights, its heads, and what it remembers of its training samples."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -26,6 +27,8 @@ SCHEMA = 1
 KIND = "embeddings"
 WEIGHTS, REMEMBERED, WHITENING = "encoder.safetensors", "remembered.safetensors", "whitening.safetensors"
 Build = Callable[[], nn.Module]
+TEXT = "text"
+"""The head that encodes texts, of methods for image-text pairs."""
 AT_ONCE = 512
 """Samples of one pass."""
 
@@ -54,7 +57,7 @@ class TrainedEncoder(core.Shareable):
 
     kind = KIND
     repo_type = "model"
-    files = (WEIGHTS, REMEMBERED, WHITENING, core.ARTEFACT, core.CARD, SCORES)
+    files = (WEIGHTS, REMEMBERED, WHITENING, core.ARTEFACT, core.CARD, SCORES, "evaluation/*.png")
 
     @property
     def title(self) -> str:
@@ -114,6 +117,51 @@ class TrainedEncoder(core.Shareable):
         share = logits.sigmoid() if self.labelled == "several" else logits.softmax(dim=1)
         return share.numpy()
 
+    # ------------------------------------------------------------------------------------------- images and texts
+
+    @property
+    def paired(self) -> bool:
+        """Whether it was trained on image-text pairs, and so has a text encoder."""
+        return TEXT in self.heads
+
+    def image_features(self, samples: Any) -> Float[np.ndarray, "sample d"]:
+        """Images in the space that they share with texts, as rows of length one.
+
+        Args:
+            samples: As for `transform`.
+
+        Raises:
+            InputError: There is no text encoder, or as for `transform`.
+        """
+        self._check_paired()
+        return self._passed(samples, lambda features: F.normalize(self.heads["projector"](features).float(), dim=1))
+
+    @torch.no_grad()
+    def text_features(self, captions: Sequence[str]) -> Float[np.ndarray, "text d"]:
+        """Texts in the space that they share with images, as rows of length one.
+
+        Raises:
+            InputError: There is no text encoder, or no text.
+        """
+        self._check_paired()
+        if isinstance(captions, str) or not captions:
+            raise InputError("texts must be several: give a list with one string or more.")
+        parts = [captions[start : start + AT_ONCE] for start in range(0, len(captions), AT_ONCE)]
+        found = torch.cat([self.heads[TEXT](part).float().cpu() for part in parts])
+        return F.normalize(found, dim=1).numpy()
+
+    @torch.no_grad()
+    def pair_features(self, features: Tensor, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Images, of which these are the features, and texts in the space that they share."""
+        texts, projector = torch.from_numpy(self.text_features(captions)), self.heads["projector"]
+        place = next(projector.parameters()).device
+        parts = [projector(part.to(place)).float().cpu() for part in features.split(AT_ONCE)]
+        return F.normalize(torch.cat(parts), dim=1), texts
+
+    def _check_paired(self) -> None:
+        if not self.paired:
+            raise InputError(f"{self.title} has no text encoder. Train one on image-text pairs, by clip or sogclr.")
+
     @torch.no_grad()
     def _passed(self, samples: Any, head: Callable[[Tensor], Tensor]) -> Any:
         unit = self.checked(samples)
@@ -150,6 +198,7 @@ class TrainedEncoder(core.Shareable):
             "whitening": store.write_tensors(folder / WHITENING, vars(whitening), None) if whitening else None,
             "encoder": self.encoder.name,
             "seen": self.encoder.facts,
+            "heads": {name: head.facts for name, head in self.heads.items() if hasattr(head, "facts")},
             "classes": list(self.classes),
             "shape": list(self.shape),
             "labelled": self.labelled,
@@ -186,7 +235,7 @@ class TrainedEncoder(core.Shareable):
             normalise = Transform(tuple(facts["mean"]), tuple(facts["std"]), whitening)
         encoder = encoder_built(facts["encoder"], shape, facts["seen"], normalise, build, folder)
         method = registry.find(origin.method, "train").load().from_json(origin.settings)
-        heads = method.heads_of(encoder.width, len(facts["classes"]), facts["samples"], shape)
+        heads = method.heads_of(encoder.width, len(facts["classes"]), facts["samples"], shape, facts.get("heads"))
         for part, module in {"encoder": encoder, "heads": heads}.items():
             own = {name.removeprefix(f"{part}."): t for name, t in tensors.items() if name.startswith(f"{part}.")}
             module.load_state_dict(own)
@@ -207,11 +256,14 @@ class TrainedEncoder(core.Shareable):
     # ------------------------------------------------------------------------------------------------------- shown
 
     def shown(self, images: int = 10) -> core.Shown:
-        """The size of the encoder, and what it was trained on."""
+        """The size of the encoder, what it was trained on, and pictures of its last evaluation."""
+        from attar.embeddings.pictures import kept_in
+
         facts = {"encoder": self.encoder.name or "a module of its maker's own", "features": f"{self.encoder.width:,}"}
         facts |= {"heads": ", ".join(self.heads)} if len(self.heads) else {}
         facts |= {"labels": self.labelled, "training samples": f"{self.samples:,}"}
-        return core.Shown(size=f"{self.parameters:,} parameters", count=self.parameters, facts=facts)
+        pictures = tuple(kept_in(self.folder))
+        return core.Shown(size=f"{self.parameters:,} parameters", count=self.parameters, facts=facts, pictures=pictures)
 
     def card(self, scores: list[Cell]) -> str:
         """The text of README.md."""
@@ -226,9 +278,16 @@ import attar
 encoder = attar.open_artefact("FOLDER")
 features = encoder.transform(samples)  # samples: {self._taken}
 ```
-{score_table(scores)}
+{score_table(scores)}{self._pictured}
 {made(self.origin)}
 """
+
+    @property
+    def _pictured(self) -> str:
+        """The pictures of the last evaluation, for the card."""
+        from attar.embeddings.pictures import links
+
+        return "".join(f"\n{link}\n" for link in links(self.folder))
 
     @property
     def _taken(self) -> str:

@@ -32,7 +32,7 @@ Temperature = float | Float[Tensor, ""] | Float[Tensor, " anchor"] | Float[Tenso
 Reduction = Literal["mean", "sum", "none"]
 Loss = Float[Tensor, ""] | Float[Tensor, " anchor"]
 
-AT_ONCE, AT_ONCE_ON_GPU = 2**18, 2**25
+AT_ONCE, AT_ONCE_ON_GPU = 2**17, 2**25
 """Logits of a chunk. On a CPU they should stay in its cache."""
 FEWEST = 16
 """Anchors of a chunk, at least: a product of fewer rows is slow."""
@@ -65,8 +65,8 @@ def contrast(
     """
     for name, matrix in (("weights", weights), ("candidates", candidates)):
         _check_shape(name, matrix, logits.shape)
-    with _exactly(logits):
-        exact = _raised(logits)
+    with exactly(logits):
+        exact = raised(logits)
         wanted = _checked(weights, exact.dtype)
         masked = exact if candidates is None else exact.masked_fill(~candidates, -torch.inf)
         counted = (wanted > 0).any(dim=1) & (masked != -torch.inf).any(dim=1)
@@ -95,7 +95,8 @@ def contrast_embeddings(
 ) -> Loss:
     """`contrast` of the logits z_i·z_j / τ, in memory of a few chunks of them.
 
-    It can be differentiated once (`contrast`: any number of times), with respect to `z`, `other` and the temperatures, but not to the weights.
+    It can be differentiated once (`contrast`: any number of times), with respect to `z`, `other` and the temperatures,
+    but not to the weights.
 
     Args:
         z: Embeddings of the anchors.
@@ -110,16 +111,18 @@ def contrast_embeddings(
         inside: As in `contrast`.
 
     Raises:
-        InputError: The shapes differ, a weight is negative, or a temperature that is a number is not above zero.
+        InputError: The shapes differ, a weight is negative, or a number is too small.
     """
     shape = (len(z), len(z if other is None else other))
     _check_temperature(temperature, shape)
+    if chunk is not None and chunk < 1:
+        raise InputError(f"chunk is {chunk}; give at least 1, or leave it out.")
     for name, matrix in (("weights", weights), ("candidates", candidates)):
         if isinstance(matrix, Tensor):
             _check_shape(name, matrix, shape)
-    with _exactly(z):
-        anchors = _unit(_raised(z), normalise)
-        against = anchors if other is None else _unit(_raised(other).to(anchors.dtype), normalise)
+    with exactly(z):
+        anchors = _unit(raised(z), normalise)
+        against = anchors if other is None else _unit(raised(other).to(anchors.dtype), normalise)
         heat = torch.as_tensor(temperature, dtype=anchors.dtype, device=z.device)
         how = _How(weights, candidates, other is None, inside, chunk or _fast(shape[1], z.device))
         if reduction == "none":
@@ -128,7 +131,7 @@ def contrast_embeddings(
         return total / count.clamp(min=1) if reduction == "mean" else total
 
 
-# ------------------------------------------------------------------------------------------------ a chunk of anchors
+# -------------------------------------------------------------------------------------------------- a chunk of anchors
 
 
 @dataclass(frozen=True)
@@ -183,8 +186,11 @@ def _differentiated(logits: Tensor, masked: Tensor, weights: Tensor, inside: boo
 
     The last two arguments are overwritten.
     """
-    log_sum, mass = masked.logsumexp(dim=1), weights.sum(dim=1)
-    counted = (mass > 0) & (log_sum != -torch.inf)
+    top, mass = masked.amax(dim=1), weights.sum(dim=1)
+    counted = (mass > 0) & (top != -torch.inf)
+    share = masked.sub_(torch.where(counted, top, 0)[:, None]).exp_()
+    total = share.sum(dim=1)
+    log_sum = top + total.log()
     if inside:
         heard = logits + weights.log()
         said = heard.logsumexp(dim=1)
@@ -192,7 +198,7 @@ def _differentiated(logits: Tensor, masked: Tensor, weights: Tensor, inside: boo
     else:
         target = weights.div_(mass[:, None])
         losses = log_sum - torch.einsum("aq,aq->a", target, logits)
-    gradient = masked.sub_(log_sum[:, None]).exp_().sub_(target)
+    gradient = share.div_(total[:, None]).sub_(target)
     if not counted.all():
         losses = torch.where(counted, losses, 0)
         gradient.masked_fill_(~counted[:, None], 0)
@@ -264,7 +270,7 @@ class _Each(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         _check_once()
         gradients = _Gradients(ctx.needs_input_grad[:3], *ctx.saved_tensors)
-        with _exactly(upstream):
+        with exactly(upstream):
             for chunk in ctx.how.chunks(*ctx.saved_tensors):
                 chunk.gradient.mul_(upstream[chunk.rows, None])
                 gradients.add(chunk)
@@ -274,7 +280,7 @@ class _Each(torch.autograd.Function):
 # ------------------------------------------------------------------------------------------------------------- details
 
 
-def _exactly(tensor: Tensor) -> AbstractContextManager[Any]:
+def exactly(tensor: Tensor) -> AbstractContextManager[Any]:
     """No autocast: exp(1 / 0.07) is no number of 16 bits."""
     return torch.autocast(tensor.device.type, enabled=False)
 
@@ -284,7 +290,7 @@ def _check_once() -> None:
         raise InputError("contrast_embeddings can be differentiated only once. Use contrast for second derivatives.")
 
 
-def _raised(tensor: Tensor) -> Tensor:
+def raised(tensor: Tensor) -> Tensor:
     """The same in single precision or better."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 

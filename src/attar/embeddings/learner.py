@@ -6,7 +6,7 @@ Everything else is here, once: the order of an epoch, schedules, averages of the
 
 import copy
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -22,16 +22,16 @@ from attar.core.settings import Hidden, Range, Role, Settings
 from attar.core.state import rebuilt
 from attar.core.training import set_lr
 from attar.embeddings.artefact import TrainedEncoder
-from attar.embeddings.averages import follow_
+from attar.embeddings.averages import follow_, ramped
 from attar.embeddings.encoders import Encoder, encoder_named, features_of
-from attar.embeddings.linear import Linear, classification_loss
+from attar.embeddings.linear import Linear, LinearClassifier, classification_loss
 from attar.embeddings.optim import optimizer_of, share_of
 from attar.embeddings.sources import Inputs, Labels, Rows, Source, epoch_rows
 from attar.embeddings.views import Views, drawn_view
 from attar.images import layout
 
 Terms = dict[str, Tensor]
-Features = Float[Tensor, "sample width"]
+Features = Float[Tensor, "sample embedding"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,10 @@ class About:
     samples: int
     """Number of training samples, held-out ones included: rows run up to it."""
     shape: tuple[int, ...]
+    captions: tuple[str, ...] = ()
+    """Captions of the training samples."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """Facts of the heads that are built again for weights of a file, by name (see `facts_of`)."""
 
 
 @dataclass
@@ -56,6 +60,8 @@ class Batch:
     epoch: int
     progress: float
     """Share of the run that is done before this step."""
+    captions: tuple[str, ...] = ()
+    """The caption of each sample, of image-text pairs."""
 
 
 @dataclass
@@ -71,7 +77,7 @@ class Learning:
     """Modules of buffers: queues, and what is remembered of each sample."""
     average: nn.ModuleDict
     """Moving averages of encoder and heads, if the method keeps them."""
-    optimizer: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer = None  # type: ignore[assignment]  # `build` needs the other fields to make it
     linear_optimizer: torch.optim.Optimizer | None = None
     done: int = 0
     source: Source = rebuilt(default=None)
@@ -83,15 +89,18 @@ class Learning:
     """The epoch of that order."""
     frozen: Features | None = rebuilt(default=None)
     """Features of the frozen encoder, in the stage of the linear classifier."""
+    watched: dict[str, float] = rebuilt(default_factory=dict)
+    """The last score on the held-out samples."""
     handed: dict[str, Tensor] = rebuilt(default_factory=dict)
     """What `terms` hands to `settle` and `told` of the same step, such as keys for a queue."""
 
     def learned(self) -> Iterator[nn.Parameter]:
-        """The parameters of the encoder and of its heads, without the linear classifier's."""
+        """The parameters of encoder, heads and memories, without the linear classifier's."""
         yield from (parameter for parameter in self.encoder.parameters() if parameter.requires_grad)
         for name, head in self.heads.items():
             if name != LINEAR:
                 yield from head.parameters()
+        yield from self.memory.parameters()
 
     @property
     def kept(self) -> tuple[Encoder, nn.ModuleDict]:
@@ -127,15 +136,21 @@ class Learner(Settings):
     weight_decay: Annotated[float, Range(0)] = 1e-4
     """Weight decay. Biases and norms have none."""
     schedule: Literal["cosine", "onecycle", "steps", "constant"] = "cosine"
-    """Schedule of the step size: half a cosine down to zero, OneCycle, division at the --cuts, or none."""
+    """Schedule of the step size: half a cosine down to zero, OneCycle, --cuts, or none."""
     cuts: tuple[float, ...] = (0.6, 0.8)
-    """Shares of the epochs after which the step size is divided by ten, with --schedule steps."""
+    """Shares of the epochs after which the step size is divided by ten, or multiplied by --cut-factor, with --schedule
+    steps."""
+    cut_factor: Annotated[float, Range(0, 1)] = 0.1
+    """What each of the --cuts multiplies the step size by."""
+    cycle_rise: Annotated[float, Range(0, 1)] = 0.3
+    """Share of the run in which the step size rises, with --schedule onecycle (KMCL: 0.2)."""
     lr_warm_up: Annotated[float, Range(0, 1)] = 0.0
     """Share of the run over which the step size rises first, linearly, step by step."""
     clip_norm: Annotated[float, Range(0)] | None = None
     """Norm to which a longer gradient of all that is learned is cut. Default: no limit."""
     weights_average: Annotated[float, Range(0, 1)] = 0.0
-    """Decay of a moving average of the weights, which then is the result (KMCL: 0.9997). 0: no average."""
+    """Decay of a moving average of the weights, which then is the result (KMCL: 0.9997). It is smaller in the first
+    steps. 0: no average."""
     held_out: Annotated[float, Range(0, 0.9)] = 0.0
     """Share of the training samples that the method does not learn from. Thresholds are chosen on them."""
     watch: Annotated[int, Range(0)] = 0
@@ -150,6 +165,8 @@ class Learner(Settings):
     name = "learner"
     kind = "embeddings"
     verb = "train"
+    learning: ClassVar[type[Learning]] = Learning
+    """What its state is."""
     drawn_views: ClassVar[int] = 2
     """How many views of each sample a step needs."""
     needs: ClassVar[Literal["none", "labels", "one", "several", "captions"]] = "none"
@@ -255,20 +272,19 @@ class Learner(Settings):
 
     def build(self, source: Source, runtime: Runtime) -> Learning:
         """The encoder, its heads and memories before the first step."""
-        about = About(len(source.classes), len(source.train), source.shape)
+        about = About(len(source.classes), len(source.train), source.shape, source.train.captions)
         encoder = encoder_named(self.encoder, source, runtime.generator("network"), say=runtime.say)
         heads = _seeded(lambda: self.modules(encoder.width, about), runtime)
         if self.linear.epochs:
-            heads[LINEAR] = _seeded(lambda: nn.Linear(encoder.width, about.classes), runtime)
+            heads[LINEAR] = _seeded(lambda: LinearClassifier(encoder.width, about.classes), runtime)
         memory = nn.ModuleDict(_seeded(lambda: self.memories(encoder.width, about), runtime))
         place = runtime.device
-        state = Learning(
+        state = self.learning(
             layout.place(encoder, runtime),  # type: ignore[arg-type]
             nn.ModuleDict(heads).to(place),
             nn.ModuleDict(),
             memory.to(place),
             nn.ModuleDict(),
-            optimizer=None,  # type: ignore[arg-type]
         )
         for name, module in self.followers(state).items():
             state.slow[name] = copy.deepcopy(module).requires_grad_(False)
@@ -300,8 +316,9 @@ class Learner(Settings):
         state.optimizer.step()
         self.settle(batch, state)
         if state.average:
-            follow_(state.average["encoder"], state.encoder, self.weights_average)
-            follow_(state.average["heads"], state.heads, self.weights_average)
+            decay = ramped(self.weights_average, state.done)
+            follow_(state.average["encoder"], state.encoder, decay)
+            follow_(state.average["heads"], state.heads, decay)
         state.done += 1
         metrics: dict[str, Tensor | float] = {"loss": loss.detach()}
         if len(terms) > 1:
@@ -316,7 +333,9 @@ class Learner(Settings):
         labels = state.source.train.labels
         views = [self.seen(plain, state, runtime) for _ in range(self.drawn_views)]
         picked = None if labels is None else labels[rows].to(runtime.device)
-        return Batch(rows, views, picked, epoch, state.done / self.encoder_steps)
+        given = state.source.train.captions
+        captions = tuple(given[row] for row in rows.tolist()) if given else ()
+        return Batch(rows, views, picked, epoch, state.done / self.encoder_steps, captions)
 
     def rows_at(self, state: Learning, runtime: Runtime) -> Rows:
         """The rows of the next step: every row once in each epoch."""
@@ -340,6 +359,7 @@ class Learner(Settings):
         if state.frozen is None:
             encoder, _ = state.kept
             state.frozen = features_of(encoder, state.source, state.learn, runtime)
+            state.heads[LINEAR].fit_scale_(state.frozen)  # type: ignore[operator]
         number = state.done - self.encoder_steps
         epoch, place = divmod(number, self.linear.steps_per_epoch(self.samples))
         order = epoch_rows(torch.arange(self.samples), runtime.seed, self.epochs + epoch)
@@ -358,21 +378,22 @@ class Learner(Settings):
         state.done += 1
         return {"loss": loss.detach()}
 
-    def heads_of(self, width: int, classes: int, samples: int, shape: tuple[int, ...]) -> nn.ModuleDict:
+    def heads_of(
+        self, width: int, classes: int, samples: int, shape: tuple[int, ...], facts: Mapping[str, Any] | None = None
+    ) -> nn.ModuleDict:
         """The heads for weights that are read from a file."""
-        heads = self.modules(width, About(classes, samples, shape))
+        heads = self.modules(width, About(classes, samples, shape, facts=facts or {}))
         if self.linear.epochs:
-            heads[LINEAR] = nn.Linear(width, classes)
+            heads[LINEAR] = LinearClassifier(width, classes)
         return nn.ModuleDict(heads)
 
     def _watched(self, state: Learning, runtime: Runtime) -> dict[str, float]:
-        """The score on the held-out samples, at the end of every so many epochs."""
-        if not self.watch or state.done % (self.watch * self.steps_per_epoch):
-            return {}
-        from attar.embeddings.watching import held_out_score
+        """The score on the held-out samples, new at the end of every so many epochs: not every step is logged."""
+        if self.watch and state.done % (self.watch * self.steps_per_epoch) == 0:
+            from attar.embeddings.watching import held_out_score
 
-        encoder, heads = state.kept
-        return held_out_score(self, encoder, heads, state, runtime)
+            state.watched = held_out_score(self, *state.kept, state, runtime)
+        return state.watched
 
     def result(self, state: Learning, runtime: Runtime) -> TrainedEncoder:
         """The encoder with its heads."""
@@ -391,7 +412,7 @@ class Learner(Settings):
         )
 
 
-def repeated(labels: Labels, views: int) -> Labels:
+def repeated(labels: Tensor, views: int) -> Tensor:
     """The labels of several views of the same samples, stacked view by view."""
     return torch.cat([labels] * views)
 

@@ -1,29 +1,264 @@
-"""Views of samples: what is drawn anew of each image or row, every time that it is seen."""
+"""Views of samples: what is drawn anew of each image or row, every time that it is seen.
 
+Everything is drawn for a whole batch at once, on the device where it lies, and for each sample anew. The draws are the
+same on every device. Gradients pass to the pixels.
+
+Recipes are those of papers: SimCLR's; the five kinds of AMCL's study, singly and together; KMCL's cutout with
+RandAugment, and its affine maps for X-rays; and corruption for rows of a table, as in SCARF. Every single setting of a
+recipe can be changed. Images whose mirror image is another thing, such as digits, are never mirrored, and images of one
+channel keep their single channel: of the changes of colour they have brightness and contrast.
+"""
+
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Self
+from functools import partial
+from typing import Annotated, Any, Literal, Self
 
 import torch
 
+from attar.core.errors import InputError
 from attar.core.settings import Range, Settings
+from attar.embeddings.augmentation.affine import drawn_affine, warped
+from attar.embeddings.augmentation.blur import blurred
+from attar.embeddings.augmentation.colours import drawn_jitter, dropped, jittered, solarised
+from attar.embeddings.augmentation.corruption import corrupted
+from attar.embeddings.augmentation.cutout import cut_out, fill_of
+from attar.embeddings.augmentation.randaugment import MOST, rand_augmented
+from attar.embeddings.augmentation.shared import Images, between, only, some
 from attar.embeddings.sources import Inputs, Source
-from attar.images.views.crops import crop_and_flip
+from attar.images.views.crops import draw_boxes, resized_crop
+
+Recipe = Literal["auto", "simclr", "amcl", "kmcl", "kmcl-xray", "table", "none"]
+Values = Mapping[str, Any]
+Share = Annotated[float, Range(0, 1)]
+
+COLOURS = (0.4, 0.4, 0.4, 0.1)
+NOTHING: Values = {
+    "crop": 0.0,
+    "smallest_crop": 0.2,
+    "flip": 0.0,
+    "cutout": 0.0,
+    "cutout_fill": "random",
+    "affine": (0.0, 0.0, 0.0),
+    "rand_augment": 0,
+    "magnitude": 9.0,
+    "jitter": 0.0,
+    "colours": COLOURS,
+    "grey": 0.0,
+    "blur": 0.0,
+    "sigma": (0.1, 2.0),
+    "solarise": 0.0,
+    "corruption": 0.0,
+    "noise": 0.0,
+}
+"""What every setting is in a recipe that does not name it."""
+KINDS: Mapping[str, Values] = {
+    "a": {"crop": 1.0, "smallest_crop": 0.08},
+    "b": {"blur": 0.5},
+    "c": {"grey": 0.2},
+    "d": {"jitter": 0.8},
+    "e": {"flip": 0.5},
+}
+"""The five kinds of AMCL's study."""
+SIMCLR: Values = {"crop": 1.0, "smallest_crop": 0.2, "flip": 0.5, "jitter": 0.8, "grey": 0.2}
+"""SimCLR's recipe for CIFAR-10, with a larger smallest crop."""
+LARGE = 64
+"""Image side, in pixels, from which SimCLR's recipe has blur. Smaller images have few details to take away."""
+RECIPES: Mapping[str, Values] = {
+    "simclr": SIMCLR,
+    "kmcl": {"cutout": 0.5, "rand_augment": 2},
+    "kmcl-xray": {"cutout": 0.5, "affine": (45.0, 0.15, 0.15)},
+    "table": {"corruption": 0.3},
+    "none": {},
+}
+OF_TABLES = ("corruption", "noise")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Views(Settings):
-    """How views are drawn."""
+    """How views are drawn. What is not given is as in the recipe."""
 
-    smallest_crop: Annotated[float, Range(0.01, 1)] = 0.2
-    """Smallest share of an image's area in a crop."""
+    recipe: Recipe = "auto"
+    """Views of papers: simclr, amcl (see kinds), kmcl (cutout, RandAugment), kmcl-xray (cutout, affine maps), table
+    (corruption), none. auto: simclr for images, table for tables. Other settings change a recipe."""
+    kinds: str = "abcde"
+    """Kinds of change of the recipe amcl, by letters: a crop, b blur, c grey, d colours, e flip."""
+    crop: Share | None = None
+    """Share of images of which a random part is scaled to the whole."""
+    smallest_crop: Annotated[float, Range(0.01, 1)] | None = None
+    """Smallest share of an image's area in a crop. Default: 0.2, with amcl 0.08."""
+    flip: Share | None = None
+    """Share of images that are mirrored. Digits are never mirrored."""
+    cutout: Share | None = None
+    """Side of a square that is painted over, as a share of the image's. 0: none."""
+    cutout_fill: Literal["random", "mean", "black"] | None = None
+    """Colour of that square: a random one, the image's mean, or black. Default: random."""
+    affine: tuple[float, ...] | None = None
+    """Largest rotation in degrees, shift as a share of the side, and change of scale. KMCL's X-rays: 45 0.15 0.15."""
+    rand_augment: Annotated[int, Range(0, 14)] | None = None
+    """Number of RandAugment's changes of each image, n."""
+    magnitude: Annotated[float, Range(0, MOST)] | None = None
+    """Magnitude of RandAugment's changes, m. Default: 9."""
+    jitter: Share | None = None
+    """Share of images whose colours are changed."""
+    colours: tuple[float, ...] | None = None
+    """Largest change of brightness, contrast, saturation and hue. Default: 0.4 0.4 0.4 0.1."""
+    grey: Share | None = None
+    """Share of images that lose their colours."""
+    blur: Share | None = None
+    """Share of images that are blurred. Default with simclr: half of them from 64 pixels on, smaller ones never."""
+    sigma: tuple[float, ...] | None = None
+    """Smallest and largest standard deviation of the blur, in pixels. Default: 0.1 2."""
+    solarise: Share | None = None
+    """Share of images whose pixels are inverted where they are brighter than half."""
+    corruption: Share | None = None
+    """Share of a row's features that are replaced by values of other training rows. Default for tables: 0.3."""
+    noise: Annotated[float, Range(0)] | None = None
+    """Standard deviation of noise on every feature of a table, in those of the features."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.kinds or len({*self.kinds} & KINDS.keys()) < len(self.kinds):
+            raise InputError(f"kinds is {self.kinds!r}; give letters of {''.join(KINDS)}, each once.")
+        for name, most in (("affine", (180, 1, 0.99)), ("colours", (10, 10, 10, 0.5)), ("sigma", (100, 100))):
+            self._check_numbers(name, most)
+        if self.sigma is not None and not 0 < self.sigma[0] <= self.sigma[1]:
+            raise InputError(f"sigma is {_told(self.sigma)}; give the smallest, above 0, and the largest: 0.1 2.")
+
+    def _check_numbers(self, name: str, most: tuple[float, ...]) -> None:
+        found = getattr(self, name)
+        if found is None:
+            return
+        if len(found) != len(most) or any(not 0 <= one <= top for one, top in zip(found, most, strict=True)):
+            raise InputError(
+                f"{name} is {_told(found) or 'empty'}; it must be {len(most)} numbers from 0 to at most {_told(most)}."
+            )
+
+    @property
+    def whole(self) -> bool:
+        """Whether every setting has its value."""
+        return self.recipe != "auto" and all(getattr(self, name) is not None for name in NOTHING)
 
     def resolve(self, source: Source) -> Self:
-        """The settings for these samples."""
-        return self
+        """The settings for these samples, each with its value.
+
+        Raises:
+            InputError: A recipe or a setting is not for such samples.
+        """
+        recipe = self.recipe if self.recipe != "auto" else "table" if source.tabular else "simclr"
+        given = {name: getattr(self, name) for name in NOTHING if getattr(self, name) is not None}
+        self._check_fits(source, recipe, given)
+        usual = {**NOTHING, **self._recipe(recipe, source)}
+        if not source.tabular:
+            usual |= {} if source.flips else {"flip": 0.0}
+            usual |= {} if source.shape[0] == 3 else {"grey": 0.0}
+        return dataclasses.replace(self, recipe=recipe, **{**usual, **given})
+
+    def _recipe(self, recipe: str, source: Source) -> Values:
+        if recipe == "amcl":
+            return {name: value for kind in self.kinds for name, value in KINDS[kind].items()}
+        if recipe == "simclr" and min(source.shape[1:]) >= LARGE:
+            return {**SIMCLR, "blur": 0.5}
+        return RECIPES[recipe]
+
+    def _check_fits(self, source: Source, recipe: str, given: Values) -> None:
+        what = "a table" if source.tabular else "a set of images"
+        if recipe != "none" and source.tabular != (recipe == "table"):
+            right = "table" if source.tabular else "simclr"
+            raise InputError(f"view.recipe is {recipe}, but {source.name} is {what}. Give {right}, or none.")
+        for name, value in given.items():
+            foreign = source.tabular != (name in OF_TABLES)
+            if foreign and value not in (NOTHING[name], *_off(name)):
+                kind = "tables" if name in OF_TABLES else "images"
+                raise InputError(f"view.{name} is {_told(value)}, but {source.name} is {what}; it is for {kind}.")
+        if given.get("flip") and not source.flips:
+            raise InputError(f"view.flip is {given['flip']:g}, but images of {source.name} are not to be mirrored.")
+
+
+def _off(name: str) -> tuple[float, ...]:
+    """What switches a setting off, besides its value in a recipe without it."""
+    return () if isinstance(NOTHING[name], (str, tuple)) else (0,)
+
+
+def _told(value: Any) -> str:
+    return " ".join(f"{one:g}" for one in value) if isinstance(value, tuple) else str(value)
 
 
 def drawn_view(plain: Inputs, how: Views, source: Any, generator: torch.Generator) -> Inputs:
-    """A view of samples: pixels in [0, 1], or rows of a table."""
+    """A view of samples: pixels in [0, 1], or rows of a table.
+
+    Args:
+        plain: The samples, before normalisation.
+        how: The settings.
+        source: The data they are of: whether images may be mirrored, and the rows whose values replace others.
+        generator: Draws what is random. It is on the CPU.
+    """
+    how = how if how.whole else how.resolve(source)
     if plain.ndim == 2:
-        return plain
-    return crop_and_flip(plain, generator, smallest=how.smallest_crop, flips=source.flips)
+        return row_view(plain, how, source, generator)
+    return image_view(plain, how, generator)
+
+
+def row_view(rows: Inputs, how: Views, source: Any, generator: torch.Generator) -> Inputs:
+    """A view of rows of a table."""
+    assert how.corruption is not None
+    rows = corrupted(rows, source.train.samples.tensor, how.corruption, generator)
+    if how.noise:
+        spread = torch.tensor(source.transform.std).to(rows)
+        rows = rows + how.noise * spread * torch.randn(rows.shape, generator=generator).to(rows)
+    return rows
+
+
+def image_view(images: Images, how: Views, generator: torch.Generator) -> Images:
+    """A view of images, by settings that have all their values.
+
+    The order is: crop and flip, cutout, affine maps, RandAugment, colours, grey, blur, solarise.
+    """
+    assert how.affine is not None and how.magnitude is not None and how.cutout_fill is not None
+    count = len(images)
+    images = _cropped(images, how, generator)
+    if how.cutout:
+        fill = fill_of(images, how.cutout_fill, generator)
+        images = cut_out(images, how.cutout, torch.rand(count, 2, generator=generator), fill)
+    if any(how.affine):
+        degrees, shift, zoom = how.affine
+        images = warped(images, *drawn_affine(count, degrees, shift, zoom, generator))
+    if how.rand_augment:
+        images = rand_augmented(images, how.rand_augment, how.magnitude, generator)
+    return _coloured(images, how, generator)
+
+
+def _cropped(images: Images, how: Views, generator: torch.Generator) -> Images:
+    """Crops and mirror images, in one interpolation."""
+    count = len(images)
+    flipped = torch.rand(count, generator=generator) < how.flip if how.flip else None
+    if not how.crop:
+        return images if flipped is None else only(flipped.nonzero().flatten(), images, lambda some: some.flip(3))
+    assert how.smallest_crop is not None
+    boxes = draw_boxes(count, generator, smallest=how.smallest_crop, oblong=images.shape[3] / images.shape[2])
+    if how.crop < 1:
+        whole = torch.rand(count, 1, generator=generator) >= how.crop
+        boxes = torch.where(whole, torch.tensor([0.0, 0.0, 1.0, 1.0]), boxes)
+    return resized_crop(images, boxes, flipped=flipped)
+
+
+def _coloured(images: Images, how: Views, generator: torch.Generator) -> Images:
+    count = len(images)
+    if how.jitter:
+        assert how.colours is not None
+        rows = some(how.jitter, count, generator)
+        order, factors = drawn_jitter(len(rows), how.colours, generator)
+        images = only(rows, images, partial(jittered, order=order, factors=factors))
+    if how.grey:
+        images = only(some(how.grey, count, generator), images, dropped)
+    if how.blur:
+        assert how.sigma is not None
+        rows = some(how.blur, count, generator)
+        sigma = between(how.sigma[0], how.sigma[1], len(rows), generator)
+        images = only(rows, images, partial(blurred, sigma=sigma))
+    if how.solarise:
+        half = torch.full((count,), 0.5)
+        rows = some(how.solarise, count, generator)
+        images = only(rows, images, partial(solarised, threshold=half[rows]))
+    return images

@@ -6,9 +6,10 @@ smoothed under its root, √(‖a - b‖² + 1e-6), so that points that coincide
 
 from typing import Literal
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from attar.embeddings.contrast import exactly, raised
 
 SMOOTHING = 1e-6
 """Added to the squared distance under the root (the value of SuSana Distancia's authors)."""
@@ -21,11 +22,12 @@ Matrix = Float[Tensor, "point target"]
 
 def squared_distances(a: Points, b: Targets) -> Matrix:
     """‖a_i - b_j‖², in single precision at least."""
-    a, b = in_full(a), in_full(b)
+    a, b = raised(a), raised(b)
     if len(b):
         centre = b.detach().mean(dim=0)
         a, b = a - centre, b - centre
-    squares = a.square().sum(dim=1)[:, None] + b.square().sum(dim=1) - 2 * (a @ b.T)
+    with exactly(a):
+        squares = a.square().sum(dim=1)[:, None] + b.square().sum(dim=1) - 2 * (a @ b.T)
     return squares.clamp_min(0)
 
 
@@ -39,15 +41,8 @@ def distances(a: Points, b: Targets, distance: Distance = "unsquared") -> Matrix
     return squared_distances(a, b) if distance == "squared" else smooth_distances(a, b)
 
 
-def prototypes_of(
-    features: Points, labels: Int[Tensor, " point"], classes: int
-) -> Float[Tensor, "{classes} d"]:
+def prototypes_of(features: Points, labels: Int[Tensor, " point"], classes: int) -> Float[Tensor, "{classes} d"]:
     """The mean of the features of each class, 0 to `classes` - 1, each of which has some."""
-    features = in_full(features)
+    features = raised(features)
     sums = features.new_zeros(classes, features.shape[1]).index_add(0, labels, features)
     return sums / labels.bincount(minlength=classes).to(features.dtype)[:, None]
-
-
-def in_full(features: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """The same numbers in single precision, or in double if they are so."""
-    return features if features.dtype == torch.float64 else features.float()

@@ -57,10 +57,10 @@ class Pool:
         """Classes that have too few."""
         self._support = support
         if len(self.classes) < way:
-            more = f", {len(self.left_out)} more have fewer" if self.left_out else ""
             classes = f"{way} class{'es' if way > 1 else ''}"
             raise InputError(
-                f"an episode has {classes} with {self._needed} each, but {name} {_have(len(self.classes))}{more}."
+                f"an episode has {classes} with {self._needed} each, but {self._there} in {name}. "
+                "Ask for fewer classes or fewer samples of each."
             )
 
     @property
@@ -68,6 +68,12 @@ class Pool:
         if self.apart:
             return f"{_samples(self.shot)} and {self.query} in the pool of queries"
         return _samples(self.shot + self.query)
+
+    @property
+    def _there(self) -> str:
+        count, others = len(self.classes), len(self.left_out)
+        there = f"there are {count} such classes" if count > 1 else f"there is {('no', 'one')[count]} such class"
+        return there + (f", and {others} with fewer," if others else "")
 
     @property
     def note(self) -> str:
@@ -164,7 +170,3 @@ def _count(name: str, value: int, least: int) -> int:
 
 def _samples(count: int) -> str:
     return f"{count} sample{'s' if count != 1 else ''}"
-
-
-def _have(count: int) -> str:
-    return f"have {count} such class{'es' if count > 1 else ''}" if count else "have no such class"

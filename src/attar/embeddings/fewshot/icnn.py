@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from attar.core.errors import InputError, unknown
 from attar.embeddings.fewshot.distances import smooth_distances
+from attar.embeddings.positives import checked_labels
 
 Form = Literal["modified", "original"]
 Term = Literal["lambda", "lambda_in", "lambda_out", "gamma", "omega"]
@@ -36,7 +37,8 @@ LEAST = 1e-7
 """Least score of which a logarithm is taken."""
 
 Points = Float[Tensor, "point d"]
-Labels = Int[Tensor, " point"]
+Given = Shaped[Tensor, " _label"]
+"""Labels before they are checked."""
 Scalar = Float[Tensor, ""]
 Near = Float[Tensor, "point near"]
 Same = Bool[Tensor, "point near"]
@@ -76,9 +78,9 @@ class Parts:
 
 def icnn_score(
     points: Points,
-    labels: Labels,
+    labels: Given,
     targets: Float[Tensor, "target d"] | None = None,
-    target_labels: Int[Tensor, " target"] | None = None,
+    target_labels: Given | None = None,
     *,
     form: Form = "modified",
     terms: Sequence[str] = TERMS,
@@ -108,9 +110,9 @@ def icnn_score(
 
 def icnn_loss(
     points: Points,
-    labels: Labels,
+    labels: Given,
     targets: Float[Tensor, "target d"] | None = None,
-    target_labels: Int[Tensor, " target"] | None = None,
+    target_labels: Given | None = None,
     *,
     form: Form = "modified",
     terms: Sequence[str] = TERMS,
@@ -147,9 +149,9 @@ def icnn_loss(
 
 def icnn_parts(
     points: Points,
-    labels: Labels,
+    labels: Given,
     targets: Float[Tensor, "target d"] | None = None,
-    target_labels: Int[Tensor, " target"] | None = None,
+    target_labels: Given | None = None,
     *,
     form: Form = "modified",
     neighbours: int | None = None,
@@ -160,9 +162,7 @@ def icnn_parts(
     if targets is None:
         targets, target_labels = points, labels
     assert target_labels is not None, "targets come with labels"
-    for some, theirs, what in ((points, labels, "points"), (targets, target_labels, "targets")):
-        if len(some) != len(theirs):
-            raise InputError(f"there are {len(some)} {what} and {len(theirs)} labels; give one for each.")
+    labels, target_labels = checked_labels(labels, len(points)), checked_labels(target_labels, len(targets))
     there = len(targets) - own
     if there < 1 or not len(points):
         raise InputError("the ICNN score needs two points, or a target for each.")
@@ -272,9 +272,9 @@ class ICNNLoss(nn.Module):
     def forward(
         self,
         embeddings: Points,
-        labels: Labels,
+        labels: Given,
         targets: Float[Tensor, "target d"] | None = None,
-        target_labels: Int[Tensor, " target"] | None = None,
+        target_labels: Given | None = None,
     ) -> Scalar:
         """The loss of points among themselves, or among targets."""
         return icnn_loss(embeddings, labels, targets, target_labels, **self.how)  # type: ignore[arg-type]

@@ -11,10 +11,13 @@ from typing import Annotated, Self
 
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from attar.core.presets import published
+from attar.core.settings import Range
 from attar.embeddings.fewshot.distances import Distance, distances
+from attar.embeddings.fewshot.episodic import Episodic, class_major, means
+from attar.embeddings.learner import Batch, Learning, Terms
 
 Queries = Float[Tensor, "query d"]
 Prototypes = Float[Tensor, "way d"]
@@ -44,3 +47,37 @@ def protonet_loss(
 ) -> Float[Tensor, ""]:
     """The cross-entropy of the logits. Arguments as for `proto_logits`; a label is the row of the own prototype."""
     return F.cross_entropy(proto_logits(queries, prototypes, distance=distance, temperature=temperature), labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProtoNet(Episodic):
+    """Classify queries by their distance to the means of classes (Snell et al., NeurIPS 2017, arXiv:1703.05175)."""
+
+    distance: Distance = "unsquared"
+    """Distance between what is matched, queries and prototypes: the squared Euclidean distance of the paper, or the
+    distance itself."""
+    temperature: Annotated[float, Range(0.001)] = 1.0
+    """Temperature that softens answers, T: distances are divided by it."""
+
+    name = "protonet"
+
+    @classmethod
+    def paper(cls, data: str) -> Self:
+        """The settings of one published cell.
+
+        Args:
+            data: Such as "mini-imagenet-5shot".
+        """
+        return published(cls, data)
+
+    def terms(self, batch: Batch, state: Learning) -> Terms:
+        """The cross-entropy of queries."""
+        support, queries = self.embedded(batch, state)
+        way, _, query = self.size
+        labels = class_major(way, query).to(queries.device)
+        loss = protonet_loss(queries, labels, means(support, way), distance=self.distance, temperature=self.temperature)
+        return {"cross": loss}
+
+    def distances(self, queries: Queries, prototypes: Prototypes) -> Float[Tensor, "query way"]:
+        """How far queries are from prototypes: the negative logits."""
+        return distances(queries, prototypes, self.distance) / self.temperature

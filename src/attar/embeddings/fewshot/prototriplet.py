@@ -8,19 +8,13 @@ Mendez-Ruiz, Gonzalez-Zapata, Reyes-Amezcua, Flores-Araiza, Lopez-Tiro, Mendez-V
 is all you need, arXiv:2305.09062.
 """
 
-from dataclasses import dataclass
-from typing import Annotated, Self
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attar.core.errors import InputError
-from attar.core.presets import published
-from attar.core.settings import Range
 from attar.embeddings.fewshot.distances import Distance, distances
-from attar.embeddings.fewshot.episodic import Combined, Objective
 
 Queries = Float[Tensor, "query d"]
 Prototypes = Float[Tensor, "way d"]
@@ -37,7 +31,7 @@ def proto_triplet_loss(
     distance: Distance = "unsquared",
     soft: bool = False,
 ) -> Scalar:
-    """mean over queries of max(0, d(q, p_y) - min over c ≠ y of d(q, p_c) + margin).
+    """Mean over queries of max(0, d(q, p_y) - min over c ≠ y of d(q, p_c) + margin).
 
     Args:
         queries: q.
@@ -70,6 +64,4 @@ class ProtoTripletLoss(nn.Module):
 
     def forward(self, queries: Queries, labels: Labels, prototypes: Prototypes) -> Scalar:
         """The loss of queries."""
-        return proto_triplet_loss(
-            queries, labels, prototypes, self.margin, distance=self.distance, soft=self.soft
-        )
+        return proto_triplet_loss(queries, labels, prototypes, self.margin, distance=self.distance, soft=self.soft)

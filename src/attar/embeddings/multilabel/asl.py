@@ -20,6 +20,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from attar.core.errors import InputError
+from attar.embeddings.contrast import raised
 
 Logits = Float[Tensor, "sample classes"]
 Labels = Shaped[Tensor, "_sample _classes"]
@@ -107,7 +108,7 @@ def asymmetric_loss_one_label(
     It is the authors' `ASLSingleLabel`, averaged over samples: weights (1 − p)^γ₊ of the right class and p^γ₋ of the
     others, then smoothed labels; the gradient passes through the weights.
     """
-    logits = _precise(logits)
+    logits = raised(logits)
     log_share = logits.log_softmax(dim=1)
     right = F.one_hot(labels, logits.shape[1]).to(logits.dtype)
     share = log_share.exp()
@@ -191,11 +192,6 @@ def _shifted_power(logits: Tensor, shift: float, exponent: float) -> Tensor:
     return torch.where(there, torch.where(there, share, 1.0).pow(exponent), 0.0)
 
 
-def _precise(logits: Tensor) -> Tensor:
-    """Half precision becomes single precision."""
-    return logits if logits.dtype == torch.float64 else logits.float()
-
-
 def _checked(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Scores and labels as numbers of one precision.
 
@@ -206,5 +202,5 @@ def _checked(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         raise InputError(
             f"scores have shape {tuple(logits.shape)}, but labels {tuple(labels.shape)}. Give a label for each score."
         )
-    logits = _precise(logits)
+    logits = raised(logits)
     return logits, labels.to(logits.dtype)

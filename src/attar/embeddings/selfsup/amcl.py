@@ -21,8 +21,10 @@ from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.settings import Range
+from attar.embeddings.contrast import exactly
 from attar.embeddings.heads import Projector
 from attar.embeddings.learner import About, Batch, Learner, Learning, Terms
+from attar.embeddings.losses import MomentumQueue, correlations
 from attar.embeddings.selfsup.amcl_losses import (
     Gathered,
     amcl_barlow,
@@ -31,7 +33,6 @@ from attar.embeddings.selfsup.amcl_losses import (
     amcl_simsiam,
     others,
 )
-from attar.embeddings.selfsup.barlow import correlations
 from attar.embeddings.selfsup.moco import Momentum
 from attar.embeddings.selfsup.multihead import (
     ConstantTemperature,
@@ -76,6 +77,8 @@ class AMCL(Learner):
     """Whether the positive is among the candidates of the softmax or the hardest. Default: of the softmax only."""
     regularise_negatives: bool = False
     """Whether the softmax also has -β times the mean Ω of its candidates. topk and max always have that of theirs."""
+    hardest_summed: bool = False
+    """Whether topk has -β Σ (log τ + 1/τ) in the place of -β times the mean Ω of the hardest, as the released code."""
     redundancy_weight: Annotated[float, Range(0)] = 5e-3
     """Weight λ of the squared correlations of different features, with Barlow Twins."""
     predictor_width: Annotated[int, Range(1)] = 64
@@ -169,8 +172,8 @@ class AMCL(Learner):
     def settle(self, batch: Batch, state: Learning) -> None:
         """Put the keys into the queues."""
         if self.framework == "moco":
-            for queue, keys in zip(state.memory["queues"], state.handed.pop("keys"), strict=True):  # type: ignore[call-overload]
-                queue.push(keys)
+            for queue, keys in zip(_queues(state), state.handed.pop("keys"), strict=True):
+                queue.add_(keys)
 
     def told(self, state: Learning) -> Metrics:
         """The mean temperature, the share of temperatures at an end of their range, and SimSiam's spread."""
@@ -184,11 +187,12 @@ class AMCL(Learner):
             "hardest": self.hardest,
             "positive_among": self.positive_among,
             "regularise_negatives": self.regularise_negatives,
+            "summed": self.hardest_summed,
         }
 
     def _simclr(self, batch: Batch, state: Learning) -> Tensor:
         made = state.heads["projectors"](torch.cat(self.encoded(batch, state)))
-        with _exactly(made):
+        with exactly(made):
             z = directions(made)
             temperatures = state.heads["temperature"](z, z)
             self._watch(temperatures[:, others(z.shape[1], z.device)], state)
@@ -196,10 +200,10 @@ class AMCL(Learner):
 
     def _moco(self, batch: Batch, state: Learning) -> Tensor:
         made, keys = self.keys.queries_and_keys("projectors", batch, state)
-        with _exactly(made):
+        with exactly(made):
             query, key = directions(made), directions(keys)
-            queue = torch.stack([one.keys for one in state.memory["queues"]])  # type: ignore[union-attr]
-            temperature = state.heads["temperature"]
+            queue = torch.stack([one.keys for one in _queues(state)])
+            temperature: Any = state.heads["temperature"]
             temperatures = torch.cat([temperature.of_pairs(query, key)[..., None], temperature(query, queue)], dim=-1)
             self._watch(temperatures, state)
             state.handed["keys"] = key
@@ -209,18 +213,23 @@ class AMCL(Learner):
         first, second = (state.heads["projectors"](view) for view in self.encoded(batch, state))
         state.handed["spread"] = torch.stack([spread(head) for head in first]).mean()
         found: list[Tensor] = []
+        temperature: Any = state.heads["temperature"]
         for view, other in ((first, second), (second, first)):
             predicted = state.heads["predictors"](view)
-            with _exactly(predicted):
+            with exactly(predicted):
                 ends = directions(predicted), directions(other.detach())
-                found += [still_cosine(predicted, other), state.heads["temperature"].of_pairs(*ends)]
+                found += [still_cosine(predicted, other), temperature.of_pairs(*ends)]
         self._watch(torch.stack(found[1::2]), state)
         return amcl_simsiam(*found, width=first.shape[-1], beta=self.beta)
 
     def _barlow(self, batch: Batch, state: Learning) -> Tensor:
+        """A feature is described to φ by its correlations with all features.
+
+        The released code describes it by its values over the batch, so that no batch may have another size.
+        """
         first, second = (state.heads["projectors"](view) for view in self.encoded(batch, state))
         found = correlations(first, second)
-        with _exactly(found):
+        with exactly(found):
             temperatures = state.heads["temperature"](directions(found), directions(found.mT))
             self._watch(temperatures, state)
             return amcl_barlow(found, temperatures, self.redundancy_weight, beta=self.beta)
@@ -232,6 +241,8 @@ class AMCL(Learner):
             state.handed |= {"temperature": seen.mean(), "at_bounds": share_at_bounds(seen, *self.span)}
 
 
-def _exactly(values: Tensor) -> Any:
-    """No half precision inside."""
-    return torch.autocast(values.device.type, enabled=False)
+def _queues(state: Learning) -> list[MomentumQueue]:
+    """The queue of each head."""
+    queues = state.memory["queues"]
+    assert isinstance(queues, nn.ModuleList)
+    return [queue for queue in queues if isinstance(queue, MomentumQueue)]

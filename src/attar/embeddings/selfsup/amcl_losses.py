@@ -11,9 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from attar.embeddings.contrast import contrast
-from attar.embeddings.selfsup.barlow import apart
-from attar.embeddings.selfsup.multihead import exact
+from attar.embeddings.contrast import contrast, raised
 
 Gathered = Literal["softmax", "topk", "max"]
 Pairs = Float[Tensor, "head anchor candidate"]
@@ -50,7 +48,7 @@ def amcl_simclr(
     """
     count = z.shape[1]
     partner = torch.arange(count, device=z.device).roll(count // 2)
-    z = exact(z)
+    z = raised(z)
     return gathered(z @ z.mT, temperatures, partner, others(count, z.device), width=z.shape[-1], **gathering)
 
 
@@ -70,7 +68,7 @@ def amcl_moco(
         temperatures: Of each query with its key, in column 0, and with the queue.
         gathering: `beta`, `negatives` and the further arguments of `gathered`.
     """
-    query, key, queue = exact(query), exact(key.detach()), exact(queue)
+    query, key, queue = raised(query), raised(key.detach()), raised(queue)
     cosines = torch.cat([(query * key).sum(dim=-1, keepdim=True), query @ queue.mT], dim=-1)
     partner = torch.zeros(query.shape[1], dtype=torch.long, device=query.device)
     return gathered(cosines, temperatures, partner, width=query.shape[-1], **gathering)
@@ -109,19 +107,14 @@ def amcl_barlow(
 ) -> Float[Tensor, ""]:
     """The loss (2.3) of Barlow Twins, with one temperature for each entry of the correlations; the sum over heads.
 
-    Σ_c Σ_l (1 - C_ll/τ_ll)² + λ Σ_{l≠m} C_lm²/τ_lm + β Σ_l Ω(τ_ll) - β Σ_{l≠m} Ω(τ_lm). How the entries get their
-    temperatures is not published. Here a feature is described to φ by its correlations with all features, in the place
-    of a projection.
+    Σ_c Σ_l (1 - C_ll/τ_ll)² + λ Σ_{l≠m} C_lm²/τ_lm + β Σ_l Ω(τ_ll) - β Σ_{l≠m} Ω(τ_lm).
     """
     width = correlations.shape[-1]
-    own, redundant = apart(exact(correlations))
-    kept = temperatures.diagonal(dim1=-2, dim2=-1)
-    found = (1 - own / kept).square().sum() + redundancy_weight * (redundant.square() / temperatures).sum()
-    if beta:
-        regularised = omega(temperatures, width)
-        diagonal = regularised.diagonal(dim1=-2, dim2=-1).sum()
-        found = found + beta * (2 * diagonal - regularised.sum())
-    return found
+    found, temperatures = raised(correlations), raised(temperatures)
+    own = torch.eye(width, dtype=torch.bool, device=found.device)
+    same = (1 - found / temperatures).square()[:, own].sum() + beta * omega(temperatures[:, own], width).sum()
+    others = redundancy_weight * (found.square() / temperatures)[:, ~own] - beta * omega(temperatures[:, ~own], width)
+    return same + others.sum()
 
 
 def gathered(
@@ -136,6 +129,7 @@ def gathered(
     hardest: int = 8,
     positive_among: bool | None = None,
     regularise_negatives: bool = False,
+    summed: bool = False,
 ) -> Float[Tensor, ""]:
     """Σ over heads of -s₊/τ₊ + β Ω(τ₊) + what the negatives add, averaged over anchors.
 
@@ -155,8 +149,10 @@ def gathered(
         hardest: κ.
         positive_among: Whether the positive is a candidate of softmax or maximum too. Default: of the softmax only.
         regularise_negatives: Whether the softmax has -β times the mean Ω over its candidates.
+        summed: Whether -β times the sum of log τ + 1/τ takes the place of -β times the mean Ω of the hardest, as in
+            the released code.
     """
-    cosines, temperatures = exact(cosines), exact(temperatures)
+    cosines, temperatures = raised(cosines), raised(temperatures)
     own = F.one_hot(positive, cosines.shape[-1]).bool()
     allowed = torch.ones_like(own) if candidates is None else candidates
     if not (negatives == "softmax" if positive_among is None else positive_among):
@@ -170,8 +166,10 @@ def gathered(
             found = found - beta * (omega(temperatures, width) * share).sum()
         return found / len(positive)
     hard = _largest(cosines, allowed, 1 if negatives == "max" else hardest)
-    repelled = logits.gather(2, hard) - beta * omega(temperatures.gather(2, hard), width)
-    return (attracted - logits[:, own].sum() + repelled.mean(dim=-1).sum()) / len(positive)
+    count = max(1, hard.shape[-1])
+    pushed = omega(temperatures.gather(2, hard), 2 if summed else width).sum() / (1 if summed else count)
+    repelled = logits.gather(2, hard).sum() / count - beta * pushed
+    return (attracted - logits[:, own].sum() + repelled) / len(positive)
 
 
 def others(count: int, device: torch.device) -> Bool[Tensor, "view view"]:

@@ -8,18 +8,14 @@ arXiv:2103.03230.
 from dataclasses import dataclass
 from typing import Annotated, Self
 
-import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from attar.core import presets
 from attar.core.settings import Range
 from attar.embeddings.heads import Projector
 from attar.embeddings.learner import About, Batch, Learner, Learning, Terms
-from attar.embeddings.selfsup.multihead import exact
+from attar.embeddings.losses import barlow_twins
 
-Projections = Float[Tensor, "*head sample d"]
-Correlations = Float[Tensor, "*head d d"]
 PROJECTOR = Projector(projector_layers=3, projected=512, projector_norm=True)
 
 
@@ -46,42 +42,3 @@ class Barlow(Learner):
         """The redundancy of projections of both views."""
         first, second = (state.heads["projector"](view) for view in self.encoded(batch, state))
         return {"redundancy": barlow_twins(first, second, self.redundancy_weight)}
-
-
-def barlow_twins(first: Projections, second: Projections, redundancy_weight: float = 5e-3) -> Float[Tensor, "*head"]:
-    """Σ_l (1 - C_ll)² + λ Σ_{l≠m} C_lm², for the correlations C of two views, of each head.
-
-    Args:
-        first: Projections of a view.
-        second: Those of the other.
-        redundancy_weight: λ.
-    """
-    squares, redundant = apart(correlations(first, second))
-    return (1 - squares).square().sum(dim=-1) + redundancy_weight * redundant.square().sum(dim=(-2, -1))
-
-
-def correlations(first: Projections, second: Projections) -> Correlations:
-    """The correlation C_lm of every feature l of one view with every feature m of the other, over the batch.
-
-    Standard deviations are divided by the number of samples, so that a view correlates with itself by 1. A feature that
-    is constant over the batch correlates with nothing: 0, with a finite gradient.
-    """
-    first, second = exact(first), exact(second)
-    with torch.autocast(first.device.type, enabled=False):
-        return standardised(first).mT @ standardised(second) / first.shape[-2]
-
-
-def standardised(values: Projections) -> Projections:
-    """Each feature with mean zero and standard deviation one over the batch; a constant one with zeros."""
-    mean = values.mean(dim=-2, keepdim=True)
-    centred = values - mean
-    variance = centred.square().mean(dim=-2, keepdim=True)
-    rounding = (8 * torch.finfo(values.dtype).eps * mean).square()
-    varies = variance > rounding.clamp(min=torch.finfo(values.dtype).tiny)
-    return torch.where(varies, centred * torch.where(varies, variance, 1.0).rsqrt(), 0.0)
-
-
-def apart(found: Correlations) -> tuple[Float[Tensor, "*head d"], Correlations]:
-    """The diagonal, and the matrix with zeros there."""
-    diagonal = found.diagonal(dim1=-2, dim2=-1)
-    return diagonal, found - torch.diag_embed(diagonal)

@@ -123,8 +123,11 @@ class MoCo(Learner):
         queries, keys = self.keys.queries_and_keys("projector", batch, state)
         state.handed["keys"] = keys
         queue = state.memory["queue"]
-        return {"contrast": info_nce(queries, keys, queue.keys, self.contrast_temperature)}
+        assert isinstance(queue, MomentumQueue)
+        return {"contrast": info_nce(queries, keys, self.contrast_temperature, queue.keys)}
 
     def settle(self, batch: Batch, state: Learning) -> None:
         """Put the keys into the queue, in the place of the oldest."""
-        state.memory["queue"].push(state.handed.pop("keys"))  # type: ignore[operator]
+        queue = state.memory["queue"]
+        assert isinstance(queue, MomentumQueue)
+        queue.add_(state.handed.pop("keys"))

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from attar.core import presets
 from attar.core.engine import Metrics
 from attar.core.settings import Range
+from attar.embeddings.contrast import raised
 from attar.embeddings.heads import Projector
 from attar.embeddings.learner import About, Batch, Learner, Learning, Terms
-from attar.embeddings.selfsup.multihead import directions, exact
+from attar.embeddings.selfsup.multihead import directions
 
 Projections = Float[Tensor, "*head sample d"]
 PROJECTOR = Projector(projector_norm=True)
@@ -79,7 +80,7 @@ def simsiam(
 
 def still_cosine(predicted: Projections, target: Projections) -> Float[Tensor, "*head sample"]:
     """The cosine of each prediction with its target, which is held still."""
-    return F.cosine_similarity(exact(predicted), exact(target.detach()), dim=-1)
+    return F.cosine_similarity(raised(predicted), raised(target.detach()), dim=-1)
 
 
 def spread(projections: Projections) -> Float[Tensor, ""]:

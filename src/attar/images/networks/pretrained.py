@@ -20,6 +20,7 @@ from attar.images.networks.preprocessing import LEVELS, Levels, Preprocess, Prep
 
 PREFIX = "transformers:"
 PROCESSOR = "preprocessor_config.json"
+CLASSIFIER = "an image classifier"
 Say = Callable[[str], None]
 
 
@@ -93,7 +94,7 @@ def labelling_classifier(name: str, data: Data, say: Say | None = None, *, every
         InputError: There is no such model, it has other classes, or its processor cannot be repeated.
     """
     name = name.removeprefix(PREFIX)
-    config = _config(_library(), name, pretrained=True)
+    config = config_of(library(), name, pretrained=True)
     columns = None
     if not every:
         told = getattr(data, "name", "the set")
@@ -132,35 +133,24 @@ def facts_of(network: nn.Module) -> dict[str, Any]:
     return network.facts if isinstance(network, Classifier) else {}
 
 
-class Classifier(nn.Module):
-    """A classifier of `transformers` that takes images and gives logits.
+class Seeing(nn.Module):
+    """A model of `transformers` that is given the images of the data, and sees them as its own image processor would.
 
-    The numbers of channels and classes are those of the data. A fresh model is built for the image size of the data,
-    with eight by eight patches if it has patches. A pretrained model sees images through its own image processor, see
-    `see`. Without one, images are scaled to its own size, and one channel is repeated to three.
+    Without a processor (see `see`) images are scaled to the model's own size, if it has one, and one channel is
+    repeated to three.
     """
 
-    def __init__(self, name: str, shape: Shape, classes: int, *, pretrained: bool) -> None:
+    name: str
+    shape: Shape
+    """The shape of the data's images."""
+    channels: int
+    """The number of channels that the model takes."""
+
+    def __init__(self) -> None:
         super().__init__()
-        transformers = _library()
-        config = _config(transformers, name, pretrained=pretrained)
-        self.name, self.shape, self.pretrained = name, shape, pretrained
-        self.channels, self.side = shape[0], None
-        self.columns: tuple[int, ...] | None = None
-        self.all_outputs = classes
+        self.side: int | None = None
         self.preprocess: Preprocess | None = None
         self.undone: Carried | None = None
-        if pretrained:
-            self.channels, self.side = getattr(config, "num_channels", 3), _side(config)
-            self.model = _weighed(transformers, name, classes)
-            return
-        config.num_labels = classes
-        _fit(config, shape)
-        try:
-            self.model = transformers.AutoModelForImageClassification.from_config(config)
-        except (ValueError, TypeError) as error:
-            raise InputError(f"{name} does not classify images ({str(error).splitlines()[0]}).") from None
-        self._try(name, shape)
 
     def see(self, transform: Transform, say: Say | None = None) -> None:
         """Undo a transform of pixels before each pass, and do the work of the model's own image processor.
@@ -172,7 +162,7 @@ class Classifier(nn.Module):
         Raises:
             InputError: The processor cannot be repeated, or there is none and the images are whitened.
         """
-        processor = _processor(_library(), self.name)
+        processor = processor_of(library(), self.name)
         if processor is None:
             if transform.whitening is not None:
                 raise InputError(
@@ -192,24 +182,16 @@ class Classifier(nn.Module):
         """Undo a transform of pixels before each pass, and do this work then."""
         self.undone, self.preprocess = Carried(transform), Preprocess(preprocessing)
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        """The processor's work and the choice of outputs, in plain values; empty if there is neither."""
-        seen = {"preprocessing": self.preprocess.plain.to_json()} if self.preprocess else {}
-        return seen | ({"columns": list(self.columns)} if self.columns else {})
-
-    def forward(self, images: Images) -> Logits:
-        """The logits of images."""
+    def seen(self, images: Images) -> Levels:
+        """Images as the model takes them."""
         if self.preprocess is None or self.undone is None:
             images = self._repeated(images)
             if self.side is not None and images.shape[-2:] != (self.side, self.side):
                 images = F.interpolate(images, size=(self.side, self.side), mode="bilinear", antialias=True)
-        else:
-            with torch.autocast(images.device.type, enabled=False):  # levels need more than eight bits
-                pixels = self.undone.transform.inverse(images.float())
-                images = self.preprocess(self._repeated(LEVELS * pixels))
-        logits = self.model(pixel_values=images).logits
-        return logits if self.columns is None else logits[:, list(self.columns)]
+            return images
+        with torch.autocast(images.device.type, enabled=False):  # levels need more than eight bits
+            pixels = self.undone.transform.inverse(images.float())
+            return self.preprocess(self._repeated(LEVELS * pixels))
 
     def _repeated(self, images: Levels) -> Levels:
         return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 and self.channels == 3 else images
@@ -222,6 +204,46 @@ class Classifier(nn.Module):
             reason = str(error).splitlines()[0]
             raise InputError(f"{name} does not take images of {shape[2]}×{shape[1]} ({reason}).") from None
         self.train()
+
+
+class Classifier(Seeing):
+    """A classifier of `transformers` that takes images and gives logits.
+
+    The numbers of channels and classes are those of the data. A fresh model is built for the image size of the data,
+    with eight by eight patches if it has patches. A pretrained model sees images through its own image processor, see
+    `see`. Without one, images are scaled to its own size, and one channel is repeated to three.
+    """
+
+    def __init__(self, name: str, shape: Shape, classes: int, *, pretrained: bool) -> None:
+        super().__init__()
+        transformers = library()
+        config = config_of(transformers, name, pretrained=pretrained)
+        self.name, self.shape, self.pretrained = name, shape, pretrained
+        self.channels = shape[0]
+        self.columns: tuple[int, ...] | None = None
+        self.all_outputs = classes
+        if pretrained:
+            self.channels, self.side = getattr(config, "num_channels", 3), side_of(config)
+            self.model = _weighed(transformers, name, classes)
+            return
+        config.num_labels = classes
+        fit(config, shape)
+        try:
+            self.model = transformers.AutoModelForImageClassification.from_config(config)
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{name} does not classify images ({str(error).splitlines()[0]}).") from None
+        self._try(name, shape)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The processor's work and the choice of outputs, in plain values; empty if there is neither."""
+        seen = {"preprocessing": self.preprocess.plain.to_json()} if self.preprocess else {}
+        return seen | ({"columns": list(self.columns)} if self.columns else {})
+
+    def forward(self, images: Images) -> Logits:
+        """The logits of images."""
+        logits = self.model(pixel_values=self.seen(images)).logits
+        return logits if self.columns is None else logits[:, list(self.columns)]
 
 
 def _told(values: tuple[float, ...]) -> str:
@@ -245,7 +267,7 @@ def _names_by_label(config: Any, name: str) -> list[str] | None:
     return [names[place] for place in range(config.num_labels)]
 
 
-def _processor(transformers: Any, name: str) -> Any:
+def processor_of(transformers: Any, name: str) -> Any:
     """The image processor that was saved with a model, or None.
 
     Raises:
@@ -260,7 +282,7 @@ def _processor(transformers: Any, name: str) -> Any:
         raise InputError(f"the image processor of {name} cannot be read here ({reason}).") from None
 
 
-def _fit(config: Any, shape: Shape) -> None:
+def fit(config: Any, shape: Shape) -> None:
     """Set the channels and the image size of a configuration to those of the data."""
     if hasattr(config, "num_channels"):
         config.num_channels = shape[0]
@@ -270,12 +292,18 @@ def _fit(config: Any, shape: Shape) -> None:
             config.patch_size = max(1, min(shape[1:]) // 8)
 
 
-def _side(config: Any) -> int | None:
+def side_of(config: Any) -> int | None:
+    """The side of the images that a configuration names."""
     size = getattr(config, "image_size", None)
     return size if isinstance(size, int) else None
 
 
-def _library() -> Any:
+def library() -> Any:
+    """The library `transformers`.
+
+    Raises:
+        InputError: It is not installed.
+    """
     try:
         import transformers
     except ModuleNotFoundError:
@@ -283,34 +311,51 @@ def _library() -> Any:
     return transformers
 
 
-def _config(transformers: Any, name: str, *, pretrained: bool) -> Any:
+def config_of(transformers: Any, name: str, *, pretrained: bool, what: str = CLASSIFIER) -> Any:
+    """The configuration in a folder or on the hub, or that of a kind of model with its default sizes.
+
+    Raises:
+        InputError: There is none, or it names code.
+    """
     if not pretrained and name in transformers.CONFIG_MAPPING:
         return transformers.CONFIG_MAPPING[name]()
-    return _fetched(name, lambda: transformers.AutoConfig.from_pretrained(name, **NO_CODE))
+    return fetched(name, lambda: transformers.AutoConfig.from_pretrained(name, **NO_CODE), what)
 
 
 def _weighed(transformers: Any, name: str, classes: int) -> Any:
-    """A model with its weights. Its configuration has been found before."""
+    """A classifier with its weights. Its configuration has been found before."""
     kind = transformers.AutoModelForImageClassification
-    settings = {"num_labels": classes, "ignore_mismatched_sizes": True, "use_safetensors": True, "dtype": torch.float32}
+    return weighed(kind, name, CLASSIFIER, num_labels=classes, ignore_mismatched_sizes=True)
+
+
+def weighed(kind: Any, name: str, what: str, **settings: Any) -> Any:
+    """A model of an Auto class with its weights, which are read from safetensors only.
+
+    Raises:
+        InputError: There are no such weights, or they are those of another kind of model.
+    """
     try:
-        return kind.from_pretrained(name, **settings, **NO_CODE)
+        return kind.from_pretrained(name, use_safetensors=True, dtype=torch.float32, **settings, **NO_CODE)
     except OSError as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise InputError(f"{name!r} has no safetensors weights, and attar does not open pickles ({reason}).") from None
     except ValueError as error:
-        raise _no_classifier(name, error) from None
+        raise _no_such(name, error, what) from None
 
 
-def _fetched(name: str, fetch: Any) -> Any:
-    """Fetch something from a folder or the hub by name."""
+def fetched(name: str, fetch: Any, what: str = CLASSIFIER) -> Any:
+    """Fetch something from a folder or the hub by name.
+
+    Raises:
+        InputError: There is nothing of the name, or it names code.
+    """
     check_no_code(name)
     try:
         return fetch()
     except (OSError, ValueError) as error:
-        raise _no_classifier(name, error) from None
+        raise _no_such(name, error, what) from None
 
 
-def _no_classifier(name: str, error: Exception) -> InputError:
+def _no_such(name: str, error: Exception, what: str = CLASSIFIER) -> InputError:
     reason = str(error).splitlines()[0].rstrip(".")
-    return InputError(f"{name!r} is not an image classifier in a folder or on the hub ({reason}).")
+    return InputError(f"{name!r} is not {what} in a folder or on the hub ({reason}).")

@@ -1,0 +1,42 @@
+"""What the methods for several labels share: their views, and labels as rows of yes and no."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal, Self
+
+import torch.nn.functional as F
+from jaxtyping import Bool
+from torch import Tensor
+
+from attar.core.runtime import Runtime
+from attar.core.settings import Range
+from attar.embeddings.learner import Learner
+from attar.embeddings.sources import HELD_OUT, Labels, Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Several(Learner):
+    """Settings of the methods that learn from labels, of which a sample may have several."""
+
+    epochs: Annotated[int, Range(1)] = 40
+    """Passes over the training data."""
+    held_out: Annotated[float, Range(0, 0.9)] = HELD_OUT
+    """Share of the training samples that the method does not learn from. Thresholds are chosen on them."""
+
+    needs: ClassVar[Literal["none", "labels", "one", "several", "captions"]] = "labels"
+
+    def resolve(self, source: Source, runtime: Runtime) -> Self:
+        """The settings for these data. A crop can lose a label, so that images have KMCL's views by default.
+
+        Raises:
+            InputError: The data lack what the method needs.
+        """
+        if self.view.recipe == "auto" and not source.tabular:
+            view = dataclasses.replace(self.view, recipe="kmcl")
+            return super(Several, dataclasses.replace(self, view=view)).resolve(source, runtime)
+        return super().resolve(source, runtime)
+
+
+def present(labels: Labels, classes: int) -> Bool[Tensor, "sample classes"]:
+    """Which of the classes each sample has; of a class each, a row with one yes."""
+    return labels if labels.ndim == 2 else F.one_hot(labels, classes).bool()

@@ -1,0 +1,410 @@
+"""The quality of encoders, frozen: kNN and a linear probe, mAP of several labels, few-shot episodes, recall of pairs.
+
+Every encoder is tested on the split that it was trained with. What is chosen (the strength of a probe, a threshold) is
+chosen on training samples. The rivals beside a score are measured in the same way.
+"""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from attar.core.cell import Beside, Cell, Measure
+from attar.core.errors import InputError
+from attar.core.evaluation import Evaluation, Row
+from attar.core.rows import rows_of
+from attar.core.runtime import Runtime
+from attar.core.score import Score, around
+from attar.core.seeds import derived_seed
+from attar.embeddings.measures import (
+    Answer,
+    Distances,
+    accuracy,
+    checked_labels,
+    constant_answer,
+    euclidean,
+    judged,
+    neighbours_judge,
+    of_several,
+    played,
+    probe_answer,
+)
+from attar.embeddings.neighbours import usual_neighbours
+from attar.embeddings.retrieval import AT, chance_of_recall, recalls
+from attar.embeddings.rivals import (
+    BCE,
+    Untrained,
+    affordable,
+    bce_answers,
+    classifier_answer,
+    random_of,
+    raw_of,
+    trees_judge,
+    trees_seconds,
+)
+from attar.embeddings.scoring import Measured, Scoring
+from attar.embeddings.seen import Feats, Seen
+from attar.embeddings.sources import Source
+
+KNN, PROBE, CLASSIFIER = "kNN", "linear probe", "its classifier"
+MAP, MICRO = "mAP", "OF1 (micro-F1)"
+TREES_JUDGED = 3
+"""Tenths of the training samples on which the threshold of a forest is chosen."""
+WITH_MICRO = ("CP", "CR", "CF1", "OP", "OR", "CF1 of the top 3", "OF1 of the top 3")
+
+
+@dataclass(frozen=True)
+class Got:
+    """What was measured of one encoder or rival in one column, in per cent."""
+
+    values: list[float]
+    """One value, or one for each episode."""
+    further: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+    chance: float | None = None
+
+    @property
+    def score(self) -> Score:
+        """The mean; of episodes with its 95 % interval."""
+        return over_episodes(self.values) if len(self.values) > 1 else Score(self.values[0])
+
+
+Columns = dict[str, Got]
+
+
+@dataclass(frozen=True)
+class EpisodeCell(Cell):
+    """A score over episodes. That of a single encoder has the interval of its mean, not the spread of episodes."""
+
+    def of_set(self, index: int) -> "EpisodeCell":
+        """The same of one of the encoders."""
+        one = super().of_set(index)
+        return dataclasses.replace(one, score=over_episodes(self.values[index]))
+
+
+@dataclass(frozen=True)
+class Measurement(Evaluation):
+    """What was measured, with what is needed to draw it."""
+
+    seen: tuple[tuple[Seen, ...], ...] = field(default=(), repr=False, compare=False)
+    """The encoders of each row with their samples and features."""
+
+
+def measure(encoders: Sequence[Any], source: Source, how: Scoring, runtime: Runtime) -> Evaluation:
+    """Measure frozen encoders: a row for each method, a column for each measure.
+
+    Args:
+        encoders: Trained encoders. Each is tested on the split that it was trained with.
+        source: The samples.
+        how: What is measured, and its settings. Rivals are measured under `auto` only if there is a single row.
+        runtime: The machine; its seed draws episodes and random encoders.
+
+    Raises:
+        InputError: There is no encoder, it takes other samples, or nothing can be measured by these labels.
+    """
+    start = time.perf_counter()
+    if not encoders:
+        raise InputError("there is no encoder to evaluate; give one or more.")
+    grouped = rows_of(encoders, lambda one: {"data": one.origin.fingerprint})
+    if len(grouped) > 1 and how.beside == "auto":
+        how = dataclasses.replace(how, beside="skip")
+    rows, kept = [], []
+    for label, members in grouped:
+        seen = [Seen.of(one, own_samples(one, source, runtime), runtime) for one in members]
+        rows.append(_row(label, members, seen, how, runtime))
+        kept.append(tuple(seen))
+    taken = round(time.perf_counter() - start, 3)
+    return Measurement(tuple(rows), "parameters", "encoders", "episodes", seconds=taken, seen=tuple(kept))
+
+
+def own_samples(made: Any, source: Source, runtime: Runtime) -> Source:
+    """The source in the split that an encoder was trained with.
+
+    Raises:
+        InputError: The samples have another form than those of its training, or another split.
+    """
+    if tuple(source.shape) != tuple(made.shape):
+        raise InputError(
+            f"the encoder takes samples of shape {tuple(made.shape)}, but those of {source.name} have "
+            f"{tuple(source.shape)}. Give the data that it was trained on."
+        )
+    try:
+        from attar.embeddings.data.splits import own_split
+    except ImportError:
+        if not source.is_of(made.origin.fingerprint, made.normalise):
+            runtime.say(f"note: the samples of {source.name} differ from those that {made.origin.method} learned from.")
+        return source
+    return own_split(made, source, runtime)
+
+
+def measures_of(seen: Seen, asked: Sequence[Measured]) -> tuple[Measured, ...]:
+    """What is measured: what was asked for, or what fits the labels.
+
+    Raises:
+        InputError: Something cannot be measured by these labels.
+    """
+    source, name = seen.source, seen.source.name
+    paired = source.paired and seen.made.paired
+    if not asked:
+        found: list[Measured] = ["recall"] if paired else []
+        if source.test.labels is not None:
+            by_label: dict[str, list[Measured]] = {"one": ["knn", "probe"], "several": ["map"]}
+            found += ["episodes"] if source.novel else by_label.get(source.labelled, [])
+        if not found:
+            raise InputError(
+                f"{name} has no labels, so there is nothing to measure its encoder by. Give --data with labels."
+            )
+        return tuple(found)
+    for one in asked:
+        if one == "recall" and not paired:
+            raise InputError(f"recall needs image-text pairs and a text encoder, but {_without(seen)} has none.")
+        if one != "recall":
+            labels = checked_labels(source.test.labels, name)
+            if one == "map" and labels.ndim == 1:
+                raise InputError(f"map needs several labels for each sample, but those of {name} have one each.")
+            if one == "episodes" and labels.ndim == 2:
+                raise InputError(f"episodes need one label for each sample, but those of {name} have several.")
+            if one != "episodes" and source.novel:
+                raise InputError(f"{one} needs test samples of the training classes, but {name} is tested on others.")
+    return tuple(asked)
+
+
+def _without(seen: Seen) -> str:
+    return seen.source.name if not seen.source.paired else seen.made.origin.method
+
+
+def _row(label: str, members: Sequence[Any], seen: Sequence[Seen], how: Scoring, runtime: Runtime) -> Row:
+    names = measures_of(seen[0], how.measures)
+    found: list[Columns] = []
+    began = time.perf_counter()
+    for number, one in enumerate(seen, start=1):
+        columns = of_encoder(one, names, how)
+        found.append(columns)
+        told = ", ".join(f"{column} {got.score}" for column, got in columns.items())
+        runtime.say(f"{label}: encoder {number} of {len(seen)}, {told}")
+    took = (time.perf_counter() - began) / len(seen)
+    beside = list(rivals_of(members, seen[0], names, how, took, runtime))
+    cells = [
+        _cell(column, [columns[column] for columns in found], beside)
+        for column in found[0]
+        if all(c.get(column) for c in found)
+    ]
+    return Row.of(label, members, cells, count=members[0].parameters)
+
+
+def _cell(column: str, found: Sequence[Got], beside: Sequence[tuple[str, dict[str, Score]]]) -> Cell:
+    """A column of a row, with the scores to compare it with."""
+    values = tuple(tuple(got.values) for got in found)
+    means = [statistics.fmean(row) for row in values]
+    episodic = len(values[0]) > 1
+    score = found[0].score if len(found) == 1 else Score.of(means)
+    family = EpisodeCell if episodic else Cell
+    return family(
+        score,
+        values,
+        column=column,
+        chance=found[0].chance,
+        further={name: Measure.of([[got.further[name]] for got in found]) for name in found[0].further},
+        beside=tuple(Beside(label, scores[column]) for label, scores in beside if column in scores),
+        notes=tuple(got.note for got in found),
+    )
+
+
+def over_episodes(values: Sequence[float]) -> Score:
+    """The mean over episodes with its 95 % interval."""
+    mean, error = statistics.fmean(values), statistics.stdev(values) / len(values) ** 0.5
+    interval = around(mean, error, len(values) - 1)
+    return Score(mean, n=len(values), interval=(interval.low, interval.high))
+
+
+# ---------------------------------------------------------------------------------------------------------- the columns
+
+
+def of_encoder(seen: Seen, names: Sequence[Measured], how: Scoring) -> Columns:
+    """Everything that is measured of an encoder."""
+    found: Columns = {}
+    if "recall" in names:
+        found |= _recalls(seen)
+    if "map" in names and seen.classifies:
+        found |= _columns_of(classifier_answer(seen, how.label_threshold), seen)
+        names = [name for name in names if name != "map"]
+    found |= of_features(lambda: seen.train, lambda: seen.test, seen, names, how)
+    if seen.classifies and seen.source.labelled == "one" and PROBE in found:
+        answer = classifier_answer(seen, None)
+        found[CLASSIFIER] = Got([accuracy(answer.scores, checked_labels(seen.labels, ""))], chance=_largest(seen))
+    return found
+
+
+def of_features(
+    train: Callable[[], Feats], test: Callable[[], Feats], seen: Seen, names: Sequence[Measured], how: Scoring
+) -> Columns:
+    """Everything that is measured of features, whosever they are."""
+    found: Columns = {}
+    source, classes = seen.source, len(seen.source.classes)
+    for name in names:
+        if name == "recall":
+            continue
+        right = checked_labels(seen.labels, source.name)
+        if name == "episodes":
+            found |= _episodes(test(), seen, how)
+            continue
+        labels = checked_labels(source.train.labels, source.name)
+        if name == "knn":
+            count = min(how.neighbours or usual_neighbours(len(labels)), len(labels))
+            answer = judged(neighbours_judge(classes, how), train(), labels, test(), how.label_threshold)
+            note, column = f"{count} neighbours", KNN
+        else:
+            answer = probe_answer(train(), labels, test(), classes, how.label_threshold)
+            note, column = "", PROBE
+        if name == "map":
+            found |= _columns_of(answer, seen, PROBE)
+        elif right.ndim == 2:
+            told = of_several(answer, right)
+            found[f"{MAP} of {column}"] = Got([told["mAP"]], note=note, chance=_constant(seen)["mAP"])
+        else:
+            found[column] = Got([accuracy(answer.scores, right)], note=note, chance=_largest(seen))
+    return found
+
+
+def _columns_of(answer: Answer, seen: Seen, by: str = "") -> Columns:
+    """mAP, and micro-F1 with the other measures at a threshold."""
+    told, chance = of_several(answer, checked_labels(seen.labels, seen.source.name)), _constant(seen)
+    further = {name: told[name] for name in WITH_MICRO if name in told}
+    note = f"of a {by}" if by else ""
+    return {
+        MAP: Got([told["mAP"]], note=note, chance=chance["mAP"]),
+        MICRO: Got([told["OF1"]], further, ", ".join(filter(None, (note, answer.note))), chance["OF1"]),
+    }
+
+
+def _constant(seen: Seen) -> dict[str, float]:
+    """The measures of always guessing the labels that are frequent among the training samples."""
+    labels = checked_labels(seen.source.train.labels, seen.source.name)
+    right = checked_labels(seen.labels, seen.source.name)
+    return of_several(constant_answer(labels, len(right)), right)
+
+
+def _largest(seen: Seen) -> float:
+    """The share of the largest class of the test samples, in per cent."""
+    labels = checked_labels(seen.labels, seen.source.name)
+    return 100 * float(torch.bincount(labels).max()) / len(labels)
+
+
+def distances_of(method: Any) -> Distances | None:
+    """The distance of a method that compares features as they are; None for methods that compare directions."""
+    own = getattr(method, "distances", None)
+    if own is not None:
+        return own
+    return euclidean if getattr(method, "euclidean", False) else None
+
+
+def _episodes(features: Feats, seen: Seen, how: Scoring) -> Columns:
+    """A column for each number of ways and shots; the same episodes for every encoder."""
+    found = {}
+    for way in how.ways:
+        for shot in how.shots:
+            seed = derived_seed(seen.runtime.seed, f"episodes of {way} ways, {shot} shots")
+            generator = torch.Generator().manual_seed(seed)
+            given = (way, shot, how.queries, how.test_episodes, generator)
+            labels = checked_labels(seen.labels, seen.source.name)
+            values = [
+                one.accuracy for one in played(features, labels, *given, distances=distances_of(seen.made.method))
+            ]
+            found[f"{way}-way {shot}-shot"] = Got(values, chance=100 / way)
+    return found
+
+
+def _recalls(seen: Seen) -> Columns:
+    """A column for each direction: recall at 1, with recall at 5 and 10."""
+    captions = seen.source.test.captions
+    images, texts = seen.made.pair_features(seen.test, captions)
+    found = {}
+    for way, by_count in recalls(images, texts, captions).items():
+        first, *others = AT
+        further = {f"at {k}": 100 * by_count[k] for k in others}
+        chance = 100 * chance_of_recall(captions, first)
+        found[f"{way}, recall at {first}"] = Got([100 * by_count[first]], further, chance=chance)
+    return found
+
+
+# ----------------------------------------------------------------------------------------------------------- the rivals
+
+
+def rivals_of(
+    members: Sequence[Any], seen: Seen, names: Sequence[Measured], how: Scoring, seconds: float, runtime: Runtime
+) -> list[tuple[str, dict[str, Score]]]:
+    """The scores of the rivals by label and column, measured on the samples of the first encoder.
+
+    Args:
+        members: The encoders of the row.
+        seen: The first of them.
+        names: What is measured.
+        how: The settings of the measurement.
+        seconds: How long it took for one encoder.
+        runtime: The machine and the seed.
+    """
+    names = [name for name in names if name != "recall"]
+    if how.beside == "skip" or not names:
+        return []
+    found: list[tuple[str, dict[str, Score]]] = []
+    several = seen.source.labelled == "several"
+    raw = raw_of(seen)
+    wider = max(1.0, raw.test.shape[1] / seen.made.encoder.width)
+    for untrained, share in ((raw, wider), (random_of(seen), 1.0)):
+        if untrained is None or not affordable(untrained.label, share * seconds, how.beside, runtime):
+            continue
+        runtime.say(f"beside it, {untrained.label}")
+        found += _of_untrained(untrained, seen, names, how)
+    if "episodes" not in names:
+        found += _of_trees(raw, seen, names, how, runtime)
+    if several and "map" in names:
+        answers = bce_answers(members, seen.source, how.beside, how.label_threshold, runtime)
+        if answers:
+            told = [of_several(answer, checked_labels(seen.labels, "")) for answer in answers]
+            scores = {MAP: Score.of([one["mAP"] for one in told]), MICRO: Score.of([one["OF1"] for one in told])}
+            found.append((BCE, scores))
+    return found
+
+
+def _of_untrained(
+    one: Untrained, seen: Seen, names: Sequence[Measured], how: Scoring
+) -> list[tuple[str, dict[str, Score]]]:
+    """Raw features or a random encoder, measured as the encoder is; of several labels also by kNN."""
+    columns = of_features(lambda: one.train, lambda: one.test, seen, names, how)
+    scores = {column: got.score for column, got in columns.items()}
+    if CLASSIFIER not in scores and PROBE in scores and seen.classifies:
+        scores[CLASSIFIER] = scores[PROBE]
+    if "map" not in names:
+        return [(one.label, scores)]
+    labels = checked_labels(seen.source.train.labels, seen.source.name)
+    judge = neighbours_judge(len(seen.source.classes), how)
+    told = of_several(
+        judged(judge, one.train, labels, one.test, how.label_threshold), checked_labels(seen.labels, seen.source.name)
+    )
+    voted = {MAP: Score(told["mAP"]), MICRO: Score(told["OF1"])}
+    return [(f"{one.label}, linear probe", scores), (f"{one.label}, kNN", voted)]
+
+
+def _of_trees(
+    raw: Untrained, seen: Seen, names: Sequence[Measured], how: Scoring, runtime: Runtime
+) -> list[tuple[str, dict[str, Score]]]:
+    """ExtraTrees on the samples themselves, in all columns."""
+    source = seen.source
+    labels, right = checked_labels(source.train.labels, source.name), checked_labels(seen.labels, source.name)
+    several, label = labels.ndim == 2, f"ExtraTrees on {raw.label}"
+    seconds = trees_seconds(raw.train, labels) * (1 + several * TREES_JUDGED) if how.beside == "auto" else 0.0
+    if not affordable(label, seconds, how.beside, runtime):
+        return []
+    runtime.say(f"beside it, {label}")
+    judge = trees_judge(several, len(source.classes))
+    answer = judged(judge, raw.train, labels, raw.test, how.label_threshold, most=TREES_JUDGED)
+    if not several:
+        reached = Score(accuracy(answer.scores, right))
+        return [(label, dict.fromkeys((KNN, PROBE, CLASSIFIER), reached))]
+    told = of_several(answer, right)
+    scores = {MAP: Score(told["mAP"]), MICRO: Score(told["OF1"])}
+    return [(label, scores | {f"{MAP} of {column}": scores[MAP] for column in (KNN, PROBE)})]
