@@ -11,5 +11,11 @@ from attar.embeddings.fewshot.prototriplet import proto_triplet_loss as proto_tr
 from attar.embeddings.fewshot.susana import ICNN as ICNN
 from attar.embeddings.fewshot.susana import ProtoTriplet as ProtoTriplet
 from attar.embeddings.fewshot.triplet import Triplet as Triplet
+from attar.embeddings.heads import Projector as Projector
+from attar.embeddings.linear import Linear as Linear
+from attar.embeddings.optim import LARS as LARS
 from attar.embeddings.selfsup.simclr import SimCLR as SimCLR
 from attar.embeddings.sources import Source as Source
+from attar.embeddings.texts import TextEncoder as TextEncoder
+from attar.embeddings.texts import text_encoder_named as text_encoder_named
+from attar.embeddings.views import Views as Views
