@@ -258,7 +258,7 @@ class Learner(Settings):
         if self.inputs == "images" and source.tabular:
             raise InputError(f"{self.name} needs images, but {name} is a table.")
         if self.needs == "captions" and not source.paired:
-            raise InputError(f"{self.name} needs pairs of image and text, but {name} has no captions. Give --caption.")
+            raise InputError(f"{self.name} needs pairs of image and text, but {name} has no captions. Give --captions.")
         if self.needs in ("labels", "one", "several") and has == "none":
             raise InputError(f"{self.name} needs labels, but {name} has none.")
         if self.needs == "one" and has == "several":
@@ -303,7 +303,7 @@ class Learner(Settings):
         if state.done >= self.encoder_steps:
             return self._classifier_step(state, runtime)
         batch = self.drawn(state, runtime)
-        set_lr(state.optimizer, self.lr * self.lr_share(batch))
+        set_lr(state.optimizer, self.lr * share_of(self, batch.progress))
         state.encoder.train()
         state.heads.train()
         with runtime.autocast(training=True):
@@ -343,10 +343,6 @@ class Learner(Settings):
         if state.order_of != epoch:
             state.order, state.order_of = epoch_rows(state.learn, runtime.seed, epoch), epoch
         return state.order[number * self.batch :][: self.batch]
-
-    def lr_share(self, batch: Batch) -> float:
-        """What the step size is multiplied by."""
-        return share_of(self, batch.progress)
 
     def seen(self, plain: Inputs, state: Learning, runtime: Runtime) -> Inputs:
         """A view of samples, as network input."""
@@ -416,7 +412,7 @@ class Learner(Settings):
         )
 
 
-def repeated(labels: Labels, views: int) -> Labels:
+def repeated(labels: Tensor, views: int) -> Tensor:
     """The labels of several views of the same samples, stacked view by view."""
     return torch.cat([labels] * views)
 
