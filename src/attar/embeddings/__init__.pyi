@@ -12,6 +12,9 @@ from attar.embeddings.fewshot.prototriplet import proto_triplet_loss as proto_tr
 from attar.embeddings.fewshot.susana import ICNN as ICNN
 from attar.embeddings.fewshot.susana import ProtoTriplet as ProtoTriplet
 from attar.embeddings.fewshot.triplet import Triplet as Triplet
+from attar.embeddings.heads import Projector as Projector
+from attar.embeddings.linear import Linear as Linear
+from attar.embeddings.optim import LARS as LARS
 from attar.embeddings.data.load import load as load
 from attar.embeddings.data.load import mosaics_of as mosaics_of
 from attar.embeddings.losses import info_nce as info_nce
@@ -31,3 +34,6 @@ from attar.embeddings.selfsup.moco import MoCo as MoCo
 from attar.embeddings.selfsup.simclr import SimCLR as SimCLR
 from attar.embeddings.selfsup.simsiam import SimSiam as SimSiam
 from attar.embeddings.sources import Source as Source
+from attar.embeddings.texts import TextEncoder as TextEncoder
+from attar.embeddings.texts import text_encoder_named as text_encoder_named
+from attar.embeddings.views import Views as Views
