@@ -1,4 +1,4 @@
-"""Gaussian mixtures: closed forms against quadrature and definitions, invariances, gradients, and points far from zero."""
+"""Gaussian mixtures: closed forms against quadrature and definitions, invariances, gradients, points far from zero."""
 
 import math
 
