@@ -117,7 +117,7 @@ class TrainedEncoder(core.Shareable):
         share = logits.sigmoid() if self.labelled == "several" else logits.softmax(dim=1)
         return share.numpy()
 
-    # -------------------------------------------------------------------------------------------------- images and texts
+    # ------------------------------------------------------------------------------------------- images and texts
 
     @property
     def paired(self) -> bool:

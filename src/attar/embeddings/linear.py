@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from attar.core.errors import InputError
@@ -67,28 +68,33 @@ class Linear(Settings):
         return torch.optim.Adam(learned, self.lr, weight_decay=self.weight_decay)
 
 
-class Classifier(nn.Module):
-    """A linear layer on features that are standardised first, so that one step size fits encoders of any scale."""
+class LinearClassifier(nn.Module):
+    """A linear layer on standardised features, which is linear in the features too.
+
+    Standardising makes one step size fit features of any scale.
+    """
 
     mean: Tensor
     std: Tensor
 
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(width, classes)
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("std", torch.ones(width))
-
-    def forward(self, features: Tensor) -> Tensor:
-        """A score for each class."""
-        return self.linear((features - self.mean) / self.std)
+        self.layer = nn.Linear(width, classes)
 
     @torch.no_grad()
-    def fit_scale_(self, features: Tensor) -> None:
-        """Take mean and standard deviation of training features; a constant feature keeps its scale."""
-        std, mean = torch.std_mean(features.double(), dim=0, correction=0)
-        self.mean.copy_(mean)
-        self.std.copy_(torch.where(std > 1e-6 * (1 + mean.abs()), std, 1.0))
+    def fit_scale_(self, features: Float[Tensor, "sample width"]) -> None:
+        """Take mean and standard deviation of these features. A constant feature keeps its scale."""
+        found = features.double()
+        std = found.std(dim=0, correction=0)
+        varies = std > 1e-6 * (found.abs().amax(dim=0) + 1e-12)
+        self.mean.copy_(found.mean(dim=0))
+        self.std.copy_(torch.where(varies, std, torch.ones_like(std)))
+
+    def forward(self, features: Float[Tensor, "sample width"]) -> Float[Tensor, "sample classes"]:
+        """The logits of features."""
+        return self.layer((features - self.mean) / self.std)
 
 
 def classification_loss(logits: Tensor, labels: Tensor, loss: Loss) -> Tensor:

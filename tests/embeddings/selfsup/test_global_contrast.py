@@ -290,7 +290,7 @@ def test_a_first_visit_is_that_of_the_sample():
 def test_a_state_dict_is_complete():
     settings = {"temperatures": "individual", "gamma": 0.6, "eta": 0.05, "pairs": True}
     loss, later = GlobalContrast(N, **settings), GlobalContrast(N, **settings)
-    assert {*loss.state_dict()} == {"log_s", "tau", "u"}
+    assert {*loss.state_dict()} == {"log_s", "seen", "tau", "u"}
     for visit in range(3):
         loss(unit(6, 5, seed=visit).float(), unit(6, 5, seed=visit + 9).float(), torch.arange(visit, visit + 6))
     later.load_state_dict(copy.deepcopy(loss.state_dict()))

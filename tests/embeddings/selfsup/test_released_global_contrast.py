@@ -69,6 +69,7 @@ def follow(tensors, settings, sides, *, pairs, epochs=None):
                 key = f"right.step{step}.{memory}" + (f"_{modality}" if modality else "")
                 if key in tensors:
                     ours = getattr(loss, memory)
+                    ours = ours.masked_fill(~loss.seen, -torch.inf) if memory == "log_s" else ours
                     close(ours[row] if pairs else ours, tensors[key])
         found.append((value.detach(), here))
     return found
@@ -129,7 +130,8 @@ def seen_before(loss, tensors, step, names=("",)):
         mark = f"_{name}" if name else ""
         of = {memory: tensors.get(f"step{step}.before.{memory}{mark}") for memory in ("s", "b", "tau", "u")}
         log_s = of["s"].log() + (0 if of["b"] is None else of["b"])
-        (loss.log_s[row] if name else loss.log_s).copy_(log_s)
+        (loss.seen[row] if name else loss.seen).copy_(of["s"] > 0)
+        (loss.log_s[row] if name else loss.log_s).copy_(log_s.masked_fill(of["s"] == 0, 0.0))
         for memory in ("tau", "u"):
             if of[memory] is not None:
                 ours = getattr(loss, memory)

@@ -57,7 +57,7 @@ class CLIP(Paired):
     """Pull an image and its caption together, away from the batch (Radford et al., ICML 2021, arXiv:2103.00020)."""
 
     contrast_temperature: Annotated[float, Range(0.001)] = 0.07
-    """Temperature τ of the contrast, or where it starts if it is learned."""
+    """Temperature τ of the contrast. If it is learned, it starts there."""
     learn_temperature: bool = False
     """Whether one temperature for all samples is learned."""
 
@@ -81,4 +81,5 @@ class CLIP(Paired):
 
     def told(self, state: Learning) -> Metrics:
         """The temperature, if it is learned."""
-        return {"temperature": state.memory["temperature"].log.detach().exp()} if self.learn_temperature else {}  # type: ignore[union-attr,operator]
+        learned = state.memory["temperature"] if self.learn_temperature else None
+        return {"temperature": learned.log.detach().exp()} if isinstance(learned, LearnedTemperature) else {}

@@ -5,8 +5,8 @@ sample i, a moving average of that mean over its visits, of which log_s is the l
 
     log s_i ← log((1 - γ) s_i + γ mean_j exp(h_ij / τ_i)),    q_ij = exp(h_ij / τ_i) / s_i,
 
-and its gradient is that of mean_j q_ij h_ij with fixed weights q. h_ij is how much nearer i is to the negative j than to
-its own other view. With individual temperatures, each τ_i descends the dual of a distributionally robust loss, whose
+and its gradient is that of mean_j q_ij h_ij with fixed weights q. h_ij is how much nearer i is to the negative j than
+to its own other view. With individual temperatures, each τ_i descends the dual of a distributionally robust loss, whose
 weights diverge from uniform ones by at most ρ: d/dτ = log s + ρ - mean_j q_ij h_ij / τ_i, which is ρ - KL(q, uniform)
 when γ = 1.
 
@@ -35,7 +35,7 @@ Logits = Float[Tensor, "*side anchor negative"]
 """Scores of negatives over the anchor's temperature; -∞ for a candidate that is none."""
 PerAnchor = Float[Tensor, "*side anchor"]
 
-LEAST_STEP = 0.25
+LARGEST_STEP = 0.25
 """Share of itself by which a temperature changes at most in one visit (a choice). After a jump of τ from .005 to .02
 all weights are zero in single precision, for hundreds of visits."""
 HALVINGS = 100
@@ -46,7 +46,7 @@ HALVINGS = 100
 
 
 def log_mean_exp(logits: Logits) -> PerAnchor:
-    """log mean_j exp(logits_ij), over the negatives of each anchor."""
+    """The logarithm of mean_j exp(logits_ij), over the negatives of each anchor."""
     return logits.logsumexp(dim=-1) - _count(logits).log()
 
 
@@ -65,7 +65,7 @@ def log_normaliser(before: PerAnchor, now: PerAnchor, gamma: float) -> PerAnchor
 
 
 def weights(logits: Logits, log_s: PerAnchor) -> Logits:
-    """q = exp(logits - log s), at most m / γ; 0 for a candidate that is no negative."""
+    """Weights q = exp(logits - log s), at most m / γ; 0 for a candidate that is no negative."""
     return (logits - log_s[..., None]).exp()
 
 
@@ -118,9 +118,9 @@ def moved_temperature(
     eta: float,
     beta: float,
     between: tuple[float, float],
-    largest_step: float | None = LEAST_STEP,
+    largest_step: float | None = LARGEST_STEP,
 ) -> tuple[PerAnchor, PerAnchor]:
-    """u ← (1 - β) u + β G and τ ← τ - η u, within the range; the new τ and u.
+    """One step of temperatures, within their range: u ← (1 - β) u + β G, τ ← τ - η u. The new τ and u.
 
     Args:
         tau: τ of each anchor.
@@ -161,9 +161,9 @@ class GlobalContrast(nn.Module):
         loss.backward()
 
     Only the gradient means something: the value is no objective, is often negative, and need not fall. What is
-    remembered lies in buffers, so that a state dict is complete: `log_s`, the log-normalisers (-∞: not seen); with
-    individual temperatures `tau` and `u`, the moving average of d/dτ. They have an entry for each sample, `[samples]`,
-    or, for image-text pairs, `[2, samples]`: images, then texts. Nothing is remembered in evaluation mode.
+    remembered lies in buffers, so that a state dict is complete: `log_s`, the log-normalisers, 0 where `seen` is not
+    yet set; with individual temperatures `tau` and `u`, the moving average of d/dτ. They have an entry for each sample,
+    `[samples]`, or, for image-text pairs, `[2, samples]`: images, then texts. Nothing is remembered in evaluation mode.
 
     Samples must keep their numbers. A number that occurs twice in a batch is one sample: its views are no negatives of
     one another, and the mean over its occurrences is what is remembered, as the mean over both views is.
@@ -194,6 +194,7 @@ class GlobalContrast(nn.Module):
     """
 
     log_s: Tensor
+    seen: Tensor
     tau: Tensor
     u: Tensor
 
@@ -211,7 +212,7 @@ class GlobalContrast(nn.Module):
         eta: float = 0.01,
         beta: float = 0.9,
         temperature_range: tuple[float, float] = (0.005, 1.0),
-        largest_step: float | None = LEAST_STEP,
+        largest_step: float | None = LARGEST_STEP,
         gradient_limit: float | None = None,
         hinge: float | None = None,
         pos_weight: Literal["one", "normalised"] | None = None,
@@ -228,7 +229,8 @@ class GlobalContrast(nn.Module):
         self.pos_weight = pos_weight or ("normalised" if pairs else "one")
         self.normalise, self.gather = normalise, gather
         each = (2, samples) if pairs else (samples,)
-        self.register_buffer("log_s", torch.full(each, -math.inf, dtype=dtype))
+        self.register_buffer("log_s", torch.zeros(each, dtype=dtype))
+        self.register_buffer("seen", torch.zeros(each, dtype=torch.bool))
         if temperatures == "individual":
             self.register_buffer("tau", torch.full(each, float(temperature), dtype=dtype))
             self.register_buffer("u", torch.zeros(each, dtype=dtype))
@@ -236,11 +238,6 @@ class GlobalContrast(nn.Module):
             self.tau = nn.Parameter(torch.tensor(float(temperature), dtype=dtype))
         else:
             self.register_buffer("tau", torch.tensor(float(temperature), dtype=dtype))
-
-    @property
-    def seen(self) -> Tensor:
-        """Which samples were visited."""
-        return ~self.log_s.isneginf()
 
     @property
     def mean_temperature(self) -> Tensor:
@@ -265,10 +262,10 @@ class GlobalContrast(nn.Module):
         index = _checked(a, b, index, self.samples).to(self.log_s.device)
         dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
         with torch.autocast(a.device.type, enabled=False):
-            sides = [F.normalize(z.to(dtype), dim=1) if self.normalise else z.to(dtype) for z in (a, b)]
+            a, b = (F.normalize(z.to(dtype), dim=1) if self.normalise else z.to(dtype) for z in (a, b))
             if self.gather:
-                *sides, index = gathered(*sides, index)
-            return self._contrasted(*sides, index, self._gamma(progress))
+                a, b, index = gathered(a, b, index)
+            return self._contrasted(a, b, index, self._gamma(progress))
 
     def _contrasted(self, a: Tensor, b: Tensor, index: Tensor, gamma: float) -> Tensor:
         same = index[:, None] == index
@@ -285,7 +282,8 @@ class GlobalContrast(nn.Module):
         tau = self._tau(index).to(scores.dtype)
         logits = (scores.detach() / tau[..., None]).masked_fill(excluded, -math.inf)
         now = log_mean_exp(logits)
-        log_s = log_normaliser(self.log_s[..., index].to(now.dtype).expand_as(now), now, gamma)
+        before = self.log_s[..., index].masked_fill(~self.seen[..., index], -math.inf)
+        log_s = log_normaliser(before.to(now.dtype).expand_as(now), now, gamma)
         each = (weights(logits, log_s) * scores).sum(dim=-1) / _count(logits)
         if self.pos_weight == "one" and self.hinge is None:
             each = each - positive
@@ -327,10 +325,18 @@ class GlobalContrast(nn.Module):
         if self.gradient_limit is not None:
             gradient = gradient.clamp(-self.gradient_limit, self.gradient_limit)
         self._write("log_s", index, log_s)
+        self.seen[..., index] = self.seen[..., index] | log_s.isfinite()
         if self.temperatures == "individual":
-            there = [getattr(self, name)[..., index].to(gradient.dtype) for name in ("tau", "u")]
-            how = {"eta": self.eta, "beta": self.beta, "largest_step": self.largest_step}
-            tau, u = moved_temperature(*there, gradient, between=self.temperature_range, **how)  # type: ignore[arg-type]
+            tau, u = (memory[..., index].to(gradient.dtype) for memory in (self.tau, self.u))
+            tau, u = moved_temperature(
+                tau,
+                u,
+                gradient,
+                eta=self.eta,
+                beta=self.beta,
+                between=self.temperature_range,
+                largest_step=self.largest_step,
+            )
             self._write("tau", index, tau)
             self._write("u", index, u)
 

@@ -15,8 +15,8 @@ from attar.core.settings import Range
 from attar.embeddings.selfsup.global_contrast import GlobalContrast
 from attar.embeddings.selfsup.sogclr import Global
 
-USUAL_STEP = {False: 0.03, True: 1e-4}
-"""Step size η for views and for pairs, whose temperatures are smaller (LibAUC's notebooks)."""
+USUAL_STEP = {False: 0.03, True: 3e-3}
+"""Step size η for views (the authors' script), and for pairs, whose temperatures are smaller (a choice)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,8 @@ class ISogCLR(Global):
     """SogCLR with a temperature for each sample (Qiu et al., ICML 2023, arXiv:2305.11965)."""
 
     temperature_lr: Annotated[float, Range(0)] | None = None
-    """Step size η of temperatures, small for small τ. 0: they stay, as in SogCLR. Default: 0.03, of pairs 0.0001."""
+    """Step size η of temperatures. 0: they stay, as in SogCLR. Default: 0.03, of pairs 0.003; for τ near 0.01 give
+    0.0001."""
     temperature_momentum: Annotated[float, Range(0, 1)] = 0.5
     """Share β of the new gradient in the moving average that temperatures follow: 1 is no average (of pairs: 0.9)."""
     slope_limit: Annotated[float, Range(0)] | None = None

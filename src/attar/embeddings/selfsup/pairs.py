@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from attar.core.settings import Range
 from attar.embeddings.artefact import TEXT
 from attar.embeddings.heads import Projector
 from attar.embeddings.learner import About, Batch, Learner, Learning
@@ -81,5 +80,6 @@ def views_of_pairs(view: Views) -> Views:
     """How images are changed whose captions tell what is where, unless a recipe is given: large crops, nothing else."""
     if view.recipe != "auto":
         return view
-    given = {"crop": 1.0, "smallest_crop": LARGE_CROP}
-    return replace(view, recipe="none", **{name: usual for name, usual in given.items() if getattr(view, name) is None})
+    crop = 1.0 if view.crop is None else view.crop
+    smallest = LARGE_CROP if view.smallest_crop is None else view.smallest_crop
+    return replace(view, recipe="none", crop=crop, smallest_crop=smallest)
