@@ -5,22 +5,19 @@ from dataclasses import replace
 
 import pytest
 import torch
-from sklearn.datasets import load_digits
 from sklearn.metrics import average_precision_score
 
 import attar
 from attar.core.errors import InputError
 from attar.core.runtime import Engine, Runtime
-from attar.embeddings.data.mosaics import mosaic_part
 from attar.embeddings.linear import Linear
 from attar.embeddings.multilabel.endtoend import MultiLabel
 from attar.embeddings.multilabel.kmcl import KMCL
 from attar.embeddings.multilabel.probmcl import ProbMCL
+from attar.embeddings.reading import Reading
 from attar.embeddings.selfsup.simclr import SimCLR
 from attar.embeddings.sources import Features, Part, Source, Standard
 from attar.embeddings.views import Views
-from attar.images.data.pixels import InMemory
-from attar.images.data.whiten import Transform
 from promises import dying
 
 QUIET = Engine(quiet=True, device="cpu")
@@ -43,15 +40,7 @@ def table():
 
 @pytest.fixture(scope="module")
 def mosaics():
-    pixels, labels = load_digits(return_X_y=True)
-    pixels = torch.from_numpy(pixels / 16 * 255).round().to(torch.uint8).view(-1, 1, 8, 8)
-    labels, names = torch.from_numpy(labels).long(), [str(digit) for digit in range(10)]
-    parts = [
-        mosaic_part(InMemory(pixels[rows]), labels[rows], names, count, 0, name)
-        for rows, count, name in ((slice(1200), 512, "training"), (slice(1200, None), 500, "test"))
-    ]
-    bare = [replace(part, captions=()) for part in parts]
-    return Source("mosaics", tuple(names), *bare, Transform((0.2,), (0.3,)), flips=False)
+    return Reading().load("mosaics").subset(torch.arange(512))
 
 
 def precision(made, source):
@@ -136,7 +125,7 @@ def test_no_collapse(table):
 
 @pytest.mark.parametrize("family", [ProbMCL, KMCL, MultiLabel])
 def test_a_killed_run_ends_in_the_same_bytes(table, family, tmp_path):
-    method, often = family(**TABLE, weights_average=0.9), replace(QUIET, checkpoint_every=0.0)
+    method, often = family(**TABLE, weights_average=0.9), replace(QUIET, checkpoint_seconds=0)
     whole = trained(table, method, tmp_path / "whole")
     with dying(method, 5):
         attar.train(table, method, out=tmp_path / "killed", engine=often)
