@@ -11,5 +11,11 @@ from attar.embeddings.fewshot.prototriplet import proto_triplet_loss as proto_tr
 from attar.embeddings.fewshot.susana import ICNN as ICNN
 from attar.embeddings.fewshot.susana import ProtoTriplet as ProtoTriplet
 from attar.embeddings.fewshot.triplet import Triplet as Triplet
+from attar.embeddings.selfsup.clip import CLIP as CLIP
+from attar.embeddings.selfsup.clip import clip_loss as clip_loss
+from attar.embeddings.selfsup.global_contrast import GlobalContrast as GlobalContrast
+from attar.embeddings.selfsup.global_contrast import root_temperature as root_temperature
+from attar.embeddings.selfsup.isogclr import ISogCLR as ISogCLR
 from attar.embeddings.selfsup.simclr import SimCLR as SimCLR
+from attar.embeddings.selfsup.sogclr import SogCLR as SogCLR
 from attar.embeddings.sources import Source as Source
