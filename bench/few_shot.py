@@ -22,9 +22,11 @@ from typing import Any
 
 import harness
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 import attar
+from attar.core.registry import METHODS
 from attar.core.runtime import Engine
 from attar.core.score import around, paired
 from attar.core.seeds import derived_seed
@@ -33,13 +35,12 @@ from attar.embeddings.fewshot.distances import smooth_distances
 from attar.embeddings.fewshot.episodes import episodes
 from attar.embeddings.fewshot.episodic import accuracy
 from attar.embeddings.reading import Reading
-from attar.embeddings.sources import Part, Source
+from attar.embeddings.sources import Source
 
 ALPHABETS = ("Sanskrit", "Tagalog")
 """Whose characters are tested."""
 FIRST = "protonet, unsquared"
 """The row that the others are compared with."""
-SUSANA = {"prototriplet": "prototriplet", "icnn": "fullicnn"}
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,13 @@ class Task:
     encoder: str
     ways: tuple[int, ...]
     train_way: int
-    """Classes of a training episode of 5 shots; twice as many with one shot, where there are."""
     epochs: int
+    """Of 100 episodes."""
     query: int
     tested: int
-    """Episodes."""
+    """Episodes to test with."""
+    combinations: bool = False
+    """Whether losses are combined, too."""
 
 
 def main() -> None:
@@ -90,21 +93,13 @@ def omniglot() -> Task:
         raise SystemExit("set ATTAR_DATA to the folder that holds omniglot")
     archives = sorted((Path(root) / "omniglot").glob("*.zip"))
     source = Reading(novel=ALPHABETS, size=28).load(",".join(map(str, archives)))
-    return Task(source, "conv4:width=32", (5, 20), 20, 20, 10, 600)
+    return Task(source, "conv4:width=32", (5, 20), 20, 5, 5, 600)
 
 
 def digits() -> Task:
     """The digits 5 to 9 as new classes."""
-    source = Reading().load("digits")
-    pixels = torch.cat([part.samples[torch.arange(len(part))] for part in (source.train, source.test)])
-    labels = torch.cat([part.labels for part in (source.train, source.test)])
-    old = labels < 5
-    parts = [
-        Part(type(source.train.samples)(pixels[rows]), labels[rows] - first) for rows, first in ((old, 0), (~old, 5))
-    ]
-    names = source.classes
-    split = dataclasses.replace(source, train=parts[0], test=parts[1], classes=names[:5], novel=names[5:], rows=None)
-    return Task(split, "convnet:norm=batch,width=64,depth=2,pooling=max", (5,), 5, 3, 10, 300)
+    source = Reading(novel=tuple("56789")).load("digits")
+    return Task(source, "convnet:norm=batch,width=64,depth=2,pooling=max", (5,), 5, 3, 10, 300, combinations=True)
 
 
 PARTS: dict[str, Callable[[], Task]] = {"omniglot": omniglot, "digits": digits}
@@ -114,36 +109,31 @@ PARTS: dict[str, Callable[[], Task]] = {"omniglot": omniglot, "digits": digits}
 
 
 def methods(task: Task, shot: int) -> dict[str, Any]:
-    """The rows that learn, for so many shots."""
-    classes = len(task.source.classes)
-    usual = {
-        "encoder": task.encoder,
-        "epochs": task.epochs,
-        "halve_every": max(1, task.epochs // 2),
-        "train_shot": shot,
-        "train_query": task.query,
-        "train_way": min(classes, task.train_way * (2 if shot == 1 else 1)),
+    """The rows that learn, for so many shots, all from equally many batches."""
+    usual: dict[str, Any] = {"encoder": task.encoder, "epochs": task.epochs}
+    drawn = {"train_shot": shot, "train_query": task.query, "train_way": task.train_way}
+    found: dict[str, Any] = {
+        "protonet, squared": ProtoNet(**usual, **drawn, distance="squared"),
+        FIRST: ProtoNet(**usual, **drawn, distance="unsquared"),
+        "prototriplet": ProtoTriplet(**usual, **drawn),
+        "icnn": ICNN(**usual, **drawn),
+        "triplet, batch-all": Triplet(**usual, batch_classes=task.train_way, mining="batch-all"),
     }
-    triplets = {name: usual[name] for name in ("encoder", "epochs", "halve_every")}
-    found = {
-        "protonet, squared": ProtoNet(**usual, distance="squared"),
-        FIRST: ProtoNet(**usual, distance="unsquared"),
-        "prototriplet": ProtoTriplet(**usual),
-        "icnn": ICNN(**usual),
-        "prototriplet + icnn": ProtoTriplet.baseline("prototriplet+fullicnn").changed_by(usual),
-        "cross + prototriplet": ProtoTriplet.baseline("cross+prototriplet").changed_by(usual),
-        "triplet, batch-all": Triplet(**triplets, mining="batch-all"),
-    }
+    if task.combinations:
+        for name in ("cross+prototriplet", "prototriplet+fullicnn", "cross+prototriplet+fullicnn"):
+            found[name] = ProtoTriplet.baseline(name).changed_by(usual | drawn)
     return found | supervised(task)
 
 
 def supervised(task: Task) -> dict[str, Any]:
-    """SupCon on single views, if it is there."""
-    try:
-        from attar.embeddings import SupConTraining  # type: ignore[attr-defined]
-    except (ImportError, AttributeError):
+    """SupCon on the samples as they are, if it is there."""
+    if "supcon" not in METHODS:
         return {}
-    return {"supcon": SupConTraining(encoder=task.encoder)}
+    batch = task.train_way * 8
+    epochs = max(1, round(100 * task.epochs * batch / len(task.source.train)))
+    how = {"classes_per_batch": task.train_way, "samples_per_class": 8, "view": {"recipe": "none"}}
+    plain = {"encoder": task.encoder, "epochs": epochs, "linear": {"epochs": 0}, **how}
+    return {"supcon": METHODS["supcon"].load().from_json(plain)}
 
 
 def features(row: str, task: Task, shot: int, seed: int) -> tuple[Tensor, Callable[[Tensor, Tensor], Tensor], float]:
@@ -158,7 +148,12 @@ def features(row: str, task: Task, shot: int, seed: int) -> tuple[Tensor, Callab
     start = time.perf_counter()
     made = attar.train(task.source, method, seed=seed, engine=Engine(quiet=True))
     seconds = time.perf_counter() - start
-    return torch.from_numpy(made.transform(samples.numpy())), made.method.distances, seconds
+    return torch.from_numpy(made.transform(samples.numpy())), getattr(made.method, "distances", on_the_sphere), seconds
+
+
+def on_the_sphere(queries: Tensor, prototypes: Tensor) -> Tensor:
+    """The distance that encoders of contrasts are classified by."""
+    return smooth_distances(F.normalize(queries), F.normalize(prototypes))
 
 
 # ------------------------------------------------------------------------------------------------------------- results

@@ -49,6 +49,18 @@ RARE = 3
 QUIET = Engine(quiet=True, device="cpu")
 SMALL = {"projector": {"projected": 32}}
 FIXED = {**SMALL, "adaptive": False}
+RELEASED = {
+    **SMALL,
+    "negatives_by": "topk",
+    "hardest": 100,
+    "hardest_summed": True,
+    "uncertainty_weight": 1e-4,
+    "lowest_temperature": 1e-5,
+    "highest_temperature": 2.0,
+    "contrast_temperature": 1.0,
+    "clip_norm": 1.0,
+}
+"""As in the code of AMCL's authors."""
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     FIRST: ("simclr", {**SMALL, "contrast_temperature": 0.2}),
     "dcl": ("dcl", {**SMALL, "contrast_temperature": 0.2}),
@@ -60,6 +72,7 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "amcl, softmax": ("amcl", SMALL),
     "amcl, topk": ("amcl", {**SMALL, "negatives_by": "topk"}),
     "amcl, max": ("amcl", {**SMALL, "negatives_by": "max"}),
+    "amcl, as released": ("amcl", RELEASED),
     "amcl, one head": ("amcl", {**SMALL, "heads": 1}),
     "amcl on moco": ("amcl", {**SMALL, "framework": "moco", "contrast_temperature": 0.1}),
     "amcl on simsiam": ("amcl", {"framework": "simsiam"}),

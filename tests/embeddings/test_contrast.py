@@ -147,6 +147,23 @@ def test_nothing_to_contrast_is_zero_with_a_zero_gradient(draw):
         assert found == 0 and not torch.autograd.grad(found, z)[0].any()
 
 
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("against", ["itself", "others"])
+def test_no_more_is_kept_for_the_gradient_than_embeddings(draw, reduction, against):
+    z, temperature = normal(draw, 64, 4).requires_grad_(), torch.tensor(0.1, requires_grad=True)
+    other = None if against == "itself" else normal(draw, 64, 4).requires_grad_()
+    kept = []
+
+    def note(tensor):
+        kept.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        weights = torch.arange(64)[:, None] // 2 == torch.arange(64) // 2
+        contrast_embeddings(z, weights, temperature, other=other, reduction=reduction)
+    assert kept and max(kept) == 64 * 4
+
+
 def test_what_is_not_a_number_stays_so(draw):
     z = normal(draw, 5, 3)
     z[1, 1] = torch.nan
@@ -186,6 +203,8 @@ def test_bad_input_is_refused_in_a_line(draw):
     z = normal(draw, 4, 3)
     with pytest.raises(InputError, match=r"^a weight is -1; weights of positives are at least 0\.$"):
         contrast_embeddings(z, -torch.ones(4, 4), 0.5)
+    with pytest.raises(InputError, match=r"^chunk is 0; give at least 1, or leave it out\.$"):
+        contrast_embeddings(z, torch.ones(4, 4), 0.5, 0)
     with pytest.raises(InputError, match=r"^temperature is 0\.0; it must be above 0\.$"):
         contrast_embeddings(z, torch.ones(4, 4), 0.0)
     with pytest.raises(InputError, match=r"^weights of rows 2 to 3 have shape \(2, 3\); give \(2, 4\)"):

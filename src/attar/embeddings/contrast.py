@@ -111,10 +111,12 @@ def contrast_embeddings(
         inside: As in `contrast`.
 
     Raises:
-        InputError: The shapes differ, a weight is negative, or a temperature that is a number is not above zero.
+        InputError: The shapes differ, a weight is negative, or a number is too small.
     """
     shape = (len(z), len(z if other is None else other))
     _check_temperature(temperature, shape)
+    if chunk is not None and chunk < 1:
+        raise InputError(f"chunk is {chunk}; give at least 1, or leave it out.")
     for name, matrix in (("weights", weights), ("candidates", candidates)):
         if isinstance(matrix, Tensor):
             _check_shape(name, matrix, shape)
@@ -129,7 +131,7 @@ def contrast_embeddings(
         return total / count.clamp(min=1) if reduction == "mean" else total
 
 
-# ------------------------------------------------------------------------------------------------ a chunk of anchors
+# -------------------------------------------------------------------------------------------------- a chunk of anchors
 
 
 @dataclass(frozen=True)

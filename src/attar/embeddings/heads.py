@@ -1,6 +1,7 @@
 """Heads on top of encoders: the projector of self-supervised methods."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated
 
 from torch import nn
@@ -20,14 +21,17 @@ class Projector(Settings):
     """Size of a projection, d."""
     projector_norm: bool = False
     """Whether hidden layers of the projector have batch norm."""
+    projector_last_norm: bool = False
+    """Whether projections have batch norm without learned scale and shift, as in LibAUC's code."""
 
     def build(self, width: int) -> nn.Sequential:
         """A fresh projector for so many features."""
         sizes = [width, *[self.projector_width] * (self.projector_layers - 1), self.projected]
         layers: list[nn.Module] = []
-        for place, (before, after) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        for place, (before, after) in enumerate(pairwise(sizes)):
             layers.append(nn.Linear(before, after))
             if place < len(sizes) - 2:
                 layers += [nn.BatchNorm1d(after)] if self.projector_norm else []
                 layers.append(nn.ReLU())
+        layers += [nn.BatchNorm1d(self.projected, affine=False)] if self.projector_last_norm else []
         return nn.Sequential(*layers)

@@ -22,9 +22,9 @@ from attar.core.settings import Hidden, Range, Role, Settings
 from attar.core.state import rebuilt
 from attar.core.training import set_lr
 from attar.embeddings.artefact import TrainedEncoder
-from attar.embeddings.averages import follow_
+from attar.embeddings.averages import follow_, ramped
 from attar.embeddings.encoders import Encoder, encoder_named, features_of
-from attar.embeddings.linear import Linear, classification_loss
+from attar.embeddings.linear import Linear, LinearClassifier, classification_loss
 from attar.embeddings.optim import optimizer_of, share_of
 from attar.embeddings.sources import Inputs, Labels, Rows, Source, epoch_rows
 from attar.embeddings.views import Views, drawn_view
@@ -138,7 +138,8 @@ class Learner(Settings):
     schedule: Literal["cosine", "onecycle", "steps", "constant"] = "cosine"
     """Schedule of the step size: half a cosine down to zero, OneCycle, --cuts, or none."""
     cuts: tuple[float, ...] = (0.6, 0.8)
-    """Shares of the epochs after which the step size is multiplied by --cut-factor, with --schedule steps."""
+    """Shares of the epochs after which the step size is divided by ten, or multiplied by --cut-factor, with --schedule
+    steps."""
     cut_factor: Annotated[float, Range(0, 1)] = 0.1
     """What each of the --cuts multiplies the step size by."""
     cycle_rise: Annotated[float, Range(0, 1)] = 0.3
@@ -148,7 +149,8 @@ class Learner(Settings):
     clip_norm: Annotated[float, Range(0)] | None = None
     """Norm to which a longer gradient of all that is learned is cut. Default: no limit."""
     weights_average: Annotated[float, Range(0, 1)] = 0.0
-    """Decay of a moving average of the weights, which then is the result (KMCL: 0.9997). 0: no average."""
+    """Decay of a moving average of the weights, which then is the result (KMCL: 0.9997). It is smaller in the first
+    steps. 0: no average."""
     held_out: Annotated[float, Range(0, 0.9)] = 0.0
     """Share of the training samples that the method does not learn from. Thresholds are chosen on them."""
     watch: Annotated[int, Range(0)] = 0
@@ -256,7 +258,7 @@ class Learner(Settings):
         if self.inputs == "images" and source.tabular:
             raise InputError(f"{self.name} needs images, but {name} is a table.")
         if self.needs == "captions" and not source.paired:
-            raise InputError(f"{self.name} needs pairs of image and text, but {name} has no captions. Give --caption.")
+            raise InputError(f"{self.name} needs pairs of image and text, but {name} has no captions. Give --captions.")
         if self.needs in ("labels", "one", "several") and has == "none":
             raise InputError(f"{self.name} needs labels, but {name} has none.")
         if self.needs == "one" and has == "several":
@@ -274,7 +276,7 @@ class Learner(Settings):
         encoder = encoder_named(self.encoder, source, runtime.generator("network"), say=runtime.say)
         heads = _seeded(lambda: self.modules(encoder.width, about), runtime)
         if self.linear.epochs:
-            heads[LINEAR] = _seeded(lambda: nn.Linear(encoder.width, about.classes), runtime)
+            heads[LINEAR] = _seeded(lambda: LinearClassifier(encoder.width, about.classes), runtime)
         memory = nn.ModuleDict(_seeded(lambda: self.memories(encoder.width, about), runtime))
         place = runtime.device
         state = self.learning(
@@ -301,7 +303,7 @@ class Learner(Settings):
         if state.done >= self.encoder_steps:
             return self._classifier_step(state, runtime)
         batch = self.drawn(state, runtime)
-        set_lr(state.optimizer, self.lr * self.lr_share(batch))
+        set_lr(state.optimizer, self.lr * share_of(self, batch.progress))
         state.encoder.train()
         state.heads.train()
         with runtime.autocast(training=True):
@@ -314,8 +316,9 @@ class Learner(Settings):
         state.optimizer.step()
         self.settle(batch, state)
         if state.average:
-            follow_(state.average["encoder"], state.encoder, self.weights_average)
-            follow_(state.average["heads"], state.heads, self.weights_average)
+            decay = ramped(self.weights_average, state.done)
+            follow_(state.average["encoder"], state.encoder, decay)
+            follow_(state.average["heads"], state.heads, decay)
         state.done += 1
         metrics: dict[str, Tensor | float] = {"loss": loss.detach()}
         if len(terms) > 1:
@@ -341,10 +344,6 @@ class Learner(Settings):
             state.order, state.order_of = epoch_rows(state.learn, runtime.seed, epoch), epoch
         return state.order[number * self.batch :][: self.batch]
 
-    def lr_share(self, batch: Batch) -> float:
-        """What the step size is multiplied by."""
-        return share_of(self, batch.progress)
-
     def seen(self, plain: Inputs, state: Learning, runtime: Runtime) -> Inputs:
         """A view of samples, as network input."""
         view = drawn_view(plain, self.view, state.source, runtime.generator("views"))
@@ -360,6 +359,7 @@ class Learner(Settings):
         if state.frozen is None:
             encoder, _ = state.kept
             state.frozen = features_of(encoder, state.source, state.learn, runtime)
+            state.heads[LINEAR].fit_scale_(state.frozen)  # type: ignore[operator]
         number = state.done - self.encoder_steps
         epoch, place = divmod(number, self.linear.steps_per_epoch(self.samples))
         order = epoch_rows(torch.arange(self.samples), runtime.seed, self.epochs + epoch)
@@ -384,7 +384,7 @@ class Learner(Settings):
         """The heads for weights that are read from a file."""
         heads = self.modules(width, About(classes, samples, shape, facts=facts or {}))
         if self.linear.epochs:
-            heads[LINEAR] = nn.Linear(width, classes)
+            heads[LINEAR] = LinearClassifier(width, classes)
         return nn.ModuleDict(heads)
 
     def _watched(self, state: Learning, runtime: Runtime) -> dict[str, float]:
@@ -412,7 +412,7 @@ class Learner(Settings):
         )
 
 
-def repeated(labels: Labels, views: int) -> Labels:
+def repeated(labels: Tensor, views: int) -> Tensor:
     """The labels of several views of the same samples, stacked view by view."""
     return torch.cat([labels] * views)
 

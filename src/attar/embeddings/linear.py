@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from attar.core.errors import InputError
@@ -65,6 +66,35 @@ class Linear(Settings):
     def optimizer_of(self, learned: Iterator[nn.Parameter]) -> torch.optim.Optimizer:
         """The optimiser."""
         return torch.optim.Adam(learned, self.lr, weight_decay=self.weight_decay)
+
+
+class LinearClassifier(nn.Module):
+    """A linear layer on standardised features, which is linear in the features too.
+
+    Standardising makes one step size fit features of any scale.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("std", torch.ones(width))
+        self.layer = nn.Linear(width, classes)
+
+    @torch.no_grad()
+    def fit_scale_(self, features: Float[Tensor, "sample width"]) -> None:
+        """Take mean and standard deviation of these features. A constant feature keeps its scale."""
+        found = features.double()
+        std = found.std(dim=0, correction=0)
+        varies = std > 1e-6 * (found.abs().amax(dim=0) + 1e-12)
+        self.mean.copy_(found.mean(dim=0))
+        self.std.copy_(torch.where(varies, std, torch.ones_like(std)))
+
+    def forward(self, features: Float[Tensor, "sample width"]) -> Float[Tensor, "sample classes"]:
+        """The logits of features."""
+        return self.layer((features - self.mean) / self.std)
 
 
 def classification_loss(logits: Tensor, labels: Tensor, loss: Loss) -> Tensor:

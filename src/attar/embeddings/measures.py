@@ -68,12 +68,23 @@ def probe_answer(train: Feats, labels: Labels, test: Feats, classes: int, thresh
     return with_threshold(scores, threshold, probe.on_held, labels.cpu()[probe.held])
 
 
-def judged(judge: Judge, train: Feats, labels: Labels, test: Feats, threshold: float | None) -> Answer:
-    """The answer of any judge; a threshold is chosen on training rows that it does not learn from."""
+def judged(
+    judge: Judge, train: Feats, labels: Labels, test: Feats, threshold: float | None, *, most: int = 10
+) -> Answer:
+    """The answer of any judge; a threshold is chosen on training rows that it does not learn from.
+
+    Args:
+        judge: Learns from features and labels.
+        train: Features of the training samples.
+        labels: Their labels.
+        test: Features of the test samples.
+        threshold: That of several labels, if it is given.
+        most: Tenths of the training samples to choose it on; the judge learns once for each.
+    """
     scores = judge(train, labels)(test)
     if labels.ndim == 1 or threshold is not None:
         return with_threshold(scores, threshold)
-    parts = tenths(labels)
+    parts = tenths(labels)[:most]
     answers = []
     for part in parts:
         learn = others(part, len(labels))

@@ -1,8 +1,10 @@
 """Reading samples for encoders: the settings, and the description of a source."""
 
-import zipfile
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,8 +15,8 @@ if TYPE_CHECKING:
     from attar.embeddings.sources import Part, Source
 
 BUNDLED = "mosaics"
-TABLES = (".parquet", ".tsv")
-"""Endings of tables that no other kind reads."""
+CHARACTER = re.compile(r"character[0-9]+")
+"""Names of Omniglot's folders of drawings."""
 SHOWN = 3
 """Captions and further classes that a description shows."""
 
@@ -24,26 +26,42 @@ def looks_like(data: str) -> bool:
     if data == BUNDLED:
         return True
     path = Path(data)
-    if path.is_dir():
+    if _is_folder(path):
         return _holds_tables(path)
-    if path.suffix.lower() == ".parquet" and path.is_file():
+    if path.suffix.lower() == ".parquet":
         return not _one_label(path)
     return path.suffix.lower() == ".tsv" or is_omniglot(data)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # no name that a file can have
+        return False
 
 
 def is_omniglot(data: str) -> bool:
     """Whether names are those of zip files of Omniglot, joined by commas, or of a folder of such files or drawings."""
     paths = [Path(word) for word in data.split(",") if word]
     if paths and all(path.suffix.lower() == ".zip" for path in paths):
-        return len(paths) > 1 or not paths[0].is_file() or zipfile.is_zipfile(paths[0])
-    if len(paths) != 1 or not paths[0].is_dir():
+        return True
+    if len(paths) != 1 or not _is_folder(paths[0]):
         return False
-    return any(any(paths[0].glob(form)) for form in ("*.zip", "*/character[0-9]*/*.png", "*/*/character[0-9]*/*.png"))
+    return any(paths[0].glob("*.zip")) or _has_characters(paths[0], 3)
+
+
+def _has_characters(folder: Path, depth: int) -> bool:
+    """Whether folders of characters lie so deep in a folder. Only a few folders of each are looked into."""
+    if CHARACTER.fullmatch(folder.name):
+        return True
+    with os.scandir(folder) as entries:
+        inside = [Path(entry.path) for entry in islice(entries, 100) if entry.is_dir()]
+    return depth > 0 and any(_has_characters(one, depth - 1) for one in inside[:5])
 
 
 def _holds_tables(folder: Path) -> bool:
-    if any(folder.glob("*.zip")) or any(folder.glob("*/character[0-9]*")):
-        return is_omniglot(str(folder))
+    if is_omniglot(str(folder)):
+        return True
     files = sorted(folder.glob("*.parquet"))
     return bool(files) and not _one_label(files[0])
 
@@ -54,7 +72,7 @@ def _one_label(file: Path) -> bool:
 
     try:
         schema = parquet.read_schema(file)
-    except (ArrowException, OSError):
+    except (ArrowException, OSError, ValueError):
         return True
     kinds = {field.name.lower(): field.type for field in schema}
     if not {"image", "img", "images"} & kinds.keys():
@@ -68,9 +86,10 @@ class Reading(Pictures):
     """Settings of reading samples."""
 
     label: str | None = None
-    """Column of the labels. Several columns of 0 and 1 are named with commas: a,b,c. Default: label, labels,
-    fine_label, target, class or y; else columns of 0 and 1, which in a table of features stand at its end."""
-    caption: str | None = None
+    """Column of the labels. Several columns of 0 and 1 are named with commas: a,b,c. none: there are no labels. Default:
+    label, labels, fine_label, target, class or y; else columns of 0 and 1, which in a table of features stand at its
+    end."""
+    captions: str | None = None
     """Column of a text for each image. Default: caption, captions or text, if there is one."""
     novel: tuple[str, ...] = ()
     """Classes that are only tested on (few-shot): names, beginnings of names, numbers from 0, or a share such as 0.5,

@@ -34,7 +34,6 @@ from attar.embeddings.measures import (
     probe_answer,
 )
 from attar.embeddings.neighbours import usual_neighbours
-from attar.embeddings.probe import tenths
 from attar.embeddings.retrieval import AT, chance_of_recall, recalls
 from attar.embeddings.rivals import (
     BCE,
@@ -53,6 +52,8 @@ from attar.embeddings.sources import Source
 
 KNN, PROBE, CLASSIFIER = "kNN", "linear probe", "its classifier"
 MAP, MICRO = "mAP", "OF1 (micro-F1)"
+TREES_JUDGED = 3
+"""Tenths of the training samples on which the threshold of a forest is chosen."""
 WITH_MICRO = ("CP", "CR", "CF1", "OP", "OR", "CF1 of the top 3", "OF1 of the top 3")
 
 
@@ -395,11 +396,12 @@ def _of_trees(
     source = seen.source
     labels, right = checked_labels(source.train.labels, source.name), checked_labels(seen.labels, source.name)
     several, label = labels.ndim == 2, f"ExtraTrees on {raw.label}"
-    seconds = trees_seconds(raw.train, labels) * (1 + several * len(tenths(labels))) if how.beside == "auto" else 0.0
+    seconds = trees_seconds(raw.train, labels) * (1 + several * TREES_JUDGED) if how.beside == "auto" else 0.0
     if not affordable(label, seconds, how.beside, runtime):
         return []
     runtime.say(f"beside it, {label}")
-    answer = judged(trees_judge(several, len(source.classes)), raw.train, labels, raw.test, how.label_threshold)
+    judge = trees_judge(several, len(source.classes))
+    answer = judged(judge, raw.train, labels, raw.test, how.label_threshold, most=TREES_JUDGED)
     if not several:
         reached = Score(accuracy(answer.scores, right))
         return [(label, dict.fromkeys((KNN, PROBE, CLASSIFIER), reached))]

@@ -16,6 +16,8 @@ from attar.embeddings.fewshot.protonet import ProtoNet
 from attar.embeddings.fewshot.susana import COMBINATIONS, ICNN, ProtoTriplet
 from attar.embeddings.fewshot.triplet import Triplet
 from attar.embeddings.sources import Features, Part, Source, Standard
+from attar.embeddings.views import Views
+from attar.images.sources import load as images
 
 SMALL = {"encoder": "mlp:width=16,depth=1,features=8", "epochs": 2, "episodes": 3}
 FEW = {**SMALL, "train_way": 4, "train_shot": 2, "train_query": 3}
@@ -51,6 +53,18 @@ def test_a_batch_is_an_episode_that_the_encoder_sees_once(rows):
     assert (method.batch, method.total_steps) == (20, 6)
 
 
+def test_samples_are_seen_as_they_are_unless_a_view_is_asked_for(rows):
+    digits = Source.of_images(images("digits"))
+    for source, noisy in ((digits, {"jitter": 1.0}), (rows, {"recipe": "table"})):
+        method, state, runtime = started(ProtoNet(**{**FEW, "encoder": "auto"}), source)
+        batch = method.drawn(state, runtime)
+        assert torch.equal(batch.views[0], source.inputs(batch.rows))
+        view = dataclasses.replace(method.view, **noisy) if source is digits else Views(**noisy)
+        method, state, runtime = started(dataclasses.replace(ProtoNet(**FEW), encoder="auto", view=view), source)
+        batch = method.drawn(state, runtime)
+        assert not torch.equal(batch.views[0], source.inputs(batch.rows))
+
+
 def test_a_batch_of_triplets_has_several_samples_of_several_classes(rows):
     method, state, runtime = started(Triplet(**SMALL, batch_classes=5, class_samples=4), rows)
     labels = method.drawn(state, runtime).labels.view(5, 4)
@@ -80,13 +94,16 @@ def test_every_loss_is_finite_and_teaches(method, rows):
     assert any(not torch.equal(a, b) for a, b in zip(before, state.encoder.parameters(), strict=True))
 
 
-def test_the_step_size_is_halved_every_so_many_epochs(rows):
-    method, state, runtime = started(ProtoNet(**{**FEW, "epochs": 5}, halve_every=2, lr=0.1), rows)
+def test_the_step_size_is_halved_as_in_the_scripts(rows):
+    cell = ProtoTriplet.paper("mini-imagenet-5shot")
+    assert (cell.epochs, cell.lr, cell.cut_factor, len(cell.cuts)) == (200, 1e-3, 0.5, 9)
+    how = {"schedule": cell.schedule, "cuts": cell.cuts, "cut_factor": cell.cut_factor}
+    method, state, runtime = started(ProtoNet(**{**FEW, "epochs": 20, "episodes": 1}, **how), rows)
     rates = []
     for _ in range(method.total_steps):
         method.step(state, runtime)
         rates.append(state.optimizer.param_groups[0]["lr"])
-    assert rates[::3] == pytest.approx([0.1, 0.1, 0.05, 0.05, 0.025])
+    assert rates == pytest.approx([1e-3 * 0.5 ** (step // 2) for step in range(20)])
 
 
 def test_held_out_classes_are_not_learned_from_and_the_best_epoch_is_kept(rows):

@@ -103,6 +103,20 @@ def test_gathered_is_its_definition(draw, negatives, among):
     torch.testing.assert_close(ours, wanted)
 
 
+def test_the_hardest_can_be_summed_as_in_the_released_code(draw):
+    s, t = between(draw, -1, 1, C, B, 9), between(draw, 0.05, 1, C, B, 9)
+    wanted = 0.0
+    for c in range(C):
+        for i in range(B):
+            hard = sorted(range(1, 9), key=lambda j, c=c, i=i: -s[c, i, j])[:4]
+            mean = sum(s[c, i, j] / t[c, i, j] for j in hard) / 4
+            pushed = sum(t[c, i, j].log() + 1 / t[c, i, j] for j in hard)
+            wanted += (-s[c, i, 0] / t[c, i, 0] + 0.2 * omega(t[c, i, 0], D) + mean - 0.2 * pushed) / B
+    given = {"negatives": "topk", "hardest": 4, "summed": True}
+    partner = torch.zeros(B, dtype=torch.long)
+    torch.testing.assert_close(gathered(s, t, partner, width=D, beta=0.2, **given), wanted)
+
+
 def test_one_head_and_one_temperature_are_nt_xent(draw):
     views = unit(draw, 2, B, D)
     z, t = views.flatten(0, 1), torch.full((1, 2 * B, 2 * B), 0.3, dtype=torch.float64)
@@ -206,6 +220,7 @@ def test_temperatures_are_symmetric_and_in_their_range(draw, phi):
     torch.testing.assert_close(t, t.mT)
     assert t.min() >= 0.05 and t.max() <= 1.0 and t.std() > 0.1
     torch.testing.assert_close(phi.of_pairs(z, z), t.diagonal(dim1=1, dim2=2))
+    assert t.diagonal(dim1=1, dim2=2).mean() < t.mean()
     assert 0 < share_at_bounds(t, 0.05, 1.0) < 1
 
 
@@ -272,8 +287,8 @@ def test_pieces_of_the_released_code():
 # ----------------------------------------------------------------------------------------------------------- small runs
 
 
-def trained(method, source, seed=0, steps=None):
-    runtime = Runtime(Engine(device="cpu", compile="off", quiet=True), seed)
+def trained(method, source, seed=0, steps=None, **engine):
+    runtime = Runtime(Engine(device="cpu", compile="off", quiet=True, **engine), seed)
     method = method.resolve(source, runtime)
     state = method.build(source, runtime)
     metrics = [dict(method.step(state, runtime)) for _ in range(steps or method.total_steps)]
@@ -307,6 +322,16 @@ def test_options_go_together(images, framework, negatives):
     assert len(state.heads["projectors"].each) == 1
     assert state.heads["projectors"].each[0][0].out_features == 1024
     assert all(math.isfinite(float(row["loss"])) for row in metrics)
+
+
+@pytest.mark.parametrize("framework", ["simclr", "moco", "simsiam", "barlow"])
+def test_networks_in_half_precision_have_losses_in_single(images, framework):
+    runs = [
+        trained(AMCL(framework=framework, **SMALL), images, steps=2, train_precision=precision)[2]
+        for precision in ("float32", "bfloat16")
+    ]
+    assert all(row["loss"].dtype == torch.float32 for row in runs[1])
+    assert float(runs[1][0]["loss"]) == pytest.approx(float(runs[0][0]["loss"]), rel=0.05, abs=0.05)
 
 
 def test_a_wide_head_has_as_many_weights_as_the_heads():

@@ -11,7 +11,7 @@ from attar.core.errors import InputError, shortened
 from attar.embeddings.data.found import Found
 from attar.embeddings.data.labels import check_entries, finished
 from attar.embeddings.data.tables import check_sizes
-from attar.embeddings.sources import Features, Labels, Part, check_finite_rows
+from attar.embeddings.sources import Features, Part, check_finite_rows
 from attar.images.data.naming import in_order
 from attar.images.data.pixels import InMemory, from_numbers
 
@@ -74,7 +74,7 @@ def _array(values: Any, what: str) -> np.ndarray:
         raise InputError(f"{what} have rows of different lengths; give an array.") from None
 
 
-def _labels(given: Sequence[Any], counts: Sequence[int]) -> tuple[list[Labels | None], tuple[str, ...], list[str]]:
+def _labels(given: Sequence[Any], counts: Sequence[int]) -> tuple[list[Tensor | None], tuple[str, ...], list[str]]:
     """The labels of each part, the names of the classes, and notes."""
     if all(one is None for one in given):
         return [None] * len(given), (), []
@@ -103,7 +103,7 @@ def _labels(given: Sequence[Any], counts: Sequence[int]) -> tuple[list[Labels | 
     return [torch.tensor([codes[str(one)] for one in part]) for part in values], classes, []
 
 
-def _several(array: np.ndarray) -> Labels:
+def _several(array: np.ndarray) -> Tensor:
     check_entries(len(array), array.shape[1], "the array")
     if array.dtype.kind not in "biuf" or not array.shape[1]:
         raise InputError(f"labels are {array.dtype} of shape {array.shape}; give a matrix of 0 and 1.")

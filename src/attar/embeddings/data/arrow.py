@@ -262,7 +262,7 @@ def _json(text: str, file: Path) -> Any:
     try:
         return pyarrow.table({name: pyarrow.array([row.get(name) for row in rows]) for name in names})
     except (pyarrow.ArrowException, TypeError, ValueError, OverflowError, UnicodeError) as error:
-        raise InputError(f"{file} has values of several types in one column ({_first(error)}).") from None
+        raise InputError(f"{file} has a column that cannot be read as one type ({_first(error)}).") from None
 
 
 def _parsed(text: str, where: str) -> Any:

@@ -17,12 +17,13 @@ from torch import Tensor
 
 from attar.core.errors import InputError, shortened, unknown
 from attar.embeddings.data.arrow import Table
-from attar.embeddings.sources import Labels
 from attar.images.data import naming
 from attar.images.data.columns import LABELS, OTHER_LABELS, label_values
 
 CAPTIONS = ("caption", "captions", "text")
 """Usual names of a column of captions."""
+NONE = "none"
+"""What is asked for if there are no labels."""
 ADVICE = "Name the columns of labels with --label a,b,c."
 MOST_ENTRIES = 10**9
 """Largest number of entries of a matrix of samples and classes: 1 GB."""
@@ -47,7 +48,7 @@ def labelling(table: Table, asked: str | None, free: Sequence[str], *, features:
 
     Args:
         table: The training rows.
-        asked: The name of a column, or several names with commas between them. Default: usual names; of feature tables
+        asked: The name of a column, several names with commas between them, or none. Default: usual names; of feature tables
             columns of 0 and 1 at the end, or the only column of names; of pictures all columns of 0 and 1.
         free: The columns that are nothing else.
         features: Whether the other columns are features.
@@ -55,14 +56,19 @@ def labelling(table: Table, asked: str | None, free: Sequence[str], *, features:
     Raises:
         InputError: There is no such column, or labels and features cannot be told apart.
     """
+    if asked == NONE and asked not in table.there:
+        return Labelling()
     if asked is not None:
         return _asked(table, asked)
     named = _usual(table, free, LABELS)
     binary = _binary_tail(table, free) if features else [name for name in free if _is_binary(table, name)]
+    if not named and features and not binary:
+        _check_tail(table, free)
     if not named and len(binary) < 2:
         named = _usual(table, free, OTHER_LABELS)
     if named:
-        return Labelling(_form(table, named), (named,))
+        note = f"column {named!r} is the label"
+        return Labelling(_form(table, named), (named,), (note,) if named.lower() in OTHER_LABELS else ())
     if features and binary and len(binary) == len(free):
         raise InputError(f"all columns of {table.name} hold only 0 and 1, so no features are found. {ADVICE}")
     if len(binary) > 1:
@@ -105,9 +111,6 @@ def _usual(table: Table, free: Sequence[str], usual: Sequence[str]) -> str:
 
 def _names(table: Table, free: Sequence[str]) -> Labelling:
     """The only column of text as the label, if its values repeat; otherwise no labels."""
-    tail = [name for name in free[-1:] if _signs(table, name)]
-    if tail:
-        raise InputError(f"column {tail[0]!r} of {table.name} holds only -1 and 1. Write labels as 0 and 1.")
     texts = [name for name in free if _kind(table, name) == "text"]
     if len(texts) != 1:
         return Labelling()
@@ -170,11 +173,25 @@ def _binary_tail(table: Table, free: Sequence[str]) -> list[str]:
     return tail
 
 
-def _signs(table: Table, name: str) -> bool:
-    """Whether a column of integers holds -1 and 1 only."""
-    if _kind(table, name) != "whole":
-        return False
-    return set(np.unique(numbers(table, name)).tolist()) == {-1.0, 1.0}
+def _check_tail(table: Table, free: Sequence[str]) -> None:
+    """Check that the last column is not nearly one of labels.
+
+    Raises:
+        InputError: It holds -1 and 1, or 0 and 1 with few other values after columns of 0 and 1.
+    """
+    if not free or _kind(table, free[-1]) != "whole":
+        return
+    name, values = free[-1], numbers(table, free[-1])
+    if set(np.unique(values).tolist()) == {-1.0, 1.0}:
+        told = f"column {name!r} of {table.name} holds only -1 and 1"
+    else:
+        bad = np.flatnonzero((values != 0) & (values != 1))
+        if not 0 < len(bad) <= len(values) // 20 or len(_binary_tail(table, free[:-1])) < 2:
+            return
+        value = table.columns.column(name)[int(bad[0])].as_py()
+        value = "no value" if value is None else repr(value)
+        told = f"{table.where(int(bad[0]))} has {value} in column {name!r}, which else holds 0 and 1"
+    raise InputError(f"{told}. Write labels as 0 and 1, or say with --label which columns they are, or none.")
 
 
 def numbers(table: Table, name: str) -> np.ndarray:
@@ -195,7 +212,9 @@ def numbers(table: Table, name: str) -> np.ndarray:
     elif not (types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)):
         row, value = next(((r, v) for r, v in enumerate(column.to_pylist()) if not _number(v)), (0, None))
         held = (
-            f"{table.where(row)} has {shortened(repr(value))} in" if _kind(table, name) == "text" else f"{kind} is in"
+            f"{table.where(row)} has {shortened(repr(value))} in"
+            if _kind(table, name) == "text"
+            else f"{table.name} has {kind} in"
         )
         raise InputError(f"{held} column {name!r}; features are numbers. Name a column of labels with --label.")
     try:
@@ -213,7 +232,7 @@ def _number(value: Any) -> bool:
 
 # --------------------------------------------------------------------------------------------------------- their values
 
-Read = tuple[dict[str, Labels | None], tuple[str, ...], list[str]]
+Read = tuple[dict[str, Tensor | None], tuple[str, ...], list[str]]
 """The labels of each split, the names of the classes, and notes."""
 
 
@@ -247,7 +266,7 @@ def _one(parts: Mapping[str, Table], found: Labelling) -> Read:
         kept = [number for number, one in enumerate(names) if {str(number), one} & present]
         classes = tuple(names[number] for number in kept)
         codes = {one: number for number, one in enumerate(classes)} | {str(n): c for c, n in enumerate(kept)}
-    labels: dict[str, Labels | None] = {}
+    labels: dict[str, Tensor | None] = {}
     for split, part in parts.items():
         strange = next((row for row, value in enumerate(values[split]) if str(value) not in codes), None)
         if strange is not None:
@@ -272,7 +291,7 @@ def _classes_of(part: Table, name: str) -> list[Any]:
 
 
 def _several(parts: Mapping[str, Table], found: Labelling) -> Read:
-    labels: dict[str, Labels | None] = {}
+    labels: dict[str, Tensor | None] = {}
     for split, part in parts.items():
         check_entries(len(part), len(found.columns), part.name)
         labels[split] = torch.stack([_ones(part, name) for name in found.columns], dim=1)
@@ -306,7 +325,7 @@ def _of_lists(parts: Mapping[str, Table], found: Labelling) -> Read:
     if not classes:
         raise InputError(f"no row of {parts['train'].name} has a label in column {name!r}.")
     codes = {one: number for number, one in enumerate(classes)} | {str(n): n for n in range(len(names or ()))}
-    labels: dict[str, Labels | None] = {}
+    labels: dict[str, Tensor | None] = {}
     strange: set[str] = set()
     for split, part in parts.items():
         check_entries(len(part), len(classes), part.name)
@@ -384,7 +403,7 @@ def check_entries(samples: int, classes: int, name: str) -> None:
         raise InputError(f"{name} has {samples:,} samples and {classes:,} classes, more than can be held as a matrix.")
 
 
-def finished(labels: dict[str, Labels | None], classes: Sequence[str], name: str) -> Read:
+def finished(labels: dict[str, Tensor | None], classes: Sequence[str], name: str) -> Read:
     """Labels of only the classes that training samples have, with notes about what is unusual.
 
     Raises:
@@ -433,7 +452,7 @@ def caption_column(table: Table, asked: str | None) -> str | None:
     """
     if asked is not None:
         if asked not in table.there:
-            raise unknown(f"column of {table.name}", asked, table.there, hint="Name one with --caption.")
+            raise unknown(f"column of {table.name}", asked, table.there, hint="Name one with --captions.")
         return asked
     usual = [name for one in CAPTIONS for name in table.there if name.lower() == one]
     return next((name for name in usual if _kind(table, name) in ("text", "list")), None)

@@ -13,7 +13,7 @@ from attar.embeddings.data.choice import few_shot, long_tail, novel_classes, one
 from attar.embeddings.data.found import Found
 from attar.embeddings.reading import BUNDLED, Reading, is_omniglot
 from attar.embeddings.sources import Features, Part, Source, Standard
-from attar.images.data import dataset, readers
+from attar.images.data import dataset, naming, readers
 from attar.images.data.columns import field_name
 from attar.images.data.folders import look_into
 from attar.images.sources import DIGIT_SETS, ImageSource, normalisation
@@ -44,7 +44,11 @@ def loaded(data: Any, how: Reading) -> Source:
     """
     if isinstance(data, Source):
         return data
-    found = dataclasses.replace(how, mosaics=how.mosaics or mosaics.TRAIN) if data == BUNDLED else how
+    found = (
+        dataclasses.replace(how, mosaics=how.mosaics or mosaics.TRAIN)
+        if isinstance(data, str) and data == BUNDLED
+        else how
+    )
     source = made(found_in(data, how), found)
     if isinstance(data, Path) and str(data) in (BUNDLED, DIGITS):
         data = f"./{data}"
@@ -91,7 +95,7 @@ def made(found: Found, how: Reading, *, seed: int = 0) -> Source:
         notes.append(f"training samples are thinned to a long tail of ratio {how.imbalance:g}")
     if how.limit is not None and how.limit < len(train):
         train = train.select(stratify.kept(train.labels, len(train), how.limit, how.split_seed).nonzero().flatten())
-    check_classes(name, classes, train)
+    notes += check_classes(name, classes, train)
     depends = found.test is None or "seed" in split or how.limit is not None or how.imbalance > 1
     return Source(
         name,
@@ -128,18 +132,20 @@ def _split(found: Found, how: Reading) -> tuple[Found, str, tuple[str, ...]]:
     return dataclasses.replace(found, train=train, test=test), f"80/20 by seed {how.split_seed}", ()
 
 
-def check_classes(name: str, classes: Sequence[str], train: Part) -> None:
-    """Check that every class has training samples.
+def check_classes(name: str, classes: Sequence[str], train: Part) -> list[str]:
+    """Check that every class has training samples; of several labels, only tell which are lacking.
 
     Raises:
-        InputError: One has none.
+        InputError: A class has none.
     """
     if train.labels is None:
-        return
-    counts = train.labels.sum(dim=0) if train.labels.ndim == 2 else train.labels.bincount(minlength=len(classes))
-    if int(counts.min()) == 0:
-        lacking = classes[int(counts.argmin())]
-        raise InputError(f"class {lacking!r} of {name} is left without training samples. Raise --limit.")
+        return []
+    one = train.labels.ndim == 1
+    counts = train.labels.bincount(minlength=len(classes)) if one else train.labels.sum(dim=0)
+    lacking = [name for name, count in zip(classes, counts.tolist(), strict=True) if not count]
+    if lacking and one:
+        raise InputError(f"class {lacking[0]!r} of {name} is left without training samples. Raise --limit.")
+    return [f"labels without a training sample: {naming.few(lacking)}"] if lacking else []
 
 
 def _transform(found: Found, train: Part, how: Reading) -> Any:
@@ -171,7 +177,7 @@ def found_in(data: Any, how: Reading) -> Found:
     if _is_table(data):
         table = arrow.of_arrow(_as_arrow(data), "the table")
         return tables.from_tables("table", tables.in_splits({"train": table}), how.label)
-    if how.label is not None or how.image is not None or how.caption is not None:
+    if how.label is not None or how.image is not None or how.captions is not None:
         raise InputError("label, image and caption are names of columns, but arrays do not have columns.")
     return arrays.from_arrays(data)
 
@@ -214,8 +220,8 @@ def _check_plain(how: Reading, name: str) -> None:
     """
     if how.size is not None:
         raise InputError(f"size is for pictures in files only; {name} are 16×16.")
-    if how.image or how.label or how.caption:
-        raise InputError(f"image, label and caption are names of columns, but {name} do not have columns.")
+    if how.image or how.label or how.captions:
+        raise InputError(f"image, label and captions are names of columns, but {name} do not have columns.")
 
 
 def _with_label(how: Reading) -> Any:

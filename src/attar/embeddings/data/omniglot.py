@@ -6,7 +6,6 @@ antialiasing, so that thin strokes do not vanish.
 Lake, Salakhutdinov and Tenenbaum, Human-level concept learning through probabilistic program induction, Science 2015.
 """
 
-import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ import torch
 from attar.core.errors import InputError
 from attar.embeddings.data.found import Found
 from attar.embeddings.data.pictures import form_of
+from attar.embeddings.reading import CHARACTER
 from attar.embeddings.sources import Part
 from attar.images.data import naming
 from attar.images.data.holding import Wanted, all_grey, hold
@@ -29,7 +29,6 @@ from attar.images.data.streaming import NoPicture, Picture, Pictures
 if TYPE_CHECKING:
     from attar.embeddings.reading import Reading
 
-CHARACTER = re.compile(r"character[0-9]+")
 SIZE = 28
 """Side of drawings, unless another is given."""
 UNREADABLE = (zipfile.BadZipFile, OSError, NotImplementedError, ValueError)

@@ -76,7 +76,7 @@ def assembled(name: str, halves: Mapping[str, Half], how: "Reading", notes: Sequ
     first = parts["train"]
     if not len(first):
         raise InputError(f"{first.name} has no rows.")
-    caption = caption_column(first, how.caption)
+    caption = caption_column(first, how.captions)
     found = labelling(first, how.label, [one for one in first.there if one != caption], features=False)
     labels, classes, told = labels_of(parts, found)
     train, test, more = naming.chosen(

@@ -115,7 +115,7 @@ def _unlabelled(table: Table, found: Labelling) -> list[str]:
     """A note that nothing was taken for labels."""
     if found.form != "none":
         return []
-    return [f"all {len(table.there)} columns are features, no labels; name columns of labels with --label"]
+    return [f"all {len(table.there)} columns are features, no labels; labels are named with --label"]
 
 
 def _features(table: Table, names: Sequence[str]) -> Float[Tensor, "sample feature"]:

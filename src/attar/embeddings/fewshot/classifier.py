@@ -91,7 +91,7 @@ class FewShot(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         features = torch.tensor(self._checked(samples, reset=False))
         prototypes = torch.tensor(self.prototypes_)
         method = getattr(self.encoder_, "method", None)
-        if self.distance == "auto" and hasattr(method, "distances"):
+        if self.distance == "auto" and method is not None and hasattr(method, "distances"):
             return method.distances(features, prototypes)
         return distances(features, prototypes, "squared" if self.distance == "squared" else "unsquared")
 

@@ -19,14 +19,15 @@ from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed, permutation
-from attar.core.settings import Hidden, Range
+from attar.core.settings import Hidden, Range, Role
 from attar.core.state import rebuilt
+from attar.embeddings.contrast import raised
 from attar.embeddings.encoders import features_of
-from attar.embeddings.fewshot.distances import prototypes_of, smooth_distances
+from attar.embeddings.fewshot.distances import smooth_distances
 from attar.embeddings.fewshot.episodes import Pool
 from attar.embeddings.learner import Batch, Learner, Learning
-from attar.embeddings.sources import Inputs, Rows, Source
-from attar.images import layout
+from attar.embeddings.sources import Rows, Source
+from attar.embeddings.views import Views
 
 Features = Float[Tensor, "_sample d"]
 Measure = Callable[[Tensor, Tensor], Tensor]
@@ -67,12 +68,14 @@ class ByClass(Learner):
     """Episodes, or batches, of an epoch."""
     weight_decay: Annotated[float, Range(0)] = 0.0
     """Weight decay. Biases and norms have none."""
-    schedule: Literal["cosine", "onecycle", "steps", "constant"] = "constant"
-    """Schedule of the step size: half a cosine down to zero, OneCycle, division at the --cuts, or none."""
-    halve_every: Annotated[int, Range(0)] = 20
-    """Epochs after which the step size is halved, again and again, whatever the schedule. 0: never."""
-    augmented: bool = False
-    """Whether samples are seen in random views (--view) and not as they are."""
+    schedule: Literal["cosine", "onecycle", "steps", "constant"] = "steps"
+    """Schedule of the step size: half a cosine down to zero, OneCycle, --cuts, or none."""
+    cuts: tuple[float, ...] = (0.5,)
+    """Shares of the epochs after which the step size is multiplied by --cut-factor, with --schedule steps."""
+    cut_factor: Annotated[float, Range(0, 1)] = 0.5
+    """What each of the --cuts multiplies the step size by."""
+    view: Annotated[Views, Role()] = field(default_factory=lambda: Views(recipe="none"))
+    """How the samples are seen: as they are, unless --view.recipe or a setting of it says otherwise."""
     held_out_classes: Annotated[float, Range(0, 0.9)] = 0.0
     """Share of the training classes that the method does not learn from. Episodes of them are scored after each epoch,
     with five classes each, or as many as there are."""
@@ -190,18 +193,6 @@ class ByClass(Learner):
         assert isinstance(state, EpisodicLearning) and state.pool is not None
         return state.learn[torch.cat(state.pool.drawn(runtime.generator("episodes")))]
 
-    def seen(self, plain: Inputs, state: Learning, runtime: Runtime) -> Inputs:
-        """Samples as they are, or a view of each."""
-        if self.augmented:
-            return super().seen(plain, state, runtime)
-        found = state.source.transform.forward(plain)
-        return found if state.source.tabular else layout.ordered(found, runtime)
-
-    def lr_share(self, batch: Batch) -> float:
-        """What the step size is multiplied by: the schedule, and a half for every so many epochs."""
-        halvings = batch.epoch // self.halve_every if self.halve_every else 0
-        return super().lr_share(batch) * 0.5**halvings
-
     def step(self, state: Learning, runtime: Runtime) -> Metrics:
         """One batch, and after each epoch a score of held-out classes."""
         learns = state.done < self.encoder_steps
@@ -278,7 +269,7 @@ def class_major(way: int, each: int) -> Int[Tensor, " sample"]:
 
 def means(support: Features, way: int) -> Float[Tensor, "way d"]:
     """Prototypes: the mean of the support of each class, which lies class after class."""
-    return prototypes_of(support, class_major(way, len(support) // way).to(support.device), way)
+    return raised(support).view(way, -1, support.shape[1]).mean(dim=1)
 
 
 def accuracy(support: Features, query: Features, way: int, measure: Measure = smooth_distances) -> float:

@@ -77,6 +77,8 @@ class AMCL(Learner):
     """Whether the positive is among the candidates of the softmax or the hardest. Default: of the softmax only."""
     regularise_negatives: bool = False
     """Whether the softmax also has -β times the mean Ω of its candidates. topk and max always have that of theirs."""
+    hardest_summed: bool = False
+    """Whether topk has -β Σ (log τ + 1/τ) in the place of -β times the mean Ω of the hardest, as the released code."""
     redundancy_weight: Annotated[float, Range(0)] = 5e-3
     """Weight λ of the squared correlations of different features, with Barlow Twins."""
     predictor_width: Annotated[int, Range(1)] = 64
@@ -185,6 +187,7 @@ class AMCL(Learner):
             "hardest": self.hardest,
             "positive_among": self.positive_among,
             "regularise_negatives": self.regularise_negatives,
+            "summed": self.hardest_summed,
         }
 
     def _simclr(self, batch: Batch, state: Learning) -> Tensor:
@@ -220,6 +223,10 @@ class AMCL(Learner):
         return amcl_simsiam(*found, width=first.shape[-1], beta=self.beta)
 
     def _barlow(self, batch: Batch, state: Learning) -> Tensor:
+        """A feature is described to φ by its correlations with all features.
+
+        The released code describes it by its values over the batch, so that no batch may have another size.
+        """
         first, second = (state.heads["projectors"](view) for view in self.encoded(batch, state))
         found = correlations(first, second)
         with exactly(found):

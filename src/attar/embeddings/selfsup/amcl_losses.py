@@ -107,9 +107,7 @@ def amcl_barlow(
 ) -> Float[Tensor, ""]:
     """The loss (2.3) of Barlow Twins, with one temperature for each entry of the correlations; the sum over heads.
 
-    Σ_c Σ_l (1 - C_ll/τ_ll)² + λ Σ_{l≠m} C_lm²/τ_lm + β Σ_l Ω(τ_ll) - β Σ_{l≠m} Ω(τ_lm). How the entries get their
-    temperatures is not published. Here a feature is described to φ by its correlations with all features, in the place
-    of a projection.
+    Σ_c Σ_l (1 - C_ll/τ_ll)² + λ Σ_{l≠m} C_lm²/τ_lm + β Σ_l Ω(τ_ll) - β Σ_{l≠m} Ω(τ_lm).
     """
     width = correlations.shape[-1]
     found, temperatures = raised(correlations), raised(temperatures)
@@ -131,6 +129,7 @@ def gathered(
     hardest: int = 8,
     positive_among: bool | None = None,
     regularise_negatives: bool = False,
+    summed: bool = False,
 ) -> Float[Tensor, ""]:
     """Σ over heads of -s₊/τ₊ + β Ω(τ₊) + what the negatives add, averaged over anchors.
 
@@ -150,6 +149,8 @@ def gathered(
         hardest: κ.
         positive_among: Whether the positive is a candidate of softmax or maximum too. Default: of the softmax only.
         regularise_negatives: Whether the softmax has -β times the mean Ω over its candidates.
+        summed: Whether -β times the sum of log τ + 1/τ takes the place of -β times the mean Ω of the hardest, as in
+            the released code.
     """
     cosines, temperatures = raised(cosines), raised(temperatures)
     own = F.one_hot(positive, cosines.shape[-1]).bool()
@@ -165,8 +166,10 @@ def gathered(
             found = found - beta * (omega(temperatures, width) * share).sum()
         return found / len(positive)
     hard = _largest(cosines, allowed, 1 if negatives == "max" else hardest)
-    repelled = logits.gather(2, hard) - beta * omega(temperatures.gather(2, hard), width)
-    return (attracted - logits[:, own].sum() + repelled.sum() / max(1, hard.shape[-1])) / len(positive)
+    count = max(1, hard.shape[-1])
+    pushed = omega(temperatures.gather(2, hard), 2 if summed else width).sum() / (1 if summed else count)
+    repelled = logits.gather(2, hard).sum() / count - beta * pushed
+    return (attracted - logits[:, own].sum() + repelled) / len(positive)
 
 
 def others(count: int, device: torch.device) -> Bool[Tensor, "view view"]:

@@ -55,9 +55,9 @@ def together(
 class PairTemperature(nn.Module):
     """φ: a temperature in a range for every pair of projections, by one product of matrices.
 
-    τ_ij = τ_min + (τ_max - τ_min) · sigmoid(⟨φ(z_i), φ(z_j)⟩ + b), which is symmetric. One φ serves all heads. Whether
-    a pair is hard to tell is in the scalar product of a learned description of its ends; a network that read both ends
-    would have to run for each of the pairs.
+    τ_ij = τ_min + (τ_max - τ_min) · sigmoid(b - ⟨φ(z_i), φ(z_j)⟩), which is symmetric, and low where the ends of a pair
+    are alike. One φ serves all heads. It describes each end by itself; a network that read both would have to run for
+    each of the pairs. The learned b is not the authors': it lets temperatures start where they are told to.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class PairTemperature(nn.Module):
         self.lowest, self.highest = lowest, highest
         self.describe = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, described))
         for layer in (self.describe[0], self.describe[2]):
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # else all descriptions begin alike and τ above its start
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # else all descriptions begin alike and τ below its start
         share = (start - lowest) / (highest - lowest) if highest > lowest else 0.5
         self.bias = nn.Parameter(torch.tensor([math.log(share / (1 - share))]))
 
@@ -107,7 +107,7 @@ class PairTemperature(nn.Module):
 
     def squashed(self, scores: Tensor) -> Tensor:
         """Scores of pairs as temperatures."""
-        return self.lowest + (self.highest - self.lowest) * (scores + self.bias).sigmoid()
+        return self.lowest + (self.highest - self.lowest) * (self.bias - scores).sigmoid()
 
 
 class ConstantTemperature(nn.Module):

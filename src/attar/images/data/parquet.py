@@ -228,7 +228,7 @@ def readable(file: Path) -> Iterator[None]:
 
     try:
         yield
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{file} is not a readable parquet file ({str(error).splitlines()[0]}).") from None
 
 
