@@ -86,9 +86,9 @@ class Reading(Pictures):
     """Settings of reading samples."""
 
     label: str | None = None
-    """Column of the labels. Several columns of 0 and 1 are named with commas: a,b,c. none: there are no labels. Default:
-    label, labels, fine_label, target, class or y; else columns of 0 and 1, which in a table of features stand at its
-    end."""
+    """Column of the labels. Several columns of 0 and 1 are named with commas: a,b,c. none: there are no labels.
+    Default: label, labels, fine_label, target, class or y; else columns of 0 and 1, which in a table of features stand
+    at its end."""
     captions: str | None = None
     """Column of a text for each image. Default: caption, captions or text, if there is one."""
     novel: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Pictures with several labels, captions or none: in parquet, in data sets, in folders with a table, in bare folders."""
+"""Pictures of several labels, captions or none: in parquet, in data sets, in folders with a table, in bare folders."""
 
 import json
 
@@ -41,7 +41,7 @@ def whole(source):
     """Pixels and labels of a split source, in the order in which the pictures were made."""
     parts = [part.samples[torch.arange(len(part))] for part in (source.train, source.test)]
     pixels = torch.cat(parts).permute(0, 2, 3, 1).numpy()
-    place = [int(np.flatnonzero((IMAGES == one).all(axis=(1, 2, 3)))[0]) for one in pixels]
+    place = [int(np.flatnonzero((one == IMAGES).all(axis=(1, 2, 3)))[0]) for one in pixels]
     order = np.argsort(place)
     labels = [part.labels for part in (source.train, source.test)]
     captions = [*source.train.captions, *source.test.captions]

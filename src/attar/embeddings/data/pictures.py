@@ -18,6 +18,7 @@ from attar.images.data.folders import Inside
 from attar.images.data.form import Form
 from attar.images.data.holding import Held, Wanted, all_grey, hold
 from attar.images.data.streaming import Files, Picture, Pictures, encoded
+from attar.images.reading import ENDINGS
 
 if TYPE_CHECKING:
     from attar.embeddings.reading import Reading
@@ -226,22 +227,20 @@ class Named(Pictures):
 
 
 def file_column(table: Table, asked: str | None) -> str | None:
-    """The column of picture files, if there is one that names a file which is there."""
+    """The column of picture files, if there is one whose first name ends as pictures do, or is that of a file."""
     for name in [asked] if asked is not None else FILES:
         column = next((one for one in table.there if one.lower() == str(name).lower()), None)
         cells = table.columns.column(column).to_pylist() if column else []
         cell = next((cell for cell in cells if cell), None)
-        if isinstance(cell, str) and column is not None:
-            beside = table.file_of(0).parent
-            with_parents = [beside / cell, beside / Path(cell).name]
-            if asked is not None or Path(cell).suffix or any(map(_is_there, with_parents)):
-                return column
+        if isinstance(cell, str) and (asked is not None or _is_picture(table.file_of(0).parent, cell)):
+            return column
     return None
 
 
-def _is_there(file: Path) -> bool:
+def _is_picture(folder: Path, name: str) -> bool:
+    """Whether a name ends as pictures do, or is that of a file."""
     try:
-        return file.is_file()
+        return name.lower().endswith(ENDINGS) or (folder / name).is_file()
     except (OSError, ValueError):
         return False
 
