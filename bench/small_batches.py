@@ -25,7 +25,8 @@ from scipy.stats import spearmanr
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from attar.embeddings.selfsup.global_contrast import GlobalContrast, root_temperature
+from attar.embeddings.selfsup.global_contrast import GlobalContrast
+from attar.embeddings.selfsup.normaliser import root_temperature
 
 RATES = (1.0, 0.3, 0.1, 0.03)
 BOUNDS = (0.4, 1.0, 1.5)

@@ -20,6 +20,7 @@ from attar.core.seeds import derived_seed
 from attar.core.training import LONG, cached, network_folder, seconds_for
 from attar.embeddings.encoders import encoder_named
 from attar.embeddings.measures import Answer, Labels, Scores, with_threshold
+from attar.embeddings.multilabel.endtoend import MultiLabel
 from attar.embeddings.seen import Seen, represented
 from attar.embeddings.sources import Source
 from attar.images import layout
@@ -29,7 +30,7 @@ When = Literal["auto", "run", "skip"]
 LARGEST_SIDE = 32
 """Larger images are scaled down to so many pixels before they count as raw features."""
 TREES, TRIED = 300, 3
-BCE = "BCE, same encoder and views"
+BCE = "BCE, same encoder, views and epochs"
 
 
 @dataclass(frozen=True)
@@ -151,10 +152,6 @@ def affordable(label: str, seconds: float, when: When, runtime: Runtime) -> bool
 
 def _bce_like(method: Any) -> Any:
     """Settings of end-to-end training by BCE that are those of a method otherwise; None if it is that itself."""
-    try:
-        from attar.embeddings.multilabel.endtoend import MultiLabel
-    except ImportError:
-        return None
     if isinstance(method, MultiLabel) and method.loss == "bce":
         return None
     shared = {name: getattr(method, name) for name in ("encoder", "epochs", "batch", "view", "held_out")}

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from attar.core.errors import InputError
-from attar.embeddings.selfsup.global_contrast import (
-    GlobalContrast,
+from attar.embeddings.selfsup.global_contrast import GlobalContrast
+from attar.embeddings.selfsup.normaliser import (
     divergence,
     falling_rate,
     log_mean_exp,

@@ -20,7 +20,7 @@ def test_temperatures_of_samples_move_and_are_kept():
     assert nearest(artefact, digits(15)) > 0.4
     loss = state.memory["contrast"]
     assert (loss.eta, loss.beta, loss.rho, loss.temperature_range) == (0.03, 0.5, 0.4, (0.05, 1.0))
-    assert found.scheme == "individual"
+    assert found.scheme == "individual" and found.temperature_lr == 0.03
 
 
 def test_pairs_have_temperatures_of_images_and_of_texts():
