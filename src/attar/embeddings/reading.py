@@ -67,7 +67,7 @@ def _holds_tables(folder: Path) -> bool:
 
 
 def _one_label(file: Path) -> bool:
-    """Whether a parquet file has images with one label each, which other kinds read too, or pictures of no usual name."""
+    """Whether a parquet file has images with one label each, which other kinds read too, or of no usual name."""
     from pyarrow import ArrowException, parquet, types
 
     try:
