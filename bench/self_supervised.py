@@ -55,8 +55,7 @@ RELEASED = {
     "hardest": 100,
     "hardest_summed": True,
     "uncertainty_weight": 1e-4,
-    "lowest_temperature": 1e-5,
-    "highest_temperature": 2.0,
+    "temperature_range": [1e-5, 2.0],
     "contrast_temperature": 1.0,
     "clip_norm": 1.0,
 }
@@ -77,7 +76,7 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "amcl on moco": ("amcl", {**SMALL, "framework": "moco", "contrast_temperature": 0.1}),
     "amcl on simsiam": ("amcl", {"framework": "simsiam"}),
     "amcl on barlow": ("amcl", {"framework": "barlow", "projector": {"projector_layers": 3, "projected": 512}}),
-    "sogclr": ("sogclr", SMALL),
+    "sogclr": ("sogclr", {**SMALL, "contrast_temperature": 0.2}),
     "isogclr": ("isogclr", SMALL),
 }
 """Each row with its method and settings; temperatures are near 0.2 in all of them."""
