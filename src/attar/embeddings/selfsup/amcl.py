@@ -45,6 +45,8 @@ from attar.embeddings.selfsup.simsiam import predictor, spread, still_cosine
 from attar.embeddings.sources import Source
 
 Framework = Literal["simclr", "moco", "simsiam", "barlow"]
+BETA: dict[Framework, float] = {"simclr": 0.1, "moco": 0.1, "simsiam": 1e-4, "barlow": 1e-6}
+"""Weights of the regulariser; the last two are those of the authors' code."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +64,9 @@ class AMCL(Learner):
     temperature_range: tuple[float, ...] | None = None
     """Smallest and largest temperature that can be learned. Default: 0.05 1, with SimSiam and Barlow Twins 0.05 2. The
     released code has 1e-5 2, at which logits reach 100,000."""
-    uncertainty_weight: Annotated[float, Range(0)] = 0.1
-    """Weight β of the regulariser Ω(τ). 1 is the exact likelihood."""
+    uncertainty_weight: Annotated[float, Range(0)] | None = None
+    """Weight β of the regulariser Ω(τ). 1 is the exact likelihood. Default: 0.1, with SimSiam 1e-4 and with Barlow Twins,
+    where it is summed over all pairs of features, 1e-6."""
     per_dimension: bool = False
     """Whether β is divided by the size of a projection, d. Ω grows with d, so a β fits only one d otherwise."""
     negatives_by: Gathered = "softmax"
@@ -122,7 +125,8 @@ class AMCL(Learner):
         """β, as the objectives take it."""
         if not self.adaptive:
             return 0.0
-        return self.uncertainty_weight / (self.projector.projected if self.per_dimension else 1)
+        given = BETA[self.framework] if self.uncertainty_weight is None else self.uncertainty_weight
+        return given / (self.projector.projected if self.per_dimension else 1)
 
     def resolve(self, source: Source, runtime: Runtime) -> Self:
         """The settings for these data, with the length of the queue."""
