@@ -65,8 +65,8 @@ class AMCL(Learner):
     """Smallest and largest temperature that can be learned. Default: 0.05 1, with SimSiam and Barlow Twins 0.05 2. The
     released code has 1e-5 2, at which logits reach 100,000."""
     uncertainty_weight: Annotated[float, Range(0)] | None = None
-    """Weight β of the regulariser Ω(τ). 1 is the exact likelihood. Default: 0.1, with SimSiam 1e-4 and with Barlow Twins,
-    where it is summed over all pairs of features, 1e-6."""
+    """Weight β of the regulariser Ω(τ). 1 is the exact likelihood. Default: 0.1, with SimSiam 1e-4, and 1e-6 with Barlow
+    Twins, where it is summed over all pairs of features."""
     per_dimension: bool = False
     """Whether β is divided by the size of a projection, d. Ω grows with d, so a β fits only one d otherwise."""
     negatives_by: Gathered = "softmax"
