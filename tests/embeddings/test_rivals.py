@@ -101,7 +101,8 @@ def test_bce_is_trained_once_for_each_seed_and_kept(monkeypatch):
     members = [attar.train(source, SimCLR(epochs=3, batch=30), seed=seed) for seed in (4, 5)]
     first = bce_answers(members, source, "auto", None, machine())
     assert len(first) == 2 and not torch.equal(first[0].scores, first[1].scores)
-    alone = attar.train(source, MultiLabel(loss="bce", epochs=3, batch=30, view=members[0].method.view), seed=4)
+    same = {"epochs": 3, "batch": 30, "held_out": 0.0, "view": members[0].method.view}
+    alone = attar.train(source, MultiLabel(loss="bce", **same), seed=4)
     right = torch.from_numpy(alone.predict_proba(source.test.samples.tensor.numpy()))
     torch.testing.assert_close(first[0].scores, right)
     monkeypatch.setattr(rivals, "seconds_for", lambda *_: 1e6)
