@@ -16,7 +16,10 @@ from attar.embeddings.measures import Answer, of_several, played, probe_answer
 from attar.embeddings.multilabel.endtoend import MultiLabel
 from attar.embeddings.neighbours import knn_votes
 from attar.embeddings.probe import fit_probe
+from attar.embeddings.reading import Reading
+from attar.embeddings.retrieval import recalls
 from attar.embeddings.scoring import Scoring
+from attar.embeddings.selfsup.clip import CLIP
 from attar.embeddings.selfsup.simclr import SimCLR
 from attar.embeddings.sources import Features, Part, Source, Standard
 from attar.images.data.pixels import InMemory
@@ -194,6 +197,23 @@ def test_episodes_put_queries_into_the_class_of_the_nearest_prototype(generator)
         assert torch.equal(labels[one.query], labels[one.support][::2][one.said])
     far = list(played(features, labels, 5, 1, 3, 4, generator, distances=lambda q, p: -torch.cdist(q, p)))
     assert max(one.accuracy for one in far) == 0.0
+
+
+def test_pairs_are_scored_by_recall_in_both_directions():
+    mosaics = Reading().load("mosaics")
+    rows = torch.arange(96)
+    pairs = dataclasses.replace(mosaics, train=mosaics.train.select(rows), test=mosaics.test.select(rows[:40]))
+    made = attar.train(pairs, CLIP(epochs=1, batch=48, encoder="convnet:norm=batch,width=8"))
+    found = attar.evaluate(made, pairs, measures=["recall"])
+    assert found.columns == ("image to text, recall at 1", "text to image, recall at 1")
+    images = torch.from_numpy(made.image_features(pairs.test.samples.tensor))
+    texts = torch.from_numpy(made.text_features(pairs.test.captions))
+    right = recalls(images, texts, pairs.test.captions)
+    for cell, by_count in zip(found.networks, right.values(), strict=True):
+        assert cell.score.value == pytest.approx(100 * by_count[1])
+        assert cell.further["at 10"].score.value == pytest.approx(100 * by_count[10])
+        assert cell.chance == pytest.approx(2.5) and not cell.beside
+    assert attar.evaluate(made, pairs, beside="skip").columns[2:] == ("mAP", "OF1 (micro-F1)")
 
 
 def test_bce_with_the_same_views_stands_beside_several_labels():
