@@ -60,7 +60,9 @@ class Triplet(ByClass):
         """The settings with the number of classes of a batch."""
         if self.classes_per_batch is not None:
             return self
-        return dataclasses.replace(self, classes_per_batch=classes_with(self.samples_per_class, source, learn, USUAL_CLASSES))
+        return dataclasses.replace(
+            self, classes_per_batch=classes_with(self.samples_per_class, source, learn, USUAL_CLASSES)
+        )
 
     def terms(self, batch: Batch, state: Learning) -> Terms:
         """The loss of the triplets."""
