@@ -19,6 +19,16 @@ from attar.embeddings.linear import Linear as Linear
 from attar.embeddings.losses import info_nce as info_nce
 from attar.embeddings.losses import nt_xent as nt_xent
 from attar.embeddings.losses import sup_con as sup_con
+from attar.embeddings.metrics import Agreement as Agreement
+from attar.embeddings.metrics import agreement_at as agreement_at
+from attar.embeddings.metrics import agreement_of_top as agreement_of_top
+from attar.embeddings.metrics import average_precision as average_precision
+from attar.embeddings.metrics import best_threshold as best_threshold
+from attar.embeddings.metrics import mean_average_precision as mean_average_precision
+from attar.embeddings.neighbours import knn_votes as knn_votes
+from attar.embeddings.neighbours import nearest as nearest
+from attar.embeddings.probe import fit_probe as fit_probe
+from attar.embeddings.retrieval import recalls as recalls
 from attar.embeddings.multilabel.supcon import SupCon as SupCon
 from attar.embeddings.optim import LARS as LARS
 from attar.embeddings.positives import positive_weights as positive_weights
