@@ -46,6 +46,7 @@ def test_novel_classes_are_names_beginnings_numbers_or_a_share(words, wanted):
     found = novel_classes(NAMES, words, 0)
     assert found == wanted if wanted else len(found) == 2
     assert found == novel_classes(NAMES, words, 0)
+    assert len(novel_classes(NAMES, ("0.99",), 0)) == 4
     assert novel_classes(("0", "0.5", "2"), ("0.5",), 0) == (1,)  # a name comes first
 
 
@@ -125,6 +126,7 @@ def test_what_cannot_be_thinned_is_refused():
     message = "--imbalance needs samples with one label each, but those of arrays have several labels each."
     assert refusal((ROWS, SEVERAL), imbalance=10.0) == message
     assert refusal((ROWS, ONE), limit=3) == "class '3' of arrays is left without training samples. Raise --limit."
+    assert refusal((ROWS, ONE), size=8) == "size and statistics are settings of pictures, but arrays is a table."
     assert refusal((ROWS, ONE), imbalance=0.5) == "imbalance is 0.5; it must be at least 1."
     assert refusal((ROWS, ONE), limits=3).startswith("unknown setting of Reading 'limits'; did you mean 'limit'?")
 

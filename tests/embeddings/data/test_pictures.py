@@ -188,5 +188,16 @@ def test_what_is_wrong_with_pictures_is_told_in_a_line(tmp_path, monkeypatch):
     )
     (data / "metadata.csv").write_text("name,label\n1,2\n")
     assert refusal("data").startswith("data/metadata.csv has no column of picture files. Its columns: name, label.")
+    for name, told in (
+        ("", "does not hold image bytes"),
+        ("a\nb.png", "names 'a\\nb.png', which is no name of a file"),
+    ):
+        (data / "metadata.csv").write_text("\n".join(["file_name,label", *lines, f'"{name}",1']))
+        assert refusal("data").startswith(f"row 20 of data/metadata.csv {told}.")
+    (data / "metadata.csv").write_text("file_name,label\n")
+    assert refusal("data") == "data/metadata.csv has no rows."
+    (data / "metadata.csv").unlink()
+    message = "image, label and captions are names of columns, but data has no table of its pictures."
+    assert refusal("data", captions="text") == message
     stream = datasets.Dataset.from_dict({"a": [1]}).to_iterable_dataset()
     assert "Load it without streaming=True" in refusal(stream)

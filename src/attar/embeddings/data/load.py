@@ -84,6 +84,8 @@ def made(found: Found, how: Reading, *, seed: int = 0) -> Source:
     Raises:
         InputError: Samples lack what a setting needs, or none are left.
     """
+    if isinstance(found.train.samples, Features) and (how.size is not None or how.statistics is not None):
+        raise InputError(f"size and statistics are settings of pictures, but {found.name} is a table.")
     base, split, novel = _split(found, how)
     train, test = base.train, base.test
     assert test is not None
