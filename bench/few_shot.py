@@ -117,7 +117,7 @@ def methods(task: Task, shot: int) -> dict[str, Any]:
         FIRST: ProtoNet(**usual, **drawn, distance="unsquared"),
         "prototriplet": ProtoTriplet(**usual, **drawn),
         "icnn": ICNN(**usual, **drawn),
-        "triplet, batch-all": Triplet(**usual, batch_classes=task.train_way, mining="batch-all"),
+        "triplet, batch-all": Triplet(**usual, classes_per_batch=task.train_way, mining="batch-all"),
     }
     if task.combinations:
         for name in ("cross+prototriplet", "prototriplet+fullicnn", "cross+prototriplet+fullicnn"):

@@ -145,8 +145,27 @@ LANGUAGE: Table = {
     "language": {**WRITER, "objective": {"label_weight": 0.5}, "micro": 6},
 }
 ENCODER = {"encoder": "convnet:norm=batch,width=8,depth=2", "epochs": 2, "batch": 50}
+PROJECTED = {**ENCODER, "projector": {"projected": 8}}
+BY_CLASS = {"encoder": "convnet:norm=batch,width=8,depth=2", "epochs": 2, "episodes": 3}
+EPISODIC = {**BY_CLASS, "train_way": 3, "train_query": 3}
 EMBEDDINGS: Table = {
     "simclr": ENCODER,
+    "dcl": {**ENCODER, "positive_sigma": 0.5},
+    "moco": PROJECTED,
+    "simsiam": PROJECTED,
+    "barlow": PROJECTED,
+    "amcl": PROJECTED,
+    "sogclr": {**PROJECTED, "text_encoder": "words:width=8,depth=0"},
+    "isogclr": {**PROJECTED, "text_encoder": "words:width=8,depth=1,heads=2"},
+    "clip": {**PROJECTED, "text_encoder": "bytes:width=8,depth=0", "learn_temperature": True},
+    "supcon": {**ENCODER, "linear": {"epochs": 2}},
+    "probmcl": {**ENCODER, "linear": {"epochs": 2}},
+    "kmcl": ENCODER,
+    "multilabel": ENCODER,
+    "protonet": EPISODIC,
+    "prototriplet": EPISODIC,
+    "icnn": EPISODIC,
+    "triplet": {**BY_CLASS, "classes_per_batch": 3},
 }
 BY_KIND = {
     "images": IMAGES,

@@ -390,3 +390,10 @@ def test_words_that_name_no_encoder_are_told(words, source, message):
     with pytest.raises(InputError) as refusal:
         encoder_named(words, source, rng())
     assert str(refusal.value).startswith(message)
+
+
+def test_a_network_of_attar_goes_before_a_folder_of_its_name(tmp_path, monkeypatch, trained):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained.folder, tmp_path / "conv4")
+    assert encoder_named("conv4", pictures(), rng()).width == 64
+    assert encoder_named("attar:conv4", pictures(), rng()).width == 8

@@ -34,7 +34,7 @@ def test_settings_change_what_is_read(capsys):
 
 
 def test_tables_are_described_by_their_features_and_labels(tmp_path):
-    columns = dict(a=np.arange(30.0), b=np.arange(30) * 0.1, x=np.arange(30) % 2, y=np.arange(30) // 2 % 2)
+    columns = {"a": np.arange(30.0), "b": np.arange(30) * 0.1, "x": np.arange(30) % 2, "y": np.arange(30) // 2 % 2}
     source = load(table(tmp_path / "t.parquet", **columns))
     lines = Reading().describe(source).splitlines()
     assert lines[0].startswith("t: 24 training and 6 test samples, 2 classes, several labels each, 2 features")

@@ -101,6 +101,9 @@ def as_typed(data: Any) -> str:
     """How data are written down: never an absolute path."""
     if not isinstance(data, (str, Path)):
         return str(getattr(data, "name", "") or type(data).__name__)
+    several = str(data).split(",")
+    if len(several) > 1 and all(Path(one).is_absolute() for one in several):  # files that are read together
+        return ",".join(map(as_typed, several))
     path = Path(data).expanduser()
     if not path.is_absolute():
         return str(data)

@@ -1,4 +1,4 @@
-"""Distil causal language models into smaller ones, with losses on tokens, spans and whole answers."""
+"""Learn encoders from samples with few labels or none, and measure what their features are good for."""
 
 from attar.core.lazy import lazily
 

@@ -14,6 +14,11 @@ from attar.embeddings.fewshot.prototriplet import proto_triplet_loss as proto_tr
 from attar.embeddings.fewshot.susana import ICNN as ICNN
 from attar.embeddings.fewshot.susana import ProtoTriplet as ProtoTriplet
 from attar.embeddings.fewshot.triplet import Triplet as Triplet
+from attar.embeddings.heads import Projector as Projector
+from attar.embeddings.linear import Linear as Linear
+from attar.embeddings.optim import LARS as LARS
+from attar.embeddings.data.load import load as load
+from attar.embeddings.data.load import mosaics_of as mosaics_of
 from attar.embeddings.losses import info_nce as info_nce
 from attar.embeddings.losses import nt_xent as nt_xent
 from attar.embeddings.losses import sup_con as sup_con
@@ -37,3 +42,6 @@ from attar.embeddings.selfsup.simclr import SimCLR as SimCLR
 from attar.embeddings.selfsup.simsiam import SimSiam as SimSiam
 from attar.embeddings.selfsup.sogclr import SogCLR as SogCLR
 from attar.embeddings.sources import Source as Source
+from attar.embeddings.texts import TextEncoder as TextEncoder
+from attar.embeddings.texts import text_encoder_named as text_encoder_named
+from attar.embeddings.views import Views as Views

@@ -296,9 +296,11 @@ def _image_shape(shape: tuple[int, ...]) -> Shape:
 def _folder_in(text: str) -> Path | None:
     """The folder of a saved network that words name: attar:FOLDER, or a folder that is there."""
     if text.startswith(SAVED):
-        return Path(text.removeprefix(SAVED))
-    folder = Path(text)
-    return folder if ("/" in text or text not in NETWORKS) and folder.is_dir() else None
+        return Path(text.removeprefix(SAVED)).expanduser()
+    if words(text)[0] in (*NETWORKS, *BACKBONES, "transformers"):
+        return None
+    folder = Path(text).expanduser()
+    return folder if folder.is_dir() else None
 
 
 @contextmanager

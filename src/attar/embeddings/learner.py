@@ -121,8 +121,9 @@ class Learner(Settings):
     """Settings and training loop of the methods that train an encoder."""
 
     encoder: str = "auto"
-    """The encoder, by words: convnet:norm=batch,width=64, conv4, resnet12, mlp:width=256, transformers:FOLDER, and all
-    networks of attar. auto: a ConvNet for images, an MLP for tables."""
+    """The encoder, by words: convnet:norm=batch,width=64, conv4, resnet12, mlp:width=256, and all networks of attar;
+    transformers:FOLDER, with its weights if ,pretrained=true follows; or the folder of a trained encoder or student, to
+    start from. auto: a ConvNet for images, an MLP for tables."""
     epochs: Annotated[int, Range(1)] = 100
     """Passes over the training data."""
     batch: Annotated[int, Range(2)] = 128

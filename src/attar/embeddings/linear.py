@@ -71,7 +71,7 @@ class Linear(Settings):
 class LinearClassifier(nn.Module):
     """A linear layer on standardised features, which is linear in the features too.
 
-    Standardising makes one step size fit features of any scale.
+    Standardising makes one step size fit features of any scale. Weights start at zero, because the problem is convex.
     """
 
     mean: Tensor
@@ -82,6 +82,8 @@ class LinearClassifier(nn.Module):
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("std", torch.ones(width))
         self.layer = nn.Linear(width, classes)
+        nn.init.zeros_(self.layer.weight)
+        nn.init.zeros_(self.layer.bias)
 
     @torch.no_grad()
     def fit_scale_(self, features: Float[Tensor, "sample width"]) -> None:

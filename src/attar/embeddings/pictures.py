@@ -199,7 +199,7 @@ def temperature(seen: Seen) -> bytes | None:
             for number in range(classes):
                 mine = value[marks[:, number] & known]
                 if len(mine):
-                    error = float(mine.std(correction=0))
+                    error = 2 * float(mine.std(correction=0)) / len(mine) ** 0.5
                     axis.errorbar(
                         float(sizes[number]), float(mine.mean()), error, fmt="o", color=COLOURS[0], ecolor=OTHERS
                     )
@@ -209,8 +209,11 @@ def temperature(seen: Seen) -> bytes | None:
                         axis.annotate(word, where, (4, 4), textcoords="offset points", fontsize=8)
             if float(sizes.max()) > 4 * max(float(sizes.min()), 1.0):
                 axis.set_xscale("log")
+                for formatted in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
+                    formatted(lambda value, _: f"{value:,.0f}")
+                axis.tick_params(axis="x", which="both", labelsize=8)
             axis.set_xlabel("training samples of the class")
-            axis.set_ylabel(f"{name.replace('_', ' ')}, mean ± standard deviation")
+            axis.set_ylabel(f"{name.replace('_', ' ')}, mean ± 2 standard errors")
             _bare(axis)
 
     return figure(draw, 5.2 * len(kinds), 3.8)

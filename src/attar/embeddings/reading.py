@@ -67,7 +67,7 @@ def _holds_tables(folder: Path) -> bool:
 
 
 def _one_label(file: Path) -> bool:
-    """Whether a parquet file has images with one label each, which other kinds read too."""
+    """Whether a parquet file has images with one label each, which other kinds read too, or of no usual name."""
     from pyarrow import ArrowException, parquet, types
 
     try:
@@ -76,7 +76,7 @@ def _one_label(file: Path) -> bool:
         return True
     kinds = {field.name.lower(): field.type for field in schema}
     if not {"image", "img", "images"} & kinds.keys():
-        return False
+        return any(types.is_struct(kind) or types.is_binary(kind) for kind in kinds.values())
     labels = [kind for name, kind in kinds.items() if name in ("label", "labels", "fine_label", "target", "class", "y")]
     return bool(labels) and not types.is_nested(labels[0]) and not {"caption", "captions", "text"} & kinds.keys()
 
@@ -86,9 +86,9 @@ class Reading(Pictures):
     """Settings of reading samples."""
 
     label: str | None = None
-    """Column of the labels. Several columns of 0 and 1 are named with commas: a,b,c. none: there are no labels. Default:
-    label, labels, fine_label, target, class or y; else columns of 0 and 1, which in a table of features stand at its
-    end."""
+    """Column of the labels. Several columns of 0 and 1 are named with commas: a,b,c. none: there are no labels.
+    Default: label, labels, fine_label, target, class or y; else columns of 0 and 1, which in a table of features stand
+    at its end."""
     captions: str | None = None
     """Column of a text for each image. Default: caption, captions or text, if there is one."""
     novel: tuple[str, ...] = ()

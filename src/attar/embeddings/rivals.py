@@ -20,6 +20,7 @@ from attar.core.seeds import derived_seed
 from attar.core.training import LONG, cached, network_folder, seconds_for
 from attar.embeddings.encoders import encoder_named
 from attar.embeddings.measures import Answer, Labels, Scores, with_threshold
+from attar.embeddings.multilabel.endtoend import MultiLabel
 from attar.embeddings.seen import Seen, represented
 from attar.embeddings.sources import Source
 from attar.images import layout
@@ -29,7 +30,7 @@ When = Literal["auto", "run", "skip"]
 LARGEST_SIDE = 32
 """Larger images are scaled down to so many pixels before they count as raw features."""
 TREES, TRIED = 300, 3
-BCE = "BCE, same encoder and views"
+BCE = "BCE, same encoder, views and epochs"
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ def raw_of(seen: Seen) -> Untrained:
     source = seen.source
     parts = []
     for name in ("train", "test"):
-        rows = torch.arange(len(source.part(name)))  # type: ignore[arg-type]
-        pieces = [_flat(source.inputs(some, part=name)) for some in rows.split(512)]  # type: ignore[arg-type]
+        rows = torch.arange(len(source.part(name)))
+        pieces = [_flat(source.inputs(some, part=name)) for some in rows.split(512)]
         parts.append(torch.cat(pieces))
     return Untrained(seen.words, *parts)
 
@@ -60,7 +61,7 @@ def random_of(seen: Seen) -> Untrained | None:
     generator = torch.Generator().manual_seed(derived_seed(runtime.seed, "random encoder"))
     fresh = layout.place(encoder_named(made.encoder.name, seen.source, generator), runtime)
     label = "its encoder before training" if made.encoder.name.startswith("transformers:") else "random encoder"
-    parts = [represented(fresh, seen.source, part, runtime) for part in ("train", "test")]  # type: ignore[arg-type]
+    parts = [represented(fresh, seen.source, part, runtime) for part in ("train", "test")]
     return Untrained(label, *parts)
 
 
@@ -151,10 +152,6 @@ def affordable(label: str, seconds: float, when: When, runtime: Runtime) -> bool
 
 def _bce_like(method: Any) -> Any:
     """Settings of end-to-end training by BCE that are those of a method otherwise; None if it is that itself."""
-    try:
-        from attar.embeddings.multilabel.endtoend import MultiLabel
-    except ImportError:
-        return None
     if isinstance(method, MultiLabel) and method.loss == "bce":
         return None
     shared = {name: getattr(method, name) for name in ("encoder", "epochs", "batch", "view", "held_out")}

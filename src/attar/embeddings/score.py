@@ -20,6 +20,7 @@ from attar.core.rows import rows_of
 from attar.core.runtime import Runtime
 from attar.core.score import Score, around
 from attar.core.seeds import derived_seed
+from attar.embeddings.data.splits import own_split
 from attar.embeddings.measures import (
     Answer,
     Distances,
@@ -132,12 +133,6 @@ def own_samples(made: Any, source: Source, runtime: Runtime) -> Source:
             f"the encoder takes samples of shape {tuple(made.shape)}, but those of {source.name} have "
             f"{tuple(source.shape)}. Give the data that it was trained on."
         )
-    try:
-        from attar.embeddings.data.splits import own_split
-    except ImportError:
-        if not source.is_of(made.origin.fingerprint, made.normalise):
-            runtime.say(f"note: the samples of {source.name} differ from those that {made.origin.method} learned from.")
-        return source
     return own_split(made, source, runtime)
 
 
@@ -365,8 +360,9 @@ def rivals_of(
         answers = bce_answers(members, seen.source, how.beside, how.label_threshold, runtime)
         if answers:
             told = [of_several(answer, checked_labels(seen.labels, "")) for answer in answers]
-            scores = {MAP: Score.of([one["mAP"] for one in told]), MICRO: Score.of([one["OF1"] for one in told])}
-            found.append((BCE, scores))
+            found.append((BCE, {MAP: Score.of([one["mAP"] for one in told])}))
+            chosen = "" if answers[0].chosen_on else f", {answers[0].note}"
+            found.append((f"{BCE}{chosen}", {MICRO: Score.of([one["OF1"] for one in told])}))
     return found
 
 

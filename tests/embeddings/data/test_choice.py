@@ -1,5 +1,6 @@
 """Novel classes, long tails, a number of samples; arrays; and the split of an encoder."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -45,6 +46,7 @@ def test_novel_classes_are_names_beginnings_numbers_or_a_share(words, wanted):
     found = novel_classes(NAMES, words, 0)
     assert found == wanted if wanted else len(found) == 2
     assert found == novel_classes(NAMES, words, 0)
+    assert len(novel_classes(NAMES, ("0.99",), 0)) == 4
     assert novel_classes(("0", "0.5", "2"), ("0.5",), 0) == (1,)  # a name comes first
 
 
@@ -81,12 +83,16 @@ def test_parts_that_stay_on_disk_are_joined():
 @pytest.mark.parametrize(
     "data, novel, message",
     [
-        ((ROWS, SEVERAL), ("1",), "--novel needs samples with one label each, but those of arrays have several labels each."),
+        (
+            (ROWS, SEVERAL),
+            ("1",),
+            "--novel needs samples with one label each, but those of arrays have several labels each.",
+        ),
         ((ROWS, None), ("1",), "--novel needs samples with one label each, but those of arrays have no labels."),
         ((ROWS, ONE), ("9",), "unknown novel class '9'. Known: 0, 1, 2, 3, 4."),
         ((ROWS, ONE), ("0", "1", "2", "3", "4"), "all 5 classes are novel, so none is left to learn from. Name fewer."),
     ],
-)  # fmt: skip
+)
 def test_novel_classes_that_cannot_be_are_refused(data, novel, message):
     assert refusal(data, novel=novel) == message
 
@@ -120,6 +126,7 @@ def test_what_cannot_be_thinned_is_refused():
     message = "--imbalance needs samples with one label each, but those of arrays have several labels each."
     assert refusal((ROWS, SEVERAL), imbalance=10.0) == message
     assert refusal((ROWS, ONE), limit=3) == "class '3' of arrays is left without training samples. Raise --limit."
+    assert refusal((ROWS, ONE), size=8) == "size and statistics are settings of pictures, but arrays is a table."
     assert refusal((ROWS, ONE), imbalance=0.5) == "imbalance is 0.5; it must be at least 1."
     assert refusal((ROWS, ONE), limits=3).startswith("unknown setting of Reading 'limits'; did you mean 'limit'?")
 
@@ -147,8 +154,14 @@ def test_arrays_of_one_label_or_none():
 @pytest.mark.parametrize(
     "data, message",
     [
-        ((ROWS, ONE[:-1]), "there are 200 samples but labels of shape (199,); give [200], or [200, classes] of 0 and 1."),
-        ((ROWS, SEVERAL[:-1]), "there are 200 samples but labels of shape (199, 3); give [200], or [200, classes] of 0 and 1."),
+        (
+            (ROWS, ONE[:-1]),
+            "there are 200 samples but labels of shape (199,); give [200], or [200, classes] of 0 and 1.",
+        ),
+        (
+            (ROWS, SEVERAL[:-1]),
+            "there are 200 samples but labels of shape (199, 3); give [200], or [200, classes] of 0 and 1.",
+        ),
         ((ROWS, ONE - 1), "the label of sample 0 is -1; give class numbers from 0 on, or names."),
         ((ROWS, ONE / 2), "the label of sample 1 is 0.5; give class numbers from 0 on, or names."),
         ((ROWS, SEVERAL * 2), "label 0 of sample 0 is 2; give 0 or 1."),
@@ -159,12 +172,19 @@ def test_arrays_of_one_label_or_none():
         ((ROWS.astype(str), ONE), "samples are <U32; give numbers."),
         ((ROWS[:0], ONE[:0]), "samples have shape (0, 3); give at least one row and one column."),
         (([[1, 2], [3], [4]], [0, 1, 0]), "samples have rows of different lengths; give an array."),
-        (((ROWS, ONE), (ROWS[:, :2], ONE)), "training samples have shape (3,), test samples (2,); give the same shape."),
+        (
+            ((ROWS, ONE), (ROWS[:, :2], ONE)),
+            "training samples have shape (3,), test samples (2,); give the same shape.",
+        ),
         (((ROWS, ONE), (ROWS, ONE + 1)), "a test sample has label 5, which no training sample has."),
         (((ROWS, ONE), (ROWS, None)), "one of two parts has no labels; give labels of both, or of none."),
-        (5, "data is a int; give a name, a path, or a pair (samples, labels), or two such pairs for training and testing; labels may be None."),
+        (
+            5,
+            "data is of type int; give a name, a path, or a pair (samples, labels), or two such pairs for training and "
+            "testing; labels may be None.",
+        ),
     ],
-)  # fmt: skip
+)
 def test_arrays_that_are_wrong_are_refused(data, message):
     assert refusal(data) == message if message else "column" in refusal(data)
 
@@ -187,7 +207,7 @@ def test_an_encoder_is_tested_on_its_own_split():
     for made in (made_of(three, seed=3), made_of(three, split_seed=3)):
         assert own_split(made, zero, runtime).fingerprint == three.fingerprint
     assert said == ["simclr is tested on the split that it was trained with (80/20 by seed 3)."] * 2
-    with pytest.raises(InputError, match="may have been trained on test samples. Give the original data"):
+    with pytest.raises(InputError, match="may have been trained on test samples"):
         own_split(made_of(three), zero, runtime)
     other = load("digits")
     assert own_split(made_of(three), other, runtime) is other
@@ -206,3 +226,25 @@ def test_image_sources_are_taken_as_they_are(shapes):
     source = load(shapes)
     assert (source.transform, source.split, source.labelled) == (shapes.transform, shapes.split, "one")
     assert torch.equal(source.train.labels, shapes.train.labels)
+
+
+def test_data_sets_of_the_hub_are_read_by_their_columns(monkeypatch):
+    import datasets
+
+    columns = {"a": ROWS[:, 0], "b": ROWS[:, 1], "x": ONE % 2, "y": ONE // 2 % 2}
+    table = datasets.Dataset.from_dict(columns)
+    halves = datasets.DatasetDict(train=table.select(range(150)), test=table.select(range(150, 200)))
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_: halves)
+    source = load("somebody/table")
+    assert (source.name, source.classes, source.split) == ("table", ("x", "y"), "given")
+    assert (len(source.train), len(source.test)) == (150, 50)
+
+
+def test_a_folder_with_the_name_of_bundled_data_is_given_as_a_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load(Path("mosaics")).name == "mosaics"
+    (tmp_path / "mosaics").mkdir()
+    with pytest.raises(InputError, match="mosaics holds neither tables nor pictures"):
+        load(Path("mosaics"))
+    note = "this is the bundled set; for the file or folder of that name here give ./mosaics"
+    assert note in load("mosaics").notes

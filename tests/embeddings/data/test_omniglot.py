@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from attar.core.errors import InputError
+from attar.core.provenance import as_typed
 from attar.embeddings.data.load import load
 from attar.embeddings.reading import looks_like
 
@@ -132,3 +133,10 @@ def test_files_that_are_damaged_or_no_zip_files_are_refused(zips, tmp_path, monk
             assert "\n" not in str(error)
         else:
             assert source.inputs(torch.arange(len(source.train))).isfinite().all()
+
+
+def test_joined_files_are_written_down_without_their_folders(zips, tmp_path, monkeypatch):
+    assert as_typed(",".join(map(str, zips))) == "one.zip,two.zip"
+    monkeypatch.chdir(tmp_path.parent)
+    assert as_typed(",".join(map(str, zips))) == f"{tmp_path.name}/one.zip,{tmp_path.name}/two.zip"
+    assert as_typed("one.zip,two.zip") == "one.zip,two.zip"

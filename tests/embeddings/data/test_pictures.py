@@ -1,4 +1,4 @@
-"""Pictures with several labels, captions or none: in parquet, in data sets, in folders with a table, in bare folders."""
+"""Pictures of several labels, captions or none: in parquet, in data sets, in folders with a table, in bare folders."""
 
 import json
 
@@ -41,7 +41,7 @@ def whole(source):
     """Pixels and labels of a split source, in the order in which the pictures were made."""
     parts = [part.samples[torch.arange(len(part))] for part in (source.train, source.test)]
     pixels = torch.cat(parts).permute(0, 2, 3, 1).numpy()
-    place = [int(np.flatnonzero((IMAGES == one).all(axis=(1, 2, 3)))[0]) for one in pixels]
+    place = [int(np.flatnonzero((one == IMAGES).all(axis=(1, 2, 3)))[0]) for one in pixels]
     order = np.argsort(place)
     labels = [part.labels for part in (source.train, source.test)]
     captions = [*source.train.captions, *source.test.captions]
@@ -188,5 +188,16 @@ def test_what_is_wrong_with_pictures_is_told_in_a_line(tmp_path, monkeypatch):
     )
     (data / "metadata.csv").write_text("name,label\n1,2\n")
     assert refusal("data").startswith("data/metadata.csv has no column of picture files. Its columns: name, label.")
+    for name, told in (
+        ("", "does not hold image bytes"),
+        ("a\nb.png", "names 'a\\nb.png', which is no name of a file"),
+    ):
+        (data / "metadata.csv").write_text("\n".join(["file_name,label", *lines, f'"{name}",1']))
+        assert refusal("data").startswith(f"row 20 of data/metadata.csv {told}.")
+    (data / "metadata.csv").write_text("file_name,label\n")
+    assert refusal("data") == "data/metadata.csv has no rows."
+    (data / "metadata.csv").unlink()
+    message = "image, label and captions are names of columns, but data has no table of its pictures."
+    assert refusal("data", captions="text") == message
     stream = datasets.Dataset.from_dict({"a": [1]}).to_iterable_dataset()
     assert "Load it without streaming=True" in refusal(stream)

@@ -18,6 +18,8 @@ A, B = np.arange(N) * 0.5, np.arange(N) % 7 - 3.25
 X, Y, Z = np.arange(N) % 2, np.arange(N) // 2 % 2, np.arange(N) // 3 % 2
 LABELS = torch.from_numpy(np.stack([X, Y, Z], axis=1)).bool()
 
+WRITE = "Write labels as 0 and 1, or say with --label which columns they are, or none."
+
 
 def write(path, **columns):
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,13 +57,13 @@ def forms(path):
     text(path / "tabs.tsv", separator="\t")
     decimals = [f"{A[i]};{B[i]};{X[i]};{Y[i]};{Z[i]}".replace(".", ",") for i in range(N)]
     (path / "comma.csv").write_text("\n".join(["a;b;x;y;z", *decimals]))
-    rows = [dict(a=A[i], b=B[i], x=int(X[i]), y=int(Y[i]), z=int(Z[i])) for i in range(N)]
+    rows = [{"a": A[i], "b": B[i], "x": int(X[i]), "y": int(Y[i]), "z": int(Z[i])} for i in range(N)]
     (path / "lines.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (path / "list.json").write_text(json.dumps(rows))
     write(path / "table.parquet", a=A, b=B, x=X.astype(np.int8), y=Y.astype(np.int8), z=Z.astype(bool))
     yield from sorted(path.iterdir())
-    yield pyarrow.table(dict(a=A, b=B, x=X, y=Y, z=Z))
-    yield datasets.Dataset.from_dict(dict(a=A, b=B, x=X, y=Y, z=Z))
+    yield pyarrow.table({"a": A, "b": B, "x": X, "y": Y, "z": Z})
+    yield datasets.Dataset.from_dict({"a": A, "b": B, "x": X, "y": Y, "z": Z})
 
 
 def test_columns_of_0_and_1_at_the_end_are_labels_in_every_form(tmp_path):
@@ -79,7 +81,7 @@ def test_columns_of_0_and_1_at_the_end_are_labels_in_every_form(tmp_path):
 
 def test_pandas_frames_are_tables():
     pandas = pytest.importorskip("pandas")
-    assert load(pandas.DataFrame(dict(a=A, b=B, x=X, y=Y, z=Z))).classes == ("x", "y", "z")
+    assert load(pandas.DataFrame({"a": A, "b": B, "x": X, "y": Y, "z": Z})).classes == ("x", "y", "z")
 
 
 def test_a_file_without_names_has_numbered_columns(tmp_path):
@@ -115,7 +117,7 @@ def test_lists_of_class_labels_have_their_names():
     kinds = datasets.Features(
         a=datasets.Value("float32"), tags=datasets.Sequence(datasets.ClassLabel(names=["p", "q", "r"]))
     )
-    data = datasets.Dataset.from_dict(dict(a=A, tags=[[0], [0, 2]] * 20), features=kinds)
+    data = datasets.Dataset.from_dict({"a": A, "tags": [[0], [0, 2]] * 20}, features=kinds)
     source = load(data, label="tags")
     assert source.classes == ("p", "r") and whole(source)[1].sum(dim=0).tolist() == [40, 20]
     assert "1 of 3 classes have no training samples and are left out: q" in source.notes
@@ -143,14 +145,23 @@ def test_labels_are_named_or_said_to_be_none(tmp_path):
 def test_a_table_of_features_has_no_labels(tmp_path):
     source = load(write(tmp_path / "t.parquet", a=A, b=B))
     assert source.labelled == "none" and len(source.test) == N // 5
-    assert source.notes == ("all 2 columns are features, no labels; labels are named with --label",)
+    assert source.notes == ("no column is one of labels: all are features; labels are named with --label",)
+
+
+def test_a_column_that_names_the_rows_is_left_out(tmp_path):
+    names = [f"blues.{number}.au" for number in range(N)]
+    for column in ({"filename": names}, {"id": np.arange(N)}):
+        source = load(write(tmp_path / "t.parquet", **column, a=A, b=B, x=X, y=Y))
+        assert (source.shape, source.classes) == ((2,), ("x", "y"))
+        assert f"left out, because it names the rows: column {next(iter(column))!r}" in source.notes
+    assert load(write(tmp_path / "t.parquet", id=A, a=A)).shape == (2,)
 
 
 # Splits.
 
 
 def test_splits_are_those_of_names_or_of_a_column(tmp_path):
-    columns = dict(a=A, b=B, x=X, y=Y)
+    columns = {"a": A, "b": B, "x": X, "y": Y}
     for name, part in (("train", slice(0, 30)), ("test", slice(30, N))):
         write(tmp_path / "files" / f"my-{name}.parquet", **{key: value[part] for key, value in columns.items()})
     words = ["train" if i < 30 else "Test" for i in range(N)]
@@ -201,18 +212,23 @@ def test_test_rows_without_labels_are_not_used(tmp_path):
     "end, message",
     [
         ("\n1,2", "t.csv is not a readable table (CSV parse error: Expected 5 columns, got 2: 1,2)."),
-        ("\n1,2,0,1,", "row 40 of t.csv has no value in column 'z', which else holds 0 and 1. Write labels as 0 and 1, or say with --label which columns they are, or none."),
-        ("\nabc,2,0,1,1", "row 40 of t.csv has 'abc' in column 'a'; features are numbers. Name a column of labels with --label."),
+        (
+            "\n1,2,0,1,",
+            f"row 40 of t.csv has no value in column 'z', which else holds 0 and 1. {WRITE}",
+        ),
+        (
+            "\nabc,2,0,1,1",
+            "row 40 of t.csv has 'abc' in column 'a'; features are numbers. Name a column of labels with --label.",
+        ),
         ("\n1e308,2,0,1,1", "row 40 of t.csv has 1e+308 in column 'a'; give numbers up to 1e+30, or scale the column."),
         ("\ninf,2,0,1,1", "row 40 of t.csv has no finite number in column 'a'."),
         ("\nnan,2,0,1,1\nnan,2,0,1,1", "row 40 of t.csv has no finite number in column 'a' (2 such values)."),
         (
             "\n1,2,0,1,7",
-            "row 40 of t.csv has 7 in column 'z', which else holds 0 and 1. Write labels as 0 and 1, or say with --label "
-            "which columns they are, or none.",
+            f"row 40 of t.csv has 7 in column 'z', which else holds 0 and 1. {WRITE}",
         ),
     ],
-)  # fmt: skip
+)
 def test_a_row_that_is_wrong_is_named(tmp_path, monkeypatch, end, message):
     monkeypatch.chdir(tmp_path)
     text(tmp_path / "t.csv", end=end)
@@ -227,14 +243,27 @@ def test_a_row_that_is_wrong_is_named(tmp_path, monkeypatch, end, message):
         (b"a,b\n", "t.csv has no rows."),
         (b"a,b\n1,2", "t has 1 samples; give two or more."),
         (b"a,a\n1,2", "t.csv has 2 columns of the name 'a'. Rename or remove them."),
-        (b"x,y\n0,1\n1,1", "all columns of t.csv hold only 0 and 1, so no features are found. Name the columns of labels with --label a,b,c."),
-        (b"a,x\n1,-1\n2,1\n3,1", "column 'x' of t.csv holds only -1 and 1. Write labels as 0 and 1, or say with --label which columns they are, or none."),
+        (
+            b"x,y\n0,1\n1,1",
+            "all columns of t.csv hold only 0 and 1, so no features are found. Name the columns of labels with --label "
+            "a,b,c.",
+        ),
+        (
+            b"a,x\n1,-1\n2,1\n3,1",
+            f"column 'x' of t.csv holds only -1 and 1. {WRITE}",
+        ),
         ("a,b\n1,2".encode("utf-16"), "t.csv is not text in UTF-8. Save it so, or as parquet."),
         (b"a,b\n1,\0", "t.csv holds zero bytes, so it is no text in UTF-8. Save it so, or as parquet."),
-        (b"day,b\n2024-01-01,2\n2024-01-02,2", "t.csv has date32[day] in column 'day'; features are numbers. Name a column of labels with --label."),
-        (b"a,b,split\n1,2,train\n2,3,foo", "row 1 of t.csv has 'foo' in column 'split'. The words are train, validation and test."),
+        (
+            b"day,b\n2024-01-01,2\n2024-01-02,2",
+            "t.csv has date32[day] in column 'day'; features are numbers. Name a column of labels with --label.",
+        ),
+        (
+            b"a,b,split\n1,2,train\n2,3,foo",
+            "row 1 of t.csv has 'foo' in column 'split'. The words are train, validation and test.",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_file_that_is_wrong_is_refused(tmp_path, monkeypatch, content, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "t.csv").write_bytes(content)
@@ -244,27 +273,79 @@ def test_a_file_that_is_wrong_is_refused(tmp_path, monkeypatch, content, message
 @pytest.mark.parametrize(
     "columns, label, message",
     [
-        (dict(a=A, label=np.arange(N) - 1), None, "row 0 of t.parquet has label -1. Give class numbers from 0 on, or names."),
-        (dict(a=A, b=A), "a", "column 'a' of t.parquet holds double, not integers or names. Name another with --label."),
-        (dict(a=A, x=X, y=Y), "a,x", "row 1 of t.parquet has 0.5 in label column 'a'; give 0 or 1."),
-        (dict(a=A, x=X - 1, y=Y), "x,y", "row 0 of t.parquet has -1 in label column 'x'; give 0 or 1."),
-        (dict(a=A, x=pyarrow.array([0, None] * 20), y=Y), "x,y", "row 1 of t.parquet has no value in label column 'x'; give 0 or 1."),
-        (dict(a=A, x=X, y=Y), "x,yy", "unknown column of t.parquet 'yy'; did you mean 'y'? Known: a, x, y."),
-        (dict(a=A, x=X, y=Y), "x,x", "label names column 'x' twice. Give each column once."),
-        (dict(a=A, x=X, y=Y), "a,x,y", "all columns of t.parquet are labels, so no features are left. Name fewer with --label."),
-        (dict(x=X, y=Y), "x,y", "all columns of t.parquet are labels, so no features are left. Name fewer with --label."),
-        (dict(a=A, x=0 * X, y=0 * Y), None, "no training sample of t.parquet has a label. Give 1 where a sample has one."),
-        (dict(a=A, labels=[[0], [-1]] * 20), None, "row 1 of t.parquet has the label -1 in column 'labels'; give class numbers from 0 on, or names."),
-        (dict(a=A, labels=[[0], [0.5]] * 20), None, "row 1 of t.parquet has the label 0.5 in column 'labels'; give class numbers from 0 on, or names."),
-        (dict(a=A, labels=[[0], [10**9]] * 20), None, "row 1 of t.parquet has the label 1,000,000,000 in column 'labels'; number the classes from 0 on."),
-        (dict(a=A, labels=[[0], None] * 20), None, "row 1 of t.parquet has no list of labels in column 'labels'; an empty list says none."),
-        (dict(a=A, labels=pyarrow.array([[]] * N, pyarrow.list_(pyarrow.int8()))), None, "no row of t.parquet has a label in column 'labels'."),
-        (dict(a=A, label=["p", None] * 20), None, "row 1 of t.parquet has no label in column 'label'."),
-        (dict(a=[b"p"] * N), None, "t.parquet has binary in column 'a'; features are numbers. Name a column of labels with --label."),
-        (dict(a=A, label=X, labels=X), None, ""),
-        (dict(a=A, target=X, Class=X, b=B), None, "t.parquet has several columns of labels: target, Class. Name one with --label."),
+        (
+            {"a": A, "label": np.arange(N) - 1},
+            None,
+            "row 0 of t.parquet has label -1. Give class numbers from 0 on, or names.",
+        ),
+        (
+            {"a": A, "b": A},
+            "a",
+            "column 'a' of t.parquet holds double, not integers or names. Name another with --label.",
+        ),
+        ({"a": A, "x": X, "y": Y}, "a,x", "row 1 of t.parquet has 0.5 in label column 'a'; give 0 or 1."),
+        ({"a": A, "x": X - 1, "y": Y}, "x,y", "row 0 of t.parquet has -1 in label column 'x'; give 0 or 1."),
+        (
+            {"a": A, "x": pyarrow.array([0, None] * 20), "y": Y},
+            "x,y",
+            "row 1 of t.parquet has no value in label column 'x'; give 0 or 1.",
+        ),
+        ({"a": A, "x": X, "y": Y}, "x,yy", "unknown column of t.parquet 'yy'; did you mean 'y'? Known: a, x, y."),
+        ({"a": A, "x": X, "y": Y}, "x,x", "label names column 'x' twice. Give each column once."),
+        (
+            {"a": A, "x": X, "y": Y},
+            "a,x,y",
+            "all columns of t.parquet are labels, so no features are left. Name fewer with --label.",
+        ),
+        (
+            {"x": X, "y": Y},
+            "x,y",
+            "all columns of t.parquet are labels, so no features are left. Name fewer with --label.",
+        ),
+        (
+            {"a": A, "x": 0 * X, "y": 0 * Y},
+            None,
+            "no training sample of t.parquet has a label. Give 1 where a sample has one.",
+        ),
+        (
+            {"a": A, "labels": [[0], [-1]] * 20},
+            None,
+            "row 1 of t.parquet has the label -1 in column 'labels'; give class numbers from 0 on, or names.",
+        ),
+        (
+            {"a": A, "labels": [[0], [0.5]] * 20},
+            None,
+            "row 1 of t.parquet has the label 0.5 in column 'labels'; give class numbers from 0 on, or names.",
+        ),
+        (
+            {"a": A, "labels": [[0], [10**9]] * 20},
+            None,
+            "row 1 of t.parquet has the label 1,000,000,000 in column 'labels'; number the classes from 0 on.",
+        ),
+        (
+            {"a": A, "labels": [[0], None] * 20},
+            None,
+            "row 1 of t.parquet has no list of labels in column 'labels'; an empty list says none.",
+        ),
+        (
+            {"a": A, "labels": pyarrow.array([[]] * N, pyarrow.list_(pyarrow.int8()))},
+            None,
+            "no row of t.parquet has a label in column 'labels'.",
+        ),
+        ({"a": A, "label": ["p", None] * 20}, None, "row 1 of t.parquet has no label in column 'label'."),
+        (
+            {"a": [b"p"] * N},
+            None,
+            "t.parquet has binary in column 'a'; features are numbers. Name a column of labels with --label.",
+        ),
+        ({"a": A, "label": X, "labels": X}, None, ""),
+        (
+            {"a": A, "target": X, "Class": X, "b": B},
+            None,
+            "t.parquet has several columns of labels: target, Class. Name one with --label.",
+        ),
     ],
-)  # fmt: skip
+)
 def test_labels_that_are_wrong_are_refused(tmp_path, monkeypatch, columns, label, message):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "t.parquet", **columns)

@@ -66,7 +66,7 @@ def test_samples_are_seen_as_they_are_unless_a_view_is_asked_for(rows):
 
 
 def test_a_batch_of_triplets_has_several_samples_of_several_classes(rows):
-    method, state, runtime = started(Triplet(**SMALL, batch_classes=5, class_samples=4), rows)
+    method, state, runtime = started(Triplet(**SMALL, classes_per_batch=5, samples_per_class=4), rows)
     labels = method.drawn(state, runtime).labels.view(5, 4)
     assert len(labels[:, 0].unique()) == 5 and (labels == labels[:, :1]).all()
 
@@ -77,8 +77,8 @@ def test_a_batch_of_triplets_has_several_samples_of_several_classes(rows):
         *(ICNN.baseline(name) for name in COMBINATIONS),
         ProtoTriplet(**FEW),
         ICNN.baseline("fullicnn").changed_by({"objective": {"score_form": "original", "score_terms": ["lambda"]}}),
-        *(Triplet(**SMALL, class_samples=4, mining=one) for one in ("batch-all", "batch-hard", "semi-hard")),
-        Triplet(**SMALL, class_samples=4, unit_length=True),
+        *(Triplet(**SMALL, samples_per_class=4, mining=one) for one in ("batch-all", "batch-hard", "semi-hard")),
+        Triplet(**SMALL, samples_per_class=4, unit_length=True),
         ProtoNet(**FEW, distance="squared", temperature=4.0, weights_average=0.9),
     ],
     ids=lambda method: f"{method.name}",
@@ -144,8 +144,8 @@ def test_a_run_that_was_stopped_ends_in_the_same_weights(rows):
 def test_the_number_of_classes_is_what_there_is_unless_it_is_given(rows):
     method, *_ = started(ProtoNet(**SMALL, train_shot=2, train_query=3), rows)
     assert method.train_way == 10
-    method, *_ = started(Triplet(**SMALL, class_samples=4), rows)
-    assert method.batch_classes == 10
+    method, *_ = started(Triplet(**SMALL, samples_per_class=4), rows)
+    assert method.classes_per_batch == 10
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ EPISODE = {"train_way": 10, "train_shot": 2, "train_query": 5}
         ProtoNet(**BRIEF, **EPISODE, distance="squared"),
         ProtoTriplet(**BRIEF, **EPISODE),
         ICNN(**BRIEF, **EPISODE),
-        Triplet(**BRIEF, batch_classes=10, class_samples=6, mining="batch-all"),
+        Triplet(**BRIEF, classes_per_batch=10, samples_per_class=6, mining="batch-all"),
     ],
     ids=["protonet", "squared", "prototriplet", "icnn", "triplet"],
 )

@@ -36,7 +36,7 @@ def from_arrays(data: Any) -> Found:
     if is_array(data):
         data = (data, None)
     if not isinstance(data, (tuple, list)) or len(data) != 2:
-        raise InputError(f"data is a {type(data).__name__}; give a name, a path, or {FORM}.")
+        raise InputError(f"data is of type {type(data).__name__}; give a name, a path, or {FORM}.")
     pairs = (
         data if isinstance(data[0], (tuple, list)) and len(data[0]) == 2 and not np.isscalar(data[0][0]) else (data,)
     )

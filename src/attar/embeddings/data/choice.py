@@ -33,7 +33,7 @@ def novel_classes(classes: Sequence[str], wanted: Sequence[str], seed: int) -> t
         if word in classes:
             numbers.add(list(classes).index(word))
         elif share is not None and len(wanted) == 1:
-            count = max(1, round(share * len(classes)))
+            count = max(1, min(round(share * len(classes)), len(classes) - 1))
             numbers |= set(permutation(seed, "novel classes", len(classes))[:count].tolist())
         elif word.isdecimal() and int(word) < len(classes):
             numbers.add(int(word))

@@ -48,8 +48,8 @@ def labelling(table: Table, asked: str | None, free: Sequence[str], *, features:
 
     Args:
         table: The training rows.
-        asked: The name of a column, several names with commas between them, or none. Default: usual names; of feature tables
-            columns of 0 and 1 at the end, or the only column of names; of pictures all columns of 0 and 1.
+        asked: The name of a column, several names with commas between them, or none. Default: usual names; of feature
+            tables columns of 0 and 1 at the end, or the only column of names; of pictures all columns of 0 and 1.
         free: The columns that are nothing else.
         features: Whether the other columns are features.
 

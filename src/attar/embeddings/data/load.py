@@ -44,15 +44,18 @@ def loaded(data: Any, how: Reading) -> Source:
     """
     if isinstance(data, Source):
         return data
-    found = (
-        dataclasses.replace(how, mosaics=how.mosaics or mosaics.TRAIN)
-        if isinstance(data, str) and data == BUNDLED
-        else how
-    )
-    source = made(found_in(data, how), found)
-    if isinstance(data, Path) and str(data) in (BUNDLED, DIGITS):
+    wanted = dataclasses.replace(how, mosaics=how.mosaics or mosaics.TRAIN) if _is_bundled(data, BUNDLED) else how
+    source = made(found_in(data, how), wanted)
+    if isinstance(data, Path) and str(data) in (BUNDLED, DIGITS) and data.exists():
         data = f"./{data}"
     return asked(source, data, **how.to_json())
+
+
+def _is_bundled(data: Any, name: str) -> bool:
+    """Whether data are the bundled set of a name: as text, or as a path where nothing lies."""
+    if isinstance(data, str):
+        return data == name
+    return isinstance(data, Path) and str(data) == name and not data.exists()
 
 
 def mosaics_of(images: ImageSource, train: int = mosaics.TRAIN, test: int = mosaics.TEST, seed: int = 0) -> Source:
@@ -81,6 +84,8 @@ def made(found: Found, how: Reading, *, seed: int = 0) -> Source:
     Raises:
         InputError: Samples lack what a setting needs, or none are left.
     """
+    if isinstance(found.train.samples, Features) and (how.size is not None or how.statistics is not None):
+        raise InputError(f"size and statistics are settings of pictures, but {found.name} is a table.")
     base, split, novel = _split(found, how)
     train, test = base.train, base.test
     assert test is not None
@@ -104,7 +109,7 @@ def made(found: Found, how: Reading, *, seed: int = 0) -> Source:
         test,
         transform=_transform(base, train, how),
         split=split,
-        flips=base.flips,
+        flips=base.flips and not base.name.startswith(DIGIT_SETS),
         novel=novel,
         again=(lambda other: made(found, dataclasses.replace(how, split_seed=other), seed=seed)) if depends else None,
         notes=tuple(dict.fromkeys(notes)),
@@ -172,8 +177,7 @@ def found_in(data: Any, how: Reading) -> Found:
     if dataset.is_dataset(data):
         return pictures.from_dataset(data, "", how)
     if isinstance(data, (str, Path)):
-        found = _of_text(data, how)
-        return dataclasses.replace(found, flips=found.flips and not found.name.startswith(DIGIT_SETS))
+        return _of_text(data, how)
     if _is_table(data):
         table = arrow.of_arrow(_as_arrow(data), "the table")
         return tables.from_tables("table", tables.in_splits({"train": table}), how.label)
@@ -186,11 +190,11 @@ def _of_text(data: str | Path, how: Reading) -> Found:
     text = str(data)
     if not text:
         raise InputError("data has no name; give a name or a path.")
-    if isinstance(data, str) and text == BUNDLED:
+    if _is_bundled(data, BUNDLED):
         _check_plain(how, BUNDLED)
         images = readers.read(DIGITS, pictures.form_of(dataclasses.replace(how, size=None)))
         return dataclasses.replace(_of_loaded(images), notes=shadowed(BUNDLED, BUNDLED))
-    if text == DIGITS and (isinstance(data, str) or not Path(text).exists()):
+    if _is_bundled(data, DIGITS):
         return _of_loaded(readers.read(DIGITS, _with_label(how)))
     if is_omniglot(text):
         return omniglot.from_omniglot(text, how)

@@ -6,18 +6,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attar.core.errors import InputError
+from attar.core.errors import InputError, shortened
 from attar.embeddings.data import arrow, tables
 from attar.embeddings.data.arrow import Table
 from attar.embeddings.data.found import Found
-from attar.embeddings.data.labels import caption_column, captions_of, labelling, labels_of
+from attar.embeddings.data.labels import NONE, caption_column, captions_of, labelling, labels_of
 from attar.embeddings.sources import Labels, Part
 from attar.images.data import columns, dataset, naming, parquet
 from attar.images.data.columns import image_column, left_out, read_pixels
 from attar.images.data.folders import Inside
 from attar.images.data.form import Form
 from attar.images.data.holding import Held, Wanted, all_grey, hold
-from attar.images.data.streaming import Files, Picture, Pictures, encoded
+from attar.images.data.streaming import Files, NoPicture, Picture, Pictures, encoded
+from attar.images.reading import ENDINGS
 
 if TYPE_CHECKING:
     from attar.embeddings.reading import Reading
@@ -212,12 +213,15 @@ class Named(Pictures):
         return [self._picture(row) for row in rows]
 
     def _picture(self, row: int) -> Picture:
-        beside = self.table.file_of(row).parent
-        return encoded(self.files[row], (beside, self.within), self.within, self.where(row))
+        name, beside = self.files[row], self.table.file_of(row).parent
+        if isinstance(name, str) and not name.isprintable():
+            return NoPicture(f"names {shortened(repr(name))}, which is no name of a file")
+        return encoded(name, (beside, self.within), self.within, self.where(row))
 
     def where(self, row: int) -> str:
         """The row in its file, with the name of the picture."""
-        return f"{self.files[row]} ({self.table.where(row)})"
+        name, place = self.files[row], self.table.where(row)
+        return f"{name} ({place})" if isinstance(name, str) and name and name.isprintable() else place
 
     @property
     def stamp(self) -> str | None:
@@ -226,22 +230,20 @@ class Named(Pictures):
 
 
 def file_column(table: Table, asked: str | None) -> str | None:
-    """The column of picture files, if there is one that names a file which is there."""
+    """The column of picture files, if there is one whose first name ends as pictures do, or is that of a file."""
     for name in [asked] if asked is not None else FILES:
         column = next((one for one in table.there if one.lower() == str(name).lower()), None)
         cells = table.columns.column(column).to_pylist() if column else []
         cell = next((cell for cell in cells if cell), None)
-        if isinstance(cell, str) and column is not None:
-            beside = table.file_of(0).parent
-            with_parents = [beside / cell, beside / Path(cell).name]
-            if asked is not None or Path(cell).suffix or any(map(_is_there, with_parents)):
-                return column
+        if isinstance(cell, str) and (asked is not None or _is_picture(table.file_of(0).parent, cell)):
+            return column
     return None
 
 
-def _is_there(file: Path) -> bool:
+def _is_picture(folder: Path, name: str) -> bool:
+    """Whether a name ends as pictures do, or is that of a file."""
     try:
-        return file.is_file()
+        return name.lower().endswith(ENDINGS) or (folder / name).is_file()
     except (OSError, ValueError):
         return False
 
@@ -261,6 +263,8 @@ def from_named(name: str, path: Path, files: Sequence[Path], how: "Reading", ins
     """
     groups, notes = tables.grouped([file.relative_to(path) for file in files], str(path))
     found = {split: arrow.of_files([path / one for one in some]) for split, some in groups.items()}
+    if not len(found["train"]):
+        raise InputError(f"{found['train'].name} has no rows.")
     column = file_column(found["train"], how.image)
     if column is None:
         raise InputError(
@@ -311,6 +315,8 @@ def from_bare(name: str, path: Path, inside: Inside, how: "Reading") -> Found:
     """
     import pyarrow
 
+    if how.captions or how.image or how.label not in (None, NONE):
+        raise InputError(f"image, label and captions are names of columns, but {path} has no table of its pictures.")
     groups: dict[str, list[str]] = {}
     several = len(inside.in_folders) > 1
     for names in sorted(inside.pictures):

@@ -19,6 +19,8 @@ from attar.images.data import naming
 
 LARGEST = 1e30
 """Largest number of a feature, so that squares and differences stay finite."""
+NAMES = ("id", "name", "file_name", "filename", "file")
+"""Usual names of a column that names or numbers the rows."""
 SPLIT = "split"
 """Name of a column that tells the split of each row."""
 
@@ -93,8 +95,11 @@ def from_tables(name: str, parts: Mapping[str, Table], asked: str | None, notes:
     first = parts["train"]
     if not len(first):
         raise InputError(f"{first.name} has no rows.")
-    found = labelling(first, asked, first.there, features=True)
-    features = [column for column in first.there if column not in found.columns]
+    free = [column for column in first.there if not _names_rows(first, column)]
+    found = labelling(first, asked, free, features=True)
+    features = [column for column in free if column not in found.columns]
+    left = [column for column in first.there if column not in (*free, *found.columns)]
+    notes = [*notes, *([f"left out, because it names the rows: column {left[0]!r}"] if left else [])]
     if not features:
         raise InputError(f"all columns of {first.name} are labels, so no features are left. Name fewer with --label.")
     labels, classes, told = labels_of(parts, found)
@@ -107,15 +112,23 @@ def from_tables(name: str, parts: Mapping[str, Table], asked: str | None, notes:
     )
     halves = [None if one is None else Part(Features(_features(one[0], features)), one[1]) for one in (train, test)]
     assert halves[0] is not None
-    told = [*first.notes, *notes, *told, *more, *_unlabelled(first, found)]
+    told = [*first.notes, *notes, *told, *more, *_unlabelled(found)]
     return Found(name, classes, halves[0], halves[1], tuple(dict.fromkeys(told)))
 
 
-def _unlabelled(table: Table, found: Labelling) -> list[str]:
+def _names_rows(table: Table, column: str) -> bool:
+    """Whether a column has a usual name for names or numbers of rows, and no value twice."""
+    if column.lower() not in NAMES:
+        return False
+    values = table.columns.column(column)
+    return bool(values.null_count == 0 and len(values.unique()) == len(values) and str(values.type) != "double")
+
+
+def _unlabelled(found: Labelling) -> list[str]:
     """A note that nothing was taken for labels."""
     if found.form != "none":
         return []
-    return [f"all {len(table.there)} columns are features, no labels; labels are named with --label"]
+    return ["no column is one of labels: all are features; labels are named with --label"]
 
 
 def _features(table: Table, names: Sequence[str]) -> Float[Tensor, "sample feature"]:

@@ -32,9 +32,9 @@ MINING: dict[str, separation.Mining] = {"batch-all": "all", "batch-hard": "hard"
 class Triplet(ByClass):
     """Keep samples nearer to their class than to others (Schroff et al., CVPR 2015, arXiv:1503.03832)."""
 
-    batch_classes: Annotated[int, Range(2)] | None = None
+    classes_per_batch: Annotated[int, Range(2)] | None = None
     """Classes of a batch, P. Default: 16, or all if there are fewer."""
-    class_samples: Annotated[int, Range(2)] = 8
+    samples_per_class: Annotated[int, Range(2)] = 8
     """Samples of each class in a batch, K."""
     triplet_margin: Annotated[float, Range(0)] = 0.5
     """Margin of the triplets, in the unit of the embeddings."""
@@ -49,18 +49,18 @@ class Triplet(ByClass):
     @property
     def size(self) -> tuple[int, int, int]:
         """Classes of a batch, and samples of each."""
-        return self.batch_classes or USUAL_CLASSES, self.class_samples, 0
+        return self.classes_per_batch or USUAL_CLASSES, self.samples_per_class, 0
 
     @property
     def watched_size(self) -> tuple[int, int]:
         """Half of the samples of a class are support when held-out classes are scored."""
-        return max(1, self.class_samples // 2), max(1, self.class_samples - self.class_samples // 2)
+        return max(1, self.samples_per_class // 2), max(1, self.samples_per_class - self.samples_per_class // 2)
 
     def fitted(self, source: Source, learn: Rows) -> Self:
         """The settings with the number of classes of a batch."""
-        if self.batch_classes is not None:
+        if self.classes_per_batch is not None:
             return self
-        return dataclasses.replace(self, batch_classes=classes_with(self.class_samples, source, learn, USUAL_CLASSES))
+        return dataclasses.replace(self, classes_per_batch=classes_with(self.samples_per_class, source, learn, USUAL_CLASSES))
 
     def terms(self, batch: Batch, state: Learning) -> Terms:
         """The loss of the triplets."""
