@@ -16,9 +16,6 @@ from attar.embeddings.fewshot.susana import ProtoTriplet as ProtoTriplet
 from attar.embeddings.fewshot.triplet import Triplet as Triplet
 from attar.embeddings.heads import Projector as Projector
 from attar.embeddings.linear import Linear as Linear
-from attar.embeddings.optim import LARS as LARS
-from attar.embeddings.data.load import load as load
-from attar.embeddings.data.load import mosaics_of as mosaics_of
 from attar.embeddings.losses import info_nce as info_nce
 from attar.embeddings.losses import nt_xent as nt_xent
 from attar.embeddings.losses import sup_con as sup_con
@@ -33,6 +30,7 @@ from attar.embeddings.neighbours import nearest as nearest
 from attar.embeddings.probe import fit_probe as fit_probe
 from attar.embeddings.retrieval import recalls as recalls
 from attar.embeddings.multilabel.supcon import SupCon as SupCon
+from attar.embeddings.optim import LARS as LARS
 from attar.embeddings.positives import positive_weights as positive_weights
 from attar.embeddings.samplers import ClassBatches as ClassBatches
 from attar.embeddings.selfsup.amcl import AMCL as AMCL
