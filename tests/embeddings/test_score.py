@@ -13,6 +13,7 @@ from attar.core.errors import InputError
 from attar.core.scores import scores_in
 from attar.embeddings.linear import Linear
 from attar.embeddings.measures import Answer, of_several, played, probe_answer
+from attar.embeddings.metrics import mean_average_precision
 from attar.embeddings.multilabel.endtoend import MultiLabel
 from attar.embeddings.neighbours import knn_votes
 from attar.embeddings.probe import fit_probe
@@ -127,7 +128,11 @@ def test_several_labels_are_scored_by_map_and_by_micro_f1_at_a_chosen_threshold(
     assert (ranked.column, ranked.score.value) == ("mAP", pytest.approx(told["mAP"]))
     assert (micro.column, micro.score.value) == ("OF1 (micro-F1)", pytest.approx(told["OF1"]))
     assert list(micro.further) == ["CP", "CR", "CF1", "OP", "OR", "CF1 of the top 3", "OF1 of the top 3"]
-    assert micro.note == f"of a linear probe, threshold {answer.threshold:.2g} chosen on 100 held-out samples"
+    assert micro.note == f"by a linear probe, threshold {answer.threshold:.2g} chosen on 100 held-out samples"
+    votes = knn_votes(test, train, source.train.labels, 4)
+    assert {name: one.score.value for name, one in ranked.further.items()} == {
+        "by kNN": pytest.approx(100 * mean_average_precision(votes, source.test.labels))
+    }
     assert ranked.chance == pytest.approx(100 * float(source.test.labels.double().mean(dim=0).mean()))
     labels = [other.label for other in ranked.beside]
     assert labels[:5] == [
@@ -150,6 +155,7 @@ def test_a_classifier_is_scored_itself_and_its_threshold_is_chosen_on_what_it_he
     scores = torch.from_numpy(made.predict_proba(source.test.samples.tensor.numpy()))
     told = of_several(Answer(scores, threshold_in(micro.note)), right)
     assert ranked.score.value == pytest.approx(told["mAP"]) and ranked.note == ""
+    assert list(ranked.further) == ["by a linear probe", "by kNN"]
     assert micro.note.endswith("chosen on 20 held-out samples")
     given = attar.evaluate(made, source, beside="skip", label_threshold=0.4).networks[1]
     assert given.note == "threshold 0.4"
