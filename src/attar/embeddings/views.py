@@ -114,7 +114,7 @@ class Views(Settings):
     solarise: Share | None = None
     """Share of images whose pixels are inverted where they are brighter than half. Default: as the recipe has it."""
     corruption: Share | None = None
-    """Share of a row's features that are replaced by values of other training rows. Default for tables: 0.3."""
+    """Share of a row's features that are replaced by values of other training rows. Default: 0.3 for tables."""
     noise: Annotated[float, Range(0)] | None = None
     """Standard deviation of noise on every feature of a table, in those of the features. Default: none."""
 
