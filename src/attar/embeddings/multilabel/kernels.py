@@ -285,7 +285,7 @@ class _RowGaps(torch.autograd.Function):
             given = flow[start : start + len(rows)].contiguous()
             start += len(rows)
             mine, theirs = _row_sides(sides, rows, classes)
-            to = tuple(Gaussians(*map(torch.zeros_like, side)) for side in (mine, theirs))
+            to = Gaussians(*map(torch.zeros_like, mine)), Gaussians(*map(torch.zeros_like, theirs))
             gap_gradients(mine, theirs, 0.5, given, to)
             for whole, own, others in zip(into, *to, strict=True):
                 whole.index_add_(2, classes, others.transpose(1, 2))

@@ -155,7 +155,7 @@ class AMCL(Learner):
         heads, size = Heads([one.build(width) for _ in range(self.count)]), one.projected
         found: dict[str, nn.Module] = {"projectors": heads, "temperature": ConstantTemperature(self.start)}
         if self.adaptive:
-            found["temperature"] = PairTemperature(size, *self.span, start=self.start)
+            found["temperature"] = PairTemperature(size, self.span[0], self.span[1], start=self.start)
         if self.framework == "simsiam":
             found["predictors"] = Heads([predictor(size, self.predictor_width) for _ in range(self.count)])
         return found
