@@ -9,7 +9,7 @@ Each seed is a draw of the images and a training, the same for all rows, so that
 are scaled to 16 pixels; the encoder is a ConvNet of two blocks and 64 filters, trained with 64 images a batch for 15
 epochs by Adam. Long-tailed data have 2,000 images of the most frequent class, 20 of the rarest. Features are measured
 on 2,000 balanced test images: by the 20 nearest neighbours, and by a linear probe. A run is recorded when it ends; what
-is recorded is not run again, unless its settings have changed.
+is recorded is not run again, unless its settings have changed. Two processes may share the work, one for each --data.
 """
 
 import argparse
@@ -55,8 +55,7 @@ RELEASED = {
     "hardest": 100,
     "hardest_summed": True,
     "uncertainty_weight": 1e-4,
-    "lowest_temperature": 1e-5,
-    "highest_temperature": 2.0,
+    "temperature_range": [1e-5, 2.0],
     "contrast_temperature": 1.0,
     "clip_norm": 1.0,
 }
@@ -77,7 +76,7 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "amcl on moco": ("amcl", {**SMALL, "framework": "moco", "contrast_temperature": 0.1}),
     "amcl on simsiam": ("amcl", {"framework": "simsiam"}),
     "amcl on barlow": ("amcl", {"framework": "barlow", "projector": {"projector_layers": 3, "projected": 512}}),
-    "sogclr": ("sogclr", SMALL),
+    "sogclr": ("sogclr", {**SMALL, "contrast_temperature": 0.2}),
     "isogclr": ("isogclr", SMALL),
 }
 """Each row with its method and settings; temperatures are near 0.2 in all of them."""
@@ -99,7 +98,8 @@ def main() -> None:
     seeds, whole = range(1 if args.quick else args.seeds), load(Path(root) / "cifar10", size=args.side)
     found = {} if args.quick else recorded()
     for data in args.data:
-        cells = found.setdefault(f"{data}, {args.side} pixels, {args.epochs} epochs", {"rows": {}})
+        key = f"{data}, {args.side} pixels, {args.epochs} epochs"
+        cells = found.setdefault(key, {"rows": {}})
         for seed in seeds:
             source = drawn(whole, data, seed, quick=args.quick)
             cells["source"] = str(source).splitlines()[0].partition(", split")[0]
@@ -109,7 +109,7 @@ def main() -> None:
                 print(data, seed, name, cells["rows"][name]["seeds"][str(seed)], flush=True)
                 if not args.quick:
                     compare(cells["rows"])
-                    harness.record(RECORD, {"machine": harness.machine(), "data": found})
+                    harness.record(RECORD, {"machine": harness.machine(), "data": {key: cells}}, beside=True)
         Console(soft_wrap=True).print(as_text(table(cells["rows"], data)))
 
 

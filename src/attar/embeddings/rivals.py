@@ -47,8 +47,8 @@ def raw_of(seen: Seen) -> Untrained:
     source = seen.source
     parts = []
     for name in ("train", "test"):
-        rows = torch.arange(len(source.part(name)))  # type: ignore[arg-type]
-        pieces = [_flat(source.inputs(some, part=name)) for some in rows.split(512)]  # type: ignore[arg-type]
+        rows = torch.arange(len(source.part(name)))
+        pieces = [_flat(source.inputs(some, part=name)) for some in rows.split(512)]
         parts.append(torch.cat(pieces))
     return Untrained(seen.words, *parts)
 
@@ -61,7 +61,7 @@ def random_of(seen: Seen) -> Untrained | None:
     generator = torch.Generator().manual_seed(derived_seed(runtime.seed, "random encoder"))
     fresh = layout.place(encoder_named(made.encoder.name, seen.source, generator), runtime)
     label = "its encoder before training" if made.encoder.name.startswith("transformers:") else "random encoder"
-    parts = [represented(fresh, seen.source, part, runtime) for part in ("train", "test")]  # type: ignore[arg-type]
+    parts = [represented(fresh, seen.source, part, runtime) for part in ("train", "test")]
     return Untrained(label, *parts)
 
 

@@ -25,8 +25,8 @@ class Scoring(tasks.Scoring):
     vote_temperature: Annotated[float, Range(1e-4)] = 0.1
     """Temperature of the votes in kNN: a neighbour of cosine s counts exp(s / T)."""
     label_threshold: Annotated[float, Range(0, 1)] | None = None
-    """Probability from which a label counts as predicted. Default: chosen on held-out training samples; 0.5 if the
-    method has held out none."""
+    """Probability from which a label counts as predicted. Default: chosen on held-out training samples; 0.5 for
+    the classifier of a method that has held out none."""
     test_episodes: Annotated[int, Range(2)] = 600
     """Number of few-shot episodes."""
     ways: tuple[Annotated[int, Range(2)], ...] = (5,)

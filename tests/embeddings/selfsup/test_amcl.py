@@ -360,7 +360,12 @@ def test_it_resumes_with_queues_and_followers(images, tmp_path):
     "settings, words",
     [
         ({"contrast_temperature": 0.01}, "contrast_temperature is 0.01; adaptive temperatures must start between"),
-        ({"highest_temperature": 0.01}, "lowest_temperature 0.05 and highest_temperature 0.01"),
+        (
+            {"temperature_range": (0.3, 1.0)},
+            "contrast_temperature is 0.2; .* between the smallest, 0.3, and the largest, 1.",
+        ),
+        ({"temperature_range": (0.05,)}, "temperature_range is 0.05; give the smallest, above 0, and the largest"),
+        ({"temperature_range": (1.0, 0.05)}, "temperature_range is 1 0.05; give the smallest"),
         ({"heads": 0}, "heads"),
     ],
 )

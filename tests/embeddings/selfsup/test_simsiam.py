@@ -13,7 +13,7 @@ SMALL = {
     "encoder": "convnet:norm=batch,width=8",
     "epochs": 2,
     "batch": 16,
-    "projector": Projector(projected=16, projector_norm=True),
+    "projector": Projector(projected=16, projector_norm=True, projector_last_norm=True),
     "predictor_width": 8,
 }
 

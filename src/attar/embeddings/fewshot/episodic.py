@@ -71,7 +71,8 @@ class ByClass(Learner):
     schedule: Literal["cosine", "onecycle", "steps", "constant"] = "steps"
     """Schedule of the step size: half a cosine down to zero, OneCycle, --cuts, or none."""
     cuts: tuple[float, ...] = (0.5,)
-    """Shares of the epochs after which the step size is multiplied by --cut-factor, with --schedule steps."""
+    """Shares of the epochs after which the step size is divided by ten, or multiplied by --cut-factor, with --schedule
+    steps."""
     cut_factor: Annotated[float, Range(0, 1)] = 0.5
     """What each of the --cuts multiplies the step size by."""
     view: Annotated[Views, Role()] = field(default_factory=lambda: Views(recipe="none"))

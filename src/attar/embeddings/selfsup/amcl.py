@@ -33,6 +33,7 @@ from attar.embeddings.selfsup.amcl_losses import (
     amcl_simsiam,
     others,
 )
+from attar.embeddings.selfsup.barlow import whole_batches
 from attar.embeddings.selfsup.moco import Momentum
 from attar.embeddings.selfsup.multihead import (
     ConstantTemperature,
@@ -45,6 +46,8 @@ from attar.embeddings.selfsup.simsiam import predictor, spread, still_cosine
 from attar.embeddings.sources import Source
 
 Framework = Literal["simclr", "moco", "simsiam", "barlow"]
+BETA: dict[Framework, float] = {"simclr": 0.1, "moco": 0.1, "simsiam": 1e-4, "barlow": 1e-6}
+"""Weights of the regulariser; the last two are those of the authors' code."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,18 +62,17 @@ class AMCL(Learner):
     """Whether every pair has a temperature of its own. If not, all have that of the contrast, without a regulariser."""
     contrast_temperature: Annotated[float, Range(0.001)] | None = None
     """Temperature τ of the contrast; adaptive ones start there. Default: 0.2, and 1 with SimSiam and Barlow Twins."""
-    lowest_temperature: Annotated[float, Range(1e-6)] = 0.05
-    """Lower end τ_min of the range of adaptive temperatures. The released code has 1e-5, which overflows in half
-    precision."""
-    highest_temperature: Annotated[float, Range(1e-6)] | None = None
-    """Upper end τ_max of the range. Default: 1, and 2 with SimSiam and Barlow Twins."""
-    uncertainty_weight: Annotated[float, Range(0)] = 0.1
-    """Weight β of the regulariser Ω(τ). 1 is the exact likelihood."""
+    temperature_range: tuple[float, ...] | None = None
+    """Smallest and largest temperature that can be learned. Default: 0.05 1, with SimSiam and Barlow Twins 0.05 2. The
+    released code has 1e-5 2, at which logits reach 100,000."""
+    uncertainty_weight: Annotated[float, Range(0)] | None = None
+    """Weight β of the regulariser Ω(τ). 1 is the exact likelihood. Default: 0.1, with SimSiam 1e-4, with Barlow Twins,
+    where it is summed over all pairs of features, 1e-6."""
     per_dimension: bool = False
     """Whether β is divided by the size of a projection, d. Ω grows with d, so a β fits only one d otherwise."""
     negatives_by: Gathered = "softmax"
     """How negatives are gathered, with SimCLR and MoCo: a softmax over all, the mean of the hardest, or the hardest
-    alone. max is the paper's formula, which collapsed below raw pixels in all our runs."""
+    alone. max is the paper's formula and topk its code's; in our runs both fell below raw pixels, softmax did not."""
     hardest: Annotated[int, Range(1)] = 8
     """Number κ of the hardest negatives, with topk."""
     positive_among: bool | None = None
@@ -92,11 +94,14 @@ class AMCL(Learner):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        low, high = self.span
-        if self.adaptive and (low > high or (low < high and not low < self.start < high)):
+        between = self.span
+        if len(between) != 2 or not 0 < between[0] <= between[1]:
+            told = " ".join(f"{one:g}" for one in between) or "empty"
+            raise InputError(f"temperature_range is {told}; give the smallest, above 0, and the largest: 0.05 1.")
+        if self.adaptive and between[0] < between[1] and not between[0] < self.start < between[1]:
             raise InputError(
-                f"contrast_temperature is {self.start:g}; adaptive temperatures must start between lowest_temperature "
-                f"{low:g} and highest_temperature {high:g}."
+                f"contrast_temperature is {self.start:g}; adaptive temperatures must start between the smallest, "
+                f"{between[0]:g}, and the largest, {between[1]:g}."
             )
 
     @classmethod
@@ -105,23 +110,29 @@ class AMCL(Learner):
         return presets.published(cls, data)
 
     @property
+    def steps_per_epoch(self) -> int:
+        """Steps per epoch; with Barlow Twins those of whole batches."""
+        return whole_batches(self) if self.framework == "barlow" else super().steps_per_epoch
+
+    @property
     def start(self) -> float:
         """Where temperatures start."""
         usual = 0.2 if self.framework in ("simclr", "moco") else 1.0
         return usual if self.contrast_temperature is None else self.contrast_temperature
 
     @property
-    def span(self) -> tuple[float, float]:
+    def span(self) -> tuple[float, ...]:
         """The range of temperatures."""
-        usual = 1.0 if self.framework in ("simclr", "moco") else 2.0
-        return self.lowest_temperature, usual if self.highest_temperature is None else self.highest_temperature
+        usual = (0.05, 1.0 if self.framework in ("simclr", "moco") else 2.0)
+        return usual if self.temperature_range is None else self.temperature_range
 
     @property
     def beta(self) -> float:
         """β, as the objectives take it."""
         if not self.adaptive:
             return 0.0
-        return self.uncertainty_weight / (self.projector.projected if self.per_dimension else 1)
+        given = BETA[self.framework] if self.uncertainty_weight is None else self.uncertainty_weight
+        return given / (self.projector.projected if self.per_dimension else 1)
 
     def resolve(self, source: Source, runtime: Runtime) -> Self:
         """The settings for these data, with the length of the queue."""
@@ -139,13 +150,12 @@ class AMCL(Learner):
         """The heads, the temperature of pairs, and the predictors of SimSiam."""
         wide = self.projector.projector_width * (self.heads if self.single_wide else 1)
         normed = self.projector.projector_norm or self.framework in ("simsiam", "barlow")
-        one, size = replace(self.projector, projector_width=wide, projector_norm=normed), self.projector.projected
-        heads: list[nn.Module] = [one.build(width) for _ in range(self.count)]
-        if self.framework == "simsiam":
-            heads = [nn.Sequential(head, nn.BatchNorm1d(size, affine=False)) for head in heads]
-        found: dict[str, nn.Module] = {"projectors": Heads(heads), "temperature": ConstantTemperature(self.start)}
+        last = self.projector.projector_last_norm or self.framework == "simsiam"
+        one = replace(self.projector, projector_width=wide, projector_norm=normed, projector_last_norm=last)
+        heads, size = Heads([one.build(width) for _ in range(self.count)]), one.projected
+        found: dict[str, nn.Module] = {"projectors": heads, "temperature": ConstantTemperature(self.start)}
         if self.adaptive:
-            found["temperature"] = PairTemperature(size, *self.span, self.start)
+            found["temperature"] = PairTemperature(size, *self.span, start=self.start)
         if self.framework == "simsiam":
             found["predictors"] = Heads([predictor(size, self.predictor_width) for _ in range(self.count)])
         return found

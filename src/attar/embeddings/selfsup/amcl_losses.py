@@ -134,9 +134,10 @@ def gathered(
     """Σ over heads of -s₊/τ₊ + β Ω(τ₊) + what the negatives add, averaged over anchors.
 
     The negatives add s/τ - β Ω(τ) of the hardest one (`max`, the paper's formula), the mean of that over the κ hardest
-    (`topk`), or log Σ exp s/τ over all (`softmax`). The hardest has the largest cosine. In our runs `max` collapsed,
-    at every β and range of temperatures: a term that ends in one pair of the batch pays for making all projections
-    alike in temperature and direction. Prefer `softmax`, which with β = 0, one head and one temperature is NT-Xent.
+    (`topk`), or log Σ exp s/τ over all (`softmax`). The hardest has the largest cosine. In our runs `max` and
+    `topk` collapsed towards a few directions, at every β and range, and with fixed temperatures too: where the hardest
+    negative is as near as the positive, its term pays as much for drawing all samples together as for keeping them
+    apart. Prefer `softmax`, which with β = 0, one head and one temperature is NT-Xent.
 
     Args:
         cosines: s, of every anchor with every candidate.

@@ -21,7 +21,7 @@ from attar.embeddings.learner import About, Batch, Learner, Learning, Terms
 from attar.embeddings.selfsup.multihead import directions
 
 Projections = Float[Tensor, "*head sample d"]
-PROJECTOR = Projector(projector_norm=True)
+PROJECTOR = Projector(projector_norm=True, projector_last_norm=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +40,9 @@ class SimSiam(Learner):
         return presets.published(cls, data)
 
     def modules(self, width: int, about: About) -> dict[str, nn.Module]:
-        """The projector, whose output has batch norm, and the predictor."""
-        size = self.projector.projected
-        return {
-            "projector": nn.Sequential(self.projector.build(width), nn.BatchNorm1d(size, affine=False)),
-            "predictor": predictor(size, self.predictor_width),
-        }
+        """The projector and the predictor."""
+        head = predictor(self.projector.projected, self.predictor_width)
+        return {"projector": self.projector.build(width), "predictor": head}
 
     def terms(self, batch: Batch, state: Learning) -> Terms:
         """The negative cosine of each view's prediction with the other view."""
