@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch.nn.functional as F
 from jaxtyping import Bool
@@ -12,6 +12,10 @@ from attar.core.runtime import Runtime
 from attar.core.settings import Range
 from attar.embeddings.learner import Learner
 from attar.embeddings.sources import HELD_OUT, Labels, Source
+from attar.embeddings.views import LARGE, Views
+
+SMALL: dict[str, Any] = {"recipe": "none", "affine": (5.0, 0.03, 0.05)}
+"""Views of images below 64 pixels: a cutout of half the side would take a whole object of a mosaic, a crop more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,15 +31,21 @@ class Several(Learner):
     needs: ClassVar[Literal["none", "labels", "one", "several", "captions"]] = "labels"
 
     def resolve(self, source: Source, runtime: Runtime) -> Self:
-        """The settings for these data. A crop can lose a label, so that images have KMCL's views by default.
+        """The settings for these data. Images have KMCL's views by default, since a crop can lose a label.
 
         Raises:
             InputError: The data lack what the method needs.
         """
         if self.view.recipe == "auto" and not source.tabular:
-            view = dataclasses.replace(self.view, recipe="kmcl")
-            return super(Several, dataclasses.replace(self, view=view)).resolve(source, runtime)
+            return super(Several, dataclasses.replace(self, view=self._views(source))).resolve(source, runtime)
         return super().resolve(source, runtime)
+
+    def _views(self, source: Source) -> Views:
+        if min(source.shape[1:]) >= LARGE:
+            return dataclasses.replace(self.view, recipe="kmcl")
+        usual = {**SMALL, "flip": 0.5 if source.flips else 0.0}
+        given = {name: value for name, value in usual.items() if name == "recipe" or getattr(self.view, name) is None}
+        return dataclasses.replace(self.view, **given)
 
 
 def present(labels: Labels, classes: int) -> Bool[Tensor, "sample classes"]:
