@@ -301,7 +301,7 @@ def _several(parts: Mapping[str, Table], found: Labelling) -> Read:
 def _ones(part: Table, name: str) -> Bool[Tensor, " sample"]:
     if kind_of(part, name) not in ("whole", "real"):
         raise InputError(
-            f"column {name!r} of {part.name} holds {kind_of(part, name)}; give 0 and 1 in each of several label columns."
+            f"column {name!r} of {part.name} holds {kind_of(part, name)}; give 0 and 1 in each of several columns."
         )
     values = numbers(part, name)
     bad = np.flatnonzero((values != 0) & (values != 1))
