@@ -63,7 +63,7 @@ CONVNET = {"encoder": "convnet:norm=batch,width=24,depth=2", "batch": 32, "lr": 
 
 
 def test_on_mosaics_they_are_above_a_random_encoder(mosaics):
-    untrained = SimCLR(**CONVNET, epochs=1, lr=0.0, linear=Linear(epochs=60))
+    untrained = SimCLR(**{**CONVNET, "lr": 0.0}, epochs=1, linear=Linear(epochs=60))
     base = precision(trained(mosaics, untrained), mosaics)
     found = {
         method.name: precision(trained(mosaics, method), mosaics)
@@ -162,7 +162,7 @@ def test_a_label_each_will_do(table, family):
 def test_images_have_views_that_keep_their_labels(mosaics, table):
     runtime = Runtime(QUIET, 0)
     small = MultiLabel(view=Views(cutout=0.2)).resolve(mosaics, runtime).view
-    assert (small.recipe, small.affine, small.flip, small.cutout) == ("none", (5.0, 0.03, 0.05), 0.0, 0.2)
+    assert (small.recipe, small.flip, small.cutout) == ("none", 0.0, 0.2)
     large = torch.zeros(len(mosaics.train), 1, 64, 64, dtype=torch.uint8)
     larger = replace(mosaics, train=replace(mosaics.train, samples=InMemory(large)))
     assert MultiLabel().resolve(larger, runtime).view.recipe == "kmcl"

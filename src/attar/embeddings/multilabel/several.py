@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch.nn.functional as F
 from jaxtyping import Bool
@@ -13,10 +13,6 @@ from attar.core.settings import Range
 from attar.embeddings.learner import Learner
 from attar.embeddings.sources import HELD_OUT, Labels, Source
 from attar.embeddings.views import LARGE, Views
-
-SMALL: dict[str, Any] = {"recipe": "none", "affine": (5.0, 0.03, 0.05)}
-"""Views of images below 64 pixels: a cutout of half the side would take a whole object of a mosaic, a crop more."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Several(Learner):
@@ -31,7 +27,8 @@ class Several(Learner):
     needs: ClassVar[Literal["none", "labels", "one", "several", "captions"]] = "labels"
 
     def resolve(self, source: Source, runtime: Runtime) -> Self:
-        """The settings for these data. Images have KMCL's views by default, since a crop can lose a label.
+        """The settings for these data. Images have KMCL's views by default, since a crop can lose a label; those
+        below 64 pixels are at most mirrored.
 
         Raises:
             InputError: The data lack what the method needs.
@@ -41,11 +38,11 @@ class Several(Learner):
         return super().resolve(source, runtime)
 
     def _views(self, source: Source) -> Views:
+        # of a small image, a cutout of half the side takes a whole object
         if min(source.shape[1:]) >= LARGE:
             return dataclasses.replace(self.view, recipe="kmcl")
-        usual = {**SMALL, "flip": 0.5 if source.flips else 0.0}
-        given = {name: value for name, value in usual.items() if name == "recipe" or getattr(self.view, name) is None}
-        return dataclasses.replace(self.view, **given)
+        flip = 0.5 if source.flips and self.view.flip is None else self.view.flip
+        return dataclasses.replace(self.view, recipe="none", flip=flip)
 
 
 def present(labels: Labels, classes: int) -> Bool[Tensor, "sample classes"]:
