@@ -201,7 +201,7 @@ def test_bce_with_the_same_views_stands_beside_several_labels():
     made = attar.train(source, SimCLR(epochs=2, batch=32, held_out=0.2))
     (ranked, micro), said = attar.evaluate(made, source, measures=["map"]).networks, []
     label = "BCE, same encoder, views and epochs"
-    method = MultiLabel(loss="bce", epochs=2, batch=32, held_out=0.2)
+    method = MultiLabel(loss="bce", epochs=2, batch=32, held_out=0.2, view=made.method.view)
     rival = attar.train(source, method)
     right = attar.evaluate(rival, source, measures=["map"], say=said.append).networks
     for cell, same in zip((ranked, micro), right, strict=True):

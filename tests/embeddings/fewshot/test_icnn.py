@@ -7,7 +7,7 @@ import torch
 
 from attar.core.errors import InputError
 from attar.embeddings.fewshot.icnn import TERMS, ICNNLoss, icnn_loss, icnn_parts, icnn_score
-from fewshot_golden import cases
+from embeddings.fewshot.helpers import cases
 
 LINE = torch.tensor([[0.0], [0.1], [0.2], [5.0], [5.1], [5.2]], dtype=torch.float64)
 MODIFIED, ORIGINAL = cases("icnn_modified"), cases("icnn_original")

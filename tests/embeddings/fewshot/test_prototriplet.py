@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from attar.core.errors import InputError
 from attar.embeddings.fewshot.protonet import protonet_loss
 from attar.embeddings.fewshot.prototriplet import ProtoTripletLoss, proto_triplet_loss
-from fewshot_golden import cases
+from embeddings.fewshot.helpers import cases
 
 RECORDED = cases("proto_triplet")
 QUERIES, PROTOTYPES = torch.tensor([[0.0, 0.0], [4.0, 0.0]]), torch.tensor([[1.0, 0.0], [3.0, 0.0]])

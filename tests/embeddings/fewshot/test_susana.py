@@ -6,7 +6,7 @@ import torch
 from attar.core.errors import InputError
 from attar.embeddings.fewshot.icnn import icnn_loss
 from attar.embeddings.fewshot.susana import COMBINATIONS, ICNN, Objective, ProtoTriplet, combined_loss
-from fewshot_golden import cases
+from embeddings.fewshot.helpers import cases
 
 RECORDED = cases("susana_terms")
 RELEASED = {"score_list": "released", "score_neighbours": 4}

@@ -1,8 +1,10 @@
 """Prototypical networks: classify each query by the softmax of its negative distances to the means of the classes.
 
 The strongest simple baseline of few-shot learning, and the one to try first. The distance is squared in the paper. The
-distance itself, unsquared, is what easyfsl takes; it does better on Omniglot, so it is the default here. With one
-support a class this is a softmax over nearest neighbours.
+distance itself, unsquared, is what easyfsl takes; it does better on Omniglot with one support a class, so it is the
+default here. Where few classes are there to learn from, as with ten digits, both forget what does not tell these apart,
+and the unsquared distance more: take the squared one there, and a temperature below 1. With one support a class this is
+a softmax over nearest neighbours.
 Snell, Swersky and Zemel, Prototypical Networks for Few-shot Learning, NeurIPS 2017, arXiv:1703.05175.
 """
 

@@ -1,8 +1,8 @@
 """Triplets of batches with several samples of several classes: an anchor should be nearer to its class by a margin.
 
-A baseline for prototypes, and of use where classes are many and small. Three ways of choosing triplets: batch-hard may
-collapse at first with a large step size, semi-hard is gentler, and batch-all averages over all that still cost
-something.
+A strong baseline for prototypes, and of use where classes are many and small. Three ways of choosing triplets:
+batch-all averages over all that still cost something and is the safe choice, batch-hard may collapse at first with a
+large step size, and semi-hard lies between.
 Schroff, Kalenichenko and Philbin, FaceNet, CVPR 2015, arXiv:1503.03832. Hermans, Beyer and Leibe, In Defense of the
 Triplet Loss for Person Re-Identification, arXiv:1703.07737.
 """
@@ -38,7 +38,7 @@ class Triplet(ByClass):
     """Samples of each class in a batch, K."""
     triplet_margin: Annotated[float, Range(0)] = 0.5
     """Margin of the triplets, in the unit of the embeddings."""
-    mining: Literal["batch-all", "batch-hard", "semi-hard"] = "batch-hard"
+    mining: Literal["batch-all", "batch-hard", "semi-hard"] = "batch-all"
     """Which triplets of a batch: all that cost something, the hardest of each anchor, or the semi-hard ones, whose
     negative is farther than the positive by less than the margin."""
     unit_length: bool = False
@@ -60,7 +60,9 @@ class Triplet(ByClass):
         """The settings with the number of classes of a batch."""
         if self.classes_per_batch is not None:
             return self
-        return dataclasses.replace(self, classes_per_batch=classes_with(self.samples_per_class, source, learn, USUAL_CLASSES))
+        return dataclasses.replace(
+            self, classes_per_batch=classes_with(self.samples_per_class, source, learn, USUAL_CLASSES)
+        )
 
     def terms(self, batch: Batch, state: Learning) -> Terms:
         """The loss of the triplets."""

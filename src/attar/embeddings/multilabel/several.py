@@ -21,7 +21,8 @@ class Several(Learner):
     epochs: Annotated[int, Range(1)] = 40
     """Passes over the training data."""
     held_out: Annotated[float, Range(0, 0.9)] = HELD_OUT
-    """Share of the training samples that the method does not learn from. Thresholds are chosen on them."""
+    """Share of the training samples that is held out: the method does not learn from them. Thresholds are chosen on
+    them."""
 
     needs: ClassVar[Literal["none", "labels", "one", "several", "captions"]] = "labels"
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-HERE = Path(__file__).parent / "embeddings" / "golden"
+HERE = Path(__file__).parents[1] / "golden"
 
 
 def cases(name):
