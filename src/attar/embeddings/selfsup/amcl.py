@@ -155,11 +155,7 @@ class AMCL(Learner):
         heads, size = Heads([one.build(width) for _ in range(self.count)]), one.projected
         found: dict[str, nn.Module] = {"projectors": heads, "temperature": ConstantTemperature(self.start)}
         if self.adaptive:
-<<<<<<< HEAD
-            found["temperature"] = PairTemperature(size, self.span[0], self.span[1], start=self.start)
-=======
             found["temperature"] = PairTemperature(size, self.span[0], self.span[1], self.start)
->>>>>>> heads
         if self.framework == "simsiam":
             found["predictors"] = Heads([predictor(size, self.predictor_width) for _ in range(self.count)])
         return found
