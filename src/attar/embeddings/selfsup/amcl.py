@@ -155,7 +155,7 @@ class AMCL(Learner):
         heads, size = Heads([one.build(width) for _ in range(self.count)]), one.projected
         found: dict[str, nn.Module] = {"projectors": heads, "temperature": ConstantTemperature(self.start)}
         if self.adaptive:
-            found["temperature"] = PairTemperature(size, *self.span, start=self.start)
+            found["temperature"] = PairTemperature(size, self.span[0], self.span[1], self.start)
         if self.framework == "simsiam":
             found["predictors"] = Heads([predictor(size, self.predictor_width) for _ in range(self.count)])
         return found
@@ -248,7 +248,7 @@ class AMCL(Learner):
         """Keep for the curves how temperatures are."""
         if self.adaptive:
             seen = temperatures.detach()
-            state.handed |= {"temperature": seen.mean(), "at_bounds": share_at_bounds(seen, *self.span)}
+            state.handed |= {"temperature": seen.mean(), "at_bounds": share_at_bounds(seen, self.span[0], self.span[1])}
 
 
 def _queues(state: Learning) -> list[MomentumQueue]:
