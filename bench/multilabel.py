@@ -95,8 +95,9 @@ def source_of(data: str, seed: int) -> Source:
     if data == "mosaics":
         return Reading(split_seed=seed).load("mosaics")
     root = Path(os.environ["ATTAR_DATA"])
-    place = f"mosaics:{root / 'cifar10'}" if data == "cifar-mosaics" else str(root / "multilabel" / f"{data}.parquet")
-    return Reading(split_seed=seed).load(place)
+    if data == "cifar-mosaics":
+        return Reading(split_seed=seed, mosaics=5000, test_mosaics=1500).load(str(root / "cifar10"))
+    return Reading(split_seed=seed).load(str(root / "multilabel" / f"{data}.parquet"))
 
 
 def usual(data: str, *, quick: bool) -> dict[str, Any]:

@@ -208,7 +208,7 @@ def train(
 
     Args:
         data: A source, or anything that the reading of the kind takes.
-        method: Settings, such as `attar.embeddings.SimCLR(epochs=100)` or `attar.Experts(experts=100)`.
+        method: Settings, such as `attar.Experts(experts=100)`.
         reading: How to read data that are not a source yet. Default: the reading settings of the kind.
         out: Folder of the result. None keeps an encoder in memory; experts are kept in the cache.
         seed: Seed of the run. Experts have their own seed and ignore it.

@@ -129,7 +129,7 @@ def test_rows_words_and_what_counts_as_right():
     marks = torch.tensor([[1, 1, 0], [1, 1, 1], [0, 0, 1], [0, 0, 0]]).bool()
     assert [shares(marks[0], other) for other in marks] == [True, True, False, False]
     assert shares(marks[3], marks[3]) and shares(torch.tensor(2), torch.tensor(2))
-    assert named(marks[1], ["amazed", "angry", "relaxing-calm"]) == "amazed angry relaxi…"
+    assert named(marks[1], ["amazed", "angry", "relaxing-calm"]) == "amazed angry …"
     assert named(marks[3], "abc") == "none" and named(torch.tensor(1), "abc") == "b"
-    assert short("abc", 3) == "abc" and short("abcd", 3) == "ab…"
+    assert short("abc", 3) == "abc" and short("Sanskrit/character12", 14) == "Sanskrit/…er12"
     assert pictures.FOLDER == "evaluation"

@@ -32,7 +32,8 @@ class Recipe(Settings):
     """Epoch whose student is kept: the last one, or the best one on held-out training images by accuracy or F1 (F1 of
     the second of two classes, otherwise the mean over classes). The later of two equal epochs is kept."""
     held_out: Annotated[float, Range(0, 1)] = 0.1
-    """Share of each class's training images that are held out to choose the best epoch. Not used with --keep last."""
+    """Share of the training samples that is held out, from each class, to choose the best epoch. Not used with --keep
+    last."""
     batch: Annotated[int, Range(2)] = 64
     """Batch size: number of images per step."""
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"

@@ -102,7 +102,11 @@ class TrainedEncoder(core.Shareable):
             InputError: As for `transform`.
         """
         names = self.method.outputs(torch.zeros(2, self.encoder.width), self.heads)
-        return {name: self._passed(samples, lambda f, n=name: self.method.outputs(f, self.heads)[n]) for name in names}
+
+        def said(name: str) -> Callable[[Tensor], Tensor]:
+            return lambda features: self.method.outputs(features, self.heads)[name]
+
+        return {name: self._passed(samples, said(name)) for name in names}
 
     def predict_proba(self, samples: Any) -> Float[np.ndarray, "sample classes"]:
         """The probability of each class; with several labels a sample, that of each label.

@@ -121,7 +121,7 @@ class Learner(Settings):
     """Settings and training loop of the methods that train an encoder."""
 
     encoder: str = "auto"
-    """The encoder, by words: convnet:norm=batch,width=64, conv4, resnet12, mlp:width=256, and all networks of attar;
+    """Encoder, by words: convnet:norm=batch,width=64, conv4, resnet12, mlp:width=256, and all networks of attar;
     transformers:FOLDER, with its weights if ,pretrained=true follows; or the folder of a trained encoder or student, to
     start from. auto: a ConvNet for images, an MLP for tables."""
     epochs: Annotated[int, Range(1)] = 100
@@ -153,7 +153,8 @@ class Learner(Settings):
     """Decay of a moving average of the weights, which then is the result (KMCL: 0.9997). It is smaller in the first
     steps. 0: no average."""
     held_out: Annotated[float, Range(0, 0.9)] = 0.0
-    """Share of the training samples that the method does not learn from. Thresholds are chosen on them."""
+    """Share of the training samples that is held out: the method does not learn from them. Thresholds are chosen on
+    them."""
     watch: Annotated[int, Range(0)] = 0
     """Epochs between scores on the held-out samples while training: kNN, or mAP of several labels. 0: none."""
     view: Annotated[Views, Role()] = field(default_factory=Views)

@@ -162,12 +162,13 @@ def episode(seen: Seen, way: int = 5, query: int = 5) -> bytes | None:
     def draw(fig: Any) -> None:
         axes = fig.subplots(way, query + 1, squeeze=False, gridspec_kw={"wspace": 0.1, "hspace": 0.1})
         for place, line in enumerate(axes):
-            _image(line[0], source, "test", int(one.support[place]), source.test_classes[classes[place]], "black")
+            name = short(source.test_classes[classes[place]], 14)
+            _image(line[0], source, "test", int(one.support[place]), name, "black")
             for number, axis in enumerate(line[1:]):
                 at = place * query + number
                 said = int(one.said[at])
                 colour = RIGHT if said == place else WRONG
-                word = source.test_classes[classes[said]]
+                word = short(source.test_classes[classes[said]], 14)
                 _image(axis, source, "test", int(one.query[at]), word, colour, framed=True)
         axes[0, 0].set_title("known", fontsize=9)
         _over(axes[0, 1], "queries, and what they are taken for")
@@ -303,12 +304,13 @@ def named(label: Tensor, names: Sequence[str]) -> str:
     """The class of a sample, or its labels, in few letters."""
     if label.ndim == 0:
         return short(names[int(label)], 14)
-    return short(" ".join(short(names[place], 8) for place in label.nonzero().flatten().tolist()) or "none", 20)
+    words = " ".join(short(names[place], 9) for place in label.nonzero().flatten().tolist()) or "none"
+    return words if len(words) <= 20 else f"{words[:20].rsplit(' ', 1)[0]} …"
 
 
 def short(text: str, most: int) -> str:
-    """A text of at most so many letters."""
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+    """A text of at most so many letters, without some from its middle: names of classes often differ at their ends."""
+    return text if len(text) <= most else f"{text[: most - most // 3 - 1]}…{text[-(most // 3) :]}"
 
 
 def _by_class(fig: Any, points: np.ndarray, labels: Tensor, names: Sequence[str]) -> None:
@@ -320,7 +322,7 @@ def _by_class(fig: Any, points: np.ndarray, labels: Tensor, names: Sequence[str]
         axis.scatter(*points[rest.numpy()].T, s=9, color=OTHERS, linewidths=0, label="others")
     for colour, number in zip(COLOURS, [n for n in shown if counts[n]], strict=False):
         axis.scatter(
-            *points[(labels == number).numpy()].T, s=13, color=colour, linewidths=0, label=short(names[number], 18)
+            *points[(labels == number).numpy()].T, s=13, color=colour, linewidths=0, label=short(names[number], 20)
         )
     axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), markerscale=1.8)
     _plane(axis)
@@ -348,7 +350,8 @@ def _plane(axis: Any) -> None:
 
 def _over(axis: Any, words: str) -> None:
     """A title that reaches over the columns to the right."""
-    axis.set_title(words, fontsize=9, loc="left").set_in_layout(False)
+    drawn = axis.text(0, 1.04, words, fontsize=9, transform=axis.transAxes, verticalalignment="bottom")
+    drawn.set_in_layout(False)
 
 
 def _bare(axis: Any) -> None:

@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from attar.core.progress import Line
 from attar.core.runtime import Runtime
-from attar.embeddings.encoders import features_of
+from attar.embeddings.encoders import AT_ONCE, features_of
 from attar.embeddings.sources import Labels, Rows, Source
 
 Feats = Float[Tensor, "_sample _width"]
@@ -63,9 +64,9 @@ class Seen:
 
     @cached_property
     def classifies(self) -> bool:
-        """Whether there is a classifier among its heads."""
+        """Whether there is a classifier of these classes among its heads."""
         width = self.made.encoder.width
-        return "logits" in self.answers(torch.zeros(2, width))
+        return self.made.classes == self.source.classes and "logits" in self.answers(torch.zeros(2, width))
 
     @cached_property
     def held(self) -> Rows:
@@ -84,6 +85,10 @@ class Seen:
 
 
 def represented(encoder: nn.Module, source: Source, part: Literal["train", "test"], runtime: Runtime) -> Feats:
-    """The features that an encoder gives of all samples of a part, on the CPU."""
-    rows = torch.arange(len(source.part(part)))
-    return features_of(encoder, source, rows, runtime, part).cpu()
+    """The features that an encoder gives of all samples of a part, on the CPU. A line shows the progress."""
+    rows, found = torch.arange(len(source.part(part))), []
+    with Line(f"features of {part} samples", len(rows), quiet=runtime.engine.quiet) as line:
+        for some in rows.split(AT_ONCE):
+            found.append(features_of(encoder, source, some, runtime, part).cpu())
+            line.at(int(some[-1]) + 1)
+    return torch.cat(found)

@@ -85,37 +85,38 @@ class Views(Settings):
     kinds: str = "abcde"
     """Kinds of change of the recipe amcl, by letters: a crop, b blur, c grey, d colours, e flip."""
     crop: Share | None = None
-    """Share of images of which a random part is scaled to the whole."""
+    """Share of images of which a random part is scaled to the whole. Default: as the recipe has it."""
     smallest_crop: Annotated[float, Range(0.01, 1)] | None = None
     """Smallest share of an image's area in a crop. Default: 0.2, with amcl 0.08."""
     flip: Share | None = None
-    """Share of images that are mirrored. Digits are never mirrored."""
+    """Share of images that are mirrored. Default: as the recipe has it. Digits are never mirrored."""
     cutout: Share | None = None
-    """Side of a square that is painted over, as a share of the image's. 0: none."""
+    """Side of a square that is painted over, as a share of the image's. 0: none. Default: as the recipe has it."""
     cutout_fill: Literal["random", "mean", "black"] | None = None
     """Colour of that square: a random one, the image's mean, or black. Default: random."""
     affine: tuple[float, ...] | None = None
-    """Largest rotation in degrees, shift as a share of the side, and change of scale. KMCL's X-rays: 45 0.15 0.15."""
+    """Largest rotation in degrees, shift as a share of the side, and change of scale. KMCL's X-rays: 45 0.15 0.15.
+    Default: as the recipe has it."""
     rand_augment: Annotated[int, Range(0, 14)] | None = None
-    """Number of RandAugment's changes of each image, n."""
+    """Number of RandAugment's changes of each image, n. Default: as the recipe has it."""
     magnitude: Annotated[float, Range(0, MOST)] | None = None
     """Magnitude of RandAugment's changes, m. Default: 9."""
     jitter: Share | None = None
-    """Share of images whose colours are changed."""
+    """Share of images whose colours are changed. Default: as the recipe has it."""
     colours: tuple[float, ...] | None = None
     """Largest change of brightness, contrast, saturation and hue. Default: 0.4 0.4 0.4 0.1."""
     grey: Share | None = None
-    """Share of images that lose their colours."""
+    """Share of images that lose their colours. Default: as the recipe has it."""
     blur: Share | None = None
-    """Share of images that are blurred. Default with simclr: half of them from 64 pixels on, smaller ones never."""
+    """Share of images that are blurred. Default: as the recipe has it; simclr blurs half of those from 64 pixels on."""
     sigma: tuple[float, ...] | None = None
     """Smallest and largest standard deviation of the blur, in pixels. Default: 0.1 2."""
     solarise: Share | None = None
-    """Share of images whose pixels are inverted where they are brighter than half."""
+    """Share of images whose pixels are inverted where they are brighter than half. Default: as the recipe has it."""
     corruption: Share | None = None
-    """Share of a row's features that are replaced by values of other training rows. Default for tables: 0.3."""
+    """Share of a row's features that are replaced by values of other training rows. Default: 0.3 for tables."""
     noise: Annotated[float, Range(0)] | None = None
-    """Standard deviation of noise on every feature of a table, in those of the features."""
+    """Standard deviation of noise on every feature of a table, in those of the features. Default: none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

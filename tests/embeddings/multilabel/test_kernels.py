@@ -300,3 +300,18 @@ def test_what_a_variance_belongs_to(diagonal, kernel, shape):
         assert (found.variances == found.variances.flatten(1)[:, :1].view(4, *[1] * (1 + diagonal))).all()
     if kernel == "mks":
         assert (found.variances == found.variances[:, :1]).all()
+
+
+@pytest.mark.parametrize("jaccard", ["outside", "inside_log", None])
+@pytest.mark.parametrize("features", [None, 9])
+def test_few_labels_need_few_coefficients(draw, features, jaccard):
+    means, variances, _ = made(draw, 7, 6, features)
+    labels = torch.rand(7, 6, generator=draw) < 0.3
+    labels[0], labels[1:3, 0] = False, True
+    leaves = [part.requires_grad_() for part in (means, variances)]
+    few = kmcl_loss(means, variances, labels, TAU, features=3, jaccard=jaccard)
+    every = kernel_contrast(bhattacharyya(means, variances, 3), labels, TAU, jaccard=jaccard)
+    torch.testing.assert_close(few, every)
+    torch.testing.assert_close(few, loops(bhattacharyya(means, variances, 3), labels, TAU, jaccard))
+    for one, other in zip(*(torch.autograd.grad(loss, leaves) for loss in (few, every)), strict=True):
+        torch.testing.assert_close(one, other)

@@ -103,7 +103,8 @@ def test_released_losses():
 def test_small_runs_learn(few_digits):
     source = Source.of_images(few_digits)
     runtime = Runtime(Engine(device="cpu", compile="off", quiet=True), 0)
-    method = Barlow(**{**SMALL, "epochs": 10, "batch": 30, "lr": 3e-3}).resolve(source, runtime)
+    method = Barlow(**{**SMALL, "epochs": 12, "batch": 32, "lr": 3e-3}).resolve(source, runtime)
     state = method.build(source, runtime)
     losses = [float(method.step(state, runtime)["loss"]) for _ in range(method.total_steps)]
+    assert method.steps_per_epoch == 120 // 32
     assert sum(losses[-8:]) < 0.8 * sum(losses[:8])

@@ -33,9 +33,9 @@ class Triplet(ByClass):
     """Keep samples nearer to their class than to others (Schroff et al., CVPR 2015, arXiv:1503.03832)."""
 
     classes_per_batch: Annotated[int, Range(2)] | None = None
-    """Classes P of a batch. Default: 16, or all if there are fewer."""
+    """Classes of a batch, P. Default: 16, or all if there are fewer."""
     samples_per_class: Annotated[int, Range(2)] = 8
-    """Samples K of each class in such a batch."""
+    """Samples of each class in a batch, K."""
     triplet_margin: Annotated[float, Range(0)] = 0.5
     """Margin of the triplets, in the unit of the embeddings."""
     mining: Literal["batch-all", "batch-hard", "semi-hard"] = "batch-all"
@@ -60,8 +60,9 @@ class Triplet(ByClass):
         """The settings with the number of classes of a batch."""
         if self.classes_per_batch is not None:
             return self
-        found = classes_with(self.samples_per_class, source, learn, USUAL_CLASSES)
-        return dataclasses.replace(self, classes_per_batch=found)
+        return dataclasses.replace(
+            self, classes_per_batch=classes_with(self.samples_per_class, source, learn, USUAL_CLASSES)
+        )
 
     def terms(self, batch: Batch, state: Learning) -> Terms:
         """The loss of the triplets."""

@@ -1,7 +1,8 @@
 """An encoder and a linear classifier, trained together on labels: BCE, the focal loss or ASL, or cross-entropy.
 
 The rival of every other method for several labels, since it has the same views; on tables and small sets of images it
-is hard to beat. See `asl.py` for the losses and whose they are.
+is hard to beat. ASL: Ridnik et al., Asymmetric Loss For Multi-Label Classification, ICCV 2021, arXiv:2009.14119; see
+`asl.py` for the other losses.
 """
 
 import dataclasses

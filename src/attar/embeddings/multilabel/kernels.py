@@ -14,11 +14,11 @@ Sajedi, Khaki, Plataniotis and Hosseini, End-to-End Supervised Multilabel Contra
   the gradient. `jaccard="inside_log"` does that without the 1e-7; by default J weighs the logarithm.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -110,13 +110,22 @@ def log_bhattacharyya(
     """Logarithms of `bhattacharyya`."""
     means, variances = raised(means), raised(variances)
     if means.ndim == 2:
-        both, apart = variances[:, None] + variances, means[:, None] - means
-        uneven = (variances[:, None] - variances).square() / (4 * variances[:, None] * variances)
-        return -(features or 1) / 4 * (uneven.log1p() + apart.square() / both)
-    centre, size, together = scale_of(means, variances)
-    means, variances = (means - centre) / size.sqrt(), variances / size
+        return _log_isotropic(means[:, None], variances[:, None], means, variances, features)
+    means, variances, together = _scaled(means, variances)
     own = (2 * variances).log().sum(dim=2) / 2
     return (own[:, None] + own - _Gaps.apply(means, variances, together)) / 2
+
+
+def _log_isotropic(mean: Tensor, var: Tensor, other: Tensor, other_var: Tensor, features: int | None) -> Tensor:
+    uneven = (var - other_var).square() / (4 * var * other_var)
+    apart = (mean - other).square() / (var + other_var)
+    return -(features or 1) / 4 * (uneven.log1p() + apart)
+
+
+def _scaled(means: Tensor, variances: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Features of one place and size."""
+    centre, size, together = scale_of(means, variances)
+    return (means - centre) / size.sqrt(), variances / size, together
 
 
 def kernel_contrast(
@@ -139,26 +148,44 @@ def kernel_contrast(
         jaccard: Where J stands.
         released: Add 1e-7 inside the logarithm, and divide by all samples, as the authors' code does.
     """
-    with exactly(coefficients):
-        logits = raised(coefficients) / temperature
-        present = labels.to(logits.dtype)
-        shared, counts = present @ present.T, present.sum(dim=1)
-        itself = torch.eye(len(present), dtype=torch.bool, device=present.device)
-        positive = (shared > 0) & ~itself
-        index = torch.where(positive, shared / (counts[:, None] + counts - shared).clamp(min=1), 1.0)
-        share = positive.to(logits.dtype) / positive.sum(dim=1, keepdim=True).clamp(min=1)
-        lowest = torch.finfo(logits.dtype).min
-        log_sum = logits.masked_fill(itself[:, :, None], lowest).logsumexp(dim=1)
-        count = len(present) if released else (counts > 0).sum().clamp(min=1)
-        if released and jaccard is not None:
-            both = share[:, :, None] * present[:, None] * present
-            ratio = (logits - log_sum[:, None]).exp() * index[:, :, None]
-            return -(both * (ratio + BIT).log()).sum() / count
-        weights = share * index if jaccard == "outside" else share
-        pulled = torch.einsum("nik,ni,nk,ik->", logits, weights, present, present)
-        pushed = (present * (weights @ present) * log_sum).sum()
-        inside = (share * shared * index.log()).sum() if jaccard == "inside_log" else 0.0
-        return (pushed - pulled - inside) / count
+    rows = Slots.of(labels)
+    return rows.contrast(raised(coefficients)[rows.anchor, :, rows.slot], temperature, jaccard, released)
+
+
+class Slots(NamedTuple):
+    """Pairs of a sample and a label that it has: nothing else of an anchor counts."""
+
+    present: Float[Tensor, "sample classes"]
+    anchor: Int[Tensor, " pair"]
+    slot: Int[Tensor, " pair"]
+
+    @classmethod
+    def of(cls, labels: Labels) -> "Slots":
+        """The pairs of a batch."""
+        return cls(labels.float(), *labels.nonzero(as_tuple=True))
+
+    def contrast(
+        self, coefficients: Float[Tensor, "pair sample"], temperature: float, jaccard: Jaccard, released: bool
+    ) -> Float[Tensor, ""]:
+        """`kernel_contrast` of the coefficients of each pair's class with all samples."""
+        with exactly(coefficients):
+            logits, present = coefficients / temperature, self.present.to(coefficients.dtype)
+            shared, counts = present @ present.T, present.sum(dim=1)
+            itself = torch.eye(len(present), dtype=torch.bool, device=present.device)
+            near = (shared > 0) & ~itself
+            index = torch.where(near, shared / (counts[:, None] + counts - shared).clamp(min=1), 1.0)
+            share = near.to(logits.dtype) / near.sum(dim=1, keepdim=True).clamp(min=1)
+            index, share = index[self.anchor], share[self.anchor] * present.T[self.slot]
+            lowest = torch.finfo(logits.dtype).min
+            log_sum = logits.masked_fill(itself[self.anchor], lowest).logsumexp(dim=1, keepdim=True)
+            count = len(present) if released else (counts > 0).sum().clamp(min=1)
+            log_share = logits - log_sum
+            if jaccard == "inside_log":
+                log_share = log_share + index.log()
+            if released:
+                inside = log_share if jaccard == "inside_log" else log_share + index.log()
+                return -(share * (inside.exp() + BIT).log()).sum() / count
+            return -(share * (index if jaccard == "outside" else 1) * log_share).sum() / count
 
 
 def kmcl_loss(
@@ -182,10 +209,20 @@ def kmcl_loss(
         jaccard: As for `kernel_contrast`.
         released: What the authors' code computes.
     """
-    log = log_bhattacharyya(means, variances, features)
+    rows = Slots.of(labels)
+    if means.ndim == 3:
+        log = log_bhattacharyya(means, variances)[rows.anchor, :, rows.slot]
+    else:
+        log = _log_rows(raised(means), raised(variances), rows, features)
     if released and means.ndim == 3:
         log = log * means.shape[2]
-    return kernel_contrast(log.exp(), labels, temperature, jaccard=jaccard, released=released)
+    return rows.contrast(log.exp(), temperature, jaccard, released)
+
+
+def _log_rows(means: Logits, variances: Logits, rows: Slots, features: int | None) -> Float[Tensor, "pair sample"]:
+    """`log_bhattacharyya` of each pair's class with all samples."""
+    mine, theirs = ((part[rows.anchor, rows.slot, None], part.T[rows.slot]) for part in (means, variances))
+    return _log_isotropic(mine[0], theirs[0], mine[1], theirs[1], features)
 
 
 class _Gaps(torch.autograd.Function):

@@ -100,7 +100,7 @@ def positive(values: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class KMCL(Several):
-    """Contrast kernels of a class over samples, beside ASL (Sajedi et al., 2023, arXiv:2307.03967)."""
+    """Contrast kernels of a class over samples, beside ASL (Sajedi et al., arXiv 2023, arXiv:2307.03967)."""
 
     reconstruction_weight: Annotated[float, Range(0)] = 0.1
     """Weight of the reconstruction of features by the kernels of present classes."""

@@ -51,9 +51,9 @@ class SupCon(Learner):
     inside: bool = False
     """Whether the mean over positives stands inside the logarithm, as in the weaker form of the paper."""
     classes_per_batch: Annotated[int, Range(0)] = 0
-    """Classes P of a batch, which then has P times K samples. 0: a batch is drawn from all samples alike."""
+    """Classes of a batch, P, which then has P times K samples. 0: a batch is drawn from all samples alike."""
     samples_per_class: Annotated[int, Range(2)] = 8
-    """Samples K of each class in such a batch."""
+    """Samples of each class in a batch, K."""
     projector: Projector = field(default_factory=Projector)
     linear: Annotated[Linear, Role()] = field(default_factory=lambda: Linear(epochs=100))
     """A linear classifier that is trained at the end, on features of the frozen encoder."""

@@ -33,6 +33,7 @@ from attar.embeddings.selfsup.amcl_losses import (
     amcl_simsiam,
     others,
 )
+from attar.embeddings.selfsup.barlow import whole_batches
 from attar.embeddings.selfsup.moco import Momentum
 from attar.embeddings.selfsup.multihead import (
     ConstantTemperature,
@@ -65,8 +66,8 @@ class AMCL(Learner):
     """Smallest and largest temperature that can be learned. Default: 0.05 1, with SimSiam and Barlow Twins 0.05 2. The
     released code has 1e-5 2, at which logits reach 100,000."""
     uncertainty_weight: Annotated[float, Range(0)] | None = None
-    """Weight β of the regulariser Ω(τ). 1 is the exact likelihood. Default: 0.1, with SimSiam 1e-4, and 1e-6 with Barlow
-    Twins, where it is summed over all pairs of features."""
+    """Weight β of the regulariser Ω(τ). 1 is the exact likelihood. Default: 0.1, with SimSiam 1e-4, with Barlow Twins,
+    where it is summed over all pairs of features, 1e-6."""
     per_dimension: bool = False
     """Whether β is divided by the size of a projection, d. Ω grows with d, so a β fits only one d otherwise."""
     negatives_by: Gathered = "softmax"
@@ -109,6 +110,11 @@ class AMCL(Learner):
         return presets.published(cls, data)
 
     @property
+    def steps_per_epoch(self) -> int:
+        """Steps per epoch; with Barlow Twins those of whole batches."""
+        return whole_batches(self) if self.framework == "barlow" else super().steps_per_epoch
+
+    @property
     def start(self) -> float:
         """Where temperatures start."""
         usual = 0.2 if self.framework in ("simclr", "moco") else 1.0
@@ -149,7 +155,7 @@ class AMCL(Learner):
         heads, size = Heads([one.build(width) for _ in range(self.count)]), one.projected
         found: dict[str, nn.Module] = {"projectors": heads, "temperature": ConstantTemperature(self.start)}
         if self.adaptive:
-            found["temperature"] = PairTemperature(size, *self.span, start=self.start)
+            found["temperature"] = PairTemperature(size, self.span[0], self.span[1], self.start)
         if self.framework == "simsiam":
             found["predictors"] = Heads([predictor(size, self.predictor_width) for _ in range(self.count)])
         return found
@@ -242,7 +248,7 @@ class AMCL(Learner):
         """Keep for the curves how temperatures are."""
         if self.adaptive:
             seen = temperatures.detach()
-            state.handed |= {"temperature": seen.mean(), "at_bounds": share_at_bounds(seen, *self.span)}
+            state.handed |= {"temperature": seen.mean(), "at_bounds": share_at_bounds(seen, self.span[0], self.span[1])}
 
 
 def _queues(state: Learning) -> list[MomentumQueue]:

@@ -34,6 +34,11 @@ class Barlow(Learner):
         """The settings of a published cell: `imagenet` or `cifar10`."""
         return presets.published(cls, data)
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps per epoch, of whole batches."""
+        return whole_batches(self)
+
     def modules(self, width: int, about: About) -> dict[str, nn.Module]:
         """The projector."""
         return {"projector": self.projector.build(width)}
@@ -42,3 +47,8 @@ class Barlow(Learner):
         """The redundancy of projections of both views."""
         first, second = (state.heads["projector"](view) for view in self.encoded(batch, state))
         return {"redundancy": barlow_twins(first, second, self.redundancy_weight)}
+
+
+def whole_batches(method: Learner) -> int:
+    """Steps per epoch without a last, shorter batch: correlations over a few samples are all near 1 or -1."""
+    return max(1, method.samples // method.batch)

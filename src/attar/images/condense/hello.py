@@ -84,8 +84,8 @@ class HeLlO(RDED):
     labels: Literal["teacher"] = "teacher"
     """Labels that the images get: class numbers, and the projector is saved with the set."""
     encoder: str = "tiny"
-    """Image encoder of the projector: the folder or the hub name of a CLIP, the folder of a network trained here, or
-    tiny, a small CLIP trained on these data. The small CLIP is saved with the set and its bytes are counted."""
+    """Encoder of the images for the projector: the folder or the hub name of a CLIP, the folder of a network trained
+    here, or tiny, a small CLIP trained on these data. The small CLIP is saved with the set; its bytes are counted."""
     tiny: TinyClip = field(default_factory=TinyClip)
     """The small CLIP that is trained if the encoder is tiny."""
     class_features: HeadKind = "text"
