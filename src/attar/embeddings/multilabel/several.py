@@ -14,6 +14,7 @@ from attar.embeddings.learner import Learner
 from attar.embeddings.sources import HELD_OUT, Labels, Source
 from attar.embeddings.views import LARGE, Views
 
+
 @dataclass(frozen=True, kw_only=True)
 class Several(Learner):
     """Settings of the methods that learn from labels, of which a sample may have several."""
