@@ -28,8 +28,9 @@ class Several(Learner):
     needs: ClassVar[Literal["none", "labels", "one", "several", "captions"]] = "labels"
 
     def resolve(self, source: Source, runtime: Runtime) -> Self:
-        """The settings for these data. Images have KMCL's views by default, since a crop can lose a label; those
-        below 64 pixels are at most mirrored.
+        """The settings for these data.
+
+        Images have KMCL's views by default, since a crop can lose a label. Those below 64 pixels are at most mirrored.
 
         Raises:
             InputError: The data lack what the method needs.
