@@ -95,8 +95,9 @@ def source_of(data: str, seed: int) -> Source:
     if data == "mosaics":
         return Reading(split_seed=seed).load("mosaics")
     root = Path(os.environ["ATTAR_DATA"])
-    place = f"mosaics:{root / 'cifar10'}" if data == "cifar-mosaics" else str(root / "multilabel" / f"{data}.parquet")
-    return Reading(split_seed=seed).load(place)
+    if data == "cifar-mosaics":
+        return Reading(split_seed=seed, mosaics=5000, test_mosaics=1500).load(str(root / "cifar10"))
+    return Reading(split_seed=seed).load(str(root / "multilabel" / f"{data}.parquet"))
 
 
 def usual(data: str, *, quick: bool) -> dict[str, Any]:
@@ -104,7 +105,7 @@ def usual(data: str, *, quick: bool) -> dict[str, Any]:
     if data in TABLES:
         how = {"encoder": "mlp:width=256,depth=2,features=128", "epochs": TABLES[data], "batch": 64}
     else:
-        how = {"encoder": "convnet:norm=batch,width=64,depth=3", "epochs": 40, "batch": 128}
+        how = {"encoder": "convnet:norm=batch,width=64,depth=3", "epochs": 40, "batch": 64}
     return {"held_out": 0.1, **how} | ({"epochs": 2} if quick else {})
 
 

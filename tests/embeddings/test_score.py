@@ -13,10 +13,14 @@ from attar.core.errors import InputError
 from attar.core.scores import scores_in
 from attar.embeddings.linear import Linear
 from attar.embeddings.measures import Answer, of_several, played, probe_answer
+from attar.embeddings.metrics import mean_average_precision
 from attar.embeddings.multilabel.endtoend import MultiLabel
 from attar.embeddings.neighbours import knn_votes
 from attar.embeddings.probe import fit_probe
+from attar.embeddings.reading import Reading
+from attar.embeddings.retrieval import recalls
 from attar.embeddings.scoring import Scoring
+from attar.embeddings.selfsup.clip import CLIP
 from attar.embeddings.selfsup.simclr import SimCLR
 from attar.embeddings.sources import Features, Part, Source, Standard
 from attar.images.data.pixels import InMemory
@@ -124,7 +128,11 @@ def test_several_labels_are_scored_by_map_and_by_micro_f1_at_a_chosen_threshold(
     assert (ranked.column, ranked.score.value) == ("mAP", pytest.approx(told["mAP"]))
     assert (micro.column, micro.score.value) == ("OF1 (micro-F1)", pytest.approx(told["OF1"]))
     assert list(micro.further) == ["CP", "CR", "CF1", "OP", "OR", "CF1 of the top 3", "OF1 of the top 3"]
-    assert micro.note == f"of a linear probe, threshold {answer.threshold:.2g} chosen on 100 held-out samples"
+    assert micro.note == f"by a linear probe, threshold {answer.threshold:.2g} chosen on 100 held-out samples"
+    votes = knn_votes(test, train, source.train.labels, 4)
+    assert {name: one.score.value for name, one in ranked.further.items()} == {
+        "by kNN": pytest.approx(100 * mean_average_precision(votes, source.test.labels))
+    }
     assert ranked.chance == pytest.approx(100 * float(source.test.labels.double().mean(dim=0).mean()))
     labels = [other.label for other in ranked.beside]
     assert labels[:5] == [
@@ -147,6 +155,7 @@ def test_a_classifier_is_scored_itself_and_its_threshold_is_chosen_on_what_it_he
     scores = torch.from_numpy(made.predict_proba(source.test.samples.tensor.numpy()))
     told = of_several(Answer(scores, threshold_in(micro.note)), right)
     assert ranked.score.value == pytest.approx(told["mAP"]) and ranked.note == ""
+    assert list(ranked.further) == ["by a linear probe", "by kNN"]
     assert micro.note.endswith("chosen on 20 held-out samples")
     given = attar.evaluate(made, source, beside="skip", label_threshold=0.4).networks[1]
     assert given.note == "threshold 0.4"
@@ -194,6 +203,23 @@ def test_episodes_put_queries_into_the_class_of_the_nearest_prototype(generator)
         assert torch.equal(labels[one.query], labels[one.support][::2][one.said])
     far = list(played(features, labels, 5, 1, 3, 4, generator, distances=lambda q, p: -torch.cdist(q, p)))
     assert max(one.accuracy for one in far) == 0.0
+
+
+def test_pairs_are_scored_by_recall_in_both_directions():
+    mosaics = Reading().load("mosaics")
+    rows = torch.arange(96)
+    pairs = dataclasses.replace(mosaics, train=mosaics.train.select(rows), test=mosaics.test.select(rows[:40]))
+    made = attar.train(pairs, CLIP(epochs=1, batch=48, encoder="convnet:norm=batch,width=8"))
+    found = attar.evaluate(made, pairs, measures=["recall"])
+    assert found.columns == ("image to text, recall at 1", "text to image, recall at 1")
+    images = torch.from_numpy(made.image_features(pairs.test.samples.tensor))
+    texts = torch.from_numpy(made.text_features(pairs.test.captions))
+    right = recalls(images, texts, pairs.test.captions)
+    for cell, by_count in zip(found.networks, right.values(), strict=True):
+        assert cell.score.value == pytest.approx(100 * by_count[1])
+        assert cell.further["at 10"].score.value == pytest.approx(100 * by_count[10])
+        assert cell.chance == pytest.approx(2.5) and not cell.beside
+    assert attar.evaluate(made, pairs, beside="skip").columns[2:] == ("mAP", "OF1 (micro-F1)")
 
 
 def test_bce_with_the_same_views_stands_beside_several_labels():

@@ -224,14 +224,30 @@ def of_encoder(seen: Seen, names: Sequence[Measured], how: Scoring) -> Columns:
     found: Columns = {}
     if "recall" in names:
         found |= _recalls(seen)
-    if "map" in names and seen.classifies:
-        found |= _columns_of(classifier_answer(seen, how.label_threshold), seen)
+    if "map" in names:
+        found |= _of_several(seen, how)
         names = [name for name in names if name != "map"]
     found |= of_features(lambda: seen.train, lambda: seen.test, seen, names, how)
     if seen.classifies and seen.source.labelled == "one" and PROBE in found:
         answer = classifier_answer(seen, None)
         found[CLASSIFIER] = Got([accuracy(answer.scores, checked_labels(seen.labels, ""))], chance=_largest(seen))
     return found
+
+
+def _of_several(seen: Seen, how: Scoring) -> Columns:
+    """Several labels, by the classifier of the method or by a linear probe; other ways are further measures."""
+    labels, classes = checked_labels(seen.source.train.labels, seen.source.name), len(seen.source.classes)
+    right = checked_labels(seen.labels, seen.source.name)
+    probe = probe_answer(seen.train, labels, seen.test, classes, how.label_threshold)
+    voted = judged(neighbours_judge(classes, how), seen.train, labels, seen.test, how.label_threshold)
+    others = {"by kNN": voted}
+    if seen.classifies:
+        found = _columns_of(classifier_answer(seen, how.label_threshold), seen)
+        others = {f"by a {PROBE}": probe, **others}
+    else:
+        found = _columns_of(probe, seen, PROBE)
+    further = {name: of_several(answer, right)["mAP"] for name, answer in others.items()}
+    return {**found, MAP: dataclasses.replace(found[MAP], further=further)}
 
 
 def of_features(
@@ -269,7 +285,7 @@ def _columns_of(answer: Answer, seen: Seen, by: str = "") -> Columns:
     """mAP, and micro-F1 with the other measures at a threshold."""
     told, chance = of_several(answer, checked_labels(seen.labels, seen.source.name)), _constant(seen)
     further = {name: told[name] for name in WITH_MICRO if name in told}
-    note = f"of a {by}" if by else ""
+    note = f"by a {by}" if by else ""
     return {
         MAP: Got([told["mAP"]], note=note, chance=chance["mAP"]),
         MICRO: Got([told["OF1"]], further, ", ".join(filter(None, (note, answer.note))), chance["OF1"]),

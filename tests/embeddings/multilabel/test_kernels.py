@@ -303,14 +303,11 @@ def test_what_a_variance_belongs_to(diagonal, kernel, shape):
 
 
 @pytest.mark.parametrize("jaccard", ["outside", "inside_log", None])
-@pytest.mark.parametrize("rows", [2**20, 1, 150])
 @pytest.mark.parametrize("features", [None, 9])
-def test_few_labels_need_few_coefficients(draw, monkeypatch, features, rows, jaccard):
-    monkeypatch.setattr(module, "ROWS", rows)
+def test_few_labels_need_few_coefficients(draw, features, jaccard):
     means, variances, _ = made(draw, 7, 6, features)
     labels = torch.rand(7, 6, generator=draw) < 0.3
     labels[0], labels[1:3, 0] = False, True
-    assert 2 * labels.sum() <= labels.numel()
     leaves = [part.requires_grad_() for part in (means, variances)]
     few = kmcl_loss(means, variances, labels, TAU, features=3, jaccard=jaccard)
     every = kernel_contrast(bhattacharyya(means, variances, 3), labels, TAU, jaccard=jaccard)

@@ -18,6 +18,7 @@ from attar.embeddings.reading import Reading
 from attar.embeddings.selfsup.simclr import SimCLR
 from attar.embeddings.sources import Features, Part, Source, Standard
 from attar.embeddings.views import Views
+from attar.images.data.pixels import InMemory
 from promises import dying
 
 QUIET = Engine(quiet=True, device="cpu")
@@ -58,11 +59,11 @@ def trained(source, method, out=None, seed=0):
     return attar.train(source, method, seed=seed, out=out, engine=QUIET)
 
 
-CONVNET = {"encoder": "convnet:norm=batch,width=16,depth=2", "batch": 64}
+CONVNET = {"encoder": "convnet:norm=batch,width=24,depth=2", "batch": 32, "lr": 3e-3}
 
 
 def test_on_mosaics_they_are_above_a_random_encoder(mosaics):
-    untrained = SimCLR(**CONVNET, epochs=1, lr=0.0, linear=Linear(epochs=60))
+    untrained = SimCLR(**{**CONVNET, "lr": 0.0}, epochs=1, linear=Linear(epochs=60))
     base = precision(trained(mosaics, untrained), mosaics)
     found = {
         method.name: precision(trained(mosaics, method), mosaics)
@@ -160,7 +161,11 @@ def test_a_label_each_will_do(table, family):
 
 def test_images_have_views_that_keep_their_labels(mosaics, table):
     runtime = Runtime(QUIET, 0)
-    assert MultiLabel().resolve(mosaics, runtime).view.recipe == "kmcl"
+    small = MultiLabel(view=Views(cutout=0.2)).resolve(mosaics, runtime).view
+    assert (small.recipe, small.flip, small.cutout) == ("none", 0.0, 0.2)
+    large = torch.zeros(len(mosaics.train), 1, 64, 64, dtype=torch.uint8)
+    larger = replace(mosaics, train=replace(mosaics.train, samples=InMemory(large)))
+    assert MultiLabel().resolve(larger, runtime).view.recipe == "kmcl"
     assert ProbMCL(view=Views(recipe="simclr")).resolve(mosaics, runtime).view.recipe == "simclr"
     assert KMCL().resolve(table, runtime).view.recipe == "table"
     assert MultiLabel().resolve(table, runtime).loss == "bce"

@@ -111,7 +111,7 @@ def _usual(table: Table, free: Sequence[str], usual: Sequence[str]) -> str:
 
 def _names(table: Table, free: Sequence[str]) -> Labelling:
     """The only column of text as the label, if its values repeat; otherwise no labels."""
-    texts = [name for name in free if _kind(table, name) == "text"]
+    texts = [name for name in free if kind_of(table, name) == "text"]
     if len(texts) != 1:
         return Labelling()
     values = table.columns.column(texts[0]).to_pylist()
@@ -121,7 +121,7 @@ def _names(table: Table, free: Sequence[str]) -> Labelling:
 
 
 def _form(table: Table, name: str) -> Form:
-    kind = _kind(table, name)
+    kind = kind_of(table, name)
     if kind == "list":
         return "lists"
     if kind != "text":
@@ -130,7 +130,7 @@ def _form(table: Table, name: str) -> Form:
     return "lists" if any("|" in cell or ";" in cell or _bracketed(cell) for cell in cells) else "one"
 
 
-def _kind(table: Table, name: str) -> str:
+def kind_of(table: Table, name: str) -> str:
     """What a column holds: list, text, whole, real, or another type."""
     from pyarrow import types
 
@@ -148,7 +148,7 @@ def _kind(table: Table, name: str) -> str:
 
 def _is_real(table: Table, name: str) -> bool:
     """Whether a column holds numbers that are not whole."""
-    if _kind(table, name) != "real":
+    if kind_of(table, name) != "real":
         return False
     values = numbers(table, name)
     values = values[~np.isnan(values)]
@@ -157,7 +157,7 @@ def _is_real(table: Table, name: str) -> bool:
 
 def _is_binary(table: Table, name: str) -> bool:
     column = table.columns.column(name)
-    if _kind(table, name) != "whole" or column.null_count or not len(column):
+    if kind_of(table, name) != "whole" or column.null_count or not len(column):
         return False
     values = numbers(table, name)
     return bool(((values == 0) | (values == 1)).all())
@@ -179,7 +179,7 @@ def _check_tail(table: Table, free: Sequence[str]) -> None:
     Raises:
         InputError: It holds -1 and 1, or 0 and 1 with few other values after columns of 0 and 1.
     """
-    if not free or _kind(table, free[-1]) != "whole":
+    if not free or kind_of(table, free[-1]) != "whole":
         return
     name, values = free[-1], numbers(table, free[-1])
     if set(np.unique(values).tolist()) == {-1.0, 1.0}:
@@ -213,7 +213,7 @@ def numbers(table: Table, name: str) -> np.ndarray:
         row, value = next(((r, v) for r, v in enumerate(column.to_pylist()) if not _number(v)), (0, None))
         held = (
             f"{table.where(row)} has {shortened(repr(value))} in"
-            if _kind(table, name) == "text"
+            if kind_of(table, name) == "text"
             else f"{table.name} has {kind} in"
         )
         raise InputError(f"{held} column {name!r}; features are numbers. Name a column of labels with --label.")
@@ -299,9 +299,9 @@ def _several(parts: Mapping[str, Table], found: Labelling) -> Read:
 
 
 def _ones(part: Table, name: str) -> Bool[Tensor, " sample"]:
-    if _kind(part, name) not in ("whole", "real"):
+    if kind_of(part, name) not in ("whole", "real"):
         raise InputError(
-            f"column {name!r} of {part.name} holds {_kind(part, name)}; give 0 and 1 in each of several label columns."
+            f"column {name!r} of {part.name} holds {kind_of(part, name)}; give 0 and 1 in each of several columns."
         )
     values = numbers(part, name)
     bad = np.flatnonzero((values != 0) & (values != 1))
@@ -455,7 +455,7 @@ def caption_column(table: Table, asked: str | None) -> str | None:
             raise unknown(f"column of {table.name}", asked, table.there, hint="Name one with --captions.")
         return asked
     usual = [name for one in CAPTIONS for name in table.there if name.lower() == one]
-    return next((name for name in usual if _kind(table, name) in ("text", "list")), None)
+    return next((name for name in usual if kind_of(table, name) in ("text", "list")), None)
 
 
 def captions_of(table: Table, name: str) -> tuple[tuple[str, ...], list[str]]:

@@ -13,7 +13,7 @@ from attar.core.errors import InputError
 from attar.embeddings.data import arrow
 from attar.embeddings.data.arrow import Table
 from attar.embeddings.data.found import Found
-from attar.embeddings.data.labels import Labelling, labelling, labels_of, numbers
+from attar.embeddings.data.labels import Labelling, kind_of, labelling, labels_of, numbers
 from attar.embeddings.sources import Features, Part, check_finite_rows
 from attar.images.data import naming
 
@@ -67,7 +67,7 @@ def in_splits(tables: dict[str, Table]) -> dict[str, Table]:
     """
     table = tables["train"]
     column = next((name for name in table.there if name.lower() == SPLIT), None)
-    if len(tables) > 1 or column is None:
+    if len(tables) > 1 or column is None or not len(table):
         return tables
     words = [str(word or "") for word in table.columns.column(column).to_pylist()]
     of_word = {word: naming.split_in([word], f"column {column!r} of {table.name}") for word in set(words)}
@@ -118,10 +118,10 @@ def from_tables(name: str, parts: Mapping[str, Table], asked: str | None, notes:
 
 def _names_rows(table: Table, column: str) -> bool:
     """Whether a column has a usual name for names or numbers of rows, and no value twice."""
-    if column.lower() not in NAMES:
+    if column.lower() not in NAMES or kind_of(table, column) not in ("text", "whole"):
         return False
     values = table.columns.column(column)
-    return bool(values.null_count == 0 and len(values.unique()) == len(values) and str(values.type) != "double")
+    return values.null_count == 0 and len(values.unique()) == len(values)
 
 
 def _unlabelled(found: Labelling) -> list[str]:

@@ -14,7 +14,6 @@ Sajedi, Khaki, Plataniotis and Hosseini, End-to-End Supervised Multilabel Contra
   the gradient. `jaccard="inside_log"` does that without the 1e-7; by default J weighs the logarithm.
 """
 
-from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -38,8 +37,6 @@ BIT = 1e-7
 """Clamp of a ratio of kernels, and what is added to a ratio of coefficients, in the authors' code."""
 ANCHORS = 2**16
 """Coefficients of one block of pairs."""
-ROWS = 2**20
-"""Features of all samples in the classes of one block of anchors."""
 
 
 # ----------------------------------------------------------------------------------------------------- reconstruction
@@ -213,8 +210,8 @@ def kmcl_loss(
         released: What the authors' code computes.
     """
     rows = Slots.of(labels)
-    if 2 * len(rows.anchor) > labels.numel():  # all coefficients are as fast: each is that of two anchors
-        log = log_bhattacharyya(means, variances, features)[rows.anchor, :, rows.slot]
+    if means.ndim == 3:
+        log = log_bhattacharyya(means, variances)[rows.anchor, :, rows.slot]
     else:
         log = _log_rows(raised(means), raised(variances), rows, features)
     if released and means.ndim == 3:
@@ -222,15 +219,10 @@ def kmcl_loss(
     return rows.contrast(log.exp(), temperature, jaccard, released)
 
 
-def _log_rows(means: PerClass, variances: PerClass, rows: Slots, features: int | None) -> Float[Tensor, "pair sample"]:
+def _log_rows(means: Logits, variances: Logits, rows: Slots, features: int | None) -> Float[Tensor, "pair sample"]:
     """`log_bhattacharyya` of each pair's class with all samples."""
-    if means.ndim == 2:
-        mine, theirs = ((part[rows.anchor, rows.slot, None], part.T[rows.slot]) for part in (means, variances))
-        return _log_isotropic(mine[0], theirs[0], mine[1], theirs[1], features)
-    means, variances, together = _scaled(means, variances)
-    own = (2 * variances).log().sum(dim=2) / 2
-    both = own[rows.anchor, rows.slot, None] + own.T[rows.slot]
-    return (both - _RowGaps.apply(means, variances, rows.anchor, rows.slot, together)) / 2
+    mine, theirs = ((part[rows.anchor, rows.slot, None], part.T[rows.slot]) for part in (means, variances))
+    return _log_isotropic(mine[0], theirs[0], mine[1], theirs[1], features)
 
 
 class _Gaps(torch.autograd.Function):
@@ -259,49 +251,6 @@ class _Gaps(torch.autograd.Function):
             both = _anchors(into, rows), _others(into, others)
             gap_gradients(_anchors(sides, rows), _others(sides, others), 0.5, part, both)
         return (*(part.movedim(0, 2) for part in into), None)
-
-
-class _RowGaps(torch.autograd.Function):
-    """The same of a class of an anchor, with all samples; a block of anchors at a time."""
-
-    @staticmethod
-    def forward(ctx: Any, means: Tensor, variances: Tensor, anchor: Tensor, slot: Tensor, together: int) -> Tensor:
-        ctx.save_for_backward(means, variances, anchor, slot)
-        sides = _by_feature(means, variances)
-        parts = [
-            gap(*_row_sides(sides, rows, classes), 0.5, together)
-            for rows, classes in zip(*_row_blocks(means, anchor, slot), strict=True)
-        ]
-        return torch.cat(parts) if parts else means.new_empty(0, len(means))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (flow,), (means, variances, anchor, slot) = gradients, ctx.saved_tensors
-        sides = _by_feature(means, variances)
-        into = Gaussians(*map(torch.zeros_like, sides))
-        start = 0
-        for rows, classes in zip(*_row_blocks(means, anchor, slot), strict=True):
-            given = flow[start : start + len(rows)].contiguous()
-            start += len(rows)
-            mine, theirs = _row_sides(sides, rows, classes)
-            to = tuple(Gaussians(*map(torch.zeros_like, side)) for side in (mine, theirs))
-            gap_gradients(mine, theirs, 0.5, given, to)
-            for whole, own, others in zip(into, *to, strict=True):
-                whole.index_add_(2, classes, others.transpose(1, 2))
-                whole.flatten(1).index_add_(1, rows * means.shape[1] + classes, own[:, :, 0])
-        return (*(part.movedim(0, 2) for part in into), None, None, None)
-
-
-def _row_blocks(means: Tensor, anchor: Tensor, slot: Tensor) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-    high = max(1, ROWS // means[:, 0].numel())
-    return (anchor.split(high), slot.split(high)) if len(anchor) else ((), ())
-
-
-def _row_sides(sides: Gaussians, rows: Tensor, classes: Tensor) -> tuple[Gaussians, Gaussians]:
-    """The Gaussians of anchors, and those of all samples in the same class."""
-    mine = Gaussians(*(part[:, rows, classes, None] for part in sides))
-    return mine, Gaussians(*(part[:, :, classes].transpose(1, 2).contiguous() for part in sides))
 
 
 def _by_feature(means: Tensor, variances: Tensor) -> Gaussians:

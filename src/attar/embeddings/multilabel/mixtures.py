@@ -302,10 +302,7 @@ class _AllPairs(torch.autograd.Function):
                 terms, known = _exponents(a, b, ctx.together)
                 shaped = terms.view(part.shape[0], -1, part.shape[1], other[0].shape[1])
                 shaped.sub_(part[:, None, :, None]).exp_().mul_(part_flow[:, None, :, None])
-                sides = tuple(
-                    tuple(one[where].flatten(0, 1) for one in to) for to, where in ((into, rows), (onto, columns))
-                )
-                _add_gradients(a, b, terms, known, sides)
+                _add_gradients(a, b, terms, known, (_flat(into, rows), _flat(onto, columns)))
         return (*into, *([None] * 3 if alone else onto), None)
 
 

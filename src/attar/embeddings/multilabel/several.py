@@ -12,6 +12,7 @@ from attar.core.runtime import Runtime
 from attar.core.settings import Range
 from attar.embeddings.learner import Learner
 from attar.embeddings.sources import HELD_OUT, Labels, Source
+from attar.embeddings.views import LARGE, Views
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,15 +28,22 @@ class Several(Learner):
     needs: ClassVar[Literal["none", "labels", "one", "several", "captions"]] = "labels"
 
     def resolve(self, source: Source, runtime: Runtime) -> Self:
-        """The settings for these data. A crop can lose a label, so that images have KMCL's views by default.
+        """The settings for these data. Images have KMCL's views by default, since a crop can lose a label; those
+        below 64 pixels are at most mirrored.
 
         Raises:
             InputError: The data lack what the method needs.
         """
         if self.view.recipe == "auto" and not source.tabular:
-            view = dataclasses.replace(self.view, recipe="kmcl")
-            return super(Several, dataclasses.replace(self, view=view)).resolve(source, runtime)
+            return super(Several, dataclasses.replace(self, view=self._views(source))).resolve(source, runtime)
         return super().resolve(source, runtime)
+
+    def _views(self, source: Source) -> Views:
+        # of a small image, a cutout of half the side takes a whole object
+        if min(source.shape[1:]) >= LARGE:
+            return dataclasses.replace(self.view, recipe="kmcl")
+        flip = 0.5 if source.flips and self.view.flip is None else self.view.flip
+        return dataclasses.replace(self.view, recipe="none", flip=flip)
 
 
 def present(labels: Labels, classes: int) -> Bool[Tensor, "sample classes"]:

@@ -312,7 +312,7 @@ class Numbers:
 def _numbers(dataset: Any, column: str, rows: list[int], name: str) -> Batch:
     """The pixels of these rows. Integers of any width become bytes if they fit."""
     values = np.asarray(dataset[rows][column])
-    if values.dtype == object:
+    if values.dtype == object or not values.size:
         raise InputError(f"images of {name} differ in size, or some have no pixels. Scale them to one size yourself.")
     if values.dtype.kind in "iu":
         if values.min() < 0 or values.max() > 255:
