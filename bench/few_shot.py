@@ -31,7 +31,7 @@ from attar.core.runtime import Engine
 from attar.core.score import around, paired
 from attar.core.seeds import derived_seed
 from attar.embeddings import ICNN, ProtoNet, ProtoTriplet, Triplet
-from attar.embeddings.fewshot.distances import smooth_distances
+from attar.embeddings.distances import smooth_distances
 from attar.embeddings.fewshot.episodes import episodes
 from attar.embeddings.fewshot.episodic import accuracy
 from attar.embeddings.reading import Reading

@@ -8,7 +8,6 @@ from attar.embeddings.fewshot.icnn import ICNNLoss as ICNNLoss
 from attar.embeddings.fewshot.icnn import icnn_loss as icnn_loss
 from attar.embeddings.fewshot.icnn import icnn_score as icnn_score
 from attar.embeddings.fewshot.protonet import ProtoNet as ProtoNet
-from attar.embeddings.fewshot.protonet import protonet_loss as protonet_loss
 from attar.embeddings.fewshot.prototriplet import ProtoTripletLoss as ProtoTripletLoss
 from attar.embeddings.fewshot.prototriplet import proto_triplet_loss as proto_triplet_loss
 from attar.embeddings.fewshot.susana import ICNN as ICNN
@@ -16,9 +15,10 @@ from attar.embeddings.fewshot.susana import ProtoTriplet as ProtoTriplet
 from attar.embeddings.fewshot.triplet import Triplet as Triplet
 from attar.embeddings.heads import Projector as Projector
 from attar.embeddings.linear import Linear as Linear
-from attar.embeddings.losses import info_nce as info_nce
-from attar.embeddings.losses import nt_xent as nt_xent
-from attar.embeddings.losses import sup_con as sup_con
+from attar.embeddings.losses.prototypes import protonet_loss as protonet_loss
+from attar.embeddings.losses.supervised import sup_con as sup_con
+from attar.embeddings.losses.two_views import info_nce as info_nce
+from attar.embeddings.losses.two_views import nt_xent as nt_xent
 from attar.embeddings.metrics import Agreement as Agreement
 from attar.embeddings.metrics import agreement_at as agreement_at
 from attar.embeddings.metrics import agreement_of_top as agreement_of_top

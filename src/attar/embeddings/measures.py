@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from attar.core.errors import InputError
+from attar.embeddings.distances import exact_distances
 from attar.embeddings.metrics import agreement_at, agreement_of_top, best_threshold, mean_average_precision
 from attar.embeddings.neighbours import knn_votes
 from attar.embeddings.probe import fit_probe, others, tenths
@@ -128,11 +129,6 @@ class Played:
     """In per cent."""
 
 
-def euclidean(queries: Feats, prototypes: Feats) -> Float[Tensor, "_query _way"]:
-    """Distances of points, computed from differences."""
-    return torch.cdist(queries, prototypes, compute_mode="donot_use_mm_for_euclid_dist")
-
-
 def played(
     features: Feats,
     labels: Int[Tensor, " _sample"],
@@ -165,7 +161,7 @@ def played(
     right = torch.arange(way).repeat_interleave(query)
     for support, asked in episodes(labels, way, shot, query, count, generator):
         prototypes = points[support].view(way, shot, -1).mean(dim=1)
-        said = (distances or euclidean)(points[asked], prototypes).argmin(dim=1).cpu()
+        said = (distances or exact_distances)(points[asked], prototypes).argmin(dim=1).cpu()
         yield Played(support, asked, said, 100 * float((said == right).double().mean()))
 
 

@@ -27,7 +27,6 @@ from attar.embeddings.measures import (
     accuracy,
     checked_labels,
     constant_answer,
-    euclidean,
     judged,
     neighbours_judge,
     of_several,
@@ -307,10 +306,8 @@ def _largest(seen: Seen) -> float:
 
 def distances_of(method: Any) -> Distances | None:
     """The distance of a method that compares features as they are; None for methods that compare directions."""
-    own = getattr(method, "distances", None)
-    if own is not None:
-        return own
-    return euclidean if getattr(method, "euclidean", False) else None
+    found: Distances | None = getattr(method, "distances", None)
+    return found
 
 
 def _episodes(features: Feats, seen: Seen, how: Scoring) -> Columns:

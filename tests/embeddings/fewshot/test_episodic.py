@@ -9,7 +9,7 @@ import attar
 from attar.core.errors import InputError
 from attar.core.runtime import Engine, Runtime
 from attar.core.state import pack, unpack
-from attar.embeddings.fewshot.distances import smooth_distances
+from attar.embeddings.distances import smooth_distances
 from attar.embeddings.fewshot.episodes import episodes
 from attar.embeddings.fewshot.episodic import accuracy, class_major, means
 from attar.embeddings.fewshot.protonet import ProtoNet

@@ -22,8 +22,8 @@ from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed, permutation
 from attar.core.settings import Hidden, Range, Role
 from attar.core.state import rebuilt
+from attar.embeddings.distances import smooth_distances
 from attar.embeddings.encoders import features_of
-from attar.embeddings.fewshot.distances import smooth_distances
 from attar.embeddings.fewshot.episodes import Pool
 from attar.embeddings.learner import Batch, Learner, Learning
 from attar.embeddings.sources import Rows, Source

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from attar.core.errors import InputError, unknown
-from attar.embeddings.fewshot.distances import smooth_distances
+from attar.embeddings.distances import smooth_distances
 from attar.embeddings.positives import checked_labels
 
 Form = Literal["modified", "original"]

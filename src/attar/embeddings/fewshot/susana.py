@@ -20,13 +20,13 @@ from torch import Tensor
 from attar.core.errors import InputError, named
 from attar.core.presets import published
 from attar.core.settings import Range, Settings
+from attar.embeddings.distances import Distance, distances
 from attar.embeddings.fewshot import icnn
-from attar.embeddings.fewshot.distances import Distance, distances
 from attar.embeddings.fewshot.episodic import Episodic, class_major, means
 from attar.embeddings.fewshot.icnn import Form, icnn_loss
-from attar.embeddings.fewshot.protonet import protonet_loss
 from attar.embeddings.fewshot.prototriplet import proto_triplet_loss
 from attar.embeddings.learner import Batch, Learning, Terms
+from attar.embeddings.losses.prototypes import protonet_loss
 
 LossTerm = Literal["cross", "suppicnn", "queryicnn", "queryicnn-protos", "fullicnn", "prototriplet"]
 COMBINATIONS: MappingProxyType[str, tuple[LossTerm, ...]] = MappingProxyType(

@@ -17,15 +17,15 @@ from torch import Tensor
 
 from attar.core.precision import at_least_float32
 from attar.core.settings import Range
-from attar.embeddings import separation
-from attar.embeddings.fewshot.distances import smooth_distances
+from attar.embeddings.distances import smooth_distances
 from attar.embeddings.fewshot.episodic import ByClass, class_major, classes_with
 from attar.embeddings.learner import Batch, Learning, Terms
+from attar.embeddings.losses.triplets import Mining, triplet
 from attar.embeddings.sources import Rows, Source
 
 USUAL_CLASSES = 16
 """Classes of a batch, where there are as many."""
-MINING: dict[str, separation.Mining] = {"batch-all": "all", "batch-hard": "hard", "semi-hard": "semi-hard"}
+MINING: dict[str, Mining] = {"batch-all": "all", "batch-hard": "hard", "semi-hard": "semi-hard"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ class Triplet(ByClass):
         labels = class_major(*self.size[:2]).to(batch.views[0].device)
         found = state.encoder(batch.views[0])
         how = {"mining": MINING[self.mining], "normalise": self.unit_length}
-        return {"triplet": separation.triplet(found, labels, self.triplet_margin, **how)}  # type: ignore[arg-type]
+        return {"triplet": triplet(found, labels, self.triplet_margin, **how)}  # type: ignore[arg-type]
 
     def distances(
         self, queries: Float[Tensor, "sample d"], prototypes: Float[Tensor, "way d"]

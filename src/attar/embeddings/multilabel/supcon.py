@@ -26,7 +26,7 @@ from attar.core.settings import Range, Role
 from attar.embeddings.heads import Projector
 from attar.embeddings.learner import About, Batch, Learner, Learning, Terms, repeated
 from attar.embeddings.linear import Linear
-from attar.embeddings.losses import sup_con
+from attar.embeddings.losses.supervised import sup_con
 from attar.embeddings.positives import Score
 from attar.embeddings.samplers import ClassBatches
 from attar.embeddings.sources import Rows, Source

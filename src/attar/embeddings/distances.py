@@ -1,11 +1,13 @@
-"""Euclidean distances between two sets of points by a matrix product, and the means of classes.
+"""Euclidean distances between two sets of points, and the means of classes.
 
-Points are centred first: the product loses small differences of points that lie far from zero. The distance itself is
-smoothed under its root, √(‖a - b‖² + 1e-6), so that points that coincide have a finite gradient.
+A matrix product is faster than differences. It loses small differences of points that lie far from zero, so points are
+centred first. The distance itself is smoothed under its root, √(‖a - b‖² + 1e-6), so that points that coincide have a
+finite gradient.
 """
 
 from typing import Literal
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -39,6 +41,12 @@ def smooth_distances(a: Points, b: Targets) -> Matrix:
 def distances(a: Points, b: Targets, distance: Distance = "unsquared") -> Matrix:
     """Squared Euclidean distances, or smoothed ones without the square."""
     return squared_distances(a, b) if distance == "squared" else smooth_distances(a, b)
+
+
+def exact_distances(a: Points, b: Targets, squared: bool = False) -> Matrix:
+    """Distances from differences, exact for points far from zero too. At distance zero the gradient is zero."""
+    found = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
+    return found.square() if squared else found
 
 
 def prototypes_of(features: Points, labels: Int[Tensor, " point"], classes: int) -> Float[Tensor, "{classes} d"]:

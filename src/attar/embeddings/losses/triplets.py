@@ -1,8 +1,7 @@
-"""Losses of distances: triplets with a margin, and prototypes.
+"""Triplets: an anchor should be nearer to a sample of its own class than to one of another class, by a margin.
 
-Triplets: Schroff, Kalenichenko and Philbin, FaceNet, CVPR 2015, arXiv:1503.03832; hardest ones of a batch: Hermans,
-Beyer and Leibe, In Defense of the Triplet Loss for Person Re-Identification, arXiv:1703.07737. Prototypes: Snell,
-Swersky and Zemel, Prototypical Networks for Few-shot Learning, NeurIPS 2017, arXiv:1703.05175.
+Schroff, Kalenichenko and Philbin, FaceNet, CVPR 2015, arXiv:1503.03832; hardest ones of a batch: Hermans, Beyer and
+Leibe, In Defense of the Triplet Loss for Person Re-Identification, arXiv:1703.07737.
 """
 
 from collections.abc import Sequence
@@ -15,22 +14,13 @@ from torch import Tensor
 
 from attar.core.errors import InputError
 from attar.core.precision import at_least_float32, without_autocast
-from attar.embeddings.fewshot.distances import Distance, prototypes_of
-from attar.embeddings.fewshot.protonet import protonet_loss
+from attar.embeddings.distances import exact_distances
 from attar.embeddings.positives import checked_labels
 
 Mining = Literal["all", "hard", "semi-hard"]
 Scalar = Float[Tensor, ""]
 Distances = Float[Tensor, "anchor candidate"]
 Mask = Bool[Tensor, "anchor candidate"]
-
-
-def distances(
-    first: Float[Tensor, "anchor d"], second: Float[Tensor, "candidate d"], squared: bool = False
-) -> Distances:
-    """Euclidean distances, exact for embeddings far from the origin too. At distance zero the gradient is zero."""
-    found = torch.cdist(first, second, compute_mode="donot_use_mm_for_euclid_dist")
-    return found.square() if squared else found
 
 
 def triplet(
@@ -68,7 +58,7 @@ def triplet(
         theirs = mine if ref_emb is None else at_least_float32(ref_emb)
         if normalise:
             mine, theirs = F.normalize(mine), F.normalize(theirs)
-        found = distances(mine, theirs, squared)
+        found = exact_distances(mine, theirs, squared)
         if indices_tuple is not None:
             if len(indices_tuple) != 3:
                 raise InputError(f"indices_tuple has {len(indices_tuple)} parts; give triplets (a, p, n).")
@@ -110,39 +100,3 @@ def _mean(found: Distances, positive: Mask, negative: Mask, margin: float, *, se
         count = torch.where(positive, last - first, 0)
     total = count * (found + margin) - torch.where(positive, sums.gather(1, last) - sums.gather(1, first), 0)
     return total.sum() / count.sum().clamp(min=1)
-
-
-def prototypical(
-    queries: Float[Tensor, "query d"],
-    labels: Int[Tensor, " query"],
-    support: Float[Tensor, "support d"],
-    support_labels: Int[Tensor, " support"],
-    squared: bool = True,
-    temperature: float = 1.0,
-) -> Scalar:
-    """Cross-entropy of a softmax over minus the distances to the classes' prototypes.
-
-    The paper squares distances. A popular library does not, which does better on Omniglot. Labels may be any whole
-    numbers from 0, and samples may come in any order.
-
-    Args:
-        queries: Samples to be classified.
-        labels: Their classes.
-        support: Samples that the prototypes are means of.
-        support_labels: Their classes.
-        squared: Whether distances are squared.
-        temperature: What they are divided by.
-
-    Raises:
-        InputError: A query's class has no support sample, or labels are too many, negative or not whole.
-    """
-    wanted, given = checked_labels(labels, len(queries)), checked_labels(support_labels, len(support))
-    classes, rows = given.unique(return_inverse=True)
-    places = torch.searchsorted(classes, wanted).clamp(max=len(classes) - 1)
-    lost = wanted[classes[places] != wanted]
-    if len(lost):
-        raise InputError(f"class {int(lost[0])} of a query has no support sample.")
-    with without_autocast(queries):
-        means = prototypes_of(at_least_float32(support), rows, len(classes))
-        distance: Distance = "squared" if squared else "unsquared"
-        return protonet_loss(at_least_float32(queries), places, means, distance=distance, temperature=temperature)

@@ -1,0 +1,94 @@
+"""The supervised contrastive loss, of classes or of sets of labels, or of pairs that a miner gives."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from attar.core.errors import InputError
+from attar.embeddings.contrast import Loss, Reduction, Temperature, contrast_embeddings
+from attar.embeddings.positives import Labels, Numbers, OtherNumbers, Score, checked_labels, weights_by_rows
+
+Embeddings = Float[Tensor, "sample d"]
+Pairs = Sequence[Tensor]
+"""Numbers of anchors and positives, anchors and negatives, (a, p, a, n); or of triplets, (a, p, n)."""
+
+
+def sup_con(
+    embeddings: Embeddings,
+    labels: Labels | None,
+    temperature: Temperature = 0.1,
+    *,
+    positives: Score = "equal",
+    threshold: float | None = None,
+    weighted: bool = False,
+    inside: bool = False,
+    samples: Numbers | None = None,
+    indices_tuple: Pairs | None = None,
+    ref_emb: Float[Tensor, "candidate d"] | None = None,
+    ref_labels: Labels | None = None,
+    ref_samples: OtherNumbers | None = None,
+    chunk: int | None = None,
+    reduction: Reduction = "mean",
+) -> Loss:
+    """-Σ_q w_iq log p_iq / Σ_q w_iq, averaged over the samples i that have positives q.
+
+    With labels that are all different, and two views, this is NT-Xent. The released code of the authors divides by all
+    samples and multiplies by τ / 0.07; here neither is done.
+    Khosla, Teterwak, Wang, Sarna, Tian, Isola, Maschinot, Liu and Krishnan, Supervised Contrastive Learning,
+    NeurIPS 2020, arXiv:2004.11362.
+
+    Args:
+        embeddings: All views of all samples; they need not be normalised.
+        labels: The class of each row, or for each a row of 0 and 1. None, if `indices_tuple` says it all.
+        temperature: τ of the similarities: a number, or a tensor of one value, one per anchor or one per pair.
+        positives: Which labels make positives: equal ones, or those that overlap, by Jaccard's score or another.
+        threshold: The least score of a positive. By default every overlap is enough.
+        weighted: Whether the score is the weight of a positive.
+        inside: Whether the mean over positives stands inside the logarithm (the authors' "in").
+        samples: The number of the sample that each row is a view of. Views of one sample are always positives.
+        indices_tuple: Pairs or triplets, as a miner gives them. Only these are looked at.
+        ref_emb: Embeddings that anchors are compared with. By default the others of the batch.
+        ref_labels: Their labels.
+        ref_samples: The numbers of their samples.
+        chunk: Anchors of a chunk.
+        reduction: As in `contrast`.
+
+    Raises:
+        InputError: Labels are missing, too many or of a wrong form, or a setting is out of its range.
+    """
+    if (ref_emb is None) != (ref_labels is None) and indices_tuple is None:
+        missing = "ref_labels" if ref_labels is None else "ref_emb"
+        raise InputError(f"{missing} is missing: give ref_emb and ref_labels together.")
+    columns = len(embeddings if ref_emb is None else ref_emb)
+    if indices_tuple is not None:
+        weights, candidates = _of_pairs(indices_tuple, len(embeddings), columns, embeddings.device)
+        how = {"other": ref_emb, "candidates": candidates, "inside": inside, "reduction": reduction}
+        return contrast_embeddings(embeddings, weights, temperature, chunk, **how)  # type: ignore[arg-type]
+    if labels is None:
+        raise InputError("labels are missing: give them, or indices_tuple.")
+    mine = checked_labels(labels, len(embeddings))
+    theirs = None if ref_labels is None else checked_labels(ref_labels, columns)
+    by_rows = weights_by_rows(mine, positives, threshold, weighted, samples, others=theirs, others_same=ref_samples)
+    return contrast_embeddings(
+        embeddings, by_rows, temperature, chunk, other=ref_emb, inside=inside, reduction=reduction
+    )
+
+
+def _of_pairs(given: Pairs, anchors: int, columns: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Positives and candidates as matrices, from pairs (a, p, a, n) or triplets (a, p, n).
+
+    Raises:
+        InputError: There are neither three nor four lists, or a number is too large.
+    """
+    if len(given) not in (3, 4):
+        raise InputError(f"indices_tuple has {len(given)} parts; give (a, p, a, n) or (a, p, n).")
+    a, p, other_a, n = (given[0], given[1], given[0], given[2]) if len(given) == 3 else given
+    positives = torch.zeros(anchors, columns, dtype=torch.bool, device=device)
+    candidates = positives.clone()
+    for matrix, one, two in ((positives, a, p), (candidates, other_a, n)):
+        if len(one) and (max(int(one.max()) - anchors, int(two.max()) - columns) >= 0):
+            raise InputError(f"indices_tuple counts up to {int(max(one.max(), two.max()))}, beyond the embeddings.")
+        matrix[one, two] = True
+    return positives, candidates | positives
