@@ -14,6 +14,7 @@ from attar.embeddings.learner import Learner
 from attar.embeddings.sources import HELD_OUT, Labels, Source
 from attar.embeddings.views import LARGE, Views
 
+
 @dataclass(frozen=True, kw_only=True)
 class Several(Learner):
     """Settings of the methods that learn from labels, of which a sample may have several."""
@@ -27,8 +28,10 @@ class Several(Learner):
     needs: ClassVar[Literal["none", "labels", "one", "several", "captions"]] = "labels"
 
     def resolve(self, source: Source, runtime: Runtime) -> Self:
-        """The settings for these data. Images have KMCL's views by default, since a crop can lose a label; those
-        below 64 pixels are at most mirrored.
+        """The settings for these data.
+
+        A crop can lose a label, so that images have KMCL's views by default; those below 64 pixels are only mirrored,
+        because of them a cutout of half the side takes a whole object.
 
         Raises:
             InputError: The data lack what the method needs.
@@ -38,7 +41,6 @@ class Several(Learner):
         return super().resolve(source, runtime)
 
     def _views(self, source: Source) -> Views:
-        # of a small image, a cutout of half the side takes a whole object
         if min(source.shape[1:]) >= LARGE:
             return dataclasses.replace(self.view, recipe="kmcl")
         flip = 0.5 if source.flips and self.view.flip is None else self.view.flip
