@@ -56,8 +56,8 @@ class Task:
     query: int
     tested: int
     """Episodes to test with."""
-    combinations: bool = False
-    """Whether losses are combined, too."""
+    further: bool = False
+    """Whether losses are combined and temperatures tried, too."""
 
 
 def main() -> None:
@@ -99,7 +99,7 @@ def omniglot() -> Task:
 def digits() -> Task:
     """The digits 5 to 9 as new classes."""
     source = Reading(novel=tuple("56789")).load("digits")
-    return Task(source, "convnet:norm=batch,width=64,depth=2,pooling=max", (5,), 5, 3, 10, 300, combinations=True)
+    return Task(source, "convnet:norm=batch,width=64,depth=2,pooling=max", (5,), 5, 3, 10, 300, further=True)
 
 
 PARTS: dict[str, Callable[[], Task]] = {"omniglot": omniglot, "digits": digits}
@@ -119,7 +119,9 @@ def methods(task: Task, shot: int) -> dict[str, Any]:
         "icnn": ICNN(**usual, **drawn),
         "triplet, batch-all": Triplet(**usual, classes_per_batch=task.train_way, mining="batch-all"),
     }
-    if task.combinations:
+    if task.further:
+        for distance in ("squared", "unsquared"):
+            found[f"protonet, {distance}, T 0.25"] = ProtoNet(**usual, **drawn, distance=distance, temperature=0.25)
         for name in ("cross+prototriplet", "prototriplet+fullicnn", "cross+prototriplet+fullicnn"):
             found[name] = ProtoTriplet.baseline(name).changed_by(usual | drawn)
     return found | supervised(task)

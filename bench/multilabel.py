@@ -105,7 +105,7 @@ def usual(data: str, *, quick: bool) -> dict[str, Any]:
     if data in TABLES:
         how = {"encoder": "mlp:width=256,depth=2,features=128", "epochs": TABLES[data], "batch": 64}
     else:
-        how = {"encoder": "convnet:norm=batch,width=64,depth=3", "epochs": 40, "batch": 128}
+        how = {"encoder": "convnet:norm=batch,width=64,depth=3", "epochs": 40, "batch": 64}
     return {"held_out": 0.1, **how} | ({"epochs": 2} if quick else {})
 
 

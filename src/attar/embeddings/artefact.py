@@ -101,12 +101,10 @@ class TrainedEncoder(core.Shareable):
         Raises:
             InputError: As for `transform`.
         """
-        names = self.method.outputs(torch.zeros(2, self.encoder.width), self.heads)
-
-        def said(name: str) -> Callable[[Tensor], Tensor]:
-            return lambda features: self.method.outputs(features, self.heads)[name]
-
-        return {name: self._passed(samples, said(name)) for name in names}
+        features = torch.from_numpy(self.transform(samples))
+        with torch.no_grad():
+            parts = [self.method.outputs(part, self.heads) for part in features.split(AT_ONCE)]
+        return {name: torch.cat([part[name].float() for part in parts]).numpy() for name in parts[0]}
 
     def predict_proba(self, samples: Any) -> Float[np.ndarray, "sample classes"]:
         """The probability of each class; with several labels a sample, that of each label.

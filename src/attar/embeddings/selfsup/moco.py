@@ -39,8 +39,8 @@ class Momentum(Settings):
     """Number of keys in the queue, all of them negatives. Default: 4,096, but at most a quarter of the samples."""
     both_ways: bool = False
     """Whether each view is a query once and a key once, at twice the cost."""
-    key_parts: Annotated[int, Range(1)] = 1
-    """Parts of the batch in which keys are computed, each with batch-norm statistics of its own."""
+    key_parts: Annotated[int, Range(1)] = 4
+    """Parts of the batch in which keys are computed, each with batch-norm statistics of its own. 1: the whole."""
 
     def resolve(self, samples: int) -> Self:
         """The length of the queue for so many samples.
