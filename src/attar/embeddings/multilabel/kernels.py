@@ -211,7 +211,13 @@ def kmcl_loss(
     """
     rows = Slots.of(labels)
     if means.ndim == 3:
-        log = log_bhattacharyya(means, variances)[rows.anchor, :, rows.slot]
+        shared = labels.bool().sum(dim=0) > 1  # a class of one sample has no pair, and no weight
+        if not shared.any():
+            return (raised(means) * 0).sum() + (raised(variances) * 0).sum()
+        kept, place = shared[rows.slot], shared.cumsum(dim=0) - 1
+        rows = rows._replace(anchor=rows.anchor[kept], slot=rows.slot[kept])
+        found = log_bhattacharyya(means[:, shared], variances[:, shared])
+        log = found[rows.anchor, :, place[rows.slot]]
     else:
         log = _log_rows(at_least_float32(means), at_least_float32(variances), rows, features)
     if released and means.ndim == 3:
