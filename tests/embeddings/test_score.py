@@ -11,8 +11,8 @@ import attar
 from attar.cli import main
 from attar.core.errors import InputError
 from attar.core.scores import scores_in
+from attar.embeddings.answers import Answer, of_several, played, probe_answer
 from attar.embeddings.linear import Linear
-from attar.embeddings.measures import Answer, of_several, played, probe_answer
 from attar.embeddings.metrics import mean_average_precision
 from attar.embeddings.multilabel.endtoend import MultiLabel
 from attar.embeddings.neighbours import knn_votes

@@ -18,9 +18,9 @@ from torch import Tensor
 from attar.core import store
 from attar.core.artefact import Picture
 from attar.core.seeds import derived_seed
-from attar.embeddings.measures import played
+from attar.embeddings.answers import played
+from attar.embeddings.encoded import EncodedSource
 from attar.embeddings.neighbours import nearest
-from attar.embeddings.seen import Seen
 from attar.embeddings.sources import Rows
 
 FOLDER = "evaluation"
@@ -47,11 +47,11 @@ def keep(artefacts: Sequence[Any], found: Any) -> None:
         artefacts: Those that may be written to.
         found: A `Measurement`.
     """
-    for seen in (one for row in found.seen for one in row):
-        made = next((one for one in artefacts if one.folder is not None and one.folder == seen.made.folder), None)
+    for encoded in (one for row in found.encoded for one in row):
+        made = next((one for one in artefacts if one.folder is not None and one.folder == encoded.made.folder), None)
         if made is None or not os.access(made.folder, os.W_OK):
             continue
-        drawn = pictures_of(seen)
+        drawn = pictures_of(encoded)
         if drawn:
             store.make_folder(made.folder / FOLDER)
         for name in TITLES:
@@ -80,9 +80,9 @@ def _files(folder: Path | None) -> Iterator[tuple[str, Path]]:
             yield title, path
 
 
-def pictures_of(seen: Seen) -> dict[str, bytes]:
+def pictures_of(encoded: EncodedSource) -> dict[str, bytes]:
     """All pictures that fit an encoder and its samples, as PNG by name; none if matplotlib is not installed."""
-    draw: dict[str, Callable[[Seen], bytes | None]] = {
+    draw: dict[str, Callable[[EncodedSource], bytes | None]] = {
         "features": features,
         "neighbours": neighbours,
         "episode": episode,
@@ -93,21 +93,21 @@ def pictures_of(seen: Seen) -> dict[str, bytes]:
         import matplotlib  # noqa: F401
     except ModuleNotFoundError:
         return {}
-    found = {name: picture(seen) for name, picture in draw.items()}
+    found = {name: picture(encoded) for name, picture in draw.items()}
     return {name: png for name, png in found.items() if png is not None}
 
 
 # --------------------------------------------------------------------------------------------------------- the pictures
 
 
-def features(seen: Seen) -> bytes | None:
+def features(encoded: EncodedSource) -> bytes | None:
     """The test samples in the plane; of several labels a panel for each of the six most frequent."""
-    labels = seen.labels
+    labels = encoded.labels
     if labels is None or len(labels) < 8:
         return None
     rows = evenly(len(labels), POINTS)
-    points, labels = in_the_plane(seen.test[rows]), labels[rows]
-    names = seen.source.test_classes
+    points, labels = in_the_plane(encoded.test[rows]), labels[rows]
+    names = encoded.source.test_classes
     if labels.ndim == 2:
         counts = labels.sum(dim=0)
         shown = counts.argsort(descending=True, stable=True)[:PANELS].tolist()
@@ -115,17 +115,17 @@ def features(seen: Seen) -> bytes | None:
     return figure(lambda fig: _by_class(fig, points, labels, names), 7.0, 4.6)
 
 
-def neighbours(seen: Seen) -> bytes | None:
+def neighbours(encoded: EncodedSource) -> bytes | None:
     """Six test images, each beside the five training images that are nearest; of novel classes, test images."""
-    source, labels = seen.source, seen.labels
+    source, labels = encoded.source, encoded.labels
     if source.tabular or labels is None or len(labels) <= NEIGHBOURS:
         return None
     queries = spread_over_classes(labels, QUERIES)
     part: Literal["train", "test"] = "test" if source.novel else "train"
-    gallery = seen.features(part)
+    gallery = encoded.features(part)
     if len(gallery) <= NEIGHBOURS:
         return None
-    _, found = nearest(seen.test[queries], gallery, NEIGHBOURS + (part == "test"))
+    _, found = nearest(encoded.test[queries], gallery, NEIGHBOURS + (part == "test"))
     rows = [
         [row for row in mine.tolist() if part == "train" or row != query]
         for query, mine in zip(queries.tolist(), found, strict=True)
@@ -148,15 +148,15 @@ def neighbours(seen: Seen) -> bytes | None:
     return figure(draw, 6.2, 1.05 * len(queries) + 0.2)
 
 
-def episode(seen: Seen, way: int = 5, query: int = 5) -> bytes | None:
+def episode(encoded: EncodedSource, way: int = 5, query: int = 5) -> bytes | None:
     """One episode of one shot: each class with its support and queries, and what each query was taken for."""
     from attar.embeddings.score import distances_of
 
-    source, labels = seen.source, seen.labels
+    source, labels = encoded.source, encoded.labels
     if source.tabular or not source.novel or labels is None or labels.ndim == 2:
         return None
-    generator = torch.Generator().manual_seed(derived_seed(seen.runtime.seed, "episode in a picture"))
-    (one,) = played(seen.test, labels, way, 1, query, 1, generator, distances=distances_of(seen.made.method))
+    generator = torch.Generator().manual_seed(derived_seed(encoded.runtime.seed, "episode in a picture"))
+    (one,) = played(encoded.test, labels, way, 1, query, 1, generator, distances=distances_of(encoded.made.method))
     classes = labels[one.support].tolist()
 
     def draw(fig: Any) -> None:
@@ -176,24 +176,24 @@ def episode(seen: Seen, way: int = 5, query: int = 5) -> bytes | None:
     return figure(draw, 6.2, 1.05 * way + 0.2)
 
 
-def temperature(seen: Seen) -> bytes | None:
+def temperature(encoded: EncodedSource) -> bytes | None:
     """The mean temperature of each class against its number of training samples."""
-    labels = seen.source.train.labels
+    labels = encoded.source.train.labels
     kinds = {
         name: value.float()
-        for name, value in seen.made.remembered.items()
+        for name, value in encoded.made.remembered.items()
         if name.endswith("temperature") and labels is not None and value.shape == (len(labels),)
     }
     if not kinds or labels is None:
         return None
-    classes = len(seen.source.classes)
+    classes = len(encoded.source.classes)
     marks = F.one_hot(labels, classes).bool() if labels.ndim == 1 else labels
     sizes = marks.sum(dim=0)
 
     def draw(fig: Any) -> None:
         axes = fig.subplots(1, len(kinds), squeeze=False)[0]
         for axis, (name, value) in zip(axes, kinds.items(), strict=True):
-            met = seen.made.remembered.get(name.replace("temperature", "log_s"), value)
+            met = encoded.made.remembered.get(name.replace("temperature", "log_s"), value)
             known = (
                 value.isfinite() & met.isfinite()
             )  # a sample that was never in a batch has no temperature of its own
@@ -205,7 +205,7 @@ def temperature(seen: Seen) -> bytes | None:
                         float(sizes[number]), float(mine.mean()), error, fmt="o", color=COLOURS[0], ecolor=OTHERS
                     )
                     if classes <= 20:
-                        word = short(seen.source.classes[number], 12)
+                        word = short(encoded.source.classes[number], 12)
                         where = (float(sizes[number]), float(mine.mean()))
                         axis.annotate(word, where, (4, 4), textcoords="offset points", fontsize=8)
             if float(sizes.max()) > 4 * max(float(sizes.min()), 1.0):
@@ -220,9 +220,9 @@ def temperature(seen: Seen) -> bytes | None:
     return figure(draw, 5.2 * len(kinds), 3.8)
 
 
-def uncertainty(seen: Seen) -> bytes | None:
+def uncertainty(encoded: EncodedSource) -> bytes | None:
     """How uncertain the method is of test samples with so many labels."""
-    labels, found = seen.labels, seen.said.get("uncertainty")
+    labels, found = encoded.labels, encoded.said.get("uncertainty")
     if found is None or labels is None or labels.ndim == 1:
         return None
     values, counts = found.flatten(1).mean(dim=1) if found.ndim > 1 else found, labels.sum(dim=1)

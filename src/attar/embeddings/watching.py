@@ -7,14 +7,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attar.core.runtime import Runtime
+from attar.embeddings.answers import accuracy
 from attar.embeddings.encoders import features_of
-from attar.embeddings.measures import accuracy
+from attar.embeddings.linear import LINEAR
 from attar.embeddings.metrics import mean_average_precision
 from attar.embeddings.neighbours import knn_votes
 from attar.embeddings.sources import Rows
 
-LINEAR = "linear"
-"""The head that is trained last; before, it says nothing."""
 MOST_LEARNED, MOST_HELD = 5000, 2000
 """Most samples that vote, and that are tested."""
 

@@ -20,10 +20,12 @@ from torch import Tensor, nn
 from attar.core.errors import InputError
 from attar.core.presets import published
 from attar.core.settings import Range
-from attar.embeddings.learner import LINEAR, About, Batch, Features, Learning, Terms
+from attar.embeddings.encoders import Features
+from attar.embeddings.learner import About, Batch, Learning, Terms
+from attar.embeddings.linear import LINEAR
 from attar.embeddings.multilabel.asl import ASL_SCRIPT, asymmetric_loss
 from attar.embeddings.multilabel.kernels import Logits, PerClass, kmcl_loss, reconstruction_loss
-from attar.embeddings.multilabel.several import Several, present
+from attar.embeddings.multilabel.shared import Several, present
 
 KERNELS = "kernels"
 MOST = 128

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from attar.core.precision import at_least_float32, without_autocast
-from attar.embeddings.multilabel.pairs import Gaussians, gap, gap_gradients, scale_of
+from attar.embeddings.multilabel.gaussians import Gaussians, gap, gap_gradients, scale_of
 
 Similarity = Literal["log", "correlation", "angle"]
 BLOCK = 2**16

@@ -25,7 +25,8 @@ from attar.core.presets import published
 from attar.core.runtime import Runtime
 from attar.core.settings import Range, Role
 from attar.embeddings.contrast import contrast
-from attar.embeddings.learner import About, Batch, Features, Learning, Terms
+from attar.embeddings.encoders import Features
+from attar.embeddings.learner import About, Batch, Learning, Terms
 from attar.embeddings.linear import Linear
 from attar.embeddings.multilabel.kmcl import positive
 from attar.embeddings.multilabel.mixtures import (
@@ -37,7 +38,7 @@ from attar.embeddings.multilabel.mixtures import (
     similarity,
     spread_of,
 )
-from attar.embeddings.multilabel.several import Several, present
+from attar.embeddings.multilabel.shared import Several, present
 from attar.embeddings.positives import positive_weights
 from attar.embeddings.sources import Source
 

@@ -6,19 +6,17 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from attar.core.errors import InputError
 from attar.embeddings.distances import exact_distances
 from attar.embeddings.metrics import agreement_at, agreement_of_top, best_threshold, mean_average_precision
 from attar.embeddings.neighbours import knn_votes
-from attar.embeddings.probe import fit_probe, others, tenths
+from attar.embeddings.probe import Features, Labels, fit_probe, others, tenths
 
-Feats = Float[Tensor, "_sample _width"]
-Labels = Int[Tensor, " _sample"] | Bool[Tensor, "_sample _classes"]
 Scores = Float[Tensor, "_sample _classes"]
-Judge = Callable[[Feats, Labels], Callable[[Feats], Scores]]
+Judge = Callable[[Features, Labels], Callable[[Features], Scores]]
 """Learns from features with labels, and then tells the probabilities of others."""
 TOP = 3
 HALF = 0.5
@@ -62,7 +60,7 @@ def neighbours_judge(classes: int, how: Any) -> Judge:
     return lambda features, labels: lambda asked: knn_votes(asked, features, labels, classes, **given)
 
 
-def probe_answer(train: Feats, labels: Labels, test: Feats, classes: int, threshold: float | None) -> Answer:
+def probe_answer(train: Features, labels: Labels, test: Features, classes: int, threshold: float | None) -> Answer:
     """The answer of a linear probe. Its threshold is chosen on the training rows that it holds out."""
     probe = fit_probe(train, labels, classes)
     scores = probe.predict(test)
@@ -70,7 +68,7 @@ def probe_answer(train: Feats, labels: Labels, test: Feats, classes: int, thresh
 
 
 def judged(
-    judge: Judge, train: Feats, labels: Labels, test: Feats, threshold: float | None, *, most: int = 10
+    judge: Judge, train: Features, labels: Labels, test: Features, threshold: float | None, *, most: int = 10
 ) -> Answer:
     """The answer of any judge; a threshold is chosen on training rows that it does not learn from.
 
@@ -113,7 +111,7 @@ def constant_answer(labels: Labels, samples: int) -> Answer:
 
 # ------------------------------------------------------------------------------------------------------------ episodes
 
-Distances = Callable[[Feats, Feats], Float[Tensor, "_query _way"]]
+Distances = Callable[[Features, Features], Float[Tensor, "_query _way"]]
 """Features of queries and prototypes to the distance of each from each."""
 
 
@@ -130,7 +128,7 @@ class Played:
 
 
 def played(
-    features: Feats,
+    features: Features,
     labels: Int[Tensor, " _sample"],
     way: int,
     shot: int,
