@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from attar.core.errors import InputError, shortened
 from attar.embeddings.data import arrow, tables
 from attar.embeddings.data.arrow import Table
-from attar.embeddings.data.labels import NONE, caption_column, captions_of, labelling, labels_of
+from attar.embeddings.data.label_columns import NONE, caption_column, labelling
+from attar.embeddings.data.labels import captions_of, labels_of
 from attar.embeddings.data.raw import RawSamples
 from attar.embeddings.sources import Labels, Part
 from attar.images.data import columns, dataset, naming, parquet

@@ -12,7 +12,8 @@ from torch import Tensor
 from attar.core.errors import InputError
 from attar.embeddings.data import arrow
 from attar.embeddings.data.arrow import Table
-from attar.embeddings.data.labels import Labelling, kind_of, labelling, labels_of, numbers
+from attar.embeddings.data.label_columns import Labelling, kind_of, labelling, numbers
+from attar.embeddings.data.labels import labels_of
 from attar.embeddings.data.raw import RawSamples
 from attar.embeddings.sources import Features, Part, check_finite_rows
 from attar.images.data import naming

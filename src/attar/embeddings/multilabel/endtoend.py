@@ -7,7 +7,7 @@ is hard to beat. ASL: Ridnik et al., Asymmetric Loss For Multi-Label Classificat
 
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 from torch import Tensor, nn
 
@@ -15,14 +15,14 @@ from attar.core.runtime import Runtime
 from attar.embeddings.encoders import Features
 from attar.embeddings.learner import About, Batch, Learning, Terms
 from attar.embeddings.linear import LINEAR, Loss, classification_loss, loss_for
-from attar.embeddings.multilabel.shared import Several
+from attar.embeddings.multilabel.shared import MultiLabelLearner
 from attar.embeddings.sources import Source
 
 CLASSIFIER = "classifier"
 
 
 @dataclass(frozen=True, kw_only=True)
-class MultiLabel(Several):
+class MultiLabel(MultiLabelLearner):
     """Train encoder and classifier together, with BCE, focal or ASL (Ridnik et al., ICCV 2021, arXiv:2009.14119)."""
 
     loss: Loss = "auto"
@@ -30,7 +30,7 @@ class MultiLabel(Several):
     cross-entropy."""
 
     name = "multilabel"
-    drawn_views: ClassVar[int] = 1
+    drawn_views = 1
 
     def resolve(self, source: Source, runtime: Runtime) -> Self:
         """The settings for these data.

@@ -10,7 +10,7 @@ Contrastive Learning, arXiv:2307.03967.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +25,7 @@ from attar.embeddings.learner import About, Batch, Learning, Terms
 from attar.embeddings.linear import LINEAR
 from attar.embeddings.multilabel.asl import ASL_SCRIPT, asymmetric_loss
 from attar.embeddings.multilabel.kernels import Logits, PerClass, kmcl_loss, reconstruction_loss
-from attar.embeddings.multilabel.shared import Several, present
+from attar.embeddings.multilabel.shared import MultiLabelLearner, present
 
 KERNELS = "kernels"
 MOST = 128
@@ -101,7 +101,7 @@ def positive(values: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class KMCL(Several):
+class KMCL(MultiLabelLearner):
     """Contrast kernels of a class over samples, beside ASL (Sajedi et al., arXiv 2023, arXiv:2307.03967)."""
 
     reconstruction_weight: Annotated[float, Range(0)] = 0.1
@@ -127,7 +127,7 @@ class KMCL(Several):
     """Whether losses are those of the authors' code, with its clamps and its factor M."""
 
     name = "kmcl"
-    drawn_views: ClassVar[int] = 1
+    drawn_views = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -38,7 +38,7 @@ from attar.embeddings.multilabel.mixtures import (
     similarity,
     spread_of,
 )
-from attar.embeddings.multilabel.shared import Several, present
+from attar.embeddings.multilabel.shared import MultiLabelLearner, present
 from attar.embeddings.positives import positive_weights
 from attar.embeddings.sources import Source
 
@@ -126,7 +126,7 @@ def negative_log_likelihood(
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbMCL(Several):
+class ProbMCL(MultiLabelLearner):
     """Contrast mixtures of Gaussians of samples that share labels (Sajedi et al., ICASSP 2024, arXiv:2401.01448)."""
 
     positives: Score = "overlap"

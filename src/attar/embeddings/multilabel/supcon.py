@@ -14,7 +14,7 @@ does the same.
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Self
 
 import torch
 from torch import nn
@@ -59,7 +59,7 @@ class SupCon(Learner):
     """A linear classifier that is trained at the end, on features of the frozen encoder."""
 
     name = "supcon"
-    needs: ClassVar[Literal["none", "labels", "one", "several", "captions"]] = "labels"
+    needs = "labels"
 
     @classmethod
     def paper(cls, data: str) -> Self:
