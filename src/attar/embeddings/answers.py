@@ -1,16 +1,14 @@
 """What is measured of features or of predicted probabilities, the same for an encoder and for its rivals."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from attar.core.errors import InputError
-from attar.embeddings.distances import exact_distances
 from attar.embeddings.metrics import agreement_at, agreement_of_top, best_threshold, mean_average_precision
 from attar.embeddings.neighbours import knn_votes
 from attar.embeddings.probe import Features, Labels, fit_probe, others, tenths
@@ -107,60 +105,6 @@ def constant_answer(labels: Labels, samples: int) -> Answer:
     scores = labels.double().mean(dim=0).cpu().expand(samples, -1)
     frequent = labels.double().mean(dim=0).cpu().expand(len(labels), -1)
     return Answer(scores, best_threshold(frequent, labels.cpu()) if labels.any() else HALF)
-
-
-# ------------------------------------------------------------------------------------------------------------ episodes
-
-Distances = Callable[[Features, Features], Float[Tensor, "_query _way"]]
-"""Features of queries and prototypes to the distance of each from each."""
-
-
-@dataclass(frozen=True)
-class Played:
-    """One episode with its outcome."""
-
-    support: Int[Tensor, " _row"]
-    query: Int[Tensor, " _row"]
-    said: Int[Tensor, " _row"]
-    """For each query the place of the class that it was put into."""
-    accuracy: float
-    """In per cent."""
-
-
-def played(
-    features: Features,
-    labels: Int[Tensor, " _sample"],
-    way: int,
-    shot: int,
-    query: int,
-    count: int,
-    generator: torch.Generator,
-    *,
-    distances: Distances | None = None,
-) -> Iterator[Played]:
-    """Few-shot episodes: each query is put into the class whose prototype, the mean of its supports, is nearest.
-
-    Args:
-        features: Of the samples.
-        labels: Their classes.
-        way: Classes of an episode.
-        shot: Supports of each class.
-        query: Queries of each class.
-        count: Number of episodes.
-        generator: Draws the episodes, on the CPU.
-        distances: Of queries from prototypes. Default: Euclidean, between features of length one.
-
-    Raises:
-        InputError: Too few classes have enough samples.
-    """
-    from attar.embeddings.fewshot.episodes import episodes
-
-    points = features if distances is not None else F.normalize(features)
-    right = torch.arange(way).repeat_interleave(query)
-    for support, asked in episodes(labels, way, shot, query, count, generator):
-        prototypes = points[support].view(way, shot, -1).mean(dim=1)
-        said = (distances or exact_distances)(points[asked], prototypes).argmin(dim=1).cpu()
-        yield Played(support, asked, said, 100 * float((said == right).double().mean()))
 
 
 def checked_labels(labels: Labels | None, name: str) -> Labels:

@@ -18,8 +18,8 @@ from torch import Tensor
 from attar.core import store
 from attar.core.artefact import Picture
 from attar.core.seeds import derived_seed
-from attar.embeddings.answers import played
 from attar.embeddings.encoded import EncodedSource
+from attar.embeddings.fewshot.outcomes import outcomes
 from attar.embeddings.neighbours import nearest
 from attar.embeddings.sources import Rows
 
@@ -156,7 +156,7 @@ def episode(encoded: EncodedSource, way: int = 5, query: int = 5) -> bytes | Non
     if source.tabular or not source.novel or labels is None or labels.ndim == 2:
         return None
     generator = torch.Generator().manual_seed(derived_seed(encoded.runtime.seed, "episode in a picture"))
-    (one,) = played(encoded.test, labels, way, 1, query, 1, generator, distances=distances_of(encoded.made.method))
+    (one,) = outcomes(encoded.test, labels, way, 1, query, 1, generator, distances=distances_of(encoded.made.method))
     classes = labels[one.support].tolist()
 
     def draw(fig: Any) -> None:
@@ -166,7 +166,7 @@ def episode(encoded: EncodedSource, way: int = 5, query: int = 5) -> bytes | Non
             _image(line[0], source, "test", int(one.support[place]), name, "black")
             for number, axis in enumerate(line[1:]):
                 at = place * query + number
-                said = int(one.said[at])
+                said = int(one.predicted[at])
                 colour = RIGHT if said == place else WRONG
                 word = short(source.test_classes[classes[said]], 14)
                 _image(axis, source, "test", int(one.query[at]), word, colour, framed=True)

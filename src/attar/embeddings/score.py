@@ -22,19 +22,18 @@ from attar.core.score import Score, around
 from attar.core.seeds import derived_seed
 from attar.embeddings.answers import (
     Answer,
-    Distances,
     accuracy,
     checked_labels,
     constant_answer,
     judged,
     neighbours_judge,
     of_several,
-    played,
     probe_answer,
 )
 from attar.embeddings.data.splits import own_split
 from attar.embeddings.encoded import EncodedSource
 from attar.embeddings.encoders import Features
+from attar.embeddings.fewshot.outcomes import Distances, outcomes
 from attar.embeddings.neighbours import usual_neighbours
 from attar.embeddings.retrieval import AT, chance_of_recall, recalls
 from attar.embeddings.rivals import (
@@ -325,7 +324,7 @@ def _episodes(features: Features, encoded: EncodedSource, how: Scoring) -> Colum
             given = (way, shot, how.queries, how.test_episodes, generator)
             labels = checked_labels(encoded.labels, encoded.source.name)
             values = [
-                one.accuracy for one in played(features, labels, *given, distances=distances_of(encoded.made.method))
+                one.accuracy for one in outcomes(features, labels, *given, distances=distances_of(encoded.made.method))
             ]
             found[f"{way}-way {shot}-shot"] = Got(values, chance=100 / way)
     return found

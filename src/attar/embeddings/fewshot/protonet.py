@@ -17,7 +17,8 @@ from torch import Tensor
 from attar.core.presets import published
 from attar.core.settings import Range
 from attar.embeddings.distances import Distance, distances
-from attar.embeddings.fewshot.episodic import Episodic, class_major, means
+from attar.embeddings.fewshot.episodes import class_major, episode_prototypes
+from attar.embeddings.fewshot.episodic import Episodic
 from attar.embeddings.learner import Batch, Learning, Terms
 from attar.embeddings.losses.prototypes import Prototypes, Queries, protonet_loss
 
@@ -48,7 +49,9 @@ class ProtoNet(Episodic):
         support, queries = self.embedded(batch, state)
         way, _, query = self.size
         labels = class_major(way, query).to(queries.device)
-        loss = protonet_loss(queries, labels, means(support, way), distance=self.distance, temperature=self.temperature)
+        loss = protonet_loss(
+            queries, labels, episode_prototypes(support, way), distance=self.distance, temperature=self.temperature
+        )
         return {"cross": loss}
 
     def distances(self, queries: Queries, prototypes: Prototypes) -> Float[Tensor, "query way"]:

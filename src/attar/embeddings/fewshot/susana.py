@@ -22,7 +22,8 @@ from attar.core.presets import published
 from attar.core.settings import Range, Settings
 from attar.embeddings.distances import Distance, distances
 from attar.embeddings.fewshot import icnn
-from attar.embeddings.fewshot.episodic import Episodic, class_major, means
+from attar.embeddings.fewshot.episodes import class_major, episode_prototypes
+from attar.embeddings.fewshot.episodic import Episodic
 from attar.embeddings.fewshot.icnn import Form, icnn_loss
 from attar.embeddings.fewshot.prototriplet import proto_triplet_loss
 from attar.embeddings.learner import Batch, Learning, Terms
@@ -118,7 +119,7 @@ class _Losses:
         self.of_support = class_major(way, self.shot).to(place)
         self.of_queries = class_major(way, self.query).to(place)
         self.classes = torch.arange(way, device=place)
-        self.prototypes = means(support, way)
+        self.prototypes = episode_prototypes(support, way)
 
     def __call__(self, term: LossTerm) -> Float[Tensor, ""]:
         known: dict[str, Any] = {

@@ -18,7 +18,8 @@ from torch import Tensor
 from attar.core.precision import at_least_float32
 from attar.core.settings import Range
 from attar.embeddings.distances import smooth_distances
-from attar.embeddings.fewshot.episodic import ByClass, class_major, classes_with
+from attar.embeddings.fewshot.episodes import class_major
+from attar.embeddings.fewshot.episodic import ByClass, classes_with
 from attar.embeddings.learner import Batch, Learning, Terms
 from attar.embeddings.losses.triplets import Mining, triplet
 from attar.embeddings.sources import Rows, Source
