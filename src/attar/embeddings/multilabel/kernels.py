@@ -22,8 +22,10 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from attar.embeddings.contrast import exactly, raised
+from attar.core.errors import InputError
+from attar.embeddings.contrast import LEAST_TEMPERATURE, checked_number, exactly, raised
 from attar.embeddings.multilabel.pairs import Gaussians, gap, gap_gradients, scale_of
+from attar.embeddings.positives import checked_rows
 
 Logits = Float[Tensor, "sample classes"]
 PerClass = Float[Tensor, "sample classes"] | Float[Tensor, "sample classes feature"]
@@ -208,8 +210,14 @@ def kmcl_loss(
         features: M, for a number for each class.
         jaccard: As for `kernel_contrast`.
         released: What the authors' code computes.
+
+    Raises:
+        InputError: Shapes differ, or labels are other than 0 and 1.
     """
-    rows = Slots.of(labels)
+    if means.shape != variances.shape:
+        raise InputError(f"means have shape {tuple(means.shape)}, but variances {tuple(variances.shape)}.")
+    checked_number("temperature", temperature, least=LEAST_TEMPERATURE)
+    rows = Slots.of(checked_rows(labels, means.shape[:2]))
     if means.ndim == 3:
         log = log_bhattacharyya(means, variances)[rows.anchor, :, rows.slot]
     else:
