@@ -11,10 +11,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attar.core.errors import InputError
+from attar.embeddings.contrast import LEAST_TEMPERATURE, checked_number
 from attar.embeddings.gathering import gathered
+from attar.embeddings.losses.pairs import Pairs
 from attar.embeddings.losses.prototypes import prototypical
 from attar.embeddings.losses.queue import MomentumQueue
-from attar.embeddings.losses.supervised import Pairs, sup_con
+from attar.embeddings.losses.supervised import sup_con
 from attar.embeddings.losses.triplets import Mining, triplet
 from attar.embeddings.losses.two_views import barlow_twins, dcl, info_nce, nt_xent
 from attar.embeddings.positives import Labels, Numbers, OtherNumbers, Score
@@ -226,6 +228,8 @@ class Prototypical(nn.Module):
 
 
 def _checked_temperature(temperature: float | Tensor) -> float | Tensor:
-    if not isinstance(temperature, Tensor) and not temperature > 0:
-        raise InputError(f"temperature is {temperature}; it must be above 0.")
+    if not isinstance(temperature, Tensor):
+        return checked_number("temperature", temperature, least=LEAST_TEMPERATURE)
+    if temperature.numel():
+        checked_number("temperature", float(temperature.detach().min()), least=LEAST_TEMPERATURE)
     return temperature

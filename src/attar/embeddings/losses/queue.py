@@ -13,6 +13,7 @@ class MomentumQueue(nn.Module):
     """The latest keys, of length one, in a ring of buffers that a checkpoint holds. It starts with random directions.
 
     A batch that runs over the end goes on at the beginning. Of one that is longer than the queue, the last keys stay.
+    Keys that are not finite leave the old ones in their places, so that their step can be skipped.
     """
 
     keys: Tensor
@@ -31,5 +32,6 @@ class MomentumQueue(nn.Module):
         size, count = len(self.keys), len(keys)
         numbers = torch.arange(max(0, count - size), count, device=keys.device)
         places = (self.pointer + numbers) % size
-        self.keys[places] = F.normalize(at_least_float32(keys.detach()))[numbers].to(self.keys.dtype)
+        latest = F.normalize(at_least_float32(keys.detach()))[numbers].to(self.keys.dtype)
+        self.keys[places] = torch.where(latest.isfinite(), latest, self.keys[places])
         self.pointer.copy_((self.pointer + count) % size)

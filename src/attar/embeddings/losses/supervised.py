@@ -1,18 +1,14 @@
 """The supervised contrastive loss, of classes or of sets of labels, or of pairs that a miner gives."""
 
-from collections.abc import Sequence
-
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from attar.core.errors import InputError
-from attar.embeddings.contrast import Loss, Reduction, Temperature, contrast_embeddings
+from attar.embeddings.contrast import Loss, Reduction, Temperature, check_embeddings, contrast_embeddings
+from attar.embeddings.losses.pairs import Pairs, matrices_of
 from attar.embeddings.positives import Labels, Numbers, OtherNumbers, Score, checked_labels, weights_by_rows
 
 Embeddings = Float[Tensor, "sample d"]
-Pairs = Sequence[Tensor]
-"""Numbers of anchors and positives, anchors and negatives, (a, p, a, n); or of triplets, (a, p, n)."""
 
 
 def sup_con(
@@ -61,9 +57,12 @@ def sup_con(
     if (ref_emb is None) != (ref_labels is None) and indices_tuple is None:
         missing = "ref_labels" if ref_labels is None else "ref_emb"
         raise InputError(f"{missing} is missing: give ref_emb and ref_labels together.")
+    check_embeddings(embeddings)
+    if ref_emb is not None:
+        check_embeddings(ref_emb, "ref_emb", embeddings.shape[1])
     columns = len(embeddings if ref_emb is None else ref_emb)
     if indices_tuple is not None:
-        weights, candidates = _of_pairs(indices_tuple, len(embeddings), columns, embeddings.device)
+        weights, candidates = matrices_of(indices_tuple, len(embeddings), columns, embeddings.device)
         how = {"other": ref_emb, "candidates": candidates, "inside": inside, "reduction": reduction}
         return contrast_embeddings(embeddings, weights, temperature, chunk, **how)  # type: ignore[arg-type]
     if labels is None:
@@ -74,21 +73,3 @@ def sup_con(
     return contrast_embeddings(
         embeddings, by_rows, temperature, chunk, other=ref_emb, inside=inside, reduction=reduction
     )
-
-
-def _of_pairs(given: Pairs, anchors: int, columns: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Positives and candidates as matrices, from pairs (a, p, a, n) or triplets (a, p, n).
-
-    Raises:
-        InputError: There are neither three nor four lists, or a number is too large.
-    """
-    if len(given) not in (3, 4):
-        raise InputError(f"indices_tuple has {len(given)} parts; give (a, p, a, n) or (a, p, n).")
-    a, p, other_a, n = (given[0], given[1], given[0], given[2]) if len(given) == 3 else given
-    positives = torch.zeros(anchors, columns, dtype=torch.bool, device=device)
-    candidates = positives.clone()
-    for matrix, one, two in ((positives, a, p), (candidates, other_a, n)):
-        if len(one) and (max(int(one.max()) - anchors, int(two.max()) - columns) >= 0):
-            raise InputError(f"indices_tuple counts up to {int(max(one.max(), two.max()))}, beyond the embeddings.")
-        matrix[one, two] = True
-    return positives, candidates | positives

@@ -5,16 +5,18 @@ Leibe, In Defense of the Triplet Loss for Person Re-Identification, arXiv:1703.0
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from attar.core.errors import InputError
+from attar.core.errors import InputError, unknown
 from attar.core.precision import at_least_float32, without_autocast
+from attar.embeddings.contrast import check_embeddings, checked_number
 from attar.embeddings.distances import exact_distances
+from attar.embeddings.losses.pairs import check_pairs
 from attar.embeddings.positives import checked_labels
 
 Mining = Literal["all", "hard", "semi-hard"]
@@ -53,6 +55,12 @@ def triplet(
     Raises:
         InputError: Labels are missing, too many, negative or not whole.
     """
+    checked_number("margin", margin)
+    if mining not in get_args(Mining):
+        raise unknown("mining", str(mining), get_args(Mining))
+    check_embeddings(embeddings)
+    if ref_emb is not None:
+        check_embeddings(ref_emb, "ref_emb", embeddings.shape[1])
     with without_autocast(embeddings):
         mine = at_least_float32(embeddings)
         theirs = mine if ref_emb is None else at_least_float32(ref_emb)
@@ -60,8 +68,7 @@ def triplet(
             mine, theirs = F.normalize(mine), F.normalize(theirs)
         found = exact_distances(mine, theirs, squared)
         if indices_tuple is not None:
-            if len(indices_tuple) != 3:
-                raise InputError(f"indices_tuple has {len(indices_tuple)} parts; give triplets (a, p, n).")
+            check_pairs(indices_tuple, len(mine), len(theirs), parts=(3,))
             a, p, n = indices_tuple
             terms = F.relu(found[a, p] - found[a, n] + margin)
             return terms.sum() / (terms > 0).sum().clamp(min=1)
@@ -79,6 +86,8 @@ def triplet(
 
 
 def _hardest(found: Distances, positive: Mask, negative: Mask, margin: float) -> Scalar:
+    if not found.numel():
+        return found.sum()
     far = found.masked_fill(~positive, -torch.inf).amax(dim=1)
     near = found.masked_fill(~negative, torch.inf).amin(dim=1)
     both = positive.any(dim=1) & negative.any(dim=1)

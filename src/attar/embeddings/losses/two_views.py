@@ -7,7 +7,15 @@ from torch import Tensor
 
 from attar.core.errors import InputError
 from attar.core.precision import at_least_float32, without_autocast
-from attar.embeddings.contrast import Loss, Reduction, Temperature, contrast_embeddings
+from attar.embeddings.contrast import (
+    LEAST_TEMPERATURE,
+    Loss,
+    Reduction,
+    Temperature,
+    check_embeddings,
+    checked_number,
+    contrast_embeddings,
+)
 
 Embeddings = Float[Tensor, "sample d"]
 Scalar = Float[Tensor, ""]
@@ -49,6 +57,8 @@ def dcl(
         chunk: Views of a chunk.
     """
     _check_views(first, second)
+    if sigma is not None:
+        checked_number("sigma", sigma, least=LEAST_TEMPERATURE)
     count = len(first)
     both = _joined(first, second)
 
@@ -61,7 +71,7 @@ def dcl(
     with without_autocast(first):
         positive = (F.normalize(at_least_float32(first)) * F.normalize(at_least_float32(second))).sum(dim=1)
         weights = 2 - count * (positive.detach() / sigma).softmax(dim=0)
-        return loss + ((1 - weights) * positive).mean() / temperature
+        return loss + ((1 - weights) * positive).sum() / max(count, 1) / temperature
 
 
 def info_nce(
@@ -85,6 +95,8 @@ def info_nce(
         reduction: As in `contrast`.
     """
     _check_views(query, key)
+    if queue is not None:
+        check_embeddings(queue, "keys of the queue", query.shape[1])
     count = len(query)
     with without_autocast(query):
         query, key = F.normalize(at_least_float32(query)), F.normalize(at_least_float32(key))
@@ -114,6 +126,9 @@ def barlow_twins(first: Embeddings, second: Embeddings, weight: float = 5e-3) ->
         weight: λ of what is off the diagonal.
     """
     _check_views(first, second)
+    checked_number("weight", weight)
+    if not len(first):
+        raise InputError("the views are empty; correlations need two samples or more.")
     with without_autocast(first):
         found = correlations(first, second)
         diagonal = found.diagonal()
@@ -134,8 +149,8 @@ def standardised(z: Float[Tensor, "*head sample d"]) -> Float[Tensor, "*head sam
     centred = values - values.mean(dim=-2, keepdim=True)
     variance = centred.square().mean(dim=-2, keepdim=True)
     # What is left of a constant is rounding, of about the size of the constant times the precision.
-    varies = variance > (16 * torch.finfo(values.dtype).eps) ** 2 * values.square().mean(dim=-2, keepdim=True)
-    return torch.where(varies, centred, 0) / torch.where(varies, variance, 1).sqrt()
+    flat = variance <= (16 * torch.finfo(values.dtype).eps) ** 2 * values.square().mean(dim=-2, keepdim=True)
+    return torch.where(flat, 0, centred) / torch.where(flat, 1, variance).sqrt()
 
 
 def _joined(first: Embeddings, second: Embeddings) -> Tensor:
@@ -150,5 +165,7 @@ def _other_view(rows: Tensor, count: int) -> Tensor:
 
 
 def _check_views(first: Tensor, second: Tensor) -> None:
+    check_embeddings(first, "the first views")
+    check_embeddings(second, "the second views")
     if first.shape != second.shape:
         raise InputError(f"the views have shapes {tuple(first.shape)} and {tuple(second.shape)}; give equal ones.")
