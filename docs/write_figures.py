@@ -24,6 +24,7 @@ from attar.images.sources import load
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS / "_ext"))
 
+import encoders  # noqa: E402
 import lists  # noqa: E402
 import speed  # noqa: E402
 from results import recorded  # noqa: E402
@@ -198,12 +199,14 @@ TABLES: dict[str, Callable[[], str]] = {
     "t0-instructions": language("t0-instructions"),
     "graphs": graphs,
     "graph bytes": graph_bytes,
+    **{name: encoders.filled(name) for name in encoders.TABLES},
 }
 
 
 def sentences() -> Iterator[tuple[str, str]]:
     """Figures in running text, by page: each must stand there as it was recorded."""
     yield from speed.sentences()
+    yield from encoders.sentences()
     yield from (("measured.md", text) for text in (*_of_images(), *_of_graphs(), *_of_students(), *_of_language()))
     cells = cells_of(recorded("digits_all"))
     taught = {cell.label: cell for cell in cells if (cell.ipc, cell.labels) == (10, "taught")}
@@ -312,7 +315,8 @@ def written(page: str) -> str:
     """A page with its tables as recorded."""
 
     def fill(found: re.Match[str]) -> str:
-        return f"{found[1]}{TABLES[found[2]]()}\n{found[3]}"
+        table = TABLES[found[2]]()
+        return f"{found[1]}{table}\n{found[3]}" if table else f"{found[1]}{found[3]}"
 
     return MARKED.sub(fill, page)
 

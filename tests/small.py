@@ -147,14 +147,14 @@ LANGUAGE: Table = {
 ENCODER = {"encoder": "convnet:norm=batch,width=8,depth=2", "epochs": 2, "batch": 50}
 PROJECTED = {**ENCODER, "projector": {"projected": 8}}
 BY_CLASS = {"encoder": "convnet:norm=batch,width=8,depth=2", "epochs": 2, "episodes": 3}
-EPISODIC = {**BY_CLASS, "train_way": 3, "train_query": 3}
+EPISODIC = {**BY_CLASS, "train_way": 3, "train_shot": 1, "train_query": 2}
 EMBEDDINGS: Table = {
     "simclr": ENCODER,
     "dcl": {**ENCODER, "positive_sigma": 0.5},
-    "moco": PROJECTED,
-    "simsiam": PROJECTED,
+    "moco": {**PROJECTED, "keys": {"queue": 9}},
+    "simsiam": {**PROJECTED, "predictor_width": 4},
     "barlow": PROJECTED,
-    "amcl": PROJECTED,
+    "amcl": {**PROJECTED, "framework": "moco", "heads": 2, "keys": {"queue": 9}},
     "sogclr": {**PROJECTED, "text_encoder": "words:width=8,depth=0"},
     "isogclr": {**PROJECTED, "text_encoder": "words:width=8,depth=1,heads=2"},
     "clip": {**PROJECTED, "text_encoder": "bytes:width=8,depth=0", "learn_temperature": True},
@@ -165,7 +165,7 @@ EMBEDDINGS: Table = {
     "protonet": EPISODIC,
     "prototriplet": EPISODIC,
     "icnn": EPISODIC,
-    "triplet": {**BY_CLASS, "classes_per_batch": 3},
+    "triplet": {**BY_CLASS, "classes_per_batch": 3, "samples_per_class": 2},
 }
 BY_KIND = {
     "images": IMAGES,
@@ -238,6 +238,9 @@ VARIANTS: Table = {
     },
     "language/corpus": {**WRITER, "objective": {"corpus_weight": 0.5, "teacher_weight": 0.5}},
     "language/adapters": {**WRITER, "lora": {"lora_rank": 2, "lora_dropout": 0.1}, "select": "loss"},
+    "icnn/best epoch": {**EPISODIC, "held_out_classes": 0.4, "held_out_episodes": 5, "keep_epoch": "best"},
+    "sogclr/views": {**ENCODER, "pairs": "off", "learn_temperature": True},
+    "supcon/classes": {**ENCODER, "classes_per_batch": 3, "samples_per_class": 8, "weighted": True},
     "language/policy": {
         **WRITER,
         "objective": {"divergence": "policy"},

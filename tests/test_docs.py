@@ -15,7 +15,7 @@ from attar.core.registry import METHODS
 DOCS = Path(__file__).parents[1] / "docs"
 README = DOCS.parent / "README.md"
 BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```", re.DOTALL | re.MULTILINE)
-PAGES = ("tutorial", "data", "sharing", "distillation", "language", "graphs", "mixtures", "convolution")
+PAGES = ("tutorial", "data", "sharing", "distillation", "language", "graphs", "mixtures", "convolution", "embeddings")
 CITED = {"cff-version", "message", "type", "title", "authors", "version", "license", "abstract", "keywords"}
 """Keys of CITATION.cff that we use, all of the format's; one of more keys needs a look at the format."""
 RUN = [DOCS / f"{page}.md" for page in PAGES]

@@ -17,6 +17,11 @@ def recorded(name: str) -> dict[str, Any]:
     return facts
 
 
+def there(name: str) -> bool:
+    """Whether a file of `bench/results/` has been recorded."""
+    return (RESULTS / f"{name}.json").exists()
+
+
 def machines(name: str) -> list[Facts]:
     """A file of `bench/results/` and those of the same name that were recorded on other machines."""
     others = sorted(RESULTS.glob(f"on-*/{name}.json"))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import encoders
 from results import Facts, gigabytes, lowest, machines, recorded, steady, times, took
 
 from attar.core.card import table
@@ -13,7 +14,7 @@ LAYER = "64→96, 3×3, padding 1×1"
 
 def steps() -> str:
     """Steps of every kind beside a rival that gives the same result."""
-    rows = [*_matching(), *_images(), *_others()]
+    rows = [*_matching(), *_images(), *_others(), *encoders.steps()]
     return table(("what", "rival", "attar", "ratio"), rows)
 
 
