@@ -213,7 +213,7 @@ def kmcl_loss(
     if means.ndim == 3:
         shared = labels.bool().sum(dim=0) > 1  # a class of one sample has no pair, and no weight
         if not shared.any():
-            return (raised(means) * 0).sum() + (raised(variances) * 0).sum()
+            return (at_least_float32(means) * 0).sum() + (at_least_float32(variances) * 0).sum()
         kept, place = shared[rows.slot], shared.cumsum(dim=0) - 1
         rows = rows._replace(anchor=rows.anchor[kept], slot=rows.slot[kept])
         found = log_bhattacharyya(means[:, shared], variances[:, shared])
