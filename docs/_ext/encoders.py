@@ -232,10 +232,9 @@ def sentences() -> Iterator[tuple[str, str]]:
     """Figures in running text."""
     if there("small_batches"):
         facts = recorded("small_batches")["gradients"]
-        alone, slow = facts["1"], facts["0.03"]
-        yield "measured.md", f"{100 * alone['length']:.0f} % of its length"
-        yield "measured.md", f"{100 * slow['length']:.0f} %"
+        yield "measured.md", f"alone has {100 * facts['1']['length']:.0f} % of its length"
+        yield "measured.md", f"γ = 0.03 it has {100 * facts['0.03']['length']:.0f} %"
         found = recorded("small_batches")["temperatures"]["0.4"]
-        for page in ("measured.md", "embeddings.md"):
-            yield page, f"{found['in_order']['spearman']:.1f}"
-        yield "measured.md", f"{found['random_orders']['spearman']:.1f}"
+        alike, orders = (found[name]["spearman"] for name in ("in_order", "random_orders"))
+        yield "measured.md", f"correlation is {alike:.1f} if the classes that look most alike"
+        yield "measured.md", f"and {orders:.1f} over random orders"
