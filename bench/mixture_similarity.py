@@ -5,7 +5,7 @@
 
 ProbMCL's log correlation of all pairs of a batch, against a broadcast over samples, components and coordinates. KMCL's
 loss against a loop over anchors with coefficients of all classes, as in the authors' code, with the correct exponent;
-attar computes those of an anchor's own classes, the only ones that count. "all coefficients" computes all of them on
+attar leaves out classes of one sample, which have no weight. "all coefficients" computes all of them on
 both sides. Each side runs on one thread in a process of its own. Memory is what the process holds at most above what it
 held before. Both sides must agree in the loss and in the gradient of the means.
 """

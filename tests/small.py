@@ -151,10 +151,10 @@ EPISODIC = {**BY_CLASS, "train_way": 3, "train_shot": 1, "train_query": 2}
 EMBEDDINGS: Table = {
     "simclr": ENCODER,
     "dcl": {**ENCODER, "positive_sigma": 0.5},
-    "moco": PROJECTED,
-    "simsiam": PROJECTED,
+    "moco": {**PROJECTED, "keys": {"queue": 9}},
+    "simsiam": {**PROJECTED, "predictor_width": 4},
     "barlow": PROJECTED,
-    "amcl": PROJECTED,
+    "amcl": {**PROJECTED, "framework": "moco", "heads": 2, "keys": {"queue": 9}},
     "sogclr": {**PROJECTED, "text_encoder": "words:width=8,depth=0"},
     "isogclr": {**PROJECTED, "text_encoder": "words:width=8,depth=1,heads=2"},
     "clip": {**PROJECTED, "text_encoder": "bytes:width=8,depth=0", "learn_temperature": True},

@@ -28,7 +28,7 @@ from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.presets import published
 from attar.core.runtime import Runtime
-from attar.core.seeds import derived_seed
+from attar.core.seeds import derived_seed, seeded
 from attar.core.settings import Range
 from attar.core.training import set_lr
 from attar.images import layout
@@ -181,8 +181,7 @@ class Distillation(Recipe):
         kind = network_named(self.student)
         if isinstance(kind, Architecture):
             return kind.build(pair.source.shape, self.outputs(pair.source), generator)
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        with seeded(generator):
             return seeing(kind(pair.source.shape, self.outputs(pair.source)), pair.source, say)
 
     def build(self, pair: Pair, runtime: Runtime) -> Distilling:
@@ -202,7 +201,8 @@ class Distillation(Recipe):
             theirs = answers.watched.tried(pair.source.shape, runtime.device)
         self.check(mine, theirs, pair.source)
         self._check_images([watched] if answers is None else [watched, answers.watched], pair.source, runtime)
-        parts = nn.ModuleDict(_seeded(lambda: self.connectors(mine, theirs), runtime)).to(runtime.device).train()
+        with seeded(runtime.generator("connectors")):
+            parts = nn.ModuleDict(self.connectors(mine, theirs)).to(runtime.device).train()
         state = Distilling(student, parts, torch.optim.SGD([nn.Parameter(torch.zeros(()))]), pair=pair, watched=watched)
         state.optimizer = self.optimizer_of(list(state.learned()))
         state.answers = answers
@@ -372,10 +372,3 @@ class ImagesOfPair(Samples):
     def generator(self) -> torch.Generator:
         """The generator of the run."""
         return self.runtime.generator("memory")
-
-
-def _seeded(build: Any, runtime: Runtime) -> Any:
-    """Call a function that draws from PyTorch's global generator, seeded; restore the generator afterwards."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=runtime.generator("connectors"))))
-        return build()

@@ -14,6 +14,7 @@ from attar.classifiers.teacher import AnswersOfViews
 from attar.classifiers.views import Labels, Rows, View
 from attar.classifiers.watched import Answers, Watched
 from attar.core import store
+from attar.core.precision import at_least_float32
 from attar.core.state import rebuilt
 from attar.images.networks.pretrained import facts_of
 from attar.images.sources import ImageSource
@@ -127,5 +128,5 @@ class Distilling:
 def _in_full(answers: Answers) -> Answers:
     """The outputs in single precision or better. Under autocast a network gives less, but connectors do not."""
     tensors = [answers.logits, answers.embedding, *answers.stages]
-    logits, embedding, *stages = [tensor.float() if tensor.itemsize < 4 else tensor for tensor in tensors]
+    logits, embedding, *stages = map(at_least_float32, tensors)
     return Answers(logits, embedding, stages)

@@ -5,6 +5,8 @@ Nothing in attar sets a global seed or reads the clock. Every function that draw
 
 import hashlib
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -31,6 +33,17 @@ def uniform(seed: int, purpose: str, *shape: int) -> Float[Tensor, "..."]:
 def permutation(seed: int, purpose: str, count: int) -> Int[Tensor, " {count}"]:
     """A random order of so many things, drawn in the same way."""
     return torch.from_numpy(_philox(seed, purpose, count).argsort(kind="stable"))
+
+
+@contextmanager
+def seeded(generator: torch.Generator) -> Iterator[None]:
+    """PyTorch's global generator on the CPU, seeded by another one, and restored afterwards.
+
+    For code of others that takes no generator, such as the start of a layer's weights.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        yield
 
 
 def _philox(seed: int, purpose: str, count: int) -> np.ndarray:

@@ -10,7 +10,6 @@ arXiv:2004.11362.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,6 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from attar.core.errors import InputError
+from attar.core.precision import at_least_float32, without_autocast
 
 Rows = Int[Tensor, " row"]
 Logits = Float[Tensor, "anchor candidate"]
@@ -65,8 +65,8 @@ def contrast(
     """
     for name, matrix in (("weights", weights), ("candidates", candidates)):
         _check_shape(name, matrix, logits.shape)
-    with exactly(logits):
-        exact = raised(logits)
+    with without_autocast(logits):
+        exact = at_least_float32(logits)
         wanted = _checked(weights, exact.dtype)
         masked = exact if candidates is None else exact.masked_fill(~candidates, -torch.inf)
         counted = (wanted > 0).any(dim=1) & (masked != -torch.inf).any(dim=1)
@@ -120,9 +120,9 @@ def contrast_embeddings(
     for name, matrix in (("weights", weights), ("candidates", candidates)):
         if isinstance(matrix, Tensor):
             _check_shape(name, matrix, shape)
-    with exactly(z):
-        anchors = _unit(raised(z), normalise)
-        against = anchors if other is None else _unit(raised(other).to(anchors.dtype), normalise)
+    with without_autocast(z):
+        anchors = _unit(at_least_float32(z), normalise)
+        against = anchors if other is None else _unit(at_least_float32(other).to(anchors.dtype), normalise)
         heat = torch.as_tensor(temperature, dtype=anchors.dtype, device=z.device)
         how = _How(weights, candidates, other is None, inside, chunk or _fast(shape[1], z.device))
         if reduction == "none":
@@ -270,7 +270,7 @@ class _Each(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         _check_once()
         gradients = _Gradients(ctx.needs_input_grad[:3], *ctx.saved_tensors)
-        with exactly(upstream):
+        with without_autocast(upstream):
             for chunk in ctx.how.chunks(*ctx.saved_tensors):
                 chunk.gradient.mul_(upstream[chunk.rows, None])
                 gradients.add(chunk)
@@ -280,19 +280,9 @@ class _Each(torch.autograd.Function):
 # ------------------------------------------------------------------------------------------------------------- details
 
 
-def exactly(tensor: Tensor) -> AbstractContextManager[Any]:
-    """No autocast: exp(1 / 0.07) is no number of 16 bits."""
-    return torch.autocast(tensor.device.type, enabled=False)
-
-
 def _check_once() -> None:
     if torch.is_grad_enabled():  # a graph of the gradient is asked for, which would be wrong without a word
         raise InputError("contrast_embeddings can be differentiated only once. Use contrast for second derivatives.")
-
-
-def raised(tensor: Tensor) -> Tensor:
-    """The same in single precision or better."""
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def _unit(z: Tensor, normalise: bool) -> Tensor:

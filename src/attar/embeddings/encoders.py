@@ -7,8 +7,7 @@ student or a network is the start of the training, with its weights.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from attar.core.errors import InputError, unknown
 from attar.core.runtime import Runtime
+from attar.core.seeds import seeded
 from attar.core.settings import Range, Settings, words
 from attar.embeddings.networks import BACKBONES, Backbone, ResNet12
 from attar.embeddings.sources import Inputs, Rows, Source
@@ -301,14 +301,6 @@ def _folder_in(text: str) -> Path | None:
         return None
     folder = Path(text).expanduser()
     return folder if folder.is_dir() else None
-
-
-@contextmanager
-def seeded(generator: torch.Generator) -> Iterator[None]:
-    """PyTorch's global generator, seeded by another one, and restored afterwards."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
-        yield
 
 
 @torch.no_grad()

@@ -18,6 +18,7 @@ from attar.core.artefact import Origin
 from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
+from attar.core.seeds import seeded
 from attar.core.settings import Hidden, Range, Role, Settings
 from attar.core.state import rebuilt
 from attar.core.training import set_lr
@@ -276,10 +277,14 @@ class Learner(Settings):
         """The encoder, its heads and memories before the first step."""
         about = About(len(source.classes), len(source.train), source.shape, source.train.captions)
         encoder = encoder_named(self.encoder, source, runtime.generator("network"), say=runtime.say)
-        heads = _seeded(lambda: self.modules(encoder.width, about), runtime)
+        generator = runtime.generator("heads")
+        with seeded(generator):
+            heads = self.modules(encoder.width, about)
         if self.linear.epochs:
-            heads[LINEAR] = _seeded(lambda: LinearClassifier(encoder.width, about.classes), runtime)
-        memory = nn.ModuleDict(_seeded(lambda: self.memories(encoder.width, about), runtime))
+            with seeded(generator):
+                heads[LINEAR] = LinearClassifier(encoder.width, about.classes)
+        with seeded(generator):
+            memory = nn.ModuleDict(self.memories(encoder.width, about))
         place = runtime.device
         state = self.learning(
             layout.place(encoder, runtime),  # type: ignore[arg-type]
@@ -417,10 +422,3 @@ class Learner(Settings):
 def repeated(labels: Tensor, views: int) -> Tensor:
     """The labels of several views of the same samples, stacked view by view."""
     return torch.cat([labels] * views)
-
-
-def _seeded(build: Any, runtime: Runtime) -> Any:
-    """Call a function that draws from PyTorch's global generator, seeded; restore the generator afterwards."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=runtime.generator("heads"))))
-        return build()

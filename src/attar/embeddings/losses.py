@@ -14,7 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attar.core.errors import InputError
-from attar.embeddings.contrast import Loss, Reduction, Temperature, contrast_embeddings, exactly, raised
+from attar.core.precision import at_least_float32, without_autocast
+from attar.embeddings.contrast import Loss, Reduction, Temperature, contrast_embeddings
 from attar.embeddings.gathering import gathered
 from attar.embeddings.positives import Labels, Numbers, OtherNumbers, Score, checked_labels, weights_by_rows
 from attar.embeddings.separation import Mining, prototypical, triplet
@@ -73,8 +74,8 @@ def dcl(
     loss = contrast_embeddings(both, lambda rows: _other_view(rows, count), temperature, chunk, candidates=candidates)
     if sigma is None:
         return loss
-    with exactly(first):
-        positive = (F.normalize(raised(first)) * F.normalize(raised(second))).sum(dim=1)
+    with without_autocast(first):
+        positive = (F.normalize(at_least_float32(first)) * F.normalize(at_least_float32(second))).sum(dim=1)
         weights = 2 - count * (positive.detach() / sigma).softmax(dim=0)
         return loss + ((1 - weights) * positive).mean() / temperature
 
@@ -101,8 +102,8 @@ def info_nce(
     """
     _check_views(query, key)
     count = len(query)
-    with exactly(query):
-        query, key = F.normalize(raised(query)), F.normalize(raised(key))
+    with without_autocast(query):
+        query, key = F.normalize(at_least_float32(query)), F.normalize(at_least_float32(key))
         others = key if queue is None else torch.cat([key, queue.to(key.dtype)])
 
     def own(rows: Tensor) -> Tensor:
@@ -129,7 +130,7 @@ def barlow_twins(first: Embeddings, second: Embeddings, weight: float = 5e-3) ->
         weight: λ of what is off the diagonal.
     """
     _check_views(first, second)
-    with exactly(first):
+    with without_autocast(first):
         found = correlations(first, second)
         diagonal = found.diagonal()
         return (1 - diagonal).square().sum() + weight * (found.square().sum() - diagonal.square().sum())
@@ -139,7 +140,7 @@ def correlations(
     first: Float[Tensor, "*head sample d"], second: Float[Tensor, "*head sample d"]
 ) -> Float[Tensor, "*head d d"]:
     """C_lm, the correlation of feature l of one view with feature m of the other, over the batch; of each head."""
-    with exactly(first):
+    with without_autocast(first):
         return standardised(first).mT @ standardised(second) / first.shape[-2]
 
 
@@ -434,7 +435,7 @@ class MomentumQueue(nn.Module):
         size, count = len(self.keys), len(keys)
         numbers = torch.arange(max(0, count - size), count, device=keys.device)
         places = (self.pointer + numbers) % size
-        self.keys[places] = F.normalize(raised(keys.detach()))[numbers].to(self.keys.dtype)
+        self.keys[places] = F.normalize(at_least_float32(keys.detach()))[numbers].to(self.keys.dtype)
         self.pointer.copy_((self.pointer + count) % size)
 
 
@@ -442,8 +443,8 @@ class MomentumQueue(nn.Module):
 
 
 def _joined(first: Embeddings, second: Embeddings) -> Tensor:
-    with exactly(first):
-        return torch.cat([raised(first), raised(second)])
+    with without_autocast(first):
+        return torch.cat([at_least_float32(first), at_least_float32(second)])
 
 
 def _other_view(rows: Tensor, count: int) -> Tensor:
@@ -454,7 +455,7 @@ def _other_view(rows: Tensor, count: int) -> Tensor:
 
 def standardised(z: Float[Tensor, "*head sample d"]) -> Float[Tensor, "*head sample d"]:
     """Each feature with mean zero and, if it varies at all, a (biased) standard deviation of one."""
-    values = raised(z)
+    values = at_least_float32(z)
     centred = values - values.mean(dim=-2, keepdim=True)
     variance = centred.square().mean(dim=-2, keepdim=True)
     # What is left of a constant is rounding, of about the size of the constant times the precision.

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from attar.core.errors import InputError
-from attar.embeddings.contrast import exactly, raised
+from attar.core.precision import at_least_float32, without_autocast
 from attar.embeddings.fewshot.distances import Distance, prototypes_of
 from attar.embeddings.fewshot.protonet import protonet_loss
 from attar.embeddings.positives import checked_labels
@@ -63,9 +63,9 @@ def triplet(
     Raises:
         InputError: Labels are missing, too many, negative or not whole.
     """
-    with exactly(embeddings):
-        mine = raised(embeddings)
-        theirs = mine if ref_emb is None else raised(ref_emb)
+    with without_autocast(embeddings):
+        mine = at_least_float32(embeddings)
+        theirs = mine if ref_emb is None else at_least_float32(ref_emb)
         if normalise:
             mine, theirs = F.normalize(mine), F.normalize(theirs)
         found = distances(mine, theirs, squared)
@@ -142,7 +142,7 @@ def prototypical(
     lost = wanted[classes[places] != wanted]
     if len(lost):
         raise InputError(f"class {int(lost[0])} of a query has no support sample.")
-    with exactly(queries):
-        means = prototypes_of(raised(support), rows, len(classes))
+    with without_autocast(queries):
+        means = prototypes_of(at_least_float32(support), rows, len(classes))
         distance: Distance = "squared" if squared else "unsquared"
-        return protonet_loss(raised(queries), places, means, distance=distance, temperature=temperature)
+        return protonet_loss(at_least_float32(queries), places, means, distance=distance, temperature=temperature)

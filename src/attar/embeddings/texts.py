@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from attar.core.errors import InputError, unknown
 from attar.core.foreign import NO_CODE
+from attar.core.seeds import seeded
 from attar.core.settings import Range, Settings, words
-from attar.embeddings.encoders import options, seeded
+from attar.embeddings.encoders import options
 from attar.embeddings.foreign import (
     MODEL,
     config_from,

@@ -17,6 +17,7 @@ from torch import nn
 
 from attar.core.errors import InputError, shortened, unknown
 from attar.core.foreign import NO_CODE, check_no_code
+from attar.core.seeds import seeded
 from attar.core.settings import Range, Settings, words
 from attar.language.vocabulary import size_of, width
 
@@ -96,8 +97,7 @@ def fresh_model(name: str, tokenizer: Any, positions: int, generator: torch.Gene
         facts["num_key_value_heads"] = sizes["heads"]
     if hasattr(usual, "word_embed_proj_dim"):
         facts["word_embed_proj_dim"] = sizes["width"]
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+    with seeded(generator):
         try:
             made: nn.Module = transformers.AutoModelForCausalLM.from_config(type(usual)(**facts))
         except Exception as error:  # each family checks its sizes in its own way
@@ -200,8 +200,7 @@ def with_lora(model: nn.Module, lora: Lora, generator: torch.Generator) -> nn.Mo
         fan_in_fan_out=getattr(model.config, "model_type", "") == "gpt2",  # whose matrices lie the other way round
         task_type="CAUSAL_LM",
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+    with seeded(generator):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers in its former way

@@ -1,7 +1,9 @@
 """ProbMCL, KMCL and end-to-end training: small real runs, what is kept, awkward batches, bad input."""
 
 import json
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -41,7 +43,7 @@ def table():
 
 @pytest.fixture(scope="module")
 def mosaics():
-    return Reading().load("mosaics").subset(torch.arange(512))
+    return Reading().load("mosaics")
 
 
 def precision(made, source):
@@ -59,21 +61,23 @@ def trained(source, method, out=None, seed=0):
     return attar.train(source, method, seed=seed, out=out, engine=QUIET)
 
 
-CONVNET = {"encoder": "convnet:norm=batch,width=24,depth=2", "batch": 32, "lr": 3e-3}
+CONVNET = {"encoder": "convnet:norm=batch,width=24,depth=3", "batch": 32, "lr": 5e-3}
 
 
-def test_on_mosaics_they_are_above_a_random_encoder(mosaics):
+def test_on_mosaics_labels_are_learned(mosaics):
     untrained = SimCLR(**{**CONVNET, "lr": 0.0}, epochs=1, linear=Linear(epochs=60))
     base = precision(trained(mosaics, untrained), mosaics)
-    found = {
-        method.name: precision(trained(mosaics, method), mosaics)
-        for method in (
-            ProbMCL(**CONVNET, epochs=12, linear=Linear(epochs=60)),
-            KMCL(**CONVNET, epochs=12),
-            MultiLabel(**CONVNET, epochs=12, loss="asl"),
-        )
-    }
-    assert all(value > base + 4 for value in found.values()), (base, found)
+    for method in (KMCL(**CONVNET, epochs=8), MultiLabel(**CONVNET, epochs=8, loss="asl")):
+        assert precision(trained(mosaics, method), mosaics) > base + 8, method.name
+
+
+@pytest.mark.skipif("ATTAR_DATA" not in os.environ, reason="emotions lies in ATTAR_DATA")
+def test_on_emotions_mixtures_are_above_a_random_encoder():
+    emotions = Reading().load(str(Path(os.environ["ATTAR_DATA"]) / "multilabel" / "emotions.parquet"))
+    network = {"encoder": "mlp:width=256,depth=2,features=128", "batch": 64}
+    untrained = SimCLR(**network, lr=0.0, epochs=1, linear=Linear(epochs=100))
+    base = precision(trained(emotions, untrained), emotions)
+    assert precision(trained(emotions, ProbMCL(**network, epochs=30)), emotions) > base + 2
 
 
 @pytest.mark.parametrize(

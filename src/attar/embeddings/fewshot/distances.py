@@ -9,7 +9,7 @@ from typing import Literal
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from attar.embeddings.contrast import exactly, raised
+from attar.core.precision import at_least_float32, without_autocast
 
 SMOOTHING = 1e-6
 """Added to the squared distance under the root (the value of SuSana Distancia's authors)."""
@@ -22,11 +22,11 @@ Matrix = Float[Tensor, "point target"]
 
 def squared_distances(a: Points, b: Targets) -> Matrix:
     """‖a_i - b_j‖², in single precision at least."""
-    a, b = raised(a), raised(b)
+    a, b = at_least_float32(a), at_least_float32(b)
     if len(b):
         centre = b.detach().mean(dim=0)
         a, b = a - centre, b - centre
-    with exactly(a):
+    with without_autocast(a):
         squares = a.square().sum(dim=1)[:, None] + b.square().sum(dim=1) - 2 * (a @ b.T)
     return squares.clamp_min(0)
 
@@ -43,6 +43,6 @@ def distances(a: Points, b: Targets, distance: Distance = "unsquared") -> Matrix
 
 def prototypes_of(features: Points, labels: Int[Tensor, " point"], classes: int) -> Float[Tensor, "{classes} d"]:
     """The mean of the features of each class, 0 to `classes` - 1, each of which has some."""
-    features = raised(features)
+    features = at_least_float32(features)
     sums = features.new_zeros(classes, features.shape[1]).index_add(0, labels, features)
     return sums / labels.bincount(minlength=classes).to(features.dtype)[:, None]

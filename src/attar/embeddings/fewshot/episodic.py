@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from attar.core.engine import Metrics
 from attar.core.errors import InputError
+from attar.core.precision import at_least_float32
 from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed, permutation
 from attar.core.settings import Hidden, Range, Role
 from attar.core.state import rebuilt
-from attar.embeddings.contrast import raised
 from attar.embeddings.encoders import features_of
 from attar.embeddings.fewshot.distances import smooth_distances
 from attar.embeddings.fewshot.episodes import Pool
@@ -270,7 +270,7 @@ def class_major(way: int, each: int) -> Int[Tensor, " sample"]:
 
 def means(support: Features, way: int) -> Float[Tensor, "way d"]:
     """Prototypes: the mean of the support of each class, which lies class after class."""
-    return raised(support).view(way, -1, support.shape[1]).mean(dim=1)
+    return at_least_float32(support).view(way, -1, support.shape[1]).mean(dim=1)
 
 
 def accuracy(support: Features, query: Features, way: int, measure: Measure = smooth_distances) -> float:

@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from attar.core.precision import at_least_float32
 from attar.core.settings import Range
 from attar.embeddings import separation
-from attar.embeddings.contrast import raised
 from attar.embeddings.fewshot.distances import smooth_distances
 from attar.embeddings.fewshot.episodic import ByClass, class_major, classes_with
 from attar.embeddings.learner import Batch, Learning, Terms
@@ -76,5 +76,5 @@ class Triplet(ByClass):
     ) -> Float[Tensor, "sample way"]:
         """How far queries are from prototypes."""
         if self.unit_length:
-            queries, prototypes = F.normalize(raised(queries)), F.normalize(raised(prototypes))
+            queries, prototypes = F.normalize(at_least_float32(queries)), F.normalize(at_least_float32(prototypes))
         return smooth_distances(queries, prototypes)

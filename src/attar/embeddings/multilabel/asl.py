@@ -20,7 +20,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from attar.core.errors import InputError
-from attar.embeddings.contrast import raised
+from attar.core.precision import at_least_float32
 
 Logits = Float[Tensor, "sample classes"]
 Labels = Shaped[Tensor, "_sample _classes"]
@@ -108,7 +108,7 @@ def asymmetric_loss_one_label(
     It is the authors' `ASLSingleLabel`, averaged over samples: weights (1 − p)^γ₊ of the right class and p^γ₋ of the
     others, then smoothed labels; the gradient passes through the weights.
     """
-    logits = raised(logits)
+    logits = at_least_float32(logits)
     log_share = logits.log_softmax(dim=1)
     right = F.one_hot(labels, logits.shape[1]).to(logits.dtype)
     share = log_share.exp()
@@ -202,5 +202,5 @@ def _checked(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         raise InputError(
             f"scores have shape {tuple(logits.shape)}, but labels {tuple(labels.shape)}. Give a label for each score."
         )
-    logits = raised(logits)
+    logits = at_least_float32(logits)
     return logits, labels.to(logits.dtype)

@@ -22,7 +22,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from attar.embeddings.contrast import exactly, raised
+from attar.core.precision import at_least_float32, without_autocast
 from attar.embeddings.multilabel.pairs import Gaussians, gap, gap_gradients, scale_of
 
 Logits = Float[Tensor, "sample classes"]
@@ -46,7 +46,7 @@ def log_kernels(
     features: Float[Tensor, "sample feature"], means: PerClass, variances: PerClass
 ) -> Float[Tensor, "sample classes"]:
     """Log e of each class's kernel at the sample's own features, e = exp(−½ Σ_m (x_m − μ_m)² / v_m)."""
-    features, means, variances = raised(features), raised(means), raised(variances)
+    features, means, variances = at_least_float32(features), at_least_float32(means), at_least_float32(variances)
     if means.ndim == 3 or variances.ndim == 3:
         wide = means if means.ndim == 3 else means[:, :, None]
         spread = variances if variances.ndim == 3 else variances[:, :, None]
@@ -76,7 +76,7 @@ def reconstruction_loss(
         labels: y, which labels are present.
         released: Clamp kernels and their ratio, and count samples without labels, as the authors' code does.
     """
-    logits, there = raised(logits), labels.bool()
+    logits, there = at_least_float32(logits), labels.bool()
     log_kernel, log_share = log_kernels(features, means, variances), F.logsigmoid(logits)
     if released:
         joint = logits.sigmoid() * log_kernel.exp().clamp(min=SMALLEST)
@@ -108,7 +108,7 @@ def log_bhattacharyya(
     means: PerClass, variances: PerClass, features: int | None = None
 ) -> Float[Tensor, "anchor other classes"]:
     """Logarithms of `bhattacharyya`."""
-    means, variances = raised(means), raised(variances)
+    means, variances = at_least_float32(means), at_least_float32(variances)
     if means.ndim == 2:
         return _log_isotropic(means[:, None], variances[:, None], means, variances, features)
     means, variances, together = _scaled(means, variances)
@@ -149,7 +149,7 @@ def kernel_contrast(
         released: Add 1e-7 inside the logarithm, and divide by all samples, as the authors' code does.
     """
     rows = Slots.of(labels)
-    return rows.contrast(raised(coefficients)[rows.anchor, :, rows.slot], temperature, jaccard, released)
+    return rows.contrast(at_least_float32(coefficients)[rows.anchor, :, rows.slot], temperature, jaccard, released)
 
 
 class Slots(NamedTuple):
@@ -168,7 +168,7 @@ class Slots(NamedTuple):
         self, coefficients: Float[Tensor, "pair sample"], temperature: float, jaccard: Jaccard, released: bool
     ) -> Float[Tensor, ""]:
         """`kernel_contrast` of the coefficients of each pair's class with all samples."""
-        with exactly(coefficients):
+        with without_autocast(coefficients):
             logits, present = coefficients / temperature, self.present.to(coefficients.dtype)
             shared, counts = present @ present.T, present.sum(dim=1)
             itself = torch.eye(len(present), dtype=torch.bool, device=present.device)
@@ -211,9 +211,15 @@ def kmcl_loss(
     """
     rows = Slots.of(labels)
     if means.ndim == 3:
-        log = log_bhattacharyya(means, variances)[rows.anchor, :, rows.slot]
+        shared = labels.bool().sum(dim=0) > 1  # a class of one sample has no pair, and no weight
+        if not shared.any():
+            return (raised(means) * 0).sum() + (raised(variances) * 0).sum()
+        kept, place = shared[rows.slot], shared.cumsum(dim=0) - 1
+        rows = rows._replace(anchor=rows.anchor[kept], slot=rows.slot[kept])
+        found = log_bhattacharyya(means[:, shared], variances[:, shared])
+        log = found[rows.anchor, :, place[rows.slot]]
     else:
-        log = _log_rows(raised(means), raised(variances), rows, features)
+        log = _log_rows(at_least_float32(means), at_least_float32(variances), rows, features)
     if released and means.ndim == 3:
         log = log * means.shape[2]
     return rows.contrast(log.exp(), temperature, jaccard, released)

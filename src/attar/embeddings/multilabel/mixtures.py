@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from attar.embeddings.contrast import exactly, raised
+from attar.core.precision import at_least_float32, without_autocast
 from attar.embeddings.multilabel.pairs import Gaussians, gap, gap_gradients, scale_of
 
 Similarity = Literal["log", "correlation", "angle"]
@@ -47,7 +47,7 @@ class Mixtures(NamedTuple):
 
     def precise(self) -> Self:
         """In single precision, if they were in half."""
-        return type(self)(*map(raised, self))
+        return type(self)(*map(at_least_float32, self))
 
     def select(self, rows: slice) -> Self:
         """Only these samples."""
@@ -112,7 +112,7 @@ def log_density(points: Float[Tensor, "sample d"], mixtures: Mixtures) -> Float[
 
 def log_joint(points: Float[Tensor, "sample d"], mixtures: Mixtures) -> Float[Tensor, "sample component"]:
     """Log π_k N(t; μ_k, v_k) of each component, at a point of its own for each sample."""
-    points, (log_weights, means, variances) = raised(points), mixtures.precise()
+    points, (log_weights, means, variances) = at_least_float32(points), mixtures.precise()
     squares = (points[:, None] - means).square()
     if mixtures.diagonal:
         exponent = (squares / variances + variances.log()).sum(dim=2)
@@ -274,7 +274,7 @@ class _AllPairs(torch.autograd.Function):
         alone = second[0] is None
         other = first if alone else second
         found = first[0].new_empty(len(first[0]), len(other[0]))
-        with exactly(found):
+        with without_autocast(found):
             for rows, columns in _blocks(first[0], None if alone else second[0]):
                 part = found[rows, columns]
                 terms, _ = _exponents(_flat(first, rows), _flat(other, columns), ctx.together)
@@ -293,7 +293,7 @@ class _AllPairs(torch.autograd.Function):
         other = first if alone else second
         into = tuple(torch.zeros_like(part) for part in first)
         onto = into if alone else tuple(torch.zeros_like(part) for part in second)
-        with exactly(found):
+        with without_autocast(found):
             for rows, columns in _blocks(first[0], None if alone else second[0]):
                 part, part_flow = found[rows, columns], flow[rows, columns]
                 if alone and rows != columns:
@@ -313,7 +313,7 @@ class _EachWithItself(torch.autograd.Function):
     def forward(ctx: Any, *given: Any) -> Tensor:
         *parts, ctx.together = given
         found = parts[0].new_empty(len(parts[0]))
-        with exactly(found):
+        with without_autocast(found):
             for rows in _strips(parts[0]):
                 own = tuple(part[rows] for part in parts)
                 terms, _ = _exponents(own, own, ctx.together)
@@ -327,7 +327,7 @@ class _EachWithItself(torch.autograd.Function):
         *parts, found = ctx.saved_tensors
         (flow,) = gradients
         into = tuple(torch.zeros_like(part) for part in parts)
-        with exactly(found):
+        with without_autocast(found):
             for rows in _strips(parts[0]):
                 own = tuple(part[rows] for part in parts)
                 terms, known = _exponents(own, own, ctx.together)

@@ -95,6 +95,8 @@ def mixture_contrast(
     With one component of fixed variance s, means of length one and the log similarity, it is SupCon of the means with
     the temperature 2 s τ.
 
+    For the joined batch of several processes, give `Mixtures(*gathered(*mixtures))` and positives of gathered labels.
+
     Args:
         mixtures: A mixture for each sample, or view of one.
         positives: Which are positives of which. Nobody is his own. Samples without positives are left out.

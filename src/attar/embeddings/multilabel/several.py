@@ -30,7 +30,8 @@ class Several(Learner):
     def resolve(self, source: Source, runtime: Runtime) -> Self:
         """The settings for these data.
 
-        Images have KMCL's views by default, since a crop can lose a label. Those below 64 pixels are at most mirrored.
+        A crop can lose a label, so that images have KMCL's views by default; those below 64 pixels are only mirrored,
+        because of them a cutout of half the side takes a whole object.
 
         Raises:
             InputError: The data lack what the method needs.
@@ -40,7 +41,6 @@ class Several(Learner):
         return super().resolve(source, runtime)
 
     def _views(self, source: Source) -> Views:
-        # of a small image, a cutout of half the side takes a whole object
         if min(source.shape[1:]) >= LARGE:
             return dataclasses.replace(self.view, recipe="kmcl")
         flip = 0.5 if source.flips and self.view.flip is None else self.view.flip

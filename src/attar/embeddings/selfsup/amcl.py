@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from attar.core import presets
 from attar.core.engine import Metrics
 from attar.core.errors import InputError
+from attar.core.precision import without_autocast
 from attar.core.runtime import Runtime
 from attar.core.settings import Range
-from attar.embeddings.contrast import exactly
 from attar.embeddings.heads import Projector
 from attar.embeddings.learner import About, Batch, Learner, Learning, Terms
 from attar.embeddings.losses import MomentumQueue, correlations
@@ -202,7 +202,7 @@ class AMCL(Learner):
 
     def _simclr(self, batch: Batch, state: Learning) -> Tensor:
         made = state.heads["projectors"](torch.cat(self.encoded(batch, state)))
-        with exactly(made):
+        with without_autocast(made):
             z = directions(made)
             temperatures = state.heads["temperature"](z, z)
             self._watch(temperatures[:, others(z.shape[1], z.device)], state)
@@ -210,7 +210,7 @@ class AMCL(Learner):
 
     def _moco(self, batch: Batch, state: Learning) -> Tensor:
         made, keys = self.keys.queries_and_keys("projectors", batch, state)
-        with exactly(made):
+        with without_autocast(made):
             query, key = directions(made), directions(keys)
             queue = torch.stack([one.keys for one in _queues(state)])
             temperature: Any = state.heads["temperature"]
@@ -226,7 +226,7 @@ class AMCL(Learner):
         temperature: Any = state.heads["temperature"]
         for view, other in ((first, second), (second, first)):
             predicted = state.heads["predictors"](view)
-            with exactly(predicted):
+            with without_autocast(predicted):
                 ends = directions(predicted), directions(other.detach())
                 found += [still_cosine(predicted, other), temperature.of_pairs(*ends)]
         self._watch(torch.stack(found[1::2]), state)
@@ -239,7 +239,7 @@ class AMCL(Learner):
         """
         first, second = (state.heads["projectors"](view) for view in self.encoded(batch, state))
         found = correlations(first, second)
-        with exactly(found):
+        with without_autocast(found):
             temperatures = state.heads["temperature"](directions(found), directions(found.mT))
             self._watch(temperatures, state)
             return amcl_barlow(found, temperatures, self.redundancy_weight, beta=self.beta)

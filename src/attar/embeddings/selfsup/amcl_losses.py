@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from attar.embeddings.contrast import contrast, raised
+from attar.core.precision import at_least_float32
+from attar.embeddings.contrast import contrast
 
 Gathered = Literal["softmax", "topk", "max"]
 Pairs = Float[Tensor, "head anchor candidate"]
@@ -48,7 +49,7 @@ def amcl_simclr(
     """
     count = z.shape[1]
     partner = torch.arange(count, device=z.device).roll(count // 2)
-    z = raised(z)
+    z = at_least_float32(z)
     return gathered(z @ z.mT, temperatures, partner, others(count, z.device), width=z.shape[-1], **gathering)
 
 
@@ -68,7 +69,7 @@ def amcl_moco(
         temperatures: Of each query with its key, in column 0, and with the queue.
         gathering: `beta`, `negatives` and the further arguments of `gathered`.
     """
-    query, key, queue = raised(query), raised(key.detach()), raised(queue)
+    query, key, queue = at_least_float32(query), at_least_float32(key.detach()), at_least_float32(queue)
     cosines = torch.cat([(query * key).sum(dim=-1, keepdim=True), query @ queue.mT], dim=-1)
     partner = torch.zeros(query.shape[1], dtype=torch.long, device=query.device)
     return gathered(cosines, temperatures, partner, width=query.shape[-1], **gathering)
@@ -110,7 +111,7 @@ def amcl_barlow(
     Σ_c Σ_l (1 - C_ll/τ_ll)² + λ Σ_{l≠m} C_lm²/τ_lm + β Σ_l Ω(τ_ll) - β Σ_{l≠m} Ω(τ_lm).
     """
     width = correlations.shape[-1]
-    found, temperatures = raised(correlations), raised(temperatures)
+    found, temperatures = at_least_float32(correlations), at_least_float32(temperatures)
     own = torch.eye(width, dtype=torch.bool, device=found.device)
     same = (1 - found / temperatures).square()[:, own].sum() + beta * omega(temperatures[:, own], width).sum()
     others = redundancy_weight * (found.square() / temperatures)[:, ~own] - beta * omega(temperatures[:, ~own], width)
@@ -153,7 +154,7 @@ def gathered(
         summed: Whether -β times the sum of log τ + 1/τ takes the place of -β times the mean Ω of the hardest, as in
             the released code.
     """
-    cosines, temperatures = raised(cosines), raised(temperatures)
+    cosines, temperatures = at_least_float32(cosines), at_least_float32(temperatures)
     own = F.one_hot(positive, cosines.shape[-1]).bool()
     allowed = torch.ones_like(own) if candidates is None else candidates
     if not (negatives == "softmax" if positive_among is None else positive_among):

@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attar.core.errors import InputError
+from attar.core.precision import without_autocast
 from attar.embeddings.gathering import gathered
 from attar.embeddings.selfsup.normaliser import (
     LARGEST_STEP,
@@ -149,7 +150,7 @@ class GlobalContrast(nn.Module):
         """
         index = _checked(a, b, index, self.samples).to(self.log_s.device)
         dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
-        with torch.autocast(a.device.type, enabled=False):
+        with without_autocast(a):
             a, b = (F.normalize(z.to(dtype), dim=1) if self.normalise else z.to(dtype) for z in (a, b))
             if self.gather:
                 a, b, index = gathered(a, b, index)

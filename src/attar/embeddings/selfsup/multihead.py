@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attar.core.errors import InputError
-from attar.embeddings.contrast import raised
+from attar.core.precision import at_least_float32
 
 Projections = Float[Tensor, "head sample d"]
 """What each head makes of a view, L2-normalised or not."""
@@ -137,4 +137,4 @@ def share_at_bounds(temperatures: Tensor, lowest: float, highest: float) -> Floa
 
 def directions(values: Float[Tensor, "*head sample d"]) -> Float[Tensor, "*head sample d"]:
     """L2-normalised projections, in single precision or better."""
-    return F.normalize(raised(values), dim=-1)
+    return F.normalize(at_least_float32(values), dim=-1)

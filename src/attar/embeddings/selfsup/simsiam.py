@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from attar.core import presets
 from attar.core.engine import Metrics
+from attar.core.precision import at_least_float32
 from attar.core.settings import Range
-from attar.embeddings.contrast import raised
 from attar.embeddings.heads import Projector
 from attar.embeddings.learner import About, Batch, Learner, Learning, Terms
 from attar.embeddings.selfsup.multihead import directions
@@ -77,7 +77,7 @@ def simsiam(
 
 def still_cosine(predicted: Projections, target: Projections) -> Float[Tensor, "*head sample"]:
     """The cosine of each prediction with its target, which is held still."""
-    return F.cosine_similarity(raised(predicted), raised(target.detach()), dim=-1)
+    return F.cosine_similarity(at_least_float32(predicted), at_least_float32(target.detach()), dim=-1)
 
 
 def spread(projections: Projections) -> Float[Tensor, ""]:
