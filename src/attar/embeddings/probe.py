@@ -74,7 +74,7 @@ def fit_probe(
         return _best(features, labels.cpu(), classes, strengths)
 
 
-def _best(features: Feats, labels: Labels, classes: int, strengths: Sequence[float]) -> Probe:
+def _best(features: Features, labels: Labels, classes: int, strengths: Sequence[float]) -> Probe:
     """The probe of the regularisation that is best on held-out rows."""
     parts = tenths(labels)
     held, right = torch.cat(parts), labels[torch.cat(parts)]
