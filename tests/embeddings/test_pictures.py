@@ -10,20 +10,12 @@ from PIL import Image
 import attar
 from attar.core.runtime import Engine, Runtime
 from attar.embeddings import pictures
+from attar.embeddings.drawing import in_the_plane, named, shares, short, spread_over_classes
 from attar.embeddings.encoded import EncodedSource
-from attar.embeddings.pictures import (
-    TITLES,
-    evenly,
-    in_the_plane,
-    named,
-    pictures_of,
-    shares,
-    short,
-    spread_over_classes,
-)
+from attar.embeddings.pictures import TITLES, pictures_of
 from attar.embeddings.scoring import Scoring
 from attar.embeddings.selfsup.simclr import SimCLR
-from attar.embeddings.sources import Features, Part, Source, Standard
+from attar.embeddings.sources import Features, Part, Source, Standard, evenly
 from attar.reporting.collect import collect
 
 BRIEF = SimCLR(epochs=1, encoder="convnet:norm=batch,width=8")

@@ -13,6 +13,7 @@ from attar.embeddings.fewshot.prototriplet import proto_triplet_loss as proto_tr
 from attar.embeddings.fewshot.susana import ICNN as ICNN
 from attar.embeddings.fewshot.susana import ProtoTriplet as ProtoTriplet
 from attar.embeddings.fewshot.triplet import Triplet as Triplet
+from attar.embeddings.gathering import gathered as gathered
 from attar.embeddings.heads import Projector as Projector
 from attar.embeddings.linear import Linear as Linear
 from attar.embeddings.losses.prototypes import protonet_loss as protonet_loss

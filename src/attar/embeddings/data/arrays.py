@@ -19,7 +19,7 @@ FORM = "a pair (samples, labels), or two such pairs for training and testing; la
 
 
 def is_array(data: Any) -> bool:
-    """Whether something is an array of numbers or nested lists of them."""
+    """Whether something is an array or a tensor."""
     return isinstance(data, (Tensor, np.ndarray))
 
 

@@ -62,10 +62,7 @@ def _first(name: str) -> str:
 def few_shot(found: RawSamples, novel: Sequence[int]) -> tuple[RawSamples, tuple[str, ...]]:
     """The samples of novel classes as test samples, all others as training samples; and the names of the novel classes.
 
-    A given split is not regarded.
-
-    Raises:
-        InputError: Samples do not have one label each.
+    Samples have one label each. A given split is not regarded.
     """
     whole = found.train if found.test is None else together(found.train, found.test)
     labels = whole.labels

@@ -133,8 +133,8 @@ class _Losses:
         return known[term]()
 
     def _cross(self) -> Float[Tensor, ""]:
-        how = {"distance": self.distance, "temperature": self.temperature}
-        return protonet_loss(self.queries, self.of_queries, self.prototypes, **how)  # type: ignore[arg-type]
+        how: dict[str, Any] = {"distance": self.distance, "temperature": self.temperature}
+        return protonet_loss(self.queries, self.of_queries, self.prototypes, **how)
 
     def _prototriplet(self) -> Float[Tensor, ""]:
         return proto_triplet_loss(self.queries, self.of_queries, self.prototypes, self.how.triplet_margin)
@@ -167,8 +167,8 @@ class Combined(Episodic):
 
     def terms(self, batch: Batch, state: Learning) -> Terms:
         """The chosen losses."""
-        how = {"distance": self.distance, "temperature": self.temperature}
-        return combined_loss(*self.embedded(batch, state), self.size[0], self.objective, **how)  # type: ignore[arg-type]
+        how: dict[str, Any] = {"distance": self.distance, "temperature": self.temperature}
+        return combined_loss(*self.embedded(batch, state), self.size[0], self.objective, **how)
 
     def distances(self, queries: Queries, prototypes: Float[Tensor, "way d"]) -> Float[Tensor, "query way"]:
         """How far queries are from prototypes: by the distance of cross, if it is among the losses."""

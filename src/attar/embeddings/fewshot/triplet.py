@@ -9,7 +9,7 @@ Triplet Loss for Person Re-Identification, arXiv:1703.07737.
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -69,8 +69,8 @@ class Triplet(ByClass):
         """The loss of the triplets."""
         labels = class_major(*self.size[:2]).to(batch.views[0].device)
         found = state.encoder(batch.views[0])
-        how = {"mining": MINING[self.mining], "normalise": self.unit_length}
-        return {"triplet": triplet(found, labels, self.triplet_margin, **how)}  # type: ignore[arg-type]
+        how: dict[str, Any] = {"mining": MINING[self.mining], "normalise": self.unit_length}
+        return {"triplet": triplet(found, labels, self.triplet_margin, **how)}
 
     def distances(
         self, queries: Float[Tensor, "sample d"], prototypes: Float[Tensor, "way d"]

@@ -6,12 +6,14 @@ samples with several. With `gather` a loss sees the batches of all processes. Ev
 or better, also under autocast.
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attar.core.errors import InputError
-from attar.embeddings.contrast import LEAST_TEMPERATURE, checked_number
+from attar.embeddings.checks import LEAST_TEMPERATURE, checked_number
 from attar.embeddings.gathering import gathered
 from attar.embeddings.losses.pairs import Pairs
 from attar.embeddings.losses.prototypes import prototypical
@@ -194,9 +196,9 @@ class Triplet(nn.Module):
             raise InputError("indices_tuple counts the rows of one process; with gather=True give labels instead.")
         if self.gather:
             embeddings, labels, ref_emb, ref_labels = gathered(embeddings, labels, ref_emb, ref_labels)
-        how = {"squared": self.squared, "normalise": self.normalise, "mining": self.mining}
-        others = {"indices_tuple": indices_tuple, "ref_emb": ref_emb, "ref_labels": ref_labels}
-        return triplet(embeddings, labels, self.margin, **how, **others)  # type: ignore[arg-type]
+        how: dict[str, Any] = {"squared": self.squared, "normalise": self.normalise, "mining": self.mining}
+        others: dict[str, Any] = {"indices_tuple": indices_tuple, "ref_emb": ref_emb, "ref_labels": ref_labels}
+        return triplet(embeddings, labels, self.margin, **how, **others)
 
 
 class Prototypical(nn.Module):

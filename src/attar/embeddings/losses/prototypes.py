@@ -12,7 +12,7 @@ from torch import Tensor
 
 from attar.core.errors import InputError
 from attar.core.precision import at_least_float32, without_autocast
-from attar.embeddings.contrast import check_embeddings
+from attar.embeddings.checks import check_embeddings
 from attar.embeddings.distances import Distance, distances, prototypes_of
 from attar.embeddings.positives import checked_labels
 

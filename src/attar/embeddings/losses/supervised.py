@@ -1,10 +1,13 @@
 """The supervised contrastive loss, of classes or of sets of labels, or of pairs that a miner gives."""
 
+from typing import Any
+
 from jaxtyping import Float
 from torch import Tensor
 
 from attar.core.errors import InputError
-from attar.embeddings.contrast import Loss, Reduction, Temperature, check_embeddings, contrast_embeddings
+from attar.embeddings.checks import check_embeddings
+from attar.embeddings.contrast import Loss, Reduction, Temperature, contrast_embeddings
 from attar.embeddings.losses.pairs import Pairs, matrices_of
 from attar.embeddings.positives import Labels, Numbers, OtherNumbers, Score, checked_labels, weights_by_rows
 
@@ -63,8 +66,8 @@ def sup_con(
     columns = len(embeddings if ref_emb is None else ref_emb)
     if indices_tuple is not None:
         weights, candidates = matrices_of(indices_tuple, len(embeddings), columns, embeddings.device)
-        how = {"other": ref_emb, "candidates": candidates, "inside": inside, "reduction": reduction}
-        return contrast_embeddings(embeddings, weights, temperature, chunk, **how)  # type: ignore[arg-type]
+        how: dict[str, Any] = {"other": ref_emb, "candidates": candidates, "inside": inside, "reduction": reduction}
+        return contrast_embeddings(embeddings, weights, temperature, chunk, **how)
     if labels is None:
         raise InputError("labels are missing: give them, or indices_tuple.")
     mine = checked_labels(labels, len(embeddings))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from attar.core.errors import InputError, unknown
 from attar.core.precision import at_least_float32, without_autocast
-from attar.embeddings.contrast import check_embeddings, checked_number
+from attar.embeddings.checks import check_embeddings, checked_number
 from attar.embeddings.distances import exact_distances
 from attar.embeddings.losses.pairs import check_pairs
 from attar.embeddings.positives import checked_labels

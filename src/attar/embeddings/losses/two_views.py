@@ -1,5 +1,7 @@
 """Losses of two views of each sample: NT-Xent, DCL, InfoNCE and Barlow Twins."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -7,15 +9,8 @@ from torch import Tensor
 
 from attar.core.errors import InputError
 from attar.core.precision import at_least_float32, without_autocast
-from attar.embeddings.contrast import (
-    LEAST_TEMPERATURE,
-    Loss,
-    Reduction,
-    Temperature,
-    check_embeddings,
-    checked_number,
-    contrast_embeddings,
-)
+from attar.embeddings.checks import LEAST_TEMPERATURE, check_embeddings, checked_number
+from attar.embeddings.contrast import Loss, Reduction, Temperature, contrast_embeddings
 
 Embeddings = Float[Tensor, "sample d"]
 Scalar = Float[Tensor, ""]
@@ -109,8 +104,8 @@ def info_nce(
         return own(rows) | (torch.arange(len(others), device=rows.device) >= count)
 
     allowed = None if queue is None else candidates
-    how = {"candidates": allowed, "reduction": reduction, "normalise": False}
-    return contrast_embeddings(query, own, temperature, other=others, **how)  # type: ignore[arg-type]
+    how: dict[str, Any] = {"candidates": allowed, "reduction": reduction, "normalise": False}
+    return contrast_embeddings(query, own, temperature, other=others, **how)
 
 
 def barlow_twins(first: Embeddings, second: Embeddings, weight: float = 5e-3) -> Scalar:

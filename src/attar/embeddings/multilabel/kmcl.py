@@ -10,7 +10,7 @@ Contrastive Learning, arXiv:2307.03967.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -141,8 +141,8 @@ class KMCL(MultiLabelLearner):
 
     def modules(self, width: int, about: About) -> dict[str, nn.Module]:
         """The head of kernels."""
-        how = {"diagonal": self.diagonal, "kernel": self.kernel, "start": self.head_start}
-        return {KERNELS: KernelHead(width, about.classes, **how)}  # type: ignore[arg-type]
+        how: dict[str, Any] = {"diagonal": self.diagonal, "kernel": self.kernel, "start": self.head_start}
+        return {KERNELS: KernelHead(width, about.classes, **how)}
 
     def terms(self, batch: Batch, state: Learning) -> Terms:
         """Reconstruction, ASL, and the contrast of kernels."""

@@ -28,6 +28,7 @@ from attar.embeddings.contrast import contrast
 from attar.embeddings.encoders import Features
 from attar.embeddings.learner import About, Batch, Learning, Terms
 from attar.embeddings.linear import Linear
+from attar.embeddings.multilabel.gaussians import negative_log_share
 from attar.embeddings.multilabel.kmcl import positive
 from attar.embeddings.multilabel.mixtures import (
     Mixtures,
@@ -120,9 +121,7 @@ def negative_log_likelihood(
     """
     if labels is None:
         return -log_density(target, mixtures).mean()
-    joint, some = log_joint(target, mixtures), labels.any(dim=1)
-    heard = joint.masked_fill(~labels & some[:, None], -torch.inf).logsumexp(dim=1)
-    return (joint.logsumexp(dim=1) - heard).sum() / some.sum().clamp(min=1)
+    return negative_log_share(log_joint(target, mixtures), labels)
 
 
 @dataclass(frozen=True, kw_only=True)
