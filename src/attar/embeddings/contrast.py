@@ -130,7 +130,7 @@ def contrast_embeddings(
     with without_autocast(z):
         anchors = _unit(at_least_float32(z), normalise)
         against = anchors if other is None else _unit(at_least_float32(other).to(anchors.dtype), normalise)
-        heat = torch.as_tensor(temperature, dtype=anchors.dtype, device=z.device)
+        heat = _heat(temperature, anchors)
         how = _How(weights, candidates, other is None, inside, chunk or _fast(shape[1], z.device))
         if reduction == "none":
             return _Each.apply(anchors, against, heat, how)
@@ -206,7 +206,7 @@ def _differentiated(logits: Tensor, masked: Tensor, weights: Tensor, inside: boo
         target = weights.div_(mass[:, None])
         losses = log_sum - torch.einsum("aq,aq->a", target, logits)
     gradient = share.div_(total[:, None]).sub_(target)
-    if not counted.all():
+    if counted.is_cuda or not counted.all():  # on a GPU a look at them takes longer
         losses = torch.where(counted, losses, 0)
         gradient.masked_fill_(~counted[:, None], 0)
     return losses, counted, gradient
@@ -351,6 +351,11 @@ def _checked(weights: Tensor, dtype: torch.dtype) -> Tensor:
 def _check_shape(name: str, matrix: Tensor | None, shape: Sequence[int]) -> None:
     if matrix is not None and tuple(matrix.shape) != tuple(shape):
         raise InputError(f"{name} have shape {tuple(matrix.shape)}; give {tuple(shape)}, [anchor, candidate].")
+
+
+def _heat(temperature: Temperature, like: Tensor) -> Tensor:
+    """The temperature in the precision and on the device of embeddings."""
+    return temperature.to(like) if isinstance(temperature, Tensor) else like.new_full((), temperature)
 
 
 def _check_temperature(temperature: Temperature, shape: tuple[int, int]) -> None:
