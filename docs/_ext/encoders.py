@@ -6,7 +6,7 @@ from statistics import fmean
 from results import Facts, lowest, recorded, there, times, took
 
 from attar.core.card import table
-from attar.core.score import Score, paired
+from attar.core.score import Interval, Score, paired
 
 Seeds = Mapping[str, Mapping[str, float]]
 """What was measured, by seed and by name."""
@@ -98,8 +98,8 @@ def _difference(cells: Facts, column: str) -> str:
     found = cells.get(column, {}).get(f"minus {PROTONET}")
     if found is None:
         return ""
-    ends = "" if found["low"] is None else f" [{found['low']:+.1f}, {found['high']:+.1f}]"
-    return f"{found['difference']:+.1f}{ends}"
+    known = None not in (found["low"], found["high"])
+    return str(Interval(**found)) if known else f"{found['difference']:+.1f}"
 
 
 def small_batches() -> str:
