@@ -1,4 +1,4 @@
-"""What is measured of features or of predicted probabilities, the same for an encoder and for its rivals."""
+"""Predicted probabilities of test samples, by any judge, and what is measured of them: of encoders and of rivals."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -75,11 +75,11 @@ def contrast(
         mass = torch.where(counted, wanted.sum(dim=1), 1)
         log_sum = torch.where(row, masked, 0).logsumexp(dim=1)  # filled first: the gradient of an empty row is NaN
         if inside:
-            heard = torch.where(row & (wanted > 0), exact + wanted.log(), -torch.inf)
-            said = torch.where(row, heard, 0).logsumexp(dim=1) - mass.log()
+            weighted = torch.where(row & (wanted > 0), exact + wanted.log(), -torch.inf)
+            attraction = torch.where(row, weighted, 0).logsumexp(dim=1) - mass.log()
         else:
-            said = (wanted * torch.where(wanted > 0, exact, 0)).sum(dim=1) / mass
-        return _reduced(torch.where(counted, log_sum - said, 0), counted, reduction)
+            attraction = (wanted * torch.where(wanted > 0, exact, 0)).sum(dim=1) / mass
+        return _reduced(torch.where(counted, log_sum - attraction, 0), counted, reduction)
 
 
 def contrast_embeddings(
@@ -196,9 +196,9 @@ def _differentiated(logits: Tensor, masked: Tensor, weights: Tensor, inside: boo
     total = share.sum(dim=1)
     log_sum = top + total.log()
     if inside:
-        heard = logits + weights.log()
-        said = heard.logsumexp(dim=1)
-        losses, target = log_sum - said + mass.log(), heard.sub_(said[:, None]).exp_()
+        weighted = logits + weights.log()
+        attraction = weighted.logsumexp(dim=1)
+        losses, target = log_sum - attraction + mass.log(), weighted.sub_(attraction[:, None]).exp_()
     else:
         target = weights.div_(mass[:, None])
         losses = log_sum - torch.einsum("aq,aq->a", target, logits)

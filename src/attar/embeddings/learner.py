@@ -91,7 +91,7 @@ class Learning:
     watched: dict[str, float] = rebuilt(default_factory=dict)
     """The last score on the held-out samples."""
     handed: dict[str, Tensor] = rebuilt(default_factory=dict)
-    """What `terms` hands to `settle` and `told` of the same step, such as keys for a queue."""
+    """What `terms` hands to `settle` and `curves` of the same step, such as keys for a queue."""
 
     def learned(self) -> Iterator[nn.Parameter]:
         """The parameters of encoder, heads and memories, without the linear classifier's."""
@@ -204,7 +204,7 @@ class Learner(Settings):
     def settle(self, batch: Batch, state: Learning) -> None:
         """Update followers and memories, after the step of the optimiser."""
 
-    def told(self, state: Learning) -> Metrics:
+    def curves(self, state: Learning) -> Metrics:
         """Further values for the curves, such as a mean temperature."""
         return {}
 
@@ -326,7 +326,7 @@ class Learner(Settings):
         metrics: dict[str, Tensor | float] = {"loss": loss.detach()}
         if len(terms) > 1:
             metrics |= {name: term.detach() for name, term in terms.items()}
-        return {**metrics, **self.told(state), **self._watched(state, runtime)}
+        return {**metrics, **self.curves(state), **self._watched(state, runtime)}
 
     def drawn(self, state: Learning, runtime: Runtime) -> Batch:
         """The batch of the next step: its rows, and their views."""

@@ -101,7 +101,7 @@ def mixture_contrast(
 
     Args:
         mixtures: A mixture for each sample, or view of one.
-        positives: Which are positives of which. Nobody is his own. Samples without positives are left out.
+        positives: Which are positives of which. No sample is its own. Samples without positives are left out.
         temperature: τ.
         how: How alike mixtures are: `log`, `correlation` or `angle`.
     """
@@ -206,7 +206,7 @@ class ProbMCL(MultiLabelLearner):
         )
         return found
 
-    def told(self, state: Learning) -> Metrics:
+    def curves(self, state: Learning) -> Metrics:
         """The mean number of positives of a view."""
         return {"positives": state.handed["positives"]}
 

@@ -186,7 +186,7 @@ class AMCL(Learner):
             for queue, keys in zip(_queues(state), state.handed.pop("keys"), strict=True):
                 queue.add_(keys)
 
-    def told(self, state: Learning) -> Metrics:
+    def curves(self, state: Learning) -> Metrics:
         """The mean temperature, the share of temperatures at an end of their range, and SimSiam's spread."""
         return dict(state.handed)
 

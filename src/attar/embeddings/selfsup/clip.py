@@ -79,7 +79,7 @@ class CLIP(Paired):
         learned = state.memory["temperature"]() if self.learn_temperature else self.contrast_temperature
         return {"contrast": clip_loss(images, texts, learned)}
 
-    def told(self, state: Learning) -> Metrics:
+    def curves(self, state: Learning) -> Metrics:
         """The temperature, if it is learned."""
         learned = state.memory["temperature"] if self.learn_temperature else None
         return {"temperature": learned.log.detach().exp()} if isinstance(learned, LearnedTemperature) else {}

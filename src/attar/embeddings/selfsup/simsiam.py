@@ -51,7 +51,7 @@ class SimSiam(Learner):
         predicted = [state.heads["predictor"](view) for view in (first, second)]
         return {"cosine": simsiam(predicted[0], second, predicted[1], first)}
 
-    def told(self, state: Learning) -> Metrics:
+    def curves(self, state: Learning) -> Metrics:
         """The spread of the projections."""
         return dict(state.handed)
 

@@ -144,7 +144,7 @@ class Global(Paired):
         loss = state.memory[MEMORY]
         return {"contrast": loss(*self.sides(batch, state), batch.rows, progress=batch.progress)}
 
-    def told(self, state: Learning) -> Metrics:
+    def curves(self, state: Learning) -> Metrics:
         """The mean temperature, unless it is fixed."""
         loss = state.memory[MEMORY]
         assert isinstance(loss, GlobalContrast)
