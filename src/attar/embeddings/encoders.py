@@ -17,10 +17,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from attar.core.errors import InputError, unknown
+from attar.core.errors import InputError, shortened, unknown
 from attar.core.runtime import Runtime
 from attar.core.seeds import seeded
 from attar.core.settings import Range, Settings, words
+from attar.core.training import in_float32
 from attar.embeddings.networks import BACKBONES, Backbone, ResNet12
 from attar.embeddings.sources import Inputs, Rows, Source
 from attar.images import layout
@@ -147,18 +148,32 @@ class Adapted(Encoder):
 
 
 class Own(Encoder):
-    """A module of the caller's own, whose output has a row for each sample."""
+    """A module of the caller's own, whose output has a row for each sample.
+
+    Raises:
+        InputError: It is no module, does not take the samples, or returns something else than rows of numbers.
+    """
 
     def __init__(self, module: nn.Module, shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.module = module
-        with torch.no_grad():
-            training = module.training
-            found = module.eval()(torch.zeros(2, *shape))
-            module.train(training)
-        if not isinstance(found, Tensor) or found.ndim != 2:
+        if not isinstance(module, nn.Module):
+            raise InputError(f"module is of type {type(module).__name__}; give a torch.nn.Module.")
+        self.module = in_float32(module)
+        if any(one.dtype == torch.float64 for one in module.parameters()):
+            raise InputError("the module is in double precision; give module.float().")
+        training = module.training
+        try:
+            with torch.no_grad():
+                found = module.eval()(torch.zeros(2, *shape))
+        except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError) as error:
+            told = shortened(" ".join(str(error).split()))
+            raise InputError(f"the module does not take samples of shape {tuple(shape)}: {told}") from error
+        module.train(training)
+        if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != 2 or not found.shape[1]:
             told = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            raise InputError(f"the module returns {told}; give one whose output has shape [sample, features].")
+            raise InputError(f"of two samples the module returns {told}; its output must be [sample, features].")
+        if not found.is_floating_point():
+            raise InputError(f"the module returns {found.dtype}; give one that returns real numbers.")
         self.width = found.shape[1]
 
     def forward(self, samples: Inputs) -> Features:
