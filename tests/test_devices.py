@@ -50,8 +50,9 @@ ON_THE_CPU = {
 """What does not work on the device by its nature, and why: its steps leave the device alone, or, where it has none,
 what it builds."""
 
-STAYS = "artefact.teacher"
-"""The network that goes along with images is the one that is in use; it is on the CPU once it is saved and read."""
+STAYS = ("artefact.teacher", "artefact.seen")
+"""The network that goes along with images is the one that is in use; it is on the CPU once it is saved and read. A
+measurement keeps the copies of the encoders that it looked at, for pictures."""
 
 
 @dataclass
@@ -159,8 +160,9 @@ def whole(work: Callable[[], Any]) -> Run:
 def evaluated(entry: str, **settings: Any) -> Run:
     """An entry of `small`, made on the CPU and scored on the pretended GPU."""
     kind = small.kind_of(entry)
-    made = small.run(small.method_of(entry), kind, engine=ON_CPU)
-    return whole(lambda: attar.evaluate(made, small.data_of(kind), engine=ON_CUDA, **settings))
+    method = small.method_of(entry)
+    made = small.run(method, kind, engine=ON_CPU)
+    return whole(lambda: attar.evaluate(made, small.data_for(method, kind), engine=ON_CUDA, **settings))
 
 
 def scored_images() -> Run:
@@ -205,6 +207,10 @@ OTHERS = {
     "evaluate images": scored_images,
     "evaluate graphs": scored_graphs,
     "evaluate classifiers": functools.partial(evaluated, "alone"),
+    "evaluate embeddings": functools.partial(evaluated, "simclr", beside="skip"),
+    "evaluate episodes": functools.partial(
+        evaluated, "protonet", measures=["episodes"], beside="skip", test_episodes=3
+    ),
     "evaluate language": functools.partial(evaluated, "language", repeats=1, answers=4),
     "observer of images": functools.partial(observers, "images"),
     "observer of graphs": functools.partial(observers, "graphs"),

@@ -4,6 +4,7 @@ import pytest
 from pyarrow import parquet
 
 from attar.cli import main
+from attar.commands.data import kind_of_data
 from attar.embeddings.data.load import load
 from attar.embeddings.reading import Reading, looks_like
 from picture_files import pictures, write_parquet
@@ -60,6 +61,35 @@ def test_data_of_this_kind_are_recognised(tmp_path):
     no = ["digits", one, one.parent, tmp_path / "no.parquet", "user/name", "x" * 5000, "\0"]
     assert [looks_like(str(data)) for data in yes] == [True] * len(yes)
     assert [looks_like(str(data)) for data in no] == [False] * len(no)
+
+
+TABLES = {
+    "samples.csv": ("a,b\n0.5,1\n0.25,0\n0.1,7\n", "mixtures"),
+    "bare.csv": ("0.5,1.5\n0.25,2\n", "mixtures"),
+    "damaged.csv": ("", "mixtures"),
+    "several.csv": ("a,b,x,y\n0.5,1,0,1\n0.25,2,1,1\n", "embeddings"),
+    "classes.csv": ("a,label\n0.5,3\n0.25,4\n", "embeddings"),
+    "names.csv": ("a;b\n0.5;cat\n0.25;dog\n", "embeddings"),
+    "chat.jsonl": ('{"prompt": "a", "completion": "b"}\n', "language"),
+    "list.json": ('[{"text": "a"}]', "language"),
+    "damaged.jsonl": ("{", "language"),
+    "numbers.jsonl": ('{"a": 0.5, "b": 1, "x": 0}\n', "embeddings"),
+    "numbers.json": ('[{"a": 0.5, "label": [0, 1]}]', "embeddings"),
+    "mixture.json": ('{"weights": [1.0], "means": [[0.0]], "covariances": [[[1.0]]]}', "mixtures"),
+    "parts/train.csv": ("a,b\n0.5,1\n", "embeddings"),
+    "texts/train.jsonl": ('{"text": "a"}\n', "language"),
+    "rows/train.jsonl": ('{"a": 0.5, "label": 0}\n', "embeddings"),
+    "pictures/metadata.csv": ("file_name,text\na.png,a cat\n", "embeddings"),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_is_of_the_kind_that_can_read_its_rows(name, tmp_path):
+    text, kind = TABLES[name]
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(text)
+    assert kind_of_data([str(file.parent if "/" in name else file)]).name == kind
 
 
 @pytest.mark.parametrize("values", [{"novel": ["1"], "limit": 3}, {"mosaics": 5, "imbalance": 10.0, "label": "a,b"}])

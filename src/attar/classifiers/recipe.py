@@ -14,7 +14,7 @@ from attar.classifiers.selection import Keep
 from attar.classifiers.views import View
 from attar.core.errors import InputError
 from attar.core.settings import Hidden, Range, Settings
-from attar.core.training import adamw, linear_rise
+from attar.core.training import adamw, betas_of, linear_rise
 from attar.images.networks.architecture import parse
 from attar.images.networks.pretrained import PREFIX
 from attar.images.sources import ImageSource
@@ -119,11 +119,11 @@ class Recipe(Settings):
 
     def optimizer_of(self, learned: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
         """The optimiser for these parameters."""
-        betas = (self.momentum, 0.999)
         if self.optimizer == "adam":
+            betas = betas_of(self.momentum)
             return torch.optim.Adam(learned, self.lr, betas=betas, weight_decay=self.weight_decay)
         if self.optimizer == "adamw":
-            return adamw(learned, self.lr, weight_decay=self.weight_decay, betas=betas)
+            return adamw(learned, self.lr, weight_decay=self.weight_decay, betas=betas_of(self.momentum))
         return torch.optim.SGD(learned, self.lr, self.momentum, weight_decay=self.weight_decay, nesterov=self.nesterov)
 
     def lr_at(self, epoch: int) -> float:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from attar.core import engine, store
 from attar.core.engine import Artefact, Method, Source
+from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 
 A = TypeVar("A", bound=Artefact)
@@ -77,6 +78,17 @@ def set_lr(optimizer: torch.optim.Optimizer, *rates: float) -> None:
 def in_float32(network: nn.Module) -> nn.Module:
     """A network whose 16-bit parameters and buffers are float32 now, in place: small steps vanish in fewer bits."""
     return network._apply(lambda one: one.float() if one.is_floating_point() and one.itemsize < 4 else one)
+
+
+def betas_of(momentum: float) -> tuple[float, float]:
+    """β₁ and β₂ of Adam, of which the first is the momentum.
+
+    Raises:
+        InputError: The momentum is 1, with which Adam divides by zero.
+    """
+    if momentum >= 1:
+        raise InputError(f"momentum is {momentum:g}; with Adam it must be below 1.")
+    return float(momentum), 0.999
 
 
 def adamw(

@@ -9,6 +9,7 @@ The general form of the supervised contrastive loss: Khosla et al., Supervised C
 arXiv:2004.11362.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,6 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from attar.core.checks import Range, shown
 from attar.core.errors import InputError
 from attar.core.precision import at_least_float32, without_autocast
 
@@ -34,6 +36,8 @@ Loss = Float[Tensor, ""] | Float[Tensor, " anchor"]
 
 AT_ONCE, AT_ONCE_ON_GPU = 2**17, 2**25
 """Logits of a chunk. On a CPU they should stay in its cache."""
+LEAST_TEMPERATURE = 1e-30
+"""Smallest temperature: similarities over less are no numbers of single precision."""
 FEWEST = 16
 """Anchors of a chunk, at least: a product of fewer rows is slow."""
 
@@ -113,6 +117,9 @@ def contrast_embeddings(
     Raises:
         InputError: The shapes differ, a weight is negative, or a number is too small.
     """
+    check_embeddings(z)
+    if other is not None:
+        check_embeddings(other, "the other embeddings", z.shape[1])
     shape = (len(z), len(z if other is None else other))
     _check_temperature(temperature, shape)
     if chunk is not None and chunk < 1:
@@ -123,7 +130,7 @@ def contrast_embeddings(
     with without_autocast(z):
         anchors = _unit(at_least_float32(z), normalise)
         against = anchors if other is None else _unit(at_least_float32(other).to(anchors.dtype), normalise)
-        heat = torch.as_tensor(temperature, dtype=anchors.dtype, device=z.device)
+        heat = _heat(temperature, anchors)
         how = _How(weights, candidates, other is None, inside, chunk or _fast(shape[1], z.device))
         if reduction == "none":
             return _Each.apply(anchors, against, heat, how)
@@ -199,7 +206,7 @@ def _differentiated(logits: Tensor, masked: Tensor, weights: Tensor, inside: boo
         target = weights.div_(mass[:, None])
         losses = log_sum - torch.einsum("aq,aq->a", target, logits)
     gradient = share.div_(total[:, None]).sub_(target)
-    if not counted.all():
+    if counted.is_cuda or not counted.all():  # on a GPU a look at them takes longer
         losses = torch.where(counted, losses, 0)
         gradient.masked_fill_(~counted[:, None], 0)
     return losses, counted, gradient
@@ -280,6 +287,38 @@ class _Each(torch.autograd.Function):
 # ------------------------------------------------------------------------------------------------------------- details
 
 
+def check_embeddings(z: Any, name: str = "embeddings", width: int | None = None) -> None:
+    """Check that embeddings are rows of numbers.
+
+    Args:
+        z: What was given.
+        name: What it is called in messages.
+        width: How many numbers a row must have.
+
+    Raises:
+        InputError: They are no tensor `[sample, d]`, or rows are of another length.
+    """
+    if not isinstance(z, Tensor):
+        raise InputError(f"{name} are of type {type(z).__name__}; give a tensor [sample, d].")
+    if z.ndim != 2 or z.is_complex():
+        raise InputError(f"{name} have shape {tuple(z.shape)} and type {z.dtype}; give real numbers [sample, d].")
+    if width is not None and z.shape[1] != width:
+        raise InputError(f"{name} have {z.shape[1]} numbers each; give {width}.")
+
+
+def checked_number(name: str, value: Any, *, least: float = 0.0, most: float = math.inf) -> float:
+    """A finite number from `least` to `most`, as it is.
+
+    Raises:
+        InputError: It is none.
+    """
+    if isinstance(value, (int, float)) and least <= value <= most and value < math.inf:
+        return value
+    right = "above 0" if least == LEAST_TEMPERATURE else str(Range(least, most))
+    right = "finite" if value in (math.inf, -math.inf) else right
+    raise InputError(f"{name} is {shown(value)}; it must be {right}.")
+
+
 def _check_once() -> None:
     if torch.is_grad_enabled():  # a graph of the gradient is asked for, which would be wrong without a word
         raise InputError("contrast_embeddings can be differentiated only once. Use contrast for second derivatives.")
@@ -314,12 +353,17 @@ def _check_shape(name: str, matrix: Tensor | None, shape: Sequence[int]) -> None
         raise InputError(f"{name} have shape {tuple(matrix.shape)}; give {tuple(shape)}, [anchor, candidate].")
 
 
+def _heat(temperature: Temperature, like: Tensor) -> Tensor:
+    """The temperature in the precision and on the device of embeddings."""
+    return temperature.to(like) if isinstance(temperature, Tensor) else like.new_full((), temperature)
+
+
 def _check_temperature(temperature: Temperature, shape: tuple[int, int]) -> None:
     if isinstance(temperature, Tensor):
         if tuple(temperature.shape) not in ((), shape[:1], shape):
             raise InputError(f"temperature has shape {tuple(temperature.shape)}; give (), {shape[:1]} or {shape}.")
-    elif not temperature > 0:
-        raise InputError(f"temperature is {temperature}; it must be above 0.")
+    else:
+        checked_number("temperature", temperature, least=LEAST_TEMPERATURE)
 
 
 def _reduced(losses: Tensor, counted: Tensor, reduction: Reduction) -> Tensor:

@@ -243,10 +243,12 @@ class Learner(Settings):
         """The settings for these data.
 
         Raises:
-            InputError: The data lack what the method needs.
+            InputError: The data lack what the method needs, or are a single sample.
         """
         self.check(source)
         learn, _ = source.held_out(self.held_out)
+        if len(learn) < 2:
+            raise InputError(f"{source.name} has {len(learn)} sample to learn from; an encoder needs two or more.")
         linear = self.linear.resolve(source)
         view = self.view.resolve(source)
         return dataclasses.replace(self, samples=len(learn), linear=linear, view=view)

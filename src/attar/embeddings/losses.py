@@ -15,10 +15,18 @@ from torch import Tensor, nn
 
 from attar.core.errors import InputError
 from attar.core.precision import at_least_float32, without_autocast
-from attar.embeddings.contrast import Loss, Reduction, Temperature, contrast_embeddings
+from attar.embeddings.contrast import (
+    LEAST_TEMPERATURE,
+    Loss,
+    Reduction,
+    Temperature,
+    check_embeddings,
+    checked_number,
+    contrast_embeddings,
+)
 from attar.embeddings.gathering import gathered
 from attar.embeddings.positives import Labels, Numbers, OtherNumbers, Score, checked_labels, weights_by_rows
-from attar.embeddings.separation import Mining, prototypical, triplet
+from attar.embeddings.separation import Mining, check_pairs, prototypical, triplet
 
 Embeddings = Float[Tensor, "sample d"]
 Scalar = Float[Tensor, ""]
@@ -65,6 +73,8 @@ def dcl(
         chunk: Views of a chunk.
     """
     _check_views(first, second)
+    if sigma is not None:
+        checked_number("sigma", sigma, least=LEAST_TEMPERATURE)
     count = len(first)
     both = _joined(first, second)
 
@@ -77,7 +87,7 @@ def dcl(
     with without_autocast(first):
         positive = (F.normalize(at_least_float32(first)) * F.normalize(at_least_float32(second))).sum(dim=1)
         weights = 2 - count * (positive.detach() / sigma).softmax(dim=0)
-        return loss + ((1 - weights) * positive).mean() / temperature
+        return loss + ((1 - weights) * positive).sum() / max(count, 1) / temperature
 
 
 def info_nce(
@@ -101,6 +111,8 @@ def info_nce(
         reduction: As in `contrast`.
     """
     _check_views(query, key)
+    if queue is not None:
+        check_embeddings(queue, "keys of the queue", query.shape[1])
     count = len(query)
     with without_autocast(query):
         query, key = F.normalize(at_least_float32(query)), F.normalize(at_least_float32(key))
@@ -130,6 +142,9 @@ def barlow_twins(first: Embeddings, second: Embeddings, weight: float = 5e-3) ->
         weight: λ of what is off the diagonal.
     """
     _check_views(first, second)
+    checked_number("weight", weight)
+    if not len(first):
+        raise InputError("the views are empty; correlations need two samples or more.")
     with without_autocast(first):
         found = correlations(first, second)
         diagonal = found.diagonal()
@@ -193,6 +208,9 @@ def sup_con(
     if (ref_emb is None) != (ref_labels is None) and indices_tuple is None:
         missing = "ref_labels" if ref_labels is None else "ref_emb"
         raise InputError(f"{missing} is missing: give ref_emb and ref_labels together.")
+    check_embeddings(embeddings)
+    if ref_emb is not None:
+        check_embeddings(ref_emb, "ref_emb", embeddings.shape[1])
     columns = len(embeddings if ref_emb is None else ref_emb)
     if indices_tuple is not None:
         weights, candidates = _of_pairs(indices_tuple, len(embeddings), columns, embeddings.device)
@@ -417,6 +435,7 @@ class MomentumQueue(nn.Module):
     """The latest keys, of length one, in a ring of buffers that a checkpoint holds. It starts with random directions.
 
     A batch that runs over the end goes on at the beginning. Of one that is longer than the queue, the last keys stay.
+    Keys that are not finite leave the old ones in their places, so that their step can be skipped.
     """
 
     keys: Tensor
@@ -435,7 +454,8 @@ class MomentumQueue(nn.Module):
         size, count = len(self.keys), len(keys)
         numbers = torch.arange(max(0, count - size), count, device=keys.device)
         places = (self.pointer + numbers) % size
-        self.keys[places] = F.normalize(at_least_float32(keys.detach()))[numbers].to(self.keys.dtype)
+        latest = F.normalize(at_least_float32(keys.detach()))[numbers].to(self.keys.dtype)
+        self.keys[places] = torch.where(latest.isfinite(), latest, self.keys[places])
         self.pointer.copy_((self.pointer + count) % size)
 
 
@@ -459,34 +479,35 @@ def standardised(z: Float[Tensor, "*head sample d"]) -> Float[Tensor, "*head sam
     centred = values - values.mean(dim=-2, keepdim=True)
     variance = centred.square().mean(dim=-2, keepdim=True)
     # What is left of a constant is rounding, of about the size of the constant times the precision.
-    varies = variance > (16 * torch.finfo(values.dtype).eps) ** 2 * values.square().mean(dim=-2, keepdim=True)
-    return torch.where(varies, centred, 0) / torch.where(varies, variance, 1).sqrt()
+    flat = variance <= (16 * torch.finfo(values.dtype).eps) ** 2 * values.square().mean(dim=-2, keepdim=True)
+    return torch.where(flat, 0, centred) / torch.where(flat, 1, variance).sqrt()
 
 
 def _of_pairs(given: Pairs, anchors: int, columns: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Positives and candidates as matrices, from pairs (a, p, a, n) or triplets (a, p, n).
 
     Raises:
-        InputError: There are neither three nor four lists, or a number is too large.
+        InputError: As `check_pairs`.
     """
-    if len(given) not in (3, 4):
-        raise InputError(f"indices_tuple has {len(given)} parts; give (a, p, a, n) or (a, p, n).")
+    check_pairs(given, anchors, columns, parts=(3, 4))
     a, p, other_a, n = (given[0], given[1], given[0], given[2]) if len(given) == 3 else given
     positives = torch.zeros(anchors, columns, dtype=torch.bool, device=device)
     candidates = positives.clone()
     for matrix, one, two in ((positives, a, p), (candidates, other_a, n)):
-        if len(one) and (max(int(one.max()) - anchors, int(two.max()) - columns) >= 0):
-            raise InputError(f"indices_tuple counts up to {int(max(one.max(), two.max()))}, beyond the embeddings.")
         matrix[one, two] = True
     return positives, candidates | positives
 
 
 def _checked_temperature(temperature: float | Tensor) -> float | Tensor:
-    if not isinstance(temperature, Tensor) and not temperature > 0:
-        raise InputError(f"temperature is {temperature}; it must be above 0.")
+    if not isinstance(temperature, Tensor):
+        return checked_number("temperature", temperature, least=LEAST_TEMPERATURE)
+    if temperature.numel():
+        checked_number("temperature", float(temperature.detach().min()), least=LEAST_TEMPERATURE)
     return temperature
 
 
 def _check_views(first: Tensor, second: Tensor) -> None:
+    check_embeddings(first, "the first views")
+    check_embeddings(second, "the second views")
     if first.shape != second.shape:
         raise InputError(f"the views have shapes {tuple(first.shape)} and {tuple(second.shape)}; give equal ones.")

@@ -15,6 +15,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from attar.core.errors import InputError
+from attar.embeddings.contrast import check_embeddings
+from attar.embeddings.positives import checked_rows
 
 Scores = Float[Tensor, "sample classes"]
 Marks = Bool[Tensor, "_sample _classes"]
@@ -34,7 +36,7 @@ def average_precision(scores: Scores, labels: Marks) -> Float[Tensor, " classes"
     Raises:
         InputError: A score is not a number, or the shapes differ.
     """
-    _check(scores, labels)
+    labels = _checked(scores, labels)
     columns = _plain(scores).t().contiguous().numpy()
     marked = labels.detach().cpu().t().contiguous().numpy()
     found = np.full(len(columns), np.nan)
@@ -80,7 +82,8 @@ class Agreement:
         Raises:
             InputError: The shapes differ.
         """
-        _check(predicted, labels)
+        labels = _checked(predicted, labels)
+        predicted = checked_rows(predicted, labels.shape)
         right, said, there = (
             marks.detach().sum(dim=0).cpu().double() for marks in (predicted & labels, predicted, labels)
         )
@@ -99,7 +102,7 @@ def agreement_at(scores: Scores, labels: Marks, threshold: float) -> Agreement:
     Raises:
         InputError: A score is not a number, or the shapes differ.
     """
-    _check(scores, labels)
+    labels = _checked(scores, labels)
     return Agreement.of(scores >= threshold, labels)
 
 
@@ -109,7 +112,7 @@ def agreement_of_top(scores: Scores, labels: Marks, count: int = 3) -> Agreement
     Raises:
         InputError: A score is not a number, or the shapes differ.
     """
-    _check(scores, labels)
+    labels = _checked(scores, labels)
     order = scores.argsort(dim=1, descending=True, stable=True)[:, :count]
     return Agreement.of(torch.zeros_like(labels).scatter(1, order, True), labels)
 
@@ -124,7 +127,7 @@ def best_threshold(scores: Scores, labels: Marks) -> float:
     Raises:
         InputError: A score is not a number, the shapes differ, or no sample has a label.
     """
-    _check(scores, labels)
+    labels = _checked(scores, labels)
     values, order = torch.sort(_plain(scores).flatten(), descending=True)
     hits = labels.detach().cpu().flatten()[order].cumsum(0)
     if not len(hits) or not int(hits[-1]):
@@ -138,12 +141,16 @@ def best_threshold(scores: Scores, labels: Marks) -> float:
     return half if below < half <= here else here
 
 
-def _check(scores: Any, labels: Any) -> None:
+def _checked(scores: Any, labels: Any) -> Marks:
+    """The labels as yes and no."""
+    check_embeddings(scores, "scores")
     if scores.shape != labels.shape:
         raise InputError(f"scores have shape {tuple(scores.shape)}, but labels {tuple(labels.shape)}.")
+    marks = checked_rows(labels, scores.shape)
     if scores.isnan().any():
         row, column = scores.isnan().nonzero()[0].tolist()
         raise InputError(f"the score of sample {row} for class {column} is not a number (NaN).")
+    return marks
 
 
 def _plain(scores: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from attar.core.training import after_cuts, half_cosine, linear_rise
+from attar.core.training import after_cuts, betas_of, half_cosine, linear_rise
 
 TRUST = 0.001
 """η of LARS in You et al., and in the code of SimCLR and SogCLR."""
@@ -28,7 +28,7 @@ def optimizer_of(learned: Sequence[nn.Parameter], how: Any) -> torch.optim.Optim
     if how.optimizer == "sgd":
         return torch.optim.SGD(groups, how.lr, how.momentum, weight_decay=how.weight_decay)
     family = torch.optim.AdamW if how.optimizer == "adamw" else torch.optim.Adam
-    return family(groups, how.lr, betas=(how.momentum, 0.999), weight_decay=how.weight_decay)
+    return family(groups, how.lr, betas=betas_of(how.momentum), weight_decay=how.weight_decay)
 
 
 class LARS(torch.optim.Optimizer):

@@ -5,7 +5,7 @@ Dice 2a / (n_i + n_j), cosine a / √(n_i n_j), and the overlap of Szymkiewicz a
 when either set contains the other. Samples without labels overlap with nothing. Two views of one sample always do.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -123,6 +123,18 @@ def weights_by_rows(
     return found
 
 
+def checked_rows(labels: Labels, shape: Sequence[int]) -> Tensor:
+    """Rows of yes and no, `[sample, classes]`.
+
+    Raises:
+        InputError: They are of another shape, or hold other than 0 and 1.
+    """
+    found = checked_labels(labels)
+    if tuple(found.shape) != tuple(shape):
+        raise InputError(f"labels have shape {tuple(found.shape)}; give {tuple(shape)} of 0 and 1.")
+    return found
+
+
 def checked_labels(labels: Labels, samples: int | None = None) -> Tensor:
     """Classes as they are, or rows of yes and no.
 
@@ -133,6 +145,8 @@ def checked_labels(labels: Labels, samples: int | None = None) -> Tensor:
     Raises:
         InputError: Another number of them, classes that are negative or not whole, or rows of other than 0 and 1.
     """
+    if not isinstance(labels, Tensor):
+        raise InputError(f"labels are of type {type(labels).__name__}; give a tensor.")
     if labels.ndim not in (1, 2):
         raise InputError(f"labels have shape {tuple(labels.shape)}; give [sample], or [sample, classes] of 0 and 1.")
     if samples is not None and len(labels) != samples:

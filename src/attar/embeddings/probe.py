@@ -66,7 +66,16 @@ def fit_probe(
     if not features.isfinite().all():
         row = int((~features.isfinite().all(dim=1)).nonzero()[0])
         raise InputError(f"the features of sample {row} are not finite.")
-    labels = labels.cpu()
+    import sklearn.linear_model  # noqa: F401 (limits hold for libraries that are loaded)
+    from threadpoolctl import threadpool_limits  # scikit-learn brings it
+
+    # The regressions are small: threads that share one wait for each other, on a busy machine most of the time.
+    with threadpool_limits(limits=1):
+        return _best(features, labels.cpu(), classes, strengths)
+
+
+def _best(features: Feats, labels: Labels, classes: int, strengths: Sequence[float]) -> Probe:
+    """The probe of the regularisation that is best on held-out rows."""
     parts = tenths(labels)
     held, right = torch.cat(parts), labels[torch.cat(parts)]
     best: tuple[float, float, Any] | None = None

@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from attar.core.provenance import ARTEFACT
 from attar.core.settings import Range
 from attar.images.reading import Pictures
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from attar.embeddings.sources import Part, Source
 
 BUNDLED = "mosaics"
+TEXT = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
+"""Endings of tables. Samples of a mixture and rows of text are recognised before, by their kinds."""
 CHARACTER = re.compile(r"character[0-9]+")
 """Names of Omniglot's folders of drawings."""
 SHOWN = 3
@@ -30,7 +33,7 @@ def looks_like(data: str) -> bool:
         return _holds_tables(path)
     if path.suffix.lower() == ".parquet":
         return not _one_label(path)
-    return path.suffix.lower() == ".tsv" or is_omniglot(data)
+    return path.suffix.lower() in TEXT or is_omniglot(data)
 
 
 def _is_folder(path: Path) -> bool:
@@ -63,7 +66,10 @@ def _holds_tables(folder: Path) -> bool:
     if is_omniglot(str(folder)):
         return True
     files = sorted(folder.glob("*.parquet"))
-    return bool(files) and not _one_label(files[0])
+    if files:
+        return not _one_label(files[0])
+    is_artefact = (folder / ARTEFACT).is_file()
+    return not is_artefact and any(file.suffix.lower() in TEXT[:4] for file in folder.iterdir())
 
 
 def _one_label(file: Path) -> bool:

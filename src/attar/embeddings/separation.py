@@ -6,20 +6,22 @@ Swersky and Zemel, Prototypical Networks for Few-shot Learning, NeurIPS 2017, ar
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from attar.core.errors import InputError
+from attar.core.errors import InputError, unknown
 from attar.core.precision import at_least_float32, without_autocast
+from attar.embeddings.contrast import check_embeddings, checked_number
 from attar.embeddings.fewshot.distances import Distance, prototypes_of
 from attar.embeddings.fewshot.protonet import protonet_loss
 from attar.embeddings.positives import checked_labels
 
 Mining = Literal["all", "hard", "semi-hard"]
+WHOLE = (torch.int64, torch.int32)
 Scalar = Float[Tensor, ""]
 Distances = Float[Tensor, "anchor candidate"]
 Mask = Bool[Tensor, "anchor candidate"]
@@ -63,6 +65,12 @@ def triplet(
     Raises:
         InputError: Labels are missing, too many, negative or not whole.
     """
+    checked_number("margin", margin)
+    if mining not in get_args(Mining):
+        raise unknown("mining", str(mining), get_args(Mining))
+    check_embeddings(embeddings)
+    if ref_emb is not None:
+        check_embeddings(ref_emb, "ref_emb", embeddings.shape[1])
     with without_autocast(embeddings):
         mine = at_least_float32(embeddings)
         theirs = mine if ref_emb is None else at_least_float32(ref_emb)
@@ -70,8 +78,7 @@ def triplet(
             mine, theirs = F.normalize(mine), F.normalize(theirs)
         found = distances(mine, theirs, squared)
         if indices_tuple is not None:
-            if len(indices_tuple) != 3:
-                raise InputError(f"indices_tuple has {len(indices_tuple)} parts; give triplets (a, p, n).")
+            check_pairs(indices_tuple, len(mine), len(theirs), parts=(3,))
             a, p, n = indices_tuple
             terms = F.relu(found[a, p] - found[a, n] + margin)
             return terms.sum() / (terms > 0).sum().clamp(min=1)
@@ -88,7 +95,40 @@ def triplet(
         )
 
 
+def check_pairs(given: Any, anchors: int, columns: int, parts: Sequence[int]) -> None:
+    """Check the numbers that a miner gives: pairs (a, p, a, n) or triplets (a, p, n).
+
+    Args:
+        given: What it gives.
+        anchors: How many anchors there are.
+        columns: How many samples they are compared with.
+        parts: How many lists there may be.
+
+    Raises:
+        InputError: There are others, they are no whole numbers, of different lengths, or beyond the embeddings.
+    """
+    wanted = " or ".join({3: "(a, p, n)", 4: "(a, p, a, n)"}[count] for count in sorted(parts, reverse=True))
+    if not isinstance(given, (tuple, list)) or not all(isinstance(one, Tensor) for one in given):
+        raise InputError(f"indices_tuple holds something else than tensors; give {wanted}.")
+    if len(given) not in parts:
+        raise InputError(f"indices_tuple has {len(given)} parts; give {wanted}.")
+    if not all(one.ndim == 1 and one.dtype in WHOLE for one in given):
+        raise InputError(f"indices_tuple holds something else than rows of whole numbers; give {wanted}.")
+    a, *others = given
+    together = [(a, one) for one in others] if len(given) == 3 else [(a, given[1]), given[2:]]
+    for pair in together:
+        if len(pair[0]) != len(pair[1]):
+            raise InputError(f"indices_tuple has lists of {len(pair[0])} and {len(pair[1])} numbers.")
+        for one, count in zip(pair, (anchors, columns), strict=True):
+            if len(one) and int(one.min()) < 0:
+                raise InputError(f"indices_tuple has {int(one.min())}; embeddings are counted from 0.")
+            if len(one) and int(one.max()) >= count:
+                raise InputError(f"indices_tuple counts up to {int(one.max())}, beyond the embeddings.")
+
+
 def _hardest(found: Distances, positive: Mask, negative: Mask, margin: float) -> Scalar:
+    if not found.numel():
+        return found.sum()
     far = found.masked_fill(~positive, -torch.inf).amax(dim=1)
     near = found.masked_fill(~negative, torch.inf).amin(dim=1)
     both = positive.any(dim=1) & negative.any(dim=1)
@@ -136,7 +176,11 @@ def prototypical(
     Raises:
         InputError: A query's class has no support sample, or labels are too many, negative or not whole.
     """
+    check_embeddings(queries, "queries")
+    check_embeddings(support, "support samples", queries.shape[1])
     wanted, given = checked_labels(labels, len(queries)), checked_labels(support_labels, len(support))
+    if not len(wanted) or not len(given):
+        raise InputError("there is no query, or no support sample. Give some of both.")
     classes, rows = given.unique(return_inverse=True)
     places = torch.searchsorted(classes, wanted).clamp(max=len(classes) - 1)
     lost = wanted[classes[places] != wanted]

@@ -1,5 +1,6 @@
 """How text is read: settings, and the description of a source."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,14 +16,31 @@ SHOWN = 60
 
 
 ENDINGS = (".jsonl", ".json", ".txt", ".md")
+COLUMNS = ("text", "messages", "prompt", "instruction")
+"""Columns, one of which every row of text has."""
+LOOKED_AT = 2**20
+"""Bytes at the start of a file that are looked at to recognise it."""
 
 
 def looks_like(data: str) -> bool:
     """Whether a file or a folder is of text."""
     path = Path(data)
     if path.is_file():
-        return path.suffix in ENDINGS
-    return path.is_dir() and any(file.suffix in (".jsonl", ".txt") for file in path.iterdir())
+        return path.suffix in ENDINGS and _is_text(path)
+    return path.is_dir() and any(_is_text(file) for file in path.iterdir() if file.suffix in (".jsonl", ".txt"))
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a file of JSON begins with a row of text, or with something that is no row at all; any other is text."""
+    if path.suffix not in (".jsonl", ".json"):
+        return True
+    try:
+        with path.open("rb") as file:
+            start = file.read(LOOKED_AT).decode("utf-8-sig", errors="ignore").lstrip()
+        row, _ = json.JSONDecoder().raw_decode(start.removeprefix("[").lstrip())
+    except (OSError, ValueError, RecursionError):  # the reader says what is wrong with it
+        return True
+    return not isinstance(row, dict) or any(name in row for name in COLUMNS)
 
 
 @dataclass(frozen=True, kw_only=True)

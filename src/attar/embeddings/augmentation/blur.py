@@ -40,7 +40,7 @@ def sharpened(images: Images, factor: PerImage) -> Images:
     if min(images.shape[2:]) < 3:
         return images
     kernel = torch.ones(3, 3, dtype=images.dtype, device=images.device)
-    kernel[1, 1] = 5
+    kernel[1, 1].fill_(5)
     channels = images.shape[1]
     middle = F.conv2d(images, (kernel / kernel.sum()).expand(channels, 1, 3, 3), groups=channels)
     smooth = images.clone()

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from attar.embeddings.augmentation.shared import Images, PerImage, per_image
+from attar.embeddings.augmentation.shared import Images, PerImage, grouped, per_image
 
 Grey = Float[Tensor, "batch 1 height width"]
 LUMA = (0.299, 0.587, 0.114)
@@ -81,13 +81,12 @@ def jittered(images: Images, order: Int[Tensor, "batch 4"], factors: Float[Tenso
         order: The numbers of the changes, in this order, in the order in which they are made.
         factors: What each change takes: three factors, and a turn of the hue.
     """
-    for place in range(len(CHANGES)):
+    factors = factors.to(images.device)
+    for kind in order.T:
         found = torch.empty_like(images)
-        for number, change in enumerate(CHANGES):
-            rows = (order[:, place] == number).nonzero().flatten()
+        for number, rows in enumerate(grouped(kind, len(CHANGES), images.device)):
             if len(rows):
-                there = rows.to(images.device)
-                found.index_copy_(0, there, change(images[there], factors[number, rows]))
+                found.index_copy_(0, rows, CHANGES[number](images[rows], factors[number, rows]))
         images = found
     return images
 

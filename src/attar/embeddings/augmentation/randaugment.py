@@ -19,7 +19,7 @@ from attar.embeddings.augmentation.colours import (
     saturation,
     solarised,
 )
-from attar.embeddings.augmentation.shared import Images, PerImage
+from attar.embeddings.augmentation.shared import Images, PerImage, grouped
 
 MOST = 30
 """The largest magnitude."""
@@ -45,13 +45,17 @@ def _rotated(images: Images, level: PerImage) -> Images:
     return warped(images, turned(torch.deg2rad(DEGREES * level)), torch.zeros(len(images), 2))
 
 
-CHANGES: dict[str, Change] = {
-    "identity": lambda images, level: images,
+AFFINE: dict[str, Change] = {
     "shear-x": lambda images, level: _sheared(images, level, 0),
     "shear-y": lambda images, level: _sheared(images, level, 1),
     "translate-x": lambda images, level: _shifted(images, level, 0),
     "translate-y": lambda images, level: _shifted(images, level, 1),
     "rotate": _rotated,
+}
+"""The maps of places, whose matrices are computed on the host."""
+CHANGES: dict[str, Change] = {
+    "identity": lambda images, level: images,
+    **AFFINE,
     "brightness": lambda images, level: brightness(images, 1 + FACTOR * level),
     "color": lambda images, level: saturation(images, 1 + FACTOR * level),
     "contrast": lambda images, level: contrast(images, 1 + FACTOR * level),
@@ -73,15 +77,16 @@ def rand_augmented(images: Images, count: int, magnitude: float, generator: torc
         magnitude: m, from 0 to 30.
         generator: The generator that draws changes and signs.
     """
-    changes = tuple(CHANGES.values())
     for _ in range(count):
-        which = torch.randint(len(changes), (len(images),), generator=generator)
+        which = torch.randint(len(CHANGES), (len(images),), generator=generator)
         sign = 2.0 * torch.randint(2, (len(images),), generator=generator) - 1
+        here = sign * magnitude / MOST
+        there = here.to(images.device)
         found = torch.empty_like(images)
-        for number, change in enumerate(changes):
-            rows = (which == number).nonzero().flatten()
+        rows_here, rows_there = (grouped(which, len(CHANGES), one.device) for one in (here, images))
+        for name, own, rows in zip(CHANGES, rows_here, rows_there, strict=True):
             if len(rows):
-                there = rows.to(images.device)
-                found.index_copy_(0, there, change(images[there], sign[rows] * magnitude / MOST))
+                level = here[own] if name in AFFINE else there[rows]
+                found.index_copy_(0, rows, CHANGES[name](images[rows], level))
         images = found
     return images

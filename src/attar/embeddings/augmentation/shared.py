@@ -31,6 +31,12 @@ def only(rows: Rows, images: Images, change: Callable[[Images], Images]) -> Imag
     return images.index_copy(0, rows, change(images[rows]))
 
 
+def grouped(kind: Int[Tensor, " batch"], kinds: int, device: torch.device) -> list[Rows]:
+    """The rows of each kind, on a device. They are put in order on the host and taken there in one copy."""
+    rows = kind.argsort(stable=True).to(device)
+    return list(rows.split(kind.bincount(minlength=kinds).tolist()))
+
+
 def per_image(values: PerImage, images: Images) -> Float[Tensor, "batch 1 1 1"]:
     """One number for each image, to be multiplied with it."""
     return values.to(images).view(-1, 1, 1, 1)

@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from attar.core.errors import InputError, unknown
+from attar.embeddings.contrast import check_embeddings
 from attar.embeddings.fewshot.distances import smooth_distances
 from attar.embeddings.positives import checked_labels
 
@@ -158,10 +159,13 @@ def icnn_parts(
     list_length: int | None = None,
 ) -> Parts:
     """The terms of the ICNN score; arguments as for `icnn_score`."""
+    check_embeddings(points, "points")
     own = targets is None
     if targets is None:
         targets, target_labels = points, labels
-    assert target_labels is not None, "targets come with labels"
+    check_embeddings(targets, "targets", points.shape[1])
+    if target_labels is None:
+        raise InputError("labels are missing: give labels, and target_labels with targets.")
     labels, target_labels = checked_labels(labels, len(points)), checked_labels(target_labels, len(targets))
     there = len(targets) - own
     if there < 1 or not len(points):

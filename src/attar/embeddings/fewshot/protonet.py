@@ -17,7 +17,7 @@ from torch import Tensor
 
 from attar.core.presets import published
 from attar.core.settings import Range
-from attar.embeddings.fewshot.distances import Distance, distances
+from attar.embeddings.fewshot.distances import Distance, distances, own_rows
 from attar.embeddings.fewshot.episodic import Episodic, class_major, means
 from attar.embeddings.learner import Batch, Learning, Terms
 
@@ -47,7 +47,12 @@ def protonet_loss(
     distance: Distance = "squared",
     temperature: float = 1.0,
 ) -> Float[Tensor, ""]:
-    """The cross-entropy of the logits. Arguments as for `proto_logits`; a label is the row of the own prototype."""
+    """The cross-entropy of the logits. Arguments as for `proto_logits`; a label is the row of the own prototype.
+
+    Raises:
+        InputError: A label is no row of a prototype.
+    """
+    labels = own_rows(labels, queries, prototypes)
     return F.cross_entropy(proto_logits(queries, prototypes, distance=distance, temperature=temperature), labels)
 
 

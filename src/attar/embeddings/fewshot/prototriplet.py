@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attar.core.errors import InputError
-from attar.embeddings.fewshot.distances import Distance, distances
+from attar.embeddings.fewshot.distances import Distance, distances, own_rows
 
 Queries = Float[Tensor, "query d"]
 Prototypes = Float[Tensor, "way d"]
@@ -43,10 +43,11 @@ def proto_triplet_loss(
             the cross-entropy of a prototypical network.
 
     Raises:
-        InputError: There is no other prototype.
+        InputError: There is no other prototype, or a label is no row of a prototype.
     """
     if len(prototypes) < 2:
         raise InputError("the Proto-Triplet loss needs two prototypes at least.")
+    labels = own_rows(labels, queries, prototypes)
     found = distances(queries, prototypes, distance)
     own = F.one_hot(labels, len(prototypes)).bool()
     nearest = found.masked_fill(own, torch.inf).min(dim=1).values

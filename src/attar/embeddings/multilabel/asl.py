@@ -12,15 +12,16 @@ label whose logit lies below −18.4 gets no gradient; `clamp=1e-8` does the sam
 """
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
-from attar.core.errors import InputError
+from attar.core.errors import InputError, unknown
 from attar.core.precision import at_least_float32
+from attar.embeddings.contrast import checked_number
 
 Logits = Float[Tensor, "sample classes"]
 Labels = Shaped[Tensor, "_sample _classes"]
@@ -86,6 +87,9 @@ def asymmetric_loss(
         reduction: How terms become one number. The authors' code sums, so that its step size depends on the batch.
     """
     logits, labels = _checked(logits, labels)
+    checked_number("gamma_neg", gamma_neg)
+    checked_number("gamma_pos", gamma_pos)
+    checked_number("clip", clip or 0.0, most=1.0)
     shift, floor = clip or 0.0, math.log(clamp) if clamp else -math.inf
     with torch.set_grad_enabled(torch.is_grad_enabled() and not stop_weight_grad):
         weights = labels * _power(F.logsigmoid(-logits), gamma_pos)
@@ -167,6 +171,8 @@ class AsymmetricLoss(nn.Module):
 
 def reduced(terms: Float[Tensor, "sample classes"], reduction: Reduction) -> Float[Tensor, ""]:
     """One number from the terms of all samples and classes."""
+    if reduction not in get_args(Reduction):
+        raise unknown("reduction", str(reduction), get_args(Reduction))
     if reduction == "mean":
         return terms.mean()
     return terms.sum() / (max(1, len(terms)) if reduction == "batchmean" else 1)
@@ -196,11 +202,14 @@ def _checked(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Scores and labels as numbers of one precision.
 
     Raises:
-        InputError: They are of different shapes.
+        InputError: They are of different shapes, or a label is neither 0 nor 1.
     """
     if logits.shape != labels.shape:
         raise InputError(
             f"scores have shape {tuple(logits.shape)}, but labels {tuple(labels.shape)}. Give a label for each score."
         )
+    if labels.dtype != torch.bool and not bool(((labels == 0) | (labels == 1)).all()):
+        odd = labels[(labels != 0) & (labels != 1)][0]
+        raise InputError(f"a label is {float(odd):g}; give 0 or 1.")
     logits = at_least_float32(logits)
     return logits, labels.to(logits.dtype)

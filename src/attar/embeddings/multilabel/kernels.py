@@ -22,8 +22,11 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from attar.core.errors import InputError
 from attar.core.precision import at_least_float32, without_autocast
+from attar.embeddings.contrast import LEAST_TEMPERATURE, checked_number
 from attar.embeddings.multilabel.pairs import Gaussians, gap, gap_gradients, scale_of
+from attar.embeddings.positives import checked_rows
 
 Logits = Float[Tensor, "sample classes"]
 PerClass = Float[Tensor, "sample classes"] | Float[Tensor, "sample classes feature"]
@@ -208,12 +211,18 @@ def kmcl_loss(
         features: M, for a number for each class.
         jaccard: As for `kernel_contrast`.
         released: What the authors' code computes.
+
+    Raises:
+        InputError: Shapes differ, or labels are other than 0 and 1.
     """
-    rows = Slots.of(labels)
+    if means.shape != variances.shape:
+        raise InputError(f"means have shape {tuple(means.shape)}, but variances {tuple(variances.shape)}.")
+    checked_number("temperature", temperature, least=LEAST_TEMPERATURE)
+    rows = Slots.of(checked_rows(labels, means.shape[:2]))
     if means.ndim == 3:
         shared = labels.bool().sum(dim=0) > 1  # a class of one sample has no pair, and no weight
         if not shared.any():
-            return (raised(means) * 0).sum() + (raised(variances) * 0).sum()
+            return (at_least_float32(means) * 0).sum() + (at_least_float32(variances) * 0).sum()
         kept, place = shared[rows.slot], shared.cumsum(dim=0) - 1
         rows = rows._replace(anchor=rows.anchor[kept], slot=rows.slot[kept])
         found = log_bhattacharyya(means[:, shared], variances[:, shared])

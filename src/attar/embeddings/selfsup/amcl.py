@@ -31,7 +31,7 @@ from attar.embeddings.selfsup.amcl_losses import (
     amcl_moco,
     amcl_simclr,
     amcl_simsiam,
-    others,
+    off_diagonal,
 )
 from attar.embeddings.selfsup.barlow import whole_batches
 from attar.embeddings.selfsup.moco import Momentum
@@ -205,7 +205,7 @@ class AMCL(Learner):
         with without_autocast(made):
             z = directions(made)
             temperatures = state.heads["temperature"](z, z)
-            self._watch(temperatures[:, others(z.shape[1], z.device)], state)
+            self._watch(off_diagonal(temperatures), state)
             return amcl_simclr(z, temperatures, **self._gathering)
 
     def _moco(self, batch: Batch, state: Learning) -> Tensor:

@@ -112,10 +112,10 @@ def amcl_barlow(
     """
     width = correlations.shape[-1]
     found, temperatures = at_least_float32(correlations), at_least_float32(temperatures)
-    own = torch.eye(width, dtype=torch.bool, device=found.device)
-    same = (1 - found / temperatures).square()[:, own].sum() + beta * omega(temperatures[:, own], width).sum()
-    others = redundancy_weight * (found.square() / temperatures)[:, ~own] - beta * omega(temperatures[:, ~own], width)
-    return same + others.sum()
+    itself = temperatures.diagonal(dim1=1, dim2=2)
+    same = (1 - found / temperatures).square().diagonal(dim1=1, dim2=2).sum() + beta * omega(itself, width).sum()
+    rest = redundancy_weight * off_diagonal(found.square() / temperatures)
+    return same + (rest - beta * omega(off_diagonal(temperatures), width)).sum()
 
 
 def gathered(
@@ -160,7 +160,8 @@ def gathered(
     if not (negatives == "softmax" if positive_among is None else positive_among):
         allowed = allowed & ~own
     logits = cosines / temperatures
-    attracted = beta * omega(temperatures[:, own], width).sum()
+    rows = torch.arange(len(positive), device=positive.device)
+    attracted = beta * omega(temperatures[:, rows, positive], width).sum()
     if negatives == "softmax":
         found = torch.stack([contrast(one, own, allowed, "sum") for one in logits]).sum() + attracted
         if regularise_negatives:
@@ -171,12 +172,18 @@ def gathered(
     count = max(1, hard.shape[-1])
     pushed = omega(temperatures.gather(2, hard), 2 if summed else width).sum() / (1 if summed else count)
     repelled = logits.gather(2, hard).sum() / count - beta * pushed
-    return (attracted - logits[:, own].sum() + repelled) / len(positive)
+    return (attracted - logits[:, rows, positive].sum() + repelled) / len(positive)
 
 
 def others(count: int, device: torch.device) -> Bool[Tensor, "view view"]:
     """Every view but itself."""
     return ~torch.eye(count, dtype=torch.bool, device=device)
+
+
+def off_diagonal(square: Float[Tensor, "head n n"]) -> Float[Tensor, "head entry"]:
+    """All entries but those on the diagonals, row by row. A mask would let a GPU be waited for."""
+    heads, count = square.shape[:2]
+    return square.flatten(1)[:, 1:].view(heads, count - 1, count + 1)[:, :, :-1].reshape(heads, -1)
 
 
 def _largest(cosines: Pairs, allowed: Tensor, hardest: int) -> Int[Tensor, "head anchor hard"]:

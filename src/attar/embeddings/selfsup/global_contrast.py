@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from attar.core.errors import InputError
 from attar.core.precision import without_autocast
+from attar.embeddings.contrast import check_embeddings, checked_number
 from attar.embeddings.gathering import gathered
 from attar.embeddings.selfsup.normaliser import (
     LARGEST_STEP,
@@ -111,6 +112,7 @@ class GlobalContrast(nn.Module):
     ) -> None:
         super().__init__()
         _check(samples, temperature, temperatures, gamma, gamma_schedule, temperature_range, pos_weight)
+        _check_numbers(rho, eta, beta, gamma_decay, largest_step, gradient_limit, hinge, dtype)
         self.samples, self.pairs, self.temperatures = samples, pairs, temperatures
         self.gamma, self.gamma_schedule, self.gamma_decay = gamma, gamma_schedule, gamma_decay
         self.rho, self.eta, self.beta, self.temperature_range = rho, eta, beta, temperature_range
@@ -261,6 +263,8 @@ def _check(
     between: tuple[float, float],
     pos_weight: str | None,
 ) -> None:
+    if not isinstance(between, (tuple, list)) or len(between) != 2:
+        raise InputError(f"temperature_range is {between}; give two numbers, the smallest and the largest.")
     low, high = between
     if samples < 2:
         raise InputError(f"samples is {samples}; a contrast needs 2 or more.")
@@ -281,14 +285,39 @@ def _check(
             raise InputError(f"{name} is {given!r}; give {' or '.join(str(one) for one in known)}.")
 
 
+def _check_numbers(
+    rho: float,
+    eta: float,
+    beta: float,
+    gamma_decay: float,
+    largest_step: float | None,
+    gradient_limit: float | None,
+    hinge: float | None,
+    dtype: torch.dtype,
+) -> None:
+    shares = {"beta": beta, "gamma_decay": gamma_decay}
+    sizes = {"rho": rho, "eta": eta, "largest_step": largest_step, "gradient_limit": gradient_limit, "hinge": hinge}
+    for name, value in shares.items():
+        checked_number(name, value, most=1.0)
+    for name, size in sizes.items():
+        if size is not None:
+            checked_number(name, size)
+    if dtype not in (torch.float32, torch.float64):
+        raise InputError(f"dtype is {dtype}; what is remembered needs torch.float32 or torch.float64.")
+
+
 def _checked(a: Tensor, b: Tensor, index: Tensor, samples: int) -> Tensor:
     """The numbers of the samples, as int64.
 
     Raises:
         InputError: They are no numbers of samples, or the shapes differ.
     """
-    if a.ndim != 2 or a.shape != b.shape:
+    check_embeddings(a, "the first side")
+    check_embeddings(b, "the second side")
+    if a.shape != b.shape:
         raise InputError(f"the sides have shapes {list(a.shape)} and {list(b.shape)}; both must be [sample, d].")
+    if not isinstance(index, Tensor):
+        raise InputError(f"index is of type {type(index).__name__}; give a tensor of whole numbers.")
     if index.dtype.is_floating_point or index.dtype.is_complex or index.dtype == torch.bool:
         raise InputError(
             f"index is {str(index.dtype).removeprefix('torch.')}; give whole numbers, one for each sample."
