@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 import attar
-from attar.embeddings import FewShot, ProtoNet, load
+from attar.embeddings import FewShot, SupCon, Views, load
 
 # Stand-ins for your pictures: digits that the encoder has never seen, a folder for each.
 digits = load("digits", novel=("7", "8", "9"))
@@ -17,8 +17,8 @@ for row, image in enumerate(digits.test.samples[torch.arange(120)]):
     folder.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image[0].numpy()).save(folder / f"{row:03}.png")
 
-method = ProtoNet(encoder="conv4:width=32", epochs=10, train_way=5, train_query=5)
-encoder = attar.train(digits, method, out="runs/protonet")
+network = "convnet:norm=batch,width=64,depth=2,pool=flat"
+encoder = attar.train(digits, SupCon(encoder=network, epochs=10, view=Views(recipe="none")), out="runs/supcon")
 
 
 def read(paths):

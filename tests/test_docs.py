@@ -113,6 +113,12 @@ def test_the_index_links_every_page():
         assert page.stem == "index" or f"({page.name})" in text, page.name
 
 
+def test_the_page_of_encoders_says_when_each_method_is_of_use():
+    text = (DOCS / "embeddings.md").read_text()
+    names = [name for name, entry in METHODS.items() if entry.kind == "embeddings"]
+    assert [name for name in names if f"(methods/{name}.md)" not in text] == []
+
+
 def test_how_to_cite_attar():
     """CITATION.cff has what the Citation File Format 1.2.0 requires, and nothing that it does not know."""
     yaml = pytest.importorskip("yaml", reason="pyyaml is not installed")

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from statistics import fmean
-from typing import Any
 
 from results import Facts, lowest, recorded, there, times, took
 
 from attar.core.card import table
-from attar.core.score import Score, paired
+from attar.core.score import Interval, Score, paired
 
 Seeds = Mapping[str, Mapping[str, float]]
 """What was measured, by seed and by name."""
@@ -99,8 +98,8 @@ def _difference(cells: Facts, column: str) -> str:
     found = cells.get(column, {}).get(f"minus {PROTONET}")
     if found is None:
         return ""
-    ends = "" if found["low"] is None else f" [{found['low']:+.1f}, {found['high']:+.1f}]"
-    return f"{found['difference']:+.1f}{ends}"
+    known = None not in (found["low"], found["high"])
+    return str(Interval(**found)) if known else f"{found['difference']:+.1f}"
 
 
 def small_batches() -> str:
@@ -130,9 +129,8 @@ def steps() -> Iterator[tuple[str, ...]]:
         for name in recorded("contrast")["rows"]:
             yield _contrast(name)
     if there("mixture_similarity"):
-        for name, row in recorded("mixture_similarity")["parts"].items():
-            if "rival" in row:
-                yield _similarity(name)
+        for name in recorded("mixture_similarity")["parts"]:
+            yield _similarity(name)
     if there("multilabel_map"):
         for name, words in (("distinct", "distinct scores"), ("ties", "nearly all scores tied")):
             yield _average_precision(name, words)
@@ -143,18 +141,21 @@ def _contrast(name: str) -> tuple[str, ...]:
     loss, _, views = name.partition("-")
     sides = [f"{took(facts['seconds'][side])}, {_megabytes(facts['peak_mb'][side])}" for side in ("rival", "attar")]
     what = {"supcon": "SupCon", "nt_xent": "NT-Xent"}[loss]
-    return f"{what} of {int(views):,} views, pytorch-metric-learning's", *sides, times(facts["ratio"]["attar"])
+    return f"{what} of {int(views):,} views, rival pytorch-metric-learning", *sides, times(facts["ratio"]["attar"])
 
 
 def _similarity(name: str) -> tuple[str, ...]:
-    facts = lowest("mixture_similarity", lambda all_: all_["parts"][name], lambda row: row["ratio"])
-    sides = [f"{took(facts[side]['seconds'])}, {_megabytes(facts[side]['mb'])}" for side in ("rival", "attar")]
+    facts = lowest("mixture_similarity", lambda all_: all_["parts"][name], lambda row: row.get("ratio", 0.0))
+    sides = [
+        f"{took(facts[side]['seconds'])}, {_megabytes(facts[side]['mb'])}" if side in facts else ""
+        for side in ("rival", "attar")
+    ]
     what = f"similarities of {'KMCL' if 'kernels' in name else 'ProbMCL'}, {_sizes(name, facts['sizes'])}"
-    return what, *sides, times(facts["ratio"])
+    return what, *sides, times(facts["ratio"]) if "ratio" in facts else ""
 
 
 def _sizes(name: str, sizes: Facts) -> str:
-    form = name.split(", ")[-1]
+    form = name.partition(", ")[2] or "isotropic"
     count = f"{sizes['classes']} classes" if "classes" in sizes else f"{sizes['components']} components"
     width = f", D = {sizes['d']}" if sizes["d"] else ""
     return f"{form}, {sizes['samples']} samples, {count}{width}"
@@ -163,7 +164,7 @@ def _sizes(name: str, sizes: Facts) -> str:
 def _average_precision(name: str, words: str) -> tuple[str, ...]:
     facts = lowest("multilabel_map", lambda all_: all_, lambda one: _lead(one, name))
     seconds = facts["seconds"][name]
-    what = f"mAP of {facts['samples']:,} × {facts['classes']}, {words}, scikit-learn's"
+    what = f"mAP of {facts['samples']:,} × {facts['classes']}, {words}, rival scikit-learn"
     return what, took(seconds["scikit-learn"]), took(seconds["attar"]), times(_lead(facts, name))
 
 
@@ -232,10 +233,9 @@ def sentences() -> Iterator[tuple[str, str]]:
     """Figures in running text."""
     if there("small_batches"):
         facts = recorded("small_batches")["gradients"]
-        alone, slow = facts["1"], facts["0.03"]
-        yield "measured.md", f"{100 * alone['length']:.0f} % of its length"
-        yield "measured.md", f"{100 * slow['length']:.0f} %"
+        yield "measured.md", f"alone has {100 * facts['1']['length']:.0f} % of its length"
+        yield "measured.md", f"γ = 0.03 it has {100 * facts['0.03']['length']:.0f} %"
         found = recorded("small_batches")["temperatures"]["0.4"]
-        for page in ("measured.md", "embeddings.md"):
-            yield page, f"{found['in_order']['spearman']:.1f}"
-        yield "measured.md", f"{found['random_orders']['spearman']:.1f}"
+        alike, orders = (found[name]["spearman"] for name in ("in_order", "random_orders"))
+        yield "measured.md", f"correlation is {alike:.1f} if the classes that look most alike"
+        yield "measured.md", f"and {orders:.1f} over random orders"

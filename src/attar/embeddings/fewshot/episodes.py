@@ -125,7 +125,7 @@ def episodes(
         say: Told of classes that have too few samples and are left out.
 
     Returns:
-        Pairs of rows, each class after class: of `way * shot` supports and of `way * query` queries.
+        Pairs of rows of `way * shot` supports and of `way * query` queries, each class after class.
 
     Raises:
         InputError: Labels that are no classes, or fewer classes with enough samples than an episode has.

@@ -73,7 +73,7 @@ class GlobalContrast(nn.Module):
         beta: β, the share of the new gradient in u.
         temperature_range: Smallest and largest τ.
         largest_step: Share of itself by which an individual τ changes at most in a visit; None for no limit.
-        gradient_limit: Largest |G| that enters u (the authors: 3, and 5 for pairs); None for no limit.
+        gradient_limit: Largest size of G that enters u (the authors: 3, and 5 for pairs); None for no limit.
         hinge: c, to replace h by max(0, h + c)² (the authors: 0.8). The positive then counts through h alone.
         pos_weight: What the positive counts. "one": exactly 1, as released for two views. "normalised": the sum of the
             negatives' weights, as in the paper and for pairs. None: the usual one.
