@@ -17,7 +17,7 @@ from attar.core import registry, store
 from attar.core.card import SCORES, escaped, made, model_header, score_table
 from attar.core.cell import Cell
 from attar.core.errors import InputError
-from attar.embeddings.encoders import Encoder, encoder_built
+from attar.embeddings.encoders import AT_ONCE, Encoder, encoder_built
 from attar.embeddings.sources import Standard, check_finite_rows
 from attar.images.data.pixels import from_numbers
 from attar.images.data.whiten import Transform, whitening_of
@@ -29,8 +29,6 @@ WEIGHTS, REMEMBERED, WHITENING = "encoder.safetensors", "remembered.safetensors"
 Build = Callable[[], nn.Module]
 TEXT = "text"
 """The head that encodes texts, of methods for image-text pairs."""
-AT_ONCE = 512
-"""Samples of one pass."""
 
 
 @dataclass(frozen=True)

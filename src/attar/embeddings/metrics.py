@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from attar.core.errors import InputError
-from attar.embeddings.contrast import check_embeddings
+from attar.embeddings.checks import check_embeddings
 from attar.embeddings.positives import checked_rows
 
 Scores = Float[Tensor, "sample classes"]
