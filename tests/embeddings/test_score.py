@@ -30,8 +30,9 @@ BRIEF = {"epochs": 1, "encoder": "convnet:norm=batch,width=8"}
 
 
 @pytest.fixture(autouse=True)
-def few_trees(monkeypatch):
+def few_trees_and_folds(monkeypatch):
     monkeypatch.setattr("attar.embeddings.rivals.TREES", 20)
+    monkeypatch.setattr("attar.embeddings.probe.ENOUGH", 20)
 
 
 def table(samples=150, several=True, seed=0):
@@ -129,7 +130,7 @@ def test_several_labels_are_scored_by_map_and_by_micro_f1_at_a_chosen_threshold(
     assert (ranked.column, ranked.score.value) == ("mAP", pytest.approx(told["mAP"]))
     assert (micro.column, micro.score.value) == ("OF1 (micro-F1)", pytest.approx(told["OF1"]))
     assert list(micro.further) == ["CP", "CR", "CF1", "OP", "OR", "CF1 of the top 3", "OF1 of the top 3"]
-    assert micro.note == f"by a linear probe, threshold {answer.threshold:.2g} chosen on 100 held-out samples"
+    assert micro.note == f"by a linear probe, threshold {answer.threshold:.2g} chosen on 20 held-out samples"
     votes = knn_votes(test, train, source.train.labels, 4)
     assert {name: one.score.value for name, one in ranked.further.items()} == {
         "by kNN": pytest.approx(100 * mean_average_precision(votes, source.test.labels))

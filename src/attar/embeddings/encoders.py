@@ -166,8 +166,8 @@ class Own(Encoder):
             with torch.no_grad():
                 found = module.eval()(torch.zeros(2, *shape))
         except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError) as error:
-            told = shortened(" ".join(str(error).split()))
-            raise InputError(f"the module does not take samples of shape {tuple(shape)}: {told}") from error
+            why = shortened(" ".join(str(error).split()))
+            raise InputError(f"the module does not take samples of shape {tuple(shape)}: {why}") from error
         module.train(training)
         if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != 2 or not found.shape[1]:
             told = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
