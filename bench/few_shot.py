@@ -31,9 +31,9 @@ from attar.core.runtime import Engine
 from attar.core.score import around, paired
 from attar.core.seeds import derived_seed
 from attar.embeddings import ICNN, ProtoNet, ProtoTriplet, Triplet
-from attar.embeddings.fewshot.distances import smooth_distances
+from attar.embeddings.distances import smooth_distances
 from attar.embeddings.fewshot.episodes import episodes
-from attar.embeddings.fewshot.episodic import accuracy
+from attar.embeddings.fewshot.outcomes import episode_accuracy
 from attar.embeddings.reading import Reading
 from attar.embeddings.sources import Source
 
@@ -191,7 +191,7 @@ def tested(
     """The accuracy of each test episode, in per cent. A seed's episodes are the same for every row."""
     generator = torch.Generator().manual_seed(derived_seed(seed, f"test episodes of {way} ways and {shot} shots"))
     for support, query in episodes(task.source.test.labels, way, shot, 15, task.tested, generator):
-        yield 100 * accuracy(rows[support], rows[query], way, distance)
+        yield 100 * episode_accuracy(rows[support], rows[query], way, distance)
 
 
 def row(

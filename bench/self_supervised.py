@@ -31,10 +31,10 @@ from attar.core.registry import METHODS
 from attar.core.runtime import Engine, Runtime
 from attar.core.score import Score, paired
 from attar.core.seeds import permutation
+from attar.embeddings.encoded import EncodedSource
 from attar.embeddings.neighbours import knn_votes
 from attar.embeddings.probe import fit_probe
 from attar.embeddings.rivals import Untrained, random_of, raw_of
-from attar.embeddings.seen import Seen
 from attar.embeddings.sources import Source
 from attar.images.sources import ImageSource, load
 
@@ -153,9 +153,9 @@ def fill(rows: dict[str, Any], name: str, source: Source, seed: int, *, epochs: 
         return False
     start = time.perf_counter()
     if method:
-        seen = Seen.of(trained(method, settings, source, seed, epochs), source, Runtime(QUIET, seed))
+        encoded = EncodedSource.of(trained(method, settings, source, seed, epochs), source, Runtime(QUIET, seed))
         seconds = time.perf_counter() - start
-        rows[name]["seeds"][str(seed)] = {**measured(seen.train, seen.test, source), "seconds": round(seconds, 1)}
+        rows[name]["seeds"][str(seed)] = {**measured(encoded.train, encoded.test, source), "seconds": round(seconds, 1)}
     else:
         rows[name]["seeds"][str(seed)] = untrained(name, source, seed)
     return True
@@ -170,8 +170,8 @@ def trained(method: str, settings: dict[str, Any], source: Source, seed: int, ep
 def untrained(name: str, source: Source, seed: int) -> dict[str, float]:
     """The measures of raw pixels, or of the encoder before training."""
     runtime = Runtime(QUIET, seed)
-    seen = Seen.of(trained(FIRST, {"lr": 0.0}, source, seed, 1), source, runtime)
-    found: Untrained | None = (raw_of if name == "raw pixels" else random_of)(seen)
+    encoded = EncodedSource.of(trained(FIRST, {"lr": 0.0}, source, seed, 1), source, runtime)
+    found: Untrained | None = (raw_of if name == "raw pixels" else random_of)(encoded)
     assert found is not None
     return measured(found.train, found.test, source)
 

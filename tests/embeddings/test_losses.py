@@ -26,7 +26,8 @@ from attar.embeddings.losses import (
     nt_xent,
     sup_con,
 )
-from attar.embeddings.separation import prototypical, triplet
+from attar.embeddings.losses.prototypes import prototypical
+from attar.embeddings.losses.triplets import triplet
 
 GOLDEN = Path(__file__).parent / "golden"
 TWO_VIEWS = {

@@ -10,20 +10,12 @@ from PIL import Image
 import attar
 from attar.core.runtime import Engine, Runtime
 from attar.embeddings import pictures
-from attar.embeddings.pictures import (
-    TITLES,
-    evenly,
-    in_the_plane,
-    named,
-    pictures_of,
-    shares,
-    short,
-    spread_over_classes,
-)
+from attar.embeddings.drawing import in_the_plane, named, shares, short, spread_over_classes
+from attar.embeddings.encoded import EncodedSource
+from attar.embeddings.pictures import TITLES, pictures_of
 from attar.embeddings.scoring import Scoring
-from attar.embeddings.seen import Seen
 from attar.embeddings.selfsup.simclr import SimCLR
-from attar.embeddings.sources import Features, Part, Source, Standard
+from attar.embeddings.sources import Features, Part, Source, Standard, evenly
 from attar.reporting.collect import collect
 
 BRIEF = SimCLR(epochs=1, encoder="convnet:norm=batch,width=8")
@@ -39,8 +31,8 @@ def made(source):
     return attar.train(source, BRIEF)
 
 
-def seen_of(made, source, **more):
-    return Seen.of(dataclasses.replace(made, **more), source, Runtime(Engine(quiet=True), 0))
+def encoded_of(made, source, **more):
+    return EncodedSource.of(dataclasses.replace(made, **more), source, Runtime(Engine(quiet=True), 0))
 
 
 def size(png):
@@ -48,7 +40,7 @@ def size(png):
 
 
 def test_images_of_one_label_are_drawn_the_same_each_time(made, source):
-    first, second = (pictures_of(seen_of(made, source)) for _ in range(2))
+    first, second = (pictures_of(encoded_of(made, source)) for _ in range(2))
     assert list(first) == ["features", "neighbours"] and first == second
     assert all(len(png) < 100_000 for png in first.values())
     assert size(first["features"]) == (700, 460)
@@ -56,16 +48,16 @@ def test_images_of_one_label_are_drawn_the_same_each_time(made, source):
 
 def test_novel_classes_have_an_episode_and_neighbours_among_the_test_samples(made, source):
     novel = dataclasses.replace(source, novel=source.classes)
-    drawn = pictures_of(seen_of(made, novel))
+    drawn = pictures_of(encoded_of(made, novel))
     assert list(drawn) == ["features", "neighbours", "episode"]
 
 
 def test_several_labels_have_panels_and_their_uncertainty(made, source):
     marks = [torch.rand(len(part), 10, generator=torch.Generator().manual_seed(0)) < 0.3 for part in parts(source)]
     several = dataclasses.replace(source, train=marked(source.train, marks[0]), test=marked(source.test, marks[1]))
-    seen = seen_of(made, several)
-    seen.__dict__["said"] = {"uncertainty": marks[1].sum(dim=1) + torch.linspace(0, 1, 60)}
-    drawn = pictures_of(seen)
+    encoded = encoded_of(made, several)
+    encoded.__dict__["said"] = {"uncertainty": marks[1].sum(dim=1) + torch.linspace(0, 1, 60)}
+    drawn = pictures_of(encoded)
     assert list(drawn) == ["features", "neighbours", "uncertainty"]
     assert size(drawn["features"]) == (750, 520)
 
@@ -80,10 +72,10 @@ def marked(part, marks):
 
 def test_temperatures_are_drawn_for_each_side_that_has_them(made, source):
     known = torch.linspace(0.1, 0.9, len(source.train))
-    one = pictures_of(seen_of(made, source, remembered={"temperature": known, "log_s": known}))
-    two = pictures_of(seen_of(made, source, remembered={"temperature": known, "text_temperature": known}))
+    one = pictures_of(encoded_of(made, source, remembered={"temperature": known, "log_s": known}))
+    two = pictures_of(encoded_of(made, source, remembered={"temperature": known, "text_temperature": known}))
     assert size(two["temperature"])[0] == 2 * size(one["temperature"])[0]
-    assert "temperature" not in pictures_of(seen_of(made, source, remembered={"log_s": known}))
+    assert "temperature" not in pictures_of(encoded_of(made, source, remembered={"log_s": known}))
 
 
 def test_tables_have_only_features():
@@ -91,7 +83,7 @@ def test_tables_have_only_features():
     labels = (rows[:, 0] > 0).long()
     parts = [Part(Features(rows[some]), labels[some]) for some in torch.arange(60).split(40)]
     source = Source("table", ("low", "high"), *parts, Standard.of(rows))
-    assert list(pictures_of(seen_of(attar.train(source, SimCLR(epochs=1)), source))) == ["features"]
+    assert list(pictures_of(encoded_of(attar.train(source, SimCLR(epochs=1)), source))) == ["features"]
 
 
 def test_the_command_s_pictures_are_reported_pushed_and_replaced(source, tmp_path):
@@ -113,7 +105,7 @@ def test_the_command_s_pictures_are_reported_pushed_and_replaced(source, tmp_pat
 
 def test_without_matplotlib_there_is_none(made, source, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
-    assert pictures_of(seen_of(made, source)) == {}
+    assert pictures_of(encoded_of(made, source)) == {}
 
 
 def test_points_in_the_plane_are_finite_whatever_the_features():

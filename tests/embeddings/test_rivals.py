@@ -10,11 +10,11 @@ from torch import nn
 import attar
 from attar.core.runtime import Engine, Runtime
 from attar.embeddings import rivals
-from attar.embeddings.measures import constant_answer, of_several
+from attar.embeddings.answers import constant_answer, of_several
+from attar.embeddings.encoded import EncodedSource
 from attar.embeddings.metrics import agreement_at
 from attar.embeddings.multilabel.endtoend import MultiLabel
 from attar.embeddings.rivals import affordable, bce_answers, random_of, raw_of, trees_judge
-from attar.embeddings.seen import Seen
 from attar.embeddings.selfsup.simclr import SimCLR
 from attar.embeddings.sources import Features, Part, Source, Standard
 from attar.images.data.pixels import InMemory
@@ -34,20 +34,20 @@ def machine(said=None):
 def test_raw_features_are_normalised_and_large_images_are_scaled_down(few_digits):
     source = Source.of_images(few_digits)
     made = attar.train(source, SimCLR(epochs=1, encoder="convnet:norm=batch,width=8"))
-    raw = raw_of(Seen.of(made, source, machine()))
+    raw = raw_of(EncodedSource.of(made, source, machine()))
     assert (raw.label, raw.train.shape) == ("raw pixels", (120, 64))
     torch.testing.assert_close(raw.test[3], source.inputs(torch.tensor([3]), part="test").flatten())
     wide = Part(InMemory(torch.zeros(2, 3, 64, 48)), torch.zeros(2, dtype=torch.long))
     large = dataclasses.replace(source, train=wide, test=wide)
-    assert raw_of(Seen(made, large, machine())).train.shape == (2, 3 * 32 * 32)
+    assert raw_of(EncodedSource(made, large, machine())).train.shape == (2, 3 * 32 * 32)
 
 
 def test_a_random_encoder_is_of_the_same_architecture_and_the_same_each_time():
     source = signs()
     made = attar.train(source, SimCLR(epochs=1))
-    one, two = (random_of(Seen.of(made, source, machine())) for _ in range(2))
+    one, two = (random_of(EncodedSource.of(made, source, machine())) for _ in range(2))
     assert one.test.shape == (30, made.encoder.width) and torch.equal(one.test, two.test)
-    assert not torch.equal(one.test, Seen.of(made, source, machine()).test)
+    assert not torch.equal(one.test, EncodedSource.of(made, source, machine()).test)
 
 
 def test_an_encoder_of_one_s_own_has_no_random_one():

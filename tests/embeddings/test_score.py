@@ -11,8 +11,9 @@ import attar
 from attar.cli import main
 from attar.core.errors import InputError
 from attar.core.scores import scores_in
+from attar.embeddings.answers import Answer, of_several, probe_answer
+from attar.embeddings.fewshot.outcomes import outcomes
 from attar.embeddings.linear import Linear
-from attar.embeddings.measures import Answer, of_several, played, probe_answer
 from attar.embeddings.metrics import mean_average_precision
 from attar.embeddings.multilabel.endtoend import MultiLabel
 from attar.embeddings.neighbours import knn_votes
@@ -197,12 +198,12 @@ def test_novel_classes_are_scored_by_episodes_with_an_interval(novel):
 def test_episodes_put_queries_into_the_class_of_the_nearest_prototype(generator):
     labels = torch.arange(60) % 6
     features = F.one_hot(labels, 6).float() + 0.01 * torch.randn(60, 6, generator=generator)
-    perfect = list(played(features, labels, 5, 2, 3, 7, generator))
+    perfect = list(outcomes(features, labels, 5, 2, 3, 7, generator))
     assert [one.accuracy for one in perfect] == [100.0] * 7
     for one in perfect:
         assert not set(one.support.tolist()) & set(one.query.tolist())
-        assert torch.equal(labels[one.query], labels[one.support][::2][one.said])
-    far = list(played(features, labels, 5, 1, 3, 4, generator, distances=lambda q, p: -torch.cdist(q, p)))
+        assert torch.equal(labels[one.query], labels[one.support][::2][one.predicted])
+    far = list(outcomes(features, labels, 5, 1, 3, 4, generator, distances=lambda q, p: -torch.cdist(q, p)))
     assert max(one.accuracy for one in far) == 0.0
 
 

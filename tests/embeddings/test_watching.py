@@ -12,7 +12,7 @@ from attar.embeddings.linear import Linear
 from attar.embeddings.metrics import mean_average_precision
 from attar.embeddings.neighbours import knn_votes
 from attar.embeddings.selfsup.simclr import SimCLR
-from attar.embeddings.sources import Features, Part, Source, Standard
+from attar.embeddings.sources import Features, Part, Source, Standard, evenly
 
 
 def signs(several):
@@ -55,7 +55,7 @@ def test_watching_changes_nothing_of_the_result(tmp_path):
 
 def test_many_samples_are_thinned_and_none_without_labels_are_scored(monkeypatch, tmp_path):
     monkeypatch.setattr(watching, "MOST_LEARNED", 7)
-    assert watching._some(torch.arange(20), 7).tolist() == [0, 2, 5, 8, 11, 14, 17]
+    assert evenly(20, 7).tolist() == [0, 2, 5, 8, 11, 14, 17]
     bare = Source("bare", (), *[Part(signs(True).train.samples)] * 2, signs(True).transform)
     attar.train(bare, SimCLR(epochs=1, held_out=0.2, watch=1), out=tmp_path / "bare")
     assert "held-out" not in (tmp_path / "bare/run/metrics.jsonl").read_text()

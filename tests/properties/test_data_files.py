@@ -227,18 +227,19 @@ def test_mixtures_in_safetensors(data, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def artefacts(tmp_path_factory):
-    """A condensed set of images and one of graphs, and a mixture."""
+    """A condensed set of images and one of graphs, a mixture, and an encoder."""
     home, quiet = tmp_path_factory.mktemp("sets"), attar.Engine(device="cpu", quiet=True)
     for name, data, verb, size in (
         ("random", "digits", attar.condense, {"ipc": 1}),
         ("graph-random", "motifs", attar.condense, {"gpc": 1}),
         ("runnalls", "standard-1d", attar.compress, {"n_components": 3}),
+        ("protonet", "digits", attar.train, {"encoder": "conv4:width=2", "epochs": 1, "episodes": 1, "train_way": 2}),
     ):
         verb(data, METHODS[name].load()(**size), out=home / name, engine=quiet)
     return home
 
 
-@pytest.mark.parametrize("name", ["random", "graph-random", "runnalls"])
+@pytest.mark.parametrize("name", ["random", "graph-random", "runnalls", "protonet"])
 def test_artefacts_with_changed_tensors(name, artefacts):
     (path,) = (artefacts / name).glob("*.safetensors")
     good = path.read_bytes()

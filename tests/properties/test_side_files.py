@@ -5,6 +5,7 @@ import json
 import math
 
 import pytest
+import torch
 from hypothesis import example, given
 
 import attar
@@ -24,15 +25,17 @@ METHODS = {
     "images": attar.Random(ipc=1),
     "graphs": registry.METHODS["graph-random"].load()(gpc=1),
     "mixtures": registry.METHODS["runnalls"].load()(n_components=3),
+    "embeddings": registry.METHODS["simclr"].load()(encoder="mlp:width=4,depth=0,features=2", epochs=1, batch=16),
 }
-DATA = {"images": "digits", "graphs": "motifs", "mixtures": "standard-1d"}
+ROWS = torch.randn(24, 3, generator=torch.Generator().manual_seed(0))
+DATA = {"images": "digits", "graphs": "motifs", "mixtures": "standard-1d", "embeddings": (ROWS, torch.arange(24) % 2)}
+VERBS = {"mixtures": attar.compress, "embeddings": attar.train}
 ODD = (b"", b"null", b"[]", b"{}", b"[" * 100_000, b"9" * 5000, b"\xff\xfe\x00", b'{"schema": "x"}', b'{"kind": []}')
 
 
 def made(kind, folder):
     """A small artefact of a kind, with scores and a log beside it."""
-    make = attar.compress if kind == "mixtures" else attar.condense
-    make(DATA[kind], METHODS[kind], out=folder, engine=QUIET)
+    VERBS.get(kind, attar.condense)(DATA[kind], METHODS[kind], out=folder, engine=QUIET)
     entry = {"column": "convnet", "protocol": "quick", "value": 50.0, "spread": 1.0, "n": 2, "unit": "%"}
     more = {"values": [[49.0, 51.0]], "kept": 90.0, "chance": 10.0, "full": {"value": 95.0, "n": 1}}
     more["beside"] = [{"label": "random images", "score": {"value": 40.0, "n": 2}, "count": 10, "bytes": 640}]

@@ -17,7 +17,7 @@ from attar.core import registry, store
 from attar.core.card import SCORES, escaped, made, model_header, score_table
 from attar.core.cell import Cell
 from attar.core.errors import InputError
-from attar.embeddings.encoders import Encoder, encoder_built
+from attar.embeddings.encoders import AT_ONCE, Encoder, encoder_built
 from attar.embeddings.sources import Standard, check_finite_rows
 from attar.images.data.pixels import from_numbers
 from attar.images.data.whiten import Transform, whitening_of
@@ -29,8 +29,6 @@ WEIGHTS, REMEMBERED, WHITENING = "encoder.safetensors", "remembered.safetensors"
 Build = Callable[[], nn.Module]
 TEXT = "text"
 """The head that encodes texts, of methods for image-text pairs."""
-AT_ONCE = 512
-"""Samples of one pass."""
 
 
 @dataclass(frozen=True)
@@ -225,6 +223,7 @@ class TrainedEncoder(core.Shareable):
         """
         folder = Path(folder)
         facts = core.read_facts(folder, KIND, SCHEMA, "trained encoder")
+        _check_forms(facts)
         tensors, _ = core.read_tensors(folder / WEIGHTS, facts["digest"])
         remembered: dict[str, Tensor] = {}
         if facts["remembered"]:
@@ -300,3 +299,33 @@ features = encoder.transform(samples)  # samples: {self._taken}
     def __str__(self) -> str:
         heads = f", heads: {', '.join(self.heads)}" if len(self.heads) else ""
         return f"encoder: {self.parameters:,} parameters, {self.encoder.width:,} features{heads}"
+
+
+FORMS: dict[str, type | tuple[type, ...]] = {
+    "encoder": (str, type(None)),
+    "seen": dict,
+    "heads": dict,
+    "classes": list,
+    "shape": list,
+    "labelled": str,
+    "samples": int,
+    "mean": list,
+    "std": list,
+}
+ITEMS: dict[str, type | tuple[type, ...]] = {"classes": str, "shape": int, "mean": (int, float), "std": (int, float)}
+"""What the entries of a description are, and the items of its lists."""
+
+
+def _check_forms(facts: dict[str, Any]) -> None:
+    """Check that a description says what an encoder is built from.
+
+    Raises:
+        TypeError: An entry is of another type.
+        ValueError: It is no shape of a sample.
+    """
+    held = {name: [facts.get(name, {})] for name in FORMS} | {f"{name} has an item that": facts[name] for name in ITEMS}
+    for (name, found), form in zip(held.items(), [*FORMS.values(), *ITEMS.values()], strict=True):
+        if not all(isinstance(one, form) for one in found):
+            raise TypeError(f"{name} is of another type")
+    if len(facts["shape"]) not in (1, 3) or min(facts["shape"]) < 1:
+        raise ValueError(f"shape is {facts['shape']}")

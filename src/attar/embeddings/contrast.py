@@ -9,7 +9,6 @@ The general form of the supervised contrastive loss: Khosla et al., Supervised C
 arXiv:2004.11362.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,9 +18,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from attar.core.checks import Range, shown
 from attar.core.errors import InputError
 from attar.core.precision import at_least_float32, without_autocast
+from attar.embeddings.checks import LEAST_TEMPERATURE, check_embeddings, checked_number
 
 Rows = Int[Tensor, " row"]
 Logits = Float[Tensor, "anchor candidate"]
@@ -36,8 +35,6 @@ Loss = Float[Tensor, ""] | Float[Tensor, " anchor"]
 
 AT_ONCE, AT_ONCE_ON_GPU = 2**17, 2**25
 """Logits of a chunk. On a CPU they should stay in its cache."""
-LEAST_TEMPERATURE = 1e-30
-"""Smallest temperature: similarities over less are no numbers of single precision."""
 FEWEST = 16
 """Anchors of a chunk, at least: a product of fewer rows is slow."""
 
@@ -285,38 +282,6 @@ class _Each(torch.autograd.Function):
 
 
 # ------------------------------------------------------------------------------------------------------------- details
-
-
-def check_embeddings(z: Any, name: str = "embeddings", width: int | None = None) -> None:
-    """Check that embeddings are rows of numbers.
-
-    Args:
-        z: What was given.
-        name: What it is called in messages.
-        width: How many numbers a row must have.
-
-    Raises:
-        InputError: They are no tensor `[sample, d]`, or rows are of another length.
-    """
-    if not isinstance(z, Tensor):
-        raise InputError(f"{name} are of type {type(z).__name__}; give a tensor [sample, d].")
-    if z.ndim != 2 or z.is_complex():
-        raise InputError(f"{name} have shape {tuple(z.shape)} and type {z.dtype}; give real numbers [sample, d].")
-    if width is not None and z.shape[1] != width:
-        raise InputError(f"{name} have {z.shape[1]} numbers each; give {width}.")
-
-
-def checked_number(name: str, value: Any, *, least: float = 0.0, most: float = math.inf) -> float:
-    """A finite number from `least` to `most`, as it is.
-
-    Raises:
-        InputError: It is none.
-    """
-    if isinstance(value, (int, float)) and least <= value <= most and value < math.inf:
-        return value
-    right = "above 0" if least == LEAST_TEMPERATURE else str(Range(least, most))
-    right = "finite" if value in (math.inf, -math.inf) else right
-    raise InputError(f"{name} is {shown(value)}; it must be {right}.")
 
 
 def _check_once() -> None:

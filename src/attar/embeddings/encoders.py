@@ -166,8 +166,8 @@ class Own(Encoder):
             with torch.no_grad():
                 found = module.eval()(torch.zeros(2, *shape))
         except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError) as error:
-            told = shortened(" ".join(str(error).split()))
-            raise InputError(f"the module does not take samples of shape {tuple(shape)}: {told}") from error
+            why = shortened(" ".join(str(error).split()))
+            raise InputError(f"the module does not take samples of shape {tuple(shape)}: {why}") from error
         module.train(training)
         if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != 2 or not found.shape[1]:
             told = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
@@ -223,14 +223,14 @@ def encoder_named(text: str, source: Source, generator: torch.Generator, *, say:
 
 
 def encoder_built(
-    name: str | None, shape: tuple[int, ...], seen: Any, normalise: Any, build: Any, folder: Path
+    name: str | None, shape: tuple[int, ...], facts: Any, normalise: Any, build: Any, folder: Path
 ) -> Encoder:
     """The encoder whose weights lie in a folder, before they are read.
 
     Args:
         name: The words by which it was built; None for a module of the maker's own.
         shape: The shape of a sample.
-        seen: Its facts.
+        facts: Its facts.
         normalise: What makes network input of samples.
         build: A function that makes the module, if it is the caller's own.
         folder: The folder, for messages.
@@ -238,9 +238,9 @@ def encoder_built(
     Raises:
         InputError: Only its maker can build it.
     """
-    if "scale" in seen:
-        inner = encoder_built(name, shape, seen["of"], normalise, build, folder)
-        return Adapted(inner, seen["scale"], seen["offset"])
+    if "scale" in facts:
+        inner = encoder_built(name, shape, facts["of"], normalise, build, folder)
+        return Adapted(inner, facts["scale"], facts["offset"])
     if build is not None:
         return Own(build(), shape)
     if name is None:
@@ -250,7 +250,7 @@ def encoder_built(
     if name.startswith(PREFIX):
         from attar.embeddings.foreign import vision_built
 
-        return vision_built(name, _image_shape(shape), seen, normalise)
+        return vision_built(name, _image_shape(shape), facts, normalise)
     return built(name, shape, torch.Generator())
 
 

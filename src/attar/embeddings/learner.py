@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from attar.core.artefact import Origin
@@ -24,15 +23,14 @@ from attar.core.state import rebuilt
 from attar.core.training import set_lr
 from attar.embeddings.artefact import TrainedEncoder
 from attar.embeddings.averages import follow_, ramped
-from attar.embeddings.encoders import Encoder, encoder_named, features_of
-from attar.embeddings.linear import Linear, LinearClassifier, classification_loss
+from attar.embeddings.encoders import Encoder, Features, encoder_named, features_of
+from attar.embeddings.linear import LINEAR, Linear, LinearClassifier, classification_loss
 from attar.embeddings.optim import optimizer_of, share_of
 from attar.embeddings.sources import Inputs, Labels, Rows, Source, epoch_rows
 from attar.embeddings.views import Views, drawn_view
 from attar.images import layout
 
 Terms = dict[str, Tensor]
-Features = Float[Tensor, "sample embedding"]
 
 
 @dataclass(frozen=True)
@@ -111,10 +109,6 @@ class Learning:
         encoder, heads = self.average["encoder"], self.average["heads"]
         assert isinstance(encoder, Encoder) and isinstance(heads, nn.ModuleDict)
         return encoder, heads
-
-
-LINEAR = "linear"
-"""The head that classifies frozen features."""
 
 
 @dataclass(frozen=True, kw_only=True)

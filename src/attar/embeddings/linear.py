@@ -15,6 +15,8 @@ from attar.core.errors import InputError
 from attar.core.settings import Range, Settings
 from attar.core.training import half_cosine
 
+LINEAR = "linear"
+"""The name of the head that classifies frozen features; it is trained last."""
 Loss = Literal["auto", "cross-entropy", "bce", "focal", "asl"]
 
 
@@ -42,14 +44,9 @@ class Linear(Settings):
         """
         if not self.epochs:
             return self
-        several = source.labelled == "several"
         if source.labelled == "none":
             raise InputError(f"linear.epochs is {self.epochs}, but {source.name} has no labels.")
-        if self.loss != "auto" and several == (self.loss == "cross-entropy"):
-            label = "several labels" if several else "one label"
-            raise InputError(f"linear.loss is {self.loss}, but a sample of {source.name} has {label}.")
-        usual: Loss = "asl" if several else "cross-entropy"
-        return dataclasses.replace(self, loss=usual if self.loss == "auto" else self.loss)
+        return dataclasses.replace(self, loss=loss_for(source, self.loss, "asl", flag="linear.loss"))
 
     def steps_per_epoch(self, samples: int) -> int:
         """Steps of one pass."""
@@ -99,6 +96,26 @@ class LinearClassifier(nn.Module):
         return self.layer((features - self.mean) / self.std)
 
 
+def loss_for(source: Any, loss: Loss, several: Loss, *, flag: str) -> Loss:
+    """The loss for the labels of a source.
+
+    Args:
+        source: The samples.
+        loss: What was asked for.
+        several: What auto is for samples of several labels; for samples of one it is cross-entropy.
+        flag: The name of the setting, for messages.
+
+    Raises:
+        InputError: The loss is for other labels.
+    """
+    if loss == "auto":
+        return several if source.labelled == "several" else "cross-entropy"
+    if (source.labelled == "several") == (loss == "cross-entropy"):
+        label = "several labels" if source.labelled == "several" else "one label"
+        raise InputError(f"{flag} is {loss}, but a sample of {source.name} has {label}.")
+    return loss
+
+
 def classification_loss(logits: Tensor, labels: Tensor, loss: Loss) -> Tensor:
     """The loss of one batch, averaged over samples; losses of several labels are summed over classes.
 
@@ -107,13 +124,10 @@ def classification_loss(logits: Tensor, labels: Tensor, loss: Loss) -> Tensor:
         labels: The class of each sample, or a row of yes or no for each.
         loss: Which; not "auto".
     """
-    from attar.embeddings.multilabel.asl import ASL_SCRIPT, asymmetric_loss, focal_loss
+    from attar.embeddings.multilabel.asl import ASL_SCRIPT, asymmetric_loss, bce_loss, focal_loss
 
     if loss == "cross-entropy":
         return F.cross_entropy(logits, labels)
-    targets = labels.to(logits.dtype)
     if loss == "bce":
-        return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / len(logits)
-    if loss == "focal":
-        return focal_loss(logits, targets, reduction="batchmean")
-    return asymmetric_loss(logits, targets, **ASL_SCRIPT, reduction="batchmean")
+        return bce_loss(logits, labels)
+    return focal_loss(logits, labels) if loss == "focal" else asymmetric_loss(logits, labels, **ASL_SCRIPT)

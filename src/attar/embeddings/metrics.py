@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from attar.core.errors import InputError
-from attar.embeddings.contrast import check_embeddings
+from attar.embeddings.checks import check_embeddings
 from attar.embeddings.positives import checked_rows
 
 Scores = Float[Tensor, "sample classes"]
-Marks = Bool[Tensor, "_sample _classes"]
-"""Which labels a sample has, or which are predicted."""
+Marks = Shaped[Tensor, "_sample _classes"]
+"""Which labels a sample has, or which are predicted: yes and no, or 1 and 0."""
 
 
 def average_precision(scores: Scores, labels: Marks) -> Float[Tensor, " classes"]:

@@ -19,9 +19,9 @@ from attar.core.seeds import permutation
 from attar.embeddings.metrics import mean_average_precision
 
 Rows = Int[Tensor, " _row"]
-Feats = Float[Tensor, "_sample _width"]
+Features = Float[Tensor, "_sample _width"]
 Labels = Int[Tensor, " _sample"] | Bool[Tensor, "_sample _classes"]
-Predict = Callable[[Feats], Float[Tensor, "_sample _classes"]]
+Predict = Callable[[Features], Float[Tensor, "_sample _classes"]]
 """Features to the probability of each class or label."""
 STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
 """Values of C, the inverse of the regularisation, that are tried."""
@@ -44,7 +44,7 @@ class Probe:
 
 
 def fit_probe(
-    features: Feats,
+    features: Features,
     labels: Labels,
     classes: int,
     *,
@@ -74,7 +74,7 @@ def fit_probe(
         return _best(features, labels.cpu(), classes, strengths)
 
 
-def _best(features: Feats, labels: Labels, classes: int, strengths: Sequence[float]) -> Probe:
+def _best(features: Features, labels: Labels, classes: int, strengths: Sequence[float]) -> Probe:
     """The probe of the regularisation that is best on held-out rows."""
     parts = tenths(labels)
     held, right = torch.cat(parts), labels[torch.cat(parts)]
@@ -130,7 +130,7 @@ def _quality(probabilities: Tensor, labels: Labels) -> float:
     return mean_average_precision(probabilities, labels) if labels.any() else 0.0
 
 
-def _fitted(features: Feats, labels: Labels, classes: int, strength: float) -> Predict:
+def _fitted(features: Features, labels: Labels, classes: int, strength: float) -> Predict:
     """The regression of all classes, or those of all labels."""
     rows = features.cpu().double()
     mean, std = rows.mean(dim=0), rows.std(dim=0, correction=0)
@@ -142,7 +142,7 @@ def _fitted(features: Feats, labels: Labels, classes: int, strength: float) -> P
     else:
         models = [_regression(standard, column.numpy().astype(int), strength) for column in labels.t()]
 
-    def predict(others: Feats) -> Float[Tensor, "_sample _classes"]:
+    def predict(others: Features) -> Float[Tensor, "_sample _classes"]:
         given = ((others.cpu().double() - mean) * scale).numpy()
         answers = [_spread(*model(given), classes if labels.ndim == 1 else 2) for model in models]
         return answers[0] if labels.ndim == 1 else torch.stack([answer[:, 1] for answer in answers], dim=1)

@@ -11,21 +11,20 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor
 
 from attar.core import engine
 from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed
 from attar.core.training import LONG, cached, network_folder, seconds_for
-from attar.embeddings.encoders import encoder_named
-from attar.embeddings.measures import Answer, Labels, Scores, with_threshold
+from attar.embeddings.answers import Answer, Scores, with_threshold
+from attar.embeddings.encoded import EncodedSource, represented
+from attar.embeddings.encoders import AT_ONCE, encoder_named
 from attar.embeddings.multilabel.endtoend import MultiLabel
-from attar.embeddings.seen import Seen, represented
+from attar.embeddings.probe import Features, Labels
 from attar.embeddings.sources import Source
 from attar.images import layout
 
-Feats = Float[Tensor, "_sample _width"]
 When = Literal["auto", "run", "skip"]
 LARGEST_SIDE = 32
 """Larger images are scaled down to so many pixels before they count as raw features."""
@@ -38,40 +37,40 @@ class Untrained:
     """Features of both parts that no training has made."""
 
     label: str
-    train: Feats
-    test: Feats
+    train: Features
+    test: Features
 
 
-def raw_of(seen: Seen) -> Untrained:
+def raw_of(encoded: EncodedSource) -> Untrained:
     """The samples themselves, normalised and flattened."""
-    source = seen.source
+    source = encoded.source
     parts = []
     for name in ("train", "test"):
         rows = torch.arange(len(source.part(name)))
-        pieces = [_flat(source.inputs(some, part=name)) for some in rows.split(512)]
+        pieces = [_flat(source.inputs(some, part=name)) for some in rows.split(AT_ONCE)]
         parts.append(torch.cat(pieces))
-    return Untrained(seen.words, *parts)
+    return Untrained(encoded.words, *parts)
 
 
-def random_of(seen: Seen) -> Untrained | None:
+def random_of(encoded: EncodedSource) -> Untrained | None:
     """A fresh encoder of the same architecture; None if only its maker can build one."""
-    made, runtime = seen.made, seen.runtime
+    made, runtime = encoded.made, encoded.runtime
     if made.encoder.name is None:
         return None
     generator = torch.Generator().manual_seed(derived_seed(runtime.seed, "random encoder"))
-    fresh = layout.place(encoder_named(made.encoder.name, seen.source, generator), runtime)
+    fresh = layout.place(encoder_named(made.encoder.name, encoded.source, generator), runtime)
     label = "its encoder before training" if made.encoder.name.startswith("transformers:") else "random encoder"
-    parts = [represented(fresh, seen.source, part, runtime) for part in ("train", "test")]
+    parts = [represented(fresh, encoded.source, part, runtime) for part in ("train", "test")]
     return Untrained(label, *parts)
 
 
-def trees_judge(labels_are_several: bool, classes: int, seed: int = 0) -> Callable[[Feats, Labels], Any]:
+def trees_judge(labels_are_several: bool, classes: int, seed: int = 0) -> Callable[[Features, Labels], Any]:
     """ExtraTrees of scikit-learn, with 300 trees."""
 
-    def learn(features: Feats, labels: Labels) -> Callable[[Feats], Scores]:
+    def learn(features: Features, labels: Labels) -> Callable[[Features], Scores]:
         forest = _forest(TREES, seed).fit(features.numpy(), labels.numpy().astype(int))
 
-        def predict(others: Feats) -> Scores:
+        def predict(others: Features) -> Scores:
             found = forest.predict_proba(others.numpy())
             if not labels_are_several:
                 return _columns(found, forest.classes_, classes)
@@ -85,7 +84,7 @@ def trees_judge(labels_are_several: bool, classes: int, seed: int = 0) -> Callab
     return learn
 
 
-def trees_seconds(features: Feats, labels: Labels) -> float:
+def trees_seconds(features: Features, labels: Labels) -> float:
     """About how long a forest takes, from a few of its trees."""
     start = time.perf_counter()
     _forest(TRIED, 0).fit(features.numpy(), labels.numpy().astype(int))
@@ -119,21 +118,23 @@ def bce_answers(
     found = []
     for seed in seeds:
         trained = cached(method, source, runtime.with_seed(seed), title=f"beside it, {BCE}")
-        found.append(classifier_answer(Seen.of(trained, source, runtime), threshold))
+        found.append(classifier_answer(EncodedSource.of(trained, source, runtime), threshold))
     return found
 
 
-def classifier_answer(seen: Seen, threshold: float | None) -> Answer:
+def classifier_answer(encoded: EncodedSource, threshold: float | None) -> Answer:
     """What the classifier on top of an encoder says of the test samples.
 
     The threshold of several labels is chosen on the samples that its method has held out.
     """
-    if seen.source.labelled != "several":
-        return Answer(seen.said["logits"].softmax(dim=1))
-    scores, labels = seen.said["logits"].sigmoid(), seen.source.train.labels
-    if threshold is not None or not len(seen.held) or labels is None:
+    if encoded.source.labelled != "several":
+        return Answer(encoded.said["logits"].softmax(dim=1))
+    scores, labels = encoded.said["logits"].sigmoid(), encoded.source.train.labels
+    if threshold is not None or not len(encoded.held) or labels is None:
         return with_threshold(scores, threshold)
-    return with_threshold(scores, None, seen.answers(seen.train[seen.held])["logits"].sigmoid(), labels[seen.held])
+    return with_threshold(
+        scores, None, encoded.answers(encoded.train[encoded.held])["logits"].sigmoid(), labels[encoded.held]
+    )
 
 
 def affordable(label: str, seconds: float, when: When, runtime: Runtime) -> bool:
@@ -171,7 +172,7 @@ def _columns(found: np.ndarray, there: np.ndarray, classes: int) -> Scores:
     return scores
 
 
-def _flat(samples: Tensor) -> Feats:
+def _flat(samples: Tensor) -> Features:
     if samples.ndim == 4 and max(samples.shape[2:]) > LARGEST_SIDE:
         high, wide = (min(side, LARGEST_SIDE) for side in samples.shape[2:])
         samples = F.adaptive_avg_pool2d(samples, (high, wide))

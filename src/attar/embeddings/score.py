@@ -20,20 +20,20 @@ from attar.core.rows import rows_of
 from attar.core.runtime import Runtime
 from attar.core.score import Score, around
 from attar.core.seeds import derived_seed
-from attar.embeddings.data.splits import own_split
-from attar.embeddings.measures import (
+from attar.embeddings.answers import (
     Answer,
-    Distances,
     accuracy,
     checked_labels,
     constant_answer,
-    euclidean,
     judged,
     neighbours_judge,
     of_several,
-    played,
     probe_answer,
 )
+from attar.embeddings.data.splits import own_split
+from attar.embeddings.encoded import EncodedSource
+from attar.embeddings.encoders import Features
+from attar.embeddings.fewshot.outcomes import Distances, outcomes
 from attar.embeddings.neighbours import usual_neighbours
 from attar.embeddings.retrieval import AT, chance_of_recall, recalls
 from attar.embeddings.rivals import (
@@ -48,7 +48,6 @@ from attar.embeddings.rivals import (
     trees_seconds,
 )
 from attar.embeddings.scoring import Measured, Scoring
-from attar.embeddings.seen import Feats, Seen
 from attar.embeddings.sources import Source
 
 KNN, PROBE, CLASSIFIER = "kNN", "linear probe", "its classifier"
@@ -91,7 +90,7 @@ class EpisodeCell(Cell):
 class Measurement(Evaluation):
     """What was measured, with what is needed to draw it."""
 
-    seen: tuple[tuple[Seen, ...], ...] = field(default=(), repr=False, compare=False)
+    encoded: tuple[tuple[EncodedSource, ...], ...] = field(default=(), repr=False, compare=False)
     """The encoders of each row with their samples and features."""
 
 
@@ -115,11 +114,11 @@ def measure(encoders: Sequence[Any], source: Source, how: Scoring, runtime: Runt
         how = dataclasses.replace(how, beside="skip")
     rows, kept = [], []
     for label, members in grouped:
-        seen = [Seen.of(one, own_samples(one, source, runtime), runtime) for one in members]
-        rows.append(_row(label, members, seen, how, runtime))
-        kept.append(tuple(seen))
+        encoded = [EncodedSource.of(one, own_samples(one, source, runtime), runtime) for one in members]
+        rows.append(_row(label, members, encoded, how, runtime))
+        kept.append(tuple(encoded))
     taken = round(time.perf_counter() - start, 3)
-    return Measurement(tuple(rows), "parameters", "encoders", "episodes", seconds=taken, seen=tuple(kept))
+    return Measurement(tuple(rows), "parameters", "encoders", "episodes", seconds=taken, encoded=tuple(kept))
 
 
 def own_samples(made: Any, source: Source, runtime: Runtime) -> Source:
@@ -136,14 +135,14 @@ def own_samples(made: Any, source: Source, runtime: Runtime) -> Source:
     return own_split(made, source, runtime)
 
 
-def measures_of(seen: Seen, asked: Sequence[Measured]) -> tuple[Measured, ...]:
+def measures_of(encoded: EncodedSource, asked: Sequence[Measured]) -> tuple[Measured, ...]:
     """What is measured: what was asked for, or what fits the labels.
 
     Raises:
         InputError: Something cannot be measured by these labels.
     """
-    source, name = seen.source, seen.source.name
-    paired = source.paired and seen.made.paired
+    source, name = encoded.source, encoded.source.name
+    paired = source.paired and encoded.made.paired
     if not asked:
         found: list[Measured] = ["recall"] if paired else []
         if source.test.labels is not None:
@@ -156,7 +155,7 @@ def measures_of(seen: Seen, asked: Sequence[Measured]) -> tuple[Measured, ...]:
         return tuple(found)
     for one in asked:
         if one == "recall" and not paired:
-            raise InputError(f"recall needs image-text pairs and a text encoder, but {_without(seen)} has none.")
+            raise InputError(f"recall needs image-text pairs and a text encoder, but {_without(encoded)} has none.")
         if one != "recall":
             labels = checked_labels(source.test.labels, name)
             if one == "map" and labels.ndim == 1:
@@ -168,21 +167,21 @@ def measures_of(seen: Seen, asked: Sequence[Measured]) -> tuple[Measured, ...]:
     return tuple(asked)
 
 
-def _without(seen: Seen) -> str:
-    return seen.source.name if not seen.source.paired else seen.made.origin.method
+def _without(encoded: EncodedSource) -> str:
+    return encoded.source.name if not encoded.source.paired else encoded.made.origin.method
 
 
-def _row(label: str, members: Sequence[Any], seen: Sequence[Seen], how: Scoring, runtime: Runtime) -> Row:
-    names = measures_of(seen[0], how.measures)
+def _row(label: str, members: Sequence[Any], encoded: Sequence[EncodedSource], how: Scoring, runtime: Runtime) -> Row:
+    names = measures_of(encoded[0], how.measures)
     found: list[Columns] = []
     began = time.perf_counter()
-    for number, one in enumerate(seen, start=1):
+    for number, one in enumerate(encoded, start=1):
         columns = of_encoder(one, names, how)
         found.append(columns)
         told = ", ".join(f"{column} {got.score}" for column, got in columns.items())
-        runtime.say(f"{label}: encoder {number} of {len(seen)}, {told}")
-    took = (time.perf_counter() - began) / len(seen)
-    beside = list(rivals_of(members, seen[0], names, how, took, runtime))
+        runtime.say(f"{label}: encoder {number} of {len(encoded)}, {told}")
+    took = (time.perf_counter() - began) / len(encoded)
+    beside = list(rivals_of(members, encoded[0], names, how, took, runtime))
     cells = [
         _cell(column, [columns[column] for columns in found], beside)
         for column in found[0]
@@ -219,49 +218,53 @@ def over_episodes(values: Sequence[float]) -> Score:
 # ---------------------------------------------------------------------------------------------------------- the columns
 
 
-def of_encoder(seen: Seen, names: Sequence[Measured], how: Scoring) -> Columns:
+def of_encoder(encoded: EncodedSource, names: Sequence[Measured], how: Scoring) -> Columns:
     """Everything that is measured of an encoder."""
     found: Columns = {}
     if "recall" in names:
-        found |= _recalls(seen)
+        found |= _recalls(encoded)
     if "map" in names:
-        found |= _of_several(seen, how)
+        found |= _of_several(encoded, how)
         names = [name for name in names if name != "map"]
-    found |= of_features(lambda: seen.train, lambda: seen.test, seen, names, how)
-    if seen.classifies and seen.source.labelled == "one" and PROBE in found:
-        answer = classifier_answer(seen, None)
-        found[CLASSIFIER] = Got([accuracy(answer.scores, checked_labels(seen.labels, ""))], chance=_largest(seen))
+    found |= of_features(lambda: encoded.train, lambda: encoded.test, encoded, names, how)
+    if encoded.classifies and encoded.source.labelled == "one" and PROBE in found:
+        answer = classifier_answer(encoded, None)
+        found[CLASSIFIER] = Got([accuracy(answer.scores, checked_labels(encoded.labels, ""))], chance=_largest(encoded))
     return found
 
 
-def _of_several(seen: Seen, how: Scoring) -> Columns:
+def _of_several(encoded: EncodedSource, how: Scoring) -> Columns:
     """Several labels, by the classifier of the method or by a linear probe; other ways are further measures."""
-    labels, classes = checked_labels(seen.source.train.labels, seen.source.name), len(seen.source.classes)
-    right = checked_labels(seen.labels, seen.source.name)
-    probe = probe_answer(seen.train, labels, seen.test, classes, how.label_threshold)
-    voted = judged(neighbours_judge(classes, how), seen.train, labels, seen.test, how.label_threshold)
+    labels, classes = checked_labels(encoded.source.train.labels, encoded.source.name), len(encoded.source.classes)
+    right = checked_labels(encoded.labels, encoded.source.name)
+    probe = probe_answer(encoded.train, labels, encoded.test, classes, how.label_threshold)
+    voted = judged(neighbours_judge(classes, how), encoded.train, labels, encoded.test, how.label_threshold)
     others = {"by kNN": voted}
-    if seen.classifies:
-        found = _columns_of(classifier_answer(seen, how.label_threshold), seen)
+    if encoded.classifies:
+        found = _columns_of(classifier_answer(encoded, how.label_threshold), encoded)
         others = {f"by a {PROBE}": probe, **others}
     else:
-        found = _columns_of(probe, seen, PROBE)
+        found = _columns_of(probe, encoded, PROBE)
     further = {name: of_several(answer, right)["mAP"] for name, answer in others.items()}
     return {**found, MAP: dataclasses.replace(found[MAP], further=further)}
 
 
 def of_features(
-    train: Callable[[], Feats], test: Callable[[], Feats], seen: Seen, names: Sequence[Measured], how: Scoring
+    train: Callable[[], Features],
+    test: Callable[[], Features],
+    encoded: EncodedSource,
+    names: Sequence[Measured],
+    how: Scoring,
 ) -> Columns:
     """Everything that is measured of features, whosever they are."""
     found: Columns = {}
-    source, classes = seen.source, len(seen.source.classes)
+    source, classes = encoded.source, len(encoded.source.classes)
     for name in names:
         if name == "recall":
             continue
-        right = checked_labels(seen.labels, source.name)
+        right = checked_labels(encoded.labels, source.name)
         if name == "episodes":
-            found |= _episodes(test(), seen, how)
+            found |= _episodes(test(), encoded, how)
             continue
         labels = checked_labels(source.train.labels, source.name)
         if name == "knn":
@@ -272,18 +275,18 @@ def of_features(
             answer = probe_answer(train(), labels, test(), classes, how.label_threshold)
             note, column = "", PROBE
         if name == "map":
-            found |= _columns_of(answer, seen, PROBE)
+            found |= _columns_of(answer, encoded, PROBE)
         elif right.ndim == 2:
             told = of_several(answer, right)
-            found[f"{MAP} of {column}"] = Got([told["mAP"]], note=note, chance=_constant(seen)["mAP"])
+            found[f"{MAP} of {column}"] = Got([told["mAP"]], note=note, chance=_constant(encoded)["mAP"])
         else:
-            found[column] = Got([accuracy(answer.scores, right)], note=note, chance=_largest(seen))
+            found[column] = Got([accuracy(answer.scores, right)], note=note, chance=_largest(encoded))
     return found
 
 
-def _columns_of(answer: Answer, seen: Seen, by: str = "") -> Columns:
+def _columns_of(answer: Answer, encoded: EncodedSource, by: str = "") -> Columns:
     """mAP, and micro-F1 with the other measures at a threshold."""
-    told, chance = of_several(answer, checked_labels(seen.labels, seen.source.name)), _constant(seen)
+    told, chance = of_several(answer, checked_labels(encoded.labels, encoded.source.name)), _constant(encoded)
     further = {name: told[name] for name in WITH_MICRO if name in told}
     note = f"by a {by}" if by else ""
     return {
@@ -292,47 +295,45 @@ def _columns_of(answer: Answer, seen: Seen, by: str = "") -> Columns:
     }
 
 
-def _constant(seen: Seen) -> dict[str, float]:
+def _constant(encoded: EncodedSource) -> dict[str, float]:
     """The measures of always guessing the labels that are frequent among the training samples."""
-    labels = checked_labels(seen.source.train.labels, seen.source.name)
-    right = checked_labels(seen.labels, seen.source.name)
+    labels = checked_labels(encoded.source.train.labels, encoded.source.name)
+    right = checked_labels(encoded.labels, encoded.source.name)
     return of_several(constant_answer(labels, len(right)), right)
 
 
-def _largest(seen: Seen) -> float:
+def _largest(encoded: EncodedSource) -> float:
     """The share of the largest class of the test samples, in per cent."""
-    labels = checked_labels(seen.labels, seen.source.name)
+    labels = checked_labels(encoded.labels, encoded.source.name)
     return 100 * float(torch.bincount(labels).max()) / len(labels)
 
 
 def distances_of(method: Any) -> Distances | None:
     """The distance of a method that compares features as they are; None for methods that compare directions."""
-    own = getattr(method, "distances", None)
-    if own is not None:
-        return own
-    return euclidean if getattr(method, "euclidean", False) else None
+    found: Distances | None = getattr(method, "distances", None)
+    return found
 
 
-def _episodes(features: Feats, seen: Seen, how: Scoring) -> Columns:
+def _episodes(features: Features, encoded: EncodedSource, how: Scoring) -> Columns:
     """A column for each number of ways and shots; the same episodes for every encoder."""
     found = {}
     for way in how.ways:
         for shot in how.shots:
-            seed = derived_seed(seen.runtime.seed, f"episodes of {way} ways, {shot} shots")
+            seed = derived_seed(encoded.runtime.seed, f"episodes of {way} ways, {shot} shots")
             generator = torch.Generator().manual_seed(seed)
             given = (way, shot, how.queries, how.test_episodes, generator)
-            labels = checked_labels(seen.labels, seen.source.name)
+            labels = checked_labels(encoded.labels, encoded.source.name)
             values = [
-                one.accuracy for one in played(features, labels, *given, distances=distances_of(seen.made.method))
+                one.accuracy for one in outcomes(features, labels, *given, distances=distances_of(encoded.made.method))
             ]
             found[f"{way}-way {shot}-shot"] = Got(values, chance=100 / way)
     return found
 
 
-def _recalls(seen: Seen) -> Columns:
+def _recalls(encoded: EncodedSource) -> Columns:
     """A column for each direction: recall at 1, with recall at 5 and 10."""
-    captions = seen.source.test.captions
-    images, texts = seen.made.pair_features(seen.test, captions)
+    captions = encoded.source.test.captions
+    images, texts = encoded.made.pair_features(encoded.test, captions)
     found = {}
     for way, by_count in recalls(images, texts, captions).items():
         first, *others = AT
@@ -346,13 +347,18 @@ def _recalls(seen: Seen) -> Columns:
 
 
 def rivals_of(
-    members: Sequence[Any], seen: Seen, names: Sequence[Measured], how: Scoring, seconds: float, runtime: Runtime
+    members: Sequence[Any],
+    encoded: EncodedSource,
+    names: Sequence[Measured],
+    how: Scoring,
+    seconds: float,
+    runtime: Runtime,
 ) -> list[tuple[str, dict[str, Score]]]:
     """The scores of the rivals by label and column, measured on the samples of the first encoder.
 
     Args:
         members: The encoders of the row.
-        seen: The first of them.
+        encoded: The first of them.
         names: What is measured.
         how: The settings of the measurement.
         seconds: How long it took for one encoder.
@@ -362,20 +368,20 @@ def rivals_of(
     if how.beside == "skip" or not names:
         return []
     found: list[tuple[str, dict[str, Score]]] = []
-    several = seen.source.labelled == "several"
-    raw = raw_of(seen)
-    wider = max(1.0, raw.test.shape[1] / seen.made.encoder.width)
-    for untrained, share in ((raw, wider), (random_of(seen), 1.0)):
+    several = encoded.source.labelled == "several"
+    raw = raw_of(encoded)
+    wider = max(1.0, raw.test.shape[1] / encoded.made.encoder.width)
+    for untrained, share in ((raw, wider), (random_of(encoded), 1.0)):
         if untrained is None or not affordable(untrained.label, share * seconds, how.beside, runtime):
             continue
         runtime.say(f"beside it, {untrained.label}")
-        found += _of_untrained(untrained, seen, names, how)
+        found += _of_untrained(untrained, encoded, names, how)
     if "episodes" not in names:
-        found += _of_trees(raw, seen, names, how, runtime)
+        found += _of_trees(raw, encoded, names, how, runtime)
     if several and "map" in names:
-        answers = bce_answers(members, seen.source, how.beside, how.label_threshold, runtime)
+        answers = bce_answers(members, encoded.source, how.beside, how.label_threshold, runtime)
         if answers:
-            told = [of_several(answer, checked_labels(seen.labels, "")) for answer in answers]
+            told = [of_several(answer, checked_labels(encoded.labels, "")) for answer in answers]
             found.append((BCE, {MAP: Score.of([one["mAP"] for one in told])}))
             chosen = "" if answers[0].chosen_on else f", {answers[0].note}"
             found.append((f"{BCE}{chosen}", {MICRO: Score.of([one["OF1"] for one in told])}))
@@ -383,30 +389,31 @@ def rivals_of(
 
 
 def _of_untrained(
-    one: Untrained, seen: Seen, names: Sequence[Measured], how: Scoring
+    one: Untrained, encoded: EncodedSource, names: Sequence[Measured], how: Scoring
 ) -> list[tuple[str, dict[str, Score]]]:
     """Raw features or a random encoder, measured as the encoder is; of several labels also by kNN."""
-    columns = of_features(lambda: one.train, lambda: one.test, seen, names, how)
+    columns = of_features(lambda: one.train, lambda: one.test, encoded, names, how)
     scores = {column: got.score for column, got in columns.items()}
-    if CLASSIFIER not in scores and PROBE in scores and seen.classifies:
+    if CLASSIFIER not in scores and PROBE in scores and encoded.classifies:
         scores[CLASSIFIER] = scores[PROBE]
     if "map" not in names:
         return [(one.label, scores)]
-    labels = checked_labels(seen.source.train.labels, seen.source.name)
-    judge = neighbours_judge(len(seen.source.classes), how)
+    labels = checked_labels(encoded.source.train.labels, encoded.source.name)
+    judge = neighbours_judge(len(encoded.source.classes), how)
     told = of_several(
-        judged(judge, one.train, labels, one.test, how.label_threshold), checked_labels(seen.labels, seen.source.name)
+        judged(judge, one.train, labels, one.test, how.label_threshold),
+        checked_labels(encoded.labels, encoded.source.name),
     )
     voted = {MAP: Score(told["mAP"]), MICRO: Score(told["OF1"])}
     return [(f"{one.label}, linear probe", scores), (f"{one.label}, kNN", voted)]
 
 
 def _of_trees(
-    raw: Untrained, seen: Seen, names: Sequence[Measured], how: Scoring, runtime: Runtime
+    raw: Untrained, encoded: EncodedSource, names: Sequence[Measured], how: Scoring, runtime: Runtime
 ) -> list[tuple[str, dict[str, Score]]]:
     """ExtraTrees on the samples themselves, in all columns."""
-    source = seen.source
-    labels, right = checked_labels(source.train.labels, source.name), checked_labels(seen.labels, source.name)
+    source = encoded.source
+    labels, right = checked_labels(source.train.labels, source.name), checked_labels(encoded.labels, source.name)
     several, label = labels.ndim == 2, f"ExtraTrees on {raw.label}"
     seconds = trees_seconds(raw.train, labels) * (1 + several * TREES_JUDGED) if how.beside == "auto" else 0.0
     if not affordable(label, seconds, how.beside, runtime):

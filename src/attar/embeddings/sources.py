@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -289,6 +288,6 @@ def check_finite_rows(values: Float[Tensor, "sample feature"], name: str, column
         raise InputError(f"row {row} of {name} has no finite number in column {columns[column]!r}{more}.")
 
 
-def count_of(shape: Sequence[int]) -> int:
-    """How many numbers a sample has."""
-    return math.prod(shape)
+def evenly(count: int, most: int) -> Rows:
+    """At most so many rows, at equal distances."""
+    return torch.arange(count) if count <= most else (torch.arange(most) * count) // most

@@ -7,14 +7,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attar.core.runtime import Runtime
+from attar.embeddings.answers import accuracy
 from attar.embeddings.encoders import features_of
-from attar.embeddings.measures import accuracy
+from attar.embeddings.linear import LINEAR
 from attar.embeddings.metrics import mean_average_precision
 from attar.embeddings.neighbours import knn_votes
-from attar.embeddings.sources import Rows
+from attar.embeddings.sources import evenly
 
-LINEAR = "linear"
-"""The head that is trained last; before, it says nothing."""
 MOST_LEARNED, MOST_HELD = 5000, 2000
 """Most samples that vote, and that are tested."""
 
@@ -38,7 +37,9 @@ def held_out_score(
     source, labels = state.source, state.source.train.labels
     if labels is None or not len(state.held):
         return {}
-    learn, held = _some(state.learn, MOST_LEARNED), _some(state.held, MOST_HELD)
+    learn, held = (
+        rows[evenly(len(rows), most)] for rows, most in ((state.learn, MOST_LEARNED), (state.held, MOST_HELD))
+    )
     tested = features_of(encoder, source, held, runtime)
     right, classes = labels[held], len(source.classes)
     scores = _classified(method, tested, heads) if labels.ndim == 2 else None
@@ -57,8 +58,3 @@ def _classified(method: Any, features: Float[Tensor, "sample width"], heads: nn.
     for name, head in trained.items():
         head.train(modes[name])
     return found
-
-
-def _some(rows: Rows, most: int) -> Rows:
-    """At most so many of the rows, at equal distances."""
-    return rows if len(rows) <= most else rows[(torch.arange(most) * len(rows)) // most]

@@ -9,9 +9,9 @@ import attar
 from attar.core.errors import InputError
 from attar.core.runtime import Engine, Runtime
 from attar.core.state import pack, unpack
-from attar.embeddings.fewshot.distances import smooth_distances
-from attar.embeddings.fewshot.episodes import episodes
-from attar.embeddings.fewshot.episodic import accuracy, class_major, means
+from attar.embeddings.distances import smooth_distances
+from attar.embeddings.fewshot.episodes import class_major, episode_prototypes, episodes
+from attar.embeddings.fewshot.outcomes import episode_accuracy
 from attar.embeddings.fewshot.protonet import ProtoNet
 from attar.embeddings.fewshot.susana import COMBINATIONS, ICNN, ProtoTriplet
 from attar.embeddings.fewshot.triplet import Triplet
@@ -188,8 +188,8 @@ def test_accuracy_is_the_share_of_queries_nearest_their_own_mean(generator):
     support = torch.randn(12, 4, generator=generator)
     query = torch.randn(20, 4, generator=generator)
     nearest = smooth_distances(query, support.view(4, 3, 4).mean(dim=1)).argmin(dim=1)
-    assert torch.allclose(means(support, 4), support.view(4, 3, 4).mean(dim=1))
-    assert accuracy(support, query, 4) == float((nearest == class_major(4, 5)).double().mean())
+    assert torch.allclose(episode_prototypes(support, 4), support.view(4, 3, 4).mean(dim=1))
+    assert episode_accuracy(support, query, 4) == float((nearest == class_major(4, 5)).double().mean())
 
 
 BRIEF = {"encoder": "mlp:width=32,depth=1,features=8", "epochs": 3, "episodes": 60, "lr": 0.01}
@@ -221,7 +221,7 @@ def test_it_learns_what_tells_new_classes_apart(method):
     features = torch.from_numpy(found.transform(points[~old].numpy()))
     raw, learned = [], []
     for support, query in episodes(test.labels, 5, 1, 10, 200, generator):
-        raw.append(accuracy(points[~old][support], points[~old][query], 5))
-        learned.append(accuracy(features[support], features[query], 5, method.distances))
+        raw.append(episode_accuracy(points[~old][support], points[~old][query], 5))
+        learned.append(episode_accuracy(features[support], features[query], 5, method.distances))
     gained = torch.tensor(learned) - torch.tensor(raw)
     assert gained.mean() - 3 * gained.std() / len(gained) ** 0.5 > 0

@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from attar.embeddings.fewshot.protonet import ProtoNet, proto_logits, protonet_loss
-from attar.embeddings.separation import prototypical
+from attar.embeddings.fewshot.protonet import ProtoNet
+from attar.embeddings.losses.prototypes import proto_logits, protonet_loss, prototypical
 
 
 @pytest.fixture

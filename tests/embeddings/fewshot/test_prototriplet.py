@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from attar.core.errors import InputError
-from attar.embeddings.fewshot.protonet import protonet_loss
 from attar.embeddings.fewshot.prototriplet import ProtoTripletLoss, proto_triplet_loss
+from attar.embeddings.losses.prototypes import protonet_loss
 from embeddings.fewshot.helpers import cases
 
 RECORDED = cases("proto_triplet")

@@ -9,8 +9,7 @@ from sklearn.metrics import average_precision_score
 from attar.core.errors import InputError
 from attar.core.runtime import Engine, Runtime
 from attar.embeddings.heads import Projector
-from attar.embeddings.learner import LINEAR
-from attar.embeddings.linear import Linear
+from attar.embeddings.linear import LINEAR, Linear
 from attar.embeddings.losses import sup_con
 from attar.embeddings.multilabel.supcon import SupCon
 from attar.embeddings.sources import Features, Part, Source, Standard

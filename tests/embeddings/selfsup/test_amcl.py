@@ -14,7 +14,8 @@ from attar.core.errors import InputError
 from attar.core.runtime import Engine, Runtime
 from attar.embeddings.heads import Projector
 from attar.embeddings.learner import About
-from attar.embeddings.losses import barlow_twins, correlations, nt_xent
+from attar.embeddings.losses import barlow_twins, nt_xent
+from attar.embeddings.losses.two_views import correlations
 from attar.embeddings.selfsup.amcl import AMCL
 from attar.embeddings.selfsup.amcl_losses import (
     amcl_barlow,

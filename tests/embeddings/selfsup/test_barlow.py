@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 
 from attar.core.runtime import Engine, Runtime
 from attar.embeddings.heads import Projector
-from attar.embeddings.losses import barlow_twins, correlations, standardised
+from attar.embeddings.losses import barlow_twins
+from attar.embeddings.losses.two_views import correlations, standardised
 from attar.embeddings.selfsup.barlow import Barlow
 from attar.embeddings.sources import Source
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from attar.core.errors import InputError, shortened
-from attar.embeddings.data.found import Found
 from attar.embeddings.data.labels import check_entries, finished
+from attar.embeddings.data.raw import RawSamples
 from attar.embeddings.data.tables import check_sizes
 from attar.embeddings.sources import Features, Part, check_finite_rows
 from attar.images.data.naming import in_order
@@ -19,11 +19,11 @@ FORM = "a pair (samples, labels), or two such pairs for training and testing; la
 
 
 def is_array(data: Any) -> bool:
-    """Whether something is an array of numbers or nested lists of them."""
+    """Whether something is an array or a tensor."""
     return isinstance(data, (Tensor, np.ndarray))
 
 
-def from_arrays(data: Any) -> Found:
+def from_arrays(data: Any) -> RawSamples:
     """Read samples `[sample, feature]`, `[sample, height, width]` or with channels, and labels of them.
 
     Args:
@@ -50,7 +50,7 @@ def from_arrays(data: Any) -> Found:
         )
     names, classes, notes = _labels([pair[1] for pair in pairs], list(map(len, samples)))
     parts = [Part(one, labels) for one, labels in zip(samples, names, strict=True)]
-    return Found("arrays", classes, parts[0], parts[1] if len(parts) > 1 else None, tuple(notes))
+    return RawSamples("arrays", classes, parts[0], parts[1] if len(parts) > 1 else None, tuple(notes))
 
 
 def _samples(values: Any) -> InMemory | Features:

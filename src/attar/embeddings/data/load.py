@@ -9,8 +9,8 @@ from typing import Any
 from attar.core.errors import InputError
 from attar.core.provenance import asked, shadowed
 from attar.embeddings.data import arrays, arrow, mosaics, omniglot, pictures, stratify, tables
-from attar.embeddings.data.choice import few_shot, long_tail, novel_classes, one_label
-from attar.embeddings.data.found import Found
+from attar.embeddings.data.raw import RawSamples
+from attar.embeddings.data.subsets import few_shot, long_tail, novel_classes, one_label
 from attar.embeddings.reading import BUNDLED, Reading, is_omniglot
 from attar.embeddings.sources import Features, Part, Source, Standard
 from attar.images.data import dataset, naming, readers
@@ -73,7 +73,7 @@ def mosaics_of(images: ImageSource, train: int = mosaics.TRAIN, test: int = mosa
 # ---------------------------------------------------------------------------------------------------------- the source
 
 
-def made(found: Found, how: Reading, *, seed: int = 0) -> Source:
+def made(found: RawSamples, how: Reading, *, seed: int = 0) -> Source:
     """The source of samples that were found: split, chosen and normalised.
 
     Args:
@@ -116,7 +116,7 @@ def made(found: Found, how: Reading, *, seed: int = 0) -> Source:
     )
 
 
-def _split(found: Found, how: Reading) -> tuple[Found, str, tuple[str, ...]]:
+def _split(found: RawSamples, how: Reading) -> tuple[RawSamples, str, tuple[str, ...]]:
     """The samples with test samples, the split in words, and the novel classes."""
     if how.novel:
         one_label(found.train, found.name, "--novel")
@@ -153,7 +153,7 @@ def check_classes(name: str, classes: Sequence[str], train: Part) -> list[str]:
     return [f"labels without a training sample: {naming.few(lacking)}"] if lacking else []
 
 
-def _transform(found: Found, train: Part, how: Reading) -> Any:
+def _transform(found: RawSamples, train: Part, how: Reading) -> Any:
     """The normalisation: of tables by their training rows, of images as those of the kind images."""
     if isinstance(train.samples, Features):
         return Standard.of(train.samples.tensor)
@@ -166,7 +166,7 @@ def _transform(found: Found, train: Part, how: Reading) -> Any:
 # ------------------------------------------------------------------------------------------------------- what is there
 
 
-def found_in(data: Any, how: Reading) -> Found:
+def found_in(data: Any, how: Reading) -> RawSamples:
     """The samples that a name, a path or an object stands for.
 
     Raises:
@@ -186,7 +186,7 @@ def found_in(data: Any, how: Reading) -> Found:
     return arrays.from_arrays(data)
 
 
-def _of_text(data: str | Path, how: Reading) -> Found:
+def _of_text(data: str | Path, how: Reading) -> RawSamples:
     text = str(data)
     if not text:
         raise InputError("data has no name; give a name or a path.")
@@ -232,7 +232,7 @@ def _with_label(how: Reading) -> Any:
     return dataclasses.replace(pictures.form_of(how), label=how.label)
 
 
-def _of_file(path: Path, how: Reading) -> Found:
+def _of_file(path: Path, how: Reading) -> RawSamples:
     name, ending = field_name(path.stem), path.suffix.lower()
     if ending not in arrow.ENDINGS:
         raise InputError(
@@ -261,7 +261,7 @@ def _names_files(path: Path, how: Reading) -> bool:
     return pictures.file_column(arrow.of_files([path]), how.image) is not None
 
 
-def _of_folder(path: Path, how: Reading) -> Found:
+def _of_folder(path: Path, how: Reading) -> RawSamples:
     if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
         return pictures.from_dataset(dataset.opened(path), path.resolve().name, how, path)
     name, inside = field_name(path.resolve().name), look_into(path)
@@ -289,17 +289,17 @@ def _tables_in(path: Path) -> list[Path]:
     return [file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts)]
 
 
-def _of_loaded(images: Any) -> Found:
+def _of_loaded(images: Any) -> RawSamples:
     """What a reader of the kind images has read."""
     halves = [Part(one.pixels, one.labels) if one is not None else None for one in (images.train, images.test)]
     assert halves[0] is not None
-    return Found(images.name, images.classes, halves[0], halves[1], images.notes)
+    return RawSamples(images.name, images.classes, halves[0], halves[1], images.notes)
 
 
-def _of_images(images: ImageSource) -> Found:
+def _of_images(images: ImageSource) -> RawSamples:
     """An image source as it is, with its split and normalisation."""
     train, test = (Part(one.pixels, one.labels) for one in (images.train, images.test))
-    return Found(images.name, images.classes, train, test, images.notes, images.flips, images.transform)
+    return RawSamples(images.name, images.classes, train, test, images.notes, images.flips, images.transform)
 
 
 def _is_table(data: Any) -> bool:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from attar.core.errors import InputError
-from attar.embeddings.data.found import Found
 from attar.embeddings.data.pictures import form_of
+from attar.embeddings.data.raw import RawSamples
 from attar.embeddings.reading import CHARACTER
 from attar.embeddings.sources import Part
 from attar.images.data import naming
@@ -99,7 +99,7 @@ class Drawings(Pictures):
         return None
 
 
-def from_omniglot(data: str, how: "Reading") -> Found:
+def from_omniglot(data: str, how: "Reading") -> RawSamples:
     """Read the drawings of zip files, joined by commas, or of a folder of zip files or of drawings.
 
     Raises:
@@ -133,7 +133,7 @@ def from_omniglot(data: str, how: "Reading") -> Found:
     if held.kept is not None:
         labels = labels[held.kept]
         notes.append(f"{len(held.bad):,} drawings cannot be read and are left out: {held.bad[0]}")
-    return Found("omniglot", classes, Part(_ink(held.pixels), labels), notes=tuple(notes), flips=False)
+    return RawSamples("omniglot", classes, Part(_ink(held.pixels), labels), notes=tuple(notes), flips=False)
 
 
 def _ink(pixels: InMemory) -> InMemory:

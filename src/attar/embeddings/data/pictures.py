@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from attar.core.errors import InputError, shortened
 from attar.embeddings.data import arrow, tables
 from attar.embeddings.data.arrow import Table
-from attar.embeddings.data.found import Found
-from attar.embeddings.data.labels import NONE, caption_column, captions_of, labelling, labels_of
+from attar.embeddings.data.label_columns import NONE, caption_column, labelling
+from attar.embeddings.data.labels import captions_of, labels_of
+from attar.embeddings.data.raw import RawSamples
 from attar.embeddings.sources import Labels, Part
 from attar.images.data import columns, dataset, naming, parquet
 from attar.images.data.columns import image_column, left_out, read_pixels
@@ -61,7 +62,7 @@ def form_of(how: "Reading") -> Form:
     )
 
 
-def assembled(name: str, halves: Mapping[str, Half], how: "Reading", notes: Sequence[str] = ()) -> Found:
+def assembled(name: str, halves: Mapping[str, Half], how: "Reading", notes: Sequence[str] = ()) -> RawSamples:
     """Samples from pictures and what is known of them.
 
     Args:
@@ -94,7 +95,7 @@ def assembled(name: str, halves: Mapping[str, Half], how: "Reading", notes: Sequ
             texts += text
             texts += [left_out(halves[split].images, one)] if one.bad else []
     told = [*first.notes, *notes, *told, *more, *texts]
-    return Found(name, classes, chosen[0], chosen[1] if len(chosen) > 1 else None, tuple(dict.fromkeys(told)))
+    return RawSamples(name, classes, chosen[0], chosen[1] if len(chosen) > 1 else None, tuple(dict.fromkeys(told)))
 
 
 def _part(table: Table, held: Held, labels: Labels | None, caption: str | None) -> tuple[Part, list[str]]:
@@ -121,7 +122,7 @@ def has_images(names: Sequence[str], asked: str | None, where: str) -> bool:
     return True
 
 
-def from_parquet(name: str, path: Path, files: Sequence[Path], how: "Reading") -> Found:
+def from_parquet(name: str, path: Path, files: Sequence[Path], how: "Reading") -> RawSamples:
     """Read parquet files with a column of images.
 
     Raises:
@@ -150,7 +151,7 @@ def _images_in(schema: Any, file: Path, asked: str | None) -> list[str]:
     return [image, *(name for name in heavy if name != image)]
 
 
-def from_dataset(data: Any, name: str, how: "Reading", within: Path | None = None) -> Found:
+def from_dataset(data: Any, name: str, how: "Reading", within: Path | None = None) -> RawSamples:
     """Read a `datasets.Dataset`, or a `DatasetDict` whose splits are found by their names.
 
     Raises:
@@ -248,7 +249,9 @@ def _is_picture(folder: Path, name: str) -> bool:
         return False
 
 
-def from_named(name: str, path: Path, files: Sequence[Path], how: "Reading", inside: Inside | None = None) -> Found:
+def from_named(
+    name: str, path: Path, files: Sequence[Path], how: "Reading", inside: Inside | None = None
+) -> RawSamples:
     """Read pictures that tables name: `metadata.csv`, for instance, with a column `file_name`.
 
     Args:
@@ -307,7 +310,7 @@ def is_bare(inside: Inside) -> bool:
     return depths == {2} and all(len(naming.splits_in(top)) == 1 for top in tops)
 
 
-def from_bare(name: str, path: Path, inside: Inside, how: "Reading") -> Found:
+def from_bare(name: str, path: Path, inside: Inside, how: "Reading") -> RawSamples:
     """Read pictures without labels. Folders may be named after splits.
 
     Raises:

@@ -12,8 +12,9 @@ from torch import Tensor
 from attar.core.errors import InputError
 from attar.embeddings.data import arrow
 from attar.embeddings.data.arrow import Table
-from attar.embeddings.data.found import Found
-from attar.embeddings.data.labels import Labelling, kind_of, labelling, labels_of, numbers
+from attar.embeddings.data.label_columns import Labelling, kind_of, labelling, numbers
+from attar.embeddings.data.labels import labels_of
+from attar.embeddings.data.raw import RawSamples
 from attar.embeddings.sources import Features, Part, check_finite_rows
 from attar.images.data import naming
 
@@ -25,7 +26,7 @@ SPLIT = "split"
 """Name of a column that tells the split of each row."""
 
 
-def from_files(name: str, path: Path, files: Sequence[Path], asked: str | None) -> Found:
+def from_files(name: str, path: Path, files: Sequence[Path], asked: str | None) -> RawSamples:
     """Read the tables of a folder, or one file.
 
     Args:
@@ -80,7 +81,7 @@ def in_splits(tables: dict[str, Table]) -> dict[str, Table]:
     return {split: table.without(column).rows(some) for split, some in found.items()}
 
 
-def from_tables(name: str, parts: Mapping[str, Table], asked: str | None, notes: Sequence[str] = ()) -> Found:
+def from_tables(name: str, parts: Mapping[str, Table], asked: str | None, notes: Sequence[str] = ()) -> RawSamples:
     """Rows of numbers as samples.
 
     Args:
@@ -113,7 +114,7 @@ def from_tables(name: str, parts: Mapping[str, Table], asked: str | None, notes:
     halves = [None if one is None else Part(Features(_features(one[0], features)), one[1]) for one in (train, test)]
     assert halves[0] is not None
     told = [*first.notes, *notes, *told, *more, *_unlabelled(found)]
-    return Found(name, classes, halves[0], halves[1], tuple(dict.fromkeys(told)))
+    return RawSamples(name, classes, halves[0], halves[1], tuple(dict.fromkeys(told)))
 
 
 def _names_rows(table: Table, column: str) -> bool:

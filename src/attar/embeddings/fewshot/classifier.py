@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from attar.core.errors import InputError
-from attar.embeddings.fewshot.distances import distances, prototypes_of
+from attar.embeddings.distances import distances, prototypes_of
 
 Points = Float[Tensor, "sample d"]
 

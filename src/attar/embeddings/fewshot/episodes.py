@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from attar.core.errors import InputError
+from attar.core.precision import at_least_float32
 
 Rows = Int[Tensor, " _row"]
 ClassLabels = Int[Tensor, " _sample"]
@@ -134,6 +135,16 @@ def episodes(
     if say is not None and pool.note:
         say(pool.note)
     return (pool.drawn(generator) for _ in range(count))
+
+
+def class_major(way: int, each: int) -> Int[Tensor, " sample"]:
+    """The labels of samples that lie class after class."""
+    return torch.arange(way).repeat_interleave(each)
+
+
+def episode_prototypes(support: Float[Tensor, "_sample d"], way: int) -> Float[Tensor, "way d"]:
+    """Prototypes: the mean of the support of each class, which lies class after class."""
+    return at_least_float32(support).view(way, -1, support.shape[1]).mean(dim=1)
 
 
 def class_labels(labels: Any) -> ClassLabels:

@@ -7,30 +7,28 @@ that are held out, on which the best epoch may be chosen.
 import copy
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, NamedTuple, Self
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from attar.core.engine import Metrics
 from attar.core.errors import InputError
-from attar.core.precision import at_least_float32
 from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed, permutation
 from attar.core.settings import Hidden, Range, Role
 from attar.core.state import rebuilt
+from attar.embeddings.distances import smooth_distances
 from attar.embeddings.encoders import features_of
-from attar.embeddings.fewshot.distances import smooth_distances
 from attar.embeddings.fewshot.episodes import Pool
+from attar.embeddings.fewshot.outcomes import episode_accuracy
 from attar.embeddings.learner import Batch, Learner, Learning
 from attar.embeddings.sources import Rows, Source
 from attar.embeddings.views import Views
 
 Features = Float[Tensor, "_sample d"]
-Measure = Callable[[Tensor, Tensor], Tensor]
 USUAL_WAY = 20
 """Classes of a training episode, where there are as many."""
 WATCHED_WAY = 5
@@ -212,7 +210,9 @@ class ByClass(Learner):
         generator = torch.Generator().manual_seed(derived_seed(runtime.seed, "held-out episodes"))
         pool = self.watched_pool(state.source, state.valid)
         drawn = (pool.drawn(generator) for _ in range(self.held_out_episodes))
-        scores = [accuracy(features[support], features[query], pool.way, self.distances) for support, query in drawn]
+        scores = [
+            episode_accuracy(features[support], features[query], pool.way, self.distances) for support, query in drawn
+        ]
         return float(torch.tensor(scores).double().mean())
 
     def _kept_best(self, state: EpisodicLearning, score: float) -> None:
@@ -261,19 +261,3 @@ def classes_with(samples: int, source: Source, learn: Rows, most: int) -> int:
     assert source.train.labels is not None
     _, counts = source.train.labels[learn].unique(return_counts=True)
     return max(2, min(most, int((counts >= samples).sum())))
-
-
-def class_major(way: int, each: int) -> Int[Tensor, " sample"]:
-    """The labels of samples that lie class after class."""
-    return torch.arange(way).repeat_interleave(each)
-
-
-def means(support: Features, way: int) -> Float[Tensor, "way d"]:
-    """Prototypes: the mean of the support of each class, which lies class after class."""
-    return at_least_float32(support).view(way, -1, support.shape[1]).mean(dim=1)
-
-
-def accuracy(support: Features, query: Features, way: int, measure: Measure = smooth_distances) -> float:
-    """The share of queries that are nearest to the mean of their own class. Both lie class after class."""
-    found = measure(query, means(support, way)).argmin(dim=1)
-    return float((found == class_major(way, len(query) // way).to(found.device)).double().mean())

@@ -13,15 +13,15 @@ alone, by its index.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from attar.core.errors import InputError, unknown
-from attar.embeddings.contrast import check_embeddings
-from attar.embeddings.fewshot.distances import smooth_distances
+from attar.embeddings.checks import check_embeddings
+from attar.embeddings.distances import smooth_distances
 from attar.embeddings.positives import checked_labels
 
 Form = Literal["modified", "original"]
@@ -271,7 +271,12 @@ class ICNNLoss(nn.Module):
     ) -> None:
         """See `icnn_score` for the arguments."""
         super().__init__()
-        self.how = {"form": form, "terms": tuple(terms), "neighbours": neighbours, "list_length": list_length}
+        self.how: dict[str, Any] = {
+            "form": form,
+            "terms": tuple(terms),
+            "neighbours": neighbours,
+            "list_length": list_length,
+        }
 
     def forward(
         self,
@@ -281,4 +286,4 @@ class ICNNLoss(nn.Module):
         target_labels: Given | None = None,
     ) -> Scalar:
         """The loss of points among themselves, or among targets."""
-        return icnn_loss(embeddings, labels, targets, target_labels, **self.how)  # type: ignore[arg-type]
+        return icnn_loss(embeddings, labels, targets, target_labels, **self.how)

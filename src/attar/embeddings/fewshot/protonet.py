@@ -11,49 +11,16 @@ Snell, Swersky and Zemel, Prototypical Networks for Few-shot Learning, NeurIPS 2
 from dataclasses import dataclass
 from typing import Annotated, Self
 
-import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from attar.core.presets import published
 from attar.core.settings import Range
-from attar.embeddings.fewshot.distances import Distance, distances, own_rows
-from attar.embeddings.fewshot.episodic import Episodic, class_major, means
+from attar.embeddings.distances import Distance, distances
+from attar.embeddings.fewshot.episodes import class_major, episode_prototypes
+from attar.embeddings.fewshot.episodic import Episodic
 from attar.embeddings.learner import Batch, Learning, Terms
-
-Queries = Float[Tensor, "query d"]
-Prototypes = Float[Tensor, "way d"]
-
-
-def proto_logits(
-    queries: Queries, prototypes: Prototypes, *, distance: Distance = "squared", temperature: float = 1.0
-) -> Float[Tensor, "query way"]:
-    """-d(q, p_c) / T, the logits of a prototypical network.
-
-    Args:
-        queries: q.
-        prototypes: p_c.
-        distance: The square of the Euclidean distance, or the smoothed distance itself.
-        temperature: T.
-    """
-    return -distances(queries, prototypes, distance) / temperature
-
-
-def protonet_loss(
-    queries: Queries,
-    labels: Int[Tensor, " query"],
-    prototypes: Prototypes,
-    *,
-    distance: Distance = "squared",
-    temperature: float = 1.0,
-) -> Float[Tensor, ""]:
-    """The cross-entropy of the logits. Arguments as for `proto_logits`; a label is the row of the own prototype.
-
-    Raises:
-        InputError: A label is no row of a prototype.
-    """
-    labels = own_rows(labels, queries, prototypes)
-    return F.cross_entropy(proto_logits(queries, prototypes, distance=distance, temperature=temperature), labels)
+from attar.embeddings.losses.prototypes import Prototypes, Queries, protonet_loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +49,9 @@ class ProtoNet(Episodic):
         support, queries = self.embedded(batch, state)
         way, _, query = self.size
         labels = class_major(way, query).to(queries.device)
-        loss = protonet_loss(queries, labels, means(support, way), distance=self.distance, temperature=self.temperature)
+        loss = protonet_loss(
+            queries, labels, episode_prototypes(support, way), distance=self.distance, temperature=self.temperature
+        )
         return {"cross": loss}
 
     def distances(self, queries: Queries, prototypes: Prototypes) -> Float[Tensor, "query way"]:

@@ -14,7 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attar.core.errors import InputError
-from attar.embeddings.fewshot.distances import Distance, distances, own_rows
+from attar.embeddings.distances import Distance, distances
+from attar.embeddings.losses.prototypes import own_rows
 
 Queries = Float[Tensor, "query d"]
 Prototypes = Float[Tensor, "way d"]

@@ -20,13 +20,14 @@ from torch import Tensor
 from attar.core.errors import InputError, named
 from attar.core.presets import published
 from attar.core.settings import Range, Settings
+from attar.embeddings.distances import Distance, distances
 from attar.embeddings.fewshot import icnn
-from attar.embeddings.fewshot.distances import Distance, distances
-from attar.embeddings.fewshot.episodic import Episodic, class_major, means
+from attar.embeddings.fewshot.episodes import class_major, episode_prototypes
+from attar.embeddings.fewshot.episodic import Episodic
 from attar.embeddings.fewshot.icnn import Form, icnn_loss
-from attar.embeddings.fewshot.protonet import protonet_loss
 from attar.embeddings.fewshot.prototriplet import proto_triplet_loss
 from attar.embeddings.learner import Batch, Learning, Terms
+from attar.embeddings.losses.prototypes import protonet_loss
 
 LossTerm = Literal["cross", "suppicnn", "queryicnn", "queryicnn-protos", "fullicnn", "prototriplet"]
 COMBINATIONS: MappingProxyType[str, tuple[LossTerm, ...]] = MappingProxyType(
@@ -118,7 +119,7 @@ class _Losses:
         self.of_support = class_major(way, self.shot).to(place)
         self.of_queries = class_major(way, self.query).to(place)
         self.classes = torch.arange(way, device=place)
-        self.prototypes = means(support, way)
+        self.prototypes = episode_prototypes(support, way)
 
     def __call__(self, term: LossTerm) -> Float[Tensor, ""]:
         known: dict[str, Any] = {
@@ -132,8 +133,8 @@ class _Losses:
         return known[term]()
 
     def _cross(self) -> Float[Tensor, ""]:
-        how = {"distance": self.distance, "temperature": self.temperature}
-        return protonet_loss(self.queries, self.of_queries, self.prototypes, **how)  # type: ignore[arg-type]
+        how: dict[str, Any] = {"distance": self.distance, "temperature": self.temperature}
+        return protonet_loss(self.queries, self.of_queries, self.prototypes, **how)
 
     def _prototriplet(self) -> Float[Tensor, ""]:
         return proto_triplet_loss(self.queries, self.of_queries, self.prototypes, self.how.triplet_margin)
@@ -166,8 +167,8 @@ class Combined(Episodic):
 
     def terms(self, batch: Batch, state: Learning) -> Terms:
         """The chosen losses."""
-        how = {"distance": self.distance, "temperature": self.temperature}
-        return combined_loss(*self.embedded(batch, state), self.size[0], self.objective, **how)  # type: ignore[arg-type]
+        how: dict[str, Any] = {"distance": self.distance, "temperature": self.temperature}
+        return combined_loss(*self.embedded(batch, state), self.size[0], self.objective, **how)
 
     def distances(self, queries: Queries, prototypes: Float[Tensor, "way d"]) -> Float[Tensor, "query way"]:
         """How far queries are from prototypes: by the distance of cross, if it is among the losses."""

@@ -9,7 +9,7 @@ Triplet Loss for Person Re-Identification, arXiv:1703.07737.
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -17,15 +17,16 @@ from torch import Tensor
 
 from attar.core.precision import at_least_float32
 from attar.core.settings import Range
-from attar.embeddings import separation
-from attar.embeddings.fewshot.distances import smooth_distances
-from attar.embeddings.fewshot.episodic import ByClass, class_major, classes_with
+from attar.embeddings.distances import smooth_distances
+from attar.embeddings.fewshot.episodes import class_major
+from attar.embeddings.fewshot.episodic import ByClass, classes_with
 from attar.embeddings.learner import Batch, Learning, Terms
+from attar.embeddings.losses.triplets import Mining, triplet
 from attar.embeddings.sources import Rows, Source
 
 USUAL_CLASSES = 16
 """Classes of a batch, where there are as many."""
-MINING: dict[str, separation.Mining] = {"batch-all": "all", "batch-hard": "hard", "semi-hard": "semi-hard"}
+MINING: dict[str, Mining] = {"batch-all": "all", "batch-hard": "hard", "semi-hard": "semi-hard"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +69,8 @@ class Triplet(ByClass):
         """The loss of the triplets."""
         labels = class_major(*self.size[:2]).to(batch.views[0].device)
         found = state.encoder(batch.views[0])
-        how = {"mining": MINING[self.mining], "normalise": self.unit_length}
-        return {"triplet": separation.triplet(found, labels, self.triplet_margin, **how)}  # type: ignore[arg-type]
+        how: dict[str, Any] = {"mining": MINING[self.mining], "normalise": self.unit_length}
+        return {"triplet": triplet(found, labels, self.triplet_margin, **how)}
 
     def distances(
         self, queries: Float[Tensor, "sample d"], prototypes: Float[Tensor, "way d"]

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from attar.core.errors import InputError, unknown
 from attar.core.precision import at_least_float32
-from attar.embeddings.contrast import checked_number
+from attar.embeddings.checks import checked_number
 
 Logits = Float[Tensor, "sample classes"]
 Labels = Shaped[Tensor, "_sample _classes"]

@@ -7,22 +7,22 @@ is hard to beat. ASL: Ridnik et al., Asymmetric Loss For Multi-Label Classificat
 
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 from torch import Tensor, nn
 
-from attar.core.errors import InputError
 from attar.core.runtime import Runtime
-from attar.embeddings.learner import LINEAR, About, Batch, Features, Learning, Terms
-from attar.embeddings.linear import Loss, classification_loss
-from attar.embeddings.multilabel.several import Several
+from attar.embeddings.encoders import Features
+from attar.embeddings.learner import About, Batch, Learning, Terms
+from attar.embeddings.linear import LINEAR, Loss, classification_loss, loss_for
+from attar.embeddings.multilabel.shared import MultiLabelLearner
 from attar.embeddings.sources import Source
 
 CLASSIFIER = "classifier"
 
 
 @dataclass(frozen=True, kw_only=True)
-class MultiLabel(Several):
+class MultiLabel(MultiLabelLearner):
     """Train encoder and classifier together, with BCE, focal or ASL (Ridnik et al., ICCV 2021, arXiv:2009.14119)."""
 
     loss: Loss = "auto"
@@ -30,7 +30,7 @@ class MultiLabel(Several):
     cross-entropy."""
 
     name = "multilabel"
-    drawn_views: ClassVar[int] = 1
+    drawn_views = 1
 
     def resolve(self, source: Source, runtime: Runtime) -> Self:
         """The settings for these data.
@@ -39,12 +39,7 @@ class MultiLabel(Several):
             InputError: There are no labels, or the loss is for others.
         """
         settings = super().resolve(source, runtime)
-        several = source.labelled == "several"
-        if self.loss != "auto" and several == (self.loss == "cross-entropy"):
-            label = "several labels" if several else "one label"
-            raise InputError(f"loss is {self.loss}, but a sample of {source.name} has {label}.")
-        usual: Loss = "bce" if several else "cross-entropy"
-        return dataclasses.replace(settings, loss=usual if self.loss == "auto" else self.loss)
+        return dataclasses.replace(settings, loss=loss_for(source, self.loss, "bce", flag="loss"))
 
     def modules(self, width: int, about: About) -> dict[str, nn.Module]:
         """The classifier."""

@@ -24,8 +24,8 @@ from torch.autograd.function import once_differentiable
 
 from attar.core.errors import InputError
 from attar.core.precision import at_least_float32, without_autocast
-from attar.embeddings.contrast import LEAST_TEMPERATURE, checked_number
-from attar.embeddings.multilabel.pairs import Gaussians, gap, gap_gradients, scale_of
+from attar.embeddings.checks import LEAST_TEMPERATURE, checked_number
+from attar.embeddings.multilabel.gaussians import Gaussians, gap, gap_gradients, negative_log_share, scale_of
 from attar.embeddings.positives import checked_rows
 
 Logits = Float[Tensor, "sample classes"]
@@ -84,9 +84,8 @@ def reconstruction_loss(
     if released:
         joint = logits.sigmoid() * log_kernel.exp().clamp(min=SMALLEST)
         return -((joint * there).sum(dim=1) / joint.sum(dim=1)).clamp(min=BIT).log().mean()
-    joint, some = log_share + log_kernel, there.any(dim=1)
-    heard = joint.masked_fill(~there & some[:, None], -torch.inf).logsumexp(dim=1)
-    return (joint.logsumexp(dim=1) - heard).sum() / some.sum().clamp(min=1)  # a row without labels is zero
+    joint = log_share + log_kernel
+    return negative_log_share(joint, there)
 
 
 # ----------------------------------------------------------------------------------------------------------- contrast

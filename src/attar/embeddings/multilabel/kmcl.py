@@ -10,7 +10,7 @@ Contrastive Learning, arXiv:2307.03967.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -20,10 +20,12 @@ from torch import Tensor, nn
 from attar.core.errors import InputError
 from attar.core.presets import published
 from attar.core.settings import Range
-from attar.embeddings.learner import LINEAR, About, Batch, Features, Learning, Terms
+from attar.embeddings.encoders import Features
+from attar.embeddings.learner import About, Batch, Learning, Terms
+from attar.embeddings.linear import LINEAR
 from attar.embeddings.multilabel.asl import ASL_SCRIPT, asymmetric_loss
 from attar.embeddings.multilabel.kernels import Logits, PerClass, kmcl_loss, reconstruction_loss
-from attar.embeddings.multilabel.several import Several, present
+from attar.embeddings.multilabel.shared import MultiLabelLearner, present
 
 KERNELS = "kernels"
 MOST = 128
@@ -99,7 +101,7 @@ def positive(values: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class KMCL(Several):
+class KMCL(MultiLabelLearner):
     """Contrast kernels of a class over samples, beside ASL (Sajedi et al., arXiv 2023, arXiv:2307.03967)."""
 
     reconstruction_weight: Annotated[float, Range(0)] = 0.1
@@ -125,7 +127,7 @@ class KMCL(Several):
     """Whether losses are those of the authors' code, with its clamps and its factor M."""
 
     name = "kmcl"
-    drawn_views: ClassVar[int] = 1
+    drawn_views = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -139,8 +141,8 @@ class KMCL(Several):
 
     def modules(self, width: int, about: About) -> dict[str, nn.Module]:
         """The head of kernels."""
-        how = {"diagonal": self.diagonal, "kernel": self.kernel, "start": self.head_start}
-        return {KERNELS: KernelHead(width, about.classes, **how)}  # type: ignore[arg-type]
+        how: dict[str, Any] = {"diagonal": self.diagonal, "kernel": self.kernel, "start": self.head_start}
+        return {KERNELS: KernelHead(width, about.classes, **how)}
 
     def terms(self, batch: Batch, state: Learning) -> Terms:
         """Reconstruction, ASL, and the contrast of kernels."""

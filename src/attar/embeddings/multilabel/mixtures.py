@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from attar.core.precision import at_least_float32, without_autocast
-from attar.embeddings.multilabel.pairs import Gaussians, gap, gap_gradients, scale_of
+from attar.embeddings.multilabel.gaussians import Gaussians, gap, gap_gradients, scale_of
 
 Similarity = Literal["log", "correlation", "angle"]
 BLOCK = 2**16
@@ -45,8 +45,8 @@ class Mixtures(NamedTuple):
         """Whether each coordinate has a variance of its own."""
         return self.variances.ndim == 3
 
-    def precise(self) -> Self:
-        """In single precision, if they were in half."""
+    def at_least_float32(self) -> Self:
+        """In single precision, if they were in half precision."""
         return type(self)(*map(at_least_float32, self))
 
     def select(self, rows: slice) -> Self:
@@ -93,7 +93,9 @@ def log_inner_products(mixtures: Mixtures, others: Mixtures | None = None) -> Fl
         mixtures: A mixture for each sample.
         others: What they are compared with; by default, one another.
     """
-    sides = [mixtures.precise()] if others is None else [mixtures.precise(), others.precise()]
+    sides = (
+        [mixtures.at_least_float32()] if others is None else [mixtures.at_least_float32(), others.at_least_float32()]
+    )
     sides, constant, together = _scaled(sides)
     second = sides[-1] if others is not None else Mixtures(None, None, None)  # type: ignore[arg-type]
     return constant + _AllPairs.apply(*sides[0], *second, together)
@@ -101,7 +103,7 @@ def log_inner_products(mixtures: Mixtures, others: Mixtures | None = None) -> Fl
 
 def log_norms(mixtures: Mixtures) -> Float[Tensor, " sample"]:
     """Log ∫ p² of every density."""
-    (scaled,), constant, together = _scaled([mixtures.precise()])
+    (scaled,), constant, together = _scaled([mixtures.at_least_float32()])
     return constant + _EachWithItself.apply(*scaled, together)
 
 
@@ -112,7 +114,7 @@ def log_density(points: Float[Tensor, "sample d"], mixtures: Mixtures) -> Float[
 
 def log_joint(points: Float[Tensor, "sample d"], mixtures: Mixtures) -> Float[Tensor, "sample component"]:
     """Log π_k N(t; μ_k, v_k) of each component, at a point of its own for each sample."""
-    points, (log_weights, means, variances) = at_least_float32(points), mixtures.precise()
+    points, (log_weights, means, variances) = at_least_float32(points), mixtures.at_least_float32()
     squares = (points[:, None] - means).square()
     if mixtures.diagonal:
         exponent = (squares / variances + variances.log()).sum(dim=2)
@@ -157,7 +159,7 @@ class Spread(NamedTuple):
 
 def spread_of(mixtures: Mixtures) -> Spread:
     """How uncertain each mixture is."""
-    log_weights, means, variances = mixtures.precise()
+    log_weights, means, variances = mixtures.at_least_float32()
     weights = log_weights.exp()
     entropy = -(weights * log_weights.clamp(min=torch.finfo(weights.dtype).min)).sum(dim=1)
     within = (weights * (variances.mean(dim=2) if mixtures.diagonal else variances)).sum(dim=1)

@@ -25,8 +25,10 @@ from attar.core.presets import published
 from attar.core.runtime import Runtime
 from attar.core.settings import Range, Role
 from attar.embeddings.contrast import contrast
-from attar.embeddings.learner import About, Batch, Features, Learning, Terms
+from attar.embeddings.encoders import Features
+from attar.embeddings.learner import About, Batch, Learning, Terms
 from attar.embeddings.linear import Linear
+from attar.embeddings.multilabel.gaussians import negative_log_share
 from attar.embeddings.multilabel.kmcl import positive
 from attar.embeddings.multilabel.mixtures import (
     Mixtures,
@@ -37,7 +39,7 @@ from attar.embeddings.multilabel.mixtures import (
     similarity,
     spread_of,
 )
-from attar.embeddings.multilabel.several import Several, present
+from attar.embeddings.multilabel.shared import MultiLabelLearner, present
 from attar.embeddings.positives import positive_weights
 from attar.embeddings.sources import Source
 
@@ -119,13 +121,11 @@ def negative_log_likelihood(
     """
     if labels is None:
         return -log_density(target, mixtures).mean()
-    joint, some = log_joint(target, mixtures), labels.any(dim=1)
-    heard = joint.masked_fill(~labels & some[:, None], -torch.inf).logsumexp(dim=1)
-    return (joint.logsumexp(dim=1) - heard).sum() / some.sum().clamp(min=1)
+    return negative_log_share(log_joint(target, mixtures), labels)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbMCL(Several):
+class ProbMCL(MultiLabelLearner):
     """Contrast mixtures of Gaussians of samples that share labels (Sajedi et al., ICASSP 2024, arXiv:2401.01448)."""
 
     positives: Score = "overlap"

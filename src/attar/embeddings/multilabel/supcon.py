@@ -14,7 +14,7 @@ does the same.
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Self
 
 import torch
 from torch import nn
@@ -26,7 +26,7 @@ from attar.core.settings import Range, Role
 from attar.embeddings.heads import Projector
 from attar.embeddings.learner import About, Batch, Learner, Learning, Terms, repeated
 from attar.embeddings.linear import Linear
-from attar.embeddings.losses import sup_con
+from attar.embeddings.losses.supervised import sup_con
 from attar.embeddings.positives import Score
 from attar.embeddings.samplers import ClassBatches
 from attar.embeddings.sources import Rows, Source
@@ -59,7 +59,7 @@ class SupCon(Learner):
     """A linear classifier that is trained at the end, on features of the frozen encoder."""
 
     name = "supcon"
-    needs: ClassVar[Literal["none", "labels", "one", "several", "captions"]] = "labels"
+    needs = "labels"
 
     @classmethod
     def paper(cls, data: str) -> Self:

@@ -24,7 +24,8 @@ from attar.core.runtime import Runtime
 from attar.core.settings import Range
 from attar.embeddings.heads import Projector
 from attar.embeddings.learner import About, Batch, Learner, Learning, Terms
-from attar.embeddings.losses import MomentumQueue, correlations
+from attar.embeddings.losses.queue import MomentumQueue
+from attar.embeddings.losses.two_views import correlations
 from attar.embeddings.selfsup.amcl_losses import (
     Gathered,
     amcl_barlow,

@@ -14,7 +14,7 @@ from attar.core import presets
 from attar.core.settings import Range
 from attar.embeddings.heads import Projector
 from attar.embeddings.learner import About, Batch, Learner, Learning, Terms
-from attar.embeddings.losses import barlow_twins
+from attar.embeddings.losses.two_views import barlow_twins
 
 PROJECTOR = Projector(projector_layers=3, projected=512, projector_norm=True)
 

@@ -17,8 +17,8 @@ from attar.core.engine import Metrics
 from attar.core.runtime import Runtime
 from attar.core.settings import Range
 from attar.embeddings.learner import About, Batch, Learning, Terms
-from attar.embeddings.losses import info_nce
-from attar.embeddings.selfsup.pairs import Paired, views_of_pairs
+from attar.embeddings.losses.two_views import info_nce
+from attar.embeddings.selfsup.image_text import Paired, views_of_pairs
 from attar.embeddings.sources import Source
 
 LOWEST, HIGHEST = 0.01, 1.0

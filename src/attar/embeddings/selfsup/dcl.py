@@ -15,7 +15,7 @@ from attar.core.presets import published
 from attar.core.settings import Range
 from attar.embeddings.heads import Projector
 from attar.embeddings.learner import About, Batch, Learner, Learning, Terms
-from attar.embeddings.losses import dcl
+from attar.embeddings.losses.two_views import dcl
 
 
 @dataclass(frozen=True, kw_only=True)

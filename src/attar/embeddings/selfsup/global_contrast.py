@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from attar.core.errors import InputError
 from attar.core.precision import without_autocast
-from attar.embeddings.contrast import check_embeddings, checked_number
+from attar.embeddings.checks import check_embeddings, checked_number
 from attar.embeddings.gathering import gathered
 from attar.embeddings.selfsup.normaliser import (
     LARGEST_STEP,

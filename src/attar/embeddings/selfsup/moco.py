@@ -23,7 +23,8 @@ from attar.core.settings import Range, Settings
 from attar.embeddings.averages import follow_
 from attar.embeddings.heads import Projector
 from attar.embeddings.learner import About, Batch, Learner, Learning, Terms
-from attar.embeddings.losses import MomentumQueue, info_nce
+from attar.embeddings.losses.queue import MomentumQueue
+from attar.embeddings.losses.two_views import info_nce
 from attar.embeddings.sources import Inputs, Source
 
 USUAL_QUEUE = 4096

@@ -21,7 +21,7 @@ from attar.core.runtime import Runtime
 from attar.core.settings import Range
 from attar.embeddings.learner import About, Batch, Learning, Terms
 from attar.embeddings.selfsup.global_contrast import GlobalContrast
-from attar.embeddings.selfsup.pairs import Paired, views_of_pairs
+from attar.embeddings.selfsup.image_text import Paired, views_of_pairs
 from attar.embeddings.sources import Source
 
 MEMORY = "contrast"

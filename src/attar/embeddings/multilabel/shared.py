@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Self
 
 import torch.nn.functional as F
 from jaxtyping import Bool
@@ -16,7 +16,7 @@ from attar.embeddings.views import LARGE, Views
 
 
 @dataclass(frozen=True, kw_only=True)
-class Several(Learner):
+class MultiLabelLearner(Learner):
     """Settings of the methods that learn from labels, of which a sample may have several."""
 
     epochs: Annotated[int, Range(1)] = 40
@@ -25,20 +25,20 @@ class Several(Learner):
     """Share of the training samples that is held out: the method does not learn from them. Thresholds are chosen on
     them."""
 
-    needs: ClassVar[Literal["none", "labels", "one", "several", "captions"]] = "labels"
+    needs = "labels"
 
     def resolve(self, source: Source, runtime: Runtime) -> Self:
         """The settings for these data.
 
-        A crop can lose a label, so that images have KMCL's views by default; those below 64 pixels are only mirrored,
-        because of them a cutout of half the side takes a whole object.
+        A crop can lose a label, so images have KMCL's views by default. Those below 64 pixels are only mirrored: a
+        cutout of half the side would take a whole object.
 
         Raises:
             InputError: The data lack what the method needs.
         """
-        if self.view.recipe == "auto" and not source.tabular:
-            return super(Several, dataclasses.replace(self, view=self._views(source))).resolve(source, runtime)
-        return super().resolve(source, runtime)
+        usual = self.view.recipe == "auto" and not source.tabular
+        found = dataclasses.replace(self, view=self._views(source)) if usual else self
+        return super(MultiLabelLearner, found).resolve(source, runtime)
 
     def _views(self, source: Source) -> Views:
         if min(source.shape[1:]) >= LARGE:

@@ -7,19 +7,16 @@ from functools import cached_property
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from attar.core.progress import Line
 from attar.core.runtime import Runtime
-from attar.embeddings.encoders import AT_ONCE, features_of
+from attar.embeddings.encoders import AT_ONCE, Features, features_of
 from attar.embeddings.sources import Labels, Rows, Source
-
-Feats = Float[Tensor, "_sample _width"]
 
 
 @dataclass(frozen=True)
-class Seen:
+class EncodedSource:
     """A trained encoder and the samples in the split that it was trained with."""
 
     made: Any
@@ -29,23 +26,23 @@ class Seen:
     runtime: Runtime
 
     @classmethod
-    def of(cls, made: Any, source: Source, runtime: Runtime) -> "Seen":
+    def of(cls, made: Any, source: Source, runtime: Runtime) -> "EncodedSource":
         """The encoder on the device of the run, in evaluation mode."""
         encoder, heads = (copy.deepcopy(module).to(runtime.device).eval() for module in (made.encoder, made.heads))
         there = dataclasses.replace(made, encoder=encoder, heads=heads)
         return cls(there, dataclasses.replace(source, transform=made.normalise), runtime)
 
-    def features(self, part: Literal["train", "test"]) -> Feats:
+    def features(self, part: Literal["train", "test"]) -> Features:
         """The features of all samples of a part, on the CPU."""
         return self.train if part == "train" else self.test
 
     @cached_property
-    def train(self) -> Feats:
+    def train(self) -> Features:
         """The features of the training samples."""
         return represented(self.made.encoder, self.source, "train", self.runtime)
 
     @cached_property
-    def test(self) -> Feats:
+    def test(self) -> Features:
         """The features of the test samples."""
         return represented(self.made.encoder, self.source, "test", self.runtime)
 
@@ -55,10 +52,10 @@ class Seen:
         return self.answers(self.test)
 
     @torch.no_grad()
-    def answers(self, features: Feats) -> dict[str, Tensor]:
+    def answers(self, features: Features) -> dict[str, Tensor]:
         """What the heads say of features."""
         parts = [
-            self.made.method.outputs(part.to(self.runtime.device), self.made.heads) for part in features.split(512)
+            self.made.method.outputs(part.to(self.runtime.device), self.made.heads) for part in features.split(AT_ONCE)
         ]
         return {name: torch.cat([part[name].float().cpu() for part in parts]) for name in (parts[0] if parts else {})}
 
@@ -84,7 +81,7 @@ class Seen:
         return "raw features" if self.source.tabular else "raw pixels"
 
 
-def represented(encoder: nn.Module, source: Source, part: Literal["train", "test"], runtime: Runtime) -> Feats:
+def represented(encoder: nn.Module, source: Source, part: Literal["train", "test"], runtime: Runtime) -> Features:
     """The features that an encoder gives of all samples of a part, on the CPU. A line shows the progress."""
     rows, found = torch.arange(len(source.part(part))), []
     with Line(f"features of {part} samples", len(rows), quiet=runtime.engine.quiet) as line:

@@ -10,9 +10,9 @@ import torch
 from attar.core.errors import InputError
 from attar.core.provenance import asked_for
 from attar.core.runtime import Engine, Runtime
-from attar.embeddings.data.choice import Joined, long_tail, novel_classes
 from attar.embeddings.data.load import load
 from attar.embeddings.data.splits import own_split
+from attar.embeddings.data.subsets import Joined, long_tail, novel_classes
 from attar.embeddings.sources import Source
 from attar.images.data.pixels import InMemory
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from attar.embeddings.fewshot.distances import distances, prototypes_of, smooth_distances, squared_distances
+from attar.embeddings.distances import distances, prototypes_of, smooth_distances, squared_distances
 
 
 def test_they_are_the_sums_of_squared_differences(generator):

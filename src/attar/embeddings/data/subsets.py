@@ -11,7 +11,7 @@ from torch import Tensor
 from attar.core.errors import InputError, unknown
 from attar.core.seeds import derived_seed, permutation
 from attar.core.selection import rows_by_class, shuffled
-from attar.embeddings.data.found import Found
+from attar.embeddings.data.raw import RawSamples
 from attar.embeddings.sources import Features, Part
 from attar.images.data.pixels import Batch, InMemory, Pixels
 
@@ -59,13 +59,10 @@ def _first(name: str) -> str:
     return name.partition("/")[0]
 
 
-def few_shot(found: Found, novel: Sequence[int]) -> tuple[Found, tuple[str, ...]]:
+def few_shot(found: RawSamples, novel: Sequence[int]) -> tuple[RawSamples, tuple[str, ...]]:
     """The samples of novel classes as test samples, all others as training samples; and the names of the novel classes.
 
-    A given split is not regarded.
-
-    Raises:
-        InputError: Samples do not have one label each.
+    Samples have one label each. A given split is not regarded.
     """
     whole = found.train if found.test is None else together(found.train, found.test)
     labels = whole.labels

@@ -1,23 +1,20 @@
 """What is measured of features or of predicted probabilities, the same for an encoder and for its rivals."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from attar.core.errors import InputError
 from attar.embeddings.metrics import agreement_at, agreement_of_top, best_threshold, mean_average_precision
 from attar.embeddings.neighbours import knn_votes
-from attar.embeddings.probe import fit_probe, others, tenths
+from attar.embeddings.probe import Features, Labels, fit_probe, others, tenths
 
-Feats = Float[Tensor, "_sample _width"]
-Labels = Int[Tensor, " _sample"] | Bool[Tensor, "_sample _classes"]
 Scores = Float[Tensor, "_sample _classes"]
-Judge = Callable[[Feats, Labels], Callable[[Feats], Scores]]
+Judge = Callable[[Features, Labels], Callable[[Features], Scores]]
 """Learns from features with labels, and then tells the probabilities of others."""
 TOP = 3
 HALF = 0.5
@@ -61,7 +58,7 @@ def neighbours_judge(classes: int, how: Any) -> Judge:
     return lambda features, labels: lambda asked: knn_votes(asked, features, labels, classes, **given)
 
 
-def probe_answer(train: Feats, labels: Labels, test: Feats, classes: int, threshold: float | None) -> Answer:
+def probe_answer(train: Features, labels: Labels, test: Features, classes: int, threshold: float | None) -> Answer:
     """The answer of a linear probe. Its threshold is chosen on the training rows that it holds out."""
     probe = fit_probe(train, labels, classes)
     scores = probe.predict(test)
@@ -69,7 +66,7 @@ def probe_answer(train: Feats, labels: Labels, test: Feats, classes: int, thresh
 
 
 def judged(
-    judge: Judge, train: Feats, labels: Labels, test: Feats, threshold: float | None, *, most: int = 10
+    judge: Judge, train: Features, labels: Labels, test: Features, threshold: float | None, *, most: int = 10
 ) -> Answer:
     """The answer of any judge; a threshold is chosen on training rows that it does not learn from.
 
@@ -108,65 +105,6 @@ def constant_answer(labels: Labels, samples: int) -> Answer:
     scores = labels.double().mean(dim=0).cpu().expand(samples, -1)
     frequent = labels.double().mean(dim=0).cpu().expand(len(labels), -1)
     return Answer(scores, best_threshold(frequent, labels.cpu()) if labels.any() else HALF)
-
-
-# ------------------------------------------------------------------------------------------------------------ episodes
-
-Distances = Callable[[Feats, Feats], Float[Tensor, "_query _way"]]
-"""Features of queries and prototypes to the distance of each from each."""
-
-
-@dataclass(frozen=True)
-class Played:
-    """One episode with its outcome."""
-
-    support: Int[Tensor, " _row"]
-    query: Int[Tensor, " _row"]
-    said: Int[Tensor, " _row"]
-    """For each query the place of the class that it was put into."""
-    accuracy: float
-    """In per cent."""
-
-
-def euclidean(queries: Feats, prototypes: Feats) -> Float[Tensor, "_query _way"]:
-    """Distances of points, computed from differences."""
-    return torch.cdist(queries, prototypes, compute_mode="donot_use_mm_for_euclid_dist")
-
-
-def played(
-    features: Feats,
-    labels: Int[Tensor, " _sample"],
-    way: int,
-    shot: int,
-    query: int,
-    count: int,
-    generator: torch.Generator,
-    *,
-    distances: Distances | None = None,
-) -> Iterator[Played]:
-    """Few-shot episodes: each query is put into the class whose prototype, the mean of its supports, is nearest.
-
-    Args:
-        features: Of the samples.
-        labels: Their classes.
-        way: Classes of an episode.
-        shot: Supports of each class.
-        query: Queries of each class.
-        count: Number of episodes.
-        generator: Draws the episodes, on the CPU.
-        distances: Of queries from prototypes. Default: Euclidean, between features of length one.
-
-    Raises:
-        InputError: Too few classes have enough samples.
-    """
-    from attar.embeddings.fewshot.episodes import episodes
-
-    points = features if distances is not None else F.normalize(features)
-    right = torch.arange(way).repeat_interleave(query)
-    for support, asked in episodes(labels, way, shot, query, count, generator):
-        prototypes = points[support].view(way, shot, -1).mean(dim=1)
-        said = (distances or euclidean)(points[asked], prototypes).argmin(dim=1).cpu()
-        yield Played(support, asked, said, 100 * float((said == right).double().mean()))
 
 
 def checked_labels(labels: Labels | None, name: str) -> Labels:

@@ -1,4 +1,4 @@
-"""What a reader has found, before samples are split, chosen and normalised."""
+"""Samples as a reader leaves them, before they are split, chosen and normalised."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,8 @@ from attar.images.data.whiten import Transform
 
 
 @dataclass(frozen=True)
-class Found:
-    """Samples as they were found."""
+class RawSamples:
+    """Samples as they were read."""
 
     name: str
     classes: tuple[str, ...]

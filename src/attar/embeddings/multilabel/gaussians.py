@@ -8,7 +8,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 TOGETHER = 8
@@ -87,6 +87,20 @@ def gap_gradients(a: Gaussians, b: Gaussians, share: float, given: Tensor, into:
         for place, axes, sign in ((0, over[0], 1), (2, over[1], -1)):
             to[place].add_(_sum(pull, axes), alpha=2 * share * sign)
             to[place + 1].add_(_sum(spread, axes))
+
+
+def negative_log_share(
+    joint: Float[Tensor, "sample component"], present: Bool[Tensor, "sample component"]
+) -> Float[Tensor, ""]:
+    """−log of the share that components of present classes have in Σ_k exp(joint_k), averaged over samples with labels.
+
+    Args:
+        joint: log π_k e_k, of the weight and the density of each component, one for each class.
+        present: Which classes each sample has. Samples without any are left out.
+    """
+    some = present.any(dim=1)
+    share = joint.masked_fill(~present & some[:, None], -torch.inf).logsumexp(dim=1)
+    return (joint.logsumexp(dim=1) - share).sum() / some.sum().clamp(min=1)  # a row without labels is zero
 
 
 def _sum(values: Tensor, axes: tuple[int, ...]) -> Tensor:

@@ -1,0 +1,44 @@
+"""Checks of what a loss is given: rows of numbers, and settings in their range."""
+
+import math
+from typing import Any
+
+from torch import Tensor
+
+from attar.core.checks import Range, shown
+from attar.core.errors import InputError
+
+LEAST_TEMPERATURE = 1e-30
+"""Smallest temperature: similarities over less are no numbers of single precision."""
+
+
+def check_embeddings(z: Any, name: str = "embeddings", width: int | None = None) -> None:
+    """Check that embeddings are rows of numbers.
+
+    Args:
+        z: What was given.
+        name: What it is called in messages.
+        width: How many numbers a row must have.
+
+    Raises:
+        InputError: They are no tensor `[sample, d]`, or rows are of another length.
+    """
+    if not isinstance(z, Tensor):
+        raise InputError(f"{name} are of type {type(z).__name__}; give a tensor [sample, d].")
+    if z.ndim != 2 or z.is_complex():
+        raise InputError(f"{name} have shape {tuple(z.shape)} and type {z.dtype}; give real numbers [sample, d].")
+    if width is not None and z.shape[1] != width:
+        raise InputError(f"{name} have {z.shape[1]} numbers each; give {width}.")
+
+
+def checked_number(name: str, value: Any, *, least: float = 0.0, most: float = math.inf) -> float:
+    """A finite number from `least` to `most`, as it is.
+
+    Raises:
+        InputError: It is none.
+    """
+    if isinstance(value, (int, float)) and least <= value <= most and value < math.inf:
+        return value
+    right = "above 0" if least == LEAST_TEMPERATURE else str(Range(least, most))
+    right = "finite" if value in (math.inf, -math.inf) else right
+    raise InputError(f"{name} is {shown(value)}; it must be {right}.")
