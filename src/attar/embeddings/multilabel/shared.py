@@ -30,21 +30,24 @@ class MultiLabelLearner(Learner):
     def resolve(self, source: Source, runtime: Runtime) -> Self:
         """The settings for these data.
 
-        A crop can lose a label, so images have KMCL's views by default. Those below 64 pixels are only mirrored: a
-        cutout of half the side would take a whole object.
-
         Raises:
             InputError: The data lack what the method needs.
         """
-        usual = self.view.recipe == "auto" and not source.tabular
-        found = dataclasses.replace(self, view=self._views(source)) if usual else self
+        found = dataclasses.replace(self, view=views_with_all_labels(self.view, source))
         return super(MultiLabelLearner, found).resolve(source, runtime)
 
-    def _views(self, source: Source) -> Views:
-        if min(source.shape[1:]) >= LARGE:
-            return dataclasses.replace(self.view, recipe="kmcl")
-        flip = 0.5 if source.flips and self.view.flip is None else self.view.flip
-        return dataclasses.replace(self.view, recipe="none", flip=flip)
+
+def views_with_all_labels(view: Views, source: Source) -> Views:
+    """The usual views of images with labels: a crop can lose a label, so they are KMCL's.
+
+    Images below 64 pixels are only mirrored: a cutout of half the side would take a whole object.
+    """
+    if view.recipe != "auto" or source.tabular:
+        return view
+    if min(source.shape[1:]) >= LARGE:
+        return dataclasses.replace(view, recipe="kmcl")
+    flip = 0.5 if source.flips and view.flip is None else view.flip
+    return dataclasses.replace(view, recipe="none", flip=flip)
 
 
 def present(labels: Labels, classes: int) -> Bool[Tensor, "sample classes"]:

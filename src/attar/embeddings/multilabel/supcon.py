@@ -27,6 +27,7 @@ from attar.embeddings.heads import Projector
 from attar.embeddings.learner import About, Batch, Learner, Learning, Terms, repeated
 from attar.embeddings.linear import Linear
 from attar.embeddings.losses.supervised import sup_con
+from attar.embeddings.multilabel.shared import views_with_all_labels
 from attar.embeddings.positives import Score
 from attar.embeddings.samplers import ClassBatches
 from attar.embeddings.sources import Rows, Source
@@ -74,7 +75,7 @@ class SupCon(Learner):
         return published(cls, data)
 
     def resolve(self, source: Source, runtime: Runtime) -> Self:
-        """The settings for these data. A crop can lose a label, so images with several have KMCL's views by default.
+        """The settings for these data. Of several labels a crop can lose one, so such images have no crops by default.
 
         Raises:
             InputError: The data have no labels, or fewer classes than a batch shall have.
@@ -82,8 +83,8 @@ class SupCon(Learner):
         self.check(source)
         threshold = (0.0 if self.weighted else ENOUGH) if self.threshold is None else self.threshold
         found = dataclasses.replace(self, threshold=threshold)
-        if self.view.recipe == "auto" and source.labelled == "several" and not source.tabular:
-            found = dataclasses.replace(found, view=dataclasses.replace(self.view, recipe="kmcl"))
+        if source.labelled == "several":
+            found = dataclasses.replace(found, view=views_with_all_labels(self.view, source))
         if self.classes_per_batch:
             learn, _ = source.held_out(self.held_out)
             found._batches(source, learn, seed=0)
