@@ -93,7 +93,7 @@ def test_what_are_no_embeddings_is_refused(odd):
     refused(lambda: GlobalContrast(6)(Z, odd, torch.arange(6)))
 
 
-@pytest.mark.parametrize("temperature", [0, -1, math.nan, math.inf, 1e-300, "x", None, torch.tensor(-1.0)])
+@pytest.mark.parametrize("temperature", [0, -1, math.nan, math.inf, 1e-300, 1e300, "x", None, torch.tensor(-1.0)])
 def test_a_temperature_that_is_none_is_refused(temperature):
     for loss in (NTXent, SupCon, InfoNCE, DCL, Prototypical):
         kind = {"temperature": temperature}

@@ -10,6 +10,8 @@ from attar.core.errors import InputError
 
 LEAST_TEMPERATURE = 1e-30
 """Smallest temperature: similarities over less are no numbers of single precision."""
+LARGEST = 1e30
+"""Largest setting, which is a number of single precision too."""
 
 
 def check_embeddings(z: Any, name: str = "embeddings", width: int | None = None) -> None:
@@ -37,8 +39,9 @@ def checked_number(name: str, value: Any, *, least: float = 0.0, most: float = m
     Raises:
         InputError: It is none.
     """
-    if isinstance(value, (int, float)) and least <= value <= most and value < math.inf:
+    if isinstance(value, (int, float)) and least <= value <= min(most, LARGEST):
         return value
     right = "above 0" if least == LEAST_TEMPERATURE else str(Range(least, most))
-    right = "finite" if value in (math.inf, -math.inf) else right
+    if isinstance(value, (int, float)) and LARGEST < value <= most:
+        right = "finite" if value == math.inf else f"at most {LARGEST:g}"
     raise InputError(f"{name} is {shown(value)}; it must be {right}.")
