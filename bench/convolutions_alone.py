@@ -77,7 +77,7 @@ def _convolved(images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return F.conv2d(images, weight, bias, padding=1)
 
 
-def _back(slope: Tensor, images: Tensor, weight: Tensor, **wanted: bool) -> list[Tensor]:
+def _back(slope: Tensor, images: Tensor, weight: Tensor, /, **wanted: bool) -> list[Tensor]:
     """The gradients that are wanted, of images and of the weight."""
     mask = [wanted.get("images", False), wanted.get("weight", False), False]
     operands = (slope, images.to(slope.dtype), weight.to(slope.dtype))

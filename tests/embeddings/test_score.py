@@ -264,3 +264,10 @@ def test_what_cannot_be_measured_is_refused_in_one_line(folders, source, novel):
 def test_settings_are_checked():
     with pytest.raises(InputError, match="ways is 1; it must be at least 2"):
         Scoring(ways=(1,))
+
+
+def test_an_episode_has_all_classes_where_there_are_fewer_than_five():
+    digits = Reading(novel=("7", "8", "9"), limit=60).load("digits")
+    made = attar.train(digits, SimCLR(**BRIEF))
+    found = attar.evaluate(made, digits, test_episodes=5, beside="skip")
+    assert found.columns == ("3-way 1-shot", "3-way 5-shot")

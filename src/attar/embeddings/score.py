@@ -54,6 +54,8 @@ KNN, PROBE, CLASSIFIER = "kNN", "linear probe", "its classifier"
 MAP, MICRO = "mAP", "OF1 (micro-F1)"
 TREES_JUDGED = 3
 """Tenths of the training samples on which the threshold of a forest is chosen."""
+USUAL_WAY = 5
+"""Classes of an episode, unless asked otherwise."""
 WITH_MICRO = ("CP", "CR", "CF1", "OP", "OR", "CF1 of the top 3", "OF1 of the top 3")
 
 
@@ -317,12 +319,12 @@ def distances_of(method: Any) -> Distances | None:
 def _episodes(features: Features, encoded: EncodedSource, how: Scoring) -> Columns:
     """A column for each number of ways and shots; the same episodes for every encoder."""
     found = {}
-    for way in how.ways:
+    labels = checked_labels(encoded.labels, encoded.source.name)
+    for way in how.ways or (min(USUAL_WAY, len(labels.unique())),):
         for shot in how.shots:
             seed = derived_seed(encoded.runtime.seed, f"episodes of {way} ways, {shot} shots")
             generator = torch.Generator().manual_seed(seed)
             given = (way, shot, how.queries, how.test_episodes, generator)
-            labels = checked_labels(encoded.labels, encoded.source.name)
             values = [
                 one.accuracy for one in outcomes(features, labels, *given, distances=distances_of(encoded.made.method))
             ]

@@ -29,8 +29,8 @@ class Scoring(tasks.Scoring):
     the classifier of a method that has held out none."""
     test_episodes: Annotated[int, Range(2)] = 600
     """Number of few-shot episodes."""
-    ways: tuple[Annotated[int, Range(2)], ...] = (5,)
-    """Classes of an episode, one number for each column of scores."""
+    ways: tuple[Annotated[int, Range(2)], ...] = ()
+    """Classes of an episode, one number for each column of scores. Default: 5, or all if there are fewer."""
     shots: tuple[Annotated[int, Range(1)], ...] = (1, 5)
     """Known samples of each class of an episode, one number for each column of scores."""
     queries: Annotated[int, Range(1)] = 15
