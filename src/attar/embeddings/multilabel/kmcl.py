@@ -2,8 +2,8 @@
 
 The loss is ASL on the kernels' weights, a reconstruction of the features by the kernels of present classes, and a
 contrast of kernels of a class over samples. The kernels' variances are an output: how sure the encoder is of each
-class. Worth a try where samples share labels in many combinations. From scratch, at the sizes of our tables, plain BCE
-with the same views is as good or better. Sajedi, Khaki, Plataniotis and Hosseini, End-to-End Supervised Multilabel
+class. Worth a try where samples share labels in many combinations. From scratch, at the sizes of our tables, ASL alone
+with the same views is as good. Sajedi, Khaki, Plataniotis and Hosseini, End-to-End Supervised Multilabel
 Contrastive Learning, arXiv:2307.03967.
 
 `kernels.py` has the losses, and says where the authors' code does something else (`--released`).
