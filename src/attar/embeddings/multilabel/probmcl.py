@@ -4,8 +4,9 @@ First encoder and mixture head are trained on two views of each sample: by the l
 own mixture, and by a contrast whose positives share enough labels. Then the encoder is frozen and a linear layer with
 ASL is trained on it. The mixtures stay an output: how uncertain the encoder is of a sample. Our tables have it above a
 random encoder, but show no reliable gain over a contrast of points with the same positives (supcon) or over SimCLR with
-a linear probe, and none over end-to-end training with the same views. Sajedi, Khaki, Lawryshyn and Plataniotis, ProbMCL: Simple Probabilistic
-Contrastive Learning for Multi-label Visual Classification, ICASSP 2024, arXiv:2401.01448.
+a linear probe, and none over end-to-end training with the same views.
+Sajedi, Khaki, Lawryshyn and Plataniotis, ProbMCL: Simple Probabilistic Contrastive Learning for Multi-label Visual
+Classification, ICASSP 2024, arXiv:2401.01448.
 
 There is no code of the authors, and the paper leaves open which score, similarity and target it has. Here, where we had
 to choose: the target of the likelihood is constant, the features themselves or a fixed random projection of them to D
