@@ -13,7 +13,10 @@ from attar.embeddings.gathering import gathered
 
 COMMON = """
 import torch
+from attar.embeddings.gathering import gathered
 from attar.embeddings.losses import DCL, BarlowTwins, InfoNCE, NTXent, SupCon, Triplet
+from attar.embeddings.multilabel.mixtures import Mixtures
+from attar.embeddings.multilabel.probmcl import mixture_contrast
 
 def data():
     draw = torch.Generator().manual_seed(0)
@@ -33,6 +36,13 @@ def losses(model, a, b, labels, rows, numbers, gather):
     yield "several", several(both, rows.repeat(2, 1), samples=numbers.repeat(2))
     yield "references", SupCon(0.2, gather=gather)(first, labels, ref_emb=second, ref_labels=labels)
     yield "triplet", Triplet(0.2, gather=gather)(both, labels.repeat(2))
+    yield "mixtures", of_mixtures(first, rows, gather)
+
+def of_mixtures(features, rows, gather):
+    means = features[:, None] * torch.tensor([[1.0], [2.0]], dtype=torch.float64)
+    parts = features[:, :2].log_softmax(dim=1), means, 1 + features[:, 2:].square(), rows
+    *mixtures, labels = gathered(*parts) if gather else parts
+    return mixture_contrast(Mixtures(*mixtures), labels.double() @ labels.double().T > 0, 0.7)
 
 def linear():
     model = torch.nn.Linear(6, 4, dtype=torch.float64)
@@ -99,7 +109,7 @@ def test_two_processes_are_the_joined_batch(reports):
     exec(COMMON, common)
     a, b, labels, rows = common["data"]()
     names = [name for name, _ in common["losses"](common["linear"](), a, b, labels, rows, torch.arange(8), False)]
-    assert len(names) == 8
+    assert len(names) == 9
     for name in names:
         model = common["linear"]()
         loss = dict(common["losses"](model, a, b, labels, rows, torch.arange(8), False))[name]
