@@ -50,7 +50,7 @@ ON_THE_CPU = {
 """What does not work on the device by its nature, and why: its steps leave the device alone, or, where it has none,
 what it builds."""
 
-STAYS = ("artefact.teacher", "artefact.seen")
+STAYS = ("artefact.teacher", "artefact.encoded")
 """The network that goes along with images is the one that is in use; it is on the CPU once it is saved and read. A
 measurement keeps the copies of the encoders that it looked at, for pictures."""
 
