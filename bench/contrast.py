@@ -32,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a small run that records nothing")
     parser.add_argument("--rounds", type=int, default=3, help="times that all sides take turns")
-    parser.add_argument("--steps", type=int, default=30, help="steps timed in each process; NT-Xent of the rival: 1")
+    parser.add_argument("--steps", type=int, default=30, help="steps timed of 2B = 2,048 (NT-Xent of the rival: 1)")
     args = parser.parse_args()
     sizes = {"supcon": [512, 2048], "nt_xent": [512]}
     if args.quick:
@@ -54,10 +54,10 @@ def main() -> None:
 
 def compared(folder: Path, loss: str, count: int, args: argparse.Namespace) -> dict[str, Any]:
     """Seconds and memory of all sides."""
-    sides = {}
+    sides, steps = {}, args.steps * max(1, (2048 // count) ** 2)  # short steps vary more
     for side in ("rival", "attar", "plain"):
         slow = side == "rival" and loss == "nt_xent" and not args.quick
-        sides[side] = ("time", {"side": side, "loss": loss, "count": count, "steps": 1 if slow else args.steps})
+        sides[side] = ("time", {"side": side, "loss": loss, "count": count, "steps": 1 if slow else steps})
     row = harness.in_turns(__file__, folder, sides, args.rounds)
     kept = ("ratio", "seconds", "seconds_of_each_process", "peak_mb")
     memory = {side: row["peak_mb"]["rival"] / max(row["peak_mb"][side], 1.0) for side in ("attar", "plain")}
