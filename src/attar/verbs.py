@@ -176,17 +176,7 @@ def import_set(
 
 
 @overload
-def train(
-    data: Any,
-    method: Method[A],
-    *,
-    reading: Reading | None = None,
-    out: str | Path | None = None,
-    seed: int = 0,
-    engine: Engine | None = None,
-    say: Say | None = None,
-    **beside: Any,
-) -> A: ...
+def train(data: Any, method: Method[A], **settings: Any) -> A: ...
 
 
 @overload

@@ -4,7 +4,6 @@ import copy
 import inspect
 import json
 import os
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -40,6 +39,7 @@ from attar.classifiers.watched import Watched
 from attar.core.errors import InputError
 from attar.core.seeds import derived_seed
 from attar.core.state import pack, rebuilt
+from two_processes import free_port
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
@@ -553,9 +553,7 @@ def test_two_processes_train_the_student_of_one(tmp_path):
     import two_students
 
     sys.path.remove(str(HERE))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = free_port()
     launched = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     command = [sys.executable, str(HERE / "two_students.py"), str(tmp_path)]
     done = subprocess.run(command, env={**os.environ, **launched}, capture_output=True, text=True)

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from attar.core.processes import ALONE, Processes
 from attar.core.registry import methods
 from attar.core.runtime import Engine, Runtime
 from attar.verbs import measured
+from two_processes import free_port
 
 LAUNCH = "--multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no -m attar"
 CONDENSE = "--data digits --ipc 2 --steps 12 --width 8 --real-batch 8 --device cpu --checkpoint-seconds 0"
@@ -53,9 +53,7 @@ sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in chi
 
 def two_of_them():
     """The environment of two processes, but for their ranks."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = free_port()
     settings = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     return {**os.environ, **settings}
 

@@ -1,15 +1,10 @@
 """Two processes with batches of different sizes are one process with the joined batch."""
 
-import json
-import os
-import socket
-import subprocess
-import sys
-
 import pytest
 import torch
 
 from attar.embeddings.gathering import gathered
+from two_processes import printed_by
 
 COMMON = """
 import torch
@@ -88,19 +83,9 @@ assert [os.wait()[1] for _ in range(2)] == [0, 0]
 )
 
 
-def two_of_them():
-    """The environment in which two processes meet."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    return {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-
-
 @pytest.fixture(scope="module")
 def reports():
-    done = subprocess.run([sys.executable, "-c", PROGRAM], env=two_of_them(), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return printed_by(PROGRAM)
 
 
 def test_two_processes_are_the_joined_batch(reports):

@@ -24,7 +24,7 @@ from attar.classifiers.pair import Batch, Distilling
 from attar.classifiers.teacher import classifier_named
 from attar.classifiers.watched import Answers, Watched, taken
 from attar.core import store
-from attar.core.errors import InputError
+from attar.core.errors import InputError, reason_of
 from attar.core.seeds import derived_seed
 from attar.core.state import pack, unpack
 from attar.images.networks.architecture import mixes_images
@@ -373,7 +373,7 @@ def _tried(who: str, watched: Watched, named: dict[str, Any]) -> Answers:
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, ValueError, TypeError, AttributeError, LookupError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        reason = reason_of(error)
         raise InputError(f"the {who} does not take the first batch ({reason}).") from None
 
 

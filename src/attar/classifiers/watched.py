@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from attar.core.errors import InputError, unknown
+from attar.core.errors import InputError, reason_of, unknown
 from attar.images.networks.architecture import evaluating
 from attar.images.networks.blocks import Network
 from attar.images.networks.outputs import logits_in, outputs_of
@@ -145,7 +145,7 @@ class Watched:
                 raise
             except Exception as error:  # foreign code: whatever it trips over, it does not take these images
                 channels, height, width = shape
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+                reason = reason_of(error)
                 size = f"{channels}×{height}×{width}" + (" in training mode" if training else "")
                 raise InputError(f"the {self.who} does not take images of {size} ({reason}).") from None
         if len(answers.logits) != 2:

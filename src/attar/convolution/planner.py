@@ -25,7 +25,7 @@ from attar.convolution.interface import Convolution
 from attar.convolution.methods import method_named
 from attar.convolution.planned import copied, unfit, with_methods
 from attar.convolution.timing import Median, machine, ratio, seconds_in_turns
-from attar.core.errors import InputError
+from attar.core.errors import InputError, reason_of
 
 RIVALS = ("packed", "im2col", "mec", "cpo", "cps", "direct")
 """Methods that are timed against PyTorch's convolution by default."""
@@ -319,8 +319,8 @@ def _check_takes(network: nn.Module, image: Tensor) -> None:
     try:
         network(image)
     except (RuntimeError, ValueError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".") or type(error).__name__
-        raise InputError(f"the network does not take images of shape {tuple(image.shape[1:])} ({reason}).") from None
+        shape = tuple(image.shape[1:])
+        raise InputError(f"the network does not take images of shape {shape} ({reason_of(error)}).") from None
 
 
 def _excuse(layer: nn.Conv2d, calls: list[Tensor]) -> str:

@@ -78,6 +78,11 @@ def unknown(kind: str, given: str, known: Iterable[str], *, hint: str = "") -> I
     return InputError(f"{text} {hint}".strip())
 
 
+def reason_of(error: BaseException) -> str:
+    """The first line of another library's error, to stand in a sentence; its type if it has no text."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
 def near_path(data: str | Path) -> str:
     """The path whose last name is nearest to that of a path that does not exist; empty if none is near."""
     path = Path(data)

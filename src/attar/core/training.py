@@ -102,10 +102,14 @@ def adamw(
 
     Loshchilov and Hutter, Decoupled Weight Decay Regularization, ICLR 2019, arXiv:1711.05101.
     """
+    return torch.optim.AdamW(spared(parameters), lr, betas=betas, weight_decay=weight_decay)
+
+
+def spared(parameters: Sequence[nn.Parameter]) -> list[dict[str, Any]]:
+    """Two groups of parameters: matrices and kernels, and without weight decay biases and norms."""
     matrices = [parameter for parameter in parameters if parameter.ndim > 1]
     others = [parameter for parameter in parameters if parameter.ndim <= 1]
-    groups: list[dict[str, Any]] = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr, betas=betas, weight_decay=weight_decay)
+    return [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
 
 
 # --------------------------------------------------------------------------------------------------- order of an epoch

@@ -1,4 +1,4 @@
-"""Checks of what a loss is given: rows of numbers, and settings in their range."""
+"""Checks of what losses and measures are given: rows of numbers, and settings in their range."""
 
 import math
 from typing import Any
@@ -31,6 +31,17 @@ def check_embeddings(z: Any, name: str = "embeddings", width: int | None = None)
         raise InputError(f"{name} have shape {tuple(z.shape)} and type {z.dtype}; give real numbers [sample, d].")
     if width is not None and z.shape[1] != width:
         raise InputError(f"{name} have {z.shape[1]} numbers each; give {width}.")
+
+
+def check_finite(features: Tensor) -> None:
+    """Check that the features of all samples are numbers.
+
+    Raises:
+        InputError: Those of a sample are not; the first is named.
+    """
+    if not features.isfinite().all():
+        row = int((~features.isfinite().all(dim=1)).nonzero()[0])
+        raise InputError(f"the features of sample {row} are not finite.")
 
 
 def checked_number(name: str, value: Any, *, least: float = 0.0, most: float = math.inf) -> float:

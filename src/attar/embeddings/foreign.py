@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attar.core.errors import InputError, unknown
+from attar.core.errors import InputError, reason_of, unknown
 from attar.core.foreign import NO_CODE, check_plain
 from attar.embeddings.encoders import Encoder, Features
 from attar.images.data.whiten import Transform
@@ -68,7 +68,7 @@ def fresh_model(config: Any, name: str) -> nn.Module:
     try:
         model: nn.Module = library().AutoModel.from_config(config, **NO_CODE)
     except (ValueError, TypeError, AttributeError, ImportError) as error:
-        raise InputError(f"{name} has no model without a head ({_line(error)}).") from None
+        raise InputError(f"{name} has no model without a head ({reason_of(error)}).") from None
     return model.float()
 
 
@@ -143,7 +143,7 @@ class Vision(Encoder):
             found = self.eval()(torch.zeros(1, *shape))
         except (ValueError, RuntimeError, TypeError, AttributeError) as error:
             told = f"{self.eye.name} does not take images of {shape[2]}×{shape[1]} with pool={self.pool}"
-            raise InputError(f"{told} ({_line(error)}).") from None
+            raise InputError(f"{told} ({reason_of(error)}).") from None
         self.train(training)
         return int(found.shape[1])
 
@@ -192,7 +192,3 @@ def eye_of(name: str, shape: Shape, channels: int | None = None, side: int | Non
     eye = Seeing()
     eye.name, eye.shape, eye.channels, eye.side = name, shape, channels or shape[0], side
     return eye
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from attar.core.errors import InputError
+from attar.embeddings.checks import check_finite
 
 Queries = Float[Tensor, "query width"]
 Gallery = Float[Tensor, "sample width"]
@@ -39,9 +40,7 @@ def nearest(
     if not 0 < count <= len(gallery):
         raise InputError(f"{count} nearest neighbours are asked for, but there are {len(gallery):,} samples.")
     for features in (queries, gallery):
-        if not features.isfinite().all():
-            row = int((~features.isfinite().all(dim=1)).nonzero()[0])
-            raise InputError(f"the features of sample {row} are not finite.")
+        check_finite(features)
     there = F.normalize(gallery.detach()).t()
     chunks = F.normalize(queries.detach()).split(max(1, PAIRS // len(gallery)))
     found = [_highest(chunk @ there, count) for chunk in chunks]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from attar.core.training import after_cuts, betas_of, half_cosine, linear_rise
+from attar.core.training import after_cuts, betas_of, half_cosine, linear_rise, spared
 
 TRUST = 0.001
 """η of LARS in You et al., and in the code of SimCLR and SogCLR."""
@@ -18,10 +18,7 @@ ROUNDING = 1e-9
 
 def optimizer_of(learned: Sequence[nn.Parameter], how: Any) -> torch.optim.Optimizer:
     """The optimiser of a method's settings. Biases and norms, all parameters of a single axis, have no weight decay."""
-    groups: list[dict[str, Any]] = [
-        {"params": [one for one in learned if one.ndim > 1]},
-        {"params": [one for one in learned if one.ndim <= 1], "weight_decay": 0.0},
-    ]
+    groups = spared(learned)
     if how.optimizer == "lars":
         groups[1]["adapted"] = False
         return LARS(groups, how.lr, how.momentum, weight_decay=how.weight_decay)

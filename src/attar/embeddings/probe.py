@@ -16,6 +16,8 @@ from torch import Tensor
 
 from attar.core.errors import InputError
 from attar.core.seeds import permutation
+from attar.core.selection import rows_by_class
+from attar.embeddings.checks import check_finite
 from attar.embeddings.metrics import mean_average_precision
 
 Rows = Int[Tensor, " _row"]
@@ -63,9 +65,7 @@ def fit_probe(
     """
     if len(features) != len(labels) or len(features) < 2:
         raise InputError(f"a probe needs two samples or more with labels; there are {len(features)} and {len(labels)}.")
-    if not features.isfinite().all():
-        row = int((~features.isfinite().all(dim=1)).nonzero()[0])
-        raise InputError(f"the features of sample {row} are not finite.")
+    check_finite(features)
     import sklearn.linear_model  # noqa: F401 (limits hold for libraries that are loaded)
     from threadpoolctl import threadpool_limits  # scikit-learn brings it
 
@@ -98,8 +98,8 @@ def tenths(labels: Labels) -> list[Rows]:
     Of samples with one label each holds a tenth of every class. A class with a single sample is never held out.
     """
     if labels.ndim == 1:
-        groups = [(labels == label).nonzero().flatten() for label in labels.unique()]
-        groups = [rows for rows in groups if len(rows) > 1] or [torch.arange(len(labels))]
+        groups = [rows for rows in rows_by_class(labels, labels.unique().tolist()) if len(rows) > 1]
+        groups = groups or [torch.arange(len(labels))]
     else:
         groups = [torch.arange(len(labels))]
     orders = [rows[permutation(0, f"probe {number}", len(rows))] for number, rows in enumerate(groups)]
@@ -144,7 +144,7 @@ def _fitted(features: Features, labels: Labels, classes: int, strength: float) -
 
     def predict(others: Features) -> Float[Tensor, "_sample _classes"]:
         given = ((others.cpu().double() - mean) * scale).numpy()
-        answers = [_spread(*model(given), classes if labels.ndim == 1 else 2) for model in models]
+        answers = [spread(*model(given), classes if labels.ndim == 1 else 2) for model in models]
         return answers[0] if labels.ndim == 1 else torch.stack([answer[:, 1] for answer in answers], dim=1)
 
     return predict
@@ -169,8 +169,8 @@ def _regression(features: np.ndarray, labels: np.ndarray, strength: float) -> Mo
     return lambda given: (model.predict_proba(given), model.classes_)
 
 
-def _spread(probabilities: np.ndarray, there: np.ndarray, classes: int) -> Float[Tensor, "_sample _classes"]:
+def spread(probabilities: np.ndarray, there: np.ndarray, classes: int) -> Float[Tensor, "_sample _classes"]:
     """Probabilities of all classes, zero for those that were not in training."""
     found = torch.zeros(len(probabilities), classes, dtype=torch.float64)
-    found[:, torch.from_numpy(there.astype(np.int64))] = torch.from_numpy(probabilities)
+    found[:, torch.from_numpy(np.asarray(there, dtype=np.int64))] = torch.from_numpy(probabilities)
     return found

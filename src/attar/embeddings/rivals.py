@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,7 +20,7 @@ from attar.embeddings.answers import Answer, Scores, with_threshold
 from attar.embeddings.encoded import EncodedSource, represented
 from attar.embeddings.encoders import AT_ONCE, encoder_named
 from attar.embeddings.multilabel.endtoend import MultiLabel
-from attar.embeddings.probe import Features, Labels
+from attar.embeddings.probe import Features, Labels, spread
 from attar.embeddings.sources import Source
 from attar.images import layout
 
@@ -73,10 +72,10 @@ def trees_judge(labels_are_several: bool, classes: int, seed: int = 0) -> Callab
         def predict(others: Features) -> Scores:
             found = forest.predict_proba(others.numpy())
             if not labels_are_several:
-                return _columns(found, forest.classes_, classes)
+                return spread(found, forest.classes_, classes)
             several = found if isinstance(found, list) else [found]
             known = forest.classes_ if isinstance(found, list) else [forest.classes_]
-            yes = [_columns(one, there, 2)[:, 1] for one, there in zip(several, known, strict=True)]
+            yes = [spread(one, there, 2)[:, 1] for one, there in zip(several, known, strict=True)]
             return torch.stack(yes, dim=1)
 
         return predict
@@ -163,13 +162,6 @@ def _forest(trees: int, seed: int) -> Any:
     from sklearn.ensemble import ExtraTreesClassifier
 
     return ExtraTreesClassifier(trees, random_state=seed, n_jobs=torch.get_num_threads())
-
-
-def _columns(found: np.ndarray, there: np.ndarray, classes: int) -> Scores:
-    """Probabilities of all classes, zero for those that were not in training."""
-    scores = torch.zeros(len(found), classes, dtype=torch.float64)
-    scores[:, torch.from_numpy(np.asarray(there, dtype=np.int64))] = torch.from_numpy(found)
-    return scores
 
 
 def _flat(samples: Tensor) -> Features:

@@ -11,6 +11,7 @@ from torch.utils.data import Sampler
 
 from attar.core.errors import InputError
 from attar.core.seeds import permutation
+from attar.core.selection import rows_by_class
 from attar.embeddings.positives import checked_labels
 
 Rows = Int[Tensor, " row"]
@@ -119,4 +120,4 @@ def _rows_of(labels: Tensor) -> Sequence[Rows]:
     """The rows of each class that has any."""
     if labels.ndim == 2:
         return [rows for column in labels.T if len(rows := column.nonzero().flatten())]
-    return [(labels == one).nonzero().flatten() for one in labels.unique()]
+    return rows_by_class(labels, labels.unique().tolist())

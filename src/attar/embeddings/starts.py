@@ -76,7 +76,9 @@ def _found(folder: Path) -> tuple[Encoder, tuple[int, ...], Normalise | None]:
         network, words = getattr(found, "network", None), getattr(found, "student", None)
         if isinstance(network, Network) and words:
             return Pooled(network, words, found.shape), found.shape, found.transform
-        raise InputError(f"{folder} holds {_what(found)}, which has no network of attar's own to start from.")
+        raise InputError(
+            f"{folder} holds an artefact of the kind {found.kind}, which has no network of attar's own to start from."
+        )
     if (folder / NETWORK).exists():
         found = TrainedNetwork.load(folder)
         return Pooled(_network(found.network), words_of(found.method.architecture), found.shape), found.shape, None
@@ -94,7 +96,3 @@ def words_of(architecture: Architecture) -> str:
     values = {key: value for key, value in architecture.to_json().items() if key != "network" and value != usual[key]}
     rest = ",".join(f"{key}={value}" for key, value in values.items())
     return f"{architecture.network}:{rest}" if rest else architecture.network
-
-
-def _what(found: Any) -> str:
-    return f"an artefact of the kind {found.kind}"

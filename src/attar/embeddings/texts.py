@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from attar.core.errors import InputError, unknown
+from attar.core.errors import InputError, reason_of, unknown
 from attar.core.foreign import NO_CODE
 from attar.core.seeds import seeded
 from attar.core.settings import Range, Settings, words
@@ -176,7 +176,7 @@ class ForeignText(TextEncoder):
         try:
             found = self.eval()(torch.ones(1, self.length, dtype=torch.long))
         except (ValueError, RuntimeError, TypeError, AttributeError, IndexError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+            reason = reason_of(error)
             raise InputError(f"{name} does not take texts of {self.length} tokens ({reason}).") from None
         self.width = found.shape[1]
         self.train()

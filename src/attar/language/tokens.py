@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from attar.core.errors import InputError
+from attar.core.errors import InputError, reason_of
 from attar.language.chunkers import NONE, Chunker, token_spans
 from attar.language.losses import UNCOUNTED
 from attar.language.sources import TextSource, rows_named
@@ -230,7 +230,7 @@ class Tokeniser:
             prompt = self.tokenizer.apply_chat_template(before, tokenize=False, add_generation_prompt=True)
             whole = self.tokenizer.apply_chat_template(messages, tokenize=False)
         except Exception as error:  # a template raises what it likes
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+            reason = reason_of(error)
             raise InputError(f"the tokenizer's chat template refuses {where} ({reason}).") from None
         closing = self.closing
         if whole.startswith(prompt):

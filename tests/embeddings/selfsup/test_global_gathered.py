@@ -1,13 +1,9 @@
 """Two processes with the global contrastive loss are one process with the joined batch."""
 
-import json
-import os
-import socket
-import subprocess
-import sys
-
 import pytest
 import torch
+
+from two_processes import printed_by
 
 COMMON = """
 import torch
@@ -74,13 +70,7 @@ assert [os.wait()[1] for _ in range(2)] == [0, 0]
 
 @pytest.fixture(scope="module")
 def reports():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    place = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", PROGRAM], env=place, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return printed_by(PROGRAM)
 
 
 def test_two_processes_have_the_value_gradient_and_memory_of_the_joined_batch(reports):

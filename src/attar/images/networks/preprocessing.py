@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from attar.core.errors import InputError
+from attar.core.errors import InputError, reason_of
 from attar.images.networks.blocks import Shape
 
 Levels = Float[Tensor, "batch _channel _height _width"]
@@ -212,7 +212,7 @@ def preprocessing_of(processor: Any, shape: Shape, name: str) -> Preprocessing:
     except InputError:
         raise
     except Exception as error:  # a processor is foreign code: whatever it trips over, it does not take these images
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        reason = reason_of(error)
         raise InputError(f"{_told(processor, name)} does not take images of {_size(shape)} ({reason}).") from None
     return found
 

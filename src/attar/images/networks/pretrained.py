@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from attar.core.errors import InputError, unknown
+from attar.core.errors import InputError, reason_of, unknown
 from attar.core.foreign import NO_CODE, check_no_code
 from attar.images.classes import columns_of, unnamed
 from attar.images.data.whiten import Transform
@@ -278,7 +278,7 @@ def processor_of(transformers: Any, name: str) -> Any:
     except (OSError, ValueError, ImportError, TypeError, KeyError) as error:
         if isinstance(error, OSError) and not (Path(name) / PROCESSOR).exists():
             return None
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        reason = reason_of(error)
         raise InputError(f"the image processor of {name} cannot be read here ({reason}).") from None
 
 
