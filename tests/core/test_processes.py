@@ -382,3 +382,26 @@ def test_more_processes_than_classes_are_refused(shapes, engine):
     method = attar.DM(ipc=1, steps=1, real_batch=2, architecture=attar.Architecture(width=8)).resolve(shapes, runtime)
     with pytest.raises(InputError, match="4 processes are too many to share 3 classes"):
         method.build(shapes, runtime)
+
+
+LEAVING = """
+import atexit
+import torch.distributed as dist
+from attar.core import processes
+
+atexit.register(lambda: print(dist.is_initialized()))  # called last
+processes.current(cpu=True).once(lambda: None)
+"""
+
+
+def test_a_process_leaves_the_group_before_the_interpreter_ends():
+    """A thread of the group that frees a tensor while the interpreter ends would abort the process."""
+    shared = two_of_them()
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", LEAVING], env=shared | {"RANK": rank}, stdout=subprocess.PIPE, text=True
+        )
+        for rank in ("0", "1")
+    ]
+    assert [process.communicate()[0].strip() for process in both] == ["False", "False"]
+    assert [process.returncode for process in both] == [0, 0]

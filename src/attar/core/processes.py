@@ -5,6 +5,7 @@ and their results are summed. The result is therefore that of one process, up to
 of processes can resume from the one checkpoint that the first process writes.
 """
 
+import atexit
 import os
 from collections.abc import Callable
 from datetime import timedelta
@@ -137,6 +138,14 @@ def _join(*, cpu: bool) -> None:
     try:
         with ending():  # the others may be hours away
             dist.init_process_group("gloo" if cpu else "nccl", rank=rank(), world_size=size())
+        atexit.register(_leave)
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise InputError(f"process {rank()} of {size()} could not meet the others ({reason}).") from None
+
+
+def _leave() -> None:
+    """End the groups' threads before the interpreter ends: later, one that frees a tensor would abort the process."""
+    _several.cache_clear()
+    if dist.is_initialized():
+        dist.destroy_process_group()
