@@ -80,7 +80,7 @@ IMAGES: Table = {
     "ftd": {**TRAJECTORY, "experts": {"experts": 2, "flat_radius": 0.01}},
     "datm": TRAJECTORY,
     "ast": {**TRAJECTORY, "experts": SMOOTH},
-    "edf": {**TRAJECTORY, "refresh": 2, "dropout": 0.25},
+    "edf": {**TRAJECTORY, "refresh": 2, "parameter_dropout": 0.25},
     "rded": {**PICKED, "candidates": 10, "labels": "teacher"},
     "hello": {
         **PICKED,

@@ -3,6 +3,7 @@ from attar.classifiers.artefact import DistilledClassifier as DistilledClassifie
 from attar.classifiers.attention import AttentionTransfer as AttentionTransfer
 from attar.classifiers.cc import CC as CC
 from attar.classifiers.crd import CRD as CRD
+from attar.classifiers.classifier import Classifier as Classifier
 from attar.classifiers.dhkd import DHKD as DHKD
 from attar.classifiers.discovery import Discover as Discover
 from attar.classifiers.dist import DIST as DIST
@@ -51,6 +52,7 @@ from attar.images.protocols import Protocol as Protocol
 from attar.images.sources import load as load
 from attar.images.trained import Auxiliary as Auxiliary
 from attar.reporting.page import report as report
+from attar.verbs import calibrate as calibrate
 from attar.verbs import compare as compare
 from attar.verbs import compress as compress
 from attar.verbs import condense as condense

@@ -194,7 +194,7 @@ def train(
     say: Say | None = None,
     **beside: Any,
 ) -> Any:
-    """Train an encoder, or what other methods need, such as experts for trajectory matching.
+    """Train a classifier, an encoder, or what other methods need, such as experts for trajectory matching.
 
     Args:
         data: A source, or anything that the reading of the kind takes.
@@ -211,6 +211,38 @@ def train(
     """
     task = kind_for(method, "train").task("train").from_names(**beside)
     return run("train", data, method, task=task, reading=reading, out=out, seed=seed, engine=engine, say=say)
+
+
+def calibrate(
+    data: Any,
+    method: Any,
+    *,
+    classifier: Any,
+    reading: Reading | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    engine: Engine | None = None,
+    say: Say | None = None,
+    **beside: Any,
+) -> Any:
+    """Make the confidence of a trained classifier match its accuracy.
+
+    Args:
+        data: A source, or anything that the reading of the kind takes.
+        method: Settings, such as `attar.TemperatureScaling()`.
+        classifier: A trained classifier: a module, its folder, or `transformers:NAME`.
+        reading: How to read data that are not a source yet. Default: the reading settings of the kind.
+        out: Folder of the result. None keeps it in memory.
+        seed: Seed of the run.
+        engine: How to use the machine.
+        say: Function that is called with each line of progress.
+        beside: Further settings of the kind's task, such as `rows`.
+
+    Raises:
+        InputError: The classifier has other classes, or there are no rows that it was not trained on.
+    """
+    task = kind_for(method, "calibrate").task("calibrate").from_names(classifier=classifier, **beside)
+    return run("calibrate", data, method, task=task, reading=reading, out=out, seed=seed, engine=engine, say=say)
 
 
 def run(

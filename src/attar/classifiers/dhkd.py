@@ -39,7 +39,7 @@ class DHKD(Distillation):
     """Weight of the teacher's answers, α: the loss of the auxiliary head, a sum over classes. Use 0.1 on ImageNet."""
     temperature: Annotated[float, Range(0.01)] = 2.0
     """Temperature that softens answers, τ."""
-    loss: Literal["norm", "binary", "squared"] = "norm"
+    head_loss: Literal["norm", "binary", "squared"] = "norm"
     """Loss of the auxiliary head: BinaryKL-Norm (norm), BinaryKL (binary), or the limit of both for τ → ∞, an eighth of
     the squared error of logits (squared; Ba and Caruana, NeurIPS 2014, arXiv:1312.6184)."""
     head: Literal["nonlinear", "linear", "shared"] = "nonlinear"
@@ -52,7 +52,7 @@ class DHKD(Distillation):
     stop_at: Annotated[float, Range(0, 1)] = 1.0
     """Share of the epochs after which α is 0. The ImageNet script uses half."""
 
-    moved = MappingProxyType({**Distillation.moved, "alpha": "teacher_weight"})
+    moved = MappingProxyType({**Distillation.moved, "alpha": "teacher_weight", "loss": "head_loss"})
     name = "dhkd"
 
     @property
@@ -74,9 +74,9 @@ class DHKD(Distillation):
         said = batch.student
         logits = said.logits if self.head == "shared" else state.parts["head"](said.embedding)
         wanted = batch.teacher.logits
-        if self.loss == "squared":
+        if self.head_loss == "squared":
             return {"teacher": self.teacher_weight * squared_error(logits, wanted, self.class_reduction)}
-        distance = binary_kl_norm if self.loss == "norm" else binary_kl
+        distance = binary_kl_norm if self.head_loss == "norm" else binary_kl
         return {"teacher": self.teacher_weight * distance(logits, wanted, self.temperature, self.class_reduction)}
 
     @property

@@ -5,10 +5,14 @@ from attar.core.kinds import Kind
 KIND = Kind(
     name="classifiers",
     holds="image classifiers",
-    makes="a student",
+    makes="a student or a classifier",
     artefact="attar.classifiers.artefact:DistilledClassifier",
     reading="attar.images.reading:Reading",
-    tasks={"distill": "attar.classifiers.tasks:Distill"},
+    tasks={
+        "distill": "attar.classifiers.tasks:Distill",
+        "train": "attar.classifiers.tasks:Train",
+        "calibrate": "attar.classifiers.calibration.tasks:Calibrate",
+    },
     scoring="attar.classifiers.scoring:Scoring",
     bundled="digits",
     data="digits, a parquet file or folder, a folder of pictures per class, or a name on the hub",

@@ -70,9 +70,13 @@ class Batch:
     """Weight of a term that is warmed up: min(1, epoch / warm-up)."""
     progress: float = 0.0
     """Share of the run that is done before this step."""
+    branches: Tensor | None = None
+    """The student's logits under each of several masks of dropout, `[masks, sample, classes]`."""
 
     def __post_init__(self) -> None:
         self.student, self.teacher = _in_full(self.student), _in_full(self.teacher)
+        if self.branches is not None:
+            self.branches = at_least_float32(self.branches)
 
 
 class Samples(ABC):

@@ -1,4 +1,4 @@
-"""How a student is trained with any method: the optimiser, the learning rate, and the views of the images."""
+"""How a classifier is trained with any method: the optimiser, the learning rate, and the views of the images."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from attar.classifiers.schedules import step_share
 from attar.classifiers.selection import Keep
 from attar.classifiers.views import View
 from attar.core.errors import InputError
+from attar.core.losses import Loss
 from attar.core.settings import Hidden, Range, Settings
 from attar.core.training import adamw, betas_of, linear_rise
 from attar.images.networks.architecture import parse
@@ -22,10 +23,8 @@ from attar.images.sources import ImageSource
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(Settings):
-    """Settings of the training of a student."""
+    """Settings of the training of a classifier."""
 
-    student: str = "convnet:norm=batch,width=16"
-    """The student. Name of a network (convnet:norm=batch,width=16, resnet18, transformers:FOLDER)."""
     epochs: Annotated[int, Range(1)] = 60
     """Passes over the training data. The field's tables use 240."""
     keep: Keep = "last"
@@ -78,6 +77,16 @@ class Recipe(Settings):
     warm_from: Annotated[int, Range(0, 1)] = 1
     """Number of the first epoch in that warm-up: 1, or 0, which gives the terms no weight at first (as in ND's
     scripts)."""
+    dropout: Annotated[float, Range(0, 0.99)] = 0.0
+    """Share of the features before the last linear layer that is dropped in training."""
+    dropout_samples: Annotated[int, Range(1)] = 1
+    """Number M of dropout masks for each sample, whose losses are averaged (multi-sample dropout, Inoue,
+    arXiv:1905.09788)."""
+    dropout_average: Literal["losses", "logits"] = "losses"
+    """What is averaged over the masks: the losses, as in the paper, or the logits, as in many contest heads."""
+    reserved: Annotated[float, Range(0, 0.9)] = 0.0
+    """Share of the training samples, from each class, that nothing is trained or chosen on, so that the classifier can
+    be calibrated on them."""
     images: Annotated[int, Hidden()] = 0
     """Number of training images; filled in from the data."""
 
@@ -85,14 +94,34 @@ class Recipe(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.student.startswith(PREFIX):
-            parse(self.student)
+        if not self.built_by.startswith(PREFIX):
+            parse(self.built_by)
         if list(self.cuts) != sorted(self.cuts) or any(not 0 < cut <= 1 for cut in self.cuts):
             raise InputError(f"cuts are {self.cuts}; they must rise, from above 0 to at most 1.")
+        if self.dropout_samples > 1 and not self.dropout:
+            raise InputError(f"dropout_samples is {self.dropout_samples}, but nothing is dropped. Set dropout.")
         if self.nesterov and (self.optimizer != "sgd" or not self.momentum):
             raise InputError("nesterov needs SGD and a momentum above 0. Do not set nesterov.")
         if self.shift and self.smallest_crop is not None:
             raise InputError("a view is either shifted or cropped. Give shift or smallest_crop, not both.")
+
+    @property
+    def built_by(self) -> str:
+        """The name of the network that is trained."""
+        raise NotImplementedError
+
+    def check_loss(self, loss: Loss, smoothing: float) -> None:
+        """Check that a loss of the labels goes with the other settings.
+
+        Raises:
+            InputError: It needs one class for each image, or does not smooth labels.
+        """
+        if loss.name == "cross-entropy":
+            return
+        if self.mixup or self.cutmix:
+            raise InputError(f"{loss.name} needs one class for each image. Do not set mixup or cutmix.")
+        if smoothing:
+            raise InputError(f"smoothing is {smoothing:g}, but {loss.name} does not smooth labels. Do not set it.")
 
     def fitted_to(self, source: ImageSource) -> Self:
         """The same settings for these training images, with missing values filled in.

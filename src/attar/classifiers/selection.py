@@ -9,12 +9,14 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from torch import nn
+from jaxtyping import Int
+from torch import Tensor, nn
 
 from attar.classifiers.score import f1_scores
 from attar.classifiers.teacher import class_logits_of
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
+from attar.core.seeds import derived_seed
 from attar.images.sources import ImageSource, held_out
 
 Keep = Literal["last", "accuracy", "f1"]
@@ -26,14 +28,26 @@ def parted(source: ImageSource, share: float, seed: int) -> ImageSource:
     Raises:
         InputError: The share holds out no image, or leaves no image of a class.
     """
+    rows = _apart(source, share, seed, "held_out")
+    return dataclasses.replace(source.without(rows), test=source.train.select(rows))
+
+
+def reserved_rows(source: ImageSource, share: float, seed: int) -> Int[Tensor, " row"]:
+    """The training rows that nothing is trained or chosen on: a share of each class, drawn by the seed of the run.
+
+    Raises:
+        InputError: The share holds out no image, or leaves no image of a class.
+    """
+    return _apart(source, share, derived_seed(seed, "reserved"), "reserved")
+
+
+def _apart(source: ImageSource, share: float, seed: int, what: str) -> Int[Tensor, " row"]:
+    """A share of each class's training rows."""
     rows = held_out(source, seed, share)
-    rest = source.without(rows)
-    if not len(rows) or not all(map(len, rest.rows_of)):
-        what = "none" if not len(rows) else "all of a class"
-        raise InputError(
-            f"held_out of {share:g} takes {what} of {len(source.train)} training images. Give another share."
-        )
-    return dataclasses.replace(rest, test=source.train.select(rows))
+    if not len(rows) or not all(map(len, source.without(rows).rows_of)):
+        taken = "none" if not len(rows) else "all of a class"
+        raise InputError(f"{what} of {share:g} takes {taken} of {len(source.train)} training images. Give another share.")
+    return rows
 
 
 def score_held_out(

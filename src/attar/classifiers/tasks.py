@@ -1,4 +1,4 @@
-"""The task of a distillation: a teacher, a student, and their scores at the end."""
+"""The tasks of training and distillation: a teacher, a module to train, and the scores at the end."""
 
 import copy
 from dataclasses import dataclass, replace
@@ -41,23 +41,26 @@ class Teacher(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Distill(tasks.Task):
-    """What a student learns from besides the data: its teacher."""
+class Train(tasks.Task):
+    """What a classifier is trained from besides the data: a module of the caller's own, if it is given."""
 
-    teacher: Annotated[Teacher, Role()] = Teacher()
-    """The teacher."""
     module: Annotated[Any, Hidden()] = None
-    """A module of the caller's own to be used as the student, in place of the method's; it is not changed."""
+    """A module of the caller's own to be trained, in place of the method's; it is not changed."""
 
     def prepare(self, source: Any, method: Any, runtime: Any) -> tuple[Any, Any]:
-        """The pair of teacher, student and data."""
+        """The data, and the module to train."""
         from attar.classifiers.pair import Pair
+
+        return Pair(source, self.teacher_for(source, method, runtime), self._own()), method
+
+    def teacher_for(self, source: Any, method: Any, runtime: Any) -> Any:
+        """The teacher, if there is one."""
+        return None
+
+    def _own(self) -> Any:
         from attar.core.training import in_float32
 
-        wanted = method.needs_teacher or self.teacher.network is not None
-        found = self.teacher.found(source, runtime) if wanted else None
-        student = None if self.module is None else in_float32(copy.deepcopy(self.module))
-        return Pair(source, found, student), method
+        return None if self.module is None else in_float32(copy.deepcopy(self.module))
 
     def open(self, folder: Path, kind: Any) -> Any:
         """Read a finished student. A module of the caller's own can be built only by the caller."""
@@ -68,7 +71,7 @@ class Distill(tasks.Task):
         return kind.made.load(folder, build=lambda: in_float32(copy.deepcopy(self.module)))
 
     def score(self, made: Any, work: Any, method: Any, runtime: Any) -> Any:
-        """Score student and teacher on the test images, once, at the end."""
+        """Score the network, and its teacher, on the test images, once, at the end."""
         from attar.classifiers.teacher import accuracy_on_classes
         from attar.core.score import Score, kept
 
@@ -81,3 +84,16 @@ class Distill(tasks.Task):
             scores |= {} if share is None else {"kept": share}
             scores |= method.further_scores(work.teacher, work.source, runtime)
         return replace(made, scores=scores | made.scores)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distill(Train):
+    """What a student learns from besides the data: its teacher."""
+
+    teacher: Annotated[Teacher, Role()] = Teacher()
+    """The teacher."""
+
+    def teacher_for(self, source: Any, method: Any, runtime: Any) -> Any:
+        """The teacher: as given, read, or trained now."""
+        wanted = method.needs_teacher or self.teacher.network is not None
+        return self.teacher.found(source, runtime) if wanted else None

@@ -52,7 +52,7 @@ def test_a_constant_map_and_no_dropout_are_datm(few_digits, monkeypatch):
     monkeypatch.setattr(
         "attar.images.condense.edf.grad_cam", lambda network, images, classes: torch.zeros(len(images), 2, 2)
     )
-    edf = condensed(few_digits, dropout=0.0)
+    edf = condensed(few_digits, parameter_dropout=0.0)
     datm = attar.condense(
         few_digits, attar.DATM(**{k: v for k, v in BRIEF.items() if k not in ("refresh", "observer")}), engine=ENGINE
     )
@@ -61,7 +61,7 @@ def test_a_constant_map_and_no_dropout_are_datm(few_digits, monkeypatch):
 
 def test_gradients_are_larger_where_the_observer_looks(few_digits):
     runtime = Runtime(ENGINE)
-    method = attar.EDF(**BRIEF, dropout=0.0).resolve(few_digits, runtime)
+    method = attar.EDF(**BRIEF, parameter_dropout=0.0).resolve(few_digits, runtime)
     state = method.build(few_digits, runtime)
     method.prepare(state, runtime)
     weights = state.extra["weights"]
@@ -87,7 +87,7 @@ def test_every_choice_runs_and_matters(change, few_digits):
 
 
 def test_dropout_is_off_at_one_image_per_class(few_digits, runtime):
-    usual = [attar.EDF(ipc=ipc).resolve(few_digits, runtime).dropout for ipc in (1, 10)]
+    usual = [attar.EDF(ipc=ipc).resolve(few_digits, runtime).parameter_dropout for ipc in (1, 10)]
     assert usual == [0.0, 0.25]
 
 

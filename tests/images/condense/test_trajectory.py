@@ -61,7 +61,7 @@ def test_ast_with_everything_off_is_mtt(few_digits):
 
 
 def test_edf_without_dropout_and_emphasis_is_datm(few_digits):
-    edf = condensed(few_digits, attar.EDF(**BRIEF, dropout=0.0, emphasis=0.0))
+    edf = condensed(few_digits, attar.EDF(**BRIEF, parameter_dropout=0.0, emphasis=0.0))
     datm = condensed(few_digits, attar.DATM(**BRIEF))
     assert torch.equal(edf.images, datm.images) and torch.equal(edf.labels, datm.labels)
 
@@ -337,8 +337,8 @@ def test_settings_that_leave_nothing_to_match_are_refused(few_digits):
         condensed(few_digits, attar.MTT(**{**BRIEF, "span": 4}))
     with pytest.raises(InputError, match=r"clusters is 3; it must divide ipc, 2\."):
         condensed(few_digits, attar.AST(**BRIEF, clusters=3))
-    with pytest.raises(InputError, match=r"dropout is 1\.0; it must be from 0 to 0\.99"):
-        attar.EDF(dropout=1.0)
+    with pytest.raises(InputError, match=r"parameter_dropout is 1\.0; it must be from 0 to 0\.99"):
+        attar.EDF(parameter_dropout=1.0)
 
 
 def test_matching_trajectories_beats_the_images_it_started_from(digits):

@@ -32,13 +32,13 @@ Maps = Float[Tensor, "image height width"]
 class EDF(DATM):
     """Emphasise discriminative features (Wang, Li et al., CVPR 2025, arXiv:2410.17193).
 
-    It extends DATM. The share `dropout` of parameters that came nearest to the target is removed from the loss (common
+    It extends DATM. The share `parameter_dropout` of parameters that came nearest to the target is removed from the loss (common
     pattern dropout). Each pixel's gradient is multiplied by 1 where the class activation map is below its mean, and by
     `emphasis` plus the map elsewhere (discriminative area enhancement). Maps are Grad-CAM of a network trained on the
     real images, computed on the synthetic images for the class of their slot.
     """
 
-    dropout: Annotated[float, Range(0, 0.99)] | None = None
+    parameter_dropout: Annotated[float, Range(0, 0.99)] | None = None
     """Share of the parameters that are removed from the loss, α. Default: 0 at one image per class, 0.25 below fifty,
     0.375 from fifty on."""
     emphasis: Annotated[float, Range(0)] = 1.0
@@ -59,14 +59,16 @@ class EDF(DATM):
     """The network from which the maps are computed. Its folder may be transformers:NAME_OR_FOLDER of any classifier of
     these classes. Default width: that of the method's network."""
 
-    moved = MappingProxyType({"observer": "observer.folder", "observer_architecture": "observer.architecture.network"})
+    moved = MappingProxyType(
+        {"dropout": "parameter_dropout", "observer": "observer.folder", "observer_architecture": "observer.architecture.network"}
+    )
     name = "edf"
 
     @property
     def drop(self) -> float:
         """α."""
-        assert self.dropout is not None, "resolve the settings first"
-        return self.dropout
+        assert self.parameter_dropout is not None, "resolve the settings first"
+        return self.parameter_dropout
 
     def resolve(self, source: ImageSource, runtime: Runtime) -> Self:
         """Fill in the settings without a value."""
@@ -76,7 +78,7 @@ class EDF(DATM):
         if observer.architecture.width is None:
             observer = replace(observer, architecture=replace(observer.architecture, width=settings.architecture.width))
         settings = replace(settings, observer=observer)
-        return replace(settings, dropout=usual if self.dropout is None else self.dropout)
+        return replace(settings, parameter_dropout=usual if self.parameter_dropout is None else self.parameter_dropout)
 
     def initial(self, state: Distilling, runtime: Runtime) -> tuple[Images, LabelLogits | None]:
         """DATM's initial images and labels; the pixel weights are set to one."""

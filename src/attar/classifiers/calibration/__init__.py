@@ -1,0 +1,1 @@
+"""Calibration: making the confidence of a trained classifier match its accuracy."""

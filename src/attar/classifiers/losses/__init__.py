@@ -1,0 +1,1 @@
+"""Losses of labels, as functions, and as modules for any loop."""

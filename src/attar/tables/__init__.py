@@ -1,0 +1,1 @@
+"""Tables with a sensitive attribute, condensed into fewer and fairer rows."""

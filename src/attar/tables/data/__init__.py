@@ -1,0 +1,1 @@
+"""Reading tables: files, data frames, schemas, and the simulated one."""
