@@ -19,6 +19,7 @@ from attar.core.runtime import Runtime
 from attar.core.score import Better
 from attar.core.seeds import derived_seed
 from attar.images import layout
+from attar.images.data.pixels import Split, joined
 from attar.images.networks.outputs import logits_in
 from attar.images.sources import ImageSource, load
 from attar.images.splits import same_classes
@@ -106,9 +107,9 @@ def beyond_named(data: Any, student: Any) -> ImageSource:
 
 def whole(source: ImageSource) -> ImageSource:
     """A source that came without a split, with all its images for testing."""
-    pixels = [part.pixels[torch.arange(len(part))] for part in (source.train, source.test)]
-    labels = torch.cat([source.train.labels, source.test.labels])
-    split = type(source.test)(type(source.test.pixels)(torch.cat(pixels)), labels)  # type: ignore[call-arg]
+    train, test = source.train, source.test
+    pixels = joined(train.pixels, test.pixels, torch.arange(len(train) + len(test)))
+    split = Split(pixels, torch.cat([train.labels, test.labels]))
     return replace(source, test=split, rows=None, prepared=None)
 
 
