@@ -1,7 +1,7 @@
 """Multi-sample dropout against ordinary dropout, at equal epochs and at equal time.
 
-    python bench/multi_sample_dropout.py --quick                    # does it run
-    ATTAR_DATA=... python bench/multi_sample_dropout.py             # recorded in bench/results/multi_sample_dropout.json
+    python bench/multi_sample_dropout.py --quick            # does it run
+    ATTAR_DATA=... python bench/multi_sample_dropout.py     # recorded in bench/results/multi_sample_dropout.json
     python bench/multi_sample_dropout.py --data digits --seeds 2
 
 400 training images of the digits, or 5,000 of CIFAR-10 (another draw for each seed), and all test images; a ConvNet

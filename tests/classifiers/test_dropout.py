@@ -262,7 +262,7 @@ def test_the_right_form_and_not_the_one_that_is_often_copied(case):
         assert abs(float(there["out.loss_with_bug"] - loss)) > 0.02
 
 
-# ----------------------------------------------------------------------------------------------- in attar's own training
+# ---------------------------------------------------------------------------------------------- in attar's own training
 
 
 class Cosine(nn.Module):
