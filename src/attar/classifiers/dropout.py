@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from attar.classifiers.pair import Batch
 from attar.classifiers.watched import Answers, Watched, last_linear, token_of
 from attar.core.dropout import dropping, masked
 from attar.core.errors import InputError
@@ -28,6 +29,7 @@ Maps = Float[Tensor, "sample channel height width"]
 Criterion = Callable[[Tensor, Tensor], Tensor]
 Diversity = Callable[[Tensor], Tensor]
 Reduce = Literal["loss", "logits"]
+Average = Literal["losses", "logits"]
 
 
 def multi_sample_loss(
@@ -239,6 +241,20 @@ def answers_under_masks(
             "Set it to 1."
         )
     return said, rows(found.branches[..., kept])
+
+
+def over_masks(batch: Batch, average: Average, loss: Callable[[Tensor], Tensor]) -> Float[Tensor, ""]:
+    """The mean over masks of a loss of the student's logits, or the loss of their mean.
+
+    Args:
+        batch: The samples. Without several masks it is the loss of the student's logits.
+        average: What is averaged.
+        loss: A function of logits.
+    """
+    if batch.branches is None:
+        return loss(batch.student.logits)
+    branches = batch.branches.mean(dim=0, keepdim=True) if average == "logits" else batch.branches
+    return torch.stack([loss(logits) for logits in branches]).mean()
 
 
 def check_droppable(answers: Answers, p: float, who: str = "student") -> None:
