@@ -228,14 +228,15 @@ def answers_under_masks(
     """
     if not p:
         return watched(inputs), None
-    with dropping(_classifier(watched.network), p, samples) as found:
+    layer = _classifier(watched.network)
+    with dropping(layer, p, samples) as found:
         said = watched(inputs)
-    if samples == 1 or not watched.network.training:
+    if samples == 1 or not layer.training:
         return said, None
     columns = getattr(watched.network, "columns", None)
     kept = slice(None) if columns is None else list(columns)
-    rows = token_of(found.mean[..., kept], said.logits)
-    if rows is None:
+    rows = None if found.mean is None else token_of(found.mean[..., kept], said.logits)
+    if rows is None or found.branches is None:
         raise InputError(
             f"the {watched.who}'s logits are not what its last linear layer gives, so dropout_samples does not work. "
             "Set it to 1."
