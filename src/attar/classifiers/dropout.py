@@ -26,6 +26,7 @@ from attar.images.networks.blocks import Network
 
 Branches = Float[Tensor, "masks sample classes"]
 Maps = Float[Tensor, "sample channel height width"]
+Pooled = Float[Tensor, "sample channel pooled_height pooled_width"]
 Criterion = Callable[[Tensor, Tensor], Tensor]
 Diversity = Callable[[Tensor], Tensor]
 Reduce = Literal["loss", "logits"]
@@ -185,12 +186,12 @@ class PoolOffset:
     The border is padded with zeros on that side. At rest the grid starts at the first place.
     """
 
-    def __call__(self, maps: Maps) -> Maps:
+    def __call__(self, maps: Maps) -> Pooled:
         """Pooled maps of half the size, rounded up."""
         up, left = torch.randint(2, (2,)).tolist()
         return F.max_pool2d(F.pad(maps, (left, 1 - left, up, 1 - up)), 2)
 
-    def at_rest(self, maps: Maps) -> Maps:
+    def at_rest(self, maps: Maps) -> Pooled:
         """The same from the first place on."""
         return F.max_pool2d(F.pad(maps, (0, 1, 0, 1)), 2)
 
