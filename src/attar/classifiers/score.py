@@ -180,8 +180,8 @@ def _scored(
     }
     further = {}
     for column in columns(student, source, shifted, beyond):
-        said = column.logits(student, runtime)
-        further[column.told] = CalibrationReport.of(*said), said[1]
+        shown, classes = column.logits(student, runtime)
+        further[column.told] = CalibrationReport.of(shown, classes), classes
     return Scored(kept, further, drawn(_curves(student, source, runtime, (logits, labels))))
 
 

@@ -44,10 +44,10 @@ def dropping(layer: nn.Linear, p: float, samples: int) -> Iterator[Masked]:
     found, before = Masked(), vars(layer).get("forward")
     plain = layer.forward
 
-    def forward(features: Tensor) -> Tensor:
+    def forward(input: Tensor) -> Tensor:  # noqa: A002
         if not layer.training:
-            return plain(features)
-        branches = plain(masked(features, p, samples))
+            return plain(input)
+        branches = plain(masked(input, p, samples))
         found.branches, found.mean = branches, branches.mean(dim=0)
         return found.mean
 
