@@ -134,8 +134,10 @@ def _read(file: Path, without: Without | None) -> tuple[Any, int, dict[str, tupl
             names |= {name: known} if known else {}
             notes += told
         return columns, count, names, notes
-    text = _text(file)
-    columns = _json(text, file) if file.suffix.lower() in (".jsonl", ".ndjson", ".json") else _csv(text, file, notes)
+    text = text_of(file)
+    columns = (
+        _json(text, file) if file.suffix.lower() in (".jsonl", ".ndjson", ".json") else csv_columns(text, file, notes)
+    )
     check_columns(columns.column_names, str(file))
     return columns, columns.num_rows, {}, notes
 
@@ -219,7 +221,7 @@ def in_splits(tables: dict[str, Table]) -> dict[str, Table]:
 # ---------------------------------------------------------------------------------------------------------------- text
 
 
-def _text(file: Path) -> str:
+def text_of(file: Path) -> str:
     try:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
@@ -233,7 +235,7 @@ def _text(file: Path) -> str:
     return text
 
 
-def _csv(text: str, file: Path, notes: list[str]) -> Any:
+def csv_columns(text: str, file: Path, notes: list[str]) -> Any:
     """Columns of separated values. The types are those of all rows together."""
     import pyarrow
     import pyarrow.csv
