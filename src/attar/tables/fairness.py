@@ -65,8 +65,10 @@ class Rates:
         marks = members(groups, count)
         yes, positive = predictions.double().unsqueeze(1), labels.double().unsqueeze(1)
         w = torch.ones(len(groups)).double() if weights is None else weights.double()
-        size, chosen, positives, hits = (w @ (marks * part) for part in (1.0, yes, positive, yes * positive))
-        return cls(chosen / size, hits / positives, (chosen - hits) / (size - positives), hits / chosen)
+        negative = 1 - positive  # counted, not subtracted, so that none is exactly 0 under any weights
+        parts = (torch.ones_like(yes), yes, positive, negative, yes * positive, yes * negative)
+        size, chosen, positives, negatives, hits, false = (w @ (marks * part) for part in parts)
+        return cls(chosen / size, hits / positives, false / negatives, hits / chosen)
 
     @property
     def dpd(self) -> Found:
@@ -124,27 +126,27 @@ def demographic_parity_ratio(predictions: Numbers, groups: Groups, weights: Weig
 
 def statistical_parity_difference(predictions: Numbers, groups: Groups, privileged: int) -> float:
     """SPD = SR of all other groups together - SR of the privileged one; negative if the others are selected less."""
-    others, theirs = _two(Rates.of(*_against(predictions, predictions.round(), groups, privileged)).selection)
+    others, theirs = _two(Rates.of(*_against(predictions, torch.zeros(len(groups)), groups, privileged)).selection)
     return float(others - theirs)
 
 
 def disparate_impact(predictions: Numbers, groups: Groups, privileged: int) -> float:
     """SR of all other groups together / SR of the privileged one. The rule of four fifths wants .8 or more."""
-    others, theirs = _two(Rates.of(*_against(predictions, predictions.round(), groups, privileged)).selection)
+    others, theirs = _two(Rates.of(*_against(predictions, torch.zeros(len(groups)), groups, privileged)).selection)
     return float(others / theirs)
 
 
 def equal_opportunity_difference(
     predictions: Numbers, labels: Numbers, groups: Groups, weights: Weights | None = None
 ) -> float:
-    """max TPR - min TPR."""
+    """The largest TPR minus the smallest."""
     return float(Rates.of(predictions, labels, groups, weights).equal_opportunity)
 
 
 def equal_opportunity_ratio(
     predictions: Numbers, labels: Numbers, groups: Groups, weights: Weights | None = None
 ) -> float:
-    """min TPR / max TPR."""
+    """The smallest TPR over the largest."""
     return float(ratio(Rates.of(predictions, labels, groups, weights).tpr))
 
 
@@ -180,7 +182,7 @@ def average_odds_difference(predictions: Numbers, labels: Numbers, groups: Group
 
 
 def predictive_parity_difference(predictions: Numbers, labels: Numbers, groups: Groups) -> float:
-    """max PPV - min PPV; NaN if nobody of a group is selected."""
+    """The largest PPV minus the smallest; NaN if nobody of a group is selected."""
     return float(Rates.of(predictions, labels, groups).predictive_parity)
 
 
@@ -212,9 +214,7 @@ def consistency(predictions: Numbers, features: Float[Tensor, "row feature"], ne
         InputError: There are not more rows than neighbours.
     """
     if len(features) <= neighbours:
-        raise InputError(
-            f"there are {len(features)} rows; {neighbours} other neighbours need {neighbours + 1} or more."
-        )
+        raise InputError(f"there are {len(features)} rows; {neighbours} others need {neighbours + 1} or more.")
     values, rows = predictions.double(), torch.arange(len(features))
     means = []
     for some in rows.split(AT_ONCE):
@@ -233,9 +233,9 @@ def selected_at_rate(scores: Float[Tensor, " row"], rate: float) -> Float[Tensor
     Rows of equal scores at the threshold have equal chances, so that the share is exact and the order does not matter.
     """
     wanted = rate * len(scores)
-    values, inverse, counts = torch.unique(scores, return_inverse=True, return_counts=True)
-    above = counts.flip(0).cumsum(0).flip(0) - counts
-    return ((wanted - above) / counts).clamp(0, 1).double()[inverse]
+    _, inverse, counts = torch.unique(scores, return_inverse=True, return_counts=True)
+    above = (counts.flip(0).cumsum(0).flip(0) - counts).double()
+    return ((wanted - above) / counts).clamp(0, 1)[inverse]
 
 
 def dpd_at_rate(scores: Float[Tensor, " row"], groups: Groups, rate: float) -> float:
@@ -302,7 +302,7 @@ def _against(
     return predictions, labels, (groups == privileged).long(), None, 2
 
 
-def _two(rates: Float[Tensor, "two"]) -> tuple[Tensor, Tensor]:
+def _two(rates: Float[Tensor, " two"]) -> tuple[Tensor, Tensor]:
     return rates[0], rates[1]
 
 
