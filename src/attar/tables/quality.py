@@ -178,7 +178,7 @@ def _coded(real: Rows, synthetic: Rows, bins: int) -> dict[Column, tuple[tuple[T
     return found
 
 
-# ------------------------------------------------------------------------------------------------ what can be told apart
+# ----------------------------------------------------------------------------------------------- what can be told apart
 
 
 def classifier(model: Model, seed: int = 0) -> Any:

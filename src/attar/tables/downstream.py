@@ -1,0 +1,150 @@
+"""Train on some rows, test on real rows: what a table is worth to whoever trains a classifier on it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from attar.core.errors import InputError
+from attar.tables.design import Design, design
+from attar.tables.fairness import Numbers, Rates, Weights, auc, selected_at_rate
+from attar.tables.quality import Model, classifier
+from attar.tables.sources import Rows
+
+OfDraws = Float[Tensor, "*draw"]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a classifier says of test rows."""
+
+    scores: Float[Tensor, " row"] | None
+    """The probability of the desirable outcome; None of a rule that only decides."""
+    predictions: Numbers
+    """1 where it is ½ or more, else 0."""
+
+    @classmethod
+    def of(cls, scores: Float[Tensor, " row"]) -> "Answers":
+        """Decided at ½."""
+        return cls(scores, (scores >= 0.5).double())
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A classifier of tables with the design that it was trained with."""
+
+    design: Design
+    estimator: object
+    """One of scikit-learn's; None where the training rows have one label."""
+    constant: float
+    """The share of the desirable outcome among the training rows."""
+
+    @classmethod
+    def of(
+        cls,
+        train: Rows,
+        model: Model = "hgb",
+        *,
+        sees_sensitive: bool = True,
+        weights: Float[Tensor, " row"] | None = None,
+        seed: int = 0,
+    ) -> "Learned":
+        """Train a classifier on rows.
+
+        Args:
+            train: Real or synthetic rows.
+            model: Gradient-boosted trees (hgb) or logistic regression, as scikit-learn has them.
+            sees_sensitive: Whether the sensitive columns are features.
+            weights: A weight of each row. Default: 1.
+            seed: Seed of the classifier.
+        """
+        made = design(train.schema, with_sensitive=sees_sensitive).fit(train)
+        labels = train.labels
+        given = torch.ones(len(labels)).double() if weights is None else weights.double()
+        share = float((given * labels).sum() / given.sum())
+        if len(labels.unique()) < 2:
+            return cls(made, None, share)
+        estimator = classifier(model, seed)
+        estimator.fit(made.matrix(train).numpy(), labels.numpy(), None if weights is None else given.numpy())
+        return cls(made, estimator, share)
+
+    def scores(self, rows: Rows) -> Float[Tensor, " row"]:
+        """The probability of the desirable outcome."""
+        if self.estimator is None:
+            return torch.full((len(rows),), self.constant).double()
+        found = self.estimator.predict_proba(self.design.matrix(rows).numpy())  # type: ignore[attr-defined]
+        return torch.from_numpy(np.ascontiguousarray(found[:, 1], dtype=np.float64))
+
+
+def answers(
+    train: Rows,
+    test: Rows,
+    model: Model = "hgb",
+    *,
+    sees_sensitive: bool = True,
+    weights: Float[Tensor, " row"] | None = None,
+    seed: int = 0,
+) -> Answers:
+    """Train on some rows, and answer for others; see `Learned.of`.
+
+    Raises:
+        InputError: The columns of both are not the same.
+    """
+    if [(one.name, one.type, one.levels) for one in train.schema.columns] != [
+        (one.name, one.type, one.levels) for one in test.schema.columns
+    ]:
+        raise InputError("the training and the test rows have other columns or levels. Give rows of one schema.")
+    learned = Learned.of(train, model, sees_sensitive=sees_sensitive, weights=weights, seed=seed)
+    return Answers.of(learned.scores(test))
+
+
+def measures(
+    found: Answers, test: Rows, privileged: int, rate: float, weights: Weights | None = None
+) -> dict[str, OfDraws]:
+    """All that is measured of answers, by name, from 0 to 1; with weights of several draws, of each draw.
+
+    Args:
+        found: The answers.
+        test: The rows that they are of.
+        privileged: The number of the group that others are compared with.
+        rate: The selection rate at which all are compared.
+        weights: How often each row counts, in each draw. Default: once.
+    """
+    labels, groups, count = test.labels, test.groups, len(test.schema.groups)
+    there = torch.bincount(groups, minlength=count) > 0
+    groups, count = (there.long().cumsum(0) - 1)[groups], int(there.sum())
+    w = torch.ones(len(groups)).double() if weights is None else weights
+    right = torch.where(labels == 1, found.predictions.double(), 1 - found.predictions.double())
+    rates = Rates.of(found.predictions, labels, groups, w, count)
+    two = Rates.of(found.predictions, labels, (test.groups == privileged).long(), w, 2)
+    others, theirs = two.selection[..., 0], two.selection[..., 1]
+    told = {
+        "accuracy": (w @ right) / w.sum(dim=-1),
+        "DPD": rates.dpd,
+        "DPR": rates.dpr,
+        "EOD": rates.eod,
+        "EOR": rates.eor,
+        "disparate impact": others / theirs,
+        "equal opportunity difference": rates.equal_opportunity,
+        "average odds difference": ((two.tpr + two.fpr)[..., 0] - (two.tpr + two.fpr)[..., 1]) / 2,
+        "predictive parity difference": rates.predictive_parity,
+        "selection rate": (w @ found.predictions.double()) / w.sum(dim=-1),
+    }
+    if found.scores is not None:
+        told["AUROC"] = auc(found.scores, labels, w)
+        chosen = selected_at_rate(found.scores, rate)
+        told["DPD at matched rate"] = Rates.of(chosen, labels, groups, w, count).dpd
+        told["AUC(score → group)"] = auc(found.scores, (test.groups == privileged).long(), w)
+    return told
+
+
+def privileged_group(rows: Rows) -> int:
+    """The group with the largest share of the desirable outcome; of equal ones the first."""
+    groups, labels = rows.groups, rows.labels.double()
+    shares = [
+        float(labels[groups == number].mean()) if bool((groups == number).any()) else -1.0
+        for number in range(len(rows.schema.groups))
+    ]
+    return shares.index(max(shares))
