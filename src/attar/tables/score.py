@@ -44,16 +44,6 @@ COLUMNS: Mapping[str, Better] = {
     "disparate impact": "higher",
 }
 """What is measured on the test rows, all in per cent."""
-BESIDE_IT: Mapping[str, Mapping[str, Better]] = {
-    "AUROC": {"AUC(score → group)": "lower"},
-    "DPD": {"selection rate": "higher"},
-    "EOD": {
-        "equal opportunity difference": "lower",
-        "average odds difference": "lower",
-        "predictive parity difference": "lower",
-    },
-}
-"""Further measures of the same answers, by the column that they stand with."""
 QUALITY: Mapping[str, Better] = {
     "density": "higher",
     "coverage": "higher",
@@ -67,6 +57,17 @@ QUALITY: Mapping[str, Better] = {
     "copies of training rows": "lower",
 }
 """Further measures of the rows themselves; they stand with the accuracy."""
+BESIDE_IT: Mapping[str, Mapping[str, Better]] = {
+    "accuracy": QUALITY,
+    "AUROC": {"AUC(score → group)": "lower"},
+    "DPD": {"selection rate": "higher"},
+    "EOD": {
+        "equal opportunity difference": "lower",
+        "average odds difference": "lower",
+        "predictive parity difference": "lower",
+    },
+}
+"""Further measures of the same answers, by the column that they stand with."""
 CODES = ("AUC(s|z)", "AUC(s|μ)", "AUC(y|z)")
 """What classifiers read from the codes of a fair teacher, if its table tells."""
 NEAR_CHANCE = 5.0
@@ -160,96 +161,94 @@ def tables_of(one: Any, how: Scoring, runtime: Runtime) -> list[Rows]:
     return found
 
 
+@dataclass(frozen=True)
+class Found:
+    """What was measured of the trainings of a row, and what they are compared with."""
+
+    test: Test
+    values: list[list[Values]]
+    """By training and table."""
+    samples: list[dict[str, Tensor]]
+    """The bootstrap samples of each table."""
+    notes: tuple[str, ...]
+    codes: Mapping[str, Measure]
+    beside: Sequence[tuple[str, int, list[Values]]]
+    whole: Values | None
+
+    def of(self, name: str) -> list[list[float]]:
+        """A measure by training and table, of the tables that define it; NaN of a training of which none does."""
+        known = [[v for one in tables if math.isfinite(v := one.get(name, math.nan))] for tables in self.values]
+        return [some or [math.nan] for some in known]
+
+    def measures(self, named: Mapping[str, Better]) -> dict[str, Measure]:
+        """Further measures, of those that every training defines."""
+        found = {name: self.of(name) for name in named}
+        whole = {name: one for name, one in found.items() if not any(math.isnan(row[0]) for row in one)}
+        return {name: Measure.of(one, "%", named[name]) for name, one in whole.items()}
+
+    def cell(self, column: str) -> Cell:
+        """A column of the row, with the scores to compare it with."""
+        by_set, better = self.of(column), COLUMNS[column]
+        flat = [value for row in by_set for value in row if math.isfinite(value)]
+        interval = interval_of([one[column] for one in self.samples])
+        score = dataclasses.replace(Score.of(flat or [math.nan], "%", better), interval=interval)
+        full = self.whole.get(column, math.nan) if self.whole else math.nan
+        rivals = [(label, count, [one.get(column, math.nan) for one in draws]) for label, count, draws in self.beside]
+        return Cell(
+            score,
+            tuple(map(tuple, by_set)),
+            column=column,
+            full=Score(full, "%", better) if math.isfinite(full) else None,
+            whole=f"all {len(self.test.source.train):,} real rows",
+            chance=_chance(column, self.test),
+            further=self.measures(BESIDE_IT.get(column, {})) | (self.codes if column == "AUROC" else {}),
+            beside=tuple(
+                Beside(label, Score.of(known, "%", better), count)
+                for label, count, draws in rivals
+                if (known := [value for value in draws if math.isfinite(value)])
+            ),
+            notes=self._notes(column, lost=sum(map(len, self.values)) - len(flat)),
+        )
+
+    def _notes(self, column: str, lost: int) -> tuple[str, ...]:
+        if column == "accuracy":
+            return self.notes
+        told = [f"{100 * self.test.rate:.1f} % selected"] if column == "DPD at matched rate" else []
+        told += [f"undefined of {lost} tables, which are left out"] if lost else []
+        return (", ".join(told),) * len(self.values) if told else ()
+
+
 def _row(label: str, members: Sequence[Any], test: Test, how: Scoring, runtime: Runtime) -> Row:
     values: list[list[Values]] = []
     samples: list[dict[str, Tensor]] = []
-    began, fitted = time.perf_counter(), 0
+    seconds = 0.0
     for number, one in enumerate(members, start=1):
-        found: list[Values] = []
-        for place, rows in enumerate(tables_of(one, how, runtime)):
-            seed = derived_seed(runtime.seed, f"downstream {place}")
-            told, often = test.measured(
-                answers(rows, test.source.test, how.downstream, sees_sensitive=how.sees_sensitive, seed=seed)
-            )
-            fitted += 1
-            samples.append(often)
-            found.append(told)
-        took = (time.perf_counter() - began) / fitted
-        for place, rows in enumerate(tables_of(one, how, runtime)):
-            found[place] |= rows_like(test.source, rows, how, derived_seed(runtime.seed, f"quality {place}"))
-        values.append(found)
-        mean = {name: _mean([table[name] for table in found]) for name in ("accuracy", "AUROC", "DPD")}
-        runtime.say(
-            f"{label}: training {number} of {len(members)}, {len(found)} tables, "
-            + ", ".join(f"{name} {value:.1f} %" for name, value in mean.items())
+        tables, began = tables_of(one, how, runtime), time.perf_counter()
+        told = [_of_table(rows, place, test, how, runtime) for place, rows in enumerate(tables)]
+        seconds = (time.perf_counter() - began) / len(tables)
+        samples += [often for _, often in told]
+        values.append(
+            [
+                once | rows_like(test.source, rows, how, derived_seed(runtime.seed, f"quality {place}"))
+                for place, ((once, _), rows) in enumerate(zip(told, tables, strict=True))
+            ]
         )
-    beside = rivals_of(members[0], test, how, took, runtime)
-    whole = _whole(test, how, beside)
-    notes = tuple(_notes(one, found, runtime) for one, found in zip(members, values, strict=True))
-    told = _codes(members)
-    cells = [_cell(name, values, samples, test, beside, whole, notes, told) for name in COLUMNS]
-    known = [cell for cell in cells if cell is not None]
+        means = {name: _mean([once[name] for once, _ in told]) for name in ("accuracy", "AUROC", "DPD")}
+        runtime.say(
+            f"{label}: training {number} of {len(members)}, tables {len(tables)}, "
+            + ", ".join(f"{name} {value:.1f} %" for name, value in means.items())
+        )
+    notes = tuple(_notes(one, tables, runtime) for one, tables in zip(members, values, strict=True))
+    beside = rivals_of(members[0], test, how, seconds, runtime)
+    found = Found(test, values, samples, notes, _codes(members), beside, _whole(test, how, beside))
     first = members[0]
-    return Row.of(label, members, known, count=len(first.rows), full_count=first.origin.full)
+    return Row.of(label, members, list(map(found.cell, COLUMNS)), count=len(first.rows), full_count=first.origin.full)
 
 
-def _cell(
-    column: str,
-    values: Sequence[Sequence[Values]],
-    samples: Sequence[dict[str, Tensor]],
-    test: Test,
-    beside: Sequence[tuple[str, int, list[Values]]],
-    whole: Values | None,
-    notes: tuple[str, ...],
-    codes: Mapping[str, Measure],
-) -> Cell | None:
-    """A column of a row, with the scores to compare it with; None where no table defines it."""
-    by_set = _defined(column, values)
-    if by_set is None:
-        return None
-    better = COLUMNS[column]
-    further = {name: one for name, way in BESIDE_IT.get(column, {}).items() if (one := _measure(name, values, way))}
-    if column == "accuracy":
-        further |= {name: one for name, way in QUALITY.items() if (one := _measure(name, values, way))}
-    if column == "AUROC":
-        further |= codes
-    flat = [value for row in by_set for value in row]
-    score = dataclasses.replace(Score.of(flat, "%", better), interval=interval_of([one[column] for one in samples]))
-    lost = sum(map(len, values)) - len(flat)
-    if column != "accuracy":
-        notes = tuple("" for _ in notes)
-    if lost:
-        notes = (f"undefined of {lost} tables, which are left out", *notes[1:])
-    if column == "DPD at matched rate":
-        notes = (f"{100 * test.rate:.1f} % selected", *notes[1:])
-    rivals = [
-        (label, count, known)
-        for label, count, draws in beside
-        if (known := [one[column] for one in draws if math.isfinite(one.get(column, math.nan))])
-    ]
-    full = whole.get(column, math.nan) if whole else math.nan
-    return Cell(
-        score,
-        tuple(map(tuple, by_set)),
-        column=column,
-        full=Score(full, "%", better) if math.isfinite(full) else None,
-        whole=f"all {len(test.source.train):,} real rows",
-        chance=_chance(column, test),
-        further=further,
-        beside=tuple(Beside(label, Score.of(known, "%", better), count) for label, count, known in rivals),
-        notes=notes,
-    )
-
-
-def _defined(column: str, values: Sequence[Sequence[Values]]) -> list[list[float]] | None:
-    """The values of a column by training and table, without those that are not numbers; None if a training has none."""
-    found = [[v for one in tables if math.isfinite(v := one.get(column, math.nan))] for tables in values]
-    return found if all(found) else None
-
-
-def _measure(name: str, values: Sequence[Sequence[Values]], better: Better) -> Measure | None:
-    found = _defined(name, values)
-    return None if found is None else Measure.of(found, "%", better)
+def _of_table(rows: Rows, place: int, test: Test, how: Scoring, runtime: Runtime) -> tuple[Values, dict[str, Tensor]]:
+    seed = derived_seed(runtime.seed, f"downstream {place}")
+    found = answers(rows, test.source.test, how.downstream, sees_sensitive=how.sees_sensitive, seed=seed)
+    return test.measured(found)
 
 
 def interval_of(samples: Sequence[Float[Tensor, " draw"]]) -> tuple[float, float] | None:
