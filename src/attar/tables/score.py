@@ -268,7 +268,7 @@ def _chance(column: str, test: Test) -> float | None:
     return known.get(column)
 
 
-# ---------------------------------------------------------------------------------------------------- what is told of it
+# --------------------------------------------------------------------------------------------------- what is told of it
 
 
 def _notes(one: Any, values: Sequence[Values], runtime: Runtime) -> str:
