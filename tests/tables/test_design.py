@@ -4,11 +4,11 @@ import dataclasses
 
 import pytest
 import torch
-from tables.made import COLUMNS, SCHEMA, drawn
 
 from attar.core.errors import InputError
 from attar.tables.design import Design, design, one_hot
 from attar.tables.sources import Column, Rows, Schema
+from tables.made import COLUMNS, SCHEMA, drawn
 
 
 def test_the_columns_are_numbers_indicators_and_levels_without_label_and_ignored_ones():

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tables.made import SCHEMA, drawn
 
 from attar.core.errors import InputError
 from attar.tables import quality
+from tables.made import SCHEMA, drawn
 
 HERE = Path(__file__).parent / "golden"
 ALPHA, LATENT = load_file(HERE / "alpha_precision.safetensors"), load_file(HERE / "fair_latent_metrics.safetensors")

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 import pytest
 import torch
-from tables.made import SCHEMA, drawn, source
 
 from attar.core.cell import Cell
 from attar.core.errors import InputError
@@ -16,6 +15,7 @@ from attar.tables.artefact import Origin
 from attar.tables.pictures import Point, marginals, worth_against_gap
 from attar.tables.scoring import Scoring
 from attar.tables.sources import Column, Rows, Schema
+from tables.made import SCHEMA, drawn, source
 
 QUICK = {"downstream": "logistic", "resamples": 20, "compared": 100, "decoded": 3}
 
