@@ -59,7 +59,7 @@ def test_a_classifier_of_some_rows_answers_for_others(model):
     train, test = source().train, source().test
     found = told(answers(train, test, model), test)
     assert found["accuracy"] > 0.7 and found["AUROC"] > 0.8
-    assert found["DPD"] > 0.1 and found["AUC(score → group)"] > 0.6
+    assert found["DPD"] > 0.1 and found["AUC(score → s)"] > 0.6
     again = answers(train, test, model)
     assert torch.equal(again.scores, answers(train, test, model).scores)
 

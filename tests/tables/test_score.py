@@ -12,7 +12,7 @@ from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.tables import score
 from attar.tables.artefact import Origin
-from attar.tables.pictures import Point, marginals, worth_against_gap
+from attar.tables.pictures import Point, marginals_picture, worth_against_gap
 from attar.tables.scoring import Scoring
 from attar.tables.sources import Column, Rows, Schema
 from tables.made import SCHEMA, drawn, source
@@ -68,7 +68,7 @@ def test_two_trainings_of_three_tables_make_a_row_with_both_spreads(loans, quiet
     assert auroc.score.value > 75 and auroc.chance == 50 and auroc.full.value > 80
     low, high = auroc.score.interval
     assert low < auroc.score.value < high
-    assert auroc.score.n == 6 and "AUC(score → group)" in auroc.further
+    assert auroc.score.n == 6 and "AUC(score → s)" in auroc.further
     assert "trainings vary by" in str(found) and "tables by" in str(found)
     assert "6 tables on 2 trainings" in str(found)
     assert any("training 2 of 2, tables 3, accuracy" in line for line in lines)
@@ -141,13 +141,13 @@ def test_a_generator_is_asked_for_further_tables(loans, quiet):
 
 def test_a_collapsed_code_is_called_so(loans, quiet):
     runtime, lines = quiet
-    codes = {"AUC(y|z)": 0.53, "AUC(s|z)": 0.5, "AUC(s|μ)": 0.97}
+    codes = {"AUC(y | z)": 0.53, "AUC(s | z)": 0.5, "AUC(s | μ)": 0.97}
     table = made(loans, tables=2, scores=codes)
     (row,) = score.measure([table], loans, Scoring(**QUICK, beside="skip"), runtime).rows
     assert "collapsed: a classifier reads the label from the code with an AUC of 53.0 %" in row.cells[0].note
     assert any(line.startswith("note: collapsed") for line in lines)
     assert {name: one.score.value for name, one in row.cells[1].further.items() if name in codes} == {
-        "AUC(s|z)": 50.0, "AUC(s|μ)": 97.0, "AUC(y|z)": 53.0
+        "AUC(s | z)": 50.0, "AUC(s | μ)": 97.0, "AUC(y | z)": 53.0
     }  # fmt: skip
 
 
@@ -201,8 +201,8 @@ def test_bad_input_is_told_in_one_line(loans, quiet):
 
 
 def test_pictures_are_drawn(loans):
-    drawing = marginals(loans.train, loans.test)
-    assert drawing[:4] == b"\x89PNG" and marginals(loans.train, loans.test) == drawing
+    drawing = marginals_picture([loans.test], loans.train)
+    assert drawing[:4] == b"\x89PNG" and marginals_picture([loans.test], loans.train) == drawing
     curve = [Point("fair", 80 - 5 * n, 20 - 5 * n, 1.0, 2.0, f"β {n}") for n in range(4)]
     rivals = [Point("real rows", 90.0, 18.0), Point("reweighing", 89.0, 10.0, 0.5, 0.5)]
     assert worth_against_gap({"fair": curve}, rivals)[:4] == b"\x89PNG"

@@ -2,7 +2,7 @@
 
 A number is standardised by the mean and the deviation of the fitted rows; a missing one counts as the mean, with an
 indicator beside it. A category has a column for each of its levels; a level that the fitted rows lack is all zeros.
-The label is never in the matrix.
+The label is not in the matrix, unless rows themselves are compared.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attar.core.errors import InputError
-from attar.tables.sources import Column, Rows, Schema
+from attar.tables.sources import Column, Role, Rows, Schema
 
 Matrix = Float[Tensor, "row feature"]
 SMALLEST = 1e-12
@@ -29,6 +29,8 @@ class Design:
     schema: Schema
     with_sensitive: bool
     """Whether sensitive columns are in the matrix."""
+    with_label: bool = False
+    """Whether the label is; what learns must not see it."""
     shift: Float[Tensor, " feature"] | None = None
     """What is subtracted from each column of the matrix: the mean of a number, 0 of a level. None before the fit."""
     scale: Float[Tensor, " feature"] | None = None
@@ -37,7 +39,12 @@ class Design:
     @property
     def columns(self) -> tuple[Column, ...]:
         """The columns of the table that are in the matrix."""
-        return self.schema.of_role("feature", *(("sensitive",) if self.with_sensitive else ()))
+        roles: list[Role] = [
+            "feature",
+            *(["sensitive"] if self.with_sensitive else []),
+            *(["label"] if self.with_label else []),
+        ]
+        return self.schema.of_role(*roles)
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -111,14 +118,15 @@ class Design:
         return torch.cat(parts, dim=1)
 
 
-def design(schema: Schema, *, with_sensitive: bool) -> Design:
+def design(schema: Schema, *, with_sensitive: bool, with_label: bool = False) -> Design:
     """The design of a table, not fitted yet.
 
     Args:
         schema: The columns of the table.
         with_sensitive: Whether the sensitive columns are in the matrix.
+        with_label: Whether the label is in it too.
     """
-    return Design(schema, with_sensitive)
+    return Design(schema, with_sensitive, with_label)
 
 
 def width(column: Column) -> int:

@@ -92,59 +92,64 @@ def answers(
     Raises:
         InputError: The columns of both are not the same.
     """
-    if [(one.name, one.type, one.levels) for one in train.schema.columns] != [
-        (one.name, one.type, one.levels) for one in test.schema.columns
-    ]:
+    if columns_of(train) != columns_of(test):
         raise InputError("the training and the test rows have other columns or levels. Give rows of one schema.")
     learned = Learned.of(train, model, sees_sensitive=sees_sensitive, weights=weights, seed=seed)
     return Answers.of(learned.scores(test))
 
 
+def columns_of(rows: Rows) -> list[tuple[str, str, tuple[str, ...]]]:
+    """What two tables must have in common: names, types and levels of all columns that are not ignored."""
+    used = rows.schema.of_role("feature", "sensitive", "label")
+    return sorted((one.name, one.type, one.levels) for one in used)
+
+
 def measures(
-    found: Answers, test: Rows, privileged: int, rate: float, weights: Weights | None = None
+    found: Answers, test: Rows, privileged: int | None, rate: float, weights: Weights | None = None
 ) -> dict[str, OfDraws]:
     """All that is measured of answers, by name, from 0 to 1; with weights of several draws, of each draw.
 
     Args:
         found: The answers.
         test: The rows that they are of.
-        privileged: The number of the group that others are compared with.
+        privileged: The number of the group that others are compared with; None if no column is sensitive.
         rate: The selection rate at which all are compared.
         weights: How often each row counts, in each draw. Default: once.
     """
-    labels, groups, count = test.labels, test.groups, len(test.schema.groups)
-    there = torch.bincount(groups, minlength=count) > 0
-    groups, count = (there.long().cumsum(0) - 1)[groups], int(there.sum())
-    w = torch.ones(len(groups)).double() if weights is None else weights
-    right = torch.where(labels == 1, found.predictions.double(), 1 - found.predictions.double())
-    rates = Rates.of(found.predictions, labels, groups, w, count)
-    two = Rates.of(found.predictions, labels, (test.groups == privileged).long(), w, 2)
-    others, theirs = two.selection[..., 0], two.selection[..., 1]
+    labels, chosen = test.labels, found.predictions.double()
+    w = torch.ones(len(labels)).double() if weights is None else weights
+    right = torch.where(labels == 1, chosen, 1 - chosen)
+    told = {"accuracy": (w @ right) / w.sum(dim=-1), "selection rate": (w @ chosen) / w.sum(dim=-1)}
+    if found.scores is not None:
+        told["AUROC"] = auc(found.scores, labels, w)
+    return told if privileged is None else told | _by_group(found, test, privileged, rate, w)
+
+
+def _by_group(found: Answers, test: Rows, privileged: int, rate: float, weights: Weights) -> dict[str, OfDraws]:
+    labels, groups, theirs = test.labels, test.groups, (test.groups == privileged).long()
+    rates = Rates.of(found.predictions, labels, groups, weights)
+    two = Rates.of(found.predictions, labels, theirs, weights, 2)
+    odds = two.tpr + two.fpr
     told = {
-        "accuracy": (w @ right) / w.sum(dim=-1),
         "DPD": rates.dpd,
         "DPR": rates.dpr,
         "EOD": rates.eod,
         "EOR": rates.eor,
-        "disparate impact": others / theirs,
+        "disparate impact": two.selection[..., 0] / two.selection[..., 1],
         "equal opportunity difference": rates.equal_opportunity,
-        "average odds difference": ((two.tpr + two.fpr)[..., 0] - (two.tpr + two.fpr)[..., 1]) / 2,
+        "average odds difference": (odds[..., 0] - odds[..., 1]) / 2,
         "predictive parity difference": rates.predictive_parity,
-        "selection rate": (w @ found.predictions.double()) / w.sum(dim=-1),
     }
     if found.scores is not None:
-        told["AUROC"] = auc(found.scores, labels, w)
-        chosen = selected_at_rate(found.scores, rate)
-        told["DPD at matched rate"] = Rates.of(chosen, labels, groups, w, count).dpd
-        told["AUC(score → group)"] = auc(found.scores, (test.groups == privileged).long(), w)
+        told["DPD at matched rate"] = Rates.of(selected_at_rate(found.scores, rate), labels, groups, weights).dpd
+        told["AUC(score → s)"] = auc(found.scores, theirs, weights)
     return told
 
 
-def privileged_group(rows: Rows) -> int:
-    """The group with the largest share of the desirable outcome; of equal ones the first."""
+def privileged_group(rows: Rows) -> int | None:
+    """The group with the largest share of the desirable outcome, of equal ones the first; None without groups."""
+    if not rows.schema.of_role("sensitive"):
+        return None
     groups, labels = rows.groups, rows.labels.double()
-    shares = [
-        float(labels[groups == number].mean()) if bool((groups == number).any()) else -1.0
-        for number in range(len(rows.schema.groups))
-    ]
-    return shares.index(max(shares))
+    there = groups.unique().tolist()
+    return int(max(there, key=lambda number: float(labels[groups == number].mean())))

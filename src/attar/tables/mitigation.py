@@ -43,6 +43,8 @@ class Rival:
     """What must be installed besides attar."""
     cost: float = 1.0
     """Its time as a multiple of that of one downstream classifier, about."""
+    by_group: bool = True
+    """Whether it needs a sensitive column."""
 
     @property
     def missing(self) -> bool:
@@ -124,14 +126,14 @@ def prototypes(train: Rows, test: Rows, model: Model, seed: int) -> Answers:
 
 
 RIVALS: tuple[Rival, ...] = (
-    Rival("real rows", real_rows),
+    Rival("real rows", real_rows, by_group=False),
     Rival("drop-s", without_sensitive),
     Rival("reweighing", reweighed),
     Rival("correlation remover", uncorrelated),
     Rival("threshold optimizer", thresholds_by_group, "fairlearn", 2.0),
     Rival("prototypes", prototypes, "fairlearn", 20.0),
-    Rival("shuffled labels", shuffled),
-    Rival("constant", constant, cost=0.0),
+    Rival("shuffled labels", shuffled, by_group=False),
+    Rival("constant", constant, cost=0.0, by_group=False),
 )
 """In the order in which they are shown."""
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from attar.core import store
 from attar.core.artefact import Picture
-from attar.tables.quality import cuts_of, total_variation
+from attar.tables.design import one_hot
 from attar.tables.sources import Column, Rows
 
 FOLDER = "evaluation"
@@ -54,7 +54,7 @@ def keep(artefacts: Sequence[Any], found: Any) -> None:
         return
     for one in (one for row in found.rows for one in row.artefacts):
         mine = one.folder is not None and any(one is other for other in artefacts) and os.access(one.folder, os.W_OK)
-        drawn = marginals(found.source.train, one.rows) if mine else None
+        drawn = marginals_picture(one.tables, found.source.train) if mine else None
         if drawn is not None:
             store.make_folder(one.folder / FOLDER)
             store.write_bytes(one.folder / FOLDER / "marginals.png", drawn)
@@ -81,78 +81,106 @@ def _files(folder: Path | None) -> Iterator[tuple[str, Path]]:
 # ----------------------------------------------------------------------------------------------------------- marginals
 
 
-def marginals(real: Rows, synthetic: Rows) -> bytes | None:
+@dataclass(frozen=True)
+class Panel:
+    """A column of the picture of marginals."""
+
+    title: str
+    names: list[str]
+    """What each level or bin is called."""
+    real: Float[Tensor, " level"] | None
+    """The shares of the levels among real rows."""
+    synthetic: Float[Tensor, "table level"]
+    """Those in each table."""
+
+    @property
+    def apart(self) -> float:
+        """The total variation between real and synthetic rows, of the mean over tables; 0 without real rows."""
+        return 0.0 if self.real is None else 0.5 * float((self.real - self.synthetic.mean(dim=0)).abs().sum())
+
+    @classmethod
+    def of(cls, column: Column, tables: Sequence[Rows], real: Rows | None) -> "Panel":
+        """Count the levels of a column, or its numbers in bins; rare levels of many are one."""
+        whole = [rows.of(column) for rows in (*([] if real is None else [real]), *tables)]
+        if column.type == "category":
+            names, codes = [*column.levels], whole
+        else:
+            cuts, names = _bins(whole[0])
+            codes = [torch.where(v.isnan(), len(names), torch.bucketize(v, cuts, right=True)) for v in whole]
+            names += ["missing"] if any(bool(v.isnan().any()) for v in whole) else []
+        shares = torch.stack([one_hot(v.double(), len(names)).mean(dim=0) for v in codes])
+        if column.type == "category" and len(names) > LEVELS:
+            order = shares[0].argsort(descending=True, stable=True)
+            most, rest = order[: LEVELS - 1], order[LEVELS - 1 :]
+            shares = torch.cat([shares[:, most], shares[:, rest].sum(dim=1, keepdim=True)], dim=1)
+            names = [*(names[level] for level in most.tolist()), f"{len(rest)} others"]
+        return cls(column.name, names, None if real is None else shares[0], shares[real is not None :])
+
+
+def marginals_picture(tables: Sequence[Rows], real: Rows | None = None) -> bytes | None:
     """The shares of levels or bins in each column, real beside synthetic, as PNG; None without matplotlib.
 
-    Above each stands the total variation. At most 16 columns are drawn: label and groups, then those that differ most.
+    Whiskers reach over the tables. At most 16 columns are drawn: label and groups, then those that differ most from the
+    real ones; above each stands its total variation.
+
+    Args:
+        tables: One or more tables of one schema.
+        real: Rows to compare them with.
     """
     if not _can_draw():
         return None
-    panels = [(column, *_shares(column, real, synthetic)) for column in real.schema.of_role("label", "sensitive")]
-    others = [(column, *_shares(column, real, synthetic)) for column in real.schema.of_role("feature")]
-    others.sort(key=lambda panel: -panel[3])
-    panels += others[: PANELS - len(panels)]
+    schema = (tables[0] if real is None else real).schema
+    first = [Panel.of(column, tables, real) for column in schema.of_role("label", "sensitive")]
+    others = [Panel.of(column, tables, real) for column in schema.of_role("feature")]
+    panels = [*first, *sorted(others, key=lambda panel: -panel.apart)][:PANELS]
+    across = min(ACROSS, len(panels))
+    down = -(-len(panels) // across)
 
     def draw(fig: Any) -> None:
-        across = min(ACROSS, len(panels))
-        axes = fig.subplots(-(-len(panels) // across), across, squeeze=False).flatten()
+        axes = fig.subplots(down, across, squeeze=False).flatten()
         for axis in axes[len(panels) :]:
             axis.set_visible(False)
-        for axis, (column, shares, names, apart) in zip(axes, panels, strict=False):
-            _draw_shares(axis, shares, names)
-            axis.set_title(f"{_short(column.name, 20)}  (TV {apart:.2f})", fontsize=9)
-        axes[0].legend(frameon=False, fontsize=8)
+        for axis, panel in zip(axes, panels, strict=False):
+            _draw_panel(axis, panel)
+        if real is not None:
+            fig.legend(
+                *axes[0].get_legend_handles_labels(), frameon=False, fontsize=9, loc="outside upper left", ncol=2
+            )
 
-    rows = -(-len(panels) // ACROSS)
-    return figure(draw, 2.9 * min(ACROSS, len(panels)), 2.1 * rows)
+    return figure(draw, 2.9 * across, 2.1 * down + 0.3 * (real is not None))
 
 
-def _shares(column: Column, real: Rows, synthetic: Rows) -> tuple[Float[Tensor, "two level"], list[str], float]:
-    """The shares of both, what each level or bin is called, and how far apart the shares are."""
-    both = [rows.of(column) for rows in (real, synthetic)]
-    if column.type == "category":
-        names, size = [*column.levels], len(column.levels)
-        coded = [torch.where((v >= 0) & (v < size), v, size).long() for v in both]
-    else:
-        cuts, names = _bins(both[0])
-        coded = [torch.where(v.isnan(), len(cuts) + 1, torch.bucketize(v, cuts, right=True)) for v in both]
-        gone = any(bool(v.isnan().any()) for v in both)
-        size = len(cuts) + 1 + gone
-        names += ["missing"] * gone
-    counts = [torch.bincount(codes, minlength=size)[:size].double() / len(codes) for codes in coded]
-    apart = total_variation(coded[0], coded[1], size)
-    shares = torch.stack(counts)
-    if column.type == "category" and size > LEVELS:
-        order = shares[0].argsort(descending=True, stable=True)
-        most, rest = order[: LEVELS - 1], order[LEVELS - 1 :]
-        shares = torch.cat([shares[:, most], shares[:, rest].sum(dim=1, keepdim=True)], dim=1)
-        names = [*(names[level] for level in most.tolist()), f"{len(rest)} others"]
-    return shares, names, apart
+def _draw_panel(axis: Any, panel: Panel) -> None:
+    count, places = len(panel.names), torch.arange(len(panel.names)).double()
+    width = 0.84 if panel.real is None else 0.42
+    if panel.real is not None:
+        axis.bar((places - width / 2).tolist(), panel.real.tolist(), width, color=REAL, label="real")
+    mean, centre = panel.synthetic.mean(dim=0), places if panel.real is None else places + width / 2
+    reach = torch.stack([mean - panel.synthetic.amin(dim=0), panel.synthetic.amax(dim=0) - mean]).clamp(min=0)
+    bars = {"yerr": reach.tolist(), "error_kw": {"elinewidth": 0.8}} if len(panel.synthetic) > 1 else {}
+    axis.bar(centre.tolist(), mean.tolist(), width, color=SYNTHETIC, label="synthetic", **bars)
+    shown = range(count) if count <= LEVELS else range(0, count, max(1, count // 4))
+    slanted = max(len(panel.names[place]) for place in shown) * len(shown) > 24
+    axis.set_xticks(list(shown), [_short(panel.names[place], 12) for place in shown], fontsize=7)
+    for label in axis.get_xticklabels() if slanted else ():
+        label.set(rotation=30, horizontalalignment="right", rotation_mode="anchor")
+    axis.tick_params(axis="y", labelsize=7)
+    told = "" if panel.real is None else f"  (TV {panel.apart:.2f})"
+    axis.set_title(f"{_short(panel.title, 20)}{told}", fontsize=9)
+    _without_frame(axis)
 
 
 def _bins(values: Float[Tensor, " row"]) -> tuple[Float[Tensor, " cut"], list[str]]:
-    """Inner cuts of bins of equal width over the middle 98 % of the real numbers, with names; or each number a bin."""
+    """Inner cuts of bins of equal width over the middle 98 % of the numbers, with names; or each number a bin."""
     known = values[values.isfinite()]
     there = known.unique()
     if len(there) <= BINS:
         return (there[1:] + there[:-1]) / 2, [f"{value:.4g}" for value in there.tolist()] or [""]
     low, high = torch.quantile(known, torch.tensor([0.01, 0.99], dtype=known.dtype)).tolist()
-    edges = torch.linspace(low, high, BINS + 1).double() if high > low else cuts_of(known, BINS)
+    low, high = (low, high) if high > low else (float(there[0]), float(there[-1]))
+    edges = torch.linspace(low, high, BINS + 1).double()
     middles = (edges[1:] + edges[:-1]) / 2
     return edges[1:-1], [f"{value:.3g}" for value in middles.tolist()]
-
-
-def _draw_shares(axis: Any, shares: Float[Tensor, "two level"], names: Sequence[str]) -> None:
-    places = torch.arange(len(names)).double()
-    for number, (colour, label) in enumerate([(REAL, "real"), (SYNTHETIC, "synthetic")]):
-        axis.bar((places + 0.42 * (number - 0.5)).tolist(), shares[number].tolist(), 0.42, color=colour, label=label)
-    shown = range(len(names)) if len(names) <= LEVELS else range(0, len(names), max(1, len(names) // 4))
-    long = max(len(names[place]) for place in shown) > 5
-    axis.set_xticks(list(shown), [_short(names[place], 12) for place in shown], fontsize=7, rotation=30 if long else 0)
-    for label in axis.get_xticklabels():
-        label.set_horizontalalignment("right" if long else "center")
-    axis.tick_params(axis="y", labelsize=7)
-    _without_frame(axis)
 
 
 # ------------------------------------------------------------------------------------------------- AUROC against DPD

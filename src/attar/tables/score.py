@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attar.core.cell import Beside, Cell, Measure
+from attar.core.cell import Beside, Cell, Measure, score_from
 from attar.core.errors import InputError
 from attar.core.evaluation import Evaluation, Row
 from attar.core.rows import rows_of
@@ -27,11 +27,11 @@ from attar.core.seeds import derived_seed
 from attar.core.training import LONG
 from attar.tables import quality
 from attar.tables.design import design
-from attar.tables.downstream import Answers, answers, measures, privileged_group
+from attar.tables.downstream import Answers, answers, columns_of, measures, privileged_group
 from attar.tables.fairness import resampled
 from attar.tables.mitigation import RIVALS, Rival
 from attar.tables.scoring import Scoring
-from attar.tables.sources import Rows, Schema, TableSource
+from attar.tables.sources import Rows, TableSource
 
 COLUMNS: Mapping[str, Better] = {
     "accuracy": "higher",
@@ -59,7 +59,7 @@ QUALITY: Mapping[str, Better] = {
 """Further measures of the rows themselves; they stand with the accuracy."""
 BESIDE_IT: Mapping[str, Mapping[str, Better]] = {
     "accuracy": QUALITY,
-    "AUROC": {"AUC(score → group)": "lower"},
+    "AUROC": {"AUC(score → s)": "lower"},
     "DPD": {"selection rate": "higher"},
     "EOD": {
         "equal opportunity difference": "lower",
@@ -68,8 +68,8 @@ BESIDE_IT: Mapping[str, Mapping[str, Better]] = {
     },
 }
 """Further measures of the same answers, by the column that they stand with."""
-CODES = ("AUC(s|z)", "AUC(s|μ)", "AUC(y|z)")
-"""What classifiers read from the codes of a fair teacher, if its table tells."""
+OF_LABEL = "AUC(y | z)"
+"""The name under which a fair teacher tells whether its code still knows the label."""
 NEAR_CHANCE = 5.0
 """Points of AUC within which a label counts as forgotten."""
 DRAWS = 5
@@ -82,8 +82,9 @@ class Test:
     """The test rows with what everything measured on them shares."""
 
     source: TableSource
-    privileged: int
-    """The group that the others are compared with: that with the most desirable outcomes among training rows."""
+    privileged: int | None
+    """The group that the others are compared with: that with the largest share of desirable outcomes among training
+    rows. None if no column is sensitive."""
     rate: float
     """The selection rate at which all are compared."""
     draws: Float[Tensor, "draw row"]
@@ -94,7 +95,8 @@ class Test:
         """The test rows of a source."""
         share = float(source.train.labels.double().mean())
         generator = torch.Generator().manual_seed(derived_seed(runtime.seed, "bootstrap of test rows"))
-        draws = resampled(source.test.groups, how.resamples, generator)
+        groups = source.test.groups if source.schema.of_role("sensitive") else torch.zeros(len(source.test)).long()
+        draws = resampled(groups, how.resamples, generator)
         return cls(source, privileged_group(source.train), share if how.selected is None else how.selected, draws)
 
     def measured(self, found: Answers) -> tuple[Values, dict[str, Tensor]]:
@@ -140,10 +142,7 @@ def measure(tables: Sequence[Any], source: TableSource, how: Scoring, runtime: R
 
 def _check(one: Any, source: TableSource, runtime: Runtime) -> None:
     """Whether a table has the columns of the source."""
-    mine, theirs = (
-        [(column.name, column.type, column.levels) for column in schema.columns]
-        for schema in (one.rows.schema, source.schema)
-    )
+    mine, theirs = columns_of(one.rows), columns_of(source.train)
     if mine != theirs:
         odd = next((name for name, *_ in mine if name not in [other for other, *_ in theirs]), None)
         what = f"column {odd!r}, which {source.name} lacks" if odd else f"other columns or levels than {source.name}"
@@ -233,7 +232,9 @@ def _row(label: str, members: Sequence[Any], test: Test, how: Scoring, runtime: 
                 for place, ((once, _), rows) in enumerate(zip(told, tables, strict=True))
             ]
         )
-        means = {name: _mean([once[name] for once, _ in told]) for name in ("accuracy", "AUROC", "DPD")}
+        means = {
+            name: _mean([once[name] for once, _ in told]) for name in ("accuracy", "AUROC", "DPD") if name in told[0][0]
+        }
         runtime.say(
             f"{label}: training {number} of {len(members)}, tables {len(tables)}, "
             + ", ".join(f"{name} {value:.1f} %" for name, value in means.items())
@@ -242,7 +243,8 @@ def _row(label: str, members: Sequence[Any], test: Test, how: Scoring, runtime: 
     beside = rivals_of(members[0], test, how, seconds, runtime)
     found = Found(test, values, samples, notes, _codes(members), beside, _whole(test, how, beside))
     first = members[0]
-    return Row.of(label, members, list(map(found.cell, COLUMNS)), count=len(first.rows), full_count=first.origin.full)
+    columns = list(COLUMNS) if test.privileged is not None else ["accuracy", "AUROC"]
+    return Row.of(label, members, list(map(found.cell, columns)), count=len(first.rows), full_count=first.origin.full)
 
 
 def _of_table(rows: Rows, place: int, test: Test, how: Scoring, runtime: Runtime) -> tuple[Values, dict[str, Tensor]]:
@@ -273,10 +275,9 @@ def _chance(column: str, test: Test) -> float | None:
 
 def _notes(one: Any, values: Sequence[Values], runtime: Runtime) -> str:
     """What to know of a training before its scores are read: whether its code, or its tables, forgot the label."""
-    known = codes_of(one)
-    told = []
-    if "AUC(y|z)" in known and abs(known["AUC(y|z)"] - 50) <= NEAR_CHANCE:
-        told.append(f"collapsed: a classifier reads the label from the code with an AUC of {known['AUC(y|z)']:.1f} %")
+    told, known = [], codes_of(one).get(OF_LABEL)
+    if known is not None and abs(known.value - 50) <= NEAR_CHANCE:
+        told.append(f"collapsed: a classifier reads the label from the code with an AUC of {known.value:.1f} %")
     worth = _mean([table["AUROC"] for table in values])
     if abs(worth - 50) <= NEAR_CHANCE:
         told.append(f"its tables have forgotten the label: AUROC {worth:.1f} %")
@@ -285,17 +286,36 @@ def _notes(one: Any, values: Sequence[Values], runtime: Runtime) -> str:
     return ", ".join(told)
 
 
-def codes_of(one: Any) -> Values:
-    """What classifiers read from the code of a fair teacher, in per cent, if its table tells."""
-    scores = one.scores or {}
-    return {name: 100 * float(scores[name]) for name in CODES if name in scores and math.isfinite(scores[name])}
+def codes_of(one: Any) -> dict[str, Score]:
+    """What was measured when a table was made, by name, such as what classifiers read from the code of its teacher."""
+    kept = one.scores or ()
+    cells = kept if not isinstance(kept, Mapping) else [{"column": name, "value": kept[name]} for name in kept]
+    found = {}
+    for cell in cells:
+        name, score = _told(cell)
+        if score is not None and name.startswith("AUC") and not score.unit:
+            score = dataclasses.replace(score, value=100 * score.value, unit="%")
+        if score is not None and math.isfinite(score.value):
+            found[name] = score
+    return found
+
+
+def _told(cell: Any) -> tuple[str, Score | None]:
+    """The name and the score of a cell, of its JSON, or of a plain number; no score of anything else."""
+    if isinstance(cell, Cell):
+        return cell.column, cell.score
+    try:
+        value = cell["value"]
+        return cell["column"], score_from(value if isinstance(value, Mapping) else {"unit": "", **cell, "value": value})
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return "", None
 
 
 def _codes(members: Sequence[Any]) -> dict[str, Measure]:
     told = [codes_of(one) for one in members]
     return {
-        name: Measure.of([[one[name]] for one in told], "%", "higher" if name.startswith("AUC(y") else "lower")
-        for name in CODES
+        name: Measure.of([[one[name].value] for one in told], first.unit, first.better)
+        for name, first in told[0].items()
         if all(name in one for one in told)
     }
 
@@ -309,8 +329,8 @@ def rows_like(source: TableSource, rows: Rows, how: Scoring, seed: int) -> Value
         "marginals, total variation": statistics.fmean(single.values()),
         "pairs, total variation": statistics.fmean(pairs.values()),
     }
-    real, test, synthetic = (everything(part) for part in (source.train, source.test, rows))
-    made = design(real.schema, with_sensitive=True).fit(real)
+    real, test, synthetic = source.train, source.test, rows
+    made = design(real.schema, with_sensitive=True, with_label=True).fit(real)
     count = min(len(real), len(test), how.compared)
     parts = [made.matrix(part.select(_some(part, count, generator))) for part in (real, test, synthetic)]
     train, held_out, fake = parts
@@ -327,15 +347,6 @@ def rows_like(source: TableSource, rows: Rows, how: Scoring, seed: int) -> Value
             "copies of training rows": quality.copies(fake, train),
         }
     return {name: 100 * value for name, value in told.items()}
-
-
-def everything(rows: Rows) -> Rows:
-    """The same rows with every column that is not ignored as a feature."""
-    columns = [
-        column if column.role == "ignored" else dataclasses.replace(column, role="feature")
-        for column in rows.schema.columns
-    ]
-    return Rows(Schema(columns=tuple(columns), positive=rows.schema.positive), rows.values)
 
 
 def _some(rows: Rows, count: int, generator: torch.Generator) -> Tensor:
@@ -363,6 +374,8 @@ def rivals_of(
     count = min(len(first.rows), len(train))
     draws = 1 if count == len(train) else DRAWS
     for rival in RIVALS:
+        if rival.by_group and test.privileged is None:
+            continue
         if rival.missing:
             runtime.say(f"{rival.name} is not measured beside it, since {rival.library} is not installed.")
             continue
