@@ -9,7 +9,7 @@ from torch import Tensor
 
 from attar.core.errors import InputError
 from attar.tables.design import Design, design
-from attar.tables.fairness import Numbers, Rates, Weights, auc, selected_at_rate
+from attar.tables.fairness import Numbers, Rates, Weights, auc, over, selected_at_rate
 from attar.tables.quality import Model, classifier
 from attar.tables.sources import Rows
 
@@ -135,7 +135,7 @@ def _by_group(found: Answers, test: Rows, privileged: int, rate: float, weights:
         "DPR": rates.dpr,
         "EOD": rates.eod,
         "EOR": rates.eor,
-        "disparate impact": two.selection[..., 0] / two.selection[..., 1],
+        "disparate impact": over(two.selection[..., 0], two.selection[..., 1]),
         "equal opportunity difference": rates.equal_opportunity,
         "average odds difference": (odds[..., 0] - odds[..., 1]) / 2,
         "predictive parity difference": rates.predictive_parity,
