@@ -122,6 +122,7 @@ CONVOLUTION: Table = {
     },
 }
 CLASSIFIERS: Table = {
+    "classifier": {"network": "convnet:norm=batch,width=4", "epochs": 3, "batch": 50, "loss": {"name": "log-hinge"}},
     "alone": STUDENT,
     "kd": {**STUDENT, "views": 2},
     "dkd": STUDENT,
@@ -212,6 +213,15 @@ VARIANTS: Table = {
     },
     "kd/best epoch": {**STUDENT, "keep": "accuracy", "held_out": 0.2},
     "fitnets/hints throughout": STUDENT,
+    "kd/ensloss": {**STUDENT, "label_loss": {"name": "ensloss", "lam": 1.0, "clip": None}},
+    "classifier/ensloss": {
+        "network": "convnet:norm=batch,width=4",
+        "epochs": 3,
+        "batch": 50,
+        "loss": {"name": "ensloss", "tail": "log2", "period": 1},
+        "keep": "f1",
+        "held_out": 0.2,
+    },
     "language/sft": {**WRITER, "objective": {"divergence": "none"}},
     "language/jsd mixed": {
         **WRITER,
@@ -381,7 +391,7 @@ def writer() -> Any:
 def given_to(method: Any, kind: str) -> dict[str, Any]:
     """What a verb is given beside data and method: a teacher, and what goes with it."""
     if kind == "classifiers":
-        return {"teacher": classifier()}
+        return {} if is_trained(method) else {"teacher": classifier()}
     if kind != "language":
         return {}
     further = {} if method.objective.corpus_weight == 1 else {"corpus": ["once upon a time " * 20] * 5}
@@ -400,9 +410,14 @@ HOMES = {
 """Where the verb of a kind is; the recorder also asks older checkouts."""
 
 
-def verb_of(kind: str) -> Any:
+def is_trained(method: Any) -> bool:
+    """Whether a method of classifiers is one of `train`, which has no teacher."""
+    return getattr(method, "verb", "") == "train"
+
+
+def verb_of(kind: str, method: Any = None) -> Any:
     """What makes a kind smaller."""
-    for home in HOMES[kind]:
+    for home in HOMES["embeddings" if is_trained(method) else kind]:
         module, _, name = home.partition(":")
         with contextlib.suppress(ImportError, AttributeError):
             return getattr(importlib.import_module(module), name)
@@ -412,4 +427,4 @@ def verb_of(kind: str) -> Any:
 def run(method: Any, kind: str, *, data: Any = None, **settings: Any) -> Any:
     """Run a method of a kind, on its small data unless others are given; further settings go to the verb."""
     source = data_for(method, kind) if data is None else data
-    return verb_of(kind)(source, method, **given_to(method, kind), **settings)
+    return verb_of(kind, method)(source, method, **given_to(method, kind), **settings)

@@ -119,7 +119,7 @@ def test_settings_survive_the_command_line(any_scenario, tmp_path, tmp_path_fact
     method, kind = any_scenario.method, any_scenario.kind
     flags = flags_of(type(method))
     words = [METHODS[method.name].verb, method.name, *words_of(flags, method), "--data", data_of(method, kind)]
-    if kind in TEACHERS:
+    if kind in TEACHERS and METHODS[method.name].verb == "distill":
         words += ["--teacher", str(scenario_of(TEACHERS[kind], tmp_path_factory).whole)]
     with arriving(method) as found:
         main([*words, "--out", str(tmp_path / "out"), "--device", "cpu", "--quiet"])

@@ -2,8 +2,8 @@ from attar.classifiers.alone import Alone as Alone
 from attar.classifiers.artefact import DistilledClassifier as DistilledClassifier
 from attar.classifiers.attention import AttentionTransfer as AttentionTransfer
 from attar.classifiers.cc import CC as CC
-from attar.classifiers.crd import CRD as CRD
 from attar.classifiers.classifier import Classifier as Classifier
+from attar.classifiers.crd import CRD as CRD
 from attar.classifiers.dhkd import DHKD as DHKD
 from attar.classifiers.discovery import Discover as Discover
 from attar.classifiers.dist import DIST as DIST

@@ -29,6 +29,8 @@ class Given:
     progress: float
     labels_only: bool
     """Whether the loss is the term of the labels alone."""
+    epoch: int = 0
+    seed: int = 0
 
 
 class Distilled(nn.Module):
@@ -55,7 +57,8 @@ class Distilled(nn.Module):
         """The sum of the terms, in single precision whatever the student's is."""
         assert self.given is not None
         given = self.given
-        batch = Batch(said, given.teacher, given.labels, given.rows, given.warm, given.progress)
+        when = {"epoch": given.epoch, "seed": given.seed}
+        batch = Batch(said, given.teacher, given.labels, given.rows, given.warm, given.progress, **when)
         with torch.autocast(given.labels.device.type, enabled=False):
             if given.labels_only:
                 return given.method.label_term(batch)

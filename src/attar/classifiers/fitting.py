@@ -250,6 +250,8 @@ class Fitting(Recipe):
             rows=rows,
             warm=self.warmth(epoch),
             progress=state.done / self.total_steps,
+            epoch=epoch,
+            seed=runtime.seed,
         )
         state.optimizer.zero_grad(set_to_none=True)
         with self._drawing(state, runtime, "terms"):
