@@ -8,7 +8,7 @@ missing numbers missing.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 import torch.nn.functional as F
@@ -24,10 +24,13 @@ Values = Float[Tensor, " row"]
 class Code(Protocol):
     """What becomes of a column: at most one number, then at most one choice."""
 
-    number: bool
-    """Whether it has a number."""
-    choices: int
-    """Among how many it has to choose; 0 for none."""
+    @property
+    def number(self) -> bool:
+        """Whether it has a number."""
+
+    @property
+    def choices(self) -> int:
+        """Among how many it has to choose; 0 for none."""
 
     def encode(self, values: Values, generator: torch.Generator) -> Entries:
         """The entries of the column's values."""
@@ -162,3 +165,96 @@ def table_code(rows: Rows, number: Callable[[Values], Code]) -> TableCode:
         category = column.type == "category"
         codes.append(LevelCode(len(column.levels)) if category else number(rows.of(column)))
     return TableCode(rows.schema, tuple(codes))
+
+
+def drawn_choices(logits: Entries, choices: list[slice], generator: torch.Generator) -> Entries:
+    """Logits with Gumbel noise on every choice: the largest is then drawn by its probability.
+
+    Args:
+        logits: Numbers, and the logits of choices.
+        choices: The entries of each choice.
+        generator: On the CPU.
+    """
+    noisy = logits.clone()
+    for place in choices:
+        noisy[:, place] += gumbel(noisy[:, place].shape, generator)
+    return noisy
+
+
+def gumbel(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """Gumbel noise, -log(-log u)."""
+    uniform = torch.rand(shape, generator=generator).clamp(1e-20, 1 - 2**-24)
+    return -(-uniform.log()).log()
+
+
+# ------------------------------------------------------------------------------------------- numbers by their quantiles
+
+
+@dataclass(frozen=True)
+class Quantiles:
+    """A number as its place among the quantiles of the training rows, from 0 to 1; a missing one is a choice."""
+
+    points: Float[Tensor, " quantile"]
+    """The quantiles."""
+    missing: bool
+    """Whether there is a choice of there and missing."""
+    number = True
+
+    @property
+    def choices(self) -> int:
+        """There, or missing."""
+        return 2 * self.missing
+
+    def encode(self, values: Values, generator: torch.Generator) -> Entries:
+        """Places, in the middle of those that equal quantiles have; ½ of a missing value."""
+        gone = values.isnan()
+        there = torch.where(gone, self.points[0], values).contiguous()
+        low, high = interpolated(there, self.points, last=False), interpolated(there, self.points, last=True)
+        place = torch.where(gone, 0.5, (low + high) / 2).unsqueeze(1)
+        return torch.cat([place, F.one_hot(gone.long(), 2).double()], dim=1) if self.missing else place
+
+    def decode(self, entries: Entries) -> Values:
+        """The value at each place, between neighbouring quantiles."""
+        steps = len(self.points) - 1
+        place = entries[:, 0].clamp(0, 1) * steps
+        below = place.floor().long().clamp(max=max(steps - 1, 0))
+        above = (below + 1).clamp(max=steps)
+        values = self.points[below] + (self.points[above] - self.points[below]) * (place - below)
+        gone = entries[:, 1] < entries[:, 2] if self.missing else torch.zeros(len(entries), dtype=torch.bool)
+        return torch.where(gone, torch.nan, values)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The quantiles, to be saved."""
+        return {"points": self.points, "missing": torch.tensor(self.missing)}
+
+    @classmethod
+    def of_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
+        """The quantiles whose `tensors` these are."""
+        return cls(tensors["points"], bool(tensors["missing"]))
+
+
+def quantiles_of(values: Values, most: int = 2000) -> Quantiles:
+    """At most so many quantiles of a number in which missing values are NaN."""
+    there = values[~values.isnan()].sort().values
+    if not len(there):
+        return Quantiles(torch.zeros(2).double(), True)
+    places = torch.linspace(0, 1, max(2, min(most, len(there))), dtype=torch.float64) * (len(there) - 1)
+    below = places.floor().long().clamp(max=max(len(there) - 2, 0))
+    above = (below + 1).clamp(max=len(there) - 1)
+    return Quantiles(there[below] + (there[above] - there[below]) * (places - below), len(there) < len(values))
+
+
+def interpolated(values: Values, points: Float[Tensor, " quantile"], *, last: bool) -> Values:
+    """The place of each value among sorted points, from 0 to 1: of equal points the first or the last one."""
+    steps = len(points) - 1
+    if last:
+        below = (torch.searchsorted(points, values, right=True) - 1).clamp(0, steps)
+        above = (below + 1).clamp(max=steps)
+    else:
+        above = torch.searchsorted(points, values, right=False).clamp(0, steps)
+        below = (above - 1).clamp(min=0)
+    gap = points[above] - points[below]
+    share = torch.where(
+        gap > 0, (values - points[below]) / gap, torch.zeros_like(gap) if last else torch.ones_like(gap)
+    )
+    return (below + (above - below) * share.clamp(0, 1)) / steps

@@ -5,8 +5,8 @@ tables above all. It knows dependence of two columns in one direction only; what
 together is lost. Its generator holds the sorted values of every column. The copula of reweighed rows draws the rows
 first with weights under which the sensitive attribute says nothing of the label.
 
-Normal scores are those of mid-ranks, (rank - ½) / n, a level of a category has an interval of [0, 1] as wide as its
-share (Patki, Wedge and Veeramachaneni, The Synthetic Data Vault, DSAA 2016), and a missing number has one too. Correlations
+Normal scores are those of mid-ranks, (rank - ½) / n. A level of a category has an interval of [0, 1] as wide as its
+share, and so have missing numbers (Patki, Wedge and Veeramachaneni, The Synthetic Data Vault, DSAA 2016). Correlations
 are shrunk to the identity until they are positive definite. Weights: Kamiran and Calders, Data preprocessing techniques
 for classification without discrimination, Knowledge and Information Systems, 2012.
 """
@@ -96,7 +96,7 @@ class Fitted:
 
 
 def reweighing(rows: Rows) -> Float[Tensor, " row"]:
-    """w = P(a) P(y) / P(a, y) of each row: with these weights group a and label y are independent, exactly.
+    """The weight P(a) P(y) / P(a, y) of each row, with which group a and label y are independent, exactly.
 
     Raises:
         InputError: A group has no rows of a label, so no weights can make up for it.
@@ -113,7 +113,7 @@ def reweighing(rows: Rows) -> Float[Tensor, " row"]:
     return (expected / shares)[rows.groups, rows.labels]
 
 
-# ---------------------------------------------------------------------------------------------------------- correlations
+# --------------------------------------------------------------------------------------------------------- correlations
 
 
 def correlation(scores: Float[Tensor, "row column"]) -> Square:
@@ -143,7 +143,7 @@ def log_density(shares: Float[Tensor, "row column"], correlations: Square) -> Fl
     return -0.5 * (torch.linalg.slogdet(correlations).logabsdet + torch.einsum("ri,ij,rj->r", scores, inverse, scores))
 
 
-# --------------------------------------------------------------------------------------------------------------- margins
+# -------------------------------------------------------------------------------------------------------------- margins
 
 
 @dataclass(frozen=True)
