@@ -167,6 +167,17 @@ EMBEDDINGS: Table = {
     "icnn": EPISODIC,
     "triplet": {**BY_CLASS, "classes_per_batch": 3, "samples_per_class": 2},
 }
+GENERATOR = {"rows": 60, "epochs": 2, "batch": 50}
+TABLES: Table = {
+    "copula": {"rows": 60},
+    "copula-reweighed": {"rows": 60},
+    "tvae": {**GENERATOR, "width": 8, "latents": 4},
+    "tabfairgan": {**GENERATOR, "fair_epochs": 1, "critic_steps": 2},
+    "table-random": {"rows": 10},
+    "table-herding": {"rows": 10},
+    "table-k-center": {"rows": 10},
+    "shuffled-labels": {"rows": 10},
+}
 BY_KIND = {
     "images": IMAGES,
     "graphs": GRAPHS,
@@ -238,6 +249,15 @@ VARIANTS: Table = {
     },
     "language/corpus": {**WRITER, "objective": {"corpus_weight": 0.5, "teacher_weight": 0.5}},
     "language/adapters": {**WRITER, "lora": {"lora_rank": 2, "lora_dropout": 0.1}, "select": "loss"},
+    "copula/columns apart": {"rows": 60, "dependence": 0.0},
+    "tvae/as released": {**GENERATOR, "width": 8, "latents": 4, "depth": 1, "levels": "likeliest"},
+    "tabfairgan/as released": {
+        **GENERATOR,
+        "fair_epochs": 1,
+        "fair_term": "released",
+        "critic_output": "features",
+        "mixing": "entries",
+    },
     "icnn/best epoch": {**EPISODIC, "held_out_classes": 0.4, "held_out_episodes": 5, "keep_epoch": "best"},
     "sogclr/views": {**ENCODER, "pairs": "off", "learn_temperature": True},
     "supcon/classes": {**ENCODER, "classes_per_batch": 3, "samples_per_class": 8, "weighted": True},

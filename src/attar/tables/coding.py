@@ -1,8 +1,8 @@
 """A table as a matrix for a generator, and back: of each column a number, a choice of one among several, or both.
 
 A category is a choice of its level. What a number becomes is up to the method. Everything is fitted to training rows,
-and what is drawn is a table of the same schema: whole numbers whole, none outside of what the training rows have, and
-missing numbers missing.
+and what is drawn is a table of the same schema: whole numbers are whole, missing numbers are missing, and no number or
+level is outside of what the training rows have.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from typing import Protocol, Self
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from attar.tables.sources import Column, Rows, Schema
@@ -44,22 +44,28 @@ class Code(Protocol):
 
 @dataclass(frozen=True)
 class LevelCode:
-    """A category as the choice of its level."""
+    """A category as the choice of one of the levels that the training rows have."""
 
-    choices: int
+    levels: Int[Tensor, " level"]
+    """The numbers of those levels."""
     number = False
+
+    @property
+    def choices(self) -> int:
+        """How many they are."""
+        return len(self.levels)
 
     def encode(self, values: Values, generator: torch.Generator) -> Entries:
         """A one at the level of each row."""
-        return F.one_hot(values.long(), self.choices).double()
+        return (values.unsqueeze(1) == self.levels).double()
 
     def decode(self, entries: Entries) -> Values:
-        """The number of the largest entry."""
-        return entries.argmax(dim=1).double()
+        """The number of the level with the largest entry."""
+        return self.levels[entries.argmax(dim=1)].double()
 
     def tensors(self) -> dict[str, Tensor]:
-        """Nothing is fitted."""
-        return {}
+        """The levels, to be saved."""
+        return {"levels": self.levels}
 
 
 @dataclass(frozen=True)
@@ -111,9 +117,12 @@ class TableCode:
         """The entries of each choice."""
         return [span.place for span in self.spans if span.choice]
 
-    def choice_of(self, column: Column) -> slice:
-        """The entries of a category."""
-        return next(span.place for span in self.spans if span.column == column.name and span.choice)
+    def entry_of(self, column: Column, level: int) -> int | None:
+        """The entry of a level of a category; None if the training rows have no such level."""
+        start = next(span.start for span in self.spans if span.column == column.name)
+        code = self.codes[self.schema.index(column.name)]
+        levels = code.tensors()["levels"].tolist()
+        return start + levels.index(level) if level in levels else None
 
     def encode(self, rows: Rows, generator: torch.Generator) -> Entries:
         """The rows as a matrix, in float32."""
@@ -149,7 +158,7 @@ class TableCode:
         codes: list[Code] = []
         for place, column in enumerate(schema.columns):
             mine = {name.partition(".")[2]: one for name, one in tensors.items() if name.startswith(f"{place}.")}
-            codes.append(LevelCode(len(column.levels)) if column.type == "category" else number(mine))
+            codes.append(LevelCode(mine["levels"]) if column.type == "category" else number(mine))
         return cls(schema, tuple(codes))
 
 
@@ -163,7 +172,7 @@ def table_code(rows: Rows, number: Callable[[Values], Code]) -> TableCode:
     codes: list[Code] = []
     for column in rows.schema.columns:
         category = column.type == "category"
-        codes.append(LevelCode(len(column.levels)) if category else number(rows.of(column)))
+        codes.append(LevelCode(rows.codes(column).unique()) if category else number(rows.of(column)))
     return TableCode(rows.schema, tuple(codes))
 
 

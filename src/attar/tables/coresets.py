@@ -2,8 +2,8 @@
 
 They are random selection, herding (Welling, ICML 2009), and greedy K-center (Sener and Savarese, ICLR 2018,
 arXiv:1708.00489). The classes are the two outcomes, and each has its share of the training rows. Rows are compared as
-matrices: numbers standardised, a column for each level of a category, the sensitive attribute among them, the label not.
-A choice of real rows is no synthetic table: it hands on what it chooses, word for word.
+lines of a matrix: numbers standardised, a column for each level of a category, the sensitive attribute among them, the
+label not. A choice of real rows is no synthetic table: it hands on what it chooses, word for word.
 """
 
 from abc import abstractmethod

@@ -127,17 +127,24 @@ class TabFairGAN(Trained):
         )
 
     def places(self, source: TableSource, code: TableCode) -> tuple[int, int, int]:
-        """The entries of a good outcome, of the unprivileged group and of the other one."""
+        """The entries of a good outcome, of the unprivileged group and of the other one.
+
+        Raises:
+            InputError: The training rows lack one of them.
+        """
         rows, schema = source.train, source.schema
-        unprivileged = 0
+        label, sensitive = schema.label, schema.sensitive
+        good = code.entry_of(label, label.levels.index(schema.positive))
+        groups = [code.entry_of(sensitive, group) for group in (0, 1)]
+        if good is None or groups[0] is None or groups[1] is None:
+            missing = schema.positive if good is None else schema.groups[groups.index(None)]
+            raise InputError(f"tabfairgan needs both groups and both outcomes, but no training row has {missing!r}.")
         if self.unprivileged is not None:
             unprivileged = schema.groups.index(self.unprivileged)
-        elif bool((rows.groups == 0).any() and (rows.groups == 1).any()):
+        else:
             rates = [float(rows.labels[rows.groups == group].double().mean()) for group in (0, 1)]
             unprivileged = rates.index(min(rates))
-        first = code.choice_of(schema.sensitive).start
-        good = code.choice_of(schema.label).start + schema.label.levels.index(schema.positive)
-        return good, first + unprivileged, first + 1 - unprivileged
+        return good, groups[unprivileged], groups[1 - unprivileged]
 
     def step(self, state: "State", runtime: Runtime) -> Metrics:
         """Some updates of the critic on one batch, then one of the generator."""

@@ -52,12 +52,13 @@ class TVAE(Trained):
     """Width of the network: units of each hidden layer."""
     depth: Annotated[int, Range(1)] = 2
     """Depth of the network: hidden layers of the encoder, and of the decoder."""
-    reconstruction_weight: Annotated[float, Range(0)] = 2.0
+    fit_weight: Annotated[float, Range(0)] = 2.0
     """Weight of the reconstruction. That of the divergence to the prior is 1."""
     modes: Annotated[int, Range(1, 100)] = 10
     """Largest number of modes of a number's distribution."""
     levels: Literal["drawn", "likeliest"] = "drawn"
-    """Levels of rows that are made. drawn: by their probabilities, as in the paper. likeliest: one each, as released."""
+    """Levels of rows that are made. drawn: by their probabilities, as in the paper. likeliest: the largest ones, as
+    released."""
 
     name = "tvae"
 
@@ -98,7 +99,7 @@ class TVAE(Trained):
         decoded = state.network.decoder(mean + (log_variance / 2).exp() * noise)
         fit = reconstruction(decoded, entries, state.network.deviations, state.code.numbers, state.code.choices)
         divergence = to_prior(mean, log_variance)
-        loss = self.reconstruction_weight * fit + divergence
+        loss = self.fit_weight * fit + divergence
         state.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         state.optimizer.step()
