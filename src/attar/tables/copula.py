@@ -108,8 +108,11 @@ def reweighing(rows: Rows) -> Float[Tensor, " row"]:
     if bool(((cells == 0) & (expected > 0)).any()):
         group, label = ((cells == 0) & (expected > 0)).nonzero()[0].tolist()
         what = f"{rows.schema.sensitive.name} {rows.schema.groups[group]!r}"
-        outcome = rows.schema.positive if label else "another outcome"
-        raise InputError(f"no training row of {what} has {outcome!r} as its label, so rows cannot be reweighed.")
+        outcome = next(level for level in rows.schema.label.levels if (level == rows.schema.positive) == bool(label))
+        raise InputError(
+            f"no training row of {what} has {outcome!r} as its label, so rows cannot be reweighed. "
+            "Take copula, or other data."
+        )
     return (expected / shares)[rows.groups, rows.labels]
 
 
