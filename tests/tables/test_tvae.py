@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 from scipy.stats import ks_2samp
-from tables.toy import SCHEMA, rows, source
 from torch.distributions import Normal, kl_divergence
 
 from attar.core.errors import InputError
@@ -14,6 +13,7 @@ from attar.core.training import next_rows
 from attar.tables.coding import TableCode, drawn_choices, table_code
 from attar.tables.sources import TableSource
 from attar.tables.tvae import DEVIATIONS, TVAE, Modes, modes_of, reconstruction, to_prior
+from tables.toy import SCHEMA, rows, source
 
 SMALL = TVAE(epochs=2, batch=100, width=16, latents=4)
 
@@ -34,7 +34,7 @@ def trained(method, data, seed=0):
     return method, state, losses
 
 
-# ------------------------------------------------------------------------------------------------------------- the terms
+# ------------------------------------------------------------------------------------------------------------ the terms
 
 
 def test_the_reconstruction_is_the_likelihood_of_numbers_and_choices():
@@ -133,7 +133,7 @@ def test_a_table_comes_back_from_its_matrix_and_a_code_from_its_tensors():
     assert torch.equal(found.of("age"), found.of("age").round())
 
 
-# -------------------------------------------------------------------------------------------------------------- the runs
+# ------------------------------------------------------------------------------------------------------------- the runs
 
 
 def test_the_loss_falls_and_the_deviations_stay_in_their_bounds():
@@ -146,7 +146,7 @@ def test_the_loss_falls_and_the_deviations_stay_in_their_bounds():
 def test_it_learns_the_margins_and_what_goes_with_what():
     data = source(2000)
     method, state, _ = trained(TVAE(epochs=60, batch=200), data)
-    drawn = method.generator_of(state).draw(4000, generator())
+    drawn = method.generator_of(state).sample(4000)
     age = ks_2samp(drawn.of("age").numpy(), data.train.of("age").numpy()).statistic
     real, made = (
         [float(table.labels[table.groups == group].double().mean()) for group in (0, 1)]
@@ -170,7 +170,7 @@ def test_drawing_a_table_changes_nothing_of_the_rest_of_the_run():
     data, machine = source(), runtime()
     method = SMALL.resolve(data, machine)
     state = method.build(data, machine)
-    method.generator_of(state).draw(10, generator())
+    method.generator_of(state).sample(10)
     method.step(state, machine)
     before = {name: tensor.clone() for name, tensor in state.network.state_dict().items()}
     one, other = (method.result(state, machine).rows.values for _ in range(2))
@@ -181,10 +181,10 @@ def test_drawing_a_table_changes_nothing_of_the_rest_of_the_run():
 def test_rows_are_drawn_by_a_seed_and_only_levels_that_there_were():
     method, state, _ = trained(SMALL, source())
     fitted = method.generator_of(state)
-    one, same, other = (fitted.draw(300, generator(seed)).values for seed in (1, 1, 2))
+    one, same, other = (fitted.sample(300, seed).values for seed in (1, 1, 2))
     torch.testing.assert_close(one, same, rtol=0, atol=0, equal_nan=True)
     assert not torch.equal(one.nan_to_num(), other.nan_to_num())
-    assert int(fitted.draw(2000, generator()).codes("town").max()) <= 2
+    assert int(fitted.sample(2000).codes("town").max()) <= 2
 
 
 def test_published_settings():
@@ -198,4 +198,4 @@ def test_published_settings():
 def test_a_table_of_two_rows_is_learned_from():
     table = rows(2)
     method, state, losses = trained(SMALL, TableSource("two", table, table))
-    assert all(map(math.isfinite, losses)) and len(method.generator_of(state).draw(5, generator())) == 5
+    assert all(map(math.isfinite, losses)) and len(method.generator_of(state).sample(5)) == 5

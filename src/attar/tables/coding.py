@@ -141,8 +141,10 @@ class TableCode:
 
     def tensors(self) -> dict[str, Tensor]:
         """What was fitted, to be saved."""
-        named = [(place, code.tensors()) for place, code in enumerate(self.codes)]
-        return {f"{place}.{name}": tensor for place, tensors in named for name, tensor in tensors.items()}
+        found: dict[str, Tensor] = {}
+        for place, code in enumerate(self.codes):
+            found |= named(str(place), code.tensors())
+        return found
 
     @classmethod
     def of_tensors(
@@ -157,9 +159,20 @@ class TableCode:
         """
         codes: list[Code] = []
         for place, column in enumerate(schema.columns):
-            mine = {name.partition(".")[2]: one for name, one in tensors.items() if name.startswith(f"{place}.")}
+            mine = within(str(place), tensors)
             codes.append(LevelCode(mine["levels"]) if column.type == "category" else number(mine))
         return cls(schema, tuple(codes))
+
+
+def named(home: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors with a name in front of theirs."""
+    return {f"{home}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def within(home: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `named`: the tensors of one home."""
+    prefix = f"{home}."
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def table_code(rows: Rows, number: Callable[[Values], Code]) -> TableCode:

@@ -3,16 +3,14 @@
 import dataclasses
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol, Self
-
-import torch
+from typing import Annotated, Any, Self
 
 from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
-from attar.core.seeds import Generators
+from attar.core.seeds import derived_seed
 from attar.core.settings import Hidden, Range, Settings
-from attar.tables.artefact import Origin, SyntheticTable
+from attar.tables.artefact import Generator, Origin, SyntheticTable, drawn
 from attar.tables.sources import Rows, TableSource
 
 
@@ -69,28 +67,24 @@ class Finished:
     rows: Rows
 
 
-class RowGenerator(Protocol):
-    """A fitted generator of rows."""
-
-    def draw(self, count: int, generator: torch.Generator) -> Rows:
-        """So many rows."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Generated(TableMethod):
-    """Settings of a method that fits a generator to the training rows and draws a table from it."""
+    """Settings of a method that fits a generator to the training rows and draws tables from it."""
+
+    tables: Annotated[int, Range(1)] = 1
+    """Number of tables that are drawn. The first is the result; the spread of scores over all of them is told."""
 
     @abstractmethod
-    def generator_of(self, state: Any) -> RowGenerator:
+    def generator_of(self, state: Any) -> Generator:
         """The generator in its present state."""
 
     def result(self, state: Any, runtime: Runtime) -> SyntheticTable:
-        """A table from the present generator. What it draws does not change the draws of later steps."""
+        """Tables from the present generator. What it draws does not change the draws of later steps."""
         assert self.rows is not None, "resolve it first"
         fitted = self.generator_of(state)
-        rows = fitted.draw(self.rows, Generators(runtime.seed)("table"))
+        rows, further = drawn(fitted, self.rows, self.tables, derived_seed(runtime.seed, "table"))
         origin = Origin.made(state.source, self, runtime, full=len(state.source.train))
-        return SyntheticTable(rows, origin, generator=fitted)
+        return SyntheticTable(rows, origin, further=further, generator=fitted)
 
 
 @dataclass(frozen=True, kw_only=True)

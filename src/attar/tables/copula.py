@@ -13,7 +13,7 @@ for classification without discrimination, Knowledge and Information Systems, 20
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import torch
 from jaxtyping import Float, Int
@@ -21,7 +21,9 @@ from torch import Tensor
 
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
+from attar.core.seeds import Generators
 from attar.core.settings import Range
+from attar.tables.artefact import Generator
 from attar.tables.condensation import Generated
 from attar.tables.sources import Column, Rows, Schema, TableSource
 
@@ -220,7 +222,7 @@ def margin_of(column: Column, values: Float[Tensor, " row"]) -> Number | Levels:
 
 
 @dataclass(frozen=True)
-class Copula:
+class Copula(Generator):
     """A fitted Gaussian copula."""
 
     schema: Schema
@@ -229,15 +231,16 @@ class Copula:
     factor: Square
     """L of the correlations L Lᵀ."""
 
-    def draw(self, count: int, generator: torch.Generator) -> Rows:
+    def sample(self, n: int, seed: int = 0) -> Rows:
         """So many rows."""
-        draws = torch.randn(count, len(self.margins), dtype=torch.float64, generator=generator)
+        generator = Generators(seed)("sample")
+        draws = torch.randn(n, len(self.margins), dtype=torch.float64, generator=generator)
         shares = torch.special.ndtr(draws @ self.factor.T)
         columns = [margin.values(shares[:, place]) for place, margin in enumerate(self.margins)]
         return Rows(self.schema, torch.stack(columns, dim=1))
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that it holds, to be saved."""
+        """Factor and margins."""
         found = {"factor": self.factor}
         for place, margin in enumerate(self.margins):
             if isinstance(margin, Number):
@@ -246,8 +249,12 @@ class Copula:
                 found |= {f"{place}.order": margin.order, f"{place}.ends": margin.ends}
         return found
 
+    def facts(self) -> dict[str, Any]:
+        """Nothing else."""
+        return {}
+
     @classmethod
-    def of_tensors(cls, schema: Schema, tensors: Mapping[str, Tensor]) -> Self:
+    def restored(cls, schema: Schema, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Self:
         """The copula whose `tensors` these are."""
         margins: list[Number | Levels] = []
         for place, column in enumerate(schema.columns):

@@ -14,7 +14,7 @@ batch. As in that code, the real rows of a step serve all its updates of the cri
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -25,11 +25,12 @@ from attar.core.engine import Metrics
 from attar.core.errors import InputError, unknown
 from attar.core.presets import published
 from attar.core.runtime import Runtime
-from attar.core.seeds import seeded
+from attar.core.seeds import Generators, seeded
 from attar.core.settings import Range
 from attar.core.state import rebuilt
 from attar.core.training import next_rows
-from attar.tables.coding import Entries, TableCode, gumbel, quantiles_of, table_code
+from attar.tables.artefact import Generator
+from attar.tables.coding import Entries, Quantiles, TableCode, gumbel, named, quantiles_of, table_code, within
 from attar.tables.condensation import Trained
 from attar.tables.sources import Rows, Schema, TableSource
 
@@ -179,7 +180,7 @@ class TabFairGAN(Trained):
 
     def generator_of(self, state: "State") -> "FittedMaker":
         """The generator in its present state."""
-        return FittedMaker(state.code, state.maker)
+        return FittedMaker(state.code.schema, state.code, state.maker)
 
     def learned(self, state: "State") -> Mapping[str, Tensor]:
         """The parameters of both networks."""
@@ -280,25 +281,32 @@ class Critic(nn.Module):
 
 
 @dataclass(frozen=True)
-class FittedMaker:
+class FittedMaker(Generator):
     """A fitted generator of rows."""
 
+    schema: Schema
     code: TableCode
     network: Maker
 
-    @property
-    def schema(self) -> Schema:
-        """The columns."""
-        return self.code.schema
-
     @torch.no_grad()
-    def draw(self, count: int, generator: torch.Generator) -> Rows:
+    def sample(self, n: int, seed: int = 0) -> Rows:
         """So many rows. The largest of relaxed levels is one that is drawn by its probability."""
         device = self.network.hidden.weight.device
-        made = self.network(*self.network.noise(count, generator, device)).cpu()
+        made: Tensor = self.network(*self.network.noise(n, Generators(seed)("sample"), device))
         return self.code.decode(made)
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that it holds, to be saved."""
-        weights = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
-        return {**weights, **{f"code.{name}": tensor for name, tensor in self.code.tensors().items()}}
+        """The weights, and what became of each column."""
+        return {**named("network", self.network.state_dict()), **named("code", self.code.tensors())}
+
+    def facts(self) -> dict[str, Any]:
+        """The temperature of relaxed levels."""
+        return {"temperature": self.network.temperature}
+
+    @classmethod
+    def restored(cls, schema: Schema, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Self:
+        """The inverse of `tensors` and `facts`."""
+        code = TableCode.of_tensors(schema, within("code", tensors), Quantiles.of_tensors)
+        network = Maker(code, facts["temperature"])
+        network.load_state_dict(within("network", tensors))
+        return cls(schema, code, network)

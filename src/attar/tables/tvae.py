@@ -13,7 +13,7 @@ import itertools
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -23,11 +23,12 @@ from torch import Tensor, nn
 from attar.core.engine import Metrics
 from attar.core.presets import published
 from attar.core.runtime import Runtime
-from attar.core.seeds import seeded
+from attar.core.seeds import Generators, seeded
 from attar.core.settings import Range
 from attar.core.state import rebuilt
 from attar.core.training import next_rows
-from attar.tables.coding import Entries, TableCode, Values, drawn_choices, gumbel, table_code
+from attar.tables.artefact import Generator
+from attar.tables.coding import Entries, TableCode, Values, drawn_choices, gumbel, named, table_code, within
 from attar.tables.condensation import Trained
 from attar.tables.sources import Rows, Schema, TableSource
 
@@ -111,7 +112,7 @@ class TVAE(Trained):
     def generator_of(self, state: "State") -> "Decoder":
         """The decoder in its present state."""
         network = state.network
-        return Decoder(state.code, network.decoder, network.deviations.detach(), self.latents, self.levels)
+        return Decoder(state.code.schema, state.code, network.decoder, network.deviations.detach(), self.levels)
 
     def learned(self, state: "State") -> Mapping[str, Tensor]:
         """The parameters of the autoencoder."""
@@ -178,7 +179,7 @@ class Autoencoder(nn.Module):
         self.body = layers(entries, *hidden)
         self.mean = nn.Linear(hidden[-1], latents)
         self.log_variance = nn.Linear(hidden[-1], latents)
-        self.decoder = nn.Sequential(layers(latents, *hidden), nn.Linear(hidden[-1], entries))
+        self.decoder = decoder_of(entries, latents, *hidden)
         self.deviations = nn.Parameter(torch.full((entries,), 0.1))
 
     def encode(self, entries: Entries) -> tuple[Latent, Latent]:
@@ -194,38 +195,58 @@ def layers(*widths: int) -> nn.Sequential:
 
 
 @dataclass(frozen=True)
-class Decoder:
+class Decoder(Generator):
     """A fitted generator: codes drawn from the prior, decoded."""
 
+    schema: Schema
     code: TableCode
-    network: nn.Module
+    network: nn.Sequential
     deviations: Float[Tensor, " entry"]
-    latents: int
     levels: Literal["drawn", "likeliest"]
 
-    @property
-    def schema(self) -> Schema:
-        """The columns."""
-        return self.code.schema
-
     @torch.no_grad()
-    def draw(self, count: int, generator: torch.Generator) -> Rows:
+    def sample(self, n: int, seed: int = 0) -> Rows:
         """So many rows."""
-        codes = torch.randn(count, self.latents, generator=generator).to(self.deviations.device)
-        decoded = self.network(codes).cpu()
+        generator, first = Generators(seed)("sample"), first_linear(self.network)
+        codes = torch.randn(n, first.in_features, generator=generator).to(first.weight.device)
+        entries = self.network(codes).cpu()
         numbers, spread = self.code.numbers, self.deviations.cpu()
-        entries = decoded.clone()
-        noise = torch.randn(count, len(numbers), generator=generator)
-        entries[:, numbers] = (decoded[:, numbers].tanh() + spread[numbers] * noise).clamp(-1, 1)
+        noise = torch.randn(n, len(numbers), generator=generator)
+        entries[:, numbers] = (entries[:, numbers].tanh() + spread[numbers] * noise).clamp(-1, 1)
         if self.levels == "drawn":
             entries = drawn_choices(entries, self.code.choices, generator)
         return self.code.decode(entries)
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that it holds, to be saved."""
-        weights = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
-        codes = {f"code.{name}": tensor for name, tensor in self.code.tensors().items()}
-        return {**weights, **codes, "deviations": self.deviations}
+        """The decoder's weights, its deviations, and what became of each column."""
+        return {
+            **named("network", self.network.state_dict()),
+            **named("code", self.code.tensors()),
+            "deviations": self.deviations,
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """The widths of the layers, and how levels are drawn."""
+        linear = [one for one in self.network.modules() if isinstance(one, nn.Linear)]
+        return {"widths": [one.in_features for one in linear], "levels": self.levels}
+
+    @classmethod
+    def restored(cls, schema: Schema, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Self:
+        """The inverse of `tensors` and `facts`."""
+        code = TableCode.of_tensors(schema, within("code", tensors), Modes.of_tensors)
+        network = decoder_of(code.width, *facts["widths"])
+        network.load_state_dict(within("network", tensors))
+        return cls(schema, code, network, tensors["deviations"], facts["levels"])
+
+
+def decoder_of(entries: int, *widths: int) -> nn.Sequential:
+    """A decoder of codes of the first width, with hidden layers of the others."""
+    return nn.Sequential(layers(*widths), nn.Linear(widths[-1], entries))
+
+
+def first_linear(network: nn.Module) -> nn.Linear:
+    """The layer that takes a network's input."""
+    return next(one for one in network.modules() if isinstance(one, nn.Linear))
 
 
 # ---------------------------------------------------------------------------------------------------- modes of a number
