@@ -10,6 +10,7 @@ from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed
 from attar.core.settings import Hidden, Range, Settings
+from attar.core.state import rebuilt
 from attar.tables.artefact import Generator, Origin, SyntheticTable, drawn
 from attar.tables.sources import Rows, TableSource
 
@@ -63,8 +64,8 @@ class TableMethod(Settings):
 class Finished:
     """The source and the result of a method without steps."""
 
-    source: TableSource
-    rows: Rows
+    source: TableSource = rebuilt()
+    rows: Rows = rebuilt()
 
 
 @dataclass(frozen=True, kw_only=True)

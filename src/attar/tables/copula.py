@@ -23,6 +23,7 @@ from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.seeds import Generators
 from attar.core.settings import Range
+from attar.core.state import rebuilt
 from attar.tables.artefact import Generator
 from attar.tables.condensation import Generated
 from attar.tables.sources import Column, Rows, Schema, TableSource
@@ -93,8 +94,8 @@ class ReweighedCopula(GaussianCopula):
 class Fitted:
     """A copula, and what it was fitted to."""
 
-    source: TableSource
-    copula: "Copula"
+    source: TableSource = rebuilt()
+    copula: "Copula" = rebuilt()
 
 
 def reweighing(rows: Rows) -> Float[Tensor, " row"]:
