@@ -72,18 +72,20 @@ class Finished:
 class Generated(TableMethod):
     """Settings of a method that fits a generator to the training rows and draws tables from it."""
 
-    tables: Annotated[int, Range(1)] = 1
-    """Number of tables that are drawn. The first is the result; the spread of scores over all of them is told."""
+    tables: Annotated[int, Range(1)] = 10
+    """Tables that are decoded. The first is the result. One alone says little: scores differ between tables of a run."""
 
     @abstractmethod
     def generator_of(self, state: Any) -> Generator:
         """The generator in its present state."""
 
     def result(self, state: Any, runtime: Runtime) -> SyntheticTable:
-        """Tables from the present generator. What it draws does not change the draws of later steps."""
+        """Tables from the present generator; before the end one only. The draws of later steps do not depend on it."""
         assert self.rows is not None, "resolve it first"
         fitted = self.generator_of(state)
-        rows, further = drawn(fitted, self.rows, self.tables, derived_seed(runtime.seed, "table"))
+        finished = getattr(state, "done", self.total_steps) >= self.total_steps
+        seed = derived_seed(runtime.seed, "table")
+        rows, further = drawn(fitted, self.rows, self.tables if finished else 1, seed)
         origin = Origin.made(state.source, self, runtime, full=len(state.source.train))
         return SyntheticTable(rows, origin, further=further, generator=fitted)
 
