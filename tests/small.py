@@ -167,11 +167,10 @@ EMBEDDINGS: Table = {
     "icnn": EPISODIC,
     "triplet": {**BY_CLASS, "classes_per_batch": 3, "samples_per_class": 2},
 }
-DRAWN = {"rows": 60, "tables": 2}
-GENERATOR = {**DRAWN, "epochs": 2, "batch": 50}
+GENERATOR = {"rows": 60, "epochs": 2, "batch": 50}
 TABLES: Table = {
-    "copula": DRAWN,
-    "copula-reweighed": DRAWN,
+    "copula": {"rows": 60},
+    "copula-reweighed": {"rows": 60},
     "tvae": {**GENERATOR, "width": 8, "latents": 4},
     "tabfairgan": {**GENERATOR, "fair_epochs": 1, "critic_steps": 2},
     "table-random": {"rows": 10},
@@ -250,7 +249,7 @@ VARIANTS: Table = {
     },
     "language/corpus": {**WRITER, "objective": {"corpus_weight": 0.5, "teacher_weight": 0.5}},
     "language/adapters": {**WRITER, "lora": {"lora_rank": 2, "lora_dropout": 0.1}, "select": "loss"},
-    "copula/columns apart": {**DRAWN, "dependence": 0.0},
+    "copula/columns apart": {"rows": 60, "dependence": 0.0},
     "tvae/as released": {**GENERATOR, "width": 8, "latents": 4, "depth": 1, "levels": "likeliest"},
     "tabfairgan/as released": {
         **GENERATOR,

@@ -19,9 +19,9 @@ from attar.tables.copula import (
     margin_of,
     mid_ranks,
     positive_definite,
-    reweighing,
     shrunk,
 )
+from attar.tables.fairness import reweighing
 from attar.tables.sources import Column, Rows, Schema, TableSource
 from tables.toy import SCHEMA, rows, source
 
@@ -180,7 +180,7 @@ def gap(labels, groups, weights):
 
 def test_weights_make_group_and_label_independent():
     table = rows()
-    weights = reweighing(table)
+    weights = reweighing(table.groups, table.labels)
     assert gap(table.labels.double(), table.groups, torch.ones(600).double()) > 0.3
     assert gap(table.labels.double(), table.groups, weights) < 1e-12
     torch.testing.assert_close(weights.sum(), torch.tensor(600.0, dtype=torch.float64))

@@ -11,7 +11,7 @@ from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed
 from attar.core.settings import Hidden, Range, Settings
 from attar.core.state import rebuilt
-from attar.tables.artefact import Generator, Origin, SyntheticTable, drawn
+from attar.tables.artefact import Generator, Origin, SyntheticTable
 from attar.tables.sources import Rows, TableSource
 
 
@@ -70,24 +70,19 @@ class Finished:
 
 @dataclass(frozen=True, kw_only=True)
 class Generated(TableMethod):
-    """Settings of a method that fits a generator to the training rows and draws tables from it."""
-
-    tables: Annotated[int, Range(1)] = 10
-    """Tables that are decoded. The first is the result. One alone says little: scores differ between tables of a run."""
+    """Settings of a method that fits a generator to the training rows and draws a table from it."""
 
     @abstractmethod
     def generator_of(self, state: Any) -> Generator:
         """The generator in its present state."""
 
     def result(self, state: Any, runtime: Runtime) -> SyntheticTable:
-        """Tables from the present generator; before the end one only. The draws of later steps do not depend on it."""
+        """A table from the present generator. The draws of later steps do not depend on it."""
         assert self.rows is not None, "resolve it first"
         fitted = self.generator_of(state)
-        finished = getattr(state, "done", self.total_steps) >= self.total_steps
-        seed = derived_seed(runtime.seed, "table")
-        rows, further = drawn(fitted, self.rows, self.tables if finished else 1, seed)
+        rows = fitted.sample(self.rows, derived_seed(runtime.seed, "table"))
         origin = Origin.made(state.source, self, runtime, full=len(state.source.train))
-        return SyntheticTable(rows, origin, further=further, generator=fitted)
+        return SyntheticTable(rows, origin, generator=fitted)
 
 
 @dataclass(frozen=True, kw_only=True)

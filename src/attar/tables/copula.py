@@ -26,6 +26,7 @@ from attar.core.settings import Range
 from attar.core.state import rebuilt
 from attar.tables.artefact import Generator
 from attar.tables.condensation import Generated
+from attar.tables.fairness import reweighing
 from attar.tables.sources import Column, Rows, Schema, TableSource
 
 Shares = Float[Tensor, " row"]
@@ -86,7 +87,8 @@ class ReweighedCopula(GaussianCopula):
     def drawn_from(self, source: TableSource, runtime: Runtime) -> Rows:
         """As many training rows, drawn with replacement by their weights."""
         rows = source.train
-        weights = reweighing(rows)
+        check_cells(rows)
+        weights = reweighing(rows.groups, rows.labels)
         return rows.select(torch.multinomial(weights, len(rows), replacement=True, generator=runtime.generator("rows")))
 
 
@@ -98,25 +100,21 @@ class Fitted:
     copula: "Copula" = rebuilt()
 
 
-def reweighing(rows: Rows) -> Float[Tensor, " row"]:
-    """The weight P(a) P(y) / P(a, y) of each row, with which group a and label y are independent, exactly.
+def check_cells(rows: Rows) -> None:
+    """Check that every group has rows of both labels.
 
     Raises:
-        InputError: A group has no rows of a label, so no weights can make up for it.
+        InputError: A group has no rows of a label, so that no weights can make up for it.
     """
-    cells = torch.zeros(len(rows.schema.groups), 2, dtype=torch.float64)
-    cells.index_put_((rows.groups, rows.labels), torch.ones(len(rows), dtype=torch.float64), accumulate=True)
-    shares = cells / len(rows)
-    expected = shares.sum(1, keepdim=True) * shares.sum(0)
-    if bool(((cells == 0) & (expected > 0)).any()):
-        group, label = ((cells == 0) & (expected > 0)).nonzero()[0].tolist()
-        what = f"{rows.schema.sensitive.name} {rows.schema.groups[group]!r}"
-        outcome = next(level for level in rows.schema.label.levels if (level == rows.schema.positive) == bool(label))
-        raise InputError(
-            f"no training row of {what} has {outcome!r} as its label, so rows cannot be reweighed. "
-            "Take copula, or other data."
-        )
-    return (expected / shares)[rows.groups, rows.labels]
+    for group in rows.groups.unique().tolist():
+        for label in rows.labels.unique().tolist():
+            if not bool(((rows.groups == group) & (rows.labels == label)).any()):
+                schema = rows.schema
+                outcome = next(one for one in schema.label.levels if (one == schema.positive) == bool(label))
+                raise InputError(
+                    f"no training row of {schema.sensitive.name} {schema.groups[group]!r} has {outcome!r} as its label, "
+                    "so rows cannot be reweighed. Take copula, or other data."
+                )
 
 
 # --------------------------------------------------------------------------------------------------------- correlations
