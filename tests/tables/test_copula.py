@@ -204,7 +204,7 @@ def test_a_group_without_a_label_is_refused():
     with pytest.raises(InputError) as refused:
         fitted(ReweighedCopula(), TableSource("toy", table, table))
     assert str(refused.value) == (
-        "no training row of group 'b' has 'yes' as its label, so rows cannot be reweighed. Take copula, or other data."
+        "no training row of group 'b' has the label 'yes', so rows cannot be reweighed. Take copula, or other data."
     )
 
 

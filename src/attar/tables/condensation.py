@@ -1,9 +1,12 @@
 """What all methods that make a table have in common: the number of rows, and a generator that is fitted in a run."""
 
+import copy
 import dataclasses
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
+
+from torch import nn
 
 from attar.core.engine import Metrics
 from attar.core.errors import InputError
@@ -13,6 +16,8 @@ from attar.core.settings import Hidden, Range, Settings
 from attar.core.state import rebuilt
 from attar.tables.artefact import Generator, Origin, SyntheticTable
 from attar.tables.sources import Rows, TableSource
+
+N = TypeVar("N", bound=nn.Module)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,3 +114,8 @@ class Trained(Generated):
     def resolve(self, source: TableSource, runtime: Runtime) -> Self:
         """The same settings with the numbers of rows filled in."""
         return dataclasses.replace(super().resolve(source, runtime), samples=len(source.train))
+
+
+def kept(network: N) -> N:
+    """A copy of a network on the CPU, which later steps do not change."""
+    return copy.deepcopy(network).cpu().requires_grad_(False)

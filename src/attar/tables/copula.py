@@ -112,7 +112,7 @@ def check_cells(rows: Rows) -> None:
                 schema = rows.schema
                 outcome = next(one for one in schema.label.levels if (one == schema.positive) == bool(label))
                 raise InputError(
-                    f"no training row of {schema.sensitive.name} {schema.groups[group]!r} has {outcome!r} as its label, "
+                    f"no training row of {schema.sensitive.name} {schema.groups[group]!r} has the label {outcome!r}, "
                     "so rows cannot be reweighed. Take copula, or other data."
                 )
 

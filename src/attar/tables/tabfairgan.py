@@ -31,7 +31,7 @@ from attar.core.state import rebuilt
 from attar.core.training import next_rows
 from attar.tables.artefact import Generator
 from attar.tables.coding import Entries, Quantiles, TableCode, gumbel, named, quantiles_of, table_code, within
-from attar.tables.condensation import Trained
+from attar.tables.condensation import Trained, kept
 from attar.tables.sources import Rows, Schema, TableSource
 
 BETAS = (0.5, 0.999)
@@ -180,7 +180,7 @@ class TabFairGAN(Trained):
 
     def generator_of(self, state: "State") -> "FittedMaker":
         """The generator in its present state."""
-        return FittedMaker(state.code.schema, state.code, state.maker)
+        return FittedMaker(state.code.schema, state.code, kept(state.maker))
 
     def learned(self, state: "State") -> Mapping[str, Tensor]:
         """The parameters of both networks."""
@@ -291,8 +291,8 @@ class FittedMaker(Generator):
     @torch.no_grad()
     def sample(self, n: int, seed: int = 0) -> Rows:
         """So many rows. The largest of relaxed levels is one that is drawn by its probability."""
-        device = self.network.hidden.weight.device
-        made: Tensor = self.network(*self.network.noise(n, Generators(seed)("sample"), device))
+        noise = self.network.noise(n, Generators(seed)("sample"), torch.device("cpu"))
+        made: Tensor = self.network(*noise)
         return self.code.decode(made)
 
     def tensors(self) -> dict[str, Tensor]:

@@ -29,7 +29,7 @@ from attar.core.state import rebuilt
 from attar.core.training import next_rows
 from attar.tables.artefact import Generator
 from attar.tables.coding import Entries, TableCode, Values, drawn_choices, gumbel, named, table_code, within
-from attar.tables.condensation import Trained
+from attar.tables.condensation import Trained, kept
 from attar.tables.sources import Rows, Schema, TableSource
 
 Latent = Float[Tensor, "row latent"]
@@ -111,8 +111,8 @@ class TVAE(Trained):
 
     def generator_of(self, state: "State") -> "Decoder":
         """The decoder in its present state."""
-        network = state.network
-        return Decoder(state.code.schema, state.code, network.decoder, network.deviations.detach(), self.levels)
+        code, network = state.code, kept(state.network)
+        return Decoder(code.schema, code, network.decoder, network.deviations, self.levels)
 
     def learned(self, state: "State") -> Mapping[str, Tensor]:
         """The parameters of the autoencoder."""
@@ -208,9 +208,8 @@ class Decoder(Generator):
     def sample(self, n: int, seed: int = 0) -> Rows:
         """So many rows."""
         generator, first = Generators(seed)("sample"), first_linear(self.network)
-        codes = torch.randn(n, first.in_features, generator=generator).to(first.weight.device)
-        entries = self.network(codes).cpu()
-        numbers, spread = self.code.numbers, self.deviations.cpu()
+        entries: Tensor = self.network(torch.randn(n, first.in_features, generator=generator))
+        numbers, spread = self.code.numbers, self.deviations
         noise = torch.randn(n, len(numbers), generator=generator)
         entries[:, numbers] = (entries[:, numbers].tanh() + spread[numbers] * noise).clamp(-1, 1)
         if self.levels == "drawn":
