@@ -186,6 +186,7 @@ BY_KIND = {
     "classifiers": CLASSIFIERS,
     "language": LANGUAGE,
     "embeddings": EMBEDDINGS,
+    "tables": TABLES,
 }
 SMALL: Table = {name: settings for methods in BY_KIND.values() for name, settings in methods.items()}
 """A line for each method."""
@@ -345,6 +346,15 @@ def embeddings() -> Any:
     return Reading().load("mosaics").subset(torch.arange(120))
 
 
+def tables() -> Any:
+    """A hundred and twenty applicants, and all the test rows."""
+    import torch
+
+    from attar.tables.data.applicants import applicants
+
+    return applicants().subset(torch.arange(120))
+
+
 def one_label() -> Any:
     """The small images as samples of encoders that need one label each."""
     from attar.embeddings.sources import Source
@@ -360,6 +370,7 @@ DATA = {
     "classifiers": images,
     "language": language,
     "embeddings": embeddings,
+    "tables": tables,
     "one label": one_label,
 }
 
@@ -416,6 +427,7 @@ HOMES = {
     "classifiers": ["attar.verbs:distill"],
     "language": ["attar.language.verbs:distill", "attar.verbs:distill"],
     "embeddings": ["attar.verbs:train"],
+    "tables": ["attar.verbs:condense"],
 }
 """Where the verb of a kind is; the recorder also asks older checkouts."""
 
