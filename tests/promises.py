@@ -151,7 +151,8 @@ class Scenario:
 
     def tensors_in(self, folder: Path) -> dict[str, bytes]:
         """The tensors and tables of the artefact in a folder."""
-        return {name: data for name, data in self.bytes_of(folder).items() if name.endswith((".safetensors", ".parquet"))}
+        ends = (".safetensors", ".parquet")
+        return {name: data for name, data in self.bytes_of(folder).items() if name.endswith(ends)}
 
     def assert_alike(self, one: Path, other: Path) -> None:
         """See that two runs made the same, and told the same of their steps."""
