@@ -156,7 +156,7 @@ class Schema(Settings):
         return self.sensitive.levels
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rows:
     """Rows of a table. A number is itself, a level of a category its number, a missing number NaN."""
 
@@ -166,6 +166,15 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Rows) or self.schema != other.schema or self.values.shape != other.values.shape:
+            return False
+        same = (self.values == other.values) | (self.values.isnan() & other.values.isnan())
+        return bool(same.all())
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.values.shape))
 
     def check(self, where: str) -> Self:
         """Check that every value is one that its column may have; return the rows.
