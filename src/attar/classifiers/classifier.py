@@ -30,8 +30,8 @@ class Classifier(Fitting):
     smoothing: Annotated[float, Range(0, 1)] = 0.0
     """Share of each label that is spread evenly over all classes (label smoothing)."""
     mmce_weight: Annotated[float, Range(0)] = 0.0
-    """Weight of MMCE, a penalty on miscalibration (Kumar, Sarawagi and Jain, ICML 2018), with right and wrong predictions
-    averaged apart."""
+    """Weight of MMCE, a penalty on miscalibration (Kumar, Sarawagi and Jain, ICML 2018), with right and wrong
+    predictions averaged apart."""
 
     name = "classifier"
     verb = "train"

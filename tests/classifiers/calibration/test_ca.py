@@ -12,7 +12,7 @@ from calibration_cases import case, cases
 
 NAME = "correctness_aware_calibration"
 VIEWS = ("rotation", "grey", "jitter")
-RELEASED = CorrectnessAware.paper("imagenet", variant="released")
+RELEASED = CorrectnessAware.paper("imagenet-val", variant="released")
 LAYERS = {"embed_layer.0": 0, "temperature_layer": 1}
 
 
@@ -206,7 +206,7 @@ def test_a_loss_of_ones_own_is_a_subclass():
 def test_the_published_settings_say_where_they_are_from():
     assert RELEASED.balanced and RELEASED.temperature_map == "clamped" and RELEASED.batch == 1000
     assert not CorrectnessAware.paper().balanced
-    assert [cell.name for cell in table_of(CorrectnessAware, "released").cells] == ["imagenet"]
+    assert [cell.name for cell in table_of(CorrectnessAware, "released").cells] == ["imagenet-val"]
 
 
 def test_a_range_that_falls_is_refused():

@@ -64,12 +64,12 @@ def test_all_right_and_all_wrong_end_at_the_caps_with_a_warning():
     assert temperature_of(torch.zeros(3, 4, dtype=torch.float64), torch.tensor([0, 1, 2])) == 1
 
 
-@pytest.mark.parametrize("scale", [1e-3, 1.0, 50.0])
+@pytest.mark.parametrize("scale", [0.05, 1.0, 50.0])
 def test_the_brackets_hold_far_from_one(scale):
     logits, labels = sampled(500)
     scaled = scale * logits
     usual = temperature_of(logits, labels)
-    assert temperature_of(scaled, labels) == pytest.approx(max(0.01, min(100, scale * usual)), rel=1e-6) or scale < 0.01
+    assert temperature_of(scaled, labels) == pytest.approx(scale * usual, rel=1e-6)
 
 
 def test_the_gradients_at_a_narrowly_wrong_sample_have_their_signs():

@@ -145,11 +145,11 @@ class CorrectnessAware(Calibration):
         return F.log_softmax(logits / self.temperature(learned, logits, views)[:, None], dim=1)
 
     @classmethod
-    def paper(cls, data: str = "imagenet", *, variant: str | None = None) -> Self:
+    def paper(cls, data: str = "imagenet-val", *, variant: str | None = None) -> Self:
         """The published settings.
 
         Args:
-            data: imagenet.
+            data: imagenet-val, half of whose images calibrate.
             variant: "paper", whose loss has no weights, or "released", whose weights are balanced.
 
         Raises:

@@ -67,7 +67,9 @@ class Calibration(Settings):
 
     # ------------------------------------------------------------------------------------------------ what others call
 
-    def fit(self, logits: Logits, labels: Labels, views: Views = (), *, generator: torch.Generator) -> Learned:
+    def fit(
+        self, logits: Tensor, labels: Tensor, views: Sequence[Tensor] = (), *, generator: torch.Generator
+    ) -> Learned:
         """What is learned from logits of samples that the classifier was not trained on.
 
         Args:
@@ -87,7 +89,7 @@ class Calibration(Settings):
         copies = [view.detach().cpu().double()[order] for view in views]
         return self.learn(logits[order], labels[order], copies, generator)
 
-    def applied(self, learned: Learned, logits: Logits, views: Views = ()) -> Logits:
+    def applied(self, learned: Learned, logits: Logits, views: Sequence[Tensor] = ()) -> Logits:
         """Calibrated log-probabilities. Differentiable, on the device and in the type of the logits."""
         self._check_views(logits, views)
         wide = wider(logits)
@@ -97,7 +99,7 @@ class Calibration(Settings):
         }
         return self.calibrated(here, wide, [view.to(wide) for view in views]).to(logits.dtype)
 
-    def _check_views(self, logits: Logits, views: Views) -> None:
+    def _check_views(self, logits: Tensor, views: Sequence[Tensor]) -> None:
         if self.looks_at_views and not views:
             raise InputError(f"{self.name} needs the logits of transformed copies of the samples. Give views.")
         for view in views:

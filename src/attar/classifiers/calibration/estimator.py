@@ -216,7 +216,7 @@ def scores_of(estimator: Any, samples: Any) -> Float[np.ndarray, "sample classes
 
 
 def _are_probabilities(rows: np.ndarray) -> bool:
-    return bool((rows >= 0).all() and (np.abs(rows.sum(axis=1) - 1) < SUM).all())
+    return rows.shape[1] > 1 and bool((rows >= 0).all() and (np.abs(rows.sum(axis=1) - 1) < SUM).all())
 
 
 def _plain(values: Any) -> Any:

@@ -92,11 +92,12 @@ def temperature_of(logits: Logits, labels: Labels) -> float:
     beta = 1.0
     for _ in range(PASSES):
         slope, curvature = slopes(beta, centred, wanted)
-        if abs(slope) <= TOLERANCE or high - low <= 1e-14 * beta:
-            break
         low, high = (low, beta) if slope > 0 else (beta, high)
         newton = beta - slope / curvature if curvature > 0 else math.inf
-        beta = newton if low < newton < high else math.sqrt(low * high)
+        stops = abs(slope) <= TOLERANCE or high - low <= 1e-14 * beta
+        beta = newton if low < newton < high else (beta if stops else math.sqrt(low * high))
+        if stops:
+            break
     return 1 / beta
 
 
