@@ -21,8 +21,8 @@ from attar.classifiers.artefact import (
     read_transform,
     write_transform,
 )
-from attar.classifiers.calibration.calibration import Calibration
 from attar.classifiers.calibration.calibrated import calibrated
+from attar.classifiers.calibration.calibration import Calibration
 from attar.classifiers.calibration.opening import Form, Link
 from attar.core import artefact as core
 from attar.core import store

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from attar.classifiers.artefact import DistilledClassifier, Origin
 from attar.classifiers.calibration.artefact import CalibratedClassifier
-from attar.classifiers.calibration.calibration import Calibration, Logits
 from attar.classifiers.calibration.calibrated import calibrated, logits_of
+from attar.classifiers.calibration.calibration import Calibration, Logits
 from attar.classifiers.calibration.opening import Found, Link, digest_of
 from attar.classifiers.selection import reserved_rows
 from attar.core import store
