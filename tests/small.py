@@ -141,6 +141,9 @@ CLASSIFIERS: Table = {
     "nd": {**STUDENT, "base": "reviewkd"},
     "dhkd": STUDENT,
 }
+CALIBRATORS: Table = {
+    "ts": {},
+}
 LANGUAGE: Table = {
     "language": {**WRITER, "objective": {"label_weight": 0.5}, "micro": 6},
 }
@@ -172,7 +175,7 @@ BY_KIND = {
     "graphs": GRAPHS,
     "mixtures": MIXTURES,
     "convolution": CONVOLUTION,
-    "classifiers": CLASSIFIERS,
+    "classifiers": {**CLASSIFIERS, **CALIBRATORS},
     "language": LANGUAGE,
     "embeddings": EMBEDDINGS,
 }
@@ -332,6 +335,13 @@ def one_label() -> Any:
     return Source.of_images(images())
 
 
+def all_images() -> Any:
+    """All the digits, of which a tenth is enough for a calibrator."""
+    import attar
+
+    return attar.load("digits")
+
+
 DATA = {
     "images": images,
     "graphs": graphs,
@@ -341,11 +351,14 @@ DATA = {
     "language": language,
     "embeddings": embeddings,
     "one label": one_label,
+    "all images": all_images,
 }
 
 
 def data_for(method: Any, kind: str) -> Any:
     """The small data for a method: those of its kind, or such as have the labels that it needs."""
+    if getattr(method, "verb", "") == "calibrate":
+        return data_of("all images")
     return data_of("one label" if getattr(method, "needs", "") == "one" else kind)
 
 
@@ -358,6 +371,22 @@ def classifier() -> Any:
 
     source = data_of("images")
     return Architecture(norm="batch", width=8).build(source.shape, 10, torch.Generator().manual_seed(3)).eval()
+
+
+@functools.cache
+def classifier_folder() -> str:
+    """The folder of a network that was trained on nine tenths of the digits, to be calibrated on the last."""
+    import tempfile
+    from pathlib import Path
+
+    from attar.core.registry import METHODS
+    from attar.core.runtime import Engine
+    from attar.verbs import train
+
+    method = METHODS["classifier"].load()(network="mlp:width=16", epochs=1, batch=32, reserved=0.1)
+    folder = Path(tempfile.mkdtemp()) / "classifier"
+    train(data_of("all images"), method, out=folder, engine=Engine(device="cpu", quiet=True))
+    return str(folder)
 
 
 @functools.cache
@@ -381,7 +410,8 @@ def writer() -> Any:
 def given_to(method: Any, kind: str) -> dict[str, Any]:
     """What a verb is given beside data and method: a teacher, and what goes with it."""
     if kind == "classifiers":
-        return {"teacher": classifier()}
+        beside = {"calibrate": lambda: {"classifier": classifier_folder()}, "train": dict}
+        return beside.get(getattr(method, "verb", ""), lambda: {"teacher": classifier()})()
     if kind != "language":
         return {}
     further = {} if method.objective.corpus_weight == 1 else {"corpus": ["once upon a time " * 20] * 5}
@@ -400,9 +430,10 @@ HOMES = {
 """Where the verb of a kind is; the recorder also asks older checkouts."""
 
 
-def verb_of(kind: str) -> Any:
-    """What makes a kind smaller."""
-    for home in HOMES[kind]:
+def verb_of(kind: str, method: Any) -> Any:
+    """What makes a kind smaller, or trains or calibrates it."""
+    own = getattr(method, "verb", "")
+    for home in [f"attar.verbs:{own}"] if own in ("train", "calibrate") else HOMES[kind]:
         module, _, name = home.partition(":")
         with contextlib.suppress(ImportError, AttributeError):
             return getattr(importlib.import_module(module), name)
@@ -412,4 +443,4 @@ def verb_of(kind: str) -> Any:
 def run(method: Any, kind: str, *, data: Any = None, **settings: Any) -> Any:
     """Run a method of a kind, on its small data unless others are given; further settings go to the verb."""
     source = data_for(method, kind) if data is None else data
-    return verb_of(kind)(source, method, **given_to(method, kind), **settings)
+    return verb_of(kind, method)(source, method, **given_to(method, kind), **settings)
