@@ -132,7 +132,7 @@ def test_its_files_alone_go_to_the_hub(scenario, tmp_path):
     shutil.copytree(scenario.whole, tmp_path / "made")
     (tmp_path / "made" / "notes.txt").write_text("mine")
     if METHODS[scenario.method.name].verb == "calibrate":  # without its classifier it is of no use there
-        with hub() as found, pytest.raises(InputError, match="is not on the hub. Push that first"):
+        with hub() as found, pytest.raises(InputError, match=r"is not on the hub\. Push that first"):
             attar.open_artefact(tmp_path / "made").to_hub("ada/small")
         assert not found.names
         return
