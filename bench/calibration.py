@@ -195,7 +195,7 @@ def teachers(source: ImageSource, seed: int, rows: dict[str, Any], keep: Callabl
     if not wanted:
         return
     runtime = Runtime(QUIET, seed)
-    taught = {name: one for name, one in taught_by(source, runtime, Protocol.from_json(protocol)).items()}
+    taught = taught_by(source, runtime, Protocol.from_json(protocol))
     for name in wanted:
         teacher, temperature = of_kd()[name]
         if teacher is None:
