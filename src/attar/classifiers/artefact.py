@@ -153,7 +153,7 @@ class DistilledClassifier(Opened):
     folder: Path | None = field(default=None, compare=False)
     """Folder in which it was last saved."""
 
-    files = (WEIGHTS, WHITENING, core.ARTEFACT, core.CARD, SCORES)
+    files = (WEIGHTS, WHITENING, core.ARTEFACT, core.CARD, SCORES, "evaluation/*.png")
 
     @property
     def title(self) -> str:
@@ -223,7 +223,9 @@ class DistilledClassifier(Opened):
         )
 
     def shown(self, images: int = 10) -> core.Shown:
-        """The sizes of the student and its teacher, and their scores."""
+        """The sizes of the student and its teacher, their scores, and pictures of the last evaluation."""
+        from attar.classifiers.calibration.pictures import kept_in
+
         student, teacher = self.origin.student, self.origin.teacher
         facts = {who: _told(size) for who, size in (("student", student), ("teacher", teacher)) if size}
         chosen = _chosen(self.scores, self.origin.settings)
@@ -233,10 +235,13 @@ class DistilledClassifier(Opened):
             share=100 * student.parameters / teacher.parameters if teacher else None,
             facts={**facts, **({"kept": chosen[0]} if chosen else {}), "classes": str(len(self.classes))},
             scores=tuple(_measured(self.scores)),
+            pictures=tuple(kept_in(self.folder)),
         )
 
     def card(self, scores: list[Cell]) -> str:
         """The text of README.md."""
+        from attar.classifiers.calibration.pictures import links
+
         return f"""{model_header("knowledge-distillation", pipeline="image-classification")}
 # {escaped(self.title)}
 
@@ -248,7 +253,7 @@ import attar
 student = attar.open_artefact("FOLDER")
 logits = student.logits(student.transform.forward(pixels))  # pixels: uint8, {list(self.shape)} each
 ```
-{score_table(scores)}
+{score_table(scores)}{links(self.folder)}
 {made(self.origin)}
 """
 

@@ -35,7 +35,9 @@ class TableMethod(Settings):
             InputError: Real rows are chosen, and fewer are there.
         """
         if self.of_real_rows and self.rows is not None and self.rows > len(source.train):
-            raise InputError(f"rows is {self.rows}, but {source.name} has {len(source.train)} training rows. Give fewer.")
+            raise InputError(
+                f"rows is {self.rows}, but {source.name} has {len(source.train)} training rows. Give fewer."
+            )
         return dataclasses.replace(self, rows=self.rows or len(source.train))
 
     def made(self, source: TableSource, runtime: Runtime) -> Rows:

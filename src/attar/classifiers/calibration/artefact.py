@@ -24,6 +24,7 @@ from attar.classifiers.artefact import (
 from attar.classifiers.calibration.calibrated import calibrated
 from attar.classifiers.calibration.calibration import Calibration
 from attar.classifiers.calibration.opening import Form, Link
+from attar.classifiers.calibration.pictures import kept_in, links
 from attar.core import artefact as core
 from attar.core import store
 from attar.core.card import SCORES, escaped, made, model_header, score_table
@@ -71,7 +72,7 @@ class CalibratedClassifier(Opened):
     folder: Path | None = field(default=None, compare=False)
     """Folder in which it was last saved."""
 
-    files = (LEARNED, WHITENING, core.ARTEFACT, core.CARD, SCORES, PREVIEW)
+    files = (LEARNED, WHITENING, core.ARTEFACT, core.CARD, SCORES, PREVIEW, "evaluation/*.png")
 
     @property
     def title(self) -> str:
@@ -177,7 +178,7 @@ class CalibratedClassifier(Opened):
             count=size,
             facts={**facts, "classes": str(len(self.classes))},
             scores=tuple(self.cells()),
-            pictures=() if drawn is None else (core.Picture("reliability diagram", drawn),),
+            pictures=(*(() if drawn is None else (core.Picture("reliability diagram", drawn),)), *kept_in(self.folder)),
         )
 
     @property
@@ -218,7 +219,7 @@ class CalibratedClassifier(Opened):
 # {escaped(self.title)}
 
 {escaped(self.summary)}
-{note}{picture}
+{note}{picture}{links(self.folder)}
 It holds no weights: the classifier is {escaped(self.link.told)} (digest `{self.link.digest}`).
 
 ```python

@@ -60,7 +60,11 @@ class EDF(DATM):
     these classes. Default width: that of the method's network."""
 
     moved = MappingProxyType(
-        {"dropout": "parameter_dropout", "observer": "observer.folder", "observer_architecture": "observer.architecture.network"}
+        {
+            "dropout": "parameter_dropout",
+            "observer": "observer.folder",
+            "observer_architecture": "observer.architecture.network",
+        }
     )
     name = "edf"
 
