@@ -21,14 +21,14 @@ from typing import Any
 
 import harness
 import torch
-from attar.classifiers.calibration.metrics import CalibrationReport
-from attar.classifiers.calibration.shifts import noisy, rotated
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
 import attar
 from attar.classifiers.calibration.calibrated import logits_of
+from attar.classifiers.calibration.metrics import CalibrationReport
+from attar.classifiers.calibration.shifts import noisy, rotated
 from attar.classifiers.calibration.teaching import calibrated_teacher
 from attar.classifiers.classifier import Classifier
 from attar.classifiers.selection import reserved_rows
