@@ -5,20 +5,22 @@ import json
 
 import pytest
 import torch
-from attar.classifiers.calibration.metrics import calibration_error, negative_log_likelihood, probabilities_of, top
 from attar.classifiers.calibration.ts import TemperatureScaling, temperature_of
 from torch import nn
 
 import attar
 from attar.classifiers.calibration.calibrated import CalibratedModule, CalibratedNetwork
+from attar.classifiers.calibration.metrics import calibration_error, negative_log_likelihood, probabilities_of, top
 from attar.classifiers.calibration.opening import found
 from attar.classifiers.calibration.work import Calibrating, chosen
 from attar.classifiers.classifier import Classifier
 from attar.classifiers.selection import parted, reserved_rows
-from attar.classifiers.tasks import Teacher
+from attar.classifiers.tasks import Distill, Teacher
 from attar.cli import main
+from attar.core import engine
 from attar.core.errors import InputError
 from attar.core.runtime import Engine, Runtime
+from attar.images.networks.architecture import parse
 from attar.images.protocols import PROTOCOLS
 from attar.images.sources import held_out
 from attar.images.training import TrainNetwork
@@ -233,8 +235,10 @@ def test_a_classifier_of_transformers_is_calibrated_and_found_again(few_digits, 
 
 
 def test_a_network_that_attar_trained_on_everything_is_refused(digits, tmp_path):
-    method = TrainNetwork(architecture="mlp:width=4", protocol=dataclasses.replace(PROTOCOLS["ceiling"], epochs=1))
-    attar.core.engine.run(method.resolve(digits), digits, Runtime(ENGINE), out=tmp_path)
+    method = TrainNetwork(
+        architecture=parse("mlp:width=4"), protocol=dataclasses.replace(PROTOCOLS["ceiling"], epochs=1)
+    )
+    engine.run(method.resolve(digits), digits, Runtime(ENGINE), out=tmp_path)
     with pytest.raises(InputError, match="was trained on all training images"):
         attar.calibrate(digits, TemperatureScaling(), classifier=tmp_path, engine=ENGINE)
 
@@ -299,7 +303,7 @@ def test_a_teacher_that_is_trained_here_leaves_images_out_for_its_calibration(di
 def test_stored_answers_of_a_calibrated_teacher_are_not_those_of_the_plain_one(digits, reserving, tmp_path):
     keys, method = set(), attar.KD(student="mlp:width=4", epochs=1, views=1, batch=256)
     for how in ({}, {"calibrate": "ts"}, {"calibrate": TemperatureScaling(loss="brier")}, {"calibrate": "vector"}):
-        pair, resolved = attar.classifiers.tasks.Distill(teacher=Teacher(network=str(reserving.folder), **how)).prepare(
+        pair, resolved = Distill(teacher=Teacher(network=str(reserving.folder), **how)).prepare(
             digits, method, Runtime(ENGINE)
         )
         resolved = resolved.resolve(pair, Runtime(ENGINE))
