@@ -140,6 +140,8 @@ CLASSIFIERS: Table = {
     "discover": {**STUDENT, "subclasses": 2},
     "nd": {**STUDENT, "base": "reviewkd"},
     "dhkd": STUDENT,
+}
+CALIBRATORS: Table = {
     "ts": {},
     "ets": {},
     "ca": {"epochs": 20},
@@ -153,9 +155,6 @@ CLASSIFIERS: Table = {
     "isotonic": {},
     "irm": {},
     "spline": {"knots": 4},
-}
-CALIBRATORS: Table = {
-    "ts": {},
 }
 LANGUAGE: Table = {
     "language": {**WRITER, "objective": {"label_weight": 0.5}, "micro": 6},
