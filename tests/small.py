@@ -141,6 +141,8 @@ CLASSIFIERS: Table = {
     "discover": {**STUDENT, "subclasses": 2},
     "nd": {**STUDENT, "base": "reviewkd"},
     "dhkd": STUDENT,
+}
+CALIBRATORS: Table = {
     "ts": {},
     "ets": {},
     "ca": {"epochs": 20},
@@ -197,7 +199,7 @@ BY_KIND = {
     "graphs": GRAPHS,
     "mixtures": MIXTURES,
     "convolution": CONVOLUTION,
-    "classifiers": CLASSIFIERS,
+    "classifiers": {**CLASSIFIERS, **CALIBRATORS},
     "language": LANGUAGE,
     "embeddings": EMBEDDINGS,
     "tables": TABLES,
@@ -385,6 +387,13 @@ def one_label() -> Any:
     return Source.of_images(images())
 
 
+def all_images() -> Any:
+    """All the digits, of which a tenth is enough for a calibrator."""
+    import attar
+
+    return attar.load("digits")
+
+
 DATA = {
     "images": images,
     "graphs": graphs,
@@ -395,11 +404,14 @@ DATA = {
     "embeddings": embeddings,
     "tables": tables,
     "one label": one_label,
+    "all images": all_images,
 }
 
 
 def data_for(method: Any, kind: str) -> Any:
     """The small data for a method: those of its kind, or such as have the labels that it needs."""
+    if getattr(method, "verb", "") == "calibrate":
+        return data_of("all images")
     return data_of("one label" if getattr(method, "needs", "") == "one" else kind)
 
 
@@ -412,6 +424,22 @@ def classifier() -> Any:
 
     source = data_of("images")
     return Architecture(norm="batch", width=8).build(source.shape, 10, torch.Generator().manual_seed(3)).eval()
+
+
+@functools.cache
+def classifier_folder() -> str:
+    """The folder of a network that was trained on nine tenths of the digits, to be calibrated on the last."""
+    import tempfile
+    from pathlib import Path
+
+    from attar.core.registry import METHODS
+    from attar.core.runtime import Engine
+    from attar.verbs import train
+
+    method = METHODS["classifier"].load()(network="mlp:width=16", epochs=1, batch=32, reserved=0.1)
+    folder = Path(tempfile.mkdtemp()) / "classifier"
+    train(data_of("all images"), method, out=folder, engine=Engine(device="cpu", quiet=True))
+    return str(folder)
 
 
 @functools.cache
@@ -436,6 +464,8 @@ def given_to(method: Any, kind: str) -> dict[str, Any]:
     """What a verb is given beside data and method: a teacher, and what goes with it."""
     if kind == "classifiers":
         return {} if is_trained(method) else {"teacher": classifier()}
+        beside = {"calibrate": lambda: {"classifier": classifier_folder()}, "train": dict}
+        return beside.get(getattr(method, "verb", ""), lambda: {"teacher": classifier()})()
     if kind != "language":
         return {}
     further = {} if method.objective.corpus_weight == 1 else {"corpus": ["once upon a time " * 20] * 5}
@@ -463,6 +493,10 @@ def is_trained(method: Any) -> bool:
 def verb_of(kind: str, method: Any = None) -> Any:
     """What makes a kind smaller."""
     for home in HOMES["embeddings" if is_trained(method) else kind]:
+def verb_of(kind: str, method: Any) -> Any:
+    """What makes a kind smaller, or trains or calibrates it."""
+    own = getattr(method, "verb", "")
+    for home in [f"attar.verbs:{own}"] if own in ("train", "calibrate") else HOMES[kind]:
         module, _, name = home.partition(":")
         with contextlib.suppress(ImportError, AttributeError):
             return getattr(importlib.import_module(module), name)
