@@ -26,6 +26,7 @@ from attar.images.networks.blocks import Network
 
 Branches = Float[Tensor, "masks sample classes"]
 Maps = Float[Tensor, "sample channel height width"]
+Pooled = Float[Tensor, "sample channel pooled_height pooled_width"]
 Criterion = Callable[[Tensor, Tensor], Tensor]
 Diversity = Callable[[Tensor], Tensor]
 Reduce = Literal["loss", "logits"]
@@ -185,12 +186,12 @@ class PoolOffset:
     The border is padded with zeros on that side. At rest the grid starts at the first place.
     """
 
-    def __call__(self, maps: Maps) -> Maps:
+    def __call__(self, maps: Maps) -> Pooled:
         """Pooled maps of half the size, rounded up."""
         up, left = torch.randint(2, (2,)).tolist()
         return F.max_pool2d(F.pad(maps, (left, 1 - left, up, 1 - up)), 2)
 
-    def at_rest(self, maps: Maps) -> Maps:
+    def at_rest(self, maps: Maps) -> Pooled:
         """The same from the first place on."""
         return F.max_pool2d(F.pad(maps, (0, 1, 0, 1)), 2)
 
@@ -228,14 +229,15 @@ def answers_under_masks(
     """
     if not p:
         return watched(inputs), None
-    with dropping(_classifier(watched.network), p, samples) as found:
+    layer = _classifier(watched.network)
+    with dropping(layer, p, samples) as found:
         said = watched(inputs)
-    if samples == 1 or not watched.network.training:
+    if samples == 1 or not layer.training:
         return said, None
     columns = getattr(watched.network, "columns", None)
     kept = slice(None) if columns is None else list(columns)
-    rows = token_of(found.mean[..., kept], said.logits)
-    if rows is None:
+    rows = None if found.mean is None else token_of(found.mean[..., kept], said.logits)
+    if rows is None or found.branches is None:
         raise InputError(
             f"the {watched.who}'s logits are not what its last linear layer gives, so dropout_samples does not work. "
             "Set it to 1."

@@ -24,9 +24,9 @@ def masked(features: Float[Tensor, "..."], p: float, samples: int) -> Float[Tens
 class Masked:
     """What a layer gave in its last call under several masks."""
 
-    branches: Tensor
+    branches: Tensor | None = None
     """Its output under each mask, `[masks, ...]`."""
-    mean: Tensor
+    mean: Tensor | None = None
     """Their mean, which the layer returned."""
 
 
@@ -47,8 +47,8 @@ def dropping(layer: nn.Linear, p: float, samples: int) -> Iterator[Masked]:
     def forward(features: Tensor) -> Tensor:
         if not layer.training:
             return plain(features)
-        found.branches = plain(masked(features, p, samples))
-        found.mean = found.branches.mean(dim=0)
+        branches = plain(masked(features, p, samples))
+        found.branches, found.mean = branches, branches.mean(dim=0)
         return found.mean
 
     # Not a hook: the input that hooks are shown must stay whole.
