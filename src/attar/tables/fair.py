@@ -9,6 +9,7 @@ Distilling Fair Representation, 2024, arXiv:2408.10755. No code is released; tea
 (Liu et al., KDD 2022) and FLDGM (Ramachandranpillai et al., ECAI 2023), on which it builds.
 """
 
+import copy
 import dataclasses
 import math
 from dataclasses import dataclass
@@ -18,12 +19,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from attar.core.cell import Beside, Cell
 from attar.core.engine import Metrics
 from attar.core.errors import InputError, unknown
 from attar.core.presets import published
 from attar.core.runtime import Runtime
-from attar.core.score import Score
 from attar.core.seeds import derived_seed
 from attar.core.settings import Hidden, Range
 from attar.core.state import rebuilt
@@ -31,12 +30,12 @@ from attar.core.training import next_rows
 from attar.tables import student as students
 from attar.tables import teacher as teachers
 from attar.tables.artefact import Origin, SyntheticTable
-from attar.tables.coding import Coded, Coding, Cutting
 from attar.tables.condensation import TableMethod
 from attar.tables.decoding import Decoding, FairGenerator
 from attar.tables.dependence import Codes, Groups, dependence, permuted_dependence
-from attar.tables.leakage import CHANCE, forgot, latent_auc
-from attar.tables.sources import Schema, TableSource
+from attar.tables.discrete import Coded, Coding, Cutting
+from attar.tables.leakage import forgot, latent_auc
+from attar.tables.sources import TableSource
 from attar.tables.student import FairStudent, Student
 from attar.tables.teacher import Autoencoder, FairTeacher, sampled
 
@@ -48,6 +47,8 @@ STORED = 50_000
 COMPARED = 2048
 """Rows of which V² is told at the end."""
 PERMUTATIONS = 20
+MANY = 20
+"""Most groups. More of them are too small for V² to tell anything."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,9 +132,9 @@ class FairTables(TableMethod):
         count = len(source.schema.groups)
         start = runtime.generator("start")
         teacher = teachers.fresh(coding.width, count, self.teaching, start).to(device)
-        latent, noise = self.teaching.latent, self.student == "noise"
-        sizes = (latent, 0) if noise else (coding.width, count)
-        student = students.fresh(*sizes, latent, self.learning.student_hidden, start).to(device)
+        latents, noise = self.teaching.latents, self.student == "noise"
+        sizes = (latents, 0) if noise else (coding.width, count)
+        student = students.fresh(*sizes, latents, self.learning.student_width, start).to(device)
         return State(
             teacher=teacher,
             student=student,
@@ -194,7 +195,7 @@ class FairTables(TableMethod):
         return {"loss": parts["quality"] + self.learning.utility_weight * parts["utility"], **parts}
 
     def _noise(self, purpose: str, rows: int, runtime: Runtime) -> Codes:
-        found = torch.randn(rows, self.teaching.latent, generator=runtime.generator(purpose))
+        found = torch.randn(rows, self.teaching.latents, generator=runtime.generator(purpose))
         return found.to(runtime.device)
 
     def learned(self, state: "State") -> dict[str, Tensor]:
@@ -211,11 +212,9 @@ class FairTables(TableMethod):
         generator = self._generator(state, runtime.seed)
         seeds = [derived_seed(runtime.seed, f"table {number}") for number in range(self.tables if finished else 1)]
         first, *further = [generator.sample(rows, seed) for seed in seeds]
-        scores: tuple[Cell, ...] = ()
-        if finished:
-            scores = self._told(state, runtime.seed)
-            for note in {cell.note for cell in scores if "collapsed" in cell.note}:
-                runtime.say(f"note: {note}")
+        scores = self._told(state, runtime.seed) if finished else {}
+        if "collapsed" in scores:
+            runtime.say(f"note: {scores['collapsed']}")
         return SyntheticTable(
             first,
             Origin.made(state.source, self, runtime, full=self.training_rows),
@@ -227,29 +226,23 @@ class FairTables(TableMethod):
     def _generator(self, state: "State", seed: int) -> FairGenerator:
         """What draws tables, on the CPU, with codes of its own if no network makes them."""
         draws = torch.Generator().manual_seed(derived_seed(seed, "stored codes"))
-        teacher = _on_cpu(state.teacher, Autoencoder(state.coding.width, state.teacher.groups, self.teaching))
         counts = state.groups.bincount(minlength=state.teacher.groups).cpu()
-        sampler = self._sampler(state) if self.student == "noise" else None
-        codes, groups = torch.empty(0, self.teaching.latent), torch.empty(0, dtype=torch.long)
+        sampler = _on_cpu(state.student) if self.student == "noise" else None
+        codes, groups = torch.empty(0, self.teaching.latents), torch.empty(0, dtype=torch.long)
         if sampler is None:
             mean, log_variance = self._encoded(state)
             picks = torch.arange(min(max(len(mean), STORED // 5), STORED)) % len(mean)
-            noise = torch.randn(len(picks), self.teaching.latent, generator=draws)
+            noise = torch.randn(len(picks), self.teaching.latents, generator=draws)
             codes, groups = sampled(mean[picks], log_variance[picks], noise), state.groups.cpu()[picks]
         return FairGenerator(
-            schema=_decoded(state.source.schema),
             coding=state.coding,
-            decoder=teacher.decoder,
+            decoder=_on_cpu(state.teacher.decoder),
             decoding=self.decoding,
             shares=counts / counts.sum(),
             codes=codes,
             groups=groups,
             sampler=sampler,
         )
-
-    def _sampler(self, state: "State") -> Student:
-        fresh = Student(self.teaching.latent, 0, self.teaching.latent, self.learning.student_hidden)
-        return _on_cpu(state.student, fresh)
 
     @torch.no_grad()
     def _encoded(self, state: "State") -> tuple[Codes, Codes]:
@@ -261,32 +254,29 @@ class FairTables(TableMethod):
             parts.append(read(state.coding.features(state.coded.select(picks)), state.groups[picks]))
         return torch.cat([mean for mean, _ in parts]).cpu(), torch.cat([spread for _, spread in parts]).cpu()
 
-    def _told(self, state: "State", seed: int) -> tuple[Cell, ...]:
-        """V² beside its permutations, and the AUC of group and label from codes and of the group from their means."""
+    def _told(self, state: "State", seed: int) -> dict[str, Any]:
+        """V² beside its permutations, and the AUC of group and label from codes and of the group from their means.
+
+        Of a student that reads noise, whose codes belong to no row, all but AUC(y|z) is the teacher's; that is of the
+        labels decoded from its codes.
+        """
         draws = torch.Generator().manual_seed(derived_seed(seed, "what is told of codes"))
         (mean, log_variance), groups = self._encoded(state), state.groups.cpu()
-        labels = state.source.train.labels
         codes = sampled(mean, log_variance, torch.randn(mean.shape, generator=draws))
-        whose = "of the student" if self.student == "data" else "of the teacher"
-        read = {
-            "AUC(s | z)": (codes, groups, f"sampled codes {whose}"),
-            "AUC(s | μ)": (mean, groups, f"means of codes {whose}, which are not exported"),
-            "AUC(y | z)": (codes, labels, f"sampled codes {whose}"),
-        }
-        cells = [_dependence_cell(mean, log_variance, groups, draws, whose)]
-        for column, (values, told, note) in read.items():
-            auc = latent_auc(values, told, draws)
-            if auc is None:
-                continue
-            score, lost = Score(auc, "", "higher" if "y" in column else "lower"), "y" in column and forgot(auc)
-            notes = (COLLAPSE.format(auc=auc),) if lost else (note,)
-            cells.append(Cell(score, ((auc,),), column=column, chance=CHANCE, notes=notes))
-        return tuple(cells)
+        labels = (codes, state.source.train.labels)
+        if self.student == "noise":
+            labels = self._generator(state, seed).labelled(len(codes), draws)
+        told = _dependence_told(mean, log_variance, groups, draws)
+        read = {"AUC(s|z)": (codes, groups), "AUC(s|μ)": (mean, groups), "AUC(y|z)": labels}
+        told |= {name: auc for name, one in read.items() if (auc := latent_auc(*one, draws)) is not None}
+        if forgot(told.get("AUC(y|z)")):
+            told["collapsed"] = COLLAPSED.format(auc=told["AUC(y|z)"])
+        return told
 
 
-COLLAPSE = (
-    "collapsed: the codes tell no label (AUC {auc:.2f}), so that their independence of the group is no merit. Lower "
-    "--fairness-weight, or train for more --epochs"
+COLLAPSED = (
+    "collapsed: the codes no longer tell the label (AUC {auc:.2f}), so that their independence of the group is no "
+    "merit. Lower --fairness-weight, or raise --epochs"
 )
 
 
@@ -308,26 +298,22 @@ class State:
     """Steps taken so far."""
 
 
-def _dependence_cell(mean: Codes, log_variance: Codes, groups: Groups, draws: torch.Generator, whose: str) -> Cell:
+def _dependence_told(mean: Codes, log_variance: Codes, groups: Groups, draws: torch.Generator) -> dict[str, Any]:
     """V² of a part of the rows, beside its values under permutations of the groups."""
     picks = torch.randperm(len(mean), generator=draws)[:COMPARED]
     codes = (mean[picks].double(), log_variance[picks].double(), groups[picks])
-    value = float(dependence(*codes))
-    chance = permuted_dependence(*codes, permutations=PERMUTATIONS, generator=draws).tolist()
-    beside = Beside(f"{PERMUTATIONS} permutations of s", Score.of(chance, "", "lower"))
-    notes = (f"of {len(picks):,} rows {whose}",)
-    return Cell(Score(value, "", "lower"), ((value,),), column="V²", beside=(beside,), notes=notes)
+    chance = permuted_dependence(*codes, permutations=PERMUTATIONS, generator=draws)
+    return {
+        "V²": float(dependence(*codes)),
+        "V² of its scale": float(dependence(*codes, normalise=True)),
+        f"V², mean of {PERMUTATIONS} permutations of s": float(chance.mean()),
+        f"V², largest of {PERMUTATIONS} permutations of s": float(chance.max()),
+    }
 
 
-def _on_cpu(trained: Any, fresh: Any) -> Any:
+def _on_cpu(network: Any) -> Any:
     """A copy of a network on the CPU, which further steps do not change."""
-    fresh.load_state_dict({name: value.detach().cpu().clone() for name, value in trained.state_dict().items()})
-    return fresh.eval()
-
-
-def _decoded(schema: Schema) -> Schema:
-    """The columns of decoded tables: all but those that are ignored."""
-    return dataclasses.replace(schema, columns=tuple(one for one in schema.columns if one.role != "ignored"))
+    return copy.deepcopy(network).cpu().eval()
 
 
 def _check(source: TableSource) -> None:
@@ -343,6 +329,8 @@ def _check(source: TableSource) -> None:
         raise InputError(
             f"all training rows of {source.name} have {sensitive.name} {present[0]!r}; a fair table needs two groups."
         )
+    if len(present) > MANY:
+        raise InputError(f"{sensitive.name} has {len(present)} groups; give a sensitive column of {MANY} or fewer.")
     for name, count in zip(sensitive.levels, counts.tolist(), strict=True):
         if count == 1:
             raise InputError(

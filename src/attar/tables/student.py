@@ -27,7 +27,7 @@ BANDWIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 class FairStudent(Settings):
     """Settings of the student's training."""
 
-    student_hidden: Annotated[int, Range(1)] = 16
+    student_width: Annotated[int, Range(1)] = 16
     """Units of the student's hidden layer; fewer than the teacher's."""
     student_epochs: Annotated[int, Range(1)] | None = None
     """Passes of the student over the training data. Default: a third of the teacher's."""
@@ -41,10 +41,10 @@ class FairStudent(Settings):
 class Student(nn.Module):
     """An encoder of rows or of noise."""
 
-    def __init__(self, width: int, groups: int, latent: int, hidden: int) -> None:
+    def __init__(self, read: int, groups: int, latents: int, hidden: int) -> None:
         super().__init__()
         self.groups = groups
-        self.encoder = encoder(width + groups, hidden, latent)
+        self.encoder = encoder(read + groups, hidden, latents)
 
     def forward(self, features: Float[Tensor, "row input"], groups: Groups | None = None) -> tuple[Codes, Codes]:
         """μ′ and log σ²′, from features of rows with their groups, or from noise."""
@@ -52,10 +52,10 @@ class Student(nn.Module):
         return halves(self.encoder(torch.cat([features, *shares], dim=1)))
 
 
-def fresh(width: int, groups: int, latent: int, hidden: int, generator: torch.Generator) -> Student:
+def fresh(read: int, groups: int, latents: int, hidden: int, generator: torch.Generator) -> Student:
     """A student before its training; of noise if there are no groups."""
     with seeded(generator):
-        return Student(width, groups, latent, hidden)
+        return Student(read, groups, latents, hidden)
 
 
 def paired_loss(student: tuple[Codes, Codes], teacher: tuple[Codes, Codes]) -> dict[str, Scalar]:

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from attar.core.seeds import seeded
 from attar.core.settings import Range, Settings
-from attar.tables.coding import Coded, Coding, Features, reconstruction
 from attar.tables.dependence import Codes, Groups, Scalar, dependence, spectral_dependence
+from attar.tables.discrete import Coded, Coding, Features, reconstruction
 
 Share = Float[Tensor, "row group"]
 
@@ -26,19 +26,19 @@ Share = Float[Tensor, "row group"]
 class FairTeacher(Settings):
     """Settings of the teacher and of its training."""
 
-    latent: Annotated[int, Range(1)] = 8
-    """Size of the latent code z."""
-    hidden: Annotated[int, Range(1)] = 64
-    """Units of the hidden layer of encoder and decoder."""
+    latents: Annotated[int, Range(1)] = 8
+    """Size of the code of a row, whose prior is a standard normal distribution."""
+    width: Annotated[int, Range(1)] = 64
+    """Width of the network: units of the hidden layer of encoder and decoder."""
     dependence: Literal["exact", "normalised", "spectral"] = "normalised"
     """Penalty on dependence: V², V² over its scale (so that β does not hang on the latent size), or a random-feature
     form that is cheaper, and another objective."""
     epochs: Annotated[int, Range(1)] | None = None
     """Passes over the training data. Default: by the number of rows, for a run of about a minute."""
     batch: Annotated[int, Range(2)] = 512
-    """Batch size: rows per step."""
+    """Batch size, in rows."""
     lr: Annotated[float, Range(0)] = 1e-3
-    """Step size (learning rate) of Adam."""
+    """Step size of Adam."""
     frequencies: Annotated[int, Range(1)] = 256
     """Random frequencies of the spectral penalty, drawn anew at each step."""
 
@@ -46,12 +46,12 @@ class FairTeacher(Settings):
 class Autoencoder(nn.Module):
     """Encoder and decoder of one hidden layer each."""
 
-    def __init__(self, width: int, groups: int, settings: FairTeacher) -> None:
+    def __init__(self, features: int, groups: int, settings: FairTeacher) -> None:
         super().__init__()
-        hidden, latent = settings.hidden, settings.latent
+        hidden, latents = settings.width, settings.latents
         self.groups = groups
-        self.encoder = encoder(width + groups, hidden, latent)
-        self.decoder = nn.Sequential(nn.Linear(latent + groups, hidden), nn.ReLU(), nn.Linear(hidden, width))
+        self.encoder = encoder(features + groups, hidden, latents)
+        self.decoder = decoder(latents + groups, hidden, features)
 
     def encode(self, features: Features, groups: Groups) -> tuple[Codes, Codes]:
         """μ and log σ² of each row's code."""
@@ -68,15 +68,20 @@ class Autoencoder(nn.Module):
         return found
 
 
-def encoder(width: int, hidden: int, latent: int) -> nn.Sequential:
+def encoder(read: int, hidden: int, latents: int) -> nn.Sequential:
     """A network that gives μ and log σ²."""
-    return nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, 2 * latent))
+    return nn.Sequential(nn.Linear(read, hidden), nn.ReLU(), nn.Linear(hidden, 2 * latents))
 
 
-def fresh(width: int, groups: int, settings: FairTeacher, generator: torch.Generator) -> Autoencoder:
+def decoder(read: int, hidden: int, features: int) -> nn.Sequential:
+    """A network that gives the scores of features."""
+    return nn.Sequential(nn.Linear(read, hidden), nn.ReLU(), nn.Linear(hidden, features))
+
+
+def fresh(features: int, groups: int, settings: FairTeacher, generator: torch.Generator) -> Autoencoder:
     """A teacher before its training."""
     with seeded(generator):
-        return Autoencoder(width, groups, settings)
+        return Autoencoder(features, groups, settings)
 
 
 def one_hot(groups: Groups, count: int) -> Share:

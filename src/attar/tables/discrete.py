@@ -6,6 +6,7 @@ brightness of a pixel is. A missing value is a level of its own.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
@@ -145,6 +146,7 @@ class Coding:
     """How the columns of a schema are coded, features and label together; the sensitive column is left out."""
 
     schema: Schema
+    """The columns of decoded rows: those that are coded, and the sensitive one."""
     how: Cutting
     bins: dict[str, Bins]
     """Of each number that has bins."""
@@ -175,7 +177,7 @@ class Coding:
                 )
             else:
                 ranges[column.name] = (float(values.min()), float(values.max()))
-        return cls(rows.schema, how, bins, ranges)
+        return cls(_read(rows.schema), how, bins, ranges)
 
     # --------------------------------------------------------------------------------------------------- its columns
 
@@ -245,20 +247,19 @@ class Coding:
         levels = [torch.multinomial(score.softmax(dim=1), 1, generator=generator) for score in scores]
         return Coded(torch.cat(levels, dim=1), shares.sigmoid())
 
-    def rows(self, coded: Coded, groups: Int[Tensor, " row"], generator: torch.Generator, schema: Schema) -> Rows:
+    def rows(self, coded: Coded, groups: Int[Tensor, " row"], generator: torch.Generator) -> Rows:
         """Rows of a table, with a value for each level, and a group that each row is said to be of.
 
         Args:
             coded: What was decoded.
             groups: The levels of the sensitive column.
             generator: Draws the noise in bins.
-            schema: The columns of the table: those that are coded, and the sensitive one.
         """
         levels = {column.name: coded.levels[:, number] for number, column in enumerate(self.columns)}
         shares = {name: coded.shares[:, number] for number, name in enumerate(self.shared)}
         found = []
-        for column in schema.columns:
-            if column.name == schema.sensitive.name:
+        for column in self.schema.columns:
+            if column.name == self.schema.sensitive.name:
                 values = groups.double()
             elif column.name in self.ranges:
                 low, high = self.ranges[column.name]
@@ -271,24 +272,24 @@ class Coding:
             else:
                 values = levels[column.name].double()
             found.append(values.round() if column.whole else values)
-        return Rows(schema, torch.stack(found, dim=1))
+        return Rows(self.schema, torch.stack(found, dim=1))
 
     # ------------------------------------------------------------------------------------------------------ on disk
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Plain values, without the schema."""
         bins = {name: dataclasses.asdict(one) for name, one in self.bins.items()}
-        return {"schema": self.schema.to_json(), "how": self.how.to_json(), "bins": bins, "ranges": self.ranges}
+        return {"how": self.how.to_json(), "bins": bins, "ranges": self.ranges}
 
     @classmethod
-    def from_json(cls, facts: dict[str, Any]) -> Self:
+    def from_json(cls, schema: Schema, facts: Mapping[str, Any]) -> Self:
         """The inverse."""
         bins = {
             name: Bins(tuple(one["low"]), tuple(one["high"]), tuple(one["median"]), bool(one["missing"]))
             for name, one in facts["bins"].items()
         }
         ranges = {name: (float(low), float(high)) for name, (low, high) in facts["ranges"].items()}
-        return cls(Schema.from_json(facts["schema"]), Cutting.from_json(facts["how"]), bins, ranges)
+        return cls(schema, Cutting.from_json(facts["how"]), bins, ranges)
 
 
 def reconstruction(coding: Coding, decoded: Features, coded: Coded) -> Float[Tensor, ""]:
@@ -303,6 +304,9 @@ def reconstruction(coding: Coding, decoded: Features, coded: Coded) -> Float[Ten
 
 def _coded(schema: Schema) -> tuple[Column, ...]:
     """Features and label, in order, and further sensitive columns as if they were features."""
-    return tuple(
-        column for column in schema.columns if column.role != "ignored" and column.name != schema.sensitive.name
-    )
+    return tuple(column for column in _read(schema).columns if column.name != schema.sensitive.name)
+
+
+def _read(schema: Schema) -> Schema:
+    """A schema without the columns that are ignored."""
+    return dataclasses.replace(schema, columns=tuple(one for one in schema.columns if one.role != "ignored"))
