@@ -69,7 +69,7 @@ def usual():
     return made()
 
 
-# ------------------------------------------------------------------------------------------------- losses of the teacher
+# ------------------------------------------------------------------------------------------------ losses of the teacher
 
 
 def cases(name):
@@ -152,7 +152,7 @@ def test_a_batch_of_one_group_has_no_penalty():
     assert parts["dependence"] == 0
 
 
-# ------------------------------------------------------------------------------------------------- losses of the student
+# ------------------------------------------------------------------------------------------------ losses of the student
 
 
 def codes(rows=64, latents=3, seed=0):
@@ -231,7 +231,7 @@ def test_means_may_tell_what_sampled_codes_do_not():
     assert latent_auc(mean, groups, generator) > 0.7
 
 
-# ------------------------------------------------------------------------------------------------------------ whole runs
+# ----------------------------------------------------------------------------------------------------------- whole runs
 
 
 def test_a_run_makes_tables_of_the_same_columns(usual):
@@ -293,14 +293,7 @@ def test_other_settings_run_too_and_draw_more_rows(settings):
         SCHEMA, made_of.generator.tensors(), json.loads(json.dumps(made_of.generator.facts()))
     )
     more = made_of.generator.sample(77, seed=5)
-    assert (
-        len(more) == 77
-        and torch.equal(
-            more.values,
-            again.sample(77, seed=5).values,
-        )
-        or more.values.isnan().any()
-    )
+    assert len(more) == 77
     torch.testing.assert_close(more.values, again.sample(77, seed=5).values, equal_nan=True, rtol=0, atol=0)
     assert not torch.equal(more.values, made_of.generator.sample(77, seed=6).values)
 
@@ -362,7 +355,7 @@ def test_published_settings(data, bins):
     assert (method.cutting.number_bins, method.cutting.edges, method.cutting.within) == (bins, "width", "uniform")
 
 
-# ---------------------------------------------------------------------------------------------------------------- images
+# --------------------------------------------------------------------------------------------------------------- images
 
 
 def test_coloured_digits_are_what_they_say():
@@ -405,7 +398,7 @@ def test_decoded_digits_have_no_colour_and_stay_legible(digits):
     assert model.score(real, source.test.codes("digit").numpy()) > 0.6
 
 
-# ------------------------------------------------------------------------------------------------------------- bad input
+# ------------------------------------------------------------------------------------------------------------ bad input
 
 
 def with_column(name, values):
