@@ -1,0 +1,9 @@
+from attar.tables.artefact import Generator as Generator
+from attar.tables.artefact import SyntheticTable as SyntheticTable
+from attar.tables.data.applicants import applicants as applicants
+from attar.tables.data.load import sources_from as sources_from
+from attar.tables.reading import Reading as Reading
+from attar.tables.sources import Column as Column
+from attar.tables.sources import Rows as Rows
+from attar.tables.sources import Schema as Schema
+from attar.tables.sources import TableSource as TableSource
