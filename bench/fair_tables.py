@@ -1,9 +1,9 @@
 """Fair tables on Adult, COMPAS and German credit: what they keep, and what gap is left, beside everything simpler.
 
-    python bench/fair_tables.py --quick                                       # does it run
-    ATTAR_DATA=... python bench/fair_tables.py                                # recorded in bench/results/fair_tables.json
-    ATTAR_DATA=... python bench/fair_tables.py --data compas --only "β 3"     # one data set, one row
-    ATTAR_DATA=... python bench/fair_tables.py --data adult --paper           # the published settings, one seed
+    ATTAR_DATA=... python bench/fair_tables.py --quick                       # does it run
+    ATTAR_DATA=... python bench/fair_tables.py                               # into bench/results/fair_tables.json
+    ATTAR_DATA=... python bench/fair_tables.py --data compas --only "β 3"    # one data set, one row
+    ATTAR_DATA=... python bench/fair_tables.py --data adult --paper          # the published settings, one seed
 
 A seed is a split of the data (of Adult, which has a test file, a choice of 6,000 training rows), a training and its
 tables, the same split for all rows, so that differences are paired by seed. Classifiers are trained on each of ten
@@ -30,6 +30,7 @@ from attar.core.progress import as_text
 from attar.core.registry import METHODS
 from attar.core.runtime import Engine
 from attar.core.score import Score, paired
+from attar.tables.reading import Reading
 from attar.tables.sources import TableSource
 
 RECORD = "fair_tables.json"
@@ -131,12 +132,12 @@ def source_of(data: str, seed: int, *, whole: bool, quick: bool) -> TableSource:
     """The data in the split of a seed."""
     folder = Path(os.environ["ATTAR_DATA"]) / "tabular"
     if data == "adult":
-        source = attar.load(folder / "adult.data.gz", test_data=str(folder / "adult.test.gz"), kind="tables")
+        source = Reading(test_data=str(folder / "adult.test.gz")).load(folder / "adult.data.gz")
         count = 500 if quick else len(source.train) if whole else ADULT_ROWS
         order = torch.randperm(len(source.train), generator=torch.Generator().manual_seed(seed))
         return source if whole else source.subset(order[:count])
     name = {"compas": "compas_two_years_noid.csv", "german": "german.data"}[data]
-    source = attar.load(folder / name, split_seed=seed, kind="tables")
+    source = Reading(split_seed=seed).load(folder / name)
     return source.subset(torch.arange(500)) if quick else source
 
 
