@@ -4,9 +4,9 @@
     python bench/dependence.py            # recorded in bench/results/dependence.json
 
 The rival restates, from its formula, what FairDisCo's public code does (SoftWiser-group/FairDisCo, `calculate_dis`):
-for each group, a tensor of all its pairs with all rows, of all dimensions at once, through autograd. Its small number in
-the denominators is left out, so that both sides must agree. Each side runs on one thread in a process of its own; memory
-is what the process holds at most above what it held before. "spectral" is another objective, timed beside.
+for each group, a tensor of all its pairs with all rows, of all dimensions at once, through autograd. Its small number
+in the denominators is left out, so that both sides must agree. Each side runs on one thread in a process of its own;
+memory is what the process holds at most above what it held before. "spectral" is another objective, timed beside.
 """
 
 import argparse
