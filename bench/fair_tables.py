@@ -50,7 +50,7 @@ def fair(**settings: Any) -> tuple[str, dict[str, Any]]:
 
 
 def unscaled(weight: float, **settings: Any) -> tuple[str, dict[str, Any]]:
-    return fair(fairness_weight=weight, teaching={"dependence": "exact"}, **settings)
+    return fair(fairness_weight=weight, teaching={"penalty": "exact"}, **settings)
 
 
 def rows() -> dict[str, tuple[str, dict[str, Any]]]:
@@ -65,7 +65,7 @@ def rows() -> dict[str, tuple[str, dict[str, Any]]]:
         "β 0, group kept, no student": fair(fairness_weight=0.0, decoding="keep", student="none"),
         "β 3, group kept": fair(decoding="keep"),
         "β 3, group permuted": fair(decoding="permute"),
-        "β 3, spectral": fair(teaching={"dependence": "spectral"}),
+        "β 3, spectral": fair(teaching={"penalty": "spectral"}),
         "β 3, medians in bins": fair(cutting={"within": "median"}),
         "β 3, learned places in bins": fair(cutting={"within": "learned"}),
         "β 3, bins of equal width": fair(cutting={"edges": "width"}),

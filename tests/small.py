@@ -167,6 +167,24 @@ EMBEDDINGS: Table = {
     "icnn": EPISODIC,
     "triplet": {**BY_CLASS, "classes_per_batch": 3, "samples_per_class": 2},
 }
+GENERATOR = {"rows": 60, "epochs": 2, "batch": 50}
+FAIR_TABLES = {
+    "rows": 40,
+    "tables": 2,
+    "teaching": {"epochs": 3, "batch": 50, "width": 8, "latents": 3},
+    "learning": {"student_epochs": 1, "student_width": 4},
+}
+TABLES: Table = {
+    "fair": FAIR_TABLES,
+    "copula": {"rows": 60},
+    "copula-reweighed": {"rows": 60},
+    "tvae": {**GENERATOR, "width": 8, "latents": 4},
+    "tabfairgan": {**GENERATOR, "fair_epochs": 1, "critic_steps": 2},
+    "table-random": {"rows": 10},
+    "table-herding": {"rows": 10},
+    "table-k-center": {"rows": 10},
+    "shuffled-labels": {"rows": 10},
+}
 BY_KIND = {
     "images": IMAGES,
     "graphs": GRAPHS,
@@ -175,6 +193,7 @@ BY_KIND = {
     "classifiers": CLASSIFIERS,
     "language": LANGUAGE,
     "embeddings": EMBEDDINGS,
+    "tables": TABLES,
 }
 SMALL: Table = {name: settings for methods in BY_KIND.values() for name, settings in methods.items()}
 """A line for each method."""
@@ -238,6 +257,17 @@ VARIANTS: Table = {
     },
     "language/corpus": {**WRITER, "objective": {"corpus_weight": 0.5, "teacher_weight": 0.5}},
     "language/adapters": {**WRITER, "lora": {"lora_rank": 2, "lora_dropout": 0.1}, "select": "loss"},
+    "fair/noise": {**FAIR_TABLES, "student": "noise", "cutting": {"within": "learned"}, "fairness_weight": 0.5},
+    "fair/alone": {**FAIR_TABLES, "student": "none", "decoding": "keep", "cutting": {"edges": "width"}},
+    "copula/columns apart": {"rows": 60, "dependence": 0.0},
+    "tvae/as released": {**GENERATOR, "width": 8, "latents": 4, "depth": 1, "levels": "likeliest"},
+    "tabfairgan/as released": {
+        **GENERATOR,
+        "fair_epochs": 1,
+        "fair_term": "released",
+        "critic_output": "features",
+        "mixing": "entries",
+    },
     "icnn/best epoch": {**EPISODIC, "held_out_classes": 0.4, "held_out_episodes": 5, "keep_epoch": "best"},
     "sogclr/views": {**ENCODER, "pairs": "off", "learn_temperature": True},
     "supcon/classes": {**ENCODER, "classes_per_batch": 3, "samples_per_class": 8, "weighted": True},
@@ -325,6 +355,15 @@ def embeddings() -> Any:
     return Reading().load("mosaics").subset(torch.arange(120))
 
 
+def tables() -> Any:
+    """A hundred and twenty applicants, and all the test rows."""
+    import torch
+
+    from attar.tables.data.applicants import applicants
+
+    return applicants().subset(torch.arange(120))
+
+
 def one_label() -> Any:
     """The small images as samples of encoders that need one label each."""
     from attar.embeddings.sources import Source
@@ -340,6 +379,7 @@ DATA = {
     "classifiers": images,
     "language": language,
     "embeddings": embeddings,
+    "tables": tables,
     "one label": one_label,
 }
 
@@ -396,6 +436,7 @@ HOMES = {
     "classifiers": ["attar.verbs:distill"],
     "language": ["attar.language.verbs:distill", "attar.verbs:distill"],
     "embeddings": ["attar.verbs:train"],
+    "tables": ["attar.verbs:condense"],
 }
 """Where the verb of a kind is; the recorder also asks older checkouts."""
 

@@ -30,6 +30,7 @@ DATA = {
     "classifiers": "digits",
     "language": "phrases",
     "embeddings": "mosaics",
+    "tables": "applicants",
 }
 """What a command reads, by kind."""
 TEACHERS = {"classifiers": "alone", "language": "language"}

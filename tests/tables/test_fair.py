@@ -279,8 +279,8 @@ def test_a_label_survives_decoding(usual):
     "settings",
     [
         {"student": "noise"},
-        {"student": "none", "teaching": {"dependence": "spectral"}},
-        {"learning": {"quality": "mmd"}, "teaching": {"dependence": "exact"}, "fairness_weight": 100.0},
+        {"student": "none", "teaching": {"penalty": "spectral"}},
+        {"learning": {"quality": "mmd"}, "teaching": {"penalty": "exact"}, "fairness_weight": 100.0},
         {"cutting": {"within": "learned"}, "decoding": "keep"},
         {"cutting": {"edges": "width", "within": "median"}, "decoding": "permute", "student": "noise"},
     ],
@@ -347,7 +347,7 @@ def test_the_length_of_a_run_follows_from_the_number_of_rows():
 @pytest.mark.parametrize(("data", "bins"), [("adult", 8), ("compas", 5)])
 def test_published_settings(data, bins):
     method = FairTables.paper(data)
-    assert method.fairness_weight == 1e7 and method.teaching.dependence == "exact"
+    assert method.fairness_weight == 1e7 and method.teaching.penalty == "exact"
     assert (method.teaching.latents, method.teaching.width, method.teaching.epochs, method.teaching.batch) == (
         *(8, 64),
         *(1000, 2048),

@@ -1,5 +1,11 @@
 from attar.tables.artefact import Generator as Generator
 from attar.tables.artefact import SyntheticTable as SyntheticTable
+from attar.tables.copula import GaussianCopula as GaussianCopula
+from attar.tables.copula import ReweighedCopula as ReweighedCopula
+from attar.tables.coresets import ShuffledLabels as ShuffledLabels
+from attar.tables.coresets import TableHerding as TableHerding
+from attar.tables.coresets import TableKCenter as TableKCenter
+from attar.tables.coresets import TableRandom as TableRandom
 from attar.tables.data.applicants import applicants as applicants
 from attar.tables.data.load import sources_from as sources_from
 from attar.tables.reading import Reading as Reading
@@ -7,3 +13,5 @@ from attar.tables.sources import Column as Column
 from attar.tables.sources import Rows as Rows
 from attar.tables.sources import Schema as Schema
 from attar.tables.sources import TableSource as TableSource
+from attar.tables.tabfairgan import TabFairGAN as TabFairGAN
+from attar.tables.tvae import TVAE as TVAE

@@ -162,7 +162,7 @@ class FairTables(TableMethod):
 
     def _teach(self, state: "State", coded: Coded, groups: Groups, runtime: Runtime) -> dict[str, Tensor]:
         frequencies = None
-        if self.teaching.dependence == "spectral":
+        if self.teaching.penalty == "spectral":
             frequencies = self._noise("frequencies", self.teaching.frequencies, runtime)
         return teachers.teacher_loss(
             state.teacher,
@@ -171,7 +171,7 @@ class FairTables(TableMethod):
             groups,
             self._noise("codes", len(coded), runtime),
             weight=self.fairness_weight,
-            form=self.teaching.dependence,
+            form=self.teaching.penalty,
             frequencies=frequencies,
             share=len(coded) / min(self.teaching.batch, self.training_rows),
         )

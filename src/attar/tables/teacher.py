@@ -30,7 +30,7 @@ class FairTeacher(Settings):
     """Size of the code of a row, whose prior is a standard normal distribution."""
     width: Annotated[int, Range(1)] = 64
     """Width of the network: units of the hidden layer of encoder and decoder."""
-    dependence: Literal["exact", "normalised", "spectral"] = "normalised"
+    penalty: Literal["exact", "normalised", "spectral"] = "normalised"
     """Penalty on dependence: V², V² over its scale (so that β does not hang on the latent size), or a random-feature
     form that is cheaper, and another objective."""
     epochs: Annotated[int, Range(1)] | None = None
@@ -126,7 +126,7 @@ def teacher_loss(
         groups: Their groups.
         noise: ε.
         weight: β.
-        form: The penalty, as `FairTeacher.dependence` names it.
+        form: The penalty, as `FairTeacher.penalty` names it.
         frequencies: Of the spectral penalty.
         share: Rows of this batch over those of a full one. The last batch of a pass is small, and its V² noisy.
     """
