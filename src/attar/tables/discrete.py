@@ -8,6 +8,7 @@ brightness of a pixel is. A missing value is a level of its own.
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -181,19 +182,19 @@ class Coding:
 
     # --------------------------------------------------------------------------------------------------- its columns
 
-    @property
+    @cached_property
     def columns(self) -> tuple[Column, ...]:
         """The columns that have levels."""
         return tuple(column for column in _coded(self.schema) if column.name not in self.ranges)
 
-    @property
+    @cached_property
     def sizes(self) -> tuple[int, ...]:
         """Number of levels of each of them."""
         return tuple(
             self.bins[column.name].size if column.name in self.bins else len(column.levels) for column in self.columns
         )
 
-    @property
+    @cached_property
     def shared(self) -> tuple[str, ...]:
         """The columns of which a share is coded: of the range, or a learned position in the bin."""
         return (*self.ranges, *(self.bins if self.how.within == "learned" else ()))
@@ -231,8 +232,9 @@ class Coding:
 
     def features(self, coded: Coded) -> Features:
         """Levels one-hot, then shares: what an encoder reads, in float32."""
-        offsets = torch.tensor([0, *np.cumsum(self.sizes)[:-1]], device=coded.levels.device)
-        found = torch.zeros(len(coded), sum(self.sizes), device=coded.levels.device)
+        device = coded.levels.device
+        offsets = torch.tensor([0, *np.cumsum(self.sizes)[:-1]], dtype=torch.long, device=device)
+        found = torch.zeros(len(coded), sum(self.sizes), device=device)
         found.scatter_(1, coded.levels + offsets, 1.0)
         return torch.cat([found, coded.shares], dim=1)
 
