@@ -184,7 +184,14 @@ EMBEDDINGS: Table = {
     "triplet": {**BY_CLASS, "classes_per_batch": 3, "samples_per_class": 2},
 }
 GENERATOR = {"rows": 60, "epochs": 2, "batch": 50}
+FAIR_TABLES = {
+    "rows": 40,
+    "tables": 2,
+    "teaching": {"epochs": 3, "batch": 50, "width": 8, "latents": 3},
+    "learning": {"student_epochs": 1, "student_width": 4},
+}
 TABLES: Table = {
+    "fair": FAIR_TABLES,
     "copula": {"rows": 60},
     "copula-reweighed": {"rows": 60},
     "tvae": {**GENERATOR, "width": 8, "latents": 4},
@@ -275,6 +282,8 @@ VARIANTS: Table = {
     },
     "language/corpus": {**WRITER, "objective": {"corpus_weight": 0.5, "teacher_weight": 0.5}},
     "language/adapters": {**WRITER, "lora": {"lora_rank": 2, "lora_dropout": 0.1}, "select": "loss"},
+    "fair/noise": {**FAIR_TABLES, "student": "noise", "cutting": {"within": "learned"}, "fairness_weight": 0.5},
+    "fair/alone": {**FAIR_TABLES, "student": "none", "decoding": "keep", "cutting": {"edges": "width"}},
     "copula/columns apart": {"rows": 60, "dependence": 0.0},
     "tvae/as released": {**GENERATOR, "width": 8, "latents": 4, "depth": 1, "levels": "likeliest"},
     "tabfairgan/as released": {
