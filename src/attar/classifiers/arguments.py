@@ -75,7 +75,7 @@ def check_labels(labels: Tensor, method: Distillation) -> None:
                 "one class each."
             )
         return
-    if method.hard_labels:
+    if method.hard_labels or method.label_loss.name != "cross-entropy":
         raise InputError(f"{method.name} needs one class for each sample, but the labels are real numbers.")
     if labels.ndim != 2 or not torch.allclose(labels.sum(dim=1), labels.new_ones(len(labels)), atol=1e-2):
         raise InputError(

@@ -46,6 +46,7 @@ class Discover(Distillation):
 
     moved = MappingProxyType({**Distillation.moved, "beta": "contrast_weight", "contrast": "contrast_temperature"})
     name = "discover"
+    takes_label_loss = False
     needs_teacher = False
 
     def outputs(self, source: ImageSource) -> int:

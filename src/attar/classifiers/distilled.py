@@ -30,6 +30,8 @@ class Given:
     progress: float
     labels_only: bool
     """Whether the loss is the term of the labels alone."""
+    epoch: int = 0
+    seed: int = 0
 
 
 class Distilled(nn.Module):
@@ -58,7 +60,8 @@ class Distilled(nn.Module):
         """The sum of the terms, in single precision whatever the student's is."""
         assert self.given is not None
         given = self.given
-        batch = Batch(said, given.teacher, given.labels, given.rows, given.warm, given.progress, branches)
+        beside = {"epoch": given.epoch, "seed": given.seed, "branches": branches}
+        batch = Batch(said, given.teacher, given.labels, given.rows, given.warm, given.progress, **beside)
         with torch.autocast(given.labels.device.type, enabled=False):
             if given.labels_only:
                 return given.method.label_term(batch)

@@ -252,6 +252,8 @@ class Fitting(Recipe):
             rows=rows,
             warm=self.warmth(epoch),
             progress=state.done / self.total_steps,
+            epoch=epoch,
+            seed=runtime.seed,
             branches=branches,
         )
         state.optimizer.zero_grad(set_to_none=True)

@@ -80,6 +80,7 @@ class SubclassKD(Distillation):
 
     moved = MappingProxyType({**Distillation.moved, "alpha": "teacher_weight", "divergence": "teacher_loss"})
     name = "skd"
+    takes_label_loss = False
     hard_labels = True
 
     @property

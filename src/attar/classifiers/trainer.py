@@ -136,7 +136,8 @@ class DistillationMixin:
         warm = min(1.0, (done + self.method.warm_from) / (total * max(self.method.warm_up, 1e-9)))
         rows = torch.arange(len(labels)) if rows is None else rows.cpu()
         wanted = self._taught(named)
-        self._distilled.given = Given(self.method, wanted, labels, rows, warm, done / total, labels_only)
+        when = {"epoch": int(trainer.state.epoch or 0), "seed": trainer.args.seed}
+        self._distilled.given = Given(self.method, wanted, labels, rows, warm, done / total, labels_only, **when)
         whole = model if self._distilled.is_in(model) else self._distilled
         loss, logits = whole(in_its_type(self._distilled.student, named))
         state.done += not labels_only
