@@ -259,7 +259,7 @@ def test_the_right_form_and_not_the_one_that_is_often_copied(case):
     torch.testing.assert_close(resting(maps.mean(dim=(2, 3))), there["ref.eval_logits"])
     torch.testing.assert_close(resting.loss(maps.mean(dim=(2, 3)), target), there["ref.eval_loss"])
     if len(logits) > 1:
-        assert abs(float(there["out.loss_with_bug"] - loss)) > 0.02
+        assert abs(float(there["out.loss_with_bug"] - loss.detach())) > 0.02
 
 
 # ---------------------------------------------------------------------------------------------- in attar's own training
