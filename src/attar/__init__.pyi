@@ -16,8 +16,8 @@ from attar.classifiers.calibration.spline import SplineCalibration as SplineCali
 from attar.classifiers.calibration.ts import TemperatureScaling as TemperatureScaling
 from attar.classifiers.calibration.vector import VectorScaling as VectorScaling
 from attar.classifiers.cc import CC as CC
-from attar.classifiers.crd import CRD as CRD
 from attar.classifiers.classifier import Classifier as Classifier
+from attar.classifiers.crd import CRD as CRD
 from attar.classifiers.dhkd import DHKD as DHKD
 from attar.classifiers.discovery import Discover as Discover
 from attar.classifiers.dist import DIST as DIST

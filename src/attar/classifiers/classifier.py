@@ -4,7 +4,7 @@ The baseline of distillation is the same training (`alone`). Use this method whe
 to compare losses (`--loss`), to drop features (`--dropout-samples`), and to make a teacher for `attar distill`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from jaxtyping import Float
@@ -25,7 +25,7 @@ class Classifier(Fitting):
 
     network: str = "convnet:norm=batch"
     """The network, by words: convnet:norm=batch,width=16, resnet18, mlp, transformers:FOLDER."""
-    loss: Annotated[Loss, Role()] = Loss()
+    loss: Annotated[Loss, Role()] = field(default_factory=Loss)
     """Loss of the labels."""
     smoothing: Annotated[float, Range(0, 1)] = 0.0
     """Share of each label that is spread evenly over all classes (label smoothing)."""
