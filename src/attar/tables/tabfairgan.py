@@ -228,7 +228,9 @@ def rate_gap(
     return (one - other) / len(good) if divided else one - other
 
 
-def gradient_penalty(critic: nn.Module, real: Entries, made: Entries, shares: Entries) -> Float[Tensor, ""]:
+def gradient_penalty(
+    critic: nn.Module, real: Entries, made: Entries, shares: Float[Tensor, "row #entry"]
+) -> Float[Tensor, ""]:
     """Mean of (‖∇ critic‖ - 1)² at mixtures of real and generated rows; of several outputs the sum is differentiated.
 
     Gulrajani, Ahmed, Arjovsky, Dumoulin and Courville, Improved Training of Wasserstein GANs, NeurIPS 2017.
