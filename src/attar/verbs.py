@@ -230,13 +230,13 @@ def calibrate(
     Args:
         data: A source, or anything that the reading of the kind takes.
         method: Settings, such as `attar.TemperatureScaling()`.
-        classifier: A trained classifier: a module, its folder, or `transformers:NAME`.
+        classifier: A trained classifier: a module, a folder, `transformers:NAME`, or `user/name` on the hub.
         reading: How to read data that are not a source yet. Default: the reading settings of the kind.
         out: Folder of the result. None keeps it in memory.
         seed: Seed of the run.
         engine: How to use the machine.
         say: Function that is called with each line of progress.
-        beside: Further settings of the kind's task, such as `rows`.
+        beside: Further settings of the kind's task: `calibrate_on`, `calibration_data`.
 
     Raises:
         InputError: The classifier has other classes, or there are no rows that it was not trained on.

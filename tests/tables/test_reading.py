@@ -80,7 +80,7 @@ def test_every_type_comes_back_with_the_same_values():
     found = back(table)
     for name in table.column_names:
         assert found.column(name).type == table.column(name).type, name
-        assert found.column(name).to_pylist() == pytest.approx(table.column(name).to_pylist()), name
+        assert found.column(name).to_pylist() == table.column(name).to_pylist(), name
 
 
 def test_a_table_goes_through_parquet(tmp_path):
@@ -202,7 +202,7 @@ def test_a_set_without_a_split_is_divided_by_label_and_group():
 
 words = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=5)
 columns = {
-    "int64": st.lists(st.none() | st.integers(-(2**53), 2**53), min_size=12, max_size=12),
+    "int64": st.lists(st.none() | st.integers(1 - 2**53, 2**53 - 1), min_size=12, max_size=12),
     "double": st.lists(st.none() | st.floats(-1e30, 1e30), min_size=12, max_size=12),
     "string": st.lists(st.none() | words, min_size=12, max_size=12),
     "bool": st.lists(st.none() | st.booleans(), min_size=12, max_size=12),
@@ -280,7 +280,7 @@ def test_columns_of_names_are_refused_ignored_or_hashed():
 
 
 def test_a_column_is_divided_to_be_sensitive_or_the_label():
-    source = sources_from(every_type(), sensitive="int8<30", label="double<0", positive="true", ignored=("none",))
+    source = sources_from(every_type(), sensitive="int8<30", label="float<0", positive="true")
     names = [column.name for column in source.schema.columns]
     assert "int8<30" in names and "int8" not in names
     assert source.schema.groups == ("false", "true")
@@ -366,8 +366,8 @@ def tabular(name: str) -> Path:
 
 KNOWN = [
     ("adult.data.gz", "adult", 32561, 16281, "sex", ("Female", "Male"), ">50K", (0.109, 0.306)),
-    ("compas_two_years_noid.csv", "compas", 4938, 1234, "race=African-American", ("false", "true"), "0", (0.61, 0.477)),
-    ("compas_propublica_binary.csv", "compas", 4938, 1234, "African_American", ("0", "1"), "0", (0.61, 0.477)),
+    ("compas_two_years_noid.csv", "compas", 4938, 1234, "race=African-American", ("false", "true"), "0", (0.617, 0.477)),
+    ("compas_propublica_binary.csv", "compas", 4938, 1234, "African_American", ("0", "1"), "0", (0.617, 0.477)),
     ("german.data", "german", 800, 200, "sex", ("female", "male"), "good", (0.648, 0.723)),
     ("bank.csv", "bank", None, None, "age<30", ("false", "true"), "yes", None),
     ("law.csv.zip", "law", None, None, "Race_White", ("0", "1"), "1", None),

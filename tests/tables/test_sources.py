@@ -45,7 +45,7 @@ def test_a_label_has_two_levels_and_one_is_desirable():
         ({"role": "label"}, "type must be category"),
         ({"type": "category", "levels": ("a", "a")}, "a level twice"),
         ({"type": "category", "of": "age"}, "of and below"),
-        ({"type": "categorical"}, "it must be"),
+        ({"type": "categorical"}, "did you mean .category."),
     ],
 )
 def test_a_column_that_cannot_be_is_refused(settings, told):

@@ -8,10 +8,15 @@ from attar.tables.coresets import TableKCenter as TableKCenter
 from attar.tables.coresets import TableRandom as TableRandom
 from attar.tables.data.applicants import applicants as applicants
 from attar.tables.data.load import sources_from as sources_from
+from attar.tables.discrete import Cutting as Cutting
+from attar.tables.fair import FairTables as FairTables
+from attar.tables.images_fair import coloured_digits as coloured_digits
 from attar.tables.reading import Reading as Reading
 from attar.tables.sources import Column as Column
 from attar.tables.sources import Rows as Rows
 from attar.tables.sources import Schema as Schema
 from attar.tables.sources import TableSource as TableSource
+from attar.tables.student import FairStudent as FairStudent
 from attar.tables.tabfairgan import TabFairGAN as TabFairGAN
+from attar.tables.teacher import FairTeacher as FairTeacher
 from attar.tables.tvae import TVAE as TVAE

@@ -52,14 +52,15 @@ class Column(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.type == "category" and len(set(self.levels)) < max(len(self.levels), 1 + self.missing + self.other):
-            raise InputError(f"column {shortened(self.name)!r} has {len(self.levels)} levels; give each once.")
-        if self.type == "number" and (self.levels or self.other or self.buckets or self.below is not None):
-            raise InputError(
-                f"column {shortened(self.name)!r} holds numbers, so it has no levels. Set type to category."
-            )
+        told = f"column {shortened(self.name)!r}"
+        if len(set(self.levels)) < len(self.levels):
+            raise InputError(f"{told} has a level twice; give each once.")
+        if self.type == "number" and (self.levels or self.other or self.buckets or self.of):
+            raise InputError(f"{told} holds numbers, which have no levels. Set its type to category.")
+        if bool(self.of) != (self.below is not None or bool(self.equals)):
+            raise InputError(f"{told} needs of and below, of and equals, or none of them.")
         if self.role in ("label", "sensitive") and self.type != "category":
-            raise InputError(f"column {shortened(self.name)!r} is {self.role}, so its type must be category.")
+            raise InputError(f"{told} is {self.role}, so its type must be category.")
 
     @property
     def known(self) -> tuple[str, ...]:
@@ -201,7 +202,8 @@ class Rows:
 
     def of(self, column: Column | str) -> Float[Tensor, " row"]:
         """The values of a column."""
-        return self.values[:, self.schema.index(column if isinstance(column, str) else column.name)]
+        place = self.schema.index(column if isinstance(column, str) else column.name)
+        return self.values[:, place].contiguous()
 
     def codes(self, column: Column | str) -> Int[Tensor, " row"]:
         """The numbers of the levels of a category."""
@@ -218,7 +220,7 @@ class Rows:
         """The number of each row's level of the sensitive column."""
         return self.codes(self.schema.sensitive)
 
-    def replaced(self, column: Column | str, values: Float[Tensor, " row"]) -> "Rows":
+    def replaced(self, column: Column | str, values: Float[Tensor, " row"] | Int[Tensor, " row"]) -> "Rows":
         """The same rows with other values in one column."""
         values_of_all = self.values.clone()
         values_of_all[:, self.schema.index(column if isinstance(column, str) else column.name)] = values.double()
