@@ -137,15 +137,16 @@ class TabFairGAN(Trained):
         label, sensitive = schema.label, schema.sensitive
         good = code.entry_of(label, label.levels.index(schema.positive))
         groups = [code.entry_of(sensitive, group) for group in (0, 1)]
-        if good is None or groups[0] is None or groups[1] is None:
+        first, second = groups
+        if good is None or first is None or second is None:
             missing = schema.positive if good is None else schema.groups[groups.index(None)]
             raise InputError(f"tabfairgan needs both groups and both outcomes, but no training row has {missing!r}.")
         if self.unprivileged is not None:
-            unprivileged = schema.groups.index(self.unprivileged)
+            worse = schema.groups.index(self.unprivileged)
         else:
             rates = [float(rows.labels[rows.groups == group].double().mean()) for group in (0, 1)]
-            unprivileged = rates.index(min(rates))
-        return good, groups[unprivileged], groups[1 - unprivileged]
+            worse = rates.index(min(rates))
+        return (good, second, first) if worse else (good, first, second)
 
     def step(self, state: "State", runtime: Runtime) -> Metrics:
         """Some updates of the critic on one batch, then one of the generator."""
