@@ -82,7 +82,7 @@ def test_all_rivals_of_attar_answer_for_every_row():
         "real rows", "drop-s", "reweighing", "correlation remover", "shuffled labels", "constant"
     ]  # fmt: skip
     plain = found["real rows"]
-    assert found["reweighing"]["DPD"] < plain["DPD"] and found["correlation remover"]["DPD"] < plain["DPD"]
+    assert found["correlation remover"]["DPD"] < plain["DPD"] - 0.1
     assert found["reweighing"]["AUROC"] > plain["AUROC"] - 0.1
     assert abs(found["shuffled labels"]["AUROC"] - 0.5) < 0.2
     constant = found["constant"]
@@ -91,8 +91,9 @@ def test_all_rivals_of_attar_answer_for_every_row():
     assert constant["DPD"] == 0 and constant["DPD at matched rate"] == pytest.approx(0, abs=1e-12)
 
 
-def test_the_rivals_of_fairlearn():
+def test_the_rivals_of_fairlearn(monkeypatch):
     pytest.importorskip("fairlearn", reason="fairlearn is not installed")
+    monkeypatch.setattr(mitigation, "PROTOTYPE_STEPS", 2)
     one = source(120, 100)
     rule = BY_NAME["threshold optimizer"].answer(one.train, one.test, "logistic", 0)
     assert rule.scores is None

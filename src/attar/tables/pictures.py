@@ -106,7 +106,7 @@ class Panel:
             names, codes = [*column.levels], whole
         else:
             cuts, names = _bins(whole[0])
-            codes = [torch.where(v.isnan(), len(names), torch.bucketize(v, cuts, right=True)) for v in whole]
+            codes = [torch.where(v.isnan(), len(names), torch.bucketize(v.contiguous(), cuts, right=True)) for v in whole]
             names += ["missing"] if any(bool(v.isnan().any()) for v in whole) else []
         shares = torch.stack([one_hot(v.double(), len(names)).mean(dim=0) for v in codes])
         if column.type == "category" and len(names) > LEVELS:

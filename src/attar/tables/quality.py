@@ -40,6 +40,8 @@ FOLDS = 3
 def nearest(points: Points, others: Points, k: int = 1) -> tuple[Float[Tensor, "_row k"], Int[Tensor, "_row k"]]:
     """The distances to the k nearest of other points, and which they are; `points` itself counts without the own row.
 
+    Of several that are the nearest one, it is the first.
+
     Raises:
         InputError: There are fewer others than that.
     """
@@ -51,7 +53,8 @@ def nearest(points: Points, others: Points, k: int = 1) -> tuple[Float[Tensor, "
         distances = torch.cdist(points[rows], others, compute_mode="donot_use_mm_for_euclid_dist")
         if same:
             distances[torch.arange(len(rows)), rows] = torch.inf
-        found.append(distances.topk(k, dim=1, largest=False))
+        few = distances.min(dim=1, keepdim=True) if k == 1 else distances.topk(k, dim=1, largest=False)
+        found.append(few)
     return torch.cat([one.values for one in found]), torch.cat([one.indices for one in found])
 
 
@@ -173,7 +176,7 @@ def _coded(real: Rows, synthetic: Rows, bins: int) -> dict[Column, tuple[tuple[T
         else:
             cuts = cuts_of(values[0], bins)
             size = len(cuts) + 2
-            coded = [torch.where(v.isnan(), size - 1, torch.bucketize(v, cuts, right=True)) for v in values]
+            coded = [torch.where(v.isnan(), size - 1, torch.bucketize(v.contiguous(), cuts, right=True)) for v in values]
         found[column] = ((coded[0], coded[1]), size)
     return found
 

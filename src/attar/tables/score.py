@@ -74,8 +74,6 @@ OF_LABEL = "AUC(y | z)"
 """The name under which a fair teacher tells whether its code still knows the label."""
 NEAR_CHANCE = 5.0
 """Points of AUC within which a label counts as forgotten."""
-DRAWS = 5
-"""Choices of real rows of which rivals are measured, where they are fewer than all."""
 Values = dict[str, float]
 
 
@@ -348,7 +346,7 @@ def rows_like(source: TableSource, rows: Rows, how: Scoring, seed: int) -> Value
             "α-precision": quality.alpha_precision(train, fake)[0],
             "β-recall": quality.beta_recall(train, fake)[0],
             "authenticity": quality.authenticity(train, fake),
-            "two-sample AUC": quality.two_sample_auc(held_out, fake, generator),
+            "two-sample AUC": quality.two_sample_auc(held_out, fake, generator, how.downstream),
             "nearer to training than to test rows": quality.closest_record(fake, train, held_out),
             "copies of training rows": quality.copies(fake, train),
         }
@@ -378,13 +376,13 @@ def rivals_of(
         return []
     train, found = test.source.train, []
     count = min(len(first.rows), len(train))
-    draws = 1 if count == len(train) else DRAWS
     for rival in RIVALS:
         if rival.by_group and test.privileged is None:
             continue
         if rival.missing:
             runtime.say(f"{rival.name} is not measured beside it, since {rival.library} is not installed.")
             continue
+        draws = 1 if count == len(train) else rival.draws
         if not _affordable(rival, rival.cost * draws * seconds, how, runtime):
             continue
         runtime.say(f"beside it, {rival.name} on {count:,} real rows")
