@@ -84,7 +84,7 @@ def test_all_rivals_of_attar_answer_for_every_row():
     plain = found["real rows"]
     assert found["correlation remover"]["DPD"] < plain["DPD"] - 0.1
     assert found["reweighing"]["AUROC"] > plain["AUROC"] - 0.1
-    assert abs(found["shuffled labels"]["AUROC"] - 0.5) < 0.2
+    assert found["shuffled labels"]["AUROC"] < plain["AUROC"] - 0.2
     constant = found["constant"]
     share = float(one.test.labels.double().mean())
     assert constant["accuracy"] == pytest.approx(max(share, 1 - share)) and constant["AUROC"] == 0.5

@@ -200,7 +200,7 @@ class Found:
             full=Score(full, "%", better) if math.isfinite(full) else None,
             whole=f"all {len(self.test.source.train):,} real rows",
             chance=_chance(column, self.test),
-            further=self.measures(BESIDE_IT.get(column, {})) | (self.codes if column == "AUROC" else {}),
+            further={**self.measures(BESIDE_IT.get(column, {})), **(self.codes if column == "AUROC" else {})},
             beside=tuple(
                 Beside(label, Score.of(known, "%", better), count)
                 for label, count, draws in rivals
