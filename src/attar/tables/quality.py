@@ -165,6 +165,11 @@ def cuts_of(values: Float[Tensor, " _row"], bins: int) -> Float[Tensor, " _cut"]
     return torch.quantile(known, torch.linspace(0, 1, bins + 1, dtype=known.dtype)[1:-1]).unique()
 
 
+def binned(values: Float[Tensor, " _row"], cuts: Float[Tensor, " _cut"], missing: int) -> Int[Tensor, " _row"]:
+    """The number of the bin that each number falls into, and that of the bin for missing ones."""
+    return torch.where(values.isnan(), missing, torch.bucketize(values.contiguous(), cuts, right=True))
+
+
 def _coded(real: Rows, synthetic: Rows, bins: int) -> dict[Column, tuple[tuple[Tensor, Tensor], int]]:
     """For each column that is not ignored, the numbers of levels or bins of both, and how many there are."""
     found = {}
@@ -176,7 +181,7 @@ def _coded(real: Rows, synthetic: Rows, bins: int) -> dict[Column, tuple[tuple[T
         else:
             cuts = cuts_of(values[0], bins)
             size = len(cuts) + 2
-            coded = [torch.where(v.isnan(), size - 1, torch.bucketize(v.contiguous(), cuts, right=True)) for v in values]
+            coded = [binned(v, cuts, missing=size - 1) for v in values]
         found[column] = ((coded[0], coded[1]), size)
     return found
 
