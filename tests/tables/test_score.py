@@ -112,8 +112,8 @@ def test_rivals_stand_beside_at_equal_rows(loans, quiet):
     assert row.cells[0].whole == "all 400 real rows"
     dpd = {one.label: one.score.value for one in row.cells[2].beside}
     assert dpd["constant, 150 real rows"] == 0 and dpd["correlation remover, 150 real rows"] < dpd["150 real rows"]
-    ratios = [one.label for one in row.cells[4].beside]
-    assert "150 real rows" in ratios
+    assert [one.label for one in row.cells[4].beside][:2] == ["all 400 real rows", "150 real rows"]
+    assert row.cells[4].full is None and row.cells[1].kept > 50
 
 
 def test_all_rows_are_one_draw(loans, quiet):

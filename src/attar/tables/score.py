@@ -44,6 +44,8 @@ COLUMNS: Mapping[str, Better] = {
     "disparate impact": "higher",
 }
 """What is measured on the test rows, all in per cent."""
+KEPT = ("accuracy", "AUROC")
+"""Columns of which a share can be kept; a gap cannot."""
 QUALITY: Mapping[str, Better] = {
     "density": "higher",
     "coverage": "higher",
@@ -191,14 +193,16 @@ class Found:
         flat = [value for row in by_set for value in row if math.isfinite(value)]
         interval = interval_of([one[column] for one in self.samples])
         score = dataclasses.replace(Score.of(flat or [math.nan], "%", better), interval=interval)
-        full = self.whole.get(column, math.nan) if self.whole else math.nan
+        full, whole = self.whole.get(column, math.nan) if self.whole else math.nan, len(self.test.source.train)
         rivals = [(label, count, [one.get(column, math.nan) for one in draws]) for label, count, draws in self.beside]
+        kept = column in KEPT and math.isfinite(full)
+        rivals = rivals if kept else [(f"all {whole:,} real rows", whole, [full]), *rivals]
         return Cell(
             score,
             tuple(map(tuple, by_set)),
             column=column,
-            full=Score(full, "%", better) if math.isfinite(full) else None,
-            whole=f"all {len(self.test.source.train):,} real rows",
+            full=Score(full, "%", better) if kept else None,
+            whole=f"all {whole:,} real rows",
             chance=_chance(column, self.test),
             further={**self.measures(BESIDE_IT.get(column, {})), **(self.codes if column == "AUROC" else {})},
             beside=tuple(
