@@ -21,7 +21,13 @@ EVERY_STEP = Engine(device="cpu", checkpoint_seconds=0, quiet=True)
 IN_ONE_GO = Engine(device="cpu", quiet=True)
 """No checkpoint, in runs as short as these."""
 
-SEED_FREE = {"class-mean", "table-herding", "table-k-center", *small.BY_KIND["mixtures"]} - {"ctdgmr"}
+SEED_FREE = {
+    "class-mean",
+    "table-herding",
+    "table-k-center",
+    *small.BY_KIND["mixtures"],
+    *small.CALIBRATORS,
+} - {"ctdgmr", "pts", "ca"}
 """Methods that make the same of the same data, whatever the seed."""
 MEASURED = {"timing.json"}
 """Files that hold what a clock said."""

@@ -122,6 +122,7 @@ CONVOLUTION: Table = {
     },
 }
 CLASSIFIERS: Table = {
+    "classifier": {"network": "convnet:norm=batch,width=4", "epochs": 3, "batch": 50, "loss": {"name": "log-hinge"}},
     "alone": STUDENT,
     "kd": {**STUDENT, "views": 2},
     "dkd": STUDENT,
@@ -140,6 +141,21 @@ CLASSIFIERS: Table = {
     "discover": {**STUDENT, "subclasses": 2},
     "nd": {**STUDENT, "base": "reviewkd"},
     "dhkd": STUDENT,
+}
+CALIBRATORS: Table = {
+    "ts": {},
+    "ets": {},
+    "ca": {"epochs": 20},
+    "pts": {"epochs": 20},
+    "vector-scaling": {"intercept_penalty": 0.1},
+    "matrix-scaling": {"off_diagonal_penalty": 0.1, "intercept_penalty": 0.1},
+    "dirichlet": {"off_diagonal_penalty": 0.1, "intercept_penalty": 0.1},
+    "platt": {},
+    "beta": {},
+    "histogram": {"bins": 5},
+    "isotonic": {},
+    "irm": {},
+    "spline": {"knots": 4},
 }
 LANGUAGE: Table = {
     "language": {**WRITER, "objective": {"label_weight": 0.5}, "micro": 6},
@@ -190,7 +206,7 @@ BY_KIND = {
     "graphs": GRAPHS,
     "mixtures": MIXTURES,
     "convolution": CONVOLUTION,
-    "classifiers": CLASSIFIERS,
+    "classifiers": {**CLASSIFIERS, **CALIBRATORS},
     "language": LANGUAGE,
     "embeddings": EMBEDDINGS,
     "tables": TABLES,
@@ -231,6 +247,15 @@ VARIANTS: Table = {
     },
     "kd/best epoch": {**STUDENT, "keep": "accuracy", "held_out": 0.2},
     "fitnets/hints throughout": STUDENT,
+    "kd/ensloss": {**STUDENT, "label_loss": {"name": "ensloss", "lam": 1.0, "clip": None}},
+    "classifier/ensloss": {
+        "network": "convnet:norm=batch,width=4",
+        "epochs": 3,
+        "batch": 50,
+        "loss": {"name": "ensloss", "tail": "log2", "period": 1},
+        "keep": "f1",
+        "held_out": 0.2,
+    },
     "language/sft": {**WRITER, "objective": {"divergence": "none"}},
     "language/jsd mixed": {
         **WRITER,
@@ -371,6 +396,13 @@ def one_label() -> Any:
     return Source.of_images(images())
 
 
+def all_images() -> Any:
+    """All the digits, of which a tenth is enough for a calibrator."""
+    import attar
+
+    return attar.load("digits")
+
+
 DATA = {
     "images": images,
     "graphs": graphs,
@@ -381,11 +413,14 @@ DATA = {
     "embeddings": embeddings,
     "tables": tables,
     "one label": one_label,
+    "all images": all_images,
 }
 
 
 def data_for(method: Any, kind: str) -> Any:
     """The small data for a method: those of its kind, or such as have the labels that it needs."""
+    if getattr(method, "verb", "") == "calibrate":
+        return data_of("all images")
     return data_of("one label" if getattr(method, "needs", "") == "one" else kind)
 
 
@@ -398,6 +433,22 @@ def classifier() -> Any:
 
     source = data_of("images")
     return Architecture(norm="batch", width=8).build(source.shape, 10, torch.Generator().manual_seed(3)).eval()
+
+
+@functools.cache
+def classifier_folder() -> str:
+    """The folder of a network that was trained on nine tenths of the digits, to be calibrated on the last."""
+    import tempfile
+    from pathlib import Path
+
+    from attar.core.registry import METHODS
+    from attar.core.runtime import Engine
+    from attar.verbs import train
+
+    method = METHODS["classifier"].load()(network="mlp:width=16", epochs=1, batch=32, reserved=0.1)
+    folder = Path(tempfile.mkdtemp()) / "classifier"
+    train(data_of("all images"), method, out=folder, engine=Engine(device="cpu", quiet=True))
+    return str(folder)
 
 
 @functools.cache
@@ -421,7 +472,9 @@ def writer() -> Any:
 def given_to(method: Any, kind: str) -> dict[str, Any]:
     """What a verb is given beside data and method: a teacher, and what goes with it."""
     if kind == "classifiers":
-        return {"teacher": classifier()}
+        return {} if is_trained(method) else {"teacher": classifier()}
+        beside = {"calibrate": lambda: {"classifier": classifier_folder()}, "train": dict}
+        return beside.get(getattr(method, "verb", ""), lambda: {"teacher": classifier()})()
     if kind != "language":
         return {}
     further = {} if method.objective.corpus_weight == 1 else {"corpus": ["once upon a time " * 20] * 5}
@@ -441,9 +494,18 @@ HOMES = {
 """Where the verb of a kind is; the recorder also asks older checkouts."""
 
 
-def verb_of(kind: str) -> Any:
+def is_trained(method: Any) -> bool:
+    """Whether a method of classifiers is one of `train`, which has no teacher."""
+    return getattr(method, "verb", "") == "train"
+
+
+def verb_of(kind: str, method: Any = None) -> Any:
     """What makes a kind smaller."""
-    for home in HOMES[kind]:
+    for home in HOMES["embeddings" if is_trained(method) else kind]:
+def verb_of(kind: str, method: Any) -> Any:
+    """What makes a kind smaller, or trains or calibrates it."""
+    own = getattr(method, "verb", "")
+    for home in [f"attar.verbs:{own}"] if own in ("train", "calibrate") else HOMES[kind]:
         module, _, name = home.partition(":")
         with contextlib.suppress(ImportError, AttributeError):
             return getattr(importlib.import_module(module), name)
@@ -453,4 +515,4 @@ def verb_of(kind: str) -> Any:
 def run(method: Any, kind: str, *, data: Any = None, **settings: Any) -> Any:
     """Run a method of a kind, on its small data unless others are given; further settings go to the verb."""
     source = data_for(method, kind) if data is None else data
-    return verb_of(kind)(source, method, **given_to(method, kind), **settings)
+    return verb_of(kind, method)(source, method, **given_to(method, kind), **settings)

@@ -72,7 +72,11 @@ def test_datms_cells_are_the_released_files(row):
 def test_edfs_cells_are_the_released_files(row, variant):
     found = attar.EDF.paper(data_of(row["set"]), ipc=row["file_ipc"], variant=variant).to_json()
     told = row | {key: value for key, value in OPEN.items() if row[key] is None}
-    wanted = read_from(row) | {"parameter_dropout": told["loss_threshold"], "refresh": told["interval"], "emphasis": told["beta"]}
+    wanted = read_from(row) | {
+        "parameter_dropout": told["loss_threshold"],
+        "refresh": told["interval"],
+        "emphasis": told["beta"],
+    }
     assert {name: found[name] for name in wanted} == wanted
     assert "crop=0.25" in found["augmentation"]
     if data_of(row["set"]) not in NAMES.values():

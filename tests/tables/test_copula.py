@@ -66,11 +66,12 @@ def test_equal_values_share_the_mean_of_their_ranks():
     torch.testing.assert_close(mid_ranks(values), torch.from_numpy((rankdata(values.numpy()) - 0.5) / len(values)))
 
 
-def test_the_inverse_is_exact():
+@pytest.mark.parametrize("draws", [generator(), None])
+def test_the_inverse_is_exact(draws):
     table = rows()
     for column in SCHEMA.columns:
         margin = margin_of(column, table.of(column))
-        shares = margin.shares(table.of(column), generator())
+        shares = margin.shares(table.of(column), draws)
         again = torch.special.ndtr(torch.special.ndtri(shares))
         assert float(shares.min()) > 0 and float(shares.max()) < 1
         torch.testing.assert_close(margin.values(again), table.of(column), rtol=0, atol=0, equal_nan=True)
@@ -155,11 +156,14 @@ def test_correlations_are_shrunk_by_as_little_as_makes_them_positive_definite():
     assert positive_definite(sound, 1e-3) is sound
 
 
-def test_a_constant_column_and_a_copy_of_another_do_no_harm():
+@pytest.mark.parametrize("jitter, alike", [(True, 0.7), (False, 0.97)])
+def test_a_constant_column_and_a_copy_of_another_do_no_harm(jitter, alike):
+    """Places that are drawn dilute the correlation of two categories; without them that of a copy is 1."""
     table = rows(200)
     table = table.replaced("age", torch.full((200,), 7.0)).replaced("paid", table.of("group"))
-    drawn = fitted(GaussianCopula(), TableSource("odd", table, table)).sample(300)
-    assert bool((drawn.of("age") == 7).all()) and float((drawn.of("paid") == drawn.of("group")).double().mean()) > 0.9
+    drawn = fitted(GaussianCopula(jitter=jitter), TableSource("odd", table, table)).sample(1000)
+    assert bool((drawn.of("age") == 7).all())
+    assert alike < float((drawn.of("paid") == drawn.of("group")).double().mean()) < alike + 0.15
 
 
 def test_it_comes_back_from_its_tensors():
@@ -195,7 +199,7 @@ def test_a_copula_of_reweighed_rows_has_a_smaller_gap():
     for method in (GaussianCopula(), ReweighedCopula()):
         drawn = fitted(method, data).sample(20_000)
         gaps.append(gap(drawn.labels.double(), drawn.groups, torch.ones(20_000).double()))
-    assert gaps[0] > 0.2 and gaps[1] < 0.05
+    assert gaps[0] > 0.1 and gaps[1] < 0.03
 
 
 def test_a_group_without_a_label_is_refused():

@@ -75,7 +75,7 @@ def check_labels(labels: Tensor, method: Distillation) -> None:
                 "one class each."
             )
         return
-    if method.hard_labels:
+    if method.hard_labels or method.label_loss.name != "cross-entropy":
         raise InputError(f"{method.name} needs one class for each sample, but the labels are real numbers.")
     if labels.ndim != 2 or not torch.allclose(labels.sum(dim=1), labels.new_ones(len(labels)), atol=1e-2):
         raise InputError(
@@ -117,6 +117,8 @@ def _of(method: Distillation, trainer: Any) -> Iterator[str]:
     args, processes = trainer.args, trainer.args.world_size
     if method.remembers_rows and processes > 1:
         yield f"{method.name} remembers samples in one process, but there are {processes}. Use one process."
+    if method.dropout and compiles(trainer):
+        yield "dropout does not work with torch_compile here. Leave one of them out."
     again = _computed_again(args)
     if again and method.uses_stages:
         yield (

@@ -3,8 +3,8 @@
 The loop is `attar.classifiers.fitting`. A method adds its terms, and the modules that it trains beside the student.
 """
 
-from dataclasses import dataclass
-from typing import Annotated, Self
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Self
 
 from jaxtyping import Float
 from torch import Tensor
@@ -28,7 +28,7 @@ class Distillation(Fitting):
     """The student. Name of a network (convnet:norm=batch,width=16, resnet18, transformers:FOLDER)."""
     label_weight: Annotated[float, Range(0)] = 1.0
     """Weight of the cross-entropy with the labels."""
-    label_loss: Annotated[Loss, Role()] = Loss()
+    label_loss: Annotated[Loss, Role()] = field(default_factory=Loss)
     """Loss of the labels, in place of the cross-entropy."""
     smoothing: Annotated[float, Range(0, 1)] = 0.0
     """Share of each label that is spread evenly over all classes (label smoothing)."""
@@ -40,10 +40,14 @@ class Distillation(Fitting):
 
     name = "distillation"
     needs_teacher = True
+    takes_label_loss: ClassVar[bool] = True
+    """Whether another loss can stand in for the cross-entropy of the labels."""
     teacher_of = staticmethod(teacher_of)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not self.takes_label_loss and self.label_loss.name != "cross-entropy":
+            raise InputError(f"label_loss is {self.label_loss.name}, but {self.name} has a loss of its own for labels.")
         self.check_loss(self.label_loss, self.smoothing)
 
     @property

@@ -8,18 +8,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attar.classifiers.pair import Batch
-from attar.core.losses import Loss
+from attar.core.losses import Loss, as_shown
 
 
 def label_loss(
     batch: Batch, loss: Loss, smoothing: float, average: Literal["losses", "logits"] = "losses"
 ) -> Float[Tensor, ""]:
-    """The loss of the labels, averaged over samples.
+    """The loss of the labels, averaged over samples. A pseudo-loss has its own gradient and the value of cross-entropy.
 
     Args:
-        batch: The samples. With several masks of dropout, `branches` has the logits of each.
+        batch: The samples. With several masks of dropout, `branches` has the logits of each. A label below zero is not
+            counted.
         loss: The loss.
-        smoothing: Share of each label that is spread over all classes, with cross-entropy.
+        smoothing: Share of each label that is spread over all classes, with cross-entropy and bce.
         average: What is averaged over the masks.
     """
     branches = batch.student.logits[None] if batch.branches is None else batch.branches
@@ -28,5 +29,7 @@ def label_loss(
     if loss.name == "cross-entropy":
         labels = batch.labels.expand(len(branches), *batch.labels.shape).flatten(0, 1)
         return F.cross_entropy(branches.flatten(0, 1), labels, label_smoothing=smoothing)
-    built = loss.built()
-    return torch.stack([built.values(logits, batch.labels).mean() for logits in branches]).mean()
+    built = loss.at(batch.epoch, batch.seed).built(smoothing)
+    counted = batch.labels >= 0
+    labels = batch.labels[counted]
+    return torch.stack([as_shown(built, logits[counted], labels).mean() for logits in branches]).mean()

@@ -72,6 +72,9 @@ class Batch:
     """Share of the run that is done before this step."""
     branches: Tensor | None = None
     """The student's logits under each of several masks of dropout, `[masks, sample, classes]`."""
+    epoch: int = 0
+    """Number of the epoch, from zero, and the seed of the run: for what is drawn anew every few epochs."""
+    seed: int = 0
 
     def __post_init__(self) -> None:
         self.student, self.teacher = _in_full(self.student), _in_full(self.teacher)

@@ -120,7 +120,7 @@ class Recipe(Settings):
             return
         if self.mixup or self.cutmix:
             raise InputError(f"{loss.name} needs one class for each image. Do not set mixup or cutmix.")
-        if smoothing:
+        if smoothing and loss.name != "bce":
             raise InputError(f"smoothing is {smoothing:g}, but {loss.name} does not smooth labels. Do not set it.")
 
     def fitted_to(self, source: ImageSource) -> Self:

@@ -46,7 +46,9 @@ def _apart(source: ImageSource, share: float, seed: int, what: str) -> Int[Tenso
     rows = held_out(source, seed, share)
     if not len(rows) or not all(map(len, source.without(rows).rows_of)):
         taken = "none" if not len(rows) else "all of a class"
-        raise InputError(f"{what} of {share:g} takes {taken} of {len(source.train)} training images. Give another share.")
+        raise InputError(
+            f"{what} of {share:g} takes {taken} of {len(source.train)} training images. Give another share."
+        )
     return rows
 
 

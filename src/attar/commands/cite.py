@@ -1,13 +1,15 @@
-"""`attar cite METHOD ...`: print the papers of methods, as BibTeX."""
+"""`attar cite METHOD ...`: print the papers of methods, and of losses and other parts, as BibTeX."""
 
 from attar.core.errors import InputError
 from attar.core.flags import is_flag
 from attar.core.help import HELP
+from attar.core.parts import parts
 from attar.core.registry import find
 
 USAGE = """usage: attar cite METHOD ...
 
-Print the papers of one or several methods, as BibTeX.
+Print the papers of one or several methods, or of losses and other parts of a
+training, as BibTeX.
 
 All methods: attar methods"""
 
@@ -20,7 +22,7 @@ def main(arguments: list[str]) -> None:
     for word in arguments:
         if is_flag(word):
             raise InputError(f"unknown flag {word}; `attar cite` takes names of methods. For help: attar cite --help")
-    entries = [find(name) for name in arguments]
+    entries = [parts().get(name.replace("_", "-")) or find(name) for name in arguments]
     for entry in entries:
         if entry.paper is None:
             raise InputError(f"{entry.name} has no paper of its own. Cite the table you compare with.")

@@ -1,22 +1,24 @@
 """`attar methods [KIND]`: list the methods by kind; `--json` prints them for programs."""
 
 import json
+from dataclasses import asdict
 from difflib import get_close_matches
 
 from attar.core.errors import InputError
 from attar.core.flags import is_flag
-from attar.core.help import HELP, method_line, methods_table
+from attar.core.help import HELP, method_line, methods_table, part_line, parts_table
 from attar.core.kinds import kind_meant, kinds
+from attar.core.parts import parts
 from attar.core.registry import Entry, methods
 
 JSON = "--json"
-USAGE = "usage: attar methods [KIND | VERB | METHOD] [--json]"
+USAGE = "usage: attar methods [KIND | VERB | METHOD | PART] [--json]"
 ABOUT = f"""{USAGE}
 
-All methods, one line each, by kind and by family. Give a kind or a verb to see
-its methods only, or a method to see what it does. {JSON} prints a list of
-objects for programs: name, kind, verb, family, summary, paper, module, settings
-and presets.
+All methods, one line each, by kind and by family, and the parts of a training:
+losses and heads. Give a kind or a verb to see its methods only, or a method or
+a part to see what it does. {JSON} prints a list of objects for programs: name,
+kind, verb, family, summary, paper, module, settings and presets.
 
 kinds:"""
 
@@ -31,6 +33,10 @@ def main(arguments: list[str]) -> None:
         if is_flag(word):
             near = f"; did you mean {JSON!r}?" if "j" in word else "."
             raise InputError(f"unknown flag {word}{near} For help: attar methods --help")
+    part = parts().get(" ".join(words))
+    if part:
+        print(json.dumps([asdict(part)], ensure_ascii=False, indent=2) if JSON in arguments else part_line(part))
+        return
     chosen = _chosen(" ".join(words))
     if JSON in arguments:
         print(json.dumps([entry.to_json() for entry in chosen.values()], ensure_ascii=False, indent=2))
@@ -38,6 +44,8 @@ def main(arguments: list[str]) -> None:
         print(method_line(chosen[words[0]]))
     else:
         print(methods_table(chosen))
+        if not words:
+            print(f"\n{parts_table()}")
 
 
 def _chosen(word: str) -> dict[str, Entry]:

@@ -8,12 +8,14 @@ import shutil
 import textwrap
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from attar.core.flags import FlagText, texts_of
 from attar.core.kinds import kind_named
+from attar.core.parts import Part, parts
 from attar.core.registry import Entry, methods
 
+T = TypeVar("T")
 HELP = ("-h", "--help", "--help-all")
 EVERYTHING = "--help-all"
 WIDEST = 100
@@ -145,6 +147,22 @@ def method_line(entry: Entry) -> str:
     return "\n".join([*_wrapped(_about(entry), _width()), f"For {', '.join(place)}.", help_])
 
 
+def parts_table(width: int | None = None) -> str:
+    """What `attar methods` prints below the methods: losses, heads and other parts of a training."""
+    width, lines, known = width or _width(WIDEST), ["Parts of a training: attar methods NAME"], list(parts().values())
+    room = max(len(part.name) for part in known)
+    right = max(len(str(part.paper or "")) for part in known) if width >= WIDEST else 0
+    for (what,), same in _grouped(known, "what"):
+        lines.append(f" {what}")
+        lines += [line for part in same for line in _method_lines(part, room, right, width)]
+    return "\n".join(lines)
+
+
+def part_line(part: Part) -> str:
+    """What `attar methods ensloss` prints: what the part is, and the command that uses it."""
+    return "\n".join([*_wrapped(_about(part), _width()), f"A {part.what}, not a method: {part.used}"])
+
+
 def _own(entry: Entry, everything: bool) -> dict[str, tuple[FlagText, ...]]:
     """A method's own settings by title: those that one changes first, then the others by what they belong to."""
     if len(entry.everyday) == len(entry.flags):
@@ -224,7 +242,7 @@ def _by_kind(entries: Iterable[Entry], width: int, *, papers: bool = False, verb
                 yield from _method_lines(entry, room, right, width)
 
 
-def _method_lines(entry: Entry, room: int, right: int, width: int) -> Iterator[str]:
+def _method_lines(entry: Entry | Part, room: int, right: int, width: int) -> Iterator[str]:
     """Name, summary, and at the right the paper, if there is a column for it."""
     words = _wrapped(entry.summary, width - room - 4 - (right and right + 2))
     if right and entry.paper:
@@ -232,9 +250,9 @@ def _method_lines(entry: Entry, room: int, right: int, width: int) -> Iterator[s
     yield from _beside(entry.name, words, room)
 
 
-def _grouped(entries: Iterable[Entry], *by: str) -> Iterator[tuple[tuple[str, ...], list[Entry]]]:
+def _grouped(entries: Iterable[T], *by: str) -> Iterator[tuple[tuple[str, ...], list[T]]]:
     """Entries with the same values together, in the order of their first."""
-    groups: dict[tuple[str, ...], list[Entry]] = {}
+    groups: dict[tuple[str, ...], list[T]] = {}
     for entry in entries:
         groups.setdefault(tuple(getattr(entry, name) for name in by), []).append(entry)
     yield from groups.items()
@@ -249,7 +267,7 @@ def _beside(left: str, right: list[str], room: int) -> Iterator[str]:
         yield f"  {'' if number else left:<{room}}  {line}".rstrip()
 
 
-def _about(entry: Entry) -> str:
+def _about(entry: Entry | Part) -> str:
     about = _sentence(entry.summary)
     if entry.paper is None:
         return about

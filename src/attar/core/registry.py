@@ -117,10 +117,20 @@ def find(name: str, verb: str | None = None) -> Entry:
     name = name.replace("_", "-")
     entry = _built_in().get(name) or _further().get(name)
     if entry is None:
-        raise unknown("method", name, methods(verb=verb))
+        raise _no_method(name, verb)
     if verb not in (None, entry.verb):
         raise InputError(f"{name} is used with `attar {entry.verb}`, not `attar {verb}`.")
     return entry
+
+
+def _no_method(name: str, verb: str | None) -> InputError:
+    """What is wrong with a name: it is that of a part of a training, or unknown."""
+    from attar.core.parts import parts  # which reads its papers by this module
+
+    part = parts().get(name)
+    if part is None:
+        return unknown("method", name, methods(verb=verb))
+    return InputError(f"{name} is a {part.what}, not a method: {part.used}")
 
 
 def usual(kind: Kind, verb: str) -> Entry:

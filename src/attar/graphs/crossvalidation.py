@@ -247,7 +247,8 @@ def _remembered(place: Path | None, told: dict[str, Any], measure: Callable[[], 
     file = place / "scores.json"
     if file.exists():
         kept: dict[str, Any] = store.read_json(file)
-        changes = difference(kept["asked"], told)
+        there = kept["asked"] | {"protocol": Protocol.from_json(kept["asked"]["protocol"]).to_json()}
+        changes = difference(there, told)
         if changes:
             raise InputError(f"{file} holds another comparison ({'; '.join(changes)}). Choose another --out.")
         return kept

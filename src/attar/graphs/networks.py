@@ -6,7 +6,7 @@ therefore share one network, and evaluation uses the network that was matched.
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attar.core.errors import InputError, unknown
+from attar.core.losses import Loss, LossName, as_shown
 from attar.core.settings import Range, Settings, words
 from attar.graphs.convolutions import (
     Convolution,
@@ -134,8 +135,24 @@ def network_named(text: str) -> Architecture:
     return Architecture.from_json({"kind": kind, **numbers})
 
 
-def classification_loss(logits: Float[Tensor, "graph output"], labels: Int[Tensor, " graph"]) -> Float[Tensor, ""]:
-    """The cross-entropy; binary cross-entropy if there is one output (the molecule sets)."""
+def labels_loss(name: LossName) -> Any:
+    """A loss of labels by name; None: `classification_loss` itself."""
+    return None if name == "cross-entropy" else Loss(name=name).built()
+
+
+def classification_loss(
+    logits: Float[Tensor, "graph output"], labels: Int[Tensor, " graph"], loss: Any = None, drawn: Tensor | None = None
+) -> Float[Tensor, ""]:
+    """The cross-entropy; binary cross-entropy if there is one output (the molecule sets).
+
+    Args:
+        logits: The outputs of a network.
+        labels: Classes.
+        loss: Another loss (`labels_loss`).
+        drawn: What that loss has drawn for the batch, if that was done apart.
+    """
+    if loss is not None:
+        return cast(Tensor, as_shown(loss, logits, labels, drawn).mean())
     if logits.shape[-1] == 1:
         return F.binary_cross_entropy_with_logits(logits.squeeze(-1), labels.to(logits.dtype))
     return F.cross_entropy(logits, labels)

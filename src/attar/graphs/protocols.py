@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
 from attar.core.errors import named
+from attar.core.losses import LossName
 from attar.core.protocols import left_open, told, whole
 from attar.core.settings import Hidden, Range, Settings
 
@@ -22,6 +23,8 @@ class Protocol(Settings):
     """Batch size, in graphs."""
     look_every: Annotated[int, Range(1)] = 10
     """Number of epochs between two validations. Papers validate after each epoch, which costs more than training."""
+    loss: LossName = "cross-entropy"
+    """Loss of the labels. Cross-entropy of one output, as on the molecule sets, is bce."""
 
     @property
     def told(self) -> str:

@@ -16,7 +16,7 @@ from attar.core.settings import Settings
 from attar.core.state import rebuilt
 from attar.core.training import cached, next_rows, set_lr
 from attar.graphs.collection import GraphCollection
-from attar.graphs.networks import Architecture, GraphNetwork, classification_loss
+from attar.graphs.networks import Architecture, GraphNetwork, classification_loss, labels_loss
 from attar.graphs.protocols import Protocol
 from attar.graphs.sources import GraphSource
 from attar.graphs.structures import JoinedGraphs
@@ -36,6 +36,8 @@ class Training:
     source: Any = rebuilt(default=None)
     whole: tuple[JoinedGraphs, Tensor] | None = rebuilt(default=None)
     """All graphs and their labels, if they fit into one batch."""
+    loss: Any = rebuilt(default=None)
+    """The loss of labels, if it is not the cross-entropy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +83,7 @@ class TrainGraphNetwork(Settings):
             graphs=graphs,
             source=source,
             whole=_batch(graphs, order, runtime) if self.batches == 1 else None,
+            loss=labels_loss(self.protocol.loss),
         )
 
     def step(self, state: Training, runtime: Runtime) -> Metrics:
@@ -90,7 +93,9 @@ class TrainGraphNetwork(Settings):
             set_lr(state.optimizer, self.protocol.lr_at(epoch))
         rows = next_rows(state.order, state.done, self.protocol.batch, runtime.generator("order"))
         batch, labels = state.whole or _batch(state.graphs, rows, runtime)
-        loss = classification_loss(state.network(batch), labels)
+        logits = state.network(batch)
+        drawn = state.loss.drawn(*logits.shape, runtime.generator("loss")) if state.loss is not None else None
+        loss = classification_loss(logits, labels, state.loss, drawn)
         state.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         state.optimizer.step()

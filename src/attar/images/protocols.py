@@ -3,7 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Self
 
-from attar.core.errors import named
+from attar.core.errors import InputError, named
+from attar.core.losses import LossName
 from attar.core.protocols import left_open, told, whole
 from attar.core.settings import Hidden, Range, Settings
 
@@ -61,6 +62,8 @@ class Protocol(Settings):
     label_weight: Annotated[float, Range(0)] = 0.0
     """Weight of the cross-entropy with the set's labels, which are mixed as the images are. The distance from a
     teacher's logits has weight 1."""
+    loss: LossName = "cross-entropy"
+    """Loss of the set's labels. All but cross-entropy need one class for each image: no soft labels, and no mix."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """Optimiser: SGD, or AdamW with weight decay on matrices and kernels only."""
     schedule: Literal["cut", "cosine", "half-cosine"] = "cut"
@@ -69,6 +72,15 @@ class Protocol(Settings):
     tested_on: Literal["whole", "centre"] = "whole"
     """What networks are tested on. whole: the test images. centre: their middle, after they are scaled up to side // 7
     · 8, as in RDED's code. At 8, 16 and 32 pixels there is no difference."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.loss in (None, "cross-entropy"):
+            return
+        if self.target not in (None, "label"):
+            raise InputError(f"loss is {self.loss}, but this protocol learns from a teacher. Do not set loss.")
+        if self.mix not in (None, "none"):
+            raise InputError(f"{self.loss} needs one class for each image. Do not set mix.")
 
     @property
     def cut_epoch(self) -> int:

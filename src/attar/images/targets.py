@@ -2,7 +2,7 @@
 
 import copy
 from dataclasses import replace
-from typing import Any, runtime_checkable
+from typing import Any, cast, runtime_checkable
 from typing import Protocol as Interface
 
 import torch
@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attar.core.errors import InputError
+from attar.core.losses import Loss, as_shown
 from attar.core.runtime import Runtime
 from attar.images import layout
 from attar.images.networks.architecture import norms_of
@@ -159,12 +160,39 @@ def labels_beside(examples: Examples) -> Any:
     return found
 
 
-def loss_of(logits: Float[Tensor, "batch classes"], targets: Targets, protocol: Protocol) -> Float[Tensor, ""]:
-    """The loss of a protocol, summed over a batch: cross-entropy with labels, or the distance from a teacher's logits.
+def labels_loss(examples: Examples, protocol: Protocol, runtime: Runtime) -> Any:
+    """The protocol's loss of labels, which draws from a generator of the run. None: the cross-entropy.
 
-    If the set's labels count too, `targets` has both, the logits first.
+    Raises:
+        InputError: It needs one class for each image, and the labels are soft.
+    """
+    if protocol.loss == "cross-entropy":
+        return None
+    if examples.targets.is_floating_point():
+        raise InputError(
+            f"{protocol.loss} needs one class for each image, but the labels are soft. Train with --protocol.loss "
+            "cross-entropy."
+        )
+    built = Loss(name=protocol.loss).built()
+    if built.pseudo:
+        built.generator = runtime.generator("loss")
+    return built
+
+
+def loss_of(
+    logits: Float[Tensor, "batch classes"], targets: Targets, protocol: Protocol, labels: Any = None
+) -> Float[Tensor, ""]:
+    """The loss of a protocol, summed over a batch: that of the labels, or the distance from a teacher's logits.
+
+    Args:
+        logits: The network's.
+        targets: Labels or a teacher's logits; both, the logits first, if the set's labels count too.
+        protocol: The protocol.
+        labels: The loss of labels (`labels_loss`). Default: the cross-entropy.
     """
     if protocol.target == "label":
+        if labels is not None:
+            return cast(Tensor, as_shown(labels, logits, targets).sum())
         return F.cross_entropy(logits, targets, reduction="sum")
     answers = targets[:, 0] if protocol.label_weight else targets
     if protocol.distance == "mse":

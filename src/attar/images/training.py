@@ -26,7 +26,7 @@ from attar.images.classes import columns_of
 from attar.images.networks.architecture import Architecture, mixes_images, multiply_adds, redraw_
 from attar.images.networks.outputs import choosing
 from attar.images.protocols import PROTOCOLS, Protocol
-from attar.images.targets import Examples, augmented, labels_beside, loss_of, targeted, teacher_of
+from attar.images.targets import Examples, augmented, labels_beside, labels_loss, loss_of, targeted, teacher_of
 
 
 @dataclass
@@ -88,11 +88,9 @@ class TrainNetwork(Settings):
     def build_with(self, network: nn.Module, source: Examples, runtime: Runtime) -> Training:
         """The training of a given network, whose parameters are kept."""
         layout.place(network, runtime).train()
-        at_once = len(source.targets) if mixes_images(network) else layout.at_once(source.shape, runtime)
-
-        def loss(images: Tensor, targets: Tensor) -> Tensor:
-            return loss_of(network(images).float(), targets, self.protocol)
-
+        labels = labels_loss(source, self.protocol, runtime)
+        whole = mixes_images(network) or (labels is not None and labels.pseudo)
+        at_once = len(source.targets) if whole else layout.at_once(source.shape, runtime)
         if self.protocol.target == "stored":
             labels_beside(source)
         return Training(
@@ -101,9 +99,19 @@ class TrainNetwork(Settings):
             order=torch.arange(self.images),
             examples=source,
             teacher=self._teacher(source, runtime),
-            loss=runtime.compiled(loss, training=True),
+            loss=self._loss(network, labels, runtime),
             at_once=at_once,
         )
+
+    def _loss(self, network: nn.Module, labels: Any, runtime: Runtime) -> Callable[[Tensor, Tensor], Tensor]:
+        """The loss of images and targets. What is drawn for a pseudo-loss is not compiled."""
+        drawn = labels is not None and labels.pseudo
+        forward = runtime.compiled(network, training=True) if drawn else network
+
+        def loss(images: Tensor, targets: Tensor) -> Tensor:
+            return loss_of(forward(images).float(), targets, self.protocol, labels)
+
+        return loss if drawn else runtime.compiled(loss, training=True)
 
     def _teacher(self, source: Examples, runtime: Runtime) -> nn.Module | None:
         if self.protocol.target != "teacher":

@@ -8,7 +8,7 @@ level is outside of what the training rows have.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,7 @@ Entries = Float[Tensor, "row entry"]
 Values = Float[Tensor, " row"]
 
 
+@runtime_checkable
 class Code(Protocol):
     """What becomes of a column: at most one number, then at most one choice."""
 

@@ -44,6 +44,9 @@ class GaussianCopula(Generated):
 
     dependence: Annotated[float, Range(0, 1)] = 1.0
     """Share of the correlations between columns that is kept. 0 draws each column on its own."""
+    jitter: bool = True
+    """Whether the place of a level in its interval is drawn. If not, it is the middle, and correlations of categories
+    are less diluted."""
     smallest_eigenvalue: Annotated[float, Range(1e-8, 1)] = 1e-4
     """Smallest eigenvalue of the correlations. They are shrunk to the identity until they have it."""
 
@@ -57,14 +60,10 @@ class GaussianCopula(Generated):
         """Fit it."""
         rows = self.drawn_from(source, runtime)
         margins = tuple(margin_of(column, rows.of(column)) for column in rows.schema.columns)
-        generator = runtime.generator("scores")
-        scores = torch.stack(
-            [
-                torch.special.ndtri(margin.shares(rows.of(column), generator))
-                for margin, column in zip(margins, rows.schema.columns, strict=True)
-            ],
-            dim=1,
-        )
+        generator = runtime.generator("scores") if self.jitter else None
+        pairs = zip(margins, rows.schema.columns, strict=True)
+        shares = torch.stack([margin.shares(rows.of(column), generator) for margin, column in pairs], dim=1)
+        scores = torch.special.ndtri(shares)
         kept = shrunk(correlation(scores), 1 - self.dependence)
         sure = positive_definite(kept, self.smallest_eigenvalue)
         return Fitted(source, Copula(rows.schema, margins, torch.linalg.cholesky(sure)))
@@ -159,10 +158,10 @@ class Number:
     missing: float
     """Share of the values that are missing."""
 
-    def shares(self, values: Float[Tensor, " row"], generator: torch.Generator) -> Shares:
-        """The place of each value: its mid-rank among those that are there, or a random place of a missing one."""
+    def shares(self, values: Float[Tensor, " row"], generator: torch.Generator | None) -> Shares:
+        """The place of each value: its mid-rank among those that are there, and of a missing one a place before them."""
         gone = values.isnan()
-        places = torch.rand(len(values), dtype=torch.float64, generator=generator) * self.missing
+        places = within_interval(len(values), generator) * self.missing
         places[~gone] = self.missing + (1 - self.missing) * mid_ranks(values[~gone])
         return places.clamp(*INSIDE)
 
@@ -184,18 +183,17 @@ class Levels:
     ends: Float[Tensor, " level"]
     """Where the intervals end, in that order."""
 
-    def shares(self, values: Float[Tensor, " row"], generator: torch.Generator) -> Shares:
-        """A random place in the interval of each value's level."""
+    def shares(self, values: Float[Tensor, " row"], generator: torch.Generator | None) -> Shares:
+        """A place in the interval of each value's level."""
         place = torch.empty_like(self.order)
         place[self.order] = torch.arange(len(self.order))
         rows = place[values.long()]
         starts = torch.cat([self.ends.new_zeros(1), self.ends[:-1]])
-        jitter = torch.rand(len(values), dtype=torch.float64, generator=generator)
-        return (starts[rows] + (self.ends - starts)[rows] * jitter).clamp(*INSIDE)
+        return (starts[rows] + (self.ends - starts)[rows] * within_interval(len(values), generator)).clamp(*INSIDE)
 
     def values(self, shares: Shares) -> Float[Tensor, " row"]:
         """The level of the interval that each place lies in."""
-        rows = torch.searchsorted(self.ends, shares, right=True)
+        rows = torch.searchsorted(self.ends, shares.contiguous(), right=True)
         return self.order[rows.clamp(max=int((self.ends < 1).sum()))].double()
 
 
@@ -203,10 +201,17 @@ INSIDE = (1e-12, 1 - 1e-12)
 """Nearest places to both ends, whose normal scores are finite."""
 
 
+def within_interval(count: int, generator: torch.Generator | None) -> Shares:
+    """So many random shares of an interval; without a generator its middle."""
+    if generator is None:
+        return torch.full((count,), 0.5, dtype=torch.float64)
+    return torch.rand(count, dtype=torch.float64, generator=generator)
+
+
 def mid_ranks(values: Float[Tensor, " row"]) -> Shares:
     """(rank - ½) / n, equal values at the mean of their ranks."""
     _, which, counts = values.unique(return_inverse=True, return_counts=True)
-    return ((counts.cumsum(0) - counts / 2) / len(values)).double()[which]
+    return ((counts.cumsum(0) - counts.double() / 2) / len(values))[which]
 
 
 def margin_of(column: Column, values: Float[Tensor, " row"]) -> Number | Levels:

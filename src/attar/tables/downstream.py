@@ -4,16 +4,27 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from attar.core.errors import InputError
 from attar.tables.design import Design, design
-from attar.tables.fairness import Numbers, Rates, Weights, auc, selected_at_rate
+from attar.tables.fairness import (
+    Numbers,
+    Rates,
+    Weights,
+    auc,
+    calibration_within_groups,
+    consistency,
+    over,
+    selected_at_rate,
+)
 from attar.tables.quality import Model, classifier
 from attar.tables.sources import Rows
 
 OfDraws = Float[Tensor, "*draw"]
+NEIGHBOURS = 5
+"""Rows that each row is compared with for consistency, itself not among them."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +146,7 @@ def _by_group(found: Answers, test: Rows, privileged: int, rate: float, weights:
         "DPR": rates.dpr,
         "EOD": rates.eod,
         "EOR": rates.eor,
-        "disparate impact": two.selection[..., 0] / two.selection[..., 1],
+        "disparate impact": over(two.selection[..., 0], two.selection[..., 1]),
         "equal opportunity difference": rates.equal_opportunity,
         "average odds difference": (odds[..., 0] - odds[..., 1]) / 2,
         "predictive parity difference": rates.predictive_parity,
@@ -153,3 +164,31 @@ def privileged_group(rows: Rows) -> int | None:
     groups, labels = rows.groups, rows.labels.double()
     there = groups.unique().tolist()
     return int(max(there, key=lambda number: float(labels[groups == number].mean())))
+
+
+def of_each_row(learned: Learned, test: Rows, some: Int[Tensor, " _some"], privileged: int | None) -> dict[str, float]:
+    """What is measured of single rows, from 0 to 1: whether like rows are treated alike, and what the group alone does.
+
+    Args:
+        learned: The classifier.
+        test: Real rows.
+        some: Those of them whose neighbours are looked for, by number.
+        privileged: As for `measures`.
+    """
+    found = Answers.of(learned.scores(test))
+    assert found.scores is not None
+    told = {}
+    if len(some) > NEIGHBOURS:
+        features = design(test.schema, with_sensitive=False).fit(test).matrix(test.select(some))
+        told["consistency"] = consistency(found.predictions[some], features, NEIGHBOURS)
+    if privileged is None:
+        return told
+    sensitive = test.schema.sensitive
+    there = test.groups.unique().tolist()
+    switched = [learned.scores(test.replaced(sensitive, torch.full((len(test),), float(one)))) for one in there]
+    scores = torch.stack(switched)
+    told["moved by s alone"] = float((scores.amax(dim=0) - scores.amin(dim=0)).mean())
+    told["calibration error, worst group"] = float(
+        calibration_within_groups(found.scores, test.labels, test.groups).max()
+    )
+    return told

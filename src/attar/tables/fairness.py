@@ -22,9 +22,9 @@ from torch import Tensor
 
 from attar.core.errors import InputError
 
-Numbers = Real[Tensor, " row"]
-Groups = Int[Tensor, " row"]
-Weights = Float[Tensor, "*draw row"]
+Numbers = Real[Tensor, " _row"]
+Groups = Int[Tensor, " _row"]
+Weights = Float[Tensor, "*draw _row"]
 OfGroups = Float[Tensor, "*draw group"]
 Found = Float[Tensor, "*draw"]
 AT_ONCE = 512
@@ -106,6 +106,11 @@ def gap(rates: OfGroups) -> Found:
     return rates.amax(dim=-1) - rates.amin(dim=-1)
 
 
+def over(one: Found, other: Found) -> Found:
+    """A rate over another; NaN if that is 0."""
+    return torch.where(other > 0, one / other, torch.nan)
+
+
 def ratio(rates: OfGroups) -> Found:
     """The smallest over the largest; NaN if one is, or if all are 0."""
     return rates.amin(dim=-1) / rates.amax(dim=-1)
@@ -131,9 +136,9 @@ def statistical_parity_difference(predictions: Numbers, groups: Groups, privileg
 
 
 def disparate_impact(predictions: Numbers, groups: Groups, privileged: int) -> float:
-    """SR of all other groups together / SR of the privileged one. The rule of four fifths wants .8 or more."""
+    """SR of all other groups together / SR of the privileged one. NaN if that is 0."""
     others, theirs = _two(Rates.of(*_against(predictions, torch.zeros(len(groups)), groups, privileged)).selection)
-    return float(others / theirs)
+    return float(over(others, theirs))
 
 
 def equal_opportunity_difference(

@@ -27,7 +27,7 @@ from attar.core.seeds import derived_seed
 from attar.core.training import LONG
 from attar.tables import quality
 from attar.tables.design import design
-from attar.tables.downstream import Answers, answers, columns_of, measures, privileged_group
+from attar.tables.downstream import Answers, Learned, answers, columns_of, measures, of_each_row, privileged_group
 from attar.tables.fairness import resampled
 from attar.tables.mitigation import RIVALS, Rival
 from attar.tables.scoring import Scoring
@@ -59,12 +59,14 @@ QUALITY: Mapping[str, Better] = {
 """Further measures of the rows themselves; they stand with the accuracy."""
 BESIDE_IT: Mapping[str, Mapping[str, Better]] = {
     "accuracy": QUALITY,
-    "AUROC": {"AUC(score → s)": "lower"},
+    "AUROC": {"AUC(score → s)": "lower", "calibration error, worst group": "lower"},
     "DPD": {"selection rate": "higher"},
     "EOD": {
         "equal opportunity difference": "lower",
         "average odds difference": "lower",
         "predictive parity difference": "lower",
+        "moved by s alone": "lower",
+        "consistency": "higher",
     },
 }
 """Further measures of the same answers, by the column that they stand with."""
@@ -249,8 +251,12 @@ def _row(label: str, members: Sequence[Any], test: Test, how: Scoring, runtime: 
 
 def _of_table(rows: Rows, place: int, test: Test, how: Scoring, runtime: Runtime) -> tuple[Values, dict[str, Tensor]]:
     seed = derived_seed(runtime.seed, f"downstream {place}")
-    found = answers(rows, test.source.test, how.downstream, sees_sensitive=how.sees_sensitive, seed=seed)
-    return test.measured(found)
+    real = test.source.test
+    learned = Learned.of(rows, how.downstream, sees_sensitive=how.sees_sensitive, seed=seed)
+    once, often = test.measured(Answers.of(learned.scores(real)))
+    some = _some(real, how.compared, torch.Generator().manual_seed(seed))
+    single = of_each_row(learned, real, some, test.privileged)
+    return once | {name: 100 * value for name, value in single.items()}, often
 
 
 def interval_of(samples: Sequence[Float[Tensor, " draw"]]) -> tuple[float, float] | None:

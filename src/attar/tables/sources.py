@@ -52,14 +52,15 @@ class Column(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.type == "category" and len(set(self.levels)) < max(len(self.levels), 1 + self.missing + self.other):
-            raise InputError(f"column {shortened(self.name)!r} has {len(self.levels)} levels; give each once.")
-        if self.type == "number" and (self.levels or self.other or self.buckets or self.below is not None):
-            raise InputError(
-                f"column {shortened(self.name)!r} holds numbers, so it has no levels. Set type to category."
-            )
+        told = f"column {shortened(self.name)!r}"
+        if len(set(self.levels)) < len(self.levels):
+            raise InputError(f"{told} has a level twice; give each once.")
+        if self.type == "number" and (self.levels or self.other or self.buckets or self.of):
+            raise InputError(f"{told} holds numbers, which have no levels. Set its type to category.")
+        if bool(self.of) != (self.below is not None or bool(self.equals)):
+            raise InputError(f"{told} needs of and below, of and equals, or none of them.")
         if self.role in ("label", "sensitive") and self.type != "category":
-            raise InputError(f"column {shortened(self.name)!r} is {self.role}, so its type must be category.")
+            raise InputError(f"{told} is {self.role}, so its type must be category.")
 
     @property
     def known(self) -> tuple[str, ...]:
@@ -156,7 +157,7 @@ class Schema(Settings):
         return self.sensitive.levels
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rows:
     """Rows of a table. A number is itself, a level of a category its number, a missing number NaN."""
 
@@ -166,6 +167,15 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Rows) or self.schema != other.schema or self.values.shape != other.values.shape:
+            return False
+        same = (self.values == other.values) | (self.values.isnan() & other.values.isnan())
+        return bool(same.all())
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.values.shape))
 
     def check(self, where: str) -> Self:
         """Check that every value is one that its column may have; return the rows.
@@ -192,7 +202,8 @@ class Rows:
 
     def of(self, column: Column | str) -> Float[Tensor, " row"]:
         """The values of a column."""
-        return self.values[:, self.schema.index(column if isinstance(column, str) else column.name)]
+        place = self.schema.index(column if isinstance(column, str) else column.name)
+        return self.values[:, place].contiguous()
 
     def codes(self, column: Column | str) -> Int[Tensor, " row"]:
         """The numbers of the levels of a category."""
@@ -209,7 +220,7 @@ class Rows:
         """The number of each row's level of the sensitive column."""
         return self.codes(self.schema.sensitive)
 
-    def replaced(self, column: Column | str, values: Float[Tensor, " row"]) -> "Rows":
+    def replaced(self, column: Column | str, values: Float[Tensor, " row"] | Int[Tensor, " row"]) -> "Rows":
         """The same rows with other values in one column."""
         values_of_all = self.values.clone()
         values_of_all[:, self.schema.index(column if isinstance(column, str) else column.name)] = values.double()

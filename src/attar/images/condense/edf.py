@@ -32,10 +32,10 @@ Maps = Float[Tensor, "image height width"]
 class EDF(DATM):
     """Emphasise discriminative features (Wang, Li et al., CVPR 2025, arXiv:2410.17193).
 
-    It extends DATM. The share `parameter_dropout` of parameters that came nearest to the target is removed from the loss (common
-    pattern dropout). Each pixel's gradient is multiplied by 1 where the class activation map is below its mean, and by
-    `emphasis` plus the map elsewhere (discriminative area enhancement). Maps are Grad-CAM of a network trained on the
-    real images, computed on the synthetic images for the class of their slot.
+    It extends DATM. The share `parameter_dropout` of parameters that came nearest to the target is removed from the
+    loss (common pattern dropout). Each pixel's gradient is multiplied by 1 where the class activation map is below its
+    mean, and by `emphasis` plus the map elsewhere (discriminative area enhancement). Maps are Grad-CAM of a network
+    trained on the real images, computed on the synthetic images for the class of their slot.
     """
 
     parameter_dropout: Annotated[float, Range(0, 0.99)] | None = None
@@ -60,7 +60,11 @@ class EDF(DATM):
     these classes. Default width: that of the method's network."""
 
     moved = MappingProxyType(
-        {"dropout": "parameter_dropout", "observer": "observer.folder", "observer_architecture": "observer.architecture.network"}
+        {
+            "dropout": "parameter_dropout",
+            "observer": "observer.folder",
+            "observer_architecture": "observer.architecture.network",
+        }
     )
     name = "edf"
 

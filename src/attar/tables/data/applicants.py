@@ -9,11 +9,12 @@ The group is no cause of the decision itself. It works through schooling and thr
 somebody lives says little about repayment, but much about the group. The younger an applicant, the more often green.
 Age therefore confounds group and decision: the gap that is seen is larger than the one that the group causes.
 
-    approved     observed P(y | s)   caused P(y | do(s))
-    amber        {amber}
-    green        {green}
+    approved    observed P(yes | group)    caused P(yes | do(group))
+    amber       0.633                      0.607
+    green       0.362                      0.413
+    gap         0.271                      0.194
 
-The caused gap falls to about two thirds if the district is drawn as for amber, and to about a third if schooling is:
+Of the caused gap 0.143 remains if only the district is drawn as for green applicants, and 0.050 if only schooling is.
 `truth` computes all of that exactly, since every cause of the decision has few values.
 """
 

@@ -15,8 +15,8 @@ from attar.tables.sources import Column, Rows, Schema
 
 LARGEST = 1e30
 """Largest number, so that squares and differences stay finite."""
-EXACT = 2**53
-"""Largest whole number that a double holds exactly."""
+EXACT = 2**53 - 1
+"""Largest whole number below which a double holds all exactly."""
 MISSING, OTHER = "<missing>", "<other>"
 """Names of the levels of missing values and of values that are no level."""
 TRUTH = ("false", "true")

@@ -1,0 +1,62 @@
+"""Dropout before the last layer of a network, with one or several masks in one pass."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+def masked(features: Float[Tensor, "..."], p: float, samples: int) -> Float[Tensor, "samples ..."]:
+    """The same features under several independent masks of dropout, drawn from PyTorch's global generator.
+
+    What is kept is divided by 1 - p, so that the mean over masks is the features.
+
+    Args:
+        features: One row for each sample.
+        p: Share of the features that is dropped.
+        samples: Number of masks.
+    """
+    return F.dropout(features.expand(samples, *features.shape), p)
+
+
+class Masked:
+    """What a layer gave in its last call under several masks."""
+
+    branches: Tensor | None = None
+    """Its output under each mask, `[masks, ...]`."""
+    mean: Tensor | None = None
+    """Their mean, which the layer returned."""
+
+
+@contextmanager
+def dropping(layer: nn.Linear, p: float, samples: int) -> Iterator[Masked]:
+    """For a while, drop parts of the input of a layer in training: several masks in each call, computed together.
+
+    The layer returns the mean over masks. Hooks on it still see its whole input. In evaluation mode nothing is dropped.
+
+    Args:
+        layer: The layer.
+        p: Share of its input that is dropped.
+        samples: Number of masks.
+    """
+    found, before = Masked(), vars(layer).get("forward")
+    plain = layer.forward
+
+    def forward(features: Tensor) -> Tensor:
+        if not layer.training:
+            return plain(features)
+        branches = plain(masked(features, p, samples))
+        found.branches, found.mean = branches, branches.mean(dim=0)
+        return found.mean
+
+    # Not a hook: the input that hooks are shown must stay whole.
+    layer.forward = forward  # type: ignore[method-assign]
+    try:
+        yield found
+    finally:
+        if before is None:
+            del layer.forward
+        else:
+            layer.forward = before  # type: ignore[method-assign]
