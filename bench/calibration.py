@@ -119,8 +119,9 @@ def networks(source: ImageSource, seed: int, rows: dict[str, Any], keep: Callabl
     wanted = {name: row for name, row in calibrators().items() if name not in rows}
     if not wanted and "none" in rows:
         return
-    brief = {"network": "mlp:width=32", "epochs": 5} if quick else {"network": "convnet:norm=batch,width=64"}
-    method = Classifier(**{"epochs": 25, "batch": 64, "reserved": 0.1, "optimizer": "adamw", "lr": 1e-3, **brief})
+    settings: dict[str, Any] = {"batch": 64, "reserved": 0.1, "optimizer": "adamw", "lr": 1e-3}
+    settings |= {"network": "mlp:width=32" if quick else "convnet:norm=batch,width=64", "epochs": 5 if quick else 25}
+    method = Classifier(**settings)
     start = time.perf_counter()
     network = attar.train(source, method, seed=seed, engine=QUIET).network
     print(f"network {seed}: {time.perf_counter() - start:.0f} s", flush=True)
@@ -190,7 +191,11 @@ def teachers(source: ImageSource, seed: int, rows: dict[str, Any], keep: Callabl
     """The accuracy of students by each teacher, at two temperatures of distillation."""
     of_digits = source.name == "digits"
     protocol = dict(PROTOCOLS["ceiling"].to_json(), name="bench", epochs=2 if quick else 20 if of_digits else 30)
-    how = {"student": "convnet:norm=batch,width=16", "epochs": 2 if quick else 20 if of_digits else 30, "batch": 64}
+    how: dict[str, Any] = {
+        "student": "convnet:norm=batch,width=16",
+        "epochs": 2 if quick else 20 if of_digits else 30,
+        "batch": 64,
+    }
     wanted = [name for name in of_kd() if name not in rows]
     if not wanted:
         return

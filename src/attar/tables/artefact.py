@@ -1,15 +1,8 @@
 """A synthetic table on disk and in memory: its rows, its schema, its origin, and its scores."""
 
-import dataclasses
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Self
+from dataclasses import dataclass
 
 from attar.core import artefact as core
-from attar.core import store
-from attar.core.card import SCORES, escaped, made, score_table
-from attar.core.cell import Cell
-from attar.tables.sources import Rows, Schema
 
 SCHEMA = 1
 KIND = "tables"

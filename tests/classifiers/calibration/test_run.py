@@ -5,13 +5,13 @@ import json
 
 import pytest
 import torch
-from attar.classifiers.calibration.ts import TemperatureScaling, temperature_of
 from torch import nn
 
 import attar
 from attar.classifiers.calibration.calibrated import CalibratedModule, CalibratedNetwork
 from attar.classifiers.calibration.metrics import calibration_error, negative_log_likelihood, probabilities_of, top
 from attar.classifiers.calibration.opening import found
+from attar.classifiers.calibration.ts import TemperatureScaling, temperature_of
 from attar.classifiers.calibration.work import Calibrating, chosen
 from attar.classifiers.classifier import Classifier
 from attar.classifiers.selection import parted, reserved_rows
@@ -152,7 +152,7 @@ def test_its_logits_are_log_probabilities_and_the_predictions_stay(digits, reser
 
 
 def test_a_rival_stands_beside_every_other_calibrator(digits, reserving, scaled):
-    made = attar.calibrate(digits, find("vector"), classifier=reserving.folder, engine=ENGINE)
+    made = attar.calibrate(digits, find("vector-scaling"), classifier=reserving.folder, engine=ENGINE)
     assert made.scores["ece"]["ts"] == scaled.scores["ece"]["calibrated"]
     (cell,) = made.cells()
     assert [other.label for other in cell.beside] == ["uncalibrated", "ts"]
@@ -223,7 +223,7 @@ def test_a_classifier_of_transformers_is_calibrated_and_found_again(few_digits, 
         transformers.ResNetForImageClassification(config).save_pretrained(tmp_path / "model")
     made = attar.calibrate(
         digits,
-        find("vector"),
+        find("vector-scaling"),
         classifier=f"transformers:{tmp_path / 'model'}",
         out=tmp_path / "vector",
         engine=ENGINE,
@@ -302,7 +302,12 @@ def test_a_teacher_that_is_trained_here_leaves_images_out_for_its_calibration(di
 
 def test_stored_answers_of_a_calibrated_teacher_are_not_those_of_the_plain_one(digits, reserving, tmp_path):
     keys, method = set(), attar.KD(student="mlp:width=4", epochs=1, views=1, batch=256)
-    for how in ({}, {"calibrate": "ts"}, {"calibrate": TemperatureScaling(loss="brier")}, {"calibrate": "vector"}):
+    for how in (
+        {},
+        {"calibrate": "ts"},
+        {"calibrate": TemperatureScaling(loss="brier")},
+        {"calibrate": "vector-scaling"},
+    ):
         pair, resolved = Distill(teacher=Teacher(network=str(reserving.folder), **how)).prepare(
             digits, method, Runtime(ENGINE)
         )
