@@ -62,7 +62,8 @@ Logits = tuple[Tensor, list[Tensor]]
 
 def calibrators() -> dict[str, tuple[str, dict[str, Any]]]:
     """Each row with its method and settings: every calibrator, and controls of the correctness-aware one."""
-    plain = {name: (name, {}) for name, entry in METHODS.items() if entry.verb == "calibrate" and name != "ca"}
+    names = [name for name, entry in METHODS.items() if entry.verb == "calibrate" and name != "ca"]
+    plain: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in names}
     return {
         **plain,
         "ts, CA loss": ("ts", {"loss": "ca"}),
