@@ -103,11 +103,17 @@ def main() -> None:
 
 
 def source_of(data: str, seed: int, part: str) -> ImageSource:
-    """The data of a seed: the digits by a split of their own, or a choice of CIFAR-10's training images."""
+    """The data of a seed: a choice of the training images; the digits are used because they take seconds."""
     if data == "digits":
-        return attar.load("digits", split_seed=seed)
+        source = attar.load("digits", split_seed=seed)
+        return source if part == "networks" else few(source, 60, seed)
     source = attar.load(str(Path(os.environ["ATTAR_DATA"]) / "cifar10"))
-    each, generator = 1000 if part == "networks" else 500, torch.Generator().manual_seed(seed)
+    return few(source, 1000 if part == "networks" else 500, seed)
+
+
+def few(source: ImageSource, each: int, seed: int) -> ImageSource:
+    """So many training images of each class."""
+    generator = torch.Generator().manual_seed(seed)
     chosen = [rows[torch.randperm(len(rows), generator=generator)[:each]] for rows in source.rows_of]
     return source.subset(torch.cat(chosen).sort().values)
 
@@ -190,11 +196,10 @@ def tables(cells: dict[str, Any]) -> list[Table]:
 
 def teachers(source: ImageSource, seed: int, rows: dict[str, Any], keep: Callable[[], None], *, quick: bool) -> None:
     """The accuracy of students by each teacher, at two temperatures of distillation."""
-    of_digits = source.name == "digits"
-    protocol = dict(PROTOCOLS["ceiling"].to_json(), name="bench", epochs=2 if quick else 20 if of_digits else 30)
+    protocol = dict(PROTOCOLS["ceiling"].to_json(), name="bench", epochs=2 if quick else 30)
     how: dict[str, Any] = {
         "student": "convnet:norm=batch,width=16",
-        "epochs": 2 if quick else 20 if of_digits else 30,
+        "epochs": 2 if quick else 30,
         "batch": 64,
     }
     wanted = [name for name in of_kd() if name not in rows]
