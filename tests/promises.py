@@ -21,7 +21,13 @@ EVERY_STEP = Engine(device="cpu", checkpoint_seconds=0, quiet=True)
 IN_ONE_GO = Engine(device="cpu", quiet=True)
 """No checkpoint, in runs as short as these."""
 
-SEED_FREE = {"class-mean", *small.BY_KIND["mixtures"]} - {"ctdgmr"}
+SEED_FREE = {
+    "class-mean",
+    "table-herding",
+    "table-k-center",
+    *small.BY_KIND["mixtures"],
+    *small.CALIBRATORS,
+} - {"ctdgmr", "pts", "ca"}
 """Methods that make the same of the same data, whatever the seed."""
 MEASURED = {"timing.json"}
 """Files that hold what a clock said."""
@@ -150,8 +156,9 @@ class Scenario:
         return {name: data for name, data in found.items() if untouched is None or name in untouched}
 
     def tensors_in(self, folder: Path) -> dict[str, bytes]:
-        """The tensors of the artefact in a folder."""
-        return {name: data for name, data in self.bytes_of(folder).items() if name.endswith(".safetensors")}
+        """The tensors and tables of the artefact in a folder."""
+        ends = (".safetensors", ".parquet")
+        return {name: data for name, data in self.bytes_of(folder).items() if name.endswith(ends)}
 
     def assert_alike(self, one: Path, other: Path) -> None:
         """See that two runs made the same, and told the same of their steps."""

@@ -142,6 +142,21 @@ CLASSIFIERS: Table = {
     "nd": {**STUDENT, "base": "reviewkd"},
     "dhkd": STUDENT,
 }
+CALIBRATORS: Table = {
+    "ts": {},
+    "ets": {},
+    "ca": {"epochs": 20},
+    "pts": {"epochs": 20},
+    "vector-scaling": {"intercept_penalty": 0.1},
+    "matrix-scaling": {"off_diagonal_penalty": 0.1, "intercept_penalty": 0.1},
+    "dirichlet": {"off_diagonal_penalty": 0.1, "intercept_penalty": 0.1},
+    "platt": {},
+    "beta": {},
+    "histogram": {"bins": 5},
+    "isotonic": {},
+    "irm": {},
+    "spline": {"knots": 4},
+}
 LANGUAGE: Table = {
     "language": {**WRITER, "objective": {"label_weight": 0.5}, "micro": 6},
 }
@@ -168,14 +183,34 @@ EMBEDDINGS: Table = {
     "icnn": EPISODIC,
     "triplet": {**BY_CLASS, "classes_per_batch": 3, "samples_per_class": 2},
 }
+GENERATOR = {"rows": 60, "epochs": 2, "batch": 50}
+FAIR_TABLES = {
+    "rows": 40,
+    "tables": 2,
+    "teaching": {"epochs": 3, "batch": 50, "width": 8, "latents": 3},
+    "learning": {"student_epochs": 1, "student_width": 4},
+}
+TABLES: Table = {
+    "fair": FAIR_TABLES,
+    "copula": {"rows": 60},
+    "copula-reweighed": {"rows": 60},
+    "tvae": {**GENERATOR, "width": 8, "latents": 4},
+    "tabfairgan": {**GENERATOR, "fair_epochs": 1, "critic_steps": 2},
+    "table-random": {"rows": 10},
+    "table-herding": {"rows": 10},
+    "table-k-center": {"rows": 10},
+    "shuffled-labels": {"rows": 10},
+    "table-classifier": {"network": "mlp:width=8,depth=1", "epochs": 2, "batch": 50},
+}
 BY_KIND = {
     "images": IMAGES,
     "graphs": GRAPHS,
     "mixtures": MIXTURES,
     "convolution": CONVOLUTION,
-    "classifiers": CLASSIFIERS,
+    "classifiers": {**CLASSIFIERS, **CALIBRATORS},
     "language": LANGUAGE,
     "embeddings": EMBEDDINGS,
+    "tables": TABLES,
 }
 SMALL: Table = {name: settings for methods in BY_KIND.values() for name, settings in methods.items()}
 """A line for each method."""
@@ -248,6 +283,17 @@ VARIANTS: Table = {
     },
     "language/corpus": {**WRITER, "objective": {"corpus_weight": 0.5, "teacher_weight": 0.5}},
     "language/adapters": {**WRITER, "lora": {"lora_rank": 2, "lora_dropout": 0.1}, "select": "loss"},
+    "fair/noise": {**FAIR_TABLES, "student": "noise", "cutting": {"within": "learned"}, "fairness_weight": 0.5},
+    "fair/alone": {**FAIR_TABLES, "student": "none", "decoding": "keep", "cutting": {"edges": "width"}},
+    "copula/columns apart": {"rows": 60, "dependence": 0.0},
+    "tvae/as released": {**GENERATOR, "width": 8, "latents": 4, "depth": 1, "levels": "likeliest"},
+    "tabfairgan/as released": {
+        **GENERATOR,
+        "fair_epochs": 1,
+        "fair_term": "released",
+        "critic_output": "features",
+        "mixing": "entries",
+    },
     "icnn/best epoch": {**EPISODIC, "held_out_classes": 0.4, "held_out_episodes": 5, "keep_epoch": "best"},
     "sogclr/views": {**ENCODER, "pairs": "off", "learn_temperature": True},
     "supcon/classes": {**ENCODER, "classes_per_batch": 3, "samples_per_class": 8, "weighted": True},
@@ -335,11 +381,27 @@ def embeddings() -> Any:
     return Reading().load("mosaics").subset(torch.arange(120))
 
 
+def tables() -> Any:
+    """A hundred and twenty applicants, and all the test rows."""
+    import torch
+
+    from attar.tables.data.applicants import applicants
+
+    return applicants().subset(torch.arange(120))
+
+
 def one_label() -> Any:
     """The small images as samples of encoders that need one label each."""
     from attar.embeddings.sources import Source
 
     return Source.of_images(images())
+
+
+def all_images() -> Any:
+    """All the digits, of which a tenth is enough for a calibrator."""
+    import attar
+
+    return attar.load("digits")
 
 
 DATA = {
@@ -350,12 +412,16 @@ DATA = {
     "classifiers": images,
     "language": language,
     "embeddings": embeddings,
+    "tables": tables,
     "one label": one_label,
+    "all images": all_images,
 }
 
 
 def data_for(method: Any, kind: str) -> Any:
     """The small data for a method: those of its kind, or such as have the labels that it needs."""
+    if getattr(method, "verb", "") == "calibrate":
+        return data_of("all images")
     return data_of("one label" if getattr(method, "needs", "") == "one" else kind)
 
 
@@ -368,6 +434,22 @@ def classifier() -> Any:
 
     source = data_of("images")
     return Architecture(norm="batch", width=8).build(source.shape, 10, torch.Generator().manual_seed(3)).eval()
+
+
+@functools.cache
+def classifier_folder() -> str:
+    """The folder of a network that was trained on nine tenths of the digits, to be calibrated on the last."""
+    import tempfile
+    from pathlib import Path
+
+    from attar.core.registry import METHODS
+    from attar.core.runtime import Engine
+    from attar.verbs import train
+
+    method = METHODS["classifier"].load()(network="mlp:width=16", epochs=1, batch=32, reserved=0.1)
+    folder = Path(tempfile.mkdtemp()) / "classifier"
+    train(data_of("all images"), method, out=folder, engine=Engine(device="cpu", quiet=True))
+    return str(folder)
 
 
 @functools.cache
@@ -392,6 +474,8 @@ def given_to(method: Any, kind: str) -> dict[str, Any]:
     """What a verb is given beside data and method: a teacher, and what goes with it."""
     if kind == "classifiers":
         return {} if is_trained(method) else {"teacher": classifier()}
+        beside = {"calibrate": lambda: {"classifier": classifier_folder()}, "train": dict}
+        return beside.get(getattr(method, "verb", ""), lambda: {"teacher": classifier()})()
     if kind != "language":
         return {}
     further = {} if method.objective.corpus_weight == 1 else {"corpus": ["once upon a time " * 20] * 5}
@@ -406,6 +490,7 @@ HOMES = {
     "classifiers": ["attar.verbs:distill"],
     "language": ["attar.language.verbs:distill", "attar.verbs:distill"],
     "embeddings": ["attar.verbs:train"],
+    "tables": ["attar.verbs:condense"],
 }
 """Where the verb of a kind is; the recorder also asks older checkouts."""
 
@@ -415,9 +500,10 @@ def is_trained(method: Any) -> bool:
     return getattr(method, "verb", "") == "train"
 
 
-def verb_of(kind: str, method: Any = None) -> Any:
-    """What makes a kind smaller."""
-    for home in HOMES["embeddings" if is_trained(method) else kind]:
+def verb_of(kind: str, method: Any) -> Any:
+    """What makes a kind smaller, or trains or calibrates it."""
+    own = getattr(method, "verb", "")
+    for home in [f"attar.verbs:{own}"] if own in ("train", "calibrate") else HOMES[kind]:
         module, _, name = home.partition(":")
         with contextlib.suppress(ImportError, AttributeError):
             return getattr(importlib.import_module(module), name)

@@ -30,6 +30,7 @@ DATA = {
     "classifiers": "digits",
     "language": "phrases",
     "embeddings": "mosaics",
+    "tables": "applicants",
 }
 """What a command reads, by kind."""
 TEACHERS = {"classifiers": "alone", "language": "language"}
@@ -119,7 +120,9 @@ def test_settings_survive_the_command_line(any_scenario, tmp_path, tmp_path_fact
     method, kind = any_scenario.method, any_scenario.kind
     flags = flags_of(type(method))
     words = [METHODS[method.name].verb, method.name, *words_of(flags, method), "--data", data_of(method, kind)]
-    if kind in TEACHERS and METHODS[method.name].verb == "distill":
+    if METHODS[method.name].verb == "calibrate":
+        words += ["--classifier", small.classifier_folder()]
+    elif kind in TEACHERS and METHODS[method.name].verb == "distill":
         words += ["--teacher", str(scenario_of(TEACHERS[kind], tmp_path_factory).whole)]
     with arriving(method) as found:
         main([*words, "--out", str(tmp_path / "out"), "--device", "cpu", "--quiet"])
@@ -129,6 +132,11 @@ def test_settings_survive_the_command_line(any_scenario, tmp_path, tmp_path_fact
 def test_its_files_alone_go_to_the_hub(scenario, tmp_path):
     shutil.copytree(scenario.whole, tmp_path / "made")
     (tmp_path / "made" / "notes.txt").write_text("mine")
+    if METHODS[scenario.method.name].verb == "calibrate":  # without its classifier it is of no use there
+        with hub() as found, pytest.raises(InputError, match=r"is not on the hub\. Push that first"):
+            attar.open_artefact(tmp_path / "made").to_hub("ada/small")
+        assert not found.names
+        return
     with hub() as found:
         attar.open_artefact(tmp_path / "made").to_hub("ada/small")
     assert found.names == ["ada/small"]

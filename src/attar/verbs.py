@@ -9,7 +9,7 @@ from attar.core.artefact import ARTEFACT, Shareable
 from attar.core.divergence import told_by
 from attar.core.engine import Artefact, Method
 from attar.core.errors import InputError, near_path
-from attar.core.kinds import Kind, built_in, imported, kind_for, kind_in, kind_named, kind_of, kind_with
+from attar.core.kinds import Kind, built_in, imported, kind_for, kind_in, kind_named, kind_of, kind_with, kinds
 from attar.core.launcher import check_shared
 from attar.core.machine import Engine
 from attar.core.provenance import Call, asked_for, shadowed
@@ -230,13 +230,13 @@ def calibrate(
     Args:
         data: A source, or anything that the reading of the kind takes.
         method: Settings, such as `attar.TemperatureScaling()`.
-        classifier: A trained classifier: a module, its folder, or `transformers:NAME`.
+        classifier: A trained classifier: a module, a folder, `transformers:NAME`, or `user/name` on the hub.
         reading: How to read data that are not a source yet. Default: the reading settings of the kind.
         out: Folder of the result. None keeps it in memory.
         seed: Seed of the run.
         engine: How to use the machine.
         say: Function that is called with each line of progress.
-        beside: Further settings of the kind's task, such as `rows`.
+        beside: Further settings of the kind's task: `calibrate_on`, `calibration_data`.
 
     Raises:
         InputError: The classifier has other classes, or there are no rows that it was not trained on.
@@ -340,6 +340,8 @@ def measured(
     if scoring.reads:
         data = data_of(artefacts, kind) if data is None else data
         source = (reading or reading_of(artefacts[0], kind)).load(data)
+        made_by, verb = maker_of(artefacts[0], kind)
+        source = made_by.task(verb)().measured_on(source) if made_by is not kind else source
     with told_by(scoring):
         return scoring.measure(artefacts, source, runtime)
 
@@ -382,7 +384,8 @@ def data_of(artefacts: Sequence[Any], kind: Kind) -> Any:
     Raises:
         InputError: The data are not bundled and were not found.
     """
-    bundled = {kind.bundled, *(kind_named(name).bundled for name in kind.imports)}
+    makers = [kind, *(maker_of(one, kind)[0] for one in artefacts)]
+    bundled = {one.bundled for maker in makers for one in (maker, *map(kind_named, maker.imports))}
     for origin in (one.origin for one in artefacts):
         asked = (origin.call or {}).get("data") or origin.source
         if asked not in bundled and not Path(asked).exists() and not hub.looks_like_one(asked):
@@ -391,10 +394,17 @@ def data_of(artefacts: Sequence[Any], kind: Kind) -> Any:
     return (origin.call or {}).get("data") or origin.source
 
 
+def maker_of(artefact: Any, kind: Kind) -> tuple[Kind, str]:
+    """The kind whose data an artefact was made from, and by which verb; the artefact's own where that is not told."""
+    call = (artefact.origin.call if artefact.origin else None) or {}
+    verb, made_by = str(call.get("verb", "")), kinds().get(str(call.get("kind")), kind)
+    return (made_by, verb) if verb in made_by.tasks else (kind, verb)
+
+
 def reading_of(artefact: Any, kind: Kind) -> Any:
-    """How the data were read that an artefact was made from."""
+    """How the data were read that an artefact was made from, by the kind that read them."""
     call = artefact.origin.call if artefact.origin else None
-    return kind.read().from_json((call or {}).get("reading") or {})
+    return maker_of(artefact, kind)[0].read().from_json((call or {}).get("reading") or {})
 
 
 def open_artefact(folder: str | Path) -> Any:

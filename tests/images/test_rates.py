@@ -97,6 +97,7 @@ def test_random_images_stand_beside_at_both_step_sizes_the_better_first(random, 
     firsts = set()
     for lr in (1e-6, 0.02):
         cell = measured(dataclasses.replace(random, lr=lr), digits, engine).networks[0]
+        assert cell.trained["lr"] == trained_at(PROTOCOLS[cell.trained["name"]], lr).lr
         for label in list(own)[1:]:
             two = [other for other in cell.beside if other.label.startswith(label)]
             assert {other.label for other in two} == {label, f"{label}, at the set's step size"}

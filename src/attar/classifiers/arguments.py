@@ -117,6 +117,8 @@ def _of(method: Distillation, trainer: Any) -> Iterator[str]:
     args, processes = trainer.args, trainer.args.world_size
     if method.remembers_rows and processes > 1:
         yield f"{method.name} remembers samples in one process, but there are {processes}. Use one process."
+    if method.dropout and compiles(trainer):
+        yield "dropout does not work with torch_compile here. Leave one of them out."
     again = _computed_again(args)
     if again and method.uses_stages:
         yield (

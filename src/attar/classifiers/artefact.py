@@ -2,7 +2,7 @@
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -25,14 +25,15 @@ from attar.images.networks.architecture import Architecture, multiply_adds, para
 from attar.images.networks.converted import for_images_of
 from attar.images.networks.outputs import choosing, logits_in
 from attar.images.networks.preprocessing import Preprocessing
-from attar.images.networks.pretrained import Classifier, facts_of, network_named
-from attar.images.sources import ImageSource
+from attar.images.networks.pretrained import Classifier, Data, facts_of, network_named
 
 SCHEMA = 1
 KIND = "classifiers"
 WEIGHTS = "student.safetensors"
 WHITENING = "whitening.safetensors"
 """File with the whitening of the images, if they are whitened."""
+FORM, NETWORK, CALIBRATED = "form", "network", "calibrated"
+"""Name of the entry of `artefact.json` that tells the two forms apart, and its values; without it, it is a network."""
 Build = Callable[[], nn.Module]
 
 
@@ -65,8 +66,76 @@ class Origin(core.Origin):
         return cls.made(pair.data, method, runtime, student=Size.of(student, shape), teacher=large)
 
 
+class Opened(core.Shareable):
+    """A classifier that was read or made: a network for the images and classes of its data."""
+
+    network: nn.Module
+    classes: tuple[str, ...]
+    shape: tuple[int, int, int]
+    transform: Transform
+    group: tuple[int, ...] | None
+    origin: Origin
+
+    kind = KIND
+    repo_type = "model"
+
+    @property
+    def labels_are_subclasses(self) -> bool:
+        """Whether the data's labels are the subclasses of the logits.
+
+        If not, they are classes over discovered subclasses.
+        """
+        return self.group is None or len(self.group) == len(self.classes)
+
+    def of(self, source: Data, who: str, say: Callable[[str], None] | None = None) -> Self:
+        """The same classifier for the images and classes of these data, to be a teacher there.
+
+        Its outputs are put in the order of the data's classes by name, and images are transformed as it knows them.
+
+        Args:
+            source: The data.
+            who: The classifier, for messages.
+            say: Function that prints a line, which is told if the order of classes is assumed.
+
+        Raises:
+            InputError: It has other classes, takes images of another shape, or has outputs for subclasses of classes
+                in another order.
+        """
+        told = getattr(source, "name", "the set")
+        if self.shape != source.shape:
+            raise InputError(
+                f"{who} has {len(self.classes)} classes of {self.shape} images, but {told} has "
+                f"{len(source.classes)} of {source.shape}."
+            )
+        network, group = self.network, self.group
+        if self.classes != source.classes:
+            if not self.labels_are_subclasses:
+                raise InputError(
+                    f"{who} has subclasses of {listed(self.classes)}, but {told} has "
+                    f"{listed(source.classes)}. Give the data that it was trained on."
+                )
+            count = len(self.classes)
+            columns = columns_of(self.classes, count, source.classes, who=who, data=told, say=say)
+            network = choosing(copy.deepcopy(network), columns)
+            if columns and self.group:
+                group = tuple(self.group[column] for column in columns)
+        network = for_images_of(network, source.transform, self.transform)
+        changes = {"network": network, "classes": source.classes, "transform": source.transform, "group": group}
+        return dataclasses.replace(self, **changes)  # type: ignore[type-var]
+
+    def logits(self, images: Float[Tensor, "sample channel height width"]) -> Float[Tensor, "sample classes"]:
+        """Class logits for network input."""
+        with torch.no_grad():
+            found = logits_in(self.network(images), "classifier")
+        return found if self.group is None else Grouping(self.group).class_logits(found)
+
+    def predict_proba(self, images: Float[Tensor, "sample channel height width"]) -> Float[Tensor, "sample classes"]:
+        """The probabilities of the classes for network input."""
+        return self.logits(images).softmax(dim=1)
+
+
 @dataclass(frozen=True)
-class DistilledClassifier(core.Shareable):
+class DistilledClassifier(Opened):
     """A student, without the modules that were trained beside it."""
 
     network: nn.Module
@@ -84,84 +153,36 @@ class DistilledClassifier(core.Shareable):
     folder: Path | None = field(default=None, compare=False)
     """Folder in which it was last saved."""
 
-    kind = KIND
-    repo_type = "model"
-    files = (WEIGHTS, WHITENING, core.ARTEFACT, core.CARD, SCORES)
+    files = (WEIGHTS, WHITENING, core.ARTEFACT, core.CARD, SCORES, "evaluation/*.png")
 
     @property
     def title(self) -> str:
         """A title of a few words: the source and the method."""
+        if self.word == "classifier":
+            return f"A classifier of {self.origin.source}"
         return f"A student of {self.origin.source}, by {self.origin.method}"
+
+    @property
+    def word(self) -> str:
+        """What it is called: a student, or a classifier that was trained on its own."""
+        return "classifier" if (self.origin.call or {}).get("verb") == "train" else "student"
 
     @property
     def learned(self) -> dict[str, Tensor]:
         """The weights, and the running statistics of the norms."""
         return dict(self.network.state_dict())
 
-    @property
-    def labels_are_subclasses(self) -> bool:
-        """Whether the data's labels are the subclasses of the logits.
-
-        If not, they are classes over discovered subclasses.
-        """
-        return self.group is None or len(self.group) == len(self.classes)
-
-    def of(self, source: ImageSource, who: str, say: Callable[[str], None] | None = None) -> Self:
-        """The same student for the images and classes of these data, to be a teacher there.
-
-        Its outputs are put in the order of the data's classes by name, and images are transformed as it knows them.
-
-        Args:
-            source: The data.
-            who: The student, for messages.
-            say: Function that prints a line, which is told if the order of classes is assumed.
-
-        Raises:
-            InputError: It has other classes, takes images of another shape, or has outputs for subclasses of classes
-                in another order.
-        """
-        if self.shape != source.shape:
-            raise InputError(
-                f"{who} has {len(self.classes)} classes of {self.shape} images, but {source.name} has "
-                f"{len(source.classes)} of {source.shape}."
-            )
-        network, group = self.network, self.group
-        if self.classes != source.classes:
-            if not self.labels_are_subclasses:
-                raise InputError(
-                    f"{who} has subclasses of {listed(self.classes)}, but {source.name} has "
-                    f"{listed(source.classes)}. Give the data that it was trained on."
-                )
-            count = len(self.classes)
-            columns = columns_of(self.classes, count, source.classes, who=who, data=source.name, say=say)
-            network = choosing(copy.deepcopy(network), columns)
-            if columns and self.group:
-                group = tuple(self.group[column] for column in columns)
-        network = for_images_of(network, source.transform, self.transform)
-        return dataclasses.replace(
-            self, network=network, classes=source.classes, transform=source.transform, group=group
-        )
-
-    def logits(self, images: Float[Tensor, "sample channel height width"]) -> Float[Tensor, "sample classes"]:
-        """Class logits for network input."""
-        with torch.no_grad():
-            found = logits_in(self.network(images), "student")
-        return found if self.group is None else Grouping(self.group).class_logits(found)
-
     def save(self, folder: str | Path) -> Self:
         """Write the artefact to a folder and return the saved copy. Each file is written whole or not at all."""
         folder = Path(folder)
         store.make_folder(folder)
-        whitening = self.transform.whitening
         digest = store.write_tensors(folder / WEIGHTS, self.network.state_dict(), {"schema": SCHEMA})
         facts = {
             "digest": digest,
             "student": self.student,
             "classes": list(self.classes),
             "shape": list(self.shape),
-            "mean": list(self.transform.mean),
-            "std": list(self.transform.std),
-            "whitening": None if whitening is None else store.write_tensors(folder / WHITENING, vars(whitening), None),
+            **write_transform(folder, self.transform),
             "group": None if self.group is None else list(self.group),
             "origin": dataclasses.asdict(self.origin),
             "scores": self.scores,
@@ -183,14 +204,14 @@ class DistilledClassifier(core.Shareable):
         """
         folder = Path(folder)
         facts = core.read_facts(folder, KIND, SCHEMA, "distilled classifier")
+        if facts.get(FORM, NETWORK) != NETWORK:
+            raise InputError(f"{folder} holds no network, but what calibrates one. Read it with attar.open_artefact.")
         tensors, _ = core.read_tensors(folder / WEIGHTS, facts["digest"])
         shape, group = tuple(facts["shape"]), facts["group"]
         outputs = len(facts["classes"]) if group is None else len(group)
         network = build() if build else _built(facts["student"], shape, outputs, folder)
         network.load_state_dict(tensors)
-        whitened = facts.get("whitening")
-        whitening = whitening_of(core.read_tensors(folder / WHITENING, whitened)[0]) if whitened else None
-        transform = Transform(tuple(facts["mean"]), tuple(facts["std"]), whitening)
+        transform = read_transform(folder, facts)
         if isinstance(network, Classifier) and "seen" in facts:
             network.see_as(transform, Preprocessing.from_json(facts["seen"]["preprocessing"]))
         origin = {**facts["origin"]}
@@ -209,9 +230,11 @@ class DistilledClassifier(core.Shareable):
         )
 
     def shown(self, images: int = 10) -> core.Shown:
-        """The sizes of the student and its teacher, and their scores."""
+        """The sizes of the student and its teacher, their scores, and pictures of the last evaluation."""
+        from attar.classifiers.calibration.pictures import kept_in
+
         student, teacher = self.origin.student, self.origin.teacher
-        facts = {who: _told(size) for who, size in (("student", student), ("teacher", teacher)) if size}
+        facts = {who: _told(size) for who, size in ((self.word, student), ("teacher", teacher)) if size}
         chosen = _chosen(self.scores, self.origin.settings)
         return core.Shown(
             size=f"{student.parameters:,} parameters",
@@ -219,10 +242,13 @@ class DistilledClassifier(core.Shareable):
             share=100 * student.parameters / teacher.parameters if teacher else None,
             facts={**facts, **({"kept": chosen[0]} if chosen else {}), "classes": str(len(self.classes))},
             scores=tuple(_measured(self.scores)),
+            pictures=tuple(kept_in(self.folder)),
         )
 
     def card(self, scores: list[Cell]) -> str:
         """The text of README.md."""
+        from attar.classifiers.calibration.pictures import links
+
         return f"""{model_header("knowledge-distillation", pipeline="image-classification")}
 # {escaped(self.title)}
 
@@ -231,18 +257,68 @@ class DistilledClassifier(core.Shareable):
 ```python
 import attar
 
-student = attar.open_artefact("FOLDER")
-logits = student.logits(student.transform.forward(pixels))  # pixels: uint8, {list(self.shape)} each
+{self.word} = attar.open_artefact("FOLDER")
+logits = {self.word}.logits({self.word}.transform.forward(pixels))  # pixels: uint8, {list(self.shape)} each
 ```
-{score_table(scores)}
+{score_table(scores)}{links(self.folder)}
 {made(self.origin)}
 """
 
     def __str__(self) -> str:
-        sizes = {"student": self.origin.student, "teacher": self.origin.teacher}
-        told = [f"{who}: {_told(size)}{_percent(self.scores.get(who))}" for who, size in sizes.items() if size]
+        sizes = ((self.word, "student", self.origin.student), ("teacher", "teacher", self.origin.teacher))
+        told = [f"{word}: {_told(size)}{_percent(self.scores.get(who))}" for word, who, size in sizes if size]
         kept = [f"kept: {self.scores['kept']:.1f} %"] if "kept" in self.scores else []
         return "\n".join([*told, *kept, *_chosen(self.scores, self.origin.settings)])
+
+
+class StoredClassifier(Opened):
+    """What lies in a folder of this kind: a network, or what calibrates a network that lies elsewhere."""
+
+    @classmethod
+    def load(cls, folder: str | Path, *, build: Build | None = None) -> Any:
+        """Read a `DistilledClassifier` or a `CalibratedClassifier`.
+
+        Args:
+            folder: The folder.
+            build: A function that makes the network, if it was a module of the caller's own.
+
+        Raises:
+            InputError: There is none, a file is damaged, or its classifier is not found.
+        """
+        return _form_in(Path(folder)).load(folder, build=build)
+
+    @classmethod
+    def files_in(cls, folder: Path) -> list[str]:
+        """The files of the artefact in a folder."""
+        return list(_form_in(folder).files)
+
+
+def _form_in(folder: Path) -> type[Any]:
+    """The class of what lies in a folder."""
+    path = folder / core.ARTEFACT
+    facts = store.read_json(path) if path.is_file() else None
+    form = facts.get(FORM, NETWORK) if isinstance(facts, dict) else NETWORK
+    if form == CALIBRATED:
+        from attar.classifiers.calibration.artefact import CalibratedClassifier
+
+        return CalibratedClassifier
+    if form != NETWORK:
+        raise InputError(f"{path} is of the form {form!r}, which this version of attar does not know. Upgrade attar.")
+    return DistilledClassifier
+
+
+def write_transform(folder: Path, transform: Transform) -> dict[str, Any]:
+    """Write the whitening of a transform, if it has one; return what `artefact.json` says of the transform."""
+    whitening = transform.whitening
+    digest = None if whitening is None else store.write_tensors(folder / WHITENING, vars(whitening), None)
+    return {"mean": list(transform.mean), "std": list(transform.std), "whitening": digest}
+
+
+def read_transform(folder: Path, facts: Mapping[str, Any]) -> Transform:
+    """The inverse."""
+    digest = facts.get("whitening")
+    whitening = whitening_of(core.read_tensors(folder / WHITENING, digest)[0]) if digest else None
+    return Transform(tuple(facts["mean"]), tuple(facts["std"]), whitening)
 
 
 def _told(size: Size) -> str:

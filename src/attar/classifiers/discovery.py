@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attar.classifiers.distillation import Distillation
+from attar.classifiers.dropout import over_masks
 from attar.classifiers.pair import Batch
 from attar.classifiers.subclasses import Grouping, SubclassLogits
 from attar.core.presets import published
@@ -63,8 +64,12 @@ class Discover(Distillation):
     def label_term(self, batch: Batch) -> Float[Tensor, ""]:
         """The cross-entropy of the classes and the contrast between samples."""
         logits = batch.student.logits
-        classes = self.grouping_of(logits.shape[1]).class_logits(logits)
-        labels = F.cross_entropy(classes, batch.labels, label_smoothing=self.smoothing)
+        over = self.grouping_of(logits.shape[1]).class_logits
+        labels = over_masks(
+            batch,
+            self.dropout_average,
+            lambda said: F.cross_entropy(over(said), batch.labels, label_smoothing=self.smoothing),
+        )
         return self.label_weight * labels + self.contrast_weight * decorrelation(logits, self.contrast_temperature)
 
     @classmethod

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from attar.classifiers.distillation import Distillation
+from attar.classifiers.dropout import answers_under_masks
 from attar.classifiers.pair import Batch, Distilling
 from attar.classifiers.watched import Answers, Watched
 
@@ -50,23 +51,17 @@ class Distilled(nn.Module):
 
     def forward(self, inputs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """The loss and the logits."""
-        said = self.watched(inputs)
-        return self.loss(said), said.logits
+        assert self.given is not None
+        method = self.given.method
+        said, branches = answers_under_masks(self.watched, inputs, method.dropout, method.dropout_samples)
+        return self.loss(said, branches), said.logits
 
-    def loss(self, said: Answers) -> Tensor:
+    def loss(self, said: Answers, branches: Tensor | None = None) -> Tensor:
         """The sum of the terms, in single precision whatever the student's is."""
         assert self.given is not None
         given = self.given
-        batch = Batch(
-            said,
-            given.teacher,
-            given.labels,
-            given.rows,
-            given.warm,
-            given.progress,
-            epoch=given.epoch,
-            seed=given.seed,
-        )
+        beside = {"epoch": given.epoch, "seed": given.seed, "branches": branches}
+        batch = Batch(said, given.teacher, given.labels, given.rows, given.warm, given.progress, **beside)
         with torch.autocast(given.labels.device.type, enabled=False):
             if given.labels_only:
                 return given.method.label_term(batch)

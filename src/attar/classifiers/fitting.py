@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attar.classifiers.artefact import DistilledClassifier, Origin
+from attar.classifiers.dropout import answers_under_masks, check_droppable
 from attar.classifiers.pair import Batch, Distilling, Pair, Samples, Terms
 from attar.classifiers.recipe import Recipe
 from attar.classifiers.selection import Best, parted, reserved_rows, score_held_out
@@ -191,6 +192,7 @@ class Fitting(Recipe):
             answers = AnswersOfViews(Watched(teacher, self.teacher_layers, "teacher"), pair.source, self, runtime)
             theirs = answers.watched.tried(pair.source.shape, runtime.device)
         self.check(mine, theirs, pair.source)
+        check_droppable(mine, self.dropout)
         self._check_images([watched] if answers is None else [watched, answers.watched], pair.source, runtime)
         with seeded(runtime.generator("connectors")):
             parts = nn.ModuleDict(self.connectors(mine, theirs)).to(runtime.device).train()
@@ -243,7 +245,7 @@ class Fitting(Recipe):
         images = state.view.seen(source.inputs, rows, runtime.device)
         images = layout.ordered(images, runtime)
         with runtime.autocast(training=True), self._drawing(state, runtime):
-            said = state.watched(images)
+            said, branches = answers_under_masks(state.watched, images, self.dropout, self.dropout_samples)
         batch = Batch(
             student=said,
             teacher=state.answers(images, rows, self.view_of(epoch)) if state.answers else said,
@@ -253,6 +255,7 @@ class Fitting(Recipe):
             progress=state.done / self.total_steps,
             epoch=epoch,
             seed=runtime.seed,
+            branches=branches,
         )
         state.optimizer.zero_grad(set_to_none=True)
         with self._drawing(state, runtime, "terms"):

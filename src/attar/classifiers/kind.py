@@ -5,8 +5,8 @@ from attar.core.kinds import Kind
 KIND = Kind(
     name="classifiers",
     holds="image classifiers",
-    makes="a student or a classifier",
-    artefact="attar.classifiers.artefact:DistilledClassifier",
+    makes="a student, a classifier, or a calibrated one",
+    artefact="attar.classifiers.artefact:StoredClassifier",
     reading="attar.images.reading:Reading",
     tasks={
         "distill": "attar.classifiers.tasks:Distill",

@@ -1,10 +1,10 @@
-"""Measure what a student kept, read from its folder: accuracy, F1, geometry, and the bits of subclasses."""
+"""Measure what a classifier does, read from its folder: accuracy, F1, calibration, geometry, the bits of subclasses."""
 
 import copy
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -12,7 +12,22 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from attar.classifiers.artefact import DistilledClassifier
+from attar.classifiers.calibration.evaluation import (
+    USUAL,
+    Column,
+    Found,
+    beyond_named,
+    cell_of,
+    columns,
+    curve,
+    drawn,
+    measures_of,
+)
+from attar.classifiers.calibration.metrics import CalibrationReport
+from attar.classifiers.calibration.pictures import Curves
+from attar.classifiers.calibration.shifts import Name
 from attar.classifiers.diagnosis import Diagnosis, diagnose
+from attar.classifiers.scoring import Scoring
 from attar.classifiers.subclasses import Grouping, information
 from attar.classifiers.teacher import class_logits_of
 from attar.classifiers.watched import Watched
@@ -39,41 +54,73 @@ GEOMETRY: dict[str, tuple[str, str, Better]] = {
 """The quantities of a `Diagnosis` in words, with the unit and the direction that is better."""
 
 
-def measure(students: Sequence[DistilledClassifier], source: ImageSource, runtime: Runtime) -> Evaluation:
-    """Test students on the test images, and measure their geometry on the training images.
+@dataclass(frozen=True)
+class Measurement(Evaluation):
+    """What was measured, with pictures of it."""
+
+    drawn: tuple[tuple[Any, dict[str, bytes]], ...] = field(default=(), repr=False, compare=False)
+    """Each classifier with its pictures by name."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What was measured of one classifier."""
+
+    found: Found
+    """On the test images."""
+    further: dict[str, tuple[CalibrationReport, Int[Tensor, " sample"]]]
+    """The calibration in every further column, with the labels."""
+    drawn: dict[str, bytes]
+
+
+def measure(students: Sequence[Any], source: ImageSource, runtime: Runtime, how: Scoring | None = None) -> Measurement:
+    """Test classifiers on the test images, and measure their geometry on the training images.
 
     Args:
-        students: Students by one or several methods. Those that differ only in their seed make one row.
+        students: Classifiers by one or several methods. Those that differ only in their seed make one row.
         source: The data.
         runtime: The machine.
+        how: What is measured beside that.
 
     Raises:
-        InputError: There is no student, or one has other classes or images.
+        InputError: There is no classifier, or one has other classes or images.
     """
-    start = time.perf_counter()
+    start, how = time.perf_counter(), how or Scoring()
     for student in students:
         if not same_classes(student, source):
             raise InputError(
                 f"the student has {len(student.classes)} classes of {student.shape} images, but {source.name} has "
                 f"{len(source.classes)} of {source.shape}."
             )
-    rows = []
+    names = how.shifts or (USUAL if any(is_calibrated(student) for student in students) else ())
+    shifted: list[Name] = [name for name in names if name != "none"]
+    beyond = None if how.beyond is None else beyond_named(how.beyond, students[0])
+    rows, pictures = [], []
     for label, members in rows_of(students):
-        found = []
+        scored: list[Scored] = []
         for number, student in enumerate(members, start=1):
-            found.append(_scored(student, source, runtime))
-            runtime.say(f"{label}: student {number} of {len(members)}, {found[-1]['accuracy'][0]:.1f} %")
+            scored.append(_scored(student, source, runtime, shifted, beyond))
+            pictures.append((student, scored[-1].drawn))
+            told = f"{scored[-1].found['accuracy'][0]:.1f} %"
+            runtime.say(f"{label}: student {number} of {len(members)}, {told}")
         small, large = members[0].origin.student, members[0].origin.teacher
         sizes = {"count": small.parameters, "full_count": large and large.parameters}
-        rows.append(Row.of(label, members, [_cell(members, found, source)], **sizes))
-    return Evaluation(tuple(rows), "parameters", "students", seconds=round(time.perf_counter() - start, 3))
+        further = [
+            cell_of(told, [one.further[told][0] for one in scored], labels)
+            for told, (_, labels) in scored[0].further.items()
+        ]
+        cells = [_cell(members, [one.found for one in scored], source), *further]
+        rows.append(Row.of(label, members, cells, **sizes))
+    seconds = round(time.perf_counter() - start, 3)
+    return Measurement(tuple(rows), "parameters", "students", seconds=seconds, drawn=tuple(pictures))
 
 
-Found = dict[str, tuple[float, str, Better]]
-"""Measured values of one student by name, each with its unit and the direction that is better."""
+def is_calibrated(student: Any) -> bool:
+    """Whether a classifier has a calibrator."""
+    return not isinstance(student, DistilledClassifier)
 
 
-def _cell(students: Sequence[DistilledClassifier], found: Sequence[Found], source: ImageSource) -> Cell:
+def _cell(students: Sequence[Any], found: Sequence[Found], source: ImageSource) -> Cell:
     """The accuracy of students that differ only in their seed, with the other measures and their teachers."""
     together = {
         name: Measure.of([[one[name][0]] for one in found], unit, better)
@@ -98,8 +145,10 @@ def _cell(students: Sequence[DistilledClassifier], found: Sequence[Found], sourc
     )
 
 
-def _scored(student: DistilledClassifier, source: ImageSource, runtime: Runtime) -> Found:
-    """Test accuracy of one student, the geometry of its features, and the bits of its subclasses."""
+def _scored(
+    student: Any, source: ImageSource, runtime: Runtime, shifted: Sequence[Name], beyond: ImageSource | None
+) -> Scored:
+    """Accuracy and calibration of one classifier, the geometry of its features, and the bits of its subclasses."""
     source = replace(own_split(student, source, runtime), transform=student.transform, prepared=None)
     student = replace(student, network=copy.deepcopy(student.network).to(runtime.device))
     known = student.labels_are_subclasses
@@ -113,6 +162,7 @@ def _scored(student: DistilledClassifier, source: ImageSource, runtime: Runtime)
         "macro F1": (macro, "%", "higher"),
         "F1 of the second class": (f1, "%", "higher"),
         "AUC of the second class": (auc, "%", "higher"),
+        **measures_of(CalibrationReport.of(logits, labels)),
     }
     if student.group is not None:
         with torch.no_grad():
@@ -123,11 +173,24 @@ def _scored(student: DistilledClassifier, source: ImageSource, runtime: Runtime)
     geometry = _geometry(student, labelled)
     for name, (meaning, unit, better) in GEOMETRY.items() if geometry else ():
         found[meaning] = (getattr(geometry, name), unit, better)
-    return {
+    kept = {
         name: (value, unit, better)
         for name, (value, unit, better) in found.items()
         if value is not None and math.isfinite(value)
     }
+    further = {}
+    for column in columns(student, source, shifted, beyond):
+        shown, classes = column.logits(student, runtime)
+        further[column.told] = CalibrationReport.of(shown, classes), classes
+    return Scored(kept, further, drawn(_curves(student, source, runtime, (logits, labels))))
+
+
+def _curves(student: Any, source: ImageSource, runtime: Runtime, said: tuple[Tensor, Tensor]) -> Curves:
+    """Confidence and right or wrong on the test images; of a calibrated classifier also before it was calibrated."""
+    if not is_calibrated(student):
+        return {"confidence": curve(*said)}
+    before = Column("", source).logits(student, runtime, student.network.network)
+    return {"before": curve(*before), "after": curve(*said)}
 
 
 def detection(
@@ -153,7 +216,7 @@ def f1_scores(logits: Float[Tensor, "sample classes"], labels: Int[Tensor, " sam
     return macro, second
 
 
-def _geometry(student: DistilledClassifier, labelled: Any) -> Diagnosis | None:
+def _geometry(student: Any, labelled: Any) -> Diagnosis | None:
     """The geometry for the labels' classes; None if no linear layer gives the logits.
 
     If the logits are subclasses that the network found, it is for its predicted ones.

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from attar.classifiers.curriculum import easy_to_hard, levels_of_subclasses
 from attar.classifiers.distillation import Distillation
+from attar.classifiers.dropout import over_masks
 from attar.classifiers.kd import Scalar, kd_loss
 from attar.classifiers.pair import Batch, Distilling, Pair, Terms
 from attar.classifiers.subclasses import Grouping, SubclassLogits, information
@@ -123,9 +124,12 @@ class SubclassKD(Distillation):
 
     def label_term(self, batch: Batch) -> Float[Tensor, ""]:
         """(1 - α) times the cross-entropy of the class or of the subclass."""
-        logits, labels = batch.student.logits, batch.labels
         if self.hard == "none":
-            return logits.new_zeros(())
+            return batch.student.logits.new_zeros(())
+        found = over_masks(batch, self.dropout_average, lambda logits: self._of_labels(logits, batch.labels))
+        return (1 - self.teacher_weight) * found
+
+    def _of_labels(self, logits: SubclassLogits, labels: Tensor) -> Float[Tensor, ""]:
         if self.hard == "class":
             logits = self.grouping.class_logits(logits)
             labels = self.grouping.labels(labels) if self.known else labels
@@ -133,7 +137,7 @@ class SubclassKD(Distillation):
         if self.hard == "subclass" and self.class_weight:
             over = self.grouping.class_logits(logits)
             found = found + self.class_weight * F.cross_entropy(over, self.grouping.labels(labels))
-        return (1 - self.teacher_weight) * found
+        return found
 
     def terms(self, batch: Batch, state: Distilling) -> Terms:
         """α times the divergence from the teacher's outputs."""

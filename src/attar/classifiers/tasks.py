@@ -8,6 +8,9 @@ from typing import Annotated, Any, ClassVar
 from attar.core import tasks
 from attar.core.settings import Hidden, Range, Role, Settings, Words
 
+USUAL = "convnet:norm=batch"
+"""The network that is trained as the teacher, if none is named."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Teacher(Settings):
@@ -22,6 +25,9 @@ class Teacher(Settings):
     """Step size of the teacher's training. Default: the protocol's."""
     batch: Annotated[int, Range(1)] | None = None
     """Batch size of the teacher's training. Default: the protocol's."""
+    calibrate: Annotated[Any, Words()] = None
+    """Calibrator of the teacher before it teaches, such as ts, with its usual settings. A teacher that is trained here
+    leaves a tenth of the training images out for it. Default: none."""
 
     itself: ClassVar[str] = "network"
 
@@ -33,11 +39,16 @@ class Teacher(Settings):
         from attar.images.networks.pretrained import named_by_classes
         from attar.images.protocols import PROTOCOLS
 
+        given = {name: getattr(self, name) for name in ("epochs", "lr", "batch")}
+        protocol = replace(PROTOCOLS["ceiling"], **{name: value for name, value in given.items() if value is not None})
+        if self.calibrate is not None:
+            from attar.classifiers.calibration.teaching import calibrated_teacher
+
+            network = self.network if isinstance(self.network, nn.Module) else str(self.network or USUAL)
+            return calibrated_teacher(network, self.calibrate, source, runtime.with_seed(0), protocol)
         if isinstance(self.network, nn.Module):
             return named_by_classes(self.network, source, runtime.say)
-        given = {name: value for name, value in vars(self).items() if name != "network" and value is not None}
-        protocol = replace(PROTOCOLS["ceiling"], **given)
-        return teacher_named(str(self.network or "convnet:norm=batch"), source, runtime.with_seed(0), protocol)
+        return teacher_named(str(self.network or USUAL), source, runtime.with_seed(0), protocol)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from attar.classifiers.artefact import DistilledClassifier
+from attar.classifiers.artefact import StoredClassifier
 from attar.classifiers.subclasses import Grouping
 from attar.classifiers.watched import Answers, Watched
 from attar.core import store
@@ -141,7 +141,7 @@ def teacher_named(text: str, source: ImageSource, runtime: Runtime, protocol: st
             f"{text} is a file. Give as teacher a folder that attar or transformers wrote, or a network by name."
         )
     if (folder / "artefact.json").is_file():
-        return DistilledClassifier.load(folder).of(source, f"the teacher in {text}", runtime.say).network
+        return StoredClassifier.load(folder).of(source, f"the teacher in {text}", runtime.say).network
     if (folder / "network.safetensors").is_file():
         return TrainedNetwork.load(folder).of(source, f"the teacher in {text}", runtime.say).network
     if text.startswith(PREFIX) or (folder / "config.json").is_file():

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from attar.classifiers.arguments import check_arguments, check_labels, check_optimizer, check_problem, compiles
 from attar.classifiers.distillation import Distillation
 from attar.classifiers.distilled import Distilled, Given, in_its_type
+from attar.classifiers.dropout import check_droppable
 from attar.classifiers.loader import SamplesOfTrainer, model_inputs
 from attar.classifiers.numbered import ROW, Numbered, WithRows
 from attar.classifiers.pair import Batch, Distilling
@@ -47,7 +48,7 @@ class DistillationMixin:
     Args:
         teacher: A classifier of the same inputs and labels, or the folder or hub name of one of `transformers`. A
             teacher of text reads the student's tokens. It runs in evaluation mode and is not trained.
-        method: Settings of a method. Its weights and temperature count; the schedule is the Trainer's. If the method
+        method: Settings of a method. Its weights, temperature and dropout count; the schedule is the Trainer's. If it
             compares samples, or trains a module with batch norm, a last batch of one sample has only the term of the
             labels. If it remembers samples (crd), the training samples are numbered and their labels are read once.
 
@@ -277,6 +278,7 @@ class DistillationMixin:
         for who, answers in (("student", student), ("teacher", teacher)):
             if not answers.logits.isfinite().all():
                 raise InputError(f"the {who}'s logits for the first batch are not finite.")
+        check_droppable(student, self.method.dropout)
         self.method.check_pair(student, teacher)
 
     # ------------------------------------------------------------------------------------------------- killed, resumed

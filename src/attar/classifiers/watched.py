@@ -238,15 +238,32 @@ def _features(passed: list[tuple[Tensor, Tensor]], logits: Tensor, outputs: int)
     features, scores = passed[-1]
     if features.ndim != 3:
         return features if features.ndim == 2 and len(features) == len(logits) else nothing
-    if scores.shape[2] != logits.shape[1]:
-        return nothing
+    rows = token_of(scores, logits)
+    return nothing if rows is None else rows(features)
+
+
+def token_of(scores: Tensor, logits: Float[Tensor, "sample classes"]) -> Callable[[Tensor], Tensor] | None:
+    """How to take, of something with one row per token, the row of the token whose scores are the logits.
+
+    Without tokens everything is taken. None if the scores are not the logits.
+
+    Args:
+        scores: What the last linear layer gave: `[sample, classes]` or `[sample, token, classes]`.
+        logits: The logits that the network gave.
+    """
+    if scores.shape[-1] != logits.shape[1] or len(scores) != len(logits) or scores.ndim not in (2, 3):
+        return None
     # Mixed precision may give the logits in a longer type than the scores that they are.
-    wanted = logits[:, None, :].to(scores.dtype)
-    match = torch.isclose(scores, wanted, rtol=0, atol=0, equal_nan=True).all(dim=2)
+    wanted = logits.to(scores.dtype)
+    if scores.ndim == 2:
+        same = torch.isclose(scores, wanted, rtol=0, atol=0, equal_nan=True).all()
+        return (lambda whole: whole) if same else None
+    match = torch.isclose(scores, wanted[:, None, :], rtol=0, atol=0, equal_nan=True).all(dim=2)
     if not match.any(dim=1).all():
-        return nothing
+        return None
     last = match.shape[1] - 1 - match.flip(1).int().argmax(dim=1)
-    return features[torch.arange(len(features), device=features.device), last]
+    samples = torch.arange(len(scores), device=scores.device)
+    return lambda whole: whole[..., samples, last, :]
 
 
 def as_map(output: Tensor, padding: Tensor | None = None) -> Tensor:

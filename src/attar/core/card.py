@@ -20,18 +20,19 @@ SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_
 """The hub's words for how many rows there are."""
 
 
-def dataset_header(title: str, task: str, rows: int) -> str:
+def dataset_header(title: str, task: str, rows: int, *, path: str = EXPORT) -> str:
     """The first lines of a data set's card, which the hub reads.
 
     Args:
         title: What it is called there.
         task: The hub's word for what it is for.
         rows: How many samples there are.
+        path: The parquet file.
     """
     from huggingface_hub import DatasetCardData
 
     size = next((name for most, name in SIZES if rows < most), "n>1M")
-    files = [{"split": "train", "path": EXPORT}]
+    files = [{"split": "train", "path": path}]
     data = DatasetCardData(
         pretty_name=title,
         configs=[{"config_name": "default", "data_files": files}],

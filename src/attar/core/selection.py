@@ -96,18 +96,30 @@ def labels_of(count: PerClass, classes: int) -> Int[Tensor, " sample"]:
 def proportional(rows_of: Sequence[Rows], count: int) -> tuple[int, ...]:
     """Samples per class in proportion to what each class has: `count` on average, at least one each.
 
+    `DM(ipc=proportional(source.rows_of, 10))` keeps the balance of an imbalanced training set, where a plain
+    `DM(ipc=10)` gives a class of ten images as many as a class of a thousand.
+    """
+    return in_proportion(rows_of, count * len(rows_of))
+
+
+def in_proportion(rows_of: Sequence[Rows], samples: int) -> tuple[int, ...]:
+    """So many samples in all, from each class in proportion to what it has, at least one each.
+
     By largest remainders, the earlier class first among equal ones; whoever would get less than one gets one, and the
-    others share the rest. `DM(ipc=proportional(source.rows_of, 10))` keeps the balance of an imbalanced training set,
-    where a plain `DM(ipc=10)` gives a class of ten images as many as a class of a thousand.
+    others share the rest.
+
+    Args:
+        rows_of: The rows of each class.
+        samples: How many in all; at least as many as there are classes.
     """
     sizes = [len(rows) for rows in rows_of]
-    sharing, samples = list(range(len(sizes))), count * len(sizes)
-    while small := [c for c in sharing if samples * sizes[c] < sum(sizes[other] for other in sharing)]:
-        sharing, samples = [c for c in sharing if c not in small], samples - len(small)
+    sharing, left = list(range(len(sizes))), samples
+    while small := [c for c in sharing if left * sizes[c] < sum(sizes[other] for other in sharing)]:
+        sharing, left = [c for c in sharing if c not in small], left - len(small)
     together = sum(sizes[c] for c in sharing)
-    counts = [samples * size // together if c in sharing else 1 for c, size in enumerate(sizes)]
-    by_remainder = sorted(sharing, key=lambda c: -(samples * sizes[c] % together))
-    for c in by_remainder[: count * len(sizes) - sum(counts)]:
+    counts = [left * size // together if c in sharing else 1 for c, size in enumerate(sizes)]
+    by_remainder = sorted(sharing, key=lambda c: -(left * sizes[c] % together))
+    for c in by_remainder[: samples - sum(counts)]:
         counts[c] += 1
     return tuple(counts)
 

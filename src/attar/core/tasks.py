@@ -61,6 +61,10 @@ class Task(Settings):
 
         return carry_out(method, source, runtime, kind=kind, task=self, out=out)
 
+    def measured_on(self, source: Any) -> Any:
+        """What an artefact of another kind, which this task made of a source, is measured on."""
+        return source
+
     def folder(self, source: Any, out: Path | None) -> Path | None:
         """Where the run lies; `out` unless the verb has a place of its own."""
         return out

@@ -15,7 +15,7 @@ from torch import Tensor
 from attar.core.errors import InputError
 from attar.core.seeds import permutation
 from attar.core.selection import rows_by_class
-from attar.embeddings.data.stratify import apart
+from attar.core.stratify import apart
 from attar.images.data.pixels import InMemory, Pixels
 from attar.images.data.whiten import Transform
 from attar.images.sources import ImageSource

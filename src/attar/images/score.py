@@ -102,13 +102,19 @@ def _cell(
         values,
         column=name,
         protocol=how.protocol.told,
-        trained=how.protocol.to_json(),
+        trained=_trained_by(how.protocol, sets).to_json(),
         full=full_score(source, kind, how.repeats, how.ceiling, runtime.with_seed(runtime.seed)),
         whole=f"all {sets[0].origin.full_images:,}",
         chance=100 * float(torch.bincount(source.test.labels).max()) / len(source.test),
         beside=beside,
         notes=tuple(note(how.protocol, one.lr) for one in sets),
     )
+
+
+def _trained_by(protocol: Protocol, sets: Sequence[CondensedImages]) -> Protocol:
+    """The protocol with the learned step size of the sets, if they have the same one."""
+    rates = {one.lr for one in sets}
+    return trained_at(protocol, rates.pop()) if len(rates) == 1 else protocol
 
 
 def _check(sets: Sequence[CondensedImages], source: ImageSource, protocol: Protocol) -> None:

@@ -2,16 +2,19 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from torch import nn
 
+from attar.core.errors import InputError
+from attar.core.kinds import kind_in
+from attar.core.provenance import ARTEFACT
 from attar.core.runtime import Runtime
 from attar.core.settings import Settings
 from attar.core.training import cached
 from attar.images import layout
 from attar.images.networks.architecture import Architecture
-from attar.images.networks.pretrained import PREFIX, labelling_classifier
+from attar.images.networks.pretrained import PREFIX, Say, labelling_classifier
 from attar.images.protocols import PROTOCOLS, Protocol
 from attar.images.sources import ImageSource
 from attar.images.training import TrainedNetwork, TrainNetwork
@@ -44,17 +47,19 @@ class Auxiliary(Settings):
 
     @property
     def foreign(self) -> bool:
-        """Whether it is a classifier of transformers."""
-        return self.folder is not None and self.folder.startswith(PREFIX)
+        """Whether it is a classifier of transformers, or an artefact that classifies, such as a student."""
+        return self.folder is not None and (self.folder.startswith(PREFIX) or holds_artefact(self.folder))
 
     def classifier(self, source: ImageSource, runtime: Runtime) -> nn.Module:
-        """The network as a classifier of these images, which may be one of transformers: transformers:NAME_OR_FOLDER.
+        """The network as a classifier of these images.
+
+        It may be one of transformers (transformers:NAME_OR_FOLDER), or a student or classifier in its folder.
 
         Raises:
             InputError: There is no such network, or it has other classes or another image size.
         """
         if self.foreign:
-            return layout.place(labelling_classifier(str(self.folder), source, runtime.say), runtime)
+            return layout.place(classifier_in(str(self.folder), source, runtime.say), runtime)
         return self.found(source, runtime).network
 
 
@@ -62,6 +67,35 @@ TRAINED = Auxiliary()
 """The field's ConvNet, trained by the protocol ceiling."""
 BATCH_NORM = Auxiliary(architecture=Architecture(norm="batch"))
 """The same network with batch norm, which keeps statistics of its training images."""
+
+
+def holds_artefact(folder: str) -> bool:
+    """Whether an artefact lies in a folder."""
+    return (Path(folder) / ARTEFACT).is_file()
+
+
+def classifier_in(folder: str, data: Any, say: Say | None = None) -> nn.Module:
+    """A classifier of transformers, or that of an artefact of any kind, for the images and classes of these data.
+
+    Args:
+        folder: `transformers:` with a name or folder, or the folder of an artefact.
+        data: The data.
+        say: Function that prints a line.
+
+    Raises:
+        InputError: The artefact does not classify images, or has other classes or images.
+    """
+    if folder.startswith(PREFIX):
+        return labelling_classifier(folder, data, say)
+    kind = kind_in(Path(folder))
+    made: Any = None if kind is None else kind.load(folder)
+    if not hasattr(made, "of") or not hasattr(made, "logits"):
+        raise InputError(f"{folder} holds no classifier of images, but {kind.makes if kind else 'something else'}.")
+    one = made.of(data, f"the network in {folder}", say)
+    if one.group is not None:
+        raise InputError(f"the network in {folder} gives subclasses, not classes. Give a classifier of these classes.")
+    network: nn.Module = one.network
+    return network
 
 
 def trained(source: ImageSource, architecture: Architecture, runtime: Runtime, protocol: Protocol) -> TrainedNetwork:

@@ -3,19 +3,20 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Annotated, Any, Literal, Self
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from attar.core.errors import InputError, unknown
-from attar.core.settings import Settings
+from attar.core.errors import InputError, shortened, unknown
+from attar.core.settings import Range, Settings
+from attar.images.data.naming import few
 
 Role = Literal["feature", "sensitive", "label", "ignored"]
+Type = Literal["number", "category"]
 Values = Float[Tensor, "row column"]
 Index = Int[Tensor, " _row"]
 
@@ -27,17 +28,60 @@ class Column(Settings):
     name: str
     """Its name."""
     role: Role = "feature"
-    """What it is for."""
-    type: Literal["number", "category"] = "number"
-    """Whether its values are numbers or one of some levels."""
+    """What it is for. An ignored column is not read, and is not in synthetic tables."""
+    type: Type = "number"
+    """Whether its values are numbers or one of some levels. Dates are numbers: days since 1970."""
     levels: tuple[str, ...] = ()
-    """The levels of a category, in order. A missing value is a level of its own."""
+    """The levels of a category, in order: those that are known, that of missing values, that of all others. In a schema
+    that is given they may be left out; then they are those of the training rows."""
     whole: bool = False
     """Whether the numbers are whole."""
     missing: bool = False
-    """Whether values of a number may be missing. They are NaN."""
+    """Whether values may be missing: NaN of a number; a level of its own, after the known ones, of a category."""
+    other: bool = False
+    """Whether the last level of a category stands for all values that are no level."""
     stored: str = "double"
     """Type of the column in the file, by its name in Arrow; synthetic tables have it too."""
+    buckets: Annotated[int, Range(0)] = 0
+    """Number of levels into which values are hashed. 0: they are not hashed."""
+    of: str = ""
+    """Column of the file that is divided in two, false and true, and replaced by this one; empty of a column itself."""
+    below: float | None = None
+    """Number below which a value of that column counts as true."""
+    equals: str = ""
+    """Level of that column that counts as true."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        told = f"column {shortened(self.name)!r}"
+        if len(set(self.levels)) < len(self.levels):
+            raise InputError(f"{told} has a level twice; give each once.")
+        if self.type == "number" and (self.levels or self.other or self.buckets or self.of):
+            raise InputError(f"{told} holds numbers, which have no levels. Set its type to category.")
+        if bool(self.of) != (self.below is not None or bool(self.equals)):
+            raise InputError(f"{told} needs of and below, of and equals, or none of them.")
+        if self.role in ("label", "sensitive") and self.type != "category":
+            raise InputError(f"{told} is {self.role}, so its type must be category.")
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """The levels without those of missing and of other values."""
+        return self.levels[: len(self.levels) - self.missing - self.other] if self.type == "category" else ()
+
+    @property
+    def missing_code(self) -> int | None:
+        """The number of the level of missing values."""
+        return len(self.known) if self.type == "category" and self.missing else None
+
+    @property
+    def other_code(self) -> int | None:
+        """The number of the level of values that are no level."""
+        return len(self.levels) - 1 if self.other else None
+
+    @property
+    def dated(self) -> bool:
+        """Whether the numbers are days since 1970."""
+        return self.type == "number" and self.stored.startswith(("date", "timestamp"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +92,29 @@ class Schema(Settings):
     """The columns, in the order of the file."""
     positive: str
     """The level of the label that is the desirable outcome."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        names = [column.name for column in self.columns]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise InputError(f"the schema has two columns of the name {shortened(twice)!r}. Give each once.")
+        labels = self.of_role("label")
+        if len(labels) != 1:
+            raise InputError(f"the schema has {len(labels)} labels; give one.")
+        if len(labels[0].levels) not in (0, 2):
+            told = f"label {labels[0].name!r} has {len(labels[0].levels)} values ({few(labels[0].levels)})"
+            raise InputError(f"{told}; give a label with two.")
+        if labels[0].levels and self.positive not in labels[0].levels:
+            raise unknown(f"outcome of label {labels[0].name!r}", self.positive, labels[0].levels)
+
+    @classmethod
+    def from_json(cls, values: Any) -> Self:
+        """The inverse of `to_json`."""
+        if isinstance(values, Mapping) and isinstance(values.get("columns"), (list, tuple)):
+            several = [one if isinstance(one, Column) else Column.from_json(one) for one in values["columns"]]
+            values = {**values, "columns": several}
+        return super().from_json(values)
 
     def index(self, name: str) -> int:
         """The number of a column.
@@ -91,7 +158,7 @@ class Schema(Settings):
         return self.sensitive.levels
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rows:
     """Rows of a table. A number is itself, a level of a category its number, a missing number NaN."""
 
@@ -102,13 +169,42 @@ class Rows:
     def __len__(self) -> int:
         return len(self.values)
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Rows) or self.schema != other.schema or self.values.shape != other.values.shape:
+            return False
+        same = (self.values == other.values) | (self.values.isnan() & other.values.isnan())
+        return bool(same.all())
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.values.shape))
+
+    def check(self, where: str) -> Self:
+        """Check that every value is one that its column may have; return the rows.
+
+        Raises:
+            InputError: One is infinite or missing where none may be, or is the number of no level.
+        """
+        names = self.schema.columns
+        if self.values.ndim != 2 or self.values.shape[1] != len(names):
+            raise InputError(f"{where} has values of shape {tuple(self.values.shape)} for {len(names)} columns.")
+        for place, column in enumerate(names):
+            values = self.values[:, place]
+            fine = values.isfinite() | (values.isnan() if column.type == "number" and column.missing else False)
+            if column.type == "category":
+                fine = fine & (values >= 0) & (values < len(column.levels)) & (values == values.floor())
+            if not bool(fine.all()):
+                row = int((~fine).nonzero()[0])
+                raise InputError(f"row {row} of {where} has {float(values[row]):g} in column {column.name!r}.")
+        return self
+
     def select(self, rows: Index) -> "Rows":
         """Only these rows, in this order."""
         return Rows(self.schema, self.values[rows])
 
     def of(self, column: Column | str) -> Float[Tensor, " row"]:
         """The values of a column."""
-        return self.values[:, self.schema.index(column if isinstance(column, str) else column.name)]
+        place = self.schema.index(column if isinstance(column, str) else column.name)
+        return self.values[:, place].contiguous()
 
     def codes(self, column: Column | str) -> Int[Tensor, " row"]:
         """The numbers of the levels of a category."""
@@ -125,7 +221,7 @@ class Rows:
         """The number of each row's level of the sensitive column."""
         return self.codes(self.schema.sensitive)
 
-    def replaced(self, column: Column | str, values: Float[Tensor, " row"]) -> "Rows":
+    def replaced(self, column: Column | str, values: Float[Tensor, " row"] | Int[Tensor, " row"]) -> "Rows":
         """The same rows with other values in one column."""
         values_of_all = self.values.clone()
         values_of_all[:, self.schema.index(column if isinstance(column, str) else column.name)] = values.double()

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 
 from attar.core.errors import InputError, shortened, unknown
-from attar.embeddings.data.arrow import Table
 from attar.images.data import naming
+from attar.images.data.arrow import Table
 from attar.images.data.columns import LABELS, OTHER_LABELS
 
 CAPTIONS = ("caption", "captions", "text")

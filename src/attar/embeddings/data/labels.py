@@ -10,9 +10,9 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from attar.core.errors import InputError, shortened
-from attar.embeddings.data.arrow import Table
 from attar.embeddings.data.label_columns import Labelling, is_bracketed, kind_of, numbers
 from attar.images.data import naming
+from attar.images.data.arrow import Table
 from attar.images.data.columns import label_values
 
 MOST_ENTRIES = 10**9

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from attar.core import stratify
 from attar.core.errors import InputError
 from attar.core.provenance import asked, shadowed
-from attar.embeddings.data import arrays, arrow, mosaics, omniglot, pictures, stratify, tables
+from attar.embeddings.data import arrays, mosaics, omniglot, pictures, tables
 from attar.embeddings.data.raw import RawSamples
 from attar.embeddings.data.subsets import few_shot, long_tail, novel_classes, one_label
 from attar.embeddings.reading import BUNDLED, Reading, is_omniglot
 from attar.embeddings.sources import Features, Part, Source, Standard
-from attar.images.data import dataset, naming, readers
+from attar.images.data import arrow, dataset, naming, readers
 from attar.images.data.columns import field_name
 from attar.images.data.folders import look_into
 from attar.images.sources import DIGIT_SETS, ImageSource, normalisation
@@ -180,7 +181,7 @@ def found_in(data: Any, how: Reading) -> RawSamples:
         return _of_text(data, how)
     if _is_table(data):
         table = arrow.of_arrow(_as_arrow(data), "the table")
-        return tables.from_tables("table", tables.in_splits({"train": table}), how.label)
+        return tables.from_tables("table", arrow.in_splits({"train": table}), how.label)
     if how.label is not None or how.image is not None or how.captions is not None:
         raise InputError("label, image and caption are names of columns, but arrays do not have columns.")
     return arrays.from_arrays(data)

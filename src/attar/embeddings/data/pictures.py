@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attar.core.errors import InputError, shortened
-from attar.embeddings.data import arrow, tables
-from attar.embeddings.data.arrow import Table
+from attar.embeddings.data import tables
 from attar.embeddings.data.label_columns import NONE, caption_column, labelling
 from attar.embeddings.data.labels import captions_of, labels_of
 from attar.embeddings.data.raw import RawSamples
 from attar.embeddings.sources import Labels, Part
-from attar.images.data import columns, dataset, naming, parquet
+from attar.images.data import arrow, columns, dataset, naming, parquet
+from attar.images.data.arrow import Table
 from attar.images.data.columns import image_column, left_out, read_pixels
 from attar.images.data.folders import Inside
 from attar.images.data.form import Form
@@ -132,7 +132,7 @@ def from_parquet(name: str, path: Path, files: Sequence[Path], how: "Reading") -
     groups: dict[str, list[Path]] = {"train": [path]}
     notes: list[str] = []
     if not path.is_file():
-        names, notes = tables.grouped([file.relative_to(path) for file in files], str(path))
+        names, notes = arrow.grouped([file.relative_to(path) for file in files], str(path))
         groups = {split: [path / one for one in some] for split, some in names.items()}
     halves = {}
     for split, some in groups.items():
@@ -167,7 +167,7 @@ def from_dataset(data: Any, name: str, how: "Reading", within: Path | None = Non
     arrow.check_columns(splits["train"].column_names, where)
     if not has_images(splits["train"].column_names, how.image, where):
         found = {split: _table(one, f"{name}, {split}", one.column_names) for split, one in splits.items()}
-        return tables.from_tables(name, tables.in_splits(found), how.label, notes)
+        return tables.from_tables(name, arrow.in_splits(found), how.label, notes)
     halves = {}
     for split, one in splits.items():
         called = f"{name}, {split}"
@@ -264,7 +264,7 @@ def from_named(
     Raises:
         InputError: There is no column of files, or pictures cannot be read.
     """
-    groups, notes = tables.grouped([file.relative_to(path) for file in files], str(path))
+    groups, notes = arrow.grouped([file.relative_to(path) for file in files], str(path))
     found = {split: arrow.of_files([path / one for one in some]) for split, some in groups.items()}
     if not len(found["train"]):
         raise InputError(f"{found['train'].name} has no rows.")
@@ -274,7 +274,7 @@ def from_named(
             f"{found['train'].name} has no column of picture files. Its columns: {naming.few(found['train'].there)}. "
             "Name one with --image."
         )
-    parts = _by_folders(tables.in_splits(found), column)
+    parts = _by_folders(arrow.in_splits(found), column)
     halves, named = {}, 0
     for split, table in parts.items():
         if column not in table.there:

@@ -1,8 +1,7 @@
 """Feature tables: rows of numbers, with label columns or without."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePath
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,20 +9,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attar.core.errors import InputError
-from attar.embeddings.data import arrow
-from attar.embeddings.data.arrow import Table
 from attar.embeddings.data.label_columns import Labelling, kind_of, labelling, numbers
 from attar.embeddings.data.labels import labels_of
 from attar.embeddings.data.raw import RawSamples
 from attar.embeddings.sources import Features, Part, check_finite_rows
-from attar.images.data import naming
+from attar.images.data import arrow, naming
+from attar.images.data.arrow import Table
 
 LARGEST = 1e30
 """Largest number of a feature, so that squares and differences stay finite."""
 NAMES = ("id", "name", "file_name", "filename", "file")
 """Usual names of a column that names or numbers the rows."""
-SPLIT = "split"
-"""Name of a column that tells the split of each row."""
 
 
 def from_files(name: str, path: Path, files: Sequence[Path], asked: str | None) -> RawSamples:
@@ -39,46 +35,10 @@ def from_files(name: str, path: Path, files: Sequence[Path], asked: str | None) 
         InputError: A file cannot be read, or its columns are not features and labels.
     """
     if path.is_file():
-        return from_tables(name, in_splits({"train": arrow.of_files([path])}), asked)
-    groups, notes = grouped([file.relative_to(path) for file in files], str(path))
+        return from_tables(name, arrow.in_splits({"train": arrow.of_files([path])}), asked)
+    groups, notes = arrow.grouped([file.relative_to(path) for file in files], str(path))
     tables = {split: arrow.of_files([path / file for file in some]) for split, some in groups.items()}
-    return from_tables(name, in_splits(tables), asked, notes)
-
-
-def grouped(files: Sequence[PurePath], where: str) -> tuple[dict[str, list[Any]], list[str]]:
-    """Files by their split; all of them as training rows if no name says one. Notes tell what is left out.
-
-    Raises:
-        InputError: It is not clear which files are for training.
-    """
-    groups = naming.files_by_split(files, where)
-    naming.check_training(groups, where, "rows")
-    if "train" in groups:
-        splits = {split: list(groups[split]) for split in naming.SPLITS if split in groups}
-        return splits, naming.left_out(groups.get(naming.NONE, ()))
-    notes = [f"no name of the {len(files):,} tables says train or test: they are read as one set"]
-    return {"train": list(groups[naming.NONE])}, notes if len(files) > 1 else []
-
-
-def in_splits(tables: dict[str, Table]) -> dict[str, Table]:
-    """Tables by split. One without splits is divided by its column `split`, if it has one.
-
-    Raises:
-        InputError: A value of that column names no split, or none of them is train.
-    """
-    table = tables["train"]
-    column = next((name for name in table.there if name.lower() == SPLIT), None)
-    if len(tables) > 1 or column is None or not len(table):
-        return tables
-    words = [str(word or "") for word in table.columns.column(column).to_pylist()]
-    of_word = {word: naming.split_in([word], f"column {column!r} of {table.name}") for word in set(words)}
-    strange = next((row for row, word in enumerate(words) if not of_word[word]), None)
-    if strange is not None:
-        raise InputError(f"{table.where(strange)} has {words[strange]!r} in column {column!r}. {naming.ADVICE}")
-    rows = {split: [r for r, word in enumerate(words) if of_word[word] == split] for split in naming.SPLITS}
-    found = {split: some for split, some in rows.items() if some}
-    naming.check_training(found, table.name, "rows")
-    return {split: table.without(column).rows(some) for split, some in found.items()}
+    return from_tables(name, arrow.in_splits(tables), asked, notes)
 
 
 def from_tables(name: str, parts: Mapping[str, Table], asked: str | None, notes: Sequence[str] = ()) -> RawSamples:

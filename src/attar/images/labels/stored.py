@@ -29,7 +29,8 @@ from attar.core.state import rebuilt
 from attar.images import layout
 from attar.images.labels.formats import MOST_CLASSES, Format, Parts, Tail, bytes_per_row, decode, encode
 from attar.images.networks.architecture import norms_of
-from attar.images.networks.pretrained import PREFIX, Say, facts_of, labelling_classifier
+from attar.images.networks.pretrained import PREFIX, Say, facts_of
+from attar.images.trained import classifier_in, holds_artefact
 from attar.images.training import TrainedNetwork
 from attar.images.views.epochs import Mix, Views, draw_views, own_share
 
@@ -83,7 +84,8 @@ class StoreLabels(Settings):
     together: Annotated[int, Range(2)] = 128
     """Batch size of the teacher if its batch norm uses batch statistics. Batches are in random order."""
     teacher: str | None = None
-    """Teacher: the folder of a trained network, or transformers:NAME_OR_FOLDER. Default: the set's own teacher."""
+    """Teacher: the folder of a trained network, student or classifier, or transformers:NAME_OR_FOLDER. Default: the
+    set's own teacher."""
     teacher_digest: Annotated[str, Hidden()] = ""
     """Digest of the teacher's weights. It is computed, not given."""
 
@@ -144,8 +146,8 @@ class StoreLabels(Settings):
         return Labelling(digests, small=source, answer=answer)
 
     def _network(self, source: Labelled, say: Say | None = None) -> nn.Module:
-        if self.teacher is not None and self.teacher.startswith(PREFIX):
-            return labelling_classifier(self.teacher, source, say)
+        if self.teacher is not None and (self.teacher.startswith(PREFIX) or holds_artefact(self.teacher)):
+            return classifier_in(self.teacher, source, say)
         teacher = source.teacher if self.teacher is None else TrainedNetwork.load(Path(self.teacher))
         if teacher is None:
             raise InputError("the set has no teacher. Give --teacher, or --data to train a teacher on.")

@@ -68,8 +68,8 @@ class Architecture(Settings):
     """Width of the network: filters per convolution, units per hidden layer, or features. Default: that of papers
     (convnet and mlp: 128)."""
     depth: Annotated[int, Range(1, 12)] | None = None
-    """Depth of the network: number of blocks of convnet or vit. Default: for convnet by image side, 2 up to 16 pixels,
-    3 at 32, 4 at 64, 5 at 128."""
+    """Depth of the network: number of blocks of convnet or vit, or of hidden layers of mlp. Default: 2 for mlp, for
+    convnet by image side, 2 up to 16 pixels, 3 at 32, 4 at 64, 5 at 128."""
     activation: Literal["relu", "leakyrelu", "sigmoid", "swish"] = "relu"
     """Activation function. The ViT has its own; networks of the tables have relu only."""
     pooling: Literal["avg", "max", "none"] = "avg"
@@ -88,7 +88,7 @@ class Architecture(Settings):
             raise InputError(f"norm is {self.norm}, but the norm of {name} cannot be chosen; do not set it.")
         if name not in DEFAULT_WIDTH and self.width is not None:
             raise InputError(f"width is {self.width}, but {name} has only one width; do not set it.")
-        if name not in ("convnet", "vit") and self.depth is not None:
+        if name not in ("convnet", "mlp", "vit") and self.depth is not None:
             raise InputError(f"depth is {self.depth}, but {name} has only one depth; do not set it.")
         if name != "convnet" and self.pooling != "avg":
             raise InputError(f"pooling is {self.pooling}, but it can be chosen for convnet only; do not set it.")
@@ -127,7 +127,7 @@ class Architecture(Settings):
             "convnet": lambda: ConvNet(
                 shape, classes, width=width, depth=depth, norm=norm, activation=activation, pooling=self.pooling
             ),
-            "mlp": lambda: MLP(shape, classes, width=width, activation=activation),
+            "mlp": lambda: MLP(shape, classes, width=width, depth=depth or 2, activation=activation),
             "alexnet": lambda: AlexNet(shape, classes, norm=norm, activation=activation),
             "vgg11": lambda: VGG11(shape, classes, norm=norm, activation=activation),
             "resnet18": lambda: ResNet18(shape, classes, width=width, norm=norm, activation=activation, pooled=False),

@@ -63,11 +63,12 @@ class ConvNet(Network):
 
 
 class MLP(Network):
-    """Two hidden layers on flattened pixels."""
+    """Hidden layers on flattened pixels, two by custom."""
 
-    def __init__(self, shape: Shape, classes: int, *, width: int, activation: Activation) -> None:
+    def __init__(self, shape: Shape, classes: int, *, width: int, activation: Activation, depth: int = 2) -> None:
         super().__init__()
-        self.hidden = nn.ModuleList([nn.Linear(math.prod(shape), width), nn.Linear(width, width)])
+        sizes = [math.prod(shape), *(width for _ in range(depth))]
+        self.hidden = nn.ModuleList(nn.Linear(size, width) for size in sizes[:-1])
         self.activation = activation_layer(activation)
         self.classifier = nn.Linear(width, classes)
 

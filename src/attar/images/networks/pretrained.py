@@ -128,9 +128,21 @@ def seeing(network: nn.Module, data: Any, say: Say | None = None) -> nn.Module:
     return network
 
 
+class Telling(nn.Module):
+    """A part of a network that tells what decides its outputs besides its parameters."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Plain values."""
+        return {}
+
+
 def facts_of(network: nn.Module) -> dict[str, Any]:
-    """What decides a network's outputs besides its parameters, in plain values; empty for all but pretrained models."""
-    return network.facts if isinstance(network, Classifier) else {}
+    """What decides a network's outputs besides its parameters, in plain values; empty for most networks."""
+    if isinstance(network, Classifier):
+        return network.facts
+    parts = {name: one for name, one in network.named_modules() if isinstance(one, (Classifier, Telling))}
+    return {name: one.facts for name, one in parts.items() if one.facts}
 
 
 class Seeing(nn.Module):

@@ -1,1 +1,1 @@
-"""Reading tables: files, data frames, schemas, and the simulated one."""
+"""Reading tables: what was found, its schema, and its values as numbers."""

@@ -9,10 +9,11 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from attar.core.errors import InputError, shortened
+from attar.images.data import naming
 from attar.images.data.parquet import class_names, readable
 
 TEXT = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
@@ -20,6 +21,8 @@ ENDINGS = (".parquet", *TEXT)
 """Endings of the files that are read as tables."""
 SEPARATORS = ",;\t|"
 DECIMAL_COMMA = re.compile(r"-?[0-9]+,[0-9]+")
+SPLIT = "split"
+"""Name of a column that tells the split of each row."""
 
 Without = Callable[[Any, Path], Sequence[str]]
 """A function of a schema and its file: the columns that are not read."""
@@ -131,8 +134,10 @@ def _read(file: Path, without: Without | None) -> tuple[Any, int, dict[str, tupl
             names |= {name: known} if known else {}
             notes += told
         return columns, count, names, notes
-    text = _text(file)
-    columns = _json(text, file) if file.suffix.lower() in (".jsonl", ".ndjson", ".json") else _csv(text, file, notes)
+    text = text_of(file)
+    columns = (
+        _json(text, file) if file.suffix.lower() in (".jsonl", ".ndjson", ".json") else csv_columns(text, file, notes)
+    )
     check_columns(columns.column_names, str(file))
     return columns, columns.num_rows, {}, notes
 
@@ -174,10 +179,49 @@ def of_arrow(columns: Any, name: str, names: Mapping[str, tuple[str, ...]] | Non
     return Table(name, columns, names or {}, count=columns.num_rows)
 
 
+# -------------------------------------------------------------------------------------------------------------- splits
+
+
+def grouped(files: Sequence[PurePath], where: str) -> tuple[dict[str, list[Any]], list[str]]:
+    """Files by their split; all of them as training rows if no name says one. Notes tell what is left out.
+
+    Raises:
+        InputError: It is not clear which files are for training.
+    """
+    groups = naming.files_by_split(files, where)
+    naming.check_training(groups, where, "rows")
+    if "train" in groups:
+        splits = {split: list(groups[split]) for split in naming.SPLITS if split in groups}
+        return splits, naming.left_out(groups.get(naming.NONE, ()))
+    notes = [f"no name of the {len(files):,} tables says train or test: they are read as one set"]
+    return {"train": list(groups[naming.NONE])}, notes if len(files) > 1 else []
+
+
+def in_splits(tables: dict[str, Table]) -> dict[str, Table]:
+    """Tables by split. One without splits is divided by its column `split`, if it has one.
+
+    Raises:
+        InputError: A value of that column names no split, or none of them is train.
+    """
+    table = tables["train"]
+    column = next((name for name in table.there if name.lower() == SPLIT), None)
+    if len(tables) > 1 or column is None or not len(table):
+        return tables
+    words = [str(word or "") for word in table.columns.column(column).to_pylist()]
+    of_word = {word: naming.split_in([word], f"column {column!r} of {table.name}") for word in set(words)}
+    strange = next((row for row, word in enumerate(words) if not of_word[word]), None)
+    if strange is not None:
+        raise InputError(f"{table.where(strange)} has {words[strange]!r} in column {column!r}. {naming.ADVICE}")
+    rows = {split: [r for r, word in enumerate(words) if of_word[word] == split] for split in naming.SPLITS}
+    found = {split: some for split, some in rows.items() if some}
+    naming.check_training(found, table.name, "rows")
+    return {split: table.without(column).rows(some) for split, some in found.items()}
+
+
 # ---------------------------------------------------------------------------------------------------------------- text
 
 
-def _text(file: Path) -> str:
+def text_of(file: Path) -> str:
     try:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
@@ -191,7 +235,7 @@ def _text(file: Path) -> str:
     return text
 
 
-def _csv(text: str, file: Path, notes: list[str]) -> Any:
+def csv_columns(text: str, file: Path, notes: list[str]) -> Any:
     """Columns of separated values. The types are those of all rows together."""
     import pyarrow
     import pyarrow.csv

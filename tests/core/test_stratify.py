@@ -6,7 +6,7 @@ import pytest
 import torch
 from pyarrow import parquet
 
-from attar.embeddings.data.stratify import apart, iterative, kept, split
+from attar.core.stratify import apart, iterative, kept, split
 
 SETS = {"emotions": 6, "scene": 6, "yeast": 14}
 

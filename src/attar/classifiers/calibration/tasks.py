@@ -1,0 +1,57 @@
+"""The task of calibration: a classifier, the images that calibrate it, and the scores before and after."""
+
+import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from attar.core import tasks
+from attar.core.settings import Words
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibrate(tasks.Task):
+    """The classifier, and the images that the calibrator is fitted to."""
+
+    classifier: Annotated[Any, Words()] = None
+    """The classifier: a folder of attar or transformers, transformers:NAME, or user/name of one of attar's on the
+    hub."""
+    calibrate_on: Literal["auto", "reserved", "held-out", "train"] = "auto"
+    """Training images that the calibrator is fitted to: those that the classifier reserved, those that it held out to
+    choose an epoch, or all. auto: the first of these that it has; a tenth of all if it was trained elsewhere."""
+    calibration_data: Annotated[Any, Words()] = None
+    """Other data of the same classes whose training images are taken in place of those."""
+
+    def prepare(self, source: Any, method: Any, runtime: Any) -> tuple[Any, Any]:
+        """The classifier with its data and the images that calibrate it."""
+        from attar.classifiers.calibration.opening import found
+        from attar.classifiers.calibration.work import Calibrating, in_its_split
+
+        one = found(self.classifier)
+        source, other = in_its_split(one, source, runtime), self._other(source)
+        return Calibrating.of(one, source, runtime, asked=self.calibrate_on, other=other), method
+
+    def _other(self, source: Any) -> Any:
+        """The other data, read as the data were."""
+        from attar.core.provenance import asked_for
+        from attar.images.reading import Reading
+
+        if self.calibration_data is None:
+            return None
+        _, known = asked_for(source)
+        return Reading.from_json(known).load(self.calibration_data)
+
+    def open(self, folder: Path, kind: Any) -> Any:
+        """Read a finished calibrator. A module of the caller's own is the caller's to give."""
+        from torch import nn
+
+        if not isinstance(self.classifier, nn.Module):
+            return kind.load(folder)
+        return kind.made.load(folder, build=lambda: copy.deepcopy(self.classifier))
+
+    def score(self, made: Any, work: Any, method: Any, runtime: Any) -> Any:
+        """Measure the classifier on the test images before and after, and after temperature scaling, once."""
+        from attar.classifiers.calibration.scoring import measured
+
+        scores, diagram = measured(made, work, method, runtime)
+        return replace(made, scores=scores, diagram=diagram)
