@@ -364,6 +364,7 @@ def tabular(name: str) -> Path:
     return path
 
 
+BLACK = "race=African-American"
 KNOWN = [
     ("adult.data.gz", "adult", 32561, 16281, "sex", ("Female", "Male"), ">50K", (0.109, 0.306)),
     (
