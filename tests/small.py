@@ -480,7 +480,6 @@ def writer() -> Any:
 def given_to(method: Any, kind: str) -> dict[str, Any]:
     """What a verb is given beside data and method: a teacher, and what goes with it."""
     if kind == "classifiers":
-        return {} if is_trained(method) else {"teacher": classifier()}
         beside = {"calibrate": lambda: {"classifier": classifier_folder()}, "train": dict}
         return beside.get(getattr(method, "verb", ""), lambda: {"teacher": classifier()})()
     if kind != "language":

@@ -106,11 +106,11 @@ def test_without_cues_it_is_one_temperature_with_that_loss(loss):
     true = 1.5 * torch.randn(500, 4, dtype=torch.float64, generator=draw)
     labels = torch.multinomial(true.softmax(dim=1), 1, generator=draw).squeeze(1)
     logits = 3 * true
-    method = CorrectnessAware(cues="none", held_out=0.0, epochs=1000, lr=0.05, balanced=loss == "ca-balanced", hidden=(3,))
+    method = CorrectnessAware(cues="none", held_out=0.0, epochs=500, lr=0.05, balanced=loss == "ca-balanced", hidden=(3,))
     assert not method.looks_at_views
     learned = method.fit(logits, labels, generator=torch.Generator().manual_seed(0))
     temperature = method.temperature(learned, logits)
-    assert temperature.std() == 0
+    assert temperature.std() < 1e-12
     assert float(temperature[0]) == pytest.approx(temperature_by(loss, logits, labels), abs=1e-3)
 
 
@@ -119,14 +119,14 @@ def test_constant_views_are_no_cues_either():
     true = 1.5 * torch.randn(300, 4, dtype=torch.float64, generator=draw)
     labels = torch.multinomial(true.softmax(dim=1), 1, generator=draw).squeeze(1)
     logits, even = 3 * true, torch.zeros(300, 4, dtype=torch.float64)
-    learned = CorrectnessAware(held_out=0.0, epochs=1500).fit(logits, labels, [even], generator=draw)
+    learned = CorrectnessAware(held_out=0.0, epochs=500, lr=0.05).fit(logits, labels, [even], generator=draw)
     temperature = CorrectnessAware().temperature(learned, logits, [even])
     assert float(temperature[0]) == pytest.approx(temperature_by("ca", logits, labels), abs=1e-3)
 
 
 def test_the_balanced_minimiser_on_a_discrete_cue_is_known():
     """The weights move p = P(right | u) to (1 - a) p / ((1 - a) p + a (1 - p)), a the accuracy."""
-    rates, rows = torch.tensor([0.9, 0.6]).double(), 1000
+    rates, rows = torch.tensor([0.9, 0.6]).double(), 100
     right = torch.cat([(torch.arange(rows) < round(float(rate) * rows)).double() for rate in rates])
     weights, accuracy = balance(right), right.mean()
     for part, p in zip(range(2), rates, strict=True):
@@ -137,7 +137,7 @@ def test_the_balanced_minimiser_on_a_discrete_cue_is_known():
     labels = torch.where(right > 0, 0, 1)
     logits = torch.tensor([3.0, 0, 0, 0, 0, 0]).double().expand(2 * rows, 6).contiguous()
     cue = torch.cat([torch.zeros(rows), torch.ones(rows)]).double()[:, None] * torch.tensor([2.0, 0, 0, 0, 0, 0]).double()
-    method = CorrectnessAware(balanced=True, held_out=0.0, epochs=1500, lr=0.02)
+    method = CorrectnessAware(balanced=True, held_out=0.0, epochs=600, lr=0.05)
     learned = method.fit(logits, labels, [cue], generator=torch.Generator().manual_seed(0))
     confidence = method.applied(learned, logits, [cue]).exp().amax(dim=1)
     expected = (1 - accuracy) * rates / ((1 - accuracy) * rates + accuracy * (1 - rates))
