@@ -473,7 +473,6 @@ def writer() -> Any:
 def given_to(method: Any, kind: str) -> dict[str, Any]:
     """What a verb is given beside data and method: a teacher, and what goes with it."""
     if kind == "classifiers":
-        return {} if is_trained(method) else {"teacher": classifier()}
         beside = {"calibrate": lambda: {"classifier": classifier_folder()}, "train": dict}
         return beside.get(getattr(method, "verb", ""), lambda: {"teacher": classifier()})()
     if kind != "language":
@@ -493,11 +492,6 @@ HOMES = {
     "tables": ["attar.verbs:condense"],
 }
 """Where the verb of a kind is; the recorder also asks older checkouts."""
-
-
-def is_trained(method: Any) -> bool:
-    """Whether a method of classifiers is one of `train`, which has no teacher."""
-    return getattr(method, "verb", "") == "train"
 
 
 def verb_of(kind: str, method: Any) -> Any:
