@@ -145,9 +145,9 @@ def test_fair_epochs_are_the_last_and_use_their_own_optimiser():
 
 
 def test_a_great_weight_closes_the_gap_and_goes_on_beyond_it():
-    data, gaps = source(1000), []
+    data, gaps = source(300), []
     for weight in (0.0, 50.0):
-        settings = {"epochs": 24, "fair_epochs": 12, "batch": 100, "lr": 2e-3, "fair_lr": 5e-3}
+        settings = {"epochs": 30, "fair_epochs": 20, "batch": 100, "lr": 2e-3, "fair_lr": 1e-2, "critic_steps": 1}
         _, _, curves = trained(TabFairGAN(fair_weight=weight, **settings), data)
         gaps.append(sum(curves["rate_gap"][-20:]) / 20)
         assert all(map(math.isfinite, curves["loss"] + curves["critic_loss"]))
@@ -155,8 +155,8 @@ def test_a_great_weight_closes_the_gap_and_goes_on_beyond_it():
 
 
 def test_margins_come_nearer():
-    data = source(1000)
-    settings = {"epochs": 30, "fair_epochs": 0, "batch": 100, "lr": 1e-3}
+    data = source(400)
+    settings = {"epochs": 40, "fair_epochs": 0, "batch": 100, "lr": 2e-3, "critic_steps": 2}
     method = TabFairGAN(**settings).resolve(data, runtime())
     before = method.generator_of(method.build(data, runtime())).sample(2000)
     _, state, _ = trained(method, data)
@@ -164,7 +164,7 @@ def test_margins_come_nearer():
     gaps = [
         sum(
             float(
-                (table.codes(name).bincount(minlength=4) / 2000 - data.train.codes(name).bincount(minlength=4) / 1000)
+                (table.codes(name).bincount(minlength=4) / 2000 - data.train.codes(name).bincount(minlength=4) / 400)
                 .abs()
                 .sum()
             )
@@ -172,7 +172,7 @@ def test_margins_come_nearer():
         )
         for table in (before, after)
     ]
-    assert gaps[1] < gaps[0] and gaps[1] < 0.5
+    assert gaps[1] < gaps[0] / 2
 
 
 @pytest.mark.parametrize("count, batch, steps", [(30, 256, 2), (101, 100, 4)])

@@ -137,15 +137,15 @@ def test_a_table_comes_back_from_its_matrix_and_a_code_from_its_tensors():
 
 
 def test_the_loss_falls_and_the_deviations_stay_in_their_bounds():
-    _, state, losses = trained(TVAE(epochs=30, batch=100, width=32, latents=8), source())
-    assert sum(losses[-6:]) / 6 < 0.6 * losses[0]
-    low, high = float(state.network.deviations.min()), float(state.network.deviations.max())
+    _, state, losses = trained(TVAE(epochs=20, batch=100, width=32, latents=8), source(300))
+    assert sum(losses[-6:]) / 6 < 0.8 * losses[0]
+    low, high = map(float, state.network.deviations.detach().aminmax())
     assert DEVIATIONS[0] <= low <= high <= DEVIATIONS[1] + 1e-6
 
 
 def test_it_learns_the_margins_and_what_goes_with_what():
-    data = source(2000)
-    method, state, _ = trained(TVAE(epochs=60, batch=200), data)
+    data = source(1000)
+    method, state, _ = trained(TVAE(epochs=40, batch=100, width=64, latents=8, modes=4), data)
     drawn = method.generator_of(state).sample(4000)
     age = ks_2samp(drawn.of("age").numpy(), data.train.of("age").numpy()).statistic
     real, made = (

@@ -229,11 +229,17 @@ class Quantiles:
         return 2 * self.missing
 
     def encode(self, values: Values, generator: torch.Generator) -> Entries:
-        """Places, in the middle of those that equal quantiles have; ½ of a missing value."""
+        """Places: in the middle of those that equal quantiles have, 0 of the smallest and 1 of the largest value.
+
+        A missing value has ½.
+        """
         gone = values.isnan()
         there = torch.where(gone, self.points[0], values).contiguous()
         low, high = interpolated(there, self.points, last=False), interpolated(there, self.points, last=True)
-        place = torch.where(gone, 0.5, (low + high) / 2).unsqueeze(1)
+        place = (low + high) / 2
+        place = torch.where(there >= self.points[-1], 1.0, place)
+        place = torch.where(there <= self.points[0], 0.0, place)
+        place = torch.where(gone, 0.5, place).unsqueeze(1)
         return torch.cat([place, F.one_hot(gone.long(), 2).double()], dim=1) if self.missing else place
 
     def decode(self, entries: Entries) -> Values:

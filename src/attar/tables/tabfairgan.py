@@ -137,15 +137,16 @@ class TabFairGAN(Trained):
         label, sensitive = schema.label, schema.sensitive
         good = code.entry_of(label, label.levels.index(schema.positive))
         groups = [code.entry_of(sensitive, group) for group in (0, 1)]
-        if good is None or groups[0] is None or groups[1] is None:
+        first, second = groups
+        if good is None or first is None or second is None:
             missing = schema.positive if good is None else schema.groups[groups.index(None)]
             raise InputError(f"tabfairgan needs both groups and both outcomes, but no training row has {missing!r}.")
         if self.unprivileged is not None:
-            unprivileged = schema.groups.index(self.unprivileged)
+            worse = schema.groups.index(self.unprivileged)
         else:
             rates = [float(rows.labels[rows.groups == group].double().mean()) for group in (0, 1)]
-            unprivileged = rates.index(min(rates))
-        return good, groups[unprivileged], groups[1 - unprivileged]
+            worse = rates.index(min(rates))
+        return (good, second, first) if worse else (good, first, second)
 
     def step(self, state: "State", runtime: Runtime) -> Metrics:
         """Some updates of the critic on one batch, then one of the generator."""
@@ -228,7 +229,9 @@ def rate_gap(
     return (one - other) / len(good) if divided else one - other
 
 
-def gradient_penalty(critic: nn.Module, real: Entries, made: Entries, shares: Entries) -> Float[Tensor, ""]:
+def gradient_penalty(
+    critic: nn.Module, real: Entries, made: Entries, shares: Float[Tensor, "row #entry"]
+) -> Float[Tensor, ""]:
     """Mean of (‖∇ critic‖ - 1)² at mixtures of real and generated rows; of several outputs the sum is differentiated.
 
     Gulrajani, Ahmed, Arjovsky, Dumoulin and Courville, Improved Training of Wasserstein GANs, NeurIPS 2017.

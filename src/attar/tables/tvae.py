@@ -296,7 +296,8 @@ class Modes:
     @classmethod
     def of_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
         """The modes whose `tensors` these are."""
-        return cls(*(tensors[name] for name in ("means", "spreads", "weights", "span")), bool(tensors["missing"]))
+        means, spreads, weights, span = (tensors[name] for name in ("means", "spreads", "weights", "span"))
+        return cls(means, spreads, weights, span, bool(tensors["missing"]))
 
 
 WITHIN = 0.99
