@@ -200,6 +200,7 @@ TABLES: Table = {
     "table-herding": {"rows": 10},
     "table-k-center": {"rows": 10},
     "shuffled-labels": {"rows": 10},
+    "table-classifier": {"network": "mlp:width=8,depth=1", "epochs": 2, "batch": 50},
 }
 BY_KIND = {
     "images": IMAGES,
@@ -499,9 +500,6 @@ def is_trained(method: Any) -> bool:
     return getattr(method, "verb", "") == "train"
 
 
-def verb_of(kind: str, method: Any = None) -> Any:
-    """What makes a kind smaller."""
-    for home in HOMES["embeddings" if is_trained(method) else kind]:
 def verb_of(kind: str, method: Any) -> Any:
     """What makes a kind smaller, or trains or calibrates it."""
     own = getattr(method, "verb", "")
