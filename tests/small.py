@@ -499,9 +499,6 @@ def is_trained(method: Any) -> bool:
     return getattr(method, "verb", "") == "train"
 
 
-def verb_of(kind: str, method: Any = None) -> Any:
-    """What makes a kind smaller."""
-    for home in HOMES["embeddings" if is_trained(method) else kind]:
 def verb_of(kind: str, method: Any) -> Any:
     """What makes a kind smaller, or trains or calibrates it."""
     own = getattr(method, "verb", "")

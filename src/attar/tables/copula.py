@@ -159,7 +159,7 @@ class Number:
     """Share of the values that are missing."""
 
     def shares(self, values: Float[Tensor, " row"], generator: torch.Generator | None) -> Shares:
-        """The place of each value: its mid-rank among those that are there, and of a missing one a place before them."""
+        """The place of each value: its mid-rank among those that are there; that of a missing one is before them."""
         gone = values.isnan()
         places = within_interval(len(values), generator) * self.missing
         places[~gone] = self.missing + (1 - self.missing) * mid_ranks(values[~gone])

@@ -230,7 +230,7 @@ def rate_gap(
 
 
 def gradient_penalty(
-    critic: nn.Module, real: Entries, made: Entries, shares: Float[Tensor, "row #entry"]
+    critic: nn.Module, real: Entries, made: Entries, shares: Float[Tensor, "... #entry"]
 ) -> Float[Tensor, ""]:
     """Mean of (‖∇ critic‖ - 1)² at mixtures of real and generated rows; of several outputs the sum is differentiated.
 
