@@ -62,7 +62,8 @@ Logits = tuple[Tensor, list[Tensor]]
 
 def calibrators() -> dict[str, tuple[str, dict[str, Any]]]:
     """Each row with its method and settings: every calibrator, and controls of the correctness-aware one."""
-    plain = {name: (name, {}) for name, entry in METHODS.items() if entry.verb == "calibrate" and name != "ca"}
+    names = [name for name, entry in METHODS.items() if entry.verb == "calibrate" and name != "ca"]
+    plain: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in names}
     return {
         **plain,
         "ts, CA loss": ("ts", {"loss": "ca"}),
@@ -102,11 +103,17 @@ def main() -> None:
 
 
 def source_of(data: str, seed: int, part: str) -> ImageSource:
-    """The data of a seed: the digits by a split of their own, or a choice of CIFAR-10's training images."""
+    """The data of a seed: a choice of the training images; the digits are used because they take seconds."""
     if data == "digits":
-        return attar.load("digits", split_seed=seed)
+        source = attar.load("digits", split_seed=seed)
+        return source if part == "networks" else few(source, 60, seed)
     source = attar.load(str(Path(os.environ["ATTAR_DATA"]) / "cifar10"))
-    each, generator = 1000 if part == "networks" else 500, torch.Generator().manual_seed(seed)
+    return few(source, 1000 if part == "networks" else 500, seed)
+
+
+def few(source: ImageSource, each: int, seed: int) -> ImageSource:
+    """So many training images of each class."""
+    generator = torch.Generator().manual_seed(seed)
     chosen = [rows[torch.randperm(len(rows), generator=generator)[:each]] for rows in source.rows_of]
     return source.subset(torch.cat(chosen).sort().values)
 
@@ -119,8 +126,9 @@ def networks(source: ImageSource, seed: int, rows: dict[str, Any], keep: Callabl
     wanted = {name: row for name, row in calibrators().items() if name not in rows}
     if not wanted and "none" in rows:
         return
-    brief = {"network": "mlp:width=32", "epochs": 5} if quick else {"network": "convnet:norm=batch,width=64"}
-    method = Classifier(**{"epochs": 25, "batch": 64, "reserved": 0.1, "optimizer": "adamw", "lr": 1e-3, **brief})
+    settings: dict[str, Any] = {"batch": 64, "reserved": 0.1, "optimizer": "adamw", "lr": 1e-3}
+    settings |= {"network": "mlp:width=32" if quick else "convnet:norm=batch,width=64", "epochs": 5 if quick else 25}
+    method = Classifier(**settings)
     start = time.perf_counter()
     network = attar.train(source, method, seed=seed, engine=QUIET).network
     print(f"network {seed}: {time.perf_counter() - start:.0f} s", flush=True)
@@ -188,9 +196,12 @@ def tables(cells: dict[str, Any]) -> list[Table]:
 
 def teachers(source: ImageSource, seed: int, rows: dict[str, Any], keep: Callable[[], None], *, quick: bool) -> None:
     """The accuracy of students by each teacher, at two temperatures of distillation."""
-    of_digits = source.name == "digits"
-    protocol = dict(PROTOCOLS["ceiling"].to_json(), name="bench", epochs=2 if quick else 20 if of_digits else 30)
-    how = {"student": "convnet:norm=batch,width=16", "epochs": 2 if quick else 20 if of_digits else 30, "batch": 64}
+    protocol = dict(PROTOCOLS["ceiling"].to_json(), name="bench", epochs=2 if quick else 30)
+    how: dict[str, Any] = {
+        "student": "convnet:norm=batch,width=16",
+        "epochs": 2 if quick else 30,
+        "batch": 64,
+    }
     wanted = [name for name in of_kd() if name not in rows]
     if not wanted:
         return

@@ -132,7 +132,7 @@ def source_of(data: str, seed: int, *, whole: bool, quick: bool) -> TableSource:
     """The data in the split of a seed."""
     folder = Path(os.environ["ATTAR_DATA"]) / "tabular"
     if data == "adult":
-        source = Reading(test_data=str(folder / "adult.test.gz")).load(folder / "adult.data.gz")
+        source = Reading().load(folder / "adult.data.gz")  # with adult.test.gz, which lies beside it
         count = 500 if quick else len(source.train) if whole else ADULT_ROWS
         order = torch.randperm(len(source.train), generator=torch.Generator().manual_seed(seed))
         return source if whole else source.subset(order[:count])

@@ -200,6 +200,7 @@ TABLES: Table = {
     "table-herding": {"rows": 10},
     "table-k-center": {"rows": 10},
     "shuffled-labels": {"rows": 10},
+    "table-classifier": {"network": "mlp:width=8,depth=1", "epochs": 2, "batch": 50},
 }
 BY_KIND = {
     "images": IMAGES,

@@ -137,7 +137,7 @@ def test_many_samples_of_squared_error_are_ridge_regression():
     head = nn.Linear(6, 1, bias=False).double()
     head.weight.data = w[None]
     seeded()
-    logits = MultiSampleDropout(head, p, 20_000)(x)
+    logits = MultiSampleDropout(head, p, 20_000)(x).detach()
     found = (y - logits.squeeze(2)).square().sum(dim=1).mean()
     wanted = (y - x @ w).square().sum() + p / (1 - p) * (x.square().sum(dim=0) * w.square()).sum()
     assert abs(float(found / wanted) - 1) < 0.02
@@ -259,7 +259,7 @@ def test_the_right_form_and_not_the_one_that_is_often_copied(case):
     torch.testing.assert_close(resting(maps.mean(dim=(2, 3))), there["ref.eval_logits"])
     torch.testing.assert_close(resting.loss(maps.mean(dim=(2, 3)), target), there["ref.eval_loss"])
     if len(logits) > 1:
-        assert abs(float(there["out.loss_with_bug"] - loss)) > 0.02
+        assert abs(float(there["out.loss_with_bug"] - loss.detach())) > 0.02
 
 
 # ---------------------------------------------------------------------------------------------- in attar's own training

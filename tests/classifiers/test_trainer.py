@@ -877,3 +877,24 @@ def test_a_network_that_does_not_take_the_first_batch_is_refused_in_one_line(tmp
         with pytest.raises(InputError, match=f"^the {who} does not take the first batch .*padding token") as told:
             made.train()
         assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("family", ["distilbert", "gpt2"])
+def test_many_masks_of_dropout_are_drawn_before_the_last_layer_there_too(family, tmp_path):
+    settings = {"max_steps": 3, "per_device_train_batch_size": 4, "save_strategy": "no"}
+    found = {}
+    for samples in (1, 4):
+        student = without_dropout(text_classifier(family, 8, 1))
+        method = KD(dropout=0.5, dropout_samples=samples)
+        made = text_trainer(method, tmp_path, student, **settings)
+        named, labels = batch_of(Sentences())
+        torch.manual_seed(0)
+        loss, outputs = made.compute_loss(made.model.train(), {**named, "labels": labels}, return_outputs=True)
+        assert loss.isfinite()
+        with torch.no_grad():
+            whole = made.model.eval()(**named).logits
+        assert not torch.allclose(outputs["logits"], whole)
+        made.train()
+        found[samples] = parameters(made.model)
+        assert all("forward" not in vars(module) for module in made.model.modules())
+    assert not torch.equal(found[1], found[4])

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,7 @@ from attar.tables.sources import Column, Rows, Schema, TableSource
 from attar.tables.student import FairStudent, gaussian_kl, mmd, moments, paired_loss
 from attar.tables.teacher import FairTeacher, sampled, teacher_loss
 
-GOLDEN = Path(os.environ.get("ATTAR_DATA", "nowhere")).parent / "fixtures" / "little-data"
+GOLDEN = load_file(Path(__file__).parent / "golden" / "fair_teacher_loss.safetensors")
 SCHEMA = Schema(
     columns=(
         Column(name="skill", missing=True),
@@ -72,15 +71,6 @@ def usual():
 # ------------------------------------------------------------------------------------------------ losses of the teacher
 
 
-def cases(name):
-    tensors = load_file(GOLDEN / f"{name}.safetensors") if (GOLDEN / f"{name}.safetensors").exists() else {}
-    found = {}
-    for key, value in tensors.items():
-        case, _, rest = key.partition(".")
-        found.setdefault(case, {})[rest] = value
-    return found or {"none": None}
-
-
 def of_columns(sizes):
     names = [f"column {number}" for number in range(len(sizes))]
     coded = [
@@ -102,12 +92,9 @@ class Golden(Coding):
         return super().columns[:-1]
 
 
-@pytest.mark.parametrize(
-    ("name", "golden"), cases("fair_teacher_loss").items(), ids=lambda one: one if isinstance(one, str) else ""
-)
-def test_the_loss_is_the_released_one_with_the_penalty_always_on(name, golden):
-    if golden is None:
-        pytest.skip("no golden numbers at hand")
+@pytest.mark.parametrize("name", sorted({name.partition(".")[0] for name in GOLDEN}))
+def test_the_loss_is_the_released_one_with_the_penalty_always_on(name):
+    golden = {key.partition(".")[2]: value for key, value in GOLDEN.items() if key.startswith(f"{name}.")}
     hidden, read = golden["param.encoder.0.weight"].shape
     sizes, latents = golden["in.columns"].tolist(), golden["in.noise"].shape[1]
     groups = read - sum(sizes)
@@ -200,7 +187,7 @@ def test_a_wide_student_learns_the_same_means():
         loss = paired_loss(student(features, groups), (target[0], target[1]))["quality"]
         loss.backward()
         optimizer.step()
-    assert float(loss) < 1e-3
+    assert float(loss.detach()) < 1e-3
 
 
 # --------------------------------------------------------------------------------------------------------- what is read
@@ -222,9 +209,9 @@ def test_of_a_rare_class_nothing_is_measured():
 def test_means_may_tell_what_sampled_codes_do_not():
     """Means of the groups alternate on a fine grid, and noise blurs that."""
     generator = torch.Generator().manual_seed(0)
-    cell = torch.randint(400, (4000,), generator=generator)
-    groups, mean = cell % 2, cell.float()[:, None] / 100
-    log_variance = torch.full_like(mean, -2.0)
+    cell = torch.randint(60, (4000,), generator=generator)
+    groups, mean = cell % 2, cell.float()[:, None] / 20
+    log_variance = torch.full_like(mean, -1.0)
     assert float(dependence(mean[:1000], log_variance[:1000], groups[:1000], normalise=True)) < 1e-2
     drawn_codes = sampled(mean, log_variance, torch.randn(4000, 1, generator=generator))
     assert abs(latent_auc(drawn_codes, groups, generator) - 0.5) < 0.06
@@ -442,7 +429,7 @@ def test_a_hundred_groups_are_refused():
     levels = tuple(f"group {number}" for number in range(100))
     columns = tuple(dataclasses.replace(one, levels=levels) if one.name == "sex" else one for one in SCHEMA.columns)
     rows = Rows(
-        dataclasses.replace(SCHEMA, columns=columns), SOURCE.train.replaced("sex", torch.arange(1500) % 100).values
+        dataclasses.replace(SCHEMA, columns=columns), SOURCE.train.replaced("sex", torch.arange(1500.0) % 100).values
     )
     with pytest.raises(InputError, match="sex has 100 groups; give a sensitive column of 20 or fewer"):
         FairTables().resolve(TableSource("many", rows, rows), Runtime(Engine(device="cpu", quiet=True), 0))

@@ -82,17 +82,18 @@ def test_all_rivals_of_attar_answer_for_every_row():
         "real rows", "drop-s", "reweighing", "correlation remover", "shuffled labels", "constant"
     ]  # fmt: skip
     plain = found["real rows"]
-    assert found["reweighing"]["DPD"] < plain["DPD"] and found["correlation remover"]["DPD"] < plain["DPD"]
+    assert found["correlation remover"]["DPD"] < plain["DPD"] - 0.1
     assert found["reweighing"]["AUROC"] > plain["AUROC"] - 0.1
-    assert abs(found["shuffled labels"]["AUROC"] - 0.5) < 0.2
+    assert found["shuffled labels"]["AUROC"] < plain["AUROC"] - 0.2
     constant = found["constant"]
     share = float(one.test.labels.double().mean())
     assert constant["accuracy"] == pytest.approx(max(share, 1 - share)) and constant["AUROC"] == 0.5
     assert constant["DPD"] == 0 and constant["DPD at matched rate"] == pytest.approx(0, abs=1e-12)
 
 
-def test_the_rivals_of_fairlearn():
+def test_the_rivals_of_fairlearn(monkeypatch):
     pytest.importorskip("fairlearn", reason="fairlearn is not installed")
+    monkeypatch.setattr(mitigation, "PROTOTYPE_STEPS", 2)
     one = source(120, 100)
     rule = BY_NAME["threshold optimizer"].answer(one.train, one.test, "logistic", 0)
     assert rule.scores is None
@@ -182,4 +183,4 @@ def test_the_reference_cells_of_adult_by_logistic_regression():
     }
     for name, cell in cells.items():
         found = told(BY_NAME[name].answer(train, test, "logistic", 0), test)
-        assert {key: found[key] for key in cell} == pytest.approx(cell, abs=0.02), name
+        assert {key: found[key] for key in cell} == pytest.approx(cell, abs=0.002), name

@@ -364,9 +364,19 @@ def tabular(name: str) -> Path:
     return path
 
 
+BLACK = "race=African-American"
 KNOWN = [
     ("adult.data.gz", "adult", 32561, 16281, "sex", ("Female", "Male"), ">50K", (0.109, 0.306)),
-    ("compas_two_years_noid.csv", "compas", 4938, 1234, "race=African-American", ("false", "true"), "0", (0.617, 0.477)),
+    (
+        "compas_two_years_noid.csv",
+        "compas",
+        4938,
+        1234,
+        "race=African-American",
+        ("false", "true"),
+        "0",
+        (0.617, 0.477),
+    ),
     ("compas_propublica_binary.csv", "compas", 4938, 1234, "African_American", ("0", "1"), "0", (0.617, 0.477)),
     ("german.data", "german", 800, 200, "sex", ("female", "male"), "good", (0.648, 0.723)),
     ("bank.csv", "bank", None, None, "age<30", ("false", "true"), "yes", None),

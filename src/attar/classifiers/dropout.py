@@ -136,10 +136,10 @@ class MultiSampleDropout(nn.Module):
         for numbers in torch.arange(self.num_samples).split(chunk):
             share = len(numbers) / self.num_samples
             loss = share * multi_sample_loss(self._branches(apart, numbers.tolist()), target, criterion)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             total = total + loss.detach()
         if apart.grad is not None:
-            features.backward(apart.grad)  # type: ignore[no-untyped-call]
+            features.backward(apart.grad)
         return total
 
     @property

@@ -120,7 +120,7 @@ def is_calibrated(student: Any) -> bool:
     return not isinstance(student, DistilledClassifier)
 
 
-def _cell(students: Sequence[DistilledClassifier], found: Sequence[Found], source: ImageSource) -> Cell:
+def _cell(students: Sequence[Any], found: Sequence[Found], source: ImageSource) -> Cell:
     """The accuracy of students that differ only in their seed, with the other measures and their teachers."""
     together = {
         name: Measure.of([[one[name][0]] for one in found], unit, better)
@@ -180,8 +180,8 @@ def _scored(
     }
     further = {}
     for column in columns(student, source, shifted, beyond):
-        said = column.logits(student, runtime)
-        further[column.told] = CalibrationReport.of(*said), said[1]
+        shown, classes = column.logits(student, runtime)
+        further[column.told] = CalibrationReport.of(shown, classes), classes
     return Scored(kept, further, drawn(_curves(student, source, runtime, (logits, labels))))
 
 
@@ -216,7 +216,7 @@ def f1_scores(logits: Float[Tensor, "sample classes"], labels: Int[Tensor, " sam
     return macro, second
 
 
-def _geometry(student: DistilledClassifier, labelled: Any) -> Diagnosis | None:
+def _geometry(student: Any, labelled: Any) -> Diagnosis | None:
     """The geometry for the labels' classes; None if no linear layer gives the logits.
 
     If the logits are subclasses that the network found, it is for its predicted ones.

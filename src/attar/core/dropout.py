@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -19,6 +20,24 @@ def masked(features: Float[Tensor, "..."], p: float, samples: int) -> Float[Tens
         samples: Number of masks.
     """
     return F.dropout(features.expand(samples, *features.shape), p)
+
+
+@contextmanager
+def drawing(generator: torch.Generator, device: torch.device) -> Iterator[None]:
+    """PyTorch's global generators, from which dropout draws, seeded by another one, and restored afterwards.
+
+    Args:
+        generator: A generator on the CPU.
+        device: Where masks are drawn.
+    """
+    seed = int(torch.randint(2**62, (), generator=generator))
+    gpus = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpus):
+        torch.default_generator.manual_seed(seed)
+        for gpu in gpus:
+            with torch.cuda.device(gpu):
+                torch.cuda.manual_seed(seed)
+        yield
 
 
 class Masked:
@@ -44,10 +63,10 @@ def dropping(layer: nn.Linear, p: float, samples: int) -> Iterator[Masked]:
     found, before = Masked(), vars(layer).get("forward")
     plain = layer.forward
 
-    def forward(features: Tensor) -> Tensor:
+    def forward(input: Tensor) -> Tensor:  # noqa: A002
         if not layer.training:
-            return plain(features)
-        branches = plain(masked(features, p, samples))
+            return plain(input)
+        branches = plain(masked(input, p, samples))
         found.branches, found.mean = branches, branches.mean(dim=0)
         return found.mean
 

@@ -64,6 +64,10 @@ class Protocol(Settings):
     teacher's logits has weight 1."""
     loss: LossName = "cross-entropy"
     """Loss of the set's labels. All but cross-entropy need one class for each image: no soft labels, and no mix."""
+    dropout: Annotated[float, Range(0, 0.99)] = 0.0
+    """Share of the features before the last linear layer that is dropped in training."""
+    dropout_samples: Annotated[int, Range(1)] = 1
+    """Number M of dropout masks for each sample, whose losses are averaged (multi-sample dropout)."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """Optimiser: SGD, or AdamW with weight decay on matrices and kernels only."""
     schedule: Literal["cut", "cosine", "half-cosine"] = "cut"
@@ -75,6 +79,8 @@ class Protocol(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if (self.dropout_samples or 1) > 1 and self.dropout == 0:
+            raise InputError(f"dropout_samples is {self.dropout_samples}, but nothing is dropped. Set dropout.")
         if self.loss in (None, "cross-entropy"):
             return
         if self.target not in (None, "label"):

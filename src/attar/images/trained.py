@@ -88,7 +88,7 @@ def classifier_in(folder: str, data: Any, say: Say | None = None) -> nn.Module:
     if folder.startswith(PREFIX):
         return labelling_classifier(folder, data, say)
     kind = kind_in(Path(folder))
-    made = None if kind is None else kind.load(folder)
+    made: Any = None if kind is None else kind.load(folder)
     if not hasattr(made, "of") or not hasattr(made, "logits"):
         raise InputError(f"{folder} holds no classifier of images, but {kind.makes if kind else 'something else'}.")
     one = made.of(data, f"the network in {folder}", say)

@@ -7,6 +7,7 @@ killed and resumed. Its network is an artefact that is found again by the finger
 import copy
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from attar.core import store
+from attar.core.dropout import drawing, masked
 from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
@@ -24,6 +26,7 @@ from attar.core.training import adamw, next_rows, set_lr
 from attar.images import layout
 from attar.images.classes import columns_of
 from attar.images.networks.architecture import Architecture, mixes_images, multiply_adds, redraw_
+from attar.images.networks.blocks import Network
 from attar.images.networks.outputs import choosing
 from attar.images.protocols import PROTOCOLS, Protocol
 from attar.images.targets import Examples, augmented, labels_beside, labels_loss, loss_of, targeted, teacher_of
@@ -106,10 +109,14 @@ class TrainNetwork(Settings):
     def _loss(self, network: nn.Module, labels: Any, runtime: Runtime) -> Callable[[Tensor, Tensor], Tensor]:
         """The loss of images and targets. What is drawn for a pseudo-loss is not compiled."""
         drawn = labels is not None and labels.pseudo
-        forward = runtime.compiled(network, training=True) if drawn else network
+        under = UnderMasks(network, self.protocol) if self.protocol.dropout else network
+        forward = runtime.compiled(under, training=True) if drawn else under
 
         def loss(images: Tensor, targets: Tensor) -> Tensor:
-            return loss_of(forward(images).float(), targets, self.protocol, labels)
+            if not self.protocol.dropout:
+                return loss_of(forward(images).float(), targets, self.protocol, labels)
+            branches = forward(images).float()
+            return torch.stack([loss_of(logits, targets, self.protocol, labels) for logits in branches]).mean()
 
         return loss if drawn else runtime.compiled(loss, training=True)
 
@@ -149,10 +156,12 @@ class TrainNetwork(Settings):
         images = layout.ordered(images, runtime)
         state.optimizer.zero_grad(set_to_none=True)
         total = images.new_zeros(())
-        for part, wanted in zip(images.split(state.at_once), targets.split(state.at_once), strict=True):
-            loss = state.loss(part, wanted) / len(rows)
-            loss.backward()
-            total += loss.detach()
+        draws = drawing(runtime.generator("dropout"), runtime.device) if self.protocol.dropout else nullcontext()
+        with draws:
+            for part, wanted in zip(images.split(state.at_once), targets.split(state.at_once), strict=True):
+                loss = state.loss(part, wanted) / len(rows)
+                loss.backward()
+                total += loss.detach()
         state.optimizer.step()
         state.done += 1
         return {"loss": total}
@@ -185,6 +194,27 @@ class TrainNetwork(Settings):
     def load(self, folder: Path) -> "TrainedNetwork":
         """Read a trained network."""
         return TrainedNetwork.load(folder)
+
+
+class UnderMasks(nn.Module):
+    """A network that gives the logits under each of several masks of dropout before its last layer.
+
+    Raises:
+        InputError: It is not one of attar's own networks.
+    """
+
+    def __init__(self, network: nn.Module, protocol: Protocol) -> None:
+        super().__init__()
+        if not isinstance(network, Network):
+            raise InputError(
+                f"dropout is {protocol.dropout:g}, but only attar's own networks are trained with it here."
+            )
+        self.network, self.p, self.samples = network, protocol.dropout, protocol.dropout_samples
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits, `[masks, sample, classes]`."""
+        logits: Tensor = self.network.classifier(masked(self.network.embed(images), self.p, self.samples))
+        return logits
 
 
 def _optimizer(network: nn.Module, protocol: Protocol) -> torch.optim.Optimizer:

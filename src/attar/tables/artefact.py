@@ -5,6 +5,7 @@ same method. `generator.safetensors` holds what draws more rows, if there is a g
 and origin, with a digest of each file.
 """
 
+import builtins
 import dataclasses
 import io
 from abc import ABC, abstractmethod
@@ -214,14 +215,13 @@ class SyntheticTable(core.CondensedSet):
             generator=None if facts["generator"] is None else _generator_in(folder, schema, facts),
         )
 
-    def picture(self) -> "bytes | None":
+    def picture(self) -> builtins.bytes | None:
         """The marginals of the columns as PNG; of a saved table the picture that was drawn when it was made."""
         if self.folder is not None and (self.folder / PREVIEW).is_file():
             return (self.folder / PREVIEW).read_bytes()
         from attar.tables.pictures import marginals_picture
 
-        drawn: bytes | None = marginals_picture(self.tables)
-        return drawn
+        return marginals_picture(self.tables)
 
     def shown(self, images: int = 10) -> core.Shown:
         """The numbers of rows, the outcome in each group, and the marginals."""

@@ -39,11 +39,8 @@ class Design:
     @property
     def columns(self) -> tuple[Column, ...]:
         """The columns of the table that are in the matrix."""
-        roles: list[Role] = [
-            "feature",
-            *(["sensitive"] if self.with_sensitive else []),
-            *(["label"] if self.with_label else []),
-        ]
+        asked: dict[Role, bool] = {"feature": True, "sensitive": self.with_sensitive, "label": self.with_label}
+        roles = [role for role, wanted in asked.items() if wanted]
         return self.schema.of_role(*roles)
 
     @property

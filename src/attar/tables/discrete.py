@@ -83,7 +83,7 @@ class Bins:
         holes = values.isnan()
         if holes.any() and not self.missing:
             raise InputError(f"column {name!r} has missing values here, but had none in the training rows.")
-        found = torch.bucketize(values, torch.tensor(self.low[1:], dtype=torch.float64), right=True)
+        found = torch.bucketize(values.contiguous(), torch.tensor(self.low[1:], dtype=torch.float64), right=True)
         return torch.where(holes, len(self.low), found)
 
     def positions(self, values: Float[Tensor, " row"], levels: Int[Tensor, " row"]) -> Float[Tensor, " row"]:
@@ -301,7 +301,8 @@ def reconstruction(coding: Coding, decoded: Features, coded: Coded) -> Float[Ten
     total = torch.stack(by_column).sum()
     if not coding.shared:
         return total
-    return total + F.binary_cross_entropy_with_logits(shares, coded.shares, reduction="none").sum(dim=1).mean()
+    wanted = coded.shares.to(shares.dtype)
+    return total + F.binary_cross_entropy_with_logits(shares, wanted, reduction="none").sum(dim=1).mean()
 
 
 def _coded(schema: Schema) -> tuple[Column, ...]:

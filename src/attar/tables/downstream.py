@@ -1,6 +1,7 @@
 """Train on some rows, test on real rows: what a table is worth to whoever trains a classifier on it."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,7 +48,7 @@ class Learned:
     """A classifier of tables with the design that it was trained with."""
 
     design: Design
-    estimator: object
+    estimator: Any
     """One of scikit-learn's; None where the training rows have one label."""
     constant: float
     """The share of the desirable outcome among the training rows."""
@@ -85,7 +86,7 @@ class Learned:
         """The probability of the desirable outcome."""
         if self.estimator is None:
             return torch.full((len(rows),), self.constant).double()
-        found = self.estimator.predict_proba(self.design.matrix(rows).numpy())  # type: ignore[attr-defined]
+        found = self.estimator.predict_proba(self.design.matrix(rows).numpy())
         return torch.from_numpy(np.ascontiguousarray(found[:, 1], dtype=np.float64))
 
 

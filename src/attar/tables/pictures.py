@@ -17,6 +17,7 @@ from torch import Tensor
 from attar.core import store
 from attar.core.artefact import Picture
 from attar.tables.design import one_hot
+from attar.tables.quality import binned
 from attar.tables.sources import Column, Rows
 
 FOLDER = "evaluation"
@@ -106,7 +107,7 @@ class Panel:
             names, codes = [*column.levels], whole
         else:
             cuts, names = _bins(whole[0])
-            codes = [torch.where(v.isnan(), len(names), torch.bucketize(v, cuts, right=True)) for v in whole]
+            codes = [binned(v, cuts, missing=len(names)) for v in whole]
             names += ["missing"] if any(bool(v.isnan().any()) for v in whole) else []
         shares = torch.stack([one_hot(v.double(), len(names)).mean(dim=0) for v in codes])
         if column.type == "category" and len(names) > LEVELS:

@@ -40,6 +40,8 @@ FOLDS = 3
 def nearest(points: Points, others: Points, k: int = 1) -> tuple[Float[Tensor, "_row k"], Int[Tensor, "_row k"]]:
     """The distances to the k nearest of other points, and which they are; `points` itself counts without the own row.
 
+    Of several that are the nearest one, it is the first.
+
     Raises:
         InputError: There are fewer others than that.
     """
@@ -51,7 +53,8 @@ def nearest(points: Points, others: Points, k: int = 1) -> tuple[Float[Tensor, "
         distances = torch.cdist(points[rows], others, compute_mode="donot_use_mm_for_euclid_dist")
         if same:
             distances[torch.arange(len(rows)), rows] = torch.inf
-        found.append(distances.topk(k, dim=1, largest=False))
+        few = distances.min(dim=1, keepdim=True) if k == 1 else distances.topk(k, dim=1, largest=False)
+        found.append(few)
     return torch.cat([one.values for one in found]), torch.cat([one.indices for one in found])
 
 
@@ -162,6 +165,11 @@ def cuts_of(values: Float[Tensor, " _row"], bins: int) -> Float[Tensor, " _cut"]
     return torch.quantile(known, torch.linspace(0, 1, bins + 1, dtype=known.dtype)[1:-1]).unique()
 
 
+def binned(values: Float[Tensor, " _row"], cuts: Float[Tensor, " _cut"], missing: int) -> Int[Tensor, " _row"]:
+    """The number of the bin that each number falls into, and that of the bin for missing ones."""
+    return torch.where(values.isnan(), missing, torch.bucketize(values.contiguous(), cuts, right=True))
+
+
 def _coded(real: Rows, synthetic: Rows, bins: int) -> dict[Column, tuple[tuple[Tensor, Tensor], int]]:
     """For each column that is not ignored, the numbers of levels or bins of both, and how many there are."""
     found = {}
@@ -173,7 +181,7 @@ def _coded(real: Rows, synthetic: Rows, bins: int) -> dict[Column, tuple[tuple[T
         else:
             cuts = cuts_of(values[0], bins)
             size = len(cuts) + 2
-            coded = [torch.where(v.isnan(), size - 1, torch.bucketize(v, cuts, right=True)) for v in values]
+            coded = [binned(v, cuts, missing=size - 1) for v in values]
         found[column] = ((coded[0], coded[1]), size)
     return found
 

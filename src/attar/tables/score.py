@@ -44,6 +44,8 @@ COLUMNS: Mapping[str, Better] = {
     "disparate impact": "higher",
 }
 """What is measured on the test rows, all in per cent."""
+KEPT = ("accuracy", "AUROC")
+"""Columns of which a share can be kept; a gap cannot."""
 QUALITY: Mapping[str, Better] = {
     "density": "higher",
     "coverage": "higher",
@@ -74,8 +76,6 @@ OF_LABEL = "AUC(y | z)"
 """The name under which a fair teacher tells whether its code still knows the label."""
 NEAR_CHANCE = 5.0
 """Points of AUC within which a label counts as forgotten."""
-DRAWS = 5
-"""Choices of real rows of which rivals are measured, where they are fewer than all."""
 Values = dict[str, float]
 
 
@@ -193,16 +193,18 @@ class Found:
         flat = [value for row in by_set for value in row if math.isfinite(value)]
         interval = interval_of([one[column] for one in self.samples])
         score = dataclasses.replace(Score.of(flat or [math.nan], "%", better), interval=interval)
-        full = self.whole.get(column, math.nan) if self.whole else math.nan
+        full, whole = self.whole.get(column, math.nan) if self.whole else math.nan, len(self.test.source.train)
         rivals = [(label, count, [one.get(column, math.nan) for one in draws]) for label, count, draws in self.beside]
+        kept = column in KEPT and math.isfinite(full)
+        rivals = rivals if kept else [(f"all {whole:,} real rows", whole, [full]), *rivals]
         return Cell(
             score,
             tuple(map(tuple, by_set)),
             column=column,
-            full=Score(full, "%", better) if math.isfinite(full) else None,
-            whole=f"all {len(self.test.source.train):,} real rows",
+            full=Score(full, "%", better) if kept else None,
+            whole=f"all {whole:,} real rows",
             chance=_chance(column, self.test),
-            further=self.measures(BESIDE_IT.get(column, {})) | (self.codes if column == "AUROC" else {}),
+            further={**self.measures(BESIDE_IT.get(column, {})), **(self.codes if column == "AUROC" else {})},
             beside=tuple(
                 Beside(label, Score.of(known, "%", better), count)
                 for label, count, draws in rivals
@@ -348,7 +350,7 @@ def rows_like(source: TableSource, rows: Rows, how: Scoring, seed: int) -> Value
             "α-precision": quality.alpha_precision(train, fake)[0],
             "β-recall": quality.beta_recall(train, fake)[0],
             "authenticity": quality.authenticity(train, fake),
-            "two-sample AUC": quality.two_sample_auc(held_out, fake, generator),
+            "two-sample AUC": quality.two_sample_auc(held_out, fake, generator, how.downstream),
             "nearer to training than to test rows": quality.closest_record(fake, train, held_out),
             "copies of training rows": quality.copies(fake, train),
         }
@@ -378,13 +380,13 @@ def rivals_of(
         return []
     train, found = test.source.train, []
     count = min(len(first.rows), len(train))
-    draws = 1 if count == len(train) else DRAWS
     for rival in RIVALS:
         if rival.by_group and test.privileged is None:
             continue
         if rival.missing:
             runtime.say(f"{rival.name} is not measured beside it, since {rival.library} is not installed.")
             continue
+        draws = 1 if count == len(train) else rival.draws
         if not _affordable(rival, rival.cost * draws * seconds, how, runtime):
             continue
         runtime.say(f"beside it, {rival.name} on {count:,} real rows")

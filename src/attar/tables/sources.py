@@ -16,6 +16,7 @@ from attar.core.settings import Range, Settings
 from attar.images.data.naming import few
 
 Role = Literal["feature", "sensitive", "label", "ignored"]
+Type = Literal["number", "category"]
 Values = Float[Tensor, "row column"]
 Index = Int[Tensor, " _row"]
 
@@ -28,7 +29,7 @@ class Column(Settings):
     """Its name."""
     role: Role = "feature"
     """What it is for. An ignored column is not read, and is not in synthetic tables."""
-    type: Literal["number", "category"] = "number"
+    type: Type = "number"
     """Whether its values are numbers or one of some levels. Dates are numbers: days since 1970."""
     levels: tuple[str, ...] = ()
     """The levels of a category, in order: those that are known, that of missing values, that of all others. In a schema

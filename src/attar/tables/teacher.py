@@ -55,7 +55,8 @@ class Autoencoder(nn.Module):
 
     def encode(self, features: Features, groups: Groups) -> tuple[Codes, Codes]:
         """μ and log σ² of each row's code."""
-        return halves(self.encoder(torch.cat([features, one_hot(groups, self.groups)], dim=1)))
+        together = torch.cat([features, one_hot(groups, self.groups)], dim=1)
+        return halves(self.encoder(together.to(self.encoder[0].weight.dtype)))
 
     def decode(self, codes: Codes, shares: Share) -> Features:
         """The scores of each column.

@@ -106,7 +106,7 @@ def test_without_cues_it_is_one_temperature_with_that_loss(loss):
     true = 1.5 * torch.randn(500, 4, dtype=torch.float64, generator=draw)
     labels = torch.multinomial(true.softmax(dim=1), 1, generator=draw).squeeze(1)
     logits = 3 * true
-    method = CorrectnessAware(cues="none", held_out=0.0, epochs=1500, balanced=loss == "ca-balanced", hidden=(3,))
+    method = CorrectnessAware(cues="none", held_out=0.0, epochs=1000, lr=0.05, balanced=loss == "ca-balanced", hidden=(3,))
     assert not method.looks_at_views
     learned = method.fit(logits, labels, generator=torch.Generator().manual_seed(0))
     temperature = method.temperature(learned, logits)
@@ -127,7 +127,7 @@ def test_constant_views_are_no_cues_either():
 def test_the_balanced_minimiser_on_a_discrete_cue_is_known():
     """The weights move p = P(right | u) to (1 - a) p / ((1 - a) p + a (1 - p)), a the accuracy."""
     rates, rows = torch.tensor([0.9, 0.6]).double(), 1000
-    right = torch.cat([(torch.arange(rows) < rate * rows).double() for rate in rates])
+    right = torch.cat([(torch.arange(rows) < round(float(rate) * rows)).double() for rate in rates])
     weights, accuracy = balance(right), right.mean()
     for part, p in zip(range(2), rates, strict=True):
         mine = slice(part * rows, (part + 1) * rows)
@@ -135,8 +135,8 @@ def test_the_balanced_minimiser_on_a_discrete_cue_is_known():
         assert torch.isclose(best, (1 - accuracy) * p / ((1 - accuracy) * p + accuracy * (1 - p)), atol=1e-12)
     # And the network reaches it: two kinds of samples, told apart by a view.
     labels = torch.where(right > 0, 0, 1)
-    logits = torch.tensor([3.0, 0.0, 0.0]).double().expand(2 * rows, 3).contiguous()
-    cue = torch.cat([torch.zeros(rows), torch.ones(rows)]).double()[:, None] * torch.tensor([2.0, 0, 0]).double()
+    logits = torch.tensor([3.0, 0, 0, 0, 0, 0]).double().expand(2 * rows, 6).contiguous()
+    cue = torch.cat([torch.zeros(rows), torch.ones(rows)]).double()[:, None] * torch.tensor([2.0, 0, 0, 0, 0, 0]).double()
     method = CorrectnessAware(balanced=True, held_out=0.0, epochs=1500, lr=0.02)
     learned = method.fit(logits, labels, [cue], generator=torch.Generator().manual_seed(0))
     confidence = method.applied(learned, logits, [cue]).exp().amax(dim=1)
@@ -177,7 +177,7 @@ def test_no_seed_starts_dead_and_the_released_form_mostly_does():
             )
             for method in (ours, theirs)
         ]
-        assert torch.allclose(found[0], torch.ones(()).double(), atol=0.05)
+        assert torch.allclose(found[0], torch.ones(()).double(), atol=0.1)
         dead += int((found[1] == 0.1).double().mean() > 0.99)
     assert dead > 8
 

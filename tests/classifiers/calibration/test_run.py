@@ -5,17 +5,18 @@ import json
 
 import pytest
 import torch
-from attar.classifiers.calibration.ts import TemperatureScaling, temperature_of
 from torch import nn
 
 import attar
-from attar.classifiers.calibration.calibrated import CalibratedModule, CalibratedNetwork
+from attar.classifiers.calibration.calibrated import CalibratedModule, CalibratedNetwork, calibrated
 from attar.classifiers.calibration.metrics import calibration_error, negative_log_likelihood, probabilities_of, top
 from attar.classifiers.calibration.opening import found
+from attar.classifiers.calibration.ts import TemperatureScaling, temperature_of
 from attar.classifiers.calibration.work import Calibrating, chosen
 from attar.classifiers.classifier import Classifier
 from attar.classifiers.selection import parted, reserved_rows
 from attar.classifiers.tasks import Distill, Teacher
+from attar.classifiers.watched import Watched
 from attar.cli import main
 from attar.core import engine
 from attar.core.errors import InputError
@@ -152,7 +153,7 @@ def test_its_logits_are_log_probabilities_and_the_predictions_stay(digits, reser
 
 
 def test_a_rival_stands_beside_every_other_calibrator(digits, reserving, scaled):
-    made = attar.calibrate(digits, find("vector"), classifier=reserving.folder, engine=ENGINE)
+    made = attar.calibrate(digits, find("vector-scaling"), classifier=reserving.folder, engine=ENGINE)
     assert made.scores["ece"]["ts"] == scaled.scores["ece"]["calibrated"]
     (cell,) = made.cells()
     assert [other.label for other in cell.beside] == ["uncalibrated", "ts"]
@@ -223,7 +224,7 @@ def test_a_classifier_of_transformers_is_calibrated_and_found_again(few_digits, 
         transformers.ResNetForImageClassification(config).save_pretrained(tmp_path / "model")
     made = attar.calibrate(
         digits,
-        find("vector"),
+        find("vector-scaling"),
         classifier=f"transformers:{tmp_path / 'model'}",
         out=tmp_path / "vector",
         engine=ENGINE,
@@ -302,7 +303,12 @@ def test_a_teacher_that_is_trained_here_leaves_images_out_for_its_calibration(di
 
 def test_stored_answers_of_a_calibrated_teacher_are_not_those_of_the_plain_one(digits, reserving, tmp_path):
     keys, method = set(), attar.KD(student="mlp:width=4", epochs=1, views=1, batch=256)
-    for how in ({}, {"calibrate": "ts"}, {"calibrate": TemperatureScaling(loss="brier")}, {"calibrate": "vector"}):
+    for how in (
+        {},
+        {"calibrate": "ts"},
+        {"calibrate": TemperatureScaling(loss="brier")},
+        {"calibrate": "vector-scaling"},
+    ):
         pair, resolved = Distill(teacher=Teacher(network=str(reserving.folder), **how)).prepare(
             digits, method, Runtime(ENGINE)
         )
@@ -318,6 +324,22 @@ def test_methods_that_compare_features_take_a_calibrated_teacher(few_digits, dig
     student = attar.FitNets(student="convnet:norm=batch,width=4", epochs=1, batch=60)
     made = attar.distill(few_digits, student, teacher=str(tmp_path / "ts"), engine=ENGINE)
     assert made.origin.teacher.parameters > made.origin.student.parameters
+
+
+def test_a_classifier_of_text_teaches_calibrated_inside_a_trainer(digits):
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    sizes = {"dim": 8, "n_layers": 1, "n_heads": 2, "hidden_dim": 16}
+    config = transformers.DistilBertConfig(vocab_size=20, num_labels=3, **sizes)
+    text = transformers.DistilBertForSequenceClassification(config).eval()
+    module = calibrated(text, TemperatureScaling(), {"temperature": torch.tensor(2.0)})
+    inputs = {"input_ids": torch.arange(12).view(3, 4), "attention_mask": torch.ones(3, 4, dtype=torch.long)}
+    with torch.no_grad():
+        said = Watched(module)({**inputs, "token_type_ids": torch.zeros(3, 4, dtype=torch.long)})
+        wanted = (text(**inputs).logits / 2).log_softmax(dim=1)
+    torch.testing.assert_close(said.logits, wanted)
+    assert said.embedding.shape == (3, 8)
+    with pytest.raises(InputError, match="ca looks at copies of images"):
+        calibrated(text, find("ca"), {})
 
 
 def test_an_unknown_calibrator_of_a_teacher_is_refused(digits, reserving):

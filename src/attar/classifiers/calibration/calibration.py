@@ -165,7 +165,7 @@ def check(logits: Tensor, labels: Tensor, views: Sequence[Tensor] = ()) -> None:
         outside = lowest if lowest < 0 else highest
         raise InputError(f"a label is {outside}, but logits of {classes} classes need labels from 0 to {classes - 1}.")
     if lowest == highest:
-        raise InputError(f"all {rows} calibration rows are of class {lowest}. Give rows of two classes or more.")
+        raise InputError(f"all {rows} calibration rows are of one class, {lowest}. Give rows of two classes or more.")
 
 
 def canonical(logits: Logits, labels: Labels) -> Int[Tensor, " sample"]:

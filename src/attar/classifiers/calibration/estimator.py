@@ -22,6 +22,10 @@ SUM = 1e-3
 """How far from 1 rows of probabilities may sum."""
 
 
+class Refused(InputError, ValueError):  # noqa: N818
+    """Bad input to an estimator, which scikit-learn expects to be a ValueError."""
+
+
 class Calibrator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Calibrate logits, or the scores of a fitted classifier, by any of attar's calibrators.
 
@@ -82,14 +86,20 @@ class Calibrator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             InputError: There is one column, one class, or a label that is no column; or the method is unknown.
             ValueError: Samples or classes are not what scikit-learn takes.
         """
+        try:
+            return self._fitted(X, _plain(y), views)
+        except InputError as error:
+            raise Refused(str(error)) from error
+
+    def _fitted(self, X: Any, y: Any, views: Sequence[Any] | None) -> Self:  # noqa: N803
         self.method_ = calibration_named(self.method)
-        logits, y = self._checked(X, _plain(y), reset=True)
+        logits, y = self._checked(X, y, reset=True)
         check_classification_targets(y)
         self.classes_ = self._classes_of(y, logits.shape[1])
         labels = torch.from_numpy(_places(y, self.classes_))
         self._probabilities_ = _are_probabilities(logits)
         if self._probabilities_:
-            warnings.warn("rows are probabilities, where logits are wanted; their logarithms are taken.", stacklevel=2)
+            warnings.warn("rows are probabilities, where logits are wanted; their logarithms are taken.", stacklevel=3)
         copies = [self._scores(view) for view in self._views(views)]
         self.learned_ = dict(
             self.method_.fit(
@@ -111,7 +121,8 @@ class Calibrator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Any, views: Sequence[Any] | None = None) -> np.ndarray:  # noqa: N803
         """The class of each sample."""
-        return self.classes_[self.predict_log_proba(X, views).argmax(axis=1)]
+        best = self.predict_log_proba(X, views).argmax(axis=1)
+        return self.classes_[best]
 
     # --------------------------------------------------------------------------------------------------- saving by hand
 

@@ -56,8 +56,9 @@ def spread(features: Features) -> tuple[PerFeature, PerFeature]:
 
     A network on standardised features does not begin with units that no sample reaches.
     """
-    scale = features.std(dim=0, correction=0)
-    return features.mean(dim=0), torch.where(scale < CONSTANT, torch.ones_like(scale), scale)
+    mean = features.mean(dim=0)
+    scale = (features - mean).square().mean(dim=0).sqrt()
+    return mean, torch.where(scale < CONSTANT, torch.ones_like(scale), scale)
 
 
 def folded(learned: Learned, mean: PerFeature, scale: PerFeature) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from torch import Tensor
 from attar.classifiers.calibration.calibration import Logits
 
 Numbers = Float[Tensor, " number"]
+Corners = Float[Tensor, " corner"]
 
 EPSILON = 1e-9
 """Share of the classifier's own probabilities that is added to the scores before they are divided by their sum."""
@@ -36,7 +37,7 @@ def normalised(scores: Logits, logits: Logits, epsilon: float = EPSILON) -> Logi
     return (mixed / mixed.sum(dim=1, keepdim=True)).log()
 
 
-def interpolated(at: Numbers, places: Numbers, values: Numbers) -> Numbers:
+def interpolated(at: Numbers, places: Corners, values: Corners) -> Numbers:
     """Linear interpolation between rising places; outside them the values at the ends are kept."""
     if len(places) == 1:
         return values.expand(len(at))

@@ -65,7 +65,8 @@ class Found:
         one = self.made.of(data, self.who, say)
         group = getattr(one, "group", None)
         if group is None or one.labels_are_subclasses:
-            return one.network  # type: ignore[no-any-return]
+            network: nn.Module = one.network
+            return network
         return Grouped(one.network, group).eval()
 
     @property

@@ -48,15 +48,16 @@ def reliability_picture(curves: Curves, bins: int = 15) -> bytes | None:
             there = found.mass > 0
             error = 100 * calibration_error(confidence, right, bins)
             x, y, mass = (value[there].tolist() for value in (found.confidence, found.accuracy, found.mass))
-            above.plot(x, y, color=colour, linewidth=1.5, label=f"{name}: ECE{bins} {error:.1f} %")
+            above.plot(x, y, color=colour, linewidth=1.5, alpha=0.5)
             shades = [1.0 if share * len(confidence) >= 10 else 0.3 for share in mass]
             above.scatter(x, y, s=26, color=colour, alpha=shades, zorder=3, linewidths=0)
+            above.plot([], [], "o-", color=colour, markersize=5, label=f"{name}: ECE{bins} {error:.1f} %")
             edges = torch.linspace(0, 1, bins + 1).tolist()
             below.stairs((100 * found.mass).tolist(), edges, color=colour, linewidth=1.5)
         above.set_ylabel("accuracy")
         above.set_aspect("equal")
-        above.set_xlim(0, 1)
-        above.set_ylim(0, 1)
+        above.set_xlim(0, 1.02)
+        above.set_ylim(0, 1.02)
         above.legend(frameon=False, fontsize=8, loc="upper left")
         below.set_ylabel("samples, %")
         below.set_xlabel("confidence")
@@ -89,7 +90,7 @@ def risk_coverage_picture(curves: Curves) -> bytes | None:
             largest = max(largest, float(risk[len(risk) // 10 :].max()))
             if float(risk[-1]) not in drawn:
                 _, best = risk_coverage(right.double(), right)
-                axes.plot(x, (100 * best).tolist(), color=GREY, linewidth=1, linestyle=":")
+                axes.plot(x, (100 * best).tolist(), color=GREY, linewidth=1, linestyle=":", label="best order")
                 drawn.add(float(risk[-1]))
         axes.set_xlabel("samples taken, the most confident first, %")
         axes.set_ylabel("wrong among them, %")

@@ -1,5 +1,6 @@
 """The scores of a calibrated classifier on the test images, beside those before, and those of one temperature."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,7 +37,9 @@ def measured(
     answers = {"calibrated": method.applied(made.calibrator, logits, views), UNCALIBRATED: logits}
     rival = TemperatureScaling()
     if method != rival:
-        answers[RIVAL] = rival.applied(work.learned_by(rival, runtime), logits)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the rival, for which nobody has asked
+            answers[RIVAL] = rival.applied(work.learned_by(rival, runtime), logits)
     labels = test.labels
     if work.group is not None:
         grouping = Grouping(work.group)

@@ -86,7 +86,7 @@ def temperature_of(logits: Logits, labels: Labels) -> float:
         return at_the_end(SMALLEST, "all predictions of the calibration rows are right")
     low, high = 1 / LARGEST, 1 / SMALLEST
     if slopes(low, centred, wanted)[0] >= 0 and bool(centred.any()):
-        return at_the_end(LARGEST, "the logits tell nothing about the labels of the calibration rows")
+        return at_the_end(LARGEST, "the logits are too large, or say nothing about the labels")
     if slopes(high, centred, wanted)[0] < -TOLERANCE:
         return at_the_end(SMALLEST, "nearly all predictions of the calibration rows are right")
     beta = 1.0

@@ -228,9 +228,9 @@ class Calibrating:
                     f"the classifier gives {found.shape[1]} logits, but {self.name} has {len(self.source.classes)} "
                     "classes. Give a classifier of these classes."
                 )
-            for one in (found, *views):
-                if not one.isfinite().all():
-                    row = int((~one.isfinite().all(dim=1)).nonzero()[0])
+            for seen in (found, *views):
+                if not seen.isfinite().all():
+                    row = int((~seen.isfinite().all(dim=1)).nonzero()[0])
                     raise InputError(
                         f"the classifier's logits for image {row} are not finite, so it has no confidence."
                     )

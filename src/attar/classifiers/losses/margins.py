@@ -38,10 +38,10 @@ def bce(margins: Margins, smoothing: float = 0.0) -> Margins:
             then lies at a finite margin.
     """
     margins = at_least_float32(margins)
-    right = F.softplus(-margins)
+    right = -F.logsigmoid(margins)
     if not smoothing:
         return right
-    return (1 - smoothing / 2) * right + smoothing / 2 * F.softplus(margins)
+    return (1 - smoothing / 2) * right + smoothing / 2 * -F.logsigmoid(-margins)
 
 
 def hinge(margins: Margins) -> Margins:
@@ -94,7 +94,7 @@ def inverse_log_hinge(margins: Margins) -> Margins:
 def focal(margins: Margins, gamma: float = 2.0) -> Margins:
     """The logistic loss times (1 - p)^γ, with p = σ(s): samples that are right already count less. It is not convex."""
     margins = at_least_float32(margins)
-    return (gamma * F.logsigmoid(-margins)).exp() * F.softplus(-margins)
+    return (gamma * F.logsigmoid(-margins)).exp() * -F.logsigmoid(margins)
 
 
 def _hinged(margins: Tensor, tail: Tensor) -> Tensor:

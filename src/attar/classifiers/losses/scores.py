@@ -26,9 +26,7 @@ class MarginLoss(nn.Module):
     pseudo: ClassVar[bool] = False
     """Whether only the gradient has a meaning, and depends on all samples of a batch at once."""
 
-    def of_margins(
-        self, margins: Float[Tensor, "*margins"], drawn: Tensor | None = None
-    ) -> Float[Tensor, "*margins"]:
+    def of_margins(self, margins: Float[Tensor, "*margins"], drawn: Tensor | None = None) -> Float[Tensor, "*margins"]:
         """The loss of each margin."""
         raise NotImplementedError
 
@@ -71,9 +69,7 @@ class MarginLoss(nn.Module):
         return weighted_mean(values, sample_weight)
 
 
-def margins_of(
-    logits: Float[Tensor, "sample classes"], labels: Int[Tensor, " sample"]
-) -> Float[Tensor, "*margins"]:
+def margins_of(logits: Float[Tensor, "sample classes"], labels: Int[Tensor, " sample"]) -> Float[Tensor, "*margins"]:
     """Margins s = y f: of one logit, of the difference of two, or of each of several against the rest."""
     logits = at_least_float32(logits)
     if logits.shape[-1] > 2:

@@ -57,7 +57,7 @@ def values_of(table: Table, column: Column) -> np.ndarray:
     for code, told in ((-1, "no value"), (-2, "a value that is no level")):
         if bool((values == code).any()):
             row = int(np.flatnonzero(values == code)[0])
-            value = f" ({shortened(found.words[int(found.codes[row])])!r})" if code == -2 else ""
+            value = f" ({shortened(str(found.words[int(found.codes[row])]))!r})" if code == -2 else ""
             raise InputError(f"{table.where(row)} has {told}{value} in column {column.name!r}.")
     return values.astype(np.float64)
 

@@ -171,12 +171,13 @@ def _of_files(files: Sequence[Path]) -> Table:
         return named(blank_is_missing(found) if files[0].suffix.lower() in arrow.TEXT[:2] else found)
     if len(files) > 1:
         raise InputError(f"{files[0].parent} has several packed tables for one split. Unpack them.")
-    text, notes = text_in(files[0]), []
+    text = text_in(files[0])
     table = raw_table(text, str(files[0]))
     if table is not None:
         return table
     if bare(files[0]).suffix.lower() not in arrow.TEXT[:2]:
         raise InputError(f"{files[0]} is no table that attar knows. Save it as .csv with a line of names.")
+    notes: list[str] = []
     columns = arrow.csv_columns(text, bare(files[0]), notes)
     found = arrow.of_arrow(columns, str(files[0]))
     return blank_is_missing(replace(found, notes=tuple(notes)))

@@ -12,7 +12,7 @@ from attar.images.data.columns import LABELS, OTHER_LABELS
 from attar.images.data.naming import few, in_order
 from attar.tables.data.columns import MISSING, OTHER, TRUTH, Texts, numbers, texts
 from attar.tables.data.types import held
-from attar.tables.sources import Column, Schema
+from attar.tables.sources import Column, Role, Schema, Type
 
 MOST_LEVELS = 100
 """Most levels of a column that is neither hashed nor ordered."""
@@ -153,7 +153,7 @@ def _free(name: str, known: Sequence[str]) -> str:
     return name
 
 
-def _type_of(table: Table, name: str, hashed: bool) -> str:
+def _type_of(table: Table, name: str, hashed: bool) -> Type:
     kind = held(table.columns.column(name).type)
     if kind not in ("none", "truth", "text", "whole", "real", "date"):
         raise InputError(
@@ -170,7 +170,7 @@ def _stored_of(table: Table, column: Column) -> str:
     return "string" if column.buckets else str(table.columns.column(column.name).type)
 
 
-def _of_role(text: str, role: str, table: Table) -> Column:
+def _of_role(text: str, role: Role, table: Table) -> Column:
     """A column of a role: by its name, or by what divides it, as in age<30 and race=White."""
     if text in table.there:
         return Column(name=text, role=role, type="category")
