@@ -189,7 +189,9 @@ def _worded(value: float, column: Column) -> str:
     """A number in few letters, or a date."""
     if column.dated:
         return str(np.datetime64(round(value), "D"))
-    return f"{value / 1000:.3g}k" if abs(value) >= 1e4 else f"{value:.3g}"
+    if abs(value) < 1000:
+        return f"{value:.3g}"
+    return f"{value / 1000:.3g}k" if abs(value) >= 1e4 else f"{value:.0f}"
 
 
 # ------------------------------------------------------------------------------------------------- AUROC against DPD
