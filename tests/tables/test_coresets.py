@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from attar.tables.design import design
 
 from attar.core.errors import InputError
 from attar.core.runtime import Engine, Runtime
 from attar.core.selection import herding, in_proportion, k_center
 from attar.tables.coresets import ShuffledLabels, TableHerding, TableKCenter, TableRandom, rows_of
+from attar.tables.design import design
 from attar.tables.sources import TableSource
 from tables.toy import rows, source
 
