@@ -73,8 +73,8 @@ class CorrectnessAware(Calibration):
     batch: Annotated[int, Range(1)] | None = None
     """Batch size. Default: all calibration rows."""
     held_out: Annotated[float, Range(0, 0.9)] = 0.2
-    """Share of the training samples that is held out, here of the calibration rows, to choose the best step. 0: the last
-    step."""
+    """Share of the training samples that is held out, here of the calibration rows, to choose the best step. 0:
+    the last step."""
 
     name = "ca"
 
@@ -146,7 +146,7 @@ class CorrectnessAware(Calibration):
         return F.log_softmax(logits / self.temperature(learned, logits, views)[:, None], dim=1)
 
     @classmethod
-    def paper(cls, data: str = "imagenet-val", *, variant: str | None = None) -> Self:
+    def paper(cls, data: str = "imagenet-val", *, variant: Literal["paper", "released"] = "paper") -> Self:
         """The published settings.
 
         Args:

@@ -49,8 +49,8 @@ class ParameterisedScaling(Calibration):
     batch: Annotated[int, Range(1)] | None = None
     """Batch size. Default: all calibration rows."""
     held_out: Annotated[float, Range(0, 0.9)] = 0.2
-    """Share of the training samples that is held out, here of the calibration rows, to choose the best step. 0: the last
-    step."""
+    """Share of the training samples that is held out, here of the calibration rows, to choose the best step. 0:
+    the last step."""
 
     name = "pts"
 
