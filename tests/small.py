@@ -257,6 +257,13 @@ VARIANTS: Table = {
         "keep": "f1",
         "held_out": 0.2,
     },
+    "classifier/many masks": {
+        "network": "convnet:norm=batch,width=4",
+        "epochs": 3,
+        "batch": 50,
+        "dropout": 0.5,
+        "dropout_samples": 4,
+    },
     "language/sft": {**WRITER, "objective": {"divergence": "none"}},
     "language/jsd mixed": {
         **WRITER,

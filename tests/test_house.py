@@ -97,7 +97,7 @@ def constants(path):
 
 def test_no_file_outside_the_kinds_names_one():
     names = "|".join(name for name in KINDS if name != "images")
-    one = re.compile(rf"(attar[./])?({names})([.:/].*)?", re.DOTALL)
+    one = re.compile(rf"({names})|attar[./]({names})([.:/].*)?", re.DOTALL)
     outside = [path for path in FILES if part_of(path) not in KINDS and part_of(path) != "bench"]
     naming = {
         str(path.relative_to(ROOT))

@@ -12,6 +12,7 @@ OTHER_FILES = {
     "__init__.pyi": "the public names, for type checkers",
     "presets.json": "the cells of the papers' tables: published settings, each with its source",
     "methods.json": "its methods in words: what help, the list of methods and the docs are made from",
+    "parts.json": "the losses and heads of trainings in words, each with its class and paper",
     "py.typed": "a mark for type checkers",
     "bench/published.json": "the numbers of the papers, each with its source",
     "convolution/sparse.cpp": "the direct kernel in C++ with AVX-512 or AVX2",

@@ -1,6 +1,7 @@
 from attar.classifiers.alone import Alone as Alone
 from attar.classifiers.artefact import DistilledClassifier as DistilledClassifier
 from attar.classifiers.attention import AttentionTransfer as AttentionTransfer
+from attar.classifiers.calibration.artefact import CalibratedClassifier as CalibratedClassifier
 from attar.classifiers.calibration.beta import BetaCalibration as BetaCalibration
 from attar.classifiers.calibration.ca import CorrectnessAware as CorrectnessAware
 from attar.classifiers.calibration.dirichlet import DirichletCalibration as DirichletCalibration

@@ -31,7 +31,7 @@ def test_every_loss_runs_at_every_rate(few_digits, teacher, tmp_path):
 
 
 def test_a_loss_that_diverges_counts_as_guessing(few_digits, teacher):
-    rows = {"wild": DHKD(head="shared", alignment="off", loss="squared", teacher_weight=1e6)}
+    rows = {"wild": DHKD(head="shared", alignment="off", head_loss="squared", teacher_weight=1e6)}
     found = sweep(few_digits, teacher, rows, rates=(1e6,), seeds=(0,), engine=QUIET, **SMALL)
     assert found.cells["wild"][0] == Cell((10.0,), ())
     assert "diverged" in str(found)

@@ -15,6 +15,7 @@ from attar.core.flags import FlagText
 from attar.core.help import method_help, methods_table, settings_help, verb_help
 from attar.core.kinds import kinds
 from attar.core.machine import Engine
+from attar.core.parts import parts
 from attar.core.registry import METHODS, entries_in, find
 from attar.core.settings import Range, Settings
 
@@ -278,7 +279,7 @@ def test_the_table_of_methods_has_papers_at_the_right():
 
 def test_methods_are_a_line_each_on_a_narrow_terminal(shown):
     lines = [line.split()[0] for line in shown("methods").splitlines() if line.startswith("  ")]
-    assert sorted(lines) == sorted(METHODS)  # those of a family together
+    assert sorted(lines) == sorted({*METHODS, *parts()})  # those of a family together
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,8 @@ NONE_IS_A_VALUE = {
     "smallest_crop": "no crops",
     "fusion_channels": "those of the networks",
     "group": "the classes",
+    "rows": "as many as there are",
+    "unprivileged": "the group with the lower rate",
 }
 """Settings of published cells that may be None, and what that says. All others would be filled in from the data."""
 

@@ -12,6 +12,7 @@ from pyarrow import parquet
 from attar.core.errors import InputError
 from attar.tables.artefact import TABLE, WEIGHTS, Generator, Origin, SyntheticTable, drawn
 from attar.tables.data.applicants import applicants
+from attar.tables.data.columns import arrow_of
 from attar.tables.data.load import sources_from
 from attar.tables.sources import Rows, Schema
 
@@ -188,3 +189,14 @@ def test_schema_of_a_saved_table_is_whole(saved):
     assert Schema.from_json(facts["table"]) == saved.schema and facts["scores"] == {"auroc": 0.8}
     assert not (saved.folder / WEIGHTS).exists()
     assert dataclasses.replace(saved, folder=None) == saved and isinstance(saved.to_arrow(), pyarrow.Table)
+
+
+def test_a_synthetic_table_teaches_and_real_rows_test(saved, tmp_path):
+    """Real test rows may have levels that the synthetic rows lack; these are a level of their own."""
+    real = arrow_of(applicants().test)
+    place = real.column_names.index("district")
+    parquet.write_table(real.set_column(place, "district", [["abroad", *["hill"] * 1999]]), tmp_path / "test.parquet")
+    source = sources_from(saved.folder, test_data=str(tmp_path / "test.parquet"))
+    assert (len(source.train), len(source.test), source.split) == (60, 2000, "given")
+    assert source.schema.column("district").levels[-1] == "<other>" and source.test.codes("district")[0] == 4
+    assert source.train == Rows(source.schema, saved.rows.values)

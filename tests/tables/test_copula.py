@@ -156,12 +156,12 @@ def test_correlations_are_shrunk_by_as_little_as_makes_them_positive_definite():
     assert positive_definite(sound, 1e-3) is sound
 
 
-@pytest.mark.parametrize("jitter, alike", [(True, 0.7), (False, 0.97)])
-def test_a_constant_column_and_a_copy_of_another_do_no_harm(jitter, alike):
+@pytest.mark.parametrize("spread, alike", [(True, 0.7), (False, 0.97)])
+def test_a_constant_column_and_a_copy_of_another_do_no_harm(spread, alike):
     """Places that are drawn dilute the correlation of two categories; without them that of a copy is 1."""
     table = rows(200)
     table = table.replaced("age", torch.full((200,), 7.0)).replaced("paid", table.of("group"))
-    drawn = fitted(GaussianCopula(jitter=jitter), TableSource("odd", table, table)).sample(1000)
+    drawn = fitted(GaussianCopula(spread_levels=spread), TableSource("odd", table, table)).sample(1000)
     assert bool((drawn.of("age") == 7).all())
     assert alike < float((drawn.of("paid") == drawn.of("group")).double().mean()) < alike + 0.15
 

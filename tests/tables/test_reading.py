@@ -327,6 +327,8 @@ BAD = [
     (lambda: every_type().set_column(3, "float", [[np.inf, *[0.0] * (ROWS - 1)]]), {}, "row 0 of the table has inf"),
     (lambda: every_type().set_column(0, "int8", [[2**60] * ROWS]), {}, "too large to be exact"),
     (lambda: pyarrow.table({"sex": HUNDRED * 2, "label": [0, 1] * 100}), {}, "has 100 groups"),
+    (lambda: (changed(), changed().drop_columns(["string"])), {}, "has no column 'string'"),
+    (lambda: (changed(), changed(label=[None] * ROWS)), {}, "have no value in label column 'label'"),
     (lambda: 3, {}, "data is of type int"),
     (lambda: "nothing-here.csv", {}, "no such file or folder"),
     (lambda: "", {}, "data has no name"),

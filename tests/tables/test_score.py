@@ -148,13 +148,13 @@ def test_a_generator_is_asked_for_further_tables(loans, quiet):
 
 def test_a_collapsed_code_is_called_so(loans, quiet):
     runtime, lines = quiet
-    codes = {"AUC(y | z)": 0.53, "AUC(s | z)": 0.5, "AUC(s | μ)": 0.97}
+    codes = {"AUC(y|z)": 0.53, "AUC(s|z)": 0.5, "AUC(s|μ)": 0.97}
     table = made(loans, tables=2, scores=codes)
     (row,) = score.measure([table], loans, Scoring(**QUICK, beside="skip"), runtime).rows
     assert "collapsed: a classifier reads the label from the code with an AUC of 53.0 %" in row.cells[0].note
     assert any(line.startswith("note: collapsed") for line in lines)
     assert {name: one.score.value for name, one in row.cells[1].further.items() if name in codes} == {
-        "AUC(s | z)": 50.0, "AUC(s | μ)": 97.0, "AUC(y | z)": 53.0
+        "AUC(s|z)": 50.0, "AUC(s|μ)": 97.0, "AUC(y|z)": 53.0
     }  # fmt: skip
 
 

@@ -158,7 +158,14 @@ class DistilledClassifier(Opened):
     @property
     def title(self) -> str:
         """A title of a few words: the source and the method."""
+        if self.word == "classifier":
+            return f"A classifier of {self.origin.source}"
         return f"A student of {self.origin.source}, by {self.origin.method}"
+
+    @property
+    def word(self) -> str:
+        """What it is called: a student, or a classifier that was trained on its own."""
+        return "classifier" if (self.origin.call or {}).get("verb") == "train" else "student"
 
     @property
     def learned(self) -> dict[str, Tensor]:
@@ -227,7 +234,7 @@ class DistilledClassifier(Opened):
         from attar.classifiers.calibration.pictures import kept_in
 
         student, teacher = self.origin.student, self.origin.teacher
-        facts = {who: _told(size) for who, size in (("student", student), ("teacher", teacher)) if size}
+        facts = {who: _told(size) for who, size in ((self.word, student), ("teacher", teacher)) if size}
         chosen = _chosen(self.scores, self.origin.settings)
         return core.Shown(
             size=f"{student.parameters:,} parameters",
@@ -250,16 +257,16 @@ class DistilledClassifier(Opened):
 ```python
 import attar
 
-student = attar.open_artefact("FOLDER")
-logits = student.logits(student.transform.forward(pixels))  # pixels: uint8, {list(self.shape)} each
+{self.word} = attar.open_artefact("FOLDER")
+logits = {self.word}.logits({self.word}.transform.forward(pixels))  # pixels: uint8, {list(self.shape)} each
 ```
 {score_table(scores)}{links(self.folder)}
 {made(self.origin)}
 """
 
     def __str__(self) -> str:
-        sizes = {"student": self.origin.student, "teacher": self.origin.teacher}
-        told = [f"{who}: {_told(size)}{_percent(self.scores.get(who))}" for who, size in sizes.items() if size]
+        sizes = ((self.word, "student", self.origin.student), ("teacher", "teacher", self.origin.teacher))
+        told = [f"{word}: {_told(size)}{_percent(self.scores.get(who))}" for word, who, size in sizes if size]
         kept = [f"kept: {self.scores['kept']:.1f} %"] if "kept" in self.scores else []
         return "\n".join([*told, *kept, *_chosen(self.scores, self.origin.settings)])
 

@@ -120,6 +120,7 @@ def flat(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Settings by name, those of nested settings in their place.
 
     A nested name that another setting has too is told with those of the settings that it is nested in: linear.epochs.
+    The name by which settings are chosen is told as theirs: `loss hinge`, not `name hinge`.
     """
     found = list(_paths(values))
     counts = Counter(path[-1] for path, _ in found)
@@ -132,7 +133,7 @@ def _paths(values: dict[str, Any], *outer: str) -> Iterator[tuple[tuple[str, ...
         if isinstance(value, dict):
             yield from _paths(value, *outer, name)
         else:
-            yield (*outer, name), value
+            yield (outer if outer and name == "name" else (*outer, name)), value
 
 
 def difference(there: dict[str, Any], here: dict[str, Any]) -> list[str]:

@@ -152,7 +152,7 @@ class SyntheticTable(core.CondensedSet):
         """
         try:
             return self.to_arrow().to_pandas()
-        except ModuleNotFoundError:
+        except ImportError:
             raise InputError("to_pandas needs pandas: pip install 'attar[tables]'.") from None
 
     def to_csv(self, path: str | Path) -> None:

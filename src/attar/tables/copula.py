@@ -44,7 +44,7 @@ class GaussianCopula(Generated):
 
     dependence: Annotated[float, Range(0, 1)] = 1.0
     """Share of the correlations between columns that is kept. 0 draws each column on its own."""
-    jitter: bool = True
+    spread_levels: bool = True
     """Whether the place of a level in its interval is drawn. If not, it is the middle, and correlations of categories
     are less diluted."""
     smallest_eigenvalue: Annotated[float, Range(1e-8, 1)] = 1e-4
@@ -60,7 +60,7 @@ class GaussianCopula(Generated):
         """Fit it."""
         rows = self.drawn_from(source, runtime)
         margins = tuple(margin_of(column, rows.of(column)) for column in rows.schema.columns)
-        generator = runtime.generator("scores") if self.jitter else None
+        generator = runtime.generator("scores") if self.spread_levels else None
         pairs = zip(margins, rows.schema.columns, strict=True)
         shares = torch.stack([margin.shares(rows.of(column), generator) for margin, column in pairs], dim=1)
         scores = torch.special.ndtri(shares)
@@ -77,7 +77,7 @@ class GaussianCopula(Generated):
 class ReweighedCopula(GaussianCopula):
     """A Gaussian copula of training rows that are drawn with weights under which group and label are independent.
 
-    Weights: Kamiran and Calders, Knowledge and Information Systems, 2012. Prefer it to a plain copula if the table has
+    Weights: Kamiran and Calders, Knowledge and Information Systems 2012. Prefer it to a plain copula if the table has
     to be fairer than the data; the features still tell the group.
     """
 
@@ -159,7 +159,7 @@ class Number:
     """Share of the values that are missing."""
 
     def shares(self, values: Float[Tensor, " row"], generator: torch.Generator | None) -> Shares:
-        """The place of each value: its mid-rank among those that are there, and of a missing one a place before them."""
+        """The place of each value: its mid-rank among those that are there; that of a missing one is before them."""
         gone = values.isnan()
         places = within_interval(len(values), generator) * self.missing
         places[~gone] = self.missing + (1 - self.missing) * mid_ranks(values[~gone])

@@ -26,7 +26,7 @@ from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed
 from attar.core.settings import Hidden, Range
 from attar.core.state import rebuilt
-from attar.core.training import next_rows
+from attar.core.training import linear_rise, next_rows
 from attar.tables import student as students
 from attar.tables import teacher as teachers
 from attar.tables.artefact import Origin, SyntheticTable
@@ -170,7 +170,7 @@ class FairTables(TableMethod):
             coded,
             groups,
             self._noise("codes", len(coded), runtime),
-            weight=self.fairness_weight,
+            weight=self.fairness_weight * linear_rise(state.done, self.teaching.fairness_warm_up * self.teacher_steps),
             form=self.teaching.penalty,
             frequencies=frequencies,
             share=len(coded) / min(self.teaching.batch, self.training_rows),

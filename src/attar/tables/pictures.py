@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -106,7 +107,8 @@ class Panel:
         if column.type == "category":
             names, codes = [*column.levels], whole
         else:
-            cuts, names = _bins(whole[0])
+            cuts, middles = _bins(whole[0])
+            names = [_worded(value, column) for value in middles]
             codes = [binned(v, cuts, missing=len(names)) for v in whole]
             names += ["missing"] if any(bool(v.isnan().any()) for v in whole) else []
         shares = torch.stack([one_hot(v.double(), len(names)).mean(dim=0) for v in codes])
@@ -171,17 +173,25 @@ def _draw_panel(axis: Any, panel: Panel) -> None:
     _without_frame(axis)
 
 
-def _bins(values: Float[Tensor, " row"]) -> tuple[Float[Tensor, " cut"], list[str]]:
-    """Inner cuts of bins of equal width over the middle 98 % of the numbers, with names; or each number a bin."""
+def _bins(values: Float[Tensor, " row"]) -> tuple[Float[Tensor, " cut"], list[float]]:
+    """Inner cuts and middles of bins of equal width over the middle 98 % of the numbers; or each number a bin."""
     known = values[values.isfinite()]
     there = known.unique()
     if len(there) <= BINS:
-        return (there[1:] + there[:-1]) / 2, [f"{value:.4g}" for value in there.tolist()] or [""]
+        return (there[1:] + there[:-1]) / 2, there.tolist() or [0.0]
     low, high = torch.quantile(known, torch.tensor([0.01, 0.99], dtype=known.dtype)).tolist()
     low, high = (low, high) if high > low else (float(there[0]), float(there[-1]))
     edges = torch.linspace(low, high, BINS + 1).double()
-    middles = (edges[1:] + edges[:-1]) / 2
-    return edges[1:-1], [f"{value:.3g}" for value in middles.tolist()]
+    return edges[1:-1], ((edges[1:] + edges[:-1]) / 2).tolist()
+
+
+def _worded(value: float, column: Column) -> str:
+    """A number in few letters, or a date."""
+    if column.dated:
+        return str(np.datetime64(round(value), "D"))
+    if abs(value) < 1000:
+        return f"{value:.3g}"
+    return f"{value / 1000:.3g}k" if abs(value) >= 1e4 else f"{value:.0f}"
 
 
 # ------------------------------------------------------------------------------------------------- AUROC against DPD

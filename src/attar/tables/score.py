@@ -72,7 +72,7 @@ BESIDE_IT: Mapping[str, Mapping[str, Better]] = {
     },
 }
 """Further measures of the same answers, by the column that they stand with."""
-OF_LABEL = "AUC(y | z)"
+OF_LABEL = "AUC(y|z)"
 """The name under which a fair teacher tells whether its code still knows the label."""
 NEAR_CHANCE = 5.0
 """Points of AUC within which a label counts as forgotten."""
@@ -284,7 +284,7 @@ def _chance(column: str, test: Test) -> float | None:
 def _notes(one: Any, values: Sequence[Values], runtime: Runtime) -> str:
     """What to know of a training before its scores are read: whether its code, or its tables, forgot the label."""
     told, known = [], codes_of(one).get(OF_LABEL)
-    if known is not None and abs(known.value - 50) <= NEAR_CHANCE:
+    if known is not None and known.value <= 50 + NEAR_CHANCE:
         told.append(f"collapsed: a classifier reads the label from the code with an AUC of {known.value:.1f} %")
     worth = _mean([table["AUROC"] for table in values])
     if abs(worth - 50) <= NEAR_CHANCE:
@@ -304,7 +304,8 @@ def codes_of(one: Any) -> dict[str, Score]:
         if score is not None and name.startswith("AUC") and not score.unit:
             score = dataclasses.replace(score, value=100 * score.value, unit="%")
         if score is not None and math.isfinite(score.value):
-            found[name] = score
+            better: Better = "lower" if name.startswith(("AUC(s", "V²")) else "higher"
+            found[name] = dataclasses.replace(score, better=better)
     return found
 
 

@@ -33,6 +33,8 @@ class FairTeacher(Settings):
     penalty: Literal["exact", "normalised", "spectral"] = "normalised"
     """Penalty on dependence: V², V² over its scale (so that β does not hang on the latent size), or a random-feature
     form that is cheaper, and another objective."""
+    fairness_warm_up: Annotated[float, Range(0, 1)] = 0.5
+    """Share of the teacher's training over which β rises from 0. A penalty from the start makes codes collapse."""
     epochs: Annotated[int, Range(1)] | None = None
     """Passes over the training data. Default: by the number of rows, for a run of about a minute."""
     batch: Annotated[int, Range(2)] = 512

@@ -375,6 +375,14 @@ def test_stored_labels_are_those_of_a_calibrated_teacher(digits, scaled, tmp_pat
     assert labelled.soft.epochs == 1
 
 
+def test_a_calibrated_classifier_observes_and_other_artefacts_do_not(digits, scaled, tmp_path):
+    method = attar.RDED(ipc=1, candidates=3, factor=1, observer=str(scaled.folder))
+    assert len(attar.condense(digits, method, engine=ENGINE).labels) == 10
+    attar.condense(digits, attar.Random(ipc=1), out=tmp_path, engine=ENGINE)
+    with pytest.raises(InputError, match="holds no classifier of images, but a few images per class"):
+        attar.condense(digits, dataclasses.replace(method, observer=str(tmp_path)), engine=ENGINE)
+
+
 def test_work_is_recognised(digits, reserving, greedy):
     work = [
         Calibrating.of(found(one.folder), digits, Runtime(ENGINE), asked="train").fingerprint

@@ -22,7 +22,7 @@ from attar.images.networks.pretrained import Telling
 PREFIX = "learned_"
 
 
-class Calibrator(Telling):
+class CalibratorModule(Telling):
     """What was learned, as buffers of a module: logits to log-probabilities, in single precision or better.
 
     Args:
@@ -59,7 +59,7 @@ class Calibrator(Telling):
 class Head(nn.Module):
     """The classifier of a network, and its calibrator."""
 
-    def __init__(self, classifier: nn.Module, calibrator: Calibrator) -> None:
+    def __init__(self, classifier: nn.Module, calibrator: CalibratorModule) -> None:
         super().__init__()
         self.classifier, self.calibrator = classifier, calibrator
 
@@ -74,7 +74,7 @@ class CalibratedNetwork(Network):
 
     classifier: Head
 
-    def __init__(self, network: Network, calibrator: Calibrator) -> None:
+    def __init__(self, network: Network, calibrator: CalibratorModule) -> None:
         super().__init__()
         self.network, self.classifier = network, Head(network.classifier, calibrator)
         self.before_activation = tuple(f"network.{name}" for name in network.before_activation)
@@ -99,7 +99,7 @@ class CalibratedModule(nn.Module):
         transform: The transform that makes network input of pixels, if the calibrator looks at copies.
     """
 
-    def __init__(self, network: nn.Module, calibrator: Calibrator, transform: Transform | None = None) -> None:
+    def __init__(self, network: nn.Module, calibrator: CalibratorModule, transform: Transform | None = None) -> None:
         super().__init__()
         self.network, self.calibrator = network, calibrator
         looks = calibrator.method.looks_at_views
@@ -144,7 +144,7 @@ def calibrated(
         learned: What it has learned.
         transform: The transform that makes network input of pixels, if the calibrator looks at copies of images.
     """
-    calibrator = Calibrator(method, learned)
+    calibrator = CalibratorModule(method, learned)
     if isinstance(network, Network) and not method.looks_at_views:
         return CalibratedNetwork(network, calibrator).eval()
     return CalibratedModule(network, calibrator, transform).eval()

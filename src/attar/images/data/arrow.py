@@ -222,6 +222,11 @@ def in_splits(tables: dict[str, Table]) -> dict[str, Table]:
 
 
 def text_of(file: Path) -> str:
+    """The text in a file.
+
+    Raises:
+        InputError: It cannot be read, is empty, or is not text in UTF-8.
+    """
     try:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:

@@ -42,8 +42,6 @@ def values_of(table: Table, column: Column) -> np.ndarray:
     Raises:
         InputError: There is no such column, or a value is not one that it may have.
     """
-    if column.name not in table.there and (column.of or column.name) not in table.there:
-        raise InputError(f"{table.name} has no column {shortened(column.of or column.name)!r}, which is in the schema.")
     if column.type == "number":
         values = numbers(table, column.name)
         if not column.missing and bool(np.isnan(values).any()):
@@ -70,6 +68,17 @@ def _code(text: str | None, column: Column, known: dict[str, int]) -> int:
     return -2 if code is None else code
 
 
+def _column(table: Table, name: str) -> Any:
+    """A column as it is stored.
+
+    Raises:
+        InputError: There is none of the name.
+    """
+    if name not in table.there:
+        raise InputError(f"{table.name} has no column {shortened(name)!r}, which the training rows or the schema have.")
+    return table.columns.column(name)
+
+
 class Texts:
     """A column as the different values that it has, and the number of each row's."""
 
@@ -91,9 +100,9 @@ def texts(table: Table, column: Column) -> Texts:
     Raises:
         InputError: It holds what has no words.
     """
-    if column.name not in table.there:
+    if column.of and column.name not in table.there:
         return _divided(table, column)
-    stored = table.columns.column(column.name)
+    stored = _column(table, column.name)
     whole = plain(stored)
     if held(whole.type) not in ("none", "truth", "text", "whole", "real", "date"):
         raise InputError(
@@ -164,7 +173,7 @@ def numbers(table: Table, name: str) -> np.ndarray:
     import pyarrow
     from pyarrow import types
 
-    column = plain(table.columns.column(name))
+    column = plain(_column(table, name))
     kind, unit = held(column.type), 1.0
     if kind == "none":
         return np.full(len(column), np.nan)

@@ -97,7 +97,10 @@ def made(found: Found, how: Reading) -> TableSource:
     known = recognised(found.train) if how.preparation == "usual" and found.schema is None else None
     train, test = found.train, found.test
     if known is not None:
-        train, test = known.prepare(train), None if test is None else known.prepare(test)
+        train = known.prepare(train)
+    of_test = recognised(test) if test is not None and how.preparation == "usual" else None
+    if of_test is not None and test is not None:
+        test = of_test.prepare(test)
     schema, notes = _schema(found, how, known, train, test)
     notes = [*found.notes, *([known.note] if known else []), *notes]
     name = known.name if known else found.name

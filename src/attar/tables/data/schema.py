@@ -96,40 +96,62 @@ def given(schema: Schema, train: Table, test: Table | None) -> tuple[Schema, lis
         InputError: The table lacks a column of it, or has values that it does not allow.
     """
     columns = [column for column in schema.columns if column.role != "ignored"]
-    complete = []
+    complete: list[Column] = []
+    notes: list[str] = []
     for column in columns:
         if column.name not in train.there and column.of not in train.there:
             raise unknown(f"column of {train.name}", column.of or column.name, train.there)
         open_ = column.type == "category" and not column.levels
-        complete.append(completed(column, train, test)[0] if open_ else column)
+        filled, told = completed(column, train, test) if open_ else widened(column, test)
+        complete.append(filled)
+        notes += told
     named = {name for column in columns for name in (column.name, column.of)}
     left = [name for name in train.there if name not in named]
-    notes = [f"left out, because the schema does not have them: {few(left)}"] if left else []
+    notes += [f"left out, because the schema does not have them: {few(left)}"] if left else []
     _check_columns(complete, train)
     return replace(schema, columns=tuple(complete)), notes
 
 
 def completed(column: Column, train: Table, test: Table | None) -> tuple[Column, list[str]]:
     """A column with its levels, and whether values are missing or are none of them."""
-    parts = [train] if test is None or not len(test) else [train, test]
     if column.type == "number":
-        values = [numbers(part, column.name) for part in parts]
-        missing = any(bool(np.isnan(one).any()) for one in values)
-        there = values[0][~np.isnan(values[0])]
+        values = numbers(train, column.name)
+        there = values[~np.isnan(values)]
         whole = bool((there == np.rint(there)).all()) and not column.dated
-        return replace(column, missing=missing, whole=whole), []
-    found = [texts(part, column) for part in parts]
-    counts = [one.counted() for one in found]
-    known = _levels(column, found[0], counts[0])
-    missing = any(None in one for one in counts)
-    unseen = [word for word in counts[-1] if word is not None and word not in known]
-    strange = sum(counts[-1][word] for word in unseen)
-    if unseen and column.role != "feature":
-        told = f"test rows of {train.name} have {shortened(repr(unseen[0]))} in {column.role} column {column.name!r}"
-        raise InputError(f"{told}, which no training row has.")
-    levels = [*known, *([_free(MISSING, known)] if missing else []), *([_free(OTHER, known)] if unseen else [])]
-    notes = [f"{strange:,} test rows have other values in column {column.name!r} than training rows"] if unseen else []
-    return replace(column, levels=tuple(levels), missing=missing, other=bool(unseen)), notes
+        return widened(replace(column, missing=len(there) < len(values), whole=whole), test)
+    found = texts(train, column)
+    counts = found.counted()
+    known, missing = _levels(column, found, counts), None in counts
+    return widened(replace(column, levels=_joined(known, missing=missing, other=False), missing=missing), test)
+
+
+def widened(column: Column, test: Table | None) -> tuple[Column, list[str]]:
+    """A column with a level for what only test rows have: missing values, and values that are no level.
+
+    Raises:
+        InputError: It is the label or sensitive, which must have such values in training rows.
+    """
+    if test is None or not len(test):
+        return column, []
+    if column.type == "number":
+        absent = not column.missing and bool(np.isnan(numbers(test, column.name)).any())
+        return replace(column, missing=column.missing or absent), []
+    counts, known = texts(test, column).counted(), column.known
+    unseen = [word for word in counts if word is not None and word not in known]
+    if (unseen or None in counts) and column.role != "feature":
+        value = shortened(repr(unseen[0])) if unseen else "no value"
+        told = f"test rows of {test.name} have {value} in {column.role} column {column.name!r}"
+        if unseen or not column.missing:
+            raise InputError(f"{told}, which no training row has.")
+    missing, other = column.missing or None in counts, column.other or bool(unseen)
+    count = sum(counts[word] for word in unseen)
+    notes = [f"{count:,} test rows have other values in column {column.name!r} than training rows"] if unseen else []
+    return replace(column, levels=_joined(known, missing=missing, other=other), missing=missing, other=other), notes
+
+
+def _joined(known: Sequence[str], *, missing: bool, other: bool) -> tuple[str, ...]:
+    """The levels with those of missing and of other values."""
+    return (*known, *([_free(MISSING, known)] if missing else []), *([_free(OTHER, known)] if other else []))
 
 
 def _levels(column: Column, found: Texts, counts: dict[str | None, int]) -> tuple[str, ...]:
