@@ -69,9 +69,9 @@ def calibrators() -> dict[str, tuple[str, dict[str, Any]]]:
         "ts, CA loss": ("ts", {"loss": "ca"}),
         CONTROL: ("ts", {"loss": "ca-balanced"}),
         "ca": ("ca", {}),
-        "ca, balanced": ("ca", {"balanced": True}),
+        "ca, balanced": ("ca", {"balanced_loss": True}),
         "ca, own softmax": ("ca", {"cues": "softmax"}),
-        "ca, own softmax, balanced": ("ca", {"cues": "softmax", "balanced": True}),
+        "ca, own softmax, balanced": ("ca", {"cues": "softmax", "balanced_loss": True}),
         "ca, cross-entropy": ("ca", {"loss": "ce"}),
     }
 

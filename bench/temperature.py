@@ -42,7 +42,7 @@ def by_lbfgs(logits: Tensor, labels: Tensor) -> float:
         return loss
 
     optimizer.step(closure)
-    return float(temperature)
+    return float(temperature.detach())
 
 
 def by_scikit_learn(logits: Tensor, labels: Tensor) -> float:

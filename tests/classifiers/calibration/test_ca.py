@@ -106,7 +106,9 @@ def test_without_cues_it_is_one_temperature_with_that_loss(loss):
     true = 1.5 * torch.randn(500, 4, dtype=torch.float64, generator=draw)
     labels = torch.multinomial(true.softmax(dim=1), 1, generator=draw).squeeze(1)
     logits = 3 * true
-    method = CorrectnessAware(cues="none", held_out=0.0, epochs=500, lr=0.05, balanced=loss == "ca-balanced", hidden=(3,))
+    method = CorrectnessAware(
+        cues="none", held_out=0.0, epochs=500, lr=0.05, balanced_loss=loss == "ca-balanced", hidden=(3,)
+    )
     assert not method.looks_at_views
     learned = method.fit(logits, labels, generator=torch.Generator().manual_seed(0))
     temperature = method.temperature(learned, logits)
@@ -136,8 +138,10 @@ def test_the_balanced_minimiser_on_a_discrete_cue_is_known():
     # And the network reaches it: two kinds of samples, told apart by a view.
     labels = torch.where(right > 0, 0, 1)
     logits = torch.tensor([3.0, 0, 0, 0, 0, 0]).double().expand(2 * rows, 6).contiguous()
-    cue = torch.cat([torch.zeros(rows), torch.ones(rows)]).double()[:, None] * torch.tensor([2.0, 0, 0, 0, 0, 0]).double()
-    method = CorrectnessAware(balanced=True, held_out=0.0, epochs=600, lr=0.05)
+    cue = (
+        torch.cat([torch.zeros(rows), torch.ones(rows)]).double()[:, None] * torch.tensor([2.0, 0, 0, 0, 0, 0]).double()
+    )
+    method = CorrectnessAware(balanced_loss=True, held_out=0.0, epochs=600, lr=0.05)
     learned = method.fit(logits, labels, [cue], generator=torch.Generator().manual_seed(0))
     confidence = method.applied(learned, logits, [cue]).exp().amax(dim=1)
     expected = (1 - accuracy) * rates / ((1 - accuracy) * rates + accuracy * (1 - rates))
@@ -204,8 +208,8 @@ def test_a_loss_of_ones_own_is_a_subclass():
 
 
 def test_the_published_settings_say_where_they_are_from():
-    assert RELEASED.balanced and RELEASED.temperature_map == "clamped" and RELEASED.batch == 1000
-    assert not CorrectnessAware.paper().balanced
+    assert RELEASED.balanced_loss and RELEASED.temperature_map == "clamped" and RELEASED.batch == 1000
+    assert not CorrectnessAware.paper().balanced_loss
     assert [cell.name for cell in table_of(CorrectnessAware, "released").cells] == ["imagenet-val"]
 
 

@@ -121,7 +121,7 @@ def test_a_parameter_that_would_be_negative_is_zero():
 @pytest.mark.parametrize("edges", ["width", "mass"])
 def test_a_value_is_the_share_of_the_class_in_its_bin(edges):
     logits, labels = drawn(500, 2)
-    method = HistogramBinning(bins=5, edges=edges)
+    method = HistogramBinning(bins=5, bins_of=edges)
     learned = method.fit(logits, labels, generator=torch.Generator())
     found, p = method.applied(learned, logits).exp()[:, 1], logits.softmax(dim=1)[:, 1]
     for value in found.unique():

@@ -20,7 +20,7 @@ def parameters(given, home="param"):
 def test_golden(which):
     given = case(NAME, which)
     logits, labels = given["in.logits"].clamp(-CLIP, CLIP), given["in.labels"]
-    method = ParameterisedScaling(top=int(given["in.top_k"]), weight_decay=float(given["in.weight_decay"]))
+    method = ParameterisedScaling(top_classes=int(given["in.top_k"]), weight_decay=float(given["in.weight_decay"]))
     learned = {name: value.clone().requires_grad_() for name, value in parameters(given).items()}
     temperature = method.temperature(learned, given["in.logits"])
     if "ref.temperature" in given:

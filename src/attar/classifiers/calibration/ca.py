@@ -45,11 +45,11 @@ class CorrectnessAware(Calibration):
     Σ w (max p - c)² / Σ w, c = 1 if the prediction is right. Another loss in Python: a subclass with its own `losses`.
     """
 
-    top: Annotated[int, Range(1)] = 4
-    """Number k of classes that the network reads, those with the largest logits. The paper found small k best."""
+    top_classes: Annotated[int, Range(1)] = 4
+    """Number k of classes that the network reads, those with the largest logits."""
     hidden: tuple[Annotated[int, Range(1)], ...] = (5,)
     """Units of each hidden layer of the network."""
-    balanced: bool = False
+    balanced_loss: bool = False
     """Whether right and wrong predictions weigh the same together. This lowers confidence, on purpose: worse on data
     like the calibration rows, better where the classifier is worse. The released code does it."""
     loss: Literal["ca", "ce", "mse"] = "ca"
@@ -69,11 +69,12 @@ class CorrectnessAware(Calibration):
     lr: Annotated[float, Range(0)] = 0.01
     """Step size of Adam."""
     epochs: Annotated[int, Range(1)] = 600
-    """Passes over the calibration rows, at most."""
+    """Passes over the training data, here the calibration rows; at most."""
     batch: Annotated[int, Range(1)] | None = None
     """Batch size. Default: all calibration rows."""
     held_out: Annotated[float, Range(0, 0.9)] = 0.2
-    """Share of the calibration rows on which the best step is chosen. 0: the last step."""
+    """Share of the training samples that is held out, here of the calibration rows, to choose the best step. 0:
+    the last step."""
 
     name = "ca"
 
@@ -99,7 +100,7 @@ class CorrectnessAware(Calibration):
         standard = features if clamped else (features - mean) / scale
         sizes = [features.shape[1], *self.hidden, 1]
         start = as_torch_starts(sizes, generator) if clamped else started(sizes, generator, output=ONE)
-        weights = balance(correct(logits, labels)) if self.balanced else torch.ones_like(logits[:, 0])
+        weights = balance(correct(logits, labels)) if self.balanced_loss else torch.ones_like(logits[:, 0])
 
         def loss(learned: Learned, rows: Int[Tensor, " row"]) -> Float[Tensor, ""]:
             temperature = self.positive(answered(learned, standard[rows]))
@@ -127,8 +128,8 @@ class CorrectnessAware(Calibration):
         if self.cues == "none":
             return logits[:, :0]
         if self.cues == "logits":
-            return largest(logits, self.top)
-        return at_top(logits, views if self.cues == "views" else [logits], self.top)
+            return largest(logits, self.top_classes)
+        return at_top(logits, views if self.cues == "views" else [logits], self.top_classes)
 
     def positive(self, output: Temperatures) -> Temperatures:
         """The network's outputs as temperatures, during the fit."""
@@ -145,7 +146,7 @@ class CorrectnessAware(Calibration):
         return F.log_softmax(logits / self.temperature(learned, logits, views)[:, None], dim=1)
 
     @classmethod
-    def paper(cls, data: str = "imagenet-val", *, variant: str | None = None) -> Self:
+    def paper(cls, data: str = "imagenet-val", *, variant: Literal["paper", "released"] = "paper") -> Self:
         """The published settings.
 
         Args:

@@ -30,7 +30,7 @@ class DirichletCalibration(MatrixScaling):
     off_diagonal_penalty: Annotated[float, Range(0)] = 0.01
     """Weight λ of the mean square of W off its diagonal. Choose it by cross-validation from 1e-2 to 1e3."""
     intercept_penalty: Annotated[float, Range(0)] = 0.01
-    """Weight μ of the mean square of the shifts. The paper chooses it with λ."""
+    """Weight μ of the mean square of the shifts. It is 0 in the paper of vector and matrix scaling."""
 
     name = "dirichlet"
 

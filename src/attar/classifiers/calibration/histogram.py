@@ -30,7 +30,7 @@ class HistogramBinning(Calibration):
 
     bins: Annotated[int, Range(2)] = 15
     """Number of bins."""
-    edges: Literal["width", "mass"] = "width"
+    bins_of: Literal["width", "mass"] = "width"
     """What all bins have in common: their width, or the number of calibration rows in them (mass)."""
 
     name = "histogram"
@@ -48,7 +48,7 @@ class HistogramBinning(Calibration):
             )
         p, classes = logits.softmax(dim=1).T.contiguous(), logits.shape[1]
         even = torch.arange(1, self.bins, dtype=p.dtype) / self.bins
-        edges = even.repeat(classes, 1) if self.edges == "width" else between(p, self.bins)
+        edges = even.repeat(classes, 1) if self.bins_of == "width" else between(p, self.bins)
         places = torch.searchsorted(edges, p)
         right = (labels == torch.arange(classes)[:, None]).to(p)
         counts = torch.zeros(classes, self.bins, dtype=p.dtype).scatter_add_(1, places, torch.ones_like(p))

@@ -26,7 +26,7 @@ class MatrixScaling(Affine):
     off_diagonal_penalty: Annotated[float, Range(0)] = 0.0
     """Weight λ of the mean square of W off its diagonal. Choose it by cross-validation from 1e-2 to 1e3."""
     intercept_penalty: Annotated[float, Range(0)] = 0.0
-    """Weight μ of the mean square of the shifts. The paper has no penalty."""
+    """Weight μ of the mean square of the shifts. It is 0 in the paper of vector and matrix scaling."""
 
     name = "matrix-scaling"
 

@@ -34,7 +34,7 @@ class ParameterisedScaling(Calibration):
     p = softmax(z / T(z)), T(z) = |g(the largest logits, sorted)|.
     """
 
-    top: Annotated[int, Range(1)] = 10
+    top_classes: Annotated[int, Range(1)] = 10
     """Number k of classes that the network reads, those with the largest logits."""
     hidden: tuple[Annotated[int, Range(1)], ...] = (5, 5)
     """Units of each hidden layer of the network."""
@@ -45,17 +45,18 @@ class ParameterisedScaling(Calibration):
     lr: Annotated[float, Range(0)] = 0.01
     """Step size of Adam."""
     epochs: Annotated[int, Range(1)] = 600
-    """Passes over the calibration rows, at most."""
+    """Passes over the training data, here the calibration rows; at most."""
     batch: Annotated[int, Range(1)] | None = None
     """Batch size. Default: all calibration rows."""
     held_out: Annotated[float, Range(0, 0.9)] = 0.2
-    """Share of the calibration rows on which the best step is chosen. 0: the last step."""
+    """Share of the training samples that is held out, here of the calibration rows, to choose the best step. 0:
+    the last step."""
 
     name = "pts"
 
     def learn(self, logits: Logits, labels: Labels, views: Views, generator: torch.Generator) -> Learned:
         """The network."""
-        features = largest(logits, self.top)
+        features = largest(logits, self.top_classes)
         mean, scale = spread(features)
         standard = (features - mean) / scale
         start = started([features.shape[1], *self.hidden, 1], generator, output=1.0)
@@ -89,7 +90,7 @@ class ParameterisedScaling(Calibration):
 
     def temperature(self, learned: Learned, logits: Logits) -> Float[Tensor, " sample"]:
         """The temperature of each sample."""
-        return positive(answered(learned, largest(logits, self.top)))
+        return positive(answered(learned, largest(logits, self.top_classes)))
 
 
 def largest(logits: Logits, top: int) -> Features:

@@ -23,7 +23,7 @@ class VectorScaling(Affine):
     """
 
     intercept_penalty: Annotated[float, Range(0)] = 0.0
-    """Weight μ of the mean square of the shifts. The paper has no penalty."""
+    """Weight μ of the mean square of the shifts. It is 0 in the paper of vector and matrix scaling."""
 
     name = "vector-scaling"
 
