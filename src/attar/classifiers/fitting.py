@@ -38,6 +38,7 @@ from attar.images.sources import ImageSource
 class Fitting(Recipe):
     """Settings and training loop of the methods that train a classifier, with a teacher or without one."""
 
+    name = "fitting"
     kind = "classifiers"
     needs_teacher = False
     uses_stages = False

@@ -32,12 +32,12 @@ ONE, TWO = DHKD(head="shared", alignment="off"), DHKD(alignment="off")
 HEADS: dict[str, Distillation] = {
     "CE": Alone(),
     "KD": KD(),
-    "squared logits": replace(ONE, loss="squared", label_weight=0.0),
-    "BinaryKL": replace(ONE, loss="binary", label_weight=0.0),
+    "squared logits": replace(ONE, head_loss="squared", label_weight=0.0),
+    "BinaryKL": replace(ONE, head_loss="binary", label_weight=0.0),
     "BinaryKL-Norm": replace(ONE, label_weight=0.0),
-    "CE + BinaryKL, one head": replace(ONE, loss="binary"),
+    "CE + BinaryKL, one head": replace(ONE, head_loss="binary"),
     "CE + BinaryKL-Norm, one head": ONE,
-    "CE + BinaryKL, two heads": replace(TWO, loss="binary"),
+    "CE + BinaryKL, two heads": replace(TWO, head_loss="binary"),
     "CE + BinaryKL-Norm, two heads": TWO,
     "DHKD": DHKD(),
 }
