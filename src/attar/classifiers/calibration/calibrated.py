@@ -111,9 +111,9 @@ class CalibratedModule(nn.Module):
         """Calibrated log-probabilities."""
         logits = logits_in(self.network(*inputs, **taken(self.network, named)))
         if self.carried is None:
-            return self.calibrator(logits)  # type: ignore[no-any-return]
+            return self.calibrator(logits)
         copies = views_of(self.calibrator.method, inputs[0], self.carried.transform)
-        return self.calibrator(logits, [logits_in(self.network(copy)) for copy in copies])  # type: ignore[no-any-return]
+        return self.calibrator(logits, [logits_in(self.network(copy)) for copy in copies])
 
 
 class Grouped(Telling):
