@@ -196,6 +196,8 @@ def kind_of(thing: Any) -> Kind:
         InputError: It carries none.
     """
     word = getattr(thing, "kind", None)
+    if isinstance(thing, str):
+        raise InputError(f"the method is the text {thing!r}. Give its settings, an object of its class.")
     if not isinstance(word, str):
         one = next(iter(built_in()))
         raise InputError(f"{type(thing).__name__} does not name its kind. Set one, such as kind = {one!r}.")

@@ -11,6 +11,7 @@ import attar
 from attar.classifiers.calibration.calibrated import CalibratedModule, CalibratedNetwork, calibrated
 from attar.classifiers.calibration.metrics import calibration_error, negative_log_likelihood, probabilities_of, top
 from attar.classifiers.calibration.opening import found
+from attar.classifiers.calibration.platt import PlattScaling
 from attar.classifiers.calibration.ts import TemperatureScaling, temperature_of
 from attar.classifiers.calibration.work import Calibrating, chosen
 from attar.classifiers.classifier import Classifier
@@ -268,6 +269,35 @@ def test_logits_that_are_not_numbers_are_refused(digits):
 
     with pytest.raises(InputError, match=r"the classifier's logits for image 0 are not finite"):
         attar.calibrate(digits, TemperatureScaling(), classifier=Broken(), engine=ENGINE)
+
+
+class Scaled(nn.Module):
+    def __init__(self, outputs=lambda logits: logits):
+        super().__init__()
+        self.linear, self.outputs = nn.Linear(64, 10), outputs
+
+    def forward(self, images):
+        return self.outputs(self.linear(images.flatten(1)))
+
+
+def test_probabilities_of_a_classifier_are_told_once_and_log_probabilities_are_logits(few_digits):
+    for outputs, count in ((lambda logits: logits.softmax(1), 1), (lambda logits: logits.log_softmax(1), 0)):
+        told = []
+        attar.calibrate(few_digits, PlattScaling(), classifier=Scaled(outputs), engine=ENGINE, say=told.append)
+        assert sum("the classifier gives probabilities, where logits are wanted" in line for line in told) == count
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_module_in_another_precision_is_calibrated_in_single(few_digits, dtype):
+    module = Scaled().to(dtype)
+    made = attar.calibrate(few_digits, PlattScaling(), classifier=module, engine=ENGINE)
+    assert made.logits(few_digits.inputs(torch.arange(3))).dtype == torch.float32
+    assert module.linear.weight.dtype == dtype
+
+
+def test_a_method_is_given_by_its_settings(few_digits):
+    with pytest.raises(InputError, match=r"the method is the text 'ts'\. Give its settings"):
+        attar.calibrate(few_digits, "ts", classifier=Scaled(), engine=ENGINE)
 
 
 # ------------------------------------------------------------------------------------------------------------ teachers

@@ -25,6 +25,8 @@ Learned = Mapping[str, Tensor]
 Views = Sequence[Logits]
 """The logits of transformed copies of the same samples, one tensor for each transform."""
 
+SUM = 1e-3
+"""How far from 1 rows of probabilities may sum."""
 KEYS = 4
 """Columns of the logits by which calibration rows are put in order."""
 
@@ -166,6 +168,11 @@ def check(logits: Tensor, labels: Tensor, views: Sequence[Tensor] = ()) -> None:
         raise InputError(f"a label is {outside}, but logits of {classes} classes need labels from 0 to {classes - 1}.")
     if lowest == highest:
         raise InputError(f"all {rows} calibration rows are of one class, {lowest}. Give rows of two classes or more.")
+
+
+def are_probabilities(rows: Any) -> bool:
+    """Whether rows, as an array or a tensor, are probabilities and no logits."""
+    return rows.shape[1] > 1 and bool((rows >= 0).all() and (abs(rows.sum(1) - 1) < SUM).all())
 
 
 def canonical(logits: Logits, labels: Labels) -> Int[Tensor, " sample"]:

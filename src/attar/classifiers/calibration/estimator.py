@@ -13,13 +13,10 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from attar.classifiers.calibration.calibration import Calibration
+from attar.classifiers.calibration.calibration import SUM, Calibration, are_probabilities
 from attar.core.errors import InputError, unknown
 from attar.core.registry import METHODS
 from attar.core.seeds import Generators
-
-SUM = 1e-3
-"""How far from 1 rows of probabilities may sum."""
 
 
 class Refused(InputError, ValueError):  # noqa: N818
@@ -97,7 +94,7 @@ class Calibrator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_classification_targets(y)
         self.classes_ = self._classes_of(y, logits.shape[1])
         labels = torch.from_numpy(_places(y, self.classes_))
-        self._probabilities_ = _are_probabilities(logits)
+        self._probabilities_ = are_probabilities(logits)
         if self._probabilities_:
             warnings.warn("rows are probabilities, where logits are wanted; their logarithms are taken.", stacklevel=3)
         copies = [self._scores(view) for view in self._views(views)]
@@ -133,7 +130,7 @@ class Calibrator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return
         if self._probabilities_ and ((rows < 0) | (rows > 1 + SUM)).any():
             raise Refused("the calibrator was fitted to probabilities, and these rows are none. Give probabilities.")
-        if not self._probabilities_ and len(rows) > 1 and _are_probabilities(rows):
+        if not self._probabilities_ and len(rows) > 1 and are_probabilities(rows):
             warnings.warn(
                 "rows are probabilities, but the calibrator was fitted to logits. Give the logits.", stacklevel=3
             )
@@ -260,10 +257,6 @@ def scores_of(estimator: Any, samples: Any) -> Float[np.ndarray, "sample classes
     raise InputError(
         f"estimator is a {type(estimator).__name__}, without decision_function, predict_log_proba or predict_proba."
     )
-
-
-def _are_probabilities(rows: np.ndarray) -> bool:
-    return rows.shape[1] > 1 and bool((rows >= 0).all() and (np.abs(rows.sum(axis=1) - 1) < SUM).all())
 
 
 def _plain(values: Any) -> Any:

@@ -53,7 +53,7 @@ class Found:
         return self.how in ("transformers", "module")
 
     def fitted_to(self, data: Any, say: Say | None = None) -> nn.Module:
-        """The network for the images and classes of these data.
+        """The network for the images and classes of these data. A module is taken in single precision.
 
         Raises:
             InputError: It has other classes, or takes other images.
@@ -61,7 +61,7 @@ class Found:
         if self.how == "transformers":
             return labelling_classifier(PREFIX + self.place, data, say)
         if self.how == "module":
-            return named_by_classes(copy.deepcopy(self.made), data, say).eval()
+            return named_by_classes(copy.deepcopy(self.made).float(), data, say).eval()
         one = self.made.of(data, self.who, say)
         group = getattr(one, "group", None)
         if group is None or one.labels_are_subclasses:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from attar.classifiers.artefact import DistilledClassifier, Origin
 from attar.classifiers.calibration.artefact import CalibratedClassifier
 from attar.classifiers.calibration.calibrated import calibrated, logits_of
-from attar.classifiers.calibration.calibration import Calibration, Logits
+from attar.classifiers.calibration.calibration import Calibration, Logits, are_probabilities
 from attar.classifiers.calibration.opening import Found, Link, digest_of
 from attar.classifiers.selection import reserved_rows
 from attar.core import store
@@ -159,6 +159,8 @@ class Calibrating:
     rows: Chosen
     kept: dict[str, Any] = field(default_factory=dict)
     """Logits that were computed, by what they are of."""
+    told: bool = False
+    """Whether it was told that the classifier gives probabilities."""
 
     @classmethod
     def of(
@@ -248,6 +250,12 @@ class Calibrating:
         if len(labels.unique()) < 2:
             raise InputError(f"the {len(labels)} images for calibration are of one class. Give images of all classes.")
         logits, views = self.logits(self.rows.images, method, runtime)
+        if are_probabilities(logits) and len(logits) > 1 and not self.told:
+            runtime.say(
+                "note: the classifier gives probabilities, where logits are wanted, so the calibration is not that of "
+                "its logits. Give the network without its softmax."
+            )
+            self.told = True
         generator = runtime.with_seed(runtime.seed).generator("calibration")
         learned = method.fit(logits, labels, views, generator=generator)
         return {name: tensor.detach().cpu() for name, tensor in learned.items()}
