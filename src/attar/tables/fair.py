@@ -53,7 +53,7 @@ MANY = 20
 
 @dataclass(frozen=True, kw_only=True)
 class FairTables(TableMethod):
-    """Synthetic rows whose latent code is independent of the sensitive column (Sikder et al., 2024, arXiv:2408.10755).
+    """Synthetic rows from codes that are independent of the group (Sikder et al., arXiv 2024, arXiv:2408.10755).
 
     Teacher: L = R + KL + β V². Student: L = L_Q + λ L_U on frozen codes of the teacher. Rows are decoded from sampled
     codes by the teacher's decoder.
