@@ -8,9 +8,10 @@ from attar.cli import main
 from attar.core.errors import InputError
 from attar.core.losses import Loss
 from attar.images.networks.architecture import parse
-from attar.tables.classifier import TableClassifier, as_images
+from attar.tables.classifier import TableClassifier
 from attar.tables.data.applicants import applicants
 from attar.tables.data.load import sources_from
+from attar.tables.encoder import as_images
 
 SMALL = {"network": "mlp:width=16,depth=1", "epochs": 4, "batch": 100}
 
