@@ -35,6 +35,8 @@ SCHEMA = 1
 KIND = "classifiers"
 WEIGHTS = "student.safetensors"
 WHITENING = "whitening.safetensors"
+LARGEST = 10**6
+"""Above which no input has a side."""
 """File with the whitening of the images, if they are whitened."""
 FORM, NETWORK, CALIBRATED = "form", "network", "calibrated"
 """Name of the entry of `artefact.json` that tells the two forms apart, and its values; without it, it is a network."""
@@ -255,8 +257,8 @@ class DistilledClassifier(Opened):
         if facts.get(FORM, NETWORK) != NETWORK:
             raise InputError(f"{folder} holds no network, but what calibrates one. Read it with attar.open_artefact.")
         tensors, _ = core.read_tensors(folder / WEIGHTS, facts["digest"])
-        shape, group = tuple(facts["shape"]), facts["group"]
-        outputs = len(facts["classes"]) if group is None else len(group)
+        shape, classes, group = read_form(facts)
+        outputs = len(classes) if group is None else len(group)
         network = build() if build else _built(facts["student"], shape, outputs, folder)
         network.load_state_dict(tensors)
         transform = read_transform(folder, facts)
@@ -268,10 +270,10 @@ class DistilledClassifier(Opened):
         return cls(
             network=network.eval(),
             student=facts["student"],
-            classes=tuple(facts["classes"]),
+            classes=classes,
             shape=shape,
             transform=transform,
-            group=None if group is None else tuple(group),
+            group=group,
             origin=Origin(**origin),
             scores=facts["scores"],
             folder=folder,
@@ -365,6 +367,22 @@ def _form_in(folder: Path) -> type[Any]:
     if form != NETWORK:
         raise InputError(f"{path} is of the form {form!r}, which this version of attar does not know. Upgrade attar.")
     return DistilledClassifier
+
+
+def read_form(facts: Mapping[str, Any]) -> tuple[tuple[int, int, int], tuple[str, ...], tuple[int, ...] | None]:
+    """The shape of what a classifier reads, the names of its classes, and the class of each logit of subclasses.
+
+    Raises:
+        ValueError: `artefact.json` has something else in their place.
+    """
+    shape, classes, group = facts["shape"], facts["classes"], facts["group"]
+    if not (len(shape) == 3 and all(type(size) is int and 0 < size < LARGEST for size in shape)):
+        raise ValueError(f"shape is {shape}")
+    if not (classes and all(isinstance(name, str) for name in classes)):
+        raise ValueError(f"classes are {classes}")
+    if group is not None and not all(type(one) is int and 0 <= one < len(classes) for one in group):
+        raise ValueError(f"group is {group}")
+    return (shape[0], shape[1], shape[2]), tuple(classes), None if group is None else tuple(group)
 
 
 def write_transform(folder: Path, transform: Transform) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from attar.classifiers.artefact import (
     Origin,
     Size,
     pipeline_of,
+    read_form,
     read_transform,
     takes,
     write_transform,
@@ -138,7 +139,7 @@ class CalibratedClassifier(Opened):
         origin["student"] = Size(**origin["student"])
         method = find(origin["method"], "calibrate").load().from_json(origin["settings"])
         transform, link = read_transform(folder, facts), Link.from_json(facts["classifier"], folder)
-        shape, classes = tuple(facts["shape"]), tuple(facts["classes"])
+        shape, classes, group = read_form(facts)
         base = link.opened(Form(origin["source"], shape, classes, transform), build=build)
         preview = folder / PREVIEW
         return cls(
@@ -150,7 +151,7 @@ class CalibratedClassifier(Opened):
             classes=classes,
             shape=shape,
             transform=transform,
-            group=None if facts["group"] is None else tuple(facts["group"]),
+            group=group,
             origin=Origin(**origin),
             scores=facts["scores"],
             diagram=preview.read_bytes() if preview.is_file() else None,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from attar.core.errors import InputError, shortened
+from attar.core.errors import InputError, reason_of, shortened
 from attar.images.data.arrow import Table
 from attar.tables.data.types import DAY, SECOND, held, plain, type_named
 from attar.tables.sources import Column, Rows, Schema
@@ -248,9 +248,18 @@ def settled(rows: Rows) -> Rows:
 
 
 def stored(values: np.ndarray, column: Column) -> Any:
-    """Numbers, or the numbers of levels, as an array of Arrow of the column's type in the file."""
-    kind = type_named(column.stored)
-    return _of_levels(values, column, kind) if column.type == "category" else _of_numbers(values, column, kind)
+    """Numbers, or the numbers of levels, as an array of Arrow of the column's type in the file.
+
+    Raises:
+        InputError: That type does not hold them.
+    """
+    from pyarrow import ArrowException
+
+    kind, made = type_named(column.stored), _of_levels if column.type == "category" else _of_numbers
+    try:
+        return made(values, column, kind)
+    except ArrowException as error:
+        raise InputError(f"column {column.name!r} is not stored as {column.stored}: {reason_of(error)}.") from None
 
 
 def _of_numbers(values: np.ndarray, column: Column, kind: Any) -> Any:
