@@ -353,7 +353,7 @@ def rows_like(source: TableSource, rows: Rows, how: Scoring, seed: int) -> Value
             "authenticity": quality.authenticity(train, fake),
             "two-sample AUC": quality.two_sample_auc(held_out, fake, generator, how.downstream),
             "nearer to training than to test rows": quality.closest_record(fake, train, held_out),
-            "copies of training rows": quality.copies(fake, train),
+            "copies of training rows": quality.copies(fake, made.matrix(real)),
         }
     return {name: 100 * value for name, value in told.items()}
 
