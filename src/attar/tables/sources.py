@@ -245,6 +245,8 @@ class TableSource:
     """A function that makes the source by another split seed; None if nothing depends on that."""
     notes: tuple[str, ...] = field(default=(), compare=False)
     """What was left out or decided when the table was read, in a sentence each."""
+    preparation: str = field(default="usual", compare=False)
+    """How tables that are known were prepared when they were read: as is usual, or not (none)."""
 
     @property
     def schema(self) -> Schema:
@@ -273,7 +275,7 @@ class TableSource:
         """
         if self.again is None:
             raise InputError(f"{self.name} was not split by a seed, so it cannot be split by another seed.")
-        return self.again(split_seed)
+        return dataclasses.replace(self.again(split_seed), preparation=self.preparation)
 
     def subset(self, rows: Index) -> "TableSource":
         """The same table with only these training rows."""
