@@ -20,6 +20,7 @@ from attar.core import store
 from attar.core.card import SCORES, escaped, made, model_header, score_table
 from attar.core.cell import Cell
 from attar.core.errors import InputError
+from attar.core.pictures import KEPT, kept_in, links
 from attar.core.runtime import Runtime
 from attar.core.score import Score
 from attar.images.classes import columns_of, listed
@@ -199,7 +200,7 @@ class DistilledClassifier(Opened):
     encoder: Encoder | None = field(default=None, compare=False)
     """What makes network input of data that are not images."""
 
-    files = (WEIGHTS, WHITENING, ENCODER, core.ARTEFACT, core.CARD, SCORES, "evaluation/*.png")
+    files = (WEIGHTS, WHITENING, ENCODER, core.ARTEFACT, core.CARD, SCORES, KEPT)
 
     @property
     def title(self) -> str:
@@ -279,7 +280,7 @@ class DistilledClassifier(Opened):
 
     def shown(self, images: int = 10) -> core.Shown:
         """The sizes of the student and its teacher, their scores, and pictures of the last evaluation."""
-        from attar.classifiers.calibration.pictures import kept_in
+        from attar.classifiers.calibration.pictures import TITLES
 
         student, teacher = self.origin.student, self.origin.teacher
         facts = {who: _told(size, self.things) for who, size in ((self.word, student), ("teacher", teacher)) if size}
@@ -290,12 +291,12 @@ class DistilledClassifier(Opened):
             share=100 * student.parameters / teacher.parameters if teacher else None,
             facts={**facts, **({"kept": chosen[0]} if chosen else {}), "classes": str(len(self.classes))},
             scores=tuple(_measured(self.scores)),
-            pictures=tuple(kept_in(self.folder)),
+            pictures=tuple(kept_in(self.folder, TITLES)),
         )
 
     def card(self, scores: list[Cell]) -> str:
         """The text of README.md."""
-        from attar.classifiers.calibration.pictures import links
+        from attar.classifiers.calibration.pictures import TITLES
 
         tag = "knowledge-distillation" if self.encoder is None or self.word == "student" else self.encoder.tag
         return f"""{model_header(tag, pipeline=pipeline_of(self))}
@@ -308,7 +309,7 @@ import attar
 
 {self._example}
 ```
-{score_table(scores)}{links(self.folder)}
+{score_table(scores)}{links(self.folder, TITLES)}
 {made(self.origin)}
 """
 

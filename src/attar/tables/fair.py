@@ -34,7 +34,7 @@ from attar.tables.condensation import TableMethod
 from attar.tables.decoding import Decoding, FairGenerator
 from attar.tables.dependence import Codes, Groups, dependence, permuted_dependence
 from attar.tables.discrete import Coded, Coding, Cutting
-from attar.tables.leakage import forgot, latent_auc
+from attar.tables.leakage import auc_from, forgot
 from attar.tables.sources import TableSource
 from attar.tables.student import FairStudent, Student
 from attar.tables.teacher import Autoencoder, FairTeacher, sampled
@@ -53,7 +53,7 @@ MANY = 20
 
 @dataclass(frozen=True, kw_only=True)
 class FairTables(TableMethod):
-    """Synthetic rows whose latent code is independent of the sensitive column (Sikder et al., 2024, arXiv:2408.10755).
+    """Synthetic rows from codes that are independent of the group (Sikder et al., arXiv 2024, arXiv:2408.10755).
 
     Teacher: L = R + KL + β V². Student: L = L_Q + λ L_U on frozen codes of the teacher. Rows are decoded from sampled
     codes by the teacher's decoder.
@@ -180,10 +180,8 @@ class FairTables(TableMethod):
         features, count = state.coding.features(coded), len(coded)
         with torch.no_grad():
             target = state.teacher.encode(features, groups)
-        if self.student == "noise":
-            found = state.student(self._noise("input", count, runtime))
-        else:
-            found = state.student(features, groups)
+        read = (self._noise("input", count, runtime),) if self.student == "noise" else (features, groups)
+        found: tuple[Codes, Codes] = state.student(*read)
         paired = self.student == "data"
         if paired and self.learning.quality == "paired":
             parts = students.paired_loss(found, target)
@@ -268,7 +266,7 @@ class FairTables(TableMethod):
             labels = self._generator(state, seed).labelled(len(codes), draws)
         told = _dependence_told(mean, log_variance, groups, draws)
         read = {"AUC(s|z)": (codes, groups), "AUC(s|μ)": (mean, groups), "AUC(y|z)": labels}
-        told |= {name: auc for name, one in read.items() if (auc := latent_auc(*one, draws)) is not None}
+        told |= {name: auc for name, one in read.items() if (auc := auc_from(*one, draws)) is not None}
         if forgot(told.get("AUC(y|z)")):
             told["collapsed"] = COLLAPSED.format(auc=told["AUC(y|z)"])
         return told

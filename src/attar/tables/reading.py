@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from attar.core import tasks
+from attar.core.errors import shortened
 from attar.core.settings import Range, Words
 
 if TYPE_CHECKING:
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 BUNDLED = "applicants"
 RAW = ("adult.data", "adult.test", "german.data")
 """Files of the UCI repository that are known by their names, packed or not."""
+PACKED = (".csv.gz", ".tsv.gz", ".csv.zip", ".tsv.zip")
+"""Endings of packed tables."""
 HEADS = (
     ("workclass", "fnlwgt", "occupation", "relationship"),
     ("c_charge_degree", "days_b_screening_arrest", "two_year_recid"),
@@ -26,11 +29,13 @@ SHOWN = 8
 
 
 def looks_like(data: str) -> bool:
-    """Whether a name is that of the bundled table, or a file that of a known table."""
+    """Whether a name is that of the bundled table, or a file that of a known table or a packed one."""
     path = Path(data)
     if data == BUNDLED or path.name.removesuffix(".gz") in RAW:
         return True
     try:
+        if path.name.lower().endswith(PACKED) and path.is_file():
+            return True
         if path.suffix.lower() not in (".csv", ".tsv") or not path.is_file():
             return False
         with path.open(encoding="utf-8-sig", errors="replace") as file:
@@ -91,9 +96,14 @@ def told(column: "Column") -> str:
     if column.type == "number":
         what = "dates" if column.dated else "whole numbers" if column.whole else "numbers"
         return f"{role}{what}{', some missing' if column.missing else ''}, stored as {column.stored}"
-    few = ", ".join(column.levels[:SHOWN])
+    few = ", ".join(map(on_a_line, column.levels[:SHOWN]))
     more = f" and {len(column.levels) - SHOWN} more" if len(column.levels) > SHOWN else ""
-    return f"{role}{len(column.levels)} levels: {few}{more}"
+    return f"{role}{len(column.levels)} level{'s' if len(column.levels) > 1 else ''}: {few}{more}"
+
+
+def on_a_line(level: str) -> str:
+    """A level without breaks of lines, and not too long."""
+    return shortened(level.encode("unicode_escape").decode() if not level.isprintable() else level)
 
 
 def _rates(source: "TableSource") -> list[str]:

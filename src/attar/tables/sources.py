@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -96,9 +97,9 @@ class Schema(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         names = [column.name for column in self.columns]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise InputError(f"the schema has two columns of the name {shortened(twice)!r}. Give each once.")
+        twice = Counter(names).most_common(1)
+        if twice and twice[0][1] > 1:
+            raise InputError(f"the schema has two columns of the name {shortened(twice[0][0])!r}. Give each once.")
         labels = self.of_role("label")
         if len(labels) != 1:
             raise InputError(f"the schema has {len(labels)} labels; give one.")
@@ -122,10 +123,13 @@ class Schema(Settings):
         Raises:
             InputError: There is no such column.
         """
-        names = [column.name for column in self.columns]
-        if name not in names:
-            raise unknown("column", name, names)
-        return names.index(name)
+        if name not in self._places:
+            raise unknown("column", name, self._places)
+        return self._places[name]
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {column.name: place for place, column in enumerate(self.columns)}
 
     def column(self, name: str) -> Column:
         """A column by its name."""

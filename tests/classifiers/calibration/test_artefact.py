@@ -5,12 +5,12 @@ import shutil
 
 import pytest
 import torch
-from attar.classifiers.calibration.ts import TemperatureScaling
 
 import attar
 from attar.classifiers.artefact import DistilledClassifier
 from attar.classifiers.calibration.artefact import CalibratedClassifier
 from attar.classifiers.calibration.opening import Link, digest_of
+from attar.classifiers.calibration.ts import TemperatureScaling
 from attar.classifiers.classifier import Classifier
 from attar.core import store
 from attar.core.errors import InputError

@@ -26,7 +26,7 @@ from attar.classifiers.artefact import (
 from attar.classifiers.calibration.calibrated import calibrated
 from attar.classifiers.calibration.calibration import Calibration
 from attar.classifiers.calibration.opening import Form, Link
-from attar.classifiers.calibration.pictures import kept_in, links
+from attar.classifiers.calibration.pictures import TITLES
 from attar.classifiers.encoder import FILE as ENCODER
 from attar.classifiers.encoder import Encoder, read_encoder, write_encoder
 from attar.core import artefact as core
@@ -34,6 +34,7 @@ from attar.core import store
 from attar.core.card import SCORES, escaped, made, model_header, score_table
 from attar.core.cell import Beside, Cell, Measure
 from attar.core.errors import InputError
+from attar.core.pictures import KEPT, kept_in, links
 from attar.core.registry import find
 from attar.core.score import Better, Score
 from attar.images.data.whiten import Transform
@@ -78,7 +79,7 @@ class CalibratedClassifier(Opened):
     encoder: Encoder | None = field(default=None, compare=False)
     """What makes network input of data that are not images."""
 
-    files = (LEARNED, WHITENING, ENCODER, core.ARTEFACT, core.CARD, SCORES, PREVIEW, "evaluation/*.png")
+    files = (LEARNED, WHITENING, ENCODER, core.ARTEFACT, core.CARD, SCORES, PREVIEW, KEPT)
 
     @property
     def title(self) -> str:
@@ -186,7 +187,10 @@ class CalibratedClassifier(Opened):
             count=size,
             facts={**facts, "classes": str(len(self.classes))},
             scores=tuple(self.cells()),
-            pictures=(*(() if drawn is None else (core.Picture("reliability diagram", drawn),)), *kept_in(self.folder)),
+            pictures=(
+                *(() if drawn is None else (core.Picture("reliability diagram", drawn),)),
+                *kept_in(self.folder, TITLES),
+            ),
         )
 
     @property
@@ -227,7 +231,7 @@ class CalibratedClassifier(Opened):
 # {escaped(self.title)}
 
 {escaped(self.summary)}{takes(self)}
-{note}{picture}{links(self.folder)}
+{note}{picture}{links(self.folder, TITLES)}
 It holds no weights: the classifier is {escaped(self.link.told)} (digest `{self.link.digest}`).
 
 ```python

@@ -17,8 +17,8 @@ class Calibrate(tasks.Task):
     """The classifier: a folder of attar or transformers, transformers:NAME, or user/name of one of attar's on the
     hub."""
     calibrate_on: Literal["auto", "reserved", "held-out", "train"] = "auto"
-    """Training images that the calibrator is fitted to: those that the classifier reserved, those that it held out to
-    choose an epoch, or all. auto: the first of these that it has; a tenth of all if it was trained elsewhere."""
+    """Training images of the fit: those that the classifier reserved, those that it held out, or all. auto: the
+    first of these that it has; a tenth of all if it was trained elsewhere. Held out were those that chose an epoch."""
     calibration_data: Annotated[Any, Words()] = None
     """Other data of the same classes whose training images are taken in place of those."""
 
