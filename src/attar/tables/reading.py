@@ -1,5 +1,6 @@
 """Reading tables: the settings, and the description of a source."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -24,12 +25,14 @@ HEADS = (
     ("school", "famsize", "pstatus", "studytime", "g1", "g2"),
 )
 """Names that stand in the first line of known tables."""
+GROUPS = ("sex", "gender", "race", "ethnicity")
+"""Names of columns by which a table is known for one of people."""
 SHOWN = 8
 """Levels of a column that are shown."""
 
 
 def looks_like(data: str) -> bool:
-    """Whether a name is that of the bundled table, or a file that of a known table or a packed one."""
+    """Whether a name is that of the bundled table, or a file that of a known table, a packed one, or one of people."""
     path = Path(data)
     if data == BUNDLED or path.name.removesuffix(".gz") in RAW:
         return True
@@ -42,7 +45,8 @@ def looks_like(data: str) -> bool:
             head = file.readline(2**16).lower()
     except (OSError, ValueError):  # no name that a file can have
         return False
-    return any(all(name in head for name in names) for names in HEADS)
+    named = {name.strip("\"' \n\r") for name in re.split(r"[,;\t|]", head)}
+    return any(all(name in head for name in names) for names in HEADS) or not named.isdisjoint(GROUPS)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -73,6 +73,8 @@ BESIDE_IT: Mapping[str, Mapping[str, Better]] = {
     },
 }
 """Further measures of the same answers, by the column that they stand with."""
+FEW = 20
+"""Test rows of a group below which it is told that its rates say little."""
 SOON = 5.0
 """Seconds from which it is told how long a measurement takes."""
 OF_LABEL = "AUC(y|z)"
@@ -169,9 +171,21 @@ def measure(tables: Sequence[Any], source: TableSource, how: Scoring, runtime: R
     if len(grouped) > 1 and how.beside == "auto":
         how = dataclasses.replace(how, beside="skip")
     test = Test.of(source, how, runtime)
+    _say_of_groups(source, runtime)
+    quality.classifier(how.downstream, 0)  # what is imported once is no part of the time of a table
     rows = tuple(_row(label, members, test, how, runtime) for label, members in grouped)
     taken = round(time.perf_counter() - start, 3)
     return Measurement(rows, "rows", "trainings", "tables", seconds=taken, source=source)
+
+
+def _say_of_groups(source: TableSource, runtime: Runtime) -> None:
+    """Tell which groups have so few test rows that their rates say little."""
+    if not source.schema.of_role("sensitive"):
+        return
+    counts = torch.bincount(source.test.groups, minlength=len(source.schema.groups)).tolist()
+    for name, count in zip(source.schema.groups, counts, strict=True):
+        if count < FEW:
+            runtime.say(f"note: {count or 'no'} test row{'' if count == 1 else 's'} of {name!r}: its rates say little.")
 
 
 def _check(one: Any, source: TableSource, runtime: Runtime) -> None:
@@ -253,7 +267,7 @@ class Found:
         if column == "accuracy":
             return self.notes
         told = [f"{100 * self.test.rate:.1f} % selected"] if column == "DPD at matched rate" else []
-        told += [f"undefined of {lost} tables, which are left out"] if lost else []
+        told += [f"not defined by {lost} tables, which are left out"] if lost else []
         return (", ".join(told),) * len(self.values) if told else ()
 
 
@@ -278,7 +292,7 @@ def _row(label: str, members: Sequence[Any], test: Test, how: Scoring, runtime: 
         }
         runtime.say(
             f"{label}: training {number} of {len(members)}, tables {len(tables)}, "
-            + ", ".join(f"{name} {value:.1f} %" for name, value in means.items())
+            + ", ".join(f"{name} {in_per_cent(value)}" for name, value in means.items())
         )
     notes = tuple(_notes(one, tables, runtime) for one, tables in zip(members, values, strict=True))
     beside = rivals_of(members[0], test, how, seconds, runtime)
@@ -306,9 +320,15 @@ def _say_how_long(
     if how.beside != "skip":
         costs = [rival.cost * single for rival in RIVALS if not (rival.by_group and test.privileged is None)]
         rivals = sum(cost for cost in costs if how.beside == "run" or cost <= LONG)
+    parts = [f"about {duration(rest)} for {tables - 1} more of its tables"] if rest >= 1 else []
+    parts += [f"about {duration(rivals)} for what it is compared with"] if rivals >= 1 else []
     if rest + rivals >= SOON:
-        beside = f", and about {duration(rivals)} for what it is compared with" if rivals >= 1 else ""
-        runtime.say(f"{label}: about {duration(rest)} for {tables - 1} further tables{beside}")
+        runtime.say(f"{label}: {', and '.join(parts)}")
+
+
+def in_per_cent(value: float) -> str:
+    """A value in words; one that no table defines as such."""
+    return f"{value:.1f} %" if math.isfinite(value) else "undefined"
 
 
 def duration(seconds: float) -> str:
@@ -456,11 +476,18 @@ def rivals_of(
         if not _affordable(rival, rival.cost * draws * seconds, how, runtime):
             continue
         runtime.say(f"beside it, {rival.name} on {count:,} real rows")
-        told = [
-            _of_rival(rival, _drawn(train, count, draw, runtime), test, how, draw, runtime) for draw in range(draws)
-        ]
-        name = f"{count:,} real rows" if rival.name == "real rows" else f"{rival.name}, {count:,} real rows"
-        found.append((name, count, told))
+        told, refused = [], ""
+        for draw in range(draws):
+            try:
+                told.append(_of_rival(rival, _drawn(train, count, draw, runtime), test, how, draw, runtime))
+            except InputError as error:
+                refused = str(error)
+        if refused:
+            left = "is left out" if not told else f"is left out in {draws - len(told)} of {draws} draws"
+            runtime.say(f"{rival.name} {left}: {refused}.")
+        size = f"{count:,} real row{'s' if count > 1 else ''}"
+        if told:
+            found.append((size if rival.name == "real rows" else f"{rival.name}, {size}", count, told))
     return found
 
 

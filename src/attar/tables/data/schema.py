@@ -28,6 +28,8 @@ GROUPS = ("sex", "gender", "race", "ethnicity", "group")
 """Names of a column that is taken for the sensitive one."""
 DESIRABLE = ("1", "true", "yes", "y", "good", "positive", "accepted", "approved", "granted", "passed", "hired")
 """Levels that are taken for the desirable outcome."""
+INDEX = re.compile(r"|unnamed: [0-9]+|__index_level_[0-9]+__")
+"""Names that an index has in files."""
 NUMBERING = re.compile(r"(|id|index|row|unnamed: 0|__index_level_\d+__|.*[_ -]id)")
 """Names of columns that number the rows."""
 MEANT_AS_NUMBER = re.compile(r"[-+]?[$€£¥]?\s?[0-9][0-9.,'\s]*[%$€£¥]?")
@@ -62,7 +64,12 @@ def inferred(train: Table, test: Table | None, wanted: Wanted) -> tuple[Schema, 
     for name in (*wanted.ignored, *wanted.hashed):
         if name not in train.there:
             raise unknown(f"column of {train.name}", name, train.there)
-    free = [name for name in train.there if name not in wanted.ignored]
+    index = [
+        name for name in train.there if INDEX.fullmatch(name.lower()) and _numbers_rows(train.columns.column(name))
+    ]
+    index = [name for name in index if name not in (wanted.label, wanted.sensitive, *wanted.hashed)]
+    notes += [f"column {name!r} is left out: it numbers the rows" for name in index]
+    free = [name for name in train.there if name not in (*wanted.ignored, *index)]
     label = _of_role(wanted.label or _usual_label(train, free), "label", train)
     sensitive = wanted.sensitive or next(
         (name for name in free if name.strip().lower() in GROUPS and name != label.name), None
@@ -291,6 +298,8 @@ def _check_named(table: Table, columns: Sequence[Column]) -> None:
         alone = len(values) >= FEWEST_ROWS and distinct == len(values)
         if (alone and held(values.type) != "truth") or (column.type == "category" and distinct > MOST_LEVELS):
             told.append((column.name, distinct))
+    if "" in dict(told):
+        raise InputError(f"{table.name} has a column without a name. Give it one, or remove it.")
     if told:
         name, distinct = told[0]
         rest = f" (and {few(one for one, _ in told[1:])})" if told[1:] else ""
