@@ -33,8 +33,8 @@ WORDS = {
 `bench/ensloss.py`. An MLP of three layers of 128 units; SGD with momentum .9 and a cosine. A seed is a split, a start
 and an order, the same for all losses. The step sizes of BCE and of label-smoothed BCE are chosen for each seed on a
 tenth of the training rows; the others take 0.01. Intervals hold for all comparisons at once (Bonferroni).""",
-    "losses on images": """**Cats and dogs of CIFAR-10** (`bench/ensloss.py --images`): accuracy after the last epoch,
-and EnsLoss minus each rival in pairs of seeds, with intervals that hold for all comparisons at once.""",
+    "losses on images": """**Cats and dogs of CIFAR-10** (`bench/ensloss.py --images`): accuracy after the last epoch.
+Intervals hold for all comparisons at once. Differences are in pairs of seeds.""",
     "multi-sample dropout": """### Multi-sample dropout
 
 `bench/multi_sample_dropout.py`. A small ConvNet with dropout before its last layer, Adam at 1e-3. A seed is a draw of

@@ -58,10 +58,12 @@ measures how much was kept.
 
 
 def _holding(verb: str) -> str:
-    """What a verb works on, kind by kind."""
+    """What the methods of a verb work on, kind by kind."""
     from attar.core.kinds import built_in
+    from attar.core.registry import METHODS
 
-    return ", ".join(kind.holds for kind in built_in().values() if verb in kind.tasks)
+    having = {entry.kind for entry in METHODS.values() if entry.verb == verb}
+    return ", ".join(kind.holds for kind in built_in().values() if kind.name in having)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -217,3 +217,8 @@ def test_a_package_that_is_broken_is_left_out_and_said(foreign):
     with pytest.warns(UserWarning, match="the method broken .foreign:broken. could not be read: no such module"):
         assert "by-name" in methods()
     assert find("dm").verb == "condense"
+
+
+def test_a_verb_that_means_nothing_to_a_kind_names_those_that_do():
+    with pytest.raises(InputError, match="Use `attar distill`, `attar train` or `attar calibrate`"):
+        built_in()["classifiers"].task("label")

@@ -150,11 +150,7 @@ def _cells(students: Sequence[Any], found: Sequence[Found], source: ImageSource,
 
 def _beside(rivals: Mapping[str, Found], name: str) -> tuple[Beside, ...]:
     """The rivals' values of one measure."""
-    return tuple(
-        Beside(who, Score(value, unit, better))
-        for who, measures in rivals.items()
-        for value, unit, better in [measures[name]] * (name in measures)
-    )
+    return tuple(Beside(who, Score(*measures[name])) for who, measures in rivals.items() if name in measures)
 
 
 def _cell(students: Sequence[Any], found: Sequence[Found], source: ImageSource) -> Cell:

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from attar.classifiers.encoder import Answer, Encoder, Input, Measures
 from attar.core.errors import InputError, shortened
-from attar.core.provenance import asked_for
 from attar.core.runtime import Runtime
 from attar.images.data.arrow import Table
 from attar.images.data.naming import few
@@ -56,7 +55,7 @@ class RowEncoder(Encoder):
             InputError: There are no features.
         """
         made = design(source.schema, with_sensitive=True).fit(source.train)
-        return cls(made, asked_for(source)[1].get("preparation", USUAL))
+        return cls(made, source.preparation)
 
     @property
     def schema(self) -> Schema:

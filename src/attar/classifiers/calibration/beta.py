@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 import torch
 from scipy.optimize import minimize
+from scipy.special import expit
 from torch import Tensor
 
 from attar.classifiers.calibration.calibration import Calibration, Labels, Learned, Logits, Views
@@ -71,7 +72,7 @@ def curve_of(inputs: Tensor, positive: Tensor, parameters: str = "abc") -> Tenso
     def at(weights: np.ndarray) -> tuple[float, np.ndarray]:
         scores = design @ weights
         value = np.logaddexp(0, scores).mean() - (target * scores).mean()
-        return float(value), design.T @ (1 / (1 + np.exp(-scores)) - target) / len(target)
+        return float(value), design.T @ (expit(scores) - target) / len(target)
 
     bounds = {
         "abc": [(0, BOUND), (0, BOUND), (-BOUND, BOUND)],

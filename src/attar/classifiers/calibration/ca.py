@@ -139,7 +139,13 @@ class CorrectnessAware(Calibration):
 
     def temperature(self, learned: Learned, logits: Logits, views: Views = ()) -> Temperatures:
         """The temperature of each sample."""
-        return self.positive(answered(learned, self.features(logits, views))).clamp(*self.temperature_range)
+        features, wanted = self.features(logits, views), learned["weight0"].shape[1]
+        if features.shape[1] != wanted:
+            raise InputError(
+                f"{self.name} was fitted to {wanted} cues a sample, but here are {features.shape[1]}. Give the same "
+                "views as in the fit, and as many classes."
+            )
+        return self.positive(answered(learned, features)).clamp(*self.temperature_range)
 
     def calibrated(self, learned: Learned, logits: Logits, views: Views) -> Logits:
         """The log-softmax of the scaled logits."""

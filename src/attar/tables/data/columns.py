@@ -2,6 +2,7 @@
 
 import datetime
 import hashlib
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -124,7 +125,7 @@ def texts(table: Table, column: Column) -> Texts:
     if held(whole.type) not in ("none", "truth", "text", "whole", "real", "date"):
         raise InputError(
             f"{table.name} has {whole.type} in column {column.name!r}, which cannot be read. Leave it out with "
-            f"--ignored {column.name}."
+            f"--ignored {shlex.quote(column.name)}."
         )
     values, codes = _encoded(stored)
     words = [in_words(value) for value in values]
@@ -227,7 +228,7 @@ def _check_exact(column: Any, table: Table, name: str) -> None:
     if abs(worst) > EXACT:
         raise InputError(
             f"column {name!r} of {table.name} holds {worst}, which is too large to be exact. Leave it out with "
-            f"--ignored {name}, or hash it with --hashed {name}."
+            f"--ignored {shlex.quote(name)}, or hash it with --hashed {shlex.quote(name)}."
         )
 
 
