@@ -92,7 +92,7 @@ def test_lam_is_drawn_anew_every_period():
     drawn = [often.at(epoch, 5).lam for epoch in range(40)]
     assert drawn[0] == drawn[1] != drawn[2] and -1 <= min(drawn) < -0.5 < 0.5 < max(drawn) <= 1
     assert drawn[0] == 2 * derived_seed(5, "lam 0") / 2**63 - 1 != often.at(0, 6).lam
-    assert Loss(name="bce", period=2).at(3, 0).lam == 0
+    assert Loss(name="bce").at(3, 0).lam == 0
 
 
 def test_the_command_knows_them(tmp_path, pair_of_digits, capsys):
@@ -122,6 +122,10 @@ def test_the_best_epoch_is_chosen_by_a_score(few_digits):
         (lambda: SubclassKD(label_loss="bce"), "label_loss is bce, but skd has a loss of its own for labels."),
         (lambda: Discover(label_loss="bce"), "label_loss is bce, but discover has a loss of its own for labels."),
         (lambda: Classifier(loss="log"), "log"),
+        (lambda: Loss(gamma=3.0), "gamma is 3.0, but only focal has it. Do not set it."),
+        (lambda: Loss(name="focal", lam=0.5), "lam is 0.5, but only ensloss has it. Do not set it."),
+        (lambda: Loss(name="bce", period=2), "period is 2, but only ensloss has it. Do not set it."),
+        (lambda: Loss(name="ensloss", tail="log2", tail_power=2.0), "tail_power is 2, but only the inverse tail"),
     ],
 )  # fmt: skip
 def test_what_does_not_go_together_is_refused_in_one_line(call, words):

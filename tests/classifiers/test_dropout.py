@@ -376,8 +376,10 @@ def test_students_and_logit_averages_are_trained_too(few_digits):
 def test_bad_input_is_refused_in_one_line(few_digits):
     with pytest.raises(InputError, match="p is 1; it must be at least 0 and below 1"):
         MultiSampleDropout(nn.Linear(2, 2), 1.0)
-    with pytest.raises(InputError, match="num_samples is 0"):
+    with pytest.raises(InputError, match="num_samples is 0; it must be a whole number"):
         MultiSampleDropout(nn.Linear(2, 2), 0.5, 0)
+    with pytest.raises(InputError, match="chunk is 0; it must be 1 or more"):
+        MultiSampleDropout(nn.Linear(2, 2)).backward(torch.ones(1, 2), torch.zeros(1).long(), chunk=0)
     with pytest.raises(InputError, match="diversity has 1 functions for 2 branches"):
         MultiSampleDropout(nn.Linear(2, 2), 0.5, 2, [random_hflip])
     with pytest.raises(InputError, match="reduce='logits' needs the logits of all branches"):

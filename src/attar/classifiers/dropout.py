@@ -11,6 +11,7 @@ Hiroshi Inoue, Multi-Sample Dropout for Accelerated Training and Better Generali
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from typing import Any, Literal
 
 import torch
@@ -89,8 +90,8 @@ class MultiSampleDropout(nn.Module):
         super().__init__()
         if not 0 <= p < 1:
             raise InputError(f"p is {p:g}; it must be at least 0 and below 1.")
-        if num_samples < 1:
-            raise InputError(f"num_samples is {num_samples}; it must be 1 or more.")
+        if not isinstance(num_samples, Integral) or num_samples < 1:
+            raise InputError(f"num_samples is {num_samples}; it must be a whole number, 1 or more.")
         if reduce not in ("loss", "logits"):
             raise InputError(f"reduce is {reduce!r}; it must be 'loss' or 'logits'.")
         if isinstance(diversity, Sequence) and len(diversity) != num_samples:
@@ -125,8 +126,11 @@ class MultiSampleDropout(nn.Module):
             chunk: Number of branches that are computed together.
 
         Raises:
-            InputError: Logits are averaged, which needs all branches at once, or the module is in evaluation mode.
+            InputError: Logits are averaged, which needs all branches at once, the module is in evaluation mode, or a
+                chunk has no branch.
         """
+        if chunk < 1:
+            raise InputError(f"chunk is {chunk}; it must be 1 or more.")
         if self.reduce == "logits":
             raise InputError("reduce='logits' needs the logits of all branches at once. Call loss(...).backward().")
         if not self.training:

@@ -258,4 +258,5 @@ def kind_in(folder: Path) -> Kind | None:
 
 
 def _verbs(tasks: Iterable[str]) -> str:
-    return " and ".join(f"`attar {verb}`" for verb in tasks)
+    names = [f"`attar {verb}`" for verb in tasks]
+    return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

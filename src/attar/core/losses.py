@@ -3,6 +3,7 @@
 The losses themselves are parts (`attar.core.parts`): a training calls them and does not know where they lie.
 """
 
+import dataclasses
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Self
 
@@ -23,6 +24,12 @@ LossName = Literal[
     "focal",
     "ensloss",
 ]
+
+OF: dict[str, LossName] = {
+    **dict.fromkeys(("lam", "clip", "tail", "tail_power", "period"), "ensloss"),
+    "gamma": "focal",
+}
+"""The loss that a setting belongs to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +58,12 @@ class Loss(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name in OF and value != field.default and self.name != OF[field.name]:
+                raise InputError(f"{field.name} is {value}, but only {OF[field.name]} has it. Do not set it.")
+        if self.tail != "inverse" and self.tail_power != 1:
+            raise InputError(f"tail_power is {self.tail_power:g}, but only the inverse tail has it. Do not set it.")
         if self.clip is None and (self.lam < 0 or self.period > 0):
             what = f"lam is {self.lam:g}" if self.lam < 0 else f"period is {self.period}"
             raise InputError(f"{what}, and derivatives with λ below 0 can be infinite. Set clip.")

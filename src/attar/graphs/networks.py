@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from attar.core.errors import InputError, unknown
 from attar.core.losses import Loss, LossName, as_shown
+from attar.core.runtime import Runtime
 from attar.core.settings import Range, Settings, words
 from attar.graphs.convolutions import (
     Convolution,
@@ -24,6 +25,7 @@ from attar.graphs.convolutions import (
     SAGEConvolution,
     reset_linear_,
 )
+from attar.graphs.protocols import Protocol
 from attar.graphs.structures import Graphs, Nodes, Pooling
 
 KINDS: dict[str, type[Convolution]] = {
@@ -88,9 +90,12 @@ class GraphNetwork(nn.Module):
         """The readout: the network's output before the head."""
         return graphs.pool(self.maps(graphs)[-1], self.pooling)
 
-    def forward(self, graphs: Graphs) -> Float[Tensor, "graph output"]:
-        """The logits of every graph."""
-        return cast(Tensor, self.head(self.embed(graphs)))
+    def forward(
+        self, graphs: Graphs, masks: Float[Tensor, "mask graph channel"] | None = None
+    ) -> Float[Tensor, "*mask graph output"]:
+        """The logits of every graph, or under each mask of the readout, if there are masks."""
+        embedding = self.embed(graphs)
+        return cast(Tensor, self.head(embedding if masks is None else masks * embedding))
 
     @torch.no_grad()
     def freeze_statistics(self, graphs: Graphs) -> None:
@@ -140,17 +145,46 @@ def labels_loss(name: LossName) -> Any:
     return None if name == "cross-entropy" else Loss(name=name).built()
 
 
+def drawn_for(protocol: Protocol, loss: Any, graphs: int, network: GraphNetwork, runtime: Runtime) -> dict[str, Tensor]:
+    """What a step draws for a batch of graphs: masks of dropout, and the numbers of a loss, each by its name.
+
+    Args:
+        protocol: The protocol of training.
+        loss: The loss of labels (`labels_loss`).
+        graphs: Number of graphs in the batch.
+        network: The network that is trained.
+        runtime: The machine, and the generators.
+    """
+    width, outputs = network.head.in_features, network.head.out_features
+    found, samples = {}, protocol.dropout_samples if protocol.dropout else 0
+    if samples:
+        kept = torch.rand(samples, graphs, width, generator=runtime.generator("dropout")) >= protocol.dropout
+        found["masks"] = kept / (1 - protocol.dropout)
+    if loss is not None:
+        numbers = [loss.drawn(graphs, outputs, runtime.generator("loss")) for _ in range(max(1, samples))]
+        if numbers[0] is not None:
+            found["drawn"] = torch.stack(numbers) if samples else numbers[0]
+    return {name: tensor.to(runtime.device) for name, tensor in found.items()}
+
+
 def classification_loss(
-    logits: Float[Tensor, "graph output"], labels: Int[Tensor, " graph"], loss: Any = None, drawn: Tensor | None = None
+    logits: Float[Tensor, "*mask graph output"],
+    labels: Int[Tensor, " graph"],
+    loss: Any = None,
+    drawn: Tensor | None = None,
 ) -> Float[Tensor, ""]:
     """The cross-entropy; binary cross-entropy if there is one output (the molecule sets).
 
     Args:
-        logits: The outputs of a network.
+        logits: The outputs of a network. Losses of several masks are averaged.
         labels: Classes.
         loss: Another loss (`labels_loss`).
         drawn: What that loss has drawn for the batch, if that was done apart.
     """
+    if logits.ndim == 3:
+        numbers = [None] * len(logits) if drawn is None else drawn
+        each = [classification_loss(one, labels, loss, number) for one, number in zip(logits, numbers, strict=True)]
+        return torch.stack(each).mean()
     if loss is not None:
         return cast(Tensor, as_shown(loss, logits, labels, drawn).mean())
     if logits.shape[-1] == 1:

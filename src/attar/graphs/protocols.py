@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
-from attar.core.errors import named
+from attar.core.errors import InputError, named
 from attar.core.losses import LossName
 from attar.core.protocols import left_open, told, whole
 from attar.core.settings import Hidden, Range, Settings
@@ -25,6 +25,15 @@ class Protocol(Settings):
     """Number of epochs between two validations. Papers validate after each epoch, which costs more than training."""
     loss: LossName = "cross-entropy"
     """Loss of the labels. Cross-entropy of one output, as on the molecule sets, is bce."""
+    dropout: Annotated[float, Range(0, 0.99)] = 0.0
+    """Share of the features before the last linear layer that is dropped in training."""
+    dropout_samples: Annotated[int, Range(1)] = 1
+    """Number M of dropout masks for each sample, whose losses are averaged (multi-sample dropout)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.dropout_samples or 1) > 1 and self.dropout == 0:
+            raise InputError(f"dropout_samples is {self.dropout_samples}, but nothing is dropped. Set dropout.")
 
     @property
     def told(self) -> str:

@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +12,7 @@ from attar.core.runtime import Runtime
 from attar.core.training import set_lr
 from attar.graphs.artefact import CondensedGraphs
 from attar.graphs.collection import GraphCollection
-from attar.graphs.networks import Architecture, classification_loss, labels_loss
+from attar.graphs.networks import Architecture, classification_loss, drawn_for, labels_loss
 from attar.graphs.protocols import Protocol
 from attar.graphs.sources import GraphSource
 from attar.graphs.structures import PaddedGraphs
@@ -100,11 +99,13 @@ def _train_together(
     parameters, _ = stack_module_state(networks)
     network = copy.deepcopy(networks[0])
 
-    labels_by, outputs = labels_loss(protocol.loss), sources[0].outputs
+    labels_by = labels_loss(protocol.loss)
 
-    def loss(own: Parameters, x: Tensor, adjacency: Tensor, mask: Tensor, labels: Tensor, *drawn: Tensor) -> Tensor:
-        logits = functional_call(network, own, (PaddedGraphs(x, adjacency, mask),))
-        return classification_loss(logits, labels, labels_by, *drawn)
+    def loss(
+        own: Parameters, x: Tensor, adjacency: Tensor, mask: Tensor, labels: Tensor, drawn: dict[str, Tensor]
+    ) -> Tensor:
+        logits = functional_call(network, own, (PaddedGraphs(x, adjacency, mask), drawn.get("masks")))
+        return classification_loss(logits, labels, labels_by, drawn.get("drawn"))
 
     follow = Follow(network, [source.validation for source in sources], sources[0].metric, runtime)
     optimizer = torch.optim.Adam(parameters.values(), protocol.training_lr)
@@ -112,19 +113,15 @@ def _train_together(
         set_lr(optimizer, protocol.lr_at(epoch))
         for batch in _batches(inputs, protocol.batch, generators):
             optimizer.zero_grad(set_to_none=True)
-            drawn = _drawn(labels_by, batch[0].shape[1], outputs, turns, runtime)
-            vmap(loss)(parameters, *batch, *drawn).sum().backward()
+            # Each set draws from its own generators, as when it is trained alone.
+            draws = [drawn_for(protocol, labels_by, batch[0].shape[1], network, turn) for turn in turns]
+            drawn = {name: torch.stack([one[name] for one in draws]) for name in draws[0]}
+            vmap(loss)(parameters, *batch, drawn).sum().backward()
             optimizer.step()
         if protocol.looks_after(epoch + 1):
             follow.look(parameters, epoch + 1)
         on(len(sets))
     return follow.outcomes(parameters, [source.test for source in sources])
-
-
-def _drawn(loss: Any, graphs: int, outputs: int, turns: Sequence[Runtime], runtime: Runtime) -> list[Tensor]:
-    """What a loss draws for a batch of each set, from that set's own generator, as when it is trained alone."""
-    found = [] if loss is None else [loss.drawn(graphs, outputs, turn.generator("loss")) for turn in turns]
-    return [torch.stack(found).to(runtime.device)] if found and found[0] is not None else []
 
 
 def _stacked(smalls: Sequence[CondensedGraphs]) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -16,7 +16,7 @@ from attar.core.settings import Settings
 from attar.core.state import rebuilt
 from attar.core.training import cached, next_rows, set_lr
 from attar.graphs.collection import GraphCollection
-from attar.graphs.networks import Architecture, GraphNetwork, classification_loss, labels_loss
+from attar.graphs.networks import Architecture, GraphNetwork, classification_loss, drawn_for, labels_loss
 from attar.graphs.protocols import Protocol
 from attar.graphs.sources import GraphSource
 from attar.graphs.structures import JoinedGraphs
@@ -93,9 +93,9 @@ class TrainGraphNetwork(Settings):
             set_lr(state.optimizer, self.protocol.lr_at(epoch))
         rows = next_rows(state.order, state.done, self.protocol.batch, runtime.generator("order"))
         batch, labels = state.whole or _batch(state.graphs, rows, runtime)
-        logits = state.network(batch)
-        drawn = state.loss.drawn(*logits.shape, runtime.generator("loss")) if state.loss is not None else None
-        loss = classification_loss(logits, labels, state.loss, drawn)
+        drawn = drawn_for(self.protocol, state.loss, len(labels), state.network, runtime)
+        logits = state.network(batch, drawn.get("masks"))
+        loss = classification_loss(logits, labels, state.loss, drawn.get("drawn"))
         state.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         state.optimizer.step()

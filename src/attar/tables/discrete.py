@@ -66,8 +66,8 @@ class Bins:
             np.median(part) if len(part) else (low + high) / 2
             for part, low, high in zip(inside, starts, ends, strict=True)
         ]
-        found = (tuple(map(float, part)) for part in (starts, ends, medians))
-        return cls(*found, missing=missing or len(known) < len(values))
+        low, high, median = (tuple(map(float, part)) for part in (starts, ends, medians))
+        return cls(low, high, median, missing=missing or len(known) < len(values))
 
     @property
     def size(self) -> int:

@@ -322,7 +322,7 @@ def modes_of(values: Values, most: int = 10, *, seed: int = 0) -> Modes:
     different = there.unique()
     if len(different) < 2:
         only, one = different[:1] if len(different) else torch.zeros(1).double(), torch.ones(1).double()
-        return Modes(only, one, one, only.expand(2).clone(), missing)
+        return Modes(only, one, one.clone(), only.expand(2).clone(), missing)
     shift, scale = there.mean(), there.std(correction=0)
     count = min(most, len(different))
     with warnings.catch_warnings():

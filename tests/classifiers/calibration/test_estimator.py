@@ -149,6 +149,50 @@ def test_bad_input_is_one_line(settings, rows, labels, sentence):
         Calibrator(**settings).fit(rows, labels)
 
 
+def test_labels_below_zero_are_no_columns_unless_they_are_of_two_classes():
+    logits, labels = drawn()
+    with pytest.raises(InputError, match=r"a label is -100\. Leave such rows out, or name the class of each column"):
+        Calibrator().fit(logits, torch.where(labels == 0, -100, labels))
+    assert Calibrator().fit(logits[:, :2], (labels > 0) * 2 - 1).classes_.tolist() == [-1, 1]
+    named = Calibrator(classes=[-100, 1, 2]).fit(logits, torch.where(labels == 0, -100, labels))
+    assert named.classes_.tolist() == [-100, 1, 2]
+    with pytest.raises(InputError, match="classes are a, a, b, and one is there twice"):
+        Calibrator(classes=["a", "a", "b"]).fit(logits, np.array(list("aab"))[labels])
+    with pytest.raises(InputError, match="Stack 0 and the logit"):
+        Calibrator().fit(logits[:, :1], labels > 0)
+
+
+def test_half_precision_of_both_kinds_is_taken():
+    logits, labels = drawn()
+    whole = Calibrator().fit(logits, labels).predict_proba(logits)
+    for dtype in (torch.float16, torch.bfloat16):
+        near = Calibrator().fit(logits.to(dtype), labels).predict_proba(logits.to(dtype))
+        assert np.abs(near - whole).max() < 0.05
+
+
+def test_what_is_predicted_has_the_form_of_the_fit():
+    logits, labels = drawn()
+    p = logits.softmax(dim=1)
+    with pytest.warns(UserWarning, match="rows are probabilities, but the calibrator was fitted to logits"):
+        Calibrator().fit(logits, labels).predict_proba(p)
+    with pytest.warns(UserWarning, match="their logarithms are taken"):
+        fitted = Calibrator().fit(p, labels)
+    with pytest.raises(InputError, match="the calibrator was fitted to probabilities, and these rows are none"):
+        fitted.predict(logits)
+    views = [logits, logits]
+    looks = Calibrator(CorrectnessAware(epochs=2)).fit(logits, labels, views)
+    with pytest.raises(ValueError, match=r"ca was fitted to 6 cues a sample, but here are 3\. Give the same views"):
+        looks.predict(logits, views[:1])
+
+
+def test_tensors_of_another_calibrator_are_refused():
+    logits, labels = drawn()
+    made = Calibrator("platt").fit(logits, labels)
+    for method, classes in (("ts", made.classes_), ("platt", [0, 1])):
+        with pytest.raises(InputError, match=f"these tensors are not what {method} learns of {len(classes)} classes"):
+            Calibrator.from_tensors(method, made.to_tensors(), classes)
+
+
 def test_logits_that_are_not_finite_are_a_value_error_as_scikit_learn_has_it():
     with pytest.raises(ValueError, match="NaN"):
         Calibrator().fit(np.array([[np.nan, 0.0], [1.0, 2.0]]), [0, 1])

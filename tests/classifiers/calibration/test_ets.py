@@ -78,3 +78,13 @@ def test_it_is_not_worse_than_temperature_scaling_in_its_score():
         for method in (EnsembleScaling(loss="brier"), TemperatureScaling(loss="brier"))
     ]
     assert scores[0] <= scores[1] + 1e-12
+
+
+def test_predictions_stay_where_all_rows_are_wrong():
+    logits = torch.randn(60, 3, generator=torch.Generator().manual_seed(1))
+    wrong = (logits.argmax(dim=1) + 1) % 3
+    with pytest.warns(UserWarning, match="say nothing about the labels"):
+        found = EnsembleScaling().fit(logits, wrong, generator=torch.Generator())
+    assert float(found["weights"][2]) > 0.999
+    for seen in (logits, logits.double()):
+        assert torch.equal(EnsembleScaling().applied(found, seen).argmax(dim=1), seen.argmax(dim=1))

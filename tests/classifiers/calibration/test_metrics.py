@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from beartype.roar import BeartypeCallHintViolation
 from safetensors.torch import load_file
 
 from attar.classifiers.calibration.metrics import (
@@ -221,6 +222,38 @@ def test_what_cannot_be_measured_is_refused_in_one_line():
         CalibrationReport.of(logits, labels.clamp(max=2))
     with pytest.raises(InputError, match="Give a row of logits and a label for each"):
         CalibrationReport.of(torch.zeros(0, 3), torch.zeros(0).long())
+    with pytest.raises(InputError, match="the logits of sample 0 are not numbers"):
+        CalibrationReport.of(torch.tensor([[0.0, math.inf]]), torch.tensor([1]))
+    with pytest.raises(InputError, match="there is one column of logits"):
+        CalibrationReport.of(torch.zeros(2, 1), torch.tensor([0, 0]))
+    half = torch.full((20,), 0.5)
+    with pytest.raises(InputError, match="bins is 0; it must be 1 or more"):
+        calibration_error(half, half, 0)
+    with pytest.raises(InputError, match="right has other values than 0 and 1"):
+        calibration_error(half, torch.full((20,), 2.0))
+    with pytest.raises(InputError, match="a probability is not between 0 and 1"):
+        brier_score(torch.tensor([[3.0, -2.0]]), torch.tensor([0]))
+    with pytest.raises(InputError, match=r"a label is not a class\. There are 2 classes"):
+        brier_score(torch.tensor([[0.5, 0.5]]), torch.tensor([2]))
+
+
+def test_a_word_that_is_mistyped_is_refused_and_no_other_measure_taken():
+    half = torch.full((20,), 0.5)
+    for given in ({"by": "masses"}, {"norm": "l3"}):
+        with pytest.raises((InputError, BeartypeCallHintViolation)):  # the latter where the tests check types
+            calibration_error(half, torch.ones(20), **given)
+
+
+def test_a_confidence_of_single_precision_may_be_rounded_above_one():
+    sure = torch.full((20,), 1 + 1.2e-7)
+    assert calibration_error(sure, torch.ones(20)) < 1e-6
+    assert ks_error(sure, torch.ones(20)) < 1e-6
+    assert sampling_floor(sure, draws=2) < 1e-6
+
+
+def test_a_class_that_is_left_out_has_no_probability():
+    logits = torch.tensor([[1.0, 0.0, -math.inf]]).expand(20, 3)
+    assert CalibrationReport.of(logits, torch.zeros(20).long()).accuracy == 1
 
 
 def test_few_samples_have_the_measures_without_bins():

@@ -107,6 +107,13 @@ def test_a_curve_is_the_best_of_its_kind(parameters):
             assert loss(moved) >= loss(curve) or moved[:2].min() < 0
 
 
+@pytest.mark.filterwarnings("error")
+def test_separated_classes_end_at_the_bounds_without_a_warning():
+    logits, _ = drawn(60, 3)
+    learned = BetaCalibration().fit(logits, logits.argmax(dim=1), generator=torch.Generator())
+    assert learned["curve"].isfinite().all()
+
+
 def test_a_parameter_that_would_be_negative_is_zero():
     odds = torch.linspace(-3, 3, 100).double()
     inputs = torch.stack([F.logsigmoid(odds), -F.logsigmoid(-odds)], dim=1)

@@ -4,12 +4,14 @@ import math
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from attar.classifiers.losses import EnsLoss, LogHinge, calibrated_loss_derivatives, ens_loss
 from attar.classifiers.losses.ensloss import sizes_of
+from attar.classifiers.losses.scores import checked_setting
 from attar.core.errors import InputError
 
 GOLDEN = load_file(Path(__file__).parents[1] / "golden" / "ensloss.safetensors")
@@ -218,6 +220,9 @@ def test_lam_can_be_drawn_anew():
         (lambda: ens_loss(torch.zeros(2), torch.ones(2), sample_weight=torch.zeros(2)), "one above 0"),
         (lambda: EnsLoss(lam=-0.5, clip=None), "lam is -0.5, with which derivatives can be infinite. Set clip."),
         (lambda: EnsLoss(tail_power=-1), "tail_power is -1; it must be at least 0."),
+        (lambda: EnsLoss(lam=math.nan), "lam is nan; it must be a finite number."),
+        (lambda: EnsLoss(lam=math.inf), "lam is inf; it must be a finite number."),
+        (lambda: ens_loss(torch.zeros(1), torch.ones(1), sample_weight=torch.tensor([math.inf])), "must be finite"),
         (lambda: EnsLoss(clip=math.nan), "clip is nan; it must be at least 0."),
         (lambda: EnsLoss()(torch.zeros(2, 3), torch.tensor([0, 3])), "a label is 3; classes are 0 to 2."),
         (lambda: EnsLoss()(torch.zeros(2, 3), torch.zeros(2)), "labels are of type torch.float32; give the number of"),
@@ -227,3 +232,8 @@ def test_bad_input_is_one_line(call, words):
     with pytest.raises(InputError, match=re.escape(words)) as told:
         call()
     assert "\n" not in str(told.value)
+
+
+def test_numbers_of_numpy_are_numbers_and_settings_are_shown():
+    assert checked_setting("gamma", np.float32(0.5)) == 0.5
+    assert repr(EnsLoss(lam=0.5)) == "EnsLoss(lam=0.5, clip=1.0, tail='inverse', tail_power=1.0)"

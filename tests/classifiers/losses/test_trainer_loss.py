@@ -89,3 +89,29 @@ def test_its_gradient_is_the_pseudo_loss_s_share():
 def test_bad_labels_are_one_line(labels, words):
     with pytest.raises(InputError, match=words):
         TrainerLoss(EnsLoss())({"logits": torch.zeros(2, 2, requires_grad=True)}, labels)
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 1], [-1.0, 1.0, 1.0], [[0.0], [1.0], [1.0]]])
+def test_a_model_with_one_logit_takes_labels_of_two_classes(labels):
+    labels = torch.tensor(labels)
+    score = torch.tensor([[0.5], [-2.0], [3.0]], requires_grad=True)
+    found = TrainerLoss(BCE())({"logits": score}, labels)
+    wanted = F.binary_cross_entropy_with_logits(score[:, 0], torch.tensor([0.0, 1, 1]))
+    assert torch.isclose(found, wanted)
+    told = TrainerLoss(EnsLoss())({"logits": score.detach()}, labels)
+    assert torch.isclose(told, wanted)
+    with pytest.raises(InputError, match="a label is 2; give 0 and 1, or -1 and 1"):
+        TrainerLoss(BCE())({"logits": score}, torch.tensor([0, 1, 2]))
+
+
+@pytest.mark.parametrize("loss", [CrossEntropy(), EnsLoss()])
+def test_labels_of_minus_100_are_not_counted(loss):
+    logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    labels = torch.tensor([0, -100, 2, -100])
+    for items, divisor in ((None, 2), (torch.tensor(8), 8)):
+        found = TrainerLoss(loss)({"logits": logits}, labels, items)
+        assert torch.isclose(found, F.cross_entropy(logits[[0, 2]], labels[[0, 2]], reduction="sum") / divisor)
+    (slope,) = torch.autograd.grad(found, logits)
+    assert not slope[[1, 3]].any() and slope[[0, 2]].any()
+    none = TrainerLoss(loss)({"logits": logits}, torch.full((4,), -100), torch.tensor(8))
+    assert none == 0 and not torch.autograd.grad(none, logits)[0].any()

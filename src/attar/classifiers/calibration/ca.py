@@ -53,11 +53,11 @@ class CorrectnessAware(Calibration):
     """Whether right and wrong predictions weigh the same together. This lowers confidence, on purpose: worse on data
     like the calibration rows, better where the classifier is worse. The released code does it."""
     loss: Literal["ca", "ce", "mse"] = "ca"
-    """Loss of the fit: correctness-aware (the Brier score of the top class), cross-entropy, or the Brier score of all
-    classes."""
+    """Loss of the fit: correctness-aware, cross-entropy or the Brier score of all classes. The first is the Brier score
+    of the top class."""
     cues: Literal["views", "softmax", "logits", "none"] = "views"
-    """What the network reads: the probabilities of transformed copies (views), of the sample itself (softmax), its
-    largest logits, or nothing, so that all samples get one temperature."""
+    """What the network reads: probabilities of transformed copies (views) or of the sample (softmax), its largest
+    logits, or nothing, so that all have one temperature."""
     transforms: tuple[Transform, ...] = ()
     """Transforms of the copies. Default: rotation, grey and jitter for images in colour, otherwise rotation, dim and
     blur."""
@@ -139,7 +139,13 @@ class CorrectnessAware(Calibration):
 
     def temperature(self, learned: Learned, logits: Logits, views: Views = ()) -> Temperatures:
         """The temperature of each sample."""
-        return self.positive(answered(learned, self.features(logits, views))).clamp(*self.temperature_range)
+        features, wanted = self.features(logits, views), learned["weight0"].shape[1]
+        if features.shape[1] != wanted:
+            raise InputError(
+                f"{self.name} was fitted to {wanted} cues a sample, but here are {features.shape[1]}. Give the same "
+                "views as in the fit, and as many classes."
+            )
+        return self.positive(answered(learned, features)).clamp(*self.temperature_range)
 
     def calibrated(self, learned: Learned, logits: Logits, views: Views) -> Logits:
         """The log-softmax of the scaled logits."""

@@ -115,9 +115,28 @@ class Calibrator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict_log_proba(self, X: Any, views: Sequence[Any] | None = None) -> Float[np.ndarray, "sample classes"]:  # noqa: N803
         """The calibrated log-probability of each class."""
         check_is_fitted(self)
-        logits = self._logits(self._checked(X, reset=False))
+        rows = self._checked(X, reset=False)
+        self._check_form(rows)
         copies = [self._scores(view) for view in self._views(views)]
-        return self.method_.applied(self.learned_, logits, copies).numpy()
+        try:
+            return self.method_.applied(self.learned_, self._logits(rows), copies).numpy()
+        except InputError as error:
+            raise Refused(str(error)) from error
+
+    def _check_form(self, rows: np.ndarray) -> None:
+        """Check that rows are what the calibrator was fitted to: logits, or probabilities.
+
+        Raises:
+            InputError: It was fitted to probabilities, and they are none.
+        """
+        if self.estimator is not None:
+            return
+        if self._probabilities_ and ((rows < 0) | (rows > 1 + SUM)).any():
+            raise Refused("the calibrator was fitted to probabilities, and these rows are none. Give probabilities.")
+        if not self._probabilities_ and len(rows) > 1 and _are_probabilities(rows):
+            warnings.warn(
+                "rows are probabilities, but the calibrator was fitted to logits. Give the logits.", stacklevel=3
+            )
 
     def predict(self, X: Any, views: Sequence[Any] | None = None) -> np.ndarray:  # noqa: N803
         """The class of each sample."""
@@ -139,12 +158,23 @@ class Calibrator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             method: The name of the calibrator, or its settings.
             tensors: What was learned.
             classes: The class of each column.
+
+        Raises:
+            InputError: They are of another calibrator.
         """
         made = cls(method, classes=classes)
         made.method_, made.classes_ = calibration_named(method), np.asarray(classes)
         made.learned_ = {name: value for name, value in tensors.items() if name != "rows_are_probabilities"}
         made._probabilities_ = bool(tensors["rows_are_probabilities"])
         made.n_features_in_ = len(made.classes_)
+        if not made.method_.looks_at_views:
+            try:
+                made.method_.applied(made.learned_, torch.zeros(1, len(made.classes_), dtype=torch.float64))
+            except (KeyError, RuntimeError, InputError) as error:
+                raise InputError(
+                    f"these tensors are not what {made.method_.name} learns of {len(made.classes_)} classes. Give the "
+                    "calibrator and the classes that they are of."
+                ) from error
         return made
 
     # -------------------------------------------------------------------------------------------------------- the input
@@ -177,11 +207,17 @@ class Calibrator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         given = self.classes if self.classes is not None else getattr(self.estimator, "classes_", None)
         if given is not None:
             classes = np.asarray(given)
+            if len(np.unique(classes)) < len(classes):
+                raise InputError(f"classes are {_few(classes)}, and one is there twice. Name each column once.")
         elif np.issubdtype(y.dtype, np.integer) and y.min() >= 0 and y.max() < columns:
             classes = np.arange(columns)
         else:
             classes = np.unique(y)
-        if len(classes) != columns:
+            if np.issubdtype(y.dtype, np.number) and classes[0] < 0 and classes.tolist() != [-1, 1]:
+                raise InputError(
+                    f"a label is {classes[0]:g}. Leave such rows out, or name the class of each column by classes=."
+                )
+        if len(classes) != columns and columns > 1:
             raise InputError(
                 f"there are {len(classes)} classes ({_few(classes)}), but {columns} columns of logits. Give one "
                 "column a class; if the labels lack some, name them all by classes=."
@@ -231,8 +267,11 @@ def _are_probabilities(rows: np.ndarray) -> bool:
 
 
 def _plain(values: Any) -> Any:
-    """Tensors as arrays."""
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+    """Tensors as arrays. NumPy has no bfloat16."""
+    if not isinstance(values, Tensor):
+        return values
+    values = values.detach().cpu()
+    return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
 
 
 def _places(y: np.ndarray, classes: np.ndarray) -> np.ndarray:

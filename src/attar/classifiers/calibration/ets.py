@@ -22,6 +22,8 @@ from attar.classifiers.calibration.ts import temperature_by
 
 Weights = Float[Tensor, "3"]
 
+PLAIN = 1e-4
+"""Least share of what is not uniform, so that predictions stay where all rows are wrong. It is seen in float32 too."""
 BETTER = 1e-15
 """By how much a face with more components must be better than one with fewer."""
 
@@ -42,6 +44,8 @@ class EnsembleScaling(Calibration):
         """The temperature, and the three weights."""
         temperature = temperature_by(self.loss, logits, labels)
         weights = ensemble_weights(logits, labels, temperature)
+        if float(weights[2]) > 1 - PLAIN:
+            weights = torch.tensor([0, PLAIN, 1 - PLAIN]).to(weights)
         return {"temperature": torch.tensor(temperature, dtype=torch.float64), "weights": weights}
 
     def calibrated(self, learned: Learned, logits: Logits, views: Views) -> Logits:

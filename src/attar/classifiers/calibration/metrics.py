@@ -15,14 +15,14 @@ Nixon et al., CVPR workshops 2019, arXiv:1904.01685 (equal masses, classes); Gup
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from attar.core.errors import InputError
+from attar.core.errors import InputError, unknown
 
 Probabilities = Float[Tensor, "sample classes"]
 Labels = Int[Tensor, " sample"]
@@ -31,6 +31,8 @@ Right = Float[Tensor, " sample"] | Bool[Tensor, " sample"] | Int[Tensor, " sampl
 Groups = Int[Tensor, " sample"]
 Binning = Literal["width", "mass"]
 Norm = Literal["l1", "l2", "max"]
+ROUNDING = 1e-6
+"""By how much a confidence in single precision may exceed 1."""
 
 
 def probabilities_of(logits: Float[Tensor, "sample classes"]) -> Probabilities:
@@ -81,7 +83,9 @@ class Bins:
         Raises:
             InputError: There are fewer samples than bins, or values that are not in [0, 1].
         """
-        _check(confidence, bins)
+        _check(confidence, right, bins)
+        if by not in get_args(Binning):
+            raise unknown("by", str(by), get_args(Binning))
         group = (bins_of_equal_width if by == "width" else bins_of_equal_mass)(confidence, bins)
         return cls.grouped(confidence, right, group, bins)
 
@@ -100,6 +104,8 @@ class Bins:
 
     def error(self, norm: Norm = "l1") -> float:
         """Σ mass · gap (l1), √Σ mass · gap² (l2), or the largest gap, whatever its mass (max)."""
+        if norm not in get_args(Norm):
+            raise unknown("norm", str(norm), get_args(Norm))
         if norm == "max":
             return float(self.gaps.max())
         if norm == "l2":
@@ -142,7 +148,7 @@ def ks_error(confidence: Confidence, right: Right) -> float:
 
     Samples of equal confidence enter together, so the order of the rows does not count.
     """
-    _check(confidence)
+    _check(confidence, right)
     confidence = confidence.double()
     order = confidence.argsort(stable=True)
     sums = (right.double() - confidence)[order].cumsum(dim=0)
@@ -153,6 +159,7 @@ def ks_error(confidence: Confidence, right: Right) -> float:
 
 def brier_score(probabilities: Probabilities, labels: Labels) -> float:
     """The mean over samples of Σ_k (p_k - [y = k])². It is not divided by the number of classes."""
+    _check_rows(probabilities, labels)
     wanted = F.one_hot(labels, probabilities.shape[1]).double()
     return float((probabilities.double() - wanted).square().sum(dim=1).mean())
 
@@ -197,7 +204,7 @@ def sampling_floor(
         generator: Source of the draws. Default: one with seed 0.
     """
     generator = generator or torch.Generator().manual_seed(0)
-    confidence = confidence.double().cpu()
+    confidence = confidence.double().cpu().clamp(max=1)
     found = [measure(confidence, torch.bernoulli(confidence, generator=generator)) for _ in range(draws)]
     return sum(found) / draws
 
@@ -271,7 +278,7 @@ class CalibrationReport:
         """From logits or log-probabilities.
 
         Raises:
-            InputError: There is no sample, a logit is NaN, or a label is not a class.
+            InputError: There is no sample, a logit is NaN or infinite, or a label is not a class.
         """
         logits, labels = checked(logits, labels)
         probabilities = probabilities_of(logits)
@@ -306,16 +313,22 @@ def checked(logits: Float[Tensor, "sample classes"], labels: Labels) -> tuple[Fl
     """Logits and labels on the CPU, if they can be measured.
 
     Raises:
-        InputError: There is no sample, a logit is NaN, or a label is not a class.
+        InputError: There is no sample or one column, a logit is NaN or infinite, or a label is not a class. A logit of
+            -∞, as of a class that is left out, is taken.
     """
+    if labels.is_floating_point():
+        raise InputError(f"labels are of type {labels.dtype}; give the number of a class for each sample.")
     logits, labels = logits.detach().cpu(), labels.detach().cpu().long()
     if logits.ndim != 2 or len(logits) != len(labels) or not len(labels):
         raise InputError(
             f"logits have shape {list(logits.shape)} and labels {list(labels.shape)}. Give a row of logits and a label "
             "for each of one or more samples."
         )
-    if logits.isnan().any():
-        raise InputError(f"the logits of sample {int(logits.isnan().any(dim=1).nonzero()[0])} are not numbers.")
+    if logits.shape[1] < 2:
+        raise InputError("there is one column of logits. Stack 0 and the logit of a classifier with a single one.")
+    odd = (logits.isnan() | (logits == torch.inf)).any(dim=1)
+    if odd.any():
+        raise InputError(f"the logits of sample {int(odd.nonzero()[0])} are not numbers.")
     outside = (labels < 0) | (labels >= logits.shape[1])
     if outside.any():
         raise InputError(
@@ -324,8 +337,21 @@ def checked(logits: Float[Tensor, "sample classes"], labels: Labels) -> tuple[Fl
     return logits, labels
 
 
-def _check(confidence: Confidence, bins: int = 1) -> None:
+def _check(confidence: Confidence, right: Right, bins: int = 1) -> None:
+    if bins < 1:
+        raise InputError(f"bins is {bins}; it must be 1 or more.")
+    if len(confidence) != len(right):
+        raise InputError(f"there are {len(confidence)} confidences and {len(right)} of right or wrong. Give as many.")
     if len(confidence) < bins:
         raise InputError(f"there are {len(confidence)} samples for {bins} bins. Give more samples, or fewer bins.")
-    if not bool(((confidence >= 0) & (confidence <= 1)).all()):
+    if not bool(((confidence >= 0) & (confidence <= 1 + ROUNDING)).all()):
         raise InputError("a confidence is not between 0 and 1. Give probabilities, not logits.")
+    if not bool(((right >= 0) & (right <= 1)).all()):
+        raise InputError("right has other values than 0 and 1. Give whether each prediction is right.")
+
+
+def _check_rows(probabilities: Probabilities, labels: Labels) -> None:
+    if not bool(((probabilities >= 0) & (probabilities <= 1 + ROUNDING)).all()):
+        raise InputError("a probability is not between 0 and 1. Give probabilities, not logits.")
+    if len(labels) and not bool(((labels >= 0) & (labels < probabilities.shape[1])).all()):
+        raise InputError(f"a label is not a class. There are {probabilities.shape[1]} classes, counted from 0.")

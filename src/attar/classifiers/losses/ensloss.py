@@ -14,6 +14,7 @@ runs. Unlike it, equal margins keep their order, and half precision is not used.
 taken one class against the rest: that is experimental, is not in the paper, and no calibration is claimed for it.
 """
 
+import math
 from typing import Any, Literal, get_args
 
 import torch
@@ -128,7 +129,7 @@ class EnsLoss(MarginLoss):
         super().__init__()
         if tail not in get_args(Tail):
             raise unknown("tail", str(tail), get_args(Tail))
-        self.lam = float(lam)
+        self.lam = checked_setting("lam", lam, least=-math.inf)
         self.clip = None if clip is None else checked_setting("clip", clip)
         self.tail: Tail = tail
         self.tail_power = checked_setting("tail_power", tail_power)

@@ -1,6 +1,7 @@
 """What all losses of margins share: margins of scores or logits, checks of labels, and the base of their modules."""
 
 import math
+from numbers import Real
 from typing import Any, ClassVar
 
 import torch
@@ -29,6 +30,10 @@ class MarginLoss(nn.Module):
     def of_margins(self, margins: Float[Tensor, "*margins"], drawn: Tensor | None = None) -> Float[Tensor, "*margins"]:
         """The loss of each margin."""
         raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        """The settings."""
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in self.settings)
 
     def drawn(self, samples: int, classes: int, generator: torch.Generator | None = None) -> Tensor | None:
         """Random numbers for a batch, for those who draw them apart, as under `torch.vmap`. None: there are none."""
@@ -131,15 +136,15 @@ def weighted_mean(values: Float[Tensor, " sample"], weight: Tensor | None) -> Fl
     """The mean of values with weights.
 
     Raises:
-        InputError: There is not a weight for each value, one is below zero, or all are zero.
+        InputError: There is not a weight for each value, one is below zero or not finite, or all are zero.
     """
     if weight is None:
         return values.mean()
     if weight.numel() != values.numel():
         raise InputError(f"there are {weight.numel()} weights for {values.numel()} samples. Give one for each.")
     weight = weight.flatten().to(values)
-    if not bool((weight >= 0).all()) or not bool(weight.sum() > 0):
-        raise InputError("weights of samples must be at least 0, and one above 0.")
+    if not bool(((weight >= 0) & weight.isfinite()).all()) or not bool(weight.sum() > 0):
+        raise InputError("weights of samples must be finite and at least 0, and one above 0.")
     return (weight * values).sum() / weight.sum()
 
 
@@ -149,6 +154,7 @@ def checked_setting(name: str, value: Any, least: float = 0.0, most: float = mat
     Raises:
         InputError: It is none.
     """
-    if not isinstance(value, (int, float)) or not least <= value <= most or math.isinf(value):
-        raise InputError(f"{name} is {shown(value)}; it must be {Range(least, most)}.")
+    if not isinstance(value, Real) or not math.isfinite(value) or not least <= value <= most:
+        allowed = "a finite number" if math.isinf(least) else Range(least, most)
+        raise InputError(f"{name} is {shown(value)}; it must be {allowed}.")
     return float(value)

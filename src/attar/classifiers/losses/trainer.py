@@ -10,20 +10,24 @@ and the training is that of smaller batches whose gradients are averaged. Take a
 
 from typing import Any
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from attar.classifiers.losses.scores import MarginLoss, checked_classes
+from attar.classifiers.losses.scores import MarginLoss, checked_classes, signs_of
 from attar.core.errors import InputError
 from attar.core.losses import as_shown, cross_entropy
 from attar.images.networks.outputs import logits_in
+
+IGNORED = -100
+"""The label of a sample that is not counted."""
 
 
 class TrainerLoss:
     """A `compute_loss_func` of a `transformers.Trainer` of classifiers of images or text.
 
     A pseudo-loss has its own gradient and the value of the cross-entropy, which is what the Trainer logs. In
-    evaluation it is the cross-entropy altogether, so that no epoch is chosen by the pseudo-loss.
+    evaluation it is the cross-entropy altogether, so that no epoch is chosen by the pseudo-loss. A model with a single
+    logit takes labels of two classes, and a label of -100 is not counted, as the Trainer has it.
 
     Args:
         loss: The loss, such as `EnsLoss()`.
@@ -37,7 +41,7 @@ class TrainerLoss:
 
         Args:
             outputs: What the model returns, with its logits.
-            labels: The number of a class for each sample.
+            labels: The number of a class for each sample; of a single logit 0 and 1, -1 and 1, or booleans.
             num_items_in_batch: Number of samples in all micro-batches of the step, if the Trainer counts them.
 
         Raises:
@@ -48,7 +52,12 @@ class TrainerLoss:
         logits = logits_in(outputs, "model")
         if logits.shape[-1] == 1 and labels.ndim == 2:
             labels = labels.flatten()
-        classes = checked_classes(logits, labels)
+        counted = labels != IGNORED
+        if labels.ndim == 1 and len(labels) == len(logits) and not bool(counted.all()):
+            logits, labels = logits[counted], labels[counted]
+            if not len(labels):
+                return logits.sum()
+        classes = _classes(logits, labels)
         learns = logits.requires_grad
         values = as_shown(self.loss, logits, classes) if learns else self._told(logits, classes)
         return values.sum() / (len(classes) if num_items_in_batch is None else num_items_in_batch)
@@ -56,3 +65,14 @@ class TrainerLoss:
     def _told(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The loss of each sample in evaluation."""
         return cross_entropy(logits, labels) if self.loss.pseudo else self.loss.values(logits, labels)
+
+
+def _classes(logits: Tensor, labels: Tensor) -> Int[Tensor, " sample"]:
+    """The number of a class for each sample.
+
+    Raises:
+        InputError: Labels do not fit the logits.
+    """
+    if logits.shape[-1] > 1 or labels.shape != logits.shape[:1]:
+        return checked_classes(logits, labels)
+    return (signs_of(labels) > 0).long()
