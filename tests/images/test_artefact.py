@@ -309,3 +309,8 @@ def test_reformatting_the_description_alters_nothing(small, tmp_path):
     small.save(tmp_path)
     store.write_json(tmp_path / "artefact.json", json.loads((tmp_path / "artefact.json").read_text()))
     assert_same(CondensedImages.load(tmp_path), small)
+
+
+def test_a_set_is_told_in_one_line(small):
+    assert str(small) == small.summary
+    assert "\n" not in str(small)

@@ -170,6 +170,9 @@ class CondensedImages(core.CondensedSet):
         share = 100 * self.bytes / self.origin.full_bytes if self.origin.full_bytes else 0.0
         return f"{len(self.labels)} images, {self.bytes:,} bytes ({share:.2g} % of the full set)"
 
+    def __str__(self) -> str:
+        return self.summary
+
     def save(self, folder: str | Path) -> Self:
         """Write the set to a folder and return the saved copy. Each file is written whole or not at all."""
         folder = Path(folder)
