@@ -50,7 +50,7 @@ def forgot(label_auc: float | None) -> bool:
     return label_auc is not None and label_auc < CHANCE + COLLAPSED
 
 
-def _enough(labels: Int[Tensor, " row"], number: int, *halves: Int[Tensor, " half"]) -> bool:
+def _enough(labels: Int[Tensor, " row"], number: int, *halves: Int[Tensor, " _half"]) -> bool:
     return all(int((labels[half] == number).sum()) >= FEWEST for half in halves)
 
 

@@ -185,7 +185,7 @@ def _say_of_groups(source: TableSource, runtime: Runtime) -> None:
     counts = torch.bincount(source.test.groups, minlength=len(source.schema.groups)).tolist()
     for name, count in zip(source.schema.groups, counts, strict=True):
         if count < FEW:
-            runtime.say(f"note: {count or 'no'} test row{'' if count == 1 else 's'} of {name!r}: its rates say little.")
+            runtime.say(f"note: few test rows of {name!r} ({count}), so that its rates say little.")
 
 
 def _check(one: Any, source: TableSource, runtime: Runtime) -> None:

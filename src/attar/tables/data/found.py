@@ -65,7 +65,7 @@ def _of_object(data: Any, name: str) -> Table:
         if library == "pandas" and hasattr(data, "columns"):
             arrow.check_columns(list(map(str, data.columns)), name)
             return arrow.of_arrow(pyarrow.Table.from_pandas(data, preserve_index=False), name)
-        if hasattr(data, "__arrow_c_stream__") and hasattr(data, "columns"):
+        if hasattr(data, "__arrow_c_stream__") and type(data).__name__ != "Series":
             return arrow.of_arrow(pyarrow.table(data), name)
     except (pyarrow.ArrowException, TypeError, ValueError) as error:
         reason = ": ".join(map(str, error.args[::-1])) if len(error.args) > 1 else reason_of(error)
