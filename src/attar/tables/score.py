@@ -296,12 +296,10 @@ def _row(label: str, members: Sequence[Any], test: Test, how: Scoring, runtime: 
         )
     notes = tuple(_notes(one, tables, runtime) for one, tables in zip(members, values, strict=True))
     beside = rivals_of(members[0], test, how, seconds, runtime)
-    together = Found(test, values, samples, notes, _codes(members), beside, _whole(test, how, beside))
+    told = Found(test, values, samples, notes, _codes(members), beside, _whole(test, how, beside))
     first = members[0]
     columns = list(COLUMNS) if test.privileged is not None else ["accuracy", "AUROC"]
-    return Row.of(
-        label, members, list(map(together.cell, columns)), count=len(first.rows), full_count=first.origin.full
-    )
+    return Row.of(label, members, list(map(told.cell, columns)), count=len(first.rows), full_count=first.origin.full)
 
 
 def _say_how_long(
