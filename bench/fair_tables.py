@@ -172,7 +172,7 @@ def told(row: dict[str, Any]) -> dict[str, Any]:
 
 def rivals(source: TableSource, seed: int) -> dict[str, Any]:
     """Scores of real rows: as they are, without the group, mitigated; and of a constant and of shuffled labels."""
-    made = attar.condense(source, METHODS["table-random"].load()(rows=min(100, len(source.train))), engine=QUIET)
+    made = attar.condense(source, METHODS["table-random"].load()(rows=len(source.train)), engine=QUIET)
     row = attar.evaluate(made, source, beside="run", seed=seed, engine=QUIET).rows[0]
     found: dict[str, dict[str, float]] = {}
     for cell in row.cells:

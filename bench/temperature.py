@@ -1,6 +1,7 @@
 """Time of fitting one temperature: attar's Newton iteration beside L-BFGS, as it is often done, and scikit-learn.
 
-    python bench/temperature.py [rows] [classes]
+    python bench/temperature.py                     # recorded in bench/results/temperature.json
+    python bench/temperature.py [rows] [classes]    # other sizes, of which nothing is recorded
 
 All three fit the same logits in float64, drawn at a temperature of 2.5, in one process on one thread.
 """
@@ -11,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 
+import harness
 import torch
 import torch.nn.functional as F
 from sklearn.calibration import _TemperatureScaling
@@ -61,15 +63,14 @@ def timed(fit: Callable[[Tensor, Tensor], float], logits: Tensor, labels: Tensor
 
 
 def main() -> None:
-    """Print one line of JSON."""
+    """Print one line of JSON, and record it if no sizes were given."""
     rows, classes = (int(text) for text in (sys.argv[1:] + ["50000", "100"][len(sys.argv) - 1 :])[:2])
     logits, labels = drawn(rows, classes)
     fits = {"attar": temperature_of, "L-BFGS, 200 iterations": by_lbfgs, "scikit-learn": by_scikit_learn}
-    print(
-        json.dumps(
-            {"rows": rows, "classes": classes, **{name: timed(fit, logits, labels) for name, fit in fits.items()}}
-        )
-    )
+    found = {"rows": rows, "classes": classes, **{name: timed(fit, logits, labels) for name, fit in fits.items()}}
+    print(json.dumps(found))
+    if not sys.argv[1:]:
+        harness.record("temperature.json", {"machine": harness.machine(), **found}, by_machine=True)
 
 
 if __name__ == "__main__":

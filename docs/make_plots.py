@@ -1,12 +1,16 @@
-"""Draw the pictures of README and the docs from the recorded tables on digits.
+"""Draw the pictures of README and the docs from the recorded tables.
 
-    python docs/make_plots.py
+    python docs/make_plots.py                 # all of them
+    python docs/make_plots.py ensloss fair    # those that are named
 
-Writes `docs/demo.svg` (one image per class in three versions, which are made anew here) and `docs/accuracy_bytes.svg`.
+Writes `docs/demo.svg` (one image per class in three versions, which are made anew here), `docs/accuracy_bytes.svg`,
+`docs/ensloss.svg` (accuracy by epoch beside other losses), and `docs/fair_DATA.png` (AUROC against DPD over β). What is
+not recorded is not drawn.
 """
 
 import json
 import statistics
+import sys
 from pathlib import Path
 
 import matplotlib
@@ -20,16 +24,32 @@ from attar.core.runtime import Engine
 from attar.core.score import Score
 
 DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS / "_ext"))
+
+import fair  # noqa: E402
+import little  # noqa: E402
+from results import recorded, there  # noqa: E402
+
 RESULTS = DOCS.parent / "bench" / "results"
 STYLE = {"hard": ("o", "#1b6ca8"), "soft": ("s", "#c8553d"), "taught": ("^", "#588157")}
 WORDS = {"hard": "classes", "soft": "one soft label an image", "taught": "what a network says of every view"}
 
 
+LOSSES = {
+    "bce": ("BCE", "#777777", "-"),
+    "hinge": ("hinge", "#aaaaaa", "--"),
+    "log-hinge": ("Log-Hinge", "#0072b2", "-"),
+    "ensloss": ("EnsLoss", "#d55e00", "-"),
+}
+"""Losses of the picture of EnsLoss, each with its name, colour and line."""
+
+
 def main() -> None:
-    """Write both pictures."""
+    """Write the pictures."""
     matplotlib.rcParams.update({"font.size": 8, "svg.hashsalt": "attar", "svg.fonttype": "none"})
-    draw_demo()
-    draw_accuracy()
+    pictures = {"demo": draw_demo, "accuracy": draw_accuracy, "ensloss": draw_losses, "fair": draw_fair}
+    for name in sys.argv[1:] or pictures:
+        pictures[name]()
 
 
 def draw_demo() -> None:
@@ -92,6 +112,47 @@ def draw_accuracy() -> None:
     panels[0].legend(title="networks learn", frameon=False, loc="lower right")
     figure.tight_layout()
     figure.savefig(DOCS / "accuracy_bytes.svg", metadata={"Date": None})
+
+
+def draw_losses() -> None:
+    """Write docs/ensloss.svg: accuracy by epoch on cats and dogs, a panel for each network and way of training."""
+    curves = little.curves()
+    if not curves:
+        return
+    across = min(3, len(curves))
+    down = -(-len(curves) // across)
+    figure, panels = pyplot.subplots(down, across, figsize=(3.4 * across, 2.5 * down), squeeze=False, sharey=True)
+    for panel in panels.flat[len(curves) :]:
+        panel.set_visible(False)
+    for panel, (title, losses) in zip(panels.flat, curves.items(), strict=False):
+        for name, (word, colour, line) in LOSSES.items():
+            seeds = losses.get(name)
+            if not seeds:
+                continue
+            epochs = range(1, min(map(len, seeds)) + 1)
+            means = [statistics.fmean(seed[epoch - 1] for seed in seeds) for epoch in epochs]
+            panel.plot(epochs, means, color=colour, linestyle=line, linewidth=1.1, label=word)
+        panel.set_title(title)
+        panel.set_xlabel("epoch")
+        panel.grid(color="#eeeeee", zorder=0)
+        for side in ("top", "right"):
+            panel.spines[side].set_visible(False)
+    for row in panels:
+        row[0].set_ylabel("test accuracy, %")
+    panels.flat[0].legend(frameon=False, loc="lower right")
+    figure.tight_layout()
+    figure.savefig(DOCS / little.PICTURE, metadata={"Date": None})
+
+
+def draw_fair() -> None:
+    """Write docs/fair_DATA.png: AUROC against DPD over β, with rivals and real rows."""
+    from attar.tables.pictures import worth_against_gap
+
+    for data in recorded(fair.RECORD)["data"] if there(fair.RECORD) else ():
+        curves, rivals = fair.points(data)
+        drawn = worth_against_gap(curves, rivals, title=data) if len(next(iter(curves.values()), ())) > 1 else None
+        if drawn is not None:
+            (DOCS / fair.picture_of(data)).write_bytes(drawn)
 
 
 def mean_of(cell: dict) -> float:

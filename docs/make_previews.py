@@ -1,22 +1,27 @@
-"""Make the methods' pictures, as the documentation shows them: of digits ten per class (one for the class mean).
+"""Make the methods' pictures, as the documentation shows them.
 
-Of all methods, or of those that are named.
+Digits ten per class (one for the class mean), graphs, mixtures, the columns of tables, and how reliable a calibrated
+classifier is. Of all methods, or of those that are named.
 """
 
 import io
 import sys
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 
 import attar
+from attar import tables
 from attar.core.engine import resolved_json
 from attar.core.registry import METHODS
 from attar.core.runtime import Engine
 from attar.images.condense.ast import SMOOTH
 from attar.images.experts import Experts
+from attar.tables.pictures import marginals_picture
 
 EXPERTS = Experts(experts=2, epochs=8, lr=0.05, batch=64)
 TRAJECTORY = {"steps": 15, "student_steps": 10, "last_start": 6, "lr": 50.0, "lr_lr": 1e-4, "experts": EXPERTS}
@@ -63,12 +68,46 @@ def of_convolutions(name: str, kind: Any) -> tuple[Any, bytes]:
     return method, attar.compress("digits", method, engine=QUIET).picture()
 
 
-MAKERS = {"images": of_images, "graphs": of_graphs, "mixtures": of_mixtures, "convolution": of_convolutions}
+def of_tables(name: str, kind: Any) -> tuple[Any, bytes]:
+    """Rows of the bundled table."""
+    settings = {"fair": {"tables": 3, "teaching": tables.FairTeacher(epochs=100)}, "tvae": {"epochs": 60}}
+    settings["tabfairgan"] = {"epochs": 60, "fair_epochs": 5}
+    method = kind(rows=1000, **settings.get(name, {}))
+    source = tables.applicants()
+    made = attar.condense(source, method, engine=QUIET)
+    return method, marginals_picture(made.tables, source.train)
+
+
+@cache
+def classifier() -> tuple[Any, Any]:
+    """A classifier of few digits, which is too confident, with its data."""
+    digits = attar.load("digits")
+    few = digits.subset(torch.cat([rows[:60] for rows in digits.rows_of]))
+    method = attar.Classifier(network="mlp:width=64", epochs=60, shift=0, weight_decay=0.0, reserved=0.5)
+    return few, attar.train(few, method, engine=QUIET).network
+
+
+def of_calibrators(name: str, kind: Any) -> tuple[Any, bytes]:
+    """A reliability diagram on digits."""
+    data, network = classifier()
+    method = kind()
+    return method, attar.calibrate(data, method, classifier=network, engine=QUIET).picture()
+
+
+MAKERS = {
+    ("images", "condense"): of_images,
+    ("graphs", "condense"): of_graphs,
+    ("mixtures", "compress"): of_mixtures,
+    ("convolution", "compress"): of_convolutions,
+    ("tables", "condense"): of_tables,
+    ("classifiers", "calibrate"): of_calibrators,
+}
+"""What makes the picture, by kind and verb."""
 
 for name, entry in METHODS.items():
     if sys.argv[1:] and name not in sys.argv[1:]:
         continue
-    made = MAKERS.get(entry.kind)
+    made = MAKERS.get((entry.kind, entry.verb))
     if made is None:
         continue
     method, picture = made(name, entry.load())

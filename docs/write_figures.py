@@ -25,7 +25,9 @@ DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS / "_ext"))
 
 import encoders  # noqa: E402
+import fair  # noqa: E402
 import lists  # noqa: E402
+import little  # noqa: E402
 import speed  # noqa: E402
 from results import recorded  # noqa: E402
 
@@ -200,6 +202,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "graphs": graphs,
     "graph bytes": graph_bytes,
     **{name: encoders.filled(name) for name in encoders.TABLES},
+    **{name: little.filled(name) for name in little.TABLES},
+    **fair.TABLES,
 }
 
 

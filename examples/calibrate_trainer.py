@@ -1,12 +1,12 @@
 """Train a text classifier with EnsLoss inside a Trainer, then scale its logits by a temperature."""
 
 import torch
-from attar.classifiers.calibration.metrics import CalibrationReport
-from attar.classifiers.calibration.ts import TemperatureScaling
-from attar.classifiers.losses.trainer import TrainerLoss
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
 
+from attar.classifiers.calibration.metrics import CalibrationReport
+from attar.classifiers.calibration.ts import TemperatureScaling
 from attar.classifiers.losses import EnsLoss
+from attar.classifiers.losses.trainer import TrainerLoss
 
 # Sentences of eight numbered words; the class is which half of the dictionary has more of them. Yours: a tokenizer's.
 words = torch.randint(1, 40, (900, 8), generator=torch.Generator().manual_seed(0))

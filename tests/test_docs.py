@@ -15,7 +15,10 @@ from attar.core.registry import METHODS
 DOCS = Path(__file__).parents[1] / "docs"
 README = DOCS.parent / "README.md"
 BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```", re.DOTALL | re.MULTILINE)
-PAGES = ("tutorial", "data", "sharing", "distillation", "language", "graphs", "mixtures", "convolution", "embeddings")
+PAGES = (
+    *("tutorial", "data", "sharing", "distillation", "little-data", "calibration", "tables", "language", "graphs"),
+    *("mixtures", "convolution", "embeddings"),
+)
 CITED = {"cff-version", "message", "type", "title", "authors", "version", "license", "abstract", "keywords"}
 """Keys of CITATION.cff that we use, all of the format's; one of more keys needs a look at the format."""
 RUN = [DOCS / f"{page}.md" for page in PAGES]
@@ -113,10 +116,27 @@ def test_the_index_links_every_page():
         assert page.stem == "index" or f"({page.name})" in text, page.name
 
 
-def test_the_page_of_encoders_says_when_each_method_is_of_use():
-    text = (DOCS / "embeddings.md").read_text()
-    names = [name for name, entry in METHODS.items() if entry.kind == "embeddings"]
+@pytest.mark.parametrize(
+    ("page", "kind", "verb"),
+    [
+        ("embeddings", "embeddings", "train"),
+        ("calibration", "classifiers", "calibrate"),
+        ("tables", "tables", "condense"),
+    ],
+)
+def test_a_page_says_when_each_method_is_of_use(page, kind, verb):
+    text = (DOCS / f"{page}.md").read_text()
+    names = [name for name, entry in METHODS.items() if (entry.kind, entry.verb) == (kind, verb)]
     assert [name for name in names if f"(methods/{name}.md)" not in text] == []
+
+
+def test_the_page_of_little_data_names_every_loss():
+    from typing import get_args
+
+    from attar.core.losses import LossName
+
+    text = (DOCS / "little-data.md").read_text()
+    assert [name for name in get_args(LossName) if f"`{name}`" not in text] == []
 
 
 def test_how_to_cite_attar():

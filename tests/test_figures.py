@@ -31,9 +31,11 @@ def test_what_is_not_recorded_yet_is_left_out(figures, tmp_path, monkeypatch):
     import results
 
     monkeypatch.setattr(results, "RESULTS", tmp_path)
-    names = list(figures.encoders.TABLES)
+    parts = (figures.encoders, figures.little, figures.fair)
+    names = [name for part in parts for name in part.TABLES]
     assert [figures.TABLES[name]() for name in names] == [""] * len(names)
-    assert list(figures.encoders.steps()) == list(figures.encoders.sentences()) == []
+    assert [row for part in parts for row in part.steps()] == list(figures.encoders.sentences()) == []
+    assert figures.little.curves() == {}
     empty = "before\n\n<!-- figures: few shots -->\n<!-- /figures -->\n\nafter\n"
     assert figures.written(empty) == empty
 
@@ -105,6 +107,144 @@ def test_records_of_encoders_become_tables(figures, tmp_path, monkeypatch):
         ("mAP of 40,000 × 80, distinct scores, rival scikit-learn", "0.80 s", "0.50 s", "1.6×"),
         ("mAP of 40,000 × 80, nearly all scores tied, rival scikit-learn", "0.80 s", "0.50 s", "1.6×"),
     ]
+
+
+MEASURES = ("ece", "ece_25", "ks", "top_brier", "auroc", "nll")
+
+
+def masks(count, errors):
+    settings = {"dropout": 0.5, "dropout_samples": count}
+    told = {str(seed): {"error": dict(error), "train_loss": {"15": 0.01}} for seed, error in enumerate(errors)}
+    return {"settings": settings, "seeds": told}
+
+
+def of_table(auroc, **codes):
+    gaps = {column: [10.0, 12.0] for column in ("DPD", "DPD at matched rate", "EOD")}
+    return {"scores": {"AUROC": [auroc, auroc + 2.0], **gaps}, "codes": {"AUC(s|z)": 0.5, **codes}, "seconds": 30.0}
+
+
+FURTHER = {
+    "ensloss": {
+        "small": {
+            "3v8": {
+                "EnsLoss": {"accuracy": {"0": 98.0, "1": 99.0}, "rate": {"0": 0.01, "1": 0.01}},
+                "BCE": {"accuracy": {"0": 97.0, "1": 97.0, "2": 90.0}, "rate": {"0": 0.1, "1": 0.03, "2": 0.1}},
+            }
+        },
+        "images": {
+            "runs": {
+                "ConvNet": {
+                    "plain": {
+                        "bce": {"0": {"accuracy": [60.0, 70.0]}},
+                        "ensloss": {"0": {"accuracy": [61.0, 72.0]}},
+                    }
+                }
+            }
+        },
+    },
+    "multi_sample_dropout": {
+        "data": {
+            "digits": {
+                "looks": [15],
+                "cost": {"1": 1.0, "8": 2.0},
+                "rows": {
+                    "p 0.5, M 1": masks(1, [{"15": 3.0, "30": 2.5}, {"15": 3.5, "30": 2.0}]),
+                    "p 0.5, M 8": masks(8, [{"15": 2.0}, {"15": 2.5}]),
+                },
+            }
+        }
+    },
+    "calibration": {
+        "parts": {
+            "networks": {
+                "source": "cifar10: 10,000 training images",
+                "seeds": {
+                    "0": {
+                        name: {"test images": {**dict.fromkeys(MEASURES, value), "accuracy": 60.0}}
+                        for name, value in (("none", 12.0), ("ts", 3.0))
+                    }
+                },
+            },
+            "teachers-digits": {
+                "seeds": {
+                    str(seed): {
+                        "student alone": {"student": 85.0, "teacher": None},
+                        "KD": {"student": 90.0, "teacher": 97.0},
+                        "KD, calibrated": {"student": 91.0 + seed, "teacher": 97.0},
+                    }
+                    for seed in (0, 1)
+                }
+            },
+        }
+    },
+    "temperature": {
+        "rows": 50_000,
+        "classes": 100,
+        "machine": {},
+        "attar": {"seconds": 0.5, "temperature": 2.5},
+        "scikit-learn": {"seconds": 1.0, "temperature": 2.5},
+    },
+    "dependence": {
+        "parts": {
+            "two groups": {
+                "sizes": {"rows": 2048, "latents": 8, "groups": 2},
+                "attar": {"seconds": 0.05, "mb": 20.0},
+                "rival": {"seconds": 2.0, "mb": 1500.0},
+                "ratio": 40.0,
+            }
+        }
+    },
+    "fair_tables": {
+        "data": {
+            "adult": {
+                "source": "adult: 6,000 training rows",
+                "rows": {
+                    "β 0": {"seeds": {"0": of_table(84.0), "1": of_table(86.0)}},
+                    "β 3": {"seeds": {"0": of_table(80.0), "1": of_table(81.0, collapsed="collapsed: ...")}},
+                    "copula": {"seeds": {"0": of_table(75.0)}},
+                    "β 10": {"seeds": {}},
+                },
+                "beside": {
+                    "0": {
+                        "6,000 real rows": {"AUROC": 90.0, "DPD": 17.0},
+                        "threshold optimizer, 6,000 real rows": {"DPD": 1.0},
+                        "constant, 6,000 real rows": {"AUROC": 50.0, "DPD": 0.0},
+                    }
+                },
+            }
+        }
+    },
+}
+"""Small records of training on little data, calibration and tables, in the form of the scripts that make them."""
+
+
+def test_records_of_little_data_and_tables_become_tables(figures, tmp_path, monkeypatch):
+    import results
+
+    for name, facts in FURTHER.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(facts))
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    assert "| 3v8 | BCE | 94.7 ± 4.0 | +1.5 [-4.9, +7.9] | 0.03, 0.1 | 3 |" in figures.TABLES["losses"]()
+    assert "| ConvNet | plain | bce | 70.0 | +2.0 | 1 |" in figures.TABLES["losses on images"]()
+    assert figures.little.curves() == {"ConvNet, plain": {"bce": [[60.0, 70.0]], "ensloss": [[61.0, 72.0]]}}
+    dropout = figures.TABLES["multi-sample dropout"]()
+    assert "2.00 with 8 masks" in dropout
+    assert "| p 0.5, M 8 | 2.2 ± 0.4 | 0.0100 | -1.0 [-1.0, -1.0] | +0.0 [-6.4, +6.4] |" in dropout
+    calibrators = figures.TABLES["calibrators"]()
+    assert "| none | 12.0 | 12.0 | 12.0 | 12.0 | 12.0 | 12 | 60.0 | +9.0 |  |" in calibrators
+    assert "| KD, calibrated | 91.5 ± 0.7 | 97.0 ± 0.0 | +1.5 [-4.9, +7.9] |" in figures.TABLES["calibrated teachers"]()
+    told = figures.TABLES["fair tables"]()
+    assert "| β 3 (collapsed: 1 of 2) | 81.5 ± 0.7 | 11.0 ± 0.0 |" in told
+    assert "| copula | 76.0 | 11.0 | 11.0 | 11.0 | 1.4 | -5.0 | 0.50 |  |  | 30 |" in told
+    assert "| threshold optimizer, 6,000 real rows |  | 1.0 |" in told
+    curves, rivals = figures.fair.points("adult")
+    assert [(point.text, point.auroc) for point in curves[figures.fair.CURVE]] == [("0", 86.0), ("3", 81.5)]
+    assert [point.label for point in rivals] == ["copula", "6,000 real rows"]
+    assert list(figures.little.steps()) == [
+        ("one temperature, 50,000 rows of 100 classes, rival scikit-learn", "1.00 s", "0.50 s", "2.0×")
+    ]
+    what = "V² of 2,048 rows, 8 latent dimensions, 2 groups, rival FairDisCo's loop"
+    assert list(figures.fair.steps()) == [(what, "2.00 s, 1.5 GB", "50 ms, 20 MB", "40×")]
 
 
 def test_figures_in_running_text_are_as_recorded(figures):

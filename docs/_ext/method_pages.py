@@ -23,8 +23,9 @@ SHOWN = {
     "graphs": "Generated graphs, one row per class,",
     "mixtures": "A mixture before and after,",
     "convolution": "The layers of a network",
-    "classifiers": "A student",
+    "classifiers": "How reliable a classifier of digits is, calibrated",
     "language": "A student",
+    "tables": "Columns of the real and of the synthetic rows,",
     "embeddings": "An encoder",
 }
 """What a method's picture shows, by the kind of thing it makes smaller."""

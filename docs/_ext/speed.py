@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import encoders
+import fair
+import little
 from results import Facts, gigabytes, lowest, machines, recorded, steady, times, took
 
 from attar.core.card import table
@@ -14,7 +16,7 @@ LAYER = "64→96, 3×3, padding 1×1"
 
 def steps() -> str:
     """Steps of every kind beside a rival that gives the same result."""
-    rows = [*_matching(), *_images(), *_others(), *encoders.steps()]
+    rows = [*_matching(), *_images(), *_others(), *encoders.steps(), *little.steps(), *fair.steps()]
     return table(("what", "rival", "attar", "ratio"), rows)
 
 

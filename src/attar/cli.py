@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
-from textwrap import wrap
+from textwrap import fill
 from typing import Any, NoReturn
 
 from attar.commands.verbs import GROUPS, MAKING, ONCE, VERBS
@@ -43,10 +43,9 @@ def usage() -> str:
         lines = [f"  {f'{verb} {VERBS[verb][0]}':<{width}}{VERBS[verb][1]}" for verb in verbs]
         groups.append("\n".join([f"{title}:", *lines]))
     longest = max(len(verb) for verb in MAKING)
-    lines = [
-        wrap(f"  {verb:<{longest}}  {_holding(verb)}", 80, subsequent_indent=" " * (longest + 4)) for verb in MAKING
-    ]
-    held = "\n".join(line for several in lines for line in several)
+    held = "\n".join(
+        fill(f"  {verb:<{longest}}  {_holding(verb)}", 80, subsequent_indent=" " * (longest + 4)) for verb in MAKING
+    )
     shown = "\n\n".join([*groups, f"what the methods work on:\n{held}"])
     return f"""usage: attar VERB ... [--help]
 
@@ -59,10 +58,12 @@ measures how much was kept.
 
 
 def _holding(verb: str) -> str:
-    """What a verb works on, kind by kind."""
+    """What the methods of a verb work on, kind by kind."""
     from attar.core.kinds import built_in
+    from attar.core.registry import METHODS
 
-    return ", ".join(kind.holds for kind in built_in().values() if verb in kind.tasks)
+    having = {entry.kind for entry in METHODS.values() if entry.verb == verb}
+    return ", ".join(kind.holds for kind in built_in().values() if kind.name in having)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,6 +1,7 @@
 """The verbs as Python functions, for every kind. The command line calls the same functions."""
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -9,6 +10,7 @@ from attar.core.artefact import ARTEFACT, Shareable
 from attar.core.divergence import told_by
 from attar.core.engine import Artefact, Method
 from attar.core.errors import InputError, near_path
+from attar.core.jsonfiles import read_json
 from attar.core.kinds import Kind, built_in, imported, kind_for, kind_in, kind_named, kind_of, kind_with, kinds
 from attar.core.launcher import check_shared
 from attar.core.machine import Engine
@@ -278,14 +280,35 @@ def run(
     kind = kind_for(method, verb)
     check_shared(method, method.name)
     name, known = asked_for(data)
-    task, reading = task or kind.task(verb)(), reading or kind.read().from_json(known)
-    call = call or Call.of(verb, kind.name, name, reading, task, method)
+    reader, task, made = followed(kind, verb, task or kind.task(verb)())
+    reading = reading or reader.read().from_json(known or made.get("reading") or {})
+    call = call or Call.of(verb, reader.name, name, reading, task, method)
     runtime = Runtime(engine, seed, say=say, call=call)
     source = task.source(data, reading)
-    for note in shadowed(data, kind.bundled):
+    for note in shadowed(data, reader.bundled):
         if note not in getattr(source, "notes", ()):
             runtime.say(f"note: {note}")
     return task.run(method, source, runtime, kind=kind, out=Path(out).expanduser() if out else None)
+
+
+def followed(kind: Kind, verb: str, task: Task, earlier: Any = None) -> tuple[Kind, Task, Mapping[str, Any]]:
+    """The kind that reads the data of a verb, with the task as that kind has it, and what is known of an earlier call.
+
+    It is the kind of the method, unless the task works on an artefact that another kind has made of its own data, and
+    that kind's task stands in for this one.
+
+    Args:
+        kind: That of the method.
+        verb: The verb.
+        task: Its settings.
+        earlier: What the task works on. Default: as its settings say.
+    """
+    call = call_of(task.earlier if earlier is None else earlier)
+    other = kinds().get(str(call.get("kind")), kind)
+    if other is kind or verb not in other.tasks or not issubclass(other.task(verb), kind.task(verb)):
+        return kind, task, {}
+    settings = {field.name: getattr(task, field.name) for field in dataclasses.fields(task)}
+    return other, other.task(verb)(**settings), call
 
 
 def evaluate(
@@ -399,6 +422,20 @@ def maker_of(artefact: Any, kind: Kind) -> tuple[Kind, str]:
     call = (artefact.origin.call if artefact.origin else None) or {}
     verb, made_by = str(call.get("verb", "")), kinds().get(str(call.get("kind")), kind)
     return (made_by, verb) if verb in made_by.tasks else (kind, verb)
+
+
+def call_of(thing: Any) -> Mapping[str, Any]:
+    """The call that an artefact, or what lies in a folder, was made by; nothing where that is not told."""
+    if not isinstance(thing, (str, Path)):
+        found = getattr(getattr(thing, "origin", None), "call", None)
+        return found if isinstance(found, Mapping) else {}
+    try:
+        facts: Any = read_json(Path(thing).expanduser() / ARTEFACT)
+    except InputError:
+        return {}
+    for name in ("origin", "call"):
+        facts = facts.get(name) if isinstance(facts, dict) else None
+    return facts if isinstance(facts, dict) else {}
 
 
 def reading_of(artefact: Any, kind: Kind) -> Any:

@@ -9,7 +9,6 @@ from PIL import Image
 
 import attar
 from attar.core.runtime import Engine, Runtime
-from attar.embeddings import pictures
 from attar.embeddings.drawing import in_the_plane, named, shares, short, spread_over_classes
 from attar.embeddings.encoded import EncodedSource
 from attar.embeddings.pictures import TITLES, pictures_of
@@ -124,4 +123,3 @@ def test_rows_words_and_what_counts_as_right():
     assert named(marks[1], ["amazed", "angry", "relaxing-calm"]) == "amazed angry …"
     assert named(marks[3], "abc") == "none" and named(torch.tensor(1), "abc") == "b"
     assert short("abc", 3) == "abc" and short("Sanskrit/character12", 14) == "Sanskrit/…er12"
-    assert pictures.FOLDER == "evaluation"

@@ -20,6 +20,8 @@ from attar.core.errors import InputError
 from attar.core.registry import METHODS
 from attar.language.sources import load as load_text
 from attar.mixtures.sources import load as load_mixture
+from attar.tables.data.load import schema_in, schema_text
+from attar.tables.reading import Reading as TableReading
 from fuzzing import as_bytes, changed_bytes, changed_json, changed_tree, hostile_plain, is_one_line, tried
 
 SHAPES = [(8, 8), (8, 8, 1), (8, 8, 3), (8, 8, 4), (8,), (0, 8), (1, 1), (9, 7, 3)]
@@ -227,19 +229,20 @@ def test_mixtures_in_safetensors(data, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def artefacts(tmp_path_factory):
-    """A condensed set of images and one of graphs, a mixture, and an encoder."""
+    """A condensed set of images and one of graphs, a mixture, a table's generator, and an encoder."""
     home, quiet = tmp_path_factory.mktemp("sets"), attar.Engine(device="cpu", quiet=True)
     for name, data, verb, size in (
         ("random", "digits", attar.condense, {"ipc": 1}),
         ("graph-random", "motifs", attar.condense, {"gpc": 1}),
         ("runnalls", "standard-1d", attar.compress, {"n_components": 3}),
+        ("copula", "applicants", attar.condense, {"rows": 20}),
         ("protonet", "digits", attar.train, {"encoder": "conv4:width=2", "epochs": 1, "episodes": 1, "train_way": 2}),
     ):
         verb(data, METHODS[name].load()(**size), out=home / name, engine=quiet)
     return home
 
 
-@pytest.mark.parametrize("name", ["random", "graph-random", "runnalls", "protonet"])
+@pytest.mark.parametrize("name", ["random", "graph-random", "runnalls", "copula", "protonet"])
 def test_artefacts_with_changed_tensors(name, artefacts):
     (path,) = (artefacts / name).glob("*.safetensors")
     good = path.read_bytes()
@@ -302,6 +305,38 @@ def test_rows_of_text(form, ending, draw, tmp_path_factory):
 @given(rows=st.lists(st.one_of(hostile_plain, st.sampled_from(ROWS["pair"])), max_size=6))
 def test_rows_of_odd_values(rows):
     check_text(cautiously(lambda: load_text({"train": rows})))
+
+
+def load_table(data, **reading):
+    return TableReading(**reading).load(data)
+
+
+CSV = "income,sex,age,joined\n" + "".join(
+    f"{'high' if n % 3 else 'low'},{'mf'[n % 2]},{n},2020-01-{n % 28 + 1:02d}\n" for n in range(40)
+)
+
+
+def check_table(source):
+    if source is not None:
+        assert len(source.train) and set(source.train.labels.tolist()) == {0, 1}
+        assert all(column.name for column in source.schema.columns)
+
+
+@tried(150)
+@given(data=st.one_of(changed_bytes(CSV.encode()), changed_bytes(table(**{"income": [0, 1] * 20, "sex": ["a"] * 40}))))
+def test_rows_of_a_table(data, tmp_path_factory):
+    path = tmp_path_factory.getbasetemp() / ("rows.parquet" if data[:4] == b"PAR1" else "rows.csv")
+    path.write_bytes(data)
+    check_table(cautiously(lambda: load_table(path, label="income", sensitive="sex")))
+
+
+@tried(200)
+@given(data=changed_json(json.loads(schema_text(load_table("applicants").schema))))
+def test_schemas_in_json(data, tmp_path_factory):
+    path = tmp_path_factory.getbasetemp() / "schema.json"
+    path.write_bytes(data)
+    schema = cautiously(lambda: schema_in(path))
+    assert schema is None or schema_in(json.loads(schema_text(schema))) == schema
 
 
 def test_the_names_of_files_are_told_in_a_line(tmp_path):

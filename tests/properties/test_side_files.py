@@ -26,16 +26,33 @@ METHODS = {
     "graphs": registry.METHODS["graph-random"].load()(gpc=1),
     "mixtures": registry.METHODS["runnalls"].load()(n_components=3),
     "embeddings": registry.METHODS["simclr"].load()(encoder="mlp:width=4,depth=0,features=2", epochs=1, batch=16),
+    "tables": registry.METHODS["copula"].load()(rows=20),
+    "classifiers": registry.METHODS["classifier"].load()(network="mlp:width=4", epochs=1, reserved=0.1),
+    "calibrated": registry.METHODS["ts"].load()(),
 }
 ROWS = torch.randn(24, 3, generator=torch.Generator().manual_seed(0))
-DATA = {"images": "digits", "graphs": "motifs", "mixtures": "standard-1d", "embeddings": (ROWS, torch.arange(24) % 2)}
-VERBS = {"mixtures": attar.compress, "embeddings": attar.train}
+DATA = {
+    "images": "digits",
+    "graphs": "motifs",
+    "mixtures": "standard-1d",
+    "embeddings": (ROWS, torch.arange(24) % 2),
+    "tables": "applicants",
+    "classifiers": "digits",
+    "calibrated": "digits",
+}
+VERBS = {
+    "mixtures": attar.compress,
+    "embeddings": attar.train,
+    "classifiers": attar.train,
+    "calibrated": attar.calibrate,
+}
 ODD = (b"", b"null", b"[]", b"{}", b"[" * 100_000, b"9" * 5000, b"\xff\xfe\x00", b'{"schema": "x"}', b'{"kind": []}')
 
 
 def made(kind, folder):
     """A small artefact of a kind, with scores and a log beside it."""
-    VERBS.get(kind, attar.condense)(DATA[kind], METHODS[kind], out=folder, engine=QUIET)
+    beside = {"classifier": folder.parent / "classifiers"} if kind == "calibrated" else {}
+    VERBS.get(kind, attar.condense)(DATA[kind], METHODS[kind], out=folder, engine=QUIET, **beside)
     entry = {"column": "convnet", "protocol": "quick", "value": 50.0, "spread": 1.0, "n": 2, "unit": "%"}
     more = {"values": [[49.0, 51.0]], "kept": 90.0, "chance": 10.0, "full": {"value": 95.0, "n": 1}}
     more["beside"] = [{"label": "random images", "score": {"value": 40.0, "n": 2}, "count": 10, "bytes": 640}]

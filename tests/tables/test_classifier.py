@@ -8,9 +8,10 @@ from attar.cli import main
 from attar.core.errors import InputError
 from attar.core.losses import Loss
 from attar.images.networks.architecture import parse
-from attar.tables.classifier import TableClassifier, as_images
+from attar.tables.classifier import TableClassifier
 from attar.tables.data.applicants import applicants
 from attar.tables.data.load import sources_from
+from attar.tables.encoder import as_images
 
 SMALL = {"network": "mlp:width=16,depth=1", "epochs": 4, "batch": 100}
 
@@ -46,6 +47,23 @@ def test_the_network_has_as_many_hidden_layers_as_asked_for(depth):
     assert network(torch.zeros(3, 5, 1, 1)).shape == (3, 2)
     two = [parse(text).build((5, 1, 1), 2, torch.Generator().manual_seed(0)) for text in ("mlp", "mlp:depth=2")]
     assert all(torch.equal(a, b) for a, b in zip(two[0].parameters(), two[1].parameters(), strict=True))
+
+
+def test_batch_norm_comes_after_the_activation_and_changes_nothing_else():
+    plain, normed = (
+        parse(f"mlp:width=8,depth=3{norm}").build((5, 1, 1), 2, torch.Generator().manual_seed(0)).train()
+        for norm in ("", ",norm=batch")
+    )
+    assert not any("norms" in name for name in plain.state_dict())
+    assert all(torch.equal(value, normed.state_dict()[name]) for name, value in plain.state_dict().items())
+    x = rows = torch.randn(20, 5, 1, 1, generator=torch.Generator().manual_seed(1))
+    x = x.flatten(1)
+    for layer in normed.hidden:
+        x = layer(x).relu()
+        x = (x - x.mean(dim=0)) / (x.var(dim=0, correction=0) + 1e-5).sqrt()
+    assert torch.allclose(normed(rows), normed.classifier(x), atol=1e-5)
+    with pytest.raises(InputError, match="norm is layer, but mlp has batch norm or none"):
+        parse("mlp:norm=layer")
 
 
 def test_losses_dropout_and_recipe_together(source):

@@ -7,21 +7,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from attar.classifiers.encoder import FILE as ENCODER
+from attar.classifiers.encoder import Encoder, read_encoder, write_encoder
 from attar.classifiers.subclasses import Grouping
 from attar.core import artefact as core
 from attar.core import store
 from attar.core.card import SCORES, escaped, made, model_header, score_table
 from attar.core.cell import Cell
 from attar.core.errors import InputError
+from attar.core.pictures import KEPT, kept_in, links
 from attar.core.runtime import Runtime
 from attar.core.score import Score
 from attar.images.classes import columns_of, listed
 from attar.images.data.whiten import Transform, whitening_of
-from attar.images.networks.architecture import Architecture, multiply_adds, parameter_count
+from attar.images.networks.architecture import Architecture, device_of, multiply_adds, parameter_count
 from attar.images.networks.converted import for_images_of
 from attar.images.networks.outputs import choosing, logits_in
 from attar.images.networks.preprocessing import Preprocessing
@@ -31,6 +35,8 @@ SCHEMA = 1
 KIND = "classifiers"
 WEIGHTS = "student.safetensors"
 WHITENING = "whitening.safetensors"
+LARGEST = 10**6
+"""Above which no input has a side."""
 """File with the whitening of the images, if they are whitened."""
 FORM, NETWORK, CALIBRATED = "form", "network", "calibrated"
 """Name of the entry of `artefact.json` that tells the two forms apart, and its values; without it, it is a network."""
@@ -75,9 +81,20 @@ class Opened(core.Shareable):
     transform: Transform
     group: tuple[int, ...] | None
     origin: Origin
+    encoder: Encoder | None
+    """What makes network input of data that are not images; None of a classifier of images."""
 
     kind = KIND
     repo_type = "model"
+
+    @property
+    def things(self) -> str:
+        """What it classifies, in the plural."""
+        return self.encoder.things if self.encoder else "images"
+
+    def seen(self, source: Any) -> Any:
+        """A source as its network takes it."""
+        return self.encoder.of(source) if self.encoder else source
 
     @property
     def labels_are_subclasses(self) -> bool:
@@ -104,7 +121,7 @@ class Opened(core.Shareable):
         told = getattr(source, "name", "the set")
         if self.shape != source.shape:
             raise InputError(
-                f"{who} has {len(self.classes)} classes of {self.shape} images, but {told} has "
+                f"{who} has {len(self.classes)} classes of {self.shape} {self.things}, but {told} has "
                 f"{len(source.classes)} of {source.shape}."
             )
         network, group = self.network, self.group
@@ -129,9 +146,39 @@ class Opened(core.Shareable):
             found = logits_in(self.network(images), "classifier")
         return found if self.group is None else Grouping(self.group).class_logits(found)
 
-    def predict_proba(self, images: Float[Tensor, "sample channel height width"]) -> Float[Tensor, "sample classes"]:
-        """The probabilities of the classes for network input."""
-        return self.logits(images).softmax(dim=1)
+    def predict_proba(self, data: Any) -> Float[Tensor, "sample classes"]:
+        """The probabilities of the classes.
+
+        Args:
+            data: Network input; of a classifier of rows, rows with the columns of its table: a DataFrame, a
+                pyarrow.Table, a file, `Rows`, or the test rows of a source.
+
+        Raises:
+            InputError: A column is missing, or holds what it cannot hold.
+        """
+        return self.logits(self._input_of(data)).softmax(dim=1)
+
+    def predict(self, data: Any) -> np.ndarray:
+        """The name of the likeliest class of each sample; of rows, the label as its column has it.
+
+        Args:
+            data: As for `predict_proba`.
+
+        Raises:
+            InputError: As for `predict_proba`.
+        """
+        numbers = self.predict_proba(data).argmax(dim=1).cpu()
+        return self.encoder.named(self.classes, numbers) if self.encoder else np.asarray(self.classes)[numbers.numpy()]
+
+    def _input_of(self, data: Any) -> Float[Tensor, "sample channel height width"]:
+        size = ", ".join(map(str, self.shape))
+        if isinstance(data, Tensor):
+            if self.encoder and (data.ndim != 4 or tuple(data.shape[1:]) != self.shape):
+                raise InputError(f"data is a tensor of shape {list(data.shape)}; give a table, or [rows, {size}].")
+            return data
+        if self.encoder is None:
+            raise InputError(f"data is of type {type(data).__name__}; give network input, a tensor [images, {size}].")
+        return self.encoder.input_of(data).to(device_of(self.network))
 
 
 @dataclass(frozen=True)
@@ -152,8 +199,10 @@ class DistilledClassifier(Opened):
     `held_out_accuracy` or `held_out_f1` on held-out training images."""
     folder: Path | None = field(default=None, compare=False)
     """Folder in which it was last saved."""
+    encoder: Encoder | None = field(default=None, compare=False)
+    """What makes network input of data that are not images."""
 
-    files = (WEIGHTS, WHITENING, core.ARTEFACT, core.CARD, SCORES, "evaluation/*.png")
+    files = (WEIGHTS, WHITENING, ENCODER, core.ARTEFACT, core.CARD, SCORES, KEPT)
 
     @property
     def title(self) -> str:
@@ -183,6 +232,7 @@ class DistilledClassifier(Opened):
             "classes": list(self.classes),
             "shape": list(self.shape),
             **write_transform(folder, self.transform),
+            **write_encoder(folder, self.encoder),
             "group": None if self.group is None else list(self.group),
             "origin": dataclasses.asdict(self.origin),
             "scores": self.scores,
@@ -207,8 +257,8 @@ class DistilledClassifier(Opened):
         if facts.get(FORM, NETWORK) != NETWORK:
             raise InputError(f"{folder} holds no network, but what calibrates one. Read it with attar.open_artefact.")
         tensors, _ = core.read_tensors(folder / WEIGHTS, facts["digest"])
-        shape, group = tuple(facts["shape"]), facts["group"]
-        outputs = len(facts["classes"]) if group is None else len(group)
+        shape, classes, group = read_form(facts)
+        outputs = len(classes) if group is None else len(group)
         network = build() if build else _built(facts["student"], shape, outputs, folder)
         network.load_state_dict(tensors)
         transform = read_transform(folder, facts)
@@ -220,55 +270,67 @@ class DistilledClassifier(Opened):
         return cls(
             network=network.eval(),
             student=facts["student"],
-            classes=tuple(facts["classes"]),
+            classes=classes,
             shape=shape,
             transform=transform,
-            group=None if group is None else tuple(group),
+            group=group,
             origin=Origin(**origin),
             scores=facts["scores"],
             folder=folder,
+            encoder=read_encoder(folder, facts),
         )
 
     def shown(self, images: int = 10) -> core.Shown:
         """The sizes of the student and its teacher, their scores, and pictures of the last evaluation."""
-        from attar.classifiers.calibration.pictures import kept_in
+        from attar.classifiers.calibration.pictures import TITLES
 
         student, teacher = self.origin.student, self.origin.teacher
-        facts = {who: _told(size) for who, size in ((self.word, student), ("teacher", teacher)) if size}
-        chosen = _chosen(self.scores, self.origin.settings)
+        facts = {who: _told(size, self.things) for who, size in ((self.word, student), ("teacher", teacher)) if size}
+        chosen = _chosen(self.scores, self.origin.settings, self.things)
         return core.Shown(
             size=f"{student.parameters:,} parameters",
             count=student.parameters,
             share=100 * student.parameters / teacher.parameters if teacher else None,
             facts={**facts, **({"kept": chosen[0]} if chosen else {}), "classes": str(len(self.classes))},
             scores=tuple(_measured(self.scores)),
-            pictures=tuple(kept_in(self.folder)),
+            pictures=tuple(kept_in(self.folder, TITLES)),
         )
 
     def card(self, scores: list[Cell]) -> str:
         """The text of README.md."""
-        from attar.classifiers.calibration.pictures import links
+        from attar.classifiers.calibration.pictures import TITLES
 
-        return f"""{model_header("knowledge-distillation", pipeline="image-classification")}
+        tag = "knowledge-distillation" if self.encoder is None or self.word == "student" else self.encoder.tag
+        return f"""{model_header(tag, pipeline=pipeline_of(self))}
 # {escaped(self.title)}
 
-{self}
+{self}{takes(self)}
 
 ```python
 import attar
 
-{self.word} = attar.open_artefact("FOLDER")
-logits = {self.word}.logits({self.word}.transform.forward(pixels))  # pixels: uint8, {list(self.shape)} each
+{self._example}
 ```
-{score_table(scores)}{links(self.folder)}
+{score_table(scores)}{links(self.folder, TITLES)}
 {made(self.origin)}
 """
 
+    @property
+    def _example(self) -> str:
+        if self.encoder:
+            return f'classifier = attar.open_artefact("FOLDER")\n{self.encoder.example}'
+        return f"""{self.word} = attar.open_artefact("FOLDER")
+logits = {self.word}.logits({self.word}.transform.forward(pixels))  # pixels: uint8, {list(self.shape)} each"""
+
     def __str__(self) -> str:
         sizes = ((self.word, "student", self.origin.student), ("teacher", "teacher", self.origin.teacher))
-        told = [f"{word}: {_told(size)}{_percent(self.scores.get(who))}" for word, who, size in sizes if size]
+        told = [
+            f"{word}: {_told(size, self.things)}{_percent(self.scores.get(who), self.things)}"
+            for word, who, size in sizes
+            if size
+        ]
         kept = [f"kept: {self.scores['kept']:.1f} %"] if "kept" in self.scores else []
-        return "\n".join([*told, *kept, *_chosen(self.scores, self.origin.settings)])
+        return "\n".join([*told, *kept, *_chosen(self.scores, self.origin.settings, self.things)])
 
 
 class StoredClassifier(Opened):
@@ -307,6 +369,22 @@ def _form_in(folder: Path) -> type[Any]:
     return DistilledClassifier
 
 
+def read_form(facts: Mapping[str, Any]) -> tuple[tuple[int, int, int], tuple[str, ...], tuple[int, ...] | None]:
+    """The shape of what a classifier reads, the names of its classes, and the class of each logit of subclasses.
+
+    Raises:
+        ValueError: `artefact.json` has something else in their place.
+    """
+    shape, classes, group = facts["shape"], facts["classes"], facts["group"]
+    if not (len(shape) == 3 and all(type(size) is int and 0 < size < LARGEST for size in shape)):
+        raise ValueError(f"shape is {shape}")
+    if not (classes and all(isinstance(name, str) for name in classes)):
+        raise ValueError(f"classes are {classes}")
+    if group is not None and not all(type(one) is int and 0 <= one < len(classes) for one in group):
+        raise ValueError(f"group is {group}")
+    return (shape[0], shape[1], shape[2]), tuple(classes), None if group is None else tuple(group)
+
+
 def write_transform(folder: Path, transform: Transform) -> dict[str, Any]:
     """Write the whitening of a transform, if it has one; return what `artefact.json` says of the transform."""
     whitening = transform.whitening
@@ -321,8 +399,18 @@ def read_transform(folder: Path, facts: Mapping[str, Any]) -> Transform:
     return Transform(tuple(facts["mean"]), tuple(facts["std"]), whitening)
 
 
-def _told(size: Size) -> str:
-    return f"{size.parameters:,} parameters, {size.multiply_adds:,} multiply-adds per image"
+def takes(made: Opened) -> str:
+    """What a classifier takes and answers, as a paragraph of its card; empty of images."""
+    return f"\n\n{escaped(made.encoder.told)}" if made.encoder else ""
+
+
+def pipeline_of(made: Opened) -> str:
+    """The hub's word for what a classifier is for."""
+    return made.encoder.pipeline if made.encoder else "image-classification"
+
+
+def _told(size: Size, things: str) -> str:
+    return f"{size.parameters:,} parameters, {size.multiply_adds:,} multiply-adds per {things.removesuffix('s')}"
 
 
 def _measured(scores: dict[str, Any]) -> Iterator[Cell]:
@@ -332,17 +420,17 @@ def _measured(scores: dict[str, Any]) -> Iterator[Cell]:
         yield Cell(Score(scores["student"]), column="accuracy", full=full, whole="its teacher")
 
 
-def _percent(value: float | None) -> str:
-    return "" if value is None else f", {value:.1f} % of the test images correct"
+def _percent(value: float | None, things: str) -> str:
+    return "" if value is None else f", {value:.1f} % of the test {things} correct"
 
 
-def _chosen(scores: dict[str, Any], settings: dict[str, Any]) -> list[str]:
+def _chosen(scores: dict[str, Any], settings: dict[str, Any], things: str) -> list[str]:
     """Which epoch was kept, if it was chosen."""
     if "epoch" not in scores:
         return []
     by = {"accuracy": "right", "f1": "F1"}[settings["keep"]]
     found = scores[f"held_out_{settings['keep']}"]
-    return [f"epoch {scores['epoch']} of {settings['epochs']}: {found:.1f} % {by} on held-out training images"]
+    return [f"epoch {scores['epoch']} of {settings['epochs']}: {found:.1f} % {by} on held-out training {things}"]
 
 
 def _built(student: str | None, shape: tuple[int, int, int], outputs: int, folder: Path) -> nn.Module:

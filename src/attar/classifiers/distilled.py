@@ -60,8 +60,17 @@ class Distilled(nn.Module):
         """The sum of the terms, in single precision whatever the student's is."""
         assert self.given is not None
         given = self.given
-        when = {"epoch": given.epoch, "seed": given.seed}
-        batch = Batch(said, given.teacher, given.labels, given.rows, given.warm, given.progress, branches, **when)
+        batch = Batch(
+            said,
+            given.teacher,
+            given.labels,
+            given.rows,
+            given.warm,
+            given.progress,
+            branches=branches,
+            epoch=given.epoch,
+            seed=given.seed,
+        )
         with torch.autocast(given.labels.device.type, enabled=False):
             if given.labels_only:
                 return given.method.label_term(batch)

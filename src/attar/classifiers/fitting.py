@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from attar.classifiers.artefact import DistilledClassifier, Origin
 from attar.classifiers.dropout import answers_under_masks, check_droppable
+from attar.classifiers.encoder import encoder_of
 from attar.classifiers.pair import Batch, Distilling, Pair, Samples, Terms
 from attar.classifiers.recipe import Recipe
 from attar.classifiers.selection import Best, parted, reserved_rows, score_held_out
@@ -302,6 +303,7 @@ class Fitting(Recipe):
             group=self.group_of(self.outputs(state.pair.source)),
             origin=Origin.of(state.pair, self, runtime, state.student, teacher),
             scores={} if state.best is None else state.best.told(self.keep),
+            encoder=encoder_of(state.pair.source),
         )
 
     def group_of(self, outputs: int) -> tuple[int, ...] | None:

@@ -3,7 +3,7 @@
 import copy
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -31,7 +31,7 @@ from attar.classifiers.scoring import Scoring
 from attar.classifiers.subclasses import Grouping, information
 from attar.classifiers.teacher import class_logits_of
 from attar.classifiers.watched import Watched
-from attar.core.cell import Cell, Measure
+from attar.core.cell import Beside, Cell, Measure
 from attar.core.errors import InputError
 from attar.core.evaluation import Evaluation, Row
 from attar.core.rows import rows_of
@@ -87,37 +87,70 @@ def measure(students: Sequence[Any], source: ImageSource, runtime: Runtime, how:
     """
     start, how = time.perf_counter(), how or Scoring()
     for student in students:
-        if not same_classes(student, source):
+        shown = student.seen(source)
+        if not same_classes(student, shown):
             raise InputError(
-                f"the student has {len(student.classes)} classes of {student.shape} images, but {source.name} has "
-                f"{len(source.classes)} of {source.shape}."
+                f"the student has {len(student.classes)} classes of {student.shape} {student.things}, but "
+                f"{source.name} has {len(shown.classes)} of {shown.shape}."
             )
-    names = how.shifts or (USUAL if any(is_calibrated(student) for student in students) else ())
+    of_images = source.things == "images"
+    _check_things(source, how)
+    names = how.shifts or (USUAL if of_images and any(is_calibrated(student) for student in students) else ())
     shifted: list[Name] = [name for name in names if name != "none"]
     beyond = None if how.beyond is None else beyond_named(how.beyond, students[0])
-    rows, pictures = [], []
+    rows, pictures, who = [], [], "student" if of_images else "classifier"
     for label, members in rows_of(students):
         scored: list[Scored] = []
         for number, student in enumerate(members, start=1):
-            scored.append(_scored(student, source, runtime, shifted, beyond))
+            scored.append(_scored(student, student.seen(source), runtime, shifted, beyond))
             pictures.append((student, scored[-1].drawn))
             told = f"{scored[-1].found['accuracy'][0]:.1f} %"
-            runtime.say(f"{label}: student {number} of {len(members)}, {told}")
+            runtime.say(f"{label}: {who} {number} of {len(members)}, {told}")
         small, large = members[0].origin.student, members[0].origin.teacher
         sizes = {"count": small.parameters, "full_count": large and large.parameters}
         further = [
             cell_of(told, [one.further[told][0] for one in scored], labels)
             for told, (_, labels) in scored[0].further.items()
         ]
-        cells = [_cell(members, [one.found for one in scored], source), *further]
+        cells = [*_cells(members, [one.found for one in scored], source, runtime), *further]
         rows.append(Row.of(label, members, cells, **sizes))
     seconds = round(time.perf_counter() - start, 3)
-    return Measurement(tuple(rows), "parameters", "students", seconds=seconds, drawn=tuple(pictures))
+    return Measurement(tuple(rows), "parameters", f"{who}s", seconds=seconds, drawn=tuple(pictures))
 
 
 def is_calibrated(student: Any) -> bool:
     """Whether a classifier has a calibrator."""
     return not isinstance(student, DistilledClassifier)
+
+
+def _check_things(source: ImageSource, how: Scoring) -> None:
+    """Check that nothing is asked of rows that only images have.
+
+    Raises:
+        InputError: It is.
+    """
+    asked = next((name for name in ("shifts", "beyond") if getattr(how, name)), "")
+    if asked and source.things != "images":
+        raise InputError(f"{asked} is for images, but {source.name} has {source.things}. Do not set it.")
+
+
+def _cells(students: Sequence[Any], found: Sequence[Found], source: ImageSource, runtime: Runtime) -> Iterator[Cell]:
+    """The accuracy of students that differ only in their seed; where an encoder says so, rivals and more columns."""
+    encoder = students[0].encoder
+    rivals = encoder.rivals(_own(students[0], source, runtime), students[0], runtime) if encoder else {}
+    apart = [name for name in (encoder.columns if encoder else ()) if all(name in one for one in found)]
+    rest = [{name: value for name, value in one.items() if name not in apart} for one in found]
+    cell = _cell(students, rest, source)
+    yield replace(cell, beside=(*cell.beside, *_beside(rivals, "accuracy")))
+    for name in apart:
+        _, unit, better = found[0][name]
+        one = Measure.of([[each[name][0]] for each in found], unit, better)
+        yield Cell(one.score, one.values, column=name, beside=_beside(rivals, name))
+
+
+def _beside(rivals: Mapping[str, Found], name: str) -> tuple[Beside, ...]:
+    """The rivals' values of one measure."""
+    return tuple(Beside(who, Score(*measures[name])) for who, measures in rivals.items() if name in measures)
 
 
 def _cell(students: Sequence[Any], found: Sequence[Found], source: ImageSource) -> Cell:
@@ -149,7 +182,7 @@ def _scored(
     student: Any, source: ImageSource, runtime: Runtime, shifted: Sequence[Name], beyond: ImageSource | None
 ) -> Scored:
     """Accuracy and calibration of one classifier, the geometry of its features, and the bits of its subclasses."""
-    source = replace(own_split(student, source, runtime), transform=student.transform, prepared=None)
+    source = _own(student, source, runtime)
     student = replace(student, network=copy.deepcopy(student.network).to(runtime.device))
     known = student.labels_are_subclasses
     logits, labels = class_logits_of(student.network, source, runtime, student.group, known=known)
@@ -164,6 +197,9 @@ def _scored(
         "AUC of the second class": (auc, "%", "higher"),
         **measures_of(CalibrationReport.of(logits, labels)),
     }
+    if student.encoder is not None:
+        del found["AUC of the second class"]  # which its own measures have by another name
+        found |= student.encoder.measured(source, student.classes, lambda images: _answer(student, images, runtime))
     if student.group is not None:
         with torch.no_grad():
             said = torch.cat([logits_in(student.network(images)).cpu() for images, _ in labelled])
@@ -183,6 +219,17 @@ def _scored(
         shown, classes = column.logits(student, runtime)
         further[column.told] = CalibrationReport.of(shown, classes), classes
     return Scored(kept, further, drawn(_curves(student, source, runtime, (logits, labels))))
+
+
+def _own(student: Any, source: ImageSource, runtime: Runtime) -> ImageSource:
+    """The source in the split and with the transform of a classifier."""
+    return replace(own_split(student, source, runtime), transform=student.transform, prepared=None)
+
+
+def _answer(student: Any, images: Tensor, runtime: Runtime) -> Float[Tensor, "sample classes"]:
+    """The class logits for network input, on the CPU."""
+    found: Tensor = student.logits(images.to(runtime.device))
+    return found.float().cpu()
 
 
 def _curves(student: Any, source: ImageSource, runtime: Runtime, said: tuple[Tensor, Tensor]) -> Curves:

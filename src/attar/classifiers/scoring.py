@@ -25,12 +25,13 @@ class Scoring(tasks.Scoring):
 
     def remember(self, artefacts: Sequence[Any], found: "Evaluation") -> None:
         """Keep the scores on the cards, and pictures of calibration beside the classifiers."""
-        from attar.classifiers.calibration.pictures import keep
+        from attar.classifiers.calibration.pictures import TITLES
+        from attar.core.pictures import keep
 
         for made, drawn in getattr(found, "drawn", ()):
             mine = any(made is one for one in artefacts)
             if mine and drawn and made.folder is not None and os.access(made.folder, os.W_OK):
-                keep(made.folder, drawn)
+                keep(made.folder, drawn, TITLES)
         super().remember(artefacts, found)
 
     def measure(self, artefacts: Sequence[Any], source: Any, runtime: Any) -> "Evaluation":

@@ -104,6 +104,13 @@ class Distill(Train):
     teacher: Annotated[Teacher, Role()] = Teacher()
     """The teacher."""
 
+    follows = "teacher"
+
+    @property
+    def earlier(self) -> Any:
+        """The teacher, if it is a folder."""
+        return self.teacher.network
+
     def teacher_for(self, source: Any, method: Any, runtime: Any) -> Any:
         """The teacher: as given, read, or trained now."""
         wanted = method.needs_teacher or self.teacher.network is not None

@@ -153,6 +153,17 @@ def teacher_named(text: str, source: ImageSource, runtime: Runtime, protocol: st
     return trained(source, parse(text), runtime, protocol_named(protocol)).network
 
 
+def opened_in(network: Any) -> Any:
+    """The classifier of attar's in a folder; None of anything else.
+
+    Raises:
+        InputError: It is damaged, or not a classifier.
+    """
+    if not isinstance(network, (str, Path)) or not (Path(network) / "artefact.json").is_file():
+        return None
+    return StoredClassifier.load(Path(network))
+
+
 def classifier_named(text: str) -> nn.Module:
     """Load a trained classifier of images or text from `transformers`, with its own head and its own inputs.
 

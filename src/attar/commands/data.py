@@ -7,7 +7,7 @@ from pathlib import Path
 
 from attar.commands.presets import taken
 from attar.core.errors import InputError, unknown
-from attar.core.flags import at_home, is_flag, parse
+from attar.core.flags import at_home, flags_of, is_flag, parse
 from attar.core.help import EVERYTHING, HELP, settings_help
 from attar.core.kinds import Kind, built_in, kind_in, kinds
 from attar.core.provenance import ARTEFACT, shadowed
@@ -33,7 +33,8 @@ def main(arguments: list[str]) -> None:
     if any(word in HELP for word in arguments):
         print(_help(wanted, everything=EVERYTHING in arguments))
         return
-    kind = wanted or kind_of_data([at_home(word) for word in arguments if not is_flag(word)] or [Given().data])
+    words = [at_home(word) for word in arguments if not is_flag(word)] or [Given().data]
+    kind = wanted or kind_with_flags(kind_of_data(words), list(filter(is_flag, arguments)))
     parts = {"given": Given(), "reading": kind.read()()}
     read = parse(parts, arguments, program="attar data", positional=("data",))
     source = read["reading"].load(read["given"].data)
@@ -41,6 +42,13 @@ def main(arguments: list[str]) -> None:
     for note in shadowed(read["given"].data, kind.bundled):
         if note not in getattr(source, "notes", ()):
             print(f"note: {note}")
+
+
+def kind_with_flags(usual: Kind, flags: list[str]) -> Kind:
+    """The only kind that knows all of these flags where the one whose data these seem to be does not; else that one."""
+    names = {flag.partition("=")[0].replace("_", "-").replace("--no-", "--") for flag in flags}
+    fitting = [kind for kind in [usual, *_readers()] if names <= {flag.name for flag in flags_of(kind.read())}]
+    return fitting[0] if usual in fitting or len(fitting) == 1 else usual
 
 
 def kind_of_data(words: list[str]) -> Kind:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from attar.commands.again import Again, read_again
-from attar.commands.presets import PRESETS, Started, listed, started
+from attar.commands.presets import PRESETS, Started, listed, started, words_of
 from attar.commands.verbs import VERBS
 from attar.core.errors import InputError
 from attar.core.flags import FlagText, is_flag, parse, texts_of
@@ -106,11 +106,13 @@ def _starts(entry: Entry) -> str:
 def make(entry: Entry, kind: Kind, start: Started, again: Again) -> None:
     """Parse the settings, run the method, and say what came out and how to go on."""
     program = f"attar {entry.verb} {entry.name}"
+    kind, task, call = _reader(entry, kind, start)
+    known = again.reading or call.get("reading") or {}
     parts = {
-        "given": Given(data=again.data, seed=again.seed),
+        "given": Given(data=again.data or call.get("data"), seed=again.seed),
         "method": start.method,
-        "task": start.task,
-        "reading": again.read(kind.read()),
+        "task": task,
+        "reading": replace(again, reading=known).read(kind.read()),
         "engine": Engine(),
     }
     read = parse(parts, start.words, program=program, others=[*PRESETS, "--settings"])
@@ -119,6 +121,16 @@ def make(entry: Entry, kind: Kind, start: Started, again: Again) -> None:
     if not data:
         raise InputError(f"--data must be given: {kind.data}. For help: {program} --help")
     finish(entry.verb, kind, read, data)
+
+
+def _reader(entry: Entry, kind: Kind, start: Started) -> tuple[Kind, Task, Mapping[str, Any]]:
+    """The kind that reads the data, its task, and the call that made what the method works on, if another kind did."""
+    if not start.task.follows:
+        return kind, start.task, {}
+    from attar.verbs import followed
+
+    named = words_of(start.task.follows, start.words)
+    return followed(kind, entry.verb, start.task, named[0] if named else None)
 
 
 def finish(verb: str, kind: Kind, read: Mapping[str, Any], data: str) -> None:

@@ -111,7 +111,7 @@ def _epochs(settings: Any, words: Sequence[str]) -> dict[str, Any]:
 
 def _count(size: str, words: list[str]) -> int:
     """How many of each class a published cell is for."""
-    found = _words_of(size, words) or ["10"]
+    found = words_of(size, words) or ["10"]
     if len(found) > 1:
         raise InputError(f"a published table's cell has one {size} for all classes. Give one number, or no --paper.")
     if not found[0].isdigit() or found[0] == "0":
@@ -140,7 +140,7 @@ def taken(flags: Sequence[str], words: list[str]) -> tuple[list[str | None], lis
     return [found.get(flag) for flag in flags], rest
 
 
-def _words_of(setting: str, words: list[str]) -> list[str]:
+def words_of(setting: str, words: list[str]) -> list[str]:
     """The words that follow `--setting`, or stand behind its equals sign."""
     flag = f"--{setting}"
     for place, word in enumerate(words):

@@ -150,7 +150,7 @@ class Evaluation:
         """A single row: each score with all that it is read with, and what the artefact cost."""
         lines = []
         for cell in row.cells:
-            lines.append(f"{cell.column}: {cell.score}{self._size(row)}{_kept(cell)}{self._of(cell)}")
+            lines.append(f"{cell.column}: {cell.score}{self._size(row)}{kept_words(cell)}{self._of(cell)}")
             lines += [f"  {cell.with_it}"] if cell.further else []
             lines += [f"  beside it, {other}" for other in cell.rivals]
         return "\n".join([*lines, self._cost(row)])
@@ -238,7 +238,8 @@ def _unit(cell: Cell) -> str:
     return f", {cell.score.unit}" if cell.score.unit not in ("%", "") else ""
 
 
-def _kept(cell: Cell) -> str:
+def kept_words(cell: Cell) -> str:
+    """The share of the original's score that is kept, for the end of a line; empty where there is none."""
     if cell.kept is None:
         return ""
     above = cell.kept_above_chance

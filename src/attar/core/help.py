@@ -120,7 +120,7 @@ def settings_help(
         {title: _placed(flags, positional) for title, flags in shown.items()}, width, brief=not everything
     )
     others = {title: flags for title, flags in texts.items() if title not in shown and flags}
-    names = [f"{title}: {', '.join(flag.flag for flag in flags)}" for title, flags in others.items()]
+    names = [f"{title}: {', '.join(_in_short(flags))}" for title, flags in others.items()]
     told = [line for text in names for line in _wrapped(text, width, indent="  ")]
     noted = [line for note in notes for line in _wrapped(note, width)]
     command = " ".join(usage.split()[1:3])
@@ -185,6 +185,11 @@ def _placed(flags: tuple[FlagText, ...], positional: Collection[str]) -> tuple[F
     """Settings that are given without their flag as they stand in a usage line, before the others."""
     alone = [replace(flag, flag=flag.flag[2:].upper()) for flag in flags if flag.setting in positional]
     return (*alone, *(flag for flag in flags if flag.setting not in positional))
+
+
+def _in_short(flags: Iterable[FlagText]) -> Iterable[str]:
+    """Flags by name, those of a role as one."""
+    return dict.fromkeys(re.sub(r"\..*", ".…", flag.flag) for flag in flags)
 
 
 def _rest(command: str, hidden: bool) -> list[str]:

@@ -6,18 +6,19 @@ packages add methods as entry points of the group `attar.methods`.
 
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from functools import cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from attar.core.errors import InputError, unknown
 from attar.core.flags import FlagText, flags_of, texts_of
 from attar.core.kinds import BUILT_IN, Kind, imported, kind_named, kinds, verb_of
 
+C = TypeVar("C")
 GROUP = "attar.methods"
 FILE, USUAL = "methods.json", "verbs.json"
 """Beside a kind: its methods, and what verbs without a method do."""
@@ -147,6 +148,27 @@ def registered(name: str, verb: str) -> Entry | None:
     """The entry of a method, if it has one. Other packages are asked only where attar has none of the name."""
     entry = _built_in().get(name) or _further().get(name)
     return entry if entry and entry.verb == verb else None
+
+
+def class_in(ref: str, base: type[C], method: str, verbs: Sequence[str]) -> type[C] | None:
+    """The class that a file names; None where it is neither attar's nor of its method's package, or no such class.
+
+    Args:
+        ref: `package.module:Name`.
+        base: What it must be a subclass of.
+        method: The method that wrote the file.
+        verbs: Verbs by one of which the method is used.
+    """
+    entries = [entry for verb in verbs if (entry := registered(method, verb))]
+    package, colon, _ = ref.partition(":")
+    trusted = {"attar", *(entry.module.partition(".")[0] for entry in entries)}
+    if not colon or package.partition(".")[0] not in trusted:
+        return None
+    try:
+        found = imported(ref)
+    except (ImportError, AttributeError, ValueError):
+        return None
+    return found if isinstance(found, type) and issubclass(found, base) else None
 
 
 def entry_of(settings: Any) -> Entry:

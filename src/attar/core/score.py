@@ -42,11 +42,13 @@ class Score:
         return text
 
     def __str__(self) -> str:
-        return f"{self.number} {self.unit}".rstrip()
+        return self.number if math.isnan(self.value) else f"{self.number} {self.unit}".rstrip()
 
 
 def shown(value: float, unit: str = "%", *, sign: str = "") -> str:
-    """A value in as many decimals as its unit has."""
+    """A value in as many decimals as its unit has; one that is not defined in words."""
+    if math.isnan(value):
+        return "undefined"
     return f"{value:{sign}.{DECIMALS.get(unit, 1)}f}" if unit else f"{value:{sign}.4g}"
 
 

@@ -46,6 +46,13 @@ class Task(Settings):
     """Settings class of the verb's only method, as `package.module:Name`, if the verb takes no METHOD."""
     positional: ClassVar[str] = ""
     """The setting that is given without a flag, if there is one."""
+    follows: ClassVar[str] = ""
+    """The flag, without dashes, that names an artefact of an earlier run, if there is one: see `earlier`."""
+
+    @property
+    def earlier(self) -> Any:
+        """The artefact that the method works on, or its folder, if there is one. Its own kind reads the data."""
+        return None
 
     def source(self, data: Any, reading: Reading) -> Any:
         """What the method works on, or is made from."""

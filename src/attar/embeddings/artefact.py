@@ -17,6 +17,7 @@ from attar.core import registry, store
 from attar.core.card import SCORES, escaped, made, model_header, score_table
 from attar.core.cell import Cell
 from attar.core.errors import InputError
+from attar.core.pictures import KEPT, kept_in, links
 from attar.embeddings.encoders import AT_ONCE, Encoder, encoder_built
 from attar.embeddings.sources import Standard, check_finite_rows
 from attar.images.data.pixels import from_numbers
@@ -55,7 +56,7 @@ class TrainedEncoder(core.Shareable):
 
     kind = KIND
     repo_type = "model"
-    files = (WEIGHTS, REMEMBERED, WHITENING, core.ARTEFACT, core.CARD, SCORES, "evaluation/*.png")
+    files = (WEIGHTS, REMEMBERED, WHITENING, core.ARTEFACT, core.CARD, SCORES, KEPT)
 
     @property
     def title(self) -> str:
@@ -258,12 +259,12 @@ class TrainedEncoder(core.Shareable):
 
     def shown(self, images: int = 10) -> core.Shown:
         """The size of the encoder, what it was trained on, and pictures of its last evaluation."""
-        from attar.embeddings.pictures import kept_in
+        from attar.embeddings.pictures import TITLES
 
         facts = {"encoder": self.encoder.name or "a module of its maker's own", "features": f"{self.encoder.width:,}"}
         facts |= {"heads": ", ".join(self.heads)} if len(self.heads) else {}
         facts |= {"labels": self.labelled, "training samples": f"{self.samples:,}"}
-        pictures = tuple(kept_in(self.folder))
+        pictures = tuple(kept_in(self.folder, TITLES))
         return core.Shown(size=f"{self.parameters:,} parameters", count=self.parameters, facts=facts, pictures=pictures)
 
     def card(self, scores: list[Cell]) -> str:
@@ -286,9 +287,9 @@ features = encoder.transform(samples)  # samples: {self._taken}
     @property
     def _pictured(self) -> str:
         """The pictures of the last evaluation, for the card."""
-        from attar.embeddings.pictures import links
+        from attar.embeddings.pictures import TITLES
 
-        return "".join(f"\n{link}\n" for link in links(self.folder))
+        return links(self.folder, TITLES)
 
     @property
     def _taken(self) -> str:

@@ -1,7 +1,6 @@
 """Parts of the pictures of an evaluation: figures, points in the plane, images with a word below them."""
 
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -15,20 +14,6 @@ from attar.embeddings.sources import Rows, evenly
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8c6d31", "#000000", "#b2df8a", "#6a3d9a")
 """Okabe and Ito's colours, with three more."""
 OTHERS, RIGHT, WRONG = "#c8ccd0", "#009e73", "#d55e00"
-Draw = Callable[[Any], None]
-
-
-def figure(draw: Draw, width: float, height: float) -> bytes:
-    """A PNG of so many inches, the same bytes each time."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    fig = Figure(figsize=(width, height), dpi=100, layout="constrained")
-    FigureCanvasAgg(fig)
-    draw(fig)
-    sink = io.BytesIO()
-    fig.savefig(sink, format="png", metadata={"Software": None})
-    return sink.getvalue()
 
 
 def in_the_plane(points: Float[Tensor, "sample width"]) -> Float[np.ndarray, "sample two"]:

@@ -4,15 +4,14 @@
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 
-from attar.core import store
-from attar.core.artefact import Picture
+from attar.core import pictures as core
+from attar.core.pictures import figure
 from attar.core.seeds import derived_seed
 from attar.embeddings.drawing import (
     COLOURS,
@@ -22,7 +21,6 @@ from attar.embeddings.drawing import (
     draw_classes,
     draw_image,
     draw_panels,
-    figure,
     in_the_plane,
     named,
     shares,
@@ -36,7 +34,6 @@ from attar.embeddings.fewshot.outcomes import outcomes
 from attar.embeddings.neighbours import nearest
 from attar.embeddings.sources import evenly
 
-FOLDER = "evaluation"
 TITLES = {
     "features": "test samples by class, in two dimensions by t-SNE",
     "neighbours": "test samples with their five nearest neighbours (green: same class, or most labels shared)",
@@ -58,35 +55,8 @@ def keep(artefacts: Sequence[Any], found: Any) -> None:
     """
     for encoded in (one for row in found.encoded for one in row):
         made = next((one for one in artefacts if one.folder is not None and one.folder == encoded.made.folder), None)
-        if made is None or not os.access(made.folder, os.W_OK):
-            continue
-        drawn = pictures_of(encoded)
-        if drawn:
-            store.make_folder(made.folder / FOLDER)
-        for name in TITLES:
-            path = made.folder / FOLDER / f"{name}.png"
-            if name in drawn:
-                store.write_bytes(path, drawn[name])
-            else:
-                path.unlink(missing_ok=True)
-
-
-def kept_in(folder: Path | None) -> Iterator[Picture]:
-    """The pictures that lie beside an encoder."""
-    for title, path in _files(folder):
-        yield Picture(title, path.read_bytes())
-
-
-def links(folder: Path | None) -> Iterator[str]:
-    """The same as links for a card that lies in the folder."""
-    for title, path in _files(folder):
-        yield f"![{title}]({FOLDER}/{path.name})"
-
-
-def _files(folder: Path | None) -> Iterator[tuple[str, Path]]:
-    for name, title in TITLES.items():
-        if folder is not None and (path := folder / FOLDER / f"{name}.png").is_file():
-            yield title, path
+        if made is not None and os.access(made.folder, os.W_OK):
+            core.keep(made.folder, pictures_of(encoded), TITLES)
 
 
 def pictures_of(encoded: EncodedSource) -> dict[str, bytes]:
@@ -98,9 +68,7 @@ def pictures_of(encoded: EncodedSource) -> dict[str, bytes]:
         "temperature": temperature,
         "uncertainty": uncertainty,
     }
-    try:
-        import matplotlib  # noqa: F401
-    except ModuleNotFoundError:
+    if not core.can_draw():
         return {}
     found = {name: picture(encoded) for name, picture in draw.items()}
     return {name: png for name, png in found.items() if png is not None}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Int
@@ -67,6 +67,9 @@ class ImageSource:
     source is a part of another."""
     notes: tuple[str, ...] = field(default=(), compare=False)
     """What was left out or decided when the images were read, in a sentence each."""
+
+    things: ClassVar[str] = "images"
+    """What the samples are called; rows of a table can be seen as images."""
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -57,9 +57,11 @@ def _own_split(made: Any, source: ImageSource, runtime: Runtime, orders: Sequenc
     if (source.rows is not None and (by_seed or not _split_of(origin))) or (by_seed and same_name):
         raise InputError(
             f"{source.name} is split {source.split}, but {origin.method} was made from another split or other "
-            "images, so it may have been trained on test images. Give the original data and --split-seed."
+            f"{source.things}, so it may have been trained on test {source.things}. Give the original data and "
+            "--split-seed."
         )
-    runtime.say(f"note: the pixels of {source.name} differ from those that {origin.method} was made from.")
+    what = "pixels" if source.things == "images" else source.things
+    runtime.say(f"note: the {what} of {source.name} differ from those that {origin.method} was made from.")
     return source
 
 

@@ -3,12 +3,12 @@
 In more dimensions it shows the plane of the original's two largest principal components.
 """
 
-import io
 from typing import Any
 
 import numpy as np
 import torch
 
+from attar.core.pictures import can_draw, figure
 from attar.mixtures.mixture import GaussianMixture
 
 BEFORE, AFTER = "#9aa5b1", "#c2410c"
@@ -18,25 +18,21 @@ DEVIATIONS = 1.5
 
 def preview(original: GaussianMixture, reduced: GaussianMixture) -> bytes | None:
     """A PNG of both mixtures, or None if matplotlib is not installed."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError:
+    if not can_draw():
         return None
-    figure = Figure(figsize=(8, 4), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    if original.dimension == 1:
-        _curves(figure.subplots(), original, reduced)
-    else:
-        axes = figure.subplots(1, 2, sharex=True, sharey=True)
+
+    def draw(fig: Any) -> None:
+        if original.dimension == 1:
+            _curves(fig.subplots(), original, reduced)
+            return
+        axes = fig.subplots(1, 2, sharex=True, sharey=True)
         plane = _plane(original)
         nothing = torch.zeros(2, dtype=plane.dtype)
         for axis, mixture, colour in zip(axes, (original, reduced), (BEFORE, AFTER), strict=True):
             _ellipses(axis, mixture.affine(plane, nothing), colour)
             axis.set_title(f"{mixture.n_components} components")
-    sink = io.BytesIO()
-    figure.savefig(sink, format="png", metadata={"Software": None})
-    return sink.getvalue()
+
+    return figure(draw, 8, 4, dpi=110)
 
 
 def _curves(axis: Any, original: GaussianMixture, reduced: GaussianMixture) -> None:

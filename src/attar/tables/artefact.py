@@ -22,10 +22,10 @@ from attar.core import store
 from attar.core.card import SCORES
 from attar.core.cell import Cell
 from attar.core.errors import InputError, reason_of, shortened
-from attar.core.kinds import imported
-from attar.core.registry import registered
+from attar.core.pictures import KEPT, kept_in
+from attar.core.registry import class_in
 from attar.images.data.arrow import Table, of_arrow
-from attar.tables.card import card
+from attar.tables.card import TITLES, card, notes, numbers
 from attar.tables.data.columns import arrow_of, rows_of, settled
 from attar.tables.sources import Rows, Schema
 
@@ -96,7 +96,7 @@ class SyntheticTable(core.CondensedSet):
     """What draws more rows, if the method leaves that."""
 
     kind = KIND
-    files = (TABLE, "tables/*.parquet", WEIGHTS, core.ARTEFACT, core.CARD, PREVIEW, SCORES)
+    files = (TABLE, "tables/*.parquet", WEIGHTS, core.ARTEFACT, core.CARD, PREVIEW, SCORES, KEPT)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rows", settled(self.rows.check("the synthetic table")))
@@ -236,9 +236,14 @@ class SyntheticTable(core.CondensedSet):
                 "columns": str(len(self.schema.columns)),
                 **rates(self.rows),
                 **({"further tables": str(len(self.further))} if self.further else {}),
+                **numbers(self.scores),
+                **({"note": "; ".join(said)} if (said := notes(self.scores)) else {}),
                 "privacy": "no guarantee",
             },
-            pictures=() if drawn is None else (core.Picture("", drawn),),
+            pictures=(
+                *(() if drawn is None else (core.Picture("", drawn),)),
+                *kept_in(self.folder, TITLES),
+            ),
         )
 
     def card(self, scores: list[Cell]) -> str:
@@ -320,10 +325,8 @@ def generator_class(ref: str, method: str, where: str) -> type[Generator]:
     Raises:
         InputError: It is neither attar's nor that of the method's package, or no generator.
     """
-    entry = registered(method, "condense")
-    trusted = {"attar", *([entry.module.partition(".")[0]] if entry else [])}
-    found = imported(ref) if ref.partition(".")[0] in trusted and ":" in ref else None
-    if not (isinstance(found, type) and issubclass(found, Generator)):
+    found = class_in(ref, Generator, method, ("condense",))  # type: ignore[type-abstract]
+    if found is None:
         raise InputError(f"{where} names the generator {shortened(ref)!r}, which this attar does not know.")
     return found
 

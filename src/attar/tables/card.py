@@ -1,10 +1,14 @@
 """The card of a synthetic table: a README in the form that the hub reads, with its scores."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attar.core import card as core
 from attar.core.cell import Cell
+from attar.core.pictures import links
+
+TITLES = {"marginals": "each column of the real and of the synthetic rows"}
+"""Pictures that an evaluation leaves."""
 
 Synthetic = Any
 """A `SyntheticTable`. It is not imported here, because its file imports this one."""
@@ -21,7 +25,7 @@ def card(table: Synthetic, scores: Sequence[Cell]) -> str:
 {core.escaped(schema.positive)} is the desirable outcome.{_of_groups(schema)}
 
 ![marginals](preview.png)
-{core.score_table(scores)}
+{_noted(table)}{core.score_table(scores)}{links(table.folder, TITLES)}
 What was measured, if there is a table above, was measured on the test rows of {core.escaped(origin.source)}, by \
 classifiers that were trained on these rows. It says nothing about other people and other times.
 
@@ -44,6 +48,23 @@ Made with: {core.machine_line(origin.machine)}. Data fingerprint: `{core.escaped
 
 The rows derive from {core.escaped(origin.source)}. The terms of that data set also apply to them.
 """
+
+
+def numbers(scores: Mapping[str, Any]) -> dict[str, str]:
+    """The numbers that a method left when it made a table, in words."""
+    return {name: f"{value:.4g}" for name, value in scores.items() if isinstance(value, (int, float))}
+
+
+def notes(scores: Mapping[str, Any]) -> list[str]:
+    """What a method says of the table that it made, such as that its codes are collapsed."""
+    return [value for value in scores.values() if isinstance(value, str)]
+
+
+def _noted(table: Synthetic) -> str:
+    """What the method left when it made the table."""
+    found = [(core.escaped(name), value) for name, value in numbers(table.scores).items()]
+    told = "".join(f"\n**Note: {core.escaped(note)}.**\n" for note in notes(table.scores))
+    return told + (f"\n{core.table(('found when it was made', ''), found)}\n" if found else "")
 
 
 def _held(column: Any) -> str:

@@ -2,22 +2,16 @@
 
 A row becomes an image of one pixel, whose channels are the features: numbers standardised by the training rows, and a
 0/1 column for each level of a category. Use it to compare losses on little data (`--loss`), where gradient-boosted
-trees are not what is compared. It makes a classifier that `attar evaluate` and `attar calibrate` open.
+trees are not what is compared. The classifier keeps the columns of its table: `predict_proba` and `predict` take a
+DataFrame. `attar evaluate` measures it beside trees and by group, `attar calibrate` calibrates it on reserved rows, and
+`attar distill` makes a smaller one of it.
 """
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from jaxtyping import Float
-from torch import Tensor
-
 from attar.classifiers.classifier import Classifier
 from attar.core.settings import Hidden, Range
-from attar.images.data.pixels import InMemory, Split
-from attar.images.data.whiten import Transform
-from attar.images.sources import ImageSource
-from attar.tables.design import Design, design
-from attar.tables.sources import Rows, TableSource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +19,8 @@ class TableClassifier(Classifier):
     """Train a classifier of rows on labels."""
 
     network: str = "mlp"
-    """The network, by words: mlp with a width and a number of hidden layers, as in mlp:width=64,depth=3."""
+    """The network, by words: mlp with a width, a number of hidden layers and batch norm or none, as in
+    mlp:width=64,depth=3,norm=batch."""
     epochs: Annotated[int, Range(1)] = 60
     """Passes over the training data."""
     optimizer: Literal["sgd", "adam", "adamw"] = "adam"
@@ -45,41 +40,3 @@ class TableClassifier(Classifier):
 
     kind = "tables"
     name = "table-classifier"
-
-
-def as_images(source: TableSource | ImageSource) -> ImageSource:
-    """The rows as images of one pixel, a channel for each feature; sensitive columns are among them.
-
-    Class 1 is the desirable outcome.
-
-    Raises:
-        InputError: There are no features.
-    """
-    if isinstance(source, ImageSource):
-        return source
-    schema = source.schema
-    fitted = design(schema, with_sensitive=True).fit(source.train)
-    classes = sorted(schema.label.levels, key=lambda level: level == schema.positive)
-    train, test = (_split(rows, fitted) for rows in (source.train, source.test))
-    count = train.pixels.shape[0]
-    plain = Transform((0.0,) * count, (1.0,) * count)
-    return ImageSource(
-        source.name,
-        tuple(classes),
-        train,
-        test,
-        plain,
-        statistics="those of the training rows",
-        split=source.split,
-        flips=False,
-        notes=source.notes,
-    )
-
-
-def _split(rows: Rows, fitted: Design) -> Split:
-    return Split(InMemory(pixels(rows, fitted)), rows.labels)
-
-
-def pixels(rows: Rows, fitted: Design) -> Float[Tensor, "row feature 1 1"]:
-    """Rows as a network takes them."""
-    return fitted.matrix(rows).float()[:, :, None, None].contiguous()

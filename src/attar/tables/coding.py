@@ -218,7 +218,7 @@ class Quantiles:
     """A number as its place among the quantiles of the training rows, from 0 to 1; a missing one is a choice."""
 
     points: Float[Tensor, " quantile"]
-    """The quantiles."""
+    """The quantiles. They descend in a column without values."""
     missing: bool
     """Whether there is a choice of there and missing."""
     number = True
@@ -250,6 +250,7 @@ class Quantiles:
         above = (below + 1).clamp(max=steps)
         values = self.points[below] + (self.points[above] - self.points[below]) * (place - below)
         gone = entries[:, 1] < entries[:, 2] if self.missing else torch.zeros(len(entries), dtype=torch.bool)
+        gone = gone | (self.points[0] > self.points[-1])
         return torch.where(gone, torch.nan, values)
 
     def tensors(self) -> dict[str, Tensor]:
@@ -266,7 +267,7 @@ def quantiles_of(values: Values, most: int = 2000) -> Quantiles:
     """At most so many quantiles of a number in which missing values are NaN."""
     there = values[~values.isnan()].sort().values
     if not len(there):
-        return Quantiles(torch.zeros(2).double(), True)
+        return Quantiles(torch.tensor([1.0, 0.0]).double(), True)
     places = torch.linspace(0, 1, max(2, min(most, len(there))), dtype=torch.float64) * (len(there) - 1)
     below = places.floor().long().clamp(max=max(len(there) - 2, 0))
     above = (below + 1).clamp(max=len(there) - 1)

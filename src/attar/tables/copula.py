@@ -77,7 +77,7 @@ class GaussianCopula(Generated):
 class ReweighedCopula(GaussianCopula):
     """A Gaussian copula of training rows that are drawn with weights under which group and label are independent.
 
-    Weights: Kamiran and Calders, Knowledge and Information Systems 2012. Prefer it to a plain copula if the table has
+    Weights: Kamiran and Calders, KAIS 2012. Prefer it to a plain copula if the table has
     to be fairer than the data; the features still tell the group.
     """
 

@@ -57,7 +57,8 @@ class FairGenerator(Generator):
         """Codes, with the groups that belong to them; from noise, groups are drawn by their shares."""
         if self.sampler is not None:
             noise = torch.randn(2, rows, self.latents, generator=generator)
-            return sampled(*self.sampler(noise[0]), noise[1]), self._any_groups(rows, generator)
+            mean, log_variance = self.sampler(noise[0])
+            return sampled(mean, log_variance, noise[1]), self._any_groups(rows, generator)
         count = len(self.codes)
         if rows <= count:
             picks = torch.randperm(count, generator=generator)[:rows]

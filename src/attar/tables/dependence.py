@@ -203,7 +203,7 @@ class _PairMeans(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *upstream: Tensor) -> Any:
         slope = sum(up * one for up, one in zip(upstream, ctx.saved_tensors, strict=True))
-        return slope[0], slope[1], None, None, *([None] * len(upstream))  # type: ignore[index]
+        return slope[0], slope[1], None, None, *([None] * len(upstream))
 
 
 def _add_slopes(slopes: list[Tensor], weights: list[Tensor], block: _Block, inside: int) -> None:

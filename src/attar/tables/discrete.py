@@ -47,7 +47,7 @@ class Bins:
     low: tuple[float, ...]
     """Where each begins."""
     high: tuple[float, ...]
-    """The largest value in each."""
+    """The largest value in each; below the smallest one in the only bin of a column without values."""
     median: tuple[float, ...]
     missing: bool = False
     """Whether a last level stands for a missing value."""
@@ -57,7 +57,7 @@ class Bins:
         """The bins of training values."""
         known = values[~values.isnan()].numpy()
         if not len(known):
-            return cls((0.0,), (0.0,), (0.0,), missing=True)
+            return cls((1.0,), (0.0,), (0.0,), missing=True)
         starts, ends = _edges(known, how)
         level = np.searchsorted(starts[1:], known, side="right")
         inside = [known[level == number] for number in range(len(starts))]
@@ -66,8 +66,8 @@ class Bins:
             np.median(part) if len(part) else (low + high) / 2
             for part, low, high in zip(inside, starts, ends, strict=True)
         ]
-        found = (tuple(map(float, part)) for part in (starts, ends, medians))
-        return cls(*found, missing=missing or len(known) < len(values))
+        low, high, median = (tuple(map(float, part)) for part in (starts, ends, medians))
+        return cls(low, high, median, missing=missing or len(known) < len(values))
 
     @property
     def size(self) -> int:
@@ -99,7 +99,7 @@ class Bins:
         else:
             low, high = self._of(self.low, levels), self._of(self.high, levels)
             found = low + positions.double() * (high - low)
-        return torch.where(levels == len(self.low), torch.nan, found)
+        return torch.where((levels == len(self.low)) | (self.low[0] > self.high[0]), torch.nan, found)
 
     def _of(self, values: tuple[float, ...], levels: Int[Tensor, " row"]) -> Float[Tensor, " row"]:
         return torch.tensor(values, dtype=torch.float64)[levels.clamp_max(len(values) - 1)]

@@ -1,7 +1,7 @@
 """Train on some rows, test on real rows: what a table is worth to whoever trains a classifier on it."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -41,6 +41,14 @@ class Answers:
     def of(cls, scores: Float[Tensor, " row"]) -> "Answers":
         """Decided at ½."""
         return cls(scores, (scores >= 0.5).double())
+
+
+@runtime_checkable
+class Scoring(Protocol):
+    """A classifier of rows."""
+
+    def scores(self, rows: Rows) -> Float[Tensor, " row"]:
+        """The probability of the desirable outcome."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +175,7 @@ def privileged_group(rows: Rows) -> int | None:
     return int(max(there, key=lambda number: float(labels[groups == number].mean())))
 
 
-def of_each_row(learned: Learned, test: Rows, some: Int[Tensor, " _some"], privileged: int | None) -> dict[str, float]:
+def of_each_row(learned: Scoring, test: Rows, some: Int[Tensor, " _some"], privileged: int | None) -> dict[str, float]:
     """What is measured of single rows, from 0 to 1: whether like rows are treated alike, and what the group alone does.
 
     Args:

@@ -12,6 +12,7 @@ Distilling Fair Representation, 2024, arXiv:2408.10755. No code is released; tea
 import copy
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
@@ -33,9 +34,10 @@ from attar.tables.artefact import Origin, SyntheticTable
 from attar.tables.condensation import TableMethod
 from attar.tables.decoding import Decoding, FairGenerator
 from attar.tables.dependence import Codes, Groups, dependence, permuted_dependence
+from attar.tables.design import design
 from attar.tables.discrete import Coded, Coding, Cutting
-from attar.tables.leakage import forgot, latent_auc
-from attar.tables.sources import TableSource
+from attar.tables.leakage import auc_from, forgot
+from attar.tables.sources import Rows, TableSource
 from attar.tables.student import FairStudent, Student
 from attar.tables.teacher import Autoencoder, FairTeacher, sampled
 
@@ -53,7 +55,7 @@ MANY = 20
 
 @dataclass(frozen=True, kw_only=True)
 class FairTables(TableMethod):
-    """Synthetic rows whose latent code is independent of the sensitive column (Sikder et al., 2024, arXiv:2408.10755).
+    """Synthetic rows from codes that are independent of the group (Sikder et al., arXiv 2024, arXiv:2408.10755).
 
     Teacher: L = R + KL + β V². Student: L = L_Q + λ L_U on frozen codes of the teacher. Rows are decoded from sampled
     codes by the teacher's decoder.
@@ -180,10 +182,8 @@ class FairTables(TableMethod):
         features, count = state.coding.features(coded), len(coded)
         with torch.no_grad():
             target = state.teacher.encode(features, groups)
-        if self.student == "noise":
-            found = state.student(self._noise("input", count, runtime))
-        else:
-            found = state.student(features, groups)
+        read = (self._noise("input", count, runtime),) if self.student == "noise" else (features, groups)
+        found: tuple[Codes, Codes] = state.student(*read)
         paired = self.student == "data"
         if paired and self.learning.quality == "paired":
             parts = students.paired_loss(found, target)
@@ -213,6 +213,8 @@ class FairTables(TableMethod):
         seeds = [derived_seed(runtime.seed, f"table {number}") for number in range(self.tables if finished else 1)]
         first, *further = [generator.sample(rows, seed) for seed in seeds]
         scores = self._told(state, runtime.seed) if finished else {}
+        if finished:
+            runtime.say(_lost(scores))
         if "collapsed" in scores:
             runtime.say(f"note: {scores['collapsed']}")
         return SyntheticTable(
@@ -268,10 +270,30 @@ class FairTables(TableMethod):
             labels = self._generator(state, seed).labelled(len(codes), draws)
         told = _dependence_told(mean, log_variance, groups, draws)
         read = {"AUC(s|z)": (codes, groups), "AUC(s|μ)": (mean, groups), "AUC(y|z)": labels}
-        told |= {name: auc for name, one in read.items() if (auc := latent_auc(*one, draws)) is not None}
+        told |= {name: auc for name, one in read.items() if (auc := auc_from(*one, draws)) is not None}
+        told |= _of_real_rows(state.source.train, draws)
         if forgot(told.get("AUC(y|z)")):
             told["collapsed"] = COLLAPSED.format(auc=told["AUC(y|z)"])
         return told
+
+
+def _of_real_rows(rows: Rows, draws: torch.Generator) -> dict[str, float]:
+    """The AUC of label and group from the other columns of real rows, which codes are compared with."""
+    features = design(rows.schema, with_sensitive=False).fit(rows).matrix(rows)
+    read = {"AUC(y|real rows)": rows.labels, "AUC(s|real rows)": rows.groups}
+    return {name: auc for name, one in read.items() if (auc := auc_from(features, one, draws)) is not None}
+
+
+def _lost(scores: Mapping[str, Any]) -> str:
+    """What codes have lost of the label and of the group, in a line."""
+    pairs = (("label", "AUC(y|z)", "AUC(y|real rows)"), ("group", "AUC(s|z)", "AUC(s|real rows)"))
+    words = [
+        f"{what}: AUC {scores[of_codes]:.2f} from codes, {scores[of_rows]:.2f} from real rows"
+        for what, of_codes, of_rows in pairs
+        if of_codes in scores and of_rows in scores
+    ]
+    chance = scores[f"V², largest of {PERMUTATIONS} permutations of s"]
+    return "; ".join([*words, f"V² {scores['V²']:.2g}, by chance at most {chance:.2g}"])
 
 
 COLLAPSED = (

@@ -9,7 +9,12 @@ KIND = Kind(
     artefact="attar.tables.artefact:SyntheticTable",
     reading="attar.tables.reading:Reading",
     forms="attar.tables.reading:looks_like",
-    tasks={"condense": "attar.core.tasks:Task", "train": "attar.tables.tasks:Train"},
+    tasks={
+        "condense": "attar.core.tasks:Task",
+        "train": "attar.tables.tasks:Train",
+        "distill": "attar.tables.tasks:Distill",
+        "calibrate": "attar.tables.tasks:Calibrate",
+    },
     scoring="attar.tables.scoring:Scoring",
     bundled="applicants",
     size="rows",

@@ -4,10 +4,14 @@ V² speaks of sampled codes. Their means may tell the group all the same, so bot
 leave a run. A code that tells no label any more is collapsed: then independence of the group is no merit.
 """
 
-import numpy as np
+from functools import partial
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from attar.tables.quality import latent_auc
 
 CHANCE, COLLAPSED = 0.5, 0.05
 """AUC of guessing; how far from it the AUC of the label must be."""
@@ -17,7 +21,7 @@ FEWEST = 20
 """Fewest rows of a class in either half, without which nothing is measured."""
 
 
-def latent_auc(
+def auc_from(
     codes: Float[Tensor, "row latent"], labels: Int[Tensor, " row"], generator: torch.Generator
 ) -> float | None:
     """AUC of a gradient-boosted classifier that reads labels from codes; None if all classes but one are too rare.
@@ -30,22 +34,15 @@ def latent_auc(
         labels: What is to be told.
         generator: Draws the halves.
     """
-    from sklearn.ensemble import HistGradientBoostingClassifier
-    from sklearn.metrics import roc_auc_score
-
     order = torch.randperm(len(codes), generator=generator)[:MOST]
-    fitted, measured = order.tensor_split(2)
-    kept = [number for number in labels.unique().tolist() if _enough(labels, number, fitted, measured)]
+    kept = [number for number in labels.unique().tolist() if _enough(labels, number, *order.tensor_split(2))]
     if len(kept) < 2:
         return None
-    x, y = codes.double().numpy(), labels.numpy()
-    fitted, measured = (part[np.isin(y[part], kept)] for part in (fitted.numpy(), measured.numpy()))
+    known = torch.isin(labels, torch.tensor(kept))
+    fitted, measured = (half[known[half]] for half in order.tensor_split(2))
     seed = int(torch.randint(2**31, (), generator=generator))
-    model = HistGradientBoostingClassifier(early_stopping=False, max_iter=60, random_state=seed)
-    told = model.fit(x[fitted], y[fitted]).predict_proba(x[measured])
-    if len(kept) == 2:
-        return float(roc_auc_score(y[measured] == model.classes_[1], told[:, 1]))
-    return float(np.mean([roc_auc_score(y[measured] == one, told[:, column]) for column, one in enumerate(kept)]))
+    values = codes.double()
+    return latent_auc(values[fitted], labels[fitted], values[measured], labels[measured], partial(_trees, seed))
 
 
 def forgot(label_auc: float | None) -> bool:
@@ -53,5 +50,11 @@ def forgot(label_auc: float | None) -> bool:
     return label_auc is not None and label_auc < CHANCE + COLLAPSED
 
 
-def _enough(labels: Int[Tensor, " row"], number: int, *halves: Int[Tensor, " half"]) -> bool:
+def _enough(labels: Int[Tensor, " row"], number: int, *halves: Int[Tensor, " _half"]) -> bool:
     return all(int((labels[half] == number).sum()) >= FEWEST for half in halves)
+
+
+def _trees(seed: int) -> Any:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    return HistGradientBoostingClassifier(early_stopping=False, max_iter=60, random_state=seed)

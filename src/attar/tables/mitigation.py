@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from attar.core.errors import InputError
 from attar.tables.design import design
 from attar.tables.downstream import Answers, Learned, answers
 from attar.tables.fairness import members, reweighing
@@ -95,12 +96,18 @@ def thresholds_by_group(train: Rows, test: Rows, model: Model, seed: int) -> Ans
     """Plain training without the sensitive column; then thresholds of each group for equal selection rates.
 
     It must know the group of everybody whom it decides about. It gives no scores.
+
+    Raises:
+        InputError: All training rows of a group have the same label, so that it has no threshold.
     """
     from fairlearn.postprocessing import ThresholdOptimizer
 
     learned = Learned.of(train, model, sees_sensitive=False, seed=seed)
     if learned.estimator is None:
         return constant(train, test, model, seed)
+    for group in train.groups.unique().tolist():
+        if len(train.labels[train.groups == group].unique()) < 2:
+            raise InputError(f"all its training rows with {train.schema.groups[group]!r} have the same label")
     features = [learned.design.matrix(rows).numpy() for rows in (train, test)]
     rule = ThresholdOptimizer(
         estimator=learned.estimator, constraints="demographic_parity", prefit=True, predict_method="predict_proba"

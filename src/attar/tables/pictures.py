@@ -3,11 +3,9 @@
 `attar evaluate` leaves the marginals beside a table in the folder `evaluation`, where the report and the hub find them.
 """
 
-import io
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,20 +13,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attar.core import store
-from attar.core.artefact import Picture
+from attar.core import pictures as core
+from attar.core.pictures import can_draw, figure
+from attar.tables.card import TITLES
 from attar.tables.design import one_hot
 from attar.tables.quality import binned
 from attar.tables.sources import Column, Rows
 
-FOLDER = "evaluation"
-TITLES = {"marginals": "each column of the real and of the synthetic rows"}
 REAL, SYNTHETIC, SPREAD = "#9aa3ad", "#0072b2", "#c8ccd0"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Okabe and Ito's colours."""
 MARKS = "osD^vPX*<>"
 PANELS, ACROSS, LEVELS, BINS = 16, 4, 9, 20
-Draw = Callable[[Any], None]
 
 
 @dataclass(frozen=True)
@@ -58,26 +54,7 @@ def keep(artefacts: Sequence[Any], found: Any) -> None:
         mine = one.folder is not None and any(one is other for other in artefacts) and os.access(one.folder, os.W_OK)
         drawn = marginals_picture(one.tables, found.source.train) if mine else None
         if drawn is not None:
-            store.make_folder(one.folder / FOLDER)
-            store.write_bytes(one.folder / FOLDER / "marginals.png", drawn)
-
-
-def kept_in(folder: Path | None) -> Iterator[Picture]:
-    """The pictures that lie beside a table."""
-    for title, path in _files(folder):
-        yield Picture(title, path.read_bytes())
-
-
-def links(folder: Path | None) -> Iterator[str]:
-    """The same as links for a card that lies in the folder."""
-    for title, path in _files(folder):
-        yield f"![{title}]({FOLDER}/{path.name})"
-
-
-def _files(folder: Path | None) -> Iterator[tuple[str, Path]]:
-    for name, title in TITLES.items():
-        if folder is not None and (path := folder / FOLDER / f"{name}.png").is_file():
-            yield title, path
+            core.keep(one.folder, {"marginals": drawn}, TITLES)
 
 
 # ----------------------------------------------------------------------------------------------------------- marginals
@@ -130,7 +107,7 @@ def marginals_picture(tables: Sequence[Rows], real: Rows | None = None) -> bytes
         tables: One or more tables of one schema.
         real: Rows to compare them with.
     """
-    if not _can_draw():
+    if not can_draw():
         return None
     schema = (tables[0] if real is None else real).schema
     first = [Panel.of(column, tables, real) for column in schema.of_role("label", "sensitive")]
@@ -214,7 +191,7 @@ def worth_against_gap(
         gap: What stands below the horizontal axis.
         title: What stands above the picture.
     """
-    if not _can_draw():
+    if not can_draw():
         return None
 
     def draw(fig: Any) -> None:
@@ -251,27 +228,6 @@ def worth_against_gap(
         _without_frame(axis)
 
     return figure(draw, 7.4, 4.4)
-
-
-def figure(draw: Draw, width: float, height: float) -> bytes:
-    """A PNG of so many inches, the same bytes each time."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    fig = Figure(figsize=(width, height), dpi=100, layout="constrained")
-    FigureCanvasAgg(fig)
-    draw(fig)
-    sink = io.BytesIO()
-    fig.savefig(sink, format="png", metadata={"Software": None})
-    return sink.getvalue()
-
-
-def _can_draw() -> bool:
-    try:
-        import matplotlib  # noqa: F401
-    except ModuleNotFoundError:
-        return False
-    return True
 
 
 def _short(text: str, most: int) -> str:

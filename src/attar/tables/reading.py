@@ -1,10 +1,12 @@
 """Reading tables: the settings, and the description of a source."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from attar.core import tasks
+from attar.core.errors import shortened
 from attar.core.settings import Range, Words
 
 if TYPE_CHECKING:
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
 BUNDLED = "applicants"
 RAW = ("adult.data", "adult.test", "german.data")
 """Files of the UCI repository that are known by their names, packed or not."""
+PACKED = (".csv.gz", ".tsv.gz", ".csv.zip", ".tsv.zip")
+"""Endings of packed tables."""
 HEADS = (
     ("workclass", "fnlwgt", "occupation", "relationship"),
     ("c_charge_degree", "days_b_screening_arrest", "two_year_recid"),
@@ -21,23 +25,28 @@ HEADS = (
     ("school", "famsize", "pstatus", "studytime", "g1", "g2"),
 )
 """Names that stand in the first line of known tables."""
+GROUPS = ("sex", "gender", "race", "ethnicity")
+"""Names of columns by which a table is known for one of people."""
 SHOWN = 8
 """Levels of a column that are shown."""
 
 
 def looks_like(data: str) -> bool:
-    """Whether a name is that of the bundled table, or a file that of a known table."""
+    """Whether a name is that of the bundled table, or a file that of a known table, a packed one, or one of people."""
     path = Path(data)
     if data == BUNDLED or path.name.removesuffix(".gz") in RAW:
         return True
     try:
+        if path.name.lower().endswith(PACKED) and path.is_file():
+            return True
         if path.suffix.lower() not in (".csv", ".tsv") or not path.is_file():
             return False
         with path.open(encoding="utf-8-sig", errors="replace") as file:
             head = file.readline(2**16).lower()
     except (OSError, ValueError):  # no name that a file can have
         return False
-    return any(all(name in head for name in names) for names in HEADS)
+    named = {name.strip("\"' \n\r") for name in re.split(r"[,;\t|]", head)}
+    return any(all(name in head for name in names) for names in HEADS) or not named.isdisjoint(GROUPS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +100,14 @@ def told(column: "Column") -> str:
     if column.type == "number":
         what = "dates" if column.dated else "whole numbers" if column.whole else "numbers"
         return f"{role}{what}{', some missing' if column.missing else ''}, stored as {column.stored}"
-    few = ", ".join(column.levels[:SHOWN])
+    few = ", ".join(map(on_a_line, column.levels[:SHOWN]))
     more = f" and {len(column.levels) - SHOWN} more" if len(column.levels) > SHOWN else ""
-    return f"{role}{len(column.levels)} levels: {few}{more}"
+    return f"{role}{len(column.levels)} level{'s' if len(column.levels) > 1 else ''}: {few}{more}"
+
+
+def on_a_line(level: str) -> str:
+    """A level without breaks of lines, and not too long."""
+    return shortened(level.encode("unicode_escape").decode() if not level.isprintable() else level)
 
 
 def _rates(source: "TableSource") -> list[str]:

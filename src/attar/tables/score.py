@@ -19,7 +19,8 @@ from torch import Tensor
 
 from attar.core.cell import Beside, Cell, Measure, score_from
 from attar.core.errors import InputError
-from attar.core.evaluation import Evaluation, Row
+from attar.core.evaluation import Evaluation, Row, kept_words
+from attar.core.progress import as_text
 from attar.core.rows import rows_of
 from attar.core.runtime import Runtime
 from attar.core.score import Better, Score
@@ -72,6 +73,10 @@ BESIDE_IT: Mapping[str, Mapping[str, Better]] = {
     },
 }
 """Further measures of the same answers, by the column that they stand with."""
+FEW = 20
+"""Test rows of a group below which it is told that its rates say little."""
+SOON = 5.0
+"""Seconds from which it is told how long a measurement takes."""
 OF_LABEL = "AUC(y|z)"
 """The name under which a fair teacher tells whether its code still knows the label."""
 NEAR_CHANCE = 5.0
@@ -115,6 +120,35 @@ class Measurement(Evaluation):
 
     source: TableSource | None = field(default=None, repr=False, compare=False)
 
+    def _lines(self, row: Row) -> str:
+        """A single row: each score, a table of what they are compared with, and further measures."""
+        told = [f"{cell.column}: {cell.score}{self._size(row)}{kept_words(cell)}{self._of(cell)}" for cell in row.cells]
+        rivals = list(dict.fromkeys(other.label for cell in row.cells for other in cell.rivals))
+        if rivals:
+            told += ["", as_text(_compared(row, rivals)), ""]
+        further = [f"{name}: {one.score}" for cell in row.cells for name, one in cell.further.items()]
+        return "\n".join([*told, *([f"further: {'; '.join(further)}"] if further else []), self._cost(row)])
+
+
+def _compared(row: Row, rivals: Sequence[str]) -> Any:
+    """What a row of scores is compared with: a line for each rival, a column for each score."""
+    from rich.table import Table
+
+    grid = Table(show_edge=False, pad_edge=False)
+    grid.add_column("in %", no_wrap=True)
+    for cell in row.cells:
+        grid.add_column(cell.column, justify="right", no_wrap=True)
+    grid.add_row(row.label, *(_shown(cell.score) for cell in row.cells))
+    for label in rivals:
+        scores = [next((one.score for one in cell.rivals if one.label == label), None) for cell in row.cells]
+        grid.add_row(label, *(_shown(score) for score in scores))
+    return grid
+
+
+def _shown(score: Score | None) -> str:
+    """A score without its interval; a dash where nothing was measured."""
+    return "–" if score is None else dataclasses.replace(score, interval=None).number
+
 
 def measure(tables: Sequence[Any], source: TableSource, how: Scoring, runtime: Runtime) -> Evaluation:
     """Train classifiers on tables and test them on real rows: a row for each method, a column for each measure.
@@ -137,9 +171,21 @@ def measure(tables: Sequence[Any], source: TableSource, how: Scoring, runtime: R
     if len(grouped) > 1 and how.beside == "auto":
         how = dataclasses.replace(how, beside="skip")
     test = Test.of(source, how, runtime)
+    _say_of_groups(source, runtime)
+    quality.classifier(how.downstream, 0)  # what is imported once is no part of the time of a table
     rows = tuple(_row(label, members, test, how, runtime) for label, members in grouped)
     taken = round(time.perf_counter() - start, 3)
     return Measurement(rows, "rows", "trainings", "tables", seconds=taken, source=source)
+
+
+def _say_of_groups(source: TableSource, runtime: Runtime) -> None:
+    """Tell which groups have so few test rows that their rates say little."""
+    if not source.schema.of_role("sensitive"):
+        return
+    counts = torch.bincount(source.test.groups, minlength=len(source.schema.groups)).tolist()
+    for name, count in zip(source.schema.groups, counts, strict=True):
+        if count < FEW:
+            runtime.say(f"note: few test rows of {name!r} ({count}), so that its rates say little.")
 
 
 def _check(one: Any, source: TableSource, runtime: Runtime) -> None:
@@ -194,7 +240,11 @@ class Found:
         interval = interval_of([one[column] for one in self.samples])
         score = dataclasses.replace(Score.of(flat or [math.nan], "%", better), interval=interval)
         full, whole = self.whole.get(column, math.nan) if self.whole else math.nan, len(self.test.source.train)
-        rivals = [(label, count, [one.get(column, math.nan) for one in draws]) for label, count, draws in self.beside]
+        rivals = [
+            (label, count, [one.get(column, math.nan) for one in draws])
+            for label, count, draws in self.beside
+            if label != f"{whole:,} real rows"  # they stand there as all of them
+        ]
         kept = column in KEPT and math.isfinite(full)
         rivals = rivals if kept else [(f"all {whole:,} real rows", whole, [full]), *rivals]
         return Cell(
@@ -217,7 +267,7 @@ class Found:
         if column == "accuracy":
             return self.notes
         told = [f"{100 * self.test.rate:.1f} % selected"] if column == "DPD at matched rate" else []
-        told += [f"undefined of {lost} tables, which are left out"] if lost else []
+        told += [f"not defined by {lost} tables, which are left out"] if lost else []
         return (", ".join(told),) * len(self.values) if told else ()
 
 
@@ -226,29 +276,64 @@ def _row(label: str, members: Sequence[Any], test: Test, how: Scoring, runtime: 
     samples: list[dict[str, Tensor]] = []
     seconds = 0.0
     for number, one in enumerate(members, start=1):
-        tables, began = tables_of(one, how, runtime), time.perf_counter()
-        told = [_of_table(rows, place, test, how, runtime) for place, rows in enumerate(tables)]
-        seconds = (time.perf_counter() - began) / len(tables)
-        samples += [often for _, often in told]
-        values.append(
-            [
-                once | rows_like(test.source, rows, how, derived_seed(runtime.seed, f"quality {place}"))
-                for place, ((once, _), rows) in enumerate(zip(told, tables, strict=True))
-            ]
-        )
+        tables, found = tables_of(one, how, runtime), []
+        for place, rows in enumerate(tables):
+            began = time.perf_counter()
+            once, often = _of_table(rows, place, test, how, runtime)
+            seconds = time.perf_counter() - began
+            samples.append(often)
+            found.append(once | rows_like(test.source, rows, how, derived_seed(runtime.seed, f"quality {place}")))
+            if number == 1 and place == 0:
+                count = len(members) * len(tables)
+                _say_how_long(label, count, time.perf_counter() - began, seconds, test, how, runtime)
+        values.append(found)
         means = {
-            name: _mean([once[name] for once, _ in told]) for name in ("accuracy", "AUROC", "DPD") if name in told[0][0]
+            name: _mean([once[name] for once in found]) for name in ("accuracy", "AUROC", "DPD") if name in found[0]
         }
         runtime.say(
             f"{label}: training {number} of {len(members)}, tables {len(tables)}, "
-            + ", ".join(f"{name} {value:.1f} %" for name, value in means.items())
+            + ", ".join(f"{name} {in_per_cent(value)}" for name, value in means.items())
         )
     notes = tuple(_notes(one, tables, runtime) for one, tables in zip(members, values, strict=True))
     beside = rivals_of(members[0], test, how, seconds, runtime)
-    found = Found(test, values, samples, notes, _codes(members), beside, _whole(test, how, beside))
+    told = Found(test, values, samples, notes, _codes(members), beside, _whole(test, how, beside))
     first = members[0]
     columns = list(COLUMNS) if test.privileged is not None else ["accuracy", "AUROC"]
-    return Row.of(label, members, list(map(found.cell, columns)), count=len(first.rows), full_count=first.origin.full)
+    return Row.of(label, members, list(map(told.cell, columns)), count=len(first.rows), full_count=first.origin.full)
+
+
+def _say_how_long(
+    label: str, tables: int, whole: float, single: float, test: Test, how: Scoring, runtime: Runtime
+) -> None:
+    """Tell how long the rest will take, from the time of the first table.
+
+    Args:
+        label: The row.
+        tables: Its number of tables.
+        whole: Seconds that the first table took.
+        single: Those of them for the classifier alone.
+        test: The test rows.
+        how: The settings of the measurement.
+        runtime: To say it.
+    """
+    rest, rivals = (tables - 1) * whole, 0.0
+    if how.beside != "skip":
+        costs = [rival.cost * single for rival in RIVALS if not (rival.by_group and test.privileged is None)]
+        rivals = sum(cost for cost in costs if how.beside == "run" or cost <= LONG)
+    parts = [f"about {duration(rest)} for {tables - 1} more of its tables"] if rest >= 1 else []
+    parts += [f"about {duration(rivals)} for what it is compared with"] if rivals >= 1 else []
+    if rest + rivals >= SOON:
+        runtime.say(f"{label}: {', and '.join(parts)}")
+
+
+def in_per_cent(value: float) -> str:
+    """A value in words; one that no table defines as such."""
+    return f"{value:.1f} %" if math.isfinite(value) else "undefined"
+
+
+def duration(seconds: float) -> str:
+    """A time in words."""
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} minutes"
 
 
 def _of_table(rows: Rows, place: int, test: Test, how: Scoring, runtime: Runtime) -> tuple[Values, dict[str, Tensor]]:
@@ -353,7 +438,7 @@ def rows_like(source: TableSource, rows: Rows, how: Scoring, seed: int) -> Value
             "authenticity": quality.authenticity(train, fake),
             "two-sample AUC": quality.two_sample_auc(held_out, fake, generator, how.downstream),
             "nearer to training than to test rows": quality.closest_record(fake, train, held_out),
-            "copies of training rows": quality.copies(fake, train),
+            "copies of training rows": quality.copies(fake, made.matrix(real)),
         }
     return {name: 100 * value for name, value in told.items()}
 
@@ -391,11 +476,18 @@ def rivals_of(
         if not _affordable(rival, rival.cost * draws * seconds, how, runtime):
             continue
         runtime.say(f"beside it, {rival.name} on {count:,} real rows")
-        told = [
-            _of_rival(rival, _drawn(train, count, draw, runtime), test, how, draw, runtime) for draw in range(draws)
-        ]
-        name = f"{count:,} real rows" if rival.name == "real rows" else f"{rival.name}, {count:,} real rows"
-        found.append((name, count, told))
+        told, refused = [], ""
+        for draw in range(draws):
+            try:
+                told.append(_of_rival(rival, _drawn(train, count, draw, runtime), test, how, draw, runtime))
+            except InputError as error:
+                refused = str(error)
+        if refused:
+            left = "is left out" if not told else f"is left out in {draws - len(told)} of {draws} draws"
+            runtime.say(f"{rival.name} {left}: {refused}.")
+        size = f"{count:,} real row{'s' if count > 1 else ''}"
+        if told:
+            found.append((size if rival.name == "real rows" else f"{rival.name}, {size}", count, told))
     return found
 
 

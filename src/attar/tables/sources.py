@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -96,9 +97,9 @@ class Schema(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         names = [column.name for column in self.columns]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise InputError(f"the schema has two columns of the name {shortened(twice)!r}. Give each once.")
+        twice = Counter(names).most_common(1)
+        if twice and twice[0][1] > 1:
+            raise InputError(f"the schema has two columns of the name {shortened(twice[0][0])!r}. Give each once.")
         labels = self.of_role("label")
         if len(labels) != 1:
             raise InputError(f"the schema has {len(labels)} labels; give one.")
@@ -122,10 +123,13 @@ class Schema(Settings):
         Raises:
             InputError: There is no such column.
         """
-        names = [column.name for column in self.columns]
-        if name not in names:
-            raise unknown("column", name, names)
-        return names.index(name)
+        if name not in self._places:
+            raise unknown("column", name, self._places)
+        return self._places[name]
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {column.name: place for place, column in enumerate(self.columns)}
 
     def column(self, name: str) -> Column:
         """A column by its name."""
@@ -241,6 +245,8 @@ class TableSource:
     """A function that makes the source by another split seed; None if nothing depends on that."""
     notes: tuple[str, ...] = field(default=(), compare=False)
     """What was left out or decided when the table was read, in a sentence each."""
+    preparation: str = field(default="usual", compare=False)
+    """How tables that are known were prepared when they were read: as is usual, or not (none)."""
 
     @property
     def schema(self) -> Schema:
@@ -269,7 +275,7 @@ class TableSource:
         """
         if self.again is None:
             raise InputError(f"{self.name} was not split by a seed, so it cannot be split by another seed.")
-        return self.again(split_seed)
+        return dataclasses.replace(self.again(split_seed), preparation=self.preparation)
 
     def subset(self, rows: Index) -> "TableSource":
         """The same table with only these training rows."""

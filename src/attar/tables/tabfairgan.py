@@ -42,7 +42,7 @@ BETAS = (0.5, 0.999)
 class TabFairGAN(Trained):
     """A Wasserstein GAN of rows, whose last epochs raise the rate of good outcomes of the worse-off group.
 
-    Rajabi and Garibay, Machine Learning and Knowledge Extraction 2022, arXiv:2109.00666. Group and label have two
+    Rajabi and Garibay, MAKE 2022, arXiv:2109.00666. Group and label have two
     levels each. Nothing stops the rates at equality, so look at the other group's too.
     """
 

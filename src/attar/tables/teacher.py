@@ -58,7 +58,7 @@ class Autoencoder(nn.Module):
     def encode(self, features: Features, groups: Groups) -> tuple[Codes, Codes]:
         """μ and log σ² of each row's code."""
         together = torch.cat([features, one_hot(groups, self.groups)], dim=1)
-        return halves(self.encoder(together.to(self.encoder[0].weight.dtype)))
+        return halves(self.encoder(together.to(next(self.parameters()).dtype)))
 
     def decode(self, codes: Codes, shares: Share) -> Features:
         """The scores of each column.

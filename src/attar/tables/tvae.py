@@ -258,6 +258,7 @@ class Modes:
     means: Float[Tensor, " mode"]
     spreads: Float[Tensor, " mode"]
     weights: Float[Tensor, " mode"]
+    """0 of the only mode of a column without values."""
     span: Float[Tensor, " 2"]
     """Smallest and largest value of the training rows."""
     missing: bool
@@ -283,7 +284,7 @@ class Modes:
     def decode(self, entries: Entries) -> Values:
         """μₖ + 4σₖ α for the largest mode k, within the range of the training rows."""
         mode = entries[:, 1:].argmax(dim=1)
-        gone = mode == len(self.means)
+        gone = (mode == len(self.means)) | (self.weights.sum() == 0)
         mode = mode.clamp(max=len(self.means) - 1)
         values = self.means[mode] + 4 * self.spreads[mode] * entries[:, 0]
         return torch.where(gone, torch.nan, values.clamp(*self.span.tolist()))
@@ -322,7 +323,7 @@ def modes_of(values: Values, most: int = 10, *, seed: int = 0) -> Modes:
     different = there.unique()
     if len(different) < 2:
         only, one = different[:1] if len(different) else torch.zeros(1).double(), torch.ones(1).double()
-        return Modes(only, one, one, only.expand(2).clone(), missing)
+        return Modes(only, one, one.clone() * len(different), only.expand(2).clone(), missing)
     shift, scale = there.mean(), there.std(correction=0)
     count = min(most, len(different))
     with warnings.catch_warnings():

@@ -176,6 +176,8 @@ def test_correctness_aware_calibration_looks_at_copies_in_its_forward_pass(digit
     views = [reserving.logits(one) for one in copies]
     wanted = method.applied(made.calibrator, reserving.logits(images), views)
     torch.testing.assert_close(made.logits(images), wanted, rtol=1e-4, atol=1e-4)
+    seen, plain = (Watched(one.network)(images).embedding for one in (made, reserving))
+    torch.testing.assert_close(seen, plain, rtol=1e-4, atol=1e-4)  # the features of the images, not of a copy
     each = torch.cat([made.logits(image[None]) for image in images])  # one isolated image at a time
     torch.testing.assert_close(made.logits(images), each, rtol=1e-4, atol=1e-4)
     assert attar.evaluate(made, digits, engine=ENGINE).rows[0].cells[0].score.value == pytest.approx(

@@ -18,18 +18,24 @@ from attar.classifiers.artefact import (
     Opened,
     Origin,
     Size,
+    pipeline_of,
+    read_form,
     read_transform,
+    takes,
     write_transform,
 )
 from attar.classifiers.calibration.calibrated import calibrated
 from attar.classifiers.calibration.calibration import Calibration
 from attar.classifiers.calibration.opening import Form, Link
-from attar.classifiers.calibration.pictures import kept_in, links
+from attar.classifiers.calibration.pictures import TITLES
+from attar.classifiers.encoder import FILE as ENCODER
+from attar.classifiers.encoder import Encoder, read_encoder, write_encoder
 from attar.core import artefact as core
 from attar.core import store
 from attar.core.card import SCORES, escaped, made, model_header, score_table
 from attar.core.cell import Beside, Cell, Measure
 from attar.core.errors import InputError
+from attar.core.pictures import KEPT, kept_in, links
 from attar.core.registry import find
 from attar.core.score import Better, Score
 from attar.images.data.whiten import Transform
@@ -71,8 +77,10 @@ class CalibratedClassifier(Opened):
     """Reliability diagram on the test images, as PNG."""
     folder: Path | None = field(default=None, compare=False)
     """Folder in which it was last saved."""
+    encoder: Encoder | None = field(default=None, compare=False)
+    """What makes network input of data that are not images."""
 
-    files = (LEARNED, WHITENING, core.ARTEFACT, core.CARD, SCORES, PREVIEW, "evaluation/*.png")
+    files = (LEARNED, WHITENING, ENCODER, core.ARTEFACT, core.CARD, SCORES, PREVIEW, KEPT)
 
     @property
     def title(self) -> str:
@@ -102,6 +110,7 @@ class CalibratedClassifier(Opened):
             "classes": list(self.classes),
             "shape": list(self.shape),
             **write_transform(folder, self.transform),
+            **write_encoder(folder, self.encoder),
             "group": None if self.group is None else list(self.group),
             "origin": dataclasses.asdict(self.origin),
             "scores": self.scores,
@@ -130,7 +139,7 @@ class CalibratedClassifier(Opened):
         origin["student"] = Size(**origin["student"])
         method = find(origin["method"], "calibrate").load().from_json(origin["settings"])
         transform, link = read_transform(folder, facts), Link.from_json(facts["classifier"], folder)
-        shape, classes = tuple(facts["shape"]), tuple(facts["classes"])
+        shape, classes, group = read_form(facts)
         base = link.opened(Form(origin["source"], shape, classes, transform), build=build)
         preview = folder / PREVIEW
         return cls(
@@ -142,11 +151,12 @@ class CalibratedClassifier(Opened):
             classes=classes,
             shape=shape,
             transform=transform,
-            group=None if facts["group"] is None else tuple(facts["group"]),
+            group=group,
             origin=Origin(**origin),
             scores=facts["scores"],
             diagram=preview.read_bytes() if preview.is_file() else None,
             folder=folder,
+            encoder=read_encoder(folder, facts),
         )
 
     def to_hub(self, name: str, *, private: bool = False, token: str | None = None, message: str | None = None) -> str:
@@ -178,12 +188,15 @@ class CalibratedClassifier(Opened):
             count=size,
             facts={**facts, "classes": str(len(self.classes))},
             scores=tuple(self.cells()),
-            pictures=(*(() if drawn is None else (core.Picture("reliability diagram", drawn),)), *kept_in(self.folder)),
+            pictures=(
+                *(() if drawn is None else (core.Picture("reliability diagram", drawn),)),
+                *kept_in(self.folder, TITLES),
+            ),
         )
 
     @property
     def _rows_told(self) -> str:
-        return f"{self.rows['count']:,} images of {self.rows['source']} ({self.rows['which']})"
+        return f"{self.rows['count']:,} {self.things} of {self.rows['source']} ({self.rows['which']})"
 
     @property
     def _learned_told(self) -> dict[str, str]:
@@ -213,24 +226,31 @@ class CalibratedClassifier(Opened):
         """The text of README.md."""
         known = {cell.column for cell in scores}
         cells = [*scores, *(cell for cell in self.cells() if cell.column not in known)]
-        picture = f"\n![Reliability diagram on the test images]({PREVIEW})\n" if self.diagram is not None else ""
+        picture = f"\n![Reliability diagram on the test {self.things}]({PREVIEW})\n" if self.diagram is not None else ""
         note = f"\nNote: {escaped(self.rows['note'])}\n" if "note" in self.rows else ""
-        return f"""{model_header("calibration", pipeline="image-classification")}
+        return f"""{model_header("calibration", pipeline=pipeline_of(self))}
 # {escaped(self.title)}
 
-{escaped(self.summary)}
-{note}{picture}{links(self.folder)}
+{escaped(self.summary)}{takes(self)}
+{note}{picture}{links(self.folder, TITLES)}
 It holds no weights: the classifier is {escaped(self.link.told)} (digest `{self.link.digest}`).
 
 ```python
 import attar
 
 classifier = attar.open_artefact("FOLDER")
-probabilities = classifier.predict_proba(classifier.transform.forward(pixels))  # uint8, {list(self.shape)} each
+{self._example}
 ```
 {score_table(cells)}
 {made(self.origin)}
 """
+
+    @property
+    def _example(self) -> str:
+        if self.encoder:
+            return self.encoder.example
+        forward = f"classifier.transform.forward(pixels))  # uint8, {list(self.shape)} each"
+        return f"probabilities = classifier.predict_proba({forward}"
 
     def __str__(self) -> str:
         told = [f"{self.link.told}, calibrated by {self.origin.method} on {self._rows_told}"]

@@ -53,11 +53,11 @@ class CorrectnessAware(Calibration):
     """Whether right and wrong predictions weigh the same together. This lowers confidence, on purpose: worse on data
     like the calibration rows, better where the classifier is worse. The released code does it."""
     loss: Literal["ca", "ce", "mse"] = "ca"
-    """Loss of the fit: correctness-aware (the Brier score of the top class), cross-entropy, or the Brier score of all
-    classes."""
+    """Loss of the fit: correctness-aware, cross-entropy or the Brier score of all classes. The first is the Brier score
+    of the top class."""
     cues: Literal["views", "softmax", "logits", "none"] = "views"
-    """What the network reads: the probabilities of transformed copies (views), of the sample itself (softmax), its
-    largest logits, or nothing, so that all samples get one temperature."""
+    """What the network reads: probabilities of transformed copies (views) or of the sample (softmax), its largest
+    logits, or nothing, so that all have one temperature."""
     transforms: tuple[Transform, ...] = ()
     """Transforms of the copies. Default: rotation, grey and jitter for images in colour, otherwise rotation, dim and
     blur."""

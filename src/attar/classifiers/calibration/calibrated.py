@@ -109,11 +109,10 @@ class CalibratedModule(nn.Module):
 
     def forward(self, *inputs: Any, **named: Any) -> Logits:
         """Calibrated log-probabilities."""
-        logits = logits_in(self.network(*inputs, **taken(self.network, named)))
-        if self.carried is None:
-            return self.calibrator(logits)
-        copies = views_of(self.calibrator.method, inputs[0], self.carried.transform)
-        return self.calibrator(logits, [logits_in(self.network(copy)) for copy in copies])
+        copies = [] if self.carried is None else views_of(self.calibrator.method, inputs[0], self.carried.transform)
+        seen = [logits_in(self.network(copy)) for copy in copies]
+        logits = logits_in(self.network(*inputs, **taken(self.network, named)))  # last, so hooks have its features
+        return self.calibrator(logits, seen)
 
 
 class Grouped(Telling):

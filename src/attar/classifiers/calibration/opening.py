@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from torch import nn
 
-from attar.classifiers.artefact import Build, DistilledClassifier, StoredClassifier
+from attar.classifiers.artefact import Build, DistilledClassifier, Opened, StoredClassifier
 from attar.classifiers.calibration.calibrated import Grouped
+from attar.classifiers.encoder import Encoder
 from attar.core import hub, store
 from attar.core.errors import InputError
 from attar.images.data.whiten import Transform
@@ -46,6 +47,16 @@ class Found:
     def who(self) -> str:
         """The classifier, for messages."""
         return f"the classifier in {self.place}" if self.place else "the classifier"
+
+    @property
+    def encoder(self) -> Encoder | None:
+        """What makes network input of data that are not images."""
+        found: Encoder | None = getattr(self.made, "encoder", None)
+        return found
+
+    def seen(self, source: Any) -> Any:
+        """A source as the network takes it."""
+        return self.encoder.of(source) if self.encoder else source
 
     @property
     def trained_elsewhere(self) -> bool:
@@ -91,6 +102,8 @@ def found(classifier: Any) -> Found:
         return Found("module", "", classifier)
     if classifier is None:
         raise InputError(f"--classifier must be given: {WHAT}.")
+    if isinstance(classifier, Opened) and classifier.folder is not None:
+        classifier = classifier.folder
     text = str(classifier)
     folder = Path(text.removeprefix(PREFIX)).expanduser()
     if folder.is_file():

@@ -1,8 +1,6 @@
 """Pictures of calibration: a reliability diagram, and error among the most confident samples."""
 
-import io
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,13 +8,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attar.classifiers.calibration.metrics import Bins, Confidence, Right, calibration_error
-from attar.core import store
-from attar.core.artefact import Picture
+from attar.core.pictures import can_draw, figure
 
 Curves = Mapping[str, tuple[Confidence, Right]]
 """Confidence, and right or wrong, of the same samples, by what gave the confidence."""
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-FOLDER = "evaluation"
 TITLES = {
     "reliability": "accuracy against confidence on the test samples",
     "risk-coverage": "wrong predictions among the most confident test samples",
@@ -65,7 +61,7 @@ def reliability_picture(curves: Curves, bins: int = 15) -> bytes | None:
         for axes in (above, below):
             axes.spines[list(SIDES)].set_visible(False)
 
-    return _drawn(draw, 4.4, 5.4)
+    return figure(draw, 4.4, 5.4) if can_draw() else None
 
 
 def risk_coverage_picture(curves: Curves) -> bytes | None:
@@ -99,7 +95,7 @@ def risk_coverage_picture(curves: Curves) -> bytes | None:
         axes.legend(frameon=False, fontsize=8, loc="upper left")
         axes.spines[list(SIDES)].set_visible(False)
 
-    return _drawn(draw, 4.8, 3.6)
+    return figure(draw, 4.8, 3.6) if can_draw() else None
 
 
 def risk_coverage(confidence: Confidence, right: Right) -> tuple[Float[Tensor, " sample"], Float[Tensor, " sample"]]:
@@ -112,45 +108,3 @@ def risk_coverage(confidence: Confidence, right: Right) -> tuple[Float[Tensor, "
     order = confidence.double().argsort(descending=True, stable=True)
     taken = torch.arange(1, len(order) + 1, dtype=torch.float64)
     return taken / len(order), wrong[place][order].cumsum(dim=0) / taken
-
-
-def _drawn(draw: Callable[[Any], None], width: float, height: float) -> bytes | None:
-    """A PNG of so many inches, the same bytes each time; None if matplotlib is not installed."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError:
-        return None
-    figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
-    draw(figure)
-    sink = io.BytesIO()
-    figure.savefig(sink, format="png", metadata={"Software": None})
-    return sink.getvalue()
-
-
-# ------------------------------------------------------------------------------------------------- beside an artefact
-
-
-def keep(folder: Path, drawn: Mapping[str, bytes]) -> None:
-    """Write pictures of an evaluation beside a classifier, in place of earlier ones."""
-    store.make_folder(folder / FOLDER)
-    for name, png in drawn.items():
-        store.write_bytes(folder / FOLDER / f"{name}.png", png)
-
-
-def kept_in(folder: Path | None) -> Iterator[Picture]:
-    """The pictures that lie beside a classifier."""
-    for title, path in _files(folder):
-        yield Picture(title, path.read_bytes())
-
-
-def links(folder: Path | None) -> str:
-    """The same as links for a card that lies in the folder."""
-    return "".join(f"\n![{title}]({FOLDER}/{path.name})\n" for title, path in _files(folder))
-
-
-def _files(folder: Path | None) -> Iterator[tuple[str, Path]]:
-    for name, title in TITLES.items():
-        if folder is not None and (path := folder / FOLDER / f"{name}.png").is_file():
-            yield title, path

@@ -25,7 +25,7 @@ HALVINGS = 40
 
 @dataclass(frozen=True, kw_only=True)
 class PlattScaling(Calibration):
-    """A sigmoid of the log-odds of each class (Platt, Advances in Large Margin Classifiers 1999).
+    """A sigmoid of the log-odds of each class (Platt, in Advances in Large Margin Classifiers, MIT Press 1999).
 
     q_k = σ(a_k s_k + b_k), s_k = log p_k - log(1 - p_k); p' = q / Σ q.
     """

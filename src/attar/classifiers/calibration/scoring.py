@@ -46,7 +46,8 @@ def measured(
         answers = {who: grouping.class_logits(one) for who, one in answers.items()}
         labels = grouping.labels(labels)
     if len(labels) < FEWEST:
-        runtime.say(f"note: {work.name} has {len(labels)} test images, too few for a calibration error in 15 bins.")
+        told = f"{work.name} has {len(labels)} test {work.source.things}"
+        runtime.say(f"note: {told}, too few for a calibration error in 15 bins.")
         return {}, None
     return _scores(answers, labels), _diagram(answers, labels)
 

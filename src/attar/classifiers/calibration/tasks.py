@@ -17,10 +17,17 @@ class Calibrate(tasks.Task):
     """The classifier: a folder of attar or transformers, transformers:NAME, or user/name of one of attar's on the
     hub."""
     calibrate_on: Literal["auto", "reserved", "held-out", "train"] = "auto"
-    """Training images that the calibrator is fitted to: those that the classifier reserved, those that it held out to
-    choose an epoch, or all. auto: the first of these that it has; a tenth of all if it was trained elsewhere."""
+    """Training images of the fit: those that the classifier reserved, those that it held out, or all. auto: the
+    first of these that it has; a tenth of all if it was trained elsewhere. Held out were those that chose an epoch."""
     calibration_data: Annotated[Any, Words()] = None
     """Other data of the same classes whose training images are taken in place of those."""
+
+    follows = "classifier"
+
+    @property
+    def earlier(self) -> Any:
+        """The classifier."""
+        return self.classifier
 
     def prepare(self, source: Any, method: Any, runtime: Any) -> tuple[Any, Any]:
         """The classifier with its data and the images that calibrate it."""
@@ -28,11 +35,20 @@ class Calibrate(tasks.Task):
         from attar.classifiers.calibration.work import Calibrating, in_its_split
 
         one = found(self.classifier)
-        source, other = in_its_split(one, source, runtime), self._other(source)
-        return Calibrating.of(one, source, runtime, asked=self.calibrate_on, other=other), method
+        other = self.of_other(one, source)
+        source = in_its_split(one, self.measured_on(one.seen(source)), runtime)
+        other = None if other is None else self.measured_on(one.seen(other))
+        work = Calibrating.of(one, source, runtime, asked=self.calibrate_on, other=other)
+        work.check(method)
+        return work, method
 
-    def _other(self, source: Any) -> Any:
-        """The other data, read as the data were."""
+    def of_other(self, classifier: Any, source: Any) -> Any:
+        """The other data, read as the data were.
+
+        Args:
+            classifier: The classifier, as it was found.
+            source: The data.
+        """
         from attar.core.provenance import asked_for
         from attar.images.reading import Reading
 

@@ -14,6 +14,7 @@ from attar.classifiers.calibration.artefact import CalibratedClassifier
 from attar.classifiers.calibration.calibrated import calibrated, logits_of
 from attar.classifiers.calibration.calibration import Calibration, Logits, are_probabilities
 from attar.classifiers.calibration.opening import Found, Link, digest_of
+from attar.classifiers.encoder import Encoder
 from attar.classifiers.selection import reserved_rows
 from attar.core import store
 from attar.core.errors import InputError
@@ -40,6 +41,8 @@ class Chosen:
     """The name of the data that they are from."""
     note: str = ""
     """What to know of them."""
+    things: str = "images"
+    """What they are."""
 
     @cached_property
     def digest(self) -> str:
@@ -59,11 +62,11 @@ class Chosen:
         what = {
             "reserved": "that the classifier reserved",
             "held-out": "that the classifier held out to choose an epoch",
-            "tenth": "a tenth of the training images",
-            "train": "all training images",
-            "other data": "all training images",
+            "tenth": f"a tenth of the training {self.things}",
+            "train": f"all training {self.things}",
+            "other data": f"all training {self.things}",
         }[self.which]
-        return f"{len(self.images):,} images of {self.source}, {what}"
+        return f"{len(self.images):,} {self.things} of {self.source}, {what}"
 
 
 def chosen(found: Found, source: ImageSource, asked: Asked, runtime: Runtime) -> Chosen:
@@ -79,20 +82,21 @@ def chosen(found: Found, source: ImageSource, asked: Asked, runtime: Runtime) ->
         InputError: The classifier has no such images, or was trained on all of them.
     """
     settings, seed = _trained_by(found)
+    things, which = source.things, {"source": source.name, "things": source.things}
     if found.trained_elsewhere and asked == "auto":
         rows = held_out(source, runtime.seed, TENTH)
         note = (
-            f"nothing tells on which images {found.who} was trained. If it was on those that calibrate it, "
+            f"nothing tells on which {things} {found.who} was trained. If it was on those that calibrate it, "
             "it stays too confident."
         )
-        return Chosen(source.train.select(rows), "tenth", source.name, note)
+        return Chosen(source.train.select(rows), "tenth", note=note, **which)
     if asked == "train":
         seen = "may have been" if found.trained_elsewhere or not _is_of(found, source) else "was"
-        note = f"{found.who} {seen} trained on the images that it is calibrated on, so it stays too confident."
-        return Chosen(source.train, "train", source.name, note)
+        note = f"{found.who} {seen} trained on the {things} that it is calibrated on, so it stays too confident."
+        return Chosen(source.train, "train", note=note, **which)
     if settings and not _is_of(found, source):
         raise InputError(
-            f"{found.who} was not trained on these images of {source.name}, so nothing tells which it has reserved. "
+            f"{found.who} was not trained on these {things} of {source.name}, so nothing tells which it has reserved. "
             "Give its own data, and these with --calibration-data."
         )
     reserved, keep = settings.get("reserved") or 0.0, settings.get("keep", "last")
@@ -100,16 +104,16 @@ def chosen(found: Found, source: ImageSource, asked: Asked, runtime: Runtime) ->
     if reserved:
         rows = reserved_rows(source, reserved, seed)
         if asked in ("auto", "reserved"):
-            return Chosen(source.train.select(rows), "reserved", source.name)
+            return Chosen(source.train.select(rows), "reserved", **which)
         rest = rest[~torch.isin(rest, rows)]
     if keep != "last" and asked in ("auto", "held-out"):
         rows = rest[held_out(source.subset(rest), seed, settings["held_out"])]
-        note = "the epoch of the classifier was chosen on the images that it is calibrated on."
-        return Chosen(source.train.select(rows), "held-out", source.name, note)
-    what = "was trained on all training images" if asked == "auto" else f"has no {asked} images"
+        note = f"the epoch of the classifier was chosen on the {things} that it is calibrated on."
+        return Chosen(source.train.select(rows), "held-out", note=note, **which)
+    what = f"was trained on all training {things}" if asked == "auto" else f"has no {asked} {things}"
     raise InputError(
-        f"{found.who} {what}. Train it with --reserved 0.1, give other images with --calibration-data, or insist with "
-        "--calibrate-on train."
+        f"{found.who} {what}. Train it with --reserved 0.1, give other {things} with --calibration-data, or insist "
+        "with --calibrate-on train."
     )
 
 
@@ -133,15 +137,15 @@ def of_other_data(other: ImageSource, source: ImageSource) -> Chosen:
     """
     if sorted(other.classes) != sorted(source.classes) or other.shape != source.shape:
         raise InputError(
-            f"{other.name} has {len(other.classes)} classes of {other.shape} images, but {source.name} has "
+            f"{other.name} has {len(other.classes)} classes of {other.shape} {source.things}, but {source.name} has "
             f"{len(source.classes)} of {source.shape}. Give calibration data of the same classes and shape."
         )
     if other.classes != source.classes:
         other = other.ordered_as(source.classes)
-    one = Chosen(other.train, "other data", other.name)
+    one = Chosen(other.train, "other data", other.name, things=source.things)
     if len(other.train) == len(source.train) and one.digest == Chosen(source.train, "train", "").digest:
         raise InputError(
-            f"the calibration data are the training images of {source.name}. Leave --calibration-data out."
+            f"the calibration data are the training {source.things} of {source.name}. Leave --calibration-data out."
         )
     return one
 
@@ -157,6 +161,8 @@ class Calibrating:
     group: tuple[int, ...] | None
     """The class of each logit, if the data's labels are subclasses."""
     rows: Chosen
+    encoder: Encoder | None = None
+    """What makes network input of data that are not images."""
     kept: dict[str, Any] = field(default_factory=dict)
     """Logits that were computed, by what they are of."""
     told: bool = False
@@ -188,7 +194,19 @@ class Calibrating:
         rows = chosen(found, source, asked, runtime) if other is None else of_other_data(other, source)
         if rows.note:
             runtime.say(f"note: {rows.note}")
-        return cls(source, base, Link(found.how, found.place, digest_of(base)), found.group, rows)
+        return cls(source, base, Link(found.how, found.place, digest_of(base)), found.group, rows, found.encoder)
+
+    def check(self, method: Calibration) -> None:
+        """Check that a calibrator can be fitted to these data.
+
+        Raises:
+            InputError: It looks at copies of images, and these are none.
+        """
+        if method.looks_at_views and self.source.things != "images":
+            raise InputError(
+                f"{method.name} looks at transformed copies of images, but {self.name} has {self.source.things}. "
+                "Give another calibrator, such as ts."
+            )
 
     @cached_property
     def fingerprint(self) -> str:
@@ -233,8 +251,9 @@ class Calibrating:
             for seen in (found, *views):
                 if not seen.isfinite().all():
                     row = int((~seen.isfinite().all(dim=1)).nonzero()[0])
+                    thing = self.source.things.removesuffix("s")
                     raise InputError(
-                        f"the classifier's logits for image {row} are not finite, so it has no confidence."
+                        f"the classifier's logits for {thing} {row} are not finite, so it has no confidence."
                     )
             self.kept[key] = found, views
         one: tuple[Logits, list[Logits]] = self.kept[key]
@@ -248,7 +267,9 @@ class Calibrating:
         """
         labels = self.rows.images.labels
         if len(labels.unique()) < 2:
-            raise InputError(f"the {len(labels)} images for calibration are of one class. Give images of all classes.")
+            raise InputError(
+                f"the {len(labels)} {self.rows.things} for calibration are of one class. Give some of all classes."
+            )
         logits, views = self.logits(self.rows.images, method, runtime)
         if are_probabilities(logits) and len(logits) > 1 and not self.told:
             runtime.say(
@@ -290,6 +311,7 @@ class Fitted:
             transform=work.source.transform,
             group=work.group,
             origin=Origin.of(work, method, runtime, work.base, None),
+            encoder=work.encoder,
         )
 
 

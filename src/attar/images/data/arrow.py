@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -49,7 +50,7 @@ class Table:
     def __len__(self) -> int:
         return int(self.columns.num_rows) if self.count is None else self.count
 
-    @property
+    @cached_property
     def there(self) -> list[str]:
         """The names of the columns."""
         return list(self.columns.column_names)

@@ -84,7 +84,9 @@ class Architecture(Settings):
             raise InputError(f"norm is {self.norm}, but {name} has batch norm only; do not set it.")
         if name in NORMED and self.activation != "relu":
             raise InputError(f"activation is {self.activation}, but {name} has ReLU only; do not set it.")
-        if name not in DEFAULT_NORM and self.norm not in ("auto", "none"):
+        if name == "mlp" and self.norm not in ("auto", "none", "batch"):
+            raise InputError(f"norm is {self.norm}, but mlp has batch norm or none; do not set it.")
+        if name not in (*DEFAULT_NORM, "mlp") and self.norm not in ("auto", "none"):
             raise InputError(f"norm is {self.norm}, but the norm of {name} cannot be chosen; do not set it.")
         if name not in DEFAULT_WIDTH and self.width is not None:
             raise InputError(f"width is {self.width}, but {name} has only one width; do not set it.")
@@ -127,7 +129,14 @@ class Architecture(Settings):
             "convnet": lambda: ConvNet(
                 shape, classes, width=width, depth=depth, norm=norm, activation=activation, pooling=self.pooling
             ),
-            "mlp": lambda: MLP(shape, classes, width=width, depth=depth or 2, activation=activation),
+            "mlp": lambda: MLP(
+                shape,
+                classes,
+                width=width,
+                depth=depth or 2,
+                activation=activation,
+                norm="batch" if norm == "batch" else "none",
+            ),
             "alexnet": lambda: AlexNet(shape, classes, norm=norm, activation=activation),
             "vgg11": lambda: VGG11(shape, classes, norm=norm, activation=activation),
             "resnet18": lambda: ResNet18(shape, classes, width=width, norm=norm, activation=activation, pooled=False),
@@ -179,10 +188,10 @@ def redraw_(network: nn.Module, generator: torch.Generator) -> None:
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             draw_(module, generator)
-        elif isinstance(module, (nn.GroupNorm, nn.LayerNorm, nn.BatchNorm2d)):
+        elif isinstance(module, (nn.GroupNorm, nn.LayerNorm, nn.BatchNorm1d, nn.BatchNorm2d)):
             module.weight.fill_(1)
             module.bias.fill_(0)
-            if isinstance(module, nn.BatchNorm2d):
+            if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
                 module.reset_running_stats()
         elif isinstance(module, Network):
             module.redraw_own_(generator)

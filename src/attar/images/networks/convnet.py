@@ -1,6 +1,7 @@
 """The field's own networks: the ConvNet, which nearly all published numbers use, and an MLP."""
 
 import math
+from typing import Literal
 
 from torch import nn
 
@@ -63,18 +64,31 @@ class ConvNet(Network):
 
 
 class MLP(Network):
-    """Hidden layers on flattened pixels, two by custom."""
+    """Hidden layers on flattened pixels, two by custom; with batch norm, if it is asked for, after the activation.
 
-    def __init__(self, shape: Shape, classes: int, *, width: int, activation: Activation, depth: int = 2) -> None:
+    That is the order of the MLPs of EnsLoss (Dai, ICML 2025, arXiv:2409.00908).
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        classes: int,
+        *,
+        width: int,
+        activation: Activation,
+        depth: int = 2,
+        norm: Literal["none", "batch"] = "none",
+    ) -> None:
         super().__init__()
         sizes = [math.prod(shape), *(width for _ in range(depth))]
         self.hidden = nn.ModuleList(nn.Linear(size, width) for size in sizes[:-1])
         self.activation = activation_layer(activation)
+        self.norms = nn.ModuleList(nn.BatchNorm1d(width) if norm == "batch" else nn.Identity() for _ in range(depth))
         self.classifier = nn.Linear(width, classes)
 
     def features(self, images: Images) -> tuple[list[Maps], Embeddings]:
         """No maps, because an MLP has none, and the input of the last linear layer."""
         x = images.flatten(1)
-        for layer in self.hidden:
-            x = self.activation(layer(x))
+        for layer, norm in zip(self.hidden, self.norms, strict=True):
+            x = norm(self.activation(layer(x)))
         return [], x

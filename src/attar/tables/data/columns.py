@@ -2,13 +2,14 @@
 
 import datetime
 import hashlib
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from attar.core.errors import InputError, shortened
+from attar.core.errors import InputError, reason_of, shortened
 from attar.images.data.arrow import Table
 from attar.tables.data.types import DAY, SECOND, held, plain, type_named
 from attar.tables.sources import Column, Rows, Schema
@@ -48,16 +49,33 @@ def values_of(table: Table, column: Column) -> np.ndarray:
             row = int(np.flatnonzero(np.isnan(values))[0])
             raise InputError(f"{table.where(row)} has no value in column {column.name!r}; set missing in its schema.")
         return values
-    known = {level: code for code, level in enumerate(column.known)}
-    found = texts(table, column)
-    codes = np.asarray([_code(text, column, known) for text in found.words], dtype=np.int64)
-    values = np.where(found.codes >= 0, codes[found.codes] if len(codes) else -2, -1)
+    values, found = _codes(table, column)
     for code, told in ((-1, "no value"), (-2, "a value that is no level")):
         if bool((values == code).any()):
             row = int(np.flatnonzero(values == code)[0])
             value = f" ({shortened(str(found.words[int(found.codes[row])]))!r})" if code == -2 else ""
             raise InputError(f"{table.where(row)} has {told}{value} in column {column.name!r}.")
     return values.astype(np.float64)
+
+
+def values_or_nan(table: Table, column: Column) -> np.ndarray:
+    """The same with NaN for whatever the column may not have: a missing value, or one that is no level.
+
+    Raises:
+        InputError: There is no such column, or it holds something else than numbers.
+    """
+    if column.type == "number":
+        return numbers(table, column.name)
+    values, _ = _codes(table, column)
+    return np.where(values < 0, np.nan, values)
+
+
+def _codes(table: Table, column: Column) -> tuple[np.ndarray, "Texts"]:
+    """The number of each row's level, -1 of a missing and -2 of another value that has none; and the words."""
+    known = {level: code for code, level in enumerate(column.known)}
+    found = texts(table, column)
+    codes = np.asarray([_code(text, column, known) for text in found.words], dtype=np.int64)
+    return np.where(found.codes >= 0, codes[found.codes] if len(codes) else -2, -1), found
 
 
 def _code(text: str | None, column: Column, known: dict[str, int]) -> int:
@@ -107,7 +125,7 @@ def texts(table: Table, column: Column) -> Texts:
     if held(whole.type) not in ("none", "truth", "text", "whole", "real", "date"):
         raise InputError(
             f"{table.name} has {whole.type} in column {column.name!r}, which cannot be read. Leave it out with "
-            f"--ignored {column.name}."
+            f"--ignored {shlex.quote(column.name)}."
         )
     values, codes = _encoded(stored)
     words = [in_words(value) for value in values]
@@ -210,7 +228,7 @@ def _check_exact(column: Any, table: Table, name: str) -> None:
     if abs(worst) > EXACT:
         raise InputError(
             f"column {name!r} of {table.name} holds {worst}, which is too large to be exact. Leave it out with "
-            f"--ignored {name}, or hash it with --hashed {name}."
+            f"--ignored {shlex.quote(name)}, or hash it with --hashed {shlex.quote(name)}."
         )
 
 
@@ -221,7 +239,7 @@ def arrow_of(rows: Rows) -> Any:
     """The rows as a pyarrow.Table, with the names and types of the file."""
     import pyarrow
 
-    columns = {column.name: _stored(rows.of(column).numpy(), column) for column in rows.schema.columns}
+    columns = {column.name: stored(rows.of(column).numpy(), column) for column in rows.schema.columns}
     return pyarrow.table(columns)
 
 
@@ -230,9 +248,19 @@ def settled(rows: Rows) -> Rows:
     return rows_of(Table("the rows", arrow_of(rows), count=len(rows)), rows.schema)
 
 
-def _stored(values: np.ndarray, column: Column) -> Any:
-    kind = type_named(column.stored)
-    return _of_levels(values, column, kind) if column.type == "category" else _of_numbers(values, column, kind)
+def stored(values: np.ndarray, column: Column) -> Any:
+    """Numbers, or the numbers of levels, as an array of Arrow of the column's type in the file.
+
+    Raises:
+        InputError: That type does not hold them.
+    """
+    from pyarrow import ArrowException
+
+    kind, made = type_named(column.stored), _of_levels if column.type == "category" else _of_numbers
+    try:
+        return made(values, column, kind)
+    except ArrowException as error:
+        raise InputError(f"column {column.name!r} is not stored as {column.stored}: {reason_of(error)}.") from None
 
 
 def _of_numbers(values: np.ndarray, column: Column, kind: Any) -> Any:

@@ -65,10 +65,11 @@ def _of_object(data: Any, name: str) -> Table:
         if library == "pandas" and hasattr(data, "columns"):
             arrow.check_columns(list(map(str, data.columns)), name)
             return arrow.of_arrow(pyarrow.Table.from_pandas(data, preserve_index=False), name)
-        if hasattr(data, "__arrow_c_stream__"):
+        if hasattr(data, "__arrow_c_stream__") and type(data).__name__ != "Series":
             return arrow.of_arrow(pyarrow.table(data), name)
     except (pyarrow.ArrowException, TypeError, ValueError) as error:
-        raise InputError(f"{name} has a column that cannot be read ({reason_of(error)}).") from None
+        reason = ": ".join(map(str, error.args[::-1])) if len(error.args) > 1 else reason_of(error)
+        raise InputError(f"{name} has a column that cannot be read ({reason}).") from None
     raise InputError(f"data is of type {type(data).__name__}; give {FORM}.")
 
 
@@ -219,15 +220,13 @@ def _unpacked(path: Path) -> Any:
 
 def blank_is_missing(table: Table) -> Table:
     """The table with empty text as missing, as CSV writes it."""
+    import pyarrow
     import pyarrow.compute as pc
     from pyarrow import types
 
-    columns = table.columns
-    for place, field in enumerate(columns.schema):
-        if types.is_string(field.type):
-            column = columns.column(place)
-            columns = columns.set_column(place, field.name, pc.if_else(pc.equal(column, ""), None, column))
-    return replace(table, columns=columns)
+    there, columns = table.there, table.columns.columns
+    filled = [pc.if_else(pc.equal(one, ""), None, one) if types.is_string(one.type) else one for one in columns]
+    return replace(table, columns=pyarrow.table(filled, names=there))
 
 
 def named(table: Table) -> Table:

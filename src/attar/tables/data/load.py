@@ -60,7 +60,7 @@ def loaded(data: Any, how: Reading) -> TableSource:
         found = replace(found, test=found_in(how.test_data).train)
     if isinstance(data, Path) and str(data) == BUNDLED:
         data = f"./{data}"
-    return asked(made(found, how), data, **how.to_json())
+    return asked(replace(made(found, how), preparation=how.preparation), data, **how.to_json())
 
 
 def _is_bundled(data: Any) -> bool:

@@ -1,8 +1,10 @@
 """The schema of a table: inferred from its rows and from what is asked for, or given and completed."""
 
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -26,8 +28,12 @@ GROUPS = ("sex", "gender", "race", "ethnicity", "group")
 """Names of a column that is taken for the sensitive one."""
 DESIRABLE = ("1", "true", "yes", "y", "good", "positive", "accepted", "approved", "granted", "passed", "hired")
 """Levels that are taken for the desirable outcome."""
+INDEX = re.compile(r"|unnamed: [0-9]+|__index_level_[0-9]+__")
+"""Names that an index has in files."""
 NUMBERING = re.compile(r"(|id|index|row|unnamed: 0|__index_level_\d+__|.*[_ -]id)")
 """Names of columns that number the rows."""
+MEANT_AS_NUMBER = re.compile(r"[-+]?[$€£¥]?\s?[0-9][0-9.,'\s]*[%$€£¥]?")
+"""Text that was probably meant as a number."""
 DIVIDED = re.compile(r"(?P<of>.+?)\s*(?:<\s*(?P<below>-?[0-9.]+)|=\s*(?P<equals>.+))")
 
 
@@ -58,9 +64,16 @@ def inferred(train: Table, test: Table | None, wanted: Wanted) -> tuple[Schema, 
     for name in (*wanted.ignored, *wanted.hashed):
         if name not in train.there:
             raise unknown(f"column of {train.name}", name, train.there)
-    free = [name for name in train.there if name not in wanted.ignored]
+    index = [
+        name for name in train.there if INDEX.fullmatch(name.lower()) and _numbers_rows(train.columns.column(name))
+    ]
+    index = [name for name in index if name not in (wanted.label, wanted.sensitive, *wanted.hashed)]
+    notes += [f"column {name!r} is left out: it numbers the rows" for name in index]
+    free = [name for name in train.there if name not in (*wanted.ignored, *index)]
     label = _of_role(wanted.label or _usual_label(train, free), "label", train)
-    sensitive = wanted.sensitive or next((name for name in free if name.lower() in GROUPS and name != label.name), None)
+    sensitive = wanted.sensitive or next(
+        (name for name in free if name.strip().lower() in GROUPS and name != label.name), None
+    )
     if sensitive is not None and not wanted.sensitive:
         notes.append(f"column {sensitive!r} is taken for the sensitive one; name another with --sensitive")
     roles = {label.of or label.name: label}
@@ -86,7 +99,12 @@ def inferred(train: Table, test: Table | None, wanted: Wanted) -> tuple[Schema, 
     _check_columns(filled, train)
     of_label = next(column for column in filled if column.role == "label").levels
     positive, told = _positive(of_label, wanted.positive)
-    return Schema(columns=filled, positive=positive), [*notes, *told, *_constant(filled, train)]
+    return Schema(columns=filled, positive=positive), [
+        *notes,
+        *told,
+        *_without_group(filled, train),
+        *_of_no_use(filled, train),
+    ]
 
 
 def given(schema: Schema, train: Table, test: Table | None) -> tuple[Schema, list[str]]:
@@ -180,7 +198,7 @@ def _type_of(table: Table, name: str, hashed: bool) -> Type:
     if kind not in ("none", "truth", "text", "whole", "real", "date"):
         raise InputError(
             f"{table.name} has {kind} in column {shortened(name)!r}, which cannot be read. Leave it out with "
-            f"--ignored {name}."
+            f"--ignored {shlex.quote(name)}."
         )
     return "category" if hashed or kind in ("none", "truth", "text") else "number"
 
@@ -217,12 +235,21 @@ def _usual_label(table: Table, free: Sequence[str]) -> str:
         InputError: There is none, or there are several.
     """
     for usual in (LABELS, (*OTHER_LABELS, *OUTCOMES)):
-        found = [name for name in free if name.lower() in usual]
+        found = [name for name in free if name.strip().lower() in usual]
         if len(found) == 1:
             return found[0]
         if found:
             raise InputError(f"{table.name} has several columns of labels: {', '.join(found)}. Name one with --label.")
-    raise InputError(f"no column of {table.name} has a usual name of labels: {few(free)}. Name one with --label.")
+    line = " Its first line must hold names, not values." if any(map(_is_number, table.there)) else ""
+    raise InputError(f"no column of {table.name} has a usual name of labels: {few(free)}. Name one with --label.{line}")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _positive(levels: Sequence[str], asked: str | None) -> tuple[str, list[str]]:
@@ -234,7 +261,7 @@ def _positive(levels: Sequence[str], asked: str | None) -> tuple[str, list[str]]
         if not fitting:
             raise unknown("desirable outcome", str(asked), levels)
         return fitting[0], []
-    usual = [level for level in levels if level.lower() in DESIRABLE or level.startswith(">")]
+    usual = [level for level in levels if level.strip().lower() in DESIRABLE or level.startswith(">")]
     chosen = usual[0] if len(usual) == 1 else levels[-1]
     return chosen, [f"{chosen!r} is taken for the desirable outcome; name another with --positive"]
 
@@ -271,13 +298,15 @@ def _check_named(table: Table, columns: Sequence[Column]) -> None:
         alone = len(values) >= FEWEST_ROWS and distinct == len(values)
         if (alone and held(values.type) != "truth") or (column.type == "category" and distinct > MOST_LEVELS):
             told.append((column.name, distinct))
+    if "" in dict(told):
+        raise InputError(f"{table.name} has a column without a name. Give it one, or remove it.")
     if told:
         name, distinct = told[0]
         rest = f" (and {few(one for one, _ in told[1:])})" if told[1:] else ""
-        names = " ".join(one for one, _ in told)
+        names = " ".join(shlex.quote(one) for one, _ in told)
         raise InputError(
             f"column {shortened(name)!r} of {table.name}{rest} has {distinct:,} different values in {len(table):,} "
-            f"rows. Leave it out with --ignored {names}, or hash it with --hashed {names}."
+            f"rows{_such_as(table, name)}. Leave it out with --ignored {names}, or hash it with --hashed {names}."
         )
 
 
@@ -294,29 +323,66 @@ def _check_columns(columns: Sequence[Column], table: Table) -> None:
             found = texts(table, column)
             absent = [code for code, word in enumerate(found.words) if word is None]
             row = next((row for row, code in enumerate(found.codes.tolist()) if code in absent), None)
-            raise InputError(f"{'a test row' if row is None else table.where(row)} has no label in {told}.")
+            where = f"a test row of {table.name}" if row is None else table.where(row)
+            raise InputError(
+                f"{where} has no label in column {shortened(column.name)!r}. Leave out such rows, or name another "
+                "column with --label."
+            )
         if column.role == "label" and count == 1:
             raise InputError(f"all rows are of one class: label {told} is {column.levels[0]!r} everywhere.")
         if column.role == "label" and count != 2:
             raise InputError(
                 f"label {told} has {count:,} values ({few(column.levels)}); give one with two, or divide it, as in "
-                f"--label '{column.name}<10'."
+                f"--label {_division(column)}."
             )
         if column.role == "sensitive" and count < 2:
             raise InputError(f"sensitive {told} has one group, {few(column.levels)}; name a column with two or more.")
         if column.role == "sensitive" and count > MOST_GROUPS:
             raise InputError(
                 f"sensitive {told} has {count:,} groups; name one with up to {MOST_GROUPS}, or divide it, as in "
-                f"--sensitive '{column.name}<30'."
+                f"--sensitive {_division(column)}."
             )
 
 
-def _constant(columns: Sequence[Column], table: Table) -> list[str]:
-    """A note of the features that have one value."""
-    found = []
-    for column in columns:
-        if column.role != "feature" or column.name not in table.there:
-            continue
-        if len(table.columns.column(column.name).unique()) == 1:
-            found.append(column.name)
-    return [f"the same in all rows: {few(found)}"] if found else []
+def _numbers_rows(values: Any) -> bool:
+    """Whether whole numbers count the rows one by one."""
+    if held(values.type) != "whole" or values.null_count or len(values) < FEWEST_ROWS:
+        return False
+    counted = values.to_numpy()
+    return int(counted[-1]) - int(counted[0]) == len(counted) - 1 and bool((counted[1:] > counted[:-1]).all())
+
+
+def _such_as(table: Table, name: str) -> str:
+    """An example of text that begins with a digit or a currency, since it may be meant as a number."""
+    first = next((one for one in table.columns.column(name).slice(0, 100).to_pylist() if one is not None), None)
+    if not isinstance(first, str) or not MEANT_AS_NUMBER.fullmatch(first.strip()):
+        return ""
+    return f", such as {shortened(first)!r}, which is read as text: write plain numbers if it is one"
+
+
+def _division(column: Column) -> str:
+    """An example of how a column is divided in two: at a number in the middle, or by a level."""
+    middle = column.known[len(column.known) // 2]
+    return shlex.quote(f"{column.name}{'<' if _is_number(middle) else '='}{middle}")
+
+
+def _without_group(columns: Sequence[Column], table: Table) -> list[str]:
+    """A note of the rows whose group is not known."""
+    missing = [column for column in columns if column.role == "sensitive" and column.missing]
+    return [
+        f"{texts(table, column).counted().get(None, 0):,} rows have no value in sensitive column {column.name!r}: they "
+        "are a group of their own"
+        for column in missing
+    ]
+
+
+def _of_no_use(columns: Sequence[Column], table: Table) -> list[str]:
+    """A note of the features that have one value, and of those that number the rows."""
+    features = [one.name for one in columns if one.role == "feature" and one.name in table.there and not one.buckets]
+    same = [name for name in features if len(table.columns.column(name).unique()) == 1]
+    counting = [name for name in features if _numbers_rows(table.columns.column(name))]
+    left = " ".join(map(shlex.quote, counting))
+    return [
+        *([f"the same in all rows: {few(same)}"] if same else []),
+        *([f"numbers the rows: {few(counting)}. Leave it out with --ignored {left}"] if counting else []),
+    ]
