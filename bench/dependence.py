@@ -102,10 +102,10 @@ def work(folder: str, side: str, sizes: str) -> dict[str, Any]:
     form = forms[side]
 
     def step(dtype: torch.dtype = torch.float32) -> tuple[float, float]:
-        given = [one.to(dtype).requires_grad_() for one in (mean, log_variance)]
+        given = [one.detach().to(dtype, copy=True).requires_grad_() for one in (mean, log_variance)]
         value = form(*given, groups)
         value.backward()
-        return float(value), float(sum(one.grad.abs().sum() for one in given))  # type: ignore[union-attr,misc]
+        return float(value.detach()), float(sum(one.grad.abs().sum() for one in given))  # type: ignore[union-attr,misc]
 
     before = harness.peak_mb()
     found = step()
