@@ -299,7 +299,9 @@ def _row(label: str, members: Sequence[Any], test: Test, how: Scoring, runtime: 
     together = Found(test, values, samples, notes, _codes(members), beside, _whole(test, how, beside))
     first = members[0]
     columns = list(COLUMNS) if test.privileged is not None else ["accuracy", "AUROC"]
-    return Row.of(label, members, list(map(together.cell, columns)), count=len(first.rows), full_count=first.origin.full)
+    return Row.of(
+        label, members, list(map(together.cell, columns)), count=len(first.rows), full_count=first.origin.full
+    )
 
 
 def _say_how_long(
