@@ -90,7 +90,7 @@ class MultiSampleDropout(nn.Module):
         super().__init__()
         if not 0 <= p < 1:
             raise InputError(f"p is {p:g}; it must be at least 0 and below 1.")
-        if not isinstance(num_samples, Integral) or num_samples < 1:
+        if not _is_whole(num_samples) or num_samples < 1:
             raise InputError(f"num_samples is {num_samples}; it must be a whole number, 1 or more.")
         if reduce not in ("loss", "logits"):
             raise InputError(f"reduce is {reduce!r}; it must be 'loss' or 'logits'.")
@@ -276,3 +276,7 @@ def check_droppable(answers: Answers, p: float, who: str = "student") -> None:
 def _classifier(network: nn.Module) -> nn.Linear:
     own = network.classifier if isinstance(network, Network) else None
     return own if isinstance(own, nn.Linear) else last_linear(network)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral)

@@ -111,12 +111,12 @@ def _train_together(
     optimizer = torch.optim.Adam(parameters.values(), protocol.training_lr)
     for epoch in range(protocol.epochs):
         set_lr(optimizer, protocol.lr_at(epoch))
-        for batch in _batches(inputs, protocol.batch, generators):
+        for x, adjacency, mask, labels in _batches(inputs, protocol.batch, generators):
             optimizer.zero_grad(set_to_none=True)
             # Each set draws from its own generators, as when it is trained alone.
-            draws = [drawn_for(protocol, labels_by, batch[0].shape[1], network, turn) for turn in turns]
+            draws = [drawn_for(protocol, labels_by, x.shape[1], network, turn) for turn in turns]
             drawn = {name: torch.stack([one[name] for one in draws]) for name in draws[0]}
-            vmap(loss)(parameters, *batch, drawn).sum().backward()
+            vmap(loss)(parameters, x, adjacency, mask, labels, drawn).sum().backward()
             optimizer.step()
         if protocol.looks_after(epoch + 1):
             follow.look(parameters, epoch + 1)

@@ -35,6 +35,7 @@ from attar.core import store
 from attar.core.card import SCORES, escaped, made, model_header, score_table
 from attar.core.cell import Beside, Cell, Measure
 from attar.core.errors import InputError
+from attar.core.jsonfiles import number
 from attar.core.pictures import KEPT, kept_in, links
 from attar.core.registry import find
 from attar.core.score import Better, Score
@@ -147,13 +148,13 @@ class CalibratedClassifier(Opened):
             link=link,
             method=method,
             calibrator=learned,
-            rows=facts["rows"],
+            rows=_checked_rows(facts["rows"]),
             classes=classes,
             shape=shape,
             transform=transform,
             group=group,
             origin=Origin(**origin),
-            scores=facts["scores"],
+            scores=_checked_scores(facts["scores"]),
             diagram=preview.read_bytes() if preview.is_file() else None,
             folder=folder,
             encoder=read_encoder(folder, facts),
@@ -259,3 +260,20 @@ classifier = attar.open_artefact("FOLDER")
             values = self.scores["ece"]
             told += [f"ECE {values['calibrated']:.2f} %, uncalibrated {values[UNCALIBRATED]:.2f} %"]
         return "; ".join(told)
+
+
+def _checked_rows(rows: Any) -> dict[str, Any]:
+    """What is said of the calibration rows, if it is what `save` writes."""
+    texts = [rows["source"], rows["which"], rows.get("note", "")]
+    if not (type(rows["count"]) is int and all(isinstance(text, str) for text in texts)):
+        raise ValueError(f"rows are {rows}")
+    return dict(rows)
+
+
+def _checked_scores(scores: Any) -> dict[str, Any]:
+    """Numbers by measure and by what was measured, if that is what there is."""
+    measured = [scores[name] for name in MEASURES] if "ece" in scores else []
+    whole = all(number(value) is not None for values in measured for value in values.values())
+    if not whole or any(not {"calibrated", UNCALIBRATED} <= values.keys() for values in measured[:1]):
+        raise ValueError(f"scores are {scores}")
+    return dict(scores)

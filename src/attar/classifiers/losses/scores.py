@@ -154,7 +154,8 @@ def checked_setting(name: str, value: Any, least: float = 0.0, most: float = mat
     Raises:
         InputError: It is none.
     """
-    if not isinstance(value, Real) or not math.isfinite(value) or not least <= value <= most:
+    number = float(value) if isinstance(value, Real) else math.nan
+    if not math.isfinite(number) or not least <= number <= most:
         allowed = "a finite number" if math.isinf(least) else Range(least, most)
         raise InputError(f"{name} is {shown(value)}; it must be {allowed}.")
-    return float(value)
+    return number
