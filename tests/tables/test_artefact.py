@@ -200,3 +200,12 @@ def test_a_synthetic_table_teaches_and_real_rows_test(saved, tmp_path):
     assert (len(source.train), len(source.test), source.split) == (60, 2000, "given")
     assert source.schema.column("district").levels[-1] == "<other>" and source.test.codes("district")[0] == 4
     assert source.train == Rows(source.schema, saved.rows.values)
+
+
+def test_the_card_tells_what_was_found_when_the_table_was_made(table):
+    told = {"AUC(y|z)": 0.51234, "collapsed": "collapsed: the codes no longer tell the label"}
+    made = SyntheticTable(table.rows, origin(), scores=told)
+    card = made.card([])
+    assert "0.5123" in card
+    assert "**Note: collapsed: the codes no longer tell the label.**" in card
+    assert made.shown().facts["note"] == told["collapsed"] and made.shown().facts["AUC(y|z)"] == "0.5123"
