@@ -509,11 +509,6 @@ HOMES = {
 """Where the verb of a kind is; the recorder also asks older checkouts."""
 
 
-def is_trained(method: Any) -> bool:
-    """Whether a method of classifiers is one of `train`, which has no teacher."""
-    return getattr(method, "verb", "") == "train"
-
-
 def verb_of(kind: str, method: Any) -> Any:
     """What makes a kind smaller, or trains or calibrates it."""
     own = getattr(method, "verb", "")
