@@ -4,7 +4,7 @@
     ATTAR_DATA=... python bench/calibration.py                      # recorded in bench/results/calibration.json
     ATTAR_DATA=... python bench/calibration.py --part teachers-cifar10
 
-Networks: ConvNets are trained on 10,000 images of CIFAR-10, of which a tenth is reserved; each seed is a choice of the
+Networks: ConvNets are trained on 10,000 images of CIFAR-10 without augmentation; a tenth is reserved; each seed is a choice of the
 images and a training. All calibrators are fitted to the logits of the reserved images, and tested on the test images,
 and on the same images rotated by 25 degrees with noise of 0.25. Teachers: KD by a teacher that was trained on all the
 images, on nine tenths of them, and on nine tenths with a temperature fitted to the rest; each seed is a choice of the
@@ -127,6 +127,7 @@ def networks(source: ImageSource, seed: int, rows: dict[str, Any], keep: Callabl
     if not wanted and "none" in rows:
         return
     settings: dict[str, Any] = {"batch": 64, "reserved": 0.1, "optimizer": "adamw", "lr": 1e-3}
+    settings |= {"shift": 0, "flips": "off"}  # with views the network is calibrated as it is
     settings |= {"network": "mlp:width=32" if quick else "convnet:norm=batch,width=64", "epochs": 5 if quick else 25}
     method = Classifier(**settings)
     start = time.perf_counter()

@@ -19,6 +19,7 @@ from attar.tables.artefact import Origin, SyntheticTable
 from attar.tables.copula import GaussianCopula
 from attar.tables.data.load import sources_from
 from attar.tables.fair import FairTables
+from attar.tables.pictures import _bins
 from attar.tables.reading import told
 from attar.tables.scoring import Scoring
 from attar.tables.sources import Column, Rows, TableSource
@@ -223,3 +224,11 @@ def test_how_long_it_takes_is_told_before(monkeypatch):
     runtime, lines = quiet()
     score.measure([made_of(loans)], loans, Scoring(**QUICK | {"decoded": 1}, beside="run"), runtime)
     assert lines[0].startswith("copula: about ") and lines[0].endswith("minutes for what it is compared with")
+
+
+def test_bars_of_whole_numbers_hold_equally_many_of_them():
+    ages = torch.arange(20, 67).double().repeat(10)
+    cuts, middles = _bins(ages)
+    counts = torch.bucketize(ages, cuts).bincount()
+    assert counts[:-1].unique().tolist() == [30] and int(counts[-1]) <= 30 and len(counts) == len(middles) == 16
+    assert middles[0] == 21

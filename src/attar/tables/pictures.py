@@ -3,6 +3,7 @@
 `attar evaluate` leaves the marginals beside a table in the folder `evaluation`, where the report and the hub find them.
 """
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -159,6 +160,9 @@ def _bins(values: Float[Tensor, " row"]) -> tuple[Float[Tensor, " cut"], list[fl
     low, high = torch.quantile(known, torch.tensor([0.01, 0.99], dtype=known.dtype)).tolist()
     low, high = (low, high) if high > low else (float(there[0]), float(there[-1]))
     edges = torch.linspace(low, high, BINS + 1).double()
+    if bool((there == there.round()).all()):  # else bins would hold unequal numbers of whole numbers
+        width = math.ceil((high - low + 1) / BINS)
+        edges = torch.arange(low - 0.5, high + width, width).double()
     return edges[1:-1], ((edges[1:] + edges[:-1]) / 2).tolist()
 
 
