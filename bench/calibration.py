@@ -5,10 +5,10 @@
     ATTAR_DATA=... python bench/calibration.py --part teachers-cifar10
 
 Networks: ConvNets are trained on 10,000 images of CIFAR-10 without augmentation; a tenth is reserved; each seed is a
-choice of the images and a training. All calibrators are fitted to the logits of the reserved images, and tested on the
-test images, and on the same images rotated by 25 degrees with noise of 0.25. Teachers: KD by a teacher that was trained
-on all the images, on nine tenths of them, and on nine tenths with a temperature fitted to the rest; each seed is a
-choice of the images, a teacher and a student. What is recorded is not run again.
+choice of the images and a training. All calibrators are fitted to the logits of the reserved images, and tested on
+the test images, and on the same images rotated by 25 degrees with noise of 0.25. Teachers: KD by a teacher that was
+trained on all the images, on nine tenths of them, and on nine tenths with a temperature fitted to the rest; each seed
+is a choice of the images, a teacher and a student. What is recorded is not run again.
 """
 
 import argparse
