@@ -228,10 +228,15 @@ def made(family: Any, values: dict[str, Any]) -> Any:
     found = {}
     for name, value in values.items():
         inner = next(_settings_in(hints[name]), None)
-        found[name] = (
-            made(inner, value) if inner and isinstance(value, dict) and set(value) <= set(hints_of(inner)) else value
-        )
+        takes = inner is not None and isinstance(value, dict) and _needed(inner) <= set(value) <= set(hints_of(inner))
+        found[name] = made(inner, value) if takes else value
     return family(**found)
+
+
+def _needed(family: Any) -> set[str]:
+    """The settings without a default."""
+    usual = (dataclasses.MISSING, dataclasses.MISSING)
+    return {field.name for field in dataclasses.fields(family) if (field.default, field.default_factory) == usual}
 
 
 def _right_leaf(hint: Any, allowed: Range) -> st.SearchStrategy[Any]:

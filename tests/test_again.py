@@ -26,12 +26,14 @@ COMMANDS = {
     "classifiers": f"distill kd --data digits --student {NETWORK} --epochs 1 --teacher {NETWORK}",
     "language": "distill language --data phrases --divergence none --student gpt2:layers=1,width=16,heads=2 --steps 2 "
     "--max-length 64 --answers 0",
+    "tables": "condense fair --data applicants --rows 40 --tables 2 --epochs 1 --student-epochs 1 --batch 2048",
     "embeddings": f"train simclr --data mosaics --encoder {NETWORK} --epochs 1 --batch 512",
 }
 BRIEFLY = {
     "images": "--networks mlp:width=4 --protocol quick --repeats 1 --ceiling skip --beside skip",
     "graphs": "--networks gcn:width=4 --protocol quick --repeats 1 --ceiling skip",
     "language": "--answers 0 --repeats 1",
+    "tables": "--beside skip --decoded 2 --downstream logistic",
     "embeddings": "--beside skip",
 }
 """How an artefact is scored in a second."""

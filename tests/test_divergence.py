@@ -18,6 +18,8 @@ from attar.images.data.pixels import eight_bits
 ENGINE = Engine(device="cpu", checkpoint_seconds=0, quiet=True, compile="off")
 KEPT_IN_RANGE = {"sre2l", "cda"}
 """Methods that clip what they learn to its range after each step: however large, a step leaves black and white."""
+KEPT_AT_BEST = {"ca", "pts"}
+"""Methods that keep the step which is best on held-out rows, and so their start where all steps are worse."""
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +59,9 @@ def refused(method, kind, out, **settings):
     return str(refusal.value)
 
 
-@pytest.mark.parametrize("entry", [entry for entry in small.SMALL if own(entry) and entry not in KEPT_IN_RANGE])
+@pytest.mark.parametrize(
+    "entry", [entry for entry in small.SMALL if own(entry) and entry not in KEPT_IN_RANGE | KEPT_AT_BEST]
+)
 def test_a_step_size_that_is_far_too_large_is_told_of_and_nothing_is_saved(entry, tmp_path):
     flag = own(entry)[0].name
     told = refused(with_size(entry, flag, 1e30), small.kind_of(entry), tmp_path / "out")

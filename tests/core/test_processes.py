@@ -254,7 +254,7 @@ def test_python_refuses_as_the_command_does(launched, digits, tmp_path):
     with pytest.raises(InputError, match=r"^k-center does not share its work, but 2 processes were started\."):
         attar.condense(digits, attar.KCenter(ipc=1), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
-    with pytest.raises(InputError, match=r"^the evaluation of a student does not share its work"):
+    with pytest.raises(InputError, match=r"^the evaluation of a student or a classifier does not share its work"):
         measured([student], kind_named("classifiers"), kind_named("classifiers").scores()(), None)
 
 

@@ -126,7 +126,7 @@ def test_every_kind_is_shown_in_a_section_of_its_own(every_kind):
     assert [section.kind.name for section in found.sections] == list(kinds.built_in())
     for run in found.runs:
         assert run.shown.size
-        assert run.curves or run.origin.method in ("graph-random", "runnalls")
+        assert run.curves or run.origin.method in ("graph-random", "runnalls", "table-random")
 
 
 @pytest.mark.parametrize(("entry", "column"), [("runnalls", "angle"), ("conv", "times faster"), ("kd", "accuracy")])

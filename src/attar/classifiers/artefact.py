@@ -259,7 +259,8 @@ class DistilledClassifier(Opened):
         tensors, _ = core.read_tensors(folder / WEIGHTS, facts["digest"])
         shape, classes, group = read_form(facts)
         outputs = len(classes) if group is None else len(group)
-        network = build() if build else _built(facts["student"], shape, outputs, folder)
+        student, scores = _named(facts["student"]), _numbers(facts["scores"])
+        network = build() if build else _built(student, shape, outputs, folder)
         network.load_state_dict(tensors)
         transform = read_transform(folder, facts)
         if isinstance(network, Classifier) and "seen" in facts:
@@ -269,13 +270,13 @@ class DistilledClassifier(Opened):
         origin["teacher"] = None if origin["teacher"] is None else Size(**origin["teacher"])
         return cls(
             network=network.eval(),
-            student=facts["student"],
+            student=student,
             classes=classes,
             shape=shape,
             transform=transform,
             group=group,
             origin=Origin(**origin),
-            scores=facts["scores"],
+            scores=scores,
             folder=folder,
             encoder=read_encoder(folder, facts),
         )
@@ -383,6 +384,20 @@ def read_form(facts: Mapping[str, Any]) -> tuple[tuple[int, int, int], tuple[str
     if group is not None and not all(type(one) is int and 0 <= one < len(classes) for one in group):
         raise ValueError(f"group is {group}")
     return (shape[0], shape[1], shape[2]), tuple(classes), None if group is None else tuple(group)
+
+
+def _named(student: Any) -> str | None:
+    """The name of a network in `artefact.json`; none of a module of the caller's own."""
+    if student is None or isinstance(student, str):
+        return student
+    raise ValueError(f"student is {student}")
+
+
+def _numbers(scores: Any) -> dict[str, Any]:
+    """The scores in `artefact.json`."""
+    if all(type(value) in (int, float) for value in scores.values()):
+        return dict(scores)
+    raise ValueError(f"scores are {scores}")
 
 
 def write_transform(folder: Path, transform: Transform) -> dict[str, Any]:

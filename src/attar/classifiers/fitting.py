@@ -30,8 +30,8 @@ from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed, seeded
 from attar.core.training import set_lr
 from attar.images import layout
-from attar.images.networks.architecture import Architecture, device_of, multiply_adds
-from attar.images.networks.pretrained import Say, network_named, seeing
+from attar.images.networks.architecture import Architecture, device_of, multiply_adds, parse
+from attar.images.networks.pretrained import PREFIX, Say, network_named, seeing
 from attar.images.sources import ImageSource
 
 
@@ -60,10 +60,17 @@ class Fitting(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not self.built_by.startswith(PREFIX):
+            parse(self.built_by)
         if self.hard_labels and (self.mixup or self.cutmix):
             raise InputError(f"{self.name} needs one class for each image. Do not set mixup or cutmix.")
 
     # ------------------------------------------------------------------------------------------ what a method fills in
+
+    @property
+    def built_by(self) -> str:
+        """The name of the network that is trained."""
+        raise NotImplementedError
 
     def terms(self, batch: Batch, state: Distilling) -> Terms:
         """The method's weighted terms, which are added to the term of the labels."""

@@ -5,7 +5,7 @@ from attar.core.kinds import Kind
 KIND = Kind(
     name="classifiers",
     holds="image classifiers",
-    makes="a student, a classifier, or a calibrated one",
+    makes="a student or a classifier",
     artefact="attar.classifiers.artefact:StoredClassifier",
     reading="attar.images.reading:Reading",
     tasks={

@@ -16,8 +16,6 @@ from attar.core.errors import InputError
 from attar.core.losses import Loss
 from attar.core.settings import Hidden, Range, Settings
 from attar.core.training import adamw, betas_of, linear_rise
-from attar.images.networks.architecture import parse
-from attar.images.networks.pretrained import PREFIX
 from attar.images.sources import ImageSource
 
 
@@ -94,8 +92,6 @@ class Recipe(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.built_by.startswith(PREFIX):
-            parse(self.built_by)
         if list(self.cuts) != sorted(self.cuts) or any(not 0 < cut <= 1 for cut in self.cuts):
             raise InputError(f"cuts are {self.cuts}; they must rise, from above 0 to at most 1.")
         if self.dropout_samples > 1 and not self.dropout:
@@ -104,11 +100,6 @@ class Recipe(Settings):
             raise InputError("nesterov needs SGD and a momentum above 0. Do not set nesterov.")
         if self.shift and self.smallest_crop is not None:
             raise InputError("a view is either shifted or cropped. Give shift or smallest_crop, not both.")
-
-    @property
-    def built_by(self) -> str:
-        """The name of the network that is trained."""
-        raise NotImplementedError
 
     def check_loss(self, loss: Loss, smoothing: float) -> None:
         """Check that a loss of the labels goes with the other settings.

@@ -195,6 +195,8 @@ def _checked_result(method: Method[A], state: Any, runtime: Runtime, step: int) 
     Raises:
         Diverged: It is no longer finite, or far too large.
     """
+    if step and hasattr(method, "learned"):  # a result may be drawn from it
+        check_learned(_learned(method, state, None), LARGEST, step, method)
     try:
         artefact = method.result(state, runtime)
     except Diverged as error:
