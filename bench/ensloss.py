@@ -21,7 +21,6 @@ recorded when it ends; what is recorded is not run again.
 import argparse
 import csv
 import json
-import math
 import os
 import statistics
 import time
@@ -35,7 +34,6 @@ import harness
 import torch
 from rich.console import Console
 from rich.table import Table
-from scipy import stats
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.func import vmap
@@ -46,7 +44,7 @@ from attar.classifiers.pair import Pair
 from attar.classifiers.teacher import accuracy_on_classes
 from attar.core.progress import as_text
 from attar.core.runtime import Engine, Runtime
-from attar.core.score import Interval, Score
+from attar.core.score import Score, paired
 from attar.core.seeds import derived_seed
 from attar.core.training import half_cosine
 from attar.images.sources import load
@@ -300,17 +298,6 @@ def trained_on_images(method: Classifier, source: Any, seed: int, device: str) -
 # -------------------------------------------------------------------------------------------------------------- tables
 
 
-def corrected(first: Sequence[float], second: Sequence[float], comparisons: int) -> Interval:
-    """The mean paired difference, with a 95 % interval that holds for so many comparisons at once (Bonferroni)."""
-    gaps = [one - other for one, other in zip(first, second, strict=True)]
-    mean = statistics.fmean(gaps)
-    if len(gaps) == 1:
-        return Interval(mean, -math.inf, math.inf)
-    error = statistics.stdev(gaps) / math.sqrt(len(gaps))
-    margin = float(stats.t.ppf(1 - 0.025 / comparisons, len(gaps) - 1)) * error
-    return Interval(mean, mean - margin, mean + margin)
-
-
 def small_table(cells: dict[str, Any]) -> Table:
     """Accuracy of each row, and EnsLoss's difference to it."""
     comparisons = sum(ENSLOSS in rows and name != ENSLOSS for rows in cells.values() for name in rows)
@@ -319,7 +306,7 @@ def small_table(cells: dict[str, Any]) -> Table:
     for data, rows in cells.items():
         for name, row in rows.items():
             values, base = list(row["accuracy"].values()), list(rows[ENSLOSS]["accuracy"].values())
-            gap = "" if name == ENSLOSS else corrected(base, values, comparisons).told("%")
+            gap = "" if name == ENSLOSS else paired(base, values, comparisons).told("%")
             rates = ", ".join(f"{rate:g}" for rate in sorted(set(row["rate"].values())))
             grid.add_row(data, name, Score.of(values).number, gap, rates)
     return grid
@@ -335,7 +322,7 @@ def image_table(runs: dict[str, Any]) -> Table:
         for loss, seeds in own.items():
             values = {seed: one["accuracy"][-1] for seed, one in seeds.items()}
             same = loss != "ensloss" and values.keys() == base.keys()
-            gap = corrected(list(base.values()), list(values.values()), comparisons).told("%") if same else ""
+            gap = paired(list(base.values()), list(values.values()), comparisons).told("%") if same else ""
             grid.add_row(network, way, loss, Score.of(list(values.values())).number, gap)
     return grid
 

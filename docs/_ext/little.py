@@ -1,16 +1,14 @@
 """Tables of training on little data and of calibration, as recorded. What is not recorded yet is left out."""
 
-import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from results import Facts, recorded, there, times, took
-from scipy import stats
 
 from attar.core.card import table
-from attar.core.score import Interval, Score, paired
+from attar.core.score import Score, paired
 
 DOCS = Path(__file__).parents[1]
 ENSLOSS, IN_IMAGES = "EnsLoss", "ensloss"
@@ -53,22 +51,11 @@ a teacher and a student.""",
 """What stands above a table, by its name."""
 
 
-def corrected(first: Sequence[float], second: Sequence[float], comparisons: int) -> Interval:
-    """The mean paired difference, with a 95 % interval that holds for so many comparisons at once (Bonferroni)."""
-    gaps = [one - other for one, other in zip(first, second, strict=True)]
-    mean = statistics.fmean(gaps)
-    if len(gaps) == 1:
-        return Interval(mean, -math.inf, math.inf)
-    error = statistics.stdev(gaps) / math.sqrt(len(gaps))
-    margin = float(stats.t.ppf(1 - 0.025 / comparisons, len(gaps) - 1)) * error
-    return Interval(mean, mean - margin, mean + margin)
-
-
 def _against(seeds: Mapping[str, float], others: Mapping[str, float], comparisons: int) -> str:
     """How far one is above the other over the seeds that both have."""
     both = [seed for seed in seeds if seed in others]
     sides = [[side[seed] for seed in both] for side in (seeds, others)]
-    return str(corrected(*sides, comparisons)) if both else ""
+    return str(paired(*sides, comparisons)) if both else ""
 
 
 # --------------------------------------------------------------------------------------------------------------- losses

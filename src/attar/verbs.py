@@ -419,7 +419,7 @@ def data_of(artefacts: Sequence[Any], kind: Kind) -> Any:
 
 def maker_of(artefact: Any, kind: Kind) -> tuple[Kind, str]:
     """The kind whose data an artefact was made from, and by which verb; the artefact's own where that is not told."""
-    call = (artefact.origin.call if artefact.origin else None) or {}
+    call = call_of(artefact)
     verb, made_by = str(call.get("verb", "")), kinds().get(str(call.get("kind")), kind)
     return (made_by, verb) if verb in made_by.tasks else (kind, verb)
 
@@ -440,8 +440,7 @@ def call_of(thing: Any) -> Mapping[str, Any]:
 
 def reading_of(artefact: Any, kind: Kind) -> Any:
     """How the data were read that an artefact was made from, by the kind that read them."""
-    call = artefact.origin.call if artefact.origin else None
-    return maker_of(artefact, kind)[0].read().from_json((call or {}).get("reading") or {})
+    return maker_of(artefact, kind)[0].read().from_json(call_of(artefact).get("reading") or {})
 
 
 def open_artefact(folder: str | Path) -> Any:

@@ -53,5 +53,5 @@ def test_networks_trained_at_once_are_those_of_a_loop(bench, make):
 
 def test_intervals_widen_with_the_number_of_comparisons(bench):
     first, second = [3.0, 4.0, 6.0], [1.0, 3.0, 2.0]
-    one, many = (bench.corrected(first, second, comparisons) for comparisons in (1, 20))
+    one, many = (bench.paired(first, second, comparisons) for comparisons in (1, 20))
     assert one.difference == many.difference and many.low < one.low < one.high < many.high

@@ -229,12 +229,7 @@ class DistilledClassifier(Opened):
         facts = {
             "digest": digest,
             "student": self.student,
-            "classes": list(self.classes),
-            "shape": list(self.shape),
-            **write_transform(folder, self.transform),
-            **write_encoder(folder, self.encoder),
-            "group": None if self.group is None else list(self.group),
-            "origin": dataclasses.asdict(self.origin),
+            **write_form(folder, self),
             "scores": self.scores,
         }
         if seen := facts_of(self.network):
@@ -265,9 +260,6 @@ class DistilledClassifier(Opened):
         transform = read_transform(folder, facts)
         if isinstance(network, Classifier) and "seen" in facts:
             network.see_as(transform, Preprocessing.from_json(facts["seen"]["preprocessing"]))
-        origin = {**facts["origin"]}
-        origin["student"] = Size(**origin["student"])
-        origin["teacher"] = None if origin["teacher"] is None else Size(**origin["teacher"])
         return cls(
             network=network.eval(),
             student=student,
@@ -275,7 +267,7 @@ class DistilledClassifier(Opened):
             shape=shape,
             transform=transform,
             group=group,
-            origin=Origin(**origin),
+            origin=read_origin(facts),
             scores=scores,
             folder=folder,
             encoder=read_encoder(folder, facts),
@@ -398,6 +390,25 @@ def _numbers(scores: Any) -> dict[str, Any]:
     if all(type(value) in (int, float) for value in scores.values()):
         return dict(scores)
     raise ValueError(f"scores are {scores}")
+
+
+def write_form(folder: Path, made: Opened) -> dict[str, Any]:
+    """Write what a classifier is fed through, and return what `artefact.json` says of its form and origin."""
+    return {
+        "classes": list(made.classes),
+        "shape": list(made.shape),
+        **write_transform(folder, made.transform),
+        **write_encoder(folder, made.encoder),
+        "group": None if made.group is None else list(made.group),
+        "origin": dataclasses.asdict(made.origin),
+    }
+
+
+def read_origin(facts: Mapping[str, Any]) -> Origin:
+    """The origin that `artefact.json` tells."""
+    found = {**facts["origin"]}
+    sizes = {who: None if found[who] is None else Size(**found[who]) for who in ("student", "teacher")}
+    return Origin(**found | sizes)
 
 
 def write_transform(folder: Path, transform: Transform) -> dict[str, Any]:

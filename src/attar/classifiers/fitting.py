@@ -7,7 +7,7 @@ result does not. The teacher's outputs for a view that comes again are computed 
 import copy
 import dataclasses
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -27,7 +27,7 @@ from attar.classifiers.watched import Answers, Watched
 from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
-from attar.core.seeds import derived_seed, seeded
+from attar.core.seeds import derived_seed, seeded, seeded_by
 from attar.core.training import set_lr
 from attar.images import layout
 from attar.images.networks.architecture import Architecture, device_of, multiply_adds, parse
@@ -280,18 +280,9 @@ class Fitting(Recipe):
             state.best.see(state.student, epoch + 1, found)
         return {"loss": loss, **{name: term.detach() for name, term in terms.items()}}
 
-    @contextmanager
-    def _drawing(self, state: Distilling, runtime: Runtime, what: str = "student") -> Iterator[None]:
+    def _drawing(self, state: Distilling, runtime: Runtime, what: str = "student") -> AbstractContextManager[None]:
         """Seed PyTorch's global generator, from which dropout draws, by the step; restore it afterwards."""
-        seed = derived_seed(runtime.seed, f"{what} {state.done}")
-        gpus = [runtime.device] if runtime.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=gpus):
-            # Not torch.manual_seed: without a GPU that notes each call, with its whole stack, for one that may come.
-            torch.default_generator.manual_seed(seed)
-            for gpu in gpus:
-                with torch.cuda.device(gpu):
-                    torch.cuda.manual_seed(seed)
-            yield
+        return seeded_by(derived_seed(runtime.seed, f"{what} {state.done}"), runtime.device)
 
     def _begin_epoch(self, epoch: int, state: Distilling, runtime: Runtime) -> None:
         state.order = self.order(epoch, state.pair.source, runtime.seed)

@@ -41,4 +41,4 @@ def main(arguments: list[str]) -> None:
 
 def _help(tables: dict[str, Entry]) -> str:
     lines = [f"  {name:<12}{entry.summary}" for name, entry in tables.items()]
-    return "\n".join([USAGE, "", ABOUT, "", "all tables:", *lines, "", "Settings of a table: attar bench TABLE --help"])
+    return "\n".join([USAGE, "", ABOUT, "", "tables:", *lines, "", "Settings of a table: attar bench TABLE --help"])

@@ -1,12 +1,14 @@
 """Dropout before the last layer of a network, with one or several masks in one pass."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from attar.core.seeds import seeded_by
 
 
 def masked(features: Float[Tensor, "..."], p: float, samples: int) -> Float[Tensor, "samples ..."]:
@@ -22,22 +24,14 @@ def masked(features: Float[Tensor, "..."], p: float, samples: int) -> Float[Tens
     return F.dropout(features.expand(samples, *features.shape), p)
 
 
-@contextmanager
-def drawing(generator: torch.Generator, device: torch.device) -> Iterator[None]:
+def drawing(generator: torch.Generator, device: torch.device) -> AbstractContextManager[None]:
     """PyTorch's global generators, from which dropout draws, seeded by another one, and restored afterwards.
 
     Args:
         generator: A generator on the CPU.
         device: Where masks are drawn.
     """
-    seed = int(torch.randint(2**62, (), generator=generator))
-    gpus = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=gpus):
-        torch.default_generator.manual_seed(seed)
-        for gpu in gpus:
-            with torch.cuda.device(gpu):
-                torch.cuda.manual_seed(seed)
-        yield
+    return seeded_by(int(torch.randint(2**62, (), generator=generator)), device)
 
 
 class Masked:

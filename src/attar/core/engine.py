@@ -195,14 +195,16 @@ def _checked_result(method: Method[A], state: Any, runtime: Runtime, step: int) 
     Raises:
         Diverged: It is no longer finite, or far too large.
     """
-    if step and hasattr(method, "learned"):  # a result may be drawn from it
-        check_learned(_learned(method, state, None), LARGEST, step, method)
+    own = hasattr(method, "learned")
+    if own:  # before a result is drawn from it
+        check_learned(_learned(method, state, None), LARGEST if step else math.inf, step, method)
     try:
         artefact = method.result(state, runtime)
     except Diverged as error:
         raise at_step(error, step, method) from None
-    most = getattr(artefact, "largest", math.inf) if step else math.inf
-    check_learned(_learned(method, state, artefact), most, step, method)
+    if not own:
+        most = getattr(artefact, "largest", math.inf) if step else math.inf
+        check_learned(_learned(method, state, artefact), most, step, method)
     return artefact
 
 

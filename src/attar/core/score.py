@@ -136,8 +136,10 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Interval:
     return around(difference, error, degrees)
 
 
-def paired(first: Sequence[float], second: Sequence[float]) -> Interval:
+def paired(first: Sequence[float], second: Sequence[float], comparisons: int = 1) -> Interval:
     """The mean of `first` minus `second`, measured in pairs (the same seeds), with Student's 95 % interval.
+
+    With several comparisons it is one that holds for all of them at once (Bonferroni).
 
     Raises:
         ValueError: Unequally many values.
@@ -147,12 +149,12 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Interval:
     if len(differences) == 1:
         return Interval(mean, -math.inf, math.inf)
     error = statistics.stdev(differences) / math.sqrt(len(differences))
-    return around(mean, error, len(differences) - 1)
+    return around(mean, error, len(differences) - 1, comparisons)
 
 
-def around(mean: float, error: float, degrees: float) -> Interval:
-    """Student's 95 % interval around a mean with a standard error of so many degrees of freedom."""
+def around(mean: float, error: float, degrees: float, comparisons: int = 1) -> Interval:
+    """Student's 95 % interval around a mean with a standard error of so many degrees of freedom, for comparisons."""
     from scipy import stats
 
-    margin = float(stats.t.ppf(0.975, degrees)) * error
+    margin = float(stats.t.ppf(1 - 0.025 / comparisons, degrees)) * error
     return Interval(mean, mean - margin, mean + margin)

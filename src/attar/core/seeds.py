@@ -41,8 +41,23 @@ def seeded(generator: torch.Generator) -> Iterator[None]:
 
     For code of others that takes no generator, such as the start of a layer's weights.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+    with seeded_by(int(torch.randint(2**62, (), generator=generator)), torch.device("cpu")):
+        yield
+
+
+@contextmanager
+def seeded_by(seed: int, device: torch.device) -> Iterator[None]:
+    """PyTorch's global generators on the CPU and on a device, with a seed, and restored afterwards.
+
+    For draws that take no generator, such as those of dropout.
+    """
+    gpus = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpus):
+        # Not torch.manual_seed: without a GPU that notes each call, with its whole stack, for one that may come.
+        torch.default_generator.manual_seed(seed)
+        for gpu in gpus:
+            with torch.cuda.device(gpu):
+                torch.cuda.manual_seed(seed)
         yield
 
 

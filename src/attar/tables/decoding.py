@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from attar.core.seeds import derived_seed
 from attar.tables.artefact import Generator
+from attar.tables.coding import named, within
 from attar.tables.dependence import Codes, Groups
 from attar.tables.discrete import Coding
 from attar.tables.sources import Rows, Schema
@@ -99,9 +100,9 @@ class FairGenerator(Generator):
     def tensors(self) -> dict[str, Tensor]:
         """All that was learned, by name."""
         own = {"shares": self.shares, "codes": self.codes, "groups": self.groups}
-        own |= {f"decoder.{name}": value for name, value in self.decoder.state_dict().items()}
+        own |= named("decoder", self.decoder.state_dict())
         if self.sampler is not None:
-            own |= {f"sampler.{name}": value for name, value in self.sampler.state_dict().items()}
+            own |= named("sampler", self.sampler.state_dict())
         return own
 
     def facts(self) -> dict[str, Any]:
@@ -112,7 +113,7 @@ class FairGenerator(Generator):
     def restored(cls, schema: Schema, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Self:
         """The inverse of both."""
         shares = tensors["shares"]
-        layers, own = (_below(part, tensors) for part in ("decoder", "sampler"))
+        layers, own = (within(part, tensors) for part in ("decoder", "sampler"))
         hidden, read = layers["0.weight"].shape
         network = decoder(read, hidden, len(layers["2.weight"]))
         network.load_state_dict(layers)
@@ -123,7 +124,3 @@ class FairGenerator(Generator):
             sampler.load_state_dict(own)
         coding = Coding.from_json(schema, facts["coding"])
         return cls(coding, network, facts["decoding"], shares, tensors["codes"], tensors["groups"], sampler)
-
-
-def _below(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(f"{part}."): value for name, value in tensors.items() if name.startswith(f"{part}.")}

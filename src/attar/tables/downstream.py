@@ -1,5 +1,6 @@
 """Train on some rows, test on real rows: what a table is worth to whoever trains a classifier on it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -9,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from attar.core.errors import InputError
+from attar.core.score import Better
 from attar.tables.design import Design, design
 from attar.tables.fairness import (
     Numbers,
@@ -26,6 +28,25 @@ from attar.tables.sources import Rows
 OfDraws = Float[Tensor, "*draw"]
 NEIGHBOURS = 5
 """Rows that each row is compared with for consistency, itself not among them."""
+BETTER: Mapping[str, Better] = {
+    "accuracy": "higher",
+    "AUROC": "higher",
+    "selection rate": "higher",
+    "DPD": "lower",
+    "DPD at matched rate": "lower",
+    "DPR": "higher",
+    "EOD": "lower",
+    "EOR": "higher",
+    "disparate impact": "higher",
+    "equal opportunity difference": "lower",
+    "average odds difference": "lower",
+    "predictive parity difference": "lower",
+    "AUC(score → s)": "lower",
+    "calibration error, worst group": "lower",
+    "moved by s alone": "lower",
+    "consistency": "higher",
+}
+"""The measures in their order, all in per cent, and the direction that is better."""
 
 
 @dataclass(frozen=True)

@@ -16,32 +16,12 @@ from torch import Tensor
 from attar.classifiers.encoder import Answer, Measures
 from attar.classifiers.selection import reserved_rows
 from attar.core.runtime import Runtime
-from attar.core.score import Better
 from attar.core.seeds import derived_seed
-from attar.tables.downstream import Answers, Learned, measures, of_each_row, privileged_group
+from attar.tables.downstream import BETTER, Answers, Learned, measures, of_each_row, privileged_group
 from attar.tables.encoder import RowEncoder, pixels, seen_through
 from attar.tables.mitigation import constant
 from attar.tables.sources import Rows, TableSource
 
-BETTER: Mapping[str, Better] = {
-    "accuracy": "higher",
-    "AUROC": "higher",
-    "selection rate": "higher",
-    "DPD": "lower",
-    "DPD at matched rate": "lower",
-    "DPR": "higher",
-    "EOD": "lower",
-    "EOR": "higher",
-    "disparate impact": "higher",
-    "equal opportunity difference": "lower",
-    "average odds difference": "lower",
-    "predictive parity difference": "lower",
-    "AUC(score → s)": "lower",
-    "calibration error, worst group": "lower",
-    "moved by s alone": "lower",
-    "consistency": "higher",
-}
-"""The measures in their order, all in per cent, and the direction that is better."""
 COMPARED = 2000
 """Most rows whose neighbours are looked for."""
 

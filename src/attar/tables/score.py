@@ -28,22 +28,22 @@ from attar.core.seeds import derived_seed
 from attar.core.training import LONG
 from attar.tables import quality
 from attar.tables.design import design
-from attar.tables.downstream import Answers, Learned, answers, columns_of, measures, of_each_row, privileged_group
+from attar.tables.downstream import (
+    BETTER,
+    Answers,
+    Learned,
+    answers,
+    columns_of,
+    measures,
+    of_each_row,
+    privileged_group,
+)
 from attar.tables.fairness import resampled
 from attar.tables.mitigation import RIVALS, Rival
 from attar.tables.scoring import Scoring
 from attar.tables.sources import Rows, TableSource
 
-COLUMNS: Mapping[str, Better] = {
-    "accuracy": "higher",
-    "AUROC": "higher",
-    "DPD": "lower",
-    "DPD at matched rate": "lower",
-    "DPR": "higher",
-    "EOD": "lower",
-    "EOR": "higher",
-    "disparate impact": "higher",
-}
+COLUMNS = ("accuracy", "AUROC", "DPD", "DPD at matched rate", "DPR", "EOD", "EOR", "disparate impact")
 """What is measured on the test rows, all in per cent."""
 KEPT = ("accuracy", "AUROC")
 """Columns of which a share can be kept; a gap cannot."""
@@ -60,17 +60,17 @@ QUALITY: Mapping[str, Better] = {
     "copies of training rows": "lower",
 }
 """Further measures of the rows themselves; they stand with the accuracy."""
-BESIDE_IT: Mapping[str, Mapping[str, Better]] = {
-    "accuracy": QUALITY,
-    "AUROC": {"AUC(score → s)": "lower", "calibration error, worst group": "lower"},
-    "DPD": {"selection rate": "higher"},
-    "EOD": {
-        "equal opportunity difference": "lower",
-        "average odds difference": "lower",
-        "predictive parity difference": "lower",
-        "moved by s alone": "lower",
-        "consistency": "higher",
-    },
+BESIDE_IT: Mapping[str, Sequence[str]] = {
+    "accuracy": tuple(QUALITY),
+    "AUROC": ("AUC(score → s)", "calibration error, worst group"),
+    "DPD": ("selection rate",),
+    "EOD": (
+        "equal opportunity difference",
+        "average odds difference",
+        "predictive parity difference",
+        "moved by s alone",
+        "consistency",
+    ),
 }
 """Further measures of the same answers, by the column that they stand with."""
 FEW = 20
@@ -227,15 +227,15 @@ class Found:
         known = [[v for one in tables if math.isfinite(v := one.get(name, math.nan))] for tables in self.values]
         return [some or [math.nan] for some in known]
 
-    def measures(self, named: Mapping[str, Better]) -> dict[str, Measure]:
+    def measures(self, named: Sequence[str]) -> dict[str, Measure]:
         """Further measures, of those that every training defines."""
         found = {name: self.of(name) for name in named}
         whole = {name: one for name, one in found.items() if not any(math.isnan(row[0]) for row in one)}
-        return {name: Measure.of(one, "%", named[name]) for name, one in whole.items()}
+        return {name: Measure.of(one, "%", {**BETTER, **QUALITY}[name]) for name, one in whole.items()}
 
     def cell(self, column: str) -> Cell:
         """A column of the row, with the scores to compare it with."""
-        by_set, better = self.of(column), COLUMNS[column]
+        by_set, better = self.of(column), BETTER[column]
         flat = [value for row in by_set for value in row if math.isfinite(value)]
         interval = interval_of([one[column] for one in self.samples])
         score = dataclasses.replace(Score.of(flat or [math.nan], "%", better), interval=interval)
@@ -254,7 +254,7 @@ class Found:
             full=Score(full, "%", better) if kept else None,
             whole=f"all {whole:,} real rows",
             chance=_chance(column, self.test),
-            further={**self.measures(BESIDE_IT.get(column, {})), **(self.codes if column == "AUROC" else {})},
+            further={**self.measures(BESIDE_IT.get(column, ())), **(self.codes if column == "AUROC" else {})},
             beside=tuple(
                 Beside(label, Score.of(known, "%", better), count)
                 for label, count, draws in rivals

@@ -1,6 +1,5 @@
 """A calibrated classifier on disk and in memory: what the calibrator learned, and where the classifier lies."""
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,19 +16,19 @@ from attar.classifiers.artefact import (
     Build,
     Opened,
     Origin,
-    Size,
     pipeline_of,
     read_form,
+    read_origin,
     read_transform,
     takes,
-    write_transform,
+    write_form,
 )
 from attar.classifiers.calibration.calibrated import calibrated
 from attar.classifiers.calibration.calibration import Calibration
 from attar.classifiers.calibration.opening import Form, Link
 from attar.classifiers.calibration.pictures import TITLES
 from attar.classifiers.encoder import FILE as ENCODER
-from attar.classifiers.encoder import Encoder, read_encoder, write_encoder
+from attar.classifiers.encoder import Encoder, read_encoder
 from attar.core import artefact as core
 from attar.core import store
 from attar.core.card import SCORES, escaped, made, model_header, score_table
@@ -108,12 +107,7 @@ class CalibratedClassifier(Opened):
             "digest": digest,
             "classifier": self.link.to_json(folder),
             "rows": self.rows,
-            "classes": list(self.classes),
-            "shape": list(self.shape),
-            **write_transform(folder, self.transform),
-            **write_encoder(folder, self.encoder),
-            "group": None if self.group is None else list(self.group),
-            "origin": dataclasses.asdict(self.origin),
+            **write_form(folder, self),
             "scores": self.scores,
         }
         if self.diagram is not None:
@@ -136,12 +130,11 @@ class CalibratedClassifier(Opened):
         if facts.get(FORM) != CALIBRATED:
             raise InputError(f"{folder} holds a classifier without a calibrator. Read it with attar.open_artefact.")
         learned, _ = core.read_tensors(folder / LEARNED, facts["digest"])
-        origin = {**facts["origin"]}
-        origin["student"] = Size(**origin["student"])
-        method = find(origin["method"], "calibrate").load().from_json(origin["settings"])
+        origin = read_origin(facts)
+        method = find(origin.method, "calibrate").load().from_json(origin.settings)
         transform, link = read_transform(folder, facts), Link.from_json(facts["classifier"], folder)
         shape, classes, group = read_form(facts)
-        base = link.opened(Form(origin["source"], shape, classes, transform), build=build)
+        base = link.opened(Form(origin.source, shape, classes, transform), build=build)
         preview = folder / PREVIEW
         return cls(
             network=calibrated(base, method, learned, transform),
@@ -153,7 +146,7 @@ class CalibratedClassifier(Opened):
             shape=shape,
             transform=transform,
             group=group,
-            origin=Origin(**origin),
+            origin=origin,
             scores=_checked_scores(facts["scores"]),
             diagram=preview.read_bytes() if preview.is_file() else None,
             folder=folder,

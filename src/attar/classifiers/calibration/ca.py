@@ -21,9 +21,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attar.classifiers.calibration import views as transforms
-from attar.classifiers.calibration.calibration import Calibration, Images, Labels, Learned, Logits, Views, correct
+from attar.classifiers.calibration.calibration import Images, Labels, Learned, Logits, Views, correct
 from attar.classifiers.calibration.losses import Each, balance, brier, cross_entropy, top_label
-from attar.classifiers.calibration.network import Features, answered, descended, folded, spread, started
+from attar.classifiers.calibration.network import ByDescent, Features, answered, folded, spread, started
 from attar.classifiers.calibration.pts import largest
 from attar.classifiers.calibration.views import Transform
 from attar.core.errors import InputError
@@ -38,7 +38,7 @@ TINY = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
-class CorrectnessAware(Calibration):
+class CorrectnessAware(ByDescent):
     """Predict a temperature from transformed copies (Liu, Wang, Zou, Zou and Zheng, arXiv 2024, arXiv:2404.13016).
 
     p = softmax(z / T(u)), u the probabilities of copies of the image for the top classes of the image itself, fitted by
@@ -66,15 +66,6 @@ class CorrectnessAware(Calibration):
     the released code."""
     temperature_range: tuple[float, float] = (0.1, 10.0)
     """Smallest and largest temperature that can be learned, to which temperatures are cut when they are applied."""
-    lr: Annotated[float, Range(0)] = 0.01
-    """Step size of Adam."""
-    epochs: Annotated[int, Range(1)] = 600
-    """Passes over the training data, here the calibration rows; at most."""
-    batch: Annotated[int, Range(1)] | None = None
-    """Batch size. Default: all calibration rows."""
-    held_out: Annotated[float, Range(0, 0.9)] = 0.2
-    """Share of the training samples that is held out, here of the calibration rows, to choose the best step. 0:
-    the last step."""
 
     name = "ca"
 
@@ -107,16 +98,7 @@ class CorrectnessAware(Calibration):
             each = self.losses(logits[rows] / temperature[:, None], labels[rows])
             return (weights[rows] * each).sum() / weights[rows].sum()
 
-        found = descended(
-            start,
-            loss,
-            len(logits),
-            lr=self.lr,
-            epochs=self.epochs,
-            batch=self.batch,
-            held_out=self.held_out,
-            generator=generator,
-        )
+        found = self.fitted(start, loss, len(logits), generator)
         return found if clamped else folded(found, mean, scale)
 
     def losses(self, scaled: Logits, labels: Labels) -> Each:

@@ -6,22 +6,56 @@ do worse than a single temperature.
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from attar.classifiers.calibration.calibration import Learned
+from attar.classifiers.calibration.calibration import Calibration, Learned
+from attar.core.settings import Range
 
 Features = Float[Tensor, "sample feature"]
 PerFeature = Float[Tensor, " feature"]
+
+Loss = Callable[[Learned, Int[Tensor, " row"]], Float[Tensor, ""]]
+"""The loss of parameters on some rows, by their numbers."""
 
 PATIENCE = 100
 """Passes over the rows without a better loss on the held-out rows, after which the fit stops."""
 CONSTANT = 1e-6
 """A feature whose standard deviation is below this is not scaled."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByDescent(Calibration):
+    """Settings of the fit of such a network."""
+
+    lr: Annotated[float, Range(0)] = 0.01
+    """Step size of Adam."""
+    epochs: Annotated[int, Range(1)] = 600
+    """Passes over the training data, here the calibration rows; at most."""
+    batch: Annotated[int, Range(1)] | None = None
+    """Batch size. Default: all calibration rows."""
+    held_out: Annotated[float, Range(0, 0.9)] = 0.2
+    """Share of the training samples that is held out, here of the calibration rows, to choose the best step. 0:
+    the last step."""
+
+    def fitted(self, start: Learned, loss: Loss, rows: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """The parameters after the fit; the arguments are those of `descended`."""
+        return descended(
+            start,
+            loss,
+            rows,
+            lr=self.lr,
+            epochs=self.epochs,
+            batch=self.batch,
+            held_out=self.held_out,
+            generator=generator,
+        )
 
 
 def started(sizes: Sequence[int], generator: torch.Generator, *, output: float) -> dict[str, Tensor]:
@@ -69,7 +103,7 @@ def folded(learned: Learned, mean: PerFeature, scale: PerFeature) -> dict[str, T
 
 def descended(
     start: Learned,
-    loss: Callable[[Learned, Int[Tensor, " row"]], Float[Tensor, ""]],
+    loss: Loss,
     rows: int,
     *,
     lr: float,

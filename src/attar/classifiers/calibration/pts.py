@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from attar.classifiers.calibration.calibration import Calibration, Labels, Learned, Logits, Views
+from attar.classifiers.calibration.calibration import Labels, Learned, Logits, Views
 from attar.classifiers.calibration.losses import brier, cross_entropy
-from attar.classifiers.calibration.network import Features, answered, descended, folded, spread, started
+from attar.classifiers.calibration.network import ByDescent, Features, answered, folded, spread, started
 from attar.core.settings import Range
 
 CLIP = 100.0
@@ -28,7 +28,7 @@ TINY, HUGE = 1e-12, 1e12
 
 
 @dataclass(frozen=True, kw_only=True)
-class ParameterisedScaling(Calibration):
+class ParameterisedScaling(ByDescent):
     """Predict each sample's temperature from its logits (Tomani, Cremers and Buettner, ECCV 2022, arXiv:2102.12182).
 
     p = softmax(z / T(z)), T(z) = |g(the largest logits, sorted)|.
@@ -42,15 +42,6 @@ class ParameterisedScaling(Calibration):
     """Loss of the fit: the Brier score of all classes, as in the paper, or the negative log-likelihood."""
     weight_decay: Annotated[float, Range(0)] = 0.0
     """Weight decay: λ Σ W² over hidden layers is added to the loss."""
-    lr: Annotated[float, Range(0)] = 0.01
-    """Step size of Adam."""
-    epochs: Annotated[int, Range(1)] = 600
-    """Passes over the training data, here the calibration rows; at most."""
-    batch: Annotated[int, Range(1)] | None = None
-    """Batch size. Default: all calibration rows."""
-    held_out: Annotated[float, Range(0, 0.9)] = 0.2
-    """Share of the training samples that is held out, here of the calibration rows, to choose the best step. 0:
-    the last step."""
 
     name = "pts"
 
@@ -65,16 +56,7 @@ class ParameterisedScaling(Calibration):
             temperature = positive(answered(learned, standard[rows]))
             return self.loss_at(logits[rows] / temperature[:, None], labels[rows], learned)
 
-        found = descended(
-            start,
-            loss,
-            len(logits),
-            lr=self.lr,
-            epochs=self.epochs,
-            batch=self.batch,
-            held_out=self.held_out,
-            generator=generator,
-        )
+        found = self.fitted(start, loss, len(logits), generator)
         return folded(found, mean, scale)
 
     def loss_at(self, scaled: Logits, labels: Labels, learned: Learned) -> Float[Tensor, ""]:
