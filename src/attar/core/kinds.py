@@ -17,7 +17,17 @@ from typing import Any
 from attar.core.errors import InputError, shortened, unknown
 from attar.core.jsonfiles import read_json
 
-BUILT_IN = ("images", "graphs", "mixtures", "convolution", "classifiers", "language", "tables", "embeddings")
+BUILT_IN = (
+    "images",
+    "graphs",
+    "mixtures",
+    "convolution",
+    "classifiers",
+    "language",
+    "tables",
+    "embeddings",
+    "samplers",
+)
 GROUP = "attar.kinds"
 Ref = str
 """`package.module:Name`, imported when it is asked for."""

@@ -94,6 +94,13 @@ class Runtime:
         # Uncompiled, a CPU loses more in casting between layers than it gains in multiplying.
         return torch.bfloat16 if self._compiles and _multiplies_bfloat16() else torch.float32
 
+    @property
+    def multiplies_bfloat16(self) -> bool:
+        """Whether the hardware multiplies bfloat16 natively."""
+        if self.device.type == "cuda":
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+        return self.device.type == "cpu" and _multiplies_bfloat16()
+
     def autocast(self, *, training: bool = False) -> AbstractContextManager[Any]:
         """Mixed precision as the engine has it, for passes with or without a gradient."""
         dtype = self._dtype(training)

@@ -1,0 +1,357 @@
+"""A sampler on disk and in memory: its denoiser, its noise levels, how it is sampled, its origin, and its scores.
+
+`sampler.safetensors` holds the parameters. A U-Net lies in the folders of diffusers instead, so that diffusers opens
+it: see `attar.samplers.export`. `artefact.json` states the rest, with a digest of each file.
+"""
+
+import builtins
+import copy
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from attar.core import artefact as core
+from attar.core import store
+from attar.core.card import SCORES
+from attar.core.cell import Cell
+from attar.core.errors import InputError
+from attar.core.pictures import KEPT, kept_in
+from attar.core.seeds import derived_seed
+from attar.images.networks.architecture import device_of, parameter_count
+from attar.samplers.card import TITLES, card
+from attar.samplers.denoisers import Denoiser
+from attar.samplers.sampling import Churn, few_step, heun, noise_from
+from attar.samplers.schedules import Grid, Levels
+
+SCHEMA = 1
+KIND = "samplers"
+WEIGHTS = "sampler.safetensors"
+PREVIEW = "preview.png"
+FORM, SAMPLER = "form", "sampler"
+"""Name of the entry of `artefact.json` that tells the forms of this kind apart, and its usual value."""
+PORTION = 512
+"""Samples that are made at once."""
+PICTURED = 10
+"""Samples of each class in a picture."""
+Solver = Literal["heun", "few-step"]
+
+
+@dataclass(frozen=True)
+class Origin(core.Origin):
+    """The origin of a sampler."""
+
+    parameters: int
+    teacher: int | None = None
+    """Number of parameters of its teacher, if it has one."""
+    teacher_calls: int | None = None
+    """Number of calls of the teacher's network for a sample."""
+
+
+@dataclass(frozen=True)
+class Sampler(core.Shareable):
+    """A denoiser with the levels at which it is called: a diffusion model, or a student of a few steps."""
+
+    denoiser: Denoiser
+    network: str | None
+    """The network by words; None of a module of the caller's own."""
+    grid: Grid
+    """The levels that it was trained on."""
+    steps: int
+    """Number of noise levels of a sampling run."""
+    solver: Solver
+    """heun: along the probability-flow ODE; few-step: x0, noise, x0, …"""
+    shape: tuple[int, ...]
+    classes: tuple[str, ...]
+    class_shares: tuple[float, ...]
+    """The share of each class among samples without a wanted class."""
+    pictures: bool
+    """Whether samples are images between -1 and 1."""
+    origin: Origin
+    churn: Churn = field(default_factory=Churn)
+    floor: float = 0.0
+    """Noise that few-step samples keep between two steps: σ_min of consistency models."""
+    given: tuple[float, ...] | None = None
+    """The levels of the few-step solver, where they are not those of the grid."""
+    scores: dict[str, Any] = field(default_factory=dict)
+    folder: Path | None = field(default=None, compare=False)
+
+    kind = KIND
+    repo_type = "model"
+    files = (WEIGHTS, core.ARTEFACT, core.CARD, PREVIEW, SCORES, KEPT, "unet/*", "scheduler/*", "model_index.json")
+
+    @property
+    def title(self) -> str:
+        """What it is, in a few words."""
+        return f"A sampler of {self.origin.source}, by {self.origin.method}"
+
+    @property
+    def learned(self) -> dict[str, Tensor]:
+        """The weights of the network."""
+        return dict(self.denoiser.state_dict())
+
+    @property
+    def bytes(self) -> int:
+        """Size of the parameters in bytes."""
+        return sum(one.numel() * one.element_size() for one in self.denoiser.parameters())
+
+    @property
+    def calls(self) -> int:
+        """Number of calls of the network for a sample (NFE)."""
+        return self.calls_at(self.steps)
+
+    def calls_at(self, steps: int) -> int:
+        """Number of calls of the network for a sample, for so many levels."""
+        return 2 * steps - 1 if self.solver == "heun" else steps
+
+    def levels(self, steps: int | None = None) -> Levels:
+        """The noise levels of a sampling run, descending.
+
+        Args:
+            steps: How many. Default: as it was made for.
+
+        Raises:
+            InputError: The few-step levels are given, and others are asked for.
+        """
+        if steps is not None and steps < 1:
+            raise InputError(f"steps is {steps}; give 1 or more.")
+        if self.given is not None and steps in (None, len(self.given)):
+            return torch.tensor(self.given, dtype=torch.float64)
+        wanted = self.steps if steps is None else steps
+        if self.solver == "few-step":
+            return self.grid.few(wanted)
+        return self.grid.levels(wanted)
+
+    def labels_for(self, n: int, seed: int = 0) -> Int[Tensor, " sample"] | None:
+        """Class numbers of so many samples, in the shares of the training samples; None without classes.
+
+        The numbers are as near to the shares as whole numbers can be, so that chance in labels is no part of a score.
+        """
+        if not self.classes:
+            return None
+        edges = (torch.tensor(self.class_shares, dtype=torch.float64).cumsum(0) * n).round().long()
+        edges[-1] = n
+        counts = torch.diff(edges, prepend=torch.zeros(1, dtype=torch.long))
+        labels = torch.repeat_interleave(torch.arange(len(self.classes)), counts)
+        return labels[torch.randperm(n, generator=torch.Generator().manual_seed(derived_seed(seed, "labels")))]
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int | None = None,
+        labels: Int[Tensor, " sample"] | None = None,
+        *,
+        seed: int = 0,
+        steps: int | None = None,
+        noise: Float[Tensor, "sample ..."] | None = None,
+    ) -> Float[Tensor, "sample ..."]:
+        """New samples; images lie between -1 and 1.
+
+        Args:
+            n: How many. Default: as many as there are labels or noise.
+            labels: Class numbers. Default: in the shares of the training samples.
+            seed: Of noise and labels. A sample does not depend on how many are drawn after it.
+            steps: Number of noise levels. Default: as it was made for.
+            noise: Standard normal noise to start from, in place of the seed's.
+
+        Raises:
+            InputError: Nothing is asked for, labels are no class numbers, or numbers or shapes do not fit.
+        """
+        n = next((len(one) for one in (labels, noise) if one is not None), 0) if n is None else n
+        if n < 1:
+            raise InputError(f"n is {n}; give 1 or more, or labels.")
+        labels = self._checked(labels, n, seed)
+        draw = torch.Generator().manual_seed(derived_seed(seed, "samples"))
+        if noise is None:
+            noise = torch.randn(n, *self.shape, generator=draw)
+        elif tuple(noise.shape) != (n, *self.shape):
+            raise InputError(f"noise is {list(noise.shape)}; give {[n, *self.shape]}.")
+        found, where = [], device_of(self.denoiser)
+        self.denoiser.eval()
+        for number, part in enumerate(noise.split(PORTION)):
+            mine = None if labels is None else labels[number * PORTION :][: len(part)].to(where)
+            fresh = torch.Generator().manual_seed(derived_seed(seed, f"fresh noise {number}"))
+            found.append(self.run(part.to(where), mine, fresh, steps).float().cpu())
+        return torch.cat(found)
+
+    def run(self, noise: Tensor, labels: Tensor | None, draw: torch.Generator, steps: int | None = None) -> Tensor:
+        """Samples from noise, as `sample` makes each portion."""
+        levels = self.levels(steps).to(noise.device)
+        if self.solver == "heun":
+            stirred = noise_from(draw, noise) if self.churn.churn else None
+            return heun(self.denoiser, noise, levels, labels, churn=self.churn if stirred else None, draw=stirred)
+        return few_step(self.denoiser, noise, levels, labels, draw=noise_from(draw, noise), floor=self.floor)
+
+    def images(self, n: int | None = None, labels: Tensor | None = None, **how: Any) -> UInt8[Tensor, "sample c h w"]:
+        """New images as 8-bit pixels; see `sample`.
+
+        Raises:
+            InputError: The samples are no images.
+        """
+        if not self.pictures:
+            raise InputError(f"samples of {self.origin.source} are no images. Use sample.")
+        return pixels_of(self.sample(n, labels, **how))
+
+    def _checked(self, labels: Tensor | None, n: int, seed: int) -> Tensor | None:
+        if labels is None:
+            return self.labels_for(n, seed)
+        if len(labels) != n or labels.is_floating_point() or labels.ndim != 1:
+            raise InputError(f"labels are {list(labels.shape)} of {labels.dtype}; give {n} whole numbers.")
+        if not self.classes or not ((labels >= 0) & (labels < len(self.classes))).all():
+            raise InputError(f"labels must be class numbers below {len(self.classes)}.")
+        return labels
+
+    # ------------------------------------------------------------------------------------------------------- its folder
+
+    def save(self, folder: str | Path) -> Self:
+        """Write it to a folder and return the saved copy. Each file is written whole or not at all.
+
+        Raises:
+            InputError: The folder cannot be written to, or the network is a module of the caller's own.
+        """
+        folder = Path(folder)
+        store.make_folder(folder)
+        picture = self.picture()
+        if picture is not None:
+            store.write_bytes(folder / PREVIEW, picture)
+        from attar.samplers.export import write_network
+
+        facts = {
+            FORM: SAMPLER,
+            "network": self.network,
+            **write_network(folder, self),
+            "sigma_data": self.denoiser.sigma_data,
+            "boundary": self.denoiser.boundary,
+            "grid": self.grid.to_json(),
+            "steps": self.steps,
+            "solver": self.solver,
+            "levels": self.levels().tolist(),
+            "given": None if self.given is None else list(self.given),
+            "floor": self.floor,
+            "churn": self.churn.to_json(),
+            "shape": list(self.shape),
+            "classes": list(self.classes),
+            "class_shares": list(self.class_shares),
+            "pictures": self.pictures,
+            "origin": dataclasses.asdict(self.origin),
+            "scores": self.scores,
+        }
+        return self.with_facts(folder, SCHEMA, facts)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: The folder holds no sampler, or a file is missing, damaged or altered.
+        """
+        from attar.samplers.export import read_network
+
+        folder = Path(folder)
+        facts = core.read_facts(folder, KIND, SCHEMA, "sampler")
+        shape, classes = tuple(map(int, facts["shape"])), tuple(facts["classes"])
+        network = read_network(folder, facts, shape, len(classes))
+        return cls(
+            denoiser=Denoiser(network, facts["sigma_data"], facts["boundary"]).eval(),
+            network=facts["network"],
+            grid=Grid.from_json(facts["grid"]),
+            steps=int(facts["steps"]),
+            solver=facts["solver"],
+            shape=shape,
+            classes=classes,
+            class_shares=tuple(facts["class_shares"]),
+            pictures=bool(facts["pictures"]),
+            origin=Origin(**facts["origin"]),
+            churn=Churn.from_json(facts["churn"]),
+            floor=float(facts["floor"]),
+            given=None if facts["given"] is None else tuple(facts["given"]),
+            scores=facts["scores"],
+            folder=folder,
+        )
+
+    def picture(self) -> builtins.bytes | None:
+        """A sheet of samples as PNG; of a saved sampler the one that was drawn when it was made."""
+        if self.folder is not None and (self.folder / PREVIEW).is_file():
+            return (self.folder / PREVIEW).read_bytes()
+        from attar.samplers.pictures import sheet
+
+        return sheet(self)
+
+    def shown(self, images: int = PICTURED) -> core.Shown:
+        """The sizes, the levels, and pictures."""
+        drawn = self.picture()
+        teacher, calls = self.origin.teacher, self.origin.teacher_calls
+        return core.Shown(
+            size=f"{self.calls} calls of a network",
+            count=self.calls,
+            bytes=self.bytes,
+            share=100 * self.calls / calls if calls else None,
+            facts={
+                "parameters": f"{self.origin.parameters:,}" + (f", teacher {teacher:,}" if teacher else ""),
+                "noise levels": ", ".join(f"{level:.3g}" for level in self.levels().tolist()[:8])
+                + (" …" if self.steps > 8 else ""),
+                "network": self.network or "a module of the caller's own",
+            },
+            pictures=(*(() if drawn is None else (core.Picture("", drawn),)), *kept_in(self.folder, TITLES)),
+        )
+
+    def card(self, scores: list[Cell]) -> str:
+        """The README of the sampler."""
+        return card(self, scores)
+
+    def __str__(self) -> str:
+        calls = self.origin.teacher_calls
+        instead = f" instead of {calls}" if calls else ""
+        return (
+            f"a sample by {self.calls} call{'s' if self.calls > 1 else ''}{instead} of a network of "
+            f"{self.origin.parameters:,} parameters"
+        )
+
+
+class StoredSampler(Sampler):
+    """What lies in a folder of this kind."""
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Any:
+        """Read a `Sampler`, or another form of the kind.
+
+        Raises:
+            InputError: There is none, or a file is damaged.
+        """
+        return _form_in(Path(folder)).load(folder)
+
+    @classmethod
+    def files_in(cls, folder: Path) -> list[str]:
+        """The files of the artefact in a folder."""
+        return list(_form_in(folder).files)
+
+
+def _form_in(folder: Path) -> type[Any]:
+    """The class of what lies in a folder."""
+    path = folder / core.ARTEFACT
+    facts = store.read_json(path) if path.is_file() else None
+    form = facts.get(FORM, SAMPLER) if isinstance(facts, dict) else SAMPLER
+    if form != SAMPLER:
+        raise InputError(f"{path} is of the form {form!r}, which this version of attar does not know. Upgrade attar.")
+    return Sampler
+
+
+def pixels_of(samples: Float[Tensor, "sample c h w"]) -> UInt8[Tensor, "sample c h w"]:
+    """Images between -1 and 1 as 8-bit pixels."""
+    return ((samples + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def kept(denoiser: Denoiser) -> Denoiser:
+    """A copy of a denoiser on the CPU, which later steps do not change."""
+    made = copy.deepcopy(denoiser).cpu().eval().requires_grad_(False)
+    made.multiplies = None
+    return made
+
+
+def size_of(denoiser: Denoiser) -> int:
+    """Number of parameters."""
+    return parameter_count(denoiser)

@@ -1,0 +1,154 @@
+"""Noise levels: Karras' grid, variance-preserving schedules, and predictions of noise, velocity or flow as x0.
+
+Notation: x_t = α x0 + σ ε. Variance exploding (EDM): α = 1. Levels descend, from the most noise to the least.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from attar.core.errors import InputError
+from attar.core.settings import Range, Settings
+
+Levels = Float[Tensor, " level"]
+Prediction = Literal["x0", "epsilon", "v", "flow"]
+"""What a network predicts: the clean sample, the noise ε, the velocity v = α ε - σ x0, or the flow ε - x0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid(Settings):
+    """The noise levels of a diffusion model."""
+
+    sigma_min: Annotated[float, Range(0)] | None = None
+    """Smallest noise level. Default: 0.01 of points, 0.02 of images up to 16 pixels, 0.002 of larger ones."""
+    sigma_max: Annotated[float, Range(0)] | None = None
+    """Largest noise level. Default: 5 of points, 20 of images up to 16 pixels, 80 of larger ones."""
+    rho: Annotated[float, Range(1, 100)] = 7.0
+    """Power ρ of Karras' grid: the larger, the more levels are small."""
+    schedule: Literal["karras", "linear", "scaled-linear"] = "karras"
+    """Schedule of the noise levels: Karras' grid, or the 1,000 steps of a variance-preserving diffusion whose β
+    (linear) or √β (scaled-linear, as in Stable Diffusion) rises linearly, in variance-exploding form."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        low, high = self.sigma_min, self.sigma_max
+        if low == 0 or (low is not None and high is not None and not low < high):
+            raise InputError(f"sigma_min is {low} and sigma_max {high}; give 0 < sigma_min < sigma_max.")
+
+    def resolve(self, shape: tuple[int, ...]) -> "Grid":
+        """The same grid with its ends filled in for samples of a shape."""
+        side = max(shape[1:], default=0)
+        low, high = (0.01, 5.0) if not side else (0.02, 20.0) if side <= SMALL else (0.002, 80.0)
+        if self.schedule != "karras":
+            table = self.table()
+            low, high = float(table[0]), float(table[-1])
+        return replace(self, sigma_min=self.sigma_min or low, sigma_max=self.sigma_max or high)
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The smallest and the largest level, after `resolve`."""
+        assert self.sigma_min is not None and self.sigma_max is not None, "resolve it first"
+        return self.sigma_min, self.sigma_max
+
+    def levels(self, count: int) -> Levels:
+        """So many levels, from σ_max down: of Karras' grid to σ_min, of a table the steps T - 1 - j (T // count)."""
+        if self.schedule == "karras":
+            return karras(count, *self.ends, self.rho)
+        return few(self.table().flip(0), count)
+
+    def few(self, count: int, fine: int = 1000) -> Levels:
+        """The levels of a few-step sampler: T - 1 - j (T // count) of a fine grid, DMD2's 999, 749, 499 and 249."""
+        return few(self.levels(fine), count)
+
+    def table(self) -> Levels:
+        """The levels of a variance-preserving schedule, ascending."""
+        return (VP.linear() if self.schedule == "linear" else VP.scaled_linear()).exploding()
+
+
+def few(levels: Levels, count: int) -> Levels:
+    """So many of many levels, at equal distances from the first on.
+
+    Raises:
+        InputError: There are fewer.
+    """
+    if count > len(levels):
+        raise InputError(f"{count} noise levels are asked for, but there are {len(levels)}. Give fewer.")
+    return levels[torch.arange(count) * (len(levels) // count)]
+
+
+SMALL = 16
+"""Side up to which images count as small."""
+
+
+def karras(count: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> Levels:
+    """σ_i = (σ_max^{1/ρ} + i/(n-1) (σ_min^{1/ρ} - σ_max^{1/ρ}))^ρ in float64, descending.
+
+    Karras et al., Elucidating the Design Space of Diffusion-Based Generative Models, NeurIPS 2022, arXiv:2206.00364,
+    equation 5. A single level is σ_max.
+    """
+    steps = torch.arange(count, dtype=torch.float64) / max(count - 1, 1)
+    high, low = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
+    return (high + steps * (low - high)) ** rho
+
+
+@dataclass(frozen=True)
+class VP:
+    """A variance-preserving schedule by ᾱ_t, t = 0 … T-1: α_t = √ᾱ_t, σ_t = √(1 - ᾱ_t)."""
+
+    alphas_cumprod: Float[Tensor, " step"]
+
+    @classmethod
+    def linear(cls, steps: int = 1000, low: float = 1e-4, high: float = 0.02) -> "VP":
+        """β rises linearly (Ho, Jain and Abbeel, DDPM, NeurIPS 2020, arXiv:2006.11239)."""
+        return cls((1 - torch.linspace(low, high, steps, dtype=torch.float64)).cumprod(0))
+
+    @classmethod
+    def scaled_linear(cls, steps: int = 1000, low: float = 8.5e-4, high: float = 0.012) -> "VP":
+        """√β rises linearly, as in Stable Diffusion."""
+        betas = torch.linspace(low**0.5, high**0.5, steps, dtype=torch.float64).square()
+        return cls((1 - betas).cumprod(0))
+
+    def __len__(self) -> int:
+        return len(self.alphas_cumprod)
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """α_t."""
+        return self.alphas_cumprod.to(t.device)[t].sqrt()
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """σ_t."""
+        return (1 - self.alphas_cumprod.to(t.device)[t]).sqrt()
+
+    def exploding(self) -> Levels:
+        """The level σ_t / α_t of each step in the variance-exploding form, ascending in t."""
+        return ((1 - self.alphas_cumprod) / self.alphas_cumprod).sqrt()
+
+
+def to_x0(output: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor, prediction: Prediction) -> Tensor:
+    """The clean sample that a prediction stands for, in float64.
+
+    Args:
+        output: What the network gave for `x`.
+        x: Noisy samples α x0 + σ ε.
+        alpha: α, of a shape that broadcasts.
+        sigma: σ, likewise.
+        prediction: What the network predicts.
+    """
+    output, x, alpha, sigma = output.double(), x.double(), alpha.double(), sigma.double()
+    if prediction == "x0":
+        return output
+    if prediction == "epsilon":
+        return (x - sigma * output) / alpha
+    if prediction == "v":
+        return (alpha * x - sigma * output) / (alpha.square() + sigma.square())
+    return (x - sigma * output) / (alpha + sigma)
+
+
+def from_x0(x0: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor, prediction: Prediction) -> Tensor:
+    """The inverse of `to_x0`: what a network of that prediction gives where the clean sample is `x0`."""
+    x0, x, alpha, sigma = x0.double(), x.double(), alpha.double(), sigma.double()
+    epsilon = (x - alpha * x0) / sigma
+    return {"x0": x0, "epsilon": epsilon, "v": alpha * epsilon - sigma * x0, "flow": epsilon - x0}[prediction]

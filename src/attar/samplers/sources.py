@@ -1,0 +1,220 @@
+"""What a diffusion model is trained on: images between -1 and 1, points in the plane, or latents, with their labels."""
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Self
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from attar.core.errors import InputError
+from attar.images.data.pixels import Pixels
+from attar.images.sources import ImageSource
+
+Samples = Float[Tensor, "batch ..."]
+Labels = Int[Tensor, " _batch"]
+Rows = Int[Tensor, " _row"]
+MEASURED = 10_000
+"""Number of evenly spaced samples whose standard deviation is measured."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The training or the test samples."""
+
+    values: Pixels
+    """By row number: 8-bit or unit pixels of images, and any numbers of other samples."""
+    labels: Int[Tensor, " sample"] | None = None
+    pictures: bool = True
+    """Whether the values are pixels, to be scaled to [-1, 1]."""
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, rows: Rows) -> Samples:
+        """The samples of these rows in float32, images between -1 and 1."""
+        found = self.values[rows]
+        if not self.pictures:
+            return found.float()
+        return found.float() / 127.5 - 1 if found.dtype == torch.uint8 else found.float() * 2 - 1
+
+    def select(self, rows: Rows) -> "Part":
+        """The samples of these rows."""
+        labels = None if self.labels is None else self.labels[rows]
+        return dataclasses.replace(self, values=self.values.select(rows), labels=labels)
+
+    def all(self, most: int | None = None) -> Samples:
+        """All samples, or so many of them, evenly spaced."""
+        return self[evenly(len(self), most)]
+
+    def counts(self, classes: int) -> list[int]:
+        """The number of samples of each class."""
+        return [] if self.labels is None else torch.bincount(self.labels, minlength=classes).tolist()
+
+
+@dataclass(frozen=True)
+class Points:
+    """Samples that are no images, as a tensor by row number."""
+
+    tensor: Float[Tensor, "row ..."]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of a sample."""
+        return tuple(self.tensor.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.tensor)
+
+    def __getitem__(self, rows: Rows) -> Tensor:
+        return self.tensor[rows]
+
+    def select(self, rows: Rows) -> "Points":
+        """A copy of these rows."""
+        return Points(self.tensor[rows])
+
+    def content(self) -> Any:
+        """Yield the bytes that a fingerprint is computed from."""
+        yield self.tensor.contiguous().numpy().tobytes()
+
+
+@dataclass(frozen=True)
+class Law:
+    """The distribution that points were drawn from, where it is known."""
+
+    draw: Callable[[int, torch.Generator], tuple[Tensor, Tensor]] = field(repr=False)
+    """So many points `[n, 2]` and their labels `[n]`."""
+    modes: Float[Tensor, "mode 2"] | None = None
+    """The means of its modes, if it is a mixture of equal Gaussians."""
+    std: float = 0.0
+    """The standard deviation of each mode."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Samples with or without labels, split for training and testing."""
+
+    name: str
+    train: Part
+    test: Part
+    classes: tuple[str, ...] = ()
+    """Names of the classes; none of samples without labels."""
+    law: Law | None = field(default=None, compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    images: ImageSource | None = field(default=None, compare=False, repr=False)
+    """The labelled images that the samples were made from, if they were."""
+
+    @classmethod
+    def of_images(cls, images: ImageSource) -> Self:
+        """Labelled images."""
+        train, test = (Part(split.pixels, split.labels) for split in (images.train, images.test))
+        return cls(images.name, train, test, images.classes, notes=images.notes, images=images)
+
+    @classmethod
+    def of_tensors(
+        cls,
+        train: Float[Tensor, "row ..."],
+        test: Float[Tensor, "other ..."],
+        *,
+        labels: tuple[Tensor, Tensor] | None = None,
+        classes: tuple[str, ...] = (),
+        name: str = "samples",
+        law: Law | None = None,
+    ) -> Self:
+        """Samples in memory, such as latents or points; they are not scaled.
+
+        Args:
+            train: Training samples.
+            test: Test samples.
+            labels: Class numbers of both, if there are classes.
+            classes: Names of the classes.
+            name: A name.
+            law: The distribution that they were drawn from.
+
+        Raises:
+            InputError: A value is not finite, or shapes, labels and classes do not fit one another.
+        """
+        for who, part in (("training", train), ("test", test)):
+            if not len(part):
+                raise InputError(f"{name} has no {who} sample. Give one or more.")
+            if not part.isfinite().all():
+                raise InputError(f"a {who} sample of {name} is not finite. Leave such samples out.")
+        if train.shape[1:] != test.shape[1:]:
+            raise InputError(f"training samples of {name} are {list(train.shape[1:])}, test {list(test.shape[1:])}.")
+        if (labels is None) != (not classes):
+            raise InputError(f"{name} has labels or classes alone. Give both, or neither.")
+        parts = []
+        for index, values in enumerate((train, test)):
+            mine = None if labels is None else labels[index]
+            if mine is not None and (len(mine) != len(values) or not ((mine >= 0) & (mine < len(classes))).all()):
+                raise InputError(f"labels of {name} must be numbers below {len(classes)}, one for each sample.")
+            parts.append(Part(Points(values.float()), mine, pictures=False))  # type: ignore[arg-type]
+        return cls(name, *parts, classes, law)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of a sample: channels, height, width of an image; 2 of a point."""
+        return tuple(self.train.values.shape)
+
+    @property
+    def pictures(self) -> bool:
+        """Whether the samples are images."""
+        return self.train.pictures
+
+    @property
+    def things(self) -> str:
+        """What the samples are called."""
+        return "images" if self.pictures else "points" if len(self.shape) == 1 else "samples"
+
+    @property
+    def dimensions(self) -> int:
+        """Number of values of a sample."""
+        return math.prod(self.shape)
+
+    @cached_property
+    def sigma_data(self) -> float:
+        """The standard deviation of all values of training samples, images between -1 and 1."""
+        spread = float(self.train.all(MEASURED).std())
+        if not spread > 0:
+            raise InputError(f"all training {self.things} of {self.name} are equal, so there is nothing to learn.")
+        return spread
+
+    @cached_property
+    def class_shares(self) -> tuple[float, ...]:
+        """The share of each class among the training samples."""
+        return tuple(count / len(self.train) for count in self.train.counts(len(self.classes)))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of every value and label."""
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(json.dumps([self.classes, self.shape, self.pictures]).encode())
+        for part in (self.train, self.test):
+            digest.update(b"" if part.labels is None else part.labels.numpy().tobytes())
+            for piece in part.values.content():
+                digest.update(piece)
+        return digest.hexdigest()
+
+    def subset(self, rows: Rows) -> "Source":
+        """The same source with only these training samples."""
+        images = None if self.images is None else self.images.subset(rows)
+        return dataclasses.replace(self, train=self.train.select(rows), images=images)
+
+    def __str__(self) -> str:
+        shape = "×".join(map(str, self.shape))
+        classes = f", {len(self.classes)} classes" if self.classes else ""
+        line = f"{self.name}: {len(self.train):,} training and {len(self.test):,} test {self.things}{classes}, {shape}"
+        return "\n".join([line, *(f"note: {note}" for note in self.notes)])
+
+
+def evenly(count: int, most: int | None = None) -> Rows:
+    """Row numbers: all, or so many of them at even distances."""
+    if most is None or count <= most:
+        return torch.arange(count)
+    return torch.linspace(0, count - 1, most).round().long()
