@@ -32,13 +32,15 @@ Fake = Float[Tensor, "fake width"]
 Distances = Float[Tensor, " _row"]
 Kernel = Callable[[Tensor, Tensor], Tensor]
 """k(a, b) of every row of one set with every row of another."""
-PAIRS = 2**22
-"""Pairs that are in memory at once: 34 MB in double precision."""
+PAIRS = 2**20
+"""Pairs that are in memory at once: 8 MB in double precision."""
 DIRECTIONS = 256
 """Directions of the sliced distance."""
+TIED = 1e-12
+"""Share of ‖a‖² + ‖b‖² by which a distance must be smaller than another."""
 SPLITS = 50
 """Half splits of which the interval of a kernel distance is taken."""
-FOLDS, MOST = 3, 2000
+FOLDS, MOST = 2, 2000
 """Folds of the two-sample classifier, and the most samples of each side that it is given."""
 
 
@@ -101,7 +103,8 @@ def root(matrix: Float[Tensor, "width width"]) -> Float[Tensor, "width width"]:
 
 def cubic(a: Points, b: Points) -> Tensor:
     """(a·b / d + 1)³."""
-    return (a @ b.T / a.shape[1] + 1) ** 3
+    base = torch.addmm(a.new_ones(1), a, b.T, alpha=1 / a.shape[1])
+    return base.square().mul_(base)
 
 
 def gaussian(*widths: float) -> Kernel:
@@ -289,21 +292,15 @@ def neighbourhoods(
     around_real = radii(real, k) if real_radii is None else real_radii
     around_fake = radii(fake, k) if fake_radii is None else fake_radii
     precise, held = 0, 0
-    reached = torch.zeros(len(real), dtype=torch.bool)
-    nearest_fake = torch.full((len(real),), math.inf, dtype=torch.float64)
-    for rows in _portions(len(fake), len(real)):
-        apart = distances(fake[rows], real)
-        inside = apart < around_real
+    reached, covered = torch.zeros(2, len(real), dtype=torch.bool)
+    for rows, squares in _squares(fake, real, TIED):
+        inside = squares < around_real.square()
         precise += int(inside.any(dim=1).sum())
         held += int(inside.sum())
-        reached |= (apart < around_fake[rows, None]).any(dim=0)
-        nearest_fake = torch.minimum(nearest_fake, apart.amin(dim=0))
-    return Neighbourhoods(
-        precise / len(fake),
-        float(reached.double().mean()),
-        held / (k * len(fake)),
-        float((nearest_fake < around_real).double().mean()),
-    )
+        covered |= inside.any(dim=0)
+        reached |= (squares < around_fake[rows, None].square()).any(dim=0)
+    shares = [float(one.double().mean()) for one in (reached, covered)]
+    return Neighbourhoods(precise / len(fake), shares[0], held / (k * len(fake)), shares[1])
 
 
 def radii(points: Points, k: int) -> Distances:
@@ -314,23 +311,41 @@ def radii(points: Points, k: int) -> Distances:
     """
     if len(points) <= k:
         raise InputError(f"neighbours is {k}, but there are {len(points)} samples. Give fewer neighbours.")
-    found = [distances(points[rows], points).kthvalue(k + 1).values for rows in _portions(len(points), len(points))]
-    return torch.cat(found)
+    return nearest(points, points, k + 1)
 
 
-def nearest(points: Points, others: Points, *, apart: bool = False) -> Distances:
-    """The distance of each sample to the nearest of others, or, of one set, to the nearest other one (`apart`)."""
+def nearest(points: Points, others: Points, number: int = 1) -> Distances:
+    """The distance of each sample to the nearest of others, or to that of this number; it may be one of them itself."""
     found = []
-    for rows in _portions(len(points), len(others)):
-        away = distances(points[rows], others)
-        if apart:
-            away[torch.arange(len(rows)), rows] = math.inf
-        found.append(away.amin(dim=1))
+    for _, squares in _squares(points, others):
+        one = squares.amin(dim=1) if number == 1 else squares.topk(number, dim=1, largest=False).values[:, -1]
+        found.append(one.clamp(min=0).sqrt())
     return torch.cat(found)
+
+
+def _squares(
+    points: Points, others: Points, tied: float = 0.0
+) -> Iterator[tuple[Int[Tensor, " _row"], Float[Tensor, "_row other"]]]:
+    """Row numbers of points, and their squared distances to all others, a portion at a time.
+
+    By one product of matrices, about the mean of the others, fifteen times as fast as differences. Rounding, about
+    d ε (‖a‖² + ‖b‖²), makes equal distances unequal.
+
+    Args:
+        points: Points.
+        others: Others.
+        tied: Share of ‖a‖² + ‖b‖² that is added, so that what is equal but for rounding does not count as smaller.
+    """
+    centre = others.double().mean(dim=0)
+    a, b = points.double() - centre, others.double() - centre
+    norms, lengths = a.square().sum(dim=1), b.square().sum(dim=1)
+    for rows in _portions(len(a), len(b)):
+        squares = torch.addmm(lengths.expand(len(rows), -1), a[rows], b.T, beta=1 + tied, alpha=-2)
+        yield rows, squares.add_(norms[rows, None], alpha=1 + tied)
 
 
 def distances(a: Points, b: Points) -> Float[Tensor, "_row other"]:
-    """Euclidean distances, exact where two samples are equal."""
+    """Euclidean distances, exact where two samples are equal; for few dimensions."""
     return torch.cdist(a.double(), b.double(), compute_mode="donot_use_mm_for_euclid_dist")
 
 
@@ -339,7 +354,7 @@ def _portions(rows: int, columns: int) -> Iterator[Int[Tensor, " _row"]]:
     yield from torch.arange(rows).split(max(1, PAIRS // columns))
 
 
-# ------------------------------------------------------------------------------------------- copies, labels, classifiers
+# ------------------------------------------------------------------------------------------ copies, labels, classifiers
 
 
 def memorised(fake: Points, train: Points, test: Points) -> float:
@@ -350,13 +365,21 @@ def memorised(fake: Points, train: Points, test: Points) -> float:
     return _nearer(nearest(fake, train), nearest(fake, test))
 
 
-def memorised_by_chance(train: Points, test: Points) -> float:
-    """The same share of the training samples themselves, each without itself: what new samples of their law have."""
-    return _nearer(nearest(train, train, apart=True), nearest(train, test))
+def memorised_by_chance(train: Points, test: Points, some: Points | None = None) -> float:
+    """The same share of training samples, each without itself: what new samples of their law have.
+
+    Args:
+        train: Training samples, two or more.
+        test: Test samples.
+        some: Those of the training samples that are counted. Default: all.
+    """
+    counted = train if some is None else some
+    return _nearer(nearest(counted, train, 2), nearest(counted, test))
 
 
 def _nearer(to_train: Distances, to_test: Distances) -> float:
-    return float(torch.where(to_train == to_test, 0.5, (to_train < to_test).double()).mean())
+    tied = torch.isclose(to_train, to_test, rtol=1e-9, atol=0)
+    return float(torch.where(tied, 0.5, (to_train < to_test).double()).mean())
 
 
 def label_variation(labels: Int[Tensor, " _row"], shares: Float[Tensor, " class"]) -> float:
@@ -366,7 +389,7 @@ def label_variation(labels: Int[Tensor, " _row"], shares: Float[Tensor, " class"
 
 
 def two_sample_auc(real: Real, fake: Fake, *, seed: int = 0, most: int = MOST) -> float:
-    """The AUC with which boosted trees tell new from real samples that they were not fitted on, over three folds.
+    """The AUC with which boosted trees tell new from real samples that they were not fitted on, over two folds.
 
     Args:
         real: Real features.
@@ -390,14 +413,14 @@ def two_sample_auc(real: Real, fake: Fake, *, seed: int = 0, most: int = MOST) -
     found = []
     for fitted, tested in StratifiedKFold(FOLDS, shuffle=True, random_state=seed % 2**32).split(values, marks):
         trees = HistGradientBoostingClassifier(
-            max_iter=50, max_leaf_nodes=15, early_stopping=False, random_state=seed % 2**32
+            max_iter=30, max_leaf_nodes=8, learning_rate=0.2, early_stopping=False, random_state=seed % 2**32
         )
         trees.fit(values[fitted], marks[fitted])
         found.append(roc_auc_score(marks[tested], trees.decision_function(values[tested])))
     return float(sum(found) / FOLDS)
 
 
-# -------------------------------------------------------------------------------------------------- mixtures in the plane
+# ------------------------------------------------------------------------------------------------ mixtures in the plane
 
 
 class Modes(NamedTuple):
