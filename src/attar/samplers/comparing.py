@@ -22,8 +22,9 @@ from attar.samplers.sources import Labels, Part, Rows, Samples, Source, evenly
 Scores = Mapping[str, Score]
 TEST = ", test"
 """What ends the name of a column of which the test samples are the real ones."""
-USUAL, AT_ONCE = 10_000, 4096
-"""Most samples that are drawn unless asked for, and real ones that are read at once."""
+USUAL, AT_ONCE, COPIES = 10_000, 4096, 2000
+"""Most samples that are drawn unless asked for, real ones that are read at once, and new ones that are held against
+all training samples, value by value."""
 FEWEST = 4
 """Real samples below which nothing is compared with them."""
 
@@ -105,9 +106,11 @@ class Comparison:
 
     @cached_property
     def by_chance(self) -> float:
-        """The share of samples of the law of the training samples that lie nearer to these than to test samples."""
-        assert self.test is not None
-        return metrics.memorised_by_chance(self.everyone.features[0], self.test.features[0], self.train.features[0])
+        """The share of training samples that lie nearer to another training sample than to a test sample."""
+        rows = evenly(len(self.source.train), min(self.count, COPIES))
+        samples = self.source.train[rows]
+        to_train, to_test = nearest_in(self.source.train, samples, 2)[:, 1], nearest_in(self.source.test, samples)[:, 0]
+        return metrics.nearer(to_train, to_test)
 
     @cached_property
     def drawn(self) -> Float[Tensor, "point width"] | None:
@@ -136,9 +139,7 @@ class Comparison:
         found = self.against(self.train, new)
         found |= self.of_labels(new, labels) | self.of_points(samples)
         if self.test is not None:
-            share = metrics.memorised(new.features[0], self.everyone.features[0], self.test.features[0])
-            found["memorisation excess"] = per_cent(share - self.by_chance, "lower")
-            found["nearer to training samples"] = per_cent(share, "lower")
+            found |= self.of_copies(samples)
             found |= {f"{name}{TEST}": score for name, score in self.against(self.test, new).items()}
         return found
 
@@ -162,6 +163,15 @@ class Comparison:
         seed = derived_seed(self.runtime.seed, "two-sample classifier")
         found["two-sample AUC"] = per_cent(metrics.two_sample_auc(mine, theirs, seed=seed), "lower")
         return found
+
+    def of_copies(self, samples: Samples) -> dict[str, Score]:
+        """How much more often new samples lie nearer to training than to test samples than training samples do."""
+        some = samples[evenly(len(samples), COPIES)]
+        share = metrics.nearer(nearest_in(self.source.train, some)[:, 0], nearest_in(self.source.test, some)[:, 0])
+        return {
+            "memorisation excess": per_cent(share - self.by_chance, "lower"),
+            "nearer to training samples": per_cent(share, "lower"),
+        }
 
     def of_labels(self, new: Seen, labels: Labels | None) -> dict[str, Score]:
         """Whether the first network takes samples for the classes that were asked for, and as often as there are."""
@@ -250,6 +260,15 @@ def seen_part(judges: tuple[Judge, ...], part: Part, runtime: Runtime) -> Seen:
     features = tuple(torch.cat(each) for each in zip(*(one.features for one in some), strict=True))
     said = [one.said for one in some if one.said is not None]
     return Seen(features, torch.cat(said) if said else None)
+
+
+def nearest_in(part: Part, samples: Samples, count: int = 1) -> Float[Tensor, "sample {count}"]:
+    """The distances of samples to so many nearest ones of a part, which is read some at a time."""
+    found = [
+        metrics.nearest(samples.flatten(1), part[rows].flatten(1), min(count, len(rows)))
+        for rows in torch.arange(len(part)).split(AT_ONCE)
+    ]
+    return torch.cat(found, dim=1).sort(dim=1).values[:, :count]
 
 
 # ---------------------------------------------------------------------------------------------------------- the samples

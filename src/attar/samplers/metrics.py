@@ -311,15 +311,15 @@ def radii(points: Points, k: int) -> Distances:
     """
     if len(points) <= k:
         raise InputError(f"neighbours is {k}, but there are {len(points)} samples. Give fewer neighbours.")
-    return nearest(points, points, k + 1)
+    return nearest(points, points, k + 1)[:, -1]
 
 
-def nearest(points: Points, others: Points, number: int = 1) -> Distances:
-    """The distance of each sample to the nearest of others, or to that of this number; it may be one of them itself."""
+def nearest(points: Points, others: Points, count: int = 1) -> Float[Tensor, "_row {count}"]:
+    """The distances of each sample to so many nearest ones of others, ascending; it may be one of them itself."""
     found = []
     for _, squares in _squares(points, others):
-        one = squares.amin(dim=1) if number == 1 else squares.topk(number, dim=1, largest=False).values[:, -1]
-        found.append(one.clamp(min=0).sqrt())
+        few = squares.amin(dim=1, keepdim=True) if count == 1 else squares.topk(count, dim=1, largest=False).values
+        found.append(few.clamp(min=0).sqrt())
     return torch.cat(found)
 
 
@@ -362,24 +362,18 @@ def memorised(fake: Points, train: Points, test: Points) -> float:
 
     It says nothing alone: there may be more training samples, or others. See `memorised_by_chance`.
     """
-    return _nearer(nearest(fake, train), nearest(fake, test))
+    return nearer(nearest(fake, train)[:, 0], nearest(fake, test)[:, 0])
 
 
-def memorised_by_chance(train: Points, test: Points, some: Points | None = None) -> float:
-    """The same share of training samples, each without itself: what new samples of their law have.
-
-    Args:
-        train: Training samples, two or more.
-        test: Test samples.
-        some: Those of the training samples that are counted. Default: all.
-    """
-    counted = train if some is None else some
-    return _nearer(nearest(counted, train, 2), nearest(counted, test))
+def memorised_by_chance(train: Points, test: Points) -> float:
+    """The same share of the training samples themselves, each without itself: what new samples of their law have."""
+    return nearer(nearest(train, train, 2)[:, 1], nearest(train, test)[:, 0])
 
 
-def _nearer(to_train: Distances, to_test: Distances) -> float:
-    tied = torch.isclose(to_train, to_test, rtol=1e-9, atol=0)
-    return float(torch.where(tied, 0.5, (to_train < to_test).double()).mean())
+def nearer(to_one: Distances, to_other: Distances) -> float:
+    """The share of samples that lie nearer to the one than to the other; a tie counts half."""
+    tied = torch.isclose(to_one, to_other, rtol=1e-9, atol=0)
+    return float(torch.where(tied, 0.5, (to_one < to_other).double()).mean())
 
 
 def label_variation(labels: Int[Tensor, " _row"], shares: Float[Tensor, " class"]) -> float:

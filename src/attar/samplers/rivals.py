@@ -10,6 +10,7 @@ from attar.core.errors import InputError
 from attar.core.registry import registered
 from attar.core.runtime import Runtime
 from attar.core.training import LONG, cached, network_folder, seconds_for
+from attar.samplers import metrics
 from attar.samplers.artefact import Sampler
 from attar.samplers.comparing import Comparison, Drawn, Scores, draw, seconds_of
 from attar.samplers.schedules import SMALL
@@ -101,6 +102,40 @@ def _measured(
 def levels_within(calls: int, teacher: Sampler) -> int:
     """The most noise levels of a teacher in so many calls, and one in any case."""
     return max((steps for steps in range(1, calls + 1) if teacher.calls_at(steps) <= calls), default=1)
+
+
+@dataclass(frozen=True)
+class AtCalls:
+    """Precision and recall of a sampler at a number of calls."""
+
+    calls: int
+    precision: float
+    recall: float
+
+
+def curve(other: Sampler, given: Given, against: Comparison, one: Sampler, most: float) -> list[AtCalls]:
+    """Precision and recall of a sampler at several numbers of noise levels, from the same noise.
+
+    Args:
+        other: The sampler.
+        given: The samples of a row, and how they were drawn.
+        against: The real samples.
+        one: Their sampler, whose time is known.
+        most: Seconds; nothing is measured that would take longer.
+    """
+    tried = sorted({1, 2, 3, 5, 9, 18, other.steps} if other.solver == "heun" else {1, 2, 4, 8, other.steps})
+    tried = [steps for steps in tried if steps <= max(other.steps, 8 * (other.solver != "heun"))]
+    each = given.drawn.seconds * given.count / 1000 / one.calls
+    if each * sum(map(other.calls_at, tried)) > most:
+        return []
+    found = []
+    for steps in tried:
+        drawn = draw(other, given.drawn.labels, given.count, given.seed, against.runtime, steps)
+        if drawn.samples.isfinite().all():
+            new, real = against.seen(drawn.samples).features[0], against.train
+            around = metrics.neighbourhoods(real.features[0], new, against.k, real_radii=real.radii)
+            found.append(AtCalls(other.calls_at(steps), around.precision, around.recall))
+    return found
 
 
 # ------------------------------------------------------------------------------------------------------------- teachers

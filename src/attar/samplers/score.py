@@ -15,6 +15,7 @@ from typing import Any
 from attar.core.cell import Beside, Cell, Measure
 from attar.core.errors import InputError
 from attar.core.evaluation import Evaluation, Row
+from attar.core.progress import as_text
 from attar.core.rows import rows_of
 from attar.core.runtime import Runtime
 from attar.core.score import Score
@@ -77,18 +78,19 @@ class Measurement(Evaluation):
 
     def _lines(self, row: Row) -> str:
         """A single row: a line for each measure, and a column for each rival."""
-        rivals = list(dict.fromkeys(other.label for cell in row.cells for other in cell.beside))
-        known = {other.label: other for cell in row.cells for other in cell.beside}
+        rivals = self.studied[0].rivals if self.studied else ()
         sizes = {
-            "calls of a network (NFE)": (row.count, [known[label].count for label in rivals]),
-            "bytes": (row.bytes, [known[label].bytes for label in rivals]),
+            "calls of a network (NFE)": (row.count, [one.calls for one in rivals]),
+            "bytes": (row.bytes, [one.bytes for one in rivals]),
         }
         lines = [(name, _whole(mine), *map(_whole, theirs)) for name, (mine, theirs) in sizes.items()]
         for cell in row.cells:
-            scores = {other.label: other.score for other in cell.beside}
-            lines.append((_heading(cell), cell.score.number, *(_shown(scores.get(label)) for label in rivals)))
-            lines += [(f"  {name}", measure.score.number) for name, measure in cell.further.items()]
-        return f"{_grid((row.label, *rivals), lines)}\n{self._cost(row)}"
+            end = TEST if cell.column.endswith(TEST) else ""
+            lines.append((_heading(cell), cell.score.number, *_of_rivals(rivals, cell.column)))
+            for name, measure in cell.further.items():
+                lines.append((f"  {name}", measure.score.number, *_of_rivals(rivals, f"{name}{end}")))
+        heads = (row.label, *(one.label for one in rivals))
+        return f"{as_text(_grid(heads, lines))}\n{self._cost(row)}"
 
     def _table(self) -> Any:
         """Several rows: a line for each measure, and a column for each of them."""
@@ -108,13 +110,14 @@ def _heading(cell: Cell) -> str:
     return f"{cell.column} (%)" if cell.score.unit == "%" else cell.column
 
 
+def _of_rivals(rivals: Sequence[Rival], name: str) -> list[str]:
+    """A measure of all rivals, without intervals; a dash where it was not measured."""
+    scores = [one.scores.get(name) for one in rivals]
+    return ["–" if score is None else dataclasses.replace(score, interval=None).number for score in scores]
+
+
 def _whole(number: int | None) -> str:
     return "–" if number is None else f"{number:,}"
-
-
-def _shown(score: Score | None) -> str:
-    """A score without its interval; a dash where nothing was measured."""
-    return "–" if score is None else dataclasses.replace(score, interval=None).number
 
 
 def _grid(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> Any:
