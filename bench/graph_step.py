@@ -8,7 +8,8 @@ keep the graph of a backward pass for the real branch, which nothing goes back t
 scattered edge by edge. A second rival multiplies by attar's sparse matrix instead, so that what is left is the passes.
 First both sides are given the same graphs, draws and parameters and must find the same loss; then each is timed in
 processes of its own, in turn.
-A cell is recorded when it ends; what is recorded is not measured again. Without $ATTAR_DATA the graphs are the drawn motifs.
+A cell is recorded when it ends; what is recorded is not measured again. Without $ATTAR_DATA the graphs are the drawn
+motifs.
 """
 
 import argparse
@@ -39,7 +40,7 @@ SETTING = {
     "real_batch": 256,
     "power": 2,
     "form": "released",
-    "rival": "three passes of each branch, loss by index_add",
+    "rival": "messages added in place",
 }
 """What the cells have in common. Cells of another setting are measured again."""
 
