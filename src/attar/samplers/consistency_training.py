@@ -90,7 +90,7 @@ class ConsistencyTraining(Agreement):
         return decay_of(levels, self.first_levels, self.target_decay)
 
     def nearer(self, batch: Batch, noise: Noisy, noisy: Noisy, ends: tuple[Tensor, Tensor], state: Agreeing) -> Noisy:
-        """The sample with less of the same noise, x + σ' ε: a step of Euler's method, whose slope the true sample gives."""
+        """Less of the same noise, x + σ' ε: a step of Euler's method, whose slope the true sample gives."""
         return batch.clean + broadcast(ends[1], noise) * noise
 
 

@@ -27,7 +27,6 @@ from attar.samplers.schedules import Grid
 from attar.samplers.sources import Labels, Rows, Samples
 from attar.samplers.teaching import Work
 
-
 Alike = Callable[[], AbstractContextManager[None]]
 
 
