@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import denoiser_of, gaussian
 
 import attar
 from attar.core.errors import InputError
@@ -13,6 +12,7 @@ from attar.samplers.denoisers import Denoiser, scalings
 from attar.samplers.edm import EDM, edm_loss
 from attar.samplers.sources import Source
 from attar.samplers.toys import drawn
+from sampler_cases import denoiser_of, gaussian
 
 HERE = Path(__file__).parent / "golden"
 PRECOND = load_file(HERE / "edm_precond.safetensors")
@@ -154,7 +154,9 @@ def test_hidden_labels_are_seen_by_the_loss(engine):
     from attar.samplers.teaching import Work
 
     work, runtime = Work(drawn("ring", 100)), Runtime(engine, 0)
-    method = EDM(network="mlp:width=16,depth=1", steps=3, batch=16, label_dropout=1.0).resolve(Work(work.source), runtime)
+    method = EDM(network="mlp:width=16,depth=1", steps=3, batch=16, label_dropout=1.0).resolve(
+        Work(work.source), runtime
+    )
     state, seen = method.build(work, runtime), []
     state.student.network.register_forward_pre_hook(lambda module, given: seen.append(given[2]))
     method.step(state, runtime)
@@ -181,5 +183,5 @@ def test_published_rows_see_as_many_images_as_the_released_runs(data, steps, lev
 
 
 def test_rows_that_are_not_there_are_told():
-    with pytest.raises(InputError, match="EDM has no cell of 'mnist'. Its cells are of cifar10"):
+    with pytest.raises(InputError, match=r"EDM has no cell of 'mnist'. Its cells are of cifar10"):
         EDM.paper("mnist")

@@ -28,12 +28,13 @@ def test_few_levels_are_at_equal_distances_of_a_fine_grid():
     fine = grid.levels(1000)
     torch.testing.assert_close(grid.few(4), fine[[0, 250, 500, 750]])
     torch.testing.assert_close(grid.few(1), fine[:1])
-    with pytest.raises(InputError, match="4 noise levels are asked for, but there are 3. Give fewer."):
+    with pytest.raises(InputError, match=r"4 noise levels are asked for, but there are 3. Give fewer."):
         few(fine[:3], 4)
 
 
 @pytest.mark.parametrize(
-    ("shape", "ends"), [((2,), (0.01, 5)), ((1, 8, 8), (0.02, 20)), ((3, 16, 16), (0.02, 20)), ((3, 32, 32), (0.002, 80))]
+    ("shape", "ends"),
+    [((2,), (0.01, 5)), ((1, 8, 8), (0.02, 20)), ((3, 16, 16), (0.02, 20)), ((3, 32, 32), (0.002, 80))],
 )
 def test_ends_follow_the_shape_of_the_samples_unless_they_are_given(shape, ends):
     assert Grid().resolve(shape).ends == ends
@@ -43,12 +44,12 @@ def test_ends_follow_the_shape_of_the_samples_unless_they_are_given(shape, ends)
 @pytest.mark.parametrize("low_high", [(0.0, 1.0), (2.0, 1.0), (1.0, 1.0)])
 def test_ends_in_the_wrong_order_are_refused(low_high):
     low, high = low_high
-    with pytest.raises(InputError, match="give 0 < sigma_min < sigma_max"):
+    with pytest.raises(InputError, match=r"give 0 < sigma_min < sigma_max"):
         Grid(sigma_min=low, sigma_max=high)
 
 
 def test_an_end_that_passes_the_filled_in_one_is_refused():
-    with pytest.raises(InputError, match="give 0 < sigma_min < sigma_max"):
+    with pytest.raises(InputError, match=r"give 0 < sigma_min < sigma_max"):
         Grid(sigma_min=9.0).resolve((2,))
 
 

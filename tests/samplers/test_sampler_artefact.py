@@ -129,13 +129,13 @@ def test_what_cannot_be_sampled_is_refused(made, given, told):
 
 
 def test_points_are_no_images(made):
-    with pytest.raises(InputError, match="samples of ring are no images. Use sample."):
+    with pytest.raises(InputError, match=r"samples of ring are no images. Use sample."):
         made.images(3)
 
 
 def test_labels_of_samples_without_classes_are_refused(made):
     bare = dataclasses.replace(made, classes=(), class_shares=())
-    with pytest.raises(InputError, match="labels must be class numbers below 0"):
+    with pytest.raises(InputError, match=r"labels must be class numbers below 0"):
         bare.sample(labels=torch.tensor([0]))
 
 
@@ -171,7 +171,7 @@ def test_the_same_run_gives_the_same_bytes(engine, tmp_path):
 
 def test_a_network_of_ones_own_is_sampled_but_not_saved(made, tmp_path):
     own = dataclasses.replace(made, network=None)
-    with pytest.raises(InputError, match="cannot be saved: name the network by words"):
+    with pytest.raises(InputError, match=r"cannot be saved: name the network by words"):
         own.save(tmp_path / "own")
 
 
@@ -197,7 +197,7 @@ def test_weights_that_were_swapped_truncated_or_lost_are_refused(folder, made, t
     weights = folder / "sampler.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-40])
-    with pytest.raises(InputError, match="damaged or truncated"):
+    with pytest.raises(InputError, match=r"damaged or truncated"):
         StoredSampler.load(folder)
     weights.unlink()
     with pytest.raises(InputError, match=r"sampler.safetensors is missing"):
@@ -208,7 +208,7 @@ def test_a_network_that_diverged_is_not_saved(made, tmp_path):
     broken = dataclasses.replace(made, denoiser=made.denoiser.student(0.01).eval())
     with torch.no_grad():
         next(broken.denoiser.parameters()).fill_(torch.nan)
-    with pytest.raises(InputError, match="not finite|is not written"):
+    with pytest.raises(InputError, match=r"not finite|is not written"):
         broken.save(tmp_path / "broken")
 
 
@@ -216,7 +216,9 @@ def test_what_a_page_shows(made, pictured):
     shown = made.shown()
     assert shown.size == "7 calls of a network" and shown.count == 7 and len(shown.pictures) == 1
     assert "noise levels" in shown.facts and pictured.shown().pictures
-    student = dataclasses.replace(as_student(made), origin=dataclasses.replace(made.origin, teacher=9, teacher_calls=35))
+    student = dataclasses.replace(
+        as_student(made), origin=dataclasses.replace(made.origin, teacher=9, teacher_calls=35)
+    )
     assert "2 calls instead of 35" in str(student)
     assert student.shown().share == pytest.approx(100 * 2 / 35)
 

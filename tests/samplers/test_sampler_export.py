@@ -53,9 +53,7 @@ def gap(sampler, folder, labels, **how):
     generator = draw()
     noise = torch.randn(len(labels), *sampler.shape, generator=generator)
     own = StoredSampler.load(folder)
-    ours = few_step(
-        own.denoiser, noise, own.levels(), labels, draw=noise_from(generator, noise), floor=own.floor
-    )
+    ours = few_step(own.denoiser, noise, own.levels(), labels, draw=noise_from(generator, noise), floor=own.floor)
     return float((theirs - (ours / 2 + 0.5).clamp(0, 1)).abs().max())
 
 
@@ -138,10 +136,10 @@ def test_every_file_of_diffusers_is_under_a_digest(teacher, tmp_path):
         place = tmp_path / "made" / name
         whole = place.read_bytes()
         place.write_bytes(whole.replace(b"8", b"9", 1) if name.endswith("json") else whole[:-4] + b"\x00\x01\x02\x03")
-        with pytest.raises(InputError, match="was altered after it was written"):
+        with pytest.raises(InputError, match=r"was altered after it was written"):
             StoredSampler.load(tmp_path / "made")
         place.unlink()
-        with pytest.raises(InputError, match="is missing"):
+        with pytest.raises(InputError, match=r"is missing"):
             StoredSampler.load(tmp_path / "made")
         place.write_bytes(whole)
     StoredSampler.load(tmp_path / "made")
@@ -173,7 +171,7 @@ def test_a_unet_that_diverged_is_not_saved(teacher, tmp_path):
     broken = student_of(teacher, 1)
     with torch.no_grad():
         next(broken.denoiser.parameters()).fill_(torch.nan)
-    with pytest.raises(InputError, match="is not written"):
+    with pytest.raises(InputError, match=r"is not written"):
         broken.save(tmp_path / "made")
 
 

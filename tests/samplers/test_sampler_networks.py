@@ -11,9 +11,7 @@ from attar.samplers.denoisers import Denoiser
 from attar.samplers.networks import MLPWords, ResidualMLP, network_named, one_hot, usual
 from attar.samplers.unet import UNetWords, configured, groups_of, halvings
 
-needs_diffusers = pytest.mark.skipif(
-    not importlib.util.find_spec("diffusers"), reason="diffusers is not installed"
-)
+needs_diffusers = pytest.mark.skipif(not importlib.util.find_spec("diffusers"), reason="diffusers is not installed")
 WORDS = ["mlp:width=16,depth=2", pytest.param("unet:width=8,layers=1,depth=2", marks=needs_diffusers)]
 
 
@@ -67,7 +65,9 @@ def test_features_come_before_the_end_and_learn_nothing_from_it(words):
     network.zero_grad()
     features.square().sum().backward()
     silent = {name for name, one in network.named_parameters() if one.grad is None}
-    assert silent and all(name.startswith(("leave", "model.up", "model.conv_out", "model.conv_norm_out")) for name in silent)
+    assert silent and all(
+        name.startswith(("leave", "model.up", "model.conv_out", "model.conv_norm_out")) for name in silent
+    )
 
 
 @pytest.mark.parametrize("words", WORDS)
@@ -103,7 +103,8 @@ def test_labels_are_rows_of_one_entry_and_none_is_a_row_of_zeros():
 
 
 @pytest.mark.parametrize(
-    ("shape", "words"), [((2,), "mlp:width=128,depth=2"), ((1, 8, 8), "mlp:width=384,depth=3"), ((3, 32, 32), "unet:width=32")]
+    ("shape", "words"),
+    [((2,), "mlp:width=128,depth=2"), ((1, 8, 8), "mlp:width=384,depth=3"), ((3, 32, 32), "unet:width=32")],
 )
 def test_the_usual_network_follows_the_shape(shape, words):
     assert usual(shape) == words

@@ -61,7 +61,10 @@ def test_the_fingerprint_is_of_values_labels_and_classes():
     swapped = Source.of_tensors(
         tensors(), tensors(), labels=(1 - source.train.labels, source.train.labels), classes=source.classes
     )
-    assert len({source.fingerprint, other.fingerprint, swapped.fingerprint, source.subset(torch.arange(5)).fingerprint}) == 4
+    assert (
+        len({source.fingerprint, other.fingerprint, swapped.fingerprint, source.subset(torch.arange(5)).fingerprint})
+        == 4
+    )
 
 
 def test_rows_are_evenly_spaced():
@@ -93,7 +96,7 @@ def test_samples_that_do_not_fit_are_refused(change, told):
 
 def test_samples_that_are_all_equal_are_refused():
     source = Source.of_tensors(torch.ones(5, 2), torch.ones(5, 2), name="ones")
-    with pytest.raises(InputError, match="all training points of ones are equal, so there is nothing to learn"):
+    with pytest.raises(InputError, match=r"all training points of ones are equal, so there is nothing to learn"):
         _ = source.sigma_data
 
 

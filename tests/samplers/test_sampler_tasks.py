@@ -115,18 +115,18 @@ def test_what_is_no_teacher_is_refused(given, told, ring, runtime):
 
 def test_a_folder_of_another_kind_is_no_teacher(ring, runtime, engine, tmp_path):
     attar.compress("standard-1d", attar.Runnalls(n_components=3), out=tmp_path / "mixture", engine=engine)
-    with pytest.raises(InputError, match="kind 'mixtures', not 'samplers'"):
+    with pytest.raises(InputError, match=r"kind 'mixtures', not 'samplers'"):
         teacher_named(str(tmp_path / "mixture"), ring, runtime, steps=None, levels=None)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="holds no sampler"):
+    with pytest.raises(InputError, match=r"holds no sampler"):
         teacher_named(str(tmp_path / "empty"), ring, runtime, steps=None, levels=None)
 
 
 def test_a_student_needs_a_teacher_of_the_same_samples(folder, ring, runtime):
-    with pytest.raises(InputError, match="copy needs a teacher. Give --teacher."):
+    with pytest.raises(InputError, match=r"copy needs a teacher. Give --teacher."):
         Copy().resolve(Work(ring), runtime)
     teacher = teacher_named(str(folder), ring, runtime, steps=None, levels=None)
-    with pytest.raises(InputError, match="the teacher makes samples of shape .* of 8 classes, but moons has"):
+    with pytest.raises(InputError, match=r"the teacher makes samples of shape .* of 8 classes, but moons has"):
         Copy().resolve(Work(drawn("moons", 100), teacher), runtime)
     assert Copy().resolve(Work(ring, teacher), runtime).levels == teacher.grid
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import denoiser_of, flow_of_gaussian, gaussian
 
 from attar.samplers.denoisers import guided
 from attar.samplers.sampling import Churn, ddim, ddim_step, euler, few_step, heun, noise_from
 from attar.samplers.schedules import VP, from_x0, karras
 from attar.samplers.toys import STD, exact_denoiser, gaussians, ring_modes
+from sampler_cases import denoiser_of, flow_of_gaussian, gaussian
 
 GOLDEN = Path(__file__).parent / "golden"
 SAMPLER = load_file(GOLDEN / "edm_sampler.safetensors")

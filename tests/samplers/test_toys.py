@@ -84,7 +84,7 @@ def test_a_ring_of_the_reader_has_the_points_that_are_asked_for():
 
 
 def test_bad_words_and_numbers_are_refused():
-    with pytest.raises(InputError, match="points is 19; it must be at least 20"):
+    with pytest.raises(InputError, match=r"points is 19; it must be at least 20"):
         Reading(points=19)
-    with pytest.raises(InputError, match="rings"):
+    with pytest.raises(InputError, match=r"rings"):
         Reading().load("rings")

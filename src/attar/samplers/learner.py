@@ -80,7 +80,8 @@ class SamplerMethod(Settings):
     weights_average: Annotated[float, Range(0, 1)] = 0.0
     """Decay of a moving average of the weights, which then is the result. It is smaller in the first steps. 0: none."""
     average_half_life: Annotated[float, Range(0)] | None = None
-    """Half-life of that average in samples, from which its decay follows by the batch size. Default: the decay as given."""
+    """Half-life of that average in samples, from which its decay follows by the batch size. Default: the decay as it
+    is given."""
     half: Literal["auto", "on", "off"] = "auto"
     """Whether networks multiply in bfloat16 while they are trained. auto: where the hardware multiplies it natively.
     Losses, samples and weights stay in float32."""
