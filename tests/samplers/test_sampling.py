@@ -79,7 +79,8 @@ def test_few_steps_give_the_released_numbers(case):
     torch.testing.assert_close(levels, MULTISTEP[f"out.levels.{case}"][:-1])
     how = {"draw": lambda: next(fresh), "floor": 0.002, "clamp": case == "three_step"}
     found = few_step(denoiser, next(fresh), levels, torch.arange(3), **how)
-    torch.testing.assert_close(found, MULTISTEP[f"out.x_unclamped.{case}"], rtol=1e-10, atol=1e-11)
+    # The released sampler adds noise once more at its closing level, which is σ_min up to the last digit.
+    torch.testing.assert_close(found, MULTISTEP[f"out.x_unclamped.{case}"], rtol=0, atol=2e-9)
 
 
 def test_one_step_is_one_call_at_the_highest_level():
@@ -155,22 +156,27 @@ def test_ancestral_sampling_of_gaussian_data_has_their_law():
 
 
 def test_heun_with_the_exact_denoiser_draws_the_ring():
-    """Sliced W1 of 18 levels is that of as many fresh points, up to what the solver adds."""
+    """Sliced W1 of 18 levels is that of as many fresh points, on average over several sets."""
     modes, generator = ring_modes(), torch.Generator().manual_seed(0)
-    real = [gaussians(modes).draw(2000, generator)[0] for _ in range(2)]
-    found = heun(lambda x, sigma, labels: exact_denoiser(x, sigma, modes), noise(2000, 2), karras(18, 0.01, 5.0))
-    angles = math.pi * torch.arange(128, dtype=torch.float64) / 128
+    angles = math.pi * torch.arange(64, dtype=torch.float64) / 64
     directions = torch.stack([angles.cos(), angles.sin()])
 
-    def apart(one, other):
-        return ((one @ directions).sort(0).values - (other @ directions).sort(0).values).abs().mean().item()
+    def fresh():
+        return gaussians(modes).draw(2000, generator)[0]
 
-    floor = apart(*real)
-    assert apart(found, real[0]) < floor + 0.02
-    nearest = torch.cdist(found, modes)
-    assert (nearest.amin(1) < 4 * STD).float().mean() > 0.98
-    shares = torch.bincount(nearest.argmin(1), minlength=8) / 2000
-    assert (shares > 0.125 / 2).all()
+    def apart(points):
+        return ((points @ directions).sort(0).values - (fresh() @ directions).sort(0).values).abs().mean().item()
+
+    made = [
+        heun(lambda x, sigma, labels: exact_denoiser(x, sigma, modes), noise(2000, 2, seed=seed), karras(18, 0.01, 5.0))
+        for seed in range(6)
+    ]
+    found, floor = sum(map(apart, made)) / 6, sum(apart(fresh()) for _ in range(6)) / 6
+    assert found < 2 * floor < 0.08
+    for points in made:
+        nearest = torch.cdist(points, modes)
+        assert (nearest.amin(1) < 4 * STD).float().mean() > 0.99
+        assert (torch.bincount(nearest.argmin(1), minlength=8) > 2000 / 8 / 2).all()
 
 
 def test_more_levels_of_heun_come_nearer_to_the_ring():

@@ -27,7 +27,7 @@ def test_the_exact_denoiser_is_the_posterior_mean(modes, count):
     x = points().requires_grad_(True)
     for sigma in (0.03, 0.3, 3.0):
         (score,) = torch.autograd.grad(log_density(x, modes, sigma=sigma).sum(), x)
-        denoised = exact_denoiser(x.detach(), torch.tensor(sigma), modes)
+        denoised = exact_denoiser(x.detach(), torch.tensor(sigma, dtype=torch.float64), modes)
         torch.testing.assert_close(denoised, x.detach() + sigma**2 * score, rtol=1e-9, atol=1e-9)
 
 
