@@ -79,6 +79,9 @@ class SamplerMethod(Settings):
     """Norm to which a longer gradient of all that is learned is cut. Default: no limit."""
     weights_average: Annotated[float, Range(0, 1)] = 0.0
     """Decay of a moving average of the weights, which then is the result. It is smaller in the first steps. 0: none."""
+    average_half_life: Annotated[float, Range(0)] | None = None
+    """Half-life of that average in samples, from which its decay follows by the batch size. Default: the decay as it
+    is given."""
     half: Literal["auto", "on", "off"] = "auto"
     """Whether networks multiply in bfloat16 while they are trained. auto: where the hardware multiplies it natively.
     Losses, samples and weights stay in float32."""
@@ -106,7 +109,9 @@ class SamplerMethod(Settings):
         size = "points" if len(shape) == 1 else "small" if max(shape[1:]) <= 16 else "large"
         steps = self.usual_steps[size] if self.steps is None else self.steps
         grid = self.levels.resolve(shape) if work.teacher is None else work.teacher.grid
-        return dataclasses.replace(self, steps=steps, levels=grid, samples=len(work.source.train))
+        decay = 0.5 ** (self.batch / self.average_half_life) if self.average_half_life else self.weights_average
+        samples = len(work.source.train)
+        return dataclasses.replace(self, steps=steps, levels=grid, samples=samples, weights_average=decay)
 
     def work(self, work: Work) -> float:
         """Networks run eagerly: compiling takes longer than it saves."""

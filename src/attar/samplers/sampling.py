@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Annotated
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from attar.core.settings import Range, Settings
@@ -127,7 +127,7 @@ def ddim(
     denoiser: Denoising,
     noise: Noisy,
     schedule: VP,
-    steps: Float[Tensor, " step"],
+    steps: Int[Tensor, " step"],
     labels: Condition = None,
     *,
     eta: float = 0.0,
@@ -145,13 +145,12 @@ def ddim(
         draw: Draws fresh noise; needed if η > 0.
     """
     x = noise.double()
-    numbers = steps.long()
-    for index, t in enumerate(numbers):
+    for index, t in enumerate(steps):
         alpha, sigma = schedule.alpha(t).to(x), schedule.sigma(t).to(x)
         clean = denoiser(x / alpha, sigma / alpha, labels)
-        if index == len(numbers) - 1:
+        if index == len(steps) - 1:
             return clean
-        later = numbers[index + 1]
+        later = steps[index + 1]
         fresh = draw().to(x) if draw is not None and eta else None
         x = ddim_step(x, clean, (alpha, sigma), (schedule.alpha(later).to(x), schedule.sigma(later).to(x)), eta, fresh)
     return x
@@ -182,7 +181,7 @@ def ddim_step(
     return found if fresh is None else found + eta * spread.sqrt() * fresh
 
 
-def _started(noise: Noisy, levels: Levels) -> tuple[Noisy, Levels]:
+def _started(noise: Noisy, levels: Levels) -> tuple[Noisy, Float[Tensor, " _end"]]:
     """σ_max z in float64, and the levels with 0 at their end."""
     ends = torch.cat([levels.double(), levels.new_zeros(1, dtype=torch.float64)]).to(noise.device)
     return noise.double() * ends[0], ends

@@ -68,7 +68,7 @@ class Grid(Settings):
         return (VP.linear() if self.schedule == "linear" else VP.scaled_linear()).exploding()
 
 
-def few(levels: Levels, count: int) -> Levels:
+def few(levels: Levels, count: int) -> Float[Tensor, " _few"]:
     """So many of many levels, at equal distances from the first on.
 
     Raises:
