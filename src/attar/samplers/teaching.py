@@ -39,6 +39,16 @@ class Work:
         return torch.multinomial(shares, count, replacement=True, generator=generator).to(device)
 
     @property
+    def unconditional(self) -> bool:
+        """Whether samples have no condition."""
+        return not self.source.classes
+
+    @property
+    def null(self) -> Condition:
+        """The condition of no condition, for guidance: no label."""
+        return None
+
+    @property
     def name(self) -> str:
         """The name of the data."""
         return self.source.name
