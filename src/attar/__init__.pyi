@@ -70,6 +70,8 @@ from attar.images.protocols import Protocol as Protocol
 from attar.images.sources import load as load
 from attar.images.trained import Auxiliary as Auxiliary
 from attar.reporting.page import report as report
+from attar.samplers.artefact import Sampler as Sampler
+from attar.samplers.edm import EDM as EDM
 from attar.tables.artefact import SyntheticTable as SyntheticTable
 from attar.tables.classifier import TableClassifier as TableClassifier
 from attar.tables.copula import GaussianCopula as GaussianCopula
