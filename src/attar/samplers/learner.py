@@ -6,6 +6,8 @@ the step size, the precision of the networks, and checkpoints.
 
 import copy
 import dataclasses
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
 
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
+from attar.core.seeds import seeded_by
 from attar.core.settings import Hidden, Range, Settings
 from attar.core.state import rebuilt
 from attar.core.training import linear_rise, next_rows, set_lr
@@ -23,6 +26,8 @@ from attar.samplers.denoisers import Condition, Denoiser
 from attar.samplers.schedules import Grid
 from attar.samplers.sources import Labels, Rows, Samples
 from attar.samplers.teaching import Work
+
+Alike = Callable[[], AbstractContextManager[None]]
 
 
 @dataclass
@@ -185,7 +190,8 @@ class SamplerMethod(Settings):
         batch = self.drawn(state, runtime)
         state.student.train()
         set_lr(state.optimizer, self.lr_at(state.done))
-        loss = self.loss(batch, state, runtime)
+        with same_dropout(state.student, runtime)():
+            loss = self.loss(batch, state, runtime)
         self.descend(loss, state.student, state.optimizer)
         self.settle(state)
         state.done += 1
@@ -289,3 +295,11 @@ class Student(SamplerMethod):
     def condition(self, state: Any, runtime: Runtime, count: int, purpose: str = "labels") -> Condition:
         """Conditions of so many samples, drawn as the data have them."""
         return state.work.conditions(count, runtime.generator(purpose), runtime.device)
+
+
+def same_dropout(network: nn.Module, runtime: Runtime) -> Alike:
+    """Where networks are called with the same dropout each time it is entered; another one each time it is made."""
+    if not any(isinstance(layer, nn.Dropout) and layer.p > 0 for layer in network.modules()):
+        return nullcontext
+    seed = int(torch.randint(2**62, (), generator=runtime.generator("dropout")))
+    return lambda: seeded_by(seed, runtime.device)
