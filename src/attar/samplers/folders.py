@@ -4,7 +4,10 @@ Parts are opened one by one, as models that diffusers and transformers have them
 here, because a folder can name code of its own as its pipeline; such folders, and pickles, are refused.
 """
 
+import importlib
 import json
+import logging
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -150,14 +153,12 @@ def opened(folder: Path, name: str, library: str = "diffusers", **more: Any) -> 
 @contextmanager
 def quiet() -> Iterator[None]:
     """Switch off what diffusers and transformers say while they open files."""
-    import logging
-
     names = [logging.getLogger(name) for name in LIBRARIES]
     levels = [logger.level for logger in names]
-    from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
-
-    shown = is_progress_bar_enabled()
-    disable_progress_bar()
+    bars = importlib.import_module("transformers.utils.logging") if "transformers" in sys.modules else None
+    shown = bars is not None and bars.is_progress_bar_enabled()
+    if bars is not None:
+        bars.disable_progress_bar()
     for logger in names:
         logger.setLevel(logging.ERROR)
     try:
@@ -165,11 +166,11 @@ def quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(names, levels, strict=True):
             logger.setLevel(level)
-        if shown:
-            enable_progress_bar()
+        if shown and bars is not None:
+            bars.enable_progress_bar()
 
 
-# ---------------------------------------------------------------------------------------------------------- its schedule
+# --------------------------------------------------------------------------------------------------------- its schedule
 
 
 def scheduler_in(folder: Path) -> dict[str, Any]:
@@ -289,7 +290,7 @@ def _part(folder: Path, name: str) -> Path:
     return place
 
 
-# ------------------------------------------------------------------------------------------------------------- a student
+# ------------------------------------------------------------------------------------------------------------ a student
 
 
 def write_model(folder: Path, parts: Mapping[str, Any], texts: Mapping[str, Any]) -> dict[str, str]:

@@ -279,7 +279,7 @@ def tensor_of(output: Any) -> Tensor:
     return found
 
 
-# ------------------------------------------------------------------------------------------------- networks of diffusers
+# ------------------------------------------------------------------------------------------------ networks of diffusers
 
 
 class ClassUNet(nn.Module):

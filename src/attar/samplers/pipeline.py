@@ -91,9 +91,8 @@ class PipelineSampler(ForeignSampler):
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
         if not texts or not all(isinstance(text, str) for text in texts):
             raise InputError("prompts are empty or no texts. Give one text, or several.")
-        latents = self.latents(
-            self.parts.embed(texts, device).cpu(), seed=seed, steps=steps, noise=noise, device=device
-        )
+        told = self.parts.embed(texts, device).cpu()
+        latents = self.latents(told, seed=seed, steps=steps, noise=noise, device=device)
         return self.parts.decode(latents, device).clamp(-1, 1)
 
     def images(  # type: ignore[override]
@@ -240,7 +239,7 @@ def index_of(written: dict[str, Any], parts: TextParts) -> dict[str, Any]:
     index: dict[str, Any] = {"_class_name": name, "_diffusers_version": diffusers.__version__}
     for part, what in written.items():
         library = "transformers" if part.startswith(("text", "tokenizer")) else "diffusers"
-        index[part] = [library, "CLIPTokenizer" if part.startswith("tokenizer") else type(what).__name__]
+        index[part] = [library, type(what).__name__]
     if parts.sdxl:
         return index | {"force_zeros_for_empty_prompt": parts.zeros}
     absent = [None, None]

@@ -105,9 +105,8 @@ def read_prompts(file: str | Path, column: str | None = None, folder: str | Path
     for number, text in enumerate(texts, 1):
         if not isinstance(text, str) or not text.strip():
             raise InputError(f"row {number} of {path} has no prompt in {names[0]!r}. Fill it in, or leave the row out.")
-    return Prompts(
-        path.stem, tuple(texts), _pictures(table, path, Path(folder).expanduser() if folder else path.parent)
-    )
+    place = Path(folder).expanduser() if folder else path.parent
+    return Prompts(path.stem, tuple(texts), _pictures(table, path, place))
 
 
 def _pictures(table: Any, path: Path, folder: Path) -> tuple[Path, ...]:
@@ -124,7 +123,7 @@ def _pictures(table: Any, path: Path, folder: Path) -> tuple[Path, ...]:
     return tuple(found)
 
 
-# ------------------------------------------------------------------------------------------------------- rows in the cache
+# ---------------------------------------------------------------------------------------------------- rows in the cache
 
 
 @dataclass(frozen=True)
@@ -181,9 +180,8 @@ def computed(
                     found.append(compute(slice(begin, min(begin + PORTION, start + SHARD, count))).cpu())
                     line.at(begin)
                     if not found[-1].isfinite().all():
-                        raise InputError(
-                            f"{what}: those of rows {begin + 1} to {begin + len(found[-1])} are not finite."
-                        )
+                        last = begin + len(found[-1])
+                        raise InputError(f"{what} are not finite in rows {begin + 1} to {last}. Leave such rows out.")
                 store.write_rows(path, torch.cat(found), {})
             files.append(store.Rows(path))
     return Shards(tuple(files), tuple(files[0].shape[1:]), torch.arange(count))

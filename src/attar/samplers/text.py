@@ -85,7 +85,7 @@ class TextUNet(nn.Module):
 class TextDenoiser(Wrapped):
     """A text-conditioned model as a denoiser; students have the boundary form of latent consistency models.
 
-    D = c_skip α x + c_out x0 with c_skip = σ_d² / ((s t)² + σ_d²), c_out = s t / √((s t)² + σ_d²), s = 10 and σ_d = 0.5:
+    D = c_skip α x + c_out x0 with c_skip = σ_d² / ((s t)² + σ_d²), c_out = s t / √((s t)² + σ_d²), s = 10, σ_d = 0.5:
     that of diffusers' `LCMScheduler`, which is x0 but for the first few steps (Luo et al., Latent Consistency Models,
     arXiv:2310.04378).
     """
@@ -267,7 +267,7 @@ def _longest(tokenizer: Any, encoder: nn.Module) -> int:
     return min(most, told) if told <= LONGEST else most
 
 
-# ------------------------------------------------------------------------------------------------------ reading a folder
+# ----------------------------------------------------------------------------------------------------- reading a folder
 
 
 def parts_in(folder: Path, side: tuple[int, int], scheduler: dict[str, Any]) -> TextParts:
@@ -331,8 +331,8 @@ def check_unet(unet: Any, parts: TextParts, where: str) -> None:
     channels = int(parts.vae.config.latent_channels)
     if unet.config.in_channels != channels:
         raise InputError(
-            f"the network of {where} takes {unet.config.in_channels} channels, but its VAE gives {channels}; attar reads "
-            "text-to-image models only."
+            f"the network of {where} takes {unet.config.in_channels} channels, but its VAE gives {channels}; attar "
+            "reads text-to-image models only."
         )
     if unet.config.time_cond_proj_dim is not None:
         raise InputError(f"the network of {where} is itself distilled with guidance as an input; give its teacher.")
