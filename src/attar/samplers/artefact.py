@@ -26,8 +26,8 @@ from attar.core.seeds import derived_seed
 from attar.images.networks.architecture import device_of, parameter_count
 from attar.samplers.card import TITLES, card
 from attar.samplers.denoisers import Denoiser
-from attar.samplers.sampling import Churn, few_step, heun, noise_from
-from attar.samplers.schedules import Grid, Levels
+from attar.samplers.sampling import Churn, euler, few_step, heun, noise_from
+from attar.samplers.schedules import Grid, Levels, few
 
 SCHEMA = 1
 KIND = "samplers"
@@ -44,7 +44,7 @@ PORTION = 512
 """Samples that are made at once."""
 PICTURED = 10
 """Samples of each class in a picture."""
-Solver = Literal["heun", "few-step"]
+Solver = Literal["heun", "few-step", "euler"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Sampler(core.Shareable):
     steps: int
     """Number of noise levels of a sampling run."""
     solver: Solver
-    """heun: along the probability-flow ODE; few-step: x0, noise, x0, …"""
+    """heun, euler: along the probability-flow ODE; few-step: x0, noise, x0, …"""
     shape: tuple[int, ...]
     classes: tuple[str, ...]
     class_shares: tuple[float, ...]
@@ -80,9 +80,11 @@ class Sampler(core.Shareable):
     origin: Origin
     churn: Churn = field(default_factory=Churn)
     floor: float = 0.0
-    """Noise that few-step samples keep between two steps: σ_min of consistency models."""
+    """Noise that few-step samples keep between two steps, σ_min of consistency models; where Euler's method ends."""
+    clamp: bool = False
+    """Whether few-step samples are cut to [-1, 1] after each call."""
     given: tuple[float, ...] | None = None
-    """The levels of the few-step solver, where they are not those of the grid."""
+    """The levels of the few-step and the Euler solver, where they are not those of the grid."""
     scores: dict[str, Any] = field(default_factory=dict)
     folder: Path | None = field(default=None, compare=False)
 
@@ -130,6 +132,8 @@ class Sampler(core.Shareable):
         if self.given is not None and steps in (None, len(self.given)):
             return torch.tensor(self.given, dtype=torch.float64)
         wanted = self.steps if steps is None else steps
+        if self.solver == "euler" and self.given is not None:
+            return few(torch.tensor(self.given, dtype=torch.float64), wanted)
         if self.solver == "few-step":
             return self.grid.few(wanted)
         return self.grid.levels(wanted)
@@ -192,7 +196,10 @@ class Sampler(core.Shareable):
         if self.solver == "heun":
             stirred = noise_from(draw, noise) if self.churn.churn else None
             return heun(self.denoiser, noise, levels, labels, churn=self.churn if stirred else None, draw=stirred)
-        return few_step(self.denoiser, noise, levels, labels, draw=noise_from(draw, noise), floor=self.floor)
+        if self.solver == "euler":
+            return euler(self.denoiser, noise, levels, labels, floor=self.floor)
+        how: dict[str, Any] = {"floor": self.floor, "clamp": self.clamp}
+        return few_step(self.denoiser, noise, levels, labels, draw=noise_from(draw, noise), **how)
 
     def images(self, n: int | None = None, labels: Tensor | None = None, **how: Any) -> UInt8[Tensor, "sample c h w"]:
         """New images as 8-bit pixels; see `sample`.
@@ -238,6 +245,7 @@ class Sampler(core.Shareable):
             "levels": self.levels().tolist(),
             "given": None if self.given is None else list(self.given),
             "floor": self.floor,
+            "clamp": self.clamp,
             "churn": self.churn.to_json(),
             "shape": list(self.shape),
             "classes": list(self.classes),
@@ -270,6 +278,7 @@ class Sampler(core.Shareable):
             origin=Origin(**facts["origin"]),
             churn=Churn.from_json(facts["churn"]),
             floor=float(facts["floor"]),
+            clamp=bool(facts.get("clamp", False)),
             given=None if facts["given"] is None else tuple(facts["given"]),
             scores=facts["scores"],
             folder=folder,

@@ -6,6 +6,8 @@ the step size, the precision of the networks, and checkpoints.
 
 import copy
 import dataclasses
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
 
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
+from attar.core.seeds import seeded_by
 from attar.core.settings import Hidden, Range, Settings
 from attar.core.state import rebuilt
 from attar.core.training import linear_rise, next_rows, set_lr
@@ -23,6 +26,8 @@ from attar.samplers.denoisers import Condition, Denoiser
 from attar.samplers.schedules import Grid
 from attar.samplers.sources import Rows, Samples
 from attar.samplers.teaching import Work
+
+Alike = Callable[[], AbstractContextManager[None]]
 
 
 @dataclass
@@ -79,6 +84,9 @@ class SamplerMethod(Settings):
     """Norm to which a longer gradient of all that is learned is cut. Default: no limit."""
     weights_average: Annotated[float, Range(0, 1)] = 0.0
     """Decay of a moving average of the weights, which then is the result. It is smaller in the first steps. 0: none."""
+    average_half_life: Annotated[float, Range(0)] | None = None
+    """Half-life of that average in samples, from which its decay follows by the batch size. Default: the decay as it
+    is given."""
     half: Literal["auto", "on", "off"] = "auto"
     """Whether networks multiply in bfloat16 while they are trained. auto: where the hardware multiplies it natively.
     Losses, samples and weights stay in float32."""
@@ -106,7 +114,9 @@ class SamplerMethod(Settings):
         size = "points" if len(shape) == 1 else "small" if max(shape[1:]) <= 16 else "large"
         steps = self.usual_steps[size] if self.steps is None else self.steps
         grid = self.levels.resolve(shape) if work.teacher is None else work.teacher.grid
-        return dataclasses.replace(self, steps=steps, levels=grid, samples=len(work.source.train))
+        decay = 0.5 ** (self.batch / self.average_half_life) if self.average_half_life else self.weights_average
+        samples = len(work.source.train)
+        return dataclasses.replace(self, steps=steps, levels=grid, samples=samples, weights_average=decay)
 
     def work(self, work: Work) -> float:
         """Networks run eagerly: compiling takes longer than it saves."""
@@ -181,7 +191,8 @@ class SamplerMethod(Settings):
         batch = self.drawn(state, runtime)
         state.student.train()
         set_lr(state.optimizer, self.lr_at(state.done))
-        loss = self.loss(batch, state, runtime)
+        with same_dropout(state.student, runtime)():
+            loss = self.loss(batch, state, runtime)
         self.descend(loss, state.student, state.optimizer)
         self.settle(state)
         state.done += 1
@@ -286,3 +297,11 @@ class Student(SamplerMethod):
     def condition(self, state: Any, runtime: Runtime, count: int, purpose: str = "labels") -> Condition:
         """Conditions of so many samples, drawn as the data have them."""
         return state.work.conditions(count, runtime.generator(purpose), runtime.device)
+
+
+def same_dropout(network: nn.Module, runtime: Runtime) -> Alike:
+    """Where networks are called with the same dropout each time it is entered; another one each time it is made."""
+    if not any(isinstance(layer, nn.Dropout) and layer.p > 0 for layer in network.modules()):
+        return nullcontext
+    seed = int(torch.randint(2**62, (), generator=runtime.generator("dropout")))
+    return lambda: seeded_by(seed, runtime.device)

@@ -75,7 +75,7 @@ class Grid(Settings):
         return VP.named(self.table_by or self.schedule).exploding()
 
 
-def few(levels: Levels, count: int) -> Levels:
+def few(levels: Levels, count: int) -> Float[Tensor, " _few"]:
     """So many of many levels, at equal distances from the first on.
 
     Raises:
