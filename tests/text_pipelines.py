@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-WORDS = ("a", "red", "blue", "green", "round", "square", "tall", "small", "picture", "of", "thing", "house", "tree", "cat")
+WORDS = ("a", "red", "blue", "green", "tall", "small", "picture", "of", "thing", "house", "tree", "cat")
 PROMPTS = ("a red house", "a blue tree", "a small green cat", "a picture of a tall thing")
 SD = {"block_out_channels": (8, 16), "norm_num_groups": 4, "layers_per_block": 1, "sample_size": 8}
 VAE = {

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -41,6 +41,7 @@ NEAR = 1e-4
 SigmaEach = Float[Tensor, " _batch"]
 
 
+@runtime_checkable
 class Schedule(Protocol):
     """How a model mixes sample and noise, x_t = α x0 + σ_t ε, by the level σ = σ_t / α."""
 
