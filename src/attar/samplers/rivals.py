@@ -124,7 +124,7 @@ def curve(other: Sampler, given: Given, against: Comparison, one: Sampler, most:
         most: Seconds; nothing is measured that would take longer.
     """
     tried = sorted({1, 2, 3, 5, 9, 18, other.steps} if other.solver == "heun" else {1, 2, 4, 8, other.steps})
-    tried = [steps for steps in tried if steps <= max(other.steps, 8 * (other.solver != "heun"))]
+    tried = [steps for steps in tried if steps <= other.steps or other.solver == "few-step"]
     each = given.drawn.seconds * given.count / 1000 / one.calls
     if each * sum(map(other.calls_at, tried)) > most:
         return []
