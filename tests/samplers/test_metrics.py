@@ -258,7 +258,7 @@ def test_more_neighbours_than_samples_are_refused():
     assert str(refused.value) == "neighbours is 5, but there are 5 samples. Give fewer neighbours."
 
 
-# ------------------------------------------------------------------------------------------- copies, labels, classifiers
+# ------------------------------------------------------------------------------------------ copies, labels, classifiers
 
 
 @pytest.mark.parametrize("count", [1, 3])

@@ -1,9 +1,8 @@
 """What the scores of a sampler are read with: real samples, its teacher in full and in few calls, and pairs."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from attar.core import engine
 from attar.core.errors import InputError
@@ -170,23 +169,21 @@ def _own(one: Sampler, source: Source, how: Scoring, runtime: Runtime) -> Sample
     mine = told.get("teacher", {}) if isinstance(told, Mapping) else {}
     try:
         teacher = Teacher.from_json(mine)
-        named = teacher.network
-        folder = None if named is None else _folder(str(named), one)
+        folder = None if teacher.network is None else _folder(str(teacher.network), one)
         if folder is not None:
-            found: Any = Teacher(network=str(folder), levels=teacher.levels).found(source, runtime)
-            return found if isinstance(found, Sampler) else None
-        if how.beside == "run" or _is_cached(teacher, source, runtime):
-            trained: Sampler = teacher.found(source, runtime)
-            return trained
+            teacher = replace(teacher, network=str(folder))
+        elif how.beside != "run" and not _is_cached(teacher, source, runtime):
+            return None
+        found: Sampler = teacher.found(source, runtime)
+        return found
     except InputError:
         return None
-    return None
 
 
 def _folder(named: str, one: Sampler) -> Path | None:
     """A folder as it was typed, or of the same name beside the student's."""
     places = [Path(named), *([one.folder.parent / Path(named).name] if one.folder else [])]
-    return next((place for place in places if (place / "artefact.json").is_file()), None)
+    return next((place for place in places if place.is_dir()), None)
 
 
 def _is_cached(teacher: Teacher, source: Source, runtime: Runtime) -> bool:
