@@ -1,6 +1,7 @@
 """What an evaluation tells of a sampler: columns, rivals, rows, pictures, and what is refused."""
 
 import dataclasses
+import functools
 import json
 
 import pytest
@@ -9,7 +10,9 @@ import torch
 import attar
 from attar.core.errors import InputError
 from attar.core.registry import registered
+from attar.core.score import Score
 from attar.samplers.comparing import TEST, Comparison, check_finite, nearest_in
+from attar.samplers.pairs import PairRegression
 from attar.samplers.rivals import levels_within, teacher_of
 from attar.samplers.score import columns_of, measure
 from attar.samplers.scoring import Scoring
@@ -20,6 +23,18 @@ from attar.samplers.watching import watched
 
 QUICK = {"network": "mlp:width=32,depth=1", "steps": 150, "batch": 64, "sampling_levels": 4}
 SIDES = ("precision", "recall", "density", "coverage", "two-sample AUC", "kernel distance")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_pairs():
+    """A student of pairs that is trained for a moment."""
+
+    class Entry:
+        load = staticmethod(lambda: functools.partial(PairRegression, steps=20, pairs=64))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("attar.samplers.rivals.registered", lambda name, verb: Entry)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -118,9 +133,9 @@ def test_scores_and_pictures_are_kept_beside_it(found, student):
 
 def test_other_noise_makes_repeats(student, images, engine):
     found = attar.evaluate(student, images, engine=engine, beside="skip", repeats=3, samples=40)
-    recall = cell_of(found, "recall")
-    assert len(recall.values) == 1 and len(set(recall.values[0])) > 1 and recall.score.n == 3
-    assert "40 new against 40 training and 40 test" in recall.note
+    distance = cell_of(found, "rFD, MLP (%)")
+    assert len(distance.values) == 1 and len(set(distance.values[0])) == 3 and distance.score.n == 3
+    assert "40 new against 40 training and 40 test" in distance.note
 
 
 # ------------------------------------------------------------------------------------------------------ several of them
@@ -164,7 +179,7 @@ def test_points_without_a_law_are_held_against_test_points(engine):
     source = Source.of_tensors(points[:200], points[200:])
     found = attar.evaluate(attar.train(source, attar.EDM(**QUICK), engine=engine), source, engine=engine)
     assert found.columns[0] == "sliced W1" and "-ln p" not in found.columns
-    assert [one.label for one in cell_of(found, "recall").beside][0] == "two real halves, 100 each"
+    assert cell_of(found, "recall").beside[0].label == "two real halves, 100 each"
 
 
 # ------------------------------------------------------------------------------------------------------- single pieces
@@ -194,10 +209,8 @@ def test_the_nearest_in_a_part_are_those_of_all_of_it(images, monkeypatch):
 
 
 def test_columns_stand_in_their_order():
-    scores = dict.fromkeys(
-        ["recall, test", "FD, a", "coverage", "rFD, a (%)", "recall", "FD, a, test", "rFD, a (%), test"]
-    )
-    assert columns_of(scores) == {
+    names = "recall, test", "FD, a", "coverage", "rFD, a (%)", "recall", "FD, a, test", "rFD, a (%), test"
+    assert columns_of(dict.fromkeys(names, Score(0.0))) == {
         "rFD, a (%)": ["FD, a"],
         "recall": [],
         "coverage": [],
@@ -249,7 +262,7 @@ def test_a_training_is_watched(images, engine):
     assert seen[0] == {} and seen[1] == seen[2] and seen[3] != seen[2] and "recall" in seen[3]
 
 
-# ------------------------------------------------------------------------------------------------------- what is refused
+# ------------------------------------------------------------------------------------------------------ what is refused
 
 
 def test_too_many_neighbours_are_refused(student, images, engine):
@@ -261,7 +274,7 @@ def test_too_many_neighbours_are_refused(student, images, engine):
     )
 
 
-def test_samples_of_another_shape_or_of_other_classes_are_refused(student, of_points, images, ring, engine):
+def test_samples_of_another_shape_or_of_other_classes_are_refused(student, of_points, images, ring, engine, runtime):
     with pytest.raises(InputError) as refused:
         attar.evaluate(student, ring, engine=engine)
     assert str(refused.value) == (
@@ -271,7 +284,7 @@ def test_samples_of_another_shape_or_of_other_classes_are_refused(student, of_po
     with pytest.raises(InputError, match="of 8 classes, but ring has"):
         attar.evaluate(of_points, dataclasses.replace(ring, classes=(*ring.classes[:7], "other")), engine=engine)
     with pytest.raises(InputError, match="no sampler to evaluate"):
-        measure([], images, Scoring(), None)
+        measure([], images, Scoring(), runtime)
 
 
 def test_samples_that_are_not_finite_are_refused(teacher, images, engine):
@@ -294,3 +307,4 @@ def test_a_rival_that_diverges_is_left_out(student, teacher, images, engine, tmp
     found = attar.evaluate(student, images, engine=engine, say=said.append, teacher=broken)
     assert any(line.startswith("teacher, 7 calls is left out: 120 of 120 new samples") for line in said)
     assert [one.label for one in cell_of(found, "recall").beside][2:] == []
+    assert any(line.startswith("pairs are left out") for line in said)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from attar.core import engine
-from attar.core.errors import InputError
+from attar.core.errors import Diverged, InputError
 from attar.core.registry import registered
 from attar.core.runtime import Runtime
 from attar.core.training import LONG, cached, network_folder, seconds_for
@@ -210,7 +210,11 @@ def pairs_of(one: Sampler, teacher: Sampler, source: Source, how: Scoring, runti
         quick = len(source.shape) == 1 or max(source.shape[1:], default=0) <= SMALL
         if not quick and not affordable("a student of pairs", seconds_for(method, work, zero), how, runtime):
             return None
-    found: Sampler = cached(method, work, zero, title="beside it, pairs")
+    try:
+        found: Sampler = cached(method, work, zero, title="beside it, pairs")
+    except Diverged as error:
+        runtime.say(f"pairs are left out: {error}")
+        return None
     return found
 
 
