@@ -207,7 +207,7 @@ SAMPLERS: Table = {
     "pairs": {"steps": 6, "batch": 32, "pairs": 64},
     "consistency": {"steps": 6, "batch": 32},
     "consistency-training": {"network": "mlp:width=16,depth=1", "steps": 6, "batch": 32},
-    "progressive": {"steps": 6, "batch": 32},
+    "progressive": {"first_steps": 4, "steps": 8, "batch": 32},
 }
 BY_KIND = {
     "images": IMAGES,
