@@ -1,4 +1,4 @@
-"""What the tests of distilled samplers share: exact teachers, small runs, and the networks of the released numbers."""
+"""What the tests of distilled samplers share: exact teachers, small runs, and the released numbers."""
 
 import os
 from pathlib import Path
@@ -32,19 +32,6 @@ class Silent(nn.Module):
 
     def forward(self, x, noise, labels):
         return torch.zeros_like(x) + self.nothing
-
-
-class Tiny(nn.Module):
-    """The network of the released numbers: tanh(x A + 250 ln σ u + y V + a) B + b."""
-
-    def __init__(self, numbers, name):
-        super().__init__()
-        for letter in "AuVaBb":
-            self.register_parameter(letter, nn.Parameter(numbers[f"{name}.{letter}"].clone()))
-
-    def forward(self, x, noise, labels):
-        hidden = x.flatten(1) @ self.A + 1000 * noise[:, None] * self.u + labels @ self.V + self.a
-        return (hidden.tanh() @ self.B + self.b).view_as(x)
 
 
 def released(name):

@@ -5,10 +5,20 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file
+
+from attar.core.errors import InputError
+from attar.samplers.artefact import Sampler
+from attar.samplers.consistency import Consistency, consistency_loss
+from attar.samplers.consistency_training import ConsistencyTraining, decay_of, levels_at
+from attar.samplers.denoisers import scalings
+from attar.samplers.distances import level_weight
+from attar.samplers.learner import same_dropout
+from attar.samplers.sampling import euler_step, few_step, heun_step
+from attar.samplers.schedules import Grid, karras
 from few_steps import (
     EVERY_STEP,
     GOLDEN,
-    Tiny,
     bytes_of,
     gaussian_teacher,
     made,
@@ -17,17 +27,8 @@ from few_steps import (
     small_teacher,
     started,
 )
-from safetensors.torch import load_file
-
-from attar.core.errors import InputError
-from attar.samplers.consistency import Consistency, consistency_loss
-from attar.samplers.consistency_training import ConsistencyTraining, decay_of, levels_at
-from attar.samplers.denoisers import Denoiser, scalings
-from attar.samplers.distances import level_weight
-from attar.samplers.learner import same_dropout
-from attar.samplers.sampling import euler_step, few_step, heun_step
-from attar.samplers.schedules import Grid, karras
 from promises import dying
+from sampler_cases import denoiser_of
 
 SMALL = Consistency(steps=6, batch=8, grid_levels=6)
 TRAINED = ConsistencyTraining(steps=6, batch=8, network="mlp:width=32,depth=1", last_levels=5)
@@ -35,6 +36,12 @@ SCALINGS = load_file(GOLDEN / "cm_scalings.safetensors")
 SCHEDULE = load_file(GOLDEN / "cm_schedule.safetensors")
 LOSSES, MULTISTEP = released("cm_losses"), released("cm_multistep")
 ABSENT = "the released numbers are not at hand"
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    """Drawing takes longer than training here."""
+    monkeypatch.setattr(Sampler, "picture", lambda self: None)
 
 
 def drawn(*shape, seed=0):
@@ -53,8 +60,8 @@ def test_scalings_are_those_of_the_released_code():
 
 
 def test_the_consistency_function_is_that_of_the_released_code():
-    denoiser = Denoiser(Tiny(SCALINGS, "net"), 0.5, 0.002)
-    found = denoiser(SCALINGS["in.x"], SCALINGS["in.sigma"], SCALINGS["in.labels"])
+    denoiser = denoiser_of(SCALINGS, boundary=0.002, times=1000.0)
+    found = denoiser(SCALINGS["in.x"], SCALINGS["in.sigma"], SCALINGS["in.labels"].argmax(1))
     torch.testing.assert_close(found, SCALINGS["out.f"], rtol=1e-11, atol=1e-12)
     assert torch.equal(found[0], SCALINGS["in.x"][0])
 
@@ -78,13 +85,13 @@ def test_weights_are_those_of_the_released_code(kind):
     ],
 )
 def test_losses_are_those_of_the_released_code(case, levels, distance, weight):
-    student, target = (Denoiser(Tiny(LOSSES, name), 0.5, 0.002) for name in ("student", "target"))
-    teacher = Denoiser(Tiny(LOSSES, "teacher"), 0.5)
+    student, target = (denoiser_of(LOSSES, name=name, boundary=0.002, times=1000.0) for name in ("student", "target"))
+    teacher = denoiser_of(LOSSES, name="teacher", times=1000.0)
     grid, index = karras(levels, 0.002, 80.0), LOSSES[f"in.indices.{case}"]
     sigma, following = grid[index], grid[index + 1]
     torch.testing.assert_close(sigma, LOSSES[f"out.t.{case}"], rtol=1e-12, atol=0)
     torch.testing.assert_close(following, LOSSES[f"out.t_next.{case}"], rtol=1e-12, atol=0)
-    clean, noise, labels = (LOSSES[f"in.{name}"] for name in ("x0", "noise", "labels"))
+    clean, noise, labels = LOSSES["in.x0"], LOSSES["in.noise"], LOSSES["in.labels"].argmax(1)
     noisy = clean + sigma.view(-1, 1, 1, 1) * noise
     if case.startswith("cd"):
         nearer = heun_step(teacher, noisy, sigma, following, labels).detach()
@@ -112,16 +119,14 @@ def test_the_schedules_of_training_are_those_of_the_released_code():
 @pytest.mark.skipif(MULTISTEP is None, reason=ABSENT)
 @pytest.mark.parametrize("case", ["two_step", "one_step", "three_step", "not_to_end"])
 def test_several_calls_are_those_of_the_released_code(case):
-    student = Denoiser(Tiny(MULTISTEP, "student"), 0.5, 0.002)
+    student = denoiser_of(MULTISTEP, name="student", boundary=0.002, times=1000.0)
     *calls, end = MULTISTEP[f"in.ts.{case}"].tolist()
     levels = karras(40, 0.002, 80.0)
     torch.testing.assert_close(levels[[*calls, end]], MULTISTEP[f"out.levels.{case}"], rtol=1e-12, atol=0)
     first, *fresh = MULTISTEP[f"in.noise.{case}"]
     draws = iter(fresh)
     clamp = case == "three_step"
-    found = few_step(
-        student, first, levels[calls], torch.eye(3).double(), draw=lambda: next(draws), floor=0.002, clamp=clamp
-    )
+    found = few_step(student, first, levels[calls], torch.arange(3), draw=lambda: next(draws), floor=0.002, clamp=clamp)
     # The released loop adds noise after its last call too, up to its closing index: none, if that is the last of all.
     spread = (levels[end] ** 2 - 0.002**2).clamp(min=0).sqrt()
     noisy = found + spread * next(draws)
@@ -175,7 +180,7 @@ def test_dropout_is_the_same_for_both(runtime):
     x, sigma, labels = drawn(6, 2).float(), torch.full((6,), 0.8), torch.zeros(6, dtype=torch.long)
 
     def gap(alike):
-        return float(consistency_loss(network, network, x, x, sigma, sigma, labels, **alike).max())
+        return float(consistency_loss(network, network, x, x, sigma, sigma, labels, **alike).detach().max())
 
     assert gap({"alike": same_dropout(network, runtime)}) == 0
     assert gap({}) > 0
@@ -289,7 +294,7 @@ def test_clamped_samples_are_pixels():
 
 def test_distilled_it_comes_nearer_to_the_teacher():
     teacher, source = small_teacher(), points(200)
-    student = made(Consistency(steps=400, batch=100, lr=3e-3, grid_levels=8), teacher, source)
+    student = made(Consistency(steps=250, batch=100, lr=3e-3, grid_levels=8), teacher, source)
     noise, labels = drawn(200, 2).float(), torch.arange(200) % 2
     wanted = teacher.sample(labels=labels, noise=noise, steps=18)
     gap = (student.sample(labels=labels, noise=noise) - wanted).square().mean()
@@ -299,7 +304,7 @@ def test_distilled_it_comes_nearer_to_the_teacher():
 
 
 def test_trained_it_separates_the_classes():
-    student = made(replace(TRAINED, steps=400, batch=100, lr=3e-3, last_levels=20), None, points(400))
+    student = made(replace(TRAINED, steps=250, batch=100, lr=3e-3, last_levels=20), None, points(400))
     labels = torch.arange(400) % 2
     right = ((student.sample(labels=labels)[:, 0] > 0) == (labels == 1)).double().mean()
     assert right > 0.8

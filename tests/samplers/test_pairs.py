@@ -5,18 +5,25 @@ from dataclasses import replace
 
 import pytest
 import torch
-from few_steps import EVERY_STEP, IN_ONE_GO, bytes_of, gaussian_teacher, made, points, small_teacher, started
 
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.samplers import pairs as module
+from attar.samplers.artefact import Sampler
 from attar.samplers.distances import distance_of, level_weight
 from attar.samplers.pairs import MakePairs, PairRegression, pair_loss, pairs_of, teacher_pairs
 from attar.samplers.sampling import Churn
 from attar.samplers.teaching import Work
+from few_steps import EVERY_STEP, IN_ONE_GO, bytes_of, gaussian_teacher, made, points, small_teacher, started
 from promises import dying, dying_in
 
 SMALL = PairRegression(pairs=30, steps=5, batch=8)
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    """Drawing takes longer than training here."""
+    monkeypatch.setattr(Sampler, "picture", lambda self: None)
 
 
 @pytest.fixture(autouse=True)
