@@ -204,10 +204,11 @@ TABLES: Table = {
 }
 SAMPLERS: Table = {
     "edm": {"network": "mlp:width=16,depth=1", "steps": 6, "batch": 32, "sampling_levels": 4},
-    "pairs": {"steps": 6, "batch": 32, "pairs": 64},
+    "pairs": {"steps": 6, "batch": 32, "pair_count": 64},
     "consistency": {"steps": 6, "batch": 32},
     "consistency-training": {"network": "mlp:width=16,depth=1", "steps": 6, "batch": 32},
     "progressive": {"first_steps": 4, "steps": 8, "batch": 32},
+    "progressive": {"steps": 6, "batch": 32, "first_steps": 4},
 }
 BY_KIND = {
     "images": IMAGES,
@@ -328,6 +329,16 @@ VARIANTS: Table = {
         "optimizer": "radam",
         "average_half_life": 100.0,
         "watch": 0,
+    },
+    "pairs/huber": {**SAMPLERS["pairs"], "distance": "pseudo-huber", "weights_average": 0.0, "half": "on"},
+    "progressive/as released": {**SAMPLERS["progressive"], "calls": 2, "variant": "released", "weights_average": 0.9},
+    "consistency/two calls": {
+        **SAMPLERS["consistency"],
+        "call_levels": [0, 9],
+        "clamp": True,
+        "target_decay": 0.0,
+        "level_weight": "snr+1",
+        "distance": "l1",
     },
     "language/policy": {
         **WRITER,

@@ -38,6 +38,7 @@ NONE_IS_A_VALUE = {
     "fusion_channels": "those of the networks",
     "group": "the classes",
     "rows": "as many as there are",
+    "average_half_life": "the decay is given",
     "unprivileged": "the group with the lower rate",
 }
 """Settings of published cells that may be None, and what that says. All others would be filled in from the data."""
