@@ -72,6 +72,7 @@ from attar.images.trained import Auxiliary as Auxiliary
 from attar.reporting.page import report as report
 from attar.samplers.consistency import Consistency as Consistency
 from attar.samplers.consistency_training import ConsistencyTraining as ConsistencyTraining
+from attar.samplers.dmd2 import DMD2 as DMD2
 from attar.samplers.pairs import PairRegression as PairRegression
 from attar.samplers.progressive import Progressive as Progressive
 from attar.tables.artefact import SyntheticTable as SyntheticTable
