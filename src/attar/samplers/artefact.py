@@ -20,6 +20,7 @@ from attar.core import store
 from attar.core.card import SCORES
 from attar.core.cell import Cell
 from attar.core.errors import InputError
+from attar.core.kinds import imported
 from attar.core.pictures import KEPT, kept_in
 from attar.core.seeds import derived_seed
 from attar.images.networks.architecture import device_of, parameter_count
@@ -34,6 +35,11 @@ WEIGHTS = "sampler.safetensors"
 PREVIEW = "preview.png"
 FORM, SAMPLER = "form", "sampler"
 """Name of the entry of `artefact.json` that tells the forms of this kind apart, and its usual value."""
+FORMS = {
+    "wrapped": "attar.samplers.foreign:ForeignSampler",
+    "pipeline": "attar.samplers.pipeline:PipelineSampler",
+}
+"""Where the classes of the other forms are."""
 PORTION = 512
 """Samples that are made at once."""
 PICTURED = 10
@@ -83,6 +89,8 @@ class Sampler(core.Shareable):
     folder: Path | None = field(default=None, compare=False)
 
     kind = KIND
+    form = SAMPLER
+    """What tells it apart from other forms of the kind."""
     repo_type = "model"
     files = (WEIGHTS, core.ARTEFACT, core.CARD, PREVIEW, SCORES, KEPT, "unet/*", "scheduler/*", "model_index.json")
 
@@ -147,7 +155,7 @@ class Sampler(core.Shareable):
     def sample(
         self,
         n: int | None = None,
-        labels: Int[Tensor, " sample"] | None = None,
+        labels: Tensor | None = None,
         *,
         seed: int = 0,
         steps: int | None = None,
@@ -225,12 +233,10 @@ class Sampler(core.Shareable):
         picture = self.picture()
         if picture is not None:
             store.write_bytes(folder / PREVIEW, picture)
-        from attar.samplers.export import write_network
-
         facts = {
-            FORM: SAMPLER,
+            FORM: self.form,
             "network": self.network,
-            **write_network(folder, self),
+            **self.written(folder),
             "sigma_data": self.denoiser.sigma_data,
             "boundary": self.denoiser.boundary,
             "grid": self.grid.to_json(),
@@ -257,20 +263,16 @@ class Sampler(core.Shareable):
         Raises:
             InputError: The folder holds no sampler, or a file is missing, damaged or altered.
         """
-        from attar.samplers.export import read_network
-
         folder = Path(folder)
         facts = core.read_facts(folder, KIND, SCHEMA, "sampler")
-        shape, classes = tuple(map(int, facts["shape"])), tuple(facts["classes"])
-        network = read_network(folder, facts, shape, len(classes))
         return cls(
-            denoiser=Denoiser(network, facts["sigma_data"], facts["boundary"]).eval(),
+            denoiser=cls.read(folder, facts).eval(),
             network=facts["network"],
             grid=Grid.from_json(facts["grid"]),
             steps=int(facts["steps"]),
             solver=facts["solver"],
-            shape=shape,
-            classes=classes,
+            shape=tuple(map(int, facts["shape"])),
+            classes=tuple(facts["classes"]),
             class_shares=tuple(facts["class_shares"]),
             pictures=bool(facts["pictures"]),
             origin=Origin(**facts["origin"]),
@@ -280,7 +282,35 @@ class Sampler(core.Shareable):
             given=None if facts["given"] is None else tuple(facts["given"]),
             scores=facts["scores"],
             folder=folder,
+            **cls.further(folder, facts),
         )
+
+    def written(self, folder: Path) -> dict[str, Any]:
+        """Write the network, and return what `artefact.json` says of it.
+
+        Raises:
+            InputError: It is a module of the caller's own, which nothing could build again.
+        """
+        from attar.samplers.export import write_network
+
+        return write_network(folder, self)
+
+    @classmethod
+    def read(cls, folder: Path, facts: dict[str, Any]) -> Denoiser:
+        """The inverse of `written`."""
+        from attar.samplers.export import read_network
+
+        network = read_network(folder, facts, tuple(map(int, facts["shape"])), len(facts["classes"]))
+        return Denoiser(network, facts["sigma_data"], facts["boundary"])
+
+    @classmethod
+    def further(cls, folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
+        """Fields that only this form has, from its folder."""
+        return {}
+
+    def student(self, **fields: Any) -> "Sampler":
+        """A sampler that was distilled from this one, of the form that its students have."""
+        return Sampler(**fields)
 
     def picture(self) -> builtins.bytes | None:
         """A sheet of samples as PNG; of a saved sampler the one that was drawn when it was made."""
@@ -344,6 +374,9 @@ def _form_in(folder: Path) -> type[Any]:
     path = folder / core.ARTEFACT
     facts = store.read_json(path) if path.is_file() else None
     form = facts.get(FORM, SAMPLER) if isinstance(facts, dict) else SAMPLER
+    if form in FORMS:
+        found: type[Any] = imported(FORMS[form], "samplers")
+        return found
     if form != SAMPLER:
         raise InputError(f"{path} is of the form {form!r}, which this version of attar does not know. Upgrade attar.")
     return Sampler

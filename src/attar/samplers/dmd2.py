@@ -15,6 +15,7 @@ One-step Diffusion with Distribution Matching Distillation, CVPR 2024, arXiv:231
 in place of LPIPS. Without a GAN term its gradient is that of VSD, and without a critic that of SDS.
 """
 
+import copy
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, Self
 
@@ -33,7 +34,7 @@ from attar.samplers.denoisers import Condition, Denoiser, Noisy, broadcast, guid
 from attar.samplers.learner import Batch, Learning, Student
 from attar.samplers.matching import Weighting, critic_loss, matching_gradient, simulated, surrogate_loss
 from attar.samplers.pairs import teacher_pairs
-from attar.samplers.sampling import noise_from
+from attar.samplers.sampling import begun, noise_from
 from attar.samplers.schedules import Levels, few
 from attar.samplers.sources import Rows, Samples
 from attar.samplers.teaching import Work
@@ -90,7 +91,7 @@ class Matching(Learning):
     """Updates of the critic."""
     paired: int = 0
     """Batches of pairs that were learned."""
-    teacher: Denoiser = rebuilt()
+    teacher: "Guided" = rebuilt()
     """The teacher, guided."""
     fine: Levels = rebuilt()
     """The grid, ascending."""
@@ -107,18 +108,18 @@ class Guided(Denoiser):
     """A denoiser under classifier-free guidance.
 
     Args:
-        denoiser: Shares its network.
+        denoiser: The denoiser, of whatever form.
         scale: w of `guided`.
         null: The condition of no condition.
     """
 
     def __init__(self, denoiser: Denoiser, scale: float, null: Any = None) -> None:
         super().__init__(denoiser.network, denoiser.sigma_data, denoiser.boundary)
-        self.multiplies, self.scale, self.null = denoiser.multiplies, scale, null
+        self.denoiser, self.scale, self.null = denoiser, scale, null
 
     def forward(self, x: Noisy, sigma: Tensor, labels: Condition = None) -> Noisy:
         """D_∅ + w (D_y - D_∅)."""
-        return guided(super().forward, self.scale, self.null)(x, sigma, labels)
+        return guided(self.denoiser, self.scale, self.null)(x, sigma, labels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -411,17 +412,17 @@ class DMD2(Student):
         index = torch.randint(len(levels), (len(rows),), generator=runtime.generator("levels")).to(runtime.device)
         sigma = levels[index]
         later = target + broadcast(sigma, target) * self.noise(target, runtime)
-        x = torch.where(broadcast(index == 0, target), sigma[0] * noise, later)
+        x = torch.where(broadcast(index == 0, target), begun(state.student, noise, levels[0]), later)
         return (state.student(x, sigma, labels).float() - target).square().mean()
 
     def made_pairs(self, state: Matching, runtime: Runtime) -> tuple[Samples, Samples, Condition]:
         """Noise, the guided teacher's samples from it, and their labels."""
         how, work = self.pairing, state.work
         assert work.teacher is not None
-        exact = Guided(state.teacher, self.guidance, work.null).eval()
+        exact = copy.copy(state.teacher.denoiser)
         exact.multiplies = None
         return teacher_pairs(
-            replace(work.teacher, denoiser=exact),
+            replace(work.teacher, denoiser=Guided(exact, self.guidance, work.null).eval()),
             how.pair_count,
             levels=how.pair_levels,
             labels=work.conditions(how.pair_count, runtime.generator("labels"), runtime.device),

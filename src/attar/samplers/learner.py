@@ -24,7 +24,7 @@ from attar.core.training import linear_rise, next_rows, set_lr
 from attar.samplers.artefact import Origin, Sampler, kept, size_of
 from attar.samplers.denoisers import Condition, Denoiser
 from attar.samplers.schedules import Grid
-from attar.samplers.sources import Labels, Rows, Samples
+from attar.samplers.sources import Rows, Samples
 from attar.samplers.teaching import Work
 
 Alike = Callable[[], AbstractContextManager[None]]
@@ -36,7 +36,7 @@ class Batch:
 
     rows: Rows
     clean: Samples
-    labels: Labels | None
+    labels: Condition
 
 
 @dataclass
@@ -178,7 +178,8 @@ class SamplerMethod(Settings):
         """The real samples of the next step: every one once in each pass."""
         rows = next_rows(state.order, state.done, self.batch, runtime.generator("batches"))
         train = state.work.source.train
-        labels = None if train.labels is None else train.labels[rows].to(runtime.device)
+        labels = state.work.labels_of(rows)
+        labels = None if labels is None else labels.to(runtime.device)
         return Batch(rows, train[rows].to(runtime.device), labels)
 
     def noise(self, like: Tensor, runtime: Runtime, purpose: str = "noise") -> Tensor:
@@ -234,7 +235,8 @@ class SamplerMethod(Settings):
             teacher=None if teacher is None else size_of(teacher.denoiser),
             teacher_calls=None if teacher is None else teacher.calls,
         )
-        return Sampler(
+        make = Sampler if teacher is None else teacher.student
+        return make(
             denoiser=denoiser,
             network=self.network_of(state.work),
             grid=self.levels,
@@ -290,7 +292,7 @@ class Student(SamplerMethod):
     def form(self, state: Any) -> dict[str, Any]:
         """Few steps, with fresh noise between them."""
         given = tuple(self.levels.few(self.calls).tolist())
-        return {"solver": "few-step", "steps": self.calls, "given": given}
+        return {"solver": "few-step", "steps": self.calls, "given": given, "floor": self.levels.ends[0]}
 
     def condition(self, state: Any, runtime: Runtime, count: int, purpose: str = "labels") -> Condition:
         """Conditions of so many samples, drawn as the data have them."""

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attar.samplers.denoisers import Condition, Denoising, Noisy, broadcast
-from attar.samplers.sampling import Noise, few_step
+from attar.samplers.sampling import Noise, begun, few_step
 from attar.samplers.schedules import Levels
 
 Scalar = Float[Tensor, ""]
@@ -109,8 +109,8 @@ def simulated(
 ) -> tuple[Noisy, Float[Tensor, ""]]:
     """Backward simulation: what a few-step student is given at a level, and that level, made by the student alone.
 
-    x_1 = σ_1 ε; for a later level the student samples through those before it, from other noise, and ε is added to its
-    last x0. No gradient goes through those steps.
+    x_1 = σ_1 ε, or ε / α (see `begun`); for a later level the student samples through those before it, from other
+    noise, and ε is added to its last x0. No gradient goes through those steps.
 
     Args:
         student: G(x, σ, labels).
@@ -123,7 +123,7 @@ def simulated(
     """
     sigma = levels[index].to(noise)
     if index == 0:
-        return sigma * noise, sigma
+        return begun(student, noise, sigma), sigma
     assert start is not None, "a later level needs noise to begin from"
     found = few_step(student, start, levels[:index], labels, draw=draw)
     return found.to(noise) + sigma * noise, sigma

@@ -26,7 +26,7 @@ from attar.samplers.artefact import PORTION, Sampler
 from attar.samplers.denoisers import Condition, Denoising, Noisy
 from attar.samplers.distances import HUBER, Distance, distance_of
 from attar.samplers.learner import Batch, Learning, Student
-from attar.samplers.sampling import Churn
+from attar.samplers.sampling import Churn, begun
 from attar.samplers.schedules import Levels
 from attar.samplers.teaching import Work
 
@@ -128,7 +128,7 @@ def pair_loss(
         distance: d.
         huber: c / √d of the pseudo-Huber distance.
     """
-    return distance_of(student(sigma * noise, sigma, labels), samples, distance, huber)
+    return distance_of(student(begun(student, noise, sigma), sigma, labels), samples, distance, huber)
 
 
 @torch.no_grad()

@@ -137,6 +137,8 @@ def few_step(
 ) -> Noisy:
     """x0 = G(σ_1 z, σ_1), then for each further level x0 = G(x0 + √(σ² - floor²) ε, σ) with fresh noise ε.
 
+    Models that are given noise alone begin from z / α: see `begun`.
+
     Args:
         denoiser: G(x, σ, labels).
         noise: Standard normal z.
@@ -146,8 +148,7 @@ def few_step(
         floor: σ_min of consistency models, whose samples still have that noise; 0 of DMD2.
         clamp: Whether each x0 is cut to [-1, 1], as in the released code of consistency models.
     """
-    x, _ = _started(noise, levels)
-    found = noise.double()
+    x = found = begun(denoiser, noise.double(), levels[0])
     for index, sigma in enumerate(levels.to(x)):
         if index:
             assert draw is not None, "more than one level needs fresh noise"
@@ -214,6 +215,18 @@ def ddim_step(
     spread = (sigma_later.square() / sigma.square() * (1 - (alpha / alpha_later).square())).clamp(min=0)
     found = alpha_later * clean + (sigma_later.square() - eta**2 * spread).clamp(min=0).sqrt() * epsilon
     return found if fresh is None else found + eta * spread.sqrt() * fresh
+
+
+def begun(denoiser: Denoising, noise: Noisy, sigma: Tensor) -> Noisy:
+    """What few-step sampling begins from: σ z, or z / α for a variance-preserving model that is given noise alone.
+
+    Args:
+        denoiser: Says by `pure` whether it is such a model, with α² (1 + σ²) = 1.
+        noise: Standard normal z.
+        sigma: The first level.
+    """
+    sigma = sigma.to(noise)
+    return noise * ((1 + sigma.square()).sqrt() if getattr(denoiser, "pure", False) else sigma)
 
 
 def _started(noise: Noisy, levels: Levels, floor: float = 0.0) -> tuple[Noisy, Float[Tensor, " _end"]]:
