@@ -5,6 +5,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file
+
+from attar.core.errors import InputError
+from attar.samplers.consistency import Consistency, consistency_loss
+from attar.samplers.consistency_training import ConsistencyTraining, decay_of, levels_at
+from attar.samplers.denoisers import Denoiser, scalings
+from attar.samplers.distances import level_weight
+from attar.samplers.learner import same_dropout
+from attar.samplers.sampling import euler_step, few_step, heun_step
+from attar.samplers.schedules import Grid, karras
 from few_steps import (
     EVERY_STEP,
     GOLDEN,
@@ -17,16 +27,6 @@ from few_steps import (
     small_teacher,
     started,
 )
-from safetensors.torch import load_file
-
-from attar.core.errors import InputError
-from attar.samplers.consistency import Consistency, consistency_loss
-from attar.samplers.consistency_training import ConsistencyTraining, decay_of, levels_at
-from attar.samplers.denoisers import Denoiser, scalings
-from attar.samplers.distances import level_weight
-from attar.samplers.learner import same_dropout
-from attar.samplers.sampling import euler_step, few_step, heun_step
-from attar.samplers.schedules import Grid, karras
 from promises import dying
 
 SMALL = Consistency(steps=6, batch=8, grid_levels=6)

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from few_steps import EVERY_STEP, IN_ONE_GO, bytes_of, gaussian_teacher, made, points, small_teacher, started
 
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
@@ -14,6 +13,7 @@ from attar.samplers.distances import distance_of, level_weight
 from attar.samplers.pairs import MakePairs, PairRegression, pair_loss, pairs_of, teacher_pairs
 from attar.samplers.sampling import Churn
 from attar.samplers.teaching import Work
+from few_steps import EVERY_STEP, IN_ONE_GO, bytes_of, gaussian_teacher, made, points, small_teacher, started
 from promises import dying, dying_in
 
 SMALL = PairRegression(pairs=30, steps=5, batch=8)

@@ -5,18 +5,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from few_steps import (
-    EVERY_STEP,
-    GOLDEN,
-    Tiny,
-    bytes_of,
-    gaussian_teacher,
-    made,
-    points,
-    released,
-    small_teacher,
-    started,
-)
 from safetensors.torch import load_file
 
 from attar.core.errors import InputError
@@ -31,6 +19,18 @@ from attar.samplers.progressive import (
 )
 from attar.samplers.sampling import ddim_step, euler, euler_step
 from attar.samplers.schedules import VP, Grid, karras
+from few_steps import (
+    EVERY_STEP,
+    GOLDEN,
+    Tiny,
+    bytes_of,
+    gaussian_teacher,
+    made,
+    points,
+    released,
+    small_teacher,
+    started,
+)
 from promises import dying
 
 SMALL = Progressive(first_steps=4, steps=12, batch=8)
