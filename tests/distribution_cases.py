@@ -1,4 +1,4 @@
-"""The released code's numbers of distribution matching, its tiny network, and Gaussians whose denoisers are known."""
+"""The released code's numbers of distribution matching, and its tiny network."""
 
 import os
 from pathlib import Path
@@ -56,13 +56,3 @@ class Preserving:
         t = self.step(sigma, x)
         alpha, noise = broadcast(self.schedule.alpha(t), x), broadcast(self.schedule.sigma(t), x)
         return to_x0(self.epsilon(x, t, labels), alpha * x, alpha, noise, "epsilon").to(x)
-
-
-def gaussian(mean, std):
-    """The denoiser of N(mean, std²)."""
-
-    def denoise(x, sigma, labels=None):
-        variance = broadcast(torch.as_tensor(sigma, dtype=x.dtype), x) ** 2
-        return (std**2 * x + variance * mean) / (std**2 + variance)
-
-    return denoise

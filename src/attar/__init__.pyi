@@ -70,6 +70,8 @@ from attar.images.protocols import Protocol as Protocol
 from attar.images.sources import load as load
 from attar.images.trained import Auxiliary as Auxiliary
 from attar.reporting.page import report as report
+from attar.samplers.artefact import Sampler as Sampler
+from attar.samplers.edm import EDM as EDM
 from attar.samplers.consistency import Consistency as Consistency
 from attar.samplers.consistency_training import ConsistencyTraining as ConsistencyTraining
 from attar.samplers.pairs import PairRegression as PairRegression

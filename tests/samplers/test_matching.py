@@ -4,13 +4,14 @@ import math
 
 import pytest
 import torch
-from distribution_cases import GOLDEN, Preserving, Told, gaussian, released
 
 from attar.samplers.denoisers import Denoiser, broadcast, guided
 from attar.samplers.matching import critic_loss, matching_gradient, score_gradient, simulated, surrogate_loss
 from attar.samplers.sampling import few_step
 from attar.samplers.schedules import VP, few, karras
 from attar.samplers.toys import exact_denoiser, log_density, ring_modes
+from distribution_cases import GOLDEN, Preserving, Told, released
+from sampler_cases import gaussian
 
 
 def numbers(*shape, seed=0, dtype=torch.float64):
@@ -21,7 +22,7 @@ def three(dtype=torch.float64):
     return numbers(3, 6, 2, 4, 4, dtype=dtype)
 
 
-# ---------------------------------------------------------------------------------------------------------- the gradient
+# --------------------------------------------------------------------------------------------------------- the gradient
 
 
 def kl_of_gaussians(mean, variance, other_mean, other_variance):
@@ -119,7 +120,7 @@ def test_half_precision_is_left_behind():
     assert critic_loss(real, x, torch.ones(6)).dtype == torch.float32
 
 
-# ------------------------------------------------------------------------------------------------------------ its limits
+# ----------------------------------------------------------------------------------------------------------- its limits
 
 
 @pytest.mark.parametrize("weighting, weight", [("sds", 0.64), ("uniform", 1.0), ("fantasia3d", 0.6 * 0.64)])
@@ -142,7 +143,7 @@ def test_with_a_critic_it_is_vsd():
     torch.testing.assert_close(score_gradient(x, real, fake, alpha, sigma, "uniform"), teacher - critic)
 
 
-# ----------------------------------------------------------------------------------------------------- the critic's loss
+# ---------------------------------------------------------------------------------------------------- the critic's loss
 
 
 @pytest.mark.parametrize("weighting", ["edm", "epsilon", "none"])
@@ -161,7 +162,9 @@ def test_the_epsilon_weighting_is_the_squared_error_of_predicted_noise():
     sigma = numbers(6).exp()
     noisy = clean + broadcast(sigma, clean) * noise
     predicted = (noisy - found) / broadcast(sigma, found)
-    torch.testing.assert_close(critic_loss(found, clean, sigma, weighting="epsilon"), (predicted - noise).square().mean())
+    torch.testing.assert_close(
+        critic_loss(found, clean, sigma, weighting="epsilon"), (predicted - noise).square().mean()
+    )
 
 
 # -------------------------------------------------------------------------------------------------- backward simulation
@@ -212,7 +215,7 @@ def test_the_levels_fall():
         assert (torch.diff(few(karras(1000, 0.002, 80.0), count)) < 0).all()
 
 
-# -------------------------------------------------------------------------------------------- the released code's numbers
+# ------------------------------------------------------------------------------------------ the released code's numbers
 
 
 def golden(case):
@@ -333,8 +336,8 @@ def test_the_few_step_sampler_is_the_released_one():
     steps = case["out.steps.T1000_N4"]
     noise = case["in.noise"] / student.schedule.sigma(steps[0])
     for count in range(1, 5):
-        draws = iter(case["in.sample.renoise"])
-        found = few_step(student, noise, student.levels[steps[:count]], case["in.cond"], draw=lambda: next(draws))
+        draw = iter(case["in.sample.renoise"]).__next__
+        found = few_step(student, noise, student.levels[steps[:count]], case["in.cond"], draw=draw)
         torch.testing.assert_close(found, case[f"out.sample.x0_step{count - 1}"], rtol=1e-8, atol=1e-8)
 
 

@@ -135,7 +135,7 @@ def test_every_file_of_diffusers_is_under_a_digest(teacher, tmp_path):
     for name in digests:
         place = tmp_path / "made" / name
         whole = place.read_bytes()
-        place.write_bytes(whole.replace(b"8", b"9", 1) if name.endswith("json") else whole[:-4] + b"\x00\x01\x02\x03")
+        place.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
         with pytest.raises(InputError, match=r"was altered after it was written"):
             StoredSampler.load(tmp_path / "made")
         place.unlink()
@@ -149,7 +149,8 @@ def test_a_teacher_is_a_unet_alone_and_is_read_again(teacher, tmp_path):
     teacher.save(tmp_path / "made")
     assert not (tmp_path / "made" / "model_index.json").exists() and not (tmp_path / "made" / "scheduler").exists()
     read = StoredSampler.load(tmp_path / "made")
-    assert torch.equal(read.sample(3, seed=1), teacher.sample(3, seed=1))
+    torch.testing.assert_close(read.sample(3, seed=1), teacher.sample(3, seed=1), rtol=0, atol=1e-4)
+    assert all(torch.equal(tensor, teacher.learned[name]) for name, tensor in read.learned.items())
     unet = diffusers.UNet2DModel.from_pretrained(str(tmp_path / "made" / "unet"), use_safetensors=True)
     assert unet.config.block_out_channels == [8, 16] or tuple(unet.config.block_out_channels) == (8, 16)
 

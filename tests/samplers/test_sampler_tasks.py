@@ -114,9 +114,9 @@ def test_what_is_no_teacher_is_refused(given, told, ring, runtime):
 
 
 def test_a_folder_of_another_kind_is_no_teacher(ring, runtime, engine, tmp_path):
-    attar.compress("standard-1d", attar.Runnalls(n_components=3), out=tmp_path / "mixture", engine=engine)
-    with pytest.raises(InputError, match=r"kind 'mixtures', not 'samplers'"):
-        teacher_named(str(tmp_path / "mixture"), ring, runtime, steps=None, levels=None)
+    attar.condense("digits", attar.Random(ipc=1), out=tmp_path / "images", engine=engine)
+    with pytest.raises(InputError, match=r"kind 'images', not 'samplers'"):
+        teacher_named(str(tmp_path / "images"), ring, runtime, steps=None, levels=None)
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"holds no sampler"):
         teacher_named(str(tmp_path / "empty"), ring, runtime, steps=None, levels=None)

@@ -155,7 +155,7 @@ class Sampler(core.Shareable):
     def sample(
         self,
         n: int | None = None,
-        labels: Int[Tensor, " sample"] | None = None,
+        labels: Tensor | None = None,
         *,
         seed: int = 0,
         steps: int | None = None,

@@ -110,7 +110,7 @@ def pipeline(made: Any, grid: int, places: list[int]) -> Any:
         sigma_max=high,
         sigma_data=made.denoiser.sigma_data,
         rho=made.grid.rho,
-        clip_denoised=False,
+        clip_denoised=made.clamp,
     )
     whole = imported("diffusers:ConsistencyModelPipeline", "samplers")
     return whole(unet=made.denoiser.network.model, scheduler=scheduler)

@@ -292,7 +292,7 @@ class Student(SamplerMethod):
     def form(self, state: Any) -> dict[str, Any]:
         """Few steps, with fresh noise between them."""
         given = tuple(self.levels.few(self.calls).tolist())
-        return {"solver": "few-step", "steps": self.calls, "given": given}
+        return {"solver": "few-step", "steps": self.calls, "given": given, "floor": self.levels.ends[0]}
 
     def condition(self, state: Any, runtime: Runtime, count: int, purpose: str = "labels") -> Condition:
         """Conditions of so many samples, drawn as the data have them."""

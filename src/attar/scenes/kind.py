@@ -1,0 +1,20 @@
+"""Posed images of a scene, and the radiance fields made from them."""
+
+from attar.core.kinds import Kind
+
+KIND = Kind(
+    name="scenes",
+    holds="posed images of a scene",
+    makes="a radiance field",
+    artefact="attar.scenes.artefact:StoredScene",
+    reading="attar.scenes.reading:Reading",
+    forms="attar.scenes.reading:looks_like",
+    tasks={
+        "train": "attar.scenes.tasks:Train",
+        "distill": "attar.scenes.tasks:Distill",
+    },
+    scoring="attar.scenes.scoring:Scoring",
+    bundled="spheres",
+    data="spheres or objects (simulated), a folder with transforms.json, or a folder with poses_bounds.npy",
+    imports=("images", "samplers"),
+)
