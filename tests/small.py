@@ -205,7 +205,6 @@ TABLES: Table = {
 SAMPLERS: Table = {
     "edm": {"network": "mlp:width=16,depth=1", "steps": 6, "batch": 32, "sampling_levels": 4},
     "pairs": {"steps": 6, "batch": 32, "pair_count": 64},
-    "pairs": {"steps": 6, "batch": 32, "pairs": 64},
     "dmd2": {
         "steps": 8,
         "batch": 16,
@@ -217,7 +216,6 @@ SAMPLERS: Table = {
     "consistency": {"steps": 6, "batch": 32},
     "consistency-training": {"network": "mlp:width=16,depth=1", "steps": 6, "batch": 32},
     "progressive": {"first_steps": 4, "steps": 8, "batch": 32},
-    "progressive": {"steps": 6, "batch": 32, "first_steps": 4},
 }
 BY_KIND = {
     "images": IMAGES,
