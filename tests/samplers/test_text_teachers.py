@@ -166,6 +166,9 @@ def test_dmd2_leaves_a_folder_that_diffusers_opens_with_the_same_images(folder, 
         assert (pixels * 2 - 1 - mine).abs().max() < 1e-5
     names = {path.suffix for path in (tmp_path / "made").rglob("*") if path.is_file() and "run" not in path.parts}
     assert names == {".json", ".safetensors", ".md", ".png"}
+    assert opened.shown().facts["network"] == "UNet2DConditionModel" and len(opened.shown().pictures) == 1
+    with pytest.raises(InputError, match="samplers that are told by text are not measured here"):
+        attar.evaluate(opened, engine=engine)
     card = (tmp_path / "made" / "README.md").read_text()
     assert "timesteps=[999, 749, 499, 249], guidance_scale=0" in card and PROMPTS[0] in card
 
