@@ -1,3 +1,7 @@
+from attar.samplers.adapters import Lora as Lora
+from attar.samplers.adversarial import Adversary as Adversary
+from attar.samplers.adversarial import discriminator_loss as discriminator_loss
+from attar.samplers.adversarial import generator_loss as generator_loss
 from attar.samplers.artefact import Sampler as Sampler
 from attar.samplers.consistency import Consistency as Consistency
 from attar.samplers.consistency import consistency_loss as consistency_loss
@@ -10,6 +14,9 @@ from attar.samplers.denoisers import guided as guided
 from attar.samplers.denoisers import scalings as scalings
 from attar.samplers.distances import distance_of as distance_of
 from attar.samplers.distances import level_weight as level_weight
+from attar.samplers.dmd2 import DMD2 as DMD2
+from attar.samplers.dmd2 import Critic as Critic
+from attar.samplers.dmd2 import Pairing as Pairing
 from attar.samplers.edm import EDM as EDM
 from attar.samplers.edm import edm_loss as edm_loss
 from attar.samplers.foreign import Exploding as Exploding
@@ -17,6 +24,11 @@ from attar.samplers.foreign import Flow as Flow
 from attar.samplers.foreign import ForeignSampler as ForeignSampler
 from attar.samplers.foreign import Steps as Steps
 from attar.samplers.foreign import Wrapped as Wrapped
+from attar.samplers.matching import critic_loss as critic_loss
+from attar.samplers.matching import matching_gradient as matching_gradient
+from attar.samplers.matching import score_gradient as score_gradient
+from attar.samplers.matching import simulated as simulated
+from attar.samplers.matching import surrogate_loss as surrogate_loss
 from attar.samplers.networks import ResidualMLP as ResidualMLP
 from attar.samplers.pairs import PairRegression as PairRegression
 from attar.samplers.pairs import pair_loss as pair_loss

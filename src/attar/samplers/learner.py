@@ -93,8 +93,8 @@ class SamplerMethod(Settings):
     levels: Grid = field(default_factory=Grid)
     """The noise levels."""
     watch: Annotated[int, Range(0)] = 0
-    """Steps between scores on the training samples while training: relative Fréchet distance and recall, on the
-    progress line. 0: none."""
+    """Interval between scores while training, in steps: relative Fréchet distance and recall on the training samples,
+    on the progress line. 0: none."""
     samples: Annotated[int, Hidden()] = 0
     """Number of training samples; filled in from the data."""
 

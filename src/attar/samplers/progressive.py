@@ -58,7 +58,7 @@ class Progressive(Student):
     name = "progressive"
 
     @classmethod
-    def paper(cls, data: str, *, variant: Variant | None = None) -> Self:
+    def paper(cls, data: str, *, variant: Variant = "paper") -> Self:
         """The settings of a published row.
 
         Args:

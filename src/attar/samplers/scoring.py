@@ -20,7 +20,7 @@ class Scoring(tasks.Scoring):
     samples: Annotated[int, Range(20)] | None = None
     """Number of new samples that are compared. Default: as many as there are training samples, 10,000 at most."""
     neighbours: Annotated[int, Range(1, 100)] = 3
-    """k: number of nearest neighbours by which precision, recall, density and coverage are defined."""
+    """Number k of nearest neighbours, by which precision, recall, density and coverage are defined."""
     repeats: Annotated[int, Range(1)] = 1
     """Repeats of the measurement, each with other noise."""
     teacher: Annotated[Teacher, Role()] = field(default_factory=Teacher)
