@@ -253,7 +253,7 @@ METHODS = {
     "dmd2": DMD2(steps=6, batch=16, warm_start=2, critic_steps=2, half="off").changed_by(
         {"pairing": {"pair_count": 16}}
     ),
-    "pairs": PairRegression(steps=6, batch=16, pairs=16, half="off"),
+    "pairs": PairRegression(steps=6, batch=16, pair_count=16, half="off"),
 }
 
 

@@ -265,8 +265,8 @@ def pixel_sampler(
         raise InputError(f"{where} knows {rows} classes, but {source.name} has {classes}.")
     made = None if prediction or schedule else preconditioned(unet, classes, config)
     if made is None:
-        denoiser = wrapped_unet(ClassUNet(unet, classes), config, where, source.sigma_data, prediction, schedule)
-        made = denoiser, {"grid": denoiser.schedule.grid(), "steps": LEVELS, "solver": "heun"}
+        wrapped = wrapped_unet(ClassUNet(unet, classes), config, where, source.sigma_data, prediction, schedule)
+        made = wrapped, {"grid": wrapped.schedule.grid(), "steps": LEVELS, "solver": "heun"}
     denoiser, fields = made
     return ForeignSampler(
         denoiser=denoiser,

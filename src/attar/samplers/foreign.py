@@ -17,8 +17,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attar.core import store
+from attar.core.artefact import Shown
 from attar.core.errors import InputError, unknown
-from attar.samplers.artefact import Origin, Sampler, size_of
+from attar.samplers.artefact import PICTURED, Origin, Sampler, size_of
 from attar.samplers.denoisers import Condition, Denoiser, Noisy, broadcast
 from attar.samplers.schedules import VP, Grid, Prediction, to_x0
 
@@ -394,6 +395,12 @@ class ForeignSampler(Sampler):
             WRAPPED: described(self.denoiser),
             "digests": write_model(folder, {"unet": network.unet}, {}),
         }
+
+    def shown(self, images: int = PICTURED) -> Shown:
+        """The sizes, the levels, the class of the network, and pictures."""
+        found, network = super().shown(images), self.denoiser.network
+        name = type(getattr(network, "unet", network)).__name__
+        return dataclasses.replace(found, facts={**found.facts, "network": name})
 
     @classmethod
     def read(cls, folder: Path, facts: dict[str, Any]) -> Denoiser:
