@@ -9,6 +9,7 @@ import torch
 
 import attar
 from attar.core.errors import InputError
+from attar.core.progress import Line
 from attar.core.registry import registered
 from attar.core.score import Score
 from attar.samplers.comparing import TEST, Comparison, check_finite, nearest_in
@@ -308,3 +309,9 @@ def test_a_rival_that_diverges_is_left_out(student, teacher, images, engine, tmp
     assert any(line.startswith("teacher, 7 calls is left out: 120 of 120 new samples") for line in said)
     assert [one.label for one in cell_of(found, "recall").beside][2:] == []
     assert any(line.startswith("pairs are left out") for line in said)
+
+
+def test_the_progress_line_has_them_after_the_loss():
+    line = Line("edm", 3, quiet=True)
+    line.show({"loss": 0.5, "lr": 0.1, "rFD": 0.5612, "recall": 87.5, "rFD of halves": 0.4})
+    assert line._progress.tasks[0].fields["loss"] == "loss 0.5, rFD 0.5612, recall 87.5, rFD of halves 0.4"

@@ -153,8 +153,6 @@ def measure(samplers: Sequence[Any], source: Source, how: Scoring, runtime: Runt
     start = time.perf_counter()
     if not samplers:
         raise InputError("there is no sampler to evaluate; give one or more.")
-    if not isinstance(source, Source):
-        raise InputError(f"{source.name} holds no samples to compare new ones with. Give --data with images.")
     for one in samplers:
         _check(one, source, runtime)
     grouped = rows_of(samplers, lambda one: {"calls": one.calls, "data": one.origin.fingerprint})
