@@ -31,7 +31,7 @@ def quick_pairs():
     """A student of pairs that is trained for a moment."""
 
     class Entry:
-        load = staticmethod(lambda: functools.partial(PairRegression, steps=20, pairs=64))
+        load = staticmethod(lambda: functools.partial(PairRegression, steps=20, pair_count=64))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("attar.samplers.rivals.registered", lambda name, verb: Entry)
