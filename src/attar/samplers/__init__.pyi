@@ -29,6 +29,15 @@ from attar.samplers.matching import matching_gradient as matching_gradient
 from attar.samplers.matching import score_gradient as score_gradient
 from attar.samplers.matching import simulated as simulated
 from attar.samplers.matching import surrogate_loss as surrogate_loss
+from attar.samplers.metrics import energy_distance as energy_distance
+from attar.samplers.metrics import frechet as frechet
+from attar.samplers.metrics import kernel_distance as kernel_distance
+from attar.samplers.metrics import memorised as memorised
+from attar.samplers.metrics import mmd as mmd
+from attar.samplers.metrics import neighbourhoods as neighbourhoods
+from attar.samplers.metrics import relative_frechet as relative_frechet
+from attar.samplers.metrics import sliced_wasserstein as sliced_wasserstein
+from attar.samplers.metrics import two_sample_auc as two_sample_auc
 from attar.samplers.networks import ResidualMLP as ResidualMLP
 from attar.samplers.pairs import PairRegression as PairRegression
 from attar.samplers.pairs import pair_loss as pair_loss
