@@ -91,8 +91,8 @@ class Matching(Learning):
     """Updates of the critic."""
     paired: int = 0
     """Batches of pairs that were learned."""
-    teacher: "Guided" = rebuilt()
-    """The teacher, guided."""
+    teacher: Denoiser = rebuilt()
+    """The teacher, without guidance."""
     fine: Levels = rebuilt()
     """The grid, ascending."""
     pairs: Any = rebuilt(default=None)
@@ -322,7 +322,7 @@ class DMD2(Student):
         x, sigma = self.student_input(state, labels, runtime)
         with torch.set_grad_enabled(moves):
             samples = state.student(x, sigma, labels)
-        shown = {}
+        shown: dict[str, Tensor] = {}
         if moves:
             shown |= self.student_turn(samples, labels, state, runtime)
         if self.critic.against == "critic" and not (moves and self.critic.critic_turns == "other"):
