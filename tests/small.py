@@ -205,9 +205,17 @@ TABLES: Table = {
 SAMPLERS: Table = {
     "edm": {"network": "mlp:width=16,depth=1", "steps": 6, "batch": 32, "sampling_levels": 4},
     "pairs": {"steps": 6, "batch": 32, "pair_count": 64},
+    "dmd2": {
+        "steps": 8,
+        "batch": 16,
+        "warm_start": 2,
+        "critic_steps": 2,
+        "gan_weight": 0.01,
+        "pairing": {"pair_count": 32, "pair_levels": 3},
+    },
     "consistency": {"steps": 6, "batch": 32},
     "consistency-training": {"network": "mlp:width=16,depth=1", "steps": 6, "batch": 32},
-    "progressive": {"steps": 6, "batch": 32, "first_steps": 4},
+    "progressive": {"first_steps": 4, "steps": 8, "batch": 32},
 }
 BY_KIND = {
     "images": IMAGES,
@@ -320,6 +328,17 @@ VARIANTS: Table = {
     "icnn/best epoch": {**EPISODIC, "held_out_classes": 0.4, "held_out_episodes": 5, "keep_epoch": "best"},
     "sogclr/views": {**ENCODER, "pairs": "off", "learn_temperature": True},
     "supcon/classes": {**ENCODER, "classes_per_batch": 3, "samples_per_class": 8, "weighted": True},
+    "dmd2/few calls, adapters, average": {
+        **SAMPLERS["dmd2"],
+        "calls": 3,
+        "lora": {"lora_rank": 2},
+        "weights_average": 0.9,
+        "critic": {"critic_turns": "other", "critic_weighting": "none"},
+        "adversary": {"discriminator_noise": "shared"},
+        "pairing": {"pair_count": 32, "pair_levels": 3, "regression_weight": 0.25},
+        "half": "on",
+        "watch": 0,
+    },
     "edm/half, hidden labels, churn": {
         **SAMPLERS["edm"],
         "half": "on",
@@ -330,7 +349,7 @@ VARIANTS: Table = {
         "watch": 0,
     },
     "pairs/huber": {**SAMPLERS["pairs"], "distance": "pseudo-huber", "weights_average": 0.0, "half": "on"},
-    "progressive/as released": {**SAMPLERS["progressive"], "calls": 2, "variant": "released", "weights_average": 0.9},
+    "progressive/as released": {**SAMPLERS["progressive"], "calls": 2, "last_step": "released", "weights_average": 0.9},
     "consistency/two calls": {
         **SAMPLERS["consistency"],
         "call_levels": [0, 9],
