@@ -147,6 +147,7 @@ class Consistency(Agreement, Student):
     """Decay of a moving average of the weights, which then is the result. It is smaller in the first steps. 0: none."""
 
     name = "consistency"
+    usual_steps = {"points": 2000, "small": 1700, "large": 20_000}  # noqa: RUF012
 
     @classmethod
     def paper(cls, data: str) -> Self:

@@ -54,8 +54,11 @@ class Progressive(Student):
     (truncated-snr), or SNR + 1/σ_d² as EDM is trained (karras)."""
     longer_end: bool = True
     """Whether the stages of two steps and of one are twice as long as the others, as published."""
+    batch: Annotated[int, Range(1)] = 128
+    """Batch size: samples per step."""
 
     name = "progressive"
+    usual_steps = {"points": 2800, "small": 2800, "large": 20_000}  # noqa: RUF012
 
     @classmethod
     def paper(cls, data: str, *, variant: Variant = "paper") -> Self:
