@@ -15,6 +15,7 @@ from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed
 from attar.samplers.artefact import StoredSampler
+from attar.samplers.denoisers import guided
 from attar.samplers.dmd2 import DMD2
 from attar.samplers.pairs import PairRegression
 from attar.samplers.pipeline import PipelineSampler, text_sampler
@@ -166,6 +167,9 @@ def test_dmd2_leaves_a_folder_that_diffusers_opens_with_the_same_images(folder, 
         assert (pixels * 2 - 1 - mine).abs().max() < 1e-5
     names = {path.suffix for path in (tmp_path / "made").rglob("*") if path.is_file() and "run" not in path.parts}
     assert names == {".json", ".safetensors", ".md", ".png"}
+    assert opened.shown().facts["network"] == "UNet2DConditionModel" and len(opened.shown().pictures) == 1
+    with pytest.raises(InputError, match="samplers that are told by text are not measured here"):
+        attar.evaluate(opened, str(prompts), engine=engine)
     card = (tmp_path / "made" / "README.md").read_text()
     assert "timesteps=[999, 749, 499, 249], guidance_scale=0" in card and PROMPTS[0] in card
 
@@ -197,33 +201,39 @@ def test_published_rows_run(row, captioned, tmp_path, tmp_path_factory, engine):
 
 
 def test_a_student_of_pairs_is_a_pipeline_too(sd, tmp_path, engine):
-    method = PairRegression(steps=2, batch=2, pairs=4, half="off")
+    method = PairRegression(steps=2, batch=2, pair_count=4, half="off")
     prompts = Prompts("p", PROMPTS)
     made = attar.distill(prompts, method, teacher=str(sd), out=tmp_path / "made", engine=engine)
     assert made.timesteps == [999] and theirs(tmp_path / "made").scheduler.config.original_inference_steps == 1
 
 
-def test_guidance_moves_what_the_student_learns_from_the_teacher_alone(sd, engine):
-    prompts = Prompts("p", PROMPTS)
-    found = {}
+def test_guidance_moves_the_student_and_not_the_critic(sd, engine):
+    prompts, found = Prompts("p", PROMPTS), {}
     for guidance in (1.0, 4.0):
-        method = dataclasses.replace(QUICK, guidance=guidance, steps=2)
-        work = text_work(prompts, Teacher(network=str(sd)).found(prompts, runtime_of(engine)), runtime_of(engine))
         runtime = runtime_of(engine)
-        method = method.resolve(work, runtime)
+        work = text_work(prompts, Teacher(network=str(sd)).found(prompts, runtime), runtime)
+        method = dataclasses.replace(QUICK, guidance=guidance).resolve(work, runtime)
         state = method.build(work, runtime)
-        critic = {name: one.clone() for name, one in state.critic.state_dict().items()}
+        before = {name: one.clone() for name, one in state.critic.state_dict().items()}
         method.step(state, runtime)
-        found[guidance] = state
-        assert any(not torch.equal(critic[name], one) for name, one in state.critic.state_dict().items())
-        x, sigma = torch.randn(2, 4, 8, 8), torch.ones(2)
-        rows = work.conditions(2, torch.Generator().manual_seed(0), torch.device("cpu"))
-        with torch.no_grad():
-            null, told = (work.teacher.denoiser(x, sigma, one) for one in (work.null.expand(2, -1), rows))
-            guided = state.teacher(x, sigma, rows)
-        assert (guided - (null + guidance * (told - null))).abs().max() < 1e-4
-    first, second = (found[one].student.state_dict() for one in (1.0, 4.0))
-    assert any(not torch.equal(first[name], second[name]) for name in first)
+        found[guidance] = (state.student.state_dict(), state.critic.state_dict())
+        assert any(not torch.equal(before[name], one) for name, one in found[guidance][1].items())
+    (student, critic), (guided_student, same_critic) = found.values()
+    assert any(not torch.equal(student[name], one) for name, one in guided_student.items())
+    assert all(torch.equal(critic[name], one) for name, one in same_critic.items())
+
+
+def test_guidance_takes_the_embedding_of_no_prompt(sd, engine):
+    prompts, runtime = Prompts("p", PROMPTS), runtime_of(engine)
+    teacher = text_sampler(sd, runtime)
+    work = text_work(prompts, teacher, runtime)
+    assert torch.equal(work.null, teacher.parts.embed([""])) and not work.unconditional
+    x, sigma = torch.randn(2, 4, 8, 8), torch.tensor([1.0, 9.0])
+    rows = work.conditions(2, torch.Generator().manual_seed(0), torch.device("cpu"))
+    null, told = (teacher.denoiser(x, sigma, one) for one in (work.null.expand(2, -1), rows))
+    found = guided(teacher.denoiser, 7.5, work.null)(x, sigma, rows)
+    assert (found - (null + 7.5 * (told - null))).abs().max() < 1e-5
+    assert (null - told).abs().max() > 1e-4
 
 
 def test_from_the_shell(sd, tmp_path, capsys):
@@ -231,7 +241,7 @@ def test_from_the_shell(sd, tmp_path, capsys):
     words = ["--steps", "2", "--batch", "2", "--warm-start", "0", "--calls", "2", "--device", "cpu", "--quiet"]
     named = ["--data", str(tmp_path / "prompts.txt"), "--teacher", str(sd), "--out", str(tmp_path / "made")]
     main(["distill", "dmd2", *named, *words])
-    assert "a sample by 2 calls" in capsys.readouterr().out
+    assert "a sample by 2 calls instead of 99" in capsys.readouterr().out
     assert StoredSampler.load(tmp_path / "made").timesteps == [999, 499]
     main(["data", str(tmp_path / "prompts.txt"), "--kind", "samplers"])
     assert "4 prompts" in capsys.readouterr().out
