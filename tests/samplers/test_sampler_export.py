@@ -53,7 +53,9 @@ def gap(sampler, folder, labels, **how):
     generator = draw()
     noise = torch.randn(len(labels), *sampler.shape, generator=generator)
     own = StoredSampler.load(folder)
-    ours = few_step(own.denoiser, noise, own.levels(), labels, draw=noise_from(generator, noise), floor=own.floor)
+    ours = few_step(
+        own.denoiser, noise, own.levels(), labels, draw=noise_from(generator, noise), floor=own.floor, clamp=own.clamp
+    )
     return float((theirs - (ours / 2 + 0.5).clamp(0, 1)).abs().max())
 
 
@@ -81,6 +83,23 @@ def test_levels_on_another_grid_are_given_by_their_places(teacher, tmp_path):
     assert facts["timesteps"] == [9, 0]
     how = {"num_inference_steps": None, "timesteps": facts["timesteps"]}
     assert gap(student, tmp_path / "made", LABELS, **how) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [
+        (attar.DMD2, {"steps": 2, "batch": 8, "calls": 4, "warm_start": 0, "gan_weight": 0.0}),
+        (attar.Consistency, {"steps": 2, "batch": 8, "calls": 2}),
+        (attar.PairRegression, {"steps": 2, "batch": 8, "pair_count": 16}),
+        (attar.Progressive, {"steps": 6, "batch": 8, "first_steps": 2}),
+    ],
+    ids=lambda given: getattr(given, "name", None),
+)
+def test_students_of_every_method_open(method, settings, teacher, few_digits, engine, tmp_path):
+    attar.distill(few_digits, method(**settings), teacher=teacher, out=tmp_path / "made", engine=engine)
+    facts = json.loads((tmp_path / "made" / "artefact.json").read_text())
+    how = {"num_inference_steps": None, "timesteps": facts["timesteps"]}
+    assert gap(StoredSampler.load(tmp_path / "made"), tmp_path / "made", LABELS, **how) <= 1e-5
 
 
 def test_images_without_a_label_survive(teacher, tmp_path):

@@ -61,6 +61,14 @@ def test_data_are_described(capsys):
     assert "ring: 8,000 training and 2,000 test points, 8 classes, 2" in told and "standard deviation" in told
 
 
+@pytest.mark.parametrize("words", [["train", "edm"], ["distill", "pairs"], ["distill", "consistency"]])
+def test_help_names_the_everyday_settings(words, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([*words, "--help"])
+    told = capsys.readouterr().out
+    assert stopped.value.code in (0, None) and "--steps" in told and ("--teacher" in told) == (words[0] == "distill")
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
