@@ -12,6 +12,7 @@ from attar.samplers.artefact import StoredSampler
 from attar.samplers.export import scheduled
 from attar.samplers.sampling import few_step, noise_from
 from attar.samplers.schedules import Grid, karras
+from promises import EVERY_STEP, dying
 
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed: pip install 'attar[samplers]'")
 
@@ -174,11 +175,18 @@ def test_a_teacher_is_a_unet_alone_and_is_read_again(teacher, tmp_path):
     assert unet.config.block_out_channels == [8, 16] or tuple(unet.config.block_out_channels) == (8, 16)
 
 
-def test_the_same_run_gives_the_same_files(few_digits, engine, tmp_path):
-    for name in ("one", "two"):
-        attar.train(few_digits, attar.EDM(network=WORDS, steps=2, batch=8), out=tmp_path / name, engine=engine)
+def test_a_killed_training_ends_in_the_same_files(few_digits, tmp_path):
+    method = attar.EDM(network=WORDS, steps=3, batch=8)
+
+    def run(name):
+        attar.train(few_digits, method, out=tmp_path / name, engine=EVERY_STEP)
+
+    run("whole")
+    with dying(method, 2):
+        run("again")
+    run("again")
     for name in ("unet/diffusion_pytorch_model.safetensors", "unet/config.json"):
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
 def test_a_killed_draft_leaves_nothing(teacher, tmp_path):
