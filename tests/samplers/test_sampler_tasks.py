@@ -56,7 +56,7 @@ def test_a_model_is_trained_and_resumed_from_the_shell(tmp_path, capsys):
 
 
 def test_data_are_described(capsys):
-    main(["data", "ring", "--kind", "samplers"])
+    main(["data", "ring"])
     told = capsys.readouterr().out
     assert "ring: 8,000 training and 2,000 test points, 8 classes, 2" in told and "standard deviation" in told
 
