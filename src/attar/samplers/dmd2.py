@@ -233,7 +233,8 @@ class DMD2(Student):
 
     def form(self, state: Any) -> dict[str, Any]:
         """Few steps, with fresh noise between them."""
-        return {"solver": "few-step", "steps": self.calls, "given": tuple(self.few_levels().tolist())}
+        floor = getattr(state.kept, "boundary", None) or 0.0
+        return {"solver": "few-step", "steps": self.calls, "given": tuple(self.few_levels().tolist()), "floor": floor}
 
     def drawn_levels(
         self, count: int, state: Matching, runtime: Runtime, low: float = 0.0, high: float = 1.0
