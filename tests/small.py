@@ -349,7 +349,7 @@ VARIANTS: Table = {
         "watch": 0,
     },
     "pairs/huber": {**SAMPLERS["pairs"], "distance": "pseudo-huber", "weights_average": 0.0, "half": "on"},
-    "progressive/as released": {**SAMPLERS["progressive"], "calls": 2, "variant": "released", "weights_average": 0.9},
+    "progressive/as released": {**SAMPLERS["progressive"], "calls": 2, "last_step": "released", "weights_average": 0.9},
     "consistency/two calls": {
         **SAMPLERS["consistency"],
         "call_levels": [0, 9],

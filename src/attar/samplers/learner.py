@@ -51,7 +51,7 @@ class Learning:
     """Training rows in the order of the present pass."""
     done: int = 0
     work: Work = rebuilt(default=None)
-    watched: dict[str, float] = field(default_factory=dict)
+    watched: dict[str, float] = rebuilt(default_factory=dict)
     """The last scores while training."""
 
     @property
