@@ -91,8 +91,8 @@ class Matching(Learning):
     """Updates of the critic."""
     paired: int = 0
     """Batches of pairs that were learned."""
-    teacher: "Guided" = rebuilt()
-    """The teacher, guided."""
+    teacher: Denoiser = rebuilt()
+    """The teacher, without guidance."""
     fine: Levels = rebuilt()
     """The grid, ascending."""
     pairs: Any = rebuilt(default=None)
