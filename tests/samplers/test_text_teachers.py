@@ -381,3 +381,20 @@ def test_a_missing_extra_is_told(sd, engine, monkeypatch):
     monkeypatch.setitem(sys.modules, "diffusers", None)
     with pytest.raises(InputError, match=r"UNet2DConditionModel needs diffusers: pip install 'attar\[samplers\]'"):
         text_sampler(sd, runtime_of(engine))
+
+
+def test_a_name_on_the_hub_is_fetched_without_pickles(sd, engine, monkeypatch):
+    asked = []
+    monkeypatch.setattr("attar.core.hub.pull", lambda name, files, repo_type: asked.append((name, files)) or sd)
+    teacher = Teacher(network="someone/quick").found(Prompts("p", PROMPTS), runtime_of(engine))
+    assert isinstance(teacher, PipelineSampler) and asked[0][0] == "someone/quick"
+    assert {form.rpartition(".")[2] for form in asked[0][1]} == {"json", "txt", "safetensors"}
+
+
+def test_an_open_pipeline_is_a_teacher(sd, engine):
+    prompts = Prompts("p", PROMPTS)
+    teacher = Teacher(network=theirs(sd)).found(prompts, runtime_of(engine))
+    same = text_sampler(sd, runtime_of(engine))
+    assert torch.equal(teacher.parts.embed(PROMPTS), same.parts.embed(PROMPTS))
+    x, rows = torch.randn(1, 4, 8, 8), teacher.parts.embed(PROMPTS[:1])
+    assert torch.equal(teacher.denoiser(x, torch.ones(1), rows), same.denoiser(x, torch.ones(1), rows))

@@ -19,7 +19,7 @@ from torch import nn
 
 from attar.core import artefact as core
 from attar.core import hub, store
-from attar.core.errors import InputError, unknown
+from attar.core.errors import InputError, near_path, unknown
 from attar.core.foreign import check_no_code
 from attar.core.jsonfiles import read_json
 from attar.core.kinds import imported
@@ -52,7 +52,13 @@ PARTS = (
     "text_encoder_2",
 )
 """Parts of a pipeline that are read; others, such as a safety checker, are not."""
-PULLED = (INDEX, *(f"{part}/{form}" for part in PARTS for form in ("*.json", "*.safetensors", "*.txt")))
+WEIGHTS = ("diffusion_pytorch_model", "model")
+"""Names of files of weights, without what says that they are of half precision."""
+PULLED = (
+    INDEX,
+    *(f"{part}/{form}" for part in PARTS for form in ("*.json", "*.txt")),
+    *(f"{part}/{name}{form}.safetensors" for part in PARTS for name in WEIGHTS for form in ("", "-*")),
+)
 """What is fetched from the hub, by pattern."""
 BETAS = {"linear": "linear", "scaled_linear": "scaled-linear", "squaredcos_cap_v2": "cosine"}
 """Schedules of β by their names in diffusers and here."""
@@ -77,7 +83,14 @@ def local(given: Any) -> Path:
         InputError: It is on no hub, or cannot be reached.
     """
     folder = Path(given).expanduser()
-    return folder if folder.is_dir() else hub.pull(str(given), list(PULLED), repo_type="model")
+    if folder.is_dir():
+        return folder
+    try:
+        return hub.pull(str(given), list(PULLED), repo_type="model")
+    except InputError as error:
+        near = near_path(str(given))
+        meant = f"; did you mean {near!r}?" if near else f" here, and {error}"
+        raise InputError(f"{given} is no folder of a sampler{meant}") from None
 
 
 def check_parts(folder: Path) -> dict[str, str]:
@@ -145,7 +158,7 @@ def opened(folder: Path, name: str, library: str = "diffusers", **more: Any) -> 
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         raise InputError(f"{folder} holds no safetensors; attar reads no pickles. Save {name} with safe_serialization.")
-    stem = "diffusion_pytorch_model" if library == "diffusers" else "model"
+    stem = WEIGHTS[library != "diffusers"]
     if not any(path.name.startswith((f"{stem}.safetensors", f"{stem}-")) for path in weights):
         halves = [path for path in weights if path.name.startswith(f"{stem}.fp16")]
         more |= {"variant": "fp16"} if halves else {}
