@@ -23,9 +23,9 @@ from attar.core.cell import Cell
 from attar.core.errors import InputError
 from attar.core.pictures import KEPT, kept_in
 from attar.scenes.card import TITLES, autoencoder_card, field_card
-from attar.scenes.codecs import Codec, Images, Latents, codec_from
+from attar.scenes.codecs import Codec, Images, Latents, codec_from, codec_of
 from attar.scenes.fields import FactorField, GridField, field_of
-from attar.scenes.orbits import orbit
+from attar.scenes.poses import checked, orbit
 from attar.scenes.refinement import Refinement
 from attar.scenes.rendering import Box, maps
 from attar.scenes.sources import Camera, Pictures, Poses, Scene
@@ -337,9 +337,10 @@ class LatentField(core.Shareable):
         """Pictures as 8-bit pixels."""
         return ((self.render(poses) + 1) * 127.5).round().to(torch.uint8)
 
-    def with_autoencoder(self, codec: Codec) -> Self:
-        """The same field with an autoencoder at hand."""
-        return dataclasses.replace(self, autoencoder=codec)
+    def with_autoencoder(self, thing: Any) -> Self:
+        """The same field with an autoencoder at hand: anything with `encode` and `decode`."""
+        camera = self.scene.camera
+        return dataclasses.replace(self, autoencoder=codec_of(thing, torch.zeros(1, 3, camera.height, camera.width)))
 
     def thawed(self) -> tuple[GridField | FactorField, Refinement | None]:
         """Copies of field and refinement layer, whose parameters learn."""
@@ -461,7 +462,8 @@ class LatentField(core.Shareable):
     def __str__(self) -> str:
         sizes, camera = "×".join(map(str, self.field.sizes)), self.camera
         layer = "without a refinement layer" if self.refinement is None else "with a refinement layer"
-        return f"a field of {sizes} voxels and {self.field.channels} channels, {layer}; maps of {camera.height}×{camera.width}"
+        channels = f"{self.field.channels} channels, {layer}"
+        return f"a field of {sizes} voxels and {channels}; maps of {camera.height}×{camera.width}"
 
 
 class StoredScene(LatentField):
@@ -494,26 +496,3 @@ def _form_in(folder: Path) -> type[Any]:
     if form not in FORMS:
         raise InputError(f"{path} is of the form {form!r}, which this version of attar does not know. Upgrade attar.")
     return FORMS[form]
-
-
-def checked(poses: Poses) -> Poses:
-    """Poses, checked to be rotations and places.
-
-    Raises:
-        InputError: A value is not finite, or a matrix is no rotation.
-    """
-    if poses.ndim != 3 or poses.shape[1:] != (3, 4):
-        raise InputError(f"poses are {list(poses.shape)}; give [view, 3, 4], camera to world.")
-    if not poses.isfinite().all():
-        raise InputError("a pose holds values that are infinite or not numbers. Leave such views out.")
-    turned = poses[:, :, :3].double()
-    unit = torch.eye(3, dtype=torch.float64, device=poses.device)
-    off = (turned.transpose(1, 2) @ turned - unit).abs().amax(dim=(1, 2))
-    off = torch.maximum(off, (torch.linalg.det(turned) - 1).abs())
-    if bool((off > 1e-3).any()):
-        row = int(off.argmax())
-        raise InputError(
-            f"pose {row} is no rotation (off by {float(off[row]):.3g}): give camera-to-world matrices [R | t] whose R "
-            "is orthogonal with determinant 1."
-        )
-    return poses

@@ -5,6 +5,7 @@ Latents are the mean of the encoder times a scale that gives them a standard dev
 diffusion models.
 """
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -112,9 +113,9 @@ class ConvCodec(Codec):
         widths = [max(how.width >> (how.halvings - level), 8) for level in range(how.halvings + 1)]
         enter: list[nn.Module] = [nn.Conv2d(3, widths[0], 3, padding=1)]
         leave: list[nn.Module] = [nn.Conv2d(how.latents, widths[-1], 3, padding=1), *_middle(widths[-1], how.attention)]
-        for narrow, wide in zip(widths, widths[1:], strict=False):
+        for narrow, wide in itertools.pairwise(widths):
             enter += [nn.SiLU(), nn.Conv2d(narrow, wide, 3, stride=2, padding=1)]
-        for narrow, wide in reversed(list(zip(widths, widths[1:], strict=False))):
+        for narrow, wide in reversed(list(itertools.pairwise(widths))):
             leave += [nn.SiLU(), nn.Upsample(scale_factor=2), nn.Conv2d(wide, narrow, 3, padding=1)]
         last = [nn.GroupNorm(groups_of(widths[-1]), widths[-1]), nn.SiLU()]
         self.encoder = nn.Sequential(
@@ -225,7 +226,7 @@ def codec_from(facts: dict[str, Any], tensors: dict[str, Tensor]) -> Codec | Non
 
 
 def codec_in(folder: Path) -> Codec:
-    """diffusers' AutoencoderKL in a folder; that of a whole pipeline lies in its folder `vae`.
+    """The AutoencoderKL of diffusers in a folder; that of a whole pipeline lies in its folder `vae`.
 
     Raises:
         InputError: There is none, it holds code, or diffusers is not installed.
@@ -238,7 +239,8 @@ def codec_in(folder: Path) -> Codec:
     try:
         model = _kl_class().from_pretrained(place, local_files_only=True, use_safetensors=True)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{place} holds no AutoencoderKL that diffusers reads ({' '.join(str(error).split())[:120]}).")
+        why = " ".join(str(error).split())[:120]
+        raise InputError(f"{place} holds no AutoencoderKL that diffusers reads ({why}).") from None
     return KLCodec(model).eval().requires_grad_(False)
 
 

@@ -122,7 +122,7 @@ def compressed(rows: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, 
 
 
 class TrainingRays:
-    """All rays of the training views, rendered view by view: by matrices of a dense grid, and as usual of another field.
+    """All rays of the training views: of a dense grid by matrices, and of another field as usual.
 
     Args:
         camera: With as many pixels as the maps.

@@ -6,8 +6,12 @@ Park, Kwon and Ye, ED-NeRF, ICLR 2024, arXiv:2310.02712. The paper's text does n
 they are conv 3×3 → Res(C) → Attn(C) → Res(C) → conv 3×3 that starts at zero, added to the input.
 """
 
+from typing import Self
+
+import torch
 from torch import nn
 
+from attar.core.seeds import seeded
 from attar.scenes.blocks import Attention, Maps, Residual
 
 
@@ -28,6 +32,12 @@ class Refinement(nn.Module):
         nn.init.zeros_(self.leave.weight)
         assert self.leave.bias is not None
         nn.init.zeros_(self.leave.bias)
+
+    @classmethod
+    def drawn(cls, channels: int, width: int, generator: torch.Generator) -> Self:
+        """A fresh layer, drawn by a generator."""
+        with seeded(generator):
+            return cls(channels, width)
 
     def forward(self, maps: Maps) -> Maps:
         """The repaired maps."""

@@ -1,4 +1,4 @@
-"""Poses on a path around a scene, from those of its training views."""
+"""Poses: whether they are such, where they look, and a path around a scene from those of its training views."""
 
 import math
 
@@ -6,7 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from attar.core.errors import InputError
 from attar.scenes.sources import Poses
+
+STRAIGHT = 1e-3
+"""How far the entries of RᵀR may be from those of the identity."""
 
 
 def looking(places: Float[Tensor, "view 3"], at: Float[Tensor, "view 3"], up: Float[Tensor, " 3"]) -> Poses:
@@ -61,3 +65,26 @@ def _swayed(poses: Poses, turns: Float[Tensor, " view"]) -> Poses:
     made = middle.expand(len(turns), 3, 4).clone()
     made[:, :, 3] += reach * offset
     return made
+
+
+def checked(poses: Poses) -> Poses:
+    """Poses, checked to be rotations and places.
+
+    Raises:
+        InputError: A value is not finite, or a matrix is no rotation.
+    """
+    if poses.ndim != 3 or poses.shape[1:] != (3, 4):
+        raise InputError(f"poses are {list(poses.shape)}; give [view, 3, 4], camera to world.")
+    if not poses.isfinite().all():
+        raise InputError("a pose holds values that are infinite or not numbers. Leave such views out.")
+    turned = poses[:, :, :3].double()
+    unit = torch.eye(3, dtype=torch.float64, device=poses.device)
+    off = (turned.transpose(1, 2) @ turned - unit).abs().amax(dim=(1, 2))
+    off = torch.maximum(off, (torch.linalg.det(turned) - 1).abs())
+    if bool((off > STRAIGHT).any()):
+        row = int(off.argmax())
+        raise InputError(
+            f"pose {row} is no rotation (off by {float(off[row]):.3g}): give camera-to-world matrices [R | t] whose R "
+            "is orthogonal with determinant 1."
+        )
+    return poses
