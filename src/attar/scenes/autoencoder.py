@@ -50,7 +50,7 @@ class TrainAutoencoder(Settings):
     diffusers)."""
     steps: Annotated[int, Range(1)] = 600
     """Steps in all."""
-    batch: Annotated[int, Range(1)] = 8
+    batch: Annotated[int, Range(1)] = 4
     """Batch size: pictures per step."""
     lr: Annotated[float, Range(0)] = 3e-3
     """Step size (learning rate), which falls to zero along a half cosine."""
@@ -109,9 +109,7 @@ class TrainAutoencoder(Settings):
         return Autoencoder(codec, origin, error, views.images[:10].clone())
 
 
-def autoencoder_loss(
-    codec: Codec, images: Images, latent_weight: float
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+def autoencoder_loss(codec: Codec, images: Images, latent_weight: float) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Mean squared error of decoded pictures plus a weight times the mean square of the latents; and the error alone.
 
     Args:
