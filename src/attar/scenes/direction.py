@@ -9,7 +9,7 @@ mean features of a class for that of its name.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from attar.core.errors import InputError, unknown
 from attar.scenes.masks import seen_by
 
-Embeddings = Float[Tensor, "view width"]
-Embedding = Float[Tensor, " _width"]
+Embeddings = Float[Tensor, "view feature"]
+Embedding = Float[Tensor, " _feature"]
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 """Statistics of the pictures that CLIP learned from."""
 
@@ -71,6 +71,7 @@ def view_consistency(edited: Embeddings, source: Embeddings) -> Float[Tensor, " 
     return F.cosine_similarity(moved[:-1], moved[1:], dim=-1)
 
 
+@runtime_checkable
 class Embedder(Protocol):
     """What embeds pictures and prompts into one space."""
 
@@ -115,7 +116,7 @@ class ByClassifier:
     network: Any
     """A classifier with `embed`, such as those of `attar.images.networks`."""
     classes: tuple[str, ...]
-    prototypes: Float[Tensor, "label width"]
+    prototypes: Float[Tensor, "label feature"]
     """The embedding of each class."""
 
     @classmethod

@@ -1,0 +1,15 @@
+from attar.scenes.direction import ByClassifier as ByClassifier
+from attar.scenes.direction import ByCLIP as ByCLIP
+from attar.scenes.direction import direction_score as direction_score
+from attar.scenes.direction import view_consistency as view_consistency
+from attar.scenes.edit import ImageEdit as ImageEdit
+from attar.scenes.edited import EditedImages as EditedImages
+from attar.scenes.ednerf import EdNeRF as EdNeRF
+from attar.scenes.ednerf import EdNeRFRefit as EdNeRFRefit
+from attar.scenes.masks import CLIPSeg as CLIPSeg
+from attar.scenes.masks import difference_mask as difference_mask
+from attar.scenes.masks import given_mask as given_mask
+from attar.scenes.scores import dds_gradient as dds_gradient
+from attar.scenes.scores import sds_gradient as sds_gradient
+from attar.scenes.scores import surrogate as surrogate
+from attar.scenes.scores import vsd_gradient as vsd_gradient
