@@ -1,0 +1,58 @@
+"""The tasks of training in scenes: the data, and an autoencoder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from attar.core import tasks
+from attar.core.settings import Range, Role, Settings, Words
+
+
+@dataclass(frozen=True, kw_only=True)
+class Autoencoder(Settings):
+    """An autoencoder, or how to train one."""
+
+    network: Annotated[Any, Words()] = None
+    """An autoencoder: its folder (of attar or diffusers), identity, or words such as conv:width=32,latents=4, which is
+    trained here on the scene's views and cached. Default: conv with its usual sizes."""
+    steps: Annotated[int, Range(1)] | None = None
+    """Steps of the autoencoder's training, if it is trained here. Default: those of its method."""
+
+    itself: ClassVar[str] = "network"
+
+    def found(self, scene: Any, runtime: Any) -> Any:
+        """The autoencoder: as given, read from its folder, or trained now and cached."""
+        from attar.scenes.work import codec_for
+
+        return codec_for(self.network, scene, runtime.with_seed(0), steps=self.steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(tasks.Task):
+    """What an autoencoder or a field is trained from."""
+
+    autoencoder: Annotated[Autoencoder, Role()] = Autoencoder()
+    """The autoencoder."""
+
+    follows = "autoencoder"
+
+    @property
+    def earlier(self) -> Any:
+        """The autoencoder, if it is a folder that attar wrote."""
+        given = self.autoencoder.network
+        return given if given is not None and (Path(str(given)) / "artefact.json").is_file() else None
+
+    def prepare(self, source: Any, method: Any, runtime: Any) -> tuple[Any, Any]:
+        """The scene, with the autoencoder if the method needs one."""
+        from attar.scenes.work import Work
+
+        if not getattr(method, "needs_autoencoder", False):
+            return Work(source), method
+        return Work(source, self.autoencoder.found(source, runtime)), method
+
+    def open(self, folder: Path, kind: Any) -> Any:
+        """Read what a finished run has left, with an autoencoder of the caller's own where it has none."""
+        found, given = kind.load(folder), self.autoencoder.network
+        if getattr(found, "autoencoder", found) is not None or given is None or isinstance(given, (str, Path)):
+            return found
+        return found.with_autoencoder(given)
