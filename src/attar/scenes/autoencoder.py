@@ -109,9 +109,7 @@ class TrainAutoencoder(Settings):
         return Autoencoder(codec, origin, error, views.images[:10].clone())
 
 
-def autoencoder_loss(
-    codec: Codec, images: Images, latent_weight: float
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+def autoencoder_loss(codec: Codec, images: Images, latent_weight: float) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Mean squared error of decoded pictures plus a weight times the mean square of the latents; and the error alone.
 
     Args:

@@ -98,14 +98,13 @@ class ImageEdit(Editing):
         return self.steps
 
     def resolve(self, work: ImageWork, runtime: Runtime) -> Self:
-        """The same settings, after prompts and teacher were looked at.
+        """The same settings with the guidance filled in, after prompts and teacher were looked at.
 
         Raises:
             InputError: A prompt is missing or unknown, or the teacher has no unconditional branch for guidance.
         """
         self.prompts(work.teacher, None)
-        self.check_guidance(work.teacher)
-        return self
+        return dataclasses.replace(self, guidance=self.guided_by(work.teacher))
 
     def prepared(self, source: Any, task: Any, runtime: Runtime) -> ImageWork:
         """The images with the teacher that a task names.
@@ -115,7 +114,7 @@ class ImageEdit(Editing):
         """
         if not isinstance(source, Source) or not source.pictures:
             raise InputError(f"image-edit edits labelled images, such as digits; {source.name} is none.")
-        teacher = teacher_named(task.teacher.network, source, runtime, steps=task.teacher.steps)
+        teacher = teacher_named(task.teacher.network, source, runtime, steps=task.teacher.steps, guided=self.guided)
         return ImageWork(source, teacher, task.mask)
 
     def rows(self, work: ImageWork) -> Tensor:

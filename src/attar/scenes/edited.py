@@ -16,9 +16,8 @@ from attar.core import store
 from attar.core.artefact import Origin as Origin
 from attar.core.card import SCORES
 from attar.core.cell import Cell
-from attar.scenes.artefact import FORM, KIND, PREVIEW, SCHEMA
+from attar.scenes.artefact import EDITED, FORM, KIND, PREVIEW, SCHEMA
 
-EDITED = "edited-images"
 TENSORS = "edited.safetensors"
 SHOWN = 10
 """Images in the preview."""

@@ -28,6 +28,8 @@ from attar.scenes.scores import (
     sds_gradient,
 )
 
+USUAL_GUIDANCE = {"classes": 1.0, "texts": 7.5}
+"""Scale of guidance by what a teacher knows."""
 DROPPED = 0.1
 """Share of the samples that a teacher which is trained here sees without their label, so that guidance is possible."""
 
@@ -62,9 +64,9 @@ class Editing(Settings):
     score: Literal["dds", "sds"] = "dds"
     """Whose gradient edits. dds: what the teacher says of the target, less what it says of the source at the same
     noise. sds: less the noise itself, which forgets the source."""
-    guidance: Annotated[float, Range(0, 1000)] = 7.5
+    guidance: Annotated[float, Range(0, 1000)] | None = None
     """Scale ω of classifier-free guidance of the teacher, in both branches. 1: none, and a teacher that always saw
-    labels will do."""
+    labels will do. Default: 7.5 of a teacher of texts, 1 of a teacher of classes."""
     weighting: Weighting = "uniform"
     """Weight w(t) of noise levels. uniform: 1. sds: the variance 1 - ᾱ of the noise. latent-nerf: √ᾱ (1 - ᾱ)."""
     noise_from: Annotated[int, Range(0, STEPS - 1)] = 50
@@ -102,18 +104,26 @@ class Editing(Settings):
         target, known = (condition_of(teacher, str(text)) for text in texts.values())
         return Prompts(target, known, None if teacher.classes else condition_of(teacher, ""))
 
-    def check_guidance(self, teacher: Any) -> None:
-        """See that guidance means something for a teacher.
+    @property
+    def guided(self) -> bool:
+        """Whether the settings ask for guidance, which needs a teacher that knows samples without a label."""
+        return self.guidance not in (None, 1)
+
+    def guided_by(self, teacher: Any) -> float:
+        """The scale of guidance of a teacher.
 
         Raises:
-            InputError: The teacher never saw a sample without its label.
+            InputError: The teacher never saw a sample without its label, so that guidance means nothing.
         """
+        if self.guidance is None:
+            return USUAL_GUIDANCE["classes" if teacher.classes else "texts"]
         dropped = teacher.origin.settings.get("label_dropout")
-        if self.guidance != 1 and teacher.classes and dropped == 0:
+        if self.guided and teacher.classes and dropped == 0:
             raise InputError(
                 f"guidance is {self.guidance:g}, but the teacher never saw a sample without its label. Train it with "
                 f"--label-dropout {DROPPED}, or give --guidance 1."
             )
+        return self.guidance
 
     def gradient(
         self, z: Noisy, source: Noisy, teacher: Any, prompts: Prompts, levels: Levels, runtime: Runtime
@@ -132,6 +142,7 @@ class Editing(Settings):
         sigma = levels_at(steps, levels).to(z)
         noise = torch.randn(z.shape, generator=runtime.generator("noise")).to(z)
         target, known, null = prompts.of(len(z), z.device)
+        assert self.guidance is not None, "resolve it first"
         how: dict[str, Any] = {"guidance": self.guidance, "null": null, "weighting": self.weighting}
         if self.score == "sds":
             return sds_gradient(teacher.denoiser, z, sigma, noise, target, **how)
@@ -163,7 +174,7 @@ def _choices(teacher: Any) -> str:
     return f", one of {', '.join(teacher.classes[:12])}" if teacher.classes else ""
 
 
-def teacher_named(given: Any, latents: Source, runtime: Runtime, *, steps: int | None) -> Any:
+def teacher_named(given: Any, latents: Source, runtime: Runtime, *, steps: int | None, guided: bool = False) -> Any:
     """A teacher of latents: as given, from its folder, or EDM trained on them here and kept in the cache.
 
     Args:
@@ -171,11 +182,12 @@ def teacher_named(given: Any, latents: Source, runtime: Runtime, *, steps: int |
         latents: The latents that it must know.
         runtime: The machine.
         steps: Steps of a training. Default: those of EDM.
+        guided: Whether a training hides some labels, so that guidance is possible.
 
     Raises:
         InputError: There is no such teacher, it is of latents of another shape, or there are no classes to learn.
     """
-    found = _found(given, latents, runtime, steps)
+    found = _found(given, latents, runtime, steps, DROPPED if guided else 0.0)
     if tuple(found.shape) != latents.shape:
         raise InputError(
             f"the teacher makes samples of shape {list(found.shape)}, but {latents.name} has {list(latents.shape)}. "
@@ -185,7 +197,7 @@ def teacher_named(given: Any, latents: Source, runtime: Runtime, *, steps: int |
     return found
 
 
-def _found(given: Any, latents: Source, runtime: Runtime, steps: int | None) -> Any:
+def _found(given: Any, latents: Source, runtime: Runtime, steps: int | None, dropped: float) -> Any:
     from attar.samplers.artefact import StoredSampler
 
     if given is not None and not isinstance(given, (str, Path)):
@@ -202,7 +214,7 @@ def _found(given: Any, latents: Source, runtime: Runtime, steps: int | None) -> 
     from attar.samplers.edm import EDM
     from attar.samplers.teaching import Work
 
-    method = EDM(network="auto" if given is None else str(given), steps=steps, label_dropout=DROPPED)
+    method = EDM(network="auto" if given is None else str(given), steps=steps, label_dropout=dropped)
     work, seeded = Work(latents), runtime.with_seed(0)
     return cached(method.resolve(work, seeded), work, seeded, title="training the teacher")
 

@@ -34,6 +34,8 @@ LEARNING = replace(PROTOCOLS["ceiling"], augmented=False, optimizer="adamw", lr=
 PROTOTYPES = 2000
 """Training pictures whose features are averaged, at most."""
 PORTION = 256
+PATH = 24
+"""Views of the path of the camera along which edits are compared."""
 
 
 @dataclass(frozen=True)
@@ -109,9 +111,7 @@ def image_scores(made: Any, judge: Judge) -> dict[str, float]:
     }
 
 
-def view_scores(
-    edited: Pictures, before: Pictures, embedder: Any, target: str, source: str
-) -> dict[str, float]:
+def view_scores(edited: Pictures, before: Pictures, embedder: Any, target: str, source: str) -> dict[str, float]:
     """How far views of an edited scene follow the prompts, and one another.
 
     Args:
@@ -142,3 +142,68 @@ def psnr(one: Pictures, other: Pictures, where: Tensor | None = None) -> float:
     error = (one - other).square().mean(dim=1)
     mean = error.mean() if where is None else (error * where).sum() / where.sum().clamp(min=1e-12)
     return float(10 * (4 / mean.clamp(min=1e-12)).log10())
+
+
+def edit_scores(made: Any, work: Any, method: Any, runtime: Runtime) -> dict[str, float]:
+    """What is measured of an edited field: at held-out poses, outside the mask, and along a path of the camera.
+
+    The classes are judged by a classifier of what the autoencoder makes of pictures of all classes; without pictures of
+    classes only distances are measured.
+
+    Args:
+        made: The edited `LatentField`.
+        work: The scene with its field before the edit, and its mask.
+        method: Settings of the edit.
+        runtime: The machine.
+    """
+    scene, before = work.scene, work.field
+    after, known, real = (made.render(scene.train.poses), before.render(scene.train.poses), scene.train.images)
+    scores = {"rms_to_source": float(rms(after, known))}
+    outside = background(work, method)
+    if outside is not None:
+        scores["background"] = psnr(after, real, outside)
+        scores["background_before"] = psnr(known, real, outside)
+    judge = scene_judge(work.base, runtime)
+    if judge is None:
+        return scores
+    target, source = str(method.target_prompt), str(method.source_prompt)
+    poses = scene.test.poses if len(scene.test) else scene.train.poses
+    scores["target_accuracy"] = judge.accuracy(made.render(poses), target)
+    scores["target_accuracy_before"] = judge.accuracy(before.render(poses), target)
+    path = before.orbit(PATH)
+    return scores | view_scores(made.render(path), before.render(path), judge, target, source)
+
+
+def background(work: Any, method: Any) -> Float[Tensor, "view height width"] | None:
+    """The pixels of the training pictures that lie outside the scene's own mask; None where that is not known."""
+    masks = work.scene.masks
+    return None if masks is None else 1 - masks
+
+
+def scene_judge(base: Any, runtime: Runtime) -> Judge | None:
+    """A classifier of the pictures of a scene's classes, each as it is and as the autoencoder has it.
+
+    Args:
+        base: The scene with its autoencoder.
+        runtime: The machine.
+    """
+    scene = base.scene
+    if not scene.others:
+        return None
+    pictures = torch.cat([views.images for views in scene.others])
+    labels = torch.repeat_interleave(
+        torch.arange(len(scene.others)), torch.tensor([len(views) for views in scene.others])
+    )
+    return judge_of(_as_images(pictures, base, labels, scene.classes), runtime)
+
+
+def _as_images(pictures: Tensor, base: Any, labels: Tensor, classes: tuple[str, ...]) -> ImageSource:
+    """Labelled pictures with their decoded copies; every eighth is for testing."""
+    from attar.images.sources import load
+
+    decoded = torch.cat([base.codec.decode(part) for part in base.encoded(pictures).split(PORTION)]).detach()
+    both = ((torch.cat([pictures, decoded]).clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    labels = labels.repeat(2)
+    held = torch.arange(len(both)) % 8 == 7
+    parts = [(both[rows].permute(0, 2, 3, 1).numpy(), labels[rows].numpy()) for rows in (~held, held)]
+    return replace(load((parts[0], parts[1])), name="views of classes", classes=classes)

@@ -149,9 +149,7 @@ class TrainLatentField(Settings):
         assert codec is not None
         field, layer = kept(state.field), None if state.refinement is None else kept(state.refinement)
         count = parameter_count(field) + (0 if layer is None else parameter_count(layer))
-        origin = Origin.made(
-            state.work, self, runtime, parameters=count, autoencoder=state.work.codec_fingerprint
-        )
+        origin = Origin.made(state.work, self, runtime, parameters=count, autoencoder=state.work.codec_fingerprint)
         scene = ScenePart.of(state.work.scene)
         return LatentField(field, layer, codec, scene, self.ray_samples, codec.factor, origin)
 
