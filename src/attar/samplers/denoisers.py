@@ -7,7 +7,7 @@ appendix C.
 
 import copy
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -18,6 +18,7 @@ Condition = Int[Tensor, " _batch"] | Float[Tensor, "batch ..."] | None
 """Class numbers, an embedding of a text, or nothing."""
 
 
+@runtime_checkable
 class Denoising(Protocol):
     """Whatever predicts clean samples: a module or a function."""
 

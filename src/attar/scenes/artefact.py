@@ -484,8 +484,9 @@ class StoredScene(LatentField):
         return list(_form_in(folder).files)
 
 
+EDITED = "edited-images"
 FORMS: dict[str, type[Any]] = {AUTOENCODER: Autoencoder, FIELD: LatentField}
-"""The forms by name."""
+"""The forms by name; edited images lie in a file of their own."""
 
 
 def _form_in(folder: Path) -> type[Any]:
@@ -493,6 +494,10 @@ def _form_in(folder: Path) -> type[Any]:
     path = folder / core.ARTEFACT
     facts = store.read_json(path) if path.is_file() else None
     form = facts.get(FORM, FIELD) if isinstance(facts, dict) else FIELD
+    if form == EDITED:
+        from attar.scenes.edited import EditedImages
+
+        return EditedImages
     if form not in FORMS:
         raise InputError(f"{path} is of the form {form!r}, which this version of attar does not know. Upgrade attar.")
     return FORMS[form]

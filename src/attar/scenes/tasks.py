@@ -56,3 +56,50 @@ class Train(tasks.Task):
         if getattr(found, "autoencoder", found) is not None or given is None or isinstance(given, (str, Path)):
             return found
         return found.with_autoencoder(given)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teacher(Settings):
+    """A diffusion model of what is edited, or how to train one."""
+
+    network: Annotated[Any, Words()] = None
+    """A diffusion model of the scene's latents, or of the images: its folder, or a network by words, such as
+    mlp:width=384, which is trained here by edm on all classes and cached. Default: the usual network."""
+    steps: Annotated[int, Range(1)] | None = None
+    """Steps of the teacher's training, if it is trained here. Default: those of edm."""
+
+    itself: ClassVar[str] = "network"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distill(Train):
+    """What is edited besides the data: a teacher, a field of the scene, and where something may change."""
+
+    teacher: Annotated[Teacher, Role()] = Teacher()
+    """The teacher."""
+    field: Annotated[Any, Words()] = None
+    """A latent field of the scene: its folder. Default: latent-field with its usual settings, trained here and
+    cached."""
+    mask: Annotated[Any, Words()] = None
+    """Mask of what may change: a PNG (white may), a folder of PNGs, one for each training view, difference (where the
+    prompts differ), clipseg: with a folder of transformers, or none. Default: none of images; of scenes their own mask
+    if they have one, else difference."""
+
+    @property
+    def earlier(self) -> Any:
+        """Nothing: teacher and field are of other data."""
+        return None
+
+    def prepare(self, source: Any, method: Any, runtime: Any) -> tuple[Any, Any]:
+        """What a method edits, with its teacher."""
+        return method.prepared(source, self, runtime), method
+
+    def field_of(self, scene: Any, runtime: Any) -> Any:
+        """The latent field: as given, read from its folder, or trained now and cached."""
+        from attar.scenes.work import field_named
+
+        return field_named(self.field, scene, lambda: self.autoencoder.found(scene, runtime), runtime.with_seed(0))
+
+    def score(self, made: Any, work: Any, method: Any, runtime: Any) -> Any:
+        """The edit with its scores."""
+        return method.scored(made, work, runtime)

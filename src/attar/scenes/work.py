@@ -1,6 +1,7 @@
 """What a field is made from: a scene, and the autoencoder in whose latents it lives."""
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.training import cached
 from attar.samplers.sources import Source
-from attar.scenes.artefact import Autoencoder, StoredScene
+from attar.scenes.artefact import Autoencoder, LatentField, StoredScene
 from attar.scenes.codecs import USUAL, Codec, Identity, codec_in, codec_of
 from attar.scenes.sources import Camera, Pictures, Scene
 
@@ -139,6 +140,33 @@ def codec_for(given: Any, scene: Scene, runtime: Runtime, *, steps: int | None) 
     method, work = TrainAutoencoder(network=text, **({} if steps is None else {"steps": steps})), Work(scene)
     made: Autoencoder = cached(method.resolve(work, runtime), work, runtime, title="training the autoencoder")
     return made.codec
+
+
+def field_named(given: Any, scene: Scene, codec: Callable[[], Codec], runtime: Runtime) -> LatentField:
+    """A latent field: as given, from its folder, or trained here with the usual settings and kept in the cache.
+
+    Args:
+        given: A `LatentField`, its folder, or None.
+        scene: The scene.
+        codec: Gives the autoencoder of a training.
+        runtime: The machine, and the seed of a training.
+
+    Raises:
+        InputError: There is no such field.
+    """
+    if given is not None and not isinstance(given, (str, Path)):
+        found: Any = given
+    elif given is not None:
+        found = StoredScene.load(Path(given))
+        runtime.prepared.count(Path(given))
+    else:
+        from attar.scenes.latent_field import TrainLatentField
+
+        work = Work(scene, codec())
+        found = cached(TrainLatentField().resolve(work, runtime), work, runtime, title="training the latent field")
+    if not isinstance(found, LatentField):
+        raise InputError(f"{given} is no latent field. Give the folder of one.")
+    return found
 
 
 def _codec_of_folder(path: Path, runtime: Runtime) -> Codec:
