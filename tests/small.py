@@ -202,6 +202,10 @@ TABLES: Table = {
     "shuffled-labels": {"rows": 10},
     "table-classifier": {"network": "mlp:width=8,depth=1", "epochs": 2, "batch": 50},
 }
+SCENES: Table = {
+    "autoencoder": {"network": "conv:width=8,latents=2,halvings=1", "steps": 3, "batch": 2},
+    "latent-field": {"voxels": 6, "steps": 6, "batch": 2, "ray_samples": 8, "refine_width": 8},
+}
 BY_KIND = {
     "images": IMAGES,
     "graphs": GRAPHS,
@@ -211,6 +215,7 @@ BY_KIND = {
     "language": LANGUAGE,
     "embeddings": EMBEDDINGS,
     "tables": TABLES,
+    "scenes": SCENES,
 }
 SMALL: Table = {name: settings for methods in BY_KIND.values() for name, settings in methods.items()}
 """A line for each method."""
@@ -312,6 +317,15 @@ VARIANTS: Table = {
     "icnn/best epoch": {**EPISODIC, "held_out_classes": 0.4, "held_out_episodes": 5, "keep_epoch": "best"},
     "sogclr/views": {**ENCODER, "pairs": "off", "learn_temperature": True},
     "supcon/classes": {**ENCODER, "classes_per_batch": 3, "samples_per_class": 8, "weighted": True},
+    "latent-field/low rank": {
+        "tensors": "vm",
+        "field_rank": 2,
+        "voxels": 6,
+        "steps": 6,
+        "batch": 2,
+        "ray_samples": 8,
+        "refine_weight": 0.0,
+    },
     "language/policy": {
         **WRITER,
         "objective": {"divergence": "policy"},
@@ -405,6 +419,13 @@ def tables() -> Any:
     return applicants().subset(torch.arange(120))
 
 
+def scenes() -> Any:
+    """Six views of three spheres, of 16 pixels a side, two of them held out."""
+    from attar.scenes.simulated import simulated
+
+    return simulated("spheres", 16, 6, 2)
+
+
 def one_label() -> Any:
     """The small images as samples of encoders that need one label each."""
     from attar.embeddings.sources import Source
@@ -428,6 +449,7 @@ DATA = {
     "language": language,
     "embeddings": embeddings,
     "tables": tables,
+    "scenes": scenes,
     "one label": one_label,
     "all images": all_images,
 }
@@ -485,11 +507,24 @@ def writer() -> Any:
     return fresh_model("gpt2:layers=2,width=32,heads=2", tokenizer(), 96, torch.Generator().manual_seed(1)).eval()
 
 
+@functools.cache
+def codec() -> Any:
+    """An autoencoder that was never trained."""
+    import torch
+
+    from attar.scenes.codecs import codec_named
+
+    draw = torch.Generator().manual_seed(2)
+    return codec_named("conv:width=8,latents=2,halvings=1", draw).eval().requires_grad_(False)
+
+
 def given_to(method: Any, kind: str) -> dict[str, Any]:
     """What a verb is given beside data and method: a teacher, and what goes with it."""
     if kind == "classifiers":
         beside = {"calibrate": lambda: {"classifier": classifier_folder()}, "train": dict}
         return beside.get(getattr(method, "verb", ""), lambda: {"teacher": classifier()})()
+    if kind == "scenes" and method.name == "latent-field":
+        return {"autoencoder": codec()}
     if kind != "language":
         return {}
     further = {} if method.objective.corpus_weight == 1 else {"corpus": ["once upon a time " * 20] * 5}
@@ -505,6 +540,7 @@ HOMES = {
     "language": ["attar.language.verbs:distill", "attar.verbs:distill"],
     "embeddings": ["attar.verbs:train"],
     "tables": ["attar.verbs:condense"],
+    "scenes": ["attar.verbs:train"],
 }
 """Where the verb of a kind is; the recorder also asks older checkouts."""
 

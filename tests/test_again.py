@@ -28,6 +28,7 @@ COMMANDS = {
     "--max-length 64 --answers 0",
     "tables": "condense fair --data applicants --rows 40 --tables 2 --epochs 1 --student-epochs 1 --batch 2048",
     "embeddings": f"train simclr --data mosaics --encoder {NETWORK} --epochs 1 --batch 512",
+    "scenes": "train latent-field --data spheres --size 16 --steps 2 --voxels 4 --ray-samples 4 --autoencoder identity",
 }
 BRIEFLY = {
     "images": "--networks mlp:width=4 --protocol quick --repeats 1 --ceiling skip --beside skip",
@@ -35,6 +36,7 @@ BRIEFLY = {
     "language": "--answers 0 --repeats 1",
     "tables": "--beside skip --decoded 2 --downstream logistic",
     "embeddings": "--beside skip",
+    "scenes": "--beside skip",
 }
 """How an artefact is scored in a second."""
 BY_THE_CLOCK = {"convolution": {"network.safetensors"}}

@@ -31,6 +31,7 @@ DATA = {
     "language": "phrases",
     "embeddings": "mosaics",
     "tables": "applicants",
+    "scenes": "spheres",
 }
 """What a command reads, by kind."""
 TEACHERS = {"classifiers": "alone", "language": "language"}
