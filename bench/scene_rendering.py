@@ -13,12 +13,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import harness
 import torch
 
-import harness
 from attar.scenes.fields import GridField
 from attar.scenes.fixed import FixedRays
-from attar.scenes.rendering import Rays, render, rays_of
+from attar.scenes.rendering import Rays, rays_of, render
 from attar.scenes.simulated import BOX, FAR, NEAR, camera_of, cameras_around
 
 RAYS, SAMPLES, CHANNELS = 512, 64, 4
@@ -54,6 +54,7 @@ def measured(folder: str, side: str, size: int, steps: int) -> dict[str, Any]:
     return {**taken, "matrix_bytes": matrices, "step_mb": taken["peak_mb"] - before}
 
 
+@torch.no_grad()
 def apart(size: int) -> float:
     """The largest difference of raw values inside the box, as a share of the largest value."""
     field, rays, _ = problem(size)

@@ -20,6 +20,8 @@ Raw = Float[Tensor, "... value"]
 """The raw density, and the features."""
 Values = Float[Tensor, "... channel"]
 Form = Literal["dense", "vm", "cp"]
+PRODUCT = 0.1
+"""Standard deviation of a component of low rank before the first step."""
 START = 0.03
 """Optical depth of a voxel before the first step."""
 
@@ -117,12 +119,13 @@ class FactorField(GridBase):
         super().__init__(box, sizes, channels)
         self.rank, self.form, side = rank, form, max(sizes)
 
-        def drawn(*shape: int, std: float = 0.1) -> nn.Parameter:
+        def drawn(std: float, *shape: int) -> nn.Parameter:
             return nn.Parameter(std * torch.randn(*shape, generator=generator))
 
-        self.lines = drawn(3, rank, side)
-        self.planes = drawn(3, rank, side, side) if form == "vm" else None
-        self.basis = drawn(1 + channels, 3 * rank if form == "vm" else rank)
+        each = PRODUCT ** (1 / 2 if form == "vm" else 1 / 3)
+        self.lines = drawn(each, 3, rank, side)
+        self.planes = drawn(each, 3, rank, side, side) if form == "vm" else None
+        self.basis = drawn(PRODUCT, 1 + channels, 3 * rank if form == "vm" else rank)
 
     def raw(self, points: Places) -> Raw:
         """Values at points: one call of `grid_sample` for all planes, and one for all lines."""

@@ -110,7 +110,7 @@ def check(scene: Scene) -> Scene:
         )
     if scene.masks is not None and scene.masks.shape != scene.train.images[:, 0].shape:
         raise InputError(
-            f"masks are {list(scene.masks.shape)}; training views are {list(scene.train.images[:, 0].shape)}."
+            f"masks of {scene.name} are {list(scene.masks.shape)}; give one for each training view, of its size."
         )
     return scene
 

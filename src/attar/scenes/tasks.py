@@ -40,7 +40,7 @@ class Train(tasks.Task):
     def earlier(self) -> Any:
         """The autoencoder, if it is a folder that attar wrote."""
         given = self.autoencoder.network
-        return given if given is not None and (Path(str(given)) / "artefact.json").is_file() else None
+        return given if isinstance(given, (str, Path)) and (Path(given) / "artefact.json").is_file() else None
 
     def prepare(self, source: Any, method: Any, runtime: Any) -> tuple[Any, Any]:
         """The scene, with the autoencoder if the method needs one."""
