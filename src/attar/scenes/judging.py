@@ -31,6 +31,10 @@ from attar.scenes.editing import rms, within
 Pictures = Float[Tensor, "image channel height width"]
 LEARNING = replace(PROTOCOLS["ceiling"], augmented=False, optimizer="adamw", lr=2e-3, schedule="cosine")
 """How the classifier learns: 30 epochs, without views that would turn digits round."""
+EPOCHS = 8
+"""Epochs of a classifier of views, whose classes are easier."""
+VIEW_WIDTH = 16
+"""Filters of its convolutions."""
 PROTOTYPES = 2000
 """Training pictures whose features are averaged, at most."""
 PORTION = 256
@@ -82,9 +86,11 @@ def judge_of(source: ImageSource, runtime: Runtime) -> Judge:
         source: Pictures with classes.
         runtime: The machine; the training has seed 0.
     """
-    small = max(source.shape[1:]) <= SMALL
-    network = Architecture(network="mlp") if small else Architecture(network="convnet", width=32)
-    found = trained(source, network.resolve(source.shape), runtime.with_seed(0), LEARNING).network.eval()
+    network, learning = Architecture(network="mlp"), LEARNING
+    if max(source.shape[1:]) > SMALL:
+        network = Architecture(network="convnet", width=VIEW_WIDTH)
+        learning = replace(LEARNING, epochs=EPOCHS)
+    found = trained(source, network.resolve(source.shape), runtime.with_seed(0), learning).network.eval()
     rows = torch.linspace(0, len(source.train) - 1, min(len(source.train), PROTOTYPES)).round().long()
     inputs = source.inputs(rows, runtime.device)
     labels = source.targets[rows].to(runtime.device)
