@@ -150,6 +150,8 @@ def teacher_named(text: str, source: ImageSource, runtime: Runtime, protocol: st
     if folder.is_dir():
         _check_safe(folder)
         raise InputError(f"{text} holds a safetensors file, but no config.json or artefact.json that describes it.")
+    if "/" in text:
+        raise InputError(f"there is no folder {text}. Give a trained network's, or a network by name.")
     return trained(source, parse(text), runtime, protocol_named(protocol)).network
 
 

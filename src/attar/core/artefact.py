@@ -290,6 +290,8 @@ def read_facts(folder: Path, kind: str, schema: int, what: str) -> dict[str, Any
         InputError: There is none, or another kind, a newer schema, or a damaged or altered file.
     """
     path = folder / ARTEFACT
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}.")
     if not path.is_file():
         raise InputError(f"{folder} holds no {what} (no {ARTEFACT}){_why_missing(folder)}.")
     facts = store.read_json(path)

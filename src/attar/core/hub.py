@@ -83,7 +83,8 @@ def find(name: str, file: str) -> Path:
     if len(refusals) < len(REPO_TYPES):
         raise InputError(f"{name} is on the hub, but attar did not make it: it holds no {file}.")
     # That one of the two is absent says nothing, where the other cannot be reached.
-    raise next((refusal for refusal in refusals if not isinstance(refusal, AbsentError)), refusals[0])
+    why = next((refusal for refusal in refusals if not isinstance(refusal, AbsentError)), refusals[0])
+    raise type(why)(f"there is no folder {name} here, and {why}")
 
 
 def looks_like_one(name: str) -> bool:

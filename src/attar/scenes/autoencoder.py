@@ -50,7 +50,7 @@ class TrainAutoencoder(Settings):
     diffusers)."""
     steps: Annotated[int, Range(1)] = 600
     """Steps in all."""
-    batch: Annotated[int, Range(1)] = 8
+    batch: Annotated[int, Range(1)] = 4
     """Batch size: pictures per step."""
     lr: Annotated[float, Range(0)] = 3e-3
     """Step size (learning rate), which falls to zero along a half cosine."""

@@ -1,6 +1,7 @@
 """Pictures of scenes: rows of views as one PNG, and a path around the scene as an animated PNG."""
 
 import io
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from attar.core.pictures import keep as keep_pictures
+from attar.core import pictures as core
 from attar.images.preview import preview
 from attar.scenes.card import TITLES
 from attar.scenes.sources import Pictures
@@ -47,16 +48,17 @@ def animated(views: Pictures) -> bytes:
     return sink.getvalue()
 
 
-def keep(artefacts: Sequence[Any], drawn: Mapping[int, bytes]) -> None:
-    """Write the pictures of an evaluation beside artefacts that lie in folders.
+def keep(artefacts: Sequence[Any], found: Any) -> None:
+    """Write the pictures of an evaluation beside artefacts that lie in folders of one's own.
 
     Args:
-        artefacts: What was measured.
-        drawn: PNG of each, by its place.
+        artefacts: Those that may be written to.
+        found: A `Measurement`.
     """
-    for place, made in enumerate(artefacts):
-        if made.folder is not None and place in drawn:
-            keep_pictures(made.folder, {"held-out": drawn[place]}, TITLES)
+    for measured, png in found.drawn:
+        made = next((one for one in artefacts if one.folder is not None and one.folder == measured.folder), None)
+        if made is not None and os.access(made.folder, os.W_OK):
+            core.keep(made.folder, {"held-out": png}, TITLES)
 
 
 def _square(pixels: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ ANGLE = math.radians(42)
 """Angle of view."""
 SKY: Colour = (0.82, 0.86, 0.9)
 LAMP = (0.45, 0.3, 0.84)
+GROUND = -0.6
 FINER = 2
 """Rays through a pixel, across and down."""
 VARIANTS = 3
@@ -99,25 +100,54 @@ def floor(height: float, radius: float, one: Colour, other: Colour) -> Shape:
     return hit
 
 
-def traced(
-    camera: Camera, poses: Poses, shapes: Sequence[Shape]
-) -> tuple[Float[Tensor, "view 3 height width"], Float[Tensor, "view height width"]]:
-    """Pictures between -1 and 1, and the share of each pixel that the first shape covers."""
-    fine = camera.scaled(FINER * camera.height, FINER * camera.width)
-    origins, directions = (part.reshape(-1, 3) for part in fine.rays(poses))
-    nearest = torch.full((len(origins),), math.inf)
-    colours, first = origins.new_tensor(SKY).repeat(len(origins), 1), torch.zeros(len(origins))
-    lamp = origins.new_tensor(LAMP)
-    for number, shape in enumerate(shapes):
-        hit = shape(origins, directions)
-        closer = hit.distance < nearest
-        light = 0.5 + 0.5 * (hit.normal @ lamp).clamp(min=0)
-        colours = torch.where(closer[:, None], hit.colour * light[:, None], colours)
-        first = torch.where(closer, float(number == 0), first)
-        nearest = torch.where(closer, hit.distance, nearest)
-    shape_of = (len(poses), fine.height, fine.width)
-    pictures = F.avg_pool2d(colours.view(*shape_of, 3).permute(0, 3, 1, 2), FINER)
-    return pictures * 2 - 1, F.avg_pool2d(first.view(shape_of)[:, None], FINER)[:, 0]
+@dataclass(frozen=True)
+class Seen:
+    """What rays have met so far: colours, and how far away."""
+
+    origins: Places
+    directions: Places
+    distance: Float[Tensor, " ray"]
+    colours: Places
+    first: Float[Tensor, " ray"]
+    """1 where the last shape is what is seen."""
+
+    @classmethod
+    def sky(cls, camera: Camera, poses: Poses) -> "Seen":
+        """The sky, along the rays of views."""
+        fine = camera.scaled(FINER * camera.height, FINER * camera.width)
+        origins, directions = (part.reshape(-1, 3) for part in fine.rays(poses))
+        count = len(origins)
+        empty = torch.full((count,), math.inf), origins.new_tensor(SKY).repeat(count, 1), torch.zeros(count)
+        return cls(origins.contiguous(), directions, *empty)
+
+    def before(self, shape: Shape, bound: tuple[Sequence[float], float] | None = None) -> "Seen":
+        """With a shape before all that.
+
+        Args:
+            shape: The shape.
+            bound: Middle and radius of a sphere around it, outside which rays are not looked at.
+        """
+        rows = torch.arange(len(self.origins)) if bound is None else self._near(*bound)
+        hit = shape(self.origins[rows], self.directions[rows])
+        closer = hit.distance < self.distance[rows]
+        rows = rows[closer]
+        light = 0.5 + 0.5 * (hit.normal[closer] @ self.origins.new_tensor(LAMP)).clamp(min=0)
+        colours, distance, first = self.colours.clone(), self.distance.clone(), torch.zeros_like(self.first)
+        colours[rows], distance[rows], first[rows] = hit.colour[closer] * light[:, None], hit.distance[closer], 1.0
+        return replace(self, colours=colours, distance=distance, first=first)
+
+    def _near(self, middle: Sequence[float], radius: float) -> Tensor:
+        arm = self.origins - self.origins.new_tensor(middle)
+        along = torch.linalg.vecdot(arm, self.directions)
+        return (torch.linalg.vecdot(arm, arm) - along.square() < radius**2).nonzero()[:, 0]
+
+    def pictures(
+        self, camera: Camera
+    ) -> tuple[Float[Tensor, "view 3 height width"], Float[Tensor, "view height width"]]:
+        """Pictures between -1 and 1, and the share of each pixel that the last shape covers."""
+        shape = (-1, FINER * camera.height, FINER * camera.width)
+        pictures = F.avg_pool2d(self.colours.view(*shape, 3).permute(0, 3, 1, 2), FINER)
+        return pictures * 2 - 1, F.avg_pool2d(self.first.view(shape)[:, None], FINER)[:, 0]
 
 
 def cameras_around(count: int) -> Poses:
@@ -148,14 +178,15 @@ def simulated(name: str, side: int = 64, views: int = 36, held_out: int = 6) -> 
     camera, poses = camera_of(side), cameras_around(views)
     test = torch.linspace(0, views - 1, 2 * held_out + 1).round().long()[1::2] if held_out else torch.zeros(0).long()
     train = torch.tensor([row for row in range(views) if row not in test.tolist()])
+    sky = Seen.sky(camera, poses)
     if name == "spheres":
-        pictures, _ = traced(camera, poses, _spheres())
-        every = Views(pictures, poses)
+        every = Views(_spheres(sky).pictures(camera)[0], poses)
         return Scene(name, every.select(train), every.select(test), camera, NEAR, FAR, BOX)
-    pictures, masks = traced(camera, poses, _object(0))
+    ground = sky.before(floor(GROUND, 0.95, (0.55, 0.5, 0.42), (0.8, 0.76, 0.66)))
+    pictures, masks = _object(ground, 0).pictures(camera)
     every = Views(pictures, poses)
     scene = Scene(name, every.select(train), every.select(test), camera, NEAR, FAR, BOX)
-    others = tuple(_of_class(camera, poses, label) for label in range(len(CLASSES)))
+    others = tuple(_of_class(ground, camera, poses, label) for label in range(len(CLASSES)))
     return replace(scene, others=others, classes=CLASSES, label=0, masks=(masks[train] > 0.5).float())
 
 
@@ -163,32 +194,35 @@ NAMES = ("spheres", "objects")
 """The simulated scenes."""
 
 
-def _spheres() -> list[Shape]:
+def _spheres(sky: Seen) -> Seen:
     white = (0.95, 0.93, 0.88)
-    return [
-        ball((0.35, 0.3, -0.2), 0.5, (0.8, 0.2, 0.2), white, 3),
-        ball((-0.5, 0.2, 0.05), 0.4, (0.2, 0.5, 0.25), white, 4),
-        ball((0.0, -0.5, 0.1), 0.35, (0.2, 0.3, 0.8), white, 5),
-    ]
+    for centre, radius, colour, stripes in (
+        ((0.35, 0.3, -0.2), 0.5, (0.8, 0.2, 0.2), 3),
+        ((-0.5, 0.2, 0.05), 0.4, (0.2, 0.5, 0.25), 4),
+        ((0.0, -0.5, 0.1), 0.35, (0.2, 0.3, 0.8), 5),
+    ):
+        sky = sky.before(ball(centre, radius, colour, white, stripes), (centre, radius))
+    return sky
 
 
-def _object(label: int, size: float = 1.0, turn: float = 0.4, place: Sequence[float] = (0.0, 0.0)) -> list[Shape]:
+def _object(ground: Seen, label: int, size: float = 1.0, turn: float = 0.4, x: float = 0.0, y: float = 0.0) -> Seen:
+    """An object of a class on the floor."""
     colour, shape = CLASSES[label].split()
-    radius = 0.5 * size if shape == "ball" else 0.42 * size
-    ground = -0.6
-    centre = (*place, ground + radius)
-    thing = ball(centre, radius, COLOURS[colour]) if shape == "ball" else cube(centre, radius, turn, COLOURS[colour])
-    return [thing, floor(ground, 0.95, (0.55, 0.5, 0.42), (0.8, 0.76, 0.66))]
+    reach = 0.5 * size if shape == "ball" else 0.42 * size
+    centre = (x, y, GROUND + reach)
+    if shape == "ball":
+        return ground.before(ball(centre, reach, COLOURS[colour]), (centre, reach))
+    return ground.before(cube(centre, reach, turn, COLOURS[colour]), (centre, 1.74 * reach))
 
 
-def _of_class(camera: Camera, poses: Poses, label: int) -> Views:
+def _of_class(ground: Seen, camera: Camera, poses: Poses, label: int) -> Views:
     """Views of scenes of a class from all cameras; those of the first variant are the object as it is."""
     draw = torch.Generator().manual_seed(derived_seed(label, "simulated scenes of a class"))
     found = []
     for variant in range(VARIANTS):
         size, turn, x, y = torch.rand(4, generator=draw).tolist()
-        how = (0.85 + 0.3 * size, math.pi * turn, (0.3 * x - 0.15, 0.3 * y - 0.15)) if variant else ()
-        found.append(traced(camera, poses, _object(label, *how))[0])
+        how = (0.85 + 0.3 * size, math.pi * turn, 0.3 * x - 0.15, 0.3 * y - 0.15) if variant else ()
+        found.append(_object(ground, label, *how).pictures(camera)[0])
     return Views(torch.cat(found), poses.repeat(VARIANTS, 1, 1))
 
 

@@ -1,6 +1,5 @@
 """What a field is made from: a scene, and the autoencoder in whose latents it lives."""
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -178,8 +177,3 @@ def _codec_of_folder(path: Path, runtime: Runtime) -> Codec:
         raise InputError(f"{path} holds no autoencoder.")
     runtime.prepared.count(path)
     return codec  # type: ignore[no-any-return]
-
-
-def plain_field(settings: Any) -> Any:
-    """The settings of a field without a refinement layer."""
-    return dataclasses.replace(settings, refine_weight=0.0)

@@ -19,6 +19,8 @@ from embeddings_selfsup_runs import SMALL, digits, images_of, mosaics, trained
 
 RUNTIME = Runtime(Engine(device="cpu", quiet=True), 0)
 SHORT = {**SMALL, "epochs": 6, "text_encoder": "words:width=32,depth=0"}
+LONGER = {**SHORT, "epochs": 20}
+"""Several times above chance, so that the last digits of another machine do not matter."""
 
 
 def test_the_loss_is_half_the_cross_entropy_each_way():
@@ -37,7 +39,7 @@ def test_the_loss_is_half_the_cross_entropy_each_way():
     assert float(learned().detach()) == pytest.approx(0.01)
 
 
-@pytest.mark.parametrize("method", [CLIP(**SHORT, learn_temperature=True), SogCLR(**SHORT)], ids=["clip", "sogclr"])
+@pytest.mark.parametrize("method", [CLIP(**LONGER, learn_temperature=True), SogCLR(**LONGER)], ids=["clip", "sogclr"])
 def test_captions_are_found_above_chance(method, tmp_path):
     source = mosaics()
     artefact, _, found, told = trained(method, source)
