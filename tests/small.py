@@ -202,6 +202,13 @@ TABLES: Table = {
     "shuffled-labels": {"rows": 10},
     "table-classifier": {"network": "mlp:width=8,depth=1", "epochs": 2, "batch": 50},
 }
+SAMPLERS: Table = {
+    "edm": {"network": "mlp:width=16,depth=1", "steps": 6, "batch": 32, "sampling_levels": 4},
+    "pairs": {"steps": 6, "batch": 32, "pairs": 64},
+    "consistency": {"steps": 6, "batch": 32},
+    "consistency-training": {"network": "mlp:width=16,depth=1", "steps": 6, "batch": 32},
+    "progressive": {"steps": 6, "batch": 32},
+}
 BY_KIND = {
     "images": IMAGES,
     "graphs": GRAPHS,
@@ -211,6 +218,7 @@ BY_KIND = {
     "language": LANGUAGE,
     "embeddings": EMBEDDINGS,
     "tables": TABLES,
+    "samplers": SAMPLERS,
 }
 SMALL: Table = {name: settings for methods in BY_KIND.values() for name, settings in methods.items()}
 """A line for each method."""
@@ -312,6 +320,15 @@ VARIANTS: Table = {
     "icnn/best epoch": {**EPISODIC, "held_out_classes": 0.4, "held_out_episodes": 5, "keep_epoch": "best"},
     "sogclr/views": {**ENCODER, "pairs": "off", "learn_temperature": True},
     "supcon/classes": {**ENCODER, "classes_per_batch": 3, "samples_per_class": 8, "weighted": True},
+    "edm/half, hidden labels, churn": {
+        **SAMPLERS["edm"],
+        "half": "on",
+        "label_dropout": 0.5,
+        "churn": {"churn": 2.0},
+        "optimizer": "radam",
+        "average_half_life": 100.0,
+        "watch": 0,
+    },
     "language/policy": {
         **WRITER,
         "objective": {"divergence": "policy"},
@@ -405,6 +422,13 @@ def tables() -> Any:
     return applicants().subset(torch.arange(120))
 
 
+def samplers() -> Any:
+    """Two hundred points around eight modes."""
+    from attar.samplers.reading import Reading
+
+    return Reading(points=250).load("ring")
+
+
 def one_label() -> Any:
     """The small images as samples of encoders that need one label each."""
     from attar.embeddings.sources import Source
@@ -428,6 +452,7 @@ DATA = {
     "language": language,
     "embeddings": embeddings,
     "tables": tables,
+    "samplers": samplers,
     "one label": one_label,
     "all images": all_images,
 }
@@ -485,11 +510,24 @@ def writer() -> Any:
     return fresh_model("gpt2:layers=2,width=32,heads=2", tokenizer(), 96, torch.Generator().manual_seed(1)).eval()
 
 
+@functools.cache
+def sampler() -> Any:
+    """A diffusion model that has learned for a few steps, for a teacher."""
+    from attar.core.registry import METHODS
+    from attar.core.runtime import Engine
+    from attar.verbs import train
+
+    method = METHODS["edm"].load().from_json(SAMPLERS["edm"])
+    return train(data_of("samplers"), method, engine=Engine(device="cpu", quiet=True))
+
+
 def given_to(method: Any, kind: str) -> dict[str, Any]:
     """What a verb is given beside data and method: a teacher, and what goes with it."""
     if kind == "classifiers":
         beside = {"calibrate": lambda: {"classifier": classifier_folder()}, "train": dict}
         return beside.get(getattr(method, "verb", ""), lambda: {"teacher": classifier()})()
+    if kind == "samplers":
+        return {"teacher": sampler()} if getattr(method, "verb", "") == "distill" else {}
     if kind != "language":
         return {}
     further = {} if method.objective.corpus_weight == 1 else {"corpus": ["once upon a time " * 20] * 5}
@@ -505,6 +543,7 @@ HOMES = {
     "language": ["attar.language.verbs:distill", "attar.verbs:distill"],
     "embeddings": ["attar.verbs:train"],
     "tables": ["attar.verbs:condense"],
+    "samplers": ["attar.verbs:distill"],
 }
 """Where the verb of a kind is; the recorder also asks older checkouts."""
 

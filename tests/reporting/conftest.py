@@ -45,7 +45,7 @@ def folder(digits, engine, tmp_path_factory):
     return top
 
 
-ENTRIES = ("dm", "graph-random", "runnalls", "conv", "kd", "language", "table-random", "simclr")
+ENTRIES = ("dm", "graph-random", "runnalls", "conv", "kd", "language", "table-random", "simclr", "edm")
 """One of each kind."""
 
 
