@@ -9,7 +9,7 @@ from PIL import Image
 import attar
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
-from attar.scenes.edit import ImageEdit, ImageWork, mask_for, read_mask
+from attar.scenes.edit import ImageEdit, ImageWork, read_mask
 from attar.scenes.edited import EditedImages
 from attar.scenes.editing import rms, teacher_named, within
 from edit_cases import ENGINE, digits, scene_teacher, teacher
@@ -137,11 +137,19 @@ def test_masks_are_read_from_a_folder(tmp_path):
 
 
 def test_a_mask_grows(runtime):
-    method = ImageEdit(**SMALL, mask_growth=1)
     mask = torch.zeros(8, 8)
     mask[3, 3] = 1
-    images = torch.zeros(2, 1, 8, 8)
-    assert (mask_for(method, mask, images, images, None, None, None).flatten(1).sum(dim=1) == 9).all()
+    work = ImageWork(digits(), teacher(), mask)
+    method = ImageEdit(**SMALL, mask_growth=1).resolve(work, runtime)
+    assert (method.build(work, runtime).mask.flatten(1).sum(dim=1) == 9).all()
+
+
+def test_the_scores_of_an_edit_are_read_with_those_before(tmp_path):
+    run(tmp_path / "made")
+    found = attar.evaluate(tmp_path / "made", engine=ENGINE)
+    columns = {cell.column: cell for cell in found.rows[0].cells}
+    assert columns["target accuracy"].beside[0].label == "before the edit"
+    assert columns["spread (rms)"].score.value > 0
 
 
 def test_spread_and_distance():

@@ -3,7 +3,7 @@
 The classifier is trained here on the training pictures and kept in the cache. It stands for CLIP where none is given.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +11,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from attar.core.cell import Beside, Cell
+from attar.core.evaluation import Row
+from attar.core.rows import rows_of
 from attar.core.runtime import Runtime
+from attar.core.score import Score
 from attar.images.data.whiten import Transform
 from attar.images.networks.architecture import Architecture, device_of
 from attar.images.protocols import PROTOCOLS
@@ -201,6 +205,46 @@ def scene_judge(base: Any, runtime: Runtime) -> Judge | None:
         torch.arange(len(scene.others)), torch.tensor([len(views) for views in scene.others])
     )
     return judge_of(_as_images(pictures, base, labels, scene.classes), runtime)
+
+
+WORDS = ("values", "edits", "measurements")
+"""What edits are called in a table."""
+COLUMNS: dict[str, tuple[str, str, Any]] = {
+    "target_accuracy": ("target accuracy", "%", "higher"),
+    "background": ("background", "dB", "higher"),
+    "view_consistency": ("view consistency", "", "higher"),
+    "direction": ("direction score", "", "higher"),
+    "target_similarity": ("similarity to the target", "", "higher"),
+    "source_similarity": ("similarity to the source", "", "higher"),
+    "spread": ("spread (rms)", "", "higher"),
+    "rms_to_source": ("distance from the source (rms)", "", "lower"),
+}
+"""What is measured of an edit, with its unit, and whether more of it is better."""
+BEFORE = "_before"
+
+
+def is_edit(made: Any) -> bool:
+    """Whether an artefact is an edit that was measured when it was made."""
+    return "rms_to_source" in getattr(made, "scores", {})
+
+
+def edit_rows(artefacts: Sequence[Any]) -> tuple[Row, ...]:
+    """A row for each method with its settings, of what was measured when the edits were made.
+
+    The pictures before an edit, of which the field before it is needed, are at hand only then.
+    """
+    found = []
+    for label, members in rows_of(artefacts):
+        cells = [_cell(name, members) for name in COLUMNS if all(name in one.scores for one in members)]
+        found.append(Row.of(label, members, cells, count=None, bytes=members[0].bytes))
+    return tuple(found)
+
+
+def _cell(name: str, members: Sequence[Any]) -> Cell:
+    column, unit, better = COLUMNS[name]
+    known = members[0].scores.get(f"{name}{BEFORE}")
+    beside = () if known is None else (Beside("before the edit", Score(known, unit, better)),)
+    return Cell.of([[one.scores[name]] for one in members], unit, better, column=column, beside=beside)
 
 
 def _as_images(pictures: Tensor, base: Any, labels: Tensor, classes: tuple[str, ...]) -> ImageSource:

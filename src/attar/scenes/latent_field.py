@@ -57,11 +57,11 @@ class TrainLatentField(Settings):
     """Steps in all."""
     batch: Annotated[int, Range(1)] = 4
     """Batch size: views per step, each a whole map."""
-    form: Form = "dense"
-    """The field's tensors: dense, vm (planes and lines), or cp (lines alone)."""
+    tensors: Form = "dense"
+    """Tensors of the field: dense, vm (planes and lines), or cp (lines alone)."""
     voxels: Annotated[int, Range(2, 1024)] = 24
     """Voxels along the longest side of the box."""
-    components: Annotated[int, Range(1, 1024)] = 16
+    field_rank: Annotated[int, Range(1, 1024)] = 16
     """Components of a field of low rank."""
     ray_samples: Annotated[int, Range(1, 4096)] = 64
     """Intervals of each ray."""
@@ -71,7 +71,7 @@ class TrainLatentField(Settings):
     """Step size of the refinement layer, which falls in the same way."""
     refine_width: Annotated[int, Range(4, 1024)] = 32
     """C, channels of the refinement layer's blocks."""
-    reconstruction_weight: Annotated[float, Range(0)] = 1.0
+    field_weight: Annotated[float, Range(0)] = 1.0
     """λ_rec, weight of the squared error of the field's own maps."""
     refine_weight: Annotated[float, Range(0)] = 1.0
     """λ_ref, weight of the squared error of refined maps. 0: no refinement layer, a plain latent NeRF."""
@@ -104,7 +104,7 @@ class TrainLatentField(Settings):
         """The state before the first step."""
         scene, latents = work.scene, work.latents.to(runtime.device)
         channels, draw = latents.shape[1], runtime.generator("field")
-        field = field_of(self.form, scene.box, sizes_of(scene.box, self.voxels), channels, self.components, draw)
+        field = field_of(self.tensors, scene.box, sizes_of(scene.box, self.voxels), channels, self.field_rank, draw)
         with torch.no_grad():
             field.background.copy_(latents.mean(dim=(0, 2, 3)))
         field = field.to(runtime.device)
@@ -122,7 +122,7 @@ class TrainLatentField(Settings):
         rows = next_rows(state.order, state.done, self.batch, runtime.generator("views"))
         rendered, wanted = state.rays.maps(state.field, rows.tolist()), state.latents[rows.to(state.latents.device)]
         alone = map_error(rendered, wanted)
-        loss = self.reconstruction_weight * alone + self.variation_weight * state.field.variation()
+        loss = self.field_weight * alone + self.variation_weight * state.field.variation()
         told = {"alone": alone.detach()}
         layer = state.refinement if state.done >= self.refine_after * self.total_steps else None
         if layer is not None:

@@ -10,7 +10,7 @@ Mildenhall et al., NeRF, ECCV 2020, arXiv:2003.08934; Max, Optical Models for Di
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +29,7 @@ SMALLEST = 1e-9
 """Smallest part of a direction that is divided by."""
 
 
+@runtime_checkable
 class Field(Protocol):
     """Density and feature at points in space, and what lies behind everything."""
 

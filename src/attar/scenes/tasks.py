@@ -44,8 +44,9 @@ class Train(tasks.Task):
 
     def prepare(self, source: Any, method: Any, runtime: Any) -> tuple[Any, Any]:
         """The scene, with the autoencoder if the method needs one."""
-        from attar.scenes.work import Work
+        from attar.scenes.work import Work, scene_of
 
+        source = scene_of(source)
         if not getattr(method, "needs_autoencoder", False):
             return Work(source), method
         return Work(source, self.autoencoder.found(source, runtime)), method
