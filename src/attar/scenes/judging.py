@@ -31,6 +31,7 @@ from attar.scenes.direction import (
     view_consistency,
 )
 from attar.scenes.editing import rms, within
+from attar.scenes.score import Measurement
 
 Pictures = Float[Tensor, "image channel height width"]
 LEARNING = replace(PROTOCOLS["ceiling"], augmented=False, optimizer="adamw", lr=2e-3, schedule="cosine")
@@ -228,7 +229,7 @@ def is_edit(made: Any) -> bool:
     return "rms_to_source" in getattr(made, "scores", {})
 
 
-def edit_rows(artefacts: Sequence[Any]) -> tuple[Row, ...]:
+def edits(artefacts: Sequence[Any]) -> Measurement:
     """A row for each method with its settings, of what was measured when the edits were made.
 
     The pictures before an edit, of which the field before it is needed, are at hand only then.
@@ -237,7 +238,7 @@ def edit_rows(artefacts: Sequence[Any]) -> tuple[Row, ...]:
     for label, members in rows_of(artefacts):
         cells = [_cell(name, members) for name in COLUMNS if all(name in one.scores for one in members)]
         found.append(Row.of(label, members, cells, count=None, bytes=members[0].bytes))
-    return tuple(found)
+    return Measurement(tuple(found), *WORDS)
 
 
 def _cell(name: str, members: Sequence[Any]) -> Cell:

@@ -24,7 +24,6 @@ from attar.core.runtime import Runtime
 from attar.core.score import Score
 from attar.core.training import LONG, cached, seconds_for
 from attar.scenes.artefact import Autoencoder, LatentField
-from attar.scenes.judging import WORDS, edit_rows, is_edit
 from attar.scenes.pictures import rows
 from attar.scenes.scoring import Scoring
 from attar.scenes.sources import Scene
@@ -74,8 +73,6 @@ def measure(artefacts: Sequence[Any], scene: Scene, how: Scoring, runtime: Runti
         InputError: There is nothing to measure, or artefacts do not fit the scene or one another.
     """
     start = time.perf_counter()
-    if artefacts and all(is_edit(one) for one in artefacts):
-        return Measurement(edit_rows(artefacts), *WORDS, seconds=round(time.perf_counter() - start, 3))
     fields = all(isinstance(one, LatentField) for one in artefacts)
     if not artefacts or not (fields or all(isinstance(one, Autoencoder) for one in artefacts)):
         raise InputError("give latent fields alone, or autoencoders alone: their scores have other columns.")
