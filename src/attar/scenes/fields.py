@@ -16,6 +16,8 @@ from attar.scenes.rendering import Box
 
 Places = Float[Tensor, "... 3"]
 Density = Float[Tensor, "..."]
+Raw = Float[Tensor, "... value"]
+"""The raw density, and the features."""
 Values = Float[Tensor, "... channel"]
 Form = Literal["dense", "vm", "cp"]
 START = 0.03
@@ -44,7 +46,7 @@ class GridBase(nn.Module):
         density, features = self.parted(self.raw(points))
         return density * self.inside(points), features
 
-    def raw(self, points: Places) -> Values:
+    def raw(self, points: Places) -> Raw:
         """The raw density and the features at points."""
         raise NotImplementedError
 
@@ -52,7 +54,7 @@ class GridBase(nn.Module):
         """Total variation: the mean squared difference of neighbouring nodes, summed over channels and axes."""
         raise NotImplementedError
 
-    def parted(self, raw: Values) -> tuple[Density, Values]:
+    def parted(self, raw: Raw) -> tuple[Density, Values]:
         """Density softplus(raw + b) per voxel, where b makes an untouched voxel almost empty; and the features."""
         start = math.log(math.expm1(START))
         return F.softplus(raw[..., 0] + start) / self.voxel, raw[..., 1:]
@@ -80,7 +82,7 @@ class GridField(GridBase):
         """A row for each node."""
         return self.values.view(-1, 1 + self.channels)
 
-    def raw(self, points: Places) -> Values:
+    def raw(self, points: Places) -> Raw:
         """Values at points, by one call of `grid_sample` for all channels."""
         places = self.unit(points).reshape(1, -1, 1, 1, 3)
         found = F.grid_sample(self.values.permute(3, 2, 1, 0)[None], places, align_corners=True)
@@ -122,7 +124,7 @@ class FactorField(GridBase):
         self.planes = drawn(3, rank, side, side) if form == "vm" else None
         self.basis = drawn(1 + channels, 3 * rank if form == "vm" else rank)
 
-    def raw(self, points: Places) -> Values:
+    def raw(self, points: Places) -> Raw:
         """Values at points: one call of `grid_sample` for all planes, and one for all lines."""
         flat = self.unit(points).reshape(-1, 3)
         along = torch.stack([torch.zeros_like(flat.T), flat.T], dim=-1)[:, :, None]

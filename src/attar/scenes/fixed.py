@@ -69,7 +69,7 @@ class FixedRays:
             lengths * inside,
         )
 
-    def raw(self, field: GridField) -> Float[Tensor, "ray sample channel"]:
+    def raw(self, field: GridField) -> Float[Tensor, "ray sample value"]:
         """The raw values of the field at the samples."""
         found: Tensor = _Read.apply(field.table, self.matrix, self.turned)
         return found.view(*self.lengths.shape, -1)
