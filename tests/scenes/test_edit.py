@@ -9,6 +9,7 @@ from PIL import Image
 import attar
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
+from attar.scenes import judging
 from attar.scenes.edit import ImageEdit, ImageWork, read_mask
 from attar.scenes.edited import EditedImages
 from attar.scenes.editing import rms, teacher_named, within
@@ -16,6 +17,13 @@ from edit_cases import ENGINE, digits, scene_teacher, teacher
 from promises import dying
 
 SMALL = {"source_prompt": "3", "target_prompt": "8", "edits": 6, "steps": 4}
+
+
+@pytest.fixture(autouse=True)
+def quick_judge(monkeypatch):
+    """The classifier that measures edits learns for one epoch."""
+    monkeypatch.setattr(judging, "LEARNING", dataclasses.replace(judging.LEARNING, epochs=1))
+    monkeypatch.setattr(judging, "EPOCHS", 1)
 
 
 def run(out=None, mask=None, *, by=None, data=None, **settings):

@@ -64,7 +64,7 @@ class ScenePart:
     box: Box
     poses: Poses
     """Of the training views."""
-    held_out: Poses
+    held_out: Float[Tensor, "other 3 4"]
     """Of the held-out views."""
 
     @classmethod
@@ -92,7 +92,7 @@ class ScenePart:
         }
 
     @classmethod
-    def from_facts(cls, facts: dict[str, Any], poses: Poses, held_out: Poses) -> Self:
+    def from_facts(cls, facts: dict[str, Any], poses: Poses, held_out: Float[Tensor, "other 3 4"]) -> Self:
         """The inverse."""
         low, high = (tuple(map(float, corner)) for corner in facts["box"])
         camera = Camera(**facts["camera"])

@@ -9,6 +9,8 @@ from torch import Tensor
 from attar.core.errors import InputError
 from attar.scenes.sources import Poses
 
+Path = Float[Tensor, "place 3 4"]
+"""Poses along a path."""
 STRAIGHT = 1e-3
 """How far the entries of RᵀR may be from those of the identity."""
 
@@ -33,10 +35,9 @@ def centre_of(poses: Poses) -> Float[Tensor, " 3"] | None:
     return found.to(poses) if bool((((found - places) * axes).sum(dim=1) > 0).all()) else None
 
 
-def orbit(poses: Poses, count: int) -> Poses:
+def orbit(poses: Poses, count: int) -> Path:
     """So many poses on a path: a circle around the point that the cameras look at, or a small one where they are."""
-    centre, up = centre_of(poses), poses[:, :, 1].mean(dim=0)
-    up = up / up.norm().clamp(min=1e-6)
+    centre, up = centre_of(poses), up_of(poses)
     turns = 2 * math.pi * torch.arange(count).to(poses) / count
     if centre is None or not _surrounded(poses, centre):
         return _swayed(poses, turns)
@@ -50,13 +51,23 @@ def orbit(poses: Poses, count: int) -> Poses:
     return looking(centre + height * up + radius * ring, centre.expand(count, 3), up)
 
 
+def up_of(poses: Poses) -> Float[Tensor, " 3"]:
+    """Which way is up: at right angles to the horizontal axes of all cameras, or as they have it in the mean."""
+    mean = poses[:, :, 1].mean(dim=0)
+    spread, axes = torch.linalg.eigh(poses[:, :, 0].T @ poses[:, :, 0] / len(poses))
+    if float(spread[1]) < 0.05 or float(spread[0]) > 0.05:
+        return mean / mean.norm().clamp(min=1e-6)
+    upright = axes[:, 0]
+    return upright if float(upright @ mean) > 0 else -upright
+
+
 def _surrounded(poses: Poses, centre: Float[Tensor, " 3"]) -> bool:
     """Whether cameras stand on several sides."""
     arms = poses[:, :, 3] - centre
     return bool((arms / arms.norm(dim=1, keepdim=True)).mean(dim=0).norm() < 0.8)
 
 
-def _swayed(poses: Poses, turns: Float[Tensor, " view"]) -> Poses:
+def _swayed(poses: Poses, turns: Float[Tensor, " _place"]) -> Path:
     """A small circle in the plane of the middle camera, which keeps its direction."""
     places = poses[:, :, 3]
     middle = poses[(places - places.mean(dim=0)).norm(dim=1).argmin()]
