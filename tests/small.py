@@ -202,9 +202,19 @@ TABLES: Table = {
     "shuffled-labels": {"rows": 10},
     "table-classifier": {"network": "mlp:width=8,depth=1", "epochs": 2, "batch": 50},
 }
+SAMPLERS: Table = {
+    "edm": {"network": "mlp:width=16,depth=1", "steps": 6, "batch": 32, "sampling_levels": 4},
+    "pairs": {"steps": 6, "batch": 32, "pairs": 64},
+    "consistency": {"steps": 6, "batch": 32},
+    "consistency-training": {"network": "mlp:width=16,depth=1", "steps": 6, "batch": 32},
+    "progressive": {"steps": 6, "batch": 32},
+}
 SCENES: Table = {
     "autoencoder": {"network": "conv:width=8,latents=2,halvings=1", "steps": 3, "batch": 2},
     "latent-field": {"voxels": 6, "steps": 6, "batch": 2, "ray_samples": 8, "refine_width": 8},
+    "image-edit": {"source_prompt": "3", "target_prompt": "8", "edits": 5, "steps": 6},
+    "ed-nerf": {"target_prompt": "blue cube", "steps": 6, "batch": 2},
+    "ed-nerf-refit": {"target_prompt": "blue cube", "steps": 6, "batch": 2},
 }
 BY_KIND = {
     "images": IMAGES,
@@ -215,6 +225,7 @@ BY_KIND = {
     "language": LANGUAGE,
     "embeddings": EMBEDDINGS,
     "tables": TABLES,
+    "samplers": SAMPLERS,
     "scenes": SCENES,
 }
 SMALL: Table = {name: settings for methods in BY_KIND.values() for name, settings in methods.items()}
@@ -317,6 +328,15 @@ VARIANTS: Table = {
     "icnn/best epoch": {**EPISODIC, "held_out_classes": 0.4, "held_out_episodes": 5, "keep_epoch": "best"},
     "sogclr/views": {**ENCODER, "pairs": "off", "learn_temperature": True},
     "supcon/classes": {**ENCODER, "classes_per_batch": 3, "samples_per_class": 8, "weighted": True},
+    "edm/half, hidden labels, churn": {
+        **SAMPLERS["edm"],
+        "half": "on",
+        "label_dropout": 0.5,
+        "churn": {"churn": 2.0},
+        "optimizer": "radam",
+        "average_half_life": 100.0,
+        "watch": 0,
+    },
     "latent-field/low rank": {
         "tensors": "vm",
         "field_rank": 2,
@@ -419,11 +439,25 @@ def tables() -> Any:
     return applicants().subset(torch.arange(120))
 
 
+def samplers() -> Any:
+    """Two hundred points around eight modes."""
+    from attar.samplers.reading import Reading
+
+    return Reading(points=250).load("ring")
+
+
 def scenes() -> Any:
     """Six views of three spheres, of 16 pixels a side, two of them held out."""
     from attar.scenes.simulated import simulated
 
     return simulated("spheres", 16, 6, 2)
+
+
+def objects() -> Any:
+    """Six views of an object of a class, of 16 pixels a side, two of them held out, with views of all classes."""
+    from attar.scenes.simulated import simulated
+
+    return simulated("objects", 16, 6, 2)
 
 
 def one_label() -> Any:
@@ -449,16 +483,20 @@ DATA = {
     "language": language,
     "embeddings": embeddings,
     "tables": tables,
+    "samplers": samplers,
     "scenes": scenes,
     "one label": one_label,
+    "objects": objects,
     "all images": all_images,
 }
 
 
 def data_for(method: Any, kind: str) -> Any:
     """The small data for a method: those of its kind, or such as have the labels that it needs."""
-    if getattr(method, "verb", "") == "calibrate":
+    if getattr(method, "verb", "") == "calibrate" or getattr(method, "name", "") == "image-edit":
         return data_of("all images")
+    if getattr(method, "name", "").startswith("ed-nerf"):
+        return data_of("objects")
     return data_of("one label" if getattr(method, "needs", "") == "one" else kind)
 
 
@@ -508,6 +546,17 @@ def writer() -> Any:
 
 
 @functools.cache
+def sampler() -> Any:
+    """A diffusion model that has learned for a few steps, for a teacher."""
+    from attar.core.registry import METHODS
+    from attar.core.runtime import Engine
+    from attar.verbs import train
+
+    method = METHODS["edm"].load().from_json(SAMPLERS["edm"])
+    return train(data_of("samplers"), method, engine=Engine(device="cpu", quiet=True))
+
+
+@functools.cache
 def codec() -> Any:
     """An autoencoder that was never trained."""
     import torch
@@ -518,13 +567,53 @@ def codec() -> Any:
     return codec_named("conv:width=8,latents=2,halvings=1", draw).eval().requires_grad_(False)
 
 
+def denoiser_of(source: Any) -> Any:
+    """A diffusion model of a source that has learned for a few steps."""
+    from attar.core.registry import METHODS
+    from attar.core.runtime import Engine
+    from attar.verbs import train
+
+    return train(source, METHODS["edm"].load().from_json(SAMPLERS["edm"]), engine=Engine(device="cpu", quiet=True))
+
+
+@functools.cache
+def drawer() -> Any:
+    """One of digits, for a teacher of edits."""
+    return denoiser_of(data_of("all images"))
+
+
+@functools.cache
+def latent_field() -> Any:
+    """A latent field of the small object, for edits."""
+    from attar.core.registry import METHODS
+    from attar.core.runtime import Engine
+    from attar.verbs import train
+
+    method = METHODS["latent-field"].load().from_json(SCENES["latent-field"])
+    return train(data_of("objects"), method, autoencoder=codec(), engine=Engine(device="cpu", quiet=True))
+
+
+@functools.cache
+def latent_drawer() -> Any:
+    """A diffusion model of that object's latents."""
+    from attar.scenes.work import latents_of
+
+    return denoiser_of(latents_of(data_of("objects"), codec()))
+
+
 def given_to(method: Any, kind: str) -> dict[str, Any]:
     """What a verb is given beside data and method: a teacher, and what goes with it."""
     if kind == "classifiers":
         beside = {"calibrate": lambda: {"classifier": classifier_folder()}, "train": dict}
         return beside.get(getattr(method, "verb", ""), lambda: {"teacher": classifier()})()
+    if kind == "samplers":
+        return {"teacher": sampler()} if getattr(method, "verb", "") == "distill" else {}
     if kind == "scenes" and method.name == "latent-field":
         return {"autoencoder": codec()}
+    if kind == "scenes" and method.name == "image-edit":
+        return {"teacher": drawer()}
+    if kind == "scenes" and method.name.startswith("ed-nerf"):
+        return {"teacher": latent_drawer(), "field": latent_field()}
     if kind != "language":
         return {}
     further = {} if method.objective.corpus_weight == 1 else {"corpus": ["once upon a time " * 20] * 5}
@@ -540,6 +629,7 @@ HOMES = {
     "language": ["attar.language.verbs:distill", "attar.verbs:distill"],
     "embeddings": ["attar.verbs:train"],
     "tables": ["attar.verbs:condense"],
+    "samplers": ["attar.verbs:distill"],
     "scenes": ["attar.verbs:train"],
 }
 """Where the verb of a kind is; the recorder also asks older checkouts."""

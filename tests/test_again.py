@@ -27,6 +27,7 @@ COMMANDS = {
     "language": "distill language --data phrases --divergence none --student gpt2:layers=1,width=16,heads=2 --steps 2 "
     "--max-length 64 --answers 0",
     "tables": "condense fair --data applicants --rows 40 --tables 2 --epochs 1 --student-epochs 1 --batch 2048",
+    "samplers": "train edm --data ring --network mlp:width=16,depth=1 --steps 3 --batch 32 --sampling-levels 4",
     "embeddings": f"train simclr --data mosaics --encoder {NETWORK} --epochs 1 --batch 512",
     "scenes": "train latent-field --data spheres --size 16 --steps 2 --voxels 4 --ray-samples 4 --autoencoder identity",
 }
@@ -36,6 +37,7 @@ BRIEFLY = {
     "language": "--answers 0 --repeats 1",
     "tables": "--beside skip --decoded 2 --downstream logistic",
     "embeddings": "--beside skip",
+    "samplers": "--beside skip --samples 60",
     "scenes": "--beside skip",
 }
 """How an artefact is scored in a second."""

@@ -95,7 +95,7 @@ class Run:
 @contextlib.contextmanager
 def on_pretended_cuda() -> Iterator[Run]:
     """Within, there is a GPU, and nothing in any cache yet: what was asked before is asked again."""
-    for kept in (small.data_of, small.classifier, small.writer):
+    for kept in (small.data_of, small.classifier, small.writer, small.sampler):
         kept.cache_clear()
     with tempfile.TemporaryDirectory() as cache, pytest.MonkeyPatch.context() as patch:
         patch.setenv("ATTAR_CACHE", cache)

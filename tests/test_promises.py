@@ -31,10 +31,11 @@ DATA = {
     "language": "phrases",
     "embeddings": "mosaics",
     "tables": "applicants",
+    "samplers": "ring",
     "scenes": "spheres",
 }
 """What a command reads, by kind."""
-TEACHERS = {"classifiers": "alone", "language": "language"}
+TEACHERS = {"classifiers": "alone", "language": "language", "samplers": "edm"}
 """Whose student is a command's teacher, by kind."""
 
 

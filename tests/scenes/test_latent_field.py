@@ -79,19 +79,8 @@ def test_with_the_identity_it_is_an_rgb_field(scene, engine):
 
 @pytest.mark.parametrize("tensors", ["vm", "cp"])
 def test_fields_of_low_rank_learn_too(scene, engine, tensors):
-    *_, told = trained(
-        scene,
-        Identity(),
-        engine,
-        refine_weight=0.0,
-        steps=100,
-        voxels=12,
-        ray_samples=16,
-        tensors=tensors,
-        field_rank=6,
-        variation_weight=0.0,
-        lr=0.3,
-    )
+    how = {"steps": 100, "voxels": 12, "ray_samples": 16, "lr": 0.3, "field_rank": 6, "variation_weight": 0.0}
+    *_, told = trained(scene, Identity(), engine, refine_weight=0.0, tensors=tensors, **how)
     assert float(told[-1]["alone"]) < 0.8 * float(told[0]["alone"])
 
 

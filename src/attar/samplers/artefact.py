@@ -20,13 +20,14 @@ from attar.core import store
 from attar.core.card import SCORES
 from attar.core.cell import Cell
 from attar.core.errors import InputError
+from attar.core.kinds import imported
 from attar.core.pictures import KEPT, kept_in
 from attar.core.seeds import derived_seed
 from attar.images.networks.architecture import device_of, parameter_count
 from attar.samplers.card import TITLES, card
 from attar.samplers.denoisers import Denoiser
-from attar.samplers.sampling import Churn, few_step, heun, noise_from
-from attar.samplers.schedules import Grid, Levels
+from attar.samplers.sampling import Churn, euler, few_step, heun, noise_from
+from attar.samplers.schedules import Grid, Levels, few
 
 SCHEMA = 1
 KIND = "samplers"
@@ -34,11 +35,16 @@ WEIGHTS = "sampler.safetensors"
 PREVIEW = "preview.png"
 FORM, SAMPLER = "form", "sampler"
 """Name of the entry of `artefact.json` that tells the forms of this kind apart, and its usual value."""
+FORMS = {
+    "wrapped": "attar.samplers.foreign:ForeignSampler",
+    "pipeline": "attar.samplers.pipeline:PipelineSampler",
+}
+"""Where the classes of the other forms are."""
 PORTION = 512
 """Samples that are made at once."""
 PICTURED = 10
 """Samples of each class in a picture."""
-Solver = Literal["heun", "few-step"]
+Solver = Literal["heun", "few-step", "euler"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ class Sampler(core.Shareable):
     steps: int
     """Number of noise levels of a sampling run."""
     solver: Solver
-    """heun: along the probability-flow ODE; few-step: x0, noise, x0, …"""
+    """heun, euler: along the probability-flow ODE; few-step: x0, noise, x0, …"""
     shape: tuple[int, ...]
     classes: tuple[str, ...]
     class_shares: tuple[float, ...]
@@ -74,13 +80,17 @@ class Sampler(core.Shareable):
     origin: Origin
     churn: Churn = field(default_factory=Churn)
     floor: float = 0.0
-    """Noise that few-step samples keep between two steps: σ_min of consistency models."""
+    """Noise that few-step samples keep between two steps, σ_min of consistency models; where Euler's method ends."""
+    clamp: bool = False
+    """Whether few-step samples are cut to [-1, 1] after each call."""
     given: tuple[float, ...] | None = None
-    """The levels of the few-step solver, where they are not those of the grid."""
+    """The levels of the few-step and the Euler solver, where they are not those of the grid."""
     scores: dict[str, Any] = field(default_factory=dict)
     folder: Path | None = field(default=None, compare=False)
 
     kind = KIND
+    form = SAMPLER
+    """What tells it apart from other forms of the kind."""
     repo_type = "model"
     files = (WEIGHTS, core.ARTEFACT, core.CARD, PREVIEW, SCORES, KEPT, "unet/*", "scheduler/*", "model_index.json")
 
@@ -122,6 +132,8 @@ class Sampler(core.Shareable):
         if self.given is not None and steps in (None, len(self.given)):
             return torch.tensor(self.given, dtype=torch.float64)
         wanted = self.steps if steps is None else steps
+        if self.solver == "euler" and self.given is not None:
+            return few(torch.tensor(self.given, dtype=torch.float64), wanted)
         if self.solver == "few-step":
             return self.grid.few(wanted)
         return self.grid.levels(wanted)
@@ -143,7 +155,7 @@ class Sampler(core.Shareable):
     def sample(
         self,
         n: int | None = None,
-        labels: Int[Tensor, " sample"] | None = None,
+        labels: Tensor | None = None,
         *,
         seed: int = 0,
         steps: int | None = None,
@@ -184,7 +196,10 @@ class Sampler(core.Shareable):
         if self.solver == "heun":
             stirred = noise_from(draw, noise) if self.churn.churn else None
             return heun(self.denoiser, noise, levels, labels, churn=self.churn if stirred else None, draw=stirred)
-        return few_step(self.denoiser, noise, levels, labels, draw=noise_from(draw, noise), floor=self.floor)
+        if self.solver == "euler":
+            return euler(self.denoiser, noise, levels, labels, floor=self.floor)
+        how: dict[str, Any] = {"floor": self.floor, "clamp": self.clamp}
+        return few_step(self.denoiser, noise, levels, labels, draw=noise_from(draw, noise), **how)
 
     def images(self, n: int | None = None, labels: Tensor | None = None, **how: Any) -> UInt8[Tensor, "sample c h w"]:
         """New images as 8-bit pixels; see `sample`.
@@ -218,12 +233,10 @@ class Sampler(core.Shareable):
         picture = self.picture()
         if picture is not None:
             store.write_bytes(folder / PREVIEW, picture)
-        from attar.samplers.export import write_network
-
         facts = {
-            FORM: SAMPLER,
+            FORM: self.form,
             "network": self.network,
-            **write_network(folder, self),
+            **self.written(folder),
             "sigma_data": self.denoiser.sigma_data,
             "boundary": self.denoiser.boundary,
             "grid": self.grid.to_json(),
@@ -232,6 +245,7 @@ class Sampler(core.Shareable):
             "levels": self.levels().tolist(),
             "given": None if self.given is None else list(self.given),
             "floor": self.floor,
+            "clamp": self.clamp,
             "churn": self.churn.to_json(),
             "shape": list(self.shape),
             "classes": list(self.classes),
@@ -249,29 +263,54 @@ class Sampler(core.Shareable):
         Raises:
             InputError: The folder holds no sampler, or a file is missing, damaged or altered.
         """
-        from attar.samplers.export import read_network
-
         folder = Path(folder)
         facts = core.read_facts(folder, KIND, SCHEMA, "sampler")
-        shape, classes = tuple(map(int, facts["shape"])), tuple(facts["classes"])
-        network = read_network(folder, facts, shape, len(classes))
         return cls(
-            denoiser=Denoiser(network, facts["sigma_data"], facts["boundary"]).eval(),
+            denoiser=cls.read(folder, facts).eval(),
             network=facts["network"],
             grid=Grid.from_json(facts["grid"]),
             steps=int(facts["steps"]),
             solver=facts["solver"],
-            shape=shape,
-            classes=classes,
+            shape=tuple(map(int, facts["shape"])),
+            classes=tuple(facts["classes"]),
             class_shares=tuple(facts["class_shares"]),
             pictures=bool(facts["pictures"]),
             origin=Origin(**facts["origin"]),
             churn=Churn.from_json(facts["churn"]),
             floor=float(facts["floor"]),
+            clamp=bool(facts.get("clamp", False)),
             given=None if facts["given"] is None else tuple(facts["given"]),
             scores=facts["scores"],
             folder=folder,
+            **cls.further(folder, facts),
         )
+
+    def written(self, folder: Path) -> dict[str, Any]:
+        """Write the network, and return what `artefact.json` says of it.
+
+        Raises:
+            InputError: It is a module of the caller's own, which nothing could build again.
+        """
+        from attar.samplers.export import write_network
+
+        return write_network(folder, self)
+
+    @classmethod
+    def read(cls, folder: Path, facts: dict[str, Any]) -> Denoiser:
+        """The inverse of `written`."""
+        from attar.samplers.export import read_network
+
+        network = read_network(folder, facts, tuple(map(int, facts["shape"])), len(facts["classes"]))
+        return Denoiser(network, facts["sigma_data"], facts["boundary"])
+
+    @classmethod
+    def further(cls, folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
+        """Fields that only this form has, from its folder."""
+        return {}
+
+    def student(self, **fields: Any) -> "Sampler":
+        """A sampler that was distilled from this one, of the form that its students have."""
+        return Sampler(**fields)
 
     def picture(self) -> builtins.bytes | None:
         """A sheet of samples as PNG; of a saved sampler the one that was drawn when it was made."""
@@ -335,6 +374,9 @@ def _form_in(folder: Path) -> type[Any]:
     path = folder / core.ARTEFACT
     facts = store.read_json(path) if path.is_file() else None
     form = facts.get(FORM, SAMPLER) if isinstance(facts, dict) else SAMPLER
+    if form in FORMS:
+        found: type[Any] = imported(FORMS[form], "samplers")
+        return found
     if form != SAMPLER:
         raise InputError(f"{path} is of the form {form!r}, which this version of attar does not know. Upgrade attar.")
     return Sampler

@@ -106,13 +106,14 @@ def guided(denoiser: Denoising, scale: float, null: Any = None) -> Denoising:
     Args:
         denoiser: What is guided.
         scale: w. 1 is no guidance, and 0 no condition.
-        null: The condition of D_∅; None is no label.
+        null: The condition of D_∅, one for all samples or one for each; None is no label.
     """
     if scale == 1:
         return denoiser
 
     def guide(x: Noisy, sigma: Tensor, labels: Condition = None) -> Noisy:
-        free = denoiser(x, sigma, null)
+        nothing = null.to(x.device).expand(len(x), *null.shape[1:]) if isinstance(null, Tensor) else null
+        free = denoiser(x, sigma, nothing)
         return free + scale * (denoiser(x, sigma, labels) - free)
 
     return guide

@@ -6,6 +6,8 @@ the step size, the precision of the networks, and checkpoints.
 
 import copy
 import dataclasses
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
 
@@ -15,14 +17,17 @@ from torch import Tensor, nn
 from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
+from attar.core.seeds import seeded_by
 from attar.core.settings import Hidden, Range, Settings
 from attar.core.state import rebuilt
 from attar.core.training import linear_rise, next_rows, set_lr
 from attar.samplers.artefact import Origin, Sampler, kept, size_of
 from attar.samplers.denoisers import Condition, Denoiser
 from attar.samplers.schedules import Grid
-from attar.samplers.sources import Labels, Rows, Samples
+from attar.samplers.sources import Rows, Samples
 from attar.samplers.teaching import Work
+
+Alike = Callable[[], AbstractContextManager[None]]
 
 
 @dataclass
@@ -31,7 +36,7 @@ class Batch:
 
     rows: Rows
     clean: Samples
-    labels: Labels | None
+    labels: Condition
 
 
 @dataclass
@@ -79,6 +84,9 @@ class SamplerMethod(Settings):
     """Norm to which a longer gradient of all that is learned is cut. Default: no limit."""
     weights_average: Annotated[float, Range(0, 1)] = 0.0
     """Decay of a moving average of the weights, which then is the result. It is smaller in the first steps. 0: none."""
+    average_half_life: Annotated[float, Range(0)] | None = None
+    """Half-life of that average in samples, from which its decay follows by the batch size. Default: the decay as it
+    is given."""
     half: Literal["auto", "on", "off"] = "auto"
     """Whether networks multiply in bfloat16 while they are trained. auto: where the hardware multiplies it natively.
     Losses, samples and weights stay in float32."""
@@ -106,7 +114,9 @@ class SamplerMethod(Settings):
         size = "points" if len(shape) == 1 else "small" if max(shape[1:]) <= 16 else "large"
         steps = self.usual_steps[size] if self.steps is None else self.steps
         grid = self.levels.resolve(shape) if work.teacher is None else work.teacher.grid
-        return dataclasses.replace(self, steps=steps, levels=grid, samples=len(work.source.train))
+        decay = 0.5 ** (self.batch / self.average_half_life) if self.average_half_life else self.weights_average
+        samples = len(work.source.train)
+        return dataclasses.replace(self, steps=steps, levels=grid, samples=samples, weights_average=decay)
 
     def work(self, work: Work) -> float:
         """Networks run eagerly: compiling takes longer than it saves."""
@@ -168,7 +178,8 @@ class SamplerMethod(Settings):
         """The real samples of the next step: every one once in each pass."""
         rows = next_rows(state.order, state.done, self.batch, runtime.generator("batches"))
         train = state.work.source.train
-        labels = None if train.labels is None else train.labels[rows].to(runtime.device)
+        labels = state.work.labels_of(rows)
+        labels = None if labels is None else labels.to(runtime.device)
         return Batch(rows, train[rows].to(runtime.device), labels)
 
     def noise(self, like: Tensor, runtime: Runtime, purpose: str = "noise") -> Tensor:
@@ -180,7 +191,8 @@ class SamplerMethod(Settings):
         batch = self.drawn(state, runtime)
         state.student.train()
         set_lr(state.optimizer, self.lr_at(state.done))
-        loss = self.loss(batch, state, runtime)
+        with same_dropout(state.student, runtime)():
+            loss = self.loss(batch, state, runtime)
         self.descend(loss, state.student, state.optimizer)
         self.settle(state)
         state.done += 1
@@ -223,7 +235,8 @@ class SamplerMethod(Settings):
             teacher=None if teacher is None else size_of(teacher.denoiser),
             teacher_calls=None if teacher is None else teacher.calls,
         )
-        return Sampler(
+        make = Sampler if teacher is None else teacher.student
+        return make(
             denoiser=denoiser,
             network=self.network_of(state.work),
             grid=self.levels,
@@ -279,8 +292,16 @@ class Student(SamplerMethod):
     def form(self, state: Any) -> dict[str, Any]:
         """Few steps, with fresh noise between them."""
         given = tuple(self.levels.few(self.calls).tolist())
-        return {"solver": "few-step", "steps": self.calls, "given": given}
+        return {"solver": "few-step", "steps": self.calls, "given": given, "floor": self.levels.ends[0]}
 
     def condition(self, state: Any, runtime: Runtime, count: int, purpose: str = "labels") -> Condition:
         """Conditions of so many samples, drawn as the data have them."""
         return state.work.conditions(count, runtime.generator(purpose), runtime.device)
+
+
+def same_dropout(network: nn.Module, runtime: Runtime) -> Alike:
+    """Where networks are called with the same dropout each time it is entered; another one each time it is made."""
+    if not any(isinstance(layer, nn.Dropout) and layer.p > 0 for layer in network.modules()):
+        return nullcontext
+    seed = int(torch.randint(2**62, (), generator=runtime.generator("dropout")))
+    return lambda: seeded_by(seed, runtime.device)

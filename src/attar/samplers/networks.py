@@ -97,7 +97,7 @@ class Block(nn.Module):
         return hidden + self.outer(self.dropout(inner))
 
 
-def one_hot(labels: Int[Tensor, " _batch"], classes: int) -> Float[Tensor, "batch classes"]:
+def one_hot(labels: Int[Tensor, " _batch"], classes: int) -> Int[Tensor, "batch classes"]:
     """A row for each label, of zeros where there is none."""
     return F.one_hot(labels.clamp(min=0), classes) * (labels >= 0)[:, None]
 

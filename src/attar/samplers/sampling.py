@@ -12,11 +12,11 @@ from itertools import pairwise
 from typing import Annotated
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from attar.core.settings import Range, Settings
-from attar.samplers.denoisers import Condition, Denoising, Noisy
+from attar.samplers.denoisers import Condition, Denoising, Noisy, broadcast
 from attar.samplers.schedules import VP, Levels
 
 Noise = Callable[[], Tensor]
@@ -71,22 +71,57 @@ def heun(
     for index, (sigma, following) in enumerate(pairwise(ends)):
         if churn is not None and draw is not None:
             x, sigma = _churned(x, sigma, churn, len(levels), draw)
-        slope = (x - denoiser(x, sigma, labels)) / sigma
-        euler = x + (following - sigma) * slope
-        if index < len(levels) - 1:
-            corrected = (euler - denoiser(euler, following, labels)) / following
-            euler = x + (following - sigma) * (slope + corrected) / 2
-        x = euler
+        step = heun_step if index < len(levels) - 1 else euler_step
+        x = step(denoiser, x, sigma, following, labels)
     return x
 
 
 @torch.no_grad()
-def euler(denoiser: Denoising, noise: Noisy, levels: Levels, labels: Condition = None) -> Noisy:
-    """Euler's method from σ_max z down to σ = 0, in n calls of the denoiser: DDIM in variance-exploding form."""
-    x, ends = _started(noise, levels)
+def euler(denoiser: Denoising, noise: Noisy, levels: Levels, labels: Condition = None, *, floor: float = 0.0) -> Noisy:
+    """Euler's method from σ_max z down to σ = 0, in n calls of the denoiser: DDIM in variance-exploding form.
+
+    Args:
+        denoiser: D(x, σ, labels).
+        noise: Standard normal z.
+        levels: Descending levels above the floor.
+        labels: The condition.
+        floor: The level at which it ends: 0, or σ_min as in released code of progressive distillation.
+    """
+    x, ends = _started(noise, levels, floor)
     for sigma, following in pairwise(ends):
-        x = x + (following - sigma) * (x - denoiser(x, sigma, labels)) / sigma
+        x = euler_step(denoiser, x, sigma, following, labels)
     return x
+
+
+def euler_step(denoiser: Denoising, x: Noisy, sigma: Tensor, following: Tensor, labels: Condition = None) -> Noisy:
+    """A step of Euler's method to a smaller level: x + (σ' - σ) (x - D(x, σ)) / σ.
+
+    Args:
+        denoiser: D(x, σ, labels).
+        x: Samples at σ.
+        sigma: σ > 0, one level or one of each sample.
+        following: σ', likewise.
+        labels: The condition.
+    """
+    near, after = broadcast(sigma, x), broadcast(following, x)
+    return x + (after - near) * ((x - denoiser(x, sigma, labels)) / near)
+
+
+def heun_step(denoiser: Denoising, x: Noisy, sigma: Tensor, following: Tensor, labels: Condition = None) -> Noisy:
+    """A step of Heun's method: that of Euler, with the mean of the slopes at its two ends.
+
+    Args:
+        denoiser: D(x, σ, labels).
+        x: Samples at σ.
+        sigma: σ > 0, one level or one of each sample.
+        following: σ' > 0, likewise.
+        labels: The condition.
+    """
+    near, after = broadcast(sigma, x), broadcast(following, x)
+    slope = (x - denoiser(x, sigma, labels)) / near
+    reached = x + (after - near) * slope
+    corrected = (reached - denoiser(reached, following, labels)) / after
+    return x + (after - near) * (slope + corrected) / 2
 
 
 @torch.no_grad()
@@ -102,6 +137,8 @@ def few_step(
 ) -> Noisy:
     """x0 = G(σ_1 z, σ_1), then for each further level x0 = G(x0 + √(σ² - floor²) ε, σ) with fresh noise ε.
 
+    Models that are given noise alone begin from z / α: see `begun`.
+
     Args:
         denoiser: G(x, σ, labels).
         noise: Standard normal z.
@@ -111,8 +148,7 @@ def few_step(
         floor: σ_min of consistency models, whose samples still have that noise; 0 of DMD2.
         clamp: Whether each x0 is cut to [-1, 1], as in the released code of consistency models.
     """
-    x, _ = _started(noise, levels)
-    found = noise.double()
+    x = found = begun(denoiser, noise.double(), levels[0])
     for index, sigma in enumerate(levels.to(x)):
         if index:
             assert draw is not None, "more than one level needs fresh noise"
@@ -127,7 +163,7 @@ def ddim(
     denoiser: Denoising,
     noise: Noisy,
     schedule: VP,
-    steps: Float[Tensor, " step"],
+    steps: Int[Tensor, " step"],
     labels: Condition = None,
     *,
     eta: float = 0.0,
@@ -145,13 +181,12 @@ def ddim(
         draw: Draws fresh noise; needed if η > 0.
     """
     x = noise.double()
-    numbers = steps.long()
-    for index, t in enumerate(numbers):
+    for index, t in enumerate(steps):
         alpha, sigma = schedule.alpha(t).to(x), schedule.sigma(t).to(x)
         clean = denoiser(x / alpha, sigma / alpha, labels)
-        if index == len(numbers) - 1:
+        if index == len(steps) - 1:
             return clean
-        later = numbers[index + 1]
+        later = steps[index + 1]
         fresh = draw().to(x) if draw is not None and eta else None
         x = ddim_step(x, clean, (alpha, sigma), (schedule.alpha(later).to(x), schedule.sigma(later).to(x)), eta, fresh)
     return x
@@ -182,9 +217,21 @@ def ddim_step(
     return found if fresh is None else found + eta * spread.sqrt() * fresh
 
 
-def _started(noise: Noisy, levels: Levels) -> tuple[Noisy, Levels]:
-    """σ_max z in float64, and the levels with 0 at their end."""
-    ends = torch.cat([levels.double(), levels.new_zeros(1, dtype=torch.float64)]).to(noise.device)
+def begun(denoiser: Denoising, noise: Noisy, sigma: Tensor) -> Noisy:
+    """What few-step sampling begins from: σ z, or z / α for a variance-preserving model that is given noise alone.
+
+    Args:
+        denoiser: Says by `pure` whether it is such a model, with α² (1 + σ²) = 1.
+        noise: Standard normal z.
+        sigma: The first level.
+    """
+    sigma = sigma.to(noise)
+    return noise * ((1 + sigma.square()).sqrt() if getattr(denoiser, "pure", False) else sigma)
+
+
+def _started(noise: Noisy, levels: Levels, floor: float = 0.0) -> tuple[Noisy, Float[Tensor, " _end"]]:
+    """σ_max z in float64, and the levels with 0, or another floor, at their end."""
+    ends = torch.cat([levels.double(), levels.new_full((1,), floor, dtype=torch.float64)]).to(noise.device)
     return noise.double() * ends[0], ends
 
 

@@ -4,14 +4,14 @@ Notation: x_t = α x0 + σ ε. Variance exploding (EDM): α = 1. Levels descend,
 """
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attar.core.errors import InputError
-from attar.core.settings import Range, Settings
+from attar.core.errors import InputError, unknown
+from attar.core.settings import Hidden, Range, Settings, words
 
 Levels = Float[Tensor, " level"]
 Prediction = Literal["x0", "epsilon", "v", "flow"]
@@ -31,6 +31,8 @@ class Grid(Settings):
     schedule: Literal["karras", "linear", "scaled-linear"] = "karras"
     """Schedule of the noise levels: Karras' grid, or the 1,000 steps of a variance-preserving diffusion whose β
     (linear) or √β (scaled-linear, as in Stable Diffusion) rises linearly, in variance-exploding form."""
+    table_by: Annotated[str, Hidden()] = ""
+    """The variance-preserving schedule of a teacher from elsewhere, by words; filled in from it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -42,7 +44,7 @@ class Grid(Settings):
         """The same grid with its ends filled in for samples of a shape."""
         side = max(shape[1:], default=0)
         low, high = (0.01, 5.0) if not side else (0.02, 20.0) if side <= SMALL else (0.002, 80.0)
-        if self.schedule != "karras":
+        if self.tabled:
             table = self.table()
             low, high = float(table[0]), float(table[-1])
         return replace(self, sigma_min=self.sigma_min or low, sigma_max=self.sigma_max or high)
@@ -55,20 +57,25 @@ class Grid(Settings):
 
     def levels(self, count: int) -> Levels:
         """So many levels, from σ_max down: of Karras' grid to σ_min, of a table the steps T - 1 - j (T // count)."""
-        if self.schedule == "karras":
+        if not self.tabled:
             return karras(count, *self.ends, self.rho)
         return few(self.table().flip(0), count)
 
     def few(self, count: int, fine: int = 1000) -> Levels:
         """The levels of a few-step sampler: T - 1 - j (T // count) of a fine grid, DMD2's 999, 749, 499 and 249."""
-        return few(self.levels(fine), count)
+        return few(self.levels(min(fine, len(self.table())) if self.tabled else fine), count)
+
+    @property
+    def tabled(self) -> bool:
+        """Whether the levels are those of a variance-preserving schedule."""
+        return self.schedule != "karras" or bool(self.table_by)
 
     def table(self) -> Levels:
         """The levels of a variance-preserving schedule, ascending."""
-        return (VP.linear() if self.schedule == "linear" else VP.scaled_linear()).exploding()
+        return VP.named(self.table_by or self.schedule).exploding()
 
 
-def few(levels: Levels, count: int) -> Levels:
+def few(levels: Levels, count: int) -> Float[Tensor, " _few"]:
     """So many of many levels, at equal distances from the first on.
 
     Raises:
@@ -99,17 +106,55 @@ class VP:
     """A variance-preserving schedule by ᾱ_t, t = 0 … T-1: α_t = √ᾱ_t, σ_t = √(1 - ᾱ_t)."""
 
     alphas_cumprod: Float[Tensor, " step"]
+    words: str = ""
+    """The schedule by words, where `named` knows it."""
+
+    @classmethod
+    def named(cls, text: str) -> "VP":
+        """A schedule by words: linear, scaled-linear or cosine, with options: linear:steps=1000,low=0.0001,high=0.02.
+
+        `zero_snr=1` scales it so that the last step is noise alone (Lin et al., WACV 2024, arXiv:2305.08891), as near
+        to that as diffusers goes.
+
+        Raises:
+            InputError: There is no such schedule, or an option is unknown or no number.
+        """
+        name, given = words(text)
+        made = {"linear": cls.linear, "scaled-linear": cls.scaled_linear, "cosine": cls.cosine}
+        if name not in made:
+            raise unknown("schedule", name, made)
+        try:
+            options: dict[str, Any] = {key: (int if key == "steps" else float)(value) for key, value in given.items()}
+        except ValueError:
+            raise InputError(f"an option of the schedule {text!r} is no number.") from None
+        zero = options.pop("zero_snr", 0)
+        try:
+            found = made[name](**options)
+        except TypeError:
+            raise InputError(f"the schedule {text!r} has an unknown option; it takes steps, low and high.") from None
+        return cls(_to_zero_snr(found.alphas_cumprod) if zero else found.alphas_cumprod, text)
 
     @classmethod
     def linear(cls, steps: int = 1000, low: float = 1e-4, high: float = 0.02) -> "VP":
         """β rises linearly (Ho, Jain and Abbeel, DDPM, NeurIPS 2020, arXiv:2006.11239)."""
-        return cls((1 - torch.linspace(low, high, steps, dtype=torch.float64)).cumprod(0))
+        words = _in_words("linear", {"steps": steps, "low": low, "high": high}, (1000, 1e-4, 0.02))
+        return cls((1 - torch.linspace(low, high, steps, dtype=torch.float64)).cumprod(0), words)
 
     @classmethod
     def scaled_linear(cls, steps: int = 1000, low: float = 8.5e-4, high: float = 0.012) -> "VP":
         """√β rises linearly, as in Stable Diffusion."""
         betas = torch.linspace(low**0.5, high**0.5, steps, dtype=torch.float64).square()
-        return cls((1 - betas).cumprod(0))
+        words = _in_words("scaled-linear", {"steps": steps, "low": low, "high": high}, (1000, 8.5e-4, 0.012))
+        return cls((1 - betas).cumprod(0), words)
+
+    @classmethod
+    def cosine(cls, steps: int = 1000) -> "VP":
+        """ᾱ_t falls as cos² (Nichol and Dhariwal, ICML 2021, arXiv:2102.09672), with β at most 0.999."""
+        place = (torch.arange(steps + 1, dtype=torch.float64) / steps + 0.008) / 1.008 * torch.pi / 2
+        kept = place.cos().square()
+        return cls(
+            (kept[1:] / kept[:-1]).clamp(min=1 - 0.999).cumprod(0), _in_words("cosine", {"steps": steps}, (1000,))
+        )
 
     def __len__(self) -> int:
         return len(self.alphas_cumprod)
@@ -125,6 +170,20 @@ class VP:
     def exploding(self) -> Levels:
         """The level σ_t / α_t of each step in the variance-exploding form, ascending in t."""
         return ((1 - self.alphas_cumprod) / self.alphas_cumprod).sqrt()
+
+
+def _in_words(name: str, options: dict[str, float], usual: tuple[float, ...]) -> str:
+    """A schedule by words; without its options where they are the usual ones."""
+    given = ",".join(f"{key}={value!r}" for key, value in options.items())
+    return name if tuple(options.values()) == usual else f"{name}:{given}"
+
+
+def _to_zero_snr(alphas_cumprod: Float[Tensor, " step"]) -> Float[Tensor, " step"]:
+    """√ᾱ shifted and scaled so that its last value is 0 and its first stays; the last is then 2⁻²⁴, as in diffusers."""
+    root = alphas_cumprod.sqrt()
+    found = ((root - root[-1]) * root[0] / (root[0] - root[-1])).square()
+    found[-1] = 2.0**-24
+    return found
 
 
 def to_x0(output: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor, prediction: Prediction) -> Tensor:

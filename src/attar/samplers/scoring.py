@@ -1,11 +1,12 @@
 """How samplers are measured: settings that Python and the command share."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from attar.core import tasks
-from attar.core.settings import Range
+from attar.core.settings import Range, Role
+from attar.samplers.tasks import Teacher
 
 if TYPE_CHECKING:
     from attar.core.evaluation import Evaluation
@@ -21,6 +22,8 @@ class Scoring(tasks.Scoring):
     """k: number of nearest neighbours by which precision, recall, density and coverage are defined."""
     repeats: Annotated[int, Range(1)] = 1
     """Repeats of the measurement, each with other noise."""
+    teacher: Annotated[Teacher, Role()] = field(default_factory=Teacher)
+    """The teacher that stands beside a student. Default: its own, if its folder or the cache has it."""
     beside: Literal["auto", "run", "skip"] = "auto"
     """What a score is read with: two halves of the real samples, the teacher in full and at the student's number of
     calls, and a student of pairs. auto measures them for a single row, each if this takes less than ten minutes."""

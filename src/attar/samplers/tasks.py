@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from attar.core import tasks
-from attar.core.settings import Range, Role, Settings, Words
+from attar.core.settings import Hidden, Range, Role, Settings, Words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,12 +13,18 @@ class Teacher(Settings):
     """A diffusion model, or how to train one."""
 
     network: Annotated[Any, Words()] = None
-    """A diffusion model: its folder, or a network by words, such as mlp:width=384, which is trained here by edm and
-    cached. Default: the usual network of the data."""
+    """A diffusion model: its folder, a folder of diffusers or its name on the hub, or a network by words, such as
+    mlp:width=384, which is trained here by edm and cached. Default: the usual network of the data."""
     steps: Annotated[int, Range(1)] | None = None
     """Steps of the teacher's training, if it is trained here. Default: those of edm."""
     levels: Annotated[int, Range(1)] | None = None
     """Number of noise levels of the teacher's sampling. Default: as it was made."""
+
+    prediction: Literal["epsilon", "v", "flow", "x0"] | None = None
+    """What a network of diffusers predicts: the noise ε, the velocity v, the flow ε - x0, or the clean sample. Default:
+    as its scheduler says."""
+    schedule: str | None = None
+    """Schedule of a network of diffusers without a scheduler, by words: linear, scaled-linear, cosine or flow."""
 
     itself: ClassVar[str] = "network"
 
@@ -26,7 +32,15 @@ class Teacher(Settings):
         """The teacher: as given, read from its folder, or trained now and cached."""
         from attar.samplers.teaching import teacher_named
 
-        return teacher_named(self.network, source, runtime.with_seed(0), steps=self.steps, levels=self.levels)
+        return teacher_named(
+            self.network,
+            source,
+            runtime.with_seed(0),
+            steps=self.steps,
+            levels=self.levels,
+            prediction=self.prediction,
+            schedule=self.schedule,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +49,9 @@ class Train(tasks.Task):
 
     def prepare(self, source: Any, method: Any, runtime: Any) -> tuple[Any, Any]:
         """The data, and the teacher if there is one."""
-        from attar.samplers.teaching import Work
+        from attar.samplers.teaching import work_of
 
-        return Work(source, self.teacher_for(source, method, runtime)), method
+        return work_of(source, self.teacher_for(source, method, runtime), runtime), method
 
     def teacher_for(self, source: Any, method: Any, runtime: Any) -> Any:
         """The teacher, if there is one."""
@@ -50,6 +64,8 @@ class Distill(Train):
 
     teacher: Annotated[Teacher, Role()] = Teacher()
     """The teacher."""
+    module: Annotated[Any, Hidden()] = None
+    """A student of the caller's own; these methods take none."""
 
     follows = "teacher"
 
@@ -57,7 +73,7 @@ class Distill(Train):
     def earlier(self) -> Any:
         """The teacher, if it is a folder."""
         given = self.teacher.network
-        return given if given is not None and Path(str(given)).is_dir() else None
+        return given if isinstance(given, (str, Path)) and Path(given).is_dir() else None
 
     def teacher_for(self, source: Any, method: Any, runtime: Any) -> Any:
         """The teacher: as given, read, or trained now."""

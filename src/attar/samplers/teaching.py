@@ -13,8 +13,8 @@ from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.training import cached
 from attar.samplers.artefact import Sampler, StoredSampler
-from attar.samplers.denoisers import Condition
-from attar.samplers.sources import Source
+from attar.samplers.denoisers import Condition, Denoiser
+from attar.samplers.sources import Rows, Source
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,21 @@ class Work:
         shares = torch.tensor(self.source.class_shares)
         return torch.multinomial(shares, count, replacement=True, generator=generator).to(device)
 
+    def labels_of(self, rows: Rows) -> Condition:
+        """The conditions of training rows: their class numbers, if there are any."""
+        labels = self.source.train.labels
+        return None if labels is None else labels[rows]
+
+    @property
+    def unconditional(self) -> bool:
+        """Whether samples have no condition."""
+        return not self.source.classes
+
+    @property
+    def null(self) -> Condition:
+        """The condition of no condition, for guidance: no label."""
+        return None
+
     @property
     def name(self) -> str:
         """The name of the data."""
@@ -47,21 +62,52 @@ class Work:
         return str(self.source)
 
 
-def teacher_named(given: Any, source: Source, runtime: Runtime, *, steps: int | None, levels: int | None) -> Sampler:
+def work_of(source: Any, teacher: Sampler | None, runtime: Runtime) -> Work:
+    """Data and a teacher as methods take them: prompts become embeddings.
+
+    Raises:
+        InputError: Prompts, and a teacher that takes no text, or images and one that takes text alone.
+    """
+    if isinstance(source, Source):
+        return Work(source, teacher)
+    from attar.samplers.prompts import text_work
+
+    return text_work(source, teacher, runtime)
+
+
+def teacher_named(
+    given: Any,
+    source: Any,
+    runtime: Runtime,
+    *,
+    steps: int | None,
+    levels: int | None,
+    prediction: str | None = None,
+    schedule: str | None = None,
+) -> Sampler:
     """A teacher: as given, from its folder, or EDM of a network by words, trained here and kept in the cache.
 
     Args:
-        given: A `Sampler`, the folder of one, words of a network, or None for the usual network.
-        source: The samples that it learns from.
+        given: A `Sampler`, a denoiser such as `Wrapped`, a pipeline of diffusers, the folder of one of these, a name on
+            the hub, words of a network, or None for the usual network.
+        source: The samples that it learns from, or prompts.
         runtime: The machine, and the seed of a training.
         steps: Steps of a training. Default: those of EDM.
         levels: Noise levels of its sampling. Default: as it was made.
+        prediction: What a model of diffusers predicts. Default: as its scheduler says.
+        schedule: How a network of diffusers without a scheduler adds noise.
 
     Raises:
         InputError: There is no such teacher.
     """
-    if isinstance(given, Sampler):
-        found = given
+    found = foreign_teacher(given, source, runtime, prediction=prediction, schedule=schedule)
+    if found is not None:
+        pass
+    elif not isinstance(source, Source):
+        raise InputError(
+            f"{source.name} holds prompts, so the teacher must take text. Give --teacher the folder of a text-to-image "
+            "pipeline of diffusers, or its name on the hub."
+        )
     elif given is not None and Path(str(given)).is_dir():
         found = StoredSampler.load(str(given))
         runtime.prepared.count(Path(str(given)))
@@ -75,3 +121,39 @@ def teacher_named(given: Any, source: Source, runtime: Runtime, *, steps: int | 
         found = cached(method.resolve(work, runtime), work, runtime, title="training the teacher")
     found = replace(found, denoiser=copy.deepcopy(found.denoiser).requires_grad_(False))
     return found if levels is None else replace(found, steps=levels)
+
+
+def foreign_teacher(
+    given: Any, source: Any, runtime: Runtime, *, prediction: str | None, schedule: str | None
+) -> Sampler | None:
+    """A teacher that is an object, or a model of diffusers; None of what attar has made or is to make itself.
+
+    Raises:
+        InputError: It is a bare network, or does not fit the data.
+    """
+    from attar.samplers.folders import looks_foreign
+
+    if given is None or isinstance(given, Sampler):
+        return given
+    if looks_foreign(given):
+        from attar.samplers.pipeline import opened_sampler
+
+        if (folder := Path(str(given))).is_dir():
+            runtime.prepared.count(folder)
+        made: Sampler = opened_sampler(given, source, runtime, prediction=prediction, schedule=schedule)
+        return made
+    if isinstance(given, (str, Path)):
+        return None
+    if isinstance(given, Denoiser) and isinstance(source, Source):
+        from attar.samplers.foreign import sampler_of
+
+        return sampler_of(given, source, runtime)
+    if hasattr(given, "text_encoder") and hasattr(given, "unet"):
+        from attar.samplers.pipeline import text_sampler
+
+        texts = getattr(source, "texts", ())
+        return text_sampler(given, runtime, prediction=prediction, prompts=texts)
+    raise InputError(
+        f"the teacher is a {type(given).__name__}. Wrap a network or a function: attar.samplers.Wrapped(network, "
+        '"epsilon", "linear").'
+    )

@@ -14,24 +14,25 @@ from attar.core.seeds import derived_seed
 from attar.samplers.sources import Law, Source
 
 Points = Float[Tensor, "point 2"]
+Modes = Float[Tensor, "mode 2"]
 Drawn = tuple[Points, Tensor]
 STD = 0.05
 """Standard deviation of a mode of ring and grid."""
 
 
-def ring_modes(count: int = 8, radius: float = 1.0) -> Points:
+def ring_modes(count: int = 8, radius: float = 1.0) -> Modes:
     """Means at equal angles on a circle."""
     angles = 2 * math.pi * torch.arange(count, dtype=torch.float64) / count
     return radius * torch.stack([angles.cos(), angles.sin()], dim=1)
 
 
-def grid_modes(side: int = 5, extent: float = 1.0) -> Points:
+def grid_modes(side: int = 5, extent: float = 1.0) -> Modes:
     """Means on a square grid between -extent and extent."""
     places = torch.linspace(-extent, extent, side, dtype=torch.float64)
     return torch.cartesian_prod(places, places)
 
 
-def gaussians(modes: Points, std: float = STD) -> Law:
+def gaussians(modes: Modes, std: float = STD) -> Law:
     """A mixture of equal Gaussians around these means; the label of a point is its mode."""
 
     def draw(n: int, generator: torch.Generator) -> Drawn:
@@ -42,7 +43,7 @@ def gaussians(modes: Points, std: float = STD) -> Law:
     return Law(draw, modes, std)
 
 
-def exact_denoiser(x: Float[Tensor, "point 2"], sigma: Tensor, modes: Points, std: float = STD) -> Points:
+def exact_denoiser(x: Float[Tensor, "point 2"], sigma: Tensor, modes: Modes, std: float = STD) -> Points:
     """E[x0 | x] for points of a mixture of equal Gaussians under noise σ.
 
     Args:
@@ -57,7 +58,7 @@ def exact_denoiser(x: Float[Tensor, "point 2"], sigma: Tensor, modes: Points, st
     return means + std**2 / variance * (x - means)
 
 
-def log_density(x: Float[Tensor, "point 2"], modes: Points, std: float = STD, sigma: float = 0.0) -> Tensor:
+def log_density(x: Float[Tensor, "point 2"], modes: Modes, std: float = STD, sigma: float = 0.0) -> Tensor:
     """The exact log density of such a mixture, under noise σ."""
     variance = std**2 + sigma**2
     exponents = -torch.cdist(x, modes.to(x)).square() / (2 * variance)

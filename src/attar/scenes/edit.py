@@ -143,7 +143,7 @@ class ImageEdit(Editing):
     def step(self, state: Edited, runtime: Runtime) -> Metrics:
         """One step of descent for every image, each at noise of its own."""
         gradient = self.gradient(state.images, state.before, state.work.teacher, state.prompts, state.levels, runtime)
-        state.images.copy_(self.moved(state.images, gradient, self.lr, state.mask))
+        state.images.copy_(self.stepped(state.images, gradient, self.lr, state.mask))
         state.done += 1
         return {"gradient": rms(gradient, torch.zeros_like(gradient)), "moved": rms(state.images, state.before)}
 

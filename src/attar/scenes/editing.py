@@ -148,7 +148,7 @@ class Editing(Settings):
             return sds_gradient(teacher.denoiser, z, sigma, noise, target, **how)
         return dds_gradient(teacher.denoiser, z, source, sigma, noise, target, known, **how)
 
-    def moved(self, z: Noisy, gradient: Noisy, lr: float, mask: Mask | None) -> Noisy:
+    def stepped(self, z: Noisy, gradient: Noisy, lr: float, mask: Mask | None) -> Noisy:
         """A step z - η M ⊙ g of plain descent, which leaves what lies outside the mask as it is, bit by bit."""
         return z - lr * masked(gradient, mask)
 

@@ -273,7 +273,7 @@ class EdNeRFRefit(EdNeRF):
             gradient = self.gradient(
                 state.maps, self.source(state, rows), state.work.teacher, state.prompts, state.levels, runtime
             )
-            state.maps.copy_(self.moved(state.maps, gradient, self.flat_lr, state.mask))
+            state.maps.copy_(self.stepped(state.maps, gradient, self.flat_lr, state.mask))
             state.done += 1
             return {"gradient": rms(gradient, torch.zeros_like(gradient)), "moved": rms(state.maps, state.before)}
         rows = self.rows(state, runtime)

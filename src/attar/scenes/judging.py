@@ -3,7 +3,7 @@
 The classifier is trained here on the training pictures and kept in the cache. It stands for CLIP where none is given.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +11,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from attar.core.cell import Beside, Cell
+from attar.core.evaluation import Row
+from attar.core.rows import rows_of
 from attar.core.runtime import Runtime
+from attar.core.score import Score
 from attar.images.data.whiten import Transform
 from attar.images.networks.architecture import Architecture, device_of
 from attar.images.protocols import PROTOCOLS
@@ -27,10 +31,15 @@ from attar.scenes.direction import (
     view_consistency,
 )
 from attar.scenes.editing import rms, within
+from attar.scenes.score import Measurement
 
 Pictures = Float[Tensor, "image channel height width"]
 LEARNING = replace(PROTOCOLS["ceiling"], augmented=False, optimizer="adamw", lr=2e-3, schedule="cosine")
 """How the classifier learns: 30 epochs, without views that would turn digits round."""
+EPOCHS = 8
+"""Epochs of a classifier of views, whose classes are easier."""
+VIEW_WIDTH = 16
+"""Filters of its convolutions."""
 PROTOTYPES = 2000
 """Training pictures whose features are averaged, at most."""
 PORTION = 256
@@ -82,9 +91,11 @@ def judge_of(source: ImageSource, runtime: Runtime) -> Judge:
         source: Pictures with classes.
         runtime: The machine; the training has seed 0.
     """
-    small = max(source.shape[1:]) <= SMALL
-    network = Architecture(network="mlp") if small else Architecture(network="convnet", width=32)
-    found = trained(source, network.resolve(source.shape), runtime.with_seed(0), LEARNING).network.eval()
+    network, learning = Architecture(network="mlp"), LEARNING
+    if max(source.shape[1:]) > SMALL:
+        network = Architecture(network="convnet", width=VIEW_WIDTH)
+        learning = replace(LEARNING, epochs=EPOCHS)
+    found = trained(source, network.resolve(source.shape), runtime.with_seed(0), learning).network.eval()
     rows = torch.linspace(0, len(source.train) - 1, min(len(source.train), PROTOTYPES)).round().long()
     inputs = source.inputs(rows, runtime.device)
     labels = source.targets[rows].to(runtime.device)
@@ -195,6 +206,46 @@ def scene_judge(base: Any, runtime: Runtime) -> Judge | None:
         torch.arange(len(scene.others)), torch.tensor([len(views) for views in scene.others])
     )
     return judge_of(_as_images(pictures, base, labels, scene.classes), runtime)
+
+
+WORDS = ("values", "edits", "measurements")
+"""What edits are called in a table."""
+COLUMNS: dict[str, tuple[str, str, Any]] = {
+    "target_accuracy": ("target accuracy", "%", "higher"),
+    "background": ("background", "dB", "higher"),
+    "view_consistency": ("view consistency", "", "higher"),
+    "direction": ("direction score", "", "higher"),
+    "target_similarity": ("similarity to the target", "", "higher"),
+    "source_similarity": ("similarity to the source", "", "higher"),
+    "spread": ("spread (rms)", "", "higher"),
+    "rms_to_source": ("distance from the source (rms)", "", "lower"),
+}
+"""What is measured of an edit, with its unit, and whether more of it is better."""
+BEFORE = "_before"
+
+
+def is_edit(made: Any) -> bool:
+    """Whether an artefact is an edit that was measured when it was made."""
+    return "rms_to_source" in getattr(made, "scores", {})
+
+
+def edits(artefacts: Sequence[Any]) -> Measurement:
+    """A row for each method with its settings, of what was measured when the edits were made.
+
+    The pictures before an edit, of which the field before it is needed, are at hand only then.
+    """
+    found = []
+    for label, members in rows_of(artefacts):
+        cells = [_cell(name, members) for name in COLUMNS if all(name in one.scores for one in members)]
+        found.append(Row.of(label, members, cells, count=None, bytes=members[0].bytes))
+    return Measurement(tuple(found), *WORDS)
+
+
+def _cell(name: str, members: Sequence[Any]) -> Cell:
+    column, unit, better = COLUMNS[name]
+    known = members[0].scores.get(f"{name}{BEFORE}")
+    beside = () if known is None else (Beside("before the edit", Score(known, unit, better)),)
+    return Cell.of([[one.scores[name]] for one in members], unit, better, column=column, beside=beside)
 
 
 def _as_images(pictures: Tensor, base: Any, labels: Tensor, classes: tuple[str, ...]) -> ImageSource:

@@ -2,13 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from attar.core import tasks
 from attar.core.settings import Range
-
-if TYPE_CHECKING:
-    from attar.scenes.sources import Scene
 
 SIMULATED = ("spheres", "objects")
 """The simulated scenes, by name."""
@@ -22,6 +19,16 @@ def looks_like(data: str) -> bool:
     if path.name in (TRANSFORMS, BOUNDS):
         return path.is_file()
     return data in SIMULATED or any((path / name).is_file() for name in (TRANSFORMS, SPLIT, BOUNDS))
+
+
+def are_images(data: Any) -> bool:
+    """Whether data are labelled images, by name, by folder or as a source, and no scene."""
+    if not isinstance(data, (str, Path)):
+        return hasattr(data, "classes") and hasattr(data, "train") and not hasattr(data, "camera")
+    from attar.images.reading import looks_like as pictures
+
+    text = str(data)
+    return not looks_like(text) and (text == "digits" or text.endswith(".parquet") or pictures(text))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +47,13 @@ class Reading(tasks.Reading):
     box: tuple[float, ...] = ()
     """The box that the field fills: its smallest x, y and z, and its largest. Default: by where the cameras look."""
 
-    def load(self, data: Any) -> "Scene":
-        """The scene that data stand for."""
+    def load(self, data: Any) -> Any:
+        """The scene that data stand for; or labelled images, which are edited as they are."""
         from attar.scenes.posed import loaded
+
+        if are_images(data):
+            from attar.samplers.reading import Reading as Samples
+
+            return Samples(size=self.size).load(data)
 
         return loaded(data, self)

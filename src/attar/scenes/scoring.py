@@ -27,6 +27,9 @@ class Scoring(tasks.Scoring):
 
     def measure(self, artefacts: Sequence[Any], source: Any, runtime: Any) -> "Evaluation":
         """Render the held-out views, and compare them with their pictures and their latents."""
+        from attar.scenes.judging import edits, is_edit
         from attar.scenes.score import measure
 
+        if artefacts and all(is_edit(one) for one in artefacts):
+            return edits(artefacts)
         return measure(artefacts, source, self, runtime)

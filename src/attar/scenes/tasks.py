@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from attar.core import tasks
-from attar.core.settings import Range, Role, Settings, Words
+from attar.core.settings import Hidden, Range, Role, Settings, Words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +44,9 @@ class Train(tasks.Task):
 
     def prepare(self, source: Any, method: Any, runtime: Any) -> tuple[Any, Any]:
         """The scene, with the autoencoder if the method needs one."""
-        from attar.scenes.work import Work
+        from attar.scenes.work import Work, scene_of
 
+        source = scene_of(source)
         if not getattr(method, "needs_autoencoder", False):
             return Work(source), method
         return Work(source, self.autoencoder.found(source, runtime)), method
@@ -84,6 +85,9 @@ class Distill(Train):
     """Mask of what may change: a PNG (white may), a folder of PNGs, one for each training view, difference (where the
     prompts differ), clipseg: with a folder of transformers, or none. Default: none of images; of scenes their own mask
     if they have one, else difference."""
+
+    module: Annotated[Any, Hidden()] = None
+    """A student of the caller's own; these methods take none."""
 
     @property
     def earlier(self) -> Any:

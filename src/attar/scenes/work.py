@@ -141,6 +141,17 @@ def codec_for(given: Any, scene: Scene, runtime: Runtime, *, steps: int | None) 
     return made.codec
 
 
+def scene_of(source: Any) -> Scene:
+    """A source that is a scene.
+
+    Raises:
+        InputError: It is labelled images.
+    """
+    if not isinstance(source, Scene):
+        raise InputError(f"{source.name} is no scene: give one, such as spheres. Images are edited by image-edit.")
+    return source
+
+
 def field_named(given: Any, scene: Scene, codec: Callable[[], Codec], runtime: Runtime) -> LatentField:
     """A latent field: as given, from its folder, or trained here with the usual settings and kept in the cache.
 
