@@ -76,6 +76,10 @@ from attar.samplers.consistency import Consistency as Consistency
 from attar.samplers.consistency_training import ConsistencyTraining as ConsistencyTraining
 from attar.samplers.pairs import PairRegression as PairRegression
 from attar.samplers.progressive import Progressive as Progressive
+from attar.scenes.artefact import Autoencoder as Autoencoder
+from attar.scenes.artefact import LatentField as LatentField
+from attar.scenes.autoencoder import TrainAutoencoder as TrainAutoencoder
+from attar.scenes.latent_field import TrainLatentField as TrainLatentField
 from attar.tables.artefact import SyntheticTable as SyntheticTable
 from attar.tables.classifier import TableClassifier as TableClassifier
 from attar.tables.copula import GaussianCopula as GaussianCopula
