@@ -201,7 +201,7 @@ def arriving(method: Any) -> Iterator[list[Any]]:
         found.append(self)
         raise Arrived
 
-    first = next(name for name in ("resolve", "compress") if hasattr(method, name))
+    first = next(name for name in ("prepared", "resolve", "compress") if hasattr(method, name))
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Arrived):
         patch.setattr(type(method), first, arrive)
         yield found

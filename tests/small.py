@@ -217,6 +217,13 @@ SAMPLERS: Table = {
     "consistency-training": {"network": "mlp:width=16,depth=1", "steps": 6, "batch": 32},
     "progressive": {"first_steps": 4, "steps": 8, "batch": 32},
 }
+SCENES: Table = {
+    "autoencoder": {"network": "conv:width=8,latents=2,halvings=1", "steps": 3, "batch": 2},
+    "latent-field": {"voxels": 6, "steps": 6, "batch": 2, "ray_samples": 8, "refine_width": 8},
+    "image-edit": {"source_prompt": "3", "target_prompt": "8", "edits": 5, "steps": 6},
+    "ed-nerf": {"target_prompt": "blue cube", "steps": 6, "batch": 2},
+    "ed-nerf-refit": {"target_prompt": "blue cube", "steps": 6, "batch": 2},
+}
 BY_KIND = {
     "images": IMAGES,
     "graphs": GRAPHS,
@@ -227,6 +234,7 @@ BY_KIND = {
     "embeddings": EMBEDDINGS,
     "tables": TABLES,
     "samplers": SAMPLERS,
+    "scenes": SCENES,
 }
 SMALL: Table = {name: settings for methods in BY_KIND.values() for name, settings in methods.items()}
 """A line for each method."""
@@ -357,6 +365,14 @@ VARIANTS: Table = {
         "target_decay": 0.0,
         "level_weight": "snr+1",
         "distance": "l1",
+    "latent-field/low rank": {
+        "tensors": "vm",
+        "field_rank": 2,
+        "voxels": 6,
+        "steps": 6,
+        "batch": 2,
+        "ray_samples": 8,
+        "refine_weight": 0.0,
     },
     "language/policy": {
         **WRITER,
@@ -458,6 +474,20 @@ def samplers() -> Any:
     return Reading(points=250).load("ring")
 
 
+def scenes() -> Any:
+    """Six views of three spheres, of 16 pixels a side, two of them held out."""
+    from attar.scenes.simulated import simulated
+
+    return simulated("spheres", 16, 6, 2)
+
+
+def objects() -> Any:
+    """Six views of an object of a class, of 16 pixels a side, two of them held out, with views of all classes."""
+    from attar.scenes.simulated import simulated
+
+    return simulated("objects", 16, 6, 2)
+
+
 def one_label() -> Any:
     """The small images as samples of encoders that need one label each."""
     from attar.embeddings.sources import Source
@@ -482,15 +512,19 @@ DATA = {
     "embeddings": embeddings,
     "tables": tables,
     "samplers": samplers,
+    "scenes": scenes,
     "one label": one_label,
+    "objects": objects,
     "all images": all_images,
 }
 
 
 def data_for(method: Any, kind: str) -> Any:
     """The small data for a method: those of its kind, or such as have the labels that it needs."""
-    if getattr(method, "verb", "") == "calibrate":
+    if getattr(method, "verb", "") == "calibrate" or getattr(method, "name", "") == "image-edit":
         return data_of("all images")
+    if getattr(method, "name", "").startswith("ed-nerf"):
+        return data_of("objects")
     return data_of("one label" if getattr(method, "needs", "") == "one" else kind)
 
 
@@ -550,6 +584,51 @@ def sampler() -> Any:
     return train(data_of("samplers"), method, engine=Engine(device="cpu", quiet=True))
 
 
+@functools.cache
+def codec() -> Any:
+    """An autoencoder that was never trained."""
+    import torch
+
+    from attar.scenes.codecs import codec_named
+
+    draw = torch.Generator().manual_seed(2)
+    return codec_named("conv:width=8,latents=2,halvings=1", draw).eval().requires_grad_(False)
+
+
+def denoiser_of(source: Any) -> Any:
+    """A diffusion model of a source that has learned for a few steps."""
+    from attar.core.registry import METHODS
+    from attar.core.runtime import Engine
+    from attar.verbs import train
+
+    return train(source, METHODS["edm"].load().from_json(SAMPLERS["edm"]), engine=Engine(device="cpu", quiet=True))
+
+
+@functools.cache
+def drawer() -> Any:
+    """One of digits, for a teacher of edits."""
+    return denoiser_of(data_of("all images"))
+
+
+@functools.cache
+def latent_field() -> Any:
+    """A latent field of the small object, for edits."""
+    from attar.core.registry import METHODS
+    from attar.core.runtime import Engine
+    from attar.verbs import train
+
+    method = METHODS["latent-field"].load().from_json(SCENES["latent-field"])
+    return train(data_of("objects"), method, autoencoder=codec(), engine=Engine(device="cpu", quiet=True))
+
+
+@functools.cache
+def latent_drawer() -> Any:
+    """A diffusion model of that object's latents."""
+    from attar.scenes.work import latents_of
+
+    return denoiser_of(latents_of(data_of("objects"), codec()))
+
+
 def given_to(method: Any, kind: str) -> dict[str, Any]:
     """What a verb is given beside data and method: a teacher, and what goes with it."""
     if kind == "classifiers":
@@ -557,6 +636,12 @@ def given_to(method: Any, kind: str) -> dict[str, Any]:
         return beside.get(getattr(method, "verb", ""), lambda: {"teacher": classifier()})()
     if kind == "samplers":
         return {"teacher": sampler()} if getattr(method, "verb", "") == "distill" else {}
+    if kind == "scenes" and method.name == "latent-field":
+        return {"autoencoder": codec()}
+    if kind == "scenes" and method.name == "image-edit":
+        return {"teacher": drawer()}
+    if kind == "scenes" and method.name.startswith("ed-nerf"):
+        return {"teacher": latent_drawer(), "field": latent_field()}
     if kind != "language":
         return {}
     further = {} if method.objective.corpus_weight == 1 else {"corpus": ["once upon a time " * 20] * 5}
@@ -573,6 +658,7 @@ HOMES = {
     "embeddings": ["attar.verbs:train"],
     "tables": ["attar.verbs:condense"],
     "samplers": ["attar.verbs:distill"],
+    "scenes": ["attar.verbs:train"],
 }
 """Where the verb of a kind is; the recorder also asks older checkouts."""
 

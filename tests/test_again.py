@@ -29,6 +29,7 @@ COMMANDS = {
     "tables": "condense fair --data applicants --rows 40 --tables 2 --epochs 1 --student-epochs 1 --batch 2048",
     "samplers": "train edm --data ring --network mlp:width=16,depth=1 --steps 3 --batch 32 --sampling-levels 4",
     "embeddings": f"train simclr --data mosaics --encoder {NETWORK} --epochs 1 --batch 512",
+    "scenes": "train latent-field --data spheres --size 16 --steps 2 --voxels 4 --ray-samples 4 --autoencoder identity",
 }
 BRIEFLY = {
     "images": "--networks mlp:width=4 --protocol quick --repeats 1 --ceiling skip --beside skip",
@@ -37,6 +38,7 @@ BRIEFLY = {
     "tables": "--beside skip --decoded 2 --downstream logistic",
     "embeddings": "--beside skip",
     "samplers": "--beside skip --samples 60",
+    "scenes": "--beside skip",
 }
 """How an artefact is scored in a second."""
 BY_THE_CLOCK = {"convolution": {"network.safetensors"}}

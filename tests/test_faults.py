@@ -33,6 +33,7 @@ MAKING = {
     "language": "distill language --divergence none --student gpt2:layers=1,width=16,heads=2 --steps 1 --answers 0 "
     "--max-length 64",
     "embeddings": f"train simclr --encoder {NETWORK} --epochs 1 --batch 512",
+    "scenes": "train latent-field --data spheres --size 16 --steps 1 --voxels 4 --ray-samples 4 --autoencoder identity",
 }
 """The quickest command of each kind."""
 BRIEFLY = {
@@ -41,6 +42,7 @@ BRIEFLY = {
     "mixtures": "--beside skip",
     "language": "--answers 0 --repeats 1",
     "embeddings": "--beside skip",
+    "scenes": "--beside skip",
 }
 
 

@@ -32,6 +32,7 @@ DATA = {
     "embeddings": "mosaics",
     "tables": "applicants",
     "samplers": "ring",
+    "scenes": "spheres",
 }
 """What a command reads, by kind."""
 TEACHERS = {"classifiers": "alone", "language": "language", "samplers": "edm"}

@@ -77,6 +77,10 @@ from attar.samplers.dmd2 import DMD2 as DMD2
 from attar.samplers.edm import EDM as EDM
 from attar.samplers.pairs import PairRegression as PairRegression
 from attar.samplers.progressive import Progressive as Progressive
+from attar.scenes.artefact import Autoencoder as Autoencoder
+from attar.scenes.artefact import LatentField as LatentField
+from attar.scenes.autoencoder import TrainAutoencoder as TrainAutoencoder
+from attar.scenes.latent_field import TrainLatentField as TrainLatentField
 from attar.tables.artefact import SyntheticTable as SyntheticTable
 from attar.tables.classifier import TableClassifier as TableClassifier
 from attar.tables.copula import GaussianCopula as GaussianCopula

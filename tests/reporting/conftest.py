@@ -45,7 +45,10 @@ def folder(digits, engine, tmp_path_factory):
     return top
 
 
-ENTRIES = ("dm", "graph-random", "runnalls", "conv", "kd", "language", "table-random", "simclr", "edm")
+ENTRIES = (
+    *("dm", "graph-random", "runnalls", "conv", "kd", "language", "table-random", "simclr", "edm"),
+    "latent-field",
+)
 """One of each kind."""
 
 

@@ -27,6 +27,7 @@ BUILT_IN = (
     "tables",
     "embeddings",
     "samplers",
+    "scenes",
 )
 GROUP = "attar.kinds"
 Ref = str
