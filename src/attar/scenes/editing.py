@@ -65,7 +65,7 @@ class Editing(Settings):
     """Whose gradient edits. dds: what the teacher says of the target, less what it says of the source at the same
     noise. sds: less the noise itself, which forgets the source."""
     guidance: Annotated[float, Range(0, 1000)] | None = None
-    """Scale ω of classifier-free guidance of the teacher, in both branches. 1: none, and a teacher that always saw
+    """Scale w of the teacher's classifier-free guidance, in both branches. 1: none, and a teacher that always saw
     labels will do. Default: 7.5 of a teacher of texts, 1 of a teacher of classes."""
     weighting: Weighting = "uniform"
     """Weight w(t) of noise levels. uniform: 1. sds: the variance 1 - ᾱ of the noise. latent-nerf: √ᾱ (1 - ᾱ)."""
@@ -163,10 +163,10 @@ def condition_of(teacher: Any, prompt: str) -> Tensor:
         if prompt not in teacher.classes:
             raise unknown("class of the teacher", prompt, teacher.classes)
         return torch.tensor(list(teacher.classes).index(prompt))
-    embedded = getattr(teacher, "embedded", None)
-    if embedded is None:
+    parts = getattr(teacher, "parts", None)
+    if parts is None:
         raise InputError("the teacher knows neither classes nor texts, so that prompts mean nothing to it.")
-    found: Tensor = embedded([prompt])[0]
+    found: Tensor = (parts.embed([prompt]) if prompt else parts.null())[0].cpu()
     return found
 
 
@@ -198,23 +198,18 @@ def teacher_named(given: Any, latents: Source, runtime: Runtime, *, steps: int |
 
 
 def _found(given: Any, latents: Source, runtime: Runtime, steps: int | None, dropped: float) -> Any:
-    from attar.samplers.artefact import StoredSampler
+    from attar.samplers.teaching import Work
+    from attar.samplers.teaching import teacher_named as sampler_named
 
-    if given is not None and not isinstance(given, (str, Path)):
-        return given
-    if given is not None and Path(given).is_dir():
-        runtime.prepared.count(Path(given))
-        return StoredSampler.load(str(given))
-    if given is not None and "/" in str(given):
-        raise InputError(f"{given} is no folder of a sampler. Give one, or a network by words such as mlp:width=384.")
+    if given is not None and (not isinstance(given, str) or Path(given).is_dir() or "/" in given):
+        return sampler_named(given, latents, runtime.with_seed(0), steps=steps, levels=None)
     if not latents.classes:
         raise InputError(
             f"{latents.name} has no classes that a teacher could learn here. Give --teacher, the folder of a sampler."
         )
     from attar.samplers.edm import EDM
-    from attar.samplers.teaching import Work
 
-    method = EDM(network="auto" if given is None else str(given), steps=steps, label_dropout=dropped)
+    method = EDM(network="auto" if given is None else given, steps=steps, label_dropout=dropped)
     work, seeded = Work(latents), runtime.with_seed(0)
     return cached(method.resolve(work, seeded), work, seeded, title="training the teacher")
 

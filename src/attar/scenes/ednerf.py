@@ -182,16 +182,21 @@ class EdNeRF(Editing):
         with torch.no_grad():
             rows = range(self.views)
             state.before = torch.cat([self.refined(state, rays.maps(field, [row])) for row in rows])
-        state.mask = self.masks(state)
+        state.mask = self.masks(work, state.before)
         return state
 
-    def masks(self, state: Editor) -> Mask | None:
-        """The masks of the training views, on the pixels of latents."""
-        work, given = state.work, state.work.mask
+    def masks(self, work: EditWork, before: Maps) -> Mask | None:
+        """The masks of the training views, on the pixels of latents.
+
+        Args:
+            work: The scene, its field and its teacher.
+            before: Maps of the training views before the edit.
+        """
+        given = work.mask
         if given is None:
             given = "difference" if work.scene.masks is None else work.scene.masks
-        pictures = work.scene.train.images
-        return mask_for(self, given, state.before, pictures, work.teacher, state.prompts, state.levels)
+        prompts, levels = self.prompts(work.teacher, work.prompt), teacher_levels(work.teacher)
+        return mask_for(self, given, before, work.scene.train.images, work.teacher, prompts, levels)
 
     @staticmethod
     def refined(state: Editor, maps: Maps) -> Maps:
