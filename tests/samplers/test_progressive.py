@@ -218,7 +218,10 @@ def test_the_student_of_a_stage_is_the_teacher_of_the_next(average):
 
 @pytest.mark.parametrize(
     "method",
-    [SMALL, replace(SMALL, last_step="released", calls=2, weights_average=0.9, longer_end=False, level_weight="karras")],
+    [
+        SMALL,
+        replace(SMALL, last_step="released", calls=2, weights_average=0.9, longer_end=False, level_weight="karras"),
+    ],
     ids=["paper", "released"],
 )
 @pytest.mark.parametrize("step", [2, 3, 4, 9])

@@ -28,8 +28,6 @@ from attar.scenes.scores import (
     sds_gradient,
 )
 
-USUAL_GUIDANCE = {"classes": 1.0, "texts": 7.5}
-"""Scale of guidance by what a teacher knows."""
 DROPPED = 0.1
 """Share of the samples that a teacher which is trained here sees without their label, so that guidance is possible."""
 
@@ -66,7 +64,7 @@ class Editing(Settings):
     noise. sds: less the noise itself, which forgets the source."""
     guidance: Annotated[float, Range(0, 1000)] | None = None
     """Scale w of the teacher's classifier-free guidance, in both branches. 1: none, and a teacher that always saw
-    labels will do. Default: 7.5 of a teacher of texts, 1 of a teacher of classes."""
+    labels will do. Default: 7.5 of a teacher of texts; of a teacher of classes 1 for images, and 3 for scenes."""
     weighting: Weighting = "uniform"
     """Weight w(t) of noise levels. uniform: 1. sds: the variance 1 - ᾱ of the noise. latent-nerf: √ᾱ (1 - ᾱ)."""
     noise_from: Annotated[int, Range(0, STEPS - 1)] = 50
@@ -82,6 +80,8 @@ class Editing(Settings):
 
     kind = "scenes"
     verb = "distill"
+    usual_guidance = {"classes": 1.0, "texts": 7.5}  # noqa: RUF012
+    """Scale of guidance by what a teacher knows."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -107,7 +107,7 @@ class Editing(Settings):
     @property
     def guided(self) -> bool:
         """Whether the settings ask for guidance, which needs a teacher that knows samples without a label."""
-        return self.guidance not in (None, 1)
+        return (self.usual_guidance["classes"] if self.guidance is None else self.guidance) != 1
 
     def guided_by(self, teacher: Any) -> float:
         """The scale of guidance of a teacher.
@@ -115,15 +115,15 @@ class Editing(Settings):
         Raises:
             InputError: The teacher never saw a sample without its label, so that guidance means nothing.
         """
-        if self.guidance is None:
-            return USUAL_GUIDANCE["classes" if teacher.classes else "texts"]
+        usual = self.usual_guidance["classes" if teacher.classes else "texts"]
+        scale = usual if self.guidance is None else self.guidance
         dropped = teacher.origin.settings.get("label_dropout")
-        if self.guided and teacher.classes and dropped == 0:
+        if scale != 1 and teacher.classes and dropped == 0:
             raise InputError(
-                f"guidance is {self.guidance:g}, but the teacher never saw a sample without its label. Train it with "
+                f"guidance is {scale:g}, but the teacher never saw a sample without its label. Train it with "
                 f"--label-dropout {DROPPED}, or give --guidance 1."
             )
-        return self.guidance
+        return scale
 
     def gradient(
         self, z: Noisy, source: Noisy, teacher: Any, prompts: Prompts, levels: Levels, runtime: Runtime
