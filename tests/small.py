@@ -356,6 +356,15 @@ VARIANTS: Table = {
         "average_half_life": 100.0,
         "watch": 0,
     },
+    "latent-field/low rank": {
+        "tensors": "vm",
+        "field_rank": 2,
+        "voxels": 6,
+        "steps": 6,
+        "batch": 2,
+        "ray_samples": 8,
+        "refine_weight": 0.0,
+    },
     "pairs/huber": {**SAMPLERS["pairs"], "distance": "pseudo-huber", "weights_average": 0.0, "half": "on"},
     "progressive/as released": {**SAMPLERS["progressive"], "calls": 2, "last_step": "released", "weights_average": 0.9},
     "consistency/two calls": {
@@ -595,13 +604,14 @@ def codec() -> Any:
     return codec_named("conv:width=8,latents=2,halvings=1", draw).eval().requires_grad_(False)
 
 
-def denoiser_of(source: Any) -> Any:
+def denoiser_of(source: Any, **settings: Any) -> Any:
     """A diffusion model of a source that has learned for a few steps."""
     from attar.core.registry import METHODS
     from attar.core.runtime import Engine
     from attar.verbs import train
 
-    return train(source, METHODS["edm"].load().from_json(SAMPLERS["edm"]), engine=Engine(device="cpu", quiet=True))
+    method = METHODS["edm"].load().from_json({**SAMPLERS["edm"], **settings})
+    return train(source, method, engine=Engine(device="cpu", quiet=True))
 
 
 @functools.cache
@@ -626,7 +636,7 @@ def latent_drawer() -> Any:
     """A diffusion model of that object's latents."""
     from attar.scenes.work import latents_of
 
-    return denoiser_of(latents_of(data_of("objects"), codec()))
+    return denoiser_of(latents_of(data_of("objects"), codec()), label_dropout=0.1)
 
 
 def given_to(method: Any, kind: str) -> dict[str, Any]:
