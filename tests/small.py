@@ -374,6 +374,7 @@ VARIANTS: Table = {
         "target_decay": 0.0,
         "level_weight": "snr+1",
         "distance": "l1",
+    },
     "latent-field/low rank": {
         "tensors": "vm",
         "field_rank": 2,
