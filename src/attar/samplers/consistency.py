@@ -125,7 +125,8 @@ class Agreement(SamplerMethod):
     def settle(self, state: Agreeing) -> None:
         """Move the averages of the weights."""
         super().settle(state)
-        mine, theirs = list(state.target.parameters()), list(state.student.parameters())
+        mine: list[Tensor] = list(state.target.parameters())
+        theirs: list[Tensor] = list(state.student.parameters())
         torch._foreach_lerp_(mine, theirs, 1 - self.decay_at(state.done))
 
     def form(self, state: Any) -> dict[str, Any]:

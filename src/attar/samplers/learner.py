@@ -212,7 +212,8 @@ class SamplerMethod(Settings):
         if state.average is None:
             return
         decay = min(self.weights_average, (1 + state.done) / (10 + state.done))
-        mine, theirs = list(state.average.parameters()), list(state.student.parameters())
+        mine: list[Tensor] = list(state.average.parameters())
+        theirs: list[Tensor] = list(state.student.parameters())
         torch._foreach_lerp_(mine, theirs, 1 - decay)
 
     def seen(self, state: Any, runtime: Runtime) -> dict[str, float]:
