@@ -356,15 +356,6 @@ VARIANTS: Table = {
         "average_half_life": 100.0,
         "watch": 0,
     },
-    "latent-field/low rank": {
-        "tensors": "vm",
-        "field_rank": 2,
-        "voxels": 6,
-        "steps": 6,
-        "batch": 2,
-        "ray_samples": 8,
-        "refine_weight": 0.0,
-    },
     "pairs/huber": {**SAMPLERS["pairs"], "distance": "pseudo-huber", "weights_average": 0.0, "half": "on"},
     "progressive/as released": {**SAMPLERS["progressive"], "calls": 2, "last_step": "released", "weights_average": 0.9},
     "consistency/two calls": {
