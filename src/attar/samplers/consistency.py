@@ -1,6 +1,6 @@
 """Consistency distillation: a student whose answers agree at neighbouring points of the teacher's ODE, in one call.
 
-To prefer where samples shall cover the data as the teacher's do (recall), and where a second call may better the first.
+Prefer it where samples should cover the data as the teacher's do (recall), or where a second call may help.
 The learning rate and the two averages of the weights decide. Yang Song, Prafulla Dhariwal, Mark Chen and Ilya
 Sutskever, Consistency Models, ICML 2023, arXiv:2303.01469.
 """

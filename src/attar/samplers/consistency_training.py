@@ -1,6 +1,6 @@
 """Consistency training: a model of a single call that is learned from data, without a teacher.
 
-To prefer where there is no teacher and none shall be trained; with one, distillation is better and quicker. The number
+Prefer it where there is no teacher and none is to be trained; with one, distillation is better and quicker. The number
 of noise levels rises while it learns, and the average that gives its targets slows down, as published. Without that
 average, the default here, a short run learns far more (Song and Dhariwal, arXiv:2310.14189, section 3.2). Yang Song,
 Prafulla Dhariwal, Mark Chen and Ilya Sutskever, Consistency Models, ICML 2023, arXiv:2303.01469.

@@ -1,6 +1,6 @@
 """Progressive distillation: a student learns two steps of its teacher as one, and then is the teacher of the next.
 
-To prefer where samples shall follow the teacher's ODE in a few steps rather than in one, or where students of several
+Prefer it where samples should follow the teacher's ODE in a few steps rather than in one, or where students of several
 numbers of steps are wanted: 16, 8, 4, 2 and 1 are all met on the way. Tim Salimans and Jonathan Ho, Progressive
 Distillation for Fast Sampling of Diffusion Models, ICLR 2022, arXiv:2202.00512.
 """
