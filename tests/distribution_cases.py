@@ -41,6 +41,8 @@ class Told(torch.nn.Module):
 class Preserving:
     """A network that predicts ε at the steps of a variance-preserving schedule, as D(x, σ) in exploding form."""
 
+    pure = True
+
     def __init__(self, network, alphas_cumprod):
         self.network, self.schedule = network, VP(alphas_cumprod)
         self.levels = self.schedule.exploding()

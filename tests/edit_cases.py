@@ -66,4 +66,4 @@ def scene_teacher() -> Any:
     """A small teacher of the object's latents."""
     from attar.scenes.work import latents_of
 
-    return trained(latents_of(objects(), field().autoencoder))
+    return trained(latents_of(objects(), field().autoencoder), label_dropout=0.1)

@@ -397,7 +397,7 @@ def _on_this_machine() -> dict[str, Callable[..., Any]]:
         "get_device_name": lambda device=None: "a pretended GPU",
         "get_device_capability": lambda device=None: (8, 0),
         "get_device_properties": lambda device=None: SimpleNamespace(name="a pretended GPU", total_memory=2**34),
-        "is_bf16_supported": lambda including_emulation=True: False,
+        "is_bf16_supported": lambda including_emulation=True: including_emulation,
         "set_device": lambda device: None,
         "device": lambda device: contextlib.nullcontext(),
         "manual_seed": lambda seed: None,

@@ -204,10 +204,18 @@ TABLES: Table = {
 }
 SAMPLERS: Table = {
     "edm": {"network": "mlp:width=16,depth=1", "steps": 6, "batch": 32, "sampling_levels": 4},
-    "pairs": {"steps": 6, "batch": 32, "pairs": 64},
+    "pairs": {"steps": 6, "batch": 32, "pair_count": 64},
+    "dmd2": {
+        "steps": 8,
+        "batch": 16,
+        "warm_start": 2,
+        "critic_steps": 2,
+        "gan_weight": 0.01,
+        "pairing": {"pair_count": 32, "pair_levels": 3},
+    },
     "consistency": {"steps": 6, "batch": 32},
     "consistency-training": {"network": "mlp:width=16,depth=1", "steps": 6, "batch": 32},
-    "progressive": {"steps": 6, "batch": 32},
+    "progressive": {"first_steps": 4, "steps": 8, "batch": 32},
 }
 SCENES: Table = {
     "autoencoder": {"network": "conv:width=8,latents=2,halvings=1", "steps": 3, "batch": 2},
@@ -328,6 +336,17 @@ VARIANTS: Table = {
     "icnn/best epoch": {**EPISODIC, "held_out_classes": 0.4, "held_out_episodes": 5, "keep_epoch": "best"},
     "sogclr/views": {**ENCODER, "pairs": "off", "learn_temperature": True},
     "supcon/classes": {**ENCODER, "classes_per_batch": 3, "samples_per_class": 8, "weighted": True},
+    "dmd2/few calls, adapters, average": {
+        **SAMPLERS["dmd2"],
+        "calls": 3,
+        "lora": {"lora_rank": 2},
+        "weights_average": 0.9,
+        "critic": {"critic_turns": "other", "critic_weighting": "none"},
+        "adversary": {"discriminator_noise": "shared"},
+        "pairing": {"pair_count": 32, "pair_levels": 3, "regression_weight": 0.25},
+        "half": "on",
+        "watch": 0,
+    },
     "edm/half, hidden labels, churn": {
         **SAMPLERS["edm"],
         "half": "on",
@@ -336,6 +355,16 @@ VARIANTS: Table = {
         "optimizer": "radam",
         "average_half_life": 100.0,
         "watch": 0,
+    },
+    "pairs/huber": {**SAMPLERS["pairs"], "distance": "pseudo-huber", "weights_average": 0.0, "half": "on"},
+    "progressive/as released": {**SAMPLERS["progressive"], "calls": 2, "last_step": "released", "weights_average": 0.9},
+    "consistency/two calls": {
+        **SAMPLERS["consistency"],
+        "call_levels": [0, 9],
+        "clamp": True,
+        "target_decay": 0.0,
+        "level_weight": "snr+1",
+        "distance": "l1",
     },
     "latent-field/low rank": {
         "tensors": "vm",
@@ -567,13 +596,14 @@ def codec() -> Any:
     return codec_named("conv:width=8,latents=2,halvings=1", draw).eval().requires_grad_(False)
 
 
-def denoiser_of(source: Any) -> Any:
+def denoiser_of(source: Any, **settings: Any) -> Any:
     """A diffusion model of a source that has learned for a few steps."""
     from attar.core.registry import METHODS
     from attar.core.runtime import Engine
     from attar.verbs import train
 
-    return train(source, METHODS["edm"].load().from_json(SAMPLERS["edm"]), engine=Engine(device="cpu", quiet=True))
+    method = METHODS["edm"].load().from_json({**SAMPLERS["edm"], **settings})
+    return train(source, method, engine=Engine(device="cpu", quiet=True))
 
 
 @functools.cache
@@ -598,7 +628,7 @@ def latent_drawer() -> Any:
     """A diffusion model of that object's latents."""
     from attar.scenes.work import latents_of
 
-    return denoiser_of(latents_of(data_of("objects"), codec()))
+    return denoiser_of(latents_of(data_of("objects"), codec()), label_dropout=0.1)
 
 
 def given_to(method: Any, kind: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ README = DOCS.parent / "README.md"
 BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 PAGES = (
     *("tutorial", "data", "sharing", "distillation", "little-data", "calibration", "tables", "language", "graphs"),
-    *("mixtures", "convolution", "embeddings"),
+    *("mixtures", "convolution", "embeddings", "samplers"),
 )
 CITED = {"cff-version", "message", "type", "title", "authors", "version", "license", "abstract", "keywords"}
 """Keys of CITATION.cff that we use, all of the format's; one of more keys needs a look at the format."""
@@ -122,6 +122,8 @@ def test_the_index_links_every_page():
         ("embeddings", "embeddings", "train"),
         ("calibration", "classifiers", "calibrate"),
         ("tables", "tables", "condense"),
+        ("samplers", "samplers", "train"),
+        ("samplers", "samplers", "distill"),
     ],
 )
 def test_a_page_says_when_each_method_is_of_use(page, kind, verb):

@@ -71,9 +71,10 @@ from attar.images.sources import load as load
 from attar.images.trained import Auxiliary as Auxiliary
 from attar.reporting.page import report as report
 from attar.samplers.artefact import Sampler as Sampler
-from attar.samplers.edm import EDM as EDM
 from attar.samplers.consistency import Consistency as Consistency
 from attar.samplers.consistency_training import ConsistencyTraining as ConsistencyTraining
+from attar.samplers.dmd2 import DMD2 as DMD2
+from attar.samplers.edm import EDM as EDM
 from attar.samplers.pairs import PairRegression as PairRegression
 from attar.samplers.progressive import Progressive as Progressive
 from attar.scenes.artefact import Autoencoder as Autoencoder

@@ -38,6 +38,11 @@ NONE_IS_A_VALUE = {
     "fusion_channels": "those of the networks",
     "group": "the classes",
     "rows": "as many as there are",
+    "average_half_life": "the decay is given",
+    "churn.churn_max": "no limit",
+    "half": "by the hardware: the released runs are in float16",
+    "levels.sigma_min": "that of the teacher",
+    "levels.sigma_max": "that of the teacher",
     "unprivileged": "the group with the lower rate",
 }
 """Settings of published cells that may be None, and what that says. All others would be filled in from the data."""

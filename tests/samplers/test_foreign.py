@@ -253,7 +253,7 @@ METHODS = {
     "dmd2": DMD2(steps=6, batch=16, warm_start=2, critic_steps=2, half="off").changed_by(
         {"pairing": {"pair_count": 16}}
     ),
-    "pairs": PairRegression(steps=6, batch=16, pairs=16, half="off"),
+    "pairs": PairRegression(steps=6, batch=16, pair_count=16, half="off"),
 }
 
 
@@ -359,6 +359,46 @@ def test_the_scheduler_says_what_is_predicted_and_when(settings, prediction, sch
     teacher = found(engine, save_unet(tmp_path / "unet", rows=3, **settings))
     assert teacher.denoiser.prediction == prediction
     assert teacher.denoiser.schedule.words == schedule
+
+
+def test_a_pipeline_of_a_consistency_model_is_a_student(tmp_path, engine):
+    import diffusers
+
+    folder = save_unet(tmp_path / "unet", rows=3)
+    unet = diffusers.UNet2DModel.from_pretrained(folder / "unet")
+    scheduler = diffusers.CMStochasticIterativeScheduler(clip_denoised=False)
+    pipeline = diffusers.ConsistencyModelPipeline(unet, scheduler)
+    pipeline.save_pretrained(tmp_path / "student")
+    student = found(engine, tmp_path / "student")
+    assert student.calls == 1 and student.levels().tolist() == [pytest.approx(80.0)]
+    x = torch.randn(3, 1, 8, 8)
+    scheduler.set_timesteps(1)
+    told = unet(
+        scheduler.scale_model_input(80 * x, scheduler.timesteps[0]), scheduler.timesteps[0], torch.arange(3)
+    ).sample
+    wanted = scheduler.step(told, scheduler.timesteps[0], 80 * x).prev_sample
+    assert (student.denoiser(80 * x, torch.tensor(80.0), torch.arange(3)) - wanted).abs().max() < 1e-5
+    student.save(tmp_path / "kept")
+    again = StoredSampler.load(tmp_path / "kept")
+    assert torch.equal(again.sample(3, torch.arange(3), seed=1), student.sample(3, torch.arange(3), seed=1))
+
+
+def test_a_preconditioned_network_of_diffusers_is_read_as_such(tmp_path, engine):
+    import diffusers
+
+    folder = save_unet(tmp_path / "unet", rows=3)
+    scheduler = diffusers.EDMEulerScheduler()
+    scheduler.save_pretrained(folder / "scheduler")
+    teacher, sigma = found(engine, folder), torch.tensor([0.3, 1.0, 20.0])
+    x = torch.randn(3, 1, 8, 8) * sigma.view(-1, 1, 1, 1)
+    unet = teacher.denoiser.network.unet
+    for row in range(3):
+        noisy, level = x[row : row + 1], sigma[row]
+        told = unet(
+            scheduler.precondition_inputs(noisy, level), scheduler.precondition_noise(level), torch.tensor([1])
+        ).sample
+        wanted = scheduler.precondition_outputs(noisy, told, level)
+        assert (teacher.denoiser(noisy, level, torch.tensor([1])) - wanted).abs().max() < 1e-5
 
 
 def test_a_network_without_a_scheduler_needs_to_be_told(tmp_path, engine):

@@ -317,12 +317,8 @@ def test_backward_simulation_is_the_released_one(index):
     case = released("dmd2_few_step")
     student = Preserving(Told(case, "student"), case["in.alphas_cumprod"])
     steps = case["out.steps.T1000_N4"]
-    levels, first = student.levels[steps], float(student.schedule.sigma(steps[0]))
-    draws = iter(case[f"in.renoise.k{index}"])
-    noise = case["in.noise"] / first if index == 0 else case["in.noise"]  # the released start has coefficient 1
-    x, sigma = simulated(
-        student, noise, levels, index, case["in.cond"], start=case["in.start"] / first, draw=lambda: next(draws)
-    )
+    levels, draw = student.levels[steps], iter(case[f"in.renoise.k{index}"]).__next__
+    x, sigma = simulated(student, case["in.noise"], levels, index, case["in.cond"], start=case["in.start"], draw=draw)
     alpha = student.schedule.alpha(steps[index])
     torch.testing.assert_close(alpha * x, case[f"out.student_input.k{index}"], rtol=1e-8, atol=1e-9)
     torch.testing.assert_close(
@@ -334,10 +330,9 @@ def test_the_few_step_sampler_is_the_released_one():
     case = released("dmd2_few_step")
     student = Preserving(Told(case, "student"), case["in.alphas_cumprod"])
     steps = case["out.steps.T1000_N4"]
-    noise = case["in.noise"] / student.schedule.sigma(steps[0])
     for count in range(1, 5):
         draw = iter(case["in.sample.renoise"]).__next__
-        found = few_step(student, noise, student.levels[steps[:count]], case["in.cond"], draw=draw)
+        found = few_step(student, case["in.noise"], student.levels[steps[:count]], case["in.cond"], draw=draw)
         torch.testing.assert_close(found, case[f"out.sample.x0_step{count - 1}"], rtol=1e-8, atol=1e-8)
 
 

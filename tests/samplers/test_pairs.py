@@ -17,7 +17,7 @@ from attar.samplers.teaching import Work
 from few_steps import EVERY_STEP, IN_ONE_GO, bytes_of, gaussian_teacher, made, points, small_teacher, started
 from promises import dying, dying_in
 
-SMALL = PairRegression(pairs=30, steps=5, batch=8)
+SMALL = PairRegression(pair_count=30, steps=5, batch=8)
 
 
 @pytest.fixture(autouse=True)
@@ -194,7 +194,7 @@ def test_a_killed_run_ends_in_the_same_bytes(tmp_path):
 
 
 def test_a_pass_shows_every_pair_once():
-    method, state, runtime = started(replace(SMALL, pairs=20, batch=8), small_teacher())
+    method, state, runtime = started(replace(SMALL, pair_count=20, batch=8), small_teacher())
     rows = torch.cat([method.drawn(replace(state, done=done), runtime).rows for done in range(3)])
     assert sorted(rows.tolist()) == list(range(20))
 
@@ -216,7 +216,7 @@ def test_the_student_starts_as_the_teacher_and_the_teacher_stays():
 def test_it_learns_them(settings):
     """The Gaussian teacher's map is linear: the student's distance from it falls by far."""
     teacher, source = small_teacher(), points(200)
-    method = PairRegression(pairs=400, steps=250, batch=100, lr=3e-3, **settings)
+    method = PairRegression(pair_count=400, steps=250, batch=100, lr=3e-3, **settings)
     student = made(method, teacher, source)
     noise = torch.randn(200, 2, generator=torch.Generator().manual_seed(9))
     labels = torch.arange(200) % 2
@@ -244,5 +244,5 @@ def test_bad_input():
         made(SMALL, replace(small_teacher(), solver="few-step", steps=3))
     with pytest.raises(InputError, match="calls"):
         PairRegression(calls=2)
-    with pytest.raises(InputError, match="pairs"):
-        PairRegression(pairs=0)
+    with pytest.raises(InputError, match="pair_count"):
+        PairRegression(pair_count=0)

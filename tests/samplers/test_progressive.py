@@ -126,7 +126,7 @@ def test_two_steps_of_a_gaussian_teacher_by_hand():
 def test_it_is_the_released_code(case, steps, weight):
     student, teacher = (denoiser_of(NUMBERS, name=name, times=1000.0) for name in ("student", "teacher"))
     grid = Grid(sigma_min=0.002, sigma_max=80.0)
-    method = Progressive(variant="released", first_steps=steps, calls=steps, levels=grid)
+    method = Progressive(last_step="released", first_steps=steps, calls=steps, levels=grid)
     index = 2 * NUMBERS[f"in.indices.{case}"]
     levels = [method.points(steps)[index + more] for more in range(3)]
     for level, name in zip(levels, ("t", "t_mid", "t_end"), strict=True):
@@ -146,7 +146,7 @@ def test_it_is_the_released_code(case, steps, weight):
 
 @pytest.mark.parametrize("variant", ["paper", "released"])
 def test_the_step_of_a_student_is_two_of_the_one_before(variant):
-    method = Progressive(first_steps=16, variant=variant, levels=Grid(sigma_min=0.02, sigma_max=20.0))
+    method = Progressive(first_steps=16, last_step=variant, levels=Grid(sigma_min=0.02, sigma_max=20.0))
     for steps in (16, 8, 4, 2):
         assert torch.equal(method.points(steps)[::2], method.points(steps // 2))
     assert [len(method.points(steps)) for steps in (16, 1)] == [33, 3]
@@ -154,7 +154,7 @@ def test_the_step_of_a_student_is_two_of_the_one_before(variant):
 
 
 def test_the_released_grid_is_karras_grid_of_each_number_of_steps():
-    method = Progressive(first_steps=8, variant="released", levels=Grid(sigma_min=0.002, sigma_max=80.0))
+    method = Progressive(first_steps=8, last_step="released", levels=Grid(sigma_min=0.002, sigma_max=80.0))
     for steps in (8, 4, 2, 1):
         torch.testing.assert_close(method.points(steps), karras(2 * steps + 1, 0.002, 80.0), rtol=1e-12, atol=0)
 
@@ -218,7 +218,10 @@ def test_the_student_of_a_stage_is_the_teacher_of_the_next(average):
 
 @pytest.mark.parametrize(
     "method",
-    [SMALL, replace(SMALL, variant="released", calls=2, weights_average=0.9, longer_end=False, level_weight="karras")],
+    [
+        SMALL,
+        replace(SMALL, last_step="released", calls=2, weights_average=0.9, longer_end=False, level_weight="karras"),
+    ],
     ids=["paper", "released"],
 )
 @pytest.mark.parametrize("step", [2, 3, 4, 9])
@@ -239,7 +242,7 @@ def test_killed_in_any_stage_it_ends_in_the_same_bytes(method, step, tmp_path):
     ],
 )
 def test_what_it_makes_follows_its_own_grid(variant, calls, solver, tmp_path):
-    method = replace(SMALL, variant=variant, calls=calls)
+    method = replace(SMALL, last_step=variant, calls=calls)
     student = made(method, small_teacher())
     resolved = replace(method, levels=student.grid)
     assert (student.solver, student.calls, len(student.levels())) == (solver, calls, calls)

@@ -12,6 +12,7 @@ from attar.samplers.artefact import StoredSampler
 from attar.samplers.export import scheduled
 from attar.samplers.sampling import few_step, noise_from
 from attar.samplers.schedules import Grid, karras
+from promises import EVERY_STEP, dying
 
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed: pip install 'attar[samplers]'")
 
@@ -53,7 +54,9 @@ def gap(sampler, folder, labels, **how):
     generator = draw()
     noise = torch.randn(len(labels), *sampler.shape, generator=generator)
     own = StoredSampler.load(folder)
-    ours = few_step(own.denoiser, noise, own.levels(), labels, draw=noise_from(generator, noise), floor=own.floor)
+    ours = few_step(
+        own.denoiser, noise, own.levels(), labels, draw=noise_from(generator, noise), floor=own.floor, clamp=own.clamp
+    )
     return float((theirs - (ours / 2 + 0.5).clamp(0, 1)).abs().max())
 
 
@@ -81,6 +84,23 @@ def test_levels_on_another_grid_are_given_by_their_places(teacher, tmp_path):
     assert facts["timesteps"] == [9, 0]
     how = {"num_inference_steps": None, "timesteps": facts["timesteps"]}
     assert gap(student, tmp_path / "made", LABELS, **how) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [
+        (attar.DMD2, {"steps": 2, "batch": 8, "calls": 4, "warm_start": 0, "gan_weight": 0.0}),
+        (attar.Consistency, {"steps": 2, "batch": 8, "calls": 2}),
+        (attar.PairRegression, {"steps": 2, "batch": 8, "pair_count": 16}),
+        (attar.Progressive, {"steps": 6, "batch": 8, "first_steps": 2}),
+    ],
+    ids=lambda given: getattr(given, "name", None),
+)
+def test_students_of_every_method_open(method, settings, teacher, few_digits, engine, tmp_path):
+    attar.distill(few_digits, method(**settings), teacher=teacher, out=tmp_path / "made", engine=engine)
+    facts = json.loads((tmp_path / "made" / "artefact.json").read_text())
+    how = {"num_inference_steps": None, "timesteps": facts["timesteps"]}
+    assert gap(StoredSampler.load(tmp_path / "made"), tmp_path / "made", LABELS, **how) <= 1e-5
 
 
 def test_images_without_a_label_survive(teacher, tmp_path):
@@ -155,11 +175,18 @@ def test_a_teacher_is_a_unet_alone_and_is_read_again(teacher, tmp_path):
     assert unet.config.block_out_channels == [8, 16] or tuple(unet.config.block_out_channels) == (8, 16)
 
 
-def test_the_same_run_gives_the_same_files(few_digits, engine, tmp_path):
-    for name in ("one", "two"):
-        attar.train(few_digits, attar.EDM(network=WORDS, steps=2, batch=8), out=tmp_path / name, engine=engine)
+def test_a_killed_training_ends_in_the_same_files(few_digits, tmp_path):
+    method = attar.EDM(network=WORDS, steps=3, batch=8)
+
+    def run(name):
+        attar.train(few_digits, method, out=tmp_path / name, engine=EVERY_STEP)
+
+    run("whole")
+    with dying(method, 2):
+        run("again")
+    run("again")
     for name in ("unet/diffusion_pytorch_model.safetensors", "unet/config.json"):
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
 def test_a_killed_draft_leaves_nothing(teacher, tmp_path):

@@ -56,9 +56,16 @@ def test_a_model_is_trained_and_resumed_from_the_shell(tmp_path, capsys):
 
 
 def test_data_are_described(capsys):
-    main(["data", "ring", "--kind", "samplers"])
+    main(["data", "ring"])
     told = capsys.readouterr().out
     assert "ring: 8,000 training and 2,000 test points, 8 classes, 2" in told and "standard deviation" in told
+
+
+@pytest.mark.parametrize("words", [["train", "edm"], ["distill", "pairs"], ["distill", "consistency"]])
+def test_help_names_the_everyday_settings(words, capsys):
+    main([*words, "--help"])
+    told = capsys.readouterr().out
+    assert "--steps" in told and "--data" in told and ("--teacher" in told) == (words[0] == "distill")
 
 
 @pytest.mark.parametrize(
@@ -102,7 +109,7 @@ def test_a_teacher_by_words_is_trained_once(ring, runtime):
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ("runs/nothing", "runs/nothing is no folder of a sampler"),
+        ("runs/nothing", "runs/nothing is not in the cache"),
         ("tree:depth=3", "unknown network 'tree'"),
         (__file__, "is no folder of a sampler"),
     ],

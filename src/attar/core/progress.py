@@ -14,6 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from attar.core.errors import unwritable
 from attar.core.jsonfiles import lines_of, number
 
+SCORES = ("held-out", "rFD", "recall")
+"""How the names of scores begin that are measured while training."""
+
 
 def console() -> Console:
     """Standard error, where progress goes, so that standard output holds results only."""
@@ -61,9 +64,10 @@ class Line:
         self._progress.update(self._task, completed=step, speed=speed)
 
     def show(self, metrics: dict[str, float]) -> None:
-        """Show the loss of a logged step."""
-        if "loss" in metrics:
-            self._progress.update(self._task, loss=f"loss {metrics['loss']:.4g}")
+        """Show the loss of a logged step, and the scores while training."""
+        shown = [f"{name} {value:.4g}" for name, value in metrics.items() if name == "loss" or name.startswith(SCORES)]
+        if shown:
+            self._progress.update(self._task, loss=", ".join(shown))
 
 
 class MetricsLog:

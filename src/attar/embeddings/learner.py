@@ -151,7 +151,7 @@ class Learner(Settings):
     """Share of the training samples that is held out: the method does not learn from them. Thresholds are chosen on
     them."""
     watch: Annotated[int, Range(0)] = 0
-    """Epochs between scores on the held-out samples while training: kNN, or mAP of several labels. 0: none."""
+    """Interval between scores while training, in epochs: kNN, or mAP of several labels, on held-out ones. 0: none."""
     view: Annotated[Views, Role()] = field(default_factory=Views)
     """How the views of a sample are drawn."""
     linear: Annotated[Linear, Role()] = field(default_factory=Linear)

@@ -21,7 +21,7 @@ class Scoring(tasks.Scoring):
     """What is measured: kNN, a linear probe, mAP of several labels, few-shot episodes, recall of image-text pairs.
     Default: what fits the labels."""
     neighbours: Annotated[int, Range(1)] | None = None
-    """Nearest training samples that vote in kNN. Default: 200, or 20 if there are fewer than 10,000."""
+    """Number k of nearest neighbours that vote in kNN. Default: 200, or 20 if there are fewer than 10,000 samples."""
     vote_temperature: Annotated[float, Range(1e-4)] = 0.1
     """Temperature of the votes in kNN: a neighbour of cosine s counts exp(s / T)."""
     label_threshold: Annotated[float, Range(0, 1)] | None = None

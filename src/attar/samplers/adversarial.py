@@ -93,7 +93,7 @@ def logits(
         noise: ε.
         labels: The condition.
     """
-    return head(critic.encoded(samples + broadcast(sigma, samples) * noise, sigma, labels)).flatten()  # type: ignore[no-any-return]
+    return head(critic.encoded(samples + broadcast(sigma, samples) * noise, sigma, labels)).flatten()
 
 
 def generator_loss(fake: Logits) -> Scalar:

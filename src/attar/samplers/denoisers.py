@@ -54,7 +54,8 @@ class Denoiser(nn.Module):
 
     def encoded(self, x: Noisy, sigma: Tensor, labels: Condition = None) -> Float[Tensor, "batch ..."]:
         """The network's features for noisy samples."""
-        return self._run(self.network.encoded, x, sigma, labels).float()
+        encoded: Any = self.network.encoded
+        return self._run(encoded, x, sigma, labels).float()
 
     def scalings(self, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """c_skip, c_out and c_in."""

@@ -33,7 +33,7 @@ from attar.samplers.adversarial import Adversary, discriminator_loss, generator_
 from attar.samplers.denoisers import Condition, Denoiser, Noisy, broadcast, guided
 from attar.samplers.learner import Batch, Learning, Student
 from attar.samplers.matching import Weighting, critic_loss, matching_gradient, simulated, surrogate_loss
-from attar.samplers.pairs import teacher_pairs
+from attar.samplers.pairs import check_ode, teacher_pairs
 from attar.samplers.sampling import begun, noise_from
 from attar.samplers.schedules import Levels, few
 from attar.samplers.sources import Rows, Samples
@@ -91,8 +91,8 @@ class Matching(Learning):
     """Updates of the critic."""
     paired: int = 0
     """Batches of pairs that were learned."""
-    teacher: "Guided" = rebuilt()
-    """The teacher, guided."""
+    teacher: Denoiser = rebuilt()
+    """The teacher, without guidance."""
     fine: Levels = rebuilt()
     """The grid, ascending."""
     pairs: Any = rebuilt(default=None)
@@ -105,21 +105,22 @@ class Matching(Learning):
 
 
 class Guided(Denoiser):
-    """A denoiser under classifier-free guidance.
+    """A denoiser under classifier-free guidance, for sampling.
 
     Args:
-        denoiser: The denoiser, of whatever form.
+        inner: What is guided.
         scale: w of `guided`.
         null: The condition of no condition.
     """
 
-    def __init__(self, denoiser: Denoiser, scale: float, null: Any = None) -> None:
-        super().__init__(denoiser.network, denoiser.sigma_data, denoiser.boundary)
-        self.denoiser, self.scale, self.null = denoiser, scale, null
+    def __init__(self, inner: Denoiser, scale: float, null: Condition = None) -> None:
+        super().__init__(inner.network, inner.sigma_data, inner.boundary)
+        self.pure = getattr(inner, "pure", False)
+        self.guide = guided(inner, scale, null) if scale != 1 else inner.forward
 
     def forward(self, x: Noisy, sigma: Tensor, labels: Condition = None) -> Noisy:
         """D_∅ + w (D_y - D_∅)."""
-        return guided(self.denoiser, self.scale, self.null)(x, sigma, labels)
+        return self.guide(x, sigma, labels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,11 +198,13 @@ class DMD2(Student):
         if not 0 <= low < high <= 1:
             raise InputError(f"level_range is {low:g} {high:g}; give two shares that rise, such as 0.02 0.98.")
         found = super().resolve(work, runtime)
-        few(found.fine_levels(), self.calls)
+        found.few_levels()
         steps = found.total_steps
         warm = min(steps // WARM_SHARE, MOST_WARM) if self.warm_start is None else self.warm_start
         if warm > steps:
             raise InputError(f"warm_start is {warm:,}, but steps in all are {steps:,}. Give fewer, or more steps.")
+        if warm or self.pairing.regression_weight:
+            check_ode(work.teacher, self._pair_levels(work))
         return replace(found, warm_start=warm)
 
     def _check_guidance(self, work: Work) -> None:
@@ -218,23 +221,27 @@ class DMD2(Student):
 
     # ----------------------------------------------------------------------------------------------------------- levels
 
-    def fine_levels(self) -> Levels:
-        """The grid of the few-step sampler, descending from where it begins."""
-        return self.levels.levels(FINE)[FINE - self.first_level :]
+    @property
+    def grid(self) -> Levels:
+        """The fine grid, descending: 1,000 levels, or those of a schedule that has fewer."""
+        return self.levels.levels(min(FINE, len(self.levels.table())) if self.levels.tabled else FINE)
 
     def few_levels(self) -> Levels:
         """The levels of the few-step sampler."""
-        return few(self.fine_levels(), self.calls)
+        grid = self.grid
+        return few(grid[round((1 - self.first_level / FINE) * len(grid)) :], self.calls)
 
     def form(self, state: Any) -> dict[str, Any]:
         """Few steps, with fresh noise between them."""
-        return {"solver": "few-step", "steps": self.calls, "given": tuple(self.few_levels().tolist())}
+        floor = getattr(state.kept, "boundary", None) or 0.0
+        return {"solver": "few-step", "steps": self.calls, "given": tuple(self.few_levels().tolist()), "floor": floor}
 
     def drawn_levels(
         self, count: int, state: Matching, runtime: Runtime, low: float = 0.0, high: float = 1.0
     ) -> Tensor:
         """A level of the grid for each sample, uniformly by number between two shares of the grid."""
-        numbers = round(low * FINE), min(round(high * FINE), FINE - 1) + 1
+        most = len(state.fine)
+        numbers = round(low * most), min(round(high * most), most - 1) + 1
         return state.fine[torch.randint(*numbers, (count,), generator=runtime.generator("levels"))].to(runtime.device)
 
     # ------------------------------------------------------------------------------------------------------------ state
@@ -258,8 +265,8 @@ class DMD2(Student):
             critic_optimizer=self.optimizer_of(judges(critic, head)),
             pair_order=torch.zeros(self.pairing.pair_count, dtype=torch.long),
             shown={name: torch.zeros((), device=runtime.device) for name in names},
-            teacher=Guided(teacher, self.guidance, work.null),
-            fine=self.levels.levels(FINE).flip(0),
+            teacher=teacher,
+            fine=self.grid.flip(0),
         )
 
     def asked(self, work: Work) -> Denoiser:
@@ -316,7 +323,7 @@ class DMD2(Student):
         x, sigma = self.student_input(state, labels, runtime)
         with torch.set_grad_enabled(moves):
             samples = state.student(x, sigma, labels)
-        shown = {}
+        shown: dict[str, Tensor] = {}
         if moves:
             shown |= self.student_turn(samples, labels, state, runtime)
         if self.critic.against == "critic" and not (moves and self.critic.critic_turns == "other"):
@@ -356,7 +363,8 @@ class DMD2(Student):
         sigma = self.drawn_levels(len(samples), state, runtime, *self.level_range).to(samples)
         noisy = samples + broadcast(sigma, samples) * self.noise(samples, runtime)
         fake = samples if self.critic.against == "sample" else state.critic(noisy, sigma, labels)
-        return matching_gradient(samples, state.teacher(noisy, sigma, labels), fake)
+        teacher = guided(state.teacher, self.guidance, state.work.null)
+        return matching_gradient(samples, teacher(noisy, sigma, labels), fake)
 
     def critic_turn(self, samples: Samples, labels: Condition, state: Matching, runtime: Runtime) -> dict[str, Tensor]:
         """L_critic = L_fake + λ_D L_cls, on samples without a gradient."""
@@ -419,16 +427,20 @@ class DMD2(Student):
         """Noise, the guided teacher's samples from it, and their labels."""
         how, work = self.pairing, state.work
         assert work.teacher is not None
-        exact = copy.copy(state.teacher.denoiser)
+        exact = copy.copy(state.teacher)
         exact.multiplies = None
         return teacher_pairs(
-            replace(work.teacher, denoiser=Guided(exact, self.guidance, work.null).eval()),
+            replace(work.teacher, denoiser=Guided(exact, self.guidance, work.null)),
             how.pair_count,
-            levels=how.pair_levels,
+            levels=self._pair_levels(work),
             labels=work.conditions(how.pair_count, runtime.generator("labels"), runtime.device),
             generator=runtime.generator("noise"),
             device=runtime.device,
         )
+
+    def _pair_levels(self, work: Work) -> int | None:
+        few_steps = work.teacher is not None and work.teacher.solver == "few-step"
+        return None if few_steps else self.pairing.pair_levels
 
 
 def judges(critic: Denoiser, head: nn.Module | None) -> nn.Module:

@@ -124,11 +124,12 @@ def scheduled(made: Any) -> tuple[int, list[int]] | None:
     square = len(made.shape) == 3 and made.shape[1] == made.shape[2]
     if made.solver != "few-step" or not square or made.grid.schedule != "karras":
         return None
-    if made.denoiser.boundary != made.grid.ends[0]:
+    low, high = made.grid.ends
+    if made.denoiser.boundary != low:
         return None
     levels = made.levels()
     for count in GRIDS:
-        grid = karras(count, *made.grid.ends, made.grid.rho)
+        grid = karras(count, low, high, made.grid.rho)
         gaps = (grid.log() - levels.log()[:, None]).abs()
         if (gaps.amin(dim=1) < CLOSE).all():
             return count, gaps.argmin(dim=1).flip(0).tolist()

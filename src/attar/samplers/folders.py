@@ -19,12 +19,23 @@ from torch import nn
 
 from attar.core import artefact as core
 from attar.core import hub, store
-from attar.core.errors import InputError, unknown
+from attar.core.errors import InputError, near_path, unknown
 from attar.core.foreign import check_no_code
 from attar.core.jsonfiles import read_json
 from attar.core.kinds import imported
-from attar.samplers.foreign import PREDICTIONS, ClassUNet, Flow, ForeignSampler, Steps, Wrapped, origin_of
-from attar.samplers.schedules import VP
+from attar.samplers.denoisers import Denoiser
+from attar.samplers.foreign import (
+    LEVELS,
+    PREDICTIONS,
+    ClassUNet,
+    Flow,
+    ForeignSampler,
+    Steps,
+    Wrapped,
+    origin_of,
+    schedule_named,
+)
+from attar.samplers.schedules import VP, Grid
 
 INDEX = "model_index.json"
 EXTRA = "samplers"
@@ -41,7 +52,13 @@ PARTS = (
     "text_encoder_2",
 )
 """Parts of a pipeline that are read; others, such as a safety checker, are not."""
-PULLED = (INDEX, *(f"{part}/{form}" for part in PARTS for form in ("*.json", "*.safetensors", "*.txt")))
+WEIGHTS = ("diffusion_pytorch_model", "model")
+"""Names of files of weights, without what says that they are of half precision."""
+PULLED = (
+    INDEX,
+    *(f"{part}/{form}" for part in PARTS for form in ("*.json", "*.txt")),
+    *(f"{part}/{name}{form}.safetensors" for part in PARTS for name in WEIGHTS for form in ("", "-*")),
+)
 """What is fetched from the hub, by pattern."""
 BETAS = {"linear": "linear", "scaled_linear": "scaled-linear", "squaredcos_cap_v2": "cosine"}
 """Schedules of β by their names in diffusers and here."""
@@ -66,7 +83,14 @@ def local(given: Any) -> Path:
         InputError: It is on no hub, or cannot be reached.
     """
     folder = Path(given).expanduser()
-    return folder if folder.is_dir() else hub.pull(str(given), list(PULLED), repo_type="model")
+    if folder.is_dir():
+        return folder
+    try:
+        return hub.pull(str(given), list(PULLED), repo_type="model")
+    except InputError as error:
+        near = near_path(str(given))
+        meant = f"; did you mean {near!r}?" if near else f" here, and {error}"
+        raise InputError(f"{given} is no folder of a sampler{meant}") from None
 
 
 def check_parts(folder: Path) -> dict[str, str]:
@@ -111,7 +135,7 @@ def kind_of_unet(folder: Path) -> str:
     return str(name)
 
 
-def unet_in(folder: Path) -> nn.Module:
+def unet_in(folder: Path) -> Any:
     """The U-Net in a folder, in float32, frozen.
 
     Raises:
@@ -134,7 +158,7 @@ def opened(folder: Path, name: str, library: str = "diffusers", **more: Any) -> 
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         raise InputError(f"{folder} holds no safetensors; attar reads no pickles. Save {name} with safe_serialization.")
-    stem = "diffusion_pytorch_model" if library == "diffusers" else "model"
+    stem = WEIGHTS[library != "diffusers"]
     if not any(path.name.startswith((f"{stem}.safetensors", f"{stem}-")) for path in weights):
         halves = [path for path in weights if path.name.startswith(f"{stem}.fp16")]
         more |= {"variant": "fp16"} if halves else {}
@@ -245,35 +269,71 @@ def pixel_sampler(
     Raises:
         InputError: A part is missing, or the network makes samples of another shape.
     """
-    from attar.samplers.foreign import schedule_named
-
     check_parts(folder)
     config, where = scheduler_in(folder), str(folder)
     unet = unet_in(_part(folder, "unet"))
-    told = prediction_of(config, where, prediction)
-    if schedule is None and not config:
-        raise InputError(f"{where} has no scheduler. Say how it adds noise: --teacher.schedule linear, flow, ….")
-    mixed = schedule_named(schedule) if schedule else schedule_of(config, where)
     rows = int(unet.config.num_class_embeds or 0)
     classes = len(source.classes)
     if rows and rows not in (classes, classes + 1):
         raise InputError(f"{where} knows {rows} classes, but {source.name} has {classes}.")
-    denoiser = Wrapped(ClassUNet(unet, classes), told, mixed, sigma_data=source.sigma_data, pure=True)
+    made = None if prediction or schedule else preconditioned(unet, classes, config)
+    if made is None:
+        wrapped = wrapped_unet(ClassUNet(unet, classes), config, where, source.sigma_data, prediction, schedule)
+        made = wrapped, {"grid": wrapped.schedule.grid(), "steps": LEVELS, "solver": "heun"}
+    denoiser, fields = made
     return ForeignSampler(
         denoiser=denoiser,
         network=None,
-        grid=denoiser.schedule.grid(),
-        steps=50,
-        solver="heun",
         shape=shape_of(unet, source.shape),
         classes=source.classes if rows else (),
         class_shares=source.class_shares if rows else (),
         pictures=source.pictures,
         origin=origin_of(denoiser, where, runtime),
+        **fields,
     )
 
 
-def shape_of(unet: Any, like: tuple[int, ...]) -> tuple[int, ...]:
+def wrapped_unet(
+    network: ClassUNet,
+    config: Mapping[str, Any],
+    where: str,
+    sigma_data: float,
+    prediction: str | None,
+    schedule: str | None,
+) -> Wrapped:
+    """A U-Net as a denoiser, by its scheduler or by what is given.
+
+    Raises:
+        InputError: Neither says what it predicts, or how it adds noise.
+    """
+    told = prediction_of(config, where, prediction)
+    if schedule is None and not config:
+        raise InputError(f"{where} has no scheduler. Say how it adds noise: --teacher.schedule linear, flow, ….")
+    mixed = schedule_named(schedule) if schedule else schedule_of(config, where)
+    return Wrapped(network, told, mixed, sigma_data=sigma_data, pure=True)
+
+
+def preconditioned(unet: Any, classes: int, config: Mapping[str, Any]) -> tuple[Denoiser, dict[str, Any]] | None:
+    """A U-Net in EDM's form, or in the boundary form of consistency models, with its levels; None of any other.
+
+    Args:
+        unet: The model.
+        classes: Number of classes.
+        config: Of its scheduler.
+    """
+    name = str(config.get("_class_name", ""))
+    spread = float(config.get("sigma_data", 0.5))
+    low, high = float(config.get("sigma_min", 0.002)), float(config.get("sigma_max", 80.0))
+    grid = Grid(sigma_min=low, sigma_max=high, rho=float(config.get("rho", 7.0)))
+    if name == "CMStochasticIterativeScheduler":
+        student = Denoiser(ClassUNet(unet, classes, 1000.0), spread, low)
+        return student, {"grid": grid, "steps": 1, "solver": "few-step", "floor": low}
+    if name.startswith("EDM") and config.get("prediction_type", "epsilon") == "epsilon":
+        return Denoiser(ClassUNet(unet, classes), spread), {"grid": grid, "steps": 18, "solver": "heun"}
+    return None
+
+
+def shape_of(unet: Any, like: tuple[int, ...]) -> tuple[int, int, int]:
     """The shape of a U-Net's samples: its channels, and the size that it was made for."""
     size = unet.config.sample_size
     height, width = (size, size) if isinstance(size, int) else size or like[1:]

@@ -17,8 +17,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attar.core import store
+from attar.core.artefact import Shown
 from attar.core.errors import InputError, unknown
-from attar.samplers.artefact import Origin, Sampler, size_of
+from attar.samplers.artefact import PICTURED, Origin, Sampler, size_of
 from attar.samplers.denoisers import Condition, Denoiser, Noisy, broadcast
 from attar.samplers.schedules import VP, Grid, Prediction, to_x0
 
@@ -32,6 +33,8 @@ PREDICTIONS: dict[str, Prediction] = {
     "flow_prediction": "flow",
 }
 """What a network may predict, by attar's names and those of diffusers."""
+EDM = "edm"
+"""What a network predicts that is preconditioned as in EDM, or in the boundary form of consistency models."""
 WRAPPED = "wrapped"
 """The form of a sampler whose network lies in the folders of diffusers."""
 LEVELS = 50
@@ -146,7 +149,7 @@ def schedule_named(given: Any) -> Schedule:
     if isinstance(given, VP):
         return Steps(given)
     if not isinstance(given, str):
-        return given  # type: ignore[no-any-return]
+        return given
     name, _, rest = given.partition(":")
     if name == "exploding":
         return Exploding()
@@ -168,7 +171,8 @@ class Wrapped(Denoiser):
         schedule: How it mixes sample and noise: a `VP`, a `Steps`, a `Flow`, an `Exploding`, or words: linear,
             scaled-linear, cosine, flow, exploding.
         sigma_data: Standard deviation of the data; weights and the boundary form of students use it.
-        pure: Whether few-step sampling gives it noise alone at first, in place of σ_1 z.
+        pure: Whether few-step sampling gives it noise alone at first, in place of α σ_1 z, as diffusers does; for
+            numbered steps only.
 
     Raises:
         InputError: The prediction or the schedule is not known.
@@ -189,7 +193,7 @@ class Wrapped(Denoiser):
             raise unknown("prediction", str(prediction), PREDICTIONS)
         self.prediction = PREDICTIONS[prediction]
         self.schedule = schedule_named(schedule)
-        self.pure = pure
+        self.pure = pure and isinstance(self.schedule, Steps)
 
     def forward(self, x: Noisy, sigma: Tensor, labels: Condition = None) -> Noisy:
         """The clean samples, in the precision of `x`; the network works in that of its parameters."""
@@ -212,9 +216,10 @@ class Wrapped(Denoiser):
                 "reads. Add it, or set gan_weight to 0."
             )
         _, scaled, (_, _, time) = self._placed(x, sigma)
-        return self._told(self.network.encoded, scaled, time, labels).float()
+        encoded: Any = self.network.encoded
+        return self._told(encoded, scaled, time, labels).float()
 
-    def student(self, sigma_min: float) -> Self:  # type: ignore[override]
+    def student(self, sigma_min: float) -> Self:
         """A copy in the boundary form, whose parameters learn.
 
         Raises:
@@ -224,7 +229,7 @@ class Wrapped(Denoiser):
         made.boundary = sigma_min
         return made
 
-    def thawed(self) -> Self:  # type: ignore[override]
+    def thawed(self) -> Self:
         """A copy of the same form, whose parameters learn.
 
         Raises:
@@ -289,21 +294,24 @@ class ClassUNet(nn.Module):
     Args:
         unet: The model.
         classes: Number of classes of the data; a further row of the model's is that of samples without a label.
+        times: The model is told so many times the time.
     """
 
-    def __init__(self, unet: nn.Module, classes: int = 0) -> None:
+    def __init__(self, unet: Any, classes: int = 0, times: float = 1.0) -> None:
         super().__init__()
-        self.unet, self.classes = unet, classes
+        self.unet, self.classes, self.times = unet, classes, times
         self.rows = int(getattr(unet.config, "num_class_embeds", None) or 0)
 
     def forward(self, x: Tensor, time: Tensor, labels: Condition = None) -> Tensor:
         """Its prediction; a second half of the channels, a learned variance, is left out."""
-        found: Tensor = self.unet(x, time, class_labels=self.numbers(labels, x), return_dict=False)[0]
+        told = self.numbers(labels, x)
+        found: Tensor = self.unet(x, self.times * time, class_labels=told, return_dict=False)[0]
         return found[:, : x.shape[1]]
 
     def encoded(self, x: Tensor, time: Tensor, labels: Condition = None) -> Tensor:
         """The features of its bottleneck."""
-        return bottleneck(self.unet, lambda: self.unet(x, time, class_labels=self.numbers(labels, x)))
+        told = self.numbers(labels, x)
+        return bottleneck(self.unet, lambda: self.unet(x, self.times * time, class_labels=told))
 
     def numbers(self, labels: Condition, x: Tensor) -> Tensor | None:
         """Class numbers as the model takes them.
@@ -364,7 +372,7 @@ class ForeignSampler(Sampler):
 
     form = WRAPPED
 
-    def student(self, **fields: Any) -> Self:  # type: ignore[override]
+    def student(self, **fields: Any) -> Self:
         """A sampler made from this teacher: the same form, with other fields."""
         fresh: dict[str, Any] = {"scores": {}, "folder": None, "given": None, "floor": 0.0}
         return dataclasses.replace(self, **(fresh | fields))
@@ -376,7 +384,7 @@ class ForeignSampler(Sampler):
             InputError: It is a module of the caller's own, which nothing could build again.
         """
         network = self.denoiser.network
-        if not isinstance(network, ClassUNet) or not isinstance(self.denoiser, Wrapped):
+        if not isinstance(network, ClassUNet):
             raise InputError(
                 f"a sampler with a network of one's own ({type(network).__name__}) cannot be saved: only those of "
                 "diffusers can be built again. Leave out --out."
@@ -388,6 +396,12 @@ class ForeignSampler(Sampler):
             "digests": write_model(folder, {"unet": network.unet}, {}),
         }
 
+    def shown(self, images: int = PICTURED) -> Shown:
+        """The sizes, the levels, the class of the network, and pictures."""
+        found, network = super().shown(images), self.denoiser.network
+        name = type(getattr(network, "unet", network)).__name__
+        return dataclasses.replace(found, facts={**found.facts, "network": name})
+
     @classmethod
     def read(cls, folder: Path, facts: dict[str, Any]) -> Denoiser:
         """The inverse of `written`."""
@@ -395,12 +409,16 @@ class ForeignSampler(Sampler):
         from attar.samplers.folders import unet_in
 
         check_files(folder, facts["digests"], facts["digests"])
-        network = ClassUNet(unet_in(folder / "unet"), len(facts["classes"]))
+        network = ClassUNet(unet_in(folder / "unet"), len(facts["classes"]), facts[WRAPPED].get("times", 1.0))
+        if facts[WRAPPED]["prediction"] == EDM:
+            return Denoiser(network, facts["sigma_data"], facts["boundary"])
         return rewrapped(network, facts)
 
 
-def described(denoiser: Wrapped) -> dict[str, Any]:
+def described(denoiser: Denoiser) -> dict[str, Any]:
     """How a model is wrapped, as plain values."""
+    if not isinstance(denoiser, Wrapped):
+        return {"prediction": EDM, "times": denoiser.network.times}
     schedule = denoiser.schedule
     table = schedule.schedule.alphas_cumprod.tolist() if isinstance(schedule, Steps) and not schedule.words else None
     return {

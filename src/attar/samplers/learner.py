@@ -51,7 +51,7 @@ class Learning:
     """Training rows in the order of the present pass."""
     done: int = 0
     work: Work = rebuilt(default=None)
-    watched: dict[str, float] = field(default_factory=dict)
+    watched: dict[str, float] = rebuilt(default_factory=dict)
     """The last scores while training."""
 
     @property
@@ -93,8 +93,8 @@ class SamplerMethod(Settings):
     levels: Grid = field(default_factory=Grid)
     """The noise levels."""
     watch: Annotated[int, Range(0)] = 0
-    """Steps between scores on the training samples while training: relative Fréchet distance and recall, on the
-    progress line. 0: none."""
+    """Interval between scores while training, in steps: relative Fréchet distance and recall on the training samples,
+    on the progress line. 0: none."""
     samples: Annotated[int, Hidden()] = 0
     """Number of training samples; filled in from the data."""
 
@@ -212,7 +212,8 @@ class SamplerMethod(Settings):
         if state.average is None:
             return
         decay = min(self.weights_average, (1 + state.done) / (10 + state.done))
-        mine, theirs = list(state.average.parameters()), list(state.student.parameters())
+        mine: list[Tensor] = list(state.average.parameters())
+        theirs: list[Tensor] = list(state.student.parameters())
         torch._foreach_lerp_(mine, theirs, 1 - decay)
 
     def seen(self, state: Any, runtime: Runtime) -> dict[str, float]:

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from attar.core.precision import at_least_float32
 from attar.samplers.denoisers import Condition, Denoising, Noisy, broadcast
 from attar.samplers.sampling import Noise, begun, few_step
 from attar.samplers.schedules import Levels
@@ -127,8 +128,3 @@ def simulated(
     assert start is not None, "a later level needs noise to begin from"
     found = few_step(student, start, levels[:index], labels, draw=draw)
     return found.to(noise) + sigma * noise, sigma
-
-
-def at_least_float32(values: Noisy) -> Noisy:
-    """Values in float32, or in float64 where they are."""
-    return values if values.dtype == torch.float64 else values.float()

@@ -44,8 +44,8 @@ class PairLearning(Learning):
 class PairRegression(Student):
     """Settings of regression on a teacher's pairs of noise and sample."""
 
-    pairs: Annotated[int, Range(1)] = 4000
-    """Number of pairs of noise and sample that the teacher makes first."""
+    pair_count: Annotated[int, Range(1)] = 4000
+    """Number of pairs of noise and the teacher's samples."""
     distance: Distance = "l2"
     """Distance between what is matched: the mean of squares (l2) or of their sizes (l1) over values, or pseudo-huber,
     √(Σ squares + c²) - c."""
@@ -84,7 +84,7 @@ class PairRegression(Student):
 
     def build(self, work: Work, runtime: Runtime) -> PairLearning:
         """The pairs, and a copy of the teacher that is to learn them."""
-        pairs = pairs_of(work, self.pairs, runtime)
+        pairs = pairs_of(work, self.pair_count, runtime)
         learning = super().build(work, runtime)
         return PairLearning(**{**vars(learning), "order": torch.zeros(len(pairs), dtype=torch.long)}, pairs=pairs)
 

@@ -57,7 +57,7 @@ class PipelineSampler(ForeignSampler):
     """Some prompts that it was distilled on; the picture shows them."""
 
     form = PIPELINE
-    files = (
+    files = (  # type: ignore[assignment]
         core.ARTEFACT,
         core.CARD,
         PREVIEW,
@@ -264,7 +264,7 @@ def text_sampler(
         folder = local(given)
         config, where = scheduler_in(folder), str(given)
         unet = unet_in(folder / "unet")
-        parts = parts_in(folder, shape_of(unet, (0, 0, 0))[1:], config)
+        parts = parts_in(folder, side_of(unet), config)
     else:
         config, where, unet = dict(given.scheduler.config), type(given).__name__, given.unet
         suffixes = ("", "_2") if getattr(given, "text_encoder_2", None) is not None else ("",)
@@ -273,7 +273,7 @@ def text_sampler(
         if any(part is None for part in (*encoders, *tokenizers, given.vae)):
             raise InputError(f"{where} lacks a tokenizer, a text encoder or its VAE, so prompts mean nothing to it.")
         zeros = bool(given.config.get("force_zeros_for_empty_prompt", True))
-        parts = TextParts(given.vae, tokenizers, encoders, config, shape_of(unet, (0, 0, 0))[1:], zeros)
+        parts = TextParts(given.vae, tokenizers, encoders, config, side_of(unet), zeros)
     check_unet(unet, parts, where)
     if not all(parts.side):
         raise InputError(f"the network of {where} does not say its sample_size.")
@@ -295,6 +295,12 @@ def text_sampler(
         parts=parts,
         prompts=tuple(prompts[:PICTURED]),
     )
+
+
+def side_of(unet: Any) -> tuple[int, int]:
+    """Height and width of a U-Net's samples; 0 where it does not say them."""
+    _, height, width = shape_of(unet, (0, 0, 0))
+    return height, width
 
 
 def opened_sampler(given: Any, source: Any, runtime: Any, *, prediction: str | None, schedule: str | None) -> Any:

@@ -1,6 +1,6 @@
 """Progressive distillation: a student learns two steps of its teacher as one, and then is the teacher of the next.
 
-To prefer where samples shall follow the teacher's ODE in a few steps rather than in one, or where students of several
+Prefer it where samples should follow the teacher's ODE in a few steps rather than in one, or where students of several
 numbers of steps are wanted: 16, 8, 4, 2 and 1 are all met on the way. Tim Salimans and Jonathan Ho, Progressive
 Distillation for Fast Sampling of Diffusion Models, ICLR 2022, arXiv:2202.00512.
 """
@@ -47,18 +47,21 @@ class Progressive(Student):
 
     first_steps: Annotated[int, Range(1, 10_000)] = 16
     """Number of steps of the first student, which learns twice as many of the teacher; it is halved down to `calls`."""
-    variant: Variant = "paper"
+    last_step: Variant = "paper"
     """Where the last step ends: at no noise (paper), or at σ_min, without a last denoising, as in released code."""
     level_weight: LevelWeight = "truncated-snr"
     """What the loss of a noise level is multiplied by: 1 (uniform), SNR = 1/σ² (snr), SNR + 1, max(SNR, 1)
     (truncated-snr), or SNR + 1/σ_d² as EDM is trained (karras)."""
     longer_end: bool = True
     """Whether the stages of two steps and of one are twice as long as the others, as published."""
+    batch: Annotated[int, Range(1)] = 128
+    """Batch size: samples per step."""
 
     name = "progressive"
+    usual_steps = {"points": 2800, "small": 2800, "large": 20_000}  # noqa: RUF012
 
     @classmethod
-    def paper(cls, data: str, *, variant: Variant | None = None) -> Self:
+    def paper(cls, data: str, *, variant: Variant = "paper") -> Self:
         """The settings of a published row.
 
         Args:
@@ -119,7 +122,7 @@ class Progressive(Student):
     def points(self, steps: int) -> Levels:
         """The 2n + 1 levels that begin, halve and end the n intervals of a student, down to 0 or σ_min."""
         fine = 2 * self.first_steps
-        if self.variant == "released":
+        if self.last_step == "released":
             every = self.levels.levels(fine + 1)
         else:
             every = torch.cat([self.levels.levels(fine), torch.zeros(1, dtype=torch.float64)])
@@ -130,7 +133,7 @@ class Progressive(Student):
     def started(self, work: Work, runtime: Runtime) -> Denoiser:
         """A copy of the teacher; in the boundary form, where its steps end at no noise."""
         assert work.teacher is not None
-        return work.teacher.denoiser.thawed() if self.variant == "released" else super().started(work, runtime)
+        return work.teacher.denoiser.thawed() if self.last_step == "released" else super().started(work, runtime)
 
     def build(self, work: Work, runtime: Runtime) -> Progress:
         """The student of the first stage, and its teacher."""
@@ -177,7 +180,7 @@ class Progressive(Student):
         steps = self.stages[self.stage_at(max(state.done - 1, 0))]
         points = self.points(steps)
         given = tuple(points[:-1:2].tolist())
-        one = steps == 1 and self.variant == "paper"
+        one = steps == 1 and self.last_step == "paper"
         return {"solver": "few-step" if one else "euler", "steps": steps, "given": given, "floor": float(points[-1])}
 
 

@@ -1,12 +1,11 @@
 """What the scores of a sampler are read with: real samples, its teacher in full and in few calls, and pairs."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from attar.core import engine
-from attar.core.errors import InputError
+from attar.core.errors import Diverged, InputError
 from attar.core.registry import registered
 from attar.core.runtime import Runtime
 from attar.core.training import LONG, cached, network_folder, seconds_for
@@ -124,7 +123,7 @@ def curve(other: Sampler, given: Given, against: Comparison, one: Sampler, most:
         most: Seconds; nothing is measured that would take longer.
     """
     tried = sorted({1, 2, 3, 5, 9, 18, other.steps} if other.solver == "heun" else {1, 2, 4, 8, other.steps})
-    tried = [steps for steps in tried if steps <= max(other.steps, 8 * (other.solver != "heun"))]
+    tried = [steps for steps in tried if steps <= other.steps or other.solver == "few-step"]
     each = given.drawn.seconds * given.count / 1000 / one.calls
     if each * sum(map(other.calls_at, tried)) > most:
         return []
@@ -170,23 +169,21 @@ def _own(one: Sampler, source: Source, how: Scoring, runtime: Runtime) -> Sample
     mine = told.get("teacher", {}) if isinstance(told, Mapping) else {}
     try:
         teacher = Teacher.from_json(mine)
-        named = teacher.network
-        folder = None if named is None else _folder(str(named), one)
+        folder = None if teacher.network is None else _folder(str(teacher.network), one)
         if folder is not None:
-            found: Any = Teacher(network=str(folder), levels=teacher.levels).found(source, runtime)
-            return found if isinstance(found, Sampler) else None
-        if how.beside == "run" or _is_cached(teacher, source, runtime):
-            trained: Sampler = teacher.found(source, runtime)
-            return trained
+            teacher = replace(teacher, network=str(folder))
+        elif how.beside != "run" and not _is_cached(teacher, source, runtime):
+            return None
+        found: Sampler = teacher.found(source, runtime)
+        return found
     except InputError:
         return None
-    return None
 
 
 def _folder(named: str, one: Sampler) -> Path | None:
     """A folder as it was typed, or of the same name beside the student's."""
     places = [Path(named), *([one.folder.parent / Path(named).name] if one.folder else [])]
-    return next((place for place in places if (place / "artefact.json").is_file()), None)
+    return next((place for place in places if place.is_dir()), None)
 
 
 def _is_cached(teacher: Teacher, source: Source, runtime: Runtime) -> bool:
@@ -213,7 +210,11 @@ def pairs_of(one: Sampler, teacher: Sampler, source: Source, how: Scoring, runti
         quick = len(source.shape) == 1 or max(source.shape[1:], default=0) <= SMALL
         if not quick and not affordable("a student of pairs", seconds_for(method, work, zero), how, runtime):
             return None
-    found: Sampler = cached(method, work, zero, title="beside it, pairs")
+    try:
+        found: Sampler = cached(method, work, zero, title="beside it, pairs")
+    except Diverged as error:
+        runtime.say(f"pairs are left out: {error}")
+        return None
     return found
 
 

@@ -7,6 +7,7 @@ show in the memorisation, which is told as the excess over what other training s
 """
 
 import dataclasses
+import textwrap
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -51,6 +52,10 @@ ORDER = (
     "seconds",
 )
 """The columns, by how they begin; those of the test samples come after those of the training samples."""
+
+
+WRAPPED = 18
+"""Characters in a line above a column."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +131,7 @@ def _grid(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> Any:
     grid = Table(show_edge=False, pad_edge=False)
     grid.add_column("", no_wrap=True)
     for head in heads:
-        grid.add_column(head, justify="right")
+        grid.add_column(textwrap.fill(head, WRAPPED), justify="right")
     for line in lines:
         grid.add_row(*line)
     return grid

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from attar.core import tasks
+from attar.core.errors import InputError
 from attar.core.settings import Range, Role
 from attar.samplers.tasks import Teacher
 
@@ -19,7 +20,7 @@ class Scoring(tasks.Scoring):
     samples: Annotated[int, Range(20)] | None = None
     """Number of new samples that are compared. Default: as many as there are training samples, 10,000 at most."""
     neighbours: Annotated[int, Range(1, 100)] = 3
-    """k: number of nearest neighbours by which precision, recall, density and coverage are defined."""
+    """Number k of nearest neighbours, by which precision, recall, density and coverage are defined."""
     repeats: Annotated[int, Range(1)] = 1
     """Repeats of the measurement, each with other noise."""
     teacher: Annotated[Teacher, Role()] = field(default_factory=Teacher)
@@ -37,6 +38,12 @@ class Scoring(tasks.Scoring):
 
     def measure(self, artefacts: Sequence[Any], source: Any, runtime: Any) -> "Evaluation":
         """Draw samples, and compare them with the training and the test samples."""
+        from attar.samplers.prompts import Prompts
         from attar.samplers.score import measure
 
+        if isinstance(source, Prompts):
+            raise InputError(
+                f"{source.name} holds prompts, and samplers that are told by text are not measured here. Look at "
+                "preview.png, or compare their images (sampler.sample) with a measure of your own."
+            )
         return measure(artefacts, source, self, runtime)

@@ -155,7 +155,7 @@ class Source:
             if mine is not None and (len(mine) != len(values) or not ((mine >= 0) & (mine < len(classes))).all()):
                 raise InputError(f"labels of {name} must be numbers below {len(classes)}, one for each sample.")
             parts.append(Part(Points(values.float()), mine, pictures=False))  # type: ignore[arg-type]
-        return cls(name, *parts, classes, law)
+        return cls(name, parts[0], parts[1], classes, law)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -13,8 +13,8 @@ class Teacher(Settings):
     """A diffusion model, or how to train one."""
 
     network: Annotated[Any, Words()] = None
-    """A diffusion model: its folder, a folder of diffusers or its name on the hub, or a network by words, such as
-    mlp:width=384, which is trained here by edm and cached. Default: the usual network of the data."""
+    """A trained network: the folder of a diffusion model, a folder of diffusers or its name on the hub; or a network
+    by words, such as mlp:width=384, which is trained here by edm and cached. Default: the usual network of the data."""
     steps: Annotated[int, Range(1)] | None = None
     """Steps of the teacher's training, if it is trained here. Default: those of edm."""
     levels: Annotated[int, Range(1)] | None = None

@@ -44,7 +44,7 @@ class TextUNet(nn.Module):
         pooled: Values of the pooled embedding of SDXL; 0 of models without one.
     """
 
-    def __init__(self, unet: nn.Module, tokens: int, pooled: int = 0) -> None:
+    def __init__(self, unet: Any, tokens: int, pooled: int = 0) -> None:
         super().__init__()
         self.unet, self.tokens, self.pooled = unet, tokens, pooled
         width = unet.config.cross_attention_dim
@@ -111,9 +111,9 @@ class TextDenoiser(Wrapped):
 class TextParts:
     """What stands around the U-Net: tokenizers and text encoders, and the VAE."""
 
-    vae: nn.Module
+    vae: Any
     tokenizers: tuple[Any, ...]
-    encoders: tuple[nn.Module, ...]
+    encoders: tuple[Any, ...]
     scheduler: dict[str, Any]
     """The configuration of the scheduler that it came with."""
     side: tuple[int, int]
@@ -261,7 +261,7 @@ def placed(module: nn.Module, device: torch.device | str) -> Iterator[None]:
         module.to("cpu")
 
 
-def _longest(tokenizer: Any, encoder: nn.Module) -> int:
+def _longest(tokenizer: Any, encoder: Any) -> int:
     """Tokens that an encoder takes."""
     most, told = int(encoder.config.max_position_embeddings), int(tokenizer.model_max_length)
     return min(most, told) if told <= LONGEST else most

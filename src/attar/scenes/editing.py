@@ -28,8 +28,6 @@ from attar.scenes.scores import (
     sds_gradient,
 )
 
-USUAL_GUIDANCE = {"classes": 1.0, "texts": 7.5}
-"""Scale of guidance by what a teacher knows."""
 DROPPED = 0.1
 """Share of the samples that a teacher which is trained here sees without their label, so that guidance is possible."""
 
@@ -65,8 +63,8 @@ class Editing(Settings):
     """Whose gradient edits. dds: what the teacher says of the target, less what it says of the source at the same
     noise. sds: less the noise itself, which forgets the source."""
     guidance: Annotated[float, Range(0, 1000)] | None = None
-    """Scale ω of classifier-free guidance of the teacher, in both branches. 1: none, and a teacher that always saw
-    labels will do. Default: 7.5 of a teacher of texts, 1 of a teacher of classes."""
+    """Scale w of the teacher's classifier-free guidance, in both branches. 1: none, and a teacher that always saw
+    labels will do. Default: 7.5 of a teacher of texts; of a teacher of classes 1 for images, and 3 for scenes."""
     weighting: Weighting = "uniform"
     """Weight w(t) of noise levels. uniform: 1. sds: the variance 1 - ᾱ of the noise. latent-nerf: √ᾱ (1 - ᾱ)."""
     noise_from: Annotated[int, Range(0, STEPS - 1)] = 50
@@ -82,6 +80,8 @@ class Editing(Settings):
 
     kind = "scenes"
     verb = "distill"
+    usual_guidance = {"classes": 1.0, "texts": 7.5}  # noqa: RUF012
+    """Scale of guidance by what a teacher knows."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -107,7 +107,7 @@ class Editing(Settings):
     @property
     def guided(self) -> bool:
         """Whether the settings ask for guidance, which needs a teacher that knows samples without a label."""
-        return self.guidance not in (None, 1)
+        return (self.usual_guidance["classes"] if self.guidance is None else self.guidance) != 1
 
     def guided_by(self, teacher: Any) -> float:
         """The scale of guidance of a teacher.
@@ -115,15 +115,15 @@ class Editing(Settings):
         Raises:
             InputError: The teacher never saw a sample without its label, so that guidance means nothing.
         """
-        if self.guidance is None:
-            return USUAL_GUIDANCE["classes" if teacher.classes else "texts"]
+        usual = self.usual_guidance["classes" if teacher.classes else "texts"]
+        scale = usual if self.guidance is None else self.guidance
         dropped = teacher.origin.settings.get("label_dropout")
-        if self.guided and teacher.classes and dropped == 0:
+        if scale != 1 and teacher.classes and dropped == 0:
             raise InputError(
-                f"guidance is {self.guidance:g}, but the teacher never saw a sample without its label. Train it with "
+                f"guidance is {scale:g}, but the teacher never saw a sample without its label. Train it with "
                 f"--label-dropout {DROPPED}, or give --guidance 1."
             )
-        return self.guidance
+        return scale
 
     def gradient(
         self, z: Noisy, source: Noisy, teacher: Any, prompts: Prompts, levels: Levels, runtime: Runtime
@@ -163,10 +163,10 @@ def condition_of(teacher: Any, prompt: str) -> Tensor:
         if prompt not in teacher.classes:
             raise unknown("class of the teacher", prompt, teacher.classes)
         return torch.tensor(list(teacher.classes).index(prompt))
-    embedded = getattr(teacher, "embedded", None)
-    if embedded is None:
+    parts = getattr(teacher, "parts", None)
+    if parts is None:
         raise InputError("the teacher knows neither classes nor texts, so that prompts mean nothing to it.")
-    found: Tensor = embedded([prompt])[0]
+    found: Tensor = (parts.embed([prompt]) if prompt else parts.null())[0].cpu()
     return found
 
 
@@ -198,23 +198,18 @@ def teacher_named(given: Any, latents: Source, runtime: Runtime, *, steps: int |
 
 
 def _found(given: Any, latents: Source, runtime: Runtime, steps: int | None, dropped: float) -> Any:
-    from attar.samplers.artefact import StoredSampler
+    from attar.samplers.teaching import Work
+    from attar.samplers.teaching import teacher_named as sampler_named
 
-    if given is not None and not isinstance(given, (str, Path)):
-        return given
-    if given is not None and Path(given).is_dir():
-        runtime.prepared.count(Path(given))
-        return StoredSampler.load(str(given))
-    if given is not None and "/" in str(given):
-        raise InputError(f"{given} is no folder of a sampler. Give one, or a network by words such as mlp:width=384.")
+    if given is not None and (not isinstance(given, str) or Path(given).is_dir() or "/" in given):
+        return sampler_named(given, latents, runtime.with_seed(0), steps=steps, levels=None)
     if not latents.classes:
         raise InputError(
             f"{latents.name} has no classes that a teacher could learn here. Give --teacher, the folder of a sampler."
         )
     from attar.samplers.edm import EDM
-    from attar.samplers.teaching import Work
 
-    method = EDM(network="auto" if given is None else str(given), steps=steps, label_dropout=dropped)
+    method = EDM(network="auto" if given is None else given, steps=steps, label_dropout=dropped)
     work, seeded = Work(latents), runtime.with_seed(0)
     return cached(method.resolve(work, seeded), work, seeded, title="training the teacher")
 

@@ -108,7 +108,7 @@ class Editor:
 class EdNeRF(Editing):
     """Settings of ED-NeRF's edit."""
 
-    steps: Annotated[int, Range(1)] = 600
+    steps: Annotated[int, Range(1)] = 300
     """Steps in all."""
     batch: Annotated[int, Range(1)] = 4
     """Batch size: views per step, each a whole map."""
@@ -118,7 +118,7 @@ class EdNeRF(Editing):
     """Whether the refinement layer learns too. Otherwise it stays as it was trained."""
     compared_with: Literal["rendered", "encoded"] = "rendered"
     """Source of DDS: the field's own maps before the edit (rendered), or the latents of the pictures (encoded)."""
-    edit_weight: Annotated[float, Range(0)] = 1.0
+    edit_weight: Annotated[float, Range(0)] = 10.0
     """Weight of the edit's gradient, per pixel of the latents."""
     keep_outside: Annotated[float, Range(0)] = 1.0
     """λ_om, weight of the squared error of latents outside the mask."""
@@ -130,6 +130,7 @@ class EdNeRF(Editing):
     """Number of training views; filled in from the data."""
 
     name = "ed-nerf"
+    usual_guidance = {"classes": 3.0, "texts": 7.5}  # noqa: RUF012
 
     @property
     def total_steps(self) -> int:
@@ -182,16 +183,21 @@ class EdNeRF(Editing):
         with torch.no_grad():
             rows = range(self.views)
             state.before = torch.cat([self.refined(state, rays.maps(field, [row])) for row in rows])
-        state.mask = self.masks(state)
+        state.mask = self.masks(work, state.before)
         return state
 
-    def masks(self, state: Editor) -> Mask | None:
-        """The masks of the training views, on the pixels of latents."""
-        work, given = state.work, state.work.mask
+    def masks(self, work: EditWork, before: Maps) -> Mask | None:
+        """The masks of the training views, on the pixels of latents.
+
+        Args:
+            work: The scene, its field and its teacher.
+            before: Maps of the training views before the edit.
+        """
+        given = work.mask
         if given is None:
             given = "difference" if work.scene.masks is None else work.scene.masks
-        pictures = work.scene.train.images
-        return mask_for(self, given, state.before, pictures, work.teacher, state.prompts, state.levels)
+        prompts, levels = self.prompts(work.teacher, work.prompt), teacher_levels(work.teacher)
+        return mask_for(self, given, before, work.scene.train.images, work.teacher, prompts, levels)
 
     @staticmethod
     def refined(state: Editor, maps: Maps) -> Maps:

@@ -186,9 +186,12 @@ def edit_scores(made: Any, work: Any, method: Any, runtime: Runtime) -> dict[str
 
 
 def background(work: Any, method: Any) -> Float[Tensor, "view height width"] | None:
-    """The pixels of the training pictures that lie outside the scene's own mask; None where that is not known."""
-    masks = work.scene.masks
-    return None if masks is None else 1 - masks
+    """The pixels of the training pictures that lie outside the mask of the edit; None where everything may change."""
+    mask = method.masks(work, work.field.render_latents(work.scene.train.poses))
+    if mask is None or not (mask < 1).any():
+        return None
+    factor = work.field.factor
+    return 1 - mask.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
 
 
 def scene_judge(base: Any, runtime: Runtime) -> Judge | None:

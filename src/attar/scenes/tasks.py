@@ -64,8 +64,9 @@ class Teacher(Settings):
     """A diffusion model of what is edited, or how to train one."""
 
     network: Annotated[Any, Words()] = None
-    """A diffusion model of the scene's latents, or of the images: its folder, or a network by words, such as
-    mlp:width=384, which is trained here by edm on all classes and cached. Default: the usual network."""
+    """A trained network, a diffusion model of the scene's latents or of the images: its folder (of attar or diffusers),
+    or a network by words, such as mlp:width=384, which is trained here by edm on all classes and cached. Default: the
+    usual network."""
     steps: Annotated[int, Range(1)] | None = None
     """Steps of the teacher's training, if it is trained here. Default: those of edm."""
 
