@@ -80,6 +80,10 @@ from attar.samplers.progressive import Progressive as Progressive
 from attar.scenes.artefact import Autoencoder as Autoencoder
 from attar.scenes.artefact import LatentField as LatentField
 from attar.scenes.autoencoder import TrainAutoencoder as TrainAutoencoder
+from attar.scenes.edit import ImageEdit as ImageEdit
+from attar.scenes.edited import EditedImages as EditedImages
+from attar.scenes.ednerf import EdNeRF as EdNeRF
+from attar.scenes.ednerf import EdNeRFRefit as EdNeRFRefit
 from attar.scenes.latent_field import TrainLatentField as TrainLatentField
 from attar.tables.artefact import SyntheticTable as SyntheticTable
 from attar.tables.classifier import TableClassifier as TableClassifier

@@ -43,7 +43,7 @@ class Learning:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainAutoencoder(Settings):
-    """Settings of the training of an autoencoder."""
+    """Learn latents of a scene's views (after Rombach et al., CVPR 2022, arXiv:2112.10752)."""
 
     network: str = USUAL
     """The network, by words: conv:width=32,latents=4,halvings=2, or kl with the same options (AutoencoderKL of

@@ -249,7 +249,7 @@ def codec_of(thing: Any, like: Images) -> Codec:
     if isinstance(thing, Codec):
         return thing
     if isinstance(getattr(thing, "codec", None), Codec):
-        return thing.codec  # type: ignore[no-any-return]
+        return thing.codec
     if hasattr(getattr(thing, "config", None), "latent_channels"):
         return KLCodec(thing).eval().requires_grad_(False)
     if not (hasattr(thing, "encode") and hasattr(thing, "decode")):

@@ -30,7 +30,7 @@ class _Read(torch.autograd.Function):
         return matrix @ table
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         return ctx.turned @ gradient.contiguous(), None, None
 
 

@@ -51,7 +51,7 @@ class Learning:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainLatentField(Settings):
-    """Settings of a latent field."""
+    """Fit a field of latents with a layer that refines its maps (Park, Kwon and Ye, ICLR 2024, arXiv:2310.02712)."""
 
     steps: Annotated[int, Range(1)] = 600
     """Steps in all."""
@@ -108,13 +108,15 @@ class TrainLatentField(Settings):
         with torch.no_grad():
             field.background.copy_(latents.mean(dim=(0, 2, 3)))
         field = field.to(runtime.device)
-        layer = Refinement.drawn(channels, self.refine_width, runtime.generator("refinement"))
-        layer = layer.to(runtime.device) if self.refine_weight else None
+        layer = None
+        if self.refine_weight:
+            layer = Refinement.drawn(channels, self.refine_width, runtime.generator("refinement")).to(runtime.device)
         poses = scene.train.poses.to(runtime.device)
         rays = TrainingRays(work.camera, poses, scene.near, scene.far, field, self.ray_samples, sparse=self.sparse_rays)
-        optimizers = [torch.optim.Adam(field.parameters(), self.lr, betas=(0.9, 0.99), fused=True)]
-        if layer is not None:
-            optimizers.append(torch.optim.Adam(layer.parameters(), self.refine_lr, betas=(0.9, 0.99), fused=True))
+        learned = [(field, self.lr), *([] if layer is None else [(layer, self.refine_lr)])]
+        optimizers: list[torch.optim.Optimizer] = [
+            torch.optim.Adam(module.parameters(), rate, betas=(0.9, 0.99), fused=True) for module, rate in learned
+        ]
         return Learning(field, layer, optimizers, torch.zeros(self.views, dtype=torch.long), rays, latents, work)
 
     def step(self, state: Learning, runtime: Runtime) -> Metrics:

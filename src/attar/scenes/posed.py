@@ -364,7 +364,7 @@ def _space(
     around = math.sqrt(3) * reach
     low, high = (tuple((centre + side * reach).tolist()) for side in (-1, 1))
     nearest = max(float(distances.min()) - around, 0.05 * float(distances.min()))
-    return _or(near, nearest), _or(far, float(distances.max()) + around), (low, high)  # type: ignore[return-value]
+    return _or(near, nearest), _or(far, float(distances.max()) + around), (low, high)
 
 
 def _or(given: float | None, usual: float) -> float:
@@ -377,14 +377,17 @@ def _seen(camera: Camera, poses: Poses, near: float, far: float) -> Box:
     corners = directions[:, [0, 0, -1, -1], [0, -1, 0, -1]]
     points = torch.cat([origins[:, 0, :1] + distance * corners for distance in (near, far)]).reshape(-1, 3)
     low, high = (tuple(end.tolist()) for end in (points.amin(dim=0), points.amax(dim=0)))
-    return low, high  # type: ignore[return-value]
+    return low, high
 
 
 def _bounded(scene: Scene, how: Reading) -> Scene:
     """The scene with the box and the distances that are given."""
     if how.box and len(how.box) != 6:
         raise InputError(f"box has {len(how.box)} numbers; give six: the smallest x, y and z, and the largest.")
-    box = (how.box[:3], how.box[3:]) if how.box else scene.box
+    box = scene.box
+    if how.box:
+        x, y, z, far_x, far_y, far_z = how.box
+        box = ((x, y, z), (far_x, far_y, far_z))
     near = scene.near if how.near_plane is None else how.near_plane
     far = scene.far if how.far_plane is None else how.far_plane
     return replace(scene, near=near, far=far, box=box)

@@ -10,7 +10,7 @@ Mildenhall et al., NeRF, ECCV 2020, arXiv:2003.08934; Max, Optical Models for Di
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -33,10 +33,15 @@ SMALLEST = 1e-9
 class Field(Protocol):
     """Density and feature at points in space, and what lies behind everything."""
 
-    box: Box
-    background: Tensor
+    @property
+    def box(self) -> Box:
+        """Outside which there is nothing."""
 
-    def __call__(self, points: Float[Tensor, "... 3"]) -> tuple[Float[Tensor, "..."], Float[Tensor, "... channel"]]:
+    @property
+    def background(self) -> Tensor:
+        """The feature of what lies behind everything."""
+
+    def __call__(self, points: Any) -> Any:
         """Densities and features at points; no density outside the box."""
 
 

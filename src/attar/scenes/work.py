@@ -187,4 +187,4 @@ def _codec_of_folder(path: Path, runtime: Runtime) -> Codec:
     if codec is None:
         raise InputError(f"{path} holds no autoencoder.")
     runtime.prepared.count(path)
-    return codec  # type: ignore[no-any-return]
+    return codec
