@@ -108,7 +108,7 @@ class Editor:
 class EdNeRF(Editing):
     """Settings of ED-NeRF's edit."""
 
-    steps: Annotated[int, Range(1)] = 300
+    steps: Annotated[int, Range(1)] = 500
     """Steps in all."""
     batch: Annotated[int, Range(1)] = 4
     """Batch size: views per step, each a whole map."""
@@ -118,14 +118,16 @@ class EdNeRF(Editing):
     """Whether the refinement layer learns too. Otherwise it stays as it was trained."""
     compared_with: Literal["rendered", "encoded"] = "rendered"
     """Source of DDS: the field's own maps before the edit (rendered), or the latents of the pictures (encoded)."""
-    edit_weight: Annotated[float, Range(0)] = 10.0
+    edit_weight: Annotated[float, Range(0)] = 1.0
     """Weight of the edit's gradient, per pixel of the latents."""
     keep_outside: Annotated[float, Range(0)] = 1.0
     """λ_om, weight of the squared error of latents outside the mask."""
     keep_inside: Annotated[float, Range(0)] = 0.0
     """λ_im, weight of the same inside the mask."""
-    variation_weight: Annotated[float, Range(0)] = 0.1
+    variation_weight: Annotated[float, Range(0)] = 0.01
     """Weight of the total variation of the field's tensors."""
+    mask_growth: Annotated[int, Range(0, 1000)] = 1
+    """Pixels of the latents by which a mask is made larger on every side."""
     views: Annotated[int, Hidden()] = 0
     """Number of training views; filled in from the data."""
 
