@@ -169,11 +169,11 @@ class EdNeRF(Editing):
     def build(self, work: EditWork, runtime: Runtime) -> Editor:
         """The field as stage A has left it."""
         where, made = runtime.device, work.field
-        field, layer = (None if one is None else one.to(where) for one in made.thawed())
-        assert field is not None
+        field, layer = made.thawed()
+        field = field.to(where)
         learned = [*field.parameters()]
         if layer is not None:
-            layer.requires_grad_(self.edit_refinement)
+            layer = layer.to(where).requires_grad_(self.edit_refinement)
             learned += [*layer.parameters()] if self.edit_refinement else []
         optimizer = torch.optim.Adam(learned, self.lr, betas=(0.9, 0.99), fused=True)
         poses = work.scene.train.poses.to(where)
@@ -306,7 +306,7 @@ def kept_loss(
         inside: λ_im.
         outside: λ_om.
     """
-    error = sum((one - latents).square().sum(dim=1) for one in (rendered, refined))
+    error = (rendered - latents).square().sum(dim=1) + (refined - latents).square().sum(dim=1)
     share = torch.ones_like(error) if mask is None else mask.to(error)
     return ((inside * share + outside * (1 - share)) * error).mean()
 
