@@ -411,7 +411,8 @@ def data_of(artefacts: Sequence[Any], kind: Kind) -> Any:
     bundled = {one.bundled for maker in makers for one in (maker, *map(kind_named, maker.imports))}
     for origin in (one.origin for one in artefacts):
         asked = (origin.call or {}).get("data") or origin.source
-        if asked not in bundled and not Path(asked).exists() and not hub.looks_like_one(asked):
+        known = asked in bundled or any(maker.recognises(asked) for maker in makers)
+        if not known and not Path(asked).exists() and not hub.looks_like_one(asked):
             raise InputError(f"this artefact was made from {origin.source!r}, which was not found. Give --data.")
     origin = artefacts[0].origin
     return (origin.call or {}).get("data") or origin.source

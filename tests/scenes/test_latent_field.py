@@ -13,6 +13,7 @@ from attar.core.runtime import Runtime
 from attar.scenes.artefact import LatentField, StoredScene
 from attar.scenes.codecs import Identity, OwnCodec
 from attar.scenes.latent_field import TrainLatentField, map_error
+from attar.scenes.reading import Reading
 from attar.scenes.score import decibels, range_of, squared_error
 from attar.scenes.scoring import Scoring
 from attar.scenes.simulated import simulated
@@ -212,3 +213,9 @@ def test_a_field_needs_pictures_that_fit_its_autoencoder(engine):
     codec.factor = 4
     with pytest.raises(InputError, match="Give --size"):
         attar.train(scene, TrainLatentField(**SMALL), autoencoder=codec, engine=engine)
+
+
+def test_a_simulated_scene_is_found_again_by_its_name(engine, tmp_path):
+    how = {"reading": Reading(size=16), "engine": engine}
+    made = attar.train("objects", TrainLatentField(**SMALL), autoencoder="identity", out=tmp_path / "made", **how)
+    assert attar.evaluate(made, engine=engine, beside="skip").columns[0] == "rgb"
