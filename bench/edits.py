@@ -59,12 +59,11 @@ def scene(seeds: int, *, quick: bool) -> list[dict[str, Any]]:
     small: dict[str, Any] = {"steps": 6} if quick else {}
     beside: dict[str, Any] = {"teacher": QUICK_TEACHER, "teacher_steps": 20, "field": quick_field()} if quick else {}
     for target in TARGETS[: 1 if quick else None]:
-        grown = 0 if target.endswith("ball") else 1
-        how: dict[str, Any] = {"target_prompt": target, "mask_growth": grown, **small}
+        how: dict[str, Any] = {"target_prompt": target, **small}
         ways: dict[str, tuple[Any, dict[str, Any]]] = {
             "ed-nerf": (EdNeRF(**how), {}),
             "masked sds": (EdNeRF(**how, score="sds"), {}),
-            "sds": (EdNeRF(**{**how, "mask_growth": 0}, score="sds"), {"mask": "none"}),
+            "sds": (EdNeRF(**how, score="sds"), {"mask": "none"}),
             "each view, then a fit": (EdNeRFRefit(**how), {}),
         }
         for name, (method, more) in ways.items():

@@ -660,7 +660,7 @@ HOMES = {
     "embeddings": ["attar.verbs:train"],
     "tables": ["attar.verbs:condense"],
     "samplers": ["attar.verbs:distill"],
-    "scenes": ["attar.verbs:train"],
+    "scenes": ["attar.verbs:distill"],
 }
 """Where the verb of a kind is; the recorder also asks older checkouts."""
 

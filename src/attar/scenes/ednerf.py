@@ -108,7 +108,7 @@ class Editor:
 class EdNeRF(Editing):
     """Settings of ED-NeRF's edit."""
 
-    steps: Annotated[int, Range(1)] = 300
+    steps: Annotated[int, Range(1)] = 500
     """Steps in all."""
     batch: Annotated[int, Range(1)] = 4
     """Batch size: views per step, each a whole map."""
@@ -118,14 +118,16 @@ class EdNeRF(Editing):
     """Whether the refinement layer learns too. Otherwise it stays as it was trained."""
     compared_with: Literal["rendered", "encoded"] = "rendered"
     """Source of DDS: the field's own maps before the edit (rendered), or the latents of the pictures (encoded)."""
-    edit_weight: Annotated[float, Range(0)] = 10.0
+    edit_weight: Annotated[float, Range(0)] = 1.0
     """Weight of the edit's gradient, per pixel of the latents."""
     keep_outside: Annotated[float, Range(0)] = 1.0
     """λ_om, weight of the squared error of latents outside the mask."""
     keep_inside: Annotated[float, Range(0)] = 0.0
     """λ_im, weight of the same inside the mask."""
-    variation_weight: Annotated[float, Range(0)] = 0.1
+    variation_weight: Annotated[float, Range(0)] = 0.01
     """Weight of the total variation of the field's tensors."""
+    mask_growth: Annotated[int, Range(0, 1000)] = 1
+    """Pixels of the latents by which a mask is made larger on every side."""
     views: Annotated[int, Hidden()] = 0
     """Number of training views; filled in from the data."""
 
@@ -167,11 +169,11 @@ class EdNeRF(Editing):
     def build(self, work: EditWork, runtime: Runtime) -> Editor:
         """The field as stage A has left it."""
         where, made = runtime.device, work.field
-        field, layer = (None if one is None else one.to(where) for one in made.thawed())
-        assert field is not None
+        field, layer = made.thawed()
+        field = field.to(where)
         learned = [*field.parameters()]
         if layer is not None:
-            layer.requires_grad_(self.edit_refinement)
+            layer = layer.to(where).requires_grad_(self.edit_refinement)
             learned += [*layer.parameters()] if self.edit_refinement else []
         optimizer = torch.optim.Adam(learned, self.lr, betas=(0.9, 0.99), fused=True)
         poses = work.scene.train.poses.to(where)
@@ -304,7 +306,7 @@ def kept_loss(
         inside: λ_im.
         outside: λ_om.
     """
-    error = sum((one - latents).square().sum(dim=1) for one in (rendered, refined))
+    error = (rendered - latents).square().sum(dim=1) + (refined - latents).square().sum(dim=1)
     share = torch.ones_like(error) if mask is None else mask.to(error)
     return ((inside * share + outside * (1 - share)) * error).mean()
 

@@ -170,7 +170,7 @@ def edit_scores(made: Any, work: Any, method: Any, runtime: Runtime) -> dict[str
     scene, before = work.scene, work.field
     after, known, real = (made.render(scene.train.poses), before.render(scene.train.poses), scene.train.images)
     scores = {"rms_to_source": float(rms(after, known))}
-    outside = background(work, method)
+    outside = background(work, method, runtime)
     if outside is not None:
         scores["background"] = psnr(after, real, outside)
         scores["background_before"] = psnr(known, real, outside)
@@ -185,13 +185,14 @@ def edit_scores(made: Any, work: Any, method: Any, runtime: Runtime) -> dict[str
     return scores | view_scores(made.render(path), before.render(path), judge, target, source)
 
 
-def background(work: Any, method: Any) -> Float[Tensor, "view height width"] | None:
+def background(work: Any, method: Any, runtime: Runtime) -> Float[Tensor, "view height width"] | None:
     """The pixels of the training pictures that lie outside the mask of the edit; None where everything may change."""
-    mask = method.masks(work, work.field.render_latents(work.scene.train.poses))
+    before = work.field.render_latents(work.scene.train.poses).to(runtime.device)
+    mask = method.masks(work, before)
     if mask is None or not (mask < 1).any():
         return None
     factor = work.field.factor
-    return 1 - mask.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
+    return 1 - mask.cpu().repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
 
 
 def scene_judge(base: Any, runtime: Runtime) -> Judge | None:

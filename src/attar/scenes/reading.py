@@ -1,11 +1,14 @@
 """Settings of reading a scene; nothing here imports torch."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from attar.core import tasks
 from attar.core.settings import Range
+from attar.images.reading import Pictures
+from attar.images.reading import looks_like as pictures
 
 SIMULATED = ("spheres", "objects")
 """The simulated scenes, by name."""
@@ -25,8 +28,6 @@ def are_images(data: Any) -> bool:
     """Whether data are labelled images, by name, by folder or as a source, and no scene."""
     if not isinstance(data, (str, Path)):
         return hasattr(data, "classes") and hasattr(data, "train") and not hasattr(data, "camera")
-    from attar.images.reading import looks_like as pictures
-
     text = str(data)
     return not looks_like(text) and (text == "digits" or text.endswith(".parquet") or pictures(text))
 
@@ -46,6 +47,14 @@ class Reading(tasks.Reading):
     """Distance from the camera at which rays end. Default: as with near-plane."""
     box: tuple[float, ...] = ()
     """The box that the field fills: its smallest x, y and z, and its largest. Default: by where the cameras look."""
+
+    @classmethod
+    def from_json(cls, values: Any) -> Self:
+        """The inverse of `to_json`; settings by which labelled images were read, which have no meaning here, pass."""
+        own, theirs = ({one.name for one in fields(kind)} for kind in (cls, Pictures))
+        if isinstance(values, Mapping):
+            values = {name: value for name, value in values.items() if name in own or name not in theirs}
+        return super().from_json(values)
 
     def load(self, data: Any) -> Any:
         """The scene that data stand for; or labelled images, which are edited as they are."""
