@@ -76,24 +76,23 @@ class ResidualMLP(nn.Module):
         told = self.level(torch.cat([angles.cos(), angles.sin()], dim=1))
         if self.label is not None and labels is not None:
             told = told + self.label(one_hot(labels, self.classes).to(x))
-        hidden = self.enter(x.flatten(1))
+        hidden = self.enter(x.flatten(1)) + told
         for block in self.blocks:
             hidden = block(hidden, told)
         return F.silu(hidden)
 
 
 class Block(nn.Module):
-    """h + W₂ silu(W₁ silu(norm(h) + what is told of noise level and label))."""
+    """h + W₂ silu(W₁ silu(h + what is told of noise level and label)), without a norm, which blurs small samples."""
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(width)
         self.inner, self.outer = nn.Linear(width, width), nn.Linear(width, width)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, hidden: Float[Tensor, "batch w"], told: Float[Tensor, "batch w"]) -> Float[Tensor, "batch w"]:
         """The output of the block."""
-        inner = F.silu(self.inner(F.silu(self.norm(hidden) + told)))
+        inner = F.silu(self.inner(F.silu(hidden + told)))
         return hidden + self.outer(self.dropout(inner))
 
 
