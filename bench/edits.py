@@ -12,13 +12,14 @@ Scene: the object of the simulated scene `objects` becomes another class. ED-NeR
 without a mask, and the edit of each view by itself with a field that is fitted to what came out. Measured are the
 target accuracy over held-out poses, the background outside the mask before and after, view consistency, and the
 direction score by the classifier's features. Teacher, field and autoencoder are trained once and kept in the cache.
+Seconds are CPU seconds on one thread. A run is recorded when it ends; what is recorded is not run again.
 """
 
 import argparse
 import dataclasses
 import json
-import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 import harness
@@ -32,47 +33,55 @@ from attar.scenes.editing import rms
 DIGITS = (("3", "8"), ("1", "7"))
 TARGETS = ("blue ball", "red cube")
 QUICK_TEACHER = "mlp:width=32,depth=1"
+RECORD = "edits.json"
+PARTS = ("digits", "scene")
+Rows = dict[str, dict[str, Any]]
+Keep = Callable[[], None]
 
 
-def digits(seeds: int, *, quick: bool) -> list[dict[str, Any]]:
+def digits(rows: Rows, seeds: int, keep: Keep, *, quick: bool) -> None:
     """A row for each edit and score."""
     teacher = {"teacher": QUICK_TEACHER, "teacher_steps": 50} if quick else {}
-    rows = []
     for source, target in DIGITS:
         for score in ("dds", "sds"):
             method = ImageEdit(source_prompt=source, target_prompt=target, score=score)
             method = dataclasses.replace(method, steps=20) if quick else method
-            start = time.perf_counter()
-            made = [run("digits", method, seed, **teacher) for seed in range(seeds)]
-            seconds = (time.perf_counter() - start) / seeds
-            row = {"edit": f"{source} to {target}", "score": score, **means(made), "seconds": round(seconds, 2)}
-            if seeds > 1:
+            row = rows.setdefault(f"{source} to {target}, {score}", {"seeds": {}})
+            made = fill(row, "digits", method, seeds, keep, **teacher)
+            if len(made) > 1:
                 row["rms_between_seeds"] = float(rms(made[0].edited, made[1].edited))
-            rows.append(row)
-            print(json.dumps(row), flush=True)
-    return rows
+                keep()
 
 
-def scene(seeds: int, *, quick: bool) -> list[dict[str, Any]]:
+def scene(rows: Rows, seeds: int, keep: Keep, *, quick: bool) -> None:
     """A row for each target and way of editing."""
-    rows = []
     small: dict[str, Any] = {"steps": 6} if quick else {}
     beside: dict[str, Any] = {"teacher": QUICK_TEACHER, "teacher_steps": 20, "field": quick_field()} if quick else {}
     for target in TARGETS[: 1 if quick else None]:
         how: dict[str, Any] = {"target_prompt": target, **small}
         ways: dict[str, tuple[Any, dict[str, Any]]] = {
             "ed-nerf": (EdNeRF(**how), {}),
-            "masked sds": (EdNeRF(**how, score="sds"), {}),
-            "sds": (EdNeRF(**how, score="sds"), {"mask": "none"}),
+            "masked SDS": (EdNeRF(**how, score="sds"), {}),
+            "SDS": (EdNeRF(**how, score="sds"), {"mask": "none"}),
             "each view, then a fit": (EdNeRFRefit(**how), {}),
         }
         for name, (method, more) in ways.items():
-            start = time.perf_counter()
-            made = [run(data_of_scene(quick=quick), method, seed, **beside, **more) for seed in range(seeds)]
-            seconds = (time.perf_counter() - start) / seeds
-            rows.append({"target": target, "way": name, **means(made), "seconds": round(seconds, 2)})
-            print(json.dumps(rows[-1]), flush=True)
-    return rows
+            row = rows.setdefault(f"{target}, {name}", {"seeds": {}})
+            fill(row, data_of_scene(quick=quick), method, seeds, keep, **beside, **more)
+
+
+def fill(row: dict[str, Any], data: Any, method: Any, seeds: int, keep: Keep, **beside: Any) -> list[Any]:
+    """Measure the seeds that a row lacks, and return what was made."""
+    made = []
+    for seed in range(seeds):
+        if str(seed) in row["seeds"]:
+            continue
+        start = time.process_time()
+        made.append(run(data, method, seed, **beside))
+        row["seeds"][str(seed)] = {**made[-1].scores, "seconds": round(time.process_time() - start, 1)}
+        print(method.name, method.target_prompt, method.score, seed, json.dumps(row["seeds"][str(seed)]), flush=True)
+        keep()
+    return made
 
 
 def data_of_scene(*, quick: bool) -> Any:
@@ -100,25 +109,24 @@ def run(data: Any, method: Any, seed: int, **beside: Any) -> Any:
     return attar.distill(data, method, teacher=given, seed=seed, engine=Engine(device="cpu", quiet=True), **beside)
 
 
-def means(made: list[Any]) -> dict[str, float]:
-    """Means over seeds of everything that was measured."""
-    return {name: statistics.fmean(one.scores[name] for one in made) for name in made[0].scores}
-
-
 def main() -> None:
-    """Measure, and record where nothing was cut short."""
+    """Measure, and record each run when it ends."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a few steps each, recorded nowhere")
-    parser.add_argument("--parts", nargs="+", choices=("digits", "scene"), default=["digits", "scene"])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--seeds", type=int, default=3)
     given = parser.parse_args()
-    seeds = 1 if given.quick else given.seeds
-    parts = {"digits": digits, "scene": scene}
-    found = {name: parts[name](seeds, quick=given.quick) for name in given.parts}
-    if given.quick or set(given.parts) != set(parts):
-        return
-    facts = {"cpu": harness.cpu_model(), "threads": torch.get_num_threads(), "seeds": seeds}
-    (harness.RESULTS / "edits.json").write_text(json.dumps({**facts, **found}, indent=1) + "\n")
+    torch.set_num_threads(1)
+    path = harness.RESULTS / RECORD
+    found = json.loads(path.read_text())["parts"] if path.exists() and not given.quick else {}
+
+    def keep() -> None:
+        if not given.quick:
+            harness.record(RECORD, {"machine": harness.machine(), "parts": found})
+
+    for name in given.parts:
+        measure = {"digits": digits, "scene": scene}[name]
+        measure(found.setdefault(name, {}), 1 if given.quick else given.seeds, keep, quick=given.quick)
 
 
 if __name__ == "__main__":

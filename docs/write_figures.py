@@ -26,6 +26,7 @@ sys.path.insert(0, str(DOCS / "_ext"))
 
 import encoders  # noqa: E402
 import fair  # noqa: E402
+import generators  # noqa: E402
 import lists  # noqa: E402
 import little  # noqa: E402
 import speed  # noqa: E402
@@ -204,6 +205,7 @@ TABLES: dict[str, Callable[[], str]] = {
     **{name: encoders.filled(name) for name in encoders.TABLES},
     **{name: little.filled(name) for name in little.TABLES},
     **fair.TABLES,
+    **generators.TABLES,
 }
 
 

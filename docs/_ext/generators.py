@@ -1,0 +1,130 @@
+"""Tables of samplers, of edits and of the time of their steps, as recorded. What is not recorded yet is left out."""
+
+import statistics
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from results import Facts, recorded, there, times, took
+
+from attar.core.card import table
+from attar.core.score import Score, paired
+
+FIRST = "pairs"
+MEASURES = {
+    "rFD, MLP (%)": "rFD, MLP, %",
+    "rFD, convnet (%)": "rFD, convnet, %",
+    "precision": "precision, %",
+    "recall": "recall, %",
+    "class accuracy": "class accuracy, %",
+    "memorisation excess": "memorisation excess, %",
+}
+"""Measures of samplers by their names in an evaluation."""
+EDITS = {
+    "target_accuracy": ("target accuracy, %", "percent"),
+    "spread": ("spread", "plain"),
+    "spread_before": ("spread of the source", "plain"),
+    "rms_to_source": ("rms to the source", "plain"),
+    "background": ("background, dB", "decibels"),
+    "background_before": ("before the edit, dB", "decibels"),
+    "direction": ("direction", "plain"),
+    "view_consistency": ("consistency of views", "plain"),
+    "seconds": ("CPU s", "seconds"),
+}
+"""Measures of edits by their names in a record, with how they are printed."""
+WORDS = {
+    "samplers": """`bench/samplers.py`. Digits, the usual residual MLP, three trainings of the teacher, each with its
+students. As many new samples as training images, against these, from the same noise; k = 3. Seconds are CPU seconds on
+one thread, those of a student without its teacher. Differences in recall are to the pairs, by training.""",
+    "sampler steps": """`bench/sampler_steps.py`. The usual MLP of digits: networks in bfloat16 with a fused optimiser,
+against float32 with an optimiser that updates one parameter after the other.""",
+    "edits": """`bench/edits.py`. Digits: the test images of one class become another. Scene: the object of `objects`,
+a red ball, becomes another; accuracy is over held-out poses, the background is outside the mask.""",
+    "scene rendering": """`bench/scene_rendering.py`. 512 rays of 64 samples, forward and backward: the rays as a sparse
+matrix, against one call of `grid_sample`.""",
+}
+"""What stands above a table, by its name."""
+
+
+def samplers() -> str:
+    """Samplers on digits."""
+    rows = recorded("samplers")["data"].get("digits", {}).get("rows", {})
+    return table(("row", "calls", *MEASURES.values(), "recall over pairs", "CPU s"), [_sampler(rows, n) for n in rows])
+
+
+def _sampler(rows: Facts, name: str) -> tuple[str, ...]:
+    seeds = rows[name]["seeds"]
+    each = list(seeds.values())
+    cells = [Score.of([one[measure] for one in each]).number for measure in MEASURES]
+    seconds = [one["seconds"] for one in each if "seconds" in one]
+    theirs = rows.get(FIRST, {"seeds": {}})["seeds"]
+    both = [seed for seed in seeds if seed in theirs] if name != FIRST else []
+    gap = paired([seeds[one]["recall"] for one in both], [theirs[one]["recall"] for one in both]) if both else ""
+    spent = f"{statistics.fmean(seconds):.0f}" if seconds else ""
+    return (name, f"{each[0]['calls']:.0f}", *cells, str(gap), spent)
+
+
+def sampler_steps() -> str:
+    """The time of a training step."""
+    lines = []
+    for method, sizes in recorded("sampler_steps")["steps"].items():
+        for batch, row in sizes.items():
+            plain, ours = (row["seconds"][side] for side in ("plain", "attar"))
+            memory = " and ".join(f"{row['peak_mb'][side]:.0f}" for side in ("plain", "attar"))
+            lines.append((method, batch, took(plain), took(ours), times(plain / ours), f"{memory} MB"))
+    return table(("step", "batch", "plain", "attar", "ratio", "peak memory"), lines)
+
+
+def edits() -> str:
+    """Edits of digits and of a scene."""
+    parts = []
+    for rows in recorded("edits")["parts"].values():
+        each = {name: list(row["seeds"].values()) for name, row in rows.items()}
+        known = [one for one in EDITS if any(one in seeds[0] for seeds in each.values() if seeds)]
+        lines = [(name, str(len(seeds)), *(_edit(seeds, one) for one in known)) for name, seeds in each.items()]
+        parts.append(table(("edit", "seeds", *(EDITS[one][0] for one in known)), lines))
+    return "\n\n".join(parts)
+
+
+def _edit(seeds: list[Mapping[str, float]], name: str) -> str:
+    if not seeds or name not in seeds[0]:
+        return ""
+    values = [one[name] for one in seeds]
+    spread = statistics.stdev(values) if len(values) > 1 else None
+    form = {"percent": "{:.1f}", "plain": "{:.2f}", "decibels": "{:.1f}", "seconds": "{:.0f}"}[EDITS[name][1]]
+    return form.format(statistics.fmean(values)) + (f" ± {form.format(spread)}" if spread is not None else "")
+
+
+def scene_rendering() -> str:
+    """Rays a second by the size of the grid."""
+    lines = []
+    for size, row in recorded("scene_rendering")["sizes"].items():
+        rays = [f"{row['rays_per_second'][side]:,.0f}" for side in ("grid_sample", "sparse")]
+        memory = " and ".join(f"{row['peak_mb'][side]:.0f}" for side in ("grid_sample", "sparse"))
+        lines.append((f"{size}³", *rays, times(row["ratio"]), f"{memory} MB", f"{row['difference']:.1g}"))
+    return table(("grid", "rays/s, grid_sample", "rays/s, sparse", "ratio", "peak memory", "difference"), lines)
+
+
+MADE: dict[str, tuple[str, Callable[[], str]]] = {
+    "samplers": ("samplers", samplers),
+    "sampler steps": ("sampler_steps", sampler_steps),
+    "edits": ("edits", edits),
+    "scene rendering": ("scene_rendering", scene_rendering),
+}
+"""The record and the function of each table."""
+
+
+def filled(name: str) -> Callable[[], str]:
+    """What stands at a mark: the words and the table, or nothing while nothing is recorded."""
+
+    def text() -> str:
+        record, made = MADE[name]
+        if not there(record):
+            return ""
+        found: Any = made()
+        return f"{WORDS[name]}\n\n{found}"
+
+    return text
+
+
+TABLES = {name: filled(name) for name in MADE}
+"""The tables by the names of their marks."""
