@@ -19,6 +19,7 @@ from attar.core import artefact as core
 from attar.core import store
 from attar.core.card import SCORES
 from attar.core.cell import Cell
+from attar.core.checks import check_of, shown
 from attar.core.errors import InputError
 from attar.core.kinds import imported
 from attar.core.pictures import KEPT, kept_in
@@ -45,6 +46,7 @@ PORTION = 512
 PICTURED = 10
 """Samples of each class in a picture."""
 Solver = Literal["heun", "few-step", "euler"]
+_whole = check_of("seed", int)
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ class Sampler(core.Shareable):
         Raises:
             InputError: The few-step levels are given, and others are asked for.
         """
-        if steps is not None and steps < 1:
+        if steps is not None and _whole("steps", steps) < 1:
             raise InputError(f"steps is {steps}; give 1 or more.")
         if self.given is not None and steps in (None, len(self.given)):
             return torch.tensor(self.given, dtype=torch.float64)
@@ -173,15 +175,18 @@ class Sampler(core.Shareable):
         Raises:
             InputError: Nothing is asked for, labels are no class numbers, or numbers or shapes do not fit.
         """
-        n = next((len(one) for one in (labels, noise) if one is not None), 0) if n is None else n
+        labels, noise = _tensor("labels", labels), _tensor("noise", noise)
+        n = next((len(one) for one in (labels, noise) if one is not None), 0) if n is None else _whole("n", n)
         if n < 1:
             raise InputError(f"n is {n}; give 1 or more, or labels.")
-        labels = self._checked(labels, n, seed)
+        labels = self._checked(labels, n, _whole("seed", seed))
         draw = torch.Generator().manual_seed(derived_seed(seed, "samples"))
         if noise is None:
             noise = torch.randn(n, *self.shape, generator=draw)
-        elif tuple(noise.shape) != (n, *self.shape):
-            raise InputError(f"noise is {list(noise.shape)}; give {[n, *self.shape]}.")
+        elif tuple(noise.shape) != (n, *self.shape) or not noise.is_floating_point():
+            raise InputError(
+                f"noise is {list(noise.shape)} of {noise.dtype}; give {[n, *self.shape]}, no whole numbers."
+            )
         found, where = [], device_of(self.denoiser)
         self.denoiser.eval()
         for number, part in enumerate(noise.split(PORTION)):
@@ -214,11 +219,12 @@ class Sampler(core.Shareable):
     def _checked(self, labels: Tensor | None, n: int, seed: int) -> Tensor | None:
         if labels is None:
             return self.labels_for(n, seed)
-        if len(labels) != n or labels.is_floating_point() or labels.ndim != 1:
+        whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
+        if len(labels) != n or labels.ndim != 1 or not whole:
             raise InputError(f"labels are {list(labels.shape)} of {labels.dtype}; give {n} whole numbers.")
         if not self.classes or not ((labels >= 0) & (labels < len(self.classes))).all():
             raise InputError(f"labels must be class numbers below {len(self.classes)}.")
-        return labels
+        return labels.long()
 
     # ------------------------------------------------------------------------------------------------------- its folder
 
@@ -385,6 +391,23 @@ def _form_in(folder: Path) -> type[Any]:
 def pixels_of(samples: Float[Tensor, "sample c h w"]) -> UInt8[Tensor, "sample c h w"]:
     """Images between -1 and 1 as 8-bit pixels."""
     return ((samples + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def _tensor(name: str, given: Any) -> Tensor | None:
+    """A tensor, or what can be one.
+
+    Raises:
+        InputError: It cannot.
+    """
+    if given is None:
+        return None
+    try:
+        found = torch.as_tensor(given)
+    except (RuntimeError, TypeError, ValueError):
+        found = torch.empty(())
+    if not found.ndim:
+        raise InputError(f"{name} is {shown(given)}; give a tensor, a row for each sample.")
+    return found
 
 
 def kept(denoiser: Denoiser) -> Denoiser:

@@ -135,7 +135,10 @@ class Comparison:
             InputError: One of them is not finite.
         """
         check_finite(samples)
-        new = self.seen(samples).with_radii(self.k)
+        new = self.seen(samples)
+        for features in new.features:
+            check_finite(features)
+        new = new.with_radii(self.k)
         found = self.against(self.train, new)
         found |= self.of_labels(new, labels) | self.of_points(samples)
         if self.test is not None:
@@ -148,8 +151,7 @@ class Comparison:
         found: dict[str, Score] = {}
         for judge, mine, theirs in zip(self.judges, real.features, new.features, strict=True):
             distance = metrics.frechet(mine, theirs)
-            spread = float(metrics.moments(mine)[1].trace())
-            found[f"rFD, {judge.name} (%)"] = Score(100 * distance / spread, "", "lower")
+            found[f"rFD, {judge.name} (%)"] = Score(metrics.relative(distance, mine), "", "lower")
             found[f"FD, {judge.name}"] = Score(distance, "", "lower")
         mine, theirs = real.features[0], new.features[0]
         draw = torch.Generator().manual_seed(derived_seed(self.runtime.seed, "half splits"))

@@ -30,7 +30,7 @@ class ConsistencyTraining(Agreement):
     network: str = "auto"
     """The network, by words: mlp:width=384,depth=3, or unet:width=32 (diffusers' UNet2DModel). auto: an MLP for points
     and images up to 16 pixels, a U-Net for larger ones."""
-    sigma_data: Annotated[float, Range(0)] | None = None
+    sigma_data: Annotated[float, Range(1e-6)] | None = None
     """Standard deviation of the data in the preconditioning. Default: measured on the training samples."""
     first_levels: Annotated[int, Range(2, 10_000)] = 2
     """s₀, from which the number of noise levels rises while training."""

@@ -241,7 +241,7 @@ class DMD2(Student):
     ) -> Tensor:
         """A level of the grid for each sample, uniformly by number between two shares of the grid."""
         most = len(state.fine)
-        numbers = round(low * most), min(round(high * most), most - 1) + 1
+        numbers = min(round(low * most), most - 1), min(round(high * most), most - 1) + 1
         return state.fine[torch.randint(*numbers, (count,), generator=runtime.generator("levels"))].to(runtime.device)
 
     # ------------------------------------------------------------------------------------------------------------ state

@@ -38,7 +38,7 @@ class EDM(SamplerMethod):
     """P_std: standard deviation of ln σ in training."""
     label_dropout: Annotated[float, Range(0, 1)] = 0.0
     """Share of samples that are shown without their label, so that guidance is possible."""
-    sigma_data: Annotated[float, Range(0)] | None = None
+    sigma_data: Annotated[float, Range(1e-6)] | None = None
     """Standard deviation of the data in the preconditioning. Default: measured on the training samples."""
     sampling_levels: Annotated[int, Range(1, 10_000)] = 18
     """Number of noise levels of the sampler; n levels take 2n - 1 calls of the network."""
@@ -61,6 +61,16 @@ class EDM(SamplerMethod):
         from attar.core.presets import published
 
         return published(cls, data)
+
+    def resolve(self, work: Work, runtime: Runtime) -> Self:
+        """The same settings with what follows from the data filled in.
+
+        Raises:
+            InputError: The schedule has fewer levels than are sampled.
+        """
+        found = super().resolve(work, runtime)
+        found.levels.levels(self.sampling_levels)
+        return found
 
     def started(self, work: Work, runtime: Runtime) -> Denoiser:
         """A fresh network in EDM's form."""

@@ -60,6 +60,8 @@ PULLED = (
     *(f"{part}/{name}{form}.safetensors" for part in PARTS for name in WEIGHTS for form in ("", "-*")),
 )
 """What is fetched from the hub, by pattern."""
+BROKEN = (ArithmeticError, AssertionError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+"""What other libraries raise of damaged files."""
 BETAS = {"linear": "linear", "scaled_linear": "scaled-linear", "squaredcos_cap_v2": "cosine"}
 """Schedules of β by their names in diffusers and here."""
 
@@ -166,7 +168,7 @@ def opened(folder: Path, name: str, library: str = "diffusers", **more: Any) -> 
     with quiet():
         try:
             found = made.from_pretrained(folder, use_safetensors=True, local_files_only=True, **more)
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        except BROKEN as error:
             reason = " ".join(str(error).split())[:160].rstrip(".")
             raise InputError(f"{folder} is damaged: {name} does not open ({reason}).") from None
     found = found.float().eval().requires_grad_(False)
@@ -216,16 +218,32 @@ def schedule_of(config: Mapping[str, Any], where: str) -> Any:
     """How a model mixes sample and noise, by the configuration of a scheduler of diffusers.
 
     Raises:
-        InputError: The schedule is none that attar knows.
+        InputError: The schedule is none that attar knows, or damaged.
     """
+    with _settings_of(where):
+        return _schedule_of(config, where)
+
+
+@contextmanager
+def _settings_of(where: str) -> Iterator[None]:
+    """Refuse settings of a scheduler that cannot be read."""
+    try:
+        yield
+    except BROKEN as error:
+        raise InputError(f"the scheduler of {where} is damaged ({type(error).__name__}: {error}).") from None
+
+
+def _schedule_of(config: Mapping[str, Any], where: str) -> Any:
     steps = int(config.get("num_train_timesteps", 1000))
+    if steps < 1:
+        raise InputError(f"the scheduler of {where} has {steps} steps (num_train_timesteps); it needs one or more.")
     if "FlowMatch" in str(config.get("_class_name", "")):
         return Flow(float(steps))
     betas, zero = config.get("trained_betas"), bool(config.get("rescale_betas_zero_snr"))
     if betas is not None:
         return Steps(VP((1 - torch.tensor(betas, dtype=torch.float64)).cumprod(0)))
     name = config.get("beta_schedule", "linear")
-    if name not in BETAS:
+    if name not in [*BETAS]:
         raise InputError(f"the schedule of {where} is {name!r}; attar knows {', '.join(BETAS)}.")
     low, high = float(config.get("beta_start", 1e-4)), float(config.get("beta_end", 0.02))
     made = {"linear": VP.linear, "scaled_linear": VP.scaled_linear}
@@ -276,7 +294,8 @@ def pixel_sampler(
     classes = len(source.classes)
     if rows and rows not in (classes, classes + 1):
         raise InputError(f"{where} knows {rows} classes, but {source.name} has {classes}.")
-    made = None if prediction or schedule else preconditioned(unet, classes, config)
+    with _settings_of(where):
+        made = None if prediction or schedule else preconditioned(unet, classes, config)
     if made is None:
         wrapped = wrapped_unet(ClassUNet(unet, classes), config, where, source.sigma_data, prediction, schedule)
         made = wrapped, {"grid": wrapped.schedule.grid(), "steps": LEVELS, "solver": "heun"}

@@ -25,9 +25,12 @@ from attar.samplers.artefact import Origin, Sampler, kept, size_of
 from attar.samplers.denoisers import Condition, Denoiser
 from attar.samplers.schedules import Grid
 from attar.samplers.sources import Rows, Samples
-from attar.samplers.teaching import Work
+from attar.samplers.teaching import Work, check_alike
 
 Alike = Callable[[], AbstractContextManager[None]]
+Beta = Annotated[float, Range(0, 0.999999)]
+WATCHED = ("rFD", "recall", "rFD of halves", "recall of halves")
+"""Scores while training, by name."""
 
 
 @dataclass
@@ -51,8 +54,8 @@ class Learning:
     """Training rows in the order of the present pass."""
     done: int = 0
     work: Work = rebuilt(default=None)
-    watched: dict[str, float] = rebuilt(default_factory=dict)
-    """The last scores while training."""
+    watched: dict[str, float | None] = field(default_factory=lambda: dict.fromkeys(WATCHED))
+    """The last scores while training, if there are any."""
 
     @property
     def kept(self) -> Denoiser:
@@ -76,7 +79,7 @@ class SamplerMethod(Settings):
     """Share of the run over which the step size rises first, linearly, step by step."""
     optimizer: Literal["adam", "adamw", "radam"] = "adam"
     """Optimiser: Adam, AdamW or RAdam, in one fused call for all parameters where PyTorch has one."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     """β₁ and β₂ of Adam."""
     weight_decay: Annotated[float, Range(0)] = 0.0
     """Weight decay."""
@@ -114,7 +117,8 @@ class SamplerMethod(Settings):
         size = "points" if len(shape) == 1 else "small" if max(shape[1:]) <= 16 else "large"
         steps = self.usual_steps[size] if self.steps is None else self.steps
         grid = self.levels.resolve(shape) if work.teacher is None else work.teacher.grid
-        decay = 0.5 ** (self.batch / self.average_half_life) if self.average_half_life else self.weights_average
+        half_life = self.average_half_life
+        decay = self.weights_average if half_life is None else 0.5 ** (self.batch / half_life) if half_life else 0.0
         samples = len(work.source.train)
         return dataclasses.replace(self, steps=steps, levels=grid, samples=samples, weights_average=decay)
 
@@ -221,8 +225,9 @@ class SamplerMethod(Settings):
         if self.watch and state.done % self.watch == 0:
             from attar.samplers.watching import watched
 
-            state.watched = watched(self.result(state, runtime), state.work.source)
-        return state.watched
+            found = watched(self.result(state, runtime), state.work.source, runtime)
+            state.watched = {name: found.get(name) for name in WATCHED}
+        return {name: value for name, value in state.watched.items() if value is not None}
 
     def result(self, state: Any, runtime: Runtime) -> Sampler:
         """The sampler as it is now."""
@@ -263,20 +268,25 @@ class Student(SamplerMethod):
 
     verb = "distill"
     needs_teacher = True
+    needs_means = True
+    """Whether the teacher must predict mean clean samples, as diffusion models do and students of few steps do not."""
 
     def resolve(self, work: Work, runtime: Runtime) -> Self:
         """The same settings with what follows from data and teacher filled in.
 
         Raises:
-            InputError: The teacher makes samples of another shape or of other classes than the data have.
+            InputError: There is no teacher, it makes samples of another shape or of other classes than the data have,
+                or it is a student of few steps where a diffusion model is needed.
         """
         teacher, source = work.teacher, work.source
         if teacher is None:
             raise InputError(f"{self.name} needs a teacher. Give --teacher.")  # type: ignore[attr-defined]
-        if teacher.shape != source.shape or teacher.classes != source.classes:
+        check_alike("the teacher", teacher, source)
+        if self.needs_means and teacher.solver == "few-step":
+            name: str = self.name  # type: ignore[attr-defined]
             raise InputError(
-                f"the teacher makes samples of shape {list(teacher.shape)} of {len(teacher.classes)} classes, but "
-                f"{source.name} has {list(source.shape)} of {len(source.classes)}. Give the data that it learned from."
+                f"the teacher is a student of few steps (by {teacher.origin.method}), but {name} needs a diffusion "
+                "model. Give its own teacher, or use pairs for a teacher of one call."
             )
         return super().resolve(work, runtime)
 

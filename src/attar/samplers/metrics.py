@@ -58,7 +58,13 @@ def frechet(real: Real, fake: Fake) -> float:
 
 def relative_frechet(real: Real, fake: Fake) -> float:
     """The same in per cent of tr C_r: a distance on any network's features has no scale of its own."""
-    return 100 * frechet(real, fake) / float(moments(real)[1].trace())
+    return relative(frechet(real, fake), real)
+
+
+def relative(distance: float, real: Real) -> float:
+    """A distance in per cent of the spread of real features; infinite, unless it is zero, where these are all equal."""
+    spread = float(moments(real)[1].trace())
+    return 100 * distance / spread if spread else math.inf if distance else 0.0
 
 
 def moments(points: Points) -> tuple[Float[Tensor, " width"], Float[Tensor, "width width"]]:
@@ -198,7 +204,7 @@ def kernel_distance(real: Real, fake: Fake, *, generator: torch.Generator, kerne
 
 def bandwidths(real: Real) -> tuple[float, ...]:
     """Bandwidths of Gaussian kernels for points: √(2 tr C), the usual distance of two points, and down to a 16th."""
-    usual = math.sqrt(2 * float(moments(real)[1].trace()))
+    usual = math.sqrt(2 * float(moments(real)[1].trace())) or 1.0
     return tuple(usual / 2**power for power in range(5))
 
 

@@ -57,6 +57,7 @@ class PairRegression(Student):
     """Number of calls of the student's network for a sample."""
 
     name = "pairs"
+    needs_means = False
 
     @classmethod
     def paper(cls, data: str) -> Self:

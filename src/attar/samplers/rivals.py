@@ -16,7 +16,7 @@ from attar.samplers.schedules import SMALL
 from attar.samplers.scoring import Scoring
 from attar.samplers.sources import Source
 from attar.samplers.tasks import Teacher
-from attar.samplers.teaching import Work
+from attar.samplers.teaching import Work, check_alike
 
 SECONDS = "seconds per 1,000 samples"
 
@@ -153,8 +153,7 @@ def teacher_of(one: Sampler, source: Source, how: Scoring, runtime: Runtime) -> 
     if found is None:
         runtime.say("note: the teacher is not at hand. Give --teacher FOLDER to have it beside the student.")
         return None
-    if found.shape != source.shape or found.classes != source.classes:
-        raise InputError(f"the teacher makes samples of shape {list(found.shape)} or other classes than {source.name}.")
+    check_alike("the teacher", found, source)
     if Work(source, found).fingerprint != one.origin.fingerprint:
         if not asked:
             runtime.say("note: the teacher is not at hand, or the data differ. Give --teacher FOLDER.")

@@ -3,6 +3,7 @@
 Notation: x_t = α x0 + σ ε. Variance exploding (EDM): α = 1. Levels descend, from the most noise to the least.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
@@ -41,12 +42,21 @@ class Grid(Settings):
             raise InputError(f"sigma_min is {low} and sigma_max {high}; give 0 < sigma_min < sigma_max.")
 
     def resolve(self, shape: tuple[int, ...]) -> "Grid":
-        """The same grid with its ends filled in for samples of a shape."""
+        """The same grid with its ends filled in for samples of a shape.
+
+        Raises:
+            InputError: Ends are given of a schedule that has its own.
+        """
         side = max(shape[1:], default=0)
         low, high = (0.01, 5.0) if not side else (0.02, 20.0) if side <= SMALL else (0.002, 80.0)
         if self.tabled:
             table = self.table()
             low, high = float(table[0]), float(table[-1])
+            for name, end, own in (("sigma_min", self.sigma_min, low), ("sigma_max", self.sigma_max, high)):
+                if end is not None and not math.isclose(end, own, rel_tol=1e-6):
+                    raise InputError(
+                        f"{name} is {end:g}, but the schedule {self.schedule} ends at {own:.4g}. Leave it out."
+                    )
         return replace(self, sigma_min=self.sigma_min or low, sigma_max=self.sigma_max or high)
 
     @property

@@ -26,6 +26,7 @@ from attar.samplers.comparing import TEST, Comparison, draw, seconds_of
 from attar.samplers.rivals import SECONDS, Given, Rival, rivals_of, teacher_of
 from attar.samplers.scoring import Scoring
 from attar.samplers.sources import Source
+from attar.samplers.teaching import check_alike
 
 WITH: Mapping[str, str] = {
     "FD": "rFD",
@@ -175,11 +176,7 @@ def _check(one: Any, source: Source, runtime: Runtime) -> None:
     """Whether a sampler makes samples like those of the source."""
     if not isinstance(one, Sampler):
         raise InputError(f"{one.title} is not sampled by class numbers, so its samples cannot be compared here.")
-    if one.shape != source.shape or one.classes != source.classes:
-        raise InputError(
-            f"the sampler makes samples of shape {list(one.shape)} of {len(one.classes)} classes, but {source.name} "
-            f"has {list(source.shape)} of {len(source.classes)}. Give the data that it learned from."
-        )
+    check_alike("the sampler", one, source)
     if one.origin.teacher is None and one.origin.fingerprint != source.fingerprint:
         runtime.say(f"note: the samples of {source.name} differ from those that this sampler learned from.")
 

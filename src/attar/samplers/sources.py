@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from attar.core.checks import shown
 from attar.core.errors import InputError
 from attar.images.data.pixels import Pixels
 from attar.images.sources import ImageSource
@@ -22,6 +23,8 @@ Labels = Int[Tensor, " _batch"]
 Rows = Int[Tensor, " _row"]
 MEASURED = 10_000
 """Number of evenly spaced samples whose standard deviation is measured."""
+MOST_VALUES = 2**28
+"""Values of them at most, a gigabyte in float32."""
 
 
 @dataclass(frozen=True)
@@ -140,22 +143,26 @@ class Source:
         Raises:
             InputError: A value is not finite, or shapes, labels and classes do not fit one another.
         """
-        for who, part in (("training", train), ("test", test)):
-            if not len(part):
-                raise InputError(f"{name} has no {who} sample. Give one or more.")
-            if not part.isfinite().all():
-                raise InputError(f"a {who} sample of {name} is not finite. Leave such samples out.")
-        if train.shape[1:] != test.shape[1:]:
-            raise InputError(f"training samples of {name} are {list(train.shape[1:])}, test {list(test.shape[1:])}.")
+        parts = [_as_samples(part, who, name) for who, part in (("training", train), ("test", test))]
+        if parts[0].shape[1:] != parts[1].shape[1:]:
+            raise InputError(
+                f"training samples of {name} are {list(parts[0].shape[1:])}, test {list(parts[1].shape[1:])}."
+            )
+        classes = tuple(map(str, classes))
         if (labels is None) != (not classes):
             raise InputError(f"{name} has labels or classes alone. Give both, or neither.")
-        parts = []
-        for index, values in enumerate((train, test)):
-            mine = None if labels is None else labels[index]
-            if mine is not None and (len(mine) != len(values) or not ((mine >= 0) & (mine < len(classes))).all()):
-                raise InputError(f"labels of {name} must be numbers below {len(classes)}, one for each sample.")
-            parts.append(Part(Points(values.float()), mine, pictures=False))  # type: ignore[arg-type]
-        return cls(name, parts[0], parts[1], classes, law)
+        if labels is not None and len(labels) != 2:
+            raise InputError(f"labels of {name} must be those of the training and those of the test samples.")
+        given = (None, None) if labels is None else labels
+        made = [
+            Part(
+                Points(values),
+                None if mine is None else _as_labels(mine, len(values), len(classes), name),
+                pictures=False,
+            )
+            for values, mine in zip(parts, given, strict=True)
+        ]
+        return cls(name, made[0], made[1], classes, law)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -180,7 +187,7 @@ class Source:
     @cached_property
     def sigma_data(self) -> float:
         """The standard deviation of all values of training samples, images between -1 and 1."""
-        spread = float(self.train.all(MEASURED).std())
+        spread = float(self.train.all(min(MEASURED, max(1, MOST_VALUES // self.dimensions))).std())
         if not spread > 0:
             raise InputError(f"all training {self.things} of {self.name} are equal, so there is nothing to learn.")
         return spread
@@ -218,3 +225,40 @@ def evenly(count: int, most: int | None = None) -> Rows:
     if most is None or count <= most:
         return torch.arange(count)
     return torch.linspace(0, count - 1, most).round().long()
+
+
+def _as_samples(given: Any, who: str, name: str) -> Samples:
+    """Samples by row in float32, from a tensor or what can be one.
+
+    Raises:
+        InputError: They are none, there are none, or one is not finite.
+    """
+    try:
+        values = torch.as_tensor(given).detach().cpu()
+    except (RuntimeError, TypeError, ValueError):
+        raise InputError(f"{who} samples of {name} are {shown(given)}; give a tensor.") from None
+    if values.ndim < 2 or not values[:1].numel() or values.is_complex() or values.layout != torch.strided:
+        kind = f"{list(values.shape)} of {values.dtype}".replace("torch.", "")
+        if values.ndim and not len(values):
+            raise InputError(f"{name} has no {who} sample. Give one or more.")
+        raise InputError(f"{who} samples of {name} are {kind}; give numbers of shape [samples, ...].")
+    values = values.float()
+    if not values.isfinite().all():
+        raise InputError(f"a {who} sample of {name} is not finite in float32. Leave such samples out.")
+    return values
+
+
+def _as_labels(given: Any, count: int, classes: int, name: str) -> Labels:
+    """Class numbers, from a tensor or what can be one.
+
+    Raises:
+        InputError: They are none, not as many as samples, or of no class.
+    """
+    try:
+        labels = torch.as_tensor(given).detach().cpu()
+    except (RuntimeError, TypeError, ValueError):
+        raise InputError(f"labels of {name} are {shown(given)}; give whole numbers.") from None
+    whole = not labels.is_floating_point() and not labels.is_complex() and labels.dtype != torch.bool
+    if not whole or labels.shape != (count,) or not ((labels >= 0) & (labels < classes)).all():
+        raise InputError(f"labels of {name} must be numbers below {classes}, whole and one for each sample.")
+    return labels.long()

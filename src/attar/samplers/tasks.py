@@ -73,7 +73,7 @@ class Distill(Train):
     def earlier(self) -> Any:
         """The teacher, if it is a folder."""
         given = self.teacher.network
-        return given if isinstance(given, (str, Path)) and Path(given).is_dir() else None
+        return given if isinstance(given, (str, Path)) and Path(given).expanduser().is_dir() else None
 
     def teacher_for(self, source: Any, method: Any, runtime: Any) -> Any:
         """The teacher: as given, read, or trained now."""

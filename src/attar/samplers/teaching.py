@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from attar.core import store
+from attar.core.checks import shown
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.training import cached
@@ -62,6 +63,28 @@ class Work:
         return str(self.source)
 
 
+def check_alike(what: str, one: Sampler, source: Source) -> None:
+    """See that a sampler makes samples like those of a source.
+
+    Args:
+        what: What it is called.
+        one: The sampler.
+        source: The source.
+
+    Raises:
+        InputError: They are of another shape, or of other classes.
+    """
+    if one.shape == source.shape and one.classes == source.classes:
+        return
+    mine, theirs = len(one.classes), len(source.classes)
+    other = next((pair for pair in zip(one.classes, source.classes, strict=False) if pair[0] != pair[1]), None)
+    if one.shape != source.shape or mine != theirs or other is None:
+        told = f"of shape {list(one.shape)} of {mine} classes, but {source.name} has {list(source.shape)} of {theirs}"
+    else:
+        told = f"of other classes: {shown(other[0])} stands where {source.name} has {shown(other[1])}"
+    raise InputError(f"{what} makes samples {told}. Give the data that it learned from.")
+
+
 def work_of(source: Any, teacher: Sampler | None, runtime: Runtime) -> Work:
     """Data and a teacher as methods take them: prompts become embeddings.
 
@@ -108,10 +131,10 @@ def teacher_named(
             f"{source.name} holds prompts, so the teacher must take text. Give --teacher the folder of a text-to-image "
             "pipeline of diffusers, or its name on the hub."
         )
-    elif given is not None and Path(str(given)).is_dir():
-        found = StoredSampler.load(str(given))
-        runtime.prepared.count(Path(str(given)))
-    elif given is not None and (Path(str(given)).is_file() or "/" in str(given)):
+    elif given is not None and (folder := Path(str(given)).expanduser()).is_dir():
+        found = StoredSampler.load(folder)
+        runtime.prepared.count(folder)
+    elif given is not None and (folder.is_file() or "/" in str(given)):
         raise InputError(f"{given} is no folder of a sampler. Give one, or a network by words such as mlp:width=384.")
     else:
         from attar.samplers.edm import EDM

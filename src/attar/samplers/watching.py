@@ -1,5 +1,7 @@
 """The score of a sampler while it is trained: rFD and recall, beside those of two halves of the real samples."""
 
+import dataclasses
+import math
 from dataclasses import dataclass
 
 import torch
@@ -32,17 +34,23 @@ _last: dict[str, Watch] = {}
 """That of the source that was watched last, by its fingerprint."""
 
 
-def watched(sampler: Sampler, source: Source) -> dict[str, float]:
+def watched(sampler: Sampler, source: Source, machine: Runtime | None = None) -> dict[str, float]:
     """RFD and recall of new samples in per cent, and of as many real ones; nothing if there are too few of these.
 
     The network is a small classifier of the training samples, which is trained with the first call and cached. The
     noise is the same each time.
+
+    Args:
+        sampler: The sampler as it is now.
+        source: What it learns.
+        machine: The machine of the run. Default: the usual one.
     """
     large = len(source.shape) > 1 and max(source.shape[1:]) > SMALL
     count = min(MOST_LARGE if large else MOST, len(source.train) // 2)
     if count <= NEIGHBOURS:
         return {}
-    runtime = Runtime(Engine(quiet=True), 0)
+    engine = Engine() if machine is None else machine.engine
+    runtime = Runtime(dataclasses.replace(engine, quiet=True), 0)
     if source.fingerprint not in _last:
         _last.clear()
         _last[source.fingerprint] = _prepared(source, count, runtime)
@@ -50,7 +58,10 @@ def watched(sampler: Sampler, source: Source) -> dict[str, float]:
     drawn = draw(sampler, sampler.labels_for(count), count, 0, runtime)
     if not drawn.samples.isfinite().all():
         return {}
-    found = _scores(watch.real, seen((watch.judge,), drawn.samples, runtime))
+    new = seen((watch.judge,), drawn.samples, runtime)
+    if not new.features[0].isfinite().all():
+        return {}
+    found = _scores(watch.real, new)
     return {**found, **{f"{name} of halves": value for name, value in watch.floor.items()}}
 
 
@@ -65,4 +76,5 @@ def _prepared(source: Source, count: int, runtime: Runtime) -> Watch:
 def _scores(real: Seen, new: Seen) -> dict[str, float]:
     mine, theirs = real.features[0], new.features[0]
     recall = metrics.neighbourhoods(mine, theirs, NEIGHBOURS, real_radii=real.radii).recall
-    return {"rFD": metrics.relative_frechet(mine, theirs), "recall": 100 * recall}
+    found = {"rFD": metrics.relative_frechet(mine, theirs), "recall": 100 * recall}
+    return {name: value for name, value in found.items() if math.isfinite(value)}
