@@ -345,7 +345,7 @@ VARIANTS: Table = {
         "adversary": {"discriminator_noise": "shared"},
         "pairing": {"pair_count": 32, "pair_levels": 3, "regression_weight": 0.25},
         "half": "on",
-        "watch": 0,
+        "watch": 4,
     },
     "edm/half, hidden labels, churn": {
         **SAMPLERS["edm"],
@@ -354,7 +354,7 @@ VARIANTS: Table = {
         "churn": {"churn": 2.0},
         "optimizer": "radam",
         "average_half_life": 100.0,
-        "watch": 0,
+        "watch": 4,
     },
     "pairs/huber": {**SAMPLERS["pairs"], "distance": "pseudo-huber", "weights_average": 0.0, "half": "on"},
     "progressive/as released": {**SAMPLERS["progressive"], "calls": 2, "last_step": "released", "weights_average": 0.9},

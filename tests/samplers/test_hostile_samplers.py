@@ -1,0 +1,227 @@
+"""What a user may get wrong with samplers: every bad input is one clear line, and nothing is lost."""
+
+import dataclasses
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+import attar
+from attar.cli import main
+from attar.core.errors import InputError
+from attar.core.runtime import Engine, Runtime
+from attar.samplers import metrics
+from attar.samplers.learner import WATCHED
+from attar.samplers.schedules import Grid
+from attar.samplers.sources import Source
+from attar.samplers.teaching import Work, teacher_named
+from attar.samplers.toys import drawn
+from promises import files_of
+
+QUICK = {"network": "mlp:width=8,depth=1", "steps": 3, "batch": 16, "sampling_levels": 3}
+DMD2 = {"steps": 6, "batch": 16, "pairing": {"pair_count": 16, "pair_levels": 3}}
+EDM = ["train", "edm", "--network", "mlp:width=8,depth=1", "--steps", "3", "--batch", "16", "--sampling-levels", "3"]
+QUIET = ["--device", "cpu", "--quiet"]
+
+
+@pytest.fixture
+def runtime(engine):
+    return Runtime(engine, 0)
+
+
+@pytest.fixture(scope="module")
+def ring():
+    return drawn("ring", 200)
+
+
+@pytest.fixture(scope="module")
+def teacher(ring, engine):
+    return attar.train(ring, attar.EDM(**QUICK), engine=engine)
+
+
+@pytest.fixture(scope="module")
+def student(ring, teacher, engine):
+    return attar.distill(ring, attar.Consistency(steps=2, batch=16), teacher=teacher, engine=engine)
+
+
+def refusal(capsys, *words):
+    """The one line of a refusal."""
+    with pytest.raises(SystemExit) as stopped:
+        main([*map(str, words), *QUIET])
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2 and error.startswith("attar: ") and error.count("\n") == 1
+    return error
+
+
+# ------------------------------------------------------------------------------------------------------------- settings
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--betas 1 1", "betas is 1; it must be from 0 to 0.999999"),
+        ("--betas 0.9 -1", "betas is -1; it must be from 0 to 0.999999"),
+        ("--sigma-data 0", "sigma"),
+        (
+            "--schedule linear --sampling-levels 1001",
+            "1001 noise levels are asked for, but there are 1000. Give fewer.",
+        ),
+        ("--schedule linear --sigma-min 0.5", "sigma_min is 0.5, but the schedule linear ends at 0.01. Leave it out."),
+        ("--schedule scaled-linear --sigma-max 80", "sigma_max is 80, but the schedule scaled-linear ends at 14.61."),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_before_the_first_step(words, told, capsys, tmp_path):
+    assert told in refusal(capsys, *EDM, "--data", "ring", "--points", 200, *words.split(), "--out", tmp_path / "made")
+    assert not (tmp_path / "made").exists() or not (tmp_path / "made" / "artefact.json").exists()
+
+
+def test_the_ends_of_a_schedule_may_be_its_own(ring, runtime):
+    grid = Grid(schedule="linear").resolve(ring.shape)
+    assert grid.resolve(ring.shape) == grid
+
+
+def test_a_half_life_of_zero_is_no_average(ring, runtime):
+    method = attar.EDM(average_half_life=0.0).resolve(Work(ring), runtime)
+    assert method.weights_average == 0 and method.resolve(Work(ring), runtime) == method
+    assert attar.EDM(average_half_life=256.0).resolve(Work(ring), runtime).weights_average == 0.5
+
+
+def test_the_highest_level_alone_can_be_matched(ring, teacher, engine):
+    method = attar.DMD2(**DMD2, level_range=(0.9999, 1.0))
+    assert attar.distill(ring, method, teacher=teacher, engine=engine).calls == 1
+
+
+# ----------------------------------------------------------------------------------------------------------------- data
+
+
+@pytest.mark.parametrize(
+    ("train", "told"),
+    [
+        ("points", "training samples of samples are 'points'; give a tensor"),
+        (torch.zeros(5), r"training samples of samples are \[5\] of float32; give numbers of shape \[samples, ...\]"),
+        (torch.zeros(()), r"are \[\] of float32"),
+        (torch.zeros(5, 0), r"are \[5, 0\] of float32"),
+        (torch.zeros(5, 3, dtype=torch.complex64), r"are \[5, 3\] of complex64"),
+        (torch.zeros(5, 3).to_sparse(), r"are \[5, 3\] of float32"),
+        (torch.full((5, 3), 1e300, dtype=torch.float64), "a training sample of samples is not finite in float32"),
+        ([[1.0], [2.0, 3.0]], "give a tensor"),
+    ],
+)
+def test_what_is_no_table_of_samples_is_refused(train, told):
+    with pytest.raises(InputError, match=told):
+        Source.of_tensors(train, torch.zeros(4, 3))
+
+
+@pytest.mark.parametrize(
+    "labels", [torch.zeros(4), torch.zeros(4, 1).long(), torch.zeros(4).bool(), "ab", [0, 1, 2, 0]]
+)
+def test_what_are_no_class_numbers_is_refused(labels):
+    with pytest.raises(InputError, match=r"^labels of samples"):
+        Source.of_tensors(torch.zeros(4, 3), torch.zeros(4, 3), labels=(labels, labels), classes=("a", "b"))
+    with pytest.raises(InputError, match="those of the training and those of the test samples"):
+        Source.of_tensors(torch.zeros(4, 3), torch.zeros(4, 3), labels=(torch.zeros(4).long(),), classes=("a", "b"))
+
+
+def test_arrays_lists_and_small_whole_numbers_are_samples_and_labels(engine):
+    values = np.random.default_rng(0).normal(size=(40, 3))
+    labels = ((np.arange(30) % 2).astype(np.int32), [0, 1] * 5)
+    source = Source.of_tensors(values[:30], values[30:].tolist(), labels=labels, classes=["a", "b"])
+    assert source.train.labels.dtype == torch.long and source.classes == ("a", "b")
+    assert attar.train(source, attar.EDM(**QUICK), engine=engine).sample(3).shape == (3, 3)
+
+
+def test_real_samples_that_are_equal_have_no_relative_distance():
+    same, other = torch.ones(6, 2), torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
+    assert metrics.relative_frechet(same, same) == 0 and metrics.relative_frechet(same, other) == torch.inf
+
+
+# ------------------------------------------------------------------------------------------------------------- sampling
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"n": 2.5}, "n is 2.5; it must be a whole number"),
+        ({"n": "3"}, "n is '3'; it must be a whole number"),
+        ({"n": 3, "seed": 0.5}, "seed is 0.5; it must be a whole number"),
+        ({"n": 3, "steps": 1.5}, "steps is 1.5; it must be a whole number"),
+        ({"labels": "abc"}, "labels is 'abc'; give a tensor, a row for each sample"),
+        ({"labels": 3}, "labels is 3; give a tensor"),
+        ({"labels": [True, False]}, "labels are"),
+        ({"labels": [0.5]}, "labels are"),
+        ({"labels": [9]}, "labels must be class numbers below 8"),
+        ({"noise": torch.zeros(3, 2, dtype=torch.long)}, "of torch.int64; give"),
+    ],
+)
+def test_what_cannot_be_sampled_is_refused(given, told, teacher):
+    with pytest.raises(InputError) as refused:
+        teacher.sample(**given)
+    assert told in str(refused.value)
+
+
+def test_lists_and_arrays_name_classes_and_noise(teacher):
+    wanted = teacher.sample(labels=torch.tensor([0, 3]), seed=1)
+    assert torch.equal(teacher.sample(labels=[0, 3], seed=1), wanted)
+    assert torch.equal(teacher.sample(np.int64(2), np.array([0, 3], dtype=np.int16), seed=np.int32(1)), wanted)
+    assert teacher.sample(noise=np.zeros((2, 2)), labels=[0, 3]).shape == (2, 2)
+
+
+# ------------------------------------------------------------------------------------------------------------- teachers
+
+
+def test_a_student_of_few_steps_is_no_diffusion_model(ring, student, engine):
+    for method in (attar.Consistency(steps=2), attar.Progressive(steps=8, first_steps=2), attar.DMD2(**DMD2)):
+        with pytest.raises(InputError) as refused:
+            attar.distill(ring, method, teacher=student, engine=engine)
+        assert str(refused.value) == (
+            f"the teacher is a student of few steps (by consistency), but {method.name} needs a diffusion model. Give "
+            "its own teacher, or use pairs for a teacher of one call."
+        )
+    assert attar.distill(ring, attar.PairRegression(steps=2, pair_count=16), teacher=student, engine=engine).calls == 1
+
+
+def test_classes_in_another_order_are_told(ring, teacher, engine):
+    other = dataclasses.replace(ring, classes=ring.classes[::-1])
+    told = r"makes samples of other classes: '0' stands where ring has '7'\. Give the data that it learned from"
+    with pytest.raises(InputError, match=f"the teacher {told}"):
+        attar.distill(other, attar.Consistency(steps=2), teacher=teacher, engine=engine)
+    with pytest.raises(InputError, match=f"the sampler {told}"):
+        attar.evaluate(teacher, other, engine=engine, beside="skip")
+
+
+def test_a_teacher_lies_in_the_home_folder(ring, teacher, runtime, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    teacher.save(tmp_path / "runs" / "teacher")
+    found = teacher_named("~/runs/teacher", ring, runtime, steps=None, levels=None)
+    assert found.folder == tmp_path / "runs" / "teacher"
+
+
+# ------------------------------------------------------------------------------------------------------- runs that stop
+
+
+def test_a_watched_run_that_is_stopped_ends_in_the_same_bytes(ring, teacher, tmp_path):
+    """In a turn of the critic, and between two scores, which the curves go on with."""
+    method = attar.DMD2(**DMD2, warm_start=1, critic_steps=3, gan_weight=0.01, watch=2)
+    engine = Engine(device="cpu", quiet=True)
+    attar.distill(ring, method, teacher=teacher, out=tmp_path / "whole", engine=engine)
+    step = type(method).step
+
+    def stopped(self, state, runtime):
+        found = step(self, state, runtime)
+        if state.done == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(method), "step", stopped)
+        with pytest.raises(KeyboardInterrupt, match="stopped after step 3 of 6"):
+            attar.distill(ring, method, teacher=teacher, out=tmp_path / "again", engine=engine)
+    attar.distill(ring, method, teacher=teacher, out=tmp_path / "again", engine=engine)
+    assert files_of(tmp_path / "again") == files_of(tmp_path / "whole")
+    curves = [(tmp_path / name / "run" / "metrics.jsonl").read_text() for name in ("whole", "again")]
+    assert curves[0] == curves[1]
+    last = json.loads(curves[0].splitlines()[3])
+    assert set(WATCHED) <= last.keys() | last.get("values", {}).keys()
