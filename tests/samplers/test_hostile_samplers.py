@@ -1,8 +1,11 @@
 """What a user may get wrong with samplers: every bad input is one clear line, and nothing is lost."""
 
 import dataclasses
+import functools
+import inspect
 import json
 import os
+import shutil
 import signal
 
 import numpy as np
@@ -11,9 +14,11 @@ import torch
 
 import attar
 from attar.cli import main
+from attar.core import store
 from attar.core.errors import InputError
 from attar.core.runtime import Engine, Runtime
 from attar.samplers import metrics
+from attar.samplers.artefact import Sampler
 from attar.samplers.learner import WATCHED
 from attar.samplers.schedules import Grid
 from attar.samplers.sources import Source
@@ -23,7 +28,7 @@ from promises import files_of
 
 QUICK = {"network": "mlp:width=8,depth=1", "steps": 3, "batch": 16, "sampling_levels": 3}
 DMD2 = {"steps": 6, "batch": 16, "pairing": {"pair_count": 16, "pair_levels": 3}}
-EDM = ["train", "edm", "--network", "mlp:width=8,depth=1", "--steps", "3", "--batch", "16", "--sampling-levels", "3"]
+EDM = ["train", "edm", "--steps", "3", "--batch", "16"]
 QUIET = ["--device", "cpu", "--quiet"]
 
 
@@ -56,15 +61,23 @@ def refusal(capsys, *words):
     return error
 
 
+# What a user calls, without the checks of types that tests have besides.
+unchecked = functools.partial(inspect.unwrap(Source.of_tensors.__func__), Source)
+sampled = inspect.unwrap(Sampler.sample)
+
+
 # ------------------------------------------------------------------------------------------------------------- settings
 
 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("--betas 1 1", "betas is 1; it must be from 0 to 0.999999"),
-        ("--betas 0.9 -1", "betas is -1; it must be from 0 to 0.999999"),
+        ("--betas 1 1", "--betas takes several numbers, each from 0 to 0.999999, not '1 1'"),
+        ("--betas 0.9 -1", "each from 0 to 0.999999, not '0.9 -1'"),
         ("--sigma-data 0", "sigma"),
+        ("--sigma-max 0", "sigma_max is 0; give a number above 0"),
+        ("--noise-mean 1e12", "from -20 to 20"),
+        ("--network mlp:width=1e3", "width of mlp is '1e3'; it must be a whole number"),
         (
             "--schedule linear --sampling-levels 1001",
             "1001 noise levels are asked for, but there are 1000. Give fewer.",
@@ -90,7 +103,7 @@ def test_a_half_life_of_zero_is_no_average(ring, runtime):
 
 
 def test_the_highest_level_alone_can_be_matched(ring, teacher, engine):
-    method = attar.DMD2(**DMD2, level_range=(0.9999, 1.0))
+    method = attar.DMD2.from_names(**DMD2, level_range=(0.9999, 1.0))
     assert attar.distill(ring, method, teacher=teacher, engine=engine).calls == 1
 
 
@@ -112,7 +125,7 @@ def test_the_highest_level_alone_can_be_matched(ring, teacher, engine):
 )
 def test_what_is_no_table_of_samples_is_refused(train, told):
     with pytest.raises(InputError, match=told):
-        Source.of_tensors(train, torch.zeros(4, 3))
+        unchecked(train, torch.zeros(4, 3))
 
 
 @pytest.mark.parametrize(
@@ -120,15 +133,15 @@ def test_what_is_no_table_of_samples_is_refused(train, told):
 )
 def test_what_are_no_class_numbers_is_refused(labels):
     with pytest.raises(InputError, match=r"^labels of samples"):
-        Source.of_tensors(torch.zeros(4, 3), torch.zeros(4, 3), labels=(labels, labels), classes=("a", "b"))
+        unchecked(torch.zeros(4, 3), torch.zeros(4, 3), labels=(labels, labels), classes=("a", "b"))
     with pytest.raises(InputError, match="those of the training and those of the test samples"):
-        Source.of_tensors(torch.zeros(4, 3), torch.zeros(4, 3), labels=(torch.zeros(4).long(),), classes=("a", "b"))
+        unchecked(torch.zeros(4, 3), torch.zeros(4, 3), labels=(torch.zeros(4).long(),), classes=("a", "b"))
 
 
 def test_arrays_lists_and_small_whole_numbers_are_samples_and_labels(engine):
     values = np.random.default_rng(0).normal(size=(40, 3))
     labels = ((np.arange(30) % 2).astype(np.int32), [0, 1] * 5)
-    source = Source.of_tensors(values[:30], values[30:].tolist(), labels=labels, classes=["a", "b"])
+    source = unchecked(values[:30], values[30:].tolist(), labels=labels, classes=["a", "b"])
     assert source.train.labels.dtype == torch.long and source.classes == ("a", "b")
     assert attar.train(source, attar.EDM(**QUICK), engine=engine).sample(3).shape == (3, 3)
 
@@ -147,7 +160,6 @@ def test_real_samples_that_are_equal_have_no_relative_distance():
         ({"n": 2.5}, "n is 2.5; it must be a whole number"),
         ({"n": "3"}, "n is '3'; it must be a whole number"),
         ({"n": 3, "seed": 0.5}, "seed is 0.5; it must be a whole number"),
-        ({"n": 3, "steps": 1.5}, "steps is 1.5; it must be a whole number"),
         ({"labels": "abc"}, "labels is 'abc'; give a tensor, a row for each sample"),
         ({"labels": 3}, "labels is 3; give a tensor"),
         ({"labels": [True, False]}, "labels are"),
@@ -158,22 +170,26 @@ def test_real_samples_that_are_equal_have_no_relative_distance():
 )
 def test_what_cannot_be_sampled_is_refused(given, told, teacher):
     with pytest.raises(InputError) as refused:
-        teacher.sample(**given)
+        sampled(teacher, **given)
     assert told in str(refused.value)
 
 
 def test_lists_and_arrays_name_classes_and_noise(teacher):
     wanted = teacher.sample(labels=torch.tensor([0, 3]), seed=1)
-    assert torch.equal(teacher.sample(labels=[0, 3], seed=1), wanted)
-    assert torch.equal(teacher.sample(np.int64(2), np.array([0, 3], dtype=np.int16), seed=np.int32(1)), wanted)
-    assert teacher.sample(noise=np.zeros((2, 2)), labels=[0, 3]).shape == (2, 2)
+    assert torch.equal(sampled(teacher, labels=[0, 3], seed=1), wanted)
+    assert torch.equal(sampled(teacher, np.int64(2), np.array([0, 3], dtype=np.int16), seed=np.int32(1)), wanted)
+    assert sampled(teacher, noise=np.zeros((2, 2)), labels=[0, 3]).shape == (2, 2)
 
 
 # ------------------------------------------------------------------------------------------------------------- teachers
 
 
 def test_a_student_of_few_steps_is_no_diffusion_model(ring, student, engine):
-    for method in (attar.Consistency(steps=2), attar.Progressive(steps=8, first_steps=2), attar.DMD2(**DMD2)):
+    for method in (
+        attar.Consistency(steps=2),
+        attar.Progressive(steps=8, first_steps=2),
+        attar.DMD2.from_names(**DMD2),
+    ):
         with pytest.raises(InputError) as refused:
             attar.distill(ring, method, teacher=student, engine=engine)
         assert str(refused.value) == (
@@ -204,7 +220,7 @@ def test_a_teacher_lies_in_the_home_folder(ring, teacher, runtime, tmp_path, mon
 
 def test_a_watched_run_that_is_stopped_ends_in_the_same_bytes(ring, teacher, tmp_path):
     """In a turn of the critic, and between two scores, which the curves go on with."""
-    method = attar.DMD2(**DMD2, warm_start=1, critic_steps=3, gan_weight=0.01, watch=2)
+    method = attar.DMD2.from_names(**DMD2, warm_start=1, critic_steps=3, gan_weight=0.01, watch=2)
     engine = Engine(device="cpu", quiet=True)
     attar.distill(ring, method, teacher=teacher, out=tmp_path / "whole", engine=engine)
     step = type(method).step
@@ -225,3 +241,57 @@ def test_a_watched_run_that_is_stopped_ends_in_the_same_bytes(ring, teacher, tmp
     assert curves[0] == curves[1]
     last = json.loads(curves[0].splitlines()[3])
     assert set(WATCHED) <= last.keys() | last.get("values", {}).keys()
+
+
+# ------------------------------------------------------------------------------------------------------------- folders
+
+
+@pytest.fixture(scope="module")
+def folder(teacher, tmp_path_factory):
+    place = tmp_path_factory.mktemp("saved") / "teacher"
+    teacher.save(place)
+    return place
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"steps": -1},
+        {"steps": "a"},
+        {"solver": "foo"},
+        {"shape": []},
+        {"class_shares": []},
+        {"class_shares": [9.0] * 8},
+        {"class_shares": ["x"] * 8},
+        {"grid": {}},
+        {"sigma_data": 0},
+        {"boundary": "x"},
+        {"given": ["x"]},
+        {"given": [-1.0]},
+    ],
+)
+def test_a_folder_that_describes_no_sampler_is_refused(change, folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "bad")
+    path = tmp_path / "bad" / "artefact.json"
+    facts = json.loads(path.read_text()) | change
+    facts.pop("facts_digest")
+    path.write_text(json.dumps({**facts, "facts_digest": store.digest_of({}, facts)}))
+    with pytest.raises(InputError, match=r"bad/artefact\.json is damaged"):
+        attar.open_artefact(tmp_path / "bad")
+
+
+def test_settings_that_a_trained_teacher_does_not_need_are_told(folder, ring, engine):
+    said = []
+    runtime = Runtime(engine, 0, say=said.append)
+    with pytest.raises(InputError, match=r"prediction is v, but .* is a sampler of attar, which needs none"):
+        teacher_named(str(folder), ring, runtime, steps=None, levels=None, prediction="v")
+    teacher_named(str(folder), ring, runtime, steps=5, levels=None)
+    assert said == [f"note: {folder} is trained already, so the steps of a teacher's training play no part."]
+
+
+def test_a_folder_that_is_not_there_is_no_network(folder, ring, runtime, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    with pytest.raises(InputError, match=r"^teachr is no folder of a sampler; did you mean 'teacher'\?$"):
+        teacher_named("teachr", ring, runtime, steps=None, levels=None)
+    with pytest.raises(InputError, match=r"^other is no folder of a sampler. Give one, or a network by words"):
+        teacher_named("other", ring, runtime, steps=None, levels=None)

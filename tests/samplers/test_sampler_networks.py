@@ -166,7 +166,7 @@ def test_the_network_is_told_the_time_of_consistency_models():
     [
         ("resnet:width=4", (2,), "unknown network 'resnet'"),
         ("mlp:widths=4", (2,), "widths"),
-        ("mlp:width=four", (2,), "width of mlp is 'four'; it must be a number."),
+        ("mlp:width=four", (2,), "width of mlp is 'four'; it must be a whole number."),
         ("mlp:width=0", (2,), "width is 0"),
         ("mlp:dropout=1", (2,), "dropout is 1"),
         ("unet:width=8", (2,), "unet takes images, but samples are of shape [2]. Give mlp."),

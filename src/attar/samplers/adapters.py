@@ -25,7 +25,7 @@ class Lora(Settings):
 
     lora_rank: Annotated[int, Range(0)] = 0
     """Rank of the low-rank adapters. 0 trains all parameters."""
-    lora_alpha: Annotated[int, Range(0)] = 8
+    lora_alpha: Annotated[int, Range(1)] = 8
     """α of the low-rank adapters: their output is multiplied by α divided by the rank."""
 
 

@@ -7,9 +7,10 @@ it: see `attar.samplers.export`. `artefact.json` states the rest, with a digest 
 import builtins
 import copy
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -271,7 +272,7 @@ class Sampler(core.Shareable):
         """
         folder = Path(folder)
         facts = core.read_facts(folder, KIND, SCHEMA, "sampler")
-        return cls(
+        made = cls(
             denoiser=cls.read(folder, facts).eval(),
             network=facts["network"],
             grid=Grid.from_json(facts["grid"]),
@@ -290,6 +291,34 @@ class Sampler(core.Shareable):
             folder=folder,
             **cls.further(folder, facts),
         )
+        wrong = made.unsound()
+        if wrong:
+            raise InputError(f"{folder / core.ARTEFACT} is damaged: its {wrong} cannot be.")
+        return made
+
+    def unsound(self) -> str | None:
+        """What of it no sampler can have; None of a whole one."""
+        if None in (self.grid.sigma_min, self.grid.sigma_max):
+            return "grid"
+        numbers = (
+            *self.levels(),
+            *self.class_shares,
+            self.denoiser.sigma_data,
+            self.denoiser.boundary or 0.0,
+            self.floor,
+        )
+        alike = len(self.class_shares) == len(self.classes) and (
+            not self.classes or abs(sum(self.class_shares) - 1) < 1e-3
+        )
+        held = {
+            "shape": bool(self.shape) and min(self.shape) > 0,
+            "class_shares": alike and min(self.class_shares, default=0.0) >= 0,
+            "solver": self.solver in get_args(Solver),
+            "levels": bool((self.levels() > 0).all()),
+            "sigma_data": self.denoiser.sigma_data > 0,
+            "numbers": all(map(math.isfinite, numbers)),
+        }
+        return next((name for name, fine in held.items() if not fine), None)
 
     def written(self, folder: Path) -> dict[str, Any]:
         """Write the network, and return what `artefact.json` says of it.

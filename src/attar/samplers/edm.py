@@ -32,9 +32,9 @@ class EDM(SamplerMethod):
     """Step size (learning rate)."""
     weights_average: Annotated[float, Range(0, 1)] = 0.995
     """Decay of a moving average of the weights, which then is the result. It is smaller in the first steps. 0: none."""
-    noise_mean: float = -1.2
+    noise_mean: Annotated[float, Range(-20, 20)] = -1.2
     """P_mean: mean of ln σ in training."""
-    noise_std: Annotated[float, Range(0)] = 1.2
+    noise_std: Annotated[float, Range(0, 10)] = 1.2
     """P_std: standard deviation of ln σ in training."""
     label_dropout: Annotated[float, Range(0, 1)] = 0.0
     """Share of samples that are shown without their label, so that guidance is possible."""

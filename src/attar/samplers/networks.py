@@ -144,8 +144,10 @@ def options_of(kind: type[Any], name: str, given: dict[str, str]) -> Any:
     for key, value in given.items():
         if key not in fields:
             raise unknown(f"option of {name}", key, fields)
+        number = type(fields[key].default)
         try:
-            found[key] = type(fields[key].default)(value)
+            found[key] = number(value)
         except ValueError:
-            raise InputError(f"{key} of {name} is {value!r}; it must be a number.") from None
+            whole = "whole " if number is int else ""
+            raise InputError(f"{key} of {name} is {value!r}; it must be a {whole}number.") from None
     return kind(**found)

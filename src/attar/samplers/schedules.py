@@ -38,7 +38,10 @@ class Grid(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         low, high = self.sigma_min, self.sigma_max
-        if low == 0 or (low is not None and high is not None and not low < high):
+        for name, end in (("sigma_min", low), ("sigma_max", high)):
+            if end == 0:
+                raise InputError(f"{name} is 0; give a number above 0.")
+        if low is not None and high is not None and not low < high:
             raise InputError(f"sigma_min is {low} and sigma_max {high}; give 0 < sigma_min < sigma_max.")
 
     def resolve(self, shape: tuple[int, ...]) -> "Grid":
@@ -53,10 +56,11 @@ class Grid(Settings):
             table = self.table()
             low, high = float(table[0]), float(table[-1])
             for name, end, own in (("sigma_min", self.sigma_min, low), ("sigma_max", self.sigma_max, high)):
-                if end is not None and not math.isclose(end, own, rel_tol=1e-6):
+                if end is not None and not math.isclose(end, own, rel_tol=1e-4):
                     raise InputError(
-                        f"{name} is {end:g}, but the schedule {self.schedule} ends at {own:.4g}. Leave it out."
+                        f"{name} is {end:g}, but the schedule {self.schedule} ends at {own:.6g}. Leave it out."
                     )
+            return replace(self, sigma_min=low, sigma_max=high)
         return replace(self, sigma_min=self.sigma_min or low, sigma_max=self.sigma_max or high)
 
     @property
@@ -92,7 +96,8 @@ def few(levels: Levels, count: int) -> Float[Tensor, " _few"]:
         InputError: There are fewer.
     """
     if count > len(levels):
-        raise InputError(f"{count} noise levels are asked for, but there are {len(levels)}. Give fewer.")
+        there = "is" if len(levels) == 1 else "are"
+        raise InputError(f"{count} noise levels are asked for, but there {there} {len(levels)}. Give fewer.")
     return levels[torch.arange(count) * (len(levels) // count)]
 
 

@@ -187,8 +187,9 @@ class Source:
     @cached_property
     def sigma_data(self) -> float:
         """The standard deviation of all values of training samples, images between -1 and 1."""
-        spread = float(self.train.all(min(MEASURED, max(1, MOST_VALUES // self.dimensions))).std())
-        if not spread > 0:
+        values = self.train.all(min(MEASURED, max(1, MOST_VALUES // self.dimensions)))
+        spread = float(values.std())
+        if not spread > 0 or values.min() == values.max():
             raise InputError(f"all training {self.things} of {self.name} are equal, so there is nothing to learn.")
         return spread
 

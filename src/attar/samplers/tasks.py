@@ -17,7 +17,7 @@ class Teacher(Settings):
     by words, such as mlp:width=384, which is trained here by edm and cached. Default: the usual network of the data."""
     steps: Annotated[int, Range(1)] | None = None
     """Steps of the teacher's training, if it is trained here. Default: those of edm."""
-    levels: Annotated[int, Range(1)] | None = None
+    levels: Annotated[int, Range(1, 10_000)] | None = None
     """Number of noise levels of the teacher's sampling. Default: as it was made."""
 
     prediction: Literal["epsilon", "v", "flow", "x0"] | None = None

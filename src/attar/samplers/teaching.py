@@ -10,7 +10,7 @@ import torch
 
 from attar.core import store
 from attar.core.checks import shown
-from attar.core.errors import InputError
+from attar.core.errors import InputError, near_path
 from attar.core.runtime import Runtime
 from attar.core.training import cached
 from attar.samplers.artefact import Sampler, StoredSampler
@@ -132,10 +132,19 @@ def teacher_named(
             "pipeline of diffusers, or its name on the hub."
         )
     elif given is not None and (folder := Path(str(given)).expanduser()).is_dir():
+        for name, told in (("prediction", prediction), ("schedule", schedule)):
+            if told is not None:
+                raise InputError(
+                    f"{name} is {told}, but {given} is a sampler of attar, which needs none. Leave it out."
+                )
+        if steps is not None:
+            runtime.say(f"note: {given} is trained already, so the steps of a teacher's training play no part.")
         found = StoredSampler.load(folder)
         runtime.prepared.count(folder)
-    elif given is not None and (folder.is_file() or "/" in str(given)):
-        raise InputError(f"{given} is no folder of a sampler. Give one, or a network by words such as mlp:width=384.")
+    elif given is not None and (folder.is_file() or "/" in str(given) or not _is_network(str(given))):
+        near = "" if folder.exists() else near_path(str(given))
+        meant = f"; did you mean {near!r}?" if near else ". Give one, or a network by words such as mlp:width=384."
+        raise InputError(f"{given} is no folder of a sampler{meant}")
     else:
         from attar.samplers.edm import EDM
 
@@ -144,6 +153,11 @@ def teacher_named(
         found = cached(method.resolve(work, runtime), work, runtime, title="training the teacher")
     found = replace(found, denoiser=copy.deepcopy(found.denoiser).requires_grad_(False))
     return found if levels is None else replace(found, steps=levels)
+
+
+def _is_network(given: str) -> bool:
+    """Whether a text names a network, or is meant to by its options."""
+    return ":" in given or given in ("auto", "mlp", "unet")
 
 
 def foreign_teacher(
