@@ -11,6 +11,7 @@ import signal
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import attar
 from attar.cli import main
@@ -75,15 +76,18 @@ sampled = inspect.unwrap(Sampler.sample)
         ("--betas 1 1", "--betas takes several numbers, each from 0 to 0.999999, not '1 1'"),
         ("--betas 0.9 -1", "each from 0 to 0.999999, not '0.9 -1'"),
         ("--sigma-data 0", "sigma"),
-        ("--sigma-max 0", "sigma_max is 0; give a number above 0"),
+        ("--sigma-max 0", "sigma_max is 0; give 0 < sigma_min < sigma_max"),
         ("--noise-mean 1e12", "from -20 to 20"),
         ("--network mlp:width=1e3", "width of mlp is '1e3'; it must be a whole number"),
         (
             "--schedule linear --sampling-levels 1001",
             "1001 noise levels are asked for, but there are 1000. Give fewer.",
         ),
-        ("--schedule linear --sigma-min 0.5", "sigma_min is 0.5, but the schedule linear ends at 0.01. Leave it out."),
-        ("--schedule scaled-linear --sigma-max 80", "sigma_max is 80, but the schedule scaled-linear ends at 14.61."),
+        (
+            "--schedule linear --sigma-min 0.5",
+            "sigma_min is 0.5, but the schedule linear ends at 0.0100005. Leave it out.",
+        ),
+        ("--schedule scaled-linear --sigma-max 80", "sigma_max is 80, but the schedule scaled-linear ends at 14.6146."),
     ],
 )
 def test_settings_that_cannot_be_are_refused_before_the_first_step(words, told, capsys, tmp_path):
@@ -243,6 +247,11 @@ def test_a_watched_run_that_is_stopped_ends_in_the_same_bytes(ring, teacher, tmp
     assert set(WATCHED) <= last.keys() | last.get("values", {}).keys()
 
 
+def test_prompts_teach_no_model_of_their_own(capsys, tmp_path):
+    (tmp_path / "prompts.txt").write_text("a\nb\n")
+    assert "only images or points can be learned from" in refusal(capsys, *EDM, "--data", tmp_path / "prompts.txt")
+
+
 # ------------------------------------------------------------------------------------------------------------- folders
 
 
@@ -265,7 +274,6 @@ def folder(teacher, tmp_path_factory):
         {"class_shares": ["x"] * 8},
         {"grid": {}},
         {"sigma_data": 0},
-        {"boundary": "x"},
         {"given": ["x"]},
         {"given": [-1.0]},
     ],
@@ -295,3 +303,32 @@ def test_a_folder_that_is_not_there_is_no_network(folder, ring, runtime, monkeyp
         teacher_named("teachr", ring, runtime, steps=None, levels=None)
     with pytest.raises(InputError, match=r"^other is no folder of a sampler. Give one, or a network by words"):
         teacher_named("other", ring, runtime, steps=None, levels=None)
+
+
+def test_a_folder_of_another_method_is_told_in_a_few_words(ring, teacher, engine, tmp_path, capsys):
+    attar.train(ring, attar.EDM(**QUICK), out=tmp_path / "made", engine=engine)
+    with pytest.raises(InputError, match=r"other settings \(method: edm in the folder, pairs requested\)\. Choose"):
+        attar.distill(ring, attar.PairRegression(steps=2), teacher=teacher, out=tmp_path / "made", engine=engine)
+
+
+def test_a_sampler_with_pictures_of_its_evaluation_is_no_data(folder, tmp_path, capsys):
+    shutil.copytree(folder, tmp_path / "made")
+    (tmp_path / "made" / "evaluation").mkdir()
+    for name in ("calls", "together"):
+        Image.new("RGB", (8, 8)).save(tmp_path / "made" / "evaluation" / f"{name}.png")
+    with pytest.raises(SystemExit):
+        main(["data", str(tmp_path / "made")])
+    assert "is an artefact, no data. To see it: attar report" in capsys.readouterr().err
+
+
+def test_pictures_of_one_class_are_learned(tmp_path, engine, capsys):
+    (tmp_path / "faces" / "all").mkdir(parents=True)
+    draw = np.random.default_rng(0)
+    for number in range(30):
+        pixels = draw.integers(0, 256, (5, 7, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "faces" / "all" / f"{number}.png")
+    small = ["--network", "mlp:width=8,depth=1", "--sampling-levels", "2", "--watch", "2"]
+    main([*EDM, *small, "--data", str(tmp_path / "faces"), "--out", str(tmp_path / "made"), *QUIET])
+    main(["evaluate", str(tmp_path / "made"), "--beside", "skip", *QUIET])
+    assert attar.open_artefact(tmp_path / "made").classes == ("all",)
+    assert "recall" in capsys.readouterr().out

@@ -62,17 +62,21 @@ def kind_of_data(words: list[str]) -> Kind:
     """
     for word in words:
         for kind in kinds().values():
-            if word == kind.bundled or kind.recognises(word):
+            if word == kind.bundled or (kind.recognises(word) and _artefact_in(word) in (None, kind)):
                 return kind
     usual = next(iter(built_in().values()))
     for word in words:
         near = difflib.get_close_matches(word, [kind.bundled for kind in kinds().values()], n=1, cutoff=0.8)
         if near and not Path(word).exists():
             raise InputError(f"unknown data {word!r}; did you mean {near[0]!r}?")
-        made = kind_in(Path(word)) if (Path(word) / ARTEFACT).is_file() else None
-        if made not in (None, usual):
+        if _artefact_in(word) not in (None, usual):
             raise InputError(f"{word} is an artefact, no data. To see it: attar report {shlex.quote(word)}")
     return usual
+
+
+def _artefact_in(word: str) -> Kind | None:
+    """The kind of the artefact in a folder, if there is one."""
+    return kind_in(Path(word)) if (Path(word) / ARTEFACT).is_file() else None
 
 
 def kind_named_in(words: list[str]) -> Kind | None:

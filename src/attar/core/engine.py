@@ -278,6 +278,8 @@ class RunFolder:
         known = {name: value for name, value in there.items() if name not in NOT_COMPARED}
         changes = difference(known | {"settings": _in_names_of_today(known.get("settings"), method)}, wanted)
         if changes:
+            if there["method"] != method.name:  # all else then differs too
+                changes = [f"method: {there['method']} in the folder, {method.name} requested"]
             text = "; ".join(changes)
             raise InputError(
                 f"{self.path} holds a run with other settings ({text}). Choose another --out, or delete it."

@@ -297,6 +297,7 @@ def load(
     background: Background = "white",
     pixel_bits: int | None = None,
     skip_bad: bool = False,
+    fewest: int = 2,
 ) -> ImageSource:
     """Load labelled images.
 
@@ -318,10 +319,11 @@ def load(
         pixel_bits: The number of bits of values in pictures with more than 8 bits. Default: 16 for 16-bit pictures
             that use them, and floats run from 0 to 1.
         skip_bad: Whether pictures that cannot be read are left out; otherwise they are counted and refused.
+        fewest: The smallest number of classes that will do.
 
     Raises:
         InputError: The data are unknown, an image cannot be read, splits are ambiguous, images differ in size, labels
-            are missing or are neither integers nor names, or there is only one class.
+            are missing or are neither integers nor names, or there are too few classes.
     """
     if isinstance(data, ImageSource):
         return data
@@ -342,7 +344,7 @@ def load(
     if test is None:
         train, test, rows = _split(train, split_seed)
         split = f"80/20 by seed {split_seed}"
-    _check_classes(name, train, classes)
+    _check_classes(name, train, classes, fewest)
     wanted = statistics
     transform, statistics = normalisation(name, train.pixels, statistics)
     flips = not any(name.startswith(digits) for digits in DIGIT_SETS)
@@ -404,9 +406,9 @@ def _check_labels(labels: Sequence[int], source: ImageSource) -> None:
             raise InputError(f"class {label} ({source.classes[label]}) is given twice; give each class once.")
 
 
-def _check_classes(name: str, train: Split, classes: tuple[str, ...]) -> None:
+def _check_classes(name: str, train: Split, classes: tuple[str, ...], fewest: int) -> None:
     counts = torch.bincount(train.labels, minlength=len(classes))
-    if len(classes) < 2 or int((counts > 0).sum()) < 2:
+    if int((counts > 0).sum()) < fewest:
         only = f", {classes[int(counts.argmax())]!r}" if classes else ""
         raise InputError(f"{name} has only one class{only}; condensing needs two or more.")
     if int(counts.min()) == 0:

@@ -180,7 +180,8 @@ class Sampler(core.Shareable):
         n = next((len(one) for one in (labels, noise) if one is not None), 0) if n is None else _whole("n", n)
         if n < 1:
             raise InputError(f"n is {n}; give 1 or more, or labels.")
-        labels = self._checked(labels, n, _whole("seed", seed))
+        seed = _whole("seed", seed)
+        labels = self._checked(labels, n, seed)
         draw = torch.Generator().manual_seed(derived_seed(seed, "samples"))
         if noise is None:
             noise = torch.randn(n, *self.shape, generator=draw)

@@ -55,7 +55,7 @@ class Reading(Pictures):
         from attar.images.sources import load
 
         settings = {name: value for name, value in self.to_json().items() if name not in OWN}
-        return Source.of_images(load(data, **settings))
+        return Source.of_images(load(data, **settings, fewest=1))
 
     def describe(self, source: "Source | Prompts") -> str:
         """The shape, the spread and the classes of the samples, or the first prompts."""

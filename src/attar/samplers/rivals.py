@@ -146,9 +146,11 @@ def teacher_of(one: Sampler, source: Source, how: Scoring, runtime: Runtime) -> 
     Raises:
         InputError: The teacher that is given cannot be used.
     """
-    if one.origin.teacher is None:
-        return None
     asked = how.teacher != Teacher()
+    if one.origin.teacher is None:
+        if asked:
+            runtime.say(f"note: {one.title} has no teacher, so --teacher plays no part.")
+        return None
     found = how.teacher.found(source, runtime) if asked else _own(one, source, how, runtime)
     if found is None:
         runtime.say("note: the teacher is not at hand. Give --teacher FOLDER to have it beside the student.")

@@ -40,7 +40,7 @@ class Grid(Settings):
         low, high = self.sigma_min, self.sigma_max
         for name, end in (("sigma_min", low), ("sigma_max", high)):
             if end == 0:
-                raise InputError(f"{name} is 0; give a number above 0.")
+                raise InputError(f"{name} is 0; give 0 < sigma_min < sigma_max.")
         if low is not None and high is not None and not low < high:
             raise InputError(f"sigma_min is {low} and sigma_max {high}; give 0 < sigma_min < sigma_max.")
 

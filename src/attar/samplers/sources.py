@@ -238,7 +238,7 @@ def _as_samples(given: Any, who: str, name: str) -> Samples:
         values = torch.as_tensor(given).detach().cpu()
     except (RuntimeError, TypeError, ValueError):
         raise InputError(f"{who} samples of {name} are {shown(given)}; give a tensor.") from None
-    if values.ndim < 2 or not values[:1].numel() or values.is_complex() or values.layout != torch.strided:
+    if values.layout != torch.strided or values.is_complex() or values.ndim < 2 or not values[:1].numel():
         kind = f"{list(values.shape)} of {values.dtype}".replace("torch.", "")
         if values.ndim and not len(values):
             raise InputError(f"{name} has no {who} sample. Give one or more.")

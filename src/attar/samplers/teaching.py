@@ -93,6 +93,10 @@ def work_of(source: Any, teacher: Sampler | None, runtime: Runtime) -> Work:
     """
     if isinstance(source, Source):
         return Work(source, teacher)
+    if teacher is None:
+        raise InputError(
+            f"{source.name} holds prompts, but without a teacher only images or points can be learned from."
+        )
     from attar.samplers.prompts import text_work
 
     return text_work(source, teacher, runtime)
