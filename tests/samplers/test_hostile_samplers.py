@@ -20,6 +20,8 @@ from attar.core.errors import InputError
 from attar.core.runtime import Engine, Runtime
 from attar.samplers import metrics
 from attar.samplers.artefact import Sampler
+from attar.samplers.folders import schedule_of
+from attar.samplers.foreign import schedule_named
 from attar.samplers.learner import WATCHED
 from attar.samplers.schedules import Grid
 from attar.samplers.sources import Source
@@ -169,7 +171,7 @@ def test_real_samples_that_are_equal_have_no_relative_distance():
         ({"labels": [True, False]}, "labels are"),
         ({"labels": [0.5]}, "labels are"),
         ({"labels": [9]}, "labels must be class numbers below 8"),
-        ({"noise": torch.zeros(3, 2, dtype=torch.long)}, "of torch.int64; give"),
+        ({"noise": torch.zeros(3, 2, dtype=torch.long)}, "noise is of torch.int64; give numbers of floating point"),
     ],
 )
 def test_what_cannot_be_sampled_is_refused(given, told, teacher):
@@ -329,6 +331,55 @@ def test_pictures_of_one_class_are_learned(tmp_path, engine, capsys):
         Image.fromarray(pixels).save(tmp_path / "faces" / "all" / f"{number}.png")
     small = ["--network", "mlp:width=8,depth=1", "--sampling-levels", "2", "--watch", "2"]
     main([*EDM, *small, "--data", str(tmp_path / "faces"), "--out", str(tmp_path / "made"), *QUIET])
-    main(["evaluate", str(tmp_path / "made"), "--beside", "skip", *QUIET])
+    main(["evaluate", str(tmp_path / "made"), "--data", str(tmp_path / "faces"), "--beside", "skip", *QUIET])
     assert attar.open_artefact(tmp_path / "made").classes == ("all",)
     assert "recall" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"trained_betas": []}, "two steps or more, and each β between 0 and 1"),
+        ({"trained_betas": 5}, "the schedule"),
+        ({"trained_betas": ["a"]}, "the scheduler of here is damaged"),
+        ({"trained_betas": [2.0, 3.0]}, "each β between 0 and 1"),
+        ({"beta_end": 5}, "each β between 0 and 1"),
+        ({"beta_start": "x"}, "the scheduler of here is damaged"),
+        ({"beta_schedule": ["linear"]}, "attar knows linear"),
+        ({"num_train_timesteps": 0}, "has 0 steps (num_train_timesteps)"),
+        ({"num_train_timesteps": "abc"}, "the scheduler of here is damaged"),
+    ],
+)
+def test_schedulers_that_cannot_be_are_refused(config, told):
+    with pytest.raises(InputError) as refused:
+        schedule_of({"beta_schedule": "linear", **config}, "here")
+    assert told in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "words", ["linear:steps=0", "linear:steps=-1", "linear:low=5,high=9", "flow:scale=nan", "flow:scale=0", "flow:x=3"]
+)
+def test_schedules_by_words_that_cannot_be_are_refused(words):
+    with pytest.raises(InputError, match="the schedule"):
+        schedule_named(words)
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"sample_size": "x"}, "has the sample_size 'x'; it must be one whole number or two"),
+        ({"class_embed_type": "identity"}, "takes classes as 'identity'; attar gives their numbers only"),
+        ({"class_embed_type": "timestep"}, "its weights are not all there"),
+    ],
+)
+def test_networks_of_diffusers_that_cannot_teach_are_refused(config, told, tmp_path, runtime):
+    diffusers = pytest.importorskip("diffusers")
+    sides = {"down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",), "block_out_channels": (8,)}
+    unet = diffusers.UNet2DModel(8, 1, 1, norm_num_groups=4, layers_per_block=1, num_class_embeds=11, **sides)
+    diffusers.DDPMPipeline(unet, diffusers.DDPMScheduler()).save_pretrained(tmp_path / "made")
+    path = tmp_path / "made" / "unet" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | config))
+    digits = attar.samplers.Reading().load("digits")
+    with pytest.raises(InputError) as refused:
+        teacher_named(str(tmp_path / "made"), digits, runtime, steps=None, levels=None)
+    assert told in str(refused.value)

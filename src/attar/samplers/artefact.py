@@ -185,10 +185,10 @@ class Sampler(core.Shareable):
         draw = torch.Generator().manual_seed(derived_seed(seed, "samples"))
         if noise is None:
             noise = torch.randn(n, *self.shape, generator=draw)
-        elif tuple(noise.shape) != (n, *self.shape) or not noise.is_floating_point():
-            raise InputError(
-                f"noise is {list(noise.shape)} of {noise.dtype}; give {[n, *self.shape]}, no whole numbers."
-            )
+        elif tuple(noise.shape) != (n, *self.shape):
+            raise InputError(f"noise is {list(noise.shape)}; give {[n, *self.shape]}.")
+        elif not noise.is_floating_point():
+            raise InputError(f"noise is of {noise.dtype}; give numbers of floating point.")
         found, where = [], device_of(self.denoiser)
         self.denoiser.eval()
         for number, part in enumerate(noise.split(PORTION)):

@@ -171,6 +171,8 @@ def opened(folder: Path, name: str, library: str = "diffusers", **more: Any) -> 
         except BROKEN as error:
             reason = " ".join(str(error).split())[:160].rstrip(".")
             raise InputError(f"{folder} is damaged: {name} does not open ({reason}).") from None
+    if any(tensor.is_meta for tensor in found.state_dict().values()):
+        raise InputError(f"{folder} is damaged: its weights are not all there.")
     found = found.float().eval().requires_grad_(False)
     store.check_finite(found.state_dict(), f"{folder} cannot be used")
     return found
@@ -290,6 +292,9 @@ def pixel_sampler(
     check_parts(folder)
     config, where = scheduler_in(folder), str(folder)
     unet = unet_in(_part(folder, "unet"))
+    if unet.config.class_embed_type is not None:
+        kind = unet.config.class_embed_type
+        raise InputError(f"the network of {where} takes classes as {kind!r}; attar gives their numbers only.")
     rows = int(unet.config.num_class_embeds or 0)
     classes = len(source.classes)
     if rows and rows not in (classes, classes + 1):
@@ -355,7 +360,10 @@ def preconditioned(unet: Any, classes: int, config: Mapping[str, Any]) -> tuple[
 def shape_of(unet: Any, like: tuple[int, ...]) -> tuple[int, int, int]:
     """The shape of a U-Net's samples: its channels, and the size that it was made for."""
     size = unet.config.sample_size
-    height, width = (size, size) if isinstance(size, int) else size or like[1:]
+    sides = (size, size) if isinstance(size, int) else tuple(size or like[1:])
+    if len(sides) != 2 or not all(isinstance(side, int) for side in sides):
+        raise InputError(f"the network has the sample_size {size!r}; it must be one whole number or two.")
+    height, width = sides
     return int(unet.config.in_channels), int(height), int(width)
 
 

@@ -7,6 +7,7 @@ Teachers that predict ε, v or flow then give the same student as one that predi
 
 import copy
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,7 +157,10 @@ def schedule_named(given: Any) -> Schedule:
     if name != "flow":
         return Steps(VP.named(given))
     try:
-        return Flow(float(rest.partition("=")[2])) if rest else Flow()
+        scale = float(rest.removeprefix("scale=")) if rest else 1.0
+        if not 0 < scale < math.inf:
+            raise ValueError
+        return Flow(scale)
     except ValueError:
         raise InputError(f"the schedule {given!r} is not known; give flow, or flow:scale=1000.") from None
 

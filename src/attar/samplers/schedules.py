@@ -124,6 +124,12 @@ class VP:
     words: str = ""
     """The schedule by words, where `named` knows it."""
 
+    def __post_init__(self) -> None:
+        table = self.alphas_cumprod
+        if table.ndim != 1 or len(table) < 2 or not ((table > 0) & (table < 1)).all():
+            name = f" {self.words}" if self.words else ""
+            raise InputError(f"the schedule{name} cannot be: it needs two steps or more, and each β between 0 and 1.")
+
     @classmethod
     def named(cls, text: str) -> "VP":
         """A schedule by words: linear, scaled-linear or cosine, with options: linear:steps=1000,low=0.0001,high=0.02.
@@ -143,6 +149,8 @@ class VP:
         except ValueError:
             raise InputError(f"an option of the schedule {text!r} is no number.") from None
         zero = options.pop("zero_snr", 0)
+        if options.get("steps", 2) < 2:
+            raise InputError(f"the schedule {text!r} has {options['steps']} steps; give two or more.")
         try:
             found = made[name](**options)
         except TypeError:
