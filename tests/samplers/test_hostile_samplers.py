@@ -383,3 +383,13 @@ def test_networks_of_diffusers_that_cannot_teach_are_refused(config, told, tmp_p
     with pytest.raises(InputError) as refused:
         teacher_named(str(tmp_path / "made"), digits, runtime, steps=None, levels=None)
     assert told in str(refused.value)
+
+
+def test_a_teacher_that_must_be_trained_first_is_announced_once(ring, engine):
+    said = []
+    for _ in range(2):
+        teacher_named("mlp:width=5,depth=1", ring, Runtime(engine, 0, say=said.append), steps=2, levels=None)
+    assert said == [
+        "the teacher, mlp:width=5,depth=1, is trained on ring by edm first, for 2 steps; it is kept in the cache. To "
+        "use one of your own, give --teacher FOLDER."
+    ]
