@@ -156,7 +156,7 @@ class Source:
         given = (None, None) if labels is None else labels
         made = [
             Part(
-                Points(values),
+                Points(values),  # type: ignore[arg-type]
                 None if mine is None else _as_labels(mine, len(values), len(classes), name),
                 pictures=False,
             )
