@@ -102,22 +102,27 @@ def judge_of(source: ImageSource, runtime: Runtime) -> Judge:
     return Judge(source.transform, ByClassifier.of(found, inputs, labels, source.classes))
 
 
-def image_scores(made: Any, judge: Judge) -> dict[str, float]:
+def image_scores(made: Any, judge: Judge | None) -> dict[str, float]:
     """What is measured of edited images.
 
     Args:
         made: `EditedImages`.
-        judge: A classifier of the real images.
+        judge: A classifier of the real images, which knows both prompts; None: only distances are measured.
     """
     edited, before = made.edited, made.before
+    distances = {
+        "spread": float(within(edited)),
+        "spread_before": float(within(before)),
+        "rms_to_source": float(rms(edited, before)),
+    }
+    if judge is None:
+        return distances
     features, known = judge.images(edited), judge.images(before)
     target, source = judge.text(made.target_prompt), judge.text(made.source_prompt)
     return {
         "target_accuracy": judge.accuracy(edited, made.target_prompt),
         "target_accuracy_before": judge.accuracy(before, made.target_prompt),
-        "spread": float(within(edited)),
-        "spread_before": float(within(before)),
-        "rms_to_source": float(rms(edited, before)),
+        **distances,
         "direction": float(direction_score(features, known, target, source).mean()),
     }
 
@@ -159,7 +164,7 @@ def edit_scores(made: Any, work: Any, method: Any, runtime: Runtime) -> dict[str
     """What is measured of an edited field: at held-out poses, outside the mask, and along a path of the camera.
 
     The classes are judged by a classifier of what the autoencoder makes of pictures of all classes; without pictures of
-    classes only distances are measured.
+    classes, or where a prompt is none of them, only distances are measured.
 
     Args:
         made: The edited `LatentField`.
@@ -174,10 +179,10 @@ def edit_scores(made: Any, work: Any, method: Any, runtime: Runtime) -> dict[str
     if outside is not None:
         scores["background"] = psnr(after, real, outside)
         scores["background_before"] = psnr(known, real, outside)
-    judge = scene_judge(work.base, runtime)
+    target, source = str(method.target_prompt), str(method.source_prompt)
+    judge = scene_judge(work.base, runtime) if {target, source} <= set(scene.classes) else None
     if judge is None:
         return scores
-    target, source = str(method.target_prompt), str(method.source_prompt)
     poses = scene.test.poses if len(scene.test) else scene.train.poses
     scores["target_accuracy"] = judge.accuracy(made.render(poses), target)
     scores["target_accuracy_before"] = judge.accuracy(before.render(poses), target)

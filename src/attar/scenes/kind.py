@@ -9,6 +9,7 @@ KIND = Kind(
     artefact="attar.scenes.artefact:StoredScene",
     reading="attar.scenes.reading:Reading",
     forms="attar.scenes.reading:looks_like",
+    sure=True,
     tasks={
         "train": "attar.scenes.tasks:Train",
         "distill": "attar.scenes.tasks:Distill",
