@@ -1,5 +1,6 @@
 """Scenes as people have them: odd folders, settings that do not fit, and damaged results. Each is one clear line."""
 
+import dataclasses
 import json
 import shutil
 
@@ -188,7 +189,7 @@ def test_pictures_of_all_modes_are_read(folder, scene):
     place, _ = folder
     path = place / "images" / "0.png"
     grey = Image.open(path).convert("L")
-    wanted = torch.from_numpy(np.asarray(grey)).float() / 127.5 - 1
+    wanted = torch.from_numpy(np.array(grey)).float() / 127.5 - 1
     deep = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
     for picture in (grey, deep, grey.convert("LA"), grey.convert("RGBA")):
         picture.save(path)
@@ -255,8 +256,6 @@ def test_an_archive_of_arrays_is_no_file_of_llff(folder):
 
 
 def test_scenes_in_double_precision_are_used(scene):
-    import dataclasses
-
     double = dataclasses.replace(scene, train=Views(scene.train.images.double(), scene.train.poses.double()))
     found = loaded(double, Reading())
     assert torch.equal(found.train.images, scene.train.images) and found.train.poses.dtype == torch.float32
@@ -270,12 +269,10 @@ def test_scenes_in_double_precision_are_used(scene):
         ({"box": ((-1.0, -1.0, -1.0), (1.0, 1.0, float("inf")))}, "every largest coordinate must be above"),
         ({"label": 2}, "spheres has 0 classes, other views of 0, and the label 2"),
         ({"classes": ("a", "b"), "others": ()}, None),
-        ({"others": (None,)}, "other views of 1"),
+        ({"others": (simulated("spheres", 16, 8, 2).train,)}, "other views of 1"),
     ],
 )
 def test_scenes_that_do_not_fit_themselves_are_refused(scene, changes, said):
-    import dataclasses
-
     if "camera" in changes:
         changes = {"camera": dataclasses.replace(scene.camera, **changes["camera"])}
     odd = dataclasses.replace(scene, **changes)
@@ -324,8 +321,6 @@ def test_a_field_of_another_size_is_refused():
 
 def test_a_field_of_another_scene_with_the_same_cameras_is_refused():
     """Simulated scenes share their cameras."""
-    import dataclasses
-
     of_spheres = dataclasses.replace(field(), scene=dataclasses.replace(field().scene, name="spheres"))
     with pytest.raises(InputError, match="the field was made of spheres, not of objects"):
         edit(field=of_spheres)
@@ -378,7 +373,54 @@ def test_names_with_spaces_and_letters_of_all_kinds(folder, tmp_path, capsys):
     out = tmp_path / "mein Feld ß 日本"
     words = ["--steps", "2", "--voxels", "4", "--ray-samples", "4", "--device", "cpu"]
     main(["train", "latent-field", "--data", str(place), "--autoencoder", "identity", *words, "--out", str(out)])
-    main(["evaluate", str(out), "--device", "cpu", "--beside", "skip"])
+    main(["evaluate", str(out), "--data", str(place), "--device", "cpu", "--beside", "skip"])
     assert "rgb" in capsys.readouterr().out
     shutil.rmtree(place)
     assert "which was not found. Give --data" in refused(capsys, "evaluate", out)
+
+
+@pytest.fixture(scope="module")
+def edits():
+    """An edit of a scene, one by a teacher whose classes are others, and one of images."""
+    from attar.scenes.edit import ImageEdit
+    from edit_cases import digits
+
+    scene = edit()
+    plain = dataclasses.replace(scene, scores={"rms_to_source": 0.1}, origin=dataclasses.replace(scene.origin, seed=1))
+    method = ImageEdit(source_prompt="3", target_prompt="8", edits=4, steps=2)
+    return scene, plain, attar.distill(digits(), method, teacher=teacher(), engine=ENGINE)
+
+
+def test_edits_are_compared_with_edits_of_their_form(edits, engine):
+    scene, plain, images = edits
+    with pytest.raises(InputError, match="give edits of scenes alone, or edits of images alone"):
+        attar.evaluate([scene, images], objects(), engine=engine)
+    with pytest.raises(InputError, match="give latent fields alone, or autoencoders alone"):
+        attar.evaluate([field(), images], objects(), engine=engine)
+    assert attar.evaluate([scene, plain], objects(), engine=engine).columns == ("distance from the source (rms)",)
+
+
+@pytest.mark.parametrize("changes", [{"samples": 0}, {"factor": 0}, {"factor": 99}, {"scene": {}}, {"form": ["a"]}])
+def test_descriptions_that_make_no_sense_are_refused(changes, tmp_path):
+    from attar.core.artefact import ARTEFACT, write_facts
+
+    field().save(tmp_path / "made")
+    facts = json.loads((tmp_path / "made" / ARTEFACT).read_text())
+    for name in ("kind", "schema", "facts_digest"):
+        facts.pop(name)
+    write_facts(tmp_path / "made", "scenes", 1, facts | changes)
+    with pytest.raises(InputError, match=r"is damaged: it does not describe|is of the form") as failed:
+        attar.open_artefact(tmp_path / "made")
+    assert "\n" not in str(failed.value)
+
+
+@pytest.mark.parametrize("form", ["transforms.json", "poses_bounds.npy"])
+def test_the_command_sees_that_a_folder_is_a_scene(folder, scene, form, capsys):
+    """Its pictures alone would be images of one class."""
+    place, _ = folder
+    if form == "poses_bounds.npy":
+        (place / "transforms.json").unlink()
+        np.save(place / form, rows_of(scene))
+    for data in (place, place / form):
+        main(["data", str(data)])
+        assert capsys.readouterr().out.startswith("my views ü: 7 training and 1 held-out views, 16×16")

@@ -428,6 +428,9 @@ class LatentField(core.Shareable):
             return {key.partition(".")[2]: one for key, one in tensors.items() if key.startswith(f"{name}.")}
 
         scene = ScenePart.from_facts(facts["scene"], tensors["poses"], tensors["held_out"])
+        samples, factor = int(facts["samples"]), int(facts["factor"])
+        if min(samples, factor) < 1 or min(scene.camera.height, scene.camera.width) < factor:
+            raise ValueError(f"{samples} intervals of a ray, and maps {factor} times smaller than {scene.camera}")
         about = facts["field"]
         x, y, z = map(int, about["sizes"])
         made = field_of(about["form"], scene.box, (x, y, z), int(about["channels"]), int(about["rank"]), None)
@@ -442,8 +445,8 @@ class LatentField(core.Shareable):
             refinement=layer,
             autoencoder=None if facts["codec"] is None else codec_from(facts["codec"], part("autoencoder")),
             scene=scene,
-            samples=int(facts["samples"]),
-            factor=int(facts["factor"]),
+            samples=samples,
+            factor=factor,
             origin=Origin(**facts["origin"]),
             scores=facts["scores"],
             folder=folder,

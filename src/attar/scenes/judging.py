@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from attar.core.cell import Beside, Cell
+from attar.core.errors import InputError
 from attar.core.evaluation import Row
 from attar.core.rows import rows_of
 from attar.core.runtime import Runtime
@@ -242,10 +243,16 @@ def edits(artefacts: Sequence[Any]) -> Measurement:
     """A row for each method with its settings, of what was measured when the edits were made.
 
     The pictures before an edit, of which the field before it is needed, are at hand only then.
+
+    Raises:
+        InputError: Some are edits of scenes, and others of images.
     """
+    if len({type(one) for one in artefacts}) > 1:
+        raise InputError("give edits of scenes alone, or edits of images alone: their scores have other columns.")
+    columns = [name for name in COLUMNS if all(name in one.scores for one in artefacts)]
     found = []
     for label, members in rows_of(artefacts):
-        cells = [_cell(name, members) for name in COLUMNS if all(name in one.scores for one in members)]
+        cells = [_cell(name, members) for name in columns]
         found.append(Row.of(label, members, cells, count=None, bytes=members[0].bytes))
     return Measurement(tuple(found), *WORDS)
 

@@ -80,8 +80,8 @@ def loaded(data: Any, how: Reading) -> Scene:
         shots, lens, bounds = _llff(folder)
         return check(_scene(folder, shots, lens, bounds, how))
     raise InputError(
-        f"{shortened(str(data))} is no scene: give {' or '.join(SIMULATED)}, or a folder with {TRANSFORMS} or {BOUNDS}; "
-        "for image-edit labelled images, such as digits."
+        f"{shortened(str(data))} is no scene: give {' or '.join(SIMULATED)}, or a folder with {TRANSFORMS} or "
+        f"{BOUNDS}; for image-edit labelled images, such as digits."
     )
 
 
