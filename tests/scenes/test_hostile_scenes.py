@@ -328,9 +328,7 @@ def test_a_field_of_another_scene_with_the_same_cameras_is_refused():
 
 def test_a_field_that_no_machine_holds_is_refused(scene, engine, monkeypatch):
     monkeypatch.setattr(latent_field, "machine_bytes", lambda: 10**9)
-    with pytest.raises(
-        InputError, match="a dense field of 1000×1000×1000 voxels takes 64 GB in training, but this machine has 1"
-    ):
+    with pytest.raises(InputError, match="1000×1000×1000 voxels takes 64 GB in training, but"):
         attar.train(scene, TrainLatentField(**FIELD | {"voxels": 1000}), autoencoder="identity", engine=engine)
 
 
@@ -353,7 +351,7 @@ def test_a_folder_of_another_kind_is_told(tmp_path):
         StoredSampler.load(tmp_path / "field")
 
 
-# ---------------------------------------------------------------------------------------------------------------- scores
+# --------------------------------------------------------------------------------------------------------------- scores
 
 
 def test_a_field_is_measured_on_its_own_scene_alone(scene, engine):
@@ -362,9 +360,7 @@ def test_a_field_is_measured_on_its_own_scene_alone(scene, engine):
     with pytest.raises(InputError, match="the field was made of spheres, not of objects"):
         attar.evaluate(made, simulated("objects", 16, 8, 2), engine=engine, beside="skip")
     moved = attar.train(simulated("spheres", 16, 9, 2), method, autoencoder="identity", engine=engine)
-    with pytest.raises(
-        InputError, match="was made of spheres with 7 training views; spheres has 6. Give the same data"
-    ):
+    with pytest.raises(InputError, match="was made of spheres with 7 training views; spheres has 6"):
         attar.evaluate(moved, scene, engine=engine, beside="skip")
 
 

@@ -187,7 +187,7 @@ class OwnCodec(Codec):
     def __init__(self, thing: Any, like: Images) -> None:
         with torch.no_grad():
             latents = thing.encode(like[:1])
-        if not isinstance(latents, Tensor) or latents.ndim != 4 or not _whole(like, latents):
+        if not isinstance(latents, Tensor) or latents.ndim != 4 or not _whole(like[:1], latents):
             raise InputError(f"encode of {type(thing).__name__} must give latents [image, channel, h, w].")
         super().__init__(latents.shape[1], like.shape[2] // latents.shape[2], None)
         self.thing = thing

@@ -62,7 +62,7 @@ class Editing(Settings):
     """What is there before the edit: the name of a class, or a text for a teacher with a text encoder. Default: the
     class of the scene."""
     target_prompt: str | None = None
-    """What is wanted, in the same form."""
+    """What is wanted: the name of a class, or a text for a teacher with a text encoder."""
     score: Literal["dds", "sds"] = "dds"
     """Whose gradient edits. dds: what the teacher says of the target, less what it says of the source at the same
     noise. sds: less the noise itself, which forgets the source."""

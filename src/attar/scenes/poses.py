@@ -108,7 +108,7 @@ def checked(poses: Poses, of: str = "") -> Poses:
     if bool((off > STRAIGHT).any()):
         row = int(off.argmax())
         raise InputError(
-            f"pose {row}{of} is no rotation (off by {float(off[row]):.3g}): give camera-to-world matrices [R | t] whose "
-            "R is orthogonal with determinant 1."
+            f"pose {row}{of} is no rotation (off by {float(off[row]):.3g}): give camera-to-world matrices [R | t] "
+            "whose R is orthogonal with determinant 1."
         )
     return poses
