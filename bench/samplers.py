@@ -53,7 +53,7 @@ GAN = {"gan_weight": 3e-3}
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     FIRST: ("pairs", {}),
     "consistency": ("consistency", {}),
-    "consistency training": ("consistency-training", {}),
+    "consistency training": ("consistency-data", {}),
     **{f"progressive, {calls} calls": ("progressive", {"calls": calls}) for calls in (8, 4, 2)},
     "progressive": ("progressive", {"calls": 1}),
     "DMD, K 1": ("dmd2", {**PLAIN, "critic_steps": 1, "steps": 1200}),

@@ -213,6 +213,7 @@ def sentences() -> Iterator[tuple[str, str]]:
     """Figures in running text, by page: each must stand there as it was recorded."""
     yield from speed.sentences()
     yield from encoders.sentences()
+    yield from little.sentences()
     yield from (("measured.md", text) for text in (*_of_images(), *_of_graphs(), *_of_students(), *_of_language()))
     cells = cells_of(recorded("digits_all"))
     taught = {cell.label: cell for cell in cells if (cell.ipc, cell.labels) == (10, "taught")}

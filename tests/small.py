@@ -214,7 +214,7 @@ SAMPLERS: Table = {
         "pairing": {"pair_count": 32, "pair_levels": 3},
     },
     "consistency": {"steps": 6, "batch": 32},
-    "consistency-training": {"network": "mlp:width=16,depth=1", "steps": 6, "batch": 32},
+    "consistency-data": {"network": "mlp:width=16,depth=1", "steps": 6, "batch": 32},
     "progressive": {"first_steps": 4, "steps": 8, "batch": 32},
 }
 SCENES: Table = {

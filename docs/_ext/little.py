@@ -180,6 +180,23 @@ def _of_teachers(seeds: Sequence[Facts]) -> str:
     return table(("row", "student, %", "teacher, %", "over the same teacher, not calibrated"), lines)
 
 
+def sentences() -> Iterator[tuple[str, str]]:
+    """Figures in running text."""
+    if there("multi_sample_dropout"):
+        cells = recorded("multi_sample_dropout")["data"].get("digits", {"rows": {}})
+        for name in ("p 0.5, M 8", "p 0.8, M 8"):
+            if name in cells["rows"]:
+                *_, epochs, time = _of_masks(cells, name)
+                yield "measured.md", f"{epochs} points of error at p = {name[2:5]}"
+                yield "measured.md", f"{time} at p = {name[2:5]}"
+    if there("calibration"):
+        digits = recorded("calibration")["parts"].get("teachers-digits", {"seeds": {}})["seeds"]
+        for degree in (4, 1) if digits else ():
+            row = f"KD at {degree}, teacher of nine tenths"
+            pairs = [[seed[name]["student"] for seed in digits.values()] for name in (f"{row}, calibrated", row)]
+            yield "measured.md", f"{paired(*pairs)} at a temperature of {degree}"
+
+
 def steps() -> Iterator[tuple[str, ...]]:
     """The fit of one temperature beside rivals, as rows of the table of speed."""
     if not there("temperature"):

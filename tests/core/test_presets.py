@@ -12,6 +12,8 @@ PUBLISHED = [name for name, entry in METHODS.items() if entry.presets and entry.
 NONE_IS_A_VALUE = {
     "grow_from": "starts do not grow",
     "gate": "no gate",
+    "source_prompt": "the user's own",
+    "target_prompt": "the user's own",
     "average": "no average",
     "threshold": "the map's mean, as in the paper",
     "experts.cut_epoch": "no cut",

@@ -345,7 +345,7 @@ def test_a_warm_start_learns_pairs_and_leaves_the_critic(work):
 
 
 def test_the_step_size_falls_in_the_warm_start_and_again_after_it():
-    method = replace(PLAIN, steps=30, warm_start=10, lr=0.1, lr_warm_up=0.1, pairing=Pairing(warm_start_lr=1.0))
+    method = replace(PLAIN, steps=30, warm_start=10, lr=0.1, lr_warm_up=0.1, pairing=Pairing(pair_lr=1.0))
     found = [method.lr_at(done) for done in range(30)]
     assert found[:10] == pytest.approx([1 - done / 10 for done in range(10)])
     rise = [0.5, 1.0] + [1.0] * 18

@@ -93,8 +93,8 @@ def test_the_perceptron_is_its_formula_for_one_block():
     x, noise = torch.randn(3, 4, generator=draw(), dtype=torch.float64), torch.tensor([-1.0, 0.0, 1.0]).double()
     angles = noise[:, None] * torch.pi * torch.arange(1, 17).double() / 8
     told = network.level(torch.cat([angles.cos(), angles.sin()], 1))
-    hidden, block, silu = network.enter(x), network.blocks[0], torch.nn.functional.silu
-    hidden = hidden + block.outer(silu(block.inner(silu(block.norm(hidden) + told))))
+    hidden, block, silu = network.enter(x) + told, network.blocks[0], torch.nn.functional.silu
+    hidden = hidden + block.outer(silu(block.inner(silu(hidden + told))))
     torch.testing.assert_close(network(x, noise, None), network.leave(silu(hidden)), rtol=1e-6, atol=1e-6)
 
 

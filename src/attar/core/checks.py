@@ -188,11 +188,16 @@ def _path(name: str, value: Any) -> Path:
 
 
 def _anything(name: str, value: Any) -> Any:
-    """An object, or the text that names it."""
+    """An object, or the text that names it; a path is text."""
+    if isinstance(value, os.PathLike):
+        value = os.fsdecode(value)
     if isinstance(value, str):
         return _text(name, value)
     if isinstance(value, float) and not math.isfinite(value):
         raise _wrong(name, value, "finite")
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            _anything(name, item)
     return value
 
 

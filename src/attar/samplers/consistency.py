@@ -140,7 +140,10 @@ class Agreement(SamplerMethod):
 
 @dataclass(frozen=True, kw_only=True)
 class Consistency(Agreement, Student):
-    """Settings of consistency distillation."""
+    """A student whose answers agree at neighbouring points of the teacher's ODE.
+
+    Song, Dhariwal, Chen and Sutskever, ICML 2023, arXiv:2303.01469. Prefer it where recall counts.
+    """
 
     grid_levels: Annotated[int, Range(2, 10_000)] = 18
     """Number N of noise levels between which the student learns to agree."""

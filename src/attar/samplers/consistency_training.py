@@ -25,7 +25,10 @@ from attar.samplers.teaching import Work
 
 @dataclass(frozen=True, kw_only=True)
 class ConsistencyTraining(Agreement):
-    """Settings of consistency training."""
+    """A consistency model that is learned from data, without a teacher.
+
+    Song, Dhariwal, Chen and Sutskever, ICML 2023, arXiv:2303.01469. Prefer it where there is no teacher.
+    """
 
     network: str = "auto"
     """The network, by words: mlp:width=384,depth=3, or unet:width=32 (diffusers' UNet2DModel). auto: an MLP for points
@@ -42,7 +45,7 @@ class ConsistencyTraining(Agreement):
     weights_average: Annotated[float, Range(0, 1)] = 0.995
     """Decay of a moving average of the weights, which then is the result. It is smaller in the first steps. 0: none."""
 
-    name = "consistency-training"
+    name = "consistency-data"
     verb = "train"
 
     @classmethod

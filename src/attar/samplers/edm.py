@@ -23,7 +23,11 @@ from attar.samplers.teaching import Work
 
 @dataclass(frozen=True, kw_only=True)
 class EDM(SamplerMethod):
-    """Settings of EDM."""
+    """A diffusion model with EDM's preconditioning, trained on log-normal noise and sampled by Heun's method.
+
+    Karras, Aittala, Aila and Laine, NeurIPS 2022, arXiv:2206.00364. The teacher of all students; prefer it to them
+    where many calls of a network cost nothing.
+    """
 
     network: str = "auto"
     """The network, by words: mlp:width=384,depth=3, or unet:width=32 (diffusers' UNet2DModel). auto: an MLP for points

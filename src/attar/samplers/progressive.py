@@ -43,7 +43,11 @@ class Progress(Learning):
 
 @dataclass(frozen=True, kw_only=True)
 class Progressive(Student):
-    """Settings of progressive distillation."""
+    """Students of half as many steps each, every one the teacher of the next.
+
+    Salimans and Ho, ICLR 2022, arXiv:2202.00512. Prefer it where samples should follow the teacher's ODE in a few
+    steps.
+    """
 
     first_steps: Annotated[int, Range(1, 10_000)] = 16
     """Number of steps of the first student, which learns twice as many of the teacher; it is halved down to `calls`."""
@@ -91,9 +95,9 @@ class Progressive(Student):
             InputError: There are fewer steps than stages.
         """
         found, stages = super().resolve(work, runtime), len(self.stages)
-        if found.total_steps < sum(found.shares):
+        if found.total_steps < sum(found.lengths):
             raise InputError(
-                f"steps is {found.total_steps}, too few for {stages} stages. Give {sum(found.shares)} or more."
+                f"steps is {found.total_steps}, too few for {stages} stages. Give {sum(found.lengths)} or more."
             )
         found.points(found.first_steps)  # refuses more levels than the teacher's table has
         return found
@@ -106,14 +110,14 @@ class Progressive(Student):
         return halved(self.first_steps, self.calls)
 
     @property
-    def shares(self) -> list[int]:
+    def lengths(self) -> list[int]:
         """The length of each stage, as a multiple of the shortest."""
         return [2 if self.longer_end and steps <= 2 else 1 for steps in self.stages]
 
     @property
     def ends(self) -> list[int]:
         """The number of training steps after which each stage ends."""
-        return [self.total_steps * so_far // sum(self.shares) for so_far in accumulate(self.shares)]
+        return [self.total_steps * so_far // sum(self.lengths) for so_far in accumulate(self.lengths)]
 
     def stage_at(self, done: int) -> int:
         """The stage that a training step belongs to, by the number of those before it."""

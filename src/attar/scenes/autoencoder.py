@@ -11,6 +11,7 @@ arXiv:2112.10752.
 
 import copy
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Annotated, Self
 
@@ -19,6 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from attar.core.engine import Metrics
+from attar.core.errors import Diverged
 from attar.core.runtime import Runtime
 from attar.core.settings import Hidden, Range, Settings
 from attar.core.state import rebuilt
@@ -26,7 +28,7 @@ from attar.core.training import half_cosine, next_rows, set_lr
 from attar.images.networks.architecture import parameter_count
 from attar.scenes.artefact import Autoencoder, Origin
 from attar.scenes.codecs import USUAL, Codec, Identity, Images, codec_named
-from attar.scenes.work import Work, encoded
+from attar.scenes.work import PORTION, Work, encoded
 
 
 @dataclass
@@ -97,12 +99,19 @@ class TrainAutoencoder(Settings):
 
     @torch.no_grad()
     def result(self, state: Learning, runtime: Runtime) -> Autoencoder:
-        """The autoencoder as it is now, with latents of unit standard deviation over the training views."""
+        """The autoencoder as it is now, with latents of unit standard deviation over the training views.
+
+        Raises:
+            Diverged: The latents of a picture are not finite.
+        """
         codec = copy.deepcopy(state.codec).cpu().eval().requires_grad_(False)
         scene = state.work.scene
         if not isinstance(codec, Identity):
             codec.scale = 1.0
-            codec.scale = 1 / max(float(encoded(codec, scene.train.images).std()), 1e-6)
+            spread = float(torch.cat([codec.encode(part) for part in scene.train.images.split(PORTION)]).std())
+            if not math.isfinite(spread):
+                raise Diverged.of("the latents became infinite")
+            codec.scale = 1 / max(spread, 1e-6)
         origin = Origin.made(state.work, self, runtime, parameters=parameter_count(codec))
         views = scene.test if len(scene.test) else scene.train
         error = float((codec.decode(encoded(codec, views.images)).clamp(-1, 1) - views.images).square().mean().sqrt())

@@ -85,7 +85,10 @@ class Edited:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageEdit(Editing):
-    """Settings of edits of images."""
+    """Images of one class that become another, each in its own style.
+
+    Hertz, Aberman and Cohen-Or, Delta Denoising Score, ICCV 2023, arXiv:2304.07090. Prefer it where there is no scene.
+    """
 
     edits: Annotated[int, Range(1)] = 100
     """Number of images that are edited: the first test images of the source's class; of all classes, where the source

@@ -59,16 +59,15 @@ class Editing(Settings):
     """Settings of edits by score distillation."""
 
     source_prompt: str | None = None
-    """What is there before the edit: the name of a class, or a text for a teacher with a text encoder. Default: the
-    class of the scene."""
+    """What is there before the edit: a class, or a text for a teacher of texts. Default: the scene's class."""
     target_prompt: str | None = None
-    """What is wanted: the name of a class, or a text for a teacher with a text encoder."""
+    """What is wanted, a class or a text. Default: none; give one."""
     score: Literal["dds", "sds"] = "dds"
     """Whose gradient edits. dds: what the teacher says of the target, less what it says of the source at the same
     noise. sds: less the noise itself, which forgets the source."""
     guidance: Annotated[float, Range(0, 1000)] | None = None
-    """Scale w of the teacher's classifier-free guidance, in both branches. 1: none, and a teacher that always saw
-    labels will do. Default: 7.5 of a teacher of texts; of a teacher of classes 1 for images, and 3 for scenes."""
+    """Scale w of the teacher's classifier-free guidance, in both branches. 1: none. Default: 7.5 of texts; of classes 1
+    in images and 3 in scenes."""
     weighting: Weighting = "uniform"
     """Weight w(t) of noise levels. uniform: 1. sds: the variance 1 - ᾱ of the noise. latent-nerf: √ᾱ (1 - ᾱ)."""
     noise_from: Annotated[int, Range(0, STEPS - 1)] = 50

@@ -4,7 +4,7 @@ from attar.core.kinds import Kind
 
 KIND = Kind(
     name="scenes",
-    holds="posed images of a scene",
+    holds="scenes",
     makes="a radiance field",
     artefact="attar.scenes.artefact:StoredScene",
     reading="attar.scenes.reading:Reading",

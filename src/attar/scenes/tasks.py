@@ -13,8 +13,8 @@ class Autoencoder(Settings):
     """An autoencoder, or how to train one."""
 
     network: Annotated[Any, Words()] = None
-    """An autoencoder: its folder (of attar or diffusers), identity, or words such as conv:width=32,latents=4, which is
-    trained here on the scene's views and cached. Default: conv with its usual sizes."""
+    """An autoencoder: its folder (of attar or diffusers), identity, or words such as conv:width=32, trained here and
+    cached."""
     steps: Annotated[int, Range(1)] | None = None
     """Steps of the autoencoder's training, if it is trained here. Default: those of its method."""
 
@@ -64,9 +64,8 @@ class Teacher(Settings):
     """A diffusion model of what is edited, or how to train one."""
 
     network: Annotated[Any, Words()] = None
-    """A trained network, a diffusion model of the scene's latents or of the images: its folder (of attar or diffusers),
-    or a network by words, such as mlp:width=384, which is trained here by edm on all classes and cached. Default: the
-    usual network."""
+    """A trained network, a diffusion model: its folder (of attar or diffusers), or words such as mlp:width=384, trained
+    here by edm on all classes and cached."""
     steps: Annotated[int, Range(1)] | None = None
     """Steps of the teacher's training, if it is trained here. Default: those of edm."""
 
@@ -80,12 +79,10 @@ class Distill(Train):
     teacher: Annotated[Teacher, Role()] = Teacher()
     """The teacher."""
     field: Annotated[Any, Words()] = None
-    """A latent field of the scene: its folder. Default: latent-field with its usual settings, trained here and
-    cached."""
+    """A latent field of the scene: its folder. Default: one is trained here and cached."""
     mask: Annotated[Any, Words()] = None
-    """Mask of what may change: a PNG (white may), a folder of PNGs, one for each training view, difference (where the
-    prompts differ), clipseg: with a folder of transformers, or none. Default: none of images; of scenes their own mask
-    if they have one, else difference."""
+    """Mask of what may change: a PNG or a folder of PNGs (white may), difference (where the prompts differ),
+    clipseg:FOLDER, or none. Default: the scene's own, else difference; of images none."""
 
     module: Annotated[Any, Hidden()] = None
     """A student of the caller's own; these methods take none."""
