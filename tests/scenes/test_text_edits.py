@@ -1,6 +1,8 @@
 """Edits by prompts: a text-to-image pipeline of diffusers as the teacher, with weights drawn at random."""
 
 import dataclasses
+import json
+import shutil
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from attar.cli import main
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.scenes import judging
+from attar.scenes.codecs import codec_in
 from attar.scenes.direction import ByCLIP
 from attar.scenes.edit import ImageEdit
 from attar.scenes.editing import teacher_levels, teacher_named
@@ -242,6 +245,26 @@ def test_pictures_of_another_size_are_refused(pipeline, photos):
 def test_prompts_are_asked_for(pipeline, photos, missing):
     flag = missing.replace("_", "-")
     assert f"an edit needs a prompt: give --{flag}" in refusal(edited, pipeline, photos, **{missing: " "})
+
+
+def test_prompts_that_are_the_same_to_the_teacher_give_no_mask(pipeline, made):
+    said = refusal(run, pipeline, made, EdNeRF(**SMALL | {"target_prompt": "a red house"}), mask="difference")
+    assert "the mask is empty" in said and "the teacher sees no difference between the prompts" in said
+
+
+def test_an_autoencoder_of_another_class_is_refused(pipeline, tmp_path):
+    other = shutil.copytree(pipeline / "vae", tmp_path / "vae")
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"_class_name": "VQModel"}))
+    said = refusal(attar.train, objects(), TrainLatentField(**FIELD), autoencoder=str(other), engine=ENGINE)
+    assert "holds no AutoencoderKL of diffusers: its config.json names VQModel" in said
+
+
+def test_an_autoencoder_in_half_precision_is_read_in_single(pipeline, tmp_path):
+    model = diffusers.AutoencoderKL.from_pretrained(pipeline / "vae")
+    model.half().save_pretrained(tmp_path / "half", variant="fp16")
+    codec = codec_in(tmp_path / "half")
+    assert codec.encode(objects().train.images[:1]).dtype == torch.float32
 
 
 def test_a_network_without_its_encoder_is_refused(pipeline, made):

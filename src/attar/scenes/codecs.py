@@ -252,7 +252,7 @@ def codec_in(folder: Path) -> Codec:
     config = read_json(place / "config.json")
     name = config.get("_class_name") if isinstance(config, dict) else None
     if name != "AutoencoderKL":
-        raise InputError(f"{place} holds a {name}; attar reads AutoencoderKL of diffusers.")
+        raise InputError(f"{place} holds no AutoencoderKL of diffusers: its config.json names {name}.")
     from attar.samplers.folders import opened
 
     _kl_class()

@@ -274,7 +274,12 @@ def mask_for(
         mask = given if isinstance(given, Tensor) else read_mask(Path(given))
         found = given_mask(mask, size, there, len(latents))
     if not found.any():
-        raise InputError("the mask is empty, so that nothing would change. Give another.")
+        why = (
+            " (the teacher sees no difference between the prompts)"
+            if isinstance(given, str) and given == "difference"
+            else ""
+        )
+        raise InputError(f"the mask is empty, so that nothing would change{why}. Give another.")
     return grown(found.to(latents), method.mask_growth)
 
 

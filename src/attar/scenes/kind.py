@@ -16,7 +16,7 @@ KIND = Kind(
     },
     scoring="attar.scenes.scoring:Scoring",
     bundled="spheres",
-    data="spheres or objects (simulated), a folder with transforms.json, or a folder with poses_bounds.npy; for "
-    "image-edit labelled images, such as digits",
+    data="spheres or objects (simulated), a folder with transforms.json or poses_bounds.npy, or for image-edit "
+    "labelled images",
     imports=("images", "samplers"),
 )

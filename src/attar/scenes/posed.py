@@ -172,7 +172,7 @@ def _facts(path: Path) -> dict[str, Any]:
 
 
 def _shots(folder: Path, facts: dict[str, Any], held_out: bool | None) -> list[Shot]:
-    named = {}
+    named: dict[str, bool] = {}
     for split, which in SPLITS.items():
         names = facts.get(f"{split}_filenames")
         if names is not None and not isinstance(names, list):
