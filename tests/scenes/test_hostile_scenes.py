@@ -14,7 +14,7 @@ from attar.cli import main
 from attar.core.errors import InputError
 from attar.samplers.artefact import StoredSampler
 from attar.scenes import fixed, latent_field
-from attar.scenes.artefact import StoredScene
+from attar.scenes.artefact import LatentField, StoredScene
 from attar.scenes.ednerf import EdNeRF
 from attar.scenes.latent_field import TrainLatentField
 from attar.scenes.posed import loaded
@@ -420,3 +420,42 @@ def test_the_command_sees_that_a_folder_is_a_scene(folder, scene, form, capsys):
     for data in (place, place / form):
         main(["data", str(data)])
         assert capsys.readouterr().out.startswith("my views ü: 7 training and 1 held-out views, 16×16")
+
+
+# --------------------------------------------------------------------------------------------------------- from Python
+
+
+def called(function, *given):
+    """A call whose arguments the checker of types in the tests does not look at."""
+    while hasattr(function, "__wrapped__"):
+        function = function.__wrapped__
+    return function(*given)
+
+
+def test_pictures_and_latents_of_another_form_are_refused():
+    codec = field().autoencoder
+    for images in (torch.zeros(3, 16, 16), torch.zeros(2, 1, 16, 16)):
+        with pytest.raises(InputError, match="give \\[image, 3, height, width\\], between -1 and 1"):
+            called(type(codec).encode, codec, images)
+    with pytest.raises(InputError, match="give \\[image, 2, height, width\\]"):
+        called(type(codec).decode, codec, torch.zeros(1, 3, 8, 8))
+
+
+def test_poses_of_another_form_are_refused_and_double_ones_are_rendered():
+    made = field()
+    for poses, said in (
+        (made.poses[0], "give \\[view, 3, 4\\]"),
+        (made.poses.numpy(), "are of type ndarray; give a tensor"),
+        (made.poses[:0], "there is no pose"),
+    ):
+        with pytest.raises(InputError, match=said):
+            called(LatentField.render_latents, made, poses)
+    torch.testing.assert_close(made.render(made.poses.double()), made.render(made.poses), rtol=0, atol=1e-5)
+
+
+def test_long_prompts_are_cut_in_pictures_and_titles(edits):
+    import io
+
+    long = dataclasses.replace(edits[2], target_prompt="a very tall tree " * 50, source_prompt="x" * 500)
+    assert len(str(long)) < 250 and len(long.title) < 250
+    assert Image.open(io.BytesIO(long.picture())).width < 1200

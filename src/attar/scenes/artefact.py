@@ -327,8 +327,10 @@ class LatentField(core.Shareable):
             poses: Camera to world, `[view, 3, 4]`.
             refined: Whether they are refined, where there is a refinement layer.
         """
+        if not len(checked(poses)):
+            raise InputError("there is no pose. Give one or more, [view, 3, 4].")
         layer = self.refinement if refined and self.refinement is not None else nn.Identity()
-        return torch.cat([layer(self.maps(part)) for part in checked(poses).split(PORTION)])
+        return torch.cat([layer(self.maps(part)) for part in poses.to(self.poses).split(PORTION)])
 
     @torch.no_grad()
     def render(self, poses: Poses, *, refined: bool = True) -> Pictures:

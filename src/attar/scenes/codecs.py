@@ -66,8 +66,10 @@ class Codec(nn.Module):
         """Latents of pictures.
 
         Raises:
-            InputError: The pictures' sides are no multiples of the factor.
+            InputError: They are no pictures in colour, or their sides are no multiples of the factor.
         """
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise InputError(f"pictures are {list(images.shape)}; give [image, 3, height, width], between -1 and 1.")
         height, width = images.shape[2:]
         if height % self.factor or width % self.factor:
             raise InputError(
@@ -77,7 +79,13 @@ class Codec(nn.Module):
         return self.scale * self.means(images)
 
     def decode(self, latents: Latents) -> Images:
-        """Pictures of latents; they may leave [-1, 1] a little."""
+        """Pictures of latents; they may leave [-1, 1] a little.
+
+        Raises:
+            InputError: They are no latents of this autoencoder.
+        """
+        if latents.ndim != 4 or latents.shape[1] != self.channels:
+            raise InputError(f"latents are {list(latents.shape)}; give [image, {self.channels}, height, width].")
         return self.pictured(latents / self.scale)
 
     @property

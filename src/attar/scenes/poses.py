@@ -1,6 +1,7 @@
 """Poses: whether they are such, where they look, and a path around a scene from those of its training views."""
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -86,7 +87,7 @@ def spread(count: int, wanted: int) -> Int[Tensor, " _row"]:
     return ((torch.arange(wanted) + 0.5) * count / wanted).long()
 
 
-def checked(poses: Poses, of: str = "") -> Poses:
+def checked(poses: Any, of: str = "") -> Poses:
     """Poses, checked to be rotations and places.
 
     Args:
@@ -96,6 +97,8 @@ def checked(poses: Poses, of: str = "") -> Poses:
     Raises:
         InputError: A value is not finite, or a matrix is no rotation.
     """
+    if not isinstance(poses, Tensor):
+        raise InputError(f"poses{of} are of type {type(poses).__name__}; give a tensor [view, 3, 4], camera to world.")
     if poses.ndim != 3 or poses.shape[1:] != (3, 4):
         raise InputError(f"poses{of} are {list(poses.shape)}; give [view, 3, 4], camera to world.")
     if not poses.isfinite().all():
@@ -111,4 +114,5 @@ def checked(poses: Poses, of: str = "") -> Poses:
             f"pose {row}{of} is no rotation (off by {float(off[row]):.3g}): give camera-to-world matrices [R | t] "
             "whose R is orthogonal with determinant 1."
         )
-    return poses
+    found: Poses = poses
+    return found
