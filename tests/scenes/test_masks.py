@@ -6,6 +6,7 @@ import torch
 from attar.core.errors import InputError
 from attar.samplers.schedules import Grid
 from attar.scenes.masks import CLIPSeg, difference_mask, given_mask, grown
+from clip_files import save_clipseg
 
 
 def test_a_mask_of_latents_stays_as_it_is_and_one_of_pictures_is_halved():
@@ -63,32 +64,9 @@ def test_a_mask_grows_on_every_side():
 # ------------------------------------------------------------------------------------------------------------ CLIPSeg
 
 
-def save_clipseg(folder):
-    """A CLIPSeg with weights drawn at random, as transformers saves one."""
-    transformers = pytest.importorskip("transformers")
-    from attar.images.labels.captions import word_tokenizer
-
-    tokenizer = word_tokenizer(["a cube", "a sphere"])
-    tower = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config = transformers.CLIPSegConfig(
-        text_config={**tower, "vocab_size": len(tokenizer), "max_position_embeddings": 16, "eos_token_id": 3},
-        vision_config={**tower, "image_size": 16, "patch_size": 4},
-        projection_dim=8,
-        extract_layers=[0, 1],
-        reduce_dim=8,
-        conditional_layer=0,
-        decoder_num_attention_heads=2,
-        decoder_intermediate_size=8,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        transformers.CLIPSegForImageSegmentation(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
 def test_clipseg_gives_a_mask_of_each_picture(tmp_path, generator):
-    model = CLIPSeg(save_clipseg(tmp_path / "clipseg"))
+    pytest.importorskip("transformers")
+    model = CLIPSeg(save_clipseg(tmp_path / "clipseg", ["a cube", "a sphere"]))
     images = torch.rand(2, 3, 20, 20, generator=generator) * 2 - 1
     found = model.mask(images, "a cube", threshold=0.0)
     assert found.shape == (2, 20, 20) and (found == 1).all()
@@ -103,7 +81,8 @@ def test_a_folder_without_clipseg_is_refused(tmp_path):
 
 
 def test_code_in_a_folder_is_refused(tmp_path):
-    folder = save_clipseg(tmp_path / "clipseg")
+    pytest.importorskip("transformers")
+    folder = save_clipseg(tmp_path / "clipseg", ["a cube", "a sphere"])
     config = (folder / "config.json").read_text()
     (folder / "config.json").write_text(config.replace("{", '{"auto_map": {"AutoModel": "mine.Model"},', 1))
     with pytest.raises(InputError, match="auto_map"):

@@ -190,7 +190,9 @@ def test_pictures_and_poses_that_cannot_be_used_are_refused(scene, tmp_path):
         return refusal(str(tmp_path))
 
     good = frames[-1]["transform_matrix"]
-    assert "pose 7 is no rotation (off by 7)" in with_pose([[2 * x for x in row[:3]] + row[3:] for row in good[:3]])
+    assert f"pose 7 of {tmp_path} is no rotation (off by 7)" in with_pose(
+        [[2 * x for x in row[:3]] + row[3:] for row in good[:3]]
+    )
     assert "is no rotation" in with_pose([[-x for x in row[:3]] + row[3:] for row in good[:3]])
     assert "infinite or not numbers" in with_pose([[float("nan")] * 4] * 4)
     assert "no matrix of 4 × 4 numbers" in with_pose([[1, 0], [0, 1]])

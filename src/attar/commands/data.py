@@ -60,8 +60,9 @@ def kind_of_data(words: list[str]) -> Kind:
     Raises:
         InputError: It is an artefact that its kind does not read as data, or nearly the name of bundled data.
     """
+    asked = sorted(kinds().values(), key=lambda kind: not kind.sure)
     for word in words:
-        for kind in kinds().values():
+        for kind in asked:
             if word == kind.bundled or (kind.recognises(word) and _artefact_in(word) in (None, kind)):
                 return kind
     usual = next(iter(built_in().values()))

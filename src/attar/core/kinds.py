@@ -60,6 +60,8 @@ class Kind:
     """What `--data` takes, for help."""
     forms: Ref = ""
     """A function that tells whether a name, file or folder looks like data of this kind; it imports nothing heavy."""
+    sure: bool = False
+    """Whether that function goes by files that no other data have, so that this kind is asked before the others."""
     methods: str = "methods.json"
     """The file beside `kind.py` with the kind's methods in words."""
     package: str = ""

@@ -1,5 +1,6 @@
 """The peak memory of a run: anonymous memory on a CPU, allocated tensors on a GPU."""
 
+import os
 from pathlib import Path
 
 import torch
@@ -13,6 +14,14 @@ def anonymous_bytes() -> int | None:
         return None
     line = next((line for line in STATUS.read_text().splitlines() if line.startswith("RssAnon")), None)
     return int(line.split()[1]) * 1024 if line else None
+
+
+def machine_bytes() -> int | None:
+    """All memory of this machine; None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
 
 
 class PeakMemory:

@@ -409,7 +409,9 @@ def _form_in(folder: Path) -> type[Any]:
     """The class of what lies in a folder."""
     path = folder / core.ARTEFACT
     facts = store.read_json(path) if path.is_file() else None
-    form = facts.get(FORM, SAMPLER) if isinstance(facts, dict) else SAMPLER
+    if not isinstance(facts, dict) or facts.get("kind") != KIND:
+        return Sampler  # which says in one line what lies there instead
+    form = str(facts.get(FORM, SAMPLER))
     if form in FORMS:
         found: type[Any] = imported(FORMS[form], "samplers")
         return found

@@ -300,8 +300,8 @@ def text_work(prompts: Prompts, teacher: Any, runtime: Any) -> TextWork:
         embeddings = embeddings.select(every[kept])
     source = Source(
         prompts.name,
-        Part(train, pictures=False),  # type: ignore[arg-type]
-        Part(test, pictures=False),  # type: ignore[arg-type]
+        Part(train, pictures=False),
+        Part(test, pictures=False),
         notes=prompts.notes,
     )
     null = parts.null(runtime.device).float().cpu()

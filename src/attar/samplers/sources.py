@@ -4,10 +4,10 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -15,7 +15,6 @@ from torch import Tensor
 
 from attar.core.checks import shown
 from attar.core.errors import InputError
-from attar.images.data.pixels import Pixels
 from attar.images.sources import ImageSource
 
 Samples = Float[Tensor, "batch ..."]
@@ -27,11 +26,32 @@ MOST_VALUES = 2**28
 """Values of them at most, a gigabyte in float32."""
 
 
+@runtime_checkable
+class Values(Protocol):
+    """Samples by row number."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of a sample."""
+
+    def __len__(self) -> int:
+        """The number of samples."""
+
+    def __getitem__(self, rows: Rows) -> Tensor:
+        """The samples of these rows, in this order."""
+
+    def select(self, rows: Rows) -> "Values":
+        """The samples of only these rows, in this order."""
+
+    def content(self) -> Iterator[bytes]:
+        """Yield the bytes that a fingerprint is computed from."""
+
+
 @dataclass(frozen=True)
 class Part:
     """The training or the test samples."""
 
-    values: Pixels
+    values: Values
     """By row number: 8-bit or unit pixels of images, and any numbers of other samples."""
     labels: Int[Tensor, " sample"] | None = None
     pictures: bool = True
@@ -82,7 +102,7 @@ class Points:
         """A copy of these rows."""
         return Points(self.tensor[rows])
 
-    def content(self) -> Any:
+    def content(self) -> Iterator[bytes]:
         """Yield the bytes that a fingerprint is computed from."""
         yield self.tensor.contiguous().numpy().tobytes()
 

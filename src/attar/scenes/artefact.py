@@ -26,6 +26,7 @@ from attar.scenes.card import TITLES, autoencoder_card, field_card
 from attar.scenes.codecs import Codec, Images, Latents, codec_from, codec_of
 from attar.scenes.fields import FactorField, GridField, field_of
 from attar.scenes.poses import checked, orbit
+from attar.scenes.reading import SIMULATED
 from attar.scenes.refinement import Refinement
 from attar.scenes.rendering import Box, maps
 from attar.scenes.sources import Camera, Pictures, Poses, Scene
@@ -79,6 +80,32 @@ class ScenePart:
             scene.train.poses.clone(),
             scene.test.poses.clone(),
         )
+
+    def check(self, scene: Scene) -> None:
+        """Refuse a scene that is not this one, as far as its size, its poses and the names of simulated ones tell.
+
+        Raises:
+            InputError: It is another.
+        """
+        mine, other = self.camera, scene.camera
+        if (mine.height, mine.width) != (other.height, other.width):
+            raise InputError(
+                f"the field was made of pictures of {mine.height}×{mine.width}, but those of {scene.name} are "
+                f"{other.height}×{other.width}. Give the same --size."
+            )
+        for who, known, poses in (
+            ("training", self.poses, scene.train.poses),
+            ("held-out", self.held_out, scene.test.poses),
+        ):
+            if len(known) != len(poses):
+                raise InputError(
+                    f"the field was made of {self.name} with {len(known)} {who} views; {scene.name} has {len(poses)}. "
+                    "Give the same data and --held-out-views."
+                )
+            if not torch.allclose(known, poses, rtol=0, atol=1e-4):
+                raise InputError(f"the field was made from other views than those of {scene.name}. Give its own data.")
+        if self.name != scene.name and not {self.name, scene.name}.isdisjoint(SIMULATED):
+            raise InputError(f"the field was made of {self.name}, not of {scene.name}. Give its own data.")
 
     def facts(self) -> dict[str, Any]:
         """Plain values of all but the poses."""
@@ -300,8 +327,10 @@ class LatentField(core.Shareable):
             poses: Camera to world, `[view, 3, 4]`.
             refined: Whether they are refined, where there is a refinement layer.
         """
+        if not len(checked(poses)):
+            raise InputError("there is no pose. Give one or more, [view, 3, 4].")
         layer = self.refinement if refined and self.refinement is not None else nn.Identity()
-        return torch.cat([layer(self.maps(part)) for part in checked(poses).split(PORTION)])
+        return torch.cat([layer(self.maps(part)) for part in poses.to(self.poses).split(PORTION)])
 
     @torch.no_grad()
     def render(self, poses: Poses, *, refined: bool = True) -> Pictures:
@@ -401,6 +430,9 @@ class LatentField(core.Shareable):
             return {key.partition(".")[2]: one for key, one in tensors.items() if key.startswith(f"{name}.")}
 
         scene = ScenePart.from_facts(facts["scene"], tensors["poses"], tensors["held_out"])
+        samples, factor = int(facts["samples"]), int(facts["factor"])
+        if min(samples, factor) < 1 or min(scene.camera.height, scene.camera.width) < factor:
+            raise ValueError(f"{samples} intervals of a ray, and maps {factor} times smaller than {scene.camera}")
         about = facts["field"]
         x, y, z = map(int, about["sizes"])
         made = field_of(about["form"], scene.box, (x, y, z), int(about["channels"]), int(about["rank"]), None)
@@ -415,8 +447,8 @@ class LatentField(core.Shareable):
             refinement=layer,
             autoencoder=None if facts["codec"] is None else codec_from(facts["codec"], part("autoencoder")),
             scene=scene,
-            samples=int(facts["samples"]),
-            factor=int(facts["factor"]),
+            samples=samples,
+            factor=factor,
             origin=Origin(**facts["origin"]),
             scores=facts["scores"],
             folder=folder,
@@ -493,7 +525,9 @@ def _form_in(folder: Path) -> type[Any]:
     """The class of what lies in a folder."""
     path = folder / core.ARTEFACT
     facts = store.read_json(path) if path.is_file() else None
-    form = facts.get(FORM, FIELD) if isinstance(facts, dict) else FIELD
+    if not isinstance(facts, dict) or facts.get("kind") != KIND:
+        return LatentField  # which says in one line what lies there instead
+    form = str(facts.get(FORM, FIELD))
     if form == EDITED:
         from attar.scenes.edited import EditedImages
 

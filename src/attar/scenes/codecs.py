@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attar.core.errors import InputError, unknown
+from attar.core.jsonfiles import read_json
 from attar.core.seeds import seeded
 from attar.core.settings import Range, Settings, words
 from attar.scenes.blocks import Attention, Residual, groups_of
@@ -65,8 +66,10 @@ class Codec(nn.Module):
         """Latents of pictures.
 
         Raises:
-            InputError: The pictures' sides are no multiples of the factor.
+            InputError: They are no pictures in colour, or their sides are no multiples of the factor.
         """
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise InputError(f"pictures are {list(images.shape)}; give [image, 3, height, width], between -1 and 1.")
         height, width = images.shape[2:]
         if height % self.factor or width % self.factor:
             raise InputError(
@@ -76,7 +79,13 @@ class Codec(nn.Module):
         return self.scale * self.means(images)
 
     def decode(self, latents: Latents) -> Images:
-        """Pictures of latents; they may leave [-1, 1] a little."""
+        """Pictures of latents; they may leave [-1, 1] a little.
+
+        Raises:
+            InputError: They are no latents of this autoencoder.
+        """
+        if latents.ndim != 4 or latents.shape[1] != self.channels:
+            raise InputError(f"latents are {list(latents.shape)}; give [image, {self.channels}, height, width].")
         return self.pictured(latents / self.scale)
 
     @property
@@ -149,18 +158,24 @@ class KLCodec(Codec):
         self.model = model
 
     def means(self, images: Images) -> Latents:
-        """The means of the encoder's distribution, less the model's shift if it has one."""
+        """The means of the encoder's distribution, less the model's shift, or by its moments, if it has such."""
         found: Tensor = self.model.encode(images).latent_dist.mean
-        return found - self._shift
+        shift, spread = self._moments(found)
+        return (found - shift) / spread
 
     def pictured(self, means: Latents) -> Images:
         """The decoder's output."""
-        found: Tensor = self.model.decode(means + self._shift).sample
+        shift, spread = self._moments(means)
+        found: Tensor = self.model.decode(means * spread + shift).sample
         return found
 
-    @property
-    def _shift(self) -> float:
-        return float(getattr(self.model.config, "shift_factor", None) or 0.0)
+    def _moments(self, like: Latents) -> tuple[Any, Any]:
+        """What is taken away from latents, and what they are divided by, of models that name either."""
+        config = self.model.config
+        mean, std = (getattr(config, name, None) for name in ("latents_mean", "latents_std"))
+        if mean is None or std is None:
+            return float(getattr(config, "shift_factor", None) or 0.0), 1.0
+        return tuple(like.new_tensor(one).view(1, -1, 1, 1) for one in (mean, std))  # type: ignore[return-value]
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -180,7 +195,7 @@ class OwnCodec(Codec):
     def __init__(self, thing: Any, like: Images) -> None:
         with torch.no_grad():
             latents = thing.encode(like[:1])
-        if not isinstance(latents, Tensor) or latents.ndim != 4 or like.shape[2] % latents.shape[2]:
+        if not isinstance(latents, Tensor) or latents.ndim != 4 or not _whole(like[:1], latents):
             raise InputError(f"encode of {type(thing).__name__} must give latents [image, channel, h, w].")
         super().__init__(latents.shape[1], like.shape[2] // latents.shape[2], None)
         self.thing = thing
@@ -194,6 +209,12 @@ class OwnCodec(Codec):
         """What the object gives."""
         found: Tensor = self.thing.decode(means)
         return found
+
+
+def _whole(images: Images, latents: Latents) -> bool:
+    """Whether the sides of pictures are the same multiple of those of latents."""
+    high, wide = latents.shape[2:]
+    return min(high, wide) > 0 and images.shape[2] % high == 0 and wide * (images.shape[2] // high) == images.shape[3]
 
 
 def codec_named(text: str, generator: torch.Generator) -> Codec:
@@ -236,12 +257,14 @@ def codec_in(folder: Path) -> Codec:
         raise InputError(f"{folder} holds no autoencoder: no artefact.json of attar and no config.json of diffusers.")
     if any(folder.rglob("*.py")):
         raise InputError(f"{folder} holds code, which is not run. Give a folder with weights and configuration alone.")
-    try:
-        model = _kl_class().from_pretrained(place, local_files_only=True, use_safetensors=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        why = " ".join(str(error).split())[:120]
-        raise InputError(f"{place} holds no AutoencoderKL that diffusers reads ({why}).") from None
-    return KLCodec(model).eval().requires_grad_(False)
+    config = read_json(place / "config.json")
+    name = config.get("_class_name") if isinstance(config, dict) else None
+    if name != "AutoencoderKL":
+        raise InputError(f"{place} holds no AutoencoderKL of diffusers: its config.json names {name}.")
+    from attar.samplers.folders import opened
+
+    _kl_class()
+    return KLCodec(opened(place, "AutoencoderKL")).eval().requires_grad_(False)
 
 
 def codec_of(thing: Any, like: Images) -> Codec:

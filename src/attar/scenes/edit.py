@@ -23,9 +23,22 @@ from attar.core.settings import Range
 from attar.core.state import rebuilt
 from attar.samplers.schedules import Levels
 from attar.samplers.sources import Source
-from attar.scenes.editing import Editing, Prompts, rms, teacher_digest, teacher_levels, teacher_named
+from attar.scenes.codecs import Codec
+from attar.scenes.editing import (
+    Editing,
+    Prompts,
+    codec_of_teacher,
+    rms,
+    teacher_digest,
+    teacher_levels,
+    teacher_named,
+)
 from attar.scenes.masks import CLIPSeg, difference_mask, given_mask, grown
 from attar.scenes.scores import Mask
+from attar.scenes.work import encoded
+
+PORTION = 8
+"""Latents that are decoded at once."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +49,11 @@ class ImageWork:
     teacher: Any
     mask: Any = None
     """None; the word difference; clipseg: with a folder; a file; or a tensor."""
+
+    @cached_property
+    def codec(self) -> Codec | None:
+        """The autoencoder in whose latents images are edited; None of a teacher of images."""
+        return codec_of_teacher(self.teacher)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -73,7 +91,8 @@ class ImageEdit(Editing):
     """
 
     edits: Annotated[int, Range(1)] = 100
-    """Number of images that are edited: the first test images of the source's class."""
+    """Number of images that are edited: the first test images of the source's class; of all classes, where the source
+    prompt is a text that names none."""
     steps: Annotated[int, Range(1)] = 300
     """Steps in all."""
     lr: Annotated[float, Range(0)] = 0.1
@@ -117,8 +136,11 @@ class ImageEdit(Editing):
         """
         if not isinstance(source, Source) or not source.pictures:
             raise InputError(f"image-edit edits labelled images, such as digits; {source.name} is none.")
-        teacher = teacher_named(task.teacher.network, source, runtime, steps=task.teacher.steps, guided=self.guided)
-        return ImageWork(source, teacher, task.mask)
+        self.checked(task, source.name, source.classes, None)
+        given, how = task.teacher.network, {"steps": task.teacher.steps, "guided": self.guided}
+        work = ImageWork(source, teacher_named(given, source, runtime, **how), task.mask)
+        self.rows(work)
+        return work
 
     def rows(self, work: ImageWork) -> Tensor:
         """The test images that are edited.
@@ -127,6 +149,8 @@ class ImageEdit(Editing):
             InputError: The source prompt is no class of the images, or the class has no test image.
         """
         source, prompt = work.source, self.source_prompt
+        if prompt not in source.classes and not work.teacher.classes:
+            return torch.arange(min(self.edits, len(source.test)))
         if prompt not in source.classes:
             raise InputError(f"the source prompt {prompt!r} is no class of {source.name}: {', '.join(source.classes)}.")
         labels = source.test.labels
@@ -138,9 +162,14 @@ class ImageEdit(Editing):
 
     def build(self, work: ImageWork, runtime: Runtime) -> Edited:
         """The images as they are."""
-        images = work.source.test[self.rows(work)].to(runtime.device)
-        levels, prompts = teacher_levels(work.teacher), self.prompts(work.teacher, None)
-        mask = mask_for(self, work.mask, images, images, work.teacher, prompts, levels)
+        pictures = work.source.test[self.rows(work)]
+        images = pictures if work.codec is None else encoded(work.codec, coloured(pictures))
+        images, levels, prompts = (
+            images.to(runtime.device),
+            teacher_levels(work.teacher),
+            self.prompts(work.teacher, None),
+        )
+        mask = mask_for(self, work.mask, images, pictures, work.teacher, prompts, levels)
         return Edited(images.clone(), 0, images, mask, prompts, levels, work)
 
     def step(self, state: Edited, runtime: Runtime) -> Metrics:
@@ -155,10 +184,14 @@ class ImageEdit(Editing):
         from attar.scenes.edited import EditedImages, Origin
 
         work = state.work
+        edited, before, mask = state.images.float().cpu().clone(), state.before.float().cpu(), state.mask
+        if work.codec is not None:
+            edited, before = (decoded(work.codec, one, work.source.shape[0]) for one in (edited, before))
+            mask = None if mask is None else larger(mask, work.codec.factor)
         return EditedImages(
-            edited=state.images.float().cpu().clone(),
-            before=state.before.float().cpu(),
-            mask=None if state.mask is None else state.mask.float().cpu(),
+            edited=edited,
+            before=before,
+            mask=None if mask is None else mask.float().cpu(),
             classes=work.source.classes,
             source_prompt=str(self.source_prompt),
             target_prompt=str(self.target_prompt),
@@ -166,12 +199,32 @@ class ImageEdit(Editing):
         )
 
     def scored(self, made: Any, work: ImageWork, runtime: Runtime) -> Any:
-        """The edited images with what is measured of them, by a classifier that is trained here on the real ones."""
+        """The edited images with what is measured of them, by a classifier that is trained here on the real ones.
+
+        Where a prompt is no class of them, only distances are measured.
+        """
         from attar.scenes.judging import image_scores, judge_of
 
-        assert work.source.images is not None
-        judge = judge_of(work.source.images, runtime)
+        known = {made.source_prompt, made.target_prompt} <= set(work.source.classes)
+        judge = judge_of(work.source.images, runtime) if known and work.source.images is not None else None
         return dataclasses.replace(made, scores=image_scores(made, judge))
+
+
+def coloured(pictures: Tensor) -> Float[Tensor, "image 3 height width"]:
+    """Pictures with three channels."""
+    return pictures.expand(-1, 3, -1, -1) if pictures.shape[1] == 1 else pictures
+
+
+@torch.no_grad()
+def decoded(codec: Codec, latents: Tensor, channels: int) -> Tensor:
+    """Pictures of latents, grey ones of one channel."""
+    found = torch.cat([codec.decode(part) for part in latents.split(PORTION)])
+    return found.mean(dim=1, keepdim=True) if channels == 1 else found
+
+
+def larger(mask: Mask, factor: int) -> Float[Tensor, "batch y x"]:
+    """A mask of latents on the pixels of pictures."""
+    return mask.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
 
 
 def mask_for(
@@ -215,16 +268,35 @@ def mask_for(
             high=method.noise_to,
         )
     elif isinstance(given, str) and given.startswith("clipseg:"):
-        colour = pictures.float().cpu()
-        colour = colour.expand(-1, 3, -1, -1) if colour.shape[1] == 1 else colour
-        seen = CLIPSeg(given.partition(":")[2]).mask(colour, str(method.source_prompt))
+        seen = CLIPSeg(given.partition(":")[2]).mask(coloured(pictures.float().cpu()), str(method.source_prompt))
         found = given_mask(seen, size, there, len(latents))
     else:
         mask = given if isinstance(given, Tensor) else read_mask(Path(given))
         found = given_mask(mask, size, there, len(latents))
     if not found.any():
-        raise InputError("the mask is empty, so that nothing would change. Give another.")
+        why = (
+            " (the teacher sees no difference between the prompts)"
+            if isinstance(given, str) and given == "difference"
+            else ""
+        )
+        raise InputError(f"the mask is empty, so that nothing would change{why}. Give another.")
     return grown(found.to(latents), method.mask_growth)
+
+
+def check_mask(given: Any) -> None:
+    """Look whether there is such a mask, before anything is trained.
+
+    Raises:
+        InputError: There is none.
+    """
+    if given is None or isinstance(given, Tensor) or (isinstance(given, str) and given in ("none", "difference")):
+        return
+    if not isinstance(given, (str, Path)):
+        raise InputError(f"the mask is a {type(given).__name__}. Give a tensor, a PNG, a folder of PNGs, or a word.")
+    if isinstance(given, str) and given.startswith("clipseg:"):
+        CLIPSeg(given.partition(":")[2])
+    else:
+        read_mask(Path(given))
 
 
 def read_mask(path: Path) -> Tensor:
@@ -234,7 +306,8 @@ def read_mask(path: Path) -> Tensor:
         InputError: There is no such file, it is no picture, or the pictures are of several sizes.
     """
     import numpy as np
-    from PIL import Image, UnidentifiedImageError
+
+    from attar.images.data.decoding import Unreadable, opened
 
     files = sorted(path.glob("*.png")) if path.is_dir() else [path]
     if not files or not files[0].is_file():
@@ -242,10 +315,12 @@ def read_mask(path: Path) -> Tensor:
     found = []
     for file in files:
         try:
-            with Image.open(file) as picture:
-                found.append(torch.from_numpy(np.array(picture.convert("L"))).float() / 255)
-        except (UnidentifiedImageError, OSError):
-            raise InputError(f"{file} is no picture that can be read.") from None
+            with opened(file) as picture:
+                deep = picture.mode.startswith("I")
+                values = np.array(picture if deep else picture.convert("L")).astype(np.float32)
+        except Unreadable as why:
+            raise InputError(f"the mask {file} is no picture that can be read: it {why}.") from None
+        found.append(torch.from_numpy(values) / (2**16 - 1 if deep else 255))
     if len({one.shape for one in found}) > 1:
         raise InputError(f"the masks in {path} are of several sizes. Give masks of one size.")
     return torch.stack(found) if path.is_dir() else found[0]

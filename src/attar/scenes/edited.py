@@ -16,11 +16,14 @@ from attar.core import store
 from attar.core.artefact import Origin as Origin
 from attar.core.card import SCORES
 from attar.core.cell import Cell
+from attar.core.errors import shortened
 from attar.scenes.artefact import EDITED, FORM, KIND, PREVIEW, SCHEMA
 
 TENSORS = "edited.safetensors"
 SHOWN = 10
 """Images in the preview."""
+LABEL = 30
+"""Characters of a prompt in the preview."""
 TOLD = {
     "target_accuracy": "taken for the target, in %",
     "target_accuracy_before": "the same before the edit",
@@ -55,7 +58,9 @@ class EditedImages(core.Shareable):
     @property
     def title(self) -> str:
         """What it is, in a few words."""
-        return f"Images of {self.origin.source}, from {self.source_prompt} to {self.target_prompt}"
+        return (
+            f"Images of {self.origin.source}, from {shortened(self.source_prompt)} to {shortened(self.target_prompt)}"
+        )
 
     @property
     def learned(self) -> dict[str, Tensor]:
@@ -127,7 +132,8 @@ class EditedImages(core.Shareable):
         count = min(SHOWN, len(self.edited))
         pixels = _pixels(torch.cat([self.before[:count], self.edited[:count]])).permute(0, 2, 3, 1)
         labels = torch.arange(2).repeat_interleave(count)
-        return preview(pixels.numpy(), labels.numpy(), (self.source_prompt, self.target_prompt))
+        prompts = shortened(self.source_prompt, LABEL), shortened(self.target_prompt, LABEL)
+        return preview(pixels.numpy(), labels.numpy(), prompts)
 
     def shown(self, images: int = 10) -> core.Shown:
         """Numbers, scores and pictures."""
@@ -167,8 +173,9 @@ The images derive from {cards.escaped(self.origin.source)}. The terms of that da
 
     def __str__(self) -> str:
         found = self.scores.get("target_accuracy")
-        told = "" if found is None else f"; {found:.1f} % are taken for {self.target_prompt}"
-        return f"{len(self.edited)} images of {self.source_prompt}, edited into {self.target_prompt}{told}"
+        source, target = shortened(self.source_prompt), shortened(self.target_prompt)
+        told = "" if found is None else f"; {found:.1f} % are taken for {target}"
+        return f"{len(self.edited)} images of {source}, edited into {target}{told}"
 
 
 def _pixels(images: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """What every edit by score distillation shares: its settings, its prompts, its gradient, and the teacher of latents."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,6 +17,7 @@ from attar.core.training import cached
 from attar.samplers.denoisers import Condition, Noisy
 from attar.samplers.schedules import Levels
 from attar.samplers.sources import Source
+from attar.scenes.codecs import Codec, KLCodec
 from attar.scenes.scores import (
     STEPS,
     Mask,
@@ -28,6 +30,8 @@ from attar.scenes.scores import (
     sds_gradient,
 )
 
+OTHER = 0.25
+"""Relative distance from which two autoencoders give other latents."""
 DROPPED = 0.1
 """Share of the samples that a teacher which is trained here sees without their label, so that guidance is possible."""
 
@@ -57,7 +61,7 @@ class Editing(Settings):
     source_prompt: str | None = None
     """What is there before the edit: a class, or a text for a teacher of texts. Default: the scene's class."""
     target_prompt: str | None = None
-    """What is wanted, in the same form. Default: none; give one."""
+    """What is wanted, a class or a text. Default: none; give one."""
     score: Literal["dds", "sds"] = "dds"
     """Whose gradient edits. dds: what the teacher says of the target, less what it says of the source at the same
     noise. sds: less the noise itself, which forgets the source."""
@@ -96,12 +100,48 @@ class Editing(Settings):
         Raises:
             InputError: A prompt is missing, or is no class of a teacher that knows only classes.
         """
+        target, known = (condition_of(teacher, text) for text in self.texts(teacher.classes, source))
+        return Prompts(target, known, None if teacher.classes else condition_of(teacher, ""))
+
+    def texts(self, classes: Sequence[str], source: str | None) -> tuple[str, str]:
+        """The prompts, target and source.
+
+        Args:
+            classes: Those that a teacher knows, for the message.
+            source: The source prompt, if none is set.
+
+        Raises:
+            InputError: One is missing.
+        """
         texts = {"--target-prompt": self.target_prompt, "--source-prompt": self.source_prompt or source}
         for flag, text in texts.items():
-            if not text:
-                raise InputError(f"an edit needs a prompt: give {flag}{_choices(teacher)}.")
-        target, known = (condition_of(teacher, str(text)) for text in texts.values())
-        return Prompts(target, known, None if teacher.classes else condition_of(teacher, ""))
+            if not text or not text.strip():
+                choices = f", one of {', '.join(classes[:12])}" if classes else ""
+                raise InputError(f"an edit needs a prompt: give {flag}{choices}.")
+        target, known = map(str, texts.values())
+        return target, known
+
+    def checked(self, task: Any, name: str, classes: Sequence[str], source: str | None) -> None:
+        """Look at prompts and mask before anything is trained.
+
+        Args:
+            task: With the teacher and the mask.
+            name: Of the data.
+            classes: Their classes, which a teacher that is trained here knows.
+            source: The source prompt, if none is set.
+
+        Raises:
+            InputError: A prompt is missing or unknown, there is no such mask, or there are no classes to learn.
+        """
+        from attar.scenes.edit import check_mask
+
+        here = trained_here(task.teacher.network)
+        if here and not classes:
+            raise InputError(f"{name} {UNCLASSED}")
+        for text in self.texts(() if not here and of_texts(task.teacher.network) else classes, source):
+            if here and text not in classes:
+                raise unknown("class of the teacher", text, classes)
+        check_mask(task.mask)
 
     @property
     def guided(self) -> bool:
@@ -169,15 +209,15 @@ def condition_of(teacher: Any, prompt: str) -> Tensor:
     return found
 
 
-def _choices(teacher: Any) -> str:
-    return f", one of {', '.join(teacher.classes[:12])}" if teacher.classes else ""
+UNCLASSED = "has no classes that a teacher could learn here. Give --teacher, the folder of a sampler."
 
 
 def teacher_named(given: Any, latents: Source, runtime: Runtime, *, steps: int | None, guided: bool = False) -> Any:
     """A teacher of latents: as given, from its folder, or EDM trained on them here and kept in the cache.
 
     Args:
-        given: A `Sampler`, the folder of one, words of a network, or None for the usual network.
+        given: A `Sampler`, the folder of one, a text-to-image pipeline of diffusers or its folder, words of a network,
+            or None for the usual network.
         latents: The latents that it must know.
         runtime: The machine.
         steps: Steps of a training. Default: those of EDM.
@@ -187,25 +227,61 @@ def teacher_named(given: Any, latents: Source, runtime: Runtime, *, steps: int |
         InputError: There is no such teacher, it is of latents of another shape, or there are no classes to learn.
     """
     found = _found(given, latents, runtime, steps, DROPPED if guided else 0.0)
-    if tuple(found.shape) != latents.shape:
+    makes, parts = tuple(found.shape), getattr(found, "parts", None)
+    if parts is not None and latents.pictures:
+        makes = (latents.shape[0], *(parts.factor * side for side in parts.side))
+    if makes != latents.shape:
         raise InputError(
-            f"the teacher makes samples of shape {list(found.shape)}, but {latents.name} has {list(latents.shape)}. "
-            "Give a teacher that learned from these latents."
+            f"the teacher makes samples of shape {list(makes)}, but {latents.name} has {list(latents.shape)}. "
+            f"Give a teacher that learned from these latents{_advice(found, latents)}."
         )
     found.denoiser.to(runtime.device).eval().requires_grad_(False)
     return found
+
+
+def _advice(teacher: Any, latents: Source) -> str:
+    """What would make latents fit a teacher of texts."""
+    if (parts := getattr(teacher, "parts", None)) is None:
+        return ""
+    if not latents.pictures and teacher.shape[0] != latents.shape[0]:
+        return ", or make the field with the teacher's own autoencoder, as --autoencoder"
+    return f", or read the pictures with --size {parts.factor * parts.side[0]}"
+
+
+def trained_here(given: Any) -> bool:
+    """Whether a teacher is None, or words of a network, and so is trained here."""
+    return given is None or (isinstance(given, str) and not Path(given).is_dir() and "/" not in given)
+
+
+def of_texts(given: Any) -> bool:
+    """Whether a teacher is a text-to-image pipeline of diffusers: an open one, its folder, or its name on the hub."""
+    from attar.samplers.folders import TEXT, check_parts, kind_of_unet, local, looks_foreign
+
+    if hasattr(given, "text_encoder") and hasattr(given, "unet"):
+        return True
+    if not looks_foreign(given):
+        return False
+    folder = local(given)
+    check_parts(folder)
+    if kind_of_unet(folder) != TEXT:
+        return False
+    if not (folder / "unet").is_dir():
+        raise InputError(f"{given} has no text_encoder, so prompts mean nothing to it. Give the folder of a pipeline.")
+    return True
 
 
 def _found(given: Any, latents: Source, runtime: Runtime, steps: int | None, dropped: float) -> Any:
     from attar.samplers.teaching import Work
     from attar.samplers.teaching import teacher_named as sampler_named
 
-    if given is not None and (not isinstance(given, str) or Path(given).is_dir() or "/" in given):
+    if not trained_here(given):
+        if of_texts(given):
+            from attar.samplers.pipeline import text_sampler
+
+            return text_sampler(given, runtime)
         return sampler_named(given, latents, runtime.with_seed(0), steps=steps, levels=None)
     if not latents.classes:
-        raise InputError(
-            f"{latents.name} has no classes that a teacher could learn here. Give --teacher, the folder of a sampler."
-        )
+        raise InputError(f"{latents.name} {UNCLASSED}")
     from attar.samplers.edm import EDM
 
     method = EDM(network="auto" if given is None else given, steps=steps, label_dropout=dropped)
@@ -213,15 +289,50 @@ def _found(given: Any, latents: Source, runtime: Runtime, steps: int | None, dro
     return cached(method.resolve(work, seeded), work, seeded, title="training the teacher")
 
 
+def codec_of_teacher(teacher: Any) -> Codec | None:
+    """The autoencoder of a teacher of texts; None of a teacher of pictures or of latents from elsewhere."""
+    parts = getattr(teacher, "parts", None)
+    return None if parts is None else KLCodec(parts.vae).eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def check_latents(teacher: Any, codec: Codec, picture: Float[Tensor, "1 3 height width"]) -> None:
+    """Refuse a field whose latents are not those that a teacher of texts knows.
+
+    Args:
+        teacher: A sampler.
+        codec: The autoencoder of the field.
+        picture: One picture.
+
+    Raises:
+        InputError: The teacher's own autoencoder gives other latents.
+    """
+    own = codec_of_teacher(teacher)
+    if own is None:
+        return
+    wanted, found = own.encode(picture), codec.encode(picture)
+    if not found.shape == wanted.shape or rms(found, wanted) > OTHER * rms(wanted, torch.zeros_like(wanted)):
+        raise InputError(
+            "the field lives in other latents than those of the teacher's own autoencoder. Make the field with that: "
+            "--autoencoder with the folder of the teacher."
+        )
+
+
 def teacher_levels(teacher: Any) -> Levels:
     """The 1,000 levels of a teacher, descending."""
-    found: Levels = teacher.grid.levels(STEPS)
+    grid = teacher.grid
+    if grid.tabled and len(table := grid.table()) < STEPS:
+        short: Levels = table.flip(0)[torch.linspace(0, len(table) - 1, STEPS).round().long()]
+        return short
+    found: Levels = grid.levels(STEPS)
     return found
 
 
 def teacher_digest(teacher: Any, *more: Any) -> str:
     """A digest of a teacher's parameters and levels, and of further plain values."""
-    return store.digest_of(dict(teacher.learned), [teacher.levels().tolist(), *more])
+    parts = getattr(teacher, "parts", None)
+    around = [] if parts is None else [parts.text_digest, parts.image_digest]
+    return store.digest_of(dict(teacher.learned), [teacher.levels().tolist(), *around, *more])
 
 
 def within(images: Float[Tensor, "image channel height width"]) -> Float[Tensor, ""]:

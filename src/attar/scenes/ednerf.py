@@ -32,7 +32,15 @@ from attar.samplers.schedules import Levels
 from attar.samplers.sources import Source
 from attar.scenes.artefact import LatentField, Origin
 from attar.scenes.edit import mask_digest, mask_for
-from attar.scenes.editing import Editing, Prompts, rms, teacher_digest, teacher_levels, teacher_named
+from attar.scenes.editing import (
+    Editing,
+    Prompts,
+    check_latents,
+    rms,
+    teacher_digest,
+    teacher_levels,
+    teacher_named,
+)
 from attar.scenes.fields import GridBase
 from attar.scenes.fixed import TrainingRays
 from attar.scenes.latent_field import kept
@@ -75,8 +83,7 @@ class EditWork:
     @property
     def prompt(self) -> str | None:
         """The source prompt where none is given: the class of the scene."""
-        scene = self.scene
-        return None if scene.label is None else scene.classes[scene.label]
+        return class_of(self.scene)
 
     def __str__(self) -> str:
         return str(self.scene)
@@ -151,13 +158,14 @@ class EdNeRF(Editing):
         """
         if not isinstance(source, Scene):
             raise InputError(f"{self.name} edits scenes, such as objects; {source.name} is none. Use image-edit.")
+        self.checked(task, source.name, source.classes, class_of(source))
         field = task.field_of(source, runtime)
-        if len(field.poses) != len(source.train.poses) or not torch.equal(field.poses, source.train.poses):
-            raise InputError(f"the field was made from other views than those of {source.name}. Give its own.")
+        field.scene.check(source)
         if field.autoencoder is None:
             raise InputError("the field has no autoencoder at hand, so that its latents cannot be edited.")
         latents: Source = latents_of(source, field.autoencoder)
         teacher = teacher_named(task.teacher.network, latents, runtime, steps=task.teacher.steps, guided=self.guided)
+        check_latents(teacher, field.autoencoder, source.train.images[:1])
         return EditWork(source, field, teacher, task.mask)
 
     def resolve(self, work: EditWork, runtime: Runtime) -> Self:
@@ -299,6 +307,11 @@ class EdNeRFRefit(EdNeRF):
         held = kept_loss(rendered, refined, wanted, None, 1.0, 1.0)
         self.descend(state, held + self.variation_weight * state.field.variation())
         return {"kept": held.detach(), "moved": rms(refined.detach(), state.before[rows])}
+
+
+def class_of(scene: Scene) -> str | None:
+    """The name of a scene's class, if it is of one."""
+    return None if scene.label is None else scene.classes[scene.label]
 
 
 def kept_loss(

@@ -5,6 +5,7 @@ has a row for each node, and the gradient is Mᵀ·g. Both are kept, since turni
 multiplying by it. Rows of samples outside the box are empty.
 """
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,11 +15,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from attar.core.memory import machine_bytes
 from attar.scenes.fields import GridField
 from attar.scenes.rendering import PerSample, Rays, Rendered, as_maps, rays_of, render, rendered
 from attar.scenes.sources import Camera, Poses
 
 Table = Float[Tensor, "node channel"]
+ENTRY = 2 * 8 * (4 + 4)
+"""Bytes of a sample in both matrices, at most: eight nodes, each an index and a weight."""
 
 
 class _Read(torch.autograd.Function):
@@ -131,7 +135,7 @@ class TrainingRays:
         far: Distance at which they end.
         field: The field, or another of its size and box.
         samples: Intervals of each ray.
-        sparse: Whether matrices are made, where the field has a dense grid.
+        sparse: Whether matrices are made, where the field has a dense grid and they take less than half the memory.
     """
 
     def __init__(
@@ -139,6 +143,7 @@ class TrainingRays:
     ) -> None:
         self.camera, self.samples = camera, samples
         each = camera.height * camera.width
+        sparse = sparse and len(poses) * each * samples * ENTRY < (machine_bytes() or math.inf) / 2
         self.rays = list(rays_of(camera, poses, near, far, field.box).split(each))
         dense = sparse and isinstance(field, GridField)
         self.fixed = [FixedRays.of(rays, field, samples) for rays in self.rays] if dense else None

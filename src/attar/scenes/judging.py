@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from attar.core.cell import Beside, Cell
+from attar.core.errors import InputError
 from attar.core.evaluation import Row
 from attar.core.rows import rows_of
 from attar.core.runtime import Runtime
@@ -102,22 +103,27 @@ def judge_of(source: ImageSource, runtime: Runtime) -> Judge:
     return Judge(source.transform, ByClassifier.of(found, inputs, labels, source.classes))
 
 
-def image_scores(made: Any, judge: Judge) -> dict[str, float]:
+def image_scores(made: Any, judge: Judge | None) -> dict[str, float]:
     """What is measured of edited images.
 
     Args:
         made: `EditedImages`.
-        judge: A classifier of the real images.
+        judge: A classifier of the real images, which knows both prompts; None: only distances are measured.
     """
     edited, before = made.edited, made.before
+    distances = {
+        "spread": float(within(edited)),
+        "spread_before": float(within(before)),
+        "rms_to_source": float(rms(edited, before)),
+    }
+    if judge is None:
+        return distances
     features, known = judge.images(edited), judge.images(before)
     target, source = judge.text(made.target_prompt), judge.text(made.source_prompt)
     return {
         "target_accuracy": judge.accuracy(edited, made.target_prompt),
         "target_accuracy_before": judge.accuracy(before, made.target_prompt),
-        "spread": float(within(edited)),
-        "spread_before": float(within(before)),
-        "rms_to_source": float(rms(edited, before)),
+        **distances,
         "direction": float(direction_score(features, known, target, source).mean()),
     }
 
@@ -159,7 +165,7 @@ def edit_scores(made: Any, work: Any, method: Any, runtime: Runtime) -> dict[str
     """What is measured of an edited field: at held-out poses, outside the mask, and along a path of the camera.
 
     The classes are judged by a classifier of what the autoencoder makes of pictures of all classes; without pictures of
-    classes only distances are measured.
+    classes, or where a prompt is none of them, only distances are measured.
 
     Args:
         made: The edited `LatentField`.
@@ -174,10 +180,10 @@ def edit_scores(made: Any, work: Any, method: Any, runtime: Runtime) -> dict[str
     if outside is not None:
         scores["background"] = psnr(after, real, outside)
         scores["background_before"] = psnr(known, real, outside)
-    judge = scene_judge(work.base, runtime)
+    target, source = str(method.target_prompt), str(method.source_prompt)
+    judge = scene_judge(work.base, runtime) if {target, source} <= set(scene.classes) else None
     if judge is None:
         return scores
-    target, source = str(method.target_prompt), str(method.source_prompt)
     poses = scene.test.poses if len(scene.test) else scene.train.poses
     scores["target_accuracy"] = judge.accuracy(made.render(poses), target)
     scores["target_accuracy_before"] = judge.accuracy(before.render(poses), target)
@@ -237,10 +243,16 @@ def edits(artefacts: Sequence[Any]) -> Measurement:
     """A row for each method with its settings, of what was measured when the edits were made.
 
     The pictures before an edit, of which the field before it is needed, are at hand only then.
+
+    Raises:
+        InputError: Some are edits of scenes, and others of images.
     """
+    if len({type(one) for one in artefacts}) > 1:
+        raise InputError("give edits of scenes alone, or edits of images alone: their scores have other columns.")
+    columns = [name for name in COLUMNS if all(name in one.scores for one in artefacts)]
     found = []
     for label, members in rows_of(artefacts):
-        cells = [_cell(name, members) for name in COLUMNS if all(name in one.scores for one in members)]
+        cells = [_cell(name, members) for name in columns]
         found.append(Row.of(label, members, cells, count=None, bytes=members[0].bytes))
     return Measurement(tuple(found), *WORDS)
 

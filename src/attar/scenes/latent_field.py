@@ -11,6 +11,7 @@ arXiv:2310.02712. The field is a grid, as in Chen et al., TensoRF, ECCV 2022, ar
 
 import copy
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from attar.core.engine import Metrics
 from attar.core.errors import InputError
+from attar.core.memory import machine_bytes
 from attar.core.runtime import Runtime
 from attar.core.settings import Hidden, Range, Settings
 from attar.core.state import rebuilt
@@ -104,7 +106,10 @@ class TrainLatentField(Settings):
         """The state before the first step."""
         scene, latents = work.scene, work.latents.to(runtime.device)
         channels, draw = latents.shape[1], runtime.generator("field")
-        field = field_of(self.tensors, scene.box, sizes_of(scene.box, self.voxels), channels, self.field_rank, draw)
+        sizes = sizes_of(scene.box, self.voxels)
+        if self.tensors == "dense":
+            check_memory(sizes, channels)
+        field = field_of(self.tensors, scene.box, sizes, channels, self.field_rank, draw)
         with torch.no_grad():
             field.background.copy_(latents.mean(dim=(0, 2, 3)))
         field = field.to(runtime.device)
@@ -154,6 +159,24 @@ class TrainLatentField(Settings):
         origin = Origin.made(state.work, self, runtime, parameters=count, autoencoder=state.work.codec_fingerprint)
         scene = ScenePart.of(state.work.scene)
         return LatentField(field, layer, codec, scene, self.ray_samples, codec.factor, origin)
+
+
+def check_memory(sizes: tuple[int, int, int], channels: int) -> None:
+    """Refuse a dense grid that this machine cannot hold.
+
+    Args:
+        sizes: Nodes along each axis.
+        channels: Of the latents.
+
+    Raises:
+        InputError: Its values, their gradient and Adam's two means take more than all memory.
+    """
+    wanted, most = 16 * math.prod(sizes) * (1 + channels), machine_bytes()
+    if most is not None and wanted > most:
+        raise InputError(
+            f"a dense field of {'×'.join(map(str, sizes))} voxels takes {wanted / 1e9:,.0f} GB in training, but this "
+            f"machine has {most / 1e9:,.0f} GB. Lower --voxels, or give --tensors vm."
+        )
 
 
 def map_error(found: Maps, wanted: Maps) -> Float[Tensor, ""]:

@@ -147,8 +147,8 @@ def opened(folder: str | Path, model: str, what: str) -> tuple[Any, Any]:
         InputError: transformers is not installed, or the folder holds no such model.
     """
     path = Path(folder).expanduser()
-    if not path.is_dir():
-        raise InputError(f"{folder} is no folder. Give the folder of a {what} model of transformers.")
+    if not str(folder) or not path.is_dir():
+        raise InputError(f"{str(folder) or 'nothing'} is no folder. Give the folder of a {what} model of transformers.")
     check_no_code(path)
     made = imported(f"transformers:{model}", "scenes", needed_by=what)
     tokens = imported("transformers:AutoTokenizer", "scenes", needed_by=what)

@@ -1,6 +1,7 @@
 """Posed pictures from files: transforms.json as nerfstudio and instant-ngp write it, and LLFF's poses_bounds.npy."""
 
 import math
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,12 +11,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from attar.core.errors import InputError, shortened
 from attar.core.jsonfiles import read_json
-from attar.scenes.poses import centre_of, checked
+from attar.images.data.decoding import TRANSPARENT, Unreadable, opened
+from attar.scenes.poses import centre_of, checked, spread
 from attar.scenes.reading import BOUNDS, SIMULATED, SPLIT, TRANSFORMS, Reading
 from attar.scenes.rendering import Box
 from attar.scenes.sources import Camera, Poses, Scene, Views
@@ -25,6 +27,10 @@ MULTIPLE = 8
 ENDINGS = ("", ".png", ".jpg", ".jpeg", ".JPG", ".PNG")
 """What may be missing at the end of a picture's name."""
 LENSES = ("k1", "k2", "p1", "p2")
+LAST_ROW = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=torch.float64)
+"""Of a matrix that turns and moves."""
+OTHER_FORM = 0.05
+"""Relative difference of height by width from which a camera and its pictures are of another form."""
 SPLITS = {"train": 0, "val": 1, "test": 1}
 LLFF_FOLDERS = ("images", "images_2", "images_4", "images_8")
 
@@ -60,7 +66,7 @@ def loaded(data: Any, how: Reading) -> Scene:
         InputError: There is no such scene, or pictures or poses cannot be used.
     """
     if isinstance(data, Scene):
-        return check(data)
+        return check(_single(data))
     if data in SIMULATED:
         return check(_bounded(_simulated(str(data), how), how))
     if not isinstance(data, (str, Path)):
@@ -74,8 +80,17 @@ def loaded(data: Any, how: Reading) -> Scene:
         shots, lens, bounds = _llff(folder)
         return check(_scene(folder, shots, lens, bounds, how))
     raise InputError(
-        f"{shortened(str(data))} is no scene: give {' or '.join(SIMULATED)}, or a folder with {TRANSFORMS} or {BOUNDS}."
+        f"{shortened(str(data))} is no scene: give {' or '.join(SIMULATED)}, or a folder with {TRANSFORMS} or "
+        f"{BOUNDS}; for image-edit labelled images, such as digits."
     )
+
+
+def _single(scene: Scene) -> Scene:
+    """The scene itself if its poses and pictures are in single precision, else a copy that is."""
+    if all(one.dtype == torch.float32 for part in (scene.train, scene.test) for one in (part.images, part.poses)):
+        return scene
+    train, test = (Views(part.images.float(), part.poses.float()) for part in (scene.train, scene.test))
+    return replace(scene, train=train, test=test)
 
 
 def check(scene: Scene) -> Scene:
@@ -85,6 +100,12 @@ def check(scene: Scene) -> Scene:
         InputError: Pictures or poses are not finite, not of one size, out of range, or do not fit one another.
     """
     camera = scene.camera
+    numbers = (camera.fx, camera.fy, camera.cx, camera.cy)
+    if not all(map(math.isfinite, numbers)) or min(camera.fx, camera.fy) <= 0:
+        raise InputError(
+            f"the camera of {scene.name} has the focal lengths {camera.fx:g} and {camera.fy:g} and the centre "
+            f"{camera.cx:g}, {camera.cy:g}. Give numbers of pixels, the lengths above 0."
+        )
     for who, views in (("training", scene.train), ("held-out", scene.test)):
         wanted = (len(views.poses), 3, camera.height, camera.width)
         if tuple(views.images.shape) != wanted:
@@ -97,16 +118,21 @@ def check(scene: Scene) -> Scene:
         if len(views) and float(views.images.abs().max()) > 1 + 1e-4:
             most = float(views.images.abs().max())
             raise InputError(f"{who} pictures of {scene.name} reach {most:.4g}; give values between -1 and 1.")
-        checked(views.poses)
+        checked(views.poses, f" of the {who} views of {scene.name}")
     if not len(scene.train):
         raise InputError(f"{scene.name} has no training view. Hold out fewer.")
     if not 0 <= scene.near < scene.far < math.inf:
         raise InputError(
             f"rays of {scene.name} run from {scene.near:g} to {scene.far:g}. Give --near-plane below --far-plane."
         )
-    if not all(low < high for low, high in zip(*scene.box, strict=True)):
+    if not all(-math.inf < low < high < math.inf for low, high in zip(*scene.box, strict=True)):
         raise InputError(
             f"the box of {scene.name} is {scene.box}; every largest coordinate must be above the smallest."
+        )
+    if len(scene.others) not in (0, len(scene.classes)) or scene.label not in (None, *range(len(scene.classes))):
+        raise InputError(
+            f"{scene.name} has {len(scene.classes)} classes, other views of {len(scene.others)}, and the label "
+            f"{scene.label}. Give views of each class, and the number of a class."
         )
     if scene.masks is not None and scene.masks.shape != scene.train.images[:, 0].shape:
         raise InputError(
@@ -146,23 +172,33 @@ def _facts(path: Path) -> dict[str, Any]:
 
 
 def _shots(folder: Path, facts: dict[str, Any], held_out: bool | None) -> list[Shot]:
-    named = {str(name): which > 0 for split, which in SPLITS.items() for name in facts.get(f"{split}_filenames") or ()}
+    named: dict[str, bool] = {}
+    for split, which in SPLITS.items():
+        names = facts.get(f"{split}_filenames")
+        if names is not None and not isinstance(names, list):
+            raise InputError(f"{split}_filenames of {folder} is {shortened(str(names))}; it must be a list of names.")
+        named |= {str(name): which > 0 for name in names or ()}
     found = []
     for number, frame in enumerate(facts["frames"]):
         if not isinstance(frame, dict) or not {"file_path", "transform_matrix"} <= frame.keys():
             raise InputError(f"frame {number} of {folder} has no file_path or no transform_matrix.")
         apart = [key for key in ("fl_x", "w", "camera_angle_x") if frame.get(key, facts.get(key)) != facts.get(key)]
-        if apart and any(frame[apart[0]] != other.get(apart[0]) for other in facts["frames"]):
+        others = [other for other in facts["frames"] if isinstance(other, dict)]
+        if apart and any(frame[apart[0]] != other.get(apart[0]) for other in others):
             raise InputError(
                 f"frame {number} of {folder} has a camera of its own ({apart[0]}); give one for all frames."
             )
-        name = str(frame["file_path"])
+        name = frame["file_path"]
+        if not isinstance(name, str) or not Path(name).name.strip(".") or "\0" in name:
+            raise InputError(f"frame {number} of {folder} names no picture: its file_path is {shortened(repr(name))}.")
         found.append(Shot(_found(folder / name), frame["transform_matrix"], named.get(name, held_out)))
     return sorted(found, key=lambda shot: str(shot.path))
 
 
 def _found(path: Path) -> Path:
-    """The file of a picture's name, whose ending may be missing."""
+    """The file of a picture's name, whose ending may be missing, and which Windows may have written."""
+    if "\\" in str(path) and not path.is_file():
+        path = Path(str(path).replace("\\", "/"))
     return next((place for ending in ENDINGS if (place := path.with_name(path.name + ending)).is_file()), path)
 
 
@@ -174,16 +210,13 @@ def _lens(path: Path, facts: dict[str, Any]) -> Lens:
         raise InputError(
             f"{path} has a camera of the model {model}, which is not pinhole. Undistort the pictures first."
         )
-    width, height = (_number(path, facts, key, 0.0) for key in ("w", "h"))
-    angle = facts.get("camera_angle_x")
-    across = _number(path, facts, "fl_x", 0.0)
-    if not across and angle is not None:
-        across = -math.tan(_number(path, facts, "camera_angle_x", 0.0) / 2)  # of half a width, which is not known yet
+    width, height = (_positive(path, facts, key) for key in ("w", "h"))
+    across = _positive(path, facts, "fl_x") or -math.tan(_positive(path, facts, "camera_angle_x", math.pi) / 2)
     if not across:
         raise InputError(f"{path} has neither fl_x nor camera_angle_x, so the camera is unknown.")
-    down = _number(path, facts, "fl_y", across)
-    middle = _number(path, facts, "cx", width / 2), _number(path, facts, "cy", height / 2)
-    camera = Camera(int(width), int(height), across, down, *middle)
+    down = _positive(path, facts, "fl_y") or across
+    middle = _number(path, facts, "cx", 0.0), _number(path, facts, "cy", 0.0)
+    camera = Camera(round(width), round(height), across, down, *middle)
     return Lens(camera, tuple(_number(path, facts, key, 0.0) for key in LENSES))
 
 
@@ -194,14 +227,25 @@ def _number(path: Path, facts: dict[str, Any], key: str, usual: float) -> float:
     return float(value)
 
 
+def _positive(path: Path, facts: dict[str, Any], key: str, most: float = 1e9) -> float:
+    """A number above 0; 0 of one that the file leaves out."""
+    value = _number(path, facts, key, 0.0)
+    if key in facts and not 0 < value < most:
+        raise InputError(f"{key} in {path} is {value:g}; it must be above 0 and below {most:.4g}.")
+    return value
+
+
 def _llff(folder: Path) -> tuple[list[Shot], Lens, tuple[float, float]]:
     """What poses_bounds.npy says: for each picture a pose of 3 x 5, and its nearest and farthest depth."""
     try:
         rows = np.load(folder / BOUNDS, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder / BOUNDS} is damaged: {' '.join(str(error).split())[:120]}.") from None
+    except (ValueError, EOFError, zipfile.BadZipFile):
+        raise InputError(f"{folder / BOUNDS} is damaged: it is no array of NumPy.") from None
+    if not isinstance(rows, np.ndarray) or rows.dtype.kind not in "fiu":
+        raise InputError(f"{folder / BOUNDS} holds no array of numbers. Give a file as LLFF writes it.")
     if rows.ndim != 2 or rows.shape[1] != 17 or not len(rows):
         raise InputError(f"{folder / BOUNDS} is {list(rows.shape)}; it must have 17 numbers for each picture.")
+    rows = rows.astype(np.float64)
     if not np.isfinite(rows).all():
         raise InputError(f"{folder / BOUNDS} holds values that are infinite or not numbers.")
     place = next((folder / name for name in LLFF_FOLDERS if (folder / name).is_dir()), folder / LLFF_FOLDERS[0])
@@ -210,10 +254,17 @@ def _llff(folder: Path) -> tuple[list[Shot], Lens, tuple[float, float]]:
         raise InputError(f"{place} has {len(paths)} pictures, but {BOUNDS} has {len(rows)} poses.")
     matrices = rows[:, :15].reshape(-1, 3, 5)
     height, width, focal = (float(value) for value in matrices[0, :, 4])
+    if np.abs(matrices[:, :, 4] - matrices[0, :, 4]).max() > 1e-3 * np.abs(matrices[0, :, 4]).max():
+        raise InputError(f"the pictures of {folder / BOUNDS} have several cameras; give one for all.")
+    if not 0 < min(height, width, focal) <= max(height, width, focal) < 1e9:
+        raise InputError(
+            f"{folder / BOUNDS} has the height {height:g}, the width {width:g} and the focal length {focal:g}; they "
+            "must be above 0."
+        )
     # Its axes are down, right and backwards; ours are right, up and backwards.
     turned = np.concatenate([matrices[:, :, 1:2], -matrices[:, :, :1], matrices[:, :, 2:4]], axis=2)
     shots = [Shot(path, pose.tolist()) for path, pose in zip(paths, turned, strict=True)]
-    camera = Camera(int(width), int(height), focal, focal, width / 2, height / 2)
+    camera = Camera(round(width), round(height), focal, focal, width / 2, height / 2)
     return shots, Lens(camera), (float(rows[:, 15].min()), float(rows[:, 16].max()))
 
 
@@ -224,7 +275,7 @@ def _scene(folder: Path, shots: list[Shot], lens: Lens, bounds: tuple[float, flo
     missing = [shot.path for shot in shots if not shot.path.is_file()]
     if missing:
         raise InputError(f"{len(missing)} of {len(shots)} pictures are missing, the first is {missing[0]}.")
-    poses = checked(_matrices(folder, shots))
+    poses = checked(_matrices(folder, shots), f" of {folder}")
     pictures = [_picture(shot.path) for shot in shots]
     shape = pictures[0].shape
     for shot, picture in zip(shots, pictures, strict=True):
@@ -233,7 +284,7 @@ def _scene(folder: Path, shots: list[Shot], lens: Lens, bounds: tuple[float, flo
                 f"{shot.path} is {picture.shape[1]}×{picture.shape[2]}, but {shots[0].path.name} is "
                 f"{shape[1]}×{shape[2]}. All views need one size."
             )
-    camera = _fitted(lens.camera, *shape[1:])
+    camera = _fitted(folder, lens.camera, *shape[1:])
     images = torch.stack(pictures)
     if any(lens.distortion):
         images = straightened(images, camera, lens.distortion)
@@ -252,34 +303,54 @@ def _matrices(folder: Path, shots: Sequence[Shot]) -> Poses:
     for number, shot in enumerate(shots):
         try:
             one = torch.tensor(shot.pose, dtype=torch.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError, RuntimeError):
             one = torch.zeros(0)
+        which = f"the pose of view {number} of {folder} ({shot.path.name})"
         if tuple(one.shape) not in ((4, 4), (3, 4)):
-            raise InputError(f"the pose of view {number} of {folder} ({shot.path.name}) is no matrix of 4 × 4 numbers.")
+            raise InputError(f"{which} is no matrix of 4 × 4 numbers.")
+        if one.isfinite().all() and (one[3:] - LAST_ROW).abs().gt(1e-3).any():
+            last = ", ".join(f"{value:.4g}" for value in one[3].tolist())
+            raise InputError(f"{which} has the last row {last}; it must be 0, 0, 0, 1. Is the matrix transposed?")
         found.append(one[:3])
     return torch.stack(found).float()
 
 
 def _picture(path: Path) -> Float[Tensor, "3 height width"]:
-    """A picture between -1 and 1; white lies behind transparent pixels."""
+    """A picture between -1 and 1, as its file has it; white lies behind transparent pixels."""
     try:
-        with Image.open(path) as file:
-            image = file.convert("RGBA") if file.mode in ("RGBA", "LA", "P", "PA") else file.convert("RGB")
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as a picture ({' '.join(str(error).split())[:120]}).") from None
+        with opened(path) as file:
+            image = _eight_bits(file)
+            clear = image.mode in TRANSPARENT or "transparency" in image.info
+            image = image.convert("RGBA" if clear else "RGB")
+    except Unreadable as why:
+        raise InputError(f"{path} cannot be read as a picture: it {why}.") from None
     values = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
     if len(values) == 4:
         values = values[:3] * values[3:] + 1 - values[3:]
     return values * 2 - 1
 
 
-def _fitted(camera: Camera, height: int, width: int) -> Camera:
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """A picture with 8 bits for each value."""
+    if image.mode == "F":
+        raise Unreadable("holds floats, whose range is not known")
+    if image.mode.startswith("I"):
+        return Image.fromarray((np.asarray(image).clip(0, 2**16 - 1) // 256).astype(np.uint8))
+    return image.convert("LA") if image.mode == "La" else image
+
+
+def _fitted(folder: Path, camera: Camera, height: int, width: int) -> Camera:
     """The camera of pictures of this size, which the file may have left open, or given for larger ones."""
-    if camera.width and camera.height:
-        return camera.scaled(height, width)
-    across, down = (-width / 2 / f if f < 0 else f for f in (camera.fx, camera.fy))
-    middle = (camera.cx or width / 2), (camera.cy or height / 2)
-    return Camera(width, height, across, down, *middle)
+    wide = camera.width or round(camera.height * width / height) or width
+    high = camera.height or round(wide * height / width)
+    if abs(wide * height - high * width) > OTHER_FORM * high * width:
+        raise InputError(
+            f"pictures of {folder} are {height}×{width}, but their camera is {high}×{wide}, of another form. Give "
+            "pictures that are neither cut nor turned."
+        )
+    across, down = (-wide / 2 / f if f < 0 else f for f in (camera.fx, camera.fy))
+    middle = (camera.cx or wide / 2), (camera.cy or high / 2)
+    return Camera(wide, high, across, down, *middle).scaled(height, width)
 
 
 def straightened(
@@ -336,8 +407,7 @@ def _held_out(shots: Sequence[Shot], how: Reading) -> Tensor:
     if wanted >= count:
         raise InputError(f"held-out-views is {wanted}, but there are {count} views in all. Hold out fewer.")
     chosen = torch.zeros(count, dtype=torch.bool)
-    if wanted:
-        chosen[torch.linspace(0, count - 1, 2 * wanted + 1).round().long()[1::2]] = True
+    chosen[spread(count, wanted)] = True
     return chosen
 
 

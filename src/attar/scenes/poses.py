@@ -1,9 +1,10 @@
 """Poses: whether they are such, where they look, and a path around a scene from those of its training views."""
 
 import math
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from attar.core.errors import InputError
@@ -78,16 +79,31 @@ def _swayed(poses: Poses, turns: Float[Tensor, " _place"]) -> Path:
     return made
 
 
-def checked(poses: Poses) -> Poses:
+def spread(count: int, wanted: int) -> Int[Tensor, " _row"]:
+    """So many of the numbers below a count, evenly spaced, none of them twice."""
+    rows = torch.linspace(0, count - 1, 2 * wanted + 1).round().long()[1::2]
+    if len(rows.unique()) == wanted:
+        return rows
+    return ((torch.arange(wanted) + 0.5) * count / wanted).long()
+
+
+def checked(poses: Any, of: str = "") -> Poses:
     """Poses, checked to be rotations and places.
+
+    Args:
+        poses: Camera to world.
+        of: Words about whose they are, for the message.
 
     Raises:
         InputError: A value is not finite, or a matrix is no rotation.
     """
+    if not isinstance(poses, Tensor):
+        raise InputError(f"poses{of} are of type {type(poses).__name__}; give a tensor [view, 3, 4], camera to world.")
     if poses.ndim != 3 or poses.shape[1:] != (3, 4):
-        raise InputError(f"poses are {list(poses.shape)}; give [view, 3, 4], camera to world.")
+        raise InputError(f"poses{of} are {list(poses.shape)}; give [view, 3, 4], camera to world.")
     if not poses.isfinite().all():
-        raise InputError("a pose holds values that are infinite or not numbers. Leave such views out.")
+        row = int((~poses.isfinite()).flatten(1).any(dim=1).int().argmax())
+        raise InputError(f"pose {row}{of} holds values that are infinite or not numbers. Leave such views out.")
     turned = poses[:, :, :3].double()
     unit = torch.eye(3, dtype=torch.float64, device=poses.device)
     off = (turned.transpose(1, 2) @ turned - unit).abs().amax(dim=(1, 2))
@@ -95,7 +111,8 @@ def checked(poses: Poses) -> Poses:
     if bool((off > STRAIGHT).any()):
         row = int(off.argmax())
         raise InputError(
-            f"pose {row} is no rotation (off by {float(off[row]):.3g}): give camera-to-world matrices [R | t] whose R "
-            "is orthogonal with determinant 1."
+            f"pose {row}{of} is no rotation (off by {float(off[row]):.3g}): give camera-to-world matrices [R | t] "
+            "whose R is orthogonal with determinant 1."
         )
-    return poses
+    found: Poses = poses
+    return found

@@ -103,12 +103,7 @@ def _count(one: Any) -> int:
 
 def _of_field(made: LatentField, scene: Scene) -> tuple[Found, bytes]:
     """Errors of the refined field and of the field alone, and a picture of the views."""
-    part = made.scene
-    if part.camera != scene.camera or part.held_out.shape != scene.test.poses.shape:
-        raise InputError(
-            f"the field was made of {part.name} with {len(part.held_out)} held-out views of {part.camera.height}×"
-            f"{part.camera.width}; {scene.name} has {len(scene.test)} of {scene.camera.height}×{scene.camera.width}."
-        )
+    made.scene.check(scene)
     if made.autoencoder is None:
         raise InputError("the autoencoder of this field is not saved with it. Give it by with_autoencoder.")
     codec, poses, wanted = made.autoencoder, scene.test.poses, scene.test.images

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attar.core.seeds import derived_seed
-from attar.scenes.poses import looking
+from attar.scenes.poses import looking, spread
 from attar.scenes.rendering import Box
 from attar.scenes.sources import Camera, Poses, Scene, Views
 
@@ -176,7 +176,7 @@ def simulated(name: str, side: int = 64, views: int = 36, held_out: int = 6) -> 
         held_out: Number of held-out views.
     """
     camera, poses = camera_of(side), cameras_around(views)
-    test = torch.linspace(0, views - 1, 2 * held_out + 1).round().long()[1::2] if held_out else torch.zeros(0).long()
+    test = spread(views, held_out)
     train = torch.tensor([row for row in range(views) if row not in test.tolist()])
     sky = Seen.sky(camera, poses)
     if name == "spheres":
