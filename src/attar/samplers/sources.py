@@ -176,7 +176,7 @@ class Source:
         given = (None, None) if labels is None else labels
         made = [
             Part(
-                Points(values),  # type: ignore[arg-type]
+                Points(values),
                 None if mine is None else _as_labels(mine, len(values), len(classes), name),
                 pictures=False,
             )
