@@ -1,6 +1,7 @@
 """Tables of samplers, of edits and of the time of their steps, as recorded. What is not recorded yet is left out."""
 
 import statistics
+import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,6 +20,16 @@ MEASURES = {
     "memorisation excess": "memorisation excess, %",
 }
 """Measures of samplers by their names in an evaluation."""
+SHORT = {
+    "EDM": "a teacher of 35 calls",
+    FIRST: "pairs",
+    "consistency": "consistency",
+    "progressive": "progressive",
+    "DMD2": "DMD2 after a warm start",
+    "DMD, K 5": "DMD2 without one",
+    "DMD, K 1": "with one update of the critic for each of the student",
+}
+"""Rows of samplers that are told in a few sentences, with what they are called."""
 EDITS = {
     "target_accuracy": ("target accuracy, %", "percent"),
     "spread": ("spread", "plain"),
@@ -61,6 +72,24 @@ def _sampler(rows: Facts, name: str) -> tuple[str, ...]:
     gap = paired([seeds[one]["recall"] for one in both], [theirs[one]["recall"] for one in both]) if both else ""
     spent = f"{statistics.fmean(seconds):.0f}" if seconds else ""
     return (name, f"{each[0]['calls']:.0f}", *cells, str(gap), spent)
+
+
+def in_short() -> str:
+    """The samplers on digits in a few sentences."""
+    rows = recorded("samplers")["data"]["digits"]["rows"]
+
+    def mean(name: str, measure: str) -> float:
+        return statistics.fmean(one[measure] for one in rows[name]["seeds"].values())
+
+    told = {name: f"{mean(name, 'rFD, MLP (%)'):.2f} % (recall {mean(name, 'recall'):.0f} %)" for name in SHORT}
+    teacher, *students = (f"{words} {told[name]}" for name, words in SHORT.items())
+    count = len(rows[FIRST]["seeds"])
+    text = (
+        f"- **Samplers.** Digits, {count} trainings, relative Fréchet distance and recall: {teacher}; students of one "
+        f"call: {', '.join(students)}. Pairs and consistency are nearest to the data; students by distribution "
+        "matching are more precise, and collapse if the critic moves as rarely as they."
+    )
+    return textwrap.fill(text, 120, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def sampler_steps() -> str:
@@ -126,5 +155,10 @@ def filled(name: str) -> Callable[[], str]:
     return text
 
 
-TABLES = {name: filled(name) for name in MADE}
+def short() -> str:
+    """The bullet about samplers, or nothing while they are not recorded."""
+    return f"{in_short()}\n" if there("samplers") else ""
+
+
+TABLES = {**{name: filled(name) for name in MADE}, "samplers in short": short}
 """The tables by the names of their marks."""
