@@ -104,7 +104,8 @@ def one(rows: dict[str, Any], source: Source, seed: int, args: argparse.Namespac
     if str(seed) not in rows.setdefault(TEACHER, {"seeds": {}})["seeds"]:
         rows[TEACHER]["seeds"][str(seed)] = {**scores_of(teacher, source), "seconds": seconds}
         for levels in AT_FEWER:
-            row = rows.setdefault(f"{TEACHER}, {2 * levels - 1} calls", {"seeds": {}})
+            calls = 2 * levels - 1
+            row = rows.setdefault(f"{TEACHER}, {calls} call{'s' if calls > 1 else ''}", {"seeds": {}})
             row["seeds"][str(seed)] = scores_of(fewer(teacher, levels), source)
         keep()
     for name in wanted:

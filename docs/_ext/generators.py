@@ -8,7 +8,7 @@ from typing import Any
 from results import Facts, recorded, there, times, took
 
 from attar.core.card import table
-from attar.core.score import Score, paired
+from attar.core.score import paired
 
 FIRST = "pairs"
 MEASURES = {
@@ -31,17 +31,17 @@ SHORT = {
 }
 """Rows of samplers that are told in a few sentences, with what they are called."""
 EDITS = {
-    "target_accuracy": ("target accuracy, %", "percent"),
-    "spread": ("spread", "plain"),
-    "spread_before": ("spread of the source", "plain"),
-    "rms_to_source": ("rms to the source", "plain"),
-    "background": ("background, dB", "decibels"),
-    "background_before": ("before the edit, dB", "decibels"),
-    "direction": ("direction", "plain"),
-    "view_consistency": ("consistency of views", "plain"),
-    "seconds": ("CPU s", "seconds"),
+    "target_accuracy": ("target accuracy, %", 1),
+    "spread": ("spread", 2),
+    "spread_before": ("spread of the source", 2),
+    "rms_to_source": ("rms to the source", 2),
+    "background": ("background, dB", 1),
+    "background_before": ("before the edit, dB", 1),
+    "direction": ("direction", 2),
+    "view_consistency": ("consistency of views", 2),
+    "seconds": ("CPU s (median)", 0),
 }
-"""Measures of edits by their names in a record, with how they are printed."""
+"""Measures of edits by their names in a record, with their decimals."""
 WORDS = {
     "samplers": """`bench/samplers.py`. Digits, the usual residual MLP, three trainings of the teacher, each with its
 students. As many new samples as training images, against these, from the same noise; k = 3. Seconds are CPU seconds on
@@ -65,13 +65,19 @@ def samplers() -> str:
 def _sampler(rows: Facts, name: str) -> tuple[str, ...]:
     seeds = rows[name]["seeds"]
     each = list(seeds.values())
-    cells = [Score.of([one[measure] for one in each]).number for measure in MEASURES]
+    cells = [_mean([one[measure] for one in each], 2 if "rFD" in measure else 1) for measure in MEASURES]
     seconds = [one["seconds"] for one in each if "seconds" in one]
     theirs = rows.get(FIRST, {"seeds": {}})["seeds"]
     both = [seed for seed in seeds if seed in theirs] if name != FIRST else []
     gap = paired([seeds[one]["recall"] for one in both], [theirs[one]["recall"] for one in both]) if both else ""
     spent = f"{statistics.fmean(seconds):.0f}" if seconds else ""
     return (name, f"{each[0]['calls']:.0f}", *cells, str(gap), spent)
+
+
+def _mean(values: list[float], decimals: int) -> str:
+    """A mean with its spread."""
+    spread = f" ± {statistics.stdev(values):.{decimals}f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.{decimals}f}{spread}"
 
 
 def in_short() -> str:
@@ -86,7 +92,7 @@ def in_short() -> str:
     count = len(rows[FIRST]["seeds"])
     text = (
         f"- **Samplers.** Digits, {count} trainings, relative Fréchet distance and recall: {teacher}; students of one "
-        f"call: {', '.join(students)}. Pairs and consistency are nearest to the data; students by distribution "
+        f"call: {', '.join(students)}. Pairs and consistency are nearest on these features; students by distribution "
         "matching are more precise, and collapse if the critic moves as rarely as they."
     )
     return textwrap.fill(text, 120, subsequent_indent="  ", break_on_hyphens=False)
@@ -117,10 +123,8 @@ def edits() -> str:
 def _edit(seeds: list[Mapping[str, float]], name: str) -> str:
     if not seeds or name not in seeds[0]:
         return ""
-    values = [one[name] for one in seeds]
-    spread = statistics.stdev(values) if len(values) > 1 else None
-    form = {"percent": "{:.1f}", "plain": "{:.2f}", "decibels": "{:.1f}", "seconds": "{:.0f}"}[EDITS[name][1]]
-    return form.format(statistics.fmean(values)) + (f" ± {form.format(spread)}" if spread is not None else "")
+    values, decimals = [one[name] for one in seeds], EDITS[name][1]
+    return f"{statistics.median(values):.0f}" if name == "seconds" else _mean(values, decimals)
 
 
 def scene_rendering() -> str:
@@ -157,7 +161,7 @@ def filled(name: str) -> Callable[[], str]:
 
 def short() -> str:
     """The bullet about samplers, or nothing while they are not recorded."""
-    return f"{in_short()}\n" if there("samplers") else ""
+    return in_short() if there("samplers") else ""
 
 
 TABLES = {**{name: filled(name) for name in MADE}, "samplers in short": short}
