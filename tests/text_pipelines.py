@@ -1,9 +1,12 @@
 """Text-to-image pipelines of diffusers on disk, tiny and untrained."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 
 WORDS = ("a", "red", "blue", "green", "tall", "small", "picture", "of", "thing", "house", "tree", "cat")
 PROMPTS = ("a red house", "a blue tree", "a small green cat", "a picture of a tall thing")
@@ -80,3 +83,14 @@ def pipeline(sdxl: bool, unet: Any, vae: Any, scheduler: Any, encoders: list[Any
     return StableDiffusionPipeline(
         vae, encoders[0], tokenizers[0], unet, scheduler, None, None, requires_safety_checker=False
     )
+
+
+def captioned_pictures(place: Path) -> Path:
+    """Pictures of several sizes in a folder with their captions, as JSON lines; the file of these."""
+    rows = []
+    for number in range(12):
+        pixels = np.random.default_rng(number).integers(0, 256, (20, 16 + number, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(place / f"{number}.png")
+        rows.append({"file_name": f"{number}.png", "text": PROMPTS[number % len(PROMPTS)]})
+    (place / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return place / "metadata.jsonl"

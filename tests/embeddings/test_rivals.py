@@ -9,12 +9,13 @@ from torch import nn
 
 import attar
 from attar.core.runtime import Engine, Runtime
+from attar.core.training import affordable
 from attar.embeddings import rivals
 from attar.embeddings.answers import constant_answer, of_several
 from attar.embeddings.encoded import EncodedSource
 from attar.embeddings.metrics import agreement_at
 from attar.embeddings.multilabel.endtoend import MultiLabel
-from attar.embeddings.rivals import affordable, bce_answers, random_of, raw_of, trees_judge
+from attar.embeddings.rivals import bce_answers, random_of, raw_of, trees_judge
 from attar.embeddings.selfsup.simclr import SimCLR
 from attar.embeddings.sources import Features, Part, Source, Standard
 from attar.images.data.pixels import InMemory

@@ -9,8 +9,8 @@ import torch
 import attar
 from attar.core.errors import InputError
 from attar.samplers import artefact
-from attar.samplers.artefact import Sampler, StoredSampler, pixels_of
-from attar.samplers.sources import Source
+from attar.samplers.artefact import Sampler, StoredSampler
+from attar.samplers.sources import Source, pixels_of
 
 QUICK = {"network": "mlp:width=16,depth=1", "steps": 8, "batch": 32, "sampling_levels": 4}
 

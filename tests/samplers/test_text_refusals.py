@@ -4,10 +4,8 @@ import dataclasses
 import json
 import shutil
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import attar
 from attar.core.errors import InputError
@@ -18,7 +16,7 @@ from attar.samplers.pipeline import text_sampler
 from attar.samplers.prompts import Prompts, read_prompts, text_work
 from attar.samplers.reading import Reading
 from attar.samplers.tasks import Teacher
-from text_pipelines import PROMPTS, save_pipeline
+from text_pipelines import PROMPTS, captioned_pictures, save_pipeline
 
 diffusers = pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
@@ -35,15 +33,7 @@ def sd(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def captioned(tmp_path_factory):
-    """Pictures of several sizes with captions, as JSON lines."""
-    place = tmp_path_factory.mktemp("captioned")
-    rows = []
-    for number in range(12):
-        pixels = np.random.default_rng(number).integers(0, 256, (20, 16 + number, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(place / f"{number}.png")
-        rows.append({"file_name": f"{number}.png", "text": PROMPTS[number % len(PROMPTS)]})
-    (place / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    return place / "metadata.jsonl"
+    return captioned_pictures(tmp_path_factory.mktemp("captioned"))
 
 
 def runtime_of(engine):

@@ -1,7 +1,6 @@
 """Text-conditioned teachers: embeddings and latents as diffusers has them, DMD2 on them, and the folder it leaves."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
@@ -21,7 +20,7 @@ from attar.samplers.pipeline import PipelineSampler, text_sampler
 from attar.samplers.prompts import Prompts, read_prompts, text_work
 from attar.samplers.schedules import VP
 from attar.samplers.tasks import Teacher
-from text_pipelines import PROMPTS, save_pipeline
+from text_pipelines import PROMPTS, captioned_pictures, save_pipeline
 
 diffusers = pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
@@ -43,15 +42,7 @@ def sd(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def captioned(tmp_path_factory):
-    """Pictures of several sizes with captions, as JSON lines."""
-    place = tmp_path_factory.mktemp("captioned")
-    rows = []
-    for number in range(12):
-        pixels = np.random.default_rng(number).integers(0, 256, (20, 16 + number, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(place / f"{number}.png")
-        rows.append({"file_name": f"{number}.png", "text": PROMPTS[number % len(PROMPTS)]})
-    (place / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    return place / "metadata.jsonl"
+    return captioned_pictures(tmp_path_factory.mktemp("captioned"))
 
 
 def theirs(folder):

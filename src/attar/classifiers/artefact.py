@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
@@ -38,8 +39,8 @@ WHITENING = "whitening.safetensors"
 LARGEST = 10**6
 """Above which no input has a side."""
 """File with the whitening of the images, if they are whitened."""
-FORM, NETWORK, CALIBRATED = "form", "network", "calibrated"
-"""Name of the entry of `artefact.json` that tells the two forms apart, and its values; without it, it is a network."""
+NETWORK, CALIBRATED = "network", "calibrated"
+"""The forms; a description that names none is of a network."""
 Build = Callable[[], nn.Module]
 
 
@@ -249,7 +250,7 @@ class DistilledClassifier(Opened):
         """
         folder = Path(folder)
         facts = core.read_facts(folder, KIND, SCHEMA, "distilled classifier")
-        if facts.get(FORM, NETWORK) != NETWORK:
+        if facts.get(core.FORM, NETWORK) != NETWORK:
             raise InputError(f"{folder} holds no network, but what calibrates one. Read it with attar.open_artefact.")
         tensors, _ = core.read_tensors(folder / WEIGHTS, facts["digest"])
         shape, classes, group = read_form(facts)
@@ -326,40 +327,15 @@ logits = {self.word}.logits({self.word}.transform.forward(pixels))  # pixels: ui
         return "\n".join([*told, *kept, *_chosen(self.scores, self.origin.settings, self.things)])
 
 
-class StoredClassifier(Opened):
+class StoredClassifier(core.Stored, Opened):
     """What lies in a folder of this kind: a network, or what calibrates a network that lies elsewhere."""
 
-    @classmethod
-    def load(cls, folder: str | Path, *, build: Build | None = None) -> Any:
-        """Read a `DistilledClassifier` or a `CalibratedClassifier`.
-
-        Args:
-            folder: The folder.
-            build: A function that makes the network, if it was a module of the caller's own.
-
-        Raises:
-            InputError: There is none, a file is damaged, or its classifier is not found.
-        """
-        return _form_in(Path(folder)).load(folder, build=build)
-
-    @classmethod
-    def files_in(cls, folder: Path) -> list[str]:
-        """The files of the artefact in a folder."""
-        return list(_form_in(folder).files)
-
-
-def _form_in(folder: Path) -> type[Any]:
-    """The class of what lies in a folder."""
-    path = folder / core.ARTEFACT
-    facts = store.read_json(path) if path.is_file() else None
-    form = facts.get(FORM, NETWORK) if isinstance(facts, dict) else NETWORK
-    if form == CALIBRATED:
-        from attar.classifiers.calibration.artefact import CalibratedClassifier
-
-        return CalibratedClassifier
-    if form != NETWORK:
-        raise InputError(f"{path} is of the form {form!r}, which this version of attar does not know. Upgrade attar.")
-    return DistilledClassifier
+    forms = MappingProxyType(
+        {
+            NETWORK: "attar.classifiers.artefact:DistilledClassifier",
+            CALIBRATED: "attar.classifiers.calibration.artefact:CalibratedClassifier",
+        }
+    )
 
 
 def read_form(facts: Mapping[str, Any]) -> tuple[tuple[int, int, int], tuple[str, ...], tuple[int, ...] | None]:

@@ -19,13 +19,15 @@ from attar.core.cell import Cell
 from attar.core.errors import LONGEST, InputError
 from attar.core.failures import told
 from attar.core.jsonfiles import valid
-from attar.core.kinds import kind_named
+from attar.core.kinds import Ref, imported, kind_named
 from attar.core.provenance import ARTEFACT as ARTEFACT
 from attar.core.runtime import Runtime
 from attar.core.scores import keep_scores, scores_in
 from attar.core.settings import check_fields, plain
 
 CARD = "README.md"
+FORM = "form"
+"""Name of the entry of `artefact.json` that tells the forms of a kind apart, where it has several."""
 T = TypeVar("T")
 UNSEEN = "damage to it is not noticed. Make it again to have it checked."
 
@@ -262,6 +264,52 @@ def _refusing(load: Callable[..., T]) -> Callable[..., T]:
             raise InputError(f"{where} is damaged: it does not describe what lies beside it ({why}).") from error
 
     return safe
+
+
+class Stored(Shareable):
+    """What lies in a folder of a kind whose artefacts have several forms."""
+
+    forms: ClassVar[Mapping[str, Ref]]
+    """The class of each form. The first is that of a description that names none."""
+    extra: ClassVar[str] = ""
+    """The extra that installs what the forms build on, if there is one."""
+
+    @classmethod
+    def load(cls, folder: str | Path, **how: Any) -> Any:
+        """Read an artefact of whatever form.
+
+        Args:
+            folder: The folder.
+            how: What the form takes besides.
+
+        Raises:
+            InputError: There is none, a file is damaged, or its form is not known.
+        """
+        return cls.form_in(Path(folder)).load(folder, **how)
+
+    @classmethod
+    def files_in(cls, folder: Path) -> list[str]:
+        """The files of the artefact in a folder."""
+        return list(cls.form_in(folder).files)
+
+    @classmethod
+    def form_in(cls, folder: Path) -> type[Any]:
+        """The class of what lies in a folder; the first one of what is of another kind, which it says when it is read.
+
+        Raises:
+            InputError: Its form is not known.
+        """
+        path = folder / ARTEFACT
+        facts: Any = store.read_json(path) if path.is_file() else None
+        usual = next(iter(cls.forms))
+        mine = kind_told(facts) in (cls.kind, *kind_named(cls.kind).was)
+        form = str(facts.get(FORM, usual)) if mine else usual
+        if form not in cls.forms:
+            raise InputError(
+                f"{path} is of the form {form!r}, which this version of attar does not know. Upgrade attar."
+            )
+        found: type[Any] = imported(cls.forms[form], cls.extra)
+        return found
 
 
 def write_facts(folder: Path, kind: str, schema: int, facts: dict[str, Any]) -> None:

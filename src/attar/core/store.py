@@ -158,6 +158,17 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], plain: Any) -> str:
     return digest
 
 
+def named(home: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors with a name in front of theirs."""
+    return {f"{home}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def within(home: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `named`: the tensors of one home."""
+    prefix = f"{home}."
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
     """Read what `write_tensors` wrote.
 

@@ -201,6 +201,30 @@ def seconds_for(method: Method[Any], source: Source, runtime: Runtime, *, tried:
     return (time.perf_counter() - start) / tried * method.total_steps
 
 
+def is_cached(method: Any, source: Source, seed: int) -> bool:
+    """Whether the cache has what resolved settings make of a source with a seed."""
+    return engine.finished(network_folder(method, source, seed))
+
+
+def affordable(label: str, seconds: float, when: str, runtime: Runtime) -> bool:
+    """Whether a rival is measured: up to ten minutes where none is asked for; where it is not, that is said.
+
+    Args:
+        label: What it is called.
+        seconds: About how long it takes.
+        when: run, skip, or auto.
+        runtime: The machine.
+    """
+    if when != "auto":
+        return when == "run"
+    if seconds > LONG:
+        runtime.say(
+            f"{label} is not measured beside it: it would take about {seconds / 60:.0f} minutes here. "
+            "Measure it with --beside run."
+        )
+    return seconds <= LONG
+
+
 def ceiling_starts(method: Method[Any], source: Source, seeds: Sequence[int], runtime: Runtime, *, what: str) -> bool:
     """Whether networks may be trained on all the data unasked: those that the cache lacks take ten minutes at most.
 
@@ -215,7 +239,7 @@ def ceiling_starts(method: Method[Any], source: Source, seeds: Sequence[int], ru
     """
 
     def estimate() -> tuple[int, float]:
-        missing = sum(not engine.finished(network_folder(method, source, seed)) for seed in seeds)
+        missing = sum(not is_cached(method, source, seed) for seed in seeds)
         return missing, missing * seconds_for(method, source, runtime) if missing else 0.0
 
     missing, seconds = runtime.processes.once(estimate)

@@ -239,8 +239,7 @@ class TrainedEncoder(core.Shareable):
         method = registry.find(origin.method, "train").load().from_json(origin.settings)
         heads = method.heads_of(encoder.width, len(facts["classes"]), facts["samples"], shape, facts.get("heads"))
         for part, module in {"encoder": encoder, "heads": heads}.items():
-            own = {name.removeprefix(f"{part}."): t for name, t in tensors.items() if name.startswith(f"{part}.")}
-            module.load_state_dict(own)
+            module.load_state_dict(store.within(part, tensors))
         return cls(
             encoder=encoder.eval(),
             heads=heads.eval(),

@@ -12,10 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attar.core import engine
 from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed
-from attar.core.training import LONG, cached, network_folder, seconds_for
+from attar.core.training import affordable, cached, is_cached, seconds_for
 from attar.embeddings.answers import Answer, Scores, with_threshold
 from attar.embeddings.encoded import EncodedSource, represented
 from attar.embeddings.encoders import AT_ONCE, encoder_named
@@ -110,7 +109,7 @@ def bce_answers(
         return []
     method = method.resolve(source, runtime)
     seeds = [one.origin.seed for one in members[:3]]
-    missing = [seed for seed in seeds if not engine.finished(network_folder(method, source, seed))]
+    missing = [seed for seed in seeds if not is_cached(method, source, seed)]
     estimate = seconds_for(method, source, runtime) * len(missing) if missing and when == "auto" else 0.0
     if not affordable(BCE, estimate, when, runtime):
         return []
@@ -134,20 +133,6 @@ def classifier_answer(encoded: EncodedSource, threshold: float | None) -> Answer
     return with_threshold(
         scores, None, encoded.answers(encoded.train[encoded.held])["logits"].sigmoid(), labels[encoded.held]
     )
-
-
-def affordable(label: str, seconds: float, when: When, runtime: Runtime) -> bool:
-    """Whether a rival is measured: always if asked, else up to ten minutes; where it is not, that is said."""
-    if when == "run":
-        return True
-    if when == "skip":
-        return False
-    if seconds > LONG:
-        runtime.say(
-            f"{label} is not measured beside it: it would take about {seconds / 60:.0f} minutes here. "
-            "Measure it with --beside run."
-        )
-    return seconds <= LONG
 
 
 def _bce_like(method: Any) -> Any:

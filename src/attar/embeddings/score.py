@@ -20,6 +20,7 @@ from attar.core.rows import rows_of
 from attar.core.runtime import Runtime
 from attar.core.score import Score, around
 from attar.core.seeds import derived_seed
+from attar.core.training import affordable
 from attar.embeddings.answers import (
     Answer,
     accuracy,
@@ -39,7 +40,6 @@ from attar.embeddings.retrieval import AT, chance_of_recall, recalls
 from attar.embeddings.rivals import (
     BCE,
     Untrained,
-    affordable,
     bce_answers,
     classifier_answer,
     random_of,

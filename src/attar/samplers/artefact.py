@@ -10,6 +10,7 @@ import dataclasses
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, Self, get_args
 
 import torch
@@ -22,26 +23,21 @@ from attar.core.card import SCORES
 from attar.core.cell import Cell
 from attar.core.checks import check_of, shown
 from attar.core.errors import InputError
-from attar.core.kinds import imported
 from attar.core.pictures import KEPT, kept_in
 from attar.core.seeds import derived_seed
-from attar.images.networks.architecture import device_of, parameter_count
+from attar.images.networks.architecture import device_of
 from attar.samplers.card import TITLES, card
-from attar.samplers.denoisers import Denoiser
+from attar.samplers.denoisers import Condition, Denoiser
 from attar.samplers.sampling import Churn, euler, few_step, heun, noise_from
 from attar.samplers.schedules import Grid, Levels, few
+from attar.samplers.sources import pixels_of
 
 SCHEMA = 1
 KIND = "samplers"
 WEIGHTS = "sampler.safetensors"
 PREVIEW = "preview.png"
-FORM, SAMPLER = "form", "sampler"
-"""Name of the entry of `artefact.json` that tells the forms of this kind apart, and its usual value."""
-FORMS = {
-    "wrapped": "attar.samplers.foreign:ForeignSampler",
-    "pipeline": "attar.samplers.pipeline:PipelineSampler",
-}
-"""Where the classes of the other forms are."""
+SAMPLER = "sampler"
+"""The usual form."""
 PORTION = 512
 """Samples that are made at once."""
 PICTURED = 10
@@ -182,20 +178,36 @@ class Sampler(core.Shareable):
             raise InputError(f"n is {n}; give 1 or more, or labels.")
         seed = _whole("seed", seed)
         labels = self._checked(labels, n, seed)
-        draw = torch.Generator().manual_seed(derived_seed(seed, "samples"))
-        if noise is None:
-            noise = torch.randn(n, *self.shape, generator=draw)
-        elif tuple(noise.shape) != (n, *self.shape):
-            raise InputError(f"noise is {list(noise.shape)}; give {[n, *self.shape]}.")
-        elif not noise.is_floating_point():
-            raise InputError(f"noise is of {noise.dtype}; give numbers of floating point.")
+        return self.from_noise(self._started(n, seed, noise), labels, seed=seed, steps=steps)
+
+    def from_noise(
+        self,
+        noise: Float[Tensor, "sample ..."],
+        condition: Condition,
+        *,
+        seed: int,
+        steps: int | None,
+        at_once: int = PORTION,
+    ) -> Float[Tensor, "sample ..."]:
+        """What is made of noise, some samples at once, on the device of the network; see `sample`."""
         found, where = [], device_of(self.denoiser)
         self.denoiser.eval()
-        for number, part in enumerate(noise.split(PORTION)):
-            mine = None if labels is None else labels[number * PORTION :][: len(part)].to(where)
+        for number, part in enumerate(noise.split(at_once)):
+            mine = None if condition is None else condition[number * at_once :][: len(part)].to(where)
             fresh = torch.Generator().manual_seed(derived_seed(seed, f"fresh noise {number}"))
             found.append(self.run(part.to(where), mine, fresh, steps).float().cpu())
         return torch.cat(found)
+
+    def _started(self, n: int, seed: int, noise: Tensor | None) -> Float[Tensor, "sample ..."]:
+        """The noise of so many samples: as given, or the seed's."""
+        if noise is None:
+            draw = torch.Generator().manual_seed(derived_seed(seed, "samples"))
+            return torch.randn(n, *self.shape, generator=draw)
+        if tuple(noise.shape) != (n, *self.shape):
+            raise InputError(f"noise is {list(noise.shape)}; give {[n, *self.shape]}.")
+        if not noise.is_floating_point():
+            raise InputError(f"noise is of {noise.dtype}; give numbers of floating point.")
+        return noise
 
     def run(self, noise: Tensor, labels: Tensor | None, draw: torch.Generator, steps: int | None = None) -> Tensor:
         """Samples from noise, as `sample` makes each portion."""
@@ -242,7 +254,7 @@ class Sampler(core.Shareable):
         if picture is not None:
             store.write_bytes(folder / PREVIEW, picture)
         facts = {
-            FORM: self.form,
+            core.FORM: self.form,
             "network": self.network,
             **self.written(folder),
             "sigma_data": self.denoiser.sigma_data,
@@ -273,8 +285,9 @@ class Sampler(core.Shareable):
         """
         folder = Path(folder)
         facts = core.read_facts(folder, KIND, SCHEMA, "sampler")
+        further = cls.further(folder, facts)
         made = cls(
-            denoiser=cls.read(folder, facts).eval(),
+            denoiser=cls.read(folder, facts, further).eval(),
             network=facts["network"],
             grid=Grid.from_json(facts["grid"]),
             steps=int(facts["steps"]),
@@ -290,7 +303,7 @@ class Sampler(core.Shareable):
             given=None if facts["given"] is None else tuple(facts["given"]),
             scores=facts["scores"],
             folder=folder,
-            **cls.further(folder, facts),
+            **further,
         )
         wrong = made.unsound()
         if wrong:
@@ -332,8 +345,8 @@ class Sampler(core.Shareable):
         return write_network(folder, self)
 
     @classmethod
-    def read(cls, folder: Path, facts: dict[str, Any]) -> Denoiser:
-        """The inverse of `written`."""
+    def read(cls, folder: Path, facts: dict[str, Any], further: dict[str, Any]) -> Denoiser:
+        """The inverse of `written`, with what `further` gave."""
         from attar.samplers.export import read_network
 
         network = read_network(folder, facts, tuple(map(int, facts["shape"])), len(facts["classes"]))
@@ -341,7 +354,7 @@ class Sampler(core.Shareable):
 
     @classmethod
     def further(cls, folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
-        """Fields that only this form has, from its folder."""
+        """Fields that only this form has, from its folder, before its network is read."""
         return {}
 
     def student(self, **fields: Any) -> "Sampler":
@@ -387,42 +400,17 @@ class Sampler(core.Shareable):
         )
 
 
-class StoredSampler(Sampler):
+class StoredSampler(core.Stored, Sampler):
     """What lies in a folder of this kind."""
 
-    @classmethod
-    def load(cls, folder: str | Path) -> Any:
-        """Read a `Sampler`, or another form of the kind.
-
-        Raises:
-            InputError: There is none, or a file is damaged.
-        """
-        return _form_in(Path(folder)).load(folder)
-
-    @classmethod
-    def files_in(cls, folder: Path) -> list[str]:
-        """The files of the artefact in a folder."""
-        return list(_form_in(folder).files)
-
-
-def _form_in(folder: Path) -> type[Any]:
-    """The class of what lies in a folder."""
-    path = folder / core.ARTEFACT
-    facts = store.read_json(path) if path.is_file() else None
-    if not isinstance(facts, dict) or facts.get("kind") != KIND:
-        return Sampler  # which says in one line what lies there instead
-    form = str(facts.get(FORM, SAMPLER))
-    if form in FORMS:
-        found: type[Any] = imported(FORMS[form], "samplers")
-        return found
-    if form != SAMPLER:
-        raise InputError(f"{path} is of the form {form!r}, which this version of attar does not know. Upgrade attar.")
-    return Sampler
-
-
-def pixels_of(samples: Float[Tensor, "sample c h w"]) -> UInt8[Tensor, "sample c h w"]:
-    """Images between -1 and 1 as 8-bit pixels."""
-    return ((samples + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    forms = MappingProxyType(
+        {
+            SAMPLER: "attar.samplers.artefact:Sampler",
+            "wrapped": "attar.samplers.foreign:ForeignSampler",
+            "pipeline": "attar.samplers.pipeline:PipelineSampler",
+        }
+    )
+    extra = "samplers"
 
 
 def _tensor(name: str, given: Any) -> Tensor | None:
@@ -447,8 +435,3 @@ def kept(denoiser: Denoiser) -> Denoiser:
     made = copy.deepcopy(denoiser).cpu().eval().requires_grad_(False)
     made.multiplies = None
     return made
-
-
-def size_of(denoiser: Denoiser) -> int:
-    """Number of parameters."""
-    return parameter_count(denoiser)

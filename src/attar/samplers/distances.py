@@ -12,6 +12,7 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
+from attar.core.precision import at_least_float32
 from attar.samplers.denoisers import Noisy
 
 Distance = Literal["l2", "l1", "pseudo-huber"]
@@ -29,9 +30,7 @@ def distance_of(found: Noisy, wanted: Noisy, kind: Distance = "l2", huber: float
         kind: l2: the mean of squares over values. l1: the mean of their sizes. pseudo-huber: √(Σ squares + c²) - c.
         huber: c / √d of pseudo-huber, with d values in a sample.
     """
-    gap = (found - wanted).flatten(1)
-    if gap.itemsize < 4:
-        gap = gap.float()
+    gap = at_least_float32((found - wanted).flatten(1))
     if kind == "l2":
         return gap.square().mean(dim=1)
     if kind == "l1":

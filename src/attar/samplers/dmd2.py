@@ -298,8 +298,7 @@ class DMD2(Student):
         if done < self.warm:
             return self.pairing.pair_lr * (1 - done / self.warm)
         done, total = done - self.warm, self.total_steps - self.warm
-        left = 1 - done / total if self.lr_decay == "linear" else 1.0
-        return self.lr * left * linear_rise(done + 1, self.lr_warm_up * total)
+        return self.lr_after(done, total) * linear_rise(done + 1, self.lr_warm_up * total)
 
     def step(self, state: Matching, runtime: Runtime) -> Metrics:
         """One step of the warm start, or one of the matching."""

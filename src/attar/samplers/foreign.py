@@ -10,6 +10,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -20,9 +21,10 @@ from torch import Tensor, nn
 from attar.core import store
 from attar.core.artefact import Shown
 from attar.core.errors import InputError, unknown
-from attar.samplers.artefact import PICTURED, Origin, Sampler, size_of
+from attar.images.networks.architecture import parameter_count
+from attar.samplers.artefact import PICTURED, Origin, Sampler
 from attar.samplers.denoisers import Condition, Denoiser, Noisy, broadcast
-from attar.samplers.schedules import VP, Grid, Prediction, to_x0
+from attar.samplers.schedules import VP, Grid, Levels, Prediction, to_x0
 
 PREDICTIONS: dict[str, Prediction] = {
     "x0": "x0",
@@ -73,9 +75,14 @@ class Steps:
         """The schedule by words, if it has any."""
         return self.schedule.words
 
+    @cached_property
+    def _logs(self) -> Levels:
+        """The logarithm of σ at every step."""
+        return self.schedule.exploding().log()
+
     def place(self, sigma: SigmaEach) -> tuple[SigmaEach, SigmaEach, SigmaEach]:
         """α = (1 + σ²)^-½, α σ, and the step."""
-        table = self.schedule.exploding().to(sigma.device).log()
+        table = self._logs.to(sigma.device)
         wanted = sigma.log().clamp(table[0], table[-1])
         below = (torch.searchsorted(table, wanted, right=True) - 1).clamp(0, max(len(table) - 2, 0))
         above = (below + 1).clamp(max=len(table) - 1)
@@ -407,7 +414,7 @@ class ForeignSampler(Sampler):
         return dataclasses.replace(found, facts={**found.facts, "network": name})
 
     @classmethod
-    def read(cls, folder: Path, facts: dict[str, Any]) -> Denoiser:
+    def read(cls, folder: Path, facts: dict[str, Any], further: dict[str, Any]) -> Denoiser:
         """The inverse of `written`."""
         from attar.core.artefact import check_files
         from attar.samplers.folders import unet_in
@@ -481,5 +488,5 @@ def origin_of(denoiser: Denoiser, name: str, runtime: Any) -> Origin:
         settings={},
         seed=0,
         machine=runtime.describe(),
-        parameters=size_of(denoiser),
+        parameters=parameter_count(denoiser),
     )

@@ -21,7 +21,8 @@ from attar.core.seeds import seeded_by
 from attar.core.settings import Hidden, Range, Settings
 from attar.core.state import rebuilt
 from attar.core.training import linear_rise, next_rows, set_lr
-from attar.samplers.artefact import Origin, Sampler, kept, size_of
+from attar.images.networks.architecture import parameter_count
+from attar.samplers.artefact import Origin, Sampler, kept
 from attar.samplers.denoisers import Condition, Denoiser
 from attar.samplers.schedules import Grid
 from attar.samplers.sources import Rows, Samples
@@ -164,10 +165,10 @@ class SamplerMethod(Settings):
             return self.half == "on"
         return runtime.multiplies_bfloat16
 
-    def optimizer_of(self, module: nn.Module, lr: float | None = None) -> torch.optim.Optimizer:
+    def optimizer_of(self, module: nn.Module) -> torch.optim.Optimizer:
         """The optimiser of a module."""
         learned = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        how: dict[str, Any] = {"lr": lr or self.lr, "betas": self.betas, "weight_decay": self.weight_decay}
+        how: dict[str, Any] = {"lr": self.lr, "betas": self.betas, "weight_decay": self.weight_decay}
         if self.optimizer == "radam":
             return torch.optim.RAdam(learned, **how)
         made = torch.optim.AdamW if self.optimizer == "adamw" else torch.optim.Adam
@@ -175,8 +176,11 @@ class SamplerMethod(Settings):
 
     def lr_at(self, done: int) -> float:
         """The step size after so many steps."""
-        left = 1 - done / self.total_steps if self.lr_decay == "linear" else 1.0
-        return self.lr * left * linear_rise(done + 1, self.lr_warm_up * self.total_steps)
+        return self.lr_after(done, self.total_steps) * linear_rise(done + 1, self.lr_warm_up * self.total_steps)
+
+    def lr_after(self, done: int, total: int) -> float:
+        """The step size after so many steps of a stretch, at whose end it has decayed."""
+        return self.lr * (1 - done / total if self.lr_decay == "linear" else 1.0)
 
     def drawn(self, state: Any, runtime: Runtime) -> Batch:
         """The real samples of the next step: every one once in each pass."""
@@ -237,8 +241,8 @@ class SamplerMethod(Settings):
             state.work,
             self,
             runtime,
-            parameters=size_of(denoiser),
-            teacher=None if teacher is None else size_of(teacher.denoiser),
+            parameters=parameter_count(denoiser),
+            teacher=None if teacher is None else parameter_count(teacher.denoiser),
             teacher_calls=None if teacher is None else teacher.calls,
         )
         make = Sampler if teacher is None else teacher.student

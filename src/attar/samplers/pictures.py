@@ -14,6 +14,7 @@ from attar.core import pictures as core
 from attar.core.pictures import can_draw, figure
 from attar.images.preview import preview
 from attar.samplers.card import TITLES
+from attar.samplers.sources import pixels_of
 
 PER_CLASS = 10
 POINTS = 2000
@@ -25,8 +26,6 @@ COLOURS = ("#1f77b4", "#d62728")
 def sheet(made: Any) -> bytes | None:
     """Samples of a `Sampler` as PNG: images of each class, or points; None of samples that are neither."""
     if made.pictures and made.shape[0] in (1, 3):
-        from attar.samplers.artefact import pixels_of
-
         count = max(len(made.classes), 1)
         labels = torch.arange(min(count, 20)).repeat_interleave(PER_CLASS)
         images = made.sample(len(labels), labels if made.classes else None, seed=0)
@@ -84,8 +83,6 @@ def together(studied: Any) -> bytes | None:
         return scatter({"real": (real, marks), **{name: (one[some], labels) for name, one in panels.items()}})
     if not source.pictures or source.shape[0] not in (1, 3):
         return None
-    from attar.samplers.artefact import pixels_of
-
     rows = _spread(given.labels, len(given.samples))
     lines = {studied.one.origin.method: given.samples[rows], **{name: one[rows] for name, one in named.items()}}
     lines = {"real": _alike(source.train, None if given.labels is None else given.labels[rows], len(rows)), **lines}

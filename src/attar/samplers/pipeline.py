@@ -20,8 +20,7 @@ from attar.core.errors import InputError
 from attar.core.kinds import imported
 from attar.core.pictures import KEPT
 from attar.core.scores import SCORES
-from attar.core.seeds import derived_seed
-from attar.samplers.artefact import PREVIEW, pixels_of
+from attar.samplers.artefact import PREVIEW
 from attar.samplers.denoisers import Condition, Denoiser
 from attar.samplers.folders import (
     INDEX,
@@ -38,6 +37,7 @@ from attar.samplers.folders import (
 )
 from attar.samplers.foreign import LEVELS, WRAPPED, ForeignSampler, Steps, described, origin_of, rewrapped
 from attar.samplers.schedules import Grid
+from attar.samplers.sources import pixels_of
 from attar.samplers.text import EXTRA, TextDenoiser, TextParts, TextUNet, check_unet, parts_in
 
 PIPELINE = "pipeline"
@@ -116,20 +116,9 @@ class PipelineSampler(ForeignSampler):
         Raises:
             InputError: Shapes do not fit.
         """
-        count = len(condition)
-        if noise is None:
-            noise = torch.randn(
-                count, *self.shape, generator=torch.Generator().manual_seed(derived_seed(seed, "samples"))
-            )
-        elif tuple(noise.shape) != (count, *self.shape):
-            raise InputError(f"noise is {list(noise.shape)}; give {[count, *self.shape]}.")
-        self.denoiser.to(device).eval()
-        found = []
-        for number, part in enumerate(noise.split(PORTION)):
-            mine = condition[number * PORTION :][: len(part)].to(device)
-            fresh = torch.Generator().manual_seed(derived_seed(seed, f"fresh noise {number}"))
-            found.append(self.run(part.to(device), mine, fresh, steps).float().cpu())
-        return torch.cat(found)
+        self.denoiser.to(device)
+        started = self._started(len(condition), seed, noise)
+        return self.from_noise(started, condition, seed=seed, steps=steps, at_once=PORTION)
 
     def _checked(self, labels: Tensor | None, n: int, seed: int) -> Condition:
         raise InputError("this sampler is told by prompts. Use sample(prompts).")
@@ -167,20 +156,20 @@ class PipelineSampler(ForeignSampler):
         }
 
     @classmethod
-    def read(cls, folder: Path, facts: dict[str, Any]) -> Denoiser:
+    def read(cls, folder: Path, facts: dict[str, Any], further: dict[str, Any]) -> Denoiser:
         """The inverse of `written`."""
-        core.check_files(folder, facts["digests"], facts["digests"])
-        check_nothing_added(folder, PARTS, facts["digests"])
-        unet = unet_in(folder / "unet")
-        parts = parts_in(folder, tuple(facts["shape"][1:]), scheduler_in(folder))
-        made = rewrapped(TextUNet(unet, parts.tokens, parts.pooled), facts, TextDenoiser)
+        parts: TextParts = further["parts"]
+        network = TextUNet(unet_in(folder / "unet"), parts.tokens, parts.pooled)
+        made = rewrapped(network, facts, TextDenoiser)
         assert isinstance(made, TextDenoiser)
         made.bounded = bool(facts["bounded"])
         return made
 
     @classmethod
     def further(cls, folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
-        """The fields that other samplers do not have."""
+        """The fields that other samplers do not have; all files are checked first."""
+        core.check_files(folder, facts["digests"], facts["digests"])
+        check_nothing_added(folder, PARTS, facts["digests"])
         parts = parts_in(folder, tuple(facts["shape"][1:]), scheduler_in(folder))
         return {"parts": parts, "prompts": tuple(facts["prompts"])}
 

@@ -151,8 +151,8 @@ class Progressive(Student):
         """The step size after so many steps; it decays anew in each stage."""
         stage = self.stage_at(done)
         begin, end = [0, *self.ends][stage], self.ends[stage]
-        left = 1 - (done - begin) / (end - begin) if self.lr_decay == "linear" else 1.0
-        return self.lr * left * linear_rise(done + 1, self.lr_warm_up * self.total_steps)
+        rise = linear_rise(done + 1, self.lr_warm_up * self.total_steps)
+        return self.lr_after(done - begin, end - begin) * rise
 
     def step(self, state: Progress, runtime: Runtime) -> Metrics:
         """One batch; with the first of a later stage the student becomes the teacher."""

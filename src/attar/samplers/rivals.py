@@ -4,11 +4,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from attar.core import engine
 from attar.core.errors import Diverged, InputError
 from attar.core.registry import registered
 from attar.core.runtime import Runtime
-from attar.core.training import LONG, cached, network_folder, seconds_for
+from attar.core.training import affordable, cached, is_cached, seconds_for
 from attar.samplers import metrics
 from attar.samplers.artefact import Sampler
 from attar.samplers.comparing import Comparison, Drawn, Scores, draw, seconds_of
@@ -86,7 +85,7 @@ def _measured(
     calls = other.calls if steps is None else other.calls_at(steps)
     label = f"{name}, {calls} call{'s' if calls > 1 else ''}"
     seconds = given.drawn.seconds * given.count / 1000 * calls / one.calls
-    if not affordable(label, seconds, how, against.runtime):
+    if not affordable(label, seconds, how.beside, against.runtime):
         return
     against.runtime.say(f"beside it, {label}")
     drawn = draw(other, given.drawn.labels, given.count, given.seed, against.runtime, steps)
@@ -191,7 +190,7 @@ def _is_cached(teacher: Teacher, source: Source, runtime: Runtime) -> bool:
     from attar.samplers.edm import EDM
 
     method, work = EDM(network=teacher.network or "auto", steps=teacher.steps), Work(source)
-    return engine.finished(network_folder(method.resolve(work, runtime), work, 0))
+    return is_cached(method.resolve(work, runtime), work, 0)
 
 
 def pairs_of(one: Sampler, teacher: Sampler, source: Source, how: Scoring, runtime: Runtime) -> Sampler | None:
@@ -207,9 +206,9 @@ def pairs_of(one: Sampler, teacher: Sampler, source: Source, how: Scoring, runti
         return None
     zero, work = runtime.with_seed(0), Work(source, teacher)
     method = entry.load()().resolve(work, zero)
-    if how.beside == "auto" and not engine.finished(network_folder(method, work, 0)):
+    if how.beside == "auto" and not is_cached(method, work, 0):
         quick = len(source.shape) == 1 or max(source.shape[1:], default=0) <= SMALL
-        if not quick and not affordable("a student of pairs", seconds_for(method, work, zero), how, runtime):
+        if not quick and not affordable("a student of pairs", seconds_for(method, work, zero), how.beside, runtime):
             return None
     try:
         found: Sampler = cached(method, work, zero, title="beside it, pairs")
@@ -217,14 +216,3 @@ def pairs_of(one: Sampler, teacher: Sampler, source: Source, how: Scoring, runti
         runtime.say(f"pairs are left out: {error}")
         return None
     return found
-
-
-def affordable(label: str, seconds: float, how: Scoring, runtime: Runtime) -> bool:
-    """Whether a rival is measured: always if asked, else up to ten minutes; where it is not, that is said."""
-    if how.beside == "run" or seconds <= LONG:
-        return True
-    runtime.say(
-        f"{label} is not measured beside it: it would take about {seconds / 60:.0f} minutes here. "
-        "Measure it with --beside run."
-    )
-    return False

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from attar.core.checks import shown
@@ -239,6 +239,11 @@ class Source:
         classes = f", {len(self.classes)} classes" if self.classes else ""
         line = f"{self.name}: {len(self.train):,} training and {len(self.test):,} test {self.things}{classes}, {shape}"
         return "\n".join([line, *(f"note: {note}" for note in self.notes)])
+
+
+def pixels_of(images: Float[Tensor, "image c h w"]) -> UInt8[Tensor, "image c h w"]:
+    """Images between -1 and 1 as 8-bit pixels; what is beyond is cut."""
+    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def evenly(count: int, most: int | None = None) -> Rows:

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from attar.core import engine, store
+from attar.core import store
 from attar.core.checks import shown
 from attar.core.errors import InputError, near_path
 from attar.core.runtime import Runtime
-from attar.core.training import cached, network_folder
+from attar.core.training import cached, is_cached
 from attar.samplers.artefact import Sampler, StoredSampler
 from attar.samplers.denoisers import Condition, Denoiser
 from attar.samplers.sources import Rows, Source
@@ -155,7 +155,7 @@ def teacher_named(
         method = EDM(network="auto" if given is None else str(given), steps=steps)
         work = Work(source)
         method = method.resolve(work, runtime)
-        if not engine.finished(network_folder(method, work, runtime.seed)):
+        if not is_cached(method, work, runtime.seed):
             runtime.say(
                 f"the teacher, {method.network_of(work)}, is trained on {source.name} by edm first, for "
                 f"{method.total_steps:,} steps; it is kept in the cache. To use one of your own, give --teacher FOLDER."

@@ -10,6 +10,7 @@ import copy
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import torch
@@ -22,6 +23,8 @@ from attar.core.card import SCORES
 from attar.core.cell import Cell
 from attar.core.errors import InputError
 from attar.core.pictures import KEPT, kept_in
+from attar.core.store import named, within
+from attar.samplers.sources import pixels_of
 from attar.scenes.card import TITLES, autoencoder_card, field_card
 from attar.scenes.codecs import Codec, Images, Latents, codec_from, codec_of
 from attar.scenes.fields import FactorField, GridField, field_of
@@ -34,9 +37,8 @@ from attar.scenes.sources import Camera, Pictures, Poses, Scene
 SCHEMA = 1
 KIND = "scenes"
 PREVIEW, SHEET = "preview.png", "orbit.png"
-FORM = "form"
-"""Name of the entry of `artefact.json` that tells the forms of this kind apart."""
-AUTOENCODER, FIELD = "autoencoder", "latent-field"
+FIELD, AUTOENCODER, EDITED = "latent-field", "autoencoder", "edited-images"
+"""The forms."""
 PORTION = 8
 """Views that are rendered at once."""
 ORBIT = 24
@@ -185,7 +187,7 @@ class Autoencoder(core.Shareable):
         if picture is not None:
             store.write_bytes(folder / PREVIEW, picture)
         facts = {
-            FORM: AUTOENCODER,
+            core.FORM: AUTOENCODER,
             "codec": self.codec.facts,
             "digest": store.write_tensors(folder / "autoencoder.safetensors", self.learned, {}),
             "error": self.error,
@@ -297,12 +299,10 @@ class LatentField(core.Shareable):
     def learned(self) -> dict[str, Tensor]:
         """The parameters of the field and its refinement layer."""
         parts = {"field": self.field, "refinement": self.refinement}
-        return {
-            f"{part}.{name}": tensor
-            for part, module in parts.items()
-            if module is not None
-            for name, tensor in module.state_dict().items()
-        }
+        found: dict[str, Tensor] = {}
+        for part, module in parts.items():
+            found |= {} if module is None else named(part, module.state_dict())
+        return found
 
     @property
     def bytes(self) -> int:
@@ -364,7 +364,7 @@ class LatentField(core.Shareable):
 
     def images(self, poses: Poses) -> UInt8[Tensor, "view 3 height width"]:
         """Pictures as 8-bit pixels."""
-        return ((self.render(poses) + 1) * 127.5).round().to(torch.uint8)
+        return pixels_of(self.render(poses))
 
     def with_autoencoder(self, thing: Any) -> Self:
         """The same field with an autoencoder at hand: anything with `encode` and `decode`."""
@@ -395,9 +395,9 @@ class LatentField(core.Shareable):
         tensors = {**self.learned, "poses": self.scene.poses, "held_out": self.scene.held_out}
         codec = self.autoencoder
         if codec is not None and codec.words is not None:
-            tensors |= {f"autoencoder.{name}": tensor for name, tensor in codec.state_dict().items()}
+            tensors |= named("autoencoder", codec.state_dict())
         facts = {
-            FORM: FIELD,
+            core.FORM: FIELD,
             "field": {
                 "form": getattr(self.field, "form", "dense"),
                 "sizes": list(self.field.sizes),
@@ -426,9 +426,6 @@ class LatentField(core.Shareable):
         facts = core.read_facts(folder, KIND, SCHEMA, "latent field")
         tensors, _ = core.read_tensors(folder / "latent-field.safetensors", facts["digest"])
 
-        def part(name: str) -> dict[str, Tensor]:
-            return {key.partition(".")[2]: one for key, one in tensors.items() if key.startswith(f"{name}.")}
-
         scene = ScenePart.from_facts(facts["scene"], tensors["poses"], tensors["held_out"])
         samples, factor = int(facts["samples"]), int(facts["factor"])
         if min(samples, factor) < 1 or min(scene.camera.height, scene.camera.width) < factor:
@@ -436,16 +433,16 @@ class LatentField(core.Shareable):
         about = facts["field"]
         x, y, z = map(int, about["sizes"])
         made = field_of(about["form"], scene.box, (x, y, z), int(about["channels"]), int(about["rank"]), None)
-        made.load_state_dict(part("field"))
+        made.load_state_dict(within("field", tensors))
         layer = None
         if facts["refinement"] is not None:
             layer = Refinement(made.channels, int(facts["refinement"]["width"]))
-            layer.load_state_dict(part("refinement"))
+            layer.load_state_dict(within("refinement", tensors))
             layer.eval().requires_grad_(False)
         return cls(
             field=made.eval().requires_grad_(False),
             refinement=layer,
-            autoencoder=None if facts["codec"] is None else codec_from(facts["codec"], part("autoencoder")),
+            autoencoder=None if facts["codec"] is None else codec_from(facts["codec"], within("autoencoder", tensors)),
             scene=scene,
             samples=samples,
             factor=factor,
@@ -498,40 +495,13 @@ class LatentField(core.Shareable):
         return f"a field of {sizes} voxels and {channels}; maps of {camera.height}×{camera.width}"
 
 
-class StoredScene(LatentField):
+class StoredScene(core.Stored, LatentField):
     """What lies in a folder of this kind."""
 
-    @classmethod
-    def load(cls, folder: str | Path) -> Any:
-        """Read a `LatentField`, or another form of the kind.
-
-        Raises:
-            InputError: There is none, or a file is damaged.
-        """
-        return _form_in(Path(folder)).load(folder)
-
-    @classmethod
-    def files_in(cls, folder: Path) -> list[str]:
-        """The files of the artefact in a folder."""
-        return list(_form_in(folder).files)
-
-
-EDITED = "edited-images"
-FORMS: dict[str, type[Any]] = {AUTOENCODER: Autoencoder, FIELD: LatentField}
-"""The forms by name; edited images lie in a file of their own."""
-
-
-def _form_in(folder: Path) -> type[Any]:
-    """The class of what lies in a folder."""
-    path = folder / core.ARTEFACT
-    facts = store.read_json(path) if path.is_file() else None
-    if not isinstance(facts, dict) or facts.get("kind") != KIND:
-        return LatentField  # which says in one line what lies there instead
-    form = str(facts.get(FORM, FIELD))
-    if form == EDITED:
-        from attar.scenes.edited import EditedImages
-
-        return EditedImages
-    if form not in FORMS:
-        raise InputError(f"{path} is of the form {form!r}, which this version of attar does not know. Upgrade attar.")
-    return FORMS[form]
+    forms = MappingProxyType(
+        {
+            FIELD: "attar.scenes.artefact:LatentField",
+            AUTOENCODER: "attar.scenes.artefact:Autoencoder",
+            EDITED: "attar.scenes.edited:EditedImages",
+        }
+    )

@@ -58,8 +58,7 @@ class ImageWork:
     @cached_property
     def fingerprint(self) -> str:
         """A digest of images, teacher and mask."""
-        given = self.mask.tolist() if isinstance(self.mask, Tensor) else mask_digest(self.mask)
-        return teacher_digest(self.teacher, self.source.fingerprint, given)
+        return teacher_digest(self.teacher, self.source.fingerprint, mask_digest(self.mask))
 
     @property
     def name(self) -> str:
@@ -327,7 +326,9 @@ def read_mask(path: Path) -> Tensor:
 
 
 def mask_digest(given: Any) -> Any:
-    """What tells one mask from another: the word, or the content of its files."""
+    """What tells one mask from another: its values, the word, or the content of its files."""
+    if isinstance(given, Tensor):
+        return given.tolist()
     path = Path(str(given))
     if path.is_file():
         return store.file_digest(path)

@@ -17,7 +17,8 @@ from attar.core.artefact import Origin as Origin
 from attar.core.card import SCORES
 from attar.core.cell import Cell
 from attar.core.errors import shortened
-from attar.scenes.artefact import EDITED, FORM, KIND, PREVIEW, SCHEMA
+from attar.samplers.sources import pixels_of
+from attar.scenes.artefact import EDITED, KIND, PREVIEW, SCHEMA
 
 TENSORS = "edited.safetensors"
 SHOWN = 10
@@ -75,7 +76,7 @@ class EditedImages(core.Shareable):
     @property
     def images(self) -> UInt8[Tensor, "image channel height width"]:
         """The edited images as 8-bit pixels."""
-        return _pixels(self.edited)
+        return pixels_of(self.edited)
 
     def save(self, folder: str | Path) -> Self:
         """Write it to a folder and return the saved copy. Each file is written whole or not at all.
@@ -91,7 +92,7 @@ class EditedImages(core.Shareable):
         tensors = {"edited": self.edited, "before": self.before}
         tensors |= {} if self.mask is None else {"mask": self.mask}
         facts = {
-            FORM: EDITED,
+            core.FORM: EDITED,
             "digest": store.write_tensors(folder / TENSORS, tensors, {}),
             "classes": list(self.classes),
             "source_prompt": self.source_prompt,
@@ -130,7 +131,7 @@ class EditedImages(core.Shareable):
         from attar.images.preview import preview
 
         count = min(SHOWN, len(self.edited))
-        pixels = _pixels(torch.cat([self.before[:count], self.edited[:count]])).permute(0, 2, 3, 1)
+        pixels = pixels_of(torch.cat([self.before[:count], self.edited[:count]])).permute(0, 2, 3, 1)
         labels = torch.arange(2).repeat_interleave(count)
         prompts = shortened(self.source_prompt, LABEL), shortened(self.target_prompt, LABEL)
         return preview(pixels.numpy(), labels.numpy(), prompts)
@@ -176,7 +177,3 @@ The images derive from {cards.escaped(self.origin.source)}. The terms of that da
         source, target = shortened(self.source_prompt), shortened(self.target_prompt)
         told = "" if found is None else f"; {found:.1f} % are taken for {target}"
         return f"{len(self.edited)} images of {source}, edited into {target}{told}"
-
-
-def _pixels(images: Tensor) -> Tensor:
-    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

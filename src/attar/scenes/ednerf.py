@@ -71,9 +71,7 @@ class EditWork:
     @cached_property
     def fingerprint(self) -> str:
         """A digest of scene, field, teacher and mask."""
-        mask = self.mask.tolist() if isinstance(self.mask, Tensor) else mask_digest(self.mask)
-        field = field_digest(self.field)
-        return teacher_digest(self.teacher, self.scene.fingerprint, field, mask)
+        return teacher_digest(self.teacher, self.scene.fingerprint, field_digest(self.field), mask_digest(self.mask))
 
     @property
     def name(self) -> str:

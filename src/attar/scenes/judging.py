@@ -23,6 +23,7 @@ from attar.images.protocols import PROTOCOLS
 from attar.images.sources import ImageSource
 from attar.images.trained import trained
 from attar.samplers.schedules import SMALL
+from attar.samplers.sources import pixels_of
 from attar.scenes.direction import (
     ByClassifier,
     class_number,
@@ -269,7 +270,7 @@ def _as_images(pictures: Tensor, base: Any, labels: Tensor, classes: tuple[str, 
     from attar.images.sources import load
 
     decoded = torch.cat([base.codec.decode(part) for part in base.encoded(pictures).split(PORTION)]).detach()
-    both = ((torch.cat([pictures, decoded]).clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    both = pixels_of(torch.cat([pictures, decoded]))
     labels = labels.repeat(2)
     held = torch.arange(len(both)) % 8 == 7
     parts = [(both[rows].permute(0, 2, 3, 1).numpy(), labels[rows].numpy()) for rows in (~held, held)]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from attar.core import pictures as core
 from attar.images.preview import preview
+from attar.samplers.sources import pixels_of
 from attar.scenes.card import TITLES
 from attar.scenes.sources import Pictures
 
@@ -21,14 +22,14 @@ LARGE = 192
 """Pixels of the side to which smaller views are enlarged in the animation."""
 
 
-def pixels_of(pictures: Pictures) -> Tensor:
+def channels_last(pictures: Pictures) -> Tensor:
     """Pictures between -1 and 1 as 8-bit pixels, channels last."""
-    return ((pictures.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
+    return pixels_of(pictures).permute(0, 2, 3, 1)
 
 
 def rows(named: Mapping[str, Pictures]) -> bytes:
     """A PNG with a row of pictures for each name."""
-    shown = {name: _square(pixels_of(pictures[:ACROSS])) for name, pictures in named.items()}
+    shown = {name: _square(channels_last(pictures[:ACROSS])) for name, pictures in named.items()}
     labels = torch.cat([torch.full((len(pictures),), row) for row, pictures in enumerate(shown.values())])
     return preview(torch.cat(list(shown.values())).numpy(), labels.numpy(), tuple(shown))
 
@@ -42,7 +43,7 @@ def sheet(views: Pictures) -> bytes:
 
 def animated(views: Pictures) -> bytes:
     """The views one after another, as an animated PNG, which browsers show as they show any PNG."""
-    frames = [_enlarged(Image.fromarray(one)) for one in pixels_of(views).numpy()]
+    frames = [_enlarged(Image.fromarray(one)) for one in channels_last(views).numpy()]
     sink = io.BytesIO()
     frames[0].save(sink, "PNG", save_all=True, append_images=frames[1:], duration=MOMENT, loop=0)
     return sink.getvalue()

@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from attar.core.errors import InputError
+from attar.core.precision import at_least_float32
 from attar.samplers.denoisers import Condition, Denoising, Noisy, broadcast, guided
 from attar.samplers.schedules import Levels
 
@@ -88,7 +89,7 @@ def dds_gradient(
         null: The condition of ε̂_∅; None is no label.
         weighting: w.
     """
-    model, z, source = guided(denoiser, guidance, null), exact(z), exact(source)
+    model, z, source = guided(denoiser, guidance, null), at_least_float32(z), at_least_float32(source)
     sigma, noise = sigma.to(z), noise.to(z)
     wanted = noise_predicted(model, z, sigma, noise, target_condition)
     known = noise_predicted(model, source, sigma, noise, source_condition)
@@ -121,7 +122,7 @@ def sds_gradient(
         null: The condition of ε̂_∅; None is no label.
         weighting: w.
     """
-    z = exact(z)
+    z = at_least_float32(z)
     sigma, noise = sigma.to(z), noise.to(z)
     wanted = noise_predicted(guided(denoiser, guidance, null), z, sigma, noise, condition)
     return broadcast(weight(sigma, weighting), z) * (wanted - noise)
@@ -153,7 +154,7 @@ def vsd_gradient(
         null: The condition of ε̂_∅; None is no label.
         weighting: w.
     """
-    z = exact(z)
+    z = at_least_float32(z)
     sigma, noise = sigma.to(z), noise.to(z)
     wanted = noise_predicted(guided(denoiser, guidance, null), z, sigma, noise, condition)
     given = noise_predicted(fake, z, sigma, noise, condition)
@@ -167,7 +168,7 @@ def masked(gradient: Noisy, mask: Mask | None) -> Noisy:
 
 def surrogate(z: Noisy, gradient: Noisy) -> Float[Tensor, ""]:
     """⟨stopgrad(g), z⟩, a loss whose gradient with respect to z is g, so that whatever rendered z learns from g."""
-    return (gradient.detach() * exact(z)).sum()
+    return (gradient.detach() * at_least_float32(z)).sum()
 
 
 def drawn_steps(count: int, generator: torch.Generator, low: int = 50, high: int = 948) -> Int[Tensor, " _batch"]:
@@ -198,8 +199,3 @@ def check_steps(low: int, high: int) -> None:
 def levels_at(steps: Int[Tensor, " _batch"], descending: Levels) -> Float[Tensor, " _batch"]:
     """σ of steps t of a table of 1,000 levels, which descends as everywhere in `attar.samplers`."""
     return descending.flip(0).to(steps.device)[steps]
-
-
-def exact(z: Tensor) -> Tensor:
-    """Latents in float32 at least."""
-    return z if z.dtype in (torch.float32, torch.float64) else z.float()

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from attar.core.store import named, within
 from attar.tables.sources import Column, Rows, Schema
 
 Entries = Float[Tensor, "row entry"]
@@ -163,17 +164,6 @@ class TableCode:
             mine = within(str(place), tensors)
             codes.append(LevelCode(mine["levels"]) if column.type == "category" else number(mine))
         return cls(schema, tuple(codes))
-
-
-def named(home: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors with a name in front of theirs."""
-    return {f"{home}.{name}": tensor for name, tensor in tensors.items()}
-
-
-def within(home: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse of `named`: the tensors of one home."""
-    prefix = f"{home}."
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def table_code(rows: Rows, number: Callable[[Values], Code]) -> TableCode:

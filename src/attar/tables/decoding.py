@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attar.core.seeds import derived_seed
+from attar.core.store import named, within
 from attar.tables.artefact import Generator
-from attar.tables.coding import named, within
 from attar.tables.dependence import Codes, Groups
 from attar.tables.discrete import Coding
 from attar.tables.sources import Rows, Schema

@@ -25,7 +25,7 @@ from attar.core.rows import rows_of
 from attar.core.runtime import Runtime
 from attar.core.score import Better, Score
 from attar.core.seeds import derived_seed
-from attar.core.training import LONG
+from attar.core.training import LONG, affordable
 from attar.tables import quality
 from attar.tables.design import design
 from attar.tables.downstream import (
@@ -473,7 +473,7 @@ def rivals_of(
             runtime.say(f"{rival.name} is not measured beside it, since {rival.library} is not installed.")
             continue
         draws = 1 if count == len(train) else rival.draws
-        if not _affordable(rival, rival.cost * draws * seconds, how, runtime):
+        if not affordable(rival.name, rival.cost * draws * seconds, how.beside, runtime):
             continue
         runtime.say(f"beside it, {rival.name} on {count:,} real rows")
         told, refused = [], ""
@@ -514,16 +514,6 @@ def _whole(test: Test, how: Scoring, beside: Sequence[tuple[str, int, list[Value
             return told[0]
     found = answers(train, test.source.test, how.downstream, sees_sensitive=how.sees_sensitive)
     return test.measured(found)[0]
-
-
-def _affordable(rival: Rival, seconds: float, how: Scoring, runtime: Runtime) -> bool:
-    if how.beside == "run" or seconds <= LONG:
-        return True
-    runtime.say(
-        f"{rival.name} is not measured beside it: it would take about {seconds / 60:.0f} minutes here. "
-        "Measure it with --beside run."
-    )
-    return False
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -26,9 +26,10 @@ from attar.core.runtime import Runtime
 from attar.core.seeds import Generators, seeded
 from attar.core.settings import Range
 from attar.core.state import rebuilt
+from attar.core.store import named, within
 from attar.core.training import next_rows
 from attar.tables.artefact import Generator
-from attar.tables.coding import Entries, TableCode, Values, drawn_choices, gumbel, named, table_code, within
+from attar.tables.coding import Entries, TableCode, Values, drawn_choices, gumbel, table_code
 from attar.tables.condensation import Trained, kept
 from attar.tables.sources import Rows, Schema, TableSource
 

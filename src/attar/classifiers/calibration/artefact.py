@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from attar.classifiers.artefact import (
     CALIBRATED,
-    FORM,
     KIND,
     SCHEMA,
     WHITENING,
@@ -103,7 +102,7 @@ class CalibratedClassifier(Opened):
         tensors = {name: tensor.contiguous() for name, tensor in self.calibrator.items()}
         digest = store.write_tensors(folder / LEARNED, tensors, {"schema": SCHEMA})
         facts = {
-            FORM: CALIBRATED,
+            core.FORM: CALIBRATED,
             "digest": digest,
             "classifier": self.link.to_json(folder),
             "rows": self.rows,
@@ -127,7 +126,7 @@ class CalibratedClassifier(Opened):
         """
         folder = Path(folder)
         facts = core.read_facts(folder, KIND, SCHEMA, "calibrated classifier")
-        if facts.get(FORM) != CALIBRATED:
+        if facts.get(core.FORM) != CALIBRATED:
             raise InputError(f"{folder} holds a classifier without a calibrator. Read it with attar.open_artefact.")
         learned, _ = core.read_tensors(folder / LEARNED, facts["digest"])
         origin = read_origin(facts)
