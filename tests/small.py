@@ -224,6 +224,9 @@ SCENES: Table = {
     "ed-nerf": {"target_prompt": "blue cube", "steps": 6, "batch": 2},
     "ed-nerf-refit": {"target_prompt": "blue cube", "steps": 6, "batch": 2},
 }
+PLASMA: Table = {
+    "kelvin-helmholtz": {"cells": [12, 10], "end": 0.06, "outputs": 6, "solver": "numpy"},
+}
 BY_KIND = {
     "images": IMAGES,
     "graphs": GRAPHS,
@@ -235,6 +238,7 @@ BY_KIND = {
     "tables": TABLES,
     "samplers": SAMPLERS,
     "scenes": SCENES,
+    "plasma": PLASMA,
 }
 SMALL: Table = {name: settings for methods in BY_KIND.values() for name, settings in methods.items()}
 """A line for each method."""
@@ -489,6 +493,17 @@ def objects() -> Any:
     return simulated("objects", 16, 6, 2)
 
 
+@functools.cache
+def run_of_plasma() -> Any:
+    """A simulated run of a few cells."""
+    from attar.core.registry import METHODS
+    from attar.core.runtime import Engine
+    from attar.verbs import simulate
+
+    method = METHODS["kelvin-helmholtz"].load().from_json(PLASMA["kelvin-helmholtz"])
+    return simulate(method, engine=Engine(device="cpu", quiet=True))
+
+
 def one_label() -> Any:
     """The small images as samples of encoders that need one label each."""
     from attar.embeddings.sources import Source
@@ -514,6 +529,7 @@ DATA = {
     "tables": tables,
     "samplers": samplers,
     "scenes": scenes,
+    "plasma": run_of_plasma,
     "one label": one_label,
     "objects": objects,
     "all images": all_images,
@@ -661,6 +677,7 @@ HOMES = {
     "tables": ["attar.verbs:condense"],
     "samplers": ["attar.verbs:distill"],
     "scenes": ["attar.verbs:distill"],
+    "plasma": ["attar.verbs:distill"],
 }
 """Where the verb of a kind is; the recorder also asks older checkouts."""
 
@@ -668,7 +685,7 @@ HOMES = {
 def verb_of(kind: str, method: Any) -> Any:
     """What makes a kind smaller, or trains or calibrates it."""
     own = getattr(method, "verb", "")
-    for home in [f"attar.verbs:{own}"] if own in ("train", "calibrate") else HOMES[kind]:
+    for home in [f"attar.verbs:{own}"] if own in ("train", "calibrate", "simulate") else HOMES[kind]:
         module, _, name = home.partition(":")
         with contextlib.suppress(ImportError, AttributeError):
             return getattr(importlib.import_module(module), name)
@@ -677,5 +694,9 @@ def verb_of(kind: str, method: Any) -> Any:
 
 def run(method: Any, kind: str, *, data: Any = None, **settings: Any) -> Any:
     """Run a method of a kind, on its small data unless others are given; further settings go to the verb."""
+    if getattr(method, "name", "") == "kelvin-helmholtz":
+        return verb_of(kind, method)(method, **settings)
     source = data_for(method, kind) if data is None else data
+    if getattr(method, "verb", "") == "simulate":
+        return verb_of(kind, method)(method, source, **settings)
     return verb_of(kind, method)(source, method, **given_to(method, kind), **settings)

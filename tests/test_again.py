@@ -30,6 +30,7 @@ COMMANDS = {
     "samplers": "train edm --data ring --network mlp:width=16,depth=1 --steps 3 --batch 32 --sampling-levels 4",
     "embeddings": f"train simclr --data mosaics --encoder {NETWORK} --epochs 1 --batch 512",
     "scenes": "train latent-field --data spheres --size 16 --steps 2 --voxels 4 --ray-samples 4 --autoencoder identity",
+    "plasma": "simulate kelvin-helmholtz --cells 12 10 --end 0.06 --outputs 2 --solver numpy",
 }
 BRIEFLY = {
     "images": "--networks mlp:width=4 --protocol quick --repeats 1 --ceiling skip --beside skip",

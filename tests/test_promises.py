@@ -33,6 +33,7 @@ DATA = {
     "tables": "applicants",
     "samplers": "ring",
     "scenes": "spheres",
+    "plasma": "",
 }
 """What a command reads, by kind."""
 TEACHERS = {"classifiers": "alone", "language": "language", "samplers": "edm"}
@@ -121,7 +122,9 @@ def test_settings_survive_the_command_line(any_scenario, tmp_path, tmp_path_fact
     """All of them that are flags; a protocol's name, which is none, is a word for people."""
     method, kind = any_scenario.method, any_scenario.kind
     flags = flags_of(type(method))
-    words = [METHODS[method.name].verb, method.name, *words_of(flags, method), "--data", data_of(method, kind)]
+    words = [METHODS[method.name].verb, method.name, *words_of(flags, method)]
+    data = data_of(method, kind)
+    words += ["--data", data] if data else []
     if METHODS[method.name].verb == "calibrate":
         words += ["--classifier", small.classifier_folder()]
     elif kind in TEACHERS and METHODS[method.name].verb == "distill":

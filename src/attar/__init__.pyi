@@ -69,6 +69,8 @@ from attar.images.networks.architecture import Architecture as Architecture
 from attar.images.protocols import Protocol as Protocol
 from attar.images.sources import load as load
 from attar.images.trained import Auxiliary as Auxiliary
+from attar.plasma.artefact import Run as Run
+from attar.plasma.kelvin_helmholtz import KelvinHelmholtz as KelvinHelmholtz
 from attar.reporting.page import report as report
 from attar.samplers.artefact import Sampler as Sampler
 from attar.samplers.consistency import Consistency as Consistency
@@ -105,4 +107,5 @@ from attar.verbs import evaluate as evaluate
 from attar.verbs import import_set as import_set
 from attar.verbs import label as label
 from attar.verbs import open_artefact as open_artefact
+from attar.verbs import simulate as simulate
 from attar.verbs import train as train

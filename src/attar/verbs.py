@@ -15,6 +15,7 @@ from attar.core.kinds import Kind, built_in, imported, kind_for, kind_in, kind_n
 from attar.core.launcher import check_shared
 from attar.core.machine import Engine
 from attar.core.provenance import Call, asked_for, shadowed
+from attar.core.registry import registered
 from attar.core.runtime import Runtime
 from attar.core.tasks import Reading, Task
 
@@ -245,6 +246,41 @@ def calibrate(
     """
     task = kind_for(method, "calibrate").task("calibrate").from_names(classifier=classifier, **beside)
     return run("calibrate", data, method, task=task, reading=reading, out=out, seed=seed, engine=engine, say=say)
+
+
+def simulate(
+    method: Method[A],
+    data: Any = None,
+    *,
+    reading: Reading | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    engine: Engine | None = None,
+    say: Say | None = None,
+    **beside: Any,
+) -> A:
+    """Simulate something from nothing but settings, or what is seen of an earlier simulation.
+
+    Args:
+        method: Settings, such as `attar.KelvinHelmholtz(cells=(128, 128))`.
+        data: What the method works on, if it reads anything: an artefact or its folder.
+        reading: How to read data that are not a source yet. Default: the reading settings of the kind.
+        out: Folder of the result, as for `condense`. None keeps it in memory.
+        seed: Seed of every generator in the run.
+        engine: How to use the machine.
+        say: Function that is called with each line of progress.
+        beside: Settings of the kind's task.
+
+    Raises:
+        InputError: The method belongs to another verb, or data and settings do not fit.
+        Interrupted: The run was stopped. The same call continues it.
+    """
+    kind = kind_for(method, "simulate")
+    task, entry = kind.task("simulate").from_names(**beside), registered(method.name, "simulate")
+    if data is None:
+        data = kind.bundled if entry is None else entry.usual(kind)
+    made: A = run("simulate", data, method, task=task, reading=reading, out=out, seed=seed, engine=engine, say=say)
+    return made
 
 
 def run(

@@ -48,6 +48,7 @@ def folder(digits, engine, tmp_path_factory):
 ENTRIES = (
     *("dm", "graph-random", "runnalls", "conv", "kd", "language", "table-random", "simclr", "edm"),
     "latent-field",
+    "kelvin-helmholtz",
 )
 """One of each kind."""
 

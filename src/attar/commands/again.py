@@ -78,7 +78,7 @@ def _again(path: Path, verb: str) -> Again:
         method=known["method"],
         settings=_part(known, "settings", dict, path) or {},
         seed=_part(known, "seed", int, path) or 0,
-        data=_part(call, "data", str, path) or _part(known, "source", str, path),
+        data=_part(call, "data", str, path) if "data" in call else _part(known, "source", str, path),
         reading=_part(call, "reading", dict, path) or {},
         task=_part(call, "task", dict, path) or {},
         older=not call,

@@ -73,18 +73,24 @@ def help_of(entry: Entry, kind: Kind, *, everything: bool, task: Task | None = N
     """Help of a method; torch is not imported for it, unless a preset says what the defaults are."""
     beside = task or kind.task(entry.verb)
     groups = dict(zip(GROUPS, (_given(entry, kind), beside, kind.read(), Engine), strict=True))
-    return method_help(entry, groups, everything=everything, first=GROUPS[:2], notes=[_starts(entry)])
+    usage = "[--out FOLDER] ..." if entry.data == "" else "--data DATA [--out FOLDER] ..."
+    return method_help(entry, groups, everything=everything, usage=usage, first=GROUPS[:2], notes=[_starts(entry)])
 
 
 def _given(entry: Entry, kind: Kind) -> tuple[FlagText, ...]:
     """What every verb with a method is given, with what that means for this one."""
     texts = {text.flag: text for text in texts_of(Given)}
-    place = kind.task(entry.verb)().place(Path("runs") / "-".join([entry.name, "DATA", *_size(entry, kind), "seedN"]))
+    place = kind.task(entry.verb)().place(
+        Path("runs") / "-".join([entry.name, *([] if entry.data == "" else ["DATA"]), *_size(entry, kind), "seedN"])
+    )
+    takes = entry.takes(kind)
     texts["--data"] = replace(
         texts["--data"],
-        sentence=f"The data{f': {kind.data}' if kind.data else ''}.",
-        default=kind.bundled or "must be given",
+        sentence=f"The data{f': {takes}' if takes else ''}.",
+        default=entry.usual(kind) or "must be given",
     )
+    if entry.data == "":
+        del texts["--data"]
     texts["--out"] = replace(texts["--out"], default="nothing" if place is None else str(place))
     return tuple(texts.values())
 
@@ -117,9 +123,11 @@ def make(entry: Entry, kind: Kind, start: Started, again: Again) -> None:
     }
     read = parse(parts, start.words, program=program, others=[*PRESETS, "--settings"])
     given: Given = read["given"]
-    data = given.data or kind.bundled
-    if not data:
-        raise InputError(f"--data must be given: {kind.data}. For help: {program} --help")
+    if entry.data == "" and given.data:
+        raise InputError(f"{entry.name} reads no data. Leave out --data.")
+    data = given.data or entry.usual(kind)
+    if not data and entry.data != "":
+        raise InputError(f"--data must be given: {entry.takes(kind)}. For help: {program} --help")
     finish(entry.verb, kind, read, data)
 
 
@@ -151,7 +159,11 @@ def finish(verb: str, kind: Kind, read: Mapping[str, Any], data: str) -> None:
 def default_folder(kind: Kind, method: Any, source: Any, seed: int) -> Path:
     """`runs/METHOD-DATA-SIZE-seedN`."""
     size = getattr(method, kind.size, None) if kind.size else None
-    words = [method.name, source.name, *([] if size is None else ["mixed" if isinstance(size, tuple) else str(size)])]
+    words = [
+        method.name,
+        *([] if source is None else [source.name]),
+        *([] if size is None else ["mixed" if isinstance(size, tuple) else str(size)]),
+    ]
     return Path("runs") / "-".join([*words, f"seed{seed}"]).replace("/", "-")
 
 

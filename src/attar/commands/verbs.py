@@ -1,6 +1,6 @@
 """The verbs of the command line: the arguments of each, what it does, and its group in the help."""
 
-MAKING = ("condense", "compress", "distill", "train", "calibrate")
+MAKING = ("condense", "compress", "distill", "train", "calibrate", "simulate")
 """Verbs that make something by a method; they have one face."""
 VERBS = {
     "condense": ("METHOD", "turn a labelled data set into a few samples per class"),
@@ -8,6 +8,7 @@ VERBS = {
     "distill": ("METHOD", "train a small student from a trained teacher"),
     "train": ("METHOD", "train a classifier, an encoder, or experts"),
     "calibrate": ("METHOD", "make a classifier's confidence match its accuracy"),
+    "simulate": ("METHOD", "simulate a fluid, or what is seen of one"),
     "label": ("FOLDER", "store a teacher's answers beside a condensed set"),
     "import": ("FILES", "turn a released set (.pt, pictures) into an artefact"),
     "evaluate": ("FOLDERS", "measure how much artefacts keep"),
@@ -20,7 +21,7 @@ VERBS = {
 }
 """Verb: what follows it, and what it does. Its code is `attar.commands.VERB`, or `attar.commands.making`."""
 GROUPS = {
-    "make something": ("condense", "compress", "distill", "train", "calibrate", "label", "import"),
+    "make something": ("condense", "compress", "distill", "train", "calibrate", "simulate", "label", "import"),
     "measure and show": ("evaluate", "report", "bench"),
     "look up": ("methods", "data", "cite"),
     "share": ("push",),

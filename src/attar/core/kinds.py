@@ -28,6 +28,7 @@ BUILT_IN = (
     "embeddings",
     "samplers",
     "scenes",
+    "plasma",
 )
 GROUP = "attar.kinds"
 Ref = str

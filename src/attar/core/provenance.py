@@ -57,14 +57,15 @@ class Call:
         settings = entry.load() if entry else imported(task.usual)
         words = ["attar", self.verb]
         words += [method] if entry else [str(word) for word in self.task.get(task.positional, ())]
-        words += flag_words("--data", self.data)
+        words += flag_words("--data", self.data) if self.data else []
         for group, given in ((settings, self.settings), (task, self.task), (reading, self.reading)):
             words += words_of(flags_of(group), group.from_json(dict(given)), changed=True)
         return shlex.join([*words, *(["--seed", str(seed)] if seed else [])])
 
     def again(self, file: str) -> str:
         """The command that takes method, settings and seed from a file, and the data as they were typed."""
-        return shlex.join(["attar", self.verb, *flag_words("--settings", file), *flag_words("--data", self.data)])
+        data = flag_words("--data", self.data) if self.data else []
+        return shlex.join(["attar", self.verb, *flag_words("--settings", file), *data])
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

@@ -70,6 +70,20 @@ class Entry:
     """Its settings in words."""
     presets: tuple[str, ...] = ()
     """What its settings may start from, as it is typed: `--paper NAME`."""
+    data: str | None = None
+    """What `--data` takes, where it is not what its kind's other methods take; empty of a method that reads none."""
+    usual_data: str | None = None
+    """The data where none are named, where they are not its kind's; empty if some must be."""
+
+    def takes(self, kind: Kind) -> str:
+        """What `--data` takes; empty if nothing is read."""
+        return kind.data if self.data is None else self.data
+
+    def usual(self, kind: Kind) -> str:
+        """The data where none are named; empty if nothing is read, or some must be named."""
+        if self.data == "":
+            return ""
+        return kind.bundled if self.usual_data is None else self.usual_data
 
     def to_json(self) -> dict[str, Any]:
         """What `attar methods --json` tells of it; null for what is filled in by the method, or not there."""
@@ -257,6 +271,8 @@ def entries_in(home: str, file: str, kind: str = "") -> Iterator[Entry]:
             family=facts.get("family", ""),
             flags=tuple(FlagText(**flag) for flag in facts.get("flags", [])),
             presets=tuple(facts.get("presets", [])),
+            data=facts.get("data"),
+            usual_data=facts.get("usual_data"),
         )
 
 
@@ -265,7 +281,7 @@ def _is_entry(facts: Any) -> bool:
     return (
         isinstance(facts, dict)
         and all(isinstance(facts.get(name), str) for name in ("verb", "settings", "summary"))
-        and all(isinstance(facts.get(name, ""), str) for name in ("extra", "family"))
+        and all(isinstance(facts.get(name, ""), str) for name in ("extra", "family", "data", "usual_data"))
         and (not facts.get("paper") or _fits(facts["paper"], Paper))
         and all(isinstance(facts.get(name, []), list) for name in ("flags", "presets"))
         and all(_fits(flag, FlagText) for flag in facts.get("flags", []))

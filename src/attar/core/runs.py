@@ -29,7 +29,7 @@ def carry_out(method: Any, source: Any, runtime: Runtime, *, kind: Kind, task: T
         work, method = task.prepare(source, method, runtime)
         method = method.resolve(work, runtime)
         runtime.plan(engine.work_of(method, work))
-        runtime.say(str(source))
+        runtime.say(str(source if source is not None else work))
         runtime.say(f"{method.name} · {engine.resolved_json(method)}")
         return engine.run(
             method,

@@ -1,0 +1,215 @@
+"""Kelvin-Helmholtz mixing of a cool, dense thread with the hot corona, with radiative cooling.
+
+A layer of shear between gas of 10⁴ K and of 10⁶ K rolls up, mixes both to temperatures between, and these radiate what
+they have. Prefer it as a source of columns for radiative transfer whose truth is known, or as a test of how much energy
+mixing costs. The field is perpendicular to the plane, so that the flow is that of a gas with a larger pressure.
+
+Snow, Osborne and Hillier, Observational signatures of mixing-induced cooling in the Kelvin-Helmholtz instability,
+arXiv 2025, arXiv:2501.11324. Their code solves the same equations by fourth-order differences and artificial
+diffusion; here they are solved by MUSCL and HLLC (`scheme`), with exact cooling (`cooling`).
+"""
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, Self
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from attar.core.engine import Metrics
+from attar.core.errors import InputError
+from attar.core.runtime import Runtime
+from attar.core.settings import Hidden, Range, Settings
+from attar.core.state import rebuilt
+from attar.plasma.artefact import Run
+from attar.plasma.cooling import Cooling
+from attar.plasma.fluid import Fluid
+from attar.plasma.losses import LossTable
+from attar.plasma.series import COLUMNS, measured
+from attar.plasma.solvers import Solver, advance_by
+from attar.plasma.sources import Setup, losses_named
+from attar.plasma.states import GAMMA, Grid, Wall, conserved, fast_speed, primitive
+from attar.plasma.units import Units
+
+CHUNK = 1.5e7
+"""Cell-steps between two checkpoints, about a second of work."""
+
+
+@dataclass
+class Simulating:
+    """A simulation on its way, with what it has left behind."""
+
+    fluid: Fluid
+    snapshots: Float[Tensor, "time 5 row column"]
+    """Primitive states at the output times, float32."""
+    series: Float[Tensor, "time measure"]
+    done: int = 0
+    setup: Setup = rebuilt(default=None)
+    grid: Grid = rebuilt(default=None)
+    cooling: Cooling | None = rebuilt(default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KelvinHelmholtz(Settings):
+    """Simulate a cooling shear layer (Snow, Osborne and Hillier, arXiv 2025, arXiv:2501.11324)."""
+
+    cells: tuple[Annotated[int, Range(8, 65536)], Annotated[int, Range(8, 65536)]] = (64, 64)
+    """Number of cells along x and along y."""
+    end: Annotated[float, Range(1e-6)] = 20.0
+    """Time at which the simulation ends, in L_0/c_s0."""
+    outputs: Annotated[int, Range(1, 10_000)] = 20
+    """Number of snapshots after the first, at equal times."""
+    density_ratio: Annotated[float, Range(1e-3, 1e6)] = 100.0
+    """Density of the thread, in units of the corona's. The pressure is equal, so that it is cooler by this ratio."""
+    shear: Annotated[float, Range(0, 100)] = 0.2
+    """ΔV, difference of the speeds along x, in units of c_s0."""
+    frame: Literal["momentum", "corona"] = "momentum"
+    """Frame of the speeds: momentum (both move, with no momentum in all), or corona (only the thread moves)."""
+    plasma_beta: Annotated[float, Range(1e-6)] = 0.05
+    """β, gas pressure over magnetic pressure. 1e12: practically no field."""
+    layer: Annotated[float, Range(1e-9)] = 0.003
+    """Half-width of the layer between thread and corona, in L_0."""
+    noise_speed: Annotated[float, Range(0)] = 0.005
+    """Largest speed along y of the noise that starts the instability, drawn uniformly for each cell, in c_s0."""
+    x_from: float = -1.0
+    """Left end of the domain, in L_0."""
+    x_to: float = 1.0
+    """Right end of the domain, in L_0."""
+    y_from: float = -1.5
+    """Lower end of the domain, in the corona, in L_0. The layer lies at y = 0."""
+    y_to: float = 0.5
+    """Upper end of the domain, in the thread, in L_0. The thread is mirrored there."""
+    x_walls: Wall = "periodic"
+    """What happens at both ends along x: periodic, or mirror."""
+    y_walls: Wall = "mirror"
+    """What happens at both ends along y: mirror, or periodic."""
+    cooling: Literal["cut", "true", "off"] = "cut"
+    """Radiative losses: cut (those of the corona removed, so that it stays), true (all), or off."""
+    losses: str = "sheet"
+    """Table of losses: sheet (in the package), chianti (by ChiantiPy or fiasco), or a file of log10 T in K and
+    Λ in erg cm³/s."""
+    units: Units = field(default_factory=Units)
+    """The units."""
+    cfl: Annotated[float, Range(1e-3, 1.0)] = 0.4
+    """Share of a cell that a wave may cross in a time step."""
+    solver: Solver = "auto"
+    """Source of the scheme: numba (CPUs), numpy, or torch (any device). auto: torch on a GPU, else numba if it is
+    installed."""
+    chunks: Annotated[int, Hidden()] = 0
+    """Parts of the time between two snapshots, after each of which a run can be resumed; filled in."""
+
+    kind = "plasma"
+    name = "kelvin-helmholtz"
+    verb = "simulate"
+
+    @property
+    def total_steps(self) -> int:
+        """Number of parts of the whole time."""
+        return self.outputs * self.chunks
+
+    @property
+    def grid(self) -> Grid:
+        """The cells."""
+        columns, rows = self.cells
+        dx, dy = (self.x_to - self.x_from) / columns, (self.y_to - self.y_from) / rows
+        return Grid(rows, columns, dx, dy, self.x_walls, self.y_walls)
+
+    def prepared(self, source: Any, task: Any, runtime: Runtime) -> Setup:
+        """What the simulation begins with; it reads no data."""
+        return Setup(self.name, losses_named(self.losses))
+
+    def resolve(self, setup: Setup, runtime: Runtime) -> Self:
+        """The same settings with units and chunks filled in.
+
+        Raises:
+            InputError: The domain is empty, or holds no layer.
+        """
+        if not (self.x_from < self.x_to and self.y_from < 0 < self.y_to):
+            raise InputError(
+                f"the domain is x from {self.x_from:g} to {self.x_to:g} and y from {self.y_from:g} to {self.y_to:g}. "
+                "x must rise, and y = 0, where the layer lies, must be inside."
+            )
+        units = self.units.resolve(setup.losses.peak)
+        grid, states = self.grid, primitive(self.initial(torch.Generator()))
+        fastest = float(fast_speed(states).max()) + self.shear
+        steps = self.end / self.outputs * fastest / (self.cfl * min(grid.dx, grid.dy))
+        chunks = max(1, math.ceil(steps * grid.rows * grid.columns / CHUNK))
+        return dataclasses.replace(self, units=units, chunks=chunks)
+
+    def work(self, setup: Setup) -> float:
+        """The scheme is not compiled by PyTorch."""
+        return 0.0
+
+    def initial(self, generator: torch.Generator) -> Float[Tensor, "5 row column"]:
+        """Conserved states at t = 0, float64.
+
+        Args:
+            generator: Draws the noise.
+        """
+        grid = self.grid
+        y = self.y_from + (torch.arange(grid.rows, dtype=torch.float64) + 0.5) * grid.dy
+        thread = 0.5 * (1 + torch.tanh(y / self.layer))
+        lower = self.density_ratio / (self.density_ratio + 1) * self.shear if self.frame == "momentum" else 0.0
+        upper = -lower / self.density_ratio if self.frame == "momentum" else self.shear
+        profile = torch.ones(grid.rows, grid.columns, dtype=torch.float64)
+        noise = torch.rand(grid.rows, grid.columns, dtype=torch.float64, generator=generator)
+        density = profile * (1 + (self.density_ratio - 1) * thread)[:, None]
+        along = profile * (lower + (upper - lower) * thread)[:, None]
+        bz = math.sqrt(2 / (GAMMA * self.plasma_beta))
+        across = 2 * self.noise_speed * (noise - 0.5)
+        return conserved(torch.stack((density, along, across, profile / GAMMA, profile * bz)))  # type: ignore[no-any-return]
+
+    def cooling_by(self, losses: LossTable) -> Cooling | None:
+        """The losses as they act, or None."""
+        if self.cooling == "off":
+            return None
+        return Cooling(losses.cut() if self.cooling == "cut" else losses, self.units.tau, self.units.unit_temperature)
+
+    def build(self, setup: Setup, runtime: Runtime) -> Simulating:
+        """The state before the first step."""
+        fluid = Fluid.of(self.initial(runtime.generator("noise")))
+        shape = (self.outputs + 1, *fluid.conserved.shape)
+        state = Simulating(
+            fluid,
+            torch.zeros(shape),
+            torch.zeros(self.total_steps + 1, len(COLUMNS), dtype=torch.float64),
+            setup=setup,
+            grid=self.grid,
+            cooling=self.cooling_by(setup.losses),
+        )
+        self._note(state)
+        return state
+
+    def step(self, state: Simulating, runtime: Runtime) -> Metrics:
+        """One part of the time."""
+        state.done += 1
+        until = self.end * state.done / self.total_steps
+        advance_by(self.solver, state.fluid, until, state.grid, self.cfl, state.cooling, runtime)
+        return self._note(state)
+
+    def _note(self, state: Simulating) -> Metrics:
+        """Measure, and keep a snapshot at an output time."""
+        found = measured(state.fluid, state.grid, state.cooling, self.units.unit_temperature)
+        state.series[state.done] = torch.tensor([found[name] for name in COLUMNS], dtype=torch.float64)
+        if state.done % self.chunks == 0:
+            state.snapshots[state.done // self.chunks] = primitive(state.fluid.conserved).float()
+        return found
+
+    def result(self, state: Simulating, runtime: Runtime) -> Run:
+        """The run so far."""
+        made, done = state.done // self.chunks + 1, state.done + 1
+        times = torch.arange(made, dtype=torch.float64) * self.end / self.outputs
+        return Run(
+            snapshots=state.snapshots[:made].clone(),
+            times=times,
+            series=state.series[:done].clone(),
+            grid=state.grid,
+            origin_x=self.x_from,
+            origin_y=self.y_from,
+            units=self.units,
+            losses=state.setup.losses,
+            cooling=self.cooling,
+            origin=Run.origin_of(state.setup, self, runtime),
+        )

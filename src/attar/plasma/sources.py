@@ -1,0 +1,34 @@
+"""What a simulation begins with besides its settings: the losses, by name."""
+
+from dataclasses import dataclass
+
+from attar.core.errors import InputError
+from attar.plasma.losses import LossTable, packaged
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a simulation begins with besides its settings."""
+
+    name: str
+    losses: LossTable
+    """Radiative losses."""
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of the losses."""
+        return self.losses.fingerprint
+
+    def __str__(self) -> str:
+        return f"losses of the table {self.losses.name}, {len(self.losses.log_t)} points"
+
+
+def losses_named(name: str) -> LossTable:
+    """A table of losses by name: that of the package, CHIANTI's, or a file.
+
+    Raises:
+        InputError: There is none.
+    """
+    if name == "sheet":
+        return packaged()
+    raise InputError(f"there is no table of losses {name!r}. Give sheet, chianti, or a file.")
