@@ -1,7 +1,7 @@
 """A simulated run on disk and in memory: snapshots of the fluid, its series, and the units to read them by.
 
-`run.safetensors` holds the output times, the series and the table of losses, and `snapshots` a file for each output time
-(float32). `artefact.json` states the rest, with digests.
+`run.safetensors` holds the output times, the series and the table of losses. `snapshots` has a file for each output
+time (float32). `artefact.json` states the rest, with digests.
 """
 
 import builtins

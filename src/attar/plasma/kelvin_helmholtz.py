@@ -71,7 +71,7 @@ class KelvinHelmholtz(Settings):
     outputs: Annotated[int, Range(1, 10_000)] = 20
     """Number of snapshots after the first, at equal times."""
     density_ratio: Annotated[float, Range(1e-3, 1e6)] = 100.0
-    """Density of the thread over that of the corona. Pressures are equal, so that the thread is cooler by this ratio."""
+    """Density of the thread over that of the corona. Pressures are equal, so that it is cooler by this ratio."""
     shear: Annotated[float, Range(0, 100)] = 0.2
     """ΔV, difference of the speeds along x, in units of c_s0."""
     frame: Literal["momentum", "corona"] = "momentum"
@@ -104,7 +104,7 @@ class KelvinHelmholtz(Settings):
     units: Units = field(default_factory=Units)
     """The units."""
     cfl: Annotated[float, Range(1e-3, 0.5)] = 0.4
-    """Share of a cell that a wave may cross in a time step. Both directions advance together, so that 0.5 is the limit."""
+    """Share of a cell that a wave may cross in a time step. Both directions advance together: 0.5 is the limit."""
     solver: Solver = "auto"
     """Source of the scheme: numba (CPUs), numpy, or torch (any device). auto: torch on a GPU, else numba if it is
     installed."""
