@@ -54,7 +54,7 @@ def folder(made, tmp_path):
     return shutil.copytree(made, tmp_path / "copy")
 
 
-# ------------------------------------------------------------------------------------------------------------- commands
+# ---------------------------------------------------- commands
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_a_run_is_no_data_of_other_verbs(made, capsys):
     assert str(made) in line
 
 
-# --------------------------------------------------------------------------------------------------------------- Python
+# --------------------------------------------------- Python
 
 
 @pytest.mark.parametrize(
@@ -305,7 +305,7 @@ def test_extreme_settings_that_are_allowed_run(tmp_path):
         made.save(tmp_path / "saved")
 
 
-# ------------------------------------------------------------------------------------------------------- damaged runs
+#  damaged runs
 
 
 def test_missing_and_altered_files_are_told(folder):
