@@ -107,7 +107,7 @@ def of_chianti() -> LossTable:
 
 
 def read(path: str | Path) -> LossTable:
-    """A table from a file: two columns of text or CSV, log10 T in K and Λ in erg cm³/s, or an .npz of `log_t`, `losses`.
+    """A table from a file: text or CSV of log10 T in K and Λ in erg cm³/s, or an .npz of `log_t` and `losses`.
 
     Raises:
         InputError: It cannot be read, or is no table of losses.
