@@ -21,6 +21,8 @@ MEAN_WEIGHT = 0.5
 """μ of ionised hydrogen."""
 USUAL_TAU = 100.0
 """τ of the published runs."""
+LENGTHS, TIMES = (1e-6, 1e30), (1e-9, 1e30)
+"""Ranges of L_0 in m, and of τ."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +33,9 @@ class Units(Settings):
     """n_0, hydrogen density of the corona, in m⁻³."""
     unit_temperature: Annotated[float, Range(1.0, 1e12)] = 1e6
     """T_0, temperature of the corona, in K."""
-    unit_length: Annotated[float, Range(1e-6, 1e30)] | None = None
+    unit_length: Annotated[float, Range(*LENGTHS)] | None = None
     """L_0, in m. Default: by the cooling time."""
-    cooling_time: Annotated[float, Range(1e-9, 1e30)] | None = None
+    cooling_time: Annotated[float, Range(*TIMES)] | None = None
     """τ, in L_0/c_s0. Default: by the length if that is given, else 100."""
 
     def resolve(self, peak: float) -> "Units":
@@ -43,7 +45,7 @@ class Units(Settings):
             peak: The largest loss, in erg cm³/s.
 
         Raises:
-            InputError: Both are given, and do not fit.
+            InputError: Both are given and do not fit, or one that follows is absurd.
         """
         per_length = self.energy * self.speed / (self.unit_density**2 * peak * ERG_CM3)
         length, tau = self.unit_length, self.cooling_time
@@ -55,11 +57,19 @@ class Units(Settings):
         if length is None:
             tau = USUAL_TAU if tau is None else tau
             length = per_length / tau
+        elif tau is None:
+            tau = per_length / length
+        for told, value, (least, most) in (("L_0 in m", length, LENGTHS), ("τ", tau, TIMES)):
+            if not least <= value <= most:
+                raise InputError(
+                    f"--unit-density {self.unit_density:g} and --unit-temperature {self.unit_temperature:g} lead to "
+                    f"{told} = {value:.4g}, which must be between {least:g} and {most:g}."
+                )
         return Units(
             unit_density=self.unit_density,
             unit_temperature=self.unit_temperature,
             unit_length=length,
-            cooling_time=per_length / length if tau is None else tau,
+            cooling_time=tau,
         )
 
     @property
