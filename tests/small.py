@@ -225,7 +225,7 @@ SCENES: Table = {
     "ed-nerf-refit": {"target_prompt": "blue cube", "steps": 6, "batch": 2},
 }
 PLASMA: Table = {
-    "kelvin-helmholtz": {"cells": [12, 10], "end": 0.6, "outputs": 3, "solver": "numpy"},
+    "kelvin-helmholtz": {"cells": [12, 10], "end": 0.6, "outputs": 6, "solver": "numpy"},
 }
 BY_KIND = {
     "images": IMAGES,

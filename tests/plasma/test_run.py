@@ -21,7 +21,7 @@ from attar.plasma.kelvin_helmholtz import KelvinHelmholtz
 from attar.plasma.maps import maps, moment
 from attar.plasma.pictures import preview, sides
 from attar.plasma.plots import TITLES, drawn, three
-from attar.plasma.series import COLUMNS, light, outcome
+from attar.plasma.series import COLUMNS, outcome
 from attar.plasma.snapshots import Snapshots
 from attar.plasma.states import fast_speed, primitive
 from promises import dying, files_of
@@ -160,6 +160,7 @@ def test_snapshots_are_read_like_one_tensor(run, folder):
     assert run.snapshots.shape == tuple(states.shape) == (6, 5, 12, 16)
     assert torch.equal(run.snapshots[-1], states[5]) and torch.equal(run.snapshots[2, 0], states[2, 0])
     assert torch.equal(run.snapshots[1:3][1], states[2])
+    assert torch.equal(run.snapshots[:, 0], states[:, 0]) and torch.equal(run.snapshots[2:, 1, 3], states[2:, 1, 3])
     assert run.bytes == states.numel() * 4
     with pytest.raises(IndexError):
         run.snapshots[6]
@@ -261,22 +262,6 @@ def test_plots_are_of_three_times():
 
 
 # -------------------------- the series
-
-
-def test_light_is_that_of_the_mirrored_domain_and_relative_to_a_stated_time():
-    time, line = np.array([0.0, 1.0, 2.0]), np.array([1e-6, 2.0, 3.0])
-    assert light(time, line, width=4.0).tolist() == [5e-7, 1.0, 1.5]
-    assert light(time, line, 4.0, relative_to=1.2).tolist() == [5e-7, 1.0, 1.5]
-    assert light(time, line, 4.0, relative_to=2.0)[1] == pytest.approx(2 / 3)
-    assert np.isfinite(light(time, 0 * line, 4.0, relative_to=1.0)).all()
-
-
-def test_light_of_a_run_is_the_integral_over_its_snapshot(run):
-    from attar.plasma.thin import gaussian_response
-
-    heat, density = run.temperature(-1), run.snapshots[-1, 0].double().numpy()
-    column = 2 * (density**2 * gaussian_response(heat)).sum(axis=0) * run.grid.dy
-    assert run.light()[-1] == pytest.approx(column.mean(), rel=1e-4)
 
 
 def test_outcomes_are_counted_from_the_start_and_from_when_the_gas_has_settled():

@@ -25,7 +25,7 @@ from attar.core.errors import InputError
 from attar.core.pictures import KEPT, keep, kept_in
 from attar.plasma.losses import LossTable
 from attar.plasma.plots import TITLES, drawn
-from attar.plasma.series import COLUMNS, light, outcome
+from attar.plasma.series import COLUMNS, outcome
 from attar.plasma.snapshots import FILES, Snapshots, file_of
 from attar.plasma.states import Grid, temperature
 from attar.plasma.units import Units
@@ -130,15 +130,6 @@ class Run(core.Shareable):
     def measured(self, name: str) -> Float[np.ndarray, " moment"]:
         """A column of the series, by its name in `attar.plasma.series.COLUMNS`."""
         return self.series[:, list(COLUMNS).index(name)].numpy()
-
-    def light(self, relative_to: float | None = None) -> Float[np.ndarray, " moment"]:
-        """Mean over x of the light of the thin line through thread and corona, as `series.light` has it.
-
-        Args:
-            relative_to: Time whose light it is divided by, in L_0/c_s0: the nearest that was measured.
-        """
-        width = self.grid.columns * self.grid.dx
-        return light(self.measured("time"), self.measured("line"), width, relative_to)
 
     # -------------------------------------------------------------------------------------------------------- on disk
 

@@ -40,7 +40,7 @@ CHUNK = 1.5e7
 """Cell-steps of a part of a run at most, about a second of work, after which it can be resumed."""
 MOMENTS, LEAST_STEPS, MOST_PARTS = 200, 8, 100_000
 """Parts of a run at least, so that its curves are smooth; time steps of a part at least; and parts at most."""
-WIDTHS = 3
+WIDTHS = 2
 """Half-widths of the layer between it and each end of the domain at least."""
 THREE_D = ("3d", "3d-2023")
 """Names of the published run that is not here."""

@@ -11,6 +11,7 @@ import numpy as np
 from attar.core.pictures import can_draw, figure
 from attar.plasma.maps import lengths, maps, moment
 from attar.plasma.series import START_UP, columns_of, started
+from attar.plasma.thin import light_curve
 
 TITLES: Mapping[str, str] = {
     "snapshots": "Temperature, density and losses at three times, of the simulated half of the thread",
@@ -105,16 +106,19 @@ def energies(fig: Any, run: Any) -> None:
 
 def line(fig: Any, run: Any) -> None:
     """The light of the line: as it is, and relative to a time after the gas has settled."""
-    time = run.measured("time")
-    first = started(time)
+    absolute = light_curve(run)
+    first = started(absolute.times)
+    shines = absolute.light > 0
     left, right = fig.subplots(1, 2)
-    left.plot(time, np.maximum(run.light(), 1e-300), color="tab:purple")
-    left.set_ylabel("Si IV, mean over x of ∫ρ²G dy\n[no unit: a Gaussian in log T]")
-    right.plot(time, np.maximum(run.light(relative_to=float(time[first])), 1e-300), color="tab:purple")
-    right.set_ylabel(f"Si IV, relative to t = {time[first]:.3g}")
+    left.plot(absolute.times[shines], absolute.light[shines], color="tab:purple")
+    left.set_ylabel("Si IV: mean over x of Σ_y ρ²G(T)")
+    if shines[first]:
+        right.plot(absolute.times[shines], absolute.light[shines] / absolute.light[first], color="tab:purple")
+    right.set_ylabel(f"Si IV, relative to t = {absolute.times[first]:.3g}")
     right.axhline(1, color="grey", linewidth=0.5)
+    fig.suptitle(absolute.label, fontsize=10)
     for axis in (left, right):
-        if run.light().max() > 0:
+        if shines.any():
             axis.set_yscale("log")
         _clock(axis, run)
 

@@ -75,27 +75,6 @@ def started(time: Float[np.ndarray, " moment"]) -> int:
     return int(np.argmax(time >= START_UP))
 
 
-def light(
-    time: Float[np.ndarray, " moment"],
-    line: Float[np.ndarray, " moment"],
-    width: float,
-    relative_to: float | None = None,
-) -> Float[np.ndarray, " moment"]:
-    """Mean over x of ∫ρ²G(T) dy through the domain and its mirror image.
-
-    Args:
-        time: In L_0/c_s0.
-        line: ∫ρ²G(T) over the domain.
-        width: Of the domain along x, in L_0.
-        relative_to: Time by whose light, or that of the nearest moment, it is divided. Not the start: there only the
-            few cells of the layer shine, however the grid cuts them.
-    """
-    absolute = 2 * line / width
-    if relative_to is None:
-        return absolute
-    return absolute / max(float(absolute[np.argmin(np.abs(time - relative_to))]), 1e-300)
-
-
 def outcome(series: Float[Tensor, "moment measure"], cooling: str) -> dict[str, str]:
     """What came of a run, in words. Per cents of energies are of the thermal energy of the start.
 

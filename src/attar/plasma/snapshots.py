@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -48,11 +49,12 @@ class Snapshots(Sequence[Any]):
     @overload
     def __getitem__(self, index: Any) -> Any: ...
     def __getitem__(self, index: Any) -> Any:
-        """The states of one time, or a part of them; a slice gives snapshots."""
+        """The states of one time, or parts of them as of a tensor; a slice alone gives snapshots."""
         if isinstance(index, slice):
             return Snapshots(self._parts[index], None if self._told is None else self._told[index])
         if isinstance(index, tuple):
-            return self[index[0]][index[1:]]
+            first, rest = index[0], index[1:]
+            return torch.stack([one[rest] for one in self[first]]) if isinstance(first, slice) else self[first][rest]
         part = self._parts[index]
         if isinstance(part, Tensor):
             return part
