@@ -14,9 +14,36 @@ from attar.plasma.states import Grid
 
 NUMBERS = 90
 """Numbers of eight bytes that the plain scheme has in memory for each cell at most."""
+WIDTHS = 2
+"""Half-widths of the layer between it and each end of the domain at least."""
 MOST_STEPS = 1e8
 LONG_ENOUGH = 0.1
 """Seconds of trial steps from which their speed is known."""
+
+
+def check_domain(grid: Grid, x: tuple[float, float], y: tuple[float, float], layer: float) -> None:
+    """See that thread, layer and corona are in a domain.
+
+    Args:
+        grid: Its cells.
+        x: Its ends along x.
+        y: Its ends along y; the layer lies at 0.
+        layer: Half-width of the layer.
+
+    Raises:
+        InputError: They are not.
+    """
+    if not (x[0] < x[1] and y[0] < 0 < y[1]):
+        raise InputError(
+            f"the domain is x from {x[0]:g} to {x[1]:g} and y from {y[0]:g} to {y[1]:g}. "
+            "x must rise, and y = 0, where the layer lies, must be inside."
+        )
+    least, near = max(WIDTHS * layer, 2 * grid.dy), min(-y[0], y[1])
+    if near < least:
+        raise InputError(
+            f"the domain ends {near:g} from the layer, which needs {least:g} on both sides: {WIDTHS} half-widths "
+            "of --layer and two rows of cells. Set --y-from, --y-to, --layer or --cells."
+        )
 
 
 def check_size(grid: Grid) -> None:
@@ -59,15 +86,19 @@ def seconds_of_step(
     fluid: Fluid, grid: Grid, cfl: float, cooling: Cooling | None, solver: Solver, runtime: Runtime
 ) -> float:
     """Seconds of a time step here, by a few of them on a copy. What the clock says goes into no result."""
-    dt, steps, taken = largest_step(fluid.conserved, grid, cfl), 0, 0.0
-    while taken < LONG_ENOUGH and steps < 1000:
-        copy, more = Fluid.of(fluid.conserved.clone()), max(1, 4 * steps)
-        for count in (1, more) if not steps else (more,):  # the first one may have to be compiled
-            begun = time.perf_counter()
-            advance_by(solver, copy, copy.time + (count - 0.5) * dt, grid, cfl, cooling, runtime)
-            taken = time.perf_counter() - begun
-        steps = more
-    return taken / steps
+    dt = largest_step(fluid.conserved, grid, cfl)
+
+    def taken(steps: int) -> float:
+        copy, begun = Fluid.of(fluid.conserved.clone()), time.perf_counter()
+        advance_by(solver, copy, (steps - 0.5) * dt, grid, cfl, cooling, runtime)
+        return time.perf_counter() - begun
+
+    taken(1)  # which may have to be compiled
+    steps, seconds = 1, taken(1)
+    while seconds < LONG_ENOUGH and steps < 1000:
+        steps *= 4
+        seconds = taken(steps)
+    return seconds / steps
 
 
 def told(grid: Grid, steps: float, seconds: float, outputs: int, solver: Solver, runtime: Runtime) -> str:

@@ -27,7 +27,7 @@ from attar.core.state import rebuilt
 from attar.plasma.artefact import Run
 from attar.plasma.cooling import Cooling
 from attar.plasma.fluid import Fluid
-from attar.plasma.forecast import check_size, check_steps, seconds_of_step, told
+from attar.plasma.forecast import check_domain, check_size, check_steps, seconds_of_step, told
 from attar.plasma.losses import LossTable
 from attar.plasma.series import COLUMNS, measured
 from attar.plasma.snapshots import Snapshots
@@ -40,8 +40,6 @@ CHUNK = 1.5e7
 """Cell-steps of a part of a run at most, about a second of work, after which it can be resumed."""
 MOMENTS, LEAST_STEPS, MOST_PARTS = 200, 8, 100_000
 """Parts of a run at least, so that its curves are smooth; time steps of a part at least; and parts at most."""
-WIDTHS = 2
-"""Half-widths of the layer between it and each end of the domain at least."""
 THREE_D = ("3d", "3d-2023")
 """Names of the published run that is not here."""
 
@@ -153,7 +151,7 @@ class KelvinHelmholtz(Settings):
         Raises:
             InputError: The domain holds no layer, or the run is too large for this machine or has no end.
         """
-        self._check_domain()
+        check_domain(self.grid, (self.x_from, self.x_to), (self.y_from, self.y_to), self.layer)
         units, grid, steps = self.units.resolve(setup.losses.peak), self.grid, self.expected_steps
         check_size(grid)
         check_steps(steps, self.outputs)
@@ -162,24 +160,6 @@ class KelvinHelmholtz(Settings):
         work, smooth = each * grid.rows * grid.columns / CHUNK, min(MOMENTS / self.outputs, each / LEAST_STEPS)
         chunks = max(1, min(math.ceil(max(work, smooth)), int(each), MOST_PARTS // self.outputs))
         return dataclasses.replace(self, units=units, chunks=chunks)
-
-    def _check_domain(self) -> None:
-        """See that thread, layer and corona are in the domain.
-
-        Raises:
-            InputError: They are not.
-        """
-        if not (self.x_from < self.x_to and self.y_from < 0 < self.y_to):
-            raise InputError(
-                f"the domain is x from {self.x_from:g} to {self.x_to:g} and y from {self.y_from:g} to {self.y_to:g}. "
-                "x must rise, and y = 0, where the layer lies, must be inside."
-            )
-        least, near = max(WIDTHS * self.layer, 2 * self.grid.dy), min(-self.y_from, self.y_to)
-        if near < least:
-            raise InputError(
-                f"the domain ends {near:g} from the layer, which needs {least:g} on both sides: {WIDTHS} half-widths "
-                "of --layer and two rows of cells. Set --y-from, --y-to, --layer or --cells."
-            )
 
     @property
     def expected_steps(self) -> float:

@@ -3,13 +3,11 @@
 They lie beside a run in the folder `evaluation`, where the card, the report and the hub find them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from attar.core.pictures import can_draw, figure
-from attar.plasma.maps import lengths, maps, moment
+from attar.plasma.maps import Map, lengths, maps, moment
 from attar.plasma.series import START_UP, columns_of, started
 from attar.plasma.thin import light_curve
 
@@ -49,33 +47,25 @@ def snapshots(fig: Any, run: Any, times: list[int]) -> None:
     axes = fig.subplots(len(times), 3, squeeze=False, sharex=True, sharey=True)
     for place in range(3):
         column = [row[place] for row in found]
-        low, high = (
-            pick(one.ends[end] for one in column if one.values is not None)
-            if any(one.values is not None for one in column)
-            else 0.0
-            for end, pick in ((0, min), (1, max))
-        )
+        shown = [one.ends for one in column if one.values is not None] or [(0.0, 0.0)]
+        low, high = min(end[0] for end in shown), max(end[1] for end in shown)
         for row, one in enumerate(column):
-            axis = axes[row, place]
-            if one.values is None:
-                axis.set_axis_off()
-                axis.text(0.5, 0.5, "no losses", ha="center", transform=axis.transAxes)
-                continue
-            shown = axis.imshow(
-                one.values,
-                origin="lower",
-                extent=[end * scale for end in ends],
-                vmin=low,
-                vmax=high,
-                cmap="inferno",
-                interpolation="nearest",
-            )
-            fig.colorbar(shown, ax=axis, label=one.title, shrink=0.85)
+            _map(fig, axes[row, place], one, [end * scale for end in ends], (low, high))
     for row, index in enumerate(times):
         axes[row, 0].set_ylabel(f"y [{unit}]")
         axes[row, 0].set_title(moment(run, index).replace("L_0/c_s0", "$L_0/c_{s0}$"), fontsize=10, loc="left")
     for axis in axes[-1]:
         axis.set_xlabel(f"x [{unit}]")
+
+
+def _map(fig: Any, axis: Any, one: Map, extent: Sequence[float], ends: tuple[float, float]) -> None:
+    if one.values is None:
+        axis.set_axis_off()
+        axis.text(0.5, 0.5, "no losses", ha="center", transform=axis.transAxes)
+        return
+    look: dict[str, Any] = {"origin": "lower", "cmap": "inferno", "interpolation": "nearest"}
+    image = axis.imshow(one.values, extent=extent, vmin=ends[0], vmax=ends[1], **look)
+    fig.colorbar(image, ax=axis, label=one.title, shrink=0.85)
 
 
 def energies(fig: Any, run: Any) -> None:
