@@ -28,12 +28,13 @@ from attar.plasma.artefact import Run
 from attar.plasma.cooling import Cooling
 from attar.plasma.fluid import Fluid
 from attar.plasma.forecast import check_domain, check_size, check_steps, seconds_of_step, told
+from attar.plasma.layers import noise, shear_layer, waves
 from attar.plasma.losses import LossTable
 from attar.plasma.series import COLUMNS, measured
 from attar.plasma.snapshots import Snapshots
 from attar.plasma.solvers import Solver, advance_by, chosen_solver
 from attar.plasma.sources import Setup, losses_named
-from attar.plasma.states import GAMMA, Grid, Wall, conserved, primitive
+from attar.plasma.states import GAMMA, Grid, Wall, primitive
 from attar.plasma.units import Units
 
 CHUNK = 1.5e7
@@ -188,21 +189,18 @@ class KelvinHelmholtz(Settings):
         Args:
             generator: Draws the noise.
         """
-        grid, (lower, upper) = self.grid, self.speeds
-        x = self.x_from + (torch.arange(grid.columns, dtype=torch.float64) + 0.5) * grid.dx
+        grid = self.grid
         y = self.y_from + (torch.arange(grid.rows, dtype=torch.float64) + 0.5) * grid.dy
-        thread = 0.5 * (1 + torch.tanh(y / self.layer))
-        profile = torch.ones(grid.rows, grid.columns, dtype=torch.float64)
-        density = profile * (1 + (self.density_ratio - 1) * thread)[:, None]
-        along = profile * (lower + (upper - lower) * thread)[:, None]
-        bz = math.sqrt(2 / (GAMMA * self.plasma_beta))
-        if self.waves:
-            k = 2 * math.pi * self.waves / (self.x_to - self.x_from)
-            across = torch.exp(-k * y.abs())[:, None] * torch.sin(k * (x - self.x_from))
-        else:
-            across = 2 * torch.rand(grid.rows, grid.columns, dtype=torch.float64, generator=generator) - 1
-        states = (density, along, self.noise_speed * across, profile / GAMMA, profile * bz)
-        return conserved(torch.stack(states))  # type: ignore[no-any-return]
+        across = waves(grid, y, self.waves) if self.waves else noise(grid, generator)
+        return shear_layer(
+            grid,
+            y,
+            self.noise_speed * across,
+            layer=self.layer,
+            density_ratio=self.density_ratio,
+            speeds=self.speeds,
+            plasma_beta=self.plasma_beta,
+        )
 
     def cooling_by(self, losses: LossTable) -> Cooling | None:
         """The losses as they act, or None."""
