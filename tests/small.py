@@ -385,6 +385,17 @@ VARIANTS: Table = {
         "policy": {"rollouts": 16, "rollout_epochs": 2},
         "sampling": SHORT,
     },
+    "kelvin-helmholtz/torch": {
+        "cells": [12, 10],
+        "end": 0.6,
+        "outputs": 3,
+        "solver": "torch",
+        "cooling": "true",
+        "waves": 1,
+        "frame": "corona",
+        "x_walls": "mirror",
+        "y_walls": "periodic",
+    },
 }
 """Further settings of a method, by `method/what is other`."""
 

@@ -21,7 +21,7 @@ from attar.plasma.kelvin_helmholtz import KelvinHelmholtz
 from attar.plasma.maps import maps, moment
 from attar.plasma.pictures import preview, sides
 from attar.plasma.plots import TITLES, drawn, three
-from attar.plasma.series import COLUMNS, outcome
+from attar.plasma.series import COLUMNS, outcome, started
 from attar.plasma.snapshots import Snapshots
 from attar.plasma.states import fast_speed, primitive
 from promises import dying, files_of
@@ -112,9 +112,11 @@ def test_it_needs_no_extra_and_shows_the_light_that_mixing_makes(tmp_path):
     method = KelvinHelmholtz(cells=(24, 24), end=6.0, outputs=4, solver="numpy")
     made = attar.simulate(method, out=tmp_path, engine=ENGINE)
     adiabatic = attar.simulate(dataclasses.replace(method, cooling="off"), engine=ENGINE)
-    radiated = made.measured("radiated") / made.measured("thermal")[0]
-    assert 0.001 < radiated[-1] < 0.3
-    assert adiabatic.measured("line")[-1] > 10 * made.measured("line")[-1]
+    radiated, heat = made.measured("radiated"), adiabatic.measured("thermal")
+    settled = started(made.measured("time"))
+    assert 0.005 < (radiated[-1] - radiated[settled]) / heat[0] < 0.2
+    assert radiated[-1] - radiated[settled] > 5 * (heat[-1] - heat[settled]) > 0
+    assert made.measured("line").max() > 100 * made.measured("line")[0]
     assert not adiabatic.measured("radiated").any() and "no cooling" in str(adiabatic)
     assert (made.temperature(-1) > 5e3).all()
     assert int(made.measured("raised")[-1]) == 0
@@ -124,7 +126,7 @@ def test_it_needs_no_extra_and_shows_the_light_that_mixing_makes(tmp_path):
 
 
 def test_a_snapshot_is_written_once_and_no_checkpoint_holds_it(tmp_path):
-    with dying(SMALL, 9):
+    with dying(SMALL, 8):
         attar.simulate(SMALL, out=tmp_path, engine=EVERY_STEP)
     written = sorted(path.name for path in (tmp_path / "snapshots").iterdir())
     assert written == ["00000.safetensors", "00001.safetensors", "00002.safetensors"]
@@ -164,8 +166,8 @@ def test_snapshots_are_read_like_one_tensor(run, folder):
     assert run.bytes == states.numel() * 4
     with pytest.raises(IndexError):
         run.snapshots[6]
-    again = dataclasses.replace(run, snapshots=states)
-    assert again.fingerprint == run.fingerprint and isinstance(again.snapshots, Snapshots)
+    again = dataclasses.replace(run, snapshots=Snapshots(list(states)))
+    assert again.fingerprint == run.fingerprint
 
 
 def test_what_is_left_of_an_earlier_beginning_does_not_stay(tmp_path):

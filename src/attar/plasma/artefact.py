@@ -64,10 +64,6 @@ class Run(core.Shareable):
     repo_type = "dataset"
     files = (TENSORS, FILES, core.ARTEFACT, core.CARD, PREVIEW, SCORES, KEPT)
 
-    def __post_init__(self) -> None:
-        if isinstance(self.snapshots, Tensor):
-            object.__setattr__(self, "snapshots", Snapshots(list(self.snapshots)))
-
     @classmethod
     def origin_of(cls, source: Any, method: Any, runtime: Any) -> Origin:
         """The origin of what a method makes of a source."""
@@ -176,6 +172,9 @@ class Run(core.Shareable):
         for index in range(len(facts["snapshots"])):
             if not file_of(folder, index).is_file():
                 raise InputError(f"{file_of(folder, index)} is missing.")
+        units = Units.from_json(facts["units"])
+        if units.unit_length is None or units.cooling_time is None:
+            raise InputError(f"{folder / core.ARTEFACT} is damaged: its units have no length, or no cooling time.")
         table = LossTable(facts["losses"], tensors["log_t"].numpy(), tensors["losses"].numpy())
         return cls(
             snapshots=Snapshots.places(folder, len(facts["snapshots"]), facts["snapshots"]),
@@ -184,7 +183,7 @@ class Run(core.Shareable):
             grid=Grid(**facts["grid"]),
             origin_x=float(facts["corner"][0]),
             origin_y=float(facts["corner"][1]),
-            units=Units.from_json(facts["units"]),
+            units=units,
             losses=table,
             cooling=facts["cooling"],
             origin=Origin(**facts["origin"]),

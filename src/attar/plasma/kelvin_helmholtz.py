@@ -159,7 +159,7 @@ class KelvinHelmholtz(Settings):
         chosen_solver(self.solver, runtime)
         each = steps / self.outputs
         work, smooth = each * grid.rows * grid.columns / CHUNK, min(MOMENTS / self.outputs, each / LEAST_STEPS)
-        chunks = max(1, min(math.ceil(max(work, smooth)), int(each), MOST_PARTS // self.outputs))
+        chunks = max(1, min(max(math.ceil(work), int(smooth)), int(each), MOST_PARTS // self.outputs))
         return dataclasses.replace(self, units=units, chunks=chunks)
 
     @property
