@@ -18,6 +18,7 @@ class Map:
     """A quantity over the domain; rows rise along y."""
 
     title: str
+    """In plain letters, which every font has."""
     values: Float[np.ndarray, "row column"] | None
     """None where there is none of it."""
 
@@ -31,8 +32,8 @@ def maps(run: Any, snapshot: int) -> tuple[Map, Map, Map]:
     """Log T, log n and log losses of a snapshot of a run."""
     return (
         Map("log T [K]", np.log10(np.maximum(run.temperature(snapshot), 1.0))),
-        Map("log n [m⁻³]", np.log10(run.hydrogen(snapshot))),
-        Map("log losses [W m⁻³]", losses_of(run, snapshot)),
+        Map("log n [m^-3]", np.log10(run.hydrogen(snapshot))),
+        Map("log losses [W m^-3]", losses_of(run, snapshot)),
     )
 
 

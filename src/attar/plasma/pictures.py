@@ -34,11 +34,12 @@ def preview(run: Any, snapshot: int = -1) -> bytes:
     grid, found = run.grid, maps(run, snapshot)
     wide, high = sides(grid.columns * grid.dx, grid.rows * grid.dy)
     cell = max(wide, 150)
-    sheet = Image.new("RGB", (3 * cell + 4 * GAP, high + BAR + 4 * LINE + GAP), "white")
+    sheet = Image.new("RGB", (3 * cell + 4 * GAP, high + BAR + 3 * LINE + GAP), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=SIZE)
     scale, unit = lengths(run)
-    size = f"{grid.columns * grid.dx * scale:.3g} × {grid.rows * grid.dy * scale:.3g} {unit}"
-    draw.text((GAP, LINE / 2 + 4), f"{moment(run, snapshot)}   {size}, {run.cells} cells", TEXT, font, anchor="lm")
+    size = f"{grid.columns * grid.dx * scale:.3g} x {grid.rows * grid.dy * scale:.3g} {unit}"
+    told = f"{moment(run, snapshot)}     {size}, {grid.columns} x {grid.rows} cells"
+    draw.text((GAP, LINE / 2 + 4), told, TEXT, font, anchor="lm")
     for place, one in enumerate(found):
         left, top = GAP + place * (cell + GAP), 2 * LINE + 4
         draw.text((left, top - LINE / 2 - 2), one.title, TEXT, font, anchor="lm")

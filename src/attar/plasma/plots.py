@@ -3,11 +3,11 @@
 They lie beside a run in the folder `evaluation`, where the card, the report and the hub find them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from attar.core.pictures import can_draw, figure
-from attar.plasma.maps import Map, lengths, maps, moment
+from attar.plasma.maps import lengths, maps, moment
 from attar.plasma.series import START_UP, columns_of, started
 from attar.plasma.thin import light_curve
 
@@ -27,7 +27,7 @@ def drawn(run: Any) -> dict[str, bytes]:
     aspect = min(max(grid.rows * grid.dy / (grid.columns * grid.dx), 0.2), 3.0)
     times = three(len(run.times))
     return {
-        "snapshots": figure(lambda fig: snapshots(fig, run, times), 10, len(times) * (3.0 * aspect + 0.5) + 0.4),
+        "snapshots": figure(lambda fig: snapshots(fig, run, times), 10, len(times) * (2.9 * aspect + 0.25) + 1.1),
         "energies": figure(lambda fig: energies(fig, run), 10, 3.6),
         "line": figure(lambda fig: line(fig, run), 10, 3.6),
     }
@@ -45,27 +45,25 @@ def snapshots(fig: Any, run: Any, times: list[int]) -> None:
     grid, x, y = run.grid, run.origin_x, run.origin_y
     ends = (x, x + grid.columns * grid.dx, y, y + grid.rows * grid.dy)
     axes = fig.subplots(len(times), 3, squeeze=False, sharex=True, sharey=True)
+    look: dict[str, Any] = {"origin": "lower", "cmap": "inferno", "interpolation": "nearest"}
     for place in range(3):
         column = [row[place] for row in found]
         shown = [one.ends for one in column if one.values is not None] or [(0.0, 0.0)]
-        low, high = min(end[0] for end in shown), max(end[1] for end in shown)
-        for row, one in enumerate(column):
-            _map(fig, axes[row, place], one, [end * scale for end in ends], (low, high))
+        look |= {"vmin": min(end[0] for end in shown), "vmax": max(end[1] for end in shown)}
+        image = None
+        for axis, one in zip(axes[:, place], column, strict=True):
+            if one.values is None:
+                axis.text(0.5, 0.5, "no losses", ha="center", transform=axis.transAxes)
+            else:
+                image = axis.imshow(one.values, extent=[end * scale for end in ends], **look)
+        if image is not None:
+            title = column[0].title.replace("^-3", "$^{-3}$")
+            fig.colorbar(image, ax=list(axes[:, place]), label=title, location="top", aspect=30)
     for row, index in enumerate(times):
         axes[row, 0].set_ylabel(f"y [{unit}]")
         axes[row, 0].set_title(moment(run, index).replace("L_0/c_s0", "$L_0/c_{s0}$"), fontsize=10, loc="left")
     for axis in axes[-1]:
         axis.set_xlabel(f"x [{unit}]")
-
-
-def _map(fig: Any, axis: Any, one: Map, extent: Sequence[float], ends: tuple[float, float]) -> None:
-    if one.values is None:
-        axis.set_axis_off()
-        axis.text(0.5, 0.5, "no losses", ha="center", transform=axis.transAxes)
-        return
-    look: dict[str, Any] = {"origin": "lower", "cmap": "inferno", "interpolation": "nearest"}
-    image = axis.imshow(one.values, extent=extent, vmin=ends[0], vmax=ends[1], **look)
-    fig.colorbar(image, ax=axis, label=one.title, shrink=0.85)
 
 
 def energies(fig: Any, run: Any) -> None:
@@ -89,7 +87,7 @@ def energies(fig: Any, run: Any) -> None:
         right.plot(of["time"][first:], share * change[first:], color=colour, label=f"{name} energy")
     right.set_ylabel(f"change since t = {of['time'][first]:.3g}\n[% of the thermal energy of the start]")
     right.axhline(0, color="grey", linewidth=0.5)
-    right.legend()
+    right.legend(loc="center right")
     for axis in (left, right):
         _clock(axis, run)
 
@@ -101,7 +99,7 @@ def line(fig: Any, run: Any) -> None:
     shines = absolute.light > 0
     left, right = fig.subplots(1, 2)
     left.plot(absolute.times[shines], absolute.light[shines], color="tab:purple")
-    left.set_ylabel("Si IV: mean over x of Σ_y ρ²G(T)")
+    left.set_ylabel(r"Si IV: mean over x of $\Sigma_y\,\rho^2 G(T)$")
     if shines[first]:
         right.plot(absolute.times[shines], absolute.light[shines] / absolute.light[first], color="tab:purple")
     right.set_ylabel(f"Si IV, relative to t = {absolute.times[first]:.3g}")
