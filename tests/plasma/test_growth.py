@@ -18,12 +18,12 @@ RATIOS = (1, 10, 100)
 
 @pytest.mark.parametrize("ratio", RATIOS)
 def test_the_layer_grows_as_two_sided_shooting_says(ratio):
-    assert layer_growth(ratio) == pytest.approx(float(GOLDEN[f"out.growth.ratio{ratio}"]), rel=1e-9)
+    assert layer_growth(ratio) == pytest.approx(GOLDEN[f"out.growth.ratio{ratio}"].item(), rel=1e-9)
     c = phase_speed(tanh_layer(ratio, 0.2, 0.02), -1, 1, math.pi)
     assert c == pytest.approx(complex(*GOLDEN[f"out.c.ratio{ratio}"]), rel=1e-9)
 
 
-@pytest.mark.parametrize(("ratio", "rate"), zip(RATIOS, (0.2807843529, 0.1783927062, 0.0928795711), strict=True))
+@pytest.mark.parametrize(("ratio", "rate"), [(1, 0.2807843529), (10, 0.1783927062), (100, 0.0928795711)])
 def test_a_sampled_profile_grows_as_its_formula_does(ratio, rate):
     y = np.linspace(-1, 1, 4001)
     density, speed = tanh_layer(ratio, 0.2, 0.02)(y)
@@ -43,7 +43,7 @@ def test_a_thin_layer_grows_like_a_sharp_interface():
     for ratio in (1, 10):
         thin = layer_growth(ratio, width=1e-4)
         assert thin == pytest.approx(sheet_growth(ratio, 0.2, math.pi), rel=0.01)
-    golden = float(GOLDEN["out.growth_vortex_sheet.ratio100"])
+    golden = GOLDEN["out.growth_vortex_sheet.ratio100"].item()
     assert sheet_growth(100, 0.2, math.pi) == pytest.approx(golden)
     assert layer_growth(100) > 1.4 * golden  # a sharp interface is no measure there
 
@@ -71,7 +71,6 @@ def test_what_does_not_grow_has_no_rate():
         {"y": np.linspace(1, -1, 9)},
         {"k": 0.0},
         {"speed": np.full(9, np.nan)},
-        {"density": np.ones(8)},
     ],
     ids=lambda change: next(iter(change)),
 )

@@ -3,7 +3,7 @@
 Townsend, An exact integration scheme for radiative cooling in hydrodynamical simulations, ApJS 181 (2009). In
 dT/dt = -γ(γ - 1) ρ Λ̂(T)/τ variables separate: a time step shifts Y(T) = ∫ dT/Λ̂ by a known amount, and the inverse of Y
 gives the new temperature. Each interval of the loss table is divided until Λ̂ is a straight line in T on every piece,
-where Y and its inverse are a logarithm and an exponential. The error of that is below 3e-6 of the time.
+where Y and its inverse are a logarithm and an exponential. The error of that is below 1e-6 of the time.
 """
 
 import itertools
@@ -18,7 +18,7 @@ from attar.plasma.arrays import Array, like, module_of
 from attar.plasma.losses import LossTable
 from attar.plasma.states import DENSITY, ENERGY, GAMMA, primitive, temperature
 
-PIECES = 128
+PIECES = 512
 """Pieces of each interval of a table."""
 
 
