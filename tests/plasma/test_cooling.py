@@ -132,3 +132,12 @@ def test_the_derivative_by_time_is_the_loss_at_the_end():
     (slope,) = torch.autograd.grad(after.sum(), passed)
     losses = np.interp(after.detach().numpy(), cooling.nodes, cooling.losses)
     np.testing.assert_allclose(slope.numpy(), -losses, rtol=1e-9)
+
+
+def test_the_derivative_by_the_start_is_the_ratio_of_the_losses():
+    cooling = Cooling(packaged().cut(), 100.0)
+    heat = torch.logspace(-2, 0, 30, dtype=torch.float64, requires_grad=True)
+    after = cooling.temperature_after(heat, torch.full_like(heat, 1e-3))
+    (slope,) = torch.autograd.grad(after.sum(), heat)
+    ends = [np.interp(part.detach().numpy(), cooling.nodes, cooling.losses) for part in (after, heat)]
+    np.testing.assert_allclose(slope.numpy(), ends[0] / ends[1], rtol=1e-8)

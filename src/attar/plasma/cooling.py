@@ -100,7 +100,7 @@ class Cooling:
         inside = xp.clip(heat, nodes[0], nodes[-1])
         top = nodes[piece + 1]
         now = elapsed[piece + 1] - _time_down(top - inside, losses[piece + 1], slopes[piece])
-        hotter = heat - inside
+        hotter = xp.clip(heat - nodes[-1], 0.0, None)
         now = now + hotter / losses[-1].clip(1e-300)
         target = now - passed
         above = target > elapsed[-1]
