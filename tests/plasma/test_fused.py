@@ -15,7 +15,7 @@ from attar.plasma.fluid import FLOOR, Fluid, advance
 from attar.plasma.losses import packaged
 from attar.plasma.scheme import largest_step
 from attar.plasma.states import ENERGY, GAMMA, Grid, conserved, primitive, swapped, temperature
-from attar.plasma.sweeps import HEAT, cooled
+from attar.plasma.sweeps import HEAT, finished
 
 CFL = 0.4
 WALLS = list(itertools.product(("mirror", "periodic"), repeat=2))
@@ -151,7 +151,7 @@ def test_any_gas_cools_as_in_the_plain_source(name, passed):
     still = np.zeros((1, heat.size))
     states = conserved(np.stack((density + still, still, still, density * heat / GAMMA + still, still)))
     mine, radiated = states.copy(), still.copy()
-    cooled(mine, radiated, passed, fused.tables_of(cooling), 0, 1)
+    finished(mine, radiated, passed, -math.inf, fused.tables_of(cooling), 0, 1)
     plain = cooling.cooled(states, passed * float(cooling.tau) / HEAT)
     found, wanted = temperature(primitive(mine)), temperature(primitive(plain))
     assert (found <= temperature(primitive(states)) * (1 + 1e-15)).all()

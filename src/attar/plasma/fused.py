@@ -16,7 +16,7 @@ import torch
 from attar.plasma.cooling import Cooling
 from attar.plasma.fluid import FLOOR, Fluid, check_step
 from attar.plasma.states import Grid
-from attar.plasma.sweeps import BITS, HEAT, Tables, cooled, finished, first_stage, second_stage
+from attar.plasma.sweeps import BITS, HEAT, Tables, finished, swept
 
 SHARED_FROM = 160_000
 """Cells from which on threads gain more than they lose by waiting for one another."""
@@ -50,10 +50,11 @@ def advance(fluid: Fluid, until: float, grid: Grid, cfl: float, cooling: Cooling
             dt = until - fluid.time if last else dt
             passed = 0.0 if cooling is None else HEAT * dt / 2 / float(cooling.tau)
             if passed:
-                rows.each(cooled, states, radiated, passed, tables)
+                rows.each(finished, states, radiated, passed, -math.inf, tables)
             ratios = (dt / grid.dx, dt / grid.dy)
-            rows.each(first_stage, states, half_way, ratios, walls)
-            found = rows.each(second_stage, half_way, states, ratios, walls, radiated, passed, FLOOR, tables)
+            rest = (ratios, walls, radiated, passed, FLOOR, tables)
+            rows.each(swept, states, half_way, False, *rest)
+            found = rows.each(swept, half_way, states, True, *rest)
             fluid.raised += int(sum(part[2] for part in found))
             fluid.time = until if last else fluid.time + dt
             fluid.steps += 1

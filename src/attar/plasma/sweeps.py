@@ -12,7 +12,6 @@ import inspect
 import math
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import numba
@@ -30,89 +29,91 @@ HEAT = GAMMA * (GAMMA - 1)
 REACH = 0.5
 """Largest exponent for which (1 - e⁻ˣ)/x is computed by its series."""
 Planes = Float[np.ndarray, "variable row column"]
+Plane = Float[np.ndarray, "row column"]
 Lines = Float[np.ndarray, "variable column"]
 Pair = tuple[float, float]
 Walls = tuple[bool, bool]
 Tables = tuple[Any, ...]
-Store = tuple[Any, ...]
 
 
-def _compiled(function: Callable[..., Any], **options: Any) -> Any:
-    """A function compiled at its first call, and kept for later processes where there is a place to keep it."""
-    made = numba.njit(nogil=True, error_model="numpy", fastmath=MATHS, **options)(inspect.unwrap(function))
+def _part(function: Callable[..., Any]) -> Any:
+    """A function that becomes a part of those that call it."""
+    return _compiled(function, forceinline=True)
+
+
+def _kept(function: Callable[..., Any]) -> Any:
+    """A function whose compiled form is kept for later processes, where there is a place to keep it."""
+    made = _compiled(function)
     with suppress(RuntimeError):
         made.enable_caching()
     return made
 
 
-_part = partial(_compiled, forceinline=True)
-"""A function that becomes a part of those that call it."""
+def _compiled(function: Callable[..., Any], **options: Any) -> Any:
+    """A function compiled at its first call, without the wrapper of a type checker."""
+    return numba.njit(nogil=True, error_model="numpy", fastmath=MATHS, **options)(inspect.unwrap(function))
 
 
-@_compiled
-def first_stage(old: Planes, new: Planes, ratios: Pair, periodic: Walls, start: int, stop: int) -> None:
-    """The first stage of a step: new = old + dt L(old).
-
-    Args:
-        old: Conserved states, `[5, rows, columns]`.
-        new: Takes what becomes of them.
-        ratios: dt/dx and dt/dy.
-        periodic: Whether walls along x and along y are periodic; they are mirrors otherwise.
-        start: First row of the sweep.
-        stop: Row behind the last.
-    """
-    store = _store(old.shape[2])
-    _begin(old, periodic, start, store)
-    for j in range(start - 1, stop):
-        _between(old, periodic, j, store)
-        if j >= start:
-            _update(old, new, j, False, ratios, periodic, store)
-
-
-@_compiled
-def second_stage(
+@_kept
+def swept(
     old: Planes,
     new: Planes,
+    second: bool,
     ratios: Pair,
     periodic: Walls,
-    radiated: Lines,
+    radiated: Plane,
     passed: float,
     floor: float,
     tables: Tables,
     start: int,
     stop: int,
 ) -> tuple[float, float, int]:
-    """The second stage of a step, new = (new + old + dt L(old))/2, and what `finished` does.
+    """A stage of a step for the rows from `start` to before `stop`; the second also does what `finished` does.
 
     Args:
-        old: Conserved states.
-        new: States of the beginning of the step; takes those of its end.
+        old: Conserved states, `[5, rows, columns]`.
+        new: Takes what becomes of them; in the second stage, the mean of that and what it holds.
+        second: Whether this is the second stage.
         ratios: dt/dx and dt/dy.
-        periodic: Whether walls along x and along y are periodic.
+        periodic: Whether walls along x and along y are periodic; they are mirrors otherwise.
         radiated: Takes what each cell loses.
         passed: γ(γ - 1)dt/τ of the cooling; 0 for none.
         floor: The smallest pressure.
         tables: Those of the losses.
-        start: First row of the sweep.
+        start: First row.
         stop: Row behind the last.
 
     Returns:
-        As `finished`.
+        As `finished`; nothing of it in the first stage.
     """
     columns = old.shape[2]
-    store, fastest, work, raised = _store(columns), np.zeros((2, columns)), np.empty((6, columns)), 0
-    _begin(old, periodic, start, store)
-    for j in range(start - 1, stop):
-        _between(old, periodic, j, store)
+    states, upper, lower = np.empty((4, 5, columns + 4)), np.empty((2, 5, columns)), np.empty((5, columns))
+    right, left = np.empty((5, columns + 2)), np.empty((5, columns + 2))
+    across, beside = np.empty((2, 5, columns)), np.empty((5, columns + 1))
+    fastest, work, raised = np.zeros((2, columns)), np.empty((6, columns)), 0
+    for j in range(start - 4, stop):
+        _read(old, j + 2, periodic, states[(j + 2) & 3])
+        if j >= start - 2:
+            _sides(states[j & 3], states[(j + 1) & 3], states[(j + 2) & 3], lower, upper[(j + 1) & 1])
+        if j >= start - 1:
+            _fluxes(upper[j & 1], lower, 0, 2, 1, across[j & 1])
+            if not periodic[1] and (j == -1 or j == old.shape[1] - 1):
+                _close(across[j & 1], 2, 0, columns)
         if j >= start:
-            _update(old, new, j, True, ratios, periodic, store)
-            raised += _finish(new, radiated, j, passed, floor, tables, work, fastest)
+            _sides_along(states[j & 3], left, right)
+            _fluxes(right, left, 1, 1, 2, beside)
+            if not periodic[0]:
+                _close(beside, 1, 0, 1)
+                _close(beside, 1, columns, columns + 1)
+            _update(old, new, j, second, ratios, beside, across[(j - 1) & 1], across[j & 1])
+            if second:
+                raised += _finish(new, radiated, j, passed, floor, tables, work, fastest)
     return _largest(fastest[0]), _largest(fastest[1]), raised
 
 
-@_compiled
+@_kept
 def finished(
-    states: Planes, radiated: Lines, passed: float, floor: float, tables: Tables, start: int, stop: int
+    states: Planes, radiated: Plane, passed: float, floor: float, tables: Tables, start: int, stop: int
 ) -> tuple[float, float, int]:
     """Pressures raised to the floor, cooling, and the fastest waves after that, in place.
 
@@ -122,7 +123,7 @@ def finished(
         passed: γ(γ - 1)dt/τ of the cooling; 0 for none.
         floor: The smallest pressure.
         tables: Those of the losses.
-        start: First row of the sweep.
+        start: First row.
         stop: Row behind the last.
 
     Returns:
@@ -136,75 +137,8 @@ def finished(
 
 
 @_compiled
-def cooled(states: Planes, radiated: Lines, passed: float, tables: Tables, start: int, stop: int) -> None:
-    """Cooling alone, in place; arguments as in `finished`."""
-    work = np.empty((6, states.shape[2]))
-    for j in range(start, stop):
-        _cool(states, radiated, j, passed, tables, work)
-
-
-@_part
-def _store(columns: int) -> Store:
-    """Room for what a sweep keeps.
-
-    Primitive states of four rows; states at the upper sides of two rows, and at the lower sides of one; fluxes at the
-    upper sides of two rows; states at the left and at the right sides of a row, and the fluxes there.
-    """
-    return (
-        np.empty((4, 5, columns + 4)),
-        np.empty((2, 5, columns)),
-        np.empty((5, columns)),
-        np.empty((2, 5, columns)),
-        np.empty((5, columns + 2)),
-        np.empty((5, columns + 2)),
-        np.empty((5, columns + 1)),
-    )
-
-
-@_part
-def _begin(old: Planes, periodic: Walls, start: int, store: Store) -> None:
-    """What comes before the first row of a sweep."""
-    states, upper, lower, _, _, _, _ = store
-    for j in range(start - 2, start + 1):
-        _read(old, j, periodic, states[j & 3])
-    _sides(states[(start - 2) & 3], states[(start - 1) & 3], states[start & 3], lower, upper[(start - 1) & 1])
-
-
-@_part
-def _between(old: Planes, periodic: Walls, j: int, store: Store) -> None:
-    """Fluxes between a row and the next."""
-    states, upper, lower, across, _, _, _ = store
-    _read(old, j + 2, periodic, states[(j + 2) & 3])
-    _sides(states[j & 3], states[(j + 1) & 3], states[(j + 2) & 3], lower, upper[(j + 1) & 1])
-    _fluxes(upper[j & 1], lower, 0, 2, 1, across[j & 1])
-    if not periodic[1] and (j == -1 or j == old.shape[1] - 1):
-        _close(across[j & 1], 2, 0, old.shape[2])
-
-
-@_part
-def _update(old: Planes, new: Planes, j: int, second: bool, ratios: Pair, periodic: Walls, store: Store) -> None:
-    """What becomes of a row, by the fluxes through the sides of its cells."""
-    states, _, _, across, left, right, beside = store
-    columns = old.shape[2]
-    _sides_along(states[j & 3], left, right)
-    _fluxes(right, left, 1, 1, 2, beside)
-    if not periodic[0]:
-        _close(beside, 1, 0, 1)
-        _close(beside, 1, columns, columns + 1)
-    below, above = across[(j - 1) & 1], across[j & 1]
-    for variable in range(5):
-        for i in range(columns):
-            gained = ratios[0] * (beside[variable, i + 1] - beside[variable, i])
-            gained += ratios[1] * (above[variable, i] - below[variable, i])
-            now = old[variable, j, i] - gained
-            if second:
-                now = 0.5 * new[variable, j, i] + 0.5 * now
-            new[variable, j, i] = now
-
-
-@_part
 def _finish(
-    states: Planes, radiated: Lines, j: int, passed: float, floor: float, tables: Tables, work: Lines, fastest: Lines
+    states: Planes, radiated: Plane, j: int, passed: float, floor: float, tables: Tables, work: Lines, fastest: Lines
 ) -> int:
     """What `finished` does, for a row."""
     raised = _raise(states, j, floor)
@@ -212,6 +146,21 @@ def _finish(
         _cool(states, radiated, j, passed, tables, work)
     _waves(states, j, fastest)
     return raised
+
+
+@_part
+def _update(
+    old: Planes, new: Planes, j: int, second: bool, ratios: Pair, beside: Lines, below: Lines, above: Lines
+) -> None:
+    """What becomes of a row, by the fluxes through the sides of its cells."""
+    for variable in range(5):
+        for i in range(old.shape[2]):
+            gained = ratios[0] * (beside[variable, i + 1] - beside[variable, i])
+            gained += ratios[1] * (above[variable, i] - below[variable, i])
+            now = old[variable, j, i] - gained
+            if second:
+                now = 0.5 * new[variable, j, i] + 0.5 * now
+            new[variable, j, i] = now
 
 
 @_part
@@ -377,7 +326,7 @@ def _largest(values: Float[np.ndarray, " column"]) -> float:
 
 
 @_part
-def _cool(states: Planes, radiated: Lines, j: int, passed: float, tables: Tables, work: Lines) -> None:
+def _cool(states: Planes, radiated: Plane, j: int, passed: float, tables: Tables, work: Lines) -> None:
     """Cool a row as `cooling` does, and book what it loses.
 
     Almost all gas stays on the piece of the losses that it is on, where the fall of its temperature is an exponential
