@@ -38,7 +38,7 @@ TIMES = (10.0, 20.0, 30.0, 40.0)
 SETTING = {
     "run": "density ratio 100, ΔV 0.2, β 0.05, layer 0.003, noise 0.005, CFL 0.4, to t = 40, seed 0",
     "losses": "sheet, cut, τ 100",
-    "growth": "k π, tanh layer 0.02, walls ±1, ΔV 0.2, fitted over 3 ≤ σt ≤ 5",
+    "growth": "k π, tanh layer 0.02, walls ±1, ΔV 0.2, fitted over 0.5 ≤ σt ≤ 2.5",
 }
 """What the cells have in common. Cells of another setting are computed again."""
 WAVE = 5.2
@@ -104,7 +104,7 @@ def steps_until(end: float, cells: int) -> float:
 
 
 def growth_steps(cells: int) -> float:
-    return sum(steps_until(5 / layer_growth(ratio), cells) * cells**2 for ratio in RATIOS)
+    return sum(steps_until(2.5 / layer_growth(ratio), cells) * cells**2 for ratio in RATIOS)
 
 
 def mixing_steps(cells: int) -> float:
@@ -122,7 +122,7 @@ def growth(cells: int, scratch: Path, end: float) -> dict[str, Any]:
             cells=(cells, cells), y_from=-1.0, y_to=1.0, density_ratio=ratio, layer=0.02, noise_speed=0.0
         )
         exact = layer_growth(ratio)
-        made = simulated_growth(layer, between=(3 / exact, 5 / exact), by=advance)
+        made = simulated_growth(layer, between=(0.5 / exact, 2.5 / exact), by=advance)
         found[f"ratio {ratio:g}"] = {"eigenvalue": exact, "measured": made.rate, "share": made.rate / exact}
     return found
 

@@ -143,7 +143,7 @@ def tube(left, right, cells, end, start=0.5):
     sides = [np.array([rho, u, 0.0, p, b])[:, None, None] for rho, u, p, b in (left, right)]
     states = np.where(x < start, *sides) * np.ones((5, 3, cells))
     fluid = Fluid.of(torch.from_numpy(conserved(states)))
-    advance(fluid, end, Grid(3, cells, 1 / cells, 1.0, "mirror", "periodic"), 0.4, None)
+    quickest()(fluid, end, Grid(3, cells, 1 / cells, 1.0, "mirror", "periodic"), 0.4, None)
     found = primitive(fluid.conserved.numpy())
     assert np.ptp(found, axis=1).max() < 1e-12
     return found[:, 0]
@@ -233,21 +233,25 @@ def test_what_is_radiated_has_a_derivative_by_the_cooling_time():
     found = radiated(tau)
     (slope,) = torch.autograd.grad(found, tau)
     h = 1e-3
-    difference = (radiated(torch.tensor(100 + h).double()) - radiated(torch.tensor(100 - h).double())) / (2 * h)
-    assert float(found) > 0
+    later, sooner = (radiated(torch.tensor(100 + step, dtype=torch.float64)) for step in (h, -h))
+    difference = (later - sooner) / (2 * h)
+    assert found.item() > 0
     assert float(slope) == pytest.approx(float(difference), rel=1e-6)
     assert float(slope) < 0
 
 
 def test_what_is_radiated_has_a_derivative_by_the_start():
     states, grid = layer(cells=(8, 8), layer=0.2)
-    start, dt = torch.from_numpy(states), 0.02
+    draws = torch.Generator().manual_seed(2)
+    # Limiters are at a kink where a field is uniform.
+    start = torch.from_numpy(states) * (1 + 0.01 * torch.rand(states.shape, dtype=torch.float64, generator=draws))
+    dt = 0.02
     towards = torch.randn(states.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3)) * start * 1e-2
     share = torch.zeros((), dtype=torch.float64, requires_grad=True)
     (slope,) = torch.autograd.grad(radiated_after(start + share * towards, 3, dt, grid, cut_losses()), share)
     h = 1e-5
     pair = [radiated_after(start + sign * h * towards, 3, dt, grid, cut_losses()) for sign in (1, -1)]
-    assert float(slope) == pytest.approx(float(pair[0] - pair[1]) / (2 * h), rel=1e-4)
+    assert float(slope) == pytest.approx(float(pair[0] - pair[1]) / (2 * h), rel=1e-5)
 
 
 def test_the_functional_form_radiates_what_the_loop_books():

@@ -58,7 +58,7 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize(("text", "problem"), BAD.items(), ids=range(len(BAD)))
+@pytest.mark.parametrize(("text", "problem"), list(BAD.items()), ids=range(len(BAD)))
 def test_tables_that_are_none_are_refused_in_one_line(tmp_path, text, problem):
     with pytest.raises(InputError) as refused:
         read(written(tmp_path, text))

@@ -79,13 +79,13 @@ def test_a_length_that_does_not_fit_is_refused():
 
 def test_units_that_lead_nowhere_are_refused():
     with pytest.raises(InputError) as refused:
-        resolved(unit_density=1.0)
+        resolved(unit_density=1.0, unit_temperature=1e12)
     assert str(refused.value) == (
-        "--unit-density 1 and --unit-temperature 1e+06 lead to L_0 in m = 1.723e+36, which must be between 1e-06 and "
+        "--unit-density 1 and --unit-temperature 1e+12 lead to L_0 in m = 1.723e+30, which must be between 1e-06 and "
         "1e+30."
     )
     with pytest.raises(InputError, match="lead to τ = "):
-        resolved(unit_density=1e30, unit_length=1e28)
+        resolved(unit_density=1e30, unit_length=1e12)
     with pytest.raises(InputError):
         Units(unit_density=-1.0)
     with pytest.raises(InputError):

@@ -9,9 +9,11 @@ field perpendicular to the plane has no part in it. The sharp interface (`sheet_
 of finite width: where ρ varies a hundredfold it is off by half.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,15 +22,18 @@ from jaxtyping import Complex, Float
 from attar.core.errors import InputError
 from attar.plasma.fluid import Advance, Fluid, advance
 from attar.plasma.kelvin_helmholtz import KelvinHelmholtz
-from attar.plasma.states import DENSITY, Y_SPEED, primitive
+from attar.plasma.states import DENSITY, PRESSURE, X_SPEED, Y_SPEED, primitive
 from attar.plasma.states import conserved as conserved_of
 
 COARSE, FINE = 160, 4000
 """Elements of the mesh that finds all modes, and of the one that refines the fastest."""
+AMPLITUDE = 1e-6
+"""Largest speed across the layer at the start of a simulated mode."""
 LEAST = 1e-3
 """A mode that grows more slowly than this share of k ΔU is not told from the continuous spectrum."""
 
 Points = Float[np.ndarray, " point"]
+Waves = Complex[np.ndarray, " point"]
 Profile = Callable[[Points], tuple[Points, Points]]
 """Density and speed along x at heights y."""
 
@@ -137,12 +142,18 @@ def _all_modes(profile: Profile, y: Points, k: float) -> Complex[np.ndarray, " m
     density, speed = profile(0.5 * (y[1:] + y[:-1]))
     parts = []
     for weight in (density * speed**2, -2 * density * speed, density):
-        own, beside = weight * (1 / h + k * k * h / 3), weight[1:-1] * (-1 / h[1:-1] + k * k * h[1:-1] / 6)
-        parts.append(np.diag(own[:-1] + own[1:]) + np.diag(beside, 1) + np.diag(beside, -1))
+        own, beside = _tridiagonal(weight, h, k)
+        parts.append(np.diag(own) + np.diag(beside, 1) + np.diag(beside, -1))
     constant, linear, square = parts
     count = len(square)
     below = np.linalg.solve(square, np.hstack((-constant, -linear)))
     return np.asarray(eigvals(np.vstack((np.hstack((np.zeros((count, count)), np.eye(count))), below))))
+
+
+def _tridiagonal(weight: Any, h: Points, k: float) -> tuple[Any, Any]:
+    """The matrix of ∫ w (ξ'η' + k²ξη) by linear elements between the walls: its diagonal, and the one beside."""
+    own, beside = weight * (1 / h + k * k * h / 3), weight * (-1 / h + k * k * h / 6)
+    return own[:-1] + own[1:], beside[1:-1]
 
 
 def _missed(profile: Profile, y: Points, k: float, c: complex) -> complex:
@@ -187,6 +198,31 @@ def _refined(start: complex, missed: Callable[[complex], complex]) -> complex | 
     return c if abs(c - before) < 1e-9 * abs(c) else None
 
 
+def displacement(profile: Profile, low: float, high: float, k: float, c: complex) -> tuple[Points, Waves]:
+    """ξ(y) of a mode whose c is known, largest at 1, at nodes from wall to wall: by one step of inverse iteration.
+
+    Args:
+        profile: Density and speed at heights.
+        low: Lower wall.
+        high: Upper wall.
+        k: Wavenumber along x.
+        c: Phase speed.
+    """
+    from scipy.linalg import solve_banded
+
+    y = _mesh(profile, low, high, FINE)
+    h, (density, speed) = np.diff(y), profile(0.5 * (y[1:] + y[:-1]))
+    weight = density * (speed - c) ** 2
+    own, beside = _tridiagonal(weight, h, k)
+    bands = np.zeros((3, len(own)), dtype=complex)
+    bands[0, 1:], bands[1], bands[2, :-1] = beside, own, beside
+    found = np.ones(len(own), dtype=complex)
+    for _ in range(2):
+        found = solve_banded((1, 1), bands, found)
+        found /= found[np.abs(found).argmax()]
+    return y, np.concatenate(([0], found, [0]))
+
+
 # ---------------------------------------------------------------------------------------------------------- simulations
 
 
@@ -199,44 +235,60 @@ class Growth:
     amplitudes: Points
     """Of its speed across the layer."""
     rate: float
-    """σ, fitted over the times given."""
+    """σ, fitted over the times."""
 
 
 def simulated_growth(
-    method: KelvinHelmholtz,
-    *,
-    amplitude: float = 1e-4,
-    between: tuple[float, float],
-    moments: int = 21,
-    by: Advance = advance,
+    method: KelvinHelmholtz, *, between: tuple[float, float], moments: int = 21, by: Advance = advance
 ) -> Growth:
-    """Grow the longest wave that fits into a domain, from a small push across the layer, and fit its rate.
+    """Grow the longest wave that fits into a domain from its eigenfunction, and fit its rate.
 
-    The push holds as much of the decaying mode as of the growing one, so that the fit should begin at σt = 3; and the
-    wave should stay small: k · amplitude · exp(σt) ≪ σ.
+    The wave begins small. The limiter makes shorter waves of it, which grow several times faster and later disturb it,
+    so that the rate is best fitted before σt = 3.
 
     Args:
-        method: The layer, the domain and the cells; its noise and losses are left out.
-        amplitude: Largest speed of the push.
+        method: A tanh layer without momentum in all; its noise and losses are left out.
         between: Times between which the rate is fitted.
         moments: How many times are measured there.
         by: Which source of the scheme.
+
+    Raises:
+        InputError: The layer has momentum, or no mode grows.
     """
-    grid = method.grid
-    states = primitive(method.initial(torch.Generator()).numpy())
-    y = method.y_from + (np.arange(grid.rows) + 0.5) * grid.dy
-    x = (np.arange(grid.columns) + 0.5) / grid.columns
-    k = 2 * math.pi / (grid.columns * grid.dx)
-    room = np.where(y < 0, y - method.y_from, method.y_to - y)
-    whole = np.where(y < 0, -method.y_from, method.y_to)
-    states[Y_SPEED] = amplitude * np.outer(np.sinh(k * room) / np.sinh(k * whole), np.cos(2 * math.pi * x))
-    fluid = Fluid.of(torch.from_numpy(conserved_of(states)))
+    if method.frame != "momentum":
+        raise InputError(f"the frame is {method.frame}. Modes are known in the frame momentum alone.")
+    grid, fluid = method.grid, Fluid.of(torch.from_numpy(with_mode(method)))
     times, amplitudes = np.linspace(*between, moments), []
     for time in times:
         by(fluid, float(time), grid, method.cfl, None)
         amplitudes.append(_amplitude(primitive(fluid.conserved.numpy())))
     found = np.array(amplitudes)
     return Growth(times, found, float(np.polyfit(times, np.log(found), 1)[0]))
+
+
+def with_mode(method: KelvinHelmholtz) -> Float[np.ndarray, "5 row column"]:
+    """Conserved states of a layer with its fastest mode of the longest wave: ξ, and what speeds, ρ and P follow."""
+    grid = method.grid
+    k = 2 * math.pi / (grid.columns * grid.dx)
+    profile = tanh_layer(method.density_ratio, method.shear, method.layer)
+    c = phase_speed(profile, method.y_from, method.y_to, k)
+    if c is None:
+        raise InputError("this layer has no growing mode. Make it thinner, or its domain longer.")
+    y, xi = displacement(profile, method.y_from, method.y_to, k, c)
+    density, speed = profile(y)
+    across = 1j * k * (speed - c) * xi
+    along = 1j / k * np.gradient(across, y)
+    pressure = -density * ((speed - c) * along + across * np.gradient(speed, y) / (1j * k))
+    parts = {DENSITY: -xi * np.gradient(density, y), X_SPEED: along, Y_SPEED: across, PRESSURE: pressure}
+
+    states = primitive(dataclasses.replace(method, noise_speed=0.0).initial(torch.Generator()).numpy())
+    rows = method.y_from + (np.arange(grid.rows) + 0.5) * grid.dy
+    wave = np.exp(1j * k * (np.arange(grid.columns) + 0.5) * grid.dx)
+    size = AMPLITUDE / np.abs(across).max()
+    for place, part in parts.items():
+        here = np.interp(rows, y, part.real) + 1j * np.interp(rows, y, part.imag)
+        states[place] += size * np.outer(here, wave).real
+    return np.asarray(conserved_of(states))
 
 
 def _amplitude(states: Float[np.ndarray, "5 row column"]) -> float:
