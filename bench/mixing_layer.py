@@ -139,7 +139,7 @@ def mixing(cells: int, scratch: Path, end: float) -> dict[str, Any]:
 
 
 def simulated(cells: int, losses: str, scratch: Path, end: float) -> Run:
-    method = KelvinHelmholtz(cells=(cells, cells), end=end, outputs=int(end), cooling=losses, solver="numba")
+    method = KelvinHelmholtz(cells=(cells, cells), end=end, outputs=int(end), radiation=losses, solver="numba")
     folder = scratch / f"{cells}-{losses}-{end:g}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     return attar.simulate(method, out=folder, engine=Engine(device="cpu", quiet=True))

@@ -390,7 +390,7 @@ VARIANTS: Table = {
         "end": 0.6,
         "outputs": 3,
         "solver": "torch",
-        "cooling": "true",
+        "radiation": "true",
         "waves": 1,
         "frame": "corona",
         "x_walls": "mirror",

@@ -49,7 +49,7 @@ BAD = {
     "4 1e-22\n5 nan\n": "has 5, nan as point 2. All must be finite.",
     "4 1e-22\ninf 1e-22\n": "has inf, 1e-22 as point 2. All must be finite.",
     "4 1e-22\n5 -1e-23\n": "has the loss -1e-23 as point 2. Losses must not be negative.",
-    "4 0\n5 0\n": "is 0 everywhere. Simulate without it instead: --cooling off.",
+    "4 0\n5 0\n": "is 0 everywhere. Simulate without it instead: --radiation off.",
     "4 1e-22\n5 0\n6 1e-22\n": "is 0 at point 2, among positive losses. Only its first points may be 0.",
     "1e4 1e-22\n1e5 2e-22\n": (
         "has log10 T from 10000 to 100000. The logarithm of a temperature in K lies between 0 and 12."

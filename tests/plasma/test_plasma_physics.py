@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(find_spec("numba") is None, reason="16,600 steps
 
 
 def run(cooling):
-    method = KelvinHelmholtz(cells=(64, 64), end=40.0, outputs=40, cooling=cooling, solver="numba")
+    method = KelvinHelmholtz(cells=(64, 64), end=40.0, outputs=40, radiation=cooling, solver="numba")
     return attar.simulate(method, engine=Engine(device="cpu", quiet=True))
 
 

@@ -81,7 +81,7 @@ def test_waves_start_it_in_place_of_noise():
 
 def test_the_steps_that_are_foretold_are_about_those_that_are_taken():
     for settings in ({}, {"density_ratio": 0.1}, {"plasma_beta": 1e12, "shear": 0.5}, {"cells": (12, 40)}):
-        method = resolved(cooling="off", end=0.5, **settings)
+        method = resolved(radiation="off", end=0.5, **settings)
         made = attar.simulate(method, engine=ENGINE)
         taken = made.measured("steps")[-1] - method.total_steps / 2  # a part ends with a shortened step
         assert taken == pytest.approx(method.expected_steps, rel=0.15)
@@ -111,7 +111,7 @@ def test_it_needs_no_extra_and_shows_the_light_that_mixing_makes(tmp_path):
     """The default demonstration, with fewer cells and an earlier end."""
     method = KelvinHelmholtz(cells=(24, 24), end=6.0, outputs=4, solver="numpy")
     made = attar.simulate(method, out=tmp_path, engine=ENGINE)
-    adiabatic = attar.simulate(dataclasses.replace(method, cooling="off"), engine=ENGINE)
+    adiabatic = attar.simulate(dataclasses.replace(method, radiation="off"), engine=ENGINE)
     radiated, heat = made.measured("radiated"), adiabatic.measured("thermal")
     settled = started(made.measured("time"))
     assert 0.005 < (radiated[-1] - radiated[settled]) / heat[0] < 0.2
@@ -242,7 +242,7 @@ def test_maps_are_in_si(run):
 
 
 def test_without_cooling_there_is_no_map_of_losses():
-    made = attar.simulate(dataclasses.replace(SMALL, cooling="off", end=0.3), engine=ENGINE)
+    made = attar.simulate(dataclasses.replace(SMALL, radiation="off", end=0.3), engine=ENGINE)
     assert maps(made, -1)[2].values is None
     assert Image.open(io.BytesIO(preview(made))).width > 900
     assert can_draw() is False or set(drawn(made)) == set(TITLES)
@@ -320,5 +320,5 @@ def test_a_published_run_in_small_runs(tmp_path, capsys):
 
 def test_units_follow_from_one_another():
     by_time = KelvinHelmholtz(units=Units(cooling_time=50.0)).units.resolve(4.43e-22)
-    by_length = KelvinHelmholtz(units=Units(unit_length=by_time.length)).units.resolve(4.43e-22)
+    by_length = KelvinHelmholtz(units=Units(unit_distance=by_time.length)).units.resolve(4.43e-22)
     assert by_length.tau == pytest.approx(50.0)

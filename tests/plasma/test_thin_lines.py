@@ -110,7 +110,7 @@ def test_nothing_is_relative_to_darkness():
 
 
 def test_intensities_are_integrals_of_the_emission_measure():
-    units = Units(unit_density=1e15, unit_length=2e6).resolve(4.43e-22)
+    units = Units(unit_density=1e15, unit_distance=2e6).resolve(4.43e-22)
     heat = np.full((4, 3), 10**4.9)
     run = SimpleNamespace(
         snapshots=torch.full((1, 5, 4, 3), 7.0),

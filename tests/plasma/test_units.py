@@ -32,7 +32,7 @@ def test_lengths_and_times_fall_with_density():
 
 @pytest.mark.parametrize("length", [1e3, 1.7e6, 4e8])
 def test_length_and_cooling_time_follow_from_one_another(length):
-    forth = resolved(unit_length=length)
+    forth = resolved(unit_distance=length)
     back = resolved(cooling_time=forth.tau)
     assert back.length == pytest.approx(length)
     assert forth.length * forth.tau == pytest.approx(resolved().length * 100)
@@ -44,7 +44,7 @@ def test_lengths_go_with_the_temperature_to_three_halves():
 
 
 def test_the_cooling_time_is_energy_over_losses():
-    units = resolved(unit_density=3e15, unit_temperature=2e6, unit_length=5e5)
+    units = resolved(unit_density=3e15, unit_temperature=2e6, unit_distance=5e5)
     held = units.energy  # of a volume, in J/m³, in units of which the corona holds 0.9
     radiated = units.unit_density**2 * PEAK * 1e-13  # W/m³
     assert units.tau == pytest.approx(held / radiated / units.time)
@@ -69,12 +69,12 @@ def test_all_are_told():
 
 def test_a_length_that_does_not_fit_is_refused():
     with pytest.raises(InputError) as refused:
-        resolved(unit_length=1e6, cooling_time=100.0)
+        resolved(unit_distance=1e6, cooling_time=100.0)
     assert str(refused.value) == (
-        "--unit-length 1e+06 and --cooling-time 100 do not fit: with this density and temperature a length of 1e+06 m "
+        "--unit-distance 1e+06 and --cooling-time 100 do not fit: with this density and temperature a length of 1e+06 m "
         "has the cooling time 172.3. Give one of them."
     )
-    assert resolved(unit_length=1e6, cooling_time=resolved(unit_length=1e6).tau).length == 1e6
+    assert resolved(unit_distance=1e6, cooling_time=resolved(unit_distance=1e6).tau).length == 1e6
 
 
 def test_units_that_lead_nowhere_are_refused():
@@ -85,7 +85,7 @@ def test_units_that_lead_nowhere_are_refused():
         "1e+30."
     )
     with pytest.raises(InputError, match="lead to τ = "):
-        resolved(unit_density=1e30, unit_length=1e12)
+        resolved(unit_density=1e30, unit_distance=1e12)
     with pytest.raises(InputError):
         Units(unit_density=-1.0)
     with pytest.raises(InputError):

@@ -173,7 +173,7 @@ class Run(core.Shareable):
             if not file_of(folder, index).is_file():
                 raise InputError(f"{file_of(folder, index)} is missing.")
         units = Units.from_json(facts["units"])
-        if units.unit_length is None or units.cooling_time is None:
+        if units.unit_distance is None or units.cooling_time is None:
             raise InputError(f"{folder / core.ARTEFACT} is damaged: its units have no length, or no cooling time.")
         table = LossTable(facts["losses"], tensors["log_t"].numpy(), tensors["losses"].numpy())
         return cls(

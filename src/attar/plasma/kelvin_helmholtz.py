@@ -95,7 +95,7 @@ class KelvinHelmholtz(Settings):
     """What happens at both ends along x: periodic, or mirror."""
     y_walls: Wall = "mirror"
     """What happens at both ends along y: mirror, or periodic (thread and corona then meet there, too)."""
-    cooling: Literal["cut", "true", "off"] = "cut"
+    radiation: Literal["cut", "true", "off"] = "cut"
     """Radiative losses: cut (none in the corona, which stays hot), true (the whole table; the corona cools), or off."""
     losses: str = "sheet"
     """Table of losses: sheet (in the package), chianti (by ChiantiPy or fiasco), or a file of log10 T in K and
@@ -204,9 +204,9 @@ class KelvinHelmholtz(Settings):
 
     def cooling_by(self, losses: LossTable) -> Cooling | None:
         """The losses as they act, or None."""
-        if self.cooling == "off":
+        if self.radiation == "off":
             return None
-        return Cooling(losses.cut() if self.cooling == "cut" else losses, self.units.tau, self.units.unit_temperature)
+        return Cooling(losses.cut() if self.radiation == "cut" else losses, self.units.tau, self.units.unit_temperature)
 
     def build(self, setup: Setup, runtime: Runtime) -> Simulating:
         """The state before the first step."""
@@ -258,6 +258,6 @@ class KelvinHelmholtz(Settings):
             origin_y=self.y_from,
             units=self.units,
             losses=state.setup.losses,
-            cooling=self.cooling,
+            cooling=self.radiation,
             origin=Run.origin_of(state.setup, self, runtime),
         )

@@ -143,7 +143,7 @@ def checked(name: str, log_t: Float[np.ndarray, " point"], losses: Float[np.ndar
     for point in np.flatnonzero(losses < 0):
         raise refuse(f"has the loss {losses[point]:g} as point {point + 1}. Losses must not be negative.")
     if not losses.any():
-        raise refuse("is 0 everywhere. Simulate without it instead: --cooling off.")
+        raise refuse("is 0 everywhere. Simulate without it instead: --radiation off.")
     if not PEAK[0] <= losses.max() <= PEAK[1]:
         least, most = PEAK
         raise refuse(f"has {losses.max():g} as its largest loss. In erg cm³/s it is between {least:g} and {most:g}.")
