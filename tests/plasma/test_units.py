@@ -71,8 +71,8 @@ def test_a_length_that_does_not_fit_is_refused():
     with pytest.raises(InputError) as refused:
         resolved(unit_distance=1e6, cooling_time=100.0)
     assert str(refused.value) == (
-        "--unit-distance 1e+06 and --cooling-time 100 do not fit: with this density and temperature a length of 1e+06 m "
-        "has the cooling time 172.3. Give one of them."
+        "--unit-distance 1e+06 and --cooling-time 100 do not fit: with this density and temperature a length of "
+        "1e+06 m has the cooling time 172.3. Give one of them."
     )
     assert resolved(unit_distance=1e6, cooling_time=resolved(unit_distance=1e6).tau).length == 1e6
 

@@ -26,5 +26,5 @@ GROUPS = {
     "look up and share": ("methods", "data", "cite", "push"),
 }
 """Verbs by what they are for, in the order of `attar --help`."""
-ONCE = (*GROUPS["look up"], *GROUPS["share"], "report")
+ONCE = (*GROUPS["look up and share"], "report")
 """Verbs that only the first of several processes carries out."""

@@ -6,7 +6,7 @@ from attar.plasma.kelvin_helmholtz import KelvinHelmholtz as KelvinHelmholtz
 from attar.plasma.losses import LossTable as LossTable
 from attar.plasma.riemann import hllc as hllc
 from attar.plasma.states import Grid as Grid
-from attar.plasma.units import Units as Units
 from attar.plasma.thin import column_light as column_light
 from attar.plasma.thin import light_curve as light_curve
 from attar.plasma.thin import response as response
+from attar.plasma.units import Units as Units
