@@ -39,6 +39,12 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
+def undrawn(monkeypatch):
+    """No plots, which take longer than so small a run."""
+    monkeypatch.setattr("attar.plasma.artefact.drawn", lambda run: {})
+
+
+@pytest.fixture
 def run(folder):
     return attar.open_artefact(folder)
 
@@ -107,9 +113,9 @@ def test_mass_and_energy_are_accounted_for(run):
     assert run.measured("radiated")[-1] > 0 and (np.diff(run.measured("radiated")) >= 0).all()
 
 
-def test_it_needs_no_extra_and_shows_the_light_that_mixing_makes(tmp_path):
+def test_it_needs_no_extra_and_shows_the_light_that_mixing_makes(tmp_path, undrawn):
     """The default demonstration, with fewer cells and an earlier end."""
-    method = KelvinHelmholtz(cells=(24, 24), end=6.0, outputs=4, solver="numpy")
+    method = KelvinHelmholtz(cells=(24, 24), end=5.0, outputs=4, solver="numpy")
     made = attar.simulate(method, out=tmp_path, engine=ENGINE)
     adiabatic = attar.simulate(dataclasses.replace(method, radiation="off"), engine=ENGINE)
     radiated, heat = made.measured("radiated"), adiabatic.measured("thermal")
@@ -125,7 +131,7 @@ def test_it_needs_no_extra_and_shows_the_light_that_mixing_makes(tmp_path):
 #  a run in a folder
 
 
-def test_a_snapshot_is_written_once_and_no_checkpoint_holds_it(tmp_path):
+def test_a_snapshot_is_written_once_and_no_checkpoint_holds_it(tmp_path, undrawn):
     with dying(SMALL, 8):
         attar.simulate(SMALL, out=tmp_path, engine=EVERY_STEP)
     written = sorted(path.name for path in (tmp_path / "snapshots").iterdir())
@@ -170,7 +176,7 @@ def test_snapshots_are_read_like_one_tensor(run, folder):
     assert again.fingerprint == run.fingerprint
 
 
-def test_what_is_left_of_an_earlier_beginning_does_not_stay(tmp_path):
+def test_what_is_left_of_an_earlier_beginning_does_not_stay(tmp_path, undrawn):
     with dying(SMALL, 1):
         attar.simulate(dataclasses.replace(SMALL, outputs=6), out=tmp_path, engine=ENGINE)
     (tmp_path / "snapshots" / "00009.safetensors").write_bytes(b"old")
@@ -178,7 +184,7 @@ def test_what_is_left_of_an_earlier_beginning_does_not_stay(tmp_path):
     assert len(list((tmp_path / "snapshots").iterdir())) == SMALL.outputs + 1
 
 
-def test_a_picture_is_renewed_at_checkpoints(tmp_path):
+def test_a_picture_is_renewed_at_checkpoints(tmp_path, undrawn):
     with dying(SMALL, 3):
         attar.simulate(SMALL, out=tmp_path, engine=EVERY_STEP)
     early = (tmp_path / "preview.png").read_bytes()
@@ -198,7 +204,7 @@ def test_a_checkpoint_has_no_place_for_snapshots():
 #  what is said and shown
 
 
-def test_units_and_what_it_will_take_are_said_before_it_starts(tmp_path):
+def test_units_and_what_it_will_take_are_said_before_it_starts(tmp_path, undrawn):
     said = []
     engine = Engine(device="cpu")
     attar.simulate(SMALL, out=tmp_path, engine=engine, say=said.append)
@@ -310,7 +316,7 @@ def test_paper_lists_the_runs_with_their_notes(capsys):
     assert "0.4 and not 0.8" in printed and "2d-2024" in printed and "Their θ is 1.5." in printed
 
 
-def test_a_published_run_in_small_runs(tmp_path, capsys):
+def test_a_published_run_in_small_runs(tmp_path, capsys, undrawn):
     words = ["--paper", "2d-2024", "--cells", "24", "12", "--end", "0.5", "--outputs", "2", "--solver", "numpy"]
     main(["simulate", "kelvin-helmholtz", *words, "--out", str(tmp_path / "run"), "--device", "cpu", "--quiet"])
     made = attar.open_artefact(tmp_path / "run")

@@ -35,7 +35,7 @@ def shear_layer(
     density = profile * (1 + (density_ratio - 1) * thread)[:, None]
     along = profile * (speeds[0] + (speeds[1] - speeds[0]) * thread)[:, None]
     bz = math.sqrt(2 / (GAMMA * plasma_beta))
-    return conserved(torch.stack((density, along, across, profile / GAMMA, profile * bz)))  # type: ignore[no-any-return]
+    return conserved(torch.stack((density, along, across, profile / GAMMA, profile * bz)))
 
 
 def noise(grid: Grid, generator: torch.Generator) -> Float[Tensor, "row column"]:
