@@ -156,6 +156,16 @@ def test_killed_anywhere_and_resumed_it_ends_in_the_same_bytes(folder, tmp_path)
     assert set(json.loads(curves[0].splitlines()[-1])) >= {"time", "thermal", "kinetic", "radiated", "line"}
 
 
+def test_with_numba_it_ends_in_the_same_bytes_too(tmp_path, undrawn):
+    pytest.importorskip("numba", reason="numba is not installed: pip install 'attar[plasma]'")
+    method = dataclasses.replace(SMALL, solver="numba")
+    attar.simulate(method, out=tmp_path / "whole", engine=ENGINE)
+    with dying(method, 7):
+        attar.simulate(method, out=tmp_path / "again", engine=EVERY_STEP)
+    attar.simulate(method, out=tmp_path / "again", engine=ENGINE)
+    assert files_of(tmp_path / "again") == files_of(tmp_path / "whole")
+
+
 def test_in_memory_and_on_disk_are_one(folder, run):
     held = attar.simulate(SMALL, engine=ENGINE)
     assert held.fingerprint == run.fingerprint
