@@ -1,6 +1,13 @@
+from attar.plasma.answers import AnsweredColumns as AnsweredColumns
 from attar.plasma.artefact import Run as Run
+from attar.plasma.columns import Columns as Columns
 from attar.plasma.cooling import Cooling as Cooling
+from attar.plasma.emulated import Emulator as Emulator
+from attar.plasma.emulator import LineEmulator as LineEmulator
+from attar.plasma.gridding import regridded as regridded
 from attar.plasma.kelvin_helmholtz import KelvinHelmholtz as KelvinHelmholtz
 from attar.plasma.losses import LossTable as LossTable
 from attar.plasma.riemann import hllc as hllc
+from attar.plasma.slab import Slab as Slab
 from attar.plasma.states import Grid as Grid
+from attar.plasma.threads import Threads as Threads
