@@ -135,7 +135,7 @@ def test_columns_are_split_by_a_seed_of_their_own_and_those_of_a_run_in_stretche
     assert [int(split(2, share, 0).sum()) for share in (0.01, 0.99)] == [1, 1]
 
 
-# ------------------------------------------------------------------------------------------------------ who answers them
+# ----------------------------------------------------------------------------------------------------- who answers them
 
 
 def test_the_answers_are_those_of_the_teacher(tmp_path):
@@ -169,12 +169,12 @@ class Own:
     wavelengths = np.array([500.0, 500.1])
     line = "Fe I"
 
-    class Stuck(InputError):
+    class StuckError(InputError):
         """It does not converge."""
 
     def answer(self, column):
         if column.temperature.min() > 9e3:
-            raise self.Stuck("it does not converge.")
+            raise self.StuckError("it does not converge.")
         return np.array([column.depth[-1], column.temperature.min()])
 
 
@@ -228,7 +228,7 @@ def test_ranges_that_cannot_be_are_refused():
 
 
 def test_data_that_are_no_columns_are_refused(tmp_path):
-    with pytest.raises(InputError, match="there is no folder 'thread'.* Give threads"):
+    with pytest.raises(InputError, match=r"there is no folder 'thread'.* Give threads"):
         attar.simulate(AnsweredColumns(), "thread", engine=QUIET)
     with pytest.raises(InputError, match="columns are made of random threads or of a run, and this is"):
         attar.simulate(AnsweredColumns(), 7, engine=QUIET)

@@ -186,7 +186,7 @@ def test_a_student_of_the_callers_own(tmp_path):
     made = attar.distill(columns(), LineEmulator(steps=5), student=mine, out=tmp_path, engine=QUIET)
     assert all(torch.equal(before[name], value) for name, value in mine.state_dict().items())
     assert isinstance(made.network, Flat)
-    with pytest.raises(InputError, match="is a module of its maker's own. Give build="):
+    with pytest.raises(InputError, match=r"is a module of its maker's own\. Give build="):
         attar.open_artefact(tmp_path)
     again = type(made).load(tmp_path, build=Flat)
     test = columns().subset(columns().test_rows)
@@ -238,11 +238,7 @@ def test_it_is_saved_with_units_ranges_and_what_it_took(tmp_path):
     test = columns().subset(columns().test_rows)
     np.testing.assert_array_equal(again.predict(test, outside="allow"), made.predict(test, outside="allow"))
     card = (tmp_path / "README.md").read_text()
-    for told in (
-        "n_e given: as many electrons as hydrogen nuclei",
-        "velocity towards the observer in m/s",
-        "teacher 0.0",
-    ):
+    for told in ("n_e given: as many electrons as hydrogen nuclei", "velocity towards the observer in m/s"):
         assert told in card
     assert f"student {made.seconds['student']:.3g} s" in card
 
