@@ -136,6 +136,11 @@ class Columns(core.Shareable):
         return torch.ones(len(self), dtype=torch.bool) if self.answers is None else self.answers.converged
 
     @property
+    def converged(self) -> "Columns":
+        """Those of them that can be used."""
+        return self if bool(self.usable.all()) else self.subset(torch.nonzero(self.usable).flatten())
+
+    @property
     def train_rows(self) -> Rows:
         """Rows of the usable columns that are not held out."""
         return torch.nonzero(~self.testing & self.usable).flatten()

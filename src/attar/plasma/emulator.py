@@ -13,7 +13,6 @@ profiles. Here the profile itself is learned.
 
 import copy
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
@@ -52,7 +51,7 @@ class Lessons:
     columns: Columns
     """Answered, and all for training."""
     rows: Rows
-    """Which columns of the data they are."""
+    """Which columns of the data were chosen; those that did not converge are left out of `columns`."""
     whole: str
     """A digest of all columns of the data."""
     module: nn.Module | None = None
@@ -87,9 +86,9 @@ class Learning:
     optimizer: torch.optim.Optimizer
     order: Rows
     """Rows of the present pass."""
-    error: float = math.inf
+    error: float | None = None
     """rms/peak on the tenth, the last that was measured."""
-    least: float = math.inf
+    least: float | None = None
     """The smallest."""
     done: int = 0
     lessons: Lessons = rebuilt(default=None)
@@ -156,8 +155,7 @@ class LineEmulator(Settings):
             teacher = teacher_named(task.teacher)
             if teacher is None:
                 raise InputError(f"the columns of {columns.name} have no profiles, and teacher is none. Give another.")
-            lessons = answered(lessons, teacher, runtime)
-            rows, lessons = rows[lessons.usable], lessons.subset(torch.nonzero(lessons.usable).flatten())
+            lessons = answered(lessons, teacher, runtime).converged
         module = None if task.module is None else copy.deepcopy(task.module)
         return Lessons(lessons, rows, columns.inputs, module)
 
@@ -232,7 +230,7 @@ class LineEmulator(Settings):
         if state.done % self.watch == 0 or state.done == self.steps:
             self.look(state)
         found = {"loss": loss.detach()}
-        return {**found, "rms_over_peak": state.error} if math.isfinite(state.error) else found
+        return found if state.error is None else {**found, "rms_over_peak": state.error}
 
     def loss(
         self,
@@ -252,7 +250,7 @@ class LineEmulator(Settings):
         profiles = state.scaling.profiles(outputs).numpy()
         teacher = state.lessons.answers.profiles[state.tenth].numpy()
         state.error = float(np.median(rms_over_peak(profiles, teacher)))
-        if state.error < state.least:
+        if state.least is None or state.error < state.least:
             state.least = state.error
             state.best.load_state_dict(state.student.state_dict())
 

@@ -123,8 +123,7 @@ def held_out(made: Emulator, columns: Columns, runtime: Runtime) -> Columns:
         )
     own = columns.inputs == made.whole
     test = columns.subset(columns.test_rows if own else torch.nonzero(columns.usable).flatten())
-    test = _with_answers(test, made, runtime)
-    test = test.subset(torch.nonzero(test.usable).flatten())
+    test = _with_answers(test, made, runtime).converged
     if not len(test):
         raise InputError(f"{columns.name} has no column to measure an emulator on.")
     theirs = test.known.wavelengths
@@ -210,7 +209,7 @@ def learned_from(made: Emulator, columns: Columns, runtime: Runtime) -> Columns 
         if other is None or other.inputs != made.whole:
             return None
         columns = other
-    return _with_answers(columns.subset(made.rows), made, runtime)
+    return _with_answers(columns.subset(made.rows), made, runtime).converged
 
 
 def _named(made: Emulator, runtime: Runtime) -> Columns | None:
