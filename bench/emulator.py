@@ -48,9 +48,7 @@ TARGETS = {"rms/peak": 0.08, "of nearest column": 0.6, "of ridge": 0.5, "teacher
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--quick", action="store_true", help="a few columns by the slab and a few steps; records nothing"
-    )
+    parser.add_argument("--quick", action="store_true", help="a few columns and steps; records nothing")
     parser.add_argument("--only", nargs="+", choices=list(ROWS), default=list(ROWS), metavar="ROW", help="rows")
     parser.add_argument("--seeds", type=int, default=SEEDS)
     args = parser.parse_args()
@@ -104,14 +102,9 @@ def of_teacher(threads: Columns, run: Columns) -> dict[str, Any]:
     }
 
 
-def usable(columns: Columns) -> Columns:
-    """The columns that converged."""
-    return columns.subset(torch.nonzero(columns.usable).flatten())
-
-
 def rivals(train: Columns, test: Columns, run: Columns) -> dict[str, Any]:
     """Errors of what is simpler than a network, from all training columns."""
-    floor, others = LineEmulator().floor, usable(run)
+    floor, others = LineEmulator().floor, run.converged
     here, there = (rivals_of(train, one, floor) for one in (test, others))
     return {
         name: {**scores_of(here[name], test), **{f"{key}, run": v for key, v in scores_of(there[name], others).items()}}
@@ -125,7 +118,7 @@ def one(threads: Columns, test: Columns, run: Columns, settings: dict[str, Any],
     began = time.process_time()
     made = attar.distill(threads, method, seed=seed, engine=QUIET)
     taken = time.process_time() - began
-    others = usable(run)
+    others = run.converged
     generator = torch.Generator().manual_seed(0)
     mixed, still = test.values.clone(), test.values.clone()
     mixed[:, 1:] = mixed[:, 1:, torch.randperm(test.points, generator=generator)]

@@ -78,8 +78,8 @@ class AnsweredColumns(Settings):
     teacher: Annotated[Any, Words()] = "slab"
     """A trained network or code that computes line profiles: slab (Ca II K in LTE), lightweaver (Ca II K out of it, by
     Lightweaver), the folder of an emulator, or none (columns without profiles)."""
-    snapshots: tuple[Annotated[int, Range(0)], ...] = ()
-    """Numbers of the snapshots, from 0, of a run. Default: all but the first."""
+    run_snapshots: tuple[Annotated[int, Range(0)], ...] = ()
+    """Numbers of the snapshots of a run, from 0. Default: all but the first."""
     test_share: Annotated[float, Range(0.001, 0.999)] = 0.2
     """Share of the columns that is held out, to measure emulators on. Of a run, stretches of neighbours."""
     split_seed: Annotated[int, Range(0)] = 0
@@ -135,7 +135,7 @@ class AnsweredColumns(Settings):
             InputError: The run has no such snapshot, or fewer than two columns.
         """
         there = len(run.times)
-        snapshots = self.snapshots or tuple(range(min(1, there - 1), there))
+        snapshots = self.run_snapshots or tuple(range(min(1, there - 1), there))
         if max(snapshots) >= there:
             raise InputError(f"snapshot {max(snapshots)} is not in this run; it has the snapshots 0 to {there - 1}.")
         known = [(one, x) for one in snapshots for x in range(run.grid.columns)]

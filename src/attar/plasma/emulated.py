@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -41,7 +41,7 @@ AT_ONCE = 1024
 """Columns that are answered at once."""
 TRIES = 5
 """Times that it is timed."""
-Outside = Literal["refuse", "tell", "allow"]
+OUTSIDE = ("refuse", "tell", "allow")
 Build = Callable[[], nn.Module]
 
 
@@ -109,7 +109,7 @@ class Emulator(core.Shareable):
     # ------------------------------------------------------------------------------------------------------- its use
 
     def predict(
-        self, columns: Columns | Column | Sequence[Column], *, outside: Outside = "refuse"
+        self, columns: Columns | Column | Sequence[Column], *, outside: str = "refuse"
     ) -> Float[np.ndarray, "column wavelength"]:
         """The profiles of columns, in W m⁻² Hz⁻¹ sr⁻¹, at `wavelengths`.
 
@@ -122,7 +122,7 @@ class Emulator(core.Shareable):
             InputError: A column cannot be read, or reaches beyond what was seen.
         """
         values = self.values_of(columns)
-        if outside not in ("refuse", "tell", "allow"):
+        if outside not in OUTSIDE:
             raise InputError(f"outside is {outside!r}; give refuse, tell or allow.")
         if outside != "allow":
             told = self._told(self.scaling.outside(values))
@@ -309,7 +309,7 @@ class Emulator(core.Shareable):
 _SCALING = tuple(one.name for one in dataclasses.fields(Scaling))
 
 
-def own_network(module: nn.Module, points: int, wavelengths: int) -> nn.Module:
+def own_network(module: Any, points: int, wavelengths: int) -> nn.Module:
     """A copy of a module of the caller's own, in float32, that takes columns and gives profiles.
 
     Raises:

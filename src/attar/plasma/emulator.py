@@ -54,7 +54,7 @@ class Lessons:
     """Which columns of the data were chosen; those that did not converge are left out of `columns`."""
     whole: str
     """A digest of all columns of the data."""
-    module: nn.Module | None = None
+    module: Any = None
     """A student of the caller's own."""
 
     @property

@@ -64,7 +64,7 @@ def checked(column: Column) -> None:
         raise InputError("the depth of a column does not rise from each point to the next. Its first point is nearest.")
 
 
-def cooler(knots: Knots, threshold: float) -> Knots:
+def cooler(knots: Knots, threshold: float) -> Float[np.ndarray, "4 _cool"]:
     """The parts below a threshold of log T, closed up; where log T crosses it there is a knot.
 
     Args:

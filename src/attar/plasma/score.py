@@ -260,7 +260,7 @@ def ridge(
     truth: Profiles,
     wanted: Float[np.ndarray, "other feature"],
     scaling: Scaling,
-) -> Profiles:
+) -> Float[np.ndarray, "other wavelength"]:
     """Ridge regression of the logarithms, with the strength that is best on a tenth of the columns."""
     from sklearn.linear_model import Ridge
 
@@ -268,8 +268,8 @@ def ridge(
     order = permutation(0, "a tenth for ridge regression", len(inputs)).numpy()
     tenth, rest = np.split(order, [max(1, round(TENTH * len(order)))])
 
-    def intensities(model: Any, given: np.ndarray) -> Profiles:
-        found: Profiles = scaling.profiles(torch.from_numpy(model.predict(given))).numpy()
+    def intensities(model: Any, given: np.ndarray) -> np.ndarray:
+        found: np.ndarray = scaling.profiles(torch.from_numpy(model.predict(given))).numpy()
         return found
 
     def error(strength: float) -> float:
