@@ -226,6 +226,17 @@ SCENES: Table = {
 }
 PLASMA: Table = {
     "kelvin-helmholtz": {"cells": [12, 10], "end": 0.06, "outputs": 6, "solver": "numpy"},
+    "spectra": {
+        "transfer": {
+            "lines": ["ca-k"],
+            "incident": "zero",
+            "background": "hydrogen",
+            "conserve_charge": False,
+            "conserve_pressure": False,
+        },
+        "columns": 2,
+        "snapshots": [3, 6],
+    },
 }
 BY_KIND = {
     "images": IMAGES,
@@ -502,6 +513,15 @@ def run_of_plasma() -> Any:
 
     method = METHODS["kelvin-helmholtz"].load().from_json(PLASMA["kelvin-helmholtz"])
     return simulate(method, engine=Engine(device="cpu", quiet=True))
+
+
+@functools.cache
+def folder_of_plasma() -> str:
+    """The folder of that run."""
+    import tempfile
+
+    folder = tempfile.mkdtemp()
+    return str(run_of_plasma().save(folder).folder)
 
 
 def one_label() -> Any:

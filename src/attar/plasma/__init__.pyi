@@ -1,6 +1,12 @@
 from attar.plasma.artefact import Run as Run
+from attar.plasma.column import Column as Column
 from attar.plasma.cooling import Cooling as Cooling
 from attar.plasma.kelvin_helmholtz import KelvinHelmholtz as KelvinHelmholtz
 from attar.plasma.losses import LossTable as LossTable
+from attar.plasma.nonlte import CalciumK as CalciumK
+from attar.plasma.nonlte import Lightweaver as Lightweaver
+from attar.plasma.nonlte import Transfer as Transfer
 from attar.plasma.riemann import hllc as hllc
+from attar.plasma.spectra import LineSpectra as LineSpectra
+from attar.plasma.spectra_artefact import Spectra as Spectra
 from attar.plasma.states import Grid as Grid
