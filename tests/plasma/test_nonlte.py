@@ -89,7 +89,7 @@ def test_columns_are_spread_evenly():
 def test_the_lines_lie_where_their_levels_say():
     levels = {"h-alpha": 97491.219 - 82258.211, "ca-k": 25414.400, "mg-h": 35669.310}
     for name, line in LINES.items():
-        assert line.wavelength == pytest.approx(1e7 / levels[name], rel=1e-9)
+        assert line.wavelength == pytest.approx(1e7 / levels[name], rel=1e-8)
         assert line.wavelengths[POINTS // 2] == line.wavelength
     assert list(LINES.values()) == sorted(LINES.values(), key=lambda line: line.wavelength)
 
@@ -187,12 +187,12 @@ def test_a_slab_of_one_temperature_in_equilibrium_shows_its_planck_function_wher
     import lightweaver
 
     many = 60
-    slab = Column(np.linspace(0, 1e6, many), np.full(many, 9e3), np.full(many, 1e15), np.zeros(many))
+    slab = Column(np.linspace(0, 1e6, many), np.full(many, 6e3), np.full(many, 1e16), np.zeros(many))
     context = context_of(slab, CALCIUM, boundaries(*DARK))  # as it is before the first iteration: in equilibrium
     wavelengths = LINES["ca-k"].wavelengths
     intensity, opacity, _, _ = seen_along(context, wavelengths)
     tau = optical_depth(slab.depth, opacity)[:, -1]
-    planck = lightweaver.planck(9e3, wavelengths)
+    planck = lightweaver.planck(6e3, wavelengths)
     assert tau.max() > 1 and tau.min() < 0.1
     inside = tau > 1e-3 * tau.max()
     np.testing.assert_allclose(intensity[inside], (planck * -np.expm1(-tau))[inside], rtol=1e-3)

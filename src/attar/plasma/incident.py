@@ -54,8 +54,9 @@ def boundaries(incident: Incident, projection: Projection, altitude: float, ligh
         altitude: Of the column above the Sun's surface, in m.
         light: The Sun's; None where it is zero.
     """
-    import lightweaver
+    from attar.plasma.nonlte import lightweaver_library
 
+    lightweaver = lightweaver_library()
     if incident == "zero":
         return lightweaver.ZeroRadiation(), lightweaver.ZeroRadiation()
     import promweaver
@@ -90,11 +91,11 @@ def sunlight(atoms: tuple[str, ...], models: Any, prd: bool) -> Sunlight:
 
 
 def _computed(atoms: tuple[str, ...], models: Any, prd: bool) -> Sunlight:
-    import lightweaver
+    from attar.plasma.nonlte import iterate, lightweaver_library, radiative_set
+
+    lightweaver = lightweaver_library()
     from lightweaver.fal import Falc82
     from promweaver import tabulate_bc
-
-    from attar.plasma.nonlte import iterate, radiative_set
 
     atmosphere = Falc82()
     atmosphere.quadrature(3)

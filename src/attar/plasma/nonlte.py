@@ -7,6 +7,7 @@ Osborne and Milić, The Lightweaver framework for non-local thermal equilibrium 
 arXiv:2107.00475. Lightweaver and Promweaver are libraries of Osborne; what is here calls them.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -48,7 +49,7 @@ class Line:
 
 
 LINES = {
-    "mg-h": Line("Mg II h", "Mg", 280.3530497),
+    "mg-h": Line("Mg II h", "Mg", 280.3530542),
     "ca-k": Line("Ca II K", "Ca", 393.4777134),
     "h-alpha": Line("Hα", "H", 656.4691622),
 }
@@ -84,7 +85,7 @@ class Transfer(Settings):
     temperature_threshold: Annotated[float, Range(1e4, 1e9)] = 2.5e5
     """Temperature in K above which points of a column are left out."""
     rays: Annotated[int, Range(1, 50)] | None = None
-    """Number of rays over which the radiation is averaged. Default: 3, or 10 for cones."""
+    """Number of rays over which the radiation is averaged. Default: 3 (within a tenth of 20), or 10 for cones."""
     tolerance: Annotated[float, Range(1e-12, 0.1)] = 1e-3
     """Largest relative change of a population in the last iteration."""
     most_iterations: Annotated[int, Range(10)] = 1000
@@ -161,8 +162,18 @@ def check_installed() -> None:
             raise InputError(f"optically thick lines need {name.capitalize()}: pip install 'attar[spectra]'.")
 
 
+@cache
+def lightweaver_library() -> Any:
+    """Lightweaver, imported without its advice to measure instruction sets."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import lightweaver
+    return lightweaver
+
+
 def all_models() -> list[Any]:
     """Models of all atoms: H with 6 levels, Ca II with 6, Mg II with 11, and those of the background."""
+    lightweaver_library()
     import lightweaver.rh_atoms as atoms
 
     names = "H_6 C O Si Al CaII Fe He_9 MgII N Na S"
@@ -171,8 +182,7 @@ def all_models() -> list[Any]:
 
 def radiative_set(active: Sequence[str], models: Sequence[Any]) -> Any:
     """The atoms of a model. They are made active one by one: several at once are ordered by chance."""
-    import lightweaver
-
+    lightweaver = lightweaver_library()
     found = lightweaver.RadiativeSet(list(models))
     for name in active:
         found.set_active(name)
@@ -196,21 +206,14 @@ def context_of(column: Column, settings: Transfer, faces: tuple[Any, Any]) -> An
         settings: How it is solved.
         faces: What enters at the far and at the near face.
     """
-    import lightweaver
-
+    lightweaver = lightweaver_library()
     radiative, spectrum = _prepared(settings.active, settings.background)
     electrons = column.hydrogen if column.electrons is None else column.electrons
-    atmosphere = lightweaver.Atmosphere.make_1d(
-        lightweaver.ScaleType.Geometric,
-        depthScale=-column.depth,
-        temperature=column.temperature.copy(),
-        vlos=column.velocity.copy(),
-        vturb=np.full(len(column), column.turbulence),
-        ne=electrons.copy(),
-        nHTot=column.hydrogen.copy(),
-        lowerBc=faces[0],
-        upperBc=faces[1],
-        convertScales=False,
+    # Its `make_1d` would first prepare an equation of state, which takes seconds and is not used here.
+    layout = lightweaver.Layout.make_1d(-column.depth, column.velocity.copy(), *faces)
+    turbulence = np.full(len(column), column.turbulence)
+    atmosphere = lightweaver.Atmosphere(
+        layout, column.temperature.copy(), turbulence, electrons.copy(), column.hydrogen.copy()
     )
     atmosphere.quadrature(settings.number_of_rays)
     lte = settings.electrons == "lte"
@@ -270,8 +273,7 @@ def keep_pressure(context: Any, pressure: Float[np.ndarray, " point"]) -> Callab
         context: Lightweaver's.
         pressure: In Pa.
     """
-    import lightweaver
-
+    lightweaver = lightweaver_library()
     nuclei = lightweaver.DefaultAtomicAbundance.totalAbundance
     atmosphere, populations = context.kwargs["atmos"], context.eqPops
     wanted = pressure / (lightweaver.KBoltzmann * atmosphere.temperature)
@@ -298,8 +300,7 @@ def solved(column: Column, settings: Transfer, faces: tuple[Any, Any]) -> tuple[
     Raises:
         NotConverged: No populations can be found at all.
     """
-    import lightweaver
-
+    lightweaver = lightweaver_library()
     wild = (lightweaver.ExplodingMatrixError, lightweaver.ConvergenceError, ValueError, FloatingPointError)
     try:
         context = context_of(column, settings, faces)
@@ -321,8 +322,7 @@ def solved(column: Column, settings: Transfer, faces: tuple[Any, Any]) -> tuple[
 
 
 def _pressure(context: Any) -> Float[np.ndarray, " point"]:
-    import lightweaver
-
+    lightweaver = lightweaver_library()
     atmosphere = context.kwargs["atmos"]
     particles = lightweaver.DefaultAtomicAbundance.totalAbundance * atmosphere.nHTot + atmosphere.ne
     return particles * lightweaver.KBoltzmann * atmosphere.temperature
@@ -336,10 +336,10 @@ def seen_along(context: Any, wavelengths: Float[np.ndarray, " wavelength"]) -> t
         wavelengths: In nm, ascending.
     """
     intensity, traced = context.compute_rays(wavelengths, mus=1.0, returnCtx=True)
+    scattered = np.asarray(traced.background.sca) * np.array(traced.spect.J)  # of which the next line leaves nothing
     traced.depthData.fill = True
-    traced.formal_sol()
+    traced.formal_sol_gamma_matrices()
     opacity = np.array(traced.depthData.chi[:, 0, 1])
-    scattered = traced.background.sca * traced.spect.J
     source = (np.array(traced.depthData.eta[:, 0, 1]) + scattered) / opacity
     face = context.kwargs["atmos"].zLowerBc
     behind = np.zeros(len(wavelengths))
@@ -448,6 +448,7 @@ class CalciumK(Lightweaver):
 CALCIUM = Transfer(
     lines=("ca-k",),
     incident="zero",
+    rays=5,
     background="hydrogen",
     conserve_charge=False,
     conserve_pressure=False,
