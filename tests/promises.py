@@ -25,6 +25,7 @@ SEED_FREE = {
     "class-mean",
     "table-herding",
     "table-k-center",
+    "spectra",
     *small.BY_KIND["mixtures"],
     *small.CALIBRATORS,
 } - {"ctdgmr", "pts", "ca"}

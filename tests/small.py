@@ -228,6 +228,17 @@ PLASMA: Table = {
     "kelvin-helmholtz": {"cells": [12, 10], "end": 0.06, "outputs": 6, "solver": "numpy"},
     "columns": {"count": 22},
     "emulator": {"student": "cnn:width=6,depth=2", "steps": 8, "batch": 6, "watch": 2},
+    "spectra": {
+        "transfer": {
+            "lines": ["ca-k"],
+            "incident": "zero",
+            "background": "hydrogen",
+            "conserve_charge": False,
+            "conserve_pressure": False,
+        },
+        "columns": 2,
+        "snapshots": [3, 6],
+    },
 }
 BY_KIND = {
     "images": IMAGES,
@@ -521,6 +532,13 @@ def columns() -> Any:
     from attar.verbs import simulate
 
     return simulate(METHODS["columns"].load()(count=30), threads(), engine=Engine(device="cpu", quiet=True))
+@functools.cache
+def folder_of_plasma() -> str:
+    """The folder of that run."""
+    import tempfile
+
+    folder = tempfile.mkdtemp()
+    return str(run_of_plasma().save(folder).folder)
 
 
 def one_label() -> Any:

@@ -75,6 +75,8 @@ from attar.plasma.columns import Columns as Columns
 from attar.plasma.emulated import Emulator as Emulator
 from attar.plasma.emulator import LineEmulator as LineEmulator
 from attar.plasma.kelvin_helmholtz import KelvinHelmholtz as KelvinHelmholtz
+from attar.plasma.spectra import LineSpectra as LineSpectra
+from attar.plasma.spectra_artefact import Spectra as Spectra
 from attar.reporting.page import report as report
 from attar.samplers.artefact import Sampler as Sampler
 from attar.samplers.consistency import Consistency as Consistency

@@ -6,12 +6,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from attar.core import tasks
-from attar.core.settings import Hidden, Words
+from attar.core.settings import Hidden, Range, Words
 
 
 @dataclass(frozen=True, kw_only=True)
 class Simulate(tasks.Task):
     """What a simulation needs besides its settings."""
+
+    workers: Annotated[int, Range(1)] = 1
+    """Number of tasks that Ray does at once on this machine, with one core each: columns of spectra."""
+    address: str | None = None
+    """Address of a Ray cluster to do tasks on: columns of spectra."""
 
     def source(self, data: Any, reading: tasks.Reading) -> Any:
         """A run or columns; None where nothing is read."""
