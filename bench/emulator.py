@@ -34,7 +34,7 @@ from attar.plasma.score import ERROR, INTEGRATED, MEAN, NEAREST, RIDGE, rivals_o
 RECORD = "emulator.json"
 QUIET = Engine(quiet=True, device="cpu")
 COUNT, FEW, OF_RUN = 1000, 100, 100
-RUN = {"cells": (64, 64), "end": 20.0, "outputs": 20}
+RUN = {"cells": (64, 64), "end": 20.0, "outputs": 20, "solver": "numpy"}
 SEEDS = 3
 ROWS: dict[str, dict[str, Any]] = {
     "all": {},

@@ -532,6 +532,8 @@ def columns() -> Any:
     from attar.verbs import simulate
 
     return simulate(METHODS["columns"].load()(count=30), threads(), engine=Engine(device="cpu", quiet=True))
+
+
 @functools.cache
 def folder_of_plasma() -> str:
     """The folder of that run."""

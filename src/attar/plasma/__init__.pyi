@@ -1,7 +1,7 @@
 from attar.plasma.answers import AnsweredColumns as AnsweredColumns
 from attar.plasma.artefact import Run as Run
-from attar.plasma.columns import Columns as Columns
 from attar.plasma.column import Column as Column
+from attar.plasma.columns import Columns as Columns
 from attar.plasma.cooling import Cooling as Cooling
 from attar.plasma.emulated import Emulator as Emulator
 from attar.plasma.emulator import LineEmulator as LineEmulator

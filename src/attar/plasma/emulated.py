@@ -145,7 +145,7 @@ class Emulator(core.Shareable):
     def passed(self, values: Float[Tensor, "column 4 point"]) -> Float[Tensor, "column wavelength"]:
         """The profiles of columns on as many points as it takes."""
         parts = [self.network(self.scaling.inputs(part)) for part in values.split(AT_ONCE)]
-        return self.scaling.profiles(torch.cat(parts))
+        return self.scaling.profiles(torch.cat(parts), values)
 
     def timed(self, columns: Columns) -> Self:
         """The same with the CPU seconds of a column, on the threads of this process; the shortest of a few tries."""

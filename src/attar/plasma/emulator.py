@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from attar.core import store
@@ -33,7 +33,7 @@ from attar.core.training import adamw, half_cosine, next_rows, set_lr
 from attar.plasma.answers import AnsweredColumns, answered
 from attar.plasma.columns import Answers, Columns, Origin
 from attar.plasma.emulated import Emulator, own_network
-from attar.plasma.features import Scaling, channels_of
+from attar.plasma.features import VELOCITY, Scaling, channels_of, step_of
 from attar.plasma.network import network_named
 from attar.plasma.profile_errors import rms_over_peak
 from attar.plasma.teachers import teacher_named
@@ -110,7 +110,7 @@ class LineEmulator(Settings):
     """Number of training columns that the student learns from. Default: all."""
     chosen_by: Literal["random", "k-center", "herding"] = "random"
     """Selection method that chooses the subset, from the columns alone: random, k-center or herding."""
-    steps: Annotated[int, Range(1)] = 4000
+    steps: Annotated[int, Range(1)] = 1500
     """Steps in all."""
     batch: Annotated[int, Range(1)] = 32
     """Batch size: columns per step."""
@@ -120,8 +120,11 @@ class LineEmulator(Settings):
     """Weight decay."""
     floor: Annotated[float, Range(1e-12, 1)] = 1e-3
     """Intensity, as a share of the median peak, below which all intensities count as equal to it."""
-    peak_weight: Annotated[float, Range(0)] = 1.0
+    peak_weight: Annotated[float, Range(0)] = 4.0
     """Weight of the errors relative to a profile's peak, beside those of the logarithm."""
+    symmetric: bool = True
+    """Whether the student relies on what holds where no light falls on a column from outside: its profile moves with
+    the gas, and a mirrored velocity mirrors it. Not for wavelengths that are not equally spaced."""
     watch: Annotated[int, Range(1)] = 100
     """Interval between scores while training, in steps: rms/peak on a tenth of the columns. The best
     weights are kept."""
@@ -193,7 +196,9 @@ class LineEmulator(Settings):
             InputError: There is no such network, or a module of the caller's own does not take the columns.
         """
         columns, answers = lessons.columns, lessons.answers
-        scaling = Scaling.of(columns.values, answers.profiles, self.floor)
+        step = step_of(answers.wavelengths) if self.symmetric else 0.0
+        scaling = Scaling.of(columns.values, answers.profiles, self.floor, step)
+        targets = scaling.targets(answers.profiles, columns.values)
         shape = columns.points, len(answers.wavelengths)
         if lessons.module is not None:
             student = own_network(lessons.module, *shape)
@@ -211,8 +216,8 @@ class LineEmulator(Settings):
             lessons=lessons,
             scaling=scaling,
             inputs=scaling.inputs(columns.values).to(runtime.device),
-            targets=scaling.targets(answers.profiles).to(runtime.device),
-            weights=peak_weights(answers.profiles).to(runtime.device),
+            targets=targets.to(runtime.device),
+            weights=peak_weights(10 ** (targets.double() * scaling.spread + scaling.mean)).to(runtime.device),
             train=mixed[held:],
             tenth=mixed[:held],
         )
@@ -223,7 +228,11 @@ class LineEmulator(Settings):
         set_lr(state.optimizer, self.lr * half_cosine(state.done, self.steps))
         state.student.train()
         state.optimizer.zero_grad(set_to_none=True)
-        loss = self.loss(state.student(state.inputs[rows]), state.targets[rows], state.weights[rows])
+        inputs, targets, weights = state.inputs[rows], state.targets[rows], state.weights[rows]
+        if state.scaling.step:
+            sides = torch.rand(len(rows), generator=runtime.generator("mirrors")) < 0.5
+            inputs, targets, weights = mirrored(sides.to(runtime.device), inputs, targets, weights)
+        loss = self.loss(state.student(inputs), targets, weights)
         loss.backward()
         state.optimizer.step()
         state.done += 1
@@ -247,7 +256,7 @@ class LineEmulator(Settings):
         """Measure the student on the tenth, and keep it if it was never better."""
         state.student.eval()
         outputs = state.student(state.inputs[state.tenth]).cpu()
-        profiles = state.scaling.profiles(outputs).numpy()
+        profiles = state.scaling.profiles(outputs, state.lessons.columns.values[state.tenth]).numpy()
         teacher = state.lessons.answers.profiles[state.tenth].numpy()
         state.error = float(np.median(rms_over_peak(profiles, teacher)))
         if state.least is None or state.error < state.least:
@@ -294,6 +303,17 @@ def flat(values: Float[Tensor, "column 4 point"]) -> Float[Tensor, "column featu
     channels = channels_of(values)
     centre, scale = channels.mean(dim=(0, 2), keepdim=True), channels.std(dim=(0, 2), keepdim=True).clamp_min(1e-6)
     return ((channels - centre) / scale).flatten(1)
+
+
+def mirrored(
+    sides: Bool[Tensor, " column"],
+    inputs: Float[Tensor, "column channel point"],
+    *profiles: Float[Tensor, "column wavelength"],
+) -> tuple[Tensor, ...]:
+    """Inputs and profiles, in which some columns have the opposite velocity and the mirrored profile."""
+    signs = torch.ones(inputs.shape[:2], device=inputs.device)
+    signs[sides, VELOCITY] = -1
+    return inputs * signs[:, :, None], *(torch.where(sides[:, None], one.flip(1), one) for one in profiles)
 
 
 def peak_weights(profiles: Float[Tensor, "column wavelength"]) -> Float[Tensor, "column wavelength"]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from attar.core.cell import Beside, Cell, Measure
@@ -27,7 +27,7 @@ from attar.plasma.answers import answered
 from attar.plasma.columns import Columns
 from attar.plasma.emulated import Emulator
 from attar.plasma.emulator import TENTH, columns_in
-from attar.plasma.features import Scaling
+from attar.plasma.features import Scaling, moved_by, moves_of
 from attar.plasma.profile_errors import integrated_error, rms_over_peak
 from attar.plasma.scoring import Scoring
 from attar.plasma.teachers import teacher_named
@@ -35,6 +35,8 @@ from attar.plasma.threads import RandomThreads
 
 ERROR, INTEGRATED, SECONDS = "rms/peak", "integrated intensity", "µs a column"
 MEAN, RIDGE, NEAREST = "mean profile", "ridge", "nearest column"
+MOVING = ", moving with the gas"
+"""End of the names of rivals that are given what the emulator is given."""
 STRENGTHS = tuple(10.0**power for power in range(-2, 6))
 """Strengths of ridge regression that are tried."""
 
@@ -199,7 +201,7 @@ def _rivals(made: Emulator, columns: Columns, test: Columns, how: Scoring, runti
     if train is None:
         runtime.say(f"no rivals are measured beside it: the columns of {made.origin.source} were not found.")
         return {}
-    return rivals_of(train, test, float(made.origin.settings.get("floor", 1e-3)))
+    return rivals_of(train, test, float(made.origin.settings.get("floor", 1e-3)), float(made.scaling.step))
 
 
 def learned_from(made: Emulator, columns: Columns, runtime: Runtime) -> Columns | None:
@@ -226,27 +228,30 @@ def _named(made: Emulator, runtime: Runtime) -> Columns | None:
     return columns_in(source, runtime) if isinstance(source, (Columns, RandomThreads)) else None
 
 
-def rivals_of(train: Columns, test: Columns, floor: float) -> dict[str, Profiles]:
+def rivals_of(train: Columns, test: Columns, floor: float, step: float = 0.0) -> dict[str, Profiles]:
     """Profiles of test columns by what is simpler than a network.
 
     Args:
         train: Columns to learn from, with profiles.
         test: Columns to answer.
         floor: As that of an emulator.
+        step: That of an emulator whose profiles move with the gas: rivals of this sort are measured then, too.
     """
     profiles = train.known.profiles
-    scaling = Scaling.of(train.values, profiles, floor)
-    inputs, wanted = (scaling.inputs(one.values).flatten(1).double().numpy() for one in (train, test))
-    truth = profiles.numpy()
-    mean = np.broadcast_to(truth.mean(axis=0), (len(test), truth.shape[1]))
-    return {
-        MEAN: mean,
-        RIDGE: ridge(inputs, scaling.targets(profiles), truth, wanted, scaling),
-        NEAREST: truth[nearest(inputs, wanted)],
-    }
+    found: dict[str, Profiles] = {MEAN: profiles.mean(dim=0).expand(len(test), -1).numpy()}
+    for moving in (0.0, step) if step else (0.0,):
+        scaling = Scaling.of(train.values, profiles, floor, moving)
+        inputs, wanted = (scaling.inputs(one.values).flatten(1).double().numpy() for one in (train, test))
+        end = MOVING if moving else ""
+        found[f"{RIDGE}{end}"] = ridge(scaling, train, inputs, test, wanted)
+        still = moved_by(profiles, -moves_of(train.values, scaling.step))[nearest(inputs, wanted)]
+        found[f"{NEAREST}{end}"] = moved_by(still, moves_of(test.values, scaling.step)).numpy()
+    return found
 
 
-def nearest(inputs: Float[np.ndarray, "column feature"], wanted: Float[np.ndarray, "other feature"]) -> np.ndarray:
+def nearest(
+    inputs: Float[np.ndarray, "column feature"], wanted: Float[np.ndarray, "other feature"]
+) -> Int[np.ndarray, " other"]:
     """The nearest column of each, by the distance of standardised columns."""
     from sklearn.neighbors import NearestNeighbors
 
@@ -255,26 +260,37 @@ def nearest(inputs: Float[np.ndarray, "column feature"], wanted: Float[np.ndarra
 
 
 def ridge(
-    inputs: Float[np.ndarray, "column feature"],
-    targets: Float[Tensor, "column wavelength"],
-    truth: Profiles,
-    wanted: Float[np.ndarray, "other feature"],
     scaling: Scaling,
+    train: Columns,
+    inputs: Float[np.ndarray, "column feature"],
+    test: Columns,
+    wanted: Float[np.ndarray, "other feature"],
 ) -> Float[np.ndarray, "other wavelength"]:
-    """Ridge regression of the logarithms, with the strength that is best on a tenth of the columns."""
+    """Ridge regression of the logarithms, with the strength that is best on a tenth of the columns.
+
+    Args:
+        scaling: Of the training columns.
+        train: They.
+        inputs: They, standardised, a row each.
+        test: Columns to answer.
+        wanted: They, standardised.
+    """
     from sklearn.linear_model import Ridge
 
-    logarithms = targets.double().numpy()
+    profiles = train.known.profiles
+    logarithms = scaling.targets(profiles, train.values).double().numpy()
     order = permutation(0, "a tenth for ridge regression", len(inputs)).numpy()
     tenth, rest = np.split(order, [max(1, round(TENTH * len(order)))])
 
-    def intensities(model: Any, given: np.ndarray) -> np.ndarray:
-        found: np.ndarray = scaling.profiles(torch.from_numpy(model.predict(given))).numpy()
+    def answers(model: Any, given: np.ndarray, values: Tensor) -> np.ndarray:
+        found: np.ndarray = scaling.profiles(torch.from_numpy(model.predict(given)), values).numpy()
         return found
 
     def error(strength: float) -> float:
         model = Ridge(alpha=strength).fit(inputs[rest], logarithms[rest])
-        return float(np.median(rms_over_peak(intensities(model, inputs[tenth]), truth[tenth])))
+        return float(
+            np.median(rms_over_peak(answers(model, inputs[tenth], train.values[tenth]), profiles[tenth].numpy()))
+        )
 
     best = Ridge(alpha=min(STRENGTHS, key=error)).fit(inputs, logarithms)
-    return intensities(best, wanted)
+    return answers(best, wanted, test.values)
