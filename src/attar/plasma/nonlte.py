@@ -335,7 +335,7 @@ def seen_along(context: Any, wavelengths: Float[np.ndarray, " wavelength"]) -> t
         context: Of a solved column.
         wavelengths: In nm, ascending.
     """
-    intensity, traced = context.compute_rays(wavelengths, mus=1.0, returnCtx=True)
+    intensity, traced = context.compute_rays(wavelengths, mus=1.0, upOnly=False, returnCtx=True)
     scattered = np.asarray(traced.background.sca) * np.array(traced.spect.J)  # of which the next line leaves nothing
     traced.depthData.fill = True
     traced.formal_sol_gamma_matrices()
