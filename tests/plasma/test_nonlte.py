@@ -156,7 +156,7 @@ def test_it_gives_what_lightweaver_gave_by_hand(case):
     faces = boundaries(*DARK)
     if "lit" in case:
         faces = faces[0], lit_face()
-    tight = replace(CALCIUM, tolerance=1e-7, rays=5)
+    tight = replace(CALCIUM, population_tolerance=1e-7, rays=5)
     context, _, converged, _ = solved(column, tight, faces)
     assert converged
     profile = context.compute_rays(wavelengths, mus=1.0)
@@ -230,11 +230,11 @@ def test_the_velocity_towards_the_observer_shifts_to_the_blue():
 
 @needs_lightweaver
 def test_a_column_that_does_not_converge_is_marked_by_one_and_refused_by_the_other():
-    few = replace(CALCIUM, most_iterations=10, tolerance=1e-9)
+    few = replace(CALCIUM, most_iterations=10, population_tolerance=1e-9)
     found = formed(thread(), few, boundaries(*DARK))
     assert not found.converged and found.iterations == 10 and found.finite
     with pytest.raises(NotConverged, match="the populations of a column still change after 10 iterations"):
-        CalciumK(most_iterations=10, tolerance=1e-9).answer(thread())
+        CalciumK(most_iterations=10, population_tolerance=1e-9).answer(thread())
 
 
 @needs_lightweaver
@@ -250,7 +250,7 @@ def test_partial_redistribution_begins_from_complete_and_dims_the_wings():
 def test_hydrogen_is_compared_with_a_copy():
     """The model moves the array of its own; hydrogen alone, few points."""
     column = thread(points=24)
-    settings = Transfer(lines=("h-alpha",), incident="zero", background="hydrogen", tolerance=1e-2)
+    settings = Transfer(lines=("h-alpha",), incident="zero", other_atoms="hydrogen", population_tolerance=1e-2)
     before = column.hydrogen.copy()
     context, _, converged, change = solved(column, settings, boundaries(*DARK))
     assert converged

@@ -18,7 +18,7 @@ from attar.plasma.spectra_artefact import CAVEAT, CONVERGED, MOVING, UNSOLVED, S
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("lightweaver") is None, reason="needs Lightweaver")
 QUIET = Engine(device="cpu", quiet=True)
-METHOD = LineSpectra(transfer=CALCIUM, columns=2, snapshots=(1, 2))
+METHOD = LineSpectra(transfer=CALCIUM, columns=2, at_snapshots=(1, 2))
 
 
 @pytest.fixture(scope="module")
@@ -139,15 +139,15 @@ def test_the_usual_snapshots_are_three_with_the_last(run):
     long = replace(run, times=torch.arange(31.0), snapshots=run.snapshots[2:].expand(31, -1, -1, -1))
     said: list[str] = []
     resolved = LineSpectra(columns=12).resolve(Seen(long), Runtime(QUIET, say=said.append))
-    assert resolved.snapshots == (10, 20, 30) and resolved.transfer.lines == ("h-alpha", "ca-k", "mg-h")
+    assert resolved.at_snapshots == (10, 20, 30) and resolved.transfer.lines == ("h-alpha", "ca-k", "mg-h")
     assert said == ["36 columns, about 14 minutes; can be stopped and resumed."]
 
 
 @pytest.mark.parametrize(
     "settings, sentence",
     [
-        ({"snapshots": (3,)}, "snapshot 3 is not in this run; it has the snapshots 0 to 2."),
-        ({"snapshots": (1, 1)}, r"snapshots are \[1, 1\]; name each once."),
+        ({"at_snapshots": (3,)}, "snapshot 3 is not in this run; it has the snapshots 0 to 2."),
+        ({"at_snapshots": (1, 1)}, r"at_snapshots is \[1, 1\]; name each once."),
         ({"columns": 13}, "columns is 13, but the run has 12 columns of cells. Ask for fewer."),
     ],
 )
