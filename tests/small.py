@@ -232,12 +232,12 @@ PLASMA: Table = {
         "transfer": {
             "lines": ["ca-k"],
             "incident": "zero",
-            "background": "hydrogen",
+            "other_atoms": "hydrogen",
             "conserve_charge": False,
             "conserve_pressure": False,
         },
         "columns": 2,
-        "snapshots": [3, 6],
+        "at_snapshots": [3, 6],
     },
 }
 BY_KIND = {

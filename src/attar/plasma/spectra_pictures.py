@@ -44,7 +44,7 @@ def _profiles(spectra: Any, line: int) -> Float[np.ndarray, "time wavelength col
     return np.moveaxis(spectra.intensity[:, :, line].double().numpy(), 1, 2)
 
 
-def _row(values: Float[np.ndarray, "height wide"], times: int, height: int) -> list[UInt8[np.ndarray, "high wide 3"]]:
+def _row(values: Float[np.ndarray, "few narrow"], times: int, height: int) -> list[UInt8[np.ndarray, "high wide 3"]]:
     """Maps of all times in one scale, enlarged."""
     from PIL import Image
 
@@ -64,7 +64,7 @@ def _mark(pixels: UInt8[np.ndarray, "high wide 3"], spectra: Any, time: int) -> 
                 pixels[max(middle - 1, 0) : middle + 2, left:right] = COLOURS[name]
 
 
-def _beside(maps: list[UInt8[np.ndarray, "high wide 3"]]) -> UInt8[np.ndarray, "high all 3"]:
+def _beside(maps: list[UInt8[np.ndarray, "high wide 3"]]) -> UInt8[np.ndarray, "higher all 3"]:
     height = maps[0].shape[0]
     space, parts = np.full((height, GAP, 3), 255, dtype=np.uint8), [maps[0]]
     for one in maps[1:]:
