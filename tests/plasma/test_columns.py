@@ -116,13 +116,13 @@ def test_a_single_thread_has_one_pressure():
 
 def test_columns_of_a_run_are_its_lines_of_sight():
     run = small.run_of_plasma()
-    columns = attar.simulate(AnsweredColumns(count=6, run_snapshots=(3,), teacher="none"), run, engine=QUIET)
+    columns = attar.simulate(AnsweredColumns(count=6, at_snapshots=(3,), teacher="none"), run, engine=QUIET)
     assert len(columns) == 6
     direct = regridded(column_of(run, 3, 1))
     assert columns.column(0).temperature == pytest.approx(direct.temperature)
     assert columns.answers is None
     with pytest.raises(InputError, match="snapshot 9 is not in this run; it has the snapshots 0 to 6"):
-        attar.simulate(AnsweredColumns(run_snapshots=(9,)), run, engine=QUIET)
+        attar.simulate(AnsweredColumns(at_snapshots=(9,)), run, engine=QUIET)
 
 
 def test_columns_are_split_by_a_seed_of_their_own_and_those_of_a_run_in_stretches():
@@ -201,7 +201,7 @@ def test_answers_are_kept_in_the_cache_if_the_teacher_can_be_told_from_others(mo
     assert (again.known.profiles == first.known.profiles).all()
     answered(bare, teacher_named(Own()), Runtime(QUIET))
     assert len(list(tmp_path.glob("networks/*"))) == 1
-    assert Asked(bare, teacher_named("slab")).fingerprint != Asked(bare, teacher_named(Own())).fingerprint
+    assert Asked(bare, teacher_named("slab"), "").fingerprint != Asked(bare, teacher_named(Own()), "").fingerprint
 
 
 @pytest.mark.parametrize(

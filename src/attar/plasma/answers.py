@@ -41,6 +41,8 @@ class Asked:
 
     columns: Columns
     teacher: Teacher | None
+    data: str
+    """A digest of what the columns were drawn from."""
 
     @property
     def name(self) -> str:
@@ -49,10 +51,9 @@ class Asked:
 
     @property
     def fingerprint(self) -> str:
-        """A digest of the columns and of what tells teachers apart."""
-        if self.teacher is None:
-            return self.columns.inputs
-        return store.digest_of({}, [self.columns.inputs, self.teacher.name, self.teacher.fingerprint])
+        """A digest of the data and of what tells teachers apart."""
+        told = None if self.teacher is None else [self.teacher.name, self.teacher.fingerprint]
+        return store.digest_of({}, [self.data, told])
 
     def __str__(self) -> str:
         return str(dataclasses.replace(self.columns, answers=None))
@@ -78,8 +79,8 @@ class AnsweredColumns(Settings):
     teacher: Annotated[Any, Words()] = "slab"
     """A trained network or code that computes line profiles: slab (Ca II K in LTE), lightweaver (Ca II K out of it, by
     Lightweaver), the folder of an emulator, or none (columns without profiles)."""
-    run_snapshots: tuple[Annotated[int, Range(0)], ...] = ()
-    """Numbers of the snapshots of a run, from 0. Default: all but the first."""
+    at_snapshots: tuple[Annotated[int, Range(0)], ...] = ()
+    """Numbers of the snapshots, from 0. Default, of a run: all but the first."""
     test_share: Annotated[float, Range(0.001, 0.999)] = 0.2
     """Share of the columns that is held out, to measure emulators on. Of a run, stretches of neighbours."""
     split_seed: Annotated[int, Range(0)] = 0
@@ -106,7 +107,9 @@ class AnsweredColumns(Settings):
         Raises:
             InputError: The data hold no columns, or there is no such teacher.
         """
-        return Asked(self.drawn(source, runtime), teacher_named(self.teacher))
+        columns = self.drawn(source, runtime)
+        data = source.inputs if isinstance(source, Columns) else source.fingerprint
+        return Asked(columns, teacher_named(self.teacher), data)
 
     def drawn(self, source: Any, runtime: Runtime) -> Columns:
         """Columns without profiles, of random threads, of a run, or of a set that may have profiles already.
@@ -135,7 +138,7 @@ class AnsweredColumns(Settings):
             InputError: The run has no such snapshot, or fewer than two columns.
         """
         there = len(run.times)
-        snapshots = self.run_snapshots or tuple(range(min(1, there - 1), there))
+        snapshots = self.at_snapshots or tuple(range(min(1, there - 1), there))
         if max(snapshots) >= there:
             raise InputError(f"snapshot {max(snapshots)} is not in this run; it has the snapshots 0 to {there - 1}.")
         known = [(one, x) for one in snapshots for x in range(run.grid.columns)]
@@ -205,7 +208,7 @@ def answered(columns: Columns, teacher: Teacher, runtime: Runtime) -> Columns:
     """
     if columns.answers is not None:
         return columns
-    asked, quiet = Asked(columns, teacher), runtime.with_seed(0)
+    asked, quiet = Asked(columns, teacher, columns.inputs), runtime.with_seed(0)
     method = AnsweredColumns(teacher=teacher.name).resolve(asked, quiet)
     if not teacher.fingerprint:
         return engine.run(method, asked, quiet, title=f"{teacher.name} answers")

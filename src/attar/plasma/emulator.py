@@ -22,7 +22,6 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from attar.core import store
 from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
@@ -30,7 +29,7 @@ from attar.core.selection import herding, k_center, shuffled
 from attar.core.settings import Hidden, Range, Settings, Words
 from attar.core.state import rebuilt
 from attar.core.training import adamw, half_cosine, next_rows, set_lr
-from attar.plasma.answers import AnsweredColumns, answered
+from attar.plasma.answers import AnsweredColumns, Asked, answered
 from attar.plasma.columns import Answers, Columns, Origin
 from attar.plasma.emulated import Emulator, own_network
 from attar.plasma.features import VELOCITY, Scaling, channels_of, step_of
@@ -54,6 +53,8 @@ class Lessons:
     """Which columns of the data were chosen; those that did not converge are left out of `columns`."""
     whole: str
     """A digest of all columns of the data."""
+    fingerprint: str
+    """A digest of them and of what tells their teacher from others."""
     module: Any = None
     """A student of the caller's own."""
 
@@ -61,11 +62,6 @@ class Lessons:
     def name(self) -> str:
         """That of the data."""
         return self.columns.name
-
-    @property
-    def fingerprint(self) -> str:
-        """A digest of columns and profiles."""
-        return store.digest_of({"rows": self.rows}, [self.columns.fingerprint, self.whole])
 
     @property
     def answers(self) -> Answers:
@@ -153,14 +149,15 @@ class LineEmulator(Settings):
                 "Leave out --teacher, or make others: attar simulate columns --data FOLDER --teacher NAME"
             )
         rows = self.chosen(columns, runtime)
-        lessons = columns.subset(rows)
+        lessons, data = columns.subset(rows), columns.fingerprint
         if lessons.answers is None:
             teacher = teacher_named(task.teacher)
             if teacher is None:
                 raise InputError(f"the columns of {columns.name} have no profiles, and teacher is none. Give another.")
+            data = Asked(columns, teacher, columns.inputs).fingerprint
             lessons = answered(lessons, teacher, runtime).converged
         module = None if task.module is None else copy.deepcopy(task.module)
-        return Lessons(lessons, rows, columns.inputs, module)
+        return Lessons(lessons, rows, columns.inputs, data, module)
 
     def chosen(self, columns: Columns, runtime: Runtime) -> Rows:
         """The rows of the training columns that are learned from.
