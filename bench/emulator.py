@@ -28,8 +28,9 @@ from attar.core.score import Score
 from attar.plasma.answers import AnsweredColumns
 from attar.plasma.columns import Columns
 from attar.plasma.emulator import LineEmulator
+from attar.plasma.features import step_of
 from attar.plasma.kelvin_helmholtz import KelvinHelmholtz
-from attar.plasma.score import ERROR, INTEGRATED, MEAN, NEAREST, RIDGE, rivals_of, scores_of
+from attar.plasma.score import ERROR, INTEGRATED, NEAREST, RIDGE, rivals_of, scores_of
 
 RECORD = "emulator.json"
 QUIET = Engine(quiet=True, device="cpu")
@@ -104,8 +105,8 @@ def of_teacher(threads: Columns, run: Columns) -> dict[str, Any]:
 
 def rivals(train: Columns, test: Columns, run: Columns) -> dict[str, Any]:
     """Errors of what is simpler than a network, from all training columns."""
-    floor, others = LineEmulator().floor, run.converged
-    here, there = (rivals_of(train, one, floor) for one in (test, others))
+    floor, step, others = LineEmulator().floor, step_of(train.known.wavelengths), run.converged
+    here, there = (rivals_of(train, one, floor, step) for one in (test, others))
     return {
         name: {**scores_of(here[name], test), **{f"{key}, run": v for key, v in scores_of(there[name], others).items()}}
         for name in here
@@ -131,7 +132,7 @@ def one(threads: Columns, test: Columns, run: Columns, settings: dict[str, Any],
     }
     beyond = [float((made.outside(columns).max(axis=1) > 0).mean()) for columns in (test, others)]
     rows = LineEmulator(**settings).chosen(threads, Runtime(QUIET, seed))
-    few = rivals_of(threads.subset(rows), test, method.floor)
+    few = rivals_of(threads.subset(rows), test, method.floor, step_of(test.known.wavelengths))
     return {
         **found,
         "beyond what was seen": beyond[0],
@@ -165,7 +166,7 @@ def table(found: dict[str, Any]) -> Table:
     for name, row in found["rows"].items():
         cells = [Score.of([seed[column] for seed in row["seeds"]], "").number for column in columns]
         grid.add_row(name, *cells, f"{statistics.fmean(s['seconds of training'] for s in row['seeds']):.0f}")
-    for name in (MEAN, RIDGE, NEAREST):
+    for name in found["rivals"]:
         grid.add_row(name, *(f"{found['rivals'][name][column]:.4g}" for column in columns), "")
     return grid
 

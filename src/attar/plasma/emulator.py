@@ -118,7 +118,7 @@ class LineEmulator(Settings):
     """Intensity, as a share of the median peak, below which all intensities count as equal to it."""
     peak_weight: Annotated[float, Range(0)] = 4.0
     """Weight of the errors relative to a profile's peak, beside those of the logarithm."""
-    symmetric: bool = True
+    move_with_gas: bool = True
     """Whether the student relies on what holds where no light falls on a column from outside: its profile moves with
     the gas, and a mirrored velocity mirrors it. Not for wavelengths that are not equally spaced."""
     watch: Annotated[int, Range(1)] = 100
@@ -193,7 +193,7 @@ class LineEmulator(Settings):
             InputError: There is no such network, or a module of the caller's own does not take the columns.
         """
         columns, answers = lessons.columns, lessons.answers
-        step = step_of(answers.wavelengths) if self.symmetric else 0.0
+        step = step_of(answers.wavelengths) if self.move_with_gas else 0.0
         scaling = Scaling.of(columns.values, answers.profiles, self.floor, step)
         targets = scaling.targets(answers.profiles, columns.values)
         shape = columns.points, len(answers.wavelengths)
