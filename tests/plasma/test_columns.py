@@ -37,7 +37,7 @@ def thread(points=101, core=8e3, centre=0.0):
 # ----------------------------------------------------------------------------------------------------- cut and placed
 
 
-@pytest.mark.parametrize("points", [2, 3, 50, 64, 400])
+@pytest.mark.parametrize("points", [3, 4, 50, 64, 400])
 def test_a_column_is_put_on_as_many_points_whatever_it_had(points):
     place = np.linspace(0, 1, points)
     column = regridded(Column(2e6 * place, 1e4 - 2e3 * place, 1e16 * np.ones(points), 1e3 * place))
@@ -85,9 +85,9 @@ def test_what_a_thread_shows_does_not_depend_on_the_points():
     "changed, told",
     [
         ({"temperature": np.full(5, 1e6)}, "a column has no gas cooler than 250000 K: its coolest point has 1e\\+06 K"),
-        ({"depth": np.zeros(5)}, "the depth of a column does not rise"),
-        ({"hydrogen": np.array([1.0, 1, -2, 1, 1])}, "the hydrogen of a column is -2 somewhere; it must be positive"),
-        ({"velocity": np.array([1.0, 1, np.nan, 1, 1])}, "the velocity of a column holds values that are infinite"),
+        ({"depth": np.zeros(5)}, "the depth of a column must rise"),
+        ({"hydrogen": np.array([1.0, 1, -2, 1, 1])}, "hydrogen of a column must be positive everywhere"),
+        ({"velocity": np.array([1.0, 1, np.nan, 1, 1])}, "velocity of a column must be finite"),
     ],
 )
 def test_a_column_that_cannot_be_read_is_refused(changed, told):

@@ -32,7 +32,7 @@ from attar.plasma.column import Column
 from attar.plasma.columns import INTENSITY, PARTS, TIMING, UNITS, Columns, seconds_in
 from attar.plasma.emulator_card import TITLES, emulator_card
 from attar.plasma.features import CHANNELS, Scaling
-from attar.plasma.gridding import THRESHOLD, checked, regridded
+from attar.plasma.gridding import THRESHOLD, regridded
 from attar.plasma.network import network_named
 
 SCHEMA = 1
@@ -174,7 +174,7 @@ class Emulator(core.Shareable):
 
     def _placed(self, column: Column) -> Column:
         """A column on as many points as the network takes, without its hot gas."""
-        checked(column)
+        column.checked()
         fits = len(column) == self.points and float(column.temperature.max()) <= THRESHOLD * (1 + 1e-9)
         return column if fits else regridded(column, self.points)
 

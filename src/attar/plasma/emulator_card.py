@@ -58,8 +58,9 @@ def emulator_card(made: Made, scores: Sequence[Cell]) -> str:
 
 {core.escaped(str(made))}.
 
-It answers as its teacher does, with what that leaves out: {core.escaped(made.note)}. Columns that reach beyond the
-ranges below are refused, unless `outside` says otherwise.
+What its teacher leaves out, it leaves out too: {core.escaped(made.note)}.
+
+Columns that reach beyond the ranges below are refused, unless `outside` says otherwise.
 {core.score_table(scores)}{links(made.folder, TITLES)}
 {facts}
 

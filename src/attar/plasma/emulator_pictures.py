@@ -61,10 +61,10 @@ def profiles(studied: Any) -> bytes:
 
 
 def errors(studied: Any) -> bytes:
-    """Profiles of the teacher and errors of the emulator, each over the peak, with columns by the width of profiles."""
+    """Profiles of the teacher and errors of the emulator, each over the peak, with columns by the centre of profiles."""
     truth, wavelengths = studied.test.known.profiles.numpy(), studied.test.known.wavelengths.numpy()
     peak = truth.max(axis=1, keepdims=True)
-    order = np.argsort((truth / peak).mean(axis=1))
+    order = np.argsort(truth @ wavelengths / truth.sum(axis=1))
     away = 1e3 * (wavelengths - 0.5 * (wavelengths[0] + wavelengths[-1]))
     extent = (away[0], away[-1], 0, len(truth))
 
@@ -89,6 +89,6 @@ def errors(studied: Any) -> bytes:
             axis.set_title(title, fontsize=10)
             axis.set_xlabel("wavelength from the centre of the window, pm")
             fig.colorbar(shown, ax=axis)
-        axes[0].set_ylabel("held-out columns, from narrow profiles to wide ones")
+        axes[0].set_ylabel("held-out columns, by the centre of their profiles")
 
     return figure(draw, 10.0, 5.0)

@@ -28,15 +28,14 @@ def regridded(column: Column, points: int = POINTS, threshold: float = THRESHOLD
     """The cool gas of a column on so many points.
 
     Args:
-        column: A line of sight of two points or more.
+        column: A line of sight of three points or more.
         points: How many points it gets.
         threshold: Temperature above which gas is left out, in K.
 
     Raises:
-        InputError: It has fewer than two points, its depth does not rise, a value is not finite or not positive, or
-            all of it is hotter.
+        InputError: It has fewer points, its depth does not rise, a value is out of its range, or all of it is hotter.
     """
-    checked(column)
+    column.checked()
     knots = np.stack((column.depth, np.log10(column.temperature), np.log10(column.hydrogen), column.velocity))
     cool = cooler(knots, float(np.log10(threshold)))
     if cool.shape[1] < 2:
@@ -44,24 +43,6 @@ def regridded(column: Column, points: int = POINTS, threshold: float = THRESHOLD
         raise InputError(f"a column has no gas cooler than {threshold:g} K: its coolest point has {coolest:.4g} K.")
     depth, heat, hydrogen, velocity = placed(cool, points)
     return Column(depth, 10**heat, 10**hydrogen, velocity, column.turbulence)
-
-
-def checked(column: Column) -> None:
-    """See that a column can be read.
-
-    Raises:
-        InputError: It has fewer than two points, its depth does not rise, or a value is not finite or not positive.
-    """
-    if len(column) < 2:
-        raise InputError(f"a column has {len(column)} points; give two or more.")
-    for name in ("depth", "temperature", "hydrogen", "velocity"):
-        values = getattr(column, name)
-        if not np.isfinite(values).all():
-            raise InputError(f"the {name} of a column holds values that are infinite or not numbers.")
-        if name in ("temperature", "hydrogen") and not (values > 0).all():
-            raise InputError(f"the {name} of a column is {values.min():g} somewhere; it must be positive.")
-    if not (np.diff(column.depth) > 0).all():
-        raise InputError("the depth of a column does not rise from each point to the next. Its first point is nearest.")
 
 
 def cooler(knots: Knots, threshold: float) -> Float[np.ndarray, "4 _cool"]:
