@@ -61,7 +61,7 @@ def profiles(studied: Any) -> bytes:
 
 
 def errors(studied: Any) -> bytes:
-    """Profiles of the teacher and errors of the emulator, each over the peak, with columns by the centre of profiles."""
+    """Profiles of the teacher and errors of the emulator, over the peak, with columns by the centre of profiles."""
     truth, wavelengths = studied.test.known.profiles.numpy(), studied.test.known.wavelengths.numpy()
     peak = truth.max(axis=1, keepdims=True)
     order = np.argsort(truth @ wavelengths / truth.sum(axis=1))
