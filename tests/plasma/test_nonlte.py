@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 from attar.core.errors import InputError
 from attar.core.settings import plain
 from attar.plasma.column import Column, cool_points, spread
-from attar.plasma.formation import contribution, depth_of, emergent, optical_depth
+from attar.plasma.formation import FINER, contribution, depth_of, emergent, finer, optical_depth
 from attar.plasma.incident import Sunlight, boundaries
 from attar.plasma.nonlte import (
     CALCIUM,
@@ -75,6 +75,14 @@ def test_the_depth_of_a_value_of_tau_is_found_or_told_to_be_missing():
     depth = np.array([0.0, 1.0, 3.0])
     found = depth_of(np.array([[0.0, 0.5, 2.5], [0.0, 0.1, 0.2]]), depth)
     assert found[0] == pytest.approx(1.5) and np.isnan(found[1])
+
+
+def test_finer_steps_pass_through_the_points_and_overshoot_nowhere():
+    depth, values = np.array([0.0, 1.0, 3.0, 4.0]), np.array([[1.0, 9.0, 9.5, 2.0], [0.0, 0.0, 0.0, 1.0]])
+    fine, between = finer(depth, values)
+    np.testing.assert_allclose(fine[::FINER], depth)
+    np.testing.assert_allclose(between[:, ::FINER], values)
+    assert between.min() >= 0 and between.max() <= 9.5 and len(fine) == 3 * FINER + 1
 
 
 def test_hot_points_are_left_out_but_for_the_neighbours_of_cool_ones_and_the_ends():
@@ -278,7 +286,7 @@ def test_light_from_below_brightens_a_prominence(incident):
         column, replace(CALCIUM, incident=incident, rays=3), boundaries(incident, "prominence", 1e7, made_up_sun())
     )
     assert lit.converged
-    assert (lit.intensity[0, 18:23] > 1.1 * dark.intensity[0, 18:23]).all()
+    assert (lit.intensity[0, 38:43] > 1.1 * dark.intensity[0, 38:43]).all()
     assert lit.balance == pytest.approx([1.0], abs=0.01)
 
 

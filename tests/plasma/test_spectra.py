@@ -12,7 +12,7 @@ import attar
 from attar.core.errors import InputError
 from attar.core.runtime import Engine, Runtime
 from attar.plasma.column import column_of
-from attar.plasma.nonlte import CALCIUM, LINES, CalciumK
+from attar.plasma.nonlte import CALCIUM, LINES, Lightweaver
 from attar.plasma.spectra import LineSpectra, Seen, read_answer
 from attar.plasma.spectra_artefact import CAVEAT, CONVERGED, MOVING, UNSOLVED, Spectra
 
@@ -34,11 +34,13 @@ def made(run, tmp_path_factory):
 
 
 def test_a_column_of_it_is_what_the_code_answers(made, run):
-    assert made.intensity.shape == (2, 2, 1, 41) and made.contribution.shape == (2, 2, 1, 48)
+    assert made.intensity.shape == (2, 2, 1, 81) and made.contribution.shape == (2, 2, 1, 48)
     assert (made.state == CONVERGED).all()
     column = column_of(run, 2, 9)
     assert made.places[1] == pytest.approx(float(run.x[9]))
-    np.testing.assert_allclose(made.intensity[1, 1, 0], CalciumK().answer(column), rtol=1e-10)
+    code = Lightweaver(CALCIUM)
+    np.testing.assert_allclose(made.intensity[1, 1, 0], code.answer(column), rtol=1e-10)
+    np.testing.assert_allclose(made.wavelengths[0], code.wavelengths)
     np.testing.assert_allclose(made.temperature[1, 1], column.temperature, rtol=1e-6)
     assert made.balance.sub(1).abs().max() < 0.03  # few cells: see test_nonlte for finer columns
     assert made.hydrogen_change.max() == 0
@@ -140,7 +142,7 @@ def test_the_usual_snapshots_are_three_with_the_last(run):
     said: list[str] = []
     resolved = LineSpectra(columns=12).resolve(Seen(long), Runtime(QUIET, say=said.append))
     assert resolved.at_snapshots == (10, 20, 30) and resolved.transfer.lines == ("h-alpha", "ca-k", "mg-h")
-    assert said == ["36 columns, about 14 minutes; can be stopped and resumed."]
+    assert said == ["36 columns, about 10 minutes; can be stopped and resumed."]
 
 
 @pytest.mark.parametrize(

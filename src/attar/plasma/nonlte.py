@@ -21,7 +21,7 @@ from jaxtyping import Float
 from attar.core.errors import InputError
 from attar.core.settings import Range, Settings
 from attar.plasma.column import Column, cool_points
-from attar.plasma.formation import contribution, depth_of, emergent, optical_depth
+from attar.plasma.formation import FINER, contribution, depth_of, emergent, finer, optical_depth
 from attar.plasma.incident import CONE_RAYS, Incident, Projection, Sunlight, boundaries, sunlight
 
 LIGHT_SPEED = 299_792_458.0
@@ -29,8 +29,8 @@ SCATTER = 3
 """Iterations of the radiation alone, before populations move."""
 RADIATION = 5.0
 """Largest relative change of the radiation, in units of the tolerance of the populations."""
-POINTS, WIDTH = 41, 0.08 / 393.4777134
-"""Wavelengths of a line, and half of the range that they cover, in units of its wavelength: 61 km/s."""
+POINTS, REACH = 81, 40e3
+"""Wavelengths of a line, and the Doppler shift in m/s up to which they reach on both sides: one a km/s."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Line:
     @property
     def wavelengths(self) -> Float[np.ndarray, " wavelength"]:
         """Wavelengths around the centre, in nm; the middle one is the centre."""
-        return self.wavelength * (1 + WIDTH * np.linspace(-1, 1, POINTS))
+        return self.wavelength * (1 + REACH / LIGHT_SPEED * np.linspace(-1, 1, POINTS))
 
 
 LINES = {
@@ -381,12 +381,13 @@ def _line(
     behind: Float[np.ndarray, " wavelength"],
 ) -> tuple[Any, ...]:
     """One line as `Formed` has it."""
-    tau = optical_depth(inner.depth, opacity)
+    depth, opacity, source = finer(inner.depth, opacity, source)
+    tau = optical_depth(depth, opacity)
     core = int(tau[:, -1].argmax())
     whole = np.zeros(len(column))
-    whole[kept] = contribution(opacity, source, tau)[core]
+    whole[kept] = contribution(opacity, source, tau)[core, ::FINER]
     balance = emergent(tau, source, behind)[core] / intensity[core]
-    return intensity, tau[:, -1], depth_of(tau, inner.depth), whole, balance
+    return intensity, tau[:, -1], depth_of(tau, depth), whole, balance
 
 
 class Lightweaver:
@@ -443,6 +444,11 @@ class CalciumK(Lightweaver):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(replace(CALCIUM, **settings))
+
+    @property
+    def wavelengths(self) -> Float[np.ndarray, " wavelength"]:
+        """41 within 80 pm of the centre, in nm."""
+        return LINES["ca-k"].wavelength + np.linspace(-0.08, 0.08, 41)
 
 
 CALCIUM = Transfer(
