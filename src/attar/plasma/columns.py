@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from attar.core import artefact as core
 from attar.core import store
-from attar.core.artefact import Origin
+from attar.core.artefact import Origin as Origin
 from attar.core.card import SCORES
 from attar.core.cell import Cell
 from attar.core.errors import InputError
@@ -103,7 +103,8 @@ class Columns(core.Shareable):
 
     def column(self, row: int) -> Column:
         """One of them."""
-        return Column(*self.values[row].numpy(), self.turbulence)
+        depth, temperature, hydrogen, velocity = self.values[row].numpy()
+        return Column(depth, temperature, hydrogen, velocity, self.turbulence)
 
     def subset(self, rows: Rows) -> "Columns":
         """Some of them, with their profiles."""
@@ -231,7 +232,7 @@ class Columns(core.Shareable):
         tensors, _ = core.read_tensors(folder / TENSORS, facts["digest"])
         answers = None
         if facts["answers"] is not None:
-            held = {name: tensors[name] for name in ("wavelengths", "profiles", "converged")}
+            held: dict[str, Any] = {name: tensors[name] for name in ("wavelengths", "profiles", "converged")}
             answers = Answers(**facts["answers"], **held, seconds=seconds_in(folder)["teacher"])
         return cls(
             values=tensors["values"],

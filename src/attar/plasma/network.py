@@ -48,13 +48,15 @@ class ColumnNetwork(nn.Module):
         self.last = nn.Sequential(
             nn.Linear(2 * channels, 2 * channels), nn.GELU(), nn.Linear(2 * channels, wavelengths)
         )
+        self.place: Tensor
         self.register_buffer("place", torch.linspace(-1, 1, points).view(1, 1, points), persistent=False)
 
     def forward(self, columns: Columns) -> Profiles:
         """The standardised logarithm of profiles."""
         place = self.place.expand(len(columns), -1, -1)
         found = self.convolutions(torch.cat((columns, place), dim=1))
-        return self.last(torch.cat((found.mean(dim=2), found.amax(dim=2)), dim=1))
+        profiles: Profiles = self.last(torch.cat((found.mean(dim=2), found.amax(dim=2)), dim=1))
+        return profiles
 
 
 def network_named(text: str, points: int, wavelengths: int, generator: torch.Generator) -> nn.Module:

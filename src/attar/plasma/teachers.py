@@ -114,4 +114,5 @@ def _emulator(folder: Path) -> Teacher:
     made = StoredPlasma.load(folder)
     if not isinstance(made, Emulator):
         raise InputError(f"{folder} holds {made.title}, which answers nothing. Give the folder of an emulator.")
-    return Teacher(made, "emulator", made.line, f"an emulator of {made.teacher} ({made.note})", made.fingerprint)
+    code: Any = made
+    return Teacher(code, "emulator", made.line, f"an emulator of {made.teacher} ({made.note})", made.fingerprint)
