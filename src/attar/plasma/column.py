@@ -77,8 +77,8 @@ def column_of(run: Any, snapshot: int, x: int, turbulence: float = TURBULENCE) -
     heat, hydrogen = run.temperature(snapshot)[:, x], run.hydrogen(snapshot)[:, x]
     towards = -run.velocity(snapshot)[1][:, x]
     depth = (np.arange(2 * len(heat)) + 0.5) * run.grid.dy * run.units.length
-    mirrored = [np.concatenate((part, sign * part[::-1])) for part, sign in ((heat, 1), (hydrogen, 1), (towards, -1))]
-    return Column(depth, *mirrored, turbulence)
+    heat, hydrogen = (np.concatenate((part, part[::-1])) for part in (heat, hydrogen))
+    return Column(depth, heat, hydrogen, np.concatenate((towards, -towards[::-1])), turbulence)
 
 
 def spread(columns: int, number: int) -> Int[np.ndarray, " chosen"]:

@@ -367,8 +367,8 @@ def formed(column: Column, settings: Transfer, faces: tuple[Any, Any]) -> Formed
     seen = seen_along(context, np.concatenate([LINES[name].wavelengths for name in order]))
     places = [POINTS * order.index(name) + np.arange(POINTS) for name in settings.lines]
     lines = [_line(column, kept, inner, *(part[place] for part in seen)) for place in places]
-    parts = [np.stack(part) for part in zip(*lines, strict=True)]
-    return Formed(*parts, change, done, converged)
+    intensity, tau, depth, added, balance = (np.stack(part) for part in zip(*lines, strict=True))
+    return Formed(intensity, tau, depth, added, balance, change, done, converged)
 
 
 def _line(

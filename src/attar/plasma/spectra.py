@@ -157,9 +157,11 @@ class LineSpectra(Settings):
         """No column solved yet; with several workers, all columns are solved now and kept for the steps."""
         many, lines, points = self.total_steps, len(self.transfer.lines), 2 * seen.run.grid.rows
         light = self.transfer.light()
-        wide = [torch.zeros(many, lines, POINTS, dtype=torch.float64) for _ in range(3)]
+        intensity, tau, depth = torch.zeros(3, many, lines, POINTS, dtype=torch.float64)
         state = Solving(
-            *wide,
+            intensity.clone(),
+            tau.clone(),
+            depth.clone(),
             contribution=torch.zeros(many, lines, points, dtype=torch.float64),
             balance=torch.zeros(many, lines, dtype=torch.float64),
             hydrogen_change=torch.zeros(many, dtype=torch.float64),

@@ -139,7 +139,7 @@ class Spectra(core.Shareable):
         seconds = self.seconds[self.seconds > 0]
         found = {
             "columns": f"{len(self.places)} at each of {len(self.times)} times",
-            "times": ", ".join(f"{time:g}" for time in self.times) + " L_0/c_s0",
+            "times": ", ".join(f"{time:.4g}" for time in self.times) + " L_0/c_s0",
             "converged": f"{converged} of {total}",
             "kept though not converged": str(solved - converged),
             "without a solution": str(int((self.state == UNSOLVED).sum())),
@@ -166,7 +166,7 @@ class Spectra(core.Shareable):
                 rows.append(
                     [
                         label,
-                        f"{time:g}",
+                        f"{time:.4g}",
                         f"{np.nanmean(core[number, :, index]):.3g}",
                         f"{np.nanmedian(tau[number, :, index]):.3g}",
                         f"{int(thick.sum())} of {int(self.seen[number].sum())}",

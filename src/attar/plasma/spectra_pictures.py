@@ -103,7 +103,7 @@ def _spectra(fig: Any, spectra: Any) -> None:
         for number, axis in enumerate(row):
             image = axis.pcolormesh(x, _edges(shift), maps[number], cmap="inferno", vmin=0, vmax=maps.max())
             if line == 0:
-                axis.set_title(f"t = {spectra.times[number]:g} $L_0/c_{{s0}}$", fontsize=9)
+                axis.set_title(f"t = {spectra.times[number]:.4g} $L_0/c_{{s0}}$", fontsize=9)
         row[0].set_ylabel(f"{LINES[name].label}\nkm/s from centre", fontsize=8)
         fig.colorbar(image, ax=list(row), label="nW m⁻² Hz⁻¹ sr⁻¹", shrink=0.9)
     for axis in axes[-1]:
@@ -125,7 +125,7 @@ def _surfaces(fig: Any, spectra: Any) -> None:
             colour = tuple(part / 255 for part in COLOURS[name])
             axis.plot(spectra.places, found[number, :, line], ".-", color=colour, ms=3, lw=1, label=LINES[name].label)
         axis.axhline(spectra.middle / 1e6, color="white", lw=0.5, ls=":")
-        axis.set_title(f"t = {spectra.times[number]:g} $L_0/c_{{s0}}$", fontsize=9)
+        axis.set_title(f"t = {spectra.times[number]:.4g} $L_0/c_{{s0}}$", fontsize=9)
         axis.set_xlabel("x in $L_0$", fontsize=8)
     axes[0].set_ylabel("depth in Mm (τ = 1 in colours)", fontsize=8)
     axes[-1].legend(fontsize=7, loc="upper right")
