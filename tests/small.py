@@ -226,7 +226,6 @@ SCENES: Table = {
 }
 PLASMA: Table = {
     "kelvin-helmholtz": {"cells": [12, 10], "end": 0.6, "outputs": 6, "solver": "numpy"},
-    "kelvin-helmholtz": {"cells": [12, 10], "end": 0.06, "outputs": 6, "solver": "numpy"},
     "columns": {"count": 22},
     "emulator": {"student": "cnn:width=6,depth=2", "steps": 8, "batch": 6, "watch": 2},
     "spectra": {
