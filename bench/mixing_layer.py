@@ -20,13 +20,13 @@ from typing import Any
 import harness
 import numba
 import torch
-from attar.plasma.fused import advance
 
 import attar
 from attar.core.runtime import Engine
 from attar.core.store import read_json
 from attar.plasma.artefact import Run
 from attar.plasma.fluid import Fluid
+from attar.plasma.fused import advance
 from attar.plasma.growth import layer_growth, simulated_growth
 from attar.plasma.kelvin_helmholtz import KelvinHelmholtz
 from attar.plasma.mixing import mixing_averages, of_both
