@@ -16,7 +16,7 @@ from typing import Any
 
 import numba
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from attar.plasma.states import GAMMA
 
@@ -31,6 +31,7 @@ REACH = 0.5
 Planes = Float[np.ndarray, "variable row column"]
 Plane = Float[np.ndarray, "row column"]
 Lines = Float[np.ndarray, "variable column"]
+Indices = Int[np.ndarray, " column"]
 Pair = tuple[float, float]
 Walls = tuple[bool, bool]
 Tables = tuple[Any, ...]
@@ -90,7 +91,8 @@ def swept(
     states, upper, lower = np.empty((4, 5, columns + 4)), np.empty((2, 5, columns)), np.empty((5, columns))
     right, left = np.empty((5, columns + 2)), np.empty((5, columns + 2))
     across, beside = np.empty((2, 5, columns)), np.empty((5, columns + 1))
-    fastest, work, raised = np.zeros((2, columns)), np.empty((6, columns)), 0
+    fastest, raised = np.zeros((2, columns)), 0
+    work, pieces = np.empty((6, columns)), np.empty(columns, np.int64)
     for j in range(start - 4, stop):
         _read(old, j + 2, periodic, states[(j + 2) & 3])
         if j >= start - 2:
@@ -107,7 +109,7 @@ def swept(
                 _close(beside, 1, columns, columns + 1)
             _update(old, new, j, second, ratios, beside, across[(j - 1) & 1], across[j & 1])
             if second:
-                raised += _finish(new, radiated, j, passed, floor, tables, work, fastest)
+                raised += _finish(new, radiated, j, passed, floor, tables, work, pieces, fastest)
     return _largest(fastest[0]), _largest(fastest[1]), raised
 
 
@@ -130,20 +132,29 @@ def finished(
         The largest |u| + c and |v| + c, NaN if any is; and how many pressures were raised.
     """
     columns = states.shape[2]
-    fastest, work, raised = np.zeros((2, columns)), np.empty((6, columns)), 0
+    fastest, raised = np.zeros((2, columns)), 0
+    work, pieces = np.empty((6, columns)), np.empty(columns, np.int64)
     for j in range(start, stop):
-        raised += _finish(states, radiated, j, passed, floor, tables, work, fastest)
+        raised += _finish(states, radiated, j, passed, floor, tables, work, pieces, fastest)
     return _largest(fastest[0]), _largest(fastest[1]), raised
 
 
 @_compiled
 def _finish(
-    states: Planes, radiated: Plane, j: int, passed: float, floor: float, tables: Tables, work: Lines, fastest: Lines
+    states: Planes,
+    radiated: Plane,
+    j: int,
+    passed: float,
+    floor: float,
+    tables: Tables,
+    work: Lines,
+    pieces: Indices,
+    fastest: Lines,
 ) -> int:
     """What `finished` does, for a row."""
     raised = _raise(states, j, floor)
     if passed > 0:
-        _cool(states, radiated, j, passed, tables, work)
+        _cool(states, radiated, j, passed, tables, work, pieces)
     _waves(states, j, fastest)
     return raised
 
@@ -192,11 +203,11 @@ def _read(conserved: Planes, j: int, periodic: Walls, row: Lines) -> None:
 
 @_part
 def _half_slope(before: float, after: float) -> float:
-    """Half of the slope by the monotonised central limiter."""
-    least = before if abs(before) < abs(after) else after
+    """Half of the slope by the monotonised central limiter: of both and a quarter of their sum, that nearest to 0."""
     central = 0.25 * (before + after)
-    slope = least if abs(least) < abs(central) else central
-    return slope if before * after > 0 else 0.0
+    low, high = before if before < after else after, before if before > after else after
+    low, high = low if low < central else central, high if high > central else central
+    return (0.0 if low < 0 else low) + (0.0 if high > 0 else high)
 
 
 @_part
@@ -253,8 +264,7 @@ def _fluxes(before: Lines, after: Lines, shift: int, normal: int, tangent: int, 
         pressure, field = pressure_1 if first else pressure_2, field_1 if first else field_2
         total, wave = total_1 if first else total_2, slowest if first else fastest
         # In supersonic flow the star state with the speed of the gas itself is the state.
-        outward = slowest if first else -fastest
-        speed = u if outward >= 0 else contact
+        speed = u if (slowest if first else -fastest) >= 0 else contact
         relative = wave - u
         squeezed = 1 / (wave - speed)
         star = total + density * relative * (speed - u)
@@ -326,11 +336,11 @@ def _largest(values: Float[np.ndarray, " column"]) -> float:
 
 
 @_part
-def _cool(states: Planes, radiated: Plane, j: int, passed: float, tables: Tables, work: Lines) -> None:
+def _cool(states: Planes, radiated: Plane, j: int, passed: float, tables: Tables, work: Lines, pieces: Indices) -> None:
     """Cool a row as `cooling` does, and book what it loses.
 
-    Almost all gas stays on the piece of the losses that it is on, where the fall of its temperature is an exponential
-    in closed form. The rest goes the way by Y.
+    Almost all gas stays on the piece of the losses that it is on, where the fall of its temperature has a closed form.
+    The rest goes the way by Y.
     """
     buckets, lowest, lows, highs, losses, slopes, _ = tables
     heat, inside, low, loss, slope, fall = work[0], work[1], work[2], work[3], work[4], work[5]
@@ -353,7 +363,7 @@ def _cool(states: Planes, radiated: Plane, j: int, passed: float, tables: Tables
         piece = buckets[(bits[i] >> BITS) - lowest]
         while inside[i] >= highs[piece]:
             piece += 1
-        low[i], slope[i] = lows[piece], slopes[piece]
+        pieces[i], low[i], slope[i] = piece, lows[piece], slopes[piece]
         loss[i] = losses[piece] + slopes[piece] * (inside[i] - lows[piece])
     leaving = 0
     for i in range(states.shape[2]):
@@ -366,7 +376,7 @@ def _cool(states: Planes, radiated: Plane, j: int, passed: float, tables: Tables
     if leaving:
         for i in range(states.shape[2]):
             if fall[i] < 0:
-                fall[i] = _long_fall(heat[i], passed * states[0, j, i], tables)
+                fall[i] = _long_fall(heat[i], passed * states[0, j, i], pieces[i], tables)
     for i in range(states.shape[2]):
         energy = states[3, j, i]
         left = energy - states[0, j, i] * fall[i] * (1 / HEAT)
@@ -387,43 +397,35 @@ def _decay(share: float) -> float:
 
 
 @_compiled
-def _long_fall(heat: float, time: float, tables: Tables) -> float:
-    """By how much the temperature falls over a time, for gas that leaves its piece of the losses."""
+def _long_fall(heat: float, time: float, piece: int, tables: Tables) -> float:
+    """By how much the temperature falls over a time, for gas that may leave its piece of the losses."""
     _, _, nodes, _, losses, slopes, elapsed = tables
     last = len(nodes) - 1
     if not heat > nodes[0]:
         return 0.0 * heat
-    piece = _piece(nodes, heat, last)
     if piece == last:
         now = elapsed[last] + (heat - nodes[last]) / max(losses[last], 1e-300)
     else:
         now = elapsed[piece + 1] - _time_down(nodes[piece + 1] - heat, losses[piece + 1], slopes[piece])
     target = now - time
     if target > elapsed[last]:
-        return min(heat - nodes[last], time * losses[last])
-    piece = min(_piece(elapsed, target, last), last - 1)
-    left, share = elapsed[piece + 1] - target, slopes[piece] * (elapsed[piece + 1] - target)
-    down = left * losses[piece + 1] * (1 - 0.5 * share if abs(share) < 1e-8 else -math.expm1(-share) / share)
-    return max(heat - max(nodes[piece + 1] - down, nodes[0]), 0.0)
-
-
-@_part
-def _piece(edges: Float[np.ndarray, " node"], value: float, last: int) -> int:
-    """The last edge, at most `last`, that is not above a value; 0 if all are."""
-    low, high = 0, last + 1
-    while high - low > 1:
-        middle = (low + high) >> 1
-        if edges[middle] <= value:
-            low = middle
-        else:
-            high = middle
-    return low
+        return time * losses[last]
+    piece = min(piece, last - 1)
+    while piece > 0 and elapsed[piece] > target:
+        piece -= 1
+    left = elapsed[piece + 1] - target
+    share = slopes[piece] * left
+    slower = _decay(share) if abs(share) <= REACH else -math.expm1(-share) / share
+    return max(heat - max(nodes[piece + 1] - losses[piece + 1] * left * slower, nodes[0]), 0.0)
 
 
 @_part
 def _time_down(fall: float, high: float, slope: float) -> float:
-    """∫ dT/Λ̂ over a fall of temperature from the upper end of a piece."""
+    """∫ dT/Λ̂ over a fall of temperature from the upper end of a piece, where Λ̂ changes by a share."""
     share = slope * fall / high
-    if abs(share) < 1e-8:
-        return fall / high * (1 + 0.5 * share)
-    return fall / high * -math.log1p(-min(share, 1 - 1e-16)) / share
+    if abs(share) > 1 / 32:
+        return fall / high * -math.log1p(-min(share, 1 - 1e-16)) / share
+    series = 1 / 9 + share * (1 / 10)
+    for term in (1 / 8, 1 / 7, 1 / 6, 1 / 5, 1 / 4, 1 / 3, 1 / 2, 1.0):
+        series = term + share * series
+    return fall / high * series
