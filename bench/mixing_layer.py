@@ -13,6 +13,7 @@ instability amplifies the last digits of another CPU. One thread.
 """
 
 import argparse
+import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -33,6 +34,7 @@ from attar.plasma.kelvin_helmholtz import KelvinHelmholtz
 from attar.plasma.mixing import mixing_averages, of_both
 
 NAME = "mixing_layer.json"
+SCRATCH = Path(tempfile.gettempdir()) / "attar-mixing"
 END = 40.0
 RATIOS = (10.0, 1.0)
 SPANS = ((10.0, 20.0), (20.0, 30.0), (30.0, 40.0), (10.0, 40.0))
@@ -53,7 +55,7 @@ def main() -> None:
     parser.add_argument("--cells", type=int, nargs="+", default=[64, 128, 256, 400], help="cells along each side")
     parser.add_argument("--only", choices=["growth", "mixing"], help="one part alone")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="leave out cells that would take longer")
-    parser.add_argument("--scratch", type=Path, default=Path("/tmp/attar-mixing"), help="where runs can be resumed")
+    parser.add_argument("--scratch", type=Path, default=SCRATCH, help="where runs can be resumed")
     args = parser.parse_args()
     torch.set_num_threads(1)
     numba.set_num_threads(1)
