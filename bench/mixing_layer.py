@@ -13,7 +13,9 @@ instability amplifies the last digits of another CPU. One thread.
 """
 
 import argparse
+import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +34,10 @@ from attar.plasma.kelvin_helmholtz import KelvinHelmholtz
 from attar.plasma.mixing import mixing_averages, of_both
 
 NAME = "mixing_layer.json"
+SCRATCH = Path(tempfile.gettempdir()) / "attar-mixing"
 END = 40.0
 RATIOS = (10.0, 1.0)
-TIMES = (10.0, 20.0, 30.0, 40.0)
+SPANS = ((10.0, 20.0), (20.0, 30.0), (30.0, 40.0), (10.0, 40.0))
 SETTING = {
     "run": "density ratio 100, ΔV 0.2, β 0.05, layer 0.003, noise 0.005, CFL 0.4, to t = 40, seed 0",
     "losses": "sheet, cut, τ 100",
@@ -52,7 +55,7 @@ def main() -> None:
     parser.add_argument("--cells", type=int, nargs="+", default=[64, 128, 256, 400], help="cells along each side")
     parser.add_argument("--only", choices=["growth", "mixing"], help="one part alone")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="leave out cells that would take longer")
-    parser.add_argument("--scratch", type=Path, default=Path("/tmp/attar-mixing"), help="where runs can be resumed")
+    parser.add_argument("--scratch", type=Path, default=SCRATCH, help="where runs can be resumed")
     args = parser.parse_args()
     torch.set_num_threads(1)
     numba.set_num_threads(1)
@@ -129,10 +132,10 @@ def growth(cells: int, scratch: Path, end: float) -> dict[str, Any]:
 
 def mixing(cells: int, scratch: Path, end: float) -> dict[str, Any]:
     cooled, adiabatic = (simulated(cells, losses, scratch, end) for losses in ("cut", "off"))
-    averages = {f"t = {at:g}": mixing_averages(adiabatic, at) for at in TIMES if at <= end}
+    averages = {f"t = {a:g} to {b:g}": asdict(mixing_averages(adiabatic, a, b)) for a, b in SPANS if b <= end}
     return {
         **of_both(cooled, adiabatic),
-        "mixed gas": {at: {"density": rho, "temperature in K": 1e6 * heat} for at, (rho, heat) in averages.items()},
+        "mixed gas": averages,
         "steps": float(cooled.measured("steps")[-1]),
         "pressures raised": float(cooled.measured("raised")[-1]),
     }

@@ -138,12 +138,12 @@ def rng():
 
 
 def tube(left, right, cells, end, start=0.5):
-    """Primitive states of a shock tube at a time, `[5, cells]`; three rows that all are the same."""
+    """Primitive states of a shock tube at a time, `[5, cells]`; two rows that are the same."""
     x = (np.arange(cells) + 0.5) / cells
     sides = [np.array([rho, u, 0.0, p, b])[:, None, None] for rho, u, p, b in (left, right)]
-    states = np.where(x < start, *sides) * np.ones((5, 3, cells))
+    states = np.where(x < start, *sides) * np.ones((5, 2, cells))
     fluid = Fluid.of(torch.from_numpy(conserved(states)))
-    quickest()(fluid, end, Grid(3, cells, 1 / cells, 1.0, "mirror", "periodic"), 0.4, None)
+    quickest()(fluid, end, Grid(2, cells, 1 / cells, 1.0, "mirror", "periodic"), 0.4, None)
     found = primitive(fluid.conserved.numpy())
     assert np.ptp(found, axis=1).max() < 1e-12
     return found[:, 0]

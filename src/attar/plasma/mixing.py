@@ -5,6 +5,7 @@ Averages are compared with those of Hillier and Arregui (2019): a layer that kee
 of both densities and both temperatures.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -58,19 +59,33 @@ def of_both(cooled: Any, adiabatic: Any) -> dict[str, Any]:
     }
 
 
-def mixing_averages(run: Any, time: float) -> tuple[float, float]:
-    """Mean ρ and T of mixed gas in the snapshot nearest to a time, in units of the corona's; not a number without any.
+@dataclass(frozen=True)
+class Mixed:
+    """Averages of mixed gas, in units of the corona's; not a number where there is none."""
+
+    density: float
+    temperature: float
+    """Mean over cells."""
+    by_mass: float
+    """Mean temperature weighted by mass: what the gas has at one pressure once its density is even."""
+
+
+def mixing_averages(run: Any, first: float, last: float) -> Mixed:
+    """Averages of mixed gas over the snapshots from one time to another.
 
     Args:
         run: A `Run`, best without losses.
-        time: In L_0/c_s0.
+        first: In L_0/c_s0.
+        last: The same.
     """
-    snapshot = int(np.abs(run.times.numpy() - time).argmin())
-    heat: Float[np.ndarray, "row column"] = run.temperature(snapshot) / run.units.unit_temperature
-    mixed = (heat > MIXED[0]) & (heat < MIXED[1])
-    if not mixed.any():
-        return float("nan"), float("nan")
-    return float(run.snapshots[snapshot, DENSITY].double().numpy()[mixed].mean()), float(heat[mixed].mean())
+    found = []
+    for snapshot in np.flatnonzero((run.times.numpy() >= first) & (run.times.numpy() <= last)):
+        heat: Float[np.ndarray, "row column"] = run.temperature(int(snapshot)) / run.units.unit_temperature
+        mixed = (heat > MIXED[0]) & (heat < MIXED[1])
+        if mixed.any():
+            density, warm = run.snapshots[int(snapshot), DENSITY].double().numpy()[mixed], heat[mixed]
+            found.append((density.mean(), warm.mean(), (density * warm).sum() / density.sum()))
+    return Mixed(*np.mean(found, axis=0).tolist()) if found else Mixed(*[float("nan")] * 3)
 
 
 def at(run: Any, time: float) -> int:
