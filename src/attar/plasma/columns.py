@@ -316,7 +316,7 @@ def preview(columns: Columns) -> bytes:
     """Log T of the points of the columns, and the logarithm of their profiles, a line for each column, as PNG."""
     from PIL import Image
 
-    from attar.plasma.pictures import GAP, coloured
+    from attar.plasma.pictures import GAP, raised
 
     rows = np.linspace(0, len(columns) - 1, min(SHOWN, len(columns))).round().astype(int)
     maps: list[np.ndarray] = [np.log10(columns.values[rows, 1].numpy())]
@@ -325,7 +325,7 @@ def preview(columns: Columns) -> bytes:
         maps.append(np.log10(np.maximum(profiles, max(float(profiles.max()), 1e-300) * 1e-4)))
     drawn: list[np.ndarray] = []
     for one in maps:
-        grown = coloured(one).repeat(max(1, 240 // one.shape[1]), axis=1).repeat(max(1, 200 // len(one)), axis=0)
+        grown = raised(one).repeat(max(1, 240 // one.shape[1]), axis=1).repeat(max(1, 200 // len(one)), axis=0)
         drawn += [np.full((grown.shape[0], GAP, 3), 255, dtype=np.uint8)] if drawn else []
         drawn.append(grown)
     sink = io.BytesIO()

@@ -70,6 +70,11 @@ def coloured(values: Float[np.ndarray, "row column"], low: float, high: float) -
     return np.stack([np.interp(share, stops, colours[:, part]) for part in range(3)], axis=-1).round().astype(np.uint8)
 
 
+def raised(values: Float[np.ndarray, "row column"]) -> UInt8[np.ndarray, "row column 3"]:
+    """Values from the smallest to the largest in colours; the first row below."""
+    return np.flipud(coloured(values, float(values.min()), float(values.max())))
+
+
 def _drawn(one: Map, wide: int, high: int) -> Any:
     """A map in its size; the first row below."""
     from PIL import Image

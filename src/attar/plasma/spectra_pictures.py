@@ -8,7 +8,7 @@ from jaxtyping import Float, UInt8
 
 from attar.core.pictures import can_draw, figure
 from attar.plasma.nonlte import LIGHT_SPEED, LINES
-from attar.plasma.pictures import GAP, coloured
+from attar.plasma.pictures import GAP, raised
 
 WIDE, FLAT, HIGH = 220, 90, 260
 """Pixels of a map: width, height of a spectrum's, height of the temperature's."""
@@ -48,7 +48,7 @@ def _row(values: Float[np.ndarray, "few narrow"], times: int, height: int) -> li
     """Maps of all times in one scale, enlarged."""
     from PIL import Image
 
-    parts = np.split(coloured(values), times, axis=1)
+    parts = np.split(raised(values), times, axis=1)
     sharp = Image.Resampling.NEAREST
     return [np.array(Image.fromarray(part).resize((WIDE, height), sharp)) for part in parts]
 
