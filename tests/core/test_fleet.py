@@ -3,18 +3,14 @@
 import os
 import signal
 import socket
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from attar.core import cluster, fleet
+from attar.core import cluster
 from attar.core.cluster import Cluster, check_answers
 from attar.core.errors import InputError, Interrupted
 from attar.core.fleet import Crew, Fleet, Task, crew
@@ -242,7 +238,7 @@ def test_on_this_machine_its_own_gpu_counts():
     [
         ({"a": (True, None), "b": (True, None)}, None),
         ({"a": (True, None), "b": (False, None)}, r"is not the same folder on every machine of C \(not on b\)"),
-        ({name: (False, None) for name in "abcdef"}, r"\(not on a, b, c and 3 more\)\. Results are written there"),
+        (dict.fromkeys("abcdef", (False, None)), r"\(not on a, b, c and 3 more\)\. Results are written there"),
         ({"a": (True, "0.0.1")}, r"attar is .* here, but 0\.0\.1 on a\. Install the same version everywhere"),
     ],
 )
@@ -270,7 +266,7 @@ def test_a_dead_address_is_told_in_one_line(address):
     with pytest.raises(InputError) as refusal:
         run_all([Task("one", partial(squared, 1))], address=address)
     assert str(refusal.value) == (
-        f"no Ray answers at {address.removeprefix('ray://')} (Connection refused). Check that it runs there: ray status."
+        f"no Ray answers at {address.removeprefix('ray://')} (Connection refused). Look there with: ray status."
     )
     assert time.monotonic() - began < 5
 

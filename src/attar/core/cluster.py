@@ -168,7 +168,7 @@ def check_answers(place: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER).close()
     except (OSError, OverflowError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or reason_of(error)
-        raise InputError(f"no Ray answers at {place} ({reason}). Check that it runs there: ray status.") from None
+        raise InputError(f"no Ray answers at {place} ({reason}). Look there with: ray status.") from None
 
 
 def _place(address: str) -> str | None:

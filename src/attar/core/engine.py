@@ -23,6 +23,7 @@ from attar.core.errors import Diverged, InputError, Interrupted, Stopped
 from attar.core.kinds import kind_of
 from attar.core.memory import PeakMemory
 from attar.core.pace import Pace
+from attar.core.processes import Processes
 from attar.core.progress import Line, MetricsLog, metrics_log
 from attar.core.runtime import Runtime
 from attar.core.settings import Settings, difference, flat, plain
@@ -131,6 +132,8 @@ def run(
             return load(folder.path)
         state = method.build(source, runtime)
         done = folder.restore(state, runtime) if folder else 0
+        if folder:
+            _check_shared(folder, done, processes)
         if done:
             runtime.say(f"continuing at step {done + 1:,} of {method.total_steps:,}.")
         written = folder if processes.first else None
@@ -149,6 +152,19 @@ def run(
             written.checkpoint(method.total_steps, state, runtime)
         processes.once(lambda: folder.finish(artefact, load, score))
         return load(folder.path)
+
+
+def _check_shared(folder: "RunFolder", done: int, processes: Processes) -> None:
+    """See that all processes have the same run folder.
+
+    Raises:
+        InputError: Some are on machines where its path is another folder.
+    """
+    if len(set(processes.collect([(folder.inner.is_dir(), done)]))) > 1:
+        raise InputError(
+            f"{folder.path} is not the same folder for all {processes.count} processes. Choose an --out on storage that "
+            "all machines share."
+        )
 
 
 def _loop(
