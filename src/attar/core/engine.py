@@ -162,8 +162,8 @@ def _check_shared(folder: "RunFolder", done: int, processes: Processes) -> None:
     """
     if len(set(processes.collect([(folder.inner.is_dir(), done)]))) > 1:
         raise InputError(
-            f"{folder.path} is not the same folder for all {processes.count} processes. Choose an --out on storage that "
-            "all machines share."
+            f"{folder.path} is not the same folder for all {processes.count} processes. Choose an --out on storage "
+            "that all machines share."
         )
 
 

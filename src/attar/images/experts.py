@@ -409,6 +409,11 @@ def open_experts(
     folder = _folder(source, architecture, augmentation, experts)
     store.make_folder(folder)
     runtime.processes.once(partial(_write_card, folder, source, architecture, augmentation, experts))
+    if runtime.processes.any(not (folder / "experts.json").exists()):
+        raise InputError(
+            f"{folder} is not the same folder for all {runtime.processes.count} processes. Choose a folder on storage "
+            "that all machines share."
+        )
     method = TrainExperts(
         experts=dataclasses.replace(experts, experts=None, epochs=None, folder=None),
         architecture=architecture,
