@@ -5,6 +5,7 @@ import signal
 import socket
 import threading
 import time
+from contextlib import ExitStack
 from functools import partial
 from types import SimpleNamespace
 
@@ -182,7 +183,7 @@ class Ray:
 
 def hired_on(*machines, device="auto", address="head:6379", task_gpus=None, local="cpu"):
     runtime = SimpleNamespace(engine=Engine(device=device), device=SimpleNamespace(type=local))
-    found = Crew(Fleet(address=address, task_gpus=task_gpus), runtime, None)
+    found = Crew(Fleet(address=address, task_gpus=task_gpus), runtime, ExitStack())
     found.__dict__["cluster"] = Cluster(Ray(*machines), "the Ray cluster at head:6379", None)
     return found
 

@@ -22,6 +22,8 @@ from attar.core.version import __version__
 
 ANSWER = 4.0
 """Seconds in which the head of a cluster must take a connection."""
+TRIES = "RAY_gcs_server_port_wait_time_s"
+"""The variable of the environment that says for how many seconds Ray tries to reach a head."""
 LOOK = 60.0
 """Seconds in which the machines of a cluster must look into a folder."""
 
@@ -141,9 +143,11 @@ def joined(workers: int, address: str | None) -> Iterator[Cluster]:
     how = {"address": address} if address else {"num_cpus": workers, "include_dashboard": False}
     usual = signal.getsignal(TERMINATE)
     try:
-        ray.init(**how, **quiet)
+        with _in_brief(address):
+            ray.init(**how, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise InputError(f"Ray could not be started ({reason_of(error)}).") from None
+        hint = " It runs, but refuses: see to its version and, with RAY_AUTH_MODE, its token." if where else ""
+        raise InputError(f"Ray could not be started ({reason_of(error)}).{hint}") from None
     if where is None:
         with suppress(AttributeError, RuntimeError):
             where = str(ray.get_runtime_context().gcs_address)
@@ -153,6 +157,25 @@ def joined(workers: int, address: str | None) -> Iterator[Cluster]:
         yield Cluster(ray, f"the Ray cluster at {address}" if address else "Ray on this machine", where)
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _in_brief(address: str | None) -> Iterator[None]:
+    """Have Ray try for some seconds to reach a head, instead of twenty, and print nothing of each try."""
+    if address is None:
+        yield
+        return
+    given, before = os.environ.get(TRIES), os.dup(2)
+    os.environ.setdefault(TRIES, str(int(ANSWER)))
+    try:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)  # below Python: Ray's own code writes there
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+        if given is None:
+            del os.environ[TRIES]
 
 
 def check_answers(place: str) -> None:
