@@ -3,9 +3,9 @@
     python bench/checkpoint_cost.py --quick    # does it run
     python bench/checkpoint_cost.py            # a network of 200 MB with Adam, 600 MB in all; half a minute
 
-Each is written three times, in a process of its own, to a temporary folder. The rival restates how attar saved until
-version 0.4: a digest over copies of the tensors' bytes, then `safetensors.torch.save`, then one write. Memory is the
-process's peak beyond what the state itself holds. The numbers go to bench/results/checkpoint_cost.json.
+Each is written three times, in a process of its own, to a temporary folder. The rival makes a digest over copies of
+the tensors' bytes, has `safetensors.torch.save` put the file together, and writes it. Memory is the process's peak
+beyond what the state itself holds. The numbers go to bench/results/checkpoint_cost.json.
 """
 
 import argparse
@@ -28,7 +28,6 @@ from torch import Tensor, nn
 from attar.core import store
 from attar.core.state import pack
 
-SIZES = {"600 MB": 2, "200 MB": 1}
 LAYERS, WIDTH = 12, 2048
 
 
