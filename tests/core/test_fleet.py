@@ -14,17 +14,12 @@ import pytest
 from attar.core import cluster
 from attar.core.cluster import Cluster, check_answers
 from attar.core.errors import InputError, Interrupted
-from attar.core.fleet import Crew, Fleet, Task, crew
+from attar.core.fleet import Crew, Fleet, Task, crew, run_all
 from attar.core.runtime import Engine, Runtime
 from two_processes import free_port
 
 NOISE = ["ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::ResourceWarning"]
 on_ray = pytest.mark.filterwarnings(*NOISE)
-
-
-def run_all(tasks, say=lambda line: None, *, device="auto", folder=None, **settings):
-    with crew(Fleet(**settings), Runtime(Engine(device=device))) as hired:
-        return hired.do(tasks, folder=folder, say=say)
 
 
 def squared(number):
@@ -49,7 +44,7 @@ def where_it_lies(heavy, light):
 
 def test_results_come_in_the_order_of_the_tasks():
     said = []
-    assert run_all([Task(f"t{n}", partial(squared, n)) for n in (3, 1, 2)], said.append) == [9, 1, 4]
+    assert run_all([Task(f"t{n}", partial(squared, n)) for n in (3, 1, 2)], say=said.append) == [9, 1, 4]
     assert said[0].startswith("1 of 3: t3 done")
 
 
@@ -144,7 +139,7 @@ def test_without_ray_it_says_what_to_install(monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(InputError, match=r"several workers need Ray: pip install 'attar\[cluster\]'"):
-        run_all([Task("one", partial(squared, 1))], workers=2)
+        run_all([Task("one", partial(squared, 1))], Fleet(workers=2))
 
 
 def test_one_of_several_processes_starts_no_workers(monkeypatch):
@@ -265,7 +260,7 @@ def test_a_dead_address_is_told_in_one_line(address):
     pytest.importorskip("ray", reason="ray is not installed")
     address, began = address.format(free_port()), time.monotonic()
     with pytest.raises(InputError) as refusal:
-        run_all([Task("one", partial(squared, 1))], address=address)
+        run_all([Task("one", partial(squared, 1))], Fleet(address=address))
     assert str(refusal.value) == (
         f"no Ray answers at {address.removeprefix('ray://')} (Connection refused). Look there with: ray status."
     )
@@ -287,7 +282,7 @@ def test_an_address_that_nobody_has_is_told_within_seconds(monkeypatch):
 def test_what_is_no_address_is_refused(address):
     pytest.importorskip("ray", reason="ray is not installed")
     with pytest.raises(InputError, match=r"is no address of Ray\. Give host:port, ray://host:10001, or auto\."):
-        run_all([Task("one", partial(squared, 1))], address=address)
+        run_all([Task("one", partial(squared, 1))], Fleet(address=address))
 
 
 def test_auto_is_looked_up(tmp_path, monkeypatch):

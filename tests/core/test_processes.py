@@ -14,7 +14,7 @@ import torch
 
 import attar
 from attar.cli import main
-from attar.core import launcher, processes
+from attar.core import engine, launcher, processes
 from attar.core.errors import InputError
 from attar.core.kinds import kind_named
 from attar.core.launcher import check_shared, rank, size
@@ -64,6 +64,9 @@ def fork(*words, count=2):
     """Processes as a launcher starts them, forked from one that has imported what they need."""
     command = [sys.executable, "-c", SEVERAL, *map(str, words)]
     return subprocess.run(command, env=several(count), capture_output=True, text=True)
+
+
+many = pytest.mark.skipif((os.cpu_count() or 1) < 4, reason="eight processes take a minute on so few cores")
 
 
 def of(index, count):
@@ -351,6 +354,7 @@ def test_two_processes_give_the_set_of_one_and_print_once(tmp_path):
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
+@many
 def test_eight_processes_give_the_set_of_one(tmp_path):
     """Of ten classes, so that two of them have two."""
     settings = {"ipc": 1, "steps": 3, "real_batch": 4, "architecture": attar.Architecture(width=4)}
@@ -362,7 +366,7 @@ def test_eight_processes_give_the_set_of_one(tmp_path):
     torch.testing.assert_close(attar.open_artefact(tmp_path / "eight").images, one.images, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("count", [2, 8])
+@pytest.mark.parametrize("count", [2, pytest.param(8, marks=many)])
 def test_processes_share_the_networks_of_an_evaluation(count, tmp_path, digits):
     """Of eight processes, five have no network."""
     small = attar.condense(digits, attar.Random(ipc=1), out=tmp_path / "set", engine=Engine(quiet=True))
@@ -392,6 +396,19 @@ def test_a_refusal_is_one_line_from_one_process(tmp_path):
         "attar: batch norm needs all classes in one batch, so 2 processes cannot share them; "
         "use --norm instance, or one process."
     ]
+
+
+def test_machines_that_do_not_share_the_run_folder_are_refused(tmp_path, monkeypatch):
+    """Another process, on another machine, sees no folder, or an older checkpoint."""
+    folder = engine.RunFolder(tmp_path / "run", Runtime(Engine(device="cpu")))
+    folder.inner.mkdir(parents=True)
+    both = of(0, 2)
+    for there in [(False, 0), (True, 3)]:
+        monkeypatch.setattr(both, "collect", lambda mine, there=there: [*mine, there])
+        with pytest.raises(InputError, match=r"run is not the same folder for all 2 processes\. Choose an --out"):
+            engine._check_shared(folder, 0, both)
+    monkeypatch.setattr(both, "collect", lambda mine: mine * 2)
+    engine._check_shared(folder, 0, both)
 
 
 def test_more_processes_than_classes_are_refused(shapes, engine):
@@ -439,8 +456,7 @@ def test_the_launcher_tells_how_many_machines_there_are(here, machines, launched
     assert launcher.machines() == machines
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_torchrun_is_stopped_saves_and_says_how_to_go_on(number, tmp_path):
+def test_torchrun_is_stopped_saves_and_says_how_to_go_on(tmp_path):
     """The launcher hands the signal on. Slurm sends it to all processes too, which is once more for each."""
     out = tmp_path / "run"
     words = "--data digits --ipc 1 --steps 100000 --width 4 --real-batch 4 --device cpu --quiet"
@@ -454,7 +470,7 @@ def test_torchrun_is_stopped_saves_and_says_how_to_go_on(number, tmp_path):
         time.sleep(0.1)
     children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
     for process in (*map(int, children), run.pid):
-        os.kill(process, number)
+        os.kill(process, signal.SIGTERM)
     _, told = run.communicate(timeout=60)
     line = shlex.join([Path(sys.executable).name, *command])
     assert [one.strip() for one in told.splitlines()].count(line) == 1, told

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from attar.core.cluster import Cluster, joined
 from attar.core.errors import Diverged, InputError, Interrupted
 from attar.core.launcher import size
+from attar.core.machine import Engine
 
 if TYPE_CHECKING:
     from attar.core.runtime import Runtime
@@ -139,6 +140,33 @@ def crew(fleet: Fleet, runtime: "Runtime") -> Iterator[Crew]:
     """A fleet, which is let go at the end."""
     with ExitStack() as stack:
         yield Crew(fleet, runtime, stack)
+
+
+def run_all(
+    tasks: Sequence[Task],
+    fleet: Fleet = ALONE,
+    *,
+    engine: Engine | None = None,
+    folder: Path | None = None,
+    say: Callable[[str], None] | None = None,
+) -> list[Any]:
+    """Have a fleet do every task; return what each has returned, in their order.
+
+    Args:
+        tasks: What to do.
+        fleet: Who does it.
+        engine: Its device says whether tasks have GPUs.
+        folder: Where tasks write, if they do. All machines of a cluster must have the same one.
+        say: Told when one is done.
+
+    Raises:
+        InputError: As `Crew.do`.
+        Interrupted: Stopped by Ctrl-C; what was done is kept.
+    """
+    from attar.core.runtime import Runtime
+
+    with crew(fleet, Runtime(engine)) as hired:
+        return hired.do(tasks, folder=folder, say=say or (lambda line: None))
 
 
 def _gather(tasks: Sequence[Task], outcomes: Iterator[tuple[int, Any]], say: Callable[[str], None]) -> list[Any]:
