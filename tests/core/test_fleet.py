@@ -224,6 +224,8 @@ def test_what_the_cluster_does_not_have_is_refused(machines, settings, words):
 def test_on_this_machine_its_own_gpu_counts():
     assert hired_on(CORES, address=None, local="cuda").on_gpus
     assert not hired_on(CORES, address=None).on_gpus
+    assert hired_on(GPUS, address=None, local="cuda").gpus == 1
+    assert hired_on(GPUS, address=None).gpus == 0  # which torch cannot use
 
 
 # A folder that all machines share.

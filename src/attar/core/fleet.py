@@ -92,7 +92,8 @@ class Crew:
         if device.startswith("cuda:"):
             raise InputError(f"--device {device} names one GPU of this machine, but Ray deals them out. Give cuda.")
         if asked is None:
-            asked = 1.0 if there and device in ("auto", "cuda") else 0.0
+            usable = self.fleet.address is not None or self.runtime.device.type == "cuda"
+            asked = 1.0 if there and usable and device in ("auto", "cuda") else 0.0
             if device == "cuda" and not asked:
                 raise InputError(f"{self.cluster.name} has no GPU. Give --device cpu.")
         if asked > there:

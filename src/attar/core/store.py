@@ -170,7 +170,7 @@ def _digest_of_plain(plain: Any) -> Any:
 
 def _take_in(digest: Any, name: str, tensor: Tensor) -> memoryview:
     """Add a tensor to a fingerprint; return its bytes, of which no copy is made."""
-    data = memoryview(tensor.reshape(-1).view(torch.uint8).numpy() if tensor.numel() else b"")
+    data = tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else memoryview(b"")
     digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
     digest.update(data)
     return data
