@@ -306,3 +306,12 @@ def test_a_head_that_has_stopped_is_told_in_one_line():
     assert "\n" not in str(refusal.value)
     assert str(refusal.value).startswith(f"the head of the Ray cluster at auto has stopped (no Ray answers at {place}")
     Cluster(None, "Ray", None).check_alive()
+
+
+def test_copies_on_a_gpu_do_not_travel(digits):
+    import pickle
+
+    source = pickle.loads(pickle.dumps(digits))
+    source._copies["cuda:0"] = "in its memory"
+    again = pickle.loads(pickle.dumps(source))
+    assert again._copies == {} and again.fingerprint == digits.fingerprint

@@ -198,7 +198,8 @@ def _place(address: str) -> str | None:
     """Host and port of an address; None where Ray has to find them."""
     if address == "auto":
         named = os.environ.get("RAY_ADDRESS", "")
-        latest = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"
+        place = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+        latest = Path(place) / "ray" / "ray_current_cluster"
         address = named or (latest.read_text().strip() if latest.is_file() else "")
     address = address.removeprefix("ray://")
     return None if address in ("", "auto", "local") else address
