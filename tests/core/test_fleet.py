@@ -139,7 +139,7 @@ def test_without_ray_it_says_what_to_install(monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(InputError, match=r"several workers need Ray: pip install 'attar\[cluster\]'"):
-        run_all([Task("one", partial(squared, 1))], Fleet(workers=2))
+        run_all([Task("one", partial(squared, 1))], workers=2)
 
 
 def test_one_of_several_processes_starts_no_workers(monkeypatch):
@@ -262,7 +262,7 @@ def test_a_dead_address_is_told_in_one_line(address):
     pytest.importorskip("ray", reason="ray is not installed")
     address, began = address.format(free_port()), time.monotonic()
     with pytest.raises(InputError) as refusal:
-        run_all([Task("one", partial(squared, 1))], Fleet(address=address))
+        run_all([Task("one", partial(squared, 1))], address=address)
     assert str(refusal.value) == (
         f"no Ray answers at {address.removeprefix('ray://')} (Connection refused). Look there with: ray status."
     )
@@ -284,7 +284,7 @@ def test_an_address_that_nobody_has_is_told_within_seconds(monkeypatch):
 def test_what_is_no_address_is_refused(address):
     pytest.importorskip("ray", reason="ray is not installed")
     with pytest.raises(InputError, match=r"is no address of Ray\. Give host:port, ray://host:10001, or auto\."):
-        run_all([Task("one", partial(squared, 1))], Fleet(address=address))
+        run_all([Task("one", partial(squared, 1))], address=address)
 
 
 def test_auto_is_looked_up(tmp_path, monkeypatch):

@@ -145,18 +145,22 @@ def crew(fleet: Fleet, runtime: "Runtime") -> Iterator[Crew]:
 
 def run_all(
     tasks: Sequence[Task],
-    fleet: Fleet = ALONE,
     *,
+    workers: int = 1,
+    address: str | None = None,
+    task_gpus: float | None = None,
     engine: Engine | None = None,
     folder: Path | None = None,
     say: Callable[[str], None] | None = None,
 ) -> list[Any]:
-    """Have a fleet do every task; return what each has returned, in their order.
+    """Do every task; return what each has returned, in their order.
 
     Args:
         tasks: What to do.
-        fleet: Who does it.
-        engine: Its device says whether tasks have GPUs.
+        workers: How many at once on this machine.
+        address: A Ray cluster to do them on instead: `host:port`, `ray://host:10001` or `auto`.
+        task_gpus: GPUs, or a share of one, for each task. None is one where there are GPUs and the device may be one.
+        engine: Its device says whether tasks work on GPUs. Default: they do not.
         folder: Where tasks write, if they do. All machines of a cluster must have the same one.
         say: Told when one is done.
 
@@ -166,7 +170,7 @@ def run_all(
     """
     from attar.core.runtime import Runtime
 
-    with crew(fleet, Runtime(engine)) as hired:
+    with crew(Fleet(workers, address, task_gpus), Runtime(engine or Engine(device="cpu"))) as hired:
         return hired.do(tasks, folder=folder, say=say or (lambda line: None))
 
 

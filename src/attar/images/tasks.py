@@ -92,9 +92,9 @@ class Train(tasks.Task):
     zca: bool = False
     """Whether images are ZCA-whitened, as methods with --zca need it."""
     workers: Annotated[int, Range(1)] = 1
-    """Number of experts that Ray trains at once on this machine, with one core each."""
+    """Number of tasks that Ray does at once on this machine, with one core each: experts."""
     address: str | None = None
-    """Address of a Ray cluster to train experts on."""
+    """Address of a Ray cluster to do tasks on: experts."""
     task_gpus: Annotated[float, Range(0)] | None = None
     """GPUs, or a share of one, for each task of Ray. Default: one where there are GPUs, unless --device is cpu."""
 
