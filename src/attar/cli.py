@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from attar.commands.verbs import GROUPS, MAKING, ONCE, VERBS
 from attar.core.errors import InputError, Interrupted, Stopped, unknown
 from attar.core.failures import HERE, on_one_line, origin, told
-from attar.core.launcher import rank, speaks
+from attar.core.launcher import line_of, machines, rank, speaks
 from attar.core.signals import HANG_UP, INTERRUPT, TERMINATE, asked, met_by
 
 REFUSED, MISTAKE, INTERRUPTED = 2, 70, 130
@@ -92,8 +92,10 @@ def _coded(arguments: list[str]) -> int:
         _complain(str(error), error)
         return REFUSED
     except Interrupted as stop:
-        _complain(f"{stop}; nothing is lost. To continue, run the same command again:", stop)
-        _print(f"  attar {_quoted(arguments)}")
+        where = " on every machine" if machines() > 1 else ""
+        _complain(f"{stop}; nothing is lost. To continue, run the same command again{where}:", stop)
+        if speaks():
+            _print(f"  {line_of(arguments)}")
         return INTERRUPTED
     except KeyboardInterrupt as stop:
         again = " To continue, run the same command again." if arguments[:1] and arguments[0] in MAKING else ""
@@ -210,12 +212,6 @@ def _complain(text: str, error: BaseException) -> None:
 def _print(text: str) -> None:
     with suppress(OSError):
         print(text, file=sys.stderr, flush=True)
-
-
-def _quoted(arguments: list[str]) -> str:
-    import shlex
-
-    return shlex.join(arguments)
 
 
 if __name__ == "__main__":

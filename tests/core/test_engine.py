@@ -17,6 +17,7 @@ import pytest
 
 import attar
 from attar.cli import main
+from attar.core import engine as loop
 from attar.core import store
 from attar.core.errors import Diverged, InputError, Interrupted, Stopped
 from attar.core.progress import MetricsLog
@@ -115,6 +116,16 @@ def test_a_second_signal_stops_at_once(method, digits, tmp_path, monkeypatch):
     with pytest.raises(Stopped):
         attar.condense(digits, method, out=tmp_path, engine=EVERY_STEP)
     assert not any(store.is_draft(path) for path in tmp_path.rglob("*"))
+
+
+def test_the_echo_of_a_signal_by_a_launcher_is_no_second_one(monkeypatch):
+    with loop._stop_requests(echoed=True) as stop:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.is_set()
+        monkeypatch.setattr(loop, "ECHO", 0.0)
+        with pytest.raises(Stopped):
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_the_handlers_of_before_are_put_back(method, digits):

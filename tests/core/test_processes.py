@@ -2,17 +2,19 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
 import attar
 from attar.cli import main
-from attar.core import processes
+from attar.core import engine, launcher, processes
 from attar.core.errors import InputError
 from attar.core.kinds import kind_named
 from attar.core.launcher import check_shared, rank, size
@@ -34,34 +36,37 @@ def launch(*words):
     return done
 
 
-TWO = """
+SEVERAL = """
 import os, sys
 import pyarrow.parquet, sklearn.datasets, torch.distributed, tyro
 import attar.images.artefact, attar.images.condense.dm, attar.images.score, attar.verbs
 from attar.cli import main
 
 children = []
-for rank in ("0", "1"):
+for rank in range(int(os.environ["WORLD_SIZE"])):
     child = os.fork()
     if not child:
-        os.environ |= {"RANK": rank, "LOCAL_RANK": rank}
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
         sys.exit(main(sys.argv[1:]))
     children.append(child)
 sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
 """
 
 
-def two_of_them():
-    """The environment of two processes, but for their ranks."""
-    port = free_port()
-    settings = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+def several(count=2):
+    """The environment of some processes, but for their ranks."""
+    port, count = free_port(), str(count)
+    settings = {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     return {**os.environ, **settings}
 
 
-def fork(*words):
-    """Two processes as a launcher starts them, forked from one that has imported what they need."""
-    command = [sys.executable, "-c", TWO, *map(str, words)]
-    return subprocess.run(command, env=two_of_them(), capture_output=True, text=True)
+def fork(*words, count=2):
+    """Processes as a launcher starts them, forked from one that has imported what they need."""
+    command = [sys.executable, "-c", SEVERAL, *map(str, words)]
+    return subprocess.run(command, env=several(count), capture_output=True, text=True)
+
+
+many = pytest.mark.skipif((os.cpu_count() or 1) < 4, reason="eight processes take a minute on so few cores")
 
 
 def of(index, count):
@@ -172,7 +177,7 @@ def test_processes_that_cannot_meet_say_so(port, words, launched, monkeypatch):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_process_that_waits_for_the_others_can_be_stopped(number):
     """It stands in a call of torch, which returns to Python only when they have come."""
-    environment = two_of_them() | {"RANK": "1"}
+    environment = several() | {"RANK": "1"}
     child = os.fork()
     if not child:
         os.environ |= environment
@@ -293,7 +298,8 @@ def here():
     told = [several.rank, several.count, several.once(lambda: busy(1.5))]
     if several.rank == 1:
         busy(1.5)
-    told += [several.any(several.rank == 1), several.collect([several.rank] * (2 - several.rank))]
+    mine = several.share(several.count + 1)
+    told += [several.any(several.rank == 1), several.collect([several.rank] * len(mine))]
     try:
         several.once(refusing)
     except InputError as error:
@@ -308,23 +314,25 @@ def here():
     except RuntimeError:
         say(f"gave up {several.rank}")
 
-for rank in ("0", "1"):
+count = int(os.environ["WORLD_SIZE"])
+for rank in range(count):
     if not os.fork():
-        os.environ |= {"RANK": rank, "LOCAL_RANK": rank}
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
         here()
         sys.stdout.flush()
         os._exit(0)
-for _ in range(2):
+for _ in range(count):
     os.wait()
 """
 
 
-def test_the_others_wait_longer_than_the_backend_does():
+@pytest.mark.parametrize("count", [2, 8])
+def test_the_others_wait_longer_than_the_backend_does(count):
     """One process is busy for longer than the patience of the first group, in which a wait as long ends."""
-    done = subprocess.run([sys.executable, "-c", WAITING], env=two_of_them(), capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", WAITING], env=several(count), capture_output=True, text=True)
     lines = done.stdout.splitlines()
-    for number in range(2):
-        assert str([number, 2, "done", True, [0, 1, 0], "no such data."]) in lines, done.stderr
+    for number in range(count):
+        assert str([number, count, "done", True, [*range(count), 0], "no such data."]) in lines, done.stderr
     assert "gave up 1" in lines
 
 
@@ -346,10 +354,24 @@ def test_two_processes_give_the_set_of_one_and_print_once(tmp_path):
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
-def test_two_processes_share_the_networks_of_an_evaluation(tmp_path, digits):
+@many
+def test_eight_processes_give_the_set_of_one(tmp_path):
+    """Of ten classes, so that two of them have two."""
+    settings = {"ipc": 1, "steps": 3, "real_batch": 4, "architecture": attar.Architecture(width=4)}
+    words = "--data digits --ipc 1 --steps 3 --width 4 --real-batch 4 --device cpu --checkpoint-seconds 0"
+    done = fork("condense", "dm", *words.split(), "--out", tmp_path / "eight", count=8)
+    assert done.returncode == 0, done.stderr
+    engine = Engine(device="cpu", quiet=True)
+    one = attar.condense("digits", attar.DM(**settings), out=tmp_path / "one", engine=engine)
+    torch.testing.assert_close(attar.open_artefact(tmp_path / "eight").images, one.images, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [2, pytest.param(8, marks=many)])
+def test_processes_share_the_networks_of_an_evaluation(count, tmp_path, digits):
+    """Of eight processes, five have no network."""
     small = attar.condense(digits, attar.Random(ipc=1), out=tmp_path / "set", engine=Engine(quiet=True))
     words = "--networks mlp:width=8 --repeats 3 --protocol quick --ceiling skip --beside skip --device cpu"
-    done = fork("evaluate", tmp_path / "set", *words.split(), "--json", tmp_path / "scores.json")
+    done = fork("evaluate", tmp_path / "set", *words.split(), "--json", tmp_path / "scores.json", count=count)
     assert done.returncode == 0, done.stderr
     two = json.loads((tmp_path / "scores.json").read_text())["rows"][0]["columns"][0]["values"]
     engine = Engine(device="cpu", quiet=True)
@@ -376,12 +398,84 @@ def test_a_refusal_is_one_line_from_one_process(tmp_path):
     ]
 
 
+def test_machines_that_do_not_share_the_run_folder_are_refused(tmp_path, monkeypatch):
+    """Another process, on another machine, sees no folder, or an older checkpoint."""
+    folder = engine.RunFolder(tmp_path / "run", Runtime(Engine(device="cpu")))
+    folder.inner.mkdir(parents=True)
+    both = of(0, 2)
+    for there in [(False, 0), (True, 3)]:
+        monkeypatch.setattr(both, "collect", lambda mine, there=there: [*mine, there])
+        with pytest.raises(InputError, match=r"run is not the same folder for all 2 processes\. Choose an --out"):
+            engine._check_shared(folder, 0, both)
+    monkeypatch.setattr(both, "collect", lambda mine: mine * 2)
+    engine._check_shared(folder, 0, both)
+
+
 def test_more_processes_than_classes_are_refused(shapes, engine):
     runtime = Runtime(engine, 0)
     runtime.processes = of(0, 4)
     method = attar.DM(ipc=1, steps=1, real_batch=2, architecture=attar.Architecture(width=8)).resolve(shapes, runtime)
     with pytest.raises(InputError, match="4 processes are too many to share 3 classes"):
         method.build(shapes, runtime)
+
+
+@pytest.mark.parametrize(
+    "parent, line",
+    [
+        (
+            "/usr/bin/python3 /usr/bin/torchrun --nproc-per-node 2 -m attar condense dm --out 'my run'",
+            "torchrun --nproc-per-node 2 -m attar condense dm --out 'my run'",
+        ),
+        (
+            "/env/bin/python /env/bin/accelerate launch --num_processes 2 -m attar condense dm --out 'my run'",
+            "accelerate launch --num_processes 2 -m attar condense dm --out 'my run'",
+        ),
+        (
+            "python -m torch.distributed.run --nproc-per-node 2 -m attar condense dm --out 'my run'",
+            "python -m torch.distributed.run --nproc-per-node 2 -m attar condense dm --out 'my run'",
+        ),
+        ("bash", "torchrun --nproc-per-node 2 -m attar condense dm --out 'my run'"),
+        ("", "torchrun --nproc-per-node 2 -m attar condense dm --out 'my run'"),
+    ],
+)
+def test_the_line_that_goes_on_keeps_the_launcher(parent, line, launched, monkeypatch):
+    words = ["condense", "dm", "--out", "my run"]
+    monkeypatch.setattr(launcher, "_parent", lambda: shlex.split(parent))
+    launched()
+    assert launcher.line_of(words) == "attar condense dm --out 'my run'"
+    launched(**LAUNCHED)
+    assert launcher.line_of(words) == line
+
+
+@pytest.mark.parametrize("here, machines", [(None, 1), ("4", 1), ("1", 4), ("3", 2)])
+def test_the_launcher_tells_how_many_machines_there_are(here, machines, launched, monkeypatch):
+    launched(**LAUNCHED | {"WORLD_SIZE": "4"})
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    if here:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", here)
+    assert launcher.machines() == machines
+
+
+def test_torchrun_is_stopped_saves_and_says_how_to_go_on(tmp_path):
+    """The launcher hands the signal on. Slurm sends it to all processes too, which is once more for each."""
+    out = tmp_path / "run"
+    words = "--data digits --ipc 1 --steps 100000 --width 4 --real-batch 4 --device cpu --quiet"
+    start = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", free_port(), "-m", "attar"]
+    command = [*start, "condense", "dm", *words.split(), "--out", str(out)]
+    run = subprocess.Popen([sys.executable, *command], stderr=subprocess.PIPE, text=True)
+    curve = out / "run" / "metrics.jsonl"
+    for _ in range(600):
+        if curve.exists() and curve.stat().st_size:
+            break
+        time.sleep(0.1)
+    children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+    for process in (*map(int, children), run.pid):
+        os.kill(process, signal.SIGTERM)
+    _, told = run.communicate(timeout=60)
+    line = shlex.join([Path(sys.executable).name, *command])
+    assert [one.strip() for one in told.splitlines()].count(line) == 1, told
+    assert "nothing is lost. To continue, run the same command again:" in told
+    assert (out / "run" / "checkpoint.safetensors").exists()
 
 
 LEAVING = """
@@ -396,7 +490,7 @@ processes.current(cpu=True).once(lambda: None)
 
 def test_a_process_leaves_the_group_before_the_interpreter_ends():
     """A thread of the group that frees a tensor while the interpreter ends would abort the process."""
-    shared = two_of_them()
+    shared = several()
     both = [
         subprocess.Popen(
             [sys.executable, "-c", LEAVING], env=shared | {"RANK": rank}, stdout=subprocess.PIPE, text=True

@@ -174,6 +174,55 @@ def test_every_flipped_byte_is_noticed(tmp_path):
         assert torch.equal(tensors["x"], torch.arange(4.0)) and plain == {"step": 1}, place
 
 
+@pytest.mark.parametrize("names", [store.NAMES, [torch.float32], []], ids=["all", "one", "none"])
+def test_the_file_is_to_the_byte_what_the_library_writes(names, tmp_path):
+    from safetensors.torch import save
+
+    tensors = {f"{kind} ö/{kind}": torch.arange(7).to(kind).reshape(7, 1) for kind in names}
+    tensors |= {"empty": torch.zeros(0, 2), "scalar": torch.tensor(2.0), "slice": torch.arange(12.0)[::3]}
+    plain = {"step": 1, "text": 'quoted "ö"\n', "nothing": None}
+    digest = store.write_tensors(tmp_path / "file", tensors, plain)
+    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    header = {"attar": json.dumps({"digest": digest, "plain": plain}, sort_keys=True)}
+    assert (tmp_path / "file").read_bytes() == save(whole, header)
+
+
+def test_tensors_that_share_memory_are_written_each(tmp_path):
+    tensor = torch.arange(4.0)
+    store.write_tensors(tmp_path / "file", {"one": tensor, "other": tensor, "part": tensor[1:]}, {})
+    read, _ = store.read_tensors(tmp_path / "file")
+    assert read["one"].tolist() == read["other"].tolist() == [0, 1, 2, 3] and read["part"].tolist() == [1, 2, 3]
+
+
+WEIGHING = """
+import resource, sys, pathlib, torch
+from attar.core import store
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+tensors = {f"t{n}": torch.full((10_000_000,), float(n)) for n in range(3)}  # 40 MB each
+store.write_tensors(pathlib.Path(sys.argv[1]) / "small", {"x": torch.zeros(9)}, {})
+before = peak()
+store.write_tensors(pathlib.Path(sys.argv[1]) / "file", tensors, {})
+store.digest_of(tensors, {})
+print(peak() - before)
+"""
+
+
+def test_writing_and_digesting_hold_no_second_copy_in_memory(tmp_path):
+    done = subprocess.run([sys.executable, "-c", WEIGHING, tmp_path], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 30
+    assert (tmp_path / "file").stat().st_size > 120_000_000
+
+
+def test_each_tensor_is_digested_once(tmp_path, monkeypatch):
+    seen, real = [], store._take_in
+    monkeypatch.setattr(store, "_take_in", lambda digest, name, tensor: seen.append(name) or real(digest, name, tensor))
+    store.write_tensors(tmp_path / "file", TENSORS, {})
+    assert seen == sorted(TENSORS)
+
+
 def test_a_header_whose_length_looks_like_a_pickle_is_read(tmp_path):
     # The first bytes are the header's length; 640 of them begin as a pickle of protocol 2 does.
     marks = set()
@@ -228,6 +277,16 @@ with store.locked(pathlib.Path({str(tmp_path)!r})):
     holder.kill()
     holder.communicate()
     hold(tmp_path)
+
+
+@pytest.mark.parametrize("number", store.LOCKLESS)
+def test_storage_without_locks_is_told_and_used(number, tmp_path, monkeypatch):
+    def refuse(file, how):
+        raise OSError(number, "Function not implemented")
+
+    monkeypatch.setattr(store.fcntl, "flock", refuse)
+    with pytest.warns(UserWarning, match=r"lies on storage without locks\. Let no other process work in it\."):
+        hold(tmp_path)
 
 
 def test_waiting_for_a_lock_ends_when_it_is_free(tmp_path):

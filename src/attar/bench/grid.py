@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from attar.bench.face import Face
-from attar.bench.tables import Fleet, Plan, Row, run
+from attar.bench.tables import Plan, Row, run
 from attar.core.errors import InputError, unknown
 from attar.core.flags import flags_of
+from attar.core.fleet import Fleet
 from attar.core.registry import find
 from attar.core.runtime import Engine
 from attar.core.settings import Range, Role, Settings, words
@@ -43,6 +44,8 @@ class GridTable(Face):
     """Number of Ray workers, each of which condenses and scores one set at a time."""
     address: str | None = None
     """Address of a Ray cluster to work on. Default: this machine."""
+    task_gpus: Annotated[float, Range(0)] | None = None
+    """GPUs, or a share of one, for each task of Ray. Default: one where there are GPUs, unless --device is cpu."""
 
     def measure(self, engine: Engine) -> None:
         """Print the table, and write what it holds."""
@@ -52,7 +55,7 @@ class GridTable(Face):
         rows = tuple(row_named(text, self.sets, self.networks) for text in self.methods)
         about = f"{self.architecture}; {self.sets} sets of {self.networks} networks"
         plan = Plan(self.data, self.ipc, rows, protocol, parse(self.architecture), about)
-        folder, fleet = self.out or Path("runs") / "grid", Fleet(self.workers, self.address)
+        folder, fleet = self.out or Path("runs") / "grid", Fleet(self.workers, self.address, self.task_gpus)
         facts = run(plan, self.data, folder, self.ceiling, engine, fleet)
         self.keep(facts)
 

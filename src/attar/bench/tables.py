@@ -19,7 +19,7 @@ from attar.bench.face import Face
 from attar.bench.published import datasets, published
 from attar.core import store
 from attar.core.errors import InputError
-from attar.core.fleet import Task, run_all
+from attar.core.fleet import ALONE, Fleet, Task, crew
 from attar.core.runtime import Engine, Runtime
 from attar.core.score import Interval, Score, kept, welch
 from attar.core.seeds import derived_seed
@@ -109,17 +109,6 @@ class Plan:
         """Every row with every number of images per class that it has: by what networks learn, random images first."""
         rows = sorted(self.rows, key=lambda row: (KINDS.index(row.labels), row.label != "random"))
         return [(row, ipc) for ipc in self.ipcs for row in rows if row.least <= ipc <= row.most]
-
-
-@dataclass(frozen=True)
-class Fleet:
-    """Who does the work: this process, or so many workers of Ray, or a cluster."""
-
-    workers: int = 1
-    address: str | None = None
-
-
-ALONE = Fleet()
 
 
 @dataclass(frozen=True)
@@ -295,6 +284,8 @@ class MethodsTable(Face):
     """Number of Ray workers, each of which condenses and scores one set at a time."""
     address: str | None = None
     """Address of a Ray cluster to work on. Default: this machine."""
+    task_gpus: Annotated[float, Range(0)] | None = None
+    """GPUs, or a share of one, for each task of Ray. Default: one where there are GPUs, unless --device is cpu."""
 
     def measure(self, engine: Engine) -> None:
         """Print the table, and write what it holds."""
@@ -317,7 +308,7 @@ class MethodsTable(Face):
             )
             rows = cifar_rows(self.steps or 2000, self.sets, self.networks)
             plan = Plan(self.data, self.ipc or (1,), rows, self.protocol.whole("field"), Architecture(), about)
-        fleet = Fleet(self.workers, self.address)
+        fleet = Fleet(self.workers, self.address, self.task_gpus)
         facts = run(plan, self.table, self.out or Path("runs") / f"bench-{self.table}", self.ceiling, engine, fleet)
         self.keep(facts)
 
@@ -371,20 +362,21 @@ def send_out(
     plan: Plan, source: ImageSource, out: Path, engine: Engine, fleet: Fleet, say: Callable[[str], None]
 ) -> None:
     """Have a fleet condense and score every set of the table, each in its own folder."""
+    folder = out.resolve()
+    # What is decoded each time that it is drawn lies in files, which each machine reads itself.
+    given = (plan, None) if source.streamed else (dataclasses.replace(plan, data=source.name), source)
     tasks = [
-        Task(
-            f"{row.label}, {ipc} per class, seed {seed}", partial(_set_of, plan, row, ipc, seed, out.resolve(), engine)
-        )
+        Task(f"{row.label}, {ipc} per class, seed {seed}", partial(_set_of, row, ipc, seed, folder, engine), given)
         for row, ipc in plan.grid
         for seed in range(row.sets)
     ]
-    gpus = 1.0 if Runtime(engine).device.type == "cuda" else 0.0
-    run_all(tasks, workers=fleet.workers, address=fleet.address, gpus=gpus, say=say)
+    with crew(fleet, Runtime(engine)) as hired:
+        hired.do(tasks, folder=folder, say=say)
 
 
-def _set_of(plan: Plan, row: Row, ipc: int, seed: int, out: Path, engine: Engine) -> None:
-    """One set on a worker, which keeps its source from task to task."""
-    measure_set(row, ipc, seed, _source(plan.data), plan, out, dataclasses.replace(engine, quiet=True))
+def _set_of(row: Row, ipc: int, seed: int, out: Path, engine: Engine, plan: Plan, source: ImageSource | None) -> None:
+    """One set on a worker."""
+    measure_set(row, ipc, seed, source or _source(plan.data), plan, out, dataclasses.replace(engine, quiet=True))
 
 
 @cache

@@ -2,7 +2,8 @@
 
 A run folder holds everything about its run: the settings in `run/settings.json`, the state and all generators in
 `run/checkpoint.safetensors`, the curves in `run/metrics.jsonl`, and the finished artefact. A killed run loses at most
-one checkpoint interval. After it is resumed, it ends in the same bytes as a run that never stopped.
+one checkpoint interval; checkpoints take at most a twentieth of the time, whatever they weigh. After it is resumed, it
+ends in the same bytes as a run that never stopped.
 """
 
 import math
@@ -21,6 +22,8 @@ from attar.core.divergence import LARGEST, Unlogged, at_step, check_learned, che
 from attar.core.errors import Diverged, InputError, Interrupted, Stopped
 from attar.core.kinds import kind_of
 from attar.core.memory import PeakMemory
+from attar.core.pace import Pace
+from attar.core.processes import Processes
 from attar.core.progress import Line, MetricsLog, metrics_log
 from attar.core.runtime import Runtime
 from attar.core.settings import Settings, difference, flat, plain
@@ -31,6 +34,8 @@ Metrics = Mapping[str, Tensor | float]
 
 LOGGED_STEPS = 500
 """Approximate number of points of a curve."""
+ECHO = 5.0
+"""Seconds in which a second request to stop may be the launcher's echo of the first."""
 NOT_COMPARED = ("finished", "call", "threads")
 """Facts that may differ when a run is resumed: the command that was given, and the number of threads."""
 
@@ -128,9 +133,13 @@ def run(
         runtime.folder = folder.path if folder else None
         state = method.build(source, runtime)
         done = folder.restore(state, runtime) if folder else 0
+        if folder:
+            _check_shared(folder, done, processes)
         if done:
             runtime.say(f"continuing at step {done + 1:,} of {method.total_steps:,}.")
         written = folder if processes.first else None
+        if written:
+            written.begin(state, runtime)
         log = stack.enter_context(
             metrics_log(written.inner if written else None, since=done, tensorboard=runtime.engine.tensorboard)
         )
@@ -140,18 +149,31 @@ def run(
         artefact = _checked_result(method, state, runtime, method.total_steps)
         if folder is None:
             return score(artefact) if score else artefact
-        if score and written:
+        if score and written and written.pace.paid:
             written.checkpoint(method.total_steps, state, runtime)
         processes.once(lambda: folder.finish(artefact, load, score))
         return load(folder.path)
+
+
+def _check_shared(folder: "RunFolder", done: int, processes: Processes) -> None:
+    """See that all processes have the same run folder.
+
+    Raises:
+        InputError: Some are on machines where its path is another folder.
+    """
+    if len(set(processes.collect([(folder.inner.is_dir(), done)]))) > 1:
+        raise InputError(
+            f"{folder.path} is not the same folder for all {processes.count} processes. Choose an --out on storage "
+            "that all machines share."
+        )
 
 
 def _loop(
     method: Method[A], state: Any, runtime: Runtime, folder: "RunFolder | None", log: MetricsLog, line: Line, done: int
 ) -> None:
     total, every = method.total_steps, math.ceil(method.total_steps / LOGGED_STEPS)
-    saved, unlogged = time.monotonic(), Unlogged()
-    with _stop_requests() as stop:
+    unlogged = Unlogged()
+    with _stop_requests(echoed=runtime.processes.count > 1) as stop:
         for step in range(done + 1, total + 1):
             metrics = _step(method, state, runtime, step)
             line.at(step)
@@ -165,14 +187,13 @@ def _loop(
                 line.show(values)
                 if folder:
                     folder.memory.look()
-            due = time.monotonic() - saved >= runtime.engine.checkpoint_seconds
             stopping = runtime.processes.any(stop.is_set())
-            if folder and step < total and (due or stopping):
-                unlogged.check(step, method)
-                made = _checked_result(method, state, runtime, step)
-                folder.checkpoint(step, state, runtime)
-                folder.show(made)
-                saved = time.monotonic()
+            if folder and step < total and (stopping or folder.pace.due):
+                with folder.pace.making():
+                    unlogged.check(step, method)
+                    made = _checked_result(method, state, runtime, step)
+                    folder.checkpoint(step, state, runtime)
+                    folder.show(made)
             if folder and runtime.engine.snapshots and step % math.ceil(total / runtime.engine.snapshots) == 0:
                 _checked_result(method, state, runtime, step).save(folder.snapshot(step))
             if stopping and step < total:
@@ -217,16 +238,25 @@ def _learned(method: Any, state: Any, artefact: Any) -> Mapping[str, Tensor]:
 
 
 @contextmanager
-def _stop_requests() -> Iterator[threading.Event]:
-    """Turn Ctrl-C, SIGTERM and SIGHUP into a request that is met between two steps; a second one stops at once."""
+def _stop_requests(*, echoed: bool) -> Iterator[threading.Event]:
+    """Turn Ctrl-C, SIGTERM and SIGHUP into a request that is met between two steps; a second one stops at once.
+
+    Args:
+        echoed: Whether a launcher may repeat the request, so that a second one counts only some seconds later. Slurm
+            sends a signal to all processes of a job step, and torchrun, being one of them, hands it on.
+    """
     stop = threading.Event()
+    first = time.monotonic()
     if asked.is_set():
         stop.set()
 
     def request(number: int, frame: object) -> None:
-        if stop.is_set():
+        nonlocal first
+        if not stop.is_set():
+            first = time.monotonic()
+            stop.set()
+        elif not echoed or time.monotonic() - first > ECHO:
             raise Stopped
-        stop.set()
 
     with met_by(request, INTERRUPT, TERMINATE, HANG_UP):
         yield stop
@@ -241,6 +271,7 @@ class RunFolder:
         self.inner = path / "run"
         self._settings = self.inner / "settings.json"
         self._checkpoint = self.inner / "checkpoint.safetensors"
+        self.pace: Pace
         self._since = time.monotonic()
         self._prepared = runtime.prepared
         self._aside = self._prepared.aside
@@ -299,6 +330,14 @@ class RunFolder:
         if not isinstance(there, dict) or "method" not in there:
             raise InputError(f"{self._settings} is damaged. Choose another --out, or delete {self.path}.")
         return there
+
+    def begin(self, state: Any, runtime: Runtime) -> None:
+        """Start the clock of the checkpoints."""
+        self.pace = Pace(runtime.engine.checkpoint_seconds, lambda: self._seconds_to_save(state))
+
+    def _seconds_to_save(self, state: Any) -> float:
+        tensors, _ = pack(state)
+        return store.seconds_to_write(self.inner, sum(tensor.nbytes for tensor in tensors.values()))
 
     def checkpoint(self, step: int, state: Any, runtime: Runtime) -> None:
         """Save everything the rest of the run depends on."""

@@ -18,8 +18,9 @@ class Engine(Settings):
     """Precision of passes with a gradient: those that train networks or synthetic images."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Whether to use torch.compile. auto compiles long runs if a compiler is found."""
-    checkpoint_seconds: Annotated[float, Range(0)] = 20.0
-    """Seconds between checkpoints, the most work that a killed run loses. 0 saves after every step."""
+    checkpoint_seconds: Annotated[float, Range(0)] | None = None
+    """Seconds between checkpoints, the most work that a killed run loses. 0 saves after every step. Default: 20, or
+    longer, so that checkpoints take at most 5 % of the time."""
     snapshots: Annotated[int, Range(0)] = 0
     """Number of evenly spaced states of the artefact to keep in run/snapshots, to choose among them later."""
     deterministic: bool = False

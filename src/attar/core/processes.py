@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from attar.core.errors import InputError
-from attar.core.launcher import number_in, rank, size
+from attar.core.launcher import LOCAL_SIZE, number_in, rank, size
 from attar.core.signals import ending
 
 T = TypeVar("T")
@@ -132,7 +132,7 @@ def _join(*, cpu: bool) -> None:
     """
     os.environ.setdefault("MASTER_PORT", PORT)
     number_in("MASTER_PORT")
-    here = number_in("LOCAL_WORLD_SIZE") if "LOCAL_WORLD_SIZE" in os.environ else size()
+    here = number_in(LOCAL_SIZE) if LOCAL_SIZE in os.environ else size()
     if cpu and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, torch.get_num_threads() // max(1, here)))
     try:

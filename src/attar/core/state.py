@@ -20,7 +20,7 @@ def rebuilt(**kwargs: Any) -> Any:
 
 
 def pack(state: Any) -> Packed:
-    """Flatten a state to `(tensors, plain)`, both keyed by the path of attribute names.
+    """Flatten a state to `(tensors, plain)`, both keyed by the path of attribute names. No tensor is copied.
 
     Raises:
         TypeError: A value that is none of the kinds above; mark its field `rebuilt()` if no run needs it back.
@@ -63,7 +63,7 @@ def _pack(value: Any, path: str, tensors: dict[str, Tensor], plain: dict[str, An
         for name, child in children.items():
             _pack(child, f"{path}/{name}", tensors, plain)
     elif isinstance(value, Tensor):
-        tensors[path] = value.detach().cpu().contiguous()
+        tensors[path] = value.detach()
     elif value is None or isinstance(value, (bool, int, float, str)):
         plain[path] = value
     else:

@@ -1,5 +1,6 @@
 """Files that are written atomically, hold nothing executable, and are checked against a digest when they are read."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -7,10 +8,12 @@ import math
 import os
 import shutil
 import stat
+import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -19,9 +22,35 @@ from attar.core.errors import InputError, unwritable
 from attar.core.jsonfiles import number, parsed, valid
 from attar.core.jsonfiles import read_json as read_json
 
+LOCKLESS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+"""Numbers of the errors of network storage that has no locks."""
+NAMES = {
+    torch.bool: "BOOL",
+    torch.uint8: "U8",
+    torch.int8: "I8",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.int16: "I16",
+    torch.uint16: "U16",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int32: "I32",
+    torch.uint32: "U32",
+    torch.float32: "F32",
+    torch.complex64: "C64",
+    torch.float64: "F64",
+    torch.int64: "I64",
+    torch.uint64: "U64",
+}
+"""How a safetensors file calls the types of numbers. The last ones come first in it."""
+ORDER = {dtype: number for number, dtype in enumerate(NAMES)}
+SAMPLE = 2**22
+"""Bytes by whose writing the time of more is estimated."""
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file atomically: a reader, or a run killed at any moment, sees the old bytes or the new ones.
+
+@contextmanager
+def draft_of(path: Path) -> Iterator[BinaryIO]:
+    """A file beside another, which takes its place when all is written: a reader, or a kill, never sees half of it.
 
     Raises:
         InputError: It cannot be written. What was written of it is removed.
@@ -29,7 +58,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with draft.open("wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
@@ -39,6 +68,12 @@ def write_bytes(path: Path, data: bytes) -> None:
         if isinstance(error, OSError):
             raise unwritable(path, error) from error
         raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file atomically (see `draft_of`)."""
+    with draft_of(path) as file:
+        file.write(data)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -123,13 +158,22 @@ def remembered(path: Path | None, measure: Callable[[], Any]) -> Any:
 
 def digest_of(tensors: Mapping[str, Tensor], plain: Any) -> str:
     """A fingerprint of named tensors and plain values: names, types, shapes and bytes."""
-    digest = hashlib.blake2b(digest_size=16)
-    digest.update(json.dumps(plain, sort_keys=True).encode())
+    digest = _digest_of_plain(plain)
     for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+        _take_in(digest, name, tensors[name].detach().cpu().contiguous())
     return digest.hexdigest()
+
+
+def _digest_of_plain(plain: Any) -> Any:
+    return hashlib.blake2b(json.dumps(plain, sort_keys=True).encode(), digest_size=16)
+
+
+def _take_in(digest: Any, name: str, tensor: Tensor) -> memoryview:
+    """Add a tensor to a fingerprint; return its bytes, of which no copy is made."""
+    data = tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else memoryview(b"")
+    digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+    digest.update(data)
+    return data
 
 
 def file_digest(path: Path) -> str:
@@ -144,18 +188,68 @@ def file_digest(path: Path) -> str:
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], plain: Any) -> str:
     """Write tensors and plain values to one safetensors file, and return their digest, which it also holds.
 
+    One tensor at a time is brought to the CPU, digested and written, so that memory does not double. The digest stands
+    in front of the tensors and is written last.
+
     Raises:
         InputError: A tensor is not finite, or the file cannot be written.
     """
-    from safetensors.torch import save
+    digest, header = _digest_of_plain(plain), _Header(tensors, plain)
+    with draft_of(path) as file:
+        for name in sorted(tensors):
+            tensor = tensors[name].detach().cpu().contiguous()
+            check_finite({name: tensor}, f"{path} is not written")
+            data = _take_in(digest, name, tensor)
+            file.seek(header.place_of(name))
+            file.write(data)
+        file.seek(0)
+        file.write(header.text(digest.hexdigest()))
+    return str(digest.hexdigest())
 
-    here = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    check_finite(here, f"{path} is not written")
-    digest = digest_of(here, plain)
-    # One metadata entry: the format does not keep the order of several, and the same run must give the same bytes.
-    header = {"attar": json.dumps({"digest": digest, "plain": plain}, sort_keys=True)}
-    write_bytes(path, save(here, header))
-    return digest
+
+class _Header:
+    """What a safetensors file has in front of its tensors, in the library's own order, so that its bytes are equal."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], plain: Any) -> None:
+        self.plain = plain
+        self.entries: dict[str, dict[str, Any]] = {}
+        end = 0
+        for name in sorted(tensors, key=lambda name: (-ORDER[tensors[name].dtype], name)):
+            tensor, start = tensors[name], end
+            end += tensor.numel() * tensor.element_size()
+            kind = NAMES[tensor.dtype]
+            self.entries[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [start, end]}
+        self.length = len(self.text("0" * 32))
+
+    def place_of(self, name: str) -> int:
+        """Where in the file the bytes of a tensor begin."""
+        return self.length + int(self.entries[name]["data_offsets"][0])
+
+    def text(self, digest: str) -> bytes:
+        """The header; it is as long with any digest."""
+        # One metadata entry: the format does not keep the order of several, and the same run must give the same bytes.
+        ours = json.dumps({"digest": digest, "plain": self.plain}, sort_keys=True)
+        entries = {"__metadata__": {"attar": ours}, **self.entries}
+        words = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
+        words += b" " * (-len(words) % 8)
+        return len(words).to_bytes(8, "little") + words
+
+
+def seconds_to_write(folder: Path, size: int) -> float:
+    """About how long `write_tensors` takes for so many bytes, from a sample of them that is written and removed.
+
+    Args:
+        folder: Where.
+        size: Bytes. Where it is no larger than the sample, nothing is written and nothing expected.
+    """
+    if size <= SAMPLE:
+        return 0.0
+    sample, place = torch.frombuffer(bytearray(os.urandom(SAMPLE)), dtype=torch.uint8), folder / ".sample.tmp"
+    start = time.monotonic()
+    write_tensors(place, {"sample": sample}, None)
+    seconds = time.monotonic() - start
+    place.unlink(missing_ok=True)
+    return seconds * size / SAMPLE
 
 
 def named(home: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -301,6 +395,12 @@ def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
             raise InputError(
                 f"another process is working in {folder.parent}. Wait for it, or choose another --out."
             ) from None
+        except OSError as error:
+            if error.errno not in LOCKLESS:
+                raise
+            warnings.warn(
+                f"{folder.parent} lies on storage without locks. Let no other process work in it.", stacklevel=2
+            )
         yield
 
 
@@ -335,7 +435,8 @@ def copy_files(source: Path, target: Path, names: list[str]) -> None:
             if path.is_file():
                 place = target / path.relative_to(source)
                 place.parent.mkdir(parents=True, exist_ok=True)
-                write_bytes(place, path.read_bytes())
+                with path.open("rb") as file, draft_of(place) as copy:
+                    shutil.copyfileobj(file, copy, 2**22)
 
 
 def remove(path: Path) -> None:

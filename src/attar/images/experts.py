@@ -24,7 +24,7 @@ from torch.func import grad, grad_and_value, vmap
 from attar.core import store
 from attar.core.engine import Metrics
 from attar.core.errors import InputError
-from attar.core.fleet import Task, run_all
+from attar.core.fleet import ALONE, Crew, Task, crew
 from attar.core.runtime import Engine, Runtime
 from attar.core.settings import Range, Role, Settings, difference
 from attar.core.state import rebuilt
@@ -389,8 +389,7 @@ def open_experts(
     epochs: int,
     runtime: Runtime,
     *,
-    workers: int = 1,
-    address: str | None = None,
+    hired: Crew | None = None,
 ) -> Pool:
     """Experts for these data: found on disk, or trained now and saved.
 
@@ -401,8 +400,7 @@ def open_experts(
         experts: Their training, number and folder.
         epochs: Smallest number of epochs.
         runtime: The machine; the experts have a seed of their own.
-        workers: Number of experts to train at once, by Ray.
-        address: A Ray cluster to train them on.
+        hired: Who trains them. Default: this process.
 
     Raises:
         InputError: The folder holds experts of other data or another network, or a file is truncated.
@@ -411,23 +409,33 @@ def open_experts(
     folder = _folder(source, architecture, augmentation, experts)
     store.make_folder(folder)
     runtime.processes.once(partial(_write_card, folder, source, architecture, augmentation, experts))
+    if runtime.processes.any(not (folder / "experts.json").exists()):
+        raise InputError(
+            f"{folder} is not the same folder for all {runtime.processes.count} processes. Choose a folder on storage "
+            "that all machines share."
+        )
     method = TrainExperts(
         experts=dataclasses.replace(experts, experts=None, epochs=None, folder=None),
         architecture=architecture,
         augmentation=augmentation,
         epochs=epochs,
-        together=1 if runtime.device.type == "cpu" else TOGETHER,
+        together=TOGETHER if (hired.on_gpus if hired else runtime.device.type != "cpu") else 1,
     )
     missing = [number for number in range(experts.experts) if number not in _found(folder, epochs)]
     if missing:
         runtime.say(f"{experts.experts} experts of {epochs} epochs: {len(missing)} to train, kept in {folder}")
+    place = folder.resolve()
     tasks = [
-        Task(f"experts {group[0]} to {group[-1]}", partial(_train, method, group, source, folder, runtime.engine))
+        Task(
+            f"experts {group[0]} to {group[-1]}",
+            partial(_train, method, group, place, runtime.engine),
+            (source,),
+        )
         for group in _groups(missing, method.together)
     ]
     for_this_process = [tasks[i] for i in runtime.processes.share(len(tasks))]
-    with runtime.prepared.making():
-        run_all(for_this_process, workers=workers, address=address, say=runtime.say)
+    with runtime.prepared.making(), crew(ALONE, runtime) as alone:
+        (hired or alone).do(for_this_process, folder=place, say=runtime.say)
         runtime.processes.any(False)  # waits until the other processes are done too
     found = _found(folder, epochs)
     pool = Pool(tuple(found[number] for number in range(experts.experts)))
@@ -447,7 +455,7 @@ def _groups(numbers: Sequence[int], together: int) -> list[list[int]]:
     return groups
 
 
-def _train(method: TrainExperts, group: list[int], source: ImageSource, folder: Path, settings: Engine) -> None:
+def _train(method: TrainExperts, group: list[int], folder: Path, settings: Engine, source: ImageSource) -> None:
     """Train a group in its own run folder, and resume it if it was stopped."""
     machine = Runtime(settings, method.experts.first_seed)
     method = dataclasses.replace(method, first=group[0], together=len(group)).resolve(source, machine)

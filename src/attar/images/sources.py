@@ -71,6 +71,10 @@ class ImageSource:
     things: ClassVar[str] = "images"
     """What the samples are called; rows of a table can be seen as images."""
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What travels to another process: all but copies in a GPU's memory."""
+        return {name: value for name, value in vars(self).items() if name != "_copies"}
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """The shape of an image: channels, height, width."""

@@ -95,6 +95,8 @@ class Train(tasks.Task):
     """Number of tasks that Ray does at once on this machine, with one core each: experts."""
     address: str | None = None
     """Address of a Ray cluster to do tasks on: experts."""
+    task_gpus: Annotated[float, Range(0)] | None = None
+    """GPUs, or a share of one, for each task of Ray. Default: one where there are GPUs, unless --device is cpu."""
 
     def place(self, usual: Path) -> Path | None:
         """None: experts are stored in the cache, where every method finds them."""
@@ -107,6 +109,7 @@ class Train(tasks.Task):
 
     def run(self, method: Any, source: Any, runtime: Any, *, kind: Any, out: Path | None) -> Any:
         """Train the experts. Each group is a separate run below one folder that every method uses."""
+        from attar.core.fleet import Fleet, crew
         from attar.images.experts import open_experts
         from attar.images.networks.architecture import parse
         from attar.images.views.augment import default_strategy
@@ -117,15 +120,10 @@ class Train(tasks.Task):
             )
         runtime.say(str(source))
         source = source.whitened(raw=True) if self.zca else source
-        many = method.experts or (100 if runtime.device.type != "cpu" else 10)
         folder = method.folder if out is None else str(out)
-        return open_experts(
-            source,
-            (parse(self.network) if isinstance(self.network, str) else self.network).resolve(source.shape),
-            default_strategy(source.flips) if self.augmentation is None else self.augmentation,
-            replace(method, experts=many, folder=folder),
-            method.epochs or 50,
-            runtime,
-            workers=self.workers,
-            address=self.address,
-        )
+        network = (parse(self.network) if isinstance(self.network, str) else self.network).resolve(source.shape)
+        augmentation = default_strategy(source.flips) if self.augmentation is None else self.augmentation
+        with crew(Fleet(self.workers, self.address, self.task_gpus), runtime) as hired:
+            many = method.experts or (100 if hired.on_gpus else 10)
+            experts = replace(method, experts=many, folder=folder)
+            return open_experts(source, network, augmentation, experts, method.epochs or 50, runtime, hired=hired)
