@@ -30,7 +30,7 @@ from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed, seeded, seeded_by
 from attar.core.training import set_lr
 from attar.images import layout
-from attar.images.networks.architecture import Architecture, device_of, multiply_adds, parse
+from attar.images.networks.architecture import Architecture, device_of, multiply_adds
 from attar.images.networks.pretrained import PREFIX, Say, network_named, seeing
 from attar.images.sources import ImageSource
 
@@ -61,7 +61,7 @@ class Fitting(Recipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.built_by.startswith(PREFIX):
-            parse(self.built_by)
+            network_named(self.built_by)
         if self.hard_labels and (self.mixup or self.cutmix):
             raise InputError(f"{self.name} needs one class for each image. Do not set mixup or cutmix.")
 

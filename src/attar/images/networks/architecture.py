@@ -27,8 +27,8 @@ PATCH = 16
 IMAGENET: dict[str, Callable[[Shape, int], Network]] = {
     **IMAGENET_RESNETS,
     "mobilenetv1": MobileNetV1,
-    "vit_s16": partial(ViT, width=384, depth=12, heads=6, widening=4, patch=PATCH),
-    "vit_b16": partial(ViT, width=768, depth=12, heads=12, widening=4, patch=PATCH),
+    "vit_s16": partial(ViT, width=384, depth=12, heads=6, widening=4, patch=PATCH, eps=1e-6),
+    "vit_b16": partial(ViT, width=768, depth=12, heads=12, widening=4, patch=PATCH, eps=1e-6),
 }
 """Networks of the distillation papers' ImageNet tables, by name."""
 TABLES = {**BENCHMARK, **IMAGENET}
