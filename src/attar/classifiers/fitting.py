@@ -22,6 +22,7 @@ from attar.classifiers.pair import Batch, Distilling, Pair, Samples, Terms
 from attar.classifiers.recipe import Recipe
 from attar.classifiers.selection import Best, parted, reserved_rows, score_held_out
 from attar.classifiers.teacher import AnswersOfViews
+from attar.classifiers.teachers import Averaged
 from attar.classifiers.views import order_of
 from attar.classifiers.watched import Answers, Watched
 from attar.core.engine import Metrics
@@ -160,6 +161,7 @@ class Fitting(Recipe):
                 parameter of the student can be trained.
         """
         shape = pair.source.shape
+        self._check_several(pair.teacher)
         for who, network in (("teacher", pair.teacher), ("student", pair.student)):
             if network is not None:
                 Watched(network, who=who).tried(shape, device_of(network))
@@ -168,6 +170,14 @@ class Fitting(Recipe):
                 raise InputError("no parameter of the student can be trained. Set requires_grad of those that learn.")
             Watched(pair.student, who="student").tried(shape, device_of(pair.student), training=True)
         return self.fitted_to(self.trained_on(pair, runtime).source)
+
+    def _check_several(self, teacher: nn.Module | None) -> None:
+        """Refuse to compare features with those of several teachers."""
+        if isinstance(teacher, Averaged) and (self.uses_stages or "teacher" in self.features_of):
+            raise InputError(
+                f"{self.name} compares features with those of one teacher, but {len(teacher.networks)} are given. Give "
+                "one, or take a method on logits, such as kd, dkd or dist."
+            )
 
     def work(self, pair: Pair) -> float:
         """The estimated work: three passes of the student and one of the teacher for every image of every epoch."""

@@ -36,6 +36,7 @@ from attar.core.settings import Range, Role, Settings
 from attar.images import layout
 from attar.images.artefact import CondensedImages, Origin
 from attar.images.data.pixels import portions
+from attar.images.networks.embedding import Embedder, embedder
 from attar.images.sources import ImageSource
 from attar.images.trained import TRAINED, Auxiliary
 
@@ -101,7 +102,8 @@ class EmbeddingCoreset(Coreset):
     """A selection by the embeddings of a network trained on all images."""
 
     observer: Annotated[Auxiliary, Role()] = TRAINED
-    """The network whose embeddings are compared."""
+    """The network whose embeddings are compared. Its folder may be transformers:NAME_OR_FOLDER of any classifier of
+    these classes, or that of a student or an imported teacher."""
 
     moved = OBSERVED
 
@@ -116,10 +118,10 @@ class EmbeddingCoreset(Coreset):
     def select(self, source: ImageSource, runtime: Runtime) -> Tensor:
         """Find or train the network, embed each class, and choose."""
         self.check_enough(source)
-        network = self.observer.found(source, runtime).network
+        embedding = embedder(self.observer.classifier(source, runtime))
         generator = runtime.generator("choice")
         chosen = [
-            rows[self.choose(embed(network, source, rows, runtime), count, generator)]
+            rows[self.choose(embed(embedding, source, rows, runtime), count, generator)]
             for rows, count in zip(source.rows_of, self.counts(source), strict=True)
         ]
         return source.train.pixels[torch.cat(chosen)]
@@ -222,10 +224,10 @@ class KMeans(EmbeddingCoreset):
 
 
 @torch.inference_mode()
-def embed(network: Any, source: ImageSource, rows: Int[Tensor, " image"], runtime: Runtime) -> Features:
+def embed(embedding: Embedder, source: ImageSource, rows: Int[Tensor, " image"], runtime: Runtime) -> Features:
     """Embeddings of training images."""
     parts = rows.split(min(layout.at_once(source.shape, runtime), 4096))
-    return torch.cat([network.embed(source.inputs(part, runtime.device)).float().cpu() for part in parts])
+    return torch.cat([embedding(source.inputs(part, runtime.device)).float().cpu() for part in parts])
 
 
 def check_enough_images(ipc: PerClass, source: ImageSource) -> None:

@@ -116,6 +116,15 @@ class Architecture(Settings):
         redraw_(network, generator)
         return network
 
+    def outline(self, shape: Shape, classes: int) -> Network:
+        """The same network without memory for its parameters, to see its tensors by name and shape.
+
+        Raises:
+            InputError: The images are too small for the network.
+        """
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            return self.resolve(shape)._build(shape, classes)
+
     def _build(self, shape: Shape, classes: int) -> Network:
         norm, width, depth, activation = self.norm, self.width or 0, self.depth or 0, self.activation
         assert norm != "auto"
