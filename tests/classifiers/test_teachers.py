@@ -103,11 +103,10 @@ def test_the_command_takes_several(tmp_path, monkeypatch, capsys, few_digits):
     assert "compares features with those of one teacher" in capsys.readouterr().err
 
 
-def test_one_teacher_is_given_as_before():
+def test_one_teacher_is_given_as_before(few_digits):
     assert Teacher.from_names(network="x").network == "x"
-    assert Teacher(network=("x", "y")).found is not None
     with pytest.raises(InputError, match="weights has 2 numbers, but there are 1 teachers"):
-        Teacher(network=linear(0), weights=(1.0, 2.0)).found(None, Runtime(QUIET))
+        Teacher(network=linear(0), weights=(1.0, 2.0)).found(few_digits, Runtime(QUIET))
 
 
 def test_rows_have_one_teacher():

@@ -54,14 +54,13 @@ METHODS = {
     "rded": lambda place: attar.RDED(ipc=1, candidates=4, observer={"folder": place}),
     "sre2l": lambda place: attar.SRe2L(ipc=1, labels="hard", block_steps=2, teacher={"folder": place}),
     "cda": lambda place: attar.CDA(ipc=1, labels="hard", block_steps=2, teacher={"folder": place}),
-    "edf": lambda place: attar.EDF(
-        ipc=1,
-        steps=2,
-        student_steps=2,
-        last_start=1,
-        architecture={"width": 8, "depth": 2},
-        experts={"experts": 1, "epochs": 2},
-        observer={"folder": place},
+    "edf": lambda place: attar.EDF.from_json(
+        {
+            **{"ipc": 1, "steps": 2, "student_steps": 2, "last_start": 1, "zca": False},
+            "architecture": {"width": 8, "depth": 2},
+            "experts": {"experts": 1, "epochs": 2},
+            "observer": {"folder": place},
+        }
     ),
 }
 

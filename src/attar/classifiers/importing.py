@@ -36,6 +36,8 @@ from attar.images.sources import ImageSource
 
 NESTS = ("state_dict", "model_state_dict", "model", "model_state", "net", "network", "weights")
 """Names under which training scripts save the tensors of a network, the surest first."""
+NOT_NETWORKS = ("optim", "sched", "scaler")
+"""Parts of the names under which they save what else has tensors."""
 WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.")
 """What parallel training, compiling and other modules put before every name."""
 IMAGENET = "imagenet"
@@ -148,17 +150,17 @@ class ImportTeacher(Settings):
 
     def _known(self, handed: Handed) -> Released:
         """The network of a package whose tensors these are."""
-        fits: list[Released] = []
+        tensors, fits = handed.tensors, list[Released]()
         problems: list[tuple[int, InputError]] = []
         for one in released_as(self.as_):
             try:
-                outputs = _outputs(one, handed.tensors)
+                outputs = _outputs(one, tensors)
                 if outputs is None:
                     raise InputError(f"{_who(one, handed)} do not fit: no tensor is that of its last layer.")
                 outline = _outline(one, self.input_size or one.side, handed.source, outputs)
-                filled(handed.tensors, one.rules, outline, _who(one, handed))
+                filled(tensors, one.rules, outline, _who(one, handed))
             except InputError as error:
-                problems.append((len(renamed(handed.tensors, one.rules).unknown), error))
+                problems.append((len(renamed(tensors, one.rules).unknown), error))
             else:
                 fits.append(one)
                 if self.as_:
@@ -229,14 +231,11 @@ def state_in(held: Any, file: str) -> dict[str, Tensor]:
     Raises:
         InputError: There are none, or those of several networks.
     """
-    for _ in range(3):
-        if not isinstance(held, Mapping) or any(isinstance(value, Tensor) for value in held.values()):
-            break
-        inside = {str(name): value for name, value in held.items() if _holds_tensors(value)}
+    while inside := _inside(held):
         named = next((name for name in NESTS if name in inside), None)
         if named is None and len(inside) > 1:
             raise InputError(f"{file} holds several networks ({', '.join(inside)}). Save one of them to a file.")
-        held = next(iter(inside.values()), None) if named is None else inside[named]
+        held = next(iter(inside.values())) if named is None else inside[named]
     found = {str(name): value for name, value in held.items()} if isinstance(held, Mapping) else {}
     tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)}
     if not tensors or len(tensors) < len(found):
@@ -249,14 +248,16 @@ def state_in(held: Any, file: str) -> dict[str, Tensor]:
     return tensors
 
 
-def _holds_tensors(value: Any, depth: int = 2) -> bool:
-    """Whether something is a dictionary of tensors by name, or has one inside."""
-    if not isinstance(value, Mapping):
-        return False
-    names = all(isinstance(name, str) for name in value)
-    return (names and any(isinstance(one, Tensor) for one in value.values())) or (
-        depth > 0 and any(_holds_tensors(one, depth - 1) for one in value.values())
-    )
+def _inside(held: Any) -> dict[str, Any]:
+    """The dictionaries inside one that have tensors, without what belongs to an optimiser; none in what is flat."""
+    if not isinstance(held, Mapping):
+        return {}
+    own = {str(name): one for name, one in held.items() if not any(word in str(name) for word in NOT_NETWORKS)}
+    return {
+        name: one
+        for name, one in own.items()
+        if isinstance(one, Mapping) and (any(isinstance(value, Tensor) for value in one.values()) or _inside(one))
+    }
 
 
 def names_in(order: str) -> list[str]:

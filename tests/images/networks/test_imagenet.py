@@ -1,10 +1,12 @@
 """The networks by whose ImageNet weights others are known: their sizes to the parameter, and what every one must do."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from attar.core.errors import InputError
-from attar.images.networks.architecture import captured, parameter_count
+from attar.images.networks.architecture import TABLES, captured, parameter_count
 from attar.images.networks.imagenet import RELEASED, PaddedBehind
 from attar.images.networks.pretrained import network_named
 from attar.images.networks.scaled import Scaled, scaled
@@ -34,8 +36,6 @@ OF_CIFAR = {"resnet32x4": 7_433_860, "wrn40_2": 2_255_156, "resnet18-cifar": 11_
 
 def built(name, shape, classes):
     """A network without memory for its parameters, where that can be."""
-    from attar.images.networks.architecture import TABLES
-
     with torch.device("meta"):
         return {**TABLES, **RELEASED}[name](shape, classes)
 
@@ -106,12 +106,10 @@ def test_a_network_that_sees_scaled_images(generator):
 
 
 def test_scaling_is_that_of_pillow(generator):
-    from PIL import Image
-
     pixels = torch.randint(60, 190, (6, 6, 3), dtype=torch.uint8, generator=generator)  # nothing is cut off
-    theirs = torch.from_numpy(__import__("numpy").asarray(Image.fromarray(pixels.numpy()).resize((21, 21), Image.BICUBIC)))
+    theirs = torch.tensor(np.array(Image.fromarray(pixels.numpy()).resize((21, 21), Image.Resampling.BICUBIC)))
     ours = scaled(pixels.permute(2, 0, 1)[None].float(), 21)[0].permute(1, 2, 0)
-    assert (ours - theirs.float()).abs().max() < 1.01
+    assert (ours - theirs.float()).abs().max() < 2  # Pillow rounds to whole levels twice
 
 
 @pytest.mark.parametrize("word", ["resnet8@", "resnet8@wide", "resnet8@0", "resnet8@99999"])
