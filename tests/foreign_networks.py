@@ -3,6 +3,8 @@
 They are written from the papers and the packages' tables of names, apart from attar's own networks.
 """
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -57,7 +59,7 @@ class Bottle(nn.Module):
 
 
 class ResNet(nn.Module):
-    """torchvision's names, and those of CIFAR's ResNets: `layer1.0.conv1`, `downsample` or `shortcut`, `fc` or `linear`."""
+    """torchvision's names, and those of CIFAR's: `layer1.0.conv1`, `downsample` or `shortcut`, `fc` or `linear`."""
 
     def __init__(self, counts, filters, classes, *, block=Basic, stem="small", width=64, short="downsample", last="fc"):
         super().__init__()
@@ -278,8 +280,24 @@ class VGG(nn.Module):
         return self.classifier(self.avgpool(self.features(x)).flatten(1))
 
 
-MOBILE_V2 = ((3, 1, 16, 1, 1), (3, 6, 24, 2, 2), (3, 6, 32, 3, 2), (3, 6, 64, 4, 2), (3, 6, 96, 3, 1), (3, 6, 160, 3, 2), (3, 6, 320, 1, 1))
-LITE_0 = ((3, 1, 16, 1, 1), (3, 6, 24, 2, 2), (5, 6, 40, 2, 2), (3, 6, 80, 3, 2), (5, 6, 112, 3, 1), (5, 6, 192, 4, 2), (3, 6, 320, 1, 1))
+MOBILE_V2 = (
+    (3, 1, 16, 1, 1),
+    (3, 6, 24, 2, 2),
+    (3, 6, 32, 3, 2),
+    (3, 6, 64, 4, 2),
+    (3, 6, 96, 3, 1),
+    (3, 6, 160, 3, 2),
+    (3, 6, 320, 1, 1),
+)
+LITE_0 = (
+    (3, 1, 16, 1, 1),
+    (3, 6, 24, 2, 2),
+    (5, 6, 40, 2, 2),
+    (3, 6, 80, 3, 2),
+    (5, 6, 112, 3, 1),
+    (5, 6, 192, 4, 2),
+    (3, 6, 320, 1, 1),
+)
 
 
 def act(channels, filters, kernel=3, stride=1, groups=1):
@@ -320,15 +338,21 @@ class Same(nn.Conv2d):
     """TensorFlow's SAME."""
 
     def forward(self, x):
-        height, width = (max((-(-s // self.stride[0]) - 1) * self.stride[0] + self.kernel_size[0] - s, 0) for s in x.shape[2:])
+        height, width = (
+            max((-(-s // self.stride[0]) - 1) * self.stride[0] + self.kernel_size[0] - s, 0) for s in x.shape[2:]
+        )
         x = F.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2))
         return F.conv2d(x, self.weight, None, self.stride, 0, 1, self.groups)
+
+
+def same_conv(channels, filters, kernel, stride=1, groups=1):
+    return Same(channels, filters, kernel, stride, groups=groups, bias=False)
 
 
 class Residual(nn.Module):
     """timm's blocks (`conv_pw`, `conv_dw`, `conv_pwl`), or those of efficientnet-lite-pytorch."""
 
-    NAMES = {
+    NAMES: ClassVar = {
         "timm": ("conv_pw", "bn1", "conv_dw", "bn2", "conv_pwl", "bn3"),
         "timm first": ("", "", "conv_dw", "bn1", "conv_pw", "bn2"),
         "lite": ("_expand_conv", "_bn0", "_depthwise_conv", "_bn1", "_project_conv", "_bn2"),
@@ -338,10 +362,7 @@ class Residual(nn.Module):
         super().__init__()
         names = self.NAMES["timm first" if names == "timm" and widening == 1 else names]
         wide = channels * widening
-        if kind is Same:
-            convolution = lambda a, b, k, s=1, g=1: Same(a, b, k, s, groups=g, bias=False)  # noqa: E731
-        else:
-            convolution = conv
+        convolution = same_conv if kind is Same else conv
         made = [
             *((convolution(channels, wide, 1), nn.BatchNorm2d(wide, eps)) if widening > 1 else (None, None)),
             *(convolution(wide, wide, kernel, stride, wide), nn.BatchNorm2d(wide, eps)),

@@ -11,7 +11,18 @@ from attar.core.divergence import told_by
 from attar.core.engine import Artefact, Method
 from attar.core.errors import InputError, near_path
 from attar.core.jsonfiles import read_json
-from attar.core.kinds import Kind, built_in, imported, kind_for, kind_in, kind_named, kind_of, kind_with, kinds, worded_with
+from attar.core.kinds import (
+    Kind,
+    built_in,
+    imported,
+    kind_for,
+    kind_in,
+    kind_named,
+    kind_of,
+    kind_with,
+    kinds,
+    worded_with,
+)
 from attar.core.launcher import check_shared
 from attar.core.machine import Engine
 from attar.core.provenance import Call, asked_for, shadowed

@@ -3,13 +3,13 @@
 import dataclasses
 import json
 
-import foreign_networks as theirs
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
 
 import attar
+import foreign_networks as theirs
 from attar.classifiers.artefact import DistilledClassifier
 from attar.classifiers.importing import Handed, ImportTeacher, names_in
 from attar.cli import main
@@ -238,7 +238,11 @@ def test_files_that_are_none_are_refused(tmp_path):
     source = pictures(5)
     torch.save({"a": torch.zeros(100)}, tmp_path / "x.pth")
     (tmp_path / "x.pth").write_bytes((tmp_path / "x.pth").read_bytes()[:500])
-    for name, words in (("x.pth", "damaged, empty or no file of torch.save"), ("y.pth", "y.pth is missing"), (".", "is no file")):
+    for name, words in (
+        ("x.pth", "damaged, empty or no file of torch.save"),
+        ("y.pth", "y.pth is missing"),
+        (".", "is no file"),
+    ):
         with pytest.raises(InputError, match=words):
             attar.import_teacher(tmp_path / name, source, network="resnet8", **PLAIN)
     with pytest.raises(InputError, match="2 files are given"):
@@ -247,7 +251,7 @@ def test_files_that_are_none_are_refused(tmp_path):
 
 def test_two_networks_that_fit_are_told(tmp_path):
     torch.save(theirs.TimmViT(5).state_dict(), tmp_path / "x.pth")
-    with pytest.raises(InputError, match="may be any of .*vit_small_patch16_224.*Give --as"):
+    with pytest.raises(InputError, match=r"may be any of .*vit_small_patch16_224.*Give --as"):
         attar.import_teacher(tmp_path / "x.pth", pictures(5), input_size=32)
 
 
@@ -287,7 +291,9 @@ def test_names_that_stand_twice_are_refused(tmp_path):
 
 def test_hardly_more_than_chance_is_told(small, tmp_path):
     source, said = pictures(5), []
-    constant = {name: torch.zeros_like(value) if name.startswith("fc") else value for name, value in small.state_dict().items()}
+    constant = {
+        name: torch.zeros_like(value) if name.startswith("fc") else value for name, value in small.state_dict().items()
+    }
     torch.save(constant, tmp_path / "x.pth")
     attar.import_teacher(tmp_path / "x.pth", source, network="resnet8", **PLAIN, say=said.append)
     assert any(line.startswith("note: that is hardly more than chance, 20.0 %") for line in said)

@@ -17,7 +17,10 @@ def rules(*pairs):
 
 
 def test_numbers_are_moved_and_the_rest_of_a_name_stays():
-    made = renamed(["layer1.0.conv1.weight", "conv1.bias", "conv10.bias"], rules(["conv1", "stem"], ["layer{n}.{b}.conv1", "stages.{n-1}.{b}.first"]))
+    made = renamed(
+        ["layer1.0.conv1.weight", "conv1.bias", "conv10.bias"],
+        rules(["conv1", "stem"], ["layer{n}.{b}.conv1", "stages.{n-1}.{b}.first"]),
+    )
     assert made.names == {"layer1.0.conv1.weight": "stages.0.0.first.weight", "conv1.bias": "stem.bias"}
     assert made.unknown == ["conv10.bias"]
 
@@ -34,7 +37,9 @@ def test_ranks_count_what_a_file_has():
 
 
 def test_modules_below_are_paired_in_their_order_whatever_the_files():
-    network = nn.ModuleDict({"one": nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.Conv2d(2, 3, 1)), "two": nn.Linear(3, 4)})
+    network = nn.ModuleDict(
+        {"one": nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.Conv2d(2, 3, 1)), "two": nn.Linear(3, 4)}
+    )
     theirs = ["f.10.weight", "f.10.bias", "f.2.weight", "f.2.bias", "f.9.weight", "f.9.bias"]
     made = renamed(theirs, rules(["f.*", "one.* + two.*"]), network)
     assert made.names == {
@@ -48,7 +53,9 @@ def test_modules_below_are_paired_in_their_order_whatever_the_files():
 def test_counters_may_be_missing_and_precision_may_be_lower():
     norm = nn.BatchNorm2d(2)
     tensors = {name: value.half() for name, value in norm.state_dict().items() if value.is_floating_point()}
-    state = filled({f"bn.{name}": value for name, value in tensors.items()}, rules(["bn", "0"]), nn.Sequential(norm), "x")
+    state = filled(
+        {f"bn.{name}": value for name, value in tensors.items()}, rules(["bn", "0"]), nn.Sequential(norm), "x"
+    )
     assert state["0.weight"].dtype == torch.float32 and int(state["0.num_batches_tracked"]) == 0
 
 

@@ -81,7 +81,10 @@ def _networks(family: str, facts: Mapping[str, Any]) -> list[Released]:
             name,
             one["is"],
             tuple(Rule.of(*pair) for pair in (*one.get("also", ()), *_rules(one["keys"], family, facts))),
-            {key: (tuple(mean), tuple(std)) for key, (mean, std) in one.get("normalisation", own["normalisation"]).items()},
+            {
+                key: (tuple(mean), tuple(std))
+                for key, (mean, std) in one.get("normalisation", own["normalisation"]).items()
+            },
             own["side"],
             own["orders"],
         )

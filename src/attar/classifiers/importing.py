@@ -1,8 +1,8 @@
 """Trained classifiers of other packages as artefacts: `attar import teacher FILE --as resnet32x4 --data DATA`.
 
-A file of tensors (`.pth`, `.pt`, `.safetensors`) becomes one of attar's own networks, without the package that wrote it.
-What cannot be read off the tensors is known of the package or asked for: how images were normalised, their size, and the
-order of classes. The accuracy on the test images tells whether all of it is right.
+A file of tensors (`.pth`, `.pt`, `.safetensors`) becomes one of attar's own networks, without the package that wrote
+it. What cannot be read off the tensors is known of the package or asked for: how images were normalised, their size,
+and the order of classes. The accuracy on the test images tells whether all of it is right.
 """
 
 import re
@@ -205,9 +205,7 @@ class ImportTeacher(Settings):
             )
         return side
 
-    def _columns(
-        self, known: Released, outputs: int, source: ImageSource, runtime: Runtime
-    ) -> tuple[int, ...] | None:
+    def _columns(self, known: Released, outputs: int, source: ImageSource, runtime: Runtime) -> tuple[int, ...] | None:
         """The output of each class of the data, by names where there are any."""
         order = self.class_order or known.orders.get(str(outputs))
         names = None if order is None else names_in(order)
@@ -270,7 +268,9 @@ def names_in(order: str) -> list[str]:
     try:
         lines = path.expanduser().read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
-        raise InputError(f"class_order is {order!r}; give {IMAGENET}, or a text file with a name on each line.") from None
+        raise InputError(
+            f"class_order is {order!r}; give {IMAGENET}, or a text file with a name on each line."
+        ) from None
     names = [line.strip() for line in lines if line.strip()]
     twice = next(_repeated(names), None)
     if twice is not None:

@@ -1,9 +1,9 @@
 """From the names of a foreign network's tensors to attar's, by rules that are data.
 
-A rule is a pair of names. `layer{n}.{b}.conv1` to `stages.{n-1}.{b}.first` renames that module, or that tensor, for all
-numbers n and b. `{#}` is the rank of the numbers of a rule among all that the file has. `block{n}.*` to `stages.{n-1}.*`
-pairs the modules below, both in their order; a target may name several places: `stem.* + stages.*`. The first rule that
-fits a name is taken.
+A rule is a pair of names. `layer{n}.{b}.conv1` to `stages.{n-1}.{b}.first` renames that module, or that tensor, for
+all numbers n and b. `{#}` is the rank of a rule's numbers among all that the file has. `block{n}.*` to
+`stages.{n-1}.*` pairs the modules below, both in their order; a target may name several places: `stem.* + stages.*`.
+The first rule that fits a name is taken.
 """
 
 import re

@@ -1,7 +1,7 @@
 """Several teachers as one: the logarithm of their mean probabilities, or their mean logits, each with a weight.
 
-The mean of probabilities is what an ensemble answers. A network whose answers are sharp counts more in a mean of logits.
-You, Xu, Xu and Tao, Learning from Multiple Teacher Networks, KDD 2017, take the mean of softened probabilities.
+The mean of probabilities is what an ensemble answers. In a mean of logits a network with sharp answers counts more.
+You, Xu, Xu and Tao take the mean of softened probabilities (Learning from Multiple Teacher Networks, KDD 2017).
 """
 
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ class Averaged(Telling):
 def mixed(
     logits: Float[Tensor, "network sample classes"], weights: Float[Tensor, " network"], combine: Combine
 ) -> Float[Tensor, "sample classes"]:
-    """log Σ_t w_t softmax(z_t), or Σ_t w_t z_t."""
+    """Log Σ_t w_t softmax(z_t), or Σ_t w_t z_t."""
     each = weights.to(logits).view(-1, 1, 1)
     if combine == "logits":
         return (each * logits).sum(dim=0)

@@ -77,4 +77,6 @@ def _given(task: Any) -> tuple[FlagText, ...]:
     if not task.word:
         return texts
     own = dict(task.meanings)
-    return tuple(replace(text, sentence=own.get(text.setting, text.sentence)) for text in texts if text.setting != "kind")
+    return tuple(
+        replace(text, sentence=own.get(text.setting, text.sentence)) for text in texts if text.setting != "kind"
+    )

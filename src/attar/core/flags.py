@@ -334,7 +334,9 @@ def _read(given: dict[str, tuple[Any, list[str]]]) -> dict[str, Any] | None:
     except SystemExit:
         return None
     found = {name: at_home(getattr(read, field)) for name, field in zip(given, fields, strict=True)}
-    return {name: value[0] if _one_or_more(given[name][0]) and len(value) == 1 else value for name, value in found.items()}
+    return {
+        name: value[0] if _one_or_more(given[name][0]) and len(value) == 1 else value for name, value in found.items()
+    }
 
 
 def at_home(value: Any) -> Any:

@@ -67,7 +67,13 @@ def test_a_deep_vgg_gives_five_maps(monkeypatch, generator):
     monkeypatch.setattr("attar.images.networks.imagenet.HIDDEN", 16)
     network = network_named("vgg11-bn-imagenet")((3, 32, 32), 5).eval()
     maps, embedding = network.features(torch.randn(1, 3, 32, 32, generator=generator))
-    assert [tuple(one.shape[1:]) for one in maps] == [(64, 32, 32), (128, 16, 16), (256, 8, 8), (512, 4, 4), (512, 2, 2)]
+    assert [tuple(one.shape[1:]) for one in maps] == [
+        (64, 32, 32),
+        (128, 16, 16),
+        (256, 8, 8),
+        (512, 4, 4),
+        (512, 2, 2),
+    ]
     assert embedding.shape == (1, 16)
     modules = dict(network.named_modules())
     assert all(type(modules[name]).__name__ == "ReLU" for name in network.before_activation)
@@ -89,7 +95,7 @@ def test_odd_padding_goes_behind(size, kernel, stride):
     assert layer(image).shape[2:] == (out, out)
 
 
-def test_a_network_that_sees_scaled_images(generator):
+def test_a_network_that_sees_scaled_images(generator, monkeypatch):
     network = network_named("resnet8@16")((3, 8, 8), 4)
     assert isinstance(network, Scaled)
     images = torch.randn(2, 3, 8, 8, generator=generator, requires_grad=True)
@@ -97,6 +103,11 @@ def test_a_network_that_sees_scaled_images(generator):
     torch.testing.assert_close(network(images), network.network(scaled(images, 16)))
     network(images).sum().backward()
     assert images.grad.abs().sum() > 0
+    with torch.no_grad():
+        many = torch.randn(9, 3, 8, 8, generator=generator)
+        whole = network(many)
+        monkeypatch.setattr("attar.images.networks.scaled.AT_ONCE", 4 * 16**2)
+        torch.testing.assert_close(network(many), whole)
     assert not any(key.startswith("classifier") for key in network.state_dict())
     network.keep_outputs_([2, 0])
     assert network(images).shape == (2, 2)

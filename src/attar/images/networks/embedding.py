@@ -24,7 +24,10 @@ def embedder(network: nn.Module) -> Embedder:
 
     def embed(images: Images) -> Embeddings:
         passed: list[tuple[Tensor, Tensor]] = []
-        handles = [layer.register_forward_hook(lambda _, inputs, made: passed.append((inputs[0], made))) for layer in layers[-1:]]
+        handles = [
+            layer.register_forward_hook(lambda _, inputs, made: passed.append((inputs[0], made)))
+            for layer in layers[-1:]
+        ]
         try:
             logits = logits_in(network(images))
         finally:
@@ -33,8 +36,8 @@ def embedder(network: nn.Module) -> Embedder:
         features, made = passed[-1] if passed else (torch.empty(0), torch.empty(0))
         if features.ndim != 2 or len(features) != len(images) or made.shape[-1] != outputs_of(network, logits):
             raise InputError(
-                f"no linear layer gives the logits of {type(network).__name__}, so it has no embeddings to compare. Give "
-                "another network."
+                f"no linear layer gives the logits of {type(network).__name__}, so it has no embeddings to compare. "
+                "Give another network."
             )
         return features
 

@@ -174,10 +174,10 @@ class PaddedBehind(nn.Conv2d):
     That is TensorFlow's padding SAME.
     """
 
-    def forward(self, input: Maps) -> AfterBlock:
+    def forward(self, x: Maps) -> AfterBlock:
         """The output."""
-        sides = [side for size in reversed(input.shape[2:]) for side in self._around(size)]
-        return super().forward(F.pad(input, sides))
+        sides = [side for size in reversed(x.shape[2:]) for side in self._around(size)]
+        return super().forward(F.pad(x, sides))
 
     def _around(self, size: int) -> tuple[int, int]:
         kernel, stride = self.kernel_size[0], self.stride[0]

@@ -7,6 +7,9 @@ from torch import Tensor, nn
 
 from attar.images.networks.blocks import Embeddings, Images, Maps, Network
 
+AT_ONCE = 2**20
+"""Largest number of places of the scaled images that pass at once: 20 images of 224 pixels."""
+
 
 class Scaled(Network):
     """One of attar's own networks, for images of another size than its own.
@@ -31,6 +34,13 @@ class Scaled(Network):
     def features(self, images: Images) -> tuple[list[Maps], Embeddings]:
         """The features of the scaled images."""
         return self.network.features(scaled(images, self.side))
+
+    def embed(self, images: Images) -> Embeddings:
+        """The embedding. Without a gradient it is computed for a few images at a time, which are large once scaled."""
+        if self.training or torch.is_grad_enabled():
+            return self.network.embed(scaled(images, self.side))
+        parts = images.split(max(1, AT_ONCE // self.side**2))
+        return torch.cat([self.network.embed(scaled(part, self.side)) for part in parts])
 
 
 def scaled(images: Images, side: int) -> Float[Tensor, "batch channel _side _side_too"]:
