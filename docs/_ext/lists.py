@@ -18,7 +18,7 @@ OTHER_FILES = {
     "convolution/sparse.cpp": "the direct kernel in C++ with AVX-512 or AVX2",
     "core/glossary.json": "the sentence of every setting that several methods share",
     "images/data/imagenet.txt": "the WordNet ids of ImageNet's classes in their order",
-    "classifiers/released/efficientnet-lite.json": "EfficientNet-Lite of efficientnet-lite-pytorch: names of its tensors",
+    "classifiers/released/efficientnet-lite.json": "efficientnet-lite-pytorch's network: names of its tensors",
     "classifiers/released/mdistiller.json": "mdistiller's and RepDistiller's networks: names of their tensors",
     "classifiers/released/rded.json": "the observers of RDED, SRe2L and CV-DD: names of their tensors",
     "classifiers/released/timm.json": "timm's networks: names of their tensors",

@@ -1,5 +1,7 @@
 """A trained network of `transformers`, or in an artefact, wherever condensing and measuring need one."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -8,8 +10,10 @@ import attar
 from attar.core.errors import InputError
 from attar.core.runtime import Engine
 from attar.images.complexity import class_complexity
+from attar.images.data.whiten import Transform
 from attar.images.networks.embedding import embedder
 from attar.images.networks.pretrained import PREFIX, labelling_classifier
+from attar.images.protocols import PROTOCOLS
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 QUIET = Engine(device="cpu", quiet=True)
@@ -106,6 +110,38 @@ def test_a_network_without_a_last_linear_layer_is_refused(shapes):
     network = nn.Sequential(nn.Conv2d(3, 3, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     with pytest.raises(InputError, match="no linear layer gives the logits of Sequential"):
         embedder(network)(shapes.inputs(torch.arange(2)))
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        lambda place: attar.RDED(ipc=1, candidates=4, labels="teacher", observer={"folder": place}),
+        lambda place: attar.SRe2L(ipc=1, block_steps=2, teacher={"folder": place}),
+    ],
+)
+def test_a_set_carries_a_network_that_was_trained_otherwise(method, student, shapes, tmp_path):
+    other = dataclasses.replace(shapes, transform=Transform((0.4,) * 3, (0.3,) * 3), prepared=None)
+    small = attar.condense(other, method(student), out=tmp_path / "set", engine=QUIET)
+    again = attar.open_artefact(tmp_path / "set")
+    made = attar.open_artefact(student)
+    pixels = shapes.test.pixels[torch.arange(4)]
+    with torch.no_grad():
+        answers = again.teacher.network(other.transform.forward(pixels))
+    torch.testing.assert_close(answers, made.logits(made.transform.forward(pixels)), rtol=1e-4, atol=1e-4)
+    assert again.bytes == small.bytes
+    assert (
+        "(convnet:norm=batch,width=8,depth=2) labels augmented images" in (tmp_path / "set" / "README.md").read_text()
+    )
+    protocol = dataclasses.replace(PROTOCOLS["rded"], epochs=1, batch=3)
+    networks = {"networks": ("convnet:norm=batch,width=4,depth=2",), "repeats": 1, "ceiling": "skip"}
+    found = attar.evaluate(again, other, protocol=protocol, engine=QUIET, **networks)
+    assert found.networks[0].score.value >= 0
+    assert attar.label(again, attar.StoreLabels(epochs=1), engine=QUIET).soft.epochs == 1
+
+
+def test_a_set_does_not_carry_a_network_of_transformers(folder, shapes):
+    with pytest.raises(InputError, match="cannot be saved with a set"):
+        attar.condense(shapes, attar.RDED(ipc=1, labels="teacher", observer={"folder": folder}), engine=QUIET)
 
 
 def test_a_network_without_batch_norm_cannot_be_recovered_from(shapes, tmp_path):

@@ -45,8 +45,7 @@ from attar.images.condense.recover import (
 from attar.images.data.pixels import eight_bits
 from attar.images.networks.architecture import multiply_adds
 from attar.images.sources import ImageSource
-from attar.images.trained import BATCH_NORM, Auxiliary
-from attar.images.training import TrainedNetwork
+from attar.images.trained import BATCH_NORM, Auxiliary, Saved
 
 CROPPED_SIDE = 64
 """Image side from which views are crops. The scripts crop and mirror for Tiny-ImageNet and ImageNet, not for CIFAR."""
@@ -84,7 +83,7 @@ class Recovering:
     watch: Watch = rebuilt(default=None)
     ends: tuple[Tensor, Tensor] = rebuilt(default=None)
     """Black and white as network input."""
-    teacher: TrainedNetwork | None = rebuilt(default=None)
+    teacher: Saved | None = rebuilt(default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,10 +195,10 @@ class SRe2L(ImagesPerClass):
         """Refuse an unsuitable teacher at the start, and not after hours of training."""
         if teacher.folder is None:
             check_norms(teacher.architecture.build(source.shape, len(source.classes), torch.Generator()))
-        elif teacher.foreign and self.labels == "teacher":
+        elif self.labels == "teacher" and not teacher.carries:
             raise InputError(
-                f"labels is teacher, but {teacher.folder} cannot be saved with a set, because it is not one that attar "
-                "trained for this; give --labels hard, and store its answers by `attar label --teacher`."
+                f"labels is teacher, but {teacher.folder} cannot be saved with a set, because it is not one of attar's "
+                "networks; give --labels hard, and store its answers by `attar label --teacher`."
             )
 
     @property
@@ -252,13 +251,13 @@ class SRe2L(ImagesPerClass):
             teacher=carried,
         )
 
-    def _squeezed(self, source: ImageSource, runtime: Runtime) -> tuple[nn.Module, TrainedNetwork | None]:
+    def _squeezed(self, source: ImageSource, runtime: Runtime) -> tuple[nn.Module, Saved | None]:
         """A frozen copy of the teacher for the hooks, and the teacher itself if it can be saved with the set."""
         carried = None
-        if self.teacher.foreign:
+        if self.teacher.foreign and self.labels == "hard":
             network = self.teacher.classifier(source, runtime)
         else:
-            carried = self.teacher.found(source, runtime)
+            carried = self.teacher.carried(source, runtime)
             network = copy.deepcopy(carried.network)
         return layout.place(network, runtime).eval().requires_grad_(False), carried
 
