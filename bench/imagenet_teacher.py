@@ -7,7 +7,7 @@
 The weights are read by `attar.import_teacher`; the package is not imported. The pictures are those of Tiny-ImageNet,
 with 64 pixels, and the network scales them to 224. Each finished part is recorded at once, with its seconds, in
 bench/results/imagenet_teacher.json, and is left out in later calls. Runs that are killed go on where they stopped.
-Pictures lie in the folders of the runs.
+Small copies of the pictures lie beside it.
 """
 
 import argparse
@@ -27,7 +27,7 @@ import attar
 from attar.classifiers.families import released_as
 from attar.classifiers.importing import names_in, state_in
 from attar.classifiers.keymap import filled
-from attar.core.runtime import Engine, Runtime
+from attar.core.runtime import Engine
 from attar.images import importing
 from attar.images.cam import grad_cam, resized
 from attar.images.data.whiten import Transform
@@ -94,7 +94,10 @@ def rded(work: Work) -> dict[str, Any]:
     """The most typical crop of each class, of 20 images with 3 crops."""
     method = attar.RDED(ipc=1, candidates=20, crops=3, observer={"folder": str(work.teacher)})
     small = attar.condense(work.source, method, out=work.out / "rded", engine=QUIET)
-    return {"picture": str(work.out / "rded" / "preview.png"), "sureness": float(small.labels.amax(dim=1).mean())}
+    return {
+        "picture": _kept(work.out / "rded" / "preview.png", "rded"),
+        "sureness": float(small.labels.amax(dim=1).mean()),
+    }
 
 
 def herding(work: Work) -> dict[str, Any]:
@@ -109,12 +112,12 @@ def k_center(work: Work) -> dict[str, Any]:
 
 def _chosen(work: Work, name: str, method: Any) -> dict[str, Any]:
     attar.condense(work.few(25), method, out=work.out / name, engine=QUIET)
-    return {"picture": str(work.out / name / "preview.png")}
+    return {"picture": _kept(work.out / name / "preview.png", name)}
 
 
 def maps(work: Work) -> dict[str, Any]:
     """Grad-CAM of the teacher for one test image of each of ten classes, as EDF sees them: image above, map below."""
-    source, runtime = work.source, Runtime(QUIET)
+    source = work.source
     network = attar.open_artefact(work.teacher).of(source, "the teacher").network
     rows = torch.stack([(source.test.labels == label).nonzero()[0, 0] for label in range(0, 40, 4)])
     pixels, labels = source.test.pixels[rows], source.test.labels[rows]
@@ -125,7 +128,17 @@ def maps(work: Work) -> dict[str, Any]:
     place = work.out / "maps.png"
     Image.fromarray(strip.permute(1, 2, 0).numpy()).save(place)
     middle = found[:, 16:48, 16:48].mean() / found.mean()
-    return {"picture": str(place), "middle_over_all": round(float(middle), 3), "device": str(runtime.device)}
+    return {"picture": _kept(place, "maps"), "middle_over_all": round(float(middle), 3)}
+
+
+def _kept(picture: Path, name: str) -> str:
+    """Keep a small copy of a picture beside the results, and return its name."""
+    place = harness.RESULTS / FILE.replace(".json", "") / f"{name}.jpg"
+    place.parent.mkdir(exist_ok=True)
+    with Image.open(picture) as image:
+        image.thumbnail((1280, 1280))
+        image.convert("RGB").save(place, quality=80)
+    return place.name
 
 
 def sre2l(work: Work) -> dict[str, Any]:
@@ -143,7 +156,7 @@ def _recovered(work: Work, name: str, kind: Any) -> dict[str, Any]:
     attar.condense(work.source, method, out=work.out / name, engine=QUIET)
     lines = (work.out / name / "run" / "metrics.jsonl").read_text().splitlines()
     first, last = (json.loads(line) for line in (lines[0], lines[-1]))
-    return {"picture": str(work.out / name / "preview.png"), "first": first, "last": last}
+    return {"picture": _kept(work.out / name / "preview.png", name), "first": first, "last": last}
 
 
 def kd(work: Work) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> None:
         usage = f"usage: {program} FILE --data DATA [--out FOLDER] ..." if word else USAGE
         about = (task.__doc__ or "").strip() if word else ABOUT
         notes = [] if word else [f"For something else: attar {VERB} {other} --help" for other in worded]
-        told = {"everything": everything, "first": first, "positional": ("files",), "notes": notes}
+        told: dict[str, Any] = {"everything": everything, "first": first, "positional": ("files",), "notes": notes}
         print(settings_help(usage, groups, about=about, **told))
         return
     parts = {"given": Given, "method": released.load(), "reading": kind.read()(), "engine": Engine()}

@@ -11,6 +11,7 @@ Tan and Le, EfficientNet, ICML 2019, arXiv:1905.11946. (Lite: without squeeze-an
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch.nn.functional as F
 from torch import nn
@@ -125,7 +126,7 @@ class InvertedResiduals(Network):
         self, shape: Shape, classes: int, *, rows: tuple[Row, ...], eps: float = 1e-5, after: bool = False
     ) -> None:
         super().__init__()
-        how = {"eps": eps, "after": after}
+        how: dict[str, Any] = {"eps": eps, "after": after}
         channels = 32
         self.stem = nn.Sequential(*_layer(shape[0], channels, 3, stride=2, **how))
         self.blocks = nn.ModuleList()
@@ -155,7 +156,7 @@ class LinearBottleneck(nn.Module):
     def __init__(self, channels: int, row: Row, *, stride: int, eps: float, after: bool) -> None:
         super().__init__()
         wide = row.widening * channels
-        how = {"eps": eps, "after": after}
+        how: dict[str, Any] = {"eps": eps, "after": after}
         self.layers = nn.Sequential(
             *(_layer(channels, wide, 1, **how) if row.widening > 1 else []),
             *_layer(wide, wide, row.kernel, stride=stride, groups=wide, **how),
