@@ -56,10 +56,9 @@ class DeepVGG(Network):
         first = nn.Linear(channels * GRID**2, HIDDEN)
         self.hidden = nn.Sequential(first, nn.ReLU(), nn.Linear(HIDDEN, HIDDEN), nn.ReLU())
         self.classifier = nn.Linear(HIDDEN, classes)
-        layers = [2 + normed] * len(FILTERS)
-        counts = CONVOLUTIONS[depth]
+        each = 3 if normed else 2
         self.before_activation = tuple(
-            f"stages.{stage}.{count * each - 1}" for stage, (count, each) in enumerate(zip(counts, layers, strict=True))
+            f"stages.{stage}.{count * each - 1}" for stage, count in enumerate(CONVOLUTIONS[depth])
         )
 
     def features(self, images: Images) -> tuple[list[Maps], Embeddings]:
