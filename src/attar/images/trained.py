@@ -29,8 +29,7 @@ class Auxiliary(Settings):
     """An auxiliary network of a method: read from a folder, or trained on all the data."""
 
     folder: str | None = None
-    """A trained network: the folder of one of attar's, of a student or of an imported teacher, or transformers:NAME.
-    Default: a network is trained."""
+    """A trained network: its folder, or transformers:NAME. Default: a network is trained."""
     architecture: Architecture = field(default_factory=Architecture)
     """The network to train."""
     protocol: Protocol = PROTOCOLS["ceiling"]

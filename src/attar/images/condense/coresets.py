@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from attar.core.runtime import Runtime
 from attar.core.selection import (
@@ -36,7 +36,7 @@ from attar.core.settings import Range, Role, Settings
 from attar.images import layout
 from attar.images.artefact import CondensedImages, Origin
 from attar.images.data.pixels import portions
-from attar.images.networks.embedding import Embedder, embedder
+from attar.images.networks.embedding import embedder
 from attar.images.sources import ImageSource
 from attar.images.trained import TRAINED, Auxiliary
 
@@ -118,10 +118,10 @@ class EmbeddingCoreset(Coreset):
     def select(self, source: ImageSource, runtime: Runtime) -> Tensor:
         """Find or train the network, embed each class, and choose."""
         self.check_enough(source)
-        embedding = embedder(self.observer.classifier(source, runtime))
+        network = self.observer.classifier(source, runtime)
         generator = runtime.generator("choice")
         chosen = [
-            rows[self.choose(embed(embedding, source, rows, runtime), count, generator)]
+            rows[self.choose(embed(network, source, rows, runtime), count, generator)]
             for rows, count in zip(source.rows_of, self.counts(source), strict=True)
         ]
         return source.train.pixels[torch.cat(chosen)]
@@ -224,9 +224,10 @@ class KMeans(EmbeddingCoreset):
 
 
 @torch.inference_mode()
-def embed(embedding: Embedder, source: ImageSource, rows: Int[Tensor, " image"], runtime: Runtime) -> Features:
+def embed(network: nn.Module, source: ImageSource, rows: Int[Tensor, " image"], runtime: Runtime) -> Features:
     """Embeddings of training images."""
     parts = rows.split(min(layout.at_once(source.shape, runtime), 4096))
+    embedding = embedder(network)
     return torch.cat([embedding(source.inputs(part, runtime.device)).float().cpu() for part in parts])
 
 
