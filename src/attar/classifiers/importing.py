@@ -122,11 +122,11 @@ class ImportTeacher(Settings):
         word = f"{known.network}@{self.input_size}" if scales else known.network
         outputs = _outputs(known, handed.tensors)
         assert outputs is not None
-        network = _built(word, source, outputs)
-        inner = network.network if isinstance(network, Scaled) else network
+        built = _built(word, source, outputs)
+        inner = built.network if isinstance(built, Scaled) else built
         inner.load_state_dict(filled(handed.tensors, known.rules, inner, _who(known, handed)))
         _check_finite(handed)
-        network = choosing(network, self._columns(known, outputs, source, runtime)).eval()
+        network = choosing(built, self._columns(known, outputs, source, runtime)).eval()
         origin = Origin.of(Pair(source), self, runtime, network, None)
         return Imported(
             DistilledClassifier(
