@@ -25,14 +25,19 @@ SEED_FREE = {
     "class-mean",
     "table-herding",
     "table-k-center",
+    "spectra",
     *small.BY_KIND["mixtures"],
     *small.CALIBRATORS,
 } - {"ctdgmr", "pts", "ca"}
 """Methods that make the same of the same data, whatever the seed."""
 MEASURED = {"timing.json"}
 """Files that hold what a clock said."""
-CLOCKED = {"conv": {"network.safetensors"}}
-"""Methods whose result a clock decides, and the files that it does not touch."""
+CLOCKED = {
+    "conv": {"network.safetensors"},
+    "columns": {"columns.safetensors", "artefact.json", "preview.png"},
+    "emulator": {"emulator.safetensors", "artefact.json"},
+}
+"""Methods whose result or card a clock decides, and the files that it does not touch."""
 
 
 class Killed(BaseException):

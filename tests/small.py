@@ -225,7 +225,21 @@ SCENES: Table = {
     "ed-nerf-refit": {"target_prompt": "blue cube", "steps": 6, "batch": 2},
 }
 PLASMA: Table = {
+    "kelvin-helmholtz": {"cells": [12, 10], "end": 0.6, "outputs": 6, "solver": "numpy"},
     "kelvin-helmholtz": {"cells": [12, 10], "end": 0.06, "outputs": 6, "solver": "numpy"},
+    "columns": {"count": 22},
+    "emulator": {"student": "cnn:width=6,depth=2", "steps": 8, "batch": 6, "watch": 2},
+    "spectra": {
+        "transfer": {
+            "lines": ["ca-k"],
+            "incident": "zero",
+            "other_atoms": "hydrogen",
+            "conserve_charge": False,
+            "conserve_pressure": False,
+        },
+        "columns": 2,
+        "at_snapshots": [3, 6],
+    },
 }
 BY_KIND = {
     "images": IMAGES,
@@ -385,6 +399,17 @@ VARIANTS: Table = {
         "policy": {"rollouts": 16, "rollout_epochs": 2},
         "sampling": SHORT,
     },
+    "kelvin-helmholtz/torch": {
+        "cells": [12, 10],
+        "end": 0.6,
+        "outputs": 3,
+        "solver": "torch",
+        "radiation": "true",
+        "waves": 1,
+        "frame": "corona",
+        "x_walls": "mirror",
+        "y_walls": "periodic",
+    },
 }
 """Further settings of a method, by `method/what is other`."""
 
@@ -504,6 +529,32 @@ def run_of_plasma() -> Any:
     return simulate(method, engine=Engine(device="cpu", quiet=True))
 
 
+def threads() -> Any:
+    """Random threads."""
+    from attar.plasma.threads import RandomThreads
+
+    return RandomThreads()
+
+
+@functools.cache
+def columns() -> Any:
+    """The columns of a few random threads with their profiles."""
+    from attar.core.registry import METHODS
+    from attar.core.runtime import Engine
+    from attar.verbs import simulate
+
+    return simulate(METHODS["columns"].load()(count=30), threads(), engine=Engine(device="cpu", quiet=True))
+
+
+@functools.cache
+def folder_of_plasma() -> str:
+    """The folder of that run."""
+    import tempfile
+
+    folder = tempfile.mkdtemp()
+    return str(run_of_plasma().save(folder).folder)
+
+
 def one_label() -> Any:
     """The small images as samples of encoders that need one label each."""
     from attar.embeddings.sources import Source
@@ -530,6 +581,8 @@ DATA = {
     "samplers": samplers,
     "scenes": scenes,
     "plasma": run_of_plasma,
+    "threads": threads,
+    "columns": columns,
     "one label": one_label,
     "objects": objects,
     "all images": all_images,
@@ -542,6 +595,9 @@ def data_for(method: Any, kind: str) -> Any:
         return data_of("all images")
     if getattr(method, "name", "").startswith("ed-nerf"):
         return data_of("objects")
+    of_plasma = {"columns": "threads", "emulator": "columns"}.get(getattr(method, "name", ""))
+    if of_plasma:
+        return data_of(of_plasma)
     return data_of("one label" if getattr(method, "needs", "") == "one" else kind)
 
 

@@ -42,6 +42,8 @@ TEACHERS = {"classifiers": "alone", "language": "language", "samplers": "edm"}
 
 def data_of(method, kind):
     """What a command of the method reads."""
+    if METHODS[method.name].usual_data == "":  # it must be named
+        return small.folder_of_plasma()
     return "digits" if getattr(method, "needs", "") == "one" else DATA[kind]
 
 

@@ -69,8 +69,14 @@ from attar.images.networks.architecture import Architecture as Architecture
 from attar.images.protocols import Protocol as Protocol
 from attar.images.sources import load as load
 from attar.images.trained import Auxiliary as Auxiliary
+from attar.plasma.answers import AnsweredColumns as AnsweredColumns
 from attar.plasma.artefact import Run as Run
+from attar.plasma.columns import Columns as Columns
+from attar.plasma.emulated import Emulator as Emulator
+from attar.plasma.emulator import LineEmulator as LineEmulator
 from attar.plasma.kelvin_helmholtz import KelvinHelmholtz as KelvinHelmholtz
+from attar.plasma.spectra import LineSpectra as LineSpectra
+from attar.plasma.spectra_artefact import Spectra as Spectra
 from attar.reporting.page import report as report
 from attar.samplers.artefact import Sampler as Sampler
 from attar.samplers.consistency import Consistency as Consistency

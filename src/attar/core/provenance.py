@@ -14,8 +14,8 @@ from attar.core.settings import plain
 ARTEFACT = "artefact.json"
 """The file beside an artefact that holds its origin."""
 S = TypeVar("S")
-SECRET = ("token",)
-"""Settings that are never written down."""
+SECRET = ("token", "workers", "address")
+"""Settings that are never written down: secrets, and who does the work, which changes nothing that is made."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -50,6 +51,8 @@ class Runtime:
             self.device = torch.device("cuda", torch.cuda.current_device())
         self.generator = Generators(seed)
         self.prepared = Prepared()
+        self.folder: Path | None = None
+        """Where the run lies, for what a method writes once and never changes; none of a run in memory."""
         self.say = say if say and self.processes.first else (lambda line: None)
         self._compiles = False
         if self.device.type == "cpu":

@@ -92,9 +92,9 @@ class Train(tasks.Task):
     zca: bool = False
     """Whether images are ZCA-whitened, as methods with --zca need it."""
     workers: Annotated[int, Range(1)] = 1
-    """Number of experts that Ray trains at once on this machine, with one core each."""
+    """Number of tasks that Ray does at once on this machine, with one core each: experts."""
     address: str | None = None
-    """Address of a Ray cluster to train experts on."""
+    """Address of a Ray cluster to do tasks on: experts."""
 
     def place(self, usual: Path) -> Path | None:
         """None: experts are stored in the cache, where every method finds them."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from attar.core import tasks
-from attar.core.errors import InputError
+from attar.core.errors import InputError, near_path
 
 THREADS = "threads"
 
@@ -25,16 +25,28 @@ class Reading(tasks.Reading):
     """Settings of reading runs and columns."""
 
     def load(self, data: Any) -> Any:
-        """The run or the columns that data stand for.
+        """The run or the columns that data stand for, or random threads.
 
         Raises:
             InputError: Nothing of the sort.
         """
         from attar.plasma.artefact import StoredPlasma
+        from attar.plasma.threads import RandomThreads
 
         if not isinstance(data, (str, Path)):
             return data
+        if str(data) == THREADS:
+            return RandomThreads()
         path = Path(data).expanduser()
         if path.is_dir():
             return StoredPlasma.load(path)
-        raise InputError(f"{data} is no folder of a run. Make one: attar simulate kelvin-helmholtz --out {data}")
+        near = near_path(str(data))
+        meant = f"; did you mean {near!r}?" if near else "."
+        raise InputError(
+            f"there is no folder {str(data)!r}{meant} Give threads (random columns), or the folder of a run or of "
+            "columns. To make a run: attar simulate kelvin-helmholtz --out FOLDER"
+        )
+
+    def describe(self, source: Any) -> str:
+        """What it holds, as `attar data` prints it."""
+        return str(getattr(source, "described", source))

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from attar.core import tasks
-from attar.core.errors import InputError
 
 if TYPE_CHECKING:
     from attar.core.evaluation import Evaluation
@@ -15,6 +14,19 @@ if TYPE_CHECKING:
 class Scoring(tasks.Scoring):
     """Settings of the comparison of an emulator with its teacher."""
 
+    beside: Literal["auto", "run", "skip"] = "auto"
+    """What a score is read with: the mean profile, ridge regression and the nearest column, which learn from the same
+    columns. auto measures them for a single row."""
+
+    def remember(self, artefacts: Sequence[Any], found: "Evaluation") -> None:
+        """Keep the scores on the cards, and pictures beside the emulators."""
+        from attar.plasma.emulator_pictures import keep
+
+        keep(artefacts, found)
+        super().remember(artefacts, found)
+
     def measure(self, artefacts: Sequence[Any], source: Any, runtime: Any) -> "Evaluation":
         """Compare line profiles with those of the teacher."""
-        raise InputError("only emulators are measured again. Give the folder of one.")
+        from attar.plasma.score import measure
+
+        return measure(artefacts, source, self, runtime)

@@ -1,16 +1,24 @@
 """What stands beside a simulation, and beside an emulator."""
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from attar.core import tasks
-from attar.core.settings import Hidden
+from attar.core.settings import Hidden, Range, Words
 
 
 @dataclass(frozen=True, kw_only=True)
 class Simulate(tasks.Task):
     """What a simulation needs besides its settings."""
+
+    workers: Annotated[int, Range(1)] = 1
+    """Number of tasks that Ray does at once on this machine, with one core each: columns of spectra."""
+    address: str | None = None
+    """Address of a Ray cluster to do tasks on: columns of spectra."""
+
+    measured = False
 
     def source(self, data: Any, reading: tasks.Reading) -> Any:
         """A run or columns; None where nothing is read."""
@@ -20,20 +28,27 @@ class Simulate(tasks.Task):
         """What a method works on, as it says itself."""
         return method.prepared(source, self, runtime), method
 
-    def told(self, made: Any, folder: Path | None, data: str = "") -> list[str]:
-        """What was made, and where. There is no score to ask for."""
-        return [line for line in super().told(made, folder, data) if not line.startswith("score:")]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Distill(tasks.Task):
     """What stands beside an emulator: the code that answers columns which have no answers yet."""
 
-    teacher: Literal["slab", "lightweaver"] = "slab"
-    """Code that computes the line profiles of columns that have none: slab (one line in LTE), or lightweaver."""
+    teacher: Annotated[Any, Words()] = None
+    """A trained network or code that computes line profiles, for columns that have none: slab (Ca II K in LTE),
+    lightweaver (Ca II K out of it, by Lightweaver), or the folder of an emulator. Default: slab."""
     module: Annotated[Any, Hidden()] = None
-    """A student of the caller's own."""
+    """A student of the caller's own; it is not changed."""
 
     def prepare(self, source: Any, method: Any, runtime: Any) -> tuple[Any, Any]:
         """Columns with their profiles."""
         return method.prepared(source, self, runtime), method
+
+    def open(self, folder: Path, kind: Any) -> Any:
+        """Read a finished emulator. A module of the caller's own can be built only by the caller."""
+        if self.module is None:
+            return kind.load(folder)
+        return kind.made.load(folder, build=lambda: copy.deepcopy(self.module))
+
+    def score(self, made: Any, work: Any, method: Any, runtime: Any) -> Any:
+        """The emulator with what it takes for a column."""
+        return made.timed(work.columns)
