@@ -111,6 +111,7 @@ from attar.verbs import condense as condense
 from attar.verbs import distill as distill
 from attar.verbs import evaluate as evaluate
 from attar.verbs import import_set as import_set
+from attar.verbs import import_teacher as import_teacher
 from attar.verbs import label as label
 from attar.verbs import open_artefact as open_artefact
 from attar.verbs import simulate as simulate

@@ -11,7 +11,18 @@ from attar.core.divergence import told_by
 from attar.core.engine import Artefact, Method
 from attar.core.errors import InputError, near_path
 from attar.core.jsonfiles import read_json
-from attar.core.kinds import Kind, built_in, imported, kind_for, kind_in, kind_named, kind_of, kind_with, kinds
+from attar.core.kinds import (
+    Kind,
+    built_in,
+    imported,
+    kind_for,
+    kind_in,
+    kind_named,
+    kind_of,
+    kind_with,
+    kinds,
+    worded_with,
+)
 from attar.core.launcher import check_shared
 from attar.core.machine import Engine
 from attar.core.provenance import Call, asked_for, shadowed
@@ -176,6 +187,37 @@ def import_set(
     task = held.task("import").from_names(files=tuple(Path(file).expanduser() for file in files))
     method = _only_method(held, "import")(**settings)
     return run("import", data, method, task=task, reading=reading, out=out)
+
+
+def import_teacher(
+    file: str | Path,
+    data: Any,
+    *,
+    network: str = "",
+    reading: Reading | None = None,
+    out: str | Path | None = None,
+    say: Say | None = None,
+    **settings: Any,
+) -> Any:
+    """Make an artefact of a classifier that was trained with another package, to be a teacher or an observer.
+
+    Args:
+        file: Its tensors: a state dict as `.pth`, `.pt` or `.safetensors`, alone or in a checkpoint.
+        data: Data whose classes it knows: a source, or anything that the reading of the kind takes.
+        network: The network, by the name that its package has for it: `resnet32x4`, `torchvision:resnet50`. Default:
+            found by the tensors.
+        reading: How to read data that are not a source yet. Default: the reading settings of the kind.
+        out: Folder of the artefact. None keeps it in memory.
+        say: Function that is called with each line of progress.
+        settings: What the tensors do not tell: mean, std, input_size, class_order.
+
+    Raises:
+        InputError: The file holds more than tensors, or another network, or other classes than the data.
+    """
+    held = worded_with("import")["teacher"]
+    task = held.task("import").from_names(files=(Path(file).expanduser(),))
+    method = _only_method(held, "import")(as_=network, **settings)
+    return run("import", data, method, task=task, reading=reading, out=out, say=say)
 
 
 @overload

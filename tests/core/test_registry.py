@@ -220,5 +220,5 @@ def test_a_package_that_is_broken_is_left_out_and_said(foreign):
 
 
 def test_a_verb_that_means_nothing_to_a_kind_names_those_that_do():
-    with pytest.raises(InputError, match="Use `attar distill`, `attar train` or `attar calibrate`"):
+    with pytest.raises(InputError, match="Use `attar distill`, `attar train`, `attar calibrate` or `attar import`"):
         built_in()["classifiers"].task("label")

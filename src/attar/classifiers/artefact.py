@@ -215,7 +215,7 @@ class DistilledClassifier(Opened):
     @property
     def word(self) -> str:
         """What it is called: a student, or a classifier that was trained on its own."""
-        return "classifier" if (self.origin.call or {}).get("verb") == "train" else "student"
+        return "classifier" if (self.origin.call or {}).get("verb") in ("train", "import") else "student"
 
     @property
     def learned(self) -> dict[str, Tensor]:

@@ -22,6 +22,7 @@ from attar.classifiers.pair import Batch, Distilling, Pair, Samples, Terms
 from attar.classifiers.recipe import Recipe
 from attar.classifiers.selection import Best, parted, reserved_rows, score_held_out
 from attar.classifiers.teacher import AnswersOfViews
+from attar.classifiers.teachers import Averaged
 from attar.classifiers.views import order_of
 from attar.classifiers.watched import Answers, Watched
 from attar.core.engine import Metrics
@@ -30,7 +31,7 @@ from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed, seeded, seeded_by
 from attar.core.training import set_lr
 from attar.images import layout
-from attar.images.networks.architecture import Architecture, device_of, multiply_adds, parse
+from attar.images.networks.architecture import Architecture, device_of, multiply_adds
 from attar.images.networks.pretrained import PREFIX, Say, network_named, seeing
 from attar.images.sources import ImageSource
 
@@ -61,7 +62,7 @@ class Fitting(Recipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.built_by.startswith(PREFIX):
-            parse(self.built_by)
+            network_named(self.built_by)
         if self.hard_labels and (self.mixup or self.cutmix):
             raise InputError(f"{self.name} needs one class for each image. Do not set mixup or cutmix.")
 
@@ -160,6 +161,7 @@ class Fitting(Recipe):
                 parameter of the student can be trained.
         """
         shape = pair.source.shape
+        self._check_several(pair.teacher)
         for who, network in (("teacher", pair.teacher), ("student", pair.student)):
             if network is not None:
                 Watched(network, who=who).tried(shape, device_of(network))
@@ -168,6 +170,14 @@ class Fitting(Recipe):
                 raise InputError("no parameter of the student can be trained. Set requires_grad of those that learn.")
             Watched(pair.student, who="student").tried(shape, device_of(pair.student), training=True)
         return self.fitted_to(self.trained_on(pair, runtime).source)
+
+    def _check_several(self, teacher: nn.Module | None) -> None:
+        """Refuse to compare features with those of several teachers."""
+        if isinstance(teacher, Averaged) and (self.uses_stages or "teacher" in self.features_of):
+            raise InputError(
+                f"{self.name} compares features with those of one teacher, but {len(teacher.networks)} are given. Give "
+                "one, or take a method on logits, such as kd, dkd or dist."
+            )
 
     def work(self, pair: Pair) -> float:
         """The estimated work: three passes of the student and one of the teacher for every image of every epoch."""

@@ -12,6 +12,7 @@ KIND = Kind(
         "distill": "attar.classifiers.tasks:Distill",
         "train": "attar.classifiers.tasks:Train",
         "calibrate": "attar.classifiers.calibration.tasks:Calibrate",
+        "import": "attar.classifiers.tasks:Import",
     },
     scoring="attar.classifiers.scoring:Scoring",
     bundled="digits",

@@ -3,7 +3,8 @@
 import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Literal
 
 from attar.core import tasks
 from attar.core.settings import Hidden, Range, Role, Settings, Words
@@ -16,9 +17,14 @@ USUAL = "convnet:norm=batch"
 class Teacher(Settings):
     """A trained teacher network, or how to train one."""
 
-    network: Annotated[Any, Words()] = None
-    """A trained network: its folder, transformers:NAME, or a network by name, which is trained here and cached.
-    Default: the teacher of the --paper pair, or convnet:norm=batch."""
+    network: Annotated[Any, Words()] | tuple[Annotated[Any, Words()], ...] = None
+    """A trained network: its folder, transformers:NAME, or a network by name, which is trained here and cached. Of
+    several networks the answers are averaged. Default: the teacher of the --paper pair, or convnet:norm=batch."""
+    weights: tuple[Annotated[float, Range(0)], ...] = ()
+    """Weight of each of several teachers in the average. Default: all the same."""
+    combine: Literal["probabilities", "logits"] = "probabilities"
+    """What is averaged of several teachers. probabilities: the logits are the logarithm of their mean, as of an
+    ensemble. logits: the logits themselves."""
     epochs: Annotated[int, Range(1)] | None = None
     """Number of epochs of the teacher's training, if it is trained here. Default: the full-data protocol's 30."""
     lr: Annotated[float, Range(0)] | None = None
@@ -32,7 +38,20 @@ class Teacher(Settings):
     itself: ClassVar[str] = "network"
 
     def found(self, source: Any, runtime: Any) -> Any:
-        """The network: as given, read from its folder or by its name, or trained now and cached."""
+        """The network: as given, read from its folder or by its name, or trained now and cached; several as one.
+
+        Raises:
+            InputError: There is no such network, or the weights are not one for each.
+        """
+        several = self.network if isinstance(self.network, tuple) else (self.network,)
+        if len(several) == 1 and not self.weights:
+            return self._one(several[0], source, runtime)
+        from attar.classifiers.teachers import averaged
+
+        return averaged([self._one(one, source, runtime) for one in several], self.weights, self.combine)
+
+    def _one(self, wanted: Any, source: Any, runtime: Any) -> Any:
+        """One network."""
         from torch import nn
 
         from attar.classifiers.teacher import teacher_named
@@ -44,11 +63,11 @@ class Teacher(Settings):
         if self.calibrate is not None:
             from attar.classifiers.calibration.teaching import calibrated_teacher
 
-            network = self.network if isinstance(self.network, nn.Module) else str(self.network or USUAL)
+            network = wanted if isinstance(wanted, nn.Module) else str(wanted or USUAL)
             return calibrated_teacher(network, self.calibrate, source, runtime.with_seed(0), protocol)
-        if isinstance(self.network, nn.Module):
-            return named_by_classes(self.network, source, runtime.say)
-        return teacher_named(str(self.network or USUAL), source, runtime.with_seed(0), protocol)
+        if isinstance(wanted, nn.Module):
+            return named_by_classes(wanted, source, runtime.say)
+        return teacher_named(str(wanted or USUAL), source, runtime.with_seed(0), protocol)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +117,47 @@ class Train(tasks.Task):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Import(tasks.Task):
+    """Turn a trained classifier of another package into one of attar's, to be a teacher or an observer."""
+
+    files: Annotated[tuple[Path, ...], Hidden()] = ()
+    """The file of the network: a state dict as .pth, .pt or .safetensors."""
+
+    title = "importing"
+    usual = "attar.classifiers.importing:ImportTeacher"
+    word = "teacher"
+    meanings = MappingProxyType(
+        {
+            "files": "The file of the network: a state dict as .pth, .pt or .safetensors, alone or in a checkpoint.",
+            "data": "Data whose classes the network knows. It is tested on their test images.",
+            "seed": "Seed that is stored with the network.",
+        }
+    )
+    positional = "files"
+
+    def prepare(self, source: Any, method: Any, runtime: Any) -> tuple[Any, Any]:
+        """The file with the data whose classes the network knows, and the method."""
+        from attar.classifiers.importing import Handed
+
+        return Handed(source, self.files), method
+
+    def score(self, made: Any, work: Any, method: Any, runtime: Any) -> Any:
+        """The accuracy on the test images, by which a wrong normalisation, size or order of classes is noticed."""
+        from attar.classifiers.teacher import accuracy_on_classes
+
+        source, labels = work.source, work.source.test.labels
+        accuracy = accuracy_on_classes(made.of(source, "the network", runtime.say).network, source, runtime)
+        chance = 100 * float(labels.bincount().max()) / len(labels)
+        runtime.say(f"{accuracy:.1f} % of the {len(labels):,} test images of {source.name} correct")
+        if accuracy <= 1.5 * chance:
+            runtime.say(
+                f"note: that is hardly more than chance, {chance:.1f} %. Normalisation (--mean, --std), size "
+                "(--input-size) or order of classes (--class-order) may be wrong."
+            )
+        return replace(made, scores={"student": accuracy} | made.scores)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Distill(Train):
     """What a student learns from besides the data: its teacher."""
 
@@ -108,8 +168,8 @@ class Distill(Train):
 
     @property
     def earlier(self) -> Any:
-        """The teacher, if it is a folder."""
-        return self.teacher.network
+        """The teacher, if it is one folder."""
+        return None if isinstance(self.teacher.network, tuple) else self.teacher.network
 
     def teacher_for(self, source: Any, method: Any, runtime: Any) -> Any:
         """The teacher: as given, read, or trained now."""

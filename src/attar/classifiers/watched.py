@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from attar.classifiers.teachers import Averaged
 from attar.core.errors import InputError, reason_of, unknown
 from attar.images.networks.architecture import evaluating
 from attar.images.networks.blocks import Network
@@ -302,5 +303,7 @@ def last_linear(network: nn.Module) -> nn.Linear:
 
 
 def _last_linear(network: nn.Module) -> nn.Linear | None:
+    if isinstance(network, Averaged):  # the last layer of one of several
+        return None
     layers = [module for module in network.modules() if isinstance(module, nn.Linear)]
     return layers[-1] if layers else None

@@ -154,7 +154,7 @@ def kind_of_type(hint: Any) -> str:
     """A type in one or two words, without range and choices: what a flag of one name has everywhere."""
     options = [_bare(option) for option in _options(hint)]
     for item in _items(hint):
-        return f"several: {kind_of_type(item)}"
+        return kind_of_type(item) if _one_or_more(hint) else f"several: {kind_of_type(item)}"
     return "choice" if get_origin(options[0]) is Literal else type_words(options[0])
 
 
@@ -333,7 +333,10 @@ def _read(given: dict[str, tuple[Any, list[str]]]) -> dict[str, Any] | None:
             read: Any = tyro.cli(made, args=words)
     except SystemExit:
         return None
-    return {name: at_home(getattr(read, field)) for name, field in zip(given, fields, strict=True)}
+    found = {name: at_home(getattr(read, field)) for name, field in zip(given, fields, strict=True)}
+    return {
+        name: value[0] if _one_or_more(given[name][0]) and len(value) == 1 else value for name, value in found.items()
+    }
 
 
 def at_home(value: Any) -> Any:
@@ -406,7 +409,7 @@ def _text(flag: Flag, everyday: bool) -> FlagText:
 
 
 def _flag_name(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+    return f"--{name.rstrip('_').replace('_', '-')}"  # `as_`, since `as` is a word of Python
 
 
 def _assert_unique(flags: Iterable[Flag]) -> None:
@@ -474,9 +477,16 @@ def _is_bool(hint: Any) -> bool:
 def _readable(hint: Any) -> Any:
     """The type as tyro is asked for it: objects by their words."""
     bare = _bare(hint)
-    if get_origin(bare) is tuple and get_args(bare)[1:] == (...,) and _bare(get_args(bare)[0]) is Any:
+    several = get_origin(bare) is tuple and get_args(bare)[1:] == (...,) and _bare(get_args(bare)[0]) is Any
+    if several or _one_or_more(hint):
         return tuple[str, ...]
     return str | None if bare is Any else hint
+
+
+def _one_or_more(hint: Any) -> bool:
+    """Whether a type is an object by its words, or several of them: one alone is held as it is."""
+    options = list(map(_bare, _options(hint)))
+    return Any in options and any(get_origin(option) is tuple for option in options)
 
 
 def _nested(hint: Any) -> type[Settings] | None:

@@ -8,6 +8,7 @@ import shutil
 import textwrap
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import takewhile
 from typing import Any, TypeVar
 
 from attar.core.flags import FlagText, texts_of
@@ -123,7 +124,7 @@ def settings_help(
     names = [f"{title}: {', '.join(_in_short(flags))}" for title, flags in others.items()]
     told = [line for text in names for line in _wrapped(text, width, indent="  ")]
     noted = [line for note in notes for line in _wrapped(note, width)]
-    command = " ".join(usage.split()[1:3])
+    command = " ".join(takewhile(str.islower, usage.split()[1:]))
     more = [["", *part] for part in (told, [*noted, *_rest(command, bool(others))]) if part]
     return "\n".join([*lines, *(line for part in more for line in part)])
 

@@ -237,12 +237,13 @@ def kind_for(method: Any, verb: str) -> Kind:
 
 
 def kind_with(verb: str, name: str = "") -> Kind:
-    """The kind of a name that has a verb; the one kind that has it, where there is no name.
+    """The kind of a name that has a verb; the one kind that has it without a further word, where there is no name.
 
     Raises:
         InputError: The kind does not have it; or there is no name, and several kinds do.
     """
-    having = {kind.name: kind for kind in kinds().values() if verb in kind.tasks}
+    worded = [kind.name for kind in worded_with(verb).values()]
+    having = {kind.name: kind for kind in kinds().values() if verb in kind.tasks and kind.name not in worded}
     if name in having:
         return having[name]
     if name:
@@ -250,6 +251,13 @@ def kind_with(verb: str, name: str = "") -> Kind:
     if len(having) != 1:
         raise InputError(f"`attar {verb}` is for {', '.join(having)}. Choose one with --kind.")
     return next(iter(having.values()))
+
+
+def worded_with(verb: str) -> dict[str, Kind]:
+    """The kinds that have a verb with a further word, by that word."""
+    having = [kind for kind in kinds().values() if verb in kind.tasks]
+    words = {kind.task(verb).word: kind for kind in having} if len(having) > 1 else {}
+    return {word: kind for word, kind in words.items() if word}
 
 
 def kind_in(folder: Path) -> Kind | None:

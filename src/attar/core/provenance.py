@@ -55,7 +55,7 @@ class Call:
         if entry is None and not task.usual:
             return ""
         settings = entry.load() if entry else imported(task.usual)
-        words = ["attar", self.verb]
+        words = ["attar", self.verb, *([task.word] if task.word else [])]
         words += [method] if entry else [str(word) for word in self.task.get(task.positional, ())]
         words += flag_words("--data", self.data) if self.data else []
         for group, given in ((settings, self.settings), (task, self.task), (reading, self.reading)):

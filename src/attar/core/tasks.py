@@ -6,9 +6,10 @@ A kind names its three classes in `kind.py`. None of them imports torch before i
 import os
 import shlex
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from attar.core.flags import flag_words, is_flag
@@ -44,6 +45,10 @@ class Task(Settings):
     """Name of the run on the progress line. Default: the name of the method."""
     usual: ClassVar[str] = ""
     """Settings class of the verb's only method, as `package.module:Name`, if the verb takes no METHOD."""
+    word: ClassVar[str] = ""
+    """What follows the verb to choose this task, where several kinds have the verb: `attar import teacher`."""
+    meanings: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """What settings of the verb's command mean for such a task, in a sentence each, by name."""
     positional: ClassVar[str] = ""
     """The setting that is given without a flag, if there is one."""
     follows: ClassVar[str] = ""

@@ -25,6 +25,7 @@ from attar.images import layout
 from attar.images.cam import Images, Maps, grad_cam, last_maps, resized, smooth_grad_cam_pp
 from attar.images.networks.pretrained import PREFIX, Say, labelling_classifier
 from attar.images.sources import ImageSource
+from attar.images.trained import classifier_in, holds_artefact
 from attar.images.training import TrainedNetwork
 
 Values = Float[Tensor, " image"]
@@ -99,7 +100,8 @@ def class_complexity(
     Args:
         source: Any labelled images.
         network: A classifier with convolutional maps: a module that takes the source's network input, a trained
-            network or its folder, or `transformers:NAME`, with its weights and its own head.
+            network or its folder, that of a student or an imported teacher, or `transformers:NAME`, with its weights
+            and its own head.
         outputs: The network's output for each class, in the order of the classes, if they differ.
         runtime: The machine, and the seed of the noise.
         settings: Settings of `Looking`: kind, target, layer, resolution, threshold, strict.
@@ -152,6 +154,8 @@ def classifier_of(
         return labelling_classifier(network, source, say, every=every)
     if not Path(network).is_dir():
         raise InputError(f"{network!r} is not the folder of a trained network. Give such a folder, or {PREFIX}NAME.")
+    if holds_artefact(network):
+        return classifier_in(network, source, say)
     found = TrainedNetwork.load(Path(network))
     return found.network if every else found.of(source, network, say).network
 

@@ -153,7 +153,7 @@ class Import(Settings):
 
 def _tensors(files: Sequence[Path], how: Import) -> tuple[str, Tensor, Tensor, float | None]:
     """The kind, images, labels and learning rate of a set in files of numbers."""
-    found = [_read(file) for file in files]
+    found = [contents(file) for file in files]
     if len(files) > 1:
         if not all(isinstance(part, Tensor) for part in found):
             raise InputError(
@@ -202,8 +202,12 @@ def _dense(tensor: Tensor, file: Path) -> Tensor:
     return tensor.detach()
 
 
-def _read(file: Path) -> Any:
-    """The contents of a file: tensors in lists and dictionaries, and numbers."""
+def contents(file: Path) -> Any:
+    """The contents of a file: tensors in lists and dictionaries, and numbers.
+
+    Raises:
+        InputError: The file is damaged, or holds anything that could run code.
+    """
     if file.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file

@@ -13,11 +13,15 @@ from attar.core.runtime import Runtime
 from attar.core.settings import Settings
 from attar.core.training import cached
 from attar.images import layout
+from attar.images.carried import CarriedTeacher
 from attar.images.networks.architecture import Architecture
 from attar.images.networks.pretrained import PREFIX, Say, labelling_classifier
 from attar.images.protocols import PROTOCOLS, Protocol
 from attar.images.sources import ImageSource
 from attar.images.training import TrainedNetwork, TrainNetwork
+
+Saved = TrainedNetwork | CarriedTeacher
+"""A network that can be saved with a condensed set."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +29,7 @@ class Auxiliary(Settings):
     """An auxiliary network of a method: read from a folder, or trained on all the data."""
 
     folder: str | None = None
-    """A trained network, by its folder. Default: a network is trained."""
+    """A trained network: its folder, or transformers:NAME. Default: a network is trained."""
     architecture: Architecture = field(default_factory=Architecture)
     """The network to train."""
     protocol: Protocol = PROTOCOLS["ceiling"]
@@ -62,6 +66,23 @@ class Auxiliary(Settings):
             return layout.place(classifier_in(str(self.folder), source, runtime.say), runtime)
         return self.found(source, runtime).network
 
+    @property
+    def carries(self) -> bool:
+        """Whether it can be saved with a set, to label images: as none of transformers can."""
+        return self.folder is None or not self.folder.startswith(PREFIX)
+
+    def carried(self, source: ImageSource, runtime: Runtime) -> Saved:
+        """The network as it is saved with a set of these images.
+
+        Raises:
+            InputError: There is no such network, or it cannot be saved with a set.
+        """
+        if not self.foreign:
+            return self.found(source, runtime)
+        found = CarriedTeacher.of_artefact(made_in(str(self.folder)), source, f"the network in {self.folder}")
+        layout.place(found.network, runtime)
+        return found
+
 
 TRAINED = Auxiliary()
 """The field's ConvNet, trained by the protocol ceiling."""
@@ -87,15 +108,24 @@ def classifier_in(folder: str, data: Any, say: Say | None = None) -> nn.Module:
     """
     if folder.startswith(PREFIX):
         return labelling_classifier(folder, data, say)
-    kind = kind_in(Path(folder))
-    made: Any = None if kind is None else kind.load(folder)
-    if not hasattr(made, "of") or not hasattr(made, "logits"):
-        raise InputError(f"{folder} holds no classifier of images, but {kind.makes if kind else 'something else'}.")
-    one = made.of(data, f"the network in {folder}", say)
+    one = made_in(folder).of(data, f"the network in {folder}", say)
     if one.group is not None:
         raise InputError(f"the network in {folder} gives subclasses, not classes. Give a classifier of these classes.")
     network: nn.Module = one.network
     return network
+
+
+def made_in(folder: str) -> Any:
+    """The artefact in a folder.
+
+    Raises:
+        InputError: It does not classify images.
+    """
+    kind = kind_in(Path(folder))
+    made: Any = None if kind is None else kind.load(folder)
+    if not hasattr(made, "of") or not hasattr(made, "logits"):
+        raise InputError(f"{folder} holds no classifier of images, but {kind.makes if kind else 'something else'}.")
+    return made
 
 
 def trained(source: ImageSource, architecture: Architecture, runtime: Runtime, protocol: Protocol) -> TrainedNetwork:

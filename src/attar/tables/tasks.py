@@ -43,6 +43,10 @@ class Distill(classifiers.Distill):
         from attar.classifiers.teacher import opened_in
 
         _check_network("student", method, self.module)
+        if isinstance(self.teacher.network, tuple):
+            raise InputError(
+                f"{len(self.teacher.network)} teachers are given, but students of rows have one. Give one."
+            )
         teacher = opened_in(self.teacher.network)
         images = _as_images(source) if teacher is None else teacher.seen(source)
         return super().prepare(images, method, runtime)

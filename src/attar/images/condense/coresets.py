@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from attar.core.runtime import Runtime
 from attar.core.selection import (
@@ -36,6 +36,7 @@ from attar.core.settings import Range, Role, Settings
 from attar.images import layout
 from attar.images.artefact import CondensedImages, Origin
 from attar.images.data.pixels import portions
+from attar.images.networks.embedding import embedder
 from attar.images.sources import ImageSource
 from attar.images.trained import TRAINED, Auxiliary
 
@@ -101,7 +102,8 @@ class EmbeddingCoreset(Coreset):
     """A selection by the embeddings of a network trained on all images."""
 
     observer: Annotated[Auxiliary, Role()] = TRAINED
-    """The network whose embeddings are compared."""
+    """The network whose embeddings are compared. Its folder may be transformers:NAME_OR_FOLDER of any classifier of
+    these classes, or that of a student or an imported teacher."""
 
     moved = OBSERVED
 
@@ -116,7 +118,7 @@ class EmbeddingCoreset(Coreset):
     def select(self, source: ImageSource, runtime: Runtime) -> Tensor:
         """Find or train the network, embed each class, and choose."""
         self.check_enough(source)
-        network = self.observer.found(source, runtime).network
+        network = self.observer.classifier(source, runtime)
         generator = runtime.generator("choice")
         chosen = [
             rows[self.choose(embed(network, source, rows, runtime), count, generator)]
@@ -222,10 +224,11 @@ class KMeans(EmbeddingCoreset):
 
 
 @torch.inference_mode()
-def embed(network: Any, source: ImageSource, rows: Int[Tensor, " image"], runtime: Runtime) -> Features:
+def embed(network: nn.Module, source: ImageSource, rows: Int[Tensor, " image"], runtime: Runtime) -> Features:
     """Embeddings of training images."""
     parts = rows.split(min(layout.at_once(source.shape, runtime), 4096))
-    return torch.cat([network.embed(source.inputs(part, runtime.device)).float().cpu() for part in parts])
+    embedding = embedder(network)
+    return torch.cat([embedding(source.inputs(part, runtime.device)).float().cpu() for part in parts])
 
 
 def check_enough_images(ipc: PerClass, source: ImageSource) -> None:

@@ -25,8 +25,7 @@ from attar.images.artefact import CondensedImages, Origin
 from attar.images.condense.coresets import OBSERVED, Coreset, unit_pixels
 from attar.images.data.pixels import eight_bits
 from attar.images.sources import ImageSource
-from attar.images.trained import BATCH_NORM, Auxiliary
-from attar.images.training import TrainedNetwork
+from attar.images.trained import BATCH_NORM, Auxiliary, Saved
 from attar.images.views.crops import draw_boxes
 
 Patches = Float[Tensor, "patch channel patch_height patch_width"]
@@ -42,7 +41,7 @@ class Tiled(Chosen):
     """Images tiled from crops, with their labels and the network that labels them."""
 
     labels: Tensor
-    teacher: TrainedNetwork | None
+    teacher: Saved | None
     """The observer; None if it is a classifier of transformers."""
     places: list[Places]
     """The crops of each class."""
@@ -72,8 +71,8 @@ class RDED(Coreset):
     (soft), or class numbers together with the observer (teacher). soft is the paper's region-level labels, which its
     code lacks. teacher is the code's way: the observer is saved with the set for the `rded` protocol."""
     observer: Annotated[Auxiliary, Role()] = BATCH_NORM
-    """The network that scores how typical a crop is. Its folder may be transformers:NAME_OR_FOLDER of any classifier of
-    these classes, unless it is saved with the set."""
+    """The network that scores how typical a crop is. Its folder may be that of a student or an imported teacher, or
+    transformers:NAME_OR_FOLDER of any classifier of these classes, unless it is saved with the set."""
 
     moved = OBSERVED
     name = "rded"
@@ -84,7 +83,7 @@ class RDED(Coreset):
         if any(side % factor for side in source.shape[1:]):
             height, width = source.shape[1:]
             raise InputError(f"factor is {factor}; it must divide both sides of the images, {width}×{height}.")
-        if self.labels == "teacher" and self.observer.foreign:
+        if self.labels == "teacher" and not self.observer.carries:
             raise InputError(
                 f"labels is teacher, but {self.observer.folder} cannot be saved with a set. Give --labels soft, or an "
                 "observer of attar's."
@@ -104,7 +103,8 @@ class RDED(Coreset):
     def build(self, source: ImageSource, runtime: Runtime) -> Tiled:
         """Score the crops of every class, choose the best, and tile them."""
         assert self.factor is not None, "resolve the settings first"
-        teacher = None if self.observer.foreign else self.observer.found(source, runtime)
+        carries = self.labels == "teacher" or not self.observer.foreign
+        teacher = self.observer.carried(source, runtime) if carries else None
         observer = self.observer.classifier(source, runtime) if teacher is None else teacher.network
         images, soft, places = [], [], []
         for label, (rows, count) in enumerate(zip(source.rows_of, self.counts(source), strict=True)):

@@ -22,6 +22,7 @@ from attar.core.settings import Range, Role
 from attar.images import layout
 from attar.images.artefact import CondensedImages
 from attar.images.condense.coresets import CORESETS, Coreset
+from attar.images.networks.outputs import logits_in
 from attar.images.sources import ImageSource
 from attar.images.trained import TRAINED, Auxiliary
 
@@ -50,7 +51,8 @@ class Relabelled(Coreset):
     label_temperature: Annotated[float, Range(0.01)] = 1.0
     """Temperature of the labels, τ. Above 1 the labels are softer."""
     teacher: Annotated[Auxiliary, Role()] = TRAINED
-    """The teachers' network and training. Images are chosen in the embeddings of such a network too."""
+    """The teachers' network and training. Images are chosen in the embeddings of such a network too. With --teachers 1
+    its folder may be transformers:NAME_OR_FOLDER, or that of a student or an imported teacher."""
 
     moved = MappingProxyType(
         {"images": "chosen_by", "architecture": "teacher.architecture", "protocol": "teacher.protocol"}
@@ -91,7 +93,7 @@ class Relabelled(Coreset):
         total = torch.zeros(len(images), len(source.classes))
         for teacher in range(self.teachers):
             turn = runtime.with_seed(derived_seed(runtime.seed, f"teacher {teacher}"))
-            network = self.teacher.found(source, turn).network
+            network = self.teacher.classifier(source, turn)
             total += (logits_of(network, images, source, runtime) / self.label_temperature).softmax(dim=1)
         return total / self.teachers
 
@@ -106,4 +108,4 @@ def logits_of(
 ) -> Float[Tensor, "image classes"]:
     """A network's logits, computed on a few images at a time."""
     parts = images.split(layout.at_once(source.shape, runtime))
-    return torch.cat([network(part.to(runtime.device)).float().cpu() for part in parts])
+    return torch.cat([logits_in(network(part.to(runtime.device)), "teacher").float().cpu() for part in parts])

@@ -44,10 +44,8 @@ from attar.images.condense.recover import (
 )
 from attar.images.data.pixels import eight_bits
 from attar.images.networks.architecture import multiply_adds
-from attar.images.networks.pretrained import PREFIX, labelling_classifier
 from attar.images.sources import ImageSource
-from attar.images.trained import BATCH_NORM, Auxiliary
-from attar.images.training import TrainedNetwork
+from attar.images.trained import BATCH_NORM, Auxiliary, Saved
 
 CROPPED_SIDE = 64
 """Image side from which views are crops. The scripts crop and mirror for Tiny-ImageNet and ImageNet, not for CIFAR."""
@@ -85,7 +83,7 @@ class Recovering:
     watch: Watch = rebuilt(default=None)
     ends: tuple[Tensor, Tensor] = rebuilt(default=None)
     """Black and white as network input."""
-    teacher: TrainedNetwork | None = rebuilt(default=None)
+    teacher: Saved | None = rebuilt(default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +138,7 @@ class SRe2L(ImagesPerClass):
     Default: as many as fill a GPU, one on a CPU."""
     teacher: Annotated[Auxiliary, Role()] = BATCH_NORM
     """The network whose batch-norm statistics the images match. Its folder may be transformers:NAME_OR_FOLDER of a
-    classifier of the same classes."""
+    classifier of the same classes, or that of a student or an imported teacher."""
     classes: Annotated[int, Hidden()] = 0
     """Number of classes, from the data."""
 
@@ -197,7 +195,7 @@ class SRe2L(ImagesPerClass):
         """Refuse an unsuitable teacher at the start, and not after hours of training."""
         if teacher.folder is None:
             check_norms(teacher.architecture.build(source.shape, len(source.classes), torch.Generator()))
-        elif teacher.folder.startswith(PREFIX) and self.labels == "teacher":
+        elif self.labels == "teacher" and not teacher.carries:
             raise InputError(
                 f"labels is teacher, but {teacher.folder} cannot be saved with a set, because it is not one of attar's "
                 "networks; give --labels hard, and store its answers by `attar label --teacher`."
@@ -253,14 +251,13 @@ class SRe2L(ImagesPerClass):
             teacher=carried,
         )
 
-    def _squeezed(self, source: ImageSource, runtime: Runtime) -> tuple[nn.Module, TrainedNetwork | None]:
+    def _squeezed(self, source: ImageSource, runtime: Runtime) -> tuple[nn.Module, Saved | None]:
         """A frozen copy of the teacher for the hooks, and the teacher itself if it can be saved with the set."""
         carried = None
-        folder = self.teacher.folder
-        if folder is not None and folder.startswith(PREFIX):
-            network = labelling_classifier(folder, source, runtime.say)
+        if self.teacher.foreign and self.labels == "hard":
+            network = self.teacher.classifier(source, runtime)
         else:
-            carried = self.teacher.found(source, runtime)
+            carried = self.teacher.carried(source, runtime)
             network = copy.deepcopy(carried.network)
         return layout.place(network, runtime).eval().requires_grad_(False), carried
 

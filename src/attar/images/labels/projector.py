@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from attar.core import store
 from attar.core.errors import InputError
+from attar.images import carried
+from attar.images.carried import CarriedTeacher
 from attar.images.data.whiten import Transform
 from attar.images.labels import captions
 from attar.images.labels.encoders import TINY, Encoder, Head, Images, open_encoder
@@ -218,9 +220,9 @@ class Projector:
         return cls(Base(**values), tensors, folder=folder)
 
 
-Teacher = TrainedNetwork | Projector
+Teacher = TrainedNetwork | CarriedTeacher | Projector
 """A network that can label a set."""
-FILES = ("network.safetensors", FILE, captions.FILE)
+FILES = ("network.safetensors", carried.FILE, FILE, captions.FILE)
 """Names of the files of teachers."""
 
 
@@ -230,7 +232,8 @@ def load_teacher(folder: Path, *, digest: str, classes: Sequence[str]) -> Teache
     Raises:
         InputError: It is missing or damaged, has another digest, or has other classes.
     """
-    kind: Any = Projector if (folder / FILE).exists() else TrainedNetwork
+    kind: Any = CarriedTeacher if (folder / carried.FILE).exists() else TrainedNetwork
+    kind = Projector if (folder / FILE).exists() else kind
     teacher: Teacher = kind.load(folder, digest=digest)
     if teacher.classes != tuple(classes):
         raise InputError(f"the teacher in {folder} has {len(teacher.classes)} classes, which are not those of the set.")

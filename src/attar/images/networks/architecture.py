@@ -27,8 +27,8 @@ PATCH = 16
 IMAGENET: dict[str, Callable[[Shape, int], Network]] = {
     **IMAGENET_RESNETS,
     "mobilenetv1": MobileNetV1,
-    "vit_s16": partial(ViT, width=384, depth=12, heads=6, widening=4, patch=PATCH),
-    "vit_b16": partial(ViT, width=768, depth=12, heads=12, widening=4, patch=PATCH),
+    "vit_s16": partial(ViT, width=384, depth=12, heads=6, widening=4, patch=PATCH, eps=1e-6),
+    "vit_b16": partial(ViT, width=768, depth=12, heads=12, widening=4, patch=PATCH, eps=1e-6),
 }
 """Networks of the distillation papers' ImageNet tables, by name."""
 TABLES = {**BENCHMARK, **IMAGENET}
@@ -115,6 +115,15 @@ class Architecture(Settings):
             network = self.resolve(shape)._build(shape, classes)
         redraw_(network, generator)
         return network
+
+    def outline(self, shape: Shape, classes: int) -> Network:
+        """The same network without memory for its parameters, to see its tensors by name and shape.
+
+        Raises:
+            InputError: The images are too small for the network.
+        """
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            return self.resolve(shape)._build(shape, classes)
 
     def _build(self, shape: Shape, classes: int) -> Network:
         norm, width, depth, activation = self.norm, self.width or 0, self.depth or 0, self.activation

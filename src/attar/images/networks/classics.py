@@ -225,6 +225,7 @@ class ViT(Network):
         heads: The number of attention heads.
         widening: The number of hidden features of a block divided by the width.
         patch: The side of a patch, in pixels. Default: an eighth of the image's side.
+        eps: What layer norm adds to variances. The released weights of ImageNet have 1e-6.
     """
 
     def __init__(
@@ -237,6 +238,7 @@ class ViT(Network):
         heads: int = 3,
         widening: int = 2,
         patch: int | None = None,
+        eps: float = 1e-5,
     ) -> None:
         super().__init__()
         channels, height, width_px = shape
@@ -246,8 +248,8 @@ class ViT(Network):
         self.patches = nn.Conv2d(channels, width, side, side)
         self.token = nn.Parameter(torch.zeros(1, 1, width))
         self.places = nn.Parameter(torch.zeros(1, 1 + (height // side) * (width_px // side), width))
-        self.blocks = nn.ModuleList([TransformerBlock(width, heads, widening) for _ in range(depth)])
-        self.norm = nn.LayerNorm(width)
+        self.blocks = nn.ModuleList([TransformerBlock(width, heads, widening, eps) for _ in range(depth)])
+        self.norm = nn.LayerNorm(width, eps)
         self.classifier = nn.Linear(width, classes)
 
     def features(self, images: Images) -> tuple[list[Maps], Embeddings]:
@@ -270,10 +272,10 @@ class ViT(Network):
 class TransformerBlock(nn.Module):
     """Self-attention, then two linear layers. Each has a layer norm before it, and its input is added."""
 
-    def __init__(self, width: int, heads: int, widening: int) -> None:
+    def __init__(self, width: int, heads: int, widening: int, eps: float) -> None:
         super().__init__()
         self.heads = heads
-        self.first_norm, self.second_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.first_norm, self.second_norm = nn.LayerNorm(width, eps), nn.LayerNorm(width, eps)
         self.queries_keys_values = nn.Linear(width, 3 * width)
         self.mix = nn.Linear(width, width)
         hidden = widening * width

@@ -50,6 +50,10 @@ class Converted(Network):
         """The features of the same pixels, transformed as the network knows them."""
         return self.network.features(converted(images, self.given, self.own))
 
+    def embed(self, images: Images) -> Embeddings:
+        """The embedding, by the network's own way."""
+        return self.network.embed(converted(images, self.given, self.own))
+
 
 class ConvertedModule(nn.Module):
     """The same for a module of any other kind."""

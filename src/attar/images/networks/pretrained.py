@@ -13,14 +13,18 @@ from attar.core.foreign import NO_CODE, check_no_code
 from attar.images.classes import columns_of, unnamed
 from attar.images.data.whiten import Transform
 from attar.images.networks.architecture import Architecture, Factory, parse
-from attar.images.networks.blocks import Images, Logits, Shape
+from attar.images.networks.blocks import Images, Logits, Network, Shape
 from attar.images.networks.converted import Carried
+from attar.images.networks.imagenet import RELEASED
 from attar.images.networks.outputs import choosing
 from attar.images.networks.preprocessing import LEVELS, Levels, Preprocess, Preprocessing, preprocessing_of
+from attar.images.networks.scaled import Scaled
 
 PREFIX = "transformers:"
 PROCESSOR = "preprocessor_config.json"
 CLASSIFIER = "an image classifier"
+LARGEST_SIDE = 10_000
+"""Side, in pixels, from which a network's images are a mistake."""
 Say = Callable[[str], None]
 
 
@@ -44,11 +48,15 @@ class Data(Protocol):
 def network_named(text: str) -> Architecture | Factory:
     """A network by name: one of attar (`resnet18`, `convnet:norm=batch`), or `transformers:NAME[,pretrained=true]`.
 
+    Besides the networks of the tables these are the ones of `attar.images.networks.imagenet`. `NAME@224` is a network
+    that sees images scaled to 224 pixels.
+
     Raises:
         InputError: The name, an option or a value is unknown.
     """
     if not text.startswith(PREFIX):
-        return parse(text)
+        name, at, side = text.rpartition("@")
+        return _at(network_named(name), text, side) if at else RELEASED.get(text) or parse(text)
     name, *options = text.removeprefix(PREFIX).split(",")
     settings = {"pretrained": False}
     for option in options:
@@ -59,6 +67,24 @@ def network_named(text: str) -> Architecture | Factory:
             raise InputError(f"{key} is {value!r}; it must be true or false.")
         settings[key] = value == "true"
     return transformers_classifier(name, **settings)
+
+
+def _at(kind: Architecture | Factory, text: str, side: str) -> Factory:
+    """A function that builds one of attar's own networks for images that are scaled first."""
+    if not (side.isdecimal() and 0 < int(side) < LARGEST_SIDE):
+        raise InputError(f"{text!r} has {side!r} behind its @. Give a side in pixels, such as 224.")
+
+    def build(shape: Shape, classes: int) -> nn.Module:
+        seen = (shape[0], int(side), int(side))
+        if isinstance(kind, Architecture):
+            seed = int(torch.randint(2**31, ()))  # from the generator that the caller has seeded
+            return Scaled(kind.build(seen, classes, torch.Generator().manual_seed(seed)), int(side))
+        network = kind(seen, classes)
+        assert isinstance(network, Network)
+        return Scaled(network, int(side))
+
+    build.__name__ = text
+    return build
 
 
 def transformers_classifier(name: str, *, pretrained: bool = False) -> Factory:
