@@ -127,3 +127,28 @@ def test_the_page_of_the_house_has_every_file():
     files = [path for path in ROOT.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     missing = [path for path in files if path.name != "__init__.py" and f"| `{path.name}` |" not in page]
     assert not missing, "run docs/write_figures.py"
+
+
+def opened_as_text(path):
+    """The calls that read or write text, and whether they name an encoding; a mode with "b" is not text."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        named = any(keyword.arg == "encoding" for keyword in node.keywords)
+        if name in ("read_text", "write_text") and not ast.unparse(node).startswith(("store.", "write_text(")):
+            yield node, named
+        if name == "open":
+            given = node.args if isinstance(node.func, ast.Attribute) else node.args[1:]
+            mode = given[0] if given else ast.Constant("r")
+            if isinstance(mode, ast.Constant) and re.fullmatch("[rwax+t]+", str(mode.value)):
+                yield node, named
+
+
+OUTSIDE = [path for folder in ("bench", "docs", "examples") for path in (ROOT.parents[1] / folder).rglob("*.py")]
+
+
+@pytest.mark.parametrize("path", [*FILES, *OUTSIDE], ids=lambda path: str(path.relative_to(ROOT.parents[1])))
+def test_text_is_read_and_written_in_utf_8_on_every_system(path):
+    unnamed = [f"line {node.lineno}: {ast.unparse(node)}" for node, named in opened_as_text(path) if not named]
+    assert unnamed == []

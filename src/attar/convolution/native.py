@@ -107,7 +107,7 @@ def _openmp() -> Path | None:
     maps = Path("/proc/self/maps")
     if not maps.exists():
         return None
-    files = {line.split(maxsplit=5)[-1] for line in maps.read_text().splitlines() if "/" in line}
+    files = {line.split(maxsplit=5)[-1] for line in maps.read_text(encoding="utf-8").splitlines() if "/" in line}
     return next((Path(file) for file in sorted(files) if Path(file).name.startswith("libgomp")), None)
 
 

@@ -114,7 +114,7 @@ def metrics_log(folder: Path | None, *, since: int, tensorboard: bool) -> Iterat
 def _opened(path: Path) -> Iterator[TextIO]:
     """A file to append to. What is left of it is written when it is closed, unless that fails too."""
     try:
-        file = path.open("a")
+        file = path.open("a", encoding="utf-8")
     except OSError as error:
         raise unwritable(path, error) from error
     try:

@@ -90,7 +90,7 @@ def _fetch(name: str, folder: Path) -> None:
             f"downloading {name} needs the ogb package: pip install 'attar[graphs]' ogb. "
             "Or give the folder of a downloaded copy."
         )
-    with (Path(package.origin).parent / "graphproppred" / "master.csv").open(newline="") as file:
+    with (Path(package.origin).parent / "graphproppred" / "master.csv").open(newline="", encoding="utf-8") as file:
         table = {row[0]: row for row in csv.reader(file)}
     column = table[""].index(name)
     url, inside = table["url"][column], table["download_name"][column]

@@ -182,7 +182,7 @@ def digits_plane() -> np.ndarray:
 def _csv(path: Path) -> np.ndarray:
     from pyarrow import csv
 
-    with path.open() as file:
+    with path.open(encoding="utf-8") as file:
         first = file.readline().strip().split(",")
     try:
         [float(cell) for cell in first]
