@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import subprocess
@@ -332,3 +333,17 @@ def test_rows_that_are_not_finite_are_refused(tmp_path, monkeypatch):
     read = store.Rows(tmp_path / "r.safetensors")
     assert read[0].tolist() == [1.0, 2.0]
     assert "of a run that diverged: row 1 holds values" in refusal_of(read.__getitem__, 1)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_refused_in_one_line(number, tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl", reason="Windows has locks of another kind")
+
+    def refuse(*_):
+        raise OSError(number, "no locks here")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert refusal_of(hold, tmp_path) == (
+        f"the file system of {tmp_path} has no locks, and two processes could spoil each other's files. "
+        "Choose a folder on another disk (ATTAR_CACHE names the cache)."
+    )

@@ -184,7 +184,7 @@ def _keep_freed_memory() -> None:
 
     Handing the pages back and faulting them in again at every step takes half of an eager step's time.
     """
-    with suppress(OSError, AttributeError):
+    with suppress(OSError, AttributeError, TypeError):  # what each system without glibc says
         mallopt = ctypes.CDLL(None).mallopt
         trim_threshold, mmap_threshold = -1, -3
         mallopt(trim_threshold, 2**31 - 1)

@@ -1,6 +1,6 @@
 """Files that are written atomically, hold nothing executable, and are checked against a digest when they are read."""
 
-import fcntl
+import errno
 import hashlib
 import json
 import math
@@ -287,21 +287,38 @@ def make_folder(path: Path) -> None:
         raise unwritable(f"to {path}", error) from error
 
 
+WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
+"""Numbers of the errors of file systems that have no locks."""
+
+
 @contextmanager
-def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold a folder against other processes; the lock goes when the process does, however it ends."""
+def locked(folder: Path, *, wait: bool = False, name: str = "lock") -> Iterator[None]:
+    """Hold a folder against other processes; the lock goes when the process does, however it ends.
+
+    Raises:
+        InputError: Another process holds it, it cannot be written to, or its file system has no locks.
+    """
+    from filelock import FileLock, Timeout
+
+    path = folder / name
+    lock = FileLock(path, fallback_to_soft=False)
     try:
-        lock = (folder / "lock").open("w")
-    except OSError as error:
-        raise unwritable(folder / "lock", error) from error
-    with lock as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"another process is working in {folder.parent}. Wait for it, or choose another --out."
-            ) from None
+        lock.acquire(blocking=wait)
+    except Timeout:
+        raise InputError(
+            f"another process is working in {folder.parent}. Wait for it, or choose another --out."
+        ) from None
+    except (NotImplementedError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in WITHOUT_LOCKS:
+            raise unwritable(path, error) from error
+        raise InputError(
+            f"the file system of {folder} has no locks, and two processes could spoil each other's files. "
+            "Choose a folder on another disk (ATTAR_CACHE names the cache)."
+        ) from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def cache_folder() -> Path:
@@ -318,6 +335,8 @@ def check_own(path: Path) -> None:
     Raises:
         InputError: Others could.
     """
+    if not hasattr(os, "getuid"):  # Windows keeps the folders of a user for the user
+        return
     for place in (path, path.parent):
         status = place.stat()
         if status.st_uid not in (os.getuid(), 0) or status.st_mode & stat.S_IWOTH:
