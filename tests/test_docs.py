@@ -27,7 +27,7 @@ RUN = [DOCS / f"{page}.md" for page in PAGES]
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """The built pages."""
-    pytest.importorskip("sphinx", reason="sphinx is not installed: pip install 'attar[docs]'")
+    pytest.importorskip("sphinx", reason="sphinx is not installed: pip install '.[docs]'")
     out = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "-d", str(out / ".tree")]
     done = subprocess.run([*command, str(DOCS), str(out)], capture_output=True, text=True)

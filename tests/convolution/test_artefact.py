@@ -108,7 +108,7 @@ def test_what_it_says(made):
 
 
 def test_its_picture_is_a_png_or_nothing(made, monkeypatch):
-    pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'attar[docs]'")
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install '.[docs]'")
     assert made.picture().startswith(b"\x89PNG")
     assert made.picture() == made.picture()
     assert replace(made, layers=made.layers[:1]).picture() is None

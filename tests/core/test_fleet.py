@@ -1,12 +1,14 @@
 """Many runs at once: results in order, failures apart, and a killed worker's task taken over."""
 
 import os
+import re
 import signal
 from functools import partial
 
 import pytest
 
 from attar.core.errors import InputError, Interrupted
+from attar.core.extras import install
 from attar.core.fleet import Task, run_all
 
 
@@ -78,7 +80,7 @@ def test_without_ray_it_says_what_to_install(monkeypatch):
         return real(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(InputError, match=r"several workers need Ray: pip install 'attar\[cluster\]'"):
+    with pytest.raises(InputError, match=re.escape(f"several workers need Ray: {install('cluster')}")):
         run_all([Task("one", partial(squared, 1))], workers=2)
 
 

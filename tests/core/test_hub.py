@@ -116,7 +116,7 @@ def student(out, engine):
 
 
 def language_model(out, engine):
-    pytest.importorskip("transformers", reason="pip install 'attar[transformers]'")
+    pytest.importorskip("transformers", reason="pip install '.[transformers]'")
     from attar.language.verbs import train
 
     parts = {part: list(drawn(count, part)) for part, count in {"train": 16, "validation": 4, "test": 4}.items()}

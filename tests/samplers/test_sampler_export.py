@@ -14,7 +14,7 @@ from attar.samplers.sampling import few_step, noise_from
 from attar.samplers.schedules import Grid, karras
 from promises import EVERY_STEP, dying
 
-diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed: pip install 'attar[samplers]'")
+diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed: pip install '.[samplers]'")
 
 WORDS = "unet:width=8,layers=1,depth=2"
 FILES = {"model_index.json", "scheduler/scheduler_config.json", "unet/config.json"}

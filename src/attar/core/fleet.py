@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from attar.core.errors import Diverged, InputError, Interrupted
+from attar.core.extras import install
 from attar.core.launcher import size
 
 RETRIES = 5
@@ -112,7 +113,7 @@ def _ray(workers: int, address: str | None) -> Iterator[Any]:
     try:
         import ray
     except ModuleNotFoundError:
-        raise InputError("several workers need Ray: pip install 'attar[cluster]'.") from None
+        raise InputError(f"several workers need Ray: {install('cluster')}.") from None
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:
         if address is None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from attar.core.errors import InputError, shortened, unknown
+from attar.core.extras import install
 from attar.core.jsonfiles import read_json
 
 BUILT_IN = (
@@ -136,7 +137,7 @@ def imported(ref: Ref, extra: str = "", *, needed_by: str = "") -> Any:
     except ModuleNotFoundError as error:
         if not extra or (error.name or "").startswith("attar"):
             raise
-        raise InputError(f"{needed_by or name} needs {error.name}: pip install 'attar[{extra}]'.") from None
+        raise InputError(f"{needed_by or name} needs {error.name}: {install(extra)}.") from None
 
 
 @cache

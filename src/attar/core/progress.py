@@ -12,6 +12,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from attar.core.errors import unwritable
+from attar.core.extras import install
 from attar.core.jsonfiles import lines_of, number
 
 SCORES = ("held-out", "rFD", "recall")
@@ -141,5 +142,5 @@ def _tensorboard(folder: Path) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise InputError("--tensorboard needs the tensorboard package: pip install tensorboard.") from None
+        raise InputError(f"--tensorboard needs the tensorboard package: {install('tensorboard')}.") from None
     return SummaryWriter(str(folder / "tensorboard"))

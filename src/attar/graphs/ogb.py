@@ -15,6 +15,7 @@ from torch import Tensor
 
 from attar.core import store
 from attar.core.errors import InputError, unknown
+from attar.core.extras import install
 from attar.graphs.collection import GraphCollection
 from attar.graphs.tu import RawSet, whole_numbers
 
@@ -87,7 +88,7 @@ def _fetch(name: str, folder: Path) -> None:
     package = importlib.util.find_spec("ogb")
     if package is None or package.origin is None:
         raise InputError(
-            f"downloading {name} needs the ogb package: pip install 'attar[graphs]' ogb. "
+            f"downloading {name} needs the ogb package: {install('graphs', 'ogb')}. "
             "Or give the folder of a downloaded copy."
         )
     with (Path(package.origin).parent / "graphproppred" / "master.csv").open(newline="", encoding="utf-8") as file:
