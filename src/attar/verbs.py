@@ -395,6 +395,7 @@ def measured(
         InputError: The artefacts do not belong to the data, or a network diverged (`Diverged`).
     """
     check_shared(scoring, f"the evaluation of {kind.makes}")
+    runtime.see_to_float64(scoring, f"the evaluation of {kind.makes}")
     source = None
     if scoring.reads:
         data = data_of(artefacts, kind) if data is None else data
