@@ -129,10 +129,14 @@ class Cell(Measure):
         return replace(
             super().of_set(index),
             kept_by_set=self.kept_by_set[index : index + 1],
-            further={name: measure.of_set(index) for name, measure in self.further.items()},
+            further={name: one.of_set(index) for name, one in self.further.items() if self._has(one, index)},
             beside=self.beside if index == 0 else (),
             notes=self.notes[index : index + 1],
         )
+
+    def _has(self, measure: Measure, index: int) -> bool:
+        """Whether a further measure is of an artefact too, or of the first of several only."""
+        return index == 0 or len(measure.values) != 1 or len(self.values) == 1
 
     def to_json(self) -> Plain:
         """Plain values, with what was kept; what is not finite is null."""
