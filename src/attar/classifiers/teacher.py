@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from attar.classifiers.artefact import StoredClassifier
 from attar.classifiers.subclasses import Grouping
 from attar.classifiers.watched import Answers, Watched
-from attar.core import store
+from attar.core import cache, store
 from attar.core.errors import InputError
 from attar.core.extras import install
 from attar.core.foreign import NO_CODE, check_no_code
@@ -80,6 +80,7 @@ class AnswersOfViews:
         if self.method.uses_stages:
             return self._all(view)
         path = store.cache_folder() / "teachers" / self.key / f"view-{view}.safetensors"
+        cache.use(path.parent)
         if path.exists():
             try:
                 tensors, _ = store.read_tensors(path)

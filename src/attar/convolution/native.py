@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from attar.core import store
+from attar.core import cache, store
 from attar.core.errors import InputError
 
 SOURCE = Path(__file__).with_name("sparse.cpp")
@@ -60,7 +60,9 @@ def library() -> Library:
     if compiler is None:
         return Library(None, "no C++ compiler was found (on Debian: apt install g++)")
     try:
-        return Library(_load(build(compiler, capability(), store.cache_folder() / "kernels")))
+        kernel = build(compiler, capability(), store.cache_folder() / "kernels")
+        cache.use(kernel)
+        return Library(_load(kernel))
     except (InputError, OSError, subprocess.SubprocessError) as error:
         return Library(None, f"the C++ compiler did not build the kernel ({_last_line(error)})")
 

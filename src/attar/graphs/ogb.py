@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attar.core import store
+from attar.core import cache, store
 from attar.core.errors import InputError, unknown
 from attar.core.extras import install
 from attar.graphs.collection import GraphCollection
@@ -38,6 +38,7 @@ def download(name: str) -> Path:
     if name not in MOLECULES:
         raise unknown("molecule set", name, MOLECULES)
     folder = store.cache_folder() / name.replace("-", "_")
+    cache.use(folder)
     if not find_ogb(folder):
         _fetch(name, folder)
     return folder
