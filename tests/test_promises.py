@@ -146,3 +146,15 @@ def test_its_files_alone_go_to_the_hub(scenario, tmp_path):
         attar.open_artefact(tmp_path / "made").to_hub("ada/small")
     assert found.names == ["ada/small"]
     assert found.files == files_of(scenario.whole).keys()
+
+
+def test_it_is_one_line_in_python_and_a_picture_in_a_notebook(scenario):
+    artefact = attar.open_artefact(scenario.whole)
+    line = repr(artefact)
+    assert line == f"<{type(artefact).__name__}: {artefact.title} in {scenario.whole}>"
+    assert len(line) < 300 and line.isprintable()
+    drawn = artefact._repr_png_()
+    assert drawn == artefact.picture()
+    page = artefact._repr_html_()
+    assert page.startswith("<div>") and page.endswith("</div>") and "<pre>" in page
+    assert ("data:image/png;base64," in page) == (drawn is not None)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, cast
 
+from attar.core import notebook
 from attar.core.score import Better, Score, Spread, kept
 
 Values = tuple[tuple[float, ...], ...]
@@ -184,6 +185,9 @@ class Cell(Measure):
             notes=tuple(map(_text, facts.get("notes") or ())),
         )
 
+    def _repr_html_(self) -> str:
+        return notebook.table(("", self.how), self.lines)
+
     @property
     def with_it(self) -> str:
         """The further measures in one line."""
@@ -200,6 +204,14 @@ class Cell(Measure):
     def read_with(self) -> list[Beside]:
         """Everything that is shown with the score: further measures, and the rivals."""
         return [*(Beside(name, measure.score) for name, measure in self.further.items()), *self.rivals]
+
+    @property
+    def lines(self) -> list[list[str]]:
+        """The score and everything that is shown with it: what each is called, and its value."""
+        return [
+            [self.column, str(self.score)],
+            *([f"beside it, {one.label}", str(one.score)] for one in self.read_with),
+        ]
 
 
 def score_json(score: Score) -> Plain:

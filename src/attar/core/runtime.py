@@ -15,6 +15,7 @@ from attar.core import processes
 from attar.core.errors import InputError
 from attar.core.launcher import size
 from attar.core.machine import Engine as Engine
+from attar.core.notes import Speaker
 from attar.core.prepared import Prepared
 from attar.core.processes import ALONE, Processes
 from attar.core.seeds import Generators
@@ -51,7 +52,8 @@ class Runtime:
             self.device = torch.device("cuda", torch.cuda.current_device())
         self.generator = Generators(seed)
         self.prepared = Prepared()
-        self.say = say if say and self.processes.first else (lambda line: None)
+        first = self.processes.first
+        self.say: Callable[[str], None] = (say if isinstance(say, Speaker) else Speaker(say)) if first else _nothing
         self._compiles = False
         if self.device.type == "cpu":
             _keep_freed_memory()
@@ -178,6 +180,10 @@ class Runtime:
             self.say("no C++ compiler was found, so nothing is compiled. To install one on Debian: apt install g++.")
             return False
         return True
+
+
+def _nothing(line: str) -> None:
+    """What the other processes say."""
 
 
 def _any_gpu(name: str) -> str:

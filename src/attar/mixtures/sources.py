@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from attar.core.errors import InputError
+from attar.core.notebook import Told
 from attar.core.provenance import asked
 from attar.mixtures.artefact import ReducedMixture
 from attar.mixtures.files import ENDINGS
@@ -24,7 +25,7 @@ FITTED = 40
 
 
 @dataclass(frozen=True)
-class MixtureSource:
+class MixtureSource(Told):
     """A mixture and where it came from."""
 
     mixture: GaussianMixture

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from attar.core import cache, store
 from attar.core.errors import InputError, near_path
+from attar.core.notebook import Told
 from attar.core.progress import Line
 from attar.samplers.denoisers import Condition
 from attar.samplers.sources import Part, Rows, Source
@@ -43,7 +44,7 @@ def looks_like_prompts(data: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class Prompts:
+class Prompts(Told):
     """Prompts, and pictures that they describe, if there are any."""
 
     name: str
