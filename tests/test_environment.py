@@ -4,6 +4,7 @@ import importlib.util
 import re
 import sys
 import tomllib
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 
@@ -36,7 +37,7 @@ def pinned():
 def test_every_package_has_a_lower_bound_and_its_pin_lies_within_its_bounds(lowest):
     packaging = pytest.importorskip("packaging.requirements", reason="packaging is not installed")
     pins = pinned()
-    for text in [*PROJECT["dependencies"], *sum(PROJECT["optional-dependencies"].values(), [])]:
+    for text in chain(PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()):
         one = packaging.Requirement(text)
         if one.name == "attar":
             assert one.extras <= set(PROJECT["optional-dependencies"])
