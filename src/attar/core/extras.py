@@ -52,7 +52,7 @@ def _origin() -> dict[str, Any]:
     """Where pip took this attar from: a clone that is still there, or a repository; empty if it does not say."""
     try:
         origin = json.loads(distribution("attar").read_text("direct_url.json") or "{}")
-        there = "vcs_info" in origin or Path(_folder(origin), "pyproject.toml").is_file()
+        there = "vcs_info" in origin or Path(_folder(dict(origin)), "pyproject.toml").is_file()
     except (PackageNotFoundError, ValueError, KeyError, AttributeError, TypeError):
         return {}
     return origin if there else {}
