@@ -30,7 +30,6 @@ TRACEBACK = "ATTAR_TRACEBACK"
 FIRST = """first:
   attar condense datadam --data digits --ipc 10 --out runs/digits
   attar evaluate runs/digits
-
 Help of any verb or method: attar VERB --help, attar VERB METHOD --help
 """
 
@@ -49,8 +48,7 @@ def usage() -> str:
     shown = "\n\n".join([*groups, f"what the methods work on:\n{held}"])
     return f"""usage: attar VERB ... [--help]
 
-attar turns something large into something small that does the same job, and
-measures how much was kept.
+Turn something large into something small, and measure how much was kept.
 
 {shown}
 

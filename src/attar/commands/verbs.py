@@ -24,9 +24,8 @@ VERBS = {
 GROUPS = {
     "make something": ("condense", "compress", "distill", "train", "calibrate", "simulate", "label", "import"),
     "measure and show": ("evaluate", "report", "bench"),
-    "look up": ("methods", "data", "cite", "cache"),
-    "share": ("push",),
+    "look up and share": ("methods", "data", "cite", "cache", "push"),
 }
 """Verbs by what they are for, in the order of `attar --help`."""
-ONCE = (*GROUPS["look up"], *GROUPS["share"], "report")
+ONCE = (*GROUPS["look up and share"], "report")
 """Verbs that only the first of several processes carries out."""
