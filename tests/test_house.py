@@ -136,7 +136,8 @@ def opened_as_text(path):
             continue
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         named = any(keyword.arg == "encoding" for keyword in node.keywords)
-        if name in ("read_text", "write_text") and not ast.unparse(node).startswith(("store.", "write_text(", "distribution(")):
+        own = ast.unparse(node).startswith(("store.", "write_text(", "distribution("))
+        if name in ("read_text", "write_text") and not own:
             yield node, named
         if name == "open":
             given = node.args if isinstance(node.func, ast.Attribute) else node.args[1:]
