@@ -41,6 +41,8 @@ FILES = (
     "tests/language/test_models.py",
 )
 """Tests of what leans on packages that the promises leave out: the command line, the hub, models of transformers."""
+PLAINLY = ("-o", "addopts=--import-mode=importlib -q", "-o", "filterwarnings=")
+"""Without the checker of shapes, which needs a newer jaxtyping, and with warnings of old versions left alone."""
 BOUND = re.compile(r"([A-Za-z0-9_-]+)(?:\[[^]]*\])?\s*>=\s*([0-9][0-9.]*)")
 
 
@@ -98,7 +100,7 @@ def main() -> None:
         return
     pip(python, *(["--index-url", given.torch_index] if given.torch_index else []), torch)
     pip(python, torch, *rest, *tools())
-    test = [str(python), "-m", "pytest", "-p", "no:cacheprovider"]
+    test = [str(python), "-m", "pytest", "-p", "no:cacheprovider", *PLAINLY]
     paths = {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")])}
     everywhere = {**os.environ, **paths, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     for words in (["tests/test_promises.py", "-k", chosen()], [*FILES]):

@@ -56,11 +56,13 @@ class Line:
         self._task = self._progress.add_task(title, total=total, loss="", speed="")
 
     def __enter__(self) -> "Line":
-        self._progress.start()
+        if self._shown:
+            self._progress.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._progress.stop()
+        if self._shown:
+            self._progress.stop()
         if self._plain:
             self._plain.clear()
 
