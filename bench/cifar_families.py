@@ -47,7 +47,8 @@ def main() -> None:
 
 def methods(*, quick: bool) -> list[str]:
     """One of each family, and what they have to beat."""
-    steps, width, narrow = (2, ",width=8", ",width=8") if quick else (60, "", ",width=32")
+    steps, width = (2, ",width=8") if quick else (60, "")
+    observer = f",teacher.width={8 if quick else 32}"
     students = f"steps={max(1, steps // 3)},last_start=2,lr=100,lr_lr=1e-6,experts=2,experts.batch=64{width}"
     return [
         "random",
@@ -56,8 +57,8 @@ def methods(*, quick: bool) -> list[str]:
         f"dsa:network_draws={steps},matches=1{width}",
         f"dcc:network_draws={max(1, steps // 10)},matches=10,network_epochs=5{width}",
         f"mtt:{students}",
-        f"sre2l:block_steps={3 * steps},labels=hard{narrow}",
-        f"relabel:teachers=1{narrow}",
+        f"sre2l:block_steps={3 * steps},labels=hard{observer}",
+        f"relabel:teachers=1{observer}",
     ]
 
 

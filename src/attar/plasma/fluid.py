@@ -83,7 +83,8 @@ def check_step(dt: float, fluid: Fluid) -> None:
         Diverged: It is not finite, or does not change the time.
     """
     if not math.isfinite(dt) or dt <= 0 or fluid.time + dt == fluid.time:
-        raise Diverged.of(f"the time step is {dt:g} at t = {fluid.time:.4g}, after {fluid.steps:,} steps", ("--cfl",))
+        told = f"the time step is {dt:g} at t = {fluid.time:.4g}, after {fluid.steps:,} steps"
+        raise Diverged.of(f"{told}; a smaller --cfl may help")
 
 
 def _cool(states: Array, radiated: Array, dt: float, cooling: Cooling) -> Array:

@@ -5,11 +5,11 @@ total pressure P + B_z²/2 for the pressure and B_z carried like a density. Wave
 """
 
 from attar.plasma.arrays import Array, module_of
-from attar.plasma.states import GAMMA, fast_speed
+from attar.plasma.states import GAMMA, X_SPEED, Y_SPEED, fast_speed
 
 
-def hllc(left: Array, right: Array) -> Array:
-    """The flux of ρ, ρu, ρv, E and B_z across faces whose normal is along u.
+def hllc(left: Array, right: Array, across: int = X_SPEED) -> Array:
+    """The flux of ρ, ρu, ρv, E and B_z across faces.
 
     The flux is that of one state: the left or the right one in supersonic flow, otherwise the star state beside the
     contact on the side that the contact moves away from. A contact at rest so has exactly no flux but p_T.
@@ -17,31 +17,34 @@ def hllc(left: Array, right: Array) -> Array:
     Args:
         left: Primitive states ρ, u, v, P, B_z on the left of each face, `[5, ...]`.
         right: Those on the right.
+        across: Place of the velocity along the normal of the faces.
     """
     xp = module_of(left)
-    slowest = xp.minimum(left[1] - fast_speed(left), right[1] - fast_speed(right))
-    fastest = xp.maximum(left[1] + fast_speed(left), right[1] + fast_speed(right))
-    into_left, into_right = left[0] * (slowest - left[1]), right[0] * (fastest - right[1])
+    left_speed, right_speed, u_left, u_right = fast_speed(left), fast_speed(right), left[across], right[across]
+    slowest = xp.minimum(u_left - left_speed, u_right - right_speed)
+    fastest = xp.maximum(u_left + left_speed, u_right + right_speed)
+    into_left, into_right = left[0] * (slowest - u_left), right[0] * (fastest - u_right)
     jump = _total_pressure(right) - _total_pressure(left)
-    contact = (jump + into_left * left[1] - into_right * right[1]) / (into_left - into_right)
+    contact = (jump + into_left * u_left - into_right * u_right) / (into_left - into_right)
     leftward = contact >= 0
     side, wave = xp.where(leftward, left, right), xp.where(leftward, slowest, fastest)
     supersonic = xp.where(leftward, slowest >= 0, fastest <= 0)
-    return _flux(side, wave, xp.where(supersonic, side[1], contact), supersonic)
+    return _flux(side, wave, xp.where(supersonic, side[across], contact), across)
 
 
-def _flux(side: Array, wave: Array, speed: Array, supersonic: Array) -> Array:
-    """The flux of a state behind a wave that moves with the contact; of the state itself in supersonic flow."""
-    xp = module_of(side)
-    density, u, v, pressure, field = side
+def _flux(side: Array, wave: Array, speed: Array, across: int) -> Array:
+    """The flux of the star state behind a wave that moves with the contact; with the speed of a state, that state's."""
+    density, u, v, pressure, field = side[0], side[across], side[X_SPEED + Y_SPEED - across], side[3], side[4]
     total = _total_pressure(side)
     energy = pressure / (GAMMA - 1) + 0.5 * density * (u * u + v * v) + 0.5 * field * field
-    squeezed = xp.where(supersonic, xp.ones_like(u), (wave - u) / (wave - speed))
-    star_total = total + density * (wave - u) * (speed - u)
-    star_energy = ((wave - u) * energy - total * u + star_total * speed) / (wave - speed)
-    total, energy = xp.where(supersonic, total, star_total), xp.where(supersonic, energy, star_energy)
-    mass = density * squeezed * speed
-    return xp.stack((mass, mass * speed + total, mass * v, (energy + total) * speed, field * squeezed * speed))
+    relative, apart = wave - u, wave - speed
+    star = total + density * relative * (speed - u)
+    energy = (relative * energy - total * u + star * speed) / apart
+    carried = relative / apart * speed
+    mass = density * carried
+    normal, tangent = mass * speed + star, mass * v
+    momenta = (normal, tangent) if across == X_SPEED else (tangent, normal)
+    return module_of(side).stack((mass, *momenta, (energy + star) * speed, field * carried))
 
 
 def _total_pressure(states: Array) -> Array:
