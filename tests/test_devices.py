@@ -229,7 +229,7 @@ OTHERS = {
 @functools.cache
 def recorded() -> dict[str, list[list[int]]]:
     """Copies and waits of each part, by entry."""
-    found: dict[str, list[list[int]]] = json.loads(RECORD.read_text())
+    found: dict[str, list[list[int]]] = json.loads(RECORD.read_text(encoding="utf-8"))
     return found
 
 
@@ -356,7 +356,7 @@ def write_record() -> None:
     """Measure everything anew."""
     runs = {entry: steps_of(entry) for entry in ENTRIES} | {name: work() for name, work in OTHERS.items()}
     lines = [f"  {json.dumps(name)}: {json.dumps([part.counts for part in run.parts])}" for name, run in runs.items()]
-    RECORD.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    RECORD.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

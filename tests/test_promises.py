@@ -107,7 +107,7 @@ def test_another_run_in_its_folder_is_refused_and_nothing_is_lost(scenario, meth
 
 
 def test_a_folder_with_files_of_others_is_refused_and_left_as_it_is(scenario, method, tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
     with idle(method), pytest.raises(InputError, match="is not empty and holds no run of attar"):
         scenario.run(tmp_path)
     assert everything_in(tmp_path) == {"notes.txt": b"mine"}
@@ -136,7 +136,7 @@ def test_settings_survive_the_command_line(any_scenario, tmp_path, tmp_path_fact
 
 def test_its_files_alone_go_to_the_hub(scenario, tmp_path):
     shutil.copytree(scenario.whole, tmp_path / "made")
-    (tmp_path / "made" / "notes.txt").write_text("mine")
+    (tmp_path / "made" / "notes.txt").write_text("mine", encoding="utf-8")
     if METHODS[scenario.method.name].verb == "calibrate":  # without its classifier it is of no use there
         with hub() as found, pytest.raises(InputError, match=r"is not on the hub\. Push that first"):
             attar.open_artefact(tmp_path / "made").to_hub("ada/small")

@@ -23,9 +23,9 @@ def refuses():
 def kills_its_worker_once(marker):
     """Dies by SIGKILL the first time, and works the second."""
     if not marker.exists():
-        marker.write_text(str(os.getpid()))
+        marker.write_text(str(os.getpid()), encoding="utf-8")
         os.kill(os.getpid(), signal.SIGKILL)
-    return int(marker.read_text()) != os.getpid()
+    return int(marker.read_text(encoding="utf-8")) != os.getpid()
 
 
 def test_results_come_in_the_order_of_the_tasks():

@@ -265,7 +265,7 @@ def test_a_name_that_is_none_and_an_artefact_that_is_not_there(small, hub):
 
 def test_a_repository_without_an_artefact_is_named(hub):
     hub.place("ada/bert", "model").mkdir(parents=True)
-    (hub.place("ada/bert", "model") / "config.json").write_text("{}")
+    (hub.place("ada/bert", "model") / "config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(InputError, match=r"ada/bert is on the hub, but attar did not make it: it holds no artefact"):
         attar.open_artefact("ada/bert")
 

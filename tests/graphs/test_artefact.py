@@ -92,12 +92,12 @@ def test_datasets_opens_the_export(learned, tmp_path):
 
 def test_the_card_tells_how_it_was_made_and_what_it_scores(learned, tmp_path):
     saved = learned.save(tmp_path)
-    text = (tmp_path / "README.md").read_text()
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "path: data/train-00000-of-00001.parquet" in text
     assert "| power | 2.0 |" in text
     chosen = Measure.of([[70.0, 74.0]])
     saved.remember([Cell.of([[68.0, 70.0]], column="gcn", protocol="quick", further={"at the best epoch": chosen})])
-    text = (tmp_path / "README.md").read_text()
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert f"| **gcn** | quick | 69.0 ± 1.4 % | 2 | {saved.bytes:,} |  |" in text
     assert "| beside it, at the best epoch |  | 72.0 ± 2.8 % | 2 |  |  |" in text
 
@@ -129,7 +129,7 @@ def test_other_kinds_newer_schemas_and_empty_folders_are_refused(learned, tmp_pa
     with pytest.raises(InputError, match="holds no condensed set"):
         CondensedGraphs.load(tmp_path)
     learned.save(tmp_path)
-    facts = json.loads((tmp_path / "artefact.json").read_text())
+    facts = json.loads((tmp_path / "artefact.json").read_text(encoding="utf-8"))
     for change, wrong in (
         ({"kind": "mixture"}, "holds an artefact of kind 'mixture', not 'graphs'"),
         ({"schema": 2}, "Upgrade attar"),

@@ -91,7 +91,8 @@ def test_it_is_fetched_from_where_the_package_says(folder, monkeypatch, tmp_path
     package = tmp_path / "ogb"
     (package / "graphproppred").mkdir(parents=True)
     (package / "graphproppred" / "master.csv").write_text(
-        f",ogbg-molbace,ogbg-molhiv\nurl,file://{tmp_path}/bace.zip,http://nowhere\ndownload_name,bace,hiv\n"
+        f",ogbg-molbace,ogbg-molhiv\nurl,file://{tmp_path}/bace.zip,http://nowhere\ndownload_name,bace,hiv\n",
+        encoding="utf-8",
     )
     found = types.SimpleNamespace(origin=str(package / "__init__.py"))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: found)
