@@ -152,7 +152,7 @@ def _named(sizes: tuple[int, ...]) -> str:
 
 def started(size: int, losses: str) -> tuple[Fluid, Grid, Cooling | None]:
     """The published run, a little after its start, when gas between both temperatures is there and cools."""
-    method = KelvinHelmholtz(cells=(size, size), cooling=losses, noise_speed=0.05)
+    method = KelvinHelmholtz(cells=(size, size), radiation=losses, noise_speed=0.05)
     fluid = Fluid.of(method.initial(torch.Generator().manual_seed(0)))
     cooling = None if losses == "off" else Cooling(packaged().cut(), 100.0)
     _numba(fluid, 20 * largest_step(fluid.conserved.numpy(), method.grid, CFL), method.grid, CFL, cooling)

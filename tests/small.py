@@ -225,7 +225,7 @@ SCENES: Table = {
     "ed-nerf-refit": {"target_prompt": "blue cube", "steps": 6, "batch": 2},
 }
 PLASMA: Table = {
-    "kelvin-helmholtz": {"cells": [12, 10], "end": 0.06, "outputs": 6, "solver": "numpy"},
+    "kelvin-helmholtz": {"cells": [12, 10], "end": 0.6, "outputs": 6, "solver": "numpy"},
 }
 BY_KIND = {
     "images": IMAGES,
@@ -384,6 +384,17 @@ VARIANTS: Table = {
         "objective": {"divergence": "policy"},
         "policy": {"rollouts": 16, "rollout_epochs": 2},
         "sampling": SHORT,
+    },
+    "kelvin-helmholtz/torch": {
+        "cells": [12, 10],
+        "end": 0.6,
+        "outputs": 3,
+        "solver": "torch",
+        "radiation": "true",
+        "waves": 1,
+        "frame": "corona",
+        "x_walls": "mirror",
+        "y_walls": "periodic",
     },
 }
 """Further settings of a method, by `method/what is other`."""

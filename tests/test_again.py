@@ -106,8 +106,18 @@ def test_the_commands_of_a_card_make_the_same_again(kind, places, tmp_path, monk
 
 @pytest.mark.parametrize("kind", COMMANDS)
 def test_the_score_line_of_the_terminal_works(kind, places, monkeypatch, capsys):
+    """A verb whose results are not measured prints none, and `attar evaluate` says so."""
     place, text = places(kind)
     monkeypatch.chdir(place)
+    making = COMMANDS[kind].split()[0]
+    if not built_in()[kind].task(making).measured:
+        assert "score:" not in text
+        (folder,) = (place / "runs").iterdir()
+        with pytest.raises(SystemExit) as stop:
+            run("evaluate", folder)
+        assert stop.value.code == 2
+        assert f"what `attar {making}` has made is not measured again" in capsys.readouterr().err
+        return
     verb, *words = printed(text, "score:   attar")
     run(verb, *words, *shlex.split(BRIEFLY.get(kind, "")))
     assert capsys.readouterr().out.strip()

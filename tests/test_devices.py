@@ -49,6 +49,7 @@ ON_THE_CPU = {
     "oggmr/starts": "as oggmr",
     "ctdgmr/em": "as ctdgmr",
     "direct/samples": "as direct",
+    "kelvin-helmholtz": "this is the NumPy source; that of PyTorch works there",
 }
 """What does not work on the device by its nature, and why: its steps leave the device alone, or, where it has none,
 what it builds."""

@@ -17,7 +17,7 @@ README = DOCS.parent / "README.md"
 BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 PAGES = (
     *("tutorial", "data", "sharing", "distillation", "little-data", "calibration", "tables", "language", "graphs"),
-    *("mixtures", "convolution", "embeddings", "samplers", "notebook"),
+    *("mixtures", "convolution", "embeddings", "samplers", "notebook", "plasma"),
 )
 CITED = {"cff-version", "message", "type", "title", "authors", "version", "license", "abstract", "keywords"}
 """Keys of CITATION.cff that we use, all of the format's; one of more keys needs a look at the format."""

@@ -19,6 +19,7 @@ OTHER_FILES = {
     "core/glossary.json": "the sentence of every setting that several methods share",
     "images/data/comp_dd.json": "the published subsets of Comp-DD",
     "images/data/fine_grained.json": "the six groups of classes of DCC",
+    "plasma/tables/sheet.txt": "radiative losses of the optically thin corona: 27 points of CHIANTI's curve",
     "reporting/page.css": "the style of the report page",
     "tables.json": "the tables of `attar bench` in words",
     "verbs.json": "the verbs without a method in words",

@@ -27,6 +27,7 @@ SHOWN = {
     "language": "A student",
     "tables": "Columns of the real and of the synthetic rows,",
     "embeddings": "An encoder",
+    "plasma": "Temperature, density and losses of a plasma",
 }
 """What a method's picture shows, by the kind of thing it makes smaller."""
 LABELS = NAMES | {"k-means, pixels": "k-means", "k-means, embeddings": "k-means"}

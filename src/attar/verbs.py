@@ -392,10 +392,14 @@ def measured(
         reading: As for `evaluate`.
 
     Raises:
-        InputError: The artefacts do not belong to the data, or a network diverged (`Diverged`).
+        InputError: The artefacts do not belong to the data, their verb makes nothing that is measured, or a network
+            diverged (`Diverged`).
     """
     check_shared(scoring, f"the evaluation of {kind.makes}")
     runtime.see_to_float64(scoring, f"the evaluation of {kind.makes}")
+    for made_by, verb in (maker_of(one, kind) for one in artefacts):
+        if verb in made_by.tasks and not made_by.task(verb).measured:
+            raise InputError(f"what `attar {verb}` has made is not measured again. To see it: attar report FOLDER")
     source = None
     if scoring.reads:
         data = data_of(artefacts, kind) if data is None else data

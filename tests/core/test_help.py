@@ -140,7 +140,10 @@ def test_data_and_what_is_bundled_are_told_by_kind(shown):
     for entry in METHODS.values():
         kind = kinds()[entry.kind]
         text = " ".join(shown(entry.verb, entry.name, "--help").split())
-        assert f"The data: {kind.data}. (default: {kind.bundled})" in text
+        if entry.data == "":
+            assert "--data" not in text and "runs/" in text
+            continue
+        assert f"The data: {entry.takes(kind)}. (default: {entry.usual(kind) or 'must be given'})" in text
 
 
 def test_presets_say_what_the_defaults_are(shown):

@@ -45,6 +45,8 @@ NONE_IS_A_VALUE = {
     "half": "by the hardware: the released runs are in float16",
     "levels.sigma_min": "that of the teacher",
     "levels.sigma_max": "that of the teacher",
+    "solver": "by the machine",
+    "units.unit_distance": "by the cooling time",
     "unprivileged": "the group with the lower rate",
 }
 """Settings of published cells that may be None, and what that says. All others would be filled in from the data."""

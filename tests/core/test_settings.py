@@ -65,6 +65,30 @@ def test_the_settings_of_every_method_survive_json(name):
     assert type(settings).from_json(json.loads(json.dumps(settings.to_json()))) == settings
 
 
+@dataclass(frozen=True, kw_only=True)
+class Physical(Settings):
+    density: Annotated[float, Range(1.0, 1e30)] = 1e15
+    length: Annotated[float, Range(1e-6, 1e30)] | None = None
+    open: Annotated[float, Range(0)] = 0.0
+    lr: Annotated[float, Range(0, 1e30)] = 0.1
+    count: Annotated[int, Range(1, 10**15)] = 1
+
+
+def test_an_upper_end_that_is_named_may_lie_beyond_that_of_other_numbers():
+    """Numbers of physics are as large as their units make them; step sizes and whole numbers are not."""
+    assert Physical(density=1e30, length=1e29).density == 1e30
+    for values, sentence in (
+        ({"density": 2e30}, "density is 2e+30; it must be from 1 to 1e+30."),
+        ({"length": 0.0}, "length is 0.0; it must be from 1e-06 to 1e+30."),
+        ({"open": 2e12}, "open is 2000000000000.0; it must be at most 1e+12."),
+        ({"lr": 2e6}, "lr is 2000000.0; it must be"),
+        ({"count": 10**10}, "count is 10000000000; it must be"),
+    ):
+        with pytest.raises(InputError) as refusal:
+            Physical(**values)
+        assert str(refusal.value).startswith(sentence)
+
+
 def test_settings_left_out_of_json_have_their_defaults():
     assert Outer.from_json({"inner": {"depth": 2}}) == Outer(inner=Inner(depth=2))
 

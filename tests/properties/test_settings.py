@@ -13,7 +13,7 @@ from attar.core.errors import InputError
 from attar.core.kinds import built_in
 from attar.core.machine import Engine
 from attar.core.registry import METHODS, entries_in
-from attar.core.settings import Settings, _checks
+from attar.core.settings import Range, Settings, _checks
 from fuzzing import families_in, hostile, hostile_plain, is_one_line, leaves, made, tried, valued
 
 
@@ -40,8 +40,9 @@ def check_made(settings):
     """Whether every value is what its class says, and the whole survives JSON."""
     for name, value, hint in leaves(settings):
         if isinstance(value, (int, float)) and not isinstance(value, bool) and Any not in (hint, *get_args(hint)):
-            assert type(value) in (int, float) and math.isfinite(value) and abs(value) <= 2**63, name
-            assert abs(value) <= (1e6 if "lr" in name.split("_") else 2**63 if "seed" in name else 1e12), name
+            assert type(value) in (int, float) and math.isfinite(value), name
+            most = 1e6 if "lr" in name.split("_") else 2**63 if "seed" in name else max(1e12, *named_ends(hint))
+            assert abs(value) <= most, name
         if isinstance(value, str):
             assert "\0" not in value and value == value.encode().decode()
     for name, check, _ in _checks(type(settings)):
@@ -49,6 +50,14 @@ def check_made(settings):
     if all(is_plain(value) for _, value, _ in leaves(settings)):
         text = json.dumps(settings.to_json(), allow_nan=False)
         assert type(settings).from_json(json.loads(text)) == settings
+
+
+def named_ends(hint):
+    """The finite upper ends that the notes of a type name, wherever in it."""
+    if isinstance(hint, Range):
+        return [hint.high] if hint.high < math.inf else [0]
+    parts = [*get_args(hint), *getattr(hint, "__metadata__", ())]
+    return [0, *(end for part in parts for end in named_ends(part))]
 
 
 def is_plain(value):

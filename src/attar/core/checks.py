@@ -117,8 +117,9 @@ def _unwrapped(value: Any) -> Any:
 
 def _number(kind: type, named: Range, most: float) -> Check:
     """A number of a kind in the range that is named, which is shown; where that is open, as its role allows."""
-    low, high = max(named.low, -most), named.high if most == MOST_REAL and named.high < math.inf else most
-    high = min(named.high, high)
+    if most == MOST_REAL and named.high < math.inf:  # an upper end that is named is meant, however large
+        most = max(most, named.high)
+    low, high = max(named.low, -most), min(named.high, most)
     plain = (int,) if kind is int else (float, int)
 
     def check(name: str, value: Any) -> Any:

@@ -125,6 +125,7 @@ def run(
         folder = RunFolder(out, runtime) if out else None
         if folder and processes.once(lambda: folder.open(method, source, runtime, stack, wait=wait)):
             return load(folder.path)
+        runtime.folder = folder.path if folder else None
         state = method.build(source, runtime)
         done = folder.restore(state, runtime) if folder else 0
         if done:

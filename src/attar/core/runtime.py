@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -52,6 +53,8 @@ class Runtime:
             self.device = torch.device("cuda", torch.cuda.current_device())
         self.generator = Generators(seed)
         self.prepared = Prepared()
+        self.folder: Path | None = None
+        """Where the run lies, for what a method writes once and never changes; none of a run in memory."""
         first = self.processes.first
         self.say: Callable[[str], None] = (say if isinstance(say, Speaker) else Speaker(say)) if first else _nothing
         self._compiles = False

@@ -48,6 +48,8 @@ class Task(Settings):
     """The setting that is given without a flag, if there is one."""
     follows: ClassVar[str] = ""
     """The flag, without dashes, that names an artefact of an earlier run, if there is one: see `earlier`."""
+    measured: ClassVar[bool] = True
+    """Whether `attar evaluate` measures what is made, where it measures the kind at all."""
 
     @property
     def earlier(self) -> Any:
@@ -104,7 +106,7 @@ class Task(Settings):
         lines = [f"{folder}: {made.summary}"]
         if folder is not None and (folder / "preview.png").exists():
             lines.append(f"picture: {folder / 'preview.png'}")
-        if kind_of(made).scoring:
+        if kind_of(made).scoring and self.measured:
             place = f"./{folder}" if is_flag(str(folder)) else str(folder)
             words = ["attar", "evaluate", place, *(flag_words("--data", data) if data else [])]
             lines.append(f"score:   {shlex.join(words)}")

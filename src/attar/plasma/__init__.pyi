@@ -1,6 +1,12 @@
 from attar.plasma.artefact import Run as Run
 from attar.plasma.cooling import Cooling as Cooling
+from attar.plasma.growth import growth_rate as growth_rate
+from attar.plasma.growth import layer_growth as layer_growth
 from attar.plasma.kelvin_helmholtz import KelvinHelmholtz as KelvinHelmholtz
 from attar.plasma.losses import LossTable as LossTable
 from attar.plasma.riemann import hllc as hllc
 from attar.plasma.states import Grid as Grid
+from attar.plasma.thin import column_light as column_light
+from attar.plasma.thin import light_curve as light_curve
+from attar.plasma.thin import response as response
+from attar.plasma.units import Units as Units

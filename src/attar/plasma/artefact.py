@@ -1,7 +1,7 @@
 """A simulated run on disk and in memory: snapshots of the fluid, its series, and the units to read them by.
 
-`run.safetensors` holds the primitive states at the output times (float32) and the series (float64). `artefact.json`
-states the rest, with a digest.
+`run.safetensors` holds the output times, the series and the table of losses. `snapshots` has a file for each output
+time (float32). `artefact.json` states the rest, with digests.
 """
 
 import builtins
@@ -21,8 +21,12 @@ from attar.core import store
 from attar.core.artefact import Origin as Origin
 from attar.core.card import SCORES
 from attar.core.cell import Cell
+from attar.core.errors import InputError
+from attar.core.pictures import KEPT, keep, kept_in
 from attar.plasma.losses import LossTable
-from attar.plasma.series import COLUMNS
+from attar.plasma.plots import TITLES, drawn
+from attar.plasma.series import COLUMNS, outcome
+from attar.plasma.snapshots import FILES, Snapshots, file_of
 from attar.plasma.states import Grid, temperature
 from attar.plasma.units import Units
 
@@ -37,8 +41,8 @@ TENSORS, PREVIEW = "run.safetensors", "preview.png"
 class Run(core.Shareable):
     """A simulated fluid: what it looked like at some times, and what was measured on the way."""
 
-    snapshots: Float[Tensor, "time 5 row column"]
-    """Primitive states ρ, u, v, P, B_z, in the run's own units; rows rise along y."""
+    snapshots: Snapshots
+    """Primitive states ρ, u, v, P, B_z at the output times, in the run's own units; rows rise along y."""
     times: Float[Tensor, " time"]
     """In L_0/c_s0."""
     series: Float[Tensor, "moment measure"]
@@ -58,7 +62,7 @@ class Run(core.Shareable):
 
     kind = KIND
     repo_type = "dataset"
-    files = (TENSORS, core.ARTEFACT, core.CARD, PREVIEW, SCORES)
+    files = (TENSORS, FILES, core.ARTEFACT, core.CARD, PREVIEW, SCORES, KEPT)
 
     @classmethod
     def origin_of(cls, source: Any, method: Any, runtime: Any) -> Origin:
@@ -73,7 +77,7 @@ class Run(core.Shareable):
     @property
     def fingerprint(self) -> str:
         """A digest of the snapshots and their units."""
-        return store.digest_of({"snapshots": self.snapshots, "times": self.times}, self.units.to_json())
+        return store.digest_of({"times": self.times}, [self.snapshots.digests, self.units.to_json()])
 
     @property
     def title(self) -> str:
@@ -87,13 +91,13 @@ class Run(core.Shareable):
 
     @property
     def learned(self) -> dict[str, Tensor]:
-        """The snapshots, which must be finite."""
-        return {"snapshots": self.snapshots}
+        """The last snapshot, which must be finite."""
+        return {"the last snapshot": self.snapshots[-1]}
 
     @property
     def bytes(self) -> int:
         """Size of the snapshots in bytes."""
-        return self.snapshots.numel() * self.snapshots.element_size()
+        return self.snapshots.bytes
 
     # ------------------------------------------------------------------------------------------------- physical values
 
@@ -134,8 +138,9 @@ class Run(core.Shareable):
         folder = Path(folder)
         store.make_folder(folder)
         store.write_bytes(folder / PREVIEW, self.picture())
+        self.snapshots.save(folder)
+        keep(folder, drawn(self), TITLES)
         tensors = {
-            "snapshots": self.snapshots,
             "times": self.times,
             "series": self.series,
             "log_t": torch.from_numpy(self.losses.log_t.copy()),
@@ -144,6 +149,7 @@ class Run(core.Shareable):
         facts = {
             core.FORM: RUN,
             "digest": store.write_tensors(folder / TENSORS, tensors, {"series": list(COLUMNS)}),
+            "snapshots": self.snapshots.digests,
             "grid": dataclasses.asdict(self.grid),
             "corner": [self.origin_x, self.origin_y],
             "units": self.units.to_json(),
@@ -163,15 +169,21 @@ class Run(core.Shareable):
         folder = Path(folder)
         facts = core.read_facts(folder, KIND, SCHEMA, "simulated run")
         tensors, _ = core.read_tensors(folder / TENSORS, facts["digest"])
+        for index in range(len(facts["snapshots"])):
+            if not file_of(folder, index).is_file():
+                raise InputError(f"{file_of(folder, index)} is missing.")
+        units = Units.from_json(facts["units"])
+        if units.unit_distance is None or units.cooling_time is None:
+            raise InputError(f"{folder / core.ARTEFACT} is damaged: its units have no length, or no cooling time.")
         table = LossTable(facts["losses"], tensors["log_t"].numpy(), tensors["losses"].numpy())
         return cls(
-            snapshots=tensors["snapshots"],
+            snapshots=Snapshots.places(folder, len(facts["snapshots"]), facts["snapshots"]),
             times=tensors["times"],
             series=tensors["series"],
             grid=Grid(**facts["grid"]),
             origin_x=float(facts["corner"][0]),
             origin_y=float(facts["corner"][1]),
-            units=Units.from_json(facts["units"]),
+            units=units,
             losses=table,
             cooling=facts["cooling"],
             origin=Origin(**facts["origin"]),
@@ -191,20 +203,29 @@ class Run(core.Shareable):
         return run_card(self, scores)
 
     def shown(self, images: int = 10) -> core.Shown:
-        """Numbers and the preview."""
+        """Units, what was measured, and the pictures."""
         return core.Shown(
             size=f"{self.cells} cells, {len(self.times)} snapshots",
             count=self.grid.rows * self.grid.columns,
             bytes=self.bytes,
-            facts=self.units.facts(),
-            pictures=(core.Picture("log T, log ρ and losses", self.picture()),),
+            facts={**self.outcome, **self.units.facts()},
+            pictures=(core.Picture("", self.picture()), *kept_in(self.folder, TITLES)),
         )
 
+    @property
+    def outcome(self) -> dict[str, str]:
+        """What came of it, in words."""
+        return outcome(self.series, self.cooling)
+
+    @property
+    def described(self) -> str:
+        """All that `attar data` prints: what it is, its units, and what came of it."""
+        told = [f"{name}: {value}" for name, value in {**self.units.facts(), **self.outcome}.items()]
+        return "\n".join([f"{self.title}: {self}.", *told])
+
     def __str__(self) -> str:
-        radiated = float(self.measured("radiated")[-1] / max(self.measured("thermal")[0], 1e-300))
-        return (
-            f"{self.cells} cells to t = {float(self.times[-1]):g} in {int(self.measured('steps')[-1]):,} steps; "
-            f"{100 * radiated:.2f} % of the thermal energy of the start was radiated"
+        return f"{self.cells} cells to t = {float(self.times[-1]):g} in {int(self.measured('steps')[-1]):,} steps; " + (
+            "no cooling" if self.cooling == "off" else f"radiated: {self.outcome['radiated']}"
         )
 
 

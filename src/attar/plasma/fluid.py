@@ -76,6 +76,26 @@ def advance(fluid: Fluid, until: float, grid: Grid, cfl: float, cooling: Cooling
         fluid.steps += 1
 
 
+def radiated_after(conserved: Array, steps: int, dt: float, grid: Grid, cooling: Cooling) -> Array:
+    """Energy radiated in some equal time steps, per unit of depth; with PyTorch differentiable by states and by τ.
+
+    Args:
+        conserved: `[5, rows, columns]`; they are left as they are.
+        steps: Number of steps.
+        dt: Their length, which must be stable.
+        grid: The cells.
+        cooling: The losses; its τ may be a tensor.
+    """
+    radiated: Array = 0.0
+    for _ in range(steps):
+        half = cooling.cooled(conserved, dt / 2)
+        moved = advanced(half, dt, grid)
+        cooled = cooling.cooled(moved, dt / 2)
+        radiated = radiated + (conserved[ENERGY] - half[ENERGY]).sum() + (moved[ENERGY] - cooled[ENERGY]).sum()
+        conserved = cooled
+    return radiated * grid.cell
+
+
 def check_step(dt: float, fluid: Fluid) -> None:
     """Refuse a time step that leads nowhere.
 

@@ -12,6 +12,7 @@ diffusion; here they are solved by MUSCL and HLLC (`scheme`), with exact cooling
 import dataclasses
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import torch
@@ -26,15 +27,22 @@ from attar.core.state import rebuilt
 from attar.plasma.artefact import Run
 from attar.plasma.cooling import Cooling
 from attar.plasma.fluid import Fluid
+from attar.plasma.forecast import check_domain, check_size, check_steps, seconds_of_step, told
+from attar.plasma.layers import noise, shear_layer, waves
 from attar.plasma.losses import LossTable
 from attar.plasma.series import COLUMNS, measured
-from attar.plasma.solvers import Solver, advance_by
+from attar.plasma.snapshots import Snapshots
+from attar.plasma.solvers import Solver, advance_by, chosen_solver
 from attar.plasma.sources import Setup, losses_named
-from attar.plasma.states import GAMMA, Grid, Wall, conserved, fast_speed, primitive
+from attar.plasma.states import GAMMA, Grid, Wall, primitive
 from attar.plasma.units import Units
 
 CHUNK = 1.5e7
-"""Cell-steps between two checkpoints, about a second of work."""
+"""Cell-steps of a part of a run at most, about a second of work, after which it can be resumed."""
+MOMENTS, LEAST_STEPS, MOST_PARTS = 200, 8, 100_000
+"""Parts of a run at least, so that its curves are smooth; time steps of a part at least; and parts at most."""
+THREE_D = ("3d", "3d-2023")
+"""Names of the published run that is not here."""
 
 
 @dataclass
@@ -42,10 +50,10 @@ class Simulating:
     """A simulation on its way, with what it has left behind."""
 
     fluid: Fluid
-    snapshots: Float[Tensor, "time 5 row column"]
-    """Primitive states at the output times, float32."""
     series: Float[Tensor, "time measure"]
     done: int = 0
+    snapshots: Snapshots = rebuilt(default=None)
+    folder: Path | None = rebuilt(default=None)
     setup: Setup = rebuilt(default=None)
     grid: Grid = rebuilt(default=None)
     cooling: Cooling | None = rebuilt(default=None)
@@ -62,7 +70,7 @@ class KelvinHelmholtz(Settings):
     outputs: Annotated[int, Range(1, 10_000)] = 20
     """Number of snapshots after the first, at equal times."""
     density_ratio: Annotated[float, Range(1e-3, 1e6)] = 100.0
-    """Density of the thread, in units of the corona's. The pressure is equal, so that it is cooler by this ratio."""
+    """Density of the thread over that of the corona. Pressures are equal, so that it is cooler by this ratio."""
     shear: Annotated[float, Range(0, 100)] = 0.2
     """ΔV, difference of the speeds along x, in units of c_s0."""
     frame: Literal["momentum", "corona"] = "momentum"
@@ -71,8 +79,10 @@ class KelvinHelmholtz(Settings):
     """β, gas pressure over magnetic pressure. 1e12: practically no field."""
     layer: Annotated[float, Range(1e-9)] = 0.003
     """Half-width of the layer between thread and corona, in L_0."""
-    noise_speed: Annotated[float, Range(0)] = 0.005
-    """Largest speed along y of the noise that starts the instability, drawn uniformly for each cell, in c_s0."""
+    noise_speed: Annotated[float, Range(0, 100)] = 0.005
+    """Largest speed along y of what starts the instability, in c_s0: noise that is drawn for each cell, or waves."""
+    waves: Annotated[int, Range(0, 10_000)] = 0
+    """Waves along x that start the instability and fade as exp(-k|y|). 0: noise."""
     x_from: float = -1.0
     """Left end of the domain, in L_0."""
     x_to: float = 1.0
@@ -84,16 +94,16 @@ class KelvinHelmholtz(Settings):
     x_walls: Wall = "periodic"
     """What happens at both ends along x: periodic, or mirror."""
     y_walls: Wall = "mirror"
-    """What happens at both ends along y: mirror, or periodic."""
-    cooling: Literal["cut", "true", "off"] = "cut"
-    """Radiative losses: cut (those of the corona removed, so that it stays), true (all), or off."""
+    """What happens at both ends along y: mirror, or periodic (thread and corona then meet there, too)."""
+    radiation: Literal["cut", "true", "off"] = "cut"
+    """Radiative losses: cut (none in the corona, which stays hot), true (the whole table; the corona cools), or off."""
     losses: str = "sheet"
     """Table of losses: sheet (in the package), chianti (by ChiantiPy or fiasco), or a file of log10 T in K and
     Λ in erg cm³/s."""
     units: Units = field(default_factory=Units)
     """The units."""
-    cfl: Annotated[float, Range(1e-3, 1.0)] = 0.4
-    """Share of a cell that a wave may cross in a time step."""
+    cfl: Annotated[float, Range(1e-3, 0.5)] = 0.4
+    """Share of a cell that a wave may cross in a time step. Both directions advance together: 0.5 is the limit."""
     solver: Solver = "auto"
     """Source of the scheme: numba (CPUs), numpy, or torch (any device). auto: torch on a GPU, else numba if it is
     installed."""
@@ -103,6 +113,22 @@ class KelvinHelmholtz(Settings):
     kind = "plasma"
     name = "kelvin-helmholtz"
     verb = "simulate"
+
+    @classmethod
+    def paper(cls, data: str) -> Self:
+        """The settings of a run that was published.
+
+        Args:
+            data: 2d-2022 or 2d-2024.
+
+        Raises:
+            InputError: There is no such run, or it has three dimensions.
+        """
+        from attar.core.presets import published
+
+        if data.lower() in THREE_D:
+            raise InputError(f"the published run {data} has three dimensions; here are two. Runs: 2d-2022, 2d-2024.")
+        return published(cls, data)
 
     @property
     def total_steps(self) -> int:
@@ -124,19 +150,34 @@ class KelvinHelmholtz(Settings):
         """The same settings with units and chunks filled in.
 
         Raises:
-            InputError: The domain is empty, or holds no layer.
+            InputError: The domain holds no layer, or the run is too large for this machine or has no end.
         """
-        if not (self.x_from < self.x_to and self.y_from < 0 < self.y_to):
-            raise InputError(
-                f"the domain is x from {self.x_from:g} to {self.x_to:g} and y from {self.y_from:g} to {self.y_to:g}. "
-                "x must rise, and y = 0, where the layer lies, must be inside."
-            )
-        units = self.units.resolve(setup.losses.peak)
-        grid, states = self.grid, primitive(self.initial(torch.Generator()))
-        fastest = float(fast_speed(states).max()) + self.shear
-        steps = self.end / self.outputs * fastest / (self.cfl * min(grid.dx, grid.dy))
-        chunks = max(1, math.ceil(steps * grid.rows * grid.columns / CHUNK))
+        check_domain(self.grid, (self.x_from, self.x_to), (self.y_from, self.y_to), self.layer)
+        units, grid, steps = self.units.resolve(setup.losses.peak), self.grid, self.expected_steps
+        check_size(grid)
+        check_steps(steps, self.outputs)
+        chosen_solver(self.solver, runtime)
+        each = steps / self.outputs
+        work, smooth = each * grid.rows * grid.columns / CHUNK, min(MOMENTS / self.outputs, each / LEAST_STEPS)
+        chunks = max(1, min(max(math.ceil(work), int(smooth)), int(each), MOST_PARTS // self.outputs))
         return dataclasses.replace(self, units=units, chunks=chunks)
+
+    @property
+    def expected_steps(self) -> float:
+        """Number of time steps in all, if the fastest wave stays as fast as at the start."""
+        field = 2 / (GAMMA * self.plasma_beta)
+        wave = math.sqrt((1 + field) / min(1.0, self.density_ratio))
+        grid, lower, upper = self.grid, *self.speeds
+        rates = (wave + max(abs(lower), abs(upper))) / grid.dx, (wave + self.noise_speed) / grid.dy
+        return self.end * max(rates) / self.cfl
+
+    @property
+    def speeds(self) -> tuple[float, float]:
+        """Speeds of corona and thread along x, in c_s0."""
+        if self.frame == "corona":
+            return 0.0, self.shear
+        lower = self.density_ratio / (self.density_ratio + 1) * self.shear
+        return lower, -lower / self.density_ratio
 
     def work(self, setup: Setup) -> float:
         """The scheme is not compiled by PyTorch."""
@@ -150,35 +191,41 @@ class KelvinHelmholtz(Settings):
         """
         grid = self.grid
         y = self.y_from + (torch.arange(grid.rows, dtype=torch.float64) + 0.5) * grid.dy
-        thread = 0.5 * (1 + torch.tanh(y / self.layer))
-        lower = self.density_ratio / (self.density_ratio + 1) * self.shear if self.frame == "momentum" else 0.0
-        upper = -lower / self.density_ratio if self.frame == "momentum" else self.shear
-        profile = torch.ones(grid.rows, grid.columns, dtype=torch.float64)
-        noise = torch.rand(grid.rows, grid.columns, dtype=torch.float64, generator=generator)
-        density = profile * (1 + (self.density_ratio - 1) * thread)[:, None]
-        along = profile * (lower + (upper - lower) * thread)[:, None]
-        bz = math.sqrt(2 / (GAMMA * self.plasma_beta))
-        across = 2 * self.noise_speed * (noise - 0.5)
-        return conserved(torch.stack((density, along, across, profile / GAMMA, profile * bz)))  # type: ignore[no-any-return]
+        across = waves(grid, y, self.waves) if self.waves else noise(grid, generator)
+        return shear_layer(
+            grid,
+            y,
+            self.noise_speed * across,
+            layer=self.layer,
+            density_ratio=self.density_ratio,
+            speeds=self.speeds,
+            plasma_beta=self.plasma_beta,
+        )
 
     def cooling_by(self, losses: LossTable) -> Cooling | None:
         """The losses as they act, or None."""
-        if self.cooling == "off":
+        if self.radiation == "off":
             return None
-        return Cooling(losses.cut() if self.cooling == "cut" else losses, self.units.tau, self.units.unit_temperature)
+        return Cooling(losses.cut() if self.radiation == "cut" else losses, self.units.tau, self.units.unit_temperature)
 
     def build(self, setup: Setup, runtime: Runtime) -> Simulating:
         """The state before the first step."""
-        fluid = Fluid.of(self.initial(runtime.generator("noise")))
-        shape = (self.outputs + 1, *fluid.conserved.shape)
+        fluid, grid = Fluid.of(self.initial(runtime.generator("noise"))), self.grid
+        cooling = self.cooling_by(setup.losses)
+        folder, count = runtime.folder, self.outputs + 1
         state = Simulating(
             fluid,
-            torch.zeros(shape),
             torch.zeros(self.total_steps + 1, len(COLUMNS), dtype=torch.float64),
+            snapshots=Snapshots([fluid.radiated] * count) if folder is None else Snapshots.places(folder, count),
+            folder=folder,
             setup=setup,
-            grid=self.grid,
-            cooling=self.cooling_by(setup.losses),
+            grid=grid,
+            cooling=cooling,
         )
+        runtime.say(" · ".join(f"{name} {value}" for name, value in self.units.facts().items()))
+        if not runtime.engine.quiet:
+            seconds = seconds_of_step(fluid, grid, self.cfl, cooling, self.solver, runtime)
+            runtime.say(told(grid, self.expected_steps, seconds, self.outputs, self.solver, runtime))
         self._note(state)
         return state
 
@@ -194,7 +241,8 @@ class KelvinHelmholtz(Settings):
         found = measured(state.fluid, state.grid, state.cooling, self.units.unit_temperature)
         state.series[state.done] = torch.tensor([found[name] for name in COLUMNS], dtype=torch.float64)
         if state.done % self.chunks == 0:
-            state.snapshots[state.done // self.chunks] = primitive(state.fluid.conserved).float()
+            states = primitive(state.fluid.conserved).float()
+            state.snapshots.put(state.folder, state.done // self.chunks, states)
         return found
 
     def result(self, state: Simulating, runtime: Runtime) -> Run:
@@ -202,7 +250,7 @@ class KelvinHelmholtz(Settings):
         made, done = state.done // self.chunks + 1, state.done + 1
         times = torch.arange(made, dtype=torch.float64) * self.end / self.outputs
         return Run(
-            snapshots=state.snapshots[:made].clone(),
+            snapshots=state.snapshots[:made],
             times=times,
             series=state.series[:done].clone(),
             grid=state.grid,
@@ -210,6 +258,6 @@ class KelvinHelmholtz(Settings):
             origin_y=self.y_from,
             units=self.units,
             losses=state.setup.losses,
-            cooling=self.cooling,
+            cooling=self.radiation,
             origin=Run.origin_of(state.setup, self, runtime),
         )

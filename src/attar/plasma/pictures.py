@@ -1,4 +1,4 @@
-"""The preview of a run: maps of log T, log ρ and losses side by side, drawn without matplotlib."""
+"""The preview of a run: maps of log T, log n and losses side by side, drawn without matplotlib."""
 
 import io
 from typing import Any
@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from attar.plasma.cooling import Cooling
-from attar.plasma.states import conserved
+from attar.plasma.maps import Map, lengths, maps, moment
 
-SIDE = 240
-"""Pixels of the longer side of a map."""
-GAP = 8
+SIDE, LEAST = 320, 40
+"""Pixels of the longer side of a map, and of each side at least."""
+GAP, BAR, LINE = 14, 10, 20
+"""Pixels between maps, of a colour bar, and of a line of text."""
+SIZE = 14
+GREY, TEXT = (225, 225, 225), "#333333"
 INFERNO = (
     (0, 0, 4),
     (40, 11, 84),
@@ -25,43 +27,55 @@ INFERNO = (
 """A few colours of a map of equal steps in lightness, from dark to bright."""
 
 
-def preview(run: Any) -> bytes:
-    """Log T, log ρ and losses of the last snapshot, as PNG; y rises upwards."""
-    from PIL import Image
+def preview(run: Any, snapshot: int = -1) -> bytes:
+    """Log T, log n and losses of a snapshot, as PNG; y rises upwards, and one length is as long along x as along y."""
+    from PIL import Image, ImageDraw, ImageFont
 
-    last = run.snapshots[-1].double().numpy()
-    heat, density = run.temperature(-1), last[0]
-    maps = [np.log10(np.maximum(heat, 1.0)), np.log10(density), losses_of(run, last)]
-    drawn = [_scaled(coloured(one)) for one in maps]
-    space = np.full((drawn[0].shape[0], GAP, 3), 255, dtype=np.uint8)
-    whole = np.concatenate([drawn[0], space, drawn[1], space, drawn[2]], axis=1)
+    grid, found = run.grid, maps(run, snapshot)
+    wide, high = sides(grid.columns * grid.dx, grid.rows * grid.dy)
+    cell = max(wide, 150)
+    sheet = Image.new("RGB", (3 * cell + 4 * GAP, high + BAR + 3 * LINE + GAP), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=SIZE)
+    scale, unit = lengths(run)
+    size = f"{grid.columns * grid.dx * scale:.3g} x {grid.rows * grid.dy * scale:.3g} {unit}"
+    told = f"{moment(run, snapshot)}     {size}, {grid.columns} x {grid.rows} cells"
+    draw.text((GAP, LINE / 2 + 4), told, TEXT, font, anchor="lm")
+    for place, one in enumerate(found):
+        left, top = GAP + place * (cell + GAP), 2 * LINE + 4
+        draw.text((left, top - LINE / 2 - 2), one.title, TEXT, font, anchor="lm")
+        sheet.paste(_drawn(one, wide, high), (left, top))
+        if one.values is None:
+            draw.text((left + wide / 2, top + high / 2), "none", TEXT, font, anchor="mm")
+            continue
+        under, (least, most) = top + high + 4, one.ends
+        ramp = np.linspace(0.0, 1.0, wide)[None].repeat(BAR, axis=0)
+        sheet.paste(Image.fromarray(coloured(ramp, 0.0, 1.0)), (left, under))
+        draw.text((left, under + BAR + LINE / 2), f"{least:.2f}", TEXT, font, anchor="lm")
+        draw.text((left + wide, under + BAR + LINE / 2), f"{most:.2f}", TEXT, font, anchor="rm")
     sink = io.BytesIO()
-    Image.fromarray(whole).save(sink, format="PNG")
+    sheet.save(sink, format="PNG")
     return sink.getvalue()
 
 
-def losses_of(run: Any, states: Float[np.ndarray, "5 row column"]) -> Float[np.ndarray, "row column"]:
-    """log10 of the losses per volume, from a millionth of the largest on; all equal where there are none."""
-    if run.cooling == "off":
-        return np.zeros(states.shape[1:])
-    table = run.losses.cut() if run.cooling == "cut" else run.losses
-    rate = Cooling(table, run.units.tau, run.units.unit_temperature).rate(conserved(states))
-    return np.log10(np.maximum(rate, max(float(rate.max()), 1e-300) * 1e-6))
+def sides(width: float, height: float) -> tuple[int, int]:
+    """Pixels of a map of a domain, true to its form unless that would leave a line."""
+    scale = SIDE / max(width, height)
+    return max(LEAST, round(width * scale)), max(LEAST, round(height * scale))
 
 
-def coloured(values: Float[np.ndarray, "row column"]) -> UInt8[np.ndarray, "row column 3"]:
-    """A map from its smallest to its largest value in colours; the first row below."""
-    low, high = float(values.min()), float(values.max())
-    share = np.flipud(values - low) / (high - low if high > low else 1.0)
+def coloured(values: Float[np.ndarray, "row column"], low: float, high: float) -> UInt8[np.ndarray, "row column 3"]:
+    """Values between two ends in colours."""
+    share = (values - low) / (high - low if high > low else 1.0)
     stops, colours = np.linspace(0, 1, len(INFERNO)), np.array(INFERNO, dtype=float)
     return np.stack([np.interp(share, stops, colours[:, part]) for part in range(3)], axis=-1).round().astype(np.uint8)
 
 
-def _scaled(pixels: UInt8[np.ndarray, "row column 3"]) -> UInt8[np.ndarray, "row column 3"]:
+def _drawn(one: Map, wide: int, high: int) -> Any:
+    """A map in its size; the first row below."""
     from PIL import Image
 
-    height, width = pixels.shape[:2]
-    factor = SIDE / max(height, width)
-    size = max(1, round(width * factor)), max(1, round(height * factor))
-    how = Image.Resampling.NEAREST if factor > 1 else Image.Resampling.BOX
-    return np.asarray(Image.fromarray(pixels).resize(size, how))
+    if one.values is None:
+        return Image.new("RGB", (wide, high), GREY)
+    image = Image.fromarray(np.flipud(coloured(one.values, *one.ends)))
+    finer = wide > image.width and high > image.height
+    return image.resize((wide, high), Image.Resampling.NEAREST if finer else Image.Resampling.BOX)

@@ -38,3 +38,7 @@ class Reading(tasks.Reading):
         if path.is_dir():
             return StoredPlasma.load(path)
         raise InputError(f"{data} is no folder of a run. Make one: attar simulate kelvin-helmholtz --out {data}")
+
+    def describe(self, source: Any) -> str:
+        """What it holds, as `attar data` prints it."""
+        return str(getattr(source, "described", source))

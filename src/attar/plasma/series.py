@@ -1,5 +1,9 @@
 """What is measured of a fluid as it goes: energies, losses, cool mass, and the light of a thin line."""
 
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
 from attar.plasma.arrays import Array, module_of
 from attar.plasma.cooling import Cooling
 from attar.plasma.fluid import Fluid
@@ -55,3 +59,45 @@ def measured(fluid: Fluid, grid: Grid, cooling: Cooling | None, unit: float) -> 
         "line": total(density**2 * gaussian_response(heat)),
         "raised": float(fluid.raised),
     }
+
+
+START_UP = 1.0
+"""Time up to which the gas settles: 10⁴ K is not in equilibrium, and cools at once. In L_0/c_s0."""
+
+
+def columns_of(series: Float[Tensor, "moment measure"]) -> dict[str, Float[np.ndarray, " moment"]]:
+    """The columns of a series by name."""
+    return dict(zip(COLUMNS, series.numpy().T, strict=True))
+
+
+def started(time: Float[np.ndarray, " moment"]) -> int:
+    """The first moment after the gas has settled; the start of a run that ends before."""
+    return int(np.argmax(time >= START_UP))
+
+
+def outcome(series: Float[Tensor, "moment measure"], cooling: str) -> dict[str, str]:
+    """What came of a run, in words. Per cents of energies are of the thermal energy of the start.
+
+    Args:
+        series: Its series.
+        cooling: cut, true, or off.
+    """
+    of = columns_of(series)
+    time, unit, settled = of["time"], 100 / of["thermal"][0], started(of["time"])
+    whole = of["thermal"] + of["kinetic"] + of["magnetic"]
+    found = {}
+    if cooling != "off":
+        later = unit * (of["radiated"][-1] - of["radiated"][settled])
+        found["radiated"] = (
+            f"{unit * of['radiated'][-1]:.2f} % of the thermal energy of the start, "
+            f"{later:.2f} % of it from t = {time[settled]:.3g} on"
+        )
+    for name in ("thermal", "kinetic", "magnetic"):
+        found[f"{name} energy"] = f"{unit * (of[name][-1] - of[name][0]):+.3g} % of the thermal energy of the start"
+    if of["cool"][0] > 0:
+        found["cool mass"] = f"{100 * (of['cool'][-1] / of['cool'][0] - 1):+.3g} % (below 2·10⁴ K)"
+    lost = (whole[-1] + of["radiated"][-1] - whole[0]) / whole[0]
+    found["not accounted for"] = f"energy {lost:.1g}, mass {of['mass'][-1] / of['mass'][0] - 1:.1g} of all"
+    if of["raised"][-1]:
+        found["pressures raised to the floor"] = f"{int(of['raised'][-1]):,}"
+    return found

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from attar.core.errors import InputError
-from attar.plasma.losses import LossTable, packaged
+from attar.plasma.losses import LossTable, named
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,4 @@ def losses_named(name: str) -> LossTable:
     Raises:
         InputError: There is none.
     """
-    if name == "sheet":
-        return packaged()
-    raise InputError(f"there is no table of losses {name!r}. Give sheet, chianti, or a file.")
+    return named(name)

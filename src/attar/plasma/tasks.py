@@ -1,7 +1,6 @@
 """What stands beside a simulation, and beside an emulator."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from attar.core import tasks
@@ -12,6 +11,8 @@ from attar.core.settings import Hidden
 class Simulate(tasks.Task):
     """What a simulation needs besides its settings."""
 
+    measured = False
+
     def source(self, data: Any, reading: tasks.Reading) -> Any:
         """A run or columns; None where nothing is read."""
         return reading.load(data) if data else None
@@ -19,10 +20,6 @@ class Simulate(tasks.Task):
     def prepare(self, source: Any, method: Any, runtime: Any) -> tuple[Any, Any]:
         """What a method works on, as it says itself."""
         return method.prepared(source, self, runtime), method
-
-    def told(self, made: Any, folder: Path | None, data: str = "") -> list[str]:
-        """What was made, and where. There is no score to ask for."""
-        return [line for line in super().told(made, folder, data) if not line.startswith("score:")]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,8 @@ MEAN_WEIGHT = 0.5
 """μ of ionised hydrogen."""
 USUAL_TAU = 100.0
 """τ of the published runs."""
+LENGTHS, TIMES = (1e-6, 1e30), (1e-9, 1e30)
+"""Ranges of L_0 in m, and of τ."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +33,9 @@ class Units(Settings):
     """n_0, hydrogen density of the corona, in m⁻³."""
     unit_temperature: Annotated[float, Range(1.0, 1e12)] = 1e6
     """T_0, temperature of the corona, in K."""
-    unit_length: Annotated[float, Range(1e-6, 1e30)] | None = None
+    unit_distance: Annotated[float, Range(*LENGTHS)] | None = None
     """L_0, in m. Default: by the cooling time."""
-    cooling_time: Annotated[float, Range(1e-9, 1e30)] | None = None
+    cooling_time: Annotated[float, Range(*TIMES)] | None = None
     """τ, in L_0/c_s0. Default: by the length if that is given, else 100."""
 
     def resolve(self, peak: float) -> "Units":
@@ -43,23 +45,31 @@ class Units(Settings):
             peak: The largest loss, in erg cm³/s.
 
         Raises:
-            InputError: Both are given, and do not fit.
+            InputError: Both are given and do not fit, or one that follows is absurd.
         """
         per_length = self.energy * self.speed / (self.unit_density**2 * peak * ERG_CM3)
-        length, tau = self.unit_length, self.cooling_time
+        length, tau = self.unit_distance, self.cooling_time
         if length is not None and tau is not None and not math.isclose(length * tau, per_length, rel_tol=1e-6):
             raise InputError(
-                f"--unit-length {length:g} and --cooling-time {tau:g} do not fit: with this density and temperature "
+                f"--unit-distance {length:g} and --cooling-time {tau:g} do not fit: with this density and temperature "
                 f"a length of {length:g} m has the cooling time {per_length / length:.4g}. Give one of them."
             )
         if length is None:
             tau = USUAL_TAU if tau is None else tau
             length = per_length / tau
+        elif tau is None:
+            tau = per_length / length
+        for told, value, (least, most) in (("L_0 in m", length, LENGTHS), ("τ", tau, TIMES)):
+            if not least <= value <= most:
+                raise InputError(
+                    f"--unit-density {self.unit_density:g} and --unit-temperature {self.unit_temperature:g} lead to "
+                    f"{told} = {value:.4g}, which must be between {least:g} and {most:g}."
+                )
         return Units(
             unit_density=self.unit_density,
             unit_temperature=self.unit_temperature,
-            unit_length=length,
-            cooling_time=per_length / length if tau is None else tau,
+            unit_distance=length,
+            cooling_time=tau,
         )
 
     @property
@@ -75,8 +85,8 @@ class Units(Settings):
     @property
     def length(self) -> float:
         """L_0, in m, of resolved units."""
-        assert self.unit_length is not None, "resolve them first"
-        return self.unit_length
+        assert self.unit_distance is not None, "resolve them first"
+        return self.unit_distance
 
     @property
     def tau(self) -> float:
