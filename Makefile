@@ -6,7 +6,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo test quick check docs clean
+.PHONY: demo test quick check lowest docs clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.user
@@ -21,6 +21,10 @@ test: check
 # What can be had in a minute: exact identities, messages, the house; no long runs.
 quick: .venv/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --quick
+
+# The lowest versions that pyproject.toml allows, in an environment of their own.
+lowest: .venv/.python
+	$(BIN)/python bench/lowest.py .venv/lowest $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
 
 check: .venv/.dev
 	$(BIN)/ruff check .

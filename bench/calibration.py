@@ -83,7 +83,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=None)
     args = parser.parse_args()
     path = harness.RESULTS / RECORD
-    found: dict[str, Any] = json.loads(path.read_text())["parts"] if path.exists() and not args.quick else {}
+    found: dict[str, Any] = (
+        json.loads(path.read_text(encoding="utf-8"))["parts"] if path.exists() and not args.quick else {}
+    )
     for part in args.part:
         cells = found.setdefault(part, {"seeds": {}})
         measure = networks if part == "networks" else teachers

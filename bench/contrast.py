@@ -130,7 +130,7 @@ def time(folder: str, side: str, loss: str, count: int, steps: int) -> dict[str,
     z, classes = inputs(count)
     z.grad = torch.zeros_like(z)
     before = held("VmRSS")
-    CLEAR.write_text("5")  # forgets the highest mark so far
+    CLEAR.write_text("5", encoding="utf-8")  # forgets the highest mark so far
     first, taken = harness.seconds_each(lambda: step(z, classes), 3 if steps > 1 else 0, steps)
     median = sorted(taken)[len(taken) // 2]
     return {"seconds": median, "first_extra_seconds": first - median, "peak_mb": held("VmHWM") - before}
@@ -138,7 +138,7 @@ def time(folder: str, side: str, loss: str, count: int, steps: int) -> dict[str,
 
 def held(mark: str) -> float:
     """Megabytes that this process holds (VmRSS), or has held at most (VmHWM)."""
-    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(mark))
+    line = next(line for line in STATUS.read_text(encoding="utf-8").splitlines() if line.startswith(mark))
     return int(line.split()[1]) / 1024
 
 

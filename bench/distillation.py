@@ -100,7 +100,7 @@ def swept(
 
 def seconds(folder: Path) -> float:
     """What a run took, wherever it was stopped in between."""
-    return json.loads((folder / "run" / "cost.json").read_text())["seconds"]
+    return json.loads((folder / "run" / "cost.json").read_text(encoding="utf-8"))["seconds"]
 
 
 def digits(args: argparse.Namespace) -> tuple[ImageSource, torch.nn.Module, dict[str, Any]]:

@@ -118,7 +118,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     path = harness.RESULTS / RECORD
-    found = json.loads(path.read_text())["parts"] if path.exists() and not given.quick else {}
+    found = json.loads(path.read_text(encoding="utf-8"))["parts"] if path.exists() and not given.quick else {}
 
     def keep() -> None:
         if not given.quick:

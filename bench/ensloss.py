@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     path = harness.RESULTS / RECORD
-    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() and not args.quick else {}
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() and not args.quick else {}
     if args.images:
         run_images(found, args)
     else:
@@ -166,12 +166,12 @@ def table_rows(data: str) -> tuple[Tensor, Tensor]:
     """The columns of a table, categories as one column for each level, and its binary label."""
     folder = Path(os.environ["ATTAR_DATA"]) / "tabular"
     if data == "german":
-        rows = [line.split() for line in (folder / "german.data").read_text().splitlines()]
+        rows = [line.split() for line in (folder / "german.data").read_text(encoding="utf-8").splitlines()]
         label = [row[-1] == "2" for row in rows]
         columns = list(zip(*(row[:-1] for row in rows), strict=True))
     else:
         name, split = ("compas_propublica_binary.csv", ",") if data == "compas" else ("bank.csv", ";")
-        with (folder / name).open() as file:
+        with (folder / name).open(encoding="utf-8") as file:
             named = list(csv.DictReader(file, delimiter=split))
         target = "Two_yr_Recidivism" if data == "compas" else "y"
         label = [row[target] in ("1", "yes") for row in named]

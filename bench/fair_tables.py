@@ -89,7 +89,9 @@ def main() -> None:
     parser.add_argument("--paper", action="store_true", help="the published settings on all rows, one seed")
     args = parser.parse_args()
     path = harness.RESULTS / RECORD
-    found: dict[str, Any] = json.loads(path.read_text())["data"] if path.exists() and not args.quick else {}
+    found: dict[str, Any] = (
+        json.loads(path.read_text(encoding="utf-8"))["data"] if path.exists() and not args.quick else {}
+    )
     for data in args.data:
         name = f"{data}, published settings" if args.paper else data
         cells = found.setdefault(name, {"rows": {}})

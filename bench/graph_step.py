@@ -90,7 +90,7 @@ def main() -> None:
 def recorded() -> set[str]:
     """The cells that were measured on this kind of machine against the rivals of today, by name."""
     path = harness.place("graph_step.json", harness.machine())
-    facts = json.loads(path.read_text()) if path.exists() else {}
+    facts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return set(facts["cells"]) if facts.get("setting") == SETTING else set()
 
 

@@ -209,7 +209,7 @@ FLAGS = {
 def place(name: str, here: dict[str, Any]) -> Path:
     """Where a result file lies: the first machine's in `results`, another's in a folder of that machine."""
     first = RESULTS / name
-    if not first.exists() or _same(json.loads(first.read_text()).get("machine"), here):
+    if not first.exists() or _same(json.loads(first.read_text(encoding="utf-8")).get("machine"), here):
         return first
     model = str(here.get("model") or here["cpu"]).lower()
     return RESULTS / f"on-{re.sub(r'[^a-z0-9]+', '-', model).strip('-')}" / name
@@ -233,10 +233,10 @@ def record(name: str, result: dict[str, Any], *, beside: bool = False, by_machin
     path = place(name, result["machine"]) if by_machine else RESULTS / name
     path.parent.mkdir(parents=True, exist_ok=True)
     if beside and path.exists():
-        before = json.loads(path.read_text())
+        before = json.loads(path.read_text(encoding="utf-8"))
         both = {key: value | result[key] for key, value in before.items() if isinstance(result.get(key), dict)}
         result = before | result | both
-    path.write_text(json.dumps(rounded(result), indent=2) + "\n")
+    path.write_text(json.dumps(rounded(result), indent=2) + "\n", encoding="utf-8")
     print(f"recorded in {path}")
 
 

@@ -104,7 +104,7 @@ def method_of(*, on: bool, batch: int, new_tokens: int) -> language.DistillLangu
 
 def prepared(method: language.DistillLanguage, runtime: Runtime) -> tuple[language.DistillLanguage, LanguagePair]:
     """Models, tokenizer and the first plays, the same in each process."""
-    text = (Path(os.environ["ATTAR_DATA"]) / "tinyshakespeare" / "input.txt").read_text()
+    text = (Path(os.environ["ATTAR_DATA"]) / "tinyshakespeare" / "input.txt").read_text(encoding="utf-8")
     source = language.load({part: [{"text": text[:200_000]}] for part in ("train", "validation", "test")})
     tokenizer = language.byte_tokenizer(source.texts(), 1024)
     draw = torch.Generator().manual_seed(0)

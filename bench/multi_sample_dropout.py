@@ -53,7 +53,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     args = parser.parse_args()
     path = harness.RESULTS / RECORD
-    found: dict[str, Any] = json.loads(path.read_text())["data"] if path.exists() and not args.quick else {}
+    found: dict[str, Any] = (
+        json.loads(path.read_text(encoding="utf-8"))["data"] if path.exists() and not args.quick else {}
+    )
     for data in ["digits"] if args.quick else args.data:
         looks = (1, 2) if args.quick else LOOKS[data]
         cells = found.setdefault(data, {"looks": list(looks), "rows": {}})

@@ -66,7 +66,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=None)
     args = parser.parse_args()
     path = harness.RESULTS / RECORD
-    found: dict[str, Any] = json.loads(path.read_text())["data"] if path.exists() and not args.quick else {}
+    found: dict[str, Any] = (
+        json.loads(path.read_text(encoding="utf-8"))["data"] if path.exists() and not args.quick else {}
+    )
     for data in args.data:
         cells = found.setdefault(data, {"rows": {}})
         for seed in range(1 if args.quick else args.seeds or SEEDS[data]):

@@ -66,7 +66,7 @@ def drive(out: Path, entries: list[str], renamed: dict[str, Names]) -> None:
         error = failure(entry, folder, renamed.get(entry, []))
         moved = names_moved(class_of(entry))
         told[entry] = {"error": error, "seconds": round(time.monotonic() - start, 2), "renamed": moved}
-        (out / "driven.json").write_text(json.dumps(told))
+        (out / "driven.json").write_text(json.dumps(told), encoding="utf-8")
 
 
 def failure(entry: str, folder: Path, renamed: Names) -> str | None:
@@ -368,9 +368,9 @@ def driven(checkout: Path, place: Path, kind: str, entries: list[str], renamed: 
         "HF_DATASETS_OFFLINE": "1",
     }
     words = [sys.executable, str(HERE), "--drive", str(out), str(checkout), json.dumps(renamed), *entries]
-    with (place / f"{kind}.log").open("w") as log:
+    with (place / f"{kind}.log").open("w", encoding="utf-8") as log:
         subprocess.run(words, env={**os.environ, **settings}, stdout=log, stderr=log, check=False)
-    told = json.loads((out / "driven.json").read_text()) if (out / "driven.json").exists() else {}
+    told = json.loads((out / "driven.json").read_text(encoding="utf-8")) if (out / "driven.json").exists() else {}
     lost = {"error": f"the process of {kind} ended before it; see its log (--keep)", "seconds": 0.0, "renamed": []}
     return {entry: told.get(entry, lost) for entry in entries}
 
@@ -404,7 +404,7 @@ def main() -> int:
     report(rows, seconds)
     if given.out:
         told = [{**vars(row), "seconds": seconds[row.entry]} for row in rows]
-        given.out.write_text(json.dumps(told, indent=2) + "\n")
+        given.out.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     return int(not rows or any(row.differing for row in rows))
 
 

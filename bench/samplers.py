@@ -76,7 +76,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60, help="of the training on CIFAR-10")
     args = parser.parse_args()
     path = harness.RESULTS / RECORD
-    found: dict[str, Any] = json.loads(path.read_text())["data"] if path.exists() and not args.quick else {}
+    found: dict[str, Any] = (
+        json.loads(path.read_text(encoding="utf-8"))["data"] if path.exists() and not args.quick else {}
+    )
     cells = found.setdefault(args.data, {"rows": {}})
 
     def keep() -> None:

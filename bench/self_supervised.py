@@ -116,7 +116,7 @@ def main() -> None:
 def recorded() -> dict[str, Any]:
     """What the results file holds."""
     path = harness.RESULTS / RECORD
-    return json.loads(path.read_text())["data"] if path.exists() else {}
+    return json.loads(path.read_text(encoding="utf-8"))["data"] if path.exists() else {}
 
 
 def drawn(whole: ImageSource, data: str, seed: int, *, quick: bool) -> Source:

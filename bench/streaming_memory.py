@@ -188,7 +188,7 @@ def peak_anonymous_mb(peaks: dict[str, float], phase: str) -> Iterator[None]:
 
 
 def anonymous_mb() -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return int(next(line for line in lines if line.startswith("RssAnon")).split()[1]) / 1024
 
 

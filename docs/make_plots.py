@@ -54,7 +54,7 @@ def main() -> None:
 
 def draw_demo() -> None:
     """Write docs/demo.svg: one image per class, each version with its score in the demo's table."""
-    facts = json.loads((RESULTS / "demo.json").read_text())
+    facts = json.loads((RESULTS / "demo.json").read_text(encoding="utf-8"))
     makers = {
         "random": ("real images, drawn at random", attar.Random(ipc=1)),
         "class mean": ("the mean of each class", attar.ClassMean(ipc=1)),
@@ -80,7 +80,7 @@ def draw_demo() -> None:
 
 def draw_accuracy() -> None:
     """Write docs/accuracy_bytes.svg."""
-    facts = json.loads((RESULTS / "digits_all.json").read_text())
+    facts = json.loads((RESULTS / "digits_all.json").read_text(encoding="utf-8"))
     figure, panels = pyplot.subplots(1, 2, figsize=(11, 5.2), sharey=False)
     for panel, ipc in zip(panels, (1, 10), strict=True):
         cells = [cell for cell in facts["cells"] if cell["ipc"] == ipc]

@@ -330,8 +330,8 @@ def written(page: str) -> str:
 
 if __name__ == "__main__":
     for path in PAGES:
-        path.write_text(written(path.read_text()))
+        path.write_text(written(path.read_text(encoding="utf-8")), encoding="utf-8")
     for page, figure in sentences():
         path = next(path for path in PAGES if path.name == page)
-        if figure not in " ".join(path.read_text().split()):
+        if figure not in " ".join(path.read_text(encoding="utf-8").split()):
             print(f"{page} does not say {figure}")

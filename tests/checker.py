@@ -30,8 +30,12 @@ def check(function: Callable[..., Any]) -> Callable[..., Any]:
     return function if _checks_itself(function) else _beartype(function)
 
 
+UNWRAPPED = ("attar.verbs", "attar.core.notes")
+"""Modules whose functions check themselves, or count the calls above them."""
+
+
 def _checks_itself(function: Callable[..., Any]) -> bool:
-    return function.__module__ == "attar.verbs" or (function.__name__ == "__init__" and _takes_only_keywords(function))
+    return function.__module__ in UNWRAPPED or (function.__name__ == "__init__" and _takes_only_keywords(function))
 
 
 def _takes_only_keywords(function: Callable[..., Any]) -> bool:

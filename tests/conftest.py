@@ -26,7 +26,7 @@ BATTERY = ("scenario", "any_scenario", "counting")
 """Fixtures whose parameter is an entry of `small.py`."""
 
 
-LONG = frozenset((HERE / "long.txt").read_text().split())
+LONG = frozenset((HERE / "long.txt").read_text(encoding="utf-8").split())
 """Files whose tests train networks or start processes. A new file is quick until it is written there."""
 
 
@@ -100,8 +100,8 @@ def briefly(offline_with_a_cache_of_its_own, tmp_path_factory):
             files = [tmp_path_factory.mktemp("printed") / name for name in ("output", "errors")]
             print(json.dumps([str(path) for path in (script, place, *files)]), file=warm.stdin, flush=True)
             status = warm.stdout.readline()
-            assert int(status) == 0, files[1].read_text()
-            return files[0].read_text()
+            assert int(status) == 0, files[1].read_text(encoding="utf-8")
+            return files[0].read_text(encoding="utf-8")
 
         yield run
         warm.stdin.close()

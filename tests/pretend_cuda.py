@@ -64,6 +64,8 @@ class Account:
     """Of the host for the device."""
     made: int = 0
     """Tensors that were made on the device."""
+    doubles: Counter[str] = field(default_factory=Counter)
+    """Those of them in float64, which the GPUs of Macs lack."""
 
 
 class _Memory:
@@ -292,6 +294,8 @@ class _Running(TorchDispatchMode):
             if _storage(tensor)._cdata not in theirs:
                 memory.mark(tensor, device)
                 self.machine.account.made += device == CUDA
+                if device == CUDA and tensor.dtype == torch.float64:
+                    self.machine.account.doubles[f"{name} {_place()}"] += 1
         return made
 
     def _device(self, name: str, places: Any, args: Any, kwargs: Any) -> torch.device | None:

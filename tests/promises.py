@@ -136,7 +136,9 @@ class Scenario:
 
     def filled_in(self, folder: Path) -> Any:
         """The settings that the engine was given for the run in a folder."""
-        return small.method_of(self.entry, json.loads((folder / "run" / "settings.json").read_text())["settings"])
+        return small.method_of(
+            self.entry, json.loads((folder / "run" / "settings.json").read_text(encoding="utf-8"))["settings"]
+        )
 
     @property
     def told_and_filled_in(self) -> list[Any]:
@@ -167,7 +169,7 @@ class Scenario:
 
     def assert_alike(self, one: Path, other: Path) -> None:
         """See that two runs made the same, and told the same of their steps."""
-        curves = [(folder / "run" / "metrics.jsonl").read_text() for folder in (one, other)]
+        curves = [(folder / "run" / "metrics.jsonl").read_text(encoding="utf-8") for folder in (one, other)]
         assert self.bytes_of(one) == self.bytes_of(other)
         assert curves[0] == curves[1]
 

@@ -90,13 +90,16 @@ def test_every_kind_has_its_command():
 def test_the_commands_of_a_card_make_the_same_again(kind, places, tmp_path, monkeypatch):
     place, _ = places(kind)
     (folder,) = (place / "runs").iterdir()
-    commands = re.findall(r"^attar (.*)$", (folder / "README.md").read_text(), re.MULTILINE)
+    commands = re.findall(r"^attar (.*)$", (folder / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert len(commands) == 2
     monkeypatch.chdir(folder)
     for number, command in enumerate(commands):
         run(*shlex.split(command), "--out", tmp_path / str(number))
         assert tensors_in(tmp_path / str(number), kind) == tensors_in(folder, kind)
-        told = [json.loads((one / "artefact.json").read_text())["origin"] for one in (tmp_path / str(number), folder)]
+        told = [
+            json.loads((one / "artefact.json").read_text(encoding="utf-8"))["origin"]
+            for one in (tmp_path / str(number), folder)
+        ]
         assert told[0]["settings"] == told[1]["settings"]
         assert (told[0]["seed"], told[0]["fingerprint"]) == (told[1]["seed"], told[1]["fingerprint"])
 
@@ -128,7 +131,7 @@ def test_flags_overrule_what_a_file_says_and_out_is_not_taken(places, monkeypatc
         run("condense", "--settings", source, "--ipc", "2", "--seed", "5")
     (made,) = (tmp_path / "runs").iterdir()
     assert made.name == "dm-digits-2-seed5"
-    settings = json.loads((made / "run" / "settings.json").read_text())
+    settings = json.loads((made / "run" / "settings.json").read_text(encoding="utf-8"))
     assert (settings["settings"]["ipc"], settings["settings"]["steps"], settings["seed"]) == (2, 2, 5)
 
 
@@ -136,9 +139,9 @@ def test_an_older_artefact_is_made_again_with_the_split_that_its_seed_drew(tmp_p
     monkeypatch.chdir(tmp_path)
     words = ["condense", "graph-random", "--data", "motifs", "--gpc", "2", "--seed", "3"]
     run(*words, "--split-seed", "3", "--out", "then")
-    facts = json.loads((tmp_path / "then" / "artefact.json").read_text())
+    facts = json.loads((tmp_path / "then" / "artefact.json").read_text(encoding="utf-8"))
     del facts["origin"]["call"]
-    (tmp_path / "older.json").write_text(json.dumps(facts))
+    (tmp_path / "older.json").write_text(json.dumps(facts), encoding="utf-8")
     run("condense", "--settings", "older.json", "--out", "again")
     assert tensors_in(tmp_path / "again", "graphs") == tensors_in(tmp_path / "then", "graphs")
 
@@ -182,7 +185,7 @@ def test_quotes_reading_and_the_whole_name_survive_in_the_command(tmp_path, monk
     monkeypatch.chdir(tmp_path)
     run("condense", "random", "--data", "my farm", "--ipc", "1", "--size", "4", "--split-seed", "2")
     (folder,) = (tmp_path / "runs").iterdir()
-    origin = json.loads((folder / "artefact.json").read_text())["origin"]
+    origin = json.loads((folder / "artefact.json").read_text(encoding="utf-8"))["origin"]
     command = Call(**origin["call"]).command("random", 0)
     assert command == "attar condense random --data 'my farm' --ipc 1 --size 4 --split-seed 2"
     run(*shlex.split(command)[1:], "--out", tmp_path / "again")
@@ -192,7 +195,7 @@ def test_quotes_reading_and_the_whole_name_survive_in_the_command(tmp_path, monk
 def test_a_source_that_was_loaded_by_name_is_written_down_by_it(digits, engine, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     made = attar.condense(attar.load("digits", statistics="mnist"), attar.Random(ipc=1), out="made", engine=engine)
-    card = (tmp_path / "made" / "README.md").read_text()
+    card = (tmp_path / "made" / "README.md").read_text(encoding="utf-8")
     assert "\nattar condense random --data digits --ipc 1 --statistics mnist\n" in card
     run(*shlex.split("condense --settings made --out again"))
     assert attar.open_artefact("again").fingerprint == made.fingerprint
@@ -220,6 +223,8 @@ def test_data_that_an_artefact_does_not_keep_are_named_in_the_score_line(tmp_pat
     run("condense", "random", "--data", tmp_path / "farm", "--ipc", "1")
     words = printed(capsys.readouterr().out, "score:   attar")
     assert words[-2:] == ["--data", str(tmp_path / "farm")]
-    assert str(tmp_path) not in (tmp_path / "here" / "runs" / "random-farm-1-seed0" / "artefact.json").read_text()
+    assert str(tmp_path) not in (tmp_path / "here" / "runs" / "random-farm-1-seed0" / "artefact.json").read_text(
+        encoding="utf-8"
+    )
     run(*words, *shlex.split(BRIEFLY["images"]))
     assert "2 images" in capsys.readouterr().out

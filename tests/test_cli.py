@@ -181,10 +181,10 @@ def test_data_says_what_it_holds(capsys):
 def test_data_of_every_kind_are_described(data, words, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     mixture = {"weights": [0.5, 0.5], "means": [[0.0], [1.0]], "covariances": [[[1.0]], [[2.0]]]}
-    (tmp_path / "mixture.json").write_text(json.dumps(mixture))
-    (tmp_path / "samples.csv").write_text("\n".join(f"{number * 0.1}" for number in range(30)))
+    (tmp_path / "mixture.json").write_text(json.dumps(mixture), encoding="utf-8")
+    (tmp_path / "samples.csv").write_text("\n".join(f"{number * 0.1}" for number in range(30)), encoding="utf-8")
     rows = [json.dumps({"prompt": f"say {number}", "completion": str(number)}) for number in range(12)]
-    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows), encoding="utf-8")
     flags = ["--fit-components", "2"] if data == "samples.csv" else []
     main(["data", data, *flags])
     assert words in capsys.readouterr().out
@@ -237,7 +237,7 @@ def test_a_published_cell_is_a_starting_point(tmp_path):
 
     arguments = ["--paper", "cifar10", "--variant", "released", "--ipc", "1", "--out", str(tmp_path / "run")]
     main(["condense", "datadam", *arguments, *CHEAP, "--norm", "instance"])
-    settings = json.loads((tmp_path / "run" / "run" / "settings.json").read_text())["settings"]
+    settings = json.loads((tmp_path / "run" / "run" / "settings.json").read_text(encoding="utf-8"))["settings"]
     assert (settings["power"], settings["ipc"], settings["steps"]) == (1.0, 1, 2)
     assert settings["architecture"]["norm"] == "instance"
 
@@ -305,7 +305,7 @@ def test_a_published_cell_is_that_of_the_ipc_however_it_is_written(tmp_path):
     for name, words in (("one", ["--ipc", "100"]), ("two", ["--ipc=100"])):
         arguments = ["--paper", "cifar10", *words, "--start", "noise", "--out", str(tmp_path / name)]
         main(["condense", "dm", *arguments, *CHEAP])
-        settings = json.loads((tmp_path / name / "run" / "settings.json").read_text())["settings"]
+        settings = json.loads((tmp_path / name / "run" / "settings.json").read_text(encoding="utf-8"))["settings"]
         assert (settings["ipc"], settings["lr"]) == (100, 10.0)
 
 
@@ -345,7 +345,7 @@ def test_one_class_only_is_refused(capsys, pictures, tmp_path):
 
 
 def test_an_unwritable_folder_is_refused(capsys, tmp_path):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     line = refusal(capsys, "condense", "random", "--out", tmp_path / "file" / "run")
     assert line.endswith("Not a directory.")
 

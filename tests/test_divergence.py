@@ -130,7 +130,7 @@ def test_on_the_command_line_it_is_one_line_and_exit_code_2(command, tmp_path, c
     assert f"{COMMANDS[command]}" in printed[-1].partition(". Try a smaller step size (")[2]
     assert not any(line.startswith("Traceback") for line in printed)
     assert not (tmp_path / "out" / "artefact.json").exists()
-    assert not json.loads((tmp_path / "out" / "run" / "settings.json").read_text()).get("finished")
+    assert not json.loads((tmp_path / "out" / "run" / "settings.json").read_text(encoding="utf-8")).get("finished")
 
 
 def test_an_infinite_step_size_on_the_command_line(tmp_path, capsys):

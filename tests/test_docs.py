@@ -17,7 +17,7 @@ README = DOCS.parent / "README.md"
 BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 PAGES = (
     *("tutorial", "data", "sharing", "distillation", "little-data", "calibration", "tables", "language", "graphs"),
-    *("mixtures", "convolution", "embeddings", "samplers", "plasma"),
+    *("mixtures", "convolution", "embeddings", "samplers", "notebook", "plasma"),
 )
 CITED = {"cff-version", "message", "type", "title", "authors", "version", "license", "abstract", "keywords"}
 """Keys of CITATION.cff that we use, all of the format's; one of more keys needs a look at the format."""
@@ -27,7 +27,7 @@ RUN = [DOCS / f"{page}.md" for page in PAGES]
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """The built pages."""
-    pytest.importorskip("sphinx", reason="sphinx is not installed: pip install 'attar[docs]'")
+    pytest.importorskip("sphinx", reason="sphinx is not installed: pip install '.[docs]'")
     out = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "-d", str(out / ".tree")]
     done = subprocess.run([*command, str(DOCS), str(out)], capture_output=True, text=True)
@@ -36,7 +36,7 @@ def site(tmp_path_factory):
 
 
 def text_of(page):
-    return re.sub(r"<[^>]+>", "", page.read_text())
+    return re.sub(r"<[^>]+>", "", page.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))
@@ -56,14 +56,14 @@ def test_every_method_has_its_page(name, site):
 
 def test_every_setting_is_explained(site):
     for name in METHODS:
-        for line in (DOCS / "methods" / f"{name}.md").read_text().splitlines():
+        for line in (DOCS / "methods" / f"{name}.md").read_text(encoding="utf-8").splitlines():
             if line.startswith("| `"):
                 assert not line.endswith("|  |"), f"{name}: {line}"
 
 
 def test_links_between_pages_lead_somewhere(site):
     for page in site.rglob("*.html"):
-        for target in re.findall(r'href="([^"#:]+\.html)', page.read_text()):
+        for target in re.findall(r'href="([^"#:]+\.html)', page.read_text(encoding="utf-8")):
             assert (page.parent / target).resolve().exists(), f"{page.name} links to {target}"
 
 
@@ -71,9 +71,9 @@ def test_links_between_pages_lead_somewhere(site):
 def test_the_code_of_a_page_runs_in_its_order(page, tmp_path, briefly):
     """All Python of a page shares one process, as a reader's session would; commands run between its blocks."""
     script = ["from warm import run as _run"]
-    for language, code in BLOCK.findall(page.read_text()):
+    for language, code in BLOCK.findall(page.read_text(encoding="utf-8")):
         script += [code] if language == "python" else [f"_run({line!r})" for line in code.splitlines() if line]
-    (tmp_path / "page.py").write_text("\n".join(script))
+    (tmp_path / "page.py").write_text("\n".join(script), encoding="utf-8")
     briefly(tmp_path / "page.py", tmp_path)
 
 
@@ -81,23 +81,25 @@ def test_the_readme_and_the_pages_name_only_verbs_that_there_are():
     from attar.commands.verbs import VERBS
 
     for page in [README, *DOCS.glob("[a-z]*.md")]:
-        blocks = "\n".join(re.findall(r"^```\w*\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE))
+        blocks = "\n".join(
+            re.findall(r"^```\w*\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+        )
         for verb in re.findall(r"^attar (\w+)", blocks, re.MULTILINE):
             assert verb in VERBS, f"{page.name} names attar {verb}"
 
 
 def test_the_readme_is_a_first_screen():
-    lines = README.read_text().splitlines()
+    lines = README.read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 120
-    for language, code in BLOCK.findall(README.read_text()):
+    for language, code in BLOCK.findall(README.read_text(encoding="utf-8")):
         assert len([line for line in code.splitlines() if line]) == 6, f"the {language} snippet"
-    pictures = re.findall(r"!\[.*?\]\((.+?)\)", README.read_text())
+    pictures = re.findall(r"!\[.*?\]\((.+?)\)", README.read_text(encoding="utf-8"))
     assert len(pictures) == 1 and (DOCS.parent / pictures[0]).exists()
 
 
 @pytest.mark.parametrize("language", ["python", "bash"])
 def test_the_snippets_of_the_readme_run_as_typed(language, tmp_path):
-    (code,) = (code for name, code in BLOCK.findall(README.read_text()) if name == language)
+    (code,) = (code for name, code in BLOCK.findall(README.read_text(encoding="utf-8")) if name == language)
     typed = {"python": [sys.executable, "-c", code], "bash": ["bash", "-e", "-c", code]}
     places = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     done = subprocess.run(typed[language], cwd=tmp_path, env={**os.environ, **places}, capture_output=True, text=True)
@@ -106,12 +108,12 @@ def test_the_snippets_of_the_readme_run_as_typed(language, tmp_path):
 
 
 def test_every_link_of_the_readme_leads_to_a_file():
-    for target in re.findall(r"\]\(([^)#]+)", README.read_text()):
+    for target in re.findall(r"\]\(([^)#]+)", README.read_text(encoding="utf-8")):
         assert (DOCS.parent / target).exists(), target
 
 
 def test_the_index_links_every_page():
-    text = (DOCS / "index.md").read_text()
+    text = (DOCS / "index.md").read_text(encoding="utf-8")
     for page in DOCS.glob("[a-z]*.md"):
         assert page.stem == "index" or f"({page.name})" in text, page.name
 
@@ -127,7 +129,7 @@ def test_the_index_links_every_page():
     ],
 )
 def test_a_page_says_when_each_method_is_of_use(page, kind, verb):
-    text = (DOCS / f"{page}.md").read_text()
+    text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
     names = [name for name, entry in METHODS.items() if (entry.kind, entry.verb) == (kind, verb)]
     assert [name for name in names if f"(methods/{name}.md)" not in text] == []
 
@@ -137,14 +139,14 @@ def test_the_page_of_little_data_names_every_loss():
 
     from attar.core.losses import LossName
 
-    text = (DOCS / "little-data.md").read_text()
+    text = (DOCS / "little-data.md").read_text(encoding="utf-8")
     assert [name for name in get_args(LossName) if f"`{name}`" not in text] == []
 
 
 def test_how_to_cite_attar():
     """CITATION.cff has what the Citation File Format 1.2.0 requires, and nothing that it does not know."""
     yaml = pytest.importorskip("yaml", reason="pyyaml is not installed")
-    facts = yaml.safe_load((DOCS.parent / "CITATION.cff").read_text())
+    facts = yaml.safe_load((DOCS.parent / "CITATION.cff").read_text(encoding="utf-8"))
     assert {"cff-version", "message", "title", "authors"} <= set(facts) <= CITED
     assert facts["cff-version"] == "1.2.0" and facts["type"] == "software"
     assert facts["version"] == attar.__version__ and facts["license"] == "Apache-2.0"

@@ -122,7 +122,7 @@ def test_a13_sets_of_graphs_are_described(name, capsys):
 def test_a13_an_artefact_that_is_no_data_is_said_to_be_one(kind, tmp_path, capsys):
     folder = tmp_path / "a run"
     folder.mkdir()
-    (folder / "artefact.json").write_text(json.dumps({"kind": kind}))
+    (folder / "artefact.json").write_text(json.dumps({"kind": kind}), encoding="utf-8")
     assert f"is an artefact, no data. To see it: attar report '{folder}'" in refused(capsys, "data", folder)
 
 
@@ -148,7 +148,7 @@ def test_c17_edf_trains_its_observer_as_long_as_told(tmp_path, monkeypatch):
     monkeypatch.setenv("ATTAR_CACHE", str(tmp_path / "cache"))
     words = "condense edf --ipc 1 --steps 1 --student-steps 1 --last-start 2 --experts 1 --experts.epochs 3 --width 4"
     run(*words.split(), "--observer.epochs", "2", "--observer.width", "4", "--out", tmp_path / "out")
-    settings = json.loads((tmp_path / "out" / "run" / "settings.json").read_text())["settings"]
+    settings = json.loads((tmp_path / "out" / "run" / "settings.json").read_text(encoding="utf-8"))["settings"]
     assert settings["observer"]["protocol"]["epochs"] == 2
 
 
@@ -179,7 +179,7 @@ def test_f5_odd_side_files_are_left_out(kind, content, made, tmp_path, capsys):
     assert attar.open_artefact(folder).summary
     run(*shlex.split(MAKING[kind]), "--out", folder)
     run("evaluate", folder, *BRIEFLY[kind].split())
-    scores = json.loads((folder / "scores.json").read_text())["scores"]
+    scores = json.loads((folder / "scores.json").read_text(encoding="utf-8"))["scores"]
     assert scores and all(isinstance(score["value"], float) for score in scores)
 
 
@@ -197,9 +197,9 @@ def test_f5_odd_settings_are_told_in_a_line(content, made, tmp_path, capsys):
 @pytest.mark.parametrize("name", ["settings", "seed", "call"])
 def test_f5_settings_of_odd_types_are_told_in_a_line(name, value, made, tmp_path, capsys):
     folder = made("images", tmp_path / "run")
-    facts = json.loads((folder / "artefact.json").read_text())
+    facts = json.loads((folder / "artefact.json").read_text(encoding="utf-8"))
     facts["origin"][name] = value
-    (tmp_path / "odd.json").write_text(json.dumps(facts))
+    (tmp_path / "odd.json").write_text(json.dumps(facts), encoding="utf-8")
     words = ["condense", "--settings", str(tmp_path / "odd.json"), "--out", str(tmp_path / "again"), *QUIET]
     told = value != {"ipc": 10**400}  # a file with such a number is not read at all
     left_out = (
@@ -231,7 +231,7 @@ def test_f5_an_unfinished_run_with_odd_settings_is_refused_in_a_line(value, tmp_
     with pytest.raises(SystemExit):
         main([*words, *QUIET])
     capsys.readouterr()
-    (tmp_path / "run" / "settings.json").write_text(json.dumps(value))
+    (tmp_path / "run" / "settings.json").write_text(json.dumps(value), encoding="utf-8")
     assert "settings.json" in refused(capsys, *words, *QUIET)
 
 
@@ -241,7 +241,7 @@ def test_f5_an_unfinished_run_with_odd_settings_is_refused_in_a_line(value, tmp_
 @pytest.mark.parametrize("kind", MAKING)
 def test_f6_a_folder_of_somebody_elses_is_left_alone(kind, tmp_path, capsys):
     for name in ("README.md", "network.safetensors", "notes.txt"):
-        (tmp_path / name).write_text("mine")
+        (tmp_path / name).write_text("mine", encoding="utf-8")
     before = files_of(tmp_path)
     line = refused(capsys, *shlex.split(MAKING[kind]), "--out", tmp_path, *QUIET)
     assert "is not empty and holds no run of attar. Choose another --out." in line
@@ -251,10 +251,10 @@ def test_f6_a_folder_of_somebody_elses_is_left_alone(kind, tmp_path, capsys):
 def test_f6_an_import_leaves_a_folder_alone(tmp_path, capsys):
     farm(tmp_path / "farm")
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "images.safetensors").write_text("mine")
+    (tmp_path / "out" / "images.safetensors").write_text("mine", encoding="utf-8")
     words = ["import", tmp_path / "farm", "--data", tmp_path / "farm", "--out", tmp_path / "out"]
     assert "Choose another --out" in refused(capsys, *words, *QUIET)
-    assert (tmp_path / "out" / "images.safetensors").read_text() == "mine"
+    assert (tmp_path / "out" / "images.safetensors").read_text(encoding="utf-8") == "mine"
 
 
 # G3: commands that are printed to be copied work as they stand.
@@ -291,7 +291,7 @@ def test_g3_printed_commands_work_as_they_stand(how, tmp_path, monkeypatch, caps
     run(*shlex.split(score), *BRIEFLY["images"].split())
     assert "images (quick protocol" in capsys.readouterr().out
     (folder,) = Path("runs").iterdir()
-    commands = re.findall(r"^attar (.*)$", (folder / "README.md").read_text(), re.MULTILINE)
+    commands = re.findall(r"^attar (.*)$", (folder / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert len(commands) == 2
     for number, command in enumerate(commands):
         beside = folder if "--settings" in command else tmp_path

@@ -18,12 +18,16 @@ def figures():
 
 
 def test_tables_are_as_recorded(figures):
-    stale = [page.name for page in figures.PAGES if figures.written(page.read_text()) != page.read_text()]
+    stale = [
+        page.name
+        for page in figures.PAGES
+        if figures.written(page.read_text(encoding="utf-8")) != page.read_text(encoding="utf-8")
+    ]
     assert not stale, "run docs/write_figures.py"
 
 
 def test_every_table_stands_on_a_page(figures):
-    found = [name for page in figures.PAGES for _, name, _ in figures.MARKED.findall(page.read_text())]
+    found = [name for page in figures.PAGES for _, name, _ in figures.MARKED.findall(page.read_text(encoding="utf-8"))]
     assert sorted(found) == sorted(figures.TABLES)
 
 
@@ -92,7 +96,7 @@ def test_records_of_encoders_become_tables(figures, tmp_path, monkeypatch):
     import results
 
     for name, facts in RECORDS.items():
-        (tmp_path / f"{name}.json").write_text(json.dumps(facts))
+        (tmp_path / f"{name}.json").write_text(json.dumps(facts), encoding="utf-8")
     monkeypatch.setattr(results, "RESULTS", tmp_path)
     several = figures.TABLES["several labels"]()
     assert "**emotions** (476 training samples)" in several
@@ -222,7 +226,7 @@ def test_records_of_little_data_and_tables_become_tables(figures, tmp_path, monk
     import results
 
     for name, facts in FURTHER.items():
-        (tmp_path / f"{name}.json").write_text(json.dumps(facts))
+        (tmp_path / f"{name}.json").write_text(json.dumps(facts), encoding="utf-8")
     monkeypatch.setattr(results, "RESULTS", tmp_path)
     assert "| 3v8 | BCE | 94.7 ± 4.0 | +1.5 [-4.9, +7.9] | 0.03, 0.1 | 3 |" in figures.TABLES["losses"]()
     assert "| ConvNet | plain | bce | 70.0 | +2.0 | 1 |" in figures.TABLES["losses on images"]()
@@ -248,14 +252,14 @@ def test_records_of_little_data_and_tables_become_tables(figures, tmp_path, monk
 
 
 def test_figures_in_running_text_are_as_recorded(figures):
-    pages = {path.name: " ".join(path.read_text().split()) for path in figures.PAGES}
+    pages = {path.name: " ".join(path.read_text(encoding="utf-8").split()) for path in figures.PAGES}
     missing = [f"{page}: {figure}" for page, figure in figures.sentences() if figure not in pages[page]]
     assert not missing
 
 
 def test_the_picture_has_the_recorded_scores(figures):
     facts = figures.recorded("demo")
-    drawn = (ROOT / "docs" / "demo.svg").read_text()
+    drawn = (ROOT / "docs" / "demo.svg").read_text(encoding="utf-8")
     scores = [cell.score.number for cell in figures.cells_of(facts) if cell.ipc == 1]
     missing = [score for score in [*scores, figures.Score(**facts["full"]).number] if score not in drawn]
     assert not missing, "run docs/make_plots.py"

@@ -45,7 +45,7 @@ def allowed(part):
 def imports(path):
     """Modules of attar that a file imports, wherever in it, by their whole names."""
     package = ["attar", *path.relative_to(ROOT).with_suffix("").parts[:-1]]
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "attar")
         elif isinstance(node, ast.ImportFrom):
@@ -59,7 +59,7 @@ def imports(path):
 
 def named_at_run_time(path):
     """The first arguments of calls that import by name."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and node.args:
             called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             if called in ("import_module", "__import__"):
@@ -88,7 +88,7 @@ def test_every_folder_is_a_kind_or_a_layer():
 
 def constants(path):
     """The texts of a file that are values, not docstrings or other prose."""
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
@@ -123,7 +123,33 @@ def test_public_names_are_documented(name):
 
 
 def test_the_page_of_the_house_has_every_file():
-    page = (ROOT.parents[1] / "docs" / "house.md").read_text()
+    page = (ROOT.parents[1] / "docs" / "house.md").read_text(encoding="utf-8")
     files = [path for path in ROOT.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     missing = [path for path in files if path.name != "__init__.py" and f"| `{path.name}` |" not in page]
     assert not missing, "run docs/write_figures.py"
+
+
+def opened_as_text(path):
+    """The calls that read or write text, and whether they name an encoding; a mode with "b" is not text."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        named = any(keyword.arg == "encoding" for keyword in node.keywords)
+        own = ast.unparse(node).startswith(("store.", "write_text(", "distribution("))
+        if name in ("read_text", "write_text") and not own:
+            yield node, named
+        if name == "open":
+            given = node.args if isinstance(node.func, ast.Attribute) else node.args[1:]
+            mode = given[0] if given else ast.Constant("r")
+            if isinstance(mode, ast.Constant) and re.fullmatch("[rwax+t]+", str(mode.value)):
+                yield node, named
+
+
+OUTSIDE = [path for folder in ("bench", "docs", "examples") for path in (ROOT.parents[1] / folder).rglob("*.py")]
+
+
+@pytest.mark.parametrize("path", [*FILES, *OUTSIDE], ids=lambda path: str(path.relative_to(ROOT.parents[1])))
+def test_text_is_read_and_written_in_utf_8_on_every_system(path):
+    unnamed = [f"line {node.lineno}: {ast.unparse(node)}" for node, named in opened_as_text(path) if not named]
+    assert unnamed == []

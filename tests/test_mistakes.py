@@ -224,7 +224,7 @@ def test_there_are_mistakes_of_every_kind():
 
 def test_the_page_about_the_command_line_shows_what_is_printed(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    page = (Path(__file__).parents[1] / "docs" / "commands.md").read_text()
+    page = (Path(__file__).parents[1] / "docs" / "commands.md").read_text(encoding="utf-8")
     shown = re.findall(r"^\$ attar (.*)\n(attar: .*)$", page, re.MULTILINE)
     assert len(shown) == 2
     for line, told in shown:

@@ -26,8 +26,8 @@ def installed(tmp_path_factory):
     shutil.copytree(HERE, site / "wordlists", ignore=shutil.ignore_patterns("__pycache__"))
     facts = site / "wordlists-1.0.dist-info"
     facts.mkdir()
-    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: wordlists\nVersion: 1.0\n")
-    (facts / "entry_points.txt").write_text(POINTS)
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: wordlists\nVersion: 1.0\n", encoding="utf-8")
+    (facts / "entry_points.txt").write_text(POINTS, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(site)
         forget()
@@ -80,7 +80,7 @@ def test_help_tells_of_its_settings(capsys):
 
 def test_its_data_are_described(capsys, tmp_path):
     assert printed(capsys, "data", "proverb") == "proverb: 10 words to count and 3 to test on\n"
-    (tmp_path / "some.words").write_text("A a b B c")
+    (tmp_path / "some.words").write_text("A a b B c", encoding="utf-8")
     assert "4 words to count" in printed(capsys, "data", tmp_path / "some.words", "--lower")
 
 
@@ -88,7 +88,10 @@ def test_it_condenses_from_the_command_line(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = printed(capsys, "condense", "commonest", "--count", "1", "--quiet")
     assert text.splitlines()[0] == "runs/commonest-proverb-1-seed0: the"
-    assert json.loads((tmp_path / "runs/commonest-proverb-1-seed0/artefact.json").read_text())["kind"] == "words"
+    assert (
+        json.loads((tmp_path / "runs/commonest-proverb-1-seed0/artefact.json").read_text(encoding="utf-8"))["kind"]
+        == "words"
+    )
 
 
 def test_killed_and_resumed_it_ends_in_the_same_bytes(method, made, tmp_path):
@@ -110,7 +113,7 @@ def test_it_opens_and_is_scored_beside_its_rival(made, capsys):
 
 
 def test_the_report_shows_it(made, capsys):
-    page = Path(printed(capsys, "report", made.parent).strip()).read_text()
+    page = Path(printed(capsys, "report", made.parent).strip()).read_text(encoding="utf-8")
     assert "the, early" in page
     assert "ists of words" in page
 
@@ -137,9 +140,9 @@ def test_another_verb_is_refused_with_the_right_one(method):
 def test_a_package_that_does_not_load_is_left_out(tmp_path, monkeypatch):
     facts = tmp_path / "broken-1.0.dist-info"
     facts.mkdir()
-    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n", encoding="utf-8")
     lines = ["[attar.kinds]", "gone = broken.kind:KIND", "images = wordlists.kind:KIND"]
-    (facts / "entry_points.txt").write_text("\n".join(lines))
+    (facts / "entry_points.txt").write_text("\n".join(lines), encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     forget()
     with pytest.warns(UserWarning, match=r"the kind gone \(broken.kind:KIND\) could not be read: No module named"):

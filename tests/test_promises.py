@@ -109,7 +109,7 @@ def test_another_run_in_its_folder_is_refused_and_nothing_is_lost(scenario, meth
 
 
 def test_a_folder_with_files_of_others_is_refused_and_left_as_it_is(scenario, method, tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
     with idle(method), pytest.raises(InputError, match="is not empty and holds no run of attar"):
         scenario.run(tmp_path)
     assert everything_in(tmp_path) == {"notes.txt": b"mine"}
@@ -138,7 +138,7 @@ def test_settings_survive_the_command_line(any_scenario, tmp_path, tmp_path_fact
 
 def test_its_files_alone_go_to_the_hub(scenario, tmp_path):
     shutil.copytree(scenario.whole, tmp_path / "made")
-    (tmp_path / "made" / "notes.txt").write_text("mine")
+    (tmp_path / "made" / "notes.txt").write_text("mine", encoding="utf-8")
     if METHODS[scenario.method.name].verb == "calibrate":  # without its classifier it is of no use there
         with hub() as found, pytest.raises(InputError, match=r"is not on the hub\. Push that first"):
             attar.open_artefact(tmp_path / "made").to_hub("ada/small")
@@ -148,3 +148,15 @@ def test_its_files_alone_go_to_the_hub(scenario, tmp_path):
         attar.open_artefact(tmp_path / "made").to_hub("ada/small")
     assert found.names == ["ada/small"]
     assert found.files == files_of(scenario.whole).keys()
+
+
+def test_it_is_one_line_in_python_and_a_picture_in_a_notebook(scenario):
+    artefact = attar.open_artefact(scenario.whole)
+    line = repr(artefact)
+    assert line == f"<{type(artefact).__name__}: {artefact.title} in {scenario.whole}>"
+    assert len(line) < 300 and line.isprintable()
+    drawn = artefact._repr_png_()
+    assert drawn == artefact.picture()
+    page = artefact._repr_html_()
+    assert page.startswith("<div>") and page.endswith("</div>") and "<pre>" in page
+    assert ("data:image/png;base64," in page) == (drawn is not None)

@@ -167,12 +167,14 @@ def test_no_network_runs_code(form, name, ending, trace, tmp_path, capsys):
     folder.mkdir()
     saved(form, Code(trace), folder / f"{name}.{ending}")
     (folder / "config.json").write_text(
-        json.dumps({"model_type": "vit", "architectures": ["ViTForImageClassification"]})
+        json.dumps({"model_type": "vit", "architectures": ["ViTForImageClassification"]}), encoding="utf-8"
     )
     out = ["--out", tmp_path / "out"]
     for teacher in (folder, f"transformers:{folder}"):
         refused(capsys, *shlex.split(f"distill kd --student {NETWORK} --teacher"), teacher, *out)
-    (folder / "config.json").write_text(json.dumps({"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}))
+    (folder / "config.json").write_text(
+        json.dumps({"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}), encoding="utf-8"
+    )
     refused(capsys, *shlex.split(LANGUAGE), "--teacher", folder, *out)
 
 
@@ -200,10 +202,10 @@ def model(trace, tmp_path):
     }
     facts = {"model_type": "its-own", "architectures": ["ItsForImageClassification"], "auto_map": code}
     for name in ("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json"):
-        (folder / name).write_text(json.dumps(facts))
-    (folder / "its.py").write_text(f"import os\nos.mkdir({str(trace)!r})\n")
+        (folder / name).write_text(json.dumps(facts), encoding="utf-8")
+    (folder / "its.py").write_text(f"import os\nos.mkdir({str(trace)!r})\n", encoding="utf-8")
     (folder / "custom_generate").mkdir()
-    (folder / "custom_generate" / "generate.py").write_text(f"import os\nos.mkdir({str(trace)!r})\n")
+    (folder / "custom_generate" / "generate.py").write_text(f"import os\nos.mkdir({str(trace)!r})\n", encoding="utf-8")
     store.write_bytes(folder / "model.safetensors", b"")
     return folder
 
@@ -317,7 +319,7 @@ def sealed(folder, facts):
 @pytest.mark.parametrize("kind", MAKING)
 def test_no_text_of_a_description_becomes_part_of_a_page(kind, made, tmp_path):
     folder = copied(made(kind), tmp_path / "runs" / EVIL.replace("/", "-")[:90])
-    facts = json.loads((folder / "artefact.json").read_text())
+    facts = json.loads((folder / "artefact.json").read_text(encoding="utf-8"))
     kept = ("digest", "digests", "files", "whitening", "teacher", "logits", "student", "kind", "group")
     texts = {name: value if name in kept else everywhere(value) for name, value in facts.items()}
     for name in ("settings", "machine"):
@@ -339,11 +341,11 @@ def test_no_value_of_a_file_becomes_part_of_a_page(file, made, tmp_path, capsys)
     whole = copied(made("images"), tmp_path / "whole")
     main(["evaluate", str(whole), "--networks", "mlp:width=4", "--protocol", "quick", "--repeats", "1",
           "--ceiling", "skip", "--beside", "skip", *QUIET])  # fmt: skip
-    facts = json.loads((whole / file).read_text())
+    facts = json.loads((whole / file).read_text(encoding="utf-8"))
     for number, path in enumerate(leaves(facts)):
         folder = copied(whole, tmp_path / "runs" / str(number))
         changed = put(facts, path, EVIL)
-        (folder / file).write_text(json.dumps(changed))
+        (folder / file).write_text(json.dumps(changed), encoding="utf-8")
         if file == "artefact.json" and path[0] not in ("kind", "schema", "facts_digest"):
             sealed(folder, changed)
     assert_harmless(page(collect(tmp_path / "runs", images=1)))
@@ -355,20 +357,20 @@ def test_no_value_of_a_file_becomes_part_of_a_page(file, made, tmp_path, capsys)
 def test_no_curve_becomes_part_of_a_page(line, made, tmp_path):
     folder = copied(made("images"), tmp_path / "runs" / "one")
     lines = [{"step": 8, "loss": 1.0, EVIL: 3}, {"step": 9, "loss": 2.0, EVIL: 4}, line]
-    (folder / "run" / "metrics.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
+    (folder / "run" / "metrics.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines), encoding="utf-8")
     assert_harmless(page(collect(tmp_path / "runs")))
 
 
 def test_a_picture_that_is_a_drawing_with_a_script_is_not_shown(made, tmp_path):
     folder = copied(made("mixtures"), tmp_path / "runs" / "one")
     for path in folder.rglob("*.png"):
-        path.write_text(f"<svg xmlns='http://www.w3.org/2000/svg'><script>{EVIL}</script></svg>")
+        path.write_text(f"<svg xmlns='http://www.w3.org/2000/svg'><script>{EVIL}</script></svg>", encoding="utf-8")
     assert_harmless(page(collect(tmp_path / "runs")))
 
 
 def test_the_statement_is_where_people_look():
     root = Path(__file__).parents[1]
-    assert "SECURITY.md" in (root / "README.md").read_text() and (root / "SECURITY.md").exists()
+    assert "SECURITY.md" in (root / "README.md").read_text(encoding="utf-8") and (root / "SECURITY.md").exists()
 
 
 def test_a_long_zip_of_nothing_is_no_code(tmp_path, trace):

@@ -95,7 +95,7 @@ def test_artefacts_of_several_kinds_are_not_evaluated_together(digits, engine):
 
 
 def test_type_checkers_know_what_a_method_makes():
-    pytest.importorskip("mypy", reason="mypy is not installed: pip install 'attar[dev]'")
+    pytest.importorskip("mypy", reason="mypy is not installed: pip install '.[dev]'")
     command = [
         sys.executable,
         "-m",

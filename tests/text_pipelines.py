@@ -92,5 +92,5 @@ def captioned_pictures(place: Path) -> Path:
         pixels = np.random.default_rng(number).integers(0, 256, (20, 16 + number, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(place / f"{number}.png")
         rows.append({"file_name": f"{number}.png", "text": PROMPTS[number % len(PROMPTS)]})
-    (place / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (place / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     return place / "metadata.jsonl"

@@ -110,7 +110,7 @@ def first_line(path: Path) -> str:
         KeyError: It has none, and nothing is said of it in `OTHER_FILES`.
     """
     if path.suffix == ".py":
-        told = ast.get_docstring(ast.parse(path.read_text()))
+        told = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
         assert told, f"{path} has no docstring"
         return " ".join(told.split("\n\n")[0].split())
     where = str(path.relative_to(HOME))

@@ -107,7 +107,7 @@ def _figures(entry: Entry) -> str:
     lines = ["| data | per class | random % | this % | published % | measured with |", "|---|---|---|---|---|---|"]
     for name in TABLES:
         file = RESULTS / f"{name}.json"
-        facts = json.loads(file.read_text()) if file.exists() else {"cells": []}
+        facts = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"cells": []}
         for cell in facts["cells"]:
             if LABELS.get(cell["label"], cell["label"].lower()) == entry.name:
                 lines.append(_row(cell, name, facts, entry))
@@ -139,8 +139,8 @@ def _paper(entry: Entry) -> str:
 
 def _write(path: Path, text: str) -> None:
     """Write only what changed, so that Sphinx does not build anew what is the same."""
-    if not path.exists() or path.read_text() != text:
-        path.write_text(text)
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
 
 
 def setup(app: Any) -> dict[str, bool]:

@@ -13,7 +13,7 @@ Facts = dict[str, Any]
 
 def recorded(name: str) -> dict[str, Any]:
     """A file of `bench/results/`."""
-    facts: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+    facts: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
     return facts
 
 
@@ -25,7 +25,7 @@ def there(name: str) -> bool:
 def machines(name: str) -> list[Facts]:
     """A file of `bench/results/` and those of the same name that were recorded on other machines."""
     others = sorted(RESULTS.glob(f"on-*/{name}.json"))
-    return [recorded(name), *(json.loads(path.read_text()) for path in others)]
+    return [recorded(name), *(json.loads(path.read_text(encoding="utf-8")) for path in others)]
 
 
 def lowest(name: str, part: Callable[[Facts], Facts], ratio: Callable[[Facts], float]) -> Facts:

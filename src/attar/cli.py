@@ -30,7 +30,6 @@ TRACEBACK = "ATTAR_TRACEBACK"
 FIRST = """first:
   attar condense datadam --data digits --ipc 10 --out runs/digits
   attar evaluate runs/digits
-
 Help of any verb or method: attar VERB --help, attar VERB METHOD --help
 """
 
@@ -49,8 +48,7 @@ def usage() -> str:
     shown = "\n\n".join([*groups, f"what the methods work on:\n{held}"])
     return f"""usage: attar VERB ... [--help]
 
-attar turns something large into something small that does the same job, and
-measures how much was kept.
+Turn something large into something small, and measure how much was kept.
 
 {shown}
 
@@ -123,7 +121,7 @@ def _check_streams() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 
@@ -181,7 +179,7 @@ def _one_voice() -> Iterator[None]:
     if rank() == 0:
         yield
         return
-    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
         yield
 
 

@@ -438,6 +438,7 @@ def measured(
             diverged (`Diverged`).
     """
     check_shared(scoring, f"the evaluation of {kind.makes}")
+    runtime.see_to_float64(scoring, f"the evaluation of {kind.makes}")
     for made_by, verb in (maker_of(one, kind) for one in artefacts):
         if verb in made_by.tasks and not made_by.task(verb).measured:
             raise InputError(f"what `attar {verb}` has made is not measured again. To see it: attar report FOLDER")

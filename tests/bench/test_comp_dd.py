@@ -37,7 +37,7 @@ def measure(out, **settings):
         "out": out,
     }
     comp_dd.CompDDTable(**{**given, **settings}).measure(ENGINE)
-    return json.loads((out / "comp-dd.json").read_text())
+    return json.loads((out / "comp-dd.json").read_text(encoding="utf-8"))
 
 
 def test_halves_are_the_classes_that_the_scorer_finds_easy_and_hard(tmp_path, digits, capsys):
@@ -50,7 +50,7 @@ def test_halves_are_the_classes_that_the_scorer_finds_easy_and_hard(tmp_path, di
     assert list(facts["complexity"].values()) == pytest.approx(scores)
     assert facts["easy"]["complexity"] < facts["hard"]["complexity"]
     assert facts["looking"] == Looking(layer="blocks.1").to_json()
-    assert json.loads((tmp_path / "kept.json").read_text()) == facts
+    assert json.loads((tmp_path / "kept.json").read_text(encoding="utf-8")) == facts
     text = capsys.readouterr().out
     assert "complexity %" in text
     assert "hard - easy" in text
@@ -155,4 +155,4 @@ def test_the_command_takes_its_words(tmp_path, capsys):
     )
     main(["bench", "comp-dd", *words.split(), "--scorer", SCORER, "--target", "label", "--out", str(tmp_path / "out")])
     assert "(complexity " in capsys.readouterr().out
-    assert json.loads((tmp_path / "out" / "comp-dd.json").read_text())["looking"]["target"] == "label"
+    assert json.loads((tmp_path / "out" / "comp-dd.json").read_text(encoding="utf-8"))["looking"]["target"] == "label"

@@ -28,7 +28,7 @@ METHODS = ("random", "dm:steps=4,real_batch=2,width=4", "datadam:steps=4,real_ba
 def measure(out, **settings):
     given = {"methods": METHODS, "ipc": (1, 2), "sets": 2, "networks": 1, "architecture": "convnet:width=4"}
     grid.GridTable(**{**given, "ceiling": "skip", "out": out, **settings}).measure(ENGINE)
-    facts = json.loads((out / "table.json").read_text())
+    facts = json.loads((out / "table.json").read_text(encoding="utf-8"))
     return {(cell["label"], cell["ipc"]): cell["values"] for cell in facts["cells"]}
 
 
@@ -92,7 +92,7 @@ def kill_one_worker_at_work(out: Path):
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         for lock in out.rglob("lock"):
-            holders = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+            holders = [line.split() for line in Path("/proc/locks").read_text(encoding="utf-8").splitlines()]
             inode = str(lock.stat().st_ino)
             for line in holders:
                 if "->" not in line[1] and line[5].endswith(f":{inode}") and int(line[4]) != os.getpid():

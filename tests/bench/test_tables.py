@@ -78,7 +78,7 @@ def test_the_chosen_iterate_is_one_of_the_snapshots_chosen_without_the_test_set(
 
 def test_what_is_held_out_is_not_condensed(few_digits, plan, row, tmp_path):
     measure(row, 1, few_digits, plan, tmp_path, ENGINE)
-    facts = json.loads((tmp_path / "dm-1-0" / "artefact.json").read_text())
+    facts = json.loads((tmp_path / "dm-1-0" / "artefact.json").read_text(encoding="utf-8"))
     assert facts["origin"]["full_images"] == len(few_digits.train) - len(held_out(few_digits, 0))
 
 
@@ -183,4 +183,6 @@ def test_a_run_prints_every_row_and_keeps_it(plan, tmp_path, capsys):
     facts = tables.run(dataclasses.replace(plan, rows=rows), "digits", tmp_path, "skip", ENGINE)
     printed = capsys.readouterr().out
     assert "full data │  not trained" in printed and printed.count("random") == 2  # the heading, and the row
-    assert json.loads((tmp_path / "table.json").read_text())["cells"] == json.loads(json.dumps(facts["cells"]))
+    assert json.loads((tmp_path / "table.json").read_text(encoding="utf-8"))["cells"] == json.loads(
+        json.dumps(facts["cells"])
+    )

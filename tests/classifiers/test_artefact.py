@@ -41,7 +41,7 @@ def test_a_student_of_whitened_images_brings_the_whitening(few_digits, engine, t
 
 def test_the_card_tells_how_and_where_it_was_made(small, tmp_path):
     small.save(tmp_path)
-    card = (tmp_path / "README.md").read_text()
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert card.startswith("---\nlibrary_name: attar\npipeline_tag: image-classification\ntags:\n- knowledge-distill")
     assert "# A student of digits, by alone" in card
     assert "| epochs | 1 |" in card
@@ -53,7 +53,7 @@ def test_a_damaged_one_is_refused(small, tmp_path):
         DistilledClassifier.load(tmp_path)
     small.save(tmp_path)
     path = tmp_path / "artefact.json"
-    facts = json.loads(path.read_text())
+    facts = json.loads(path.read_text(encoding="utf-8"))
     for change, words in (
         ({"kind": "graphs"}, "holds an artefact of kind 'graphs', not 'classifiers'"),
         ({"schema": 9}, "has schema 9, but this attar reads up to 1"),
@@ -66,7 +66,7 @@ def test_a_damaged_one_is_refused(small, tmp_path):
 
 def test_a_digest_that_was_deleted_is_noticed(small, tmp_path):
     small.save(tmp_path)
-    facts = json.loads((tmp_path / "artefact.json").read_text())
+    facts = json.loads((tmp_path / "artefact.json").read_text(encoding="utf-8"))
     del facts["facts_digest"]
     store.write_json(tmp_path / "artefact.json", facts)
     with pytest.raises(InputError, match="is damaged: it is not an artefact's description"):
@@ -75,7 +75,7 @@ def test_a_digest_that_was_deleted_is_noticed(small, tmp_path):
 
 def test_the_first_ones_had_no_digest_which_is_told(small, tmp_path):
     small.save(tmp_path)
-    facts = json.loads((tmp_path / "artefact.json").read_text())
+    facts = json.loads((tmp_path / "artefact.json").read_text(encoding="utf-8"))
     del facts["facts_digest"], facts["origin"]["call"]
     store.write_json(tmp_path / "artefact.json", facts)
     with pytest.warns(UserWarning, match="is of an early version of attar, which wrote no digest"):

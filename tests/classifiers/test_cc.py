@@ -87,7 +87,10 @@ def test_it_lowers_its_term_by_the_weight_of_its_form(form, weight, few_digits, 
     method = CC(congruence=form, student="convnet:norm=batch,width=4", epochs=20)
     teacher = Architecture(norm="batch", width=8).build((1, 8, 8), 10, torch.Generator().manual_seed(3)).eval()
     made = attar.distill(few_digits, method, teacher=teacher, out=tmp_path, engine=QUIET)
-    curve = [json.loads(line)["correlation"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    curve = [
+        json.loads(line)["correlation"]
+        for line in (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert curve[-1] < 0.7 * curve[0]
     assert made.origin.settings["weight"] == weight
 

@@ -54,7 +54,10 @@ def test_classifiers_learn_by_any_loss(loss, digits, tmp_path):
     method = Classifier(network="mlp:width=32", epochs=15, batch=32, lr=0.01, loss=loss, clip_norm=10.0, shift=0)
     made = attar.train(source, method, out=tmp_path / "made", engine=ENGINE)
     assert made.scores["student"] > 90
-    shown = [json.loads(line) for line in (tmp_path / "made" / "run" / "metrics.jsonl").read_text().splitlines()]
+    shown = [
+        json.loads(line)
+        for line in (tmp_path / "made" / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert all(row["loss"] == pytest.approx(row["labels"]) for row in shown)
     assert shown[-1]["loss"] < shown[0]["loss"]
     assert loss != "ensloss" or all(row["loss"] >= 0 for row in shown), "never a pseudo-loss"
@@ -98,11 +101,11 @@ def test_lam_is_drawn_anew_every_period():
 def test_the_command_knows_them(tmp_path, pair_of_digits, capsys):
     words = ["train", "classifier", "--loss", "ensloss", "--loss.tail", "log2", "--loss.lam", "0.5", "--epochs", "1"]
     main([*words, "--network", "mlp:width=8", "--device", "cpu", "--quiet", "--out", str(tmp_path / "made")])
-    settings = json.loads((tmp_path / "made" / "run" / "settings.json").read_text())["settings"]
+    settings = json.loads((tmp_path / "made" / "run" / "settings.json").read_text(encoding="utf-8"))["settings"]
     assert settings["loss"] == Loss(name="ensloss", tail="log2", lam=0.5).to_json()
     words = ["distill", "kd", "--label-loss", "hinge", "--teacher", str(tmp_path / "made"), "--epochs", "1"]
     main([*words, "--student", "mlp:width=8", "--device", "cpu", "--quiet", "--out", str(tmp_path / "student")])
-    settings = json.loads((tmp_path / "student" / "run" / "settings.json").read_text())["settings"]
+    settings = json.loads((tmp_path / "student" / "run" / "settings.json").read_text(encoding="utf-8"))["settings"]
     assert settings["label_loss"]["name"] == "hinge"
 
 

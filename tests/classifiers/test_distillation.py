@@ -451,7 +451,7 @@ def test_teachers_that_are_files_pickles_or_of_other_classes_are_refused(few_dig
     (tmp_path / "folder" / "pytorch_model.bin").write_bytes(b"pickle")
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "pytorch_model.bin").write_bytes(b"pickle")
-    (tmp_path / "model" / "config.json").write_text('{"model_type": "resnet"}')
+    (tmp_path / "model" / "config.json").write_text('{"model_type": "resnet"}', encoding="utf-8")
     unsafe = "holds no network that is safe to read"
     for name, words in (("teacher.pt", "is a file"), ("folder", unsafe), ("model", unsafe)):
         with pytest.raises(InputError, match=words):

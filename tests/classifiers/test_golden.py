@@ -73,14 +73,16 @@ def losses():
     }
 
 
-@pytest.mark.parametrize("name", json.loads(RECORDED.read_text()) if RECORDED.exists() else [])
+@pytest.mark.parametrize("name", json.loads(RECORDED.read_text(encoding="utf-8")) if RECORDED.exists() else [])
 def test_a_loss_is_as_it_was_recorded(name):
-    assert float(losses()[name]) == pytest.approx(json.loads(RECORDED.read_text())[name], rel=1e-9)
+    assert float(losses()[name]) == pytest.approx(json.loads(RECORDED.read_text(encoding="utf-8"))[name], rel=1e-9)
 
 
 def test_every_loss_is_recorded():
-    assert set(json.loads(RECORDED.read_text())) == set(losses())
+    assert set(json.loads(RECORDED.read_text(encoding="utf-8"))) == set(losses())
 
 
 if __name__ == "__main__":
-    RECORDED.write_text(json.dumps({name: float(loss) for name, loss in losses().items()}, indent=2) + "\n")
+    RECORDED.write_text(
+        json.dumps({name: float(loss) for name, loss in losses().items()}, indent=2) + "\n", encoding="utf-8"
+    )

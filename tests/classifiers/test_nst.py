@@ -97,7 +97,10 @@ def test_it_lowers_its_term(few_digits, tmp_path):
     method = NST(student="convnet:norm=batch,width=4", epochs=20)
     teacher = Architecture(norm="batch", width=8).build((1, 8, 8), 10, torch.Generator().manual_seed(3)).eval()
     attar.distill(few_digits, method, teacher=teacher, out=tmp_path, engine=QUIET)
-    curve = [json.loads(line)["selectivity"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    curve = [
+        json.loads(line)["selectivity"]
+        for line in (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert curve[-1] < 0.7 * curve[0]
 
 

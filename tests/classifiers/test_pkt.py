@@ -66,7 +66,7 @@ def test_it_lowers_its_term(few_digits, tmp_path):
     method = PKT(student="convnet:norm=batch,width=4", epochs=20)
     teacher = Architecture(norm="batch", width=8).build((1, 8, 8), 10, torch.Generator().manual_seed(3)).eval()
     attar.distill(few_digits, method, teacher=teacher, out=tmp_path, engine=Engine(device="cpu", quiet=True))
-    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     curve = [json.loads(line)["probabilities"] for line in lines]
     assert curve[-1] < 0.7 * curve[0]
 

@@ -57,7 +57,7 @@ def test_scores_of_students_are_kept_and_stand_on_their_cards(students, digits):
     for name in "ab":
         (cell,) = scores_in(students / name)
         assert len(cell.values) == 1
-        text = (students / name / "README.md").read_text()
+        text = (students / name / "README.md").read_text(encoding="utf-8")
         assert f"| **accuracy** |  | {cell.score} | 1 |" in text
         assert f"| beside it, its teacher |  | {cell.full} |" in text
         assert attar.open_artefact(students / name).scores
@@ -100,7 +100,9 @@ def test_nothing_is_said_to_be_kept_of_a_teacher_that_is_never_right(few_digits,
     from attar.cli import main
 
     def strictly(path):
-        return json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} in {path.name}"))
+        return json.loads(
+            path.read_text(encoding="utf-8"), parse_constant=lambda name: pytest.fail(f"{name} in {path.name}")
+        )
 
     method = attar.KD(student="convnet:norm=batch,width=4", epochs=1)
     made = attar.distill(few_digits, method, teacher=Never(few_digits), out=tmp_path, engine=ENGINE)
@@ -112,5 +114,5 @@ def test_nothing_is_said_to_be_kept_of_a_teacher_that_is_never_right(few_digits,
     assert cell.full.value == 0
     for name in ("artefact.json", "scores.json", "run/settings.json"):
         strictly(tmp_path / name)
-    assert "nan" not in (tmp_path / "README.md").read_text().lower()
+    assert "nan" not in (tmp_path / "README.md").read_text(encoding="utf-8").lower()
     assert "kept" not in str(made)

@@ -146,7 +146,7 @@ def test_a_student_tells_which_epoch_it_is_of(few_digits, teacher, tmp_path):
     made = attar.distill(few_digits, method, teacher=teacher, out=tmp_path, engine=EVERY_STEP)
     words = f"epoch {made.scores['epoch']} of 4: {made.scores['held_out_f1']:.1f} % F1 on held-out training images"
     assert words in str(made)
-    assert words in (tmp_path / "README.md").read_text()
+    assert words in (tmp_path / "README.md").read_text(encoding="utf-8")
     again = attar.distill(few_digits, method, teacher=teacher, out=tmp_path, engine=EVERY_STEP)
     assert again.scores == made.scores
     assert again.scores["student"] > 0

@@ -97,12 +97,12 @@ HEADER = "Image Name,Majority Vote Label,Number of Annotators who Selected SSA (
 
 def test_votes_are_read_from_a_table(tmp_path):
     table = tmp_path / "annotations.csv"
-    table.write_text(f"{HEADER}\na.png,SSA,6,train\nb.png,HP,1,test\n")
+    table.write_text(f"{HEADER}\na.png,SSA,6,train\nb.png,HP,1,test\n", encoding="utf-8")
     assert votes_in(table) == {"a.png": 6, "b.png": 1}
     assert votes_in(table, partition="test") == {"b.png": 1}
     with pytest.raises(InputError, match=r"unknown column of annotations\.csv 'votes'"):
         votes_in(table, columns=("Image Name", "votes", "Partition"))
-    table.write_text(f"{HEADER}\na.png,SSA,many,train\n")
+    table.write_text(f"{HEADER}\na.png,SSA,many,train\n", encoding="utf-8")
     with pytest.raises(InputError, match="votes that are not whole numbers"):
         votes_in(table)
     with pytest.raises(InputError, match="is missing"):

@@ -115,7 +115,7 @@ def test_without_a_processor_it_is_said_what_is_assumed_and_whitened_images_are_
 )
 def test_a_processor_that_cannot_be_read_is_refused_in_one_line(text, few_digits, tmp_path):
     made_elsewhere(tmp_path, few_digits, PROCESSORS["halves"](), epochs=0)
-    (tmp_path / "preprocessor_config.json").write_text(text)
+    (tmp_path / "preprocessor_config.json").write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=r"image processor|is not JSON") as refusal:
         teacher_named(str(tmp_path), few_digits, Runtime(QUIET))
     assert "\n" not in str(refusal.value)
@@ -191,9 +191,9 @@ def test_outputs_are_matched_by_name(digits, tmp_path):
 )
 def test_names_may_stand_in_label2id_alone(numbers, columns, few_digits, tmp_path):
     made_elsewhere(tmp_path, few_digits.with_classes([0, 1, 2]), PROCESSORS["halves"](), epochs=0)
-    facts = json.loads((tmp_path / "config.json").read_text())
+    facts = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
     facts["id2label"] = {str(place): f"LABEL_{place}" for place in range(3)}
-    (tmp_path / "config.json").write_text(json.dumps({**facts, "label2id": numbers}))
+    (tmp_path / "config.json").write_text(json.dumps({**facts, "label2id": numbers}), encoding="utf-8")
     data = dataclasses.replace(few_digits.with_classes([0, 1]), classes=("cat", "dog"))
     if columns is None:
         with pytest.raises(InputError, match="has 3 classes, but digits has 2, and their names do not tell"):

@@ -458,7 +458,7 @@ def test_a_trainer_asks_a_method_what_it_remembers_and_not_who_it_is(tmp_path):
     said = Watched(text_classifier("distilbert", 8, 1))(named)
     with pytest.raises(InputError, match=r"^counting trains or remembers something beside the student"):
         plain_loss(Counting(), said, said, labels)
-    code = Path(inspect.getsourcefile(DistillationMixin)).read_text()
+    code = Path(inspect.getsourcefile(DistillationMixin)).read_text(encoding="utf-8")
     assert "isinstance(method" not in code
     assert "isinstance(self.method" not in code
 
@@ -570,7 +570,7 @@ def test_two_processes_train_the_student_of_one(tmp_path):
             assert all(torch.allclose(value, first[key], atol=1e-6) for key, value in one.items())
     plain, compiled = (load_file(tmp_path / f"{name}-0.safetensors") for name in ("vid", "compiled"))
     assert all(torch.allclose(value, compiled[key], atol=1e-6) for key, value in plain.items())
-    facts = json.loads((tmp_path / "compiled.json").read_text())
+    facts = json.loads((tmp_path / "compiled.json").read_text(encoding="utf-8"))
     assert facts.pop("calls") > 40
     assert facts == {"wrapper": "OptimizedModule", "inside": "DistributedDataParallel", "again": 0, "hooks": 0}
 
@@ -611,7 +611,7 @@ def test_a_checkpoint_holds_the_student_as_a_plain_trainer_saves_it(tmp_path):
     plain, distilled = (load_file(folder / "model.safetensors") for folder in folders)
     assert {name: value.shape for name, value in plain.items()} == {n: v.shape for n, v in distilled.items()}
     assert {path.name for path in folders[1].iterdir()} - {path.name for path in folders[0].iterdir()} == {BESIDE}
-    configurations = [json.loads((folder / "config.json").read_text()) for folder in folders]
+    configurations = [json.loads((folder / "config.json").read_text(encoding="utf-8")) for folder in folders]
     configurations[0].pop("problem_type")  # which a model of transformers adds when it computes its own loss
     assert configurations[0] == configurations[1]
 

@@ -85,7 +85,10 @@ def test_it_guesses_better_and_better_and_keeps_no_guesses(few_digits, tmp_path)
     method = VID(student="convnet:norm=batch,width=4", epochs=20, lr=0.5)
     teacher = Architecture(norm="batch", width=8).build((1, 8, 8), 10, torch.Generator().manual_seed(3)).eval()
     made = attar.distill(few_digits, method, teacher=teacher, out=tmp_path, engine=Engine(device="cpu", quiet=True))
-    curve = [json.loads(line)["information"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    curve = [
+        json.loads(line)["information"]
+        for line in (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert curve[-1] < curve[0] - 0.1
     assert not any("gaussian" in name for name in made.network.state_dict())
 

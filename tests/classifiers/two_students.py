@@ -87,7 +87,7 @@ def main(folder):
         "again": sum(counters["recompiles"].values()),
         "hooks": sum(len(module._forward_hooks) for module in made.model.modules()),
     }
-    (folder / "compiled.json").write_text(json.dumps(facts))
+    (folder / "compiled.json").write_text(json.dumps(facts), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -40,9 +40,9 @@ def test_it_comes_back_from_its_folder(made, tmp_path):
     loaded = ConvolutionPlan.load(tmp_path)
     assert replace(loaded, weights={}) == replace(made, weights={})
     assert all(torch.equal(loaded.weights[name], tensor) for name, tensor in made.weights.items())
-    facts = json.loads((tmp_path / "artefact.json").read_text())
+    facts = json.loads((tmp_path / "artefact.json").read_text(encoding="utf-8"))
     assert facts["kind"] == "convolution"
-    card = (tmp_path / "README.md").read_text()
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert card.startswith(
         "---\nlibrary_name: attar\ntags:\n- sparse-convolution\n- attar\n---\n# A plan of convolutions"
     )
@@ -52,7 +52,7 @@ def test_it_comes_back_from_its_folder(made, tmp_path):
 def test_where_it_came_from_is_read_in_its_older_form_too(made, tmp_path):
     older = {"data": "digits", "fingerprint": "ab", "seed": 3, "method": "conv", "network": "vgg11"}
     made.save(tmp_path)
-    facts = json.loads((tmp_path / "artefact.json").read_text())
+    facts = json.loads((tmp_path / "artefact.json").read_text(encoding="utf-8"))
     plain = {name: value for name, value in facts.items() if name not in ("kind", "schema", "facts_digest")}
     write_facts(tmp_path, "convolution", 1, {**plain, "origin": older})
     origin = ConvolutionPlan.load(tmp_path).origin
@@ -79,7 +79,7 @@ def test_applied_again_it_keeps_the_weights_of_the_network_or_gives_the_saved_on
 
 def test_bytes_of_older_plans_are_those_that_the_papers_count(made, tmp_path):
     made.save(tmp_path)
-    facts = json.loads((tmp_path / "artefact.json").read_text())
+    facts = json.loads((tmp_path / "artefact.json").read_text(encoding="utf-8"))
     layers = [{name: value for name, value in one.items() if name != "counted_bytes"} for one in facts["layers"]]
     plain = {name: value for name, value in facts.items() if name not in ("kind", "schema", "facts_digest")}
     write_facts(tmp_path, "convolution", 1, {**plain, "layers": layers})
@@ -108,7 +108,7 @@ def test_what_it_says(made):
 
 
 def test_its_picture_is_a_png_or_nothing(made, monkeypatch):
-    pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'attar[docs]'")
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install '.[docs]'")
     assert made.picture().startswith(b"\x89PNG")
     assert made.picture() == made.picture()
     assert replace(made, layers=made.layers[:1]).picture() is None
@@ -120,20 +120,20 @@ def test_without_a_picture_it_is_saved_all_the_same(made, tmp_path, monkeypatch)
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
     made.save(tmp_path)
     assert not (tmp_path / "preview.png").exists()
-    assert "preview.png" not in (tmp_path / "README.md").read_text()
+    assert "preview.png" not in (tmp_path / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_damaged_plan_is_refused(made, tmp_path):
     made.save(tmp_path)
     path = tmp_path / "artefact.json"
-    facts = json.loads(path.read_text())
-    path.write_text(json.dumps({**facts, "layers": facts["layers"][:1]}))
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**facts, "layers": facts["layers"][:1]}), encoding="utf-8")
     with pytest.raises(InputError, match="was altered after it was written"):
         ConvolutionPlan.load(tmp_path)
-    path.write_text(json.dumps({**facts, "schema": 9}))
+    path.write_text(json.dumps({**facts, "schema": 9}), encoding="utf-8")
     with pytest.raises(InputError, match="has schema 9, but this attar reads up to 1"):
         ConvolutionPlan.load(tmp_path)
-    path.write_text(json.dumps({"kind": "mixture"}))
+    path.write_text(json.dumps({"kind": "mixture"}), encoding="utf-8")
     with pytest.raises(InputError, match="holds an artefact of kind 'mixture', not 'convolution'"):
         ConvolutionPlan.load(tmp_path)
     path.unlink()

@@ -6,6 +6,7 @@ from attar.convolution.compiled import backend_of, numba_loops, shares
 from attar.convolution.cpo import CPOConvolution
 from attar.convolution.geometry import Geometry
 from attar.core.errors import InputError
+from attar.core.extras import install
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def test_without_numba_it_is_pytorch_and_that_is_said(no_numba, draw, equals_con
     backend = backend_of("auto")
     assert (backend.name, backend.loops) == ("torch", None)
     assert backend.note == (
-        "numba is not installed (pip install 'attar[convolution]'): sparse loops run on plain PyTorch, slowly."
+        f"numba is not installed ({install('convolution')}): sparse loops run on plain PyTorch, slowly."
     )
     case = draw.case()
     equals_conv2d(case, CPOConvolution.prepare(case.weight, case.bias, case.geometry)(case.activation))
@@ -26,7 +27,7 @@ def test_without_numba_it_is_pytorch_and_that_is_said(no_numba, draw, equals_con
 def test_numba_that_is_asked_for_and_missing_is_refused(no_numba):
     with pytest.raises(InputError) as refusal:
         backend_of("numba")
-    assert str(refusal.value) == "numba is not installed: pip install 'attar[convolution]'."
+    assert str(refusal.value) == f"numba is not installed: {install('convolution')}."
 
 
 def test_pytorch_that_is_asked_for_needs_no_excuse():
@@ -40,7 +41,7 @@ def test_an_unknown_backend_is_refused():
 
 def test_pytorch_keeps_its_threads(draw):
     """Numba starts threads of the same OpenMP, and would change how many PyTorch uses."""
-    pytest.importorskip("numba", reason="numba is not installed: pip install 'attar[convolution]'")
+    pytest.importorskip("numba", reason="numba is not installed: pip install '.[convolution]'")
     before = torch.get_num_threads()
     assert numba_loops() is not None
     method = CPOConvolution.prepare(draw.normal(3, 2, 3, 3), None, Geometry(2, 3, (3, 3)), backend="numba")

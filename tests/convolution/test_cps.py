@@ -10,7 +10,7 @@ from attar.core.errors import InputError
 @pytest.fixture(params=["torch", "numba"])
 def backend(request):
     if request.param == "numba":
-        pytest.importorskip("numba", reason="numba is not installed: pip install 'attar[convolution]'")
+        pytest.importorskip("numba", reason="numba is not installed: pip install '.[convolution]'")
     return request.param
 
 

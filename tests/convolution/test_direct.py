@@ -13,7 +13,7 @@ def backend(request):
     if request.param == "native" and native.library().functions is None:
         pytest.skip(native.library().why)
     if request.param == "numba":
-        pytest.importorskip("numba", reason="numba is not installed: pip install 'attar[convolution]'")
+        pytest.importorskip("numba", reason="numba is not installed: pip install '.[convolution]'")
     return request.param
 
 
@@ -121,7 +121,7 @@ def test_a_map_too_wide_for_32_bits_is_refused(draw, monkeypatch):
 
 def test_without_a_compiler_it_runs_on_what_there_is_and_says_so(draw, monkeypatch, equals_conv2d):
     monkeypatch.setattr(native, "library", lambda: native.Library(None, "no C++ compiler was found"))
-    pytest.importorskip("numba", reason="numba is not installed: pip install 'attar[convolution]'")
+    pytest.importorskip("numba", reason="numba is not installed: pip install '.[convolution]'")
     case = draw.case()
     method = Direct.prepare(case.weight, case.bias, case.geometry)
     assert method.backend.name == "numba"

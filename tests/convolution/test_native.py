@@ -45,7 +45,9 @@ def test_a_library_is_built_once(tmp_path, monkeypatch):
 
 
 def threading_libraries():
-    return {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "gomp" in line}
+    return {
+        line.split()[-1] for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines() if "gomp" in line
+    }
 
 
 @needs_compiler
@@ -85,7 +87,7 @@ def test_the_compiler_named_in_the_environment_comes_first(monkeypatch):
 
 def test_the_struct_is_that_of_the_source():
     """Every count of `struct Shape`, in its order."""
-    source = native.SOURCE.read_text()
+    source = native.SOURCE.read_text(encoding="utf-8")
     body = source[source.index("struct Shape {") : source.index("};", source.index("struct Shape {"))]
     lines = [line.split("//")[0] for line in body.splitlines() if line.strip().startswith("int32_t")]
     names = [name.strip(" ;") for line in lines for name in line.replace("int32_t", "").split(",")]

@@ -45,4 +45,4 @@ def test_it_stands_on_the_card(tmp_path):
     saved = plan().save(tmp_path)
     saved.remember(list(measure([saved]).networks))
     assert scores_in(tmp_path)[0].score.interval == (3.5, 4.5)
-    assert "| **times faster** |  | 4.00 [3.50, 4.50] × | 31 |" in (tmp_path / "README.md").read_text()
+    assert "| **times faster** |  | 4.00 [3.50, 4.50] × | 31 |" in (tmp_path / "README.md").read_text(encoding="utf-8")

@@ -74,7 +74,7 @@ def test_where_there_are_none_an_unfinished_run_is_named(tmp_path):
 )
 def test_others_and_altered_ones_are_refused(change, sentence, tmp_path):
     write_facts(tmp_path, "mixture", 1, {"trace": [0.5]})
-    facts = json.loads((tmp_path / "artefact.json").read_text())
+    facts = json.loads((tmp_path / "artefact.json").read_text(encoding="utf-8"))
     store.write_json(tmp_path / "artefact.json", facts | change)
     assert refusal(tmp_path) == sentence.replace("{folder}", str(tmp_path))
 
@@ -112,7 +112,7 @@ def test_a_schema_that_is_no_number_is_refused(schema, tmp_path):
 
 def test_numbers_that_are_not_finite_are_written_as_null(tmp_path):
     write_facts(tmp_path, "mixture", 1, {"kept": math.nan, "row": (1.0, -math.inf), "by": {"a": math.inf}})
-    text = (tmp_path / "artefact.json").read_text()
+    text = (tmp_path / "artefact.json").read_text(encoding="utf-8")
     assert "NaN" not in text and "Infinity" not in text
     found = read_facts(tmp_path, "mixture", 1, "mixture")
     assert (found["kept"], found["row"], found["by"]) == (None, [1.0, None], {"a": None})
@@ -159,20 +159,20 @@ def test_the_error_of_a_full_memory_stays_what_it_is(tmp_path):
 
 def test_every_file_that_others_read_is_checked(tmp_path):
     for name in ("config.json", "model.safetensors"):
-        (tmp_path / name).write_text(name)
+        (tmp_path / name).write_text(name, encoding="utf-8")
     names = ["config.json", "model.safetensors"]
     digests = digests_of(tmp_path, names)
     check_files(tmp_path, names, digests)
     with pytest.warns(UserWarning, match=r"without digests of config\.json: damage to it is not noticed"):
         check_files(tmp_path, names, {"model.safetensors": digests["model.safetensors"]})
     for name in names:
-        (tmp_path / name).write_text("other")
+        (tmp_path / name).write_text("other", encoding="utf-8")
         with pytest.raises(InputError, match=f"{name} was altered after it was written"):
             check_files(tmp_path, names, digests)
         (tmp_path / name).unlink()
         with pytest.raises(InputError, match=f"{name} is missing"):
             check_files(tmp_path, names, digests)
-        (tmp_path / name).write_text(name)
+        (tmp_path / name).write_text(name, encoding="utf-8")
     for name in ("../secret", "/etc/passwd"):
         with pytest.raises(InputError, match="does not lie in the folder"):
             check_files(tmp_path, names, {**digests, name: ""})

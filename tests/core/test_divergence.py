@@ -99,7 +99,7 @@ def grown(tmp_path):
         with pytest.raises(InputError) as refusal:
             run(Growing(**settings), SOURCE, runtime, out=tmp_path, load=lambda folder: Made(torch.zeros(3)))
         assert not (tmp_path / "made.safetensors").exists()
-        assert not json.loads((tmp_path / "run" / "settings.json").read_text()).get("finished")
+        assert not json.loads((tmp_path / "run" / "settings.json").read_text(encoding="utf-8")).get("finished")
         return refusal.value
 
     return grow

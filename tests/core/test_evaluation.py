@@ -159,5 +159,5 @@ def test_the_first_row_can_be_read_without_naming_it():
 def test_an_odd_cost_is_left_out(tmp_path):
     for name, text in {"a": '{"seconds": 2.0, "peak_memory": 7}', "b": "[]", "c": "{"}.items():
         (tmp_path / name / "run").mkdir(parents=True)
-        (tmp_path / name / "run" / "cost.json").write_text(text)
+        (tmp_path / name / "run" / "cost.json").write_text(text, encoding="utf-8")
     assert cost_of([thing(folder=tmp_path / name) for name in "abcd"]) == (2.0, 7)

@@ -1,6 +1,7 @@
 """Many runs at once: results in order, failures apart, and a killed worker's task taken over."""
 
 import os
+import re
 import signal
 import socket
 import threading
@@ -14,6 +15,7 @@ import pytest
 from attar.core import cluster
 from attar.core.cluster import Cluster, check_answers
 from attar.core.errors import InputError, Interrupted
+from attar.core.extras import install
 from attar.core.fleet import Crew, Fleet, Task, crew, run_all
 from attar.core.runtime import Engine, Runtime
 from two_processes import free_port
@@ -33,9 +35,9 @@ def refuses():
 def kills_its_worker_once(marker):
     """Dies by SIGKILL the first time, and works the second."""
     if not marker.exists():
-        marker.write_text(str(os.getpid()))
+        marker.write_text(str(os.getpid()), encoding="utf-8")
         os.kill(os.getpid(), signal.SIGKILL)
-    return int(marker.read_text()) != os.getpid()
+    return int(marker.read_text(encoding="utf-8")) != os.getpid()
 
 
 def where_it_lies(heavy, light):
@@ -138,7 +140,7 @@ def test_without_ray_it_says_what_to_install(monkeypatch):
         return real(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(InputError, match=r"several workers need Ray: pip install 'attar\[cluster\]'"):
+    with pytest.raises(InputError, match=re.escape(f"several workers need Ray: {install('cluster')}")):
         run_all([Task("one", partial(squared, 1))], workers=2)
 
 

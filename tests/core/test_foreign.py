@@ -13,7 +13,7 @@ CODE = {"auto_map": {"AutoConfig": "its.Config", "AutoModelForCausalLM": "its.Mo
 def folder_with(folder, files):
     folder.mkdir(exist_ok=True)
     for name, facts in files.items():
-        (folder / name).write_text(facts if isinstance(facts, str) else json.dumps(facts))
+        (folder / name).write_text(facts if isinstance(facts, str) else json.dumps(facts), encoding="utf-8")
     return folder
 
 

@@ -116,7 +116,7 @@ def student(out, engine):
 
 
 def language_model(out, engine):
-    pytest.importorskip("transformers", reason="pip install 'attar[transformers]'")
+    pytest.importorskip("transformers", reason="pip install '.[transformers]'")
     from attar.language.verbs import train
 
     parts = {part: list(drawn(count, part)) for part, count in {"train": 16, "validation": 4, "test": 4}.items()}
@@ -265,7 +265,7 @@ def test_a_name_that_is_none_and_an_artefact_that_is_not_there(small, hub):
 
 def test_a_repository_without_an_artefact_is_named(hub):
     hub.place("ada/bert", "model").mkdir(parents=True)
-    (hub.place("ada/bert", "model") / "config.json").write_text("{}")
+    (hub.place("ada/bert", "model") / "config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(InputError, match=r"ada/bert is on the hub, but attar did not make it: it holds no artefact"):
         attar.open_artefact("ada/bert")
 

@@ -30,7 +30,7 @@ def test_every_name_of_a_stub_is_there(package):
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_stub_names_everything_under_its_own_name(package):
     """What a type checker takes for public: `from home import Name as Name`."""
-    lines = (HOME.joinpath(*package.split(".")[1:]) / "__init__.pyi").read_text().splitlines()
+    lines = (HOME.joinpath(*package.split(".")[1:]) / "__init__.pyi").read_text(encoding="utf-8").splitlines()
     for line in lines:
         words = line.split()
         assert words[0] == "from" and words[-3] == words[-1] and words[-2] == "as", line
@@ -51,8 +51,10 @@ def test_packages_are_imported_without_torch():
 
 def test_a_name_may_differ_from_that_in_its_module(tmp_path, monkeypatch):
     (tmp_path / "some_package").mkdir()
-    (tmp_path / "some_package" / "__init__.py").write_text("")
-    (tmp_path / "some_package" / "__init__.pyi").write_text("from math import tau as circle, pi as pi\n")
+    (tmp_path / "some_package" / "__init__.py").write_text("", encoding="utf-8")
+    (tmp_path / "some_package" / "__init__.pyi").write_text(
+        "from math import tau as circle, pi as pi\n", encoding="utf-8"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     importlib.import_module("some_package")
     get, names, public = lazily("some_package")

@@ -19,12 +19,12 @@ BRIEF = Protocol(name="brief", epochs=2, batch=64)
 
 
 def cost(folder: Path) -> dict[str, float]:
-    return json.loads((folder / "run" / "cost.json").read_text())
+    return json.loads((folder / "run" / "cost.json").read_text(encoding="utf-8"))
 
 
 def finished(folder: Path, seconds: object) -> Path:
     (folder / "run").mkdir(parents=True)
-    (folder / "run" / "cost.json").write_text(json.dumps({"seconds": seconds, "peak_memory": 1}))
+    (folder / "run" / "cost.json").write_text(json.dumps({"seconds": seconds, "peak_memory": 1}), encoding="utf-8")
     return folder
 
 
@@ -54,7 +54,7 @@ def test_a_cached_network_costs_what_its_training_took(name, few_digits, engine,
         assert cost(small.folder)["prepared"] == cost(network)["seconds"]
         assert cost(small.folder)["seconds"] >= cost(small.folder)["prepared"]
     path = network / "run" / "cost.json"
-    path.write_text(json.dumps({"seconds": 1000.0, "peak_memory": 1}))
+    path.write_text(json.dumps({"seconds": 1000.0, "peak_memory": 1}), encoding="utf-8")
     third = attar.condense(few_digits, method, out=tmp_path / "third", engine=engine)
     assert cost(third.folder)["prepared"] == 1000
     assert 1000 < cost(third.folder)["seconds"] < 1010

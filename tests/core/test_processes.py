@@ -348,7 +348,10 @@ def test_two_processes_give_the_set_of_one_and_print_once(tmp_path):
     two = attar.open_artefact(tmp_path / "two")
     torch.testing.assert_close(two.images, one.images, rtol=1e-5, atol=1e-5)
     losses = [
-        [json.loads(line)["loss"] for line in (tmp_path / name / "run" / "metrics.jsonl").read_text().splitlines()]
+        [
+            json.loads(line)["loss"]
+            for line in (tmp_path / name / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        ]
         for name in ("one", "two")
     ]
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
@@ -373,7 +376,7 @@ def test_processes_share_the_networks_of_an_evaluation(count, tmp_path, digits):
     words = "--networks mlp:width=8 --repeats 3 --protocol quick --ceiling skip --beside skip --device cpu"
     done = fork("evaluate", tmp_path / "set", *words.split(), "--json", tmp_path / "scores.json", count=count)
     assert done.returncode == 0, done.stderr
-    two = json.loads((tmp_path / "scores.json").read_text())["rows"][0]["columns"][0]["values"]
+    two = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))["rows"][0]["columns"][0]["values"]
     engine = Engine(device="cpu", quiet=True)
     one = attar.evaluate(
         small,

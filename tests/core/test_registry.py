@@ -11,6 +11,7 @@ import pytest
 
 from attar.core import registry
 from attar.core.errors import InputError
+from attar.core.extras import install
 from attar.core.kinds import built_in, verb_of
 from attar.core.registry import METHODS, Entry, Paper, entry_of, find, methods
 from attar.core.settings import Settings
@@ -118,7 +119,7 @@ def test_a_missing_extra_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(InputError) as refusal:
         Entry("gstam", "condense", "attar.graphs.gstam", "GSTAM", "graphs", extra="graphs").load()
-    assert str(refusal.value) == "gstam needs torch_geometric: pip install 'attar[graphs]'."
+    assert str(refusal.value) == f"gstam needs torch_geometric: {install('graphs')}."
     with pytest.raises(ModuleNotFoundError):
         Entry("dm", "condense", "attar.images.condense.dm", "DM", "no extra").load()
 

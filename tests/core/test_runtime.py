@@ -155,3 +155,55 @@ def test_engine_settings_out_of_range_are_refused():
     with pytest.raises(InputError) as refusal:
         Engine(checkpoint_seconds=-1)
     assert str(refusal.value) == "checkpoint_seconds is -1; it must be at least 0."
+
+
+class _Exact:
+    """Settings of something that computes in float64."""
+
+    float64 = True
+
+
+@pytest.fixture
+def on_a_mac(monkeypatch):
+    """A GPU of Apple's and none of CUDA."""
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+def test_auto_finds_the_gpu_of_a_mac_for_one_process(on_a_mac, monkeypatch):
+    runtime = Runtime(Engine(quiet=True))
+    assert runtime.device == torch.device("mps")
+    assert runtime.forward_dtype == torch.float32
+    runtime.plan(COMPILE_WORTH_IT * 2)
+    assert not runtime.compiles
+    assert runtime.describe()["device"].endswith(" GPU (mps)")
+    monkeypatch.setattr(machine, "size", lambda: 2)
+    assert machine._device("auto") == torch.device("cpu")
+
+
+def test_float64_leaves_the_gpu_of_a_mac_and_says_so(on_a_mac):
+    said = []
+    runtime = Runtime(Engine(), say=said.append)
+    runtime.see_to_float64(object(), "this")
+    assert runtime.device.type == "mps" and said == []
+    runtime.see_to_float64(_Exact(), "gmrc")
+    assert runtime.device.type == "cpu"
+    assert said == ["gmrc computes in float64, which mps does not have, and works on the CPU."]
+
+
+def test_float64_is_refused_on_mps_in_one_line():
+    runtime = Runtime(CPU)
+    runtime.device, runtime.engine = torch.device("mps"), Engine(device="mps")
+    with pytest.raises(InputError, match=r"^gmrc computes in float64, which mps does not have. Give --device cpu.$"):
+        runtime.see_to_float64(_Exact(), "gmrc")
+
+
+def test_float64_that_nobody_foresaw_is_one_line_too():
+    from attar.core.failures import told
+
+    error = TypeError(
+        "Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64. "
+        "Please use float32 instead."
+    )
+    assert told(error) == "this computes in float64, which mps does not have. Give --device cpu."
+    assert told(TypeError("a float64 where a word was wanted")) is None

@@ -48,7 +48,7 @@ def test_a_score_comes_back_with_all_that_it_is_read_with(tmp_path):
     timed = Cell(Score(1.5, "×", n=31, interval=(1.2, 1.8)), ((1.5,),), column="times faster")
     keep_scores(tmp_path, [kept, timed])
     assert scores_in(tmp_path) == [kept, timed]
-    facts = json.loads((tmp_path / SCORES).read_text())
+    facts = json.loads((tmp_path / SCORES).read_text(encoding="utf-8"))
     assert (facts["schema"], facts["scores"][0]["value"], facts["scores"][0]["kept"]) == (2, 50.5, 84.0)
 
 
@@ -60,7 +60,7 @@ def test_scores_replace_older_ones_of_the_same_column_and_protocol(tmp_path):
 
 
 def test_the_older_form_is_read_with_the_sample_deviation(tmp_path):
-    (tmp_path / SCORES).write_text(json.dumps([OLDER]))
+    (tmp_path / SCORES).write_text(json.dumps([OLDER]), encoding="utf-8")
     (found,) = scores_in(tmp_path)
     assert (found.column, found.protocol, found.score.value, found.score.n) == ("convnet", "field", 97.5, 2)
     assert found.score.spread == pytest.approx(statistics.stdev([97.0, 98.0]))
@@ -77,7 +77,7 @@ def test_the_older_form_is_read_with_the_sample_deviation(tmp_path):
 def test_the_older_form_of_graphs_had_what_is_kept_of_the_last_epoch(tmp_path):
     last = {"value": 70.0, "unit": "%", "better": "higher", "spread": 1.0, "n": 2}
     row = {**OLDER, "last": last, "last_values": [[69.0, 71.0]], "metric": "accuracy", "beside": None}
-    (tmp_path / SCORES).write_text(json.dumps([row]))
+    (tmp_path / SCORES).write_text(json.dumps([row]), encoding="utf-8")
     (found,) = scores_in(tmp_path)
     assert found.score == Score.of([69.0, 71.0])
     assert found.further["at the epoch with the best validation score"].score.value == 97.5
@@ -101,7 +101,7 @@ def test_the_older_form_of_graphs_had_what_is_kept_of_the_last_epoch(tmp_path):
     ],
 )
 def test_what_is_no_score_is_left_out(odd, tmp_path):
-    (tmp_path / SCORES).write_text(odd)
+    (tmp_path / SCORES).write_text(odd, encoding="utf-8")
     assert scores_in(tmp_path) == []
 
 
@@ -114,7 +114,7 @@ def test_what_is_not_finite_is_null(tmp_path):
     """H3: a teacher at 0 % leaves nothing to keep, and JSON is always valid."""
     kept = cell(full=Score(0.0), further={"error": Measure.of([[math.nan]])})
     keep_scores(tmp_path, [kept])
-    text = (tmp_path / SCORES).read_text()
+    text = (tmp_path / SCORES).read_text(encoding="utf-8")
     assert "NaN" not in text
     assert json.loads(text)["scores"][0]["kept"] is None
     (found,) = scores_in(tmp_path)

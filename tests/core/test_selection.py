@@ -201,7 +201,7 @@ class Word:
         self.text = text
 
     def save(self, folder):
-        (folder / "word.txt").write_text(self.text)
+        (folder / "word.txt").write_text(self.text, encoding="utf-8")
 
     def picture(self):
         return None
@@ -222,7 +222,7 @@ class First(Selection):
 @pytest.mark.parametrize("saved", [False, True])
 def test_a_selection_is_made_without_a_step(saved, tmp_path):
     source, out = SimpleNamespace(words=("oak", "elm"), fingerprint=""), tmp_path / "run" if saved else None
-    method, read = First(), lambda folder: Word((folder / "word.txt").read_text())
+    method, read = First(), lambda folder: Word((folder / "word.txt").read_text(encoding="utf-8"))
     assert method.resolve(source, Runtime(Engine(quiet=True))) is method
     assert method.total_steps == method.work(source) == 0
     assert run(method, source, Runtime(Engine(quiet=True)), out=out, load=read).text == "oak"

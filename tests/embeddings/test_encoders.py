@@ -251,8 +251,10 @@ def test_code_and_pickles_are_refused(vit_folder, tmp_path):
     torch.save(state, folder / "pytorch_model.bin")
     with pytest.raises(InputError, match="attar does not open pickles"):
         encoder_named(f"transformers:{folder},pretrained=true", pictures(), rng())
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModel": "model.Mine"}}))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(
+        json.dumps({**config, "auto_map": {"AutoModel": "model.Mine"}}), encoding="utf-8"
+    )
     with pytest.raises(InputError, match="attar runs no code that comes with a model"):
         encoder_named(f"transformers:{folder}", pictures(), rng())
     encoder = encoder_named(f"transformers:{vit_folder}", pictures(), rng())

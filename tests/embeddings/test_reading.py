@@ -88,7 +88,7 @@ def test_a_table_is_of_the_kind_that_can_read_its_rows(name, tmp_path):
     text, kind = TABLES[name]
     file = tmp_path / name
     file.parent.mkdir(exist_ok=True)
-    file.write_text(text)
+    file.write_text(text, encoding="utf-8")
     assert kind_of_data([str(file.parent if "/" in name else file)]).name == kind
 
 

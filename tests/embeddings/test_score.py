@@ -82,8 +82,8 @@ def test_the_command_scores_an_encoder_of_digits_and_leaves_scores_and_pictures(
     cells = scores_in(tmp_path / "digits")
     assert [cell.column for cell in cells] == ["kNN", "linear probe"]
     assert cells[0].score.value > 60 and cells[0].beside[0].score.value > 90
-    assert json.loads((tmp_path / "scores.json").read_text())["rows"][0]["count"] == 37824
-    card = (tmp_path / "digits" / "README.md").read_text()
+    assert json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))["rows"][0]["count"] == 37824
+    card = (tmp_path / "digits" / "README.md").read_text(encoding="utf-8")
     assert "| beside it, random encoder |" in card and "](evaluation/neighbours.png)" in card
     shown = attar.open_artefact(place).shown()
     assert [one.png[1:4] for one in shown.pictures] == [b"PNG", b"PNG"]

@@ -29,7 +29,9 @@ def test_the_last_score_is_that_of_the_result_and_stays_on_the_curve(several, na
     source = signs(several)
     method = SimCLR(epochs=4, batch=32, held_out=0.2, watch=2, linear=Linear(epochs=2))
     attar.train(source, method, out=tmp_path / "made")
-    lines = [json.loads(line) for line in (tmp_path / "made/run/metrics.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in (tmp_path / "made/run/metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     steps = 3  # of 72 samples
     known = [line.get(name) for line in lines[: 4 * steps]]
     first, last = known[2 * steps - 1], known[4 * steps - 1]
@@ -58,6 +60,6 @@ def test_many_samples_are_thinned_and_none_without_labels_are_scored(monkeypatch
     assert evenly(20, 7).tolist() == [0, 2, 5, 8, 11, 14, 17]
     bare = Source("bare", (), *[Part(signs(True).train.samples)] * 2, signs(True).transform)
     attar.train(bare, SimCLR(epochs=1, held_out=0.2, watch=1), out=tmp_path / "bare")
-    assert "held-out" not in (tmp_path / "bare/run/metrics.jsonl").read_text()
+    assert "held-out" not in (tmp_path / "bare/run/metrics.jsonl").read_text(encoding="utf-8")
     with pytest.raises(InputError, match="watch is 1, but no samples are held out"):
         SimCLR(watch=1)

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from attar.core import engine as core
 from attar.core import store
 from attar.core.cell import Cell, Measure
 from attar.core.errors import InputError
+from attar.core.extras import install
 from attar.core.runtime import Runtime
 from attar.graphs.artefact import FILES, CondensedGraphs
 from attar.graphs.coresets import GraphRandom
@@ -73,7 +75,7 @@ def test_without_pytorch_geometric_the_extra_is_named(learned, monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "torch_geometric.data", None)
-    with pytest.raises(InputError, match=r"to_pyg needs torch_geometric: pip install 'attar\[graphs\]'\."):
+    with pytest.raises(InputError, match=re.escape(f"to_pyg needs torch_geometric: {install('graphs')}.")):
         learned.to_pyg()
 
 
@@ -90,12 +92,12 @@ def test_datasets_opens_the_export(learned, tmp_path):
 
 def test_the_card_tells_how_it_was_made_and_what_it_scores(learned, tmp_path):
     saved = learned.save(tmp_path)
-    text = (tmp_path / "README.md").read_text()
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "path: data/train-00000-of-00001.parquet" in text
     assert "| power | 2.0 |" in text
     chosen = Measure.of([[70.0, 74.0]])
     saved.remember([Cell.of([[68.0, 70.0]], column="gcn", protocol="quick", further={"at the best epoch": chosen})])
-    text = (tmp_path / "README.md").read_text()
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert f"| **gcn** | quick | 69.0 ± 1.4 % | 2 | {saved.bytes:,} |  |" in text
     assert "| beside it, at the best epoch |  | 72.0 ± 2.8 % | 2 |  |  |" in text
 
@@ -127,7 +129,7 @@ def test_other_kinds_newer_schemas_and_empty_folders_are_refused(learned, tmp_pa
     with pytest.raises(InputError, match="holds no condensed set"):
         CondensedGraphs.load(tmp_path)
     learned.save(tmp_path)
-    facts = json.loads((tmp_path / "artefact.json").read_text())
+    facts = json.loads((tmp_path / "artefact.json").read_text(encoding="utf-8"))
     for change, wrong in (
         ({"kind": "mixture"}, "holds an artefact of kind 'mixture', not 'graphs'"),
         ({"schema": 2}, "Upgrade attar"),

@@ -23,7 +23,7 @@ def folder(tmp_path):
 
 def write(folder, files):
     for name, text in files.items():
-        (folder / "raw" / f"TINY_{name}.txt").write_text(text)
+        (folder / "raw" / f"TINY_{name}.txt").write_text(text, encoding="utf-8")
 
 
 def read(folder):
@@ -128,7 +128,7 @@ def test_every_way_to_name_it_finds_it(folder):
 def test_a_folder_of_several_sets_asks_for_one(folder, tmp_path_factory):
     with pytest.raises(InputError, match=r"holds several TU sets \(raw\)|several TU sets"):
         find_tu(folder.parent)
-    (folder / "raw" / "OTHER_A.txt").write_text("")
+    (folder / "raw" / "OTHER_A.txt").write_text("", encoding="utf-8")
     with pytest.raises(InputError, match=r"holds several TU sets \(OTHER, TINY\)\. Give one, as .*OTHER\."):
         find_tu(folder)
 

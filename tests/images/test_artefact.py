@@ -172,7 +172,7 @@ def test_the_preview_beside_the_set_is_that_picture(small, tmp_path):
 
 def test_the_card_says_where_it_came_from(everything, tmp_path):
     everything.save(tmp_path)
-    text = (tmp_path / "README.md").read_text()
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
     origin = everything.origin
     for fact in (origin.source, origin.method, origin.fingerprint, "| ipc | 2 |", "| seed | 0 |", "ZCA", EXPORT):
         assert fact in text
@@ -202,7 +202,7 @@ def test_a_folder_without_a_set_is_refused(tmp_path):
 
 def test_an_unfinished_run_is_refused_with_what_to_do(tmp_path):
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "settings.json").write_text("{}")
+    (tmp_path / "run" / "settings.json").write_text("{}", encoding="utf-8")
     assert refusal_of(tmp_path) == (
         f"{tmp_path} holds no condensed set (no artefact.json); its run is unfinished. "
         "Run the same command again to resume it."
@@ -282,7 +282,7 @@ def test_the_whitening_of_another_set_is_refused(everything, tmp_path):
 def test_an_altered_description_is_refused(name, value, small, tmp_path):
     small.save(tmp_path)
     file = tmp_path / "artefact.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), name: value}))
+    file.write_text(json.dumps({**json.loads(file.read_text(encoding="utf-8")), name: value}), encoding="utf-8")
     assert refusal_of(tmp_path) == f"{file} was altered after it was written: its contents do not match its digest."
 
 
@@ -301,13 +301,13 @@ def test_an_altered_description_is_refused(name, value, small, tmp_path):
 def test_a_damaged_or_newer_description_is_refused(text, sentence, small, tmp_path):
     small.save(tmp_path)
     file = tmp_path / "artefact.json"
-    file.write_text(text)
+    file.write_text(text, encoding="utf-8")
     assert refusal_of(tmp_path) == sentence.replace("{file}", str(file))
 
 
 def test_reformatting_the_description_alters_nothing(small, tmp_path):
     small.save(tmp_path)
-    store.write_json(tmp_path / "artefact.json", json.loads((tmp_path / "artefact.json").read_text()))
+    store.write_json(tmp_path / "artefact.json", json.loads((tmp_path / "artefact.json").read_text(encoding="utf-8")))
     assert_same(CondensedImages.load(tmp_path), small)
 
 

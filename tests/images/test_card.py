@@ -18,7 +18,7 @@ def made(digits, engine, folder, **settings):
 
 def test_it_says_how_to_make_it_again(digits, engine, tmp_path):
     made("digits", engine, tmp_path, ipc=2)
-    text = (tmp_path / "README.md").read_text()
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "attar condense random --data digits --ipc 2 --seed 3" in text
     assert "20 images (2 per class) that replace 1,297" in text
     assert f"Data fingerprint: `{digits.fingerprint}`" in text
@@ -28,7 +28,7 @@ def test_it_says_how_to_make_it_again(digits, engine, tmp_path):
 def test_the_command_on_the_card_makes_the_same_set(tmp_path, engine):
     method = attar.DM(ipc=1, steps=2, real_batch=2, siamese=False, architecture=Architecture(width=4))
     first = attar.condense("digits", method, out=tmp_path / "one", engine=engine)
-    lines = (tmp_path / "one" / "README.md").read_text().splitlines()
+    lines = (tmp_path / "one" / "README.md").read_text(encoding="utf-8").splitlines()
     command = next(line for line in lines if line.startswith("attar condense"))
     again = [*command.split()[1:], "--out", str(tmp_path / "two"), "--device", "cpu", "--compile", "off", "--quiet"]
     main(again)
@@ -37,7 +37,7 @@ def test_the_command_on_the_card_makes_the_same_set(tmp_path, engine):
 
 def test_unequal_numbers_per_class_read_well(digits, engine, tmp_path):
     made(digits, engine, tmp_path, ipc=(1, 2, 3, 1, 1, 1, 1, 1, 1, 4))
-    assert "16 images (1 to 4 per class)" in (tmp_path / "README.md").read_text()
+    assert "16 images (1 to 4 per class)" in (tmp_path / "README.md").read_text(encoding="utf-8")
 
 
 def test_scores_are_kept_and_shown_and_replaced_by_newer_ones(digits, engine, tmp_path):
@@ -49,13 +49,15 @@ def test_scores_are_kept_and_shown_and_replaced_by_newer_ones(digits, engine, tm
     small.remember(list(other.networks))
     assert [cell.protocol for cell in scores_in(tmp_path)] == ["brief", "other"]
     score = result.networks[0].score
-    assert f"| **convnet** | brief | {score} | 2 | {small.bytes:,} |  |" in (tmp_path / "README.md").read_text()
+    assert f"| **convnet** | brief | {score} | 2 | {small.bytes:,} |  |" in (tmp_path / "README.md").read_text(
+        encoding="utf-8"
+    )
     assert attar.open_artefact(tmp_path).fingerprint == small.fingerprint
 
 
 def test_damaged_scores_are_no_obstacle(digits, engine, tmp_path):
     small = made(digits, engine, tmp_path, ipc=1)
-    (tmp_path / "scores.json").write_text("{")
+    (tmp_path / "scores.json").write_text("{", encoding="utf-8")
     assert scores_in(tmp_path) == []
     small.write_card(tmp_path)
 
@@ -77,7 +79,7 @@ def test_the_card_shows_what_a_score_is_read_with(digits, engine, tmp_path):
     words = "--networks mlp:width=4 --repeats 2 --protocol quick --ceiling skip --beside run --quiet"
     main(["evaluate", str(tmp_path), *words.split()])
     (cell,) = scores_in(tmp_path)
-    text = (tmp_path / "README.md").read_text()
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert [other.label for other in cell.rivals] == [
         "always guessing",
         "without augmentation",
@@ -100,5 +102,5 @@ def test_learned_step_size_and_soft_labels_are_named(digits, engine, tmp_path):
     small = made(digits, engine, tmp_path / "hard", ipc=1)
     soft = dataclasses.replace(small, labels=0.1 * small.labels.new_ones(10, 10).float(), lr=0.02)
     soft.save(tmp_path / "soft")
-    text = (tmp_path / "soft" / "README.md").read_text()
+    text = (tmp_path / "soft" / "README.md").read_text(encoding="utf-8")
     assert "Labels: probabilities of every class. Learned step size: 0.02." in text

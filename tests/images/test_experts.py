@@ -190,14 +190,14 @@ def test_an_experts_step_has_a_warm_entropy_and_a_whole_penalty(epoch, factor, t
 def test_experts_with_the_warm_penalty_of_earlier_versions_are_not_taken(few_digits, tmp_path):
     smooth = {"smooth_penalty": 2.0, "smooth_warm_up": True}
     opened(few_digits, tmp_path, count=1, epochs=1, **smooth)
-    facts = json.loads((tmp_path / "experts.json").read_text())
+    facts = json.loads((tmp_path / "experts.json").read_text(encoding="utf-8"))
     assert facts.pop("gradient penalty") == "without the warm-up"
-    (tmp_path / "experts.json").write_text(json.dumps(facts))
+    (tmp_path / "experts.json").write_text(json.dumps(facts), encoding="utf-8")
     with pytest.raises(InputError, match=r"holds other experts .*gradient penalty: None in the folder"):
         opened(few_digits, tmp_path, count=1, epochs=1, **smooth)
     for one in smooth:  # where one of the two is off, nothing has changed
         opened(few_digits, tmp_path / one, count=1, epochs=1, **{one: smooth[one]})
-        assert "gradient penalty" not in json.loads((tmp_path / one / "experts.json").read_text())
+        assert "gradient penalty" not in json.loads((tmp_path / one / "experts.json").read_text(encoding="utf-8"))
 
 
 def test_smoothness_of_a_straight_way_is_even():
@@ -235,10 +235,10 @@ def test_a_checkpoint_is_a_copy_of_its_moment(few_digits, tmp_path):
 
 def in_older_words(folder):
     """Write what says of experts how they were trained with the names that settings had."""
-    facts = json.loads((folder / "experts.json").read_text())
+    facts = json.loads((folder / "experts.json").read_text(encoding="utf-8"))
     older = {new: old for old, new in Experts.moved.items()}
     facts["training"] = {older.get(name, name): value for name, value in facts["training"].items()}
-    (folder / "experts.json").write_text(json.dumps(facts))
+    (folder / "experts.json").write_text(json.dumps(facts), encoding="utf-8")
     return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 

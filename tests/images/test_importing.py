@@ -131,7 +131,7 @@ def test_an_imported_set_is_an_artefact_like_any_other(images, shapes, tmp_path,
     small = attar.import_set([tmp_path / "set.pt"], shapes, out=tmp_path / "out")
     loaded = attar.open_artefact(tmp_path / "out")
     assert loaded.fingerprint == small.fingerprint
-    assert "Imported from a released file (pair)" in (tmp_path / "out" / "README.md").read_text()
+    assert "Imported from a released file (pair)" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     attar.evaluate(
         loaded,
         shapes,
@@ -201,7 +201,7 @@ def test_files_that_are_missing_or_cut_are_refused(images, shapes, tmp_path):
     whole = (tmp_path / "set.pt").read_bytes()
     (tmp_path / "set.pt").write_bytes(whole[: len(whole) // 2])
     refused("cannot be read", [tmp_path / "set.pt"], shapes)
-    (tmp_path / "text.safetensors").write_text("nothing")
+    (tmp_path / "text.safetensors").write_text("nothing", encoding="utf-8")
     refused("is damaged or truncated", [tmp_path / "text.safetensors"], shapes)
 
 

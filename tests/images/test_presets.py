@@ -12,7 +12,7 @@ from attar.core.errors import InputError
 from attar.core.presets import table_of
 from attar.core.registry import METHODS
 
-COPY = json.loads((Path(__file__).parent / "condense" / "released_cells.json").read_text())
+COPY = json.loads((Path(__file__).parent / "condense" / "released_cells.json").read_text(encoding="utf-8"))
 FILES = Path(os.environ.get("ATTAR_DATA", "")).parent / "specs" / "trajectory-cells.json"
 STARTS = {"samples_predicted_correctly": "recognised", "real": "real"}
 NAMES = {"CIFAR-10": "cifar10", "CIFAR-100": "cifar100", "TinyImageNet": "tiny-imagenet"}
@@ -57,7 +57,7 @@ def read_from(row):
 def test_the_copy_is_that_of_the_files(method):
     if not FILES.exists():
         pytest.skip(f"{FILES} is not there")
-    files = json.loads(FILES.read_text())[method]
+    files = json.loads(FILES.read_text(encoding="utf-8"))[method]
     assert [{key: file.get(key) for key in COPY["columns"]} for file in files] == rows(method)
 
 
@@ -123,7 +123,7 @@ def test_cells_that_were_wrong_before():
 def test_what_a_methods_own_paper_prints_are_cells(name):
     method = METHODS[name].load()
     known = {(cell.data, cell.size) for cell in table_of(method).cells}
-    file = json.loads(PATH.read_text())
+    file = json.loads(PATH.read_text(encoding="utf-8"))
     told = {
         (table["data"], size)
         for table in file["tables"]

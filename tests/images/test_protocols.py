@@ -210,7 +210,7 @@ def test_scores_say_how_a_protocol_was_changed(digits, tmp_path, capsys):
     how = ["--protocol", "quick", "--protocol.epochs", "3", "--networks", "mlp:width=8", "--repeats", "1"]
     main(["evaluate", str(tmp_path), *how, "--ceiling", "skip", "--beside", "skip", "--device", "cpu"])
     assert "(quick, epochs 3 protocol" in capsys.readouterr().out
-    (cell,) = json.loads((tmp_path / "scores.json").read_text())["scores"]
+    (cell,) = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))["scores"]
     assert cell["protocol"] == "quick, epochs 3"
     assert (cell["trained"]["epochs"], cell["trained"]["lr"]) == (3, 0.1)
-    assert "quick, epochs 3" in (tmp_path / "README.md").read_text()
+    assert "quick, epochs 3" in (tmp_path / "README.md").read_text(encoding="utf-8")

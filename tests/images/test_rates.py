@@ -131,7 +131,9 @@ def test_the_step_size_is_said_with_the_score_everywhere(random, digits, engine,
     assert found.to_json()["rows"][0]["columns"][0]["notes"] == ["learned step size 0.02 × 10"]
     (kept,) = scores_in(tmp_path / "a")
     assert kept.note == "learned step size 0.02 × 10"
-    assert "| quick, epochs 10, learned step size 0.02 × 10 |" in (tmp_path / "a" / "README.md").read_text()
+    assert "| quick, epochs 10, learned step size 0.02 × 10 |" in (tmp_path / "a" / "README.md").read_text(
+        encoding="utf-8"
+    )
     assert "notes" not in measured(random, digits, engine).to_json()["rows"][0]["columns"][0]
 
 

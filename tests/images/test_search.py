@@ -121,4 +121,4 @@ def test_the_table_prints_every_way_and_is_kept(tmp_path, capsys):
     text = capsys.readouterr().out
     assert "120 of the 720 networks are too deep for images of this size" in text
     assert EARLY in text
-    assert len(json.loads((tmp_path / "kept.json").read_text())["rows"]) == 3
+    assert len(json.loads((tmp_path / "kept.json").read_text(encoding="utf-8"))["rows"]) == 3

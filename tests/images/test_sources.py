@@ -231,7 +231,7 @@ def test_a_file_that_is_no_parquet_is_refused(tmp_path):
     assert refusal_of(tmp_path / "fake.parquet").startswith(
         f"{tmp_path / 'fake.parquet'} is not a readable parquet file ("
     )
-    (tmp_path / "images.csv").write_text("a,b")
+    (tmp_path / "images.csv").write_text("a,b", encoding="utf-8")
     assert refusal_of(tmp_path / "images.csv") == (
         f"{tmp_path / 'images.csv'} is not a parquet file. Give a .parquet file, a folder, or 'digits'."
     )

@@ -138,7 +138,7 @@ def test_the_command_reads_the_data_as_they_were_read(farm, tmp_path, capsys, mo
     monkeypatch.chdir(tmp_path)
     main(["condense", "random", "--data", "farm", "--ipc", "1", "--split-seed", "3", "--size", "4", *QUIET])
     folder = "runs/random-farm-1-seed0"
-    origin = json.loads((tmp_path / folder / "artefact.json").read_text())["origin"]
+    origin = json.loads((tmp_path / folder / "artefact.json").read_text(encoding="utf-8"))["origin"]
     assert origin["call"]["reading"] == {"split_seed": 3, "size": 4}
     assert origin["split"] == "80/20 by seed 3"
     main(["evaluate", folder, *BRIEFLY, *QUIET])
@@ -152,7 +152,7 @@ def test_noise_learned_by_heart_is_not_known_on_test_images(farm, tmp_path, caps
     for seed in ("0", "1", "2"):
         main(["condense", "random", "--data", "farm", "--ipc", "16", "--seed", seed, "--out", f"set{seed}", *QUIET])
     main(["evaluate", "set0", "set1", "set2", *words, "--json", "scores.json", *QUIET])
-    (column,) = json.loads((tmp_path / "scores.json").read_text())["rows"][0]["columns"]
+    (column,) = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))["rows"][0]["columns"]
     assert np.mean(column["values"]) < 75
 
 

@@ -39,10 +39,10 @@ def test_transformers_opens_the_folder(small, tmp_path):
 def test_nothing_executable_is_written(small, tmp_path):
     small.save(tmp_path)
     assert {path.suffix for path in tmp_path.iterdir()} <= {".json", ".safetensors", ".md", ".jinja", ".txt"}
-    facts = json.loads((tmp_path / "artefact.json").read_text())
+    facts = json.loads((tmp_path / "artefact.json").read_text(encoding="utf-8"))
     assert facts["kind"] == "language"
     assert set(facts["digests"]) == set(facts["files"]) >= {"config.json", "model.safetensors", "tokenizer.json"}
-    card = (tmp_path / "README.md").read_text()
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "| divergence | forward |" in card
     assert "| teacher |" in card
 
@@ -93,15 +93,15 @@ def test_a_damaged_one_is_refused(small, tmp_path):
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(InputError, match=r"model.safetensors is missing"):
         DistilledLanguageModel.load(tmp_path)
-    facts = json.loads((tmp_path / "artefact.json").read_text())
-    (tmp_path / "artefact.json").write_text(json.dumps({**facts, "schema": 99}))
+    facts = json.loads((tmp_path / "artefact.json").read_text(encoding="utf-8"))
+    (tmp_path / "artefact.json").write_text(json.dumps({**facts, "schema": 99}), encoding="utf-8")
     with pytest.raises(InputError, match=r"has schema 99, but this attar reads up to 1\. Upgrade attar\."):
         DistilledLanguageModel.load(tmp_path)
 
 
 def test_damage_to_any_file_is_noticed(small, tmp_path):
     small.save(tmp_path)
-    names = json.loads((tmp_path / "artefact.json").read_text())["files"]
+    names = json.loads((tmp_path / "artefact.json").read_text(encoding="utf-8"))["files"]
     assert {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"} <= set(names)
     for name in names:
         whole = (tmp_path / name).read_bytes()
@@ -131,7 +131,7 @@ def test_damage_to_any_file_is_noticed(small, tmp_path):
 def test_a_file_that_was_added_is_noticed(name, small, tmp_path):
     small.save(tmp_path)
     (tmp_path / name).parent.mkdir(exist_ok=True)
-    (tmp_path / name).write_text("{}")
+    (tmp_path / name).write_text("{}", encoding="utf-8")
     with pytest.raises(InputError, match=rf"{name} is not part of the student, but transformers would read it"):
         DistilledLanguageModel.load(tmp_path)
 
@@ -139,13 +139,13 @@ def test_a_file_that_was_added_is_noticed(name, small, tmp_path):
 def test_files_that_decide_nothing_may_be_added(small, tmp_path):
     small.save(tmp_path)
     for name in ("notes.txt", "scores.json", "preview.png", "report.html", ".gitattributes"):
-        (tmp_path / name).write_text("")
+        (tmp_path / name).write_text("", encoding="utf-8")
     DistilledLanguageModel.load(tmp_path)
 
 
 def test_one_of_an_early_version_is_read_and_told(small, tmp_path):
     small.save(tmp_path)
-    facts = json.loads((tmp_path / "artefact.json").read_text())
+    facts = json.loads((tmp_path / "artefact.json").read_text(encoding="utf-8"))
     weights = {name: digest for name, digest in facts["digests"].items() if name.endswith(".safetensors")}
     early = {name: value for name, value in facts.items() if name not in ("kind", "schema", "facts_digest")}
     write_facts(tmp_path, "language", 1, {**early, "digests": weights})

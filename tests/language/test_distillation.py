@@ -55,7 +55,7 @@ def run(source, teacher, tokenizer):
 
 def test_further_text_is_learned_too(run, tmp_path):
     run(DistillLanguage.of(**SMALL, **KINDS["corpus"]), tmp_path)
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     assert {"corpus", "labels", "teacher"} <= set(lines[0])
     assert lines[-1]["corpus"] < lines[0]["corpus"]
 
@@ -123,7 +123,7 @@ def test_corrected_answers_are_nearer_to_the_teacher_s(source, trained, student,
 
 def test_a_run_shows_what_the_sheet_asks_for(run, tmp_path):
     run(DistillLanguage.of(**SMALL, **KINDS["all levels"]), tmp_path)
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     shown = set().union(*lines)
     assert {"loss", "labels", "teacher", "spans", "kept mass", "upper", "lower", "corrected", "threshold"} <= shown
     assert len(lines) == 6
@@ -145,7 +145,7 @@ def test_the_best_epoch_is_kept(source, tokenizer, engine):
 def test_a_number_of_steps_takes_the_place_of_epochs(run, tmp_path):
     """Four steps are an epoch of three and a begun one, which is chosen from as well."""
     run(DistillLanguage.of(**{**SMALL, "epochs": 9}, steps=4, select="loss"), tmp_path)
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     assert len(lines) == 4
     assert lines[3]["validation"] != lines[2]["validation"]
 

@@ -137,7 +137,7 @@ def test_no_torchvision_is_imported():
     from pathlib import Path
 
     assert "torchvision" not in sys.modules
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = [*project["dependencies"], *(one for extra in project["optional-dependencies"].values() for one in extra)]
     assert not [one for one in wanted if "torchvision" in one]
 

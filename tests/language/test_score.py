@@ -39,7 +39,7 @@ def rows(source, tmp_path_factory):
     home = tmp_path_factory.mktemp("rows")
     for part in ("train", "validation", "test"):
         lines = [json.dumps(row) for row in getattr(source, part)]
-        (home / f"{part}.jsonl").write_text("\n".join(lines))
+        (home / f"{part}.jsonl").write_text("\n".join(lines), encoding="utf-8")
     return home
 
 
@@ -131,11 +131,13 @@ def test_the_command_measures_students_and_writes_what_it_found(students, rows, 
     assert "2 students; students vary by" in printed
     assert "excess error on its own answers" in printed
     assert "kept " in printed
-    plain = json.loads((tmp_path / "scores.json").read_text())
+    plain = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
     assert plain["rows"][0]["seeds"] == [0, 1]
     for name in "ab":
         (cell,) = scores_in(students[name])
-        assert f"| **cross-entropy** |  | {cell.score} | 1 |  |" in (students[name] / "README.md").read_text()
+        assert f"| **cross-entropy** |  | {cell.score} | 1 |  |" in (students[name] / "README.md").read_text(
+            encoding="utf-8"
+        )
 
 
 def test_the_data_at_hand_need_no_name_and_others_do(students, engine, tmp_path, capsys):
@@ -151,7 +153,9 @@ def test_the_data_at_hand_need_no_name_and_others_do(students, engine, tmp_path,
 
 
 def test_text_of_the_same_name_is_told_from_the_students_own(students, tmp_path, capsys):
-    (tmp_path / "data.jsonl").write_text("".join(json.dumps({"text": f"other text {n}"}) + "\n" for n in range(30)))
+    (tmp_path / "data.jsonl").write_text(
+        "".join(json.dumps({"text": f"other text {n}"}) + "\n" for n in range(30)), encoding="utf-8"
+    )
     main(["evaluate", str(students["a"]), "--data", str(tmp_path / "data.jsonl"), "--answers", "0"])
     told = capsys.readouterr()
     assert "note: data differs from the text of language, compared row for row." in told.err + told.out

@@ -9,7 +9,7 @@ from attar.language.sources import load
 
 
 def lines(path, rows):
-    path.write_text("\n".join(json.dumps(row) for row in rows) + "\n")
+    path.write_text("\n".join(json.dumps(row) for row in rows) + "\n", encoding="utf-8")
     return path
 
 
@@ -70,7 +70,7 @@ def test_conversations_in_both_ways_of_writing_them():
 
 
 def test_one_text_is_cut_in_three_by_its_characters(tmp_path):
-    (tmp_path / "play.txt").write_text("abcdefghij" * 10)
+    (tmp_path / "play.txt").write_text("abcdefghij" * 10, encoding="utf-8")
     source = load(tmp_path / "play.txt")
     assert [len(part[0]["text"]) for part in (source.validation, source.train, source.test)] == [10, 80, 10]
     assert source.form == "text"
@@ -162,10 +162,10 @@ def test_only_a_line_feed_ends_a_line_of_json(start, inside, tmp_path):
 
 
 def test_bad_files_are_refused(tmp_path):
-    (tmp_path / "few.jsonl").write_text('{"prompt": "p", "completion": "c"}\n{oops\n')
+    (tmp_path / "few.jsonl").write_text('{"prompt": "p", "completion": "c"}\n{oops\n', encoding="utf-8")
     with pytest.raises(InputError, match=r"line 2 of .*few.jsonl is not JSON"):
         load(tmp_path / "few.jsonl")
-    (tmp_path / "list.json").write_text('[{"text": "a"},\n oops]')
+    (tmp_path / "list.json").write_text('[{"text": "a"},\n oops]', encoding="utf-8")
     with pytest.raises(InputError, match=r"line 2 of .*list.json is not JSON"):
         load(tmp_path / "list.json")
     for name, value in {
@@ -173,16 +173,16 @@ def test_bad_files_are_refused(tmp_path):
         "far": '{"text": ' * 300,
         "long": f'{{"text": "a", "n": {"9" * 5000}}}',
     }.items():
-        (tmp_path / f"{name}.jsonl").write_text(f'{{"text": "a"}}\n{value}\n')
+        (tmp_path / f"{name}.jsonl").write_text(f'{{"text": "a"}}\n{value}\n', encoding="utf-8")
         with pytest.raises(
             InputError, match=rf"line 2 of .*{name}.jsonl (cannot be read: .*(deeply|digits)|is not JSON)"
         ):
             load(tmp_path / f"{name}.jsonl")
     for row in ({"prompt": "\ud800", "completion": "c"}, {"prompt": "p", "completion": "c\udfff"}):
-        (tmp_path / "half.jsonl").write_text(json.dumps(row) + "\n")
+        (tmp_path / "half.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
         with pytest.raises(InputError, match=r"row 1 of half .*is not text, because it holds half a character"):
             load(tmp_path / "half.jsonl")
-    (tmp_path / "picture.png").write_text("")
+    (tmp_path / "picture.png").write_text("", encoding="utf-8")
     with pytest.raises(InputError, match="is not a text file"):
         load(tmp_path / "picture.png")
     (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe\x00")

@@ -20,8 +20,8 @@ def home(source, teacher, tokenizer, tmp_path):
     (tmp_path / "rows").mkdir()
     for part in ("train", "validation", "test"):
         lines = [json.dumps(row) for row in getattr(source, part)]
-        (tmp_path / "rows" / f"{part}.jsonl").write_text("\n".join(lines))
-    (tmp_path / "book.txt").write_text("once upon a time there was a fox " * 40)
+        (tmp_path / "rows" / f"{part}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    (tmp_path / "book.txt").write_text("once upon a time there was a fox " * 40, encoding="utf-8")
     return tmp_path
 
 
@@ -45,7 +45,9 @@ def test_the_command_distils_with_further_text_as_python_does(home, engine, caps
     words = ["--epochs", "1", "--corpus", str(home / "book.txt"), "--corpus-weight", "0.5"]
     command(home, *words, "--out", str(home / "run"))
     assert "student: " in capsys.readouterr().out
-    lines = [json.loads(line) for line in (home / "run" / "run" / "metrics.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in (home / "run" / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert all("corpus" in line for line in lines)
     method = language.DistillLanguage.of(
         student="gpt2:layers=1,width=16,heads=2", epochs=1, max_length=96, corpus_weight=0.5
@@ -89,7 +91,7 @@ def test_the_command_refuses_in_a_line_what_it_cannot_use(home, teacher, tokeniz
     line = refused(capsys, home, "--student", str(home / "stranger"))
     assert "teacher and student have different vocabularies: 300 and" in line
     empty = [json.dumps({"prompt": "say: ", "completion": ""})] * 9
-    (home / "empty.jsonl").write_text("\n".join(empty))
+    (home / "empty.jsonl").write_text("\n".join(empty), encoding="utf-8")
     line = refused(capsys, home, "--data", str(home / "empty.jsonl"))
     assert "rows 1, 2, 3, 4, 5 and 4 more of empty have an empty response" in line
 

@@ -48,9 +48,9 @@ def test_it_says_what_was_kept(runtime):
 
 def test_the_files_say_where_it_came_from(runtime, tmp_path):
     made(runtime).save(tmp_path)
-    facts = json.loads((tmp_path / "artefact.json").read_text())
+    facts = json.loads((tmp_path / "artefact.json").read_text(encoding="utf-8"))
     assert (facts["kind"], facts["origin"]["method"], facts["origin"]["seed"]) == ("mixtures", "runnalls", 0)
-    card = (tmp_path / "README.md").read_text()
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert card.startswith(
         "---\nlibrary_name: attar\ntags:\n- gaussian-mixture\n- attar\n---\n# standard-1d, reduced by"
     )
@@ -73,9 +73,9 @@ def test_every_method_makes_one(name, runtime, tmp_path):
 
 def spoil(folder, how):
     if how == "facts":
-        facts = json.loads((folder / "artefact.json").read_text())
+        facts = json.loads((folder / "artefact.json").read_text(encoding="utf-8"))
         facts["evaluations"] += 1
-        (folder / "artefact.json").write_text(json.dumps(facts))
+        (folder / "artefact.json").write_text(json.dumps(facts), encoding="utf-8")
     elif how == "tensors":
         raw = bytearray((folder / "mixture.safetensors").read_bytes())
         raw[-1] ^= 1
@@ -85,9 +85,9 @@ def spoil(folder, how):
     elif how == "other":
         random_mixture(2, 1, torch.Generator().manual_seed(0)).save(folder / "mixture.safetensors")
     elif how == "images":
-        (folder / "artefact.json").write_text('{"schema": 1, "facts_digest": ""}')
+        (folder / "artefact.json").write_text('{"schema": 1, "facts_digest": ""}', encoding="utf-8")
     elif how == "list":
-        (folder / "artefact.json").write_text("[]")
+        (folder / "artefact.json").write_text("[]", encoding="utf-8")
     else:
         (folder / "artefact.json").unlink()
 
@@ -128,7 +128,7 @@ def test_without_matplotlib_there_is_no_picture(runtime, tmp_path, monkeypatch):
     small = made(runtime).save(tmp_path)
     assert small.picture() is None
     assert not (tmp_path / "preview.png").exists()
-    assert "preview.png" not in (tmp_path / "README.md").read_text()
+    assert "preview.png" not in (tmp_path / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_verb_makes_one(tmp_path):
@@ -136,15 +136,15 @@ def test_the_verb_makes_one(tmp_path):
     assert small.distance() == pytest.approx(0.011589 * torch.pi / 2, abs=2e-6)
     opened = verbs.open_artefact(tmp_path)
     assert opened.mixture.fingerprint == small.mixture.fingerprint
-    assert opened.seconds == json.loads((tmp_path / "run" / "cost.json").read_text())["seconds"]
+    assert opened.seconds == json.loads((tmp_path / "run" / "cost.json").read_text(encoding="utf-8"))["seconds"]
 
 
 def test_artefacts_of_before_the_run_folder_are_read(runtime, tmp_path):
     small = made(runtime).save(tmp_path)
-    facts = json.loads((tmp_path / "artefact.json").read_text())
+    facts = json.loads((tmp_path / "artefact.json").read_text(encoding="utf-8"))
     settings = {**facts["origin"]["settings"], "fit_components": 40}
     origin = {name: value for name, value in facts["origin"].items() if name != "call"} | {"settings": settings}
-    (tmp_path / "timing.json").write_text('{"seconds": 0.25}')
+    (tmp_path / "timing.json").write_text('{"seconds": 0.25}', encoding="utf-8")
     plain = {name: value for name, value in facts.items() if name not in ("kind", "schema", "facts_digest")}
     write_facts(tmp_path, "mixture", 1, {**plain, "origin": origin})
     older = verbs.open_artefact(tmp_path)

@@ -40,12 +40,12 @@ def test_files_by_other_hands_are_read(tmp_path, generator):
 
 def write_wrong(folder):
     good = {"weights": [1.0], "means": [[0.0]], "covariances": [[[1.0]]]}
-    (folder / "list.json").write_text("[1, 2]")
-    (folder / "torn.json").write_text('{"weights": ')
-    (folder / "less.json").write_text(json.dumps({"weights": [1.0]}))
-    (folder / "type.json").write_text(json.dumps({**good, "covariance_type": "fuller"}))
-    (folder / "words.json").write_text(json.dumps({**good, "weights": ["a"]}))
-    (folder / "sum.json").write_text(json.dumps({**good, "weights": [0.9]}))
+    (folder / "list.json").write_text("[1, 2]", encoding="utf-8")
+    (folder / "torn.json").write_text('{"weights": ', encoding="utf-8")
+    (folder / "less.json").write_text(json.dumps({"weights": [1.0]}), encoding="utf-8")
+    (folder / "type.json").write_text(json.dumps({**good, "covariance_type": "fuller"}), encoding="utf-8")
+    (folder / "words.json").write_text(json.dumps({**good, "weights": ["a"]}), encoding="utf-8")
+    (folder / "sum.json").write_text(json.dumps({**good, "weights": [0.9]}), encoding="utf-8")
     (folder / "torn.safetensors").write_bytes(b"\x00" * 30)
     (folder / "pickle.safetensors").write_bytes(b"\x80\x04\x95 anything at all")
     save_file({name: torch.tensor(value).int() for name, value in good.items()}, folder / "whole.safetensors")

@@ -15,7 +15,7 @@ FILES = [path for path in sorted(Path(attar.mixtures.__file__).parent.glob("*.py
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_mixtures_import_each_other_at_the_top_only(path):
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     late = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node not in tree.body]
     assert not [node.module for node in late if node.module and node.module.startswith("attar.mixtures")]
 

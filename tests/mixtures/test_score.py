@@ -51,6 +51,6 @@ def test_the_command_reads_no_data_and_leaves_the_distances_on_the_card(made, ca
     main(["evaluate", str(made / "salmond"), "--quiet"])
     assert capsys.readouterr().out.startswith("angle: ")
     cells = scores_in(made / "salmond")
-    text = (made / "salmond" / "README.md").read_text()
+    text = (made / "salmond" / "README.md").read_text(encoding="utf-8")
     assert [cell.column for cell in cells] == ["angle", "nise", "ise"]
     assert f"| beside it, runnalls, as many components |  | {cells[0].beside[1].score} | 1 | " in text

@@ -70,8 +70,8 @@ def broken(points, tmp_path):
     np.save(tmp_path / "cube.npy", points.reshape(3, 100, 2))
     np.save(tmp_path / "same.npy", np.ones((50, 2)))
     np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
-    (tmp_path / "words.csv").write_text("a,b\nred,green\n")
-    (tmp_path / "notes.txt").write_text("none")
+    (tmp_path / "words.csv").write_text("a,b\nred,green\n", encoding="utf-8")
+    (tmp_path / "notes.txt").write_text("none", encoding="utf-8")
     (tmp_path / "torn.parquet").write_bytes(b"PAR1")
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from attar.core.errors import Diverged, InputError
+from attar.core.extras import install
 from attar.core.runtime import Engine, Runtime
 from attar.plasma import solvers
 from attar.plasma.cooling import Cooling
@@ -17,7 +18,7 @@ from attar.plasma.scheme import largest_step
 from attar.plasma.states import ENERGY, GAMMA, Grid, conserved, primitive, swapped, temperature
 
 fused = pytest.importorskip(
-    "attar.plasma.fused", reason="numba is not installed: pip install 'attar[plasma]'", exc_type=ImportError
+    "attar.plasma.fused", reason="numba is not installed: pip install '.[plasma]'", exc_type=ImportError
 )
 CFL = 0.4
 WALLS = list(itertools.product(("mirror", "periodic"), repeat=2))
@@ -215,7 +216,7 @@ def test_without_numba_auto_is_numpy_and_numba_is_refused(monkeypatch):
     assert solvers.chosen_solver("torch", runtime) == "torch"
     with pytest.raises(InputError) as told:
         solvers.chosen_solver("numba", runtime)
-    assert str(told.value) == "solver numba needs Numba: pip install 'attar[plasma]'."
+    assert str(told.value) == f"solver numba needs Numba: {install('plasma')}."
 
 
 def test_on_a_gpu_auto_is_pytorch(monkeypatch):

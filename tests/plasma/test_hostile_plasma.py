@@ -11,6 +11,7 @@ import attar
 from attar.cli import main
 from attar.core import memory
 from attar.core.errors import Diverged, InputError
+from attar.core.extras import install
 from attar.core.runtime import Engine, Runtime
 from attar.plasma import Units, forecast, solvers
 from attar.plasma.artefact import Run, StoredPlasma
@@ -243,7 +244,7 @@ def test_a_missing_extra_is_told_before_anything_is_made(monkeypatch, tmp_path):
     monkeypatch.setattr(solvers, "find_spec", lambda name: None)
     with pytest.raises(InputError) as error:
         attar.simulate(dataclasses.replace(SMALL, solver="numba"), out=tmp_path / "run", engine=ENGINE)
-    assert str(error.value) == "solver numba needs Numba: pip install 'attar[plasma]'."
+    assert str(error.value) == f"solver numba needs Numba: {install('plasma')}."
     assert not (tmp_path / "run").exists()
     assert solvers.chosen_solver("auto", Runtime(ENGINE)) == "numpy"
 

@@ -157,7 +157,7 @@ def test_killed_anywhere_and_resumed_it_ends_in_the_same_bytes(folder, tmp_path)
 
 
 def test_with_numba_it_ends_in_the_same_bytes_too(tmp_path, undrawn):
-    pytest.importorskip("numba", reason="numba is not installed: pip install 'attar[plasma]'")
+    pytest.importorskip("numba", reason="numba is not installed: pip install '.[plasma]'")
     method = dataclasses.replace(SMALL, solver="numba")
     attar.simulate(method, out=tmp_path / "whole", engine=ENGINE)
     with dying(method, 7):

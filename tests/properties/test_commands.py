@@ -117,7 +117,7 @@ def places(tmp_path_factory):
     for name in ("here", "out", "home"):
         (home / name).mkdir()
     attar.condense("digits", attar.Random(ipc=1), out=home / "set", engine=attar.Engine(device="cpu", quiet=True))
-    (home / "file").write_text("text")
+    (home / "file").write_text("text", encoding="utf-8")
     return home
 
 

@@ -56,9 +56,9 @@ def made(kind, folder):
     entry = {"column": "convnet", "protocol": "quick", "value": 50.0, "spread": 1.0, "n": 2, "unit": "%"}
     more = {"values": [[49.0, 51.0]], "kept": 90.0, "chance": 10.0, "full": {"value": 95.0, "n": 1}}
     more["beside"] = [{"label": "random images", "score": {"value": 40.0, "n": 2}, "count": 10, "bytes": 640}]
-    (folder / "scores.json").write_text(json.dumps({"schema": 2, "scores": [{**entry, **more}]}))
+    (folder / "scores.json").write_text(json.dumps({"schema": 2, "scores": [{**entry, **more}]}), encoding="utf-8")
     lines = [json.dumps({"step": step, "loss": 1.0 / (step + 1)}) for step in range(5)]
-    (folder / "run" / "metrics.jsonl").write_text("\n".join([*lines, ""]))
+    (folder / "run" / "metrics.jsonl").write_text("\n".join([*lines, ""]), encoding="utf-8")
     return folder
 
 

@@ -41,7 +41,7 @@ def folder(digits, engine, tmp_path_factory):
         for name, value in (("random", 14), ("DM", 26))
     ]
     table = {"data": "cifar10", "protocol": {"name": "field"}, "full": None, "cells": cells}
-    (top / "table.json").write_text(json.dumps(table))
+    (top / "table.json").write_text(json.dumps(table), encoding="utf-8")
     return top
 
 

@@ -102,7 +102,7 @@ def test_commands_lead_from_the_page_to_the_artefact(every_kind, tmp_path):
 
 
 def test_the_command_that_was_given_and_the_one_with_every_setting(runs):
-    facts = json.loads((runs / "random" / "artefact.json").read_text())
+    facts = json.loads((runs / "random" / "artefact.json").read_text(encoding="utf-8"))
     facts["origin"]["call"] = {"verb": "condense", "kind": "images", "data": "digits", "settings": {"ipc": 12}}
     artefact.write_facts(runs / "random", "images", 1, {k: v for k, v in facts.items() if k != "facts_digest"})
     run = next(run for run in collect(runs).runs if run.name == "random")
@@ -114,7 +114,7 @@ def test_the_command_that_was_given_and_the_one_with_every_setting(runs):
 
 @pytest.mark.parametrize("call", [{"verb": HOSTILE}, {"verb": "condense", "kind": 3, "data": []}, {"any": 1}])
 def test_an_odd_call_gives_no_command(call, runs):
-    facts = json.loads((runs / "random" / "artefact.json").read_text())
+    facts = json.loads((runs / "random" / "artefact.json").read_text(encoding="utf-8"))
     facts["origin"]["call"] = call
     artefact.write_facts(runs / "random", "images", 1, {k: v for k, v in facts.items() if k != "facts_digest"})
     assert next(run for run in collect(runs).runs if run.name == "random").commands == ()
@@ -133,7 +133,7 @@ def test_every_kind_is_shown_in_a_section_of_its_own(every_kind):
 def test_what_was_measured_at_once_is_a_score(entry, column, every_kind):
     run = next(run for run in collect(every_kind).runs if run.name == entry)
     assert run.scores[0].column == column
-    facts = json.loads((every_kind / entry / "artefact.json").read_text())
+    facts = json.loads((every_kind / entry / "artefact.json").read_text(encoding="utf-8"))
     expected = {
         "runnalls": lambda: facts["distance"]["angle"],
         "conv": lambda: facts["whole"]["ratio"]["value"],
@@ -144,7 +144,7 @@ def test_what_was_measured_at_once_is_a_score(entry, column, every_kind):
 
 def test_a_language_student_has_its_teacher_beside_it(every_kind):
     run = next(run for run in collect(every_kind).runs if run.name == "language")
-    facts = json.loads((every_kind / "language" / "artefact.json").read_text())
+    facts = json.loads((every_kind / "language" / "artefact.json").read_text(encoding="utf-8"))
     (cell,) = run.scores
     assert (cell.score.value, cell.full.value) == tuple(
         facts["scores"][who]["cross_entropy"] for who in ("student", "teacher")
@@ -155,13 +155,13 @@ def test_a_language_student_has_its_teacher_beside_it(every_kind):
 def test_a_score_beside_an_artefact_goes_before_what_was_measured_at_once(every_kind, tmp_path):
     shutil.copytree(every_kind / "kd", tmp_path / "kd")
     entry = {"column": "accuracy", "value": 12.5, "beside": [{"label": "a rival", "score": {"value": 13.0}}]}
-    (tmp_path / "kd" / "scores.json").write_text(json.dumps({"schema": 2, "scores": [entry]}))
+    (tmp_path / "kd" / "scores.json").write_text(json.dumps({"schema": 2, "scores": [entry]}), encoding="utf-8")
     (run,) = collect(tmp_path).runs
     assert [cell.score.value for cell in run.scores] == [12.5]
 
 
 def test_scores_of_tables_are_read(runs):
-    (runs / "random" / "run" / "score-quick-2-width-4.json").write_text("[50.0, 52.0]")
+    (runs / "random" / "run" / "score-quick-2-width-4.json").write_text("[50.0, 52.0]", encoding="utf-8")
     run = next(run for run in collect(runs).runs if run.name == "random")
     (cell,) = run.scores
     assert (cell.column, cell.protocol, cell.score.value) == ("convnet (width-4)", "quick", 51.0)
@@ -170,7 +170,7 @@ def test_scores_of_tables_are_read(runs):
 
 def test_the_step_size_of_a_tables_score_is_said(runs):
     for name in ("score-quick+lr=0.05-2.json", "score-quick+lr=1e~05-1-width-4.json", "random-0-quick+lr=0.05-2.json"):
-        (runs / "random" / "run" / name).write_text("[50.0, 52.0]")
+        (runs / "random" / "run" / name).write_text("[50.0, 52.0]", encoding="utf-8")
     run = next(run for run in collect(runs).runs if run.name == "random")
     found = {(cell.column, cell.protocol) for cell in run.scores}
     assert found == {("convnet", "quick, lr 0.05"), ("convnet (width-4)", "quick, lr 1e-05")}
@@ -183,7 +183,7 @@ def test_a_table_with_learned_step_sizes_and_networks_is_shown(tmp_path):
         {**facts, "label": "MTT", "values": [[80.0], [82.0]], "prepared": 14.0, "random": [[60.0], [62.0]]},
     ]
     (tmp_path / "table.json").write_text(
-        json.dumps({"data": "digits", "protocol": {"name": "quick"}, "full": None, "cells": cells})
+        json.dumps({"data": "digits", "protocol": {"name": "quick"}, "full": None, "cells": cells}), encoding="utf-8"
     )
     (found,) = collect(tmp_path).tables
     page = table(found)
@@ -191,7 +191,8 @@ def test_a_table_with_learned_step_sizes_and_networks_is_shown(tmp_path):
     assert "Sets with a learned step size are compared" in page and "Seconds after a plus" in page
     for odd in ({"random": [[]]}, {"random": [["much"]]}, {"prepared": "long"}):
         (tmp_path / "table.json").write_text(
-            json.dumps({"data": "digits", "protocol": {"name": "quick"}, "cells": [{**cells[1], **odd}]})
+            json.dumps({"data": "digits", "protocol": {"name": "quick"}, "cells": [{**cells[1], **odd}]}),
+            encoding="utf-8",
         )
         assert collect(tmp_path).skipped[0][0] == "table.json"
 
@@ -226,7 +227,7 @@ def test_an_artefact_of_another_package_is_shown_by_its_summary(monkeypatch, tmp
     monkeypatch.setattr(Kind, "made", property(lambda self: Foreign))
     monkeypatch.setattr(kinds, "_further", lambda: {"foreign": kind})
     (tmp_path / "thing").mkdir()
-    (tmp_path / "thing" / "artefact.json").write_text('{"kind": "foreign"}')
+    (tmp_path / "thing" / "artefact.json").write_text('{"kind": "foreign"}', encoding="utf-8")
     found = collect(tmp_path)
     assert found.skipped == ()
     (run,) = found.runs
@@ -252,16 +253,18 @@ def test_an_odd_artefact_or_table_is_told_and_the_rest_shown(file, content, runs
 
 
 def test_tables_are_read_by_type(runs):
-    table = json.loads((runs / "table.json").read_text())
+    table = json.loads((runs / "table.json").read_text(encoding="utf-8"))
     for change in ({"label": 3}, {"values": []}, {"values": [[]]}, {"values": [["9"]]}, {"bytes": HOSTILE}):
-        (runs / "table.json").write_text(json.dumps({**table, "cells": [{**table["cells"][0], **change}]}))
+        (runs / "table.json").write_text(
+            json.dumps({**table, "cells": [{**table["cells"][0], **change}]}), encoding="utf-8"
+        )
         assert collect(runs).skipped == (("table.json", f"{runs / 'table.json'} is not a table of attar bench."),)
 
 
 def test_an_entry_that_is_no_score_is_told_and_the_others_shown(runs):
-    facts = json.loads((runs / "dm-0" / "scores.json").read_text())
+    facts = json.loads((runs / "dm-0" / "scores.json").read_text(encoding="utf-8"))
     facts["scores"] += [{"column": "bad", "value": 1.0, "n": HOSTILE}, {"column": "far", "value": 1e300}]
-    (runs / "dm-0" / "scores.json").write_text(json.dumps(facts))
+    (runs / "dm-0" / "scores.json").write_text(json.dumps(facts), encoding="utf-8")
     found = collect(runs)
     assert found.skipped == (("dm-0/scores.json", "2 of its entries are not scores. Not shown."),)
     assert [cell.column for cell in found.runs[0].scores] == ["convnet"]
@@ -269,11 +272,11 @@ def test_an_entry_that_is_no_score_is_told_and_the_others_shown(runs):
 
 def test_what_is_broken_or_unfinished_is_said(runs):
     (runs / "broken").mkdir()
-    (runs / "broken" / "artefact.json").write_text("{}")
+    (runs / "broken" / "artefact.json").write_text("{}", encoding="utf-8")
     (runs / "new").mkdir()
-    (runs / "new" / "artefact.json").write_text('{"kind": "of tomorrow"}')
+    (runs / "new" / "artefact.json").write_text('{"kind": "of tomorrow"}', encoding="utf-8")
     (runs / "half" / "run").mkdir(parents=True)
-    (runs / "half" / "run" / "settings.json").write_text("{}")
+    (runs / "half" / "run" / "settings.json").write_text("{}", encoding="utf-8")
     reasons = dict(collect(runs).skipped)
     assert reasons["half"] == "its run is unfinished. Run the same command again to continue it."
     assert "damaged" in reasons["broken/artefact.json"]
@@ -282,7 +285,7 @@ def test_what_is_broken_or_unfinished_is_said(runs):
 
 def test_a_curve_survives_a_line_that_was_cut_off(tmp_path):
     file, told = tmp_path / "metrics.jsonl", []
-    file.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.0}\n{"step": 3, "lo')
+    file.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.0}\n{"step": 3, "lo', encoding="utf-8")
     assert side.curves(file, "it", told) == {"loss": ((1, 2.0), (2, 1.0))}
     assert side.curves(tmp_path / "none.jsonl", "it", told) == {}
     assert told == []
@@ -291,14 +294,14 @@ def test_a_curve_survives_a_line_that_was_cut_off(tmp_path):
 def test_a_curve_leaves_out_what_is_no_number_by_step_and_says_so(tmp_path):
     file, told = tmp_path / "metrics.jsonl", []
     lines = ['{"step": 1, "loss": 2}', '{"step": 2, "loss": NaN}', '{"step": "3"}', "[]", '{"step": 4, "loss": 1e-3}']
-    file.write_text("\n".join([*lines, ""]))
+    file.write_text("\n".join([*lines, ""]), encoding="utf-8")
     assert side.curves(file, "it", told) == {"loss": ((1, 2.0), (4, 1e-3))}
     assert told == [("it", "3 of 5 lines do not hold numbers by step. Those are not shown.")]
 
 
 def test_a_long_curve_is_thinned_with_its_ends_kept(tmp_path):
     file = tmp_path / "metrics.jsonl"
-    file.write_text("".join(f'{{"step": {step}, "loss": 1.0}}\n' for step in range(5000)))
+    file.write_text("".join(f'{{"step": {step}, "loss": 1.0}}\n' for step in range(5000)), encoding="utf-8")
     points = side.curves(file, "it", [])["loss"]
     assert len(points) == side.MOST_POINTS
     assert (points[0][0], points[-1][0]) == (0, 4999)

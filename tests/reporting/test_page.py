@@ -167,7 +167,7 @@ def test_nothing_in_a_file_can_become_code(folder):
 def test_the_number_of_values_of_a_score_is_a_number_or_left_out(n, folder, tmp_path):
     top = Path(shutil.copytree(folder, tmp_path / "runs"))
     row = {"network": "convnet", "protocol": "field", "score": {"value": 81.23, "spread": 1.0, "n": n}}
-    (top / "dm-0" / "scores.json").write_text(json.dumps([row]))
+    (top / "dm-0" / "scores.json").write_text(json.dumps([row]), encoding="utf-8")
     text = page(collect(top))
     assert_harmless(text)
     assert "81.2" not in text.split('id="curves"')[0].split("<h3>dm")[0]
@@ -183,7 +183,7 @@ def test_settings_that_differ_are_marked(folder):
 def test_the_command_writes_it(folder, tmp_path, capsys):
     main(["report", str(folder), "--out", str(tmp_path / "page.html"), "--images", "3"])
     assert capsys.readouterr().out.strip() == str(tmp_path / "page.html")
-    assert "3 of 12 per class are shown" in (tmp_path / "page.html").read_text()
+    assert "3 of 12 per class are shown" in (tmp_path / "page.html").read_text(encoding="utf-8")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds nothing to report"):
         attar.report(tmp_path / "empty")
@@ -216,10 +216,10 @@ def test_it_loads_without_a_complaint(browser):
 
 
 def test_a_script_that_got_in_would_not_run(written, tmp_path, browse):
-    text = written.read_text().replace(
+    text = written.read_text(encoding="utf-8").replace(
         "<main>", "<main><script>document.title = 'taken'</script><b onclick='x()'>b</b>"
     )
-    (tmp_path / "page.html").write_text(text)
+    (tmp_path / "page.html").write_text(text, encoding="utf-8")
     browser = browse(tmp_path / "page.html")
     assert browser.run("return document.title") != "taken"
     assert any("Content Security Policy" in complaint for complaint in browser.complaints())
@@ -308,7 +308,9 @@ def test_a_phone_sees_all_of_every_kind_and_where_there_is_more_to_the_side(ever
 
 
 def test_it_reads_without_its_script(written, tmp_path, browse):
-    (tmp_path / "page.html").write_text(re.sub(r"<script>.*?</script>", "", written.read_text(), flags=re.DOTALL))
+    (tmp_path / "page.html").write_text(
+        re.sub(r"<script>.*?</script>", "", written.read_text(encoding="utf-8"), flags=re.DOTALL), encoding="utf-8"
+    )
     browser = browse(tmp_path / "page.html")
     assert browser.run("return [...document.querySelectorAll('.scripted')].every(e => !e.offsetParent)")
     assert browser.run("document.querySelector('.fold input').click();" + SEEDS) == 2

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from attar.core import engine
 from attar.core.errors import InputError
+from attar.core.extras import install
 from attar.core.presets import table_of
 from attar.core.runtime import Engine, Runtime
 from attar.samplers.adapters import Lora, adapt, merged
@@ -574,7 +575,7 @@ def test_a_missing_peft_is_told(monkeypatch, work):
     monkeypatch.setitem(__import__("sys").modules, "peft", None)
     with pytest.raises(InputError) as refused:
         begun(work, replace(PLAIN, lora=Lora(lora_rank=2)))
-    assert str(refused.value) == "lora_rank needs peft: pip install 'attar[samplers]'."
+    assert str(refused.value) == f"lora_rank needs peft: {install('samplers')}."
 
 
 def test_a_variance_preserving_grid_has_the_same_levels_everywhere(work):

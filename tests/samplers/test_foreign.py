@@ -441,32 +441,34 @@ def test_an_unknown_prediction_is_refused():
 def test_an_unknown_prediction_or_schedule_of_a_folder_is_refused(tmp_path, engine):
     folder = save_unet(tmp_path / "unet", rows=3)
     path = folder / "scheduler" / "scheduler_config.json"
-    facts = json.loads(path.read_text())
-    path.write_text(json.dumps(facts | {"prediction_type": "score"}))
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(facts | {"prediction_type": "score"}), encoding="utf-8")
     with pytest.raises(InputError, match="unknown prediction 'score'"):
         found(engine, folder)
-    path.write_text(json.dumps(facts | {"beta_schedule": "sigmoid"}))
+    path.write_text(json.dumps(facts | {"beta_schedule": "sigmoid"}), encoding="utf-8")
     with pytest.raises(InputError, match="is 'sigmoid'; attar knows"):
         found(engine, folder)
 
 
 def test_a_folder_with_code_is_refused(tmp_path, engine):
     folder = save_unet(tmp_path / "unet", rows=3)
-    (folder / "unet" / "my_unet.py").write_text("raise SystemExit\n")
+    (folder / "unet" / "my_unet.py").write_text("raise SystemExit\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"my_unet.py is code"):
         found(engine, folder)
     (folder / "unet" / "my_unet.py").unlink()
-    index = json.loads((folder / "model_index.json").read_text())
+    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
     for change, told in (
         ({"_class_name": ["my_pipeline", "Mine"]}, "names code of its own as its pipeline"),
         ({"unet": ["my_unet", "Mine"]}, "takes its unet from 'my_unet'"),
     ):
-        (folder / "model_index.json").write_text(json.dumps(index | change))
+        (folder / "model_index.json").write_text(json.dumps(index | change), encoding="utf-8")
         with pytest.raises(InputError, match=told):
             found(engine, folder)
-    (folder / "model_index.json").write_text(json.dumps(index))
-    config = json.loads((folder / "unet" / "config.json").read_text())
-    (folder / "unet" / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoModel": "mine.Mine"}}))
+    (folder / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
+    config = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
+    (folder / "unet" / "config.json").write_text(
+        json.dumps(config | {"auto_map": {"AutoModel": "mine.Mine"}}), encoding="utf-8"
+    )
     with pytest.raises(InputError, match="names code of its own"):
         found(engine, folder)
 
@@ -477,8 +479,10 @@ def test_a_folder_with_pickles_or_without_a_network_is_refused(tmp_path, engine)
     weights.rename(weights.with_suffix(".bin"))
     with pytest.raises(InputError, match="holds no safetensors; attar reads no pickles"):
         found(engine, folder)
-    config = json.loads((folder / "unet" / "config.json").read_text())
-    (folder / "unet" / "config.json").write_text(json.dumps(config | {"_class_name": "DiTTransformer2DModel"}))
+    config = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
+    (folder / "unet" / "config.json").write_text(
+        json.dumps(config | {"_class_name": "DiTTransformer2DModel"}), encoding="utf-8"
+    )
     with pytest.raises(InputError, match="is a DiTTransformer2DModel; attar reads UNet2DModel"):
         found(engine, folder)
     (folder / "unet" / "config.json").unlink()

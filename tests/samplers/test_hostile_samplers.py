@@ -243,14 +243,14 @@ def test_a_watched_run_that_is_stopped_ends_in_the_same_bytes(ring, teacher, tmp
             attar.distill(ring, method, teacher=teacher, out=tmp_path / "again", engine=engine)
     attar.distill(ring, method, teacher=teacher, out=tmp_path / "again", engine=engine)
     assert files_of(tmp_path / "again") == files_of(tmp_path / "whole")
-    curves = [(tmp_path / name / "run" / "metrics.jsonl").read_text() for name in ("whole", "again")]
+    curves = [(tmp_path / name / "run" / "metrics.jsonl").read_text(encoding="utf-8") for name in ("whole", "again")]
     assert curves[0] == curves[1]
     last = json.loads(curves[0].splitlines()[3])
     assert set(WATCHED) <= last.keys() | last.get("values", {}).keys()
 
 
 def test_prompts_teach_no_model_of_their_own(capsys, tmp_path):
-    (tmp_path / "prompts.txt").write_text("a\nb\n")
+    (tmp_path / "prompts.txt").write_text("a\nb\n", encoding="utf-8")
     assert "only images or points can be learned from" in refusal(capsys, *EDM, "--data", tmp_path / "prompts.txt")
 
 
@@ -283,9 +283,9 @@ def folder(teacher, tmp_path_factory):
 def test_a_folder_that_describes_no_sampler_is_refused(change, folder, tmp_path):
     shutil.copytree(folder, tmp_path / "bad")
     path = tmp_path / "bad" / "artefact.json"
-    facts = json.loads(path.read_text()) | change
+    facts = json.loads(path.read_text(encoding="utf-8")) | change
     facts.pop("facts_digest")
-    path.write_text(json.dumps({**facts, "facts_digest": store.digest_of({}, facts)}))
+    path.write_text(json.dumps({**facts, "facts_digest": store.digest_of({}, facts)}), encoding="utf-8")
     with pytest.raises(InputError, match=r"bad/artefact\.json is damaged"):
         attar.open_artefact(tmp_path / "bad")
 
@@ -378,7 +378,7 @@ def test_networks_of_diffusers_that_cannot_teach_are_refused(config, told, tmp_p
     unet = diffusers.UNet2DModel(8, 1, 1, norm_num_groups=4, layers_per_block=1, num_class_embeds=11, **sides)
     diffusers.DDPMPipeline(unet, diffusers.DDPMScheduler()).save_pretrained(tmp_path / "made")
     path = tmp_path / "made" / "unet" / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | config))
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | config), encoding="utf-8")
     digits = attar.samplers.Reading().load("digits")
     with pytest.raises(InputError) as refused:
         teacher_named(str(tmp_path / "made"), digits, runtime, steps=None, levels=None)

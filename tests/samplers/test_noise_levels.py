@@ -63,7 +63,7 @@ def test_variance_is_preserved(schedule):
 
 
 def test_schedules_are_those_of_diffusers():
-    diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed: pip install 'attar[samplers]'")
+    diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed: pip install '.[samplers]'")
     linear = diffusers.DDPMScheduler(beta_start=1e-4, beta_end=0.02).alphas_cumprod
     torch.testing.assert_close(VP.linear().alphas_cumprod, linear.double(), rtol=2e-4, atol=1e-7)
     stable = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}

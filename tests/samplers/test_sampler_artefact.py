@@ -158,7 +158,7 @@ def test_what_is_saved_is_read_again(form, made, tmp_path):
 
 
 def test_the_card_names_the_levels_and_the_call(folder):
-    text = (folder / "README.md").read_text()
+    text = (folder / "README.md").read_text(encoding="utf-8")
     assert "Noise levels: 5, " in text and "attar.open_artefact" in text and "![samples](preview.png)" in text
 
 
@@ -185,8 +185,8 @@ def test_a_network_of_ones_own_is_sampled_but_not_saved(made, tmp_path):
     ],
 )
 def test_a_description_that_was_changed_is_refused(folder, change, told):
-    facts = json.loads((folder / "artefact.json").read_text())
-    (folder / "artefact.json").write_text(json.dumps({**facts, **change}))
+    facts = json.loads((folder / "artefact.json").read_text(encoding="utf-8"))
+    (folder / "artefact.json").write_text(json.dumps({**facts, **change}), encoding="utf-8")
     with pytest.raises(InputError) as raised:
         StoredSampler.load(folder)
     assert told in str(raised.value)

@@ -14,7 +14,7 @@ from attar.samplers.sampling import few_step, noise_from
 from attar.samplers.schedules import Grid, karras
 from promises import EVERY_STEP, dying
 
-diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed: pip install 'attar[samplers]'")
+diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed: pip install '.[samplers]'")
 
 WORDS = "unet:width=8,layers=1,depth=2"
 FILES = {"model_index.json", "scheduler/scheduler_config.json", "unet/config.json"}
@@ -80,7 +80,7 @@ def test_levels_on_another_grid_are_given_by_their_places(teacher, tmp_path):
     levels = karras(18, *teacher.grid.ends)[[0, 9]]
     student = student_of(teacher, 2, given=tuple(levels.tolist()))
     student.save(tmp_path / "made")
-    facts = json.loads((tmp_path / "made" / "artefact.json").read_text())
+    facts = json.loads((tmp_path / "made" / "artefact.json").read_text(encoding="utf-8"))
     assert facts["timesteps"] == [9, 0]
     how = {"num_inference_steps": None, "timesteps": facts["timesteps"]}
     assert gap(student, tmp_path / "made", LABELS, **how) <= 1e-5
@@ -98,7 +98,7 @@ def test_levels_on_another_grid_are_given_by_their_places(teacher, tmp_path):
 )
 def test_students_of_every_method_open(method, settings, teacher, few_digits, engine, tmp_path):
     attar.distill(few_digits, method(**settings), teacher=teacher, out=tmp_path / "made", engine=engine)
-    facts = json.loads((tmp_path / "made" / "artefact.json").read_text())
+    facts = json.loads((tmp_path / "made" / "artefact.json").read_text(encoding="utf-8"))
     how = {"num_inference_steps": None, "timesteps": facts["timesteps"]}
     assert gap(StoredSampler.load(tmp_path / "made"), tmp_path / "made", LABELS, **how) <= 1e-5
 
@@ -140,7 +140,7 @@ def test_nothing_in_the_folder_can_be_executed(teacher, tmp_path):
     found = {str(path.relative_to(tmp_path / "made")) for path in (tmp_path / "made").rglob("*") if path.is_file()}
     assert {path.rpartition(".")[2] for path in found} == {"json", "safetensors", "md", "png"}
     assert found >= FILES
-    index = json.loads((tmp_path / "made" / "model_index.json").read_text())
+    index = json.loads((tmp_path / "made" / "model_index.json").read_text(encoding="utf-8"))
     assert index["_class_name"] == "ConsistencyModelPipeline"
     assert {tuple(part) for part in index.values() if isinstance(part, list)} == {
         ("diffusers", "UNet2DModel"),
@@ -150,7 +150,7 @@ def test_nothing_in_the_folder_can_be_executed(teacher, tmp_path):
 
 def test_every_file_of_diffusers_is_under_a_digest(teacher, tmp_path):
     student_of(teacher, 4).save(tmp_path / "made")
-    digests = json.loads((tmp_path / "made" / "artefact.json").read_text())["digests"]
+    digests = json.loads((tmp_path / "made" / "artefact.json").read_text(encoding="utf-8"))["digests"]
     assert digests.keys() == {*FILES, "unet/diffusion_pytorch_model.safetensors"}
     for name in digests:
         place = tmp_path / "made" / name

@@ -1,12 +1,14 @@
 """The networks by their words: shapes, labels, features, determinism, and words that are wrong."""
 
 import importlib.util
+import re
 import sys
 
 import pytest
 import torch
 
 from attar.core.errors import InputError
+from attar.core.extras import install
 from attar.samplers.denoisers import Denoiser
 from attar.samplers.networks import MLPWords, ResidualMLP, network_named, one_hot, usual
 from attar.samplers.unet import UNetWords, configured, groups_of, halvings
@@ -183,5 +185,5 @@ def test_wrong_words_are_told(words, shape, told):
 
 def test_without_diffusers_a_unet_is_refused_on_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "diffusers", None)
-    with pytest.raises(InputError, match=r"^unet needs diffusers: pip install 'attar\[samplers\]'.$"):
+    with pytest.raises(InputError, match=re.escape(f"unet needs diffusers: {install('samplers')}.")):
         built("unet:width=8")

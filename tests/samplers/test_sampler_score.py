@@ -127,7 +127,7 @@ def test_scores_are_plain_values_and_the_same_again(found, student, images, engi
 
 def test_scores_and_pictures_are_kept_beside_it(found, student):
     Scoring().remember([student], found[0])
-    card = (student.folder / "README.md").read_text()
+    card = (student.folder / "README.md").read_text(encoding="utf-8")
     assert "two real halves, 60 each" in card and "evaluation/together.png" in card and "evaluation/calls.png" in card
     assert len(attar.open_artefact(student.folder).shown().pictures) == 3
 

@@ -131,7 +131,7 @@ def test_ddim_without_noise_is_euler_in_variance_exploding_form():
 
 
 def test_ddim_is_that_of_diffusers():
-    diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed: pip install 'attar[samplers]'")
+    diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed: pip install '.[samplers]'")
     scheduler = diffusers.DDIMScheduler(beta_start=1e-4, beta_end=0.02, clip_sample=False, set_alpha_to_one=True)
     scheduler.set_timesteps(5)
     schedule, x = VP(scheduler.alphas_cumprod.double()), noise(6, 2, seed=4)

@@ -131,7 +131,7 @@ def test_embeddings_are_computed_once(sd, engine, monkeypatch):
 def test_dmd2_leaves_a_folder_that_diffusers_opens_with_the_same_images(folder, tmp_path, engine):
     method = dataclasses.replace(QUICK, calls=4)
     prompts = tmp_path / "prompts.txt"
-    prompts.write_text("\n".join(PROMPTS) + "\n\n")
+    prompts.write_text("\n".join(PROMPTS) + "\n\n", encoding="utf-8")
     made = attar.distill(str(prompts), method, teacher=str(folder), out=tmp_path / "made", engine=engine)
     assert isinstance(made, PipelineSampler) and made.timesteps == [999, 749, 499, 249]
     start = text_sampler(folder, runtime_of(engine)).denoiser.state_dict()
@@ -159,7 +159,7 @@ def test_dmd2_leaves_a_folder_that_diffusers_opens_with_the_same_images(folder, 
     assert opened.shown().facts["network"] == "UNet2DConditionModel" and len(opened.shown().pictures) == 1
     with pytest.raises(InputError, match="samplers that are told by text are not measured here"):
         attar.evaluate(opened, str(prompts), engine=engine)
-    card = (tmp_path / "made" / "README.md").read_text()
+    card = (tmp_path / "made" / "README.md").read_text(encoding="utf-8")
     assert "timesteps=[999, 749, 499, 249], guidance_scale=0" in card and PROMPTS[0] in card
 
 
@@ -226,7 +226,7 @@ def test_guidance_takes_the_embedding_of_no_prompt(sd, engine):
 
 
 def test_from_the_shell(sd, tmp_path, capsys):
-    (tmp_path / "prompts.txt").write_text("\n".join(PROMPTS))
+    (tmp_path / "prompts.txt").write_text("\n".join(PROMPTS), encoding="utf-8")
     words = ["--steps", "2", "--batch", "2", "--warm-start", "0", "--calls", "2", "--device", "cpu", "--quiet"]
     named = ["--data", str(tmp_path / "prompts.txt"), "--teacher", str(sd), "--out", str(tmp_path / "made")]
     main(["distill", "dmd2", *named, *words])

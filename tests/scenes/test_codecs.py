@@ -139,7 +139,7 @@ def test_diffusers_autoencoder_is_read_from_its_folder(scene, tmp_path):
     assert torch.equal(
         codec_of(codec.model, scene.train.images).encode(scene.test.images), read.encode(scene.test.images)
     )
-    (tmp_path / "vae" / "modeling.py").write_text("raise SystemExit")
+    (tmp_path / "vae" / "modeling.py").write_text("raise SystemExit", encoding="utf-8")
     with pytest.raises(InputError, match="holds code, which is not run"):
         codec_in(tmp_path)
 

@@ -42,7 +42,7 @@ def test_images_of_the_source_are_edited_and_the_folder_opens(tmp_path):
     assert torch.equal(opened.edited, made.edited) and opened.scores == made.scores
     assert {"target_accuracy", "spread", "rms_to_source", "direction"} <= set(made.scores)
     assert (tmp_path / "made" / "preview.png").is_file()
-    assert "3" in (tmp_path / "made" / "README.md").read_text()
+    assert "3" in (tmp_path / "made" / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_run_that_was_killed_ends_in_the_same_images(tmp_path):
@@ -139,7 +139,7 @@ def test_masks_are_read_from_a_folder(tmp_path):
     Image.new("L", (5, 5)).save(tmp_path / "c.png")
     with pytest.raises(InputError, match="of several sizes"):
         read_mask(tmp_path)
-    (tmp_path / "d.png").write_text("no picture")
+    (tmp_path / "d.png").write_text("no picture", encoding="utf-8")
     with pytest.raises(InputError, match="is no picture"):
         read_mask(tmp_path / "d.png")
 

@@ -53,7 +53,7 @@ def folder(scene, tmp_path):
 
 
 def told(place, facts):
-    (place / "transforms.json").write_text(facts if isinstance(facts, str) else json.dumps(facts))
+    (place / "transforms.json").write_text(facts if isinstance(facts, str) else json.dumps(facts), encoding="utf-8")
 
 
 def refusal(data, **settings):
@@ -401,7 +401,7 @@ def test_descriptions_that_make_no_sense_are_refused(changes, tmp_path):
     from attar.core.artefact import ARTEFACT, write_facts
 
     field().save(tmp_path / "made")
-    facts = json.loads((tmp_path / "made" / ARTEFACT).read_text())
+    facts = json.loads((tmp_path / "made" / ARTEFACT).read_text(encoding="utf-8"))
     for name in ("kind", "schema", "facts_digest"):
         facts.pop(name)
     write_facts(tmp_path / "made", "scenes", 1, facts | changes)

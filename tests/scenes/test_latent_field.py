@@ -195,7 +195,7 @@ def test_scores_have_their_rivals(scene, made, engine, tmp_path, monkeypatch):
     Scoring().remember([made], found)
     assert (made.folder / "evaluation" / "held-out.png").exists() and "evaluation/held-out.png" in (
         made.folder / "README.md"
-    ).read_text()
+    ).read_text(encoding="utf-8")
 
 
 def test_scores_refuse_what_does_not_fit(scene, made, engine):

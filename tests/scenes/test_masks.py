@@ -83,7 +83,9 @@ def test_a_folder_without_clipseg_is_refused(tmp_path):
 def test_code_in_a_folder_is_refused(tmp_path):
     pytest.importorskip("transformers")
     folder = save_clipseg(tmp_path / "clipseg", ["a cube", "a sphere"])
-    config = (folder / "config.json").read_text()
-    (folder / "config.json").write_text(config.replace("{", '{"auto_map": {"AutoModel": "mine.Model"},', 1))
+    config = (folder / "config.json").read_text(encoding="utf-8")
+    (folder / "config.json").write_text(
+        config.replace("{", '{"auto_map": {"AutoModel": "mine.Model"},', 1), encoding="utf-8"
+    )
     with pytest.raises(InputError, match="auto_map"):
         CLIPSeg(folder)

@@ -43,7 +43,7 @@ def write(folder, scene, **changes):
     facts |= {"camera_model": "OPENCV", "frames": frames}
     for path, value in changes.items():
         facts[path] = value
-    (folder / "transforms.json").write_text(json.dumps(facts))
+    (folder / "transforms.json").write_text(json.dumps(facts), encoding="utf-8")
     return facts
 
 
@@ -83,7 +83,9 @@ def test_a_file_of_instant_ngp_is_read(scene, tmp_path):
     facts = write(tmp_path, scene)
     angle = 2 * math.atan(8 / scene.camera.fx)
     frames = [{**frame, "file_path": "./" + frame["file_path"][:-4]} for frame in facts["frames"]]
-    (tmp_path / "transforms.json").write_text(json.dumps({"camera_angle_x": angle, "aabb_scale": 4, "frames": frames}))
+    (tmp_path / "transforms.json").write_text(
+        json.dumps({"camera_angle_x": angle, "aabb_scale": 4, "frames": frames}), encoding="utf-8"
+    )
     found = Reading().load(tmp_path / "transforms.json")
     assert (found.camera.width, found.camera.height) == (16, 16)
     assert found.camera.fx == pytest.approx(scene.camera.fx) == found.camera.fy
@@ -94,7 +96,7 @@ def test_the_split_of_the_files_is_kept(scene, tmp_path):
     facts = write(tmp_path, scene)
     names = [frame["file_path"] for frame in facts["frames"]]
     facts |= {"train_filenames": names[:5], "val_filenames": names[5:7], "test_filenames": names[7:]}
-    (tmp_path / "transforms.json").write_text(json.dumps(facts))
+    (tmp_path / "transforms.json").write_text(json.dumps(facts), encoding="utf-8")
     assert (len(read(tmp_path).train), len(read(tmp_path).test)) == (5, 3)
 
 
@@ -103,7 +105,7 @@ def test_files_of_each_split_are_read(scene, tmp_path):
     (tmp_path / "transforms.json").unlink()
     for split, rows in (("train", slice(0, 6)), ("test", slice(6, 8))):
         part = {**facts, "frames": facts["frames"][rows]}
-        (tmp_path / f"transforms_{split}.json").write_text(json.dumps(part))
+        (tmp_path / f"transforms_{split}.json").write_text(json.dumps(part), encoding="utf-8")
     found = read(tmp_path)
     assert looks_like(str(tmp_path)) and (len(found.train), len(found.test)) == (6, 2)
 
@@ -186,7 +188,7 @@ def test_pictures_and_poses_that_cannot_be_used_are_refused(scene, tmp_path):
 
     def with_pose(matrix):
         odd = {**facts, "frames": [*frames[:-1], {**frames[-1], "transform_matrix": matrix}]}
-        (tmp_path / "transforms.json").write_text(json.dumps(odd))
+        (tmp_path / "transforms.json").write_text(json.dumps(odd), encoding="utf-8")
         return refusal(str(tmp_path))
 
     good = frames[-1]["transform_matrix"]
@@ -196,7 +198,7 @@ def test_pictures_and_poses_that_cannot_be_used_are_refused(scene, tmp_path):
     assert "is no rotation" in with_pose([[-x for x in row[:3]] + row[3:] for row in good[:3]])
     assert "infinite or not numbers" in with_pose([[float("nan")] * 4] * 4)
     assert "no matrix of 4 × 4 numbers" in with_pose([[1, 0], [0, 1]])
-    (tmp_path / "transforms.json").write_text(json.dumps(facts))
+    (tmp_path / "transforms.json").write_text(json.dumps(facts), encoding="utf-8")
     Image.fromarray(np.zeros((8, 16, 3), np.uint8)).save(tmp_path / "images" / "frame_00003.png")
     assert "frame_00003.png is 8×16, but frame_00000.png is 16×16" in refusal(str(tmp_path))
     (tmp_path / "images" / "frame_00003.png").write_bytes(b"no picture")

@@ -254,8 +254,8 @@ def test_prompts_that_are_the_same_to_the_teacher_give_no_mask(pipeline, made):
 
 def test_an_autoencoder_of_another_class_is_refused(pipeline, tmp_path):
     other = shutil.copytree(pipeline / "vae", tmp_path / "vae")
-    config = json.loads((other / "config.json").read_text())
-    (other / "config.json").write_text(json.dumps(config | {"_class_name": "VQModel"}))
+    config = json.loads((other / "config.json").read_text(encoding="utf-8"))
+    (other / "config.json").write_text(json.dumps(config | {"_class_name": "VQModel"}), encoding="utf-8")
     said = refusal(attar.train, objects(), TrainLatentField(**FIELD), autoencoder=str(other), engine=ENGINE)
     assert "holds no AutoencoderKL of diffusers: its config.json names VQModel" in said
 

@@ -92,7 +92,7 @@ def test_its_folder_is_data(saved):
 
 
 def test_the_card_says_what_it_is_and_what_it_is_not(saved):
-    text = (saved.folder / "README.md").read_text()
+    text = (saved.folder / "README.md").read_text(encoding="utf-8")
     assert "There is no privacy guarantee" in text and "path: table.parquet" in text
     assert "task_categories" in text and "amber, green" in text
 
@@ -158,7 +158,7 @@ def test_damage_is_refused_in_one_line(saved, tmp_path):
 
     def retold(folder):
         path = folder / "artefact.json"
-        path.write_text(path.read_text().replace("4000", "9999"))
+        path.write_text(path.read_text(encoding="utf-8").replace("4000", "9999"), encoding="utf-8")
 
     assert "was altered" in broken(retold)
 
@@ -185,7 +185,7 @@ def test_to_pandas_keeps_types(saved):
 
 
 def test_schema_of_a_saved_table_is_whole(saved):
-    facts = json.loads((saved.folder / "artefact.json").read_text())
+    facts = json.loads((saved.folder / "artefact.json").read_text(encoding="utf-8"))
     assert Schema.from_json(facts["table"]) == saved.schema and facts["scores"] == {"auroc": 0.8}
     assert not (saved.folder / WEIGHTS).exists()
     assert dataclasses.replace(saved, folder=None) == saved and isinstance(saved.to_arrow(), pyarrow.Table)

@@ -148,7 +148,7 @@ def test_it_is_saved_as_it_was_read_and_an_older_folder_still_opens(made, table,
     for name in ("encoder.safetensors", "artefact.json", "README.md", "student.safetensors"):
         assert (tmp_path / "again" / name).read_bytes() == (made.folder / name).read_bytes()
     assert again.encoder.schema == source.schema
-    card = (made.folder / "README.md").read_text()
+    card = (made.folder / "README.md").read_text(encoding="utf-8")
     assert (
         "tabular-classification" in card
         and "predict_proba(frame)" in card
@@ -157,7 +157,9 @@ def test_it_is_saved_as_it_was_read_and_an_older_folder_still_opens(made, table,
     older = tmp_path / "older"
     shutil.copytree(made.folder, older)
     (older / "encoder.safetensors").unlink()
-    facts = {k: v for k, v in json.loads((older / "artefact.json").read_text()).items() if k != "encoder"}
+    facts = {
+        k: v for k, v in json.loads((older / "artefact.json").read_text(encoding="utf-8")).items() if k != "encoder"
+    }
     kind, schema, _ = (facts.pop(name) for name in ("kind", "schema", "facts_digest"))
     write_facts(older, kind, schema, facts)
     opened = attar.open_artefact(older)
@@ -240,7 +242,7 @@ def test_the_reserved_rows_calibrate_and_the_result_takes_tables(made, source, t
     assert (opened.predict(table) == made.predict(table)).all()
     found = attar.evaluate(opened, source, engine=ENGINE)
     assert found.columns == ("accuracy", "AUROC", "DPD", "EOD")
-    assert "tabular-classification" in (place / "scaled" / "README.md").read_text()
+    assert "tabular-classification" in (place / "scaled" / "README.md").read_text(encoding="utf-8")
     with pytest.raises(InputError, match="ca looks at transformed copies of images, but loans has rows"):
         attar.calibrate(source, attar.CorrectnessAware(), classifier=made, engine=ENGINE)
 
@@ -273,7 +275,7 @@ def test_commands_read_as_the_classifier_was_read(file, place, tmp_path, capsys,
     assert not main(["distill", "kd", "--teacher=run", "--student", "mlp:width=4", "--epochs", "1", "--out", "kd"])
     capsys.readouterr()
     for folder, verb in (("ts", "calibrate"), ("kd", "distill")):
-        call = json.loads((tmp_path / folder / "artefact.json").read_text())["origin"]["call"]
+        call = json.loads((tmp_path / folder / "artefact.json").read_text(encoding="utf-8"))["origin"]["call"]
         assert (call["kind"], call["verb"], call["data"]) == ("tables", verb, "loans.csv")
         assert call["reading"] == {"label": "paid", "positive": "no", "split_seed": 5}
         assert not main(["evaluate", folder])

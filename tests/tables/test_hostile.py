@@ -111,7 +111,7 @@ def test_refusals_say_what_would_be_right(columns, how, words):
 def test_a_series_is_no_table_and_values_are_no_names(tmp_path):
     assert refusal(frame().x).startswith("data is of type Series; give a name")
     path = tmp_path / "headless.csv"
-    path.write_text("\n".join(f"{n / 7},{'FM'[n % 2]},{n % 2}" for n in range(ROWS)))
+    path.write_text("\n".join(f"{n / 7},{'FM'[n % 2]},{n % 2}" for n in range(ROWS)), encoding="utf-8")
     assert refusal(path).endswith("Its first line must hold names, not values.")
 
 

@@ -160,7 +160,7 @@ def test_text_files_of_all_forms(ending, tmp_path):
     separator = {"tsv": "\t", "semicolon.csv": ";"}.get(ending, ",")
     csv.write_csv(table, plain, csv.WriteOptions(delimiter=separator))
     if ending == "jsonl":
-        path.write_text("\n".join(json.dumps(row, default=str) for row in table.to_pylist()))
+        path.write_text("\n".join(json.dumps(row, default=str) for row in table.to_pylist()), encoding="utf-8")
     elif ending.endswith("gz"):
         path.write_bytes(gzip.compress(plain.read_bytes()))
     elif ending.endswith("zip"):
@@ -232,7 +232,7 @@ def test_a_schema_is_printed_edited_and_given(tmp_path):
         if column["name"] == "uint16":
             column |= {"type": "category"}
             column.pop("whole", None)
-    (tmp_path / "schema.json").write_text(json.dumps(values))
+    (tmp_path / "schema.json").write_text(json.dumps(values), encoding="utf-8")
     edited = sources_from(every_type(), schema=str(tmp_path / "schema.json"))
     assert "string" not in arrow_of(edited.train).column_names
     assert edited.schema.column("uint16").type == "category" and len(edited.schema.column("uint16").levels) > 3

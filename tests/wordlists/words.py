@@ -52,7 +52,7 @@ class Reading(tasks.Reading):
         """A list by name or from a file."""
         if isinstance(data, WordList):
             return data
-        words = PROVERB if data == "proverb" else Path(data).read_text().split()
+        words = PROVERB if data == "proverb" else Path(data).read_text(encoding="utf-8").split()
         name = Path(str(data)).stem
         return WordList(name, tuple(word.lower() if self.lower else word for word in words))
 

@@ -78,7 +78,7 @@ def downstream(use: str, data: str) -> dict[str, float]:
 
 @cache
 def _file() -> Any:
-    return json.loads(PATH.read_text())
+    return json.loads(PATH.read_text(encoding="utf-8"))
 
 
 def _cells(table: Any, ipc: str) -> dict[str, Published]:

@@ -68,11 +68,11 @@ def diagnose(
     with torch.no_grad():
         for inputs, labels in batches:
             said = watched(inputs)
-            parts.append((said.embedding.double().cpu(), said.logits.double().cpu(), labels.cpu()))
+            parts.append((said.embedding.cpu().double(), said.logits.cpu().double(), labels.cpu()))
     embedding, logits, labels = (torch.cat([part[index] for part in parts]) for index in range(3))
     if not embedding.shape[1]:
         raise InputError("no linear layer gives the network's logits, so it has no features to diagnose.")
-    weights = last_linear(network).weight.detach().double().cpu()
+    weights = last_linear(network).weight.detach().cpu().double()
     if rows is not None:
         logits, weights = logits[:, rows], weights[rows]
     return geometry(embedding, logits, labels, weights, classes)

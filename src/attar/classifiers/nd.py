@@ -214,7 +214,7 @@ class ClassMeans:
             InputError: A label is larger than the largest class.
         """
         known = labels >= 0
-        features, labels = features[known].double().cpu(), labels[known].cpu()
+        features, labels = features[known].cpu().double(), labels[known].cpu()
         if len(labels) and int(labels.max()) >= len(self.counts):
             raise InputError(
                 f"label {int(labels.max())} is not one of the {len(self.counts)} classes, numbered from 0."

@@ -146,7 +146,7 @@ def votes_in(
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path} is missing.")
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         table = csv.DictReader(file)
         headers = list(table.fieldnames or [])
         counted = [name for name in headers if name.startswith("Number of Annotators")]

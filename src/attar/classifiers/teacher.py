@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from attar.classifiers.artefact import StoredClassifier
 from attar.classifiers.subclasses import Grouping
 from attar.classifiers.watched import Answers, Watched
-from attar.core import store
+from attar.core import cache, store
 from attar.core.errors import InputError
+from attar.core.extras import install
 from attar.core.foreign import NO_CODE, check_no_code
 from attar.core.runtime import Runtime
 from attar.images import layout
@@ -79,6 +80,7 @@ class AnswersOfViews:
         if self.method.uses_stages:
             return self._all(view)
         path = store.cache_folder() / "teachers" / self.key / f"view-{view}.safetensors"
+        cache.use(path.parent)
         if path.exists():
             try:
                 tensors, _ = store.read_tensors(path)
@@ -179,9 +181,7 @@ def classifier_named(text: str) -> nn.Module:
     try:
         import transformers
     except ModuleNotFoundError:
-        raise InputError(
-            "classifiers by name need transformers. Install it: pip install 'attar[transformers]'."
-        ) from None
+        raise InputError(f"classifiers by name need transformers. Install it: {install('transformers')}.") from None
     name = text.removeprefix(PREFIX)
     _check_safe(Path(name))
     check_no_code(name)

@@ -17,13 +17,14 @@ VERBS = {
     "methods": ("[KIND]", "list the methods, one line each"),
     "data": ("DATA", "print what attar reads from a data set"),
     "cite": ("METHOD", "print the paper of a method, as BibTeX"),
+    "cache": ("", "print what lies in the cache, and make room in it"),
     "push": ("FOLDER user/name", "upload an artefact to the hub"),
 }
 """Verb: what follows it, and what it does. Its code is `attar.commands.VERB`, or `attar.commands.making`."""
 GROUPS = {
     "make something": ("condense", "compress", "distill", "train", "calibrate", "simulate", "label", "import"),
     "measure and show": ("evaluate", "report", "bench"),
-    "look up and share": ("methods", "data", "cite", "push"),
+    "look up and share": ("methods", "data", "cite", "cache", "push"),
 }
 """Verbs by what they are for, in the order of `attar --help`."""
 ONCE = (*GROUPS["look up and share"], "report")

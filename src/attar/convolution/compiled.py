@@ -14,6 +14,7 @@ import torch
 
 from attar.convolution import loops as plain
 from attar.core.errors import InputError, unknown
+from attar.core.extras import install
 
 BLOCK = 64
 """Largest number of filters in one pass over the entries. An output of 17×17 then fits the second-level cache."""
@@ -98,8 +99,8 @@ def backend_of(choice: str) -> Backend:
     if loops is not None:
         return Backend("numba", loops)
     if choice == "numba":
-        raise InputError("numba is not installed: pip install 'attar[convolution]'.")
-    note = "numba is not installed (pip install 'attar[convolution]'): sparse loops run on plain PyTorch, slowly."
+        raise InputError(f"numba is not installed: {install('convolution')}.")
+    note = f"numba is not installed ({install('convolution')}): sparse loops run on plain PyTorch, slowly."
     return Backend("torch", None, note if choice == "auto" else "")
 
 

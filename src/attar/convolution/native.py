@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from attar.core import store
+from attar.core import cache, store
 from attar.core.errors import InputError
 
 SOURCE = Path(__file__).with_name("sparse.cpp")
@@ -60,7 +60,9 @@ def library() -> Library:
     if compiler is None:
         return Library(None, "no C++ compiler was found (on Debian: apt install g++)")
     try:
-        return Library(_load(build(compiler, capability(), store.cache_folder() / "kernels")))
+        kernel = build(compiler, capability(), store.cache_folder() / "kernels")
+        cache.use(kernel)
+        return Library(_load(kernel))
     except (InputError, OSError, subprocess.SubprocessError) as error:
         return Library(None, f"the C++ compiler did not build the kernel ({_last_line(error)})")
 
@@ -107,7 +109,7 @@ def _openmp() -> Path | None:
     maps = Path("/proc/self/maps")
     if not maps.exists():
         return None
-    files = {line.split(maxsplit=5)[-1] for line in maps.read_text().splitlines() if "/" in line}
+    files = {line.split(maxsplit=5)[-1] for line in maps.read_text(encoding="utf-8").splitlines() if "/" in line}
     return next((Path(file) for file in sorted(files) if Path(file).name.startswith("libgomp")), None)
 
 

@@ -82,7 +82,7 @@ def cpu_model() -> str:
     facts = Path("/proc/cpuinfo")
     if not facts.exists():
         return platform.processor() or platform.machine()
-    lines = (line.partition(":") for line in facts.read_text().splitlines())
+    lines = (line.partition(":") for line in facts.read_text(encoding="utf-8").splitlines())
     found = {name.strip(): value.strip() for name, _, value in lines}
     words = [found.get("model name", platform.machine())]
     words += [f"{name} {found[name]}" for name in ("cpu family", "model", "stepping") if name in found]

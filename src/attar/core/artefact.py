@@ -5,7 +5,6 @@ import io
 import json
 import math
 import tempfile
-import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,12 +13,13 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from torch import Tensor
 
-from attar.core import hub, store
+from attar.core import hub, notebook, store
 from attar.core.cell import Cell
 from attar.core.errors import LONGEST, InputError
-from attar.core.failures import told
+from attar.core.failures import on_one_line, told
 from attar.core.jsonfiles import valid
 from attar.core.kinds import Ref, imported, kind_named
+from attar.core.notes import note
 from attar.core.provenance import ARTEFACT as ARTEFACT
 from attar.core.runtime import Runtime
 from attar.core.scores import keep_scores, scores_in
@@ -125,6 +125,8 @@ class Shareable:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Make `load` of every kind refuse in one line whatever it cannot make sense of."""
         super().__init_subclass__(**kwargs)
+        if "__repr__" not in vars(cls):  # a dataclass would write out all its tensors
+            cls.__repr__ = Shareable.__repr__  # type: ignore[method-assign]
         if "load" in vars(cls):
             cls.load = classmethod(_refusing(vars(cls)["load"].__func__))  # type: ignore[assignment,method-assign]
 
@@ -142,6 +144,16 @@ class Shareable:
     def summary(self) -> str:
         """What came out, for the terminal."""
         return str(self)
+
+    def __repr__(self) -> str:
+        place = "" if self.folder is None else f" in {self.folder}"
+        return on_one_line(f"<{type(self).__name__}: {self.title}{place}>")
+
+    def _repr_html_(self) -> str:
+        return notebook.described(self.title, self.summary, self.picture())
+
+    def _repr_png_(self) -> bytes | None:
+        return self.picture()
 
     def picture(self) -> bytes | None:
         """What it looks like, as PNG; None of what cannot be drawn."""
@@ -387,7 +399,7 @@ def unsealed(facts: Any, path: Path, schema: int, what: str) -> dict[str, Any]:
         raise InputError(f"{path} has schema {found}, but this attar reads up to {schema}. Upgrade attar.")
     digest = facts.pop("facts_digest", None)
     if digest is None:
-        warnings.warn(f"{path} is of an early version of attar, which wrote no digest: {UNSEEN}", stacklevel=3)
+        note(f"{path} is of an early version of attar, which wrote no digest: {UNSEEN}", stacklevel=3)
     elif store.digest_of({}, facts) != digest:
         raise InputError(f"{path} was altered after it was written: its contents do not match its digest.")
     return facts
@@ -426,7 +438,7 @@ def check_files(folder: Path, names: Iterable[str], digests: Mapping[str, str]) 
             raise InputError(f"{folder / name} was altered after it was written: it does not match its digest.")
     unseen = ", ".join(sorted(set(names) - set(digests)))
     if unseen:
-        warnings.warn(f"{folder} is of an early version of attar, without digests of {unseen}: {UNSEEN}", stacklevel=3)
+        note(f"{folder} is of an early version of attar, without digests of {unseen}: {UNSEEN}", stacklevel=3)
 
 
 def seconds_of(folder: Path, older: str = "") -> float | None:

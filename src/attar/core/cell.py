@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, cast
 
+from attar.core import notebook
 from attar.core.score import Better, Score, Spread, kept
 
 Values = tuple[tuple[float, ...], ...]
@@ -129,10 +130,14 @@ class Cell(Measure):
         return replace(
             super().of_set(index),
             kept_by_set=self.kept_by_set[index : index + 1],
-            further={name: measure.of_set(index) for name, measure in self.further.items()},
+            further={name: one.of_set(index) for name, one in self.further.items() if self._has(one, index)},
             beside=self.beside if index == 0 else (),
             notes=self.notes[index : index + 1],
         )
+
+    def _has(self, measure: Measure, index: int) -> bool:
+        """Whether a further measure is of an artefact too, or of the first of several only."""
+        return index == 0 or len(measure.values) != 1 or len(self.values) == 1
 
     def to_json(self) -> Plain:
         """Plain values, with what was kept; what is not finite is null."""
@@ -180,6 +185,9 @@ class Cell(Measure):
             notes=tuple(map(_text, facts.get("notes") or ())),
         )
 
+    def _repr_html_(self) -> str:
+        return notebook.table(("", self.how), self.lines)
+
     @property
     def with_it(self) -> str:
         """The further measures in one line."""
@@ -196,6 +204,14 @@ class Cell(Measure):
     def read_with(self) -> list[Beside]:
         """Everything that is shown with the score: further measures, and the rivals."""
         return [*(Beside(name, measure.score) for name, measure in self.further.items()), *self.rivals]
+
+    @property
+    def lines(self) -> list[list[str]]:
+        """The score and everything that is shown with it: what each is called, and its value."""
+        return [
+            [self.column, str(self.score)],
+            *([f"beside it, {one.label}", str(one.score)] for one in self.read_with),
+        ]
 
 
 def score_json(score: Score) -> Plain:

@@ -17,6 +17,7 @@ from typing import Any
 
 from attar.core import store
 from attar.core.errors import InputError, reason_of
+from attar.core.extras import install
 from attar.core.signals import TERMINATE
 from attar.core.version import __version__
 
@@ -135,7 +136,7 @@ def joined(workers: int, address: str | None) -> Iterator[Cluster]:
     try:
         import ray
     except ModuleNotFoundError:
-        raise InputError("several workers need Ray: pip install 'attar[cluster]'.") from None
+        raise InputError(f"several workers need Ray: {install('cluster')}.") from None
     where = None if address is None else _place(address)
     if where is not None:
         check_answers(where)

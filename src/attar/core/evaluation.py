@@ -10,10 +10,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+from attar.core import notebook
 from attar.core.cell import Cell, Measure, Plain
 from attar.core.progress import as_text
 from attar.core.rows import cost_of, made, prepared_of
 from attar.core.score import Interval, paired, shown, welch
+
+PNG = bytes
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,22 @@ class Evaluation:
         beside = "\n".join(self._beside())
         return f"{as_text(self._table())}\n{self._note()}" + (f"\n{beside}" if beside else "")
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {', '.join(row.label for row in self.rows)} by {', '.join(self.columns)}>"
+
+    def _repr_html_(self) -> str:
+        if len(self.rows) > 1:
+            return notebook.table(*self._grid(), below="\n".join([self._note(), *self._beside()]))
+        (row,) = self.rows
+        how = [f"{cell.column}{kept_words(cell)}{self._of(cell)}" for cell in row.cells]
+        lines = [line for cell in row.cells for line in cell.lines]
+        return notebook.table((row.label, ""), lines, "\n".join([*how, self._cost(row)]))
+
+    def _repr_png_(self) -> PNG | None:
+        from attar.core.pictures import can_draw, figure
+
+        return figure(self._draw, 6.0, 0.8 + 0.35 * len(self.rows) * len(self.columns)) if can_draw() else None
+
     def _lines(self, row: Row) -> str:
         """A single row: each score with all that it is read with, and what the artefact cost."""
         lines = []
@@ -184,20 +203,40 @@ class Evaluation:
             words.append(f"made in {row.seconds:,.1f} s{memory}{beside}, ")
         return f"{''.join(words)}scored in {self.seconds:,.1f} s"
 
-    def _table(self) -> Any:
-        from rich.table import Table
-
-        grid = Table(show_edge=False, pad_edge=False)
-        grid.add_column("made by", no_wrap=True)
+    def _grid(self) -> tuple[list[str], list[list[str]]]:
+        """The table of several rows: what stands above the columns, and the rows."""
         sized = any(row.bytes is not None for row in self.rows)
         heads = [f"{cell.column}{_unit(cell)}" for cell in self.networks]
-        for heading in (self.counted, *(["bytes"] if sized else []), *heads):
-            grid.add_column(heading, justify="right", no_wrap=True)
+        rows = []
         for place, row in enumerate(self.rows):
             sizes = [row.count, *([row.bytes] if sized else [])]
             cells = [self._score(place, column) for column in range(len(heads))]
-            grid.add_row(row.label, *("" if size is None else f"{size:,}" for size in sizes), *cells)
+            rows.append([row.label, *("" if size is None else f"{size:,}" for size in sizes), *cells])
+        return ["made by", self.counted, *(["bytes"] if sized else []), *heads], rows
+
+    def _table(self) -> Any:
+        from rich.table import Table
+
+        (first, *heads), rows = self._grid()
+        grid = Table(show_edge=False, pad_edge=False)
+        grid.add_column(first, no_wrap=True)
+        for heading in heads:
+            grid.add_column(heading, justify="right", no_wrap=True)
+        for row in rows:
+            grid.add_row(*row)
         return grid
+
+    def _draw(self, fig: Any) -> None:
+        """Every score as a point with its standard deviation, a panel for each column."""
+        panels = fig.subplots(len(self.columns), 1, squeeze=False)[:, 0]
+        for column, axes in enumerate(panels):
+            cells = [row.cells[column] for row in self.rows]
+            places = list(range(len(cells)))[::-1]
+            spreads = [cell.score.spread or 0.0 for cell in cells]
+            axes.errorbar([cell.score.value for cell in cells], places, xerr=spreads, fmt="o", capsize=3)
+            axes.set_yticks(places, [row.label for row in self.rows])
+            axes.set_ylim(-0.5, len(cells) - 0.5)
+            axes.set_xlabel(" ".join(filter(None, (self.columns[column], cells[0].score.unit))))
 
     def _score(self, row: int, column: int) -> str:
         score = self.rows[row].cells[column].score

@@ -38,6 +38,8 @@ def told(error: BaseException) -> str | None:
         return f"there is not enough memory{_amount(error)}. Try smaller images, smaller batches or a smaller network."
     if isinstance(error, (RuntimeError, ValueError)) and any(word in text for word in TOO_LARGE):
         return f"this is too large for any memory ({_first_line(error)}). Lower the sizes."
+    if isinstance(error, TypeError) and "mps" in text and "float64" in text:
+        return "this computes in float64, which mps does not have. Give --device cpu."
     if isinstance(error, OSError):
         return _of_system(error)
     if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:

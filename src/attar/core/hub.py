@@ -99,12 +99,21 @@ def _check(name: str) -> None:
 
 def _spoken(name: str, action: Callable[[], R]) -> R:
     """Do something on the hub; say in one line what went wrong."""
-    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        LocalTokenNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    unreached = f"the hub cannot be reached, and {name} is not in the cache."
 
     try:
         return action()
     except LocalTokenNotFoundError:
         raise InputError("there is no token for the hub. Run `hf auth login`, or give --token.") from None
+    except LocalEntryNotFoundError:  # in some versions an answer of the hub, in others a file that is missing
+        raise InputError(unreached) from None
     except RepositoryNotFoundError:
         raise AbsentError(
             f"{name} is not on the hub, or you have no access to it. Check the name and the token."
@@ -114,4 +123,4 @@ def _spoken(name: str, action: Callable[[], R]) -> R:
     except Exception as error:  # what a lost connection raises depends on the library under the hub's
         if not isinstance(error, OSError) and not type(error).__module__.startswith("http"):
             raise
-        raise InputError(f"the hub cannot be reached, and {name} is not in the cache.") from None
+        raise InputError(unreached) from None

@@ -6,7 +6,6 @@ way and name them as entry points of the group `attar.kinds`.
 """
 
 import importlib
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from attar.core.errors import InputError, shortened, unknown
+from attar.core.extras import install
 from attar.core.jsonfiles import read_json
+from attar.core.notes import note
 
 BUILT_IN = (
     "images",
@@ -136,7 +137,7 @@ def imported(ref: Ref, extra: str = "", *, needed_by: str = "") -> Any:
     except ModuleNotFoundError as error:
         if not extra or (error.name or "").startswith("attar"):
             raise
-        raise InputError(f"{needed_by or name} needs {error.name}: pip install 'attar[{extra}]'.") from None
+        raise InputError(f"{needed_by or name} needs {error.name}: {install(extra)}.") from None
 
 
 @cache
@@ -158,7 +159,7 @@ def _further() -> dict[str, Kind]:
         try:
             kind = point.load()
         except Exception as error:  # whatever another package trips over
-            warnings.warn(f"the kind {point.name} ({point.value}) could not be read: {error}", stacklevel=2)
+            note(f"the kind {point.name} ({point.value}) could not be read: {error}", stacklevel=2)
             continue
         if isinstance(kind, Kind) and kind.name not in BUILT_IN:
             found[kind.name] = kind

@@ -11,7 +11,8 @@ class Engine(Settings):
     """How a run uses the machine. Every verb has these settings; none of them belongs to the science."""
 
     device: str = "auto"
-    """Device of the tensors: cpu, cuda, cuda:1, mps or auto. auto takes a GPU if there is one, one for each process."""
+    """Device of the tensors: cpu, cuda, cuda:1, mps or auto. auto takes a GPU if there is one (on a Mac: mps), one for
+    each process."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of passes without a gradient. auto takes bfloat16 if the hardware multiplies it natively."""
     train_precision: Literal["float32", "bfloat16"] = "float32"

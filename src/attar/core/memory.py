@@ -12,7 +12,7 @@ def anonymous_bytes() -> int | None:
     """Memory that this process holds and no file backs (so no mapped pages); None where the system does not tell."""
     if not STATUS.exists():
         return None
-    line = next((line for line in STATUS.read_text().splitlines() if line.startswith("RssAnon")), None)
+    line = next((line for line in STATUS.read_text(encoding="utf-8").splitlines() if line.startswith("RssAnon")), None)
     return int(line.split()[1]) * 1024 if line else None
 
 

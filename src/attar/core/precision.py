@@ -15,3 +15,8 @@ def at_least_float32(tensor: Tensor) -> Tensor:
 def without_autocast(tensor: Tensor) -> AbstractContextManager[Any]:
     """A context in which autocast is off on the tensor's device: exp(1 / 0.07) is beyond 16 bits."""
     return torch.autocast(tensor.device.type, enabled=False)
+
+
+def widest(device: torch.device) -> torch.dtype:
+    """The most precise type that a device has: float64, and float32 on the GPUs of Macs."""
+    return torch.float32 if device.type == "mps" else torch.float64

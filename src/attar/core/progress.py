@@ -3,8 +3,10 @@
 import io
 import json
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -12,26 +14,30 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from attar.core.errors import unwritable
+from attar.core.extras import install
 from attar.core.jsonfiles import lines_of, number
+from attar.core.notebook import in_notebook
 
 SCORES = ("held-out", "rFD", "recall")
 """How the names of scores begin that are measured while training."""
+PAUSE = 0.2
+"""Seconds between two states of the line in a notebook."""
 
 
 def console() -> Console:
     """Standard error, where progress goes, so that standard output holds results only."""
-    return Console(file=sys.stderr, highlight=False, soft_wrap=True)
+    return Console(file=sys.stderr, highlight=False, soft_wrap=True, force_jupyter=False)
 
 
 def as_text(table: RenderableType) -> str:
     """A table as wide as it needs to be, whatever the terminal: nobody wants numbers cut off."""
     sink = io.StringIO()
-    Console(file=sink, width=500, highlight=False).print(table)
+    Console(file=sink, width=500, highlight=False, force_jupyter=False).print(table)
     return "\n".join(line.rstrip() for line in sink.getvalue().rstrip().splitlines())
 
 
 class Line:
-    """One rich line with loss, speed and time left; nothing where nobody looks (`quiet`, or no terminal)."""
+    """One line with loss, speed and time left, on a terminal or in a notebook; nothing where nobody looks."""
 
     def __init__(self, title: str, total: int, *, quiet: bool) -> None:
         screen = console()
@@ -45,18 +51,25 @@ class Line:
             TimeRemainingColumn(),
         ]
         self._shown = not quiet and screen.is_terminal
+        self._plain = _PlainLine(title, total) if not quiet and in_notebook() else None
         self._progress = Progress(*columns, console=screen, disable=not self._shown, transient=True)
         self._task = self._progress.add_task(title, total=total, loss="", speed="")
 
     def __enter__(self) -> "Line":
-        self._progress.start()
+        if self._shown:
+            self._progress.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._progress.stop()
+        if self._shown:
+            self._progress.stop()
+        if self._plain:
+            self._plain.clear()
 
     def at(self, step: int) -> None:
         """Move the bar."""
+        if self._plain:
+            self._plain.at(step)
         if not self._shown:
             return
         task = self._progress.tasks[0]
@@ -68,6 +81,43 @@ class Line:
         shown = [f"{name} {value:.4g}" for name, value in metrics.items() if name == "loss" or name.startswith(SCORES)]
         if shown:
             self._progress.update(self._task, loss=", ".join(shown))
+            if self._plain:
+                self._plain.loss = ", ".join(shown)
+
+
+class _PlainLine:
+    """The same in a notebook: text that is written over, a few times a second."""
+
+    def __init__(self, title: str, total: int) -> None:
+        self.loss = ""
+        self._title, self._total = title, total
+        self._began = self._told = time.monotonic()
+        self._first: int | None = None
+        self._width = 0
+
+    def at(self, step: int) -> None:
+        """Write the line again, if the last time is a while ago."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first, self._began = step, now
+        if now - self._told < PAUSE:
+            return
+        self._told = now
+        speed = (step - self._first) / max(now - self._began, 1e-9)
+        words = [f"{self._title} {step:,}/{self._total:,}", self.loss, f"{speed:.1f}/s" if speed else ""]
+        left = (self._total - step) / speed if speed else 0.0
+        words.append(f"{timedelta(seconds=round(left))} left" if left else "")
+        self._write("  ".join(filter(None, words)))
+
+    def clear(self) -> None:
+        """Take the line away."""
+        if self._width:
+            self._write("")
+            print(end="\r", file=sys.stderr, flush=True)
+
+    def _write(self, line: str) -> None:
+        print(f"\r{line:<{self._width}}", end="", file=sys.stderr, flush=True)
+        self._width = max(self._width, len(line))
 
 
 class MetricsLog:
@@ -114,7 +164,7 @@ def metrics_log(folder: Path | None, *, since: int, tensorboard: bool) -> Iterat
 def _opened(path: Path) -> Iterator[TextIO]:
     """A file to append to. What is left of it is written when it is closed, unless that fails too."""
     try:
-        file = path.open("a")
+        file = path.open("a", encoding="utf-8")
     except OSError as error:
         raise unwritable(path, error) from error
     try:
@@ -141,5 +191,5 @@ def _tensorboard(folder: Path) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise InputError("--tensorboard needs the tensorboard package: pip install tensorboard.") from None
+        raise InputError(f"--tensorboard needs the tensorboard package: {install('tensorboard')}.") from None
     return SummaryWriter(str(folder / "tensorboard"))

@@ -5,7 +5,6 @@ packages add methods as entry points of the group `attar.methods`.
 """
 
 import json
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from functools import cache
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 from attar.core.errors import InputError, unknown
 from attar.core.flags import FlagText, flags_of, texts_of
 from attar.core.kinds import BUILT_IN, Kind, imported, kind_named, kinds, verb_of
+from attar.core.notes import note
 
 C = TypeVar("C")
 GROUP = "attar.methods"
@@ -233,7 +233,7 @@ def _beside(kind: Kind) -> list[Entry]:
     try:
         return list(entries_in(kind.home, kind.methods, kind.name))
     except InputError as error:
-        warnings.warn(f"the methods of the kind {kind.name} could not be read: {error}", stacklevel=2)
+        note(f"the methods of the kind {kind.name} could not be read: {error}", stacklevel=2)
         return []
 
 
@@ -244,7 +244,7 @@ def _named() -> Iterator[Entry]:
             found = point.load()
             yield found if isinstance(found, Entry) else entry_of(found)
         except Exception as error:  # whatever is wrong with another's package
-            warnings.warn(f"the method {point.name} ({point.value}) could not be read: {error}", stacklevel=2)
+            note(f"the method {point.name} ({point.value}) could not be read: {error}", stacklevel=2)
 
 
 def entries_in(home: str, file: str, kind: str = "") -> Iterator[Entry]:

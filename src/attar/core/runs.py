@@ -25,6 +25,7 @@ def carry_out(method: Any, source: Any, runtime: Runtime, *, kind: Kind, task: T
         InputError: Data, settings or folder are not usable, or the run diverged (`Diverged`); nothing is lost.
         Interrupted: Stopped by Ctrl-C, SIGTERM or SIGHUP; the same call goes on where it stopped.
     """
+    runtime.see_to_float64(method, method.name)
     with told_by(method, task):
         work, method = task.prepare(source, method, runtime)
         method = method.resolve(work, runtime)

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from attar.core import processes
 from attar.core.errors import InputError
+from attar.core.launcher import size
 from attar.core.machine import Engine as Engine
+from attar.core.notes import Speaker
 from attar.core.prepared import Prepared
 from attar.core.processes import ALONE, Processes
 from attar.core.seeds import Generators
@@ -53,7 +55,8 @@ class Runtime:
         self.prepared = Prepared()
         self.folder: Path | None = None
         """Where the run lies, for what a method writes once and never changes; none of a run in memory."""
-        self.say = say if say and self.processes.first else (lambda line: None)
+        first = self.processes.first
+        self.say: Callable[[str], None] = (say if isinstance(say, Speaker) else Speaker(say)) if first else _nothing
         self._compiles = False
         if self.device.type == "cpu":
             _keep_freed_memory()
@@ -72,6 +75,23 @@ class Runtime:
         other.processes = ALONE
         return other
 
+    def see_to_float64(self, worker: Any, what: str) -> None:
+        """Leave a GPU that has no float64, as those of Macs, to work that can do without it.
+
+        Args:
+            worker: Settings of a method or a scoring; their `float64` says whether they compute in it on the device.
+            what: What the work is called.
+
+        Raises:
+            InputError: That GPU was asked for by its name.
+        """
+        if self.device.type != "mps" or not getattr(worker, "float64", False):
+            return
+        if self.engine.device != "auto":
+            raise InputError(f"{what} computes in float64, which mps does not have. Give --device cpu.")
+        self.device = torch.device("cpu")
+        self.say(f"{what} computes in float64, which mps does not have, and works on the CPU.")
+
     def restore_generators(self, states: dict[str, Tensor]) -> None:
         """Put the generators back where a checkpoint has them, a GPU's on the GPU that this process has now."""
         here = {name.replace(f"@{_any_gpu(name)}", f"@{self.device}"): state for name, state in states.items()}
@@ -79,7 +99,8 @@ class Runtime:
 
     def plan(self, multiply_adds: float) -> None:
         """Say how much work the run is in all, which decides whether compiling pays."""
-        wanted = self.engine.compile == "on" or (self.engine.compile == "auto" and multiply_adds > COMPILE_WORTH_IT)
+        pays = multiply_adds > COMPILE_WORTH_IT and self.device.type != "mps"  # whose compiler is young
+        wanted = self.engine.compile == "on" or (self.engine.compile == "auto" and pays)
         self._compiles = wanted and self._can_compile()
 
     @property
@@ -150,7 +171,7 @@ class Runtime:
             "attar": __version__,
             "torch": torch.__version__,
             "python": platform.python_version(),
-            "device": gpu or platform.machine() + " CPU",
+            "device": gpu or f"{platform.machine()} {'GPU (mps)' if self.device.type == 'mps' else 'CPU'}",
             "threads": torch.get_num_threads(),
             "forward_precision": str(self.forward_dtype).removeprefix("torch."),
             "train_precision": self.engine.train_precision,
@@ -164,6 +185,10 @@ class Runtime:
         return True
 
 
+def _nothing(line: str) -> None:
+    """What the other processes say."""
+
+
 def _any_gpu(name: str) -> str:
     device = name.rsplit("@", 1)[1]
     return device if device.startswith("cuda") else "no GPU"
@@ -171,7 +196,8 @@ def _any_gpu(name: str) -> str:
 
 def _device(name: str) -> torch.device:
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        others = "mps" if torch.backends.mps.is_available() and size() == 1 else "cpu"
+        return torch.device("cuda" if torch.cuda.is_available() else others)
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
@@ -187,7 +213,7 @@ def _keep_freed_memory() -> None:
 
     Handing the pages back and faulting them in again at every step takes half of an eager step's time.
     """
-    with suppress(OSError, AttributeError):
+    with suppress(OSError, AttributeError, TypeError):  # what each system without glibc says
         mallopt = ctypes.CDLL(None).mallopt
         trim_threshold, mmap_threshold = -1, -3
         mallopt(trim_threshold, 2**31 - 1)

@@ -4,6 +4,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Literal
 
 Better = Literal["higher", "lower"]
@@ -43,6 +44,9 @@ class Score:
 
     def __str__(self) -> str:
         return self.number if math.isnan(self.value) else f"{self.number} {self.unit}".rstrip()
+
+    def _repr_html_(self) -> str:
+        return escape(str(self))
 
 
 def shown(value: float, unit: str = "%", *, sign: str = "") -> str:

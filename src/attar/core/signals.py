@@ -6,7 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-INTERRUPT, TERMINATE, HANG_UP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+
+def hang_up(system: Any = signal) -> Any:
+    """SIGHUP; on Windows, which has none, what Ctrl-Break sends."""
+    return system.SIGHUP if hasattr(system, "SIGHUP") else system.SIGBREAK
+
+
+INTERRUPT, TERMINATE, HANG_UP = signal.SIGINT, signal.SIGTERM, hang_up()
 asked = threading.Event()
 """Whether the command was asked to end. A library may swallow the exception that says so, for instance in an import."""
 

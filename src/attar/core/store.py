@@ -1,7 +1,6 @@
 """Files that are written atomically, hold nothing executable, and are checked against a digest when they are read."""
 
 import errno
-import fcntl
 import hashlib
 import json
 import math
@@ -22,8 +21,8 @@ from attar.core.errors import InputError, unwritable
 from attar.core.jsonfiles import number, parsed, valid
 from attar.core.jsonfiles import read_json as read_json
 
-LOCKLESS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
-"""Numbers of the errors of network storage that has no locks."""
+LOCKLESS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
+"""Numbers of the errors of file systems that have no locks."""
 NAMES = {
     torch.bool: "BOOL",
     torch.uint8: "U8",
@@ -382,26 +381,32 @@ def make_folder(path: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold a folder against other processes; the lock goes when the process does, however it ends."""
+def locked(folder: Path, *, wait: bool = False, name: str = "lock") -> Iterator[None]:
+    """Hold a folder against other processes; the lock goes when the process does, however it ends.
+
+    Where the file system has no locks, that is told, and the folder is used without.
+
+    Raises:
+        InputError: Another process holds it, or it cannot be written to.
+    """
+    from filelock import FileLock, Timeout
+
+    path = folder / name
+    lock = FileLock(path, fallback_to_soft=False)
     try:
-        lock = (folder / "lock").open("w")
-    except OSError as error:
-        raise unwritable(folder / "lock", error) from error
-    with lock as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"another process is working in {folder.parent}. Wait for it, or choose another --out."
-            ) from None
-        except OSError as error:
-            if error.errno not in LOCKLESS:
-                raise
-            warnings.warn(
-                f"{folder.parent} lies on storage without locks. Let no other process work in it.", stacklevel=2
-            )
+        lock.acquire(blocking=wait)
+    except Timeout:
+        raise InputError(
+            f"another process is working in {folder.parent}. Wait for it, or choose another --out."
+        ) from None
+    except (NotImplementedError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in LOCKLESS:
+            raise unwritable(path, error) from error
+        warnings.warn(f"{folder.parent} lies on storage without locks. Let no other process work in it.", stacklevel=3)
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def cache_folder() -> Path:
@@ -418,6 +423,8 @@ def check_own(path: Path) -> None:
     Raises:
         InputError: Others could.
     """
+    if not hasattr(os, "getuid"):  # Windows keeps the folders of a user for the user
+        return
     for place in (path, path.parent):
         status = place.stat()
         if status.st_uid not in (os.getuid(), 0) or status.st_mode & stat.S_IWOTH:

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from attar.core import engine, store
+from attar.core import cache, engine, store
 from attar.core.engine import Artefact, Method, Source
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
@@ -169,6 +169,7 @@ def made_in(folder: Path, method: Method[A], source: Source, runtime: Runtime, *
         Interrupted: Stopped by Ctrl-C, SIGTERM or SIGHUP.
     """
     store.make_folder(folder)
+    cache.use(folder)
     settings = replace(runtime.engine, tensorboard=False, snapshots=0)
     machine = Runtime(settings, runtime.seed, say=runtime.say).alone()
     machine.plan(engine.work_of(method, source))

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from attar.core.errors import InputError
+from attar.core.notebook import Told
 from attar.core.seeds import permutation
 from attar.core.selection import rows_by_class
 from attar.core.stratify import apart
@@ -95,7 +96,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Source:
+class Source(Told):
     """Samples for training and testing an encoder.
 
     The number of a training sample is its row. It does not change, so that a loss can remember something of each.

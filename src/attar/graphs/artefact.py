@@ -23,6 +23,7 @@ from attar.core.card import EXPORT, SCORES, per_class
 from attar.core.cell import Cell
 from attar.core.divergence import LARGEST
 from attar.core.errors import InputError
+from attar.core.extras import install
 from attar.core.runtime import Runtime
 from attar.graphs.card import card
 from attar.graphs.collection import GraphCollection
@@ -185,7 +186,7 @@ class CondensedGraphs(core.CondensedSet):
         try:
             data = importlib.import_module("torch_geometric.data")
         except ModuleNotFoundError:
-            raise InputError("to_pyg needs torch_geometric: pip install 'attar[graphs]'.") from None
+            raise InputError(f"to_pyg needs torch_geometric: {install('graphs')}.") from None
         found = []
         for row in range(len(self)):
             one = self.graphs.select(torch.tensor([row]))

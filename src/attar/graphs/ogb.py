@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attar.core import store
+from attar.core import cache, store
 from attar.core.errors import InputError, unknown
+from attar.core.extras import install
 from attar.graphs.collection import GraphCollection
 from attar.graphs.tu import RawSet, whole_numbers
 
@@ -37,6 +38,7 @@ def download(name: str) -> Path:
     if name not in MOLECULES:
         raise unknown("molecule set", name, MOLECULES)
     folder = store.cache_folder() / name.replace("-", "_")
+    cache.use(folder)
     if not find_ogb(folder):
         _fetch(name, folder)
     return folder
@@ -87,10 +89,10 @@ def _fetch(name: str, folder: Path) -> None:
     package = importlib.util.find_spec("ogb")
     if package is None or package.origin is None:
         raise InputError(
-            f"downloading {name} needs the ogb package: pip install 'attar[graphs]' ogb. "
+            f"downloading {name} needs the ogb package: {install('graphs', 'ogb')}. "
             "Or give the folder of a downloaded copy."
         )
-    with (Path(package.origin).parent / "graphproppred" / "master.csv").open(newline="") as file:
+    with (Path(package.origin).parent / "graphproppred" / "master.csv").open(newline="", encoding="utf-8") as file:
         table = {row[0]: row for row in csv.reader(file)}
     column = table[""].index(name)
     url, inside = table["url"][column], table["download_name"][column]

@@ -19,6 +19,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from attar.core.errors import InputError, near_path, unknown
+from attar.core.notebook import Told
 from attar.core.provenance import asked
 from attar.core.seeds import derived_seed
 from attar.core.selection import rows_by_class, shuffled
@@ -48,7 +49,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class GraphSource:
+class GraphSource(Told):
     """A labelled set of graphs."""
 
     name: str

@@ -183,7 +183,7 @@ def _table(path: Path) -> np.ndarray:
     if not path.is_file():
         raise InputError(f"{path} is missing.")
     try:
-        lines = [line for line in path.read_text().splitlines() if line.strip()]
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         if not lines:
             return np.empty((0, 1))
         return np.loadtxt(lines, dtype=np.float64, delimiter="," if "," in lines[0] else None, ndmin=2)

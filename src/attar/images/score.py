@@ -29,6 +29,7 @@ from attar.images.artefact import CondensedImages, Origin
 from attar.images.networks.architecture import Architecture, Factory, from_factory
 from attar.images.networks.pretrained import network_named
 from attar.images.protocols import PROTOCOLS, Protocol, protocol_named
+from attar.images.ranking import HARD, RANDOM, SAME, with_robust_scores
 from attar.images.rates import AT_THE_SETS, note, trained_at
 from attar.images.repeats import accuracy, trainings
 from attar.images.scoring import Scoring
@@ -98,7 +99,7 @@ def _cell(
     beside = measure_beside(
         sets[0], source, kind, how.protocol, how.repeats, how.beside, took, runtime.with_seed(runtime.seed)
     )
-    return Cell.of(
+    cell = Cell.of(
         values,
         column=name,
         protocol=how.protocol.told,
@@ -109,6 +110,9 @@ def _cell(
         beside=beside,
         notes=tuple(note(how.protocol, one.lr) for one in sets),
     )
+    plain = how.protocol.target == "label"
+    hard = plain and all(one.labels.ndim == 1 for one in sets)
+    return with_robust_scores(cell, hard=hard, random=RANDOM if plain else RANDOM + SAME)
 
 
 def _trained_by(protocol: Protocol, sets: Sequence[CondensedImages]) -> Protocol:
@@ -224,9 +228,9 @@ def _ways(small: CondensedImages, source: ImageSource, protocol: Protocol, runti
         bare = dataclasses.replace(protocol, name=f"{protocol.name}, not augmented", augmented=False, mix="none")
         ways.append(_Way("without augmentation", small, bare))
     if protocol.target != "label" or small.labels.ndim == 2:
-        ways.append(_Way("with hard labels", dataclasses.replace(small, labels=small.hard_labels), stored))
-    teacher = ", same teacher" if others.target == "teacher" else ""
-    ways += _at_both(f"random, as many images{teacher}", 1.0, others, small, source, runtime)
+        ways.append(_Way(HARD, dataclasses.replace(small, labels=small.hard_labels), stored))
+    teacher = SAME if others.target == "teacher" else ""
+    ways += _at_both(f"{RANDOM}{teacher}", 1.0, others, small, source, runtime)
     factor = _real_images_per_image(small, source)
     if factor > 1:
         labelled = ", hard labels" if protocol.target != "label" else ""

@@ -15,6 +15,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from attar.core.errors import InputError, unknown
+from attar.core.notebook import Told
 from attar.core.provenance import asked
 from attar.core.seeds import derived_seed
 from attar.core.selection import draw_rows, rows_by_class, shuffled
@@ -45,7 +46,7 @@ Rows = Int[Tensor, " _row"]
 
 
 @dataclass(frozen=True)
-class ImageSource:
+class ImageSource(Told):
     """A labelled image data set, split for training and testing."""
 
     name: str

@@ -2,7 +2,6 @@
 
 import dataclasses
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +16,7 @@ from attar.core import store
 from attar.core.card import SCORES, escaped, made, model_header, score_table, table
 from attar.core.cell import Cell, Measure
 from attar.core.errors import InputError
+from attar.core.notes import note
 from attar.core.runtime import Runtime
 from attar.core.score import Score
 from attar.language.generation import Sampling, Voice, generate
@@ -138,7 +138,7 @@ class DistilledLanguageModel(core.Shareable):
         reads = trained if tokens is None else longest_input(self.model)
         if len(ids) >= reads:
             kept = min(int(self.origin.settings.get("max_prompt") or trained // 2), trained - 1)
-            warnings.warn(
+            note(
                 f"the prompt has {len(ids)} tokens, and prompt and answer together {reads} at most: only the last "
                 f"{kept} tokens of the prompt are read, as in training.",
                 stacklevel=3,

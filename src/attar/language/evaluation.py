@@ -100,7 +100,7 @@ def cross_entropy(
             places = Places.of(batch.labels)
             with context():
                 logits = model(input_ids=batch.ids, attention_mask=batch.mask.long()).logits
-            total -= float(log_probabilities(logits, places, words=words).double().sum())
+            total -= float(log_probabilities(logits, places, words=words).cpu().double().sum())
             count += len(places)
     if not count:
         raise InputError("there is no token to measure the cross-entropy on: every response is empty.")

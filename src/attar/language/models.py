@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from attar.core.errors import InputError, shortened, unknown
+from attar.core.extras import install
 from attar.core.foreign import NO_CODE, check_no_code
 from attar.core.seeds import seeded
 from attar.core.settings import Range, Settings, words
@@ -191,7 +192,7 @@ def with_lora(model: nn.Module, lora: Lora, generator: torch.Generator) -> nn.Mo
     try:
         import peft
     except ModuleNotFoundError:
-        raise InputError("--lora-rank needs peft. Install it: pip install 'attar[transformers]'.") from None
+        raise InputError(f"--lora-rank needs peft. Install it: {install('transformers')}.") from None
     config = peft.LoraConfig(
         r=lora.lora_rank,
         lora_alpha=lora.lora_alpha,
@@ -326,5 +327,5 @@ def _library() -> Any:
     try:
         import transformers
     except ModuleNotFoundError:
-        raise InputError("language models need transformers. Install it: pip install 'attar[transformers]'.") from None
+        raise InputError(f"language models need transformers. Install it: {install('transformers')}.") from None
     return transformers

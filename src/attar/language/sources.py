@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from attar.core.errors import InputError
 from attar.core.jsonfiles import parsed
+from attar.core.notebook import Told
 from attar.core.provenance import asked
 from attar.language.phrases import drawn
 
@@ -21,7 +22,7 @@ PHRASES = {"train": 600, "validation": 100, "test": 100}
 
 
 @dataclass(frozen=True)
-class TextSource:
+class TextSource(Told):
     """Rows of text in three parts. All choices are made on `validation`; `test` is read once."""
 
     name: str

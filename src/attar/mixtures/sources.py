@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from attar.core.errors import InputError
+from attar.core.notebook import Told
 from attar.core.provenance import asked
 from attar.mixtures.artefact import ReducedMixture
 from attar.mixtures.files import ENDINGS
@@ -24,7 +25,7 @@ FITTED = 40
 
 
 @dataclass(frozen=True)
-class MixtureSource:
+class MixtureSource(Told):
     """A mixture and where it came from."""
 
     mixture: GaussianMixture
@@ -182,7 +183,7 @@ def digits_plane() -> np.ndarray:
 def _csv(path: Path) -> np.ndarray:
     from pyarrow import csv
 
-    with path.open() as file:
+    with path.open(encoding="utf-8") as file:
         first = file.readline().strip().split(",")
     try:
         [float(cell) for cell in first]

@@ -122,7 +122,7 @@ def _version(package: str) -> str:
 
 def _data_version(home: str) -> str:
     told = Path(home) / "VERSION"
-    return told.read_text().strip() if told.is_file() else ""
+    return told.read_text(encoding="utf-8").strip() if told.is_file() else ""
 
 
 # ----------------------------------------------------------------------------------------------------------- ChiantiPy

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float
 
 from attar.core.errors import InputError
+from attar.core.extras import install
 from attar.core.settings import Range, Settings
 from attar.plasma.column import Column, cool_points
 from attar.plasma.formation import FINER, contribution, depth_of, emergent, finer, optical_depth
@@ -159,7 +160,7 @@ def check_installed() -> None:
     """
     for name in ("lightweaver", "promweaver"):
         if find_spec(name) is None:
-            raise InputError(f"optically thick lines need {name.capitalize()}: pip install 'attar[spectra]'.")
+            raise InputError(f"optically thick lines need {name.capitalize()}: {install('spectra')}.")
 
 
 @cache

@@ -4,6 +4,7 @@ from importlib.util import find_spec
 from typing import Literal
 
 from attar.core.errors import InputError
+from attar.core.extras import install
 from attar.core.runtime import Runtime
 from attar.plasma.cooling import Cooling
 from attar.plasma.fluid import Fluid, advance
@@ -53,7 +54,7 @@ def chosen_solver(solver: Solver, runtime: Runtime) -> str:
     """
     there = find_spec("numba") is not None
     if solver == "numba" and not there:
-        raise InputError("solver numba needs Numba: pip install 'attar[plasma]'.")
+        raise InputError(f"solver numba needs Numba: {install('plasma')}.")
     if solver != "auto":
         return solver
     return "torch" if runtime.device.type == "cuda" else "numba" if there else "numpy"

@@ -52,7 +52,7 @@ def page(found: Found) -> str:
     """The whole page."""
     parts = [_head(found), *map(_section, found.sections), *map(table, found.tables), _skipped(found)]
     body = "\n".join(part for part in parts if part)
-    style, script = ((HERE / name).read_text() for name in ("page.css", "page.js"))
+    style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     curves = {run.number: run.curves for run in found.runs}
     # "<" would begin a tag or a comment for whoever reads the page, whatever stands in a name.
     data = json.dumps(curves, allow_nan=False).replace("<", "\\u003c")

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from attar.core.errors import InputError
+from attar.core.extras import install
 from attar.core.seeds import seeded
 from attar.core.settings import Range, Settings
 
@@ -45,7 +46,7 @@ def adapt(network: nn.Module, lora: Lora, generator: torch.Generator) -> None:
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ModuleNotFoundError:
-        raise InputError("lora_rank needs peft: pip install 'attar[samplers]'.") from None
+        raise InputError(f"lora_rank needs peft: {install('samplers')}.") from None
     names = [name for name, layer in network.named_modules() if isinstance(layer, ADAPTED)]
     config = LoraConfig(r=lora.lora_rank, lora_alpha=lora.lora_alpha, lora_dropout=0.0, target_modules=names)
     with seeded(generator):

@@ -120,7 +120,7 @@ class Judge:
         if self.network is None:
             return samples.double().flatten(1)
         net, where = self.network.to(device or "cpu"), device or torch.device("cpu")
-        return torch.cat([net.encoded(part.to(where) / self.scale).double().cpu() for part in samples.split(AT_ONCE)])
+        return torch.cat([net.encoded(part.to(where) / self.scale).cpu().double() for part in samples.split(AT_ONCE)])
 
     @torch.no_grad()
     def classified(self, features: Features) -> Int[Tensor, " sample"] | None:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from attar.core import store
 from attar.core.artefact import Shown
 from attar.core.errors import InputError, unknown
+from attar.core.precision import widest
 from attar.images.networks.architecture import parameter_count
 from attar.samplers.artefact import PICTURED, Origin, Sampler
 from attar.samplers.denoisers import Condition, Denoiser, Noisy, broadcast
@@ -213,7 +214,7 @@ class Wrapped(Denoiser):
         if output.shape != x.shape:
             raise InputError(f"the network gives {list(output.shape)} for samples of {list(x.shape)}.")
         x0 = to_x0(output, scaled, broadcast(alpha, x), broadcast(spread, x), self.prediction)
-        return self._formed(x0, x.double(), levels, time).to(x)
+        return self._formed(x0, x.to(widest(x.device)), levels, time).to(x)
 
     def encoded(self, x: Noisy, sigma: Tensor, labels: Condition = None) -> Float[Tensor, "batch ..."]:
         """The network's features for noisy samples.
@@ -252,9 +253,9 @@ class Wrapped(Denoiser):
 
     def _placed(self, x: Noisy, sigma: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor]]:
         """σ of each sample and α x, in float64, with α, σ_t and the time."""
-        levels = sigma.to(x.device, torch.float64).expand(len(x))
+        levels = sigma.to(x.device, widest(x.device)).expand(len(x))
         place = self.schedule.place(levels)
-        return levels, broadcast(place[0], x) * x.double(), place
+        return levels, broadcast(place[0], x) * x.to(widest(x.device)), place
 
     def _formed(self, x0: Tensor, x: Tensor, sigma: Tensor, time: Tensor) -> Tensor:
         """x0, or the boundary form c_skip' x + (1 - σ_min / σ) (x0 - c_skip x), which is x at σ_min.

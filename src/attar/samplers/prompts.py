@@ -16,8 +16,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attar.core import store
+from attar.core import cache, store
 from attar.core.errors import InputError, near_path
+from attar.core.notebook import Told
 from attar.core.progress import Line
 from attar.samplers.denoisers import Condition
 from attar.samplers.sources import Part, Rows, Source
@@ -43,7 +44,7 @@ def looks_like_prompts(data: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class Prompts:
+class Prompts(Told):
     """Prompts, and pictures that they describe, if there are any."""
 
     name: str
@@ -170,6 +171,7 @@ def computed(
     """
     folder = store.cache_folder() / "rows" / store.digest_of({}, [what, *key, count])
     store.make_folder(folder)
+    cache.use(folder)
     files = []
     with store.locked(folder, wait=True), Line(what, count, quiet=runtime.engine.quiet) as line:
         for number, start in enumerate(range(0, count, SHARD)):

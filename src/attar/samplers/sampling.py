@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from attar.core.precision import widest
 from attar.core.settings import Range, Settings
 from attar.samplers.denoisers import Condition, Denoising, Noisy, broadcast
 from attar.samplers.schedules import VP, Levels
@@ -148,7 +149,7 @@ def few_step(
         floor: σ_min of consistency models, whose samples still have that noise; 0 of DMD2.
         clamp: Whether each x0 is cut to [-1, 1], as in the released code of consistency models.
     """
-    x = found = begun(denoiser, noise.double(), levels[0])
+    x = found = begun(denoiser, noise.to(widest(noise.device)), levels[0])
     for index, sigma in enumerate(levels.to(x)):
         if index:
             assert draw is not None, "more than one level needs fresh noise"
@@ -180,7 +181,7 @@ def ddim(
         eta: η, the share of fresh noise.
         draw: Draws fresh noise; needed if η > 0.
     """
-    x = noise.double()
+    x = noise.to(widest(noise.device))
     for index, t in enumerate(steps):
         alpha, sigma = schedule.alpha(t).to(x), schedule.sigma(t).to(x)
         clean = denoiser(x / alpha, sigma / alpha, labels)
@@ -230,9 +231,10 @@ def begun(denoiser: Denoising, noise: Noisy, sigma: Tensor) -> Noisy:
 
 
 def _started(noise: Noisy, levels: Levels, floor: float = 0.0) -> tuple[Noisy, Float[Tensor, " _end"]]:
-    """σ_max z in float64, and the levels with 0, or another floor, at their end."""
-    ends = torch.cat([levels.double(), levels.new_full((1,), floor, dtype=torch.float64)]).to(noise.device)
-    return noise.double() * ends[0], ends
+    """σ_max z in float64 where there is such a thing, and the levels with 0, or another floor, at their end."""
+    exact = widest(noise.device)
+    ends = torch.cat([levels.double(), levels.new_full((1,), floor, dtype=torch.float64)]).to(noise.device, exact)
+    return noise.to(exact) * ends[0], ends
 
 
 def _churned(x: Noisy, sigma: Tensor, churn: Churn, steps: int, draw: Noise) -> tuple[Noisy, Tensor]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from attar.core.checks import shown
 from attar.core.errors import InputError
+from attar.core.notebook import Told
 from attar.images.sources import ImageSource
 
 Samples = Float[Tensor, "batch ..."]
@@ -120,7 +121,7 @@ class Law:
 
 
 @dataclass(frozen=True)
-class Source:
+class Source(Told):
     """Samples with or without labels, split for training and testing."""
 
     name: str

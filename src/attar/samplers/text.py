@@ -296,7 +296,11 @@ def parts_in(folder: Path, side: tuple[int, int], scheduler: dict[str, Any]) -> 
         raise InputError(f"{folder} has no text_encoder, so prompts mean nothing to it.")
     if len(encoders) == 1 and not (folder / "text_encoder").is_dir():
         raise InputError(f"{folder} has only the second text encoder, as SDXL's refiner; give the base model.")
-    index = json.loads((folder / "model_index.json").read_text()) if (folder / "model_index.json").is_file() else {}
+    index = (
+        json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+        if (folder / "model_index.json").is_file()
+        else {}
+    )
     vae = opened(folder / "vae", "AutoencoderKL")
     zeros = bool(index.get("force_zeros_for_empty_prompt", True))
     return TextParts(vae, tuple(tokenizers), tuple(encoders), scheduler, side, zeros)

@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from attar.core.notebook import Told
+
 Pictures = Float[Tensor, "view 3 height width"]
 Poses = Float[Tensor, "view 3 4"]
 
@@ -67,7 +69,7 @@ class Views:
 
 
 @dataclass(frozen=True)
-class Scene:
+class Scene(Told):
     """A scene with its cameras, split into views to learn from and held-out views."""
 
     name: str

@@ -22,6 +22,7 @@ from attar.core import store
 from attar.core.card import SCORES
 from attar.core.cell import Cell
 from attar.core.errors import InputError, reason_of, shortened
+from attar.core.extras import install
 from attar.core.pictures import KEPT, kept_in
 from attar.core.registry import class_in
 from attar.images.data.arrow import Table, of_arrow
@@ -153,7 +154,7 @@ class SyntheticTable(core.CondensedSet):
         try:
             return self.to_arrow().to_pandas()
         except ImportError:
-            raise InputError("to_pandas needs pandas: pip install 'attar[tables]'.") from None
+            raise InputError(f"to_pandas needs pandas: {install('tables')}.") from None
 
     def to_csv(self, path: str | Path) -> None:
         """Write the rows as CSV, with a line of names."""

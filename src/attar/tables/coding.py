@@ -133,7 +133,7 @@ class TableCode:
 
     def decode(self, entries: Entries) -> Rows:
         """The rows of a matrix."""
-        columns, start, entries = [], 0, entries.double().cpu()
+        columns, start, entries = [], 0, entries.cpu().double()
         for column, code in zip(self.schema.columns, self.codes, strict=True):
             stop = start + code.number + code.choices
             values = code.decode(entries[:, start:stop])

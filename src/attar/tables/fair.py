@@ -61,6 +61,8 @@ class FairTables(TableMethod):
     codes by the teacher's decoder.
     """
 
+    float64 = True  # the penalty on dependence, on the device
+
     fairness_weight: Annotated[float, Range(0)] = 3.0
     """Weight β of the dependence penalty. 0 is a plain autoencoder; V² without its scale needs about 1e7."""
     student: str = "data"

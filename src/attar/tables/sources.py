@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from attar.core.errors import InputError, shortened, unknown
+from attar.core.notebook import Told
 from attar.core.settings import Range, Settings
 from attar.images.data.naming import few
 
@@ -233,7 +234,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class TableSource:
+class TableSource(Told):
     """A table, split for training and testing."""
 
     name: str

@@ -39,12 +39,12 @@ def moved(place, tmp_path):
 def test_it_holds_no_weights(place):
     tensors, _ = store.read_tensors(place / "ts" / "calibrator.safetensors")
     assert set(tensors) == {"temperature"}
-    facts = json.loads((place / "ts" / "artefact.json").read_text())
+    facts = json.loads((place / "ts" / "artefact.json").read_text(encoding="utf-8"))
     base = DistilledClassifier.load(place / "base")
     digest = digest_of(base.network)
     assert facts["classifier"] == {"how": "folder", "place": "../base", "local": True, "digest": digest}
     assert facts["rows"]["which"] == "reserved"
-    assert str(place) not in (place / "ts" / "artefact.json").read_text()
+    assert str(place) not in (place / "ts" / "artefact.json").read_text(encoding="utf-8")
 
 
 def test_both_are_moved_together(place, moved, digits):
@@ -74,7 +74,7 @@ def test_a_classifier_that_moved_or_was_changed_is_told_in_one_line(moved):
 
 def test_a_damaged_one_is_refused(moved):
     path = moved / "ts" / "artefact.json"
-    facts = json.loads(path.read_text())
+    facts = json.loads(path.read_text(encoding="utf-8"))
     store.write_json(path, {**facts, "classes": []})
     with pytest.raises(InputError, match="was altered after it was written"):
         attar.open_artefact(moved / "ts")
@@ -103,7 +103,7 @@ def test_it_is_not_pushed_without_its_classifier(place):
 
 
 def test_the_card_tells_what_was_calibrated_and_the_scores_with_their_rivals(place):
-    card = (place / "ts" / "README.md").read_text()
+    card = (place / "ts" / "README.md").read_text(encoding="utf-8")
     assert "# A classifier of digits, calibrated by ts" in card
     assert "![Reliability diagram on the test images](preview.png)" in card
     assert "It holds no weights: the classifier is base" in card

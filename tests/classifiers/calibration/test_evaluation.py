@@ -108,7 +108,7 @@ def test_pictures_lie_beside_the_classifier_and_stand_on_its_card(student):
     main(["evaluate", str(student), "--data", "digits", "--quiet"])
     for name in ("reliability", "risk-coverage"):
         assert (student / "evaluation" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-        assert f"(evaluation/{name}.png)" in (student / "README.md").read_text()
+        assert f"(evaluation/{name}.png)" in (student / "README.md").read_text(encoding="utf-8")
     assert len(attar.open_artefact(student).shown().pictures) == 2
 
 

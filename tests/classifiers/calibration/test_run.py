@@ -100,7 +100,7 @@ def test_who_insists_is_told_and_the_card_keeps_it(digits, greedy, tmp_path):
         say=told.append,
     )
     assert any(line.startswith("note: ") and "stays too confident" in line for line in told)
-    assert "stays too confident" in (tmp_path / "README.md").read_text()
+    assert "stays too confident" in (tmp_path / "README.md").read_text(encoding="utf-8")
     assert made.rows["count"] == len(digits.train)
 
 
@@ -232,7 +232,7 @@ def test_a_classifier_of_transformers_is_calibrated_and_found_again(few_digits, 
         out=tmp_path / "vector",
         engine=ENGINE,
     )
-    facts = json.loads((tmp_path / "vector" / "artefact.json").read_text())["classifier"]
+    facts = json.loads((tmp_path / "vector" / "artefact.json").read_text(encoding="utf-8"))["classifier"]
     assert (facts["how"], facts["place"], facts["local"]) == ("transformers", "../model", True)
     images = digits.inputs(torch.arange(4))
     assert torch.equal(attar.open_artefact(tmp_path / "vector").logits(images), made.logits(images))
@@ -394,7 +394,7 @@ def test_the_command(digits, reserving, tmp_path, monkeypatch, capsys):
     assert "accuracy" in capsys.readouterr().out
     main(["distill", "kd", "--teacher", str(folder), "--student", "mlp:width=4", "--epochs", "1", *words])
     main(["report", str(tmp_path / "runs")])
-    page = (tmp_path / "runs" / "report.html").read_text()
+    page = (tmp_path / "runs" / "report.html").read_text(encoding="utf-8")
     assert "reliability diagram" in page
     assert "ts-digits-seed0" in page
     with pytest.raises(SystemExit):

@@ -116,7 +116,7 @@ def test_files_that_are_damaged_or_no_zip_files_are_refused(zips, tmp_path, monk
     assert (
         refusal("no.zip") == "no.zip is not there. Give zip files of Omniglot, joined by commas, or a folder of them."
     )
-    (tmp_path / "text.zip").write_text("a")
+    (tmp_path / "text.zip").write_text("a", encoding="utf-8")
     assert refusal("text.zip") == "text.zip is not a readable zip file (File is not a zip file)."
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
         archive.writestr("a/b.txt", b"")

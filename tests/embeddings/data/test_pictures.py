@@ -55,7 +55,7 @@ def folder(path, table, names=None):
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(file)
     for name, content in table.items():
-        (path / name).write_text(content)
+        (path / name).write_text(content, encoding="utf-8")
     return path
 
 
@@ -150,7 +150,7 @@ def test_splits_of_pictures_are_those_of_names_folders_or_a_column(tmp_path):
     inner = folder(tmp_path / "inner", {}, name)
     for part, some in (("train", lines[:12]), ("test", lines[12:])):
         text = "\n".join(["file_name,labels", *(line.partition("/")[2] for line in some)])
-        (inner / part / "metadata.csv").write_text(text)
+        (inner / part / "metadata.csv").write_text(text, encoding="utf-8")
     words = [f"{n:02d}.png,{'|'.join(map(str, LABELS[n]))},{'train' if n < 12 else 'test'}" for n in range(N)]
     column = folder(tmp_path / "column", {"metadata.csv": "\n".join(["file_name,labels,split", *words])})
     for form in (tmp_path / "files", top, inner, column):
@@ -180,21 +180,21 @@ def test_what_is_wrong_with_pictures_is_told_in_a_line(tmp_path, monkeypatch):
     assert refusal("data").startswith("99.png (row 19 of data/metadata.csv) names 99.png, which is missing.")
     source = load(data, skip_bad=True)
     assert len(source.train) + len(source.test) == N - 1
-    (data / "metadata.csv").write_text("\n".join(["file_name,label", *lines[:10]]))
+    (data / "metadata.csv").write_text("\n".join(["file_name,label", *lines[:10]]), encoding="utf-8")
     assert "left out, because no row of a table names them: 10 pictures" in load(data).notes
-    (data / "metadata.csv").write_text("\n".join(["file_name,label", "../t.parquet,1", *lines]))
+    (data / "metadata.csv").write_text("\n".join(["file_name,label", "../t.parquet,1", *lines]), encoding="utf-8")
     assert refusal("data").startswith(
         "../t.parquet (row 0 of data/metadata.csv) names ../t.parquet, which is not below"
     )
-    (data / "metadata.csv").write_text("name,label\n1,2\n")
+    (data / "metadata.csv").write_text("name,label\n1,2\n", encoding="utf-8")
     assert refusal("data").startswith("data/metadata.csv has no column of picture files. Its columns: name, label.")
     for name, told in (
         ("", "does not hold image bytes"),
         ("a\nb.png", "names 'a\\nb.png', which is no name of a file"),
     ):
-        (data / "metadata.csv").write_text("\n".join(["file_name,label", *lines, f'"{name}",1']))
+        (data / "metadata.csv").write_text("\n".join(["file_name,label", *lines, f'"{name}",1']), encoding="utf-8")
         assert refusal("data").startswith(f"row 20 of data/metadata.csv {told}.")
-    (data / "metadata.csv").write_text("file_name,label\n")
+    (data / "metadata.csv").write_text("file_name,label\n", encoding="utf-8")
     assert refusal("data") == "data/metadata.csv has no rows."
     (data / "metadata.csv").unlink()
     message = "image, label and captions are names of columns, but data has no table of its pictures."

@@ -56,10 +56,10 @@ def forms(path):
     text(path / "windows.csv", "\ufeffa,b,x,y,z", separator=";")
     text(path / "tabs.tsv", separator="\t")
     decimals = [f"{A[i]};{B[i]};{X[i]};{Y[i]};{Z[i]}".replace(".", ",") for i in range(N)]
-    (path / "comma.csv").write_text("\n".join(["a;b;x;y;z", *decimals]))
+    (path / "comma.csv").write_text("\n".join(["a;b;x;y;z", *decimals]), encoding="utf-8")
     rows = [{"a": A[i], "b": B[i], "x": int(X[i]), "y": int(Y[i]), "z": int(Z[i])} for i in range(N)]
-    (path / "lines.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    (path / "list.json").write_text(json.dumps(rows))
+    (path / "lines.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    (path / "list.json").write_text(json.dumps(rows), encoding="utf-8")
     write(path / "table.parquet", a=A, b=B, x=X.astype(np.int8), y=Y.astype(np.int8), z=Z.astype(bool))
     yield from sorted(path.iterdir())
     yield pyarrow.table({"a": A, "b": B, "x": X, "y": Y, "z": Z})
@@ -86,7 +86,7 @@ def test_pandas_frames_are_tables():
 
 def test_a_file_without_names_has_numbered_columns(tmp_path):
     path = tmp_path / "bare.csv"
-    path.write_text("\n".join(f"{A[i]},{B[i]},{X[i]},{Y[i]}" for i in range(N)))
+    path.write_text("\n".join(f"{A[i]},{B[i]},{X[i]},{Y[i]}" for i in range(N)), encoding="utf-8")
     source = load(path)
     assert source.classes == ("2", "3")
     assert "bare.csv has no line of names: columns are called by their numbers, from 0" in source.notes
@@ -376,7 +376,7 @@ def test_names_that_are_not_there_are_refused(tmp_path, monkeypatch):
     assert refusal("no.csv") == "unknown data 'no.csv'; no such file."
     assert refusal("") == "data has no name; give a name or a path."
     assert refusal("x" * 5000 + ".parquet").startswith("unknown data ")
-    (tmp_path / "x.txt").write_text("a")
+    (tmp_path / "x.txt").write_text("a", encoding="utf-8")
     assert (
         refusal("x.txt")
         == "x.txt is not a table or a zip file of Omniglot. Give .parquet, .csv, .tsv or .jsonl, or a folder."

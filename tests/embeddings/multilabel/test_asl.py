@@ -21,7 +21,7 @@ from attar.embeddings.multilabel.asl import (
 )
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-RELEASED = json.loads((GOLDEN / "asl.json").read_text())
+RELEASED = json.loads((GOLDEN / "asl.json").read_text(encoding="utf-8"))
 TENSORS = load_file(GOLDEN / "asl.safetensors")
 
 

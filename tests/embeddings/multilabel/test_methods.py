@@ -54,7 +54,7 @@ def precision(made, source):
 
 
 def losses(folder):
-    return [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def trained(source, method, out=None, seed=0):

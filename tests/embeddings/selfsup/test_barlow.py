@@ -81,7 +81,7 @@ def test_a_constant_feature_correlates_with_nothing(draw, dtype, level):
 def test_released_losses():
     if not RELEASED.is_dir():
         pytest.skip("the numbers of the released code are not at hand")
-    index = json.loads((RELEASED / "index.json").read_text())["fixtures"]
+    index = json.loads((RELEASED / "index.json").read_text(encoding="utf-8"))["fixtures"]
     cases = next(facts for facts in index if facts["fixture"] == "barlow_twins")["cases"]
     tensors = load_file(RELEASED / "barlow_twins.safetensors")
     for case, facts in cases.items():

@@ -20,7 +20,7 @@ def released(fixture):
     """Each case of a fixture: its tensors and its settings."""
     if not (RELEASED / "index.json").exists():
         pytest.skip("the numbers of the released losses are not at hand")
-    index = json.loads((RELEASED / "index.json").read_text())["fixtures"]
+    index = json.loads((RELEASED / "index.json").read_text(encoding="utf-8"))["fixtures"]
     facts = next(facts for facts in index if facts["fixture"] == fixture)
     tensors, shared = load_file(RELEASED / f"{fixture}.safetensors"), facts["settings"]
     for case, more in facts["cases"].items():
@@ -101,7 +101,7 @@ def test_pairs_are_the_released_loss_over_half_the_negatives(fixture):
 def test_golden_numbers_travel_with_the_tests():
     for file, sides in (("isogclr_views", ("a", "b")), ("isogclr_pairs", ("image", "text"))):
         tensors = load_file(GOLDEN / f"{file}.safetensors")
-        settings = json.loads((GOLDEN / "isogclr.json").read_text())[file]
+        settings = json.loads((GOLDEN / "isogclr.json").read_text(encoding="utf-8"))[file]
         follow(tensors, settings, sides, pairs="image" in sides)
 
 

@@ -216,7 +216,10 @@ def test_without_attention_it_is_dm(settings, few_digits, tmp_path):
     exact = {"rtol": 0, "atol": 0} if settings["scale"] == 1 else {}
     torch.testing.assert_close(both["datadam"].images, both["dm"].images, **exact)
     curves = [
-        [json.loads(line)["loss"] for line in (tmp_path / name / "run" / "metrics.jsonl").read_text().splitlines()]
+        [
+            json.loads(line)["loss"]
+            for line in (tmp_path / name / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        ]
         for name in both
     ]
     assert len(curves[0]) == 4

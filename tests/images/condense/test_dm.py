@@ -200,7 +200,10 @@ def test_the_same_seed_gives_the_same_pixels_and_another_seed_others(shapes):
 
 def test_the_curve_is_the_loss_of_every_step(shapes, tmp_path):
     attar.condense(shapes, dm(), out=tmp_path / "run", engine=ENGINE)
-    lines = [json.loads(line) for line in (tmp_path / "run" / "run" / "metrics.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line)
+        for line in (tmp_path / "run" / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     run = begin(dm(), shapes)
     assert [line["loss"] for line in lines] == [run.step()["loss"].item() for _ in range(3)]
 

@@ -260,7 +260,7 @@ def test_nothing_but_bad_pictures_is_refused(tmp_path):
 def test_what_stands_in_place_of_a_picture_is_named(tmp_path):
     write_folder(tmp_path, cat=pictures(3), dog=pictures(3))
     file = tmp_path / "dog" / "001.png"
-    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 3\n")
+    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 3\n", encoding="utf-8")
     assert (
         refusal_of(tmp_path) == f"{file} is a pointer of Git LFS, not the picture itself. Leave it out with --skip-bad."
     )

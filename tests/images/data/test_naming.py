@@ -251,7 +251,7 @@ def test_files_that_are_not_read_are_counted_and_told(tmp_path, capsys):
     write_parquet(tmp_path / "metadata.parquet", pictures(4), [0, 1, 0, 1])
     (tmp_path / "emu").mkdir()
     for name in ("emu/1.xyz", "cat/2.xyz", "cat/notes.txt"):
-        (tmp_path / name).write_text("nothing to see")
+        (tmp_path / name).write_text("nothing to see", encoding="utf-8")
     main(["data", str(tmp_path)])
     said = capsys.readouterr().out
     assert "2 classes" in said

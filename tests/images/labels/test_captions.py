@@ -79,7 +79,7 @@ def test_what_is_no_clip_is_refused_in_one_line(tmp_path):
         clip_named("nobody/nothing")
     assert str(refusal.value).startswith("'nobody/nothing' is not a CLIP in a folder or on the hub (")
     assert "\n" not in str(refusal.value)
-    (tmp_path / "config.json").write_text('{"model_type": "vit"}')
+    (tmp_path / "config.json").write_text('{"model_type": "vit"}', encoding="utf-8")
     with pytest.raises(InputError, match="is not a CLIP in a folder or on the hub \\(it is a vit\\)"):
         clip_named(str(tmp_path))
 

@@ -153,7 +153,7 @@ def test_a_loaded_set_saves_the_same_bytes_again(labelled, tmp_path):
 def test_an_encoder_that_everybody_has_is_named_and_not_stored(digits, images, clip, tmp_path):
     small = attar.condense(digits, hello(encoder=clip), out=tmp_path / "set", engine=ENGINE)
     assert not (tmp_path / "set" / "teacher" / "clip.safetensors").exists()
-    assert "is not counted" in (tmp_path / "set" / "README.md").read_text()
+    assert "is not counted" in (tmp_path / "set" / "README.md").read_text(encoding="utf-8")
     again = attar.condense(digits, hello(encoder=clip), engine=ENGINE)
     with torch.no_grad():
         assert torch.equal(small.teacher.network(images), again.teacher.network(images))
@@ -230,6 +230,6 @@ def test_stored_labels_take_as_many_bytes_as_the_field_says():
 
 def test_the_card_sets_its_bytes_beside_those_of_stored_labels(labelled, tmp_path):
     labelled.save(tmp_path)
-    text = (tmp_path / "README.md").read_text()
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert f"{labelled.teacher.bytes:,} bytes; soft labels for 300 epochs would take {2 * 300 * 10 * 10:,}" in text
     assert "Its encoder, tiny, is included and counted." in text

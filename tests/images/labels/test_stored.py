@@ -232,10 +232,12 @@ def test_bytes_are_those_of_the_files_and_counted(kind, saved):
     files = [path for path in (small.folder / LABELS).iterdir() if path.is_file()]
     assert small.soft.bytes == sum(path.stat().st_size for path in files)
     assert small.bytes == before + small.soft.bytes
-    facts = json.loads((small.folder / LABELS / "labels.json").read_text())
+    facts = json.loads((small.folder / LABELS / "labels.json").read_text(encoding="utf-8"))
     assert facts["bytes_per_label"] == bytes_per_row(kind, 10, 4)
     assert facts["label_bytes"] == 3 * 20 * facts["bytes_per_label"]
-    assert f"`{LABELS}/` holds a teacher's logits for 3 views" in (small.folder / "README.md").read_text()
+    assert f"`{LABELS}/` holds a teacher's logits for 3 views" in (small.folder / "README.md").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_the_same_seed_stores_the_same_bytes_and_another_others(saved):
@@ -284,10 +286,10 @@ def test_torn_foreign_and_missing_files_are_refused(saved):
 def test_altered_facts_and_labels_of_another_set_are_refused(saved, digits):
     small = labelled(saved)
     path = small.folder / LABELS / "labels.json"
-    path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
+    path.write_text(path.read_text(encoding="utf-8").replace('"seed": 0', '"seed": 1'), encoding="utf-8")
     with pytest.raises(InputError, match=r"labels\.json was altered"):
         attar.open_artefact(small.folder)
-    path.write_text(path.read_text().replace('"seed": 1', '"seed": 0'))
+    path.write_text(path.read_text(encoding="utf-8").replace('"seed": 1', '"seed": 0'), encoding="utf-8")
     attar.condense(digits, attar.Random(ipc=2), engine=ENGINE).save(small.folder)
     with pytest.raises(InputError, match="belong to another set"):
         attar.open_artefact(small.folder)

@@ -1,6 +1,5 @@
 """What vector, matrix and Dirichlet scaling share: a linear map of logits, fitted by L-BFGS in float64."""
 
-import warnings
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -12,6 +11,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from attar.classifiers.calibration.calibration import Calibration, Labels, Learned, Logits, Views
+from attar.core.notes import note
 from attar.core.settings import Range
 
 Matrix = Float[Tensor, "classes classes"]
@@ -84,7 +84,7 @@ def fitted(
     found = minimize(at, start, jac=True, method="L-BFGS-B", options=options)
     steepest = float(np.abs(found.jac).max())
     if steepest > FAR or (found.nit >= iterations and steepest > SLOPE):
-        warnings.warn(
+        note(
             f"the fit stopped after {found.nit} iterations at a derivative of {steepest:.1e}. Give it more "
             "iterations, more rows, or a penalty.",
             stacklevel=3,

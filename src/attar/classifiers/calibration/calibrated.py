@@ -175,6 +175,6 @@ def logits_of(
     for rows in torch.arange(count).split(256):
         images = shown(rows)
         seen = (images, *views_of(method, images, transform))
-        parts.append([logits_in(network(one), "classifier").double().cpu() for one in seen])
+        parts.append([logits_in(network(one), "classifier").cpu().double() for one in seen])
     logits, *others = [torch.cat(list(one)) for one in zip(*parts, strict=True)]
     return logits, others

@@ -1,6 +1,5 @@
 """`Calibrator`: every calibrator as an estimator of scikit-learn, on logits or on a fitted classifier."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from attar.classifiers.calibration.calibration import SUM, Calibration, are_probabilities
 from attar.core.errors import InputError, unknown
+from attar.core.notes import note
 from attar.core.registry import METHODS
 from attar.core.seeds import Generators
 
@@ -96,7 +96,7 @@ class Calibrator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         labels = torch.from_numpy(_places(y, self.classes_))
         self._probabilities_ = are_probabilities(logits)
         if self._probabilities_:
-            warnings.warn("rows are probabilities, where logits are wanted; their logarithms are taken.", stacklevel=3)
+            note("rows are probabilities, where logits are wanted; their logarithms are taken.", stacklevel=3)
         copies = [self._scores(view) for view in self._views(views)]
         self.learned_ = dict(
             self.method_.fit(
@@ -131,9 +131,7 @@ class Calibrator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if self._probabilities_ and ((rows < 0) | (rows > 1 + SUM)).any():
             raise Refused("the calibrator was fitted to probabilities, and these rows are none. Give probabilities.")
         if not self._probabilities_ and len(rows) > 1 and are_probabilities(rows):
-            warnings.warn(
-                "rows are probabilities, but the calibrator was fitted to logits. Give the logits.", stacklevel=3
-            )
+            note("rows are probabilities, but the calibrator was fitted to logits. Give the logits.", stacklevel=3)
 
     def predict(self, X: Any, views: Sequence[Any] | None = None) -> np.ndarray:  # noqa: N803
         """The class of each sample."""

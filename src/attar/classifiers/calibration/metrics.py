@@ -204,7 +204,7 @@ def sampling_floor(
         generator: Source of the draws. Default: one with seed 0.
     """
     generator = generator or torch.Generator().manual_seed(0)
-    confidence = confidence.double().cpu().clamp(max=1)
+    confidence = confidence.cpu().double().clamp(max=1)
     found = [measure(confidence, torch.bernoulli(confidence, generator=generator)) for _ in range(draws)]
     return sum(found) / draws
 

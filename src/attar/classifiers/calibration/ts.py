@@ -8,7 +8,6 @@ log-likelihood is convex in β = 1/T, and a safeguarded Newton iteration needs e
 """
 
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from attar.classifiers.calibration.calibration import Calibration, Labels, Learned, Logits, Views
 from attar.classifiers.calibration.losses import EachLoss, brier, ca_loss, top_label
+from attar.core.notes import note
 
 SMALLEST, LARGEST = 0.01, 100.0
 """The temperatures between which the minimum is sought."""
@@ -115,7 +115,7 @@ def slopes(beta: float, logits: Logits, wanted: Float[Tensor, ""]) -> tuple[floa
 
 def at_the_end(temperature: float, reason: str) -> float:
     """The temperature at an end of the range, with a warning."""
-    warnings.warn(
+    note(
         f"{reason}, so no temperature is best; it is set to {temperature:g}. Calibrate on more rows, or on others.",
         stacklevel=2,
     )

@@ -133,4 +133,4 @@ def subset(source: ImageSource, name: str, *, twice: Literal["refuse", "last"] =
 
 @cache
 def _file() -> Any:
-    return json.loads(PATH.read_text())
+    return json.loads(PATH.read_text(encoding="utf-8"))

@@ -24,7 +24,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from attar.core import store
+from attar.core import cache, store
 from attar.core.errors import InputError, shortened
 
 
@@ -73,6 +73,8 @@ class Pictures(ABC):
     def digests(self) -> UInt8[Tensor, "picture 16"]:
         """A digest of the bytes of every picture, computed once and stored in the cache folder."""
         memory = store.cache_folder() / "digests" / f"{self.stamp}.safetensors" if self.stamp else None
+        if memory:
+            cache.use(memory)
         if memory and memory.exists():
             with suppress(InputError):  # damaged cached digests are computed again
                 return store.read_tensors(memory)[0]["digests"]
@@ -268,6 +270,7 @@ def mapped(files: list[Path], column: str) -> Any:
 
     folder = store.cache_folder() / "arrow" / stamp_of(files, column)
     store.make_folder(folder)
+    cache.use(folder)
     target = folder / "images.arrow"
     with store.locked(folder, wait=True):
         if not target.exists():

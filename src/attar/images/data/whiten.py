@@ -141,7 +141,7 @@ def _check_room(images: int, pixels: int, *, thin: bool) -> None:
 def free_memory() -> int | None:
     """The number of bytes that a process can still have on this machine; None if it is not known."""
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     except (OSError, ValueError, StopIteration):
         return None

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from attar.core import store
 from attar.core.engine import Metrics
 from attar.core.errors import InputError
+from attar.core.extras import install
 from attar.core.foreign import NO_CODE, check_no_code
 from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed
@@ -329,5 +330,5 @@ def library() -> Any:
     try:
         import transformers
     except ModuleNotFoundError:
-        raise InputError("a CLIP needs transformers: pip install 'attar[transformers]'.") from None
+        raise InputError(f"a CLIP needs transformers: {install('transformers')}.") from None
     return transformers

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from attar.core.errors import InputError
+from attar.core.extras import install
 
 Form = Literal["loralib", "peft"]
 Storage = Literal["float32", "float16", "int8"]
@@ -140,7 +141,7 @@ def _inject(network: nn.Module, ranks: Mapping[str, int]) -> None:
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ModuleNotFoundError:
-        raise InputError("low-rank deltas need peft: pip install 'attar[transformers]'.") from None
+        raise InputError(f"low-rank deltas need peft: {install('transformers')}.") from None
     patterns = {f"^{re.escape(name)}$": rank for name, rank in ranks.items()}
     config = LoraConfig(
         target_modules="|".join(map(re.escape, ranks)), rank_pattern=patterns, alpha_pattern=patterns, lora_dropout=0.0

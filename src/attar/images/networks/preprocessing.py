@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attar.core.errors import InputError, reason_of
+from attar.core.precision import widest
 from attar.images.networks.blocks import Shape
 
 Levels = Float[Tensor, "batch _channel _height _width"]
@@ -102,7 +103,7 @@ class Preprocess(nn.Module):
 
     def _scaled(self, levels: Levels) -> Levels:
         # Sums of whole levels in whole steps are exact in double precision; Apple's GPUs have only single.
-        exact = torch.float32 if levels.device.type == "mps" else torch.float64
+        exact = widest(levels.device)
         whole = levels.detach().round()
         levels = torch.where((levels.detach() - whole).abs() < NEAR, levels + (whole - levels).detach(), levels)
         low = levels.detach().amin(dim=(1, 2, 3), keepdim=True).clamp(max=0)

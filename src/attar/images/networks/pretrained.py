@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from attar.core.errors import InputError, reason_of, unknown
+from attar.core.extras import install
 from attar.core.foreign import NO_CODE, check_no_code
 from attar.images.classes import columns_of, unnamed
 from attar.images.data.whiten import Transform
@@ -345,7 +346,7 @@ def library() -> Any:
     try:
         import transformers
     except ModuleNotFoundError:
-        raise InputError("transformers:... networks need transformers: pip install 'attar[transformers]'.") from None
+        raise InputError(f"transformers:... networks need transformers: {install('transformers')}.") from None
     return transformers
 
 
