@@ -30,7 +30,6 @@ TRACEBACK = "ATTAR_TRACEBACK"
 FIRST = """first:
   attar condense datadam --data digits --ipc 10 --out runs/digits
   attar evaluate runs/digits
-Help of any verb or method: attar VERB --help, attar VERB METHOD --help
 """
 
 
@@ -46,7 +45,7 @@ def usage() -> str:
         fill(f"  {verb:<{longest}}  {_holding(verb)}", 80, subsequent_indent=" " * (longest + 4)) for verb in MAKING
     )
     shown = "\n\n".join([*groups, f"what the methods work on:\n{held}"])
-    return f"""usage: attar VERB ... [--help]
+    return f"""usage: attar VERB ...  (help: attar VERB --help, attar VERB METHOD --help)
 
 Turn something large into something small, and measure how much was kept.
 

@@ -143,7 +143,9 @@ def test_data_and_what_is_bundled_are_told_by_kind(shown):
         if entry.data == "":
             assert "--data" not in text and "runs/" in text
             continue
-        assert f"The data: {entry.takes(kind)}. (default: {entry.usual(kind) or 'must be given'})" in text
+        usual = entry.usual(kind)
+        told = f"default: {usual}" if usual else "must be given"
+        assert f"The data: {entry.takes(kind)}. ({told})" in text
 
 
 def test_presets_say_what_the_defaults_are(shown):

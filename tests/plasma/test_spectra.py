@@ -13,6 +13,7 @@ from attar.core.errors import InputError
 from attar.core.runtime import Engine, Runtime
 from attar.plasma.column import column_of
 from attar.plasma.nonlte import CALCIUM, LINES, Lightweaver
+from attar.plasma.snapshots import Snapshots
 from attar.plasma.spectra import LineSpectra, Seen, read_answer
 from attar.plasma.spectra_artefact import CAVEAT, CONVERGED, MOVING, UNSOLVED, Spectra
 
@@ -138,7 +139,7 @@ def test_no_answer_is_none(tmp_path):
 
 
 def test_the_usual_snapshots_are_three_with_the_last(run):
-    long = replace(run, times=torch.arange(31.0), snapshots=run.snapshots[2:].expand(31, -1, -1, -1))
+    long = replace(run, times=torch.arange(31.0), snapshots=Snapshots([run.snapshots[2]] * 31))
     said: list[str] = []
     resolved = LineSpectra(columns=12).resolve(Seen(long), Runtime(QUIET, say=said.append))
     assert resolved.at_snapshots == (10, 20, 30) and resolved.transfer.lines == ("h-alpha", "ca-k", "mg-h")

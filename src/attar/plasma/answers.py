@@ -80,7 +80,7 @@ class AnsweredColumns(Settings):
     """A trained network or code that computes line profiles: slab (Ca II K in LTE), lightweaver (Ca II K out of it, by
     Lightweaver), the folder of an emulator, or none (columns without profiles)."""
     at_snapshots: tuple[Annotated[int, Range(0)], ...] = ()
-    """Numbers of the snapshots, from 0. Default, of a run: all but the first."""
+    """Numbers of the snapshots, from 0. Default: of a run, all but the first."""
     test_share: Annotated[float, Range(0.001, 0.999)] = 0.2
     """Share of the columns that is held out, to measure emulators on. Of a run, stretches of neighbours."""
     split_seed: Annotated[int, Range(0)] = 0
