@@ -29,6 +29,7 @@ import fair  # noqa: E402
 import generators  # noqa: E402
 import lists  # noqa: E402
 import little  # noqa: E402
+import plasmas  # noqa: E402
 import speed  # noqa: E402
 from results import recorded  # noqa: E402
 
@@ -206,6 +207,7 @@ TABLES: dict[str, Callable[[], str]] = {
     **{name: little.filled(name) for name in little.TABLES},
     **fair.TABLES,
     **generators.TABLES,
+    **plasmas.TABLES,
 }
 
 
@@ -214,6 +216,7 @@ def sentences() -> Iterator[tuple[str, str]]:
     yield from speed.sentences()
     yield from encoders.sentences()
     yield from little.sentences()
+    yield from plasmas.sentences()
     yield from (("measured.md", text) for text in (*_of_images(), *_of_graphs(), *_of_students(), *_of_language()))
     cells = cells_of(recorded("digits_all"))
     taught = {cell.label: cell for cell in cells if (cell.ipc, cell.labels) == (10, "taught")}

@@ -3,9 +3,8 @@
 import statistics
 import textwrap
 from collections.abc import Callable, Mapping
-from typing import Any
 
-from results import Facts, recorded, there, times, took
+from results import Facts, filled, recorded, there, times, took
 
 from attar.core.card import table
 from attar.core.score import paired
@@ -146,23 +145,10 @@ MADE: dict[str, tuple[str, Callable[[], str]]] = {
 """The record and the function of each table."""
 
 
-def filled(name: str) -> Callable[[], str]:
-    """What stands at a mark: the words and the table, or nothing while nothing is recorded."""
-
-    def text() -> str:
-        record, made = MADE[name]
-        if not there(record):
-            return ""
-        found: Any = made()
-        return f"{WORDS[name]}\n\n{found}"
-
-    return text
-
-
 def short() -> str:
     """The bullet about samplers, or nothing while they are not recorded."""
     return in_short() if there("samplers") else ""
 
 
-TABLES = {**{name: filled(name) for name in MADE}, "samplers in short": short}
+TABLES = {**filled(MADE, WORDS), "samplers in short": short}
 """The tables by the names of their marks."""

@@ -1,7 +1,7 @@
 """The recorded figures in `bench/results/`, and how they are printed."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,21 @@ def recorded(name: str) -> dict[str, Any]:
 def there(name: str) -> bool:
     """Whether a file of `bench/results/` has been recorded."""
     return (RESULTS / f"{name}.json").exists()
+
+
+def filled(made: Mapping[str, tuple[str, Callable[[], str]]], words: Mapping[str, str]) -> dict[str, Callable[[], str]]:
+    """Tables by the names of their marks, each with words above it; nothing while nothing is recorded.
+
+    Args:
+        made: The record and the function of each table.
+        words: What stands above each.
+    """
+
+    def of(name: str) -> Callable[[], str]:
+        record, table = made[name]
+        return lambda: f"{words[name]}\n\n{table()}" if there(record) else ""
+
+    return {name: of(name) for name in made}
 
 
 def machines(name: str) -> list[Facts]:
