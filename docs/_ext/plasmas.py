@@ -12,8 +12,8 @@ WORDS = {
     "mixing layer": """`bench/mixing_layer.py`. The usual run to t = 40, seed 0. Losses are shares of the thermal energy
 of the start; heating is what the thermal energy of the run without cooling gains. Growth is that of one mode, over the
 eigenvalue of the profile.""",
-    "fluid steps": """`bench/fluid_steps.py`. Million cell-steps per CPU-second of one thread; in brackets, how many times
-faster Numba is. A cell-step is a whole time step of one cell.""",
+    "fluid steps": """`bench/fluid_steps.py`. Million cell-steps per CPU-second of one thread; in brackets, how many
+times faster Numba is. A cell-step is a whole time step of one cell.""",
     "line formation": """`bench/spectra.py`. Columns of a run of 128×128 cells: medians of the optical depth, and of the
 distance of τ = 1 behind the border of the thread.""",
     "emulators": """`bench/emulator.py`. Ca II K by Lightweaver with given electrons; 800 random threads to learn from,
