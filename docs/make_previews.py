@@ -95,9 +95,16 @@ def of_calibrators(name: str, kind: Any) -> tuple[Any, bytes]:
 
 
 def of_plasmas(name: str, kind: Any) -> tuple[Any, bytes]:
-    """A run with so many cells that the rolls are seen: a minute with Numba, and eight without."""
-    method = kind(cells=(128, 128))
-    return method, attar.simulate(method, engine=QUIET).picture()
+    """A run with so many cells that the rolls are seen: a minute with Numba, and eight without; lines of a small run."""
+    if name == "kelvin-helmholtz":
+        method = kind(cells=(128, 128))
+        return method, attar.simulate(method, engine=QUIET).picture()
+    if name == "columns":
+        method = kind(count=200)
+        return method, attar.simulate(method, engine=QUIET).picture()
+    run = attar.simulate(attar.KelvinHelmholtz(cells=(32, 64), end=20.0, outputs=2), engine=QUIET)
+    method = kind.from_json({"transfer": {"lines": ["ca-k"], "incident": "zero"}, "at_snapshots": [1, 2]})
+    return method, attar.simulate(method, run, engine=QUIET).picture()
 
 
 MAKERS = {
