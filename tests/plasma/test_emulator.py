@@ -323,7 +323,7 @@ def test_rivals_find_what_is_easy():
 @pytest.mark.parametrize(
     "data, settings, told",
     [
-        ("run", {}, "an emulator takes columns, and this is A run of kelvin-helmholtz"),
+        ("run", {}, "an emulator takes columns, and this is a run of kelvin-helmholtz"),
         ("columns", {"subset": 500}, "threads has 192 training columns that can be used, but subset is 500"),
         ("columns", {"student": "mlp"}, "unknown student 'mlp'. Known: cnn"),
         ("columns", {"student": "cnn:width=wide"}, "width of the student is 'wide'; give a whole number"),

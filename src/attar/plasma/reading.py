@@ -10,6 +10,14 @@ from attar.core.errors import InputError, near_path
 THREADS = "threads"
 
 
+def called(source: Any) -> str:
+    """What a source is, for the middle of a sentence."""
+    title = getattr(source, "title", None)
+    if not isinstance(title, str):
+        return f"of type {type(source).__name__}"
+    return title[:1].lower() + title[1:]
+
+
 def looks_like(data: str) -> bool:
     """Whether a name is that of the random threads, or a folder holds an artefact of this kind."""
     from attar.core.kinds import kind_in

@@ -29,8 +29,9 @@ from attar.plasma.emulated import Emulator
 from attar.plasma.emulator import TENTH, columns_in
 from attar.plasma.features import Scaling, moved_by, moves_of
 from attar.plasma.profile_errors import integrated_error, rms_over_peak
+from attar.plasma.reading import called
 from attar.plasma.scoring import Scoring
-from attar.plasma.teachers import teacher_named
+from attar.plasma.teachers import NAMES, teacher_named
 from attar.plasma.threads import RandomThreads
 
 ERROR, INTEGRATED, SECONDS = "rms/peak", "integrated intensity", "µs a column"
@@ -75,7 +76,7 @@ def measure(emulators: Sequence[Any], source: Any, how: Scoring, runtime: Runtim
     began = time.perf_counter()
     for one in emulators:
         if not isinstance(one, Emulator):
-            raise InputError(f"only emulators are measured again, and this is {one.title}.")
+            raise InputError(f"only emulators are measured again, and this is {called(one)}.")
     grouped = rows_of(emulators, lambda one: {"teacher": one.teacher, "columns": len(one.rows)})
     if len(grouped) > 1 and how.beside == "auto":
         how = dataclasses.replace(how, beside="skip")
@@ -138,6 +139,11 @@ def _with_answers(columns: Columns, made: Emulator, runtime: Runtime) -> Columns
     """Columns with the profiles of an emulator's teacher."""
     if columns.answers is not None:
         return columns
+    if made.teacher not in NAMES:
+        raise InputError(
+            f"the columns of {columns.name} have no profiles, and the emulator's teacher ({made.teacher}) is none that "
+            "is known by name. Give columns that it has answered."
+        )
     teacher = teacher_named(made.teacher)
     assert teacher is not None
     return answered(columns, teacher, runtime)

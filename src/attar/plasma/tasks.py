@@ -22,7 +22,7 @@ class Simulate(tasks.Task):
 
     def source(self, data: Any, reading: tasks.Reading) -> Any:
         """A run or columns; None where nothing is read."""
-        return reading.load(data) if data else None
+        return None if data is None or (isinstance(data, str) and not data) else reading.load(data)
 
     def prepare(self, source: Any, method: Any, runtime: Any) -> tuple[Any, Any]:
         """What a method works on, as it says itself."""
