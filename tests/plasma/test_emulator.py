@@ -222,7 +222,7 @@ def test_a_student_of_the_callers_own(tmp_path):
     made = attar.distill(columns(), LineEmulator(steps=5), student=mine, out=tmp_path, engine=QUIET)
     assert all(torch.equal(before[name], value) for name, value in mine.state_dict().items())
     assert isinstance(made.network, Flat)
-    with pytest.raises(InputError, match=r"is a module of its maker's own\. Give build="):
+    with pytest.raises(InputError, match=r"is a module of its maker's own\. Open it in Python, by .*build="):
         attar.open_artefact(tmp_path)
     again = type(made).load(tmp_path, build=Flat)
     test = columns().subset(columns().test_rows)
@@ -342,5 +342,5 @@ def test_another_teacher_is_refused():
     with pytest.raises(InputError, match="have no profiles, and teacher is none"):
         bare = attar.simulate(AnsweredColumns(count=6, teacher="none"), RandomThreads(), engine=QUIET)
         attar.distill(bare, LineEmulator(steps=2), teacher="none", engine=QUIET)
-    with pytest.raises(InputError, match="only emulators are measured again, and this is 240 columns"):
+    with pytest.raises(InputError, match="is not measured again"):
         attar.evaluate(columns(), columns(), engine=QUIET)

@@ -147,11 +147,11 @@ class AnsweredColumns(Settings):
         return Columns.of(lines, testing, Origin.made(source, self, runtime))
 
     def check_unused(self, source: Any, why: str, *names: str) -> None:
-        """See that settings which say nothing of these data were not given.
+        """See that settings which do not apply to these data were not given.
 
         Args:
             source: The data.
-            why: Why they say nothing.
+            why: Why they do not.
             names: The settings.
 
         Raises:
@@ -164,7 +164,7 @@ class AnsweredColumns(Settings):
                 changed = (one.name for one in dataclasses.fields(given))
                 name = next(one for one in changed if getattr(given, one) != getattr(left, one))
             if given != left and not (name == "count" and given == len(source)):
-                raise InputError(f"{name} says nothing of {called(source)}: {why}. Leave it out.")
+                raise InputError(f"{name} does not apply to {called(source)}: {why}. Leave it out.")
 
     def places(self, run: Run) -> list[tuple[int, int]]:
         """Snapshots and places along x, evenly over all that are asked for.

@@ -43,9 +43,9 @@ class Reading(tasks.Reading):
 
         if not isinstance(data, (str, Path)):
             return data
-        if str(data) == THREADS:
-            return RandomThreads()
         path = Path(data).expanduser()
+        if str(data) == THREADS and not (path / "artefact.json").is_file():  # a folder of this name is what was made
+            return RandomThreads()
         if path.is_dir():
             return StoredPlasma.load(path)
         near = near_path(str(data))

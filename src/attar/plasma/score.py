@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from attar.core.cell import Beside, Cell, Measure
@@ -113,7 +113,8 @@ def _row(
 def held_out(made: Emulator, columns: Columns, runtime: Runtime) -> Columns:
     """The columns that an emulator is measured on, with its teacher's answers.
 
-    Of the columns that it comes from these are the held-out ones; of others, all.
+    Of the columns that it comes from these are the held-out ones; of others, all that it has not learned from, since
+    random threads of one seed begin with the same ones.
 
     Raises:
         InputError: They are answered by another teacher or at other wavelengths, or there are none.
@@ -125,7 +126,8 @@ def held_out(made: Emulator, columns: Columns, runtime: Runtime) -> Columns:
             f"{known.teacher}. Give columns that {made.teacher} has answered."
         )
     own = columns.inputs == made.whole
-    test = columns.subset(columns.test_rows if own else torch.nonzero(columns.usable).flatten())
+    rows = columns.test_rows if own else torch.nonzero(columns.usable).flatten()
+    test = columns.subset(rows if own else rows[~_known(made, columns, runtime)[rows]])
     test = _with_answers(test, made, runtime).converged
     if not len(test):
         raise InputError(f"{columns.name} has no column to measure an emulator on.")
@@ -133,6 +135,18 @@ def held_out(made: Emulator, columns: Columns, runtime: Runtime) -> Columns:
     if theirs.shape != made.wavelengths.shape or not torch.allclose(theirs, made.wavelengths, rtol=1e-9):
         raise InputError(f"the profiles of {columns.name} are at other wavelengths than those of the emulator.")
     return test
+
+
+def _known(made: Emulator, columns: Columns, runtime: Runtime) -> Bool[Tensor, " column"]:
+    """Which of other columns an emulator has learned from; none where the columns that it names are not found."""
+    theirs = _named(made, runtime)
+    learned: set[bytes] = set()
+    if theirs is not None and theirs.inputs == made.whole:
+        learned = {one.numpy().tobytes() for one in theirs.values[made.rows]}
+    found = torch.tensor([one.numpy().tobytes() in learned for one in columns.values], dtype=torch.bool)
+    if found.any():
+        runtime.say(f"{int(found.sum()):,} columns are left out: the emulator has learned from them.")
+    return found
 
 
 def _with_answers(columns: Columns, made: Emulator, runtime: Runtime) -> Columns:

@@ -97,6 +97,7 @@ class LineSpectra(Settings):
     kind = "plasma"
     name = "spectra"
     verb = "simulate"
+    by_workers = True
 
     @property
     def total_steps(self) -> int:

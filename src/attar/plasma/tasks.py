@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from attar.core import tasks
+from attar.core.errors import InputError
 from attar.core.settings import Hidden, Range, Words
 
 
@@ -25,7 +26,13 @@ class Simulate(tasks.Task):
         return None if data is None or (isinstance(data, str) and not data) else reading.load(data)
 
     def prepare(self, source: Any, method: Any, runtime: Any) -> tuple[Any, Any]:
-        """What a method works on, as it says itself."""
+        """What a method works on, as it says itself.
+
+        Raises:
+            InputError: Workers are asked for, and the method does all in one process.
+        """
+        if (self.workers > 1 or self.address is not None) and not getattr(method, "by_workers", False):
+            raise InputError(f"{method.name} works in one process. Leave out --workers and --address.")
         return method.prepared(source, self, runtime), method
 
 
