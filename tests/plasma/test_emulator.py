@@ -303,7 +303,7 @@ def test_the_command_makes_it_measures_it_and_leaves_pictures(tmp_path, monkeypa
     assert "rms/peak" in (tmp_path / "made" / "README.md").read_text()
     pictures = {path.name for path in (tmp_path / "made" / "evaluation").glob("*")} if can_draw() else set()
     assert pictures == ({"profiles.png", "errors.png"} if can_draw() else set())
-    main(["simulate", "columns", "--count", "10", "--split-seed", "4", "--out", "others", "--device", "cpu", "--quiet"])
+    main(["simulate", "columns", "--count", "10", "--seed", "4", "--out", "others", "--device", "cpu", "--quiet"])
     capsys.readouterr()
     main(["evaluate", "made", "--data", "others", "--device", "cpu", "--quiet"])
     told = capsys.readouterr().out

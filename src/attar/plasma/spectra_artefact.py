@@ -152,14 +152,23 @@ class Spectra(core.Shareable):
             change = float(self.hydrogen_change[self.seen].max())
             found["largest change of n_H"] = f"{100 * change:.2g} %"
             errors = (self.balance[self.seen] - 1).abs()
-            found["contribution against intensity"] = f"within {100 * float(errors.max()):.2g} %"
+            found["contributions add up to the intensity"] = f"within {100 * float(errors.max()):.2g} %"
         if len(seconds):
             found["CPU-seconds a column"] = f"{float(seconds.median()):.3g} (median)"
         return found
 
     def table(self) -> list[list[str]]:
         """For each line and time: the mean intensity of the core, τ, and the depth of τ = 1."""
-        rows = [["line", "time", "core, W m⁻² Hz⁻¹ sr⁻¹", "τ (median)", "columns with τ > 1", "depth of τ = 1, Mm"]]
+        rows = [
+            [
+                "line",
+                "t, L_0/c_s0",
+                "core (mean), W m⁻² Hz⁻¹ sr⁻¹",
+                "τ (median)",
+                "columns with τ > 1",
+                "depth of τ = 1 (median), Mm",
+            ]
+        ]
         core, tau, depth = (self.at_core(name) for name in ("intensity", "tau", "depth"))
         for index, label in enumerate(self.labels):
             for number, time in enumerate(self.times):

@@ -15,9 +15,10 @@ class Simulate(tasks.Task):
     """What a simulation needs besides its settings."""
 
     workers: Annotated[int, Range(1)] = 1
-    """Number of tasks that Ray does at once on this machine, with one core each: columns of spectra."""
+    """Number of tasks that Ray does at once on this machine, with one core each. Only spectra are
+    shared so, column by column."""
     address: str | None = None
-    """Address of a Ray cluster to do tasks on: columns of spectra."""
+    """Address of a Ray cluster to do tasks on. Only spectra are shared so, column by column."""
 
     measured = False
 
