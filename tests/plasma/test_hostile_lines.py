@@ -18,7 +18,6 @@ from attar.core.store import digest_of
 from attar.plasma import answers, losses
 from attar.plasma.answers import AnsweredColumns
 from attar.plasma.artefact import StoredPlasma
-from attar.plasma.column import Column
 from attar.plasma.columns import Columns
 from attar.plasma.cooling import Cooling
 from attar.plasma.emulator import LineEmulator
@@ -282,8 +281,6 @@ def test_a_module_of_ones_own_with_a_subset_by_k_center_says_how_it_is_opened(op
 
 def test_what_is_no_column_is_refused(opened):
     emulator = opened["emulator"]
-    for columns in ("x", ["x"], opened["run"], opened["columns"].values, np.ones((2, 4, 64)), 5):
-        assert "an emulator answers columns" in refusal(lambda columns=columns: emulator.predict(columns))
     for columns in ([], ()):
         assert "there is no column to answer" in refusal(lambda columns=columns: emulator.predict(columns))
     assert "give refuse, tell or allow" in refusal(lambda: emulator.predict(opened["columns"], outside="no"))
@@ -314,22 +311,12 @@ def test_the_point_that_is_wrong_is_named(opened, changed, said):
     assert refusal(lambda: emulator.predict(many, outside="allow")).startswith(f"column 5: {said}")
 
 
-def test_parts_of_other_lengths_and_kinds(opened):
+def test_columns_of_few_points(opened):
     column, emulator = opened["columns"].column(0), opened["emulator"]
     for points in (0, 1, 2):
         said = refusal(lambda points=points: emulator.predict(column.kept(slice(points))))
         assert said == f"a column has {points} points; it must have at least 3."
-    short = dataclasses.replace(column, velocity=column.velocity[:5])
-    assert "depth [64], temperature [64], hydrogen [64], velocity [5]" in refusal(lambda: emulator.predict(short))
-    assert "velocity []" in refusal(lambda: emulator.predict(dataclasses.replace(column, velocity=0.0)))
-    assert "temperature of a column is of type str" in refusal(lambda: dataclasses.replace(column, temperature="hot"))
     assert "turbulence" in refusal(lambda: dataclasses.replace(column, turbulence=float("nan")).checked())
-    parts = (column.depth, column.temperature, column.hydrogen, column.velocity)
-    wanted = emulator.answer(column)
-    for kind in (list, torch.from_numpy):
-        found = emulator.answer(Column(*(kind(part) for part in parts)))
-        np.testing.assert_array_equal(found, wanted)
-    np.testing.assert_array_equal(emulator.predict((one for one in [column]), outside="allow")[0], wanted)
 
 
 def test_what_lies_far_outside_is_refused_or_told(opened):
@@ -377,7 +364,7 @@ def test_data_that_are_gone_are_told_and_others_can_be_given(base, capsys, tmp_p
     )
     shutil.rmtree(data)
     capsys.readouterr()
-    assert "there is no folder" in refused(capsys, "evaluate", out, *WORDS)
+    assert "which was not found. Give --data." in refused(capsys, "evaluate", out, *WORDS)
     main(["evaluate", str(out), "--data", str(base / "columns"), "--beside", "skip", *WORDS])
     assert "rms/peak" in capsys.readouterr().out
 
@@ -407,7 +394,6 @@ def altered(folder, **change):
         ("columns", {"schema": 99}),
         ("emulator", {"network": "mlp"}),
         ("emulator", {"network": "cnn:width=99"}),
-        ("emulator", {"network": 5}),
         ("emulator", {"points": "x"}),
         ("emulator", {"form": "columns"}),
         ("emulator", {"origin": {}}),
@@ -444,9 +430,9 @@ def test_another_run_in_a_folder_is_refused_and_loses_nothing(base, opened):
 
 def test_what_a_run_does_not_have_is_told(opened):
     run = opened["run"]
-    for number in (3, -4, 1.5, "a", None):
+    for number in (3, -4):
         assert "it has the snapshots 0 to 2" in refusal(lambda number=number: run.temperature(number))
-    np.testing.assert_array_equal(run.temperature(-1), run.temperature(np.int64(2)))
+    np.testing.assert_array_equal(run.temperature(-1), run.temperature(2))
     assert "did you mean 'radiated'?" in refusal(lambda: run.measured("radiate"))
     assert "so it has no light at nan" in refusal(lambda: light_curve(run, relative_to=float("nan")))
 
@@ -467,7 +453,6 @@ def test_growth_rates_and_cooling_take_what_they_can(tmp_path):
     flat, speed = np.ones(20), np.tanh(y / 0.1)
     for values, k in (((flat, speed, y), np.inf), ((flat * np.inf, speed, y), 1.0), ((flat, speed, y[::-1]), 1.0)):
         assert "a profile needs ascending y" in refusal(lambda values=values, k=k: growth_rate(*values, k))
-    assert "must be numbers" in refusal(lambda: growth_rate("a", speed, y, 1.0))
     for wrong in ({"ratio": -1}, {"ratio": float("nan")}, {"ratio": 10, "width": 0}, {"ratio": 10, "wall": 0}):
         assert "must be positive and finite" in refusal(lambda wrong=wrong: layer_growth(**wrong))
     method = KelvinHelmholtz(cells=(12, 12), layer=0.2, y_from=-1, y_to=1)
@@ -475,7 +460,6 @@ def test_growth_rates_and_cooling_take_what_they_can(tmp_path):
     table = losses.packaged()
     for tau in (0, -1.0, float("nan")):
         assert "tau of the cooling" in refusal(lambda tau=tau: Cooling(table, tau))
-    assert "give a LossTable" in refusal(lambda: Cooling("sheet", 1.0))
     logarithms = tmp_path / "logarithms.txt"
     logarithms.write_text("4 -22\n5 -21.5\n")
     assert "give Λ, not its logarithm" in refusal(lambda: losses.read(logarithms))

@@ -75,7 +75,7 @@ class Teacher:
         Raises:
             InputError: Its wavelengths are no list of positive numbers that rise.
         """
-        there = self.wavelengths
+        there = numbers(self.code.wavelengths, f"wavelengths of {self.name}")
         if there.ndim != 1 or not len(there):
             raise InputError(
                 f"wavelengths of {self.name} have the shape {list(there.shape)}. Give a list of them, in nm."
