@@ -9,8 +9,8 @@ from results import Facts, filled, recorded, times
 from attar.core.card import table
 
 WORDS = {
-    "mixing layer": """`bench/mixing_layer.py`. The usual run to t = 40, seed 0. Losses are shares of the thermal energy of
-the start; heating is what the thermal energy of the run without cooling gains. Growth is that of one mode, over the
+    "mixing layer": """`bench/mixing_layer.py`. The usual run to t = 40, seed 0. Losses are shares of the thermal energy
+of the start; heating is what the thermal energy of the run without cooling gains. Growth is that of one mode, over the
 eigenvalue of the profile.""",
     "fluid steps": """`bench/fluid_steps.py`. Million cell-steps per CPU-second of one thread; in brackets, how many
 times faster Numba is. A cell-step is a whole time step of one cell.""",

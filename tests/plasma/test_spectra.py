@@ -91,7 +91,7 @@ def test_the_preview_marks_tau_one_in_the_colour_of_the_line(made):
 def test_columns_without_a_solution_and_those_still_moving_are_kept_and_told(made):
     state = torch.tensor([[CONVERGED, MOVING], [UNSOLVED, CONVERGED]])
     odd = replace(made, state=state)
-    assert str(odd).endswith("2 of 4 columns converged; 2 did not, and are marked")
+    assert str(odd).endswith("2 of 4 columns converged; 2 did not and are marked")
     facts = odd.facts()
     assert (facts["kept though not converged"], facts["without a solution"]) == ("1", "1")
     assert np.isnan(odd.at_core("intensity")[1, 0]).all() and np.isfinite(odd.at_core("intensity")[0, 1]).all()

@@ -192,7 +192,7 @@ class Spectra(core.Shareable):
         converged = int((self.state == CONVERGED).sum())
         left = self.state.numel() - converged
         told = f"{converged} of {self.state.numel()} columns converged"
-        kept = f"; {left} did not, and are marked" if left else ""
+        kept = f"; {left} did not and {'is' if left == 1 else 'are'} marked" if left else ""
         return f"{', '.join(self.labels)} of {len(self.places)} columns at {len(self.times)} times: {told}{kept}"
 
     # ------------------------------------------------------------------------------------------------------ on disk
