@@ -170,9 +170,8 @@ class Emulator(core.Shareable):
             columns = [columns.column(row) for row in range(len(columns))]
         if isinstance(columns, Column):
             columns = [columns]
-        several: list[Any] = (
-            list(columns) if isinstance(columns, Iterable) and not isinstance(columns, str) else [columns]
-        )
+        given: Any = columns
+        several: list[Any] = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
         if not several:
             raise InputError("there is no column to answer; give one or more.")
         for one in several:
