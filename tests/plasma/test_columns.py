@@ -208,7 +208,10 @@ def test_answers_are_kept_in_the_cache_if_the_teacher_can_be_told_from_others(mo
     "settings, told",
     [
         ({"teacher": "slabb"}, "there is no teacher 'slabb'.* Give slab, lightweaver, or an emulator's folder"),
-        ({"teacher": 3}, "the teacher is a int. Give slab, lightweaver, or an object with wavelengths and answer"),
+        (
+            {"teacher": 3},
+            "the teacher is of type int. Give slab, lightweaver, or an object with wavelengths and answer",
+        ),
         ({"threads": Threads(corona_temperature=2e5, core_temperatures=(1e5, 1.5e5))}, None),
     ],
 )

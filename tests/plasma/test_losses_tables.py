@@ -48,7 +48,7 @@ BAD = {
     "6 1e-22\n5 2e-22\n": "does not ascend in T: log10 T is 5 at point 2, after 6.",
     "4 1e-22\n5 nan\n": "has 5, nan as point 2. All must be finite.",
     "4 1e-22\ninf 1e-22\n": "has inf, 1e-22 as point 2. All must be finite.",
-    "4 1e-22\n5 -1e-23\n": "has the loss -1e-23 as point 2. Losses must not be negative.",
+    "4 1e-22\n5 -1e-23\n": "has the loss -1e-23 as point 2. Losses must not be negative: give Λ, not its logarithm.",
     "4 0\n5 0\n": "is 0 everywhere. Simulate without it instead: --radiation off.",
     "4 1e-22\n5 0\n6 1e-22\n": "is 0 at point 2, among positive losses. Only its first points may be 0.",
     "1e4 1e-22\n1e5 2e-22\n": (
@@ -243,6 +243,9 @@ def test_fiasco_is_asked_where_chiantipy_is_not(tmp_path, monkeypatch):
 
     monkeypatch.delenv("XUVTOP", raising=False)
     for name in [name for name in sys.modules if name.split(".")[0] == "astropy"]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in ("fiasco", "astropy", "astropy.units"):  # so that none of these stays for later tests
+        monkeypatch.setitem(sys.modules, name, None)
         monkeypatch.delitem(sys.modules, name)
     package(tmp_path, monkeypatch, FIASCO)
     import fiasco

@@ -112,10 +112,22 @@ def test_the_lines_lie_where_their_levels_say():
     "change, sentence",
     [
         ({"depth": np.array([0.0, 2.0, 1.0])}, "the depth of a column must rise from point to point, away"),
-        ({"temperature": np.array([9e3, np.nan, 9e3])}, "temperature of a column must be positive everywhere."),
-        ({"hydrogen": np.array([1e16, -1.0, 1e16])}, "hydrogen of a column must be positive everywhere."),
-        ({"electrons": np.array([1e16, 0.0, 1e16])}, "electrons of a column must be positive everywhere."),
-        ({"velocity": np.array([0.0, 4e7, 0.0])}, "velocity of a column must be finite and below a tenth of light's."),
+        (
+            {"temperature": np.array([9e3, np.nan, 9e3])},
+            "temperature of a column must be positive everywhere: it is nan K at point 1.",
+        ),
+        (
+            {"hydrogen": np.array([1e16, -1.0, 1e16])},
+            "hydrogen of a column must be positive everywhere: it is -1 m⁻³ at point 1.",
+        ),
+        (
+            {"electrons": np.array([1e16, 0.0, 1e16])},
+            "electrons of a column must be positive everywhere: it is 0 m⁻³ at point 1.",
+        ),
+        (
+            {"velocity": np.array([0.0, 4e7, 0.0])},
+            "velocity of a column must be finite and below a tenth of light's: it is 4e+07 m/s at point 1.",
+        ),
         ({"temperature": np.array([9e3, 1500.0, 9e3])}, "a column has 1500 K at its coldest point; it must have at le"),
     ],
 )

@@ -160,7 +160,7 @@ def test_what_the_run_does_not_have_is_refused(run, settings, sentence):
 
 
 def test_spectra_of_spectra_are_refused(made):
-    with pytest.raises(InputError, match="spectra are made of a run, and this is Spectra of"):
+    with pytest.raises(InputError, match="spectra are made of a run, and this is spectra of"):
         attar.simulate(METHOD, made, engine=QUIET)
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from attar.core import engine, store
 from attar.core.engine import Metrics
 from attar.core.errors import InputError
+from attar.core.memory import machine_bytes
 from attar.core.runtime import Runtime
 from attar.core.settings import Hidden, Range, Settings, Words
 from attar.core.state import rebuilt
@@ -27,12 +28,18 @@ from attar.core.training import cached
 from attar.plasma.artefact import Run
 from attar.plasma.column import TURBULENCE, Column, column_of
 from attar.plasma.columns import BLOCKS, Answers, Columns, Origin, split
+from attar.plasma.forecast import in_bytes
 from attar.plasma.gridding import POINTS, regridded
+from attar.plasma.reading import called
 from attar.plasma.teachers import Teacher, teacher_named
 from attar.plasma.threads import RandomThreads, Threads
 
 PORTION = 4
 """Columns between two checkpoints."""
+DRAWN = ("count", "at_snapshots", "test_share", "split_seed", "turbulence", "threads")
+"""Settings by which columns are drawn."""
+BYTES = 3 * 4 * POINTS * 8
+"""Memory that a column takes while it is drawn: as itself, stacked, and written."""
 
 
 @dataclass(frozen=True)
@@ -107,9 +114,10 @@ class AnsweredColumns(Settings):
         Raises:
             InputError: The data hold no columns, or there is no such teacher.
         """
+        teacher = teacher_named(self.teacher)
         columns = self.drawn(source, runtime)
         data = source.inputs if isinstance(source, Columns) else source.fingerprint
-        return Asked(columns, teacher_named(self.teacher), data)
+        return Asked(columns, teacher, data)
 
     def drawn(self, source: Any, runtime: Runtime) -> Columns:
         """Columns without profiles, of random threads, of a run, or of a set that may have profiles already.
@@ -118,18 +126,45 @@ class AnsweredColumns(Settings):
             InputError: The data hold no columns, or a line of sight has no cool gas.
         """
         if isinstance(source, Columns):
+            kept = "the columns, their number and their split are those of the folder"
+            self.check_unused(source, kept, *DRAWN)
             return dataclasses.replace(source, answers=None, folder=None)
         if isinstance(source, RandomThreads):
+            self.check_unused(source, "only runs have snapshots", "at_snapshots")
+            check_memory(self.count)
             lines: Iterable[Column] = self.threads.drawn(self.count, runtime.generator("threads"), self.turbulence)
             testing = split(self.count, self.test_share, self.split_seed)
         elif isinstance(source, Run):
+            self.check_unused(source, "nothing is drawn", "threads")
             places = self.places(source)
             lines = (regridded(column_of(source, *place, self.turbulence), POINTS) for place in places)
             testing = split(len(places), self.test_share, self.split_seed, BLOCKS)
         else:
-            what = getattr(source, "title", type(source).__name__)
-            raise InputError(f"columns are made of random threads or of a run, and this is {what}.")
+            raise InputError(
+                f"columns are made of random threads or of a run, and this is {called(source)}. Give --data threads, "
+                "or the folder of a run or of columns."
+            )
         return Columns.of(lines, testing, Origin.made(source, self, runtime))
+
+    def check_unused(self, source: Any, why: str, *names: str) -> None:
+        """See that settings which do not apply to these data were not given.
+
+        Args:
+            source: The data.
+            why: Why they do not.
+            names: The settings.
+
+        Raises:
+            InputError: One of them was.
+        """
+        usual = type(self)()
+        for name in names:
+            given, left = getattr(self, name), getattr(usual, name)
+            if name == "threads" and given != left:
+                changed = (one.name for one in dataclasses.fields(given))
+                name = next(one for one in changed if getattr(given, one) != getattr(left, one))
+            if given != left and not (name == "count" and given == len(source)):
+                raise InputError(f"{name} does not apply to {called(source)}: {why}. Leave it out.")
 
     def places(self, run: Run) -> list[tuple[int, int]]:
         """Snapshots and places along x, evenly over all that are asked for.
@@ -141,6 +176,8 @@ class AnsweredColumns(Settings):
         snapshots = self.at_snapshots or tuple(range(min(1, there - 1), there))
         if max(snapshots) >= there:
             raise InputError(f"snapshot {max(snapshots)} is not in this run; it has the snapshots 0 to {there - 1}.")
+        if len(set(snapshots)) < len(snapshots):
+            raise InputError(f"at_snapshots is {list(snapshots)}; name each once.")
         known = [(one, x) for one in snapshots for x in range(run.grid.columns)]
         count = min(self.count, len(known))
         if count < 2:
@@ -194,6 +231,20 @@ class AnsweredColumns(Settings):
             seconds=state.seconds / state.done if state.done else None,
         )
         return dataclasses.replace(columns, answers=answers)
+
+
+def check_memory(count: int) -> None:
+    """See that so many columns fit into memory.
+
+    Raises:
+        InputError: They do not.
+    """
+    needed, there = count * BYTES, machine_bytes()
+    if there is not None and needed > there:
+        raise InputError(
+            f"{count:,} columns need about {in_bytes(needed)} of memory, and this machine has {in_bytes(there)}. Ask "
+            "for a smaller --count."
+        )
 
 
 def answered(columns: Columns, teacher: Teacher, runtime: Runtime) -> Columns:

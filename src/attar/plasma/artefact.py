@@ -21,7 +21,7 @@ from attar.core import store
 from attar.core.artefact import Origin as Origin
 from attar.core.card import SCORES
 from attar.core.cell import Cell
-from attar.core.errors import InputError
+from attar.core.errors import InputError, unknown
 from attar.core.pictures import KEPT, keep, kept_in
 from attar.plasma.losses import LossTable
 from attar.plasma.plots import TITLES, drawn
@@ -111,20 +111,29 @@ class Run(core.Shareable):
         """Centres of the columns, in L_0."""
         return self.origin_x + (np.arange(self.grid.columns) + 0.5) * self.grid.dx
 
+    def _snapshot(self, number: Any) -> Tensor:
+        """A snapshot by its number; negative ones count from the end."""
+        there = len(self.times)
+        if not isinstance(number, (int, np.integer)) or not -there <= number < there:
+            raise InputError(f"snapshot {number!r} is not in this run; it has the snapshots 0 to {there - 1}.")
+        return self.snapshots[int(number)]
+
     def temperature(self, snapshot: int) -> Float[np.ndarray, "row column"]:
         """Temperatures of a snapshot, in K."""
-        return temperature(self.snapshots[snapshot].double().numpy()) * self.units.unit_temperature
+        return temperature(self._snapshot(snapshot).double().numpy()) * self.units.unit_temperature
 
     def hydrogen(self, snapshot: int) -> Float[np.ndarray, "row column"]:
         """Hydrogen densities of a snapshot, in m⁻³."""
-        return self.snapshots[snapshot, 0].double().numpy() * self.units.unit_density
+        return self._snapshot(snapshot)[0].double().numpy() * self.units.unit_density
 
     def velocity(self, snapshot: int) -> Float[np.ndarray, "2 row column"]:
         """Velocities along x and y of a snapshot, in m/s."""
-        return self.snapshots[snapshot, 1:3].double().numpy() * self.units.speed
+        return self._snapshot(snapshot)[1:3].double().numpy() * self.units.speed
 
     def measured(self, name: str) -> Float[np.ndarray, " moment"]:
         """A column of the series, by its name in `attar.plasma.series.COLUMNS`."""
+        if name not in COLUMNS:
+            raise unknown("column of the series", str(name), list(COLUMNS))
         return self.series[:, list(COLUMNS).index(name)].numpy()
 
     # -------------------------------------------------------------------------------------------------------- on disk

@@ -10,6 +10,12 @@ from attar.core.errors import InputError
 
 TURBULENCE = 2e3
 """Micro-turbulence of the published synthesis, in m/s."""
+PARTS = ("depth", "temperature", "hydrogen", "velocity", "electrons")
+"""What there is of each point."""
+POSITIVE = {"temperature": "K", "hydrogen": "m⁻³", "electrons": "m⁻³"}
+"""Those that must be positive, and their units."""
+FASTEST = 3e7
+"""A tenth of the speed of light, in m/s."""
 COLDEST = 2000.0
 """Temperature in K below which the codes of radiative transfer have no data."""
 
@@ -31,31 +37,58 @@ class Column:
     electrons: Float[np.ndarray, " point"] | None = None
     """In m⁻³. Default: one for each hydrogen atom."""
 
+    def __post_init__(self) -> None:
+        for name in PARTS:
+            given = getattr(self, name)
+            if given is None:
+                continue
+            try:
+                object.__setattr__(self, name, np.asarray(given, dtype=np.float64))
+            except (TypeError, ValueError):
+                raise InputError(f"{name} of a column is of type {type(given).__name__}. Give numbers.") from None
+
     def __len__(self) -> int:
         return len(self.depth)
 
     def kept(self, points: Any) -> "Column":
         """The column with some of its points, by index or mask."""
-        parts = ("depth", "temperature", "hydrogen", "velocity", "electrons")
-        there = {name: getattr(self, name) for name in parts}
+        there = {name: getattr(self, name) for name in PARTS}
         return replace(self, **{name: part[points] for name, part in there.items() if part is not None})
 
     def checked(self) -> "Column":
         """The column itself.
 
         Raises:
-            InputError: It has too few points, its depth does not rise, or a value is out of its range.
+            InputError: Its parts differ in length, it has too few points, its depth does not rise, or a value is out of
+                its range.
         """
+        there = {name: part for name in PARTS if (part := getattr(self, name)) is not None}
+        shapes = {name: part.shape for name, part in there.items()}
+        if self.depth.ndim != 1 or len(set(shapes.values())) > 1:
+            told = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
+            raise InputError(f"the parts of a column have the shapes {told}; they must be lists of one length.")
         if len(self) < 3:
             raise InputError(f"a column has {len(self)} points; it must have at least 3.")
-        if not (np.diff(self.depth) > 0).all():
-            raise InputError("the depth of a column must rise from point to point, away from the observer.")
-        positive = {"temperature": self.temperature, "hydrogen": self.hydrogen, "electrons": self.electrons}
-        for name, values in positive.items():
-            if values is not None and not (np.isfinite(values) & (values > 0)).all():
-                raise InputError(f"{name} of a column must be positive everywhere.")
-        if not (np.isfinite(self.velocity) & (np.abs(self.velocity) < 3e7)).all():
-            raise InputError("velocity of a column must be finite and below a tenth of light's.")
+        for point in np.flatnonzero(~np.isfinite(self.depth)):
+            raise InputError(f"depth of a column is {self.depth[point]} at point {point}; it must be finite, in m.")
+        for point in np.flatnonzero(~(np.diff(self.depth) > 0)) + 1:
+            raise InputError(
+                f"the depth of a column must rise from point to point, away from the observer: it is "
+                f"{self.depth[point]:g} m at point {point}, after {self.depth[point - 1]:g} m."
+            )
+        for name, unit in POSITIVE.items():
+            values = there.get(name, np.ones(1))
+            for point in np.flatnonzero(~(np.isfinite(values) & (values > 0))):
+                raise InputError(
+                    f"{name} of a column must be positive everywhere: it is {values[point]:g} {unit} at point {point}."
+                )
+        for point in np.flatnonzero(~(np.abs(self.velocity) < FASTEST)):
+            raise InputError(
+                f"velocity of a column must be finite and below a tenth of light's: it is {self.velocity[point]:g} m/s "
+                f"at point {point}."
+            )
+        if not (np.isfinite(self.turbulence) and self.turbulence >= 0):
+            raise InputError(f"turbulence of a column is {self.turbulence}; it must be 0 or more, in m/s.")
         coldest = float(self.temperature.min())
         if coldest < COLDEST:
             raise InputError(f"a column has {coldest:.0f} K at its coldest point; it must have at least {COLDEST:g} K.")

@@ -106,6 +106,22 @@ class Columns(core.Shareable):
         depth, temperature, hydrogen, velocity = self.values[row].numpy()
         return Column(depth, temperature, hydrogen, velocity, self.turbulence)
 
+    def check_values(self) -> None:
+        """See that all of them can be read.
+
+        Raises:
+            InputError: One of them cannot.
+        """
+        if self.values.ndim != 3 or self.values.shape[1] != len(PARTS):
+            raise InputError(f"columns have values of shape {list(self.values.shape)}, not [column, 4, point].")
+        depth, heat, hydrogen, _ = self.values.unbind(dim=1)
+        fine = ((heat > 0) & (hydrogen > 0) & self.values.isfinite().all(dim=1)).all(dim=1)
+        for row in torch.nonzero(~(fine & (depth.diff(dim=1) > 0).all(dim=1))).flatten().tolist():
+            try:
+                self.column(row).checked()
+            except InputError as error:
+                raise InputError(f"column {row}: {error}") from None
+
     def subset(self, rows: Rows) -> "Columns":
         """Some of them, with their profiles."""
         answers = None if self.answers is None else self.answers.of(rows)

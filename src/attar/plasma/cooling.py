@@ -7,6 +7,7 @@ where Y and its inverse are a logarithm and an exponential. The error of that is
 """
 
 import itertools
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from attar.core.errors import InputError
 from attar.plasma.arrays import Array, like, module_of
 from attar.plasma.losses import LossTable
 from attar.plasma.states import DENSITY, ENERGY, GAMMA, primitive, temperature
@@ -32,6 +34,13 @@ class Cooling:
     """τ, in units of time; a tensor where derivatives by it are wanted."""
     unit: float = 1e6
     """T_0, in K."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.table, LossTable):
+            raise InputError(f"the losses are of type {type(self.table).__name__}; give a LossTable.")
+        for name, value in {"tau": self.tau, "unit": self.unit}.items():
+            if isinstance(value, (int, float)) and not 0 < value < math.inf:
+                raise InputError(f"{name} of the cooling is {value:g}; it must be positive and finite.")
 
     @cached_property
     def nodes(self) -> Float[np.ndarray, " node"]:

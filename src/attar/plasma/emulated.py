@@ -9,7 +9,7 @@ import copy
 import dataclasses
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -34,6 +34,7 @@ from attar.plasma.emulator_card import TITLES, emulator_card
 from attar.plasma.features import CHANNELS, Scaling
 from attar.plasma.gridding import THRESHOLD, regridded
 from attar.plasma.network import network_named
+from attar.plasma.reading import called
 
 SCHEMA = 1
 WEIGHTS = "emulator.safetensors"
@@ -162,13 +163,22 @@ class Emulator(core.Shareable):
         Raises:
             InputError: There are none, or one cannot be read.
         """
-        if isinstance(columns, Columns) and columns.points == self.points:
-            return columns.values
+        if isinstance(columns, Columns):
+            columns.check_values()
+            if columns.points == self.points:
+                return columns.values
+            columns = [columns.column(row) for row in range(len(columns))]
         if isinstance(columns, Column):
             columns = [columns]
-        several = [columns.column(row) for row in range(len(columns))] if isinstance(columns, Columns) else columns
+        given: Any = columns
+        several: list[Any] = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
         if not several:
             raise InputError("there is no column to answer; give one or more.")
+        for one in several:
+            if not isinstance(one, Column):
+                raise InputError(
+                    f"an emulator answers columns (attar.plasma.Column, or Columns), and this is {called(one)}."
+                )
         placed = [self._placed(one) for one in several]
         return torch.from_numpy(np.stack([[getattr(one, part) for part in PARTS] for one in placed]))
 
@@ -242,7 +252,8 @@ class Emulator(core.Shareable):
             network = own_network(build(), points, len(wavelengths))
         elif facts["network"] is None:
             raise InputError(
-                f"the network in {folder} is a module of its maker's own. Give build=, a function that makes it."
+                f"the network in {folder} is a module of its maker's own. Open it in Python, by "
+                "attar.plasma.Emulator.load(FOLDER, build=FUNCTION) with a function that makes the module."
             )
         else:
             network = network_named(facts["network"], points, len(wavelengths), torch.Generator())
@@ -322,8 +333,8 @@ def own_network(module: Any, points: int, wavelengths: int) -> nn.Module:
     try:
         with torch.no_grad():
             found = made.eval()(given)
-    except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError) as error:
-        why = shortened(" ".join(str(error).split()))
+    except Exception as error:
+        why = shortened(" ".join(str(error).split()) or type(error).__name__)
         raise InputError(f"the student does not take columns of shape {list(given.shape)}: {why}") from error
     if not isinstance(found, Tensor) or found.shape != (2, wavelengths):
         told = list(found.shape) if isinstance(found, Tensor) else type(found).__name__

@@ -30,11 +30,13 @@ from attar.core.settings import Hidden, Range, Settings, Words
 from attar.core.state import rebuilt
 from attar.core.training import adamw, half_cosine, next_rows, set_lr
 from attar.plasma.answers import AnsweredColumns, Asked, answered
+from attar.plasma.artefact import Run
 from attar.plasma.columns import Answers, Columns, Origin
 from attar.plasma.emulated import Emulator, own_network
-from attar.plasma.features import VELOCITY, Scaling, channels_of, step_of
+from attar.plasma.features import CHANNELS, VELOCITY, Scaling, channels_of, step_of
 from attar.plasma.network import network_named
 from attar.plasma.profile_errors import rms_over_peak
+from attar.plasma.reading import called
 from attar.plasma.teachers import teacher_named
 from attar.plasma.threads import RandomThreads
 
@@ -168,7 +170,9 @@ class LineEmulator(Settings):
         rows = columns.train_rows
         if len(rows) < max(2, self.subset or 0):
             asked = "two or more are needed" if self.subset is None else f"subset is {self.subset}"
-            raise InputError(f"{columns.name} has {len(rows)} training columns that can be used, but {asked}.")
+            lost = int((~columns.usable).sum())
+            told = f" ({lost} of {len(columns)} did not converge)" if lost else ""
+            raise InputError(f"{columns.name} has {len(rows)} training columns that can be used{told}, but {asked}.")
         if self.subset is None or self.subset == len(rows):
             return rows
         if self.chosen_by == "random":
@@ -199,6 +203,8 @@ class LineEmulator(Settings):
         shape = columns.points, len(answers.wavelengths)
         if lessons.module is not None:
             student = own_network(lessons.module, *shape)
+            if not student(torch.zeros(2, len(CHANNELS), columns.points)).requires_grad:
+                raise InputError("the student does not learn: what it gives does not depend on parameters of its own.")
         else:
             student = network_named(str(self.student), *shape, runtime.generator("network"))
         student.to(runtime.device)
@@ -289,10 +295,9 @@ def columns_in(source: Any, runtime: Runtime) -> Columns:
         return source
     if isinstance(source, RandomThreads):
         return AnsweredColumns().drawn(source, runtime.with_seed(0))
-    what = getattr(source, "title", type(source).__name__)
-    raise InputError(
-        f"an emulator takes columns, and this is {what}. Make some of it: attar simulate columns --data FOLDER"
-    )
+    how = "Make some of it: attar simulate columns --data FOLDER"
+    right = how if isinstance(source, Run) else "Give threads, or the folder of columns."
+    raise InputError(f"an emulator takes columns, and this is {called(source)}. {right}")
 
 
 def flat(values: Float[Tensor, "column 4 point"]) -> Float[Tensor, "column feature"]:

@@ -8,7 +8,7 @@ from attar.core.cell import Cell
 from attar.core.pictures import links
 
 TITLES = {
-    "profiles": "twelve held-out profiles by teacher and emulator",
+    "profiles": "held-out profiles by teacher and emulator, from the best to the worst",
     "errors": "profiles of the teacher, and errors of the emulator over the peak of each, by column",
 }
 """Pictures that an evaluation leaves."""

@@ -33,15 +33,16 @@ def keep(artefacts: Sequence[Any], found: Any) -> None:
 
 
 def profiles(studied: Any) -> bytes:
-    """Twelve held-out profiles by teacher and emulator, from the best one to the worst, as PNG."""
+    """Twelve held-out profiles or fewer, by teacher and emulator, from the best one to the worst, as PNG."""
     truth, wavelengths = studied.test.known.profiles.numpy(), studied.test.known.wavelengths.numpy()
     error = rms_over_peak(studied.profiles, truth)
     count = min(PANELS[0] * PANELS[1], len(error))
+    high = -(-count // PANELS[1])
     rows = np.argsort(error)[np.linspace(0, len(error) - 1, count).round().astype(int)]
     away = 1e3 * (wavelengths - 0.5 * (wavelengths[0] + wavelengths[-1]))
 
     def draw(fig: Any) -> None:
-        axes = fig.subplots(*PANELS, squeeze=False).ravel()
+        axes = fig.subplots(high, PANELS[1], squeeze=False).ravel()
         for place, axis in enumerate(axes):
             if place >= count:
                 axis.set_axis_off()
@@ -57,7 +58,7 @@ def profiles(studied: Any) -> bytes:
         fig.supxlabel("wavelength from the centre of the window, pm", fontsize=9)
         fig.supylabel("intensity, W m⁻² Hz⁻¹ sr⁻¹", fontsize=9)
 
-    return figure(draw, 11.0, 7.0)
+    return figure(draw, 11.0, 1.0 + 2.0 * high)
 
 
 def errors(studied: Any) -> bytes:

@@ -52,13 +52,17 @@ def growth_rate(density: Points, speed: Points, y: Points, k: float) -> float:
     """
     from scipy.interpolate import PchipInterpolator
 
-    density, speed, y = (np.asarray(values, dtype=float) for values in (density, speed, y))
+    try:
+        density, speed, y = (np.asarray(values, dtype=float) for values in (density, speed, y))
+    except (TypeError, ValueError):
+        raise InputError("density, speed and y must be numbers.") from None
     if not (y.shape == density.shape == speed.shape) or y.ndim != 1 or len(y) < 4:
         raise InputError(
             f"density, speed and y have the shapes {density.shape}, {speed.shape} and {y.shape}. They must be lists of "
             "one length, 4 or more."
         )
-    if not (np.isfinite(speed).all() and (np.diff(y) > 0).all() and (density > 0).all() and k > 0):
+    finite = all(np.isfinite(values).all() for values in (density, speed, y))
+    if not (finite and (np.diff(y) > 0).all() and (density > 0).all() and 0 < k < math.inf):
         raise InputError("a profile needs ascending y, positive densities, finite speeds, and a positive k.")
     of_density, of_speed = PchipInterpolator(y, density), PchipInterpolator(y, speed)
     c = phase_speed(lambda points: (of_density(points), of_speed(points)), float(y[0]), float(y[-1]), k)
@@ -76,7 +80,16 @@ def layer_growth(
         width: The profile is ½(1 + tanh(y/width)).
         k: Wavenumber along x.
         wall: Distance of the walls.
+
+    Raises:
+        InputError: One of them is not positive and finite; the shear may have any sign.
     """
+    given = {"ratio": ratio, "width": width, "k": k, "wall": wall}
+    for name, value in given.items():
+        if not 0 < value < math.inf:
+            raise InputError(f"{name} is {value:g}; it must be positive and finite.")
+    if not math.isfinite(shear):
+        raise InputError(f"shear is {shear:g}; it must be finite.")
     c = phase_speed(tanh_layer(ratio, shear, width), -wall, wall, k)
     return 0.0 if c is None else k * c.imag
 
@@ -253,8 +266,12 @@ def simulated_growth(
         by: Which source of the scheme.
 
     Raises:
-        InputError: The layer has momentum, or no mode grows.
+        InputError: The layer has momentum, no mode grows, or the times do not rise.
     """
+    if moments < 2 or not 0 <= between[0] < between[1] < math.inf:
+        raise InputError(
+            f"a rate is fitted between two times that rise, at 2 moments or more, not {between}, {moments}."
+        )
     if method.frame != "momentum":
         raise InputError(f"the frame is {method.frame}. Modes are known in the frame momentum alone.")
     grid, fluid = method.grid, Fluid.of(torch.from_numpy(with_mode(method)))

@@ -141,7 +141,10 @@ def checked(name: str, log_t: Float[np.ndarray, " point"], losses: Float[np.ndar
             f"{LOG_T[0]:g} and {LOG_T[1]:g}."
         )
     for point in np.flatnonzero(losses < 0):
-        raise refuse(f"has the loss {losses[point]:g} as point {point + 1}. Losses must not be negative.")
+        raise refuse(
+            f"has the loss {losses[point]:g} as point {point + 1}. Losses must not be negative: give Λ, not its "
+            "logarithm."
+        )
     if not losses.any():
         raise refuse("is 0 everywhere. Simulate without it instead: --radiation off.")
     if not PEAK[0] <= losses.max() <= PEAK[1]:

@@ -10,6 +10,14 @@ from attar.core.errors import InputError, near_path
 THREADS = "threads"
 
 
+def called(source: Any) -> str:
+    """What a source is, for the middle of a sentence."""
+    title = getattr(source, "title", None)
+    if not isinstance(title, str):
+        return f"of type {type(source).__name__}"
+    return title[:1].lower() + title[1:]
+
+
 def looks_like(data: str) -> bool:
     """Whether a name is that of the random threads, or a folder holds an artefact of this kind."""
     from attar.core.kinds import kind_in
@@ -35,9 +43,9 @@ class Reading(tasks.Reading):
 
         if not isinstance(data, (str, Path)):
             return data
-        if str(data) == THREADS:
-            return RandomThreads()
         path = Path(data).expanduser()
+        if str(data) == THREADS and not (path / "artefact.json").is_file():  # a folder of this name is what was made
+            return RandomThreads()
         if path.is_dir():
             return StoredPlasma.load(path)
         near = near_path(str(data))

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from attar.core.cell import Beside, Cell, Measure
@@ -29,8 +29,9 @@ from attar.plasma.emulated import Emulator
 from attar.plasma.emulator import TENTH, columns_in
 from attar.plasma.features import Scaling, moved_by, moves_of
 from attar.plasma.profile_errors import integrated_error, rms_over_peak
+from attar.plasma.reading import called
 from attar.plasma.scoring import Scoring
-from attar.plasma.teachers import teacher_named
+from attar.plasma.teachers import NAMES, teacher_named
 from attar.plasma.threads import RandomThreads
 
 ERROR, INTEGRATED, SECONDS = "rms/peak", "integrated intensity", "µs a column"
@@ -75,7 +76,7 @@ def measure(emulators: Sequence[Any], source: Any, how: Scoring, runtime: Runtim
     began = time.perf_counter()
     for one in emulators:
         if not isinstance(one, Emulator):
-            raise InputError(f"only emulators are measured again, and this is {one.title}.")
+            raise InputError(f"only emulators are measured again, and this is {called(one)}.")
     grouped = rows_of(emulators, lambda one: {"teacher": one.teacher, "columns": len(one.rows)})
     if len(grouped) > 1 and how.beside == "auto":
         how = dataclasses.replace(how, beside="skip")
@@ -112,7 +113,8 @@ def _row(
 def held_out(made: Emulator, columns: Columns, runtime: Runtime) -> Columns:
     """The columns that an emulator is measured on, with its teacher's answers.
 
-    Of the columns that it comes from these are the held-out ones; of others, all.
+    Of the columns that it comes from these are the held-out ones; of others, all that it has not learned from, since
+    random threads of one seed begin with the same ones.
 
     Raises:
         InputError: They are answered by another teacher or at other wavelengths, or there are none.
@@ -124,7 +126,8 @@ def held_out(made: Emulator, columns: Columns, runtime: Runtime) -> Columns:
             f"{known.teacher}. Give columns that {made.teacher} has answered."
         )
     own = columns.inputs == made.whole
-    test = columns.subset(columns.test_rows if own else torch.nonzero(columns.usable).flatten())
+    rows = columns.test_rows if own else torch.nonzero(columns.usable).flatten()
+    test = columns.subset(rows if own else rows[~_known(made, columns, runtime)[rows]])
     test = _with_answers(test, made, runtime).converged
     if not len(test):
         raise InputError(f"{columns.name} has no column to measure an emulator on.")
@@ -134,10 +137,27 @@ def held_out(made: Emulator, columns: Columns, runtime: Runtime) -> Columns:
     return test
 
 
+def _known(made: Emulator, columns: Columns, runtime: Runtime) -> Bool[Tensor, " column"]:
+    """Which of other columns an emulator has learned from; none where the columns that it names are not found."""
+    theirs = _named(made, runtime)
+    learned: set[bytes] = set()
+    if theirs is not None and theirs.inputs == made.whole:
+        learned = {one.numpy().tobytes() for one in theirs.values[made.rows]}
+    found = torch.tensor([one.numpy().tobytes() in learned for one in columns.values], dtype=torch.bool)
+    if found.any():
+        runtime.say(f"{int(found.sum()):,} columns are left out: the emulator has learned from them.")
+    return found
+
+
 def _with_answers(columns: Columns, made: Emulator, runtime: Runtime) -> Columns:
     """Columns with the profiles of an emulator's teacher."""
     if columns.answers is not None:
         return columns
+    if made.teacher not in NAMES:
+        raise InputError(
+            f"the columns of {columns.name} have no profiles, and the emulator's teacher ({made.teacher}) is none that "
+            "is known by name. Give columns that it has answered."
+        )
     teacher = teacher_named(made.teacher)
     assert teacher is not None
     return answered(columns, teacher, runtime)

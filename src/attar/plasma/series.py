@@ -88,10 +88,8 @@ def outcome(series: Float[Tensor, "moment measure"], cooling: str) -> dict[str, 
     found = {}
     if cooling != "off":
         later = unit * (of["radiated"][-1] - of["radiated"][settled])
-        found["radiated"] = (
-            f"{unit * of['radiated'][-1]:.2f} % of the thermal energy of the start, "
-            f"{later:.2f} % of it from t = {time[settled]:.3g} on"
-        )
+        since = f", {later:.2f} % of it from t = {time[settled]:.3g} on" if settled else ""
+        found["radiated"] = f"{unit * of['radiated'][-1]:.2f} % of the thermal energy of the start{since}"
     for name in ("thermal", "kinetic", "magnetic"):
         found[f"{name} energy"] = f"{unit * (of[name][-1] - of[name][0]):+.3g} % of the thermal energy of the start"
     if of["cool"][0] > 0:

@@ -32,6 +32,7 @@ from attar.plasma.artefact import Run
 from attar.plasma.column import COLDEST, Column, column_of, spread
 from attar.plasma.incident import Sunlight, boundaries
 from attar.plasma.nonlte import POINTS, Formed, NotConverged, Transfer, check_installed, formed
+from attar.plasma.reading import called
 from attar.plasma.spectra_artefact import CONVERGED, MOVING, UNSOLVED
 from attar.plasma.spectra_artefact import Spectra as Spectra
 
@@ -96,6 +97,7 @@ class LineSpectra(Settings):
     kind = "plasma"
     name = "spectra"
     verb = "simulate"
+    by_workers = True
 
     @property
     def total_steps(self) -> int:
@@ -109,8 +111,9 @@ class LineSpectra(Settings):
             InputError: It is no run, or a library is missing.
         """
         if not isinstance(source, Run):
-            what = getattr(source, "title", type(source).__name__)
-            raise InputError(f"spectra are made of a run, and this is {what}. Give --data the folder of a run.")
+            raise InputError(
+                f"spectra are made of a run, and this is {called(source)}. Give --data the folder of a run."
+            )
         check_installed()
         return Seen(source, task.workers, task.address)
 

@@ -20,6 +20,7 @@ from attar.core import card, store
 from attar.core.artefact import Origin
 from attar.core.card import SCORES
 from attar.core.cell import Cell
+from attar.core.errors import InputError, unknown
 from attar.plasma.nonlte import LINES
 from attar.plasma.units import Units
 
@@ -27,6 +28,7 @@ SCHEMA, KIND, FORM = 1, "plasma", "spectra"
 TENSORS, TIMING, PREVIEW = "spectra.safetensors", "timing.json", "preview.png"
 DRAWN = {"spectra": "Spectra of each line at each time", "surfaces": "Depths of τ = 1 over the temperature"}
 """Pictures that matplotlib draws, and what they show."""
+AT_CORE = ("tau", "depth", "intensity")
 UNSEEN, UNSOLVED, MOVING, CONVERGED = range(4)
 """What became of a column: not reached yet, without a solution, kept though not converged, converged."""
 CAVEAT = (
@@ -121,6 +123,8 @@ class Spectra(core.Shareable):
         Args:
             name: Which.
         """
+        if name not in AT_CORE:
+            raise unknown("quantity at the core", name, list(AT_CORE))
         found = getattr(self, name).gather(-1, self.deepest[..., None])[..., 0].double().numpy()
         gone = ~self.seen[..., None] | ((found < 0) if name == "depth" else np.zeros_like(found, dtype=bool))
         return np.where(gone, np.nan, found)
@@ -148,14 +152,23 @@ class Spectra(core.Shareable):
             change = float(self.hydrogen_change[self.seen].max())
             found["largest change of n_H"] = f"{100 * change:.2g} %"
             errors = (self.balance[self.seen] - 1).abs()
-            found["contribution against intensity"] = f"within {100 * float(errors.max()):.2g} %"
+            found["contributions add up to the intensity"] = f"within {100 * float(errors.max()):.2g} %"
         if len(seconds):
             found["CPU-seconds a column"] = f"{float(seconds.median()):.3g} (median)"
         return found
 
     def table(self) -> list[list[str]]:
         """For each line and time: the mean intensity of the core, τ, and the depth of τ = 1."""
-        rows = [["line", "time", "core, W m⁻² Hz⁻¹ sr⁻¹", "τ (median)", "columns with τ > 1", "depth of τ = 1, Mm"]]
+        rows = [
+            [
+                "line",
+                "t, L_0/c_s0",
+                "core (mean), W m⁻² Hz⁻¹ sr⁻¹",
+                "τ (median)",
+                "columns with τ > 1",
+                "depth of τ = 1 (median), Mm",
+            ]
+        ]
         core, tau, depth = (self.at_core(name) for name in ("intensity", "tau", "depth"))
         for index, label in enumerate(self.labels):
             for number, time in enumerate(self.times):
@@ -221,13 +234,14 @@ class Spectra(core.Shareable):
         folder = Path(folder)
         facts = core.read_facts(folder, KIND, SCHEMA, "spectra")
         tensors, _ = core.read_tensors(folder / TENSORS, facts["digest"])
-        timing = folder / TIMING
-        seconds = torch.zeros(tensors["state"].shape, dtype=torch.float64)
-        if timing.is_file():
-            seconds = torch.tensor(store.read_json(timing)["seconds"], dtype=torch.float64).reshape(seconds.shape)
+        wanted = (len(facts["times"]), len(facts["places"]), len(facts["lines"]))
+        if tuple(tensors["intensity"].shape[:3]) != wanted or not set(facts["lines"]) <= set(LINES):
+            raise InputError(
+                f"{folder / core.ARTEFACT} is damaged: its times, places and lines are not those of {TENSORS}."
+            )
         return cls(
             **tensors,
-            seconds=seconds,
+            seconds=_seconds_in(folder, tensors["state"].shape),
             times=tuple(facts["times"]),
             places=tuple(facts["places"]),
             step=float(facts["step"]),
@@ -293,3 +307,11 @@ spectra.at_core("depth")  # of τ = 1, [time, column, line]; NaN where a column 
 
 Made with: {card.machine_line(self.origin.machine)}.
 """
+
+
+def _seconds_in(folder: Path, shape: torch.Size) -> Float[Tensor, "time column"]:
+    """CPU time of each column, as `timing.json` has it; zeros where it is missing or damaged."""
+    try:
+        return torch.tensor(store.read_json(folder / TIMING)["seconds"], dtype=torch.float64).reshape(shape)
+    except (InputError, OSError, KeyError, TypeError, ValueError, RuntimeError):
+        return torch.zeros(shape, dtype=torch.float64)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from attar.core import tasks
+from attar.core.errors import InputError
 from attar.core.settings import Hidden, Range, Words
 
 
@@ -14,18 +15,25 @@ class Simulate(tasks.Task):
     """What a simulation needs besides its settings."""
 
     workers: Annotated[int, Range(1)] = 1
-    """Number of tasks that Ray does at once on this machine, with one core each: columns of spectra."""
+    """Number of tasks that Ray does at once on this machine, with one core each. Only spectra are
+    shared so, column by column."""
     address: str | None = None
-    """Address of a Ray cluster to do tasks on: columns of spectra."""
+    """Address of a Ray cluster to do tasks on. Only spectra are shared so, column by column."""
 
     measured = False
 
     def source(self, data: Any, reading: tasks.Reading) -> Any:
         """A run or columns; None where nothing is read."""
-        return reading.load(data) if data else None
+        return None if data is None or (isinstance(data, str) and not data) else reading.load(data)
 
     def prepare(self, source: Any, method: Any, runtime: Any) -> tuple[Any, Any]:
-        """What a method works on, as it says itself."""
+        """What a method works on, as it says itself.
+
+        Raises:
+            InputError: Workers are asked for, and the method does all in one process.
+        """
+        if (self.workers > 1 or self.address is not None) and not getattr(method, "by_workers", False):
+            raise InputError(f"{method.name} works in one process. Leave out --workers and --address.")
         return method.prepared(source, self, runtime), method
 
 

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from attar.core.errors import InputError
 from attar.plasma.arrays import Array, module_of
 from attar.plasma.chianti import EMISSION
+from attar.plasma.reading import called
 
 PEAK, WIDTH = 4.9, 0.15
 """Centre and standard deviation of the Gaussian that stands for Si IV, in log10 T."""
@@ -137,6 +138,8 @@ def light_curve(run: Any, line: Response | None = None, relative_to: float | Non
     Raises:
         InputError: The run has no such time, or nothing shines then.
     """
+    if not hasattr(run, "measured"):
+        raise InputError(f"light curves are those of a run, and this is {called(run)}.")
     if line is None:
         times, label = run.measured("time"), f"Si IV, {SHAPE_ONLY}"
         light = 2 * run.measured("line") / (run.grid.cell * run.grid.columns)

@@ -37,6 +37,11 @@ class RandomThreads:
     name: str = NAME
     fingerprint: str = NAME
 
+    @property
+    def title(self) -> str:
+        """What it is, in a few words."""
+        return "random threads"
+
     def __str__(self) -> str:
         return "random threads, drawn from the seed when columns are made of them"
 
@@ -149,7 +154,7 @@ def _filled(
 ) -> Float[np.ndarray, "thread knot"]:
     """The share of each thread at each depth: ½(tanh((s - a)/w₁) - tanh((s - b)/w₂))."""
     near, far = ((depth - place[:, None]) / edge[:, None] for place, edge in zip((starts, ends), edges, strict=True))
-    return 0.5 * (np.tanh(near) - np.tanh(far))
+    return np.maximum(0.5 * (np.tanh(near) - np.tanh(far)), 0.0)  # a wide near edge reaches beyond a narrow far one
 
 
 def _speed(

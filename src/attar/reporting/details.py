@@ -46,7 +46,9 @@ def _run(run: Run, section: Section, unusual: list[str], *, opened: bool) -> str
 def scores(run: Run, section: Section) -> str:
     """A row for every score, and beneath it one for everything that it is read with."""
     if not run.scores:
-        return "<p class='quiet'>Not yet evaluated.</p>" if section.kind.scoring else ""
+        verb = str((run.origin.call or {}).get("verb", ""))
+        final = verb in section.kind.tasks and not section.kind.task(verb).measured
+        return "<p class='quiet'>Not yet evaluated.</p>" if section.kind.scoring and not final else ""
     rows: list[tuple[str | None, ...]] = []
     for found in run.scores:
         name = ", ".join(filter(None, (found.column, found.how)))
