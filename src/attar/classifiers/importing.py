@@ -19,6 +19,7 @@ from attar.classifiers.artefact import DistilledClassifier, Origin
 from attar.classifiers.families import Normalisation, Released, released_as
 from attar.classifiers.keymap import OtherShape, filled, renamed
 from attar.classifiers.pair import Pair
+from attar.core import store
 from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
@@ -52,6 +53,15 @@ SMALLEST = 1e-6
 @dataclass(frozen=True)
 class Handed(importing.Released):
     """A file of a trained classifier, and the data whose classes it knows."""
+
+    order: str | None = None
+    """The order of its classes, which may be a file."""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of the data, of the file, and of the names in the order of classes."""
+        whole = super().fingerprint
+        return whole if self.order is None else store.digest_of({}, [whole, names_in(self.order)])
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
