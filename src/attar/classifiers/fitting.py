@@ -175,9 +175,7 @@ class Fitting(Recipe):
 
     def _check_several(self, teacher: nn.Module | None) -> None:
         """Refuse to compare features with those of several teachers."""
-        if isinstance(teacher, Averaged) and (
-            self.uses_stages or self.uses_maps or "teacher" in self.features_of
-        ):
+        if isinstance(teacher, Averaged) and (self.uses_stages or self.uses_maps or "teacher" in self.features_of):
             raise InputError(
                 f"{self.name} compares features with those of one teacher, but {len(teacher.networks)} are given. Give "
                 "one, or take a method on logits, such as kd, dkd or dist."
