@@ -73,7 +73,7 @@ def test_a_file_that_is_no_network_is_refused_in_one_line(what, network, tmp_pat
 
 
 def test_a_network_of_other_channels_is_named(network, tmp_path):
-    with pytest.raises(InputError, match="resnet8 do not fit: conv1.weight is 16×3×3×3, not 16×1×3×3"):
+    with pytest.raises(InputError, match=r"resnet8 do not fit: conv1.weight is 16×3×3×3, not 16×1×3×3"):
         imported(tmp_path, network, pictures(1), mean=(0.5,), std=(0.2,))
 
 

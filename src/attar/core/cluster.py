@@ -169,7 +169,7 @@ def _in_brief(address: str | None) -> Iterator[None]:
     given, before = os.environ.get(TRIES), os.dup(2)
     os.environ.setdefault(TRIES, str(int(ANSWER)))
     try:
-        with Path(os.devnull).open("w") as nowhere:
+        with Path(os.devnull).open("wb") as nowhere:
             os.dup2(nowhere.fileno(), 2)  # below Python: Ray's own code writes there
         yield
     finally:
@@ -201,7 +201,7 @@ def _place(address: str) -> str | None:
         named = os.environ.get("RAY_ADDRESS", "")
         place = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
         latest = Path(place) / "ray" / "ray_current_cluster"
-        address = named or (latest.read_text().strip() if latest.is_file() else "")
+        address = named or (latest.read_text(encoding="utf-8").strip() if latest.is_file() else "")
     address = address.removeprefix("ray://")
     return None if address in ("", "auto", "local") else address
 
