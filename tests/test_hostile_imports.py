@@ -12,6 +12,7 @@ import foreign_networks as theirs
 from attar.classifiers.importing import state_in
 from attar.core import cache, store
 from attar.core.errors import InputError
+from attar.core.fleet import Fleet
 from attar.core.runtime import Engine
 
 QUIET = Engine(device="cpu", quiet=True)
@@ -113,6 +114,12 @@ def test_a_file_as_observer_is_told_what_to_do(network, tmp_path):
         attar.condense(
             pictures(), attar.Herding(ipc=1, observer={"folder": str(tmp_path / "teacher.pth")}), engine=QUIET
         )
+
+
+def test_a_dead_address_is_told_before_a_table_begins():
+    with pytest.raises(InputError, match=r"no Ray answers at 127\.0\.0\.1:1 "):
+        Fleet(address="127.0.0.1:1").check()
+    Fleet(workers=2).check()
 
 
 # ---------------------------------------------------------------------------------------------------------------- cache

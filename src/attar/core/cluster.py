@@ -137,7 +137,7 @@ def joined(workers: int, address: str | None) -> Iterator[Cluster]:
         import ray
     except ModuleNotFoundError:
         raise InputError(f"several workers need Ray: {install('cluster')}.") from None
-    where = None if address is None else _place(address)
+    where = None if address is None else place_of(address)
     if where is not None:
         check_answers(where)
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
@@ -195,7 +195,7 @@ def check_answers(place: str) -> None:
         raise InputError(f"no Ray answers at {place} ({reason}). Look there with: ray status.") from None
 
 
-def _place(address: str) -> str | None:
+def place_of(address: str) -> str | None:
     """Host and port of an address; None where Ray has to find them."""
     if address == "auto":
         named = os.environ.get("RAY_ADDRESS", "")
