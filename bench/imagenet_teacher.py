@@ -154,7 +154,7 @@ def cda(work: Work) -> dict[str, Any]:
 def _recovered(work: Work, name: str, kind: Any) -> dict[str, Any]:
     method = kind(ipc=1, labels="hard", block_steps=200, block=43, teacher={"folder": str(work.teacher)})
     attar.condense(work.source, method, out=work.out / name, engine=QUIET)
-    lines = (work.out / name / "run" / "metrics.jsonl").read_text().splitlines()
+    lines = (work.out / name / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     first, last = (json.loads(line) for line in (lines[0], lines[-1]))
     return {"picture": _kept(work.out / name / "preview.png", name), "first": first, "last": last}
 
@@ -191,7 +191,9 @@ def main() -> None:
     if "ATTAR_DATA" not in os.environ:
         raise SystemExit("set ATTAR_DATA to the folder that holds tiny-imagenet-43")
     place = harness.RESULTS / FILE
-    found: dict[str, Any] = json.loads(place.read_text()) if place.exists() else {"machine": harness.machine()}
+    found: dict[str, Any] = (
+        json.loads(place.read_text(encoding="utf-8")) if place.exists() else {"machine": harness.machine()}
+    )
     work = Work(args.weights, args.out)
     for name in args.parts:
         if name in found:

@@ -292,13 +292,13 @@ def test_what_is_no_address_is_refused(address):
 def test_auto_is_looked_up(tmp_path, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    assert cluster._place("auto") is None
+    assert cluster.place_of("auto") is None
     (tmp_path / "ray").mkdir()
     (tmp_path / "ray" / "ray_current_cluster").write_text("10.0.0.1:6379\n")
-    assert cluster._place("auto") == "10.0.0.1:6379"
+    assert cluster.place_of("auto") == "10.0.0.1:6379"
     monkeypatch.setenv("RAY_ADDRESS", "ray://10.0.0.2:10001")
-    assert cluster._place("auto") == "10.0.0.2:10001"
-    assert cluster._place("[::1]:6379") == "[::1]:6379"
+    assert cluster.place_of("auto") == "10.0.0.2:10001"
+    assert cluster.place_of("[::1]:6379") == "[::1]:6379"
 
 
 def test_a_head_that_has_stopped_is_told_in_one_line():

@@ -321,6 +321,7 @@ def run(
     plan: Plan, name: str, out: Path, ceiling: Literal["auto", "run", "skip"], engine: Engine, fleet: Fleet = ALONE
 ) -> dict[str, Any]:
     """Measure every cell, print the table, write `table.json` and return what it holds."""
+    fleet.check()
     source, console = load(plan.data), Console(soft_wrap=True, highlight=False)
     store.make_folder(out)
     protocol = protocol_named(plan.protocol)

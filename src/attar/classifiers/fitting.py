@@ -47,6 +47,8 @@ class Fitting(Recipe):
     """Whether the method compares maps. Maps are stored only if they fit into memory."""
     features_of: ClassVar[tuple[str, ...]] = ()
     """The networks (student, teacher) whose features before the last linear layer the method needs."""
+    uses_maps = False
+    """Whether it compares maps, or features where there are none."""
     compares_samples = False
     """Whether the method compares the samples of a batch, so that a batch needs at least two."""
     hard_labels = False
@@ -173,7 +175,7 @@ class Fitting(Recipe):
 
     def _check_several(self, teacher: nn.Module | None) -> None:
         """Refuse to compare features with those of several teachers."""
-        if isinstance(teacher, Averaged) and (self.uses_stages or "teacher" in self.features_of):
+        if isinstance(teacher, Averaged) and (self.uses_stages or self.uses_maps or "teacher" in self.features_of):
             raise InputError(
                 f"{self.name} compares features with those of one teacher, but {len(teacher.networks)} are given. Give "
                 "one, or take a method on logits, such as kd, dkd or dist."

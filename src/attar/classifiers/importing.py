@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from attar.classifiers.artefact import DistilledClassifier, Origin
 from attar.classifiers.families import Normalisation, Released, released_as
-from attar.classifiers.keymap import filled, renamed
+from attar.classifiers.keymap import OtherShape, filled, renamed
 from attar.classifiers.pair import Pair
+from attar.core import store
 from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
@@ -30,7 +31,7 @@ from attar.images.data.whiten import Transform
 from attar.images.networks.architecture import Architecture
 from attar.images.networks.blocks import Network
 from attar.images.networks.outputs import choosing
-from attar.images.networks.pretrained import network_named
+from attar.images.networks.pretrained import LARGEST_SIDE, network_named
 from attar.images.networks.scaled import Scaled
 from attar.images.sources import ImageSource
 
@@ -40,6 +41,8 @@ NOT_NETWORKS = ("optim", "sched", "scaler")
 """Parts of the names under which they save what else has tensors."""
 WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.")
 """What parallel training, compiling and other modules put before every name."""
+DEEPEST = 8
+"""Levels of dictionaries in a file."""
 IMAGENET = "imagenet"
 """The known order of classes: ImageNet's WordNet ids, sorted."""
 WORDNET = re.compile("n[0-9]{8}")
@@ -50,6 +53,15 @@ SMALLEST = 1e-6
 @dataclass(frozen=True)
 class Handed(importing.Released):
     """A file of a trained classifier, and the data whose classes it knows."""
+
+    order: str | None = None
+    """The order of its classes, which may be a file."""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of the data, of the file, and of the names in the order of classes."""
+        whole = super().fingerprint
+        return whole if self.order is None else store.digest_of({}, [whole, names_in(self.order)])
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
@@ -85,7 +97,7 @@ class ImportTeacher(Settings):
     package."""
     std: tuple[float, ...] = ()
     """Standard deviation of each channel by which images were normalised in training. Default: that of the package."""
-    input_size: Annotated[int, Range(1)] | None = None
+    input_size: Annotated[int, Range(1, LARGEST_SIDE - 1)] | None = None
     """Side, in pixels, to which the network scales images before it looks at them. Default: 224 for networks of
     ImageNet, otherwise images are not scaled."""
     class_order: str | None = None
@@ -167,6 +179,9 @@ class ImportTeacher(Settings):
                     return one
         if not fits and self.as_:
             raise min(problems, key=lambda problem: problem[0])[1]
+        near = next((error for _, error in problems if isinstance(error, OtherShape)), None)
+        if not fits and near:
+            raise near
         if not fits:
             raise InputError(f"{handed.files[0]} is no network that attar knows. Name one with --as.")
         same = {(one.network, str(one.seen(handed.source.statistics)), one.side) for one in fits}
@@ -190,6 +205,8 @@ class ImportTeacher(Settings):
             raise InputError(f"mean and std have {len(found[0])} and {len(found[1])} numbers; give {channels} each.")
         if min(found[1]) < SMALLEST:
             raise InputError(f"std is {min(found[1]):g}; it must be above 0.")
+        if max(found[0]) > 1:
+            raise InputError(f"mean is {max(found[0]):g}; it is for pixels from 0 to 1. Divide mean and std by 255.")
         return found
 
     def _side(self, known: Released, source: ImageSource, runtime: Runtime) -> int | None:
@@ -229,6 +246,8 @@ def state_in(held: Any, file: str) -> dict[str, Tensor]:
     Raises:
         InputError: There are none, or those of several networks.
     """
+    if _depth(held) > DEEPEST:
+        raise InputError(f"{file} holds dictionaries in one another without end. Save the network's own state_dict().")
     while inside := _inside(held):
         named = next((name for name in NESTS if name in inside), None)
         if named is None and len(inside) > 1:
@@ -244,6 +263,15 @@ def state_in(held: Any, file: str) -> dict[str, Tensor]:
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_complex():
             raise InputError(f"{file} holds a sparse, quantised or empty kind of tensor, {name}. Save a plain one.")
     return tensors
+
+
+def _depth(held: Any) -> int:
+    """How deep dictionaries lie in one another; at most one more than the deepest, for one may hold itself."""
+    depth, level = 0, [held]
+    while depth <= DEEPEST and (level := [one for one in level if isinstance(one, Mapping)]):
+        level = list({id(inner): inner for one in level for inner in one.values()}.values())
+        depth += 1
+    return depth
 
 
 def _inside(held: Any) -> dict[str, Any]:
@@ -267,7 +295,7 @@ def names_in(order: str) -> list[str]:
     path = Path(importing.__file__).parent / "data" / "imagenet.txt" if order == IMAGENET else Path(order)
     try:
         lines = path.expanduser().read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):
+    except (OSError, ValueError, RuntimeError):  # the last: no such home
         raise InputError(
             f"class_order is {order!r}; give {IMAGENET}, or a text file with a name on each line."
         ) from None
@@ -294,7 +322,7 @@ def _outputs(known: Released, tensors: Mapping[str, Tensor]) -> int | None:
     """The number of outputs of a network, by the size of its last layer; None if the file has no such layer."""
     names = renamed(tensors, known.rules).names
     last = next((tensors[key] for key, name in names.items() if name == "classifier.weight"), None)
-    return None if last is None or last.ndim != 2 else len(last)
+    return None if last is None or last.ndim != 2 or not len(last) else len(last)
 
 
 def _outline(known: Released, side: int | None, source: ImageSource, outputs: int) -> nn.Module:
@@ -318,5 +346,5 @@ def _built(word: str, source: ImageSource, outputs: int) -> Network:
 
 def _check_finite(handed: Handed) -> None:
     for name, tensor in handed.tensors.items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise InputError(f"{handed.files[0]} has values in {name} that are not finite.")
+        if tensor.is_floating_point() and not tensor.float().isfinite().all():
+            raise InputError(f"{handed.files[0]} has values in {name} that are not finite, or too large for float32.")

@@ -25,6 +25,10 @@ UNUSED = ("total_ops", "total_params")
 Numbers = tuple[int, ...]
 
 
+class OtherShape(InputError):  # noqa: N818
+    """Tensors have the names of a network's, but not all have their shapes."""
+
+
 @dataclass(frozen=True)
 class Rule:
     """One pair of names."""
@@ -127,7 +131,7 @@ def filled(tensors: Mapping[str, Tensor], rules: Sequence[Rule], network: nn.Mod
     for name, (key, value) in state.items():
         if value.shape != wanted[name].shape:
             sizes = ["×".join(map(str, one.shape)) or "one number" for one in (value, wanted[name])]
-            raise InputError(f"{who} do not fit: {key} is {sizes[0]}, not {sizes[1]}. Give another --as.")
+            raise OtherShape(f"{who} do not fit: {key} is {sizes[0]}, not {sizes[1]}. Give another --as.")
         if value.is_floating_point() != wanted[name].is_floating_point():
             raise InputError(f"{who} do not fit: {key} holds {value.dtype}, not numbers of {wanted[name].dtype}.")
     return {name: state[name][1].to(value.dtype) if name in state else value for name, value in wanted.items()}
@@ -152,8 +156,8 @@ def _rank(rule: Rule, found: re.Match[str], keys: Iterable[str]) -> int:
 def _pattern(source: str) -> str:
     """A regular expression of a name with numbers."""
     parts = re.split(r"\{(\w+)\}", source)
-    return "".join(rf"(?P<{part}>[0-9]+)" if place % 2 else re.escape(part) for place, part in enumerate(parts))
+    return "".join(rf"(?P<{part}>[0-9]{{1,9}})" if place % 2 else re.escape(part) for place, part in enumerate(parts))
 
 
 def _naturally(name: str) -> list[tuple[int, int | str]]:
-    return [(0, int(part)) if part.isdecimal() else (1, part) for part in name.split(".")]
+    return [(0, int(part)) if part.isdecimal() and len(part) < 10 else (1, part) for part in name.split(".")]

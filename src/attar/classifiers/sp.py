@@ -36,6 +36,7 @@ class SP(InBenchmark):
 
     name = "sp"
     compares_samples = True
+    uses_maps = True
 
     def check_pair(self, student: Answers, teacher: Answers) -> None:
         """Check that both networks have stages, or else features.

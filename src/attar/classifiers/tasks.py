@@ -139,7 +139,7 @@ class Import(tasks.Task):
         """The file with the data whose classes the network knows, and the method."""
         from attar.classifiers.importing import Handed
 
-        return Handed(source, self.files), method
+        return Handed(source, self.files, method.class_order), method
 
     def score(self, made: Any, work: Any, method: Any, runtime: Any) -> Any:
         """The accuracy on the test images, by which a wrong normalisation, size or order of classes is noticed."""

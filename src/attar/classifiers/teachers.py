@@ -57,15 +57,19 @@ def mixed(
 
 
 def averaged(networks: Sequence[nn.Module], weights: Sequence[float], combine: Combine) -> nn.Module:
-    """Several classifiers as one.
+    """Several classifiers as one; the classifier itself where only one has a weight.
 
     Raises:
-        InputError: The weights are not one for each, or all are zero.
+        InputError: The weights are not one for each, one is negative or not finite, or all are zero.
     """
     if weights and len(weights) != len(networks):
-        raise InputError(f"weights has {len(weights)} numbers, but there are {len(networks)} teachers. Give one each.")
+        raise InputError(f"teachers: {len(networks)}, but weights: {len(weights)}. Give one weight for each teacher.")
     given = torch.tensor(weights or [1.0] * len(networks))
+    if not (given.isfinite().all() and given.min() >= 0):
+        raise InputError(f"weights of the teachers are {list(weights)}. Give finite numbers, 0 or more.")
     if not given.sum() > 0:
         raise InputError("all weights of the teachers are 0. Give one of them a weight.")
     kept = [place for place, weight in enumerate(given.tolist()) if weight > 0]
+    if len(kept) == 1:
+        return networks[kept[0]]
     return Averaged([networks[place] for place in kept], given[kept] / given.sum(), combine).eval()

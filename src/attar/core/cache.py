@@ -26,9 +26,13 @@ GROUPS = {
     "arrow": "data sets as memory maps",
     "digests": "digests of pictures",
     "kernels": "compiled kernels",
+    "columns": "spectra of columns",
+    "sunlight": "light of the quiet Sun",
+    "chianti": "losses from CHIANTI",
 }
-"""What lies in the folders whose parts are entries of their own; any other folder is one entry."""
-OTHER = "downloaded data"
+"""What lies in the folders whose parts are entries of their own."""
+DOWNLOADED, DOWNLOADS = re.compile("ogbg_[a-z]+"), "downloaded data"
+"""Folders that are one entry. All others are not attar's, and are left alone."""
 HELD = "held"
 """The folder with what is in use."""
 SECONDS = {"h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
@@ -96,14 +100,14 @@ def _let_go(lock: Any, process: int) -> None:
 
 
 def entries() -> list[Entry]:
-    """All that lies in the cache, the longest unused first."""
+    """All that attar has put into the cache, the longest unused first."""
     root = store.cache_folder()
     found = []
     for path in root.iterdir():
         if path.name in GROUPS and path.is_dir():
             found += [_entry(one, GROUPS[path.name]) for one in path.iterdir()]
-        elif path.name != HELD and path.is_dir():
-            found.append(_entry(path, OTHER))
+        elif DOWNLOADED.fullmatch(path.name) and path.is_dir():
+            found.append(_entry(path, DOWNLOADS))
     return sorted(found, key=lambda entry: entry.used)
 
 
@@ -123,7 +127,7 @@ def rule_of(text: str) -> Callable[[Sequence[Entry]], list[Entry]]:
     Raises:
         InputError: It is neither.
     """
-    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?) ?([A-Za-z]+)", text.strip())
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?) ?([A-Za-z]+)", text.strip())
     number, unit = (float(found[1]), found[2]) if found else (0.0, "")
     if unit.lower() in SECONDS:
         return lambda every: [one for one in every if one.used <= time.time() - number * SECONDS[unit.lower()]]
@@ -195,7 +199,7 @@ def _held(folder: Path) -> set[str]:
     for lock in folder.glob("*.lock"):
         notes = lock.with_suffix(".txt")
         if _is_held(lock):
-            names.update(notes.read_text(encoding="utf-8").splitlines() if notes.exists() else ())
+            names.update(notes.read_text(encoding="utf-8", errors="replace").splitlines() if notes.exists() else ())
         else:
             notes.unlink(missing_ok=True)
             lock.unlink(missing_ok=True)

@@ -137,7 +137,7 @@ def joined(workers: int, address: str | None) -> Iterator[Cluster]:
         import ray
     except ModuleNotFoundError:
         raise InputError(f"several workers need Ray: {install('cluster')}.") from None
-    where = None if address is None else _place(address)
+    where = None if address is None else place_of(address)
     if where is not None:
         check_answers(where)
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
@@ -169,7 +169,7 @@ def _in_brief(address: str | None) -> Iterator[None]:
     given, before = os.environ.get(TRIES), os.dup(2)
     os.environ.setdefault(TRIES, str(int(ANSWER)))
     try:
-        with Path(os.devnull).open("w") as nowhere:
+        with Path(os.devnull).open("wb") as nowhere:
             os.dup2(nowhere.fileno(), 2)  # below Python: Ray's own code writes there
         yield
     finally:
@@ -195,13 +195,13 @@ def check_answers(place: str) -> None:
         raise InputError(f"no Ray answers at {place} ({reason}). Look there with: ray status.") from None
 
 
-def _place(address: str) -> str | None:
+def place_of(address: str) -> str | None:
     """Host and port of an address; None where Ray has to find them."""
     if address == "auto":
         named = os.environ.get("RAY_ADDRESS", "")
         place = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
         latest = Path(place) / "ray" / "ray_current_cluster"
-        address = named or (latest.read_text().strip() if latest.is_file() else "")
+        address = named or (latest.read_text(encoding="utf-8").strip() if latest.is_file() else "")
     address = address.removeprefix("ray://")
     return None if address in ("", "auto", "local") else address
 

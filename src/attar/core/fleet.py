@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attar.core.cluster import Cluster, joined
+from attar.core.cluster import Cluster, check_answers, joined, place_of
 from attar.core.errors import Diverged, InputError, Interrupted
 from attar.core.launcher import size
 from attar.core.machine import Engine
@@ -48,6 +48,16 @@ class Fleet:
     address: str | None = None
     task_gpus: float | None = None
     """GPUs, or a share of one, for each task. None is one where there are GPUs."""
+
+    def check(self) -> None:
+        """See that a cluster answers, before other work that it needs.
+
+        Raises:
+            InputError: It does not.
+        """
+        where = None if self.address is None else place_of(self.address)
+        if where is not None:
+            check_answers(where)
 
 
 ALONE = Fleet()

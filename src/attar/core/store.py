@@ -191,12 +191,13 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], plain: Any) -> str:
     in front of the tensors and is written last.
 
     Raises:
-        InputError: A tensor is not finite, or the file cannot be written.
+        InputError: A tensor is not finite, or of a type that such files do not have; or the file cannot be written.
     """
+    check_plain(tensors, f"{path} is not written")
     digest, header = _digest_of_plain(plain), _Header(tensors, plain)
     with draft_of(path) as file:
         for name in sorted(tensors):
-            tensor = tensors[name].detach().cpu().contiguous()
+            tensor = tensors[name].detach().resolve_conj().cpu().contiguous()
             check_finite({name: tensor}, f"{path} is not written")
             data = _take_in(digest, name, tensor)
             file.seek(header.place_of(name))
@@ -329,6 +330,21 @@ def is_finite(tensor: Tensor) -> bool:
     return low == -math.inf and high <= 0 and bool(((values == 0) | (values == low)).all())
 
 
+def check_plain(tensors: Mapping[str, Tensor], told: str) -> None:
+    """Check that a safetensors file can hold all tensors.
+
+    Raises:
+        InputError: One is sparse, quantised, without values, or of another type of numbers.
+    """
+    for name, tensor in tensors.items():
+        if tensor.dtype not in NAMES or tensor.layout != torch.strided or tensor.is_meta:
+            kind = str(tensor.dtype if tensor.dtype not in NAMES else tensor.layout).removeprefix("torch.")
+            raise InputError(
+                f"{told}: {name} is {'without values' if tensor.is_meta else kind}, which no safetensors file holds. "
+                "Keep plain tensors of a usual type in a state."
+            )
+
+
 def write_rows(path: Path, rows: Tensor, plain: dict[str, Any]) -> None:
     """Write a tensor of which `Rows` can read one row at a time, each with a digest of its own."""
     digests = [digest_of({"row": row}, None) for row in rows]
@@ -448,7 +464,7 @@ def copy_files(source: Path, target: Path, names: list[str]) -> None:
 
 def remove(path: Path) -> None:
     """Delete a file or a folder if it is there."""
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

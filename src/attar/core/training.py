@@ -136,9 +136,11 @@ def next_rows(order: Int[Tensor, " row"], done: int, batch: int, generator: torc
 
 
 def cache_place(group: str, facts: Any) -> Path:
-    """The folder of the cache for what depends on these plain values and on nothing else."""
+    """The folder of the cache for what depends on these plain values and on nothing else. It counts as in use."""
     key = json.dumps(facts, sort_keys=True)
-    return store.cache_folder() / group / hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
+    place = store.cache_folder() / group / hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
+    cache.use(place)
+    return place
 
 
 def network_folder(method: Any, source: Source, seed: int) -> Path:

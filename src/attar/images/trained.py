@@ -146,6 +146,8 @@ def found_or_trained(
     """
     if folder is None:
         return trained(source, architecture, runtime, protocol)
+    if Path(folder).is_file():
+        raise InputError(f"{folder} is a file. Give the folder of a network: attar import teacher makes one of a file.")
     found = TrainedNetwork.load(Path(folder)).of(source, f"the network in {folder}", runtime.say)
     runtime.prepared.count(Path(folder))
     layout.place(found.network, runtime)

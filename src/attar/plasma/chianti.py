@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from attar.core import store
+from attar.core import cache, store
 from attar.core.errors import InputError, reason_of
 
 ABUNDANCES = "sun_photospheric_2015_scott"
@@ -97,6 +97,7 @@ def _remembered(what: str, log_t: Points, ways: dict[str, Callable[[Points], Any
 
         folder = store.cache_folder() / "chianti"
         store.make_folder(folder)
+        cache.use(folder / f"{key}.json")
         return np.array(store.remembered(folder / f"{key}.json", asked))
 
 
