@@ -39,7 +39,7 @@ EACH = -(-6600 // len(FAMILIES))
 def check_made(settings):
     """Whether every value is what its class says, and the whole survives JSON."""
     for name, value, hint in leaves(settings):
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and Any not in (hint, *get_args(hint)):
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and not takes_anything(hint):
             assert type(value) in (int, float) and math.isfinite(value), name
             most = 1e6 if "lr" in name.split("_") else 2**63 if "seed" in name else max(1e12, *named_ends(hint))
             assert abs(value) <= most, name
@@ -50,6 +50,11 @@ def check_made(settings):
     if all(is_plain(value) for _, value, _ in leaves(settings)):
         text = json.dumps(settings.to_json(), allow_nan=False)
         assert type(settings).from_json(json.loads(text)) == settings
+
+
+def takes_anything(hint):
+    """Whether a type allows an object of any kind, wherever in it."""
+    return hint is Any or any(map(takes_anything, get_args(hint)))
 
 
 def named_ends(hint):

@@ -214,7 +214,7 @@ def _told(flag: FlagText, brief: bool) -> str:
         told = ("Default: ", "unless given")
         sentence = " ".join([start, *(other for other in others if any(words in other for words in told))])
         kind = re.sub(r", (each )?at least [\d.e-]+", "", kind)
-    facts = [] if kind in ("text", "several texts", "yes or no") else [_kept_together(kind)]
+    facts = [] if kind in ("text", "several texts", "one or several texts", "yes or no") else [_kept_together(kind)]
     facts += [] if flag.default in ("", "nothing") else [_kept_together(_default(flag))]
     return f"{sentence} ({'; '.join(facts)})" if facts else sentence
 
