@@ -95,7 +95,7 @@ def of_calibrators(name: str, kind: Any) -> tuple[Any, bytes]:
 
 
 def of_plasmas(name: str, kind: Any) -> tuple[Any, bytes]:
-    """A run with so many cells that the rolls are seen: a minute with Numba, and eight without; lines of a small run."""
+    """A run with so many cells that the rolls are seen (a minute with Numba), columns, or lines of a small run."""
     if name == "kelvin-helmholtz":
         method = kind(cells=(128, 128))
         return method, attar.simulate(method, engine=QUIET).picture()

@@ -50,6 +50,8 @@ ON_THE_CPU = {
     "ctdgmr/em": "as ctdgmr",
     "direct/samples": "as direct",
     "kelvin-helmholtz": "this is the NumPy source; that of PyTorch works there",
+    "columns": "a code of radiative transfer answers, on the CPU",
+    "spectra": "a code of radiative transfer answers, on the CPU",
 }
 """What does not work on the device by its nature, and why: its steps leave the device alone, or, where it has none,
 what it builds."""

@@ -112,6 +112,7 @@ class KelvinHelmholtz(Settings):
 
     kind = "plasma"
     name = "kelvin-helmholtz"
+    float64 = True  # the gas's energy is a small part of the field's
     verb = "simulate"
 
     @classmethod
