@@ -18,7 +18,6 @@ from attar.core.errors import InputError, Interrupted
 from attar.core.extras import install
 from attar.core.fleet import Crew, Fleet, Task, crew, run_all
 from attar.core.runtime import Engine, Runtime
-from two_processes import free_port
 
 NOISE = ["ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::ResourceWarning"]
 on_ray = pytest.mark.filterwarnings(*NOISE)
@@ -261,6 +260,8 @@ def test_a_folder_that_machines_do_not_share_is_refused(seen, words, tmp_path, m
 
 @pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "localhost:{}"])
 def test_a_dead_address_is_told_in_one_line(address):
+    from two_processes import free_port  # Ray's workers import this file from elsewhere
+
     pytest.importorskip("ray", reason="ray is not installed")
     address, began = address.format(free_port()), time.monotonic()
     with pytest.raises(InputError) as refusal:
@@ -302,6 +303,8 @@ def test_auto_is_looked_up(tmp_path, monkeypatch):
 
 
 def test_a_head_that_has_stopped_is_told_in_one_line():
+    from two_processes import free_port  # Ray's workers import this file from elsewhere
+
     place = f"127.0.0.1:{free_port()}"
     with pytest.raises(InputError) as refusal:
         Cluster(None, "the Ray cluster at auto", place).check_alive()
