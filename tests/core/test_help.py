@@ -140,7 +140,7 @@ def test_data_and_what_is_bundled_are_told_by_kind(shown):
     for entry in METHODS.values():
         kind = kinds()[entry.kind]
         text = " ".join(shown(entry.verb, entry.name, "--help").split())
-        if entry.data == "":
+        if not entry.reads:
             assert "--data" not in text and "runs/" in text
             continue
         usual = entry.usual(kind)

@@ -15,7 +15,7 @@ from attar.core import memory
 from attar.core.errors import InputError
 from attar.core.runtime import Engine, Runtime
 from attar.core.store import digest_of
-from attar.plasma import answers, losses
+from attar.plasma import forecast, losses
 from attar.plasma.answers import AnsweredColumns
 from attar.plasma.artefact import StoredPlasma
 from attar.plasma.columns import Columns
@@ -142,7 +142,7 @@ def test_their_own_number_and_the_usual_settings_are_no_reason_to_refuse(opened)
 
 
 def test_columns_beyond_memory_are_refused_before_they_are_drawn(monkeypatch):
-    monkeypatch.setattr(answers, "machine_bytes", lambda: 10**6)
+    monkeypatch.setattr(forecast, "machine_bytes", lambda: 10**6)
     assert "1,000 columns need about" in refusal(lambda: attar.simulate(AnsweredColumns(), engine=ENGINE))
     assert memory.machine_bytes() is None or memory.machine_bytes() > 10**8
 

@@ -123,7 +123,7 @@ def test_answers_of_workers_are_taken_as_they_are(made, run, tmp_path, monkeypat
 
     def run_all(tasks, **how):
         asked.append((len(tasks), how["workers"]))
-        return [task.call() for task in tasks]
+        return [task.call(*task.given) for task in tasks]
 
     monkeypatch.setattr(spectra, "run_all", run_all)
     found = attar.simulate(METHOD, run, out=tmp_path / "made", engine=QUIET, workers=2)

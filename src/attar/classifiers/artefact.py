@@ -26,11 +26,11 @@ from attar.core.runtime import Runtime
 from attar.core.score import Score
 from attar.images.classes import columns_of, listed
 from attar.images.data.whiten import Transform, whitening_of
-from attar.images.networks.architecture import Architecture, device_of, multiply_adds, parameter_count
+from attar.images.networks.architecture import device_of, multiply_adds, parameter_count
 from attar.images.networks.converted import for_images_of
 from attar.images.networks.outputs import choosing, logits_in
 from attar.images.networks.preprocessing import Preprocessing
-from attar.images.networks.pretrained import Classifier, Data, facts_of, network_named
+from attar.images.networks.pretrained import Classifier, Data, built_as, facts_of
 
 SCHEMA = 1
 KIND = "classifiers"
@@ -440,5 +440,4 @@ def _built(student: str | None, shape: tuple[int, int, int], outputs: int, folde
         raise InputError(
             f"the student in {folder} is a module of its maker's own. Give build=, a function that makes the module."
         )
-    kind = network_named(student)
-    return kind.build(shape, outputs, torch.Generator()) if isinstance(kind, Architecture) else kind(shape, outputs)
+    return built_as(student, shape, outputs)

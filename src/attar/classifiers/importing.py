@@ -29,9 +29,8 @@ from attar.images import importing
 from attar.images.classes import columns_of, unnamed
 from attar.images.data.whiten import Transform
 from attar.images.networks.architecture import Architecture
-from attar.images.networks.blocks import Network
 from attar.images.networks.outputs import choosing
-from attar.images.networks.pretrained import LARGEST_SIDE, network_named
+from attar.images.networks.pretrained import LARGEST_SIDE, built_as, network_named
 from attar.images.networks.scaled import Scaled
 from attar.images.sources import ImageSource
 
@@ -134,7 +133,7 @@ class ImportTeacher(Settings):
         word = f"{known.network}@{self.input_size}" if scales else known.network
         outputs = _outputs(known, handed.tensors)
         assert outputs is not None
-        built = _built(word, source, outputs)
+        built: Any = built_as(word, source.shape, outputs)
         inner = built.network if isinstance(built, Scaled) else built
         inner.load_state_dict(filled(handed.tensors, known.rules, inner, _who(known, handed)))
         _check_finite(handed)
@@ -332,16 +331,6 @@ def _outline(known: Released, side: int | None, source: ImageSource, outputs: in
         return kind.outline(shape, outputs)
     with torch.device("meta"):
         return kind(shape, outputs)
-
-
-def _built(word: str, source: ImageSource, outputs: int) -> Network:
-    kind = network_named(word)
-    if isinstance(kind, Architecture):
-        return kind.build(source.shape, outputs, torch.Generator())
-    with torch.random.fork_rng(devices=[]):
-        network = kind(source.shape, outputs)
-    assert isinstance(network, Network)
-    return network
 
 
 def _check_finite(handed: Handed) -> None:

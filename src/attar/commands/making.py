@@ -73,7 +73,7 @@ def help_of(entry: Entry, kind: Kind, *, everything: bool, task: Task | None = N
     """Help of a method; torch is not imported for it, unless a preset says what the defaults are."""
     beside = task or kind.task(entry.verb)
     groups = dict(zip(GROUPS, (_given(entry, kind), beside, kind.read(), Engine), strict=True))
-    usage = "[--out FOLDER] ..." if entry.data == "" else "--data DATA [--out FOLDER] ..."
+    usage = "--data DATA [--out FOLDER] ..." if entry.reads else "[--out FOLDER] ..."
     return method_help(entry, groups, everything=everything, usage=usage, first=GROUPS[:2], notes=[_starts(entry)])
 
 
@@ -81,7 +81,7 @@ def _given(entry: Entry, kind: Kind) -> tuple[FlagText, ...]:
     """What every verb with a method is given, with what that means for this one."""
     texts = {text.flag: text for text in texts_of(Given)}
     place = kind.task(entry.verb)().place(
-        Path("runs") / "-".join([entry.name, *([] if entry.data == "" else ["DATA"]), *_size(entry, kind), "seedN"])
+        Path("runs") / "-".join([entry.name, *(["DATA"] if entry.reads else []), *_size(entry, kind), "seedN"])
     )
     takes = entry.takes(kind)
     texts["--data"] = replace(
@@ -89,7 +89,7 @@ def _given(entry: Entry, kind: Kind) -> tuple[FlagText, ...]:
         sentence=f"The data{f': {takes}' if takes else ''}.",
         default=entry.usual(kind) or "must be given",
     )
-    if entry.data == "":
+    if not entry.reads:
         del texts["--data"]
     texts["--out"] = replace(texts["--out"], default="nothing" if place is None else str(place))
     return tuple(texts.values())
@@ -123,10 +123,10 @@ def make(entry: Entry, kind: Kind, start: Started, again: Again) -> None:
     }
     read = parse(parts, start.words, program=program, others=[*PRESETS, "--settings"])
     given: Given = read["given"]
-    if entry.data == "" and given.data:
+    if given.data and not entry.reads:
         raise InputError(f"{entry.name} reads no data. Leave out --data.")
     data = given.data or entry.usual(kind)
-    if not data and entry.data != "":
+    if entry.reads and not data:
         raise InputError(f"--data must be given: {entry.takes(kind)}. For help: {program} --help")
     finish(entry.verb, kind, read, data)
 

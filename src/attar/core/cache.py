@@ -9,7 +9,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -208,11 +208,7 @@ def _held(folder: Path) -> set[str]:
 
 def _at_work(path: Path) -> bool:
     """Whether a run is at work in a folder."""
-    return any(_is_held(lock) for lock in _locks(path) if lock.is_file())
-
-
-def _locks(path: Path) -> Iterator[Path]:
-    yield from (path / "lock", path / "run" / "lock")
+    return any(lock.is_file() and _is_held(lock) for lock in (path / "lock", path / "run" / "lock"))
 
 
 def _is_held(lock: Path) -> bool:

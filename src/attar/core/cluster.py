@@ -137,9 +137,7 @@ def joined(workers: int, address: str | None) -> Iterator[Cluster]:
         import ray
     except ModuleNotFoundError:
         raise InputError(f"several workers need Ray: {install('cluster')}.") from None
-    where = None if address is None else place_of(address)
-    if where is not None:
-        check_answers(where)
+    where = reached(address)
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     how = {"address": address} if address else {"num_cpus": workers, "include_dashboard": False}
     usual = signal.getsignal(TERMINATE)
@@ -177,6 +175,18 @@ def _in_brief(address: str | None) -> Iterator[None]:
         os.close(before)
         if given is None:
             del os.environ[TRIES]
+
+
+def reached(address: str | None) -> str | None:
+    """Host and port of a cluster that answers; None where there is no address, or Ray has to find them.
+
+    Raises:
+        InputError: Nobody answers there.
+    """
+    where = None if address is None else place_of(address)
+    if where is not None:
+        check_answers(where)
+    return where
 
 
 def check_answers(place: str) -> None:

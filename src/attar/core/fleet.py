@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attar.core.cluster import Cluster, check_answers, joined, place_of
+from attar.core.cluster import Cluster, joined, reached
 from attar.core.errors import Diverged, InputError, Interrupted
 from attar.core.launcher import size
 from attar.core.machine import Engine
@@ -55,9 +55,7 @@ class Fleet:
         Raises:
             InputError: It does not.
         """
-        where = None if self.address is None else place_of(self.address)
-        if where is not None:
-            check_answers(where)
+        reached(self.address)
 
 
 ALONE = Fleet()

@@ -75,13 +75,18 @@ class Entry:
     usual_data: str | None = None
     """The data where none are named, where they are not its kind's; empty if some must be."""
 
+    @property
+    def reads(self) -> bool:
+        """Whether it reads data."""
+        return self.data != ""
+
     def takes(self, kind: Kind) -> str:
         """What `--data` takes; empty if nothing is read."""
         return kind.data if self.data is None else self.data
 
     def usual(self, kind: Kind) -> str:
         """The data where none are named; empty if nothing is read, or some must be named."""
-        if self.data == "":
+        if not self.reads:
             return ""
         return kind.bundled if self.usual_data is None else self.usual_data
 

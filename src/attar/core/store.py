@@ -8,7 +8,6 @@ import os
 import shutil
 import stat
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch import Tensor
 from attar.core.errors import InputError, unwritable
 from attar.core.jsonfiles import number, parsed, valid
 from attar.core.jsonfiles import read_json as read_json
+from attar.core.notes import note
 
 LOCKLESS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 """Numbers of the errors of file systems that have no locks."""
@@ -397,7 +397,7 @@ def make_folder(path: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path, *, wait: bool = False, name: str = "lock") -> Iterator[None]:
+def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold a folder against other processes; the lock goes when the process does, however it ends.
 
     Where the file system has no locks, that is told, and the folder is used without.
@@ -407,7 +407,7 @@ def locked(folder: Path, *, wait: bool = False, name: str = "lock") -> Iterator[
     """
     from filelock import FileLock, Timeout
 
-    path = folder / name
+    path = folder / "lock"
     lock = FileLock(path, fallback_to_soft=False)
     try:
         lock.acquire(blocking=wait)
@@ -418,7 +418,7 @@ def locked(folder: Path, *, wait: bool = False, name: str = "lock") -> Iterator[
     except (NotImplementedError, OSError) as error:
         if isinstance(error, OSError) and error.errno not in LOCKLESS:
             raise unwritable(path, error) from error
-        warnings.warn(f"{folder.parent} lies on storage without locks. Let no other process work in it.", stacklevel=3)
+        note(f"{folder.parent} lies on storage without locks. Let no other process work in it.", stacklevel=3)
     try:
         yield
     finally:

@@ -11,18 +11,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-import torch
 from torch import Tensor, nn
 
 from attar.core import store
 from attar.core.errors import InputError
 from attar.images.classes import columns_of
 from attar.images.data.whiten import Transform
-from attar.images.networks.architecture import Architecture
 from attar.images.networks.blocks import Network
 from attar.images.networks.converted import for_images_of
 from attar.images.networks.outputs import choosing
-from attar.images.networks.pretrained import PREFIX, network_named
+from attar.images.networks.pretrained import PREFIX, built_as
 
 FILE = "carried.safetensors"
 
@@ -127,12 +125,7 @@ class CarriedTeacher:
             raise InputError(f"{path} is not the file that artefact.json describes.")
         channels, height, width = plain["shape"]
         shape, classes = (channels, height, width), tuple(plain["classes"])
-        kind = network_named(plain["network"])
-        if isinstance(kind, Architecture):
-            network: Any = kind.build(shape, len(classes), torch.Generator())
-        else:
-            with torch.random.fork_rng(devices=[]):
-                network = kind(shape, len(classes))
+        network: Any = built_as(plain["network"], shape, len(classes))
         network.load_state_dict(tensors)
         own, given = (Transform(tuple(plain[of]["mean"]), tuple(plain[of]["std"])) for of in ("own", "given"))
         return cls(network.eval(), plain["network"], own, given, shape, classes)

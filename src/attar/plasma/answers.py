@@ -20,7 +20,6 @@ from torch import Tensor
 from attar.core import engine, store
 from attar.core.engine import Metrics
 from attar.core.errors import InputError
-from attar.core.memory import machine_bytes
 from attar.core.runtime import Runtime
 from attar.core.settings import Hidden, Range, Settings, Words
 from attar.core.state import rebuilt
@@ -28,7 +27,7 @@ from attar.core.training import cached
 from attar.plasma.artefact import Run
 from attar.plasma.column import TURBULENCE, Column, column_of
 from attar.plasma.columns import BLOCKS, Answers, Columns, Origin, split
-from attar.plasma.forecast import in_bytes
+from attar.plasma.forecast import check_memory
 from attar.plasma.gridding import POINTS, regridded
 from attar.plasma.reading import called
 from attar.plasma.teachers import Teacher, teacher_named
@@ -131,7 +130,7 @@ class AnsweredColumns(Settings):
             return dataclasses.replace(source, answers=None, folder=None)
         if isinstance(source, RandomThreads):
             self.check_unused(source, "only runs have snapshots", "at_snapshots")
-            check_memory(self.count)
+            check_memory(f"{self.count:,} columns", self.count * BYTES, "a smaller --count")
             lines: Iterable[Column] = self.threads.drawn(self.count, runtime.generator("threads"), self.turbulence)
             testing = split(self.count, self.test_share, self.split_seed)
         elif isinstance(source, Run):
@@ -174,10 +173,7 @@ class AnsweredColumns(Settings):
         """
         there = len(run.times)
         snapshots = self.at_snapshots or tuple(range(min(1, there - 1), there))
-        if max(snapshots) >= there:
-            raise InputError(f"snapshot {max(snapshots)} is not in this run; it has the snapshots 0 to {there - 1}.")
-        if len(set(snapshots)) < len(snapshots):
-            raise InputError(f"at_snapshots is {list(snapshots)}; name each once.")
+        run.check_snapshots(snapshots)
         known = [(one, x) for one in snapshots for x in range(run.grid.columns)]
         count = min(self.count, len(known))
         if count < 2:
@@ -231,20 +227,6 @@ class AnsweredColumns(Settings):
             seconds=state.seconds / state.done if state.done else None,
         )
         return dataclasses.replace(columns, answers=answers)
-
-
-def check_memory(count: int) -> None:
-    """See that so many columns fit into memory.
-
-    Raises:
-        InputError: They do not.
-    """
-    needed, there = count * BYTES, machine_bytes()
-    if there is not None and needed > there:
-        raise InputError(
-            f"{count:,} columns need about {in_bytes(needed)} of memory, and this machine has {in_bytes(there)}. Ask "
-            "for a smaller --count."
-        )
 
 
 def answered(columns: Columns, teacher: Teacher, runtime: Runtime) -> Columns:

@@ -6,6 +6,7 @@ time (float32). `artefact.json` states the rest, with digests.
 
 import builtins
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -117,6 +118,18 @@ class Run(core.Shareable):
         if not isinstance(number, (int, np.integer)) or not -there <= number < there:
             raise InputError(f"snapshot {number!r} is not in this run; it has the snapshots 0 to {there - 1}.")
         return self.snapshots[int(number)]
+
+    def check_snapshots(self, numbers: Sequence[int]) -> None:
+        """See that the run has snapshots of these numbers, each named once.
+
+        Raises:
+            InputError: It has not, or one is named twice.
+        """
+        there = len(self.times)
+        if max(numbers) >= there:
+            raise InputError(f"snapshot {max(numbers)} is not in this run; it has the snapshots 0 to {there - 1}.")
+        if len(set(numbers)) < len(numbers):
+            raise InputError(f"at_snapshots is {list(numbers)}; name each once.")
 
     def temperature(self, snapshot: int) -> Float[np.ndarray, "row column"]:
         """Temperatures of a snapshot, in K."""

@@ -7,7 +7,7 @@ there are any, which columns converged, and which are held out. `timing.json` ho
 import builtins
 import dataclasses
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -347,10 +347,3 @@ def preview(columns: Columns) -> bytes:
     sink = io.BytesIO()
     Image.fromarray(np.concatenate(drawn, axis=1)).save(sink, format="PNG")
     return sink.getvalue()
-
-
-def several(columns: "Columns | Column | Sequence[Column]") -> "Columns | list[Column]":
-    """Columns as they are, and one column as a list."""
-    if isinstance(columns, Columns):
-        return columns
-    return [columns] if isinstance(columns, Column) else list(columns)

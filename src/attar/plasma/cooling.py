@@ -74,11 +74,24 @@ class Cooling:
         # From the peak both ways: the times of gas that hardly cools would swallow those of gas that cools at once.
         return np.concatenate((-np.cumsum(times[:peak][::-1])[::-1], [0.0], np.cumsum(times[peak:])))
 
+    def _tables(self, array: Array) -> tuple[Array, Array, Array, Array]:
+        """Nodes, losses, slopes and -Y of the type and on the device of an array, where they are brought once."""
+        place = str(array.dtype), str(getattr(array, "device", ""))
+        if place not in self._placed:
+            tables = self.nodes, self.losses, self.slopes, self.elapsed
+            self._placed[place] = tuple(like(values, array) for values in tables)
+        nodes, losses, slopes, elapsed = self._placed[place]
+        return nodes, losses, slopes, elapsed
+
+    @cached_property
+    def _placed(self) -> dict[tuple[str, str], tuple[Array, ...]]:
+        return {}
+
     def rate(self, conserved: Array) -> Array:
         """ρ²Λ̂(T)/τ in each cell, `[rows, columns]`."""
         states = primitive(conserved)
         density, heat = states[DENSITY], temperature(states)
-        xp, nodes, losses = module_of(conserved), like(self.nodes, conserved), like(self.losses, conserved)
+        xp, (nodes, losses, _, _) = module_of(conserved), self._tables(conserved)
         piece = xp.clip(xp.searchsorted(nodes, heat, side="right") - 1, 0, len(nodes) - 2)
         share = (xp.clip(heat, nodes[0], nodes[-1]) - nodes[piece]) / (nodes[piece + 1] - nodes[piece])
         found = losses[piece] + share * (losses[piece + 1] - losses[piece])
@@ -105,9 +118,7 @@ class Cooling:
             passed: s ≥ 0, of the same shape.
         """
         xp = module_of(heat)
-        nodes, losses, slopes, elapsed = (
-            like(values, heat) for values in (self.nodes, self.losses, self.slopes, self.elapsed)
-        )
+        nodes, losses, slopes, elapsed = self._tables(heat)
         last = len(nodes) - 2
         piece = xp.clip(xp.searchsorted(nodes, heat, side="right") - 1, 0, last)
         inside = xp.clip(heat, nodes[0], nodes[-1])

@@ -52,11 +52,25 @@ def check_size(grid: Grid) -> None:
     Raises:
         InputError: It does not.
     """
-    needed, there = grid.rows * grid.columns * NUMBERS * 8, machine_bytes()
+    check_memory(f"{grid.columns}×{grid.rows} cells", grid.rows * grid.columns * NUMBERS * 8, "fewer --cells")
+
+
+def check_memory(what: str, needed: float, instead: str) -> None:
+    """See that something fits into the memory of this machine.
+
+    Args:
+        what: It, in words.
+        needed: Bytes.
+        instead: What to ask for.
+
+    Raises:
+        InputError: It does not.
+    """
+    there = machine_bytes()
     if there is not None and needed > there:
         raise InputError(
-            f"{grid.columns}×{grid.rows} cells need about {in_bytes(needed)} of memory, and this machine has "
-            f"{in_bytes(there)}. Ask for fewer --cells."
+            f"{what} need about {in_bytes(needed)} of memory, and this machine has {in_bytes(there)}. Ask for "
+            f"{instead}."
         )
 
 

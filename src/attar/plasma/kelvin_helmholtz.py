@@ -205,9 +205,8 @@ class KelvinHelmholtz(Settings):
 
     def cooling_by(self, losses: LossTable) -> Cooling | None:
         """The losses as they act, or None."""
-        if self.radiation == "off":
-            return None
-        return Cooling(losses.cut() if self.radiation == "cut" else losses, self.units.tau, self.units.unit_temperature)
+        table = losses.acting(self.radiation)
+        return None if table is None else Cooling(table, self.units.tau, self.units.unit_temperature)
 
     def build(self, setup: Setup, runtime: Runtime) -> Simulating:
         """The state before the first step."""

@@ -63,6 +63,12 @@ class LossTable:
         made.__dict__["peak"] = self.peak
         return made
 
+    def acting(self, radiation: str) -> "LossTable | None":
+        """The losses as they act: cut, true (the whole table), or None where they are off."""
+        if radiation == "off":
+            return None
+        return self.cut() if radiation == "cut" else self
+
     def at(self, temperature: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
         """Λ̂ at temperatures in K."""
         positive = np.maximum(temperature, 1e-300)

@@ -39,9 +39,9 @@ def maps(run: Any, snapshot: int) -> tuple[Map, Map, Map]:
 
 def losses_of(run: Any, snapshot: int) -> Float[np.ndarray, "row column"] | None:
     """log10 of the losses in W/m³, from a millionth of the largest on; None where there are none."""
-    if run.cooling == "off":
+    table = run.losses.acting(run.cooling)
+    if table is None:
         return None
-    table = run.losses.cut() if run.cooling == "cut" else run.losses
     cooling = Cooling(table, run.units.tau, run.units.unit_temperature)
     rate = cooling.rate(conserved(run.snapshots[snapshot].double().numpy())) * run.units.energy / run.units.time
     most = float(rate.max())

@@ -12,10 +12,9 @@ import numpy as np
 from jaxtyping import Float
 
 from attar.core.errors import InputError
+from attar.plasma.series import START_UP
 from attar.plasma.states import DENSITY
 
-START = 1.0
-"""Time from which losses count, in L_0/c_s0."""
 WINDOW = 25.0, 40.0
 """Times between which the largest light of a cooling run is looked for."""
 MIXED = 0.02, 0.5
@@ -37,8 +36,8 @@ def of_both(cooled: Any, adiabatic: Any) -> dict[str, Any]:
         raise InputError(f"the runs end at t = {ends[0]:g} and {ends[1]:g}. Both must end at one time from 25 on.")
     thermal = float(cooled.measured("thermal")[0])
     radiated, heat = (cooled.measured("radiated"), adiabatic.measured("thermal"))
-    lost = float(radiated[-1] - radiated[at(cooled, START)]) / thermal
-    heating = float(heat[-1] - heat[at(adiabatic, START)]) / thermal
+    lost = float(radiated[-1] - radiated[at(cooled, START_UP)]) / thermal
+    heating = float(heat[-1] - heat[at(adiabatic, START_UP)]) / thermal
     times, light = cooled.measured("time"), cooled.measured("line")
     inside = np.flatnonzero((times >= WINDOW[0]) & (times <= WINDOW[1]))
     brightest = int(inside[light[inside].argmax()])
@@ -49,7 +48,7 @@ def of_both(cooled: Any, adiabatic: Any) -> dict[str, Any]:
         "radiated by t = 20": float(radiated[at(cooled, 20.0)]) / thermal,
         "heating": heating,
         "ratio": lost / heating,
-        "cool mass": {"start": float(mass[0]), "t = 1": float(mass[at(cooled, START)]), "end": float(mass[-1])},
+        "cool mass": {"start": float(mass[0]), "t = 1": float(mass[at(cooled, START_UP)]), "end": float(mass[-1])},
         "line": {
             "start": float(light[0]),
             "most": float(light[brightest]),

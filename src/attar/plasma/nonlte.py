@@ -10,7 +10,7 @@ arXiv:2107.00475. Lightweaver and Promweaver are libraries of Osborne; what is h
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Annotated, Any, Literal
@@ -115,15 +115,9 @@ class Transfer(Settings):
 
     def light(self) -> Sunlight | None:
         """The Sun's light, tabulated for these atoms; None where none falls on a column."""
-        models = all_models if self.other_atoms == "all" else self._few
-        return None if self.incident == "zero" else sunlight(self.active, models, self.redistribution == "prd")
-
-    def models(self) -> list[Any]:
-        """Models of all atoms."""
-        return all_models() if self.other_atoms == "all" else self._few()
-
-    def _few(self) -> list[Any]:
-        return [model for model in all_models() if model.element.name in {"H", *self.active}]
+        if self.incident == "zero":
+            return None
+        return sunlight(self.active, partial(models_of, self.active, self.other_atoms), self.redistribution == "prd")
 
 
 @dataclass(frozen=True)
@@ -181,6 +175,11 @@ def all_models() -> list[Any]:
     return [getattr(atoms, f"{name}_atom")() for name in names.split()]
 
 
+def models_of(active: tuple[str, ...], others: str) -> list[Any]:
+    """Models of the atoms that absorb: all, or hydrogen and the active ones."""
+    return [model for model in all_models() if others == "all" or model.element.name in {"H", *active}]
+
+
 def radiative_set(active: Sequence[str], models: Sequence[Any]) -> Any:
     """The atoms of a model. They are made active one by one: several at once are ordered by chance."""
     lightweaver = lightweaver_library()
@@ -193,9 +192,7 @@ def radiative_set(active: Sequence[str], models: Sequence[Any]) -> Any:
 @cache
 def _prepared(active: tuple[str, ...], others: str) -> tuple[Any, Any]:
     """Atoms and wavelengths, which all columns share."""
-    names = {"H", *active}
-    models = [model for model in all_models() if others == "all" or model.element.name in names]
-    found = radiative_set(active, models)
+    found = radiative_set(active, models_of(active, others))
     return found, found.compute_wavelength_grid()
 
 

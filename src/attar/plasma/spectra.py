@@ -126,10 +126,7 @@ class LineSpectra(Settings):
         run = seen.run
         there, wide = len(run.times), run.grid.columns
         snapshots = self.at_snapshots or tuple(sorted({round((there - 1) * part / 3) for part in (1, 2, 3)}))
-        if max(snapshots) >= there:
-            raise InputError(f"snapshot {max(snapshots)} is not in this run; it has the snapshots 0 to {there - 1}.")
-        if len(set(snapshots)) < len(snapshots):
-            raise InputError(f"at_snapshots is {list(snapshots)}; name each once.")
+        run.check_snapshots(snapshots)
         if self.columns > wide:
             raise InputError(f"columns is {self.columns}, but the run has {wide} columns of cells. Ask for fewer.")
         for snapshot in snapshots:
@@ -160,11 +157,10 @@ class LineSpectra(Settings):
         """No column solved yet; with several workers, all columns are solved now and kept for the steps."""
         many, lines, points = self.total_steps, len(self.transfer.lines), 2 * seen.run.grid.rows
         light = self.transfer.light()
-        intensity, tau, depth = torch.zeros(3, many, lines, POINTS, dtype=torch.float64)
         state = Solving(
-            intensity.clone(),
-            tau.clone(),
-            depth.clone(),
+            intensity=torch.zeros(many, lines, POINTS, dtype=torch.float64),
+            tau=torch.zeros(many, lines, POINTS, dtype=torch.float64),
+            depth=torch.zeros(many, lines, POINTS, dtype=torch.float64),
             contribution=torch.zeros(many, lines, points, dtype=torch.float64),
             balance=torch.zeros(many, lines, dtype=torch.float64),
             hydrogen_change=torch.zeros(many, dtype=torch.float64),
@@ -255,7 +251,8 @@ def solved_by_workers(method: LineSpectra, seen: Seen, light: Sunlight | None, r
     tasks = [
         Task(
             f"column {number + 1}",
-            partial(_solve, method.transfer, method.column(seen.run, number), light, folder, number),
+            partial(_solve, method.transfer, method.column(seen.run, number), folder, number),
+            (light,),
         )
         for number in missing
     ]
@@ -266,7 +263,7 @@ def solved_by_workers(method: LineSpectra, seen: Seen, light: Sunlight | None, r
     return folder
 
 
-def _solve(transfer: Transfer, column: Column, light: Sunlight | None, folder: Path, number: int) -> dict[str, Tensor]:
+def _solve(transfer: Transfer, column: Column, folder: Path, number: int, light: Sunlight | None) -> dict[str, Tensor]:
     answer = answer_of(transfer, column, light)
     if folder.is_dir():
         keep_answer(folder, number, answer)

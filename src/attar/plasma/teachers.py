@@ -1,6 +1,7 @@
 """Teachers by name: what computes the line profile of a column. A caller's own needs `wavelengths` and `answer`."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -64,8 +65,8 @@ class Teacher:
     fingerprint: str = ""
     """What tells it from all others; empty if nothing does."""
 
-    @property
-    def wavelengths(self) -> Float[np.ndarray, " wavelength"]:
+    @cached_property
+    def wavelengths(self) -> Float[np.ndarray, "..."]:
         """In vacuum, in nm."""
         return numbers(self.code.wavelengths, f"wavelengths of {self.name}")
 
@@ -75,7 +76,7 @@ class Teacher:
         Raises:
             InputError: Its wavelengths are no list of positive numbers that rise.
         """
-        there = numbers(self.code.wavelengths, f"wavelengths of {self.name}")
+        there = self.wavelengths
         if there.ndim != 1 or not len(there):
             raise InputError(
                 f"wavelengths of {self.name} have the shape {list(there.shape)}. Give a list of them, in nm."

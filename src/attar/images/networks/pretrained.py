@@ -70,6 +70,24 @@ def network_named(text: str) -> Architecture | Factory:
     return transformers_classifier(name, **settings)
 
 
+def built_as(text: str, shape: Shape, classes: int) -> nn.Module:
+    """A network by name, whose parameters are about to be read from a file. The global generator is left as it is.
+
+    Args:
+        text: As for `network_named`.
+        shape: The shape of the images.
+        classes: The number of outputs.
+
+    Raises:
+        InputError: The name is unknown, or the images are too small for the network.
+    """
+    kind = network_named(text)
+    if isinstance(kind, Architecture):
+        return kind.build(shape, classes, torch.Generator())
+    with torch.random.fork_rng(devices=[]):
+        return kind(shape, classes)
+
+
 def _at(kind: Architecture | Factory, text: str, side: str) -> Factory:
     """A function that builds one of attar's own networks for images that are scaled first."""
     if not (side.isdecimal() and 0 < int(side) < LARGEST_SIDE):
