@@ -7,7 +7,7 @@ of processes can resume from the one checkpoint that the first process writes.
 
 import atexit
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import cache
 from typing import Any, TypeVar
@@ -47,6 +47,15 @@ class Processes:
         """Add up a tensor over all processes, in place."""
         return tensor
 
+    def join(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
+        """The rows of all processes, in the order of the processes, in every process.
+
+        Args:
+            rows: Those of this process.
+            counts: How many rows each process has.
+        """
+        return rows
+
     def any(self, here: bool) -> bool:
         """Whether it is so in any process."""
         return here
@@ -74,6 +83,13 @@ class _Several(Processes):
     def sum_(self, tensor: Tensor) -> Tensor:
         dist.all_reduce(tensor, group=self.group)
         return tensor
+
+    def join(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
+        # Every process must send as much as the others: what is missing is filled up, and cut off again.
+        filled = torch.cat([rows, rows.new_zeros(max(counts) - len(rows), *rows.shape[1:])]).contiguous()
+        parts = [torch.empty_like(filled) for _ in counts]
+        dist.all_gather(parts, filled, group=self.group)
+        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
     def any(self, here: bool) -> bool:
         return bool(self.sum_(torch.tensor(float(here), device=self.device)) > 0)
