@@ -43,9 +43,8 @@ class Share:
 
     def __init__(self, rows: int, processes: Processes = ALONE, *, piece: int | None = None) -> None:
         self.rows, self.processes, self.piece = rows, processes, piece or max(rows, 1)
-        ends = [number * rows // processes.count for number in range(processes.count + 1)]
-        self.counts = [stop - start for start, stop in pairwise(ends)]
-        self.start, self.own = ends[processes.rank], self.counts[processes.rank]
+        self.counts = [stop - start for start, stop in pairwise(processes.ends(rows))]
+        self.start, self.own = processes.rows(rows).start, self.counts[processes.rank]
 
     @property
     def alone(self) -> bool:
