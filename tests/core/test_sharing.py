@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -104,8 +105,9 @@ def test_batch_norm_of_both_halves_is_that_of_the_whole():
     share.add_gradients(other.parameters())
     for mine, whole in zip(other.parameters(), one.parameters(), strict=True):
         torch.testing.assert_close(mine.grad, whole.grad)
+    few = torch.rand(0, 3)
     with share.within(), pytest.raises(InputError, match="at least two values for each channel"):
-        nn.BatchNorm1d(3)(torch.rand(0, 3))
+        nn.BatchNorm1d(3)(few)
 
 
 def test_layers_tell_whether_they_compare_rows():
@@ -120,16 +122,21 @@ def test_layers_tell_whether_they_compare_rows():
 @pytest.mark.parametrize("count, items", [(1, 3), (2, 5), (8, 20), (8, 5), (3, 2), (8, 16)])
 @pytest.mark.parametrize("work", [0.0, 1e12])
 def test_every_training_is_done_once(count, items, work):
-    done = {}
+    done, parts = {}, {}
+
+    def part(rank, groups):
+        number = rank * groups // count
+        return number, parts.setdefault((groups, number), Processes())
+
     for rank in range(count):
         one = of(rank, count)
-        one.divided = lambda groups, rank=rank: (rank * groups // count, f"{rank * groups // count} of {groups}")
+        one.divided = partial(part, rank)
         for numbers, together in deal(items, one, work, CPU):
             for number in numbers:
                 done.setdefault(number, []).append(together)
     assert sorted(done) == list(range(items))
     assert all(len(set(several)) == 1 for several in done.values())
-    assert all(several == [ALONE] for several in list(done.values())[: items - items % count])
+    assert all(several == [ALONE] for several in map(done.get, range(items - items % count)))
 
 
 @pytest.mark.parametrize("items, count, work, groups", [(4, 8, 1e12, 4), (5, 8, 1e12, 1), (5, 8, 1e6, 5), (1, 8, 0, 1)])
@@ -154,8 +161,7 @@ def labelled(tmp_path_factory):
     observer = Auxiliary(architecture=Architecture(width=4, norm="batch"), protocol=brief)
     method = attar.RDED(ipc=4, candidates=8, labels="teacher", observer=observer)
     small = attar.condense("digits", method, engine=ENGINE).save(tmp_path_factory.mktemp("made") / "set")
-    attar.label(small, attar.StoreLabels(epochs=1, format="float32"), engine=ENGINE)
-    return small
+    return attar.label(small, attar.StoreLabels(epochs=1, format="float32"), engine=ENGINE).folder
 
 
 @pytest.fixture(scope="module", params=[2, 3])
@@ -180,7 +186,7 @@ def test_several_processes_learn_what_one_learns(name, shared):
     for key, wanted in one.items():
         assert all(torch.equal(file[key], files[0][key]) for file in files), key
         torch.testing.assert_close(
-            files[0][key], wanted, rtol=1e-4, atol=2e-5, msg=lambda told, key=key: f"{key}: {told}"
+            files[0][key], wanted, rtol=1e-4, atol=5e-5, msg=lambda told, key=key: f"{key}: {told}"
         )
 
 
@@ -191,4 +197,4 @@ def test_one_process_goes_on_where_several_were_killed(shared):
     made = shared_trainings.begun(folder)
     whole = found("classifier: crd", folder)
     for name, tensor in made.network.state_dict().items():
-        torch.testing.assert_close(tensor, whole[f"state.student.state_dict.{name}"], rtol=1e-4, atol=2e-5)
+        torch.testing.assert_close(tensor, whole[f"state.student.state_dict.{name}"], rtol=1e-4, atol=5e-5)
