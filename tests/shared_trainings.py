@@ -143,10 +143,11 @@ def begun(folder):
     return engine.run(CLASSIFIERS["crd"].resolve(pair, runtime), pair, runtime, out=folder / "killed")
 
 
-def main(folder):
-    """Train everything in this process, one of several."""
+def main(folder, names):
+    """Train some of them in this process, one of several."""
     rank = os.environ["RANK"]
-    for number, name in enumerate(NAMES):
+    for name in names:
+        number = NAMES.index(name)
         save_file({key: one.contiguous() for key, one in found(name, folder).items()}, folder / f"{number}-{rank}")
     killed(folder)
 
@@ -156,6 +157,6 @@ if __name__ == "__main__":
     for rank in range(int(os.environ["WORLD_SIZE"])):
         if not (child := os.fork()):
             os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-            main(Path(sys.argv[1]))
+            main(Path(sys.argv[1]), sys.argv[2:])
         children.append(child)
     sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))

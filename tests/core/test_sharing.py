@@ -25,6 +25,8 @@ from shared_trainings import NAMES, found
 from two_processes import several
 
 CPU = torch.device("cpu")
+SHARED = {2: NAMES, 3: ["network: batch", "network: dropout", "network: drawn", "classifier: kd", "classifier: crd"]}
+"""What is trained by so many processes. In the last batch of most there are two samples."""
 ENGINE = Engine(device="cpu", compile="off", quiet=True)
 
 
@@ -164,20 +166,22 @@ def labelled(tmp_path_factory):
     return attar.label(small, attar.StoreLabels(epochs=1, format="float32"), engine=ENGINE).folder
 
 
-@pytest.fixture(scope="module", params=[2, 3])
+@pytest.fixture(scope="module", params=SHARED)
 def shared(request, labelled, tmp_path_factory):
-    """A folder with what some processes have learned."""
+    """A folder with what some processes have learned, and how many they were."""
     folder = tmp_path_factory.mktemp("shared")
     (folder / "set").symlink_to(labelled)
     place = {**several(request.param), "OMP_NUM_THREADS": "1"}
     place["PYTHONPATH"] = os.pathsep.join([str(Path(shared_trainings.__file__).parent), *filter(None, sys.path)])
-    command = [sys.executable, shared_trainings.__file__, str(folder)]
+    command = [sys.executable, shared_trainings.__file__, str(folder), *SHARED[request.param]]
     done = subprocess.run(command, env=place, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return folder, request.param
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "shared, name", [(count, name) for count in SHARED for name in SHARED[count]], indirect=["shared"]
+)
 def test_several_processes_learn_what_one_learns(name, shared):
     folder, count = shared
     one = found(name, folder)
@@ -197,4 +201,4 @@ def test_one_process_goes_on_where_several_were_killed(shared):
     made = shared_trainings.begun(folder)
     whole = found("classifier: crd", folder)
     for name, tensor in made.network.state_dict().items():
-        torch.testing.assert_close(tensor, whole[f"state.student.state_dict.{name}"], rtol=1e-4, atol=5e-5)
+        torch.testing.assert_close(tensor, whole[f"state/student/state_dict/{name}"], rtol=1e-4, atol=5e-5)
