@@ -33,6 +33,7 @@ from attar.core.runtime import Engine, Runtime
 from attar.core.state import pack
 from attar.images.networks.architecture import parse
 from attar.images.protocols import PROTOCOLS
+from attar.images.trained import trained as cached_network
 from attar.images.training import TrainNetwork
 
 QUIET = Engine(device="cpu", compile="off", quiet=True, checkpoint_seconds=0)
@@ -71,7 +72,8 @@ CLASSIFIERS = {
     "nd": ND(**TINY, base="reviewkd"),
     "dhkd": DHKD(**TINY),
 }
-NAMES = [f"network: {name}" for name in PROTOCOL] + [f"classifier: {name}" for name in CLASSIFIERS]
+BESIDE = "beside: network"
+NAMES = [BESIDE] + [f"network: {name}" for name in PROTOCOL] + [f"classifier: {name}" for name in CLASSIFIERS]
 
 
 def digits():
@@ -112,6 +114,9 @@ def found(name, folder):
         name: Its name.
         folder: A set with stored labels lies there.
     """
+    if name == BESIDE:
+        network, protocol = parse("convnet:width=4,norm=batch").resolve((1, 8, 8)), replace(BRIEF, batch=31)
+        return cached_network(digits(), network, Runtime(QUIET, 7), protocol).network.state_dict()
     kind, name = name.split(": ")
     if kind == "network":
         network, protocol = PROTOCOL[name]

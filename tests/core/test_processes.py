@@ -209,7 +209,7 @@ def test_every_process_has_a_gpu_of_its_own(local, device, launched, monkeypatch
 
 
 SHARING = {"dm", "datadam", "atom", "dc", "dsa", "dcc", "sre2l", "cda", "experts"}
-SHARED_VERBS = {"classifiers": ("train", "distill"), "language": ("distill",)}
+SHARED_VERBS = {"classifiers": ("train", "distill"), "language": ("distill",), "tables": ("train",)}
 """Verbs of a kind all of whose methods share their work."""
 
 

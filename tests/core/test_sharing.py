@@ -21,7 +21,7 @@ from attar.core.sharing import Share, current, treats_rows_alone
 from attar.images.networks.architecture import Architecture
 from attar.images.protocols import Protocol
 from attar.images.trained import Auxiliary
-from shared_trainings import NAMES, found
+from shared_trainings import BESIDE, NAMES, found
 from two_processes import several
 
 CPU = torch.device("cpu")
@@ -171,7 +171,7 @@ def shared(request, labelled, tmp_path_factory):
     """A folder with what some processes have learned, and how many they were."""
     folder = tmp_path_factory.mktemp("shared")
     (folder / "set").symlink_to(labelled)
-    place = {**several(request.param), "OMP_NUM_THREADS": "1"}
+    place = {**several(request.param), "OMP_NUM_THREADS": "1", "ATTAR_CACHE": str(folder / "cache")}
     place["PYTHONPATH"] = os.pathsep.join([str(Path(shared_trainings.__file__).parent), *filter(None, sys.path)])
     command = [sys.executable, shared_trainings.__file__, str(folder), *SHARED[request.param]]
     done = subprocess.run(command, env=place, capture_output=True, text=True)
@@ -187,6 +187,8 @@ def test_several_processes_learn_what_one_learns(name, shared):
     one = found(name, folder)
     files = [load_file(folder / f"{NAMES.index(name)}-{rank}") for rank in range(count)]
     assert all(set(file) == set(one) for file in files)
+    if name == BESIDE:  # one folder of the cache, which all of them have filled
+        assert len(list((folder / "cache" / "networks").iterdir())) == 1
     for key, wanted in one.items():
         assert all(torch.equal(file[key], files[0][key]) for file in files), key
         torch.testing.assert_close(
