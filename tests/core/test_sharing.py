@@ -17,7 +17,7 @@ from attar.core.dealing import deal, groups_for, in_order
 from attar.core.errors import InputError
 from attar.core.processes import ALONE, Processes
 from attar.core.runtime import Engine
-from attar.core.sharing import Share, current, treats_rows_alone
+from attar.core.sharing import Share, check_shareable, current, treats_rows_alone
 from attar.images.networks.architecture import Architecture
 from attar.images.protocols import Protocol
 from attar.images.trained import Auxiliary
@@ -89,6 +89,14 @@ def test_what_a_network_draws_otherwise_is_refused():
     with share.within():
         assert torch.rand(1, generator=torch.Generator()).shape == (1,)
         assert nn.functional.scaled_dot_product_attention(*[rows[None]] * 3).shape == (1, 2, 3)
+
+
+def test_activations_that_are_computed_again_are_refused():
+    network = nn.Sequential(nn.Linear(2, 2))
+    network[0].gradient_checkpointing = True
+    check_shareable(network, ALONE)
+    with pytest.raises(InputError, match="checkpointing is on in Sequential, which 2 processes cannot share"):
+        check_shareable(network, Echo())
 
 
 def test_batch_norm_of_both_halves_is_that_of_the_whole():
