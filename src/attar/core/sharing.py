@@ -172,8 +172,8 @@ def check_shareable(network: nn.Module, processes: Processes) -> None:
     """
     if processes.count > 1 and any(getattr(part, name, False) for part in network.modules() for name in RECOMPUTED):
         raise InputError(
-            f"gradient checkpointing is on in {type(network).__name__}, which {processes.count} processes cannot share. "
-            "Turn it off, or start one process."
+            f"gradient checkpointing is on in {type(network).__name__}, which {processes.count} processes cannot "
+            "share. Turn it off, or start one process."
         )
 
 
