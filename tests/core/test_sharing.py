@@ -16,11 +16,12 @@ import shared_trainings
 from attar.core.dealing import deal, groups_for, in_order
 from attar.core.errors import InputError
 from attar.core.processes import ALONE, Processes
-from attar.core.runtime import Engine
+from attar.core.runtime import Engine, Runtime
 from attar.core.sharing import Share, check_shareable, current, treats_rows_alone
 from attar.images.networks.architecture import Architecture
-from attar.images.protocols import Protocol
+from attar.images.protocols import PROTOCOLS, Protocol
 from attar.images.trained import Auxiliary
+from attar.images.training import TrainNetwork
 from shared_trainings import BESIDE, NAMES, found
 from two_processes import several
 
@@ -124,6 +125,20 @@ def test_layers_tell_whether_they_compare_rows():
     assert treats_rows_alone(Architecture(width=4).resolve((1, 8, 8)).build((1, 8, 8), 10, torch.Generator()))
     assert not treats_rows_alone(nn.Sequential(nn.BatchNorm2d(2)))
     assert not treats_rows_alone(nn.Sequential(nn.Dropout2d()))
+
+
+@pytest.mark.parametrize("norm, exchanges", [("instance", 1), ("batch", 1 + 2 * 2)])
+def test_a_step_exchanges_gradients_once_and_twice_for_each_batch_norm(norm, exchanges, digits, monkeypatch):
+    calls = []
+    monkeypatch.setattr(Echo, "sum_", lambda self, tensor: calls.append(tensor.numel()) or tensor.mul_(2))
+    runtime = Runtime(ENGINE, 0)
+    runtime.processes = Echo()
+    architecture = Architecture(width=4, depth=2, norm=norm)
+    method = TrainNetwork(architecture=architecture, protocol=PROTOCOLS["quick"]).resolve(digits, runtime)
+    state = method.build(digits, runtime)
+    method.step(state, runtime)
+    assert len(calls) == exchanges
+    assert calls[-1] == sum(one.numel() for one in state.network.parameters()) + 1
 
 
 # Trainings dealt out.
