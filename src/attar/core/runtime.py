@@ -71,8 +71,18 @@ class Runtime:
 
     def alone(self) -> "Runtime":
         """The same machine for work that this process does by itself, whatever the others do."""
+        return self.among(ALONE)
+
+    def among(self, processes: Processes) -> "Runtime":
+        """The same machine for work that some of the processes do together, whatever the others do."""
         other = self.with_seed(self.seed)
-        other.processes = ALONE
+        other.processes = processes
+        return other
+
+    def eager(self) -> "Runtime":
+        """The same machine, with the same generators, where nothing is compiled."""
+        other = copy.copy(self)
+        other._compiles = False
         return other
 
     def see_to_float64(self, worker: Any, what: str) -> None:

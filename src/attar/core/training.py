@@ -9,7 +9,9 @@ import hashlib
 import json
 import math
 import time
+import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +23,7 @@ from torch import Tensor, nn
 from attar.core import cache, engine, store
 from attar.core.engine import Artefact, Method, Source
 from attar.core.errors import InputError
+from attar.core.processes import ALONE, Processes
 from attar.core.runtime import Runtime
 
 A = TypeVar("A", bound=Artefact)
@@ -149,12 +152,19 @@ def network_folder(method: Any, source: Source, seed: int) -> Path:
 
 
 def cached(method: Method[A], source: Source, runtime: Runtime, *, title: str) -> A:
-    """What a method makes of a source with the seed of a run: from the cache, or made now and kept there."""
-    return made_in(network_folder(method, source, runtime.seed), method, source, runtime, title=title)
+    """What a method makes of a source with the seed of a run: from the cache, or made now and kept there.
+
+    Several processes that all need it make it together, if the method shares its work. A process that needs it for
+    itself has to ask with `runtime.alone()`.
+    """
+    folder, shared = network_folder(method, source, runtime.seed), getattr(method, "shares", False)
+    return made_in(folder, method, source, runtime, title=title, shared=shared)
 
 
-def made_in(folder: Path, method: Method[A], source: Source, runtime: Runtime, *, title: str) -> A:
-    """What a method makes beside another, in a run folder of its own: read, or made now by this process alone.
+def made_in(
+    folder: Path, method: Method[A], source: Source, runtime: Runtime, *, title: str, shared: bool = False
+) -> A:
+    """What a method makes beside another, in a run folder of its own: read, or made now.
 
     Progress is shown, a killed training goes on where it stopped, and who comes second waits for the first. What it
     cost is counted with the run that it is for.
@@ -165,6 +175,8 @@ def made_in(folder: Path, method: Method[A], source: Source, runtime: Runtime, *
         source: What they work on.
         runtime: The machine, and the seed.
         title: What the progress line calls it.
+        shared: Whether the processes of the runtime, all of which are here, make it together. Default: each process
+            makes it, or finds it, by itself; so does each if they have no folder in common.
 
     Raises:
         InputError: The folder cannot be written to or holds something else, or the training diverged.
@@ -173,12 +185,27 @@ def made_in(folder: Path, method: Method[A], source: Source, runtime: Runtime, *
     store.make_folder(folder)
     cache.use(folder)
     settings = replace(runtime.engine, tensorboard=False, snapshots=0)
-    machine = Runtime(settings, runtime.seed, say=runtime.say).alone()
+    together = runtime.processes if shared and _is_common(folder, runtime.processes) else ALONE
+    machine = Runtime(settings, runtime.seed, say=runtime.say).among(together)
     machine.plan(engine.work_of(method, source))
     with runtime.prepared.making():
         made = engine.run(method, source, machine, out=folder, title=title, wait=True)
     runtime.prepared.count(folder)
     return made
+
+
+def _is_common(folder: Path, processes: Processes) -> bool:
+    """Whether a folder without a result is the same one for all processes, as a cache of each machine would not be."""
+    if processes.count == 1 or not processes.any(not engine.finished(folder)):
+        return False  # or it is to be read only
+    mark = folder / processes.once(lambda: f".{uuid.uuid4().hex}")
+    with suppress(OSError):
+        mark.touch() if processes.first else None
+    processes.any(False)  # once it is there
+    missing = processes.any(not mark.exists())
+    with suppress(OSError):
+        mark.unlink(missing_ok=True) if processes.first else None
+    return not missing
 
 
 # ------------------------------------------------------------------------------------------------ the gate to long work
@@ -195,7 +222,7 @@ def seconds_for(method: Method[Any], source: Source, runtime: Runtime, *, tried:
     """
     if method.total_steps <= tried + 1:
         return 0.0
-    trial = runtime.with_seed(runtime.seed)
+    trial = runtime.alone()
     state = method.build(source, trial)
     method.step(state, trial)
     start = time.perf_counter()
