@@ -6,7 +6,7 @@ killed and resumed. Its network is an artefact that is found again by the finger
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,7 +29,7 @@ from attar.images.networks.architecture import Architecture, mixes_images, multi
 from attar.images.networks.blocks import Network
 from attar.images.networks.outputs import choosing
 from attar.images.protocols import PROTOCOLS, Protocol
-from attar.images.targets import Examples, augmented, labels_beside, labels_loss, loss_of, targeted, teacher_of
+from attar.images.targets import Examples, labels_beside, labels_loss, loss_of, shown, targeted, teacher_of
 
 
 @dataclass
@@ -98,7 +98,7 @@ class TrainNetwork(Settings):
             labels_beside(source)
         return Training(
             network=network,
-            optimizer=_optimizer(network, self.protocol),
+            optimizer=optimizer_for(list(network.parameters()), self.protocol),
             order=torch.arange(self.images),
             examples=source,
             teacher=self._teacher(source, runtime),
@@ -139,7 +139,7 @@ class TrainNetwork(Settings):
         """
         epoch, batch = divmod(state.done, self.batches)
         if batch == 0:
-            self._begin_epoch(epoch, state)
+            self.begin_epoch(epoch, state.optimizer)
         rows = next_rows(state.order, state.done, self.protocol.batch, runtime.generator("shuffle"))
         if batch and len(rows) == 1 and mixes_images(state.network):
             state.done += 1
@@ -148,10 +148,10 @@ class TrainNetwork(Settings):
             images, targets = self._from_stored(epoch, rows, state, runtime)
         else:
             examples = state.examples
-            images = augmented(examples.inputs(rows, runtime.device), examples, self.protocol, runtime)
+            images, labels = shown(rows, examples, self.protocol, runtime)
             at_once = len(rows) if self.protocol.teacher_statistics == "batch" else state.at_once
             images, targets = targeted(
-                images, rows, examples, self.protocol, runtime, teacher=state.teacher, at_once=at_once
+                images, rows, examples, self.protocol, runtime, teacher=state.teacher, at_once=at_once, labels=labels
             )
         images = layout.ordered(images, runtime)
         state.optimizer.zero_grad(set_to_none=True)
@@ -166,13 +166,14 @@ class TrainNetwork(Settings):
         state.done += 1
         return {"loss": total}
 
-    def _begin_epoch(self, epoch: int, state: Training) -> None:
-        set_lr(state.optimizer, self.protocol.lr_at(epoch))
+    def begin_epoch(self, epoch: int, optimizer: torch.optim.Optimizer) -> None:
+        """Set the step size and the momentum of an epoch."""
+        set_lr(optimizer, self.protocol.lr_at(epoch))
         if self.protocol.schedule == "cut" and epoch == self.protocol.cut_epoch:
-            state.optimizer.state.clear()
+            optimizer.state.clear()
         if self.protocol.cut_momentum is not None and self.protocol.optimizer == "sgd":
             late = epoch >= self.protocol.cut_epoch
-            for group in state.optimizer.param_groups:
+            for group in optimizer.param_groups:
                 group["momentum"] = self.protocol.cut_momentum if late else self.protocol.momentum
 
     def _from_stored(self, epoch: int, rows: Tensor, state: Training, runtime: Runtime) -> tuple[Tensor, Tensor]:
@@ -217,12 +218,19 @@ class UnderMasks(nn.Module):
         return logits
 
 
-def _optimizer(network: nn.Module, protocol: Protocol) -> torch.optim.Optimizer:
+def optimizer_for(
+    parameters: Sequence[nn.Parameter], protocol: Protocol, *, stacked: bool = False
+) -> torch.optim.Optimizer:
+    """The optimiser of a protocol.
+
+    Args:
+        parameters: Those of a network.
+        protocol: The protocol.
+        stacked: Whether each holds those of several networks, along its first axis.
+    """
     if protocol.optimizer == "sgd":
-        return torch.optim.SGD(
-            network.parameters(), protocol.lr, momentum=protocol.momentum, weight_decay=protocol.weight_decay
-        )
-    return adamw(list(network.parameters()), protocol.lr, weight_decay=protocol.weight_decay)
+        return torch.optim.SGD(parameters, protocol.lr, momentum=protocol.momentum, weight_decay=protocol.weight_decay)
+    return adamw(parameters, protocol.lr, weight_decay=protocol.weight_decay, axes=2 if stacked else 1)
 
 
 @dataclass
