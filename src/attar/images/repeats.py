@@ -52,7 +52,7 @@ def trainings(
     def seen() -> None:
         watch(next(taken))
 
-    several = build is None and len(numbers) > 1 and runtime.device.type != "cpu"
+    several = build is None and len(numbers) > 1 and on_a_gpu(runtime)
     at_once = together(method, each(numbers[0]), runtime) if several else 1
     if at_once > 1:
         for first in range(0, len(numbers), at_once):
@@ -74,6 +74,11 @@ def trainings(
             method.step(state, turn)
             seen()
         yield state.network.eval()
+
+
+def on_a_gpu(runtime: Runtime) -> bool:
+    """Whether networks may share a device that one of them does not fill."""
+    return runtime.device.type != "cpu"
 
 
 @torch.inference_mode()

@@ -80,7 +80,7 @@ def trained_together(
 def _build(method: TrainNetwork, examples: Examples, turns: Sequence[Runtime]) -> Stack:
     machine = turns[0]
     network = method.architecture.build(examples.shape, len(examples.classes), torch.Generator())
-    layout.place(network, machine).train()
+    network.to(machine.device).train()  # in the usual layout: vmap has no channels-last
     starts: list[dict[str, Tensor]] = []
     for turn in turns:
         redraw_(network, turn.generator("network", str(turn.device)))
@@ -121,4 +121,4 @@ def _batch(method: TrainNetwork, order: Tensor, done: int, examples: Examples, t
     rows = next_rows(order, done, method.protocol.batch, turn.generator("shuffle"))
     images, labels = shown(rows, examples, method.protocol, turn)
     images, targets = targeted(images, rows, examples, method.protocol, turn, labels=labels)
-    return layout.ordered(images, turn), targets
+    return images.contiguous(), targets
