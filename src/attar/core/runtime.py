@@ -68,6 +68,7 @@ class Runtime:
         self._compiles = False
         if self.device.type == "cpu":
             _keep_freed_memory()
+        _check_graphs(self.engine, self.device)
         if self.device.type == "cuda":
             _set_up_gpu(self.engine, self.say)
 
@@ -208,6 +209,18 @@ class Runtime:
 
 def _nothing(line: str) -> None:
     """What the other processes say."""
+
+
+def _check_graphs(engine: Engine, device: torch.device) -> None:
+    """Refuse CUDA graphs where there are none.
+
+    Raises:
+        InputError: There is no CUDA device, or nothing is compiled.
+    """
+    if engine.cuda_graphs and device.type != "cuda":
+        raise InputError(f"cuda_graphs needs a GPU of CUDA, but this run is on {device}. Do not set --cuda-graphs.")
+    if engine.cuda_graphs and engine.compile == "off":
+        raise InputError("cuda_graphs records what is compiled, but compile is off. Set --compile on.")
 
 
 def _set_up_gpu(engine: Engine, say: Callable[[str], None]) -> None:

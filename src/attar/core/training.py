@@ -134,6 +134,12 @@ def next_rows(order: Int[Tensor, " row"], done: int, batch: int, generator: torc
     return order[number * batch :][:batch].clone()
 
 
+def rows_after(order: Int[Tensor, " row"], done: int, batch: int) -> Int[Tensor, " following"]:
+    """The rows of the step after this one; none if it begins another pass, whose order is not drawn yet."""
+    number = done % math.ceil(len(order) / batch) + 1
+    return order[number * batch :][:batch].clone()
+
+
 # ----------------------------------------------------------------------------------------- trainings beside a method
 
 

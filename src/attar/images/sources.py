@@ -21,6 +21,7 @@ from attar.core.provenance import asked
 from attar.core.seeds import derived_seed
 from attar.core.selection import draw_rows, rows_by_class, shuffled
 from attar.core.sending import sent
+from attar.images.data.ahead import Ahead
 from attar.images.data.form import Background, Form
 from attar.images.data.pixels import InMemory, Pixels, Split, joined, portions
 from attar.images.data.readers import read
@@ -76,7 +77,7 @@ class ImageSource(Told):
 
     def __getstate__(self) -> dict[str, Any]:
         """What travels to another process: all but copies in a GPU's memory."""
-        return {name: value for name, value in vars(self).items() if name != "_copies"}
+        return {name: value for name, value in vars(self).items() if name not in ("_copies", "_ahead")}
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -154,7 +155,22 @@ class ImageSource(Told):
             return found if self.prepared is not None else self.transform.forward(found)
         if self.prepared is not None:
             return sent(self.prepared[rows], device)
-        return self.transform.forward(sent(self.train.pixels[rows], device))
+        found = self._ahead.take(rows) if device.type == "cuda" else self.train.pixels[rows]
+        return self.transform.forward(sent(found, device))
+
+    def expect(self, rows: Int[Tensor, " batch"], device: torch.device) -> None:
+        """Tell which rows a GPU is given next, so that they are decoded meanwhile if they do not lie there.
+
+        Args:
+            rows: The rows, none at the end of a pass.
+            device: The device.
+        """
+        if device.type == "cuda" and len(rows) and self.prepared is None and self._beside(device) is None:
+            self._ahead.expect(rows)
+
+    @cached_property
+    def _ahead(self) -> Ahead:
+        return Ahead(self.train.pixels)
 
     def home(self, device: torch.device) -> torch.device:
         """Where the images for a device are kept: in its memory if they fit, else on the CPU."""

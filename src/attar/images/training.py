@@ -22,13 +22,14 @@ from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.settings import Settings
 from attar.core.state import rebuilt
-from attar.core.training import adamw, next_rows, set_lr
+from attar.core.training import adamw, next_rows, rows_after, set_lr
 from attar.images import layout
 from attar.images.classes import columns_of
 from attar.images.networks.architecture import Architecture, mixes_images, multiply_adds, redraw_
 from attar.images.networks.blocks import Network
 from attar.images.networks.outputs import choosing
 from attar.images.protocols import PROTOCOLS, Protocol
+from attar.images.sources import ImageSource
 from attar.images.targets import Examples, labels_beside, labels_loss, loss_of, shown, targeted, teacher_of
 
 
@@ -149,6 +150,8 @@ class TrainNetwork(Settings):
         else:
             examples = state.examples
             images, labels = shown(rows, examples, self.protocol, runtime)
+            if isinstance(examples, ImageSource):
+                examples.expect(rows_after(state.order, state.done, self.protocol.batch), runtime.device)
             at_once = len(rows) if self.protocol.teacher_statistics == "batch" else state.at_once
             images, targets = targeted(
                 images, rows, examples, self.protocol, runtime, teacher=state.teacher, at_once=at_once, labels=labels
