@@ -46,8 +46,8 @@ def test_every_part_is_measured_and_recorded_once(tmp_path):
 
 
 def test_without_time_parts_are_skipped_and_said(tmp_path):
-    said, facts = called(tmp_path, "--minutes", "0.01", "--part", "steps", "language")
-    assert "language: skipped, the 0.01 minutes are over" in said
+    said, facts = called(tmp_path, "--minutes", "0.1", "--part", "steps", "language")
+    assert "language: skipped, the 0.1 minutes are over" in said
     assert "language" not in facts
 
 

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Annotated, Any, Literal, Self
 
 import torch
+from torch import Tensor
 
 from attar.core.errors import InputError
 from attar.core.sending import sent
@@ -26,7 +27,7 @@ from attar.embeddings.augmentation.colours import drawn_jitter, dropped, jittere
 from attar.embeddings.augmentation.corruption import corrupted
 from attar.embeddings.augmentation.cutout import cut_out, fill_of
 from attar.embeddings.augmentation.randaugment import MOST, rand_augmented
-from attar.embeddings.augmentation.shared import Images, Rows, between, only, some
+from attar.embeddings.augmentation.shared import Images, between, only, some
 from attar.embeddings.sources import Inputs, Source
 from attar.images.views.crops import draw_boxes, resized_crop
 
@@ -235,8 +236,8 @@ def image_view(images: Images, how: Views, generator: torch.Generator) -> Images
 class Crop:
     """Boxes of crops, and which images are mirrored: all of them by a mask, or without crops by their rows."""
 
-    boxes: torch.Tensor | None
-    flipped: torch.Tensor | None
+    boxes: Tensor | None
+    flipped: Tensor | None
 
 
 def _drawn_crop(images: Images, how: Views, generator: torch.Generator) -> Crop:
@@ -278,10 +279,10 @@ def _changed(images: Images, how: Views, generator: torch.Generator) -> Images:
 class Colours:
     """The rows of each change of colour, and what it takes; None where there is no such change."""
 
-    jittered: tuple[Rows, list[list[Rows]], torch.Tensor] | None
-    grey: Rows | None
-    blurred: tuple[Rows, torch.Tensor] | None
-    solarised: tuple[Rows, torch.Tensor] | None
+    jittered: tuple[Tensor, list[list[Tensor]], Tensor] | None
+    grey: Tensor | None
+    blurred: tuple[Tensor, Tensor] | None
+    solarised: tuple[Tensor, Tensor] | None
 
 
 def _drawn_colours(count: int, how: Views, generator: torch.Generator) -> Colours:
