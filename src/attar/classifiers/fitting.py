@@ -29,8 +29,9 @@ from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed, seeded, seeded_by
+from attar.core.sending import sent
 from attar.core.sharing import Share, check_shareable
-from attar.core.training import set_lr
+from attar.core.training import rows_after, set_lr
 from attar.images import layout
 from attar.images.networks.architecture import Architecture, device_of, multiply_adds
 from attar.images.networks.pretrained import PREFIX, Say, network_named, seeing
@@ -269,6 +270,8 @@ class Fitting(Recipe):
         rows = state.order[number * self.batch :][: self.batch]
         source, share = state.pair.source, Share(len(rows), runtime.processes)
         images = state.view.seen(source.inputs, share.of(rows), runtime.device)
+        coming = rows_after(state.order, number, self.batch)
+        source.expect(Share(len(coming), runtime.processes).of(coming), runtime.device)
         images = layout.ordered(images, runtime)
         with runtime.autocast(training=True), self._drawing(state, runtime), share.within():
             said, branches = answers_under_masks(state.watched, images, self.dropout, self.dropout_samples)
@@ -278,7 +281,7 @@ class Fitting(Recipe):
         batch = Batch(
             student=said,
             teacher=state.answers(images, rows, self.view_of(epoch), share) if state.answers else said,
-            labels=state.view.labels(source.targets, rows, len(source.classes)).to(runtime.device),
+            labels=sent(state.view.labels(source.targets, rows, len(source.classes)), runtime.device),
             rows=rows,
             warm=self.warmth(epoch),
             progress=state.done / self.total_steps,

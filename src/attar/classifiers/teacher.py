@@ -16,6 +16,7 @@ from attar.core.errors import InputError
 from attar.core.extras import install
 from attar.core.foreign import NO_CODE, check_no_code
 from attar.core.runtime import Runtime
+from attar.core.sending import sent
 from attar.core.sharing import WHOLE, Share
 from attar.images import layout
 from attar.images.networks.architecture import parse
@@ -64,7 +65,7 @@ class AnswersOfViews:
             return self._said(images).joined(share, stages=self.method.uses_stages or self.method.uses_maps)
         if view not in self.stored:
             self.stored[view] = self._found(view)
-        return self._moved(self.stored[view].rows(rows))
+        return sent(self.stored[view].rows(rows), self.runtime.device)
 
     @property
     def fits(self) -> bool:
@@ -74,11 +75,6 @@ class AnswersOfViews:
         one = self.watched.tried(self.source.shape, self.runtime.device)
         numbers = sum(part[0].numel() for part in (one.logits, one.embedding, *one.stages))
         return 4.0 * numbers * self.method.images * self.method.views <= MOST_STORED
-
-    def _moved(self, answers: Answers) -> Answers:
-        device = self.runtime.device
-        stages = [stage.to(device) for stage in answers.stages]
-        return Answers(answers.logits.to(device), answers.embedding.to(device), stages)
 
     def _said(self, images: Float[Tensor, "sample channel height width"]) -> Answers:
         found = self._answer(images)

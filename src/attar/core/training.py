@@ -100,18 +100,20 @@ def adamw(
     *,
     weight_decay: float,
     betas: tuple[float, float] = (0.9, 0.999),
+    axes: int = 1,
 ) -> torch.optim.AdamW:
     """AdamW whose weight decay spares biases and norms, all parameters of a single axis.
 
+    Of stacked networks these have two `axes`.
     Loshchilov and Hutter, Decoupled Weight Decay Regularization, ICLR 2019, arXiv:1711.05101.
     """
-    return torch.optim.AdamW(spared(parameters), lr, betas=betas, weight_decay=weight_decay)
+    return torch.optim.AdamW(spared(parameters, axes), lr, betas=betas, weight_decay=weight_decay)
 
 
-def spared(parameters: Sequence[nn.Parameter]) -> list[dict[str, Any]]:
+def spared(parameters: Sequence[nn.Parameter], axes: int = 1) -> list[dict[str, Any]]:
     """Two groups of parameters: matrices and kernels, and without weight decay biases and norms."""
-    matrices = [parameter for parameter in parameters if parameter.ndim > 1]
-    others = [parameter for parameter in parameters if parameter.ndim <= 1]
+    matrices = [parameter for parameter in parameters if parameter.ndim > axes]
+    others = [parameter for parameter in parameters if parameter.ndim <= axes]
     return [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
 
 
@@ -132,6 +134,12 @@ def next_rows(order: Int[Tensor, " row"], done: int, batch: int, generator: torc
     number = done % math.ceil(len(order) / batch)
     if number == 0:
         order.copy_(torch.randperm(len(order), generator=generator))
+    return order[number * batch :][:batch].clone()
+
+
+def rows_after(order: Int[Tensor, " row"], done: int, batch: int) -> Int[Tensor, " following"]:
+    """The rows of the step after this one; none if it begins another pass, whose order is not drawn yet."""
+    number = done % math.ceil(len(order) / batch) + 1
     return order[number * batch :][:batch].clone()
 
 

@@ -6,7 +6,7 @@ killed and resumed. Its network is an artefact that is found again by the finger
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,14 +23,15 @@ from attar.core.runtime import Runtime
 from attar.core.settings import Settings
 from attar.core.sharing import Share, check_shareable, current, treats_rows_alone
 from attar.core.state import rebuilt
-from attar.core.training import adamw, next_rows, set_lr
+from attar.core.training import adamw, next_rows, rows_after, set_lr
 from attar.images import layout
 from attar.images.classes import columns_of
 from attar.images.networks.architecture import Architecture, mixes_images, multiply_adds, redraw_
 from attar.images.networks.blocks import Network
 from attar.images.networks.outputs import choosing
 from attar.images.protocols import PROTOCOLS, Protocol
-from attar.images.targets import Examples, augmented, labels_beside, labels_loss, loss_of, targeted, teacher_of
+from attar.images.sources import ImageSource
+from attar.images.targets import Examples, labels_beside, labels_loss, loss_of, shown, targeted, teacher_of
 
 
 @dataclass
@@ -105,7 +106,7 @@ class TrainNetwork(Settings):
             labels_beside(source)
         return Training(
             network=network,
-            optimizer=_optimizer(network, self.protocol),
+            optimizer=optimizer_for(list(network.parameters()), self.protocol),
             order=torch.arange(self.images),
             examples=source,
             teacher=self._teacher(source, runtime),
@@ -156,7 +157,7 @@ class TrainNetwork(Settings):
         """
         epoch, batch = divmod(state.done, self.batches)
         if batch == 0:
-            self._begin_epoch(epoch, state)
+            self.begin_epoch(epoch, state.optimizer)
         rows = next_rows(state.order, state.done, self.protocol.batch, runtime.generator("shuffle"))
         if batch and len(rows) == 1 and mixes_images(state.network):
             state.done += 1
@@ -166,10 +167,20 @@ class TrainNetwork(Settings):
             images, targets = self._from_stored(epoch, share.of(rows), state, runtime)
         else:
             examples = state.examples
-            images = augmented(examples.inputs(rows, runtime.device), examples, self.protocol, runtime)
+            images, labels = shown(rows, examples, self.protocol, runtime)
+            if isinstance(examples, ImageSource):
+                examples.expect(rows_after(state.order, state.done, self.protocol.batch), runtime.device)
             at_once = len(rows) if self.protocol.teacher_statistics == "batch" else state.at_once
             images, targets = targeted(
-                images, rows, examples, self.protocol, runtime, teacher=state.teacher, at_once=at_once, share=share
+                images,
+                rows,
+                examples,
+                self.protocol,
+                runtime,
+                teacher=state.teacher,
+                at_once=at_once,
+                labels=labels,
+                share=share,
             )
         images = layout.ordered(images, runtime)
         state.optimizer.zero_grad(set_to_none=True)
@@ -186,13 +197,14 @@ class TrainNetwork(Settings):
         state.done += 1
         return {"loss": total}
 
-    def _begin_epoch(self, epoch: int, state: Training) -> None:
-        set_lr(state.optimizer, self.protocol.lr_at(epoch))
+    def begin_epoch(self, epoch: int, optimizer: torch.optim.Optimizer) -> None:
+        """Set the step size and the momentum of an epoch."""
+        set_lr(optimizer, self.protocol.lr_at(epoch))
         if self.protocol.schedule == "cut" and epoch == self.protocol.cut_epoch:
-            state.optimizer.state.clear()
+            optimizer.state.clear()
         if self.protocol.cut_momentum is not None and self.protocol.optimizer == "sgd":
             late = epoch >= self.protocol.cut_epoch
-            for group in state.optimizer.param_groups:
+            for group in optimizer.param_groups:
                 group["momentum"] = self.protocol.cut_momentum if late else self.protocol.momentum
 
     def _from_stored(self, epoch: int, rows: Tensor, state: Training, runtime: Runtime) -> tuple[Tensor, Tensor]:
@@ -237,12 +249,19 @@ class UnderMasks(nn.Module):
         return logits
 
 
-def _optimizer(network: nn.Module, protocol: Protocol) -> torch.optim.Optimizer:
+def optimizer_for(
+    parameters: Sequence[nn.Parameter], protocol: Protocol, *, stacked: bool = False
+) -> torch.optim.Optimizer:
+    """The optimiser of a protocol.
+
+    Args:
+        parameters: Those of a network.
+        protocol: The protocol.
+        stacked: Whether each holds those of several networks, along its first axis.
+    """
     if protocol.optimizer == "sgd":
-        return torch.optim.SGD(
-            network.parameters(), protocol.lr, momentum=protocol.momentum, weight_decay=protocol.weight_decay
-        )
-    return adamw(list(network.parameters()), protocol.lr, weight_decay=protocol.weight_decay)
+        return torch.optim.SGD(parameters, protocol.lr, momentum=protocol.momentum, weight_decay=protocol.weight_decay)
+    return adamw(parameters, protocol.lr, weight_decay=protocol.weight_decay, axes=2 if stacked else 1)
 
 
 @dataclass
