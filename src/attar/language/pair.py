@@ -107,12 +107,19 @@ class LanguagePair:
         """The largest number of tokens that teacher and student can read."""
         return longest_input(self.teacher, self.student)
 
-    def tokens(self, part: str, by: Tokeniser) -> Tokens:
-        """A part of the data as tokens, read once. `corpus` is the further text."""
+    def tokens(self, part: str, by: Tokeniser, *, on_disk: bool = False) -> Tokens:
+        """A part of the data as tokens, read once. `corpus` is the further text.
+
+        Args:
+            part: train, validation, test or corpus.
+            by: The conversion.
+            on_disk: Whether they lie in a file, not in memory, if they are read now.
+        """
         key = (part, by.max_length, by.max_prompt, by.context, by.chunker, by.span_length)
         if key not in self._read:
             further = self.corpus if part == "corpus" else None
-            self._read[key] = by.read(further, "train") if further is not None else by.read(self.data, part)
+            of, name = (further, "train") if further is not None else (self.data, part)
+            self._read[key] = by.read(of, name, on_disk=on_disk)
         return self._read[key]
 
     def __str__(self) -> str:

@@ -166,7 +166,7 @@ class StoreAnswers(Settings):
         given = replace(self, max_length=longest, max_prompt=prompt, top=min(self.top, pair.words))
         by = given.tokeniser(pair)
         pair.tokens("test", by)  # a row that cannot be used is refused now
-        return replace(given, rows=len(pair.tokens("train", by)))
+        return replace(given, rows=len(pair.tokens("train", by, on_disk=True)))
 
     def tokeniser(self, pair: LanguagePair) -> Tokeniser:
         """The conversion of the pair's text to tokens."""

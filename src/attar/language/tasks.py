@@ -28,8 +28,8 @@ class Distill(tasks.Task):
     """Test prompts that are answered by student and teacher; 0 for none. They give ROUGE-L, length, repetition and
     excess error."""
     stored_answers: Annotated[Any, Words()] = None
-    """A teacher's answers to the training references, stored by attar label: their folder. No teacher is needed then;
-    a teacher that is given as well is asked about the student's answers only."""
+    """Folder of a teacher's answers, stored by attar label. No teacher is needed then; one that is given as well is
+    asked about the student's answers only."""
 
     def prepare(self, source: Any, method: Any, runtime: Any) -> tuple[Any, Any]:
         """Teacher, student and data in one vocabulary, and the method with the student that it trains."""
