@@ -1,11 +1,13 @@
 """Answers that are stored once: the same bytes whatever happens, found by their tokens, and trained from."""
 
+import copy
 import dataclasses
 import json
 import shutil
 
 import pytest
 import torch
+import transformers
 
 import attar
 import attar.language as language
@@ -16,6 +18,7 @@ from attar.language.answers import StoredAnswers, shard_name
 from attar.language.losses import Places
 from attar.language.models import byte_tokenizer
 from promises import EVERY_STEP, counted, dying
+from two_processes import printed_by
 
 LENGTHS = {"max_length": 96, "shard_megabytes": 1}
 STUDENT = {"student": "gpt2:layers=1,width=16,heads=2", "epochs": 2, "batch": 16, "max_length": 96}
@@ -283,6 +286,81 @@ def test_settings_survive_json():
     method = language.StoreAnswers(top=5, logits="int8", max_length=80)
     assert language.StoreAnswers.from_json(json.loads(json.dumps(method.to_json()))) == method
     assert dataclasses.replace(method, rows=33, batch=16).total_steps == 3
+
+
+class Trainer(language.DistillationMixin, transformers.Trainer):
+    pass
+
+
+def test_a_trainer_learns_from_stored_answers(store, source, teacher, tokenizer, student, tmp_path):
+    """Its loss is that with the live teacher, and rows that are not stored are refused."""
+    made = store(top=300)
+    batch = made_tokens(made, source, tokenizer).batch(range(6))
+    parts = zip(batch.ids, batch.labels, batch.mask, strict=True)
+    rows = [{"input_ids": ids, "labels": labels, "attention_mask": mask.long()} for ids, labels, mask in parts]
+
+    def loss(inputs=None, **beside):
+        settings = {"report_to": "none", "use_cpu": True, "disable_tqdm": True, "max_steps": 1}
+        arguments = transformers.TrainingArguments(str(tmp_path), **settings)
+        method = language.DistillLanguage.of(divergence="jsd")
+        model = copy.deepcopy(student).train()
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        trainer = Trainer(
+            model=model, args=arguments, train_dataset=rows, processing_class=tokenizer, distillation=method, **beside
+        )
+        collated = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+        return trainer.compute_loss(trainer.model, inputs or collated)
+
+    stored = loss(stored_answers=made.folder)
+    torch.testing.assert_close(stored, loss(teacher=teacher), rtol=1e-3, atol=0)
+    other = {"input_ids": batch.ids + 1, "labels": batch.labels, "attention_mask": batch.mask.long()}
+    with pytest.raises(InputError, match="a row of the trainer is not in the stored answers"):
+        loss(other, stored_answers=made)
+    with pytest.raises(InputError, match="the mixin needs a teacher"):
+        loss()
+
+
+TWO = """
+import json, os, sys
+import torch, transformers, datasets
+import attar.language as language
+from attar.language.models import byte_tokenizer, fresh_model
+from attar.core.runtime import Engine
+
+data = language.load([{"prompt": f"{n} and {n} is ", "completion": str(2 * n)} for n in range(30)])
+tokenizer = byte_tokenizer(data.texts(), 270)
+teacher = fresh_model("gpt2:layers=1,width=16,heads=2", tokenizer, 64, torch.Generator().manual_seed(1)).eval()
+method = language.StoreAnswers(top=9, batch=7, max_length=64)
+
+def stored(folder):
+    engine = Engine(device="cpu", quiet=True)
+    return language.label(data, method, teacher=teacher, tokenizer=tokenizer, out=folder, engine=engine, answers=0)
+
+stored(os.environ["FOLDER"] + "/one")
+children = []
+for rank in range(2):
+    child = os.fork()
+    if not child:
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+        stored(os.environ["FOLDER"] + "/two")
+        os._exit(0)
+    children.append(child)
+codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+print(json.dumps(codes))
+"""
+
+
+def test_two_processes_share_the_rows(tmp_path, monkeypatch):
+    monkeypatch.setenv("FOLDER", str(tmp_path))
+    assert printed_by(TWO) == [0, 0]
+    one, two = (StoredAnswers.load(tmp_path / name) for name in ("one", "two"))
+    assert torch.equal(one.index.keys, two.index.keys)
+    first, second = (one._row(place) for place in (0, 17)), (two._row(place) for place in (0, 17))
+    for mine, other in zip(first, second, strict=True):
+        assert torch.equal(mine["tokens"], other["tokens"])
+        torch.testing.assert_close(mine["values"], other["values"], atol=4e-3, rtol=0)
 
 
 def test_the_command_stores_and_trains(source, teacher, tokenizer, tmp_path, capsys, monkeypatch):
