@@ -1,3 +1,4 @@
+from attar.language.answers import StoredAnswers as StoredAnswers
 from attar.language.artefact import DistilledLanguageModel as DistilledLanguageModel
 from attar.language.chunkers import CHUNKERS as CHUNKERS
 from attar.language.clipping import Clipping as Clipping
@@ -11,11 +12,14 @@ from attar.language.models import byte_tokenizer as byte_tokenizer
 from attar.language.objective import Spans as Spans
 from attar.language.objective import distillation_loss as distillation_loss
 from attar.language.policy import Policy as Policy
+from attar.language.recalled import Recall as Recall
 from attar.language.rouge import porter as porter
 from attar.language.rouge import rouge_l as rouge_l
 from attar.language.schedules import Schedule as Schedule
 from attar.language.sources import load as load
+from attar.language.storing import StoreAnswers as StoreAnswers
 from attar.language.trainer import DistillationMixin as DistillationMixin
 from attar.language.verbs import distill as distill
 from attar.language.verbs import evaluate as evaluate
+from attar.language.verbs import label as label
 from attar.language.verbs import train as train

@@ -44,6 +44,7 @@ from attar.language.objective import Loss, Spans, check_clipping, seeded_globall
 from attar.language.pair import LanguagePair
 from attar.language.policy import Policy, Rollouts
 from attar.language.presets import BASELINES
+from attar.language.recalled import Recall, check_recall
 from attar.language.schedules import Answers, Schedule, Scheduled
 from attar.language.steps import Distilling, descend, end_epoch, finished, validation_loss
 from attar.language.tokens import Tokeniser
@@ -100,6 +101,8 @@ class DistillLanguage(Settings):
     """How the student samples its answers (`sampling_temperature`, `nucleus`, ...)."""
     policy: Policy = field(default_factory=Policy)
     """MiniLLM's policy gradient, used with divergence policy."""
+    recall: Recall = field(default_factory=Recall)
+    """The use of a teacher's stored answers, with --stored-answers (`rest`)."""
     lora: Lora = field(default_factory=Lora)
     """Low-rank adapters that are trained in place of the whole student (`lora_rank`, ...)."""
     select: Literal["last", "loss", "rouge"] = "last"
@@ -222,9 +225,12 @@ class DistillLanguage(Settings):
             InputError: A teacher is needed but missing, lengths are too large for the models, or no token can be
                 learned.
         """
-        if self.needs_teacher and pair.teacher is None:
+        if self.needs_teacher and pair.teacher is None and pair.stored is None:
             raise InputError(f"--divergence {self.objective.divergence} needs a teacher. Give one (--teacher).")
-        longest = self.max_length or min(512, pair.longest)
+        if pair.stored is not None:
+            check_recall(self, pair)
+        usual = pair.stored.origin.max_length if pair.stored else min(512, pair.longest)
+        longest = self.max_length or usual
         if longest > pair.longest:
             raise InputError(f"max_length is {longest}, but the models read at most {pair.longest} tokens.")
         prompt = self.max_prompt or max(1, longest // 2)
@@ -238,6 +244,9 @@ class DistillLanguage(Settings):
             self, max_length=longest, max_prompt=prompt, lr=self.lr if self.lr is not None else 2e-3 if fresh else 5e-4
         )
         by = given.tokeniser(pair)
+        if pair.stored is not None:
+            pair.stored.check_lengths(given)
+            pair.stored.check_rows(pair.tokens("train", by), pair.name)
         validates = self.select != "last" or self.schedule.answers_by == "adaptive"
         for part in ("validation", "test") if validates else ("test",):  # a row that cannot be used is refused now
             pair.tokens(part, by)
@@ -313,6 +322,7 @@ class DistillLanguage(Settings):
             corpus=None if pair.corpus is None else pair.tokens("corpus", by),
             loss=dataclasses.replace(loss, network=network),
             answers=Answers(voice, teacher, by, self.schedule, self.correction, self.sampling, runtime.autocast),
+            rest=self.recall.rest,
         )
 
     def step(self, state: Distilling, runtime: Runtime) -> Metrics:

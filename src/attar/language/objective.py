@@ -21,6 +21,7 @@ from attar.language.chunkers import Chunker, chunker_named
 from attar.language.clipping import Clipping, QuantileNetwork
 from attar.language.divergences import Objective
 from attar.language.losses import Labels, Logits, Places, TeacherLogits, Terms, chunked_loss, learned_bounds
+from attar.language.recalled import Recalled
 
 Scalar = Float[Tensor, ""]
 
@@ -102,13 +103,13 @@ class Loss:
         return compares or self.spans.span_weight > 0
 
     def __call__(
-        self, student: Logits, teacher: TeacherLogits | None, places: Places, counts: Counts, parts: Parts
+        self, student: Logits, teacher: TeacherLogits | Recalled | None, places: Places, counts: Counts, parts: Parts
     ) -> tuple[Scalar, dict[str, Tensor]]:
         """The part of the loss from these logits, and the measures to show.
 
         Args:
             student: Logits.
-            teacher: Logits; None if only labels count.
+            teacher: Logits, or what a store recalls of them; None if only labels count.
             places: The positions that count.
             counts: The counts over which the means of the step are taken.
             parts: The parts that this pass computes.
@@ -127,7 +128,7 @@ class Loss:
         )
         bounds = None
         if divergence and self.network is not None and len(places):
-            assert teacher is not None
+            assert isinstance(teacher, Tensor)
             bounds = learned_bounds(
                 student.detach(), teacher, places, self.network, self.clipping, self.words, objective.temperature
             )

@@ -11,7 +11,8 @@ from torch import nn
 
 from attar.core import store
 from attar.core.errors import InputError
-from attar.language.artefact import DistilledLanguageModel
+from attar.language.answers import StoredAnswers
+from attar.language.artefact import DistilledLanguageModel, check_model, parameter_count
 from attar.language.generation import Sampling, Voice
 from attar.language.models import (
     byte_tokenizer,
@@ -49,6 +50,8 @@ class LanguagePair:
     """The teacher's tokenizer, if it has other special tokens at its end."""
     answers: int = 0
     """Number of test prompts that both answer at the end."""
+    stored: StoredAnswers | None = None
+    """A teacher's stored answers to the training references."""
     _read: dict[Any, Tokens] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
@@ -59,6 +62,7 @@ class LanguagePair:
             if model is not None:
                 tensors |= {f"{name}/{key}": value for key, value in model.state_dict().items()}
         sources = {"data": self.data.fingerprint, "corpus": self.corpus and self.corpus.fingerprint}
+        sources |= {"stored": self.stored.fingerprint} if self.stored else {}
         return store.digest_of(tensors, {**sources, "tokens": self.tokenizer.get_vocab()})
 
     @property
@@ -73,13 +77,22 @@ class LanguagePair:
         Raises:
             InputError: A model has fewer logits.
         """
-        return shared_words(self.tokenizer, self.others, teacher=self.teacher, student=self.student)
+        found = shared_words(self.tokenizer, self.others, teacher=self.teacher, student=self.student)
+        return found if self.stored is None else self.stored.shared(found)
+
+    @property
+    def teacher_parameters(self) -> int | None:
+        """Number of parameters of the teacher; of the one whose answers are stored, if there are any."""
+        if self.stored is not None:
+            return self.stored.origin.teacher_parameters
+        return None if self.teacher is None else parameter_count(self.teacher)
 
     @cached_property
     def stops(self) -> tuple[int, ...]:
         """The tokens that end an answer of either model."""
         found = stops_of(self.teacher, self.tokenizer, self.student)
-        return tuple(token for token in found if token < self.words)
+        more = self.stored.origin.stops if self.stored else ()
+        return tuple(token for token in sorted({*found, *more}) if token < self.words)
 
     def voice(self, model: nn.Module, sampling: Sampling) -> Voice:
         """A model that answers with the vocabulary and the ends of both."""
@@ -94,12 +107,19 @@ class LanguagePair:
         """The largest number of tokens that teacher and student can read."""
         return longest_input(self.teacher, self.student)
 
-    def tokens(self, part: str, by: Tokeniser) -> Tokens:
-        """A part of the data as tokens, read once. `corpus` is the further text."""
+    def tokens(self, part: str, by: Tokeniser, *, on_disk: bool = False) -> Tokens:
+        """A part of the data as tokens, read once. `corpus` is the further text.
+
+        Args:
+            part: train, validation, test or corpus.
+            by: The conversion.
+            on_disk: Whether they lie in a file, not in memory, if they are read now.
+        """
         key = (part, by.max_length, by.max_prompt, by.context, by.chunker, by.span_length)
         if key not in self._read:
             further = self.corpus if part == "corpus" else None
-            self._read[key] = by.read(further, "train") if further is not None else by.read(self.data, part)
+            of, name = (further, "train") if further is not None else (self.data, part)
+            self._read[key] = by.read(of, name, on_disk=on_disk)
         return self._read[key]
 
     def __str__(self) -> str:
@@ -107,7 +127,12 @@ class LanguagePair:
 
 
 def paired(
-    data: TextSource, teacher: Model, student: Model, tokenizer: Any = None, corpus: TextSource | None = None
+    data: TextSource,
+    teacher: Model,
+    student: Model,
+    tokenizer: Any = None,
+    corpus: TextSource | None = None,
+    stored: StoredAnswers | None = None,
 ) -> LanguagePair:
     """Open a teacher and a student by name, and check that they have one vocabulary.
 
@@ -118,6 +143,7 @@ def paired(
         tokenizer: A tokenizer of transformers, its folder, or its name on the hub, if no model has one. If there is
             none at all, a byte-level one is learned from the data.
         corpus: Further text.
+        stored: A teacher's stored answers. Without a teacher the tokenizer is theirs.
 
     Raises:
         InputError: There is no such model, it exists only as a pickle, the vocabularies differ, or a trainer has
@@ -130,6 +156,10 @@ def paired(
     if isinstance(tokenizer, (str, Path)):
         tokenizer = tokenizer_of(tokenizer)
     theirs, mine = one[1], other[1] if other[1] is not None else tokenizer
+    if stored is not None:
+        for known in (theirs, mine):
+            stored.check_tokenizer(known)
+        theirs = theirs if one[0] is not None else stored.tokenizer
     check_same(theirs, mine)
     check_same(mine, tokenizer)
     found, others = _chosen(theirs, mine)
@@ -137,7 +167,7 @@ def paired(
         if one[0] is not None or other[0] is not None:
             raise InputError("the model has no tokenizer, so its tokens are not known. Give one (tokenizer=).")
         found = byte_tokenizer(data.texts(), VOCABULARY)
-    pair = LanguagePair(data, found, one[0], other[0], corpus, others)
+    pair = LanguagePair(data, found, one[0], other[0], corpus, others, stored=stored)
     assert pair.words
     return pair
 
@@ -183,4 +213,5 @@ def opened(model: Model, who: str, *, to_train: bool = False) -> tuple[nn.Module
             f"the {who} is {str(model)!r}, which is not trained yet. Train it first, by language.train, or by attar "
             f"distill language --divergence none --student {model}."
         )
+    check_model(Path(model))
     return causal_model(model, to_train=to_train), tokenizer_of(model)

@@ -21,6 +21,7 @@ from attar.language.models import merged
 from attar.language.objective import Counts, Loss, Parts
 from attar.language.pair import LanguagePair
 from attar.language.policy import Norm, Rollouts, collect, push
+from attar.language.recalled import Recalled, Rest
 from attar.language.schedules import Answers, Scheduled
 from attar.language.stops import write_stops
 from attar.language.tokens import Batch, Tokens
@@ -55,6 +56,8 @@ class Distilling:
     corpus: Tokens | None = rebuilt(default=None)
     loss: Loss = rebuilt(default=None)
     answers: Answers = rebuilt(default=None)
+    rest: Rest = rebuilt(default="lump")
+    """The use of the mass that stored answers do not name."""
     order: Tensor | None = rebuilt(default=None)
 
 
@@ -210,13 +213,19 @@ def finished(state: Distilling) -> nn.Module:
     return made
 
 
-def _logits(batch: Batch, state: Distilling, runtime: Runtime, *, teacher: bool) -> tuple[Tensor, Tensor | None]:
+def _logits(
+    batch: Batch, state: Distilling, runtime: Runtime, *, teacher: bool
+) -> tuple[Tensor, Tensor | Recalled | None]:
+    stored = state.pair.stored if teacher else None
+    recalled = None if stored is None else stored.recall(batch, state.rest)
     batch = batch.to(runtime.device)
     given = {"input_ids": batch.ids, "attention_mask": batch.mask.long(), "use_cache": False}
     with runtime.autocast(training=True):
         mine = state.student(**given).logits
     if not teacher:
         return mine, None
+    if recalled is not None:
+        return mine, recalled.to(runtime.device)
     assert state.teacher is not None
     with torch.no_grad(), answering(state.teacher), runtime.autocast():
         return mine, state.teacher(**given).logits

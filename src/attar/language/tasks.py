@@ -1,9 +1,12 @@
-"""The task of a distillation: a teacher, a student and text, and their scores at the end."""
+"""The tasks of language models: distilling a teacher into a student, and storing a teacher's answers."""
 
+import shlex
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any
 
 from attar.core import tasks
+from attar.core.errors import InputError
 from attar.core.settings import Hidden, Range, Words
 
 
@@ -24,11 +27,13 @@ class Distill(tasks.Task):
     answers: Annotated[int, Range(0)] = 32
     """Test prompts that are answered by student and teacher; 0 for none. They give ROUGE-L, length, repetition and
     excess error."""
+    stored_answers: Annotated[Any, Words()] = None
+    """Folder of a teacher's answers, stored by attar label. No teacher is needed then; one that is given as well is
+    asked about the student's answers only."""
 
     def prepare(self, source: Any, method: Any, runtime: Any) -> tuple[Any, Any]:
         """Teacher, student and data in one vocabulary, and the method with the student that it trains."""
-        from pathlib import Path
-
+        from attar.language.answers import opened_answers
         from attar.language.models import is_fresh
         from attar.language.pair import paired
         from attar.language.sources import load
@@ -39,7 +44,8 @@ class Distill(tasks.Task):
         if student is None and not is_fresh(method.student):
             student = method.student
         corpus = None if self.corpus is None else load(self.corpus)
-        pair = paired(source, self.teacher, student, self.tokenizer, corpus)
+        stored = opened_answers(self.stored_answers)
+        pair = paired(source, self.teacher, student, self.tokenizer, corpus, stored)
         return replace(pair, answers=self.answers), method
 
     def score(self, made: Any, work: Any, method: Any, runtime: Any) -> Any:
@@ -47,3 +53,46 @@ class Distill(tasks.Task):
         from attar.language.verbs import scores_of
 
         return replace(made, scores=scores_of(made.model, work, method, runtime, self.answers))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Label(tasks.Task):
+    """Store a teacher's distribution of every token of the training references. Students then train without it."""
+
+    teacher: Annotated[Any, Words()] = None
+    """A trained network: folder or hub name of a causal model of transformers. It runs once."""
+    tokenizer: Annotated[Any, Words()] = None
+    """Folder or name of a tokenizer, if no model has one."""
+    answers: Annotated[int, Range(0)] = 32
+    """Test prompts that are answered by the teacher; 0 for none. They give ROUGE-L, length and repetition, beside which
+    students are shown."""
+
+    title = "storing answers"
+    usual = "attar.language.storing:StoreAnswers"
+    measured = False
+
+    def prepare(self, source: Any, method: Any, runtime: Any) -> tuple[Any, Any]:
+        """The teacher with the data, in its tokens."""
+        from attar.language.pair import paired
+
+        if self.teacher is None:
+            raise InputError("answers are those of a teacher. Give one (--teacher).")
+        return replace(paired(source, self.teacher, None, self.tokenizer), answers=self.answers), method
+
+    def run(self, method: Any, source: Any, runtime: Any, *, kind: Any, out: Path | None) -> Any:
+        """One run of the engine, which needs a folder."""
+        if out is None:
+            raise InputError("answers are stored in a folder. Give one (out=, or --out).")
+        return super().run(method, source, runtime, kind=kind, out=out)
+
+    def score(self, made: Any, work: Any, method: Any, runtime: Any) -> Any:
+        """Score the teacher on the test part, once, so that students can be compared with it."""
+        from attar.language.verbs import teacher_scores
+
+        return replace(made, scores=teacher_scores(work, method, runtime, self.answers))
+
+    def told(self, made: Any, folder: Path | None, data: str = "") -> list[str]:
+        """The size of the answers, and the command that trains on them."""
+        asked = str((made.origin.call or {}).get("data") or made.origin.source)
+        words = ["attar", "distill", "language", "--stored-answers", str(folder), "--data", data or asked]
+        return [f"{folder}: {made.summary}", f"train:   {shlex.join(words)}"]
