@@ -6,14 +6,17 @@ from attar.language.correction import Correction as Correction
 from attar.language.distillation import DistillLanguage as DistillLanguage
 from attar.language.divergences import Objective as Objective
 from attar.language.generation import Sampling as Sampling
+from attar.language.memory import Memory as Memory
 from attar.language.models import Lora as Lora
 from attar.language.models import byte_tokenizer as byte_tokenizer
 from attar.language.objective import Spans as Spans
 from attar.language.objective import distillation_loss as distillation_loss
+from attar.language.placement import Placement as Placement
 from attar.language.policy import Policy as Policy
 from attar.language.rouge import porter as porter
 from attar.language.rouge import rouge_l as rouge_l
 from attar.language.schedules import Schedule as Schedule
+from attar.language.server import Server as Server
 from attar.language.sources import load as load
 from attar.language.trainer import DistillationMixin as DistillationMixin
 from attar.language.verbs import distill as distill

@@ -6,7 +6,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from attar.core import store
@@ -22,6 +21,9 @@ from attar.language.models import (
     tokenizer_beside,
     tokenizer_of,
 )
+from attar.language.offloaded import Stored
+from attar.language.placement import Placement
+from attar.language.server import Server
 from attar.language.sources import TextSource
 from attar.language.stops import EndWords, ended_by_words, stops_of
 from attar.language.tokens import Tokeniser, Tokens
@@ -49,16 +51,17 @@ class LanguagePair:
     """The teacher's tokenizer, if it has other special tokens at its end."""
     answers: int = 0
     """Number of test prompts that both answer at the end."""
+    server: Server | None = None
+    """A server that answers the training prompts."""
     _read: dict[Any, Tokens] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
     def fingerprint(self) -> str:
         """A digest of the data, the tokenizer, the teacher's parameters, and a given student's initial parameters."""
-        tensors: dict[str, torch.Tensor] = {}
-        for name, model in (("teacher", self.teacher), ("student", self.student)):
-            if model is not None:
-                tensors |= {f"{name}/{key}": value for key, value in model.state_dict().items()}
-        sources = {"data": self.data.fingerprint, "corpus": self.corpus and self.corpus.fingerprint}
+        tensors = Stored({"teacher": self.teacher, "student": self.student})
+        sources: dict[str, Any] = {"data": self.data.fingerprint, "corpus": self.corpus and self.corpus.fingerprint}
+        if self.server is not None:
+            sources["server"] = self.server.answerer
         return store.digest_of(tensors, {**sources, "tokens": self.tokenizer.get_vocab()})
 
     @property
@@ -107,7 +110,12 @@ class LanguagePair:
 
 
 def paired(
-    data: TextSource, teacher: Model, student: Model, tokenizer: Any = None, corpus: TextSource | None = None
+    data: TextSource,
+    teacher: Model,
+    student: Model,
+    tokenizer: Any = None,
+    corpus: TextSource | None = None,
+    placement: Placement | None = None,
 ) -> LanguagePair:
     """Open a teacher and a student by name, and check that they have one vocabulary.
 
@@ -118,15 +126,18 @@ def paired(
         tokenizer: A tokenizer of transformers, its folder, or its name on the hub, if no model has one. If there is
             none at all, a byte-level one is learned from the data.
         corpus: Further text.
+        placement: Where the teacher lies, and in which precision.
 
     Raises:
         InputError: There is no such model, it exists only as a pickle, the vocabularies differ, or a trainer has
             replaced the student's forward.
     """
+    if placement is not None and placement.asks and teacher is None:
+        raise InputError("--teacher-device-map, -memory, -offload and -precision need a teacher. Give one (--teacher).")
     if isinstance(student, str) and is_fresh(student):
         check_fresh(student)
         student = None
-    one, other = opened(teacher, "teacher"), opened(student, "student", to_train=True)
+    one, other = opened(teacher, "teacher", placement=placement), opened(student, "student", to_train=True)
     if isinstance(tokenizer, (str, Path)):
         tokenizer = tokenizer_of(tokenizer)
     theirs, mine = one[1], other[1] if other[1] is not None else tokenizer
@@ -156,19 +167,24 @@ def _chosen(teacher: Any, student: Any) -> tuple[Any, Any]:
     return student, teacher
 
 
-def opened(model: Model, who: str, *, to_train: bool = False) -> tuple[nn.Module | None, Any]:
+def opened(
+    model: Model, who: str, *, to_train: bool = False, placement: Placement | None = None
+) -> tuple[nn.Module | None, Any]:
     """A model by itself or by name, and its tokenizer where that is known.
 
     Args:
         model: A model, the folder of one, or a name on the hub; None for none.
         who: What it is, for messages.
         to_train: Whether it is trained; from a folder it is then read as float32.
+        placement: Where it lies, and in which precision; for a folder or a name.
 
     Raises:
         InputError: There is no such model, or it is none that can be used.
     """
     if model is None:
         return None, None
+    if placement is not None and placement.asks and not isinstance(model, (str, Path)):
+        raise InputError(f"the {who} is in memory already, so it is not placed anew. Give its folder, or no placement.")
     if isinstance(model, DistilledLanguageModel):
         return model.model, model.tokenizer
     if isinstance(model, nn.Module):
@@ -183,4 +199,4 @@ def opened(model: Model, who: str, *, to_train: bool = False) -> tuple[nn.Module
             f"the {who} is {str(model)!r}, which is not trained yet. Train it first, by language.train, or by attar "
             f"distill language --divergence none --student {model}."
         )
-    return causal_model(model, to_train=to_train), tokenizer_of(model)
+    return causal_model(model, to_train=to_train, placement=placement), tokenizer_of(model)

@@ -1,10 +1,12 @@
 """The task of a distillation: a teacher, a student and text, and their scores at the end."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 from attar.core import tasks
 from attar.core.settings import Hidden, Range, Words
+from attar.language.placement import Placement, check_alone
+from attar.language.server import Server, check_used
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +26,10 @@ class Distill(tasks.Task):
     answers: Annotated[int, Range(0)] = 32
     """Test prompts that are answered by student and teacher; 0 for none. They give ROUGE-L, length, repetition and
     excess error."""
+    placement: Placement = field(default_factory=Placement)
+    """Where a large teacher lies (`teacher_device_map`, `teacher_precision`, ...)."""
+    server: Server = field(default_factory=Server)
+    """A server that answers the training prompts (`server`, `server_model`, ...)."""
 
     def prepare(self, source: Any, method: Any, runtime: Any) -> tuple[Any, Any]:
         """Teacher, student and data in one vocabulary, and the method with the student that it trains."""
@@ -33,14 +39,17 @@ class Distill(tasks.Task):
         from attar.language.pair import paired
         from attar.language.sources import load
 
+        check_alone(self.placement, runtime.processes.count)
+        check_used(self.server, method.schedule.answers_by, source.form)
         student = self.module
         if isinstance(student, (str, Path)):
             method, student = replace(method, student=str(student)), None
         if student is None and not is_fresh(method.student):
             student = method.student
         corpus = None if self.corpus is None else load(self.corpus)
-        pair = paired(source, self.teacher, student, self.tokenizer, corpus)
-        return replace(pair, answers=self.answers), method
+        pair = paired(source, self.teacher, student, self.tokenizer, corpus, self.placement)
+        server = self.server if self.server.server else None
+        return replace(pair, answers=self.answers, server=server), method
 
     def score(self, made: Any, work: Any, method: Any, runtime: Any) -> Any:
         """Score student and teacher on the test part, once, at the end."""

@@ -15,8 +15,11 @@ from attar.language.evaluation import AT, Measures, measured
 from attar.language.generation import Sampling
 from attar.language.kind import KIND
 from attar.language.models import check_runs
+from attar.language.offloaded import placed
 from attar.language.pair import LanguagePair, Model, paired
+from attar.language.placement import Placement
 from attar.language.rouge import Stem
+from attar.language.server import Server
 from attar.language.sources import load
 from attar.language.tasks import Distill
 from attar.language.tokens import Tokeniser
@@ -37,6 +40,8 @@ def distill(
     engine: Engine | None = None,
     say: Say | None = None,
     answers: int = 32,
+    placement: Placement | None = None,
+    server: Server | None = None,
 ) -> DistilledLanguageModel:
     """Distil a causal language model into a smaller one, and measure both on the test part, once, at the end.
 
@@ -54,12 +59,15 @@ def distill(
         say: Called with each line of progress. Default: silent.
         answers: Number of test prompts that both answer for ROUGE-L, length, repetition and the excess error; 0 for
             none.
+        placement: Where the teacher lies, if it is large, and in which precision.
+        server: A server that answers the training prompts in the teacher's place, for answers_by="teacher".
 
     Raises:
         InputError: Teacher, student, data and settings do not fit one another; nothing is lost.
         Interrupted: Stopped by Ctrl-C, SIGTERM or SIGHUP; the same call resumes the run.
     """
-    task = Distill(teacher=teacher, module=student, tokenizer=tokenizer, corpus=corpus, answers=answers)
+    beside = {"placement": placement or Placement(), "server": server or Server()}
+    task = Distill(teacher=teacher, module=student, tokenizer=tokenizer, corpus=corpus, answers=answers, **beside)
     runtime, method = Runtime(engine, seed, say=say), method or DistillLanguage()
     made: DistilledLanguageModel = task.run(
         method, load(data), runtime, kind=KIND, out=Path(out).expanduser() if out else None
@@ -188,7 +196,7 @@ def _measured(
     assert model is not None
     tokens = pair.tokens(part, by)
     here = model.to(runtime.device)
-    teacher = None if teacher is None else teacher.to(runtime.device).eval()
+    teacher = None if teacher is None else placed(teacher, runtime.device).eval()
     voice = pair.voice(here, sampling or Sampling())
     count = len(tokens) if rows is None else min(rows, len(tokens))
     return measured(

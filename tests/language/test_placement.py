@@ -1,0 +1,119 @@
+"""Teachers in other places: offloaded to a folder or to memory they say exactly the same, and have one fingerprint."""
+
+import copy
+
+import accelerate
+import pytest
+import torch
+
+import attar.language as language
+from attar.core.errors import InputError
+from attar.language.distillation import DistillLanguage
+from attar.language.models import causal_model, check_runs, device_of, fresh_model
+from attar.language.offloaded import Stored, placed
+from attar.language.pair import paired
+from attar.language.placement import Placement, check_alone
+
+SMALL = {"student": "gpt2:layers=1,width=16,heads=2", "steps": 2, "batch": 8, "max_length": 96}
+CPU = torch.device("cpu")
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*meta device.*")
+
+
+@pytest.fixture(scope="module")
+def folder(tokenizer, tmp_path_factory):
+    """A teacher of four layers in a folder."""
+    place = tmp_path_factory.mktemp("teacher")
+    generator = torch.Generator().manual_seed(1)
+    fresh_model("llama:layers=4,width=64,heads=2", tokenizer, 96, generator).save_pretrained(place)
+    tokenizer.save_pretrained(place)
+    return place
+
+
+@pytest.fixture
+def offloaded(folder, tmp_path):
+    """The same with most of its layers on disk."""
+    return causal_model(
+        folder, placement=Placement(teacher_memory=("cpu=300KB",), teacher_offload=str(tmp_path / "off"))
+    )
+
+
+@pytest.fixture
+def ids(tokenizer):
+    return torch.arange(12).unsqueeze(0) % len(tokenizer)
+
+
+def test_an_offloaded_teacher_says_exactly_the_same(folder, offloaded, ids):
+    assert "disk" in offloaded.hf_device_map.values()
+    assert any(parameter.device.type == "meta" for parameter in offloaded.parameters())
+    whole = causal_model(folder)
+    with torch.no_grad():
+        assert torch.equal(offloaded(ids).logits, whole(ids).logits)
+    assert placed(offloaded, CPU) is offloaded
+    assert device_of(offloaded) == CPU
+    check_runs(offloaded, "teacher", 256, answers=True)
+
+
+def test_a_teacher_in_the_memory_of_the_cpu_says_exactly_the_same(folder, ids):
+    whole = causal_model(folder).eval()
+    away = accelerate.cpu_offload(copy.deepcopy(whole), execution_device=CPU)
+    with torch.no_grad():
+        assert torch.equal(away(ids).logits, whole(ids).logits)
+    assert placed(away, CPU) is away
+    check_runs(away, "teacher", 256, answers=True)
+
+
+def test_its_fingerprint_is_that_of_the_whole_one(source, folder, offloaded):
+    whole, away = paired(source, folder, None), paired(source, offloaded, None, tokenizer=str(folder))
+    assert whole.fingerprint == away.fingerprint
+    assert len(Stored({"teacher": None})) == 0
+
+
+def test_a_student_learns_the_same_from_it(source, folder, tmp_path, engine):
+    found = []
+    for number, given in enumerate((Placement(), Placement(teacher_memory=("cpu=300KB",)))):
+        place = Placement(**{**given.__dict__, "teacher_offload": str(tmp_path / "off")}) if number else given
+        made = language.distill(
+            source, DistillLanguage.of(**SMALL), teacher=folder, placement=place, engine=engine, answers=2
+        )
+        found.append((made.model.state_dict(), made.scores))
+    assert found[0][1] == found[1][1]
+    for name, value in found[0][0].items():
+        assert torch.equal(value, found[1][0][name])
+
+
+def test_a_teacher_is_read_in_the_precision_that_is_asked_for(source, folder, engine):
+    assert causal_model(folder, placement=Placement(teacher_precision="bfloat16")).dtype == torch.bfloat16
+    assert causal_model(folder, placement=Placement(teacher_device_map="auto")).dtype == torch.float32
+    how = Placement(teacher_precision="bfloat16")
+    made = language.distill(
+        source, DistillLanguage.of(**SMALL), teacher=folder, placement=how, engine=engine, answers=2
+    )
+    assert made.scores["teacher"]["cross_entropy"] > 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"teacher_memory": ("gpu=1GB",)}, "--teacher-memory 'gpu=1GB' is not DEVICE=SIZE"),
+        ({"teacher_memory": ("cpu",)}, "--teacher-memory 'cpu' is not DEVICE=SIZE"),
+        ({"teacher_memory": ("cpu=lots",)}, "--teacher-memory 'cpu=lots' is not DEVICE=SIZE"),
+        ({"teacher_memory": ("cpu=300KB",)}, "--teacher-offload"),
+        ({"teacher_offload": __file__}, "is a file. Give a folder"),
+    ],
+)
+def test_bad_places_are_refused_on_one_line(folder, settings, sentence):
+    with pytest.raises(InputError, match=sentence) as told:
+        causal_model(folder, placement=Placement(**settings))
+    assert "\n" not in str(told.value)
+
+
+def test_what_cannot_be_placed_is_refused(source, teacher, tokenizer):
+    how = Placement(teacher_device_map="auto")
+    with pytest.raises(InputError, match="need a teacher"):
+        paired(source, None, None, placement=how)
+    with pytest.raises(InputError, match="the teacher is in memory already"):
+        paired(source, teacher, None, tokenizer, placement=how)
+    with pytest.raises(InputError, match="deals one teacher to all GPUs, but there are 2 processes"):
+        check_alone(how, 2)
+    check_alone(Placement(teacher_precision="bfloat16"), 2)
