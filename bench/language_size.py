@@ -57,7 +57,7 @@ def steps(folder: str, settings: dict[str, Any], width: int, steps: int) -> dict
     """Some steps of a student on short texts, and what they take."""
     torch.set_num_threads(1)
     draw = torch.Generator().manual_seed(0)
-    words = "the old fox sees a green spoon by the river and answers who asks".split()
+    words = ["the", "old", "fox", "sees", "a", "green", "spoon", "by", "river", "and", "answers", "who", "asks"]
     rows = []
     for number in range(128):
         length = 150 if number % 8 == 0 else 15

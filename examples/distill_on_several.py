@@ -3,20 +3,14 @@
     accelerate launch --num_processes 2 examples/distill_on_several.py
     accelerate launch --config_file examples/fsdp.yaml examples/distill_on_several.py
 
-The same works with trl.SFTTrainer. Every process has the whole teacher; the student is what is sharded.
+Without GPUs, `torchrun --nproc-per-node 2` starts two processes. Every process has the whole teacher; the student is
+what is sharded.
 """
 
-import sys
-
 import torch
+import transformers
 
 import attar.language as language
-
-try:
-    import transformers
-except ImportError:
-    print("This example needs transformers: pip install transformers")
-    sys.exit()
 
 data = language.load("phrases")
 teacher = language.train(data, "llama:layers=2,width=64", epochs=3, lr=4e-3, max_length=96, answers=0)
@@ -36,13 +30,19 @@ def row(pair: dict[str, str]) -> dict[str, list[int]]:
 
 torch.manual_seed(0)
 sizes = {"num_hidden_layers": 1, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
-config = transformers.LlamaConfig(**{**teacher.model.config.to_dict(), **sizes, "num_key_value_heads": 2, "head_dim": 16})
+sizes |= {"num_key_value_heads": 2, "head_dim": 16}
+config = transformers.LlamaConfig(**{**teacher.model.config.to_dict(), **sizes})
 trainer = Trainer(
     model=transformers.LlamaForCausalLM(config),
     teacher=teacher.model,
     distillation=language.DistillLanguage.of(divergence="forward"),
     args=transformers.TrainingArguments(
-        "runs/several", max_steps=30, per_device_train_batch_size=8, learning_rate=3e-3, report_to="none"
+        "runs/several",
+        max_steps=30,
+        per_device_train_batch_size=8,
+        learning_rate=3e-3,
+        report_to="none",
+        use_cpu=not torch.cuda.is_available(),
     ),
     train_dataset=[row(pair) for pair in data.train],
     eval_dataset=[row(pair) for pair in data.validation],

@@ -22,7 +22,8 @@ class Placement(Settings):
     teacher_memory: tuple[str, ...] = ()
     """Most memory that the teacher may take on each device: 0=20GiB 1=20GiB cpu=64GiB. Default: what is free."""
     teacher_offload: str | None = None
-    """Folder for layers of the teacher that fit nowhere else. They are read from disk in every pass."""
+    """Folder for layers of the teacher that fit nowhere else. They are read from disk in every pass, from the teacher's
+    own files where their form allows it."""
     teacher_precision: Literal["float32", "bfloat16", "float16"] | None = None
     """Precision in which the teacher is read. Default: that of its file."""
 

@@ -140,6 +140,7 @@ def asked(server: Server, requests: Mapping[int, Request], keep: Callable[[int, 
                 done.put((row, answer_to(server, request, key, stop)))
             except Exception as error:  # told by the thread that waits
                 done.put((row, error))
+                stop.set()
 
     for _ in range(min(server.server_parallel, len(requests))):
         threading.Thread(target=work, daemon=True).start()

@@ -195,7 +195,7 @@ def _measured(
 ) -> Measures:
     assert model is not None
     tokens = pair.tokens(part, by)
-    here = model.to(runtime.device)
+    here = placed(model, runtime.device)
     teacher = None if teacher is None else placed(teacher, runtime.device).eval()
     voice = pair.voice(here, sampling or Sampling())
     count = len(tokens) if rows is None else min(rows, len(tokens))
