@@ -112,7 +112,7 @@ def check_packs(model: nn.Module, who: str, words: int) -> None:
         alone = model(input_ids=torch.tensor([last], device=device), use_cache=False).logits[0].float()
     near = 1e-2 if next(model.parameters()).element_size() < 4 else 1e-4
     same = [torch.allclose(found, alone, rtol=0, atol=near * float(alone.abs().max()) + 1e-6) for found in after]
-    if not all(same) or not torch.allclose(*after, rtol=1e-5, atol=1e-6):
+    if not all(same) or not torch.allclose(after[0], after[1], rtol=1e-5, atol=1e-6):
         raise refused
 
 

@@ -66,8 +66,15 @@ def distill(
         InputError: Teacher, student, data and settings do not fit one another; nothing is lost.
         Interrupted: Stopped by Ctrl-C, SIGTERM or SIGHUP; the same call resumes the run.
     """
-    beside = {"placement": placement or Placement(), "server": server or Server()}
-    task = Distill(teacher=teacher, module=student, tokenizer=tokenizer, corpus=corpus, answers=answers, **beside)
+    task = Distill(
+        teacher=teacher,
+        module=student,
+        tokenizer=tokenizer,
+        corpus=corpus,
+        answers=answers,
+        placement=placement or Placement(),
+        server=server or Server(),
+    )
     runtime, method = Runtime(engine, seed, say=say), method or DistillLanguage()
     made: DistilledLanguageModel = task.run(
         method, load(data), runtime, kind=KIND, out=Path(out).expanduser() if out else None
