@@ -12,7 +12,7 @@ from attar.language.distillation import DistillLanguage
 from attar.language.models import causal_model, check_runs, device_of, fresh_model
 from attar.language.offloaded import Stored, placed
 from attar.language.pair import paired
-from attar.language.placement import Placement, check_alone
+from attar.language.placement import Teacher, check_alone
 
 SMALL = {"student": "gpt2:layers=1,width=16,heads=2", "steps": 2, "batch": 8, "max_length": 96}
 CPU = torch.device("cpu")
@@ -33,9 +33,7 @@ def folder(tokenizer, tmp_path_factory):
 @pytest.fixture
 def offloaded(folder, tmp_path):
     """The same with most of its layers on disk."""
-    return causal_model(
-        folder, placement=Placement(teacher_memory=("cpu=300KB",), teacher_offload=str(tmp_path / "off"))
-    )
+    return causal_model(folder, place=Teacher(memory=("cpu=300KB",), offload=str(tmp_path / "off")))
 
 
 @pytest.fixture
@@ -71,11 +69,8 @@ def test_its_fingerprint_is_that_of_the_whole_one(source, folder, offloaded):
 
 def test_a_student_learns_the_same_from_it(source, folder, tmp_path, engine):
     found = []
-    for number, given in enumerate((Placement(), Placement(teacher_memory=("cpu=300KB",)))):
-        place = Placement(**{**given.__dict__, "teacher_offload": str(tmp_path / "off")}) if number else given
-        made = language.distill(
-            source, DistillLanguage.of(**SMALL), teacher=folder, placement=place, engine=engine, answers=2
-        )
+    for given in (folder, Teacher(model=folder, memory=("cpu=300KB",), offload=str(tmp_path / "off"))):
+        made = language.distill(source, DistillLanguage.of(**SMALL), teacher=given, engine=engine, answers=2)
         found.append((made.model.state_dict(), made.scores))
     assert found[0][1] == found[1][1]
     for name, value in found[0][0].items():
@@ -83,36 +78,34 @@ def test_a_student_learns_the_same_from_it(source, folder, tmp_path, engine):
 
 
 def test_a_teacher_is_read_in_the_precision_that_is_asked_for(source, folder, engine):
-    assert causal_model(folder, placement=Placement(teacher_precision="bfloat16")).dtype == torch.bfloat16
-    assert causal_model(folder, placement=Placement(teacher_device_map="auto")).dtype == torch.float32
-    how = Placement(teacher_precision="bfloat16")
-    made = language.distill(
-        source, DistillLanguage.of(**SMALL), teacher=folder, placement=how, engine=engine, answers=2
-    )
+    assert causal_model(folder, place=Teacher(precision="bfloat16")).dtype == torch.bfloat16
+    assert causal_model(folder, place=Teacher(device_map="auto")).dtype == torch.float32
+    how = Teacher(model=str(folder), precision="bfloat16")
+    made = language.distill(source, DistillLanguage.of(**SMALL), teacher=how, engine=engine, answers=2)
     assert made.scores["teacher"]["cross_entropy"] > 0
 
 
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"teacher_memory": ("gpu=1GB",)}, "--teacher-memory 'gpu=1GB' is not DEVICE=SIZE"),
-        ({"teacher_memory": ("cpu",)}, "--teacher-memory 'cpu' is not DEVICE=SIZE"),
-        ({"teacher_memory": ("cpu=lots",)}, "--teacher-memory 'cpu=lots' is not DEVICE=SIZE"),
-        ({"teacher_offload": __file__}, "is a file. Give a folder"),
+        ({"memory": ("gpu=1GB",)}, "--teacher.memory 'gpu=1GB' is not DEVICE=SIZE"),
+        ({"memory": ("cpu",)}, "--teacher.memory 'cpu' is not DEVICE=SIZE"),
+        ({"memory": ("cpu=lots",)}, "--teacher.memory 'cpu=lots' is not DEVICE=SIZE"),
+        ({"offload": __file__}, "is a file. Give a folder"),
     ],
 )
 def test_bad_places_are_refused_on_one_line(folder, settings, sentence):
     with pytest.raises(InputError, match=sentence) as told:
-        causal_model(folder, placement=Placement(**settings))
+        causal_model(folder, place=Teacher(**settings))
     assert "\n" not in str(told.value)
 
 
 def test_what_cannot_be_placed_is_refused(source, teacher, tokenizer):
-    how = Placement(teacher_device_map="auto")
-    with pytest.raises(InputError, match="need a teacher"):
-        paired(source, None, None, placement=how)
+    how = Teacher(device_map="auto")
+    with pytest.raises(InputError, match="but no teacher"):
+        paired(source, how, None)
     with pytest.raises(InputError, match="the teacher is in memory already"):
-        paired(source, teacher, None, tokenizer, placement=how)
+        paired(source, Teacher(model=teacher, device_map="auto"), None, tokenizer)
     with pytest.raises(InputError, match="deals one teacher to all GPUs, but there are 2 processes"):
         check_alone(how, 2)
-    check_alone(Placement(teacher_precision="bfloat16"), 2)
+    check_alone(Teacher(precision="bfloat16"), 2)

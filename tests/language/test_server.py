@@ -83,7 +83,7 @@ def soon(monkeypatch):
 
 
 def asked_for(server, count=6, home=None, engine=None, **settings):
-    given = Server(server=server.address, server_model="big", **{"server_timeout": 5.0, **settings})
+    given = Server(address=server.address, model="big", **{"timeout": 5.0, **settings})
     requests = [given.body({"prompt": f"prompt {number}"}, 8, 0.0, 1.0, 7) for number in range(count)]
     return collected(given, requests, home, Runtime(engine))
 
@@ -94,7 +94,7 @@ def test_every_prompt_has_its_answer_and_several_are_asked_at_once(server, engin
         return said(body["prompt"][::-1], "length" if body["prompt"].endswith("3") else "stop")
 
     server.reply = slowly
-    found = asked_for(server, 12, engine=engine, server_parallel=4)
+    found = asked_for(server, 12, engine=engine, parallel=4)
     assert [one.text for one in found] == [f"prompt {number}"[::-1] for number in range(12)]
     assert [row for row, one in enumerate(found) if not one.whole] == [3]
     assert server.most == 4
@@ -151,17 +151,17 @@ def test_a_wait_that_the_server_asks_for_is_kept(server, engine):
 def test_a_server_that_gives_no_answer_is_told_on_one_line(server, engine, reply, sentence):
     server.reply = lambda number, body: reply
     with pytest.raises(InputError, match=sentence) as told:
-        asked_for(server, 1, engine=engine, server_retries=1)
+        asked_for(server, 1, engine=engine, retries=1)
     assert "\n" not in str(told.value)
 
 
 def test_no_reply_and_no_server_are_told(server, engine):
     server.reply = lambda number, body: (time.sleep(1), said("late"))[1]
     with pytest.raises(InputError, match=r"no answer in 1 try \(no reply in 0.1 s\)"):
-        asked_for(server, 1, engine=engine, server_retries=0, server_timeout=0.1)
+        asked_for(server, 1, engine=engine, retries=0, timeout=0.1)
     server.address = "http://127.0.0.1:9/v1"
     with pytest.raises(InputError, match=r"no answer in 1 try \(Connection refused\)\. Check that it runs"):
-        asked_for(server, 1, engine=engine, server_retries=0)
+        asked_for(server, 1, engine=engine, retries=0)
 
 
 def test_a_key_goes_to_the_server_and_nowhere_else(server, engine, monkeypatch, tmp_path):
@@ -185,7 +185,7 @@ def test_nothing_is_asked_twice(server, engine, tmp_path):
     home = tmp_path / "run" / FILE
     server.reply = lambda number, body: said("a") if number < 3 else (400, b"")
     with pytest.raises(InputError, match="refuses"):
-        asked_for(server, 6, home, engine, server_parallel=1)
+        asked_for(server, 6, home, engine, parallel=1)
     lines = home.read_text(encoding="utf-8").splitlines()
     assert len(lines) == 3
     home.write_text("\n".join(lines)[:-7], encoding="utf-8")  # the third is cut off
@@ -200,7 +200,7 @@ def test_nothing_is_asked_twice(server, engine, tmp_path):
 
 
 def distilled(source, server, tokenizer, engine, out=None, method=None, **settings):
-    given = Server(**{"server": server.address, "server_model": "big", "server_timeout": 5.0, **settings})
+    given = Server(**{"address": server.address, "model": "big", "timeout": 5.0, **settings})
     return language.distill(
         source, DistillLanguage.of(**{**SMALL, **(method or {})}), tokenizer=tokenizer, server=given, out=out,
         engine=engine, answers=0,
@@ -240,7 +240,7 @@ def test_a_smaller_teacher_compares_on_the_answers_of_the_server(server, source,
         DistillLanguage.of(**{**SMALL, "divergence": "forward"}),
         teacher=teacher,
         tokenizer=tokenizer,
-        server=Server(server=server.address, server_model="big"),
+        server=Server(address=server.address, model="big"),
         engine=engine,
         answers=0,
     )
@@ -258,16 +258,16 @@ def test_only_empty_answers_are_refused(server, source, tokenizer, engine):
 @pytest.mark.parametrize(
     ("settings", "answers_by", "form", "sentence"),
     [
-        ({"server_model": "big"}, "teacher", "pair", "no server. Give --server"),
-        ({"server": "localhost:8000"}, "teacher", "pair", "is not an address such as http"),
-        ({"server": "http:///v1"}, "teacher", "pair", "is not an address"),
-        ({"server": "file:///etc/passwd"}, "teacher", "pair", "is not an address"),
-        ({"server": "http://me:word@host/v1"}, "teacher", "pair", "holds a name or a password"),
-        ({"server": "http://host/v1"}, "teacher", "pair", "Give --server-model"),
-        ({"server": "http://host/v1", "server_model": "a"}, "off-policy", "pair", "--answers-by is off-policy"),
-        ({"server": "http://host/v1", "server_model": "a"}, "teacher", "text", "the data are plain text"),
+        ({"model": "big"}, "teacher", "pair", "no server. Give --server"),
+        ({"address": "localhost:8000"}, "teacher", "pair", "is not an address such as http"),
+        ({"address": "http:///v1"}, "teacher", "pair", "is not an address"),
+        ({"address": "file:///etc/passwd"}, "teacher", "pair", "is not an address"),
+        ({"address": "http://me:word@host/v1"}, "teacher", "pair", "holds a name or a password"),
+        ({"address": "http://host/v1"}, "teacher", "pair", "Give --server.model"),
+        ({"address": "http://host/v1", "model": "a"}, "off-policy", "pair", "--answers-by is off-policy"),
+        ({"address": "http://host/v1", "model": "a"}, "teacher", "text", "the data are plain text"),
         (
-            {"server": "http://host/v1", "server_model": "a", "server_endpoint": "completions"},
+            {"address": "http://host/v1", "model": "a", "endpoint": "completions"},
             "teacher",
             "chat",
             "the data are conversations",
@@ -288,7 +288,7 @@ from attar.language.server import Server
 
 settings = {settings}
 language.distill(
-    "phrases", language.DistillLanguage.of(**settings), server=Server(server=sys.argv[1], server_model="big"),
+    "phrases", language.DistillLanguage.of(**settings), server=Server(address=sys.argv[1], model="big"),
     out=sys.argv[2], engine=Engine(device="cpu", quiet=True), answers=0,
 )
 """
@@ -319,7 +319,7 @@ def test_a_run_that_is_killed_among_the_answers_asks_for_the_rest_alone(server, 
 
 
 def test_requests_of_other_settings_are_others():
-    given = Server(server="http://host/v1", server_model="a")
+    given = Server(address="http://host/v1", model="a")
     one = given.body({"prompt": "x"}, 8, 0.0, 1.0, 7)
     assert one == Request("completions", one.body)
     assert one.data != given.body({"prompt": "x"}, 8, 0.5, 1.0, 7).data

@@ -11,7 +11,7 @@ from attar.language.models import Lora as Lora
 from attar.language.models import byte_tokenizer as byte_tokenizer
 from attar.language.objective import Spans as Spans
 from attar.language.objective import distillation_loss as distillation_loss
-from attar.language.placement import Placement as Placement
+from attar.language.placement import Teacher as Teacher
 from attar.language.policy import Policy as Policy
 from attar.language.rouge import porter as porter
 from attar.language.rouge import rouge_l as rouge_l

@@ -52,9 +52,9 @@ def fill(kept: Store, pair: LanguagePair, by: Tokeniser, sampling: Sampling, run
     answers = runtime.processes.once(lambda: collected(server, requests, home, runtime))
     empty = sum(not answer.text.strip() for answer in answers)
     if empty == len(answers):
-        raise InputError(f"all {empty} answers of {server.server_model} are empty. Check the model and its endpoint.")
+        raise InputError(f"all {empty} answers of {server.model} are empty. Check the model and its endpoint.")
     if empty:
-        runtime.say(f"note: {empty:,} of {len(answers):,} answers of {server.server_model} are empty.")
+        runtime.say(f"note: {empty:,} of {len(answers):,} answers of {server.model} are empty.")
     rows = [_with_answer(row, answer.text) for row, answer in zip(pair.data.train, answers, strict=True)]
     tokens = by.read(replace(pair.data, train=_dataset(rows)), "train")
     for start in range(0, len(rows), TOGETHER):
@@ -72,7 +72,7 @@ def collected(server: Server, requests: Sequence[Request], home: Path | None, ru
     missing = {row: one for row, one in enumerate(requests) if row not in found}
     if missing:
         there = f", {len(found):,} are there" if found else ""
-        runtime.say(f"asking {server.server_model} for {len(missing):,} of {len(requests):,} answers{there}.")
+        runtime.say(f"asking {server.model} for {len(missing):,} of {len(requests):,} answers{there}.")
         with Line("answers", len(requests), quiet=runtime.engine.quiet) as line, file:
 
             def keep(row: int, answer: Answer) -> None:

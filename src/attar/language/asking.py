@@ -53,7 +53,7 @@ def answer_to(server: Server, request: Request, key: str, stop: threading.Event)
         InputError: The server refuses it, or no try succeeds.
     """
     reason, wait = "", FIRST_WAIT
-    for attempt in range(server.server_retries + 1):
+    for attempt in range(server.retries + 1):
         if stop.is_set():
             break
         try:
@@ -61,33 +61,33 @@ def answer_to(server: Server, request: Request, key: str, stop: threading.Event)
         except _FailedError as error:
             reason = str(error)
             pause = min(wait, LONGEST_WAIT) if error.wait is None else min(error.wait, LONGEST_ASKED)
-            if attempt < server.server_retries:
+            if attempt < server.retries:
                 stop.wait(pause)
             wait *= 2
-    tries = server.server_retries + 1
+    tries = server.retries + 1
     raise InputError(
-        f"the server at {server.server} gave no answer in {tries} {'tries' if tries > 1 else 'try'} ({reason}). Check "
+        f"the server at {server.address} gave no answer in {tries} {'tries' if tries > 1 else 'try'} ({reason}). Check "
         "that it runs; the answers so far are kept, and the same command continues."
     )
 
 
 def _tried(server: Server, request: Request, key: str) -> Answer:
-    assert server.server is not None
+    assert server.address is not None
     headers = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "attar"}
     if key:
         headers["Authorization"] = f"Bearer {key}"
-    sent = urllib.request.Request(f"{server.server.rstrip('/')}/{request.path}", request.data, headers, method="POST")
+    sent = urllib.request.Request(f"{server.address.rstrip('/')}/{request.path}", request.data, headers, method="POST")
     try:
-        with _opener(server.server).open(sent, timeout=server.server_timeout) as reply:
+        with _opener(server.address).open(sent, timeout=server.timeout) as reply:
             data = reply.read(MOST_BYTES + 1)
     except urllib.error.HTTPError as error:
         raise _refused(error, server, key) from None
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, ssl.SSLCertVerificationError):
-            raise InputError(f"the certificate of {server.server} is not valid ({reason_of(reason)}).") from None
+            raise InputError(f"the certificate of {server.address} is not valid ({reason_of(reason)}).") from None
         timed_out = isinstance(reason, TimeoutError)
-        words = f"no reply in {server.server_timeout:g} s" if timed_out else _told(reason)
+        words = f"no reply in {server.timeout:g} s" if timed_out else _told(reason)
         raise _FailedError(words) from None
     except ValueError as error:  # a key that no header can hold
         words = f"{KEY} holds characters that no header may have" if key else _told(error)
@@ -119,7 +119,7 @@ def _refused(error: urllib.error.HTTPError, server: Server, key: str) -> Excepti
         404: "Check the address (…/v1) and the name of the model.",
     }
     hint = advice.get(error.code, "Give its own address." if error.code < 400 else "Check the model and the settings.")
-    return InputError(f"the server at {server.server} refuses ({told.rstrip('.')}). {hint}")
+    return InputError(f"the server at {server.address} refuses ({told.rstrip('.')}). {hint}")
 
 
 def _message(reply: Any) -> str:

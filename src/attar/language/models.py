@@ -20,7 +20,7 @@ from attar.core.extras import install
 from attar.core.foreign import NO_CODE, check_no_code
 from attar.core.seeds import seeded
 from attar.core.settings import Range, Settings, words
-from attar.language.placement import Placement
+from attar.language.placement import Teacher
 from attar.language.vocabulary import size_of, width
 
 END = "<|endoftext|>"
@@ -107,13 +107,13 @@ def fresh_model(name: str, tokenizer: Any, positions: int, generator: torch.Gene
     return made
 
 
-def causal_model(name: str | Path, *, to_train: bool = False, placement: Placement | None = None) -> nn.Module:
+def causal_model(name: str | Path, *, to_train: bool = False, place: Teacher | None = None) -> nn.Module:
     """A trained causal model from a folder or the hub, only from safetensors.
 
     Args:
         name: The folder, or user/name.
         to_train: Whether to load the parameters as float32, in any precision of the file.
-        placement: Where the parameters lie and in which precision. Default: in memory, as in the file.
+        place: Where the parameters lie and in which precision. Default: in memory, as in the file.
 
     Raises:
         InputError: There is no such model, it is not causal, it exists only as a pickle, or it has no room.
@@ -122,7 +122,7 @@ def causal_model(name: str | Path, *, to_train: bool = False, placement: Placeme
     folder = Path(name)
     if folder.is_dir():
         _refuse_pickles(folder)
-    given = {"dtype": torch.float32 if to_train else "auto", **(placement.arguments() if placement else {})}
+    given = {"dtype": torch.float32 if to_train else "auto", **(place.arguments() if place else {})}
     model: nn.Module = _fetched(
         str(name),
         "causal language model",

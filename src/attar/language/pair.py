@@ -22,7 +22,7 @@ from attar.language.models import (
     tokenizer_of,
 )
 from attar.language.offloaded import Stored
-from attar.language.placement import Placement
+from attar.language.placement import Teacher
 from attar.language.server import Server
 from attar.language.sources import TextSource
 from attar.language.stops import EndWords, ended_by_words, stops_of
@@ -111,33 +111,32 @@ class LanguagePair:
 
 def paired(
     data: TextSource,
-    teacher: Model,
+    teacher: Model | Teacher,
     student: Model,
     tokenizer: Any = None,
     corpus: TextSource | None = None,
-    placement: Placement | None = None,
 ) -> LanguagePair:
     """Open a teacher and a student by name, and check that they have one vocabulary.
 
     Args:
         data: Text.
-        teacher: A model, the folder of one, or a name on the hub; None for none.
+        teacher: A model, the folder of one, or a name on the hub, or either with its place; None for none.
         student: A model in the same forms; for a fresh one None, or a description such as gpt2:layers=1,width=64.
         tokenizer: A tokenizer of transformers, its folder, or its name on the hub, if no model has one. If there is
             none at all, a byte-level one is learned from the data.
         corpus: Further text.
-        placement: Where the teacher lies, and in which precision.
 
     Raises:
         InputError: There is no such model, it exists only as a pickle, the vocabularies differ, or a trainer has
             replaced the student's forward.
     """
-    if placement is not None and placement.asks and teacher is None:
-        raise InputError("--teacher-device-map, -memory, -offload and -precision need a teacher. Give one (--teacher).")
+    place = teacher if isinstance(teacher, Teacher) else Teacher(model=teacher)
+    if place.asks and place.model is None:
+        raise InputError("a place or a precision is given for the teacher, but no teacher. Give one (--teacher).")
     if isinstance(student, str) and is_fresh(student):
         check_fresh(student)
         student = None
-    one, other = opened(teacher, "teacher", placement=placement), opened(student, "student", to_train=True)
+    one, other = opened(place.model, "teacher", place=place), opened(student, "student", to_train=True)
     if isinstance(tokenizer, (str, Path)):
         tokenizer = tokenizer_of(tokenizer)
     theirs, mine = one[1], other[1] if other[1] is not None else tokenizer
@@ -168,7 +167,7 @@ def _chosen(teacher: Any, student: Any) -> tuple[Any, Any]:
 
 
 def opened(
-    model: Model, who: str, *, to_train: bool = False, placement: Placement | None = None
+    model: Model, who: str, *, to_train: bool = False, place: Teacher | None = None
 ) -> tuple[nn.Module | None, Any]:
     """A model by itself or by name, and its tokenizer where that is known.
 
@@ -176,14 +175,14 @@ def opened(
         model: A model, the folder of one, or a name on the hub; None for none.
         who: What it is, for messages.
         to_train: Whether it is trained; from a folder it is then read as float32.
-        placement: Where it lies, and in which precision; for a folder or a name.
+        place: Where it lies, and in which precision; for a folder or a name.
 
     Raises:
         InputError: There is no such model, or it is none that can be used.
     """
     if model is None:
         return None, None
-    if placement is not None and placement.asks and not isinstance(model, (str, Path)):
+    if place is not None and place.asks and not isinstance(model, (str, Path)):
         raise InputError(f"the {who} is in memory already, so it is not placed anew. Give its folder, or no placement.")
     if isinstance(model, DistilledLanguageModel):
         return model.model, model.tokenizer
@@ -199,4 +198,4 @@ def opened(
             f"the {who} is {str(model)!r}, which is not trained yet. Train it first, by language.train, or by attar "
             f"distill language --divergence none --student {model}."
         )
-    return causal_model(model, to_train=to_train, placement=placement), tokenizer_of(model)
+    return causal_model(model, to_train=to_train, place=place), tokenizer_of(model)

@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from attar.core.errors import InputError, shortened
@@ -22,33 +22,35 @@ KEY = "ATTAR_SERVER_KEY"
 class Server(Settings):
     """A server that answers the training prompts in the teacher's place, with --answers-by teacher."""
 
-    server: str | None = None
+    itself: ClassVar[str] = "address"
+
+    address: str | None = None
     """Address of a server with OpenAI's API, such as http://localhost:8000/v1. Its answers take the place of the
     references, with --answers-by teacher. They are kept in the run's folder, so that none is asked for twice. A key is
     read from ATTAR_SERVER_KEY in the environment."""
-    server_model: str | None = None
+    model: str | None = None
     """Name of the model on the server."""
-    server_endpoint: Literal["auto", "completions", "chat"] = "auto"
+    endpoint: Literal["auto", "completions", "chat"] = "auto"
     """What is asked: completions continues a prompt, chat answers it as a user's turn. auto takes chat for
     conversations."""
-    server_parallel: Annotated[int, Range(1, 1024)] = 8
+    parallel: Annotated[int, Range(1, 1024)] = 8
     """Number of prompts that the server works on at once."""
-    server_timeout: Annotated[float, Range(0.01)] = 300.0
+    timeout: Annotated[float, Range(0.01)] = 300.0
     """Seconds to wait for an answer."""
-    server_retries: Annotated[int, Range(0, 100)] = 6
+    retries: Annotated[int, Range(0, 100)] = 6
     """Number of further tries for a prompt, at growing distances, if the server is busy, fails or cannot be reached."""
 
     @property
     def answerer(self) -> dict[str, Any]:
         """Who answers, wherever it runs."""
-        return {"model": self.server_model, "endpoint": self.server_endpoint}
+        return {"model": self.model, "endpoint": self.endpoint}
 
     def body(self, row: Mapping[str, Any], tokens: int, temperature: float, nucleus: float, seed: int) -> "Request":
         """The request for an answer to a row's prompt, of at most so many tokens."""
-        chat = "messages" in row if self.server_endpoint == "auto" else self.server_endpoint == "chat"
+        chat = "messages" in row if self.endpoint == "auto" else self.endpoint == "chat"
         asked = {"messages": _turns(row)} if chat else {"prompt": row["prompt"]}
         how = {"max_tokens": tokens, "temperature": temperature, "top_p": nucleus, "seed": seed}
-        return Request("chat/completions" if chat else "completions", {"model": self.server_model, **asked, **how})
+        return Request("chat/completions" if chat else "completions", {"model": self.model, **asked, **how})
 
 
 @dataclass(frozen=True)
@@ -86,17 +88,17 @@ def check_used(server: Server, answers_by: str, form: str) -> None:
     Raises:
         InputError: They are not, or the data have no prompts.
     """
-    if server.server is None:
+    if server.address is None:
         if server != Server():
             raise InputError("settings of a server are given, but no server. Give --server http://localhost:8000/v1.")
         return
-    parts = urlsplit(server.server)
+    parts = urlsplit(server.address)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise InputError(f"--server {shortened(server.server)!r} is not an address such as http://localhost:8000/v1.")
+        raise InputError(f"--server {shortened(server.address)!r} is not an address such as http://localhost:8000/v1.")
     if parts.username or parts.password:
         raise InputError(f"--server holds a name or a password. Put a key into {KEY} in the environment instead.")
-    if not server.server_model:
-        raise InputError("--server needs the name of a model on it. Give --server-model.")
+    if not server.model:
+        raise InputError("--server needs the name of a model on it. Give --server.model.")
     if answers_by != "teacher":
         raise InputError(
             f"--server answers the training prompts, but --answers-by is {answers_by}. Give --answers-by teacher, with "
@@ -104,8 +106,8 @@ def check_used(server: Server, answers_by: str, form: str) -> None:
         )
     if form == "text":
         raise InputError("a server answers prompts, but the data are plain text. Give rows with prompts.")
-    if server.server_endpoint == "completions" and form == "chat":
-        raise InputError("--server-endpoint completions continues a prompt, but the data are conversations. Give chat.")
+    if server.endpoint == "completions" and form == "chat":
+        raise InputError("--server.endpoint completions continues a prompt, but the data are conversations. Give chat.")
 
 
 def asked(server: Server, requests: Mapping[int, Request], keep: Callable[[int, Answer], None]) -> None:
@@ -142,7 +144,7 @@ def asked(server: Server, requests: Mapping[int, Request], keep: Callable[[int, 
                 done.put((row, error))
                 stop.set()
 
-    for _ in range(min(server.server_parallel, len(requests))):
+    for _ in range(min(server.parallel, len(requests))):
         threading.Thread(target=work, daemon=True).start()
     try:
         for _ in requests:

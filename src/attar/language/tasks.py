@@ -4,8 +4,8 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 from attar.core import tasks
-from attar.core.settings import Hidden, Range, Words
-from attar.language.placement import Placement, check_alone
+from attar.core.settings import Hidden, Range, Role, Words
+from attar.language.placement import Teacher, check_alone
 from attar.language.server import Server, check_used
 
 
@@ -13,9 +13,8 @@ from attar.language.server import Server, check_used
 class Distill(tasks.Task):
     """What a student learns from besides the data: its teacher and further text."""
 
-    teacher: Annotated[Any, Words()] = None
-    """A trained network: folder or hub name of a causal model of transformers. Without it a student is trained
-    alone."""
+    teacher: Annotated[Teacher, Role()] = field(default_factory=Teacher)
+    """A teacher (`model`), where it lies if it is large, and in which precision (`device_map`, `precision`, ...)."""
     module: Annotated[Any, Hidden()] = None
     """A model of the caller's own to be used as the student, in place of the method's; it is not changed."""
     tokenizer: Annotated[Any, Words()] = None
@@ -26,10 +25,8 @@ class Distill(tasks.Task):
     answers: Annotated[int, Range(0)] = 32
     """Test prompts that are answered by student and teacher; 0 for none. They give ROUGE-L, length, repetition and
     excess error."""
-    placement: Placement = field(default_factory=Placement)
-    """Where a large teacher lies (`teacher_device_map`, `teacher_precision`, ...)."""
-    server: Server = field(default_factory=Server)
-    """A server that answers the training prompts (`server`, `server_model`, ...)."""
+    server: Annotated[Server, Role()] = field(default_factory=Server)
+    """A server that answers the training prompts (`address`, `model`, ...)."""
 
     def prepare(self, source: Any, method: Any, runtime: Any) -> tuple[Any, Any]:
         """Teacher, student and data in one vocabulary, and the method with the student that it trains."""
@@ -39,7 +36,7 @@ class Distill(tasks.Task):
         from attar.language.pair import paired
         from attar.language.sources import load
 
-        check_alone(self.placement, runtime.processes.count)
+        check_alone(self.teacher, runtime.processes.count)
         check_used(self.server, method.schedule.answers_by, source.form)
         student = self.module
         if isinstance(student, (str, Path)):
@@ -47,8 +44,8 @@ class Distill(tasks.Task):
         if student is None and not is_fresh(method.student):
             student = method.student
         corpus = None if self.corpus is None else load(self.corpus)
-        pair = paired(source, self.teacher, student, self.tokenizer, corpus, self.placement)
-        server = self.server if self.server.server else None
+        pair = paired(source, self.teacher, student, self.tokenizer, corpus)
+        server = self.server if self.server.address else None
         return replace(pair, answers=self.answers, server=server), method
 
     def score(self, made: Any, work: Any, method: Any, runtime: Any) -> Any:

@@ -17,7 +17,7 @@ from attar.language.kind import KIND
 from attar.language.models import check_runs
 from attar.language.offloaded import placed
 from attar.language.pair import LanguagePair, Model, paired
-from attar.language.placement import Placement
+from attar.language.placement import Teacher
 from attar.language.rouge import Stem
 from attar.language.server import Server
 from attar.language.sources import load
@@ -31,7 +31,7 @@ def distill(
     data: Any = "phrases",
     method: DistillLanguage | None = None,
     *,
-    teacher: Model = None,
+    teacher: Model | Teacher = None,
     student: Model = None,
     tokenizer: Any = None,
     corpus: Any = None,
@@ -40,7 +40,6 @@ def distill(
     engine: Engine | None = None,
     say: Say | None = None,
     answers: int = 32,
-    placement: Placement | None = None,
     server: Server | None = None,
 ) -> DistilledLanguageModel:
     """Distil a causal language model into a smaller one, and measure both on the test part, once, at the end.
@@ -48,7 +47,8 @@ def distill(
     Args:
         data: A source, or anything that `attar.language.load` takes.
         method: Settings. Default: `DistillLanguage()`.
-        teacher: A causal model of transformers, a distilled one, the folder of either, or a name on the hub.
+        teacher: A causal model of transformers, a distilled one, the folder of either, or a name on the hub;
+            or `Teacher(model=..., device_map="auto")` with the place of a large one.
         student: A model in the same forms, in place of the method's student. It is not changed.
         tokenizer: A tokenizer of transformers, its folder or its name on the hub, if no model has one.
         corpus: Further text in the same formats as the data. Its cross-entropy is added, so that the student forgets
@@ -59,7 +59,6 @@ def distill(
         say: Called with each line of progress. Default: silent.
         answers: Number of test prompts that both answer for ROUGE-L, length, repetition and the excess error; 0 for
             none.
-        placement: Where the teacher lies, if it is large, and in which precision.
         server: A server that answers the training prompts in the teacher's place, for answers_by="teacher".
 
     Raises:
@@ -67,12 +66,11 @@ def distill(
         Interrupted: Stopped by Ctrl-C, SIGTERM or SIGHUP; the same call resumes the run.
     """
     task = Distill(
-        teacher=teacher,
+        teacher=teacher if isinstance(teacher, Teacher) else Teacher(model=teacher),
         module=student,
         tokenizer=tokenizer,
         corpus=corpus,
         answers=answers,
-        placement=placement or Placement(),
         server=server or Server(),
     )
     runtime, method = Runtime(engine, seed, say=say), method or DistillLanguage()
