@@ -21,16 +21,19 @@ from torch import Tensor, nn
 
 from attar.core.engine import Metrics
 from attar.core.errors import InputError, named, unknown
+from attar.core.masters import DTYPES, Masters, in_precision
 from attar.core.presets import table_of
 from attar.core.runtime import Runtime
 from attar.core.seeds import permutation
 from attar.core.settings import Hidden, Range, Settings
 from attar.core.training import half_cosine, in_float32, linear_rise, set_lr
+from attar.language.answered import fill
 from attar.language.artefact import DistilledLanguageModel, Origin
 from attar.language.clipping import Clipping
 from attar.language.correction import Correction
 from attar.language.divergences import Objective
 from attar.language.generation import Sampling
+from attar.language.memory import Memory, recompute_activations
 from attar.language.models import (
     Lora,
     causal_model,
@@ -41,6 +44,8 @@ from attar.language.models import (
     without_padding,
 )
 from attar.language.objective import Loss, Spans, check_clipping, seeded_globally
+from attar.language.offloaded import placed
+from attar.language.packing import check_packs
 from attar.language.pair import LanguagePair
 from attar.language.policy import Policy, Rollouts
 from attar.language.presets import BASELINES
@@ -105,6 +110,8 @@ class DistillLanguage(Settings):
     """The use of a teacher's stored answers, with --stored-answers (`rest`)."""
     lora: Lora = field(default_factory=Lora)
     """Low-rank adapters that are trained in place of the whole student (`lora_rank`, ...)."""
+    memory: Memory = field(default_factory=Memory)
+    """Precision and memory of a large student, and rows of several examples (`student_precision`, `packing`, ...)."""
     select: Literal["last", "loss", "rouge"] = "last"
     """Epoch whose student is kept: the last, or the best by validation cross-entropy or by ROUGE-L of the student's
     answers."""
@@ -209,6 +216,13 @@ class DistillLanguage(Settings):
         compares = self.objective.divergence != "none" and self.objective.teacher_weight > 0
         return compares or self.spans.span_weight > 0 or self.schedule.answers_by == "teacher"
 
+    def _lacks_teacher(self, pair: LanguagePair) -> bool:
+        """Whether a teacher is needed that is not there. A server's answers need none."""
+        if pair.teacher is not None or not self.needs_teacher:
+            return False
+        compares = self.objective.divergence != "none" and self.objective.teacher_weight > 0
+        return pair.server is None or compares or self.spans.span_weight > 0
+
     @property
     def _answers(self) -> bool:
         """Whether a model answers prompts in training."""
@@ -225,7 +239,7 @@ class DistillLanguage(Settings):
             InputError: A teacher is needed but missing, lengths are too large for the models, or no token can be
                 learned.
         """
-        if self.needs_teacher and pair.teacher is None and pair.stored is None:
+        if pair.stored is None and self._lacks_teacher(pair):
             raise InputError(f"--divergence {self.objective.divergence} needs a teacher. Give one (--teacher).")
         if pair.stored is not None:
             check_recall(self, pair)
@@ -289,18 +303,18 @@ class DistillLanguage(Settings):
         device = runtime.device
         student = with_lora(self._student(pair, runtime.generator("network")), self.lora, runtime.generator("adapters"))
         student = student.to(device).train()
-        teacher = None if pair.teacher is None else pair.teacher.to(device)
+        teacher = None if pair.teacher is None else placed(pair.teacher, device)
         answers = pair.answers > 0 or self._answers
         for who, model in (("teacher", teacher), ("student", student)):
             if model is not None:
                 check_runs(model, who, pair.words, answers=answers)
+                if self.memory.packing:
+                    check_packs(model, who, pair.words)
         loss = Loss(self.objective, self.clipping, self.spans, pair.words)
         with seeded_globally(runtime.generator("clipping"), device):
             network = loss.network_for()
         network = None if network is None else network.to(device)
-        learned = {name: parameter for name, parameter in student.named_parameters() if parameter.requires_grad}
-        if not learned:
-            raise InputError("every parameter of the student is frozen. Set requires_grad for those to be trained.")
+        learned, masters = self._learned(student)
         assert self.max_length is not None
         groups: list[dict[str, Any]] = [{"params": list(learned.values())}]
         if network is not None:
@@ -308,11 +322,15 @@ class DistillLanguage(Settings):
         by = self.tokeniser(pair)
         voice = pair.voice(student, self.sampling)
         policy = self.objective.divergence == "policy"
+        schedule = Scheduled.start(self.schedule, self.rows, self.max_length)
+        if pair.server is not None:
+            assert schedule.store is not None
+            fill(schedule.store, pair, by, self.sampling, runtime)
         return Distilling(
-            learned=learned,  # type: ignore[arg-type]
+            learned=learned,
             network=network if network is not None else nn.Module(),
             optimizer=torch.optim.AdamW(groups, self._rates()[0], weight_decay=self.weight_decay),
-            schedule=Scheduled.start(self.schedule, self.rows, self.max_length),
+            schedule=schedule,
             rollouts=Rollouts.empty(self.policy, self.max_length) if policy else None,
             best={} if self.select == "last" else {name: value.detach().clone() for name, value in learned.items()},
             student=student,
@@ -323,13 +341,35 @@ class DistillLanguage(Settings):
             loss=dataclasses.replace(loss, network=network),
             answers=Answers(voice, teacher, by, self.schedule, self.correction, self.sampling, runtime.autocast),
             rest=self.recall.rest,
+            memory=self.memory,
+            masters=masters,
         )
+
+    def _learned(self, student: nn.Module) -> tuple[dict[str, Tensor], Masters | None]:
+        """What the optimiser changes: parameters of the student, or the master copies of those in bfloat16.
+
+        Raises:
+            InputError: Nothing is to be trained, or the student's family cannot compute its activations again.
+        """
+        if self.memory.gradient_checkpointing:
+            recompute_activations(student)
+        trained = {name: parameter for name, parameter in student.named_parameters() if parameter.requires_grad}
+        if not trained:
+            raise InputError("every parameter of the student is frozen. Set requires_grad for those to be trained.")
+        if self.memory.student_precision == "float32":
+            return dict(trained), None
+        dtype = DTYPES[self.memory.student_precision]
+        masters = Masters(trained, dtype)
+        in_precision(student, dtype)  # what is not trained has no master
+        return masters.values, masters
 
     def step(self, state: Distilling, runtime: Runtime) -> Metrics:
         """Run one batch."""
         epoch, number = divmod(state.done, self.batches)
         if state.done == 0 and self.schedule.answers_by == "adaptive":
             state.schedule.validated(validation_loss(self, state, runtime), self.schedule)
+        if state.masters is not None and state.order is None:  # the first step since the network was built
+            state.masters.write()
         if number == 0 or state.order is None:
             state.order = permutation(runtime.seed, f"epoch {epoch}", self.rows)
         rows = state.order[number * self.batch :][: self.batch].tolist()
@@ -341,6 +381,8 @@ class DistillLanguage(Settings):
         if self.clip_norm:
             nn.utils.clip_grad_norm_(list(state.learned.values()), self.clip_norm)
         state.optimizer.step()
+        if state.masters is not None:
+            state.masters.write()
         state.done += 1
         if number + 1 == self.batches or state.done == self.total_steps:
             end_epoch(self, state, runtime)

@@ -6,7 +6,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from attar.core import store
@@ -23,6 +22,9 @@ from attar.language.models import (
     tokenizer_beside,
     tokenizer_of,
 )
+from attar.language.offloaded import Stored
+from attar.language.placement import Teacher
+from attar.language.server import Server
 from attar.language.sources import TextSource
 from attar.language.stops import EndWords, ended_by_words, stops_of
 from attar.language.tokens import Tokeniser, Tokens
@@ -52,17 +54,19 @@ class LanguagePair:
     """Number of test prompts that both answer at the end."""
     stored: StoredAnswers | None = None
     """A teacher's stored answers to the training references."""
+    server: Server | None = None
+    """A server that answers the training prompts."""
     _read: dict[Any, Tokens] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
     def fingerprint(self) -> str:
         """A digest of the data, the tokenizer, the teacher's parameters, and a given student's initial parameters."""
-        tensors: dict[str, torch.Tensor] = {}
-        for name, model in (("teacher", self.teacher), ("student", self.student)):
-            if model is not None:
-                tensors |= {f"{name}/{key}": value for key, value in model.state_dict().items()}
-        sources = {"data": self.data.fingerprint, "corpus": self.corpus and self.corpus.fingerprint}
-        sources |= {"stored": self.stored.fingerprint} if self.stored else {}
+        tensors = Stored({"teacher": self.teacher, "student": self.student})
+        sources: dict[str, Any] = {"data": self.data.fingerprint, "corpus": self.corpus and self.corpus.fingerprint}
+        if self.stored is not None:
+            sources["stored"] = self.stored.fingerprint
+        if self.server is not None:
+            sources["server"] = self.server.answerer
         return store.digest_of(tensors, {**sources, "tokens": self.tokenizer.get_vocab()})
 
     @property
@@ -128,7 +132,7 @@ class LanguagePair:
 
 def paired(
     data: TextSource,
-    teacher: Model,
+    teacher: Model | Teacher,
     student: Model,
     tokenizer: Any = None,
     corpus: TextSource | None = None,
@@ -138,7 +142,7 @@ def paired(
 
     Args:
         data: Text.
-        teacher: A model, the folder of one, or a name on the hub; None for none.
+        teacher: A model, the folder of one, or a name on the hub, or either with its place; None for none.
         student: A model in the same forms; for a fresh one None, or a description such as gpt2:layers=1,width=64.
         tokenizer: A tokenizer of transformers, its folder, or its name on the hub, if no model has one. If there is
             none at all, a byte-level one is learned from the data.
@@ -149,10 +153,13 @@ def paired(
         InputError: There is no such model, it exists only as a pickle, the vocabularies differ, or a trainer has
             replaced the student's forward.
     """
+    place = teacher if isinstance(teacher, Teacher) else Teacher(model=teacher)
+    if place.asks and place.model is None:
+        raise InputError("a place or a precision is given for the teacher, but no teacher. Give one (--teacher).")
     if isinstance(student, str) and is_fresh(student):
         check_fresh(student)
         student = None
-    one, other = opened(teacher, "teacher"), opened(student, "student", to_train=True)
+    one, other = opened(place.model, "teacher", place=place), opened(student, "student", to_train=True)
     if isinstance(tokenizer, (str, Path)):
         tokenizer = tokenizer_of(tokenizer)
     theirs, mine = one[1], other[1] if other[1] is not None else tokenizer
@@ -186,19 +193,24 @@ def _chosen(teacher: Any, student: Any) -> tuple[Any, Any]:
     return student, teacher
 
 
-def opened(model: Model, who: str, *, to_train: bool = False) -> tuple[nn.Module | None, Any]:
+def opened(
+    model: Model, who: str, *, to_train: bool = False, place: Teacher | None = None
+) -> tuple[nn.Module | None, Any]:
     """A model by itself or by name, and its tokenizer where that is known.
 
     Args:
         model: A model, the folder of one, or a name on the hub; None for none.
         who: What it is, for messages.
         to_train: Whether it is trained; from a folder it is then read as float32.
+        place: Where it lies, and in which precision; for a folder or a name.
 
     Raises:
         InputError: There is no such model, or it is none that can be used.
     """
     if model is None:
         return None, None
+    if place is not None and place.asks and not isinstance(model, (str, Path)):
+        raise InputError(f"the {who} is in memory already, so it is not placed anew. Give its folder, or no placement.")
     if isinstance(model, DistilledLanguageModel):
         return model.model, model.tokenizer
     if isinstance(model, nn.Module):
@@ -214,4 +226,4 @@ def opened(model: Model, who: str, *, to_train: bool = False) -> tuple[nn.Module
             f"distill language --divergence none --student {model}."
         )
     check_model(Path(model))
-    return causal_model(model, to_train=to_train), tokenizer_of(model)
+    return causal_model(model, to_train=to_train, place=place), tokenizer_of(model)

@@ -1,22 +1,23 @@
 """The tasks of language models: distilling a teacher into a student, and storing a teacher's answers."""
 
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from attar.core import tasks
 from attar.core.errors import InputError
-from attar.core.settings import Hidden, Range, Words
+from attar.core.settings import Hidden, Range, Role, Words
+from attar.language.placement import Teacher, check_alone
+from attar.language.server import Server, check_used
 
 
 @dataclass(frozen=True, kw_only=True)
 class Distill(tasks.Task):
     """What a student learns from besides the data: its teacher and further text."""
 
-    teacher: Annotated[Any, Words()] = None
-    """A trained network: folder or hub name of a causal model of transformers. Without it a student is trained
-    alone."""
+    teacher: Annotated[Teacher, Role()] = field(default_factory=Teacher)
+    """A teacher (`model`), where it lies if it is large, and in which precision (`device_map`, `precision`, ...)."""
     module: Annotated[Any, Hidden()] = None
     """A model of the caller's own to be used as the student, in place of the method's; it is not changed."""
     tokenizer: Annotated[Any, Words()] = None
@@ -30,6 +31,8 @@ class Distill(tasks.Task):
     stored_answers: Annotated[Any, Words()] = None
     """Folder of a teacher's answers, stored by attar label. No teacher is needed then; one that is given as well is
     asked about the student's answers only."""
+    server: Annotated[Server, Role()] = field(default_factory=Server)
+    """A server that answers the training prompts (`address`, `model`, ...)."""
 
     def prepare(self, source: Any, method: Any, runtime: Any) -> tuple[Any, Any]:
         """Teacher, student and data in one vocabulary, and the method with the student that it trains."""
@@ -38,6 +41,8 @@ class Distill(tasks.Task):
         from attar.language.pair import paired
         from attar.language.sources import load
 
+        check_alone(self.teacher, runtime.processes.count)
+        check_used(self.server, method.schedule.answers_by, source.form)
         student = self.module
         if isinstance(student, (str, Path)):
             method, student = replace(method, student=str(student)), None
@@ -46,7 +51,8 @@ class Distill(tasks.Task):
         corpus = None if self.corpus is None else load(self.corpus)
         stored = opened_answers(self.stored_answers)
         pair = paired(source, self.teacher, student, self.tokenizer, corpus, stored)
-        return replace(pair, answers=self.answers), method
+        server = self.server if self.server.address else None
+        return replace(pair, answers=self.answers, server=server), method
 
     def score(self, made: Any, work: Any, method: Any, runtime: Any) -> Any:
         """Score student and teacher on the test part, once, at the end."""

@@ -47,6 +47,11 @@ class Batch:
         return self.ids.masked_fill(~(self.mask & inside), UNCOUNTED)
 
     @property
+    def inputs(self) -> dict[str, Tensor]:
+        """What a model is given."""
+        return {"input_ids": self.ids, "attention_mask": self.mask.long()}
+
+    @property
     def prompt_ids(self) -> list[list[int]]:
         """The prompts."""
         return [row[:end] for row, end in zip(self.ids.tolist(), self.prompts.tolist(), strict=True)]

@@ -61,8 +61,8 @@ class DistillationMixin:
     Raises:
         InputError: There is no such teacher, or it cannot run; the vocabularies differ; a needed tokenizer is missing;
             a policy gradient, a learned mask on several processes, or another loss of the trainer is asked for; or the
-            student has to answer packed rows. In training: the student has to answer packed rows that the trainer's
-            settings do not mention, or rows beyond `max_length`.
+            student has to answer packed rows, or is sharded and has to answer. In training: the student has to answer
+            packed rows that the trainer's settings do not mention, or rows beyond `max_length`.
     """
 
     def __init__(
@@ -129,6 +129,11 @@ class DistillationMixin:
             raise InputError("a learned mask works in one process only. Use teacher_clip='top-p' on several.")
         if own and (getattr(trainer.args, "packing", False) or getattr(trainer.args, "padding_free", False)):
             raise self._packed_rows()
+        if own and _sharded(trainer):
+            raise InputError(
+                f"with answers_by {method.schedule.answers_by} the student answers prompts, which a sharded student "
+                "(FSDP, DeepSpeed ZeRO-3) cannot. Set answers_by='off-policy'."
+            )
         other = getattr(trainer.args, "loss_type", "nll") != "nll" or trainer.args.label_smoothing_factor > 0
         if other or getattr(trainer, "compute_loss_func", None) is not None:
             raise InputError(
@@ -368,6 +373,12 @@ class DistillationMixin:
 
     def _memory(self) -> dict[str, Any]:
         return {"scheduled": self.scheduled, "coin": self.coin.get_state(), "draws": self.draws.get_state()}
+
+
+def _sharded(trainer: Any) -> bool:
+    """Whether each process has a part of the student's parameters only."""
+    plugin = getattr(trainer.accelerator.state, "deepspeed_plugin", None)
+    return bool(getattr(trainer, "is_fsdp_enabled", False)) or getattr(plugin, "zero_stage", 0) == 3
 
 
 def _words(

@@ -16,8 +16,11 @@ from attar.language.evaluation import AT, Measures, measured
 from attar.language.generation import Sampling
 from attar.language.kind import KIND
 from attar.language.models import check_runs
+from attar.language.offloaded import placed
 from attar.language.pair import LanguagePair, Model, paired
+from attar.language.placement import Teacher
 from attar.language.rouge import Stem
+from attar.language.server import Server
 from attar.language.sources import load
 from attar.language.storing import StoreAnswers
 from attar.language.tasks import Distill, Label
@@ -30,7 +33,7 @@ def distill(
     data: Any = "phrases",
     method: DistillLanguage | None = None,
     *,
-    teacher: Model = None,
+    teacher: Model | Teacher = None,
     student: Model = None,
     tokenizer: Any = None,
     corpus: Any = None,
@@ -40,13 +43,15 @@ def distill(
     say: Say | None = None,
     answers: int = 32,
     stored_answers: StoredAnswers | str | Path | None = None,
+    server: Server | None = None,
 ) -> DistilledLanguageModel:
     """Distil a causal language model into a smaller one, and measure both on the test part, once, at the end.
 
     Args:
         data: A source, or anything that `attar.language.load` takes.
         method: Settings. Default: `DistillLanguage()`.
-        teacher: A causal model of transformers, a distilled one, the folder of either, or a name on the hub.
+        teacher: A causal model of transformers, a distilled one, the folder of either, or a name on the hub;
+            or `Teacher(model=..., device_map="auto")` with the place of a large one.
         student: A model in the same forms, in place of the method's student. It is not changed.
         tokenizer: A tokenizer of transformers, its folder or its name on the hub, if no model has one.
         corpus: Further text in the same formats as the data. Its cross-entropy is added, so that the student forgets
@@ -59,18 +64,20 @@ def distill(
             none.
         stored_answers: A teacher's answers to the training references (see `label`), or their folder. No teacher is
             needed then; one that is given as well is asked about the student's own answers only.
+        server: A server that answers the training prompts in the teacher's place, for answers_by="teacher".
 
     Raises:
         InputError: Teacher, student, data and settings do not fit one another; nothing is lost.
         Interrupted: Stopped by Ctrl-C, SIGTERM or SIGHUP; the same call resumes the run.
     """
     task = Distill(
-        teacher=teacher,
+        teacher=teacher if isinstance(teacher, Teacher) else Teacher(model=teacher),
         module=student,
         tokenizer=tokenizer,
         corpus=corpus,
         answers=answers,
         stored_answers=stored_answers,
+        server=server or Server(),
     )
     runtime, method = Runtime(engine, seed, say=say), method or DistillLanguage()
     made: DistilledLanguageModel = task.run(
@@ -258,8 +265,8 @@ def _measured(
 ) -> Measures:
     assert model is not None
     tokens = pair.tokens(part, by)
-    here = model.to(runtime.device)
-    teacher = None if teacher is None else teacher.to(runtime.device).eval()
+    here = placed(model, runtime.device)
+    teacher = None if teacher is None else placed(teacher, runtime.device).eval()
     voice = pair.voice(here, sampling or Sampling())
     count = len(tokens) if rows is None else min(rows, len(tokens))
     return measured(
