@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -165,7 +166,7 @@ def train_and_test(
                 machine,
                 repeats=numbers,
                 build=build,
-                watch=lambda taken, done=done: line.at(done + taken),
+                watch=partial(_show, line, done),
             )
             for number, network in zip(numbers, networks, strict=True):
                 centred = protocol.tested_on == "centre"
@@ -173,6 +174,10 @@ def train_and_test(
                 if title:
                     runtime.say(f"{title}: network {len(tested)} of {many}, {tested[number]:.1f} %")
     return in_order(tested, runtime.processes)
+
+
+def _show(line: Line, done: int, taken: int) -> None:
+    line.at(done + taken)
 
 
 def measure_beside(

@@ -65,8 +65,8 @@ class Distill(tasks.Task):
 class Label(tasks.Task):
     """Store a teacher's distribution of every token of the training references. Students then train without it."""
 
-    teacher: Annotated[Any, Words()] = None
-    """A trained network: folder or hub name of a causal model of transformers. It runs once."""
+    teacher: Annotated[Teacher, Role()] = field(default_factory=Teacher)
+    """A teacher (`model`), which runs once; where it lies if it is large, and in which precision."""
     tokenizer: Annotated[Any, Words()] = None
     """Folder or name of a tokenizer, if no model has one."""
     answers: Annotated[int, Range(0)] = 32
@@ -81,8 +81,9 @@ class Label(tasks.Task):
         """The teacher with the data, in its tokens."""
         from attar.language.pair import paired
 
-        if self.teacher is None:
+        if self.teacher.model is None:
             raise InputError("answers are those of a teacher. Give one (--teacher).")
+        check_alone(self.teacher, runtime.processes.count)
         return replace(paired(source, self.teacher, None, self.tokenizer), answers=self.answers), method
 
     def run(self, method: Any, source: Any, runtime: Any, *, kind: Any, out: Path | None) -> Any:

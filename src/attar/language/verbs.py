@@ -90,7 +90,7 @@ def label(
     data: Any = "phrases",
     method: StoreAnswers | None = None,
     *,
-    teacher: Model,
+    teacher: Model | Teacher,
     out: str | Path,
     tokenizer: Any = None,
     seed: int = 0,
@@ -103,7 +103,8 @@ def label(
     Args:
         data: A source, or anything that `attar.language.load` takes.
         method: Settings. Default: `StoreAnswers()`.
-        teacher: A causal model of transformers, a distilled one, the folder of either, or a name on the hub.
+        teacher: A causal model of transformers, a distilled one, the folder of either, or a name on the hub; or any of
+            these with its place and precision.
         out: Folder for the answers. An unfinished run in it is resumed, a finished one is read.
         tokenizer: A tokenizer of transformers, its folder or its name on the hub, if the model has none.
         seed: Seed that is stored with the answers.
@@ -115,7 +116,8 @@ def label(
         InputError: Teacher, data and settings do not fit one another, or the teacher rules out tokens.
         Interrupted: Stopped by Ctrl-C, SIGTERM or SIGHUP; the same call resumes the run.
     """
-    task = Label(teacher=teacher, tokenizer=tokenizer, answers=answers)
+    given = teacher if isinstance(teacher, Teacher) else Teacher(model=teacher)
+    task = Label(teacher=given, tokenizer=tokenizer, answers=answers)
     runtime = Runtime(engine, seed, say=say)
     made: StoredAnswers = task.run(method or StoreAnswers(), load(data), runtime, kind=KIND, out=Path(out).expanduser())
     return made
