@@ -22,7 +22,7 @@ from attar.core.processes import ALONE, Processes
 from attar.core.registry import methods
 from attar.core.runtime import Engine, Runtime
 from attar.verbs import measured
-from two_processes import free_port
+from two_processes import free_port, several
 
 LAUNCH = "--multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no -m attar"
 CONDENSE = "--data digits --ipc 2 --steps 12 --width 8 --real-batch 8 --device cpu --checkpoint-seconds 0"
@@ -51,13 +51,6 @@ for rank in range(int(os.environ["WORLD_SIZE"])):
     children.append(child)
 sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
 """
-
-
-def several(count=2):
-    """The environment of some processes, but for their ranks."""
-    port, count = free_port(), str(count)
-    settings = {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    return {**os.environ, **settings}
 
 
 def fork(*words, count=2):

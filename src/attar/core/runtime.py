@@ -79,6 +79,12 @@ class Runtime:
         other.processes = processes
         return other
 
+    def eager(self) -> "Runtime":
+        """The same machine, with the same generators, where nothing is compiled."""
+        other = copy.copy(self)
+        other._compiles = False
+        return other
+
     def see_to_float64(self, worker: Any, what: str) -> None:
         """Leave a GPU that has no float64, as those of Macs, to work that can do without it.
 

@@ -7,17 +7,16 @@ process computes the whole loss, and gradients are then averaged. Batch norm tak
 
     share = Share(len(rows), runtime.processes)
     images = share.of(images)
-    with share.within(network):
-        loss_of(network(images)).backward()
-    share.sum_gradients(network.parameters())
+    with share.within():
+        share.counted(loss_of(network(images))).backward()
+    share.add_gradients(network.parameters())
 
 A batch may have fewer rows than there are processes. A process without rows works on a row that does not count, so
 that all of them take part in whatever is exchanged.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from itertools import pairwise
 from typing import Any
 
@@ -52,11 +51,6 @@ class Share:
         return self.processes.count == 1
 
     @property
-    def counted(self) -> float:
-        """1, or 0 if this process has no rows: the weight of what it computes."""
-        return float(self.own > 0)
-
-    @property
     def taken(self) -> slice:
         """The rows that this process works on; one that does not count if it has none."""
         start = min(self.start, max(self.rows - 1, 0))
@@ -77,46 +71,63 @@ class Share:
         """
         if self.alone or not tensors:
             return list(tensors)
-        flat = torch.cat([tensor.flatten(1) for tensor in tensors], dim=1)
+        flat = torch.cat([tensor.unsqueeze(1).flatten(1) for tensor in tensors], dim=1)
         parts = _Joined.apply(flat, self).split([tensor[0].numel() for tensor in tensors], dim=1)
         return [part.reshape(-1, *one.shape[1:]) for part, one in zip(parts, tensors, strict=True)]
 
-    def sum_gradients(self, parameters: Iterable[nn.Parameter], *others: Tensor) -> None:
-        """Sum the gradients of parameters, and other numbers, over all processes, in place and in one exchange."""
-        self._together([one.grad for one in parameters if one.grad is not None] + list(others), 1)
+    def joined_at(self, tensor: Tensor, axis: int) -> Tensor:
+        """One tensor, of any type, whose rows are joined along another axis."""
+        moved = tensor.movedim(axis, 0)
+        if tensor.is_floating_point():
+            (found,) = self.joined(moved)
+        else:
+            found = self.processes.join(moved[: self.own], self.counts)
+        return found.movedim(0, axis)
 
-    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Average the gradients of parameters over all processes, in place and in one exchange."""
-        self.average_([one.grad for one in parameters if one.grad is not None])
+    def counted(self, loss: Tensor, *, joined: bool = False) -> Tensor:
+        """A loss of this process's rows, zero if it has none; or of joined rows, in which all processes have part."""
+        return loss if self.own or joined else 0 * loss
 
-    def average_(self, tensors: Iterable[Tensor]) -> None:
-        """Average tensors over all processes, in place and in one exchange."""
-        self._together(list(tensors), self.processes.count)
+    def add_gradients(self, parameters: Iterable[nn.Parameter], *others: Tensor, joined: bool = False) -> None:
+        """Make the gradients of parameters, and other numbers, those of the whole batch: in place, in one exchange.
+
+        Args:
+            parameters: Parameters with their gradients.
+            others: Other tensors, such as the loss.
+            joined: Whether each process has computed the loss of joined rows. Default: the sum over its own rows.
+        """
+        tensors = [one.grad for one in parameters if one.grad is not None] + list(others)
+        self.add_(tensors, joined=joined)
 
     @torch.no_grad()
-    def _together(self, tensors: list[Tensor], divisor: int) -> None:
+    def add_(self, tensors: Sequence[Tensor], *, joined: bool = False) -> None:
+        """Sum tensors over all processes, or average them if each is of joined rows: in place, in one exchange."""
         for kind in [] if self.alone else sorted({one.dtype for one in tensors}, key=str):
             same = [one for one in tensors if one.dtype == kind]
-            flat = self.processes.sum_(torch.cat([one.reshape(-1) for one in same])) / divisor
+            flat = self.processes.sum_(torch.cat([one.reshape(-1) for one in same]))
+            flat = flat / self.processes.count if joined else flat
             for one, part in zip(same, flat.split([one.numel() for one in same]), strict=True):
                 one.copy_(part.view_as(one))
 
     @contextmanager
-    def within(self, network: nn.Module | None = None) -> Iterator[None]:
+    def within(self, *, rows_alone: bool = False) -> Iterator[None]:
         """For a while, batch norm takes the statistics of all rows, and dropout its masks from those of all rows.
+
+        Args:
+            rows_alone: Whether the network is known to have no such layer, which is quicker.
 
         Raises:
             InputError: Meanwhile, if a network draws something else at random.
         """
-        if self.alone or (network is not None and treats_rows_alone(network)):
+        if self.alone:
             yield
             return
-        token = _current.set(self)
+        _working.append(self)
         try:
-            with _AsOne(self):
+            with nullcontext() if rows_alone else _AsOne(self):
                 yield
         finally:
-            _current.reset(token)
+            _working.pop()
 
     def mask(self, whole: Tensor, p: float, *, axis: int = 0, draw: Function = torch.dropout) -> Tensor:
         """The mask of dropout for this process's rows, of that which one process would draw for all.
@@ -133,12 +144,16 @@ class Share:
         return torch.cat(parts, dim=axis).narrow(axis, taken.start * times, (taken.stop - taken.start) * times)
 
 
-_current: ContextVar[Share | None] = ContextVar("share", default=None)
+WHOLE = Share(0)
+"""All rows, in one process."""
+
+_working: list[Share] = []
+"""The share that is worked on, if there is one. A list, which the compiler can look at."""
 
 
 def current() -> Share | None:
     """The share of the batch that a network is working on, if several processes share it."""
-    return _current.get()
+    return _working[-1] if _working else None
 
 
 def treats_rows_alone(network: nn.Module) -> bool:
@@ -158,7 +173,7 @@ class _Joined(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
         share = ctx.share
-        return upstream[share.taken] * (share.counted * share.processes.count), None
+        return upstream[share.taken] * (share.processes.count if share.own else 0), None
 
 
 # ------------------------------------------------------------------------------------- layers that look beyond one row
@@ -179,7 +194,7 @@ class _AsOne(TorchFunctionMode):
         instead = _INSTEAD.get(function)
         if instead is not None:
             return instead(self.share, function, *args, **kwargs)
-        if function in _REFUSED:
+        if function in _REFUSED and kwargs.get("generator") is None:
             raise InputError(
                 f"the network draws random numbers by {function.__name__}, which several processes cannot share. "
                 "Start one process."
@@ -286,10 +301,10 @@ class _Normed(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         found, scale = ctx.saved_tensors
         axes, share = _axes(found), ctx.share
-        sums = torch.stack([upstream.sum(dim=axes), (upstream * found).sum(dim=axes)]).double() * share.counted
+        sums = torch.stack([upstream.sum(dim=axes), (upstream * found).sum(dim=axes)]).double() * (share.own > 0)
         mean, product = (_channels(one.to(found), found) for one in share.processes.sum_(sums) / ctx.count)
         # A row that does not count has a gradient of its own through the statistics, which it is not part of.
-        gradient = (upstream - mean - found * product) * _channels(scale, found) * share.counted
+        gradient = (upstream - mean - found * product) * _channels(scale, found) * (share.own > 0)
         return gradient, None, None, None, None
 
 

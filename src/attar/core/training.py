@@ -11,6 +11,7 @@ import math
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -194,13 +195,16 @@ def made_in(
 
 
 def _is_common(folder: Path, processes: Processes) -> bool:
-    """Whether a folder is the same one for all processes, as a cache on several machines may not be."""
-    if processes.count == 1:
-        return False
+    """Whether a folder without a result is the same one for all processes, as a cache of each machine would not be."""
+    if processes.count == 1 or not processes.any(not engine.finished(folder)):
+        return False  # or it is to be read only
     mark = folder / processes.once(lambda: f".{uuid.uuid4().hex}")
-    processes.once(mark.touch)
+    with suppress(OSError):
+        mark.touch() if processes.first else None
+    processes.any(False)  # once it is there
     missing = processes.any(not mark.exists())
-    processes.once(lambda: mark.unlink(missing_ok=True))
+    with suppress(OSError):
+        mark.unlink(missing_ok=True) if processes.first else None
     return not missing
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from attar.core.errors import InputError
 from attar.core.losses import Loss, as_shown
 from attar.core.runtime import Runtime
+from attar.core.sharing import WHOLE, Share
 from attar.images import layout
 from attar.images.networks.architecture import norms_of
 from attar.images.protocols import Protocol
@@ -91,8 +92,9 @@ def targeted(
     *,
     teacher: nn.Module | None = None,
     at_once: int = 0,
+    share: Share = WHOLE,
 ) -> tuple[Images, Targets]:
-    """The images, mixed if the protocol mixes, and the targets of the network.
+    """The images, mixed if the protocol mixes, and the targets of the network: the rows of this process.
 
     Args:
         images: Augmented images of these rows.
@@ -102,13 +104,15 @@ def targeted(
         runtime: The machine.
         teacher: A network whose logits replace the labels.
         at_once: Number of images that the teacher takes at once.
+        share: The rows of this process. Default: all.
     """
-    partner, share = None, 1.0
+    partner, weight = None, 1.0
     if protocol.mix != "none":
         mix = cutmix if protocol.mix == "cutmix" else mixup
-        images, partner, share = mix(images, runtime.generator("mix"))
+        images, partner, weight = mix(images, runtime.generator("mix"))
+    images = share.of(images)
     if teacher is not None:
-        with torch.no_grad():
+        with torch.no_grad(), share.within(rows_alone=protocol.teacher_statistics != "batch"):
             answers = torch.cat([teacher(part).float() for part in images.split(at_once)])
         if not protocol.label_weight:
             return images, answers
@@ -116,7 +120,8 @@ def targeted(
     if targets.ndim == 1 and (partner is not None or teacher is not None):
         targets = F.one_hot(targets, len(examples.classes)).float()
     if partner is not None:
-        targets = share * targets + (1 - share) * targets[partner.to(runtime.device)]
+        targets = weight * targets + (1 - weight) * targets[partner.to(runtime.device)]
+    targets = share.of(targets)
     return images, targets if teacher is None else torch.stack([answers, targets], dim=1)
 
 

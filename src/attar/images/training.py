@@ -21,6 +21,7 @@ from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.settings import Settings
+from attar.core.sharing import Share, current, treats_rows_alone
 from attar.core.state import rebuilt
 from attar.core.training import adamw, next_rows, set_lr
 from attar.images import layout
@@ -46,6 +47,10 @@ class Training:
     """The stored labels of the epoch, if there are any."""
     loss: Callable[[Tensor, Tensor], Tensor] = rebuilt(default=None)
     at_once: int = rebuilt(default=0)
+    rows_alone: bool = rebuilt(default=False)
+    """Whether no layer compares images or draws at random."""
+    joined: bool = rebuilt(default=False)
+    """Whether the loss is drawn for a batch, so that it needs all rows of processes that share one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +65,7 @@ class TrainNetwork(Settings):
     """Number of training images, from the data."""
 
     name = "train-network"
+    shares = True
 
     def resolve(self, source: Examples, runtime: Runtime | None = None) -> Self:
         """Fill in depth and set size from the data."""
@@ -104,19 +110,29 @@ class TrainNetwork(Settings):
             teacher=self._teacher(source, runtime),
             loss=self._loss(network, labels, runtime),
             at_once=at_once,
+            rows_alone=isinstance(network, Network) and treats_rows_alone(network),
+            joined=labels is not None and labels.pseudo,
         )
 
     def _loss(self, network: nn.Module, labels: Any, runtime: Runtime) -> Callable[[Tensor, Tensor], Tensor]:
-        """The loss of images and targets. What is drawn for a pseudo-loss is not compiled."""
+        """The loss of images and targets. What is drawn for a pseudo-loss is not compiled.
+
+        Nor is a network whose layers exchange something with other processes.
+        """
         drawn = labels is not None and labels.pseudo
+        alone = isinstance(network, Network) and treats_rows_alone(network) and not self.protocol.dropout
+        if runtime.processes.count > 1 and not alone:
+            runtime = runtime.eager()
         under = UnderMasks(network, self.protocol) if self.protocol.dropout else network
         forward = runtime.compiled(under, training=True) if drawn else under
 
         def loss(images: Tensor, targets: Tensor) -> Tensor:
+            found = forward(images).float()
+            if drawn and (share := current()):
+                found, targets = share.joined_at(found, -2), share.joined_at(targets, 0)
             if not self.protocol.dropout:
-                return loss_of(forward(images).float(), targets, self.protocol, labels)
-            branches = forward(images).float()
-            return torch.stack([loss_of(logits, targets, self.protocol, labels) for logits in branches]).mean()
+                return loss_of(found, targets, self.protocol, labels)
+            return torch.stack([loss_of(logits, targets, self.protocol, labels) for logits in found]).mean()
 
         return loss if drawn else runtime.compiled(loss, training=True)
 
@@ -144,24 +160,27 @@ class TrainNetwork(Settings):
         if batch and len(rows) == 1 and mixes_images(state.network):
             state.done += 1
             return {}
+        share = Share(len(rows), runtime.processes, piece=state.at_once)
         if self.protocol.target == "stored":
-            images, targets = self._from_stored(epoch, rows, state, runtime)
+            images, targets = self._from_stored(epoch, share.of(rows), state, runtime)
         else:
             examples = state.examples
             images = augmented(examples.inputs(rows, runtime.device), examples, self.protocol, runtime)
             at_once = len(rows) if self.protocol.teacher_statistics == "batch" else state.at_once
             images, targets = targeted(
-                images, rows, examples, self.protocol, runtime, teacher=state.teacher, at_once=at_once
+                images, rows, examples, self.protocol, runtime, teacher=state.teacher, at_once=at_once, share=share
             )
         images = layout.ordered(images, runtime)
         state.optimizer.zero_grad(set_to_none=True)
         total = images.new_zeros(())
         draws = drawing(runtime.generator("dropout"), runtime.device) if self.protocol.dropout else nullcontext()
-        with draws:
-            for part, wanted in zip(images.split(state.at_once), targets.split(state.at_once), strict=True):
-                loss = state.loss(part, wanted) / len(rows)
+        at_once = state.at_once if share.alone or not self.protocol.dropout else len(rows)
+        with draws, share.within(rows_alone=state.rows_alone):
+            for part, wanted in zip(images.split(at_once), targets.split(at_once), strict=True):
+                loss = share.counted(state.loss(part, wanted) / len(rows), joined=state.joined)
                 loss.backward()
                 total += loss.detach()
+        share.add_gradients(state.network.parameters(), total, joined=state.joined)
         state.optimizer.step()
         state.done += 1
         return {"loss": total}
