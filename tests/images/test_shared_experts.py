@@ -85,6 +85,6 @@ def test_the_graph_of_all_steps_cannot_be_shared():
     runtime.processes = Processes()
     check_way("unrolled", runtime)
     runtime.processes.count = 2
-    with pytest.raises(InputError, match="^gradient unrolled keeps the graph of all steps, which 2 processes cannot"):
+    with pytest.raises(InputError, match=r"^gradient unrolled keeps the graph of all steps, which 2 processes"):
         attar.MTT(gradient="unrolled").resolve(attar.load("digits"), runtime)
     check_way("adjoint", runtime)

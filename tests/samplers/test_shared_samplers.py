@@ -11,7 +11,7 @@ import torch
 from attar.core.runtime import Engine, Runtime
 from attar.samplers.consistency import Consistency
 from attar.samplers.consistency_training import ConsistencyTraining
-from attar.samplers.dmd2 import DMD2, Critic, Pairing
+from attar.samplers.dmd2 import DMD2, Pairing
 from attar.samplers.edm import EDM
 from attar.samplers.pairs import PairRegression
 from attar.samplers.progressive import Progressive
@@ -23,6 +23,7 @@ QUIET = Engine(device="cpu", compile="off", quiet=True)
 SOURCE = drawn("grid", 200)
 NETWORK = "mlp:width=16,depth=1,dropout=0.1"
 TEACHING = EDM(network=NETWORK, steps=30, batch=50)
+PAIRING = Pairing(pair_count=40, regression_weight=0.1)
 BRIEF = dict(steps=6, batch=9)
 
 def begun(method, work):
@@ -49,8 +50,8 @@ def made(where):
         consistency=Consistency(**BRIEF, grid_levels=5),
         pairs=PairRegression(**BRIEF, pair_count=40),
         progressive=Progressive(**BRIEF, first_steps=4),
-        dmd2=DMD2(**BRIEF, calls=2, gan_weight=3e-3, warm_start=1, pairing=Pairing(pair_count=40, regression_weight=0.1)),
-        guided=DMD2(**BRIEF, critic=Critic(critic_steps=2), warm_start=0),
+        dmd2=DMD2(**BRIEF, calls=2, gan_weight=3e-3, warm_start=1, pairing=PAIRING),
+        turns=DMD2(**BRIEF, critic_steps=2, warm_start=0),
     )
     found = {{name: trained(method, taught) for name, method in methods.items()}}
     own = dict(edm=EDM(network=NETWORK, clip_norm=1.0, **BRIEF), data=ConsistencyTraining(network=NETWORK, **BRIEF))
@@ -65,7 +66,7 @@ def results(tmp_path_factory):
     return two, one
 
 
-@pytest.mark.parametrize("name", ["edm", "data", "consistency", "pairs", "progressive", "dmd2", "guided"])
+@pytest.mark.parametrize("name", ["edm", "data", "consistency", "pairs", "progressive", "dmd2", "turns"])
 def test_two_processes_train_the_sampler_of_one(name, results):
     """Losses, and the weights of student, average, target, critic and head."""
     two, one = (torch.tensor(result[name]) for result in results)

@@ -76,9 +76,7 @@ class GSTAM(GraphMatching):
         if mine:
             added_up, own = nodes if self.synthetic_map == "released" else None, tuple(counts[group] for group in mine)
             node_counts = tuple(nodes * count for count in own)
-            synthetic, readout = self.look(
-                state, of_groups(graphs, counts, mine), own, node_counts, added_up=added_up
-            )
+            synthetic, readout = self.look(state, of_groups(graphs, counts, mine), own, node_counts, added_up=added_up)
             real, real_readout = real[mine.start :: mine.step], real_readout[mine.start :: mine.step]
             width = self.architecture.width
             attended = map_distance(synthetic, real, self.distance, per_layer=self.per_layer, row=width)

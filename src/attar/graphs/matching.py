@@ -208,9 +208,7 @@ class GraphMatching(Sized):
         rows = draw_by_class(state.source.rows_of, wanted, generator)
         return self._batch(state.source, rows, runtime, ALONE if most else runtime.processes)
 
-    def _batch(
-        self, source: GraphSource, rows: Sequence[Tensor], runtime: Runtime, processes: Processes
-    ) -> RealBatch:
+    def _batch(self, source: GraphSource, rows: Sequence[Tensor], runtime: Runtime, processes: Processes) -> RealBatch:
         groups = (torch.cat(list(rows)),) if self.class_agnostic else tuple(rows)
         return RealBatch.of(source.train, groups, runtime.device, processes)
 
@@ -259,9 +257,7 @@ class GraphMatching(Sized):
         return (sum(counts),) if self.class_agnostic else counts
 
 
-def summed_gradients(
-    loss: Float[Tensor, ""], leaves: Sequence[Tensor], processes: Processes
-) -> list[Tensor]:
+def summed_gradients(loss: Float[Tensor, ""], leaves: Sequence[Tensor], processes: Processes) -> list[Tensor]:
     """The gradients of a loss, added up over processes. In some of them it may be a constant."""
     if not loss.requires_grad:
         found = [torch.zeros_like(leaf, memory_format=torch.contiguous_format) for leaf in leaves]

@@ -229,7 +229,7 @@ class TrainExperts(Settings):
         plain = seen = state.source.inputs(rows, runtime.device)
         if operations:
             draw = draw_batch(share.rows, operations, runtime.generator(f"augment {number}"))
-            seen = augment(plain, draw if share.alone else draw.repeat(share.taken))
+            seen = augment(plain, draw.repeat(share.of(torch.arange(share.rows))))
         return plain, seen, state.source.targets[rows].to(runtime.device)
 
     def _gradient(
@@ -439,7 +439,9 @@ def open_experts(
         together=TOGETHER if (hired.on_gpus if hired else runtime.device.type != "cpu") else 1,
     )
     count = experts.experts
-    missing = runtime.processes.once(lambda: [number for number in range(count) if number not in _found(folder, epochs)])
+    missing = runtime.processes.once(
+        lambda: [number for number in range(count) if number not in _found(folder, epochs)]
+    )
     if missing:
         runtime.say(f"{count} experts of {epochs} epochs: {len(missing)} to train, kept in {folder}")
     _train_all(method, _groups(missing, method.together), folder.resolve(), source, runtime, hired)
@@ -466,8 +468,10 @@ def _train_all(
             (hired or alone).do(tasks, folder=folder, say=runtime.say)
             return
         one = method.resolve(source, runtime)
-        for numbers, together in deal(len(tasks), runtime.processes, one.work(source) / one.total_steps, runtime.device):
-            some = [dataclasses.replace(tasks[n], call=partial(training, groups[n], together=together)) for n in numbers]
+        work = one.work(source) / one.total_steps
+        for numbers, together in deal(len(tasks), runtime.processes, work, runtime.device):
+            shared = partial(training, together=together)
+            some = [dataclasses.replace(tasks[number], call=partial(shared, groups[number])) for number in numbers]
             alone.do(some, folder=folder, say=runtime.say)
         runtime.processes.any(False)  # waits until the other processes are done too
 

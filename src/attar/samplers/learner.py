@@ -209,9 +209,7 @@ class SamplerMethod(Settings):
         state.done += 1
         return {"loss": loss.detach(), **self.seen(state, runtime)}
 
-    def descend(
-        self, loss: Tensor, module: nn.Module, optimizer: torch.optim.Optimizer, runtime: Runtime
-    ) -> None:
+    def descend(self, loss: Tensor, module: nn.Module, optimizer: torch.optim.Optimizer, runtime: Runtime) -> None:
         """One step of an optimiser on a loss, which all processes have computed together."""
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -113,7 +113,7 @@ class Student:
     def own(self, batch: Batch, scale: float) -> tuple[Batch, float]:
         """The images of a batch that this process works on, and the share of each in the mean loss, times scale."""
         share = Share(len(batch.rows), self.runtime.processes)
-        draw = batch.draw if batch.draw is None or share.alone else batch.draw.repeat(share.taken)
+        draw = None if batch.draw is None else batch.draw.repeat(share.of(torch.arange(share.rows)))
         return Batch(share.of(batch.rows), draw), scale / share.rows if share.own else 0.0
 
     def seen(self, images: Images, batch: Batch) -> Float[Tensor, "batch channel height width"]:
