@@ -208,7 +208,9 @@ class GraphMatching(Sized):
         rows = draw_by_class(state.source.rows_of, wanted, generator)
         return self._batch(state.source, rows, runtime, ALONE if most else runtime.processes)
 
-    def _batch(self, source: GraphSource, rows: Sequence[Tensor], runtime: Runtime, processes: Processes) -> RealBatch:
+    def _batch(
+        self, source: GraphSource, rows: Sequence[Tensor], runtime: Runtime, processes: Processes = ALONE
+    ) -> RealBatch:
         groups = (torch.cat(list(rows)),) if self.class_agnostic else tuple(rows)
         return RealBatch.of(source.train, groups, runtime.device, processes)
 
