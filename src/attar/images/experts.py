@@ -207,8 +207,8 @@ class TrainExperts(Settings):
         shown = [self._shown(number, of, state, runtime) for number, of in zip(self.numbers, rows, strict=True)]
         plain, seen, labels = (torch.stack(parts) for parts in zip(*shown, strict=True))
         scale = self.experts.loss_scale(epoch)
-        weight = 1 / len(rows[0]) if Share(len(rows[0]), runtime.processes).own else 0.0
-        gradient = partial(self._gradient, state, plain, seen, labels, weight, scale, runtime)
+        share = Share(len(rows[0]), runtime.processes)
+        gradient = partial(self._gradient, state, plain, seen, labels, scale, share=share)
         direction, loss = flat_direction(
             state.vectors, gradient, radius=self.experts.flat_radius, gap=self.experts.flat_gap
         )
@@ -238,16 +238,18 @@ class TrainExperts(Settings):
         plain: Tensor,
         seen: Tensor,
         labels: Tensor,
-        share: float,
         scale: float,
-        runtime: Runtime,
         vectors: Tensor,
+        share: Share | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Mean gradient and loss of each expert: of all experts at once, or of one expert on a few images at a time.
 
-        The mean is a sum over images, each of which counts its share. Several processes add up the sums of theirs.
+        The mean is a sum over images. Several processes add up those of their images.
         """
-        weight, warm = torch.tensor([share, scale], dtype=vectors.dtype, device=vectors.device)
+        share = share or Share(seen.shape[1])
+        weight, warm = torch.tensor(
+            [1 / share.rows if share.own else 0.0, scale], dtype=vectors.dtype, device=vectors.device
+        )
         if self.together > 1:
             total, loss = state.gradient(vectors, plain, seen, labels, weight, warm)
         else:
@@ -255,7 +257,8 @@ class TrainExperts(Settings):
             for part in torch.arange(seen.shape[1]).split(state.at_once):
                 one, value = state.gradient(vectors[0], plain[0, part], seen[0, part], labels[0, part], weight, warm)
                 total, loss = total + one, loss + value
-        return runtime.processes.sum_(total.contiguous()), runtime.processes.sum_(loss)
+        share.add_([total, loss])
+        return total, loss
 
     def result(self, state: Travelling, runtime: Runtime) -> "Trajectories":
         """The trajectories so far."""

@@ -92,18 +92,18 @@ class Student:
         self._gradient = runtime.compiled(partial(student_gradient, flat), training=True)
         self._pull = runtime.compiled(partial(pull, flat, wanted), training=True)
 
-    def gradient(self, vector: Vector, images: Images, targets: Targets, share: float) -> Vector:
-        """The gradient of the sum of the losses of images, each times its share."""
-        weight = torch.tensor(share, dtype=images.dtype, device=images.device)
+    def gradient(self, vector: Vector, images: Images, targets: Targets, scale: float, of: int = 0) -> Vector:
+        """The part of some images in the gradient of the mean loss over a batch `of` so many, times scale."""
+        weight = self._weight(images, scale, of)
         parts = zip(images.split(self.at_once), targets.split(self.at_once), strict=True)
         gradients = [self._gradient(vector, *part, weight) for part in parts]
         return torch.stack(gradients).sum(dim=0) if len(gradients) > 1 else gradients[0]
 
     def pull(
-        self, vector: Vector, images: Images, targets: Targets, share: float, direction: Vector
+        self, vector: Vector, images: Images, targets: Targets, scale: float, direction: Vector, of: int = 0
     ) -> tuple[Float[Tensor, ""], Vector, Images, Tensor | None]:
         """The product ⟨direction, gradient⟩, and its derivatives in parameters, images and soft targets."""
-        weight = torch.tensor(share, dtype=images.dtype, device=images.device)
+        weight = self._weight(images, scale, of)
         parts = zip(images.split(self.at_once), targets.split(self.at_once), strict=True)
         found = [self._pull(vector, *part, weight, direction) for part in parts]
         values, vectors, pixels, labels = zip(*found, strict=True)
@@ -111,10 +111,10 @@ class Student:
         return torch.stack(values).sum(), total, torch.cat(pixels), torch.cat(labels) if self.soft else None
 
     def own(self, batch: Batch, scale: float) -> tuple[Batch, float]:
-        """The images of a batch that this process works on, and the share of each in the mean loss, times scale."""
+        """The images of a batch that this process works on, and the scale; 0 if they do not count."""
         share = Share(len(batch.rows), self.runtime.processes)
         draw = None if batch.draw is None else batch.draw.repeat(share.of(torch.arange(share.rows)))
-        return Batch(share.of(batch.rows), draw), scale / share.rows if share.own else 0.0
+        return Batch(share.of(batch.rows), draw), scale if share.own else 0.0
 
     def seen(self, images: Images, batch: Batch) -> Float[Tensor, "batch channel height width"]:
         """The images of a batch as the student sees them."""
@@ -122,6 +122,9 @@ class Student:
         if batch.draw is not None:
             chosen = augment(chosen, batch.draw)
         return layout.ordered(chosen, self.runtime)
+
+    def _weight(self, images: Images, scale: float, of: int) -> Float[Tensor, ""]:
+        return torch.tensor(scale / (of or len(images)), dtype=images.dtype, device=images.device)
 
 
 def student_loss(logits: Float[Tensor, "image classes"], targets: Targets) -> Float[Tensor, ""]:
@@ -232,9 +235,9 @@ def _travelled(student: Student, images: Images, targets: Targets, lr: Tensor, t
     """The student's parameters before and after every step."""
     vector, velocity, vectors = task.start, torch.zeros_like(task.start), [task.start]
     for batch in task.batches:
-        mine, share = student.own(batch, task.scale)
+        mine, scale = student.own(batch, task.scale)
         seen = student.seen(images, mine)
-        gradient = student.gradient(vector, seen, targets[mine.rows], share)
+        gradient = student.gradient(vector, seen, targets[mine.rows], scale, len(batch.rows))
         student.runtime.processes.sum_(gradient)
         velocity = task.momentum * velocity + gradient if task.momentum else gradient
         vector = vector - lr * velocity
@@ -259,11 +262,11 @@ def _back(
     kappa = torch.zeros_like(slope)
     for step in reversed(range(steps)):
         batch, leaf = task.batches[step], images.clone().requires_grad_()
-        mine, share = student.own(batch, task.scale)
+        mine, scale = student.own(batch, task.scale)
         kappa = task.momentum * kappa - slope
         seen = student.seen(leaf, mine)
         value, vector_bar, image_bar, target_bar = student.pull(
-            vectors[step], seen.detach(), targets[mine.rows], share, kappa
+            vectors[step], seen.detach(), targets[mine.rows], scale, kappa, len(batch.rows)
         )
         seen.backward(lr * image_bar)
         assert leaf.grad is not None
