@@ -1,9 +1,14 @@
 """Graphs in two processes: matching, training, choosing and measuring."""
 
+import dataclasses
+import signal
+
 import pytest
 import torch
 
+import attar
 from shared_runs import two_and_one
+from two_processes import printed_by
 
 PROGRAM = """
 import dataclasses, os
@@ -85,3 +90,45 @@ def test_two_processes_choose_the_same_graphs(results):
 
 def test_two_processes_share_the_networks_of_an_evaluation(results):
     assert results[0]["scores"] == pytest.approx(results[1]["scores"], abs=1.0)
+
+
+KILLED = (
+    PROGRAM
+    + """
+import json, signal
+
+real, often = GSTAM.step, dataclasses.replace(QUIET, checkpoint_seconds=0)
+
+def dying(self, state, runtime):
+    if state.steps == 3 and runtime.processes.rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(self, state, runtime)
+
+children = []
+for rank in (0, 1):
+    if not (child := os.fork()):
+        os.environ |= {{"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}}
+        GSTAM.step = dying
+        try:
+            attar.condense(MOTIFS, METHODS["gstam"], out="{folder}/run", engine=often)
+        finally:
+            os._exit(1)
+    children.append(child)
+print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]))
+"""
+)
+
+
+def test_one_process_goes_on_where_one_of_two_was_killed(results, tmp_path):
+    assert printed_by(KILLED.format(folder=tmp_path)) == [1, -signal.SIGKILL]
+    assert (tmp_path / "run" / "run" / "checkpoint.safetensors").exists()
+    space = {}
+    exec(PROGRAM.format(folder=tmp_path), space)
+    engine = dataclasses.replace(space["QUIET"], quiet=False)
+    said = []
+    few = attar.condense(
+        space["MOTIFS"], space["METHODS"]["gstam"], out=tmp_path / "run", engine=engine, say=said.append
+    )
+    assert "continuing at step 4 of 4." in said
+    found = torch.cat([few.feat.flatten(), few.logits.flatten()])
+    torch.testing.assert_close(found, torch.tensor(results[1]["gstam"]), rtol=1e-4, atol=1e-5)
