@@ -33,6 +33,7 @@ from attar.core.runtime import Engine, Runtime
 from attar.core.state import pack
 from attar.images.networks.architecture import parse
 from attar.images.protocols import PROTOCOLS
+from attar.images.trained import trained as cached_network
 from attar.images.training import TrainNetwork
 
 QUIET = Engine(device="cpu", compile="off", quiet=True, checkpoint_seconds=0)
@@ -71,7 +72,8 @@ CLASSIFIERS = {
     "nd": ND(**TINY, base="reviewkd"),
     "dhkd": DHKD(**TINY),
 }
-NAMES = [f"network: {name}" for name in PROTOCOL] + [f"classifier: {name}" for name in CLASSIFIERS]
+BESIDE = "beside: network"
+NAMES = [BESIDE] + [f"network: {name}" for name in PROTOCOL] + [f"classifier: {name}" for name in CLASSIFIERS]
 
 
 def digits():
@@ -112,6 +114,9 @@ def found(name, folder):
         name: Its name.
         folder: A set with stored labels lies there.
     """
+    if name == BESIDE:
+        network, protocol = parse("convnet:width=4,norm=batch").resolve((1, 8, 8)), replace(BRIEF, batch=31)
+        return cached_network(digits(), network, Runtime(QUIET, 7), protocol).network.state_dict()
     kind, name = name.split(": ")
     if kind == "network":
         network, protocol = PROTOCOL[name]
@@ -143,10 +148,11 @@ def begun(folder):
     return engine.run(CLASSIFIERS["crd"].resolve(pair, runtime), pair, runtime, out=folder / "killed")
 
 
-def main(folder):
-    """Train everything in this process, one of several."""
+def main(folder, names):
+    """Train some of them in this process, one of several."""
     rank = os.environ["RANK"]
-    for number, name in enumerate(NAMES):
+    for name in names:
+        number = NAMES.index(name)
         save_file({key: one.contiguous() for key, one in found(name, folder).items()}, folder / f"{number}-{rank}")
     killed(folder)
 
@@ -156,6 +162,6 @@ if __name__ == "__main__":
     for rank in range(int(os.environ["WORLD_SIZE"])):
         if not (child := os.fork()):
             os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-            main(Path(sys.argv[1]))
+            main(Path(sys.argv[1]), sys.argv[2:])
         children.append(child)
     sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))

@@ -16,15 +16,18 @@ import shared_trainings
 from attar.core.dealing import deal, groups_for, in_order
 from attar.core.errors import InputError
 from attar.core.processes import ALONE, Processes
-from attar.core.runtime import Engine
-from attar.core.sharing import Share, current, treats_rows_alone
+from attar.core.runtime import Engine, Runtime
+from attar.core.sharing import Share, check_shareable, current, treats_rows_alone
 from attar.images.networks.architecture import Architecture
-from attar.images.protocols import Protocol
+from attar.images.protocols import PROTOCOLS, Protocol
 from attar.images.trained import Auxiliary
-from shared_trainings import NAMES, found
+from attar.images.training import TrainNetwork
+from shared_trainings import BESIDE, NAMES, found
 from two_processes import several
 
 CPU = torch.device("cpu")
+SHARED = {2: NAMES, 3: ["network: batch", "network: dropout", "network: drawn", "classifier: kd", "classifier: crd"]}
+"""What is trained by so many processes. In the last batch of most there are two samples."""
 ENGINE = Engine(device="cpu", compile="off", quiet=True)
 
 
@@ -89,6 +92,14 @@ def test_what_a_network_draws_otherwise_is_refused():
         assert nn.functional.scaled_dot_product_attention(*[rows[None]] * 3).shape == (1, 2, 3)
 
 
+def test_activations_that_are_computed_again_are_refused():
+    network = nn.Sequential(nn.Linear(2, 2))
+    network[0].gradient_checkpointing = True
+    check_shareable(network, ALONE)
+    with pytest.raises(InputError, match="checkpointing is on in Sequential, which 2 processes cannot share"):
+        check_shareable(network, Echo())
+
+
 def test_batch_norm_of_both_halves_is_that_of_the_whole():
     """Here the other process has the same rows."""
     rows = torch.randn(6, 3, 4, dtype=torch.float64, requires_grad=True)
@@ -114,6 +125,20 @@ def test_layers_tell_whether_they_compare_rows():
     assert treats_rows_alone(Architecture(width=4).resolve((1, 8, 8)).build((1, 8, 8), 10, torch.Generator()))
     assert not treats_rows_alone(nn.Sequential(nn.BatchNorm2d(2)))
     assert not treats_rows_alone(nn.Sequential(nn.Dropout2d()))
+
+
+@pytest.mark.parametrize("norm, exchanges", [("instance", 1), ("batch", 1 + 2 * 2)])
+def test_a_step_exchanges_gradients_once_and_twice_for_each_batch_norm(norm, exchanges, digits, monkeypatch):
+    calls = []
+    monkeypatch.setattr(Echo, "sum_", lambda self, tensor: calls.append(tensor.numel()) or tensor.mul_(2))
+    runtime = Runtime(ENGINE, 0)
+    runtime.processes = Echo()
+    architecture = Architecture(width=4, depth=2, norm=norm)
+    method = TrainNetwork(architecture=architecture, protocol=PROTOCOLS["quick"]).resolve(digits, runtime)
+    state = method.build(digits, runtime)
+    method.step(state, runtime)
+    assert len(calls) == exchanges
+    assert calls[-1] == sum(one.numel() for one in state.network.parameters()) + 1
 
 
 # Trainings dealt out.
@@ -164,25 +189,29 @@ def labelled(tmp_path_factory):
     return attar.label(small, attar.StoreLabels(epochs=1, format="float32"), engine=ENGINE).folder
 
 
-@pytest.fixture(scope="module", params=[2, 3])
+@pytest.fixture(scope="module", params=SHARED)
 def shared(request, labelled, tmp_path_factory):
-    """A folder with what some processes have learned."""
+    """A folder with what some processes have learned, and how many they were."""
     folder = tmp_path_factory.mktemp("shared")
     (folder / "set").symlink_to(labelled)
-    place = {**several(request.param), "OMP_NUM_THREADS": "1"}
+    place = {**several(request.param), "OMP_NUM_THREADS": "1", "ATTAR_CACHE": str(folder / "cache")}
     place["PYTHONPATH"] = os.pathsep.join([str(Path(shared_trainings.__file__).parent), *filter(None, sys.path)])
-    command = [sys.executable, shared_trainings.__file__, str(folder)]
+    command = [sys.executable, shared_trainings.__file__, str(folder), *SHARED[request.param]]
     done = subprocess.run(command, env=place, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return folder, request.param
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "shared, name", [(count, name) for count in SHARED for name in SHARED[count]], indirect=["shared"]
+)
 def test_several_processes_learn_what_one_learns(name, shared):
     folder, count = shared
     one = found(name, folder)
     files = [load_file(folder / f"{NAMES.index(name)}-{rank}") for rank in range(count)]
     assert all(set(file) == set(one) for file in files)
+    if name == BESIDE:  # one folder of the cache, which all of them have filled
+        assert len(list((folder / "cache" / "networks").iterdir())) == 1
     for key, wanted in one.items():
         assert all(torch.equal(file[key], files[0][key]) for file in files), key
         torch.testing.assert_close(
@@ -197,4 +226,4 @@ def test_one_process_goes_on_where_several_were_killed(shared):
     made = shared_trainings.begun(folder)
     whole = found("classifier: crd", folder)
     for name, tensor in made.network.state_dict().items():
-        torch.testing.assert_close(tensor, whole[f"state.student.state_dict.{name}"], rtol=1e-4, atol=5e-5)
+        torch.testing.assert_close(tensor, whole[f"state/student/state_dict/{name}"], rtol=1e-4, atol=5e-5)

@@ -29,7 +29,7 @@ from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed, seeded, seeded_by
-from attar.core.sharing import Share
+from attar.core.sharing import Share, check_shareable
 from attar.core.training import set_lr
 from attar.images import layout
 from attar.images.networks.architecture import Architecture, device_of, multiply_adds
@@ -206,6 +206,7 @@ class Fitting(Recipe):
         """
         pair = self.trained_on(pair, runtime)
         student = layout.place(self._student(pair, runtime.generator("network"), runtime.say), runtime).train()
+        check_shareable(student, runtime.processes)
         watched = Watched(student, self.student_layers, "student")
         mine = watched.tried(pair.source.shape, runtime.device)
         answers, theirs = None, mine

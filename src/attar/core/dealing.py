@@ -31,7 +31,7 @@ def deal(items: int, processes: Processes, work: float, device: torch.device) ->
     """
     count = processes.count
     left = items % count
-    alone = [(processes.share(items - left), ALONE)] if items >= count else []
+    alone: list[tuple[Sequence[int], Processes]] = [(processes.share(items - left), ALONE)] if items >= count else []
     if not left:
         return alone
     groups = groups_for(left, count, work, device)

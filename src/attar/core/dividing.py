@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from attar.core.processes import Processes
-from attar.core.sharing import Share, treats_rows_alone
+from attar.core.sharing import Share, check_shareable, treats_rows_alone
 
 
 @contextmanager
@@ -31,10 +31,14 @@ def divided(processes: Processes, *modules: nn.Module, methods: tuple[str, ...] 
         modules: The modules, none of which is part of another. Of each call the first argument is a batch; other
             tensors of as many rows are divided with it, and what is returned has a row for each of its rows.
         methods: The methods whose calls are divided.
+
+    Raises:
+        InputError: A module computes its activations again, or meanwhile draws random numbers in a way of its own.
     """
     with ExitStack() as stack:
         if processes.count > 1:
             for module in modules:
+                check_shareable(module, processes)
                 for name in methods:
                     stack.enter_context(_divided(processes, module, name))
         yield

@@ -144,6 +144,8 @@ class Share:
         return torch.cat(parts, dim=axis).narrow(axis, taken.start * times, (taken.stop - taken.start) * times)
 
 
+RECOMPUTED = ("gradient_checkpointing", "grad_checkpointing")
+"""What says in modules of transformers and timm that activations are computed again."""
 WHOLE = Share(0)
 """All rows, in one process."""
 
@@ -160,6 +162,19 @@ def treats_rows_alone(network: nn.Module) -> bool:
     """Whether no layer of a network compares rows or draws at random in training, as far as its layers tell."""
     drawing = nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd
     return not any(isinstance(module, drawing) for module in network.modules())
+
+
+def check_shareable(network: nn.Module, processes: Processes) -> None:
+    """Check that several processes can share the batches of a network.
+
+    Raises:
+        InputError: Its activations are computed again in the backward pass, where nothing stands in for batch norm.
+    """
+    if processes.count > 1 and any(getattr(part, name, False) for part in network.modules() for name in RECOMPUTED):
+        raise InputError(
+            f"gradient checkpointing is on in {type(network).__name__}, which {processes.count} processes cannot "
+            "share. Turn it off, or start one process."
+        )
 
 
 class _Joined(torch.autograd.Function):
@@ -329,6 +344,7 @@ _INSTEAD: dict[Function, Function] = {
 _REFUSED = {
     F.alpha_dropout,
     F.feature_alpha_dropout,
+    F.rrelu,
     torch.rand,
     torch.randn,
     torch.randint,
@@ -338,6 +354,7 @@ _REFUSED = {
     torch.bernoulli,
     torch.multinomial,
     Tensor.bernoulli_,
+    Tensor.exponential_,
     Tensor.uniform_,
     Tensor.normal_,
 }

@@ -21,7 +21,7 @@ from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.settings import Settings
-from attar.core.sharing import Share, current, treats_rows_alone
+from attar.core.sharing import Share, check_shareable, current, treats_rows_alone
 from attar.core.state import rebuilt
 from attar.core.training import adamw, next_rows, set_lr
 from attar.images import layout
@@ -97,6 +97,7 @@ class TrainNetwork(Settings):
     def build_with(self, network: nn.Module, source: Examples, runtime: Runtime) -> Training:
         """The training of a given network, whose parameters are kept."""
         layout.place(network, runtime).train()
+        check_shareable(network, runtime.processes)
         labels = labels_loss(source, self.protocol, runtime)
         whole = mixes_images(network) or (labels is not None and labels.pseudo)
         at_once = len(source.targets) if whole else layout.at_once(source.shape, runtime)
