@@ -212,7 +212,7 @@ SHARING = {"dm", "datadam", "atom", "dc", "dsa", "dcc", "sre2l", "cda", "experts
 SHARED_VERBS = {"classifiers": ("train", "distill"), "language": ("distill",), "tables": ("train",)}
 """Verbs of a kind all of whose methods share their work."""
 SHARING |= {"mtt", "ftd", "tesla", "datm", "edf", "ast", "gstam", "doscond", "graph-herding", "graph-k-center"}
-SHARED_VERBS |= {"embeddings": ("train",), "samplers": ("train", "distill")}
+SHARED_VERBS |= {"embeddings": ("train",), "samplers": ("train", "distill"), "plasma": ("distill",)}
 
 
 def test_a_method_shares_its_work_or_is_refused_with_several_processes(launched):

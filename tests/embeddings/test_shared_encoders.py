@@ -13,9 +13,12 @@ from attar.core.runtime import Engine, Runtime
 from attar.embeddings.fewshot.protonet import ProtoNet
 from attar.embeddings.heads import Projector
 from attar.embeddings.linear import Linear
+from attar.embeddings.multilabel.kmcl import KMCL
 from attar.embeddings.multilabel.supcon import SupCon
 from attar.embeddings.selfsup.amcl import AMCL
+from attar.embeddings.reading import Reading
 from attar.embeddings.selfsup.barlow import Barlow
+from attar.embeddings.selfsup.clip import CLIP
 from attar.embeddings.selfsup.isogclr import ISogCLR
 from attar.embeddings.selfsup.moco import MoCo, Momentum
 from attar.embeddings.selfsup.simclr import SimCLR
@@ -43,17 +46,25 @@ METHODS = dict(
     protonet=ProtoNet(**EPISODES, train_way=3, train_shot=1, train_query=1),
 )
 
-def trained(method):
+MOSAICS = Reading().load("mosaics")
+MOSAICS = dataclasses.replace(MOSAICS.subset(torch.arange(40)), test=MOSAICS.test.select(torch.arange(10)))
+PAIRS = dict(
+    clip=CLIP(**SMALL, learn_temperature=True, text_encoder="words:width=8,depth=1"),
+    kmcl=KMCL(**BRIEF),
+)
+
+def trained(method, source=SOURCE):
     runtime = Runtime(QUIET)
-    method = method.resolve(SOURCE, runtime)
-    state = method.build(SOURCE, runtime)
+    method = method.resolve(source, runtime)
+    state = method.build(source, runtime)
     losses = [float(method.step(state, runtime)["loss"]) for _ in range(method.total_steps)]
     modules = (state.encoder, state.heads, state.slow, state.memory, state.average)
     held = [one.double().flatten() for module in modules for one in module.state_dict().values()]
     return [*losses, *torch.cat(held).tolist()]
 
 def made(where):
-    return {name: trained(method) for name, method in METHODS.items()}
+    found = {name: trained(method) for name, method in METHODS.items()}
+    return found | {name: trained(method, MOSAICS) for name, method in PAIRS.items()}
 """
 
 
@@ -66,7 +77,7 @@ def results():
 
 @pytest.mark.parametrize(
     "name",
-    ["simclr", "line", "barlow", "simsiam", "moco", "sogclr", "isogclr", "amcl", "supcon", "protonet"],
+    ["simclr", "line", "barlow", "simsiam", "moco", "sogclr", "isogclr", "amcl", "supcon", "protonet", "clip", "kmcl"],
 )
 def test_two_processes_train_the_encoder_of_one(name, results):
     """Losses, weights, statistics of batch norm, queues, and what is remembered of each sample."""
